@@ -1,0 +1,1 @@
+"""The gateway of Process Cosmos: the service inside the app."""

@@ -1,0 +1,1 @@
+"""The reference cloud endpoint of Process Cosmos."""
