@@ -22,6 +22,14 @@ class DestinationKind(StrEnum):
     CLOUD = "cloud"
 
 
+class EventKind(StrEnum):
+    """What a destination may subscribe to: escalations; device transitions and device events; readings."""
+
+    ESCALATION = "escalation"
+    DEVICE = "device"
+    READING = "reading"
+
+
 class LinkState(StrEnum):
     """``off``: no destination; ``offline``: tried again soon; ``refused``: needs a person, tried every 15 minutes."""
 
@@ -41,6 +49,7 @@ class Link:
     name: str
     kind: DestinationKind
     address: str
+    kinds: tuple[EventKind, ...]
     state: LinkState
     reason: str | None = None
     last_contact_age: float | None = None
@@ -78,6 +87,7 @@ class SetWebhook:
     url: str
     header: str | None = None
     header_value: str | None = None
+    kinds: tuple[EventKind, ...] = (EventKind.ESCALATION,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +98,7 @@ class SetCloud:
     id: str
     name: str
     code: str
+    kinds: tuple[EventKind, ...] = (EventKind.ESCALATION,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

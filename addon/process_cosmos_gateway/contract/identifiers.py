@@ -48,6 +48,16 @@ def _decode(ulid: Ulid) -> int:
     return number
 
 
+PHONE = "phone:"
+"""Prefix of a recipient that is a phone: the id of its device in Home Assistant follows."""
+
+NOTIFY = "notify:"
+"""Prefix of a recipient that is a notify entity: its entity id follows."""
+
+DESTINATION = "destination:"
+"""Prefix of a recipient that is a destination: its name follows."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Position:
     """Where a record stands in the integration's memory: ``run`` is a ULID made at every start, ``n`` counts within it."""

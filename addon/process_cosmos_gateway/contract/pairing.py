@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 
 from .errors import Code, ContractError
+from .identifiers import Ulid
 
 _LINE = re.compile(
     r"(?P<url>https://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::\d{1,5})?)/?#(?P<secret>[A-Za-z0-9_-]{16,128})\.(?P<sha256>[0-9a-f]{64})"
@@ -43,3 +44,20 @@ def parse_line(text: str) -> OneTimeLine:
     if match is None:
         raise LineError("$", "must read https://host:port#secret.sha256")
     return OneTimeLine(url=match["url"], secret=match["secret"], sha256=match["sha256"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairingRequest:
+    """Body of ``POST /v1/pair``: the pairing line's secret, and the id of the Home Assistant that is to be served."""
+
+    secret: str
+    instance: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paired:
+    """The reply: the token of all later sessions (a secret), and whose gateway this is."""
+
+    token: str
+    site: Ulid
+    version: str
