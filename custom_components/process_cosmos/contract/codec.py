@@ -1,0 +1,193 @@
+"""Turn JSON into the contract's dataclasses, strictly, and back."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
+from datetime import datetime
+from enum import StrEnum
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, ClassVar, NewType, Protocol, TypeAliasType, Union, get_args, get_origin, get_type_hints
+
+import orjson
+
+from .errors import ContractError
+from .identifiers import Ulid, is_ulid
+
+MAX_FRAME = 1 << 20
+"""Bytes of the longest frame either side sends or reads."""
+
+MAX_TEXT = 1 << 16
+"""Characters of the longest string in a frame."""
+
+type Json = bool | int | float | str | list[Json] | dict[str, Json] | None
+type Parser = Callable[[Any, str], Any]
+
+
+class Message(Protocol):
+    """A dataclass of ``messages``: frozen, slotted, with its tag."""
+
+    type: ClassVar[str]
+
+
+def encode(message: Message) -> bytes:
+    """Return ``message`` as one JSON object whose first member is ``type``."""
+    body = orjson.dumps(message)
+    tag = orjson.dumps({"type": message.type})
+    return tag if body == b"{}" else tag[:-1] + b"," + body[1:]
+
+
+def decode[M](frame: bytes | str, table: Mapping[str, type[M]]) -> M:
+    """Read one frame as one of the messages in ``table``; raise ``ContractError`` with the path of the first thing wrong."""
+    document = decode_json(frame)
+    if not isinstance(document, dict):
+        raise ContractError("$", "must be an object")
+    tag = document.get("type")
+    if not isinstance(tag, str) or tag not in table:
+        raise ContractError("$.type", "is no message known here")
+    return parse(table[tag], document)
+
+
+def decode_json(frame: bytes | str) -> Json:
+    """Read JSON of at most ``MAX_FRAME`` bytes; NaN, infinities and broken UTF-8 are refused (RFC 8259)."""
+    if len(frame) > MAX_FRAME:
+        raise ContractError("$", f"must not be longer than {MAX_FRAME} bytes")
+    try:
+        document: Json = orjson.loads(frame)
+    except orjson.JSONDecodeError as error:
+        raise ContractError("$", "must be JSON") from error
+    return document
+
+
+def parse[T](shape: type[T], document: object) -> T:
+    """Read ``document`` as the dataclass ``shape``; unknown members are passed over, so that a newer side may add some."""
+    result: T = _parser(shape)(document, "$")
+    return result
+
+
+@cache
+def _parser(shape: Any) -> Parser:  # noqa: ANN401 - a type expression
+    if isinstance(shape, TypeAliasType):
+        return _parser(shape.__value__)
+    if shape in _SCALARS:
+        return _SCALARS[shape]
+    if isinstance(shape, NewType):
+        return _parser(shape.__supertype__)
+    origin, arguments = get_origin(shape), get_args(shape)
+    if origin in (Union, UnionType):
+        return _union(arguments)
+    if origin is tuple:
+        return _sequence(_parser(arguments[0]))
+    if origin is Mapping:
+        return _mapping(_parser(arguments[1]))
+    if isinstance(shape, type) and issubclass(shape, StrEnum):
+        return _choice(shape)
+    if is_dataclass(shape):
+        return _record(shape)
+    raise TypeError(f"the codec does not know {shape!r}")
+
+
+def _scalar(kinds: tuple[type, ...], name: str) -> Parser:
+    def read(document: Any, path: str) -> Any:  # noqa: ANN401
+        if type(document) not in kinds:
+            raise ContractError(path, f"must be {name}")
+        return document
+
+    return read
+
+
+def _text(document: Any, path: str) -> str:  # noqa: ANN401
+    if type(document) is not str:
+        raise ContractError(path, "must be a string")
+    if len(document) > MAX_TEXT:
+        raise ContractError(path, f"must not be longer than {MAX_TEXT} characters")
+    return document
+
+
+def _ulid(document: Any, path: str) -> Ulid:  # noqa: ANN401
+    if type(document) is not str or not is_ulid(document):
+        raise ContractError(path, "must be a ULID")
+    return Ulid(document)
+
+
+def _time(document: Any, path: str) -> datetime:  # noqa: ANN401
+    try:
+        moment = datetime.fromisoformat(_text(document, path))
+    except ValueError as error:
+        raise ContractError(path, "must be a time (RFC 3339)") from error
+    if moment.tzinfo is None:
+        raise ContractError(path, "must have a UTC offset")
+    return moment
+
+
+_SCALARS: Mapping[Any, Parser] = {
+    bool: _scalar((bool,), "true or false"),
+    int: _scalar((int,), "a whole number"),
+    float: _scalar((int, float), "a number"),
+    str: _text,
+    NoneType: _scalar((NoneType,), "null"),
+    Ulid: _ulid,
+    datetime: _time,
+}
+
+
+def _union(choices: tuple[Any, ...]) -> Parser:
+    parsers = [_parser(choice) for choice in choices]
+
+    def read(document: Any, path: str) -> Any:  # noqa: ANN401
+        deepest: ContractError | None = None
+        for parser in parsers:
+            try:
+                return parser(document, path)
+            except ContractError as error:
+                if deepest is None or len(error.path) > len(deepest.path):
+                    deepest = error
+        raise deepest or ContractError(path, "has no form")
+
+    return read
+
+
+def _sequence(item: Parser) -> Parser:
+    def read(document: Any, path: str) -> tuple[Any, ...]:  # noqa: ANN401
+        if not isinstance(document, list):
+            raise ContractError(path, "must be an array")
+        return tuple(item(entry, f"{path}[{index}]") for index, entry in enumerate(document))
+
+    return read
+
+
+def _mapping(item: Parser) -> Parser:
+    def read(document: Any, path: str) -> dict[str, Any]:  # noqa: ANN401
+        if not isinstance(document, dict):
+            raise ContractError(path, "must be an object")
+        return {_text(key, path): item(entry, f"{path}.{key[:64]}") for key, entry in document.items()}
+
+    return read
+
+
+def _choice(shape: type[StrEnum]) -> Parser:
+    values = {member.value: member for member in shape}
+
+    def read(document: Any, path: str) -> StrEnum:  # noqa: ANN401
+        if not isinstance(document, str) or document not in values:
+            raise ContractError(path, f"must be one of {', '.join(values)}")
+        return values[document]
+
+    return read
+
+
+def _record(shape: Any) -> Parser:  # noqa: ANN401
+    hints = get_type_hints(shape)
+    members: list[tuple[Field[Any], Parser]] = [(field, _parser(hints[field.name])) for field in fields(shape)]
+
+    def read(document: Any, path: str) -> Any:  # noqa: ANN401
+        if not isinstance(document, dict):
+            raise ContractError(path, "must be an object")
+        values = {}
+        for field, parser in members:
+            if field.name in document:
+                values[field.name] = parser(document[field.name], f"{path}.{field.name}")
+            elif field.default is MISSING and field.default_factory is MISSING:
+                raise ContractError(f"{path}.{field.name}", "is missing")
+        return shape(**values)
+
+    return read

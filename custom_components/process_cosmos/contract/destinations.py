@@ -1,0 +1,155 @@
+"""Messages about destinations, the outbox, and the inbox: settings down to the gateway, status up from it."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar
+
+from .identifiers import Ulid
+
+
+class Priority(StrEnum):
+    """The outbox's priorities, first drained first; given by us, never by a device."""
+
+    ALARM = "alarm"
+    CHANGE = "change"
+    MEASUREMENT = "measurement"
+
+
+class DestinationKind(StrEnum):
+    """What a destination is."""
+
+    WEBHOOK = "webhook"
+    CLOUD = "cloud"
+
+
+class EventKind(StrEnum):
+    """What a destination may subscribe to: escalations; device transitions and device events; readings."""
+
+    ESCALATION = "escalation"
+    DEVICE = "device"
+    READING = "reading"
+
+
+class LinkState(StrEnum):
+    """``off``: no destination; ``offline``: tried again soon; ``refused``: needs a person, tried every 15 minutes."""
+
+    OFF = "off"
+    CONNECTED = "connected"
+    OFFLINE = "offline"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """How one destination stands. ``address``: scheme, host and port only, the rest of a URL is a secret.
+
+    ``reason``: a stable word or code for offline and refused. Ages in seconds, None: never.
+    """
+
+    name: str
+    kind: DestinationKind
+    address: str
+    kinds: tuple[EventKind, ...]
+    state: LinkState
+    reason: str | None = None
+    last_contact_age: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """Events in the outbox not yet confirmed by every destination, per priority."""
+
+    alarm: int = 0
+    change: int = 0
+    measurement: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """Gateway → Home Assistant, after the snapshot, then when it changes (at most once a second)."""
+
+    type: ClassVar[str] = "status"
+    links: tuple[Link, ...]
+    waiting: Waiting
+    rejected: int
+    dropped: int
+    broker_connected: bool
+    oldest_waiting_age: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetWebhook:
+    """Home Assistant → gateway: send events to ``url`` (a secret), with one header if asked for."""
+
+    type: ClassVar[str] = "set_webhook"
+    id: str
+    name: str
+    url: str
+    header: str | None = None
+    header_value: str | None = None
+    kinds: tuple[EventKind, ...] = (EventKind.ESCALATION,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetCloud:
+    """Home Assistant → gateway: enrol with a one-time code ``https://host:port#secret.sha256`` and send events there."""
+
+    type: ClassVar[str] = "set_cloud"
+    id: str
+    name: str
+    code: str
+    kinds: tuple[EventKind, ...] = (EventKind.ESCALATION,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveDestination:
+    """Home Assistant → gateway: forget a destination, with what only it was waiting for."""
+
+    type: ClassVar[str] = "remove_destination"
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListRejected:
+    """Home Assistant → gateway: what destinations refused for good; answered by ``RejectedEvents``."""
+
+    type: ClassVar[str] = "list_rejected"
+    id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RejectedEvent:
+    """One event a destination refused for good, and the code and sentence it gave."""
+
+    event: Ulid
+    destination: str
+    type: str
+    subject: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RejectedEvents:
+    """The reply to ``ListRejected``: at most 500, oldest first."""
+
+    type: ClassVar[str] = "rejected_events"
+    id: str
+    events: tuple[RejectedEvent, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendAgain:
+    """Home Assistant → gateway: send all rejected events again, marked ``replayed``."""
+
+    type: ClassVar[str] = "send_again"
+    id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiscardRejected:
+    """Home Assistant → gateway: forget all rejected events."""
+
+    type: ClassVar[str] = "discard_rejected"
+    id: str

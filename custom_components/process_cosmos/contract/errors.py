@@ -1,0 +1,54 @@
+"""The stable codes of everything that can be refused on the wire."""
+
+from enum import StrEnum
+
+
+class Code(StrEnum):
+    """Why something was refused; printed in ``docs/errors.md``, never renamed."""
+
+    # The session
+    UNAUTHORIZED = "unauthorized"
+    SCHEMA_TOO_OLD = "schema_too_old"
+    SCHEMA_TOO_NEW = "schema_too_new"
+    OTHER_HOME_ASSISTANT = "other_home_assistant"
+    MALFORMED = "malformed"
+    TOO_LARGE = "too_large"
+    PAIRING_REFUSED = "pairing_refused"
+    STORE_FAILED = "store_failed"
+    # Answers and acknowledgements (the order in which they are checked)
+    UNKNOWN_ESCALATION = "unknown_escalation"
+    NOT_OFFERED = "not_offered"
+    NOT_ALLOWED = "not_allowed"
+    ALREADY_ANSWERED = "already_answered"
+    ANSWER_TOO_LATE = "answer_too_late"
+    # Devices
+    UNKNOWN_DEVICE = "unknown_device"
+    UNKNOWN_PROPERTY = "unknown_property"
+    READ_ONLY = "read_only"
+    INVALID_VALUE = "invalid_value"
+    BROKER_AWAY = "broker_away"
+    DESCRIPTION_INVALID = "description_invalid"
+    TOPIC_TAKEN = "topic_taken"
+    # Destinations
+    UNKNOWN_DESTINATION = "unknown_destination"
+    URL_INVALID = "url_invalid"
+    CODE_MALFORMED = "code_malformed"
+    ENROLMENT_REFUSED = "enrolment_refused"
+    IDENTITY_MISMATCH = "identity_mismatch"
+    DESTINATION_AWAY = "destination_away"
+    # The outbox
+    ID_CONFLICT = "id_conflict"
+    REFUSED_BY_DESTINATION = "refused_by_destination"
+    POISON = "poison"
+
+
+class ContractError(Exception):
+    """A frame breaks the contract: ``path`` names the first thing wrong, ``reason`` says what it should be."""
+
+    code = Code.MALFORMED
+
+    def __init__(self, path: str, reason: str) -> None:
+        """Keep both parts, so that a log line can leave the offending value out."""
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason

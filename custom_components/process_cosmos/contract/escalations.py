@@ -1,0 +1,201 @@
+"""Messages about escalations: transitions and results up to the gateway, outcomes and proposals down from it.
+
+Times travel as ages and waits in seconds, never as wall time: the two sides' clocks may be hours apart.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import ClassVar
+
+from .identifiers import Position, TellKey, Ulid
+
+
+class EscalationState(StrEnum):
+    """An escalation is alive while open or acknowledged; the others are closed."""
+
+    OPEN = "open"
+    ACKNOWLEDGED = "acknowledged"
+    ANSWERED = "answered"
+    UNANSWERED = "unanswered"
+    RESOLVED = "resolved"
+
+    @property
+    def alive(self) -> bool:
+        """Whether somebody may still have to be told."""
+        return self in (EscalationState.OPEN, EscalationState.ACKNOWLEDGED)
+
+
+class Severity(StrEnum):
+    """How bad it is, least first."""
+
+    INFO = "info"
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+
+class TransitionKind(StrEnum):
+    """What happened to an escalation; destinations hear of it as ``process_cosmos.escalation.<kind>.v1``."""
+
+    OPENED = "opened"
+    RUNG = "rung"
+    ACKED = "acked"
+    WOKE = "woke"
+    MOVED = "moved"
+    UNANSWERED = "unanswered"
+    RESOLVED = "resolved"
+    ANSWERED = "answered"
+    OUTCOME = "outcome"
+    RESTORED = "restored"
+    RECONCILED = "reconciled"
+
+
+class Outcome(StrEnum):
+    """How the actions of an answer ended; ``unknown``: a crash lies between the effect and its record."""
+
+    DONE = "done"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    OVERTAKEN = "overtaken"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """What the gateway's replica says of one alive or lately closed escalation; what a restored Home Assistant mends from.
+
+    ``message``, ``entities``, ``severity``, ``group``: for an escalation the integration no longer knows.
+    """
+
+    escalation: Ulid
+    ring: int
+    answers_from: int
+    state: EscalationState
+    position: Position
+    group: str
+    severity: Severity
+    message: str
+    entities: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replica:
+    """An escalation as the gateway and the destinations may know it: names of answers, never their actions.
+
+    ``ring_in``: seconds until a put-off ring or the end of an acknowledgement, None when nothing is put off.
+    ``until_in``: seconds until the give-up. ``answers_from``: the ring of the newest content.
+    """
+
+    id: Ulid
+    group: str
+    state: EscalationState
+    ring: int
+    answers_from: int
+    severity: Severity
+    message: str
+    entities: tuple[str, ...]
+    answers: tuple[str, ...]
+    count: int
+    until_in: float
+    ring_in: float | None = None
+    acknowledged_for: float | None = None
+    by: str | None = None
+    answer: str | None = None
+    outcome: Outcome | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """A tell the gateway is to do at a destination: ``due_in`` seconds from now, the other while Home Assistant is away."""
+
+    key: TellKey
+    due_in: float
+    due_if_home_assistant_away_in: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One escalation's change within a transition.
+
+    ``event``: id of the CloudEvent, born in the record; ``at``: its time, the integration's wall clock (content, not
+    timetable). ``asks``: the whole list, which replaces the older one; None leaves it as it is.
+    """
+
+    kind: TransitionKind
+    escalation: Replica
+    event: Ulid
+    at: datetime
+    asks: tuple[Ask, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transition:
+    """Home Assistant → gateway: one record of the integration's memory. Applied once, in order; answered by a ``Receipt``.
+
+    ``proposal``: the proposal this record settles; ``code``: why it was refused (None: it was recorded).
+    A refused proposal of an unknown escalation has no changes.
+    """
+
+    type: ClassVar[str] = "transition"
+    position: Position
+    changes: tuple[Change, ...]
+    proposal: str | None = None
+    code: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaughtUp:
+    """Home Assistant → gateway: the log is sent; the gateway may ask, drain and poll."""
+
+    type: ClassVar[str] = "caught_up"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """Gateway → Home Assistant: how an ask ended, ``age`` seconds ago. Sent again in each session for alive escalations."""
+
+    type: ClassVar[str] = "told"
+    key: TellKey
+    reached: bool
+    age: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Propose:
+    """Gateway → Home Assistant: an answer or an acknowledgement from outside; sent again in each session until settled.
+
+    Settled by a transition carrying its id, or by ``Result``. ``answer`` is None for an acknowledgement, which then
+    silences for ``acknowledge_for`` seconds. ``age``: seconds since it was given. ``by``: who, as the destination says.
+    ``ring``: the ring it saw; None: none was said, the current one counts.
+    """
+
+    type: ClassVar[str] = "propose"
+    id: str
+    escalation: Ulid
+    ring: int | None
+    answer: str | None
+    age: float
+    by: str
+    acknowledge_for: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EscalationEvent:
+    """``data`` of a ``process_cosmos.escalation.<kind>.v1`` or ``…asked.v1`` CloudEvent: what a destination is told.
+
+
+    ``level`` and ``round``: in ``asked`` events only, which say: please tell your people.
+    """
+
+    escalation: Ulid
+    ring: int
+    state: EscalationState
+    severity: Severity
+    message: str
+    entities: tuple[str, ...]
+    answers: tuple[str, ...]
+    count: int
+    by: str | None = None
+    answer: str | None = None
+    outcome: Outcome | None = None
+    level: int | None = None
+    round: int | None = None

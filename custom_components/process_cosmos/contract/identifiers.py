@@ -1,0 +1,81 @@
+"""Identifiers: ULIDs that never go back, positions in the integration's memory, keys of tells."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NewType
+
+Ulid = NewType("Ulid", str)
+"""26 characters of Crockford's base 32: 48 bits of milliseconds, 80 random bits (github.com/ulid/spec)."""
+
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_LETTERS = frozenset(_ALPHABET)
+_LENGTH = 26
+_RANDOM_BYTES = 10
+_MOST = (1 << 128) - 1
+
+
+def is_ulid(text: str) -> bool:
+    """Say whether ``text`` is a ULID in its canonical (upper case) form."""
+    return len(text) == _LENGTH and text[0] <= "7" and _LETTERS.issuperset(text)
+
+
+class UlidFactory:
+    """Makes ULIDs that only go up, also when the clock goes back: the next is max(last + 1, now)."""
+
+    def __init__(
+        self, milliseconds: Callable[[], int], random_bytes: Callable[[int], bytes], last: Ulid | None = None
+    ) -> None:
+        """Take the wall clock in ms, a source of random bytes, and the newest ULID made before a restart."""
+        self._milliseconds = milliseconds
+        self._random_bytes = random_bytes
+        self._last = -1 if last is None else _decode(last)
+
+    def __call__(self) -> Ulid:
+        """Return the next ULID."""
+        fresh = self._milliseconds() << 80 | int.from_bytes(self._random_bytes(_RANDOM_BYTES))
+        self._last = min(max(self._last + 1, fresh), _MOST)
+        return _encode(self._last)
+
+
+def _encode(number: int) -> Ulid:
+    return Ulid("".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5)))
+
+
+def _decode(ulid: Ulid) -> int:
+    number = 0
+    for letter in ulid:
+        number = number << 5 | _ALPHABET.index(letter)
+    return number
+
+
+PHONE = "phone:"
+"""Prefix of a recipient that is a phone: the id of its device in Home Assistant follows."""
+
+NOTIFY = "notify:"
+"""Prefix of a recipient that is a notify entity: its entity id follows."""
+
+DESTINATION = "destination:"
+"""Prefix of a recipient that is a destination: its name follows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Position:
+    """Where a record stands in the integration's memory: ``run`` is a ULID made at every start, ``n`` counts within it."""
+
+    run: Ulid
+    n: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TellKey:
+    """One tell: a recipient, in a round of a level of a ring of an escalation. Executed once."""
+
+    escalation: Ulid
+    ring: int
+    level: int
+    round: int
+    recipient: str
+
+    def __str__(self) -> str:
+        """Return the key as one word, for phones' button ids and tables."""
+        return f"{self.escalation}/{self.ring}/{self.level}/{self.round}/{self.recipient}"

@@ -1,0 +1,76 @@
+"""The two tables of messages: what each side may send. Anything else is a ``ContractError``."""
+
+from collections.abc import Mapping
+
+from .destinations import (
+    DiscardRejected,
+    ListRejected,
+    RejectedEvents,
+    RemoveDestination,
+    SendAgain,
+    SetCloud,
+    SetWebhook,
+    Status,
+)
+from .devices import (
+    AvailabilityChanged,
+    DeviceChanged,
+    DeviceRemoved,
+    EventHappened,
+    Snapshot,
+    Subscribe,
+    ValueChanged,
+    WriteProperty,
+)
+from .escalations import CaughtUp, Propose, Told, Transition
+from .session import GatewayHello, HomeAssistantHello, Receipt, Refused, Result, Stopping
+
+type DestinationRequest = SetWebhook | SetCloud | RemoveDestination | ListRejected | SendAgain | DiscardRejected
+type Request = Subscribe | WriteProperty | DestinationRequest
+type FromHomeAssistant = HomeAssistantHello | Receipt | Stopping | Transition | CaughtUp | Result | Request
+type DeviceChange = DeviceChanged | DeviceRemoved | ValueChanged | AvailabilityChanged | EventHappened
+type FromGateway = (
+    GatewayHello | Refused | Receipt | Told | Propose | Result | Snapshot | DeviceChange | Status | RejectedEvents
+)
+
+FROM_HOME_ASSISTANT: Mapping[str, type[FromHomeAssistant]] = {
+    message.type: message
+    for message in (
+        HomeAssistantHello,
+        Receipt,
+        Stopping,
+        Transition,
+        CaughtUp,
+        Result,
+        Subscribe,
+        WriteProperty,
+        SetWebhook,
+        SetCloud,
+        RemoveDestination,
+        ListRejected,
+        SendAgain,
+        DiscardRejected,
+    )
+}
+"""What Home Assistant may send, by ``type``."""
+
+FROM_GATEWAY: Mapping[str, type[FromGateway]] = {
+    message.type: message
+    for message in (
+        GatewayHello,
+        Refused,
+        Receipt,
+        Told,
+        Propose,
+        Result,
+        Snapshot,
+        DeviceChanged,
+        DeviceRemoved,
+        ValueChanged,
+        AvailabilityChanged,
+        EventHappened,
+        Status,
+        RejectedEvents,
+    )
+}
+"""What the gateway may send, by ``type``."""
