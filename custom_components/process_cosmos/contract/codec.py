@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, ClassVar, NewType, Protocol, TypeAliasType, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Protocol, TypeAliasType, Union, get_args, get_origin, get_type_hints
 
 import orjson
 
@@ -37,7 +37,7 @@ def encode(message: Message) -> bytes:
 
 
 def decode[M](frame: bytes | str, table: Mapping[str, type[M]]) -> M:
-    """Read one frame as one of the messages in ``table``; raise ``ContractError`` with the path of the first thing wrong."""
+    """Read one frame as one of the messages in ``table``; a ``ContractError`` has the path of the first thing wrong."""
     document = decode_json(frame)
     if not isinstance(document, dict):
         raise ContractError("$", "must be an object")
@@ -59,8 +59,9 @@ def decode_json(frame: bytes | str) -> Json:
 
 
 def parse[T](shape: type[T], document: object) -> T:
-    """Read ``document`` as the dataclass ``shape``; unknown members are passed over, so that a newer side may add some."""
-    result: T = _parser(shape)(document, "$")
+    """Read ``document`` as the dataclass ``shape``; unknown members are passed over: a newer side may add some."""
+    expression: Any = shape
+    result: T = _parser(expression)(document, "$")
     return result
 
 
@@ -68,17 +69,10 @@ def parse[T](shape: type[T], document: object) -> T:
 def _parser(shape: Any) -> Parser:  # noqa: ANN401 - a type expression
     if isinstance(shape, TypeAliasType):
         return _parser(shape.__value__)
-    if shape in _SCALARS:
-        return _SCALARS[shape]
-    if isinstance(shape, NewType):
-        return _parser(shape.__supertype__)
-    origin, arguments = get_origin(shape), get_args(shape)
-    if origin in (Union, UnionType):
-        return _union(arguments)
-    if origin is tuple:
-        return _sequence(_parser(arguments[0]))
-    if origin is Mapping:
-        return _mapping(_parser(arguments[1]))
+    if scalar := _SCALARS.get(shape):
+        return scalar
+    if generic := _GENERICS.get(get_origin(shape)):
+        return generic(get_args(shape))
     if isinstance(shape, type) and issubclass(shape, StrEnum):
         return _choice(shape)
     if is_dataclass(shape):
@@ -146,7 +140,9 @@ def _union(choices: tuple[Any, ...]) -> Parser:
     return read
 
 
-def _sequence(item: Parser) -> Parser:
+def _sequence(arguments: tuple[Any, ...]) -> Parser:
+    item = _parser(arguments[0])
+
     def read(document: Any, path: str) -> tuple[Any, ...]:  # noqa: ANN401
         if not isinstance(document, list):
             raise ContractError(path, "must be an array")
@@ -155,13 +151,23 @@ def _sequence(item: Parser) -> Parser:
     return read
 
 
-def _mapping(item: Parser) -> Parser:
+def _mapping(arguments: tuple[Any, ...]) -> Parser:
+    item = _parser(arguments[1])
+
     def read(document: Any, path: str) -> dict[str, Any]:  # noqa: ANN401
         if not isinstance(document, dict):
             raise ContractError(path, "must be an object")
         return {_text(key, path): item(entry, f"{path}.{key[:64]}") for key, entry in document.items()}
 
     return read
+
+
+_GENERICS: Mapping[Any, Callable[[tuple[Any, ...]], Parser]] = {
+    Union: _union,
+    UnionType: _union,
+    tuple: _sequence,
+    Mapping: _mapping,
+}
 
 
 def _choice(shape: type[StrEnum]) -> Parser:

@@ -92,7 +92,7 @@ class SetWebhook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetCloud:
-    """Home Assistant → gateway: enrol with a one-time code ``https://host:port#secret.sha256`` and send events there."""
+    """Home Assistant → gateway: enrol with a one-time code (``https://host:port#secret.sha256``); send events there."""
 
     type: ClassVar[str] = "set_cloud"
     id: str

@@ -108,7 +108,10 @@ class DeviceRemoved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValueChanged:
-    """Gateway → Home Assistant: a property has a value. ``key``: the same for a redelivered MQTT message (dup), else None."""
+    """Gateway → Home Assistant: a property has a value.
+
+    ``key``: the same for a redelivered MQTT message (dup), else None. ``age``: seconds.
+    """
 
     type: ClassVar[str] = "value_changed"
     sequence: int
@@ -144,9 +147,10 @@ class EventHappened:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteProperty:
-    """Home Assistant → gateway: let a Thing take a value. Done when published and on disk; ``broker_away`` at once if not.
+    """Home Assistant → gateway: let a Thing take a value.
 
-    Repeated until reported = desired; over after ``expires_in`` seconds; a newer write replaces an older one.
+    Done when published and on disk; ``broker_away`` at once if not. Repeated until reported = desired; over after
+    ``expires_in`` seconds; a newer write replaces an older one.
     """
 
     type: ClassVar[str] = "write_property"

@@ -61,7 +61,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """What the gateway's replica says of one alive or lately closed escalation; what a restored Home Assistant mends from.
+    """What the gateway's replica says of one alive or lately closed escalation; a restored integration mends from it.
 
     ``message``, ``entities``, ``severity``, ``group``: for an escalation the integration no longer knows.
     """
@@ -105,7 +105,7 @@ class Replica:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """A tell the gateway is to do at a destination: ``due_in`` seconds from now, the other while Home Assistant is away."""
+    """A tell the gateway is to do at a destination ``due_in`` seconds from now; the other counts while HA is away."""
 
     key: TellKey
     due_in: float
@@ -129,9 +129,10 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transition:
-    """Home Assistant → gateway: one record of the integration's memory. Applied once, in order; answered by a ``Receipt``.
+    """Home Assistant → gateway: one record of the integration's memory.
 
-    ``proposal``: the proposal this record settles; ``code``: why it was refused (None: it was recorded).
+    Applied once, in order; answered by a ``Receipt``. ``proposal``: the proposal this record settles; ``code``: why it
+    was refused (None: it was recorded).
     A refused proposal of an unknown escalation has no changes.
     """
 
@@ -151,7 +152,7 @@ class CaughtUp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """Gateway → Home Assistant: how an ask ended, ``age`` seconds ago. Sent again in each session for alive escalations."""
+    """Gateway → Home Assistant: how an ask ended, ``age`` seconds ago; again in each session for alive escalations."""
 
     type: ClassVar[str] = "told"
     key: TellKey
@@ -181,7 +182,6 @@ class Propose:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EscalationEvent:
     """``data`` of a ``process_cosmos.escalation.<kind>.v1`` or ``…asked.v1`` CloudEvent: what a destination is told.
-
 
     ``level`` and ``round``: in ``asked`` events only, which say: please tell your people.
     """

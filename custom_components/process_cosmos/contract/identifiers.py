@@ -60,7 +60,7 @@ DESTINATION = "destination:"
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Position:
-    """Where a record stands in the integration's memory: ``run`` is a ULID made at every start, ``n`` counts within it."""
+    """Where a record stands in the integration's memory: ``run`` is a ULID, new at every start; ``n`` counts in it."""
 
     run: Ulid
     n: int

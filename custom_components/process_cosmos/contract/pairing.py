@@ -1,7 +1,8 @@
 """Lines a person pastes once: pairing lines of a gateway, one-time codes of a cloud endpoint.
 
-Both read ``https://host:port#secret.sha256``: where, a secret that works once, and the SHA-256 (64 hexadecimal digits) of
-what must be met there: the gateway's certificate (DER), or the public key (SubjectPublicKeyInfo, DER) of the cloud's CA.
+Both read ``https://host:port#secret.sha256``: where, a secret that works once, and the SHA-256 (64 hexadecimal digits)
+of what must be met there: the gateway's certificate (DER), or the public key (SubjectPublicKeyInfo, DER) of the cloud's
+CA.
 """
 
 import re
