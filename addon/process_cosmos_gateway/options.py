@@ -1,0 +1,191 @@
+"""Options: what a person may set, read once at start, every mistake named with its key."""
+
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+PREFIX = "PROCESS_COSMOS_"
+"""Before each key, in upper case, in the environment; ``PROCESS_COSMOS_OPTIONS`` names the TOML file."""
+
+SUPERVISOR_OPTIONS = Path("/data/options.json")
+PORT = 8735
+TOPICS = ("+", "wot/+/td")
+_LAST_PORT = 65535
+_LONGEST_TOPIC = 65535
+_LEVELS = ("debug", "info", "warning", "error")
+
+
+class OptionsError(Exception):
+    """The options are not usable; ``mistakes`` has one line a mistake, beginning with its key."""
+
+    def __init__(self, mistakes: tuple[str, ...]) -> None:
+        """Keep all of them, so that a person mends them in one go."""
+        super().__init__("; ".join(mistakes))
+        self.mistakes = mistakes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Broker:
+    """Where devices speak MQTT. ``ca`` None with ``tls``: the system's certificate authorities count."""
+
+    host: str
+    port: int
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    tls: bool = False
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    topics: tuple[str, ...] = TOPICS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """All options. ``broker`` None: no devices. ``supervisor_token`` None: not an app of a Supervisor."""
+
+    data: Path
+    host: str = "0.0.0.0"  # noqa: S104 - a Home Assistant elsewhere must reach it; the listener authenticates
+    port: int = PORT
+    broker: Broker | None = None
+    log_level: str = "info"
+    supervisor_token: str | None = field(default=None, repr=False)
+
+
+def read_options(file: Path | None = None, environment: Mapping[str, str] = os.environ) -> Options:
+    """Read the options of this process; raise ``OptionsError`` with every mistake.
+
+    Under the Supervisor (``SUPERVISOR_TOKEN`` is set) they come from ``/data/options.json``; elsewhere from the TOML
+    ``file`` (or the one ``PROCESS_COSMOS_OPTIONS`` names) and ``PROCESS_COSMOS_<KEY>`` variables, which win.
+    """
+    if token := environment.get("SUPERVISOR_TOKEN"):
+        given = _read(file or SUPERVISOR_OPTIONS, orjson.loads)
+        return parse_options({"data": "/data", **given}, supervisor_token=token)
+    variables = {
+        name.removeprefix(PREFIX).lower(): value for name, value in environment.items() if name.startswith(PREFIX)
+    }
+    named = variables.pop("options", None)
+    path = file or (Path(named) if named else None)
+    return parse_options({**(_read(path, tomllib.loads) if path else {}), **variables})
+
+
+def parse_options(given: Mapping[str, Any], *, supervisor_token: str | None = None) -> Options:
+    """Turn keys and values into ``Options``; raise ``OptionsError`` with every mistake."""
+    mistakes = [f"{key}: is no option" for key in given if key not in _READERS]
+    values: dict[str, Any] = {}
+    for key, read in _READERS.items():
+        if key in given:
+            try:
+                values[key] = read(given[key])
+            except ValueError as error:
+                mistakes.append(f"{key}: {error}")
+    if "data" not in given:
+        mistakes.append("data: is missing (the folder the gateway keeps everything in)")
+    mistakes += _contradictions(given)
+    if mistakes:
+        raise OptionsError(tuple(mistakes))
+    mqtt = {key.removeprefix("mqtt_"): values.pop(key) for key in list(values) if key.startswith("mqtt_")}
+    return Options(broker=_broker(mqtt), supervisor_token=supervisor_token, **values)
+
+
+def _broker(mqtt: Mapping[str, Any]) -> Broker | None:
+    if "host" not in mqtt:
+        return None
+    tls = mqtt.get("tls", any(key in mqtt for key in ("ca", "certificate")))
+    return Broker(**{"port": 8883 if tls else 1883, **mqtt, "tls": tls})
+
+
+def _contradictions(given: Mapping[str, Any]) -> list[str]:
+    needs = {
+        "mqtt_password": "mqtt_username",
+        "mqtt_certificate": "mqtt_key",
+        "mqtt_key": "mqtt_certificate",
+        **dict.fromkeys(("mqtt_port", "mqtt_username", "mqtt_tls", "mqtt_ca", "mqtt_topics"), "mqtt_host"),
+    }
+    return [f"{key}: needs {other} too" for key, other in needs.items() if key in given and other not in given]
+
+
+def _read(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+    try:
+        document = parse(path.read_text("utf-8"))
+    except OSError as error:
+        raise OptionsError((f"{path}: {error.strerror}",)) from error
+    except ValueError as error:
+        raise OptionsError((f"{path}: is not readable ({error})",)) from error
+    if not isinstance(document, dict):
+        raise OptionsError((f"{path}: must hold keys with values",))
+    return document
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("must be a text that is not empty")
+    return value
+
+
+def _path(value: object) -> Path:
+    return Path(_text(value)).expanduser()
+
+
+def _file(value: object) -> Path:
+    path = _path(value)
+    if not path.is_file():
+        raise ValueError("names no file")
+    return path
+
+
+def _port(value: object) -> int:
+    number = int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
+    if type(number) is not int or not 0 <= number <= _LAST_PORT:
+        raise ValueError(f"must be a whole number from 0 to {_LAST_PORT}")
+    return number
+
+
+def _switch(value: object) -> bool:
+    if value in (True, "true"):
+        return True
+    if value in (False, "false"):
+        return False
+    raise ValueError("must be true or false")
+
+
+def _level(value: object) -> str:
+    if value not in _LEVELS:
+        raise ValueError(f"must be one of {', '.join(_LEVELS)}")
+    return str(value)
+
+
+def _topics(value: object) -> tuple[str, ...]:
+    topics = value.split(",") if isinstance(value, str) else value
+    if not isinstance(topics, list) or not topics or not all(map(_is_topic_filter, topics)):
+        raise ValueError("must be a list of MQTT topic filters")
+    return tuple(topics)
+
+
+def _is_topic_filter(topic: object) -> bool:
+    """Say whether ``topic`` is a topic filter (MQTT 5.0, section 4.7.1)."""
+    if not isinstance(topic, str) or not 0 < len(topic.encode()) <= _LONGEST_TOPIC or "\0" in topic:
+        return False
+    levels = topic.split("/")
+    return "#" not in topic[:-1] and all(level in ("+", "#") or not {"+", "#"} & set(level) for level in levels)
+
+
+_READERS: Mapping[str, Callable[[object], Any]] = {
+    "data": _path,
+    "host": _text,
+    "port": _port,
+    "log_level": _level,
+    "mqtt_host": _text,
+    "mqtt_port": _port,
+    "mqtt_username": _text,
+    "mqtt_password": _text,
+    "mqtt_tls": _switch,
+    "mqtt_ca": _file,
+    "mqtt_certificate": _file,
+    "mqtt_key": _file,
+    "mqtt_topics": _topics,
+}
