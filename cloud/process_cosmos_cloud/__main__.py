@@ -1,0 +1,182 @@
+"""The command line: ``process-cosmos-cloud serve | code | answer | ledger``."""
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import apsw
+import orjson
+from aiohttp import web
+
+from process_cosmos_gateway.contract.identifiers import UlidFactory, is_ulid
+from process_cosmos_gateway.contract.pairing import LineError, OneTimeLine, parse_line
+
+from .arrivals import Arrival, read_arrivals, site_of
+from .authority import Authority
+from .codes import make_code
+from .database import Database, DatabaseError, open_database
+from .inbox import put
+from .server import Endpoint
+
+DATABASE = "cloud.sqlite"
+FOLLOW_SECONDS = 0.2
+SHUTDOWN_SECONDS = 2.0
+
+
+class UsageError(Exception):
+    """The command cannot be done as it was given; the message says what to change."""
+
+
+def main() -> None:
+    """Run one command; exit 1 with a sentence when it cannot be done."""
+    arguments = _parser().parse_args()
+    if "data" not in arguments:
+        arguments.data = Path("cloud-data")
+    os.umask(0o077)
+    try:
+        arguments.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        arguments.command_fn(arguments)
+    except (UsageError, DatabaseError, OSError) as error:
+        sys.exit(f"process-cosmos-cloud: {error}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--data", type=Path, default=argparse.SUPPRESS, help="folder of database and keys (default: ./cloud-data)"
+    )
+    parser = argparse.ArgumentParser("process-cosmos-cloud", description=__doc__, parents=[common])
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    serve = commands.add_parser("serve", parents=[common], help="run the endpoint")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
+    serve.add_argument("--port", type=int, default=8443, help="0: any free one (default: %(default)s)")
+    serve.add_argument("--name", action="append", help="host name or IP address of the certificate; may be repeated")
+    serve.set_defaults(command_fn=_serve)
+
+    code = commands.add_parser("code", parents=[common], help="make a one-time code for one site, good for 24 hours")
+    code.add_argument("--url", help="https://host:port as the site reaches it (default: as the endpoint was started)")
+    code.add_argument("--site", help="for this site only; needed where it is enrolled already")
+    code.set_defaults(command_fn=_code)
+
+    answer = commands.add_parser("answer", parents=[common], help="put an answer into a site's inbox")
+    answer.add_argument("escalation", help="its id")
+    what = answer.add_mutually_exclusive_group(required=True)
+    what.add_argument("answer", nargs="?", help="one of the answers the escalation offers")
+    what.add_argument("--acknowledge", type=float, metavar="SECONDS", help="silence it for so long instead")
+    answer.add_argument("--ring", type=int, help="the ring it is meant for (default: the current one)")
+    answer.add_argument("--by", default="cloud", help="who answers (default: %(default)s)")
+    answer.add_argument("--site", help="default: the site that told of the escalation")
+    answer.set_defaults(command_fn=_answer)
+
+    ledger = commands.add_parser("ledger", parents=[common], help="print every arrival, repeats included, in order")
+    ledger.add_argument("--json", action="store_true", help="one JSON object a line")
+    ledger.add_argument("--follow", action="store_true", help="go on with what arrives")
+    ledger.add_argument("--after", type=int, default=0, metavar="SEQUENCE", help="leave out what came before")
+    ledger.set_defaults(command_fn=_ledger)
+    return parser
+
+
+def _serve(arguments: argparse.Namespace) -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    asyncio.run(_serve_until_told(arguments))
+
+
+async def _serve_until_told(arguments: argparse.Namespace) -> None:
+    names = arguments.name or sorted({"127.0.0.1", "localhost", arguments.host} - {"0.0.0.0", "::"})  # noqa: S104 - left out
+    authority = Authority(arguments.data)
+    database = Database(arguments.data / DATABASE)
+    await database.start()
+    told_to_stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, told_to_stop.set)
+    runner = web.AppRunner(Endpoint(database, authority).app(), access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, arguments.host, arguments.port, ssl_context=authority.server_context(names))
+        await site.start()
+        url = f"https://{_in_url(names[0])}:{runner.addresses[0][1]}"
+        save = "INSERT OR REPLACE INTO setting (name, value) VALUES ('url', ?)"
+        await database.write(lambda connection: connection.execute(save, (url,)))
+        print(f"listening at {url}", flush=True)  # noqa: T201 - the command's output
+        await told_to_stop.wait()
+    finally:
+        await runner.cleanup()
+        await database.close()
+
+
+def _in_url(name: str) -> str:
+    return f"[{name}]" if ":" in name else name
+
+
+def _code(arguments: argparse.Namespace) -> None:
+    connection = open_database(arguments.data / DATABASE)
+    url = arguments.url or connection.execute("SELECT value FROM setting WHERE name = 'url'").get
+    if url is None:
+        raise UsageError("say --url https://host:port: this endpoint has not been started yet")
+    if arguments.site is not None and not is_ulid(arguments.site):
+        raise UsageError("--site must be a site's id")
+    sha256 = Authority(arguments.data).sha256
+    with connection:
+        line = OneTimeLine(url=url, secret=make_code(connection, time.time(), arguments.site), sha256=sha256)
+        try:
+            parse_line(str(line))
+        except LineError as error:
+            raise UsageError("--url must read https://host:port") from error
+    print(line)  # noqa: T201 - the command's output
+
+
+def _answer(arguments: argparse.Namespace) -> None:
+    if not is_ulid(arguments.escalation):
+        raise UsageError("the escalation's id has 26 characters, as the ledger prints it")
+    connection = open_database(arguments.data / DATABASE)
+    site = arguments.site or site_of(connection, arguments.escalation)
+    if site is None:
+        raise UsageError("no site told of this escalation; say --site")
+    identifier = UlidFactory(lambda: time.time_ns() // 1_000_000, os.urandom)()
+    with connection:
+        put(
+            connection,
+            identifier=identifier,
+            site=site,
+            escalation=arguments.escalation,
+            by=arguments.by,
+            now=time.time(),
+            ring=arguments.ring,
+            answer=arguments.answer,
+            acknowledge_for=arguments.acknowledge,
+        )
+    print(identifier)  # noqa: T201 - the command's output
+
+
+def _ledger(arguments: argparse.Namespace) -> None:
+    connection = open_database(arguments.data / DATABASE)
+    for arrival in _arrivals(connection, arguments.after, follow=arguments.follow):
+        print(orjson.dumps(arrival).decode() if arguments.json else _line(arrival), flush=True)  # noqa: T201 - its output
+
+
+def _arrivals(connection: apsw.Connection, after: int, *, follow: bool) -> Iterator[Arrival]:
+    """Return the log; with ``follow`` without end. No cursor stays open while it waits."""
+    while True:
+        for arrival in tuple(read_arrivals(connection, after)):
+            after = arrival.sequence
+            yield arrival
+        if not follow:
+            return
+        time.sleep(FOLLOW_SECONDS)
+
+
+def _line(arrival: Arrival) -> str:
+    kind = arrival.type.removeprefix("process_cosmos.").removesuffix(".v1")
+    repeat = "  (again)" if arrival.duplicate else ""
+    return f"{arrival.sequence:>8}  {arrival.time}  {arrival.site}  {kind:<22} {arrival.subject}{repeat}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""The inbox of each site: answers and acknowledgements given at the endpoint."""
+
+import apsw
+
+from process_cosmos_gateway.contract.cloud import InboxItem, InboxPage
+from process_cosmos_gateway.contract.identifiers import Ulid
+
+PAGE = 100
+
+
+def put(
+    connection: apsw.Connection,
+    *,
+    identifier: Ulid,
+    site: Ulid,
+    escalation: str,
+    by: str,
+    now: float,
+    ring: int | None = None,
+    answer: str | None = None,
+    acknowledge_for: float | None = None,
+) -> None:
+    """Add one item; the site fetches it with its next poll."""
+    connection.execute(
+        "INSERT INTO inbox (id, site, escalation, given_by, given_at, ring, answer, acknowledge_for)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (identifier, site, escalation, by, now, ring, answer, acknowledge_for),
+    )
+
+
+def page_after(connection: apsw.Connection, site: Ulid, cursor: int, now: float) -> InboxPage:
+    """Return what came for ``site`` after ``cursor``, oldest first, at most 100 items."""
+    return InboxPage(
+        items=tuple(
+            InboxItem(
+                id=identifier,
+                cursor=number,
+                escalation=Ulid(escalation),
+                by=by,
+                age=max(0.0, now - given_at),
+                ring=ring,
+                answer=answer,
+                acknowledge_for=acknowledge_for,
+            )
+            for number, identifier, escalation, by, given_at, ring, answer, acknowledge_for in connection.execute(
+                "SELECT cursor, id, escalation, given_by, given_at, ring, answer, acknowledge_for FROM inbox"
+                " WHERE cursor > ? AND site = ? ORDER BY cursor LIMIT ?",
+                (cursor, site, PAGE),
+            )
+        )
+    )
