@@ -56,7 +56,7 @@ def _offered(folder: Path, components: frozenset[str]) -> dict[str, Presence]:
 def _presence(folder: Path, name: Path) -> Presence:
     try:
         present = (folder / name).read_bytes()
-    except FileNotFoundError:
+    except FileNotFoundError, NotADirectoryError:
         return Presence.MISSING
     return Presence.SAME if present == (_OFFERED / name).read_bytes() else Presence.CHANGED
 

@@ -1,0 +1,93 @@
+"""The offered blueprint's way into Home Assistant's folder: with consent, by import, and never over somebody's work."""
+
+import re
+from pathlib import Path
+
+import pytest
+from homeassistant.components.automation.helpers import async_get_blueprints
+from homeassistant.core import HomeAssistant
+from homeassistant.setup import async_setup_component
+from homeassistant.util.file import WriteError
+from homeassistant.util.yaml import parse_yaml
+
+from custom_components.process_cosmos.workflows import Presence, async_install, async_offered
+
+from .house import BLUEPRINT, KITCHEN, VALVE, House
+
+LEAK_GUARD = f"automation/{BLUEPRINT}"
+SOURCE = Path(__file__).parents[3] / "blueprints" / LEAK_GUARD
+
+
+@pytest.fixture
+async def target(hass: HomeAssistant) -> Path:
+    """Where the blueprint goes, with automations set up."""
+    Path(hass.config.path("configuration.yaml")).write_text("automation: []\n")
+    assert await async_setup_component(hass, "automation", {})
+    await hass.async_block_till_done()
+    return Path(hass.config.path("blueprints", LEAK_GUARD))
+
+
+async def test_installing_copies_byte_for_byte_and_a_second_time_nothing(hass: HomeAssistant, target: Path) -> None:
+    assert await async_offered(hass) == {LEAK_GUARD: Presence.MISSING}
+    assert not target.exists()
+    assert await async_install(hass) == {LEAK_GUARD: Presence.MISSING}
+    assert target.read_bytes() == SOURCE.read_bytes()
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
+    written = target.stat().st_mtime_ns
+    assert await async_install(hass) == {LEAK_GUARD: Presence.SAME}
+    assert target.stat().st_mtime_ns == written
+
+
+async def test_an_installed_blueprint_is_offered_to_new_automations_beside_home_assistants_own(
+    hass: HomeAssistant, target: Path
+) -> None:
+    blueprints = async_get_blueprints(hass)
+    before = set(await blueprints.async_get_blueprints())
+    await async_install(hass)
+    assert before
+    assert set(await blueprints.async_get_blueprints()) == before | {BLUEPRINT}
+
+
+async def test_a_changed_blueprint_is_kept_and_the_log_says_so(
+    hass: HomeAssistant, target: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    target.parent.mkdir(parents=True)
+    target.write_text("mine")
+    assert await async_install(hass) == {LEAK_GUARD: Presence.CHANGED}
+    assert target.read_text() == "mine"
+    assert f"{LEAK_GUARD} was changed here and is kept" in caplog.text
+
+
+async def test_before_automations_are_set_up_nothing_is_offered_or_made(hass: HomeAssistant) -> None:
+    assert await async_offered(hass) == {}
+    assert await async_install(hass) == {}
+    assert not Path(hass.config.path("blueprints")).exists()
+
+
+async def test_a_folder_that_cannot_be_made_is_an_error_a_flow_can_show(hass: HomeAssistant, target: Path) -> None:
+    target.parent.write_text("a file in the folder's place")
+    with pytest.raises(WriteError):
+        await async_install(hass)
+
+
+async def test_imported_by_url_the_blueprint_works_the_same(house: House, hass: HomeAssistant) -> None:
+    house.with_process_cosmos()
+    await house.automation(sensors=[KITCHEN], valve=VALVE)
+    blueprints = async_get_blueprints(hass)
+    offered = await blueprints.async_get_blueprint(BLUEPRINT)
+    data = parse_yaml(offered.yaml())
+    assert isinstance(data, dict)
+    assert data["variables"]["cosmos_workflow"] == "leak_guard"
+    assert await blueprints.async_add_blueprint(offered, BLUEPRINT, allow_override=True)
+    assert Path(hass.config.path("blueprints", LEAK_GUARD)).read_bytes() != SOURCE.read_bytes()
+    await house.wet(KITCHEN)
+    assert house.valve.is_closed
+    assert house.messages == ["Water: Kitchen"]
+
+
+def test_the_blueprint_has_no_trigger_or_condition_of_ours() -> None:
+    text = SOURCE.read_text()
+    ours = re.findall(r"(\w+): process_cosmos\.", text)
+    assert set(ours) == {"action"}
+    assert set(re.findall(r"trigger: (\w+)", text)) == {"state", "homeassistant"}
+    assert "min_version: 2026.11.0" in text
