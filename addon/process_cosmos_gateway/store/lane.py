@@ -1,0 +1,144 @@
+"""A connection in a thread of its own: all jobs that wait share one transaction."""
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import apsw
+
+from process_cosmos_gateway.errors import StoreError
+
+from .errors import StoreDamagedError
+from .transaction import Transaction
+
+_DISK_ERRORS = (
+    apsw.BusyError,
+    apsw.CantOpenError,
+    apsw.CorruptError,
+    apsw.FullError,
+    apsw.IOError,
+    apsw.NoMemError,
+    apsw.NotADBError,
+    apsw.PermissionsError,
+    apsw.ProtocolError,
+    apsw.ReadOnlyError,
+)
+"""After one of these nobody knows what the transaction still holds: it is over for all who share it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One change or question, and where its outcome goes."""
+
+    work: Callable[[Transaction], Any]
+    outcome: asyncio.Future[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The job's value, and what is to be called now that it is on disk."""
+
+    value: Any
+    callbacks: Sequence[Callable[[], None]]
+
+
+class Lane:
+    """Runs jobs in order; what has been put before ``close`` is still done."""
+
+    def __init__(self, name: str, connect_fn: Callable[[], apsw.Connection], begin: str) -> None:
+        """Start the thread ``name``; it connects when its first job comes, and anew after a disk error."""
+        self._connect_fn = connect_fn
+        self._begin = begin
+        self._loop = asyncio.get_running_loop()
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._closed = False
+        self._connection: apsw.Connection | None = None
+        self._thread = threading.Thread(target=self._work_until_closed, name=name, daemon=True)
+        self._thread.start()
+
+    async def do(self, work: Callable[[Transaction], Any]) -> Any:  # noqa: ANN401 - what ``work`` returns
+        """Return what ``work`` returns, once its transaction is committed; raise what it raised, or ``StoreError``.
+
+        A caller that is cancelled does not undo it.
+        """
+        if self._closed:
+            raise StoreError("the store is closed")
+        job = Job(work, self._loop.create_future())
+        self._jobs.put(job)
+        return await job.outcome
+
+    async def close(self) -> None:
+        """Do what waits, then let go of the database."""
+        self._closed = True
+        self._jobs.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _work_until_closed(self) -> None:
+        while batch := self._everything_waiting():
+            self._loop.call_soon_threadsafe(partial(_hand_out, batch, self._transact(batch)))
+        self._disconnect()
+
+    def _everything_waiting(self) -> list[Job]:
+        """Block for one job, then take all that wait with it: they share one fsync."""
+        batch: list[Job] = []
+        while job := self._jobs.get():
+            batch.append(job)
+            if self._jobs.empty():
+                return batch
+        if batch:
+            self._jobs.put(None)  # closed: the next call finds nothing to do
+        return batch
+
+    def _transact(self, batch: Sequence[Job]) -> Sequence[Done | Exception]:
+        try:
+            connection = self._connection = self._connection or self._connect_fn()
+            connection.execute(self._begin)
+            outcomes = [self._attempt(connection, job) for job in batch]
+            connection.execute("COMMIT")
+        except (apsw.Error, OSError) as error:
+            # After a failed fsync the kernel may have dropped the pages: this handle must not try again.
+            self._disconnect()
+            return [_store_error(error) for _ in batch]
+        return outcomes
+
+    @staticmethod
+    def _attempt(connection: apsw.Connection, job: Job) -> Done | Exception:
+        transaction = Transaction(connection)
+        connection.execute("SAVEPOINT job")
+        try:
+            value = job.work(transaction)
+        except _DISK_ERRORS:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the caller's, and undoes his job alone
+            connection.execute("ROLLBACK TO job")
+            connection.execute("RELEASE job")
+            return error
+        connection.execute("RELEASE job")
+        return Done(value, transaction.callbacks)
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close(True)  # by force: an error of a dying handle says nothing new
+
+
+def _store_error(error: Exception) -> StoreError:
+    kind = StoreDamagedError if isinstance(error, apsw.CorruptError | apsw.NotADBError) else StoreError
+    failure = kind(f"the store failed: {error}")
+    failure.__cause__ = error
+    return failure
+
+
+def _hand_out(batch: Sequence[Job], outcomes: Sequence[Done | Exception]) -> None:
+    for job, outcome in zip(batch, outcomes, strict=True):
+        if isinstance(outcome, Done):
+            for callback in outcome.callbacks:
+                callback()
+            if not job.outcome.done():
+                job.outcome.set_result(outcome.value)
+        elif not job.outcome.done():
+            job.outcome.set_exception(outcome)

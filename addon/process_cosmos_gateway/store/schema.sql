@@ -1,0 +1,131 @@
+-- The gateway's whole memory. One section per owner; only the owner's package reads and writes its tables.
+-- Times are seconds since 1970 (REAL). A change here after the first release needs a migration (schema.py).
+
+-- store ---------------------------------------------------------------------------------------------------------------
+
+CREATE TABLE meta (key TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
+
+-- outbox --------------------------------------------------------------------------------------------------------------
+
+-- One table per priority. AUTOINCREMENT: a number never comes back, also when the table was empty in between.
+-- only_for: the one destination that gets it. body: the encoded CloudEvent.
+CREATE TABLE outbox_alarm (
+  sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+  id TEXT NOT NULL, type TEXT NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL, key TEXT NOT NULL,
+  only_for TEXT, replayed INTEGER NOT NULL DEFAULT 0, accepted_at REAL NOT NULL, body BLOB NOT NULL
+) STRICT;
+CREATE INDEX outbox_alarm_only ON outbox_alarm (id) WHERE only_for IS NOT NULL;
+
+CREATE TABLE outbox_change (
+  sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+  id TEXT NOT NULL, type TEXT NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL, key TEXT NOT NULL,
+  only_for TEXT, replayed INTEGER NOT NULL DEFAULT 0, accepted_at REAL NOT NULL, body BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE outbox_measurement (
+  sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+  id TEXT NOT NULL, type TEXT NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL, key TEXT NOT NULL,
+  only_for TEXT, replayed INTEGER NOT NULL DEFAULT 0, accepted_at REAL NOT NULL, body BLOB NOT NULL
+) STRICT;
+
+-- Every id ever accepted, also after delivery, so that a repeat is known. hash: 8 bytes of the content.
+CREATE TABLE outbox_id (id TEXT PRIMARY KEY, hash BLOB NOT NULL, result INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+
+CREATE TABLE outbox_destination (name TEXT PRIMARY KEY, delivered INTEGER NOT NULL DEFAULT 0) STRICT, WITHOUT ROWID;
+
+CREATE TABLE outbox_kind (destination TEXT NOT NULL, kind TEXT NOT NULL, PRIMARY KEY (destination, kind))
+STRICT, WITHOUT ROWID;
+
+-- What a destination wants up to here is settled, but for the exceptions.
+CREATE TABLE outbox_cursor (
+  destination TEXT NOT NULL, priority TEXT NOT NULL, sequence INTEGER NOT NULL, PRIMARY KEY (destination, priority)
+) STRICT, WITHOUT ROWID;
+
+-- failures = 0: passed by the cursor, not settled. strikes: failures with a delivery of another event in between.
+CREATE TABLE outbox_exception (
+  destination TEXT NOT NULL, priority TEXT NOT NULL, sequence INTEGER NOT NULL,
+  failures INTEGER NOT NULL DEFAULT 0, strikes INTEGER NOT NULL DEFAULT 0, delivered_then INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY (destination, priority, sequence)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE outbox_rejected (
+  number INTEGER PRIMARY KEY AUTOINCREMENT,
+  destination TEXT NOT NULL, priority TEXT NOT NULL, code TEXT NOT NULL, message TEXT NOT NULL,
+  id TEXT NOT NULL, type TEXT NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL, key TEXT NOT NULL, body BLOB NOT NULL
+) STRICT;
+
+-- Changed in the transaction of what they count: counting a million rows takes a second.
+CREATE TABLE outbox_counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+
+-- escalations ---------------------------------------------------------------------------------------------------------
+
+-- The replica. body: contract Replica as JSON. ring_at, until_at, changed_at: steady time (escalations/steady.py).
+-- event: the newest transition's event as JSON, for a destination that joins later.
+CREATE TABLE escalation (
+  id TEXT PRIMARY KEY, state TEXT NOT NULL, alive INTEGER NOT NULL, run TEXT NOT NULL, n INTEGER NOT NULL,
+  ring_at REAL, until_at REAL NOT NULL, changed_at REAL NOT NULL, body BLOB NOT NULL, event BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX escalation_alive ON escalation (id) WHERE alive = 1;
+CREATE INDEX escalation_closed ON escalation (changed_at) WHERE alive = 0;
+
+-- due, due_away, settled_at: steady time. event: id of the asked event.
+CREATE TABLE escalation_ask (
+  escalation TEXT NOT NULL, ring INTEGER NOT NULL, level INTEGER NOT NULL, round INTEGER NOT NULL,
+  recipient TEXT NOT NULL, due REAL NOT NULL, due_away REAL NOT NULL, state TEXT NOT NULL, event TEXT NOT NULL,
+  settled_at REAL, PRIMARY KEY (escalation, ring, level, round, recipient)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX escalation_ask_event ON escalation_ask (event);
+
+-- Answers and acknowledgements from outside. given_at: steady time. settled: the integration has recorded or refused it.
+CREATE TABLE escalation_proposal (
+  id TEXT PRIMARY KEY, escalation TEXT NOT NULL, given_at REAL NOT NULL, settled INTEGER NOT NULL DEFAULT 0,
+  ring INTEGER, answer TEXT, acknowledge_for REAL, by TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX escalation_proposal_open ON escalation_proposal (escalation) WHERE settled = 0;
+
+-- destinations --------------------------------------------------------------------------------------------------------
+
+-- settings: JSON, with secrets (URL, header, key, certificate).
+CREATE TABLE destination (
+  name TEXT PRIMARY KEY, kind TEXT NOT NULL, settings BLOB NOT NULL, inbox_cursor INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
+
+-- devices -------------------------------------------------------------------------------------------------------------
+
+CREATE TABLE device (
+  number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, topic TEXT NOT NULL UNIQUE, description BLOB NOT NULL, online INTEGER
+) STRICT;
+
+-- value: JSON, the last one heard. A property keeps its number as long as its device is known.
+CREATE TABLE device_property (
+  number INTEGER PRIMARY KEY, device INTEGER NOT NULL, name TEXT NOT NULL, value BLOB, heard_at REAL,
+  UNIQUE (device, name)
+) STRICT;
+
+-- Raw readings, merged and never overwritten: variant counts other values at the same device time (a conflict).
+CREATE TABLE device_reading (
+  device INTEGER NOT NULL, property INTEGER NOT NULL, time REAL NOT NULL, variant INTEGER NOT NULL DEFAULT 0,
+  value ANY NOT NULL, received_at REAL NOT NULL, PRIMARY KEY (device, property, time, variant)
+) STRICT, WITHOUT ROWID;
+
+-- Property writes not yet confirmed: the newest replaces an older one.
+CREATE TABLE device_write (
+  device TEXT NOT NULL, property TEXT NOT NULL, request TEXT NOT NULL, value BLOB NOT NULL, expires_at REAL NOT NULL,
+  PRIMARY KEY (device, property)
+) STRICT, WITHOUT ROWID;
+
+-- Messages of the broker's session lately received, so that a redelivered one (dup) is known.
+CREATE TABLE device_message (
+  number INTEGER PRIMARY KEY AUTOINCREMENT, session TEXT NOT NULL, message INTEGER NOT NULL, hash BLOB NOT NULL
+) STRICT;
+CREATE INDEX device_message_key ON device_message (session, message, hash);
+
+-- api -----------------------------------------------------------------------------------------------------------------
+
+-- hash: SHA-256 of the token.
+CREATE TABLE api_token (
+  hash BLOB PRIMARY KEY, kind TEXT NOT NULL, expires_at REAL
+) STRICT, WITHOUT ROWID;
+
+-- The one Home Assistant served.
+CREATE TABLE api_instance (one INTEGER PRIMARY KEY CHECK (one = 1), instance TEXT NOT NULL) STRICT;
