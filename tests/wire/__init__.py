@@ -1,0 +1,1 @@
+"""The wire: schemas, fixtures and the codec in step."""

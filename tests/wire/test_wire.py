@@ -1,0 +1,115 @@
+"""The codec, the schemas and the golden fixtures say the same."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import orjson
+import pytest
+from jsonschema import Draft202012Validator
+
+from process_cosmos_gateway.contract.codec import MAX_FRAME, MAX_TEXT, decode, decode_json, encode, parse
+from process_cosmos_gateway.contract.errors import ContractError
+from process_cosmos_gateway.contract.messages import FROM_GATEWAY, FROM_HOME_ASSISTANT
+from process_cosmos_gateway.contract.session import SCHEMA
+
+from .schemas import BODIES, MESSAGES, SCHEMAS, TOP, files
+
+FIXTURES = TOP / "wire/fixtures"
+VALID = sorted((FIXTURES / "valid").glob("*.json"))
+INVALID = sorted((FIXTURES / "invalid").glob("*.json"))
+
+named = partial(pytest.mark.parametrize, ids=lambda path: path.stem)
+
+
+def read(name: str, text: bytes | str) -> object:
+    """Read ``text`` as the body ``name``, or as a message if there is none of that name."""
+    return parse(BODIES[name], decode_json(text)) if name in BODIES else decode(text, MESSAGES)
+
+
+def test_every_message_and_body_has_a_valid_fixture() -> None:
+    assert {path.name.partition(".")[0] for path in VALID} == {*MESSAGES, *BODIES}
+
+
+@named("path", VALID)
+def test_a_valid_fixture_is_read_and_written_again_byte_by_byte(path: Path) -> None:
+    name = path.name.partition(".")[0]
+    message = read(name, path.read_bytes())
+    written = orjson.dumps(message) if name in BODIES else encode(message)
+    assert type(message) is {**MESSAGES, **BODIES}[name]
+    assert written == path.read_bytes()
+
+
+@named("path", VALID)
+def test_a_valid_fixture_satisfies_its_schema(path: Path) -> None:
+    schema = orjson.loads((SCHEMAS / f"{path.name.partition('.')[0]}.json").read_bytes())
+    Draft202012Validator.check_schema(schema)
+    Draft202012Validator(schema).validate(orjson.loads(path.read_bytes()))
+
+
+@named("path", INVALID)
+def test_an_invalid_fixture_is_refused_with_its_path_and_reason(path: Path) -> None:
+    fixture = orjson.loads(path.read_bytes())
+    with pytest.raises(ContractError) as refused:
+        read(fixture.get("body", ""), fixture["text"])
+    assert (refused.value.path, refused.value.reason) == (fixture["path"], fixture["reason"])
+
+
+def test_there_are_invalid_fixtures_of_messages_and_of_bodies() -> None:
+    fixtures = [orjson.loads(path.read_bytes()) for path in INVALID]
+    assert any("body" in fixture for fixture in fixtures)
+    assert any("body" not in fixture for fixture in fixtures)
+
+
+def test_the_schemas_are_in_step_with_the_contract() -> None:
+    written = {path: path.read_bytes() for path in SCHEMAS.glob("*.json")}
+    assert written == dict(files()), "run scripts/schemas"
+
+
+def test_the_changelog_begins_with_the_schema_this_code_speaks() -> None:
+    headings = [line for line in (TOP / "wire/CHANGELOG.md").read_text().splitlines() if line.startswith("## ")]
+    assert headings[0] == f"## Schema {SCHEMA}"
+
+
+def test_no_type_means_one_thing_up_and_another_down() -> None:
+    both = FROM_GATEWAY.keys() & FROM_HOME_ASSISTANT.keys()
+    assert both == {"receipt", "result"}
+    assert all(FROM_GATEWAY[name] is FROM_HOME_ASSISTANT[name] for name in both)
+
+
+def test_members_of_a_newer_schema_are_passed_over() -> None:
+    assert decode('{"type":"caught_up","mood":"good"}', MESSAGES) == decode('{"type":"caught_up"}', MESSAGES)
+
+
+def test_a_frame_of_the_greatest_length_is_read_and_one_more_byte_is_not() -> None:
+    frame = b'{"type":"caught_up"}'
+    decode(frame.ljust(MAX_FRAME), MESSAGES)
+    with pytest.raises(ContractError, match="must not be longer"):
+        decode(frame.ljust(MAX_FRAME + 1), MESSAGES)
+
+
+def test_a_text_of_the_greatest_length_is_read_and_one_more_character_is_not() -> None:
+    decode(orjson.dumps({"type": "list_rejected", "id": "x" * MAX_TEXT}), MESSAGES)
+    with pytest.raises(ContractError, match=r"\$\.id: must not be longer"):
+        decode(orjson.dumps({"type": "list_rejected", "id": "x" * (MAX_TEXT + 1)}), MESSAGES)
+
+
+@pytest.mark.parametrize("frame", [b"\xff\xfe", b'{"type":"\xc3"}', b"[" * 100_000, b'{"a":' * 5_000])
+def test_broken_bytes_and_depth_bombs_are_refused(frame: bytes) -> None:
+    with pytest.raises(ContractError, match="must be JSON"):
+        decode(frame, MESSAGES)
+
+
+def test_of_a_member_given_twice_the_last_counts() -> None:
+    assert decode('{"type":"list_rejected","id":"1","id":"2"}', MESSAGES) == decode(
+        '{"type":"list_rejected","id":"2"}', MESSAGES
+    )
+
+
+def test_a_shape_the_codec_does_not_know_is_a_mistake_of_ours() -> None:
+    @dataclass
+    class Strange:
+        member: complex
+
+    with pytest.raises(TypeError, match="the codec does not know"):
+        parse(Strange, {})
