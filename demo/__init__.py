@@ -1,0 +1,1 @@
+"""The main job played on real parts, with an independent ledger: `scripts/demo`."""

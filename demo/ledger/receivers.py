@@ -1,0 +1,74 @@
+"""The ledger's HTTP side: the phones' push server, a webhook destination, and the questions of the play."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from .arrivals import arrival_of
+from .book import Book
+from .pushes import ring_of
+
+LIMIT = 30.0
+
+
+class Receivers:
+    """Answers phones' pushes and events; what it says depends on nothing but its own book."""
+
+    def __init__(self, book: Book, secret: str, questions: dict[str, Callable[[Any], Awaitable[Any]]]) -> None:
+        """Take the book, the secret part of the webhook's URL, and what answers each question of the play."""
+        self._book = book
+        self._secret = secret
+        self._questions = questions
+        self._swallow_replies = False
+        self._heard: dict[str, set[str]] = defaultdict(set)
+
+    def app(self) -> web.Application:
+        """Return the application."""
+        app = web.Application(client_max_size=16 << 20)
+        app.router.add_post("/push/{phone}", self._push)
+        app.router.add_post("/webhook/{secret}", self._webhook)
+        app.router.add_post("/ask/rings", self._wait_for_rings)
+        app.router.add_post("/ask/swallow", self._swallow)
+        app.router.add_post("/ask/{question}", self._ask)
+        return app
+
+    async def _push(self, request: web.Request) -> web.Response:
+        ring = ring_of(request.match_info["phone"], await request.json())
+        if ring is not None:
+            self._heard[ring.escalation].add(ring.phone)
+            self._book.write(ring)
+        return web.json_response({}, status=HTTPStatus.CREATED)
+
+    async def _webhook(self, request: web.Request) -> web.Response:
+        if request.match_info["secret"] != self._secret:
+            return web.Response(status=HTTPStatus.NOT_FOUND)
+        self._book.write(arrival_of("webhook", orjson.loads(await request.read())))
+        if self._swallow_replies and request.transport is not None:
+            request.transport.abort()
+            raise asyncio.CancelledError
+        return web.Response(status=HTTPStatus.ACCEPTED)
+
+    async def _swallow(self, request: web.Request) -> web.Response:
+        self._swallow_replies = bool((await request.json())["replies"])
+        return web.json_response(None)
+
+    async def _wait_for_rings(self, request: web.Request) -> web.Response:
+        """Wait until ``phones`` phones have rung for ``escalation``."""
+        wanted = await request.json()
+
+        def rang() -> bool:
+            return len(self._heard[wanted["escalation"]]) >= int(wanted["phones"])
+
+        return web.json_response(await self._book.until(rang, LIMIT))
+
+    async def _ask(self, request: web.Request) -> web.Response:
+        question = self._questions.get(request.match_info["question"])
+        if question is None:
+            return web.Response(status=HTTPStatus.NOT_FOUND)
+        reply = await question(await request.json())
+        return web.Response(body=orjson.dumps(reply), content_type="application/json")

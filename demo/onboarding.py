@@ -1,0 +1,117 @@
+"""A new Home Assistant: its folder, its owner, its phones."""
+
+import json
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from .home import Home
+
+OWNER = "demo"
+PASSWORD = "process-cosmos"  # noqa: S105 - a made-up owner of a Home Assistant that nobody else reaches
+
+CONFIGURATION = """\
+homeassistant:
+  name: Demo house
+  country: NL
+  time_zone: Europe/Amsterdam
+  unit_system: metric
+frontend:
+config:
+history:
+logbook:
+mobile_app:
+system_health:
+automation: !include automations.yaml
+script: !include scripts.yaml
+scene: !include scenes.yaml
+logger:
+  default: warning
+  logs:
+    custom_components.process_cosmos: info
+"""
+
+
+def prepare_folder(folder: Path, port: int, integration: Path, extra: str) -> None:
+    """Make Home Assistant's configuration folder: it listens on ``port`` of 127.0.0.1 and finds ``integration``.
+
+    The address goes into `.storage/http`: an address in YAML is only tried for five minutes.
+    """
+    (folder / ".storage").mkdir(parents=True)
+    (folder / "custom_components").mkdir()
+    (folder / "custom_components" / integration.name).symlink_to(integration)
+    (folder / "configuration.yaml").write_text(CONFIGURATION + extra)
+    for name in ("automations", "scripts", "scenes"):
+        (folder / f"{name}.yaml").write_text("[]\n" if name != "scripts" else "{}\n")
+    stable = {
+        "server_host": ["127.0.0.1"],
+        "server_port": port,
+        "cors_allowed_origins": [],
+        "login_attempts_threshold": -1,
+        "ip_ban_enabled": False,
+        "ssl_profile": "intermediate_v6",
+        "use_x_frame_options": True,
+        "created_at": "2026-01-01T00:00:00+00:00",
+        "error": None,
+        "error_message": None,
+    }
+    data = {"yaml_migration_done": True, "pending": None, "stable": stable}
+    (folder / ".storage" / "http").write_text(
+        json.dumps({"version": 3, "minor_version": 1, "key": "http", "data": data})
+    )
+
+
+async def answers_http(url: str) -> bool | None:
+    """Return True when Home Assistant serves its frontend at ``url``, else None."""
+    try:
+        async with aiohttp.ClientSession() as http, http.get(f"{url}/manifest.json") as response:
+            return response.status == HTTPStatus.OK or None
+    except aiohttp.ClientError:
+        return None
+
+
+async def onboard(url: str) -> str:
+    """Make the owner's account and finish the onboarding, as the browser does; return a long-lived access token."""
+    client = f"{url}/"
+    async with aiohttp.ClientSession(url, raise_for_status=True) as http:
+
+        async def post(path: str, **body: Any) -> Any:  # noqa: ANN401 - Home Assistant's JSON
+            async with http.post(path, json=body) as response:
+                return await response.json()
+
+        code = await post(
+            "/api/onboarding/users", client_id=client, name="Demo", username=OWNER, password=PASSWORD, language="en"
+        )
+        form = {"client_id": client, "code": code["auth_code"], "grant_type": "authorization_code"}
+        async with http.post("/auth/token", data=form) as response:
+            token = (await response.json())["access_token"]
+        http.headers["Authorization"] = f"Bearer {token}"
+        await post("/api/onboarding/core_config")
+        await post("/api/onboarding/analytics")
+        await post("/api/onboarding/integration", client_id=client, redirect_uri=f"{client}?auth_callback=1")
+    async with Home(url, token) as home:
+        return str(await home.command("auth/long_lived_access_token", client_name="Demo", lifespan=30))
+
+
+async def register_phone(home: Home, name: str, push_url: str) -> str:
+    """Register a phone as the companion app does; return the id of its device in Home Assistant."""
+    await home.post(
+        "/api/mobile_app/registrations",
+        {
+            "app_id": "process_cosmos.demo",
+            "app_name": "Process Cosmos demo",
+            "app_version": "1.0",
+            "device_id": name,
+            "device_name": name,
+            "manufacturer": "Process Cosmos",
+            "model": "Demo phone",
+            "os_name": "Android",
+            "os_version": "16",
+            "supports_encryption": False,
+            "app_data": {"push_url": push_url, "push_token": f"token of {name}"},
+        },
+    )
+    devices = await home.command("config/device_registry/list")
+    return str(next(device["id"] for device in devices if ["mobile_app", name] in device["identifiers"]))

@@ -1,0 +1,114 @@
+"""Processes of the demo: started, watched, stopped and killed, each with a log of its own."""
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+TAIL = 30
+"""Lines of a guilty log that a failure prints."""
+
+
+class PartFailedError(Exception):
+    """A part of the demo did not do what it must; the message ends with the tail of its log."""
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+class Part:
+    """One process and its log; it may be started again after it ended."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        """Write everything the process says to ``folder``/``name``.log, across restarts."""
+        self.name = name
+        self.log = folder / f"{name}.log"
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether the process was started and has not ended."""
+        return self._process is not None and self._process.returncode is None
+
+    async def start(self, command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> None:
+        """Start ``command`` in a group of its own: a Ctrl-C reaches the demo alone, which stops its parts in order."""
+        with self.log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **(environment or {})},
+                process_group=0,
+            )
+
+    async def until[T](self, probe: Callable[[], Awaitable[T | None]], what: str, limit: float = 60) -> T:
+        """Return the first answer of ``probe`` that is not None; raise if the process ends or time runs out."""
+        try:
+            async with asyncio.timeout(limit):
+                while (answer := await probe()) is None:
+                    if not self.running:
+                        raise self.failure(f"ended while the demo waited for {what}")
+                    await asyncio.sleep(0.05)
+        except TimeoutError as error:
+            raise self.failure(f"did not reach {what} within {limit:.0f} s") from error
+        return answer
+
+    async def wait(self, limit: float) -> int:
+        """Wait until the process has ended; return its exit code."""
+        if self._process is None:
+            return 0
+        try:
+            async with asyncio.timeout(limit):
+                return await self._process.wait()
+        except TimeoutError as error:
+            raise self.failure(f"did not end within {limit:.0f} s") from error
+
+    async def stop(self, limit: float = 20) -> None:
+        """Ask the process to end; kill it if it does not within ``limit`` seconds."""
+        self._signal(signal.SIGTERM)
+        try:
+            await self.wait(limit)
+        except PartFailedError:
+            await self.kill()
+
+    async def kill(self) -> None:
+        """``kill -9``: nothing in the process gets a chance to finish."""
+        self._signal(signal.SIGKILL)
+        await self.wait(10)
+
+    def failure(self, sentence: str) -> PartFailedError:
+        """Return the error that says ``sentence`` of this part, with the end of its log."""
+        lines = self.log.read_text(errors="replace").splitlines()[-TAIL:] if self.log.exists() else []
+        return PartFailedError("\n".join([f"{self.name} {sentence}; the end of {self.log}:", *lines]))
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None and self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+
+async def run_once(command: Sequence[str | Path], log: Path, limit: float = 30) -> str:
+    """Run ``command`` to its end and return what it printed; raise with its complaints if it failed."""
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        async with asyncio.timeout(limit):
+            output, complaints = await process.communicate()
+    except TimeoutError as error:
+        process.kill()
+        raise PartFailedError(f"{command[0]} did not end within {limit:.0f} s") from error
+    with log.open("ab") as file:
+        file.write(complaints)
+    if process.returncode:
+        raise PartFailedError(f"{' '.join(map(str, command[:2]))} ended {process.returncode}: {complaints.decode()}")
+    return output.decode()
