@@ -28,34 +28,70 @@ CREATE TABLE outbox_measurement (
   only_for TEXT, replayed INTEGER NOT NULL DEFAULT 0, accepted_at REAL NOT NULL, body BLOB NOT NULL
 ) STRICT;
 
--- Every id ever accepted, also after delivery, so that a repeat is known. hash: 8 bytes of the content.
+-- Every id accepted, also after delivery, so that a repeat is known. hash: 8 bytes of the content.
+-- result: 1 queued, 0 nobody wanted it.
 CREATE TABLE outbox_id (id TEXT PRIMARY KEY, hash BLOB NOT NULL, result INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 
+-- delivered: how many events this destination has taken.
 CREATE TABLE outbox_destination (name TEXT PRIMARY KEY, delivered INTEGER NOT NULL DEFAULT 0) STRICT, WITHOUT ROWID;
 
-CREATE TABLE outbox_kind (destination TEXT NOT NULL, kind TEXT NOT NULL, PRIMARY KEY (destination, kind))
+CREATE TABLE outbox_kind (kind TEXT NOT NULL, destination TEXT NOT NULL, PRIMARY KEY (kind, destination))
 STRICT, WITHOUT ROWID;
 
--- What a destination wants up to here is settled, but for the exceptions.
+-- What a destination wants of a priority is settled up to here, but for the exceptions.
 CREATE TABLE outbox_cursor (
   destination TEXT NOT NULL, priority TEXT NOT NULL, sequence INTEGER NOT NULL, PRIMARY KEY (destination, priority)
 ) STRICT, WITHOUT ROWID;
 
--- failures = 0: passed by the cursor, not settled. strikes: failures with a delivery of another event in between.
+-- Passed by the cursor, not settled. failures = 0: held back. strikes: failures with a delivery since the one before.
 CREATE TABLE outbox_exception (
   destination TEXT NOT NULL, priority TEXT NOT NULL, sequence INTEGER NOT NULL,
   failures INTEGER NOT NULL DEFAULT 0, strikes INTEGER NOT NULL DEFAULT 0, delivered_then INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (destination, priority, sequence)
 ) STRICT, WITHOUT ROWID;
 
+-- Refused for good: a copy, out of everybody's way.
 CREATE TABLE outbox_rejected (
-  number INTEGER PRIMARY KEY AUTOINCREMENT,
-  destination TEXT NOT NULL, priority TEXT NOT NULL, code TEXT NOT NULL, message TEXT NOT NULL,
+  number INTEGER PRIMARY KEY AUTOINCREMENT, destination TEXT NOT NULL, priority TEXT NOT NULL,
+  code TEXT NOT NULL, message TEXT NOT NULL,
   id TEXT NOT NULL, type TEXT NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL, key TEXT NOT NULL, body BLOB NOT NULL
 ) STRICT;
 
--- Changed in the transaction of what they count: counting a million rows takes a second.
-CREATE TABLE outbox_counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+-- Counted as it happens, in the same transaction: counting a million rows takes a second.
+CREATE TABLE outbox_counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL DEFAULT 0) STRICT, WITHOUT ROWID;
+INSERT INTO outbox_counter (name) VALUES
+  ('alarm'), ('change'), ('measurement'), ('id'), ('rejected'), ('dropped'), ('conflict'), ('forgotten');
+
+CREATE TRIGGER outbox_alarm_in AFTER INSERT ON outbox_alarm BEGIN
+  UPDATE outbox_counter SET value = value + 1 WHERE name = 'alarm';
+END;
+CREATE TRIGGER outbox_alarm_out AFTER DELETE ON outbox_alarm BEGIN
+  UPDATE outbox_counter SET value = value - 1 WHERE name = 'alarm';
+END;
+CREATE TRIGGER outbox_change_in AFTER INSERT ON outbox_change BEGIN
+  UPDATE outbox_counter SET value = value + 1 WHERE name = 'change';
+END;
+CREATE TRIGGER outbox_change_out AFTER DELETE ON outbox_change BEGIN
+  UPDATE outbox_counter SET value = value - 1 WHERE name = 'change';
+END;
+CREATE TRIGGER outbox_measurement_in AFTER INSERT ON outbox_measurement BEGIN
+  UPDATE outbox_counter SET value = value + 1 WHERE name = 'measurement';
+END;
+CREATE TRIGGER outbox_measurement_out AFTER DELETE ON outbox_measurement BEGIN
+  UPDATE outbox_counter SET value = value - 1 WHERE name = 'measurement';
+END;
+CREATE TRIGGER outbox_id_in AFTER INSERT ON outbox_id BEGIN
+  UPDATE outbox_counter SET value = value + 1 WHERE name = 'id';
+END;
+CREATE TRIGGER outbox_id_out AFTER DELETE ON outbox_id BEGIN
+  UPDATE outbox_counter SET value = value - 1 WHERE name = 'id';
+END;
+CREATE TRIGGER outbox_rejected_in AFTER INSERT ON outbox_rejected BEGIN
+  UPDATE outbox_counter SET value = value + 1 WHERE name = 'rejected';
+END;
+CREATE TRIGGER outbox_rejected_out AFTER DELETE ON outbox_rejected BEGIN
+  UPDATE outbox_counter SET value = value - 1 WHERE name = 'rejected';
+END;
 
 -- escalations ---------------------------------------------------------------------------------------------------------
 
@@ -85,9 +121,10 @@ CREATE INDEX escalation_proposal_open ON escalation_proposal (escalation) WHERE 
 
 -- destinations --------------------------------------------------------------------------------------------------------
 
--- settings: JSON, with secrets (URL, header, key, certificate).
+-- settings: JSON, with secrets (URL, header, key, certificate). proven: something was delivered with these settings.
 CREATE TABLE destination (
-  name TEXT PRIMARY KEY, kind TEXT NOT NULL, settings BLOB NOT NULL, inbox_cursor INTEGER NOT NULL DEFAULT 0
+  name TEXT PRIMARY KEY, kind TEXT NOT NULL, settings BLOB NOT NULL,
+  proven INTEGER NOT NULL DEFAULT 0, inbox_cursor INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 
 -- devices -------------------------------------------------------------------------------------------------------------
