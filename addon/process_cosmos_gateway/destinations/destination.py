@@ -1,0 +1,78 @@
+"""What every kind of destination is to the pump."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from process_cosmos_gateway.contract.cloud import InboxItem
+from process_cosmos_gateway.contract.destinations import DestinationKind, EventKind
+from process_cosmos_gateway.outbox import Parcel, Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Down:
+    """The far side cannot be reached or is busy: tried again soon, at the earliest after ``retry_after`` seconds."""
+
+    reason: str
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """The far side wants none of it until a person has changed something; everything is kept."""
+
+    reason: str
+
+
+type Trouble = Down | Refused
+"""What is wrong with a link. ``reason``: a stable word of docs/destinations.md."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """What became of a load: a verdict where there is one, answers given in the reply, trouble with the link."""
+
+    verdicts: Sequence[tuple[Parcel, Verdict]] = ()
+    answers: Sequence[InboxItem] = ()
+    trouble: Trouble | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Polled:
+    """What a poll of the inbox brought, oldest first."""
+
+    items: Sequence[InboxItem] = ()
+    trouble: Trouble | None = None
+
+
+class Destination(Protocol):
+    """One far side."""
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+
+    @property
+    def kind(self) -> DestinationKind:
+        """What it is."""
+
+    @property
+    def address(self) -> str:
+        """Scheme, host and port: the rest of a URL is a secret."""
+
+    @property
+    def kinds(self) -> tuple[EventKind, ...]:
+        """What it subscribed to."""
+
+    @property
+    def batch(self) -> int:
+        """The most parcels it takes at once, now."""
+
+    async def send(self, parcels: Sequence[Parcel], *, proven: bool) -> Sent:
+        """Send a load, in order per key. ``proven``: something got through since it was set up. Never raises."""
+
+    async def poll(self, after: int) -> Polled | None:
+        """Wait for inbox items after a cursor; None: this kind has no inbox. Never raises."""
+
+    async def close(self) -> None:
+        """End its connections."""

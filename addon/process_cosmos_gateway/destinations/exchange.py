@@ -1,0 +1,143 @@
+"""One HTTP request to a destination: bounded, without redirects, every failure a word."""
+
+import re
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+
+import aiohttp
+
+from .destination import Down, Refused, Trouble
+from .statuses import Meaning, meaning
+
+MAX_REPLY = 1 << 20
+"""Bytes of a reply that are read; what is longer is no reply of ours."""
+
+CONNECT_SECONDS = 10.0
+SILENCE_SECONDS = 20.0
+"""A far side that says nothing for so long is away."""
+
+TOTAL_SECONDS = 60.0
+"""A request takes no longer, also while its body leaves slowly."""
+
+_HTML = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*|<!--.*?-->\s*)*<(?:!doctype\s+html|html)\b",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What came back, the body whole."""
+
+    status: int
+    body: bytes
+    retry_after: float | None = None
+
+    def meaning(self, *, single: bool, proven: bool) -> Meaning:
+        """Say what it means for what was sent."""
+        return meaning(self.status, html=self.is_html, single=single, proven=proven)
+
+    @property
+    def is_html(self) -> bool:
+        """Whether a page for people came, as captive portals and proxies send it."""
+        return _HTML.match(self.body[:4096]) is not None
+
+    @property
+    def trouble(self) -> Trouble:
+        """What is wrong with the link, for a reply that means ``RETRY`` or ``REFUSED``."""
+        if self.meaning(single=True, proven=True) is Meaning.RETRY:
+            return Down(reason=f"http_{self.status}", retry_after=self.retry_after)
+        if self.is_html:
+            return Refused(reason="html_page")
+        redirected = 300 <= self.status < 400  # noqa: PLR2004 - the class of redirects
+        return Refused(reason="redirect" if redirected else f"http_{self.status}")
+
+
+def open_session(tls: ssl.SSLContext | bool = True) -> aiohttp.ClientSession:  # noqa: FBT001, FBT002 - aiohttp's own form
+    """Return a session for one destination: no cookies, no proxy from the environment."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(ssl=tls, limit=16),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=patience(),
+    )
+
+
+def patience(extra: float = 0.0) -> aiohttp.ClientTimeout:
+    """Return the time limits of a request; ``extra`` seconds where the far side may keep silent on purpose."""
+    return aiohttp.ClientTimeout(
+        total=TOTAL_SECONDS + extra, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS + extra
+    )
+
+
+async def exchange(
+    session: aiohttp.ClientSession,
+    method: str,
+    url: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    body: bytes | None = None,
+    extra_patience: float = 0.0,
+) -> Reply | Trouble:
+    """Send one request and read the whole reply, or say what is wrong with the link. Never raises for the network."""
+    try:
+        async with session.request(
+            method, url, headers=headers, data=body, allow_redirects=False, timeout=patience(extra_patience)
+        ) as response:
+            content = bytearray()
+            async for chunk in response.content.iter_chunked(1 << 16):
+                content += chunk
+                if len(content) > MAX_REPLY:
+                    response.close()
+                    return Down(reason="reply_too_long")
+            return Reply(
+                status=response.status,
+                body=bytes(content),
+                retry_after=_seconds(response.headers.get("Retry-After"), response.headers.get("Date")),
+            )
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        return trouble_of(error)
+
+
+def trouble_of(error: BaseException) -> Trouble:
+    """Translate an error of the HTTP client; its text is left out, because it may hold a secret URL."""
+    if tls := _tls_error(error):
+        return Refused(reason=_tls_reason(tls))
+    if isinstance(error, TimeoutError):
+        return Down(reason="timeout")
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return Down(reason="name_unknown")
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return Down(reason="unreachable")
+    return Down(reason="connection_lost")
+
+
+def _tls_reason(error: ssl.SSLError) -> str:
+    """Say who refused whom: we the far side's certificate, or the far side ours (an alert came)."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return "certificate"
+    reason = error.reason or ""
+    if "ALERT" not in reason:
+        return "tls"
+    return "certificate_expired" if "EXPIRED" in reason else "certificate_refused"
+
+
+def _tls_error(error: BaseException | None) -> ssl.SSLError | None:
+    while error is not None:
+        if isinstance(error, ssl.SSLError):
+            return error
+        error = error.__cause__ or getattr(error, "os_error", None)
+    return None
+
+
+def _seconds(header: str | None, date: str | None) -> float | None:
+    """Read ``Retry-After`` (RFC 9110): seconds, or a moment by the far side's own clock."""
+    if header is None:
+        return None
+    if header.strip().isdecimal():
+        return float(header)
+    try:
+        return (parsedate_to_datetime(header) - parsedate_to_datetime(date or "")).total_seconds()
+    except ValueError, TypeError:
+        return None

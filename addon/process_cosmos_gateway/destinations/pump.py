@@ -1,0 +1,171 @@
+"""The pump of one destination: takes parcels from the outbox, sends, settles, waits."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from process_cosmos_gateway.clock import Clock
+from process_cosmos_gateway.contract.cloud import InboxItem
+from process_cosmos_gateway.contract.destinations import Link
+from process_cosmos_gateway.contract.events import event_type
+from process_cosmos_gateway.errors import StoreError
+from process_cosmos_gateway.escalations import Escalations
+from process_cosmos_gateway.outbox import Delivered, Failed, Outbox, Parcel, Verdict
+from process_cosmos_gateway.store import Store, Transaction
+
+from . import settings
+from .destination import Destination, Down, Polled, Sent, Trouble
+from .link import Health, together
+
+ASKED = event_type("escalation", "asked")
+_STORE_FAILED = Down(reason="store_failed")
+_LOGGER = logging.getLogger(__name__)
+
+
+class Pump:
+    """Runs one destination until it is cancelled; what it is worth is on disk before it is forgotten here."""
+
+    def __init__(
+        self,
+        destination: Destination,
+        *,
+        kept: settings.Kept,
+        store: Store,
+        outbox: Outbox,
+        escalations: Escalations,
+        clock: Clock,
+        jitter_fn: Callable[[], float],
+    ) -> None:
+        """Take the destination, what the store knows of it, and the parts it works with."""
+        self._destination = destination
+        self._proven = kept.proven
+        self._inbox_cursor = kept.inbox_cursor
+        self._store = store
+        self._outbox = outbox
+        self._escalations = escalations
+        self._clock = clock
+        self._jitter_fn = jitter_fn
+        self._sending = Health()
+        self._polling = Health()
+        self._reachable = asyncio.Event()
+
+    def link(self) -> Link:
+        """Return how the link stands, without secrets."""
+        health = together(self._sending, self._polling)
+        last = health.last_contact
+        return Link(
+            name=self._destination.name,
+            kind=self._destination.kind,
+            address=self._destination.address,
+            kinds=self._destination.kinds,
+            state=health.state,
+            reason=health.reason,
+            last_contact_age=None if last is None else self._clock.monotonic() - last,
+        )
+
+    async def run(self) -> None:
+        """Send and poll until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._send_for_ever(), name=f"send to {self._destination.name}")
+                group.create_task(self._poll_for_ever(), name=f"poll {self._destination.name}")
+        finally:
+            await self._destination.close()
+
+    async def _send_for_ever(self) -> None:
+        while True:
+            await self._escalations.until_may_drain()
+            try:
+                trouble = await self._send_once()
+            except StoreError:
+                _LOGGER.exception("%s: what was sent could not be settled; it is sent again", self._destination.name)
+                trouble = _STORE_FAILED
+            if trouble is not None:
+                self._sending = self._changed(self._sending, self._sending.failed(trouble))
+                await self._pause(self._sending.wait(self._jitter_fn()))
+
+    async def _send_once(self) -> Trouble | None:
+        """Wait for parcels, send them, settle what became of them; return what is wrong with the link."""
+        name = self._destination.name
+        await self._outbox.wait(name)
+        parcels = await self._outbox.parcels(name, self._destination.batch)
+        if not parcels or not self._escalations.may_drain():
+            return None
+        self._reachable.clear()
+        sent = await self._destination.send(parcels, proven=self._proven)
+        await self._record(parcels, sent)
+        return sent.trouble
+
+    async def _record(self, parcels: Sequence[Parcel], sent: Sent) -> None:
+        """Put on disk what was answered, then what was delivered: a crash between repeats the answer by its id."""
+        name = self._destination.name
+        if sent.answers:
+            await self._store.write(lambda transaction: self._escalations.take(transaction, sent.answers, name))
+        verdicts = [*sent.verdicts, *first_failures(parcels, sent)]
+        if verdicts:
+            await self._outbox.settle(name, verdicts)
+        if not any(isinstance(verdict, Delivered) for _, verdict in sent.verdicts):
+            return
+        self._sending = self._changed(self._sending, self._sending.worked(self._clock.monotonic()))
+        if not self._proven:
+            await self._store.write(lambda transaction: settings.note_proven(transaction, name))
+            self._proven = True
+
+    async def _poll_for_ever(self) -> None:
+        while True:
+            await self._escalations.until_may_drain()
+            polled = await self._destination.poll(self._inbox_cursor)
+            if polled is None:
+                return
+            trouble = polled.trouble or await self._take(polled)
+            if trouble is not None:
+                self._polling = self._changed(self._polling, self._polling.failed(trouble))
+                await asyncio.sleep(self._polling.wait(self._jitter_fn()))
+                continue
+            if self._polling.failures:
+                self._reachable.set()  # the way is free again: what waits to be sent need not wait on
+            self._polling = self._changed(self._polling, self._polling.worked(self._clock.monotonic()))
+
+    async def _take(self, polled: Polled) -> Trouble | None:
+        """Put the items on disk together with the cursor; leave them for the next poll while the gate is closed."""
+        items = polled.items
+        if not items or not self._escalations.may_drain():
+            return None
+        try:
+            await self._store.write(lambda transaction: self._take_items(transaction, items))
+        except StoreError:
+            _LOGGER.exception("%s: inbox items could not be taken; they are fetched again", self._destination.name)
+            return _STORE_FAILED
+        self._inbox_cursor = items[-1].cursor
+        return None
+
+    def _take_items(self, transaction: Transaction, items: Sequence[InboxItem]) -> None:
+        self._escalations.take(transaction, items, self._destination.name)
+        settings.note_inbox(transaction, self._destination.name, items[-1].cursor)
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._reachable.wait()
+        except TimeoutError:
+            pass
+
+    def _changed(self, before: Health, after: Health) -> Health:
+        if (before.state, before.reason) != (after.state, after.reason):
+            _LOGGER.info("%s: %s %s", self._destination.name, after.state, after.reason or "")
+        return after
+
+
+def first_failures(parcels: Sequence[Parcel], sent: Sent) -> Sequence[tuple[Parcel, Verdict]]:
+    """Return a failure for each ask that trouble with the link kept from its first try: the next level waits for it.
+
+    Other parcels have not failed, the link has; and once is enough: a failed event goes alone of its key.
+    """
+    if sent.trouble is None:
+        return ()
+    judged = {parcel.id for parcel, _ in sent.verdicts}
+    return [
+        (parcel, Failed(sent.trouble.reason))
+        for parcel in parcels
+        if parcel.type == ASKED and not parcel.attempts and parcel.id not in judged
+    ]

@@ -1,0 +1,139 @@
+"""All destinations of the site: their settings, their pumps, their links."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+from process_cosmos_gateway.clock import Clock
+from process_cosmos_gateway.contract.destinations import DestinationKind, Link, SetCloud, SetWebhook
+from process_cosmos_gateway.contract.errors import Code
+from process_cosmos_gateway.contract.identifiers import Ulid
+from process_cosmos_gateway.contract.pairing import LineError, OneTimeLine, parse_line
+from process_cosmos_gateway.errors import RequestRefusedError
+from process_cosmos_gateway.escalations import Escalations
+from process_cosmos_gateway.outbox import Outbox
+from process_cosmos_gateway.store import Store
+
+from . import enrolment
+from .cloud import Cloud, Credentials
+from .destination import Destination
+from .pump import Pump
+from .settings import CloudSettings, Kept, Settings, address_of, check_name, forget, load_all, read_webhook, save
+from .webhook import Webhook
+
+type EnrolFn = Callable[[OneTimeLine, Ulid], Awaitable[Credentials]]
+
+
+class Destinations:
+    """Keeps settings (with their secrets) in the store and one pump running for each destination."""
+
+    def __init__(
+        self,
+        store: Store,
+        outbox: Outbox,
+        escalations: Escalations,
+        clock: Clock,
+        *,
+        jitter_fn: Callable[[], float] = random.random,
+        enrol_fn: EnrolFn = enrolment.enrol,
+    ) -> None:
+        """Take the parts. ``jitter_fn`` returns a number in [0, 1]; ``enrol_fn`` gets credentials for a code."""
+        self._store = store
+        self._outbox = outbox
+        self._escalations = escalations
+        self._clock = clock
+        self._jitter_fn = jitter_fn
+        self._enrol_fn = enrol_fn
+        self._pumps: dict[str, tuple[Pump, asyncio.Task[None]]] = {}
+        self._changing = asyncio.Lock()
+        self._running: asyncio.Future[asyncio.TaskGroup] = asyncio.get_running_loop().create_future()
+
+    def links(self) -> tuple[Link, ...]:
+        """Return how each link stands, by name; addresses without what is secret in them."""
+        return tuple(pump.link() for _, (pump, _) in sorted(self._pumps.items()))
+
+    async def run(self) -> None:
+        """Run a pump for each destination until cancelled; raises ``StoreError`` if the settings cannot be read."""
+        kept = await self._store.read(load_all)
+        async with asyncio.TaskGroup() as group:
+            for entry in kept:
+                await self._start(group, entry)
+            self._running.set_result(group)
+            await asyncio.Event().wait()
+
+    async def set_webhook(self, request: SetWebhook) -> None:
+        """Set or replace a webhook; what waits for it is tried at once. Raises ``RequestRefusedError``."""
+        await self._set(DestinationKind.WEBHOOK, read_webhook(request))
+
+    async def set_cloud(self, request: SetCloud) -> None:
+        """Enrol at a cloud endpoint, then set or replace it. Raises ``RequestRefusedError``; then nothing changed."""
+        check_name(request.name)
+        try:
+            line = parse_line(request.code)
+        except LineError as error:
+            message = "This is no one-time code, or a part of it is missing. It reads https://host:port#secret.sha256."
+            raise RequestRefusedError(error.code, message) from None
+        credentials = await self._enrol_fn(line, self._store.site)
+        await self._set(
+            DestinationKind.CLOUD,
+            CloudSettings(name=request.name, kinds=request.kinds, url=line.url, credentials=credentials),
+        )
+
+    async def remove(self, name: str) -> None:
+        """Forget a destination with what only it was waiting for; raise ``unknown_destination`` if there is none."""
+        async with self._changing:
+            await self._group()
+            if not await self._store.write(lambda transaction: forget(transaction, name)):
+                raise RequestRefusedError(Code.UNKNOWN_DESTINATION, "There is no destination of this name.")
+            await self._stop(name)
+            await self._outbox.forget(name)
+
+    async def _set(self, kind: DestinationKind, settings: Settings) -> None:
+        async with self._changing:
+            group = await self._group()
+            await self._store.write(lambda transaction: save(transaction, kind, settings))
+            await self._outbox.register(settings.name, settings.kinds)
+            await self._stop(settings.name)
+            await self._start(group, Kept(settings=settings))
+
+    async def _group(self) -> asyncio.TaskGroup:
+        """Wait until the kept destinations run; only then may they change."""
+        return await asyncio.shield(self._running)
+
+    async def _start(self, group: asyncio.TaskGroup, kept: Kept) -> None:
+        destination = await self._build(kept.settings)
+        pump = Pump(
+            destination,
+            kept=kept,
+            store=self._store,
+            outbox=self._outbox,
+            escalations=self._escalations,
+            clock=self._clock,
+            jitter_fn=self._jitter_fn,
+        )
+        self._pumps[destination.name] = pump, group.create_task(pump.run(), name=f"destination {destination.name}")
+
+    async def _stop(self, name: str) -> None:
+        if name in self._pumps:
+            _, task = self._pumps.pop(name)
+            task.cancel()
+            await asyncio.wait({task})
+
+    async def _build(self, settings: Settings) -> Destination:
+        if isinstance(settings, CloudSettings):
+            tls = await asyncio.to_thread(settings.credentials.tls)
+            return Cloud(
+                name=settings.name,
+                url=settings.url,
+                kinds=settings.kinds,
+                credentials=settings.credentials,
+                tls=tls,
+                now=self._clock.now,
+            )
+        return Webhook(
+            name=settings.name,
+            url=settings.url,
+            address=address_of(settings.url),
+            kinds=settings.kinds,
+            headers=settings.headers,
+        )

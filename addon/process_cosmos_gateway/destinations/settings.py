@@ -1,0 +1,146 @@
+"""What is kept of destinations: settings with their secrets, and how far the inbox was read."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+import orjson
+
+from process_cosmos_gateway.contract.codec import parse
+from process_cosmos_gateway.contract.destinations import DestinationKind, EventKind, SetWebhook
+from process_cosmos_gateway.contract.errors import Code
+from process_cosmos_gateway.errors import RequestRefusedError
+from process_cosmos_gateway.store import Transaction
+
+from .cloud import Credentials
+
+LONGEST_NAME = 64
+LONGEST_URL = 2048
+LONGEST_HEADER = 4096
+
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
+_OURS = frozenset(
+    {"content-type", "content-length", "content-encoding", "transfer-encoding", "host", "idempotency-key"}
+)
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookSettings:
+    """A webhook as it was set. ``repr`` shows no secret."""
+
+    name: str
+    kinds: tuple[EventKind, ...]
+    url: str = field(repr=False)
+    header: str | None = None
+    header_value: str | None = field(default=None, repr=False)
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The optional header."""
+        return {} if self.header is None else {self.header: self.header_value or ""}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloudSettings:
+    """A cloud endpoint after enrolment."""
+
+    name: str
+    kinds: tuple[EventKind, ...]
+    url: str
+    credentials: Credentials
+
+
+type Settings = WebhookSettings | CloudSettings
+
+_SHAPES: Mapping[DestinationKind, type[Settings]] = {
+    DestinationKind.WEBHOOK: WebhookSettings,
+    DestinationKind.CLOUD: CloudSettings,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """One destination as the store has it."""
+
+    settings: Settings
+    proven: bool = False
+    inbox_cursor: int = 0
+
+
+def load_all(transaction: Transaction) -> Sequence[Kept]:
+    """Return all destinations, by name."""
+    rows = transaction.rows("SELECT kind, settings, proven, inbox_cursor FROM destination ORDER BY name")
+    return [
+        Kept(
+            settings=parse(_SHAPES[DestinationKind(kind)], orjson.loads(body)), proven=bool(proven), inbox_cursor=after
+        )
+        for kind, body, proven, after in rows
+    ]
+
+
+def save(transaction: Transaction, kind: DestinationKind, settings: Settings) -> None:
+    """Keep a destination's settings; what an older one of the name has proven or read does not count for it."""
+    transaction.run(
+        "INSERT OR REPLACE INTO destination (name, kind, settings) VALUES (?, ?, ?)",
+        settings.name,
+        kind,
+        orjson.dumps(settings),
+    )
+
+
+def forget(transaction: Transaction, name: str) -> bool:
+    """Forget a destination; say whether there was one."""
+    return transaction.run("DELETE FROM destination WHERE name = ?", name) > 0
+
+
+def note_proven(transaction: Transaction, name: str) -> None:
+    """Remember that the destination took something."""
+    transaction.run("UPDATE destination SET proven = 1 WHERE name = ?", name)
+
+
+def note_inbox(transaction: Transaction, name: str, cursor: int) -> None:
+    """Remember how far the inbox was read, in the transaction that took the items."""
+    transaction.run("UPDATE destination SET inbox_cursor = ? WHERE name = ?", cursor, name)
+
+
+def read_webhook(request: SetWebhook) -> WebhookSettings:
+    """Check a request's settings; raise ``RequestRefusedError`` without repeating what may be secret."""
+    check_name(request.name)
+    address_of(request.url)
+    if (request.header is None) != (request.header_value is None):
+        raise RequestRefusedError(Code.MALFORMED, "A header needs a name and a value.")
+    if request.header is not None and (not _HEADER.fullmatch(request.header) or request.header.lower() in _OURS):
+        raise RequestRefusedError(Code.MALFORMED, "This header's name cannot be used.")
+    value = request.header_value or ""
+    if len(value) > LONGEST_HEADER or not (value.isprintable() and value.isascii()):
+        raise RequestRefusedError(Code.MALFORMED, "The header's value must be printable ASCII.")
+    return WebhookSettings(
+        name=request.name,
+        kinds=request.kinds,
+        url=request.url,
+        header=request.header,
+        header_value=request.header_value,
+    )
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that cannot stand in a recipient or on a screen."""
+    if not 0 < len(name) <= LONGEST_NAME or not name.isprintable() or name != name.strip():
+        raise RequestRefusedError(Code.MALFORMED, f"A destination's name has 1 to {LONGEST_NAME} printable characters.")
+
+
+def address_of(url: str) -> str:
+    """Return scheme, host and port of a URL: all of it that is no secret. Raise ``url_invalid`` for what is none."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+        parts = urlsplit("")
+    usable = len(url) <= LONGEST_URL and url.isprintable() and " " not in url and "\\" not in url
+    if not usable or parts.scheme not in _DEFAULT_PORTS or not host or port == 0:
+        raise RequestRefusedError(Code.URL_INVALID, "A webhook's URL must begin with https:// or http:// and a host.")
+    shown = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{shown}:{port or _DEFAULT_PORTS[parts.scheme]}"

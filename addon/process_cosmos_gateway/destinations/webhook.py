@@ -1,0 +1,175 @@
+"""The webhook: any URL, one CloudEvent per POST."""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Final
+
+import orjson
+
+from process_cosmos_gateway.contract.cloud import InboxItem
+from process_cosmos_gateway.contract.codec import decode_json, parse
+from process_cosmos_gateway.contract.destinations import DestinationKind, EventKind, Priority
+from process_cosmos_gateway.contract.errors import Code, ContractError
+from process_cosmos_gateway.contract.escalations import EscalationEvent
+from process_cosmos_gateway.contract.events import CONTENT_TYPE, event_type
+from process_cosmos_gateway.outbox import Delivered, Failed, Parcel, Rejected, Verdict
+
+from .destination import Polled, Sent, Trouble
+from .exchange import Reply, exchange, open_session
+from .statuses import Meaning
+
+BATCH = 64
+IN_FLIGHT = 8
+"""Requests at a time, each of another order key."""
+
+ESCALATIONS = event_type("escalation").removesuffix("v1")
+"""How the types of events about escalations begin."""
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """A receiver's reply that answers the escalation at once."""
+
+    answer: str
+
+
+@dataclass(slots=True)
+class _Load:
+    """What is known so far of one load; the requests of its keys write into it."""
+
+    verdicts: list[tuple[Parcel, Verdict]] = field(default_factory=list)
+    answers: list[InboxItem] = field(default_factory=list)
+    stop: Trouble | None = None
+    """The link is in trouble: no further request is begun."""
+    failed: Trouble | None = None
+    """Some event was not taken this time; the link itself may be well."""
+
+
+class Webhook:
+    """Posts each event to one URL; one request in flight per order key."""
+
+    kind: Final = DestinationKind.WEBHOOK
+    batch: Final = BATCH
+
+    def __init__(
+        self, *, name: str, url: str, address: str, kinds: tuple[EventKind, ...], headers: Mapping[str, str]
+    ) -> None:
+        """Take the settings; ``url`` and ``headers`` are secrets."""
+        self.name = name
+        self.address = address
+        self.kinds = kinds
+        self._url = url
+        self._headers = headers
+        self._session = open_session()
+
+    async def send(self, parcels: Sequence[Parcel], *, proven: bool) -> Sent:
+        """Post each parcel; the keys side by side, the parcels of a key one after the other."""
+        keys: dict[tuple[Priority, str], list[Parcel]] = {}
+        for parcel in parcels:
+            keys.setdefault((parcel.priority, parcel.key), []).append(parcel)
+        load, gate = _Load(), asyncio.Semaphore(IN_FLIGHT)
+        async with asyncio.TaskGroup() as group:
+            for queue in keys.values():
+                group.create_task(self._post_in_order(queue, load, gate, proven=proven))
+        return _outcome(load)
+
+    async def poll(self, after: int) -> Polled | None:  # noqa: ARG002 - the Protocol's
+        """Return None: answers come in replies."""
+        return None
+
+    async def close(self) -> None:
+        """End the connections."""
+        await self._session.close()
+
+    async def _post_in_order(
+        self, queue: Sequence[Parcel], load: _Load, gate: asyncio.Semaphore, *, proven: bool
+    ) -> None:
+        async with gate:
+            for parcel in queue:
+                if load.stop or not await self._post(parcel, load, proven=proven or bool(load.verdicts)):
+                    return
+
+    async def _post(self, parcel: Parcel, load: _Load, *, proven: bool) -> bool:
+        """Post one event; say whether the next of its key may follow."""
+        reply = await exchange(
+            self._session,
+            "POST",
+            self._url,
+            headers={
+                **self._headers,
+                "Content-Type": CONTENT_TYPE,
+                "Idempotency-Key": idempotency_key(parcel.body),
+            },
+            body=parcel.body,
+        )
+        if not isinstance(reply, Reply):
+            load.stop = reply
+            return False
+        match reply.meaning(single=True, proven=proven):
+            case Meaning.DELIVERED:
+                load.verdicts.append((parcel, Delivered()))
+                load.answers.extend(self._answers(parcel, reply))
+            case Meaning.REJECTED:
+                load.verdicts.append((parcel, _rejection(reply)))
+            case Meaning.RETRY:
+                self._note_failure(parcel, reply, load)
+                return False
+            case _:
+                load.stop = reply.trouble
+                return False
+        return True
+
+    def _note_failure(self, parcel: Parcel, reply: Reply, load: _Load) -> None:
+        trouble = reply.trouble
+        # "Too many requests" and the like are about the link: no event may become poison by them.
+        if reply.status < HTTPStatus.INTERNAL_SERVER_ERROR or reply.retry_after is not None:
+            load.stop = trouble
+            return
+        load.failed = trouble
+        load.verdicts.append((parcel, Failed(trouble.reason)))
+
+    def _answers(self, parcel: Parcel, reply: Reply) -> Sequence[InboxItem]:
+        """Read ``{"answer": …}`` out of a reply; the item's id comes of the event's, so a repeat is the same answer."""
+        if not parcel.type.startswith(ESCALATIONS) or reply.body.lstrip()[:1] != b"{":
+            return ()
+        try:
+            document = decode_json(reply.body)
+            if not isinstance(document, dict) or "answer" not in document:
+                return ()
+            answer = parse(Answered, document).answer
+            about = parse(EscalationEvent, orjson.loads(parcel.body)["data"])
+        except ContractError as error:
+            _LOGGER.warning("%s: the reply to event %s has no answer that can be read: %s", self.name, parcel.id, error)
+            return ()
+        item = InboxItem(
+            id=f"{self.name}:{parcel.id}",
+            cursor=0,
+            escalation=about.escalation,
+            by=self.name,
+            age=0.0,
+            ring=about.ring,
+            answer=answer,
+        )
+        return (item,)
+
+
+def idempotency_key(body: bytes) -> str:
+    """Return ``source`` + ``id`` of an encoded event: what a receiver knows a repeat by."""
+    event = orjson.loads(body)
+    return f"{event['source']}/{event['id']}"
+
+
+def _outcome(load: _Load) -> Sent:
+    """Nothing but failures is the link's trouble too."""
+    passed = any(isinstance(verdict, Delivered) for _, verdict in load.verdicts)
+    trouble = load.stop or (None if passed else load.failed)
+    return Sent(verdicts=load.verdicts, answers=load.answers, trouble=trouble)
+
+
+def _rejection(reply: Reply) -> Rejected:
+    return Rejected(Code.REFUSED_BY_DESTINATION, f"The receiver replied {reply.status}.")
