@@ -1,0 +1,82 @@
+"""What holds for the repository as a whole: mirrors, versions, names that must not be in it."""
+
+import json
+import re
+import subprocess
+import tomllib
+
+import pytest
+
+from .tree import INTEGRATION, TOP, files
+
+HOME = "https://github.com/process-cosmos/process-cosmos"
+TEXT = (
+    *("*.css", "*.html", "*.js", "*.json", "*.lock", "*.md", "*.py", "*.sh", "*.sql", "*.toml", "*.txt", "*.yaml"),
+    *("scripts/*", ".ci/*", "addon/Dockerfile"),
+)
+# Written so that this file passes its own test.
+FORBIDDEN = {
+    "a package registry's host": r"pypi[.]org|pythonhosted[.]org|npmjs[.]|deb[.]debian[.]org|crates[.]io",
+    "a path of one machine": r"[/]work/|[/]root/|[/]tmp/|bash[_]jobs|[.][.]/shared",
+}
+
+
+def _toml(path: str) -> dict[str, dict[str, str]]:
+    return tomllib.loads((TOP / path).read_text())
+
+
+def test_the_mirrors_are_equal() -> None:
+    assert len(files("custom_components/process_cosmos/contract/*.py")) > 5
+    assert files("custom_components/process_cosmos/blueprints/*.yaml")
+    check = subprocess.run(["scripts/mirror", "--check"], cwd=TOP, capture_output=True, text=True, check=False)
+    assert (check.returncode, check.stdout) == (0, "")
+
+
+def test_the_supervisor_finds_one_app() -> None:
+    configs = files("config.yaml", "config.yml", "config.json", "*/config.yaml", "*/config.yml", "*/config.json")
+    assert configs == ("addon/config.yaml",)
+
+
+def test_the_versions_are_in_step() -> None:
+    addon, cloud = _toml("addon/pyproject.toml")["project"], _toml("cloud/pyproject.toml")["project"]
+    config = re.search(r'^version: "?([^"\s]+)', (TOP / "addon/config.yaml").read_text(), re.MULTILINE)
+    versions = {
+        "integration": json.loads((INTEGRATION / "manifest.json").read_text())["version"],
+        "gateway": addon["version"],
+        "app": config and config[1],
+        "cloud": cloud["version"],
+        "environment": _toml("pyproject.toml")["project"]["version"],
+    }
+    assert set(versions.values()) == {addon["version"]}, versions
+    assert f"process-cosmos-gateway=={addon['version']}" in cloud["dependencies"]
+
+
+def test_the_oldest_home_assistant_is_the_same_everywhere() -> None:
+    oldest = json.loads((TOP / "hacs.json").read_text())["homeassistant"]
+    assert f'"homeassistant=={oldest}"' in (TOP / "pyproject.toml").read_text()
+    blueprints = files("blueprints/*.yaml")
+    assert blueprints
+    assert [path for path in blueprints if f"min_version: {oldest}" not in (TOP / path).read_text()] == []
+
+
+def test_blueprints_say_their_workflow_their_version_and_their_source() -> None:
+    blueprints = files("blueprints/*.yaml")
+    assert blueprints
+    for path in blueprints:
+        text = (TOP / path).read_text()
+        assert f"source_url: {HOME}/blob/main/{path}\n" in text
+        assert f"cosmos_workflow: {path.rsplit('/', 1)[1].removesuffix('.yaml')}\n" in text
+        assert re.search(r'cosmos_version: "\d+\.\d+\.\d+"', text)
+
+
+def test_the_projects_home_stands_where_people_look() -> None:
+    places = ("hacs.json", "repository.yaml", "addon/config.yaml", "custom_components/process_cosmos/manifest.json")
+    assert [place for place in places[1:] if HOME not in (TOP / place).read_text()] == []
+
+
+@pytest.mark.parametrize("what", FORBIDDEN)
+def test_nothing_in_the_repository_is_of_one_machine(what: str) -> None:
+    texts = {path: (TOP / path).read_text(encoding="utf-8") for path in files(*TEXT)}
+    assert len(texts) > 100
+    pattern = re.compile(FORBIDDEN[what])
+    assert {path: match[0] for path, text in texts.items() if (match := pattern.search(text))} == {}
