@@ -28,6 +28,7 @@ def arrival_of(destination: str, event: dict[str, Any]) -> Arrival:
         id=event["id"],
         type=event["type"],
         subject=event.get("subject", ""),
+        source=event.get("source", ""),
         device=device,
         value=value,
         taken_as_new=None if "duplicate" not in event else not event["duplicate"],

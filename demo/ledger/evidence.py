@@ -56,6 +56,7 @@ class Arrival:
     id: str
     type: str
     subject: str
+    source: str = ""
     device: tuple[str, str] | None = None
     value: Scalar = None
     taken_as_new: bool | None = None

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -11,7 +11,7 @@ from aiohttp import web
 
 from .arrivals import arrival_of
 from .book import Book
-from .pushes import ring_of
+from .pushes import button_of, ring_of
 
 LIMIT = 30.0
 
@@ -19,13 +19,13 @@ LIMIT = 30.0
 class Receivers:
     """Answers phones' pushes and events; what it says depends on nothing but its own book."""
 
-    def __init__(self, book: Book, secret: str, questions: dict[str, Callable[[Any], Awaitable[Any]]]) -> None:
+    def __init__(self, book: Book, secret: str, questions: Mapping[str, Callable[[Any], Awaitable[Any]]]) -> None:
         """Take the book, the secret part of the webhook's URL, and what answers each question of the play."""
         self._book = book
         self._secret = secret
         self._questions = questions
         self._swallow_replies = False
-        self._heard: dict[str, set[str]] = defaultdict(set)
+        self._heard: dict[str, dict[str, Any]] = defaultdict(dict)
 
     def app(self) -> web.Application:
         """Return the application."""
@@ -33,14 +33,16 @@ class Receivers:
         app.router.add_post("/push/{phone}", self._push)
         app.router.add_post("/webhook/{secret}", self._webhook)
         app.router.add_post("/ask/rings", self._wait_for_rings)
+        app.router.add_post("/ask/button", self._button)
         app.router.add_post("/ask/swallow", self._swallow)
         app.router.add_post("/ask/{question}", self._ask)
         return app
 
     async def _push(self, request: web.Request) -> web.Response:
-        ring = ring_of(request.match_info["phone"], await request.json())
+        push = await request.json()
+        ring = ring_of(request.match_info["phone"], push)
         if ring is not None:
-            self._heard[ring.escalation].add(ring.phone)
+            self._heard[ring.escalation][ring.phone] = push
             self._book.write(ring)
         return web.json_response({}, status=HTTPStatus.CREATED)
 
@@ -65,6 +67,11 @@ class Receivers:
             return len(self._heard[wanted["escalation"]]) >= int(wanted["phones"])
 
         return web.json_response(await self._book.until(rang, LIMIT))
+
+    async def _button(self, request: web.Request) -> web.Response:
+        """Return the id of the button ``title`` that ``phone`` shows for ``escalation``."""
+        wanted = await request.json()
+        return web.json_response(button_of(self._heard[wanted["escalation"]][wanted["phone"]], wanted["title"]))
 
     async def _ask(self, request: web.Request) -> web.Response:
         question = self._questions.get(request.match_info["question"])

@@ -1,0 +1,99 @@
+"""The ledger's process: watches everything, answers the play's questions, and judges when asked."""
+
+import argparse
+import asyncio
+import secrets
+import signal
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from .arrivals import follow_cloud
+from .book import Book
+from .broker_watch import BrokerWatch
+from .evidence import Arrival, Expected, Guard
+from .home_watch import HomeWatch, Watched
+from .judgement import Judgement, judge
+from .receivers import Receivers
+
+
+class Ledger:
+    """Answers the questions of the play."""
+
+    def __init__(self, book: Book, broker: BrokerWatch, broker_log: Path, tasks: asyncio.TaskGroup) -> None:
+        """Take the book, the eye on the broker, the broker's own log, and where watching runs."""
+        self._book = book
+        self._broker = broker
+        self._broker_log = broker_log
+        self._tasks = tasks
+        self._home: HomeWatch | None = None
+        self._expected = Expected()
+
+    async def watch_home(self, wanted: dict[str, Any]) -> None:
+        """Begin to watch Home Assistant; return when nothing can slip by any more."""
+        watched = Watched(sensors=tuple(wanted["sensors"]), closings=wanted["closings"], effects=wanted["effects"])
+        self._home = HomeWatch(wanted["url"], wanted["token"], watched, self._book)
+        self._tasks.create_task(self._home.run(), name="home-watch")
+        await self._home.watching.wait()
+
+    async def watching_home(self, _: object) -> None:
+        """Return when Home Assistant is watched (again)."""
+        if self._home is not None:
+            await self._home.watching.wait()
+
+    async def expect(self, wanted: dict[str, Any]) -> None:
+        """Learn what the play set up."""
+        guards = tuple(Guard(**guard) for guard in wanted.pop("guards"))
+        self._expected = Expected(**wanted, guards=guards)
+
+    async def judge(self, _: object) -> Judgement:
+        """Weigh everything seen so far."""
+        records = list(self._book.records)
+        source = next((record.source for record in records if isinstance(record, Arrival)), "")
+        log = await asyncio.to_thread(self._broker_log.read_text, errors="replace")
+        records += self._broker.acknowledged(source.removeprefix("/sites/"), log)
+        return await asyncio.to_thread(judge, records, self._expected)
+
+
+async def run(arguments: argparse.Namespace) -> None:
+    """Keep the ledger until the process is told to stop, which cancels everything that only watches."""
+    if (own := asyncio.current_task()) is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, own.cancel)
+    book = Book(arguments.folder / "ledger.jsonl")
+    broker = BrokerWatch(arguments.broker_port, book)
+    await broker.start()
+    async with asyncio.TaskGroup() as tasks:
+        ledger = Ledger(book, broker, arguments.folder / "broker.log", tasks)
+        questions = {
+            "watch_home": ledger.watch_home,
+            "watching_home": ledger.watching_home,
+            "expect": ledger.expect,
+            "judge": ledger.judge,
+        }
+        runner = web.AppRunner(Receivers(book, arguments.secret, questions).app(), access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", arguments.port).start()
+        tasks.create_task(follow_cloud(arguments.cloud, book), name="cloud-log")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await runner.cleanup()
+            broker.stop()
+
+
+def main() -> None:
+    """Read the arguments and run."""
+    parser = argparse.ArgumentParser("demo.ledger", description=__doc__)
+    parser.add_argument("--folder", type=Path, required=True, help="where the book goes, and where broker.log is")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--broker-port", type=int, required=True)
+    parser.add_argument("--secret", default=secrets.token_hex(8), help="the secret part of the webhook's address")
+    parser.add_argument("cloud", nargs="+", help="the command that prints the cloud endpoint's arrivals")
+    with suppress(asyncio.CancelledError):
+        asyncio.run(run(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()
