@@ -14,3 +14,7 @@ class RequestRefusedError(Exception):
 
 class StoreError(Exception):
     """Nothing of the change is on disk; the caller may try again."""
+
+
+class StartError(Exception):
+    """The gateway cannot start; the message names what a person must mend, and holds no secret."""

@@ -30,7 +30,7 @@ class OptionsError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Broker:
+class BrokerOptions:
     """Where devices speak MQTT. ``ca`` None with ``tls``: the system's certificate authorities count."""
 
     host: str
@@ -51,7 +51,7 @@ class Options:
     data: Path
     host: str = "0.0.0.0"  # noqa: S104 - a Home Assistant elsewhere must reach it; the listener authenticates
     port: int = PORT
-    broker: Broker | None = None
+    broker: BrokerOptions | None = None
     log_level: str = "info"
     supervisor_token: str | None = field(default=None, repr=False)
 
@@ -92,11 +92,11 @@ def parse_options(given: Mapping[str, Any], *, supervisor_token: str | None = No
     return Options(broker=_broker(mqtt), supervisor_token=supervisor_token, **values)
 
 
-def _broker(mqtt: Mapping[str, Any]) -> Broker | None:
+def _broker(mqtt: Mapping[str, Any]) -> BrokerOptions | None:
     if "host" not in mqtt:
         return None
     tls = mqtt.get("tls", any(key in mqtt for key in ("ca", "certificate")))
-    return Broker(**{"port": 8883 if tls else 1883, **mqtt, "tls": tls})
+    return BrokerOptions(**{"port": 8883 if tls else 1883, **mqtt, "tls": tls})
 
 
 def _contradictions(given: Mapping[str, Any]) -> list[str]:
@@ -140,16 +140,16 @@ def _file(value: object) -> Path:
 
 def _port(value: object) -> int:
     number = int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
-    if type(number) is not int or not 0 <= number <= _LAST_PORT:
-        raise ValueError(f"must be a whole number from 0 to {_LAST_PORT}")
+    if type(number) is not int or not 1 <= number <= _LAST_PORT:
+        raise ValueError(f"must be a whole number from 1 to {_LAST_PORT}")
     return number
 
 
 def _switch(value: object) -> bool:
-    if value in (True, "true"):
-        return True
-    if value in (False, "false"):
-        return False
+    if isinstance(value, bool):
+        return value
+    if value in ("true", "false"):
+        return value == "true"
     raise ValueError("must be true or false")
 
 

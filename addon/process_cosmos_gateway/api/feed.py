@@ -14,7 +14,7 @@ REPLAY_SECONDS = 60
 
 _MOST_KEPT = 10_000
 
-type Listener = Callable[[DeviceChange], None]
+type Listener = Callable[[DeviceChange | Snapshot], None]
 
 
 class Feed:
@@ -43,11 +43,11 @@ class Feed:
         if self._listener is not None:
             self._listener(numbered)
 
-    def follow(self, request: Subscribe, listener: Listener, snapshot: Callable[[Snapshot], None]) -> None:
+    def follow(self, request: Subscribe, listener: Listener) -> None:
         """Replay to ``listener`` what this run missed, then give one snapshot, then each change as it happens."""
         for change in self._missed(request):
             listener(change)
-        snapshot(Snapshot(sequence=self._sequence, devices=self._devices()))
+        listener(Snapshot(sequence=self._sequence, devices=self._devices()))
         self._run = request.run
         self._listener = listener
 

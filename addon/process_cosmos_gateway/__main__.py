@@ -1,0 +1,115 @@
+"""The command line: ``process-cosmos-gateway run | pair | certificate | health | lab``."""
+
+import argparse
+import asyncio
+import http.client
+import os
+import socket
+import sys
+from contextlib import closing
+from http import HTTPStatus
+from pathlib import Path
+
+from process_cosmos_gateway.api.access import offer_pairing
+from process_cosmos_gateway.api.identity import client_context, ensure_identity, fingerprint
+from process_cosmos_gateway.clock import SystemClock
+from process_cosmos_gateway.contract.pairing import OneTimeLine
+from process_cosmos_gateway.errors import StartError, StoreError
+from process_cosmos_gateway.logs import set_up_logs
+from process_cosmos_gateway.options import OptionsError, read_options
+
+_HEALTH_SECONDS = 8
+_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, not listened on
+
+
+def main() -> None:
+    """Run one command; exit 2 with all mistakes in the options, 1 with a sentence if it cannot be done."""
+    arguments = _parser().parse_args()
+    # Nobody else on the machine may read what this process writes.
+    os.umask(0o077)
+    try:
+        sys.exit(arguments.command_fn(arguments))
+    except OptionsError as error:
+        sys.stderr.write("".join(f"{mistake}\n" for mistake in error.mistakes))
+        sys.exit(2)
+    except (StartError, StoreError) as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(1)
+
+
+def _parser() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument("--options", type=Path, metavar="FILE", help="options in TOML (environment variables win)")
+    parser = argparse.ArgumentParser("process-cosmos-gateway", description=__doc__)
+    parser.set_defaults(command_fn=_run, options=None)
+    commands = parser.add_subparsers(metavar="COMMAND")
+    run = commands.add_parser("run", parents=[options], help="serve until SIGTERM (the default)")
+    run.set_defaults(command_fn=_run)
+    pair = commands.add_parser("pair", parents=[options], help="print a pairing line that works once, for 10 minutes")
+    pair.add_argument("--host", default=socket.gethostname(), help="this machine, as Home Assistant reaches it")
+    pair.set_defaults(command_fn=_pair)
+    health = commands.add_parser("health", parents=[options], help="exit 0 if the gateway is well")
+    health.set_defaults(command_fn=_health)
+    certificate = commands.add_parser("certificate", help="make the gateway's key and certificate (run does it)")
+    certificate.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="where they are kept")
+    certificate.set_defaults(command_fn=_certificate)
+    lab = commands.add_parser("lab", help="virtual devices and a fault proxy, to try things out")
+    lab.add_argument("arguments", nargs=argparse.REMAINDER, help="see: lab -- --help")
+    lab.set_defaults(command_fn=_lab)
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from process_cosmos_gateway import app  # noqa: PLC0415 - loads every part; the other commands need none
+
+    options = read_options(arguments.options)
+    set_up_logs(options.log_level)
+    asyncio.run(app.run(options))
+    return 0
+
+
+def _pair(arguments: argparse.Namespace) -> int:
+    options = read_options(arguments.options)
+    if options.supervisor_token:
+        raise StartError("Under the Supervisor Home Assistant finds the app by itself: there is nothing to pair.")
+    asyncio.run(ensure_identity(options.data))
+    secret = offer_pairing(options.data, SystemClock())
+    host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
+    line = OneTimeLine(url=f"https://{host}:{options.port}", secret=secret, sha256=fingerprint(options.data))
+    sys.stdout.write(f"{line}\n")
+    return 0
+
+
+def _health(arguments: argparse.Namespace) -> int:
+    options = read_options(arguments.options)
+    host = _ANY_ADDRESS.get(options.host, options.host)
+    connection = (
+        http.client.HTTPConnection(host, options.port, timeout=_HEALTH_SECONDS)
+        if options.supervisor_token
+        else http.client.HTTPSConnection(
+            host, options.port, timeout=_HEALTH_SECONDS, context=client_context(options.data)
+        )
+    )
+    try:
+        with closing(connection):
+            connection.request("GET", "/health")
+            return int(connection.getresponse().status != HTTPStatus.OK)
+    except (OSError, http.client.HTTPException) as error:
+        raise StartError(f"The gateway does not answer ({type(error).__name__}).") from error
+
+
+def _certificate(arguments: argparse.Namespace) -> int:
+    from process_cosmos_gateway.api.certificate import make_identity  # noqa: PLC0415 - cryptography takes 9 MB
+
+    make_identity(arguments.data)
+    return 0
+
+
+def _lab(arguments: argparse.Namespace) -> int:
+    from process_cosmos_gateway.lab.__main__ import main as play  # noqa: PLC0415 - no business of a running gateway
+
+    return play(arguments.arguments)
+
+
+if __name__ == "__main__":
+    main()

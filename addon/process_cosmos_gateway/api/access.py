@@ -1,0 +1,138 @@
+"""Who may open a session: one Home Assistant, known by the hash of its token."""
+
+import asyncio
+import hmac
+import secrets
+from collections import deque
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+
+import orjson
+
+from process_cosmos_gateway.clock import Clock
+from process_cosmos_gateway.contract.codec import decode_json, parse
+from process_cosmos_gateway.contract.errors import Code, ContractError
+from process_cosmos_gateway.contract.pairing import PairingRequest
+from process_cosmos_gateway.errors import RequestRefusedError
+from process_cosmos_gateway.private_files import remove_private, write_private
+
+OFFER_LASTS = timedelta(minutes=10)
+MOST_WRONG_GUESSES = 10
+"""Wrong secrets within a minute; beyond that no secret is looked at for the rest of it."""
+
+_SECRET_BYTES = 32
+_MINUTE = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Offer:
+    """A pairing line that was printed and not used yet. Kept in a file: the printing process is another one."""
+
+    secret: str
+    expires: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Client:
+    """The Home Assistant that is served; ``instance`` None: whichever one the Supervisor runs."""
+
+    token: str
+    instance: str | None = None
+
+
+class TooManyGuessesError(RequestRefusedError):
+    """Somebody guesses; whoever has a pairing line tries again in a minute."""
+
+    def __init__(self) -> None:
+        """Say so in a sentence."""
+        super().__init__(Code.PAIRING_REFUSED, "Too many wrong pairing lines were tried. Try again in a minute.")
+
+
+def offer_pairing(folder: Path, clock: Clock) -> str:
+    """Return a secret that pairs one Home Assistant within ten minutes; an older one that was not used is void."""
+    secret = secrets.token_urlsafe(_SECRET_BYTES)
+    offer = _Offer(secret=_hash(secret), expires=clock.now() + OFFER_LASTS)
+    write_private(_offer_file(folder), orjson.dumps(offer))
+    return secret
+
+
+def discovery_token(folder: Path) -> str:
+    """Return the token the Supervisor hands to its Home Assistant, made at the first call."""
+    path = folder / "discovery_token"
+    write_private(path, secrets.token_urlsafe(_SECRET_BYTES).encode(), replace=False)
+    return path.read_text("ascii")
+
+
+class Access:
+    """Decides who may open a session. Kept beside the store, so that a store that had to be mended stays paired."""
+
+    def __init__(self, folder: Path, clock: Clock, *, supervised: bool) -> None:
+        """Read from ``folder`` who is served; ``supervised``: the holder of the discovery token, no pairing."""
+        self._folder = folder
+        self._clock = clock
+        self._pairing = asyncio.Lock()
+        self._wrong_guesses: deque[float] = deque(maxlen=MOST_WRONG_GUESSES)
+        self._client = _Client(token=_hash(discovery_token(folder))) if supervised else _load(_client_file(folder))
+
+    def has_token(self, token: str) -> bool:
+        """Say whether this is the token of the Home Assistant that is served, in constant time."""
+        known = self._client.token if self._client else ""
+        return hmac.compare_digest(_hash(token), known)
+
+    def serves(self, instance: str) -> bool:
+        """Say whether the Home Assistant with this id is the one that was paired."""
+        return self._client is not None and self._client.instance in (None, instance)
+
+    async def pair(self, request: PairingRequest) -> str:
+        """Trade a pairing line's secret for a token; the Home Assistant paired before is served no longer.
+
+        Raises ``RequestRefusedError``: the secret is wrong, used, or older than ten minutes.
+        """
+        async with self._pairing:
+            now = self._clock.monotonic()
+            if len(self._wrong_guesses) == MOST_WRONG_GUESSES and self._wrong_guesses[0] > now - _MINUTE:
+                raise TooManyGuessesError
+            token = secrets.token_urlsafe(_SECRET_BYTES)
+            client = _Client(token=_hash(token), instance=request.instance)
+            if not await asyncio.to_thread(self._redeem, request.secret, client):
+                self._wrong_guesses.append(now)
+                raise RequestRefusedError(
+                    Code.PAIRING_REFUSED,
+                    "The pairing line is wrong, was used, or is older than ten minutes. Print a new one.",
+                )
+            self._client = client
+            return token
+
+    def _redeem(self, secret: str, client: _Client) -> bool:
+        path = _offer_file(self._folder)
+        try:
+            offer = parse(_Offer, decode_json(path.read_bytes()))
+        except FileNotFoundError, ContractError:
+            return False
+        if not hmac.compare_digest(_hash(secret), offer.secret) or offer.expires < self._clock.now():
+            return False
+        # Used up before it is granted: a crash in between costs a new line, never a second use.
+        remove_private(path)
+        write_private(_client_file(self._folder), orjson.dumps(client))
+        return True
+
+
+def _load(path: Path) -> _Client | None:
+    try:
+        return parse(_Client, decode_json(path.read_bytes()))
+    except FileNotFoundError, ContractError:
+        return None
+
+
+def _hash(secret: str) -> str:
+    return sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _offer_file(folder: Path) -> Path:
+    return folder / "pairing.json"
+
+
+def _client_file(folder: Path) -> Path:
+    return folder / "home_assistant.json"

@@ -1,0 +1,49 @@
+"""The gateway's own certificate: where it lies, what its fingerprint is, how it is served."""
+
+import asyncio
+import ssl
+import sys
+from hashlib import sha256
+from pathlib import Path
+
+from process_cosmos_gateway.errors import StartError
+
+
+def identity_file(folder: Path) -> Path:
+    """Return where key and certificate lie together, so that one never outlives the other."""
+    return folder / "gateway.pem"
+
+
+def fingerprint(folder: Path) -> str:
+    """Return the SHA-256 of the certificate (DER), 64 hexadecimal digits."""
+    text = identity_file(folder).read_text("ascii")
+    certificate = text[text.index("-----BEGIN CERTIFICATE-----") :]
+    return sha256(ssl.PEM_cert_to_DER_cert(certificate)).hexdigest()
+
+
+async def ensure_identity(folder: Path) -> None:
+    """Make key and certificate at the first start, in a process of its own: it costs 9 MB that only its end gives back.
+
+    Raises ``StartError``.
+    """
+    if identity_file(folder).exists():
+        return
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "process_cosmos_gateway", "certificate", "--data", str(folder)
+    )
+    if await child.wait():
+        raise StartError(f"The gateway's certificate could not be made in {folder}.")
+
+
+def server_context(folder: Path) -> ssl.SSLContext:
+    """Return what a TLS server needs (TLS 1.2 or newer)."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(identity_file(folder))
+    return context
+
+
+def client_context(folder: Path) -> ssl.SSLContext:
+    """Return what meets this gateway only: its certificate is the only authority."""
+    context = ssl.create_default_context(cafile=str(identity_file(folder)))
+    context.check_hostname = False
+    return context

@@ -1,0 +1,163 @@
+"""The HTTP server: lets the one Home Assistant in, pairs, tells whether the gateway lives."""
+
+import asyncio
+import logging
+import ssl
+from http import HTTPStatus
+
+import orjson
+from aiohttp import ClientConnectionResetError, WSCloseCode, WSMsgType, web
+
+from process_cosmos_gateway.contract.codec import MAX_FRAME, decode, decode_json, encode, parse
+from process_cosmos_gateway.contract.errors import Code, ContractError
+from process_cosmos_gateway.contract.pairing import Paired, PairingRequest
+from process_cosmos_gateway.contract.session import (
+    MIN_SCHEMA,
+    SCHEMA,
+    GatewayHello,
+    HomeAssistantHello,
+    Problem,
+    Refused,
+)
+from process_cosmos_gateway.errors import RequestRefusedError, StartError, StoreError
+from process_cosmos_gateway.store import Store
+
+from .access import Access, TooManyGuessesError
+from .session import Parts, Session, refuse
+
+_LOGGER = logging.getLogger(__name__)
+_MOST_BODY = 1 << 14
+_BEARER = "Bearer "
+_CLOSING_SECONDS = 1.0
+_HEALTH_SECONDS = 5.0
+
+
+class Server:
+    """Serves ``/ws``, ``/health`` and, where there is TLS, ``/v1/pair``."""
+
+    def __init__(self, parts: Parts, store: Store, access: Access, version: str) -> None:
+        """Take what sessions work with, and who may open one."""
+        self._parts = parts
+        self._store = store
+        self._access = access
+        self._version = version
+        self._session: Session | None = None
+        self._opening = asyncio.Lock()
+        self.connected = asyncio.Event()
+        """Set when a Home Assistant has opened a session."""
+
+    async def run(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
+        """Serve until cancelled; raise ``StartError`` if the address is taken."""
+        application = web.Application(client_max_size=_MOST_BODY)
+        application.router.add_get("/ws", self._serve_session)
+        application.router.add_get("/health", self._serve_health)
+        if tls:
+            application.router.add_post("/v1/pair", self._serve_pairing)
+        application.on_shutdown.append(self._end_session)
+        runner = web.AppRunner(application, access_log=None, shutdown_timeout=_CLOSING_SECONDS)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, host, port, ssl_context=tls).start()
+            _LOGGER.info("Listening on %s port %d%s", host, port, " (TLS)" if tls else "")
+            await asyncio.get_running_loop().create_future()
+        except OSError as error:
+            raise StartError(f"Nobody can listen on {host} port {port}: {error.strerror}.") from error
+        finally:
+            await runner.cleanup()
+
+    async def _serve_health(self, _: web.Request) -> web.Response:
+        try:
+            async with asyncio.timeout(_HEALTH_SECONDS):
+                await self._store.read(lambda transaction: transaction.rows("SELECT 1"))
+        except StoreError, TimeoutError:
+            return _json({"status": Code.STORE_FAILED}, HTTPStatus.SERVICE_UNAVAILABLE)
+        return _json({"status": "ok", "version": self._version})
+
+    async def _serve_pairing(self, request: web.Request) -> web.Response:
+        try:
+            asked = parse(PairingRequest, decode_json(await request.read()))
+            token = await self._access.pair(asked)
+        except ContractError as error:
+            return _problem(error.code, str(error), HTTPStatus.BAD_REQUEST)
+        except TooManyGuessesError as error:
+            return _problem(error.code, str(error), HTTPStatus.TOO_MANY_REQUESTS)
+        except RequestRefusedError as error:
+            _LOGGER.warning("A pairing was refused: the line was wrong, used or too old")
+            return _problem(error.code, str(error), HTTPStatus.FORBIDDEN)
+        _LOGGER.info("Paired with a Home Assistant")
+        await self._end_session()
+        return _json(Paired(token=token, site=self._store.site, version=self._version))
+
+    async def _serve_session(self, request: web.Request) -> web.StreamResponse:
+        header = request.headers.get("Authorization", "")
+        if not header.startswith(_BEARER) or not self._access.has_token(header.removeprefix(_BEARER)):
+            return _problem(Code.UNAUTHORIZED, "This token opens no session here. Pair again.", HTTPStatus.UNAUTHORIZED)
+        # One byte more than the contract allows: aiohttp refuses a frame of exactly its limit.
+        socket = web.WebSocketResponse(timeout=_CLOSING_SECONDS, compress=False, max_msg_size=MAX_FRAME + 1)
+        await socket.prepare(request)
+        try:
+            self._check(await self._hello(socket))
+            session = await self._open(socket)
+        except RequestRefusedError as error:
+            await refuse(socket, Refused(code=error.code, message=str(error)))
+            return socket
+        except ClientConnectionResetError:
+            return socket
+        await session.serve()
+        await socket.close(code=WSCloseCode.GOING_AWAY)
+        return socket
+
+    async def _hello(self, socket: web.WebSocketResponse) -> HomeAssistantHello:
+        """Read who calls; raise ``RequestRefusedError`` if nobody says so."""
+        try:
+            frame = await socket.receive(timeout=self._parts.limits.hello)
+            if frame.type in (WSMsgType.TEXT, WSMsgType.BINARY):
+                return decode(frame.data, {HomeAssistantHello.type: HomeAssistantHello})
+        except ContractError as error:
+            raise RequestRefusedError(error.code, str(error)) from error
+        except TimeoutError as error:
+            raise RequestRefusedError(Code.MALFORMED, "Nobody said hello in time.") from error
+        raise RequestRefusedError(Code.MALFORMED, "The first frame says hello.")
+
+    def _check(self, hello: HomeAssistantHello) -> None:
+        if hello.schema < MIN_SCHEMA:
+            raise RequestRefusedError(Code.SCHEMA_TOO_OLD, "The integration is too old for this app. Update it.")
+        if hello.min_schema > SCHEMA:
+            raise RequestRefusedError(Code.SCHEMA_TOO_NEW, "The integration is too new for this app. Update the app.")
+        if not self._access.serves(hello.instance):
+            raise RequestRefusedError(Code.OTHER_HOME_ASSISTANT, "This gateway serves another Home Assistant.")
+
+    async def _open(self, socket: web.WebSocketResponse) -> Session:
+        """Greet, after the session before has ended: nothing of it may come in between."""
+        async with self._opening:
+            await self._end_session()
+            try:
+                cursor, heads = await self._parts.escalations.greeting()
+            except StoreError as error:
+                raise RequestRefusedError(Code.STORE_FAILED, "The gateway could not read its disk.") from error
+            greeting = GatewayHello(
+                schema=SCHEMA,
+                min_schema=MIN_SCHEMA,
+                version=self._version,
+                site=self._store.site,
+                epoch=self._store.epoch,
+                cursor=cursor,
+                heads=heads,
+            )
+            await socket.send_frame(encode(greeting), WSMsgType.TEXT)
+            self._session = Session(socket, self._parts)
+        self.connected.set()
+        return self._session
+
+    async def _end_session(self, _: web.Application | None = None) -> None:
+        if self._session is not None:
+            self._session.end()
+            await self._session.finished.wait()
+
+
+def _problem(code: str, message: str, status: HTTPStatus) -> web.Response:
+    return _json(Problem(code=code, message=message), status)
+
+
+def _json(body: object, status: HTTPStatus = HTTPStatus.OK) -> web.Response:
+    return web.Response(body=orjson.dumps(body), status=status, content_type="application/json")

@@ -1,0 +1,256 @@
+"""One WebSocket session with the integration."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from aiohttp import ClientConnectionResetError, WSCloseCode, WSMsgType, web
+
+from process_cosmos_gateway.contract.codec import MAX_FRAME, decode, decode_json, encode
+from process_cosmos_gateway.contract.devices import Subscribe
+from process_cosmos_gateway.contract.errors import Code, ContractError
+from process_cosmos_gateway.contract.escalations import CaughtUp, Transition
+from process_cosmos_gateway.contract.messages import FROM_HOME_ASSISTANT, FromGateway, FromHomeAssistant
+from process_cosmos_gateway.contract.session import (
+    HomeAssistantHello,
+    Problem,
+    Receipt,
+    Refused,
+    Result,
+    Stopping,
+)
+from process_cosmos_gateway.errors import StoreError
+from process_cosmos_gateway.escalations import Escalations
+
+from .feed import Feed
+from .requests import Answerable, Requests
+from .status import AGES_EVERY, StatusReader, without_ages
+
+_LOGGER = logging.getLogger(__name__)
+
+MOST_UNANSWERED = 16
+"""Requests and transitions of a session under way; beyond that the server stops reading."""
+
+_MOST_UNSENT = 10_000
+"""Frames that wait for a Home Assistant that does not read; beyond that it has to come back and ask what it missed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Seconds: to say hello; of silence; until ``caught_up``; between two receipts, two status messages."""
+
+    hello: float = 10
+    silence: float = 30
+    caught_up: float = 60
+    receipt: float = 0.5
+    status: float = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a session works with."""
+
+    escalations: Escalations
+    feed: Feed
+    requests: Requests
+    status: StatusReader
+    limits: Limits = Limits()
+
+
+class _EndError(Exception):
+    """The session is over."""
+
+
+class Session:
+    """Reads, answers and sends until one side ends it; all that is left in it then is discarded."""
+
+    def __init__(self, socket: web.WebSocketResponse, parts: Parts) -> None:
+        """Take the socket after the handshake."""
+        self.finished = asyncio.Event()
+        self._socket = socket
+        self._parts = parts
+        self._unsent: asyncio.Queue[FromGateway] = asyncio.Queue()
+        self._ordered: asyncio.Queue[Transition | CaughtUp | Result] = asyncio.Queue()
+        self._slots = asyncio.Semaphore(MOST_UNANSWERED)
+        self._caught_up = asyncio.Event()
+        self._subscribed = asyncio.Event()
+        self._ended: asyncio.Future[Refused | None] = asyncio.get_running_loop().create_future()
+        self._announced = False
+
+    def send(self, message: FromGateway) -> None:
+        """Send ``message`` after those before it, unless the session ends first."""
+        self._unsent.put_nowait(message)
+        if self._unsent.qsize() > _MOST_UNSENT:
+            self.end()
+
+    def end(self, refusal: Refused | None = None) -> None:
+        """End the session, with a last word if there is one; returns at once."""
+        if not self._ended.done():
+            self._ended.set_result(refusal)
+
+    async def serve(self) -> None:
+        """Return when the session is over and its parts know of it."""
+        try:
+            self._parts.escalations.session_opened(self.send)
+            async with asyncio.TaskGroup() as tasks:
+                for name, work in {
+                    "reader": self._read(tasks),
+                    "worker": self._work_in_order(),
+                    "writer": self._write(),
+                    "receipts": self._send_receipts(),
+                    "status": self._send_status(),
+                    "caught up": self._wait_for_caught_up(),
+                    "end": self._until_ended(),
+                }.items():
+                    tasks.create_task(work, name=f"session {name}")
+        except* _EndError:
+            pass
+        finally:
+            self._parts.feed.unfollow()
+            self._parts.escalations.session_closed(announced=self._announced)
+            self.finished.set()
+        if refusal := self._ended.result():
+            await refuse(self._socket, refusal)
+
+    async def _until_ended(self) -> None:
+        await asyncio.wait([self._ended])
+        raise _EndError
+
+    async def _read(self, tasks: asyncio.TaskGroup) -> None:
+        while (frame := await self._next_frame()) is not None:
+            self._parts.escalations.home_assistant_lives()
+            try:
+                message = decode(frame, FROM_HOME_ASSISTANT)
+            except ContractError as error:
+                self._refuse_frame(frame, error)
+            else:
+                await self._take(message, tasks)
+        self.end()
+
+    async def _next_frame(self) -> bytes | str | None:
+        """Return the next frame; None when the other side is gone, or silent for too long."""
+        try:
+            message = await self._socket.receive(timeout=self._parts.limits.silence)
+        except TimeoutError:
+            _LOGGER.warning("Home Assistant was silent for %s s: the session ends", self._parts.limits.silence)
+            return None
+        if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
+            frame: bytes | str = message.data
+            return frame
+        return None
+
+    async def _take(self, message: FromHomeAssistant, tasks: asyncio.TaskGroup) -> None:
+        match message:
+            case Receipt():
+                pass
+            case Stopping():
+                self._announced = True
+            case HomeAssistantHello():
+                self.end(Refused(code=Code.MALFORMED, message="Only the first frame says hello."))
+            case Transition() | CaughtUp() | Result():
+                await self._slots.acquire()
+                self._ordered.put_nowait(message)
+            case Subscribe():
+                self.send(Result(id=message.id))
+                self._parts.feed.follow(message, self.send)
+                self._subscribed.set()
+            case _:
+                await self._slots.acquire()
+                tasks.create_task(self._answer(message), name=f"session {message.type}")
+
+    def _refuse_frame(self, frame: bytes | str, error: ContractError) -> None:
+        """A broken request is answered and the session goes on; what cannot be answered ends it."""
+        _LOGGER.warning("Home Assistant sent a frame that breaks the contract: %s", error)
+        problem = Problem(code=error.code, message=str(error))
+        if (request := _request_id(frame)) is not None:
+            self.send(Result(id=request, problem=problem))
+        else:
+            self.end(Refused(code=problem.code, message=problem.message))
+
+    async def _answer(self, request: Answerable) -> None:
+        try:
+            self.send(await self._parts.requests.answer(request))
+        finally:
+            self._slots.release()
+
+    async def _work_in_order(self) -> None:
+        escalations = self._parts.escalations
+        while True:
+            message = await self._ordered.get()
+            try:
+                match message:
+                    case Transition():
+                        await escalations.apply(message)
+                        self.send(Receipt(position=message.position))
+                    case CaughtUp():
+                        await escalations.caught_up()
+                        self._caught_up.set()
+                    case Result():
+                        await escalations.settle(message)
+            except StoreError:
+                # Nothing after it may be applied: the next session begins again at the cursor.
+                self.end(Refused(code=Code.STORE_FAILED, message="The gateway could not write to its disk."))
+                return
+            self._slots.release()
+
+    async def _write(self) -> None:
+        try:
+            while True:
+                frame = encode(await self._unsent.get())
+                if len(frame) > MAX_FRAME:
+                    _LOGGER.error("A frame of %d bytes is too large for Home Assistant and was left out", len(frame))
+                    continue
+                await self._socket.send_frame(frame, WSMsgType.TEXT)
+        except ClientConnectionResetError:
+            self.end()
+
+    async def _wait_for_caught_up(self) -> None:
+        try:
+            async with asyncio.timeout(self._parts.limits.caught_up):
+                await self._caught_up.wait()
+        except TimeoutError:
+            _LOGGER.warning("Home Assistant did not hand over its escalations in time: the session ends")
+            self.end()
+
+    async def _send_receipts(self) -> None:
+        while True:
+            self.send(Receipt())
+            await asyncio.sleep(self._parts.limits.receipt)
+
+    async def _send_status(self) -> None:
+        await self._subscribed.wait()
+        last, rounds = None, 0
+        while True:
+            try:
+                status = await self._parts.status.read()
+            except StoreError:
+                _LOGGER.warning("The status could not be read from the store")
+            else:
+                news = without_ages(status)
+                if news != last or rounds >= AGES_EVERY:
+                    self.send(status)
+                    last, rounds = news, 0
+            rounds += 1
+            await asyncio.sleep(self._parts.limits.status)
+
+
+async def refuse(socket: web.WebSocketResponse, refusal: Refused) -> None:
+    """Say why as the last frame, then close."""
+    try:
+        await socket.send_frame(encode(refusal), WSMsgType.TEXT)
+        await socket.close(code=WSCloseCode.POLICY_VIOLATION)
+    except ClientConnectionResetError:
+        pass
+
+
+def _request_id(frame: bytes | str) -> str | None:
+    """Return the id of a frame that has one and waits for a reply: a broken transition or result has none."""
+    try:
+        document = decode_json(frame)
+    except ContractError:
+        return None
+    if not isinstance(document, Mapping) or document.get("type") == Result.type:
+        return None
+    request = document.get("id")
+    return request if isinstance(request, str) else None

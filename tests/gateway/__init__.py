@@ -1,0 +1,1 @@
+"""The gateway: its parts, and the whole process."""

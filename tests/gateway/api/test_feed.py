@@ -1,0 +1,147 @@
+"""The feed: numbers, replays, snapshots."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from process_cosmos_gateway.api.feed import Feed
+from process_cosmos_gateway.contract.devices import AvailabilityChanged, Device, Snapshot, Subscribe, ValueChanged
+from process_cosmos_gateway.contract.identifiers import Ulid
+from process_cosmos_gateway.contract.messages import DeviceChange
+
+RUN = Ulid("01KAQ7B2Z8M4T6V9C3D5F7G9HJ")
+OTHER_RUN = Ulid("01KAQ7B2Z8M4T6V9C3D5F7G9HK")
+DEVICES = (Device(id="leak", title="Leak"),)
+
+
+@dataclass
+class HandClock:
+    """A clock that a test moves."""
+
+    wall: datetime = datetime(2026, 11, 22, tzinfo=UTC)
+    seconds: float = 0.0
+
+    def now(self) -> datetime:
+        return self.wall + timedelta(seconds=self.seconds)
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+@dataclass
+class House:
+    """A feed with what its follower heard."""
+
+    clock: HandClock = field(default_factory=HandClock)
+    heard: list[DeviceChange | Snapshot] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.feed = Feed(self.clock, lambda: DEVICES)
+
+    def restart(self) -> None:
+        self.__post_init__()
+
+    def wet(self, value: bool, age: float = 0.5) -> None:  # noqa: FBT001
+        self.feed.publish(ValueChanged(sequence=0, device="leak", property="wet", value=value, age=age))
+
+    def follow(self, run: Ulid = RUN, after: int | None = None) -> list[DeviceChange | Snapshot]:
+        self.heard.clear()
+        self.feed.follow(Subscribe(id="1", run=run, after=after), self.heard.append)
+        return list(self.heard)
+
+    def last_number(self) -> int:
+        return self.heard[-1].sequence
+
+
+@pytest.fixture
+def house() -> House:
+    return House()
+
+
+def replayed(heard: list[DeviceChange | Snapshot]) -> list[object]:
+    assert isinstance(heard[-1], Snapshot)
+    return [change.value for change in heard[:-1] if isinstance(change, ValueChanged)]
+
+
+def test_the_first_to_follow_gets_the_snapshot_and_then_each_change_numbered(house: House) -> None:
+    house.wet(True)
+    (snapshot,) = house.follow()
+    assert isinstance(snapshot, Snapshot)
+    assert snapshot.devices == DEVICES
+    house.wet(False)
+    house.feed.publish(AvailabilityChanged(sequence=0, device="leak", online=False))
+    assert [change.sequence - snapshot.sequence for change in house.heard] == [0, 1, 2]
+
+
+def test_what_the_same_run_missed_comes_first_with_its_age(house: House) -> None:
+    house.follow()
+    house.wet(True)
+    seen = house.last_number()
+    house.feed.unfollow()
+    house.wet(False, age=0.5)
+    house.clock.seconds += 20
+    house.wet(True)
+    first, *_ = heard = house.follow(after=seen)
+    assert replayed(heard) == [False, True]
+    assert isinstance(first, ValueChanged)
+    assert first.age == 20.5
+
+
+def test_what_a_follower_has_seen_does_not_come_again(house: House) -> None:
+    house.follow()
+    house.wet(True)
+    assert replayed(house.follow(after=house.last_number())) == []
+
+
+def test_a_change_of_more_than_a_minute_ago_is_no_edge_any_more(house: House) -> None:
+    house.follow()
+    seen = house.last_number()
+    house.wet(True)
+    house.clock.seconds += 61
+    assert replayed(house.follow(after=seen)) == []
+    house.wet(False)
+    assert replayed(house.follow(after=seen)) == [False]
+
+
+def test_another_run_of_home_assistant_gets_no_old_edges(house: House) -> None:
+    house.follow()
+    seen = house.last_number()
+    house.wet(True)
+    assert replayed(house.follow(run=OTHER_RUN, after=seen)) == []
+
+
+def test_after_a_restart_of_the_gateway_the_numbers_go_on_and_the_news_is_replayed(house: House) -> None:
+    house.follow()
+    house.wet(True)
+    seen = house.last_number()
+    house.clock.seconds += 2
+    house.restart()
+    house.wet(False)
+    assert replayed(house.follow(after=seen)) == [False]
+    assert house.last_number() > seen
+
+
+def test_after_a_restart_with_the_clock_set_back_the_news_is_replayed_too(house: House) -> None:
+    house.follow()
+    seen = house.last_number()
+    house.clock.wall -= timedelta(days=1)
+    house.restart()
+    house.wet(True)
+    assert replayed(house.follow(after=seen)) == [True]
+
+
+def test_nobody_follows_after_unfollow(house: House) -> None:
+    house.follow()
+    house.feed.unfollow()
+    house.wet(True)
+    assert len(house.heard) == 1
+
+
+def test_a_flood_keeps_the_newest_ten_thousand(house: House) -> None:
+    house.follow()
+    seen = house.last_number()
+    house.feed.unfollow()
+    for number in range(10_001):
+        house.wet(bool(number))
+    assert len(house.follow(after=seen)) == 10_001

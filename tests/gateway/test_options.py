@@ -1,0 +1,174 @@
+"""Options: what a person sets, and what he is told when it is wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from process_cosmos_gateway.options import (
+    SUPERVISOR_OPTIONS,
+    BrokerOptions,
+    Options,
+    OptionsError,
+    parse_options,
+    read_options,
+)
+
+
+def mistakes_of(**given: object) -> tuple[str, ...]:
+    with pytest.raises(OptionsError) as wrong:
+        parse_options({"data": "/somewhere", **given})
+    return wrong.value.mistakes
+
+
+@pytest.fixture
+def pem(tmp_path: Path) -> Path:
+    path = tmp_path / "any.pem"
+    path.touch()
+    return path
+
+
+def test_a_data_folder_is_enough() -> None:
+    assert parse_options({"data": "/somewhere"}) == Options(data=Path("/somewhere"), port=8735, broker=None)
+
+
+def test_without_a_data_folder_there_is_no_start() -> None:
+    with pytest.raises(OptionsError, match="data: is missing"):
+        parse_options({})
+
+
+def test_every_mistake_is_named_with_its_key() -> None:
+    mistakes = mistakes_of(port=0, log_level="loud", mqtt_host="", mqtt_tls="maybe", colour="red", mqtt_ca="/nowhere")
+    assert mistakes == (
+        "colour: is no option",
+        "port: must be a whole number from 1 to 65535",
+        "log_level: must be one of debug, info, warning, error",
+        "mqtt_host: must be a text that is not empty",
+        "mqtt_tls: must be true or false",
+        "mqtt_ca: names no file",
+    )
+
+
+@pytest.mark.parametrize("port", [True, 1.5, "1e3", "-1", 65536, None, "٣"])
+def test_what_is_no_port_is_refused(port: object) -> None:
+    assert mistakes_of(port=port) == ("port: must be a whole number from 1 to 65535",)
+
+
+@pytest.mark.parametrize("level", [["info"], {}, 7, "INFO"])
+def test_what_is_no_level_is_refused(level: object) -> None:
+    assert mistakes_of(log_level=level) == ("log_level: must be one of debug, info, warning, error",)
+
+
+@pytest.mark.parametrize("switch", [0, 1, "yes", []])
+def test_what_is_neither_true_nor_false_is_no_switch(switch: object) -> None:
+    assert mistakes_of(mqtt_host="broker", mqtt_tls=switch) == ("mqtt_tls: must be true or false",)
+
+
+@pytest.mark.parametrize("topics", [[], [""], ["a/#/b"], ["a+/b"], ["a\0"], [7], 7, "a,,b", ["x" * 65536]])
+def test_what_is_no_topic_filter_is_refused(topics: object) -> None:
+    assert mistakes_of(mqtt_host="broker", mqtt_topics=topics) == ("mqtt_topics: must be a list of MQTT topic filters",)
+
+
+@pytest.mark.parametrize(
+    ("given", "needed"),
+    [
+        ({"mqtt_port": 1883}, "mqtt_port: needs mqtt_host too"),
+        ({"mqtt_host": "broker", "mqtt_password": "made up"}, "mqtt_password: needs mqtt_username too"),
+    ],
+)
+def test_an_option_that_needs_another_says_so(given: dict[str, object], needed: str) -> None:
+    assert mistakes_of(**given) == (needed,)
+
+
+def test_a_client_certificate_needs_its_key(pem: Path) -> None:
+    assert mistakes_of(mqtt_host="broker", mqtt_certificate=str(pem)) == ("mqtt_certificate: needs mqtt_key too",)
+
+
+def test_the_broker_takes_tls_and_its_port_from_the_authority_that_is_named(pem: Path) -> None:
+    options = parse_options({"data": "/somewhere", "mqtt_host": "broker", "mqtt_ca": str(pem)})
+    assert options.broker == BrokerOptions(host="broker", port=8883, tls=True, ca=pem)
+
+
+def test_a_plain_broker_is_met_at_its_usual_port() -> None:
+    options = parse_options({"data": "/somewhere", "mqtt_host": "broker", "mqtt_topics": ["things/#", "+"]})
+    assert options.broker == BrokerOptions(host="broker", port=1883, topics=("things/#", "+"))
+
+
+def test_options_come_from_a_toml_file_and_the_environment_wins(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text('data = "/somewhere"\nport = 9000\nmqtt_host = "broker"\nmqtt_port = 1884\n')
+    environment = {
+        "PROCESS_COSMOS_OPTIONS": str(file),
+        "PROCESS_COSMOS_PORT": "9001",
+        "PROCESS_COSMOS_MQTT_TOPICS": "+,things/+/td",
+        "PROCESS_COSMOS_MQTT_TLS": "false",
+        "PATH": "/bin",
+    }
+    options = read_options(environment=environment)
+    assert options.port == 9001
+    assert options.broker == BrokerOptions(host="broker", port=1884, topics=("+", "things/+/td"))
+
+
+def test_options_may_come_from_the_environment_alone() -> None:
+    options = read_options(
+        environment={
+            "PROCESS_COSMOS_DATA": "/somewhere",
+            "PROCESS_COSMOS_MQTT_TLS": "true",
+            "PROCESS_COSMOS_MQTT_HOST": "broker",
+        }
+    )
+    assert options.broker == BrokerOptions(host="broker", port=8883, tls=True)
+
+
+def test_an_unknown_variable_of_ours_is_refused() -> None:
+    with pytest.raises(OptionsError, match="prot: is no option"):
+        read_options(environment={"PROCESS_COSMOS_DATA": "/somewhere", "PROCESS_COSMOS_PROT": "9000"})
+
+
+def test_under_the_supervisor_options_come_from_its_file_and_no_variable_counts(tmp_path: Path) -> None:
+    file = tmp_path / "options.json"
+    file.write_text('{"log_level": "debug"}')
+    options = read_options(file, {"SUPERVISOR_TOKEN": "made up", "PROCESS_COSMOS_PORT": "9000"})
+    assert (options.data, options.log_level, options.port) == (Path("/data"), "debug", 8735)
+    assert options.supervisor_token == "made up"
+
+
+def test_the_supervisors_file_is_the_one_it_writes() -> None:
+    assert Path("/data/options.json") == SUPERVISOR_OPTIONS
+    with pytest.raises(OptionsError, match=r"/data/options\.json"):
+        read_options(environment={"SUPERVISOR_TOKEN": "made up"})
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("port = ", "is not readable"),
+        ('mqtt_password = "canary\n', "is not readable"),
+        ("\udcff", "is not readable"),
+    ],
+)
+def test_a_broken_file_is_named_without_its_content(tmp_path: Path, text: str, complaint: str) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(text, "utf-8", "surrogateescape")
+    with pytest.raises(OptionsError) as wrong:
+        read_options(file, {})
+    assert str(file) in str(wrong.value)
+    assert complaint in str(wrong.value)
+    assert "canary" not in str(wrong.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OptionsError, match="No such file"):
+        read_options(tmp_path / "nowhere.toml", {})
+
+
+def test_a_file_that_holds_a_list_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "options.json"
+    file.write_text("[]")
+    with pytest.raises(OptionsError, match="must hold keys with values"):
+        read_options(file, {"SUPERVISOR_TOKEN": "made up"})
+
+
+def test_secrets_are_not_in_the_representation() -> None:
+    given = {"data": "/somewhere", "mqtt_host": "broker", "mqtt_username": "me", "mqtt_password": "canary"}
+    assert "canary" not in repr(parse_options(given, supervisor_token="canary"))
+    assert "canary" not in str(mistakes_of(mqtt_host="b", mqtt_username="me", mqtt_password=["canary"]))
