@@ -43,7 +43,7 @@ class Broker:
         configuration.write_text("\n".join([*persistence, *own, *listener, ""]))
         with (self.folder / "mosquitto.log").open("ab") as log:
             command = [MOSQUITTO, "-c", str(configuration)]
-            self.process = subprocess.Popen(command, stderr=log, stdout=log)  # noqa: ASYNC220, S603 - ours, and quick
+            self.process = subprocess.Popen(command, stderr=log, stdout=log)  # noqa: ASYNC220 - ours, and quick
         async with asyncio.timeout(10):
             while not await self._listens():  # noqa: ASYNC110 - another process tells nobody
                 await asyncio.sleep(0.02)

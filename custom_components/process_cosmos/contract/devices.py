@@ -110,7 +110,8 @@ class DeviceRemoved:
 class ValueChanged:
     """Gateway → Home Assistant: a property has a value.
 
-    ``key``: the same for a redelivered MQTT message (dup), else None. ``age``: seconds.
+    ``key``: the same when the broker gives out the same MQTT message again, None without one. ``redelivered``: it was
+    given out before; whoever has seen its key drops it. ``age``: seconds.
     """
 
     type: ClassVar[str] = "value_changed"
@@ -120,6 +121,7 @@ class ValueChanged:
     value: Value
     age: float
     key: str | None = None
+    redelivered: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +136,7 @@ class AvailabilityChanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventHappened:
-    """Gateway → Home Assistant: a device event. ``key`` as in ``ValueChanged``."""
+    """Gateway → Home Assistant: a device event. ``key`` and ``redelivered`` as in ``ValueChanged``."""
 
     type: ClassVar[str] = "event_happened"
     sequence: int
@@ -143,6 +145,7 @@ class EventHappened:
     age: float
     value: Value | None = None
     key: str | None = None
+    redelivered: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
