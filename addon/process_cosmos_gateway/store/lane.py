@@ -1,11 +1,9 @@
 """A connection in a thread of its own: all jobs that wait share one transaction."""
 
 import asyncio
-import queue
-import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import apsw
@@ -47,18 +45,19 @@ class Done:
 
 
 class Lane:
-    """Runs jobs in order; what has been put before ``close`` is still done."""
+    """Runs jobs in order; what was asked for before ``close`` is still done."""
 
     def __init__(self, name: str, connect_fn: Callable[[], apsw.Connection], begin: str) -> None:
-        """Start the thread ``name``; it connects when its first job comes, and anew after a disk error."""
+        """Connect in the thread ``name`` when the first job comes, and anew after a disk error."""
         self._connect_fn = connect_fn
         self._begin = begin
         self._loop = asyncio.get_running_loop()
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._closed = False
+        self._thread = ThreadPoolExecutor(1, name)
         self._connection: apsw.Connection | None = None
-        self._thread = threading.Thread(target=self._work_until_closed, name=name, daemon=True)
-        self._thread.start()
+        self._waiting: list[Job] = []
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._closed = False
 
     async def do(self, work: Callable[[Transaction], Any]) -> Any:  # noqa: ANN401 - what ``work`` returns
         """Return what ``work`` returns, once its transaction is committed; raise what it raised, or ``StoreError``.
@@ -68,30 +67,33 @@ class Lane:
         if self._closed:
             raise StoreError("the store is closed")
         job = Job(work, self._loop.create_future())
-        self._jobs.put(job)
+        self._waiting.append(job)
+        if self._idle.is_set():
+            self._idle.clear()
+            self._loop.call_soon(self._start_batch)
         return await job.outcome
 
     async def close(self) -> None:
         """Do what waits, then let go of the database."""
         self._closed = True
-        self._jobs.put(None)
-        await asyncio.to_thread(self._thread.join)
+        await self._idle.wait()
+        await self._loop.run_in_executor(self._thread, self._disconnect)
+        self._thread.shutdown()
 
-    def _work_until_closed(self) -> None:
-        while batch := self._everything_waiting():
-            self._loop.call_soon_threadsafe(partial(_hand_out, batch, self._transact(batch)))
-        self._disconnect()
-
-    def _everything_waiting(self) -> list[Job]:
-        """Block for one job, then take all that wait with it: they share one fsync."""
-        batch: list[Job] = []
-        while job := self._jobs.get():
-            batch.append(job)
-            if self._jobs.empty():
-                return batch
+    def _start_batch(self) -> None:
+        batch, self._waiting = self._waiting, []
         if batch:
-            self._jobs.put(None)  # closed: the next call finds nothing to do
-        return batch
+            self._thread.submit(self._do_batch, batch)
+        else:
+            self._idle.set()
+
+    def _do_batch(self, batch: Sequence[Job]) -> None:
+        self._loop.call_soon_threadsafe(self._finish_batch, batch, self._transact(batch))
+
+    def _finish_batch(self, batch: Sequence[Job], outcomes: Sequence[Done | Exception]) -> None:
+        _hand_out(batch, outcomes)
+        # Those who just got their outcome run first: what they ask for next shares the next fsync.
+        self._loop.call_soon(self._start_batch)
 
     def _transact(self, batch: Sequence[Job]) -> Sequence[Done | Exception]:
         try:

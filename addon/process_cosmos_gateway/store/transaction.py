@@ -16,19 +16,18 @@ class Transaction:
         self._connection = connection
         self.callbacks: list[Callable[[], None]] = []
 
-    def rows(self, sql: str, *values: Any) -> list[Row]:  # noqa: ANN401 - whatever SQLite stores
-        """Return all rows ``sql`` gives."""
-        return list(self._connection.execute(sql, values))
+    def rows(self, sql: str, *values: Any, **names: Any) -> list[Row]:  # noqa: ANN401 - whatever SQLite stores
+        """Return all rows ``sql`` gives; ``values`` for its ``?``, or ``names`` for its ``:name``."""
+        return list(self._connection.execute(sql, names or values))
 
-    def run(self, sql: str, *values: Any) -> int:  # noqa: ANN401
-        """Run a statement that writes; return how many rows it changed."""
-        return self.run_many(sql, (values,))
+    def run(self, sql: str, *values: Any, **names: Any) -> int:  # noqa: ANN401
+        """Run one INSERT, UPDATE or DELETE; return how many rows it changed itself, triggers aside."""
+        self._connection.execute(sql, names or values)
+        return self._connection.changes()
 
     def run_many(self, sql: str, rows: Iterable[Row]) -> int:
-        """Run a statement once for each of ``rows``; return how many rows it changed in all."""
-        before = self._connection.total_changes()
-        self._connection.executemany(sql, rows)
-        return self._connection.total_changes() - before
+        """Run one INSERT, UPDATE or DELETE for each of ``rows``; return how many rows it changed in all."""
+        return sum(self.run(sql, *row) for row in rows)
 
     def after_commit(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` in the event loop once this is on disk; not at all if it never is."""
