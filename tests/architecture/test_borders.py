@@ -21,8 +21,7 @@ ONLY_HERE = {
         f"{GATEWAY}.api.*",
         f"{GATEWAY}.destinations.*",
         f"{GATEWAY}.supervisor",
-        f"{CLOUD}.__main__",
-        f"{CLOUD}.server",
+        f"{CLOUD}.*",
         f"{INTEGRATION}.client",
     ),
 }
@@ -42,6 +41,7 @@ PURE = (
     f"{GATEWAY}.destinations.statuses",
     f"{INTEGRATION}.backoff",
     f"{INTEGRATION}.escalations.model",
+    f"{INTEGRATION}.escalations.policy",
     f"{INTEGRATION}.escalations.timetable",
 )
 IMPURE_MODULES = {

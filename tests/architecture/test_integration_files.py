@@ -18,6 +18,7 @@ assert HOME_ASSISTANT is not None
 MODEL = Path(HOME_ASSISTANT.origin or "").parent / "components/fumis/quality_scale.yaml"
 RULES = 54
 DECLARED = {"services": "services.yaml", "triggers": "triggers.yaml", "conditions": "conditions.yaml"}
+BY_HOME_ASSISTANT = {"already_configured", "already_in_progress", "reauth_successful", "reconfigure_successful"}
 CODE = matching("custom_components.process_cosmos.*")
 
 
@@ -88,26 +89,25 @@ def test_every_error_and_issue_has_its_sentence_and_every_sentence_its_code() ->
     texts = _json("translations/en.json")
     sentences = {*texts.get("exceptions", {}), *texts.get("issues", {})}
     assert sentences
-    known = sentences | {key for keys in texts["entity"].values() for key in keys}
+    known = sentences | {key for keys in texts["entity"].values() for key in keys} | texts.get("selector", {}).keys()
     used = set(_translation_keys())
     assert used - known == set()
     assert {sentence for sentence in sentences if sentence not in _literals()} == set()
 
 
-def test_every_step_of_a_flow_has_its_code() -> None:
-    config = _json("translations/en.json")["config"]
-    steps = {
-        node.name.removeprefix("async_step_")
+@pytest.mark.parametrize("flow", ["config", "options"])
+def test_every_step_of_a_flow_has_its_code(flow: str) -> None:
+    texts = _json("translations/en.json")[flow]
+    methods = {node.name for module in CODE for node in ast.walk(module.tree) if isinstance(node, ast.AsyncFunctionDef)}
+    targets = {
+        ast.unparse(node.targets[0])
         for module in CODE
         for node in ast.walk(module.tree)
-        if isinstance(node, ast.AsyncFunctionDef) and node.name.startswith("async_step_")
+        if isinstance(node, ast.Assign)
     }
-    assert config["step"]
-    assert config["step"].keys() <= steps
-    assert {*config.get("error", {}), *config.get("abort", {})} - _literals() <= {
-        "already_configured",
-        "reauth_successful",
-    }
+    assert texts["step"]
+    assert {step for step in texts["step"] if f"async_step_{step}" not in methods | targets} == set()
+    assert {*texts.get("error", {}), *texts.get("abort", {})} - _literals() <= BY_HOME_ASSISTANT
 
 
 def test_texts_are_written_out_in_one_file() -> None:

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +26,11 @@ def _toml(path: str) -> dict[str, dict[str, str]]:
     return tomllib.loads((TOP / path).read_text())
 
 
+def _first(pattern: str, path: Path) -> str | None:
+    match = re.search(pattern, path.read_text(), re.MULTILINE)
+    return match and match[1]
+
+
 def test_the_mirrors_are_equal() -> None:
     assert len(files("custom_components/process_cosmos/contract/*.py")) > 5
     assert files("custom_components/process_cosmos/blueprints/*.yaml")
@@ -39,11 +45,11 @@ def test_the_supervisor_finds_one_app() -> None:
 
 def test_the_versions_are_in_step() -> None:
     addon, cloud = _toml("addon/pyproject.toml")["project"], _toml("cloud/pyproject.toml")["project"]
-    config = re.search(r'^version: "?([^"\s]+)', (TOP / "addon/config.yaml").read_text(), re.MULTILINE)
     versions = {
+        "integration's code": _first(r'^VERSION: Final = "(.+)"', INTEGRATION / "const.py"),
         "integration": json.loads((INTEGRATION / "manifest.json").read_text())["version"],
         "gateway": addon["version"],
-        "app": config and config[1],
+        "app": _first(r'^version: "?([^"\s]+)', TOP / "addon/config.yaml"),
         "cloud": cloud["version"],
         "environment": _toml("pyproject.toml")["project"]["version"],
     }

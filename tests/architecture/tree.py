@@ -49,14 +49,20 @@ def matching(*patterns: str) -> list[Module]:
     return [module for name, module in modules().items() if any(fnmatchcase(f"{name}.", _dotted(p)) for p in patterns)]
 
 
+def names_only(module: Module) -> bool:
+    """Whether a module gives names to values, and does nothing."""
+    kinds = ast.Import | ast.ImportFrom | ast.Expr | ast.Assign | ast.AnnAssign | ast.TypeAlias
+    return module.name.endswith(".const") and all(isinstance(node, kinds) for node in module.tree.body)
+
+
 def reached(module: Module) -> frozenset[str]:
-    """Everything ``module`` imports, itself or by way of the repository's other modules."""
+    """Everything ``module`` imports, itself or by way of modules that do more than give names."""
     seen: set[str] = set()
     waiting = set(module.imports)
     while waiting:
         name = waiting.pop()
         seen.add(name)
-        if name in modules():
+        if name in modules() and not names_only(modules()[name]):
             waiting |= modules()[name].imports - seen
     return frozenset(seen)
 
