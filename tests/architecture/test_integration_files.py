@@ -32,8 +32,13 @@ def _yaml(path: Path) -> dict[str, Any]:
 
 
 def _literals() -> set[str]:
-    """Every string in the integration's code."""
-    nodes = (node for module in CODE for node in ast.walk(module.tree) if isinstance(node, ast.Constant))
+    """Every string in the integration's code, the contract's error codes among them."""
+    nodes = (
+        node
+        for module in [*CODE, *matching("process_cosmos_gateway.contract.*")]
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Constant)
+    )
     return {node.value for node in nodes if isinstance(node.value, str)}
 
 
