@@ -1,0 +1,64 @@
+"""Process Cosmos: escalations that reach people, and devices and destinations where the app is installed."""
+
+from homeassistant.const import CONF_URL
+from homeassistant.core import HomeAssistant
+from homeassistant.helpers import config_validation as cv
+from homeassistant.helpers import device_registry as dr
+from homeassistant.helpers.typing import ConfigType
+
+from .const import DOMAIN, PLATFORMS
+from .coordinator import CosmosCoordinator
+from .data import CosmosConfigEntry, CosmosRuntime
+from .escalations.engine import Escalations
+from .issues import clear_issues
+from .registry import identifier, register_site
+from .services import async_setup_services
+
+CONFIG_SCHEMA = cv.config_entry_only_config_schema(DOMAIN)
+
+
+async def async_setup(hass: HomeAssistant, config: ConfigType) -> bool:  # noqa: ARG001 - Home Assistant's signature
+    """Register the actions: they name what is missing also while no entry is loaded."""
+    async_setup_services(hass)
+    return True
+
+
+async def async_setup_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> None:
+    """Set up a site: escalations first, which need nobody; then the link, which may take its time."""
+    escalations = Escalations(hass, entry)
+    await escalations.async_start()
+    coordinator = CosmosCoordinator(hass, entry, escalations) if entry.data[CONF_URL] else None
+    entry.runtime_data = CosmosRuntime(escalations=escalations, coordinator=coordinator)
+    # The hub comes before the Things, which name it as the device they are reached by.
+    register_site(hass, entry)
+    await hass.config_entries.async_forward_entry_setups(entry, PLATFORMS)
+    if coordinator:
+        coordinator.async_start()
+
+
+async def async_unload_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> None:
+    """Close the link, then stop telling: what is alive stays in the memory."""
+    await hass.config_entries.async_unload_platforms_or_raise(entry, PLATFORMS)
+    if entry.runtime_data.coordinator:
+        await entry.runtime_data.coordinator.async_stop()
+    await entry.runtime_data.escalations.async_stop()
+    clear_issues(hass, entry)
+
+
+async def async_remove_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> None:
+    """Leave nothing behind: the memory goes with the entry, and so do its repair issues."""
+    await Escalations(hass, entry).async_remove()
+    clear_issues(hass, entry)
+
+
+async def async_remove_config_entry_device(
+    hass: HomeAssistant,  # noqa: ARG001 - Home Assistant's signature
+    entry: CosmosConfigEntry,
+    device: dr.DeviceEntry,
+) -> bool:
+    """Let a person delete a Thing the gateway no longer has; the site's own device stays."""
+    coordinator = entry.runtime_data.coordinator
+    identifiers = {identifier for domain, identifier in device.identifiers if domain == DOMAIN}
+    if entry.entry_id in identifiers:
+        return False
+    return coordinator is None or identifiers.isdisjoint(identifier(entry, thing) for thing in coordinator.things.by_id)

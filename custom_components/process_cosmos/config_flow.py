@@ -1,0 +1,212 @@
+"""The set-up: with or without the app, who is told, where else it is sent, a test ring."""
+
+from collections.abc import Mapping
+from typing import Any, override
+
+from homeassistant import config_entries
+from homeassistant.config_entries import (
+    ConfigEntry,
+    ConfigEntryState,
+    ConfigFlow,
+    ConfigFlowResult,
+)
+from homeassistant.const import CONF_TOKEN, CONF_URL
+from homeassistant.core import callback
+from homeassistant.helpers.service_info.hassio import HassioServiceInfo
+
+from . import flow_forms as forms
+from . import workflows
+from .const import CONF_DESTINATIONS, CONF_PHONES, CONF_SHA256, CONF_SITE, DOMAIN
+from .contract.destinations import DestinationKind
+from .flow_gateway import Found, async_ask, async_pair
+from .options_flow import CosmosOptionsFlow
+from .test_ring import async_test_ring
+
+_PEOPLE_ONLY = {CONF_SITE: None, CONF_URL: None, CONF_TOKEN: None, CONF_SHA256: None}
+
+
+class CosmosConfigFlow(ConfigFlow, domain=DOMAIN):
+    """Sets a site up, or joins a gateway to one."""
+
+    VERSION = 1
+
+    def __init__(self) -> None:
+        """Begin with nothing known."""
+        self._found: Found | None = None
+        self._joined: ConfigEntry | None = None
+        """The site without an app that the gateway becomes part of."""
+        self._options: dict[str, Any] = {CONF_DESTINATIONS: []}
+        self._test_ring = False
+
+    @staticmethod
+    @callback
+    @override
+    def async_get_options_flow(config_entry: ConfigEntry) -> CosmosOptionsFlow:
+        """Return the flow behind "Configure"."""
+        return CosmosOptionsFlow()
+
+    @override
+    async def async_step_user(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Ask whether there is an app."""
+        return self.async_show_menu(step_id="user", menu_options=["without_app", "pairing"])
+
+    async def async_step_without_app(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Set up for people only; one such site is enough."""
+        if self._people_only_entry():
+            return self.async_abort(reason="already_configured")
+        return await self.async_step_who()
+
+    async def async_step_pairing(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Take a pairing line."""
+        return await self._pair("pairing", user_input)
+
+    @override
+    async def async_step_hassio(self, discovery_info: HassioServiceInfo) -> ConfigFlowResult:
+        """Meet the app the Supervisor knows of; a known site gets its new address and token."""
+        self._found = Found.discovered(discovery_info.config)
+        if self._found is None:
+            return self.async_abort(reason="invalid_discovery")
+        await self.async_set_unique_id(self._found.site)
+        self._abort_if_unique_id_configured(updates=self._found.data)
+        self.context["title_placeholders"] = {"name": discovery_info.name}
+        return await self.async_step_hassio_confirm()
+
+    async def async_step_hassio_confirm(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Ask before using it."""
+        errors: dict[str, str] = {}
+        if user_input is not None and (found := self._found):
+            _, errors = await forms.attempt("hassio_confirm", lambda: async_ask(self.hass, found))
+            if not errors:
+                return await self._use(found)
+        return self.async_show_form(step_id="hassio_confirm", errors=errors)
+
+    async def async_step_reauth(self, entry_data: Mapping[str, Any]) -> ConfigFlowResult:  # noqa: ARG002 - Home Assistant's signature
+        """Answer to a gateway that no longer takes the token."""
+        return await self.async_step_reauth_confirm()
+
+    async def async_step_reauth_confirm(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Take a new pairing line of the same gateway."""
+        return await self._pair("reauth_confirm", user_input)
+
+    async def async_step_reconfigure(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Take a new pairing line: the gateway has moved, or a site without one gets one."""
+        return await self._pair("reconfigure", user_input)
+
+    async def async_step_who(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Ask who should be told."""
+        errors: dict[str, str] = {}
+        if user_input is not None:
+            if forms.somebody(user_input):
+                self._options.update(user_input)
+                return await self.async_step_elsewhere()
+            errors["base"] = "nobody"
+        return self.async_show_form(step_id="who", data_schema=forms.WHO, errors=errors)
+
+    async def async_step_elsewhere(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Ask whether to send it elsewhere too; without the app say what it would add."""
+        if self._found:
+            return self.async_show_menu(step_id="elsewhere", menu_options=["finish", *DestinationKind])
+        return self.async_show_menu(step_id="elsewhere_without_app", menu_options=["finish", "pairing"])
+
+    async def async_step_webhook(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Take a URL to send to."""
+        return await self._destination(DestinationKind.WEBHOOK, user_input)
+
+    async def async_step_cloud(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Take the one-time code of a cloud endpoint."""
+        return await self._destination(DestinationKind.CLOUD, user_input)
+
+    async def async_step_finish(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Offer blueprint and test ring, then create the entry; a gateway that joins is done at once."""
+        if self._found and self._joined:
+            return self.async_update_reload_and_abort(
+                self._joined,
+                unique_id=self._found.site,
+                data=self._found.data,
+                options={**self._joined.options, **self._options},
+                reason="joined",
+            )
+        errors: dict[str, str] = {}
+        if user_input is not None:
+            errors = await self._install_blueprints(user_input)
+            if not errors:
+                self._test_ring = user_input[forms.CONF_TEST_RING]
+                return self.async_create_entry(
+                    title=self._title(),
+                    data=self._found.data if self._found else _PEOPLE_ONLY,
+                    options=self._options,
+                )
+        schema = self.add_suggested_values_to_schema(forms.FINISH, user_input)
+        return self.async_show_form(step_id="finish", data_schema=schema, errors=errors, last_step=True)
+
+    @override
+    async def async_on_create_entry(self, result: ConfigFlowResult) -> ConfigFlowResult:
+        """Send the test ring, now that there is somebody to send it."""
+        if self._test_ring and result["result"].state is ConfigEntryState.LOADED:
+            await async_test_ring(self.hass, result["result"])
+        return result
+
+    async def _pair(self, step_id: str, user_input: dict[str, Any] | None) -> ConfigFlowResult:
+        errors: dict[str, str] = {}
+        if user_input is not None:
+            line = user_input[forms.CONF_LINE]
+            found, errors = await forms.attempt(forms.CONF_LINE, lambda: async_pair(self.hass, line))
+            if found:
+                return await self._use(found)
+        return self.async_show_form(step_id=step_id, data_schema=forms.PAIRING, errors=errors)
+
+    async def _use(self, found: Found) -> ConfigFlowResult:
+        """Go on with a gateway that took us: renew its entry, join it to a site without one, or begin a new site."""
+        self._found = found
+        await self.async_set_unique_id(found.site, raise_on_progress=False)
+        entry = self._entry_of_flow()
+        if entry and entry.data[CONF_SITE]:
+            self._abort_if_unique_id_mismatch(reason="other_gateway")
+            return self.async_update_reload_and_abort(entry, data=found.data)
+        self._abort_if_unique_id_configured(updates=found.data)
+        self._joined = entry or self._people_only_entry()
+        if self._joined or CONF_PHONES in self._options:
+            return await self.async_step_elsewhere()
+        return await self.async_step_who()
+
+    async def _destination(self, kind: DestinationKind, user_input: dict[str, Any] | None) -> ConfigFlowResult:
+        errors: dict[str, str] = {}
+        if user_input is not None and (found := self._found):
+            names = self._options[CONF_DESTINATIONS]
+
+            async def add() -> str:
+                request = forms.destination(kind, user_input, names)
+                await async_ask(self.hass, found, request)
+                return request.name
+
+            name, errors = await forms.attempt(kind, add)
+            if name:
+                names.append(name)
+                return await self.async_step_finish()
+        schema = self.add_suggested_values_to_schema(forms.DESTINATIONS[kind], user_input)
+        return self.async_show_form(step_id=kind, data_schema=schema, errors=errors)
+
+    async def _install_blueprints(self, user_input: dict[str, Any]) -> dict[str, str]:
+        if user_input[forms.CONF_INSTALL_BLUEPRINTS]:
+            try:
+                await workflows.async_install(self.hass)
+            except OSError:
+                return {"base": "blueprints_not_written"}
+        return {}
+
+    def _entry_of_flow(self) -> ConfigEntry | None:
+        match self.source:
+            case config_entries.SOURCE_REAUTH:
+                return self._get_reauth_entry()
+            case config_entries.SOURCE_RECONFIGURE:
+                return self._get_reconfigure_entry()
+            case _:
+                return None
+
+    def _people_only_entry(self) -> ConfigEntry | None:
+        entries = self._async_current_entries(include_ignore=False)
+        return next((entry for entry in entries if entry.data[CONF_SITE] is None), None)
+
+    def _title(self) -> str:
+        number = len(self._async_current_entries(include_ignore=False)) + 1
+        return "Process Cosmos" if number == 1 else f"Process Cosmos {number}"

@@ -1,0 +1,35 @@
+"""Names and times every part of the integration shares."""
+
+import logging
+from typing import Final
+
+from homeassistant.const import Platform
+
+DOMAIN: Final = "process_cosmos"
+LOGGER = logging.getLogger(__package__)
+VERSION: Final = "0.1.0"
+"""The manifest's version; a test keeps them equal."""
+
+PLATFORMS: Final = (
+    Platform.BINARY_SENSOR,
+    Platform.EVENT,
+    Platform.NUMBER,
+    Platform.SENSOR,
+    Platform.SWITCH,
+    Platform.VALVE,
+)
+
+# A config entry's data, beside Home Assistant's own CONF_URL and CONF_TOKEN; all None without the app.
+CONF_SITE: Final = "site"
+CONF_SHA256: Final = "sha256"
+
+# A config entry's options.
+CONF_PHONES: Final = "phones"
+CONF_NOTIFY_ENTITIES: Final = "notify_entities"
+CONF_DESTINATIONS: Final = "destinations"
+
+AVAILABLE_FOR: Final = 10.0
+"""Seconds entities stay available after the link dropped: a gateway restarts in 2 s."""
+
+UNREACHABLE_AFTER: Final = 60.0
+"""Seconds without a session until a repair issue says so: longer than a restart or an update of the app."""

@@ -1,0 +1,318 @@
+"""Keeps a session with the gateway open; holds devices and status, and hands escalations over."""
+
+import asyncio
+import contextlib
+import random
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from homeassistant.const import CONF_TOKEN, CONF_URL, EVENT_HOMEASSISTANT_STOP
+from homeassistant.core import CALLBACK_TYPE, Event, HomeAssistant, callback
+from homeassistant.helpers import instance_id
+from homeassistant.helpers.aiohttp_client import async_get_clientsession
+from homeassistant.helpers.event import async_call_later
+from homeassistant.util import dt as dt_util
+
+from .backoff import next_delay
+from .client import (
+    GATEWAY_AWAY,
+    GatewayAwayError,
+    GatewayClient,
+    GatewayError,
+    GatewayRefusedError,
+    Session,
+)
+from .const import (
+    AVAILABLE_FOR,
+    CONF_SHA256,
+    CONF_SITE,
+    DOMAIN,
+    LOGGER,
+    UNREACHABLE_AFTER,
+    VERSION,
+)
+from .contract.destinations import RejectedEvents, Status
+from .contract.devices import (
+    AvailabilityChanged,
+    DeviceChanged,
+    DeviceRemoved,
+    EventHappened,
+    Snapshot,
+    Subscribe,
+    ValueChanged,
+)
+from .contract.errors import Code
+from .contract.escalations import Propose, Told
+from .contract.messages import DeviceChange, FromGateway, Request
+from .contract.session import MIN_SCHEMA, SCHEMA, HomeAssistantHello, Receipt, Result, Stopping
+from .data import CosmosConfigEntry
+from .errors import refusal
+from .escalations.engine import Escalations
+from .issues import ISSUES_OF_CODES, LINK_ISSUES, Issue, clear_issues, create_issue
+from .registry import register_thing, register_version, remove_thing
+from .things import Things, Touched
+
+_REFUSED_FAILURES = 8
+"""A refusal needs a person: wait as long as after this many failures."""
+
+_MOST_WAITING = 1000
+"""Messages about escalations waiting for the memory; beyond, the gateway is read more slowly."""
+
+DEVICES = "/devices"
+STATUS = "/status"
+"""Subjects to watch beside devices' ids, which have no slash in front."""
+
+_STEADY = timedelta(seconds=30)
+"""Moments computed from ages move by less than this without anything having happened."""
+
+type Listener = Callable[[Touched | None], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteStatus:
+    """The gateway's status with moments instead of ages."""
+
+    status: Status
+    oldest_waiting: datetime | None
+    last_contact: datetime | None
+
+
+class CosmosCoordinator:
+    """One site's link to its gateway."""
+
+    def __init__(self, hass: HomeAssistant, entry: CosmosConfigEntry, escalations: Escalations) -> None:
+        """Take what the entry knows of the gateway; connects when started."""
+        self.entry = entry
+        self.things = Things()
+        self.status: SiteStatus | None = None
+        self.available = False
+        """Whether what is held still counts: the link is open, or dropped less than 10 s ago."""
+        self.session: Session | None = None
+        self.hass = hass
+        self._escalations = escalations
+        data = entry.data
+        self._client = GatewayClient(async_get_clientsession(hass), data[CONF_URL], data[CONF_TOKEN], data[CONF_SHA256])
+        self._listeners: dict[str, list[Listener]] = defaultdict(list)
+        self._failures = 0
+        self._refused = False
+        self._away_timers: list[CALLBACK_TYPE] = []
+        self._stop_listening: CALLBACK_TYPE | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @callback
+    def async_start(self) -> None:
+        """Begin to keep a session open."""
+        self._start_away_timers()
+        self._stop_listening = self.hass.bus.async_listen_once(EVENT_HOMEASSISTANT_STOP, self._announce_stop)
+        self._task = self.entry.async_create_background_task(
+            self.hass, self._keep_connected(), f"{DOMAIN} {self.entry.title} link"
+        )
+
+    async def async_stop(self) -> None:
+        """Close the session and forget the timers."""
+        if self._stop_listening:
+            self._stop_listening()
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        self._cancel_away_timers()
+
+    @callback
+    def async_watch(self, subject: str, listener: Listener) -> CALLBACK_TYPE:
+        """Call ``listener`` when ``subject`` (a device's id, ``STATUS`` or ``DEVICES``) changes; return how to stop."""
+        self._listeners[subject].append(listener)
+        return lambda: self._listeners[subject].remove(listener)
+
+    async def async_request(self, message: Request) -> Result | RejectedEvents:
+        """Ask the gateway; raise ``HomeAssistantError`` with its code, at once when it is away."""
+        try:
+            return await self.async_ask(message)
+        except GatewayError as error:
+            raise refusal(error) from error
+
+    async def async_ask(self, message: Request) -> Result | RejectedEvents:
+        """Ask the gateway; raise ``GatewayError``, at once when it is away."""
+        if not self.session:
+            raise GatewayAwayError(GATEWAY_AWAY, "The gateway is away")
+        return await self.session.request(message)
+
+    async def _keep_connected(self) -> None:
+        while True:
+            try:
+                async with await self._client.connect(await self._hello()) as session:
+                    await self._serve(session)
+            except GatewayRefusedError as error:
+                self._failures = max(self._failures, _REFUSED_FAILURES)
+                self._show_refusal(error)
+            except GatewayAwayError as error:
+                LOGGER.debug("%s: %s", self.entry.title, error)
+            except Exception:  # noqa: BLE001 - a bug met in one session must not end the link for good
+                LOGGER.exception("The session with the gateway of %s failed", self.entry.title)
+            self._failures += 1
+            await asyncio.sleep(next_delay(self._failures, random.random()))  # noqa: S311 - spreads load, no secret
+
+    async def _hello(self) -> HomeAssistantHello:
+        return HomeAssistantHello(
+            schema=SCHEMA,
+            min_schema=MIN_SCHEMA,
+            version=VERSION,
+            instance=await instance_id.async_get(self.hass),
+            run=self._escalations.run,
+        )
+
+    async def _serve(self, session: Session) -> None:
+        """Serve one session until it ends; raises a ``GatewayError``."""
+        if session.hello.site != self.entry.data[CONF_SITE]:
+            raise GatewayRefusedError(Code.IDENTITY_MISMATCH, "The gateway of another site answers there")
+        waiting: asyncio.Queue[Receipt | Told | Propose] = asyncio.Queue(_MOST_WAITING)
+        handover = self._escalations.handover
+        self._opened(session)
+        ended: GatewayError | None = None
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._read(session, waiting), name="process_cosmos reader")
+                # The edges of devices do not wait until the memory has put a message about an escalation on disk.
+                group.create_task(self._hand_over(waiting), name="process_cosmos handover")
+                group.create_task(handover.async_session_opened(session.hello, session.send))
+        except* GatewayError as errors:
+            ended = next(error for error in errors.exceptions if isinstance(error, GatewayError))
+        finally:
+            handover.async_session_closed()
+            self._closed()
+        if ended:
+            raise ended
+
+    async def _read(self, session: Session, waiting: asyncio.Queue[Receipt | Told | Propose]) -> None:
+        await session.send(
+            Subscribe(id=uuid.uuid4().hex, run=self._escalations.run, after=self.things.sequence),
+        )
+        async for message in session.messages():
+            if isinstance(message, Receipt | Told | Propose):
+                await waiting.put(message)
+            else:
+                self._receive(message)
+
+    async def _hand_over(self, waiting: asyncio.Queue[Receipt | Told | Propose]) -> None:
+        while True:
+            await self._escalations.handover.async_receive(await waiting.get())
+
+    @callback
+    def _receive(self, message: FromGateway) -> None:
+        match message:
+            case Status():
+                self._take_status(message)
+            case Snapshot():
+                self._take_snapshot(message)
+            case DeviceChanged() | DeviceRemoved() | ValueChanged() | AvailabilityChanged() | EventHappened():
+                self._take_change(message)
+
+    def _take_snapshot(self, snapshot: Snapshot) -> None:
+        """Show all devices as they are: the proof that the link works."""
+        # What is gone keeps its entry in the registry: a gateway with an empty store must not cost people their
+        # names and areas. A person can delete it.
+        gone = self.things.take_all(snapshot)
+        self._failures = 0
+        self._refused = False
+        self._cancel_away_timers()
+        clear_issues(self.hass, self.entry, *LINK_ISSUES)
+        for device in snapshot.devices:
+            register_thing(self.hass, self.entry, device)
+        self._notify(DEVICES)
+        for device_id in (*self.things.by_id, *gone):
+            self._notify(device_id)
+
+    def _take_change(self, change: DeviceChange) -> None:
+        touched = self.things.take(change, time.monotonic())
+        match change:
+            case DeviceChanged(device=device):
+                register_thing(self.hass, self.entry, device)
+                self._notify(DEVICES)
+            case DeviceRemoved(device=device_id):
+                remove_thing(self.hass, self.entry, device_id)
+                self._notify(DEVICES)
+        if touched:
+            self._notify(touched.device, touched)
+
+    def _take_status(self, status: Status) -> None:
+        old = self.status
+        now = dt_util.utcnow()
+        contacts = [link.last_contact_age for link in status.links if link.last_contact_age is not None]
+        self.status = SiteStatus(
+            status=status,
+            oldest_waiting=_moment(now, status.oldest_waiting_age, old and old.oldest_waiting),
+            last_contact=_moment(now, min(contacts, default=None), old and old.last_contact),
+        )
+        if status.rejected:
+            create_issue(self.hass, self.entry, Issue.REJECTED_EVENTS, count=str(status.rejected))
+        else:
+            clear_issues(self.hass, self.entry, Issue.REJECTED_EVENTS)
+        self._notify(STATUS)
+
+    def _notify(self, subject: str, touched: Touched | None = None) -> None:
+        for listener in tuple(self._listeners[subject]):
+            listener(touched)
+
+    def _notify_all(self) -> None:
+        for subject in tuple(self._listeners):
+            self._notify(subject)
+
+    def _opened(self, session: Session) -> None:
+        self.session = session
+        self.available = True
+        LOGGER.debug("%s: the gateway answers, version %s", self.entry.title, session.hello.version)
+        register_version(self.hass, self.entry, session.hello.version)
+
+    def _closed(self) -> None:
+        self.session = None
+        if not self._away_timers:
+            self._start_away_timers()
+
+    def _start_away_timers(self) -> None:
+        self._away_timers = [
+            async_call_later(self.hass, AVAILABLE_FOR, self._become_unavailable),
+            async_call_later(self.hass, UNREACHABLE_AFTER, self._show_unreachable),
+        ]
+
+    def _cancel_away_timers(self) -> None:
+        while self._away_timers:
+            self._away_timers.pop()()
+
+    @callback
+    def _become_unavailable(self, _: datetime) -> None:
+        if self.session is None and self.available:
+            LOGGER.info("%s: the gateway is away, its entities are unavailable", self.entry.title)
+            self.available = False
+            self._notify_all()
+
+    @callback
+    def _show_unreachable(self, _: datetime) -> None:
+        if not self._refused:
+            create_issue(self.hass, self.entry, Issue.GATEWAY_UNREACHABLE, url=self.entry.data[CONF_URL])
+
+    @callback
+    def _show_refusal(self, error: GatewayRefusedError) -> None:
+        self._refused = True
+        clear_issues(self.hass, self.entry, *LINK_ISSUES)
+        if error.code == Code.UNAUTHORIZED:
+            self.entry.async_start_reauth(self.hass)
+        elif issue := ISSUES_OF_CODES.get(error.code):
+            create_issue(self.hass, self.entry, issue, url=self.entry.data[CONF_URL])
+        LOGGER.debug("%s: %s: %s", self.entry.title, error.code, error)
+
+    async def _announce_stop(self, _: Event) -> None:
+        self._stop_listening = None
+        if self.session:
+            with contextlib.suppress(GatewayAwayError):
+                await self.session.send(Stopping())
+
+
+def _moment(now: datetime, age: float | None, old: datetime | None) -> datetime | None:
+    """Return when it was, the same as before unless something happened: a state is written only for news."""
+    if age is None:
+        return None
+    moment = now - timedelta(seconds=age)
+    return old if old and abs(moment - old) < _STEADY else moment.replace(microsecond=0)

@@ -1,0 +1,21 @@
+"""What a config entry holds while it is loaded."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from homeassistant.config_entries import ConfigEntry
+
+if TYPE_CHECKING:
+    from .coordinator import CosmosCoordinator
+    from .escalations.engine import Escalations
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CosmosRuntime:
+    """The parts of one site; ``coordinator`` is None without the app."""
+
+    escalations: Escalations
+    coordinator: CosmosCoordinator | None
+
+
+type CosmosConfigEntry = ConfigEntry[CosmosRuntime]

@@ -1,0 +1,59 @@
+"""What a person may attach to an issue: no token, no address, no message of an escalation, no name of a device."""
+
+from collections import Counter
+from dataclasses import asdict
+from typing import Any
+
+from homeassistant.const import CONF_URL
+from homeassistant.core import HomeAssistant
+
+from .const import CONF_DESTINATIONS, CONF_NOTIFY_ENTITIES, CONF_PHONES, CONF_SITE, VERSION
+from .coordinator import CosmosCoordinator
+from .data import CosmosConfigEntry
+from .things import Thing
+
+
+async def async_get_config_entry_diagnostics(
+    hass: HomeAssistant,  # noqa: ARG001 - Home Assistant's signature
+    entry: CosmosConfigEntry,
+) -> dict[str, Any]:
+    """Return what is known of a site; built from what may be shown, so that a new secret stays out by itself."""
+    coordinator = entry.runtime_data.coordinator
+    return {
+        "version": VERSION,
+        "site": entry.data[CONF_SITE],
+        "app": entry.data[CONF_URL] is not None,
+        "told": {key: len(entry.options[key]) for key in (CONF_PHONES, CONF_NOTIFY_ENTITIES, CONF_DESTINATIONS)},
+        "escalations": Counter(escalation.state for escalation in entry.runtime_data.escalations.alive),
+        "gateway": _gateway(coordinator) if coordinator else None,
+    }
+
+
+def _gateway(coordinator: CosmosCoordinator) -> dict[str, Any]:
+    session, site = coordinator.session, coordinator.status
+    return {
+        "connected": session is not None,
+        "version": session.hello.version if session else None,
+        "schema": session.hello.schema if session else None,
+        "frames_ignored": session.ignored if session else None,
+        "status": asdict(site.status) | {"links": [_link(asdict(link)) for link in site.status.links]}
+        if site
+        else None,
+        "things": [_thing(thing) for thing in coordinator.things.by_id.values()],
+    }
+
+
+def _link(link: dict[str, Any]) -> dict[str, Any]:
+    return {key: link[key] for key in ("kind", "kinds", "state", "reason", "last_contact_age")}
+
+
+def _thing(thing: Thing) -> dict[str, Any]:
+    return {
+        "online": thing.online,
+        "properties": [
+            {"kind": item.kind, "hint": item.hint, "writable": item.writable, "unit": item.unit}
+            for item in thing.device.properties
+        ],
+        "values_heard": sum(value is not None for value in thing.values.values()),
+        "events": len(thing.device.events),
+    }

@@ -1,0 +1,176 @@
+"""What all entities share, and how those of Things come with their device."""
+
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import override
+
+from homeassistant.core import callback
+from homeassistant.helpers.entity import Entity, EntityDescription
+from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
+
+from .contract.devices import Device, Property, Value, WriteProperty
+from .coordinator import DEVICES, STATUS, CosmosCoordinator
+from .data import CosmosConfigEntry
+from .registry import identifier, site_device_info, thing_device_info
+from .things import Thing, Touched
+
+
+@dataclass(frozen=True, kw_only=True)
+class PropertyDescription(EntityDescription):
+    """A row of a platform's table: the properties it shows. The first row that fits a property shows it."""
+
+    fits_fn: Callable[[Property], bool]
+
+
+class SiteEntity(Entity):
+    """Belongs to the site's own device."""
+
+    _attr_has_entity_name = True
+    _attr_should_poll = False
+
+    def __init__(self, entry: CosmosConfigEntry, description: EntityDescription) -> None:
+        """Take its row."""
+        self.entity_description = description
+        self._attr_unique_id = f"{entry.entry_id}_{description.key}"
+        self._attr_device_info = site_device_info(entry)
+
+
+class StatusEntity(SiteEntity):
+    """Shows something of the gateway's status."""
+
+    def __init__(self, coordinator: CosmosCoordinator, description: EntityDescription) -> None:
+        """Take its row."""
+        super().__init__(coordinator.entry, description)
+        self.coordinator = coordinator
+
+    @property
+    @override
+    def available(self) -> bool:
+        """Whether the gateway has said how it stands, and the link is there."""
+        return self.coordinator.available and self.coordinator.status is not None
+
+    @override
+    async def async_added_to_hass(self) -> None:
+        """Follow the status."""
+        self.async_on_remove(self.coordinator.async_watch(STATUS, lambda _: self.async_write_ha_state()))
+
+
+class ThingEntity(Entity):
+    """Belongs to a Thing."""
+
+    _attr_has_entity_name = True
+    _attr_should_poll = False
+
+    def __init__(self, coordinator: CosmosCoordinator, device: Device, key: str, title: str) -> None:
+        """Take the device, and key and title of what is shown of it."""
+        self.coordinator = coordinator
+        self.device_id = device.id
+        self._attr_unique_id = f"{identifier(coordinator.entry, device.id)}/{key}"
+        self._attr_name = title
+        self._attr_device_info = thing_device_info(coordinator.hass, coordinator.entry, device)
+
+    @property
+    def thing(self) -> Thing | None:
+        """The Thing as it is now; None when the gateway no longer has it."""
+        return self.coordinator.things.by_id.get(self.device_id)
+
+    @property
+    @override
+    def available(self) -> bool:
+        """Whether the link is there and the Thing not known to be offline."""
+        return self.coordinator.available and self.thing is not None and self.thing.online is not False
+
+    @override
+    async def async_added_to_hass(self) -> None:
+        """Follow the Thing."""
+        self.async_on_remove(self.coordinator.async_watch(self.device_id, self.async_show))
+
+    @callback
+    def async_show(self, touched: Touched | None) -> None:  # noqa: ARG002 - for those that show a part
+        """Write the state; ``touched`` says what changed, None: perhaps everything."""
+        self.async_write_ha_state()
+
+
+class PropertyEntity(ThingEntity):
+    """Shows one property of a Thing."""
+
+    entity_description: PropertyDescription
+
+    def __init__(
+        self, coordinator: CosmosCoordinator, device: Device, item: Property, description: PropertyDescription
+    ) -> None:
+        """Take the property and its row."""
+        super().__init__(coordinator, device, item.name, item.title)
+        self.entity_description = description
+        self.property_name = item.name
+
+    @property
+    @override
+    def available(self) -> bool:
+        """Whether the Thing is, and its description still has this property as it was."""
+        return super().available and self.item is not None and self.entity_description.fits_fn(self.item)
+
+    @property
+    def item(self) -> Property | None:
+        """The property as described now."""
+        return self.thing.properties.get(self.property_name) if self.thing else None
+
+    @property
+    def value(self) -> Value | None:
+        """The newest value; None until one was heard."""
+        return self.thing.values.get(self.property_name) if self.thing else None
+
+    @callback
+    @override
+    def async_show(self, touched: Touched | None) -> None:
+        """Write the state unless only something else of the Thing changed."""
+        if touched is None or (touched.event is None and touched.property in (None, self.property_name)):
+            self.async_write_ha_state()
+
+    async def async_write(self, value: Value) -> None:
+        """Ask the Thing to take ``value``; raise a coded ``HomeAssistantError`` at once when it cannot be asked."""
+        await self.coordinator.async_request(
+            WriteProperty(id=uuid.uuid4().hex, device=self.device_id, property=self.property_name, value=value)
+        )
+
+
+type MakeProperty[D] = Callable[[CosmosCoordinator, Device, Property, D], PropertyEntity]
+
+
+def add_properties[D: PropertyDescription](
+    entry: CosmosConfigEntry, add: AddConfigEntryEntitiesCallback, rows: Sequence[D], make: MakeProperty[D]
+) -> None:
+    """Add an entity for every property of a Thing that a row fits, now and whenever one joins."""
+
+    def of(coordinator: CosmosCoordinator, device: Device) -> Iterable[ThingEntity]:
+        for item in device.properties:
+            if row := next((row for row in rows if row.fits_fn(item)), None):
+                yield make(coordinator, device, item, row)
+
+    add_things(entry, add, of)
+
+
+def add_things(
+    entry: CosmosConfigEntry,
+    add: AddConfigEntryEntitiesCallback,
+    entities_of: Callable[[CosmosCoordinator, Device], Iterable[ThingEntity]],
+) -> None:
+    """Add what ``entities_of`` makes of each Thing, now and whenever one joins or changes; each entity once."""
+    coordinator = entry.runtime_data.coordinator
+    if coordinator is None:
+        return
+    shown: set[str | None] = set()
+
+    @callback
+    def add_new(_: Touched | None = None) -> None:
+        made = [e for thing in coordinator.things.by_id.values() for e in entities_of(coordinator, thing.device)]
+        new = [entity for entity in made if entity.unique_id not in shown]
+        for entity in new:
+            shown.add(entity.unique_id)
+            entity.async_on_remove(partial(shown.discard, entity.unique_id))
+        add(new)
+
+    entry.async_on_unload(coordinator.async_watch(DEVICES, add_new))
+    add_new()

@@ -1,0 +1,49 @@
+"""Device events of Things."""
+
+from collections.abc import Iterable
+from typing import override
+
+from homeassistant.components.event import EventEntity
+from homeassistant.core import HomeAssistant, callback
+from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
+
+from .contract.devices import Device, DeviceEventDescription
+from .coordinator import CosmosCoordinator
+from .data import CosmosConfigEntry
+from .entity import ThingEntity, add_things
+from .things import Touched
+
+PARALLEL_UPDATES = 0
+
+
+async def async_setup_entry(
+    hass: HomeAssistant,  # noqa: ARG001 - Home Assistant's signature
+    entry: CosmosConfigEntry,
+    async_add_entities: AddConfigEntryEntitiesCallback,
+) -> None:
+    """Add those of all Things."""
+    add_things(entry, async_add_entities, _events)
+
+
+def _events(coordinator: CosmosCoordinator, device: Device) -> Iterable[ThingEvent]:
+    return (ThingEvent(coordinator, device, description) for description in device.events)
+
+
+class ThingEvent(ThingEntity, EventEntity):
+    """One kind of device event."""
+
+    def __init__(self, coordinator: CosmosCoordinator, device: Device, description: DeviceEventDescription) -> None:
+        """Take which."""
+        super().__init__(coordinator, device, f"event/{description.name}", description.title)
+        self._attr_event_types = [description.name]
+
+    @callback
+    @override
+    def async_show(self, touched: Touched | None) -> None:
+        """Show this event when it happened; of the rest only what concerns the whole Thing."""
+        if touched and touched.event:
+            if touched.event.event not in self.event_types:
+                return
+            self._trigger_event(touched.event.event, {"value": touched.event.value})
+        if touched is None or touched.property is None:
+            self.async_write_ha_state()

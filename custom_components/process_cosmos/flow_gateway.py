@@ -1,0 +1,92 @@
+"""Talks to a gateway on behalf of a flow, before an entry has a link of its own."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from homeassistant.const import CONF_TOKEN, CONF_URL
+from homeassistant.core import HomeAssistant
+from homeassistant.helpers import instance_id
+from homeassistant.helpers.aiohttp_client import async_get_clientsession
+from homeassistant.util.ulid import ulid_now
+from yarl import URL
+
+from .client import GatewayAwayError, GatewayClient, GatewayRefusedError, Session, pair
+from .const import CONF_SHA256, CONF_SITE, VERSION
+from .contract.errors import Code
+from .contract.identifiers import Ulid, is_ulid
+from .contract.messages import Request
+from .contract.pairing import parse_line
+from .contract.session import MIN_SCHEMA, SCHEMA, HomeAssistantHello
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A gateway and the token for it; ``repr`` leaves the token out."""
+
+    site: str
+    url: str
+    token: str
+    sha256: str | None
+
+    @classmethod
+    def discovered(cls, config: Mapping[str, Any]) -> Self | None:
+        """Read what the app told the Supervisor; None if it makes no sense."""
+        match config:
+            case {"host": str(host), "port": int(port), "token": str(token), "site": str(site)} if is_ulid(site):
+                url = URL.build(scheme="http", host=host, port=port)
+                return cls(site=site, url=str(url), token=token, sha256=None)
+            case _:
+                return None
+
+    @property
+    def data(self) -> dict[str, str | None]:
+        """Return what the config entry keeps."""
+        return {CONF_SITE: self.site, CONF_URL: self.url, CONF_TOKEN: self.token, CONF_SHA256: self.sha256}
+
+    def __repr__(self) -> str:
+        """Return what may stand in a log."""
+        return f"Found(site={self.site!r}, url={self.url!r})"
+
+
+async def async_pair(hass: HomeAssistant, text: str) -> Found:
+    """Use up a pasted pairing line; raises ``ContractError`` or ``GatewayError``, each with its code."""
+    line = parse_line(text)
+    paired = await pair(async_get_clientsession(hass), line, await instance_id.async_get(hass))
+    return Found(site=paired.site, url=line.url, token=paired.token, sha256=line.sha256)
+
+
+async def async_ask(hass: HomeAssistant, found: Found, *requests: Request) -> None:
+    """Open a session, make ``requests`` in it, close it; without any it only proves that the gateway answers."""
+    client = GatewayClient(async_get_clientsession(hass), found.url, found.token, found.sha256)
+    hello = HomeAssistantHello(
+        schema=SCHEMA,
+        min_schema=MIN_SCHEMA,
+        version=VERSION,
+        instance=await instance_id.async_get(hass),
+        run=Ulid(ulid_now()),
+    )
+    async with await client.connect(hello) as session, _read(session):
+        if session.hello.site != found.site:
+            raise GatewayRefusedError(Code.IDENTITY_MISMATCH, "The gateway of another site answers there")
+        for request in requests:
+            await session.request(request)
+
+
+@contextlib.asynccontextmanager
+async def _read(session: Session) -> AsyncIterator[None]:
+    """Take in replies; what else the gateway says is for the entry's own session."""
+
+    async def read() -> None:
+        with contextlib.suppress(GatewayAwayError):  # the requests hear of it
+            async for _ in session.messages():
+                pass
+
+    reading = asyncio.create_task(read(), name="process_cosmos flow")
+    try:
+        yield
+    finally:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)

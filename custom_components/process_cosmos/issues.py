@@ -1,0 +1,75 @@
+"""The repair issues of a site: one table, created and cleared here only."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from homeassistant.config_entries import ConfigEntry
+from homeassistant.core import HomeAssistant
+from homeassistant.helpers import issue_registry as ir
+
+from .const import DOMAIN
+from .contract.errors import Code
+
+
+class Issue(StrEnum):
+    """What a person may have to look at; also the translation key."""
+
+    GATEWAY_UNREACHABLE = "gateway_unreachable"
+    OTHER_GATEWAY = "other_gateway"
+    OTHER_HOME_ASSISTANT = "other_home_assistant"
+    SCHEMA_TOO_OLD = "schema_too_old"
+    SCHEMA_TOO_NEW = "schema_too_new"
+    REJECTED_EVENTS = "rejected_events"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Form:
+    severity: ir.IssueSeverity = ir.IssueSeverity.ERROR
+    fixable: bool = False
+
+
+_FORMS: Mapping[Issue, _Form] = {
+    Issue.GATEWAY_UNREACHABLE: _Form(),
+    Issue.OTHER_GATEWAY: _Form(),
+    Issue.OTHER_HOME_ASSISTANT: _Form(),
+    Issue.SCHEMA_TOO_OLD: _Form(),
+    Issue.SCHEMA_TOO_NEW: _Form(),
+    Issue.REJECTED_EVENTS: _Form(severity=ir.IssueSeverity.WARNING, fixable=True),
+}
+
+ISSUES_OF_CODES: Mapping[str, Issue] = {
+    Code.IDENTITY_MISMATCH: Issue.OTHER_GATEWAY,
+    Code.OTHER_HOME_ASSISTANT: Issue.OTHER_HOME_ASSISTANT,
+    Code.SCHEMA_TOO_OLD: Issue.SCHEMA_TOO_OLD,
+    Code.SCHEMA_TOO_NEW: Issue.SCHEMA_TOO_NEW,
+}
+"""Which refusals of a session become an issue; ``unauthorized`` asks for a new pairing line instead."""
+
+LINK_ISSUES = tuple(issue for issue in Issue if issue is not Issue.REJECTED_EVENTS)
+"""Issues that are over once the gateway has sent its devices."""
+
+
+def create_issue(hass: HomeAssistant, entry: ConfigEntry, issue: Issue, **placeholders: str) -> None:
+    """Show ``issue`` for this site, or renew it."""
+    form = _FORMS[issue]
+    ir.async_create_issue(
+        hass,
+        DOMAIN,
+        _id(entry, issue),
+        data={"entry_id": entry.entry_id},
+        is_fixable=form.fixable,
+        severity=form.severity,
+        translation_key=issue,
+        translation_placeholders={"site": entry.title, **placeholders},
+    )
+
+
+def clear_issues(hass: HomeAssistant, entry: ConfigEntry, *issues: Issue) -> None:
+    """Take these issues of the site away; without any, all of them."""
+    for issue in issues or tuple(Issue):
+        ir.async_delete_issue(hass, DOMAIN, _id(entry, issue))
+
+
+def _id(entry: ConfigEntry, issue: Issue) -> str:
+    return f"{issue}_{entry.entry_id}"

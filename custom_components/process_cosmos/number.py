@@ -1,0 +1,66 @@
+"""Numbers of a Thing that can be written."""
+
+from dataclasses import dataclass
+from typing import override
+
+from homeassistant.components.number import NumberEntity, NumberEntityDescription, NumberMode
+from homeassistant.core import HomeAssistant
+from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
+
+from .contract.devices import Device, Property, PropertyKind
+from .coordinator import CosmosCoordinator
+from .data import CosmosConfigEntry
+from .entity import PropertyDescription, PropertyEntity, add_properties
+
+PARALLEL_UPDATES = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThingNumberDescription(PropertyDescription, NumberEntityDescription):
+    """A row of numbers."""
+
+
+NUMBERS = (
+    ThingNumberDescription(
+        key="number",
+        mode=NumberMode.BOX,
+        fits_fn=lambda item: item.kind is PropertyKind.NUMBER and item.writable,
+    ),
+)
+
+
+async def async_setup_entry(
+    hass: HomeAssistant,  # noqa: ARG001 - Home Assistant's signature
+    entry: CosmosConfigEntry,
+    async_add_entities: AddConfigEntryEntitiesCallback,
+) -> None:
+    """Add those of all Things."""
+    add_properties(entry, async_add_entities, NUMBERS, ThingNumber)
+
+
+class ThingNumber(PropertyEntity, NumberEntity):
+    """A writable number of a Thing."""
+
+    entity_description: ThingNumberDescription
+
+    def __init__(
+        self, coordinator: CosmosCoordinator, device: Device, item: Property, description: ThingNumberDescription
+    ) -> None:
+        """Take limits and unit from the Thing's description."""
+        super().__init__(coordinator, device, item, description)
+        self._attr_native_unit_of_measurement = item.unit
+        if item.minimum is not None:
+            self._attr_native_min_value = item.minimum
+        if item.maximum is not None:
+            self._attr_native_max_value = item.maximum
+
+    @property
+    @override
+    def native_value(self) -> float | None:
+        """The newest reported value."""
+        return float(self.value) if isinstance(self.value, int | float) else None
+
+    @override
+    async def async_set_native_value(self, value: float) -> None:
+        """Write ``value``."""
+        await self.async_write(value)

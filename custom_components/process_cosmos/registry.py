@@ -1,0 +1,68 @@
+"""What of a site stands in Home Assistant's device registry: the site itself, and its Things reached through it."""
+
+from homeassistant.core import HomeAssistant
+from homeassistant.helpers import device_registry as dr
+from homeassistant.helpers.device_registry import DeviceEntryType, DeviceInfo
+
+from .const import CONF_SITE, DOMAIN
+from .contract.devices import Device
+from .data import CosmosConfigEntry
+
+
+def identifier(entry: CosmosConfigEntry, device_id: str) -> str:
+    """Return the identifier of a Thing: of the gateway's site, so that it is the same after a new set-up."""
+    return f"{entry.data[CONF_SITE]}/{device_id}"
+
+
+def site_device_info(entry: CosmosConfigEntry) -> DeviceInfo:
+    """Return what the site's own device is."""
+    return DeviceInfo(
+        identifiers={(DOMAIN, entry.entry_id)},
+        name=entry.title,
+        manufacturer="Process Cosmos",
+        entry_type=DeviceEntryType.SERVICE,
+    )
+
+
+def thing_device_info(hass: HomeAssistant, entry: CosmosConfigEntry, device: Device) -> DeviceInfo:
+    """Return what a Thing is; the site's own device must stand in the registry already."""
+    hub = _site_device(hass, entry)
+    return DeviceInfo(
+        identifiers={(DOMAIN, identifier(entry, device.id))},
+        name=device.title,
+        manufacturer=device.manufacturer,
+        model=device.model,
+        sw_version=device.firmware,
+        via_device_id=hub.id if hub else None,
+    )
+
+
+def register_site(hass: HomeAssistant, entry: CosmosConfigEntry) -> None:
+    """Enter the site's own device."""
+    dr.async_get(hass).async_get_or_create_from_info(
+        config_entry_id=entry.entry_id, device_info=site_device_info(entry)
+    )
+
+
+def register_version(hass: HomeAssistant, entry: CosmosConfigEntry, version: str) -> None:
+    """Note the gateway's version at the site's own device."""
+    if hub := _site_device(hass, entry):
+        dr.async_get(hass).async_update_device(hub.id, sw_version=version)
+
+
+def register_thing(hass: HomeAssistant, entry: CosmosConfigEntry, device: Device) -> None:
+    """Enter a Thing, or what is new about it."""
+    dr.async_get(hass).async_get_or_create_from_info(
+        config_entry_id=entry.entry_id, device_info=thing_device_info(hass, entry, device)
+    )
+
+
+def remove_thing(hass: HomeAssistant, entry: CosmosConfigEntry, device_id: str) -> None:
+    """Remove a Thing; its entities go with it."""
+    registry = dr.async_get(hass)
+    if thing := registry.async_get_device_by_identifier((DOMAIN, identifier(entry, device_id)), entry.entry_id):
+        registry.async_remove_device(thing.id)
+
+
+def _site_device(hass: HomeAssistant, entry: CosmosConfigEntry) -> dr.DeviceEntry | None:
+    return dr.async_get(hass).async_get_device_by_identifier((DOMAIN, entry.entry_id), entry.entry_id)

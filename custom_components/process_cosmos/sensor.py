@@ -1,0 +1,201 @@
+"""Numbers and texts of Things, and how the site's escalations and destinations stand."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, override
+
+from homeassistant.components.sensor import (
+    SensorDeviceClass,
+    SensorEntity,
+    SensorEntityDescription,
+    SensorStateClass,
+)
+from homeassistant.components.sensor.const import DEVICE_CLASS_UNITS
+from homeassistant.const import EntityCategory
+from homeassistant.core import HomeAssistant
+from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
+from homeassistant.helpers.typing import StateType
+
+from .contract.destinations import LinkState
+from .contract.devices import Device, Hint, Property, PropertyKind
+from .coordinator import CosmosCoordinator, SiteStatus
+from .data import CosmosConfigEntry
+from .entity import PropertyDescription, PropertyEntity, SiteEntity, StatusEntity, add_properties
+from .escalations.engine import Escalations
+
+PARALLEL_UPDATES = 0
+
+_LONGEST_STATE = 255
+_WORST_FIRST = (LinkState.REFUSED, LinkState.OFFLINE, LinkState.CONNECTED, LinkState.OFF)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteSensorDescription(SensorEntityDescription):
+    """A row of the site's own sensors; it needs the app."""
+
+    value_fn: Callable[[SiteStatus], StateType | datetime]
+    attributes_fn: Callable[[SiteStatus], dict[str, Any] | None] = lambda _: None
+    entity_category: EntityCategory | None = EntityCategory.DIAGNOSTIC
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThingSensorDescription(PropertyDescription, SensorEntityDescription):
+    """A row of Things' sensors."""
+
+
+def _worst_link(site: SiteStatus) -> LinkState:
+    states = {link.state for link in site.status.links}
+    return next((state for state in _WORST_FIRST if state in states), LinkState.OFF)
+
+
+def _links(site: SiteStatus) -> dict[str, Any]:
+    return {
+        link.name: link.state if link.reason is None else f"{link.state}: {link.reason}" for link in site.status.links
+    }
+
+
+SITE_SENSORS = (
+    SiteSensorDescription(
+        key="cloud_link",
+        translation_key="cloud_link",
+        device_class=SensorDeviceClass.ENUM,
+        options=[*LinkState],
+        value_fn=_worst_link,
+        attributes_fn=_links,
+    ),
+    SiteSensorDescription(
+        key="waiting_alarm",
+        translation_key="waiting_alarm",
+        state_class=SensorStateClass.MEASUREMENT,
+        value_fn=lambda site: site.status.waiting.alarm,
+    ),
+    SiteSensorDescription(
+        key="waiting_change",
+        translation_key="waiting_change",
+        state_class=SensorStateClass.MEASUREMENT,
+        value_fn=lambda site: site.status.waiting.change,
+    ),
+    SiteSensorDescription(
+        key="waiting_measurement",
+        translation_key="waiting_measurement",
+        state_class=SensorStateClass.MEASUREMENT,
+        value_fn=lambda site: site.status.waiting.measurement,
+    ),
+    SiteSensorDescription(
+        key="oldest_waiting",
+        translation_key="oldest_waiting",
+        device_class=SensorDeviceClass.TIMESTAMP,
+        value_fn=lambda site: site.oldest_waiting,
+    ),
+    SiteSensorDescription(
+        key="rejected",
+        translation_key="rejected",
+        state_class=SensorStateClass.MEASUREMENT,
+        value_fn=lambda site: site.status.rejected,
+    ),
+    SiteSensorDescription(
+        key="last_contact",
+        translation_key="last_contact",
+        device_class=SensorDeviceClass.TIMESTAMP,
+        value_fn=lambda site: site.last_contact,
+    ),
+)
+
+OPEN_ESCALATIONS = SensorEntityDescription(
+    key="open_escalations", translation_key="open_escalations", state_class=SensorStateClass.MEASUREMENT
+)
+
+
+def _is_number(item: Property, device_class: SensorDeviceClass | None = None) -> bool:
+    """Whether it is a number only to be read, in a unit Home Assistant knows for ``device_class``."""
+    known = device_class is None or item.unit in DEVICE_CLASS_UNITS[device_class]
+    return item.kind is PropertyKind.NUMBER and not item.writable and known
+
+
+def _measures(hint: Hint, device_class: SensorDeviceClass, **more: Any) -> ThingSensorDescription:  # noqa: ANN401
+    return ThingSensorDescription(
+        key=hint,
+        device_class=device_class,
+        state_class=SensorStateClass.MEASUREMENT,
+        fits_fn=lambda item: item.hint is hint and _is_number(item, device_class),
+        **more,
+    )
+
+
+THING_SENSORS = (
+    _measures(Hint.TEMPERATURE, SensorDeviceClass.TEMPERATURE),
+    _measures(Hint.HUMIDITY, SensorDeviceClass.HUMIDITY),
+    _measures(Hint.BATTERY, SensorDeviceClass.BATTERY, entity_category=EntityCategory.DIAGNOSTIC),
+    ThingSensorDescription(key="number", state_class=SensorStateClass.MEASUREMENT, fits_fn=_is_number),
+    ThingSensorDescription(key="text", fits_fn=lambda item: item.kind is PropertyKind.TEXT),
+)
+
+
+async def async_setup_entry(
+    hass: HomeAssistant,  # noqa: ARG001 - Home Assistant's signature
+    entry: CosmosConfigEntry,
+    async_add_entities: AddConfigEntryEntitiesCallback,
+) -> None:
+    """Add the site's own sensors, and those of all Things."""
+    async_add_entities([OpenEscalations(entry, entry.runtime_data.escalations)])
+    if coordinator := entry.runtime_data.coordinator:
+        async_add_entities(SiteSensor(coordinator, row) for row in SITE_SENSORS)
+    add_properties(entry, async_add_entities, THING_SENSORS, ThingSensor)
+
+
+class OpenEscalations(SiteEntity, SensorEntity):
+    """How many escalations are alive; there without the app too."""
+
+    def __init__(self, entry: CosmosConfigEntry, escalations: Escalations) -> None:
+        """Take who knows."""
+        super().__init__(entry, OPEN_ESCALATIONS)
+        self._escalations = escalations
+
+    @property
+    @override
+    def native_value(self) -> int:
+        """Those open or acknowledged."""
+        return len(self._escalations.alive)
+
+    @override
+    async def async_added_to_hass(self) -> None:
+        """Follow them."""
+        self.async_on_remove(self._escalations.async_listen(lambda _: self.async_write_ha_state()))
+
+
+class SiteSensor(StatusEntity, SensorEntity):
+    """Something of the gateway's status."""
+
+    entity_description: SiteSensorDescription
+
+    @property
+    @override
+    def native_value(self) -> StateType | datetime:
+        """What its row takes from the status."""
+        return self.entity_description.value_fn(self.coordinator.status) if self.coordinator.status else None
+
+    @property
+    @override
+    def extra_state_attributes(self) -> dict[str, Any] | None:
+        """What its row adds."""
+        return self.entity_description.attributes_fn(self.coordinator.status) if self.coordinator.status else None
+
+
+class ThingSensor(PropertyEntity, SensorEntity):
+    """A number or a text of a Thing."""
+
+    entity_description: ThingSensorDescription
+
+    def __init__(
+        self, coordinator: CosmosCoordinator, device: Device, item: Property, description: ThingSensorDescription
+    ) -> None:
+        """Take the unit from the Thing's description."""
+        super().__init__(coordinator, device, item, description)
+        self._attr_native_unit_of_measurement = item.unit if item.kind is PropertyKind.NUMBER else None
+
+    @property
+    @override
+    def native_value(self) -> StateType:
+        """The newest value."""
+        return self.value[:_LONGEST_STATE] if isinstance(self.value, str) else self.value

@@ -1,0 +1,28 @@
+"""What the system information page says of Process Cosmos."""
+
+from typing import Any
+
+from homeassistant.components.system_health import SystemHealthRegistration
+from homeassistant.core import HomeAssistant, callback
+
+from .const import DOMAIN, VERSION
+from .data import CosmosConfigEntry
+
+
+@callback
+def async_register(hass: HomeAssistant, register: SystemHealthRegistration) -> None:  # noqa: ARG001 - its signature
+    """Register."""
+    register.async_register_info(_info)
+
+
+async def _info(hass: HomeAssistant) -> dict[str, Any]:
+    entries: list[CosmosConfigEntry] = hass.config_entries.async_loaded_entries(DOMAIN)
+    gateways = [entry.runtime_data.coordinator for entry in entries if entry.runtime_data.coordinator]
+    waiting = [gateway.status.status.waiting for gateway in gateways if gateway.status]
+    return {
+        "version": VERSION,
+        "sites": len(entries),
+        "gateways_connected": f"{sum(gateway.session is not None for gateway in gateways)} / {len(gateways)}",
+        "open_escalations": sum(len(entry.runtime_data.escalations.alive) for entry in entries),
+        "events_waiting": sum(depth.alarm + depth.change + depth.measurement for depth in waiting),
+    }

@@ -1,0 +1,60 @@
+"""Writable booleans of a Thing whose description says valve: true is open."""
+
+from dataclasses import dataclass
+from typing import override
+
+from homeassistant.components.valve import ValveEntity, ValveEntityDescription, ValveEntityFeature
+from homeassistant.core import HomeAssistant
+from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
+
+from .contract.devices import Hint, PropertyKind
+from .data import CosmosConfigEntry
+from .entity import PropertyDescription, PropertyEntity, add_properties
+
+PARALLEL_UPDATES = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThingValveDescription(PropertyDescription, ValveEntityDescription):
+    """A row of valves."""
+
+
+VALVES = (
+    ThingValveDescription(
+        key="valve",
+        fits_fn=lambda item: item.kind is PropertyKind.BOOLEAN and item.writable and item.hint is Hint.VALVE,
+    ),
+)
+
+
+async def async_setup_entry(
+    hass: HomeAssistant,  # noqa: ARG001 - Home Assistant's signature
+    entry: CosmosConfigEntry,
+    async_add_entities: AddConfigEntryEntitiesCallback,
+) -> None:
+    """Add those of all Things."""
+    add_properties(entry, async_add_entities, VALVES, ThingValve)
+
+
+class ThingValve(PropertyEntity, ValveEntity):
+    """A valve that is open or closed."""
+
+    entity_description: ThingValveDescription
+    _attr_reports_position = False
+    _attr_supported_features = ValveEntityFeature.OPEN | ValveEntityFeature.CLOSE
+
+    @property
+    @override
+    def is_closed(self) -> bool | None:
+        """What the Thing last reported."""
+        return None if self.value is None else self.value is False
+
+    @override
+    async def async_open_valve(self) -> None:
+        """Write true."""
+        await self.async_write(value=True)
+
+    @override
+    async def async_close_valve(self) -> None:
+        """Write false."""
+        await self.async_write(value=False)
