@@ -1,6 +1,7 @@
 """A new Home Assistant: its folder, its owner, its phones."""
 
 import json
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,8 @@ logger:
 def prepare_folder(folder: Path, port: int, integration: Path, extra: str) -> None:
     """Make Home Assistant's configuration folder: it listens on ``port`` of 127.0.0.1 and finds ``integration``.
 
-    The address goes into `.storage/http`: an address in YAML is only tried for five minutes.
+    The address goes into `.storage/http`: an address in YAML is only tried for five minutes. The onboarding's other
+    steps are done already: they would set up integrations that need the internet.
     """
     (folder / ".storage").mkdir(parents=True)
     (folder / "custom_components").mkdir()
@@ -57,10 +59,13 @@ def prepare_folder(folder: Path, port: int, integration: Path, extra: str) -> No
         "error": None,
         "error_message": None,
     }
-    data = {"yaml_migration_done": True, "pending": None, "stable": stable}
-    (folder / ".storage" / "http").write_text(
-        json.dumps({"version": 3, "minor_version": 1, "key": "http", "data": data})
-    )
+    _store(folder, "http", 3, {"yaml_migration_done": True, "pending": None, "stable": stable})
+    _store(folder, "onboarding", 4, {"done": ["core_config", "analytics", "integration"]})
+
+
+def _store(folder: Path, key: str, version: int, data: dict[str, Any]) -> None:
+    document = {"version": version, "minor_version": 1, "key": key, "data": data}
+    (folder / ".storage" / key).write_text(json.dumps(document))
 
 
 async def answers_http(url: str) -> bool | None:
@@ -73,31 +78,31 @@ async def answers_http(url: str) -> bool | None:
 
 
 async def onboard(url: str) -> str:
-    """Make the owner's account and finish the onboarding, as the browser does; return a long-lived access token."""
+    """Make the owner's account, as the browser does, which ends the onboarding; return a long-lived access token."""
     client = f"{url}/"
+    account = {"client_id": client, "name": "Demo", "username": OWNER, "password": PASSWORD, "language": "en"}
     async with aiohttp.ClientSession(url, raise_for_status=True) as http:
-
-        async def post(path: str, **body: Any) -> Any:  # noqa: ANN401 - Home Assistant's JSON
-            async with http.post(path, json=body) as response:
-                return await response.json()
-
-        code = await post(
-            "/api/onboarding/users", client_id=client, name="Demo", username=OWNER, password=PASSWORD, language="en"
-        )
-        form = {"client_id": client, "code": code["auth_code"], "grant_type": "authorization_code"}
+        async with http.post("/api/onboarding/users", json=account) as response:
+            code = (await response.json())["auth_code"]
+        form = {"client_id": client, "code": code, "grant_type": "authorization_code"}
         async with http.post("/auth/token", data=form) as response:
             token = (await response.json())["access_token"]
-        http.headers["Authorization"] = f"Bearer {token}"
-        await post("/api/onboarding/core_config")
-        await post("/api/onboarding/analytics")
-        await post("/api/onboarding/integration", client_id=client, redirect_uri=f"{client}?auth_callback=1")
     async with Home(url, token) as home:
         return str(await home.command("auth/long_lived_access_token", client_name="Demo", lifespan=30))
 
 
-async def register_phone(home: Home, name: str, push_url: str) -> str:
-    """Register a phone as the companion app does; return the id of its device in Home Assistant."""
-    await home.post(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phone:
+    """A registered phone: its device in Home Assistant, and the webhook it speaks to."""
+
+    name: str
+    device: str
+    webhook: str
+
+
+async def register_phone(home: Home, name: str, push_url: str) -> Phone:
+    """Register a phone as the companion app does; its pushes go to ``push_url``."""
+    registration = await home.post(
         "/api/mobile_app/registrations",
         {
             "app_id": "process_cosmos.demo",
@@ -114,4 +119,11 @@ async def register_phone(home: Home, name: str, push_url: str) -> str:
         },
     )
     devices = await home.command("config/device_registry/list")
-    return str(next(device["id"] for device in devices if ["mobile_app", name] in device["identifiers"]))
+    device = next(device["id"] for device in devices if ["mobile_app", name] in device["identifiers"])
+    return Phone(name=name, device=device, webhook=registration["webhook_id"])
+
+
+async def press(home: Home, phone: Phone, button: str) -> None:
+    """Press a button of a notification, as the companion app reports it."""
+    event = {"event_type": "mobile_app_notification_action", "event_data": {"action": button}}
+    await home.post(f"/api/webhook/{phone.webhook}", {"type": "fire_event", "data": event})

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -38,7 +38,7 @@ class Part:
         """Whether the process was started and has not ended."""
         return self._process is not None and self._process.returncode is None
 
-    async def start(self, command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> None:
+    async def start(self, *command: str | Path, environment: Mapping[str, str] | None = None) -> None:
         """Start ``command`` in a group of its own: a Ctrl-C reaches the demo alone, which stops its parts in order."""
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
@@ -96,7 +96,7 @@ class Part:
                 self._process.send_signal(number)
 
 
-async def run_once(command: Sequence[str | Path], log: Path, limit: float = 30) -> str:
+async def run_once(*command: str | Path, log: Path, limit: float = 30) -> str:
     """Run ``command`` to its end and return what it printed; raise with its complaints if it failed."""
     process = await asyncio.create_subprocess_exec(
         *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
