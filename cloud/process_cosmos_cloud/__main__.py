@@ -10,9 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import apsw
 import orjson
-from aiohttp import web
 
 from process_cosmos_gateway.contract.identifiers import UlidFactory, is_ulid
 from process_cosmos_gateway.contract.pairing import LineError, OneTimeLine, parse_line
@@ -20,13 +18,12 @@ from process_cosmos_gateway.contract.pairing import LineError, OneTimeLine, pars
 from .arrivals import Arrival, read_arrivals, site_of
 from .authority import Authority
 from .codes import make_code
-from .database import Database, DatabaseError, open_database
+from .database import Connection, DatabaseError, open_database
 from .inbox import put
-from .server import Endpoint
+from .serving import DATABASE, serving
 
-DATABASE = "cloud.sqlite"
 FOLLOW_SECONDS = 0.2
-SHUTDOWN_SECONDS = 2.0
+EVERYWHERE = {"0.0.0.0", "::"}  # noqa: S104 - addresses to listen at, no names for a certificate
 
 
 class UsageError(Exception):
@@ -89,30 +86,13 @@ def _serve(arguments: argparse.Namespace) -> None:
 
 
 async def _serve_until_told(arguments: argparse.Namespace) -> None:
-    names = arguments.name or sorted({"127.0.0.1", "localhost", arguments.host} - {"0.0.0.0", "::"})  # noqa: S104 - left out
-    authority = Authority(arguments.data)
-    database = Database(arguments.data / DATABASE)
-    await database.start()
+    names = arguments.name or sorted({"127.0.0.1", "localhost", arguments.host} - EVERYWHERE)
     told_to_stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, told_to_stop.set)
-    runner = web.AppRunner(Endpoint(database, authority).app(), access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, arguments.host, arguments.port, ssl_context=authority.server_context(names))
-        await site.start()
-        url = f"https://{_in_url(names[0])}:{runner.addresses[0][1]}"
-        save = "INSERT OR REPLACE INTO setting (name, value) VALUES ('url', ?)"
-        await database.write(lambda connection: connection.execute(save, (url,)))
+    async with serving(arguments.data, arguments.host, arguments.port, names) as url:
         print(f"listening at {url}", flush=True)  # noqa: T201 - the command's output
         await told_to_stop.wait()
-    finally:
-        await runner.cleanup()
-        await database.close()
-
-
-def _in_url(name: str) -> str:
-    return f"[{name}]" if ":" in name else name
 
 
 def _code(arguments: argparse.Namespace) -> None:
@@ -161,7 +141,7 @@ def _ledger(arguments: argparse.Namespace) -> None:
         print(orjson.dumps(arrival).decode() if arguments.json else _line(arrival), flush=True)  # noqa: T201 - its output
 
 
-def _arrivals(connection: apsw.Connection, after: int, *, follow: bool) -> Iterator[Arrival]:
+def _arrivals(connection: Connection, after: int, *, follow: bool) -> Iterator[Arrival]:
     """Return the log; with ``follow`` without end. No cursor stays open while it waits."""
     while True:
         for arrival in tuple(read_arrivals(connection, after)):

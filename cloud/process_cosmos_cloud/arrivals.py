@@ -5,7 +5,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
-import apsw
 import orjson
 
 from process_cosmos_gateway.contract.cloud import BatchReceipt, ItemReceipt, ItemStatus
@@ -14,6 +13,8 @@ from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.contract.events import site_source
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.contract.session import Problem
+
+from .database import Connection
 
 SEPARATOR = b",\n"
 """Our own gateway joins stored events with it; JSON written compactly has no newline elsewhere."""
@@ -48,7 +49,7 @@ class Arrival:
     duplicate: bool
 
 
-def take_batch(connection: apsw.Connection, site: Ulid, body: bytes, now: float) -> BatchReceipt:
+def take_batch(connection: Connection, site: Ulid, body: bytes, now: float) -> BatchReceipt:
     """Log every arrival of a JSON batch, keep each event once, and say for each what became of it.
 
     To be run in a transaction. Raises ``ContractError`` when ``body`` is no JSON array.
@@ -118,7 +119,7 @@ def _rejected(identifier: object, code: Code, message: str) -> ItemReceipt:
     )
 
 
-def _keep(connection: apsw.Connection, site: Ulid, identifiers: Sequence[str], first: int) -> Sequence[bool]:
+def _keep(connection: Connection, site: Ulid, identifiers: Sequence[str], first: int) -> Sequence[bool]:
     """Keep the events that are new; say for each whether it was."""
     source = site_source(site)
     rows = [(identifier, source, first + index) for index, identifier in enumerate(identifiers)]
@@ -130,7 +131,7 @@ def _keep(connection: apsw.Connection, site: Ulid, identifiers: Sequence[str], f
     return [connection.execute(kept, row).get is not None for row in rows]
 
 
-def read_arrivals(connection: apsw.Connection, after: int = 0) -> Iterator[Arrival]:
+def read_arrivals(connection: Connection, after: int = 0) -> Iterator[Arrival]:
     """Return the log after a sequence number, in order of arrival."""
     for sequence, site, identifier, arrived_at, body, duplicate in connection.execute(
         "SELECT sequence, site, arrival.id, arrived_at, body, event.arrival <> sequence "
@@ -152,7 +153,7 @@ def read_arrivals(connection: apsw.Connection, after: int = 0) -> Iterator[Arriv
         )
 
 
-def site_of(connection: apsw.Connection, escalation: str) -> Ulid | None:
+def site_of(connection: Connection, escalation: str) -> Ulid | None:
     """Return the site whose newest event is about ``escalation``; None: nobody told of it."""
     site: Ulid | None = connection.execute(
         "SELECT site FROM arrival WHERE body ->> '$.subject' = ? ORDER BY sequence DESC LIMIT 1", (escalation,)

@@ -3,9 +3,9 @@
 import hashlib
 import secrets
 
-import apsw
-
 from process_cosmos_gateway.contract.identifiers import Ulid
+
+from .database import Connection
 
 VALID_SECONDS = 24 * 3600
 
@@ -14,7 +14,7 @@ class CodeRefusedError(Exception):
     """The code does not let this site in; the message says why, for a person."""
 
 
-def make_code(connection: apsw.Connection, now: float, site: str | None = None) -> str:
+def make_code(connection: Connection, now: float, site: str | None = None) -> str:
     """Return a new secret, good for one enrolment within a day; with ``site``, of this site only."""
     secret = secrets.token_urlsafe(24)
     connection.execute(
@@ -23,7 +23,7 @@ def make_code(connection: apsw.Connection, now: float, site: str | None = None) 
     return secret
 
 
-def spend_code(connection: apsw.Connection, secret: str, site: Ulid, now: float) -> None:
+def spend_code(connection: Connection, secret: str, site: Ulid, now: float) -> None:
     """Spend the code on ``site``, in the transaction that enrols it, or raise ``CodeRefusedError``.
 
     Whoever holds a code may bring in a site of his own, never step into the place of one that is enrolled: for that

@@ -12,12 +12,15 @@ SCHEMA_VERSION = 1
 PATIENCE_MS = 10_000
 """How long a process waits for another one's transaction."""
 
+Connection = apsw.Connection
+"""What the modules with SQL of their own are given; none but this one makes it."""
+
 
 class DatabaseError(Exception):
     """The file cannot serve: it is of a newer version, damaged, or the disk is full. Nothing of the change is on it."""
 
 
-def open_database(path: Path) -> apsw.Connection:
+def open_database(path: Path) -> Connection:
     """Open the file, make it where there is none, and return a connection whose commits survive a power cut."""
     connection = apsw.Connection(str(path))
     connection.set_busy_timeout(PATIENCE_MS)
@@ -47,7 +50,7 @@ class Database:
         """Open the file, or raise ``DatabaseError``."""
         self._connection = await self._on_thread(lambda: open_database(self._path))
 
-    async def write[T](self, change: Callable[[apsw.Connection], T]) -> T:
+    async def write[T](self, change: Callable[[Connection], T]) -> T:
         """Run ``change`` in a transaction; return when it survives a power cut. An exception undoes it."""
 
         def commit() -> T:
@@ -57,7 +60,7 @@ class Database:
 
         return await self._on_thread(commit)
 
-    async def read[T](self, question: Callable[[apsw.Connection], T]) -> T:
+    async def read[T](self, question: Callable[[Connection], T]) -> T:
         """Run ``question``, which changes nothing."""
         return await self._on_thread(lambda: question(self._connection))
 

@@ -1,15 +1,15 @@
 """The inbox of each site: answers and acknowledgements given at the endpoint."""
 
-import apsw
-
 from process_cosmos_gateway.contract.cloud import InboxItem, InboxPage
 from process_cosmos_gateway.contract.identifiers import Ulid
+
+from .database import Connection
 
 PAGE = 100
 
 
 def put(
-    connection: apsw.Connection,
+    connection: Connection,
     *,
     identifier: Ulid,
     site: Ulid,
@@ -28,7 +28,7 @@ def put(
     )
 
 
-def page_after(connection: apsw.Connection, site: Ulid, cursor: int, now: float) -> InboxPage:
+def page_after(connection: Connection, site: Ulid, cursor: int, now: float) -> InboxPage:
     """Return what came for ``site`` after ``cursor``, oldest first, at most 100 items."""
     return InboxPage(
         items=tuple(

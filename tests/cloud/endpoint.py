@@ -1,0 +1,242 @@
+"""The cloud endpoint as tests use it: a real process, and a site that speaks to it with tools of its own."""
+
+import asyncio
+import hashlib
+import socket
+import ssl
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+import aiohttp
+import orjson
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from process_cosmos_gateway.contract.pairing import parse_line
+
+BATCH = {"Content-Type": "application/cloudevents-batch+json"}
+PATIENCE = 20.0
+
+
+async def run_command(folder: Path, *arguments: str) -> str:
+    """Run one command of the endpoint's command line; return what it prints."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "process_cosmos_cloud",
+        *arguments,
+        "--data",
+        str(folder),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == 0
+    return output.decode()
+
+
+@dataclass
+class EndpointProcess:
+    """``process-cosmos-cloud serve`` as a process; ``port`` stays the same when it is started again."""
+
+    folder: Path
+    port: int = 0
+    url: str = ""
+    process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        """Start it and wait until it listens."""
+        self.process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "process_cosmos_cloud",
+            "serve",
+            "--data",
+            str(self.folder),
+            "--port",
+            str(self.port),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert self.process.stdout is not None
+        line = await asyncio.wait_for(self.process.stdout.readline(), PATIENCE)
+        self.url = line.decode().split()[-1]
+        self.port = int(self.url.rpartition(":")[2])
+
+    async def kill(self) -> None:
+        """Let it die without a word (SIGKILL)."""
+        assert self.process is not None
+        self.process.kill()
+        await self.process.wait()
+
+    async def stop(self) -> int:
+        """Ask it to stop (SIGTERM); return its exit code."""
+        assert self.process is not None
+        if self.process.returncode is None:
+            self.process.terminate()
+        return await asyncio.wait_for(self.process.wait(), PATIENCE)
+
+    async def code(self, *arguments: str) -> str:
+        """Return a new one-time code."""
+        return (await run_command(self.folder, "code", *arguments)).strip()
+
+    async def answer(self, *arguments: str) -> str:
+        """Put something into an inbox; return the item's id."""
+        return (await run_command(self.folder, "answer", *arguments)).strip()
+
+    async def ledger(self, *arguments: str) -> list[dict[str, Any]]:
+        """Return all arrivals."""
+        return [
+            orjson.loads(line)
+            for line in (await run_command(self.folder, "ledger", "--json", *arguments)).split("\n")[:-1]
+        ]
+
+
+@asynccontextmanager
+async def endpoint_process(folder: Path) -> AsyncIterator[EndpointProcess]:
+    """Run the endpoint for as long as the block runs."""
+    endpoint = EndpointProcess(folder)
+    await endpoint.start()
+    try:
+        yield endpoint
+    finally:
+        await endpoint.stop()
+
+
+def event(number: int, site: str, **changes: object) -> dict[str, object]:
+    """Return one CloudEvent; its id is a ULID made of ``number``."""
+    return {
+        "specversion": "1.0",
+        "id": f"01K{number:023d}",
+        "source": f"/sites/{site}",
+        "type": "process_cosmos.escalation.opened.v1",
+        "subject": f"01J{number:023d}",
+        "time": "2026-11-22T10:00:00Z",
+        "datacontenttype": "application/json",
+        "data": {"number": number},
+        **changes,
+    }
+
+
+def joined(events: Sequence[object]) -> bytes:
+    """Return events as the gateway joins them."""
+    return b"[" + b",\n".join(orjson.dumps(item) for item in events) + b"]"
+
+
+@dataclass
+class Site:
+    """A site's side of the wire, written for tests with none of the gateway's code."""
+
+    site: str
+    url: str
+    key: ec.EllipticCurvePrivateKey
+    certificate: str = ""
+    ca: str = ""
+
+    @classmethod
+    def new(cls, site: str, url: str) -> Site:
+        """Make a site with a key and no certificate yet."""
+        return cls(site, url, ec.generate_private_key(ec.SECP256R1()))
+
+    def request(self, name: str | None = None) -> str:
+        """Return a certificate request (PEM)."""
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name or self.site)])
+        csr = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(self.key, hashes.SHA256())
+        return csr.public_bytes(serialization.Encoding.PEM).decode()
+
+    async def enrol(self, code: str, **changes: object) -> tuple[int, Any]:
+        """Spend a code; return status and reply."""
+        body = {"secret": parse_line(code).secret, "site": self.site, "csr": self.request(), **changes}
+        async with (
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=False)) as session,
+            session.post(f"{self.url}/v1/enroll", data=orjson.dumps(body)) as response,
+        ):
+            reply = await response.json(content_type=None)
+        if response.status == 200:
+            self.certificate, self.ca = reply["certificate"], reply["ca"]
+        return response.status, reply
+
+    def tls(self) -> ssl.SSLContext:
+        """Return mutual TLS with what enrolment gave."""
+        context = ssl.create_default_context(cadata=self.ca)
+        key = self.key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        with NamedTemporaryFile("w") as file:
+            file.write(key.decode() + self.certificate)
+            file.flush()
+            context.load_cert_chain(file.name)
+        return context
+
+    async def post(self, body: bytes | BytesIO, headers: dict[str, str] | None = None) -> tuple[int, Any]:
+        """Post a body to /v1/events; return status and reply."""
+        async with (
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=self.tls())) as session,
+            session.post(f"{self.url}/v1/events", data=body, headers=headers or BATCH) as response,
+        ):
+            return response.status, await response.json(content_type=None)
+
+    async def send(self, events: Sequence[object]) -> list[str]:
+        """Send a batch; return the status of each event."""
+        status, reply = await self.post(joined(events))
+        assert status == 200, reply
+        return [item["status"] for item in reply["items"]]
+
+    async def inbox(self, after: int | str = 0) -> list[dict[str, Any]]:
+        """Poll once."""
+        async with (
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=self.tls())) as session,
+            session.get(f"{self.url}/v1/inbox", params={"after": after}) as response,
+        ):
+            assert response.status == 200
+            items: list[dict[str, Any]] = (await response.json())["items"]
+            return items
+
+
+def key_sha256(ca_pem: str) -> str:
+    """Return the SHA-256 of a CA's public key, as codes carry it."""
+    public = x509.load_pem_x509_certificate(ca_pem.encode()).public_key()
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    return hashlib.sha256(public.public_bytes(serialization.Encoding.DER, form)).hexdigest()
+
+
+def free_port() -> int:
+    """Return a port nobody listens at."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@asynccontextmanager
+async def swallowing_replies(port: int) -> AsyncIterator[int]:
+    """Give a way to ``port`` on which requests get through and replies do not.
+
+    In TLS 1.3 a client speaks twice before it needs an answer to its request: what comes back after its second word is
+    swallowed, so the handshake succeeds and the reply is lost.
+    """
+
+    async def serve(client_reader: asyncio.StreamReader, client_writer: asyncio.StreamWriter) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        back = asyncio.create_task(first_flight(reader, client_writer))
+        words = 0
+        while chunk := await client_reader.read(1 << 16):
+            words += 1
+            if words == 2:
+                back.cancel()
+            writer.write(chunk)
+        writer.close()
+
+    async def first_flight(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while chunk := await reader.read(1 << 16):
+            writer.write(chunk)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    yield server.sockets[0].getsockname()[1]
+    server.close()
+    server.close_clients()

@@ -1,0 +1,188 @@
+"""The command line beside a running endpoint, and what a crash of it leaves."""
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import aiohttp
+import apsw
+import orjson
+import pytest
+
+from process_cosmos_cloud import __main__ as command_line
+from process_cosmos_cloud.database import Database, DatabaseError, open_database
+from process_cosmos_cloud.serving import DATABASE
+from process_cosmos_gateway.contract.pairing import parse_line
+
+from .conftest import OTHER, SITE
+from .endpoint import EndpointProcess, Site, endpoint_process, event, joined, run_command, swallowing_replies
+
+type Command = Callable[..., str]
+
+
+@pytest.fixture
+def command(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run a command in this process; return what it printed."""
+
+    def run(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["process-cosmos-cloud", *arguments, "--data", str(folder)])
+        command_line.main()
+        return capsys.readouterr().out
+
+    return run
+
+
+@pytest.fixture
+async def process(tmp_path: Path) -> AsyncIterator[EndpointProcess]:
+    async with endpoint_process(tmp_path / "process") as endpoint:
+        yield endpoint
+
+
+async def enrolled(endpoint: EndpointProcess) -> Site:
+    site = Site.new(SITE, endpoint.url)
+    assert (await site.enrol(await endpoint.code()))[0] == 200
+    return site
+
+
+async def test_a_kill_between_commit_and_reply_repeats_the_batch_and_the_endpoint_keeps_one(
+    process: EndpointProcess,
+) -> None:
+    site = await enrolled(process)
+    batch = [event(number, SITE) for number in range(10)]
+    async with swallowing_replies(process.port) as port:
+        real, site.url = site.url, f"https://127.0.0.1:{port}"
+        lost = asyncio.create_task(site.post(joined(batch)))
+        async with asyncio.timeout(20):
+            while len(await process.ledger()) < len(batch):
+                pass
+        await process.kill()
+        assert not lost.done()
+    with pytest.raises(aiohttp.ClientError):
+        await lost
+    await process.start()
+    site.url = real
+
+    assert await site.send(batch) == ["duplicate"] * 10
+    assert await site.send([event(10, SITE)]) == ["accepted"]
+    arrivals = await process.ledger()
+    assert len(arrivals) == 21
+    assert len({arrival["id"] for arrival in arrivals if not arrival["duplicate"]}) == 11
+
+
+async def test_sigterm_ends_it_at_once_also_while_a_site_polls(process: EndpointProcess) -> None:
+    site = await enrolled(process)
+    poll = asyncio.create_task(site.inbox())
+    await site.send([event(1, SITE)])
+    begun = time.monotonic()
+
+    assert await process.stop() == 0
+
+    assert time.monotonic() - begun < 5
+    await asyncio.wait({poll})
+    poll.exception()
+
+
+async def test_an_answer_given_on_the_command_line_reaches_the_site_that_asked(process: EndpointProcess) -> None:
+    site = await enrolled(process)
+    asked = event(1, SITE)
+    await site.send([asked])
+
+    identifier = await process.answer(str(asked["subject"]), "keep_off", "--ring", "2", "--by", "Ada")
+
+    [item] = await site.inbox()
+    assert (item["id"], item["escalation"], item["answer"], item["ring"], item["by"]) == (
+        identifier,
+        asked["subject"],
+        "keep_off",
+        2,
+        "Ada",
+    )
+
+
+async def test_a_reader_that_follows_sees_what_arrives_later(process: EndpointProcess) -> None:
+    site = await enrolled(process)
+    reader = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "process_cosmos_cloud", "ledger", "--json", "--follow", "--data", str(process.folder)),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert reader.stdout is not None
+    try:
+        for number in (1, 2):
+            await site.send([event(number, SITE)])
+            line = await asyncio.wait_for(reader.stdout.readline(), 20)
+            assert orjson.loads(line)["data"] == {"number": number}
+    finally:
+        reader.terminate()
+        await reader.wait()
+
+
+async def test_the_ledger_is_a_table_for_people(site: Site, command: Command) -> None:
+    await site.send([event(1, SITE), event(1, SITE), event(2, SITE)])
+    first, second, third = command("ledger").splitlines()
+    assert "escalation.opened" in first
+    assert second.endswith("(again)")
+    assert not third.endswith("(again)")
+    assert command("ledger", "--after", "2").splitlines() == [third]
+
+
+def test_an_acknowledgement_and_a_site_can_be_said(command: Command, folder: Path) -> None:
+    command("answer", "01J00000000000000000000001", "--acknowledge", "60", "--site", SITE)
+    row = open_database(folder / DATABASE).execute("SELECT site, acknowledge_for, answer FROM inbox").fetchone()
+    assert row == (SITE, 60.0, None)
+
+
+def test_a_code_can_be_made_before_the_first_start_if_the_url_is_said(command: Command) -> None:
+    line = parse_line(command("code", "--url", "https://cloud.example:8443"))
+    assert line.url == "https://cloud.example:8443"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("code",), "has not been started yet"),
+        (("code", "--url", "http://cloud.example"), "https://host:port"),
+        (("code", "--url", "https://cloud.example", "--site", "home"), "a site's id"),
+        (("answer", "leak", "yes"), "26 characters"),
+        (("answer", "01J00000000000000000000001", "yes"), "say --site"),
+    ],
+)
+def test_a_command_that_cannot_be_done_says_what_to_change(
+    command: Command, arguments: tuple[str, ...], sentence: str
+) -> None:
+    with pytest.raises(SystemExit, match=sentence):
+        command(*arguments)
+
+
+def test_a_database_of_a_newer_version_is_left_alone(folder: Path, command: Command) -> None:
+    folder.mkdir()
+    open_database(folder / DATABASE).pragma("user_version", 99)
+    with pytest.raises(SystemExit, match="schema 99"):
+        command("ledger")
+
+
+async def test_a_damaged_database_is_said_to_be_one(folder: Path) -> None:
+    folder.mkdir()
+    (folder / DATABASE).write_bytes(b"not a database at all" * 100)
+    with pytest.raises(DatabaseError):
+        await Database(folder / DATABASE).start()
+
+
+async def test_a_database_that_fails_costs_the_request_and_not_the_endpoint(
+    site: Site, connection: apsw.Connection
+) -> None:
+    connection.execute("ALTER TABLE arrival RENAME TO elsewhere")
+    status, problem = await site.post(joined([event(1, SITE)]))
+    assert (status, problem["code"]) == (503, "store_failed")
+
+    connection.execute("ALTER TABLE elsewhere RENAME TO arrival")
+    assert await site.send([event(1, SITE)]) == ["accepted"]
+
+
+async def test_other_sites_events_do_not_meet(site: Site, url: str, folder: Path) -> None:
+    other = Site.new(OTHER, url)
+    await other.enrol((await run_command(folder, "code")).strip())
+    same = {"id": event(1, SITE)["id"]}
+    assert await site.send([event(1, SITE)]) == ["accepted"]
+    assert await other.send([event(2, OTHER, **same)]) == ["accepted"]

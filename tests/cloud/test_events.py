@@ -1,0 +1,149 @@
+"""What becomes of events: each kept once for ever, every arrival on record."""
+
+import asyncio
+import io
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+import apsw
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from process_cosmos_cloud.arrivals import read_arrivals, split_batch
+from process_cosmos_cloud.server import MAX_BODY
+from process_cosmos_gateway.contract.errors import ContractError
+
+from .conftest import OTHER, SITE
+from .endpoint import BATCH, Site, event, joined
+
+
+async def test_a_repeated_event_is_kept_once_and_both_arrivals_are_on_record(
+    site: Site, connection: apsw.Connection
+) -> None:
+    assert await site.send([event(1, SITE), event(2, SITE)]) == ["accepted", "accepted"]
+    assert await site.send([event(2, SITE), event(3, SITE)]) == ["duplicate", "accepted"]
+
+    arrivals = list(read_arrivals(connection))
+
+    assert [(int(arrival.id[3:]), arrival.duplicate) for arrival in arrivals] == [
+        (1, False),
+        (2, False),
+        (2, True),
+        (3, False),
+    ]
+    assert (arrivals[0].site, arrivals[0].type, arrivals[0].data) == (
+        SITE,
+        "process_cosmos.escalation.opened.v1",
+        {"number": 1},
+    )
+
+
+async def test_an_event_twice_in_one_batch_is_kept_once(site: Site) -> None:
+    assert await site.send([event(1, SITE), event(1, SITE)]) == ["accepted", "duplicate"]
+
+
+@pytest.mark.parametrize(
+    ("item", "code"),
+    [
+        (17, "malformed"),
+        ({}, "malformed"),
+        (event(2, SITE, specversion="0.3"), "malformed"),
+        (event(2, SITE, id=""), "malformed"),
+        (event(2, SITE, id="x" * 129), "malformed"),
+        (event(2, SITE, type=7), "malformed"),
+        (event(2, SITE, time="yesterday"), "malformed"),
+        (event(2, OTHER), "not_allowed"),
+    ],
+)
+async def test_a_poison_event_is_rejected_alone(site: Site, item: object, code: str) -> None:
+    status, reply = await site.post(joined([event(1, SITE), item, event(3, SITE)]))
+
+    assert status == 200
+    assert [receipt["status"] for receipt in reply["items"]] == ["accepted", "rejected", "accepted"]
+    assert reply["items"][1]["problem"]["code"] == code
+
+
+async def test_json_of_another_encoder_is_understood(site: Site) -> None:
+    body = orjson.dumps([event(1, SITE), event(2, SITE, data={"text": ",\n"})], option=orjson.OPT_INDENT_2)
+    status, reply = await site.post(body)
+    assert status == 200
+    assert [receipt["status"] for receipt in reply["items"]] == ["accepted", "accepted"]
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        (b'[{"specversion":"1.0","id":"01K', BATCH, 400),
+        (b"{}", BATCH, 400),
+        (b"\xff\xfe", BATCH, 400),
+        (b"<!doctype html><html></html>", {"Content-Type": "text/html"}, 415),
+    ],
+)
+async def test_garbage_is_refused_with_a_code_and_nothing_of_it_is_kept(
+    site: Site, connection: apsw.Connection, body: bytes, headers: dict[str, str], status: int
+) -> None:
+    got, problem = await site.post(body, headers)
+
+    assert (got, problem["status"], problem["code"]) == (status, status, "malformed")
+    assert list(read_arrivals(connection)) == []
+
+
+async def test_a_body_over_the_limit_is_refused_as_too_large(site: Site) -> None:
+    got, problem = await site.post(io.BytesIO(b"[" + b" " * MAX_BODY + b"]"), BATCH)
+
+    assert (got, problem["code"]) == (413, "too_large")
+
+
+async def test_a_payload_of_a_megabyte_is_taken(site: Site) -> None:
+    assert await site.send([event(1, SITE, data="x" * 1_000_000)]) == ["accepted"]
+
+
+async def test_a_body_that_ends_too_soon_is_not_kept_and_the_next_one_is(
+    site: Site, connection: apsw.Connection
+) -> None:
+    address = urlsplit(site.url)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port, ssl=site.tls())
+    body = joined([event(1, SITE)])
+    writer.write(
+        b"POST /v1/events HTTP/1.1\r\nHost: cloud\r\nContent-Type: application/cloudevents-batch+json\r\n"
+        b"Content-Length: %d\r\n\r\n" % len(body) + body[:-20]
+    )
+    await writer.drain()
+    writer.transport.abort()
+    assert await reader.read() == b""
+
+    assert await site.send([event(2, SITE)]) == ["accepted"]
+    assert [int(arrival.id[3:]) for arrival in read_arrivals(connection)] == [2]
+
+
+async def test_an_unknown_path_is_a_problem_too(site: Site) -> None:
+    site.url += "/elsewhere"
+    status, problem = await site.post(b"[]")
+    assert (status, problem["code"]) == (404, "not_found")
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.lists(_JSON, max_size=5), st.sampled_from([joined, orjson.dumps, lambda x: orjson.dumps(x, option=2)]))
+def test_a_batch_is_split_into_what_was_joined(items: list[object], encode_fn: Callable[[object], bytes]) -> None:
+    assert [document for _, document in split_batch(encode_fn(items))] == items
+
+
+@given(st.binary(max_size=40))
+def test_no_bytes_split_into_something_they_are_not(body: bytes) -> None:
+    try:
+        expected = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        expected = None
+    if isinstance(expected, list):
+        assert [document for _, document in split_batch(body)] == expected
+    else:
+        with pytest.raises(ContractError):
+            split_batch(body)

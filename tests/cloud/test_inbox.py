@@ -1,0 +1,73 @@
+"""What people at the endpoint want told to a site."""
+
+import asyncio
+import time
+
+import apsw
+import pytest
+
+from process_cosmos_cloud import server
+from process_cosmos_cloud.inbox import page_after, put
+from process_cosmos_gateway.contract.identifiers import Ulid
+
+from .conftest import NOW, OTHER, SITE
+from .endpoint import Site
+
+ESCALATION = "01J00000000000000000000001"
+FIRST, SECOND = Ulid("01M00000000000000000000001"), Ulid("01M00000000000000000000002")
+
+
+async def test_a_waiting_poll_ends_as_soon_as_there_is_an_answer(site: Site, connection: apsw.Connection) -> None:
+    poll = asyncio.create_task(site.inbox())
+    begun = time.monotonic()
+    put(
+        connection,
+        identifier=FIRST,
+        site=Ulid(SITE),
+        escalation=ESCALATION,
+        by="Ada",
+        now=time.time() - 5,
+        ring=3,
+        answer="turn_on_again",
+    )
+
+    [item] = await poll
+
+    assert time.monotonic() - begun < server.LONG_POLL_SECONDS / 2
+    assert 5 <= item.pop("age") < 60
+    assert item == {
+        "id": FIRST,
+        "cursor": 1,
+        "escalation": ESCALATION,
+        "by": "Ada",
+        "ring": 3,
+        "answer": "turn_on_again",
+        "acknowledge_for": None,
+    }
+
+
+async def test_a_poll_without_news_ends_empty(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "LONG_POLL_SECONDS", 0.0)
+    assert await site.inbox() == []
+
+
+async def test_a_cursor_that_is_no_number_is_refused(site: Site) -> None:
+    with pytest.raises(AssertionError):
+        await site.inbox(after="x")
+
+
+def test_a_site_sees_its_own_items_after_its_cursor_and_no_others(connection: apsw.Connection) -> None:
+    for identifier, site in ((FIRST, SITE), (SECOND, SITE), (Ulid("01M00000000000000000000003"), OTHER)):
+        put(connection, identifier=identifier, site=Ulid(site), escalation=ESCALATION, by="x", now=NOW, answer="a")
+
+    first = page_after(connection, Ulid(SITE), 0, NOW)
+    rest = page_after(connection, Ulid(SITE), first.items[0].cursor, NOW)
+
+    assert [item.id for item in first.items] == [FIRST, SECOND]
+    assert [item.id for item in rest.items] == [SECOND]
+
+
+def test_an_age_is_never_negative_when_the_clock_goes_back(connection: apsw.Connection) -> None:
+    put(connection, identifier=FIRST, site=Ulid(SITE), escalation=ESCALATION, by="x", now=NOW, acknowledge_for=60.0)
+    [item] = page_after(connection, Ulid(SITE), 0, NOW - 3600).items
+    assert (item.age, item.answer, item.acknowledge_for) == (0.0, None, 60.0)
