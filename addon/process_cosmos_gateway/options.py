@@ -14,7 +14,9 @@ PREFIX = "PROCESS_COSMOS_"
 
 SUPERVISOR_OPTIONS = Path("/data/options.json")
 PORT = 8735
-TOPICS = ("+", "wot/+/td")
+DESCRIPTION_TOPICS = ("+", "wot/+/td")
+"""Where Thing Descriptions are looked for: node-wot's topics, and ours."""
+
 _LAST_PORT = 65535
 _LONGEST_TOPIC = 65535
 _LEVELS = ("debug", "info", "warning", "error")
@@ -31,7 +33,10 @@ class OptionsError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerOptions:
-    """Where devices speak MQTT. ``ca`` None with ``tls``: the system's certificate authorities count."""
+    """Where devices speak MQTT. ``ca`` None with ``tls``: the system's certificate authorities count.
+
+    ``certificate`` and ``key`` (PEM files) come together. ``topics``: topic filters of Thing Descriptions.
+    """
 
     host: str
     port: int
@@ -41,17 +46,21 @@ class BrokerOptions:
     ca: Path | None = None
     certificate: Path | None = None
     key: Path | None = None
-    topics: tuple[str, ...] = TOPICS
+    topics: tuple[str, ...] = DESCRIPTION_TOPICS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """All options. ``broker`` None: no devices. ``supervisor_token`` None: not an app of a Supervisor."""
+    """All options. ``supervisor_token`` None: not an app of a Supervisor.
+
+    ``broker`` None: the Supervisor's, if it has one, else no devices; ``topics`` count for both.
+    """
 
     data: Path
     host: str = "0.0.0.0"  # noqa: S104 - a Home Assistant elsewhere must reach it; the listener authenticates
     port: int = PORT
     broker: BrokerOptions | None = None
+    topics: tuple[str, ...] = DESCRIPTION_TOPICS
     log_level: str = "info"
     supervisor_token: str | None = field(default=None, repr=False)
 
@@ -89,7 +98,8 @@ def parse_options(given: Mapping[str, Any], *, supervisor_token: str | None = No
     if mistakes:
         raise OptionsError(tuple(mistakes))
     mqtt = {key.removeprefix("mqtt_"): values.pop(key) for key in list(values) if key.startswith("mqtt_")}
-    return Options(broker=_broker(mqtt), supervisor_token=supervisor_token, **values)
+    topics = {"topics": mqtt["topics"]} if "topics" in mqtt else {}
+    return Options(broker=_broker(mqtt), supervisor_token=supervisor_token, **topics, **values)
 
 
 def _broker(mqtt: Mapping[str, Any]) -> BrokerOptions | None:
@@ -104,7 +114,7 @@ def _contradictions(given: Mapping[str, Any]) -> list[str]:
         "mqtt_password": "mqtt_username",
         "mqtt_certificate": "mqtt_key",
         "mqtt_key": "mqtt_certificate",
-        **dict.fromkeys(("mqtt_port", "mqtt_username", "mqtt_tls", "mqtt_ca", "mqtt_topics"), "mqtt_host"),
+        **dict.fromkeys(("mqtt_port", "mqtt_username", "mqtt_tls", "mqtt_ca"), "mqtt_host"),
     }
     return [f"{key}: needs {other} too" for key, other in needs.items() if key in given and other not in given]
 

@@ -23,8 +23,9 @@ _SERVICE = "process_cosmos"
 class Supervisor:
     """A client of the Supervisor's API; what fails there is tried again, never fatal."""
 
-    def __init__(self, token: str, url: str = URL) -> None:
-        """Take the token the Supervisor gave this app."""
+    def __init__(self, token: str, topics: tuple[str, ...], url: str = URL) -> None:
+        """Take the token the Supervisor gave this app, and where Thing Descriptions are looked for at its broker."""
+        self._topics = topics
         self._http = aiohttp.ClientSession(
             base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=_TIMEOUT, raise_for_status=True
         )
@@ -42,7 +43,7 @@ class Supervisor:
     async def broker(self) -> BrokerOptions | None:
         """Return the broker the Supervisor knows; None if there is none, or the Supervisor does not answer."""
         try:
-            return _broker(await self._call("GET", "/services/mqtt"))
+            return _broker(await self._call("GET", "/services/mqtt"), self._topics)
         except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError) as error:
             _LOGGER.info("The Supervisor names no broker (%s)", type(error).__name__)
             return None
@@ -84,13 +85,13 @@ class Supervisor:
             return result
 
 
-def _broker(data: Mapping[str, Any]) -> BrokerOptions:
+def _broker(data: Mapping[str, Any], topics: tuple[str, ...]) -> BrokerOptions:
     """Read the Supervisor's ``services/mqtt``; raise ``KeyError`` or ``ValueError`` if it is none."""
-    tls = bool(data.get("ssl"))
     return BrokerOptions(
         host=str(data["host"]),
         port=int(data["port"]),
         username=data.get("username") or None,
         password=data.get("password") or None,
-        tls=tls,
+        tls=bool(data.get("ssl")),
+        topics=topics,
     )

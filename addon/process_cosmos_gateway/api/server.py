@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 
 import orjson
@@ -46,8 +48,9 @@ class Server:
         self.connected = asyncio.Event()
         """Set when a Home Assistant has opened a session."""
 
-    async def run(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
-        """Serve until cancelled; raise ``StartError`` if the address is taken."""
+    @asynccontextmanager
+    async def listen(self, host: str, port: int, tls: ssl.SSLContext | None) -> AsyncIterator[None]:
+        """Serve inside the context; raise ``StartError`` if the address cannot be had."""
         application = web.Application(client_max_size=_MOST_BODY)
         application.router.add_get("/ws", self._serve_session)
         application.router.add_get("/health", self._serve_health)
@@ -57,11 +60,12 @@ class Server:
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=_CLOSING_SECONDS)
         await runner.setup()
         try:
-            await web.TCPSite(runner, host, port, ssl_context=tls).start()
+            try:
+                await web.TCPSite(runner, host, port, ssl_context=tls).start()
+            except OSError as error:
+                raise StartError(f"Nobody can listen on {host} port {port}: {error.strerror}.") from error
             _LOGGER.info("Listening on %s port %d%s", host, port, " (TLS)" if tls else "")
-            await asyncio.get_running_loop().create_future()
-        except OSError as error:
-            raise StartError(f"Nobody can listen on {host} port {port}: {error.strerror}.") from error
+            yield
         finally:
             await runner.cleanup()
 

@@ -1,0 +1,119 @@
+"""The composition root: builds every part, runs them until the process is told to stop."""
+
+import asyncio
+import fcntl
+import logging
+import secrets
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+from socket import gethostname
+
+from . import VERSION
+from .api.access import Access, discovery_token
+from .api.feed import Feed
+from .api.identity import ensure_identity, server_context
+from .api.requests import Requests
+from .api.server import Server
+from .api.session import Parts
+from .api.status import StatusReader
+from .clock import SystemClock
+from .contract.identifiers import UlidFactory
+from .destinations import Destinations
+from .devices import Devices
+from .errors import StartError
+from .escalations import Escalations
+from .options import BrokerOptions, Options
+from .outbox import Outbox
+from .store import Store
+from .supervisor import Supervisor
+
+_LOGGER = logging.getLogger(__name__)
+
+
+async def run(options: Options) -> None:
+    """Serve until SIGTERM or SIGINT; raise ``StartError`` or ``StoreError`` if that cannot be.
+
+    What was accepted by then is on disk; what was not was not confirmed either, and comes again.
+    """
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        stack.enter_context(_only_one(options.data))
+        supervisor = None
+        if options.supervisor_token:
+            supervisor = await stack.enter_async_context(Supervisor(options.supervisor_token, options.topics))
+        else:
+            await ensure_identity(options.data)
+        while not stop.is_set():
+            broker = options.broker
+            if broker is None and supervisor is not None:
+                broker = await supervisor.broker()
+            await _serve(options, broker, supervisor, stop)
+    _LOGGER.info("Stopped")
+
+
+async def _serve(
+    options: Options, broker: BrokerOptions | None, supervisor: Supervisor | None, stop: asyncio.Event
+) -> None:
+    """Build the parts and run them until ``stop``, or until the Supervisor names another broker."""
+    clock = SystemClock()
+    ulids = UlidFactory(lambda: time.time_ns() // 1_000_000, secrets.token_bytes)
+    store = await Store.open(options.data, ulids)
+    try:
+        outbox = Outbox(store, clock)
+        escalations = Escalations(store, outbox, clock)
+        devices = Devices(store, outbox, clock, ulids, broker)
+        destinations = Destinations(store, outbox, escalations, clock)
+        feed = Feed(clock, devices.devices)
+        devices.watch(feed.publish)
+        parts = Parts(
+            escalations=escalations,
+            feed=feed,
+            requests=Requests(devices, destinations, outbox),
+            status=StatusReader(devices, destinations, outbox),
+        )
+        server = Server(parts, store, Access(options.data, clock, supervised=supervisor is not None), VERSION)
+        tls = None if supervisor else server_context(options.data)
+        _LOGGER.info("Process Cosmos gateway %s, site %s, data in %s", VERSION, store.site, options.data)
+        async with server.listen(options.host, options.port, tls), asyncio.TaskGroup() as tasks:
+            running = [
+                tasks.create_task(escalations.run(), name="escalations"),
+                tasks.create_task(destinations.run(), name="destinations"),
+                tasks.create_task(devices.run(), name="devices"),
+            ]
+            ends = [tasks.create_task(stop.wait(), name="stop")]
+            if supervisor is not None:
+                offer = {"site": store.site, "url": _url(options), "token": discovery_token(options.data)}
+                announcement = supervisor.announce(offer, server.connected)
+                running.append(tasks.create_task(announcement, name="discovery"))
+                if options.broker is None:
+                    other = supervisor.until_broker_differs(broker)
+                    ends.append(tasks.create_task(other, name="broker of the Supervisor"))
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            for task in (*running, *ends):
+                task.cancel()
+    finally:
+        await store.close()
+
+
+def _url(options: Options) -> str:
+    """Return where Home Assistant finds an app: by its host name in the Supervisor's network."""
+    return f"http://{gethostname()}:{options.port}"
+
+
+@contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    """Make the data folder and hold it: two gateways with one identity would take each other's messages."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with (folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+    except BlockingIOError as error:
+        raise StartError(f"Another gateway uses the data folder {folder}.") from error
+    except PermissionError as error:
+        raise StartError(f"The data folder {folder} cannot be written to.") from error
