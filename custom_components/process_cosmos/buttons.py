@@ -1,0 +1,51 @@
+"""Answers from phones: the buttons of our notifications."""
+
+from collections.abc import Awaitable, Callable
+
+from homeassistant.config_entries import ConfigEntryState
+from homeassistant.core import Context, Event, HomeAssistant, callback
+from homeassistant.exceptions import HomeAssistantError
+
+from .const import DOMAIN
+from .contract.identifiers import PHONE
+from .data import CosmosConfigEntry
+from .escalations.decisions import Attempt
+from .escalations.engine import Escalations
+from .escalations.model import Escalation
+from .escalations.phones import BUTTON_EVENT, Button, phone_name, read_button
+
+type Permission = Callable[[Context], Awaitable[Callable[[Escalation], bool]]]
+
+
+@callback
+def listen_to_buttons(hass: HomeAssistant, async_allowed: Permission) -> None:
+    """Take answers and acknowledgements from phones, for all sites; tell the phone what was refused."""
+
+    async def async_pressed(event: Event) -> None:
+        if (button := read_button(event.data.get("action"))) and (site := _site_of(hass, button)):
+            await _async_settle(hass, site, button, await async_allowed(event.context))
+
+    hass.bus.async_listen(BUTTON_EVENT, async_pressed)
+
+
+def _site_of(hass: HomeAssistant, button: Button) -> Escalations | None:
+    """Return the site that rang; any other can still say that it does not know the escalation."""
+    entries: list[CosmosConfigEntry] = hass.config_entries.async_entries(DOMAIN)
+    sites = [entry.runtime_data.escalations for entry in entries if entry.state is ConfigEntryState.LOADED]
+    return next((site for site in sites if site.get(button.escalation)), sites[0] if sites else None)
+
+
+async def _async_settle(
+    hass: HomeAssistant, site: Escalations, button: Button, allowed: Callable[[Escalation], bool]
+) -> None:
+    attempt = Attempt(
+        escalation=button.escalation,
+        answer=button.answer,
+        by=phone_name(hass, button.phone),
+        ring=button.ring,
+        allowed=allowed,
+    )
+    try:
+        await (site.async_acknowledge(attempt) if button.answer is None else site.async_answer(attempt))
+    except HomeAssistantError as error:
+        await site.telling.async_notice([f"{PHONE}{button.phone}"], str(error), f"{button.escalation}-reply")

@@ -1,0 +1,1 @@
+"""Escalations: what people or systems must hear of until one answers."""

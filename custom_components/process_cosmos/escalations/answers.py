@@ -1,0 +1,198 @@
+"""Runs the actions of the answer that was given: once, after it is on disk, also after a restart."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+import orjson
+from homeassistant.config_entries import ConfigEntry
+from homeassistant.const import EVENT_SERVICE_REGISTERED
+from homeassistant.core import Context, HomeAssistant, callback
+from homeassistant.helpers import config_validation as cv
+from homeassistant.helpers.event import async_call_later
+from homeassistant.helpers.script import Script, async_validate_actions_config
+from homeassistant.helpers.start import async_at_started
+from homeassistant.util import dt as dt_util
+
+from custom_components.process_cosmos.const import DOMAIN, LOGGER
+from custom_components.process_cosmos.contract.escalations import Outcome
+from custom_components.process_cosmos.contract.identifiers import Ulid
+
+from .decisions import TOO_OLD
+from .foreign import async_reason_of_failure
+from .journal import Journal
+from .model import Escalation
+from .records import Answer, Ended, IfInterrupted, Running
+
+ACTION_MISSING_FOR = 300.0
+"""Seconds an action may be missing, e.g. because its integration starts late, until the answer has failed."""
+
+_SENTENCES = {
+    Outcome.FAILED: "“{answer}” ({message}) could not be carried out: {reason}.",
+    Outcome.UNKNOWN: "“{answer}” ({message}) was interrupted; whether it was carried out is unknown.",
+    Outcome.OVERTAKEN: "“{answer}” ({message}) was not carried out: it was overtaken by a newer alarm, or is too old.",
+}
+
+
+class Answers:
+    """At most one run per escalation; ``async_tell_people`` says what did not go well."""
+
+    def __init__(
+        self,
+        hass: HomeAssistant,
+        entry: ConfigEntry,
+        journal: Journal,
+        async_tell_people: Callable[[Escalation, str], Awaitable[None]],
+    ) -> None:
+        """Take the parts; run nothing yet."""
+        self._hass = hass
+        self._entry = entry
+        self._journal = journal
+        self._async_tell_people = async_tell_people
+        self._scripts: dict[Ulid, Script] = {}
+
+    @callback
+    def resume(self) -> None:
+        """Go on with what a restart interrupted."""
+        for escalation in self._journal.state.escalations.values():
+            if escalation.closed_at is not None and escalation.outcome is None:
+                self.run(escalation)
+
+    @callback
+    def run(self, escalation: Escalation) -> None:
+        """Run the actions of the answer ``escalation`` was closed with, if it has any."""
+        answer = escalation.offered(escalation.answer)
+        if answer and answer.has_actions:
+            self._entry.async_create_background_task(
+                self._hass, self._async_run(escalation, answer), f"process_cosmos answer {escalation.id}"
+            )
+
+    @callback
+    def overtake(self, newest: Escalation) -> None:
+        """Stop before their next effect the runs of older escalations of the group."""
+        for escalation_id, script in self._scripts.items():
+            if self._journal.state.escalations[escalation_id].group == newest.group:
+                # Started eagerly: the script is told to stop before anything else happens.
+                self._hass.async_create_task(script.async_stop(), f"process_cosmos overtaken {escalation_id}")
+
+    async def _async_run(self, escalation: Escalation, answer: Answer) -> None:
+        if escalation.running and answer.if_interrupted is IfInterrupted.SKIP:
+            await self._async_end(escalation, Outcome.UNKNOWN)
+            return
+        await self._async_started()
+        sequence: list[dict[str, Any]] = orjson.loads(answer.actions)
+        if missing := await self._async_missing(sequence):
+            await self._async_end(escalation, Outcome.FAILED, f"the action {missing} is missing")
+            return
+        if self._is_overtaken(escalation):
+            await self._async_end(escalation, Outcome.OVERTAKEN)
+            return
+        self._journal.record(Running(escalation=escalation.id, at=dt_util.utcnow()))
+        await self._journal.async_until_on_disk()
+        reason = await async_reason_of_failure(self._async_effects(escalation, sequence))
+        if self._hass.is_stopping:
+            return  # Home Assistant stopped the script: the next run finds it interrupted
+        if self._is_overtaken(escalation):
+            await self._async_end(escalation, Outcome.OVERTAKEN)
+        elif reason:
+            await self._async_end(escalation, Outcome.FAILED, reason)
+        else:
+            await self._async_end(escalation, Outcome.DONE)
+
+    async def _async_effects(self, escalation: Escalation, sequence: list[dict[str, Any]]) -> None:
+        actions = await async_validate_actions_config(self._hass, cv.SCRIPT_SCHEMA(sequence))
+        script = Script(self._hass, actions, f"Answer {escalation.answer}", DOMAIN)
+        self._scripts[escalation.id] = script
+        assert escalation.closed_at  # noqa: S101 - it has an answer
+        left = (escalation.closed_at + TOO_OLD - dt_util.utcnow()).total_seconds()
+
+        async def too_old(_now: datetime) -> None:
+            await script.async_stop()
+
+        cancel = async_call_later(self._hass, left, too_old)
+        try:
+            if not self._is_overtaken(escalation):
+                await script.async_run(context=Context(user_id=escalation.content.user))
+        finally:
+            cancel()
+            del self._scripts[escalation.id]
+            await script.async_unload()
+
+    async def _async_end(self, escalation: Escalation, outcome: Outcome, reason: str = "") -> None:
+        """Tell people of what went wrong, then record it: a crash between repeats the telling."""
+        if sentence := _SENTENCES.get(outcome):
+            LOGGER.warning("answer_%s: %s %s", outcome, escalation.id, reason)
+            message = escalation.content.message
+            await self._async_tell_people(
+                escalation, sentence.format(answer=escalation.answer, message=message, reason=reason)
+            )
+        now = dt_util.utcnow()
+        self._journal.record(Ended(escalation=escalation.id, event=self._journal.new_id(), at=now, outcome=outcome))
+
+    def _is_overtaken(self, escalation: Escalation) -> bool:
+        """Say whether a newer escalation of the group exists, or the answer is too old to be carried out."""
+        newest = self._journal.state.newest.get(escalation.group, escalation.id)
+        return newest > escalation.id or dt_util.utcnow() - (escalation.closed_at or dt_util.utcnow()) >= TOO_OLD
+
+    async def _async_started(self) -> None:
+        started = asyncio.Event()
+
+        @callback
+        def set_started(_hass: HomeAssistant) -> None:
+            started.set()
+
+        cancel = async_at_started(self._hass, set_started)
+        try:
+            await started.wait()
+        finally:
+            cancel()
+
+    async def _async_missing(self, sequence: Sequence[Any]) -> str | None:
+        """Wait until every action of ``sequence`` is there; return the first that is still missing after 5 minutes."""
+        names = sorted(set(_actions_in(sequence)))
+        given_up = False
+        changed = asyncio.Event()
+
+        @callback
+        def look_again(_event: object) -> None:
+            changed.set()
+
+        @callback
+        def give_up(_now: datetime) -> None:
+            nonlocal given_up
+            given_up = True
+            changed.set()
+
+        cancels = [
+            self._hass.bus.async_listen(EVENT_SERVICE_REGISTERED, look_again),
+            async_call_later(self._hass, ACTION_MISSING_FOR, give_up),
+        ]
+        try:
+            while missing := next((name for name in names if not self._is_there(name)), None):
+                if given_up:
+                    return missing
+                changed.clear()
+                await changed.wait()
+        finally:
+            for cancel in cancels:
+                cancel()
+        return None
+
+    def _is_there(self, name: str) -> bool:
+        domain, _, service = name.partition(".")
+        return self._hass.services.has_service(domain, service)
+
+
+def _actions_in(part: object) -> Iterator[str]:
+    """Yield the names of all actions in a script sequence, however deep."""
+    if isinstance(part, list):
+        for one in part:
+            yield from _actions_in(one)
+    elif isinstance(part, dict):
+        name = part.get("action", part.get("service"))
+        if isinstance(name, str) and "{" not in name and "." in name:
+            yield name
+        for key, value in part.items():
+            if key not in ("data", "target", "variables"):
+                yield from _actions_in(value)

@@ -1,0 +1,319 @@
+"""The escalations of one site: the actions, and what follows from each record once it is on disk."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from homeassistant.config_entries import ConfigEntry
+from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
+from homeassistant.exceptions import ConfigEntryError, ConfigEntryNotReady
+from homeassistant.helpers import issue_registry as ir
+from homeassistant.helpers.event import async_track_time_interval
+from homeassistant.helpers.start import async_at_started
+from homeassistant.util import dt as dt_util
+
+from custom_components.process_cosmos.const import DOMAIN, LOGGER
+from custom_components.process_cosmos.contract.errors import Code
+from custom_components.process_cosmos.contract.escalations import EscalationState, Propose, TransitionKind
+from custom_components.process_cosmos.contract.identifiers import PHONE, Ulid
+from custom_components.process_cosmos.memory import Entry, MemoryTooNewError, MemoryWriteError
+
+from .answers import Answers
+from .decisions import Attempt, Refusal, refusal
+from .errors import MEMORY_NOT_WRITTEN, UNKNOWN_POLICY, EscalationRefusedError, NotOnDiskError
+from .handover import Handover
+from .journal import Journal
+from .model import Escalation
+from .policy import DEFAULT_POLICY, default_policy
+from .records import Acked, Answered, Content, Opened, Record, Recurred, Refused, Resolved, Rung
+from .rounds import Rounds
+from .telling import Telling
+from .transitions import kinds_of
+
+COMPACT_EVERY = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EscalateCall:
+    """One call of the action. ``group`` None: nobody else's, always a new escalation."""
+
+    content: Content
+    group: str | None = None
+    policy: str = DEFAULT_POLICY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Escalated:
+    """What the action returns: it is on disk. ``new``: opened by this call."""
+
+    id: Ulid
+    state: EscalationState
+    new: bool
+    ring: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EscalationChange:
+    """What listeners hear of: on disk, and what it made of the escalation."""
+
+    kind: TransitionKind
+    escalation: Escalation
+
+
+type Listener = Callable[[EscalationChange], None]
+
+
+class Escalations:
+    """Tells until somebody answers; needs neither a gateway nor a network."""
+
+    def __init__(self, hass: HomeAssistant, entry: ConfigEntry) -> None:
+        """Do no I/O yet."""
+        self._hass = hass
+        self._entry = entry
+        self._policy = default_policy(entry.options)
+        self._listeners: list[Listener] = []
+        self._cancels: list[CALLBACK_TYPE] = []
+        self._journal = Journal(hass, entry, self._on_disk, self._on_trouble)
+        self.telling = Telling(hass, entry.title)
+        self.handover = Handover(hass, entry, self._journal, self._async_settle)
+        self._rounds = Rounds(hass, entry, self._journal, self._policy, self.telling, lambda: self.handover.away_since)
+        self.handover.rounds = self._rounds
+        self._answers = Answers(hass, entry, self._journal, self._async_tell_people)
+
+    @property
+    def run(self) -> Ulid:
+        """The memory's run."""
+        return self._journal.run
+
+    @property
+    def alive(self) -> tuple[Escalation, ...]:
+        """All open and acknowledged escalations, oldest first."""
+        state = self._journal.state
+        return tuple(state.escalations[one] for one in sorted(state.alive.values()))
+
+    def get(self, escalation_id: str) -> Escalation | None:
+        """Return one of the escalations still remembered."""
+        return self._journal.state.escalations.get(Ulid(escalation_id))
+
+    def alive_of(self, group: str) -> Escalation | None:
+        """Return the alive escalation of a group."""
+        return self._journal.state.alive_of(group)
+
+    async def async_start(self) -> None:
+        """Read the memory and go on where it ends. Raise Home Assistant's errors of a set-up."""
+        try:
+            await self._journal.async_open()
+        except MemoryTooNewError as error:
+            LOGGER.error("memory_too_new: %s", error)
+            raise ConfigEntryError(translation_domain=DOMAIN, translation_key="memory_too_new") from error
+        except OSError as error:
+            raise ConfigEntryNotReady(
+                translation_domain=DOMAIN,
+                translation_key="memory_not_read",
+                translation_placeholders={"reason": error.strerror or type(error).__name__},
+            ) from error
+        self._answers.resume()
+        self._cancels = [
+            async_at_started(self._hass, self._begin_to_tell),
+            async_track_time_interval(self._hass, self._async_compact, COMPACT_EVERY),
+        ]
+
+    async def async_stop(self) -> None:
+        """Stop telling; what is alive stays in the memory."""
+        for cancel in self._cancels:
+            cancel()
+        self._rounds.stop()
+        self.handover.async_stop()
+        await self._journal.memory.async_close()
+
+    async def async_remove(self) -> None:
+        """Delete the memory."""
+        await self._journal.memory.async_remove()
+        ir.async_delete_issue(self._hass, DOMAIN, self._issue)
+
+    @callback
+    def async_listen(self, listener: Listener) -> CALLBACK_TYPE:
+        """Call ``listener`` with each change that reached the disk; return how to stop that."""
+        self._listeners.append(listener)
+
+        @callback
+        def remove() -> None:
+            self._listeners.remove(listener)
+
+        return remove
+
+    async def async_escalate(self, call: EscalateCall) -> Escalated:
+        """Open an escalation, or ring or count the alive one of the group. Return when it is on disk.
+
+        Raises ``EscalationRefusedError``, and ``NotOnDiskError`` while people are told from RAM.
+        """
+        if call.policy != DEFAULT_POLICY:
+            raise EscalationRefusedError(UNKNOWN_POLICY, policy=call.policy)
+        new_id = self._journal.new_id()
+        now = dt_util.utcnow()
+        group = call.group or new_id
+        alive = self._journal.state.alive_of(group)
+        if alive and now >= alive.until:
+            self._rounds.look(alive.id)
+            alive = self._journal.state.alive_of(group)
+        if alive is None:
+            opened = Opened(escalation=new_id, event=self._journal.new_id(), at=now, group=group, content=call.content)
+            (escalation,) = self._journal.record(self._rounds.with_asks(opened))
+            self._answers.overtake(escalation)
+        elif alive.brings_news(call.content):
+            rung = Rung(
+                escalation=alive.id,
+                event=self._journal.new_id(),
+                at=now,
+                content=call.content,
+                ring_at=alive.next_ring_at(now),
+            )
+            (escalation,) = self._journal.record(self._rounds.with_asks(rung))
+        else:
+            (escalation,) = self._journal.record(Recurred(escalation=alive.id, at=now))
+        self._rounds.look(escalation.id)
+        await self._async_on_disk()
+        return Escalated(id=escalation.id, state=escalation.state, new=alive is None, ring=escalation.ring)
+
+    async def async_acknowledge(self, attempt: Attempt) -> None:
+        """Silence an escalation for a while. Raise ``EscalationRefusedError`` or ``NotOnDiskError``."""
+        await self._async_attempt(attempt)
+
+    async def async_answer(self, attempt: Attempt) -> None:
+        """Close an escalation with an answer, whose actions then run. Raise as ``async_acknowledge``."""
+        await self._async_attempt(attempt)
+
+    async def async_resolve(
+        self, escalation_id: Ulid, *, by: str, note: str | None, allowed: Callable[[Escalation], bool]
+    ) -> None:
+        """Close an escalation without an answer; one that is closed stays as it is. Raise as ``async_acknowledge``."""
+        escalation = self._journal.state.escalations.get(escalation_id)
+        if escalation is None:
+            raise EscalationRefusedError(Code.UNKNOWN_ESCALATION, escalation=escalation_id)
+        if not allowed(escalation):
+            raise EscalationRefusedError(Code.NOT_ALLOWED, entities=", ".join(escalation.content.entities))
+        if escalation.alive:
+            self._journal.record(
+                Resolved(escalation=escalation_id, event=self._journal.new_id(), at=dt_util.utcnow(), by=by, note=note)
+            )
+            self._rounds.look(escalation_id)
+        await self._async_on_disk()
+
+    async def _async_attempt(self, attempt: Attempt) -> None:
+        refused = self._decide(attempt)
+        await self._async_on_disk()  # also a refusal names what must be on disk: the winner
+        if refused:
+            raise EscalationRefusedError(refused.code, **refused.placeholders)
+
+    def _decide(self, attempt: Attempt) -> Refusal | None:
+        """Decide with what memory holds, queued records included: the first wins."""
+        refused = refusal(self._journal.state, attempt)
+        now = dt_util.utcnow()
+        if refused:
+            if attempt.proposal is not None:
+                self._journal.record(
+                    Refused(escalation=attempt.escalation, at=now, proposal=attempt.proposal, code=refused.code)
+                )
+            return refused
+        event = self._journal.new_id()
+        if attempt.answer is None:
+            acked = Acked(
+                escalation=attempt.escalation,
+                event=event,
+                at=now,
+                ring_at=now + attempt.acknowledge_for - attempt.age,
+                by=attempt.by,
+                proposal=attempt.proposal,
+            )
+            self._journal.record(self._rounds.with_asks(acked))
+        else:
+            self._journal.record(
+                Answered(
+                    escalation=attempt.escalation,
+                    event=event,
+                    at=now,
+                    answer=attempt.answer,
+                    by=attempt.by,
+                    note=attempt.note,
+                    proposal=attempt.proposal,
+                )
+            )
+        self._rounds.look(attempt.escalation)
+        return None
+
+    async def _async_settle(self, proposal: Propose) -> tuple[bool, str | None]:
+        """Decide on a proposal of the gateway, once; return whether it was known already, and its code."""
+        known = proposal.id in self._journal.state.proposals
+        if not known:
+            attempt = Attempt(
+                escalation=proposal.escalation,
+                answer=proposal.answer,
+                by=proposal.by,
+                ring=proposal.ring,
+                proposal=proposal.id,
+                age=timedelta(seconds=max(0.0, proposal.age)),
+                acknowledge_for=timedelta(seconds=proposal.acknowledge_for or 3600),
+            )
+            self._decide(attempt)
+        await self._journal.async_until_on_disk()
+        return known, self._journal.state.proposals[proposal.id]
+
+    async def _async_on_disk(self) -> None:
+        try:
+            await self._journal.async_on_disk()
+        except MemoryWriteError as error:
+            raise NotOnDiskError(str(error)) from error
+
+    @callback
+    def _on_disk(self, entries: Sequence[Entry[Record]]) -> None:
+        for entry in entries:
+            after = {escalation.id: escalation for escalation in self._journal.after(entry.position)}
+            for escalation_id, kind in kinds_of(entry.record).items():
+                if escalation := after.get(escalation_id):
+                    self._follow(EscalationChange(kind=kind, escalation=escalation))
+        self.handover.send_news()
+
+    def _follow(self, change: EscalationChange) -> None:
+        """Do what follows from a record on disk: run the answer, clear the phones, tell the listeners."""
+        escalation = change.escalation
+        if change.kind in (TransitionKind.ANSWERED, TransitionKind.UNANSWERED):
+            self._answers.run(escalation)
+        if change.kind in (TransitionKind.ANSWERED, TransitionKind.RESOLVED):
+            phones = [person for person in self._policy.people if person.startswith(PHONE)]
+            self._entry.async_create_background_task(
+                self._hass, self.telling.async_clear(phones, escalation.id), f"process_cosmos clear {escalation.id}"
+            )
+        for listener in tuple(self._listeners):
+            listener(change)
+
+    async def _async_tell_people(self, escalation: Escalation, message: str) -> None:
+        await self.telling.async_notice(self._policy.people, message, f"{escalation.id}-outcome")
+
+    @callback
+    def _begin_to_tell(self, _hass: HomeAssistant) -> None:
+        self._rounds.start()
+
+    async def _async_compact(self, _now: datetime) -> None:
+        try:
+            await self._journal.async_forget_what_is_old()
+        except (OSError, MemoryWriteError) as error:
+            LOGGER.warning("memory_not_compacted: %s", error)
+
+    @property
+    def _issue(self) -> str:
+        return f"{MEMORY_NOT_WRITTEN}_{self._entry.entry_id}"
+
+    @callback
+    def _on_trouble(self, reason: str | None) -> None:
+        if reason is None:
+            ir.async_delete_issue(self._hass, DOMAIN, self._issue)
+            return
+        ir.async_create_issue(
+            self._hass,
+            DOMAIN,
+            self._issue,
+            is_fixable=False,
+            severity=ir.IssueSeverity.ERROR,
+            translation_key=MEMORY_NOT_WRITTEN,
+            translation_placeholders={"site": self._entry.title, "reason": reason},
+        )

@@ -1,0 +1,33 @@
+"""What the actions refuse, each with its stable code."""
+
+from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
+
+from custom_components.process_cosmos.const import DOMAIN
+
+MEMORY_NOT_WRITTEN = "memory_not_written"
+UNKNOWN_POLICY = "unknown_policy"
+UNKNOWN_SITE = "unknown_site"
+NO_GROUP = "no_group"
+ACTIONS_INVALID = "actions_invalid"
+
+
+class EscalationRefusedError(ServiceValidationError):
+    """The caller has to do something else: ``code`` is stable, the sentence stands in the translations."""
+
+    def __init__(self, code: str, **placeholders: str) -> None:
+        """Take the code and what its sentence names."""
+        super().__init__(translation_domain=DOMAIN, translation_key=code, translation_placeholders=placeholders)
+        self.code = code
+        self.placeholders = placeholders
+
+
+class NotOnDiskError(HomeAssistantError):
+    """It is kept in RAM and people are told from there, but a power cut would lose it."""
+
+    code = MEMORY_NOT_WRITTEN
+
+    def __init__(self, reason: str) -> None:
+        """Take the operating system's reason."""
+        super().__init__(
+            translation_domain=DOMAIN, translation_key=MEMORY_NOT_WRITTEN, translation_placeholders={"reason": reason}
+        )

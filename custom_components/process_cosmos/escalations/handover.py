@@ -1,0 +1,169 @@
+"""Hands the memory's records over to the gateway, and takes its outcomes and proposals."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from homeassistant.config_entries import ConfigEntry
+from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
+from homeassistant.helpers.event import async_call_later
+from homeassistant.util import dt as dt_util
+
+from custom_components.process_cosmos.client import GATEWAY_AWAY, GatewayAwayError
+from custom_components.process_cosmos.contract.escalations import CaughtUp, Propose, Told
+from custom_components.process_cosmos.contract.identifiers import Position
+from custom_components.process_cosmos.contract.messages import FromHomeAssistant
+from custom_components.process_cosmos.contract.session import GatewayHello, Problem, Receipt, Result
+from custom_components.process_cosmos.memory import MemoryWriteError
+
+from .journal import Journal
+from .merge import merge
+from .model import after
+from .records import Merged
+from .rounds import Rounds
+from .transitions import transition
+
+GATEWAY_AWAY_AFTER = 2.0
+"""Seconds without a receipt after which destinations count as not reached."""
+
+type Send = Callable[[FromHomeAssistant], Awaitable[None]]
+
+
+class Handover:
+    """The protocol's session: one at a time, a new one ends the old."""
+
+    def __init__(
+        self,
+        hass: HomeAssistant,
+        entry: ConfigEntry,
+        journal: Journal,
+        async_settle: Callable[[Propose], Awaitable[tuple[bool, str | None]]],
+    ) -> None:
+        """Take ``async_settle``: settles a proposal, returns whether it was known and its code."""
+        self._hass = hass
+        self._entry = entry
+        self._journal = journal
+        self._async_settle = async_settle
+        self.rounds: Rounds | None = None
+        self.away_since: datetime | None = dt_util.utcnow()
+        """Since when the gateway counts as away (or there is none); None while it is there."""
+        self._silence: CALLBACK_TYPE | None = None
+        self._send: Send | None = None
+        self._sent: Position | None = None
+        self._new_gateway = False
+        self._news = asyncio.Event()
+        self._pump: asyncio.Task[None] | None = None
+
+    async def async_session_opened(self, hello: GatewayHello, send: Send) -> None:
+        """Send the log from the gateway's cursor, then ``CaughtUp``, then what is new. Raise ``GatewayAwayError``."""
+        self.async_session_closed()
+        self._heard()
+        if hello.cursor and not self._journal.memory.knows(hello.cursor):
+            self._merge(hello)
+        elif hello.cursor:
+            self._journal.confirm(hello.cursor, durably=True)
+        try:
+            await self._journal.async_on_disk()
+        except MemoryWriteError as error:
+            raise GatewayAwayError(GATEWAY_AWAY, "The memory cannot be written, so nothing is sent") from error
+        self._sent, self._new_gateway, self._send = hello.cursor, hello.cursor is None, send
+        await self._send_news()
+        await send(CaughtUp())
+        self._new_gateway = False
+        self._pump = self._entry.async_create_background_task(
+            self._hass, self._send_until_lost(), "process_cosmos handover"
+        )
+
+    async def async_receive(self, message: Receipt | Told | Propose) -> None:
+        """Take what the gateway says about escalations."""
+        self._heard()
+        match message:
+            case Receipt(position=Position() as position):
+                self._journal.confirm(position)
+            case Told() if self.rounds and self._journal.is_alive(message.key.escalation):
+                at = dt_util.utcnow() - timedelta(seconds=message.age)
+                self.rounds.learn(message.key, reached=message.reached, at=at)
+                self.rounds.look(message.key.escalation)
+            case Propose():
+                await self._settle(message)
+
+    @callback
+    def async_session_closed(self) -> None:
+        """Discard what is left in the session; the gateway counts as away 2 s after its last receipt."""
+        self._send = None
+        if self._pump:
+            self._pump.cancel()
+            self._pump = None
+
+    @callback
+    def async_stop(self) -> None:
+        """End the session for good."""
+        self.async_session_closed()
+        if self._silence:
+            self._silence()
+            self._silence = None
+
+    @callback
+    def send_news(self) -> None:
+        """Wake the pump: records reached the disk."""
+        self._news.set()
+
+    async def _settle(self, proposal: Propose) -> None:
+        known, code = await self._async_settle(proposal)
+        if known and self._send:
+            problem = Problem(code=code, message=code) if code else None
+            await self._send(Result(id=proposal.id, problem=problem))
+
+    async def _send_until_lost(self) -> None:
+        with contextlib.suppress(GatewayAwayError):  # the session's reader hears of it too
+            while True:
+                self._news.clear()
+                await self._send_news()
+                await self._news.wait()
+
+    async def _send_news(self) -> None:
+        while entries := self._journal.memory.durable_after(self._sent):
+            for entry in entries:
+                owed = not self._new_gateway or self._journal.is_owed_to_a_new_gateway(entry)
+                message = transition(entry, self._journal.after(entry.position), dt_util.utcnow())
+                if message and owed and self._send:
+                    await self._send(message)
+                self._sent = entry.position
+
+    def _merge(self, hello: GatewayHello) -> None:
+        """This memory came out of a backup: make up with the gateway before anything is sent."""
+        journal = self._journal
+        if hello.cursor:
+            journal.begin_after(hello.cursor.run)
+        restored, reconciled = merge(journal.state, hello.heads, journal.new_id)
+        bare = Merged(at=dt_util.utcnow(), restored=restored, reconciled=reconciled)
+        asks = {
+            escalation.id: self.rounds.asks(escalation) if self.rounds and escalation.alive else ()
+            for escalation in after(bare, journal.state.escalations)
+        }
+        journal.record(
+            replace(
+                bare,
+                restored=tuple(replace(one, asks=asks[one.escalation]) for one in restored),
+                reconciled=tuple(replace(one, asks=asks[one.escalation]) for one in reconciled),
+            )
+        )
+
+    @callback
+    def _heard(self) -> None:
+        if self._silence:
+            self._silence()
+        self._silence = async_call_later(self._hass, GATEWAY_AWAY_AFTER, self._fell_silent)
+        if self.away_since is not None:
+            self.away_since = None
+            if self.rounds:
+                self.rounds.look_at_all()
+
+    @callback
+    def _fell_silent(self, _now: datetime) -> None:
+        self._silence = None
+        self.away_since = dt_util.utcnow()
+        if self.rounds:
+            self.rounds.look_at_all()

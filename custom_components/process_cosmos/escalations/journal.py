@@ -1,0 +1,175 @@
+"""The escalations' records: decided on in RAM, known to be on disk, kept as long as somebody needs them."""
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from homeassistant.config_entries import ConfigEntry
+from homeassistant.const import CONF_URL
+from homeassistant.core import HomeAssistant
+from homeassistant.util import dt as dt_util
+
+from custom_components.process_cosmos.const import DOMAIN
+from custom_components.process_cosmos.contract.identifiers import Position, Ulid, UlidFactory
+from custom_components.process_cosmos.memory import RETRY_AFTER, Entry, Memory, MemoryWriteError
+
+from .model import Escalation, State
+from .records import RECORDS, Confirmed, Merged, Record, Refused, Start, ToldRecord
+from .timetable import Outcomes
+
+KEEP_CLOSED_FOR = timedelta(days=30)
+
+
+class Journal:
+    """One memory of escalations with what it says. Decisions use ``state``, which knows queued records too."""
+
+    def __init__(
+        self,
+        hass: HomeAssistant,
+        entry: ConfigEntry,
+        on_durable: Callable[[Sequence[Entry[Record]]], None],
+        on_trouble: Callable[[str | None], None],
+    ) -> None:
+        """Take what to call with records that reached the disk, and with the disk's troubles."""
+        self.state = State()
+        self.outcomes: dict[Ulid, Outcomes] = {}
+        self.has_gateway = entry.data.get(CONF_URL) is not None
+        self.run = Ulid("")
+        self._gateway_runs: set[Ulid] = set()
+        self._confirmed: Position | None = None
+        self._after: dict[Position, tuple[Escalation, ...]] = {}
+        path = Path(hass.config.path(".storage", f"{DOMAIN}.{entry.entry_id}.memory"))
+        self.memory: Memory[Record] = Memory(
+            path, RECORDS, hass.async_add_executor_job, on_durable=on_durable, on_trouble=on_trouble
+        )
+
+    async def async_open(self) -> None:
+        """Read the memory and begin a run. Raise ``MemoryTooNewError``, ``OSError`` or ``MemoryWriteError``."""
+        await self.memory.async_load()
+        for entry in self.memory.entries:
+            self._take_in(entry.position, entry.record)
+        newest = max((getattr(entry.record, "event", Ulid("")) for entry in self.memory.entries), default=Ulid(""))
+        newest = max(newest, *self.memory.runs, Ulid(""))
+        self.new_id = UlidFactory(lambda: int(dt_util.utcnow().timestamp() * 1000), secrets.token_bytes, newest or None)
+        self.begin()
+        await self.memory.async_durable()
+        await self.async_forget_what_is_old()
+
+    def begin(self) -> None:
+        """Begin a run: positions that no gateway has seen."""
+        self.run = self.new_id()
+        start = Start(at=dt_util.utcnow(), gateway=self.has_gateway)
+        self._take_in(self.memory.begin(self.run, start), start)
+
+    def begin_after(self, run: Ulid) -> None:
+        """Begin a run that is newer than ``run``, whatever this machine's clock says."""
+        if run > self.run:
+            self.new_id = UlidFactory(
+                lambda: int(dt_util.utcnow().timestamp() * 1000), secrets.token_bytes, max(run, self.new_id())
+            )
+            self.begin()
+
+    def record(self, record: Record) -> tuple[Escalation, ...]:
+        """Queue ``record`` and return the escalations it changed."""
+        return self._take_in(self.memory.append(record), record)
+
+    async def async_on_disk(self) -> None:
+        """Return once everything recorded so far is on disk; raise ``MemoryWriteError`` if the disk refuses."""
+        await self.memory.async_durable()
+
+    async def async_until_on_disk(self) -> None:
+        """Return once everything recorded so far is on disk, however long the disk refuses."""
+        while True:
+            with contextlib.suppress(MemoryWriteError):
+                return await self.memory.async_durable()
+            await asyncio.sleep(RETRY_AFTER)
+
+    def after(self, position: Position) -> tuple[Escalation, ...]:
+        """Return the escalations the record at ``position`` changed, as they were after it."""
+        return self._after.get(position, ())
+
+    def is_alive(self, escalation: Ulid) -> bool:
+        """Say whether this escalation is known and alive."""
+        known = self.state.escalations.get(escalation)
+        return known is not None and known.alive
+
+    def confirm(self, position: Position, *, durably: bool = False) -> None:
+        """Take in that the gateway has applied everything up to ``position``."""
+        if self.memory.knows(position) and (self._confirmed is None or position > self._confirmed):
+            self._confirmed = position
+            if durably:
+                self.record(Confirmed(position=position))
+
+    def is_owed_to_a_new_gateway(self, entry: Entry[Record]) -> bool:
+        """Say whether a gateway that knows nothing yet gets ``entry``: it is alive, or was meant for a gateway."""
+        unconfirmed = self._confirmed is None or entry.position > self._confirmed
+        return (unconfirmed and entry.position.run in self._gateway_runs) or any(
+            self.is_alive(one) for one in _escalations_of(entry.record)
+        )
+
+    async def async_forget_what_is_old(self) -> None:
+        """Write the memory anew without what nobody needs, if that is a quarter of it or more."""
+        if self._confirmed:
+            self.record(Confirmed(position=self._confirmed))
+            await self.memory.async_durable()
+        kept, forgotten = self._sort_out(dt_util.utcnow())
+        if len(kept) * 4 > len(self.memory.entries) * 3:
+            return
+        await self.memory.async_compact(kept)
+        for escalation in forgotten:
+            del self.state.escalations[escalation]
+            self.outcomes.pop(escalation, None)
+        positions = {entry.position for entry in self.memory.entries}
+        self._after = {position: after for position, after in self._after.items() if position in positions}
+
+    def _sort_out(self, now: datetime) -> tuple[Sequence[Entry[Record]], set[Ulid]]:
+        """Return what is kept (alive, closed in the last 30 days, unconfirmed), and the escalations that are not."""
+        oldest = now - KEEP_CLOSED_FOR
+        known = self.state.escalations.values()
+        needed = {one.id for one in known if one.closed_at is None or one.closed_at > oldest}
+        for entry in self.memory.entries:
+            unconfirmed = self._confirmed is None or entry.position > self._confirmed
+            if unconfirmed and entry.position.run in self._gateway_runs:
+                needed.update(_escalations_of(entry.record))
+        kept = [entry for entry in self.memory.entries if self._is_kept(entry.record, needed, oldest)]
+        return kept, set(self.state.escalations) - needed
+
+    def _is_kept(self, record: Record, needed: set[Ulid], oldest: datetime) -> bool:
+        match record:
+            case Start():
+                return True
+            case Confirmed():
+                return record.position == self._confirmed
+            case Refused():
+                return record.at > oldest
+            case _:
+                return not needed.isdisjoint(_escalations_of(record))
+
+    def _take_in(self, position: Position, record: Record) -> tuple[Escalation, ...]:
+        changed = self.state.fold(record)
+        if changed:
+            self._after[position] = changed
+        for escalation in changed:
+            outcomes = self.outcomes.setdefault(escalation.id, Outcomes())
+            outcomes.follow(escalation.ring, escalation.walk_ring)
+        match record:
+            case ToldRecord(key=key) if key.escalation in self.outcomes:
+                self.outcomes[key.escalation].learn(key, reached=record.reached, at=record.at)
+            case Start() if record.gateway:
+                self._gateway_runs.add(position.run)
+            case Confirmed():
+                self._confirmed = record.position
+        return changed
+
+
+def _escalations_of(record: Record) -> Iterable[Ulid]:
+    match record:
+        case ToldRecord():
+            return (record.key.escalation,)
+        case Merged():
+            return (*(one.escalation for one in record.restored), *(one.escalation for one in record.reconciled))
+        case _:
+            return (getattr(record, "escalation", Ulid("")),)

@@ -1,0 +1,130 @@
+"""Phones: the mobile app's notify action, and the button ids that come back from it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from homeassistant.components.notify import DOMAIN as NOTIFY_DOMAIN
+from homeassistant.core import HomeAssistant
+from homeassistant.helpers import device_registry as dr
+from homeassistant.util import slugify
+
+from custom_components.process_cosmos.const import DOMAIN
+from custom_components.process_cosmos.contract.escalations import Severity
+from custom_components.process_cosmos.contract.identifiers import PHONE, Ulid, is_ulid
+
+from .model import Escalation
+
+BUTTON_EVENT = "mobile_app_notification_action"
+SITE_PAGE = "/config/integrations/integration/process_cosmos"
+
+_MOBILE_APP = "mobile_app"
+_BUTTON = "cosmos"
+_PARTS = 6
+_ANSWERS_SHOWN = 2
+"""Android shows three buttons: two answers and Seen; the rest is behind a tap."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Button:
+    """A button of a notification: which ring of which escalation, on which phone; ``answer`` None: Seen."""
+
+    escalation: Ulid
+    ring: int
+    phone: str
+    answer: str | None
+
+    def __str__(self) -> str:
+        """Return the id the phone sends back."""
+        kind = "seen" if self.answer is None else "answer"
+        return f"{_BUTTON}/{self.escalation}/{self.ring}/{self.phone}/{kind}/{self.answer or ''}"
+
+
+def read_button(action: object) -> Button | None:
+    """Read a button id; None if it is not one of ours."""
+    parts = action.split("/", _PARTS - 1) if isinstance(action, str) else []
+    match parts:
+        case [prefix, escalation, ring, phone, kind, answer] if prefix == _BUTTON and is_ulid(escalation):
+            if ring.isdecimal() and kind in ("answer", "seen"):
+                return Button(
+                    escalation=Ulid(escalation),
+                    ring=int(ring),
+                    phone=phone,
+                    answer=answer if kind == "answer" else None,
+                )
+    return None
+
+
+def phone_name(hass: HomeAssistant, device_id: str) -> str:
+    """Return what people call the phone."""
+    device = dr.async_get(hass).async_get(device_id)
+    return (device and (device.name_by_user or device.name)) or f"{PHONE}{device_id}"
+
+
+def notify_action(hass: HomeAssistant, device_id: str) -> str | None:
+    """Return the mobile app's notify action for this device; None if the phone is gone or takes no pushes."""
+    device = dr.async_get(hass).async_get(device_id)
+    for entry_id in device.config_entries if device else ():
+        entry = hass.config_entries.async_get_entry(entry_id)
+        if entry and entry.domain == _MOBILE_APP:
+            action = slugify(f"{_MOBILE_APP}_{entry.data['device_name']}")
+            return action if hass.services.has_service(NOTIFY_DOMAIN, action) else None
+    return None
+
+
+def ring_notification(escalation: Escalation, title: str, device_id: str) -> dict[str, Any]:
+    """Return the notify action's data for the newest ring: a round replaces the last one's, buttons carry the ring."""
+    content = escalation.content
+    buttons = [
+        {
+            "action": _button_id(escalation, device_id, answer.name),
+            "title": answer.name,
+            "authenticationRequired": answer.has_actions,
+        }
+        for answer in content.answers[:_ANSWERS_SHOWN]
+    ]
+    seen = {"action": _button_id(escalation, device_id, None), "title": "Seen"}
+    times = f" ({escalation.count} times)" if escalation.count > 1 else ""
+    return {
+        "title": title,
+        "message": f"{content.message}{times}",
+        "data": {
+            "tag": escalation.id,
+            "group": DOMAIN,
+            "actions": [*buttons, seen],
+            "url": SITE_PAGE,
+            "clickAction": SITE_PAGE,
+            **_URGENCY[content.severity],
+        },
+    }
+
+
+def plain_notification(title: str, message: str, tag: str) -> dict[str, Any]:
+    """Return the notify action's data for a notice without buttons, in place of the escalation's."""
+    return {"title": title, "message": message, "data": {"tag": tag, "group": DOMAIN, "url": SITE_PAGE}}
+
+
+def clearing(tag: str) -> dict[str, Any]:
+    """Return the notify action's data that takes a notification away."""
+    return {"message": "clear_notification", "data": {"tag": tag}}
+
+
+def _button_id(escalation: Escalation, device_id: str, answer: str | None) -> str:
+    return str(Button(escalation=escalation.id, ring=escalation.ring, phone=device_id, answer=answer))
+
+
+# Android reads ttl, priority and channel; iOS reads push.
+_URGENCY: Mapping[Severity, Mapping[str, Any]] = {
+    Severity.INFO: {},
+    Severity.WARNING: {
+        "ttl": 0,
+        "priority": "high",
+        "push": {"interruption-level": "time-sensitive"},
+    },
+    Severity.CRITICAL: {
+        "ttl": 0,
+        "priority": "high",
+        "channel": "alarm_stream",
+        "push": {"interruption-level": "critical", "sound": {"name": "default", "critical": 1, "volume": 1.0}},
+    },
+}

@@ -1,0 +1,138 @@
+"""Keeps the timetable: tells people when due, moves asks, wakes acknowledgements, gives up."""
+
+import contextlib
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+
+from homeassistant.config_entries import ConfigEntry
+from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
+from homeassistant.helpers.event import async_track_point_in_utc_time
+from homeassistant.util import dt as dt_util
+
+from custom_components.process_cosmos.contract.escalations import EscalationState
+from custom_components.process_cosmos.contract.identifiers import TellKey, Ulid
+from custom_components.process_cosmos.memory import MemoryWriteError
+
+from .journal import Journal
+from .model import Escalation, after
+from .policy import Policy
+from .records import Acked, Asks, Moved, Opened, Rung, ToldRecord, Unanswered, Woke
+from .telling import Telling
+from .timetable import Outcomes, Timetable, is_earlier, timetable
+
+
+class Rounds:
+    """Looks at an escalation whenever its timetable may say something new."""
+
+    def __init__(
+        self,
+        hass: HomeAssistant,
+        entry: ConfigEntry,
+        journal: Journal,
+        policy: Policy,
+        telling: Telling,
+        gateway_away_since: Callable[[], datetime | None],
+    ) -> None:
+        """Take the parts; nothing is told before ``start``."""
+        self._hass = hass
+        self._entry = entry
+        self._journal = journal
+        self._policy = policy
+        self._telling = telling
+        self._gateway_away_since = gateway_away_since
+        self._timers: dict[Ulid, CALLBACK_TYPE] = {}
+        self._telling_now: set[TellKey] = set()
+        self._started = False
+
+    @callback
+    def start(self) -> None:
+        """Begin to tell: before Home Assistant has started, notify actions may still be missing."""
+        self._started = True
+        self.look_at_all()
+
+    @callback
+    def stop(self) -> None:
+        """Stop looking."""
+        self._started = False
+        for cancel in self._timers.values():
+            cancel()
+        self._timers.clear()
+
+    def with_asks[R: (Opened, Rung, Acked)](self, record: R) -> R:
+        """Return ``record`` with the asks that hold after it."""
+        (escalation,) = after(record, self._journal.state.escalations)
+        return replace(record, asks=self.asks(escalation))
+
+    def asks(self, escalation: Escalation) -> Asks:
+        """Return what the gateway is to do for ``escalation`` as it stands."""
+        outcomes = deepcopy(self._journal.outcomes.get(escalation.id, Outcomes()))
+        outcomes.follow(escalation.ring, escalation.walk_ring)
+        return self._timetable(escalation, outcomes).asks
+
+    @callback
+    def look_at_all(self) -> None:
+        """Look at everything alive."""
+        for escalation in tuple(self._journal.state.alive.values()):
+            self.look(escalation)
+
+    @callback
+    def look(self, escalation_id: Ulid) -> None:
+        """Do what is due and set the timer for what comes next."""
+        if cancel := self._timers.pop(escalation_id, None):
+            cancel()
+        escalation = self._journal.state.escalations.get(escalation_id)
+        if not self._started or escalation is None or not escalation.alive:
+            return
+        now = dt_util.utcnow()
+        if now >= escalation.until:
+            self._journal.record(Unanswered(escalation=escalation.id, event=self._journal.new_id(), at=now))
+            return
+        if escalation.state is EscalationState.ACKNOWLEDGED and now >= escalation.ring_at:
+            (escalation,) = self._journal.record(Woke(escalation=escalation.id, event=self._journal.new_id(), at=now))
+        table = self._timetable(escalation, self._journal.outcomes[escalation.id])
+        if is_earlier(table.asks, escalation.asks):
+            self._journal.record(Moved(escalation=escalation.id, event=self._journal.new_id(), at=now, asks=table.asks))
+        for key in table.tells:
+            if key not in self._telling_now:
+                self._telling_now.add(key)
+                self._entry.async_create_background_task(
+                    self._hass, self._async_tell(key), f"process_cosmos tell {key}"
+                )
+        if table.look_at:
+            self._timers[escalation.id] = async_track_point_in_utc_time(
+                self._hass, partial(self._look_when_due, escalation_id), table.look_at
+            )
+
+    @callback
+    def _look_when_due(self, escalation_id: Ulid, _now: datetime) -> None:
+        self.look(escalation_id)
+
+    def _timetable(self, escalation: Escalation, outcomes: Outcomes) -> Timetable:
+        return timetable(self._policy, escalation, outcomes, dt_util.utcnow(), self._gateway_away_since())
+
+    async def _async_tell(self, key: TellKey) -> None:
+        """Tell once the ring is on disk, or cannot be: a full disk silences nobody."""
+        try:
+            with contextlib.suppress(MemoryWriteError):
+                await self._journal.async_on_disk()
+            escalation = self._journal.state.escalations[key.escalation]
+            if escalation.alive and escalation.ring == key.ring:
+                reached = await self._telling.async_tell(key.recipient, escalation)
+                self.learn(key, reached=reached, at=dt_util.utcnow())
+        finally:
+            self._telling_now.discard(key)
+        self.look(key.escalation)
+
+    @callback
+    def learn(self, key: TellKey, *, reached: bool, at: datetime) -> None:
+        """Record how a tell ended, unless that is on record; a further failure only puts the next try off."""
+        outcomes = self._journal.outcomes.get(key.escalation)
+        if outcomes is None:
+            return
+        if outcomes.knows(key, reached=reached):
+            outcomes.learn(key, reached=reached, at=at)
+        else:
+            self._journal.record(ToldRecord(key=key, reached=reached, at=at))

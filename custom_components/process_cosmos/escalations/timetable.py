@@ -1,0 +1,224 @@
+"""The timetable: who is told when, as a function of values."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from custom_components.process_cosmos.contract.identifiers import TellKey
+
+from .model import Escalation
+from .policy import Level, Policy
+from .records import AskDue, Asks
+
+TRY_AGAIN_AFTER = timedelta(seconds=60)
+"""Between two tries at a recipient never reached in this ring."""
+
+MOVED_BY = timedelta(seconds=1)
+"""How much earlier an unasked due must be to be moved."""
+
+type _Place = tuple[int, str]
+"""A level and one of its recipients."""
+
+
+@dataclass(slots=True)
+class Tries:
+    """How telling one recipient at one level went in the current ring. ``round``: the newest that ended."""
+
+    round: int
+    at: datetime
+    reached_round: int = -1
+
+    @property
+    def reached(self) -> bool:
+        """Whether any tell of this ring reached the recipient."""
+        return self.reached_round >= 0
+
+
+@dataclass(slots=True)
+class Outcomes:
+    """What is known of the tells of one escalation: of the current ring in full, of its walk what starts levels."""
+
+    ring: int = 0
+    walk_ring: int = 0
+    tries: dict[_Place, Tries] = field(default_factory=dict)
+    first_tell: dict[int, datetime] = field(default_factory=dict)
+    failed: dict[_Place, datetime] = field(default_factory=dict)
+    """When a recipient not reached since then was first missed."""
+    newest: dict[_Place, tuple[int, int]] = field(default_factory=dict)
+
+    def follow(self, ring: int, walk_ring: int) -> None:
+        """Start over with what a new ring or a new walk makes old."""
+        if ring != self.ring:
+            self.ring = ring
+            self.tries.clear()
+        if walk_ring != self.walk_ring:
+            self.walk_ring = walk_ring
+            self.first_tell.clear()
+            self.failed.clear()
+            self.newest.clear()
+
+    def learn(self, key: TellKey, *, reached: bool, at: datetime) -> None:
+        """Take in how the tell ``key`` ended; a late success replaces a failure, a late failure no success."""
+        if key.ring < self.walk_ring:
+            return
+        place = (key.level, key.recipient)
+        self.first_tell[key.level] = min(at, self.first_tell.get(key.level, at))
+        if (key.ring, key.round) >= self.newest.get(place, (0, 0)) or reached:
+            self.newest[place] = (key.ring, key.round)
+            if reached:
+                self.failed.pop(place, None)
+            else:
+                self.failed.setdefault(place, at)
+        if key.ring == self.ring:
+            self._learn_of_this_ring(place, key.round, reached=reached, at=at)
+
+    def knows(self, key: TellKey, *, reached: bool) -> bool:
+        """Say whether the memory already has this outcome of ``key``."""
+        tries = self.tries.get((key.level, key.recipient))
+        if tries is None or key.ring != self.ring:
+            return key.ring < self.ring
+        return tries.reached_round >= key.round or (not reached and tries.round >= key.round)
+
+    def _learn_of_this_ring(self, place: _Place, number: int, *, reached: bool, at: datetime) -> None:
+        tries = self.tries.setdefault(place, Tries(round=number, at=at))
+        tries.round, tries.at = max(tries.round, number), max(tries.at, at)
+        if reached:
+            tries.reached_round = max(tries.reached_round, number)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timetable:
+    """``tells``: to people, due now, lowest level first. ``look_at``: when to look again (None: never)."""
+
+    tells: Sequence[TellKey]
+    asks: Asks
+    look_at: datetime | None
+
+
+def timetable(
+    policy: Policy, escalation: Escalation, outcomes: Outcomes, now: datetime, gateway_away_since: datetime | None
+) -> Timetable:
+    """Return whom to tell now, what to ask of the gateway, and when to look again.
+
+    ``gateway_away_since``: since when no destination can be reached through the gateway, None while it is there.
+    """
+    if not escalation.alive or now >= escalation.until:
+        return Timetable(tells=(), asks=(), look_at=None)
+    starts = _starts(policy, escalation, outcomes, _missed_now(outcomes, gateway_away_since))
+    tells: list[TellKey] = []
+    looks = [escalation.until, escalation.ring_at]
+    for index, level in enumerate(policy.levels):
+        due = max(escalation.ring_at, starts[index])
+        looks.append(due)
+        if due > now:
+            continue
+        for person in level.people:
+            number, look = _next_round(level, due, outcomes.tries.get((index, person)), now)
+            looks += look
+            if number is not None:
+                tells.append(_key(escalation, index, number, person))
+    return Timetable(
+        tells=tells,
+        asks=_asks(policy, escalation, outcomes, now, starts),
+        look_at=min((look for look in looks if look > now), default=None),
+    )
+
+
+def is_earlier(asks: Asks, last: Asks) -> bool:
+    """Say whether one of ``asks`` is due more than a second before the ``last`` list on record says, or is not on it."""
+    known = {ask.key: ask for ask in last}
+    return any(
+        (old := known.get(ask.key)) is None
+        or ask.due < old.due - MOVED_BY
+        or ask.due_if_home_assistant_away < old.due_if_home_assistant_away - MOVED_BY
+        for ask in asks
+    )
+
+
+def _key(escalation: Escalation, level: int, number: int, recipient: str) -> TellKey:
+    return TellKey(escalation=escalation.id, ring=escalation.ring, level=level, round=number, recipient=recipient)
+
+
+type _Missed = Callable[[int, Level, datetime], datetime | None]
+"""(index, level, its start) → since when every recipient of the level is known as not reached."""
+
+
+def _starts(policy: Policy, escalation: Escalation, outcomes: Outcomes, missed: _Missed) -> Sequence[datetime]:
+    """Return when each level starts: at its time, when the level before it reached nobody, or at its first tell."""
+    starts: list[datetime] = []
+    earliest = escalation.walk_at
+    over: datetime | None = None
+    for index, level in enumerate(policy.levels):
+        bounds = [earliest + level.after]
+        if over is not None:
+            bounds.append(max(over, earliest))
+        if index in outcomes.first_tell:
+            bounds.append(outcomes.first_tell[index])
+        earliest = min(bounds)
+        starts.append(earliest)
+        over = missed(index, level, earliest)
+    return starts
+
+
+def _missed_now(outcomes: Outcomes, gateway_away_since: datetime | None) -> _Missed:
+    def missed(index: int, level: Level, start: datetime) -> datetime | None:
+        moments = [outcomes.failed.get((index, person)) for person in level.people]
+        for destination in level.destinations:
+            tries = outcomes.tries.get((index, destination))
+            reached = tries is not None and tries.reached
+            moments.append(outcomes.failed.get((index, destination)) or (None if reached else gateway_away_since))
+        return _last(moments, start)
+
+    return missed
+
+
+def _missed_while_home_assistant_is_away(outcomes: Outcomes) -> _Missed:
+    """All people count as not reached, destinations as reached unless known otherwise."""
+
+    def missed(index: int, level: Level, start: datetime) -> datetime | None:
+        return _last([outcomes.failed.get((index, destination)) for destination in level.destinations], start)
+
+    return missed
+
+
+def _last(moments: Sequence[datetime | None], start: datetime) -> datetime | None:
+    known = [moment for moment in moments if moment is not None]
+    return max(known, default=start) if len(known) == len(moments) else None
+
+
+def _next_round(
+    level: Level, due: datetime, tries: Tries | None, now: datetime
+) -> tuple[int | None, Sequence[datetime]]:
+    """Return the round a person is told now, if any, and when to look again; missed rounds collapse into the newest."""
+    number = min((now - due) // level.every, level.rounds - 1)
+    following = [due + (number + 1) * level.every] if number + 1 < level.rounds else []
+    if tries is None or tries.round < number:
+        return number, following
+    if tries.reached:
+        return None, following
+    again = tries.at + TRY_AGAIN_AFTER
+    return (number, following) if again <= now else (None, [again, *following])
+
+
+def _asks(
+    policy: Policy, escalation: Escalation, outcomes: Outcomes, now: datetime, starts: Sequence[datetime]
+) -> Asks:
+    away = _starts(policy, escalation, outcomes, _missed_while_home_assistant_is_away(outcomes))
+    asks: list[AskDue] = []
+    for index, level in enumerate(policy.levels):
+        due = max(escalation.ring_at, starts[index])
+        due_away = max(escalation.ring_at, min(starts[index], away[index]))
+        newest_due = min((now - due) // level.every, level.rounds - 1) if due <= now else 0
+        for destination in level.destinations:
+            tries = outcomes.tries.get((index, destination))
+            first = max(newest_due, tries.reached_round + 1) if tries else newest_due
+            asks += [
+                AskDue(
+                    key=_key(escalation, index, number, destination),
+                    due=due + number * level.every,
+                    due_if_home_assistant_away=due_away + number * level.every,
+                )
+                for number in range(first, level.rounds)
+                if due_away + number * level.every <= escalation.until
+            ]
+    return tuple(asks)

@@ -1,0 +1,124 @@
+"""The memory's records as messages to the gateway: times become ages."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from custom_components.process_cosmos.contract.escalations import Ask, Change, Replica, Transition, TransitionKind
+from custom_components.process_cosmos.contract.identifiers import Ulid
+from custom_components.process_cosmos.memory import Entry
+
+from .model import Escalation
+from .records import (
+    Acked,
+    Answered,
+    Asks,
+    Ended,
+    Merged,
+    Moved,
+    Opened,
+    Reconciled,
+    Record,
+    Refused,
+    Resolved,
+    Restored,
+    Rung,
+    Unanswered,
+    Woke,
+)
+
+KINDS: Mapping[type, TransitionKind] = {
+    Opened: TransitionKind.OPENED,
+    Rung: TransitionKind.RUNG,
+    Acked: TransitionKind.ACKED,
+    Woke: TransitionKind.WOKE,
+    Moved: TransitionKind.MOVED,
+    Unanswered: TransitionKind.UNANSWERED,
+    Resolved: TransitionKind.RESOLVED,
+    Answered: TransitionKind.ANSWERED,
+    Ended: TransitionKind.OUTCOME,
+}
+
+_WITHOUT_ASKS = (TransitionKind.WOKE, TransitionKind.OUTCOME)
+
+
+def transition(entry: Entry[Record], after: tuple[Escalation, ...], now: datetime) -> Transition | None:
+    """Return the message for ``entry``, after which the escalations are ``after``; None: it is not for the gateway."""
+    record = entry.record
+    if isinstance(record, Refused):
+        return Transition(position=entry.position, changes=(), proposal=record.proposal, code=record.code)
+    changes = _changes(record, after, now)
+    if not changes:
+        return None
+    return Transition(position=entry.position, changes=changes, proposal=getattr(record, "proposal", None))
+
+
+def kinds_of(record: Record) -> Mapping[Ulid, TransitionKind]:
+    """Return what ``record`` means for which escalations."""
+    if isinstance(record, Merged):
+        return {
+            **{one.escalation: _restored_kind(one) for one in record.restored},
+            **{one.escalation: TransitionKind.RECONCILED for one in record.reconciled},
+        }
+    kind = KINDS.get(type(record))
+    return {getattr(record, "escalation"): kind} if kind else {}  # noqa: B009 - every record with a kind has one
+
+
+def replica(escalation: Escalation, now: datetime) -> Replica:
+    """Return what the gateway and the destinations may know of ``escalation``."""
+    content = escalation.content
+    ring_in = (escalation.ring_at - now).total_seconds()
+    return Replica(
+        id=escalation.id,
+        group=escalation.group,
+        state=escalation.state,
+        ring=escalation.ring,
+        answers_from=escalation.answers_from,
+        severity=content.severity,
+        message=content.message,
+        entities=content.entities,
+        answers=tuple(answer.name for answer in content.answers),
+        count=escalation.count,
+        until_in=(escalation.until - now).total_seconds(),
+        ring_in=ring_in if ring_in > 0 else None,
+        acknowledged_for=escalation.acknowledged_for,
+        by=escalation.by,
+        answer=escalation.answer,
+        outcome=escalation.outcome,
+    )
+
+
+def _changes(record: Record, after: tuple[Escalation, ...], now: datetime) -> tuple[Change, ...]:
+    by_id = {escalation.id: escalation for escalation in after}
+    parts: dict[Ulid, Record | Restored | Reconciled] = dict.fromkeys(by_id, record)
+    if isinstance(record, Merged):
+        parts = {
+            **{one.escalation: one for one in record.restored},
+            **{one.escalation: one for one in record.reconciled},
+        }
+    at: datetime = getattr(record, "at", now)
+    return tuple(
+        Change(
+            kind=kind,
+            escalation=replica(by_id[escalation], now),
+            event=getattr(parts[escalation], "event"),  # noqa: B009 - every record with a kind has one
+            at=at,
+            asks=None if kind in _WITHOUT_ASKS else _asks(getattr(parts[escalation], "asks", ()), now),
+        )
+        for escalation, kind in kinds_of(record).items()
+        if escalation in by_id
+    )
+
+
+def _asks(asks: Asks, now: datetime) -> tuple[Ask, ...]:
+    return tuple(
+        Ask(
+            key=ask.key,
+            due_in=(ask.due - now).total_seconds(),
+            due_if_home_assistant_away_in=(ask.due_if_home_assistant_away - now).total_seconds(),
+        )
+        for ask in asks
+    )
+
+
+def _restored_kind(item: Restored) -> TransitionKind:
+    return TransitionKind.RESOLVED if item.resolved else TransitionKind.RESTORED

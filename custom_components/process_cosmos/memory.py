@@ -1,0 +1,311 @@
+"""One append-only file of records that survives power cuts.
+
+Format: frames of ``length, CRC-32, payload`` (big endian, 4 bytes each). The first payload is the header, which has
+the version; the others are ``[run, n, record]`` in JSON. Any prefix of the file is a valid memory: what a power cut or
+a hot copy tore is dropped at the next start.
+"""
+
+import asyncio
+import os
+import struct
+import zlib
+from bisect import bisect_right
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from .const import LOGGER
+from .contract.codec import Message, encode, parse
+from .contract.errors import ContractError
+from .contract.identifiers import Position, Ulid
+
+VERSION = 1
+RETRY_AFTER = 10.0
+"""Seconds until what could not be written is tried again."""
+
+_FRAME = struct.Struct(">II")
+
+
+class MemoryTooNewError(Exception):
+    """A newer version of the integration wrote the file; it is left untouched."""
+
+
+class MemoryWriteError(Exception):
+    """Nothing of it is on disk yet; it stays in RAM and is tried again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry[R]:
+    """A record and its position."""
+
+    position: Position
+    record: R
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Header:
+    """The first payload. ``runs``: the last n of each run, which outlives the run's records."""
+
+    version: int
+    runs: Mapping[str, int]
+
+
+class Memory[R: Message]:
+    """Records in order. Queued ones are in ``entries`` at once; ``async_durable`` says when they are on disk.
+
+    ``table``: the records' parsers by type. ``in_executor``: runs a blocking call elsewhere. ``on_durable``: called in
+    the event loop with what just reached the disk; ``on_trouble``: with the reason when a write fails, None when one
+    succeeds again.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        table: Mapping[str, type[R]],
+        in_executor: Callable[..., Awaitable[object]],
+        *,
+        on_durable: Callable[[Sequence[Entry[R]]], None],
+        on_trouble: Callable[[str | None], None],
+    ) -> None:
+        """Do no I/O yet."""
+        self.entries: list[Entry[R]] = []
+        self.runs: dict[Ulid, int] = {}
+        self.size = 0
+        """Bytes on disk."""
+        self._path = path
+        self._table = table
+        self._in_executor = in_executor
+        self._on_durable = on_durable
+        self._on_trouble = on_trouble
+        self._run = Ulid("")
+        self._durable: Position | None = None
+        self._queue: list[Entry[R]] = []
+        self._waiting: list[tuple[Position, asyncio.Future[None]]] = []
+        self._disk = asyncio.Lock()
+        self._writer: asyncio.Task[None] | None = None
+        self._retry: asyncio.TimerHandle | None = None
+        self._in_trouble = False
+
+    async def async_load(self) -> None:
+        """Read what is there, without a torn tail. Raise ``MemoryTooNewError`` or ``OSError``."""
+        await self._in_executor(self._load)
+
+    def begin(self, run: Ulid, record: R) -> Position:
+        """Append the first record of a new run."""
+        self._run = run
+        self.runs[run] = -1
+        return self.append(record)
+
+    def append(self, record: R) -> Position:
+        """Queue ``record`` and return its position; all that wait share one fsync."""
+        n = self.runs[self._run] + 1
+        entry = Entry(position=Position(run=self._run, n=n), record=record)
+        self.runs[self._run] = n
+        self.entries.append(entry)
+        self._queue.append(entry)
+        self._start_writing()
+        return entry.position
+
+    async def async_append(self, record: R) -> Position:
+        """Append ``record`` and return when it is on disk; raise ``MemoryWriteError`` if it is not."""
+        position = self.append(record)
+        await self.async_durable()
+        return position
+
+    async def async_durable(self) -> None:
+        """Return once everything appended so far is on disk; raise ``MemoryWriteError`` if a write fails first."""
+        if not self._queue:
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((self._queue[-1].position, future))
+        self._start_writing()
+        await future
+
+    def durable_after(self, position: Position | None) -> Sequence[Entry[R]]:
+        """Return what is on disk after ``position``, in order (None: everything)."""
+        start = 0 if position is None else bisect_right(self.entries, position, key=_position)
+        end = bisect_right(self.entries, self._durable, key=_position) if self._durable else 0
+        return self.entries[start:end]
+
+    def knows(self, position: Position) -> bool:
+        """Say whether this memory has ever given out ``position``."""
+        return position.n <= self.runs.get(position.run, -1)
+
+    async def async_compact(self, keep: Iterable[Entry[R]]) -> None:
+        """Write a new file with ``keep`` and what is queued, and put it in the old one's place. Raise ``OSError``."""
+        async with self._disk:
+            queued = {entry.position for entry in self._queue}
+            kept = [entry for entry in keep if entry.position not in queued]
+            self.entries = kept + self._queue
+            runs = {**self.runs, **{entry.position.run: entry.position.n - 1 for entry in reversed(self._queue)}}
+            await self._in_executor(self._rewrite, kept, runs)
+
+    async def async_close(self) -> None:
+        """Write what is queued and stop; what the disk refuses is lost with the process."""
+        if self._queue and not self._in_trouble:
+            self._start_writing()
+        if self._writer:
+            await self._writer
+        if self._retry:
+            self._retry.cancel()
+        if self._queue:
+            LOGGER.error("memory_not_written: %d records of %s could not be written", len(self._queue), self._path.name)
+
+    async def async_remove(self) -> None:
+        """Delete the file and what stands beside it."""
+        await self._in_executor(self._remove)
+
+    def _start_writing(self) -> None:
+        if self._writer is None:
+            if self._retry:
+                self._retry.cancel()
+                self._retry = None
+            loop = asyncio.get_running_loop()
+            self._writer = loop.create_task(self._write_until_empty(), name="process_cosmos memory")
+
+    async def _write_until_empty(self) -> None:
+        try:
+            while self._queue:
+                async with self._disk:
+                    batch = list(self._queue)
+                    try:
+                        await self._in_executor(self._write, batch)
+                    except OSError as error:
+                        self._refuse(error)
+                        return
+                    del self._queue[: len(batch)]
+                    self._durable = batch[-1].position
+                self._confirm(batch)
+        finally:
+            self._writer = None
+
+    def _confirm(self, batch: Sequence[Entry[R]]) -> None:
+        if self._in_trouble:
+            self._in_trouble = False
+            self._on_trouble(None)
+        self._on_durable(batch)
+        waiting, self._waiting = self._waiting, []
+        for position, future in waiting:
+            if position > batch[-1].position:
+                self._waiting.append((position, future))
+            elif not future.done():
+                future.set_result(None)
+
+    def _refuse(self, error: OSError) -> None:
+        reason = error.strerror or type(error).__name__
+        LOGGER.error("memory_not_written: %s: %s; tried again in %d s", self._path.name, reason, RETRY_AFTER)
+        waiting, self._waiting = self._waiting, []
+        for _, future in waiting:
+            if not future.done():
+                future.set_exception(MemoryWriteError(reason))
+        self._retry = asyncio.get_running_loop().call_later(RETRY_AFTER, self._start_writing)
+        self._in_trouble = True
+        self._on_trouble(reason)
+
+    # What follows runs in the executor.
+
+    def _write(self, batch: Sequence[Entry[R]]) -> None:
+        """Append ``batch`` after what is durable; opened anew, because a failed fsync must not be retried on its handle."""
+        frames = b"".join(map(_frame_of, batch))
+        with self._path.open("r+b") as file:
+            file.seek(self.size)
+            file.truncate()
+            file.write(frames)
+            file.flush()
+            os.fsync(file.fileno())
+        self.size += len(frames)
+
+    def _load(self) -> None:
+        content = self._path.read_bytes() if self._path.exists() else b""
+        frames = list(_frames(content))
+        if not frames:
+            if content:
+                self._path.replace(self._damaged)
+            self._rewrite([], {})
+            return
+        for _, payload in frames:
+            self._remember(payload)
+        self.size = frames[-1][0]
+        if self.size < len(content):
+            LOGGER.warning("memory_torn: dropped %d bytes at the end of %s", len(content) - self.size, self._path.name)
+
+    def _remember(self, payload: bytes) -> None:
+        try:
+            match orjson.loads(payload):
+                case [str() as run, int() as n, {"type": str() as tag, **document}]:
+                    record = parse(self._table[tag], document)
+                case header:
+                    self._read_header(parse(_Header, header))
+                    return
+        except (ContractError, KeyError) as error:
+            LOGGER.error("memory_record_unreadable: %s: %s", self._path.name, error)
+            return
+        self._durable = Position(run=Ulid(run), n=n)
+        self.runs[self._durable.run] = n
+        self.entries.append(Entry(position=self._durable, record=record))
+
+    def _read_header(self, header: _Header) -> None:
+        if header.version > VERSION:
+            raise MemoryTooNewError(f"{self._path.name} has version {header.version}, this code knows {VERSION}")
+        self.runs = {Ulid(run): n for run, n in header.runs.items()}
+
+    def _rewrite(self, kept: Sequence[Entry[R]], runs: Mapping[Ulid, int]) -> None:
+        header = orjson.dumps(_Header(version=VERSION, runs={str(run): n for run, n in runs.items() if n >= 0}))
+        content = _frame(header) + b"".join(map(_frame_of, kept))
+        beside = self._beside
+        with beside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(self._path)
+        folder = os.open(self._path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+        self.size = len(content)
+
+    def _remove(self) -> None:
+        for path in (self._path, self._beside, self._damaged):
+            path.unlink(missing_ok=True)
+
+    @property
+    def _beside(self) -> Path:
+        return self._path.with_name(self._path.name + ".new")
+
+    @property
+    def _damaged(self) -> Path:
+        return self._path.with_name(self._path.name + ".damaged")
+
+
+def _position(entry: Entry[object]) -> Position:
+    return entry.position
+
+
+def _frame(payload: bytes) -> bytes:
+    return _FRAME.pack(len(payload), zlib.crc32(payload)) + payload
+
+
+def _frame_of(entry: Entry[Message]) -> bytes:
+    head = orjson.dumps([entry.position.run, entry.position.n])
+    return _frame(head[:-1] + b"," + encode(entry.record) + b"]")
+
+
+def _frames(content: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield (offset after it, payload) of each sound frame; a damaged one between sound ones is passed over.
+
+    The first frame that does not fit into the file ends it, and so do zeros, which a power cut may leave at the end.
+    """
+    offset = 0
+    while offset + _FRAME.size <= len(content):
+        length, checksum = _FRAME.unpack_from(content, offset)
+        payload = content[offset + _FRAME.size : offset + _FRAME.size + length]
+        if not length or len(payload) < length:
+            return
+        offset += _FRAME.size + length
+        if zlib.crc32(payload) == checksum:
+            yield offset, payload
+        else:
+            LOGGER.error("memory_record_damaged: %d bytes before %d", length, offset)

@@ -1,0 +1,247 @@
+"""The actions: escalate, acknowledge, answer, resolve."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Any, Final
+
+import voluptuous as vol
+from homeassistant.auth.permissions.const import POLICY_CONTROL
+from homeassistant.config_entries import ConfigEntryState
+from homeassistant.core import Context, HomeAssistant, ServiceCall, ServiceResponse, SupportsResponse, callback
+from homeassistant.helpers import config_validation as cv
+from homeassistant.helpers.json import json_dumps
+from homeassistant.helpers.service import async_get_config_entry
+
+from .buttons import listen_to_buttons
+from .callers import CALLERS, Callers
+from .const import DOMAIN
+from .contract.codec import MAX_TEXT
+from .contract.errors import Code
+from .contract.escalations import Severity
+from .contract.identifiers import Ulid
+from .data import CosmosConfigEntry
+from .escalations.decisions import Attempt
+from .escalations.engine import EscalateCall, Escalations
+from .escalations.errors import NO_GROUP, EscalationRefusedError
+from .escalations.model import Escalation
+from .escalations.policy import DEFAULT_POLICY, GIVE_UP_AFTER
+from .escalations.records import Answer, Content, IfInterrupted
+
+ESCALATE: Final = "escalate"
+ACKNOWLEDGE: Final = "acknowledge"
+ANSWER: Final = "answer"
+RESOLVE: Final = "resolve"
+
+MAX_MESSAGE = 4096
+MAX_NAME = 64
+MAX_ANSWERS = 10
+
+_POSITIVE = vol.All(cv.positive_time_period, vol.Range(min=timedelta(seconds=1), max=timedelta(days=366)))
+_MESSAGE = vol.All(cv.string, vol.Length(min=1, max=MAX_MESSAGE))
+_NAME = vol.All(cv.string, vol.Length(min=1, max=MAX_NAME))
+
+
+def _unchanged_actions(value: object) -> object:
+    """Check a script sequence but keep it as it came: it goes to disk, and its templates are rendered when it runs."""
+    cv.SCRIPT_SCHEMA(copy.deepcopy(value))
+    return cv.ensure_list(value)
+
+
+def _unique_names(answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    names = [answer["name"] for answer in answers]
+    if len(names) != len(set(names)):
+        raise vol.Invalid("two answers have the same name")
+    return answers
+
+
+_ANSWER_SCHEMA = vol.Schema(
+    {
+        vol.Required("name"): _NAME,
+        vol.Optional("actions", default=list): _unchanged_actions,
+        vol.Optional("if_interrupted", default=IfInterrupted.SKIP.value): vol.Coerce(IfInterrupted),
+    }
+)
+
+_ESCALATE_SCHEMA = vol.Schema(
+    {
+        vol.Required("message"): _MESSAGE,
+        vol.Optional("severity", default=Severity.WARNING.value): vol.Coerce(Severity),
+        vol.Optional("entities", default=list): cv.entity_ids,
+        vol.Optional("policy", default=DEFAULT_POLICY): cv.string,
+        vol.Optional("answers", default=list): vol.All(
+            cv.ensure_list, [_ANSWER_SCHEMA], vol.Length(max=MAX_ANSWERS), _unique_names
+        ),
+        vol.Optional("if_unanswered"): cv.string,
+        vol.Optional("give_up_after", default=GIVE_UP_AFTER): _POSITIVE,
+        vol.Optional("group"): _MESSAGE,
+        vol.Optional("data"): dict,
+        vol.Optional("attach", default=list): cv.entity_ids,
+        vol.Optional("site"): cv.string,
+    }
+)
+
+_ESCALATION: dict[Any, Any] = {
+    vol.Exclusive("escalation", "which"): cv.string,
+    vol.Exclusive("group", "which"): cv.string,
+}
+
+_ACKNOWLEDGE_SCHEMA = vol.Schema(
+    {
+        **_ESCALATION,
+        vol.Optional("ring"): cv.positive_int,
+        vol.Optional("for", default=timedelta(hours=1)): _POSITIVE,
+    }
+)
+
+_ANSWER_ACTION_SCHEMA = vol.Schema(
+    {
+        vol.Required("escalation"): cv.string,
+        vol.Required("answer"): cv.string,
+        vol.Optional("ring"): cv.positive_int,
+        vol.Optional("note"): _MESSAGE,
+    }
+)
+
+_RESOLVE_SCHEMA = vol.Schema({**_ESCALATION, vol.Optional("note"): _MESSAGE})
+
+
+@callback
+def async_setup_services(hass: HomeAssistant) -> None:
+    """Register the actions, for all sites at once."""
+    hass.data[CALLERS] = Callers(hass)
+    listen_to_buttons(hass, lambda context: _async_allowed(hass, context))
+    register: Callable[..., None] = hass.services.async_register  # typed for probatio, which is voluptuous here
+    register(DOMAIN, ESCALATE, _async_escalate, _ESCALATE_SCHEMA, supports_response=SupportsResponse.OPTIONAL)
+    register(DOMAIN, ACKNOWLEDGE, _async_acknowledge, _ACKNOWLEDGE_SCHEMA)
+    register(DOMAIN, ANSWER, _async_answer, _ANSWER_ACTION_SCHEMA)
+    register(DOMAIN, RESOLVE, _async_resolve, _RESOLVE_SCHEMA)
+
+
+async def _async_escalate(call: ServiceCall) -> ServiceResponse:
+    entry: CosmosConfigEntry = async_get_config_entry(call.hass, DOMAIN, call.data.get("site"))
+    content = _content(call)
+    group = call.data.get("group") or call.hass.data[CALLERS].caller(call.context)
+    escalated = await entry.runtime_data.escalations.async_escalate(
+        EscalateCall(content=content, group=group, policy=call.data["policy"])
+    )
+    return asdict(escalated) if call.return_response else None
+
+
+async def _async_acknowledge(call: ServiceCall) -> None:
+    found = _find(call)
+    if found is None:
+        raise EscalationRefusedError(Code.UNKNOWN_ESCALATION, escalation=_group(call))
+    escalations, escalation = found
+    attempt = Attempt(
+        escalation=escalation,
+        answer=None,
+        by=await _async_name(call),
+        ring=call.data.get("ring"),
+        acknowledge_for=call.data["for"],
+        allowed=await _async_allowed(call.hass, call.context),
+    )
+    await escalations.async_acknowledge(attempt)
+
+
+async def _async_answer(call: ServiceCall) -> None:
+    escalations, escalation = _find_by_id(call.hass, call.data["escalation"])
+    attempt = Attempt(
+        escalation=escalation,
+        answer=call.data["answer"],
+        by=await _async_name(call),
+        ring=call.data.get("ring"),
+        note=call.data.get("note"),
+        allowed=await _async_allowed(call.hass, call.context),
+    )
+    await escalations.async_answer(attempt)
+
+
+async def _async_resolve(call: ServiceCall) -> None:
+    if (found := _find(call)) is None:
+        return  # nothing of this group is alive: dry again without an alarm
+    escalations, escalation = found
+    await escalations.async_resolve(
+        escalation,
+        by=await _async_name(call),
+        note=call.data.get("note"),
+        allowed=await _async_allowed(call.hass, call.context),
+    )
+
+
+def _content(call: ServiceCall) -> Content:
+    data = call.data
+    answers = tuple(
+        Answer(name=answer["name"], actions=_json(answer["actions"]), if_interrupted=answer["if_interrupted"])
+        for answer in data["answers"]
+    )
+    if_unanswered = data.get("if_unanswered")
+    names = [answer.name for answer in answers]
+    if if_unanswered is not None and if_unanswered not in names:
+        raise EscalationRefusedError(Code.NOT_OFFERED, answer=if_unanswered, offered=", ".join(names) or "-")
+    return Content(
+        message=data["message"],
+        severity=data["severity"],
+        entities=tuple(data["entities"]),
+        answers=answers,
+        if_unanswered=if_unanswered,
+        give_up_after=data["give_up_after"].total_seconds(),
+        data=_json(data["data"]) if "data" in data else None,
+        attach=tuple(data["attach"]),
+        user=call.context.user_id,
+    )
+
+
+def _json(value: object) -> str:
+    text = json_dumps(value)
+    if len(text) > MAX_TEXT:
+        raise EscalationRefusedError(Code.TOO_LARGE, limit=str(MAX_TEXT))
+    return text
+
+
+def _sites(hass: HomeAssistant) -> list[Escalations]:
+    entries: list[CosmosConfigEntry] = hass.config_entries.async_entries(DOMAIN)
+    return [entry.runtime_data.escalations for entry in entries if entry.state is ConfigEntryState.LOADED]
+
+
+def _find_by_id(hass: HomeAssistant, escalation: str) -> tuple[Escalations, Ulid]:
+    for site in _sites(hass):
+        if site.get(escalation):
+            return site, Ulid(escalation)
+    raise EscalationRefusedError(Code.UNKNOWN_ESCALATION, escalation=escalation)
+
+
+def _find(call: ServiceCall) -> tuple[Escalations, Ulid] | None:
+    """Return the escalation the call names, or the alive one of its group; None if the group has none."""
+    if "escalation" in call.data:
+        return _find_by_id(call.hass, call.data["escalation"])
+    group = _group(call)
+    return next(((site, alive.id) for site in _sites(call.hass) if (alive := site.alive_of(group))), None)
+
+
+def _group(call: ServiceCall) -> str:
+    group: str | None = call.data.get("group") or call.hass.data[CALLERS].caller(call.context)
+    if group is None:
+        raise EscalationRefusedError(NO_GROUP)
+    return group
+
+
+async def _async_name(call: ServiceCall) -> str:
+    """Return who calls, for people to read."""
+    if call.context.user_id and (user := await call.hass.auth.async_get_user(call.context.user_id)):
+        return user.name or user.id
+    caller = call.hass.data[CALLERS].caller(call.context)
+    state = call.hass.states.get(caller) if caller else None
+    return state.name if state else caller or "Home Assistant"
+
+
+async def _async_allowed(hass: HomeAssistant, context: Context) -> Callable[[Escalation], bool]:
+    """Return who may decide on an escalation: automations, and users who may control all its entities."""
+    if context.user_id is None:
+        return lambda _: True
+    user = await hass.auth.async_get_user(context.user_id)
+    if user is None:
+        return lambda _: False
+    check = user.permissions.check_entity
+    return lambda escalation: all(check(entity, POLICY_CONTROL) for entity in escalation.content.entities)
