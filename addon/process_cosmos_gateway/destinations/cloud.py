@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from http import HTTPStatus
+from itertools import accumulate
 from tempfile import NamedTemporaryFile
 from typing import Final
 
@@ -21,6 +22,9 @@ from .exchange import Reply, exchange, open_session
 from .statuses import Meaning
 
 BATCH = 500
+LONGEST_BODY = 1 << 20
+"""Bytes of a batch, unless one event alone is longer."""
+
 LONG_POLL_SECONDS = 25.0
 
 _MALFORMED = Down(reason="malformed_reply")
@@ -75,6 +79,7 @@ class Cloud:
         """Send one batch; after a reply that blames no single event, the next one is half as long."""
         if self._now() >= self._expires_at:
             return Sent(trouble=_EXPIRED)
+        parcels = fitting(parcels)
         reply = await exchange(
             self._session,
             "POST",
@@ -131,6 +136,12 @@ class Cloud:
     async def close(self) -> None:
         """End the connections."""
         await self._session.close()
+
+
+def fitting(parcels: Sequence[Parcel]) -> Sequence[Parcel]:
+    """Return the first of ``parcels`` that make a body of bearable length, at least one."""
+    sizes = accumulate(len(parcel.body) + 2 for parcel in parcels)
+    return parcels[: max(1, sum(size < LONGEST_BODY for size in sizes))]
 
 
 def _verdict(item: ItemReceipt) -> Verdict:

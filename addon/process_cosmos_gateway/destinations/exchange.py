@@ -83,7 +83,12 @@ async def exchange(
     """Send one request and read the whole reply, or say what is wrong with the link. Never raises for the network."""
     try:
         async with session.request(
-            method, url, headers=headers, data=body, allow_redirects=False, timeout=patience(extra_patience)
+            method,
+            url,
+            headers=headers,
+            data=body,
+            allow_redirects=False,
+            timeout=patience(extra_patience),
         ) as response:
             content = bytearray()
             async for chunk in response.content.iter_chunked(1 << 16):

@@ -7,17 +7,15 @@ from collections.abc import Callable, Sequence
 from process_cosmos_gateway.clock import Clock
 from process_cosmos_gateway.contract.cloud import InboxItem
 from process_cosmos_gateway.contract.destinations import Link
-from process_cosmos_gateway.contract.events import event_type
 from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.escalations import Escalations
-from process_cosmos_gateway.outbox import Delivered, Failed, Outbox, Parcel, Verdict
+from process_cosmos_gateway.outbox import Delivered, Outbox
 from process_cosmos_gateway.store import Store, Transaction
 
 from . import settings
 from .destination import Destination, Down, Polled, Sent, Trouble
 from .link import Health, together
 
-ASKED = event_type("escalation", "asked")
 _STORE_FAILED = Down(reason="store_failed")
 _LOGGER = logging.getLogger(__name__)
 
@@ -93,17 +91,17 @@ class Pump:
             return None
         self._reachable.clear()
         sent = await self._destination.send(parcels, proven=self._proven)
-        await self._record(parcels, sent)
+        await self._record(sent)
+        if sent.trouble is not None:
+            await self._outbox.link_down(name)
         return sent.trouble
 
-    async def _record(self, parcels: Sequence[Parcel], sent: Sent) -> None:
+    async def _record(self, sent: Sent) -> None:
         """Put on disk what was answered, then what was delivered: a crash between repeats the answer by its id."""
         name = self._destination.name
         if sent.answers:
             await self._store.write(lambda transaction: self._escalations.take(transaction, sent.answers, name))
-        verdicts = [*sent.verdicts, *first_failures(parcels, sent)]
-        if verdicts:
-            await self._outbox.settle(name, verdicts)
+        await self._outbox.settle(name, sent.verdicts)
         if not any(isinstance(verdict, Delivered) for _, verdict in sent.verdicts):
             return
         self._sending = self._changed(self._sending, self._sending.worked(self._clock.monotonic()))
@@ -154,18 +152,3 @@ class Pump:
         if (before.state, before.reason) != (after.state, after.reason):
             _LOGGER.info("%s: %s %s", self._destination.name, after.state, after.reason or "")
         return after
-
-
-def first_failures(parcels: Sequence[Parcel], sent: Sent) -> Sequence[tuple[Parcel, Verdict]]:
-    """Return a failure for each ask that trouble with the link kept from its first try: the next level waits for it.
-
-    Other parcels have not failed, the link has; and once is enough: a failed event goes alone of its key.
-    """
-    if sent.trouble is None:
-        return ()
-    judged = {parcel.id for parcel, _ in sent.verdicts}
-    return [
-        (parcel, Failed(sent.trouble.reason))
-        for parcel in parcels
-        if parcel.type == ASKED and not parcel.attempts and parcel.id not in judged
-    ]

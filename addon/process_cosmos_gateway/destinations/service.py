@@ -57,6 +57,7 @@ class Destinations:
         kept = await self._store.read(load_all)
         async with asyncio.TaskGroup() as group:
             for entry in kept:
+                await self._outbox.register(entry.settings.name, entry.settings.kinds)
                 await self._start(group, entry)
             self._running.set_result(group)
             await asyncio.Event().wait()
@@ -83,10 +84,12 @@ class Destinations:
         """Forget a destination with what only it was waiting for; raise ``unknown_destination`` if there is none."""
         async with self._changing:
             await self._group()
-            if not await self._store.write(lambda transaction: forget(transaction, name)):
+            if name not in self._pumps:
                 raise RequestRefusedError(Code.UNKNOWN_DESTINATION, "There is no destination of this name.")
+            # The settings go last: after a crash in between it is there again, and nothing waits for nobody.
             await self._stop(name)
             await self._outbox.forget(name)
+            await self._store.write(lambda transaction: forget(transaction, name))
 
     async def _set(self, kind: DestinationKind, settings: Settings) -> None:
         async with self._changing:

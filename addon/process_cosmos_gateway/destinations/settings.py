@@ -90,9 +90,9 @@ def save(transaction: Transaction, kind: DestinationKind, settings: Settings) ->
     )
 
 
-def forget(transaction: Transaction, name: str) -> bool:
-    """Forget a destination; say whether there was one."""
-    return transaction.run("DELETE FROM destination WHERE name = ?", name) > 0
+def forget(transaction: Transaction, name: str) -> None:
+    """Forget a destination."""
+    transaction.run("DELETE FROM destination WHERE name = ?", name)
 
 
 def note_proven(transaction: Transaction, name: str) -> None:
