@@ -18,6 +18,9 @@ from .home_watch import HomeWatch, Watched
 from .judgement import Judgement, judge
 from .receivers import Receivers
 
+ARRIVES_WITHIN = 80.0
+"""Seconds the gateway may take to notice that the link is back: it waits up to half a minute between tries."""
+
 
 class Ledger:
     """Answers the questions of the play."""
@@ -30,6 +33,7 @@ class Ledger:
         self._tasks = tasks
         self._home: HomeWatch | None = None
         self._expected = Expected()
+        self._mark = 0
 
     async def watch_home(self, wanted: dict[str, Any]) -> None:
         """Begin to watch Home Assistant; return when nothing can slip by any more."""
@@ -47,6 +51,22 @@ class Ledger:
         """Learn what the play set up."""
         guards = tuple(Guard(**guard) for guard in wanted.pop("guards"))
         self._expected = Expected(**wanted, guards=guards)
+
+    async def mark(self, _: object) -> None:
+        """Remember this moment."""
+        self._mark = len(self._book.records)
+
+    async def until_arrival(self, wanted: dict[str, Any]) -> bool:
+        """Return True when something has arrived at ``destination`` since the mark, False if nothing does."""
+        return await self._book.until(lambda: self._arrived(wanted["destination"]) > 0, ARRIVES_WITHIN)
+
+    async def arrived_since_mark(self, wanted: dict[str, Any]) -> int:
+        """Return how many events have arrived at ``destination`` since the mark."""
+        return self._arrived(wanted["destination"])
+
+    def _arrived(self, destination: str) -> int:
+        since = self._book.records[self._mark :]
+        return len({one.id for one in since if isinstance(one, Arrival) and one.destination == destination})
 
     async def judge(self, _: object) -> Judgement:
         """Weigh everything seen so far."""
@@ -70,6 +90,9 @@ async def run(arguments: argparse.Namespace) -> None:
             "watch_home": ledger.watch_home,
             "watching_home": ledger.watching_home,
             "expect": ledger.expect,
+            "mark": ledger.mark,
+            "until_arrival": ledger.until_arrival,
+            "arrived_since_mark": ledger.arrived_since_mark,
             "judge": ledger.judge,
         }
         runner = web.AppRunner(Receivers(book, arguments.secret, questions).app(), access_log=None)

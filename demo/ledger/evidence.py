@@ -48,7 +48,7 @@ class ActionRun:
 class Arrival:
     """An event reached a destination, repeats included.
 
-    ``device`` is (device, affordance) for a device's events. ``taken_as_new``: what the destination itself says of it;
+    ``device`` is (device, affordance) for a device's events; ``count``: calls of an escalation. ``taken_as_new``: what the destination itself says of it;
     None where the ledger is the destination, and takes what it never saw.
     """
 
@@ -59,6 +59,7 @@ class Arrival:
     source: str = ""
     device: tuple[str, str] | None = None
     value: Scalar = None
+    count: int | None = None
     taken_as_new: bool | None = None
 
 
@@ -86,6 +87,7 @@ class Expected:
     """What the play set up, so that too few effects are seen as well as too many.
 
     ``effects``: how often each answer's effect must happen. ``other_escalations``: those that no leak opened.
+    ``calls``: escalations that were called more than once, and how often.
     """
 
     phones: tuple[str, ...] = ()
@@ -93,3 +95,4 @@ class Expected:
     guards: tuple[Guard, ...] = ()
     effects: dict[str, int] = field(default_factory=dict)
     other_escalations: int = 0
+    calls: dict[str, int] = field(default_factory=dict)

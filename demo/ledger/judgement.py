@@ -16,6 +16,9 @@ OTHER = tuple(
 TRANSITIONS = frozenset({OPENED, *CLOSING, *OTHER})
 """What happened to an escalation, in order; `asked` is no transition, its id comes from its key."""
 
+VALVE_OPENED = "valve opened"
+"""The effect of the answer "turn on again": nothing else commands a valve to open."""
+
 NEXT_ROUND = 240.0
 """Seconds after which the same ring on the same phone is its next round (they come every 5 minutes)."""
 
@@ -110,9 +113,10 @@ def _judge_rings(records: Sequence[Record], expected: Expected, verdict: Judgeme
             verdict.lose((phone, escalation) not in heard, f"{phone} never rang for escalation {escalation}")
 
 
-def _judge_effects(records: Iterable[Record], expected: Expected, verdict: Judgement) -> None:
+def _judge_effects(records: Sequence[Record], expected: Expected, verdict: Judgement) -> None:
     """The actions of each given answer ran once."""
     runs = Counter(record.effect for record in records if isinstance(record, ActionRun))
+    runs[VALVE_OPENED] = sum(isinstance(record, Command) and not record.closes for record in records)
     verdict.answers_run = runs.total()
     for effect in sorted(expected.effects.keys() | runs.keys()):
         wanted = expected.effects.get(effect, 0)
@@ -148,7 +152,7 @@ def _judge_arrivals(records: Sequence[Record], expected: Expected, verdict: Judg
     for destination in expected.destinations:
         first = _first_arrivals(records, destination, verdict)
         verdict.lose(len(later - {arrival.id for arrival in first}), f"transitions never reached {destination}")
-        missing_escalations |= _judge_escalations(destination, first, opened, verdict)
+        missing_escalations |= _judge_escalations(destination, first, opened, expected, verdict)
         missing_events |= _judge_device_events(destination, first, events, verdict)
     verdict.arrived = verdict.accepted - len(missing_escalations) - missing_events.total()
 
@@ -168,7 +172,7 @@ def _first_arrivals(records: Iterable[Record], destination: str, verdict: Judgem
 
 
 def _judge_escalations(
-    destination: str, first: Iterable[Arrival], opened: Iterable[str], verdict: Judgement
+    destination: str, first: Iterable[Arrival], opened: Iterable[str], expected: Expected, verdict: Judgement
 ) -> set[str]:
     """Return the escalations whose opening never arrived; one opens first, closes once and last, ids only rise."""
     histories: dict[str, list[Arrival]] = {}
@@ -184,6 +188,10 @@ def _judge_escalations(
             sum(later.id < earlier.id for earlier, later in pairwise(history)) + (types[0] != OPENED),
             f"{destination} heard of {escalation}: {', '.join(types)}",
         )
+    for escalation, calls in expected.calls.items():
+        heard = max((arrival.count or 0 for arrival in histories.get(escalation, ())), default=0)
+        verdict.lose(calls - heard, f"{destination} heard of {heard} calls of {escalation}, not {calls}")
+        verdict.repeat(heard - calls, f"{destination} heard of {heard} calls of {escalation}, not {calls}")
     missing = {escalation for escalation in opened if not any(a.type == OPENED for a in histories.get(escalation, ()))}
     verdict.lose(len(missing), f"escalations never reached {destination}")
     return missing

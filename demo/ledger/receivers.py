@@ -1,6 +1,5 @@
 """The ledger's HTTP side: the phones' push server, a webhook destination, and the questions of the play."""
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
@@ -24,7 +23,6 @@ class Receivers:
         self._book = book
         self._secret = secret
         self._questions = questions
-        self._swallow_replies = False
         self._heard: dict[str, dict[str, Any]] = defaultdict(dict)
 
     def app(self) -> web.Application:
@@ -34,7 +32,6 @@ class Receivers:
         app.router.add_post("/webhook/{secret}", self._webhook)
         app.router.add_post("/ask/rings", self._wait_for_rings)
         app.router.add_post("/ask/button", self._button)
-        app.router.add_post("/ask/swallow", self._swallow)
         app.router.add_post("/ask/{question}", self._ask)
         return app
 
@@ -50,14 +47,7 @@ class Receivers:
         if request.match_info["secret"] != self._secret:
             return web.Response(status=HTTPStatus.NOT_FOUND)
         self._book.write(arrival_of("webhook", orjson.loads(await request.read())))
-        if self._swallow_replies and request.transport is not None:
-            request.transport.abort()
-            raise asyncio.CancelledError
         return web.Response(status=HTTPStatus.ACCEPTED)
-
-    async def _swallow(self, request: web.Request) -> web.Response:
-        self._swallow_replies = bool((await request.json())["replies"])
-        return web.json_response(None)
 
     async def _wait_for_rings(self, request: web.Request) -> web.Response:
         """Wait until ``phones`` phones have rung for ``escalation``."""

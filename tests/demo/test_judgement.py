@@ -1,5 +1,7 @@
 """The ledger sees every kind of failure: a check that cannot fail proves nothing."""
 
+from dataclasses import replace
+
 from demo.ledger.evidence import (
     ActionRun,
     Arrival,
@@ -50,13 +52,19 @@ def leak(escalation: str) -> list[Record]:
     return [Leak(sensor=SENSOR), Command(valve=VALVE, closes=True), *told(escalation)]
 
 
-def verdict(*records: Record, effects: dict[str, int] | None = None, other_escalations: int = 0) -> Judgement:
+def verdict(
+    *records: Record,
+    effects: dict[str, int] | None = None,
+    other_escalations: int = 0,
+    calls: dict[str, int] | None = None,
+) -> Judgement:
     expected = Expected(
         phones=PHONES,
         destinations=DESTINATIONS,
         guards=(Guard(sensor=SENSOR, valve=VALVE),),
         effects=effects or {},
         other_escalations=other_escalations,
+        calls=calls or {},
     )
     return judge(records, expected)
 
@@ -86,7 +94,9 @@ def test_a_valve_closed_without_any_leak_is_a_duplicate_effect() -> None:
 
 
 def test_a_command_that_opens_the_valve_is_no_closing() -> None:
-    assert figures(verdict(*leak("E1"), Command(valve=VALVE, closes=False))) == (0, 0, 0)
+    reopened = Command(valve=VALVE, closes=False)
+    assert figures(verdict(*leak("E1"), reopened, effects={"valve opened": 1})) == (0, 0, 0)
+    assert figures(verdict(*leak("E1"), reopened)) == (0, 1, 0)
 
 
 def test_a_leak_without_an_escalation_of_its_own_is_lost() -> None:
@@ -139,6 +149,15 @@ def test_a_transition_that_reached_only_one_destination_is_lost() -> None:
     records = leak("E1")
     records.remove(arrived("webhook", "E1", "resolved"))
     assert figures(verdict(*records)) == (1, 0, 0)
+
+
+def test_calls_of_one_escalation_are_all_counted_at_every_destination() -> None:
+    def called(times: int) -> list[Record]:
+        return [replace(one, count=times) if isinstance(one, Arrival) else one for one in leak("E1")]
+
+    assert figures(verdict(*called(20), calls={"E1": 20})) == (0, 0, 0)
+    assert figures(verdict(*called(19), calls={"E1": 20})) == (2, 0, 0)
+    assert figures(verdict(*called(21), calls={"E1": 20})) == (0, 2, 0)
 
 
 def test_a_repeat_with_the_same_id_is_absorbed() -> None:

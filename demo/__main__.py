@@ -1,0 +1,95 @@
+"""Plays the main job on real parts and shows what came of it: `scripts/demo`."""
+
+import argparse
+import asyncio
+import shutil
+import signal
+import sys
+import traceback
+from importlib.metadata import version
+from pathlib import Path
+
+import orjson
+
+from .home import HomeAwayError, HomeError
+from .house import ROOT, House
+from .onboarding import OWNER, PASSWORD
+from .play import Play
+from .processes import PartFailedError
+from .progress import Progress
+from .result import Result
+from .site import FlowError
+from .table import table
+
+FOLDER = ROOT / "build" / "demo"
+
+
+def main() -> None:
+    """Play; with `--check` exit 1 unless every promise held and every fault really happened."""
+    arguments = _parser().parse_args()
+    result = Result(
+        home_assistant=version("homeassistant"), setup_seconds=arguments.setup_seconds, leaks=arguments.leaks
+    )
+    try:
+        asyncio.run(run(arguments, result))
+    except KeyboardInterrupt, asyncio.CancelledError:
+        sys.exit("demo: stopped, and everything it started")
+    if arguments.json:
+        arguments.json.write_bytes(orjson.dumps(result.document(), option=orjson.OPT_INDENT_2))
+    if arguments.check and not result.ok:
+        sys.exit("demo: not every promise held, or not every fault happened")
+
+
+async def run(arguments: argparse.Namespace, result: Result) -> None:
+    """Start everything, play, print the table, stop everything; a failure becomes a surprise of the result."""
+    if (own := asyncio.current_task()) is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, own.cancel)
+    progress = Progress()
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    FOLDER.mkdir(parents=True)
+    house = House(FOLDER)
+    try:
+        progress.say("broker, cloud endpoint, gateway, devices, fault proxy, ledger, Home Assistant: starting")
+        try:
+            await house.start()
+            await Play(house, result, progress, arguments.leaks).perform()
+        except* (PartFailedError, FlowError, HomeError, HomeAwayError) as group:
+            _tell_of_failure(group, result)
+        progress.say("played to the end" if not result.surprises else "ended early")
+        print(table(result))
+        print(f"Logs of every process: {FOLDER}")
+        if arguments.stay:
+            print(f"Look at it: {house.url}  user {OWNER}  password {PASSWORD}  (Ctrl-C ends everything)")
+            await asyncio.Event().wait()
+    finally:
+        progress.say("stopping everything")
+        await house.stop()
+
+
+def _tell_of_failure(group: BaseExceptionGroup, result: Result) -> None:
+    for error in _leaves(group):
+        first, *rest = str(error).splitlines()
+        result.surprises.append(first)
+        print("", first, *rest, sep="\n  ", file=sys.stderr)
+        if not isinstance(error, PartFailedError):
+            traceback.print_exception(error)
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
+    return [error]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("scripts/demo", description=__doc__)
+    parser.add_argument("--leaks", type=int, default=100, metavar="N", help="leaks in a phase (default: %(default)s)")
+    parser.add_argument("--stay", action="store_true", help="leave everything running afterwards, to look at it")
+    parser.add_argument("--check", action="store_true", help="exit 1 unless all promises held, all faults happened")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    parser.add_argument("--setup-seconds", type=float, default=0.0, help=argparse.SUPPRESS)
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""What the play acts with: leaks in kitchen and cellar, questions to people, and what Home Assistant says of them."""
+
+import asyncio
+from typing import Any
+
+from .home import Home
+from .house import House
+from .onboarding import Phone
+from .processes import PartFailedError
+
+SOON = 30.0
+"""Seconds within which Home Assistant must have done what takes it milliseconds."""
+
+CELLAR_SENSOR = "binary_sensor.cellar_floor"
+CELLAR_VALVE = "switch.cellar_valve"
+CELLAR_WATER = "input_boolean.cellar_water"
+CELLAR_OPEN = "input_boolean.cellar_valve_open"
+
+
+class Stage:
+    """One connection to Home Assistant, and everything an actor can do in the house."""
+
+    def __init__(self, house: House, home: Home, phones: list[Phone]) -> None:
+        """Take the house, its Home Assistant, and the phones."""
+        self.house = house
+        self.home = home
+        self.phones = phones
+        self.opened: asyncio.Queue[str] = asyncio.Queue()
+        self._closed: dict[str, asyncio.Event] = {}
+
+    async def listen(self) -> None:
+        """Hear of escalations from now on."""
+        opened = {"trigger": "process_cosmos.escalation_opened"}
+        await self.home.subscribe(
+            lambda event: self.opened.put_nowait(_escalation(event)), "subscribe_trigger", trigger=opened
+        )
+        for state in ("resolved", "answered"):
+            trigger = {"trigger": f"process_cosmos.escalation_{state}"}
+            await self.home.subscribe(
+                lambda event: self._over(_escalation(event)).set(), "subscribe_trigger", trigger=trigger
+            )
+
+    async def kitchen_leak(self) -> float:
+        """Play one leak from wet to dry; return milliseconds from the sensor's message to the command at the valve."""
+        milliseconds = float(await self.house.device("kitchen", "leak"))
+        escalation = await self.next_opened("a leak in the kitchen")
+        await self.until_rung(escalation)
+        await self.house.device("kitchen", "until_closed")
+        await self.house.device("kitchen", "dry")
+        await self.until_over(escalation)
+        return milliseconds
+
+    async def cellar_leak(self) -> None:
+        """Play one leak in the cellar, whose sensor and valve are Home Assistant's own and need no gateway."""
+        await self.home.action("input_boolean.turn_on", target={"entity_id": CELLAR_WATER})
+        escalation = await self.next_opened("a leak in the cellar")
+        await self.until_rung(escalation)
+        await self.until_state(CELLAR_VALVE, "off")
+        await self.home.action("input_boolean.turn_on", target={"entity_id": CELLAR_OPEN})
+        await self.home.action("input_boolean.turn_off", target={"entity_id": CELLAR_WATER})
+        await self.until_over(escalation)
+
+    async def ask_people(self, message: str, counter: str, answer: str) -> str:
+        """Escalate a question whose ``answer`` counts up ``counter``; return the escalation."""
+        increment = {"action": "counter.increment", "target": {"entity_id": f"counter.{counter}"}}
+        answers = [{"name": answer, "actions": [increment]}, {"name": "Leave it"}]
+        escalated = await self.escalate(message=message, answers=answers)
+        await self.next_opened(message)
+        await self.until_rung(escalated["id"])
+        return str(escalated["id"])
+
+    async def escalate(self, **data: Any) -> dict[str, Any]:  # noqa: ANN401 - the action's own fields
+        """Call the action and return its response: what it returns is on disk."""
+        escalated: dict[str, Any] = await self.home.action("process_cosmos.escalate", data, reply=True)
+        return escalated
+
+    async def next_opened(self, what: str) -> str:
+        """Return the escalation that opens next."""
+        try:
+            async with asyncio.timeout(SOON):
+                return await self.opened.get()
+        except TimeoutError as error:
+            raise self.house.home_assistant.failure(f"opened no escalation for {what}") from error
+
+    async def until_over(self, escalation: str) -> None:
+        """Return when the escalation is answered or resolved."""
+        try:
+            async with asyncio.timeout(SOON):
+                await self._over(escalation).wait()
+        except TimeoutError as error:
+            raise self.house.home_assistant.failure(f"did not close escalation {escalation}") from error
+
+    async def until_rung(self, escalation: str) -> None:
+        """Return when every phone has rung."""
+        if not await self.house.ask("rings", escalation=escalation, phones=len(self.phones)):
+            raise self.house.home_assistant.failure(f"did not ring the phones for {escalation}")
+
+    async def until_state(self, entity: str, *states: str) -> None:
+        """Return when an entity has one of ``states``."""
+        try:
+            async with asyncio.timeout(SOON):
+                while True:
+                    if (state := await self.home.state(entity)) in states:
+                        return
+                    await asyncio.sleep(0.02)
+        except TimeoutError as error:
+            raise PartFailedError(f"{entity} is {state}, not {' or '.join(states)}") from error
+
+    def _over(self, escalation: str) -> asyncio.Event:
+        return self._closed.setdefault(escalation, asyncio.Event())
+
+
+def _escalation(event: dict[str, Any]) -> str:
+    return str(event["variables"]["trigger"]["escalation"])
