@@ -48,7 +48,8 @@ class ActionRun:
 class Arrival:
     """An event reached a destination, repeats included.
 
-    ``device`` is (device, affordance) for a device's events; ``count``: calls of an escalation. ``taken_as_new``: what the destination itself says of it;
+    ``device`` is (device, affordance) for a device's events; ``count``: calls of an escalation.
+    ``taken_as_new``: what the destination itself says of it;
     None where the ledger is the destination, and takes what it never saw.
     """
 
