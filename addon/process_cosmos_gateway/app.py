@@ -85,9 +85,11 @@ async def _serve(
                 tasks.create_task(destinations.run(), name="destinations"),
                 tasks.create_task(devices.run(), name="devices"),
             ]
-            ends = [tasks.create_task(stop.wait(), name="stop")]
+            ends: list[asyncio.Task[object]] = [tasks.create_task(stop.wait(), name="stop")]
             if supervisor is not None:
-                offer = {"site": store.site, "url": _url(options), "token": discovery_token(options.data)}
+                # In the Supervisor's network an app is reached by its host name.
+                address = {"host": gethostname(), "port": options.port}
+                offer = {**address, "site": store.site, "token": discovery_token(options.data)}
                 announcement = supervisor.announce(offer, server.connected)
                 running.append(tasks.create_task(announcement, name="discovery"))
                 if options.broker is None:
@@ -98,11 +100,6 @@ async def _serve(
                 task.cancel()
     finally:
         await store.close()
-
-
-def _url(options: Options) -> str:
-    """Return where Home Assistant finds an app: by its host name in the Supervisor's network."""
-    return f"http://{gethostname()}:{options.port}"
 
 
 @contextmanager

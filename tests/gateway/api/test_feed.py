@@ -10,7 +10,8 @@ from process_cosmos_gateway.contract.devices import AvailabilityChanged, Device,
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.contract.messages import DeviceChange
 
-RUN = Ulid("01KAQ7B2Z8M4T6V9C3D5F7G9HJ")
+from .link import RUN
+
 OTHER_RUN = Ulid("01KAQ7B2Z8M4T6V9C3D5F7G9HK")
 DEVICES = (Device(id="leak", title="Leak"),)
 
