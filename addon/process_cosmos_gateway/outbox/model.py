@@ -90,14 +90,14 @@ type Verdict = Delivered | Rejected | Failed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Depths:
-    """What the outbox holds. ``oldest_age``: seconds since the oldest waiting event was accepted, None: none waits.
+    """What the outbox holds. ``oldest``: seconds since the oldest waiting event was accepted, None: none waits.
 
     Since the store was made: ``dropped`` measurements, ids met again with other content (``conflicts``), ids
     ``forgotten`` for want of room.
     """
 
     waiting: Waiting
-    oldest_age: float | None
+    oldest: float | None
     rejected: int
     dropped: int
     conflicts: int

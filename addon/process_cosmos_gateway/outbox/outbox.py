@@ -209,7 +209,7 @@ class Outbox:
         counters, oldest = await self._store.read(question)
         return Depths(
             waiting=Waiting(**{priority.value: counters[priority] for priority in Priority}),
-            oldest_age=max(0.0, self._clock.now().timestamp() - min(oldest)) if oldest else None,
+            oldest=max(0.0, self._clock.now().timestamp() - min(oldest)) if oldest else None,
             rejected=counters["rejected"],
             dropped=counters["dropped"],
             conflicts=counters["conflict"],

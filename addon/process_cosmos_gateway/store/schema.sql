@@ -95,6 +95,10 @@ END;
 
 -- escalations ---------------------------------------------------------------------------------------------------------
 
+-- One value a key: the position applied (run, n), the steady clock (offset, newest), the last stop (stop_announced), and
+-- the epoch in which the integration was last caught up with.
+CREATE TABLE escalation_memory (key TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
+
 -- The replica. body: contract Replica as JSON. ring_at, until_at, changed_at: steady time (escalations/steady.py).
 -- event: the newest transition's event as JSON, for a destination that joins later.
 CREATE TABLE escalation (
@@ -129,33 +133,35 @@ CREATE TABLE destination (
 
 -- devices -------------------------------------------------------------------------------------------------------------
 
+-- description: the Thing Description as it came, empty once withdrawn (its readings stay until they are too old).
 CREATE TABLE device (
-  number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, topic TEXT NOT NULL UNIQUE, description BLOB NOT NULL, online INTEGER
+  number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, topic TEXT NOT NULL, description BLOB NOT NULL, online INTEGER
 ) STRICT;
 
--- value: JSON, the last one heard. A property keeps its number as long as its device is known.
+-- value: JSON, the newest one heard, and its time.
 CREATE TABLE device_property (
-  number INTEGER PRIMARY KEY, device INTEGER NOT NULL, name TEXT NOT NULL, value BLOB, heard_at REAL,
-  UNIQUE (device, name)
+  number INTEGER PRIMARY KEY, device INTEGER NOT NULL, name TEXT NOT NULL, value BLOB, time REAL, UNIQUE (device, name)
 ) STRICT;
 
--- Raw readings, merged and never overwritten: variant counts other values at the same device time (a conflict).
+-- Raw readings, merged and never overwritten: the same value at the same time is one row, another value is another row.
 CREATE TABLE device_reading (
-  device INTEGER NOT NULL, property INTEGER NOT NULL, time REAL NOT NULL, variant INTEGER NOT NULL DEFAULT 0,
-  value ANY NOT NULL, received_at REAL NOT NULL, PRIMARY KEY (device, property, time, variant)
+  property INTEGER NOT NULL, time REAL NOT NULL, value ANY NOT NULL, received_at REAL NOT NULL,
+  PRIMARY KEY (property, time, value)
 ) STRICT, WITHOUT ROWID;
 
--- Property writes not yet confirmed: the newest replaces an older one.
+-- Property writes not yet confirmed: the newest replaces an older one. value: JSON.
 CREATE TABLE device_write (
-  device TEXT NOT NULL, property TEXT NOT NULL, request TEXT NOT NULL, value BLOB NOT NULL, expires_at REAL NOT NULL,
-  PRIMARY KEY (device, property)
-) STRICT, WITHOUT ROWID;
+  property INTEGER PRIMARY KEY, value BLOB NOT NULL, written_at REAL NOT NULL, expires_at REAL NOT NULL
+) STRICT;
 
--- Messages of the broker's session lately received, so that a redelivered one (dup) is known.
+-- The session the broker keeps for us has a name of ours: message ids mean something only within it.
+CREATE TABLE device_session (one INTEGER PRIMARY KEY CHECK (one = 1), name TEXT NOT NULL) STRICT;
+
+-- Messages lately received, so that one the broker gives out again is known.
 CREATE TABLE device_message (
   number INTEGER PRIMARY KEY AUTOINCREMENT, session TEXT NOT NULL, message INTEGER NOT NULL, hash BLOB NOT NULL
 ) STRICT;
-CREATE INDEX device_message_key ON device_message (session, message, hash);
+CREATE INDEX device_message_key ON device_message (session, message);
 
 -- api -----------------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,5 @@
+"""The gateway's side of the escalation protocol: replica, asks, proposals."""
+
+from .service import Escalations
+
+__all__ = ["Escalations"]

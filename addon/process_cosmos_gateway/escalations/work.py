@@ -1,0 +1,145 @@
+"""What the gateway does about escalations within one transaction."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from process_cosmos_gateway.clock import Clock
+from process_cosmos_gateway.contract.escalations import Change, Told, Transition
+from process_cosmos_gateway.contract.identifiers import DESTINATION
+from process_cosmos_gateway.outbox import Delivered, Outbox, Parcel, Verdict
+from process_cosmos_gateway.store import Transaction
+
+from . import proposals, replica
+from .asks import Ask, AskState, Decision, Situation, decide, replace_asks, settled
+from .events import ASKED, asked_event, asked_id, transition_event
+from .steady import SteadyClock
+
+_LONGEST_SILENCE = 60.0
+"""Seconds between two notes of the steady time while somebody may have to be asked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circumstances:
+    """What the service knows and the store does not."""
+
+    home_assistant_away: bool
+    may_ask: bool
+
+
+class Work:
+    """Every change to replica, asks and proposals; each method runs inside somebody's transaction."""
+
+    def __init__(self, outbox: Outbox, clock: Clock, steady: SteadyClock, tell: Callable[[Told], None]) -> None:
+        """``tell``: called in the event loop with outcomes that are on disk."""
+        self._outbox = outbox
+        self._clock = clock
+        self._steady = steady
+        self._tell = tell
+
+    def note_time(self, transaction: Transaction) -> None:
+        """Keep what timers need after a restart."""
+        replica.remember(transaction, offset=self._steady.offset, newest=self._steady.now())
+
+    def apply(self, transaction: Transaction, transition: Transition) -> None:
+        """Apply one record of the integration's memory, unless it was applied before."""
+        cursor = replica.cursor(transaction)
+        if cursor is not None and transition.position <= cursor:
+            return
+        for change in transition.changes:
+            self._apply_change(transaction, change, transition)
+        if transition.proposal is not None:
+            proposals.settle(transaction, transition.proposal)
+        replica.remember(transaction, run=transition.position.run, n=transition.position.n)
+        self.note_time(transaction)
+
+    def _apply_change(self, transaction: Transaction, change: Change, transition: Transition) -> None:
+        self._outbox.add(transaction, transition_event(change))
+        escalation = change.escalation
+        if escalation.state.alive and replica.is_closed(transaction, escalation.id):
+            return  # closed stays closed: nobody is asked again
+        replica.save(transaction, change, transition.position, self._steady.now())
+        asks = change.asks if escalation.state.alive else ()
+        if asks is None:
+            return
+        now = self._steady.now()
+        newer = [
+            Ask(key=ask.key, due=now + ask.due_in, due_away=now + ask.due_if_home_assistant_away_in) for ask in asks
+        ]
+        replacement = replace_asks(replica.asks_of(transaction, escalation.id), newer)
+        for ask in replacement.kept:
+            replica.save_ask(transaction, ask)
+        self._end(transaction, gone=replacement.gone, withdraw=replacement.withdraw)
+        replica.delete_older_rings(transaction, escalation.id, escalation.ring)
+
+    def look(self, transaction: Transaction, circumstances: Circumstances) -> float | None:
+        """Do what is due; return the steady time to look again, None: not before something happens."""
+        times: list[float] = []
+        unsettled = proposals.unsettled(transaction)
+        living = replica.alive(transaction)
+        for alive in living:
+            pauses = [each.pauses_until(alive.replica) for each in unsettled if each.escalation == alive.replica.id]
+            silent_until = max([alive.silent_until, *pauses])
+            while (decision := self._decide(transaction, alive, silent_until, circumstances)).queue:
+                self._carry_out(transaction, decision, alive)
+            self._carry_out(transaction, decision, alive)
+            if decision.look_again is not None:
+                times.append(decision.look_again)
+        if times:
+            self.note_time(transaction)
+            return min(*times, self._steady.now() + _LONGEST_SILENCE)
+        return None
+
+    def _decide(
+        self, transaction: Transaction, alive: replica.Alive, silent_until: float, circumstances: Circumstances
+    ) -> Decision:
+        situation = Situation(
+            now=self._steady.now(),
+            until=alive.until,
+            silent_until=silent_until,
+            home_assistant_away=circumstances.home_assistant_away,
+            may_ask=circumstances.may_ask,
+        )
+        return decide(replica.asks_of(transaction, alive.replica.id).values(), situation)
+
+    def _carry_out(self, transaction: Transaction, decision: Decision, alive: replica.Alive) -> None:
+        self._end(transaction, gone=decision.gone, withdraw=decision.withdraw)
+        for ask in decision.queue:
+            self._outbox.add(transaction, asked_event(ask.key, alive.replica, self._clock.now()))
+            replica.save_ask(transaction, replace(ask, state=AskState.QUEUED))
+            if not self._outbox.reaches(transaction, ask.key.recipient.removeprefix(DESTINATION)):
+                self._settle(transaction, replace(ask, state=AskState.QUEUED), reached=False)
+
+    def _end(self, transaction: Transaction, *, gone: Iterable[Ask], withdraw: Iterable[Ask]) -> None:
+        for ask in gone:
+            replica.delete_ask(transaction, ask.key)
+        for ask in withdraw:
+            self._outbox.withdraw(transaction, asked_id(ask.key), ask.key.recipient.removeprefix(DESTINATION))
+            replica.save_ask(transaction, replace(ask, state=AskState.WITHDRAWN))
+
+    def on_settled(self, transaction: Transaction, destination: str, parcel: Parcel, verdict: Verdict) -> None:
+        """Note how an ask ended."""
+        if parcel.type == ASKED:
+            for ask in replica.asks_of_event(transaction, parcel.id):
+                if ask.key.recipient == DESTINATION + destination:
+                    self._settle(transaction, ask, reached=isinstance(verdict, Delivered))
+
+    def on_link_down(self, transaction: Transaction, destination: str) -> None:
+        """Note that what is on its way to ``destination`` has not reached it; it may later."""
+        for ask in replica.queued_for(transaction, DESTINATION + destination):
+            self._settle(transaction, ask, reached=False)
+
+    def _settle(self, transaction: Transaction, ask: Ask, *, reached: bool) -> None:
+        state = settled(ask.state, reached=reached)
+        if state is not None:
+            after = replace(ask, state=state, settled_at=self._steady.now())
+            replica.save_ask(transaction, after)
+            transaction.after_commit(lambda: self._tell(self.told(after)))
+
+    def outcomes(self, transaction: Transaction) -> Sequence[Told]:
+        """Return how the asks of living escalations have ended."""
+        return [self.told(ask) for ask in replica.outcomes(transaction)]
+
+    def told(self, ask: Ask) -> Told:
+        """Return what the integration is told of an ask that has ended."""
+        age = 0.0 if ask.settled_at is None else max(0.0, self._steady.now() - ask.settled_at)
+        return Told(key=ask.key, reached=ask.state is AskState.DELIVERED, age=age)
