@@ -103,9 +103,13 @@ class CosmosConfigFlow(ConfigFlow, domain=DOMAIN):
         return self.async_show_form(step_id="who", data_schema=forms.WHO, errors=errors)
 
     async def async_step_elsewhere(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Ask whether to send it elsewhere too; without the app say what it would add."""
+        """Ask whether to send it elsewhere too."""
         if self._found:
             return self.async_show_menu(step_id="elsewhere", menu_options=["finish", *DestinationKind])
+        return await self.async_step_elsewhere_without_app()
+
+    async def async_step_elsewhere_without_app(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Say what the app would add."""
         return self.async_show_menu(step_id="elsewhere_without_app", menu_options=["finish", "pairing"])
 
     async def async_step_webhook(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
