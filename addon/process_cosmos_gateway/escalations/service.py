@@ -81,7 +81,7 @@ class Escalations:
         self._open_gate()
 
     async def apply(self, transition: Transition) -> None:
-        """Return once replica, asks, events and position are on disk; a repeat changes nothing; raise ``StoreError``."""
+        """Return once all of it is on disk, position included; a repeat changes nothing; raise ``StoreError``."""
         await self._store.write(lambda transaction: self._work.apply(transaction, transition))
         self._news.set()
 
