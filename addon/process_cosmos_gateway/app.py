@@ -65,7 +65,7 @@ async def _serve(
     store = await Store.open(options.data, ulids)
     try:
         outbox = Outbox(store, clock)
-        escalations = Escalations(store, outbox, clock)
+        escalations = await Escalations.open(store, outbox, clock)
         devices = Devices(store, outbox, clock, ulids, broker)
         destinations = Destinations(store, outbox, escalations, clock)
         feed = Feed(clock, devices.devices)
