@@ -45,7 +45,12 @@ class Store:
         connect_fn = partial(schema.connect, path, vfs)
         writer = Lane("store writer", partial(connect_fn, read_only=False), "BEGIN IMMEDIATE")
         reader = Lane("store reader", partial(connect_fn, read_only=True), "BEGIN")
-        meta = dict(await reader.do(lambda transaction: transaction.rows("SELECT key, value FROM meta")))
+        try:
+            meta = dict(await reader.do(lambda transaction: transaction.rows("SELECT key, value FROM meta")))
+        except StoreError:
+            await reader.close()
+            await writer.close()
+            raise
         return cls(Ulid(meta["site"]), Ulid(meta["epoch"]), writer, reader)
 
     async def write[T](self, change: Callable[[Transaction], T]) -> T:

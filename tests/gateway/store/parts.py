@@ -1,0 +1,82 @@
+"""Parts for tests of what stands on the store."""
+
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import apsw
+
+from process_cosmos_gateway.contract.identifiers import UlidFactory
+from process_cosmos_gateway.store import Store
+
+
+def new_ulids() -> UlidFactory:
+    """Return a source of ids."""
+    return UlidFactory(lambda: time.time_ns() // 1_000_000, os.urandom)
+
+
+@asynccontextmanager
+async def opened(folder: Path, *, vfs: str | None = None) -> AsyncIterator[Store]:
+    """Open the store in ``folder`` and close it."""
+    store = await Store.open(folder, new_ulids(), vfs=vfs)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+class HandClock:
+    """A clock moved by hand; ``set_wall`` moves the wall clock alone."""
+
+    def __init__(self) -> None:
+        """Begin at an ordinary moment."""
+        self._now = datetime(2026, 11, 22, 12, tzinfo=UTC)
+        self._monotonic = 1000.0
+
+    def now(self) -> datetime:
+        """Return the wall time."""
+        return self._now
+
+    def monotonic(self) -> float:
+        """Return the monotonic time."""
+        return self._monotonic
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self._now += timedelta(seconds=seconds)
+        self._monotonic += seconds
+
+    def set_wall(self, seconds: float) -> None:
+        """Let somebody set the wall clock by ``seconds``."""
+        self._now += timedelta(seconds=seconds)
+
+
+class SyncCountingVfs(apsw.VFS):
+    """The machine's files; counts fsyncs, and fails some when told to."""
+
+    def __init__(self, name: str) -> None:
+        """Register as ``name``."""
+        self.syncs = 0
+        self.fail_next_syncs = 0
+        super().__init__(name, base="")
+
+    def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:  # noqa: N802 - apsw's name
+        """Open a file that asks here at each fsync."""
+        return _CountingFile(self, name, flags)
+
+
+class _CountingFile(apsw.VFSFile):
+    def __init__(self, vfs: SyncCountingVfs, name: str | apsw.URIFilename | None, flags: list[int]) -> None:
+        self._vfs = vfs
+        super().__init__("", name, flags)
+
+    def xSync(self, flags: int) -> None:  # noqa: N802 - apsw's name
+        """Sync, or fail."""
+        self._vfs.syncs += 1
+        if self._vfs.fail_next_syncs:
+            self._vfs.fail_next_syncs -= 1
+            raise apsw.IOError("fsync failed")
+        super().xSync(flags)

@@ -1,0 +1,261 @@
+"""What the store promises, on a real disk."""
+
+import asyncio
+import os
+import signal
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import apsw
+import pytest
+
+from process_cosmos_gateway.errors import StoreError
+from process_cosmos_gateway.store import Store, Transaction, schema
+from process_cosmos_gateway.store.errors import SchemaTooNewError, StoreDamagedError
+
+from .parts import SyncCountingVfs, new_ulids, opened
+
+WITHIN = 20
+"""Seconds any wait here may take."""
+
+
+@pytest.fixture
+def vfs() -> Iterator[SyncCountingVfs]:
+    vfs = SyncCountingVfs("sync_counting")
+    yield vfs
+    vfs.unregister()
+
+
+def note(name: str, value: int = 1):  # noqa: ANN201
+    def change(transaction: Transaction) -> int:
+        return transaction.run("INSERT OR REPLACE INTO outbox_counter VALUES (?, ?)", name, value)
+
+    return change
+
+
+def notes(transaction: Transaction) -> set[str]:
+    return {name for (name,) in transaction.rows("SELECT name FROM outbox_counter WHERE name LIKE 'note%'")}
+
+
+async def test_the_site_and_the_epoch_are_made_once(tmp_path: Path) -> None:
+    async with opened(tmp_path / "data") as store:
+        first = store.site, store.epoch
+    async with opened(tmp_path / "data") as store:
+        assert (store.site, store.epoch) == first
+    assert first[0] != first[1]
+
+
+async def test_only_the_owner_may_read_the_data(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir(mode=0o755)
+    async with opened(tmp_path / "data") as store:
+        await store.write(note("note"))
+        assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700
+        files = list((tmp_path / "data").iterdir())
+        assert len(files) == 3  # the database, its log, its index
+        assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+
+
+async def test_all_writes_that_wait_share_one_fsync(tmp_path: Path, vfs: SyncCountingVfs) -> None:
+    async with opened(tmp_path, vfs="sync_counting") as store:
+        await store.write(note("note"))
+        before = vfs.syncs
+        await asyncio.gather(*(store.write(note(f"note{number}")) for number in range(64)))
+        assert vfs.syncs - before == 1
+        assert len(await store.read(notes)) == 65
+
+
+async def test_an_exception_undoes_its_own_change_alone(tmp_path: Path) -> None:
+    def broken(transaction: Transaction) -> None:
+        note("note of the broken")(transaction)
+        raise ValueError("broken")
+
+    async with opened(tmp_path) as store:
+        results = await asyncio.gather(
+            store.write(note("note1")),
+            store.write(broken),
+            store.write(lambda transaction: transaction.run("INSERT INTO nowhere VALUES (1)")),
+            store.write(note("note2")),
+            return_exceptions=True,
+        )
+        assert results[0] == results[3] == 1
+        assert isinstance(results[1], ValueError)
+        assert isinstance(results[2], apsw.SQLError)
+        assert await store.read(notes) == {"note1", "note2"}
+
+
+async def test_a_failed_fsync_fails_the_whole_batch_and_the_next_write_goes_through_a_new_connection(
+    tmp_path: Path, vfs: SyncCountingVfs
+) -> None:
+    async with opened(tmp_path, vfs="sync_counting") as store:
+        await store.write(note("note before"))
+        called = []
+
+        def change(transaction: Transaction) -> None:
+            note("note lost")(transaction)
+            transaction.after_commit(lambda: called.append("lost"))
+
+        vfs.fail_next_syncs = 1
+        results = await asyncio.gather(store.write(change), store.write(note("note lost too")), return_exceptions=True)
+        assert [type(result) for result in results] == [StoreError, StoreError]
+        assert vfs.fail_next_syncs == 0
+        assert called == []
+        await store.write(note("note after"))
+        assert await store.read(notes) == {"note before", "note after"}
+    async with opened(tmp_path) as store:
+        assert await store.read(notes) == {"note before", "note after"}
+
+
+async def test_what_is_called_after_the_commit_finds_it_on_disk(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        seen: asyncio.Queue[int] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+
+        def change(transaction: Transaction) -> None:
+            note("note")(transaction)
+            transaction.after_commit(lambda: seen.put_nowait(asyncio.get_running_loop() is loop))
+
+        await store.write(change)
+        assert await seen.get()
+
+
+async def test_a_caller_that_gives_up_does_not_undo_his_write(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        task = asyncio.create_task(store.write(note("note")))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await store.write(note("note after"))
+        assert await store.read(notes) == {"note", "note after"}
+
+
+async def test_closing_writes_what_waits_and_takes_nothing_more(tmp_path: Path) -> None:
+    store = await Store.open(tmp_path, new_ulids())
+    writes = [asyncio.create_task(store.write(note(f"note{number}"))) for number in range(100)]
+    await asyncio.sleep(0)
+    await store.close()
+    assert await asyncio.gather(*writes) == [1] * 100
+    with pytest.raises(StoreError):
+        await store.write(note("too late"))
+    async with opened(tmp_path) as store:
+        assert len(await store.read(notes)) == 100
+
+
+async def test_a_question_cannot_change_anything(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        with pytest.raises(StoreError):
+            await store.read(note("note"))
+        assert await store.read(notes) == set()
+
+
+async def test_a_newer_schema_is_refused_and_left_untouched(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        await store.write(lambda transaction: transaction.run("UPDATE meta SET value = 99 WHERE key = 'schema'"))
+    before = (tmp_path / "gateway.sqlite").read_bytes()
+    with pytest.raises(SchemaTooNewError) as refusal:
+        await Store.open(tmp_path, new_ulids())
+    assert refusal.value.code == "store_schema_too_new"
+    assert (tmp_path / "gateway.sqlite").read_bytes() == before
+
+
+def test_migrations_lead_an_old_database_to_the_newest_schema(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.sqlite"
+    schema.prepare(path, new_ulids(), None)
+    migrations = ["CREATE TABLE second (value)", "CREATE TABLE third (value)"]
+    schema.prepare(path, new_ulids(), None, migrations)
+    schema.prepare(path, new_ulids(), None, migrations)
+    connection = schema.connect(path, None, read_only=True)
+    assert connection.execute("SELECT value FROM meta WHERE key = 'schema'").get == 3
+    assert connection.execute("SELECT count(*) FROM second, third").get == 0
+    connection.close()
+
+
+def test_a_migration_that_breaks_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.sqlite"
+    schema.prepare(path, new_ulids(), None)
+    with pytest.raises(apsw.SQLError):
+        schema.prepare(path, new_ulids(), None, ["CREATE TABLE second (value); INSERT INTO nowhere VALUES (1)"])
+    connection = schema.connect(path, None, read_only=True)
+    assert connection.execute("SELECT value FROM meta WHERE key = 'schema'").get == 1
+    assert connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'second'").get == 0
+    connection.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"no database " * 1000, b"SQLite format 3\0" + bytes(4080)])
+async def test_a_damaged_database_is_named_and_left_untouched(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "gateway.sqlite").write_bytes(content)
+    with pytest.raises(StoreDamagedError) as damage:
+        await Store.open(tmp_path, new_ulids())
+    assert damage.value.code == "store_damaged"
+    assert (tmp_path / "gateway.sqlite").read_bytes() == content
+
+
+async def test_a_database_without_a_version_is_not_ours(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.sqlite"
+    connection = apsw.Connection(str(path))
+    connection.execute("CREATE TABLE meta (key, value)")
+    connection.close()
+    with pytest.raises(StoreDamagedError):
+        await Store.open(tmp_path, new_ulids())
+
+
+async def test_damage_found_later_fails_the_write_with_its_own_error(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        await store.write(note("note"))
+        where = "SELECT rootpage FROM sqlite_schema WHERE name = 'outbox_counter'"
+        [(page,)] = await store.read(lambda transaction: transaction.rows(where))
+    with (tmp_path / "gateway.sqlite").open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(b"\xff" * 4096)
+    async with opened(tmp_path) as store:
+        with pytest.raises(StoreDamagedError):
+            await store.write(note("note"))
+
+
+async def test_a_folder_that_cannot_be_one_is_a_store_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StoreError):
+        await Store.open(tmp_path / "file", new_ulids())
+
+
+async def test_a_start_that_died_half_way_begins_again(tmp_path: Path) -> None:
+    (tmp_path / "gateway.sqlite.new").write_bytes(b"half a database")
+    async with opened(tmp_path) as store:
+        assert await store.write(note("note")) == 1
+
+
+CHILD = """
+import asyncio, sys
+from pathlib import Path
+from tests.gateway.store.parts import opened
+
+async def main():
+    async with opened(Path(sys.argv[1])) as store:
+        async def produce(producer):
+            for number in range(1_000_000):
+                name = f"note {producer} {number}"
+                await store.write(lambda transaction: transaction.run("INSERT INTO outbox_counter VALUES (?, 1)", name))
+                print(name, flush=True)
+        await asyncio.gather(*map(produce, range(4)))
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("after", [1, 50, 333])
+async def test_a_kill_loses_nothing_that_was_acknowledged(tmp_path: Path, after: int) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", CHILD, str(tmp_path), stdout=asyncio.subprocess.PIPE, env={**os.environ}
+    )
+    assert process.stdout is not None
+    acknowledged = set()
+    async with asyncio.timeout(WITHIN):
+        for _ in range(after):
+            acknowledged.add((await process.stdout.readline()).decode().strip())
+        process.send_signal(signal.SIGKILL)
+        acknowledged |= {line.decode().strip() async for line in process.stdout if line.endswith(b"\n")}
+        assert await process.wait() == -signal.SIGKILL
+    async with opened(tmp_path) as store:
+        assert acknowledged <= await store.read(notes)
+    assert len(acknowledged) >= after
