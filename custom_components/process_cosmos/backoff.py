@@ -9,5 +9,5 @@ MOST = 30.0
 
 def next_delay(failures: int, jitter: float) -> float:
     """Return seconds to wait after ``failures`` (≥ 1) in a row; ``jitter`` (0 to 1) takes up to half of them off."""
-    longest = min(MOST, FIRST * 2 ** min(failures - 1, 10))
+    longest = min(MOST, FIRST * float(2 ** min(failures - 1, 10)))
     return longest * (1 - jitter / 2)

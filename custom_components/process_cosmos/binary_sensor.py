@@ -55,4 +55,4 @@ class ThingBinarySensor(PropertyEntity, BinarySensorEntity):
     @override
     def is_on(self) -> bool | None:
         """The newest value."""
-        return None if self.value is None else self.value is True
+        return None if self.reported is None else self.reported is True

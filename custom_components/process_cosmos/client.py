@@ -68,7 +68,7 @@ class GatewayClient:
                 f"{self._url}/ws",
                 headers={"Authorization": f"Bearer {self._token}"},
                 ssl=self._ssl,
-                max_msg_size=MAX_FRAME,
+                max_msg_size=MAX_FRAME + 1,  # aiohttp refuses a frame of exactly its limit
             )
             try:
                 await socket.send_bytes(encode(hello))
@@ -112,7 +112,8 @@ class Session:
 
         Raises ``RequestRefusedError`` with the gateway's code, ``GatewayAwayError`` if no reply comes in time.
         """
-        reply = self._replies[message.id] = asyncio.get_running_loop().create_future()
+        reply: asyncio.Future[Result | RejectedEvents] = asyncio.get_running_loop().create_future()
+        self._replies[message.id] = reply
         try:
             async with _one_error(), asyncio.timeout(REQUEST_WITHIN):
                 await self.send(message)
@@ -124,7 +125,7 @@ class Session:
         return result
 
     async def messages(self) -> AsyncIterator[FromGateway]:
-        """Yield what the gateway says, in order, without the replies; raise ``GatewayAwayError`` at the end."""
+        """Yield what the gateway says, in order, without the replies; raise the ``GatewayError`` it ends with."""
         while True:
             try:
                 async with _one_error():
@@ -136,6 +137,9 @@ class Session:
             except ContractError:
                 self.ignored += 1
                 continue
+            if isinstance(message, Refused):
+                self._lose_replies()
+                raise _refusal(message)
             if not isinstance(message, Result | RejectedEvents):
                 yield message
             elif (reply := self._replies.get(message.id)) and not reply.done():
@@ -184,8 +188,8 @@ def _greeting(frame: aiohttp.WSMessage) -> GatewayHello:
             raise GatewayRefusedError(Code.SCHEMA_TOO_NEW, "The Process Cosmos app is too new for this integration")
         case GatewayHello() as hello:
             return hello
-        case Refused(code=code, message=message):
-            raise GatewayRefusedError(_OURS.get(code, code), message)
+        case Refused() as refused:
+            raise _refusal(refused)
         case _:
             raise ContractError("$.type", "must be gateway_hello or refused")
 
@@ -195,6 +199,10 @@ _OURS: Mapping[str, Code] = {
     Code.SCHEMA_TOO_OLD: Code.SCHEMA_TOO_NEW,
     Code.SCHEMA_TOO_NEW: Code.SCHEMA_TOO_OLD,
 }
+
+
+def _refusal(refused: Refused) -> GatewayRefusedError:
+    return GatewayRefusedError(_OURS.get(refused.code, refused.code), refused.message)
 
 
 def _decode(frame: aiohttp.WSMessage) -> FromGateway:

@@ -243,8 +243,8 @@ class CosmosCoordinator:
         contacts = [link.last_contact_age for link in status.links if link.last_contact_age is not None]
         self.status = SiteStatus(
             status=status,
-            oldest_waiting=_moment(now, status.oldest_waiting_age, old and old.oldest_waiting),
-            last_contact=_moment(now, min(contacts, default=None), old and old.last_contact),
+            oldest_waiting=_moment(now, status.oldest_waiting_age, old.oldest_waiting if old else None),
+            last_contact=_moment(now, min(contacts, default=None), old.last_contact if old else None),
         )
         if status.rejected:
             create_issue(self.hass, self.entry, Issue.REJECTED_EVENTS, count=str(status.rejected))

@@ -118,7 +118,7 @@ class PropertyEntity(ThingEntity):
         return self.thing.properties.get(self.property_name) if self.thing else None
 
     @property
-    def value(self) -> Value | None:
+    def reported(self) -> Value | None:
         """The newest value; None until one was heard."""
         return self.thing.values.get(self.property_name) if self.thing else None
 

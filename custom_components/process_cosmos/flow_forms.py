@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Final
 
-import voluptuous as vol
+import probatio as vol
 from homeassistant.components.notify import DOMAIN as NOTIFY_DOMAIN
 from homeassistant.const import CONF_URL
 from homeassistant.helpers.selector import (
@@ -36,7 +36,7 @@ CONF_TEST_RING: Final = "test_ring"
 CONF_INSTALL_BLUEPRINTS: Final = "install_blueprints"
 
 _SECRET = TextSelector(TextSelectorConfig(type=TextSelectorType.PASSWORD, autocomplete="off"))
-_KINDS = {
+_KINDS: Mapping[vol.Marker, SelectSelector] = {
     vol.Required(CONF_KINDS, default=[EventKind.ESCALATION]): SelectSelector(
         SelectSelectorConfig(options=[*EventKind], multiple=True, translation_key="kinds")
     )

@@ -58,7 +58,7 @@ class ThingNumber(PropertyEntity, NumberEntity):
     @override
     def native_value(self) -> float | None:
         """The newest reported value."""
-        return float(self.value) if isinstance(self.value, int | float) else None
+        return float(self.reported) if isinstance(self.reported, int | float) else None
 
     @override
     async def async_set_native_value(self, value: float) -> None:

@@ -1,7 +1,7 @@
 """The repair a person can do from here: send rejected events again, or discard them."""
 
 import uuid
-from typing import Any, override
+from typing import Any
 
 from homeassistant.components.repairs import RepairsFlow, RepairsFlowResult
 from homeassistant.config_entries import ConfigEntryState
@@ -33,7 +33,6 @@ class RejectedEventsFlow(RepairsFlow):
         """Take whose events these are."""
         self._entry: CosmosConfigEntry | None = hass.config_entries.async_get_entry(entry_id)
 
-    @override
     async def async_step_init(self, user_input: dict[str, Any] | None = None) -> RepairsFlowResult:
         """Show them."""
         try:

@@ -198,4 +198,4 @@ class ThingSensor(PropertyEntity, SensorEntity):
     @override
     def native_value(self) -> StateType:
         """The newest value."""
-        return self.value[:_LONGEST_STATE] if isinstance(self.value, str) else self.value
+        return self.reported[:_LONGEST_STATE] if isinstance(self.reported, str) else self.reported

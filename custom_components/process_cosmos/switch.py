@@ -45,7 +45,7 @@ class ThingSwitch(PropertyEntity, SwitchEntity):
     @override
     def is_on(self) -> bool | None:
         """The newest reported value."""
-        return None if self.value is None else self.value is True
+        return None if self.reported is None else self.reported is True
 
     @override
     async def async_turn_on(self, **kwargs: Any) -> None:

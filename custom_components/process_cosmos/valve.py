@@ -47,7 +47,7 @@ class ThingValve(PropertyEntity, ValveEntity):
     @override
     def is_closed(self) -> bool | None:
         """What the Thing last reported."""
-        return None if self.value is None else self.value is False
+        return None if self.reported is None else self.reported is False
 
     @override
     async def async_open_valve(self) -> None:

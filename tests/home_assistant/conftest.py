@@ -1,10 +1,85 @@
-"""Home Assistant's own pytest plugin, with this repository's custom_components."""
+"""Home Assistant's own pytest plugin, with this repository's custom_components, and a site to test with."""
 
 # First of all: the plugin brings a package custom_components of its own, and the first import wins.
 import custom_components  # noqa: F401, I001 - imported for its effect
+from collections.abc import AsyncIterator
+from pathlib import Path
+
 import pytest
+from custom_components.process_cosmos.const import DOMAIN
+from homeassistant.config_entries import ConfigEntryState
+from homeassistant.core import HomeAssistant
+from pytest_homeassistant_custom_component.common import MockConfigEntry
+
+from .contract_gateway import SITE, TOKEN, ContractGateway, until
 
 
 @pytest.fixture(autouse=True)
 def _this_repositorys_integration(enable_custom_integrations: None) -> None:
     """Let Home Assistant load custom integrations."""
+
+
+@pytest.fixture
+async def gateway(socket_enabled: None) -> AsyncIterator[ContractGateway]:
+    """A gateway that speaks the contract, on plain HTTP as the Supervisor's network has it."""
+    async with ContractGateway() as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def config_folder(hass: HomeAssistant, tmp_path: Path) -> Path:
+    """An empty configuration folder, as Home Assistant leaves it before an entry is loaded."""
+    folder = tmp_path / "config"
+    (folder / ".storage").mkdir(parents=True)
+    hass.config.config_dir = str(folder)
+    return folder
+
+
+@pytest.fixture
+async def notify_entity(hass: HomeAssistant, config_folder: Path) -> str:
+    """Somebody to be told: an entity that shows messages, and the action that sends them."""
+    hass.services.async_register("notify", "send_message", lambda _: None)
+    hass.states.async_set("notify.hall", "unknown")
+    return "notify.hall"
+
+
+@pytest.fixture
+async def people_only(hass: HomeAssistant, notify_entity: str) -> MockConfigEntry:
+    """A loaded site without the app."""
+    entry = MockConfigEntry(
+        domain=DOMAIN,
+        title="Process Cosmos",
+        data={"site": None, "url": None, "token": None, "sha256": None},
+        options={"phones": [], "notify_entities": [notify_entity], "destinations": []},
+    )
+    await set_up(hass, entry)
+    return entry
+
+
+@pytest.fixture
+def site(gateway: ContractGateway, notify_entity: str) -> MockConfigEntry:
+    """A site whose gateway is ``gateway``, not set up yet."""
+    return MockConfigEntry(
+        domain=DOMAIN,
+        title="Process Cosmos",
+        unique_id=SITE,
+        data={"site": SITE, "url": gateway.url, "token": TOKEN, "sha256": None},
+        options={"phones": [], "notify_entities": [notify_entity], "destinations": []},
+    )
+
+
+@pytest.fixture
+async def linked(hass: HomeAssistant, gateway: ContractGateway, site: MockConfigEntry) -> MockConfigEntry:
+    """A loaded site, its gateway's devices shown. A test that wants other devices sets them before it asks for this."""
+    await set_up(hass, site)
+    await until(lambda: site.runtime_data.coordinator.status)
+    await hass.async_block_till_done()
+    return site
+
+
+async def set_up(hass: HomeAssistant, entry: MockConfigEntry) -> None:
+    """Load ``entry``."""
+    entry.add_to_hass(hass)
+    assert await hass.config_entries.async_setup(entry.entry_id)
+    await hass.async_block_till_done()
+    assert entry.state is ConfigEntryState.LOADED

@@ -1,0 +1,208 @@
+"""A gateway in the test's own process: real sockets, the real contract, replies the test decides on."""
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from types import TracebackType
+from typing import Self
+
+import orjson
+import trustme
+from aiohttp import WSMsgType, web
+from aiohttp.test_utils import TestServer
+
+from custom_components.process_cosmos.contract.codec import decode, decode_json, encode, parse
+from custom_components.process_cosmos.contract.destinations import Status, Waiting
+from custom_components.process_cosmos.contract.devices import Device, Snapshot, Subscribe
+from custom_components.process_cosmos.contract.identifiers import Ulid
+from custom_components.process_cosmos.contract.messages import FROM_HOME_ASSISTANT, FromGateway, FromHomeAssistant
+from custom_components.process_cosmos.contract.pairing import OneTimeLine, Paired, PairingRequest
+from custom_components.process_cosmos.contract.session import (
+    SCHEMA,
+    GatewayHello,
+    HomeAssistantHello,
+    Problem,
+    Receipt,
+    Refused,
+    Result,
+)
+
+SITE = Ulid("01JDG0000000000000000000S1")
+OTHER_SITE = Ulid("01JDG0000000000000000000S2")
+TOKEN = "a-token-that-nobody-may-ever-read"
+SECRET = "pairing-secret-0123456789"
+VERSION = "9.8.7"
+IDLE = Status(links=(), waiting=Waiting(), rejected=0, dropped=0, broker_connected=True)
+CONDITION_WITHIN = 5.0
+
+type Reply = Callable[[FromHomeAssistant], FromGateway | None]
+
+
+def done(message: FromHomeAssistant) -> FromGateway | None:
+    """Do whatever is asked."""
+    request_id = getattr(message, "id", None)
+    return Result(id=request_id) if request_id and not isinstance(message, Subscribe | Result) else None
+
+
+def refusing(code: str) -> Reply:
+    """Refuse whatever is asked."""
+
+    def reply(message: FromHomeAssistant) -> FromGateway | None:
+        result = done(message)
+        return (
+            replace(result, problem=Problem(code=code, message=f"It is {code}")) if isinstance(result, Result) else None
+        )
+
+    return reply
+
+
+@dataclass
+class ContractGateway:
+    """Serves ``/ws`` and ``/v1/pair``; a test sets its fields at any time."""
+
+    refused: Refused | Receipt | None = None
+    hello: GatewayHello = field(
+        default_factory=lambda: GatewayHello(
+            schema=SCHEMA,
+            min_schema=SCHEMA,
+            version=VERSION,
+            site=SITE,
+            epoch=Ulid("01JDG0000000000000000000E1"),
+            cursor=None,
+            heads=(),
+        )
+    )
+    devices: tuple[Device, ...] = ()
+    replay: tuple[FromGateway, ...] = ()
+    status: Status = IDLE
+    reply: Reply = done
+    token: str = TOKEN
+    site: Ulid = SITE
+    tls: bool = False
+    receipts: bool = True
+    heard: list[FromHomeAssistant] = field(default_factory=list)
+    sessions: int = 0
+    socket: web.WebSocketResponse | None = None
+    port: int = 0
+
+    async def __aenter__(self) -> Self:
+        """Listen on a free port."""
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop."""
+        await self.stop()
+
+    async def start(self) -> None:
+        """Listen, on the port it had if it is started again."""
+        application = web.Application()
+        application.router.add_get("/ws", self._serve)
+        application.router.add_post("/v1/pair", self._pair)
+        self._server = TestServer(application, host="127.0.0.1", port=self.port)
+        await self._server.start_server(ssl=self._certificate() if self.tls else None, shutdown_timeout=0.1)
+        assert self._server.port
+        self.port = self._server.port
+
+    async def stop(self) -> None:
+        """Be away."""
+        await self.drop()
+        await self._server.close()
+
+    async def drop(self) -> None:
+        """Cut the link."""
+        if self.socket and self.socket._req and self.socket._req.transport:
+            self.socket._req.transport.abort()
+        self.socket = None
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
+
+    @property
+    def line(self) -> str:
+        """A pairing line it takes."""
+        return str(OneTimeLine(url=self.url, secret=SECRET, sha256=self.sha256))
+
+    async def say(self, *messages: FromGateway) -> None:
+        """Send in the open session."""
+        assert self.socket
+        for message in messages:
+            await self.socket.send_bytes(encode(message))
+
+    async def say_raw(self, frame: str) -> None:
+        """Send anything."""
+        assert self.socket
+        await self.socket.send_str(frame)
+
+    def heard_of[M](self, kind: type[M]) -> list[M]:
+        """Return the messages of one kind, oldest first."""
+        return [message for message in self.heard if isinstance(message, kind)]
+
+    async def until_heard[M](self, kind: type[M], times: int = 1) -> M:
+        """Return the newest message of a kind once there are so many."""
+        await until(lambda: len(self.heard_of(kind)) >= times)
+        return self.heard_of(kind)[-1]
+
+    def _certificate(self) -> ssl.SSLContext:
+        if not hasattr(self, "_context"):
+            certificate = trustme.CA().issue_cert("gateway.invalid")
+            self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            certificate.configure_cert(self._context)
+            der = ssl.PEM_cert_to_DER_cert(certificate.cert_chain_pems[0].bytes().decode())
+            self.sha256 = sha256(der).hexdigest()
+        return self._context
+
+    async def _pair(self, request: web.Request) -> web.Response:
+        asked = parse(PairingRequest, decode_json(await request.read()))
+        if asked.secret != SECRET:
+            problem = Problem(code="pairing_refused", message="No")
+            return web.Response(body=orjson.dumps(problem), status=403)
+        return web.Response(body=orjson.dumps(Paired(token=self.token, site=self.site, version=VERSION)))
+
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
+        if request.headers.get("Authorization") != f"Bearer {self.token}":
+            return web.Response(status=401)
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        self.heard.append(decode(await socket.receive_bytes(), {HomeAssistantHello.type: HomeAssistantHello}))
+        await socket.send_bytes(encode(self.refused or self.hello))
+        if self.refused:
+            await socket.close()
+            return socket
+        self.socket = socket
+        self.sessions += 1
+        receipts = asyncio.create_task(self._send_receipts(socket))
+        try:
+            async for frame in socket:
+                assert frame.type in (WSMsgType.BINARY, WSMsgType.TEXT)
+                await self._answer(decode(frame.data, FROM_HOME_ASSISTANT))
+        finally:
+            receipts.cancel()
+            await asyncio.gather(receipts, return_exceptions=True)
+        return socket
+
+    async def _answer(self, message: FromHomeAssistant) -> None:
+        self.heard.append(message)
+        if isinstance(message, Subscribe):
+            await self.say(*self.replay, Snapshot(sequence=100, devices=self.devices), self.status)
+        elif reply := self.reply(message):
+            await self.say(reply)
+
+    async def _send_receipts(self, socket: web.WebSocketResponse) -> None:
+        while True:
+            if self.receipts:
+                await socket.send_bytes(encode(Receipt()))
+            await asyncio.sleep(0.2)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Return when ``condition`` holds; fail when it does not within 5 s."""
+    async with asyncio.timeout(CONDITION_WITHIN):
+        while not condition():  # noqa: ASYNC110 - any condition, most without an event
+            await asyncio.sleep(0.005)

@@ -1,0 +1,276 @@
+"""The link to the gateway, as the integration's client keeps it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import aiohttp
+import pytest
+
+from custom_components.process_cosmos import client as client_module
+from custom_components.process_cosmos.client import (
+    CANNOT_CONNECT,
+    GATEWAY_AWAY,
+    GatewayAwayError,
+    GatewayClient,
+    GatewayError,
+    GatewayRefusedError,
+    RequestRefusedError,
+    Session,
+    pair,
+)
+from custom_components.process_cosmos.contract.codec import MAX_FRAME
+from custom_components.process_cosmos.contract.destinations import ListRejected, RejectedEvents
+from custom_components.process_cosmos.contract.devices import Snapshot, WriteProperty
+from custom_components.process_cosmos.contract.errors import ContractError
+from custom_components.process_cosmos.contract.identifiers import Ulid
+from custom_components.process_cosmos.contract.messages import FromGateway
+from custom_components.process_cosmos.contract.pairing import OneTimeLine, parse_line
+from custom_components.process_cosmos.contract.session import HomeAssistantHello, Receipt, Refused
+
+from .contract_gateway import SECRET, SITE, TOKEN, ContractGateway, refusing, until
+
+pytestmark = pytest.mark.usefixtures("socket_enabled")
+
+HELLO = HomeAssistantHello(
+    schema=1, min_schema=1, version="0.1.0", instance="an-instance", run=Ulid("01JDG0000000000000000000R1")
+)
+WRITE = WriteProperty(id="1", device="valve", property="open", value=True)
+
+
+@pytest.fixture
+async def gateway() -> AsyncIterator[ContractGateway]:
+    async with ContractGateway() as gateway:
+        yield gateway
+
+
+@pytest.fixture
+async def tls_gateway() -> AsyncIterator[ContractGateway]:
+    async with ContractGateway(tls=True) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+class Listening:
+    """Reads a session's messages beside the test."""
+
+    def __init__(self, session: Session) -> None:
+        self.messages: list[FromGateway] = []
+        self.ended = asyncio.create_task(self._read(session))
+
+    async def _read(self, session: Session) -> GatewayError:
+        try:
+            async for message in session.messages():
+                self.messages.append(message)
+        except GatewayError as error:
+            return error
+        raise AssertionError("messages() ended without an error")
+
+
+async def refusal_of(http: aiohttp.ClientSession, gateway: ContractGateway, token: str = TOKEN) -> GatewayError:
+    with pytest.raises(GatewayError) as caught:
+        await GatewayClient(http, gateway.url, token, None).connect(HELLO)
+    return caught.value
+
+
+async def test_a_session_begins_with_who_calls_and_who_answers(
+    http: aiohttp.ClientSession, gateway: ContractGateway
+) -> None:
+    async with await GatewayClient(http, gateway.url, TOKEN, None).connect(HELLO) as session:
+        assert session.hello.site == SITE
+    assert gateway.heard[0] == HELLO
+
+
+async def test_both_sides_give_receipts(
+    http: aiohttp.ClientSession, gateway: ContractGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "RECEIPT_EVERY", 0.01)
+    async with await GatewayClient(http, gateway.url, TOKEN, None).connect(HELLO) as session:
+        listening = Listening(session)
+        await gateway.until_heard(Receipt, times=3)
+        await until(lambda: Receipt() in listening.messages)
+    assert (await listening.ended).code == GATEWAY_AWAY
+
+
+async def test_a_gateway_that_falls_silent_counts_as_away(
+    http: aiohttp.ClientSession, gateway: ContractGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "SILENCE", 0.05)
+    gateway.receipts = False
+    async with await GatewayClient(http, gateway.url, TOKEN, None).connect(HELLO) as session:
+        assert isinstance(await Listening(session).ended, GatewayAwayError)
+
+
+async def test_a_request_gets_its_own_reply(http: aiohttp.ClientSession, gateway: ContractGateway) -> None:
+    listed = RejectedEvents(id="2", events=())
+    gateway.reply = lambda message: listed if isinstance(message, ListRejected) else None
+    async with await GatewayClient(http, gateway.url, TOKEN, None).connect(HELLO) as session:
+        listening = Listening(session)
+        write = asyncio.create_task(session.request(WRITE))
+        assert await session.request(ListRejected(id="2")) == listed
+        assert not write.done()
+        await gateway.say(replace(listed, id="nobody asked"))
+        await gateway.drop()
+        with pytest.raises(GatewayAwayError):
+            await write
+        await listening.ended
+
+
+async def test_a_refused_request_says_the_gateways_code(http: aiohttp.ClientSession, gateway: ContractGateway) -> None:
+    gateway.reply = refusing("broker_away")
+    async with await GatewayClient(http, gateway.url, TOKEN, None).connect(HELLO) as session:
+        Listening(session)
+        with pytest.raises(RequestRefusedError) as caught:
+            await session.request(WRITE)
+    assert caught.value.code == "broker_away"
+
+
+async def test_a_request_without_a_reply_ends_in_time(
+    http: aiohttp.ClientSession, gateway: ContractGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "REQUEST_WITHIN", 0.05)
+    gateway.reply = lambda _: None
+    async with await GatewayClient(http, gateway.url, TOKEN, None).connect(HELLO) as session:
+        Listening(session)
+        with pytest.raises(GatewayAwayError):
+            await session.request(WRITE)
+
+
+async def test_leaving_a_session_tells_those_who_wait_for_a_reply(
+    http: aiohttp.ClientSession, gateway: ContractGateway
+) -> None:
+    gateway.reply = lambda _: None
+    async with await GatewayClient(http, gateway.url, TOKEN, None).connect(HELLO) as session:
+        asking = asyncio.create_task(session.request(WRITE))
+        given_up = asyncio.create_task(session.request(replace(WRITE, id="2")))
+        await gateway.until_heard(WriteProperty, times=2)
+        given_up.cancel()
+    with pytest.raises(GatewayAwayError):
+        await asking
+
+
+async def test_what_is_not_understood_is_counted_and_passed_over(
+    http: aiohttp.ClientSession, gateway: ContractGateway
+) -> None:
+    async with await GatewayClient(http, gateway.url, TOKEN, None).connect(HELLO) as session:
+        listening = Listening(session)
+        for frame in ('{"type": "of a newer gateway"}', "no json", '{"type": "snapshot"}', "[]"):
+            await gateway.say_raw(frame)
+        await gateway.say(Snapshot(sequence=1, devices=()))
+        await until(lambda: Snapshot(sequence=1, devices=()) in listening.messages)
+    assert session.ignored == 4
+
+
+async def test_a_frame_that_is_too_long_ends_the_session(http: aiohttp.ClientSession, gateway: ContractGateway) -> None:
+    async with await GatewayClient(http, gateway.url, TOKEN, None).connect(HELLO) as session:
+        listening = Listening(session)
+        await gateway.say_raw("x" * (MAX_FRAME + 2))
+        assert isinstance(await listening.ended, GatewayAwayError)
+
+
+async def test_a_gateway_may_end_a_session_with_a_reason(http: aiohttp.ClientSession, gateway: ContractGateway) -> None:
+    async with await GatewayClient(http, gateway.url, TOKEN, None).connect(HELLO) as session:
+        listening = Listening(session)
+        await gateway.say(Refused(code="other_home_assistant", message="Another one was paired"))
+        error = await listening.ended
+    assert isinstance(error, GatewayRefusedError)
+    assert error.code == "other_home_assistant"
+
+
+@pytest.mark.parametrize(
+    ("schema", "min_schema", "code"), [(0, 0, "schema_too_old"), (9, 9, "schema_too_new"), (9, 1, None)]
+)
+async def test_schemas_must_overlap(
+    http: aiohttp.ClientSession, gateway: ContractGateway, schema: int, min_schema: int, code: str | None
+) -> None:
+    gateway.hello = replace(gateway.hello, schema=schema, min_schema=min_schema)
+    if code is None:
+        async with await GatewayClient(http, gateway.url, TOKEN, None).connect(HELLO) as session:
+            assert session.hello.schema == schema
+    else:
+        assert (await refusal_of(http, gateway)).code == code
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("schema_too_old", "schema_too_new"),  # the gateway speaks of us
+        ("schema_too_new", "schema_too_old"),
+        ("other_home_assistant", "other_home_assistant"),
+    ],
+)
+async def test_a_refused_hello_says_which_side_is_to_blame(
+    http: aiohttp.ClientSession, gateway: ContractGateway, said: str, meant: str
+) -> None:
+    gateway.refused = Refused(code=said, message="No")
+    error = await refusal_of(http, gateway)
+    assert isinstance(error, GatewayRefusedError)
+    assert error.code == meant
+
+
+async def test_a_gateway_that_answers_something_else_is_none(
+    http: aiohttp.ClientSession, gateway: ContractGateway
+) -> None:
+    gateway.refused = Receipt()
+    error = await refusal_of(http, gateway)
+    assert (type(error), error.code) == (GatewayAwayError, CANNOT_CONNECT)
+
+
+async def test_a_wrong_token_is_refused(http: aiohttp.ClientSession, gateway: ContractGateway) -> None:
+    error = await refusal_of(http, gateway, token="another-token")
+    assert (type(error), error.code) == (GatewayRefusedError, "unauthorized")
+    assert "another-token" not in str(error)
+
+
+async def test_an_address_where_something_else_answers_is_away(
+    http: aiohttp.ClientSession, gateway: ContractGateway
+) -> None:
+    with pytest.raises(GatewayAwayError):
+        await GatewayClient(http, f"{gateway.url}/elsewhere", TOKEN, None).connect(HELLO)
+
+
+async def test_a_closed_port_is_away(http: aiohttp.ClientSession, gateway: ContractGateway) -> None:
+    await gateway.stop()
+    assert (await refusal_of(http, gateway)).code == CANNOT_CONNECT
+
+
+async def test_the_pinned_certificate_is_trusted_whatever_name_it_bears(
+    http: aiohttp.ClientSession, tls_gateway: ContractGateway
+) -> None:
+    paired = await pair(http, parse_line(tls_gateway.line), "an-instance")
+    assert paired.site == SITE
+    async with await GatewayClient(http, tls_gateway.url, paired.token, tls_gateway.sha256).connect(HELLO) as session:
+        assert session.hello.site == SITE
+
+
+async def test_another_certificate_is_refused_before_anything_is_sent(
+    http: aiohttp.ClientSession, tls_gateway: ContractGateway
+) -> None:
+    with pytest.raises(GatewayRefusedError) as caught:
+        await GatewayClient(http, tls_gateway.url, TOKEN, "ab" * 32).connect(HELLO)
+    assert caught.value.code == "identity_mismatch"
+    with pytest.raises(GatewayRefusedError) as caught:
+        await pair(http, OneTimeLine(url=tls_gateway.url, secret=SECRET, sha256="ab" * 32), "an-instance")
+    assert caught.value.code == "identity_mismatch"
+    assert tls_gateway.heard == []
+
+
+async def test_a_used_pairing_line_is_refused(http: aiohttp.ClientSession, tls_gateway: ContractGateway) -> None:
+    used = replace(parse_line(tls_gateway.line), secret="used-secret-0123456789")
+    with pytest.raises(GatewayRefusedError) as caught:
+        await pair(http, used, "an-instance")
+    assert caught.value.code == "pairing_refused"
+
+
+@pytest.mark.parametrize(
+    "line", ["", "https://host", "http://h:1#0123456789abcdef.ff", "https://h:1#0123456789abcdef." + "0" * 63]
+)
+def test_a_line_that_is_none_is_malformed(line: str) -> None:
+    with pytest.raises(ContractError) as caught:
+        parse_line(line)
+    assert caught.value.code == "code_malformed"

@@ -1,0 +1,364 @@
+"""The set-up: two questions, a test ring, and a gateway that may come later."""
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from homeassistant.config_entries import SOURCE_HASSIO, SOURCE_USER, ConfigFlowResult
+from homeassistant.core import HomeAssistant
+from homeassistant.data_entry_flow import FlowResultType
+from homeassistant.helpers.service_info.hassio import HassioServiceInfo
+from homeassistant.util import dt as dt_util
+from pytest_homeassistant_custom_component.common import MockConfigEntry, async_capture_events, async_fire_time_changed
+
+from custom_components.process_cosmos import workflows
+from custom_components.process_cosmos.const import DOMAIN
+from custom_components.process_cosmos.contract.destinations import EventKind, SetCloud, SetWebhook
+from custom_components.process_cosmos.contract.session import Refused
+from custom_components.process_cosmos.flow_gateway import Found
+from custom_components.process_cosmos.test_ring import LASTS
+
+from .contract_gateway import OTHER_SITE, SITE, TOKEN, ContractGateway, refusing, until
+
+CLOUD_CODE = "https://cloud.example:8443#code-secret-0123456789." + "ab" * 32
+WEBHOOK = {"url": "https://hooks.example/secret", "kinds": ["escalation"]}
+NEITHER = {"test_ring": False, "install_blueprints": False}
+
+
+@pytest.fixture(autouse=True)
+def _other_parts(notify_entity: str) -> None:
+    """Let there be somebody to tell."""
+
+
+@pytest.fixture
+async def tls_gateway(socket_enabled: None) -> AsyncIterator[ContractGateway]:
+    async with ContractGateway(tls=True) as gateway:
+        yield gateway
+
+
+async def begin(hass: HomeAssistant, *choices: str) -> ConfigFlowResult:
+    """Start from "Add integration" and choose in the menus."""
+    result = await hass.config_entries.flow.async_init(DOMAIN, context={"source": SOURCE_USER})
+    for choice in choices:
+        result = await choose(hass, result, choice)
+    return result
+
+
+async def choose(hass: HomeAssistant, result: ConfigFlowResult, choice: str) -> ConfigFlowResult:
+    assert result["type"] is FlowResultType.MENU
+    return await submit(hass, result, {"next_step_id": choice})
+
+
+async def submit(hass: HomeAssistant, result: ConfigFlowResult, answer: dict[str, Any]) -> ConfigFlowResult:
+    return await hass.config_entries.flow.async_configure(result["flow_id"], answer)
+
+
+async def tell(hass: HomeAssistant, result: ConfigFlowResult) -> ConfigFlowResult:
+    """Answer the first question."""
+    assert result["step_id"] == "who"
+    return await submit(hass, result, {"phones": [], "notify_entities": ["notify.hall"]})
+
+
+async def discover(hass: HomeAssistant, gateway: ContractGateway, **changed: object) -> ConfigFlowResult:
+    config = {"host": "127.0.0.1", "port": gateway.port, "token": TOKEN, "site": SITE} | changed
+    info = HassioServiceInfo(config=config, name="Process Cosmos", slug="process_cosmos", uuid="1234")
+    return await hass.config_entries.flow.async_init(DOMAIN, context={"source": SOURCE_HASSIO}, data=info)
+
+
+async def test_without_the_app_two_answers_make_a_site(hass: HomeAssistant) -> None:
+    result = await tell(hass, await begin(hass, "without_app"))
+    assert result["step_id"] == "elsewhere_without_app"
+    result = await submit(hass, await choose(hass, result, "finish"), NEITHER)
+    assert result["type"] is FlowResultType.CREATE_ENTRY
+    assert result["title"] == "Process Cosmos"
+    assert result["data"] == {"site": None, "url": None, "token": None, "sha256": None}
+    assert result["options"] == {"phones": [], "notify_entities": ["notify.hall"], "destinations": []}
+
+
+async def test_the_test_ring_reaches_those_chosen_and_ends_by_itself(hass: HomeAssistant) -> None:
+    told = async_capture_events(hass, "call_service")
+    result = await choose(hass, await tell(hass, await begin(hass, "without_app")), "finish")
+    result = await submit(hass, result, {"test_ring": True, "install_blueprints": False})
+    entry = result["result"]
+    await until(lambda: [event for event in told if event.data["service"] == "send_message"])
+    message = next(event for event in told if event.data["service"] == "send_message")
+    assert "test ring" in message.data["service_data"]["message"]
+    assert len(entry.runtime_data.escalations.alive) == 1
+    async_fire_time_changed(hass, dt_util.utcnow() + LASTS + timedelta(seconds=1))
+    await until(lambda: not entry.runtime_data.escalations.alive)
+
+
+async def test_the_offered_blueprint_is_installed_with_consent_only(hass: HomeAssistant) -> None:
+    with patch.object(workflows, "async_install", autospec=True) as install:
+        result = await choose(hass, await tell(hass, await begin(hass, "without_app")), "finish")
+        assert install.call_count == 0
+        await submit(hass, result, {"test_ring": False, "install_blueprints": True})
+    assert install.call_count == 1
+
+
+async def test_a_folder_that_cannot_be_written_is_named(hass: HomeAssistant) -> None:
+    result = await choose(hass, await tell(hass, await begin(hass, "without_app")), "finish")
+    with patch.object(workflows, "async_install", autospec=True, side_effect=OSError):
+        result = await submit(hass, result, {"test_ring": False, "install_blueprints": True})
+    assert result["errors"] == {"base": "blueprints_not_written"}
+    assert (await submit(hass, result, NEITHER))["type"] is FlowResultType.CREATE_ENTRY
+
+
+async def test_somebody_has_to_be_told(hass: HomeAssistant) -> None:
+    result = await submit(hass, await begin(hass, "without_app"), {"phones": [], "notify_entities": []})
+    assert result["errors"] == {"base": "nobody"}
+    assert (await tell(hass, result))["step_id"] == "elsewhere_without_app"
+
+
+async def test_one_site_without_the_app_is_enough(hass: HomeAssistant, people_only: MockConfigEntry) -> None:
+    result = await begin(hass, "without_app")
+    assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "already_configured")
+
+
+async def test_a_pairing_line_makes_a_site_with_a_pinned_gateway(
+    hass: HomeAssistant, tls_gateway: ContractGateway
+) -> None:
+    result = await submit(hass, await begin(hass, "pairing"), {"line": f"  {tls_gateway.line}\n"})
+    result = await choose(hass, await tell(hass, result), "finish")
+    result = await submit(hass, result, NEITHER)
+    assert result["result"].unique_id == SITE
+    assert result["data"] == {
+        "site": SITE,
+        "url": tls_gateway.url,
+        "token": TOKEN,
+        "sha256": tls_gateway.sha256,
+    }
+    await until(lambda: result["result"].runtime_data.coordinator.session)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code"),
+    [
+        (lambda line: line[:-1], "code_malformed"),
+        (lambda line: line.replace("pairing-secret", "a-used-secret"), "pairing_refused"),
+        (lambda line: line.split(".")[0] + ".0.0.1:1#" + line.split("#")[1], "cannot_connect"),
+        (lambda line: line[:-64] + "ab" * 32, "identity_mismatch"),
+    ],
+)
+async def test_a_wrong_pairing_line_is_explained_and_can_be_mended(
+    hass: HomeAssistant,
+    tls_gateway: ContractGateway,
+    spoil: Callable[[str], str],
+    code: str,
+) -> None:
+    result = await submit(hass, await begin(hass, "pairing"), {"line": spoil(tls_gateway.line)})
+    assert result["errors"] == {"line": code}
+    result = await submit(hass, result, {"line": tls_gateway.line})
+    assert result["step_id"] == "who"
+
+
+async def test_a_pairing_line_pasted_after_who_is_told_goes_on_from_there(
+    hass: HomeAssistant, tls_gateway: ContractGateway
+) -> None:
+    result = await choose(hass, await tell(hass, await begin(hass, "without_app")), "pairing")
+    result = await submit(hass, result, {"line": tls_gateway.line})
+    assert result["step_id"] == "elsewhere"
+
+
+async def test_a_pairing_line_joins_the_site_without_an_app(
+    hass: HomeAssistant, people_only: MockConfigEntry, tls_gateway: ContractGateway
+) -> None:
+    result = await submit(hass, await begin(hass, "pairing"), {"line": tls_gateway.line})
+    result = await choose(hass, result, "webhook")
+    result = await submit(hass, result, WEBHOOK)
+    assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "joined")
+    await hass.async_block_till_done()
+    assert hass.config_entries.async_entries(DOMAIN) == [people_only]
+    assert people_only.unique_id == SITE
+    assert people_only.data["url"] == tls_gateway.url
+    assert people_only.options["notify_entities"] == ["notify.hall"]
+    assert people_only.options["destinations"] == ["webhook"]
+
+
+async def test_a_pairing_line_of_a_known_site_renews_it(
+    hass: HomeAssistant, tls_gateway: ContractGateway, site: MockConfigEntry
+) -> None:
+    site.add_to_hass(hass)
+    result = await submit(hass, await begin(hass, "pairing"), {"line": tls_gateway.line})
+    assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "already_configured")
+    assert site.data["url"] == tls_gateway.url
+
+
+async def test_a_second_site_has_a_title_of_its_own(
+    hass: HomeAssistant, people_only: MockConfigEntry, gateway: ContractGateway, site: MockConfigEntry
+) -> None:
+    hass.config_entries.async_update_entry(people_only, data=dict(site.data) | {"site": OTHER_SITE})
+    result = await submit(hass, await discover(hass, gateway), {})
+    result = await choose(hass, await tell(hass, result), "finish")
+    assert (await submit(hass, result, NEITHER))["title"] == "Process Cosmos 2"
+
+
+async def test_the_discovered_app_becomes_a_site_once_confirmed(hass: HomeAssistant, gateway: ContractGateway) -> None:
+    result = await discover(hass, gateway)
+    assert result["step_id"] == "hassio_confirm"
+    result = await submit(hass, result, {})
+    result = await choose(hass, await tell(hass, result), "finish")
+    result = await submit(hass, result, NEITHER)
+    assert result["data"] == {"site": SITE, "url": gateway.url, "token": TOKEN, "sha256": None}
+
+
+async def test_the_discovered_app_joins_the_site_without_one(
+    hass: HomeAssistant, people_only: MockConfigEntry, gateway: ContractGateway
+) -> None:
+    result = await submit(hass, await discover(hass, gateway), {})
+    result = await choose(hass, result, "finish")
+    assert result["reason"] == "joined"
+    assert people_only.data["site"] == SITE
+
+
+async def test_a_discovered_app_that_moved_renews_its_site(
+    hass: HomeAssistant, gateway: ContractGateway, site: MockConfigEntry
+) -> None:
+    site.add_to_hass(hass)
+    result = await discover(hass, gateway, port=1, token="a-new-token")
+    assert result["reason"] == "already_configured"
+    assert (site.data["url"], site.data["token"]) == ("http://127.0.0.1:1", "a-new-token")
+
+
+@pytest.mark.parametrize("wrong", [{"site": "no ulid"}, {"port": "8"}, {"token": None}])
+async def test_a_discovery_that_makes_no_sense_is_refused(
+    hass: HomeAssistant, gateway: ContractGateway, wrong: dict[str, object]
+) -> None:
+    result = await discover(hass, gateway, **wrong)
+    assert result["reason"] == "invalid_discovery"
+
+
+async def test_a_discovered_app_has_to_answer(hass: HomeAssistant, gateway: ContractGateway) -> None:
+    result = await discover(hass, gateway)
+    gateway.refused = Refused(code="other_home_assistant", message="No")
+    result = await submit(hass, result, {})
+    assert result["errors"] == {"base": "other_home_assistant"}
+    gateway.refused = None
+    gateway.hello = replace(gateway.hello, site=OTHER_SITE)
+    result = await submit(hass, result, {})
+    assert result["errors"] == {"base": "identity_mismatch"}
+    gateway.refused = Refused(code="a_code_of_tomorrow", message="No")
+    result = await submit(hass, result, {})
+    assert result["errors"] == {"base": "unknown"}
+    gateway.refused, gateway.hello = None, replace(gateway.hello, site=SITE)
+    assert (await submit(hass, result, {}))["step_id"] == "who"
+
+
+async def test_a_webhook_is_set_at_the_gateway_and_known_by_its_name(
+    hass: HomeAssistant, gateway: ContractGateway
+) -> None:
+    result = await tell(hass, await submit(hass, await discover(hass, gateway), {}))
+    result = await choose(hass, result, "webhook")
+    answer = {
+        "url": "https://hooks.example/secret",
+        "header": "X-Key",
+        "header_value": "s3cret",
+        "kinds": ["escalation", "device"],
+    }
+    result = await submit(hass, await submit(hass, result, answer), NEITHER)
+    assert result["options"]["destinations"] == ["webhook"]
+    asked = await gateway.until_heard(SetWebhook)
+    assert (asked.url, asked.header, asked.header_value) == ("https://hooks.example/secret", "X-Key", "s3cret")
+    assert asked.kinds == (EventKind.ESCALATION, EventKind.DEVICE)
+    assert "secret" not in str(result["data"] | result["options"])
+
+
+@pytest.mark.parametrize(
+    ("code", "errors"),
+    [
+        ("url_invalid", {"url": "url_invalid"}),
+        ("destination_away", {"url": "destination_away"}),
+        ("store_failed", {"base": "store_failed"}),
+        ("a_code_of_tomorrow", {"base": "unknown"}),
+    ],
+)
+async def test_a_refused_webhook_says_why_at_the_right_field(
+    hass: HomeAssistant, gateway: ContractGateway, code: str, errors: dict[str, str]
+) -> None:
+    result = await tell(hass, await submit(hass, await discover(hass, gateway), {}))
+    result = await choose(hass, result, "webhook")
+    gateway.reply = refusing(code)
+    assert (await submit(hass, result, WEBHOOK))["errors"] == errors
+
+
+@pytest.mark.parametrize("code", ["enrolment_refused", "identity_mismatch", "destination_away", "code_malformed"])
+async def test_a_refused_code_of_a_cloud_says_why_and_can_be_mended(
+    hass: HomeAssistant, gateway: ContractGateway, code: str
+) -> None:
+    result = await tell(hass, await submit(hass, await discover(hass, gateway), {}))
+    result = await choose(hass, result, "cloud")
+    mend, gateway.reply = gateway.reply, refusing(code)
+    result = await submit(hass, result, {"code": CLOUD_CODE, "kinds": ["escalation"]})
+    assert result["errors"] == {"code": code}
+    gateway.reply = mend
+    result = await submit(hass, result, {"code": f" {CLOUD_CODE} ", "kinds": ["escalation"]})
+    assert result["step_id"] == "finish"
+    assert (await gateway.until_heard(SetCloud, times=2)).code == CLOUD_CODE
+
+
+async def test_half_a_code_of_a_cloud_is_never_sent(hass: HomeAssistant, gateway: ContractGateway) -> None:
+    result = await tell(hass, await submit(hass, await discover(hass, gateway), {}))
+    result = await choose(hass, result, "cloud")
+    result = await submit(hass, result, {"code": CLOUD_CODE[:-3], "kinds": ["escalation"]})
+    assert result["errors"] == {"code": "code_malformed"}
+    assert not gateway.heard_of(SetCloud)
+
+
+async def test_a_gateway_that_goes_away_during_the_set_up_is_named(
+    hass: HomeAssistant, gateway: ContractGateway
+) -> None:
+    result = await tell(hass, await submit(hass, await discover(hass, gateway), {}))
+    result = await choose(hass, result, "webhook")
+    await gateway.stop()
+    assert (await submit(hass, result, WEBHOOK))["errors"] == {"base": "cannot_connect"}
+
+
+async def test_a_new_pairing_line_ends_the_reauthentication(
+    hass: HomeAssistant, site: MockConfigEntry, tls_gateway: ContractGateway
+) -> None:
+    site.add_to_hass(hass)
+    result = await site.start_reauth_flow(hass)
+    assert result["step_id"] == "reauth_confirm"
+    result = await submit(hass, result, {"line": tls_gateway.line})
+    assert result["reason"] == "reauth_successful"
+    assert site.data["sha256"] == tls_gateway.sha256
+    await hass.async_block_till_done()
+
+
+async def test_the_pairing_line_of_another_gateway_does_not_end_it(
+    hass: HomeAssistant, site: MockConfigEntry, tls_gateway: ContractGateway
+) -> None:
+    site.add_to_hass(hass)
+    tls_gateway.site = OTHER_SITE
+    result = await submit(hass, await site.start_reauth_flow(hass), {"line": tls_gateway.line})
+    assert result["reason"] == "other_gateway"
+    assert site.data["sha256"] is None
+
+
+async def test_a_gateway_that_moved_is_reconfigured_by_a_new_line(
+    hass: HomeAssistant, site: MockConfigEntry, tls_gateway: ContractGateway
+) -> None:
+    site.add_to_hass(hass)
+    result = await site.start_reconfigure_flow(hass)
+    assert result["step_id"] == "reconfigure"
+    result = await submit(hass, result, {"line": tls_gateway.line})
+    assert result["reason"] == "reconfigure_successful"
+    assert site.data["url"] == tls_gateway.url
+    await hass.async_block_till_done()
+
+
+async def test_a_site_without_an_app_gets_one_by_reconfiguring(
+    hass: HomeAssistant, people_only: MockConfigEntry, tls_gateway: ContractGateway
+) -> None:
+    result = await submit(hass, await people_only.start_reconfigure_flow(hass), {"line": tls_gateway.line})
+    result = await choose(hass, result, "finish")
+    assert result["reason"] == "joined"
+    assert people_only.unique_id == SITE
+    await hass.async_block_till_done()
+
+
+async def test_what_a_flow_keeps_of_a_gateway_shows_no_token_in_a_log() -> None:
+    assert TOKEN not in repr(Found(site=SITE, url="http://127.0.0.1", token=TOKEN, sha256=None))
