@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, override
 
-from paho.mqtt.client import Client, ConnectFlags, MQTTMessage
+from paho.mqtt.client import Client, ConnectFlags, MQTTMessage, topic_matches_sub
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import MQTTException, Properties
@@ -338,3 +338,8 @@ def _connect_properties(*, keep_session: bool) -> Properties:
     properties.ReceiveMaximum = RECEIVE_MAXIMUM
     properties.SessionExpiryInterval = SESSION_SECONDS if keep_session else 0
     return properties
+
+
+def matches(topic_filter: str, topic: str) -> bool:
+    """Say whether ``topic`` is among those a subscription to ``topic_filter`` gets (MQTT 5.0, section 4.7)."""
+    return topic_matches_sub(topic_filter, topic)

@@ -1,0 +1,90 @@
+"""Keeps the one connection to the broker: opens it, and again whenever it ends."""
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+from process_cosmos_gateway.errors import StoreError
+
+from .mqtt import TAKEN_OVER, Connection, Message, MqttError
+from .options import BrokerOptions
+
+_LOGGER = logging.getLogger(__name__)
+
+_FIRST_DELAY = 0.1
+_LONGEST_DELAY = 30.0
+_WORKS_AFTER = 5.0
+_CONFLICT_SECONDS = 60.0
+IDENTITY_CONFLICT = "identity_conflict"
+
+
+def next_delay(failures: int, jitter: float) -> float:
+    """Return how long to wait after so many failures in a row; ``jitter`` from 0 to 1 spreads many gateways."""
+    longest = min(_LONGEST_DELAY, _FIRST_DELAY * 2 ** min(failures, 16))
+    return float(longest * (0.5 + jitter / 2))
+
+
+class Bridge:
+    """The broker, as long as ``run`` runs. ``connection`` None: it is away."""
+
+    def __init__(
+        self,
+        broker: BrokerOptions,
+        client_id: str,
+        *,
+        on_message: Callable[[Connection, Message], None],
+        on_open: Callable[[Connection], Awaitable[None]],
+        on_lost: Callable[[str], None],
+    ) -> None:
+        """Take whom to tell. ``on_open`` subscribes; until it returns the broker counts as away."""
+        self._broker = broker
+        self._client_id = client_id
+        self._on_message = on_message
+        self._on_open = on_open
+        self._on_lost = on_lost
+        self._taken_over: deque[float] = deque(maxlen=2)
+        self.connection: Connection | None = None
+
+    async def run(self) -> None:
+        """Connect, for ever; backing off, and with patience if another has our name."""
+        loop = asyncio.get_running_loop()
+        failures = 0
+        last_reason = ""
+        while True:
+            began = loop.time()
+            reason = await self._connect_once()
+            failures = 0 if loop.time() - began > _WORKS_AFTER else failures + 1
+            if reason == TAKEN_OVER:
+                self._taken_over.append(loop.time())
+                if self._in_conflict(loop.time()):
+                    reason, failures = IDENTITY_CONFLICT, 16
+            if reason != last_reason:
+                _LOGGER.warning("The broker is away (%s); trying again until it is back", reason)
+                last_reason = reason
+            self._on_lost(reason)
+            await asyncio.sleep(next_delay(failures, random.random()))  # noqa: S311 - no secret
+
+    def _in_conflict(self, now: float) -> bool:
+        """Say whether somebody else took our session twice within a minute: two gateways with one identity."""
+        return len(self._taken_over) == 2 and now - self._taken_over[0] < _CONFLICT_SECONDS  # noqa: PLR2004
+
+    async def _connect_once(self) -> str:
+        """Return why it ended."""
+        try:
+            connection = await Connection.open(
+                self._broker, client_id=self._client_id, on_message=self._on_message, keep_session=True
+            )
+        except MqttError as error:
+            return str(error)
+        try:
+            await self._on_open(connection)
+            self.connection = connection
+            _LOGGER.info("Connected to the broker")
+            return await connection.ended()
+        except (MqttError, StoreError) as error:
+            return str(error)
+        finally:
+            self.connection = None
+            connection.close()

@@ -1,0 +1,348 @@
+"""Reads W3C WoT Thing Descriptions 1.1, as ``wire/devices.md`` says: what a device is, what topics it may speak on."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from process_cosmos_gateway.contract.devices import Device, DeviceEventDescription, Hint, Property, PropertyKind
+from process_cosmos_gateway.contract.errors import Code
+
+MAX_BYTES = 256 * 1024
+"""Bytes of the longest description read."""
+
+AVAILABILITY = "cosmos:availability"
+"""The member that names the topic of the last will: this project's extension of the Thing Description."""
+
+_MAX_DEPTH = 32
+_MAX_AFFORDANCES = 256
+_MAX_TEXT = 255
+_MAX_TOPIC_BYTES = 1024
+_KINDS: Mapping[object, PropertyKind] = {
+    "boolean": PropertyKind.BOOLEAN,
+    "number": PropertyKind.NUMBER,
+    "integer": PropertyKind.NUMBER,
+    "string": PropertyKind.TEXT,
+}
+_READ = frozenset({"readproperty", "observeproperty"})
+_WRITE = frozenset({"writeproperty"})
+_SUBSCRIBE = frozenset({"subscribeevent"})
+_HINT_WORDS: Mapping[str, Hint] = {
+    "moisture": Hint.MOISTURE,
+    "leak": Hint.MOISTURE,
+    "valve": Hint.VALVE,
+    "temperature": Hint.TEMPERATURE,
+    "humidity": Hint.HUMIDITY,
+    "battery": Hint.BATTERY,
+}
+_UNITS: Mapping[str, str] = {
+    **dict.fromkeys(("cel", "celsius", "degreecelsius", "degc", "deg_c", "°c"), "°C"),
+    **dict.fromkeys(("fahrenheit", "degreefahrenheit", "degf", "deg_f", "far", "°f"), "°F"),
+    **dict.fromkeys(("percent", "%rh", "%", "%el"), "%"),
+}
+_TEMPERATURE_UNITS = frozenset({"°C", "°F"})
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+
+
+class DescriptionError(Exception):
+    """The description is refused: ``code`` for programs, the message for people."""
+
+    def __init__(self, code: Code, message: str) -> None:
+        """Take the stable code and the sentence."""
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thing:
+    """A described device. ``device`` has neither values nor availability yet.
+
+    ``reads`` and ``events``: name by topic; ``writes``: topic by property; ``availability``: the last will's topic.
+    """
+
+    topic: str
+    device: Device
+    reads: Mapping[str, str]
+    writes: Mapping[str, str]
+    events: Mapping[str, str]
+    availability: str | None
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """Every topic it claims."""
+        will = () if self.availability is None else (self.availability,)
+        return (*self.reads, *self.writes.values(), *self.events, *will)
+
+
+def prefix_of(topic: str) -> str:
+    """Return what a Thing's topics begin with, from its description's topic: without ``td``, else with a slash."""
+    return topic.removesuffix("td") if topic.endswith("/td") else f"{topic}/"
+
+
+def is_meant_as_description(topic: str, payload: bytes) -> bool:
+    """Say whether a mistake in ``payload`` is worth a word: others may use topics of one level for other things."""
+    return topic.endswith("/td") or b"/wot/td" in payload
+
+
+def parse_description(topic: str, payload: bytes, filters: Sequence[str]) -> Thing:
+    """Read the description retained at ``topic``; ``filters``: where descriptions are looked for.
+
+    Raises ``DescriptionError``: ``description_invalid``, or ``topic_taken`` if it claims what is not below its prefix.
+    """
+    return _Reader(topic, _document(payload), filters).thing()
+
+
+def _invalid(message: str) -> DescriptionError:
+    return DescriptionError(Code.DESCRIPTION_INVALID, message)
+
+
+def _document(payload: bytes) -> Mapping[str, Any]:
+    if len(payload) > MAX_BYTES:
+        raise _invalid(f"The description is longer than {MAX_BYTES} bytes")
+    try:
+        document = orjson.loads(payload)
+    except orjson.JSONDecodeError as error:
+        raise _invalid("The description is no JSON") from error
+    if not isinstance(document, dict):
+        raise _invalid("The description is no JSON object")
+    level: list[Any] = [document]
+    for _ in range(_MAX_DEPTH):
+        level = [inner for outer in level for inner in _members(outer)]
+    if level:
+        raise _invalid(f"The description is nested deeper than {_MAX_DEPTH}")
+    return document
+
+
+def _members(value: object) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+class _Reader:
+    """Reads one description; holds what each part needs."""
+
+    def __init__(self, topic: str, document: Mapping[str, Any], filters: Sequence[str]) -> None:
+        self._topic = topic
+        self._document = document
+        self._claims = Claims(topic, filters)
+        base = document.get("base", "")
+        self._base = base if isinstance(base, str) else ""
+
+    def thing(self) -> Thing:
+        reads: dict[str, str] = {}
+        writes: dict[str, str] = {}
+        properties = []
+        for name, said in self._affordances("properties"):
+            kind = _KINDS.get(said.get("type")) if isinstance(said.get("type"), str) else None
+            read = self._form_topic(said, name, _READ, _READ | _WRITE)
+            if kind is None or read is None or said.get("writeOnly") is True:
+                continue
+            write = None if said.get("readOnly") is True else self._form_topic(said, name, _WRITE, _READ | _WRITE)
+            self._claim(reads, read, name)
+            if write is not None and write != read:
+                writes[name] = write
+            properties.append(self._property(name, said, kind, writable=name in writes))
+        events: dict[str, str] = {}
+        described = []
+        for name, said in self._affordances("events"):
+            topic = self._form_topic(said, name, _SUBSCRIBE, _SUBSCRIBE)
+            if topic is not None:
+                self._claim(events, topic, name)
+                described.append(DeviceEventDescription(name=name, title=_text(said, "title", name)))
+        if not reads and not events:
+            raise _invalid("The description has no form this gateway can use (MQTT, with a value)")
+        availability = self._availability()
+        topics = [*reads, *events, *writes.values(), *([] if availability is None else [availability])]
+        if len(set(topics)) != len(topics):
+            raise _invalid("The description uses one topic for two purposes")
+        return Thing(
+            topic=self._topic,
+            device=self._device(tuple(properties), tuple(described)),
+            reads=reads,
+            writes=writes,
+            events=events,
+            availability=availability,
+        )
+
+    def _device(self, properties: tuple[Property, ...], events: tuple[DeviceEventDescription, ...]) -> Device:
+        title = _text(self._document, "title")
+        if not title:
+            raise _invalid("The description has no title")
+        maker = self._document.get("schema:manufacturer")
+        return Device(
+            id=prefix_of(self._topic).removesuffix("/"),
+            title=title,
+            properties=properties,
+            events=events,
+            manufacturer=_text(maker, "schema:name") if isinstance(maker, dict) else _text_or_none(maker),
+            model=_text_or_none(self._document.get("schema:model")),
+            firmware=_text_or_none(self._document.get("schema:softwareVersion")),
+        )
+
+    def _affordances(self, kind: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        affordances = self._document.get(kind, {})
+        if not isinstance(affordances, dict):
+            raise _invalid(f"{kind} is no object")
+        if len(affordances) > _MAX_AFFORDANCES:
+            raise _invalid(f"The description has more than {_MAX_AFFORDANCES} {kind}")
+        for name, said in affordances.items():
+            if not isinstance(said, dict) or not name or len(name) > _MAX_TEXT:
+                raise _invalid(f"One of the {kind} is no object, or has no proper name")
+            yield name, said
+
+    def _form_topic(
+        self, said: Mapping[str, Any], name: str, wanted: frozenset[str], default: frozenset[str]
+    ) -> str | None:
+        """Return the topic of the first MQTT form for one of the ``wanted`` operations."""
+        forms = said.get("forms")
+        if not isinstance(forms, list) or not forms:
+            raise _invalid(f"{name[:64]!r} has no forms")
+        for form in forms:
+            if not isinstance(form, dict) or not isinstance(form.get("href"), str):
+                raise _invalid(f"A form of {name[:64]!r} has no href")
+            if wanted & _operations(form, default) and (topic := self._path(form["href"])) is not None:
+                return self._claims.check(topic)
+        return None
+
+    def _availability(self) -> str | None:
+        said = self._document.get(AVAILABILITY)
+        if said is None:
+            return None
+        if not isinstance(said, dict) or not isinstance(said.get("href"), str):
+            raise _invalid(f"{AVAILABILITY} has no href")
+        path = self._path(said["href"])
+        return None if path is None else self._claims.check(path)
+
+    def _path(self, href: str) -> str | None:
+        """Return the topic an ``href`` names: its path, as written; None if it is no MQTT."""
+        if "://" not in href and not href.startswith("/"):
+            href = self._base.rpartition("/")[0] + "/" + href
+        elif href.startswith("/"):
+            href = "/".join(self._base.split("/")[:3]) + href
+        scheme, _, rest = href.partition("://")
+        return rest.partition("/")[2] if scheme.lower() in ("mqtt", "mqtts") else None
+
+    @staticmethod
+    def _claim(topics: dict[str, str], topic: str, name: str) -> None:
+        if topic in topics:
+            raise _invalid("The description uses one topic for two purposes")
+        topics[topic] = name
+
+    def _property(self, name: str, said: Mapping[str, Any], kind: PropertyKind, *, writable: bool) -> Property:
+        unit = _unit(_text_or_none(said.get("unit")))
+        title = _text(said, "title", name)
+        words = [*_types(said), title, name]
+        return Property(
+            name=name,
+            title=title,
+            kind=kind,
+            hint=_hint(words, unit, kind, writable=writable),
+            writable=writable,
+            unit=unit,
+            minimum=_number(said, "minimum"),
+            maximum=_number(said, "maximum"),
+        )
+
+
+class Claims:
+    """Decides which topics a Thing may claim: those below its prefix, unless they are below another's."""
+
+    def __init__(self, topic: str, filters: Sequence[str]) -> None:
+        """Take the description's topic, and where descriptions are looked for."""
+        self._topic = topic
+        # node-wot writes a title as it is into the description's topic, and percent-encoded into the others.
+        self._prefixes = (prefix_of(topic), prefix_of(_encoded(topic)))
+        self._others = [prefix_of(each).split("/")[:-1] for each in filters if "#" not in each]
+
+    def check(self, topic: str) -> str:
+        """Return ``topic`` if the Thing may have it; raise ``DescriptionError``."""
+        if not topic or len(topic.encode()) > _MAX_TOPIC_BYTES or not topic.isprintable():
+            raise _invalid("A form names no usable topic")
+        if set("+#") & set(topic) or topic.startswith("$"):
+            raise DescriptionError(Code.TOPIC_TAKEN, "The description claims a wildcard or a topic of the broker")
+        if topic == self._topic or not topic.startswith(self._prefixes) or self._is_anothers(topic):
+            raise DescriptionError(Code.TOPIC_TAKEN, "The description claims a topic that is not below its own")
+        return topic
+
+    def _is_anothers(self, topic: str) -> bool:
+        """Say whether a Thing further down, described or not yet, would own ``topic``."""
+        own = len(self._prefixes[0].split("/")) - 1
+        levels = topic.split("/")[:-1]
+        return any(
+            own < len(other) <= len(levels)
+            and all(pattern in ("+", level) for pattern, level in zip(other, levels, strict=False))
+            for other in self._others
+        )
+
+
+def _encoded(topic: str) -> str:
+    kept = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.!~*'()/"
+    return "".join(c if c in kept else "".join(f"%{byte:02X}" for byte in c.encode()) for c in topic)
+
+
+def _operations(form: Mapping[str, Any], default: frozenset[str]) -> frozenset[str]:
+    operations = form.get("op")
+    if operations is None:
+        return default
+    listed = operations if isinstance(operations, list) else [operations]
+    return frozenset(operation for operation in listed if isinstance(operation, str))
+
+
+def _hint(words: Sequence[str], unit: str | None, kind: PropertyKind, *, writable: bool) -> Hint:
+    for text in words:
+        for word in _WORD.findall(text):
+            hint = _HINT_WORDS.get(word.lower(), Hint.NONE)
+            if _fits(hint, kind, writable=writable):
+                return hint
+    if unit in _TEMPERATURE_UNITS and kind is PropertyKind.NUMBER:
+        return Hint.TEMPERATURE
+    return Hint.NONE
+
+
+def _fits(hint: Hint, kind: PropertyKind, *, writable: bool) -> bool:
+    match hint:
+        case Hint.NONE:
+            return False
+        case Hint.MOISTURE:
+            return kind is PropertyKind.BOOLEAN and not writable
+        case Hint.VALVE:
+            return kind is PropertyKind.BOOLEAN and writable
+        case _:
+            return kind is PropertyKind.NUMBER
+
+
+def _types(said: Mapping[str, Any]) -> list[str]:
+    """Return the local names of ``@type``: what stands after the last of ``:``, ``/``, ``#``."""
+    types = said.get("@type", [])
+    listed = types if isinstance(types, list) else [types]
+    return [re.split(r"[:/#]", each)[-1] for each in listed if isinstance(each, str)]
+
+
+def _unit(unit: str | None) -> str | None:
+    if unit is None:
+        return None
+    local = re.split(r"[:/#]", unit)[-1] if "://" in unit or ":" in unit else unit
+    return _UNITS.get(local.lower().replace(" ", "").replace("degree_", "degree"), unit)
+
+
+def _text(said: Mapping[str, Any], key: str, default: str = "") -> str:
+    text = said.get(key, default)
+    if not isinstance(text, str) or len(text) > _MAX_TEXT:
+        raise _invalid(f"{key} is no text of at most {_MAX_TEXT} characters")
+    return text or default
+
+
+def _text_or_none(value: object) -> str | None:
+    return value if isinstance(value, str) and 0 < len(value) <= _MAX_TEXT else None
+
+
+def _number(said: Mapping[str, Any], key: str) -> float | None:
+    number = said.get(key)
+    if number is None:
+        return None
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        raise _invalid(f"{key} is no number")
+    return float(number)

@@ -1,0 +1,261 @@
+"""Turns a message into what Home Assistant hears at once, and what is written for it."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from process_cosmos_gateway.clock import Clock
+from process_cosmos_gateway.contract.destinations import EventKind, Priority
+from process_cosmos_gateway.contract.devices import (
+    AvailabilityChanged,
+    DeviceChanged,
+    DeviceRemoved,
+    EventHappened,
+    Property,
+    PropertyKind,
+    Value,
+    ValueChanged,
+)
+from process_cosmos_gateway.contract.events import event_type
+from process_cosmos_gateway.contract.identifiers import Ulid
+from process_cosmos_gateway.contract.messages import DeviceChange
+from process_cosmos_gateway.outbox import Event, Outbox
+from process_cosmos_gateway.store import Transaction
+
+from . import memory
+from .description import DescriptionError, is_meant_as_description, parse_description
+from .keeper import Change, digest
+from .mqtt import Message, matches
+from .roster import Role, Roster, Route
+from .twin import Twin, as_device, is_transition, newest, with_reading
+from .values import GarbageError, Reading, parse_json, parse_readings
+from .writes import Writes
+
+_LOGGER = logging.getLogger(__name__)
+
+DEVICE_CHANGED = event_type("device", "changed")
+DEVICE_EVENT = event_type("device", "event")
+READING = event_type("reading")
+
+_AVAILABILITY = {b"online": True, b'"online"': True, b"offline": False, b'"offline"': False}
+_SKEWED = 300.0
+_MOST_COMPLAINTS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """What a change of descriptions means for subscriptions."""
+
+    begin: Twin | None = None
+    end: Twin | None = None
+
+
+class Intake:
+    """Reads messages. Garbage is counted, named in the log without its content, and otherwise passed over."""
+
+    def __init__(
+        self,
+        *,
+        roster: Roster,
+        filters: Sequence[str],
+        outbox: Outbox,
+        writes: Writes,
+        clock: Clock,
+        ulid_fn: Callable[[], Ulid],
+        counts: Counter[str],
+        tell: Callable[[DeviceChange], None],
+    ) -> None:
+        """Take the parts, where descriptions are looked for (``filters``), and whom to ``tell`` of changes."""
+        self._roster = roster
+        self._filters = filters
+        self._outbox = outbox
+        self._writes = writes
+        self._clock = clock
+        self._ulid_fn = ulid_fn
+        self._counts = counts
+        self._tell = tell
+        self._complained: set[str] = set()
+        self._last_received = 0.0
+
+    def take(self, message: Message, session: str, listen: Callable[[Listening], None]) -> list[Change]:
+        """Tell who watches, and return what is to be written for ``message``."""
+        topic = message.topic
+        if topic is None:
+            self._complain("?", "a topic that is no UTF-8")
+            return []
+        route = self._roster.routes.get(topic)
+        try:
+            if route is None:
+                return self._take_description(topic, message, listen)
+            changes = self._take_news(route, message, session)
+        except DescriptionError as error:
+            self._counts[error.code] += 1
+            self._complain(topic, f"{error.code}: {error}")
+        except GarbageError as error:
+            self._counts["garbage"] += 1
+            self._complain(topic, f"garbage: {error}")
+        else:
+            self._complained.discard(topic)
+            return changes
+        return []
+
+    # Descriptions
+
+    def _take_description(self, topic: str, message: Message, listen: Callable[[Listening], None]) -> list[Change]:
+        if not any(matches(each, topic) for each in self._filters):
+            return []
+        known = self._roster.by_topic(topic)
+        if not message.payload:
+            return [] if known is None else self._withdraw(known, listen)
+        if known is None and not is_meant_as_description(topic, message.payload):
+            return []
+        thing = parse_description(topic, message.payload, self._filters)
+        if known is not None and known.thing == thing:
+            return []
+        twin = self._roster.admit(thing)
+        self._complained.discard(topic)
+        listen(Listening(begin=twin, end=known))
+        self._tell(DeviceChanged(sequence=0, device=as_device(twin, reachable=True)))
+        names = tuple(each.name for each in thing.device.properties)
+        return [
+            partial(
+                memory.keep_description,
+                device=twin.id,
+                topic=topic,
+                description=message.payload,
+                properties=names,
+            )
+        ]
+
+    def _withdraw(self, twin: Twin, listen: Callable[[Listening], None]) -> list[Change]:
+        self._roster.dismiss(twin.id)
+        self._writes.forget(twin.id)
+        listen(Listening(end=twin))
+        self._tell(DeviceRemoved(sequence=0, device=twin.id))
+        return [partial(memory.withdraw, device=twin.id)]
+
+    # Values, device events, availability
+
+    def _take_news(self, route: Route, message: Message, session: str) -> list[Change]:
+        twin = self._roster.twins[route.device]
+        key = f"{session}-{message.number}-{digest(message).hex()}" if message.qos else None
+        match route.role:
+            case Role.PROPERTY:
+                return self._take_value(twin, route.name, message, key)
+            case Role.EVENT:
+                return [] if message.retained else self._take_event(twin, route.name, message, key)
+            case Role.AVAILABILITY:
+                return self._take_availability(twin, message.payload)
+
+    def _take_value(self, twin: Twin, name: str, message: Message, key: str | None) -> list[Change]:
+        if not message.payload:
+            return []  # a retained value taken back: the last one heard still counts
+        described = next(each for each in twin.thing.device.properties if each.name == name)
+        received = self._received()
+        readings = parse_readings(described.kind, message.payload, received)
+        self._counts["clock_skewed"] += sum(reading.time > received + _SKEWED for reading in readings)
+        before = twin.held.get(name)
+        after = newest(before, readings, received)
+        changes: list[Change] = []
+        if before is None or after != before:
+            self._roster.twins[twin.id] = with_reading(twin, name, after)
+            changes.append(partial(memory.keep_held, device=twin.id, name=name, reading=after))
+        if before is None or after.value != before.value:
+            self._tell(
+                ValueChanged(
+                    sequence=0,
+                    device=twin.id,
+                    property=name,
+                    value=after.value,
+                    age=max(0.0, received - after.time),
+                    key=key,
+                    redelivered=message.redelivered,
+                )
+            )
+        if is_transition(described.kind, before, after) and (before is not None or not message.retained):
+            changes.append(self._changed(twin, received, {"property": name, "value": after.value}))
+        if not message.retained:
+            changes.append(self._keep_readings(twin, described, readings, received))
+        if after is not before and (confirmed := self._writes.reported(twin.id, name, after.value)):
+            changes.append(confirmed)
+        return changes
+
+    def _take_event(self, twin: Twin, name: str, message: Message, key: str | None) -> list[Change]:
+        document = parse_json(message.payload) if message.payload else None
+        value: Value | None = document if isinstance(document, bool | int | float | str) else None
+        received = self._received()
+        self._tell(
+            EventHappened(
+                sequence=0,
+                device=twin.id,
+                event=name,
+                age=0.0,
+                value=value,
+                key=key,
+                redelivered=message.redelivered,
+            )
+        )
+        event = self._event(DEVICE_EVENT, twin, received, {"event": name, "value": value})
+        return [partial(self._outbox.add, event=event)]
+
+    def _take_availability(self, twin: Twin, payload: bytes) -> list[Change]:
+        if not payload:
+            return []
+        online = _AVAILABILITY.get(payload)
+        if online is None:
+            raise GarbageError("neither online nor offline")
+        if online is twin.online:
+            return []
+        self._roster.twins[twin.id] = Twin(thing=twin.thing, online=online, held=twin.held)
+        self._tell(AvailabilityChanged(sequence=0, device=twin.id, online=online))
+        changes: list[Change] = [partial(memory.keep_online, device=twin.id, online=online)]
+        if twin.online is not None or not online:
+            changes.append(self._changed(twin, self._received(), {"online": online}))
+        return changes
+
+    # What destinations get
+
+    def _changed(self, twin: Twin, received: float, data: dict[str, Any]) -> Change:
+        return partial(self._outbox.add, event=self._event(DEVICE_CHANGED, twin, received, data))
+
+    def _event(self, kind: str, twin: Twin, received: float, data: dict[str, Any]) -> Event:
+        return Event(
+            id=self._ulid_fn(),
+            type=kind,
+            kind=EventKind.READING if kind == READING else EventKind.DEVICE,
+            priority=Priority.MEASUREMENT if kind == READING else Priority.CHANGE,
+            subject=twin.id,
+            key=twin.id,
+            time=_moment(received),
+            data={"device": twin.id, "title": twin.thing.device.title, **data},
+        )
+
+    def _keep_readings(self, twin: Twin, described: Property, readings: Sequence[Reading], received: float) -> Change:
+        """Keep raw readings; those of a number that are new go to destinations, in one event."""
+        event = self._event(READING, twin, received, {"property": described.name, "unit": described.unit})
+
+        def change(transaction: Transaction) -> None:
+            fresh = memory.keep_readings(transaction, twin.id, described.name, readings, received)
+            if fresh and described.kind is PropertyKind.NUMBER:
+                event.data["readings"] = [{"time": _moment(each.time), "value": each.value} for each in fresh]
+                self._outbox.add(transaction, event)
+
+        return change
+
+    def _received(self) -> float:
+        """Return the time of receipt; two messages never have the same one, so that their readings stay apart."""
+        self._last_received = max(self._clock.now().timestamp(), self._last_received + 1e-6)
+        return self._last_received
+
+    def _complain(self, topic: str, why: str) -> None:
+        if topic not in self._complained and len(self._complained) < _MOST_COMPLAINTS:
+            self._complained.add(topic)
+            _LOGGER.warning("Passing over what came at %s: %s", topic, why)
+
+
+def _moment(time: float) -> datetime:
+    return datetime.fromtimestamp(time, UTC)

@@ -1,0 +1,199 @@
+"""What devices leave on disk: SQL, and what its rows mean."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from process_cosmos_gateway.contract.devices import Value
+from process_cosmos_gateway.errors import StoreError
+from process_cosmos_gateway.store import Transaction
+
+from .mqtt import RECEIVE_MAXIMUM
+from .values import Reading
+
+_MESSAGES_KEPT = 2 * RECEIVE_MAXIMUM
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownDevice:
+    """A device as it was at the last commit."""
+
+    topic: str
+    description: bytes
+    online: bool | None
+    held: Mapping[str, Reading]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownWrite:
+    """A write that was not over at the last commit. Times are seconds since 1970."""
+
+    device: str
+    name: str
+    value: Value
+    written_at: float
+    expires_at: float
+
+
+def known_devices(transaction: Transaction) -> list[KnownDevice]:
+    """Return all devices whose description was not withdrawn."""
+    held: dict[int, dict[str, Reading]] = {}
+    for number, name, value, time in transaction.rows(
+        "SELECT device, name, value, time FROM device_property WHERE value IS NOT NULL"
+    ):
+        held.setdefault(number, {})[name] = Reading(value=orjson.loads(value), time=time)
+    return [
+        KnownDevice(
+            topic=topic,
+            description=description,
+            online=None if online is None else bool(online),
+            held=held.get(number, {}),
+        )
+        for number, topic, description, online in transaction.rows(
+            "SELECT number, topic, description, online FROM device WHERE length(description) > 0"
+        )
+    ]
+
+
+def keep_description(
+    transaction: Transaction, device: str, topic: str, description: bytes, properties: Iterable[str]
+) -> None:
+    """Keep a description, new or changed; properties it no longer has lose their value, not their readings."""
+    transaction.run(
+        """INSERT INTO device (id, topic, description) VALUES (?, ?, ?)
+           ON CONFLICT (id) DO UPDATE SET topic = excluded.topic, description = excluded.description""",
+        device,
+        topic,
+        description,
+    )
+    number = transaction.rows("SELECT number FROM device WHERE id = ?", device)[0][0]
+    names = orjson.dumps(list(properties)).decode()
+    transaction.run(
+        "INSERT OR IGNORE INTO device_property (device, name) SELECT ?, value FROM json_each(?)", number, names
+    )
+    transaction.run(
+        """UPDATE device_property SET value = NULL, time = NULL
+           WHERE device = ? AND name NOT IN (SELECT value FROM json_each(?))""",
+        number,
+        names,
+    )
+
+
+def withdraw(transaction: Transaction, device: str) -> None:
+    """Forget a device, but for its readings."""
+    for (number,) in transaction.rows("SELECT number FROM device WHERE id = ?", device):
+        transaction.run(
+            "DELETE FROM device_write WHERE property IN (SELECT number FROM device_property WHERE device = ?)", number
+        )
+        transaction.run("UPDATE device_property SET value = NULL, time = NULL WHERE device = ?", number)
+        transaction.run("UPDATE device SET description = x'', online = NULL WHERE number = ?", number)
+
+
+def keep_online(transaction: Transaction, device: str, *, online: bool | None) -> None:
+    """Keep what the last will's topic said."""
+    transaction.run("UPDATE device SET online = ? WHERE id = ?", online, device)
+
+
+def keep_held(transaction: Transaction, device: str, name: str, reading: Reading) -> None:
+    """Keep a property's newest value."""
+    transaction.run(
+        "UPDATE device_property SET value = ?, time = ? WHERE number = ?",
+        orjson.dumps(reading.value),
+        reading.time,
+        _number(transaction, device, name),
+    )
+
+
+def keep_readings(
+    transaction: Transaction, device: str, name: str, readings: Sequence[Reading], received: float
+) -> Sequence[Reading]:
+    """Keep raw readings; return those that were not there yet."""
+    number = _number(transaction, device, name)
+    return [
+        reading
+        for reading in readings
+        if transaction.run(
+            "INSERT OR IGNORE INTO device_reading VALUES (?, ?, ?, ?)", number, reading.time, reading.value, received
+        )
+    ]
+
+
+def forget_readings_before(transaction: Transaction, time: float) -> int:
+    """Forget readings that are too old; return how many."""
+    return sum(
+        transaction.run("DELETE FROM device_reading WHERE property = ? AND time < ?", number, time)
+        for (number,) in transaction.rows("SELECT number FROM device_property")
+    )
+
+
+def session_name(transaction: Transaction) -> str | None:
+    """Return our name for the broker's session."""
+    rows = transaction.rows("SELECT name FROM device_session")
+    return None if not rows else str(rows[0][0])
+
+
+def begin_session(transaction: Transaction, name: str) -> None:
+    """From now on message ids mean something else."""
+    transaction.run("INSERT OR REPLACE INTO device_session VALUES (1, ?)", name)
+
+
+def is_known_message(transaction: Transaction, session: str, message: int, digest: bytes) -> bool:
+    """Say whether this message of the session was committed before."""
+    return bool(
+        transaction.rows(
+            "SELECT 1 FROM device_message WHERE session = ? AND message = ? AND hash = ?", session, message, digest
+        )
+    )
+
+
+def keep_messages(transaction: Transaction, session: str, messages: Iterable[tuple[int, bytes]]) -> None:
+    """Remember messages by id and hash: twice as many as the broker may have on the way."""
+    transaction.run_many(
+        "INSERT INTO device_message (session, message, hash) VALUES (?, ?, ?)",
+        ((session, number, digest) for number, digest in messages),
+    )
+    transaction.run(
+        "DELETE FROM device_message WHERE number <= (SELECT max(number) FROM device_message) - ?", _MESSAGES_KEPT
+    )
+
+
+def known_writes(transaction: Transaction) -> list[KnownWrite]:
+    """Return the writes that are not over."""
+    rows = transaction.rows(
+        """SELECT device.id, name, device_write.value, written_at, expires_at FROM device_write
+           JOIN device_property ON device_property.number = property JOIN device ON device.number = device"""
+    )
+    return [
+        KnownWrite(device=device, name=name, value=orjson.loads(value), written_at=written_at, expires_at=expires_at)
+        for device, name, value, written_at, expires_at in rows
+    ]
+
+
+def keep_write(transaction: Transaction, write: KnownWrite) -> None:
+    """Keep a write until it is over; an older one of the property is replaced."""
+    transaction.run(
+        "INSERT OR REPLACE INTO device_write VALUES (?, ?, ?, ?)",
+        _number(transaction, write.device, write.name),
+        orjson.dumps(write.value),
+        write.written_at,
+        write.expires_at,
+    )
+
+
+def forget_write(transaction: Transaction, device: str, name: str, value: Value) -> None:
+    """The write of ``value`` is over; a newer one of another value goes on."""
+    number = _number(transaction, device, name)
+    transaction.run("DELETE FROM device_write WHERE property = ? AND value = ?", number, orjson.dumps(value))
+
+
+def _number(transaction: Transaction, device: str, name: str) -> int:
+    rows = transaction.rows(
+        """SELECT device_property.number FROM device_property JOIN device ON device.number = device
+           WHERE device.id = ? AND name = ?""",
+        device,
+        name,
+    )
+    if not rows:
+        raise StoreError(f"{device} is not on disk yet")
+    return int(rows[0][0])

@@ -1,0 +1,82 @@
+"""Who is there: the twins, and which topic is whose."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from process_cosmos_gateway.contract.errors import Code
+
+from .description import DescriptionError, Thing
+from .twin import Twin, described_anew
+
+MAX_THINGS = 1000
+"""So many devices a gateway has at most: a flood of descriptions must not fill it."""
+
+
+class Role(StrEnum):
+    """What a Thing says on a topic."""
+
+    PROPERTY = "property"
+    EVENT = "event"
+    AVAILABILITY = "availability"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """Where a topic leads: ``name`` is the property's or the device event's."""
+
+    role: Role
+    device: str
+    name: str = ""
+
+
+class Roster:
+    """The devices now known, by id, and the routes of their topics; the first owner keeps a topic."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self.twins: dict[str, Twin] = {}
+        self.routes: dict[str, Route] = {}
+        self._claims: dict[str, str] = {}
+
+    def by_topic(self, topic: str) -> Twin | None:
+        """Return the twin whose description stands at ``topic``."""
+        return next((twin for twin in self.twins.values() if twin.thing.topic == topic), None)
+
+    def admit(self, thing: Thing) -> Twin:
+        """Take a Thing in, new or described anew; raise ``DescriptionError`` and change nothing if it may not."""
+        known = self.twins.get(thing.device.id)
+        if known is not None and known.thing.topic != thing.topic:
+            raise DescriptionError(Code.TOPIC_TAKEN, "Another description stands for this device")
+        if known is None and len(self.twins) >= MAX_THINGS:
+            raise DescriptionError(Code.DESCRIPTION_INVALID, f"There are {MAX_THINGS} devices already")
+        if any(self._claims.get(topic, thing.device.id) != thing.device.id for topic in thing.topics):
+            raise DescriptionError(Code.TOPIC_TAKEN, "The description claims a topic another device has")
+        twin = described_anew(known, thing)
+        if known is not None:
+            self.dismiss(known.id)
+        self.twins[twin.id] = twin
+        self.routes |= _routes(thing)
+        self._claims |= dict.fromkeys(thing.topics, twin.id)
+        return twin
+
+    def dismiss(self, device: str) -> None:
+        """Let a device go; its topics are free."""
+        twin = self.twins.pop(device)
+        for topic in twin.thing.topics:
+            self.routes.pop(topic, None)
+            del self._claims[topic]
+
+    def heard_topics(self, twin: Twin) -> tuple[list[str], list[str]]:
+        """Return the topics to listen to: those of values and device events, and that of the availability."""
+        thing = twin.thing
+        return [*thing.reads, *thing.events], [] if thing.availability is None else [thing.availability]
+
+
+def _routes(thing: Thing) -> Mapping[str, Route]:
+    device = thing.device.id
+    routes = {topic: Route(role=Role.PROPERTY, device=device, name=name) for topic, name in thing.reads.items()}
+    routes |= {topic: Route(role=Role.EVENT, device=device, name=name) for topic, name in thing.events.items()}
+    if thing.availability is not None:
+        routes[thing.availability] = Route(role=Role.AVAILABILITY, device=device)
+    return routes

@@ -1,0 +1,82 @@
+"""What is known of a Thing, and how news is merged into it: functions of values."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from process_cosmos_gateway.contract.devices import Device, PropertyKind, Value
+
+from .description import Thing
+from .values import Reading
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Twin:
+    """A Thing as it was last heard of. ``online`` None: nobody can say."""
+
+    thing: Thing
+    online: bool | None = None
+    held: Mapping[str, Reading] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """The device's id."""
+        return self.thing.device.id
+
+
+def as_device(twin: Twin, *, reachable: bool) -> Device:
+    """Return the device as Home Assistant sees it; not ``reachable``: nobody hears devices at all."""
+    properties = tuple(
+        replace(each, value=twin.held[each.name].value if each.name in twin.held else None)
+        for each in twin.thing.device.properties
+    )
+    return replace(twin.thing.device, properties=properties, online=twin.online if reachable else False)
+
+
+def described_anew(twin: Twin | None, thing: Thing) -> Twin:
+    """Return the twin for a new description: what properties of the same name and kind had stays."""
+    if twin is None:
+        return Twin(thing=thing)
+    kinds = {each.name: each.kind for each in twin.thing.device.properties}
+    kept = {each.name for each in thing.device.properties if kinds.get(each.name) is each.kind}
+    return Twin(
+        thing=thing,
+        online=twin.online if thing.availability is not None else None,
+        held={name: reading for name, reading in twin.held.items() if name in kept},
+    )
+
+
+def newest(held: Reading | None, readings: Sequence[Reading], received: float) -> Reading:
+    """Return what counts as the value now: the newest, where a time from the future counts as the time of receipt."""
+    moments = [replace(reading, time=min(reading.time, received)) for reading in readings]
+    best = max(moments, key=lambda reading: reading.time)
+    if held is not None and held.time > best.time and held.time <= received:
+        return held
+    return best
+
+
+def with_reading(twin: Twin, name: str, reading: Reading) -> Twin:
+    """Return the twin holding ``reading``."""
+    return replace(twin, held={**twin.held, name: reading})
+
+
+def is_transition(kind: PropertyKind, before: Reading | None, after: Reading) -> bool:
+    """Say whether destinations are told: a boolean that is not what it was."""
+    return kind is PropertyKind.BOOLEAN and (before is None or before.value != after.value)
+
+
+def problem_with(device: Device, name: str, value: Value) -> str | None:
+    """Return why ``value`` cannot be written to a property of ``device``, as a sentence; None if it can."""
+    asked = next(each for each in device.properties if each.name == name)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    fits = {
+        PropertyKind.BOOLEAN: isinstance(value, bool),
+        PropertyKind.NUMBER: number,
+        PropertyKind.TEXT: isinstance(value, str),
+    }[asked.kind]
+    if not fits:
+        return f"{asked.title} takes a {asked.kind}"
+    if number and asked.minimum is not None and float(value) < asked.minimum:
+        return f"{asked.title} takes no less than {asked.minimum:g}"
+    if number and asked.maximum is not None and float(value) > asked.maximum:
+        return f"{asked.title} takes no more than {asked.maximum:g}"
+    return None

@@ -1,0 +1,93 @@
+"""Reads what devices publish: a JSON value, or a list of SenML records (RFC 8428) with the device's own time."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from process_cosmos_gateway.contract.devices import PropertyKind, Value
+
+MAX_BYTES = 64 * 1024
+"""Bytes of the longest payload read."""
+
+_SENML_VERSION = 10
+_ABSOLUTE_FROM = 1 << 28
+_MOST_EXACT = 1 << 53
+_LATEST = 253_402_300_799.0
+_SENML_VALUES: Mapping[PropertyKind, str] = {
+    PropertyKind.BOOLEAN: "vb",
+    PropertyKind.NUMBER: "v",
+    PropertyKind.TEXT: "vs",
+}
+
+
+class GarbageError(Exception):
+    """The payload is nothing its property can have; the message does not repeat it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """One value and when it was so (seconds since 1970): by the device's clock, else when it was received."""
+
+    value: Value
+    time: float
+
+
+def parse_readings(kind: PropertyKind, payload: bytes, received: float) -> tuple[Reading, ...]:
+    """Return the readings in ``payload``, at least one, in its order; raise ``GarbageError``."""
+    document = parse_json(payload)
+    if isinstance(document, list):
+        return tuple(_senml(kind, document, received))
+    return (Reading(value=checked(kind, document), time=received),)
+
+
+def parse_json(payload: bytes) -> Any:  # noqa: ANN401 - JSON
+    """Read a payload of at most ``MAX_BYTES``; raise ``GarbageError``."""
+    if len(payload) > MAX_BYTES:
+        raise GarbageError(f"longer than {MAX_BYTES} bytes")
+    try:
+        return orjson.loads(payload)
+    except orjson.JSONDecodeError as error:
+        raise GarbageError("no JSON") from error
+
+
+def checked(kind: PropertyKind, value: object) -> Value:
+    """Return ``value`` if a property of this kind can have it; raise ``GarbageError``."""
+    match kind, value:
+        case (PropertyKind.BOOLEAN, bool(fit)) | (PropertyKind.TEXT, str(fit)):
+            return fit
+        case PropertyKind.NUMBER, int(number) | float(number) if math.isfinite(number) and number is not bool(number):
+            return number if abs(number) <= _MOST_EXACT else float(number)
+        case _:
+            raise GarbageError(f"no {kind}")
+
+
+def _senml(kind: PropertyKind, records: Sequence[object], received: float) -> list[Reading]:
+    readings = []
+    base_time = base_value = 0.0
+    for record in records:
+        if not isinstance(record, dict) or any(name.endswith("_") for name in record):
+            raise GarbageError("no SenML this gateway knows")
+        if _real(record, "bver", _SENML_VERSION) > _SENML_VERSION:
+            raise GarbageError("a newer SenML")
+        base_time = _real(record, "bt", base_time)
+        base_value = _real(record, "bv", base_value)
+        if (value := record.get(_SENML_VALUES[kind])) is None:
+            continue
+        if kind is PropertyKind.NUMBER:
+            value = _real(record, "v", 0.0) + base_value
+        time = base_time + _real(record, "t", 0.0)
+        moment = time if time >= _ABSOLUTE_FROM else received + time
+        readings.append(Reading(value=checked(kind, value), time=min(max(moment, 0.0), _LATEST)))
+    if not readings:
+        raise GarbageError(f"no {kind} in SenML")
+    return readings
+
+
+def _real(record: Mapping[str, object], name: str, default: float) -> float:
+    number = record.get(name, default)
+    if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+        raise GarbageError(f"{name} is no number")
+    return float(number)

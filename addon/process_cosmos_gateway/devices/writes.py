@@ -1,0 +1,121 @@
+"""Property writes on their way: repeated until the device reports the value, or their time is over."""
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from process_cosmos_gateway.clock import Clock
+from process_cosmos_gateway.contract.devices import Value
+from process_cosmos_gateway.errors import StoreError
+from process_cosmos_gateway.store import Store
+
+from .keeper import Change
+from .memory import KnownWrite, forget_write, keep_write, known_writes
+
+_LOGGER = logging.getLogger(__name__)
+
+_SHORTEST = 1.0
+_LONGEST = 7 * 24 * 3600.0
+_LONGEST_LOOK_AWAY = 1.0
+
+
+def pause_after(attempts: int) -> float:
+    """Return the seconds between a write's ``attempts``-th sending and the next one: 1, 2, 4, … at most 60."""
+    return min(60.0, 2.0 ** (attempts - 1))
+
+
+@dataclass(slots=True, kw_only=True)
+class _Pending:
+    """A write not yet confirmed; times are monotonic."""
+
+    value: Value
+    expires: float
+    next_try: float
+    attempts: int = 1
+
+
+class Writes:
+    """The newest write of each property until it is over; survives a restart."""
+
+    def __init__(
+        self, store: Store, clock: Clock, counts: Counter[str], send: Callable[[str, str, Value], bool]
+    ) -> None:
+        """Take how to publish: ``send(device, property, value)``, False if the broker is away."""
+        self._store = store
+        self._clock = clock
+        self._counts = counts
+        self._send = send
+        self._pending: dict[tuple[str, str], _Pending] = {}
+        self._news = asyncio.Event()
+
+    async def load(self) -> None:
+        """Go on with the writes that were not over when the gateway stopped."""
+        wall, now = self._clock.now().timestamp(), self._clock.monotonic()
+        for write in await self._store.read(known_writes):
+            # A wall clock that went back must not keep a write alive for longer than it was meant to be.
+            left = min(write.expires_at - wall, write.expires_at - write.written_at)
+            self._pending[write.device, write.name] = _Pending(
+                value=write.value, expires=now + left, next_try=now + pause_after(1)
+            )
+
+    async def begin(self, device: str, name: str, value: Value, expires_in: float, reported: Value | None) -> bool:
+        """Publish at once and return when the write is on disk; False: the broker is away. Raises ``StoreError``.
+
+        A value the device has already, with no other write on its way, is published once.
+        """
+        if not self._send(device, name, value):
+            return False
+        if reported == value and (device, name) not in self._pending:
+            return True
+        seconds = min(max(expires_in, _SHORTEST), _LONGEST)
+        wall, now = self._clock.now().timestamp(), self._clock.monotonic()
+        self._pending[device, name] = _Pending(value=value, expires=now + seconds, next_try=now + pause_after(1))
+        self._news.set()
+        write = KnownWrite(device=device, name=name, value=value, written_at=wall, expires_at=wall + seconds)
+        await self._store.write(lambda transaction: keep_write(transaction, write))
+        return True
+
+    def reported(self, device: str, name: str, value: Value) -> Change | None:
+        """Take note of a report; return what is to be written if it confirms a write."""
+        pending = self._pending.get((device, name))
+        if pending is None or pending.value != value:
+            return None
+        del self._pending[device, name]
+        return partial(forget_write, device=device, name=name, value=value)
+
+    def forget(self, device: str) -> None:
+        """Drop what waits for a device that has gone; its rows go with it."""
+        for key in [key for key in self._pending if key[0] == device]:
+            del self._pending[key]
+
+    async def run(self) -> None:
+        """Repeat and expire, for ever."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), self._until_next() if self._pending else None)
+            self._news.clear()
+            await self._look(self._clock.monotonic())
+
+    def _until_next(self) -> float:
+        """Return how long to wait; never long, as the clock may be shifted meanwhile."""
+        now = self._clock.monotonic()
+        due = min(min(pending.next_try, pending.expires) for pending in self._pending.values())
+        return min(max(0.0, due - now), _LONGEST_LOOK_AWAY)
+
+    async def _look(self, now: float) -> None:
+        for (device, name), pending in tuple(self._pending.items()):
+            if pending.expires <= now:
+                del self._pending[device, name]
+                self._counts["writes_expired"] += 1
+                _LOGGER.warning("%s did not take a value for %s in time; it is no longer sent", device, name)
+                with contextlib.suppress(StoreError):  # then it is still there at the next start, and over by then
+                    await self._store.write(partial(forget_write, device=device, name=name, value=pending.value))
+            elif pending.next_try <= now:
+                if self._send(device, name, pending.value):
+                    self._counts["writes_repeated"] += 1
+                    pending.attempts += 1
+                pending.next_try = now + pause_after(pending.attempts)
