@@ -1,5 +1,6 @@
 """Which automation or script calls: found by the context both announce before their first action."""
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
@@ -24,6 +25,15 @@ class Callers:
         self._by_context: OrderedDict[str, str] = OrderedDict()
         for event_type in (EVENT_AUTOMATION_TRIGGERED, EVENT_SCRIPT_STARTED):
             hass.bus.async_listen(event_type, self._remember)
+
+    async def async_announced(self, context: Context) -> None:
+        """Return when whoever runs under ``context`` has been announced.
+
+        The bus keeps back what is fired while it hands out another event, and an automation may get as far as our
+        action within that event: its own announcement comes right after it.
+        """
+        if context.id not in self._by_context:
+            await asyncio.sleep(0)
 
     def caller(self, context: Context) -> str | None:
         """Return the entity id of the automation or script that runs under ``context``."""

@@ -120,6 +120,7 @@ def async_setup_services(hass: HomeAssistant) -> None:
 
 
 async def _async_escalate(call: ServiceCall) -> ServiceResponse:
+    await call.hass.data[CALLERS].async_announced(call.context)
     entry: CosmosConfigEntry = async_get_config_entry(call.hass, DOMAIN, call.data.get("site"))
     content = _content(call)
     group = call.data.get("group") or call.hass.data[CALLERS].caller(call.context)
@@ -130,6 +131,7 @@ async def _async_escalate(call: ServiceCall) -> ServiceResponse:
 
 
 async def _async_acknowledge(call: ServiceCall) -> None:
+    await call.hass.data[CALLERS].async_announced(call.context)
     found = _find(call)
     if found is None:
         raise EscalationRefusedError(Code.UNKNOWN_ESCALATION, escalation=_group(call))
@@ -146,6 +148,7 @@ async def _async_acknowledge(call: ServiceCall) -> None:
 
 
 async def _async_answer(call: ServiceCall) -> None:
+    await call.hass.data[CALLERS].async_announced(call.context)
     escalations, escalation = _find_by_id(call.hass, call.data["escalation"])
     attempt = Attempt(
         escalation=escalation,
@@ -159,6 +162,7 @@ async def _async_answer(call: ServiceCall) -> None:
 
 
 async def _async_resolve(call: ServiceCall) -> None:
+    await call.hass.data[CALLERS].async_announced(call.context)
     if (found := _find(call)) is None:
         return  # nothing of this group is alive: dry again without an alarm
     escalations, escalation = found
