@@ -96,7 +96,7 @@ class Home:
             target=target or {},
             return_response=reply,
         )
-        return result["response"]
+        return result.get("response")
 
     async def get(self, path: str) -> Any:  # noqa: ANN401
         """Return the JSON at ``path``."""
