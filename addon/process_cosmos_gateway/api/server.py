@@ -9,6 +9,8 @@ from http import HTTPStatus
 
 import orjson
 from aiohttp import ClientConnectionResetError, WSCloseCode, WSMsgType, web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.log import server_logger
 
 from process_cosmos_gateway.contract.codec import MAX_FRAME, decode, decode_json, encode, parse
 from process_cosmos_gateway.contract.errors import Code, ContractError
@@ -57,6 +59,7 @@ class Server:
         if tls:
             application.router.add_post("/v1/pair", self._serve_pairing)
         application.on_shutdown.append(self._end_session)
+        server_logger.addFilter(_is_no_nonsense)
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=_CLOSING_SECONDS)
         await runner.setup()
         try:
@@ -157,6 +160,11 @@ class Server:
         if self._session is not None:
             self._session.end()
             await self._session.finished.wait()
+
+
+def _is_no_nonsense(record: logging.LogRecord) -> bool:
+    """Pass over what is no HTTP: a stranger could fill the disk with our log of it."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
 def _problem(code: str, message: str, status: HTTPStatus) -> web.Response:

@@ -1,0 +1,278 @@
+"""The gateway as a process: it starts, pairs, serves over TLS, stops, and loses nothing when it is killed."""
+
+import asyncio
+import socket
+import ssl
+import stat
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+
+import orjson
+import pytest
+from aiohttp import ClientError, ServerFingerprintMismatch, WSServerHandshakeError
+
+from process_cosmos_gateway.contract.codec import MAX_FRAME, decode, encode
+from process_cosmos_gateway.contract.errors import Code
+from process_cosmos_gateway.contract.escalations import (
+    CaughtUp,
+    Change,
+    EscalationState,
+    Replica,
+    Severity,
+    Transition,
+    TransitionKind,
+)
+from process_cosmos_gateway.contract.identifiers import Position, UlidFactory
+from process_cosmos_gateway.contract.messages import FROM_GATEWAY
+from process_cosmos_gateway.contract.pairing import OneTimeLine
+from process_cosmos_gateway.contract.session import GatewayHello, Receipt
+
+from .api.link import RUN
+from .gateway_process import GatewayProcess, gateway_process, served_certificate
+
+IDS = UlidFactory(lambda: 1_795_000_000_000, bytes)
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path, unused_tcp_port: int) -> AsyncIterator[GatewayProcess]:
+    async with gateway_process(tmp_path, unused_tcp_port) as running:
+        yield running
+
+
+def opened(n: int, message: str = "Water under the sink") -> Transition:
+    """Record ``n``: an escalation of its own."""
+    escalation = IDS()
+    replica = Replica(
+        id=escalation,
+        group=f"automation.leak_{n}",
+        state=EscalationState.OPEN,
+        ring=1,
+        answers_from=1,
+        severity=Severity.CRITICAL,
+        message=message,
+        entities=("binary_sensor.sink",),
+        answers=("Keep off",),
+        count=1,
+        until_in=86400.0,
+    )
+    change = Change(
+        kind=TransitionKind.OPENED, escalation=replica, event=IDS(), at=datetime(2026, 11, 22, tzinfo=UTC), asks=()
+    )
+    return Transition(position=Position(run=RUN, n=n), changes=(change,))
+
+
+async def test_a_pairing_line_opens_sessions_over_tls_with_the_certificate_it_names(gateway: GatewayProcess) -> None:
+    line = await gateway.pairing_line()
+    assert line.url == gateway.url
+    assert line.sha256 == sha256(await asyncio.to_thread(served_certificate, gateway.port)).hexdigest()
+    paired = await gateway.paired()
+    greeting = await gateway.greeting()
+    assert greeting.site == paired.site
+    assert greeting.cursor is None
+    assert greeting.heads == ()
+
+
+async def test_a_pairing_line_of_another_gateway_sends_it_nothing(gateway: GatewayProcess) -> None:
+    line = await gateway.pairing_line()
+    with pytest.raises(ServerFingerprintMismatch):
+        await gateway.pair(OneTimeLine(url=line.url, secret=line.secret, sha256="00" * 32))
+    assert (await gateway.pair(line))[0] == 200
+
+
+async def test_used_wrong_and_expired_pairing_lines_are_refused(gateway: GatewayProcess) -> None:
+    line = await gateway.pairing_line()
+    assert (await gateway.pair(line))[0] == 200
+    used = await gateway.pair(line)
+    wrong = await gateway.pair(OneTimeLine(url=line.url, secret="made-up-secret-0001", sha256=line.sha256))
+    late = await gateway.pairing_line()
+    offer = gateway.data / "pairing.json"
+    offer.write_bytes(orjson.dumps({**orjson.loads(offer.read_bytes()), "expires": "2020-01-01T00:00:00Z"}))
+    expired = await gateway.pair(late)
+    assert [(status, body["code"]) for status, body in (used, wrong, expired)] == [(403, Code.PAIRING_REFUSED)] * 3
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b'{"secret": 7, "instance": "home"}', b"x" * (1 << 20)],
+    ids=["nothing", "half", "number", "mebibyte"],
+)
+async def test_a_broken_pairing_request_is_refused(gateway: GatewayProcess, body: bytes) -> None:
+    async with gateway.http.post(f"{gateway.url}/v1/pair", data=body, ssl=False) as reply:
+        assert reply.status in (400, 413)
+    assert await gateway.is_well()
+
+
+async def test_guessing_is_stopped(gateway: GatewayProcess) -> None:
+    line = await gateway.pairing_line()
+    guess = OneTimeLine(url=line.url, secret="made-up-secret-0001", sha256=line.sha256)
+    statuses = [(await gateway.pair(guess))[0] for _ in range(11)]
+    assert statuses == [403] * 10 + [429]
+
+
+async def test_a_new_pairing_ends_the_old_session_and_its_token(gateway: GatewayProcess) -> None:
+    async with gateway.session() as (link, _):
+        old = gateway.token
+        await gateway.paired()
+        await link.end()
+    with pytest.raises(WSServerHandshakeError):
+        async with gateway.session(old):
+            pass
+    await gateway.greeting()
+
+
+async def test_frames_of_one_mebibyte_go_through_and_longer_ones_end_the_session(gateway: GatewayProcess) -> None:
+    async with gateway.session() as (link, _):
+        await link.socket.send_bytes(encode(opened(1, "x" * 65_536)).ljust(MAX_FRAME))
+        assert await link.next() == Receipt(position=Position(run=RUN, n=1))
+        await link.socket.send_bytes(b"x" * (MAX_FRAME + 1))
+        await link.end()
+    assert (await gateway.greeting()).cursor == Position(run=RUN, n=1)
+
+
+async def test_garbage_at_the_port_harms_nobody(gateway: GatewayProcess) -> None:
+    async with gateway.session() as (link, _):
+        for garbage in (b"\x00" * 4096, b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\xff\xff" + b"\xff" * 100, b""):
+            reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+            writer.write(garbage)
+            writer.write_eof()
+            await reader.read()
+            writer.close()
+        await tls_garbage(gateway.port)
+        await link.say(opened(1))
+        assert await link.next() == Receipt(position=Position(run=RUN, n=1))
+    assert "Traceback" not in gateway.log.read_text()
+
+
+async def tls_garbage(port: int) -> None:
+    """Speak TLS, and then nonsense."""
+    anything = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    anything.check_hostname = False
+    anything.verify_mode = ssl.CERT_NONE
+    for garbage in (b"\xff" * 10_000, b"GET /ws HTTP/1.1\r\nUpgrade: x\r\n\r\n", b"POST /v1/pair HTTP/9\r\n\r\n"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=anything)
+        writer.write(garbage)
+        assert (await reader.read(1000)).startswith(b"HTTP/1.")
+        writer.close()
+
+
+async def test_there_is_no_plain_http(gateway: GatewayProcess) -> None:
+    with pytest.raises(ClientError):
+        await gateway.http.get(f"http://127.0.0.1:{gateway.port}/health")
+
+
+async def flood(gateway: GatewayProcess, records: Sequence[Transition], blow: Callable[[], Awaitable[object]]) -> int:
+    """Send ``records`` without waiting, strike in the middle; return the number of the last that was confirmed."""
+    async with gateway.session() as (link, _):
+        sending = asyncio.create_task(link.say(*records))
+        confirmed = 0
+        while confirmed < len(records) // 4:
+            receipt = await link.next()
+            assert isinstance(receipt, Receipt)
+            assert receipt.position
+            confirmed = receipt.position.n
+        striking = asyncio.create_task(blow())
+        async for frame in link.socket:
+            receipt = decode(frame.data, FROM_GATEWAY)
+            if isinstance(receipt, Receipt) and receipt.position:
+                confirmed = receipt.position.n
+        await striking
+        await asyncio.gather(sending, return_exceptions=True)
+    return confirmed
+
+
+@pytest.mark.parametrize("way", ["stop", "kill"])
+async def test_what_was_confirmed_is_there_after_a_restart_and_the_rest_comes_again(
+    gateway: GatewayProcess, way: str
+) -> None:
+    records = [opened(n) for n in range(1, 401)]
+    confirmed = await flood(gateway, records, getattr(gateway, way))
+    await gateway.start()
+    async with gateway.session() as (link, greeting):
+        assert isinstance(greeting, GatewayHello)
+        assert greeting.cursor
+        applied = greeting.cursor.n
+        assert confirmed <= applied < 400, "nothing was in flight"
+        assert sorted(head.position.n for head in greeting.heads) == list(range(1, applied + 1))
+        await link.say(*records[applied - 1 :], CaughtUp())
+        for n in range(applied, 401):
+            assert await link.next() == Receipt(position=Position(run=RUN, n=n))
+    assert len((await gateway.greeting()).heads) == 400
+
+
+async def test_sigterm_ends_it_within_five_seconds_while_requests_come_in(gateway: GatewayProcess) -> None:
+    ended: list[float] = []
+
+    async def stop() -> None:
+        ended.append(await gateway.stop())
+
+    await flood(gateway, [opened(n) for n in range(1, 401)], stop)
+    assert ended[0] < 5
+
+
+async def test_it_is_back_within_two_seconds_and_the_pairing_with_it(gateway: GatewayProcess) -> None:
+    site = (await gateway.greeting()).site
+    await gateway.kill()
+    assert await gateway.start() < 2
+    assert (await gateway.greeting()).site == site
+
+
+async def test_it_idles_in_65_megabytes(gateway: GatewayProcess) -> None:
+    async with gateway.session() as (link, _):
+        await link.next(beats=True)
+        assert gateway.resident_megabytes() <= 65
+
+
+async def test_a_second_gateway_on_the_same_data_is_refused(gateway: GatewayProcess) -> None:
+    code, _, errors = await gateway.command("run")
+    assert (code, errors) == (1, f"Another gateway uses the data folder {gateway.data}.\n")
+
+
+async def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        gateway = GatewayProcess(tmp_path, port)
+        code, _, errors = await gateway.command("run")
+    assert code == 1
+    assert errors.splitlines()[-1].startswith(f"Nobody can listen on 127.0.0.1 port {port}: ")
+
+
+async def test_every_mistake_in_the_options_is_printed_without_values(tmp_path: Path) -> None:
+    gateway = GatewayProcess(tmp_path, 1, 'colour = "canary"\nmqtt_password = "canary"\nmqtt_ca = "/canary"\n')
+    code, output, errors = await gateway.command("run")
+    assert (code, output) == (2, "")
+    assert errors.splitlines() == [
+        "colour: is no option",
+        "mqtt_ca: names no file",
+        "mqtt_password: needs mqtt_username too",
+        "mqtt_ca: needs mqtt_host too",
+    ]
+
+
+async def test_health_tells_by_its_exit_code(gateway: GatewayProcess) -> None:
+    assert await gateway.command("health") == (0, "", "")
+    await gateway.stop()
+    code, _, errors = await gateway.command("health")
+    assert (code, errors) == (1, "The gateway does not answer (ConnectionRefusedError).\n")
+
+
+async def test_only_its_user_can_read_what_it_keeps(gateway: GatewayProcess) -> None:
+    await gateway.paired()
+    await gateway.pairing_line()
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in gateway.data.iterdir()}
+    assert modes.keys() >= {"gateway.pem", "gateway.sqlite", "home_assistant.json", "pairing.json"}
+    assert set(modes.values()) == {0o600}
+    assert stat.S_IMODE(gateway.data.stat().st_mode) == 0o700
+
+
+async def test_neither_tokens_nor_secrets_are_logged_or_kept(gateway: GatewayProcess) -> None:
+    line = await gateway.pairing_line()
+    await gateway.pair(line)
+    await gateway.paired()
+    await gateway.greeting()
+    await gateway.stop()
+    written = gateway.log.read_bytes() + b"".join(path.read_bytes() for path in gateway.data.iterdir())
+    assert b"gateway" in written
+    assert line.secret.encode() not in written
+    assert gateway.token.encode() not in written
