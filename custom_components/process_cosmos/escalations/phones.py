@@ -64,12 +64,11 @@ def phone_name(hass: HomeAssistant, device_id: str) -> str:
 def notify_action(hass: HomeAssistant, device_id: str) -> str | None:
     """Return the mobile app's notify action for this device; None if the phone is gone or takes no pushes."""
     device = dr.async_get(hass).async_get(device_id)
-    for entry_id in device.config_entries if device else ():
-        entry = hass.config_entries.async_get_entry(entry_id)
-        if entry and entry.domain == _MOBILE_APP:
-            action = slugify(f"{_MOBILE_APP}_{entry.data['device_name']}")
-            return action if hass.services.has_service(NOTIFY_DOMAIN, action) else None
-    return None
+    entry = hass.config_entries.async_get_entry(device.config_entry_id) if device else None
+    if entry is None or entry.domain != _MOBILE_APP:
+        return None
+    action = slugify(f"{_MOBILE_APP}_{entry.data['device_name']}")
+    return action if hass.services.has_service(NOTIFY_DOMAIN, action) else None
 
 
 def ring_notification(escalation: Escalation, title: str, device_id: str) -> dict[str, Any]:
