@@ -28,7 +28,7 @@ class StatusReader:
             waiting=depths.waiting,
             rejected=depths.rejected,
             dropped=depths.dropped,
-            oldest_waiting_age=depths.oldest_age,
+            oldest_waiting_age=depths.oldest,
             broker_connected=self._devices.broker_connected,
         )
 
