@@ -148,35 +148,38 @@ class Escalations:
 
     async def run(self) -> None:
         """Ask when asks are due, until cancelled."""
-        look_again: float | None = self._steady.now()
         known: Circumstances | None = None
-        announced = False
+        look_again: float | None = None
         while True:
-            circumstances = Circumstances(home_assistant_away=self._is_away(), may_ask=self.may_drain())
+            circumstances = self._circumstances()
             is_due = look_again is not None and self._steady.now() >= look_again
-            if is_due or circumstances != known or self._news.is_set() or announced != self._stop_announced:
+            if is_due or circumstances != known or self._news.is_set():
                 self._news.clear()
-                known, announced = circumstances, self._stop_announced
-                look_again = await self._look(circumstances)
+                known = circumstances
+                try:
+                    look_again = await self.look()
+                except StoreError:
+                    _LOGGER.exception("Asks could not be written; they are tried again in %s s", _AFTER_STORE_ERROR)
+                    look_again = self._steady.now() + _AFTER_STORE_ERROR
             try:
                 async with asyncio.timeout(_LOOK_EVERY):
                     await self._news.wait()
             except TimeoutError:
                 pass
 
-    async def _look(self, circumstances: Circumstances) -> float | None:
-        announced = self._stop_announced
+    async def look(self) -> float | None:
+        """Do what is due now; return when to look again (steady time, None: when something happens)."""
+        circumstances, announced = self._circumstances(), self._stop_announced
 
         def change(transaction: Transaction) -> float | None:
             if announced:
                 replica.remember(transaction, stop_announced=1)
             return self._work.look(transaction, circumstances)
 
-        try:
-            return await self._store.write(change)
-        except StoreError:
-            _LOGGER.exception("Asks could not be written; they are tried again in %s s", _AFTER_STORE_ERROR)
-            return self._steady.now() + _AFTER_STORE_ERROR
+        return await self._store.write(change)
+
+    def _circumstances(self) -> Circumstances:
+        return Circumstances(home_assistant_away=self._is_away(), may_ask=self.may_drain())
 
     def _is_away(self) -> bool:
         limit = AWAY_AFTER_STOPPING if self._stop_announced else AWAY_AFTER

@@ -119,4 +119,4 @@ class Limits:
     ids: int = 1_300_000
     unsettled: int = 1_000
     strikes: int = 20
-    longest_rest: float = 300
+    longest_rest: float = 60

@@ -1,0 +1,24 @@
+"""A gateway for each test."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.gateway.store.parts import HandClock
+
+from .parts import Gateway, gateway
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    """Return the clock of the test."""
+    return HandClock()
+
+
+@pytest.fixture
+async def site(tmp_path: Path, clock: HandClock) -> AsyncIterator[Gateway]:
+    """Return a gateway with a cloud endpoint and a webhook, in a session that has caught up."""
+    async with gateway(tmp_path, clock, ("cloud", "hook")) as started:
+        await started.opens_session()
+        yield started
