@@ -46,8 +46,9 @@ def register_site(hass: HomeAssistant, entry: CosmosConfigEntry) -> None:
 
 def register_version(hass: HomeAssistant, entry: CosmosConfigEntry, version: str) -> None:
     """Note the gateway's version at the site's own device."""
-    if hub := _site_device(hass, entry):
-        dr.async_get(hass).async_update_device(hub.id, sw_version=version)
+    dr.async_get(hass).async_get_or_create(
+        config_entry_id=entry.entry_id, identifiers={(DOMAIN, entry.entry_id)}, sw_version=version
+    )
 
 
 def register_thing(hass: HomeAssistant, entry: CosmosConfigEntry, device: Device) -> None:

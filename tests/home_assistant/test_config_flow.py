@@ -263,7 +263,7 @@ async def test_a_webhook_is_set_at_the_gateway_and_known_by_its_name(
     asked = await gateway.until_heard(SetWebhook)
     assert (asked.url, asked.header, asked.header_value) == ("https://hooks.example/secret", "X-Key", "s3cret")
     assert asked.kinds == (EventKind.ESCALATION, EventKind.DEVICE)
-    assert "secret" not in str(result["data"] | result["options"])
+    assert "secret" not in str((result["data"], result["options"]))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,102 @@
+"""What a site shows of itself: much, but no secret."""
+
+import json
+import logging
+from dataclasses import replace
+
+import pytest
+from homeassistant.core import HomeAssistant
+from homeassistant.helpers.json import JSONEncoder
+from pytest_homeassistant_custom_component.common import MockConfigEntry
+
+from custom_components.process_cosmos.const import DOMAIN, VERSION
+from custom_components.process_cosmos.contract.destinations import DestinationKind, EventKind, Link, LinkState
+from custom_components.process_cosmos.diagnostics import async_get_config_entry_diagnostics
+from custom_components.process_cosmos.system_health import async_register
+
+from .contract_gateway import IDLE, TOKEN, ContractGateway, until
+from .contract_gateway import VERSION as GATEWAY_VERSION
+from .devices import HOUSE
+
+CANARY = "canary-4711"
+
+
+async def diagnostics(hass: HomeAssistant, entry: MockConfigEntry) -> str:
+    return json.dumps(await async_get_config_entry_diagnostics(hass, entry), cls=JSONEncoder)
+
+
+async def test_diagnostics_and_log_hold_no_secret(
+    hass: HomeAssistant, gateway: ContractGateway, site: MockConfigEntry, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "custom_components.process_cosmos")
+    gateway.devices = tuple(replace(device, title=CANARY) for device in HOUSE)
+    gateway.status = replace(
+        IDLE,
+        rejected=1,
+        links=(
+            Link(
+                name=CANARY,
+                kind=DestinationKind.WEBHOOK,
+                address=f"https://{CANARY}.example",
+                kinds=(EventKind.ESCALATION,),
+                state=LinkState.OFFLINE,
+                reason="timeout",
+            ),
+        ),
+    )
+    site.add_to_hass(hass)
+    assert await hass.config_entries.async_setup(site.entry_id)
+    await until(lambda: site.runtime_data.coordinator.status)
+    await hass.services.async_call(DOMAIN, "escalate", {"message": CANARY}, blocking=True)
+    text = await diagnostics(hass, site)
+    assert CANARY not in text
+    assert gateway.url not in text
+    for shown in (text, caplog.text):
+        assert TOKEN not in shown
+    document = json.loads(text)
+    assert document["escalations"] == {"open": 1}
+    assert document["gateway"]["version"] == GATEWAY_VERSION
+    assert document["gateway"]["status"]["links"][0]["reason"] == "timeout"
+    assert [len(thing["properties"]) for thing in document["gateway"]["things"]] == [3, 2, 6]
+
+
+async def test_a_site_without_the_app_has_diagnostics_too(hass: HomeAssistant, people_only: MockConfigEntry) -> None:
+    document = json.loads(await diagnostics(hass, people_only))
+    assert document["app"] is False
+    assert document["gateway"] is None
+    assert document["told"] == {"phones": 0, "notify_entities": 1, "destinations": 0}
+
+
+async def test_a_gateway_that_is_away_has_diagnostics_too(
+    hass: HomeAssistant, gateway: ContractGateway, site: MockConfigEntry
+) -> None:
+    await gateway.stop()
+    site.add_to_hass(hass)
+    assert await hass.config_entries.async_setup(site.entry_id)
+    document = json.loads(await diagnostics(hass, site))
+    assert document["gateway"] == {
+        "connected": False,
+        "version": None,
+        "schema": None,
+        "frames_ignored": None,
+        "status": None,
+        "things": [],
+    }
+
+
+async def test_the_system_information_counts_sites_and_what_waits(
+    hass: HomeAssistant, linked: MockConfigEntry, people_only: MockConfigEntry
+) -> None:
+    class Registration:
+        def async_register_info(self, info: object) -> None:
+            self.info = info
+
+    registration = Registration()
+    async_register(hass, registration)  # type: ignore[arg-type] # only what is called
+    assert await registration.info(hass) == {  # type: ignore[operator]
+        "version": VERSION,
+        "sites": 2,
+        "gateways_connected": "1 / 1",
+        "open_escalations": 0,
+        "events_waiting": 0,
+    }

@@ -1,0 +1,306 @@
+"""Devices of the gateway as Home Assistant shows them, and what is written back."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from homeassistant.core import HomeAssistant
+from homeassistant.exceptions import HomeAssistantError
+from homeassistant.helpers import device_registry as dr
+from pytest_homeassistant_custom_component.common import MockConfigEntry, async_capture_events
+
+from custom_components.process_cosmos import async_remove_config_entry_device
+from custom_components.process_cosmos.const import DOMAIN
+from custom_components.process_cosmos.contract.destinations import (
+    DestinationKind,
+    EventKind,
+    Link,
+    LinkState,
+    Status,
+    Waiting,
+)
+from custom_components.process_cosmos.contract.devices import (
+    AvailabilityChanged,
+    DeviceChanged,
+    DeviceRemoved,
+    EventHappened,
+    Property,
+    PropertyKind,
+    Snapshot,
+    ValueChanged,
+    WriteProperty,
+)
+from custom_components.process_cosmos.contract.messages import FromGateway
+
+from .contract_gateway import SITE, ContractGateway, refusing, until
+from .devices import HOUSE, LEAK, ROOM, VALVE
+
+WET = "binary_sensor.kitchen_leak_wet"
+WATER = "valve.main_valve_water"
+SIREN = "switch.main_valve_siren"
+TARGET = "number.cellar_target"
+
+
+@pytest.fixture
+async def gateway(gateway: ContractGateway) -> ContractGateway:
+    gateway.devices = HOUSE
+    return gateway
+
+
+@pytest.fixture(autouse=True)
+async def _site(linked: MockConfigEntry) -> None:
+    """Show the house."""
+
+
+def states(hass: HomeAssistant) -> Mapping[str, str]:
+    return {state.entity_id: state.state for state in hass.states.async_all() if state.domain != "notify"}
+
+
+def attributes(hass: HomeAssistant, entity_id: str) -> Mapping[str, Any]:
+    shown = hass.states.get(entity_id)
+    assert shown
+    return shown.attributes
+
+
+async def say(hass: HomeAssistant, gateway: ContractGateway, *messages: FromGateway) -> None:
+    """Send, and return when all of it was taken in."""
+    await gateway.say(*messages, AvailabilityChanged(sequence=999, device=ROOM.id, online=None))
+    coordinator = hass.config_entries.async_entries(DOMAIN)[0].runtime_data.coordinator
+    await until(lambda: coordinator.things.sequence == 999)
+    coordinator.things.sequence = 0
+    await hass.async_block_till_done()
+
+
+async def act(hass: HomeAssistant, domain: str, action: str, entity_id: str, **data: Any) -> None:  # noqa: ANN401
+    await hass.services.async_call(domain, action, {"entity_id": entity_id, **data}, blocking=True)
+
+
+async def test_each_property_becomes_the_entity_that_fits_it(hass: HomeAssistant) -> None:
+    assert {entity: state for entity, state in states(hass).items() if "process_cosmos" not in entity} == {
+        WET: "off",
+        "binary_sensor.kitchen_leak_tamper": "unknown",
+        "sensor.kitchen_leak_battery": "81",
+        "event.kitchen_leak_button": "unknown",
+        WATER: "open",
+        SIREN: "off",
+        "sensor.cellar_temperature": "12.5",
+        "sensor.cellar_humidity": "60",
+        "sensor.cellar_odd": "3",
+        "sensor.cellar_state": "x" * 255,
+        TARGET: "20.0",
+        "number.cellar_free": "unknown",
+    }
+    assert attributes(hass, WET)["device_class"] == "moisture"
+    assert attributes(hass, "sensor.cellar_temperature")["device_class"] == "temperature"
+    assert attributes(hass, "sensor.cellar_temperature")["unit_of_measurement"] == "°C"
+    assert "device_class" not in attributes(hass, "sensor.cellar_odd")
+    assert (attributes(hass, TARGET)["min"], attributes(hass, TARGET)["max"]) == (5, 30)
+
+
+async def test_things_are_devices_reached_through_the_site(hass: HomeAssistant, linked: MockConfigEntry) -> None:
+    registry = dr.async_get(hass)
+    hub = registry.async_get_device_by_identifier((DOMAIN, linked.entry_id), linked.entry_id)
+    leak = registry.async_get_device_by_identifier((DOMAIN, f"{SITE}/leak-1"), linked.entry_id)
+    assert hub
+    assert leak
+    assert hub.sw_version == "9.8.7"
+    assert (leak.name, leak.manufacturer, leak.model, leak.sw_version) == ("Kitchen leak", "Acme", "L1", "2.1")
+    assert leak.via_device_id == hub.id
+
+
+async def test_a_change_writes_the_state_of_its_entity_only(hass: HomeAssistant, gateway: ContractGateway) -> None:
+    written = async_capture_events(hass, "state_changed")
+    await say(hass, gateway, ValueChanged(sequence=101, device="leak-1", property="wet", value=True, age=0))
+    assert states(hass)[WET] == "on"
+    assert {event.data["entity_id"] for event in written} == {WET}
+
+
+async def test_a_message_given_out_again_by_the_broker_fires_once(
+    hass: HomeAssistant, gateway: ContractGateway
+) -> None:
+    pressed = async_capture_events(hass, "state_changed")
+    press = EventHappened(sequence=101, device="leak-1", event="button", age=0, value=1, key="session/7/ab")
+    await say(hass, gateway, press, replace(press, sequence=102, redelivered=True))
+    assert len([event for event in pressed if event.data["entity_id"] == "event.kitchen_leak_button"]) == 1
+    await say(hass, gateway, replace(press, sequence=103))  # the same number came round again, not redelivered
+    assert len([event for event in pressed if event.data["entity_id"] == "event.kitchen_leak_button"]) == 2
+
+
+async def test_a_device_event_shows_what_came_with_it(hass: HomeAssistant, gateway: ContractGateway) -> None:
+    await say(hass, gateway, EventHappened(sequence=101, device="leak-1", event="button", age=0, value="long"))
+    shown = hass.states.get("event.kitchen_leak_button")
+    assert shown
+    assert shown.attributes["event_type"] == "button"
+    assert shown.attributes["value"] == "long"
+    await say(hass, gateway, EventHappened(sequence=101, device="leak-1", event="never described", age=0))
+    assert hass.states.get("event.kitchen_leak_button") == shown
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ValueChanged(sequence=1, device="leak-1", property="wet", value="yes", age=0),
+        ValueChanged(sequence=1, device="leak-1", property="never described", value=True, age=0),
+        ValueChanged(sequence=1, device="nobody", property="wet", value=True, age=0),
+        DeviceRemoved(sequence=1, device="nobody"),
+    ],
+)
+async def test_what_the_description_does_not_allow_changes_nothing(
+    hass: HomeAssistant, gateway: ContractGateway, change: FromGateway
+) -> None:
+    before = states(hass)
+    await say(hass, gateway, change)
+    assert states(hass) == before
+
+
+async def test_a_thing_that_is_offline_is_unavailable(hass: HomeAssistant, gateway: ContractGateway) -> None:
+    await say(hass, gateway, AvailabilityChanged(sequence=1, device="leak-1", online=False))
+    assert states(hass)[WET] == states(hass)["event.kitchen_leak_button"] == "unavailable"
+    assert states(hass)[WATER] == "open"
+    await say(hass, gateway, AvailabilityChanged(sequence=1, device="leak-1", online=True))
+    assert states(hass)[WET] == "off"
+
+
+async def test_devices_come_and_go(hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry) -> None:
+    registry = dr.async_get(hass)
+    await say(hass, gateway, DeviceRemoved(sequence=1, device="leak-1"))
+    assert WET not in states(hass)
+    assert not registry.async_get_device_by_identifier((DOMAIN, f"{SITE}/leak-1"), linked.entry_id)
+    await say(hass, gateway, DeviceChanged(sequence=2, device=LEAK))
+    assert states(hass)[WET] == "off"
+
+
+async def test_a_new_description_adds_what_is_new_and_ends_what_is_gone(
+    hass: HomeAssistant, gateway: ContractGateway
+) -> None:
+    changed = replace(
+        LEAK,
+        title="Bathroom leak",
+        properties=(
+            replace(LEAK.properties[1], kind=PropertyKind.NUMBER),
+            Property(name="loud", title="Loud", kind=PropertyKind.BOOLEAN, writable=True),
+        ),
+    )
+    await say(hass, gateway, DeviceChanged(sequence=1, device=changed))
+    assert states(hass)[WET] == states(hass)["binary_sensor.kitchen_leak_tamper"] == "unavailable"
+    assert states(hass)["sensor.bathroom_leak_tamper"] == "unknown"
+    assert states(hass)["switch.bathroom_leak_loud"] == "unknown"
+
+
+async def test_a_snapshot_without_a_device_keeps_what_people_made_of_it(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    registry = dr.async_get(hass)
+    leak = registry.async_get_device_by_identifier((DOMAIN, f"{SITE}/leak-1"), linked.entry_id)
+    valve = registry.async_get_device_by_identifier((DOMAIN, f"{SITE}/valve-1"), linked.entry_id)
+    hub = registry.async_get_device_by_identifier((DOMAIN, linked.entry_id), linked.entry_id)
+    assert leak
+    assert valve
+    assert hub
+    await say(hass, gateway, Snapshot(sequence=1, devices=(VALVE, ROOM)))
+    assert states(hass)[WET] == "unavailable"
+    deletable = [await async_remove_config_entry_device(hass, linked, device) for device in (leak, valve, hub)]
+    assert deletable == [True, False, False]
+    await say(hass, gateway, Snapshot(sequence=1, devices=HOUSE))
+    assert states(hass)[WET] == "off"
+
+
+@pytest.mark.parametrize(
+    ("domain", "action", "entity_id", "data", "prop", "value", "shown"),
+    [
+        ("valve", "close_valve", WATER, {}, "open", False, "closed"),
+        ("valve", "open_valve", WATER, {}, "open", True, "open"),
+        ("switch", "turn_on", SIREN, {}, "siren", True, "on"),
+        ("switch", "turn_off", SIREN, {}, "siren", False, "off"),
+        ("number", "set_value", TARGET, {"value": 21.5}, "target", 21.5, "21.5"),
+    ],
+)
+async def test_actions_write_to_the_thing_and_its_report_is_what_is_shown(  # noqa: PLR0917 - a table's columns
+    hass: HomeAssistant,
+    gateway: ContractGateway,
+    domain: str,
+    action: str,
+    entity_id: str,
+    data: dict[str, float],
+    prop: str,
+    value: float,  # or a boolean
+    shown: str,
+) -> None:
+    before = states(hass)[entity_id]
+    await act(hass, domain, action, entity_id, **data)
+    written = gateway.heard_of(WriteProperty)[-1]
+    assert (written.property, written.value) == (prop, value)
+    assert states(hass)[entity_id] == before
+    await say(hass, gateway, ValueChanged(sequence=1, device=written.device, property=prop, value=value, age=0))
+    assert states(hass)[entity_id] == shown
+
+
+@pytest.mark.parametrize(
+    ("code", "key"), [("broker_away", "broker_away"), ("invalid_value", "invalid_value"), ("odd", "request_refused")]
+)
+async def test_a_refused_write_raises_its_code_at_once(
+    hass: HomeAssistant, gateway: ContractGateway, code: str, key: str
+) -> None:
+    gateway.reply = refusing(code)
+    with pytest.raises(HomeAssistantError) as caught:
+        await act(hass, "valve", "close_valve", WATER)
+    assert caught.value.translation_key == key
+    assert caught.value.translation_placeholders == {"code": code, "message": f"It is {code}"}
+
+
+async def test_a_write_while_the_gateway_is_away_raises_at_once(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    await gateway.stop()
+    await until(lambda: not linked.runtime_data.coordinator.session)
+    with pytest.raises(HomeAssistantError) as caught:
+        await act(hass, "valve", "close_valve", WATER)
+    assert caught.value.translation_key == "gateway_away"
+
+
+async def test_the_site_says_how_its_destinations_stand(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    assert states(hass)["sensor.process_cosmos_destinations"] == "off"
+    assert states(hass)["sensor.process_cosmos_oldest_waiting"] == "unknown"
+    link = Link(
+        name="cloud",
+        kind=DestinationKind.CLOUD,
+        address="https://cloud.example",
+        kinds=(EventKind.ESCALATION,),
+        state=LinkState.CONNECTED,
+        last_contact_age=1,
+    )
+    away = replace(link, name="webhook", state=LinkState.OFFLINE, reason="timeout", last_contact_age=None)
+    status = Status(
+        links=(link, away),
+        waiting=Waiting(alarm=3, change=2, measurement=1),
+        rejected=0,
+        dropped=0,
+        broker_connected=True,
+        oldest_waiting_age=60,
+    )
+    await say(hass, gateway, status)
+    shown = states(hass)
+    assert shown["sensor.process_cosmos_destinations"] == "offline"
+    assert attributes(hass, "sensor.process_cosmos_destinations")["webhook"] == "offline: timeout"
+    assert [shown[f"sensor.process_cosmos_waiting_{of}"] for of in ("alarms", "changes", "measurements")] == list("321")
+    assert shown["sensor.process_cosmos_rejected"] == "0"
+    assert shown["sensor.process_cosmos_last_contact"] > shown["sensor.process_cosmos_oldest_waiting"]
+    written = async_capture_events(hass, "state_changed")
+    await say(hass, gateway, replace(status, oldest_waiting_age=61))
+    assert not written, "an age that only grew is no news"
+
+
+async def test_open_escalations_are_counted_with_and_without_the_app(
+    hass: HomeAssistant, linked: MockConfigEntry
+) -> None:
+    assert states(hass)["sensor.process_cosmos_open_escalations"] == "0"
+    reply = await hass.services.async_call(
+        DOMAIN, "escalate", {"message": "Wet", "site": linked.entry_id}, blocking=True, return_response=True
+    )
+    assert reply
+    await until(lambda: states(hass)["sensor.process_cosmos_open_escalations"] == "1")
+    await hass.services.async_call(DOMAIN, "resolve", {"escalation": reply["id"]}, blocking=True)
+    await until(lambda: states(hass)["sensor.process_cosmos_open_escalations"] == "0")

@@ -1,0 +1,290 @@
+"""The link to the gateway over time: lost, found, refused, ended."""
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from homeassistant.const import EVENT_HOMEASSISTANT_STOP
+from homeassistant.core import HomeAssistant
+from homeassistant.helpers import device_registry as dr
+from homeassistant.helpers import entity_registry as er
+from homeassistant.helpers import issue_registry as ir
+from homeassistant.loader import async_get_integration
+from homeassistant.util import dt as dt_util
+from hypothesis import given
+from hypothesis import strategies as st
+from pytest_homeassistant_custom_component.common import (
+    MockConfigEntry,
+    async_capture_events,
+    async_fire_time_changed,
+)
+
+from custom_components.process_cosmos import coordinator as coordinator_module
+from custom_components.process_cosmos.backoff import FIRST, MOST, next_delay
+from custom_components.process_cosmos.const import AVAILABLE_FOR, DOMAIN, UNREACHABLE_AFTER, VERSION
+from custom_components.process_cosmos.contract.devices import Subscribe, ValueChanged
+from custom_components.process_cosmos.contract.escalations import CaughtUp, Propose, Transition
+from custom_components.process_cosmos.contract.identifiers import Ulid
+from custom_components.process_cosmos.contract.session import HomeAssistantHello, Refused, Stopping
+from custom_components.process_cosmos.recent import KEPT_FOR, RecentKeys
+from custom_components.process_cosmos.recent import MOST as MOST_KEYS
+from custom_components.process_cosmos.things import Things
+
+from .conftest import set_up
+from .contract_gateway import OTHER_SITE, ContractGateway, until
+from .devices import HOUSE
+
+WET = "binary_sensor.kitchen_leak_wet"
+
+
+@pytest.fixture
+async def gateway(gateway: ContractGateway, monkeypatch: pytest.MonkeyPatch) -> ContractGateway:
+    monkeypatch.setattr(coordinator_module, "next_delay", lambda _failures, _jitter: 0.02)
+    gateway.devices = HOUSE
+    return gateway
+
+
+def state(hass: HomeAssistant, entity_id: str = WET) -> str:
+    shown = hass.states.get(entity_id)
+    assert shown
+    return shown.state
+
+
+def issues(hass: HomeAssistant) -> set[str]:
+    return {str(issue.translation_key) for _, issue in ir.async_get(hass).issues.items() if issue.domain == DOMAIN}
+
+
+async def pass_time(hass: HomeAssistant, seconds: float) -> None:
+    async_fire_time_changed(hass, dt_util.utcnow() + timedelta(seconds=seconds))
+    await hass.async_block_till_done()
+
+
+async def lose(hass: HomeAssistant, gateway: ContractGateway, entry: MockConfigEntry) -> None:
+    await gateway.stop()
+    await until(lambda: not entry.runtime_data.coordinator.session)
+
+
+async def find(hass: HomeAssistant, gateway: ContractGateway, entry: MockConfigEntry) -> None:
+    sessions = gateway.sessions
+    await gateway.start()
+    await until(lambda: gateway.sessions > sessions and entry.runtime_data.coordinator.session)
+    await gateway.until_heard(Subscribe, times=2)
+    await hass.async_block_till_done()
+
+
+@given(st.integers(min_value=1, max_value=10_000), st.floats(min_value=0, max_value=1))
+def test_attempts_are_never_further_apart_than_the_longest_wait(failures: int, jitter: float) -> None:
+    assert FIRST / 2 <= next_delay(failures, jitter) <= MOST
+    assert next_delay(failures, jitter) <= next_delay(failures + 1, jitter)
+
+
+def test_a_key_is_forgotten_after_ten_minutes_and_when_there_are_too_many() -> None:
+    keys = RecentKeys()
+    assert not keys.remember("a", 0)
+    assert keys.remember("a", 1)
+    assert not keys.remember("a", 2 + KEPT_FOR)
+    for number in range(MOST_KEYS + 1):
+        keys.remember(str(number), 3 + KEPT_FOR)
+    assert not keys.remember("a", 3 + KEPT_FOR)
+
+
+async def test_a_gateway_that_restarts_is_hardly_noticed(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    written = async_capture_events(hass, "state_changed")
+    await lose(hass, gateway, linked)
+    assert state(hass) == "off"
+    await find(hass, gateway, linked)
+    await pass_time(hass, AVAILABLE_FOR + 1)
+    assert state(hass) == "off"
+    assert not [event for event in written if event.data["entity_id"] == WET]
+
+
+async def test_entities_stay_available_for_ten_seconds_only(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    await lose(hass, gateway, linked)
+    await pass_time(hass, AVAILABLE_FOR - 2)
+    assert state(hass) == "off"
+    await pass_time(hass, AVAILABLE_FOR + 1)
+    assert state(hass) == state(hass, "sensor.process_cosmos_rejected") == "unavailable"
+    assert state(hass, "sensor.process_cosmos_open_escalations") == "0"
+    await find(hass, gateway, linked)
+    await until(lambda: state(hass) == "off")
+
+
+async def test_edges_missed_meanwhile_come_first_and_in_order(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    written = async_capture_events(hass, "state_changed")
+    await lose(hass, gateway, linked)
+    await pass_time(hass, AVAILABLE_FOR + 1)
+    wet = ValueChanged(sequence=101, device="leak-1", property="wet", value=True, age=3)
+    gateway.replay = (wet, replace(wet, sequence=102, value=False))
+    await find(hass, gateway, linked)
+    await until(lambda: len([event for event in written if event.data["entity_id"] == WET]) >= 3)
+    shown = [event.data["new_state"].state for event in written if event.data["entity_id"] == WET]
+    assert shown == ["unavailable", "on", "off"]
+    assert [request.after for request in gateway.heard_of(Subscribe)] == [None, 100]
+
+
+async def test_a_gateway_that_stays_away_is_an_issue_until_it_is_back(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    await lose(hass, gateway, linked)
+    await pass_time(hass, UNREACHABLE_AFTER - 5)
+    assert issues(hass) == set()
+    await pass_time(hass, UNREACHABLE_AFTER + 1)
+    assert issues(hass) == {"gateway_unreachable"}
+    await find(hass, gateway, linked)
+    await until(lambda: issues(hass) == set())
+
+
+async def test_a_site_is_loaded_and_people_are_told_without_its_gateway(
+    hass: HomeAssistant, gateway: ContractGateway, site: MockConfigEntry
+) -> None:
+    await gateway.stop()
+    await set_up(hass, site)
+    told = async_capture_events(hass, "call_service")
+    await hass.services.async_call(DOMAIN, "escalate", {"message": "Wet"}, blocking=True)
+    await until(lambda: [event for event in told if event.data["service"] == "send_message"])
+    await pass_time(hass, UNREACHABLE_AFTER + 1)
+    assert issues(hass) == {"gateway_unreachable"}
+
+
+@pytest.mark.parametrize(
+    ("said", "issue"),
+    [
+        ("schema_too_old", "schema_too_new"),  # the gateway calls us too old
+        ("schema_too_new", "schema_too_old"),
+        ("other_home_assistant", "other_home_assistant"),
+    ],
+)
+async def test_a_refusal_is_an_issue_until_it_is_over(
+    hass: HomeAssistant, gateway: ContractGateway, site: MockConfigEntry, said: str, issue: str
+) -> None:
+    gateway.refused = Refused(code=said, message="No")
+    await set_up(hass, site)
+    await until(lambda: issues(hass) == {issue})
+    await pass_time(hass, UNREACHABLE_AFTER + 1)
+    assert issues(hass) == {issue}, "it is there, so it is not called away"
+    gateway.refused = None
+    await until(lambda: issues(hass) == set())
+
+
+async def test_a_refusal_nobody_can_repair_from_here_is_tried_again(
+    hass: HomeAssistant, gateway: ContractGateway, site: MockConfigEntry
+) -> None:
+    gateway.refused = Refused(code="store_failed", message="The disk is full")
+    await set_up(hass, site)
+    await gateway.until_heard(HomeAssistantHello, times=2)
+    assert issues(hass) == set()
+
+
+async def test_the_gateway_of_another_site_is_an_issue_and_nothing_is_handed_to_it(
+    hass: HomeAssistant, gateway: ContractGateway, site: MockConfigEntry
+) -> None:
+    right, gateway.hello = gateway.hello, replace(gateway.hello, site=OTHER_SITE)
+    await set_up(hass, site)
+    await until(lambda: issues(hass) == {"other_gateway"})
+    assert not gateway.heard_of(CaughtUp)
+    assert not gateway.heard_of(Subscribe)
+    gateway.hello = right
+    await until(lambda: issues(hass) == set())
+
+
+async def test_a_gateway_that_no_longer_knows_us_asks_for_a_new_pairing_line(
+    hass: HomeAssistant, gateway: ContractGateway, site: MockConfigEntry
+) -> None:
+    gateway.token = "another-token"
+    await set_up(hass, site)
+    await until(lambda: hass.config_entries.flow.async_progress_by_handler(DOMAIN))
+    (flow,) = hass.config_entries.flow.async_progress_by_handler(DOMAIN)
+    assert flow["step_id"] == "reauth_confirm"
+
+
+async def test_a_bug_met_in_a_session_does_not_end_the_link_for_good(
+    hass: HomeAssistant,
+    gateway: ContractGateway,
+    linked: MockConfigEntry,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def stumble(*_: object) -> None:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(Things, "take", stumble)
+    sessions = gateway.sessions
+    await gateway.say(ValueChanged(sequence=101, device="leak-1", property="wet", value=True, age=0))
+    await until(lambda: gateway.sessions > sessions)
+    assert "a bug" in caplog.text
+    caplog.clear()
+
+
+async def test_escalations_are_handed_over_and_proposals_recorded(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    await gateway.until_heard(CaughtUp)
+    call = {"message": "Wet", "answers": [{"name": "Keep off"}]}
+    reply = await hass.services.async_call(DOMAIN, "escalate", call, blocking=True, return_response=True)
+    assert reply
+    opened = await gateway.until_heard(Transition)
+    assert opened.changes[0].escalation.id == reply["id"]
+    proposal = Propose(id="item-1", escalation=Ulid(str(reply["id"])), ring=1, answer="Keep off", age=0, by="Cloud")
+    await gateway.say(proposal)
+    await until(lambda: [one for one in gateway.heard_of(Transition) if one.proposal == "item-1"])
+    assert not linked.runtime_data.escalations.alive
+
+
+async def test_the_stop_of_home_assistant_is_announced(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    hass.bus.async_fire(EVENT_HOMEASSISTANT_STOP)
+    await gateway.until_heard(Stopping)
+
+
+async def test_a_stop_without_a_link_is_silent(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    await lose(hass, gateway, linked)
+    hass.bus.async_fire(EVENT_HOMEASSISTANT_STOP)
+    await hass.async_block_till_done()
+    assert not gateway.heard_of(Stopping)
+
+
+async def test_unloading_ends_the_link_and_loading_opens_it_again(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    assert await hass.config_entries.async_unload(linked.entry_id)
+    assert state(hass) == "unavailable"
+    await set_up_again(hass, linked)
+    await until(lambda: state(hass) == "off")
+    assert gateway.sessions == 2
+
+
+async def set_up_again(hass: HomeAssistant, entry: MockConfigEntry) -> None:
+    assert await hass.config_entries.async_setup(entry.entry_id)
+    await until(lambda: entry.runtime_data.coordinator.status)
+    await hass.async_block_till_done()
+
+
+async def test_removal_leaves_nothing_behind(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, config_folder: Path
+) -> None:
+    await hass.services.async_call(DOMAIN, "escalate", {"message": "Wet"}, blocking=True)
+    await lose(hass, gateway, linked)
+    await pass_time(hass, UNREACHABLE_AFTER + 1)
+    assert list((config_folder / ".storage").glob(f"{DOMAIN}*"))
+    assert issues(hass)
+    assert await hass.config_entries.async_remove(linked.entry_id)
+    await hass.async_block_till_done()
+    assert not list((config_folder / ".storage").glob(f"{DOMAIN}*"))
+    assert not issues(hass)
+    assert not dr.async_entries_for_config_entry(dr.async_get(hass), linked.entry_id)
+    assert not er.async_entries_for_config_entry(er.async_get(hass), linked.entry_id)
+
+
+async def test_a_version_is_written_in_one_way(hass: HomeAssistant) -> None:
+
+    assert str((await async_get_integration(hass, DOMAIN)).version) == VERSION
