@@ -81,7 +81,7 @@ class Memory[R: Message]:
         self._on_trouble = on_trouble
         self._run = Ulid("")
         self._durable: Position | None = None
-        self._queue: list[Entry[R]] = []
+        self._queue: list[tuple[Entry[R], bytes]] = []
         self._waiting: list[tuple[Position, asyncio.Future[None]]] = []
         self._disk = asyncio.Lock()
         self._writer: asyncio.Task[None] | None = None
@@ -102,9 +102,9 @@ class Memory[R: Message]:
         """Queue ``record`` and return its position; all that wait share one fsync."""
         n = self.runs[self._run] + 1
         entry = Entry(position=Position(run=self._run, n=n), record=record)
+        self._queue.append((entry, _frame_of(entry)))
         self.runs[self._run] = n
         self.entries.append(entry)
-        self._queue.append(entry)
         self._start_writing()
         return entry.position
 
@@ -119,7 +119,7 @@ class Memory[R: Message]:
         if not self._queue:
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((self._queue[-1].position, future))
+        self._waiting.append((self._queue[-1][0].position, future))
         self._start_writing()
         await future
 
@@ -136,10 +136,10 @@ class Memory[R: Message]:
     async def async_compact(self, keep: Iterable[Entry[R]]) -> None:
         """Write a new file with ``keep`` and what is queued, and put it in the old one's place. Raise ``OSError``."""
         async with self._disk:
-            queued = {entry.position for entry in self._queue}
-            kept = [entry for entry in keep if entry.position not in queued]
-            self.entries = kept + self._queue
-            runs = {**self.runs, **{entry.position.run: entry.position.n - 1 for entry in reversed(self._queue)}}
+            queued = [entry for entry, _ in self._queue]
+            kept = [entry for entry in keep if entry not in queued]
+            self.entries = kept + queued
+            runs = {**self.runs, **{entry.position.run: entry.position.n - 1 for entry in reversed(queued)}}
             await self._in_executor(self._rewrite, kept, runs)
 
     async def async_close(self) -> None:
@@ -169,9 +169,10 @@ class Memory[R: Message]:
         try:
             while self._queue:
                 async with self._disk:
-                    batch = list(self._queue)
+                    batch = [entry for entry, _ in self._queue]
+                    frames = b"".join(frame for _, frame in self._queue)
                     try:
-                        await self._in_executor(self._write, batch)
+                        await self._in_executor(self._write, frames)
                     except OSError as error:
                         self._refuse(error)
                         return
@@ -206,9 +207,8 @@ class Memory[R: Message]:
 
     # What follows runs in the executor.
 
-    def _write(self, batch: Sequence[Entry[R]]) -> None:
-        """Append ``batch`` after what is durable; opened anew, because a failed fsync must not be retried on its handle."""
-        frames = b"".join(map(_frame_of, batch))
+    def _write(self, frames: bytes) -> None:
+        """Append ``frames`` to what is durable; opened anew: a failed fsync must not be retried on its handle."""
         with self._path.open("r+b") as file:
             file.seek(self.size)
             file.truncate()

@@ -1,6 +1,6 @@
 """Triggers for the five states an escalation can reach."""
 
-from typing import ClassVar, override
+from typing import Any, ClassVar, override
 
 import voluptuous as vol
 from homeassistant.config_entries import SIGNAL_CONFIG_ENTRY_CHANGED, ConfigEntry, ConfigEntryChange, ConfigEntryState
@@ -13,8 +13,7 @@ from homeassistant.helpers.typing import ConfigType
 
 from .const import DOMAIN
 from .contract.escalations import TransitionKind
-from .data import CosmosConfigEntry
-from .escalations.engine import EscalationChange
+from .escalations.engine import EscalationChange, Escalations
 
 _CONFIG_SCHEMA = vol.Schema(
     {vol.Optional(CONF_OPTIONS, default=dict): {vol.Optional(CONF_ENTITY_ID, default=list): cv.entity_ids}}
@@ -43,49 +42,60 @@ class EscalationTrigger(Trigger):
         self, run_action: TriggerActionRunner, did_not_trigger: TriggerNotTriggeredReporter | None = None
     ) -> CALLBACK_TYPE:
         """Listen to all sites, also to those loaded later or again."""
-        listening: dict[str, CALLBACK_TYPE] = {}
 
         @callback
         def changed(change: EscalationChange) -> None:
-            escalation = change.escalation
-            about = escalation.content.entities
-            if change.kind is self.kind and (not self._entities or self._entities & set(about)):
-                payload = {
-                    "escalation": escalation.id,
-                    "ring": escalation.ring,
-                    "group": escalation.group,
-                    "message": escalation.content.message,
-                    "severity": escalation.content.severity.value,
-                    "entities": list(about),
-                    "answer": escalation.answer,
-                    "by": escalation.by,
-                    "note": escalation.note,
-                }
-                run_action(payload, f"escalation {self.kind}: {escalation.content.message}")
+            if self._matches(change):
+                run_action(_payload(change), f"escalation {change.kind}: {change.escalation.content.message}")
+
+        listening: dict[str, CALLBACK_TYPE] = {}
 
         @callback
-        def entry_changed(change: ConfigEntryChange, entry: ConfigEntry) -> None:
-            if entry.domain == DOMAIN:
-                follow(entry)
+        def stop_listening(entry_id: str) -> None:
+            if stop := listening.pop(entry_id, None):
+                stop()
 
         @callback
-        def follow(entry: CosmosConfigEntry) -> None:
+        def follow(_change: ConfigEntryChange | None, entry: ConfigEntry) -> None:
+            if entry.domain != DOMAIN:
+                return
             if entry.state is not ConfigEntryState.LOADED:
-                if stop := listening.pop(entry.entry_id, None):
-                    stop()
+                stop_listening(entry.entry_id)
             elif entry.entry_id not in listening:
-                listening[entry.entry_id] = entry.runtime_data.escalations.async_listen(changed)
+                escalations: Escalations = entry.runtime_data.escalations
+                listening[entry.entry_id] = escalations.async_listen(changed)
+
+        stop_following = async_dispatcher_connect(self._hass, SIGNAL_CONFIG_ENTRY_CHANGED, follow)
+        for entry in self._hass.config_entries.async_entries(DOMAIN):
+            follow(None, entry)
 
         @callback
         def remove() -> None:
             stop_following()
-            for stop in listening.values():
-                stop()
+            for entry_id in tuple(listening):
+                stop_listening(entry_id)
 
-        stop_following = async_dispatcher_connect(self._hass, SIGNAL_CONFIG_ENTRY_CHANGED, entry_changed)
-        for entry in self._hass.config_entries.async_entries(DOMAIN):
-            follow(entry)
         return remove
+
+    def _matches(self, change: EscalationChange) -> bool:
+        about = change.escalation.content.entities
+        return change.kind is self.kind and (not self._entities or not self._entities.isdisjoint(about))
+
+
+def _payload(change: EscalationChange) -> dict[str, Any]:
+    """Return what the automation's ``trigger`` variable holds besides the usual."""
+    escalation = change.escalation
+    return {
+        "escalation": escalation.id,
+        "ring": escalation.ring,
+        "group": escalation.group,
+        "message": escalation.content.message,
+        "severity": escalation.content.severity.value,
+        "entities": list(escalation.content.entities),
+        "answer": escalation.answer,
+        "by": escalation.by,
+        "note": escalation.note,
+    }
 
 
 class OpenedTrigger(EscalationTrigger):
@@ -127,6 +137,6 @@ TRIGGERS: dict[str, type[Trigger]] = {
 }
 
 
-async def async_get_triggers(hass: HomeAssistant) -> dict[str, type[Trigger]]:
+async def async_get_triggers(hass: HomeAssistant) -> dict[str, type[Trigger]]:  # noqa: ARG001 - Home Assistant's signature
     """Return the triggers by name."""
     return TRIGGERS

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from homeassistant.config_entries import ConfigEntry
 from homeassistant.const import EVENT_SERVICE_REGISTERED
-from homeassistant.core import Context, HomeAssistant, callback
+from homeassistant.core import Context, HassJob, HomeAssistant, callback
 from homeassistant.helpers import config_validation as cv
 from homeassistant.helpers.event import async_call_later
 from homeassistant.helpers.script import Script, async_validate_actions_config
@@ -110,7 +110,7 @@ class Answers:
         async def too_old(_now: datetime) -> None:
             await script.async_stop()
 
-        cancel = async_call_later(self._hass, left, too_old)
+        cancel = async_call_later(self._hass, left, HassJob(too_old, cancel_on_shutdown=True))
         try:
             if not self._is_overtaken(escalation):
                 await script.async_run(context=Context(user_id=escalation.content.user))
@@ -166,7 +166,7 @@ class Answers:
 
         cancels = [
             self._hass.bus.async_listen(EVENT_SERVICE_REGISTERED, look_again),
-            async_call_later(self._hass, ACTION_MISSING_FOR, give_up),
+            async_call_later(self._hass, ACTION_MISSING_FOR, HassJob(give_up, cancel_on_shutdown=True)),
         ]
         try:
             while missing := next((name for name in names if not self._is_there(name)), None):

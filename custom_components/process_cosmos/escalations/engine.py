@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from homeassistant.config_entries import ConfigEntry
-from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
+from homeassistant.const import EVENT_HOMEASSISTANT_STOP
+from homeassistant.core import CALLBACK_TYPE, Event, HomeAssistant, callback
 from homeassistant.exceptions import ConfigEntryError, ConfigEntryNotReady
 from homeassistant.helpers import issue_registry as ir
 from homeassistant.helpers.event import async_track_time_interval
@@ -76,7 +77,14 @@ class Escalations:
         self._journal = Journal(hass, entry, self._on_disk, self._on_trouble)
         self.telling = Telling(hass, entry.title)
         self.handover = Handover(hass, entry, self._journal, self._async_settle)
-        self._rounds = Rounds(hass, entry, self._journal, self._policy, self.telling, lambda: self.handover.away_since)
+        self._rounds = Rounds(
+            hass,
+            entry,
+            self._journal,
+            policy=self._policy,
+            telling=self.telling,
+            gateway_away_since=lambda: self.handover.away_since,
+        )
         self.handover.rounds = self._rounds
         self._answers = Answers(hass, entry, self._journal, self._async_tell_people)
 
@@ -115,7 +123,8 @@ class Escalations:
         self._answers.resume()
         self._cancels = [
             async_at_started(self._hass, self._begin_to_tell),
-            async_track_time_interval(self._hass, self._async_compact, COMPACT_EVERY),
+            self._hass.bus.async_listen_once(EVENT_HOMEASSISTANT_STOP, self._stop_telling),
+            async_track_time_interval(self._hass, self._async_compact, COMPACT_EVERY, cancel_on_shutdown=True),
         ]
 
     async def async_stop(self) -> None:
@@ -292,6 +301,10 @@ class Escalations:
     @callback
     def _begin_to_tell(self, _hass: HomeAssistant) -> None:
         self._rounds.start()
+
+    @callback
+    def _stop_telling(self, _event: Event) -> None:
+        self._rounds.stop()
 
     async def _async_compact(self, _now: datetime) -> None:
         try:

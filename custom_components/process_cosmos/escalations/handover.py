@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from homeassistant.config_entries import ConfigEntry
-from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
+from homeassistant.core import CALLBACK_TYPE, HassJob, HomeAssistant, callback
 from homeassistant.helpers.event import async_call_later
 from homeassistant.util import dt as dt_util
 
@@ -155,7 +155,8 @@ class Handover:
     def _heard(self) -> None:
         if self._silence:
             self._silence()
-        self._silence = async_call_later(self._hass, GATEWAY_AWAY_AFTER, self._fell_silent)
+        job = HassJob(self._fell_silent, "process_cosmos gateway away", cancel_on_shutdown=True)
+        self._silence = async_call_later(self._hass, GATEWAY_AWAY_AFTER, job)
         if self.away_since is not None:
             self.away_since = None
             if self.rounds:

@@ -36,8 +36,8 @@ _SEVERITIES = tuple(Severity)
 class Escalation:
     """What the records say of one escalation.
 
-    ``ring_at``: from when the newest ring is told. ``walk_at``: from when its levels count; ``walk_ring``: the ring that
-    set it. ``answers_from``: the ring of the newest content; an answer to an older one is too late. ``until``: the
+    ``ring_at``: from when the newest ring is told. ``walk_at``: from when its levels count; ``walk_ring``: the ring
+    that set it. ``answers_from``: the ring of the newest content; an answer to an older one is too late. ``until``: the
     give-up. ``asks``: the last list on record.
     """
 

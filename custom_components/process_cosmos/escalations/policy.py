@@ -14,7 +14,7 @@ GIVE_UP_AFTER = timedelta(hours=24)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Level:
-    """Who is told ``after`` the level before it has started (the first: the walk), every ``every``, ``rounds`` times."""
+    """Who is told ``after`` the level before it started (the first: the walk), every ``every``, ``rounds`` times."""
 
     after: timedelta
     people: tuple[str, ...] = ()

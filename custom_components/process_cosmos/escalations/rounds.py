@@ -32,6 +32,7 @@ class Rounds:
         hass: HomeAssistant,
         entry: ConfigEntry,
         journal: Journal,
+        *,
         policy: Policy,
         telling: Telling,
         gateway_away_since: Callable[[], datetime | None],
@@ -95,16 +96,15 @@ class Rounds:
         table = self._timetable(escalation, self._journal.outcomes[escalation.id])
         if is_earlier(table.asks, escalation.asks):
             self._journal.record(Moved(escalation=escalation.id, event=self._journal.new_id(), at=now, asks=table.asks))
-        for key in table.tells:
-            if key not in self._telling_now:
-                self._telling_now.add(key)
-                self._entry.async_create_background_task(
-                    self._hass, self._async_tell(key), f"process_cosmos tell {key}"
-                )
         if table.look_at:
             self._timers[escalation.id] = async_track_point_in_utc_time(
                 self._hass, partial(self._look_when_due, escalation_id), table.look_at
             )
+        # Marked before the first one starts: a tell starts eagerly, and looks again when it ends.
+        due = [key for key in table.tells if key not in self._telling_now]
+        self._telling_now.update(due)
+        for key in due:
+            self._entry.async_create_background_task(self._hass, self._async_tell(key), f"process_cosmos tell {key}")
 
     @callback
     def _look_when_due(self, escalation_id: Ulid, _now: datetime) -> None:

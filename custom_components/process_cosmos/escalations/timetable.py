@@ -125,7 +125,7 @@ def timetable(
 
 
 def is_earlier(asks: Asks, last: Asks) -> bool:
-    """Say whether one of ``asks`` is due more than a second before the ``last`` list on record says, or is not on it."""
+    """Say whether one of ``asks`` is due over a second before the ``last`` list on record says, or is not on it."""
     known = {ask.key: ask for ask in last}
     return any(
         (old := known.get(ask.key)) is None

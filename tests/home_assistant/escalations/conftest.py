@@ -1,0 +1,58 @@
+"""Fixtures: a site with two phones, and no gateway."""
+
+from collections.abc import Callable
+from functools import partial
+from types import SimpleNamespace
+
+import orjson
+import pytest
+from freezegun.api import FrozenDateTimeFactory
+from homeassistant.core import HomeAssistant
+from homeassistant.setup import async_setup_component
+from pytest_homeassistant_custom_component.common import MockConfigEntry
+
+from custom_components.process_cosmos.const import DOMAIN
+from custom_components.process_cosmos.contract import codec
+from tests.home_assistant.escalations.site import Phone, Site, add_phone
+
+
+@pytest.fixture(autouse=True)
+def _frozen_times_are_written_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Orjson knows datetimes, but not the subclass of a frozen clock."""
+    dumps = partial(orjson.dumps, default=lambda moment: moment.isoformat())
+    monkeypatch.setattr(
+        codec, "orjson", SimpleNamespace(dumps=dumps, loads=orjson.loads, JSONDecodeError=orjson.JSONDecodeError)
+    )
+
+
+@pytest.fixture
+def anna(hass: HomeAssistant) -> Phone:
+    return add_phone(hass, "Anna")
+
+
+@pytest.fixture
+def ben(hass: HomeAssistant) -> Phone:
+    return add_phone(hass, "Ben")
+
+
+@pytest.fixture
+def add_site(hass: HomeAssistant, freezer: FrozenDateTimeFactory, tmp_path) -> Callable[..., Site]:
+    """Make an entry; nothing is set up yet."""
+    hass.config.config_dir = str(tmp_path)
+    (tmp_path / ".storage").mkdir()
+
+    def add(**options: list[str]) -> Site:
+        data = {"site": None, "url": None, "token": None, "sha256": None}
+        full = {"phones": [], "notify_entities": [], "destinations": [], **options}
+        entry = MockConfigEntry(domain=DOMAIN, title="Home", data=data, options=full)
+        entry.add_to_hass(hass)
+        return Site(hass, freezer, entry)
+
+    return add
+
+
+@pytest.fixture
+async def site(hass: HomeAssistant, add_site: Callable[..., Site], anna: Phone, ben: Phone) -> Site:
+    site = add_site(phones=[anna.device_id, ben.device_id])
+    await site.set_up()
+    return site

@@ -1,0 +1,143 @@
+"""A site for the tests: phones that keep what they are sent, and a clock that can be shifted."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from freezegun.api import FrozenDateTimeFactory
+from homeassistant.config_entries import ConfigEntryState
+from homeassistant.core import Context, HomeAssistant, ServiceCall
+from homeassistant.exceptions import HomeAssistantError
+from homeassistant.helpers import device_registry as dr
+from homeassistant.util import slugify
+from pytest_homeassistant_custom_component.common import MockConfigEntry, async_fire_time_changed
+
+from custom_components.process_cosmos.const import DOMAIN
+from custom_components.process_cosmos.escalations.engine import Escalations
+from custom_components.process_cosmos.escalations.model import Escalation
+
+
+@dataclass
+class Phone:
+    """A phone of the mobile app: ``sent`` has what its notify action got; ``away`` makes the action fail."""
+
+    hass: HomeAssistant
+    name: str
+    device_id: str
+    sent: list[dict[str, Any]] = field(default_factory=list)
+    away: bool = False
+
+    @property
+    def rings(self) -> list[dict[str, Any]]:
+        """What rang, without notices and without what takes a notification away."""
+        return [data for data in self.sent if "actions" in data.get("data", {})]
+
+    @property
+    def notices(self) -> list[str]:
+        return [data["message"] for data in self.sent if data not in self.rings and data not in self.clearings]
+
+    @property
+    def clearings(self) -> list[dict[str, Any]]:
+        return [data for data in self.sent if data["message"] == "clear_notification"]
+
+    def button(self, title: str, ring: int = -1) -> str:
+        """The id of a button of one of the notifications, the newest if not said."""
+        return next(one["action"] for one in self.rings[ring]["data"]["actions"] if one["title"] == title)
+
+    def press(self, button: str, context: Context | None = None) -> None:
+        self.hass.bus.async_fire("mobile_app_notification_action", {"action": button}, context=context)
+
+    async def notify(self, call: ServiceCall) -> None:
+        if self.away:
+            raise HomeAssistantError("away")
+        self.sent.append(dict(call.data))
+
+    def add_notify_action(self) -> None:
+        self.hass.services.async_register("notify", slugify(f"mobile_app_{self.name}"), self.notify)
+
+    def remove(self) -> None:
+        self.hass.services.async_remove("notify", slugify(f"mobile_app_{self.name}"))
+
+
+def add_phone(hass: HomeAssistant, name: str) -> Phone:
+    """A device of a mobile_app entry, and its notify action."""
+    entry = MockConfigEntry(domain="mobile_app", data={"device_name": name}, title=name)
+    entry.add_to_hass(hass)
+    device = dr.async_get(hass).async_get_or_create(
+        config_entry_id=entry.entry_id, identifiers={("mobile_app", name)}, name=name
+    )
+    phone = Phone(hass, name, device.id)
+    phone.add_notify_action()
+    return phone
+
+
+@dataclass
+class Site:
+    """One entry of the integration."""
+
+    hass: HomeAssistant
+    freezer: FrozenDateTimeFactory
+    entry: MockConfigEntry
+
+    @property
+    def escalations(self) -> Escalations:
+        escalations: Escalations = self.entry.runtime_data.escalations
+        return escalations
+
+    @property
+    def alive(self) -> Escalation:
+        """The one alive escalation."""
+        (escalation,) = self.escalations.alive
+        return escalation
+
+    async def set_up(self) -> None:
+        assert await self.hass.config_entries.async_setup(self.entry.entry_id)
+        await self.settle()
+
+    async def reload(self) -> None:
+        assert await self.hass.config_entries.async_reload(self.entry.entry_id)
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Wait until nothing is being written or told; an answer's actions may still run."""
+        quiet = 0
+        while quiet < 3:
+            await self.hass.async_block_till_done()
+            await asyncio.sleep(0)
+            quiet = 0 if self._is_busy else quiet + 1
+
+    @property
+    def _is_busy(self) -> bool:
+        if self.entry.state is not ConfigEntryState.LOADED:
+            return False
+        journal, rounds = self.escalations._journal, self.escalations._rounds
+        return bool(rounds._telling_now) or bool(journal.memory._writer)
+
+    async def call(self, action: str, context: Context | None = None, **data: Any) -> Any:
+        return await self.hass.services.async_call(
+            DOMAIN, action, data, blocking=True, context=context, return_response=action == "escalate"
+        )
+
+    async def escalate(self, message: str = "Water in the kitchen", **data: Any) -> dict[str, Any]:
+        response: dict[str, Any] = await self.call("escalate", **{"message": message, "group": "leak", **data})
+        await self.settle()
+        return response
+
+    async def pass_time(self, step: timedelta = timedelta(seconds=10), **duration: float) -> None:
+        """Let the clock run, in steps."""
+        left = timedelta(**duration)
+        while left > timedelta():
+            self.freezer.tick(min(step, left))
+            left -= step
+            async_fire_time_changed(self.hass)
+            await self.settle()
+
+    async def until(self, condition: Callable[[], object], rounds: int = 200) -> None:
+        """Wait for something that happens in the background."""
+        for _ in range(rounds):
+            if condition():
+                return
+            await self.settle()
+        raise AssertionError("it did not happen")

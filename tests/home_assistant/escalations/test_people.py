@@ -1,0 +1,195 @@
+"""People are told until somebody answers."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from homeassistant.core import HomeAssistant, ServiceCall
+from homeassistant.helpers import issue_registry as ir
+
+from custom_components.process_cosmos.const import DOMAIN
+from custom_components.process_cosmos.escalations.errors import NotOnDiskError
+from tests.home_assistant.escalations.site import Phone, Site
+
+
+async def test_people_are_told_in_full_without_a_gateway(site: Site, anna: Phone, ben: Phone) -> None:
+    escalated = await site.escalate(severity="critical", answers=[{"name": "Dealt with"}])
+    assert escalated["new"]
+    assert escalated["ring"] == 1
+    assert len(anna.rings) == len(ben.rings) == 1
+    assert anna.rings[0]["message"] == "Water in the kitchen"
+    assert anna.rings[0]["data"]["tag"] == escalated["id"]
+    assert anna.rings[0]["data"]["push"]["interruption-level"] == "critical"
+    assert anna.rings[0]["data"]["ttl"] == 0
+    assert [button["title"] for button in anna.rings[0]["data"]["actions"]] == ["Dealt with", "Seen"]
+    await site.pass_time(timedelta(minutes=1), hours=23)
+    # Level 0: 12 rounds. Level 1 after ten minutes: 12 rounds.
+    assert len(anna.rings) == len(ben.rings) == 24
+    await site.pass_time(timedelta(minutes=10), hours=1)
+    assert site.escalations.alive == ()
+    escalation = site.escalations.get(escalated["id"])
+    assert escalation is not None
+    assert escalation.state == "unanswered"
+
+
+async def test_a_recurrence_without_news_is_counted_and_not_told(site: Site, anna: Phone) -> None:
+    first = await site.escalate(entities=["binary_sensor.kitchen"])
+    again = await site.escalate(entities=["binary_sensor.kitchen"])
+    assert again == {**first, "new": False}
+    assert site.alive.count == 2
+    assert len(anna.rings) == 1
+
+
+@pytest.mark.parametrize(
+    "news", [{"message": "More water"}, {"entities": ["binary_sensor.bath"]}, {"severity": "critical"}]
+)
+async def test_a_recurrence_with_news_rings_a_minute_after_the_last_ring(
+    site: Site, anna: Phone, news: dict[str, str]
+) -> None:
+    await site.escalate(entities=["binary_sensor.kitchen"], answers=[{"name": "Dealt with"}])
+    assert (await site.escalate(**{"entities": ["binary_sensor.kitchen"], **news}))["ring"] == 2
+    await site.pass_time(seconds=50)
+    assert len(anna.rings) == 1
+    await site.pass_time(seconds=20)
+    assert len(anna.rings) == 2
+    # The newest message; answers stay when the new call offers none.
+    assert anna.button("Dealt with")
+
+
+async def test_new_content_every_50_seconds_for_an_hour_tells_people_each_minute_and_level_2_comes(
+    add_site: Callable[..., Site], anna: Phone
+) -> None:
+    site = add_site(phones=[anna.device_id], destinations=["cloud"])
+    await site.set_up()
+    for number in range(72):
+        await site.escalate(f"Water: {number} litres")
+        await site.pass_time(seconds=50)
+    assert site.alive.count == 72
+    # Level 0 once a minute, never silent, never more often; level 1 too, from the tenth minute on.
+    assert len(anna.rings) == 61 + 51
+    level_1_began = site.escalations._journal.outcomes[site.alive.id].first_tell[1]
+    assert level_1_began <= site.alive.opened_at + timedelta(minutes=10, seconds=10)
+
+
+async def test_an_acknowledgement_silences_and_rings_again_when_it_ends(site: Site, anna: Phone, ben: Phone) -> None:
+    await site.escalate()
+    anna.press(anna.button("Seen"))
+    await site.settle()
+    assert site.alive.state == "acknowledged"
+    assert site.alive.by == "Anna"
+    await site.pass_time(timedelta(minutes=1), minutes=59)
+    assert len(anna.rings) == len(ben.rings) == 1
+    await site.pass_time(timedelta(minutes=1), minutes=2)
+    assert site.alive.state == "open"
+    assert len(anna.rings) == len(ben.rings) == 2
+
+
+async def test_an_acknowledgement_of_so_long_silences_for_so_long(site: Site, anna: Phone) -> None:
+    escalated = await site.escalate()
+    await site.call("acknowledge", escalation=escalated["id"], **{"for": {"minutes": 10}})
+    await site.pass_time(timedelta(minutes=1), minutes=9)
+    assert len(anna.rings) == 1
+    await site.pass_time(timedelta(minutes=1), minutes=2)
+    assert len(anna.rings) == 2
+
+
+async def test_a_second_leak_after_an_acknowledged_one_rings_at_once(site: Site, anna: Phone) -> None:
+    first = await site.escalate(entities=["binary_sensor.kitchen"])
+    await site.call("acknowledge", group="leak")
+    second = await site.escalate("Water in the bath", entities=["binary_sensor.bath"])
+    assert second["id"] == first["id"]
+    assert not second["new"]
+    assert site.alive.state == "open"
+    assert len(anna.rings) == 2
+
+
+async def test_a_second_leak_after_an_answered_one_is_a_new_escalation_and_rings(site: Site, anna: Phone) -> None:
+    first = await site.escalate(answers=[{"name": "Dealt with"}])
+    await site.call("answer", escalation=first["id"], answer="Dealt with")
+    second = await site.escalate(answers=[{"name": "Dealt with"}])
+    assert second["new"]
+    assert second["id"] > first["id"]
+    assert len(anna.rings) == 2
+
+
+async def test_resolving_takes_the_notifications_away(site: Site, anna: Phone, ben: Phone) -> None:
+    escalated = await site.escalate()
+    await site.call("resolve", group="leak", note="Dry again")
+    await site.settle()
+    assert site.escalations.alive == ()
+    for phone in (anna, ben):
+        assert phone.clearings == [{"message": "clear_notification", "data": {"tag": escalated["id"]}}]
+    await site.call("resolve", group="leak")  # nothing is alive: nothing happens
+
+
+async def test_a_removed_phone_is_not_reached_and_the_rest_goes_on(
+    site: Site, anna: Phone, ben: Phone, caplog: pytest.LogCaptureFixture
+) -> None:
+    ben.remove()
+    await site.escalate()
+    assert len(anna.rings) == 1
+    await site.pass_time(minutes=3)
+    assert caplog.text.count("phone_not_reached") == 1
+    assert len(anna.rings) == 1
+
+
+async def test_a_level_that_reached_nobody_is_over_at_once_and_tries_go_on_each_minute(
+    site: Site, anna: Phone, ben: Phone
+) -> None:
+    anna.away = ben.away = True
+    await site.escalate()
+    outcomes = site.escalations._journal.outcomes[site.alive.id]
+    assert set(outcomes.first_tell) == {0, 1}
+    anna.away = False
+    await site.pass_time(seconds=70)
+    assert len(anna.rings) == 2  # both levels reached her at their next try
+    assert ben.rings == []
+
+
+async def test_notify_entities_are_told_too(hass: HomeAssistant, add_site: Callable[..., Site]) -> None:
+    told: list[ServiceCall] = []
+    hass.services.async_register("notify", "send_message", told.append)
+    hass.states.async_set("notify.siren", "unknown")
+    site = add_site(notify_entities=["notify.siren", "notify.gone"])
+    await site.set_up()
+    await site.escalate()
+    assert [dict(call.data) for call in told] == [
+        {"entity_id": "notify.siren", "message": "Water in the kitchen", "title": "Home"}
+    ]
+
+
+async def test_what_was_open_is_told_on_after_a_restart(site: Site, anna: Phone) -> None:
+    escalated = await site.escalate()
+    await site.reload()
+    assert site.alive.id == escalated["id"]
+    assert len(anna.rings) == 1
+    await site.pass_time(timedelta(minutes=1), minutes=6)
+    assert len(anna.rings) == 2
+
+
+async def test_the_memory_goes_with_the_entry(hass: HomeAssistant, site: Site) -> None:
+    path = site.escalations._journal.memory._path
+    assert path.exists()
+    await hass.config_entries.async_remove(site.entry.entry_id)
+    assert not path.exists()
+
+
+async def test_with_a_full_disk_people_are_told_the_action_raises_and_an_issue_says_so(
+    hass: HomeAssistant, site: Site, anna: Phone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("custom_components.process_cosmos.memory.os.fsync", full)
+        with pytest.raises(NotOnDiskError) as raised:
+            await site.escalate()
+        assert raised.value.translation_key == "memory_not_written"
+        await site.settle()
+        assert len(anna.rings) == 1
+        issue = f"memory_not_written_{site.entry.entry_id}"
+        assert ir.async_get(hass).async_get_issue(DOMAIN, issue)
+    await site.pass_time(seconds=20)
+    assert not ir.async_get(hass).async_get_issue(DOMAIN, issue)
+    await site.reload()
+    assert len(site.escalations.alive) == 1
