@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import http.client
+import logging
 import os
 import socket
 import sys
@@ -35,6 +36,10 @@ def main() -> None:
     except (StartError, StoreError) as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(1)
+    except ExceptionGroup:
+        # Whoever watches over the process starts it again: half a gateway would be worse.
+        logging.getLogger(__name__).critical("A part of the gateway failed", exc_info=True)
+        sys.exit(1)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -60,11 +65,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from process_cosmos_gateway import app  # noqa: PLC0415 - loads every part; the other commands need none
+    from process_cosmos_gateway.app import run  # noqa: PLC0415 - loads every part; the other commands need none
 
     options = read_options(arguments.options)
     set_up_logs(options.log_level)
-    asyncio.run(app.run(options))
+    asyncio.run(run(options))
     return 0
 
 

@@ -6,7 +6,7 @@ import logging
 import secrets
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from socket import gethostname
@@ -33,7 +33,10 @@ from .supervisor import Supervisor
 _LOGGER = logging.getLogger(__name__)
 
 
-async def run(options: Options) -> None:
+type SupervisorFn = Callable[[str, tuple[str, ...]], Supervisor]
+
+
+async def run(options: Options, supervisor_fn: SupervisorFn = Supervisor) -> None:
     """Serve until SIGTERM or SIGINT; raise ``StartError`` or ``StoreError`` if that cannot be.
 
     What was accepted by then is on disk; what was not was not confirmed either, and comes again.
@@ -45,7 +48,8 @@ async def run(options: Options) -> None:
         stack.enter_context(_only_one(options.data))
         supervisor = None
         if options.supervisor_token:
-            supervisor = await stack.enter_async_context(Supervisor(options.supervisor_token, options.topics))
+            supervisor = supervisor_fn(options.supervisor_token, options.topics)
+            await stack.enter_async_context(supervisor)
         else:
             await ensure_identity(options.data)
         while not stop.is_set():
@@ -67,6 +71,7 @@ async def _serve(
         outbox = Outbox(store, clock)
         escalations = await Escalations.open(store, outbox, clock)
         devices = Devices(store, outbox, clock, ulids, broker)
+        await devices.load()
         destinations = Destinations(store, outbox, escalations, clock)
         feed = Feed(clock, devices.devices)
         devices.watch(feed.publish)

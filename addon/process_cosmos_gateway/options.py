@@ -39,7 +39,7 @@ class BrokerOptions:
     """
 
     host: str
-    port: int
+    port: int = 1883
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     tls: bool = False

@@ -11,7 +11,7 @@ import orjson
 
 from .options import BrokerOptions
 
-URL = "http://supervisor"
+SUPERVISOR_URL = "http://supervisor"
 LOOK_AGAIN_SECONDS = 60.0
 """How often the broker's coordinates are looked up, and a discovery nobody took up is repeated."""
 
@@ -23,8 +23,14 @@ _SERVICE = "process_cosmos"
 class Supervisor:
     """A client of the Supervisor's API; what fails there is tried again, never fatal."""
 
-    def __init__(self, token: str, topics: tuple[str, ...], url: str = URL) -> None:
-        """Take the token the Supervisor gave this app, and where Thing Descriptions are looked for at its broker."""
+    def __init__(
+        self, token: str, topics: tuple[str, ...], url: str = SUPERVISOR_URL, look_again: float = LOOK_AGAIN_SECONDS
+    ) -> None:
+        """Take the token the Supervisor gave this app, and where Thing Descriptions are looked for at its broker.
+
+        ``look_again``: seconds until what may have changed is asked, or said, again.
+        """
+        self._look_again = look_again
         self._topics = topics
         self._http = aiohttp.ClientSession(
             base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=_TIMEOUT, raise_for_status=True
@@ -51,7 +57,7 @@ class Supervisor:
     async def until_broker_differs(self, used: BrokerOptions | None) -> None:
         """Return when the Supervisor names another broker than the one in use; silence is no other broker."""
         while True:
-            await asyncio.sleep(LOOK_AGAIN_SECONDS)
+            await asyncio.sleep(self._look_again)
             if (broker := await self.broker()) not in (None, used):
                 _LOGGER.info("The Supervisor names another broker: %s", broker)
                 return
@@ -66,14 +72,14 @@ class Supervisor:
         while not connected.is_set():
             try:
                 if discovery is not None:
-                    await self._call("DELETE", f"/discovery/{discovery}")
-                    discovery = None
+                    older, discovery = discovery, None
+                    await self._call("DELETE", f"/discovery/{older}")
                 reply = await self._call("POST", "/discovery", {"service": _SERVICE, "config": dict(config)})
                 discovery = str(reply["uuid"])
             except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError) as error:
                 _LOGGER.warning("The Supervisor took no discovery message (%s)", type(error).__name__)
             try:
-                async with asyncio.timeout(LOOK_AGAIN_SECONDS):
+                async with asyncio.timeout(self._look_again):
                     await connected.wait()
             except TimeoutError:
                 continue

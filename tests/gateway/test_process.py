@@ -4,7 +4,7 @@ import asyncio
 import socket
 import ssl
 import stat
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -14,6 +14,18 @@ import pytest
 from aiohttp import ClientError, ServerFingerprintMismatch, WSServerHandshakeError
 
 from process_cosmos_gateway.contract.codec import MAX_FRAME, decode, encode
+from process_cosmos_gateway.contract.destinations import (
+    DiscardRejected,
+    ListRejected,
+    RejectedEvents,
+    RemoveDestination,
+    SendAgain,
+    SetCloud,
+    SetWebhook,
+    Status,
+    Waiting,
+)
+from process_cosmos_gateway.contract.devices import Snapshot, Subscribe, WriteProperty
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.contract.escalations import (
     CaughtUp,
@@ -27,7 +39,7 @@ from process_cosmos_gateway.contract.escalations import (
 from process_cosmos_gateway.contract.identifiers import Position, UlidFactory
 from process_cosmos_gateway.contract.messages import FROM_GATEWAY
 from process_cosmos_gateway.contract.pairing import OneTimeLine
-from process_cosmos_gateway.contract.session import GatewayHello, Receipt
+from process_cosmos_gateway.contract.session import GatewayHello, Receipt, Result
 
 from .api.link import RUN
 from .gateway_process import GatewayProcess, gateway_process, served_certificate
@@ -122,6 +134,43 @@ async def test_a_new_pairing_ends_the_old_session_and_its_token(gateway: Gateway
     await gateway.greeting()
 
 
+async def test_after_subscribing_comes_what_there_is(gateway: GatewayProcess) -> None:
+    async with gateway.session() as (link, _):
+        await link.say(CaughtUp(), Subscribe(id="1", run=RUN))
+        result, snapshot, status = [await link.next() for _ in range(3)]
+        assert result == Result(id="1")
+        assert isinstance(snapshot, Snapshot)
+        assert snapshot.devices == ()
+        assert status == Status(links=(), waiting=Waiting(), rejected=0, dropped=0, broker_connected=False)
+
+
+async def test_a_request_that_cannot_be_done_is_refused_with_its_code(gateway: GatewayProcess) -> None:
+    requests: dict[SetWebhook | SetCloud | RemoveDestination | WriteProperty, Code] = {
+        WriteProperty(id="1", device="nobody", property="open", value=True): Code.UNKNOWN_DEVICE,
+        SetWebhook(id="2", name="hook", url="no address"): Code.URL_INVALID,
+        SetCloud(id="3", name="cloud", code="no code"): Code.CODE_MALFORMED,
+        RemoveDestination(id="4", name="nobody"): Code.UNKNOWN_DESTINATION,
+    }
+    async with gateway.session() as (link, _):
+        await link.say(CaughtUp())
+        for request, code in requests.items():
+            await link.say(request)
+            result = await link.next()
+            assert isinstance(result, Result)
+            assert result.problem
+            assert (result.id, result.problem.code) == (request.id, code)
+
+
+async def test_rejected_events_are_listed_sent_again_and_discarded(gateway: GatewayProcess) -> None:
+    async with gateway.session() as (link, _):
+        await link.say(ListRejected(id="1"))
+        assert await link.next() == RejectedEvents(id="1", events=())
+        await link.say(SendAgain(id="2"))
+        assert await link.next() == Result(id="2")
+        await link.say(DiscardRejected(id="3"))
+        assert await link.next() == Result(id="3")
+
+
 async def test_frames_of_one_mebibyte_go_through_and_longer_ones_end_the_session(gateway: GatewayProcess) -> None:
     async with gateway.session() as (link, _):
         await link.socket.send_bytes(encode(opened(1, "x" * 65_536)).ljust(MAX_FRAME))
@@ -162,7 +211,9 @@ async def test_there_is_no_plain_http(gateway: GatewayProcess) -> None:
         await gateway.http.get(f"http://127.0.0.1:{gateway.port}/health")
 
 
-async def flood(gateway: GatewayProcess, records: Sequence[Transition], blow: Callable[[], Awaitable[object]]) -> int:
+async def flood(
+    gateway: GatewayProcess, records: Sequence[Transition], blow: Callable[[], Coroutine[None, None, object]]
+) -> int:
     """Send ``records`` without waiting, strike in the middle; return the number of the last that was confirmed."""
     async with gateway.session() as (link, _):
         sending = asyncio.create_task(link.say(*records))

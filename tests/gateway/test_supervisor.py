@@ -1,0 +1,163 @@
+"""The Supervisor: its broker is taken over, and the app offers itself until a Home Assistant has come."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from aiohttp import ClientSession, web
+from aiohttp.test_utils import TestServer
+
+from process_cosmos_gateway.app import run
+from process_cosmos_gateway.contract.session import GatewayHello
+from process_cosmos_gateway.options import BrokerOptions, parse_options
+from process_cosmos_gateway.supervisor import Supervisor
+
+from .api.link import SECONDS, Link, hello
+
+TOKEN = "made-up-token"
+BROKER = {"host": "core-mosquitto", "port": 1883, "ssl": False, "username": "addons", "password": "made up"}
+
+
+@dataclass
+class FakeSupervisor:
+    """Answers as the Supervisor does; ``mqtt`` None: there is no broker."""
+
+    mqtt: dict[str, Any] | None = None
+    broken: bool = False
+    messages: dict[str, Any] = field(default_factory=dict)
+    said: list[str] = field(default_factory=list)
+
+    async def serve(self, request: web.Request) -> web.Response:
+        assert request.headers["Authorization"] == f"Bearer {TOKEN}"
+        self.said.append(f"{request.method} {request.path}")
+        if self.broken:
+            return web.Response(status=502, text="<html>")
+        match request.method, request.path:
+            case "GET", "/services/mqtt" if self.mqtt is not None:
+                return web.json_response({"result": "ok", "data": self.mqtt})
+            case "POST", "/discovery":
+                name = f"{len(self.said):032x}"
+                self.messages[name] = await request.json()
+                return web.json_response({"result": "ok", "data": {"uuid": name}})
+            case "DELETE", path:
+                del self.messages[path.removeprefix("/discovery/")]
+                return web.json_response({"result": "ok", "data": {}})
+        return web.json_response({"result": "error", "message": "Service not enabled"}, status=400)
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        async with asyncio.timeout(SECONDS):
+            while not condition():  # noqa: ASYNC110 - what the fake was told has no event
+                await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+async def fake() -> AsyncIterator[tuple[FakeSupervisor, str]]:
+    supervisor = FakeSupervisor()
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", supervisor.serve)
+    async with TestServer(application) as server:
+        yield supervisor, str(server.make_url("/"))
+
+
+async def test_its_broker_is_taken_over_with_our_topics(fake: tuple[FakeSupervisor, str]) -> None:
+    supervisor, url = fake
+    supervisor.mqtt = BROKER
+    async with Supervisor(TOKEN, ("things/#",), url) as client:
+        broker = await client.broker()
+    assert broker == BrokerOptions(
+        host="core-mosquitto", port=1883, username="addons", password="made up", topics=("things/#",)
+    )
+
+
+@pytest.mark.parametrize("mqtt", [None, {}, {"host": "core-mosquitto", "port": "many"}, []])
+async def test_without_a_broker_there_is_none(fake: tuple[FakeSupervisor, str], mqtt: object) -> None:
+    supervisor, url = fake
+    supervisor.mqtt = cast("Any", mqtt)
+    async with Supervisor(TOKEN, (), url) as client:
+        assert await client.broker() is None
+
+
+async def test_a_supervisor_that_does_not_answer_names_no_broker(unused_tcp_port: int) -> None:
+    async with Supervisor(TOKEN, (), f"http://127.0.0.1:{unused_tcp_port}/") as client:
+        assert await client.broker() is None
+
+
+async def test_a_broker_that_changes_is_noticed_and_a_silence_is_no_change(fake: tuple[FakeSupervisor, str]) -> None:
+    supervisor, url = fake
+    supervisor.mqtt = BROKER
+    async with Supervisor(TOKEN, (), url, look_again=0.001) as client, asyncio.TaskGroup() as tasks:
+        used = await client.broker()
+        watching = tasks.create_task(client.until_broker_differs(used))
+        await supervisor.until(lambda: len(supervisor.said) > 3)
+        supervisor.broken = True
+        await supervisor.until(lambda: len(supervisor.said) > 6)
+        assert not watching.done()
+        supervisor.broken = False
+        supervisor.mqtt = {**BROKER, "password": "another"}
+        async with asyncio.timeout(SECONDS):
+            await watching
+
+
+async def test_the_offer_is_deleted_and_made_again_until_somebody_came(fake: tuple[FakeSupervisor, str]) -> None:
+    supervisor, url = fake
+    connected = asyncio.Event()
+    async with Supervisor(TOKEN, (), url, look_again=0.005) as client, asyncio.TaskGroup() as tasks:
+        tasks.create_task(client.announce({"port": 8735}, connected))
+        supervisor.broken = True
+        await supervisor.until(lambda: len(supervisor.said) > 1)
+        supervisor.broken = False
+        await supervisor.until(lambda: sum(said.startswith("DELETE") for said in supervisor.said) > 2)
+        connected.set()
+    assert list(supervisor.messages.values()) == [{"service": "process_cosmos", "config": {"port": 8735}}]
+
+
+async def test_as_an_app_it_serves_the_supervisors_home_assistant_without_tls_and_pairing(
+    fake: tuple[FakeSupervisor, str], tmp_path: Path, unused_tcp_port: int
+) -> None:
+    supervisor, url = fake
+    given = {"data": str(tmp_path), "host": "127.0.0.1", "port": unused_tcp_port}
+    options = parse_options(given, supervisor_token=TOKEN)
+    async with asyncio.TaskGroup() as tasks, ClientSession() as http:
+        running = tasks.create_task(run(options, partial(Supervisor, url=url)))
+        await supervisor.until(lambda: supervisor.messages)
+        (message,) = supervisor.messages.values()
+        config = message["config"]
+        assert config.keys() == {"host", "port", "site", "token"}
+        base = f"http://127.0.0.1:{config['port']}"
+        async with http.post(f"{base}/v1/pair") as reply:
+            assert reply.status == 404
+        headers = {"Authorization": f"Bearer {config['token']}"}
+        async with http.ws_connect(f"{base}/ws", headers=headers) as socket:
+            link = Link(socket)
+            await link.say(hello(instance="whichever"))
+            greeting = await link.next()
+            assert isinstance(greeting, GatewayHello)
+            assert greeting.site == config["site"]
+            os.kill(os.getpid(), signal.SIGTERM)
+            await link.end()
+        async with asyncio.timeout(SECONDS):
+            await running
+
+
+async def test_with_another_broker_the_app_begins_anew_with_the_same_identity(
+    fake: tuple[FakeSupervisor, str], tmp_path: Path, unused_tcp_port: int
+) -> None:
+    supervisor, url = fake
+    given = {"data": str(tmp_path), "host": "127.0.0.1", "port": unused_tcp_port}
+    options = parse_options(given, supervisor_token=TOKEN)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(run(options, partial(Supervisor, url=url, look_again=0.01)))
+        await supervisor.until(lambda: supervisor.messages)
+        first = next(iter(supervisor.messages.values()))
+        supervisor.messages.clear()
+        supervisor.mqtt = {**BROKER, "host": "127.0.0.1", "port": unused_tcp_port}
+        begun = supervisor.said.count("POST /discovery")
+        await supervisor.until(lambda: supervisor.said.count("POST /discovery") > begun + 3)
+        assert next(iter(supervisor.messages.values())) == first
+        os.kill(os.getpid(), signal.SIGTERM)
