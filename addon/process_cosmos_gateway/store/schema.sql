@@ -162,13 +162,3 @@ CREATE TABLE device_message (
   number INTEGER PRIMARY KEY AUTOINCREMENT, session TEXT NOT NULL, message INTEGER NOT NULL, hash BLOB NOT NULL
 ) STRICT;
 CREATE INDEX device_message_key ON device_message (session, message);
-
--- api -----------------------------------------------------------------------------------------------------------------
-
--- hash: SHA-256 of the token.
-CREATE TABLE api_token (
-  hash BLOB PRIMARY KEY, kind TEXT NOT NULL, expires_at REAL
-) STRICT, WITHOUT ROWID;
-
--- The one Home Assistant served.
-CREATE TABLE api_instance (one INTEGER PRIMARY KEY CHECK (one = 1), instance TEXT NOT NULL) STRICT;
