@@ -28,9 +28,8 @@ from process_cosmos_gateway.store import Store
 from tests.gateway.store.parts import HandClock, new_ulids, opened
 
 ULIDS = new_ulids()
-LEAK = ULIDS()
-RUN = ULIDS()
-FOREVER = 1e6
+LEAK = Ulid("01KAP3B0000000000000000001")
+RUN = Ulid("01KAP3A0000000000000000001")
 
 
 def key(level: int = 0, number: int = 0, *, ring: int = 1, to: str = "cloud", escalation: Ulid = LEAK) -> TellKey:
@@ -59,6 +58,14 @@ def escalation(**values: Any) -> Replica:  # noqa: ANN401
         "until_in": 86400.0,
     }
     return Replica(**{**whole, **values})
+
+
+def leak_opened(event: Ulid, asks: Sequence[Ask]) -> Transition:
+    """Return the first record of a memory; the same at every call."""
+    change = Change(
+        kind=TransitionKind.OPENED, escalation=escalation(), event=event, at=HandClock().now(), asks=tuple(asks)
+    )
+    return Transition(position=Position(run=RUN, n=1), changes=(change,))
 
 
 @dataclass

@@ -1,0 +1,126 @@
+"""Proposals: answers and acknowledgements from outside, until the integration has settled them."""
+
+from pathlib import Path
+
+import pytest
+
+from process_cosmos_gateway.contract.escalations import EscalationState, Propose, TransitionKind
+from process_cosmos_gateway.contract.session import Problem, Result
+from tests.gateway.store.parts import HandClock
+
+from .parts import LEAK, Gateway, ask, gateway, key
+
+OPENED, RUNG = TransitionKind.OPENED, TransitionKind.RUNG
+
+
+async def test_an_answer_from_outside_is_proposed_with_its_age(site: Gateway) -> None:
+    await site.records_change(OPENED)
+    proposal = await site.proposes(answer="keep_off", ring=1, age=5.0)
+    assert site.sent == [
+        Propose(id=proposal, escalation=LEAK, ring=1, answer="keep_off", age=5.0, by="Eve", acknowledge_for=None)
+    ]
+
+
+async def test_an_item_that_comes_again_is_passed_over(site: Gateway) -> None:
+    await site.records_change(OPENED)
+    proposal = await site.proposes(answer="keep_off")
+    await site.proposes(answer="keep_off")
+    assert site.proposed() == [proposal]
+    await site.escalations.settle(Result(id=proposal))
+    await site.proposes(answer="keep_off")
+    assert site.proposed() == [proposal]
+
+
+async def test_a_proposal_is_sent_again_in_each_session_until_a_record_settles_it(site: Gateway) -> None:
+    await site.records_change(OPENED)
+    proposal = await site.proposes(answer="keep_off")
+    await site.opens_session()
+    assert site.proposed() == [proposal]
+    await site.records_change(
+        TransitionKind.ANSWERED, state=EscalationState.ANSWERED, by="Eve", answer="keep_off", proposal=proposal
+    )
+    await site.opens_session()
+    assert site.proposed() == []
+
+
+async def test_a_proposal_refused_without_a_record_is_settled_too(site: Gateway) -> None:
+    proposal = await site.proposes(answer="keep_off")
+    problem = Problem(code="unknown_escalation", message="There is no such escalation.")
+    await site.escalations.settle(Result(id=proposal, problem=problem))
+    await site.opens_session()
+    assert site.proposed() == []
+
+
+async def test_a_proposal_survives_a_restart_and_waits_for_home_assistant(tmp_path: Path, clock: HandClock) -> None:
+    async with gateway(tmp_path, clock) as first:
+        await first.opens_session()
+        await first.records_change(OPENED)
+        first.escalations.session_closed(announced=False)
+        proposal = await first.proposes(answer="keep_off")
+        assert first.sent == []
+    clock.advance(100)
+    async with gateway(tmp_path, clock) as second:
+        await second.opens_session()
+        [sent] = second.sent
+        assert isinstance(sent, Propose)
+        assert (sent.id, sent.age) == (proposal, 100.0)
+
+
+async def test_a_proposal_lost_before_its_commit_is_fetched_again_with_the_same_id(site: Gateway) -> None:
+    await site.records_change(OPENED)
+
+    def broken(_: object) -> None:
+        raise ValueError("the cursor could not be written")
+
+    with pytest.raises(ValueError, match="cursor"):
+        await site.store.write(broken)
+    assert await site.proposes(answer="keep_off") == await site.proposes(answer="keep_off")
+    assert len(site.proposed()) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "pauses"),
+    [
+        ({"answer": "keep_off"}, True),
+        ({"answer": "keep_off", "ring": 2}, True),
+        ({"answer": "keep_off", "ring": 1}, False),
+        ({"answer": "keep_off", "age": 86400.0}, False),
+        ({"answer": "never offered"}, False),
+        ({"acknowledge_for": 3600.0}, True),
+        ({"acknowledge_for": 3600.0, "ring": 1}, False),
+        ({"acknowledge_for": 300.0, "age": 300.0}, False),
+        ({}, False),
+    ],
+)
+async def test_a_proposal_pauses_asks_only_if_it_would_be_recorded(
+    site: Gateway, answer: dict[str, object], *, pauses: bool
+) -> None:
+    await site.records_change(RUNG, [ask(key(ring=2), due=100)], ring=2, answers_from=2)
+    await site.goes_away()
+    await site.proposes(**answer)
+    await site.passes(100)
+    assert await site.asked() == ([] if pauses else [(2, 0, 0)])
+
+
+async def test_asks_go_on_once_a_proposal_is_refused(site: Gateway) -> None:
+    await site.records_change(OPENED, [ask(key(), due=10)])
+    proposal = await site.proposes(answer="keep_off")
+    await site.passes(10, alive=True)
+    assert await site.asked() == []
+    await site.escalations.settle(Result(id=proposal, problem=Problem(code="not_allowed", message="No.")))
+    await site.escalations.look()
+    assert await site.asked() == [(1, 0, 0)]
+
+
+async def test_an_acknowledgement_from_outside_pauses_until_its_own_end(site: Gateway) -> None:
+    await site.records_change(OPENED, [ask(key(), due=10)])
+    await site.goes_away()
+    await site.proposes(acknowledge_for=600.0, age=100.0)
+    assert await site.asked() == [(1, 0, 0)]
+    await site.delivers()
+    await site.records_change(RUNG, [ask(key(ring=2))], ring=2)
+    assert await site.asked() == []
+    await site.passes(499)
+    assert await site.asked() == []
+    await site.passes(1)
+    assert await site.asked() == [(2, 0, 0)]
