@@ -1,0 +1,123 @@
+"""Home Assistant, the real gateway process over TLS, a real broker, and the lab's devices."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from homeassistant.config_entries import SOURCE_USER, ConfigEntry, ConfigFlowResult
+from homeassistant.core import HomeAssistant
+from homeassistant.data_entry_flow import FlowResultType
+from homeassistant.exceptions import HomeAssistantError
+from pytest_homeassistant_custom_component.common import async_capture_events
+
+from custom_components.process_cosmos.const import DOMAIN
+from custom_components.process_cosmos.coordinator import CosmosCoordinator
+from process_cosmos_gateway.lab.devices import LeakSensor, Valve
+from tests.brokers import Broker, free_port, running_broker
+from tests.gateway.gateway_process import GatewayProcess, gateway_process
+
+from .contract_gateway import until
+
+WET = "binary_sensor.cellar_leak"
+WATER = "valve.water_open"
+
+
+@dataclass(frozen=True, kw_only=True)
+class House:
+    """What the tests act on."""
+
+    broker: Broker
+    gateway: GatewayProcess
+    entry: ConfigEntry
+    leak: LeakSensor
+    valve: Valve
+
+    @property
+    def coordinator(self) -> CosmosCoordinator:
+        coordinator: CosmosCoordinator = self.entry.runtime_data.coordinator
+        return coordinator
+
+
+async def pair(hass: HomeAssistant, line: str) -> ConfigFlowResult:
+    flows = hass.config_entries.flow
+    result = await flows.async_init(DOMAIN, context={"source": SOURCE_USER})
+    result = await flows.async_configure(result["flow_id"], {"next_step_id": "pairing"})
+    return await flows.async_configure(result["flow_id"], {"line": line})
+
+
+async def set_up_with(hass: HomeAssistant, line: str) -> ConfigEntry:
+    """Go through the set-up as a person does."""
+    flows = hass.config_entries.flow
+    result = await pair(hass, line)
+    for answer in (
+        {"phones": [], "notify_entities": ["notify.hall"]},
+        {"next_step_id": "finish"},
+        {"test_ring": False, "install_blueprints": False},
+    ):
+        result = await flows.async_configure(result["flow_id"], answer)
+    assert result["type"] is FlowResultType.CREATE_ENTRY
+    return result["result"]
+
+
+@pytest.fixture
+async def house(hass: HomeAssistant, notify_entity: str, socket_enabled: None, tmp_path: Path) -> AsyncIterator[House]:
+    (tmp_path / "broker").mkdir()
+    async with running_broker(tmp_path / "broker") as broker:
+        options = f'mqtt_host = "127.0.0.1"\nmqtt_port = {broker.options.port}\n'
+        async with (
+            gateway_process(tmp_path, free_port(), options) as gateway,
+            LeakSensor(broker.options, "leak-1", "Cellar") as leak,
+            Valve(broker.options, "valve-1", "Water") as valve,
+        ):
+            entry = await set_up_with(hass, str(await gateway.pairing_line()))
+            await until(lambda: shown(hass, WET) == "off" and shown(hass, WATER) == "open")
+            yield House(broker=broker, gateway=gateway, entry=entry, leak=leak, valve=valve)
+            await hass.config_entries.async_unload(entry.entry_id)
+
+
+def shown(hass: HomeAssistant, entity_id: str) -> str | None:
+    state = hass.states.get(entity_id)
+    return state.state if state else None
+
+
+async def test_a_leak_becomes_a_state_and_an_action_moves_the_valve(hass: HomeAssistant, house: House) -> None:
+    await house.leak.set(True)
+    await until(lambda: shown(hass, WET) == "on")
+    await hass.services.async_call("valve", "close_valve", {"entity_id": WATER}, blocking=True)
+    await until(lambda: shown(hass, WATER) == "closed")
+    assert [command.value for command in house.valve.commands] == [False]
+
+
+async def test_a_killed_gateway_is_back_before_anybody_calls_it_away(hass: HomeAssistant, house: House) -> None:
+    written = async_capture_events(hass, "state_changed")
+    await house.gateway.kill()
+    await until(lambda: not house.coordinator.session)
+    await house.leak.set(True)  # while nobody listens but the broker
+    await house.gateway.start()
+    await until(lambda: shown(hass, WET) == "on")
+    states = [event.data["new_state"].state for event in written if event.data["entity_id"] == WET]
+    assert states == ["on"]
+
+
+async def test_a_write_while_the_broker_is_away_raises_at_once(hass: HomeAssistant, house: House) -> None:
+    house.broker.kill()  # no last will is sent: the valve is not known to be offline
+    await until(lambda: house.coordinator.status and not house.coordinator.status.status.broker_connected)
+    with pytest.raises(HomeAssistantError) as caught:
+        await hass.services.async_call("valve", "close_valve", {"entity_id": WATER}, blocking=True)
+    assert caught.value.translation_key == "broker_away"
+
+
+async def test_an_escalation_is_applied_by_the_gateway(hass: HomeAssistant, house: House) -> None:
+    reply = await hass.services.async_call(DOMAIN, "escalate", {"message": "Wet"}, blocking=True, return_response=True)
+    assert reply
+    await hass.config_entries.async_reload(house.entry.entry_id)
+    await until(lambda: house.coordinator.session and house.coordinator.session.hello.heads)
+    assert house.coordinator.session
+    assert [head.escalation for head in house.coordinator.session.hello.heads] == [reply["id"]]
+
+
+async def test_a_used_pairing_token_is_refused(hass: HomeAssistant, house: House) -> None:
+    line = str(await house.gateway.pairing_line())
+    assert (await pair(hass, line))["reason"] == "already_configured"
+    assert (await pair(hass, line))["errors"] == {"line": "pairing_refused"}
