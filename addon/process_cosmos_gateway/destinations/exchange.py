@@ -56,9 +56,9 @@ class Reply:
 
 
 def open_session(tls: ssl.SSLContext | bool = True) -> aiohttp.ClientSession:  # noqa: FBT001, FBT002 - aiohttp's own form
-    """Return a session for one destination: no cookies, no proxy from the environment."""
+    """Return a session for one destination: no cookies, no proxy from the environment, names as the system has them."""
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(ssl=tls, limit=16),
+        connector=aiohttp.TCPConnector(ssl=tls, limit=16, resolver=aiohttp.ThreadedResolver()),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=patience(),
     )
@@ -122,18 +122,20 @@ def _tls_reason(error: ssl.SSLError) -> str:
     """Say who refused whom: we the far side's certificate, or the far side ours (an alert came)."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return "certificate"
-    reason = error.reason or ""
+    reason: str = getattr(error, "reason", None) or ""
     if "ALERT" not in reason:
         return "tls"
     return "certificate_expired" if "EXPIRED" in reason else "certificate_refused"
 
 
 def _tls_error(error: BaseException | None) -> ssl.SSLError | None:
+    """Return the innermost TLS error: aiohttp's own, around it, are of the same class and say less."""
+    found = None
     while error is not None:
         if isinstance(error, ssl.SSLError):
-            return error
-        error = error.__cause__ or getattr(error, "os_error", None)
-    return None
+            found = error
+        error = error.__cause__
+    return found
 
 
 def _seconds(header: str | None, date: str | None) -> float | None:

@@ -83,11 +83,11 @@ class Pump:
                 await self._pause(self._sending.wait(self._jitter_fn()))
 
     async def _send_once(self) -> Trouble | None:
-        """Wait for parcels, send them, settle what became of them; return what is wrong with the link."""
+        """Send what waits and settle what became of it, or wait for news; return what is wrong with the link."""
         name = self._destination.name
-        await self._outbox.wait(name)
         parcels = await self._outbox.parcels(name, self._destination.batch)
-        if not parcels or not self._escalations.may_drain():
+        if not parcels:
+            await self._outbox.wait(name)
             return None
         self._reachable.clear()
         sent = await self._destination.send(parcels, proven=self._proven)
@@ -104,10 +104,10 @@ class Pump:
         await self._outbox.settle(name, sent.verdicts)
         if not any(isinstance(verdict, Delivered) for _, verdict in sent.verdicts):
             return
-        self._sending = self._changed(self._sending, self._sending.worked(self._clock.monotonic()))
         if not self._proven:
             await self._store.write(lambda transaction: settings.note_proven(transaction, name))
             self._proven = True
+        self._sending = self._changed(self._sending, self._sending.worked(self._clock.monotonic()))
 
     async def _poll_for_ever(self) -> None:
         while True:

@@ -1,0 +1,95 @@
+"""Real store, real outbox, real servers; only escalations are a stand-in."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from process_cosmos_gateway.clock import SystemClock
+from process_cosmos_gateway.contract.destinations import EventKind, Link, SetCloud, SetWebhook
+from process_cosmos_gateway.contract.identifiers import UlidFactory
+from process_cosmos_gateway.destinations import Destinations
+from process_cosmos_gateway.outbox import Outbox
+from process_cosmos_gateway.store import Store
+
+from .parts import FakeEscalations, Receiver, event, receiver
+
+
+@dataclass
+class Site:
+    """A gateway's parts around its destinations."""
+
+    store: Store
+    outbox: Outbox
+    escalations: FakeEscalations
+    destinations: Destinations = field(init=False)
+    running: asyncio.Task[None] = field(init=False)
+
+    async def set_webhook(self, url: str, name: str = "hook", **settings: Any) -> None:  # noqa: ANN401 - those of ``SetWebhook``
+        """Set a webhook."""
+        await self.destinations.set_webhook(SetWebhook(id="1", name=name, url=url, **settings))
+
+    async def set_cloud(self, code: str, name: str = "cloud") -> None:
+        """Enrol at a cloud endpoint."""
+        kinds = (EventKind.ESCALATION,)
+        await self.destinations.set_cloud(SetCloud(id="1", name=name, code=code, kinds=kinds))
+
+    async def accept(self, *numbers: int) -> None:
+        """Accept events."""
+        for number in numbers:
+            await self.outbox.accept(event(number))
+
+    async def restart(self) -> None:
+        """Let the destinations end and begin anew over the same store."""
+        self.running.cancel()
+        await asyncio.wait({self.running})
+        self.start()
+
+    def start(self) -> None:
+        """Run the destinations."""
+        escalations: Any = self.escalations
+        self.destinations = Destinations(self.store, self.outbox, escalations, SystemClock(), jitter_fn=lambda: 0.0)
+        self.running = asyncio.create_task(self.destinations.run())
+
+    def link(self, name: str) -> Link:
+        """Return how a link stands."""
+        [link] = [link for link in self.destinations.links() if link.name == name]
+        return link
+
+    async def waiting(self) -> int:
+        """Return how many alarms wait."""
+        return (await self.outbox.depths()).waiting.alarm
+
+
+@asynccontextmanager
+async def running_site(folder: Path) -> AsyncIterator[Site]:
+    """Run a site's store, outbox and destinations for as long as the block runs."""
+    store = await Store.open(folder, UlidFactory(lambda: time.time_ns() // 1_000_000, os.urandom))
+    outbox = Outbox(store, SystemClock())
+    site = Site(store, outbox, FakeEscalations())
+    site.start()
+    try:
+        yield site
+    finally:
+        site.running.cancel()
+        await asyncio.wait({site.running})
+        await store.close()
+        assert site.running.cancelled() or site.running.result()
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    async with running_site(tmp_path / "gateway") as site:
+        yield site
+
+
+@pytest.fixture
+async def hook() -> AsyncIterator[Receiver]:
+    async with receiver() as server:
+        yield server

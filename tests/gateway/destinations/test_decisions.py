@@ -1,0 +1,128 @@
+"""Statuses, backoff and link states: decisions as functions of values."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from process_cosmos_gateway.contract.destinations import LinkState
+from process_cosmos_gateway.destinations.backoff import CAP_SECONDS, LONGEST_RETRY_AFTER, REFUSED_SECONDS, next_delay
+from process_cosmos_gateway.destinations.destination import Down, Refused, Trouble
+from process_cosmos_gateway.destinations.exchange import Reply
+from process_cosmos_gateway.destinations.link import Health, together
+from process_cosmos_gateway.destinations.statuses import Meaning, meaning
+
+STATUSES = {
+    Meaning.DELIVERED: (200, 201, 202, 204, 409),
+    Meaning.REJECTED: (400, 413, 415, 422),
+    Meaning.REFUSED: (301, 302, 307, 401, 403, 404, 405, 410, 418, 451),
+    Meaning.RETRY: (408, 425, 429, 500, 502, 503, 504, 599),
+}
+CASES = [(status, expected) for expected, statuses in STATUSES.items() for status in statuses]
+unit = st.floats(0, 1)
+
+
+@pytest.mark.parametrize(("status", "expected"), CASES)
+def test_a_status_about_one_event_means_what_the_table_says(status: int, expected: Meaning) -> None:
+    assert meaning(status, html=False, single=True, proven=True) is expected
+
+
+@pytest.mark.parametrize("status", [400, 409, 413, 415, 422])
+def test_a_status_about_an_event_of_a_batch_asks_for_smaller_batches(status: int) -> None:
+    assert meaning(status, html=False, single=False, proven=True) is Meaning.SPLIT
+
+
+@pytest.mark.parametrize("single", [True, False])
+def test_a_first_400_says_that_the_address_is_wrong(single: bool) -> None:  # noqa: FBT001 - a case
+    assert meaning(400, html=False, single=single, proven=False) is Meaning.REFUSED
+
+
+@given(st.integers(200, 599), st.booleans(), st.booleans())
+def test_an_html_page_never_confirms_and_never_rejects(status: int, single: bool, proven: bool) -> None:  # noqa: FBT001
+    assert meaning(status, html=True, single=single, proven=proven) in (Meaning.REFUSED, Meaning.RETRY)
+
+
+@pytest.mark.parametrize(
+    ("body", "html"),
+    [
+        (b"<!DOCTYPE html><p>Log in", True),
+        (b"\xef\xbb\xbf\r\n <HTML lang=de>", True),
+        (b'<?xml version="1.0"?>\n<!-- x -->\n<!doctype  HTML>', True),
+        (b"OK", False),
+        (b'{"page": "<html>"}', False),
+        (b"<htmlish>", False),
+        (b"", False),
+    ],
+)
+def test_a_page_for_people_is_told_from_a_reply(body: bytes, html: bool) -> None:  # noqa: FBT001 - a case
+    assert Reply(status=200, body=body).is_html is html
+
+
+@pytest.mark.parametrize(
+    ("reply", "trouble"),
+    [
+        (Reply(status=503, body=b"", retry_after=7.0), Down(reason="http_503", retry_after=7.0)),
+        (Reply(status=502, body=b"<html>"), Down(reason="http_502")),
+        (Reply(status=200, body=b"<html>"), Refused(reason="html_page")),
+        (Reply(status=302, body=b""), Refused(reason="redirect")),
+        (Reply(status=401, body=b""), Refused(reason="http_401")),
+        (Reply(status=400, body=b""), Refused(reason="http_400")),
+    ],
+)
+def test_trouble_has_a_stable_word(reply: Reply, trouble: Trouble) -> None:
+    assert reply.trouble == trouble
+
+
+@given(st.integers(1, 10_000), unit)
+def test_a_wait_is_never_longer_than_the_cap_nor_shorter_than_half_a_second(failures: int, jitter: float) -> None:
+    assert 0.5 <= next_delay(failures, jitter) <= CAP_SECONDS
+
+
+@given(st.integers(1, 100), unit)
+def test_waits_grow(failures: int, jitter: float) -> None:
+    assert next_delay(failures, jitter) <= next_delay(failures + 1, jitter)
+
+
+def test_jitter_spreads_the_waits_of_many_sites() -> None:
+    assert next_delay(9, 0.0) == CAP_SECONDS / 2
+    assert next_delay(9, 1.0) == CAP_SECONDS
+
+
+@given(st.floats(0, 1e9))
+def test_retry_after_is_honoured_up_to_a_quarter_of_an_hour(seconds: float) -> None:
+    assert next_delay(1, 1.0, seconds) == max(1.0, min(seconds, LONGEST_RETRY_AFTER))
+
+
+def test_a_link_is_connected_only_after_proof_of_work() -> None:
+    fresh = Health()
+    assert (fresh.state, fresh.reason, fresh.wait(1.0)) == (LinkState.OFFLINE, "untried", 0.0)
+
+    failed = fresh.failed(Down(reason="timeout")).failed(Down(reason="unreachable"))
+    assert (failed.state, failed.reason, failed.wait(1.0)) == (LinkState.OFFLINE, "unreachable", 2.0)
+
+    worked = failed.worked(5.0)
+    assert (worked.state, worked.reason, worked.last_contact) == (LinkState.CONNECTED, None, 5.0)
+    assert worked.wait(1.0) == 0.0
+
+
+def test_proof_of_work_resets_the_backoff_and_keeps_nothing_of_the_failures() -> None:
+    tired = Health()
+    for _ in range(9):
+        tired = tired.failed(Down(reason="timeout"))
+    assert tired.worked(1.0).failed(Down(reason="timeout")).wait(1.0) == 1.0
+
+
+def test_a_refused_link_is_tried_every_quarter_of_an_hour() -> None:
+    assert Health().failed(Refused(reason="http_404")).wait(0.3) == REFUSED_SECONDS
+
+
+def test_the_worse_way_is_what_people_see_and_an_untried_one_says_nothing() -> None:
+    untried, well = Health(), Health().worked(3.0)
+    away = Health().worked(9.0).failed(Down(reason="timeout"))
+    refused = Health().failed(Refused(reason="html_page"))
+
+    assert together(untried, well).state is LinkState.CONNECTED
+    assert together(well, away).reason == "timeout"
+    assert together(well, away).last_contact == 9.0
+    assert together(refused, away).reason == "html_page"
+    assert together(untried, untried).reason == "untried"
+    assert together(untried, untried).last_contact is None

@@ -1,0 +1,288 @@
+"""Webhooks: one CloudEvent per POST, and what a receiver can do to us."""
+
+import asyncio
+import ssl
+
+import orjson
+import pytest
+import trustme
+from aiohttp import web
+
+from process_cosmos_gateway.contract.destinations import LinkState
+from process_cosmos_gateway.destinations import exchange
+from process_cosmos_gateway.destinations.webhook import IN_FLIGHT
+
+from .conftest import Site
+from .parts import (
+    Behaviour,
+    Receiver,
+    accept,
+    break_off,
+    escalation_id,
+    event,
+    event_id,
+    in_turn,
+    keep_silent,
+    receiver,
+    reply,
+    until,
+)
+
+
+async def test_each_event_is_one_post_with_its_idempotency_key_and_the_header_asked_for(
+    site: Site, hook: Receiver
+) -> None:
+    await site.set_webhook(f"{hook.url}/in?token=x", header="Authorization", header_value="Bearer y")
+    await site.accept(1, 2)
+    await until(lambda: len(hook.calls) == 2)
+
+    first = hook.calls[0]
+    content = orjson.loads(first.body)
+    assert first.path == "/in?token=x"
+    assert first.headers["Content-Type"] == "application/cloudevents+json"
+    assert first.headers["Authorization"] == "Bearer y"
+    assert first.headers["Idempotency-Key"] == f"/sites/{site.store.site}/{event_id(1)}"
+    assert (content["specversion"], content["id"], content["subject"]) == ("1.0", event_id(1), escalation_id(1))
+    assert content["data"]["answers"] == ["turn_on_again", "keep_off"]
+    assert site.link("hook").state is LinkState.CONNECTED
+
+
+async def test_a_reply_with_an_answer_becomes_a_proposal_with_the_ring_it_saw(site: Site, hook: Receiver) -> None:
+    hook.behave = reply(200, b'{"answer": "keep_off"}', Content_Type="application/json")
+    await site.set_webhook(hook.url)
+    await site.outbox.accept(event(1, ring=4))
+    await until(lambda: bool(site.escalations.taken))
+
+    [(destination, item)] = site.escalations.taken
+    assert destination == "hook"
+    assert (item.id, item.escalation, item.ring) == (f"hook:{event_id(1)}", escalation_id(1), 4)
+    assert (item.answer, item.by, item.age) == ("keep_off", "hook", 0.0)
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"answer": "keep', b'{"answer": 7}', b'{"ok": true}', b"[1]", b"OK", b"", b"{" * 100_000, b"\xff\xfe{"]
+)
+async def test_a_reply_that_answers_nothing_is_a_delivery_nevertheless(site: Site, hook: Receiver, body: bytes) -> None:
+    hook.behave = reply(200, body)
+    await site.set_webhook(hook.url)
+    await site.accept(1)
+    await until(lambda: site.link("hook").state is LinkState.CONNECTED)
+
+    assert site.escalations.taken == []
+    assert await site.waiting() == 0
+
+
+async def test_one_request_is_in_flight_per_order_key_and_several_in_all(site: Site, hook: Receiver) -> None:
+    at_once: dict[str, int] = {}
+    together = asyncio.Barrier(IN_FLIGHT)
+
+    async def behave(_request: web.Request, body: bytes) -> web.Response:
+        key = orjson.loads(body)["subject"]
+        assert key not in at_once
+        at_once[key] = 1
+        await together.wait()
+        del at_once[key]
+        return web.Response(status=204)
+
+    hook.behave = behave
+    site.escalations.gate.clear()
+    await site.set_webhook(hook.url)
+    for number in range(1, 2 * IN_FLIGHT + 1):
+        await site.outbox.accept(event(number, escalation=(number - 1) // 2 + 1))
+    site.escalations.gate.set()
+    await until(lambda: len(hook.calls) == 2 * IN_FLIGHT)
+
+    assert hook.most_at_once == IN_FLIGHT
+    ids = [orjson.loads(call.body)["id"] for call in hook.calls]
+    for number in range(1, 2 * IN_FLIGHT + 1, 2):
+        assert ids.index(event_id(number)) < ids.index(event_id(number + 1))
+
+
+@pytest.mark.parametrize(
+    ("behave", "reason"),
+    [
+        (reply(200, b"<!doctype html><title>Log in to Free Wi-Fi"), "html_page"),
+        (reply(302, Location="/elsewhere"), "redirect"),
+        (reply(404), "http_404"),
+        (reply(401), "http_401"),
+        (reply(400), "http_400"),
+    ],
+)
+async def test_a_far_side_that_wants_a_person_is_refused_and_everything_is_kept(
+    site: Site, hook: Receiver, behave: Behaviour, reason: str
+) -> None:
+    hook.behave = behave
+    await site.set_webhook(hook.url)
+    await site.accept(1, 2)
+    await until(lambda: site.link("hook").state is LinkState.REFUSED)
+
+    assert site.link("hook").reason == reason
+    assert await site.waiting() == 2
+    assert {call.path for call in hook.calls} == {"/"}
+
+
+async def test_setting_a_refused_destination_again_tries_at_once(site: Site, hook: Receiver) -> None:
+    hook.behave = reply(404)
+    await site.set_webhook(f"{hook.url}/wrong")
+    await site.accept(1)
+    await until(lambda: site.link("hook").state is LinkState.REFUSED)
+
+    hook.behave = accept
+    await site.set_webhook(f"{hook.url}/right")
+    await until(lambda: site.link("hook").state is LinkState.CONNECTED)
+
+    assert hook.calls[-1].path == "/right"
+    assert await site.waiting() == 0
+
+
+async def test_a_poison_event_is_rejected_and_blocks_nobody(site: Site, hook: Receiver) -> None:
+    hook.behave = in_turn(accept, reply(422), accept)
+    await site.set_webhook(hook.url)
+    await site.accept(1)
+    await until(lambda: len(hook.calls) == 1)
+    await site.accept(2)
+    await until(lambda: len(hook.calls) == 2)
+    await site.accept(3)
+    await until(lambda: len(hook.calls) == 3)
+    await until(lambda: site.link("hook").state is LinkState.CONNECTED)
+
+    [rejected] = await site.outbox.rejected()
+    assert (rejected.event, rejected.destination, rejected.code) == (event_id(2), "hook", "refused_by_destination")
+
+
+async def test_a_400_rejects_the_event_once_something_got_through_also_after_a_restart(
+    site: Site, hook: Receiver
+) -> None:
+    hook.behave = in_turn(accept, reply(400))
+    await site.set_webhook(hook.url)
+    await site.accept(1)
+    await until(lambda: site.link("hook").state is LinkState.CONNECTED)
+    await site.restart()
+
+    await site.accept(2)
+    await until(lambda: len(hook.calls) == 2)
+    async with asyncio.timeout(20):
+        while not await site.outbox.rejected():
+            pass
+
+
+async def test_an_event_that_fails_is_sent_again_with_the_same_key_and_body(site: Site, hook: Receiver) -> None:
+    hook.behave = in_turn(reply(503), accept)
+    await site.set_webhook(hook.url)
+    await site.accept(1)
+    await until(lambda: len(hook.calls) == 2)
+
+    first, second = hook.calls
+    assert first.headers["Idempotency-Key"] == second.headers["Idempotency-Key"]
+    assert first.body == second.body
+
+
+async def test_an_event_that_fails_alone_lets_others_pass_and_the_link_stands(site: Site, hook: Receiver) -> None:
+    async def behave(_request: web.Request, body: bytes) -> web.Response:
+        return web.Response(status=500 if orjson.loads(body)["id"] == event_id(1) else 204)
+
+    hook.behave = behave
+    site.escalations.gate.clear()
+    await site.set_webhook(hook.url)
+    await site.accept(1, 2, 3)
+    site.escalations.gate.set()
+    async with asyncio.timeout(20):
+        while await site.waiting() > 1:
+            pass
+
+    assert site.link("hook").state is LinkState.CONNECTED
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_retry_after_is_honoured(site: Site, hook: Receiver, status: int) -> None:
+    hook.behave = in_turn(reply(status, Retry_After="2"), accept)
+    await site.set_webhook(hook.url)
+    await site.accept(1)
+    await until(lambda: len(hook.calls) == 1)
+    await until(lambda: site.link("hook").reason == f"http_{status}")
+    await until(lambda: len(hook.calls) == 2)
+
+    assert hook.calls[1].at - hook.calls[0].at >= 1.95
+
+
+async def test_a_reply_that_breaks_off_confirms_nothing(site: Site, hook: Receiver) -> None:
+    hook.behave = in_turn(break_off, accept)
+    await site.set_webhook(hook.url)
+    await site.accept(1)
+    await until(lambda: len(hook.calls) == 2)
+
+    assert len(set(hook.keys)) == 1
+    assert site.escalations.taken == []
+
+
+async def test_a_reply_without_end_confirms_nothing(site: Site, hook: Receiver) -> None:
+    hook.behave = reply(200, b"x" * (exchange.MAX_REPLY + 1))
+    await site.set_webhook(hook.url)
+    await site.accept(1)
+    await until(lambda: site.link("hook").reason == "reply_too_long")
+    assert await site.waiting() == 1
+
+
+async def test_a_far_side_that_keeps_silent_is_away(
+    site: Site, hook: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "SILENCE_SECONDS", 0.2)
+    hook.behave = in_turn(keep_silent, accept)
+    await site.set_webhook(hook.url)
+    await site.accept(1)
+    await until(lambda: site.link("hook").reason == "timeout")
+    await until(lambda: site.link("hook").state is LinkState.CONNECTED)
+
+    assert len(set(hook.keys)) == 1
+
+
+async def test_what_was_accepted_in_an_outage_arrives_after_it_once_and_in_order(site: Site, hook: Receiver) -> None:
+    await site.set_webhook(hook.url)
+    await site.accept(1)
+    await until(lambda: len(hook.calls) == 1)
+    await hook.stop()
+    for number in range(2, 12):
+        await site.outbox.accept(event(number, escalation=1))
+    await until(lambda: site.link("hook").state is LinkState.OFFLINE)
+    assert site.link("hook").reason in ("unreachable", "connection_lost")
+    assert await site.waiting() == 10
+
+    await hook.start()
+    await until(lambda: len(hook.calls) == 11)
+
+    assert [key[-26:] for key in hook.keys] == [event_id(number) for number in range(1, 12)]
+
+
+async def test_a_host_nobody_knows_is_offline(site: Site) -> None:
+    await site.set_webhook("http://nowhere.invalid/")
+    await site.accept(1)
+    await until(lambda: site.link("hook").reason == "name_unknown")
+
+
+async def test_a_certificate_nobody_vouches_for_is_refused(site: Site) -> None:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(tls)
+    async with receiver(tls=tls) as server:
+        await site.set_webhook(server.url)
+        await site.accept(1)
+        await until(lambda: site.link("hook").state is LinkState.REFUSED)
+        assert site.link("hook").reason == "certificate"
+        assert server.calls == []
+
+
+async def test_a_far_side_that_speaks_no_tls_is_refused(site: Site, hook: Receiver) -> None:
+    await site.set_webhook(hook.url.replace("http:", "https:"))
+    await site.accept(1)
+    await until(lambda: site.link("hook").reason == "tls")
+
+
+async def test_nothing_is_sent_while_the_gate_is_closed(site: Site, hook: Receiver) -> None:
+    site.escalations.gate.clear()
+    await site.set_webhook(hook.url)
+    await site.accept(1)
+    async with asyncio.timeout(20):
+        while await site.waiting() != 1:
+            pass
+    assert hook.calls == []
+    site.escalations.gate.set()
+    await until(lambda: len(hook.calls) == 1)
