@@ -1,6 +1,7 @@
 """The blueprint and the integration together: from the wet sensor to the phone and back to the valve."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from homeassistant.core import HomeAssistant
@@ -20,6 +21,7 @@ def phone(hass: HomeAssistant) -> Phone:
 @pytest.fixture
 async def entry(hass: HomeAssistant, phone: Phone) -> MockConfigEntry:
     """The integration without the app, with one phone."""
+    Path(hass.config.path(".storage")).mkdir()
     entry = MockConfigEntry(
         domain=DOMAIN,
         title="Home",
