@@ -1,6 +1,7 @@
 """The real Mosquitto for tests: its own folder, a free port on 127.0.0.1, and it goes when the test ends."""
 
 import asyncio
+import getpass
 import shutil
 import socket
 import subprocess
@@ -37,7 +38,8 @@ class Broker:
         if not self.options.port:
             self.options = replace(self.options, port=free_port())
         persistence = ["persistence true", f"persistence_location {self.folder}/", "autosave_interval 1"]
-        own = ["max_keepalive 600", "log_dest stderr", "log_type error"]
+        # As root it would become another user, who may not look into the folders of tests.
+        own = [f"user {getpass.getuser()}", "log_dest stderr", "log_type error"]
         listener = [f"listener {self.options.port} 127.0.0.1", *self.lines]
         configuration = self.folder / "mosquitto.conf"
         configuration.write_text("\n".join([*persistence, *own, *listener, ""]))

@@ -140,9 +140,9 @@ class _Reader:
             read = self._form_topic(said, name, _READ, _READ | _WRITE)
             if kind is None or read is None or said.get("writeOnly") is True:
                 continue
-            write = None if said.get("readOnly") is True else self._form_topic(said, name, _WRITE, _READ | _WRITE)
             self._claim(reads, read, name)
-            if write is not None and write != read:
+            write = self._form_topic(said, name, _WRITE, _READ | _WRITE, other_than=read)
+            if write is not None and said.get("readOnly") is not True:
                 writes[name] = write
             properties.append(self._property(name, said, kind, writable=name in writes))
         events: dict[str, str] = {}
@@ -194,7 +194,13 @@ class _Reader:
             yield name, said
 
     def _form_topic(
-        self, said: Mapping[str, Any], name: str, wanted: frozenset[str], default: frozenset[str]
+        self,
+        said: Mapping[str, Any],
+        name: str,
+        wanted: frozenset[str],
+        default: frozenset[str],
+        *,
+        other_than: str | None = None,
     ) -> str | None:
         """Return the topic of the first MQTT form for one of the ``wanted`` operations."""
         forms = said.get("forms")
@@ -203,7 +209,8 @@ class _Reader:
         for form in forms:
             if not isinstance(form, dict) or not isinstance(form.get("href"), str):
                 raise _invalid(f"A form of {name[:64]!r} has no href")
-            if wanted & _operations(form, default) and (topic := self._path(form["href"])) is not None:
+            topic = self._path(form["href"]) if wanted & _operations(form, default) else None
+            if topic is not None and topic != other_than:
                 return self._claims.check(topic)
         return None
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import isfinite
 
 from process_cosmos_gateway.contract.devices import Device, PropertyKind, Value
 
@@ -67,7 +68,7 @@ def is_transition(kind: PropertyKind, before: Reading | None, after: Reading) ->
 def problem_with(device: Device, name: str, value: Value) -> str | None:
     """Return why ``value`` cannot be written to a property of ``device``, as a sentence; None if it can."""
     asked = next(each for each in device.properties if each.name == name)
-    number = isinstance(value, int | float) and not isinstance(value, bool)
+    number = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
     fits = {
         PropertyKind.BOOLEAN: isinstance(value, bool),
         PropertyKind.NUMBER: number,

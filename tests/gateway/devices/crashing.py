@@ -1,0 +1,56 @@
+"""A gateway's half that kills itself at one moment: ``python -m tests.gateway.devices.crashing FOLDER PORT MOMENT``.
+
+``commit``: a message has been told and is not on disk. ``ack``: it is on disk and not acknowledged. Every change told
+to Home Assistant is a line on standard output.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+from process_cosmos_gateway.clock import SystemClock
+from process_cosmos_gateway.contract.codec import encode
+from process_cosmos_gateway.contract.messages import DeviceChange
+from process_cosmos_gateway.devices import BrokerOptions, Devices, keeper
+from process_cosmos_gateway.devices.mqtt import Connection, Message
+from process_cosmos_gateway.outbox import Outbox
+from tests.gateway.store.parts import new_ulids, opened
+
+
+def die(*_: object) -> None:
+    """Be killed as by kill -9."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def tell(change: DeviceChange) -> None:
+    """Write a change down."""
+    os.write(1, encode(change) + b"\n")
+
+
+async def main(folder: Path, port: int, moment: str) -> None:
+    """Run until the first message of a property or a device event."""
+    acknowledge, keep = Connection.acknowledge, keeper._keep
+
+    def crashing_acknowledge(self: Connection, message: Message) -> None:
+        if moment == "ack" and "/td" not in (message.topic or ""):
+            die()
+        acknowledge(self, message)
+
+    def crashing_keep(transaction, batch):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 - as keeper._keep
+        if moment == "commit" and any("/td" not in (arrival.message.topic or "") for arrival in batch):
+            die()
+        return keep(transaction, batch)
+
+    Connection.acknowledge = crashing_acknowledge  # type: ignore[method-assign]
+    keeper._keep = crashing_keep
+    async with opened(folder) as store:
+        broker = BrokerOptions(host="127.0.0.1", port=port)
+        devices = Devices(store, Outbox(store, SystemClock()), SystemClock(), new_ulids(), broker)
+        devices.watch(tell)
+        await devices.run()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]))

@@ -1,0 +1,160 @@
+"""Parts for tests of devices: the gateway's half that hears them, and a hand-made device."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from process_cosmos_gateway.clock import Clock, SystemClock
+from process_cosmos_gateway.contract.destinations import EventKind
+from process_cosmos_gateway.contract.devices import Device, EventHappened, Value, ValueChanged, WriteProperty
+from process_cosmos_gateway.contract.messages import DeviceChange
+from process_cosmos_gateway.devices import BrokerOptions, Devices
+from process_cosmos_gateway.devices.mqtt import Connection, Message
+from process_cosmos_gateway.outbox import Outbox
+from process_cosmos_gateway.store import Store
+from tests.gateway.store.parts import new_ulids, opened
+
+EVERYTHING = "everything"
+"""The destination that wants all kinds, so that events stay in the outbox."""
+
+
+async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    """Wait until ``condition`` holds; raise ``TimeoutError`` if it does not in time."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - the condition may be about anything
+            await asyncio.sleep(0.005)
+
+
+@dataclass
+class Hearing:
+    """Devices at work, and what was heard of them."""
+
+    devices: Devices
+    store: Store
+    outbox: Outbox
+    changes: list[DeviceChange] = field(default_factory=list)
+
+    def device(self, device_id: str) -> Device | None:
+        return next((device for device in self.devices.devices() if device.id == device_id), None)
+
+    def value(self, device_id: str, name: str) -> Value | None:
+        device = self.device(device_id)
+        return next((each.value for each in device.properties if each.name == name), None) if device else None
+
+    def values(self, name: str) -> list[Any]:
+        return [change.value for change in self.changes if isinstance(change, ValueChanged) and change.property == name]
+
+    def events(self, name: str) -> list[EventHappened]:
+        return [change for change in self.changes if isinstance(change, EventHappened) and change.event == name]
+
+    async def write(self, device: str, name: str, value: Value, expires_in: float = 30.0) -> None:
+        await self.devices.write(
+            WriteProperty(id="1", device=device, property=name, value=value, expires_in=expires_in)
+        )
+
+    async def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        return await self.store.read(lambda transaction: transaction.rows(sql))
+
+    async def until_rows(self, sql: str, wanted: list[tuple[Any, ...]]) -> None:
+        async with asyncio.timeout(10):
+            while await self.rows(sql) != wanted:  # noqa: ASYNC110 - the store tells nobody
+                await asyncio.sleep(0.01)
+
+    async def queued(self) -> list[dict[str, Any]]:
+        """The events waiting for a destination, alarms first."""
+        return [orjson.loads(parcel.body) for parcel in await self.outbox.parcels(EVERYTHING, 500)]
+
+    async def until_queued(self, wanted: Callable[[dict[str, Any]], bool], count: int) -> list[dict[str, Any]]:
+        """The wanted events among those that wait, once there are ``count`` and the newest message is on disk."""
+        async with asyncio.timeout(10):
+            while len(found := [each for each in await self.queued() if wanted(each)]) < count:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        return found
+
+
+@asynccontextmanager
+async def hearing(
+    folder: Path, broker: BrokerOptions | None, *, clock: Clock | None = None, connected: bool = True
+) -> AsyncIterator[Hearing]:
+    """Run devices on the store in ``folder``; they go as at SIGTERM."""
+    async with opened(folder) as store:
+        outbox = Outbox(store, clock or SystemClock())
+        await outbox.register(EVERYTHING, set(EventKind))
+        devices = Devices(store, outbox, clock or SystemClock(), new_ulids(), broker)
+        found = Hearing(devices, store, outbox)
+        devices.watch(found.changes.append)
+        await devices.load()
+        running = asyncio.create_task(devices.run())
+        try:
+            if connected:
+                await until(lambda: devices.broker_connected or running.done())
+            yield found
+        finally:
+            running.cancel()
+            outcome = (await asyncio.gather(running, return_exceptions=True))[0]
+        if isinstance(outcome, Exception):
+            raise outcome
+
+
+@asynccontextmanager
+async def client(broker: BrokerOptions, name: str = "somebody", topics: Sequence[str] = ()) -> AsyncIterator[Client]:
+    """A hand-made MQTT client."""
+    heard: list[Message] = []
+
+    def take(connection: Connection, message: Message) -> None:
+        heard.append(message)
+        connection.acknowledge(message)
+
+    connection = await Connection.open(broker, client_id=name, on_message=take)
+    try:
+        await connection.subscribe(topics)
+        yield Client(connection, heard)
+    finally:
+        connection.close()
+
+
+@dataclass
+class Client:
+    """Publishes what it is told to."""
+
+    connection: Connection
+    heard: list[Message]
+
+    async def say(self, topic: str, payload: object, *, retain: bool = False) -> None:
+        data = payload if isinstance(payload, bytes) else orjson.dumps(payload)
+        await self.connection.publish(topic, data, retain=retain)
+
+
+def description(**members: object) -> dict[str, Any]:
+    """Describe the Thing ``tank``."""
+    return description_of("tank", **members)
+
+
+def description_of(thing: str, /, **members: object) -> dict[str, Any]:
+    """Describe a Thing with a number, a writable boolean and a device event; its hrefs name a wrong host."""
+    base = f"mqtt://elsewhere:1/wot/{thing}"
+    return {
+        "@context": "https://www.w3.org/2022/wot/td/v1.1",
+        "title": "Tank",
+        "properties": {
+            "level": {
+                "type": "number",
+                "readOnly": True,
+                "forms": [{"href": f"{base}/properties/level", "op": "observeproperty"}],
+            },
+            "pump": {
+                "type": "boolean",
+                "forms": [
+                    {"href": f"{base}/properties/pump", "op": ["readproperty", "observeproperty"]},
+                    {"href": f"{base}/properties/pump/writeproperty", "op": ["writeproperty"]},
+                ],
+            },
+        },
+        "events": {"overflow": {"forms": [{"href": f"{base}/events/overflow", "op": "subscribeevent"}]}},
+        **members,
+    }

@@ -1,0 +1,202 @@
+"""The connection to the broker: TLS, client certificates, MQTT 3.1.1, another with our name."""
+
+import asyncio
+import hashlib
+from base64 import b64encode
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import trustme
+
+from process_cosmos_gateway.devices import BrokerOptions
+from process_cosmos_gateway.devices.mqtt import TAKEN_OVER, Connection, Message, MqttError
+from process_cosmos_gateway.lab.devices import LeakSensor
+from process_cosmos_gateway.lab.proxy import FaultProxy
+from tests.brokers import Broker, free_port, running_broker
+
+from .parts import client, hearing, until
+
+
+@pytest.fixture
+async def tls_broker(tmp_path: Path) -> AsyncIterator[Broker]:
+    """A broker that wants client certificates."""
+    folder = tmp_path / "broker"
+    folder.mkdir()
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    for name, certificate in (
+        ("server", authority.issue_cert("localhost", "127.0.0.1")),
+        ("gateway", authority.issue_cert("gateway.test")),
+    ):
+        certificate.private_key_pem.write_to_path(folder / f"{name}.key")
+        certificate.cert_chain_pems[0].write_to_path(folder / f"{name}.pem")
+    lines = (
+        "allow_anonymous true",
+        f"cafile {folder}/ca.pem",
+        f"certfile {folder}/server.pem",
+        f"keyfile {folder}/server.key",
+        "require_certificate true",
+    )
+    options = BrokerOptions(
+        host="127.0.0.1",
+        port=0,
+        tls=True,
+        ca=folder / "ca.pem",
+        certificate=folder / "gateway.pem",
+        key=folder / "gateway.key",
+    )
+    async with running_broker(folder, lines, options) as running:
+        yield running
+
+
+def ignore(connection: Connection, message: Message) -> None:
+    connection.acknowledge(message)
+
+
+async def reason(options: BrokerOptions) -> str:
+    with pytest.raises(MqttError) as refused:
+        await Connection.open(options, client_id="x", on_message=ignore)
+    return str(refused.value)
+
+
+async def test_devices_are_heard_over_tls_with_a_client_certificate(tls_broker: Broker, tmp_path: Path) -> None:
+    async with (
+        hearing(tmp_path / "data", tls_broker.options) as heard,
+        LeakSensor(tls_broker.options, "leak-1") as sensor,
+    ):
+        await until(lambda: heard.value("wot/leak-1", "leak") is False)
+        await sensor.set(True)
+        await until(lambda: heard.value("wot/leak-1", "leak"))
+
+
+async def test_many_messages_in_one_tls_record_are_all_heard(tls_broker: Broker) -> None:
+    """They arrive together: after the first, the socket has nothing more to read, only TLS has."""
+    heard: list[bytes] = []
+
+    def take(connection: Connection, message: Message) -> None:
+        heard.append(message.payload)
+        connection.acknowledge(message)
+
+    listener = await Connection.open(tls_broker.options, client_id="listener", on_message=take, keep_session=True)
+    await listener.subscribe(["x"])
+    listener.close()
+    async with client(tls_broker.options, "speaker") as speaker:
+        for number in range(200):
+            await speaker.say("x", number)
+    listener = await Connection.open(tls_broker.options, client_id="listener", on_message=take, keep_session=True)
+    await until(lambda: len(heard) == 200, 5)
+    assert heard == [str(number).encode() for number in range(200)]
+    listener.close()
+
+
+async def test_a_broker_of_an_unknown_authority_is_not_trusted(tls_broker: Broker, tmp_path: Path) -> None:
+    stranger = tmp_path / "stranger.pem"
+    trustme.CA().cert_pem.write_to_path(stranger)
+    assert "certificate verify failed" in await reason(replace(tls_broker.options, ca=stranger))
+
+
+async def test_a_missing_certificate_file_is_a_reason_not_a_crash(tls_broker: Broker, tmp_path: Path) -> None:
+    assert await reason(replace(tls_broker.options, ca=tmp_path / "none.pem"))
+    assert await reason(replace(tls_broker.options, certificate=None, key=None))
+
+
+async def test_passwords_are_used_and_refused(tmp_path: Path) -> None:
+    passwords = tmp_path / "passwords"
+    salt = b"twelve bytes"
+    digest = hashlib.pbkdf2_hmac("sha512", b"right", salt, 1000, 64)
+    passwords.write_text(f"someone:$7$1000${b64encode(salt).decode()}${b64encode(digest).decode()}\n")
+    passwords.chmod(0o600)
+    lines = ("allow_anonymous false", f"password_file {passwords}")
+    async with running_broker(tmp_path, lines) as broker:
+        assert "uthori" in await reason(replace(broker.options, username="someone", password="wrong"))
+        async with client(replace(broker.options, username="someone", password="right")) as accepted:
+            await accepted.say("x", 1)
+
+
+async def test_a_broker_without_mqtt_5_is_spoken_to_in_3_1_1(tmp_path: Path) -> None:
+    folder = tmp_path / "broker"
+    folder.mkdir()
+    lines = ("allow_anonymous true", "accept_protocol_versions 3,4")
+    async with running_broker(folder, lines) as broker:
+        async with hearing(tmp_path / "data", broker.options) as heard, LeakSensor(broker.options, "leak-1") as sensor:
+            await until(lambda: heard.value("wot/leak-1", "leak") is False)
+            await sensor.set(True)
+            await until(lambda: heard.value("wot/leak-1", "leak"))
+            await heard.until_rows("SELECT count(*) > 1 FROM device_message", [(1,)])
+        async with hearing(tmp_path / "data", broker.options) as heard:
+            assert heard.devices.counts["sessions_lost"] == 0
+
+
+async def test_a_session_taken_over_is_told_from_a_lost_connection(broker: Broker) -> None:
+    first = await Connection.open(broker.options, client_id="same", on_message=ignore)
+    second = await Connection.open(broker.options, client_id="same", on_message=ignore)
+    assert await first.ended() == TAKEN_OVER
+    broker.kill()
+    assert await second.ended() == "connection_lost"
+
+
+async def test_two_gateways_with_one_identity_do_not_fight_for_ever(
+    broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with hearing(tmp_path / "data", broker.options) as heard:
+        name = f"process-cosmos-{heard.store.site}"
+        for _ in range(2):
+            await until(lambda: heard.devices.broker_connected)
+            other = await Connection.open(broker.options, client_id=name, on_message=ignore)
+            await until(lambda: not heard.devices.broker_connected)
+            other.close()
+        await until(lambda: "identity_conflict" in caplog.text)
+
+
+async def test_nobody_there_is_a_reason() -> None:
+    assert "Connect call failed" in await reason(BrokerOptions(host="127.0.0.1", port=free_port()))
+    assert await reason(BrokerOptions(host="no-such-host.invalid", port=1))
+
+
+async def test_a_broker_that_never_answers_is_given_up(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("process_cosmos_gateway.devices.mqtt._CONNECT_SECONDS", 0.3)
+    async with FaultProxy("127.0.0.1", broker.options.port) as proxy:
+        proxy.blackhole()
+        assert await reason(replace(broker.options, port=proxy.port)) == "TimeoutError"
+        assert proxy.counts.swallowed_bytes > 0
+
+
+async def test_a_half_open_connection_is_noticed(
+    broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("process_cosmos_gateway.devices.mqtt._KEEPALIVE", 1)
+    monkeypatch.setattr("process_cosmos_gateway.devices.mqtt._HOUSEKEEPING", 0.1)
+    async with (
+        FaultProxy("127.0.0.1", broker.options.port) as proxy,
+        hearing(tmp_path / "data", replace(broker.options, port=proxy.port)) as heard,
+    ):
+        proxy.blackhole()
+        await until(lambda: not heard.devices.broker_connected)
+        assert proxy.counts.swallowed_bytes > 0
+        proxy.heal()
+        await until(lambda: heard.devices.broker_connected)
+
+
+@pytest.mark.parametrize("reply", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x20\x00", b"\x20\xff\xff\xff\xff\xff", b""])
+async def test_what_speaks_no_mqtt_is_left_alone(reply: bytes) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(reply)
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        assert await reason(BrokerOptions(host="127.0.0.1", port=port))
+
+
+async def test_nothing_is_left_of_a_tls_handshake_that_fails() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(b"this is no TLS at all")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        assert await reason(BrokerOptions(host="127.0.0.1", port=port, tls=True))

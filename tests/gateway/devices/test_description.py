@@ -1,0 +1,252 @@
+"""Thing Descriptions: what is read out of them, and what is refused."""
+
+from typing import Any
+
+import orjson
+import pytest
+
+from process_cosmos_gateway.contract.devices import Hint, PropertyKind
+from process_cosmos_gateway.contract.errors import Code
+from process_cosmos_gateway.devices.description import (
+    MAX_BYTES,
+    DescriptionError,
+    Thing,
+    is_meant_as_description,
+    parse_description,
+)
+
+from .parts import description
+
+FILTERS = ("+", "wot/+/td")
+TOPIC = "wot/tank/td"
+
+
+def parse(document: object, topic: str = TOPIC) -> Thing:
+    return parse_description(topic, document if isinstance(document, bytes) else orjson.dumps(document), FILTERS)
+
+
+def refusal(document: object, topic: str = TOPIC) -> Code:
+    with pytest.raises(DescriptionError) as refused:
+        parse(document, topic)
+    return refused.value.code
+
+
+def one_property(name: str = "x", **said: object) -> dict[str, Any]:
+    forms = [{"href": "mqtt://b/wot/tank/x"}, {"href": "mqtt://b/wot/tank/x/set", "op": "writeproperty"}]
+    return description(events={}, properties={name: {"forms": forms, **said}})
+
+
+def hint_of(name: str = "x", **said: object) -> Hint:
+    return parse(one_property(name, **said)).device.properties[0].hint
+
+
+def claiming(href: str) -> dict[str, Any]:
+    return description(properties={"x": {"type": "boolean", "readOnly": True, "forms": [{"href": href}]}})
+
+
+def test_a_description_says_what_a_device_is_and_where_it_speaks() -> None:
+    thing = parse(
+        description(
+            **{
+                "cosmos:availability": {"href": "mqtt://elsewhere/wot/tank/availability"},
+                "schema:manufacturer": {"schema:name": "Acme"},
+                "schema:model": "T1",
+                "schema:softwareVersion": "1.2.3",
+            }
+        )
+    )
+    device = thing.device
+    assert (device.id, device.title, device.manufacturer, device.model, device.firmware) == (
+        *("wot/tank", "Tank", "Acme", "T1", "1.2.3"),
+    )
+    assert [(each.name, each.kind, each.writable) for each in device.properties] == [
+        ("level", PropertyKind.NUMBER, False),
+        ("pump", PropertyKind.BOOLEAN, True),
+    ]
+    assert thing.reads == {"wot/tank/properties/level": "level", "wot/tank/properties/pump": "pump"}
+    assert thing.writes == {"pump": "wot/tank/properties/pump/writeproperty"}
+    assert thing.events == {"wot/tank/events/overflow": "overflow"}
+    assert thing.availability == "wot/tank/availability"
+
+
+def test_a_node_wot_description_is_read_as_it_is() -> None:
+    base = "mqtt://broker:1883/Leak%20Sensor"
+    thing = parse(
+        {
+            "@context": ["https://www.w3.org/2019/wot/td/v1", "https://www.w3.org/2022/wot/td/v1.1"],
+            "@type": "Thing",
+            "title": "Leak Sensor",
+            "id": "urn:uuid:1",
+            "properties": {
+                "leak": {
+                    "type": "boolean",
+                    "readOnly": True,
+                    "forms": [
+                        {"href": "http://10.0.0.1:8080/leak-sensor/properties/leak", "op": ["readproperty"]},
+                        {
+                            "href": f"{base}/properties/leak",
+                            "contentType": "application/json",
+                            "op": ["observeproperty", "unobserveproperty"],
+                        },
+                    ],
+                },
+                "armed": {
+                    "type": "boolean",
+                    "forms": [
+                        {"href": f"{base}/properties/armed", "op": ["observeproperty", "unobserveproperty"]},
+                        {"href": f"{base}/properties/armed/writeproperty", "op": ["writeproperty"]},
+                    ],
+                },
+            },
+            "actions": {"test": {"forms": [{"href": f"{base}/actions/test", "op": ["invokeaction"]}]}},
+            "events": {
+                "wet": {"forms": [{"href": f"{base}/events/wet", "op": ["subscribeevent", "unsubscribeevent"]}]}
+            },
+        },
+        "Leak Sensor",
+    )
+    assert thing.device.id == "Leak Sensor"
+    assert thing.reads == {
+        "Leak%20Sensor/properties/leak": "leak",
+        "Leak%20Sensor/properties/armed": "armed",
+    }
+    assert thing.writes == {"armed": "Leak%20Sensor/properties/armed/writeproperty"}
+    assert thing.events == {"Leak%20Sensor/events/wet": "wet"}
+    assert thing.availability is None
+    assert thing.device.properties[0].hint is Hint.MOISTURE
+
+
+@pytest.mark.parametrize(
+    ("base", "href"),
+    [
+        ("mqtt://b:1883/wot/tank/", "level"),
+        ("mqtt://b:1883", "/wot/tank/level"),
+        ("mqtts://b", "mqtts://other/wot/tank/level"),
+    ],
+)
+def test_a_relative_href_stands_on_the_base(base: str, href: str) -> None:
+    assert list(parse({**claiming(href), "base": base, "events": {}}).reads) == ["wot/tank/level"]
+
+
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        ({"type": "boolean", "@type": "saref:Moisture", "readOnly": True}, Hint.MOISTURE),
+        (
+            {"type": "boolean", "@type": ["a:Thing", "https://x.example/y#LeakProperty"], "readOnly": True},
+            Hint.MOISTURE,
+        ),
+        ({"type": "boolean", "title": "Water leak", "readOnly": True}, Hint.MOISTURE),
+        ({"type": "boolean", "title": "Leak alarm switch"}, Hint.NONE),
+        ({"type": "boolean", "@type": "Valve"}, Hint.VALVE),
+        ({"type": "boolean", "@type": "Valve", "readOnly": True}, Hint.NONE),
+        ({"type": "number", "unit": "Cel"}, Hint.TEMPERATURE),
+        ({"type": "integer", "title": "Relative humidity"}, Hint.HUMIDITY),
+        ({"type": "number", "@type": "BatteryLevel"}, Hint.BATTERY),
+        ({"type": "string", "title": "Battery"}, Hint.NONE),
+        ({"type": "number", "title": "Pressure", "unit": "hPa"}, Hint.NONE),
+    ],
+)
+def test_type_unit_and_title_hint_at_the_meaning(said: dict[str, Any], hint: Hint) -> None:
+    assert hint_of(**said) is hint
+
+
+def test_a_name_hints_too() -> None:
+    assert hint_of("outdoorTemperature", type="number") is Hint.TEMPERATURE
+
+
+@pytest.mark.parametrize(
+    ("unit", "spelled"),
+    [("qudt:DEG_C", "°C"), ("degree celsius", "°C"), ("far", "°F"), ("percent", "%"), ("hPa", "hPa")],
+)
+def test_units_are_spelled_as_home_assistant_does(unit: str, spelled: str) -> None:
+    assert parse(one_property(type="number", unit=unit)).device.properties[0].unit == spelled
+
+
+def test_a_topic_for_reading_and_writing_is_only_read() -> None:
+    forms = [{"href": "mqtt://b/wot/tank/x"}]
+    thing = parse(description(properties={"x": {"type": "boolean", "forms": forms}}))
+    assert (thing.writes, thing.device.properties[0].writable) == ({}, False)
+
+
+def test_objects_and_what_can_only_be_written_are_passed_over() -> None:
+    forms = [{"href": "mqtt://b/wot/tank/x"}]
+    odd = {
+        "position": {"type": "object", "forms": [{"href": "mqtt://b/wot/tank/y"}]},
+        "secret": {"type": "string", "writeOnly": True, "forms": [{"href": "mqtt://b/wot/tank/z"}]},
+        "good": {"type": "boolean", "forms": forms},
+    }
+    assert [each.name for each in parse(description(properties=odd)).device.properties] == ["good"]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        b"",
+        b"garbage",
+        b"\xff\xfe{}",
+        b"[]",
+        b"{}",
+        b'{"title": NaN}',
+        b'{"title":"a","x":' + b"[" * 500 + b"]" * 500 + b"}",
+        b'{"title":"a","x":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"title":"' + b"a" * MAX_BYTES + b'"}',
+        description(title=None),
+        description(title=""),
+        description(title="a" * 300),
+        description(properties=[]),
+        description(properties={"x": "y"}),
+        description(properties={"": {"type": "boolean", "forms": [{"href": "mqtt://b/wot/tank/x"}]}}),
+        description(properties={"x": {"type": "boolean"}}),
+        description(properties={"x": {"type": "boolean", "forms": []}}),
+        description(properties={"x": {"type": "boolean", "forms": ["mqtt://b/wot/tank/x"]}}),
+        description(properties={"x": {"type": "boolean", "forms": [{"href": 5}]}}),
+        description(properties={"x": {"type": "boolean", "forms": [{"href": "http://b/wot/tank/x"}]}}, events={}),
+        description(properties={str(n): {} for n in range(300)}),
+        description(properties={}, events={}),
+        description(events=7),
+        one_property(type="number", minimum="low"),
+        one_property(type="number", maximum=True),
+        claiming("mqtt://b/" + "wot/tank/" + "x" * 2000),
+        claiming("mqtt://b/wot/tank/a\0b"),
+        claiming("mqtt://b"),
+        description(**{"cosmos:availability": "online"}),
+        description(**{"cosmos:availability": {"href": "mqtt://b/wot/tank/properties/level"}}),
+        description(
+            properties={
+                name: {"type": "boolean", "readOnly": True, "forms": [{"href": "mqtt://b/wot/tank/same"}]}
+                for name in ("x", "y")
+            }
+        ),
+    ],
+)
+def test_what_is_no_description_is_refused_with_a_code(document: object) -> None:
+    assert refusal(document) is Code.DESCRIPTION_INVALID
+
+
+@pytest.mark.parametrize(
+    "href",
+    [
+        "mqtt://b/wot/other/properties/x",
+        "mqtt://b/wot/tank/#",
+        "mqtt://b/wot/tank/+/x",
+        "mqtt://b/wot/tank/td",
+        "mqtt://b/wot/tanks",
+        "mqtt://b/$SYS/broker/uptime",
+        "mqtt://b/#",
+        "mqtt://b//wot/tank/x",
+    ],
+)
+def test_a_description_may_claim_only_topics_below_its_own(href: str) -> None:
+    assert refusal(claiming(href)) is Code.TOPIC_TAKEN
+
+
+def test_a_description_above_others_may_not_claim_what_would_be_theirs() -> None:
+    assert refusal(claiming("mqtt://b/wot/tank/properties/x"), "wot") is Code.TOPIC_TAKEN
+    assert list(parse({**claiming("mqtt://b/wot/x"), "events": {}}, "wot").reads) == ["wot/x"]
+
+
+def test_what_others_publish_at_one_level_is_no_mistake() -> None:
+    assert not is_meant_as_description("homeassistant", b"online")
+    assert is_meant_as_description("wot/tank/td", b"garbage")
+    assert is_meant_as_description("tank", orjson.dumps(description()))
