@@ -55,6 +55,8 @@ async def run(arguments: argparse.Namespace, result: Result) -> None:
             await Play(house, result, progress, arguments.leaks).perform()
         except* (PartFailedError, FlowError, HomeError, HomeAwayError) as group:
             _tell_of_failure(group, result)
+            if house.ledger.running:
+                result.judgement = await house.ask("judge")
         progress.say("played to the end" if not result.surprises else "ended early")
         print(table(result))
         print(f"Logs of every process: {FOLDER}")

@@ -82,6 +82,7 @@ class Play:
                 effects=EFFECTS,
             )
             entry = await add_integration(home, house, phones)
+            await find_entities(home)
             await add_webhook(home, entry, house.webhook_url)
             self._kitchen = await find_entities(home)
             await add_guard(home, "leak_guard_kitchen", self._kitchen.sensor, self._kitchen.valve)
@@ -106,7 +107,7 @@ class Play:
             phones=PHONES,
             destinations=["cloud", "webhook"],
             guards=[
-                {"sensor": "urn:process-cosmos:lab:leak-kitchen", "valve": "urn:process-cosmos:lab:valve-kitchen"},
+                {"sensor": "wot/leak-kitchen", "valve": "wot/valve-kitchen"},
                 {"sensor": CELLAR_SENSOR, "valve": CELLAR_VALVE},
             ],
             **self._expected,
@@ -184,18 +185,22 @@ class Play:
         if code != EXIT_TO_RESTART:
             raise house.home_assistant.failure(f"ended {code} instead of asking for a restart")
         self._progress.say("Home Assistant is down: the kitchen leaks, and the cloud answers about the pump")
+        await house.ask("mark")
         await house.device("kitchen", "flood")
         await house.answer_at_the_cloud(self._pump, "Restart it", "operator at the cloud")
         await house.start_home_assistant()
         await self._connect()
         await house.device("kitchen", "until_closed")
         stage = self._stage
+        if not await house.ask("rung_since_mark", phones=len(PHONES)):
+            raise house.home_assistant.failure("did not ring for the leak that began while it was down")
         self._progress.say("Home Assistant is back, the cloud is not: a phone answers about the neighbour")
         await self._answer_by_phone(self._neighbour, "Call the neighbour")
         await house.answer_at_the_cloud(self._neighbour, "Call the neighbour", "operator, too late")
         await self._expect(**{"pump restarted": 1, "neighbour called": 1})
-        await house.device("kitchen", "dry")
         await stage.until_state("counter.neighbour_called", "1")
+        await house.device("kitchen", "dry")
+        await stage.until_open(1)  # the pump
         return {"leaks": 1, "answers": "1 by phone, 2 waiting at the cloud"}
 
     async def _answer_by_phone(self, escalation: str, answer: str) -> None:
@@ -226,6 +231,7 @@ class Play:
         await stage.until_over(escalation)
         await house.device("kitchen", "until_open")
         await house.device("kitchen", "dry")
+        await stage.until_open(0)
         await self._until_arrived()
         await asyncio.sleep(QUIET)
         self._result.judgement = await house.ask("judge")

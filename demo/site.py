@@ -109,7 +109,7 @@ class Flow:
             raise FlowError(f"not the form {step}: {self._step}")
         await self._go_on(**answers)
         if self._step.get("errors") or self._step["type"] == "abort":
-            raise FlowError(f"{step} was refused: {self._step}")
+            raise FlowError(f"{step} was refused: {self._step.get('errors') or self._step['reason']}")
         return self._step
 
     async def _go_on(self, **answers: Any) -> None:  # noqa: ANN401

@@ -11,6 +11,7 @@ from .processes import PartFailedError
 SOON = 30.0
 """Seconds within which Home Assistant must have done what takes it milliseconds."""
 
+OPEN_ESCALATIONS = "sensor.process_cosmos_open_escalations"
 CELLAR_SENSOR = "binary_sensor.cellar_floor"
 CELLAR_VALVE = "switch.cellar_valve"
 CELLAR_WATER = "input_boolean.cellar_water"
@@ -81,6 +82,12 @@ class Stage:
                 return await self.opened.get()
         except TimeoutError as error:
             raise self.house.home_assistant.failure(f"opened no escalation for {what}") from error
+
+    async def until_open(self, number: int) -> None:
+        """Return when ``number`` escalations are open; forget that others opened meanwhile."""
+        await self.until_state(OPEN_ESCALATIONS, str(number))
+        while not self.opened.empty():
+            self.opened.get_nowait()
 
     async def until_over(self, escalation: str) -> None:
         """Return when the escalation is answered or resolved."""

@@ -13,7 +13,7 @@ from aiohttp import web
 from .arrivals import follow_cloud
 from .book import Book
 from .broker_watch import BrokerWatch
-from .evidence import Arrival, Expected, Guard
+from .evidence import Arrival, Expected, Guard, Ring
 from .home_watch import HomeWatch, Watched
 from .judgement import Judgement, judge
 from .receivers import Receivers
@@ -64,6 +64,15 @@ class Ledger:
         """Return how many events have arrived at ``destination`` since the mark."""
         return self._arrived(wanted["destination"])
 
+    async def rung_since_mark(self, wanted: dict[str, Any]) -> bool:
+        """Return True when ``phones`` phones have rung since the mark, False if they do not."""
+
+        def rang() -> bool:
+            rings = (record for record in self._book.records[self._mark :] if isinstance(record, Ring))
+            return len({ring.phone for ring in rings}) >= int(wanted["phones"])
+
+        return await self._book.until(rang, ARRIVES_WITHIN)
+
     def _arrived(self, destination: str) -> int:
         since = self._book.records[self._mark :]
         return len({one.id for one in since if isinstance(one, Arrival) and one.destination == destination})
@@ -91,6 +100,7 @@ async def run(arguments: argparse.Namespace) -> None:
             "watching_home": ledger.watching_home,
             "expect": ledger.expect,
             "mark": ledger.mark,
+            "rung_since_mark": ledger.rung_since_mark,
             "until_arrival": ledger.until_arrival,
             "arrived_since_mark": ledger.arrived_since_mark,
             "judge": ledger.judge,

@@ -28,7 +28,7 @@ def arrival_of(destination: str, event: dict[str, Any]) -> Arrival:
         id=event["id"],
         type=event["type"],
         subject=event.get("subject", ""),
-        source=event.get("source", ""),
+        source=event.get("source") or f"/sites/{event['site']}",
         device=device,
         value=value,
         count=data.get("count") if isinstance(data, dict) else None,

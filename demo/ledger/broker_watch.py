@@ -1,7 +1,6 @@
 """What the broker carries: leaks of devices, commands to their valves, and every message of theirs by topic."""
 
 import asyncio
-from collections.abc import Mapping
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
@@ -39,15 +38,16 @@ class BrokerWatch:
 
     def acknowledged(self, client: str, log: str) -> list[DeviceEvent]:
         """Return the devices' transitions and events that the gateway ``client`` acknowledged, by topic, in order."""
-        acknowledged = acknowledged_by(client, log.splitlines()).by_topic
+        acknowledged = acknowledged_by(client, log.splitlines())
         events = []
         for name, topic in self._topics.items():
+            happened, stood = acknowledged.by_topic.get(name, set()), acknowledged.retained.get(name, set())
             previous: Scalar = None
             for index, value in enumerate(self._said.get(name, ())):
                 transition = topic.saying is Saying.VALUE and topic.boolean and value != previous
-                if index in acknowledged.get(name, ()):
-                    if transition or topic.saying is Saying.EVENT:
-                        events.append(DeviceEvent(device=(topic.device, topic.affordance), value=value))
+                if index in happened and (transition or topic.saying is Saying.EVENT):
+                    events.append(DeviceEvent(device=(topic.device, topic.affordance), value=value))
+                if index in happened | stood:
                     previous = value
         return events
 
@@ -65,12 +65,8 @@ class BrokerWatch:
         said.append(value)
         topic = self._topics.get(name)
         if topic is None:
-            self._topics.update(topics_of(payload))
-        elif topic.saying is Saying.VALUE and topic.affordance in WET and value is True and previous is not True:
+            self._topics.update(topics_of(name, payload))
+        elif topic.moisture and value is True and previous is not True:
             self._book.write(Leak(sensor=topic.device))
         elif topic.saying is Saying.COMMAND:
-            self._book.write(Command(valve=topic.device, closes=value in CLOSED))
-
-
-WET: Mapping[str, object] = {"wet": True}
-CLOSED = (False, "closed")
+            self._book.write(Command(valve=topic.device, closes=value is False))

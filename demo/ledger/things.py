@@ -27,26 +27,31 @@ class Topic:
     affordance: str
     saying: Saying
     boolean: bool
+    moisture: bool = False
 
 
-def topics_of(payload: bytes) -> Mapping[str, Topic]:
-    """Return the topics a Thing Description claims; none if ``payload`` is no Thing Description."""
+def topics_of(name: str, payload: bytes) -> Mapping[str, Topic]:
+    """Return the topics that a Thing Description published at ``name`` claims; none if ``payload`` is none.
+
+    A Thing is known by where its description is: `wot/valve/td` describes `wot/valve`.
+    """
     try:
         document = orjson.loads(payload)
     except orjson.JSONDecodeError:
         return {}
     if not isinstance(document, dict) or "title" not in document:
         return {}
-    device = str(document.get("id", document["title"]))
+    device = name.removesuffix("/td")
     topics = {}
     for group in ("properties", "events"):
-        for name, affordance in document.get(group, {}).items():
+        for affordance_name, affordance in document.get(group, {}).items():
             for form in affordance.get("forms", ()):
                 topics[_path(form["href"])] = Topic(
                     device=device,
-                    affordance=name,
+                    affordance=affordance_name,
                     saying=Saying.EVENT if group == "events" else _saying(form),
                     boolean=affordance.get("type", affordance.get("data", {}).get("type")) == "boolean",
+                    moisture=affordance.get("@type") == "Moisture",
                 )
     return topics
 

@@ -7,11 +7,11 @@ def published(topic: str) -> str:
     return f"1: Received PUBLISH from sensor (d0, q1, r1, m1, '{topic}', ... (4 bytes))"
 
 
-def sent(message: int, topic: str, *, again: bool = False, to: str = "gateway") -> str:
-    return f"1: Sending PUBLISH to {to} (d{int(again)}, q1, r0, m{message}, '{topic}', ... (4 bytes))"
+def sent(message: int, topic: str, *, again: bool = False, retained: bool = False, to: str = "the-gateway") -> str:
+    return f"1: Sending PUBLISH to {to} (d{int(again)}, q1, r{int(retained)}, m{message}, '{topic}', ... (4 bytes))"
 
 
-def acknowledged(message: int, by: str = "gateway") -> str:
+def acknowledged(message: int, by: str = "the-gateway") -> str:
     return f"1: Received PUBACK from {by} (Mid: {message}, RC:0)"
 
 
@@ -42,3 +42,16 @@ def test_a_redelivery_is_the_same_message() -> None:
     result = acknowledged_by("gateway", lines)
     assert result.by_topic == {"a": {0}}
     assert result.redelivered == 1
+
+
+def test_a_retained_message_is_kept_apart() -> None:
+    lines = [
+        published("a"),
+        sent(1, "a", retained=True),
+        acknowledged(1),
+        published("a"),
+        sent(2, "a"),
+        acknowledged(2),
+    ]
+    result = acknowledged_by("gateway", lines)
+    assert (result.retained, result.by_topic) == ({"a": {0}}, {"a": {1}})
