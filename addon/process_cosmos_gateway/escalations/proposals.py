@@ -9,7 +9,10 @@ from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.store import Transaction
 
 LONGEST_PAUSE = 24 * 3600.0
-"""Seconds: the integration runs no answer older than this."""
+"""Seconds: the integration takes nothing older than this."""
+
+ACKNOWLEDGED_FOR = 3600.0
+"""Seconds an acknowledgement lasts that does not say so itself; the integration has the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ class Proposal:
             return float("-inf")
         if self.answer is not None:
             return self.given_at + LONGEST_PAUSE if self.answer in escalation.answers else float("-inf")
-        return self.given_at + (self.acknowledge_for or 0.0)
+        return self.given_at + min(self.acknowledge_for or ACKNOWLEDGED_FOR, LONGEST_PAUSE)
 
 
 def take(transaction: Transaction, item: InboxItem, destination: str, now: float) -> Proposal | None:

@@ -89,7 +89,8 @@ async def test_a_proposal_lost_before_its_commit_is_fetched_again_with_the_same_
         ({"acknowledge_for": 3600.0}, True),
         ({"acknowledge_for": 3600.0, "ring": 1}, False),
         ({"acknowledge_for": 300.0, "age": 300.0}, False),
-        ({}, False),
+        ({}, True),
+        ({"age": 3500.0}, False),
     ],
 )
 async def test_a_proposal_pauses_asks_only_if_it_would_be_recorded(
