@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from freezegun.api import FrozenDateTimeFactory
@@ -17,6 +18,8 @@ from pytest_homeassistant_custom_component.common import MockConfigEntry, async_
 from custom_components.process_cosmos.const import DOMAIN
 from custom_components.process_cosmos.escalations.engine import Escalations
 from custom_components.process_cosmos.escalations.model import Escalation
+
+from custom_components.process_cosmos.memory import _frames
 
 
 @dataclass
@@ -99,6 +102,20 @@ class Site:
     async def reload(self) -> None:
         assert await self.hass.config_entries.async_reload(self.entry.entry_id)
         await self.settle()
+
+    async def crash_after(self, record: str | None, *, before_start: Callable[[], None] = lambda: None) -> None:
+        """Start again with the memory as it was when ``record`` had reached the disk and nothing after it (None: all).
+
+        Any prefix of the file is what a crash may have left.
+        """
+        assert await self.hass.config_entries.async_unload(self.entry.entry_id)
+        path = Path(self.hass.config.path(".storage", f"{DOMAIN}.{self.entry.entry_id}.memory"))
+        if record is not None:
+            content = path.read_bytes()
+            ends = [end for end, payload in _frames(content) if f'"type":"{record}"'.encode() in payload]
+            path.write_bytes(content[: ends[0]])
+        before_start()
+        await self.set_up()
 
     async def settle(self) -> None:
         """Wait until nothing is being written or told; an answer's actions may still run."""

@@ -1,0 +1,220 @@
+"""The memory: what it says is on disk survives anything but the disk."""
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from custom_components.process_cosmos import memory as module
+from custom_components.process_cosmos.contract.identifiers import Position, Ulid
+from custom_components.process_cosmos.memory import Entry, Memory, MemoryTooNewError, MemoryWriteError
+
+RUN = Ulid("01JD0000000000000000000001")
+NEXT_RUN = Ulid("01JD0000000000000000000002")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    type: ClassVar[str] = "note"
+    text: str
+
+
+TABLE: Mapping[str, type[Note]] = {"note": Note}
+
+
+class Opened:
+    """A memory, and what it called back."""
+
+    def __init__(self, path: Path) -> None:
+        self.durable: list[Entry[Note]] = []
+        self.troubles: list[str | None] = []
+        self.memory: Memory[Note] = Memory(
+            path, TABLE, asyncio.to_thread, on_durable=self.durable.extend, on_trouble=self.troubles.append
+        )
+
+    @property
+    def texts(self) -> Sequence[str]:
+        return [entry.record.text for entry in self.memory.entries]
+
+
+async def opened(path: Path) -> Opened:
+    new = Opened(path)
+    await new.memory.async_load()
+    return new
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "site.memory"
+
+
+async def written(path: Path, *texts: str, run: Ulid = RUN) -> Opened:
+    new = await opened(path)
+    new.memory.begin(run, Note(text="start"))
+    for text in texts:
+        await new.memory.async_append(Note(text=text))
+    await new.memory.async_close()
+    return new
+
+
+async def test_what_was_appended_is_read_again_with_its_positions(path: Path) -> None:
+    await written(path, "a", "b")
+    await written(path, "c", run=NEXT_RUN)
+    again = await opened(path)
+    assert again.texts == ["start", "a", "b", "start", "c"]
+    assert [entry.position for entry in again.memory.entries] == [
+        Position(run=RUN, n=0),
+        Position(run=RUN, n=1),
+        Position(run=RUN, n=2),
+        Position(run=NEXT_RUN, n=0),
+        Position(run=NEXT_RUN, n=1),
+    ]
+    assert again.memory.durable_after(Position(run=RUN, n=2)) == again.memory.entries[3:]
+    assert again.memory.knows(Position(run=RUN, n=2))
+    assert not again.memory.knows(Position(run=RUN, n=3))
+    assert not again.memory.knows(Position(run=Ulid("01JD0000000000000000000009"), n=0))
+
+
+async def test_a_cut_at_every_byte_leaves_a_valid_prefix_that_can_be_written_on(path: Path) -> None:
+    await written(path, "a", "bb", "ccc")
+    content = path.read_bytes()
+    whole = ["start", "a", "bb", "ccc"]
+    lengths = set()
+    for cut in range(len(content)):
+        path.write_bytes(content[:cut])
+        torn = await opened(path)
+        assert torn.texts == whole[: len(torn.texts)]
+        lengths.add(len(torn.texts))
+        torn.memory.begin(NEXT_RUN, Note(text="next"))
+        await torn.memory.async_close()
+        again = await opened(path)
+        assert again.texts == [*torn.texts]
+    assert lengths == {0, 1, 2, 3}
+
+
+async def test_zeros_at_the_end_are_no_records(path: Path) -> None:
+    await written(path, "a")
+    with path.open("ab") as file:
+        file.write(bytes(4096))
+    assert (await opened(path)).texts == ["start", "a"]
+
+
+async def test_a_flipped_bit_costs_one_record(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    await written(path, "aaaa", "bbbb")
+    path.write_bytes(path.read_bytes().replace(b"aaaa", b"aaba"))
+    assert (await opened(path)).texts == ["start", "bbbb"]
+    assert "memory_record_damaged" in caplog.text
+
+
+async def test_a_file_of_nothing_but_garbage_is_kept_aside(path: Path) -> None:
+    path.write_bytes(b"garbage, not a memory at all")
+    new = await written(path, "a")
+    assert new.texts == ["start", "a"]
+    assert path.with_name("site.memory.damaged").read_bytes().startswith(b"garbage")
+    await new.memory.async_remove()
+    assert list(path.parent.iterdir()) == []
+
+
+async def test_a_record_of_an_unknown_kind_is_passed_over(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    await written(path, "a")
+    other: Memory[Note] = Memory(path, {}, asyncio.to_thread, on_durable=lambda _: None, on_trouble=lambda _: None)
+    await other.async_load()
+    assert other.entries == []
+    assert "memory_record_unreadable" in caplog.text
+
+
+async def test_a_newer_version_is_refused_and_left_untouched(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "VERSION", 2)
+        await written(path, "a")
+    content = path.read_bytes()
+    with pytest.raises(MemoryTooNewError):
+        await opened(path)
+    assert path.read_bytes() == content
+
+
+async def test_all_that_waits_shares_one_fsync(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    new = await opened(path)
+    new.memory.begin(RUN, Note(text="start"))
+    await new.memory.async_durable()
+    syncs = 0
+
+    def count(file: int, sync: Any = os.fsync) -> None:
+        nonlocal syncs
+        syncs += 1
+        sync(file)
+
+    monkeypatch.setattr(module.os, "fsync", count)
+    await asyncio.gather(*(new.memory.async_append(Note(text=str(number))) for number in range(100)))
+    assert syncs == 1
+    assert len(new.durable) == 101
+
+
+async def test_a_failed_write_is_told_kept_and_tried_again_on_a_new_handle(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = await written(path, "a")
+    failures = 1
+
+    def fail_once(file: int, sync: Any = os.fsync) -> None:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise OSError(28, "No space left on device")
+        sync(file)
+
+    monkeypatch.setattr(module.os, "fsync", fail_once)
+    with pytest.raises(MemoryWriteError, match="No space"):
+        await new.memory.async_append(Note(text="b"))
+    assert new.texts == ["start", "a", "b"]
+    await new.memory.async_append(Note(text="c"))
+    assert new.troubles == ["No space left on device", None]
+    await new.memory.async_close()
+    assert (await opened(path)).texts == ["start", "a", "b", "c"]
+
+
+async def test_closing_while_the_disk_refuses_says_what_is_lost(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    new = await written(path, "a")
+
+    def fail(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(module.os, "fsync", fail)
+    with pytest.raises(MemoryWriteError):
+        await new.memory.async_append(Note(text="b"))
+    await new.memory.async_close()
+    assert "1 records of site.memory could not be written" in caplog.text
+
+
+async def test_compaction_keeps_what_it_is_given_what_is_queued_and_the_last_n_of_each_run(path: Path) -> None:
+    await written(path, "a", "b")
+    new = await opened(path)
+    new.memory.begin(NEXT_RUN, Note(text="start"))
+    await new.memory.async_durable()
+    keep = [entry for entry in new.memory.entries if entry.record.text == "b"]
+    new.memory.append(Note(text="queued"))
+    await new.memory.async_compact(keep)
+    await new.memory.async_append(Note(text="c"))
+    await new.memory.async_close()
+    again = await opened(path)
+    assert again.texts == ["b", "queued", "c"]
+    assert again.memory.runs == {RUN: 2, NEXT_RUN: 2}
+
+
+async def test_a_crash_during_compaction_leaves_the_old_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    new = await written(path, "a")
+
+    def crash(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.Path, "replace", crash)
+        with pytest.raises(OSError, match="Input/output"):
+            await new.memory.async_compact([])
+    assert (await opened(path)).texts == ["start", "a"]
