@@ -131,7 +131,7 @@ class GatewayProcess:
 
 @asynccontextmanager
 async def gateway_process(folder: Path, port: int, options: str = "") -> AsyncIterator[GatewayProcess]:
-    """Start a gateway; whatever is left of it in the end is killed."""
+    """Start a gateway; if it still runs in the end it is stopped."""
     gateway = GatewayProcess(folder, port, options)
     async with ClientSession() as gateway.http:
         await gateway.start()
@@ -139,7 +139,7 @@ async def gateway_process(folder: Path, port: int, options: str = "") -> AsyncIt
             yield gateway
         finally:
             if gateway.process.returncode is None:
-                await gateway.kill()
+                await gateway.stop()
 
 
 def served_certificate(port: int) -> bytes:
