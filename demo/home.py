@@ -58,6 +58,7 @@ class Home:
         self._reader.cancel()
         with suppress(asyncio.CancelledError):
             await self._reader
+        await self._socket.close()
         await self._http.close()
 
     async def until_gone(self) -> None:

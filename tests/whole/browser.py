@@ -1,0 +1,121 @@
+"""What a person does in Home Assistant's frontend, by the words on the screen."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from playwright.async_api import Page, async_playwright
+
+from demo.house import ROOT
+from demo.onboarding import OWNER, PASSWORD
+
+SCREENSHOTS = ROOT / "build" / "screenshots"
+PATIENCE = 30_000
+"""Milliseconds for anything to appear on a busy machine."""
+
+
+class Person:
+    """Somebody at the screen of a Home Assistant; keeps a screenshot of each step."""
+
+    def __init__(self, page: Page, url: str) -> None:
+        """Sit down in front of ``page``."""
+        self._page = page
+        self._url = url
+        self._steps = 0
+
+    async def look(self, name: str) -> None:
+        """Keep what is on the screen, once nothing moves any more."""
+        self._steps += 1
+        path = SCREENSHOTS / f"{self._steps:02}-{name}.png"
+        await self._page.screenshot(path=path, animations="disabled")
+
+    async def log_in(self) -> None:
+        """Log in as the owner."""
+        page = self._page
+        await page.goto(self._url)
+        await page.locator("input[name=username]").fill(OWNER)
+        await page.locator("input[name=password]").fill(PASSWORD)
+        await page.get_by_role("button", name="Log in").click()
+        await page.locator("home-assistant-main").wait_for()
+
+    async def add_the_integration(self, phone: str) -> None:
+        """Add the integration without the app: ``phone`` is told, nothing sent elsewhere; a ring, the blueprint."""
+        page = self._page
+        await self._go("/config/integrations/dashboard")
+        await page.get_by_role("button", name="Add integration").click()
+        await page.get_by_placeholder("Search for a brand name").fill("process cosmos")
+        await page.get_by_text("Process Cosmos", exact=True).click()
+        await page.get_by_text("Without the app").wait_for()
+        await self.look("with-or-without-the-app")
+        await page.get_by_text("Without the app").click()
+        await page.get_by_text("Select a device").click()
+        await page.get_by_text(phone, exact=True).click()
+        await page.locator("ha-device-picker").get_by_text(phone, exact=True).wait_for()
+        await self.look("who-should-be-told")
+        await page.get_by_role("button", name="Submit").click()
+        await page.get_by_text("No, people are enough").wait_for()
+        await self.look("send-it-elsewhere")
+        await page.get_by_text("No, people are enough").click()
+        await page.get_by_text("Send a test ring").wait_for()
+        await self.look("two-last-things")
+        await page.get_by_role("button", name="Submit").click()
+        await page.get_by_role("button", name="Skip and finish").click()
+
+    async def make_the_leak_guard(self, sensor: str, valve: str) -> None:
+        """Make an automation from the offered blueprint."""
+        page = self._page
+        await self._go("/config/blueprint/dashboard")
+        await page.get_by_text("Leak guard").first.click()
+        await page.get_by_text("Select an entity").click()
+        await page.get_by_text(sensor, exact=True).click()
+        await page.locator("ha-entity-picker").get_by_text(sensor, exact=True).wait_for()
+        await page.locator("ha-entity-picker").last.click()
+        await page.get_by_text(valve, exact=True).click()
+        await page.locator("ha-entity-picker").get_by_text(valve, exact=True).wait_for()
+        await self.look("leak-guard")
+        await page.get_by_role("button", name="Save").click()
+        await page.get_by_text("Traces").wait_for()
+
+    async def look_at_the_site(self, device: str) -> None:
+        """Open the site's page."""
+        await self._go(f"/config/devices/device/{device}")
+        await self._page.get_by_text("Open escalations").first.wait_for()
+        await self.look("site")
+
+    async def answer(self, escalation: str, answer: str) -> None:
+        """Run the action ``process_cosmos.answer`` in the tools for developers."""
+        page = self._page
+        await self._go("/config/tools/action")
+        await page.locator("ha-service-picker").click()
+        await page.locator("ha-service-picker").get_by_placeholder("Search").fill("process_cosmos.answer")
+        await page.get_by_text("process_cosmos.answer", exact=True).first.click()
+        fields = page.locator("ha-service-control ha-selector-text")
+        await fields.nth(0).locator("input").fill(escalation)
+        await fields.nth(1).locator("input").fill(answer)
+        await self.look("answer")
+        await page.get_by_role("button", name="Perform action").click()
+
+    async def _go(self, path: str) -> None:
+        await self._page.goto(self._url + path)
+        await self._page.locator("#ha-launch-screen").wait_for(state="detached")
+
+
+@asynccontextmanager
+async def somebody_at(url: str) -> AsyncIterator[Person]:
+    """Open a browser; the environment's CHROMIUM says which program it is."""
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    async with async_playwright() as playwright:
+        chromium = await playwright.chromium.launch(
+            executable_path=Path(os.environ["CHROMIUM"]), chromium_sandbox=os.geteuid() != 0
+        )
+        page = await chromium.new_page(viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(PATIENCE)
+        person = Person(page, url)
+        try:
+            yield person
+        except BaseException:
+            await person.look("where-it-stopped")
+            raise
+        finally:
+            await chromium.close()

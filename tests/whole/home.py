@@ -1,0 +1,75 @@
+"""A real Home Assistant for tests in the browser: its process, its owner, a phone whose pushes arrive here."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from demo.home import Home
+from demo.house import HOME_ASSISTANT_ENTITIES, ROOT
+from demo.onboarding import Phone, answers_http, onboard, prepare_folder, register_phone
+from demo.processes import Part, free_port
+
+
+@dataclass(slots=True)
+class Pushes:
+    """The phone's push server: everything that was pushed, newest last."""
+
+    received: list[dict[str, Any]] = field(default_factory=list)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def take(self, request: web.Request) -> web.Response:
+        """Take one push in."""
+        self.received.append(await request.json())
+        self.news.set()
+        return web.json_response({}, status=201)
+
+    async def next_ring(self, words: str) -> dict[str, Any]:
+        """Return the first notification with buttons whose message holds ``words``, waiting for it at most 30 s."""
+        async with asyncio.timeout(30):
+            while True:
+                self.news.clear()
+                for push in self.received:
+                    if words in push.get("message", "") and push["data"].get("actions"):
+                        return push
+                await self.news.wait()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lived:
+    """A Home Assistant that runs, with one owner and one phone."""
+
+    url: str
+    api: Home
+    phone: Phone
+    pushes: Pushes
+
+
+@asynccontextmanager
+async def living_home(folder: Path) -> AsyncIterator[Lived]:
+    """Start Home Assistant in ``folder`` with a cellar sensor and a cellar valve of its own; stop it at the end."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    prepare_folder(
+        folder / "home-assistant", port, ROOT / "custom_components" / "process_cosmos", HOME_ASSISTANT_ENTITIES
+    )
+    pushes = Pushes()
+    app = web.Application()
+    app.router.add_post("/push", pushes.take)
+    process = Part("home-assistant", folder)
+    async with TestServer(app) as push_server:
+        await process.start(Path(sys.executable).parent / "hass", "-c", folder / "home-assistant", "--skip-pip")
+        try:
+            await process.until(lambda: answers_http(url), "its frontend", 90)
+            async with Home(url, await onboard(url)) as api:
+                await api.until_running()
+                phone = await register_phone(api, "ann", str(push_server.make_url("/push")))
+                yield Lived(url=url, api=api, phone=phone, pushes=pushes)
+        finally:
+            await process.stop()

@@ -1,0 +1,64 @@
+"""A homeowner's first five minutes, in a real browser."""
+
+from pathlib import Path
+
+from demo.house import until
+from demo.onboarding import press
+from demo.stage import CELLAR_VALVE, CELLAR_WATER
+
+from .browser import somebody_at
+from .home import Lived, living_home
+
+
+async def test_a_homeowner_adds_the_integration_makes_a_leak_alarm_sees_it_react_and_answers(tmp_path: Path) -> None:
+    async with living_home(tmp_path) as home, somebody_at(home.url) as person:
+        await person.log_in()
+        await person.add_the_integration(phone=home.phone.name)
+        await home.pushes.next_ring("This is a test ring")
+        await person.make_the_leak_guard(sensor="Cellar floor", valve="Cellar valve")
+        await state_is(home, "automation.leak_guard", "on")
+
+        escalation = await water(home)
+        await person.look_at_the_site(await site_of(home))
+        await person.answer(escalation, "Turn on again")
+        await state_is(home, CELLAR_VALVE, "on")
+
+        await dry(home)
+        second = await water(home)
+        assert second != escalation
+        button = next(
+            action["action"]
+            for action in home.pushes.received[-1]["data"]["actions"]
+            if action["title"] == "Turn on again"
+        )
+        await press(home.api, home.phone, button)
+        await state_is(home, CELLAR_VALVE, "on")
+
+
+async def water(home: Lived) -> str:
+    """Let water into the cellar; return the escalation the phone rings for, when the valve has closed."""
+    home.pushes.received.clear()
+    await home.api.action("input_boolean.turn_on", target={"entity_id": CELLAR_WATER})
+    await state_is(home, CELLAR_VALVE, "off")
+    ring = await home.pushes.next_ring("Water: Cellar floor")
+    return str(ring["data"]["tag"])
+
+
+async def dry(home: Lived) -> None:
+    """Take the water out again."""
+    await home.api.action("input_boolean.turn_off", target={"entity_id": CELLAR_WATER})
+
+
+async def state_is(home: Lived, entity: str, state: str) -> None:
+    """Return when ``entity`` is ``state``."""
+
+    async def probe() -> bool | None:
+        return (await home.api.state(entity)) == state or None
+
+    await until(probe, f"{entity} {state}", 30)
+
+
+async def site_of(home: Lived) -> str:
+    """Return the device that stands for the site."""
+    entities = await home.api.command("config/entity_registry/list")
+    return str(next(entity["device_id"] for entity in entities if entity["platform"] == "process_cosmos"))
