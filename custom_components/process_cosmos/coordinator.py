@@ -99,9 +99,10 @@ class CosmosCoordinator:
         self._listeners: dict[str, list[Listener]] = defaultdict(list)
         self._failures = 0
         self._refused = False
+        self._shown = asyncio.Event()
         self._away_timers: list[CALLBACK_TYPE] = []
         self._stop_listening: CALLBACK_TYPE | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None]
 
     @callback
     def async_start(self) -> None:
@@ -116,9 +117,8 @@ class CosmosCoordinator:
         """Close the session and forget the timers."""
         if self._stop_listening:
             self._stop_listening()
-        if self._task:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
         self._cancel_away_timers()
 
     @callback
@@ -177,7 +177,7 @@ class CosmosCoordinator:
                 group.create_task(self._read(session, waiting), name="process_cosmos reader")
                 # The edges of devices do not wait until the memory has put a message about an escalation on disk.
                 group.create_task(self._hand_over(waiting), name="process_cosmos handover")
-                group.create_task(handover.async_session_opened(session.hello, session.send))
+                group.create_task(self._prove(session), name="process_cosmos opening")
         except* GatewayError as errors:
             ended = next(error for error in errors.exceptions if isinstance(error, GatewayError))
         finally:
@@ -185,6 +185,12 @@ class CosmosCoordinator:
             self._closed()
         if ended:
             raise ended
+
+    async def _prove(self, session: Session) -> None:
+        """Begin the backoff anew on proof of work, not of a connection: the log is sent, the devices are here."""
+        await self._escalations.handover.async_session_opened(session.hello, session.send)
+        await self._shown.wait()
+        self._failures = 0
 
     async def _read(self, session: Session, waiting: asyncio.Queue[Receipt | Told | Propose]) -> None:
         await session.send(
@@ -215,7 +221,7 @@ class CosmosCoordinator:
         # What is gone keeps its entry in the registry: a gateway with an empty store must not cost people their
         # names and areas. A person can delete it.
         gone = self.things.take_all(snapshot)
-        self._failures = 0
+        self._shown.set()
         self._refused = False
         self._cancel_away_timers()
         clear_issues(self.hass, self.entry, *LINK_ISSUES)
@@ -263,6 +269,7 @@ class CosmosCoordinator:
     def _opened(self, session: Session) -> None:
         self.session = session
         self.available = True
+        self._shown.clear()
         LOGGER.debug("%s: the gateway answers, version %s", self.entry.title, session.hello.version)
         register_version(self.hass, self.entry, session.hello.version)
 

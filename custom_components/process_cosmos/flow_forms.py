@@ -125,7 +125,7 @@ def free_name(kind: str, taken: Collection[str]) -> str:
 def destination(kind: str, answer: Mapping[str, Any], taken: Collection[str]) -> SetWebhook | SetCloud:
     """Return the request a filled form stands for; raise ``ContractError`` if the one-time code is none."""
     name, request_id = free_name(kind, taken), uuid.uuid4().hex
-    kinds = tuple(EventKind(kind) for kind in answer[CONF_KINDS])
+    kinds = tuple(EventKind(kind) for kind in answer[CONF_KINDS]) or (EventKind.ESCALATION,)
     if kind == DestinationKind.CLOUD:
         return SetCloud(id=request_id, name=name, code=str(parse_line(answer[CONF_CODE])), kinds=kinds)
     return SetWebhook(

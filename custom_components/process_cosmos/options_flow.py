@@ -4,6 +4,7 @@ import uuid
 from typing import Any
 
 from homeassistant.config_entries import ConfigEntryState, ConfigFlowResult, OptionsFlowWithReload
+from homeassistant.exceptions import HomeAssistantError
 
 from . import flow_forms as forms
 from .const import CONF_DESTINATIONS
@@ -59,10 +60,15 @@ class CosmosOptionsFlow(OptionsFlowWithReload):
 
     async def async_step_test_ring(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Send a test ring."""
-        if user_input is None:
-            return self.async_show_form(step_id="test_ring", last_step=True)
-        await async_test_ring(self.hass, self.config_entry)
-        return self.async_abort(reason="test_ring_sent")
+        errors: dict[str, str] = {}
+        if user_input is not None:
+            try:
+                await async_test_ring(self.hass, self.config_entry)
+            except HomeAssistantError as error:
+                errors["base"] = error.translation_key or "unknown"
+            else:
+                return self.async_abort(reason="test_ring_sent")
+        return self.async_show_form(step_id="test_ring", errors=errors, last_step=True)
 
     async def _destination(self, kind: DestinationKind, user_input: dict[str, Any] | None) -> ConfigFlowResult:
         errors: dict[str, str] = {}

@@ -33,7 +33,7 @@ class RejectedEventsFlow(RepairsFlow):
         """Take whose events these are."""
         self._entry: CosmosConfigEntry | None = hass.config_entries.async_get_entry(entry_id)
 
-    async def async_step_init(self, user_input: dict[str, Any] | None = None) -> RepairsFlowResult:
+    async def async_step_init(self, _: dict[str, Any] | None = None) -> RepairsFlowResult:
         """Show them."""
         try:
             listed = await self._ask(ListRejected(id=uuid.uuid4().hex))

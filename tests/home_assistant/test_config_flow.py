@@ -14,10 +14,11 @@ from homeassistant.helpers.service_info.hassio import HassioServiceInfo
 from homeassistant.util import dt as dt_util
 from pytest_homeassistant_custom_component.common import MockConfigEntry, async_capture_events, async_fire_time_changed
 
-from custom_components.process_cosmos import workflows
+from custom_components.process_cosmos import config_flow, workflows
 from custom_components.process_cosmos.const import DOMAIN
 from custom_components.process_cosmos.contract.destinations import EventKind, SetCloud, SetWebhook
 from custom_components.process_cosmos.contract.session import Refused
+from custom_components.process_cosmos.escalations.errors import NotOnDiskError
 from custom_components.process_cosmos.flow_gateway import Found
 from custom_components.process_cosmos.test_ring import LASTS
 
@@ -89,6 +90,14 @@ async def test_the_test_ring_reaches_those_chosen_and_ends_by_itself(hass: HomeA
     assert len(entry.runtime_data.escalations.alive) == 1
     async_fire_time_changed(hass, dt_util.utcnow() + LASTS + timedelta(seconds=1))
     await until(lambda: not entry.runtime_data.escalations.alive)
+
+
+async def test_a_test_ring_that_is_not_on_disk_keeps_nobody_from_the_site(hass: HomeAssistant) -> None:
+    result = await choose(hass, await tell(hass, await begin(hass, "without_app")), "finish")
+    with patch.object(config_flow, "async_test_ring", autospec=True, side_effect=NotOnDiskError("disk full")) as ring:
+        result = await submit(hass, result, {"test_ring": True, "install_blueprints": False})
+    assert ring.call_count == 1
+    assert result["type"] is FlowResultType.CREATE_ENTRY
 
 
 async def test_the_offered_blueprint_is_installed_with_consent_only(hass: HomeAssistant) -> None:

@@ -1,13 +1,16 @@
 """What can be changed after the set-up."""
 
 from typing import Any
+from unittest.mock import patch
 
 from homeassistant.config_entries import ConfigFlowResult
 from homeassistant.core import HomeAssistant
 from homeassistant.data_entry_flow import FlowResultType
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 
+from custom_components.process_cosmos import options_flow
 from custom_components.process_cosmos.contract.destinations import RemoveDestination, SetWebhook
+from custom_components.process_cosmos.escalations.errors import NotOnDiskError
 
 from .contract_gateway import ContractGateway, refusing, until
 
@@ -84,6 +87,13 @@ async def test_a_test_ring_can_be_sent_at_any_time(hass: HomeAssistant, people_o
     result = await answer(hass, result, {})
     assert result["reason"] == "test_ring_sent"
     assert len(people_only.runtime_data.escalations.alive) == 1
+
+
+async def test_a_test_ring_that_is_not_on_disk_says_so(hass: HomeAssistant, people_only: MockConfigEntry) -> None:
+    result = await options(hass, people_only, "test_ring")
+    with patch.object(options_flow, "async_test_ring", autospec=True, side_effect=NotOnDiskError("disk full")):
+        result = await answer(hass, result, {})
+    assert result["errors"] == {"base": "memory_not_written"}
 
 
 async def test_a_site_that_is_not_loaded_has_no_options(hass: HomeAssistant, people_only: MockConfigEntry) -> None:

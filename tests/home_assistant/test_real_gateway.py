@@ -73,6 +73,7 @@ async def house(hass: HomeAssistant, notify_entity: str, socket_enabled: None, t
             entry = await set_up_with(hass, str(await gateway.pairing_line()))
             await until(lambda: shown(hass, WET) == "off" and shown(hass, WATER) == "open")
             yield House(broker=broker, gateway=gateway, entry=entry, leak=leak, valve=valve)
+            await hass.async_block_till_done()
             await hass.config_entries.async_unload(entry.entry_id)
 
 
