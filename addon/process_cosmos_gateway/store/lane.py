@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import apsw
@@ -91,9 +92,11 @@ class Lane:
         self._loop.call_soon_threadsafe(self._finish_batch, batch, self._transact(batch))
 
     def _finish_batch(self, batch: Sequence[Job], outcomes: Sequence[Done | Exception]) -> None:
-        _hand_out(batch, outcomes)
-        # Those who just got their outcome run first: what they ask for next shares the next fsync.
-        self._loop.call_soon(self._start_batch)
+        try:
+            _hand_out(batch, outcomes)
+        finally:
+            # Those who just got their outcome run first: what they ask for next shares the next fsync.
+            self._loop.call_soon(self._start_batch)
 
     def _transact(self, batch: Sequence[Job]) -> Sequence[Done | Exception]:
         try:
@@ -136,11 +139,14 @@ def _store_error(error: Exception) -> StoreError:
 
 
 def _hand_out(batch: Sequence[Job], outcomes: Sequence[Done | Exception]) -> None:
+    done = [outcome for outcome in outcomes if isinstance(outcome, Done)]
     for job, outcome in zip(batch, outcomes, strict=True):
+        if job.outcome.cancelled():
+            continue
         if isinstance(outcome, Done):
-            for callback in outcome.callbacks:
-                callback()
-            if not job.outcome.done():
-                job.outcome.set_result(outcome.value)
-        elif not job.outcome.done():
+            job.outcome.set_result(outcome.value)
+        else:
             job.outcome.set_exception(outcome)
+    # All callbacks run before anybody who waited goes on.
+    for callback in chain.from_iterable(outcome.callbacks for outcome in done):
+        callback()

@@ -120,6 +120,20 @@ async def test_what_is_called_after_the_commit_finds_it_on_disk(tmp_path: Path) 
         assert await seen.get()
 
 
+async def test_a_callback_that_raises_stops_nobody(tmp_path: Path) -> None:
+    def change(transaction: Transaction) -> None:
+        note("note")(transaction)
+        transaction.after_commit(lambda: int("no number"))
+
+    raised: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context["exception"]))
+    async with opened(tmp_path) as store:
+        await asyncio.gather(store.write(change), store.write(note("note beside it")))
+        await store.write(note("note after"))
+        assert await store.read(notes) == {"note", "note beside it", "note after"}
+    assert [type(error) for error in raised] == [ValueError]
+
+
 async def test_a_caller_that_gives_up_does_not_undo_his_write(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         task = asyncio.create_task(store.write(note("note")))
