@@ -185,14 +185,14 @@ class House:
             raise part.failure(f"refused {' '.join(words)}: {error}") from error
 
 
-async def until[T](probe: Callable[[], Awaitable[T | None]], what: str, limit: float = 60) -> T:
-    """Return the first answer of ``probe`` that is not None; raise when ``limit`` seconds have passed."""
+async def until[T](probe: Callable[[], Awaitable[T | None]], what: str, limit: float = 60, every: float = 0.05) -> T:
+    """Ask ``probe`` ``every`` seconds, return its first answer that is not None; raise after ``limit`` seconds."""
     try:
         async with asyncio.timeout(limit):
             while True:
                 if (answer := await probe()) is not None:
                     return answer
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(every)
     except TimeoutError as error:
         raise PartFailedError(f"{what}: not within {limit:.0f} s") from error
 

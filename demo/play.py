@@ -162,10 +162,14 @@ class Play:
         self._progress.say(f"gateway killed with {in_flight} events in flight; the cellar leaks without it")
         await self._leak(down, stage.cellar_leak)
         await house.start_gateway()
-        await stage.until_state(self._kitchen.sensor, "off")
-        await stage.until_state(self._kitchen.valve, "open")
-        self._result.edge_offline += await self._leak(self._leaks - before - down, stage.kitchen_leak)
-        return {"leaks": self._leaks, "of them without the gateway": down, "in flight at the kill": in_flight}
+        [at_once] = await self._leak(1, stage.kitchen_leak)  # the integration is just coming back to the gateway
+        self._result.edge_offline += await self._leak(self._leaks - before - down - 1, stage.kitchen_leak)
+        return {
+            "leaks": self._leaks,
+            "without the gateway": down,
+            "in flight at the kill": in_flight,
+            "first leak after it": f"{at_once:.0f} ms",
+        }
 
     async def _catch_receipts(self) -> None:
         """Let one batch through to the cloud and lose its receipts."""
@@ -248,4 +252,4 @@ class Play:
             return await self._waiting() == 0 or None
 
         with suppress(PartFailedError):
-            await until(arrived, "everything at both destinations", DRAINED_WITHIN)
+            await until(arrived, "everything at both destinations", DRAINED_WITHIN, every=0.3)

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from .arrivals import follow_cloud
 from .book import Book
+from .broker_log import Acknowledged, acknowledged_by
 from .broker_watch import BrokerWatch
 from .evidence import Arrival, Expected, Guard, Ring
 from .home_watch import HomeWatch, Watched
@@ -81,9 +82,14 @@ class Ledger:
         """Weigh everything seen so far."""
         records = list(self._book.records)
         source = next((record.source for record in records if isinstance(record, Arrival)), "")
-        log = await asyncio.to_thread(self._broker_log.read_text, errors="replace")
-        records += self._broker.acknowledged(source.removeprefix("/sites/"), log)
+        gateway = source.removeprefix("/sites/")
+        records += self._broker.events(await asyncio.to_thread(_acknowledged, gateway, self._broker_log))
         return await asyncio.to_thread(judge, records, self._expected)
+
+
+def _acknowledged(gateway: str, broker_log: Path) -> Acknowledged:
+    with broker_log.open(errors="replace") as lines:
+        return acknowledged_by(gateway, lines)
 
 
 async def run(arguments: argparse.Namespace) -> None:

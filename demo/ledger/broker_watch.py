@@ -6,7 +6,7 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
 from .book import Book
-from .broker_log import acknowledged_by
+from .broker_log import Acknowledged
 from .evidence import Command, DeviceEvent, Leak, Scalar
 from .things import Saying, Topic, scalar, topics_of
 
@@ -36,9 +36,8 @@ class BrokerWatch:
         self._client.disconnect()
         self._client.loop_stop()
 
-    def acknowledged(self, client: str, log: str) -> list[DeviceEvent]:
-        """Return the devices' transitions and events that the gateway ``client`` acknowledged, by topic, in order."""
-        acknowledged = acknowledged_by(client, log.splitlines())
+    def events(self, acknowledged: Acknowledged) -> list[DeviceEvent]:
+        """Return the devices' transitions and events among what was acknowledged, by topic, in order."""
         events = []
         for name, topic in self._topics.items():
             happened, stood = acknowledged.by_topic.get(name, set()), acknowledged.retained.get(name, set())
