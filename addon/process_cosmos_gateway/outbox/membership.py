@@ -11,6 +11,9 @@ from .statements import STATEMENTS
 def join(transaction: Transaction, name: str, kinds: Collection[EventKind]) -> bool:
     """Let ``name`` have events of ``kinds``; return whether it is new: then it begins at the end of the queue."""
     is_new = transaction.run("INSERT OR IGNORE INTO outbox_destination (name) VALUES (?)", name) > 0
+    before = {kind for (kind,) in transaction.rows("SELECT kind FROM outbox_kind WHERE destination = ?", name)}
+    if not is_new and before == set(kinds):
+        return False  # every start comes by here: nothing may be scanned
     transaction.run("DELETE FROM outbox_kind WHERE destination = ?", name)
     transaction.run_many("INSERT INTO outbox_kind VALUES (?, ?)", [(kind, name) for kind in kinds])
     for statements in STATEMENTS.values():
