@@ -268,9 +268,10 @@ class CosmosCoordinator:
 
     def _opened(self, session: Session) -> None:
         self.session = session
+        if not self.available:
+            LOGGER.info("%s: the gateway is there, version %s", self.entry.title, session.hello.version)
         self.available = True
         self._shown.clear()
-        LOGGER.debug("%s: the gateway answers, version %s", self.entry.title, session.hello.version)
         register_version(self.hass, self.entry, session.hello.version)
 
     def _closed(self) -> None:

@@ -1,5 +1,6 @@
 """The link to the gateway over time: lost, found, refused, ended."""
 
+import logging
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -22,7 +23,7 @@ from pytest_homeassistant_custom_component.common import (
 
 from custom_components.process_cosmos import coordinator as coordinator_module
 from custom_components.process_cosmos.backoff import FIRST, MOST, next_delay
-from custom_components.process_cosmos.const import AVAILABLE_FOR, DOMAIN, UNREACHABLE_AFTER, VERSION
+from custom_components.process_cosmos.const import AVAILABLE_FOR, DOMAIN, LOGGER, UNREACHABLE_AFTER, VERSION
 from custom_components.process_cosmos.contract.devices import Subscribe, ValueChanged
 from custom_components.process_cosmos.contract.escalations import CaughtUp, Propose, Transition
 from custom_components.process_cosmos.contract.identifiers import Ulid
@@ -102,8 +103,9 @@ async def test_a_gateway_that_restarts_is_hardly_noticed(
 
 
 async def test_entities_stay_available_for_ten_seconds_only(
-    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.clear()
     await lose(hass, gateway, linked)
     await pass_time(hass, AVAILABLE_FOR - 2)
     assert state(hass) == "off"
@@ -112,6 +114,11 @@ async def test_entities_stay_available_for_ten_seconds_only(
     assert state(hass, "sensor.process_cosmos_open_escalations") == "0"
     await find(hass, gateway, linked)
     await until(lambda: state(hass) == "off")
+    said = [one.message for one in caplog.records if one.name == LOGGER.name and one.levelno >= logging.INFO]
+    assert said == [
+        "Process Cosmos: the gateway is away, its entities are unavailable",
+        "Process Cosmos: the gateway is there, version 9.8.7",
+    ]
 
 
 async def test_edges_missed_meanwhile_come_first_and_in_order(
