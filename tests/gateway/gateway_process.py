@@ -1,6 +1,7 @@
 """A real gateway process, as the tests start, stop and kill it."""
 
 import asyncio
+import os
 import re
 import signal
 import ssl
@@ -32,6 +33,8 @@ class GatewayProcess:
     port: int
     options: str = ""
     token: str = ""
+    measured: bool = True
+    """Whether coverage may come along: it takes memory and time of its own."""
     http: ClientSession = field(init=False)
 
     def __post_init__(self) -> None:
@@ -44,8 +47,11 @@ class GatewayProcess:
     async def start(self) -> float:
         """Return when it is well, and after how many seconds."""
         begin = time.monotonic()
+        environment = {name: value for name, value in os.environ.items() if self.measured or "COVERAGE" not in name}
         with self.log.open("ab") as log:
-            self.process = await asyncio.create_subprocess_exec(COMMAND, "run", "--options", self.file, stderr=log)
+            self.process = await asyncio.create_subprocess_exec(
+                COMMAND, "run", "--options", self.file, stderr=log, env=environment
+            )
         async with asyncio.timeout(SECONDS):
             while not await self.is_well():
                 assert self.process.returncode is None, self.log.read_text()
@@ -130,9 +136,11 @@ class GatewayProcess:
 
 
 @asynccontextmanager
-async def gateway_process(folder: Path, port: int, options: str = "") -> AsyncIterator[GatewayProcess]:
+async def gateway_process(
+    folder: Path, port: int, options: str = "", *, measured: bool = True
+) -> AsyncIterator[GatewayProcess]:
     """Start a gateway; if it still runs in the end it is stopped."""
-    gateway = GatewayProcess(folder, port, options)
+    gateway = GatewayProcess(folder, port, options, measured=measured)
     async with ClientSession() as gateway.http:
         await gateway.start()
         try:

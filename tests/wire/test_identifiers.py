@@ -1,0 +1,64 @@
+"""ULIDs that never go back, keys of tells, and lines a person pastes once."""
+
+import pytest
+
+from process_cosmos_gateway.contract.identifiers import TellKey, Ulid, UlidFactory, is_ulid
+from process_cosmos_gateway.contract.pairing import LineError, OneTimeLine, parse_line
+
+LINE = OneTimeLine(url="https://gateway.local:8735", secret="made-up-secret-0001", sha256="0a" * 32)
+
+
+def test_a_ulid_begins_with_its_milliseconds() -> None:
+    make = UlidFactory(lambda: 1_469_918_176_385, lambda count: b"\xff" * count)
+    assert make() == "01ARYZ6S41ZZZZZZZZZZZZZZZZ"
+
+
+def test_ulids_go_up_also_when_the_clock_goes_back() -> None:
+    clock = iter([1_000, 1_000, 5, 2_000, 0])
+    make = UlidFactory(lambda: next(clock), bytes)
+    made = [make() for _ in range(5)]
+    assert made == sorted(set(made))
+    assert all(map(is_ulid, made))
+
+
+def test_after_a_restart_ulids_go_on_above_the_last() -> None:
+    last = Ulid("01ARYZ6S41ZZZZZZZZZZZZZZZZ")
+    assert UlidFactory(lambda: 0, bytes, last)() == "01ARYZ6S420000000000000000"
+
+
+def test_at_the_end_of_time_a_ulid_is_still_one() -> None:
+    assert is_ulid(UlidFactory(lambda: 0, bytes, Ulid("7" + "Z" * 25))())
+
+
+def test_a_tell_key_is_one_word() -> None:
+    key = TellKey(escalation=Ulid("01ARYZ6S41ZZZZZZZZZZZZZZZZ"), ring=2, level=1, round=0, recipient="phone:7")
+    assert str(key) == "01ARYZ6S41ZZZZZZZZZZZZZZZZ/2/1/0/phone:7"
+
+
+@pytest.mark.parametrize("url", ["https://gateway.local:8735", "https://192.0.2.7", "https://[2001:db8::7]:8735"])
+def test_a_line_is_read_as_it_was_printed(url: str) -> None:
+    line = OneTimeLine(url=url, secret=LINE.secret, sha256=LINE.sha256)
+    assert parse_line(f"  {line}\n") == line
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        str(LINE)[:-1],
+        str(LINE).replace("https", "http"),
+        str(LINE).replace("#", "/path#"),
+        str(LINE).replace("#", "?x=1#"),
+        str(LINE).replace("gateway", "me:secret@gateway"),
+        str(LINE).replace("made-up-secret-0001", "short"),
+        str(LINE).upper(),
+    ],
+)
+def test_what_is_no_line_is_refused_without_repeating_it(text: str) -> None:
+    with pytest.raises(LineError) as refused:
+        parse_line(text)
+    assert "secret-0001" not in str(refused.value)
+
+
+def test_a_lines_secret_is_not_in_its_representation() -> None:
+    assert LINE.secret not in repr(LINE)
