@@ -1,0 +1,108 @@
+"""What Home Assistant asks for within a session, and what it hears of devices."""
+
+import orjson
+import pytest
+
+from process_cosmos_gateway.contract.destinations import Status
+from process_cosmos_gateway.contract.devices import Snapshot, Subscribe, ValueChanged, WriteProperty
+from process_cosmos_gateway.contract.errors import Code
+from process_cosmos_gateway.contract.identifiers import Position
+from process_cosmos_gateway.contract.session import (
+    Receipt,
+    Result,
+)
+from process_cosmos_gateway.errors import RequestRefusedError, StoreError
+
+from .house import House
+from .link import RUN, transition
+
+
+async def test_after_subscribing_come_the_result_the_snapshot_the_status_and_changes(house: House) -> None:
+    link = await house.open()
+    await link.say(Subscribe(id="1", run=RUN))
+    assert await link.next() == Result(id="1")
+    assert isinstance(await link.next(), Snapshot)
+    assert isinstance(await link.next(), Status)
+    house.feed.publish(ValueChanged(sequence=0, device="leak", property="wet", value=True, age=0.0))
+    change = await link.next()
+    assert isinstance(change, ValueChanged)
+    assert change.value is True
+
+
+async def test_a_status_comes_again_only_when_more_than_ages_changed(house: House) -> None:
+    link = await house.open()
+    await link.say(Subscribe(id="1", run=RUN))
+    for _ in range(3):
+        await link.next()
+    for _ in range(3):
+        assert await link.next(beats=True) == Receipt()
+    house.owners.rejected_count = 1
+    status = await link.next()
+    assert isinstance(status, Status)
+    assert status.rejected == 1
+
+
+async def test_a_status_that_cannot_be_read_is_tried_again(house: House) -> None:
+    house.owners.status_broken = True
+    link = await house.open()
+    await link.say(Subscribe(id="1", run=RUN))
+    for _ in range(2):
+        await link.next()
+    await link.next(beats=True)
+    house.owners.status_broken = False
+    assert isinstance(await link.next(), Status)
+
+
+async def test_nothing_of_devices_is_said_before_subscribing(house: House) -> None:
+    link = await house.open()
+    house.feed.publish(ValueChanged(sequence=0, device="leak", property="wet", value=True, age=0.0))
+    await link.say(transition(4))
+    assert await link.next() == Receipt(position=Position(run=RUN, n=4))
+
+
+def write(number: int = 1) -> WriteProperty:
+    return WriteProperty(id=str(number), device="valve", property="open", value=False)
+
+
+async def test_a_request_is_done_and_answered_with_its_id(house: House) -> None:
+    link = await house.open()
+    await link.say(write(1), write(2))
+    assert {await link.next(), await link.next()} == {Result(id="1"), Result(id="2")}
+    assert house.owners.written == [write(1), write(2)]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (RequestRefusedError(Code.BROKER_AWAY, "The MQTT broker is away."), Code.BROKER_AWAY),
+        (StoreError("the disk"), Code.STORE_FAILED),
+    ],
+)
+async def test_a_refused_request_says_why(house: House, error: Exception, code: Code) -> None:
+    link = await house.open()
+    house.owners.error = error
+    await link.say(write())
+    result = await link.next()
+    assert isinstance(result, Result)
+    assert result.problem
+    assert result.problem.code == code
+
+
+async def test_a_home_assistant_that_does_not_read_has_to_come_back(house: House) -> None:
+    link = await house.open()
+    await link.say(Subscribe(id="1", run=RUN))
+    await house.until(lambda: house.escalations.lives == 1)
+    for _ in range(10_001):
+        house.feed.publish(ValueChanged(sequence=0, device="leak", property="wet", value=True, age=0.0))
+    await house.until(lambda: house.escalations.heard == ["opened", "closed"])
+
+
+async def test_health_needs_no_token_and_says_nothing_but_that_all_is_well(house: House) -> None:
+    async with house.http.get(f"{house.url}/health") as reply:
+        assert (reply.status, orjson.loads(await reply.read())) == (200, {"status": "ok", "version": "0.1.0"})
+
+
+@pytest.mark.parametrize("path", ["/", "/v1/pair", "/metrics", "/ws/../data"])
+async def test_there_is_nothing_else_inside_the_supervisors_network(house: House, path: str) -> None:
+    async with house.http.post(f"{house.url}{path}") as reply:
+        assert reply.status in (404, 405)
