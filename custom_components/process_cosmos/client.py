@@ -23,6 +23,9 @@ SILENCE = 5.0
 """Seconds without a frame after which the link counts as lost, whatever TCP says."""
 
 HANDSHAKE_WITHIN = 10.0
+CLOSE_WITHIN = 1.0
+"""Seconds a gateway that hangs may hold up the end of a session, and with it the next attempt or a reload."""
+
 REQUEST_WITHIN = 30.0
 """Seconds a request may take; an enrolment goes out to the cloud endpoint and back."""
 
@@ -68,6 +71,7 @@ class GatewayClient:
                 f"{self._url}/ws",
                 headers={"Authorization": f"Bearer {self._token}"},
                 ssl=self._ssl,
+                timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_WITHIN),
                 max_msg_size=MAX_FRAME + 1,  # aiohttp refuses a frame of exactly its limit
             )
             try:

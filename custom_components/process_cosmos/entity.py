@@ -1,6 +1,7 @@
 """What all entities share, and how those of Things come with their device."""
 
 import uuid
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -87,10 +88,9 @@ class ThingEntity(Entity):
         """Follow the Thing."""
         self.async_on_remove(self.coordinator.async_watch(self.device_id, self.async_show))
 
-    @callback
-    def async_show(self, touched: Touched | None) -> None:  # noqa: ARG002 - for those that show a part
+    @abstractmethod
+    def async_show(self, touched: Touched | None) -> None:
         """Write the state; ``touched`` says what changed, None: perhaps everything."""
-        self.async_write_ha_state()
 
 
 class PropertyEntity(ThingEntity):

@@ -86,6 +86,8 @@ class ContractGateway:
     sessions: int = 0
     socket: web.WebSocketResponse | None = None
     port: int = 0
+    released: asyncio.Event | None = None
+    """While there is one that is not set, nothing is read: the gateway hangs."""
 
     async def __aenter__(self) -> Self:
         """Listen on a free port."""
@@ -179,6 +181,8 @@ class ContractGateway:
         self.sessions += 1
         receipts = asyncio.create_task(self._send_receipts(socket))
         try:
+            if self.released:
+                await self.released.wait()
             async for frame in socket:
                 assert frame.type in (WSMsgType.BINARY, WSMsgType.TEXT)
                 await self._answer(decode(frame.data, FROM_HOME_ASSISTANT))

@@ -106,6 +106,16 @@ async def test_a_gateway_that_falls_silent_counts_as_away(
         assert isinstance(await Listening(session).ended, GatewayAwayError)
 
 
+async def test_a_gateway_that_hangs_does_not_hold_up_the_end(
+    http: aiohttp.ClientSession, gateway: ContractGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "CLOSE_WITHIN", 0.05)
+    gateway.released = asyncio.Event()
+    async with asyncio.timeout(2), await GatewayClient(http, gateway.url, TOKEN, None).connect(HELLO):
+        await until(lambda: gateway.socket)
+    gateway.released.set()
+
+
 async def test_a_request_gets_its_own_reply(http: aiohttp.ClientSession, gateway: ContractGateway) -> None:
     listed = RejectedEvents(id="2", events=())
     gateway.reply = lambda message: listed if isinstance(message, ListRejected) else None
