@@ -5,7 +5,6 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from process_cosmos_gateway.contract.identifiers import TellKey
 from process_cosmos_gateway.escalations.asks import (
     ROUND_GAP,
     Ask,
@@ -187,9 +186,5 @@ def test_keys_of_a_line_differ_only_in_the_round() -> None:
     ]
     situation = Situation(now=10, until=100, silent_until=float("-inf"), home_assistant_away=False, may_ask=True)
     decision = decide(asks, situation)
-    assert [ask.key for ask in decision.queue] == [TellKey(**{**_members(key()), "round": 1})]
+    assert [ask.key for ask in decision.queue] == [key(number=1)]
     assert [ask.key for ask in decision.withdraw] == [key()]
-
-
-def _members(tell: TellKey) -> dict[str, object]:
-    return {name: getattr(tell, name) for name in TellKey.__slots__}

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,8 +33,8 @@ def die_after_commit(site: Gateway) -> None:
     """Let the next change end the process once it is on disk, before anybody hears of it."""
     write = site.store.write
 
-    async def write_and_die(change):  # noqa: ANN001, ANN202 - stands in for ``Store.write``
-        def deadly(transaction: Transaction):  # noqa: ANN202
+    async def write_and_die[T](change: Callable[[Transaction], T]) -> T:
+        def deadly(transaction: Transaction) -> T:
             transaction.after_commit(lambda: os.kill(os.getpid(), signal.SIGKILL))
             return change(transaction)
 

@@ -16,7 +16,7 @@ def test_nothing_passes_a_failed_event_of_its_key(events: list[tuple[str, int, b
     resting = {number for number, (_, _, rests) in enumerate(events) if rests}
     sent = list(sendable(candidates, resting))
     assert sent == sorted(sent, key=lambda each: each.sequence)
-    failed_before = defaultdict(bool)
+    failed_before: defaultdict[str, bool] = defaultdict(bool)
     expected = []
     for candidate in candidates:
         if not failed_before[candidate.key] and not (candidate.failures and candidate.sequence in resting):

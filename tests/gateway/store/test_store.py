@@ -5,7 +5,7 @@ import os
 import signal
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import apsw
@@ -28,7 +28,7 @@ def vfs() -> Iterator[SyncCountingVfs]:
     vfs.unregister()
 
 
-def note(name: str, value: int = 1):  # noqa: ANN201
+def note(name: str, value: int = 1) -> Callable[[Transaction], int]:
     def change(transaction: Transaction) -> int:
         return transaction.run("INSERT OR REPLACE INTO outbox_counter VALUES (?, ?)", name, value)
 
@@ -121,9 +121,12 @@ async def test_what_is_called_after_the_commit_finds_it_on_disk(tmp_path: Path) 
 
 
 async def test_a_callback_that_raises_stops_nobody(tmp_path: Path) -> None:
+    def break_down() -> None:
+        raise ValueError("a callback broke down")
+
     def change(transaction: Transaction) -> None:
         note("note")(transaction)
-        transaction.after_commit(lambda: int("no number"))
+        transaction.after_commit(break_down)
 
     raised: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context["exception"]))

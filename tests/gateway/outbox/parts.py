@@ -1,0 +1,55 @@
+"""Events for tests of the outbox."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from process_cosmos_gateway.contract.destinations import EventKind, Priority
+from process_cosmos_gateway.contract.events import event_type
+from process_cosmos_gateway.outbox import Added, Delivered, Event, Outbox, Parcel
+from tests.gateway.store.parts import HandClock, new_ulids
+
+WITHIN = 20
+ULIDS = new_ulids()
+ALL = (EventKind.ESCALATION, EventKind.DEVICE, EventKind.READING)
+KINDS = {
+    Priority.ALARM: EventKind.ESCALATION,
+    Priority.CHANGE: EventKind.DEVICE,
+    Priority.MEASUREMENT: EventKind.READING,
+}
+
+
+def event(name: str, key: str = "key", priority: Priority = Priority.ALARM, **more: object) -> Event:
+    """Return an event that says ``name``."""
+    values: dict[str, Any] = {
+        "id": ULIDS(),
+        "type": event_type("test", "happened"),
+        "kind": KINDS[priority],
+        "priority": priority,
+        "subject": key,
+        "key": key,
+        "time": HandClock().now(),
+        "data": {"name": name},
+    }
+    return Event(**{**values, **more})
+
+
+def names(parcels: Sequence[Parcel]) -> list[str]:
+    """Return what the events in ``parcels`` say."""
+    return [orjson.loads(parcel.body)["data"]["name"] for parcel in parcels]
+
+
+async def accept(outbox: Outbox, *events: Event) -> None:
+    """Accept ``events``, each for the first time."""
+    for each in events:
+        assert await outbox.accept(each) is Added.ADDED
+
+
+async def drain(outbox: Outbox, destination: str, limit: int = 500) -> list[str]:
+    """Let ``destination`` confirm all it can get; return what it got."""
+    got: list[str] = []
+    while parcels := await outbox.parcels(destination, limit):
+        got += names(parcels)
+        await outbox.settle(destination, [(parcel, Delivered()) for parcel in parcels])
+    return got

@@ -1,0 +1,144 @@
+"""What the outbox does about events that fail, or are refused for good."""
+
+import asyncio
+from pathlib import Path
+
+from process_cosmos_gateway.contract.destinations import Waiting
+from process_cosmos_gateway.outbox import Delivered, Failed, Limits, Outbox, Rejected, Verdict
+from process_cosmos_gateway.store import Store
+from tests.gateway.store.parts import HandClock, opened
+
+from .parts import ALL, WITHIN, accept, drain, event, names
+
+
+async def test_a_failed_event_holds_back_its_key_and_lets_others_pass(outbox: Outbox, clock: HandClock) -> None:
+    await outbox.register("cloud", ALL)
+    await accept(outbox, event("a1", "a"), event("b1", "b"), event("a2", "a"), event("b2", "b"))
+    first, *_ = await outbox.parcels("cloud", 1)
+    await outbox.settle("cloud", [(first, Failed("timeout"))])
+    assert await drain(outbox, "cloud") == ["b1", "b2"]
+    clock.advance(1)
+    [again] = await outbox.parcels("cloud", 10)
+    assert (names([again]), again.attempts) == (["a1"], 1)
+    await outbox.settle("cloud", [(again, Delivered())])
+    assert await drain(outbox, "cloud") == ["a2"]
+    assert (await outbox.depths()).waiting == Waiting()
+
+
+async def test_what_follows_a_failed_event_waits_also_after_a_restart(tmp_path: Path, clock: HandClock) -> None:
+    async with opened(tmp_path) as store:
+        outbox = Outbox(store, clock)
+        await outbox.register("cloud", ALL)
+        await accept(outbox, event("a1", "a"), event("a2", "a"), event("b1", "b"))
+        first, *_ = await outbox.parcels("cloud", 10)
+        await outbox.settle("cloud", [(first, Failed("timeout"))])
+    async with opened(tmp_path) as store:
+        outbox = Outbox(store, clock)
+        assert names(await outbox.parcels("cloud", 10)) == ["a1", "b1"]
+
+
+async def test_a_batch_settled_in_part_leaves_the_rest_in_order(outbox: Outbox) -> None:
+    await outbox.register("cloud", ALL)
+    await accept(outbox, *(event(str(number), key=f"k{number % 2}") for number in range(6)))
+    parcels = await outbox.parcels("cloud", 6)
+    await outbox.settle("cloud", [(parcels[1], Delivered()), (parcels[3], Delivered())])
+    assert await drain(outbox, "cloud", limit=2) == ["0", "2", "4", "5"]
+
+
+async def test_each_failure_doubles_the_rest_up_to_a_limit(outbox: Outbox, clock: HandClock) -> None:
+    await outbox.register("cloud", ALL)
+    await accept(outbox, event("1"))
+    rests = []
+    for _ in range(8):
+        [parcel] = await outbox.parcels("cloud", 1)
+        await outbox.settle("cloud", [(parcel, Failed("timeout"))])
+        seconds = 0
+        while not await outbox.parcels("cloud", 1):
+            clock.advance(1)
+            seconds += 1
+        rests.append(seconds)
+    assert rests == [1, 2, 4, 8, 16, 32, 60, 60]
+
+
+async def test_an_event_that_fails_while_others_pass_becomes_poison(store: Store, clock: HandClock) -> None:
+    outbox = Outbox(store, clock, Limits(longest_rest=0))
+    heard: dict[str, Verdict] = {}
+    outbox.watch(on_settled=lambda _, __, parcel, verdict: heard.update({names([parcel])[0]: verdict}))
+    await outbox.register("cloud", ALL)
+    await accept(outbox, event("poison", "bad"), event("after poison", "bad"))
+    for number in range(20):
+        assert (await outbox.depths()).rejected == 0
+        await accept(outbox, event(f"good {number}", "good"))
+        parcels = dict(zip(names(found := await outbox.parcels("cloud", 10)), found, strict=True))
+        await outbox.settle(
+            "cloud", [(parcels["poison"], Failed("HTTP 500")), (parcels[f"good {number}"], Delivered())]
+        )
+    [rejected] = await outbox.rejected()
+    assert (rejected.code, rejected.destination) == ("poison", "cloud")
+    assert "HTTP 500" in rejected.message
+    assert isinstance(heard["poison"], Rejected)
+    assert await drain(outbox, "cloud") == ["after poison"]
+
+
+async def test_an_event_that_fails_while_nothing_passes_never_becomes_poison(store: Store, clock: HandClock) -> None:
+    outbox = Outbox(store, clock, Limits(longest_rest=0))
+    await outbox.register("cloud", ALL)
+    await accept(outbox, event("1"))
+    for _ in range(50):
+        [parcel] = await outbox.parcels("cloud", 1)
+        await outbox.settle("cloud", [(parcel, Failed("timeout"))])
+    assert (await outbox.depths()).rejected == 0
+    assert await drain(outbox, "cloud") == ["1"]
+
+
+async def test_a_rejected_event_blocks_nobody_and_can_be_sent_again_or_discarded(outbox: Outbox) -> None:
+    await outbox.register("cloud", ALL)
+    await outbox.register("hook", ALL)
+    bad = event("bad")
+    await accept(outbox, bad, event("next"))
+    first, _ = await outbox.parcels("cloud", 10)
+    await outbox.settle("cloud", [(first, Rejected("refused_by_destination", "no such field"))])
+    assert await drain(outbox, "cloud") == ["next"]
+    assert await drain(outbox, "hook") == ["bad", "next"]
+    [listed] = await outbox.rejected()
+    assert (listed.event, listed.destination, listed.message) == (bad.id, "cloud", "no such field")
+    assert (await outbox.depths()).waiting == Waiting()
+
+    assert await outbox.send_again() == 1
+    assert await outbox.rejected() == ()
+    assert await outbox.parcels("hook", 10) == []
+    [again] = await outbox.parcels("cloud", 10)
+    assert (again.id, again.replayed) == (bad.id, True)
+
+    await outbox.settle("cloud", [(again, Rejected("refused_by_destination", "still not"))])
+    assert (await outbox.depths()).rejected == 1
+    assert await outbox.discard_rejected() == 1
+    depths = await outbox.depths()
+    assert (depths.rejected, depths.waiting) == (0, Waiting())
+
+
+async def test_waiting_ends_when_a_failed_event_has_rested(outbox: Outbox, clock: HandClock) -> None:
+    await outbox.register("cloud", ALL)
+    await accept(outbox, event("1"))
+    [parcel] = await outbox.parcels("cloud", 1)
+    await outbox.settle("cloud", [(parcel, Failed("timeout"))])
+    assert await outbox.parcels("cloud", 1) == []
+    waiting = asyncio.create_task(outbox.wait("cloud"))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    clock.advance(1)
+    await asyncio.wait_for(waiting, WITHIN)
+    assert names(await outbox.parcels("cloud", 1)) == ["1"]
+
+
+async def test_many_unsettled_events_stop_the_cursor_so_that_the_list_behind_it_stays_short(
+    store: Store, clock: HandClock
+) -> None:
+    outbox = Outbox(store, clock, Limits(unsettled=3))
+    await outbox.register("cloud", ALL)
+    await accept(outbox, *(event(str(number), key=f"k{number}") for number in range(6)))
+    parcels = await outbox.parcels("cloud", 3)
+    await outbox.settle("cloud", [(parcel, Failed("timeout")) for parcel in parcels])
+    assert await outbox.parcels("cloud", 10) == []
+    clock.advance(1)
+    assert await drain(outbox, "cloud") == ["0", "1", "2", "3", "4", "5"]
