@@ -165,14 +165,16 @@ class Site:
     def tls(self) -> ssl.SSLContext:
         """Return mutual TLS with what enrolment gave."""
         context = ssl.create_default_context(cadata=self.ca)
-        key = self.key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
         with NamedTemporaryFile("w") as file:
-            file.write(key.decode() + self.certificate)
+            file.write(self.key_pem() + self.certificate)
             file.flush()
             context.load_cert_chain(file.name)
         return context
+
+    def key_pem(self) -> str:
+        """Return the private key (PEM)."""
+        form = serialization.PrivateFormat.PKCS8
+        return self.key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()).decode()
 
     async def post(self, body: bytes | BytesIO, headers: dict[str, str] | None = None) -> tuple[int, Any]:
         """Post a body to /v1/events; return status and reply."""

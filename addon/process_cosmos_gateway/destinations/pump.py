@@ -63,12 +63,13 @@ class Pump:
 
     async def run(self) -> None:
         """Send and poll until cancelled."""
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._send_for_ever(), name=f"send to {self._destination.name}")
-                group.create_task(self._poll_for_ever(), name=f"poll {self._destination.name}")
-        finally:
-            await self._destination.close()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._send_for_ever(), name=f"send to {self._destination.name}")
+            group.create_task(self._poll_for_ever(), name=f"poll {self._destination.name}")
+
+    async def close(self) -> None:
+        """End the connections, also of a pump that was cancelled before it ran."""
+        await self._destination.close()
 
     async def _send_for_ever(self) -> None:
         while True:

@@ -55,12 +55,16 @@ class Destinations:
     async def run(self) -> None:
         """Run a pump for each destination until cancelled; raises ``StoreError`` if the settings cannot be read."""
         kept = await self._store.read(load_all)
-        async with asyncio.TaskGroup() as group:
-            for entry in kept:
-                await self._outbox.register(entry.settings.name, entry.settings.kinds)
-                await self._start(group, entry)
-            self._running.set_result(group)
-            await asyncio.Event().wait()
+        try:
+            async with asyncio.TaskGroup() as group:
+                for entry in kept:
+                    await self._outbox.register(entry.settings.name, entry.settings.kinds)
+                    await self._start(group, entry)
+                self._running.set_result(group)
+                await asyncio.Event().wait()
+        finally:
+            for pump, _ in self._pumps.values():
+                await pump.close()
 
     async def set_webhook(self, request: SetWebhook) -> None:
         """Set or replace a webhook; what waits for it is tried at once. Raises ``RequestRefusedError``."""
@@ -118,9 +122,10 @@ class Destinations:
 
     async def _stop(self, name: str) -> None:
         if name in self._pumps:
-            _, task = self._pumps.pop(name)
+            pump, task = self._pumps.pop(name)
             task.cancel()
             await asyncio.wait({task})
+            await pump.close()
 
     async def _build(self, settings: Settings) -> Destination:
         if isinstance(settings, CloudSettings):
