@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from socket import gethostname
 
@@ -65,10 +66,11 @@ async def _serve(
 ) -> None:
     """Build the parts and run them until ``stop``, or until the Supervisor names another broker."""
     clock = SystemClock()
-    ulids = UlidFactory(lambda: time.time_ns() // 1_000_000, secrets.token_bytes)
-    store = await Store.open(options.data, ulids)
+    make_ulids = partial(UlidFactory, lambda: time.time_ns() // 1_000_000, secrets.token_bytes)
+    store = await Store.open(options.data, make_ulids())
     try:
         outbox = Outbox(store, clock)
+        ulids = make_ulids(await outbox.newest_id())
         escalations = await Escalations.open(store, outbox, clock)
         devices = Devices(store, outbox, clock, ulids, broker)
         await devices.load()

@@ -16,6 +16,7 @@ from aiohttp import ClientError, ServerFingerprintMismatch, WSServerHandshakeErr
 from process_cosmos_gateway.contract.codec import MAX_FRAME, decode, encode
 from process_cosmos_gateway.contract.destinations import (
     DiscardRejected,
+    LinkState,
     ListRejected,
     RejectedEvents,
     RemoveDestination,
@@ -42,7 +43,7 @@ from process_cosmos_gateway.contract.pairing import OneTimeLine
 from process_cosmos_gateway.contract.session import GatewayHello, Receipt, Result
 
 from .api.link import RUN
-from .gateway_process import GatewayProcess, gateway_process, served_certificate
+from .gateway_process import COMMAND, GatewayProcess, gateway_process, served_certificate
 
 IDS = UlidFactory(lambda: 1_795_000_000_000, bytes)
 
@@ -296,6 +297,24 @@ async def test_every_mistake_in_the_options_is_printed_without_values(tmp_path: 
     ]
 
 
+async def test_a_broken_certificate_is_named_with_what_to_do(gateway: GatewayProcess) -> None:
+    await gateway.stop()
+    (gateway.data / "gateway.pem").write_text("half")
+    for command in ("run", "pair", "health"):
+        code, output, errors = await gateway.command(command)
+        assert (code, output) == (1, "")
+        assert "Remove the file" in errors.splitlines()[-1]
+    (gateway.data / "gateway.pem").unlink()
+    await gateway.start()
+    await gateway.paired()
+
+
+async def test_the_labs_commands_are_there_too() -> None:
+    child = await asyncio.create_subprocess_exec(COMMAND, "lab", "proxy", "--help", stdout=asyncio.subprocess.PIPE)
+    output, _ = await child.communicate()
+    assert (child.returncode, b"--listen" in output) == (0, True)
+
+
 async def test_health_tells_by_its_exit_code(gateway: GatewayProcess) -> None:
     assert await gateway.command("health") == (0, "", "")
     await gateway.stop()
@@ -310,6 +329,27 @@ async def test_only_its_user_can_read_what_it_keeps(gateway: GatewayProcess) -> 
     assert modes.keys() >= {"gateway.pem", "gateway.sqlite", "home_assistant.json", "pairing.json"}
     assert set(modes.values()) == {0o600}
     assert stat.S_IMODE(gateway.data.stat().st_mode) == 0o700
+
+
+async def test_secrets_of_broker_and_destinations_never_reach_the_log(tmp_path: Path, unused_tcp_port: int) -> None:
+    broker = 'log_level = "debug"\nmqtt_host = "127.0.0.1"\nmqtt_port = 1\n'
+    login = 'mqtt_username = "me"\nmqtt_password = "canary"\n'
+    async with gateway_process(tmp_path, unused_tcp_port, broker + login) as gateway:
+        async with gateway.session() as (link, _):
+            await link.say(CaughtUp(), Subscribe(id="1", run=RUN))
+            webhook = SetWebhook(
+                id="2", name="hook", url="http://127.0.0.1:1/canary?x=canary", header="X-Key", header_value="canary"
+            )
+            await link.say(webhook, opened(1, "canary"))
+            while True:
+                message = await link.next()
+                if isinstance(message, Status) and any(link.state is LinkState.OFFLINE for link in message.links):
+                    break
+            assert "canary" not in repr(message)
+        await gateway.stop()
+        assert "debug" in gateway.file.read_text()
+        assert gateway.log.stat().st_size > 0
+        assert "canary" not in gateway.log.read_text()
 
 
 async def test_neither_tokens_nor_secrets_are_logged_or_kept(gateway: GatewayProcess) -> None:

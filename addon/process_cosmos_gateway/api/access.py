@@ -2,6 +2,7 @@
 
 import asyncio
 import hmac
+import logging
 import secrets
 from collections import deque
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ OFFER_LASTS = timedelta(minutes=10)
 MOST_WRONG_GUESSES = 10
 """Wrong secrets within a minute; beyond that no secret is looked at for the rest of it."""
 
+_LOGGER = logging.getLogger(__name__)
 _SECRET_BYTES = 32
 _MINUTE = 60
 
@@ -122,7 +124,10 @@ class Access:
 def _load(path: Path) -> _Client | None:
     try:
         return parse(_Client, decode_json(path.read_bytes()))
-    except FileNotFoundError, ContractError:
+    except FileNotFoundError:
+        return None
+    except ContractError as error:
+        _LOGGER.warning("Who was paired cannot be read (%s): pair again", error)
         return None
 
 

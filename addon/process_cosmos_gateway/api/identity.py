@@ -15,10 +15,13 @@ def identity_file(folder: Path) -> Path:
 
 
 def fingerprint(folder: Path) -> str:
-    """Return the SHA-256 of the certificate (DER), 64 hexadecimal digits."""
-    text = identity_file(folder).read_text("ascii")
-    certificate = text[text.index("-----BEGIN CERTIFICATE-----") :]
-    return sha256(ssl.PEM_cert_to_DER_cert(certificate)).hexdigest()
+    """Return the SHA-256 of the certificate (DER), 64 hexadecimal digits; raise ``StartError`` if it is broken."""
+    try:
+        text = identity_file(folder).read_text("ascii")
+        certificate = text[text.index("-----BEGIN CERTIFICATE-----") :]
+        return sha256(ssl.PEM_cert_to_DER_cert(certificate)).hexdigest()
+    except (OSError, ValueError) as error:
+        raise _broken(folder) from error
 
 
 async def ensure_identity(folder: Path) -> None:
@@ -36,14 +39,27 @@ async def ensure_identity(folder: Path) -> None:
 
 
 def server_context(folder: Path) -> ssl.SSLContext:
-    """Return what a TLS server needs (TLS 1.2 or newer)."""
+    """Return what a TLS server needs (TLS 1.2 or newer); raise ``StartError`` if the certificate is broken."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(identity_file(folder))
+    try:
+        context.load_cert_chain(identity_file(folder))
+    except OSError as error:
+        raise _broken(folder) from error
     return context
 
 
 def client_context(folder: Path) -> ssl.SSLContext:
-    """Return what meets this gateway only: its certificate is the only authority."""
-    context = ssl.create_default_context(cafile=str(identity_file(folder)))
+    """Return what meets this gateway only: its certificate is the only authority; raise ``StartError`` if broken."""
+    try:
+        context = ssl.create_default_context(cafile=str(identity_file(folder)))
+    except OSError as error:
+        raise _broken(folder) from error
     context.check_hostname = False
     return context
+
+
+def _broken(folder: Path) -> StartError:
+    return StartError(
+        f"The gateway's certificate in {identity_file(folder)} is missing or broken. Remove the file and start the "
+        "gateway: it makes a new one. Then pair again."
+    )

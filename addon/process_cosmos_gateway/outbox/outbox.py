@@ -216,6 +216,10 @@ class Outbox:
             forgotten=counters["forgotten"],
         )
 
+    async def newest_id(self) -> Ulid | None:
+        """Return the greatest id among those accepted, so that ids made after a restart go on above it."""
+        return await self._store.read(lambda transaction: transaction.rows("SELECT max(id) FROM outbox_id")[0][0])
+
     async def rejected(self) -> tuple[RejectedEvent, ...]:
         """Return the oldest 500 events that destinations refused for good."""
         rows = await self._store.read(

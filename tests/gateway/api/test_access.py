@@ -125,6 +125,14 @@ async def test_a_broken_offer_is_no_offer(access: Access, tmp_path: Path) -> Non
     assert await refusal(access, "anything") == Code.PAIRING_REFUSED
 
 
+def test_a_broken_file_of_who_was_paired_is_said_and_nobody_is(
+    tmp_path: Path, clock: HandClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "home_assistant.json").write_text("half")
+    assert not Access(tmp_path, clock, supervised=False).serves("home")
+    assert "pair again" in caplog.text
+
+
 def test_the_supervisors_home_assistant_is_served_whatever_its_id(tmp_path: Path, clock: HandClock) -> None:
     access = Access(tmp_path, clock, supervised=True)
     token = discovery_token(tmp_path)
