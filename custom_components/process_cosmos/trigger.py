@@ -13,11 +13,37 @@ from homeassistant.helpers.typing import ConfigType
 
 from .const import DOMAIN
 from .contract.escalations import TransitionKind
-from .escalations.engine import EscalationChange, Escalations
+from .escalations.engine import EscalationChange, Escalations, Listener
 
 _CONFIG_SCHEMA = vol.Schema(
     {vol.Optional(CONF_OPTIONS, default=dict): {vol.Optional(CONF_ENTITY_ID, default=list): cv.entity_ids}}
 )
+
+
+class _Sites:
+    """Listens to all loaded sites, also to those loaded later or again."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._listening: dict[str, CALLBACK_TYPE] = {}
+
+    @callback
+    def follow(self, _change: ConfigEntryChange | None, entry: ConfigEntry) -> None:
+        if entry.domain != DOMAIN:
+            return
+        if entry.state is not ConfigEntryState.LOADED:
+            self._stop(entry.entry_id)
+        elif entry.entry_id not in self._listening:
+            escalations: Escalations = entry.runtime_data.escalations
+            self._listening[entry.entry_id] = escalations.async_listen(self._listener)
+
+    def let_go(self) -> None:
+        for entry_id in tuple(self._listening):
+            self._stop(entry_id)
+
+    def _stop(self, entry_id: str) -> None:
+        if stop := self._listening.pop(entry_id, None):
+            stop()
 
 
 class EscalationTrigger(Trigger):
@@ -41,39 +67,22 @@ class EscalationTrigger(Trigger):
     async def async_attach_runner(
         self, run_action: TriggerActionRunner, did_not_trigger: TriggerNotTriggeredReporter | None = None
     ) -> CALLBACK_TYPE:
-        """Listen to all sites, also to those loaded later or again."""
+        """Listen to all sites."""
 
         @callback
         def changed(change: EscalationChange) -> None:
             if self._matches(change):
                 run_action(_payload(change), f"escalation {change.kind}: {change.escalation.content.message}")
 
-        listening: dict[str, CALLBACK_TYPE] = {}
-
-        @callback
-        def stop_listening(entry_id: str) -> None:
-            if stop := listening.pop(entry_id, None):
-                stop()
-
-        @callback
-        def follow(_change: ConfigEntryChange | None, entry: ConfigEntry) -> None:
-            if entry.domain != DOMAIN:
-                return
-            if entry.state is not ConfigEntryState.LOADED:
-                stop_listening(entry.entry_id)
-            elif entry.entry_id not in listening:
-                escalations: Escalations = entry.runtime_data.escalations
-                listening[entry.entry_id] = escalations.async_listen(changed)
-
-        stop_following = async_dispatcher_connect(self._hass, SIGNAL_CONFIG_ENTRY_CHANGED, follow)
+        sites = _Sites(changed)
+        stop_following = async_dispatcher_connect(self._hass, SIGNAL_CONFIG_ENTRY_CHANGED, sites.follow)
         for entry in self._hass.config_entries.async_entries(DOMAIN):
-            follow(None, entry)
+            sites.follow(None, entry)
 
         @callback
         def remove() -> None:
             stop_following()
-            for entry_id in tuple(listening):
-                stop_listening(entry_id)
+            sites.let_go()
 
         return remove
 

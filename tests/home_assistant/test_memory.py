@@ -2,10 +2,10 @@
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pytest
 
@@ -143,12 +143,12 @@ async def test_all_that_waits_shares_one_fsync(path: Path, monkeypatch: pytest.M
     await new.memory.async_durable()
     syncs = 0
 
-    def count(file: int, sync: Any = os.fsync) -> None:
+    def count(file: int, sync: Callable[[int], None] = os.fsync) -> None:
         nonlocal syncs
         syncs += 1
         sync(file)
 
-    monkeypatch.setattr(module.os, "fsync", count)
+    monkeypatch.setattr(os, "fsync", count)
     await asyncio.gather(*(new.memory.async_append(Note(text=str(number))) for number in range(100)))
     assert syncs == 1
     assert len(new.durable) == 101
@@ -160,14 +160,14 @@ async def test_a_failed_write_is_told_kept_and_tried_again_on_a_new_handle(
     new = await written(path, "a")
     failures = 1
 
-    def fail_once(file: int, sync: Any = os.fsync) -> None:
+    def fail_once(file: int, sync: Callable[[int], None] = os.fsync) -> None:
         nonlocal failures
         if failures:
             failures -= 1
             raise OSError(28, "No space left on device")
         sync(file)
 
-    monkeypatch.setattr(module.os, "fsync", fail_once)
+    monkeypatch.setattr(os, "fsync", fail_once)
     with pytest.raises(MemoryWriteError, match="No space"):
         await new.memory.async_append(Note(text="b"))
     assert new.texts == ["start", "a", "b"]
@@ -185,7 +185,7 @@ async def test_closing_while_the_disk_refuses_says_what_is_lost(
     def fail(*_: object) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(module.os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(MemoryWriteError):
         await new.memory.async_append(Note(text="b"))
     await new.memory.async_close()
@@ -214,7 +214,7 @@ async def test_a_crash_during_compaction_leaves_the_old_file(path: Path, monkeyp
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(module.Path, "replace", crash)
+        patch.setattr(Path, "replace", crash)
         with pytest.raises(OSError, match="Input/output"):
             await new.memory.async_compact([])
     assert (await opened(path)).texts == ["start", "a"]

@@ -44,7 +44,8 @@ class Outcomes:
     first_tell: dict[int, datetime] = field(default_factory=dict)
     failed: dict[_Place, datetime] = field(default_factory=dict)
     """When a recipient not reached since then was first missed."""
-    newest: dict[_Place, tuple[int, int]] = field(default_factory=dict)
+    reached: dict[_Place, tuple[int, int]] = field(default_factory=dict)
+    """The newest (ring, round) that reached a recipient."""
 
     def follow(self, ring: int, walk_ring: int) -> None:
         """Start over with what a new ring or a new walk makes old."""
@@ -55,7 +56,7 @@ class Outcomes:
             self.walk_ring = walk_ring
             self.first_tell.clear()
             self.failed.clear()
-            self.newest.clear()
+            self.reached.clear()
 
     def learn(self, key: TellKey, *, reached: bool, at: datetime) -> None:
         """Take in how the tell ``key`` ended; a late success replaces a failure, a late failure no success."""
@@ -63,12 +64,12 @@ class Outcomes:
             return
         place = (key.level, key.recipient)
         self.first_tell[key.level] = min(at, self.first_tell.get(key.level, at))
-        if (key.ring, key.round) >= self.newest.get(place, (0, 0)) or reached:
-            self.newest[place] = (key.ring, key.round)
-            if reached:
-                self.failed.pop(place, None)
-            else:
-                self.failed.setdefault(place, at)
+        newest_reached = self.reached.get(place, (0, 0))
+        if reached:
+            self.reached[place] = max(newest_reached, (key.ring, key.round))
+            self.failed.pop(place, None)
+        elif (key.ring, key.round) > newest_reached:
+            self.failed.setdefault(place, at)
         if key.ring == self.ring:
             self._learn_of_this_ring(place, key.round, reached=reached, at=at)
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import orjson
 import pytest
 from freezegun.api import FrozenDateTimeFactory
 from homeassistant.core import HomeAssistant
-from homeassistant.setup import async_setup_component
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 
 from custom_components.process_cosmos.const import DOMAIN
@@ -36,13 +36,13 @@ def ben(hass: HomeAssistant) -> Phone:
 
 
 @pytest.fixture
-def add_site(hass: HomeAssistant, freezer: FrozenDateTimeFactory, tmp_path) -> Callable[..., Site]:
+def add_site(hass: HomeAssistant, freezer: FrozenDateTimeFactory, tmp_path: Path) -> Callable[..., Site]:
     """Make an entry; nothing is set up yet."""
     hass.config.config_dir = str(tmp_path)
     (tmp_path / ".storage").mkdir()
 
-    def add(**options: list[str]) -> Site:
-        data = {"site": None, "url": None, "token": None, "sha256": None}
+    def add(url: str | None = None, **options: list[str]) -> Site:
+        data = {"site": None, "url": url, "token": None, "sha256": None}
         full = {"phones": [], "notify_entities": [], "destinations": [], **options}
         entry = MockConfigEntry(domain=DOMAIN, title="Home", data=data, options=full)
         entry.add_to_hass(hass)
@@ -54,5 +54,14 @@ def add_site(hass: HomeAssistant, freezer: FrozenDateTimeFactory, tmp_path) -> C
 @pytest.fixture
 async def site(hass: HomeAssistant, add_site: Callable[..., Site], anna: Phone, ben: Phone) -> Site:
     site = add_site(phones=[anna.device_id, ben.device_id])
+    await site.set_up()
+    return site
+
+
+@pytest.fixture
+async def linked(add_site: Callable[..., Site], anna: Phone, ben: Phone, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """A site with a gateway that is away, and one destination; the tests play the link themselves."""
+    monkeypatch.setattr("custom_components.process_cosmos.CosmosCoordinator", lambda *_: None)
+    site = add_site("http://127.0.0.1:1", phones=[anna.device_id, ben.device_id], destinations=["cloud"])
     await site.set_up()
     return site

@@ -18,7 +18,6 @@ from pytest_homeassistant_custom_component.common import MockConfigEntry, async_
 from custom_components.process_cosmos.const import DOMAIN
 from custom_components.process_cosmos.escalations.engine import Escalations
 from custom_components.process_cosmos.escalations.model import Escalation
-
 from custom_components.process_cosmos.memory import _frames
 
 
@@ -47,7 +46,8 @@ class Phone:
 
     def button(self, title: str, ring: int = -1) -> str:
         """The id of a button of one of the notifications, the newest if not said."""
-        return next(one["action"] for one in self.rings[ring]["data"]["actions"] if one["title"] == title)
+        button: str = next(one["action"] for one in self.rings[ring]["data"]["actions"] if one["title"] == title)
+        return button
 
     def press(self, button: str, context: Context | None = None) -> None:
         self.hass.bus.async_fire("mobile_app_notification_action", {"action": button}, context=context)
@@ -89,6 +89,11 @@ class Site:
         escalations: Escalations = self.entry.runtime_data.escalations
         return escalations
 
+    def known(self, escalation: str) -> Escalation:
+        known = self.escalations.get(escalation)
+        assert known
+        return known
+
     @property
     def alive(self) -> Escalation:
         """The one alive escalation."""
@@ -103,7 +108,7 @@ class Site:
         assert await self.hass.config_entries.async_reload(self.entry.entry_id)
         await self.settle()
 
-    async def crash_after(self, record: str | None, *, before_start: Callable[[], None] = lambda: None) -> None:
+    async def crash_after(self, record: str | None, *, before_start: Callable[[], object] = lambda: None) -> None:
         """Start again with the memory as it was when ``record`` had reached the disk and nothing after it (None: all).
 
         Any prefix of the file is what a crash may have left.
@@ -132,13 +137,14 @@ class Site:
         journal, rounds = self.escalations._journal, self.escalations._rounds
         return bool(rounds._telling_now) or bool(journal.memory._writer)
 
-    async def call(self, action: str, context: Context | None = None, **data: Any) -> Any:
-        return await self.hass.services.async_call(
+    async def call(self, action: str, context: Context | None = None, /, **data: object) -> dict[str, Any]:
+        response = await self.hass.services.async_call(
             DOMAIN, action, data, blocking=True, context=context, return_response=action == "escalate"
         )
+        return dict(response or {})
 
-    async def escalate(self, message: str = "Water in the kitchen", **data: Any) -> dict[str, Any]:
-        response: dict[str, Any] = await self.call("escalate", **{"message": message, "group": "leak", **data})
+    async def escalate(self, message: str = "Water in the kitchen", /, **data: object) -> dict[str, Any]:
+        response = await self.call("escalate", **{"message": message, "group": "leak", **data})
         await self.settle()
         return response
 

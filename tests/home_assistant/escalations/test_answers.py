@@ -31,8 +31,7 @@ def answers(if_interrupted: str = "skip", action: str = "valve.open_valve") -> l
 
 
 def outcome(site: Site, escalation: str) -> str | None:
-    known = site.escalations.get(escalation)
-    assert known
+    known = site.known(escalation)
     return known.outcome and known.outcome.value
 
 
@@ -125,9 +124,7 @@ async def test_garbage_from_a_phone_is_passed_over(site: Site, anna: Phone) -> N
 async def test_the_answer_named_by_if_unanswered_runs_at_the_give_up(
     site: Site, anna: Phone, valve: list[ServiceCall]
 ) -> None:
-    escalated = await site.escalate(
-        answers=answers(), if_unanswered="Turn on again", give_up_after={"minutes": 30}
-    )
+    escalated = await site.escalate(answers=answers(), if_unanswered="Turn on again", give_up_after={"minutes": 30})
     await site.pass_time(timedelta(minutes=1), minutes=31)
     await site.until(lambda: outcome(site, escalated["id"]) == "done")
     assert len(valve) == 1
@@ -215,7 +212,7 @@ async def test_what_a_day_or_a_newer_leak_has_overtaken_does_not_run(
     await site.call("answer", escalation=escalated["id"], answer="Turn on again")
     await site.until(lambda: outcome(site, escalated["id"]) == "done")
     valve.clear()
-    await site.crash_after(record, before_start=lambda: site.freezer.tick(timedelta(hours=25)) and None)
+    await site.crash_after(record, before_start=lambda: site.freezer.tick(timedelta(hours=25)))
     await site.until(lambda: outcome(site, escalated["id"]) == "overtaken")
     assert valve == []
     assert any("overtaken" in notice for notice in anna.notices)
@@ -246,7 +243,7 @@ async def test_a_newer_leak_stops_a_running_answer_before_its_next_effect(
     sequence = [{"action": "pump.drain"}, {"action": "valve.open_valve", "target": {"entity_id": "valve.main"}}]
     escalated = await site.escalate(answers=[{"name": "Drain", "actions": sequence}])
     await site.call("answer", escalation=escalated["id"], answer="Drain")
-    await site.until(lambda: site.escalations.get(escalated["id"]).running)
+    await site.until(lambda: site.known(escalated["id"]).running)
     await site.escalate()
     slow.set()
     await site.until(lambda: outcome(site, escalated["id"]) == "overtaken")

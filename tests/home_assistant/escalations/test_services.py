@@ -1,0 +1,211 @@
+"""The actions: what they return, whom they belong to, and what they refuse, each with its code."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import voluptuous as vol
+from homeassistant.auth.models import User
+from homeassistant.auth.permissions.const import POLICY_CONTROL
+from homeassistant.core import Context, HomeAssistant
+from homeassistant.exceptions import HomeAssistantError
+from homeassistant.setup import async_setup_component
+from pytest_homeassistant_custom_component.common import MockUser
+
+from custom_components.process_cosmos.const import DOMAIN
+from tests.home_assistant.escalations.site import Phone, Site
+
+ANSWERS = [{"name": "Keep off"}]
+
+
+async def refused(at: Site, action: str, context: Context | None = None, /, **data: object) -> str | None:
+    """Call an action that must be refused, and return the code."""
+    with pytest.raises(HomeAssistantError) as raised:
+        await at.call(action, context, **data)
+    await at.settle()
+    return raised.value.translation_key
+
+
+def add_user(hass: HomeAssistant, entity: str | None = None) -> User:
+    """A user who may control one entity only."""
+    user = MockUser(name="Guest").add_to_hass(hass)
+    allowed = {entity: {"read": True, POLICY_CONTROL: True}} if entity else {}
+    user.mock_policy({"entities": {"entity_ids": allowed}})
+    return user
+
+
+async def test_escalate_returns_id_state_new_and_ring(site: Site) -> None:
+    first = await site.escalate()
+    assert first == {"id": site.alive.id, "state": "open", "new": True, "ring": 1}
+    assert await site.escalate("More water") == {**first, "new": False, "ring": 2}
+
+
+async def test_the_automation_that_calls_is_the_group_and_can_resolve_without_saying_which(
+    hass: HomeAssistant, site: Site
+) -> None:
+    call = {"action": "process_cosmos.escalate", "data": {"message": "Water"}}
+    automation = {
+        "alias": "Leak",
+        "triggers": [{"trigger": "event", "event_type": ["wet", "dry"]}],
+        "actions": [
+            {
+                "if": "{{ trigger.event.event_type == 'wet' }}",
+                "then": {"parallel": [call]},
+                "else": {"action": "process_cosmos.resolve"},
+            }
+        ],
+    }
+    assert await async_setup_component(hass, "automation", {"automation": [automation]})
+    hass.bus.async_fire("wet")
+    await site.settle()
+    hass.bus.async_fire("wet")
+    await site.settle()
+    assert (site.alive.group, site.alive.count) == ("automation.leak", 2)
+    hass.bus.async_fire("dry")
+    await site.settle()
+    assert site.escalations.alive == ()
+    hass.bus.async_fire("dry")  # nothing is alive: the automation ends without an error
+    await site.settle()
+
+
+async def test_a_script_that_calls_is_the_group(hass: HomeAssistant, site: Site) -> None:
+    sequence = [{"action": "process_cosmos.escalate", "data": {"message": "Water"}}]
+    assert await async_setup_component(hass, "script", {"script": {"leak": {"sequence": sequence}}})
+    await hass.services.async_call("script", "leak", blocking=True)
+    await site.settle()
+    assert site.alive.group == "script.leak"
+
+
+async def test_a_call_by_nobody_is_always_a_new_escalation(site: Site) -> None:
+    first = await site.call("escalate", message="Water")
+    second = await site.call("escalate", message="Water")
+    assert first["id"] != second["id"]
+    await site.settle()
+
+
+async def test_templates_in_actions_are_rendered_at_the_call(hass: HomeAssistant, site: Site) -> None:
+    calls: list[Any] = []
+    hass.services.async_register("valve", "open_valve", calls.append)
+    answer = {
+        "name": "Open",
+        "actions": [{"action": "valve.{{ 'open' }}_valve", "data": {"level": "{{ states('sensor.level') }}"}}],
+    }
+    script = {
+        "leak": {"sequence": [{"action": "process_cosmos.escalate", "data": {"message": "W", "answers": [answer]}}]}
+    }
+    hass.states.async_set("sensor.level", "3")
+    assert await async_setup_component(hass, "script", {"script": script})
+    await hass.services.async_call("script", "leak", blocking=True)
+    hass.states.async_set("sensor.level", "9")
+    await site.call("answer", escalation=site.alive.id, answer="Open")
+    await site.until(lambda: calls)
+    assert calls[0].data == {"level": 3}
+
+
+async def test_an_answers_actions_run_with_the_callers_rights(hass: HomeAssistant, site: Site) -> None:
+    calls: list[Any] = []
+    hass.services.async_register("valve", "open_valve", calls.append)
+    user = add_user(hass)
+    data = {
+        "message": "Water",
+        "group": "g",
+        "answers": [{"name": "Open", "actions": [{"action": "valve.open_valve"}]}],
+    }
+    escalated = await site.call("escalate", Context(user_id=user.id), **data)
+    await site.call("answer", escalation=escalated["id"], answer="Open")
+    await site.until(lambda: calls)
+    assert calls[0].context.user_id == user.id
+
+
+async def test_each_answer_that_does_not_count_is_refused_with_its_code(site: Site, anna: Phone) -> None:
+    unknown = "01JD0000000000000000000001"
+    assert await refused(site, "answer", escalation=unknown, answer="Keep off") == "unknown_escalation"
+    first = (await site.escalate(answers=ANSWERS))["id"]
+    assert await refused(site, "answer", escalation=first, answer="Blow up") == "not_offered"
+    await site.escalate("More water", answers=ANSWERS)
+    assert await refused(site, "answer", escalation=first, answer="Keep off", ring=1) == "answer_too_late"
+    assert await refused(site, "acknowledge", escalation=first, ring=1) == "answer_too_late"
+    await site.call("answer", escalation=first, answer="Keep off", ring=2, note="by hand")
+    assert await refused(site, "answer", escalation=first, answer="Keep off") == "already_answered"
+    second = (await site.escalate(answers=ANSWERS))["id"]
+    await site.call("resolve", escalation=second)
+    await site.call("resolve", escalation=second)  # closed stays as it is
+    assert await refused(site, "answer", escalation=second, answer="Keep off") == "answer_too_late"
+    assert await refused(site, "acknowledge", escalation=second) == "answer_too_late"
+    assert await refused(site, "resolve", escalation=unknown) == "unknown_escalation"
+    assert await refused(site, "acknowledge", group="leak") == "unknown_escalation"
+    assert await refused(site, "resolve") == "no_group"
+
+
+async def test_answering_needs_the_right_to_control_all_entities(
+    hass: HomeAssistant, site: Site, anna: Phone, hass_admin_user: User
+) -> None:
+    guest = Context(user_id=add_user(hass, "valve.main").id)
+    gone = Context(user_id="nobody")
+    only_ours = await site.escalate(entities=["valve.main"], answers=ANSWERS)
+    both = await site.escalate(group="b", entities=["valve.main", "valve.other"], answers=ANSWERS)
+    for action, data in (("answer", {"answer": "Keep off"}), ("acknowledge", {}), ("resolve", {})):
+        assert await refused(site, action, guest, escalation=both["id"], **data) == "not_allowed"
+        assert await refused(site, action, gone, escalation=both["id"], **data) == "not_allowed"
+    anna.press(anna.button("Keep off"), guest)
+    await site.settle()
+    assert anna.notices == ["not_allowed"]
+    await site.call("answer", guest, escalation=only_ours["id"], answer="Keep off")
+    closed = site.escalations.get(only_ours["id"])
+    assert closed
+    assert closed.by == "Guest"
+    await site.call("answer", Context(user_id=hass_admin_user.id), escalation=both["id"], answer="Keep off")
+    await site.settle()
+
+
+async def test_each_call_of_escalate_that_makes_no_sense_is_refused_with_its_code(site: Site) -> None:
+    long = [{"name": "x", "actions": [{"action": "a.b", "data": {"text": "x" * 70_000}}]}]
+    assert await refused(site, "escalate", message="m", answers=long) == "too_large"
+    assert await refused(site, "escalate", message="m", data={"text": "x" * 70_000}) == "too_large"
+    assert await refused(site, "escalate", message="m", policy="night") == "unknown_policy"
+    assert await refused(site, "escalate", message="m", answers=ANSWERS, if_unanswered="Open") == "not_offered"
+    assert await refused(site, "escalate", message="m", site="gone") == "service_config_entry_not_found"
+    assert site.escalations.alive == ()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {},
+        {"message": ""},
+        {"message": "x" * 5000},
+        {"message": "m", "severity": "terrible"},
+        {"message": "m", "entities": "no entity"},
+        {"message": "m", "answers": [{"actions": []}]},
+        {"message": "m", "answers": [{"name": "a", "actions": [{"nonsense": 1}]}]},
+        {"message": "m", "answers": [{"name": "a"}, {"name": "a"}]},
+        {"message": "m", "answers": [{"name": "a", "if_interrupted": "cry"}]},
+        {"message": "m", "give_up_after": 0},
+        {"message": "m", "unknown": 1},
+    ],
+)
+async def test_malformed_data_is_refused(site: Site, data: dict[str, Any]) -> None:
+    with pytest.raises(vol.Invalid):
+        await site.call("escalate", **data)
+
+
+async def test_with_several_sites_escalate_must_say_which(
+    hass: HomeAssistant, site: Site, add_site: Callable[..., Site]
+) -> None:
+    other = add_site()
+    await other.set_up()
+    with pytest.raises(HomeAssistantError):
+        await site.call("escalate", message="m")
+    await other.call("escalate", message="m", site=other.entry.entry_id)
+    assert len(other.escalations.alive) == 1
+    assert hass.services.has_service(DOMAIN, "escalate")
+
+
+async def test_a_memory_of_a_newer_version_is_refused_by_the_set_up(
+    hass: HomeAssistant, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("custom_components.process_cosmos.memory.VERSION", 0)
+        await hass.config_entries.async_reload(site.entry.entry_id)
+        assert site.entry.error_reason_translation_key == "memory_too_new"
+    await site.reload()
