@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import orjson
 
 from process_cosmos_gateway.contract.devices import Value
-from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.store import Transaction
 
 from .mqtt import RECEIVE_MAXIMUM
@@ -188,12 +187,14 @@ def forget_write(transaction: Transaction, device: str, name: str, value: Value)
 
 
 def _number(transaction: Transaction, device: str, name: str) -> int:
-    rows = transaction.rows(
-        """SELECT device_property.number FROM device_property JOIN device ON device.number = device
-           WHERE device.id = ? AND name = ?""",
-        device,
-        name,
-    )
+    """Return a property's number; it gets one although its description may be on disk only a moment later."""
+    question = """SELECT device_property.number FROM device_property JOIN device ON device.number = device
+                  WHERE device.id = ? AND name = ?"""
+    rows = transaction.rows(question, device, name)
     if not rows:
-        raise StoreError(f"{device} is not on disk yet")
+        transaction.run("INSERT OR IGNORE INTO device (id, topic, description) VALUES (?, '', x'')", device)
+        transaction.run(
+            "INSERT INTO device_property (device, name) SELECT number, ? FROM device WHERE id = ?", name, device
+        )
+        rows = transaction.rows(question, device, name)
     return int(rows[0][0])

@@ -65,6 +65,16 @@ class Hearing:
             while await self.rows(sql) != wanted:  # noqa: ASYNC110 - the store tells nobody
                 await asyncio.sleep(0.01)
 
+    async def until_acknowledged(self, device: Client, topic: str, value: float) -> None:
+        """Let ``device`` say two more numbers: when the second is on disk, all before is acknowledged."""
+        for number in (value, value + 1):
+            await device.say(topic, number)
+            name = topic.rpartition("/")[2]
+            await self.until_rows(
+                f"SELECT CAST(value AS REAL) FROM device_property WHERE name = '{name}'",  # noqa: S608
+                [(float(number),)],
+            )
+
     async def queued(self) -> list[dict[str, Any]]:
         """The events waiting for a destination, alarms first."""
         return [orjson.loads(parcel.body) for parcel in await self.outbox.parcels(EVERYTHING, 500)]

@@ -169,6 +169,7 @@ async def test_what_was_said_while_the_gateway_was_away_is_heard_when_it_is_back
             await until(lambda: heard.device("wot/tank"))
             await tank.say(LEVEL, 0, retain=True)
             await until(lambda: heard.value("wot/tank", "level") == 0)
+            await heard.until_acknowledged(tank, LEVEL, -1)
         for value in range(1, 50):
             await tank.say(LEVEL, value)
         async with hearing(tmp_path / "data", broker.options) as heard:
@@ -222,14 +223,13 @@ async def test_garbage_is_counted_named_without_its_content_and_acknowledged(
         await tank.say("wot/tank/availability", b"perhaps")
         await tank.say("wot/tank/events/overflow", b"canary-secret{")
         await tank.say(LEVEL, b"x" * (1 << 20))
-        await tank.say(LEVEL, 2)
-        await until(lambda: heard.value("wot/tank", "level") == 2)
+        await heard.until_acknowledged(tank, LEVEL, 2)
         assert heard.devices.counts["garbage"] == 8
         assert "canary" not in caplog.text
         assert sum("Passing over" in line for line in caplog.text.splitlines()) == 3
     async with hearing(tmp_path / "data", broker.options) as heard, client(broker.options, "marker") as tank:
-        await tank.say(LEVEL, 3)
-        await until(lambda: heard.value("wot/tank", "level") == 3)
+        await tank.say(LEVEL, 4)
+        await until(lambda: heard.value("wot/tank", "level") == 4)
         assert heard.devices.counts["garbage"] == 0
 
 
