@@ -6,6 +6,7 @@ import shutil
 import signal
 import sys
 import traceback
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -62,7 +63,8 @@ async def run(arguments: argparse.Namespace, result: Result) -> None:
         print(f"Logs of every process: {FOLDER}")
         if arguments.stay:
             print(f"Look at it: {house.url}  user {OWNER}  password {PASSWORD}  (Ctrl-C ends everything)")
-            await asyncio.Event().wait()
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
     finally:
         progress.say("stopping everything")
         await house.stop()

@@ -14,7 +14,7 @@ import aiohttp
 from process_cosmos_gateway.lab.control import ControlError, say
 
 from .onboarding import answers_http, prepare_folder
-from .processes import Part, PartFailedError, free_port, run_once
+from .processes import Part, PartFailedError, free_ports, run_once
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
@@ -56,15 +56,18 @@ class House:
     def __init__(self, folder: Path) -> None:
         """Keep everything in ``folder``, which must be empty."""
         self.folder = folder
-        self.broker, self.cloud, self.proxy, self.gateway, self.devices, self.ledger, self.home_assistant = (
-            Part(name, folder)
-            for name in ("broker", "cloud", "proxy", "gateway", "devices", "ledger", "home-assistant")
-        )
-        ports = iter({free_port() for _ in range(24)})
-        self._broker_port, self._cloud_port, self._proxy_port, self._gateway_port = (next(ports) for _ in range(4))
-        self._proxy_control, self._devices_control, self._ledger_port, home_port = (next(ports) for _ in range(4))
-        self.url = f"http://127.0.0.1:{home_port}"
-        self._home_port = home_port
+        self.broker = Part("broker", folder)
+        self.cloud = Part("cloud", folder)
+        self.arrivals = Part("arrivals", folder)
+        self.proxy = Part("proxy", folder)
+        self.gateway = Part("gateway", folder)
+        self.devices = Part("devices", folder)
+        self.ledger = Part("ledger", folder)
+        self.home_assistant = Part("home-assistant", folder)
+        ports = free_ports(8)
+        self._broker_port, self._cloud_port, self._proxy_port, self._gateway_port = ports[:4]
+        self._proxy_control, self._devices_control, self._ledger_port, self._home_port = ports[4:]
+        self.url = f"http://127.0.0.1:{self._home_port}"
         self.ledger_url = f"http://127.0.0.1:{self._ledger_port}"
         self.webhook_url = f"{self.ledger_url}/webhook/{SECRET}"
         self._cloud_data = folder / "cloud"
@@ -83,8 +86,8 @@ class House:
         """Stop everything, those that talk before those they talk to."""
         await asyncio.gather(self.home_assistant.stop(30), self.devices.stop())
         await self.gateway.stop()
-        await asyncio.gather(*(part.stop() for part in (self.proxy, self.cloud, self.ledger)))
-        await self.broker.stop()
+        await asyncio.gather(*(part.stop() for part in (self.proxy, self.arrivals, self.ledger)))
+        await asyncio.gather(self.cloud.stop(), self.broker.stop())
 
     async def start_broker(self) -> None:
         """Mosquitto as it comes, on 127.0.0.1; its log is evidence of what was acknowledged."""
@@ -95,10 +98,12 @@ class House:
         await self.broker.until(lambda: _accepts(self._broker_port), "an open port")
 
     async def start_cloud(self) -> None:
-        """Start the reference cloud endpoint."""
+        """Start the reference cloud endpoint, and its own command that prints what arrives."""
         serve = ("serve", "--data", self._cloud_data, "--port", str(self._cloud_port))
         await self.cloud.start(BIN / "process-cosmos-cloud", *serve)
         await self.cloud.until(lambda: _serves(f"https://127.0.0.1:{self._cloud_port}/health"), "an open port")
+        follow = ("ledger", "--json", "--follow", "--data", self._cloud_data)
+        await self.arrivals.start(BIN / "process-cosmos-cloud", *follow)
 
     async def start_proxy(self) -> None:
         """Start the fault proxy, the only way from the gateway to the cloud."""
@@ -124,10 +129,9 @@ class House:
 
     async def start_ledger(self) -> None:
         """Start the ledger, before there is anything to see."""
-        arrivals = (BIN / "process-cosmos-cloud", "ledger", "--json", "--follow", "--data", self._cloud_data)
         ports = ("--port", str(self._ledger_port), "--broker-port", str(self._broker_port))
         options = ("--folder", self.folder, *ports, "--secret", SECRET)
-        await self.ledger.start(BIN / "python", "-m", "demo.ledger", *options, "--", *arrivals, environment=OURS)
+        await self.ledger.start(BIN / "python", "-m", "demo.ledger", *options, environment=OURS)
         await self.ledger.until(lambda: _accepts(self._ledger_port), "an open port")
 
     async def start_home_assistant(self) -> None:

@@ -85,6 +85,7 @@ class Play:
             await find_entities(home)
             await add_webhook(home, entry, house.webhook_url)
             self._kitchen = await find_entities(home)
+            await house.ask("begin")
             await add_guard(home, "leak_guard_kitchen", self._kitchen.sensor, self._kitchen.valve)
             await add_guard(home, "leak_guard_cellar", CELLAR_SENSOR, CELLAR_VALVE)
         self._phones = phones

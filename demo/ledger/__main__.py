@@ -10,7 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
-from .arrivals import follow_cloud
+from .arrivals import follow_arrivals
 from .book import Book
 from .broker_log import Acknowledged, acknowledged_by
 from .broker_watch import BrokerWatch
@@ -52,6 +52,10 @@ class Ledger:
         """Learn what the play set up."""
         guards = tuple(Guard(**guard) for guard in wanted.pop("guards"))
         self._expected = Expected(**wanted, guards=guards)
+
+    async def begin(self, _: object) -> None:
+        """Count what happens from now on: the destinations are set up."""
+        self._broker.begin()
 
     async def mark(self, _: object) -> None:
         """Remember this moment."""
@@ -105,6 +109,7 @@ async def run(arguments: argparse.Namespace) -> None:
             "watch_home": ledger.watch_home,
             "watching_home": ledger.watching_home,
             "expect": ledger.expect,
+            "begin": ledger.begin,
             "mark": ledger.mark,
             "rung_since_mark": ledger.rung_since_mark,
             "until_arrival": ledger.until_arrival,
@@ -114,7 +119,7 @@ async def run(arguments: argparse.Namespace) -> None:
         runner = web.AppRunner(Receivers(book, arguments.secret, questions).app(), access_log=None)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", arguments.port).start()
-        tasks.create_task(follow_cloud(arguments.cloud, book), name="cloud-log")
+        tasks.create_task(follow_arrivals(arguments.folder / "arrivals.log", book), name="cloud-log")
         try:
             await asyncio.Event().wait()
         finally:
@@ -125,11 +130,10 @@ async def run(arguments: argparse.Namespace) -> None:
 def main() -> None:
     """Read the arguments and run."""
     parser = argparse.ArgumentParser("demo.ledger", description=__doc__)
-    parser.add_argument("--folder", type=Path, required=True, help="where the book goes, and where broker.log is")
+    parser.add_argument("--folder", type=Path, required=True, help="of the book, broker.log, arrivals.log")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--broker-port", type=int, required=True)
     parser.add_argument("--secret", default=secrets.token_hex(8), help="the secret part of the webhook's address")
-    parser.add_argument("cloud", nargs="+", help="the command that prints the cloud endpoint's arrivals")
     with suppress(asyncio.CancelledError):
         asyncio.run(run(parser.parse_args()))
 

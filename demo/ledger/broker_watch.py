@@ -20,6 +20,7 @@ class BrokerWatch:
         self._loop = asyncio.get_running_loop()
         self._topics: dict[str, Topic] = {}
         self._said: dict[str, list[Scalar]] = {}
+        self._begun: dict[str, int] = {}
         self._connected = asyncio.Event()
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2, "ledger", protocol=mqtt.MQTTv5)
         self._client.on_connect = self._on_connect
@@ -36,6 +37,10 @@ class BrokerWatch:
         self._client.disconnect()
         self._client.loop_stop()
 
+    def begin(self) -> None:
+        """Count what devices say from now on: what they said before, no destination had asked for."""
+        self._begun = {topic: len(said) for topic, said in self._said.items()}
+
     def events(self, acknowledged: Acknowledged) -> list[DeviceEvent]:
         """Return the devices' transitions and events among what was acknowledged, by topic, in order."""
         events = []
@@ -44,7 +49,8 @@ class BrokerWatch:
             previous: Scalar = None
             for index, value in enumerate(self._said.get(name, ())):
                 transition = topic.saying is Saying.VALUE and topic.boolean and value != previous
-                if index in happened and (transition or topic.saying is Saying.EVENT):
+                counts = index in happened and index >= self._begun.get(name, 0)
+                if counts and (transition or topic.saying is Saying.EVENT):
                     events.append(DeviceEvent(device=(topic.device, topic.affordance), value=value))
                 if index in happened | stood:
                     previous = value
