@@ -13,10 +13,14 @@ from aiohttp import web
 
 from process_cosmos_cloud.authority import Authority
 from process_cosmos_gateway.contract.destinations import EventKind
+from process_cosmos_gateway.contract.errors import Code
+from process_cosmos_gateway.contract.pairing import OneTimeLine
 from process_cosmos_gateway.destinations import cloud as cloud_module
 from process_cosmos_gateway.destinations import exchange
 from process_cosmos_gateway.destinations.cloud import BATCH, Cloud, Credentials, fitting
 from process_cosmos_gateway.destinations.destination import Down, Refused
+from process_cosmos_gateway.destinations.enrolment import enrol
+from process_cosmos_gateway.errors import RequestRefusedError
 from process_cosmos_gateway.outbox import Delivered, Rejected
 from tests.cloud.endpoint import Site
 
@@ -215,3 +219,33 @@ def test_a_body_stays_bearable_and_one_long_event_goes_alone(monkeypatch: pytest
     assert fitting(PARCELS) == PARCELS[:3]
     monkeypatch.setattr(cloud_module, "LONGEST_BODY", 10)
     assert fitting(PARCELS) == PARCELS[:1]
+
+
+@pytest.mark.parametrize(
+    ("behave", "code"),
+    [
+        (reply(503), Code.DESTINATION_AWAY),
+        (reply(403, b"<html>"), Code.ENROLMENT_REFUSED),
+        (reply(403, b'{"detail": "No\\u0007."}'), Code.ENROLMENT_REFUSED),
+        (reply(200, b"<html>"), Code.ENROLMENT_REFUSED),
+        (reply(200, b'{"certificate": "x", "ca": "y"}'), Code.ENROLMENT_REFUSED),
+        (break_off, Code.DESTINATION_AWAY),
+    ],
+)
+async def test_an_enrolment_that_is_not_answered_properly_is_refused(
+    far: Far, tmp_path: Path, behave: Behaviour, code: Code
+) -> None:
+    far.server.behave = behave
+    line = OneTimeLine(url=far.server.url, secret="s" * 20, sha256=Authority(tmp_path / "ca").sha256)
+    with pytest.raises(RequestRefusedError) as caught:
+        await enrol(line, SITE)
+    assert caught.value.code is code
+    assert str(caught.value).isprintable()
+
+
+async def test_a_certificate_for_another_key_is_refused(far: Far, tmp_path: Path) -> None:
+    other = enrolled(tmp_path / "ca")
+    far.server.behave = reply(200, orjson.dumps({"certificate": other.certificate, "ca": other.ca}))
+    line = OneTimeLine(url=far.server.url, secret="s" * 20, sha256=Authority(tmp_path / "ca").sha256)
+    with pytest.raises(RequestRefusedError, match="another key"):
+        await enrol(line, SITE)
