@@ -114,6 +114,8 @@ def _ask(order: Order, trusted: x509.Certificate, csr: str) -> bytes:
         connection.request("POST", "/v1/enroll", body, {"Content-Type": "application/json"})
         response = connection.getresponse()
         reply = response.read(MAX_FRAME)
+    if response.length:  # read() with a limit does not say that the reply broke off
+        raise http.client.IncompleteRead(reply, response.length)
     if response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         message = f"The cloud endpoint replied {response.status}; try again later."
         raise RequestRefusedError(Code.DESTINATION_AWAY, message)
