@@ -147,7 +147,7 @@ class Webhook:
             _LOGGER.warning("%s: the reply to event %s has no answer that can be read: %s", self.name, parcel.id, error)
             return ()
         item = InboxItem(
-            id=f"{self.name}:{parcel.id}",
+            id=parcel.id,
             cursor=0,
             escalation=about.escalation,
             by=self.name,

@@ -55,7 +55,7 @@ async def test_a_reply_with_an_answer_becomes_a_proposal_with_the_ring_it_saw(si
 
     [(destination, item)] = site.escalations.taken
     assert destination == "hook"
-    assert (item.id, item.escalation, item.ring) == (f"hook:{event_id(1)}", escalation_id(1), 4)
+    assert (item.id, item.escalation, item.ring) == (event_id(1), escalation_id(1), 4)
     assert (item.answer, item.by, item.age) == ("keep_off", "hook", 0.0)
 
 
