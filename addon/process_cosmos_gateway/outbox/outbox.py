@@ -243,7 +243,10 @@ class Outbox:
         return await self._store.write(lambda transaction: transaction.run("DELETE FROM outbox_rejected"))
 
     def _news_of(self, destination: str) -> asyncio.Event:
-        return self._news.setdefault(destination, asyncio.Event())
+        if destination not in self._news:
+            self._news[destination] = asyncio.Event()
+            self._news[destination].set()  # something may have waited since before this start
+        return self._news[destination]
 
     def _wake_all(self) -> None:
         for news in self._news.values():

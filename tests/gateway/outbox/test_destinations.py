@@ -8,6 +8,7 @@ import orjson
 from process_cosmos_gateway.contract.destinations import EventKind, Priority, Waiting
 from process_cosmos_gateway.outbox import Delivered, Outbox, Rejected
 from process_cosmos_gateway.store import Store
+from tests.gateway.store.parts import HandClock
 
 from .parts import ALL, WITHIN, accept, drain, event
 
@@ -21,6 +22,16 @@ async def test_an_accepted_event_is_stored_as_the_cloud_event_destinations_get(s
     assert document["source"] == f"/sites/{store.site}"
     assert (document["id"], document["subject"], document["data"]) == (accepted.id, "key", {"name": "leak"})
     assert (parcel.id, parcel.key, parcel.attempts, parcel.replayed) == (accepted.id, "key", 0, False)
+
+
+async def test_what_waited_before_a_restart_is_not_waited_for_again(store: Store, clock: HandClock) -> None:
+    before = Outbox(store, clock)
+    await before.register("cloud", ALL)
+    await accept(before, event("leak"))
+    after = Outbox(store, clock)
+    async with asyncio.timeout(WITHIN):
+        await after.wait("cloud")
+    assert await drain(after, "cloud") == ["leak"]
 
 
 async def test_without_a_destination_nothing_is_queued(outbox: Outbox) -> None:
