@@ -87,6 +87,7 @@ class Memory[R: Message]:
         self._writer: asyncio.Task[None] | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._in_trouble = False
+        self._closed = False
 
     async def async_load(self) -> None:
         """Read what is there, without a torn tail. Raise ``MemoryTooNewError`` or ``OSError``."""
@@ -118,6 +119,8 @@ class Memory[R: Message]:
         """Return once everything appended so far is on disk; raise ``MemoryWriteError`` if a write fails first."""
         if not self._queue:
             return
+        if self._closed:
+            raise MemoryWriteError("closed")
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((self._queue[-1][0].position, future))
         self._start_writing()
@@ -143,11 +146,12 @@ class Memory[R: Message]:
             await self._in_executor(self._rewrite, kept, runs)
 
     async def async_close(self) -> None:
-        """Write what is queued and stop; what the disk refuses is lost with the process."""
-        if self._queue and not self._in_trouble:
+        """Write what is queued and stop; what the disk refuses is lost, and so is what comes later."""
+        if self._queue:
             self._start_writing()
         if self._writer:
             await self._writer
+        self._closed = True
         if self._retry:
             self._retry.cancel()
         if self._queue:
@@ -158,7 +162,7 @@ class Memory[R: Message]:
         await self._in_executor(self._remove)
 
     def _start_writing(self) -> None:
-        if self._writer is None:
+        if self._writer is None and not self._closed:
             if self._retry:
                 self._retry.cancel()
                 self._retry = None
@@ -183,16 +187,16 @@ class Memory[R: Message]:
             self._writer = None
 
     def _confirm(self, batch: Sequence[Entry[R]]) -> None:
-        if self._in_trouble:
-            self._in_trouble = False
-            self._on_trouble(None)
-        self._on_durable(batch)
         waiting, self._waiting = self._waiting, []
         for position, future in waiting:
             if position > batch[-1].position:
                 self._waiting.append((position, future))
             elif not future.done():
                 future.set_result(None)
+        if self._in_trouble:
+            self._in_trouble = False
+            self._on_trouble(None)
+        self._on_durable(batch)
 
     def _refuse(self, error: OSError) -> None:
         reason = error.strerror or type(error).__name__

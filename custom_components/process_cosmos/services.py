@@ -25,7 +25,7 @@ from .data import CosmosConfigEntry
 from .escalations.decisions import Attempt
 from .escalations.engine import EscalateCall, Escalations
 from .escalations.errors import NO_GROUP, EscalationRefusedError
-from .escalations.model import Escalation
+from .escalations.model import MAX_ENTITIES, Escalation
 from .escalations.policy import DEFAULT_POLICY, GIVE_UP_AFTER
 from .escalations.records import Answer, Content, IfInterrupted
 
@@ -68,7 +68,7 @@ _ESCALATE_SCHEMA = vol.Schema(
     {
         vol.Required("message"): _MESSAGE,
         vol.Optional("severity", default=Severity.WARNING.value): vol.Coerce(Severity),
-        vol.Optional("entities", default=list): cv.entity_ids,
+        vol.Optional("entities", default=list): vol.All(cv.entity_ids, vol.Length(max=MAX_ENTITIES)),
         vol.Optional("policy", default=DEFAULT_POLICY): cv.string,
         vol.Optional("answers", default=list): vol.All(
             cv.ensure_list, [_ANSWER_SCHEMA], vol.Length(max=MAX_ANSWERS), _unique_names

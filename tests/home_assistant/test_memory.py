@@ -157,7 +157,10 @@ async def test_all_that_waits_shares_one_fsync(path: Path, monkeypatch: pytest.M
 async def test_a_failed_write_is_told_kept_and_tried_again_on_a_new_handle(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    new = await written(path, "a")
+    await written(path, "a")
+    new = await opened(path)
+    new.memory.begin(NEXT_RUN, Note(text="start"))
+    await new.memory.async_durable()
     failures = 1
 
     def fail_once(file: int, sync: Callable[[int], None] = os.fsync) -> None:
@@ -170,17 +173,20 @@ async def test_a_failed_write_is_told_kept_and_tried_again_on_a_new_handle(
     monkeypatch.setattr(os, "fsync", fail_once)
     with pytest.raises(MemoryWriteError, match="No space"):
         await new.memory.async_append(Note(text="b"))
-    assert new.texts == ["start", "a", "b"]
+    assert new.texts == ["start", "a", "start", "b"]
     await new.memory.async_append(Note(text="c"))
     assert new.troubles == ["No space left on device", None]
     await new.memory.async_close()
-    assert (await opened(path)).texts == ["start", "a", "b", "c"]
+    assert (await opened(path)).texts == ["start", "a", "start", "b", "c"]
 
 
 async def test_closing_while_the_disk_refuses_says_what_is_lost(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    new = await written(path, "a")
+    await written(path, "a")
+    new = await opened(path)
+    new.memory.begin(NEXT_RUN, Note(text="start"))
+    await new.memory.async_durable()
 
     def fail(*_: object) -> None:
         raise OSError(5, "Input/output error")
@@ -190,6 +196,14 @@ async def test_closing_while_the_disk_refuses_says_what_is_lost(
         await new.memory.async_append(Note(text="b"))
     await new.memory.async_close()
     assert "1 records of site.memory could not be written" in caplog.text
+
+
+async def test_what_comes_after_closing_is_not_written(path: Path) -> None:
+    new = await written(path, "a")
+    content = path.read_bytes()
+    with pytest.raises(MemoryWriteError):
+        await new.memory.async_append(Note(text="late"))
+    assert path.read_bytes() == content
 
 
 async def test_compaction_keeps_what_it_is_given_what_is_queued_and_the_last_n_of_each_run(path: Path) -> None:

@@ -13,7 +13,6 @@ from homeassistant.helpers import config_validation as cv
 from homeassistant.helpers.event import async_call_later
 from homeassistant.helpers.script import Script, async_validate_actions_config
 from homeassistant.helpers.start import async_at_started
-from homeassistant.util import dt as dt_util
 
 from custom_components.process_cosmos.const import DOMAIN, LOGGER
 from custom_components.process_cosmos.contract.escalations import Outcome
@@ -88,7 +87,7 @@ class Answers:
         if self._is_overtaken(escalation):
             await self._async_end(escalation, Outcome.OVERTAKEN)
             return
-        self._journal.record(Running(escalation=escalation.id, at=dt_util.utcnow()))
+        self._journal.record(Running(escalation=escalation.id, at=self._journal.now()))
         await self._journal.async_until_on_disk()
         reason = await async_reason_of_failure(self._async_effects(escalation, sequence))
         if self._hass.is_stopping:
@@ -105,7 +104,7 @@ class Answers:
         script = Script(self._hass, actions, f"Answer {escalation.answer}", DOMAIN)
         self._scripts[escalation.id] = script
         assert escalation.closed_at  # noqa: S101 - it has an answer
-        left = (escalation.closed_at + TOO_OLD - dt_util.utcnow()).total_seconds()
+        left = (escalation.closed_at + TOO_OLD - self._journal.now()).total_seconds()
 
         async def too_old(_now: datetime) -> None:
             await script.async_stop()
@@ -127,13 +126,13 @@ class Answers:
             await self._async_tell_people(
                 escalation, sentence.format(answer=escalation.answer, message=message, reason=reason)
             )
-        now = dt_util.utcnow()
+        now = self._journal.now()
         self._journal.record(Ended(escalation=escalation.id, event=self._journal.new_id(), at=now, outcome=outcome))
 
     def _is_overtaken(self, escalation: Escalation) -> bool:
         """Say whether a newer escalation of the group exists, or the answer is too old to be carried out."""
         newest = self._journal.state.newest.get(escalation.group, escalation.id)
-        return newest > escalation.id or dt_util.utcnow() - (escalation.closed_at or dt_util.utcnow()) >= TOO_OLD
+        return newest > escalation.id or self._journal.now() - (escalation.closed_at or self._journal.now()) >= TOO_OLD
 
     async def _async_started(self) -> None:
         started = asyncio.Event()

@@ -11,7 +11,6 @@ from homeassistant.exceptions import ConfigEntryError, ConfigEntryNotReady
 from homeassistant.helpers import issue_registry as ir
 from homeassistant.helpers.event import async_track_time_interval
 from homeassistant.helpers.start import async_at_started
-from homeassistant.util import dt as dt_util
 
 from custom_components.process_cosmos.const import DOMAIN, LOGGER
 from custom_components.process_cosmos.contract.errors import Code
@@ -32,6 +31,9 @@ from .telling import Telling
 from .transitions import kinds_of
 
 COMPACT_EVERY = timedelta(days=1)
+
+_TAKEN_AWAY = (TransitionKind.ANSWERED, TransitionKind.RESOLVED, TransitionKind.RECONCILED)
+"""What takes the notifications away; one that nobody answered stays to be seen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +122,7 @@ class Escalations:
                 translation_key="memory_not_read",
                 translation_placeholders={"reason": error.strerror or type(error).__name__},
             ) from error
+        await self._async_compact()
         self._answers.resume()
         self._cancels = [
             async_at_started(self._hass, self._begin_to_tell),
@@ -159,7 +162,7 @@ class Escalations:
         if call.policy != DEFAULT_POLICY:
             raise EscalationRefusedError(UNKNOWN_POLICY, policy=call.policy)
         new_id = self._journal.new_id()
-        now = dt_util.utcnow()
+        now = self._journal.now()
         group = call.group or new_id
         alive = self._journal.state.alive_of(group)
         if alive and now >= alive.until:
@@ -202,8 +205,9 @@ class Escalations:
         if not allowed(escalation):
             raise EscalationRefusedError(Code.NOT_ALLOWED, entities=", ".join(escalation.content.entities))
         if escalation.alive:
+            event = self._journal.new_id()
             self._journal.record(
-                Resolved(escalation=escalation_id, event=self._journal.new_id(), at=dt_util.utcnow(), by=by, note=note)
+                Resolved(escalation=escalation_id, event=event, at=self._journal.now(), by=by, note=note)
             )
             self._rounds.look(escalation_id)
         await self._async_on_disk()
@@ -217,7 +221,7 @@ class Escalations:
     def _decide(self, attempt: Attempt) -> Refusal | None:
         """Decide with what memory holds, queued records included: the first wins."""
         refused = refusal(self._journal.state, attempt)
-        now = dt_util.utcnow()
+        now = self._journal.now()
         if refused:
             if attempt.proposal is not None:
                 self._journal.record(
@@ -264,7 +268,10 @@ class Escalations:
                 acknowledge_for=timedelta(seconds=proposal.acknowledge_for or 3600),
             )
             self._decide(attempt)
-        await self._journal.async_until_on_disk()
+        try:
+            await self._journal.async_on_disk()
+        except MemoryWriteError:
+            return False, None  # the record's transition settles it once it is on disk
         return known, self._journal.state.proposals[proposal.id]
 
     async def _async_on_disk(self) -> None:
@@ -287,7 +294,7 @@ class Escalations:
         escalation = change.escalation
         if change.kind in (TransitionKind.ANSWERED, TransitionKind.UNANSWERED):
             self._answers.run(escalation)
-        if change.kind in (TransitionKind.ANSWERED, TransitionKind.RESOLVED):
+        if not escalation.alive and change.kind in _TAKEN_AWAY:
             phones = [person for person in self._policy.people if person.startswith(PHONE)]
             self._entry.async_create_background_task(
                 self._hass, self.telling.async_clear(phones, escalation.id), f"process_cosmos clear {escalation.id}"
@@ -306,7 +313,7 @@ class Escalations:
     def _stop_telling(self, _event: Event) -> None:
         self._rounds.stop()
 
-    async def _async_compact(self, _now: datetime) -> None:
+    async def _async_compact(self, _now: datetime | None = None) -> None:
         try:
             await self._journal.async_forget_what_is_old()
         except (OSError, MemoryWriteError) as error:

@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from homeassistant.config_entries import ConfigEntry
 from homeassistant.core import CALLBACK_TYPE, HassJob, HomeAssistant, callback
 from homeassistant.helpers.event import async_call_later
-from homeassistant.util import dt as dt_util
 
 from custom_components.process_cosmos.client import GATEWAY_AWAY, GatewayAwayError
 from custom_components.process_cosmos.contract.escalations import CaughtUp, Propose, Told
@@ -47,7 +46,7 @@ class Handover:
         self._journal = journal
         self._async_settle = async_settle
         self.rounds: Rounds | None = None
-        self.away_since: datetime | None = dt_util.utcnow()
+        self.away_since: datetime | None = journal.now()
         """Since when the gateway counts as away (or there is none); None while it is there."""
         self._silence: CALLBACK_TYPE | None = None
         self._send: Send | None = None
@@ -83,7 +82,7 @@ class Handover:
             case Receipt(position=Position() as position):
                 self._journal.confirm(position)
             case Told() if self.rounds and self._journal.is_alive(message.key.escalation):
-                at = dt_util.utcnow() - timedelta(seconds=message.age)
+                at = self._journal.now() - timedelta(seconds=message.age)
                 self.rounds.learn(message.key, reached=message.reached, at=at)
                 self.rounds.look(message.key.escalation)
             case Propose():
@@ -127,7 +126,7 @@ class Handover:
         while entries := self._journal.memory.durable_after(self._sent):
             for entry in entries:
                 owed = not self._new_gateway or self._journal.is_owed_to_a_new_gateway(entry)
-                message = transition(entry, self._journal.after(entry.position), dt_util.utcnow())
+                message = transition(entry, self._journal.after(entry.position), self._journal.now())
                 if message and owed and self._send:
                     await self._send(message)
                 self._sent = entry.position
@@ -138,7 +137,7 @@ class Handover:
         if hello.cursor:
             journal.begin_after(hello.cursor.run)
         restored, reconciled = merge(journal.state, hello.heads, journal.new_id)
-        bare = Merged(at=dt_util.utcnow(), restored=restored, reconciled=reconciled)
+        bare = Merged(at=self._journal.now(), restored=restored, reconciled=reconciled)
         asks = {
             escalation.id: self.rounds.asks(escalation) if self.rounds and escalation.alive else ()
             for escalation in after(bare, journal.state.escalations)
@@ -165,6 +164,6 @@ class Handover:
     @callback
     def _fell_silent(self, _now: datetime) -> None:
         self._silence = None
-        self.away_since = dt_util.utcnow()
+        self.away_since = self._journal.now()
         if self.rounds:
             self.rounds.look_at_all()

@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import secrets
+import time
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from homeassistant.config_entries import ConfigEntry
@@ -16,11 +17,13 @@ from custom_components.process_cosmos.const import DOMAIN
 from custom_components.process_cosmos.contract.identifiers import Position, Ulid, UlidFactory
 from custom_components.process_cosmos.memory import RETRY_AFTER, Entry, Memory, MemoryWriteError
 
+from .clock import SteadyClock
 from .model import Escalation, State
 from .records import RECORDS, Confirmed, Merged, Record, Refused, Start, ToldRecord
 from .timetable import Outcomes
 
 KEEP_CLOSED_FOR = timedelta(days=30)
+_LONG_AGO = datetime.fromtimestamp(0, UTC)
 
 
 class Journal:
@@ -38,6 +41,7 @@ class Journal:
         self.outcomes: dict[Ulid, Outcomes] = {}
         self.has_gateway = entry.data.get(CONF_URL) is not None
         self.run = Ulid("")
+        self._clock = SteadyClock(dt_util.utcnow, time.monotonic)
         self._gateway_runs: set[Ulid] = set()
         self._confirmed: Position | None = None
         self._after: dict[Position, tuple[Escalation, ...]] = {}
@@ -47,21 +51,29 @@ class Journal:
         )
 
     async def async_open(self) -> None:
-        """Read the memory and begin a run. Raise ``MemoryTooNewError``, ``OSError`` or ``MemoryWriteError``."""
+        """Read the memory and begin a run, in RAM if the disk refuses. Raise ``MemoryTooNewError`` or ``OSError``."""
         await self.memory.async_load()
         for entry in self.memory.entries:
             self._take_in(entry.position, entry.record)
         newest = max((getattr(entry.record, "event", Ulid("")) for entry in self.memory.entries), default=Ulid(""))
         newest = max(newest, *self.memory.runs, Ulid(""))
         self.new_id = UlidFactory(lambda: int(dt_util.utcnow().timestamp() * 1000), secrets.token_bytes, newest or None)
+        for entry in self.memory.entries:
+            self._clock.not_before(getattr(entry.record, "at", _LONG_AGO))
         self.begin()
-        await self.memory.async_durable()
-        await self.async_forget_what_is_old()
+        with contextlib.suppress(MemoryWriteError):
+            await self.memory.async_durable()
+
+    def now(self) -> datetime:
+        """Return the time, which does not jump while an escalation is alive."""
+        if not self.state.alive:
+            self._clock.trust_the_wall()
+        return self._clock.now()
 
     def begin(self) -> None:
         """Begin a run: positions that no gateway has seen."""
         self.run = self.new_id()
-        start = Start(at=dt_util.utcnow(), gateway=self.has_gateway)
+        start = Start(at=self.now(), gateway=self.has_gateway)
         self._take_in(self.memory.begin(self.run, start), start)
 
     def begin_after(self, run: Ulid) -> None:
@@ -115,7 +127,7 @@ class Journal:
         if self._confirmed:
             self.record(Confirmed(position=self._confirmed))
             await self.memory.async_durable()
-        kept, forgotten = self._sort_out(dt_util.utcnow())
+        kept, forgotten = self._sort_out(self.now())
         if len(kept) * 4 > len(self.memory.entries) * 3:
             return
         await self.memory.async_compact(kept)

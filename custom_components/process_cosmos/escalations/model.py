@@ -29,6 +29,9 @@ from .records import (
 )
 
 RING_AT_MOST_EVERY = timedelta(minutes=1)
+MAX_ENTITIES = 500
+"""Entities one escalation can be about; a frame to the gateway must hold them."""
+
 _SEVERITIES = tuple(Severity)
 
 
@@ -206,7 +209,7 @@ def _rung(escalation: Escalation, record: Rung) -> Escalation:
     content = replace(
         new,
         severity=max(old.severity, new.severity, key=_SEVERITIES.index),
-        entities=tuple(dict.fromkeys((*old.entities, *new.entities))),
+        entities=tuple(dict.fromkeys((*old.entities, *new.entities)))[:MAX_ENTITIES],
         answers=answers.answers,
         if_unanswered=answers.if_unanswered,
         user=answers.user,

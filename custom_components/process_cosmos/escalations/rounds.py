@@ -9,8 +9,7 @@ from functools import partial
 
 from homeassistant.config_entries import ConfigEntry
 from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
-from homeassistant.helpers.event import async_track_point_in_utc_time
-from homeassistant.util import dt as dt_util
+from homeassistant.helpers.event import async_call_later
 
 from custom_components.process_cosmos.contract.escalations import EscalationState
 from custom_components.process_cosmos.contract.identifiers import TellKey, Ulid
@@ -87,7 +86,7 @@ class Rounds:
         escalation = self._journal.state.escalations.get(escalation_id)
         if not self._started or escalation is None or not escalation.alive:
             return
-        now = dt_util.utcnow()
+        now = self._journal.now()
         if now >= escalation.until:
             self._journal.record(Unanswered(escalation=escalation.id, event=self._journal.new_id(), at=now))
             return
@@ -97,8 +96,8 @@ class Rounds:
         if is_earlier(table.asks, escalation.asks):
             self._journal.record(Moved(escalation=escalation.id, event=self._journal.new_id(), at=now, asks=table.asks))
         if table.look_at:
-            self._timers[escalation.id] = async_track_point_in_utc_time(
-                self._hass, partial(self._look_when_due, escalation_id), table.look_at
+            self._timers[escalation.id] = async_call_later(
+                self._hass, table.look_at - now, partial(self._look_when_due, escalation_id)
             )
         # Marked before the first one starts: a tell starts eagerly, and looks again when it ends.
         due = [key for key in table.tells if key not in self._telling_now]
@@ -111,7 +110,7 @@ class Rounds:
         self.look(escalation_id)
 
     def _timetable(self, escalation: Escalation, outcomes: Outcomes) -> Timetable:
-        return timetable(self._policy, escalation, outcomes, dt_util.utcnow(), self._gateway_away_since())
+        return timetable(self._policy, escalation, outcomes, self._journal.now(), self._gateway_away_since())
 
     async def _async_tell(self, key: TellKey) -> None:
         """Tell once the ring is on disk, or cannot be: a full disk silences nobody."""
@@ -121,10 +120,17 @@ class Rounds:
             escalation = self._journal.state.escalations[key.escalation]
             if escalation.alive and escalation.ring == key.ring:
                 reached = await self._telling.async_tell(key.recipient, escalation)
-                self.learn(key, reached=reached, at=dt_util.utcnow())
+                self.learn(key, reached=reached, at=self._journal.now())
+                await self._take_back(key)
         finally:
             self._telling_now.discard(key)
         self.look(key.escalation)
+
+    async def _take_back(self, key: TellKey) -> None:
+        """Take away what arrived after the escalation was closed."""
+        escalation = self._journal.state.escalations[key.escalation]
+        if not escalation.alive and escalation.state is not EscalationState.UNANSWERED:
+            await self._telling.async_clear([key.recipient], escalation.id)
 
     @callback
     def learn(self, key: TellKey, *, reached: bool, at: datetime) -> None:
