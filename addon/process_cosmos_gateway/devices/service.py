@@ -1,6 +1,7 @@
 """Devices: what the rest of the gateway knows of Things."""
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -71,7 +72,7 @@ class Devices:
         self._session = ""
         self._away = False
         self._away_timer: asyncio.TimerHandle | None = None
-        self._subscriptions: asyncio.TaskGroup | None = None
+        self._new_topics: asyncio.Queue[tuple[Connection, list[str]]] = asyncio.Queue()
 
     @property
     def broker_connected(self) -> bool:
@@ -128,13 +129,13 @@ class Devices:
         self._on_lost("starting")
         try:
             async with asyncio.TaskGroup() as group:
-                self._subscriptions = group
                 group.create_task(self._keeper.run(), name="devices: keeper")
                 group.create_task(self._writes.run(), name="devices: writes")
                 group.create_task(self._prune(), name="devices: prune")
+                group.create_task(self._subscribe_new(), name="devices: subscriptions")
                 group.create_task(bridge.run(), name="devices: bridge")
         finally:
-            self._bridge = self._subscriptions = None
+            self._bridge = None
             self._is_back()
 
     async def load(self) -> None:
@@ -212,15 +213,15 @@ class Devices:
         if listening.end is not None:
             heard, availability = self._roster.heard_topics(listening.end)
             connection.unsubscribe([topic for topic in (*heard, *availability) if topic not in self._roster.routes])
-        if listening.begin is not None and self._subscriptions is not None:
+        if listening.begin is not None:
             heard, availability = self._roster.heard_topics(listening.begin)
-            self._subscriptions.create_task(self._subscribe_quietly(connection, [*availability, *heard]))
+            self._new_topics.put_nowait((connection, [*availability, *heard]))
 
-    async def _subscribe_quietly(self, connection: Connection, topics: list[str]) -> None:
-        try:
-            await self._subscribe(connection, topics, again=True)
-        except MqttError:
-            _LOGGER.debug("The connection ended; the next one subscribes")
+    async def _subscribe_new(self) -> None:
+        while True:
+            connection, topics = await self._new_topics.get()
+            with contextlib.suppress(MqttError):  # the connection has ended; the next one subscribes to all
+                await self._subscribe(connection, topics, again=True)
 
     async def _subscribe(self, connection: Connection, topics: Sequence[str], *, again: bool) -> None:
         for some in batched(topics, _TOPICS_AT_ONCE, strict=False):

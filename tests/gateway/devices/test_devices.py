@@ -284,6 +284,21 @@ async def test_a_description_anew_keeps_what_is_still_there(broker: Broker, tmp_
         assert heard.values("pump") == [True]
 
 
+async def test_a_description_on_disk_that_is_no_longer_read_costs_its_device_only(
+    broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with hearing(tmp_path / "data", broker.options) as heard, client(broker.options) as tank:
+        for name in ("tank", "other"):
+            await tank.say(f"wot/{name}/td", description_of(name))
+        await heard.until_rows("SELECT count(*) FROM device", [(2,)])
+        await heard.store.write(
+            lambda transaction: transaction.run("UPDATE device SET description = x'7b7d' WHERE id = 'wot/tank'")
+        )
+    async with hearing(tmp_path / "data", broker.options) as heard:
+        assert [device.id for device in heard.devices.devices()] == ["wot/other"]
+        assert "wot/tank/td is not known any more" in caplog.text
+
+
 async def test_without_a_broker_there_are_no_devices(tmp_path: Path) -> None:
     async with hearing(tmp_path / "data", None, connected=False) as heard:
         assert heard.devices.devices() == ()
