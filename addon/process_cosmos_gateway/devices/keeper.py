@@ -76,7 +76,7 @@ class Keeper:
             try:
                 self._counts["repeats"] += await self._store.write(lambda transaction: _keep(transaction, batch))
             except StoreError as error:
-                _LOGGER.error("Device messages cannot be kept (%s); the broker holds them meanwhile", error)  # noqa: TRY400
+                _LOGGER.warning("Device messages cannot be kept (%s); the broker holds them meanwhile", error)
                 await asyncio.sleep(_RETRY_SECONDS)
             else:
                 return

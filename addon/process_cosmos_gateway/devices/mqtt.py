@@ -334,7 +334,7 @@ def _client(sock: socket.socket, version: MQTTProtocolVersion, client_id: str, *
 
 
 def _connect_properties(*, keep_session: bool) -> Properties:
-    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call] # paho's
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call] # paho has no types here
     properties.ReceiveMaximum = RECEIVE_MAXIMUM
     properties.SessionExpiryInterval = SESSION_SECONDS if keep_session else 0
     return properties

@@ -171,7 +171,7 @@ class Devices:
         while True:
             before = self._clock.now().timestamp() - READING_DAYS * 86400
             try:
-                await self._store.write(lambda transaction: memory.forget_readings_before(transaction, before))  # noqa: B023
+                await self._store.write(partial(memory.forget_readings_before, time=before))
             except StoreError as error:
                 _LOGGER.warning("Old readings stay for now: %s", error)
             await asyncio.sleep(_PRUNE_SECONDS)

@@ -43,7 +43,7 @@ async def main(folder: Path, port: int, moment: str) -> None:
             die()
         return keep(transaction, batch)
 
-    Connection.acknowledge = crashing_acknowledge  # type: ignore[method-assign]
+    Connection.acknowledge = crashing_acknowledge  # type: ignore[method-assign] # that is how it crashes
     keeper._keep = crashing_keep
     async with opened(folder) as store:
         broker = BrokerOptions(host="127.0.0.1", port=port)

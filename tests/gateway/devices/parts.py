@@ -71,7 +71,7 @@ class Hearing:
             await device.say(topic, number)
             name = topic.rpartition("/")[2]
             await self.until_rows(
-                f"SELECT CAST(value AS REAL) FROM device_property WHERE name = '{name}'",  # noqa: S608
+                f"SELECT CAST(value AS REAL) FROM device_property WHERE name = '{name}'",  # noqa: S608 - the test's own words
                 [(float(number),)],
             )
 
@@ -82,7 +82,7 @@ class Hearing:
     async def until_queued(self, wanted: Callable[[dict[str, Any]], bool], count: int) -> list[dict[str, Any]]:
         """The wanted events among those that wait, once there are ``count`` and the newest message is on disk."""
         async with asyncio.timeout(10):
-            while len(found := [each for each in await self.queued() if wanted(each)]) < count:  # noqa: ASYNC110
+            while len(found := [each for each in await self.queued() if wanted(each)]) < count:  # noqa: ASYNC110 - as above
                 await asyncio.sleep(0.01)
         return found
 

@@ -13,6 +13,7 @@ from process_cosmos_gateway.contract.devices import (
     ValueChanged,
 )
 from process_cosmos_gateway.devices.description import AVAILABILITY
+from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.lab.devices import LeakSensor, TemperatureSensor, Valve
 from tests.brokers import Broker
 
@@ -329,8 +330,6 @@ async def test_a_disk_that_fails_holds_messages_at_the_broker(
         write, failures = heard.store.write, [1, 2, 3]
 
         async def failing(change):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 - as Store.write
-            from process_cosmos_gateway.errors import StoreError  # noqa: PLC0415
-
             if failures:
                 failures.pop()
                 raise StoreError("no space left")

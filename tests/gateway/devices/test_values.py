@@ -124,7 +124,7 @@ def test_only_booleans_that_change_are_transitions() -> None:
         (TEXT, 5, False),
     ],
 )
-def test_a_write_must_fit_its_property(kind: PropertyKind, value: Value, fits: bool) -> None:  # noqa: FBT001
+def test_a_write_must_fit_its_property(kind: PropertyKind, value: Value, fits: bool) -> None:  # noqa: FBT001 - a table
     described = Property(name="x", title="X", kind=kind, minimum=5, maximum=10)
     assert (problem_with(Device(id="d", title="D", properties=(described,)), "x", value) is None) is fits
 

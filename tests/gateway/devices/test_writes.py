@@ -1,5 +1,6 @@
 """Writes to devices: published at once, repeated until reported, over when their time is over."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from process_cosmos_gateway.errors import RequestRefusedError
 from process_cosmos_gateway.lab.devices import LeakSensor, Valve
 from tests.brokers import Broker
 
-from .parts import client, description, hearing, until
+from .parts import Hearing, client, description, hearing, until
 
 WRITES = "SELECT CAST(value AS TEXT) FROM device_write"
 QUICK = "process_cosmos_gateway.devices.writes.pause_after"
@@ -153,6 +154,10 @@ async def test_a_write_to_a_device_that_is_withdrawn_is_over(broker: Broker, tmp
         await heard.until_rows(WRITES, [])
 
 
+def is_open(heard: Hearing, wanted: object) -> bool:
+    return heard.value("wot/valve-1", "open") is wanted
+
+
 async def test_leak_sensors_and_valves_do_not_wait_for_each_other(broker: Broker, tmp_path: Path) -> None:
     async with (
         hearing(tmp_path / "data", broker.options) as heard,
@@ -164,5 +169,5 @@ async def test_leak_sensors_and_valves_do_not_wait_for_each_other(broker: Broker
         for wet in (True, False) * 10:
             await sensor.set(wet)
             await heard.write("wot/valve-1", "open", not wet)
-            await until(lambda wanted=not wet: heard.value("wot/valve-1", "open") is wanted)  # type: ignore[misc]
+            await until(partial(is_open, heard, not wet))
         assert len(valve.commands) == 20
