@@ -2,11 +2,13 @@
 
 import argparse
 import asyncio
+import fcntl
 import shutil
 import signal
 import sys
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -32,13 +34,26 @@ def main() -> None:
         home_assistant=version("homeassistant"), setup_seconds=arguments.setup_seconds, leaks=arguments.leaks
     )
     try:
-        asyncio.run(run(arguments, result))
+        with only_one():
+            asyncio.run(run(arguments, result))
     except KeyboardInterrupt, asyncio.CancelledError:
         sys.exit("demo: stopped, and everything it started")
     if arguments.json:
         arguments.json.write_bytes(orjson.dumps(result.document(), option=orjson.OPT_INDENT_2))
     if arguments.check and not result.ok:
         sys.exit("demo: not every promise held, or not every fault happened")
+
+
+@contextmanager
+def only_one() -> Iterator[None]:
+    """Hold the demo's folder; exit if another demo plays there."""
+    FOLDER.parent.mkdir(exist_ok=True)
+    with FOLDER.with_suffix(".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit(f"demo: another one plays in {FOLDER}")
+        yield
 
 
 async def run(arguments: argparse.Namespace, result: Result) -> None:

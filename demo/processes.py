@@ -25,6 +25,11 @@ def free_ports(number: int) -> list[int]:
         return [int(listener.getsockname()[1]) for listener in listeners]
 
 
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens on now."""
+    return free_ports(1)[0]
+
+
 class Part:
     """One process and its log; it may be started again after it ended."""
 

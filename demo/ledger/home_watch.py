@@ -30,7 +30,7 @@ class HomeWatch:
         self._home = (url, token)
         self._watched = watched
         self._book = book
-        self._counts: dict[str, int] = {}
+        self._states: dict[str, str] = {}
         self.watching = asyncio.Event()
 
     async def run(self) -> None:
@@ -49,32 +49,36 @@ class HomeWatch:
     async def _watch(self, home: Home) -> None:
         await home.until_running()
         await home.subscribe(self._escalation, "subscribe_trigger", trigger=TRIGGER)
-        await home.subscribe(self._state, "subscribe_events", event_type="state_changed")
-        for state in await home.get("/api/states"):
-            self._count(state["entity_id"], state["state"])
+        entities = [*self._watched.sensors, *self._watched.closings, *self._watched.effects]
+        await home.subscribe(self._changed, "subscribe_entities", entity_ids=entities)
 
     def _escalation(self, event: dict[str, Any]) -> None:
         self._book.write(Opened(escalation=event["variables"]["trigger"]["escalation"]))
 
-    def _state(self, event: dict[str, Any]) -> None:
-        data = event["data"]
-        entity, new, old = data["entity_id"], data["new_state"], data["old_state"]
-        if new is None:
-            return
-        if entity in self._watched.sensors and new["state"] == "on" and (old is None or old["state"] != "on"):
-            self._book.write(Leak(sensor=entity))
-        self._count(entity, new["state"])
+    def _changed(self, event: dict[str, Any]) -> None:
+        """Read Home Assistant's compressed states: all of them at first (a), then what changes (c)."""
+        states = {entity: state["s"] for entity, state in event.get("a", {}).items()}
+        states |= {
+            entity: change["+"]["s"] for entity, change in event.get("c", {}).items() if "s" in change.get("+", {})
+        }
+        for entity, state in states.items():
+            before = self._states.get(entity)
+            if entity in self._watched.sensors:
+                if state == "on" and before != "on":
+                    self._book.write(Leak(sensor=entity))
+            elif state.isdigit():
+                self._count(entity, int(state) - int(before or 0))
+            else:
+                continue
+            self._states[entity] = state
 
-    def _count(self, entity: str, state: str) -> None:
+    def _count(self, entity: str, steps: int) -> None:
         """Write one record for each step of a counter, also for those that went by while nobody could look."""
-        if not state.isdigit() or (entity not in self._watched.closings and entity not in self._watched.effects):
-            return
-        for _ in range(int(state) - self._counts.get(entity, 0)):
+        for _ in range(steps):
             if valve := self._watched.closings.get(entity):
                 self._book.write(Command(valve=valve, closes=True))
             else:
                 self._book.write(ActionRun(effect=self._watched.effects[entity]))
-        self._counts[entity] = max(int(state), self._counts.get(entity, 0))
 
 
 TRIGGER = {"trigger": "process_cosmos.escalation_opened", "options": {}}
