@@ -1,4 +1,4 @@
-"""Stand-in for pyspeex-noise 1.0.2, which has no wheel for Python 3.14: Home Assistant's frontend needs it importable."""
+"""Stand-in for pyspeex-noise 1.0.2, which has no wheel for Python 3.14: Home Assistant's frontend must import it."""
 
 from types import SimpleNamespace
 
