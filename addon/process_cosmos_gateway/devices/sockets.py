@@ -13,18 +13,14 @@ _QUICK_ACK = getattr(socket, "TCP_QUICKACK", None)
 async def open_socket(broker: BrokerOptions) -> socket.socket:
     """Connect to the broker, TLS handshake included; raise ``OSError``. A cancelled call leaves nothing open."""
     context = await asyncio.to_thread(_tls_context, broker) if broker.tls else None
-    plain = await _connect(broker.host, broker.port)
+    sock = await _connect(broker.host, broker.port)
     if context is None:
-        return plain
+        return sock
     try:
-        secured = context.wrap_socket(plain, server_hostname=broker.host, do_handshake_on_connect=False)
-    except BaseException:
-        plain.close()
-        raise
-    try:
+        sock = secured = context.wrap_socket(sock, server_hostname=broker.host, do_handshake_on_connect=False)
         await _shake_hands(secured)
     except BaseException:
-        secured.close()
+        sock.close()
         raise
     return secured
 
