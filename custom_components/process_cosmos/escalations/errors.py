@@ -6,9 +6,7 @@ from custom_components.process_cosmos.const import DOMAIN
 
 MEMORY_NOT_WRITTEN = "memory_not_written"
 UNKNOWN_POLICY = "unknown_policy"
-UNKNOWN_SITE = "unknown_site"
 NO_GROUP = "no_group"
-ACTIONS_INVALID = "actions_invalid"
 
 
 class EscalationRefusedError(ServiceValidationError):

@@ -1,6 +1,9 @@
 """A site for the tests: phones that keep what they are sent, and a clock that can be shifted."""
 
 import asyncio
+import json
+import re
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -12,6 +15,7 @@ from homeassistant.config_entries import ConfigEntryState
 from homeassistant.core import Context, HomeAssistant, ServiceCall
 from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers import device_registry as dr
+from homeassistant.helpers import translation
 from homeassistant.util import slugify
 from pytest_homeassistant_custom_component.common import MockConfigEntry, async_fire_time_changed
 
@@ -19,6 +23,13 @@ from custom_components.process_cosmos.const import DOMAIN
 from custom_components.process_cosmos.escalations.engine import Escalations
 from custom_components.process_cosmos.escalations.model import Escalation
 from custom_components.process_cosmos.memory import _frames
+
+SENTENCES = {
+    code: re.compile(re.sub(r"\\\{\w+\\\}", ".*", re.escape(exception["message"].rstrip("."))))
+    for code, exception in json.loads(
+        Path("custom_components/process_cosmos/translations/en.json").read_text(encoding="utf-8")
+    )["exceptions"].items()
+}
 
 
 @dataclass
@@ -39,6 +50,11 @@ class Phone:
     @property
     def notices(self) -> list[str]:
         return [data["message"] for data in self.sent if data not in self.rings and data not in self.clearings]
+
+    @property
+    def refusals(self) -> list[str]:
+        """The codes of the refusals among the notices."""
+        return [code for notice in self.notices for code, sentence in SENTENCES.items() if sentence.fullmatch(notice)]
 
     @property
     def clearings(self) -> list[dict[str, Any]]:
@@ -101,6 +117,7 @@ class Site:
         return escalation
 
     async def set_up(self) -> None:
+        await translation.async_load_integrations(self.hass, {DOMAIN})
         assert await self.hass.config_entries.async_setup(self.entry.entry_id)
         await self.settle()
 
@@ -163,4 +180,6 @@ class Site:
             if condition():
                 return
             await self.settle()
+            # The loop's clock stands still: only a thread can let real time pass for what runs in other threads.
+            await asyncio.to_thread(threading.Event().wait, 0.005)
         raise AssertionError("it did not happen")

@@ -61,8 +61,8 @@ async def test_the_second_answer_is_refused_and_its_phone_is_told_who_won(
     closed = site.escalations.get(escalated["id"])
     assert closed
     assert closed.answer == "Keep off"
-    assert ben.notices == ["already_answered"]
-    assert anna.notices == []
+    assert ben.refusals == ["already_answered"]
+    assert anna.refusals == []
     assert valve == []
 
 
@@ -72,7 +72,7 @@ async def test_an_answer_to_an_older_ring_is_refused(site: Site, anna: Phone, va
     await site.escalate("Water everywhere", answers=answers())
     anna.press(old)
     await site.settle()
-    assert anna.notices == ["answer_too_late"]
+    assert anna.refusals == ["answer_too_late"]
     assert site.alive.state == "open"
     assert valve == []
 
@@ -83,7 +83,7 @@ async def test_an_acknowledgement_of_an_older_ring_does_not_silence_a_worse_one(
     await site.escalate("Water everywhere")
     anna.press(old)
     await site.settle()
-    assert anna.notices == ["answer_too_late"]
+    assert anna.refusals == ["answer_too_late"]
     assert site.alive.state == "open"
 
 
@@ -104,7 +104,7 @@ async def test_an_answer_after_closing_is_too_late(site: Site, anna: Phone) -> N
     await site.call("resolve", group="leak")
     anna.press(anna.button("Keep off"))
     await site.settle()
-    assert anna.notices == ["answer_too_late"]
+    assert anna.refusals == ["answer_too_late"]
 
 
 async def test_garbage_from_a_phone_is_passed_over(site: Site, anna: Phone) -> None:
@@ -115,10 +115,10 @@ async def test_garbage_from_a_phone_is_passed_over(site: Site, anna: Phone) -> N
     assert site.alive.state == "open"
     anna.press(anna.button("Keep off").replace("Keep off", "Blow up"))
     await site.settle()
-    assert anna.notices == ["not_offered"]
+    assert anna.refusals == ["not_offered"]
     anna.press(anna.button("Keep off").replace(site.alive.id, "01JD0000000000000000000001"))
     await site.settle()
-    assert anna.notices == ["not_offered", "unknown_escalation"]
+    assert anna.refusals == ["not_offered", "unknown_escalation"]
 
 
 async def test_the_answer_named_by_if_unanswered_runs_at_the_give_up(
@@ -130,7 +130,7 @@ async def test_the_answer_named_by_if_unanswered_runs_at_the_give_up(
     assert len(valve) == 1
     anna.press(anna.button("Keep off"))
     await site.settle()
-    assert anna.notices == ["answer_too_late"]
+    assert anna.refusals == ["answer_too_late"]
 
 
 # The crash table.

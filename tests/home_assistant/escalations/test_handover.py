@@ -146,7 +146,7 @@ async def test_an_answer_from_phone_and_cloud_at_the_same_time_one_runs_and_the_
         await asyncio.gather(gateway.propose(escalated["id"], "Open"), _press(anna, button))
         await linked.settle()
         assert gateway.settled == {"proposal-1": None}
-        assert anna.notices == ["already_answered"]
+        assert anna.refusals == ["already_answered"]
         assert gateway.replica[escalated["id"]].by == "the control room"
     await linked.until(lambda: gateway.log[-1] is TransitionKind.OUTCOME)
     assert len(valve) == 1

@@ -1,6 +1,8 @@
 """The actions: what they return, whom they belong to, and what they refuse, each with its code."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,8 @@ from homeassistant.setup import async_setup_component
 from pytest_homeassistant_custom_component.common import MockUser
 
 from custom_components.process_cosmos.const import DOMAIN
+from custom_components.process_cosmos.contract.errors import Code
+from custom_components.process_cosmos.escalations.errors import MEMORY_NOT_WRITTEN, NO_GROUP, UNKNOWN_POLICY
 from tests.home_assistant.escalations.site import Phone, Site
 
 ANSWERS = [{"name": "Keep off"}]
@@ -149,7 +153,7 @@ async def test_answering_needs_the_right_to_control_all_entities(
         assert await refused(site, action, gone, escalation=both["id"], **data) == "not_allowed"
     anna.press(anna.button("Keep off"), guest)
     await site.settle()
-    assert anna.notices == ["not_allowed"]
+    assert anna.refusals == ["not_allowed"]
     await site.call("answer", guest, escalation=only_ours["id"], answer="Keep off")
     closed = site.escalations.get(only_ours["id"])
     assert closed
@@ -209,3 +213,13 @@ async def test_a_memory_of_a_newer_version_is_refused_by_the_set_up(
         await hass.config_entries.async_reload(site.entry.entry_id)
         assert site.entry.error_reason_translation_key == "memory_too_new"
     await site.reload()
+
+
+def test_every_code_has_a_sentence_for_people() -> None:
+    translations = json.loads(Path("custom_components/process_cosmos/translations/en.json").read_text())
+    codes = {
+        *(Code.UNKNOWN_ESCALATION, Code.NOT_OFFERED, Code.NOT_ALLOWED, Code.ALREADY_ANSWERED, Code.ANSWER_TOO_LATE),
+        *(Code.TOO_LARGE, MEMORY_NOT_WRITTEN, NO_GROUP, UNKNOWN_POLICY, "memory_too_new", "memory_not_read"),
+    }
+    assert codes <= set(translations["exceptions"])
+    assert all(translations["exceptions"][code]["message"] for code in codes)
