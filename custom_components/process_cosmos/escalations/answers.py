@@ -30,7 +30,9 @@ ACTION_MISSING_FOR = 300.0
 _SENTENCES = {
     Outcome.FAILED: "“{answer}” ({message}) could not be carried out: {reason}.",
     Outcome.UNKNOWN: "“{answer}” ({message}) was interrupted; whether it was carried out is unknown.",
-    Outcome.OVERTAKEN: "“{answer}” ({message}) was not carried out: it was overtaken by a newer alarm, or is too old.",
+    Outcome.OVERTAKEN: (
+        "“{answer}” ({message}) was not carried out, or not to its end: a newer alarm has overtaken it, or it is too old."
+    ),
 }
 
 
@@ -50,6 +52,7 @@ class Answers:
         self._journal = journal
         self._async_tell_people = async_tell_people
         self._scripts: dict[Ulid, Script] = {}
+        self._stopped: set[Ulid] = set()
 
     @callback
     def resume(self) -> None:
@@ -72,6 +75,7 @@ class Answers:
         """Stop before their next effect the runs of older escalations of the group."""
         for escalation_id, script in self._scripts.items():
             if self._journal.state.escalations[escalation_id].group == newest.group:
+                self._stopped.add(escalation_id)
                 # Started eagerly: the script is told to stop before anything else happens.
                 self._hass.async_create_task(script.async_stop(), f"process_cosmos overtaken {escalation_id}")
 
@@ -92,7 +96,7 @@ class Answers:
         reason = await async_reason_of_failure(self._async_effects(escalation, sequence))
         if self._hass.is_stopping:
             return  # Home Assistant stopped the script: the next run finds it interrupted
-        if self._is_overtaken(escalation):
+        if escalation.id in self._stopped:
             await self._async_end(escalation, Outcome.OVERTAKEN)
         elif reason:
             await self._async_end(escalation, Outcome.FAILED, reason)
@@ -107,11 +111,14 @@ class Answers:
         left = (escalation.closed_at + TOO_OLD - self._journal.now()).total_seconds()
 
         async def too_old(_now: datetime) -> None:
+            self._stopped.add(escalation.id)
             await script.async_stop()
 
         cancel = async_call_later(self._hass, left, HassJob(too_old, cancel_on_shutdown=True))
         try:
-            if not self._is_overtaken(escalation):
+            if self._is_overtaken(escalation):
+                self._stopped.add(escalation.id)
+            else:
                 await script.async_run(context=Context(user_id=escalation.content.user))
         finally:
             cancel()

@@ -250,6 +250,19 @@ async def test_a_newer_leak_stops_a_running_answer_before_its_next_effect(
     assert valve == []
 
 
+async def test_an_answer_that_waits_is_stopped_when_it_is_a_day_old(
+    site: Site, anna: Phone, valve: list[ServiceCall]
+) -> None:
+    sequence = [{"delay": {"hours": 30}}, {"action": "valve.open_valve", "target": {"entity_id": "valve.main"}}]
+    escalated = await site.escalate(answers=[{"name": "Later", "actions": sequence}])
+    await site.call("answer", escalation=escalated["id"], answer="Later")
+    await site.until(lambda: site.known(escalated["id"]).running)
+    await site.pass_time(timedelta(hours=1), hours=25)
+    await site.until(lambda: outcome(site, escalated["id"]) == "overtaken")
+    assert valve == []
+    assert any("not to its end" in notice for notice in anna.notices)
+
+
 async def test_an_action_that_comes_late_is_waited_for(hass: HomeAssistant, site: Site) -> None:
     escalated = await site.escalate(answers=answers(action="siren.turn_off"))
     await site.call("answer", escalation=escalated["id"], answer="Turn on again")
