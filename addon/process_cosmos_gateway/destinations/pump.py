@@ -80,7 +80,7 @@ class Pump:
                 _LOGGER.exception("%s: what was sent could not be settled; it is sent again", self._destination.name)
                 trouble = _STORE_FAILED
             if trouble is not None:
-                self._sending = self._changed(self._sending, self._sending.failed(trouble))
+                self._sending = self._changed("sending", self._sending, self._sending.failed(trouble))
                 await self._pause(self._sending.wait(self._jitter_fn()))
 
     async def _send_once(self) -> Trouble | None:
@@ -108,7 +108,7 @@ class Pump:
         if not self._proven:
             await self._store.write(lambda transaction: settings.note_proven(transaction, name))
             self._proven = True
-        self._sending = self._changed(self._sending, self._sending.worked(self._clock.monotonic()))
+        self._sending = self._changed("sending", self._sending, self._sending.worked(self._clock.monotonic()))
 
     async def _poll_for_ever(self) -> None:
         while True:
@@ -118,12 +118,12 @@ class Pump:
                 return
             trouble = polled.trouble or await self._take(polled)
             if trouble is not None:
-                self._polling = self._changed(self._polling, self._polling.failed(trouble))
+                self._polling = self._changed("polling", self._polling, self._polling.failed(trouble))
                 await asyncio.sleep(self._polling.wait(self._jitter_fn()))
                 continue
             if self._polling.failures:
                 self._reachable.set()  # the way is free again: what waits to be sent need not wait on
-            self._polling = self._changed(self._polling, self._polling.worked(self._clock.monotonic()))
+            self._polling = self._changed("polling", self._polling, self._polling.worked(self._clock.monotonic()))
 
     async def _take(self, polled: Polled) -> Trouble | None:
         """Put the items on disk together with the cursor; leave them for the next poll while the gate is closed."""
@@ -149,7 +149,8 @@ class Pump:
         except TimeoutError:
             pass
 
-    def _changed(self, before: Health, after: Health) -> Health:
+    def _changed(self, work: str, before: Health, after: Health) -> Health:
         if (before.state, before.reason) != (after.state, after.reason):
-            _LOGGER.info("%s: %s %s", self._destination.name, after.state, after.reason or "")
+            state = after.state if after.reason is None else f"{after.state}: {after.reason}"
+            _LOGGER.info("%s, %s: %s", self._destination.name, work, state)
         return after
