@@ -25,11 +25,16 @@ from .site import FlowError
 from .table import table
 
 FOLDER = ROOT / "build" / "demo"
+FEWEST = 3
+"""Leaks a phase needs: one before the gateway is killed, one while it is down, one after."""
 
 
 def main() -> None:
     """Play; with `--check` exit 1 unless every promise held and every fault really happened."""
-    arguments = _parser().parse_args()
+    parser = _parser()
+    arguments = parser.parse_args()
+    if arguments.leaks < FEWEST:
+        parser.error(f"--leaks: at least {FEWEST}")
     result = Result(
         home_assistant=version("homeassistant"), setup_seconds=arguments.setup_seconds, leaks=arguments.leaks
     )

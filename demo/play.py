@@ -157,9 +157,8 @@ class Play:
         self._progress.say("a moment of slow link: events reach the cloud, their receipts are caught on the way back")
         await self._catch_receipts()
         await house.gateway.kill()
-        in_flight = await house.ask("arrived_since_mark", destination="cloud")
+        in_flight = await house.ask("note_in_flight", destination="cloud")
         await house.fault("blackhole")
-        self._result.in_flight_at_kill = in_flight
         self._progress.say(f"gateway killed with {in_flight} events in flight; the cellar leaks without it")
         await self._leak(down, stage.cellar_leak)
         await house.start_gateway()
@@ -239,6 +238,7 @@ class Play:
         await stage.until_open(0)
         await self._until_arrived()
         await asyncio.sleep(QUIET)
+        self._result.in_flight_at_kill = await house.ask("proven_in_flight")
         self._result.judgement = await house.ask("judge")
         return {"answers": "3 from the cloud", "drained": f"{self._result.drain_seconds} s"}
 

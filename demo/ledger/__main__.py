@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import secrets
 import signal
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ class Ledger:
         self._home: HomeWatch | None = None
         self._expected = Expected()
         self._mark = 0
+        self._in_flight: tuple[str, frozenset[str]] = ("", frozenset())
 
     async def watch_home(self, wanted: dict[str, Any]) -> None:
         """Begin to watch Home Assistant; return when nothing can slip by any more."""
@@ -63,11 +65,22 @@ class Ledger:
 
     async def until_arrival(self, wanted: dict[str, Any]) -> bool:
         """Return True when something has arrived at ``destination`` since the mark, False if nothing does."""
-        return await self._book.until(lambda: self._arrived(wanted["destination"]) > 0, ARRIVES_WITHIN)
+        return await self._book.until(lambda: bool(self._arrived(wanted["destination"])), ARRIVES_WITHIN)
 
-    async def arrived_since_mark(self, wanted: dict[str, Any]) -> int:
-        """Return how many events have arrived at ``destination`` since the mark."""
-        return self._arrived(wanted["destination"])
+    async def note_in_flight(self, wanted: dict[str, Any]) -> int:
+        """Note the events that have arrived at ``destination`` since the mark, whose receipts are on their way back."""
+        self._in_flight = (wanted["destination"], frozenset(self._arrived(wanted["destination"])))
+        return len(self._in_flight[1])
+
+    async def proven_in_flight(self, _: object) -> int:
+        """Return how many of them arrived again: their receipts were lost with the one who waited for them."""
+        destination, noted = self._in_flight
+        times = Counter(
+            record.id
+            for record in self._book.records
+            if isinstance(record, Arrival) and record.destination == destination and record.id in noted
+        )
+        return sum(number > 1 for number in times.values())
 
     async def rung_since_mark(self, wanted: dict[str, Any]) -> bool:
         """Return True when ``phones`` phones have rung since the mark, False if they do not."""
@@ -78,9 +91,9 @@ class Ledger:
 
         return await self._book.until(rang, ARRIVES_WITHIN)
 
-    def _arrived(self, destination: str) -> int:
+    def _arrived(self, destination: str) -> set[str]:
         since = self._book.records[self._mark :]
-        return len({one.id for one in since if isinstance(one, Arrival) and one.destination == destination})
+        return {one.id for one in since if isinstance(one, Arrival) and one.destination == destination}
 
     async def judge(self, _: object) -> Judgement:
         """Weigh everything seen so far."""
@@ -113,7 +126,8 @@ async def run(arguments: argparse.Namespace) -> None:
             "mark": ledger.mark,
             "rung_since_mark": ledger.rung_since_mark,
             "until_arrival": ledger.until_arrival,
-            "arrived_since_mark": ledger.arrived_since_mark,
+            "note_in_flight": ledger.note_in_flight,
+            "proven_in_flight": ledger.proven_in_flight,
             "judge": ledger.judge,
         }
         runner = web.AppRunner(Receivers(book, arguments.secret, questions).app(), access_log=None)
@@ -125,6 +139,7 @@ async def run(arguments: argparse.Namespace) -> None:
         finally:
             await runner.cleanup()
             broker.stop()
+            book.close()
 
 
 def main() -> None:

@@ -29,6 +29,10 @@ class Book:
             if not waiter.done() and satisfied():
                 waiter.set_result(None)
 
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
     async def until(self, satisfied: Callable[[], bool], limit: float) -> bool:
         """Return True as soon as ``satisfied`` (asked after each record), False after ``limit`` seconds."""
         if satisfied():

@@ -50,12 +50,12 @@ class HomeWatch:
         await home.until_running()
         await home.subscribe(self._escalation, "subscribe_trigger", trigger=TRIGGER)
         entities = [*self._watched.sensors, *self._watched.closings, *self._watched.effects]
-        await home.subscribe(self._changed, "subscribe_entities", entity_ids=entities)
+        await home.subscribe(self.take_states, "subscribe_entities", entity_ids=entities)
 
     def _escalation(self, event: dict[str, Any]) -> None:
         self._book.write(Opened(escalation=event["variables"]["trigger"]["escalation"]))
 
-    def _changed(self, event: dict[str, Any]) -> None:
+    def take_states(self, event: dict[str, Any]) -> None:
         """Read Home Assistant's compressed states: all of them at first (a), then what changes (c)."""
         states = {entity: state["s"] for entity, state in event.get("a", {}).items()}
         states |= {
