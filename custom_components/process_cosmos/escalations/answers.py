@@ -9,6 +9,7 @@ import orjson
 from homeassistant.config_entries import ConfigEntry
 from homeassistant.const import EVENT_SERVICE_REGISTERED
 from homeassistant.core import Context, HassJob, HomeAssistant, callback
+from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers import config_validation as cv
 from homeassistant.helpers.event import async_call_later
 from homeassistant.helpers.script import Script, async_validate_actions_config
@@ -31,7 +32,7 @@ _SENTENCES = {
     Outcome.FAILED: "“{answer}” ({message}) could not be carried out: {reason}.",
     Outcome.UNKNOWN: "“{answer}” ({message}) was interrupted; whether it was carried out is unknown.",
     Outcome.OVERTAKEN: (
-        "“{answer}” ({message}) was not carried out, or not to its end: a newer alarm has overtaken it, or it is too old."
+        "“{answer}” ({message}) was not carried out, or not to its end: a newer alarm overtook it, or it is too old."
     ),
 }
 
@@ -73,7 +74,7 @@ class Answers:
     @callback
     def overtake(self, newest: Escalation) -> None:
         """Stop before their next effect the runs of older escalations of the group."""
-        for escalation_id, script in self._scripts.items():
+        for escalation_id, script in tuple(self._scripts.items()):
             if self._journal.state.escalations[escalation_id].group == newest.group:
                 self._stopped.add(escalation_id)
                 # Started eagerly: the script is told to stop before anything else happens.
@@ -120,6 +121,13 @@ class Answers:
                 self._stopped.add(escalation.id)
             else:
                 await script.async_run(context=Context(user_id=escalation.content.user))
+        except asyncio.CancelledError as error:
+            # A script stopped within an effect raises this too; only a cancelled task may pass it on.
+            task = asyncio.current_task()
+            if self._hass.is_stopping or (task and task.cancelling()):
+                raise
+            if escalation.id not in self._stopped:
+                raise HomeAssistantError("it was cancelled") from error
         finally:
             cancel()
             del self._scripts[escalation.id]

@@ -215,7 +215,7 @@ async def test_what_a_day_or_a_newer_leak_has_overtaken_does_not_run(
     await site.crash_after(record, before_start=lambda: site.freezer.tick(timedelta(hours=25)))
     await site.until(lambda: outcome(site, escalated["id"]) == "overtaken")
     assert valve == []
-    assert any("overtaken" in notice for notice in anna.notices)
+    assert any("overtook it" in notice for notice in anna.notices)
 
 
 async def test_an_answer_waits_until_home_assistant_has_started(
@@ -234,18 +234,27 @@ async def test_an_answer_waits_until_home_assistant_has_started(
 async def test_a_newer_leak_stops_a_running_answer_before_its_next_effect(
     hass: HomeAssistant, site: Site, valve: list[ServiceCall]
 ) -> None:
-    slow = asyncio.Event()
+    began, never = asyncio.Event(), asyncio.Event()
 
     async def wait(_: ServiceCall) -> None:
-        await slow.wait()
+        began.set()
+        await never.wait()
 
     hass.services.async_register("pump", "drain", wait)
     sequence = [{"action": "pump.drain"}, {"action": "valve.open_valve", "target": {"entity_id": "valve.main"}}]
     escalated = await site.escalate(answers=[{"name": "Drain", "actions": sequence}])
     await site.call("answer", escalation=escalated["id"], answer="Drain")
-    await site.until(lambda: site.known(escalated["id"]).running)
+    await began.wait()
+    await site.call("escalate", message="Water again", group="leak")
+    await site.until(lambda: outcome(site, escalated["id"]) == "overtaken")
+    assert valve == []
+
+
+async def test_a_newer_leak_before_the_first_effect_lets_none_happen(site: Site, valve: list[ServiceCall]) -> None:
+    escalated = await site.escalate(answers=answers())
+    closing = site.hass.async_create_task(site.call("answer", escalation=escalated["id"], answer="Turn on again"))
     await site.escalate()
-    slow.set()
+    await closing
     await site.until(lambda: outcome(site, escalated["id"]) == "overtaken")
     assert valve == []
 
@@ -281,9 +290,11 @@ async def test_an_action_missing_for_five_minutes_has_failed_and_people_are_told
     assert any("siren.turn_off is missing" in notice for notice in anna.notices)
 
 
-@pytest.mark.parametrize("error", [HomeAssistantError("jammed"), TimeoutError(), RuntimeError("bug")])
+@pytest.mark.parametrize(
+    "error", [HomeAssistantError("jammed"), TimeoutError(), RuntimeError("bug"), asyncio.CancelledError()]
+)
 async def test_an_action_that_raises_anything_has_failed_and_people_are_told(
-    hass: HomeAssistant, site: Site, anna: Phone, error: Exception
+    hass: HomeAssistant, site: Site, anna: Phone, error: BaseException
 ) -> None:
     async def jam(_: ServiceCall) -> None:
         raise error
