@@ -19,6 +19,9 @@ MAX_FRAME = 1 << 20
 MAX_TEXT = 1 << 16
 """Characters of the longest string in a frame."""
 
+_LARGEST = (1 << 63) - 1
+"""What the store can hold."""
+
 type Json = bool | int | float | str | list[Json] | dict[str, Json] | None
 type Parser = Callable[[Any, str], Any]
 
@@ -89,6 +92,14 @@ def _scalar(kinds: tuple[type, ...], name: str) -> Parser:
     return read
 
 
+def _whole(document: Any, path: str) -> int:  # noqa: ANN401
+    if type(document) is not int:
+        raise ContractError(path, "must be a whole number")
+    if abs(document) > _LARGEST:
+        raise ContractError(path, "must fit into 64 bits with a sign")
+    return document
+
+
 def _text(document: Any, path: str) -> str:  # noqa: ANN401
     if type(document) is not str:
         raise ContractError(path, "must be a string")
@@ -115,7 +126,7 @@ def _time(document: Any, path: str) -> datetime:  # noqa: ANN401
 
 _SCALARS: Mapping[Any, Parser] = {
     bool: _scalar((bool,), "true or false"),
-    int: _scalar((int,), "a whole number"),
+    int: _whole,
     float: _scalar((int, float), "a number"),
     str: _text,
     NoneType: _scalar((NoneType,), "null"),
