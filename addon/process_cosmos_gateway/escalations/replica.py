@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import accumulate
 from typing import Any
 
 import orjson
 
-from process_cosmos_gateway.contract.codec import parse
+from process_cosmos_gateway.contract.codec import MAX_FRAME, parse
 from process_cosmos_gateway.contract.escalations import Change, EscalationEvent, EscalationState, Head, Replica
 from process_cosmos_gateway.contract.identifiers import Position, TellKey, Ulid
 from process_cosmos_gateway.outbox import Event
@@ -21,6 +22,9 @@ KEPT_CLOSED = 30 * 24 * 3600.0
 """Seconds a closed escalation is remembered."""
 
 _MOST_CLOSED_HEADS = 1_000
+_LONGEST_HEADS = MAX_FRAME * 3 // 4
+"""Bytes: a greeting that is too long for a frame would keep Home Assistant out for good."""
+
 _ASKS = "SELECT escalation, ring, level, round, recipient, due, due_away, state, settled_at FROM escalation_ask"
 
 
@@ -94,12 +98,17 @@ def newest_events(transaction: Transaction, destination: str) -> Iterable[Event]
 
 
 def heads(transaction: Transaction) -> tuple[Head, ...]:
-    """Return what a restored integration mends itself from: the living, and those lately closed."""
-    rows = transaction.rows("SELECT body, run, n FROM escalation WHERE alive = 1 ORDER BY id")
+    """Return what a restored integration mends itself from: the living, and those lately closed, newest first.
+
+    What does not fit into a greeting is left out: an integration that knows it needs no word of it.
+    """
+    rows = transaction.rows("SELECT body, run, n FROM escalation WHERE alive = 1 ORDER BY id DESC")
     rows += transaction.rows(
         "SELECT body, run, n FROM escalation WHERE alive = 0 ORDER BY changed_at DESC LIMIT ?", _MOST_CLOSED_HEADS
     )
-    return tuple(_head(parse(Replica, orjson.loads(body)), Position(run=run, n=n)) for body, run, n in rows)
+    found = [_head(parse(Replica, orjson.loads(body)), Position(run=run, n=n)) for body, run, n in rows]
+    sizes = accumulate(len(orjson.dumps(head)) + 1 for head in found)
+    return tuple(head for head, size in zip(found, sizes, strict=True) if size <= _LONGEST_HEADS)
 
 
 def _head(replica: Replica, position: Position) -> Head:

@@ -82,7 +82,13 @@ class Escalations:
 
     async def apply(self, transition: Transition) -> None:
         """Return once all of it is on disk, position included; a repeat changes nothing; raise ``StoreError``."""
-        await self._store.write(lambda transaction: self._work.apply(transaction, transition))
+
+        def change(transaction: Transaction) -> None:
+            self._work.apply(transaction, transition)
+            if self._reconciled:  # else a restart before ``caught_up`` would take this store for a restored one
+                replica.remember(transaction, epoch=self._store.epoch)
+
+        await self._store.write(change)
         self._news.set()
 
     async def caught_up(self) -> None:

@@ -115,6 +115,7 @@ CREATE TABLE escalation_ask (
   settled_at REAL, PRIMARY KEY (escalation, ring, level, round, recipient)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX escalation_ask_event ON escalation_ask (event);
+CREATE INDEX escalation_ask_queued ON escalation_ask (recipient) WHERE state = 'queued';
 
 -- Answers and acknowledgements from outside. given_at: steady time. settled: the integration has recorded or refused it.
 CREATE TABLE escalation_proposal (

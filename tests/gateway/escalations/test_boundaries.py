@@ -1,0 +1,61 @@
+"""Limits of the gateway's side: a first session that broke off, many escalations, numbers beyond measure."""
+
+from pathlib import Path
+
+import orjson
+import pytest
+
+from process_cosmos_gateway.contract.cloud import InboxPage
+from process_cosmos_gateway.contract.codec import MAX_FRAME, encode, parse
+from process_cosmos_gateway.contract.errors import ContractError
+from process_cosmos_gateway.contract.escalations import EscalationState, TransitionKind
+from process_cosmos_gateway.contract.session import MIN_SCHEMA, SCHEMA, GatewayHello
+from tests.gateway.store.parts import HandClock
+
+from .parts import LEAK, ULIDS, Gateway, ask, gateway, key
+
+OPENED = TransitionKind.OPENED
+
+
+async def test_a_first_session_that_broke_off_leaves_a_gateway_that_asks_after_a_restart(
+    tmp_path: Path, clock: HandClock
+) -> None:
+    async with gateway(tmp_path, clock) as first:
+        await first.opens_session(catches_up=False)
+        await first.records_change(OPENED, [ask(key(), due=10)])
+    async with gateway(tmp_path, clock) as second:
+        assert second.escalations.may_drain()
+        await second.passes(60)
+        assert await second.asked() == [(1, 0, 0)]
+
+
+async def test_a_greeting_fits_into_a_frame_however_many_escalations_there_are(site: Gateway) -> None:
+    living = [ULIDS() for _ in range(300)]
+    for number, one in enumerate(living):
+        state = EscalationState.OPEN if number % 2 else EscalationState.RESOLVED
+        await site.records_change(OPENED, id=one, state=state, message="Wörter" * 1500)
+    cursor, heads = await site.escalations.greeting()
+    hello = GatewayHello(
+        schema=SCHEMA,
+        min_schema=MIN_SCHEMA,
+        version="1.0.0",
+        site=ULIDS(),
+        epoch=ULIDS(),
+        cursor=cursor,
+        heads=heads,
+    )
+    assert len(encode(hello)) <= MAX_FRAME
+    assert heads[0].escalation == living[-1]  # the newest alive one first
+
+
+@pytest.mark.parametrize("number", [1 << 63, -(1 << 63) - 1])
+async def test_an_item_with_a_number_no_store_can_hold_breaks_the_contract(number: int) -> None:
+    item = {"id": "item", "cursor": 1, "escalation": LEAK, "by": "Eve", "age": 0, "ring": number, "answer": "turn_on"}
+    with pytest.raises(ContractError):
+        parse(InboxPage, {"items": [item]})
+
+
+async def test_looking_for_asks_on_their_way_does_not_read_those_of_closed_escalations(site: Gateway) -> None:
+    question = "EXPLAIN QUERY PLAN SELECT * FROM escalation_ask WHERE state = 'queued' AND recipient = ?"
+    plan = await site.store.read(lambda transaction: transaction.rows(question, "destination:cloud"))
+    assert not any("SCAN" in row[-1] for row in plan), orjson.dumps(plan)
