@@ -31,6 +31,8 @@ from .telling import Telling
 from .transitions import kinds_of
 
 COMPACT_EVERY = timedelta(days=1)
+LONGEST = timedelta(days=366)
+"""Of an age or an acknowledgement."""
 
 _TAKEN_AWAY = (TransitionKind.ANSWERED, TransitionKind.RESOLVED, TransitionKind.RECONCILED)
 """What takes the notifications away; one that nobody answered stays to be seen."""
@@ -61,6 +63,11 @@ class EscalationChange:
 
     kind: TransitionKind
     escalation: Escalation
+
+
+def _duration(seconds: float) -> timedelta:
+    """Return what somebody outside says, within bounds: a number beyond measure must not end the session."""
+    return timedelta(seconds=min(max(0.0, seconds), LONGEST.total_seconds()))
 
 
 type Listener = Callable[[EscalationChange], None]
@@ -165,7 +172,7 @@ class Escalations:
         now = self._journal.now()
         group = call.group or new_id
         alive = self._journal.state.alive_of(group)
-        if alive and now >= alive.until:
+        if alive:  # what is due is due before this call, and what has run out swallows none
             self._rounds.look(alive.id)
             alive = self._journal.state.alive_of(group)
         if alive is None:
@@ -264,8 +271,8 @@ class Escalations:
                 by=proposal.by,
                 ring=proposal.ring,
                 proposal=proposal.id,
-                age=timedelta(seconds=max(0.0, proposal.age)),
-                acknowledge_for=timedelta(seconds=proposal.acknowledge_for or 3600),
+                age=_duration(proposal.age),
+                acknowledge_for=_duration(proposal.acknowledge_for or 3600),
             )
             self._decide(attempt)
         try:

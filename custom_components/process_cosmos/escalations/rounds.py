@@ -84,11 +84,13 @@ class Rounds:
         if cancel := self._timers.pop(escalation_id, None):
             cancel()
         escalation = self._journal.state.escalations.get(escalation_id)
-        if not self._started or escalation is None or not escalation.alive:
+        if escalation is None or not escalation.alive:
             return
         now = self._journal.now()
         if now >= escalation.until:
             self._journal.record(Unanswered(escalation=escalation.id, event=self._journal.new_id(), at=now))
+            return
+        if not self._started:
             return
         if escalation.state is EscalationState.ACKNOWLEDGED and now >= escalation.ring_at:
             (escalation,) = self._journal.record(Woke(escalation=escalation.id, event=self._journal.new_id(), at=now))
@@ -118,13 +120,21 @@ class Rounds:
             with contextlib.suppress(MemoryWriteError):
                 await self._journal.async_on_disk()
             escalation = self._journal.state.escalations[key.escalation]
-            if escalation.alive and escalation.ring == key.ring:
+            if escalation.alive and (escalation.ring == key.ring or self._is_put_off(escalation, key)):
                 reached = await self._telling.async_tell(key.recipient, escalation)
                 self.learn(key, reached=reached, at=self._journal.now())
                 await self._take_back(key)
         finally:
             self._telling_now.discard(key)
         self.look(key.escalation)
+
+    def _is_put_off(self, escalation: Escalation, key: TellKey) -> bool:
+        """Say whether new content overtook the tell ``key`` and has to wait: then the tell carries it."""
+        return (
+            escalation.state is EscalationState.OPEN
+            and escalation.walk_ring <= key.ring
+            and escalation.ring_at > self._journal.now()
+        )
 
     async def _take_back(self, key: TellKey) -> None:
         """Take away what arrived after the escalation was closed."""
