@@ -81,10 +81,10 @@ class Answers:
                 self._hass.async_create_task(script.async_stop(), f"process_cosmos overtaken {escalation_id}")
 
     async def _async_run(self, escalation: Escalation, answer: Answer) -> None:
+        await self._async_started()  # before that, people's phones may be missing too
         if escalation.running and answer.if_interrupted is IfInterrupted.SKIP:
             await self._async_end(escalation, Outcome.UNKNOWN)
             return
-        await self._async_started()
         sequence: list[dict[str, Any]] = orjson.loads(answer.actions)
         if missing := await self._async_missing(sequence):
             await self._async_end(escalation, Outcome.FAILED, f"the action {missing} is missing")
