@@ -51,6 +51,7 @@ class Handover:
         self._silence: CALLBACK_TYPE | None = None
         self._send: Send | None = None
         self._sent: Position | None = None
+        self._merged_after: Position | None = None
         self._new_gateway = False
         self._news = asyncio.Event()
         self._pump: asyncio.Task[None] | None = None
@@ -60,7 +61,9 @@ class Handover:
         self.async_session_closed()
         self._heard()
         if hello.cursor and not self._journal.memory.knows(hello.cursor):
-            self._merge(hello)
+            if hello.cursor != self._merged_after:  # else the last session ended before that was sent
+                self._merge(hello)
+                self._merged_after = hello.cursor
         elif hello.cursor:
             self._journal.confirm(hello.cursor, durably=True)
         try:
@@ -125,7 +128,7 @@ class Handover:
     async def _send_news(self) -> None:
         while entries := self._journal.memory.durable_after(self._sent):
             for entry in entries:
-                owed = not self._new_gateway or self._journal.is_owed_to_a_new_gateway(entry)
+                owed = self._journal.is_owed(entry, to_new=self._new_gateway)
                 message = transition(entry, self._journal.after(entry.position), self._journal.now())
                 if message and owed and self._send:
                     await self._send(message)
@@ -142,13 +145,16 @@ class Handover:
             escalation.id: self.rounds.asks(escalation) if self.rounds and escalation.alive else ()
             for escalation in after(bare, journal.state.escalations)
         }
-        journal.record(
+        changed = journal.record(
             replace(
                 bare,
                 restored=tuple(replace(one, asks=asks[one.escalation]) for one in restored),
                 reconciled=tuple(replace(one, asks=asks[one.escalation]) for one in reconciled),
             )
         )
+        for escalation in changed:
+            if self.rounds:
+                self.rounds.look(escalation.id)
 
     @callback
     def _heard(self) -> None:

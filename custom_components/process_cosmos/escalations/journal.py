@@ -21,6 +21,7 @@ from .clock import SteadyClock
 from .model import Escalation, State
 from .records import RECORDS, Confirmed, Merged, Record, Refused, Start, ToldRecord
 from .timetable import Outcomes
+from .transitions import kinds_of
 
 KEEP_CLOSED_FOR = timedelta(days=30)
 _LONG_AGO = datetime.fromtimestamp(0, UTC)
@@ -115,12 +116,14 @@ class Journal:
             if durably:
                 self.record(Confirmed(position=position))
 
-    def is_owed_to_a_new_gateway(self, entry: Entry[Record]) -> bool:
-        """Say whether a gateway that knows nothing yet gets ``entry``: it is alive, or was meant for a gateway."""
-        unconfirmed = self._confirmed is None or entry.position > self._confirmed
-        return (unconfirmed and entry.position.run in self._gateway_runs) or any(
-            self.is_alive(one) for one in _escalations_of(entry.record)
-        )
+    def is_owed(self, entry: Entry[Record], *, to_new: bool) -> bool:
+        """Say whether the gateway gets ``entry``: its escalation is alive, or it was meant for a gateway.
+
+        ``to_new``: to one that knows nothing yet; it gets nothing closed that another has applied.
+        """
+        applied = self._confirmed is not None and entry.position <= self._confirmed
+        meant = entry.position.run in self._gateway_runs and not (to_new and applied)
+        return meant or any(self.is_alive(one) for one in _escalations_of(entry.record))
 
     async def async_forget_what_is_old(self) -> None:
         """Write the memory anew without what nobody needs, if that is a quarter of it or more."""
@@ -132,8 +135,13 @@ class Journal:
             return
         await self.memory.async_compact(kept)
         for escalation in forgotten:
-            del self.state.escalations[escalation]
+            self.state.forget(escalation)
             self.outcomes.pop(escalation, None)
+        self.state.proposals = {
+            proposal: self.state.proposals[proposal]
+            for entry in self.memory.entries
+            if (proposal := getattr(entry.record, "proposal", None)) is not None
+        }
         positions = {entry.position for entry in self.memory.entries}
         self._after = {position: after for position, after in self._after.items() if position in positions}
 
@@ -162,7 +170,7 @@ class Journal:
 
     def _take_in(self, position: Position, record: Record) -> tuple[Escalation, ...]:
         changed = self.state.fold(record)
-        if changed:
+        if kinds_of(record):  # somebody will be told of it
             self._after[position] = changed
         for escalation in changed:
             outcomes = self.outcomes.setdefault(escalation.id, Outcomes())

@@ -114,6 +114,12 @@ class State:
         """Return the alive escalation of ``group``."""
         return self.escalations.get(self.alive.get(group, Ulid("")))
 
+    def forget(self, escalation_id: Ulid) -> None:
+        """Forget one that is closed."""
+        forgotten = self.escalations.pop(escalation_id)
+        if self.newest.get(forgotten.group) == escalation_id:
+            del self.newest[forgotten.group]
+
     def _keep(self, escalation: Escalation) -> None:
         self.escalations[escalation.id] = escalation
         self.newest[escalation.group] = max(escalation.id, self.newest.get(escalation.group, escalation.id))
