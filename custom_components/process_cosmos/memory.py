@@ -264,12 +264,12 @@ class Memory[R: Message]:
             file.flush()
             os.fsync(file.fileno())
         beside.replace(self._path)
+        self.size = len(content)  # at once: whatever fails now, the next record goes behind what is there
         folder = os.open(self._path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
-        self.size = len(content)
 
     def _remove(self) -> None:
         for path in (self._path, self._beside, self._damaged):

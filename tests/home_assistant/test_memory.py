@@ -232,3 +232,23 @@ async def test_a_crash_during_compaction_leaves_the_old_file(path: Path, monkeyp
         with pytest.raises(OSError, match="Input/output"):
             await new.memory.async_compact([])
     assert (await opened(path)).texts == ["start", "a"]
+
+
+async def test_a_compaction_whose_folder_cannot_be_synced_tears_nothing_that_comes_later(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = await opened(path)
+    new.memory.begin(RUN, Note(text="start"))
+    for number in range(9):
+        await new.memory.async_append(Note(text=str(number)))
+
+    def fail(*_: object) -> int:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.os, "open", fail)
+        with pytest.raises(OSError, match="Too many"):
+            await new.memory.async_compact(new.memory.entries[-1:])
+    await new.memory.async_append(Note(text="later"))
+    await new.memory.async_close()
+    assert (await opened(path)).texts == ["8", "later"]
