@@ -3,8 +3,8 @@
 FIRST = 0.25
 """Seconds after the first failure: a gateway restarts in 2 s."""
 
-MOST = 30.0
-"""Seconds between attempts at a gateway that stays away."""
+MOST = 5.0
+"""Seconds between attempts at a gateway that stays away: it is near, and devices wait for it."""
 
 
 def next_delay(failures: int, jitter: float) -> float:

@@ -36,13 +36,13 @@ class Policy:
 
 
 def default_policy(options: Mapping[str, Any]) -> Policy:
-    """Return the one policy: people at once; after 10 minutes the destinations, and people again."""
+    """Return the one policy: people at once, and every 5 minutes; after 10 minutes the destinations too."""
     people = (*_words(PHONE, options.get(CONF_PHONES, ())), *_words(NOTIFY, options.get(CONF_NOTIFY_ENTITIES, ())))
     destinations = _words(DESTINATION, options.get(CONF_DESTINATIONS, ()))
     return Policy(
         levels=(
             Level(after=timedelta(), people=people),
-            Level(after=timedelta(minutes=10), people=people, destinations=destinations),
+            Level(after=timedelta(minutes=10), destinations=destinations),
         )
     )
 

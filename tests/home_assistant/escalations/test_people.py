@@ -23,8 +23,7 @@ async def test_people_are_told_in_full_without_a_gateway(site: Site, anna: Phone
     assert anna.rings[0]["data"]["ttl"] == 0
     assert [button["title"] for button in anna.rings[0]["data"]["actions"]] == ["Dealt with", "Seen"]
     await site.pass_time(timedelta(minutes=1), hours=23)
-    # Level 0: 12 rounds. Level 1 after ten minutes: 12 rounds.
-    assert len(anna.rings) == len(ben.rings) == 24
+    assert len(anna.rings) == len(ben.rings) == 12
     await site.pass_time(timedelta(minutes=10), hours=1)
     assert site.escalations.alive == ()
     escalation = site.escalations.get(escalated["id"])
@@ -61,14 +60,20 @@ async def test_new_content_every_50_seconds_for_an_hour_tells_people_each_minute
 ) -> None:
     site = add_site(phones=[anna.device_id], destinations=["cloud"])
     await site.set_up()
+    firsts = []
     for number in range(72):
         await site.escalate(f"Water: {number} litres")
+        firsts.append(site.alive.asks[0])
         await site.pass_time(seconds=50)
     assert site.alive.count == 72
-    # Level 0 once a minute, never silent, never more often; level 1 too, from the tenth minute on.
-    assert len(anna.rings) == 61 + 51
-    level_1_began = site.escalations._journal.outcomes[site.alive.id].first_tell[1]
-    assert level_1_began <= site.alive.opened_at + timedelta(minutes=10, seconds=10)
+    # Level 0 once a minute, never silent, never more often.
+    assert len(anna.rings) == 61
+    # Level 1 is due when it was from the beginning; from then on it is asked again with each ring.
+    tenth_minute = site.alive.opened_at + timedelta(minutes=10)
+    assert {ask.key.level for ask in firsts} == {1}
+    assert {ask.due for ask in firsts[:12]} == {tenth_minute}
+    assert all(tenth_minute <= ask.due <= site.alive.ring_at for ask in firsts[12:])
+    assert site.alive.asks[0].due == site.alive.ring_at
 
 
 async def test_an_acknowledgement_silences_and_rings_again_when_it_ends(site: Site, anna: Phone, ben: Phone) -> None:
@@ -134,15 +139,18 @@ async def test_a_removed_phone_is_not_reached_and_the_rest_goes_on(
 
 
 async def test_a_level_that_reached_nobody_is_over_at_once_and_tries_go_on_each_minute(
-    site: Site, anna: Phone, ben: Phone
+    add_site: Callable[..., Site], anna: Phone, ben: Phone
 ) -> None:
+    site = add_site(phones=[anna.device_id, ben.device_id], destinations=["cloud"])
+    await site.set_up()
     anna.away = ben.away = True
     await site.escalate()
     outcomes = site.escalations._journal.outcomes[site.alive.id]
-    assert set(outcomes.first_tell) == {0, 1}
+    assert set(outcomes.first_tell) == {0}
+    assert site.alive.asks[0].due <= site.alive.opened_at + timedelta(seconds=10)
     anna.away = False
     await site.pass_time(seconds=70)
-    assert len(anna.rings) == 2  # both levels reached her at their next try
+    assert len(anna.rings) == 1
     assert ben.rings == []
 
 
