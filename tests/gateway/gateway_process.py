@@ -7,7 +7,7 @@ import signal
 import ssl
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +35,8 @@ class GatewayProcess:
     token: str = ""
     measured: bool = True
     """Whether coverage may come along: it takes memory and time of its own."""
+    program: Sequence[str | Path] = (COMMAND,)
+    """What is run; a test may shorten the gateway's patience."""
     http: ClientSession = field(init=False)
 
     def __post_init__(self) -> None:
@@ -50,7 +52,7 @@ class GatewayProcess:
         environment = {name: value for name, value in os.environ.items() if self.measured or "COVERAGE" not in name}
         with self.log.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                COMMAND, "run", "--options", self.file, stderr=log, env=environment
+                *self.program, "run", "--options", self.file, stderr=log, env=environment
             )
         async with asyncio.timeout(SECONDS):
             while not await self.is_well():
@@ -137,10 +139,10 @@ class GatewayProcess:
 
 @asynccontextmanager
 async def gateway_process(
-    folder: Path, port: int, options: str = "", *, measured: bool = True
+    folder: Path, port: int, options: str = "", *, measured: bool = True, program: Sequence[str | Path] = (COMMAND,)
 ) -> AsyncIterator[GatewayProcess]:
     """Start a gateway; if it still runs in the end it is stopped."""
-    gateway = GatewayProcess(folder, port, options, measured=measured)
+    gateway = GatewayProcess(folder, port, options, measured=measured, program=program)
     async with ClientSession() as gateway.http:
         await gateway.start()
         try:
