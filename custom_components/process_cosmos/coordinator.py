@@ -198,6 +198,7 @@ class CosmosCoordinator:
         )
         async for message in session.messages():
             if isinstance(message, Receipt | Told | Propose):
+                self._escalations.handover.async_heard()
                 await waiting.put(message)
             else:
                 self._receive(message)

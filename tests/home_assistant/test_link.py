@@ -1,6 +1,9 @@
 """The link to the gateway over time: lost, found, refused, ended."""
 
+import asyncio
 import logging
+import os
+import threading
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -27,7 +30,7 @@ from custom_components.process_cosmos.const import AVAILABLE_FOR, DOMAIN, LOGGER
 from custom_components.process_cosmos.contract.devices import Subscribe, ValueChanged
 from custom_components.process_cosmos.contract.escalations import CaughtUp, Propose, Transition
 from custom_components.process_cosmos.contract.identifiers import Ulid
-from custom_components.process_cosmos.contract.session import HomeAssistantHello, Refused, Stopping
+from custom_components.process_cosmos.contract.session import HomeAssistantHello, Receipt, Refused, Stopping
 from custom_components.process_cosmos.recent import KEPT_FOR, RecentKeys
 from custom_components.process_cosmos.recent import MOST as MOST_KEYS
 from custom_components.process_cosmos.things import Things
@@ -44,6 +47,32 @@ async def gateway(gateway: ContractGateway, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(coordinator_module, "next_delay", lambda _failures, _jitter: 0.02)
     gateway.devices = HOUSE
     return gateway
+
+
+async def test_a_disk_that_takes_its_time_does_not_make_the_gateway_away(
+    hass: HomeAssistant, linked: MockConfigEntry, gateway: ContractGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("custom_components.process_cosmos.escalations.handover.GATEWAY_AWAY_AFTER", 0.3)
+    handover = linked.runtime_data.escalations.handover
+    await gateway.until_heard(CaughtUp)
+    released = threading.Event()
+    fsync = os.fsync
+
+    def slow(file: int) -> None:
+        released.wait(10)
+        fsync(file)
+
+    monkeypatch.setattr("custom_components.process_cosmos.memory.os.fsync", slow)
+    unknown = Ulid("01JD0000000000000000000001")
+    proposal = Propose(id="", escalation=unknown, ring=None, answer="Yes", age=0.0, by="Eve")
+    try:
+        for number in range(12):  # 0.6 s in all
+            await gateway.say(replace(proposal, id=str(number)), Receipt())
+            await asyncio.sleep(0.05)
+            assert handover.away_since is None
+    finally:
+        released.set()
+    await gateway.until_heard(Transition)
 
 
 def state(hass: HomeAssistant, entity_id: str = WET) -> str:

@@ -59,7 +59,7 @@ class Handover:
     async def async_session_opened(self, hello: GatewayHello, send: Send) -> None:
         """Send the log from the gateway's cursor, then ``CaughtUp``, then what is new. Raise ``GatewayAwayError``."""
         self.async_session_closed()
-        self._heard()
+        self.async_heard()
         if hello.cursor and not self._journal.memory.knows(hello.cursor):
             if hello.cursor != self._merged_after:  # else the last session ended before that was sent
                 self._merge(hello)
@@ -80,7 +80,7 @@ class Handover:
 
     async def async_receive(self, message: Receipt | Told | Propose) -> None:
         """Take what the gateway says about escalations."""
-        self._heard()
+        self.async_heard()
         match message:
             case Receipt(position=Position() as position):
                 self._journal.confirm(position)
@@ -157,7 +157,8 @@ class Handover:
                 self.rounds.look(escalation.id)
 
     @callback
-    def _heard(self) -> None:
+    def async_heard(self) -> None:
+        """Note that the gateway lives: when it is heard, not when what it says has had its turn on a slow disk."""
         if self._silence:
             self._silence()
         job = HassJob(self._fell_silent, "process_cosmos gateway away", cancel_on_shutdown=True)
