@@ -89,7 +89,8 @@ class Escalations:
                 replica.remember(transaction, epoch=self._store.epoch)
 
         await self._store.write(change)
-        self._news.set()
+        if self.may_drain():  # else nothing may be asked yet, and a look at all for each record of a long log is dear
+            self._news.set()
 
     async def caught_up(self) -> None:
         """Ask, drain and poll from now on; send outcomes and open proposals again; raise ``StoreError``."""

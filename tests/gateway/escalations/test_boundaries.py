@@ -1,5 +1,7 @@
 """Limits of the gateway's side: a first session that broke off, many escalations, numbers beyond measure."""
 
+import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -59,3 +61,30 @@ async def test_looking_for_asks_on_their_way_does_not_read_those_of_closed_escal
     question = "EXPLAIN QUERY PLAN SELECT * FROM escalation_ask WHERE state = 'queued' AND recipient = ?"
     plan = await site.store.read(lambda transaction: transaction.rows(question, "destination:cloud"))
     assert not any("SCAN" in row[-1] for row in plan), orjson.dumps(plan)
+
+
+async def test_a_long_log_is_taken_in_without_a_look_at_all_escalations_for_each_record(
+    site: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+    look = site.escalations.look
+
+    async def counted() -> float | None:
+        nonlocal looks
+        looks += 1
+        return await look()
+
+    await site.opens_session(catches_up=False)
+    running = asyncio.create_task(site.escalations.run())
+    sent = await site.records_change(OPENED, [ask(key(), due=1)])
+    monkeypatch.setattr(site.escalations, "look", counted)
+    for n in range(2, 52):
+        await site.escalations.apply(replace(sent, position=replace(sent.position, n=n)))
+    assert looks < 5
+    await site.escalations.caught_up()
+    site.clock.advance(1)
+    async with asyncio.timeout(20):
+        while await site.asked() != [(1, 0, 0)]:
+            pass
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
