@@ -58,6 +58,8 @@ class Work:
         if escalation.state.alive and replica.is_closed(transaction, escalation.id):
             return  # closed stays closed: nobody is asked again
         replica.save(transaction, change, transition.position, self._steady.now())
+        if not escalation.state.alive:
+            replica.forget_old(transaction, self._steady.now())
         asks = change.asks if escalation.state.alive else ()
         if asks is None:
             return

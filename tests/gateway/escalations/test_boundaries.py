@@ -88,3 +88,14 @@ async def test_a_long_log_is_taken_in_without_a_look_at_all_escalations_for_each
             pass
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_session_that_lasts_for_months_forgets_what_was_closed_long_ago(site: Gateway) -> None:
+    old, new = ULIDS(), ULIDS()
+    await site.records_change(OPENED, [ask(key(escalation=old))], id=old)
+    await site.records_change(TransitionKind.RESOLVED, id=old, state=EscalationState.RESOLVED)
+    await site.passes(31 * 86400, alive=True)
+    await site.records_change(OPENED, id=new)
+    await site.records_change(TransitionKind.RESOLVED, id=new, state=EscalationState.RESOLVED)
+    assert [head.escalation for head in (await site.escalations.greeting())[1]] == [new]
+    assert await site.store.read(lambda transaction: transaction.rows("SELECT * FROM escalation_ask")) == []
