@@ -26,6 +26,8 @@ _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared wi
 def main() -> None:
     """Run one command; exit 2 with all mistakes in the options, 1 with a sentence if it cannot be done."""
     arguments = _parser().parse_args()
+    # The store's thread hands the interpreter back sooner than after the usual 5 ms: an alarm waits in the event loop.
+    sys.setswitchinterval(0.0005)
     # Nobody else on the machine may read what this process writes.
     os.umask(0o077)
     try:
