@@ -185,7 +185,7 @@ class Escalations:
                 event=self._journal.new_id(),
                 at=now,
                 content=call.content,
-                ring_at=alive.next_ring_at(now),
+                ring_at=self._rounds.next_ring_at(alive, now),
             )
             (escalation,) = self._journal.record(self._rounds.with_asks(rung))
         else:

@@ -66,6 +66,11 @@ class Rounds:
         (escalation,) = after(record, self._journal.state.escalations)
         return replace(record, asks=self.asks(escalation))
 
+    def next_ring_at(self, escalation: Escalation, now: datetime) -> datetime:
+        """Return when a ring called now is told; behind one that waits for Home Assistant's start it need not wait."""
+        is_untold = not self._started and not self._journal.outcomes[escalation.id].tries
+        return now if is_untold else escalation.next_ring_at(now)
+
     def asks(self, escalation: Escalation) -> Asks:
         """Return what the gateway is to do for ``escalation`` as it stands."""
         outcomes = deepcopy(self._journal.outcomes.get(escalation.id, Outcomes()))

@@ -57,6 +57,19 @@ async def test_what_has_run_out_before_home_assistant_has_started_swallows_no_ne
     assert len(anna.rings) == 1
 
 
+async def test_what_two_sensors_say_while_home_assistant_starts_rings_when_it_has_started(
+    hass: HomeAssistant, site: Site, anna: Phone
+) -> None:
+    await site.crash_after(None, before_start=lambda: hass.set_state(CoreState.starting))
+    await site.escalate("Water here")
+    await site.escalate("Water there")
+    assert anna.rings == []
+    hass.set_state(CoreState.running)
+    hass.bus.async_fire("homeassistant_started")
+    await site.settle()
+    assert [ring["message"] for ring in anna.rings] == ["Water there (2 times)"]
+
+
 async def test_people_hear_of_an_interrupted_answer_when_their_phones_are_there(
     hass: HomeAssistant, site: Site, anna: Phone
 ) -> None:
