@@ -246,7 +246,7 @@ async def test_a_compaction_whose_folder_cannot_be_synced_tears_nothing_that_com
         raise OSError(24, "Too many open files")
 
     with monkeypatch.context() as patch:
-        patch.setattr(module.os, "open", fail)
+        patch.setattr(os, "open", fail)
         with pytest.raises(OSError, match="Too many"):
             await new.memory.async_compact(new.memory.entries[-1:])
     await new.memory.async_append(Note(text="later"))
