@@ -7,8 +7,8 @@ from process_cosmos_gateway.destinations import Destinations
 from process_cosmos_gateway.devices import Devices
 from process_cosmos_gateway.outbox import Outbox
 
-AGES_EVERY = 30
-"""Seconds after which a status is news although only ages in it changed."""
+AGES_EVERY = 300
+"""Seconds after which a status is news although only ages in it changed: each one is a row in the history."""
 
 
 class StatusReader:
