@@ -22,7 +22,7 @@ from .const import CONF_DESTINATIONS, CONF_PHONES, CONF_SHA256, CONF_SITE, DOMAI
 from .contract.destinations import DestinationKind
 from .flow_gateway import Found, async_ask, async_pair
 from .options_flow import CosmosOptionsFlow
-from .test_ring import async_test_ring
+from .trial_ring import async_test_ring
 
 _PEOPLE_ONLY = {CONF_SITE: None, CONF_URL: None, CONF_TOKEN: None, CONF_SHA256: None}
 

@@ -12,7 +12,7 @@ from .contract.destinations import DestinationKind, RemoveDestination
 from .contract.messages import Request
 from .coordinator import CosmosCoordinator
 from .data import CosmosConfigEntry
-from .test_ring import async_test_ring
+from .trial_ring import async_test_ring
 
 
 class CosmosOptionsFlow(OptionsFlowWithReload):

@@ -20,7 +20,7 @@ from custom_components.process_cosmos.contract.destinations import EventKind, Se
 from custom_components.process_cosmos.contract.session import Refused
 from custom_components.process_cosmos.escalations.errors import NotOnDiskError
 from custom_components.process_cosmos.flow_gateway import Found
-from custom_components.process_cosmos.test_ring import LASTS
+from custom_components.process_cosmos.trial_ring import LASTS
 
 from .contract_gateway import OTHER_SITE, SITE, TOKEN, ContractGateway, refusing, until
 
