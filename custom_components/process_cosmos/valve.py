@@ -7,7 +7,8 @@ from homeassistant.components.valve import ValveEntity, ValveEntityDescription, 
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
-from .contract.devices import Hint, PropertyKind
+from .contract.devices import Device, Hint, Property, PropertyKind
+from .coordinator import CosmosCoordinator
 from .data import CosmosConfigEntry
 from .entity import PropertyDescription, PropertyEntity, add_properties
 
@@ -42,6 +43,14 @@ class ThingValve(PropertyEntity, ValveEntity):
     entity_description: ThingValveDescription
     _attr_reports_position = False
     _attr_supported_features = ValveEntityFeature.OPEN | ValveEntityFeature.CLOSE
+
+    def __init__(
+        self, coordinator: CosmosCoordinator, device: Device, item: Property, description: ThingValveDescription
+    ) -> None:
+        """Take the property and its row."""
+        super().__init__(coordinator, device, item, description)
+        if [each.hint for each in device.properties].count(Hint.VALVE) == 1:
+            self._attr_name = None  # the device is the valve
 
     @property
     @override

@@ -37,7 +37,7 @@ from .contract_gateway import SITE, ContractGateway, refusing, until
 from .devices import HOUSE, LEAK, ROOM, VALVE
 
 WET = "binary_sensor.kitchen_leak_wet"
-WATER = "valve.main_valve_water"
+WATER = "valve.main_valve"
 SIREN = "switch.main_valve_siren"
 TARGET = "number.cellar_target"
 

@@ -20,7 +20,7 @@ from tests.gateway.gateway_process import GatewayProcess, gateway_process
 from .contract_gateway import until
 
 WET = "binary_sensor.cellar_leak"
-WATER = "valve.water_open"
+WATER = "valve.water"
 
 
 @dataclass(frozen=True, kw_only=True)
