@@ -5,13 +5,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
-LEAKS = "20"
+LONG = [pytest.mark.long, pytest.mark.timeout(1200)]
 
 
-def test_nothing_is_lost_repeated_or_reordered_through_cut_kill_restart_and_swallowed_replies(tmp_path: Path) -> None:
+@pytest.mark.parametrize("leaks", ["20", pytest.param("1000", marks=LONG)])
+def test_nothing_is_lost_repeated_or_reordered_through_cut_kill_restart_and_swallowed_replies(
+    tmp_path: Path, leaks: str
+) -> None:
     figures = tmp_path / "demo.json"
-    command = [sys.executable, "-m", "demo", "--leaks", LEAKS, "--check", "--json", str(figures)]
+    command = [sys.executable, "-m", "demo", "--leaks", leaks, "--check", "--json", str(figures)]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout[-8000:] + run.stderr[-8000:]
     seen = json.loads(figures.read_bytes())
