@@ -124,12 +124,26 @@ def test_an_unknown_variable_of_ours_is_refused() -> None:
         read_options(environment={"PROCESS_COSMOS_DATA": "/somewhere", "PROCESS_COSMOS_PROT": "9000"})
 
 
+def test_an_unknown_key_in_a_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text('data = "/somewhere"\nprot = 9000\n')
+    with pytest.raises(OptionsError, match="prot: is no option"):
+        read_options(file, {})
+
+
 def test_under_the_supervisor_options_come_from_its_file_and_no_variable_counts(tmp_path: Path) -> None:
     file = tmp_path / "options.json"
     file.write_text('{"log_level": "debug"}')
     options = read_options(file, {"SUPERVISOR_TOKEN": "made up", "PROCESS_COSMOS_PORT": "9000"})
     assert (options.data, options.log_level, options.port) == (Path("/data"), "debug", 8735)
     assert options.supervisor_token == "made up"
+
+
+def test_an_unknown_key_in_the_supervisors_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "options.json"
+    file.write_text('{"log_level": "info", "loglevel": "debug"}')
+    with pytest.raises(OptionsError, match="loglevel: is no option"):
+        read_options(file, {"SUPERVISOR_TOKEN": "made up"})
 
 
 def test_the_supervisors_file_is_the_one_it_writes() -> None:

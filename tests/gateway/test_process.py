@@ -234,12 +234,11 @@ async def flood(
     return confirmed
 
 
-@pytest.mark.parametrize("way", ["stop", "kill"])
-async def test_what_was_confirmed_is_there_after_a_restart_and_the_rest_comes_again(
-    gateway: GatewayProcess, way: str
-) -> None:
-    records = [opened(n) for n in range(1, 401)]
-    confirmed = await flood(gateway, records, getattr(gateway, way))
+RECORDS = [opened(n) for n in range(1, 401)]
+
+
+async def nothing_confirmed_is_lost(gateway: GatewayProcess, confirmed: int) -> None:
+    """Start it again: what it confirmed is there, and what it did not can be sent again."""
     await gateway.start()
     async with gateway.session() as (link, greeting):
         assert isinstance(greeting, GatewayHello)
@@ -247,20 +246,25 @@ async def test_what_was_confirmed_is_there_after_a_restart_and_the_rest_comes_ag
         applied = greeting.cursor.n
         assert confirmed <= applied < 400, "nothing was in flight"
         assert sorted(head.position.n for head in greeting.heads) == list(range(1, applied + 1))
-        await link.say(*records[applied - 1 :], CaughtUp())
+        await link.say(*RECORDS[applied - 1 :], CaughtUp())
         for n in range(applied, 401):
             assert await link.next() == Receipt(position=Position(run=RUN, n=n))
     assert len((await gateway.greeting()).heads) == 400
 
 
-async def test_sigterm_ends_it_within_five_seconds_while_requests_come_in(gateway: GatewayProcess) -> None:
+async def test_what_was_confirmed_before_a_kill_is_there_and_the_rest_comes_again(gateway: GatewayProcess) -> None:
+    await nothing_confirmed_is_lost(gateway, await flood(gateway, RECORDS, gateway.kill))
+
+
+async def test_sigterm_ends_it_within_five_seconds_and_loses_nothing(gateway: GatewayProcess) -> None:
     ended: list[float] = []
 
     async def stop() -> None:
         ended.append(await gateway.stop())
 
-    await flood(gateway, [opened(n) for n in range(1, 401)], stop)
+    confirmed = await flood(gateway, RECORDS, stop)
     assert ended[0] < 5
+    await nothing_confirmed_is_lost(gateway, confirmed)
 
 
 async def test_it_is_back_within_two_seconds_and_the_pairing_with_it(tmp_path: Path, unused_tcp_port: int) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import threading
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -189,24 +190,38 @@ async def test_a_site_is_loaded_and_people_are_told_without_its_gateway(
     assert issues(hass) == {"gateway_unreachable"}
 
 
-@pytest.mark.parametrize(
-    ("said", "issue"),
-    [
-        ("schema_too_old", "schema_too_new"),  # the gateway calls us too old
-        ("schema_too_new", "schema_too_old"),
-        ("other_home_assistant", "other_home_assistant"),
-    ],
-)
-async def test_a_refusal_is_an_issue_until_it_is_over(
-    hass: HomeAssistant, gateway: ContractGateway, site: MockConfigEntry, said: str, issue: str
+@pytest.fixture
+def refusal_is_issue(
+    hass: HomeAssistant, gateway: ContractGateway, site: MockConfigEntry
+) -> Callable[[str, str], Awaitable[None]]:
+    async def play(said: str, issue: str) -> None:
+        gateway.refused = Refused(code=said, message="No")
+        await set_up(hass, site)
+        await until(lambda: issues(hass) == {issue})
+        await pass_time(hass, UNREACHABLE_AFTER + 1)
+        assert issues(hass) == {issue}, "it is there, so it is not called away"
+        gateway.refused = None
+        await until(lambda: issues(hass) == set())
+
+    return play
+
+
+async def test_a_gateway_that_calls_us_too_old_is_an_issue_until_it_is_over(
+    refusal_is_issue: Callable[[str, str], Awaitable[None]],
 ) -> None:
-    gateway.refused = Refused(code=said, message="No")
-    await set_up(hass, site)
-    await until(lambda: issues(hass) == {issue})
-    await pass_time(hass, UNREACHABLE_AFTER + 1)
-    assert issues(hass) == {issue}, "it is there, so it is not called away"
-    gateway.refused = None
-    await until(lambda: issues(hass) == set())
+    await refusal_is_issue("schema_too_old", "schema_too_new")
+
+
+async def test_a_gateway_that_calls_us_too_new_is_an_issue_until_it_is_over(
+    refusal_is_issue: Callable[[str, str], Awaitable[None]],
+) -> None:
+    await refusal_is_issue("schema_too_new", "schema_too_old")
+
+
+async def test_a_gateway_that_serves_another_home_assistant_is_an_issue_until_it_is_over(
+    refusal_is_issue: Callable[[str, str], Awaitable[None]],
+) -> None:
+    await refusal_is_issue("other_home_assistant", "other_home_assistant")
 
 
 async def test_a_refusal_nobody_can_repair_from_here_is_tried_again(

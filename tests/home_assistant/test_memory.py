@@ -96,6 +96,17 @@ async def test_a_cut_at_every_byte_leaves_a_valid_prefix_that_can_be_written_on(
     assert lengths == {0, 1, 2, 3}
 
 
+async def test_a_torn_tail_is_dropped_and_said_without_its_content(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await written(path, "a", "Water in Ada's cellar")
+    path.write_bytes(path.read_bytes()[:-3])
+    assert (await opened(path)).texts == ["start", "a"]
+    [line] = caplog.messages
+    assert line.startswith("memory_torn: dropped ")
+    assert line.endswith(" bytes at the end of site.memory")
+
+
 async def test_zeros_at_the_end_are_no_records(path: Path) -> None:
     await written(path, "a")
     with path.open("ab") as file:

@@ -18,13 +18,14 @@ from homeassistant.core import HomeAssistant, ServiceCall
 from homeassistant.helpers import translation
 
 from custom_components.process_cosmos.const import DOMAIN
-from custom_components.process_cosmos.contract.destinations import SetWebhook
+from custom_components.process_cosmos.contract.destinations import SetCloud, SetWebhook
 from custom_components.process_cosmos.contract.identifiers import PHONE
 from custom_components.process_cosmos.escalations.engine import Escalations
 from custom_components.process_cosmos.escalations.errors import EscalationRefusedError
 from custom_components.process_cosmos.escalations.model import Escalation
 from custom_components.process_cosmos.escalations.policy import Level, Policy
 from tests.brokers import free_port
+from tests.cloud.endpoint import EndpointProcess, endpoint_process
 from tests.gateway.destinations.parts import Call, Receiver, receiver, until
 from tests.gateway.gateway_process import COMMAND, GatewayProcess, gateway_process
 
@@ -33,6 +34,7 @@ from .test_real_gateway import set_up_with
 
 HOOK = "destination:hook"
 HOUR = timedelta(hours=1)
+WITHIN = 20
 HASTY = (
     "import sys; from process_cosmos_gateway.escalations import asks, service; service.AWAY_AFTER = 1.0;"
     " asks.ROUND_GAP = 0.1; from process_cosmos_gateway.__main__ import main; sys.exit(main())"
@@ -229,6 +231,46 @@ async def test_of_two_answers_at_the_same_time_one_runs_and_the_other_is_told_wh
             await until(lambda: records)
             assert list(records.values()) == ["already_answered"]
         assert len(pump) == 1
+
+
+@pytest.mark.parametrize("first", ["phone", "cloud", "nobody"])
+async def test_of_answers_from_phone_and_cloud_at_the_same_time_one_runs_and_the_other_is_told_who_won(
+    furnish: Furnish, pump: list[ServiceCall], first: str, tmp_path: Path
+) -> None:
+    async with furnish() as house, endpoint_process(tmp_path / "cloud") as cloud:
+        await house.entry.runtime_data.coordinator.async_request(
+            SetCloud(id="2", name="cloud", code=await cloud.code())
+        )
+        escalation = await house.escalate()
+        await until(lambda: house.anna.rings)
+        button = house.anna.button("Open")
+        for who in {"phone": ("phone", "cloud"), "cloud": ("cloud", "phone")}.get(first, ("cloud+phone",)):
+            if "cloud" in who:
+                await cloud.answer(escalation, "Open", "--by", "Eve", "--ring", "1")
+            if "phone" in who:
+                house.anna.press(button)
+            await until(lambda: not house.known(escalation).alive)
+        winner = house.known(escalation).by
+        assert winner in {"phone": ("Anna",), "cloud": ("Eve",), "nobody": ("Anna", "Eve")}[first]
+        if winner == "Eve":
+            await until(lambda: house.anna.refusals)
+            assert house.anna.refusals == ["already_answered"]
+            assert "Eve" in house.anna.notices[-1]
+        else:
+            records = house.escalations._journal.state.proposals
+            await until(lambda: records)
+            assert list(records.values()) == ["already_answered"]
+        async with asyncio.timeout(WITHIN):
+            while not (told := await answered_by(cloud)):
+                pass
+        assert told == [winner], "and so the cloud knows who won"
+        assert len(pump) == 1
+
+
+async def answered_by(cloud: EndpointProcess) -> Sequence[str]:
+    """Return who answered, as the cloud was told."""
+    answered = "process_cosmos.escalation.answered.v1"
+    return [arrival["data"]["by"] for arrival in await cloud.ledger() if arrival["type"] == answered]
 
 
 async def test_the_webhook_is_asked_in_full_while_home_assistant_is_away(

@@ -43,6 +43,29 @@ def die_after_commit(site: Gateway) -> None:
     site.store.write = write_and_die  # type: ignore[method-assign]
 
 
+def die_before_commit(site: Gateway) -> None:
+    """Let the next change end the process with all it wrote, and nothing of it on disk."""
+    write = site.store.write
+
+    async def write_and_die[T](change: Callable[[Transaction], T]) -> T:
+        def deadly(transaction: Transaction) -> T:
+            change(transaction)
+            os.kill(os.getpid(), signal.SIGKILL)
+            raise AssertionError
+
+        return await write(deadly)
+
+    site.store.write = write_and_die  # type: ignore[method-assign]
+
+
+async def die_before_the_transition_is_committed(folder: Path) -> None:
+    async with gateway(folder, HandClock()) as site:
+        await site.opens_session()
+        die_before_commit(site)
+        await site.escalations.apply(leak_opened(EVENT, [ask(key())]))
+        print("receipt", flush=True)  # noqa: T201
+
+
 async def die_before_the_receipt(folder: Path) -> None:
     async with gateway(folder, HandClock()) as site:
         await site.opens_session()
@@ -95,6 +118,21 @@ def restarted_clock() -> HandClock:
     clock = HandClock()
     clock.advance(1)
     return clock
+
+
+async def test_a_transition_that_was_not_committed_has_no_receipt_and_is_sent_again(
+    tmp_path: Path, restarted_clock: HandClock
+) -> None:
+    assert await killed("die_before_the_transition_is_committed", tmp_path) == []
+    async with gateway(tmp_path, restarted_clock) as site:
+        cursor, heads = await site.escalations.greeting()
+        assert (cursor, list(heads)) == (None, []), "so the integration's log begins before it"
+        assert await site.types() == []
+        await site.opens_session(catches_up=False)
+        await site.escalations.apply(leak_opened(EVENT, [ask(key())]))
+        await site.escalations.caught_up()
+        await site.escalations.look()
+        assert await site.types() == ["opened", "asked"]
 
 
 async def test_a_transition_whose_receipt_was_lost_is_sent_again_and_applied_once(
