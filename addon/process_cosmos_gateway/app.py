@@ -5,9 +5,9 @@ import fcntl
 import logging
 import secrets
 import signal
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from socket import gethostname
@@ -20,7 +20,7 @@ from .api.requests import Requests
 from .api.server import Server
 from .api.session import Parts
 from .api.status import StatusReader
-from .clock import SystemClock
+from .clock import Clock, SystemClock
 from .contract.identifiers import UlidFactory
 from .destinations import Destinations
 from .devices import Devices
@@ -37,7 +37,15 @@ _LOGGER = logging.getLogger(__name__)
 type SupervisorFn = Callable[[str, tuple[str, ...]], Supervisor]
 
 
-async def run(options: Options, supervisor_fn: SupervisorFn = Supervisor) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What the gateway stands on; the lab has one that fails when told. ``vfs``: SQLite's (None: the system's)."""
+
+    clock: Clock = field(default_factory=SystemClock)
+    vfs: str | None = None
+
+
+async def run(options: Options, supervisor_fn: SupervisorFn = Supervisor, machine: Machine | None = None) -> None:
     """Serve until SIGTERM or SIGINT; raise ``StartError`` or ``StoreError`` if that cannot be.
 
     What was accepted by then is on disk; what was not was not confirmed either, and comes again.
@@ -57,17 +65,21 @@ async def run(options: Options, supervisor_fn: SupervisorFn = Supervisor) -> Non
             broker = options.broker
             if broker is None and supervisor is not None:
                 broker = await supervisor.broker()
-            await _serve(options, broker, supervisor, stop)
+            await _serve(options, machine or Machine(), broker, supervisor, stop)
     _LOGGER.info("Stopped")
 
 
 async def _serve(
-    options: Options, broker: BrokerOptions | None, supervisor: Supervisor | None, stop: asyncio.Event
+    options: Options,
+    machine: Machine,
+    broker: BrokerOptions | None,
+    supervisor: Supervisor | None,
+    stop: asyncio.Event,
 ) -> None:
     """Build the parts and run them until ``stop``, or until the Supervisor names another broker."""
-    clock = SystemClock()
-    make_ulids = partial(UlidFactory, lambda: time.time_ns() // 1_000_000, secrets.token_bytes)
-    store = await Store.open(options.data, make_ulids())
+    clock = machine.clock
+    make_ulids = partial(UlidFactory, lambda: int(clock.now().timestamp() * 1000), secrets.token_bytes)
+    store = await Store.open(options.data, make_ulids(), vfs=machine.vfs)
     try:
         outbox = Outbox(store, clock)
         ulids = make_ulids(await outbox.newest_id())

@@ -14,12 +14,13 @@ INTEGRATION = "custom_components.process_cosmos"
 
 # Each outside system is touched by one module of each service.
 ONLY_HERE = {
-    "apsw": (f"{GATEWAY}.store.*", f"{CLOUD}.database"),
+    "apsw": (f"{GATEWAY}.store.*", f"{GATEWAY}.lab.disk", f"{CLOUD}.database"),
     "paho": (f"{GATEWAY}.devices.mqtt", f"{GATEWAY}.lab.*"),
     "cryptography": (f"{GATEWAY}.destinations.enrolment_process", f"{GATEWAY}.api.certificate", f"{CLOUD}.authority"),
     "aiohttp": (
         f"{GATEWAY}.api.*",
         f"{GATEWAY}.destinations.*",
+        f"{GATEWAY}.lab.faults.*",
         f"{GATEWAY}.supervisor",
         f"{CLOUD}.*",
         f"{INTEGRATION}.client",

@@ -1,0 +1,52 @@
+"""The gateway on a machine that can be told to fail: the shipped gateway, with the lab's clock, loop and disk below it.
+
+``python -m process_cosmos_gateway.lab.gateway --options FILE --control PORT [--disk]``. Nothing but this entry knows
+these parts, so no option or environment variable of a running gateway can reach them. Commands, a line each at the
+control port: ``time skip SECONDS``, ``time shift SECONDS``, ``disk fail full|write|sync [AFTER] [TIMES]``,
+``disk heal``, ``disk counts``.
+"""
+
+import argparse
+import asyncio
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+from process_cosmos_gateway.app import Machine, run
+from process_cosmos_gateway.logs import set_up_logs
+from process_cosmos_gateway.options import Options, read_options
+
+from .clock import ShiftableClock, SkippingLoop
+from .control import Command, Control
+from .disk import NAME, Disk, DiskVfs
+
+
+async def serve(options: Options, control: int, loop: SkippingLoop, *, with_disk: bool) -> None:
+    """Serve until SIGTERM, and obey the lab meanwhile."""
+    clock, disk = ShiftableClock(loop), Disk()
+    commands: dict[str, dict[str, Command]] = {"time": {"skip": loop.skip, "shift": clock.shift}}
+    vfs = None
+    if with_disk:
+        vfs = DiskVfs(disk)
+        commands["disk"] = {"fail": disk.fail, "heal": disk.heal, "counts": lambda: asdict(disk.counts)}
+    async with Control(commands, control):
+        await run(options, machine=Machine(clock=clock, vfs=NAME if vfs else None))
+
+
+def main() -> None:
+    """Read the arguments and serve."""
+    parser = argparse.ArgumentParser("process_cosmos_gateway.lab.gateway", description=__doc__)
+    parser.add_argument("--options", type=Path, required=True, help="the gateway's options (TOML)")
+    parser.add_argument("--control", type=int, required=True, help="port for commands")
+    parser.add_argument("--disk", action="store_true", help="SQLite's files go through a disk that can fail")
+    arguments = parser.parse_args()
+    os.umask(0o077)
+    options = read_options(arguments.options)
+    set_up_logs(options.log_level)
+    loop = SkippingLoop()
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(serve(options, arguments.control, loop, with_disk=arguments.disk))
+
+
+if __name__ == "__main__":
+    main()
