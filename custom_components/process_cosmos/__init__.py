@@ -1,15 +1,17 @@
 """Process Cosmos: escalations that reach people, and devices and destinations where the app is installed."""
 
+from homeassistant.config_entries import ConfigEntryState
 from homeassistant.const import CONF_URL
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers import config_validation as cv
 from homeassistant.helpers import device_registry as dr
 from homeassistant.helpers.typing import ConfigType
 
-from .const import DOMAIN, PLATFORMS
+from .const import CONF_DESTINATIONS, DOMAIN, PLATFORMS
 from .coordinator import CosmosCoordinator
 from .data import CosmosConfigEntry, CosmosRuntime
 from .escalations.engine import Escalations
+from .flow_gateway import Found, async_forget_destinations
 from .issues import clear_issues
 from .registry import identifier, register_site
 from .services import async_setup_services
@@ -46,7 +48,9 @@ async def async_unload_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> N
 
 
 async def async_remove_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> None:
-    """Leave nothing behind: the memory goes with the entry, and so do its repair issues."""
+    """Leave nothing behind: memory and issues go with the entry, and the gateway forgets its destinations."""
+    if found := Found.of(entry.data):
+        await async_forget_destinations(hass, found, entry.options[CONF_DESTINATIONS])
     await Escalations(hass, entry).async_remove()
     clear_issues(hass, entry)
 
@@ -57,8 +61,8 @@ async def async_remove_config_entry_device(
     device: dr.DeviceEntry,
 ) -> bool:
     """Let a person delete a Thing the gateway no longer has; the site's own device stays."""
-    coordinator = entry.runtime_data.coordinator
-    identifiers = {identifier for domain, identifier in device.identifiers if domain == DOMAIN}
+    identifiers = {ours for domain, ours in device.identifiers if domain == DOMAIN}
     if entry.entry_id in identifiers:
         return False
+    coordinator = entry.runtime_data.coordinator if entry.state is ConfigEntryState.LOADED else None
     return coordinator is None or identifiers.isdisjoint(identifier(entry, thing) for thing in coordinator.things.by_id)

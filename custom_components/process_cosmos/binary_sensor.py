@@ -43,13 +43,14 @@ async def async_setup_entry(
     async_add_entities: AddConfigEntryEntitiesCallback,
 ) -> None:
     """Add those of all Things."""
-    add_properties(entry, async_add_entities, BINARY_SENSORS, ThingBinarySensor)
+    add_properties(entry, async_add_entities, ThingBinarySensor)
 
 
 class ThingBinarySensor(PropertyEntity, BinarySensorEntity):
     """A boolean of a Thing."""
 
     entity_description: ThingBinarySensorDescription
+    rows = BINARY_SENSORS
 
     @property
     @override

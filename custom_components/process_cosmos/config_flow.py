@@ -15,12 +15,13 @@ from homeassistant.const import CONF_TOKEN, CONF_URL
 from homeassistant.core import callback
 from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers.service_info.hassio import HassioServiceInfo
+from homeassistant.util.file import WriteError
 
 from . import flow_forms as forms
 from . import workflows
 from .const import CONF_DESTINATIONS, CONF_PHONES, CONF_SHA256, CONF_SITE, DOMAIN
 from .contract.destinations import DestinationKind
-from .flow_gateway import Found, async_ask, async_pair
+from .flow_gateway import Found, async_ask, async_forget_destinations, async_pair
 from .options_flow import CosmosOptionsFlow
 from .trial_ring import async_test_ring
 
@@ -39,6 +40,7 @@ class CosmosConfigFlow(ConfigFlow, domain=DOMAIN):
         """The site without an app that the gateway becomes part of."""
         self._options: dict[str, Any] = {CONF_DESTINATIONS: []}
         self._test_ring = False
+        self._finished = False
 
     @staticmethod
     @callback
@@ -125,6 +127,7 @@ class CosmosConfigFlow(ConfigFlow, domain=DOMAIN):
     async def async_step_finish(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Offer blueprint and test ring, then create the entry; a gateway that joins is done at once."""
         if self._found and self._joined:
+            self._finished = True
             return self.async_update_reload_and_abort(
                 self._joined,
                 unique_id=self._found.site,
@@ -136,6 +139,7 @@ class CosmosConfigFlow(ConfigFlow, domain=DOMAIN):
         if user_input is not None:
             errors = await self._install_blueprints(user_input)
             if not errors:
+                self._finished = True
                 self._test_ring = user_input[forms.CONF_TEST_RING]
                 return self.async_create_entry(
                     title=self._title(),
@@ -153,6 +157,15 @@ class CosmosConfigFlow(ConfigFlow, domain=DOMAIN):
             with contextlib.suppress(HomeAssistantError):
                 await async_test_ring(self.hass, result["result"])
         return result
+
+    @callback
+    @override
+    def async_remove(self) -> None:
+        """Leave no destination behind at the gateway when somebody goes away half-way."""
+        if self._found and not self._finished:
+            names = tuple(self._options[CONF_DESTINATIONS])
+            work = async_forget_destinations(self.hass, self._found, names)
+            self.hass.async_create_background_task(work, f"{DOMAIN} flow left")
 
     async def _pair(self, step_id: str, user_input: dict[str, Any] | None) -> ConfigFlowResult:
         errors: dict[str, str] = {}
@@ -198,7 +211,7 @@ class CosmosConfigFlow(ConfigFlow, domain=DOMAIN):
         if user_input[forms.CONF_INSTALL_BLUEPRINTS]:
             try:
                 await workflows.async_install(self.hass)
-            except OSError:
+            except OSError, WriteError:
                 return {"base": "blueprints_not_written"}
         return {}
 

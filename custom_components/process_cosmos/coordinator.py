@@ -50,6 +50,7 @@ from .contract.escalations import Propose, Told
 from .contract.messages import DeviceChange, FromGateway, Request
 from .contract.session import MIN_SCHEMA, SCHEMA, HomeAssistantHello, Receipt, Result, Stopping
 from .data import CosmosConfigEntry
+from .durations import duration
 from .errors import refusal
 from .escalations.engine import Escalations
 from .issues import ISSUES_OF_CODES, LINK_ISSUES, Issue, clear_issues, create_issue
@@ -149,6 +150,7 @@ class CosmosCoordinator:
                 self._failures = max(self._failures, _REFUSED_FAILURES)
                 self._show_refusal(error)
             except GatewayAwayError as error:
+                self._note_silence()
                 LOGGER.debug("%s: %s", self.entry.title, error)
             except Exception:  # noqa: BLE001 - a bug met in one session must not end the link for good
                 LOGGER.exception("The session with the gateway of %s failed", self.entry.title)
@@ -224,6 +226,7 @@ class CosmosCoordinator:
         gone = self.things.take_all(snapshot)
         self._shown.set()
         self._refused = False
+        self._show_available()
         self._cancel_away_timers()
         clear_issues(self.hass, self.entry, *LINK_ISSUES)
         for device in snapshot.devices:
@@ -233,6 +236,7 @@ class CosmosCoordinator:
             self._notify(device_id)
 
     def _take_change(self, change: DeviceChange) -> None:
+        self._show_available()
         touched = self.things.take(change, time.monotonic())
         match change:
             case DeviceChanged(device=device):
@@ -269,15 +273,20 @@ class CosmosCoordinator:
 
     def _opened(self, session: Session) -> None:
         self.session = session
-        if not self.available:
-            LOGGER.info("%s: the gateway is there, version %s", self.entry.title, session.hello.version)
-        self.available = True
         self._shown.clear()
         register_version(self.hass, self.entry, session.hello.version)
 
     def _closed(self) -> None:
         self.session = None
         if not self._away_timers:
+            self._start_away_timers()
+
+    def _show_available(self) -> None:
+        """Let what is held count, edges that were missed included; only for as long as a snapshot may take."""
+        if not self.available and self.session:
+            LOGGER.info("%s: the gateway is there, version %s", self.entry.title, self.session.hello.version)
+            self.available = True
+            self._cancel_away_timers()
             self._start_away_timers()
 
     def _start_away_timers(self) -> None:
@@ -290,9 +299,15 @@ class CosmosCoordinator:
         while self._away_timers:
             self._away_timers.pop()()
 
+    def _note_silence(self) -> None:
+        """What has refused us may go away for good: that is another issue."""
+        if self._refused:
+            self._refused = False
+            self._away_timers.append(async_call_later(self.hass, UNREACHABLE_AFTER, self._show_unreachable))
+
     @callback
     def _become_unavailable(self, _: datetime) -> None:
-        if self.session is None and self.available:
+        if self.available:
             LOGGER.info("%s: the gateway is away, its entities are unavailable", self.entry.title)
             self.available = False
             self._notify_all()
@@ -308,8 +323,9 @@ class CosmosCoordinator:
         clear_issues(self.hass, self.entry, *LINK_ISSUES)
         if error.code == Code.UNAUTHORIZED:
             self.entry.async_start_reauth(self.hass)
-        elif issue := ISSUES_OF_CODES.get(error.code):
-            create_issue(self.hass, self.entry, issue, url=self.entry.data[CONF_URL])
+        else:
+            issue = ISSUES_OF_CODES.get(error.code, Issue.REFUSED)
+            create_issue(self.hass, self.entry, issue, url=self.entry.data[CONF_URL], code=error.code)
         LOGGER.debug("%s: %s: %s", self.entry.title, error.code, error)
 
     async def _announce_stop(self, _: Event) -> None:
@@ -323,5 +339,5 @@ def _moment(now: datetime, age: float | None, old: datetime | None) -> datetime 
     """Return when it was, the same as before unless something happened: a state is written only for news."""
     if age is None:
         return None
-    moment = now - timedelta(seconds=age)
+    moment = now - duration(age)
     return old if old and abs(moment - old) < _STEADY else moment.replace(microsecond=0)

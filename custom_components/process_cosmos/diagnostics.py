@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
+from homeassistant.config_entries import ConfigEntryState
 from homeassistant.const import CONF_URL
 from homeassistant.core import HomeAssistant
 
@@ -18,14 +19,15 @@ async def async_get_config_entry_diagnostics(
     entry: CosmosConfigEntry,
 ) -> dict[str, Any]:
     """Return what is known of a site; built from what may be shown, so that a new secret stays out by itself."""
-    coordinator = entry.runtime_data.coordinator
+    runtime = entry.runtime_data if entry.state is ConfigEntryState.LOADED else None
     return {
+        "state": entry.state.value,
         "version": VERSION,
         "site": entry.data[CONF_SITE],
         "app": entry.data[CONF_URL] is not None,
         "told": {key: len(entry.options[key]) for key in (CONF_PHONES, CONF_NOTIFY_ENTITIES, CONF_DESTINATIONS)},
-        "escalations": Counter(escalation.state for escalation in entry.runtime_data.escalations.alive),
-        "gateway": _gateway(coordinator) if coordinator else None,
+        "escalations": Counter(escalation.state for escalation in runtime.escalations.alive) if runtime else None,
+        "gateway": _gateway(runtime.coordinator) if runtime and runtime.coordinator else None,
     }
 
 

@@ -5,7 +5,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import override
+from typing import ClassVar, override
 
 from homeassistant.core import callback
 from homeassistant.helpers.entity import Entity, EntityDescription
@@ -97,14 +97,27 @@ class PropertyEntity(ThingEntity):
     """Shows one property of a Thing."""
 
     entity_description: PropertyDescription
+    rows: ClassVar[Sequence[PropertyDescription]]
 
-    def __init__(
-        self, coordinator: CosmosCoordinator, device: Device, item: Property, description: PropertyDescription
-    ) -> None:
-        """Take the property and its row."""
+    def __init__(self, coordinator: CosmosCoordinator, device: Device, item: Property) -> None:
+        """Take the property, which one of the rows fits."""
         super().__init__(coordinator, device, item.name, item.title)
-        self.entity_description = description
         self.property_name = item.name
+        self._follow(item)
+
+    @classmethod
+    def row_of(cls, item: Property) -> PropertyDescription | None:
+        """Return the row that shows ``item``, if one does."""
+        return next((row for row in cls.rows if row.fits_fn(item)), None)
+
+    def describe(self, item: Property) -> None:
+        """Take from the description what no row says: unit, limits."""
+
+    def _follow(self, item: Property) -> None:
+        if row := self.row_of(item):
+            self.entity_description = row
+            self._attr_device_class = row.device_class
+            self.describe(item)
 
     @property
     @override
@@ -125,7 +138,9 @@ class PropertyEntity(ThingEntity):
     @callback
     @override
     def async_show(self, touched: Touched | None) -> None:
-        """Write the state unless only something else of the Thing changed."""
+        """Write the state unless only something else of the Thing changed; a new description is followed."""
+        if self.item and (touched is None or (touched.event is None and touched.property is None)):
+            self._follow(self.item)
         if touched is None or (touched.event is None and touched.property in (None, self.property_name)):
             self.async_write_ha_state()
 
@@ -136,18 +151,13 @@ class PropertyEntity(ThingEntity):
         )
 
 
-type MakeProperty[D] = Callable[[CosmosCoordinator, Device, Property, D], PropertyEntity]
-
-
-def add_properties[D: PropertyDescription](
-    entry: CosmosConfigEntry, add: AddConfigEntryEntitiesCallback, rows: Sequence[D], make: MakeProperty[D]
+def add_properties(
+    entry: CosmosConfigEntry, add: AddConfigEntryEntitiesCallback, shown_by: type[PropertyEntity]
 ) -> None:
     """Add an entity for every property of a Thing that a row fits, now and whenever one joins."""
 
     def of(coordinator: CosmosCoordinator, device: Device) -> Iterable[ThingEntity]:
-        for item in device.properties:
-            if row := next((row for row in rows if row.fits_fn(item)), None):
-                yield make(coordinator, device, item, row)
+        return (shown_by(coordinator, device, item) for item in device.properties if shown_by.row_of(item))
 
     add_things(entry, add, of)
 

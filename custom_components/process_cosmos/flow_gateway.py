@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -13,13 +13,16 @@ from homeassistant.helpers.aiohttp_client import async_get_clientsession
 from homeassistant.util.ulid import ulid_now
 from yarl import URL
 
-from .client import GatewayAwayError, GatewayClient, GatewayRefusedError, Session, pair
-from .const import CONF_SHA256, CONF_SITE, VERSION
+from .client import GatewayAwayError, GatewayClient, GatewayError, GatewayRefusedError, Session, pair
+from .const import CONF_SHA256, CONF_SITE, LOGGER, VERSION
+from .contract.destinations import RemoveDestination
 from .contract.errors import Code
 from .contract.identifiers import Ulid, is_ulid
 from .contract.messages import Request
 from .contract.pairing import parse_line
 from .contract.session import MIN_SCHEMA, SCHEMA, HomeAssistantHello
+
+_PATIENCE = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +43,13 @@ class Found:
                 return cls(site=site, url=str(url), token=token, sha256=None)
             case _:
                 return None
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> Self | None:
+        """Return the gateway of a config entry's ``data``; None without the app."""
+        if data[CONF_URL] is None:
+            return None
+        return cls(site=data[CONF_SITE], url=data[CONF_URL], token=data[CONF_TOKEN], sha256=data[CONF_SHA256])
 
     @property
     def data(self) -> dict[str, str | None]:
@@ -73,6 +83,18 @@ async def async_ask(hass: HomeAssistant, found: Found, *requests: Request) -> No
             raise GatewayRefusedError(Code.IDENTITY_MISMATCH, "The gateway of another site answers there")
         for request in requests:
             await session.request(request)
+
+
+async def async_forget_destinations(hass: HomeAssistant, found: Found, names: Iterable[str]) -> None:
+    """Have the gateway forget destinations and their secrets; one that is away keeps them, which nothing here mends."""
+    requests = [RemoveDestination(id=name, name=name) for name in names]
+    if not requests:
+        return
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            await async_ask(hass, found, *requests)
+    except (GatewayError, TimeoutError) as error:
+        LOGGER.warning("Destinations stay with the app of site %s, which could not be asked: %s", found.site, error)
 
 
 @contextlib.asynccontextmanager

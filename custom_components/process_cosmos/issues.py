@@ -20,6 +20,7 @@ class Issue(StrEnum):
     OTHER_HOME_ASSISTANT = "other_home_assistant"
     SCHEMA_TOO_OLD = "schema_too_old"
     SCHEMA_TOO_NEW = "schema_too_new"
+    REFUSED = "refused"
     REJECTED_EVENTS = "rejected_events"
 
 
@@ -35,6 +36,7 @@ _FORMS: Mapping[Issue, _Form] = {
     Issue.OTHER_HOME_ASSISTANT: _Form(),
     Issue.SCHEMA_TOO_OLD: _Form(),
     Issue.SCHEMA_TOO_NEW: _Form(),
+    Issue.REFUSED: _Form(),
     Issue.REJECTED_EVENTS: _Form(severity=ir.IssueSeverity.WARNING, fixable=True),
 }
 
@@ -44,7 +46,7 @@ ISSUES_OF_CODES: Mapping[str, Issue] = {
     Code.SCHEMA_TOO_OLD: Issue.SCHEMA_TOO_OLD,
     Code.SCHEMA_TOO_NEW: Issue.SCHEMA_TOO_NEW,
 }
-"""Which refusals of a session become an issue; ``unauthorized`` asks for a new pairing line instead."""
+"""Which refusals have an issue of their own, others are ``REFUSED``; ``unauthorized`` asks for a new pairing line."""
 
 LINK_ISSUES = tuple(issue for issue in Issue if issue is not Issue.REJECTED_EVENTS)
 """Issues that are over once the gateway has sent its devices."""

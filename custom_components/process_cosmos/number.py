@@ -7,12 +7,14 @@ from homeassistant.components.number import NumberEntity, NumberEntityDescriptio
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
-from .contract.devices import Device, Property, PropertyKind
-from .coordinator import CosmosCoordinator
+from .contract.devices import Property, PropertyKind
 from .data import CosmosConfigEntry
 from .entity import PropertyDescription, PropertyEntity, add_properties
 
 PARALLEL_UPDATES = 0
+
+_UNLIMITED = 1e9
+"""Home Assistant's own defaults are 0 to 100."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,24 +37,22 @@ async def async_setup_entry(
     async_add_entities: AddConfigEntryEntitiesCallback,
 ) -> None:
     """Add those of all Things."""
-    add_properties(entry, async_add_entities, NUMBERS, ThingNumber)
+    add_properties(entry, async_add_entities, ThingNumber)
 
 
 class ThingNumber(PropertyEntity, NumberEntity):
     """A writable number of a Thing."""
 
     entity_description: ThingNumberDescription
+    rows = NUMBERS
+    _attr_native_step = 0.01
 
-    def __init__(
-        self, coordinator: CosmosCoordinator, device: Device, item: Property, description: ThingNumberDescription
-    ) -> None:
+    @override
+    def describe(self, item: Property) -> None:
         """Take limits and unit from the Thing's description."""
-        super().__init__(coordinator, device, item, description)
         self._attr_native_unit_of_measurement = item.unit
-        if item.minimum is not None:
-            self._attr_native_min_value = item.minimum
-        if item.maximum is not None:
-            self._attr_native_max_value = item.maximum
+        self._attr_native_min_value = -_UNLIMITED if item.minimum is None else item.minimum
+        self._attr_native_max_value = _UNLIMITED if item.maximum is None else item.maximum
 
     @property
     @override

@@ -99,5 +99,7 @@ class CosmosOptionsFlow(OptionsFlowWithReload):
 
     @property
     def _names(self) -> list[str]:
-        names: list[str] = self.config_entry.options[CONF_DESTINATIONS]
-        return names
+        """Those set from here, and whatever else the gateway sends to."""
+        status = self._coordinator.status if self._coordinator else None
+        links = [link.name for link in status.status.links] if status else []
+        return list(dict.fromkeys([*self.config_entry.options[CONF_DESTINATIONS], *links]))

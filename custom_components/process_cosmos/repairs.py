@@ -37,8 +37,8 @@ class RejectedEventsFlow(RepairsFlow):
         """Show them."""
         try:
             listed = await self._ask(ListRejected(id=uuid.uuid4().hex))
-        except GatewayError:
-            return self.async_abort(reason="gateway_away")
+        except GatewayError as error:
+            return self._give_up(error)
         events = listed.events if isinstance(listed, RejectedEvents) else ()
         lines = [f"- {event.type} → {event.destination}: {event.code}: {event.message}" for event in events[:_SHOWN]]
         return self.async_show_menu(
@@ -58,9 +58,13 @@ class RejectedEventsFlow(RepairsFlow):
     async def _settle(self, request: Request) -> RepairsFlowResult:
         try:
             await self._ask(request)
-        except GatewayError:
-            return self.async_abort(reason="gateway_away")
+        except GatewayError as error:
+            return self._give_up(error)
         return self.async_create_entry(data={})
+
+    def _give_up(self, error: GatewayError) -> RepairsFlowResult:
+        reason = "gateway_away" if isinstance(error, GatewayAwayError) else "refused"
+        return self.async_abort(reason=reason, description_placeholders={"code": error.code})
 
     async def _ask(self, request: Request) -> Result | RejectedEvents:
         entry = self._entry

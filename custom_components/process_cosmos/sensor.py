@@ -18,8 +18,8 @@ from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 from homeassistant.helpers.typing import StateType
 
 from .contract.destinations import LinkState
-from .contract.devices import Device, Hint, Property, PropertyKind
-from .coordinator import CosmosCoordinator, SiteStatus
+from .contract.devices import Hint, Property, PropertyKind
+from .coordinator import SiteStatus
 from .data import CosmosConfigEntry
 from .entity import PropertyDescription, PropertyEntity, SiteEntity, StatusEntity, add_properties
 from .escalations.engine import Escalations
@@ -57,8 +57,8 @@ def _links(site: SiteStatus) -> dict[str, Any]:
 
 SITE_SENSORS = (
     SiteSensorDescription(
-        key="cloud_link",
-        translation_key="cloud_link",
+        key="destinations",
+        translation_key="destinations",
         device_class=SensorDeviceClass.ENUM,
         options=[*LinkState],
         value_fn=_worst_link,
@@ -141,7 +141,7 @@ async def async_setup_entry(
     async_add_entities([OpenEscalations(entry, entry.runtime_data.escalations)])
     if coordinator := entry.runtime_data.coordinator:
         async_add_entities(SiteSensor(coordinator, row) for row in SITE_SENSORS)
-    add_properties(entry, async_add_entities, THING_SENSORS, ThingSensor)
+    add_properties(entry, async_add_entities, ThingSensor)
 
 
 class OpenEscalations(SiteEntity, SensorEntity):
@@ -186,12 +186,12 @@ class ThingSensor(PropertyEntity, SensorEntity):
     """A number or a text of a Thing."""
 
     entity_description: ThingSensorDescription
+    rows = THING_SENSORS
 
-    def __init__(
-        self, coordinator: CosmosCoordinator, device: Device, item: Property, description: ThingSensorDescription
-    ) -> None:
+    @override
+    def describe(self, item: Property) -> None:
         """Take the unit from the Thing's description."""
-        super().__init__(coordinator, device, item, description)
+        self._attr_state_class = self.entity_description.state_class
         self._attr_native_unit_of_measurement = item.unit if item.kind is PropertyKind.NUMBER else None
 
     @property

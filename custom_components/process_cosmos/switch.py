@@ -33,13 +33,14 @@ async def async_setup_entry(
     async_add_entities: AddConfigEntryEntitiesCallback,
 ) -> None:
     """Add those of all Things."""
-    add_properties(entry, async_add_entities, SWITCHES, ThingSwitch)
+    add_properties(entry, async_add_entities, ThingSwitch)
 
 
 class ThingSwitch(PropertyEntity, SwitchEntity):
     """A writable boolean of a Thing."""
 
     entity_description: ThingSwitchDescription
+    rows = SWITCHES
 
     @property
     @override

@@ -34,21 +34,20 @@ async def async_setup_entry(
     async_add_entities: AddConfigEntryEntitiesCallback,
 ) -> None:
     """Add those of all Things."""
-    add_properties(entry, async_add_entities, VALVES, ThingValve)
+    add_properties(entry, async_add_entities, ThingValve)
 
 
 class ThingValve(PropertyEntity, ValveEntity):
     """A valve that is open or closed."""
 
     entity_description: ThingValveDescription
+    rows = VALVES
     _attr_reports_position = False
     _attr_supported_features = ValveEntityFeature.OPEN | ValveEntityFeature.CLOSE
 
-    def __init__(
-        self, coordinator: CosmosCoordinator, device: Device, item: Property, description: ThingValveDescription
-    ) -> None:
-        """Take the property and its row."""
-        super().__init__(coordinator, device, item, description)
+    def __init__(self, coordinator: CosmosCoordinator, device: Device, item: Property) -> None:
+        """Name it after its device where it is the only valve."""
+        super().__init__(coordinator, device, item)
         if [each.hint for each in device.properties].count(Hint.VALVE) == 1:
             self._attr_name = None  # the device is the valve
 

@@ -1,6 +1,5 @@
 """Copies the offered blueprints into Home Assistant's folder; asked to, never on its own."""
 
-import logging
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -10,7 +9,8 @@ from homeassistant.const import SERVICE_RELOAD
 from homeassistant.core import HomeAssistant
 from homeassistant.util.file import WriteError, write_utf8_file_atomic
 
-_LOGGER = logging.getLogger(__name__)
+from .const import LOGGER
+
 _OFFERED = Path(__file__).parent / "blueprints"
 
 
@@ -38,7 +38,7 @@ async def async_install(hass: HomeAssistant) -> Mapping[str, Presence]:
     """
     found = await hass.async_add_executor_job(_install, _folder(hass), frozenset(hass.config.components))
     for name in (name for name, presence in found.items() if presence is Presence.CHANGED):
-        _LOGGER.warning("The blueprint %s was changed here and is kept; delete it to get the offered one", name)
+        LOGGER.warning("The blueprint %s was changed here and is kept; delete it to get the offered one", name)
     for domain in sorted({Path(name).parts[0] for name, presence in found.items() if presence is Presence.MISSING}):
         await hass.services.async_call(domain, SERVICE_RELOAD, blocking=True)
     return found

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -11,12 +12,13 @@ from homeassistant.config_entries import SOURCE_HASSIO, SOURCE_USER, ConfigFlowR
 from homeassistant.core import HomeAssistant
 from homeassistant.data_entry_flow import FlowResultType
 from homeassistant.helpers.service_info.hassio import HassioServiceInfo
+from homeassistant.setup import async_setup_component
 from homeassistant.util import dt as dt_util
 from pytest_homeassistant_custom_component.common import MockConfigEntry, async_capture_events, async_fire_time_changed
 
 from custom_components.process_cosmos import config_flow, workflows
 from custom_components.process_cosmos.const import DOMAIN
-from custom_components.process_cosmos.contract.destinations import EventKind, SetCloud, SetWebhook
+from custom_components.process_cosmos.contract.destinations import EventKind, RemoveDestination, SetCloud, SetWebhook
 from custom_components.process_cosmos.contract.session import Refused
 from custom_components.process_cosmos.escalations.errors import NotOnDiskError
 from custom_components.process_cosmos.flow_gateway import Found
@@ -108,10 +110,13 @@ async def test_the_offered_blueprint_is_installed_with_consent_only(hass: HomeAs
     assert install.call_count == 1
 
 
-async def test_a_folder_that_cannot_be_written_is_named(hass: HomeAssistant) -> None:
+async def test_a_folder_that_cannot_be_written_is_named(hass: HomeAssistant, config_folder: Path) -> None:
+    assert await async_setup_component(hass, "automation", {})
+    folder = config_folder / "blueprints" / "automation" / "process_cosmos"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.write_text("a file where the folder should be")
     result = await choose(hass, await tell(hass, await begin(hass, "without_app")), "finish")
-    with patch.object(workflows, "async_install", autospec=True, side_effect=OSError):
-        result = await submit(hass, result, {"test_ring": False, "install_blueprints": True})
+    result = await submit(hass, result, {"test_ring": False, "install_blueprints": True})
     assert result["errors"] == {"base": "blueprints_not_written"}
     assert (await submit(hass, result, NEITHER))["type"] is FlowResultType.CREATE_ENTRY
 
@@ -212,6 +217,23 @@ async def test_the_discovered_app_becomes_a_site_once_confirmed(hass: HomeAssist
     result = await choose(hass, await tell(hass, result), "finish")
     result = await submit(hass, result, NEITHER)
     assert result["data"] == {"site": SITE, "url": gateway.url, "token": TOKEN, "sha256": None}
+
+
+async def test_a_flow_that_is_left_takes_its_destination_back(hass: HomeAssistant, gateway: ContractGateway) -> None:
+    result = await tell(hass, await submit(hass, await discover(hass, gateway), {}))
+    result = await submit(hass, await choose(hass, result, "webhook"), WEBHOOK)
+    set_there = await gateway.until_heard(SetWebhook)
+    hass.config_entries.flow.async_abort(result["flow_id"])
+    assert (await gateway.until_heard(RemoveDestination)).name == set_there.name
+
+
+async def test_a_flow_that_ends_well_keeps_its_destination(hass: HomeAssistant, gateway: ContractGateway) -> None:
+    result = await tell(hass, await submit(hass, await discover(hass, gateway), {}))
+    result = await submit(hass, await choose(hass, result, "webhook"), WEBHOOK)
+    result = await submit(hass, result, NEITHER)
+    await hass.async_block_till_done(wait_background_tasks=False)
+    await until(lambda: result["result"].runtime_data.coordinator.status)
+    assert not gateway.heard_of(RemoveDestination)
 
 
 async def test_the_discovered_app_joins_the_site_without_one(

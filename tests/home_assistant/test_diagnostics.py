@@ -67,6 +67,12 @@ async def test_a_site_without_the_app_has_diagnostics_too(hass: HomeAssistant, p
     assert document["told"] == {"phones": 0, "notify_entities": 1, "destinations": 0}
 
 
+async def test_a_site_that_is_not_loaded_has_diagnostics_too(hass: HomeAssistant, people_only: MockConfigEntry) -> None:
+    assert await hass.config_entries.async_unload(people_only.entry_id)
+    document = json.loads(await diagnostics(hass, people_only))
+    assert (document["state"], document["escalations"], document["gateway"]) == ("not_loaded", None, None)
+
+
 async def test_a_gateway_that_is_away_has_diagnostics_too(
     hass: HomeAssistant, gateway: ContractGateway, site: MockConfigEntry
 ) -> None:

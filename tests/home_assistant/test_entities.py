@@ -25,6 +25,7 @@ from custom_components.process_cosmos.contract.devices import (
     DeviceChanged,
     DeviceRemoved,
     EventHappened,
+    Hint,
     Property,
     PropertyKind,
     Snapshot,
@@ -96,6 +97,26 @@ async def test_each_property_becomes_the_entity_that_fits_it(hass: HomeAssistant
     assert attributes(hass, "sensor.cellar_temperature")["unit_of_measurement"] == "°C"
     assert "device_class" not in attributes(hass, "sensor.cellar_odd")
     assert (attributes(hass, TARGET)["min"], attributes(hass, TARGET)["max"]) == (5, 30)
+
+
+async def test_a_new_description_of_a_property_is_followed(hass: HomeAssistant, gateway: ContractGateway) -> None:
+    described_anew: dict[str, dict[str, Any]] = {
+        "temperature": {"unit": "°F", "value": 54.5},
+        "humidity": {"hint": Hint.NONE},
+        "target": {"minimum": 10, "maximum": 60},
+    }
+    properties = tuple(replace(item, **described_anew.get(item.name, {})) for item in ROOM.properties)
+    await say(hass, gateway, DeviceChanged(sequence=101, device=replace(ROOM, properties=properties)))
+    assert states(hass)["sensor.cellar_temperature"] == "12.5", "54.5 °F, in the unit this house uses"
+    assert states(hass)["sensor.cellar_humidity"] == "60"
+    assert "device_class" not in attributes(hass, "sensor.cellar_humidity")
+    assert (attributes(hass, TARGET)["min"], attributes(hass, TARGET)["max"]) == (10, 60)
+
+
+async def test_a_number_without_limits_takes_any(hass: HomeAssistant, gateway: ContractGateway) -> None:
+    for value in (-5000, 0.01, 123456.78):
+        await act(hass, "number", "set_value", "number.cellar_free", value=value)
+    assert [write.value for write in gateway.heard_of(WriteProperty)] == [-5000, 0.01, 123456.78]
 
 
 async def test_things_are_devices_reached_through_the_site(hass: HomeAssistant, linked: MockConfigEntry) -> None:

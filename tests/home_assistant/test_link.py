@@ -28,16 +28,18 @@ from pytest_homeassistant_custom_component.common import (
 from custom_components.process_cosmos import coordinator as coordinator_module
 from custom_components.process_cosmos.backoff import FIRST, MOST, next_delay
 from custom_components.process_cosmos.const import AVAILABLE_FOR, DOMAIN, LOGGER, UNREACHABLE_AFTER, VERSION
+from custom_components.process_cosmos.contract.destinations import RemoveDestination
 from custom_components.process_cosmos.contract.devices import Subscribe, ValueChanged
-from custom_components.process_cosmos.contract.escalations import CaughtUp, Propose, Transition
-from custom_components.process_cosmos.contract.identifiers import Ulid
+from custom_components.process_cosmos.contract.escalations import CaughtUp, Propose, Told, Transition
+from custom_components.process_cosmos.contract.identifiers import TellKey, Ulid
+from custom_components.process_cosmos.contract.messages import FromHomeAssistant
 from custom_components.process_cosmos.contract.session import HomeAssistantHello, Receipt, Refused, Stopping
 from custom_components.process_cosmos.recent import KEPT_FOR, RecentKeys
 from custom_components.process_cosmos.recent import MOST as MOST_KEYS
 from custom_components.process_cosmos.things import Things
 
 from .conftest import set_up
-from .contract_gateway import OTHER_SITE, ContractGateway, until
+from .contract_gateway import IDLE, OTHER_SITE, ContractGateway, until
 from .devices import HOUSE
 
 WET = "binary_sensor.kitchen_leak_wet"
@@ -99,8 +101,7 @@ async def lose(hass: HomeAssistant, gateway: ContractGateway, entry: MockConfigE
 async def find(hass: HomeAssistant, gateway: ContractGateway, entry: MockConfigEntry) -> None:
     sessions = gateway.sessions
     await gateway.start()
-    await until(lambda: gateway.sessions > sessions and entry.runtime_data.coordinator.session)
-    await gateway.until_heard(Subscribe, times=2)
+    await until(lambda: gateway.sessions > sessions and entry.runtime_data.coordinator._shown.is_set())
     await hass.async_block_till_done()
 
 
@@ -224,13 +225,58 @@ async def test_a_gateway_that_serves_another_home_assistant_is_an_issue_until_it
     await refusal_is_issue("other_home_assistant", "other_home_assistant")
 
 
-async def test_a_refusal_nobody_can_repair_from_here_is_tried_again(
-    hass: HomeAssistant, gateway: ContractGateway, site: MockConfigEntry
+async def test_any_other_refusal_is_an_issue_with_its_code_and_is_tried_again(
+    hass: HomeAssistant,
+    gateway: ContractGateway,
+    site: MockConfigEntry,
+    refusal_is_issue: Callable[[str, str], Awaitable[None]],
+) -> None:
+    await refusal_is_issue("store_failed", "refused")
+    assert len(gateway.heard_of(HomeAssistantHello)) > 1
+
+
+async def test_a_gateway_that_refused_and_then_went_away_is_called_away(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     gateway.refused = Refused(code="store_failed", message="The disk is full")
-    await set_up(hass, site)
-    await gateway.until_heard(HomeAssistantHello, times=2)
-    assert issues(hass) == set()
+    await gateway.drop()
+    await until(lambda: issues(hass) == {"refused"})
+    await gateway.stop()
+    await until(lambda: not linked.runtime_data.coordinator._refused)
+    await pass_time(hass, UNREACHABLE_AFTER + 1)
+    assert "gateway_unreachable" in issues(hass)
+
+
+async def test_sessions_that_never_show_their_devices_leave_nothing_available(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def listen_only(message: FromHomeAssistant) -> None:
+        gateway.heard.append(message)
+
+    monkeypatch.setattr(gateway, "_answer", listen_only)
+    sessions = gateway.sessions
+    await gateway.drop()
+    await until(lambda: gateway.sessions > sessions)
+    await pass_time(hass, AVAILABLE_FOR + 1)
+    assert state(hass) == "unavailable"
+    await gateway.drop()
+    await until(lambda: gateway.sessions > sessions + 1)
+    await pass_time(hass, AVAILABLE_FOR + 1)
+    assert state(hass) == "unavailable"
+
+
+async def test_an_age_beyond_measure_ends_no_session(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    escalations = linked.runtime_data.escalations
+    opened = await hass.services.async_call(DOMAIN, "escalate", {"message": "Wet"}, blocking=True, return_response=True)
+    assert opened
+    sessions = gateway.sessions
+    key = TellKey(escalation=Ulid(str(opened["id"])), ring=1, level=1, round=0, recipient="destination:cloud")
+    await gateway.say(Told(key=key, reached=True, age=1e300), replace(IDLE, oldest_waiting_age=1e300, rejected=1))
+    await until(lambda: "rejected_events" in issues(hass))
+    await until(lambda: escalations._journal.outcomes[key.escalation].reached)
+    assert gateway.sessions == sessions
 
 
 async def test_the_gateway_of_another_site_is_an_issue_and_nothing_is_handed_to_it(
@@ -334,6 +380,14 @@ async def test_removal_leaves_nothing_behind(
     assert not issues(hass)
     assert not dr.async_entries_for_config_entry(dr.async_get(hass), linked.entry_id)
     assert not er.async_entries_for_config_entry(er.async_get(hass), linked.entry_id)
+
+
+async def test_removal_takes_destinations_from_the_gateway(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    hass.config_entries.async_update_entry(linked, options={**linked.options, "destinations": ["webhook", "cloud"]})
+    assert await hass.config_entries.async_remove(linked.entry_id)
+    assert [request.name for request in gateway.heard_of(RemoveDestination)] == ["webhook", "cloud"]
 
 
 async def test_a_version_is_written_in_one_way(hass: HomeAssistant) -> None:

@@ -1,5 +1,6 @@
 """What can be changed after the set-up."""
 
+from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
@@ -9,10 +10,17 @@ from homeassistant.data_entry_flow import FlowResultType
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 
 from custom_components.process_cosmos import options_flow
-from custom_components.process_cosmos.contract.destinations import RemoveDestination, SetWebhook
+from custom_components.process_cosmos.contract.destinations import (
+    DestinationKind,
+    EventKind,
+    Link,
+    LinkState,
+    RemoveDestination,
+    SetWebhook,
+)
 from custom_components.process_cosmos.escalations.errors import NotOnDiskError
 
-from .contract_gateway import ContractGateway, refusing, until
+from .contract_gateway import IDLE, ContractGateway, refusing, until
 
 CLOUD_CODE = "https://cloud.example:8443#code-secret-0123456789." + "ab" * 32
 WEBHOOK = {"url": "https://hooks.example/secret", "kinds": ["escalation"]}
@@ -57,6 +65,24 @@ async def test_destinations_come_and_go(hass: HomeAssistant, gateway: ContractGa
     await hass.async_block_till_done()
     assert linked.options["destinations"] == ["webhook_2", "cloud"]
     assert (await gateway.until_heard(RemoveDestination)).name == "webhook"
+
+
+async def test_a_destination_that_was_not_set_from_here_can_be_removed(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    link = Link(
+        name="cloud",
+        kind=DestinationKind.CLOUD,
+        address="https://cloud.example",
+        kinds=(EventKind.ESCALATION,),
+        state=LinkState.CONNECTED,
+    )
+    await gateway.say(replace(IDLE, links=(link,)))
+    await until(lambda: linked.runtime_data.coordinator.status.status.links)
+    result = await answer(hass, await options(hass, linked, "remove"), {"name": "cloud"})
+    assert result["type"] is FlowResultType.CREATE_ENTRY
+    assert (await gateway.until_heard(RemoveDestination)).name == "cloud"
+    await hass.async_block_till_done()
 
 
 async def test_a_destination_the_gateway_refuses_is_not_kept(

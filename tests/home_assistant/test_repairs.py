@@ -20,7 +20,7 @@ from custom_components.process_cosmos.contract.identifiers import Ulid
 from custom_components.process_cosmos.contract.messages import FromGateway, FromHomeAssistant, Request
 from custom_components.process_cosmos.repairs import RejectedEventsFlow, async_create_fix_flow
 
-from .contract_gateway import IDLE, ContractGateway, done, until
+from .contract_gateway import IDLE, ContractGateway, done, refusing, until
 
 REJECTED = RejectedEvent(
     event=Ulid("01JDG0000000000000000000V1"),
@@ -87,6 +87,12 @@ async def test_nothing_is_lost_when_the_gateway_is_away_meanwhile(
     for step in (flow.async_step_init, flow.async_step_send_again, flow.async_step_discard):
         result = await step()
         assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "gateway_away")
+
+
+async def test_a_refusal_is_not_called_away(gateway: ContractGateway, flow: RejectedEventsFlow) -> None:
+    gateway.reply = refusing("store_failed")
+    result = await flow.async_step_send_again()
+    assert (result["reason"], result["description_placeholders"]) == ("refused", {"code": "store_failed"})
 
 
 async def test_the_flow_of_a_site_that_is_gone_ends(hass: HomeAssistant, flow: RejectedEventsFlow) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from homeassistant.config_entries import ConfigEntry
 from homeassistant.core import CALLBACK_TYPE, HassJob, HomeAssistant, callback
@@ -15,6 +15,7 @@ from custom_components.process_cosmos.contract.escalations import CaughtUp, Prop
 from custom_components.process_cosmos.contract.identifiers import Position
 from custom_components.process_cosmos.contract.messages import FromHomeAssistant
 from custom_components.process_cosmos.contract.session import GatewayHello, Problem, Receipt, Result
+from custom_components.process_cosmos.durations import duration
 from custom_components.process_cosmos.memory import MemoryWriteError
 
 from .journal import Journal
@@ -85,7 +86,7 @@ class Handover:
             case Receipt(position=Position() as position):
                 self._journal.confirm(position)
             case Told() if self.rounds and self._journal.is_alive(message.key.escalation):
-                at = self._journal.now() - timedelta(seconds=message.age)
+                at = self._journal.now() - duration(message.age)
                 self.rounds.learn(message.key, reached=message.reached, at=at)
                 self.rounds.look(message.key.escalation)
             case Propose():
