@@ -1,4 +1,4 @@
-"""Run the lab from a shell: virtual devices, a fault proxy, or one command to a lab that runs."""
+"""Run the lab from a shell: virtual devices, a fault proxy, one command to a lab that runs, or all faults."""
 
 import argparse
 import asyncio
@@ -19,6 +19,11 @@ from .things import Thing
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says; return the exit code."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if given[:1] == ["faults"]:
+        from .faults.__main__ import main as play  # noqa: PLC0415 - needs an HTTP server; devices and proxy do not
+
+        return play(given[1:])
     options = _parser().parse_args(arguments)
     try:
         asyncio.run(options.run(options))
@@ -109,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     proxy.add_argument("--listen", type=int, default=0, help="port for connections (0: any free one, printed)")
     proxy.add_argument("--control", type=int, default=0, help="port for commands (0: any free one, printed)")
     proxy.set_defaults(run=run_proxy)
+    kinds.add_parser("faults", help="play all faults on real processes: faults --help")
     command = kinds.add_parser("say", help="one command to a lab that runs: say PORT leak-1 set true")
     command.add_argument("control", type=int)
     command.add_argument("words", nargs="+")

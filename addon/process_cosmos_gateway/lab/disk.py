@@ -1,48 +1,91 @@
-"""A disk that fails when told: an SQLite VFS over the machine's files."""
+"""A disk that fails when told, and forgets what was not synced when its power is cut: an SQLite VFS over real files."""
 
-import errno
-from collections.abc import Buffer, Callable
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Buffer, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
+from random import Random
 from typing import override
 
 import apsw
 
 NAME = "lab-disk"
+SECTOR = 512
+"""Bytes a disk writes whole or not at all."""
+
+_LAST_WORDS = 0.05
+_LATEST_CUT = 30
+"""Writes after which the power goes at the latest."""
 
 
 class DiskFault(StrEnum):
-    """How the disk fails: full, or broken, at writes or at syncs."""
+    """How the disk fails: full, broken or read-only at writes, or at syncs."""
 
     FULL = "full"
     WRITE = "write"
     SYNC = "sync"
+    READ_ONLY = "read_only"
 
 
-_ERRORS: dict[DiskFault, Callable[[], apsw.Error]] = {
-    DiskFault.FULL: lambda: apsw.FullError(f"no space left on device ({errno.ENOSPC})"),
-    DiskFault.WRITE: lambda: apsw.IOError(f"input/output error ({errno.EIO})"),
+_ERRORS: Mapping[DiskFault, Callable[[], apsw.Error]] = {
+    DiskFault.FULL: lambda: apsw.FullError("no space left on device"),
+    DiskFault.WRITE: lambda: apsw.IOError("input/output error"),
     DiskFault.SYNC: lambda: apsw.IOError("fsync failed"),
+    DiskFault.READ_ONLY: lambda: apsw.ReadOnlyError("read-only file system"),
 }
 
 
-@dataclass(slots=True, kw_only=True)
-class DiskCounts:
-    """What was asked of the disk since its start, and how often it failed."""
+@dataclass(frozen=True, slots=True)
+class _Write:
+    """A change of a file that was not synced: what stood there, what stands there now, and how long the file was."""
 
-    writes: int = 0
-    syncs: int = 0
-    failed: int = 0
+    offset: int
+    before: bytes
+    after: bytes
+    length: int
+
+
+@dataclass(slots=True)
+class _Unsynced:
+    """A file on the disk: a descriptor of the lab's own (closing it would drop SQLite's locks), and its writes."""
+
+    descriptor: int
+    writes: list[_Write] = field(default_factory=list)
+
+    def note(self, offset: int, after: bytes, until: int) -> None:
+        length = os.fstat(self.descriptor).st_size
+        self.writes.append(_Write(offset, os.pread(self.descriptor, until - offset, offset), after, length))
+
+    def forget(self, kept: str, random: Random) -> None:
+        """Bring the file back to its last sync, then keep ``torn`` parts of what came after it, or ``none``."""
+        for write in reversed(self.writes):
+            os.pwrite(self.descriptor, write.before, write.offset)
+            os.ftruncate(self.descriptor, write.length)
+        if kept == "torn":
+            for write in random.sample(self.writes, random.randint(0, len(self.writes))):
+                for start, piece in _sectors(write.after):
+                    if random.random() < 0.7:  # noqa: PLR2004 - most sectors of a torn write are there
+                        os.pwrite(self.descriptor, piece, write.offset + start)
 
 
 @dataclass(slots=True)
 class Disk:
-    """What all files of the VFS ask before each write and each sync."""
+    """What all files of the VFS go through. Counts what was asked of it, and how often it ``failed``."""
 
-    counts: DiskCounts = field(default_factory=DiskCounts)
+    writes: int = 0
+    syncs: int = 0
+    failed: int = 0
     fault: DiskFault | None = None
     passing: int = 0
     failing: int = 0
+    files: dict[str, _Unsynced] = field(default_factory=dict)
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    _dark: Callable[[], None] | None = None
+    _until_dark: int = 0
 
     def fail(self, fault: str, after: int = 0, times: int = 1) -> None:
         """Let ``after`` calls that could fail pass, then fail ``times`` of them (-1: until it is healed)."""
@@ -52,15 +95,66 @@ class Disk:
         """Fail no more."""
         self.fault = None
 
-    def before_write(self) -> None:
-        """Count a write; raise if it is to fail."""
-        self.counts.writes += 1
-        self._ask(DiskFault.FULL, DiskFault.WRITE)
+    def counts(self) -> Mapping[str, int]:
+        """Return how much was asked, and how often it failed."""
+        return {"writes": self.writes, "syncs": self.syncs, "failed": self.failed}
+
+    async def cut(self, kept: str, seed: int) -> int:
+        """Cut the power in the midst of one of the next commits: the process ends; return the writes not synced then.
+
+        ``kept`` of these: ``none``, or ``torn`` parts of some of them.
+        """
+        random = Random(seed)  # noqa: S311 - a seed makes a run repeatable
+        loop, unsynced = asyncio.get_running_loop(), asyncio.Future[int]()
+
+        def go_dark() -> None:
+            count = sum(len(file.writes) for file in self.files.values())
+            for file in self.files.values():
+                file.forget(kept, random)
+            loop.call_soon_threadsafe(unsynced.set_result, count)
+            threading.Event().wait()  # with the lock: nothing is written any more
+
+        with self.lock:
+            self._dark, self._until_dark = go_dark, random.randint(2, _LATEST_CUT)
+        count = await unsynced
+        # The process has just the time for its last word to the lab.
+        loop.call_later(_LAST_WORDS, os.kill, os.getpid(), signal.SIGKILL)
+        return count
+
+    def opened(self, path: str) -> None:
+        """Follow the file at ``path``, which may be another one than before."""
+        with self.lock:
+            known = self.files.get(path)
+            if known is None or os.fstat(known.descriptor).st_ino != Path(path).stat().st_ino:
+                self.files[path] = _Unsynced(os.open(path, os.O_RDWR))
+
+    def before_write(self, path: str, offset: int, data: bytes) -> None:
+        """Count and note a write; raise if it is to fail."""
+        self.writes += 1
+        self._ask(DiskFault.FULL, DiskFault.WRITE, DiskFault.READ_ONLY)
+        if path in self.files:
+            self.files[path].note(offset, data, offset + len(data))
+
+    def after_write(self) -> None:
+        """Let the power go, if this is the moment."""
+        self._until_dark -= 1
+        if self._dark is not None and self._until_dark <= 0:
+            self._dark()
+
+    def before_truncate(self, path: str, length: int) -> None:
+        """Note that a file ends at ``length`` from now on."""
+        if path in self.files:
+            self.files[path].note(length, b"", os.fstat(self.files[path].descriptor).st_size)
 
     def before_sync(self) -> None:
         """Count a sync; raise if it is to fail."""
-        self.counts.syncs += 1
+        self.syncs += 1
         self._ask(DiskFault.SYNC)
+
+    def synced(self, path: str) -> None:
+        """Note that what was written survives."""
+        if path in self.files:
+            self.files[path].writes.clear()
 
     def _ask(self, *faults: DiskFault) -> None:
         if self.fault not in faults or not self.failing:
@@ -69,7 +163,7 @@ class Disk:
             self.passing -= 1
             return
         self.failing -= 1
-        self.counts.failed += 1
+        self.failed += 1
         error = _ERRORS[self.fault]()
         raise error
 
@@ -91,13 +185,41 @@ class _File(apsw.VFSFile):
     def __init__(self, disk: Disk, name: str | apsw.URIFilename | None, flags: list[int]) -> None:
         self._disk = disk
         super().__init__("", name, flags)
+        self._path = name.filename() if isinstance(name, apsw.URIFilename) else name or ""
+        if self._path:
+            disk.opened(self._path)
 
     @override
     def xWrite(self, data: Buffer, offset: int) -> None:
-        self._disk.before_write()
-        super().xWrite(data, offset)
+        with self._disk.lock:
+            self._disk.before_write(self._path, offset, bytes(data))
+            super().xWrite(data, offset)
+            self._disk.after_write()
+
+    @override
+    def xTruncate(self, newsize: int) -> None:
+        with self._disk.lock:
+            self._disk.before_truncate(self._path, newsize)
+            super().xTruncate(newsize)
 
     @override
     def xSync(self, flags: int) -> None:
-        self._disk.before_sync()
-        super().xSync(flags)
+        with self._disk.lock:
+            self._disk.before_sync()
+            super().xSync(flags)
+            self._disk.synced(self._path)
+
+
+def edit_schema(database: Path, version: int) -> int:
+    """Write another schema version into a gateway's database that nobody has open; return the one before."""
+    connection = apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READWRITE)
+    try:
+        known = connection.execute("SELECT value FROM meta WHERE key = 'schema'").get
+        connection.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (version,))
+    finally:
+        connection.close()
+    return int(str(known))
+
+
+def _sectors(data: bytes) -> Iterator[tuple[int, bytes]]:
+    return ((start, data[start : start + SECTOR]) for start in range(0, len(data), SECTOR))

@@ -2,14 +2,13 @@
 
 ``python -m process_cosmos_gateway.lab.gateway --options FILE --control PORT [--disk]``. Nothing but this entry knows
 these parts, so no option or environment variable of a running gateway can reach them. Commands, a line each at the
-control port: ``time skip SECONDS``, ``time shift SECONDS``, ``disk fail full|write|sync [AFTER] [TIMES]``,
-``disk heal``, ``disk counts``.
+control port: ``time skip SECONDS``, ``time shift SECONDS``, ``disk fail FAULT [AFTER] [TIMES]``, ``disk heal``,
+``disk cut none|torn SEED`` (the power goes), ``disk counts``.
 """
 
 import argparse
 import asyncio
 import os
-from dataclasses import asdict
 from pathlib import Path
 
 from process_cosmos_gateway.app import Machine, run
@@ -28,7 +27,7 @@ async def serve(options: Options, control: int, loop: SkippingLoop, *, with_disk
     vfs = None
     if with_disk:
         vfs = DiskVfs(disk)
-        commands["disk"] = {"fail": disk.fail, "heal": disk.heal, "counts": lambda: asdict(disk.counts)}
+        commands["disk"] = {"fail": disk.fail, "heal": disk.heal, "cut": disk.cut, "counts": disk.counts}
     async with Control(commands, control):
         await run(options, machine=Machine(clock=clock, vfs=NAME if vfs else None))
 

@@ -1,0 +1,75 @@
+"""The command line of the fault lab: ``scripts/faults``, or ``process-cosmos-gateway lab faults``."""
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .fault import Fault, Scale
+from .run import Runner, document, say
+from .table import FAULTS
+
+_LABS = frozenset(
+    {
+        *("data", "host", "port"),
+        *(
+            f"mqtt_{key}"
+            for key in ("host", "port", "username", "password", "tls", "ca", "certificate", "key", "topics")
+        ),
+    }
+)
+"""Options the lab sets itself: its gateways have folders, ports and a broker of their own."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Play; return 0 if every fault struck and every promise held, else 1."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    unknown = sorted(set(options.only) - {fault.name for fault in FAULTS})
+    if unknown:
+        parser.error(f"--only: there is no {', '.join(unknown)}")
+    chosen = [fault for fault in FAULTS if not options.only or fault.name in options.only]
+    seed = options.seed if options.seed is not None else time.time_ns() % 1_000_000
+    say(f"seed {seed}")
+    result = asyncio.run(_play(chosen, seed, options))
+    if options.json is not None:
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    say(
+        "every fault struck, every promise held"
+        if result["ok"]
+        else "NOT every promise held, or not every fault struck"
+    )
+    return 0 if result["ok"] else 1
+
+
+async def _play(faults: Sequence[Fault], seed: int, options: argparse.Namespace) -> Mapping[str, Any]:
+    runner = Runner(seed, Scale(quick=options.quick), _settings(options.options))
+    return document(seed, await runner.play(faults))
+
+
+def _settings(file: Path | None) -> Mapping[str, Any]:
+    """Return a copy of the user's own settings, without what the lab sets itself."""
+    if file is None:
+        return {}
+    text = file.read_text("utf-8")
+    own: Mapping[str, Any] = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
+    return {key: value for key, value in own.items() if key not in _LABS}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("faults", description="Play faults on real processes and judge what came of them.")
+    parser.add_argument("--quick", action="store_true", help="each kind of strike, less often: under 5 minutes")
+    parser.add_argument("--seed", type=int, help="repeat a run's choices (default: a new one, printed)")
+    parser.add_argument("--only", nargs="+", default=[], metavar="F", help="only these faults, e.g. F1 F15")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    parser.add_argument("--options", type=Path, metavar="FILE", help="play with a copy of these options")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""Reads CloudEvents, as a destination gets them, into what the ledger knows of."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from process_cosmos_gateway.contract.destinations import Priority
+from process_cosmos_gateway.contract.events import event_type
+
+from .ledger import Arrival, Item
+from .meters import LEVEL, TICK
+
+_ESCALATION = event_type("escalation").removesuffix("v1")
+_DEVICE_EVENT = event_type("device", "event")
+_READING = event_type("reading")
+_READINGS = event_type("readings")
+
+
+def arrivals_of(event: Mapping[str, Any], *, fresh: bool) -> Iterator[Arrival]:
+    """Yield what arrived with ``event``; nothing for what the lab's producers do not say themselves."""
+    data, replayed = event.get("data"), bool(event.get("replayed"))
+    for item, at in _items(str(event["type"]), str(event.get("subject")), data):
+        yield Arrival(item=item, event=str(event["id"]), fresh=fresh, at=at, replayed=replayed)
+
+
+def _items(kind: str, subject: str, data: Any) -> Iterator[tuple[Item, float | None]]:  # noqa: ANN401 - JSON
+    if kind.startswith(_ESCALATION):
+        yield Item(Priority.ALARM, subject, data["count"]), None
+    elif kind == _DEVICE_EVENT and data["event"] == TICK:
+        yield Item(Priority.CHANGE, data["device"], data["value"]), None
+    elif kind == _READING and data["property"] == LEVEL:
+        for reading in data["readings"]:
+            moment = datetime.fromisoformat(reading["time"]).timestamp()
+            yield Item(Priority.MEASUREMENT, data["device"], round(reading["value"])), round(moment, 3)
+    elif kind == _READINGS:
+        yield from _pack(data)
+
+
+def _pack(records: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Item, float]]:
+    """Yield the readings of a SenML pack (RFC 8428), base fields resolved; a name is ``<device>/<property>``."""
+    name = ""
+    time = value = 0.0
+    for record in records:
+        name, time, value = record.get("bn", name), record.get("bt", time), record.get("bv", value)
+        device, _, said = f"{name}{record.get('n', '')}".rpartition("/")
+        if said == LEVEL and "v" in record:
+            at = round(time + record.get("t", 0.0), 3)
+            yield Item(Priority.MEASUREMENT, device, round(value + record["v"])), at

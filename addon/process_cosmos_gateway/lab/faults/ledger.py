@@ -1,0 +1,163 @@
+"""What was sent, what was acknowledged to those who sent it, what arrived; and what follows from that."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from process_cosmos_gateway.contract.destinations import Priority
+
+
+class Item(NamedTuple):
+    """One thing a producer said: its number counts within ``key`` (an escalation or a device) and priority."""
+
+    priority: Priority
+    key: str
+    number: int
+
+
+@dataclass(slots=True)
+class Attempt:
+    """How sending went. Times are monotonic; ``doubted``: a connection ended before the acknowledgement came."""
+
+    sent_at: float
+    acknowledged_at: float | None = None
+    doubted: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """An item reached a destination in the event ``event``; ``at``: the item's own time, where it has one.
+
+    ``fresh``: the destination took the event as new. ``replayed``: a person had sent it again.
+    """
+
+    item: Item
+    event: str
+    fresh: bool
+    at: float | None = None
+    replayed: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Row:
+    """A priority's result. ``lost``: acknowledged, arrived nowhere or not everywhere, and beyond the stated bound."""
+
+    priority: Priority
+    ok: int = 0
+    lost: int = 0
+    lost_within_bound: int = 0
+    recovered: int = 0
+    unknown: int = 0
+    unexpected: int = 0
+    duplicate_effects: int = 0
+    order_violations: int = 0
+    dropped_counted: int = 0
+    repeats_absorbed: int = 0
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Takes notes while a fault is played, then judges. It never asks the gateway anything."""
+
+    bound: float
+    """Seconds: measurements acknowledged so shortly before a cut may be lost."""
+    attempts: dict[Item, Attempt] = field(default_factory=dict)
+    times: dict[Item, float] = field(default_factory=dict)
+    """The time of a reading, as its device said."""
+    arrivals: dict[str, list[Arrival]] = field(default_factory=lambda: defaultdict(list))
+    there: dict[str, set[Item]] = field(default_factory=lambda: defaultdict(set))
+    cuts: list[float] = field(default_factory=list)
+    """When a gateway was killed or its machine cut off."""
+    forgiven: set[Item] = field(default_factory=set)
+    """Attempts of earlier faults: not judged again."""
+
+    def attempt(self, item: Item, now: float, at: float | None = None) -> None:
+        """Note that ``item`` is being sent; ``at``: a reading's own time."""
+        self.attempts.setdefault(item, Attempt(now))
+        if at is not None:
+            self.times[item] = at
+
+    def acknowledge(self, item: Item, now: float) -> None:
+        """Note that the one who sent it has been told that it is safe."""
+        attempt = self.attempts[item]
+        attempt.acknowledged_at = attempt.acknowledged_at or now
+
+    def doubt(self, item: Item) -> None:
+        """Note that the one who sent it cannot know."""
+        if self.attempts[item].acknowledged_at is None:
+            self.attempts[item].doubted = True
+
+    def arrive(self, destination: str, arrival: Arrival) -> None:
+        """Note that ``destination`` got something; greetings (number 0) are not judged."""
+        if arrival.item.number:
+            self.arrivals[destination].append(arrival)
+        self.there[destination].add(arrival.item)
+
+    def close_books(self) -> None:
+        """Begin the next fault: what was noted so far counts as known, and is not judged again."""
+        self.forgiven |= self.attempts.keys()
+        self.attempts.clear()
+        self.arrivals.clear()
+        self.cuts.clear()
+
+    def unacknowledged(self) -> int:
+        """Return how many items are on their way without an acknowledgement."""
+        return sum(attempt.acknowledged_at is None for attempt in self.attempts.values())
+
+    def missing(self, destinations: Collection[str]) -> Mapping[Priority, Sequence[Item]]:
+        """Return what was acknowledged and is not yet at every one of ``destinations``."""
+        missing: dict[Priority, list[Item]] = {priority: [] for priority in Priority}
+        for item, attempt in self.attempts.items():
+            if attempt.acknowledged_at is not None and not self._is_everywhere(item, destinations):
+                missing[item.priority].append(item)
+        return missing
+
+    def judge(self, destinations: Collection[str], dropped: Mapping[Priority, int]) -> Sequence[Row]:
+        """Weigh what was sent against what arrived at each of ``destinations``; ``dropped``: as the gateway counted."""
+        rows = {priority: Row(priority=priority) for priority in Priority}
+        for item, attempt in self.attempts.items():
+            row, sure = rows[item.priority], attempt.acknowledged_at is not None and not attempt.doubted
+            arrived = self._is_everywhere(item, destinations)
+            row.ok += arrived and sure
+            row.recovered += arrived and not sure
+            row.unknown += not arrived and attempt.acknowledged_at is None
+        for priority, missing in self.missing(destinations).items():
+            self._weigh_missing(rows[priority], missing, dropped.get(priority, 0))
+        for name in destinations:
+            self._judge_destination(rows, self.arrivals[name])
+        return tuple(rows.values())
+
+    def _is_everywhere(self, item: Item, destinations: Collection[str]) -> bool:
+        return all(item in self.there[name] for name in destinations)
+
+    def _weigh_missing(self, row: Row, missing: Collection[Item], dropped: int) -> None:
+        within = sum(self._is_within_bound(item) for item in missing)
+        row.lost_within_bound = within
+        row.dropped_counted = min(dropped, len(missing) - within)
+        row.lost = len(missing) - within - row.dropped_counted
+
+    def _is_within_bound(self, item: Item) -> bool:
+        acknowledged = self.attempts[item].acknowledged_at or 0.0
+        return item.priority is Priority.MEASUREMENT and any(
+            cut - self.bound <= acknowledged <= cut for cut in self.cuts
+        )
+
+    def _judge_destination(self, rows: Mapping[Priority, Row], arrivals: Iterable[Arrival]) -> None:
+        first: dict[Item, Arrival] = {}
+        highest: dict[tuple[Priority, str], int] = {}
+        for arrival in arrivals:
+            item, row = arrival.item, rows[arrival.item.priority]
+            if item in self.forgiven:
+                continue
+            if not arrival.fresh:
+                row.repeats_absorbed += 1
+            elif item not in self.attempts or arrival.at != self.times.get(item):
+                row.unexpected += 1
+            elif item in first:
+                row.duplicate_effects += 1
+            else:
+                first[item] = arrival
+                line = (item.priority, item.key)
+                row.order_violations += item.number < highest.get(line, -1) and not arrival.replayed
+                highest[line] = max(highest.get(line, -1), item.number)

@@ -1,0 +1,82 @@
+"""Devices that say numbered things and note what the broker confirmed."""
+
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import override
+
+import orjson
+
+from process_cosmos_gateway.contract.destinations import Priority
+from process_cosmos_gateway.devices.mqtt import MqttError
+from process_cosmos_gateway.devices.options import BrokerOptions
+from process_cosmos_gateway.lab.things import Json, Thing
+
+from .ledger import Item, Ledger
+
+TICK = "tick"
+LEVEL = "level"
+_STEP = 0.001
+"""Seconds between two readings' own times: each reading has its own."""
+
+
+class Meter(Thing):
+    """Says device events (``tick``) and readings with a time of their own (``level``); each is numbered.
+
+    What the broker did not confirm is not said again: the ledger has it as doubted.
+    """
+
+    def __init__(self, broker: BrokerOptions, name: str, ledger: Ledger) -> None:
+        """Note everything in ``ledger``."""
+        super().__init__(broker, name)
+        self._ledger = ledger
+        self._ticks = 0
+        self._levels = 0
+        self._begun = round(time.time() - 3600.0, 3)
+        self.clock_wrong_by = 0.0
+
+    @override
+    def properties(self) -> Mapping[str, Json]:
+        return {LEVEL: {"title": "Level", "type": "number", "unit": "mm", "readOnly": True}}
+
+    @override
+    def events(self) -> Mapping[str, Json]:
+        return {TICK: {"title": "Tick", "data": {"type": "number"}}}
+
+    async def greet(self) -> None:
+        """Say an event and a reading numbered 0, which nobody counts."""
+        await self.publish(f"events/{TICK}", b"0")
+        await self.publish(f"properties/{LEVEL}", orjson.dumps([{"n": LEVEL, "t": self._begun, "v": 0}]))
+
+    async def tick(self) -> None:
+        """Say one device event."""
+        self._ticks += 1
+        item = Item(Priority.CHANGE, self.topic, self._ticks)
+        await self._say(f"events/{TICK}", orjson.dumps(item.number), (item,))
+
+    async def measure(self, readings: int = 1) -> None:
+        """Say ``readings`` readings in one message (SenML)."""
+        items, records = [], []
+        for _ in range(readings):
+            self._levels += 1
+            at = round(self._begun + self.clock_wrong_by + self._levels * _STEP, 3)
+            items.append(Item(Priority.MEASUREMENT, self.topic, self._levels))
+            records.append({"n": LEVEL, "t": at, "v": self._levels})
+            self._ledger.attempt(items[-1], time.monotonic(), at)
+        await self._say(f"properties/{LEVEL}", orjson.dumps(records), tuple(items))
+
+    async def _say(self, path: str, payload: bytes, items: tuple[Item, ...]) -> None:
+        await self.connected.wait()
+        connection = self._connection
+        for item in items:
+            self._ledger.attempt(item, time.monotonic())
+        sure = False
+        if connection is not None:
+            with suppress(MqttError):
+                await connection.publish(f"{self.topic}/{path}", payload)
+                sure = True
+        for item in items:
+            if sure:
+                self._ledger.acknowledge(item, time.monotonic())
+            else:
+                self._ledger.doubt(item)

@@ -1,0 +1,138 @@
+"""Plays faults one after the other, and says what each came to."""
+
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from process_cosmos_gateway.lab.control import ControlError
+from process_cosmos_gateway.lab.processes import PartFailedError
+
+from .fault import Fault, Scale
+from .home import RequestFailedError
+from .ledger import Row
+from .site import FaultError, Site
+
+_FAILURES = (FaultError, PartFailedError, RequestFailedError, ControlError, TimeoutError, OSError, ExceptionGroup)
+
+
+@dataclass(slots=True, kw_only=True)
+class Outcome:
+    """What a fault came to. ``error``: it could not be judged, because it did not strike or a part failed."""
+
+    fault: str
+    sentence: str
+    rows: Sequence[Row] = ()
+    proof: Mapping[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    error: str | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether it struck and every promise held."""
+        broken = any(row.lost or row.unexpected or row.duplicate_effects or row.order_violations for row in self.rows)
+        return self.error is None and not broken
+
+
+class Runner:
+    """Plays faults; a site serves several, until one leaves it worn out."""
+
+    def __init__(self, seed: int, scale: Scale, settings: Mapping[str, Any]) -> None:
+        """Take the seed, how much to play, and the options every gateway gets."""
+        self._seed = seed
+        self._scale = scale
+        self._settings = settings
+        self._stack = AsyncExitStack()
+        self._site: Site | None = None
+        self._sites = 0
+
+    async def play(self, faults: Sequence[Fault]) -> list[Outcome]:
+        """Play ``faults``; show each as it ends."""
+        outcomes = []
+        try:
+            for number, fault in enumerate(faults, 1):
+                say(f"{number} of {len(faults)}: {fault.name}, {fault.sentence}")
+                outcome = await self._play(fault)
+                outcomes.append(outcome)
+                say(f"    {_summary(outcome)}  ({outcome.seconds:.1f} s)")
+        finally:
+            await self._leave_site()
+        return outcomes
+
+    async def _play(self, fault: Fault) -> Outcome:
+        outcome = Outcome(fault=fault.name, sentence=fault.sentence)
+        begun = time.monotonic()
+        try:
+            site = await self._site_for(fault)
+            site.begin()
+            await fault.play(site, self._scale)
+            await site.settle()
+            outcome.rows, outcome.proof = site.judge(), dict(site.proof)
+        except _FAILURES as error:
+            outcome.error = f"{type(error).__name__}: {error}"
+            traceback.print_exception(error)
+        if fault.own_site or not outcome.held:
+            await self._leave_site()
+        outcome.seconds = round(time.monotonic() - begun, 1)
+        return outcome
+
+    async def _site_for(self, fault: Fault) -> Site:
+        if fault.own_site:
+            await self._leave_site()
+        if self._site is None:
+            folder = Path(tempfile.mkdtemp(prefix="process-cosmos-faults-"))
+            self._stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            self._sites += 1
+            site = Site(folder, self._seed + self._sites, {**self._settings, **fault.settings}, disk=fault.disk)
+            self._site = await self._stack.enter_async_context(site.running())
+        return self._site
+
+    async def _leave_site(self) -> None:
+        self._site = None
+        await self._stack.aclose()
+
+
+def say(sentence: str) -> None:
+    """Show how far the run is."""
+    sys.stdout.write(f"faults  {time.strftime('%H:%M:%S')}  {sentence}\n")
+    sys.stdout.flush()
+
+
+def document(seed: int, outcomes: Sequence[Outcome]) -> Mapping[str, Any]:
+    """Return the JSON of ``--json``: a result a fault and priority, and beside them what proved each fault."""
+    rows = [
+        {"fault": outcome.fault, **{name: getattr(row, name) for name in row.__dataclass_fields__}}
+        for outcome in outcomes
+        for row in outcome.rows
+    ]
+    faults = [
+        {
+            "fault": outcome.fault,
+            "sentence": outcome.sentence,
+            "held": outcome.held,
+            "proof": outcome.proof,
+            "seconds": outcome.seconds,
+            "error": outcome.error,
+        }
+        for outcome in outcomes
+    ]
+    return {"seed": seed, "ok": all(outcome.held for outcome in outcomes), "results": rows, "faults": faults}
+
+
+def _summary(outcome: Outcome) -> str:
+    if outcome.error is not None:
+        return f"NOT JUDGED: {outcome.error.splitlines()[0]}"
+    columns = ("ok", "recovered", "unknown", "lost_within_bound", "dropped_counted")
+    broken = ("lost", "unexpected", "duplicate_effects", "order_violations")
+    parts = []
+    for row in outcome.rows:
+        shown = [(name, getattr(row, name)) for name in (*columns, *broken)]
+        figures = ", ".join(f"{count} {name}" for name, count in shown if count)
+        parts.append(f"{row.priority}: {figures or 'none sent'}")
+    return ("held" if outcome.held else "BROKEN") + " · " + " · ".join(parts)

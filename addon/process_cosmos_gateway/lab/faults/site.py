@@ -1,0 +1,335 @@
+"""One site on trial: broker, gateway, cloud endpoint, webhook, a proxy on each way, and the ledger beside them."""
+
+import asyncio
+import getpass
+import shutil
+import signal
+import ssl
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from http import HTTPStatus
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import aiohttp
+import orjson
+
+from process_cosmos_gateway.contract.destinations import EventKind, Priority, SetCloud, SetWebhook
+from process_cosmos_gateway.contract.pairing import parse_line
+from process_cosmos_gateway.devices.options import BrokerOptions
+from process_cosmos_gateway.lab.control import say
+from process_cosmos_gateway.lab.disk import edit_schema
+from process_cosmos_gateway.lab.processes import Part, accepts, free_ports, run_once, until
+from process_cosmos_gateway.lab.proxy import FaultProxy
+
+from .arrivals import arrivals_of
+from .home import Home
+from .ledger import Item, Ledger, Row
+from .meters import Meter
+from .receiver import WEBHOOK, Receiver, receiving
+
+BIN = Path(sys.executable).parent
+CLOUD = "cloud"
+KINDS = tuple(EventKind)
+BOUND = 1.5
+"""Seconds before a cut in which acknowledged measurements may be lost: the linger, and their way to the gateway."""
+
+_ARRIVE_WITHIN = 40.0
+_QUIET = 0.3
+_BACKOFF = 31.0
+_REFUSED = 901.0
+_BURST = 200
+
+
+class FaultError(Exception):
+    """A fault did not strike, or the site did not do what had to come before it: there is nothing to judge."""
+
+
+class Site:
+    """Everything a fault is played on. Made by ``furnished``."""
+
+    def __init__(self, folder: Path, seed: int, settings: Mapping[str, Any], *, disk: bool = False) -> None:
+        """Keep everything in ``folder``; ``settings``: options beside the lab's own; ``disk``: one that fails."""
+        self.folder = folder
+        self.random = Random(seed)  # noqa: S311 - a seed makes a run repeatable
+        self.ledger = Ledger(BOUND)
+        self.broker = Part("broker", folder)
+        self.cloud = Part("cloud", folder)
+        self.gateway = Part("gateway", folder)
+        self._log = Part("arrivals", folder)
+        ports = free_ports(4)
+        self.broker_port, self.cloud_port, self.gateway_port, self._control = ports
+        self.to_broker = FaultProxy("127.0.0.1", self.broker_port, seed=seed)
+        self.to_cloud = FaultProxy("127.0.0.1", self.cloud_port, seed=seed)
+        self.to_webhook = FaultProxy("127.0.0.1", 0, seed=seed)
+        self.home = Home(f"https://127.0.0.1:{self.gateway_port}", self.ledger)
+        self.meters: list[Meter] = []
+        self.receiver: Receiver
+        self.destinations: tuple[str, ...] = (CLOUD, WEBHOOK)
+        self.proof: dict[str, int] = {}
+        self.database = folder / "gateway" / "gateway.sqlite"
+        self._disk = disk
+        self.settings = dict(settings)
+        self._options = folder / "gateway.toml"
+        self._dropped: Mapping[Priority, int] = {}
+
+    # Proof that a fault was there
+
+    def prove(self, what: str, count: int) -> None:
+        """Note how often something struck; the fault counts only if all of it did."""
+        self.proof[what] = self.proof.get(what, 0) + count
+
+    # Parts
+
+    async def start_broker(self) -> None:
+        """Start Mosquitto; what it keeps survives its restart."""
+        mosquitto = shutil.which("mosquitto")
+        if mosquitto is None:
+            raise FaultError("mosquitto is not installed")
+        configuration = self.folder / "mosquitto.conf"
+        lines = [f"listener {self.broker_port} 127.0.0.1", "allow_anonymous true", f"user {getpass.getuser()}"]
+        lines += ["persistence true", f"persistence_location {self.folder}/", "log_dest stderr", "log_type error"]
+        lines += ["max_queued_messages 100000"]
+        configuration.write_text("\n".join(lines) + "\n")
+        await self.broker.start(mosquitto, "-c", configuration)
+        await self.broker.until(lambda: accepts(self.broker_port), "an open port")
+
+    async def start_cloud(self) -> None:
+        """Start the reference cloud endpoint."""
+        serve = ("serve", "--data", self.folder / "cloud", "--port", str(self.cloud_port))
+        await self.cloud.start(BIN / "process-cosmos-cloud", *serve)
+        await self.cloud.until(lambda: _serves(f"https://127.0.0.1:{self.cloud_port}/health"), "its health check")
+
+    async def start_gateway(self) -> float:
+        """Start the gateway; return when it is well, and after how many seconds."""
+        begun = time.monotonic()
+        mine = {
+            "data": str(self.folder / "gateway"),
+            "host": "127.0.0.1",
+            "port": self.gateway_port,
+            "mqtt_host": "127.0.0.1",
+            "mqtt_port": self.to_broker.port,
+        }
+        options = {**self.settings, **mine}
+        self._options.write_text("".join(f"{key} = {orjson.dumps(value).decode()}\n" for key, value in options.items()))
+        entry = ("-m", "process_cosmos_gateway.lab.gateway", "--options", self._options)
+        disk = ("--disk",) if self._disk else ()
+        await self.gateway.start(sys.executable, *entry, "--control", str(self._control), *disk)
+        await self.gateway.until(lambda: _serves(f"{self.home.url}/health"), "its health check")
+        return time.monotonic() - begun
+
+    async def kill_gateway(self) -> None:
+        """``kill -9`` to the gateway in the midst of a burst of alarms; the moment is noted as a cut."""
+        begun, burst = self.home.receipts, self.home.new_escalation()
+        for _ in range(_BURST):
+            self.home.ring(burst)
+        await until(lambda: self.home.receipts > begun, "a receipt")
+        await asyncio.sleep(self.random.uniform(0.0, 0.01))
+        unsure = self.home.unconfirmed
+        code = await self.gateway.kill()
+        self.ledger.cuts.append(time.monotonic())
+        self.prove("kill -9", code == -signal.SIGKILL)
+        self.prove("alarms on their way at the kill", unsure)
+
+    async def cut_power(self, kept: str) -> None:
+        """Cut the gateway's machine off: ``kept`` of what was not synced is on its disk afterwards (``lab.disk``)."""
+        unsynced = await self.tell_machine("disk", "cut", kept, self.random.randrange(1 << 30))
+        await self.gateway.wait(10)
+        self.ledger.cuts.append(time.monotonic())
+        self.prove("power cuts", 1)
+        self.prove("unsynced writes at the cuts", unsynced)
+
+    def edit_schema(self, version: int) -> int:
+        """Write another schema version into the database of a gateway that has stopped; return the one before."""
+        return edit_schema(self.database, version)
+
+    async def tell_machine(self, *words: str | float) -> Any:  # noqa: ANN401 - JSON
+        """Say something to the machine below the gateway (``lab.gateway`` has the commands)."""
+        return await say(self._control, *map(str, words))
+
+    async def command_of_cloud(self, *words: str) -> str:
+        """Run a command of the cloud endpoint; return what it prints."""
+        return (
+            await run_once(BIN / "process-cosmos-cloud", words[0], "--data", self.folder / "cloud", *words[1:])
+        ).strip()
+
+    # Destinations
+
+    async def set_webhook(self) -> None:
+        """Set the webhook, behind its proxy."""
+        url = f"http://127.0.0.1:{self.to_webhook.port}/hook"
+        await self.home.request(SetWebhook(id="webhook", name=WEBHOOK, url=url, kinds=KINDS))
+
+    async def set_cloud(self) -> None:
+        """Enrol at the cloud endpoint, through its proxy."""
+        words = ("--url", f"https://127.0.0.1:{self.to_cloud.port}")
+        site = ("--site", self.site) if self.site else ()
+        code = await self.command_of_cloud("code", *words, *site)
+        await self.home.request(SetCloud(id="cloud", name=CLOUD, code=code, kinds=KINDS))
+
+    site = ""
+
+    # Traffic
+
+    @asynccontextmanager
+    async def traffic(self, rate: float = 20.0, keys: int = 3) -> AsyncIterator[None]:
+        """Let Home Assistant and ``keys`` devices talk inside the block, ``rate`` items a second a key and priority."""
+        names = [self.home.new_escalation() for _ in range(keys)]
+        meters = await self.add_meters(keys)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._ring(name, 1 / rate)) for name in names]
+            tasks += [group.create_task(_repeat(meter.tick, 1 / rate)) for meter in meters]
+            tasks += [group.create_task(_repeat(meter.measure, 1 / rate)) for meter in meters]
+            try:
+                await asyncio.sleep(0.3)
+                yield
+                await asyncio.sleep(0.3)
+            finally:
+                for task in tasks:
+                    task.cancel()
+
+    async def add_meters(self, number: int) -> list[Meter]:
+        """Plug ``number`` devices in that nobody knew; return when the broker has them."""
+        broker = BrokerOptions(host="127.0.0.1", port=self.broker_port)
+        fresh = [Meter(broker, f"meter-{len(self.meters) + each}", self.ledger) for each in range(number)]
+        for meter in fresh:
+            await self._stack.enter_async_context(meter)
+            await self._until_heard(meter)
+        self.meters += fresh
+        return fresh
+
+    async def _until_heard(self, meter: Meter) -> None:
+        """Return when what ``meter`` says reaches a destination: the gateway has subscribed to it."""
+        wanted = {Item(priority, meter.topic, 0) for priority in (Priority.CHANGE, Priority.MEASUREMENT)}
+        async with asyncio.timeout(20):
+            while not wanted <= self.ledger.there[WEBHOOK]:
+                await meter.greet()
+                await asyncio.sleep(0.05)
+
+    async def _ring(self, name: Any, pause: float) -> None:  # noqa: ANN401
+        while True:
+            self.home.ring(name)
+            await asyncio.sleep(pause)
+
+    # The end of a fault
+
+    def heal(self) -> None:
+        """End what the proxies and the receiver do."""
+        for proxy in (self.to_broker, self.to_cloud, self.to_webhook):
+            proxy.heal()
+        self.receiver.misbehave = None
+
+    async def settle(self, limit: float = _ARRIVE_WITHIN) -> None:
+        """Heal everything; return when all that was acknowledged has arrived, or never will."""
+        self.heal()
+        deadline = time.monotonic() + limit
+        for wait in (_BACKOFF, _BACKOFF, _REFUSED):
+            if await self._arrived(3.0):
+                break
+            # Whoever backs off is spared the rest of its wait.
+            await self.tell_machine("time", "skip", wait)
+        await self._arrived(deadline - time.monotonic())
+        await asyncio.sleep(_QUIET)
+
+    async def _arrived(self, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if not self.home.unconfirmed and not any(self._waiting_for().values()):
+                return True
+            await asyncio.sleep(0.05)
+        return False
+
+    def _waiting_for(self) -> Mapping[Priority, int]:
+        missing, dropped = self.ledger.missing(self.destinations), self.dropped()
+        return {priority: max(0, len(items) - dropped.get(priority, 0)) for priority, items in missing.items()}
+
+    def dropped(self) -> Mapping[Priority, int]:
+        """Return what the gateway says it has dropped since the fault began."""
+        if (status := self.home.status) is None:
+            return {}
+        counted = {Priority.MEASUREMENT: status.dropped}
+        return {priority: count - self._dropped.get(priority, 0) for priority, count in counted.items()}
+
+    def begin(self) -> None:
+        """Begin the next fault with clean books."""
+        self.ledger.close_books()
+        self.proof.clear()
+        self._dropped = {priority: count + self._dropped.get(priority, 0) for priority, count in self.dropped().items()}
+
+    def judge(self) -> tuple[Row, ...]:
+        """Return the rows; raise ``FaultError`` if something that had to strike did not."""
+        idle = [what for what, count in self.proof.items() if not count]
+        if idle or not self.proof:
+            raise FaultError(f"the fault did not strike: {', '.join(idle) or 'nothing proves it'}")
+        return tuple(self.ledger.judge(self.destinations, self.dropped()))
+
+    # Being there
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Site]:
+        """Run everything inside the block."""
+        async with AsyncExitStack() as self._stack:
+            stack = self._stack
+            self.receiver = await stack.enter_async_context(receiving(self.ledger))
+            self.to_webhook.far_port = self.receiver.port
+            for proxy in (self.to_broker, self.to_cloud, self.to_webhook):
+                await stack.enter_async_context(proxy)
+            for part in (self.broker, self.cloud, self._log, self.gateway):
+                stack.push_async_callback(part.kill if part is self._log else part.stop)
+            await asyncio.gather(self.start_broker(), self.start_cloud())
+            await self.start_gateway()
+            pair = ("pair", "--options", self._options, "--host", "127.0.0.1")
+            await self.home.pair(parse_line(await run_once(BIN / "process-cosmos-gateway", *pair)))
+            await stack.enter_async_context(_background(self.home.run()))
+            await self.set_webhook()
+            await self.set_cloud()
+            follow = ("ledger", "--json", "--follow", "--data", self.folder / "cloud")
+            await self._log.start(BIN / "process-cosmos-cloud", *follow)
+            await stack.enter_async_context(_background(self._follow()))
+            yield self
+
+    async def _follow(self) -> None:
+        """Take the cloud endpoint's own log of arrivals, repeats included, into the ledger."""
+        rest = b""
+        with self._log.log.open("rb") as log:
+            while True:
+                *lines, rest = (rest + log.read()).split(b"\n")
+                for line in lines:
+                    document = orjson.loads(line)
+                    for arrival in arrivals_of(document, fresh=not document["duplicate"]):
+                        self.ledger.arrive(CLOUD, arrival)
+                await asyncio.sleep(0.05)
+
+
+async def _repeat(say_fn: Callable[[], Awaitable[None]], pause: float) -> None:
+    while True:
+        await say_fn()
+        await asyncio.sleep(pause)
+
+
+@asynccontextmanager
+async def _background(work: Awaitable[None]) -> AsyncIterator[None]:
+    task = asyncio.ensure_future(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def _serves(url: str) -> bool | None:
+    """Return True when ``url`` answers 200; whose certificate it is, is not the question here."""
+    try:
+        async with aiohttp.ClientSession() as http, http.get(url, ssl=_ANYBODY) as response:
+            return response.status == HTTPStatus.OK or None
+    except aiohttp.ClientError, OSError:
+        return None
+
+
+_ANYBODY = ssl.create_default_context()
+_ANYBODY.check_hostname = False
+_ANYBODY.verify_mode = ssl.CERT_NONE
