@@ -13,7 +13,7 @@ from homeassistant.helpers.aiohttp_client import async_get_clientsession
 from homeassistant.util.ulid import ulid_now
 from yarl import URL
 
-from .client import GatewayAwayError, GatewayClient, GatewayError, GatewayRefusedError, Session, pair
+from .client import GatewayAwayError, GatewayClient, GatewayError, GatewayRefusedError, RequestRefusedError, Session, pair
 from .const import CONF_SHA256, CONF_SITE, LOGGER, VERSION
 from .contract.destinations import RemoveDestination
 from .contract.errors import Code
@@ -87,12 +87,11 @@ async def async_ask(hass: HomeAssistant, found: Found, *requests: Request) -> No
 
 async def async_forget_destinations(hass: HomeAssistant, found: Found, names: Iterable[str]) -> None:
     """Have the gateway forget destinations and their secrets; one that is away keeps them, which nothing here mends."""
-    requests = [RemoveDestination(id=name, name=name) for name in names]
-    if not requests:
-        return
     try:
         async with asyncio.timeout(_PATIENCE):
-            await async_ask(hass, found, *requests)
+            for name in names:
+                with contextlib.suppress(RequestRefusedError):  # it does not have it
+                    await async_ask(hass, found, RemoveDestination(id=name, name=name))
     except (GatewayError, TimeoutError) as error:
         LOGGER.warning("Destinations stay with the app of site %s, which could not be asked: %s", found.site, error)
 

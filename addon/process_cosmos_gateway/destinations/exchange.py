@@ -22,7 +22,8 @@ TOTAL_SECONDS = 60.0
 """A request takes no longer, also while its body leaves slowly."""
 
 _HTML = re.compile(
-    rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*|<!--.*?-->\s*)*<(?:!doctype\s+html|html)\b",
+    # Atomic, so that a reply of nothing but comments costs no more than its length.
+    rb"(?:\xef\xbb\xbf)?\s*+(?>(?:<\?xml[^>]*+>|(?><!--.*?-->))\s*+)*+<(?:!doctype\s+html|html)\b",
     re.IGNORECASE | re.DOTALL,
 )
 
@@ -103,6 +104,8 @@ async def exchange(
             )
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         return trouble_of(error)
+    except ValueError:
+        return Refused(reason="url")  # the client cannot make a request of these settings
 
 
 def trouble_of(error: BaseException) -> Trouble:

@@ -16,6 +16,7 @@ from . import settings
 from .destination import Destination, Down, Polled, Sent, Trouble
 from .link import Health, together
 
+_POLL_EVERY = 1.0
 _STORE_FAILED = Down(reason="store_failed")
 _LOGGER = logging.getLogger(__name__)
 
@@ -113,6 +114,7 @@ class Pump:
     async def _poll_for_ever(self) -> None:
         while True:
             await self._escalations.until_may_drain()
+            began = self._clock.monotonic()
             polled = await self._destination.poll(self._inbox_cursor)
             if polled is None:
                 return
@@ -124,6 +126,9 @@ class Pump:
             if self._polling.failures:
                 self._reachable.set()  # the way is free again: what waits to be sent need not wait on
             self._polling = self._changed("polling", self._polling, self._polling.worked(self._clock.monotonic()))
+            if not polled.items:
+                # An endpoint that does not hold an empty reply back must not be asked without a pause.
+                await asyncio.sleep(_POLL_EVERY - (self._clock.monotonic() - began))
 
     async def _take(self, polled: Polled) -> Trouble | None:
         """Put the items on disk together with the cursor; leave them for the next poll while the gate is closed."""

@@ -2,14 +2,16 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 
 from process_cosmos_gateway.clock import Clock
 from process_cosmos_gateway.contract.destinations import DestinationKind, Link, SetCloud, SetWebhook
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.contract.pairing import LineError, OneTimeLine, parse_line
-from process_cosmos_gateway.errors import RequestRefusedError
+from process_cosmos_gateway.errors import RequestRefusedError, StoreError
 from process_cosmos_gateway.escalations import Escalations
 from process_cosmos_gateway.outbox import Outbox
 from process_cosmos_gateway.store import Store
@@ -59,7 +61,7 @@ class Destinations:
             async with asyncio.TaskGroup() as group:
                 for entry in kept:
                     await self._outbox.register(entry.settings.name, entry.settings.kinds)
-                    await self._start(group, entry)
+                    self._start(group, await self._build(entry.settings), entry)
                 self._running.set_result(group)
                 await asyncio.Event().wait()
         finally:
@@ -90,25 +92,45 @@ class Destinations:
             await self._group()
             if name not in self._pumps:
                 raise RequestRefusedError(Code.UNKNOWN_DESTINATION, "There is no destination of this name.")
-            # The settings go last: after a crash in between it is there again, and nothing waits for nobody.
-            await self._stop(name)
-            await self._outbox.forget(name)
-            await self._store.write(lambda transaction: forget(transaction, name))
+            async with self._stopped(name):
+                # The settings go last: after a crash in between it is there again, and nothing waits for nobody.
+                await self._outbox.forget(name)
+                await self._store.write(lambda transaction: forget(transaction, name))
 
     async def _set(self, kind: DestinationKind, settings: Settings) -> None:
         async with self._changing:
             group = await self._group()
-            await self._store.write(lambda transaction: save(transaction, kind, settings))
-            await self._outbox.register(settings.name, settings.kinds)
-            await self._stop(settings.name)
-            await self._start(group, Kept(settings=settings))
+            destination = await self._build(settings)
+            try:
+                # Nothing the old one still hears may be written beside the new one's settings.
+                async with self._stopped(settings.name):
+                    await self._store.write(lambda transaction: save(transaction, kind, settings))
+                    await self._outbox.register(settings.name, settings.kinds)
+            except StoreError:
+                await destination.close()
+                raise
+            self._start(group, destination, Kept(settings=settings))
+
+    @asynccontextmanager
+    async def _stopped(self, name: str) -> AsyncIterator[None]:
+        """Stop a destination while it is changed; if the disk refuses, go on with what it has."""
+        await self._stop(name)
+        try:
+            yield
+        except StoreError:
+            group = await self._group()
+            for kept in await self._store.read(load_all):
+                if kept.settings.name == name:
+                    self._start(group, await self._build(kept.settings), kept)
+                    with suppress(StoreError):  # the next start registers it
+                        await self._outbox.register(name, kept.settings.kinds)
+            raise
 
     async def _group(self) -> asyncio.TaskGroup:
         """Wait until the kept destinations run; only then may they change."""
         return await asyncio.shield(self._running)
 
-    async def _start(self, group: asyncio.TaskGroup, kept: Kept) -> None:
-        destination = await self._build(kept.settings)
+    def _start(self, group: asyncio.TaskGroup, destination: Destination, kept: Kept) -> None:
         pump = Pump(
             destination,
             kept=kept,
@@ -129,7 +151,11 @@ class Destinations:
 
     async def _build(self, settings: Settings) -> Destination:
         if isinstance(settings, CloudSettings):
-            tls = await asyncio.to_thread(settings.credentials.tls)
+            try:
+                tls = await asyncio.to_thread(settings.credentials.tls)
+            except ssl.SSLError as error:
+                message = "The certificate the cloud endpoint gave cannot be used."
+                raise RequestRefusedError(Code.ENROLMENT_REFUSED, message) from error
             return Cloud(
                 name=settings.name,
                 url=settings.url,

@@ -113,6 +113,8 @@ def read_webhook(request: SetWebhook) -> WebhookSettings:
         raise RequestRefusedError(Code.MALFORMED, "A header needs a name and a value.")
     if request.header is not None and (not _HEADER.fullmatch(request.header) or request.header.lower() in _OURS):
         raise RequestRefusedError(Code.MALFORMED, "This header's name cannot be used.")
+    if (request.header or "").lower() == "authorization" and urlsplit(request.url).username is not None:
+        raise RequestRefusedError(Code.MALFORMED, "Give a user in the URL or an Authorization header, not both.")
     value = request.header_value or ""
     if len(value) > LONGEST_HEADER or not (value.isprintable() and value.isascii()):
         raise RequestRefusedError(Code.MALFORMED, "The header's value must be printable ASCII.")
@@ -136,6 +138,7 @@ def address_of(url: str) -> str:
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
+        (host or "").encode("idna")  # an empty label, or one that is too long, is no name
     except ValueError:
         host, port = None, None
         parts = urlsplit("")

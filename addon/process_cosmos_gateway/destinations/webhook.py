@@ -5,6 +5,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from itertools import islice
 from typing import Final
 
 import orjson
@@ -22,8 +23,10 @@ from .exchange import Reply, exchange, open_session
 from .statuses import Meaning
 
 BATCH = 64
+"""Events looked at to find some of different order keys."""
+
 IN_FLIGHT = 8
-"""Requests at a time, each of another order key."""
+"""Requests of one load, each of another order key: an alarm waits for one reply, not for a queue of them."""
 
 ESCALATIONS = event_type("escalation").removesuffix("v1")
 """How the types of events about escalations begin."""
@@ -45,7 +48,7 @@ class _Load:
     verdicts: list[tuple[Parcel, Verdict]] = field(default_factory=list)
     answers: list[InboxItem] = field(default_factory=list)
     stop: Trouble | None = None
-    """The link is in trouble: no further request is begun."""
+    """The link is in trouble."""
     failed: Trouble | None = None
     """Some event was not taken this time; the link itself may be well."""
 
@@ -68,14 +71,14 @@ class Webhook:
         self._session = open_session()
 
     async def send(self, parcels: Sequence[Parcel], *, proven: bool) -> Sent:
-        """Post each parcel; the keys side by side, the parcels of a key one after the other."""
-        keys: dict[tuple[Priority, str], list[Parcel]] = {}
+        """Post the first parcel of some keys, side by side."""
+        firsts: dict[tuple[Priority, str], Parcel] = {}
         for parcel in parcels:
-            keys.setdefault((parcel.priority, parcel.key), []).append(parcel)
-        load, gate = _Load(), asyncio.Semaphore(IN_FLIGHT)
+            firsts.setdefault((parcel.priority, parcel.key), parcel)
+        load = _Load()
         async with asyncio.TaskGroup() as group:
-            for queue in keys.values():
-                group.create_task(self._post_in_order(queue, load, gate, proven=proven))
+            for parcel in islice(firsts.values(), IN_FLIGHT):
+                group.create_task(self._post(parcel, load, proven=proven))
         return _outcome(load)
 
     async def poll(self, after: int) -> Polled | None:  # noqa: ARG002 - the Protocol's
@@ -86,16 +89,7 @@ class Webhook:
         """End the connections."""
         await self._session.close()
 
-    async def _post_in_order(
-        self, queue: Sequence[Parcel], load: _Load, gate: asyncio.Semaphore, *, proven: bool
-    ) -> None:
-        async with gate:
-            for parcel in queue:
-                if load.stop or not await self._post(parcel, load, proven=proven or bool(load.verdicts)):
-                    return
-
-    async def _post(self, parcel: Parcel, load: _Load, *, proven: bool) -> bool:
-        """Post one event; say whether the next of its key may follow."""
+    async def _post(self, parcel: Parcel, load: _Load, *, proven: bool) -> None:
         reply = await exchange(
             self._session,
             "POST",
@@ -109,7 +103,7 @@ class Webhook:
         )
         if not isinstance(reply, Reply):
             load.stop = reply
-            return False
+            return
         match reply.meaning(single=True, proven=proven):
             case Meaning.DELIVERED:
                 load.verdicts.append((parcel, Delivered()))
@@ -118,16 +112,14 @@ class Webhook:
                 load.verdicts.append((parcel, _rejection(reply)))
             case Meaning.RETRY:
                 self._note_failure(parcel, reply, load)
-                return False
             case _:
                 load.stop = reply.trouble
-                return False
-        return True
 
     def _note_failure(self, parcel: Parcel, reply: Reply, load: _Load) -> None:
         trouble = reply.trouble
         # "Too many requests" and the like are about the link: no event may become poison by them.
-        if reply.status < HTTPStatus.INTERNAL_SERVER_ERROR or reply.retry_after is not None:
+        busy = reply.status == HTTPStatus.SERVICE_UNAVAILABLE and reply.retry_after is not None
+        if busy or reply.status < HTTPStatus.INTERNAL_SERVER_ERROR:
             load.stop = trouble
             return
         load.failed = trouble

@@ -15,7 +15,7 @@ from process_cosmos_gateway.clock import SystemClock
 from process_cosmos_gateway.contract.destinations import EventKind, Link, SetCloud, SetWebhook
 from process_cosmos_gateway.contract.identifiers import UlidFactory
 from process_cosmos_gateway.destinations import Destinations
-from process_cosmos_gateway.outbox import Outbox
+from process_cosmos_gateway.outbox import Limits, Outbox
 from process_cosmos_gateway.store import Store
 
 from .parts import FakeEscalations, Receiver, event, receiver
@@ -68,10 +68,10 @@ class Site:
 
 
 @asynccontextmanager
-async def running_site(folder: Path) -> AsyncIterator[Site]:
+async def running_site(folder: Path, limits: Limits | None = None) -> AsyncIterator[Site]:
     """Run a site's store, outbox and destinations for as long as the block runs."""
     store = await Store.open(folder, UlidFactory(lambda: time.time_ns() // 1_000_000, os.urandom))
-    outbox = Outbox(store, SystemClock())
+    outbox = Outbox(store, SystemClock(), limits)
     site = Site(store, outbox, FakeEscalations())
     site.start()
     try:

@@ -178,6 +178,10 @@ class Receiver:
         """The idempotency keys that came, in order."""
         return [call.headers["Idempotency-Key"] for call in self.calls]
 
+    def has_heard(self, content: bytes) -> bool:
+        """Whether a request with this in its body came."""
+        return any(content in call.body for call in self.calls)
+
     async def start(self) -> None:
         """Listen, at the same port as before."""
         app = web.Application(client_max_size=1 << 24)

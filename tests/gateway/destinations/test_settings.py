@@ -5,13 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from process_cosmos_gateway.contract.destinations import LinkState
+from process_cosmos_gateway.contract.destinations import EventKind, LinkState
 from process_cosmos_gateway.contract.errors import Code
+from process_cosmos_gateway.destinations.destination import Refused
 from process_cosmos_gateway.destinations.settings import address_of
+from process_cosmos_gateway.destinations.webhook import Webhook
 from process_cosmos_gateway.errors import RequestRefusedError, StoreError
 
 from .conftest import Site, running_site
-from .parts import Receiver, reply, until
+from .parts import Receiver, parcel, reply, until
 
 CANARY = "canary-5b1d0c7e"
 
@@ -28,6 +30,8 @@ CANARY = "canary-5b1d0c7e"
         "https://example.org:0/",
         "https://example.org:99999/",
         "https://[::1/",
+        "https://hooks..example.org/",
+        "https://" + "x" * 64 + ".example.org/",
         "https://exa mple.org/",
         "https://example.org\\@elsewhere/",
         "https://example.org/\r\nX: y",
@@ -61,6 +65,42 @@ async def test_settings_that_cannot_be_used_are_refused(site: Site, settings: di
         await site.set_webhook("https://example.org/", **settings)
     assert caught.value.code is Code.MALFORMED
     assert site.destinations.links() == ()
+
+
+async def test_two_ways_to_say_who_we_are_are_refused(site: Site) -> None:
+    with pytest.raises(RequestRefusedError, match="not both"):
+        await site.set_webhook("https://user:pw@example.org/", header="authorization", header_value="Bearer x")
+
+
+async def test_settings_the_client_cannot_use_are_the_links_trouble() -> None:
+    hook = Webhook(
+        name="hook",
+        url="http://user:pw@127.0.0.1/",
+        address="http://127.0.0.1:80",
+        kinds=(EventKind.ESCALATION,),
+        headers={"Authorization": "Bearer x"},
+    )
+    assert (await hook.send([parcel(1)], proven=True)).trouble == Refused(reason="url")
+    await hook.close()
+
+
+@pytest.mark.parametrize("attempt", ["remove", "replace"])
+async def test_a_destination_the_disk_would_not_change_goes_on(
+    site: Site, hook: Receiver, monkeypatch: pytest.MonkeyPatch, attempt: str
+) -> None:
+    await site.set_webhook(hook.url)
+
+    async def refuse(*_: object) -> None:
+        raise StoreError("the disk is full")
+
+    change = site.destinations.remove("hook") if attempt == "remove" else site.set_webhook("https://elsewhere.example/")
+    with monkeypatch.context() as broken:
+        broken.setattr(site.store, "write", refuse)
+        with pytest.raises(StoreError):
+            await change
+    await site.accept(1)
+    await until(lambda: len(hook.calls) == 1)
+    await site.destinations.remove("hook")
 
 
 @pytest.mark.parametrize(

@@ -2,17 +2,21 @@
 
 import asyncio
 import ssl
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import orjson
 import pytest
 import trustme
 from aiohttp import web
 
-from process_cosmos_gateway.contract.destinations import LinkState
+from process_cosmos_gateway.contract.destinations import EventKind, LinkState, Priority
 from process_cosmos_gateway.destinations import exchange
 from process_cosmos_gateway.destinations.webhook import IN_FLIGHT
+from process_cosmos_gateway.outbox import Limits
 
-from .conftest import Site
+from .conftest import Site, running_site
 from .parts import (
     Behaviour,
     Receiver,
@@ -135,7 +139,7 @@ async def test_setting_a_refused_destination_again_tries_at_once(site: Site, hoo
     assert await site.waiting() == 0
 
 
-async def test_a_poison_event_is_rejected_and_blocks_nobody(site: Site, hook: Receiver) -> None:
+async def test_an_event_refused_for_good_is_set_aside_and_blocks_nobody(site: Site, hook: Receiver) -> None:
     hook.behave = in_turn(accept, reply(422), accept)
     await site.set_webhook(hook.url)
     await site.accept(1)
@@ -148,6 +152,57 @@ async def test_a_poison_event_is_rejected_and_blocks_nobody(site: Site, hook: Re
 
     [rejected] = await site.outbox.rejected()
     assert (rejected.event, rejected.destination, rejected.code) == (event_id(2), "hook", "refused_by_destination")
+
+
+async def test_a_poison_event_is_rejected_after_twenty_failures_while_others_passed(
+    hook: Receiver, tmp_path: Path
+) -> None:
+    poison = event_id(1).encode()
+
+    async def behave(_request: web.Request, body: bytes) -> web.Response:
+        return web.Response(status=500, headers={"Retry-After": "0"}) if poison in body else web.Response(status=204)
+
+    hook.behave = behave
+    limits = Limits(longest_rest=0)
+    async with running_site(tmp_path / "site", limits) as site:
+        await site.set_webhook(hook.url)
+        for number in range(1, 40):
+            await site.accept(number)
+            came = event_id(number).encode()
+            await until(partial(hook.has_heard, came))
+        async with asyncio.timeout(20):
+            while not (rejected := await site.outbox.rejected()):
+                pass
+    assert [(each.event, each.code) for each in rejected] == [(event_id(1), "poison")]
+
+
+async def test_a_400_after_failures_only_is_about_the_address(site: Site, hook: Receiver) -> None:
+    hook.behave = in_turn(reply(500), reply(400))
+    await site.set_webhook(hook.url)
+    await site.accept(1, 2)
+    await until(lambda: site.link("hook").state is LinkState.REFUSED)
+    assert await site.outbox.rejected() == ()
+    assert await site.waiting() == 2
+
+
+async def test_an_alarm_waits_for_one_reply_and_not_for_a_queue(site: Site, hook: Receiver) -> None:
+    replying = asyncio.Event()
+
+    async def behave(_request: web.Request, _body: bytes) -> web.Response:
+        await replying.wait()
+        return web.Response(status=204)
+
+    hook.behave = behave
+    await site.set_webhook(hook.url, kinds=(EventKind.ESCALATION, EventKind.DEVICE))
+    for number in range(1, 20):
+        about = replace(event(number), kind=EventKind.DEVICE, priority=Priority.CHANGE, key="one device")
+        await site.outbox.accept(about)
+    await until(lambda: len(hook.calls) == 1)
+    await site.accept(99)
+    replying.set()
+    await until(lambda: len(hook.calls) == 20)
+    ids = [orjson.loads(call.body)["id"] for call in hook.calls]
+    assert ids.index(event_id(99)) <= 1
 
 
 async def test_a_400_rejects_the_event_once_something_got_through_also_after_a_restart(
