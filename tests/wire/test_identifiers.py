@@ -1,5 +1,7 @@
 """ULIDs that never go back, keys of tells, and lines a person pastes once."""
 
+import os
+
 import pytest
 
 from process_cosmos_gateway.contract.identifiers import TellKey, Ulid, UlidFactory, is_ulid
@@ -23,7 +25,7 @@ def test_ulids_go_up_also_when_the_clock_goes_back() -> None:
 
 def test_after_a_restart_ulids_go_on_above_the_last() -> None:
     last = Ulid("01ARYZ6S41ZZZZZZZZZZZZZZZZ")
-    assert UlidFactory(lambda: 0, bytes, last)() == "01ARYZ6S420000000000000000"
+    assert UlidFactory(lambda: 0, bytes, last)() == "01ARYZ6S420000000000000001"
 
 
 def test_at_the_end_of_time_a_ulid_is_still_one() -> None:
@@ -62,3 +64,11 @@ def test_what_is_no_line_is_refused_without_repeating_it(text: str) -> None:
 
 def test_a_lines_secret_is_not_in_its_representation() -> None:
     assert LINE.secret not in repr(LINE)
+
+
+def test_two_sides_that_go_on_after_the_same_id_with_the_clock_behind_make_different_ones() -> None:
+    ahead = UlidFactory(lambda: 1_900_000_000_000, os.urandom)()
+    sides = [UlidFactory(lambda: 1_790_000_000_000, os.urandom, ahead) for _ in range(2)]
+    made = [make() for _ in range(100) for make in sides]
+    assert len(set(made)) == len(made)
+    assert min(made) > ahead

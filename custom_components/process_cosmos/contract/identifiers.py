@@ -25,16 +25,22 @@ class UlidFactory:
     def __init__(
         self, milliseconds: Callable[[], int], random_bytes: Callable[[int], bytes], last: Ulid | None = None
     ) -> None:
-        """Take the wall clock in ms, a source of random bytes, and the newest ULID made before a restart."""
+        """Take the wall clock in ms, a source of random bytes, and the newest ULID known before a restart.
+
+        It goes on a millisecond above that one, at a place of its own: the other side may know the same one, and with
+        the clock behind both would count the same numbers up from it.
+        """
         self._milliseconds = milliseconds
         self._random_bytes = random_bytes
-        self._last = -1 if last is None else _decode(last)
+        self._last = -1 if last is None else (_decode(last) >> 80) + 1 << 80 | self._random()
 
     def __call__(self) -> Ulid:
         """Return the next ULID."""
-        fresh = self._milliseconds() << 80 | int.from_bytes(self._random_bytes(_RANDOM_BYTES))
-        self._last = min(max(self._last + 1, fresh), _MOST)
+        self._last = min(max(self._last + 1, self._milliseconds() << 80 | self._random()), _MOST)
         return _encode(self._last)
+
+    def _random(self) -> int:
+        return int.from_bytes(self._random_bytes(_RANDOM_BYTES))
 
 
 def _encode(number: int) -> Ulid:
