@@ -102,6 +102,9 @@ def proxy_commands(proxy: FaultProxy) -> Commands:
     """Return what can be said to a proxy: its faults, ``heal``, ``counts``, ``port``."""
     return {
         "latency": proxy.latency,
+        "loss": proxy.loss,
+        "bandwidth": proxy.bandwidth,
+        "half_open": proxy.half_open,
         "stall": proxy.stall,
         "blackhole": proxy.blackhole,
         "swallow_replies": proxy.swallow_replies,

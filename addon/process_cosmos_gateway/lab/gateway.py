@@ -2,7 +2,7 @@
 
 ``python -m process_cosmos_gateway.lab.gateway --options FILE --control PORT [--disk]``. Nothing but this entry knows
 these parts, so no option or environment variable of a running gateway can reach them. Commands, a line each at the
-control port: ``time skip SECONDS``, ``time shift SECONDS``, ``disk fail FAULT [AFTER] [TIMES]``, ``disk heal``,
+control port: ``time skip SECONDS``, ``time shift SECONDS``, ``time now``, ``disk fail FAULT [AFTER] [TIMES]``, ``disk heal``,
 ``disk cut none|torn SEED`` (the power goes), ``disk counts``.
 """
 
@@ -23,7 +23,9 @@ from .disk import NAME, Disk, DiskVfs
 async def serve(options: Options, control: int, loop: SkippingLoop, *, with_disk: bool) -> None:
     """Serve until SIGTERM, and obey the lab meanwhile."""
     clock, disk = ShiftableClock(loop), Disk()
-    commands: dict[str, dict[str, Command]] = {"time": {"skip": loop.skip, "shift": clock.shift}}
+    commands: dict[str, dict[str, Command]] = {
+        "time": {"skip": loop.skip, "shift": clock.shift, "now": lambda: clock.now().timestamp()}
+    }
     vfs = None
     if with_disk:
         vfs = DiskVfs(disk)

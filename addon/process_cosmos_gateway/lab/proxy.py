@@ -3,6 +3,9 @@
 It listens on one address and passes each connection on to another. What a fault does:
 
 ``latency(seconds, jitter)``  each piece is passed on later, in order, both ways
+``loss(share)``               so many packets are lost: what TCP makes of it, a stall each, now and then a reset
+``bandwidth(bits)``           so many bits a second pass, both ways and all connections together
+``half_open()``               the connections there are lead nowhere, and nobody says so; new ones work
 ``stall()``                   nothing is passed on, nothing is lost: it comes when healed
 ``blackhole()``               connections stay open, new ones are accepted, and every byte disappears, both ways
 ``swallow_replies()``         requests arrive, replies disappear (the maker of duplicates)
@@ -25,6 +28,12 @@ from typing import Self
 
 _PIECE = 1 << 16
 _PIECES = 256
+_PACKET = 1400
+"""Bytes of a packet, by which loss and bandwidth count."""
+_RETRANSMISSION = 0.2
+"""Seconds TCP waits for an acknowledgement before it sends a lost packet again."""
+_RESETS = 0.01
+"""Lost packets that end their connection."""
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -46,6 +55,8 @@ class Counts:
     refused: int = 0
     resets: int = 0
     delayed: int = 0
+    lost_packets: int = 0
+    throttled: int = 0
     stalled: int = 0
     swallowed: int = 0
     swallowed_bytes: int = 0
@@ -61,6 +72,7 @@ class _Pair:
     task: asyncio.Task[object]
     far: asyncio.StreamWriter | None = None
     lost_bytes: bool = False
+    half_open: bool = False
 
     def reset(self) -> None:
         for writer in (self.client, self.far):
@@ -87,7 +99,9 @@ class FaultProxy:
         """Begin without faults."""
         self._pairs: set[_Pair] = set()
         self._random = random.Random(self.seed)  # noqa: S311 - a seed makes a run repeatable
-        self._seconds = self._jitter = 0.0
+        self._seconds = self._jitter = self._loss = 0.0
+        self._bits: float | None = None
+        self._free_at = 0.0
         self._changed = asyncio.Event()
         self._server: asyncio.Server | None = None
 
@@ -109,6 +123,19 @@ class FaultProxy:
     def latency(self, seconds: float, jitter: float = 0.0) -> None:
         """Pass each piece on after ``seconds`` ± ``jitter``."""
         self._seconds, self._jitter = seconds, jitter
+
+    def loss(self, share: float) -> None:
+        """Lose ``share`` (0 to 1) of the packets."""
+        self._loss = share
+
+    def bandwidth(self, bits: float | None) -> None:
+        """Pass ``bits`` a second on; None: as many as there are."""
+        self._bits = bits
+
+    def half_open(self) -> None:
+        """Let everything on the connections there are disappear."""
+        for pair in self._pairs:
+            pair.half_open = True
 
     def stall(self) -> None:
         """Pass nothing on, lose nothing."""
@@ -133,10 +160,11 @@ class FaultProxy:
             self._reset(pair)
 
     def heal(self) -> None:
-        """End every fault and the latency; reset connections that lost bytes."""
-        self._seconds = self._jitter = 0.0
+        """End every fault, latency, loss and narrowness; reset connections that lost bytes."""
+        self._seconds = self._jitter = self._loss = 0.0
+        self._bits = None
         for pair in tuple(self._pairs):
-            if pair.lost_bytes:
+            if pair.lost_bytes or pair.half_open:
                 self._reset(pair)
         self._set(Fault.NONE)
 
@@ -229,10 +257,27 @@ class FaultProxy:
                 await self._changed.wait()
             if not piece:
                 return
-            if self.fault is Fault.BLACKHOLE or (self.fault is Fault.SWALLOW_REPLIES and not up):
+            if pair.half_open or self.fault is Fault.BLACKHOLE or (self.fault is Fault.SWALLOW_REPLIES and not up):
                 self._swallow(pair, piece)
-            else:
-                await self._hand_over(writer, piece, up=up)
+                continue
+            await self._squeeze(pair, piece)
+            await self._hand_over(writer, piece, up=up)
+
+    async def _squeeze(self, pair: _Pair, piece: bytes) -> None:
+        """Wait as long as lost packets and a narrow line hold ``piece`` up."""
+        packets = -(-len(piece) // _PACKET)
+        lost = sum(self._random.random() < self._loss for _ in range(packets)) if self._loss else 0
+        self.counts.lost_packets += lost
+        if any(self._random.random() < _RESETS for _ in range(lost)):
+            self._reset(pair)
+        wait = lost * _RETRANSMISSION
+        if self._bits is not None:
+            self.counts.throttled += 1
+            now = asyncio.get_running_loop().time()
+            self._free_at = max(now, self._free_at) + len(piece) * 8 / self._bits
+            wait += self._free_at - now
+        if wait:
+            await asyncio.sleep(wait)
 
     async def _hand_over(self, writer: asyncio.StreamWriter, piece: bytes, *, up: bool) -> None:
         with contextlib.suppress(OSError):  # the reader of that side sees its end

@@ -57,6 +57,7 @@ class Home:
         self.status: Status | None = None
         self.connected = asyncio.Event()
         self.receipts = 0
+        self.site = Ulid("")
         self._ledger = ledger
         self._token = ""
         self._ulids = UlidFactory(lambda: time.time_ns() // 1_000_000, os.urandom)
@@ -76,7 +77,8 @@ class Home:
         async with aiohttp.ClientSession() as http, http.post(f"{line.url}/v1/pair", data=body, ssl=pinned) as reply:
             if reply.status != 200:  # noqa: PLR2004 - OK
                 raise RequestFailedError(f"pairing was answered with {reply.status}")
-            self._token = parse(Paired, orjson.loads(await reply.read())).token
+            paired = parse(Paired, orjson.loads(await reply.read()))
+            self._token, self.site = paired.token, paired.site
 
     def new_escalation(self) -> Ulid:
         """Return the id of an escalation to ring about."""

@@ -29,14 +29,13 @@ class Attempt:
 class Arrival:
     """An item reached a destination in the event ``event``; ``at``: the item's own time, where it has one.
 
-    ``fresh``: the destination took the event as new. ``replayed``: a person had sent it again.
+    ``fresh``: the destination took the event as new.
     """
 
     item: Item
     event: str
     fresh: bool
     at: float | None = None
-    replayed: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -69,6 +68,8 @@ class Ledger:
     there: dict[str, set[Item]] = field(default_factory=lambda: defaultdict(set))
     cuts: list[float] = field(default_factory=list)
     """When a gateway was killed or its machine cut off."""
+    refused: set[Item] = field(default_factory=set)
+    """What a destination has refused for good: it comes when a person sends it again, whatever came meanwhile."""
     forgiven: set[Item] = field(default_factory=set)
     """Attempts of earlier faults: not judged again."""
 
@@ -159,5 +160,5 @@ class Ledger:
             else:
                 first[item] = arrival
                 line = (item.priority, item.key)
-                row.order_violations += item.number < highest.get(line, -1) and not arrival.replayed
+                row.order_violations += item.number < highest.get(line, -1) and item not in self.refused
                 highest[line] = max(highest.get(line, -1), item.number)

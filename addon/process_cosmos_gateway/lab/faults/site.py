@@ -7,8 +7,9 @@ import signal
 import ssl
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence, Sized
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from random import Random
@@ -17,8 +18,9 @@ from typing import Any
 import aiohttp
 import orjson
 
-from process_cosmos_gateway.contract.destinations import EventKind, Priority, SetCloud, SetWebhook
+from process_cosmos_gateway.contract.destinations import EventKind, Link, Priority, SendAgain, SetCloud, SetWebhook
 from process_cosmos_gateway.contract.pairing import parse_line
+from process_cosmos_gateway.destinations.enrolment import enrol
 from process_cosmos_gateway.devices.options import BrokerOptions
 from process_cosmos_gateway.lab.control import say
 from process_cosmos_gateway.lab.disk import edit_schema
@@ -29,6 +31,7 @@ from .arrivals import arrivals_of
 from .home import Home
 from .ledger import Item, Ledger, Row
 from .meters import Meter
+from .middle import Middle, in_the_middle
 from .receiver import WEBHOOK, Receiver, receiving
 
 BIN = Path(sys.executable).parent
@@ -67,6 +70,7 @@ class Site:
         self.to_webhook = FaultProxy("127.0.0.1", 0, seed=seed)
         self.home = Home(f"https://127.0.0.1:{self.gateway_port}", self.ledger)
         self.meters: list[Meter] = []
+        self.restarts = 0
         self.receiver: Receiver
         self.destinations: tuple[str, ...] = (CLOUD, WEBHOOK)
         self.proof: dict[str, int] = {}
@@ -134,6 +138,12 @@ class Site:
         self.prove("kill -9", code == -signal.SIGKILL)
         self.prove("alarms on their way at the kill", unsure)
 
+    async def revive(self) -> None:
+        """Start the gateway again if it gave up, as whoever watches over it does."""
+        if not self.gateway.running:
+            self.restarts += 1
+            await self.start_gateway()
+
     async def cut_power(self, kept: str) -> None:
         """Cut the gateway's machine off: ``kept`` of what was not synced is on its disk afterwards (``lab.disk``)."""
         unsynced = await self.tell_machine("disk", "cut", kept, self.random.randrange(1 << 30))
@@ -158,19 +168,60 @@ class Site:
 
     # Destinations
 
-    async def set_webhook(self) -> None:
-        """Set the webhook, behind its proxy."""
-        url = f"http://127.0.0.1:{self.to_webhook.port}/hook"
+    async def set_webhook(self, url: str | None = None) -> None:
+        """Set the webhook: at ``url``, else behind its proxy."""
+        url = url or f"http://127.0.0.1:{self.to_webhook.port}/hook"
         await self.home.request(SetWebhook(id="webhook", name=WEBHOOK, url=url, kinds=KINDS))
 
     async def set_cloud(self) -> None:
         """Enrol at the cloud endpoint, through its proxy."""
-        words = ("--url", f"https://127.0.0.1:{self.to_cloud.port}")
-        site = ("--site", self.site) if self.site else ()
-        code = await self.command_of_cloud("code", *words, *site)
-        await self.home.request(SetCloud(id="cloud", name=CLOUD, code=code, kinds=KINDS))
+        await self.home.request(
+            SetCloud(id="cloud", name=CLOUD, code=await self._code(self.to_cloud.port), kinds=KINDS)
+        )
 
-    site = ""
+    async def _code(self, port: int) -> str:
+        return await self.command_of_cloud("code", "--url", f"https://127.0.0.1:{port}", "--site", self.home.site)
+
+    @asynccontextmanager
+    async def middle(self) -> AsyncIterator[Middle]:
+        """Let somebody stand between gateway and cloud endpoint inside the block."""
+        credentials = await enrol(parse_line(await self._code(self.cloud_port)), self.home.site)
+        far = f"https://127.0.0.1:{self.cloud_port}"
+        async with in_the_middle(self.folder / "cloud", far, credentials) as middle:
+            self.lead_cloud_to(middle.port)
+            yield middle
+        self.lead_cloud_to(self.cloud_port)
+
+    def lead_cloud_to(self, port: int) -> None:
+        """Let the way to the cloud endpoint lead to ``port`` from now on."""
+        self.to_cloud.far_port = port
+        self.to_cloud.reset()
+
+    @asynccontextmanager
+    async def second_cloud(self, name: str) -> AsyncIterator[int]:
+        """Run another endpoint inside the block, of the same authority but for the host ``name``; gives its port."""
+        folder = self.folder / "second-cloud"
+        folder.mkdir()
+        for file in ("ca.key", "ca.pem"):
+            shutil.copy(self.folder / "cloud" / file, folder)
+        [port], part = free_ports(1), Part("second-cloud", self.folder)
+        serve = ("serve", "--data", folder, "--port", str(port), "--name", name)
+        await part.start(BIN / "process-cosmos-cloud", *serve)
+        try:
+            await part.until(lambda: accepts(port), "an open port")
+            yield port
+        finally:
+            await part.stop()
+            shutil.rmtree(folder)
+
+    async def send_again(self) -> None:
+        """Send all rejected events again, as a person does."""
+        await self.home.request(SendAgain(id="send-again"))
+
+    def link(self, name: str) -> Link | None:
+        """Return how the gateway says that a link stands."""
+        links = () if self.home.status is None else self.home.status.links
+        return next((link for link in links if link.name == name), None)
 
     # Traffic
 
@@ -216,11 +267,23 @@ class Site:
 
     # The end of a fault
 
+    def now(self) -> float:
+        """Return the real wall time."""
+        return time.time()
+
     def heal(self) -> None:
         """End what the proxies and the receiver do."""
         for proxy in (self.to_broker, self.to_cloud, self.to_webhook):
             proxy.heal()
         self.receiver.misbehave = None
+
+    async def until_flowing(self) -> None:
+        """Return when every destination gets something again; whoever backs off is spared the rest of its wait."""
+        before = {name: len(self.ledger.arrivals[name]) for name in self.destinations}
+        await self.tell_machine("time", "skip", _BACKOFF)
+        for name, count in before.items():
+            arrivals = self.ledger.arrivals[name]
+            await until(partial(_longer, arrivals, count), f"arrival at {name}")
 
     async def settle(self, limit: float = _ARRIVE_WITHIN) -> None:
         """Heal everything; return when all that was acknowledged has arrived, or never will."""
@@ -245,6 +308,10 @@ class Site:
     def _waiting_for(self) -> Mapping[Priority, int]:
         missing, dropped = self.ledger.missing(self.destinations), self.dropped()
         return {priority: max(0, len(items) - dropped.get(priority, 0)) for priority, items in missing.items()}
+
+    def waiting_at(self, destination: str) -> Sequence[Item]:
+        """Return what was acknowledged and has not arrived at ``destination``."""
+        return [item for items in self.ledger.missing((destination,)).values() for item in items]
 
     def dropped(self) -> Mapping[Priority, int]:
         """Return what the gateway says it has dropped since the fault began."""
@@ -302,6 +369,10 @@ class Site:
                     for arrival in arrivals_of(document, fresh=not document["duplicate"]):
                         self.ledger.arrive(CLOUD, arrival)
                 await asyncio.sleep(0.05)
+
+
+def _longer(things: Sized, count: int) -> bool:
+    return len(things) > count
 
 
 async def _repeat(say_fn: Callable[[], Awaitable[None]], pause: float) -> None:

@@ -1,5 +1,9 @@
 """All faults, in their order."""
 
-from . import process_faults
+from itertools import chain
 
-FAULTS = tuple(sorted((*process_faults.FAULTS,), key=lambda fault: int(fault.name[1:])))
+from . import disk_faults, network_faults, process_faults, reply_faults, time_faults
+
+_PARTS = (process_faults, disk_faults, network_faults, reply_faults, time_faults)
+
+FAULTS = tuple(sorted(chain.from_iterable(part.FAULTS for part in _PARTS), key=lambda fault: int(fault.name[1:])))

@@ -1,0 +1,57 @@
+"""Faults of storage: a disk that is full, breaks, lies about a sync, or cannot be written to."""
+
+import asyncio
+
+from process_cosmos_gateway.lab.disk import DiskFault
+
+from .fault import Fault, Scale
+from .site import Site
+
+
+async def failing_disk(site: Site, scale: Scale) -> None:
+    """F8: ENOSPC and EIO at each write of a commit, EIO at each sync; a sync that fails once and then succeeds."""
+    async with site.traffic():
+        for fault in (DiskFault.FULL, DiskFault.WRITE, DiskFault.SYNC):
+            for after in range(0, scale.of(6, 40), scale.of(3, 1)):
+                await _fail(site, fault, after)
+
+
+async def _fail(site: Site, fault: DiskFault, after: int) -> None:
+    before = (await site.tell_machine("disk", "counts"))["failed"]
+    await site.tell_machine("disk", "fail", fault, after, 1)
+    for _ in range(200):
+        site.home.ring(site.home.new_escalation())
+        await asyncio.sleep(0.005)
+        failed = (await site.tell_machine("disk", "counts"))["failed"] - before
+        if failed:
+            break
+    site.prove(f"{fault} failed", failed)
+    await site.revive()
+
+
+async def full_disk(site: Site, scale: Scale) -> None:
+    """F9: the disk is full for a while, filled by somebody else."""
+    async with site.traffic():
+        await _out_of_order(site, DiskFault.FULL, scale.of(2.0, 30.0))
+
+
+async def read_only(site: Site, scale: Scale) -> None:
+    """F11: the data folder becomes read-only for a while."""
+    async with site.traffic():
+        await _out_of_order(site, DiskFault.READ_ONLY, scale.of(2.0, 30.0))
+
+
+async def _out_of_order(site: Site, fault: DiskFault, seconds: float) -> None:
+    before = (await site.tell_machine("disk", "counts"))["failed"]
+    await site.tell_machine("disk", "fail", fault, 0, -1)
+    await asyncio.sleep(seconds)
+    site.prove(f"writes failed: {fault}", (await site.tell_machine("disk", "counts"))["failed"] - before)
+    await site.tell_machine("disk", "heal")
+    await site.revive()
+
+
+FAULTS = (
+    Fault(name="F8", sentence="writes and syncs that fail", play=failing_disk, disk=True, own_site=True),
+    Fault(name="F9", sentence="a full disk", play=full_disk, disk=True, own_site=True),
+    Fault(name="F11", sentence="a read-only disk", play=read_only, disk=True, own_site=True),
+)

@@ -1,0 +1,76 @@
+"""How a far side answers that is busy, broken, or not who it seems to be."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+from aiohttp import web
+
+type Take = Callable[[], Awaitable[web.StreamResponse]]
+"""Takes what was sent, and returns the proper reply."""
+
+type Misbehave = Callable[[web.Request, bytes, Take], Awaitable[web.StreamResponse | None]]
+"""Answers a request in place of the far side; None: the far side is to, properly."""
+
+type Choose = Callable[[bytes], bool]
+"""Says by its body whether a request is meant."""
+
+
+def status(
+    code: int, *, share: int = 1, headers: Mapping[str, str] | None = None, choose: Choose = lambda _: True
+) -> Misbehave:
+    """Answer each ``share``-th request with ``code``, of those ``choose`` is for; what was sent is not taken."""
+    seen = 0
+
+    async def misbehave(_: web.Request, body: bytes, __: Take) -> web.StreamResponse | None:
+        nonlocal seen
+        seen += choose(body)
+        if not choose(body) or seen % share:
+            return None
+        return web.Response(status=code, headers=headers)
+
+    return misbehave
+
+
+async def page(_: web.Request, __: bytes, ___: Take) -> web.StreamResponse:
+    """Answer as a captive portal does: 200 and a page."""
+    return web.Response(text="<!doctype html><html>Please accept our terms</html>", content_type="text/html")
+
+
+async def truncated(request: web.Request, _: bytes, take: Take) -> web.StreamResponse:
+    """Take it, then break off in the middle of the reply's body."""
+    await take()
+    response = web.StreamResponse(headers={"Content-Length": "1000"})
+    await response.prepare(request)
+    await response.write(b"{")
+    _abort(request)
+    return response
+
+
+async def dripping(request: web.Request, _: bytes, take: Take) -> web.StreamResponse:
+    """Take it, then let the reply drip."""
+    reply = await take()
+    response = web.StreamResponse(status=reply.status)
+    response.content_type = "application/json"
+    await response.prepare(request)
+    body = reply.body if isinstance(reply, web.Response) and isinstance(reply.body, bytes) else b""
+    for piece in (body[start : start + 40] for start in range(0, len(body), 40)):
+        await response.write(piece)
+        await asyncio.sleep(0.002)
+    return response
+
+
+async def cut(request: web.Request, _: bytes, take: Take) -> web.StreamResponse:
+    """Take it, then end the connection: the confirmation is lost after the commit."""
+    await take()
+    _abort(request)
+    return web.Response()
+
+
+async def nothing() -> web.StreamResponse:
+    """Take nothing."""
+    return web.Response()
+
+
+def _abort(request: web.Request) -> None:
+    if request.transport is not None:
+        request.transport.abort()

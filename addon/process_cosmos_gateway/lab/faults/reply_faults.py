@@ -1,0 +1,106 @@
+"""Faults of far sides: busy, broken, refusing some of what they are sent, losing their own confirmations."""
+
+import asyncio
+from collections.abc import Mapping
+
+import orjson
+from aiohttp import web
+
+from .arrivals import arrivals_of
+from .fault import Fault, Scale
+from .middle import Middle
+from .misbehaviours import Misbehave, Take, cut, dripping, status, truncated
+from .site import Site
+
+_PAUSE = 31.0
+
+BOTH: Mapping[str, Misbehave] = {
+    "429 with Retry-After": status(429, headers={"Retry-After": "1"}),
+    "500 burst": status(500),
+    "every other 503": status(503, share=2),
+    "reply that drips": dripping,
+    "reply cut short": truncated,
+    "confirmation lost after the commit": cut,
+}
+"""What both kinds of destinations have to live through."""
+
+
+async def misbehaving(site: Site, scale: Scale) -> None:
+    """F17: 429, 500, 413, a poison item, slow and truncated bodies, a confirmation lost after the commit."""
+    async with site.middle() as middle, site.traffic(rate=10, keys=2):
+        for name, misbehave in BOTH.items():
+            await site.until_flowing()
+            site.receiver.misbehave = middle.misbehave = misbehave
+            seen = site.receiver.misbehaviours, middle.misbehaviours
+            await asyncio.sleep(scale.of(0.7, 5.0))
+            await site.tell_machine("time", "skip", _PAUSE)
+            await asyncio.sleep(scale.of(0.3, 5.0))
+            site.prove(f"webhook: {name}", site.receiver.misbehaviours - seen[0])
+            site.prove(f"cloud: {name}", middle.misbehaviours - seen[1])
+            site.receiver.misbehave = middle.misbehave = None
+        await _too_long(site, middle)
+        await _poison(site)
+    site.heal()
+    await site.send_again()
+
+
+async def _too_long(site: Site, middle: Middle) -> None:
+    """Refuse batches of more than three events as too long; shorter ones pass."""
+    await site.until_flowing()
+    before = middle.misbehaviours
+    middle.misbehave = status(413, choose=lambda body: len(orjson.loads(body)) > 3)  # noqa: PLR2004 - any few
+    burst = site.home.new_escalation()
+    for _ in range(50):
+        site.home.ring(burst)
+    await asyncio.sleep(1.5)
+    middle.misbehave = None
+    site.prove("cloud: 413", middle.misbehaviours - before)
+
+
+async def _poison(site: Site) -> None:
+    """Let the webhook refuse one event for good, again and again; the others pass."""
+    await site.until_flowing()
+    refused: set[str] = set()
+
+    async def refuse_one(_: web.Request, body: bytes, __: Take) -> web.StreamResponse | None:
+        event = orjson.loads(body)
+        if not refused:
+            refused.add(event["id"])
+        if event["id"] not in refused:
+            return None
+        site.ledger.refused |= {arrival.item for arrival in arrivals_of(event, fresh=True)}
+        return web.Response(status=422)
+
+    site.receiver.misbehave = refuse_one
+    await asyncio.sleep(1.0)
+    site.receiver.misbehave = None
+    site.prove("webhook: 422 for one event", len(refused))
+
+
+async def in_part(site: Site, scale: Scale) -> None:
+    """F18: of a batch the cloud endpoint refuses every third event and takes the others."""
+    forged = 0
+
+    async with site.middle() as middle:
+
+        async def forge(request: web.Request, body: bytes, _: Take) -> web.StreamResponse | None:
+            nonlocal forged
+            events = orjson.loads(body)
+            for event in events[2::3]:
+                site.ledger.refused |= {arrival.item for arrival in arrivals_of(event, fresh=True)}
+                event["source"] = "/sites/somebody-else"
+                forged += 1
+            return await middle.forward(request, orjson.dumps(events))
+
+        async with site.traffic(rate=30):
+            middle.misbehave = forge
+            await asyncio.sleep(scale.of(2.0, 30.0))
+            middle.misbehave = None
+    site.prove("events refused within a batch", forged)
+    await site.send_again()
+
+
+FAULTS = (
+    Fault(name="F17", sentence="busy and broken far sides, poison, lost confirmations", play=misbehaving),
+    Fault(name="F18", sentence="a batch accepted in part", play=in_part),
+)
