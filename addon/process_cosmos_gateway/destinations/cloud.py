@@ -75,7 +75,7 @@ class Cloud:
         self._now = now
         self._session = open_session(tls)
 
-    async def send(self, parcels: Sequence[Parcel], *, proven: bool) -> Sent:
+    async def send(self, parcels: Sequence[Parcel], *, proven: bool, token: str | None = None) -> Sent:
         """Send one batch; after a reply that blames no single event, the next one is half as long."""
         if self._now() >= self._expires_at:
             return Sent(trouble=_EXPIRED)

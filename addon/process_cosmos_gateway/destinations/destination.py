@@ -30,11 +30,15 @@ type Trouble = Down | Refused
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """What became of a load: a verdict where there is one, answers given in the reply, trouble with the link."""
+    """What became of a load: a verdict where there is one, answers given in the reply, trouble with the link.
+
+    ``token``: to be kept in the transaction that settles the verdicts, and presented with the next load.
+    """
 
     verdicts: Sequence[tuple[Parcel, Verdict]] = ()
     answers: Sequence[InboxItem] = ()
     trouble: Trouble | None = None
+    token: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +72,11 @@ class Destination(Protocol):
     def batch(self) -> int:
         """The most parcels it takes at once, now."""
 
-    async def send(self, parcels: Sequence[Parcel], *, proven: bool) -> Sent:
-        """Send a load, in order per key. ``proven``: something got through since it was set up. Never raises."""
+    async def send(self, parcels: Sequence[Parcel], *, proven: bool, token: str | None) -> Sent:
+        """Send a load, in order per key. Never raises.
+
+        ``proven``: something got through since it was set up. ``token``: of the newest load that is settled on disk.
+        """
 
     async def poll(self, after: int) -> Polled | None:
         """Wait for inbox items after a cursor; None: this kind has no inbox. Never raises."""

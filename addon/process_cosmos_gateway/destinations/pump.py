@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from process_cosmos_gateway.clock import Clock
 from process_cosmos_gateway.contract.cloud import InboxItem
@@ -39,6 +40,7 @@ class Pump:
         self._destination = destination
         self._proven = kept.proven
         self._inbox_cursor = kept.inbox_cursor
+        self._token = kept.token
         self._store = store
         self._outbox = outbox
         self._escalations = escalations
@@ -92,7 +94,7 @@ class Pump:
             await self._outbox.wait(name)
             return None
         self._reachable.clear()
-        sent = await self._destination.send(parcels, proven=self._proven)
+        sent = await self._destination.send(parcels, proven=self._proven, token=self._token)
         await self._record(sent)
         if sent.trouble is not None:
             await self._outbox.link_down(name)
@@ -103,13 +105,23 @@ class Pump:
         name = self._destination.name
         if sent.answers:
             await self._store.write(lambda transaction: self._escalations.take(transaction, sent.answers, name))
-        await self._outbox.settle(name, sent.verdicts)
+        await self._settle(sent)
         if not any(isinstance(verdict, Delivered) for _, verdict in sent.verdicts):
             return
         if not self._proven:
             await self._store.write(lambda transaction: settings.note_proven(transaction, name))
             self._proven = True
         self._sending = self._changed("sending", self._sending, self._sending.worked(self._clock.monotonic()))
+
+    async def _settle(self, sent: Sent) -> None:
+        """Write down what became of a load; its token counts from then on."""
+        name, token = self._destination.name, sent.token
+        if token is None:
+            await self._outbox.settle(name, sent.verdicts)
+            return
+        note = partial(settings.note_token, name=name, token=token)
+        await self._outbox.settle(name, sent.verdicts, also=note)
+        self._token = token
 
     async def _poll_for_ever(self) -> None:
         while True:

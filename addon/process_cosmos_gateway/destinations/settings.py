@@ -67,16 +67,23 @@ class Kept:
     settings: Settings
     proven: bool = False
     inbox_cursor: int = 0
+    token: str | None = None
 
 
 def load_all(transaction: Transaction) -> Sequence[Kept]:
     """Return all destinations, by name."""
-    rows = transaction.rows("SELECT kind, settings, proven, inbox_cursor FROM destination ORDER BY name")
+    rows = transaction.rows(
+        "SELECT kind, settings, proven, inbox_cursor, token FROM destination LEFT JOIN destination_token USING (name)"
+        " ORDER BY name"
+    )
     return [
         Kept(
-            settings=parse(_SHAPES[DestinationKind(kind)], orjson.loads(body)), proven=bool(proven), inbox_cursor=after
+            settings=parse(_SHAPES[DestinationKind(kind)], orjson.loads(body)),
+            proven=bool(proven),
+            inbox_cursor=after,
+            token=token,
         )
-        for kind, body, proven, after in rows
+        for kind, body, proven, after, token in rows
     ]
 
 
@@ -88,16 +95,23 @@ def save(transaction: Transaction, kind: DestinationKind, settings: Settings) ->
         kind,
         orjson.dumps(settings),
     )
+    transaction.run("DELETE FROM destination_token WHERE name = ?", settings.name)
 
 
 def forget(transaction: Transaction, name: str) -> None:
     """Forget a destination."""
     transaction.run("DELETE FROM destination WHERE name = ?", name)
+    transaction.run("DELETE FROM destination_token WHERE name = ?", name)
 
 
 def note_proven(transaction: Transaction, name: str) -> None:
     """Remember that the destination took something."""
     transaction.run("UPDATE destination SET proven = 1 WHERE name = ?", name)
+
+
+def note_token(transaction: Transaction, name: str, token: str) -> None:
+    """Remember the token of the reply that is settled in the same transaction."""
+    transaction.run("INSERT OR REPLACE INTO destination_token (name, token) VALUES (?, ?)", name, token)
 
 
 def note_inbox(transaction: Transaction, name: str, cursor: int) -> None:

@@ -70,7 +70,13 @@ class Webhook:
         self._headers = headers
         self._session = open_session()
 
-    async def send(self, parcels: Sequence[Parcel], *, proven: bool) -> Sent:
+    async def send(
+        self,
+        parcels: Sequence[Parcel],
+        *,
+        proven: bool,
+        token: str | None = None,  # noqa: ARG002 - the Protocol's
+    ) -> Sent:
         """Post the first parcel of some keys, side by side."""
         firsts: dict[tuple[Priority, str], Parcel] = {}
         for parcel in parcels:

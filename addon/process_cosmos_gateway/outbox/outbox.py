@@ -173,14 +173,25 @@ class Outbox:
         )
         return behind + [Candidate(*row) for row in ahead]
 
-    async def settle(self, destination: str, verdicts: Sequence[tuple[Parcel, Verdict]]) -> None:
-        """Write down what became of parcels that ``parcels`` gave; watchers hear of it in the same transaction."""
+    async def settle(
+        self,
+        destination: str,
+        verdicts: Sequence[tuple[Parcel, Verdict]],
+        *,
+        also: Callable[[Transaction], None] | None = None,
+    ) -> None:
+        """Write down what became of parcels that ``parcels`` gave, with ``also``.
+
+        Watchers hear of it in the same transaction.
+        """
 
         def change(transaction: Transaction) -> Sequence[tuple[Parcel, Verdict]]:
             judged = settlement.settle(transaction, destination, verdicts, self._limits)
             for parcel, verdict in judged:
                 for settled, _, _ in self._watchers:
                     settled(transaction, destination, parcel, verdict)
+            if also is not None:
+                also(transaction)
             return judged
 
         if not verdicts:

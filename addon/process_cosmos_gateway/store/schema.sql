@@ -132,6 +132,9 @@ CREATE TABLE destination (
   proven INTEGER NOT NULL DEFAULT 0, inbox_cursor INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 
+-- The token of a cloud endpoint's newest reply that is settled; a copy of this database goes on from an older one.
+CREATE TABLE destination_token (name TEXT PRIMARY KEY, token TEXT NOT NULL) STRICT, WITHOUT ROWID;
+
 -- devices -------------------------------------------------------------------------------------------------------------
 
 -- description: the Thing Description as it came, empty once withdrawn (its readings stay until they are too old).
