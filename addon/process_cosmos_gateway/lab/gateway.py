@@ -2,8 +2,8 @@
 
 ``python -m process_cosmos_gateway.lab.gateway --options FILE --control PORT [--disk]``. Nothing but this entry knows
 these parts, so no option or environment variable of a running gateway can reach them. Commands, a line each at the
-control port: ``time skip SECONDS``, ``time shift SECONDS``, ``time now``, ``disk fail FAULT [AFTER] [TIMES]``, ``disk heal``,
-``disk cut none|torn SEED`` (the power goes), ``disk counts``.
+control port: ``time skip SECONDS``, ``time shift SECONDS``, ``time now``, ``disk fail FAULT [AFTER] [TIMES]``,
+``disk heal``, ``disk cut none|torn SEED`` (the power goes), ``disk counts``.
 """
 
 import argparse

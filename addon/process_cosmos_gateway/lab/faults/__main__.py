@@ -33,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     unknown = sorted(set(options.only) - {fault.name for fault in FAULTS})
     if unknown:
         parser.error(f"--only: there is no {', '.join(unknown)}")
-    chosen = [fault for fault in FAULTS if not options.only or fault.name in options.only]
+    only = options.only or (["F28"] if options.soak else [])
+    chosen = [fault for fault in FAULTS if not only or fault.name in only]
     seed = options.seed if options.seed is not None else time.time_ns() % 1_000_000
     say(f"seed {seed}")
     result = asyncio.run(_play(chosen, seed, options))
@@ -48,7 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def _play(faults: Sequence[Fault], seed: int, options: argparse.Namespace) -> Mapping[str, Any]:
-    runner = Runner(seed, Scale(quick=options.quick), _settings(options.options))
+    plots = None if options.json is None else options.json.resolve().parent
+    scale = Scale(quick=options.quick, soak=options.soak, plots=plots)
+    runner = Runner(seed, scale, _settings(options.options))
     return document(seed, await runner.play(faults))
 
 
@@ -66,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="each kind of strike, less often: under 5 minutes")
     parser.add_argument("--seed", type=int, help="repeat a run's choices (default: a new one, printed)")
     parser.add_argument("--only", nargs="+", default=[], metavar="F", help="only these faults, e.g. F1 F15")
+    parser.add_argument("--soak", type=float, metavar="MINUTES", help="only the soak (F28), for so long")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     parser.add_argument("--options", type=Path, metavar="FILE", help="play with a copy of these options")
     return parser

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from .site import Site
@@ -9,9 +10,14 @@ from .site import Site
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """How much of a fault is played: the quick form keeps every kind of strike and repeats it less."""
+    """How much of a fault is played: the quick form keeps every kind of strike and repeats it less.
+
+    ``soak``: minutes of the soak, if other than usual. ``plots``: the folder for pictures, None: none are drawn.
+    """
 
     quick: bool
+    soak: float | None = None
+    plots: Path | None = None
 
     def of[T](self, quick: T, full: T) -> T:
         """Return the figure for this scale."""

@@ -23,6 +23,8 @@ class Attempt:
     sent_at: float
     acknowledged_at: float | None = None
     doubted: bool = False
+    arrived_after: float | None = None
+    """Seconds until it was at the first destination that says when."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,11 +91,14 @@ class Ledger:
         if self.attempts[item].acknowledged_at is None:
             self.attempts[item].doubted = True
 
-    def arrive(self, destination: str, arrival: Arrival) -> None:
+    def arrive(self, destination: str, arrival: Arrival, now: float | None = None) -> None:
         """Note that ``destination`` got something; greetings (number 0) are not judged."""
         if arrival.item.number:
             self.arrivals[destination].append(arrival)
         self.there[destination].add(arrival.item)
+        attempt = self.attempts.get(arrival.item)
+        if attempt is not None and now is not None:
+            attempt.arrived_after = attempt.arrived_after or now - attempt.sent_at
 
     def close_books(self) -> None:
         """Begin the next fault: what was noted so far counts as known, and is not judged again."""
@@ -102,9 +107,10 @@ class Ledger:
         self.arrivals.clear()
         self.cuts.clear()
 
-    def unacknowledged(self) -> int:
-        """Return how many items are on their way without an acknowledgement."""
-        return sum(attempt.acknowledged_at is None for attempt in self.attempts.values())
+    def slowest(self, priority: Priority) -> float:
+        """Return the longest an item of ``priority`` took to its first destination, in seconds."""
+        times = (attempt.arrived_after for item, attempt in self.attempts.items() if item.priority is priority)
+        return max((time for time in times if time is not None), default=0.0)
 
     def missing(self, destinations: Collection[str]) -> Mapping[Priority, Sequence[Item]]:
         """Return what was acknowledged and is not yet at every one of ``destinations``."""

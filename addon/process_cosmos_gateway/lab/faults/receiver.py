@@ -1,5 +1,6 @@
 """A webhook of the lab's own: notes what it took, and answers as it was told to."""
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -34,7 +35,7 @@ class Receiver:
             fresh = event["id"] not in self.taken
             self.taken.add(event["id"])
             for arrival in arrivals_of(event, fresh=fresh):
-                self.ledger.arrive(WEBHOOK, arrival)
+                self.ledger.arrive(WEBHOOK, arrival, time.monotonic())
             return web.Response(status=HTTPStatus.ACCEPTED)
 
         if self.misbehave is not None:

@@ -30,6 +30,7 @@ class Outcome:
     sentence: str
     rows: Sequence[Row] = ()
     proof: Mapping[str, int] = field(default_factory=dict)
+    figures: Mapping[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     error: str | None = None
 
@@ -73,7 +74,7 @@ class Runner:
             site.begin()
             await fault.play(site, self._scale)
             await site.settle()
-            outcome.rows, outcome.proof = site.judge(), dict(site.proof)
+            outcome.rows, outcome.proof, outcome.figures = site.judge(), dict(site.proof), dict(site.figures)
         except _FAILURES as error:
             outcome.error = f"{type(error).__name__}: {error}"
             traceback.print_exception(error)
@@ -117,6 +118,7 @@ def document(seed: int, outcomes: Sequence[Outcome]) -> Mapping[str, Any]:
             "sentence": outcome.sentence,
             "held": outcome.held,
             "proof": outcome.proof,
+            "figures": outcome.figures,
             "seconds": outcome.seconds,
             "error": outcome.error,
         }

@@ -2,6 +2,7 @@
 
 import asyncio
 import getpass
+import resource
 import shutil
 import signal
 import ssl
@@ -40,7 +41,9 @@ KINDS = tuple(EventKind)
 BOUND = 1.5
 """Seconds before a cut in which acknowledged measurements may be lost: the linger, and their way to the gateway."""
 
-_ARRIVE_WITHIN = 40.0
+_GRACE = 3.0
+_SILENCE = 10.0
+"""Seconds without an arrival after which nothing is waited for any more."""
 _QUIET = 0.3
 _BACKOFF = 31.0
 _REFUSED = 901.0
@@ -74,6 +77,7 @@ class Site:
         self.receiver: Receiver
         self.destinations: tuple[str, ...] = (CLOUD, WEBHOOK)
         self.proof: dict[str, int] = {}
+        self.figures: dict[str, float] = {}
         self.database = folder / "gateway" / "gateway.sqlite"
         self._disk = disk
         self.settings = dict(settings)
@@ -156,6 +160,11 @@ class Site:
         """Write another schema version into the database of a gateway that has stopped; return the one before."""
         return edit_schema(self.database, version)
 
+    def resident_megabytes(self) -> float:
+        """Return the gateway's resident memory."""
+        pages = int(Path(f"/proc/{self.gateway.pid}/statm").read_text().split()[1])
+        return round(pages * resource.getpagesize() / 1e6, 1)
+
     async def tell_machine(self, *words: str | float) -> Any:  # noqa: ANN401 - JSON
         """Say something to the machine below the gateway (``lab.gateway`` has the commands)."""
         return await say(self._control, *map(str, words))
@@ -168,10 +177,10 @@ class Site:
 
     # Destinations
 
-    async def set_webhook(self, url: str | None = None) -> None:
+    async def set_webhook(self, url: str | None = None, kinds: tuple[EventKind, ...] = KINDS) -> None:
         """Set the webhook: at ``url``, else behind its proxy."""
         url = url or f"http://127.0.0.1:{self.to_webhook.port}/hook"
-        await self.home.request(SetWebhook(id="webhook", name=WEBHOOK, url=url, kinds=KINDS))
+        await self.home.request(SetWebhook(id="webhook", name=WEBHOOK, url=url, kinds=kinds))
 
     async def set_cloud(self) -> None:
         """Enrol at the cloud endpoint, through its proxy."""
@@ -285,16 +294,17 @@ class Site:
             arrivals = self.ledger.arrivals[name]
             await until(partial(_longer, arrivals, count), f"arrival at {name}")
 
-    async def settle(self, limit: float = _ARRIVE_WITHIN) -> None:
-        """Heal everything; return when all that was acknowledged has arrived, or never will."""
+    async def settle(self) -> None:
+        """Heal everything; return when all that was acknowledged has arrived, or nothing comes any more."""
         self.heal()
-        deadline = time.monotonic() + limit
         for wait in (_BACKOFF, _BACKOFF, _REFUSED):
-            if await self._arrived(3.0):
+            if await self._arrived(_GRACE):
                 break
             # Whoever backs off is spared the rest of its wait.
             await self.tell_machine("time", "skip", wait)
-        await self._arrived(deadline - time.monotonic())
+        arrived, seen = False, -1
+        while not arrived and seen < (seen := sum(map(len, self.ledger.arrivals.values()))):
+            arrived = await self._arrived(_SILENCE)
         await asyncio.sleep(_QUIET)
 
     async def _arrived(self, seconds: float) -> bool:
@@ -324,6 +334,7 @@ class Site:
         """Begin the next fault with clean books."""
         self.ledger.close_books()
         self.proof.clear()
+        self.figures.clear()
         self._dropped = {priority: count + self._dropped.get(priority, 0) for priority, count in self.dropped().items()}
 
     def judge(self) -> tuple[Row, ...]:

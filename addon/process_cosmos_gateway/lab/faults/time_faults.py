@@ -37,7 +37,7 @@ async def _jump(site: Site, seconds: float) -> None:
 
 
 async def pushed_again(site: Site, scale: Scale) -> None:
-    """F26: settings equal to the current ones are pushed, then others, with events queued: these stay, once, in order."""
+    """F26: settings equal to the current ones are pushed, then others; the events that are queued stay queued."""
     async with site.traffic():
         site.to_webhook.refuse()
         site.to_cloud.refuse()

@@ -1,0 +1,94 @@
+"""F28, the soak: a random mix of faults for as long as one likes, a quarter of the time quiet; memory is watched."""
+
+import asyncio
+import signal
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+from .fault import Fault, Scale
+from .misbehaviours import cut, status
+from .site import Site
+
+PLOT = Path("soak.svg")
+_WIDTH, _HEIGHT, _EDGE = 720, 240, 40
+
+
+async def soak(site: Site, scale: Scale) -> None:
+    """Play; the plot of the gateway's memory goes to ``soak.svg`` beside the JSON."""
+    seconds = scale.soak * 60 if scale.soak else scale.of(8.0, 180.0)
+    begun, samples = time.monotonic(), list[tuple[float, float]]()
+    strikes: Sequence[Callable[[Site], Awaitable[None]]] = (_kill, _freeze, _cut_off, _swallow, _slow, _busy, _jump)
+    async with site.traffic(rate=5, keys=2):
+        while (passed := time.monotonic() - begun) < seconds:
+            samples.append((passed, site.resident_megabytes()))
+            if site.random.random() < 0.25:  # noqa: PLR2004 - a quarter of the time is quiet
+                await asyncio.sleep(site.random.uniform(0.2, 2.0))
+                continue
+            strike = site.random.choice(strikes)
+            await strike(site)
+            site.heal()
+            site.prove("strikes", 1)
+            await asyncio.sleep(site.random.uniform(0.1, 0.5))
+    await site.settle()
+    samples.append((time.monotonic() - begun, site.resident_megabytes()))
+    memory = [megabytes for _, megabytes in samples]
+    site.figures["rss_mb_first"], site.figures["rss_mb_last"] = memory[0], memory[-1]
+    site.figures["rss_mb_most"] = max(memory)
+    if scale.plots is not None:
+        (scale.plots / PLOT).write_text(plot(samples), "utf-8")
+
+
+async def _kill(site: Site) -> None:
+    await site.kill_gateway()
+    await site.start_gateway()
+
+
+async def _freeze(site: Site) -> None:
+    site.gateway.signal(signal.SIGSTOP)
+    await asyncio.sleep(site.random.uniform(0.2, 2.0))
+    site.gateway.signal(signal.SIGCONT)
+
+
+async def _cut_off(site: Site) -> None:
+    for proxy in (site.to_cloud, site.to_webhook, site.to_broker):
+        site.random.choice([proxy.refuse, proxy.blackhole, proxy.half_open, proxy.reset])()
+    await asyncio.sleep(site.random.uniform(0.2, 2.0))
+
+
+async def _swallow(site: Site) -> None:
+    site.random.choice([site.to_cloud, site.to_webhook]).swallow_replies()
+    await asyncio.sleep(site.random.uniform(0.2, 2.0))
+
+
+async def _slow(site: Site) -> None:
+    for proxy in (site.to_cloud, site.to_webhook):
+        proxy.latency(0.2, 0.1)
+        proxy.loss(0.1)
+    await asyncio.sleep(site.random.uniform(0.5, 3.0))
+
+
+async def _busy(site: Site) -> None:
+    site.receiver.misbehave = site.random.choice([status(503), status(429, headers={"Retry-After": "1"}), cut])
+    await asyncio.sleep(site.random.uniform(0.2, 2.0))
+
+
+async def _jump(site: Site) -> None:
+    await site.tell_machine("time", "skip", site.random.uniform(1.0, 60.0))
+
+
+def plot(samples: Sequence[tuple[float, float]]) -> str:
+    """Return an SVG of megabytes over seconds."""
+    until, most = max(at for at, _ in samples) or 1.0, max(megabytes for _, megabytes in samples) * 1.1
+    across, up = (_WIDTH - 2 * _EDGE) / until, (_HEIGHT - 2 * _EDGE) / most
+    points = " ".join(f"{_EDGE + at * across:.1f},{_HEIGHT - _EDGE - size * up:.1f}" for at, size in samples)
+    axes = f"M{_EDGE},{_EDGE} V{_HEIGHT - _EDGE} H{_WIDTH - _EDGE}"
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" font-size="12">'
+        f'<path d="{axes}" fill="none" stroke="#888"/><polyline points="{points}" fill="none" stroke="#06c"/>'
+        f'<text x="{_EDGE}" y="{_EDGE - 10}">Resident memory of the gateway, at most {most / 1.1:.0f} MB</text>'
+        f'<text x="{_WIDTH - _EDGE}" y="{_HEIGHT - 15}" text-anchor="end">{until / 60:.1f} minutes</text></svg>\n'
+    )
+
+
+FAULTS = (Fault(name="F28", sentence="a soak: a random mix, a quarter of the time quiet", play=soak, own_site=True),)
