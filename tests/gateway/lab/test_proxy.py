@@ -156,3 +156,51 @@ async def test_a_far_side_that_is_away_ends_the_connection() -> None:
     async with FaultProxy("127.0.0.1", 1) as proxy, call(proxy) as caller:
         with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
             await caller.receive(1)
+
+
+async def test_a_narrow_line_passes_so_many_bits_a_second(proxy: FaultProxy) -> None:
+    loop = asyncio.get_running_loop()
+    async with call(proxy) as caller:
+        proxy.bandwidth(80_000)
+        begun = loop.time()
+        caller.send(b"x" * 1000)
+        await caller.receive(1000)
+    assert 0.2 <= loop.time() - begun < 2  # 8,000 bits, up and down
+    assert proxy.counts.throttled >= 2
+
+
+async def test_lost_packets_come_late_and_come(proxy: FaultProxy) -> None:
+    async with call(proxy) as caller:
+        proxy.loss(1.0)
+        caller.send(b"late")
+        assert await caller.receive(4) == b"late"
+    assert proxy.counts.lost_packets == 2
+
+
+async def test_a_lost_packet_may_end_its_connection() -> None:
+    async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(swallow, "127.0.0.1", 0)
+    async with FaultProxy("127.0.0.1", server.sockets[0].getsockname()[1]) as proxy, call(proxy) as caller:
+        proxy.loss(1.0)
+        caller.send(b"x" * 1_000_000)
+        assert await caller.is_reset()
+    server.close()
+    assert proxy.counts.resets == 1
+
+
+async def test_a_half_open_connection_leads_nowhere_and_a_new_one_works(proxy: FaultProxy) -> None:
+    async with call(proxy) as old:
+        old.send(b"1")
+        await old.receive(1)
+        proxy.half_open()
+        old.send(b"2")
+        assert await old.hears_nothing()
+        async with call(proxy) as new:
+            new.send(b"3")
+            assert await new.receive(1) == b"3"
+        proxy.heal()
+        assert await old.is_reset()
+    assert proxy.counts.swallowed == 1

@@ -1,0 +1,122 @@
+"""The fault lab's ledger: what it says of things lost, repeated, out of order, or never sent."""
+
+import pytest
+
+from process_cosmos_gateway.contract.destinations import Priority
+from process_cosmos_gateway.lab.faults.ledger import Arrival, Item, Ledger, Row
+
+HERE = ("here",)
+
+
+def item(number: int, priority: Priority = Priority.CHANGE, key: str = "pump") -> Item:
+    return Item(priority, key, number)
+
+
+def sent(*items: Item, acknowledged: bool = True, at: float = 100.0) -> Ledger:
+    ledger = Ledger(bound=1.5)
+    for each in items:
+        ledger.attempt(each, at, 5.0 if each.priority is Priority.MEASUREMENT else None)
+        if acknowledged:
+            ledger.acknowledge(each, at)
+    return ledger
+
+
+def arrives(ledger: Ledger, each: Item, event: str = "", *, fresh: bool = True, at: float | None = None) -> None:
+    ledger.arrive("here", Arrival(item=each, event=event or f"e{each.number}", fresh=fresh, at=at), 101.0)
+
+
+def row(ledger: Ledger, priority: Priority = Priority.CHANGE, dropped: int = 0) -> Row:
+    return next(row for row in ledger.judge(HERE, {priority: dropped}) if row.priority is priority)
+
+
+def test_what_was_acknowledged_and_arrived_is_ok() -> None:
+    ledger = sent(item(1))
+    arrives(ledger, item(1))
+    assert row(ledger) == Row(priority=Priority.CHANGE, ok=1)
+    assert ledger.slowest(Priority.CHANGE) == 1.0
+
+
+def test_what_was_acknowledged_and_did_not_arrive_is_lost() -> None:
+    assert row(sent(item(1))).lost == 1
+
+
+def test_what_reached_one_of_two_destinations_is_lost() -> None:
+    ledger = sent(item(1))
+    arrives(ledger, item(1))
+    [_, change, _] = ledger.judge(("here", "there"), {})
+    assert (change.ok, change.lost) == (0, 1)
+
+
+def test_a_drop_the_gateway_counted_is_no_loss_and_one_it_did_not_count_is() -> None:
+    ledger = sent(item(1), item(2))
+    assert (row(ledger, dropped=1).dropped_counted, row(ledger, dropped=1).lost) == (1, 1)
+
+
+@pytest.mark.parametrize(("cut", "within"), [(101.0, 1), (101.6, 0), (99.9, 0)])
+def test_only_a_reading_acknowledged_just_before_a_cut_may_be_lost(cut: float, within: int) -> None:
+    ledger = sent(item(1, Priority.MEASUREMENT), item(1))
+    ledger.cuts.append(cut)
+    reading = row(ledger, Priority.MEASUREMENT)
+    assert (reading.lost_within_bound, reading.lost) == (within, 1 - within)
+    assert row(ledger).lost == 1
+
+
+def test_who_was_not_told_learns_whether_it_arrived() -> None:
+    ledger = sent(item(1), item(2), acknowledged=False)
+    ledger.doubt(item(1))
+    arrives(ledger, item(1))
+    assert row(ledger) == Row(priority=Priority.CHANGE, recovered=1, unknown=1)
+
+
+def test_a_doubt_counts_also_when_an_acknowledgement_comes_later_and_never_after_one() -> None:
+    ledger = sent(item(1), acknowledged=False)
+    ledger.doubt(item(1))
+    ledger.acknowledge(item(1), 101.0)
+    ledger.doubt(item(1))
+    arrives(ledger, item(1))
+    assert row(ledger).recovered == 1
+
+
+def test_another_event_with_the_same_content_is_a_duplicate_effect() -> None:
+    ledger = sent(item(1))
+    arrives(ledger, item(1), "first")
+    arrives(ledger, item(1), "second")
+    assert row(ledger).duplicate_effects == 1
+
+
+def test_a_repeat_the_destination_dropped_is_none() -> None:
+    ledger = sent(item(1))
+    arrives(ledger, item(1))
+    arrives(ledger, item(1), fresh=False)
+    assert (row(ledger).duplicate_effects, row(ledger).repeats_absorbed) == (0, 1)
+
+
+def test_order_counts_within_a_key() -> None:
+    ledger = sent(item(1), item(2), item(1, key="valve"))
+    for each in (item(2), item(1), item(1, key="valve")):
+        arrives(ledger, each)
+    assert row(ledger).order_violations == 1
+
+
+def test_what_was_refused_and_sent_again_by_a_person_may_come_late() -> None:
+    ledger = sent(item(1), item(2))
+    ledger.refused.add(item(1))
+    arrives(ledger, item(2))
+    arrives(ledger, item(1))
+    assert row(ledger).order_violations == 0
+
+
+def test_what_nobody_sent_and_a_reading_with_another_time_are_unexpected() -> None:
+    ledger = sent(item(1, Priority.MEASUREMENT))
+    arrives(ledger, item(1, Priority.MEASUREMENT), at=6.0)
+    arrives(ledger, item(2, Priority.MEASUREMENT), at=5.0)
+    assert row(ledger, Priority.MEASUREMENT).unexpected == 2
+
+
+def test_the_next_fault_begins_with_clean_books() -> None:
+    ledger = sent(item(1))
+    ledger.cuts.append(1.0)
+    ledger.close_books()
+    arrives(ledger, item(1))
+    assert row(ledger) == Row(priority=Priority.CHANGE)
+    assert not ledger.cuts
