@@ -32,6 +32,8 @@ _PACKET = 1400
 """Bytes of a packet, by which loss and bandwidth count."""
 _RETRANSMISSION = 0.2
 """Seconds TCP waits for an acknowledgement before it sends a lost packet again."""
+_ROUNDS = 3
+"""Retransmissions after which everything lost of one piece has come."""
 _RESETS = 0.01
 """Lost packets that end their connection."""
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -270,7 +272,7 @@ class FaultProxy:
         self.counts.lost_packets += lost
         if any(self._random.random() < _RESETS for _ in range(lost)):
             self._reset(pair)
-        wait = lost * _RETRANSMISSION
+        wait = min(lost, _ROUNDS) * _RETRANSMISSION
         if self._bits is not None:
             self.counts.throttled += 1
             now = asyncio.get_running_loop().time()
