@@ -1,0 +1,1 @@
+"""Power cuts under the store and the memory that ship."""

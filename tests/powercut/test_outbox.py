@@ -1,0 +1,253 @@
+"""The outbox and the store that ship, on a disk whose power is cut; a model says what must be left."""
+
+import asyncio
+import tempfile
+from collections import Counter
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
+from contextlib import ExitStack
+from itertools import count
+from pathlib import Path
+from random import Random
+from typing import ClassVar
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+
+from process_cosmos_gateway.contract.destinations import EventKind, Priority
+from process_cosmos_gateway.contract.events import event_type
+from process_cosmos_gateway.outbox import Added, Delivered, Event, Failed, Outbox, Rejected, Verdict
+from process_cosmos_gateway.store import Store
+from tests.gateway.store.parts import HandClock
+
+from .disk import Disk, Image, Kept
+from .model import History, State
+from .parts import DESTINATIONS, counted_ulids, frequent_checkpoints, look, site
+from .recorder import lay_out, recorded
+
+VERDICTS: Mapping[str, Verdict] = {
+    "delivered": Delivered(),
+    "failed": Failed("timeout"),
+    "rejected": Rejected("invalid", "no"),
+}
+KINDS = {Priority.ALARM: EventKind.ESCALATION, Priority.CHANGE: EventKind.DEVICE}
+CUTS_AT_THE_END = 12
+"""Of each game, beside those it plays itself."""
+
+drafts = st.tuples(st.sampled_from(list(KINDS)), st.sampled_from("ab"), st.sampled_from([None, None, "cloud"]))
+points = st.tuples(st.booleans(), st.floats(0, 1))
+"""Where the power goes: at a moment somebody asked or was answered, or anywhere; and how far into the recording."""
+randoms = st.integers(0, 2**32 - 1).map(Random)
+verdicts = st.lists(st.sampled_from([*VERDICTS, "delivered"]), min_size=1, max_size=8)
+
+
+class PowerCuts(RuleBasedStateMachine):
+    """One site, and all the power cuts it lives through."""
+
+    cuts: ClassVar[Counter[Kept]] = Counter()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._folders = tempfile.TemporaryDirectory(prefix="power-cuts-")
+        self._numbers = count()
+        self._runner = asyncio.Runner()
+        self._recording = ExitStack()
+        self._always = ExitStack()
+        self._always.enter_context(frequent_checkpoints())
+        self._ids = counted_ulids()
+        self._events: list[Event] = []
+        self._rows = count()
+
+    @initialize()
+    def a_new_site(self) -> None:
+        folder = self._new_folder()
+        self._runner.run(_made(folder))
+        self._begin({file.name: file.read_bytes() for file in folder.iterdir()}, State(dict.fromkeys(DESTINATIONS, ())))
+        self.accept([(priority, "a", None) for priority in KINDS], [])
+
+    @rule(news=st.lists(drafts, min_size=1, max_size=6), repeats=st.lists(st.integers(0), max_size=2))
+    def accept(self, news: Sequence[tuple[Priority, str, str | None]], repeats: Sequence[int]) -> None:
+        """Several producers at once, some with what was accepted before."""
+        fresh = [self._event(*draft) for draft in news]
+        self._events += fresh
+        events = fresh + [self._events[number % len(self._events)] for number in repeats]
+        self._run(*(self._accept(event) for event in events))
+
+    def _accept(self, event: Event) -> Coroutine[None, None, None]:
+        added = Added.DUPLICATE if event.id in self._history.now.known else Added.ADDED
+        state = self._history.now.accepted(event, _wanted_by(event), next(self._rows))
+        return self._asked(state, self._outbox.accept(event), added)
+
+    @rule(destination=st.sampled_from(list(DESTINATIONS)), limit=st.integers(1, 8), verdicts=verdicts)
+    def drain(self, destination: str, limit: int, verdicts: Sequence[str]) -> None:
+        """A destination answers for some of what it is given; the rest comes again."""
+        parcels = self._runner.run(self._outbox.parcels(destination, limit))
+        groups = self._history.now.groups(destination)
+        for group in {(parcel.priority, parcel.key) for parcel in parcels}:
+            given = [
+                (parcel.id, parcel.attempts, parcel.replayed)
+                for parcel in parcels
+                if (parcel.priority, parcel.key) == group
+            ]
+            assert given == groups.get(group, [])[: len(given)], "given out of order, or what does not wait"
+        settled = list(zip(parcels, (VERDICTS[name] for name in verdicts), strict=False))
+        if settled:
+            state = self._history.now.settled(destination, {parcel.id: verdict for parcel, verdict in settled})
+            self._run(self._asked(state, self._outbox.settle(destination, settled), None))
+
+    @rule()
+    def send_again(self) -> None:
+        rejected = self._history.now.rejected
+        state = self._history.now.sent_again(next(self._rows))
+        for _ in rejected:
+            next(self._rows)
+        self._run(self._asked(state, self._outbox.send_again(), len(rejected)))
+
+    @rule()
+    def discard(self) -> None:
+        count = len(self._history.now.rejected)
+        state = self._history.now.discarded()
+        self._run(self._asked(state, self._outbox.discard_rejected(), count))
+
+    @rule(seconds=st.floats(0, 100))
+    def time_passes(self, seconds: float) -> None:
+        self._clock.advance(seconds)
+
+    @rule()
+    def restart(self) -> None:
+        """An ordinary stop and start: the log goes into the database."""
+        self._runner.run(self._store.close())
+        self._open()
+
+    @rule(point=points, kept=st.sampled_from(Kept), random=randoms)
+    def cut(self, point: tuple[bool, float], kept: Kept, random: Random) -> None:
+        """The power goes at a point since the last cut; what is left is found, and life goes on from there."""
+        image, state = self._cut(point, kept, random)
+        self._end()
+        self._begin(image, state)
+
+    @rule(point=points, kept=st.sampled_from(Kept), random=randoms)
+    def cut_aside(self, point: tuple[bool, float], kept: Kept, random: Random) -> None:
+        """As if the power had gone."""
+        self._cut(point, kept, random)
+
+    def teardown(self) -> None:
+        try:
+            random = Random(len(self._disk.steps))  # noqa: S311 - no secret
+            for number in range(CUTS_AT_THE_END):
+                self._cut((number % 2 == 0, random.random()), list(Kept)[number % len(Kept)], random)
+        finally:
+            self._end()
+            self._always.close()
+            self._runner.close()
+            self._folders.cleanup()
+
+    def _cut(self, point: tuple[bool, float], kept: Kept, random: Random) -> tuple[Image, State]:
+        steps = self._history.edges() if point[0] else range(len(self._disk.steps) + 1)
+        step = steps[min(int(point[1] * len(steps)), len(steps) - 1)]
+        image = self._disk.cut(step, kept, random)
+        folder = self._new_folder()
+        lay_out(image, folder)
+        seen = self._runner.run(look(folder, self._events))
+        type(self).cuts[kept] += 1
+        possible = self._history.possible(step)
+        states = [state for state in possible if state.seen() == seen]
+        assert states, f"cut after {step} of {len(self._disk.steps)} steps left {seen}, possible: {possible}"
+        return image, states[0]
+
+    def _begin(self, image: Image, state: State) -> None:
+        self._disk = Disk(image)
+        self._history = History()
+        self._history.ask(state, 0).acknowledged = 0
+        self._folder = self._new_folder()
+        lay_out(image, self._folder)
+        self._vfs = self._recording.enter_context(recorded(self._folder, self._disk))
+        self._clock = HandClock()
+        self._open()
+
+    def _open(self) -> None:
+        self._store = self._runner.run(Store.open(self._folder, counted_ulids(), vfs=self._vfs))
+        self._outbox = Outbox(self._store, self._clock)
+
+    def _end(self) -> None:
+        if hasattr(self, "_store"):
+            self._runner.run(self._store.close())
+        self._recording.close()
+
+    def _new_folder(self) -> Path:
+        return Path(self._folders.name) / str(next(self._numbers))
+
+    def _event(self, priority: Priority, key: str, only: str | None) -> Event:
+        event = self._ids()
+        return Event(
+            id=event,
+            type=event_type("test", "happened"),
+            kind=KINDS[priority],
+            priority=priority,
+            subject=key,
+            key=key,
+            time=HandClock().now(),
+            data={"text": f"{event} " * 20},
+            only=only,
+        )
+
+    def _asked[T](self, state: State, action: Awaitable[T], result: T) -> Coroutine[None, None, None]:
+        """Note that ``state`` is asked for; return what waits for its acknowledgement, which must be ``result``."""
+        moment = self._history.ask(state, len(self._disk.steps))
+
+        async def acknowledge() -> None:
+            assert await action == result
+            moment.acknowledged = len(self._disk.steps)
+
+        return acknowledge()
+
+    def _run(self, *waiting: Coroutine[None, None, None]) -> None:
+        async def together() -> None:
+            await asyncio.gather(*waiting)
+
+        self._runner.run(together())
+
+
+def _wanted_by(event: Event) -> Sequence[str]:
+    if event.only is not None:
+        return (event.only,)
+    return [name for name, kinds in DESTINATIONS.items() if event.kind in kinds]
+
+
+async def _made(folder: Path) -> None:
+    """Make a site with two destinations."""
+    async with site(folder) as (_, outbox):
+        for name, kinds in DESTINATIONS.items():
+            await outbox.register(name, kinds)
+
+
+def _play(games: int, steps: int) -> Counter[Kept]:
+    """Play ``games`` of at most ``steps`` each; return the cuts there were."""
+    PowerCuts.cuts = Counter()
+    run_state_machine_as_test(
+        PowerCuts,
+        settings=settings(
+            max_examples=games,
+            stateful_step_count=steps,
+            deadline=None,
+            phases=[Phase.generate],  # a game is made shorter in minutes: give it Phase.shrink when one fails
+            print_blob=True,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+    return PowerCuts.cuts
+
+
+def test_nothing_acknowledged_is_lost_and_nothing_settled_comes_back_in_500_power_cuts() -> None:
+    cuts = _play(games=42, steps=25)
+    assert cuts.total() >= 500
+    assert len(cuts) == len(Kept)
+
+
+@pytest.mark.long
+def test_nothing_acknowledged_is_lost_and_nothing_settled_comes_back_in_10_000_power_cuts() -> None:
+    cuts = _play(games=834, steps=40)
+    assert cuts.total() >= 10_000
+    assert len(cuts) == len(Kept)
