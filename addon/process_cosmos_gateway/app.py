@@ -16,6 +16,8 @@ from . import VERSION
 from .api.access import Access, discovery_token
 from .api.feed import Feed
 from .api.identity import ensure_identity, server_context
+from .api.metrics import Metrics
+from .api.producers import Producers
 from .api.requests import Requests
 from .api.server import Server
 from .api.session import Parts
@@ -89,13 +91,14 @@ async def _serve(
         destinations = Destinations(store, outbox, escalations, clock)
         feed = Feed(clock, devices.devices)
         devices.watch(feed.publish)
-        parts = Parts(
-            escalations=escalations,
-            feed=feed,
-            requests=Requests(devices, destinations, outbox),
-            status=StatusReader(devices, destinations, outbox),
-        )
-        server = Server(parts, store, Access(options.data, clock, supervised=supervisor is not None), VERSION)
+        status = StatusReader(devices, destinations, outbox)
+        requests = Requests(devices, destinations, outbox)
+        parts = Parts(escalations=escalations, feed=feed, requests=requests, status=status)
+        producers = Producers(outbox)
+        metrics = Metrics(store, outbox, status, options.data, [producers.alarm_seconds])
+        doors = {"/ws/events": producers.serve, "/metrics": metrics.serve}
+        access = Access(options.data, clock, supervised=supervisor is not None)
+        server = Server(parts, store, access, VERSION, doors)
         tls = None if supervisor else server_context(options.data)
         _LOGGER.info("Process Cosmos gateway %s, site %s, data in %s", VERSION, store.site, options.data)
         async with server.listen(options.host, options.port, tls), asyncio.TaskGroup() as tasks:

@@ -15,12 +15,13 @@ from typing import Any, TypeAliasType, get_args, get_origin, get_type_hints
 
 import orjson
 
-from process_cosmos_gateway.contract.cloud import BatchReceipt, Enrolled, EnrolmentRequest, InboxPage
-from process_cosmos_gateway.contract.codec import MAX_TEXT
+from process_cosmos_gateway.contract.cloud import BatchReceipt, Enrolled, EnrolmentRequest, InboxPage, RenewalRequest
+from process_cosmos_gateway.contract.codec import MAX_TEXT, Json
 from process_cosmos_gateway.contract.escalations import EscalationEvent
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.contract.messages import FROM_GATEWAY, FROM_HOME_ASSISTANT
 from process_cosmos_gateway.contract.pairing import Paired, PairingRequest
+from process_cosmos_gateway.contract.producers import FROM_PRODUCER
 from process_cosmos_gateway.contract.session import Problem
 
 TOP = Path(__file__).resolve().parents[2]
@@ -31,6 +32,7 @@ BODIES: Mapping[str, type] = {
     "paired": Paired,
     "problem": Problem,
     "enrolment_request": EnrolmentRequest,
+    "renewal_request": RenewalRequest,
     "enrolled": Enrolled,
     "batch_receipt": BatchReceipt,
     "inbox_page": InboxPage,
@@ -38,7 +40,7 @@ BODIES: Mapping[str, type] = {
 }
 """What travels by HTTP, by the name of its schema: these have no ``type``."""
 
-MESSAGES: Mapping[str, type] = {**FROM_HOME_ASSISTANT, **FROM_GATEWAY}
+MESSAGES: Mapping[str, type] = {**FROM_HOME_ASSISTANT, **FROM_GATEWAY, **FROM_PRODUCER}
 """What travels by WebSocket, by ``type``."""
 
 SCALARS: Mapping[Any, dict[str, Any]] = {
@@ -49,6 +51,7 @@ SCALARS: Mapping[Any, dict[str, Any]] = {
     NoneType: {"type": "null"},
     Ulid: {"type": "string", "pattern": "^[0-7][0-9A-HJKMNP-TV-Z]{25}$"},
     datetime: {"type": "string", "format": "date-time"},
+    Json: {"description": "Any JSON."},
 }
 
 
@@ -64,10 +67,10 @@ def schema_of(name: str, shape: type) -> dict[str, Any]:
 
 
 def _expression(shape: Any, definitions: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401 - a type expression
-    if isinstance(shape, TypeAliasType):
-        return _expression(shape.__value__, definitions)
     if shape in SCALARS:
         return SCALARS[shape]
+    if isinstance(shape, TypeAliasType):
+        return _expression(shape.__value__, definitions)
     arguments = get_args(shape)
     if get_origin(shape) is tuple:
         return {"type": "array", "items": _expression(arguments[0], definitions)}

@@ -3,9 +3,11 @@
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from http import HTTPStatus
+from typing import cast
 
 import orjson
 from aiohttp import ClientConnectionResetError, WSCloseCode, WSMsgType, web
@@ -35,16 +37,22 @@ _BEARER = "Bearer "
 _CLOSING_SECONDS = 1.0
 _HEALTH_SECONDS = 5.0
 
+type Door = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
 
 class Server:
-    """Serves ``/ws``, ``/health`` and, where there is TLS, ``/v1/pair``."""
+    """Serves ``/ws``, ``/health``, where there is TLS ``/v1/pair``, and what stands behind further doors."""
 
-    def __init__(self, parts: Parts, store: Store, access: Access, version: str) -> None:
-        """Take what sessions work with, and who may open one."""
+    def __init__(
+        self, parts: Parts, store: Store, access: Access, version: str, doors: Mapping[str, Door] | None = None
+    ) -> None:
+        """Take what sessions work with, who may open one, and by path what else is behind the same token."""
         self._parts = parts
         self._store = store
         self._access = access
         self._version = version
+        self._doors = doors or {}
+        self._guests: set[asyncio.Task[object]] = set()
         self._session: Session | None = None
         self._opening = asyncio.Lock()
         self.connected = asyncio.Event()
@@ -58,7 +66,10 @@ class Server:
         application.router.add_get("/health", self._serve_health)
         if tls:
             application.router.add_post("/v1/pair", self._serve_pairing)
+        for path, door in self._doors.items():
+            application.router.add_get(path, partial(self._serve_guest, door))
         application.on_shutdown.append(self._end_session)
+        application.on_shutdown.append(self._send_guests_away)
         server_logger.addFilter(_is_no_nonsense)
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=_CLOSING_SECONDS)
         await runner.setup()
@@ -95,10 +106,27 @@ class Server:
         await self._end_session()
         return _json(Paired(token=token, site=self._store.site, version=self._version))
 
-    async def _serve_session(self, request: web.Request) -> web.StreamResponse:
+    async def _serve_guest(self, door: Door, request: web.Request) -> web.StreamResponse:
+        if not self._has_token(request):
+            return _unauthorized()
+        guest = cast("asyncio.Task[object]", asyncio.current_task())
+        self._guests.add(guest)
+        try:
+            return await door(request)
+        finally:
+            self._guests.discard(guest)
+
+    async def _send_guests_away(self, _: web.Application) -> None:
+        for guest in self._guests:
+            guest.cancel()
+
+    def _has_token(self, request: web.Request) -> bool:
         header = request.headers.get("Authorization", "")
-        if not header.startswith(_BEARER) or not self._access.has_token(header.removeprefix(_BEARER)):
-            return _problem(Code.UNAUTHORIZED, "This token opens no session here. Pair again.", HTTPStatus.UNAUTHORIZED)
+        return header.startswith(_BEARER) and self._access.has_token(header.removeprefix(_BEARER))
+
+    async def _serve_session(self, request: web.Request) -> web.StreamResponse:
+        if not self._has_token(request):
+            return _unauthorized()
         # One byte more than the contract allows: aiohttp refuses a frame of exactly its limit.
         socket = web.WebSocketResponse(timeout=_CLOSING_SECONDS, compress=False, max_msg_size=MAX_FRAME + 1)
         await socket.prepare(request)
@@ -165,6 +193,10 @@ class Server:
 def _is_no_nonsense(record: logging.LogRecord) -> bool:
     """Pass over what is no HTTP: a stranger could fill the disk with our log of it."""
     return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+def _unauthorized() -> web.Response:
+    return _problem(Code.UNAUTHORIZED, "This token opens no session here. Pair again.", HTTPStatus.UNAUTHORIZED)
 
 
 def _problem(code: str, message: str, status: HTTPStatus) -> web.Response:

@@ -70,10 +70,10 @@ def parse[T](shape: type[T], document: object) -> T:
 
 @cache
 def _parser(shape: Any) -> Parser:  # noqa: ANN401 - a type expression
-    if isinstance(shape, TypeAliasType):
-        return _parser(shape.__value__)
     if scalar := _SCALARS.get(shape):
         return scalar
+    if isinstance(shape, TypeAliasType):
+        return _parser(shape.__value__)
     if generic := _GENERICS.get(get_origin(shape)):
         return generic(get_args(shape))
     if isinstance(shape, type) and issubclass(shape, StrEnum):
@@ -108,6 +108,11 @@ def _text(document: Any, path: str) -> str:  # noqa: ANN401
     return document
 
 
+def _anything(document: Any, _: str) -> Json:  # noqa: ANN401
+    value: Json = document
+    return value
+
+
 def _ulid(document: Any, path: str) -> Ulid:  # noqa: ANN401
     if type(document) is not str or not is_ulid(document):
         raise ContractError(path, "must be a ULID")
@@ -132,6 +137,7 @@ _SCALARS: Mapping[Any, Parser] = {
     NoneType: _scalar((NoneType,), "null"),
     Ulid: _ulid,
     datetime: _time,
+    Json: _anything,
 }
 
 

@@ -1,0 +1,24 @@
+"""What the outbox has taken and given since its store was made."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from process_cosmos_gateway.contract.destinations import Priority
+from process_cosmos_gateway.store import Transaction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """``queued``: rows per priority, measurements one a reading; ``delivered``: events, per destination."""
+
+    queued: Mapping[Priority, int]
+    delivered: Mapping[str, int]
+
+
+def totals(transaction: Transaction) -> Totals:
+    """Return what SQLite counts anyway: the numbers it has given away, and each destination's own count."""
+    numbers: dict[str, int] = dict(transaction.rows("SELECT name, seq FROM sqlite_sequence"))
+    return Totals(
+        queued={priority: numbers.get(f"outbox_{priority}", 0) for priority in Priority},
+        delivered=dict(transaction.rows("SELECT name, delivered FROM outbox_destination")),
+    )

@@ -1,0 +1,131 @@
+"""A server with a real outbox behind the doors for programs."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast, override
+
+import orjson
+from aiohttp import ClientSession, ClientWebSocketResponse, WSMsgType
+
+from process_cosmos_gateway.api.access import Access, offer_pairing
+from process_cosmos_gateway.api.feed import Feed
+from process_cosmos_gateway.api.metrics import Metrics
+from process_cosmos_gateway.api.producers import Producers
+from process_cosmos_gateway.api.requests import Requests
+from process_cosmos_gateway.api.server import Server
+from process_cosmos_gateway.api.session import Parts
+from process_cosmos_gateway.contract.pairing import PairingRequest
+from process_cosmos_gateway.outbox import Added, Event, Outbox
+from process_cosmos_gateway.store import Store
+
+from .house import SITE, FakeEscalations, FakeOwners
+from .link import SECONDS
+from .test_feed import HandClock
+
+TIME = "2026-11-22T12:00:00+00:00"
+
+
+def publish(number: int, **changes: object) -> dict[str, object]:
+    """Return one event as a program sends it; its id is a ULID made of ``number``."""
+    usual = {"type": "publish", "id": str(number), "event": f"01K{number:023d}", "event_type": "com.example.seen.v1"}
+    return {**usual, "subject": "front-door", "time": TIME, "data": {"number": number}, **changes}
+
+
+@dataclass
+class Producer:
+    """A local program."""
+
+    socket: ClientWebSocketResponse
+
+    async def say(self, *messages: object) -> None:
+        for message in messages:
+            await self.socket.send_bytes(message if isinstance(message, bytes) else orjson.dumps(message))
+
+    async def frame(self) -> list[dict[str, Any]]:
+        """Return the next results: all of one frame."""
+        async with asyncio.timeout(SECONDS):
+            message = await self.socket.receive()
+        assert message.type is WSMsgType.TEXT, message
+        results: list[dict[str, Any]] = orjson.loads(message.data)
+        return results
+
+    async def results(self, number: int) -> list[dict[str, Any]]:
+        """Return so many results, in the order they came."""
+        found: list[dict[str, Any]] = []
+        while len(found) < number:
+            found += await self.frame()
+        return found
+
+    async def codes(self, *messages: object) -> list[str | None]:
+        """Say something; return the code of each refusal, None for what was accepted."""
+        await self.say(*messages)
+        found = await self.results(len(messages))
+        return [result["problem"] and result["problem"]["code"] for result in found]
+
+
+class CountedOutbox(Outbox):
+    """The outbox; ``asked``: how many events were brought to it, on disk or not."""
+
+    asked = 0
+
+    @override
+    async def accept(self, event: Event) -> Added:
+        self.asked += 1
+        return await super().accept(event)
+
+
+@dataclass
+class Doors:
+    """The server, its outbox, and how to come in."""
+
+    http: ClientSession
+    url: str
+    token: str
+    store: Store
+    outbox: CountedOutbox
+    listening: AsyncExitStack
+    store_works: bool = True
+
+    async def producer(self) -> Producer:
+        return Producer(await self.http.ws_connect(f"{self.url}/ws/events", headers=self.bearer()))
+
+    async def stop(self) -> None:
+        """Stop listening, as the gateway does."""
+        await self.listening.aclose()
+
+    async def break_store(self) -> None:
+        """Let nothing be written or read any more."""
+        self.store_works = False
+        await self.store.close()
+
+    def bearer(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"}
+
+
+@asynccontextmanager
+async def with_doors(folder: Path, port: int) -> AsyncIterator[Doors]:
+    clock, anybody = HandClock(), cast("Any", FakeOwners())
+    access = Access(folder, clock, supervised=False)
+    token = await access.pair(PairingRequest(secret=offer_pairing(folder, clock), instance="home"))
+    store = await Store.open(folder, lambda: SITE)
+    outbox = CountedOutbox(store, clock)
+    parts = Parts(
+        escalations=cast("Any", FakeEscalations()),
+        feed=Feed(clock, tuple),
+        requests=Requests(anybody, anybody, anybody),
+        status=anybody,
+    )
+    producers = Producers(outbox)
+    metrics = Metrics(store, outbox, anybody, folder, [producers.alarm_seconds])
+    doors = {"/ws/events": producers.serve, "/metrics": metrics.serve}
+    async with ClientSession() as http, AsyncExitStack() as listening:
+        await listening.enter_async_context(
+            Server(parts, store, access, "0.1.0", doors).listen("127.0.0.1", port, None)
+        )
+        made = Doors(http, f"http://127.0.0.1:{port}", token, store, outbox, listening)
+        yield made
+    if made.store_works:
+        await store.close()

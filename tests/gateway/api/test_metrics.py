@@ -1,0 +1,66 @@
+"""What ``/metrics`` says, and to whom."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from process_cosmos_gateway.contract.destinations import EventKind
+from process_cosmos_gateway.outbox import Delivered
+
+from .doors import Doors, publish, with_doors
+
+
+@pytest.fixture
+async def doors(tmp_path: Path, unused_tcp_port: int) -> AsyncIterator[Doors]:
+    async with with_doors(tmp_path, unused_tcp_port) as made:
+        await made.outbox.register("cloud", [EventKind.DEVICE])
+        yield made
+
+
+async def scraped(doors: Doors) -> dict[tuple[str, str], float]:
+    """Return every sample, by name and the value of its label."""
+    async with doors.http.get(f"{doors.url}/metrics", headers=doors.bearer()) as reply:
+        assert reply.status == 200
+        families = text_string_to_metric_families(await reply.text())
+        samples = [sample for family in families for sample in family.samples]
+    return {
+        (sample.name.removeprefix("process_cosmos_"), "".join(sample.labels.values())): sample.value
+        for sample in samples
+    }
+
+
+async def test_what_waits_and_what_was_delivered_is_counted(doors: Doors) -> None:
+    producer = await doors.producer()
+    await producer.codes(publish(1, alarm=True), publish(2), publish(3), publish(3, data="other"))
+    parcels = await doors.outbox.parcels("cloud", 2)
+    await doors.outbox.settle("cloud", [(parcel, Delivered()) for parcel in parcels])
+    samples = await scraped(doors)
+    assert [samples["waiting_events", priority] for priority in ("alarm", "change", "measurement")] == [0, 1, 0]
+    assert [samples["queued_events_total", priority] for priority in ("alarm", "change")] == [1, 2]
+    assert samples["delivered_events_total", "cloud"] == 2
+    assert samples["id_conflicts_total", ""] == 1
+    assert samples["alarm_accept_seconds_count", ""] == 1
+    assert samples["oldest_waiting_seconds", ""] >= 0
+
+
+async def test_what_the_process_and_the_disk_cost_is_shown(doors: Doors) -> None:
+    samples = await scraped(doors)
+    assert samples["store_bytes", "gateway.sqlite"] > 0
+    assert samples["process_resident_memory_bytes", ""] > 10_000_000
+    assert samples["process_cpu_seconds_total", ""] > 0
+    assert ("written_bytes_total", "") in samples
+    assert ("oldest_waiting_seconds", "") not in samples  # nothing waits
+
+
+async def test_a_store_that_cannot_be_read_is_said(doors: Doors) -> None:
+    await doors.break_store()
+    async with doors.http.get(f"{doors.url}/metrics", headers=doors.bearer()) as reply:
+        assert (reply.status, await reply.text()) == (503, "store_failed")
+
+
+async def test_a_stranger_is_shown_nothing(doors: Doors) -> None:
+    async with doors.http.get(f"{doors.url}/metrics") as reply:
+        assert reply.status == 401
+        assert "process_cosmos" not in (await reply.text())

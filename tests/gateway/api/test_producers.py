@@ -1,0 +1,148 @@
+"""Local programs publish into the outbox."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import orjson
+import pytest
+from aiohttp import WSMsgType, WSServerHandshakeError
+
+from process_cosmos_gateway.contract.codec import MAX_FRAME
+from process_cosmos_gateway.contract.destinations import EventKind
+from process_cosmos_gateway.contract.producers import LONGEST_PUBLISH, MOST_UNANSWERED
+
+from .doors import Doors, publish, with_doors
+from .house import SITE
+from .link import SECONDS
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(SECONDS):
+        while not condition():  # noqa: ASYNC110 - the counter has no event
+            await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def doors(tmp_path: Path, unused_tcp_port: int) -> AsyncIterator[Doors]:
+    async with with_doors(tmp_path, unused_tcp_port) as made:
+        await made.outbox.register("cloud", [EventKind.DEVICE])
+        yield made
+
+
+async def test_a_published_event_waits_as_a_cloudevent_when_its_result_comes(doors: Doors) -> None:
+    producer = await doors.producer()
+    assert await producer.codes(publish(7, alarm=True)) == [None]
+    [parcel] = await doors.outbox.parcels("cloud", 10)
+    assert parcel.priority == "alarm"
+    assert orjson.loads(parcel.body) == {
+        "specversion": "1.0",
+        "id": "01K00000000000000000000007",
+        "source": f"/sites/{SITE}",
+        "type": "com.example.seen.v1",
+        "subject": "front-door",
+        "time": "2026-11-22T12:00:00Z",
+        "datacontenttype": "application/json",
+        "data": {"number": 7},
+    }
+
+
+async def test_the_same_event_again_is_taken_once_and_another_content_is_refused(doors: Doors) -> None:
+    producer = await doors.producer()
+    assert await producer.codes(publish(1), publish(1)) == [None, None]
+    assert await producer.codes(publish(1, data="other")) == ["id_conflict"]
+    assert (await doors.outbox.depths()).waiting.change == 1
+
+
+async def test_all_results_of_one_commit_come_in_one_frame(doors: Doors) -> None:
+    producer, gate = await doors.producer(), threading.Event()
+    held = asyncio.ensure_future(doors.store.write(lambda _: gate.wait(SECONDS)))
+    await producer.say(*(publish(number) for number in range(5)))
+    await until(lambda: doors.outbox.asked == 5)
+    gate.set()
+    await held
+    assert [result["id"] for result in await producer.frame()] == ["0", "1", "2", "3", "4"]
+
+
+async def test_a_connection_that_waits_for_its_results_is_not_read(doors: Doors) -> None:
+    producer, gate = await doors.producer(), threading.Event()
+    held = asyncio.ensure_future(doors.store.write(lambda _: gate.wait(SECONDS)))
+    await producer.say(*(publish(number) for number in range(3 * MOST_UNANSWERED)))
+    await until(lambda: doors.outbox.asked >= MOST_UNANSWERED)
+    for _ in range(1_000):
+        await asyncio.sleep(0)
+    assert doors.outbox.asked == MOST_UNANSWERED
+    gate.set()
+    await held
+    assert len(await producer.results(3 * MOST_UNANSWERED)) == 3 * MOST_UNANSWERED
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        (publish(1, event_type="process_cosmos.escalation.opened.v1"), "invalid_value"),
+        (publish(1, event_type=""), "invalid_value"),
+        (publish(1, subject=""), "invalid_value"),
+        (publish(1, event="no ulid"), "malformed"),
+        (publish(1, time="yesterday"), "malformed"),
+        ({"type": "publish", "id": "1"}, "malformed"),
+        ({"type": "transition", "id": "1"}, "malformed"),
+    ],
+)
+async def test_what_is_no_event_of_a_program_is_refused_and_the_connection_goes_on(
+    doors: Doors, message: object, code: str
+) -> None:
+    producer = await doors.producer()
+    await producer.say(message)
+    [result] = await producer.frame()
+    assert (result["id"], result["problem"]["code"]) == ("1", code)
+    assert await producer.codes(publish(2)) == [None]
+
+
+@pytest.mark.parametrize("frame", [b"{", b"[]", b'{"type": "publish", "id": 7}'])
+async def test_a_message_without_a_readable_id_is_refused_without_one(doors: Doors, frame: bytes) -> None:
+    producer = await doors.producer()
+    await producer.say(frame)
+    [result] = await producer.frame()
+    assert (result["id"], result["problem"]["code"]) == ("", "malformed")
+
+
+async def test_a_frame_that_is_too_long_ends_the_connection(doors: Doors) -> None:
+    producer = await doors.producer()
+    longest = orjson.dumps(publish(1))
+    assert await producer.codes(longest.ljust(LONGEST_PUBLISH)) == [None]
+    await producer.say(longest.ljust(MAX_FRAME))
+    async with asyncio.timeout(SECONDS):
+        message = await producer.socket.receive()
+    assert message.type in (WSMsgType.CLOSE, WSMsgType.CLOSED)
+
+
+async def test_a_store_that_fails_is_said_and_nothing_counts_as_accepted(doors: Doors) -> None:
+    producer = await doors.producer()
+    await doors.break_store()
+    assert await producer.codes(publish(1)) == ["store_failed"]
+
+
+async def test_a_stranger_publishes_nothing(doors: Doors) -> None:
+    for header in ({}, {"Authorization": "Bearer wrong"}):
+        with pytest.raises(WSServerHandshakeError, match="401"):
+            await doors.http.ws_connect(f"{doors.url}/ws/events", headers=header)
+
+
+async def test_a_gateway_that_stops_says_goodbye_to_producers(tmp_path: Path, unused_tcp_port: int) -> None:
+    async with with_doors(tmp_path, unused_tcp_port) as doors:
+        goodbye = asyncio.ensure_future((await doors.producer()).socket.receive())
+        await doors.stop()
+        async with asyncio.timeout(SECONDS):
+            assert (await goodbye).data == 1001
+
+
+async def test_a_producer_that_goes_in_the_midst_leaves_what_was_accepted(doors: Doors) -> None:
+    producer = await doors.producer()
+    assert await producer.codes(publish(1)) == [None]
+    await producer.say(publish(2))
+    await producer.socket.close()
+    async with asyncio.timeout(SECONDS):
+        while (await doors.outbox.depths()).waiting.change < 2:  # noqa: ASYNC110 - the store tells nobody
+            await asyncio.sleep(0)
