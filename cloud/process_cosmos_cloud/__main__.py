@@ -1,4 +1,4 @@
-"""The command line: ``process-cosmos-cloud serve | code | answer | ledger``."""
+"""The command line: ``process-cosmos-cloud serve | code | revoke | rotate-ca | sites | answer | ledger``."""
 
 import argparse
 import asyncio
@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import orjson
@@ -17,9 +18,12 @@ from process_cosmos_gateway.contract.pairing import LineError, OneTimeLine, pars
 
 from .arrivals import Arrival, read_arrivals, site_of
 from .authority import Authority
+from .ca import TRUST_DAYS, rotate
 from .codes import make_code
 from .database import Connection, DatabaseError, open_database
+from .identity import describe_sites, revoke
 from .inbox import put
+from .readings import Reading, read_readings
 from .serving import DATABASE, serving
 
 FOLLOW_SECONDS = 0.2
@@ -62,6 +66,19 @@ def _parser() -> argparse.ArgumentParser:
     code.add_argument("--site", help="for this site only; needed where it is enrolled already")
     code.set_defaults(command_fn=_code)
 
+    revoke_one = commands.add_parser("revoke", parents=[common], help="take back a site's certificates, or one of them")
+    revoke_one.add_argument("what", metavar="SITE|SERIAL", help="as sites prints them")
+    revoke_one.set_defaults(command_fn=_revoke)
+
+    rotate_ca = commands.add_parser("rotate-ca", parents=[common], help="follow the CA by a new one, then serve anew")
+    rotate_ca.add_argument(
+        "--days", type=int, default=TRUST_DAYS, help="how long the old one is trusted still (default: %(default)s)"
+    )
+    rotate_ca.set_defaults(command_fn=_rotate_ca)
+
+    sites = commands.add_parser("sites", parents=[common], help="print every site, its certificates, what is refused")
+    sites.set_defaults(command_fn=_sites)
+
     answer = commands.add_parser("answer", parents=[common], help="put an answer into a site's inbox")
     answer.add_argument("escalation", help="its id")
     what = answer.add_mutually_exclusive_group(required=True)
@@ -73,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     answer.set_defaults(command_fn=_answer)
 
     ledger = commands.add_parser("ledger", parents=[common], help="print every arrival, repeats included, in order")
+    ledger.add_argument("--readings", action="store_true", help="the readings out of the packs instead, each once")
     ledger.add_argument("--json", action="store_true", help="one JSON object a line")
     ledger.add_argument("--follow", action="store_true", help="go on with what arrives")
     ledger.add_argument("--after", type=int, default=0, metavar="SEQUENCE", help="leave out what came before")
@@ -112,6 +130,26 @@ def _code(arguments: argparse.Namespace) -> None:
     print(line)  # noqa: T201 - the command's output
 
 
+def _revoke(arguments: argparse.Namespace) -> None:
+    connection = open_database(arguments.data / DATABASE)
+    with connection:
+        count = revoke(connection, arguments.what)
+    if not count:
+        raise UsageError("no such site or certificate; see: process-cosmos-cloud sites")
+    print(f"{count} revoked")  # noqa: T201 - the command's output
+
+
+def _rotate_ca(arguments: argparse.Namespace) -> None:
+    before = Authority(arguments.data).sha256
+    rotate(arguments.data, datetime.now(UTC), arguments.days)
+    print(f"{before} is followed by {Authority(arguments.data).sha256}; start the endpoint again")  # noqa: T201 - its output
+
+
+def _sites(arguments: argparse.Namespace) -> None:
+    for line in describe_sites(open_database(arguments.data / DATABASE)):
+        print(line)  # noqa: T201 - the command's output
+
+
 def _answer(arguments: argparse.Namespace) -> None:
     if not is_ulid(arguments.escalation):
         raise UsageError("the escalation's id has 26 characters, as the ledger prints it")
@@ -137,6 +175,10 @@ def _answer(arguments: argparse.Namespace) -> None:
 
 def _ledger(arguments: argparse.Namespace) -> None:
     connection = open_database(arguments.data / DATABASE)
+    if arguments.readings:
+        for reading in read_readings(connection):
+            print(orjson.dumps(reading).decode() if arguments.json else _reading_line(reading))  # noqa: T201 - its output
+        return
     for arrival in _arrivals(connection, arguments.after, follow=arguments.follow):
         print(orjson.dumps(arrival).decode() if arguments.json else _line(arrival), flush=True)  # noqa: T201 - its output
 
@@ -152,10 +194,17 @@ def _arrivals(connection: Connection, after: int, *, follow: bool) -> Iterator[A
         time.sleep(FOLLOW_SECONDS)
 
 
+def _reading_line(reading: Reading) -> str:
+    moment = datetime.fromtimestamp(reading.time, UTC).isoformat()
+    mark = "  (conflict)" if reading.conflict else ""
+    return f"{moment}  {reading.site}  {reading.device}/{reading.property}  {reading.value} {reading.unit or ''}{mark}"
+
+
 def _line(arrival: Arrival) -> str:
     kind = arrival.type.removeprefix("process_cosmos.").removesuffix(".v1")
     repeat = "  (again)" if arrival.duplicate else ""
-    return f"{arrival.sequence:>8}  {arrival.time}  {arrival.site}  {kind:<22} {arrival.subject}{repeat}"
+    pack = f"  [{arrival.readings} readings]" if arrival.readings else ""
+    return f"{arrival.sequence:>8}  {arrival.time}  {arrival.site}  {kind:<22} {arrival.subject}{pack}{repeat}"
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""The enrolment authority: the CA made at the first start, and the certificates it signs."""
+"""The enrolment authority: signs the certificates of sites and the endpoint's own."""
 
 import hashlib
 import ipaddress
-import os
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,39 +15,58 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from process_cosmos_gateway.contract.identifiers import Ulid
+from process_cosmos_gateway.contract.cloud import RenewalRequest
+from process_cosmos_gateway.contract.identifiers import Ulid, is_ulid
 
-CA_DAYS = 20 * 365
+from .ca import CERTIFICATE, KEY, builder_of, key_pem, load_authorities, pem, self_signed, signed, write_private
+
 CERTIFICATE_DAYS = 365
-CLOCK_SKEW = timedelta(days=1)
-"""Certificates begin this much in the past: boards without a clock chip are late."""
+GRACE_DAYS = 90
+"""A certificate can be renewed for so long after it expired: a site may have been offline."""
 
 
 class CertificateRequestError(Exception):
     """What came is no certificate request, or none that proves it holds its key."""
 
 
+class TooLateError(CertificateRequestError):
+    """The certificate expired too long ago to be renewed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issued:
+    """A site's certificate (PEM) and its serial number (hexadecimal, lower case)."""
+
+    certificate: str
+    serial: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renewable:
+    """A certificate whose holder asks for the next one."""
+
+    site: Ulid
+    serial: str
+
+
 class Authority:
     """Signs certificates of sites and the endpoint's own; its key stays in the data folder, mode 0600."""
 
-    def __init__(self, folder: Path) -> None:
-        """Load the CA of ``folder``, or make one."""
+    def __init__(self, folder: Path, now_fn: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        """Load the CA of ``folder`` with those it followed, or make one; end a rotation that was broken off."""
         self._folder = folder
-        key_file, certificate_file = folder / "ca.key", folder / "ca.pem"
-        if not certificate_file.exists():
-            fresh = ec.generate_private_key(ec.SECP256R1())
-            write_private(key_file, _key_pem(fresh))
-            write_private(certificate_file, _pem(_self_signed(fresh)))
-        key = serialization.load_pem_private_key(key_file.read_bytes(), None)
-        if not isinstance(key, ec.EllipticCurvePrivateKey):
-            raise TypeError(f"{key_file} is not the CA's key: it must be on an elliptic curve")
-        self._key = key
-        self._certificate = x509.load_pem_x509_certificate(certificate_file.read_bytes())
+        self._now_fn = now_fn
+        if not (folder / CERTIFICATE).exists():
+            key = ec.generate_private_key(ec.SECP256R1())
+            write_private(folder / KEY, key_pem(key))
+            write_private(folder / CERTIFICATE, pem(self_signed(key, now_fn())))
+        authorities = load_authorities(folder, now_fn())
+        self._key, self._certificate, self._elders = authorities.key, authorities.certificate, authorities.elders
 
     @property
     def pem(self) -> str:
         """The CA's certificate."""
-        return _pem(self._certificate).decode()
+        return pem(self._certificate).decode()
 
     @property
     def sha256(self) -> str:
@@ -55,7 +75,7 @@ class Authority:
         form = serialization.PublicFormat.SubjectPublicKeyInfo
         return hashlib.sha256(public.public_bytes(serialization.Encoding.DER, form)).hexdigest()
 
-    def issue(self, csr_pem: str, site: Ulid) -> str:
+    def issue(self, csr_pem: str, site: Ulid) -> Issued:
         """Return a site's certificate, good for a year. Of the request only the key counts, never the names."""
         try:
             csr = x509.load_pem_x509_csr(csr_pem.encode())
@@ -65,23 +85,56 @@ class Authority:
         except (ValueError, InvalidSignature) as error:
             raise CertificateRequestError("the request cannot be read") from error
         name = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(f"urn:process-cosmos:site:{site}")])
-        return _pem(self._sign(key, site, name, ExtendedKeyUsageOID.CLIENT_AUTH)).decode()
+        certificate = self._sign(key, site, name, ExtendedKeyUsageOID.CLIENT_AUTH)
+        return Issued(certificate=pem(certificate).decode(), serial=f"{certificate.serial_number:x}")
+
+    def renewable(self, request: RenewalRequest) -> Renewable:
+        """Return whose certificate is to be renewed, once its key has signed the request.
+
+        Raises ``CertificateRequestError``, and ``TooLateError`` if it expired more than 90 days ago.
+        """
+        try:
+            old = x509.load_pem_x509_certificate(request.certificate.encode())
+            self._check_ours(old)
+            key = old.public_key()
+            if not isinstance(key, ec.EllipticCurvePublicKey):
+                raise CertificateRequestError("the certificate is not one of a site")
+            key.verify(bytes.fromhex(request.proof), request.csr.encode(), ec.ECDSA(hashes.SHA256()))
+            usage = old.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+        except (ValueError, InvalidSignature, x509.ExtensionNotFound) as error:
+            raise CertificateRequestError("the certificate is not ours, or its key did not sign the request") from error
+        [name] = old.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        site = str(name.value)
+        if ExtendedKeyUsageOID.CLIENT_AUTH not in usage or not is_ulid(site):
+            raise CertificateRequestError("the certificate is not one of a site")
+        if self._now_fn() > old.not_valid_after_utc + timedelta(days=GRACE_DAYS):
+            raise TooLateError(f"The certificate expired more than {GRACE_DAYS} days ago. Enrol with a new code.")
+        return Renewable(site=Ulid(site), serial=f"{old.serial_number:x}")
+
+    def _check_ours(self, certificate: x509.Certificate) -> None:
+        """Raise ``InvalidSignature`` if neither the CA nor one it followed has signed it."""
+        for authority in (self._certificate, *(elder.certificate for elder in self._elders)):
+            with suppress(InvalidSignature):
+                return certificate.verify_directly_issued_by(authority)
+        raise InvalidSignature
 
     def server_context(self, names: Sequence[str]) -> ssl.SSLContext:
         """Return TLS for the endpoint under ``names`` (host names, IP addresses); certificates of clients optional.
 
         The server's certificate is made anew at each start and shown together with the CA's, so that enrolment can
-        hold the CA against the one-time code.
+        hold the CA against the one-time code; between them what ties it to the CAs before, for sites that trust those.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         names_extension = x509.SubjectAlternativeName([_general_name(name) for name in names])
         certificate = self._sign(key.public_key(), names[0][:64], names_extension, ExtendedKeyUsageOID.SERVER_AUTH)
+        links = b"".join(pem(elder.successor) for elder in self._elders)
         file = self._folder / "server.pem"
-        write_private(file, _key_pem(key) + _pem(certificate) + self.pem.encode())
+        write_private(file, key_pem(key) + pem(certificate) + links + self.pem.encode())
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.load_cert_chain(file)
-        context.load_verify_locations(cadata=self.pem)
+        trusted = [self._certificate, *(elder.certificate for elder in self._elders)]
+        context.load_verify_locations(cadata=b"".join(map(pem, trusted)).decode())
         context.verify_mode = ssl.CERT_OPTIONAL
         return context
 
@@ -92,59 +145,13 @@ class Authority:
         names: x509.SubjectAlternativeName,
         usage: x509.ObjectIdentifier,
     ) -> x509.Certificate:
-        builder = _builder(common_name, key, self._certificate.subject, CERTIFICATE_DAYS)
+        now = self._now_fn()
+        builder = builder_of(common_name, key, now, timedelta(days=CERTIFICATE_DAYS))
+        builder = builder.issuer_name(self._certificate.subject)
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         # A site's certificate must not pass as the endpoint's, nor the other way round.
         builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False).add_extension(names, False)
-        return _signed(builder, self._key)
-
-
-def write_private(file: Path, content: bytes) -> None:
-    """Write ``content`` to a file that only its owner can read; a crash leaves the old one or the new one."""
-    fresh = file.with_suffix(".new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(descriptor)
-    fresh.rename(file)
-
-
-def _self_signed(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Process Cosmos enrolment")])
-    builder = _builder("Process Cosmos enrolment", key.public_key(), name, CA_DAYS)
-    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-    usage = x509.KeyUsage(
-        digital_signature=False,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=True,
-        crl_sign=True,
-        encipher_only=False,
-        decipher_only=False,
-    )
-    return _signed(builder.add_extension(usage, critical=True), key)
-
-
-def _builder(common_name: str, key: ec.EllipticCurvePublicKey, issuer: x509.Name, days: int) -> x509.CertificateBuilder:
-    now = datetime.now(UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)]))
-        .issuer_name(issuer)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - CLOCK_SKEW)
-        .not_valid_after(now + timedelta(days=days))
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-    )
-
-
-def _signed(builder: x509.CertificateBuilder, ca: ec.EllipticCurvePrivateKey) -> x509.Certificate:
-    issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca.public_key())
-    return builder.add_extension(issuer, critical=False).sign(ca, hashes.SHA256())
+        return signed(builder, self._key)
 
 
 def _general_name(name: str) -> x509.GeneralName:
@@ -152,12 +159,3 @@ def _general_name(name: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
         return x509.DNSName(name)
-
-
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    form = serialization.PrivateFormat.PKCS8
-    return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
-
-
-def _pem(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(serialization.Encoding.PEM)

@@ -24,7 +24,7 @@ def make_code(connection: Connection, now: float, site: str | None = None) -> st
 
 
 def spend_code(connection: Connection, secret: str, site: Ulid, now: float) -> None:
-    """Spend the code on ``site``, in the transaction that enrols it, or raise ``CodeRefusedError``.
+    """Spend the code on ``site``, in the transaction that enrols it anew, or raise ``CodeRefusedError``.
 
     Whoever holds a code may bring in a site of his own, never step into the place of one that is enrolled: for that
     the code must name the site.
@@ -43,7 +43,6 @@ def spend_code(connection: Connection, secret: str, site: Ulid, now: float) -> N
     if enrolled and meant_for is None:
         raise CodeRefusedError(f"Site {site} is enrolled already. Ask for a code that was made for it.")
     connection.execute("UPDATE code SET used_at = ? WHERE sha256 = ?", (now, _hash(secret)))
-    connection.execute("INSERT OR REPLACE INTO site (site, enrolled_at) VALUES (?, ?)", (site, now))
 
 
 def _hash(secret: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import apsw
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 PATIENCE_MS = 10_000
 """How long a process waits for another one's transaction."""
 

@@ -36,9 +36,48 @@ CREATE TABLE code (
   site TEXT
 ) STRICT, WITHOUT ROWID;
 
+-- tokens: a JSON array of the newest ones given with replies; number: of the newest ever. refused: the code with which
+-- nothing more is taken from the site, reason: the sentence to it; until it enrols again.
 CREATE TABLE site (
   site TEXT PRIMARY KEY,
-  enrolled_at REAL NOT NULL
+  enrolled_at REAL NOT NULL,
+  tokens TEXT NOT NULL DEFAULT '[""]',
+  number INTEGER NOT NULL DEFAULT 0,
+  epoch TEXT,
+  address TEXT,
+  heard_at REAL,
+  refused TEXT,
+  reason TEXT
+) STRICT, WITHOUT ROWID;
+
+-- The epochs a site has had since it enrolled: one that comes back after a newer one is a second gateway.
+CREATE TABLE epoch (site TEXT NOT NULL, epoch TEXT NOT NULL, PRIMARY KEY (site, epoch)) STRICT, WITHOUT ROWID;
+
+-- refused: the code with which its bearer is sent away.
+CREATE TABLE certificate (
+  serial TEXT PRIMARY KEY,
+  site TEXT NOT NULL,
+  issued_at REAL NOT NULL,
+  refused TEXT
+) STRICT, WITHOUT ROWID;
+
+-- Raw readings out of packs, for ever. value: REAL, or JSON of what is no number. The key makes one of repeats and keeps
+-- what contradicts: two rows of one series and time are a conflict.
+CREATE TABLE series (
+  number INTEGER PRIMARY KEY,
+  site TEXT NOT NULL,
+  device TEXT NOT NULL,
+  property TEXT NOT NULL,
+  unit TEXT,
+  UNIQUE (site, device, property)
+) STRICT;
+
+CREATE TABLE reading (
+  series INTEGER NOT NULL,
+  time REAL NOT NULL,
+  value ANY NOT NULL,
+  arrival INTEGER NOT NULL,
+  PRIMARY KEY (series, time, value)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE setting (

@@ -1,4 +1,4 @@
-"""The endpoint's HTTPS interface: enrolment, events, inbox."""
+"""The endpoint's HTTPS interface: enrolment, renewal, events, inbox."""
 
 import asyncio
 import time
@@ -9,16 +9,26 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from process_cosmos_gateway.contract.cloud import Enrolled, EnrolmentRequest
+from process_cosmos_gateway.contract.cloud import (
+    EPOCH_HEADER,
+    TOKEN_HEADER,
+    BatchReceipt,
+    Enrolled,
+    EnrolmentRequest,
+    InboxPage,
+    RenewalRequest,
+)
 from process_cosmos_gateway.contract.codec import decode_json, parse
 from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.contract.events import BATCH_CONTENT_TYPE
 from process_cosmos_gateway.contract.identifiers import Ulid, is_ulid
 
 from .arrivals import take_batch
-from .authority import Authority, CertificateRequestError
+from .authority import Authority, CertificateRequestError, Issued, TooLateError
 from .codes import CodeRefusedError, spend_code
-from .database import Database, DatabaseError
+from .connections import opened_at
+from .database import Connection, Database, DatabaseError
+from .identity import Caller, Refusal, RefusedError, admit, enrolled, issued, present
 from .inbox import page_after
 
 MAX_BODY = 8 << 20
@@ -28,8 +38,9 @@ LONG_POLL_SECONDS = 25.0
 LOOK_AGAIN_SECONDS = 0.2
 """Answers come from other processes, so a waiting poll has to look."""
 
-OPEN_TO_ALL = frozenset({"/health", "/v1/enroll"})
+OPEN_TO_ALL = frozenset({"/health", "/v1/enroll", "/v1/renew"})
 SITE = web.RequestKey("site", Ulid)
+SERIAL = web.RequestKey("serial", str)
 
 type Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -66,11 +77,16 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
 async def certificates(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Let nobody past without a certificate of ours, and remember whose it is."""
     if request.path not in OPEN_TO_ALL:
-        site = site_of_certificate(request.get_extra_info("peercert"))
+        certificate = request.get_extra_info("peercert")
+        site = site_of_certificate(certificate)
         if site is None:
             raise ProblemError(HTTPStatus.UNAUTHORIZED, Code.UNAUTHORIZED, "A site's certificate is needed here.")
         request[SITE] = site
-    return await handler(request)
+        request[SERIAL] = f"{int(certificate['serialNumber'], 16):x}"
+    try:
+        return await handler(request)
+    except RefusedError as error:
+        raise _refused(error.refusal) from error
 
 
 def site_of_certificate(certificate: Mapping[str, Any] | None) -> Ulid | None:
@@ -89,12 +105,14 @@ class Endpoint:
         self._database = database
         self._authority = authority
         self._stopping = asyncio.Event()
+        self._newest: dict[Ulid, int] = {}
 
     def app(self) -> web.Application:
         """Return the application: routes behind the two middlewares."""
         app = web.Application(middlewares=[problems, certificates], client_max_size=MAX_BODY)
         app.router.add_get("/health", self._health)
         app.router.add_post("/v1/enroll", self._enroll)
+        app.router.add_post("/v1/renew", self._renew)
         app.router.add_post("/v1/events", self._events)
         app.router.add_get("/v1/inbox", self._inbox)
         app.on_shutdown.append(self._shutdown)
@@ -108,32 +126,89 @@ class Endpoint:
 
     async def _enroll(self, request: web.Request) -> web.Response:
         wanted = parse(EnrolmentRequest, decode_json(await request.read()))
-        try:
-            certificate = self._authority.issue(wanted.csr, wanted.site)
-        except CertificateRequestError as error:
-            raise ProblemError(HTTPStatus.BAD_REQUEST, Code.MALFORMED, str(error)) from error
+        certificate = self._issue(wanted.csr, wanted.site)
         now = time.time()
+
+        def enrol(connection: Connection) -> None:
+            spend_code(connection, wanted.secret, wanted.site, now)
+            enrolled(connection, wanted.site, certificate.serial, now)
+
         try:
-            await self._database.write(lambda connection: spend_code(connection, wanted.secret, wanted.site, now))
+            await self._database.write(enrol)
         except CodeRefusedError as error:
             raise ProblemError(HTTPStatus.FORBIDDEN, Code.ENROLMENT_REFUSED, str(error)) from error
-        return _reply(Enrolled(certificate=certificate, ca=self._authority.pem))
+        return _reply(Enrolled(certificate=certificate.certificate, ca=self._authority.pem))
+
+    async def _renew(self, request: web.Request) -> web.Response:
+        wanted = parse(RenewalRequest, decode_json(await request.read()))
+        try:
+            old = self._authority.renewable(wanted)
+        except TooLateError as error:
+            raise RefusedError(Refusal(code=Code.CERTIFICATE_EXPIRED, message=str(error))) from error
+        except CertificateRequestError as error:
+            raise ProblemError(HTTPStatus.BAD_REQUEST, Code.MALFORMED, str(error)) from error
+        certificate = self._issue(wanted.csr, old.site)
+
+        def renew(connection: Connection) -> None:
+            admit(connection, old.site, old.serial)
+            issued(connection, old.site, certificate.serial, time.time())
+
+        await self._database.write(renew)
+        return _reply(Enrolled(certificate=certificate.certificate, ca=self._authority.pem))
+
+    def _issue(self, csr: str, site: Ulid) -> Issued:
+        try:
+            return self._authority.issue(csr, site)
+        except CertificateRequestError as error:
+            raise ProblemError(HTTPStatus.BAD_REQUEST, Code.MALFORMED, str(error)) from error
 
     async def _events(self, request: web.Request) -> web.Response:
         if request.content_type != BATCH_CONTENT_TYPE:
             message = f"Events come as {BATCH_CONTENT_TYPE}."
             raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, Code.MALFORMED, message)
-        body, site, now = await request.read(), request[SITE], time.time()
-        return _reply(await self._database.write(lambda connection: take_batch(connection, site, body, now)))
+        body, site, serial, now = await request.read(), request[SITE], request[SERIAL], time.time()
+        self._check_newest(request, site)
+        caller = Caller(
+            token=request.headers.get(TOKEN_HEADER, ""),
+            epoch=request.headers.get(EPOCH_HEADER, ""),
+            address=request.remote or "",
+        )
+
+        def take(connection: Connection) -> BatchReceipt | Refusal:
+            admit(connection, site, serial)
+            token = present(connection, site, caller, now)
+            return token if isinstance(token, Refusal) else take_batch(connection, site, body, now, token)
+
+        outcome = await self._database.write(take)
+        if isinstance(outcome, Refusal):
+            request.app.logger.warning("%s", outcome.message)
+            raise _refused(outcome)
+        return _reply(outcome)
+
+    def _check_newest(self, request: web.Request, site: Ulid) -> None:
+        """Refuse what was held up on the way: its gateway has given it up, and goes on by a newer connection.
+
+        It would take the place of the newer request, whose token would then look like a second gateway's.
+        """
+        opened = opened_at(request)
+        if opened < self._newest.get(site, 0):
+            message = "The site goes on by a newer connection."
+            raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "superseded", message)
+        self._newest[site] = opened
 
     async def _inbox(self, request: web.Request) -> web.Response:
         try:
             after = int(request.query.get("after", "0"))
         except ValueError as error:
             raise ProblemError(HTTPStatus.BAD_REQUEST, Code.MALFORMED, "after must be a whole number") from error
-        site, deadline = request[SITE], time.monotonic() + LONG_POLL_SECONDS
+        site, serial, deadline = request[SITE], request[SERIAL], time.monotonic() + LONG_POLL_SECONDS
+
+        def question(connection: Connection) -> InboxPage:
+            admit(connection, site, serial)
+            return page_after(connection, site, after, time.time())
+
         while True:
-            page = await self._database.read(lambda connection: page_after(connection, site, after, time.time()))
+            page = await self._database.read(question)
             if page.items or self._stopping.is_set() or time.monotonic() > deadline:
                 return _reply(page)
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
@@ -141,6 +216,11 @@ class Endpoint:
 
 def _reply(body: object) -> web.Response:
     return web.Response(body=orjson.dumps(body), content_type="application/json")
+
+
+def _refused(refusal: Refusal) -> ProblemError:
+    conflict = refusal.code is Code.IDENTITY_CONFLICT
+    return ProblemError(HTTPStatus.CONFLICT if conflict else HTTPStatus.FORBIDDEN, refusal.code, refusal.message)
 
 
 def _problem(status: HTTPStatus, code: str, message: str) -> web.Response:

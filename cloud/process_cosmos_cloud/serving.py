@@ -7,6 +7,7 @@ from pathlib import Path
 from aiohttp import web
 
 from .authority import Authority
+from .connections import date_connections
 from .database import Database
 from .server import Endpoint
 
@@ -26,7 +27,9 @@ async def serving(folder: Path, host: str, port: int, names: Sequence[str]) -> A
     runner = web.AppRunner(Endpoint(database, authority).app(), access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port, ssl_context=authority.server_context(names)).start()
+        tls = authority.server_context(names)
+        date_connections(tls)
+        await web.TCPSite(runner, host, port, ssl_context=tls).start()
         name = f"[{names[0]}]" if ":" in names[0] else names[0]
         url = f"https://{name}:{runner.addresses[0][1]}"
         save = "INSERT OR REPLACE INTO setting (name, value) VALUES ('url', ?)"

@@ -124,6 +124,15 @@ def event(number: int, site: str, **changes: object) -> dict[str, object]:
     }
 
 
+def said(receipt: Any, count: int) -> list[str]:  # noqa: ANN401 - JSON
+    """Return what a receipt says of each of ``count`` events."""
+    rejected = [item["index"] for item in receipt["rejected"]]
+    return [
+        "rejected" if place in rejected else "duplicate" if place in receipt["duplicates"] else "accepted"
+        for place in range(count)
+    ]
+
+
 def joined(events: Sequence[object]) -> bytes:
     """Return events as the gateway joins them."""
     return b"[" + b",\n".join(orjson.dumps(item) for item in events) + b"]"
@@ -188,7 +197,7 @@ class Site:
         """Send a batch; return the status of each event."""
         status, reply = await self.post(joined(events))
         assert status == 200, reply
-        return [item["status"] for item in reply["items"]]
+        return said(reply, len(events))
 
     async def inbox(self, after: int | str = 0) -> list[dict[str, Any]]:
         """Poll once."""

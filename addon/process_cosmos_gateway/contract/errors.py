@@ -36,6 +36,9 @@ class Code(StrEnum):
     ENROLMENT_REFUSED = "enrolment_refused"
     IDENTITY_MISMATCH = "identity_mismatch"
     DESTINATION_AWAY = "destination_away"
+    CERTIFICATE_EXPIRED = "certificate_expired"
+    CERTIFICATE_REVOKED = "certificate_revoked"
+    IDENTITY_CONFLICT = "identity_conflict"
     # The outbox
     ID_CONFLICT = "id_conflict"
     REFUSED_BY_DESTINATION = "refused_by_destination"

@@ -1,5 +1,7 @@
-"""The cloud endpoint: batches over mutual TLS, a receipt an event, an inbox by long poll."""
+"""The cloud endpoint: batches over mutual TLS, one receipt for each, an inbox by long poll."""
 
+import hashlib
+import logging
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -9,12 +11,12 @@ from itertools import accumulate
 from tempfile import NamedTemporaryFile
 from typing import Final
 
-from process_cosmos_gateway.contract.cloud import BatchReceipt, InboxPage, ItemReceipt, ItemStatus
+from process_cosmos_gateway.contract.cloud import EPOCH_HEADER, TOKEN_HEADER, BatchReceipt, InboxPage
 from process_cosmos_gateway.contract.codec import decode_json, parse
 from process_cosmos_gateway.contract.destinations import DestinationKind, EventKind
 from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.contract.events import BATCH_CONTENT_TYPE
-from process_cosmos_gateway.contract.session import Problem
+from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.outbox import Delivered, Parcel, Rejected, Verdict
 
 from .destination import Down, Polled, Refused, Sent
@@ -28,16 +30,32 @@ LONGEST_BODY = 1 << 20
 LONG_POLL_SECONDS = 25.0
 
 _MALFORMED = Down(reason="malformed_reply")
-_EXPIRED = Refused(reason="certificate_expired")
+_EXPIRED = Refused(reason=Code.CERTIFICATE_EXPIRED)
+_DELIVERED = Delivered()
+_OF_THE_IDENTITY = frozenset({Code.IDENTITY_CONFLICT, Code.CERTIFICATE_REVOKED, Code.CERTIFICATE_EXPIRED})
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """What of problem details (RFC 9457) says who is refused."""
+
+    code: str
+    detail: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """What enrolment gave: the site's key and certificate and the CA's certificate (PEM). ``repr`` shows no key."""
+    """What enrolment gave: the site's key and certificate and the CA's certificate (PEM). ``repr`` shows no key.
+
+    ``renew_at``: half of the certificate's life.
+    """
 
     key: str = field(repr=False)
     certificate: str
     ca: str
+    renew_at: datetime
     expires_at: datetime
 
     def tls(self) -> ssl.SSLContext:
@@ -64,41 +82,61 @@ class Cloud:
         kinds: tuple[EventKind, ...],
         credentials: Credentials,
         tls: ssl.SSLContext,
+        epoch: Ulid,
         now: Callable[[], datetime],
     ) -> None:
-        """Take the settings, TLS made of the credentials, and the wall clock, which says when they expire."""
+        """Take the settings, TLS made of the credentials, the store's epoch, the wall clock (when they expire)."""
         self.name = name
         self.address = url
         self.kinds = kinds
         self.batch = BATCH
         self._expires_at = credentials.expires_at
+        self._epoch = epoch
         self._now = now
-        self._session = open_session(tls)
+        # One connection: to the endpoint, what comes by an older one was held up on the way.
+        self._session = open_session(tls, connections=1)
+        self._inbox = open_session(tls, connections=1)
 
     async def send(self, parcels: Sequence[Parcel], *, proven: bool, token: str | None = None) -> Sent:
-        """Send one batch; after a reply that blames no single event, the next one is half as long."""
+        """Send one batch; after a reply that blames no single event, the next one is half as long.
+
+        ``token``: of the newest reply that is settled on disk, by which the endpoint tells a copy of this site.
+        """
         if self._now() >= self._expires_at:
             return Sent(trouble=_EXPIRED)
         parcels = fitting(parcels)
-        reply = await exchange(
-            self._session,
-            "POST",
-            f"{self.address}/v1/events",
-            headers={"Content-Type": BATCH_CONTENT_TYPE},
-            body=b"[" + b",\n".join([parcel.body for parcel in parcels]) + b"]",
-        )
+        headers = {"Content-Type": BATCH_CONTENT_TYPE, EPOCH_HEADER: self._epoch}
+        if token is not None:
+            headers[TOKEN_HEADER] = token
+        body = b"[" + b",\n".join([parcel.body for parcel in parcels]) + b"]"
+        reply = await exchange(self._session, "POST", f"{self.address}/v1/events", headers=headers, body=body)
         if not isinstance(reply, Reply):
             if reply.reason == "timeout":  # a thin line: a shorter batch may pass in time
                 self.batch = max(1, len(parcels) // 2)
             return Sent(trouble=reply)
-        return self._understand(parcels, reply, proven=proven)
+        if refused := self._refused(reply):
+            return Sent(trouble=refused)
+        return self._understand(parcels, body, reply, proven=proven)
 
-    def _understand(self, parcels: Sequence[Parcel], reply: Reply, *, proven: bool) -> Sent:
+    def _refused(self, reply: Reply) -> Refused | None:
+        """Return why this site is refused, whatever it sends; None: the reply is about what was sent."""
+        if reply.status not in (HTTPStatus.FORBIDDEN, HTTPStatus.CONFLICT):
+            return None
+        try:
+            problem = parse(_Refusal, decode_json(reply.body))
+        except ContractError:
+            return None
+        if problem.code not in _OF_THE_IDENTITY:
+            return None
+        _LOGGER.warning("%s: %s", self.name, problem.detail)
+        return Refused(reason=problem.code)
+
+    def _understand(self, parcels: Sequence[Parcel], body: bytes, reply: Reply, *, proven: bool) -> Sent:
         match reply.meaning(single=len(parcels) == 1, proven=proven):
             case Meaning.DELIVERED if reply.status == HTTPStatus.CONFLICT:
                 return Sent(verdicts=[(parcels[0], Delivered())])
             case Meaning.DELIVERED:
-                return self._receipts(parcels, reply)
+                return self._receipt(parcels, body, reply)
             case Meaning.SPLIT:
                 self.batch = len(parcels) // 2
                 return Sent()
@@ -107,25 +145,31 @@ class Cloud:
             case _:
                 return Sent(trouble=reply.trouble)
 
-    def _receipts(self, parcels: Sequence[Parcel], reply: Reply) -> Sent:
-        """Match receipts with parcels; a reply that does not name each confirms nothing."""
+    def _receipt(self, parcels: Sequence[Parcel], body: bytes, reply: Reply) -> Sent:
+        """Match the receipt with the batch; one of anything else confirms nothing."""
         try:
-            items = parse(BatchReceipt, decode_json(reply.body)).items
+            receipt = parse(BatchReceipt, decode_json(reply.body))
         except ContractError:
             return Sent(trouble=_MALFORMED)
-        if [item.id for item in items] != [parcel.id for parcel in parcels]:
+        rejected = {item.index: Rejected(item.problem.code, item.problem.message) for item in receipt.rejected}
+        if receipt.batch != hashlib.sha256(body).hexdigest() or not rejected.keys() <= set(range(len(parcels))):
             return Sent(trouble=_MALFORMED)
         self.batch = min(BATCH, self.batch * 2)
-        return Sent(verdicts=[(parcel, _verdict(item)) for parcel, item in zip(parcels, items, strict=True)])
+        verdicts: list[tuple[Parcel, Verdict]] = [(parcel, _DELIVERED) for parcel in parcels]
+        for index, verdict in rejected.items():
+            verdicts[index] = parcels[index], verdict
+        return Sent(verdicts=verdicts, token=receipt.token)
 
     async def poll(self, after: int) -> Polled:
         """Ask for inbox items after a cursor; the endpoint holds the reply back until there is one, at most 25 s."""
         if self._now() >= self._expires_at:
             return Polled(trouble=_EXPIRED)
         url = f"{self.address}/v1/inbox?after={after}"
-        reply = await exchange(self._session, "GET", url, extra_patience=LONG_POLL_SECONDS)
+        reply = await exchange(self._inbox, "GET", url, extra_patience=LONG_POLL_SECONDS)
         if not isinstance(reply, Reply):
             return Polled(trouble=reply)
+        if refused := self._refused(reply):
+            return Polled(trouble=refused)
         if reply.meaning(single=True, proven=False) is not Meaning.DELIVERED:
             return Polled(trouble=reply.trouble)
         try:
@@ -136,19 +180,13 @@ class Cloud:
     async def close(self) -> None:
         """End the connections."""
         await self._session.close()
+        await self._inbox.close()
 
 
 def fitting(parcels: Sequence[Parcel]) -> Sequence[Parcel]:
     """Return the first of ``parcels`` that make a body of bearable length, at least one."""
     sizes = accumulate(len(parcel.body) + 2 for parcel in parcels)
     return parcels[: max(1, sum(size < LONGEST_BODY for size in sizes))]
-
-
-def _verdict(item: ItemReceipt) -> Verdict:
-    if item.status is not ItemStatus.REJECTED:
-        return Delivered()
-    problem = item.problem or Problem(code=Code.REFUSED_BY_DESTINATION, message="The endpoint gave no reason.")
-    return Rejected(problem.code, problem.message)
 
 
 def _rejection(reply: Reply) -> Rejected:

@@ -1,7 +1,8 @@
-"""Enrolment at a cloud endpoint, by a child process: cryptography takes 9 MB that an idle gateway need not hold."""
+"""Enrolment and renewal at a cloud endpoint, by a child process: cryptography takes 9 MB an idle gateway can spare."""
 
 import asyncio
 import sys
+from collections.abc import Mapping
 
 import orjson
 
@@ -19,17 +20,23 @@ LONGEST_SECONDS = 60.0
 
 
 async def enrol(line: OneTimeLine, site: Ulid) -> Credentials:
-    """Have a child make a key and get a certificate for ``site``; raise ``RequestRefusedError`` with the reason.
+    """Have a child make a key and get a certificate for ``site``; raise ``RequestRefusedError`` with the reason."""
+    return await _by_child({"url": line.url, "secret": line.secret, "sha256": line.sha256, "site": site})
 
-    The secret goes to the child by its standard input: arguments can be read by everybody on the machine.
-    """
-    request = orjson.dumps({"url": line.url, "secret": line.secret, "sha256": line.sha256, "site": site})
+
+async def renew(url: str, old: Credentials) -> Credentials:
+    """Have a child make a new key and get the next certificate for it, or raise ``RequestRefusedError``."""
+    return await _by_child({"url": url, "certificate": old.certificate, "key": old.key, "ca": old.ca})
+
+
+async def _by_child(order: Mapping[str, str]) -> Credentials:
+    """Secrets go to the child by its standard input: arguments can be read by everybody on the machine."""
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-m", CHILD, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
     try:
         async with asyncio.timeout(LONGEST_SECONDS):
-            output, _ = await child.communicate(request)
+            output, _ = await child.communicate(orjson.dumps(order))
     except TimeoutError:
         raise RequestRefusedError(Code.DESTINATION_AWAY, "The cloud endpoint did not answer in time.") from None
     finally:

@@ -1,4 +1,4 @@
-"""The child process of enrolment: checks whom it speaks to, makes the key, asks for a certificate.
+"""The child process of enrolment and renewal: checks whom it speaks to, makes a key, asks for a certificate.
 
 Reads one JSON object from standard input, writes one to standard output: credentials, or (exit 1) a problem.
 """
@@ -8,7 +8,8 @@ import http.client
 import socket
 import ssl
 import sys
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import datetime
 from http import HTTPStatus
 from typing import NamedTuple
@@ -20,7 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from process_cosmos_gateway.contract.cloud import Enrolled, EnrolmentRequest
+from process_cosmos_gateway.contract.cloud import Enrolled, EnrolmentRequest, RenewalRequest
 from process_cosmos_gateway.contract.codec import MAX_FRAME, decode_json, parse
 from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.contract.identifiers import Ulid
@@ -30,63 +31,104 @@ SECONDS = 15.0
 LONGEST_REASON = 300
 HTTPS = 443
 
+_OF_THE_IDENTITY = (Code.IDENTITY_CONFLICT, Code.CERTIFICATE_REVOKED, Code.CERTIFICATE_EXPIRED)
 
-class Order(NamedTuple):
-    """What the parent asks for: the one-time code taken apart, and whose certificate it is to be."""
+
+class Far(NamedTuple):
+    """Where the endpoint is."""
 
     host: str
     port: int
+
+
+class Order(NamedTuple):
+    """What the parent asks for with a one-time code: the code taken apart, and whose certificate it is to be."""
+
     secret: str
     sha256: str
     site: Ulid
 
 
+class Renewal(NamedTuple):
+    """What the parent asks for with a certificate: it, its key, and the CA to trust (PEM)."""
+
+    certificate: str
+    key: str
+    ca: str
+
+
 def main() -> None:
-    """Do one enrolment."""
+    """Do one enrolment, or one renewal."""
     document = orjson.loads(sys.stdin.buffer.read())
-    url = urlsplit(document["url"])
-    order = Order(url.hostname or "", url.port or HTTPS, document["secret"], document["sha256"], document["site"])
+    url = urlsplit(document.pop("url"))
+    far = Far(url.hostname or "", url.port or HTTPS)
     try:
-        reply: dict[str, str | datetime] = enrol(order)
+        reply = enrol(far, Order(**document)) if "secret" in document else renew(far, Renewal(**document))
     except RequestRefusedError as error:
         sys.stdout.buffer.write(orjson.dumps({"code": error.code, "message": str(error)}))
         sys.exit(1)
     sys.stdout.buffer.write(orjson.dumps(reply))
 
 
-def enrol(order: Order) -> dict[str, str | datetime]:
-    """Return key, certificate, CA and end of validity; nothing of ours is sent before the CA's key has been checked."""
-    try:
-        trusted = _trust(order)
+def enrol(far: Far, order: Order) -> dict[str, str | datetime]:
+    """Return key, certificate, CA and dates; nothing of ours is sent before the CA's key has been checked."""
+    with _told_in_words(far):
+        trusted = _trust(far, order)
         key = ec.generate_private_key(ec.SECP256R1())
-        body = _ask(order, trusted, _request(key, order.site))
+        body = EnrolmentRequest(secret=order.secret, site=order.site, csr=_request(key, order.site))
+        reply = _ask(far, _pem(trusted), "/v1/enroll", body)
+    return _credentials(reply, key, trusted)
+
+
+def renew(far: Far, renewal: Renewal) -> dict[str, str | datetime]:
+    """Return a new key, its certificate, the CA to trust from now on, and dates; the old key vouches for it."""
+    old_key = serialization.load_pem_private_key(renewal.key.encode(), None)
+    if not isinstance(old_key, ec.EllipticCurvePrivateKey):
+        raise TypeError("the key to renew with must be on an elliptic curve")
+    old = x509.load_pem_x509_certificate(renewal.certificate.encode())
+    [name] = old.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    key = ec.generate_private_key(ec.SECP256R1())
+    csr = _request(key, Ulid(str(name.value)))
+    proof = old_key.sign(csr.encode(), ec.ECDSA(hashes.SHA256())).hex()
+    with _told_in_words(far):
+        body = RenewalRequest(certificate=renewal.certificate, csr=csr, proof=proof)
+        reply = _ask(far, renewal.ca, "/v1/renew", body)
+    # The CA may have been followed by another one: who it is was said over TLS that the old one vouches for.
+    return _credentials(reply, key, None)
+
+
+@contextmanager
+def _told_in_words(far: Far) -> Iterator[None]:
+    """Translate what can go wrong on the way."""
+    host, port = far
+    try:
+        yield
     except ssl.SSLCertVerificationError as error:
-        message = f"The certificate at {order.host}:{order.port} does not fit: {error.verify_message}."
+        message = f"The certificate at {host}:{port} does not fit: {error.verify_message}."
         raise RequestRefusedError(Code.IDENTITY_MISMATCH, message) from error
     except ssl.SSLError as error:
-        message = f"What answers at {order.host}:{order.port} is not the endpoint of this code: no TLS with it."
+        message = f"What answers at {host}:{port} is not the endpoint of this code: no TLS with it."
         raise RequestRefusedError(Code.IDENTITY_MISMATCH, message) from error
     except (OSError, http.client.HTTPException) as error:
-        message = f"The cloud endpoint at {order.host}:{order.port} cannot be reached."
+        message = f"The cloud endpoint at {host}:{port} cannot be reached."
         raise RequestRefusedError(Code.DESTINATION_AWAY, message) from error
-    return _credentials(body, key, trusted)
 
 
-def _trust(order: Order) -> x509.Certificate:
+def _trust(far: Far, order: Order) -> x509.Certificate:
     """Return the CA the far side shows, if its key is the one the code names."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     # Looked at, not trusted: the CA that is found here is what the real connection is checked with.
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     with (
-        socket.create_connection((order.host, order.port), SECONDS) as plain,
-        context.wrap_socket(plain, server_hostname=order.host) as secured,
+        socket.create_connection(far, SECONDS) as plain,
+        context.wrap_socket(plain, server_hostname=far.host) as secured,
     ):
         shown = [x509.load_der_x509_certificate(der) for der in secured.get_unverified_chain()]
     for certificate in shown:
         if _key_sha256(certificate) == order.sha256:
             return certificate
-    message = f"What answers at {order.host}:{order.port} is not the endpoint this code was made by. Nothing was sent."
+    message = f"What answers at {far.host}:{far.port} is not the endpoint this code was made by. Nothing was sent."
     raise RequestRefusedError(Code.IDENTITY_MISMATCH, message)
 
 
@@ -105,13 +147,12 @@ def _pem(signed: x509.Certificate | x509.CertificateSigningRequest) -> str:
     return signed.public_bytes(serialization.Encoding.PEM).decode()
 
 
-def _ask(order: Order, trusted: x509.Certificate, csr: str) -> bytes:
-    """Post the request over TLS that trusts the checked CA alone; return the reply's body."""
-    context = ssl.create_default_context(cadata=_pem(trusted))
-    connection = http.client.HTTPSConnection(order.host, order.port, timeout=SECONDS, context=context)
-    body = orjson.dumps(EnrolmentRequest(secret=order.secret, site=order.site, csr=csr))
+def _ask(far: Far, ca: str, path: str, body: EnrolmentRequest | RenewalRequest) -> bytes:
+    """Post the request over TLS that trusts one CA alone; return the reply's body."""
+    context = ssl.create_default_context(cadata=ca)
+    connection = http.client.HTTPSConnection(*far, timeout=SECONDS, context=context)
     with closing(connection):
-        connection.request("POST", "/v1/enroll", body, {"Content-Type": "application/json"})
+        connection.request("POST", path, orjson.dumps(body), {"Content-Type": "application/json"})
         response = connection.getresponse()
         reply = response.read(MAX_FRAME)
     if response.length:  # read() with a limit does not say that the reply broke off
@@ -120,25 +161,30 @@ def _ask(order: Order, trusted: x509.Certificate, csr: str) -> bytes:
         message = f"The cloud endpoint replied {response.status}; try again later."
         raise RequestRefusedError(Code.DESTINATION_AWAY, message)
     if response.status != HTTPStatus.OK:
-        raise RequestRefusedError(Code.ENROLMENT_REFUSED, _reason(reply, response.status))
+        raise _refusal(reply, response.status)
     return reply
 
 
-def _reason(reply: bytes, status: int) -> str:
-    """Return the endpoint's own sentence where it gave one (RFC 9457)."""
+def _refusal(reply: bytes, status: int) -> RequestRefusedError:
+    """Return the endpoint's own words where it gave some (RFC 9457)."""
     try:
         document = decode_json(reply)
     except ContractError:
         document = None
-    detail = document.get("detail") if isinstance(document, dict) else None
+    problem = document if isinstance(document, dict) else {}
+    code = next((code for code in _OF_THE_IDENTITY if code == problem.get("code")), Code.ENROLMENT_REFUSED)
+    detail = problem.get("detail")
     if isinstance(detail, str) and detail.isprintable():
-        return detail[:LONGEST_REASON]
-    return f"The cloud endpoint refused the code with status {status}."
+        return RequestRefusedError(code, detail[:LONGEST_REASON])
+    return RequestRefusedError(code, f"The cloud endpoint refused with status {status}.")
 
 
-def _credentials(body: bytes, key: ec.EllipticCurvePrivateKey, trusted: x509.Certificate) -> dict[str, str | datetime]:
+def _credentials(
+    body: bytes, key: ec.EllipticCurvePrivateKey, trusted: x509.Certificate | None
+) -> dict[str, str | datetime]:
     try:
         enrolled = parse(Enrolled, decode_json(body))
+        trusted = trusted or x509.load_pem_x509_certificate(enrolled.ca.encode())
         certificate = x509.load_pem_x509_certificate(enrolled.certificate.encode())
         certificate.verify_directly_issued_by(trusted)
     except (ContractError, ValueError, TypeError) as error:
@@ -146,6 +192,7 @@ def _credentials(body: bytes, key: ec.EllipticCurvePrivateKey, trusted: x509.Cer
         raise RequestRefusedError(Code.ENROLMENT_REFUSED, message) from error
     if certificate.public_key() != key.public_key():
         raise RequestRefusedError(Code.ENROLMENT_REFUSED, "The cloud endpoint's certificate is for another key.")
+    lifetime = certificate.not_valid_after_utc - certificate.not_valid_before_utc
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
@@ -153,6 +200,7 @@ def _credentials(body: bytes, key: ec.EllipticCurvePrivateKey, trusted: x509.Cer
         "key": private.decode(),
         "certificate": _pem(certificate),
         "ca": _pem(trusted),
+        "renew_at": certificate.not_valid_before_utc + lifetime / 2,
         "expires_at": certificate.not_valid_after_utc,
     }
 

@@ -8,6 +8,8 @@ from email.utils import parsedate_to_datetime
 
 import aiohttp
 
+from process_cosmos_gateway.contract.errors import Code
+
 from .destination import Down, Refused, Trouble
 from .statuses import Meaning, meaning
 
@@ -20,6 +22,9 @@ SILENCE_SECONDS = 20.0
 
 TOTAL_SECONDS = 60.0
 """A request takes no longer, also while its body leaves slowly."""
+
+_OF_ANOTHER_HOST = frozenset({62, 64})
+"""OpenSSL's ``X509_V_ERR_HOSTNAME_MISMATCH`` and ``X509_V_ERR_IP_ADDRESS_MISMATCH``."""
 
 _HTML = re.compile(
     # Atomic, so that a reply of nothing but comments costs no more than its length.
@@ -56,10 +61,10 @@ class Reply:
         return Refused(reason="redirect" if redirected else f"http_{self.status}")
 
 
-def open_session(tls: ssl.SSLContext | bool = True) -> aiohttp.ClientSession:  # noqa: FBT001, FBT002 - aiohttp's own form
+def open_session(tls: ssl.SSLContext | bool = True, *, connections: int = 16) -> aiohttp.ClientSession:  # noqa: FBT001, FBT002 - aiohttp's own form
     """Return a session for one destination: no cookies, no proxy from the environment, names as the system has them."""
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(ssl=tls, limit=16, resolver=aiohttp.ThreadedResolver()),
+        connector=aiohttp.TCPConnector(ssl=tls, limit=connections, resolver=aiohttp.ThreadedResolver()),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=patience(),
     )
@@ -124,7 +129,7 @@ def trouble_of(error: BaseException) -> Trouble:
 def _tls_reason(error: ssl.SSLError) -> str:
     """Say who refused whom: we the far side's certificate, or the far side ours (an alert came)."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return "certificate"
+        return Code.IDENTITY_MISMATCH if error.verify_code in _OF_ANOTHER_HOST else "certificate"
     reason: str = getattr(error, "reason", None) or ""
     if "ALERT" not in reason:
         return "tls"

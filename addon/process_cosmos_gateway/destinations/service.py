@@ -20,7 +20,20 @@ from . import enrolment
 from .cloud import Cloud, Credentials
 from .destination import Destination
 from .pump import Pump
-from .settings import CloudSettings, Kept, Settings, address_of, check_name, forget, load_all, read_webhook, save
+from .renewal import Renewals, RenewFn
+from .settings import (
+    CloudSettings,
+    Kept,
+    Settings,
+    address_of,
+    check_name,
+    forget,
+    load_all,
+    load_one,
+    read_webhook,
+    replace_credentials,
+    save,
+)
 from .webhook import Webhook
 
 type EnrolFn = Callable[[OneTimeLine, Ulid], Awaitable[Credentials]]
@@ -38,14 +51,19 @@ class Destinations:
         *,
         jitter_fn: Callable[[], float] = random.random,
         enrol_fn: EnrolFn = enrolment.enrol,
+        renew_fn: RenewFn = enrolment.renew,
     ) -> None:
-        """Take the parts. ``jitter_fn`` returns a number in [0, 1]; ``enrol_fn`` gets credentials for a code."""
+        """Take the parts. ``jitter_fn`` returns a number in [0, 1].
+
+        ``enrol_fn`` gets credentials for a code, ``renew_fn`` the next ones for those of an endpoint's URL.
+        """
         self._store = store
         self._outbox = outbox
         self._escalations = escalations
         self._clock = clock
         self._jitter_fn = jitter_fn
         self._enrol_fn = enrol_fn
+        self._renewals = Renewals(store, clock, renew_fn, self._renewed)
         self._pumps: dict[str, tuple[Pump, asyncio.Task[None]]] = {}
         self._changing = asyncio.Lock()
         self._running: asyncio.Future[asyncio.TaskGroup] = asyncio.get_running_loop().create_future()
@@ -63,6 +81,7 @@ class Destinations:
                     await self._outbox.register(entry.settings.name, entry.settings.kinds)
                     self._start(group, await self._build(entry.settings), entry)
                 self._running.set_result(group)
+                group.create_task(self._renewals.run(), name="renew certificates")
                 await asyncio.Event().wait()
         finally:
             for pump, _ in self._pumps.values():
@@ -110,6 +129,19 @@ class Destinations:
                 await destination.close()
                 raise
             self._start(group, destination, Kept(settings=settings))
+
+    async def _renewed(self, old: CloudSettings, new: CloudSettings) -> None:
+        """Go on with renewed credentials, unless a person has set the destination anew meanwhile."""
+        async with self._changing:
+            group = await self._group()
+            kept = await self._store.read(lambda transaction: load_one(transaction, old.name))
+            if kept is None or kept.settings != old:
+                return
+            destination = await self._build(new)
+            async with self._stopped(new.name):
+                # Read again: what was settled until the old one stopped counts on.
+                kept = await self._store.write(lambda transaction: replace_credentials(transaction, new))
+            self._start(group, destination, kept)
 
     @asynccontextmanager
     async def _stopped(self, name: str) -> AsyncIterator[None]:
@@ -162,6 +194,7 @@ class Destinations:
                 kinds=settings.kinds,
                 credentials=settings.credentials,
                 tls=tls,
+                epoch=self._store.epoch,
                 now=self._clock.now,
             )
         return Webhook(

@@ -98,6 +98,18 @@ def save(transaction: Transaction, kind: DestinationKind, settings: Settings) ->
     transaction.run("DELETE FROM destination_token WHERE name = ?", settings.name)
 
 
+def load_one(transaction: Transaction, name: str) -> Kept | None:
+    """Return one destination, None: there is none of this name."""
+    return next((kept for kept in load_all(transaction) if kept.settings.name == name), None)
+
+
+def replace_credentials(transaction: Transaction, settings: CloudSettings) -> Kept:
+    """Keep renewed credentials; what was proven and read counts on, because the far side is the same."""
+    transaction.run("UPDATE destination SET settings = ? WHERE name = ?", orjson.dumps(settings), settings.name)
+    [kept] = [kept for kept in load_all(transaction) if kept.settings.name == settings.name]
+    return kept
+
+
 def forget(transaction: Transaction, name: str) -> None:
     """Forget a destination."""
     transaction.run("DELETE FROM destination WHERE name = ?", name)

@@ -1,10 +1,16 @@
 """What the gateway and the cloud endpoint say to each other over HTTPS."""
 
 from dataclasses import dataclass
-from enum import StrEnum
+from typing import Final
 
 from .identifiers import Ulid
 from .session import Problem
+
+TOKEN_HEADER: Final = "Process-Cosmos-Token"  # noqa: S105 - a header's name
+"""With each batch: the token of the newest reply the gateway has on disk; left out before the first one."""
+
+EPOCH_HEADER: Final = "Process-Cosmos-Epoch"
+"""With each batch: the epoch of the gateway's store, a new one after a restored backup."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,35 +23,47 @@ class EnrolmentRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RenewalRequest:
+    """Body of ``POST /v1/renew``: the certificate to renew, also one that expired at most 90 days ago, and a request.
+
+    ``csr``: of a new key (PEM, PKCS #10). ``proof``: ECDSA with SHA-256 of the bytes of ``csr`` by the key of
+    ``certificate`` (DER, hexadecimal). TLS would refuse an expired certificate, so none is asked for.
+    """
+
+    certificate: str
+    csr: str
+    proof: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Enrolled:
-    """The reply: the site's certificate and the CA's (PEM)."""
+    """The reply to both: the site's certificate, and the CA's to trust from now on (PEM)."""
 
     certificate: str
     ca: str
 
 
-class ItemStatus(StrEnum):
-    """What became of one event of a batch."""
-
-    ACCEPTED = "accepted"
-    DUPLICATE = "duplicate"
-    REJECTED = "rejected"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ItemReceipt:
-    """The endpoint's word on one event; ``problem`` when it was rejected."""
+class RejectedItem:
+    """An event the endpoint will never take: its place in the batch, from 0, and why."""
 
-    id: str
-    status: ItemStatus
-    problem: Problem | None = None
+    index: int
+    problem: Problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchReceipt:
-    """Reply to ``POST /v1/events``: one receipt an event, in the batch's order; all accepted ones are on disk."""
+    """Reply to ``POST /v1/events``: every event of the batch is on disk, but for the ``rejected``.
 
-    items: tuple[ItemReceipt, ...]
+    ``batch``: SHA-256 of the request's body (hexadecimal), so that a reply to anything else confirms nothing.
+    ``token``: to be kept with the confirmation and presented with the next batch. ``duplicates``: places of events that
+    were there before.
+    """
+
+    batch: str
+    token: str
+    duplicates: tuple[int, ...] = ()
+    rejected: tuple[RejectedItem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

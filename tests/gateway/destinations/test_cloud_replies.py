@@ -1,8 +1,9 @@
 """What a cloud endpoint's replies do to a batch, from an endpoint that misbehaves behind real mutual TLS."""
 
+import hashlib
 import ssl
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from aiohttp import web
 from process_cosmos_cloud.authority import Authority
 from process_cosmos_gateway.contract.destinations import EventKind
 from process_cosmos_gateway.contract.errors import Code
+from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.contract.pairing import OneTimeLine
 from process_cosmos_gateway.destinations import cloud as cloud_module
 from process_cosmos_gateway.destinations import exchange
@@ -26,6 +28,8 @@ from tests.cloud.endpoint import Site
 
 from .parts import SITE, Behaviour, Receiver, break_off, in_turn, keep_silent, parcel, receiver, reply
 
+EPOCH = Ulid("01K8J5Z0000000000000000009")
+TOKEN = "1-0123456789abcdef"
 PARCELS = [parcel(number) for number in range(1, 9)]
 
 
@@ -41,10 +45,14 @@ def enrolled(folder: Path) -> Credentials:
     """Return what an authority in ``folder`` would give the site."""
     folder.mkdir(exist_ok=True)
     authority, site = Authority(folder), Site.new(SITE, "")
-    site.certificate = authority.issue(site.request(), SITE)
-    key = site.key_pem()
+    site.certificate = authority.issue(site.request(), SITE).certificate
+    now = datetime.now(UTC)
     return Credentials(
-        key=key, certificate=site.certificate, ca=authority.pem, expires_at=datetime.now(UTC) + timedelta(days=365)
+        key=site.key_pem(),
+        certificate=site.certificate,
+        ca=authority.pem,
+        renew_at=now + timedelta(days=182),
+        expires_at=now + timedelta(days=365),
     )
 
 
@@ -52,27 +60,24 @@ def destination(url: str, credentials: Credentials, now: Callable[[], datetime] 
     """Return the destination under test."""
     tls = credentials.tls()
     kinds = (EventKind.ESCALATION,)
-    return Cloud(name="cloud", url=url, kinds=kinds, credentials=credentials, tls=tls, now=now)
+    return Cloud(name="cloud", url=url, kinds=kinds, credentials=credentials, tls=tls, epoch=EPOCH, now=now)
 
 
 @pytest.fixture
 async def far(tmp_path: Path) -> AsyncIterator[Far]:
     credentials = enrolled(tmp_path / "ca")
-    async with receiver(receipts("accepted"), Authority(tmp_path / "ca").server_context(["127.0.0.1"])) as server:
+    async with receiver(receipt(), Authority(tmp_path / "ca").server_context(["127.0.0.1"])) as server:
         cloud = destination(server.url, credentials)
         yield Far(server, cloud)
         await cloud.close()
 
 
-def receipts(*statuses: str) -> Behaviour:
-    """Give each event of a batch a receipt; the last status stands for the rest."""
+def receipt(**members: object) -> Behaviour:
+    """Take each batch, but for what ``members`` of the receipt say."""
 
     async def behave(_request: web.Request, body: bytes) -> web.Response:
-        items = [
-            {"id": event["id"], "status": statuses[min(index, len(statuses) - 1)]}
-            for index, event in enumerate(orjson.loads(body))
-        ]
-        return web.Response(body=orjson.dumps({"items": items}))
+        taken = {"batch": hashlib.sha256(body).hexdigest(), "token": TOKEN}
+        return web.Response(body=orjson.dumps({**taken, **members}))
 
     return behave
 
@@ -88,10 +93,57 @@ async def test_a_batch_is_the_stored_bytes_joined(far: Far) -> None:
     assert sent.trouble is None
 
 
+async def test_the_token_of_a_reply_is_handed_on_and_presented_with_the_epoch(far: Far) -> None:
+    sent = await far.destination.send(PARCELS[:1], proven=True, token=None)
+    assert sent.token == TOKEN
+    await far.destination.send(PARCELS[1:2], proven=True, token=sent.token)
+
+    first, second = (call.headers for call in far.server.calls)
+    assert (first.get("Process-Cosmos-Token"), second["Process-Cosmos-Token"]) == (None, TOKEN)
+    assert first["Process-Cosmos-Epoch"] == second["Process-Cosmos-Epoch"] == EPOCH
+
+
 async def test_a_batch_is_taken_in_part(far: Far) -> None:
-    far.server.behave = receipts("accepted", "duplicate", "rejected")
+    problem = {"code": "malformed", "message": "$.data: is missing"}
+    far.server.behave = receipt(duplicates=[1], rejected=[{"index": 2, "problem": problem}])
     sent = await far.destination.send(PARCELS[:3], proven=True)
-    assert [type(verdict) for _, verdict in sent.verdicts] == [Delivered, Delivered, Rejected]
+    assert [verdict for _, verdict in sent.verdicts] == [
+        Delivered(),
+        Delivered(),
+        Rejected("malformed", "$.data: is missing"),
+    ]
+
+
+@pytest.mark.parametrize("index", [-1, 3])
+async def test_a_receipt_that_rejects_what_was_not_sent_confirms_nothing(far: Far, index: int) -> None:
+    far.server.behave = receipt(rejected=[{"index": index, "problem": {"code": "malformed", "message": ""}}])
+    sent = await far.destination.send(PARCELS[:3], proven=True)
+    assert (sent.verdicts, sent.token, sent.trouble) == ((), None, Down(reason="malformed_reply"))
+
+
+async def test_a_receipt_of_another_batch_confirms_nothing(far: Far) -> None:
+    far.server.behave = receipt(batch=hashlib.sha256(b"another").hexdigest())
+    sent = await far.destination.send(PARCELS, proven=True)
+    assert (sent.verdicts, sent.token, sent.trouble) == ((), None, Down(reason="malformed_reply"))
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(409, "identity_conflict"), (403, "certificate_revoked"), (403, "certificate_expired")],
+)
+@pytest.mark.parametrize("single", [True, False])
+async def test_a_refusal_of_the_site_is_the_links_and_confirms_nothing(
+    far: Far,
+    status: int,
+    code: str,
+    single: bool,  # noqa: FBT001 - a case
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    far.server.behave = reply(status, orjson.dumps({"code": code, "detail": "Two gateways speak as one."}))
+    sent = await far.destination.send(PARCELS[: 1 if single else 3], proven=True)
+    assert (sent.verdicts, sent.trouble) == ((), Refused(reason=code))
+    assert (await far.destination.poll(0)).trouble == Refused(reason=code)
+    assert "Two gateways speak as one." in caplog.text
 
 
 @pytest.mark.parametrize("status", [400, 413, 415, 422])
@@ -99,7 +151,7 @@ async def test_a_poison_event_is_found_by_ever_smaller_batches_and_rejected_alon
     poison = PARCELS[5]
 
     async def behave(request: web.Request, body: bytes) -> web.StreamResponse:
-        return await (reply(status) if poison.id.encode() in body else receipts("accepted"))(request, body)
+        return await (reply(status) if poison.id.encode() in body else receipt())(request, body)
 
     far.server.behave = behave
     waiting, verdicts = list(PARCELS), {}
@@ -123,14 +175,14 @@ async def test_a_single_409_is_a_delivery(far: Far) -> None:
 @pytest.mark.parametrize(
     "behave",
     [
-        reply(200, b'{"items": [{"id":'),
+        reply(200, b'{"batch": "'),
         reply(200, b'{"items": []}'),
         reply(200, b"[]"),
-        reply(200, b'{"items": [{"id": "x", "status": "accepted"}]}'),
+        reply(200, b'{"batch": "", "token": "1-0123456789abcdef"}'),
         reply(204),
     ],
 )
-async def test_a_reply_that_does_not_name_each_event_confirms_nothing(far: Far, behave: Behaviour) -> None:
+async def test_a_reply_that_is_no_receipt_confirms_nothing(far: Far, behave: Behaviour) -> None:
     far.server.behave = behave
     sent = await far.destination.send(PARCELS[:1], proven=True)
     assert (sent.verdicts, sent.trouble) == ((), Down(reason="malformed_reply"))
@@ -162,7 +214,7 @@ async def test_trouble_is_the_links_for_events_and_inbox_alike(
 
 async def test_a_batch_that_takes_too_long_is_halved_and_grows_again(far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exchange, "SILENCE_SECONDS", 0.2)
-    far.server.behave = in_turn(keep_silent, receipts("accepted"))
+    far.server.behave = in_turn(keep_silent, receipt())
     assert (await far.destination.send(PARCELS, proven=True)).trouble == Down(reason="timeout")
     assert far.destination.batch == 4
     await far.destination.send(PARCELS[:4], proven=True)
@@ -175,7 +227,7 @@ async def test_a_batch_that_takes_too_long_is_halved_and_grows_again(far: Far, m
 async def test_a_certificate_the_endpoint_does_not_know_gets_nothing_through(far: Far, tmp_path: Path) -> None:
     stranger = enrolled(tmp_path / "elsewhere")
     ours = enrolled(tmp_path / "ca")
-    mixed = Credentials(key=stranger.key, certificate=stranger.certificate, ca=ours.ca, expires_at=ours.expires_at)
+    mixed = replace(stranger, ca=ours.ca)
     cloud = destination(far.server.url, mixed)
     sent = await cloud.send(PARCELS, proven=True)
     await cloud.close()

@@ -1,0 +1,168 @@
+"""Which gateway may speak for a site: certificates taken back, reply tokens, epochs."""
+
+import re
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import orjson
+
+from process_cosmos_gateway.contract.errors import Code, ContractError
+from process_cosmos_gateway.contract.identifiers import Ulid, is_ulid
+
+from .database import Connection
+
+TOKENS_KEPT = 3
+"""The newest, the one before (its reply was lost), and one more: a batch may leave while the one before is settled."""
+
+_TOKEN = re.compile(r"(\d{1,15})-[0-9a-f]{16}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Why nothing is taken from a caller: a stable code, and a sentence."""
+
+    code: Code
+    message: str
+
+
+class RefusedError(Exception):
+    """Nothing is taken from this caller; the transaction is to be undone."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        """Keep why."""
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """What came with a batch: the token and epoch its gateway goes on from (empty: none), and its network address."""
+
+    token: str
+    epoch: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """The newest tokens of a site, each presented to get the next, and the number of the newest ever given."""
+
+    tokens: Sequence[str]
+    number: int
+    epoch: str | None
+
+
+def enrolled(connection: Connection, site: Ulid, serial: str, now: float) -> None:
+    """Begin anew with one certificate: all before it are refused, for the reason the site was refused for."""
+    row = connection.execute("SELECT refused FROM site WHERE site = ?", (site,)).fetchone()
+    connection.execute(
+        "UPDATE certificate SET refused = ? WHERE site = ? AND refused IS NULL",
+        ((row and row[0]) or Code.CERTIFICATE_REVOKED, site),
+    )
+    connection.execute("DELETE FROM epoch WHERE site = ?", (site,))
+    connection.execute("INSERT OR REPLACE INTO site (site, enrolled_at) VALUES (?, ?)", (site, now))
+    issued(connection, site, serial, now)
+
+
+def issued(connection: Connection, site: Ulid, serial: str, now: float) -> None:
+    """Remember a certificate, so that it can be taken back."""
+    connection.execute("INSERT INTO certificate (serial, site, issued_at) VALUES (?, ?, ?)", (serial, site, now))
+
+
+def revoke(connection: Connection, what: str) -> int:
+    """Take back one certificate (its serial number) or all of a site (its id); return how many, 0: unknown."""
+    if is_ulid(what):
+        connection.execute("UPDATE site SET refused = ? WHERE site = ?", (Code.CERTIFICATE_REVOKED, what))
+    connection.execute("UPDATE certificate SET refused = ? WHERE ? IN (site, serial)", (Code.CERTIFICATE_REVOKED, what))
+    return connection.changes()
+
+
+def admit(connection: Connection, site: Ulid, serial: str) -> None:
+    """Let a certificate of ours pass, or raise ``RefusedError``: it, or its site, is not to be listened to."""
+    refused = connection.execute(
+        "SELECT (SELECT refused FROM certificate WHERE serial = ?), refused, reason FROM site WHERE site = ?",
+        (serial, site),
+    ).fetchone()
+    if refused is None or refused[:2] == (None, None):
+        return
+    of_certificate, of_site, reason = refused
+    code = Code(of_certificate or of_site)
+    said = "This certificate was revoked." if code is Code.CERTIFICATE_REVOKED else reason
+    raise RefusedError(Refusal(code=code, message=said or "The site was enrolled again: this certificate is over."))
+
+
+def describe_sites(connection: Connection) -> Iterator[str]:
+    """Say for people how each site stands, and which certificates it was given."""
+    for site, address, heard_at, refused, reason in connection.execute(
+        "SELECT site, address, heard_at, refused, reason FROM site ORDER BY site"
+    ):
+        yield f"{site}  {refused or 'ok'}  last heard {_time(heard_at)} from {address or 'nowhere'}"
+        if reason:
+            yield f"  {reason}"
+        for serial, issued_at, taken_back in connection.execute(
+            "SELECT serial, issued_at, refused FROM certificate WHERE site = ? ORDER BY issued_at", (site,)
+        ):
+            yield f"  {serial}  issued {_time(issued_at)}  {taken_back or 'ok'}"
+
+
+def present(connection: Connection, site: Ulid, caller: Caller, now: float) -> str | Refusal:
+    """Take what a caller presents and return the token for its next batch, or why it is refused.
+
+    A refusal is for both gateways, and written down: the transaction is to be committed.
+    """
+    connection.execute("INSERT OR IGNORE INTO site (site, enrolled_at) VALUES (?, ?)", (site, now))
+    [(tokens, number, epoch, address, heard_at)] = connection.execute(
+        "SELECT tokens, number, epoch, address, heard_at FROM site WHERE site = ?", (site,)
+    )
+    line = _Line(orjson.loads(tokens), number, epoch)
+    presented = _number(caller.token)
+    seen = caller.epoch != epoch and _seen(connection, site, caller.epoch)
+    history = None if seen else _history(line, caller, presented)
+    if history is None:
+        both = f"one at {address} (last heard {_time(heard_at)}), one at {caller.address} ({_time(now)})"
+        reason = f"Two gateways speak as site {site}: {both}. Both are refused until one is enrolled again."
+        sql = "UPDATE site SET refused = ?, reason = ? WHERE site = ?"
+        connection.execute(sql, (Code.IDENTITY_CONFLICT, reason, site))
+        return Refusal(code=Code.IDENTITY_CONFLICT, message=reason)
+    number = max(number, presented) + 1
+    token = f"{number}-{secrets.token_hex(8)}"
+    if caller.epoch != epoch:
+        connection.execute("INSERT INTO epoch (site, epoch) VALUES (?, ?)", (site, caller.epoch))
+    connection.execute(
+        "UPDATE site SET tokens = ?, number = ?, epoch = ?, address = ?, heard_at = ? WHERE site = ?",
+        (orjson.dumps([*history, token][-TOKENS_KEPT:]).decode(), number, caller.epoch, caller.address, now, site),
+    )
+    return token
+
+
+def _history(line: _Line, caller: Caller, presented: int) -> Sequence[str] | None:
+    """Return the tokens up to the presented one; None: somebody else went on from an older one.
+
+    What was given after the presented token was never heard by this gateway; if another one has heard it, that one
+    presents it, and it is unknown then.
+    """
+    if caller.token in line.tokens:
+        return line.tokens[: line.tokens.index(caller.token) + 1]
+    # A new epoch: the site was restored from a backup. A higher number: this endpoint was.
+    if caller.epoch != line.epoch or presented > line.number:
+        return [caller.token]
+    return None
+
+
+def _seen(connection: Connection, site: Ulid, epoch: str) -> bool:
+    return connection.execute("SELECT 1 FROM epoch WHERE site = ? AND epoch = ?", (site, epoch)).get is not None
+
+
+def _number(token: str) -> int:
+    if not token:
+        return 0
+    match = _TOKEN.fullmatch(token)
+    if match is None:
+        raise ContractError("$", "the token must be one this endpoint gave")
+    return int(match[1])
+
+
+def _time(seconds: float | None) -> str:
+    return "never" if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

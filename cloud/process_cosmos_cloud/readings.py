@@ -1,0 +1,127 @@
+"""Readings out of packs (SenML, RFC 8428): merged by key, kept for ever, contradictions too."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from process_cosmos_gateway.contract.errors import ContractError
+from process_cosmos_gateway.contract.identifiers import Ulid
+
+from .database import Connection
+
+CONTENT_TYPE = "application/senml+json"
+NEWEST_VERSION = 10
+
+type Value = float | str
+"""A number, or JSON of a text or a truth."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """One row for readers. ``conflict``: another value of the same moment is kept beside it."""
+
+    site: str
+    device: str
+    property: str
+    time: float
+    value: object
+    unit: str | None
+    arrival: int
+    conflict: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One SenML record, base fields resolved; ``name`` is ``<device>/<property>``."""
+
+    name: str
+    unit: str | None
+    time: float
+    value: Value
+
+
+def unpack(data: object) -> list[Record]:
+    """Resolve a pack's records; raise ``ContractError`` for what is no SenML of device and property."""
+    if not isinstance(data, list) or not all(isinstance(item, dict) for item in data):
+        raise ContractError("$.data", "must be an array of SenML records")
+    name, unit, time, value = "", None, 0.0, 0.0
+    records = []
+    for index, item in enumerate(data):
+        path = f"$.data[{index}]"
+        if _number(item, "bver", NEWEST_VERSION, path) > NEWEST_VERSION:
+            raise ContractError(path, "must be SenML of version 10")
+        name, unit = _text(item, "bn", name, path), _text(item, "bu", unit, path)
+        time, value = _number(item, "bt", time, path), _number(item, "bv", value, path)
+        whole = f"{name}{_text(item, 'n', '', path)}"
+        if "/" not in whole.strip("/"):
+            raise ContractError(path, "must be named <device>/<property>")
+        at = time + _number(item, "t", 0.0, path)
+        records.append(Record(whole, _text(item, "u", unit, path), at, _value(item, value, path)))
+    return records
+
+
+def _value(item: Mapping[str, Any], base: float, path: str) -> Value:
+    if "v" in item:
+        return base + _number(item, "v", 0.0, path)
+    for name, kind in (("vs", str), ("vb", bool)):
+        if isinstance(item.get(name), kind):
+            return orjson.dumps(item[name]).decode()
+    raise ContractError(path, "must hold v, vs or vb")
+
+
+def _number(item: Mapping[str, Any], name: str, default: float, path: str) -> float:
+    value = item.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ContractError(f"{path}.{name}", "must be a number")
+    return float(value)
+
+
+def _text[T: (str, str | None)](item: Mapping[str, Any], name: str, default: T, path: str) -> T:
+    value = item.get(name, default)
+    if value is not default and not isinstance(value, str):
+        raise ContractError(f"{path}.{name}", "must be a text")
+    return value
+
+
+def keep(connection: Connection, site: Ulid, records: list[Record], arrival: int) -> None:
+    """Keep readings by (site, device, property, time, value): repeats are one, contradictions are both kept."""
+    numbers: dict[str, int] = {}
+    for record in records:
+        if record.name not in numbers:
+            numbers[record.name] = _series(connection, site, record)
+    connection.executemany(
+        "INSERT OR IGNORE INTO reading (series, time, value, arrival) VALUES (?, ?, ?, ?)",
+        [(numbers[record.name], record.time, record.value, arrival) for record in records],
+    )
+
+
+def _series(connection: Connection, site: Ulid, record: Record) -> int:
+    device, _, name = record.name.rpartition("/")
+    number: int = connection.execute(
+        "INSERT INTO series (site, device, property, unit) VALUES (?, ?, ?, ?)"
+        " ON CONFLICT DO UPDATE SET unit = coalesce(excluded.unit, unit) RETURNING number",
+        (site, device, name, record.unit),
+    ).get
+    return number
+
+
+def read_readings(connection: Connection) -> Iterator[Reading]:
+    """Return all readings, by series and time."""
+    for site, device, name, time, value, unit, arrival, conflict in connection.execute(
+        "SELECT site, device, property, time, value, unit, arrival,"
+        " EXISTS (SELECT 1 FROM reading other WHERE other.series = reading.series AND other.time = reading.time"
+        "   AND other.value <> reading.value)"
+        " FROM reading JOIN series ON series.number = reading.series ORDER BY site, device, property, time, value"
+    ):
+        yield Reading(
+            site=site,
+            device=device,
+            property=name,
+            time=time,
+            value=orjson.loads(value) if isinstance(value, str) else value,
+            unit=unit,
+            arrival=arrival,
+            conflict=bool(conflict),
+        )
