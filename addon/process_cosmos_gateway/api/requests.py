@@ -48,6 +48,6 @@ class Requests:
         except RequestRefusedError as error:
             return Result(id=request.id, problem=Problem(code=error.code, message=str(error)))
         except StoreError:
-            sentence = "The gateway could not write to its disk. Nothing was changed."
+            sentence = "The gateway could not write to its disk. A device may have heard of it once; nothing was kept."
             return Result(id=request.id, problem=Problem(code=Code.STORE_FAILED, message=sentence))
         return Result(id=request.id)

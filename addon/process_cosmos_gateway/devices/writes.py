@@ -63,8 +63,9 @@ class Writes:
             )
 
     async def begin(self, device: str, name: str, value: Value, expires_in: float, reported: Value | None) -> bool:
-        """Publish at once and return when the write is on disk; False: the broker is away. Raises ``StoreError``.
+        """Publish at once and return when the write is on disk; False: the broker is away.
 
+        Raises ``StoreError``: it was published, and is not repeated.
         A value the device has already, with no other write on its way, is published once.
         """
         if not self._send(device, name, value):
@@ -73,10 +74,16 @@ class Writes:
             return True
         seconds = min(max(expires_in, _SHORTEST), _LONGEST)
         wall, now = self._clock.now().timestamp(), self._clock.monotonic()
-        self._pending[device, name] = _Pending(value=value, expires=now + seconds, next_try=now + pause_after(1))
+        pending = _Pending(value=value, expires=now + seconds, next_try=now + pause_after(1))
+        self._pending[device, name] = pending
         self._news.set()
         write = KnownWrite(device=device, name=name, value=value, written_at=wall, expires_at=wall + seconds)
-        await self._store.write(lambda transaction: keep_write(transaction, write))
+        try:
+            await self._store.write(lambda transaction: keep_write(transaction, write))
+        except StoreError:
+            if self._pending.get((device, name)) is pending:
+                del self._pending[device, name]
+            raise
         return True
 
     def reported(self, device: str, name: str, value: Value) -> Change | None:
@@ -85,7 +92,8 @@ class Writes:
         if pending is None or pending.value != value:
             return None
         del self._pending[device, name]
-        return partial(forget_write, device=device, name=name, value=value)
+        # What is on disk are the bytes that were asked for: a device may report 20 for 20.0.
+        return partial(forget_write, device=device, name=name, value=pending.value)
 
     def forget(self, device: str) -> None:
         """Drop what waits for a device that has gone; its rows go with it."""
@@ -108,6 +116,8 @@ class Writes:
 
     async def _look(self, now: float) -> None:
         for (device, name), pending in tuple(self._pending.items()):
+            if self._pending.get((device, name)) is not pending:
+                continue  # confirmed or replaced while the disk was waited for
             if pending.expires <= now:
                 del self._pending[device, name]
                 self._counts["writes_expired"] += 1

@@ -1,0 +1,143 @@
+"""Writes to devices while the disk is slow or failing, or holds other bytes than the device reports."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from process_cosmos_gateway.contract.devices import Value
+from process_cosmos_gateway.devices import memory
+from process_cosmos_gateway.devices.writes import Writes
+from process_cosmos_gateway.errors import StoreError
+from process_cosmos_gateway.store import Store
+from tests.gateway.store.parts import HandClock, SyncCountingVfs, opened
+
+from .parts import until
+
+pytestmark = pytest.mark.usefixtures("quick_looks")
+
+
+@pytest.fixture
+def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look at the shifted clock a hundred times a second."""
+    monkeypatch.setattr("process_cosmos_gateway.devices.writes._LONGEST_LOOK_AWAY", 0.01)
+
+
+@dataclass
+class Bench:
+    """Writes on a real store; ``sent`` is what went out."""
+
+    store: Store
+    clock: HandClock = field(default_factory=HandClock)
+    counts: Counter[str] = field(default_factory=Counter)
+    sent: list[tuple[str, Value]] = field(default_factory=list)
+
+    def writes(self) -> Writes:
+        return Writes(self.store, self.clock, self.counts, self._send)
+
+    def _send(self, device: str, _name: str, value: Value) -> bool:
+        self.sent.append((device, value))
+        return True
+
+    def count(self, device: str) -> int:
+        return sum(each == device for each, _ in self.sent)
+
+    async def kept(self) -> list[tuple[str, Value]]:
+        return [(each.device, each.value) for each in await self.store.read(memory.known_writes)]
+
+    async def until_all_are_looked_at(self, writes: Writes) -> None:
+        """Let a write begin and be repeated: whatever else was due has had its turn."""
+        await writes.begin("last", "p", True, 100, None)
+        self.clock.advance(2)
+        await until(lambda: self.count("last") > 1)
+
+
+@asynccontextmanager
+async def running(writes: Writes) -> AsyncIterator[None]:
+    """Let ``writes`` work; what ends it early is raised."""
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(writes.run())
+        yield
+        task.cancel()
+
+
+def hold(monkeypatch: pytest.MonkeyPatch, store: Store) -> asyncio.Event:
+    """Let everything that is to be written wait until the event is set."""
+    free, write = asyncio.Event(), store.write
+
+    async def waiting(change: Callable[..., object]) -> object:
+        await free.wait()
+        return await write(change)
+
+    monkeypatch.setattr(store, "write", waiting)
+    return free
+
+
+@pytest.mark.parametrize("lasts", [1, 100])
+async def test_a_write_confirmed_while_the_disk_is_waited_for_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lasts: float
+) -> None:
+    async with opened(tmp_path) as store:
+        bench = Bench(store)
+        writes = bench.writes()
+        await writes.begin("first", "p", True, 1, None)
+        await writes.begin("valve", "p", True, lasts, None)
+        bench.clock.advance(2)
+        free = hold(monkeypatch, store)
+        async with running(writes):
+            await until(lambda: bench.counts["writes_expired"])
+            assert writes.reported("valve", "p", True)
+            free.set()
+            await bench.until_all_are_looked_at(writes)
+        assert bench.count("valve") == 1
+        assert bench.counts["writes_expired"] == 1
+
+
+async def test_a_newer_write_begun_while_the_disk_is_waited_for_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path) as store:
+        bench = Bench(store)
+        writes = bench.writes()
+        await writes.begin("first", "p", True, 1, None)
+        await writes.begin("valve", "p", True, 1, None)
+        bench.clock.advance(2)
+        free = hold(monkeypatch, store)
+        async with running(writes):
+            await until(lambda: bench.counts["writes_expired"])
+            newer = asyncio.create_task(writes.begin("valve", "p", False, 100, None))
+            await until(lambda: ("valve", False) in bench.sent)
+            free.set()
+            await newer
+            await bench.until_all_are_looked_at(writes)
+        assert bench.sent.count(("valve", False)) > 1
+        assert ("valve", False) in await bench.kept()
+
+
+async def test_a_number_reported_in_other_digits_ends_the_write_on_disk_too(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        bench = Bench(store)
+        writes = bench.writes()
+        await writes.begin("heater", "setpoint", 20.0, 100, None)
+        confirmed = writes.reported("heater", "setpoint", 20)
+        assert confirmed
+        await store.write(confirmed)
+        assert await bench.kept() == []
+
+
+async def test_a_write_the_disk_refused_is_not_repeated(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    vfs = SyncCountingVfs("refusing")
+    request.addfinalizer(vfs.unregister)
+    async with opened(tmp_path, vfs="refusing") as store:
+        bench = Bench(store)
+        writes = bench.writes()
+        async with running(writes):
+            vfs.fail_next_syncs = 1
+            with pytest.raises(StoreError):
+                await writes.begin("valve", "p", False, 100, True)
+            await bench.until_all_are_looked_at(writes)
+        assert bench.count("valve") == 1
