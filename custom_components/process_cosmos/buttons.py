@@ -2,17 +2,15 @@
 
 from collections.abc import Awaitable, Callable
 
-from homeassistant.config_entries import ConfigEntryState
 from homeassistant.core import Context, Event, HomeAssistant, callback
 from homeassistant.exceptions import HomeAssistantError
 
-from .const import DOMAIN
 from .contract.identifiers import PHONE
-from .data import CosmosConfigEntry
 from .escalations.decisions import Attempt
 from .escalations.engine import Escalations
 from .escalations.model import Escalation
 from .escalations.phones import BUTTON_EVENT, Button, phone_name, read_button
+from .sites import async_sites
 
 type Permission = Callable[[Context], Awaitable[Callable[[Escalation], bool]]]
 
@@ -22,16 +20,15 @@ def listen_to_buttons(hass: HomeAssistant, async_allowed: Permission) -> None:
     """Take answers and acknowledgements from phones, for all sites; tell the phone what was refused."""
 
     async def async_pressed(event: Event) -> None:
-        if (button := read_button(event.data.get("action"))) and (site := _site_of(hass, button)):
+        if (button := read_button(event.data.get("action"))) and (site := await _async_site_of(hass, button)):
             await _async_settle(hass, site, button, await async_allowed(event.context))
 
     hass.bus.async_listen(BUTTON_EVENT, async_pressed)
 
 
-def _site_of(hass: HomeAssistant, button: Button) -> Escalations | None:
+async def _async_site_of(hass: HomeAssistant, button: Button) -> Escalations | None:
     """Return the site that rang; any other can still say that it does not know the escalation."""
-    entries: list[CosmosConfigEntry] = hass.config_entries.async_entries(DOMAIN)
-    sites = [entry.runtime_data.escalations for entry in entries if entry.state is ConfigEntryState.LOADED]
+    sites = await async_sites(hass)
     return next((site for site in sites if site.get(button.escalation)), sites[0] if sites else None)
 
 

@@ -8,26 +8,24 @@ from typing import Any, Final
 
 import voluptuous as vol
 from homeassistant.auth.permissions.const import POLICY_CONTROL
-from homeassistant.config_entries import ConfigEntryState
 from homeassistant.core import Context, HomeAssistant, ServiceCall, ServiceResponse, SupportsResponse, callback
 from homeassistant.helpers import config_validation as cv
 from homeassistant.helpers.json import json_dumps
-from homeassistant.helpers.service import async_get_config_entry
 
 from .buttons import listen_to_buttons
 from .callers import CALLERS, Callers
-from .const import DOMAIN
+from .const import DOMAIN, shortened
 from .contract.codec import MAX_TEXT
 from .contract.errors import Code
 from .contract.escalations import Severity
 from .contract.identifiers import Ulid
-from .data import CosmosConfigEntry
 from .escalations.decisions import Attempt
 from .escalations.engine import EscalateCall, Escalations
 from .escalations.errors import NO_GROUP, EscalationRefusedError
 from .escalations.model import MAX_ENTITIES, Escalation
 from .escalations.policy import DEFAULT_POLICY, GIVE_UP_AFTER
 from .escalations.records import Answer, Content, IfInterrupted
+from .sites import async_site_called, async_sites
 
 ESCALATE: Final = "escalate"
 ACKNOWLEDGE: Final = "acknowledge"
@@ -39,12 +37,16 @@ MAX_NAME = 64
 MAX_ANSWERS = 10
 
 _POSITIVE = vol.All(cv.positive_time_period, vol.Range(min=timedelta(seconds=1), max=timedelta(days=366)))
-_MESSAGE = vol.All(cv.string, vol.Length(min=1, max=MAX_MESSAGE))
+_TEXT = vol.All(cv.string, vol.Length(min=1, max=MAX_MESSAGE))
+_MESSAGE = vol.All(cv.string, vol.Length(min=1), lambda text: shortened(text, MAX_MESSAGE))
 _NAME = vol.All(cv.string, vol.Length(min=1, max=MAX_NAME))
 
 
 def _unchanged_actions(value: object) -> object:
-    """Check a script sequence but keep it as it came: it goes to disk, and its templates are rendered when it runs."""
+    """Check a script sequence but keep it as it came: it goes to disk, and is checked again when it runs.
+
+    Its templates were rendered before, when the automation or script called; those of a direct call when it runs.
+    """
     cv.SCRIPT_SCHEMA(copy.deepcopy(value))
     return cv.ensure_list(value)
 
@@ -75,7 +77,7 @@ _ESCALATE_SCHEMA = vol.Schema(
         ),
         vol.Optional("if_unanswered"): cv.string,
         vol.Optional("give_up_after", default=GIVE_UP_AFTER): _POSITIVE,
-        vol.Optional("group"): _MESSAGE,
+        vol.Optional("group"): _TEXT,
         vol.Optional("data"): dict,
         vol.Optional("attach", default=list): cv.entity_ids,
         vol.Optional("site"): cv.string,
@@ -100,11 +102,11 @@ _ANSWER_ACTION_SCHEMA = vol.Schema(
         vol.Required("escalation"): cv.string,
         vol.Required("answer"): cv.string,
         vol.Optional("ring"): cv.positive_int,
-        vol.Optional("note"): _MESSAGE,
+        vol.Optional("note"): _TEXT,
     }
 )
 
-_RESOLVE_SCHEMA = vol.Schema({**_ESCALATION, vol.Optional("note"): _MESSAGE})
+_RESOLVE_SCHEMA = vol.Schema({**_ESCALATION, vol.Optional("note"): _TEXT})
 
 
 @callback
@@ -121,35 +123,33 @@ def async_setup_services(hass: HomeAssistant) -> None:
 
 async def _async_escalate(call: ServiceCall) -> ServiceResponse:
     await call.hass.data[CALLERS].async_announced(call.context)
-    entry: CosmosConfigEntry = async_get_config_entry(call.hass, DOMAIN, call.data.get("site"))
     content = _content(call)
     group = call.data.get("group") or call.hass.data[CALLERS].caller(call.context)
-    escalated = await entry.runtime_data.escalations.async_escalate(
-        EscalateCall(content=content, group=group, policy=call.data["policy"])
-    )
+    site = await async_site_called(call.hass, call.data.get("site"))
+    escalated = await site.async_escalate(EscalateCall(content=content, group=group, policy=call.data["policy"]))
     return asdict(escalated) if call.return_response else None
 
 
 async def _async_acknowledge(call: ServiceCall) -> None:
     await call.hass.data[CALLERS].async_announced(call.context)
-    found = _find(call)
-    if found is None:
+    found = await _async_meant(call)
+    if not found:
         raise EscalationRefusedError(Code.UNKNOWN_ESCALATION, escalation=_group(call))
-    escalations, escalation = found
-    attempt = Attempt(
-        escalation=escalation,
-        answer=None,
-        by=await _async_name(call),
-        ring=call.data.get("ring"),
-        acknowledge_for=call.data["for"],
-        allowed=await _async_allowed(call.hass, call.context),
-    )
-    await escalations.async_acknowledge(attempt)
+    for site, escalation in found:
+        attempt = Attempt(
+            escalation=escalation,
+            answer=None,
+            by=await _async_name(call),
+            ring=call.data.get("ring"),
+            acknowledge_for=call.data["for"],
+            allowed=await _async_allowed(call.hass, call.context),
+        )
+        await site.async_acknowledge(attempt)
 
 
 async def _async_answer(call: ServiceCall) -> None:
     await call.hass.data[CALLERS].async_announced(call.context)
-    escalations, escalation = _find_by_id(call.hass, call.data["escalation"])
+    site, escalation = await _async_find(call.hass, call.data["escalation"])
     attempt = Attempt(
         escalation=escalation,
         answer=call.data["answer"],
@@ -158,20 +158,18 @@ async def _async_answer(call: ServiceCall) -> None:
         note=call.data.get("note"),
         allowed=await _async_allowed(call.hass, call.context),
     )
-    await escalations.async_answer(attempt)
+    await site.async_answer(attempt)
 
 
 async def _async_resolve(call: ServiceCall) -> None:
     await call.hass.data[CALLERS].async_announced(call.context)
-    if (found := _find(call)) is None:
-        return  # nothing of this group is alive: dry again without an alarm
-    escalations, escalation = found
-    await escalations.async_resolve(
-        escalation,
-        by=await _async_name(call),
-        note=call.data.get("note"),
-        allowed=await _async_allowed(call.hass, call.context),
-    )
+    for site, escalation in await _async_meant(call):  # none of the group is alive: dry again without an alarm
+        await site.async_resolve(
+            escalation,
+            by=await _async_name(call),
+            note=call.data.get("note"),
+            allowed=await _async_allowed(call.hass, call.context),
+        )
 
 
 def _content(call: ServiceCall) -> Content:
@@ -198,30 +196,34 @@ def _content(call: ServiceCall) -> Content:
 
 
 def _json(value: object) -> str:
-    text = json_dumps(value)
+    text = json_dumps(_writable(value))
     if len(text) > MAX_TEXT:
         raise EscalationRefusedError(Code.TOO_LARGE, limit=str(MAX_TEXT))
     return text
 
 
-def _sites(hass: HomeAssistant) -> list[Escalations]:
-    entries: list[CosmosConfigEntry] = hass.config_entries.async_entries(DOMAIN)
-    return [entry.runtime_data.escalations for entry in entries if entry.state is ConfigEntryState.LOADED]
+def _writable(value: object) -> object:
+    """Return ``value`` with integers JSON's writer does not take (beyond 64 bits) as texts."""
+    if isinstance(value, dict):
+        return {key: _writable(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_writable(one) for one in value]
+    return str(value) if isinstance(value, int) and not -(2**63) <= value < 2**64 else value
 
 
-def _find_by_id(hass: HomeAssistant, escalation: str) -> tuple[Escalations, Ulid]:
-    for site in _sites(hass):
+async def _async_find(hass: HomeAssistant, escalation: str) -> tuple[Escalations, Ulid]:
+    for site in await async_sites(hass):
         if site.get(escalation):
             return site, Ulid(escalation)
     raise EscalationRefusedError(Code.UNKNOWN_ESCALATION, escalation=escalation)
 
 
-def _find(call: ServiceCall) -> tuple[Escalations, Ulid] | None:
-    """Return the escalation the call names, or the alive one of its group; None if the group has none."""
+async def _async_meant(call: ServiceCall) -> list[tuple[Escalations, Ulid]]:
+    """Return the escalation the call names, or the alive ones of its group, at most one at each site."""
     if "escalation" in call.data:
-        return _find_by_id(call.hass, call.data["escalation"])
+        return [await _async_find(call.hass, call.data["escalation"])]
     group = _group(call)
-    return next(((site, alive.id) for site in _sites(call.hass) if (alive := site.alive_of(group))), None)
+    return [(site, alive.id) for site in await async_sites(call.hass) if (alive := site.alive_of(group))]
 
 
 def _group(call: ServiceCall) -> str:

@@ -14,6 +14,7 @@ from homeassistant.helpers import config_validation as cv
 from homeassistant.helpers.event import async_call_later
 from homeassistant.helpers.script import Script, async_validate_actions_config
 from homeassistant.helpers.start import async_at_started
+from homeassistant.helpers.trace import script_execution_get, trace_clear, trace_get
 
 from custom_components.process_cosmos.const import DOMAIN, LOGGER
 from custom_components.process_cosmos.contract.escalations import Outcome
@@ -27,6 +28,9 @@ from .records import Answer, Ended, IfInterrupted, Running
 
 ACTION_MISSING_FOR = 300.0
 """Seconds an action may be missing, e.g. because its integration starts late, until the answer has failed."""
+
+_STEPS = {"choose", "default", "else", "parallel", "repeat", "sequence", "then"}
+"""Where a step keeps further steps."""
 
 _SENTENCES = {
     Outcome.FAILED: "“{answer}” ({message}) could not be carried out: {reason}.",
@@ -94,7 +98,8 @@ class Answers:
             return
         self._journal.record(Running(escalation=escalation.id, at=self._journal.now()))
         await self._journal.async_until_on_disk()
-        reason = await async_reason_of_failure(self._async_effects(escalation, sequence))
+        trace_clear()  # of our own: else the automation's that happened to write the answer's record
+        reason = await async_reason_of_failure(self._async_effects(escalation, sequence)) or _reason_of_abort()
         if self._hass.is_stopping:
             return  # Home Assistant stopped the script: the next run finds it interrupted
         if escalation.id in self._stopped:
@@ -199,14 +204,25 @@ class Answers:
 
 
 def _actions_in(part: object) -> Iterator[str]:
-    """Yield the names of all actions in a script sequence, however deep."""
+    """Yield the names of all actions in a script sequence, however deep, without steps that are disabled."""
     if isinstance(part, list):
         for one in part:
             yield from _actions_in(one)
-    elif isinstance(part, dict):
+    elif isinstance(part, dict) and part.get("enabled", True) is True:
         name = part.get("action", part.get("service"))
         if isinstance(name, str) and "{" not in name and "." in name:
             yield name
-        for key, value in part.items():
-            if key not in ("data", "target", "variables"):
-                yield from _actions_in(value)
+        for key in _STEPS & part.keys():
+            yield from _actions_in(part[key])
+
+
+def _reason_of_abort() -> str | None:
+    """Return why the script that just ended in this context was aborted, None if it was not.
+
+    A false condition ends a script by the same word, but leaves no error at the step it ended with.
+    """
+    if script_execution_get() != "aborted":
+        return None
+    steps = {int(path): elements for path, elements in (trace_get(clear=False) or {}).items() if path.isdecimal()}
+    error: str | None = steps[max(steps)][-1].as_dict().get("error")
+    return error

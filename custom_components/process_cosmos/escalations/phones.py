@@ -4,12 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from homeassistant.components.notify import DOMAIN as NOTIFY_DOMAIN
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers import device_registry as dr
-from homeassistant.util import slugify
 
-from custom_components.process_cosmos.const import DOMAIN
+from custom_components.process_cosmos.const import DOMAIN, shortened
 from custom_components.process_cosmos.contract.escalations import Severity
 from custom_components.process_cosmos.contract.identifiers import PHONE, Ulid, is_ulid
 
@@ -17,6 +15,9 @@ from .model import Escalation
 
 BUTTON_EVENT = "mobile_app_notification_action"
 SITE_PAGE = "/config/integrations/integration/process_cosmos"
+
+MAX_MESSAGE = 1500
+"""Characters of a notification's text: the push services take 4 kB with everything."""
 
 _MOBILE_APP = "mobile_app"
 _BUTTON = "cosmos"
@@ -63,12 +64,16 @@ def phone_name(hass: HomeAssistant, device_id: str) -> str:
 
 def notify_action(hass: HomeAssistant, device_id: str) -> str | None:
     """Return the mobile app's notify action for this device; None if the phone is gone or takes no pushes."""
-    device = dr.async_get(hass).async_get(device_id)
-    entry = hass.config_entries.async_get_entry(device.config_entry_id) if device else None
-    if entry is None or entry.domain != _MOBILE_APP:
+    if "notify" not in hass.data.get(_MOBILE_APP, {}):
         return None
-    action = slugify(f"{_MOBILE_APP}_{entry.data['device_name']}")
-    return action if hass.services.has_service(NOTIFY_DOMAIN, action) else None
+    # Imported where it is loaded anyway: it needs packages that only its own set-up installs.
+    from homeassistant.components.mobile_app.util import (  # noqa: PLC0415 - see above
+        get_notify_service,
+        webhook_id_from_device_id,
+    )
+
+    webhook_id = webhook_id_from_device_id(hass, device_id)
+    return get_notify_service(hass, webhook_id) if webhook_id else None
 
 
 def ring_notification(escalation: Escalation, title: str, device_id: str) -> dict[str, Any]:
@@ -86,7 +91,7 @@ def ring_notification(escalation: Escalation, title: str, device_id: str) -> dic
     times = f" ({escalation.count} times)" if escalation.count > 1 else ""
     return {
         "title": title,
-        "message": f"{content.message}{times}",
+        "message": f"{shortened(content.message, MAX_MESSAGE)}{times}",
         "data": {
             "tag": escalation.id,
             "group": DOMAIN,
@@ -100,6 +105,7 @@ def ring_notification(escalation: Escalation, title: str, device_id: str) -> dic
 
 def plain_notification(title: str, message: str, tag: str) -> dict[str, Any]:
     """Return the notify action's data for a notice without buttons, in place of the escalation's."""
+    message = shortened(message, MAX_MESSAGE)
     return {"title": title, "message": message, "data": {"tag": tag, "group": DOMAIN, "url": SITE_PAGE}}
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from freezegun.api import FrozenDateTimeFactory
@@ -37,8 +38,8 @@ class Phone:
     """A phone of the mobile app: ``sent`` has what its notify action got; ``away`` makes the action fail."""
 
     hass: HomeAssistant
-    name: str
     device_id: str
+    action: str
     sent: list[dict[str, Any]] = field(default_factory=list)
     away: bool = False
 
@@ -74,20 +75,25 @@ class Phone:
         self.sent.append(dict(call.data))
 
     def add_notify_action(self) -> None:
-        self.hass.services.async_register("notify", slugify(f"mobile_app_{self.name}"), self.notify)
+        self.hass.services.async_register("notify", self.action, self.notify)
+        self.hass.data["mobile_app"]["notify"].registered_targets[self.action] = self.device_id
 
     def remove(self) -> None:
-        self.hass.services.async_remove("notify", slugify(f"mobile_app_{self.name}"))
+        """As Home Assistant does when its entry goes."""
+        self.hass.services.async_remove("notify", self.action)
+        del self.hass.data["mobile_app"]["notify"].registered_targets[self.action]
 
 
 def add_phone(hass: HomeAssistant, name: str) -> Phone:
-    """A device of a mobile_app entry, and its notify action."""
+    """A device of a mobile_app entry, its notify action, and the mobile app's own notes of both."""
     entry = MockConfigEntry(domain="mobile_app", data={"device_name": name}, title=name)
     entry.add_to_hass(hass)
     device = dr.async_get(hass).async_get_or_create(
         config_entry_id=entry.entry_id, identifiers={("mobile_app", name)}, name=name
     )
-    phone = Phone(hass, name, device.id)
+    notes = hass.data.setdefault("mobile_app", {"devices": {}, "notify": SimpleNamespace(registered_targets={})})
+    phone = Phone(hass, device.id, slugify(f"mobile_app_{name}"))
+    notes["devices"][device.id] = device
     phone.add_notify_action()
     return phone
 

@@ -51,6 +51,49 @@ async def test_a_phones_answer_runs_its_actions_once_and_clears_the_other_phones
     assert (closed.state, closed.by, closed.answer) == ("answered", "Anna", "Turn on again")
 
 
+@pytest.mark.parametrize(
+    ("step", "ended", "reason"),
+    [
+        ({"stop": "the valve is stuck", "error": True}, "failed", "the valve is stuck"),
+        ({"sequence": [{"stop": "the valve is stuck", "error": True}]}, "failed", "the valve is stuck"),
+        ({"action": "valve.{{ 1 / 0 }}"}, "failed", "division by zero"),
+        ({"stop": "it is dry"}, "done", None),
+        ({"condition": "template", "value_template": "{{ false }}"}, "done", None),
+        ({"sequence": [{"condition": "template", "value_template": "{{ false }}"}]}, "done", None),
+    ],
+)
+async def test_actions_that_abort_have_failed_and_those_that_stop_are_done(
+    site: Site, anna: Phone, step: dict[str, Any], ended: str, reason: str | None
+) -> None:
+    escalated = await site.escalate(answers=[{"name": "Open", "actions": [step]}])
+    await site.call("answer", escalation=escalated["id"], answer="Open")
+    await site.until(lambda: outcome(site, escalated["id"]))
+    assert outcome(site, escalated["id"]) == ended
+    assert [reason is not None and reason in notice for notice in anna.notices] == ([True] if reason else [])
+
+
+async def test_actions_that_waited_in_vain_have_failed(site: Site, anna: Phone) -> None:
+    wait = {"wait_template": "{{ false }}", "timeout": {"seconds": 5}, "continue_on_timeout": False}
+    escalated = await site.escalate(answers=[{"name": "Open", "actions": [wait]}])
+    await site.call("answer", escalation=escalated["id"], answer="Open")
+    await site.pass_time(seconds=20)
+    await site.until(lambda: outcome(site, escalated["id"]))
+    assert outcome(site, escalated["id"]) == "failed"
+    assert ["TimeoutError" in notice for notice in anna.notices] == [True]
+
+
+async def test_only_actions_that_would_run_are_waited_for(site: Site, valve: list[ServiceCall]) -> None:
+    steps = [
+        {"action": "gone.away", "enabled": False},
+        {"event": "door", "event_data": {"action": "lock.opened"}},
+        {"if": "{{ true }}", "then": {"action": "valve.open_valve"}, "else": {"stop": "it is dry"}},
+    ]
+    escalated = await site.escalate(answers=[{"name": "Open", "actions": steps}])
+    await site.call("answer", escalation=escalated["id"], answer="Open")
+    await site.until(lambda: outcome(site, escalated["id"]) == "done")
+    assert len(valve) == 1
+
+
 async def test_the_second_answer_is_refused_and_its_phone_is_told_who_won(
     site: Site, anna: Phone, ben: Phone, valve: list[ServiceCall]
 ) -> None:

@@ -71,3 +71,40 @@ async def test_a_registered_phone_rings_and_its_second_answer_is_told_who_won(
         "clear_notification",
         "“Water in the kitchen” was already answered by Anna's phone: Dealt with",
     ]
+
+
+@pytest.mark.filterwarnings("ignore:It is recommended to use web.*")  # Home Assistant's own http
+async def test_of_two_phones_with_one_name_the_one_without_an_action_is_not_taken_for_reached(
+    hass: HomeAssistant,
+    hass_client: ClientSessionGenerator,
+    aioclient_mock: AiohttpClientMocker,
+    add_site: Callable[..., Site],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Home Assistant gives them one notify action, which is that of one of them."""
+    for component in ("mobile_app", "repairs"):
+        assert await async_setup_component(hass, component, {})
+    await hass.async_block_till_done(wait_background_tasks=True)
+    client = await hass_client()
+    for one in ("a", "b"):
+        url = f"{PUSH_URL}/{one}"
+        aioclient_mock.post(url, json={}, status=201)  # type: ignore[no-untyped-call] # the plugin's
+        phone = {"device_id": one, "device_name": "iPhone", "app_data": {"push_token": one, "push_url": url}}
+        assert (await client.post("/api/mobile_app/registrations", json=REGISTRATION | phone)).ok
+        await hass.async_block_till_done()
+    a, b = [
+        device.id
+        for entry in hass.config_entries.async_entries("mobile_app")
+        for device in dr.async_entries_for_config_entry(dr.async_get(hass), entry.entry_id)
+    ]
+    site = add_site(phones=[a, b])
+    await site.set_up()
+    await site.until(lambda: hass.services.has_service("notify", "mobile_app_iphone"))
+    await site.escalate()
+    await site.until(lambda: len(aioclient_mock.mock_calls) == 1)
+    told = {f"{PUSH_URL}/a": f"phone:{a}", f"{PUSH_URL}/b": f"phone:{b}"}[str(aioclient_mock.mock_calls[0][1])]
+    tries = site.escalations._journal.outcomes[site.alive.id].tries
+    assert {recipient: one.reached for (_, recipient), one in tries.items()} == {
+        f"phone:{device}": f"phone:{device}" == told for device in (a, b)
+    }
+    assert "phone_not_reached" in caplog.text

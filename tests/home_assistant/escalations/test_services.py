@@ -1,7 +1,9 @@
 """The actions: what they return, whom they belong to, and what they refuse, each with its code."""
 
+import asyncio
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +11,12 @@ import pytest
 import voluptuous as vol
 from homeassistant.auth.models import User
 from homeassistant.auth.permissions.const import POLICY_CONTROL
+from homeassistant.config_entries import ConfigEntryState
 from homeassistant.core import Context, HomeAssistant
 from homeassistant.exceptions import HomeAssistantError
 from homeassistant.setup import async_setup_component
 from pytest_homeassistant_custom_component.common import MockUser
 
-from custom_components.process_cosmos.const import DOMAIN
 from custom_components.process_cosmos.contract.errors import Code
 from custom_components.process_cosmos.escalations.errors import MEMORY_NOT_WRITTEN, NO_GROUP, UNKNOWN_POLICY
 from tests.home_assistant.escalations.site import Phone, Site
@@ -177,7 +179,6 @@ async def test_each_call_of_escalate_that_makes_no_sense_is_refused_with_its_cod
     [
         {},
         {"message": ""},
-        {"message": "x" * 5000},
         {"message": "m", "severity": "terrible"},
         {"message": "m", "entities": "no entity"},
         {"message": "m", "answers": [{"actions": []}]},
@@ -193,16 +194,75 @@ async def test_malformed_data_is_refused(site: Site, data: dict[str, Any]) -> No
         await site.call("escalate", **data)
 
 
-async def test_with_several_sites_escalate_must_say_which(
-    hass: HomeAssistant, site: Site, add_site: Callable[..., Site]
+async def test_with_several_sites_the_oldest_rings_unless_said_and_a_group_is_over_at_all(
+    site: Site, add_site: Callable[..., Site], anna: Phone
 ) -> None:
     other = add_site()
     await other.set_up()
-    with pytest.raises(HomeAssistantError):
-        await site.call("escalate", message="m")
-    await other.call("escalate", message="m", site=other.entry.entry_id)
-    assert len(other.escalations.alive) == 1
-    assert hass.services.has_service(DOMAIN, "escalate")
+    await site.escalate()
+    assert site.alive.group == "leak"
+    assert len(anna.rings) == 1
+    assert other.escalations.alive == ()
+    await site.escalate(site=other.entry.entry_id)
+    await site.call("acknowledge", group="leak")
+    assert [at.alive.state for at in (site, other)] == ["acknowledged"] * 2
+    await site.call("resolve", group="leak")
+    assert (*site.escalations.alive, *other.escalations.alive) == ()
+
+
+async def test_a_call_during_a_reload_waits_for_its_end(hass: HomeAssistant, site: Site, anna: Phone) -> None:
+    first = await site.escalate(answers=ANSWERS)
+    for call in (
+        partial(site.call, "escalate", message="Water in the bath", group="bath"),
+        partial(site.call, "acknowledge", group="bath"),
+        partial(site.call, "answer", escalation=first["id"], answer="Keep off"),
+        partial(site.call, "resolve", group="bath"),
+    ):
+        reload = hass.async_create_task(hass.config_entries.async_reload(site.entry.entry_id))
+        await asyncio.sleep(0)
+        assert site.entry.state is not ConfigEntryState.LOADED
+        await call()
+        await reload
+        await site.settle()
+    assert "Water in the bath" in [ring["message"] for ring in anna.rings]
+    assert site.known(first["id"]).state == "answered"
+    assert site.escalations.alive == ()
+
+
+async def test_a_button_pressed_during_a_reload_counts(hass: HomeAssistant, site: Site, anna: Phone) -> None:
+    first = await site.escalate(answers=ANSWERS)
+    reload = hass.async_create_task(hass.config_entries.async_reload(site.entry.entry_id))
+    await asyncio.sleep(0)
+    anna.press(anna.button("Keep off"))
+    await reload
+    await site.settle()
+    assert site.known(first["id"]).state == "answered"
+
+
+async def test_a_site_that_is_not_loaded_is_named(
+    hass: HomeAssistant, site: Site, add_site: Callable[..., Site]
+) -> None:
+    add_site()
+    assert await hass.config_entries.async_unload(site.entry.entry_id)
+    assert await refused(site, "escalate", message="m") == "service_config_entry_not_loaded"
+    await site.set_up()
+
+
+async def test_integers_beyond_64_bits_become_texts(site: Site, anna: Phone) -> None:
+    iccid = 89014103211118510720
+    actions = [{"action": "sim.block", "data": {"iccid": [iccid, -iccid, 7]}}]
+    await site.escalate(data={"iccid": iccid}, answers=[{"name": "Block", "actions": actions}])
+    assert site.alive.content.data == '{"iccid":"89014103211118510720"}'
+    assert '["89014103211118510720","-89014103211118510720",7]' in site.alive.content.answers[0].actions
+    assert len(anna.rings) == 1
+
+
+async def test_a_long_message_is_cut_and_told_as_far_as_a_push_service_takes_it(site: Site, anna: Phone) -> None:
+    await site.escalate("Water: " + "kitchen, " * 1000)
+    assert len(site.alive.content.message) == 4096
+    (ring,) = anna.rings
+    assert (len(ring["message"]), ring["message"][-1]) == (1500, "…")
+    assert len(json.dumps(ring)) < 4000
 
 
 async def test_a_memory_of_a_newer_version_is_refused_by_the_set_up(
