@@ -1,8 +1,9 @@
 """One append-only file of records that survives power cuts.
 
 Format: frames of ``length, CRC-32, payload`` (big endian, 4 bytes each). The first payload is the header, which has
-the version; the others are ``[run, n, record]`` in JSON. Any prefix of the file is a valid memory: what a power cut or
-a hot copy tore is dropped at the next start.
+the version; the others are lists of ``[run, n, record]`` in JSON. What is written at once is one frame: a power cut
+may keep its end without its beginning, and no record may come back without those before it. So any prefix of the file
+is a valid memory: what a power cut or a hot copy tore is dropped at the next start.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -103,7 +105,7 @@ class Memory[R: Message]:
         """Queue ``record`` and return its position; all that wait share one fsync."""
         n = self.runs[self._run] + 1
         entry = Entry(position=Position(run=self._run, n=n), record=record)
-        self._queue.append((entry, _frame_of(entry)))
+        self._queue.append((entry, _line_of(entry)))
         self.runs[self._run] = n
         self.entries.append(entry)
         self._start_writing()
@@ -174,9 +176,9 @@ class Memory[R: Message]:
             while self._queue:
                 async with self._disk:
                     batch = [entry for entry, _ in self._queue]
-                    frames = b"".join(frame for _, frame in self._queue)
+                    frame = _frame_of(line for _, line in self._queue)
                     try:
-                        await self._in_executor(self._write, frames)
+                        await self._in_executor(self._write, frame)
                     except OSError as error:
                         self._refuse(error)
                         return
@@ -211,15 +213,15 @@ class Memory[R: Message]:
 
     # What follows runs in the executor.
 
-    def _write(self, frames: bytes) -> None:
-        """Append ``frames`` to what is durable; opened anew: a failed fsync must not be retried on its handle."""
+    def _write(self, frame: bytes) -> None:
+        """Append ``frame`` to what is durable; opened anew: a failed fsync must not be retried on its handle."""
         with self._path.open("r+b") as file:
             file.seek(self.size)
             file.truncate()
-            file.write(frames)
+            file.write(frame)
             file.flush()
             os.fsync(file.fileno())
-        self.size += len(frames)
+        self.size += len(frame)
 
     def _load(self) -> None:
         content = self._path.read_bytes() if self._path.exists() else b""
@@ -236,13 +238,17 @@ class Memory[R: Message]:
             LOGGER.warning("memory_torn: dropped %d bytes at the end of %s", len(content) - self.size, self._path.name)
 
     def _remember(self, payload: bytes) -> None:
+        match orjson.loads(payload):
+            case [*lines]:
+                for line in lines:
+                    self._remember_record(line)
+            case header:
+                self._read_header(parse(_Header, header))
+
+    def _remember_record(self, line: Sequence[Any]) -> None:
+        run, n, document = line
         try:
-            match orjson.loads(payload):
-                case [str() as run, int() as n, {"type": str() as tag, **document}]:
-                    record = parse(self._table[tag], document)
-                case header:
-                    self._read_header(parse(_Header, header))
-                    return
+            record = parse(self._table[document.pop("type")], document)
         except (ContractError, KeyError) as error:
             LOGGER.error("memory_record_unreadable: %s: %s", self._path.name, error)
             return
@@ -257,7 +263,7 @@ class Memory[R: Message]:
 
     def _rewrite(self, kept: Sequence[Entry[R]], runs: Mapping[Ulid, int]) -> None:
         header = orjson.dumps(_Header(version=VERSION, runs={str(run): n for run, n in runs.items() if n >= 0}))
-        content = _frame(header) + b"".join(map(_frame_of, kept))
+        content = _frame(header) + b"".join(_frame_of([_line_of(entry)]) for entry in kept)
         beside = self._beside
         with beside.open("wb") as file:
             file.write(content)
@@ -292,9 +298,13 @@ def _frame(payload: bytes) -> bytes:
     return _FRAME.pack(len(payload), zlib.crc32(payload)) + payload
 
 
-def _frame_of(entry: Entry[Message]) -> bytes:
+def _frame_of(lines: Iterable[bytes]) -> bytes:
+    return _frame(b"[" + b",".join(lines) + b"]")
+
+
+def _line_of(entry: Entry[Message]) -> bytes:
     head = orjson.dumps([entry.position.run, entry.position.n])
-    return _frame(head[:-1] + b"," + encode(entry.record) + b"]")
+    return head[:-1] + b"," + encode(entry.record) + b"]"
 
 
 def _frames(content: bytes) -> Iterator[tuple[int, bytes]]:

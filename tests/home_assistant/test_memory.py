@@ -55,6 +55,7 @@ def path(tmp_path: Path) -> Path:
 async def written(path: Path, *texts: str, run: Ulid = RUN) -> Opened:
     new = await opened(path)
     new.memory.begin(run, Note(text="start"))
+    await new.memory.async_durable()
     for text in texts:
         await new.memory.async_append(Note(text=text))
     await new.memory.async_close()

@@ -126,11 +126,12 @@ def _note_whole(path: Path, disk: Disk) -> None:
     before = disk.content(file)
     if content == before:
         return
-    # What a program appends leaves the rest as it is; anything else is taken for written anew.
-    common = len(before) if content.startswith(before) else 0
+    differ = (number for number, (old, new) in enumerate(zip(before, content, strict=False)) if old != new)
+    common = next(differ, min(len(before), len(content)))
     if len(before) > common:
         disk.steps.append(Truncate(file, common))
-    disk.steps.append(Write(file, common, content[common:]))
+    if len(content) > common:
+        disk.steps.append(Write(file, common, content[common:]))
 
 
 def lay_out(image: Image, folder: Path) -> None:
