@@ -72,6 +72,10 @@ class _Unsynced:
                         os.pwrite(self.descriptor, piece, write.offset + start)
 
 
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 @dataclass(slots=True)
 class Disk:
     """What all files of the VFS go through. Counts what was asked of it, and how often it ``failed``."""
@@ -84,6 +88,7 @@ class Disk:
     failing: int = 0
     files: dict[str, _Unsynced] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
+    die: Callable[[], None] = _die
     _dark: Callable[[], None] | None = None
     _until_dark: int = 0
 
@@ -118,7 +123,7 @@ class Disk:
             self._dark, self._until_dark = go_dark, random.randint(2, _LATEST_CUT)
         count = await unsynced
         # The process has just the time for its last word to the lab.
-        loop.call_later(_LAST_WORDS, os.kill, os.getpid(), signal.SIGKILL)
+        loop.call_later(_LAST_WORDS, self.die)
         return count
 
     def opened(self, path: str) -> None:

@@ -122,7 +122,9 @@ class Part:
 async def run_once(*command: str | Path, limit: float = 30) -> str:
     """Run ``command`` to its end and return what it printed; raise with its complaints if it failed."""
     pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe)
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe, env=_environment()
+    )
     try:
         async with asyncio.timeout(limit):
             output, complaints = await process.communicate()

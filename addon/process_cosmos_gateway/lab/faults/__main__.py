@@ -51,11 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 async def _play(faults: Sequence[Fault], seed: int, options: argparse.Namespace) -> Mapping[str, Any]:
     plots = None if options.json is None else options.json.resolve().parent
     scale = Scale(quick=options.quick, soak=options.soak, plots=plots)
-    runner = Runner(seed, scale, _settings(options.options))
+    runner = Runner(seed, scale, settings(options.options))
     return document(seed, await runner.play(faults))
 
 
-def _settings(file: Path | None) -> Mapping[str, Any]:
+def settings(file: Path | None) -> Mapping[str, Any]:
     """Return a copy of the user's own settings, without what the lab sets itself."""
     if file is None:
         return {}

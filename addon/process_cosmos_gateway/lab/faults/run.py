@@ -5,7 +5,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +40,14 @@ class Outcome:
         broken = any(row.lost or row.unexpected or row.duplicate_effects or row.order_violations for row in self.rows)
         return self.error is None and not broken
 
+    @property
+    def summary(self) -> str:
+        """Say in a line what it came to."""
+        if self.error is not None:
+            return f"NOT JUDGED: {self.error.splitlines()[0]}"
+        parts = [f"{row.priority}: {', '.join(_figures(row)) or 'none sent'}" for row in self.rows]
+        return " · ".join(["held" if self.held else "BROKEN", *parts])
+
 
 class Runner:
     """Plays faults; a site serves several, until one leaves it worn out."""
@@ -61,7 +69,7 @@ class Runner:
                 say(f"{number} of {len(faults)}: {fault.name}, {fault.sentence}")
                 outcome = await self._play(fault)
                 outcomes.append(outcome)
-                say(f"    {_summary(outcome)}  ({outcome.seconds:.1f} s)")
+                say(f"    {outcome.summary}  ({outcome.seconds:.1f} s)")
         finally:
             await self._leave_site()
         return outcomes
@@ -127,14 +135,8 @@ def document(seed: int, outcomes: Sequence[Outcome]) -> Mapping[str, Any]:
     return {"seed": seed, "ok": all(outcome.held for outcome in outcomes), "results": rows, "faults": faults}
 
 
-def _summary(outcome: Outcome) -> str:
-    if outcome.error is not None:
-        return f"NOT JUDGED: {outcome.error.splitlines()[0]}"
+def _figures(row: Row) -> Iterator[str]:
     columns = ("ok", "recovered", "unknown", "lost_within_bound", "dropped_counted")
-    broken = ("lost", "unexpected", "duplicate_effects", "order_violations")
-    parts = []
-    for row in outcome.rows:
-        shown = [(name, getattr(row, name)) for name in (*columns, *broken)]
-        figures = ", ".join(f"{count} {name}" for name, count in shown if count)
-        parts.append(f"{row.priority}: {figures or 'none sent'}")
-    return ("held" if outcome.held else "BROKEN") + " · " + " · ".join(parts)
+    for name in (*columns, "lost", "unexpected", "duplicate_effects", "order_violations"):
+        if count := getattr(row, name):
+            yield f"{count} {name}"

@@ -10,23 +10,25 @@ from .fault import Fault, Scale
 from .misbehaviours import cut, status
 from .site import Site
 
+type Strike = Callable[[Site], Awaitable[None]]
+
 PLOT = Path("soak.svg")
 _WIDTH, _HEIGHT, _EDGE = 720, 240, 40
 
 
 async def soak(site: Site, scale: Scale) -> None:
-    """Play; the plot of the gateway's memory goes to ``soak.svg`` beside the JSON."""
+    """Play every strike in turn, in an order of chance; the plot of the memory goes to ``soak.svg`` beside the JSON."""
     seconds = scale.soak * 60 if scale.soak else scale.of(8.0, 180.0)
     begun, samples = time.monotonic(), list[tuple[float, float]]()
-    strikes: Sequence[Callable[[Site], Awaitable[None]]] = (_kill, _freeze, _cut_off, _swallow, _slow, _busy, _jump)
+    rest = list[Strike]()
     async with site.traffic(rate=5, keys=2):
-        while (passed := time.monotonic() - begun) < seconds:
+        while (passed := time.monotonic() - begun) < seconds or rest:
             samples.append((passed, site.resident_megabytes()))
             if site.random.random() < 0.25:  # noqa: PLR2004 - a quarter of the time is quiet
                 await asyncio.sleep(site.random.uniform(0.2, 2.0))
                 continue
-            strike = site.random.choice(strikes)
-            await strike(site)
+            rest = rest or site.random.sample(STRIKES, len(STRIKES))
+            await rest.pop()(site)
             site.heal()
             site.prove("strikes", 1)
             await asyncio.sleep(site.random.uniform(0.1, 0.5))
@@ -75,6 +77,9 @@ async def _busy(site: Site) -> None:
 
 async def _jump(site: Site) -> None:
     await site.tell_machine("time", "skip", site.random.uniform(1.0, 60.0))
+
+
+STRIKES: Sequence[Strike] = (_kill, _freeze, _cut_off, _swallow, _slow, _busy, _jump)
 
 
 def plot(samples: Sequence[tuple[float, float]]) -> str:
