@@ -7,7 +7,7 @@ import ssl
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -147,6 +147,12 @@ class Site:
     key: ec.EllipticCurvePrivateKey
     certificate: str = ""
     ca: str = ""
+    token: str | None = None
+    epoch: str | None = None
+
+    def copy(self) -> Site:
+        """Return what somebody has who copied the disk now."""
+        return replace(self)
 
     @classmethod
     def new(cls, site: str, url: str) -> Site:
@@ -194,10 +200,38 @@ class Site:
             return response.status, await response.json(content_type=None)
 
     async def send(self, events: Sequence[object]) -> list[str]:
-        """Send a batch; return the status of each event."""
-        status, reply = await self.post(joined(events))
+        """Send a batch as a gateway does, and keep the reply's token; return the status of each event."""
+        status, reply = await self.present(joined(events))
         assert status == 200, reply
+        self.token = reply["token"]
         return said(reply, len(events))
+
+    async def present(self, body: bytes) -> tuple[int, Any]:
+        """Post a body with the token and epoch this site has, and do not hear the reply."""
+        shown = {"Process-Cosmos-Token": self.token, "Process-Cosmos-Epoch": self.epoch}
+        return await self.post(body, BATCH | {name: value for name, value in shown.items() if value is not None})
+
+    async def renew(self, **changes: str) -> tuple[int, Any]:
+        """Ask for the next certificate with a new key; return status and reply."""
+        fresh = Site.new(self.site, self.url)
+        csr = fresh.request()
+        proof = self.key.sign(csr.encode(), ec.ECDSA(hashes.SHA256())).hex()
+        body = {"certificate": self.certificate, "csr": csr, "proof": proof, **changes}
+        async with (
+            aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(ssl=ssl.create_default_context(cadata=self.ca))
+            ) as session,
+            session.post(f"{self.url}/v1/renew", data=orjson.dumps(body)) as response,
+        ):
+            reply = await response.json(content_type=None)
+        if response.status == 200:
+            self.key, self.certificate, self.ca = fresh.key, reply["certificate"], reply["ca"]
+        return response.status, reply
+
+    @property
+    def serial(self) -> str:
+        """The certificate's serial number, as the endpoint prints it."""
+        return f"{x509.load_pem_x509_certificate(self.certificate.encode()).serial_number:x}"
 
     async def inbox(self, after: int | str = 0) -> list[dict[str, Any]]:
         """Poll once."""

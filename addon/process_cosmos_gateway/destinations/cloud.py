@@ -23,7 +23,8 @@ from .destination import Down, Polled, Refused, Sent
 from .exchange import Reply, exchange, open_session
 from .statuses import Meaning
 
-BATCH = 500
+BATCH = 1000
+"""Events: with more, one fsync of the endpoint serves no more of them to speak of."""
 LONGEST_BODY = 1 << 20
 """Bytes of a batch, unless one event alone is longer."""
 
