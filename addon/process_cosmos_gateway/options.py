@@ -94,7 +94,7 @@ def parse_options(given: Mapping[str, Any], *, supervisor_token: str | None = No
                 mistakes.append(f"{key}: {error}")
     if "data" not in given:
         mistakes.append("data: is missing (the folder the gateway keeps everything in)")
-    mistakes += _contradictions(given)
+    mistakes += _contradictions(given, tls=values.get("mqtt_tls"))
     if mistakes:
         raise OptionsError(tuple(mistakes))
     mqtt = {key.removeprefix("mqtt_"): values.pop(key) for key in list(values) if key.startswith("mqtt_")}
@@ -109,14 +109,19 @@ def _broker(mqtt: Mapping[str, Any]) -> BrokerOptions | None:
     return BrokerOptions(**{"port": 8883 if tls else 1883, **mqtt, "tls": tls})
 
 
-def _contradictions(given: Mapping[str, Any]) -> list[str]:
-    needs = {
-        "mqtt_password": "mqtt_username",
-        "mqtt_certificate": "mqtt_key",
-        "mqtt_key": "mqtt_certificate",
-        **dict.fromkeys(("mqtt_port", "mqtt_username", "mqtt_tls", "mqtt_ca"), "mqtt_host"),
-    }
-    return [f"{key}: needs {other} too" for key, other in needs.items() if key in given and other not in given]
+def _contradictions(given: Mapping[str, Any], *, tls: bool | None) -> list[str]:
+    needs = [
+        ("mqtt_password", "mqtt_username"),
+        ("mqtt_certificate", "mqtt_key"),
+        ("mqtt_key", "mqtt_certificate"),
+        *((f"mqtt_{name}", "mqtt_host") for name in ("port", "username", "tls", "ca", "certificate", "key")),
+    ]
+    mistakes = [f"{key}: needs {other} too" for key, other in needs if key in given and other not in given]
+    if tls is False:
+        mistakes += [
+            f"{key}: needs mqtt_tls, which is false" for key in ("mqtt_ca", "mqtt_certificate") if key in given
+        ]
+    return mistakes
 
 
 def _read(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
@@ -135,6 +140,17 @@ def _text(value: object) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError("must be a text that is not empty")
     return value
+
+
+def _host(value: object) -> str:
+    host = _text(value)
+    try:
+        host.encode("idna")
+    except UnicodeError as error:
+        raise ValueError("must be the name or the address of a host") from error
+    if not host.isprintable() or " " in host:
+        raise ValueError("must be the name or the address of a host")
+    return host
 
 
 def _path(value: object) -> Path:
@@ -186,10 +202,10 @@ def _is_topic_filter(topic: object) -> bool:
 
 _READERS: Mapping[str, Callable[[object], Any]] = {
     "data": _path,
-    "host": _text,
+    "host": _host,
     "port": _port,
     "log_level": _level,
-    "mqtt_host": _text,
+    "mqtt_host": _host,
     "mqtt_port": _port,
     "mqtt_username": _text,
     "mqtt_password": _text,

@@ -53,6 +53,17 @@ def test_what_is_no_port_is_refused(port: object) -> None:
     assert mistakes_of(port=port) == ("port: must be a whole number from 1 to 65535",)
 
 
+@pytest.mark.parametrize("key", ["host", "mqtt_host"])
+@pytest.mark.parametrize("host", ["mqtt..local", ".", "a b", "broker\0", "x" * 64, "\udcff"])
+def test_what_is_no_host_is_refused(key: str, host: str) -> None:
+    assert mistakes_of(**{key: host}) == (f"{key}: must be the name or the address of a host",)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "fe80::1%eth0", "broker.local.", "bücher.example"])
+def test_a_host_is_a_name_or_an_address(host: str) -> None:
+    assert parse_options({"data": "/somewhere", "host": host}).host == host
+
+
 @pytest.mark.parametrize("level", [["info"], {}, 7, "INFO"])
 def test_what_is_no_level_is_refused(level: object) -> None:
     assert mistakes_of(log_level=level) == ("log_level: must be one of debug, info, warning, error",)
@@ -81,6 +92,20 @@ def test_an_option_that_needs_another_says_so(given: dict[str, object], needed: 
 
 def test_a_client_certificate_needs_its_key(pem: Path) -> None:
     assert mistakes_of(mqtt_host="broker", mqtt_certificate=str(pem)) == ("mqtt_certificate: needs mqtt_key too",)
+
+
+@pytest.mark.parametrize("key", ["mqtt_certificate", "mqtt_key"])
+def test_a_client_certificate_needs_a_broker(pem: Path, key: str) -> None:
+    assert f"{key}: needs mqtt_host too" in mistakes_of(**{key: str(pem)})
+
+
+@pytest.mark.parametrize("tls", [False, "false"])
+def test_certificates_do_not_go_together_with_tls_switched_off(pem: Path, tls: object) -> None:
+    given = {"mqtt_ca": str(pem), "mqtt_certificate": str(pem), "mqtt_key": str(pem)}
+    assert mistakes_of(mqtt_host="broker", mqtt_tls=tls, **given) == (
+        "mqtt_ca: needs mqtt_tls, which is false",
+        "mqtt_certificate: needs mqtt_tls, which is false",
+    )
 
 
 def test_the_broker_takes_tls_and_its_port_from_the_authority_that_is_named(pem: Path) -> None:

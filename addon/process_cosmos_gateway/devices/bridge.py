@@ -45,13 +45,13 @@ class Bridge:
         self._on_open = on_open
         self._on_lost = on_lost
         self._taken_over: deque[float] = deque(maxlen=2)
+        self._said = ""
         self.connection: Connection | None = None
 
     async def run(self) -> None:
         """Connect, for ever; backing off, and with patience if another has our name."""
         loop = asyncio.get_running_loop()
         failures = 0
-        last_reason = ""
         while True:
             began = loop.time()
             reason = await self._connect_once()
@@ -60,9 +60,9 @@ class Bridge:
                 self._taken_over.append(loop.time())
                 if self._in_conflict(loop.time()):
                     reason, failures = IDENTITY_CONFLICT, 16
-            if reason != last_reason:
+            if reason != self._said:
                 _LOGGER.warning("The broker is away (%s); trying again until it is back", reason)
-                last_reason = reason
+                self._said = reason
             self._on_lost(reason)
             await asyncio.sleep(next_delay(failures, random.random()))  # noqa: S311 - no secret
 
@@ -81,6 +81,7 @@ class Bridge:
         try:
             await self._on_open(connection)
             self.connection = connection
+            self._said = ""
             _LOGGER.info("Connected to the broker")
             return await connection.ended()
         except (MqttError, StoreError) as error:

@@ -133,6 +133,8 @@ class Connection:
                 _LOGGER.info("The broker does not speak MQTT 5, trying 3.1.1")
             except OSError as error:
                 raise MqttError(error.strerror or type(error).__name__) from error
+            except (ValueError, OverflowError) as error:
+                raise MqttError("The broker's host or port is none") from error
         raise MqttError("The broker speaks neither MQTT 5 nor 3.1.1")
 
     @property

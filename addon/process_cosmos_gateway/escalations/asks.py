@@ -162,7 +162,10 @@ def replace_asks(asks: Mapping[TellKey, Ask], newer: Iterable[Ask]) -> Replaceme
 
 
 def settled(state: AskState, *, reached: bool) -> AskState | None:
-    """Return the state after a destination answered; None: as before. A late success replaces a failure."""
-    if reached and state in (AskState.QUEUED, AskState.FAILED, AskState.WITHDRAWN):
-        return AskState.DELIVERED
+    """Return the state after a destination answered; None: as before.
+
+    A late success replaces whatever was thought meanwhile: also that an ask withdrawn on its way waits again.
+    """
+    if reached:
+        return None if state is AskState.DELIVERED else AskState.DELIVERED
     return AskState.FAILED if state is AskState.QUEUED else None

@@ -6,6 +6,7 @@ import ssl
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,10 @@ async def reason(options: BrokerOptions) -> str:
     with pytest.raises(MqttError) as refused:
         await Connection.open(options, client_id="x", on_message=ignore)
     return str(refused.value)
+
+
+def said(caplog: pytest.LogCaptureFixture, words: str, times: int) -> bool:
+    return caplog.text.count(words) == times
 
 
 async def test_devices_are_heard_over_tls_with_a_client_certificate(tls_broker: Broker, tmp_path: Path) -> None:
@@ -162,6 +167,24 @@ async def test_two_gateways_with_one_identity_do_not_fight_for_ever(
 async def test_nobody_there_is_a_reason() -> None:
     assert "Connect call failed" in await reason(BrokerOptions(host="127.0.0.1", port=free_port()))
     assert await reason(BrokerOptions(host="no-such-host.invalid", port=1))
+
+
+@pytest.mark.parametrize(("host", "port"), [("mqtt..local", 1), ("mqtt\0local", 1), ("127.0.0.1", 70_000)])
+async def test_a_host_that_is_none_is_a_reason(host: str, port: int) -> None:
+    assert await reason(BrokerOptions(host=host, port=port))
+
+
+async def test_the_same_outage_is_said_again_after_the_broker_was_back(
+    broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with (
+        FaultProxy("127.0.0.1", broker.options.port) as proxy,
+        hearing(tmp_path / "data", replace(broker.options, port=proxy.port)) as heard,
+    ):
+        for times in (1, 2):
+            await until(lambda: heard.devices.broker_connected)
+            proxy.reset()
+            await until(partial(said, caplog, "The broker is away (connection_lost)", times))
 
 
 async def test_a_broker_that_never_answers_is_given_up(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:

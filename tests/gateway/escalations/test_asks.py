@@ -70,6 +70,18 @@ async def test_a_late_success_replaces_a_failure(site: Gateway) -> None:
     assert [(told.key, told.reached) for told in site.sent if isinstance(told, Told)] == [(key(), False), (key(), True)]
 
 
+async def test_an_ask_withdrawn_on_its_way_and_listed_again_is_not_asked_twice(site: Gateway) -> None:
+    await site.opens_session()
+    await site.records_change(OPENED, [ask(key())])
+    on_its_way = await site.outbox.parcels("cloud", 9)
+    await site.records_change(MOVED, [])
+    await site.records_change(MOVED, [ask(key(), due=5)])
+    await site.outbox.settle("cloud", [(parcel, Delivered()) for parcel in on_its_way])
+    await site.passes(6, alive=True)
+    assert site.told() == {key(): True}
+    assert await site.asked() == []
+
+
 async def test_a_rejected_ask_counts_as_not_reached(site: Gateway) -> None:
     await site.records_change(OPENED, [ask(key())])
     await site.answers(Rejected("refused_by_destination", "no"))
