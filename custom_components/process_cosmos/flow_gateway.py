@@ -13,7 +13,15 @@ from homeassistant.helpers.aiohttp_client import async_get_clientsession
 from homeassistant.util.ulid import ulid_now
 from yarl import URL
 
-from .client import GatewayAwayError, GatewayClient, GatewayError, GatewayRefusedError, RequestRefusedError, Session, pair
+from .client import (
+    GatewayAwayError,
+    GatewayClient,
+    GatewayError,
+    GatewayRefusedError,
+    RequestRefusedError,
+    Session,
+    pair,
+)
 from .const import CONF_SHA256, CONF_SITE, LOGGER, VERSION
 from .contract.destinations import RemoveDestination
 from .contract.errors import Code

@@ -22,6 +22,8 @@ class Issue(StrEnum):
     SCHEMA_TOO_NEW = "schema_too_new"
     REFUSED = "refused"
     REJECTED_EVENTS = "rejected_events"
+    MEMORY_NOT_WRITTEN = "memory_not_written"
+    MEMORY_DAMAGED = "memory_damaged"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +40,8 @@ _FORMS: Mapping[Issue, _Form] = {
     Issue.SCHEMA_TOO_NEW: _Form(),
     Issue.REFUSED: _Form(),
     Issue.REJECTED_EVENTS: _Form(severity=ir.IssueSeverity.WARNING, fixable=True),
+    Issue.MEMORY_NOT_WRITTEN: _Form(),
+    Issue.MEMORY_DAMAGED: _Form(),
 }
 
 ISSUES_OF_CODES: Mapping[str, Issue] = {
@@ -48,7 +52,8 @@ ISSUES_OF_CODES: Mapping[str, Issue] = {
 }
 """Which refusals have an issue of their own, others are ``REFUSED``; ``unauthorized`` asks for a new pairing line."""
 
-LINK_ISSUES = tuple(issue for issue in Issue if issue is not Issue.REJECTED_EVENTS)
+_NOT_THE_LINKS = (Issue.REJECTED_EVENTS, Issue.MEMORY_NOT_WRITTEN, Issue.MEMORY_DAMAGED)
+LINK_ISSUES = tuple(issue for issue in Issue if issue not in _NOT_THE_LINKS)
 """Issues that are over once the gateway has sent its devices."""
 
 

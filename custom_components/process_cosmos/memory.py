@@ -7,12 +7,15 @@ is a valid memory: what a power cut or a hot copy tore is dropped at the next st
 """
 
 import asyncio
+import contextlib
 import os
+import re
 import struct
 import zlib
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,8 @@ RETRY_AFTER = 10.0
 """Seconds until what could not be written is tried again."""
 
 _FRAME = struct.Struct(">II")
+_PAYLOAD = re.compile(rb'\[\["|\{"')
+"""How each payload begins: where to look for the next frame behind a damaged one."""
 
 
 class MemoryTooNewError(Exception):
@@ -90,10 +95,26 @@ class Memory[R: Message]:
         self._retry: asyncio.TimerHandle | None = None
         self._in_trouble = False
         self._closed = False
+        self.damaged = 0
+        """Bytes between and around sound frames that could not be read."""
+        self._is_to_keep = False
 
     async def async_load(self) -> None:
         """Read what is there, without a torn tail. Raise ``MemoryTooNewError`` or ``OSError``."""
         await self._in_executor(self._load)
+
+    @property
+    def queued(self) -> list[Entry[R]]:
+        """What is not on disk yet."""
+        return [entry for entry, _ in self._queue]
+
+    def adopt(self, entries: Iterable[Entry[R]]) -> None:
+        """Queue what a memory of the same file could not write before it was closed."""
+        for entry in entries:
+            if not self.knows(entry.position):
+                self._queue.append((entry, _line_of(entry)))
+                self.runs[entry.position.run] = entry.position.n
+                self.entries.append(entry)
 
     def begin(self, run: Ulid, record: R) -> Position:
         """Append the first record of a new run."""
@@ -141,14 +162,15 @@ class Memory[R: Message]:
     async def async_compact(self, keep: Iterable[Entry[R]]) -> None:
         """Write a new file with ``keep`` and what is queued, and put it in the old one's place. Raise ``OSError``."""
         async with self._disk:
-            queued = [entry for entry, _ in self._queue]
-            kept = [entry for entry in keep if entry not in queued]
+            queued = self.queued
+            positions = {entry.position for entry in queued}
+            kept = [entry for entry in keep if entry.position not in positions]
             self.entries = kept + queued
             runs = {**self.runs, **{entry.position.run: entry.position.n - 1 for entry in reversed(queued)}}
             await self._in_executor(self._rewrite, kept, runs)
 
     async def async_close(self) -> None:
-        """Write what is queued and stop; what the disk refuses is lost, and so is what comes later."""
+        """Write what is queued and stop; what the disk refuses stays ``queued``, what comes later is lost."""
         if self._queue:
             self._start_writing()
         if self._writer:
@@ -175,7 +197,7 @@ class Memory[R: Message]:
         try:
             while self._queue:
                 async with self._disk:
-                    batch = [entry for entry, _ in self._queue]
+                    batch = self.queued
                     frame = _frame_of(line for _, line in self._queue)
                     try:
                         await self._in_executor(self._write, frame)
@@ -196,13 +218,15 @@ class Memory[R: Message]:
             elif not future.done():
                 future.set_result(None)
         if self._in_trouble:
+            LOGGER.warning("memory_written: %s takes records again", self._path.name)
             self._in_trouble = False
             self._on_trouble(None)
         self._on_durable(batch)
 
     def _refuse(self, error: OSError) -> None:
         reason = error.strerror or type(error).__name__
-        LOGGER.error("memory_not_written: %s: %s; tried again in %d s", self._path.name, reason, RETRY_AFTER)
+        if not self._in_trouble:
+            LOGGER.error("memory_not_written: %s: %s; tried every %d s", self._path.name, reason, RETRY_AFTER)
         waiting, self._waiting = self._waiting, []
         for _, future in waiting:
             if not future.done():
@@ -215,6 +239,8 @@ class Memory[R: Message]:
 
     def _write(self, frame: bytes) -> None:
         """Append ``frame`` to what is durable; opened anew: a failed fsync must not be retried on its handle."""
+        if not self.size:
+            self._rewrite([], {})
         with self._path.open("r+b") as file:
             file.seek(self.size)
             file.truncate()
@@ -225,17 +251,19 @@ class Memory[R: Message]:
 
     def _load(self) -> None:
         content = self._path.read_bytes() if self._path.exists() else b""
-        frames = list(_frames(content))
-        if not frames:
-            if content:
-                self._path.replace(self._damaged)
-            self._rewrite([], {})
-            return
-        for _, payload in frames:
+        for begin, end, payload in _frames(content):
+            self.damaged += begin - self.size
             self._remember(payload)
-        self.size = frames[-1][0]
-        if self.size < len(content):
+            self.size = end
+        if not self.size:
+            self.damaged = len(content)
+        elif self.size < len(content):
             LOGGER.warning("memory_torn: dropped %d bytes at the end of %s", len(content) - self.size, self._path.name)
+        if self.damaged:
+            LOGGER.error("memory_damaged: %d bytes of %s cannot be read", self.damaged, self._path.name)
+            self._is_to_keep = True
+            with contextlib.suppress(OSError):  # else before the next record, or with the next compaction
+                self._rewrite(self.entries, self.runs)
 
     def _remember(self, payload: bytes) -> None:
         match orjson.loads(payload):
@@ -264,6 +292,9 @@ class Memory[R: Message]:
     def _rewrite(self, kept: Sequence[Entry[R]], runs: Mapping[Ulid, int]) -> None:
         header = orjson.dumps(_Header(version=VERSION, runs={str(run): n for run, n in runs.items() if n >= 0}))
         content = _frame(header) + b"".join(_frame_of([_line_of(entry)]) for entry in kept)
+        if self._is_to_keep:
+            self._keep_aside()
+            self._is_to_keep = False
         beside = self._beside
         with beside.open("wb") as file:
             file.write(content)
@@ -277,17 +308,22 @@ class Memory[R: Message]:
         finally:
             os.close(folder)
 
+    def _keep_aside(self) -> None:
+        """Copy the damaged file to where nothing is yet: perhaps somebody can read more of it."""
+        paths = (self._path.with_name(f"{self._path.name}.damaged-{number}") for number in count(1))
+        with self._beside.open("wb") as file:
+            file.write(self._path.read_bytes())
+            file.flush()
+            os.fsync(file.fileno())
+        self._beside.replace(next(path for path in paths if not path.exists()))
+
     def _remove(self) -> None:
-        for path in (self._path, self._beside, self._damaged):
+        for path in (self._path, self._beside, *self._path.parent.glob(f"{self._path.name}.damaged-*")):
             path.unlink(missing_ok=True)
 
     @property
     def _beside(self) -> Path:
         return self._path.with_name(self._path.name + ".new")
-
-    @property
-    def _damaged(self) -> Path:
-        return self._path.with_name(self._path.name + ".damaged")
 
 
 def _position(entry: Entry[object]) -> Position:
@@ -307,19 +343,17 @@ def _line_of(entry: Entry[Message]) -> bytes:
     return head[:-1] + b"," + encode(entry.record) + b"]"
 
 
-def _frames(content: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield (offset after it, payload) of each sound frame; a damaged one between sound ones is passed over.
-
-    The first frame that does not fit into the file ends it, and so do zeros, which a power cut may leave at the end.
-    """
-    offset = 0
-    while offset + _FRAME.size <= len(content):
-        length, checksum = _FRAME.unpack_from(content, offset)
-        payload = content[offset + _FRAME.size : offset + _FRAME.size + length]
-        if not length or len(payload) < length:
-            return
-        offset += _FRAME.size + length
-        if zlib.crc32(payload) == checksum:
-            yield offset, payload
+def _frames(content: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Yield (offset, offset after it, payload) of each sound frame; whatever else stands between is passed over."""
+    begin = 0
+    while begin + _FRAME.size < len(content):
+        length, checksum = _FRAME.unpack_from(content, begin)
+        end = begin + _FRAME.size + length
+        payload = content[begin + _FRAME.size : end]
+        if len(payload) == length and zlib.crc32(payload) == checksum and _PAYLOAD.match(payload):
+            yield begin, end, payload
+            begin = end
+        elif found := _PAYLOAD.search(content, begin + _FRAME.size + 1):
+            begin = found.start() - _FRAME.size
         else:
-            LOGGER.error("memory_record_damaged: %d bytes before %d", length, offset)
+            return

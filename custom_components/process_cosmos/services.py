@@ -124,6 +124,7 @@ def async_setup_services(hass: HomeAssistant) -> None:
 async def _async_escalate(call: ServiceCall) -> ServiceResponse:
     await call.hass.data[CALLERS].async_announced(call.context)
     content = _content(call)
+    await _async_check_author(call, content)
     group = call.data.get("group") or call.hass.data[CALLERS].caller(call.context)
     site = await async_site_called(call.hass, call.data.get("site"))
     escalated = await site.async_escalate(EscalateCall(content=content, group=group, policy=call.data["policy"]))
@@ -193,6 +194,15 @@ def _content(call: ServiceCall) -> Content:
         attach=tuple(data["attach"]),
         user=call.context.user_id,
     )
+
+
+async def _async_check_author(call: ServiceCall, content: Content) -> None:
+    """Raise where a user who may not write automations brings actions of his own; an automation's are its author's."""
+    if call.context.user_id is None or call.hass.data[CALLERS].caller(call.context):
+        return
+    user = await call.hass.auth.async_get_user(call.context.user_id)
+    if any(answer.has_actions for answer in content.answers) and not (user and user.is_admin):
+        raise EscalationRefusedError(Code.NOT_ALLOWED, needed="an administrator: the answers bring actions")
 
 
 def _json(value: object) -> str:

@@ -115,18 +115,104 @@ async def test_zeros_at_the_end_are_no_records(path: Path) -> None:
     assert (await opened(path)).texts == ["start", "a"]
 
 
-async def test_a_flipped_bit_costs_one_record(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_flipped_bit_costs_one_record_wherever_it_is_and_the_file_is_kept_aside_once(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await written(path, "aaaa", "bbbb", "cccc")
+    content = path.read_bytes()
+    (begin, end), *_ = [(begin, end) for begin, end, payload in module._frames(content) if b"aaaa" in payload]
+    for place in range(begin, end):
+        for bit in range(8):
+            flipped = bytearray(content)
+            flipped[place] ^= 1 << bit
+            path.write_bytes(flipped)
+            damaged = await opened(path)
+            assert damaged.texts == ["start", "bbbb", "cccc"], (place, bit)
+            assert damaged.memory.damaged == end - begin
+            (aside,) = path.parent.glob("site.memory.damaged-*")
+            assert aside.read_bytes() == flipped
+            aside.unlink()
+    assert "memory_damaged" in caplog.text
+    again = await opened(path)
+    assert (again.texts, again.memory.damaged) == (["start", "bbbb", "cccc"], 0)
+
+
+async def test_a_damaged_header_costs_no_record(path: Path) -> None:
+    await written(path, "a")
+    content = path.read_bytes()
+    path.write_bytes(bytes([content[0] ^ 0x40]) + content[1:])
+    assert (await opened(path)).texts == ["start", "a"]
+    assert (await written(path, "b", run=NEXT_RUN)).texts == ["start", "a", "start", "b"]
+
+
+async def test_an_older_damaged_file_is_not_overwritten_and_a_full_disk_drops_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await written(path, "aaaa", "bbbb")
-    path.write_bytes(path.read_bytes().replace(b"aaaa", b"aaba"))
-    assert (await opened(path)).texts == ["start", "bbbb"]
-    assert "memory_record_damaged" in caplog.text
+    damaged = path.read_bytes().replace(b"aaaa", b"aaba")
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    path.with_name("site.memory.damaged-1").write_bytes(b"older")
+    path.write_bytes(damaged)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        new = await opened(path)
+    assert path.read_bytes() == damaged
+    new.memory.begin(NEXT_RUN, Note(text="start"))
+    await new.memory.async_close()
+    assert path.read_bytes().startswith(damaged)
+    assert (await opened(path)).texts == ["start", "bbbb", "start"]
+    assert path.with_name("site.memory.damaged-1").read_bytes() == b"older"
+    assert path.with_name("site.memory.damaged-2").read_bytes().startswith(damaged)
+
+
+async def test_without_room_for_the_file_itself_it_is_written_once_there_is(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        new = await opened(path)
+        new.memory.begin(RUN, Note(text="start"))
+        with pytest.raises(MemoryWriteError):
+            await new.memory.async_append(Note(text="a"))
+        await new.memory.async_close()
+    later = await opened(path)
+    later.memory.adopt(new.memory.queued)
+    later.memory.begin(NEXT_RUN, Note(text="start"))
+    await later.memory.async_close()
+    again = await opened(path)
+    assert again.texts == ["start", "a", "start"]
+    assert [entry.position for entry in again.memory.entries] == [entry.position for entry in later.memory.entries]
+
+
+async def test_a_disk_that_refuses_for_long_is_said_when_it_begins_and_when_it_is_over(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    new = await written(path, "a")
+    new = await opened(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        new.memory.begin(NEXT_RUN, Note(text="start"))
+        for text in "bcd":
+            with pytest.raises(MemoryWriteError):
+                await new.memory.async_append(Note(text=text))
+    await new.memory.async_close()
+    assert [message.split(":")[0] for message in caplog.messages] == ["memory_not_written", "memory_written"]
 
 
 async def test_a_file_of_nothing_but_garbage_is_kept_aside(path: Path) -> None:
     path.write_bytes(b"garbage, not a memory at all")
     new = await written(path, "a")
     assert new.texts == ["start", "a"]
-    assert path.with_name("site.memory.damaged").read_bytes().startswith(b"garbage")
+    assert path.with_name("site.memory.damaged-1").read_bytes().startswith(b"garbage")
     await new.memory.async_remove()
     assert list(path.parent.iterdir()) == []
 

@@ -58,6 +58,8 @@ class Answers:
         self._async_tell_people = async_tell_people
         self._scripts: dict[Ulid, Script] = {}
         self._stopped: set[Ulid] = set()
+        self._taken_on: set[Ulid] = set()
+        """What was closed before a restart may reach the disk only after it: it is run once."""
 
     @callback
     def resume(self) -> None:
@@ -70,7 +72,8 @@ class Answers:
     def run(self, escalation: Escalation) -> None:
         """Run the actions of the answer ``escalation`` was closed with, if it has any."""
         answer = escalation.offered(escalation.answer)
-        if answer and answer.has_actions:
+        if answer and answer.has_actions and escalation.id not in self._taken_on:
+            self._taken_on.add(escalation.id)
             self._entry.async_create_background_task(
                 self._hass, self._async_run(escalation, answer), f"process_cosmos answer {escalation.id}"
             )

@@ -45,7 +45,7 @@ def refusal(state: State, attempt: Attempt) -> Refusal | None:
         offered = ", ".join(answer.name for answer in escalation.content.answers) or "-"
         return Refusal(code=Code.NOT_OFFERED, placeholders={"answer": attempt.answer, "offered": offered})
     if not attempt.allowed(escalation):
-        return Refusal(code=Code.NOT_ALLOWED, placeholders={"entities": ", ".join(escalation.content.entities)})
+        return Refusal(code=Code.NOT_ALLOWED, placeholders={"needed": right_to(escalation)})
     message = {"message": escalation.content.message}
     if not escalation.alive and escalation.answer and escalation.by:
         winner = {"by": escalation.by, "answer": escalation.answer}
@@ -54,6 +54,11 @@ def refusal(state: State, attempt: Attempt) -> Refusal | None:
     if not escalation.alive or outdated or _is_too_old(attempt):
         return Refusal(code=Code.ANSWER_TOO_LATE, placeholders=message)
     return None
+
+
+def right_to(escalation: Escalation) -> str:
+    """Say which right deciding about ``escalation`` takes."""
+    return f"the right to control {', '.join(escalation.content.entities) or 'entities'}"
 
 
 def _is_too_old(attempt: Attempt) -> bool:

@@ -8,7 +8,6 @@ from homeassistant.config_entries import ConfigEntry
 from homeassistant.const import EVENT_HOMEASSISTANT_STOP
 from homeassistant.core import CALLBACK_TYPE, Event, HomeAssistant, callback
 from homeassistant.exceptions import ConfigEntryError, ConfigEntryNotReady
-from homeassistant.helpers import issue_registry as ir
 from homeassistant.helpers.event import async_track_time_interval
 from homeassistant.helpers.start import async_at_started
 
@@ -16,11 +15,12 @@ from custom_components.process_cosmos.const import DOMAIN, LOGGER
 from custom_components.process_cosmos.contract.errors import Code
 from custom_components.process_cosmos.contract.escalations import EscalationState, Propose, TransitionKind
 from custom_components.process_cosmos.contract.identifiers import PHONE, Ulid
+from custom_components.process_cosmos.issues import Issue, clear_issues, create_issue
 from custom_components.process_cosmos.memory import Entry, MemoryTooNewError, MemoryWriteError
 
 from .answers import Answers
-from .decisions import Attempt, Refusal, refusal
-from .errors import MEMORY_NOT_WRITTEN, UNKNOWN_POLICY, EscalationRefusedError, NotOnDiskError
+from .decisions import Attempt, Refusal, refusal, right_to
+from .errors import UNKNOWN_POLICY, EscalationRefusedError, NotOnDiskError
 from .handover import Handover
 from .journal import Journal
 from .model import Escalation
@@ -129,6 +129,8 @@ class Escalations:
                 translation_key="memory_not_read",
                 translation_placeholders={"reason": error.strerror or type(error).__name__},
             ) from error
+        if damaged := self._journal.memory.damaged:
+            create_issue(self._hass, self._entry, Issue.MEMORY_DAMAGED, bytes=str(damaged))
         await self._async_compact()
         self._answers.resume()
         self._cancels = [
@@ -143,12 +145,11 @@ class Escalations:
             cancel()
         self._rounds.stop()
         self.handover.async_stop()
-        await self._journal.memory.async_close()
+        await self._journal.async_close()
 
     async def async_remove(self) -> None:
         """Delete the memory."""
-        await self._journal.memory.async_remove()
-        ir.async_delete_issue(self._hass, DOMAIN, self._issue)
+        await self._journal.async_remove()
 
     @callback
     def async_listen(self, listener: Listener) -> CALLBACK_TYPE:
@@ -210,7 +211,7 @@ class Escalations:
         if escalation is None:
             raise EscalationRefusedError(Code.UNKNOWN_ESCALATION, escalation=escalation_id)
         if not allowed(escalation):
-            raise EscalationRefusedError(Code.NOT_ALLOWED, entities=", ".join(escalation.content.entities))
+            raise EscalationRefusedError(Code.NOT_ALLOWED, needed=right_to(escalation))
         if escalation.alive:
             event = self._journal.new_id()
             self._journal.record(
@@ -326,21 +327,9 @@ class Escalations:
         except (OSError, MemoryWriteError) as error:
             LOGGER.warning("memory_not_compacted: %s", error)
 
-    @property
-    def _issue(self) -> str:
-        return f"{MEMORY_NOT_WRITTEN}_{self._entry.entry_id}"
-
     @callback
     def _on_trouble(self, reason: str | None) -> None:
         if reason is None:
-            ir.async_delete_issue(self._hass, DOMAIN, self._issue)
-            return
-        ir.async_create_issue(
-            self._hass,
-            DOMAIN,
-            self._issue,
-            is_fixable=False,
-            severity=ir.IssueSeverity.ERROR,
-            translation_key=MEMORY_NOT_WRITTEN,
-            translation_placeholders={"site": self._entry.title, "reason": reason},
-        )
+            clear_issues(self._hass, self._entry, Issue.MEMORY_NOT_WRITTEN)
+        else:
+            create_issue(self._hass, self._entry, Issue.MEMORY_NOT_WRITTEN, reason=reason)

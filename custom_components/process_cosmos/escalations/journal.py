@@ -12,6 +12,7 @@ from homeassistant.config_entries import ConfigEntry
 from homeassistant.const import CONF_URL
 from homeassistant.core import HomeAssistant
 from homeassistant.util import dt as dt_util
+from homeassistant.util.hass_dict import HassKey
 
 from custom_components.process_cosmos.const import DOMAIN
 from custom_components.process_cosmos.contract.identifiers import Position, Ulid, UlidFactory
@@ -24,6 +25,8 @@ from .timetable import Outcomes
 from .transitions import kinds_of
 
 KEEP_CLOSED_FOR = timedelta(days=30)
+_LEFT_OVER: HassKey[dict[str, Sequence[Entry[Record]]]] = HassKey(f"{DOMAIN}_left_over")
+"""What could not be written before a site was unloaded, by its entry."""
 _LONG_AGO = datetime.fromtimestamp(0, UTC)
 
 
@@ -47,6 +50,8 @@ class Journal:
         self._confirmed: Position | None = None
         self._after: dict[Position, tuple[Escalation, ...]] = {}
         path = Path(hass.config.path(".storage", f"{DOMAIN}.{entry.entry_id}.memory"))
+        self._left_over = hass.data.setdefault(_LEFT_OVER, {})
+        self._entry_id = entry.entry_id
         self.memory: Memory[Record] = Memory(
             path, RECORDS, hass.async_add_executor_job, on_durable=on_durable, on_trouble=on_trouble
         )
@@ -54,6 +59,7 @@ class Journal:
     async def async_open(self) -> None:
         """Read the memory and begin a run, in RAM if the disk refuses. Raise ``MemoryTooNewError`` or ``OSError``."""
         await self.memory.async_load()
+        self.memory.adopt(self._left_over.pop(self._entry_id, ()))
         for entry in self.memory.entries:
             self._take_in(entry.position, entry.record)
         newest = max((getattr(entry.record, "event", Ulid("")) for entry in self.memory.entries), default=Ulid(""))
@@ -64,6 +70,17 @@ class Journal:
         self.begin()
         with contextlib.suppress(MemoryWriteError):
             await self.memory.async_durable()
+
+    async def async_close(self) -> None:
+        """Write what is queued; what the disk refuses waits for the site's next set-up."""
+        await self.memory.async_close()
+        if self.memory.queued:
+            self._left_over[self._entry_id] = self.memory.queued
+
+    async def async_remove(self) -> None:
+        """Delete the memory."""
+        self._left_over.pop(self._entry_id, None)
+        await self.memory.async_remove()
 
     def now(self) -> datetime:
         """Return the time, which does not jump while an escalation is alive."""

@@ -140,7 +140,7 @@ class Site:
         path = Path(self.hass.config.path(".storage", f"{DOMAIN}.{self.entry.entry_id}.memory"))
         if record is not None:
             content = path.read_bytes()
-            ends = [end for end, payload in _frames(content) if f'"type":"{record}"'.encode() in payload]
+            ends = [end for _, end, payload in _frames(content) if f'"type":"{record}"'.encode() in payload]
             path.write_bytes(content[: ends[0]])
         before_start()
         await self.set_up()

@@ -5,10 +5,7 @@ from datetime import timedelta
 
 import pytest
 from homeassistant.core import HomeAssistant, ServiceCall
-from homeassistant.helpers import issue_registry as ir
 
-from custom_components.process_cosmos.const import DOMAIN
-from custom_components.process_cosmos.escalations.errors import NotOnDiskError
 from tests.home_assistant.escalations.site import Phone, Site
 
 
@@ -180,24 +177,3 @@ async def test_the_memory_goes_with_the_entry(hass: HomeAssistant, site: Site) -
     assert path.exists()
     await hass.config_entries.async_remove(site.entry.entry_id)
     assert not path.exists()
-
-
-async def test_with_a_full_disk_people_are_told_the_action_raises_and_an_issue_says_so(
-    hass: HomeAssistant, site: Site, anna: Phone, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("custom_components.process_cosmos.memory.os.fsync", full)
-        with pytest.raises(NotOnDiskError) as raised:
-            await site.escalate()
-        assert raised.value.translation_key == "memory_not_written"
-        await site.settle()
-        assert len(anna.rings) == 1
-        issue = f"memory_not_written_{site.entry.entry_id}"
-        assert ir.async_get(hass).async_get_issue(DOMAIN, issue)
-    await site.pass_time(seconds=20)
-    assert not ir.async_get(hass).async_get_issue(DOMAIN, issue)
-    await site.reload()
-    assert len(site.escalations.alive) == 1

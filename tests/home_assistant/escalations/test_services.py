@@ -111,16 +111,28 @@ async def test_templates_in_actions_are_rendered_at_the_call(hass: HomeAssistant
 async def test_an_answers_actions_run_with_the_callers_rights(hass: HomeAssistant, site: Site) -> None:
     calls: list[Any] = []
     hass.services.async_register("valve", "open_valve", calls.append)
-    user = add_user(hass)
-    data = {
-        "message": "Water",
-        "group": "g",
-        "answers": [{"name": "Open", "actions": [{"action": "valve.open_valve"}]}],
-    }
-    escalated = await site.call("escalate", Context(user_id=user.id), **data)
-    await site.call("answer", escalation=escalated["id"], answer="Open")
+    user = add_user(hass, "script.leak")
+    data = {"message": "Water", "answers": [{"name": "Open", "actions": [{"action": "valve.open_valve"}]}]}
+    script = {"leak": {"sequence": [{"action": "process_cosmos.escalate", "data": data}]}}
+    assert await async_setup_component(hass, "script", {"script": script})
+    await hass.services.async_call("script", "leak", blocking=True, context=Context(user_id=user.id))
+    await site.call("answer", escalation=site.alive.id, answer="Open")
     await site.until(lambda: calls)
     assert calls[0].context.user_id == user.id
+
+
+async def test_only_administrators_and_automations_bring_actions(
+    hass: HomeAssistant, site: Site, hass_admin_user: User
+) -> None:
+    guest = Context(user_id=add_user(hass, "valve.main").id)
+    answers = [{"name": "Open", "actions": [{"event": "alarm_disarmed"}]}]
+    assert await refused(site, "escalate", guest, message="m", answers=answers) == "not_allowed"
+    gone = Context(user_id="nobody")
+    assert await refused(site, "escalate", gone, message="m", answers=answers) == "not_allowed"
+    assert site.escalations.alive == ()
+    await site.call("escalate", guest, message="m", answers=ANSWERS)
+    await site.call("escalate", Context(user_id=hass_admin_user.id), message="m", answers=answers)
+    await site.settle()
 
 
 async def test_each_answer_that_does_not_count_is_refused_with_its_code(site: Site, anna: Phone) -> None:
