@@ -25,7 +25,9 @@ async def refusal(site: Site) -> str:
     return code
 
 
-async def test_of_two_gateways_with_one_disk_both_are_named_and_refused(site: Site, connection: apsw.Connection) -> None:
+async def test_of_two_gateways_with_one_disk_both_are_named_and_refused(
+    site: Site, connection: apsw.Connection
+) -> None:
     await site.send([event(1, SITE)])
     clone = site.copy()
     for number in range(2, 5):
