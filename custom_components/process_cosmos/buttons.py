@@ -38,7 +38,7 @@ async def _async_settle(
     attempt = Attempt(
         escalation=button.escalation,
         answer=button.answer,
-        by=phone_name(hass, button.phone),
+        by=phone_name(hass, button.phone) or f"{PHONE}{button.phone}",
         ring=button.ring,
         allowed=allowed,
     )

@@ -93,7 +93,7 @@ _ACKNOWLEDGE_SCHEMA = vol.Schema(
     {
         **_ESCALATION,
         vol.Optional("ring"): cv.positive_int,
-        vol.Optional("for", default=timedelta(hours=1)): _POSITIVE,
+        vol.Optional("for"): _POSITIVE,
     }
 )
 
@@ -142,7 +142,7 @@ async def _async_acknowledge(call: ServiceCall) -> None:
             answer=None,
             by=await _async_name(call),
             ring=call.data.get("ring"),
-            acknowledge_for=call.data["for"],
+            acknowledge_for=call.data.get("for"),
             allowed=await _async_allowed(call.hass, call.context),
         )
         await site.async_acknowledge(attempt)

@@ -25,6 +25,7 @@ from .foreign import async_reason_of_failure
 from .journal import Journal
 from .model import Escalation
 from .records import Answer, Ended, IfInterrupted, Running
+from .timetable import TRY_AGAIN_AFTER
 
 ACTION_MISSING_FOR = 300.0
 """Seconds an action may be missing, e.g. because its integration starts late, until the answer has failed."""
@@ -42,14 +43,17 @@ _SENTENCES = {
 
 
 class Answers:
-    """At most one run per escalation; ``async_tell_people`` says what did not go well."""
+    """At most one run per escalation.
+
+    ``async_tell_people`` says what did not go well, and returns whether anybody was reached.
+    """
 
     def __init__(
         self,
         hass: HomeAssistant,
         entry: ConfigEntry,
         journal: Journal,
-        async_tell_people: Callable[[Escalation, str], Awaitable[None]],
+        async_tell_people: Callable[[Escalation, str], Awaitable[bool]],
     ) -> None:
         """Take the parts; run nothing yet."""
         self._hass = hass
@@ -146,11 +150,25 @@ class Answers:
         if sentence := _SENTENCES.get(outcome):
             LOGGER.warning("answer_%s: %s %s", outcome, escalation.id, reason)
             message = escalation.content.message
-            await self._async_tell_people(
-                escalation, sentence.format(answer=escalation.answer, message=message, reason=reason)
-            )
+            sentence = sentence.format(answer=escalation.answer, message=message, reason=reason)
+            given_up = self._journal.now() + TOO_OLD
+            while not await self._async_tell_people(escalation, sentence) and self._journal.now() < given_up:
+                await self._async_a_minute()
         now = self._journal.now()
         self._journal.record(Ended(escalation=escalation.id, event=self._journal.new_id(), at=now, outcome=outcome))
+
+    async def _async_a_minute(self) -> None:
+        over = asyncio.Event()
+
+        @callback
+        def end(_now: datetime) -> None:
+            over.set()
+
+        cancel = async_call_later(self._hass, TRY_AGAIN_AFTER, HassJob(end, cancel_on_shutdown=True))
+        try:
+            await over.wait()
+        finally:
+            cancel()
 
     def _is_overtaken(self, escalation: Escalation) -> bool:
         """Say whether a newer escalation of the group exists, or the answer is too old to be carried out."""

@@ -9,13 +9,18 @@ from custom_components.process_cosmos.contract.identifiers import Ulid
 
 from .model import Escalation, State
 
+ACKNOWLEDGED_FOR = timedelta(hours=1)
+"""How long an acknowledgement lasts if nobody says."""
 TOO_OLD = timedelta(hours=24)
 """Age from which an answer is no longer run or taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """An answer, or with ``answer`` None an acknowledgement; ``ring`` None: the current one counts."""
+    """An answer, or with ``answer`` None an acknowledgement.
+
+    ``ring`` None: the current one counts. ``acknowledge_for`` None: nobody said for how long.
+    """
 
     escalation: Ulid
     answer: str | None
@@ -24,7 +29,7 @@ class Attempt:
     note: str | None = None
     proposal: str | None = None
     age: timedelta = timedelta()
-    acknowledge_for: timedelta = timedelta(hours=1)
+    acknowledge_for: timedelta | None = None
     allowed: Callable[[Escalation], bool] = field(default=lambda _: True)
 
 
@@ -62,4 +67,5 @@ def right_to(escalation: Escalation) -> str:
 
 
 def _is_too_old(attempt: Attempt) -> bool:
-    return attempt.age >= (TOO_OLD if attempt.answer is not None else min(TOO_OLD, attempt.acknowledge_for))
+    lasts = TOO_OLD if attempt.answer is not None else attempt.acknowledge_for or ACKNOWLEDGED_FOR
+    return attempt.age >= min(TOO_OLD, lasts)

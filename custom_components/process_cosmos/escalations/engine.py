@@ -1,5 +1,7 @@
 """The escalations of one site: the actions, and what follows from each record once it is on disk."""
 
+import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,12 +16,12 @@ from homeassistant.helpers.start import async_at_started
 from custom_components.process_cosmos.const import DOMAIN, LOGGER
 from custom_components.process_cosmos.contract.errors import Code
 from custom_components.process_cosmos.contract.escalations import EscalationState, Propose, TransitionKind
-from custom_components.process_cosmos.contract.identifiers import PHONE, Ulid
+from custom_components.process_cosmos.contract.identifiers import Ulid
 from custom_components.process_cosmos.issues import Issue, clear_issues, create_issue
 from custom_components.process_cosmos.memory import Entry, MemoryTooNewError, MemoryWriteError
 
 from .answers import Answers
-from .decisions import Attempt, Refusal, refusal, right_to
+from .decisions import ACKNOWLEDGED_FOR, Attempt, Refusal, refusal, right_to
 from .errors import UNKNOWN_POLICY, EscalationRefusedError, NotOnDiskError
 from .handover import Handover
 from .journal import Journal
@@ -148,7 +150,11 @@ class Escalations:
         await self._journal.async_close()
 
     async def async_remove(self) -> None:
-        """Delete the memory."""
+        """Take the notifications away and delete the memory."""
+        with contextlib.suppress(MemoryTooNewError, OSError):
+            await self._journal.memory.async_load()
+            self._journal.read()
+            await asyncio.gather(*(self._async_clear(escalation.id) for escalation in self.alive))
         await self._journal.async_remove()
 
     @callback
@@ -242,7 +248,7 @@ class Escalations:
                 escalation=attempt.escalation,
                 event=event,
                 at=now,
-                ring_at=now + attempt.acknowledge_for - attempt.age,
+                ring_at=self._silent_until(attempt, now),
                 by=attempt.by,
                 proposal=attempt.proposal,
             )
@@ -262,6 +268,13 @@ class Escalations:
         self._rounds.look(attempt.escalation)
         return None
 
+    def _silent_until(self, attempt: Attempt, now: datetime) -> datetime:
+        """Return the end of an acknowledgement: one that says for how long sets it, another shortens none."""
+        until = now + (attempt.acknowledge_for or ACKNOWLEDGED_FOR) - attempt.age
+        escalation = self._journal.state.escalations[attempt.escalation]
+        is_longer = escalation.state is EscalationState.ACKNOWLEDGED and attempt.acknowledge_for is None
+        return max(until, escalation.ring_at) if is_longer else until
+
     async def _async_settle(self, proposal: Propose) -> tuple[bool, str | None]:
         """Decide on a proposal of the gateway, once; return whether it was known already, and its code."""
         known = proposal.id in self._journal.state.proposals
@@ -273,7 +286,7 @@ class Escalations:
                 ring=proposal.ring,
                 proposal=proposal.id,
                 age=_duration(proposal.age),
-                acknowledge_for=_duration(proposal.acknowledge_for or 3600),
+                acknowledge_for=_duration(proposal.acknowledge_for) if proposal.acknowledge_for else None,
             )
             self._decide(attempt)
         try:
@@ -303,15 +316,20 @@ class Escalations:
         if change.kind in (TransitionKind.ANSWERED, TransitionKind.UNANSWERED):
             self._answers.run(escalation)
         if not escalation.alive and change.kind in _TAKEN_AWAY:
-            phones = [person for person in self._policy.people if person.startswith(PHONE)]
             self._entry.async_create_background_task(
-                self._hass, self.telling.async_clear(phones, escalation.id), f"process_cosmos clear {escalation.id}"
+                self._hass, self._async_clear(escalation.id), f"process_cosmos clear {escalation.id}"
             )
         for listener in tuple(self._listeners):
             listener(change)
 
-    async def _async_tell_people(self, escalation: Escalation, message: str) -> None:
-        await self.telling.async_notice(self._policy.people, message, f"{escalation.id}-outcome")
+    async def _async_clear(self, escalation: Ulid) -> None:
+        """Take the notification from all who were told, also from those who are no longer chosen."""
+        told = self._journal.told(escalation)
+        await self.telling.async_clear({*told, *self._policy.people}, escalation)
+
+    async def _async_tell_people(self, escalation: Escalation, message: str) -> bool:
+        people = self._policy.people
+        return not people or await self.telling.async_notice(people, message, f"{escalation.id}-outcome")
 
     @callback
     def _begin_to_tell(self, _hass: HomeAssistant) -> None:

@@ -60,8 +60,7 @@ class Journal:
         """Read the memory and begin a run, in RAM if the disk refuses. Raise ``MemoryTooNewError`` or ``OSError``."""
         await self.memory.async_load()
         self.memory.adopt(self._left_over.pop(self._entry_id, ()))
-        for entry in self.memory.entries:
-            self._take_in(entry.position, entry.record)
+        self.read()
         newest = max((getattr(entry.record, "event", Ulid("")) for entry in self.memory.entries), default=Ulid(""))
         newest = max(newest, *self.memory.runs, Ulid(""))
         self.new_id = UlidFactory(lambda: int(dt_util.utcnow().timestamp() * 1000), secrets.token_bytes, newest or None)
@@ -70,6 +69,20 @@ class Journal:
         self.begin()
         with contextlib.suppress(MemoryWriteError):
             await self.memory.async_durable()
+
+    def read(self) -> None:
+        """Take in what the memory holds."""
+        for entry in self.memory.entries:
+            self._take_in(entry.position, entry.record)
+
+    def told(self, escalation: Ulid) -> set[str]:
+        """Return whom ``escalation`` has reached."""
+        records = (entry.record for entry in self.memory.entries)
+        return {
+            record.key.recipient
+            for record in records
+            if isinstance(record, ToldRecord) and record.reached and record.key.escalation == escalation
+        }
 
     async def async_close(self) -> None:
         """Write what is queued; what the disk refuses waits for the site's next set-up."""

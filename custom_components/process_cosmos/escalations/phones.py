@@ -9,7 +9,7 @@ from homeassistant.helpers import device_registry as dr
 
 from custom_components.process_cosmos.const import DOMAIN, shortened
 from custom_components.process_cosmos.contract.escalations import Severity
-from custom_components.process_cosmos.contract.identifiers import PHONE, Ulid, is_ulid
+from custom_components.process_cosmos.contract.identifiers import Ulid, is_ulid
 
 from .model import Escalation
 
@@ -56,10 +56,10 @@ def read_button(action: object) -> Button | None:
     return None
 
 
-def phone_name(hass: HomeAssistant, device_id: str) -> str:
-    """Return what people call the phone."""
+def phone_name(hass: HomeAssistant, device_id: str) -> str | None:
+    """Return what people call the phone; None if it is gone."""
     device = dr.async_get(hass).async_get(device_id)
-    return (device and (device.name_by_user or device.name)) or f"{PHONE}{device_id}"
+    return (device and (device.name_by_user or device.name)) or None
 
 
 def notify_action(hass: HomeAssistant, device_id: str) -> str | None:
@@ -104,7 +104,7 @@ def ring_notification(escalation: Escalation, title: str, device_id: str) -> dic
 
 
 def plain_notification(title: str, message: str, tag: str) -> dict[str, Any]:
-    """Return the notify action's data for a notice without buttons, in place of the escalation's."""
+    """Return the notify action's data for a notice without buttons; ``tag``: what it replaces."""
     message = shortened(message, MAX_MESSAGE)
     return {"title": title, "message": message, "data": {"tag": tag, "group": DOMAIN, "url": SITE_PAGE}}
 

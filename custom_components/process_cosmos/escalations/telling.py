@@ -36,27 +36,27 @@ class Telling:
             return await self._async_phone(device_id, phones.ring_notification(escalation, self._title, device_id))
         return await self._async_entity(recipient.removeprefix(NOTIFY), escalation.content.message)
 
-    async def async_notice(self, recipients: Iterable[str], message: str, tag: str) -> None:
-        """Say something that needs no answer, in place of the escalation's notification."""
-        await asyncio.gather(*(self._async_notice(recipient, message, tag) for recipient in recipients))
+    async def async_notice(self, recipients: Iterable[str], message: str, tag: str) -> bool:
+        """Say something that needs no answer, beside the escalation's notification; say whether it reached anybody."""
+        told = await asyncio.gather(*(self._async_notice(recipient, message, tag) for recipient in recipients))
+        return any(told)
 
     async def async_clear(self, recipients: Iterable[str], tag: str) -> None:
         """Take the notification away from the phones among ``recipients``; a message of an entity cannot be."""
         devices = [one.removeprefix(PHONE) for one in recipients if one.startswith(PHONE)]
         await asyncio.gather(*(self._async_phone(device, phones.clearing(tag)) for device in devices))
 
-    async def _async_notice(self, recipient: str, message: str, tag: str) -> None:
+    async def _async_notice(self, recipient: str, message: str, tag: str) -> bool:
         if recipient.startswith(PHONE):
             notification = phones.plain_notification(self._title, message, tag)
-            await self._async_phone(recipient.removeprefix(PHONE), notification)
-        else:
-            await self._async_entity(recipient.removeprefix(NOTIFY), message)
+            return await self._async_phone(recipient.removeprefix(PHONE), notification)
+        return await self._async_entity(recipient.removeprefix(NOTIFY), message)
 
     async def _async_phone(self, device_id: str, data: dict[str, Any]) -> bool:
         action = phones.notify_action(self._hass, device_id)
         if action is None:
-            return self._missing(phones.phone_name(self._hass, device_id), "phone_not_reached: no notify action")
-        return await self._async_call(action, data, phones.phone_name(self._hass, device_id))
+            return self._missing(device_id, "phone_not_reached: no notify action")
+        return await self._async_call(action, data, device_id)
 
     async def _async_entity(self, entity_id: str, message: str) -> bool:
         state = self._hass.states.get(entity_id)
@@ -77,5 +77,5 @@ class Telling:
         """Log the first of a row of failures: tries go on every minute."""
         if whom not in self._missed:
             self._missed.add(whom)
-            LOGGER.warning("%s (%s)", reason, whom)
+            LOGGER.warning("%s (%s)", reason, phones.phone_name(self._hass, whom) or whom)
         return False

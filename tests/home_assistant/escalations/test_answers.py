@@ -72,6 +72,28 @@ async def test_actions_that_abort_have_failed_and_those_that_stop_are_done(
     assert [reason is not None and reason in notice for notice in anna.notices] == ([True] if reason else [])
 
 
+async def test_what_went_wrong_is_told_as_soon_as_a_phone_can_be_reached(
+    hass: HomeAssistant, site: Site, anna: Phone, ben: Phone
+) -> None:
+    escalated = await site.escalate(answers=[{"name": "Open", "actions": [{"stop": "stuck", "error": True}]}])
+    anna.away = ben.away = True
+    await site.call("answer", escalation=escalated["id"], answer="Open")
+    await site.pass_time(minutes=3)
+    assert outcome(site, escalated["id"]) is None
+    ben.away = False
+    await site.pass_time(minutes=2)
+    assert outcome(site, escalated["id"]) == "failed"
+    assert (len(anna.notices), len(ben.notices)) == (0, 1)
+
+
+async def test_what_went_wrong_is_on_record_after_a_day_of_phones_away(site: Site, anna: Phone, ben: Phone) -> None:
+    escalated = await site.escalate(answers=[{"name": "Open", "actions": [{"stop": "stuck", "error": True}]}])
+    anna.away = ben.away = True
+    await site.call("answer", escalation=escalated["id"], answer="Open")
+    await site.pass_time(timedelta(minutes=30), hours=25)
+    assert outcome(site, escalated["id"]) == "failed"
+
+
 async def test_actions_that_waited_in_vain_have_failed(site: Site, anna: Phone) -> None:
     wait = {"wait_template": "{{ false }}", "timeout": {"seconds": 5}, "continue_on_timeout": False}
     escalated = await site.escalate(answers=[{"name": "Open", "actions": [wait]}])

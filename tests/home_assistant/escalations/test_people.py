@@ -95,6 +95,20 @@ async def test_an_acknowledgement_of_so_long_silences_for_so_long(site: Site, an
     assert len(anna.rings) == 2
 
 
+async def test_seen_does_not_shorten_an_acknowledgement_and_a_said_duration_does(site: Site, anna: Phone) -> None:
+    escalated = await site.escalate()
+    await site.call("acknowledge", escalation=escalated["id"], **{"for": {"hours": 8}})
+    eight_hours = site.alive.ring_at
+    anna.press(anna.button("Seen"))
+    await site.settle()
+    assert site.alive.ring_at == eight_hours
+    await site.call("acknowledge", escalation=escalated["id"], **{"for": {"minutes": 10}})
+    assert site.alive.ring_at < eight_hours
+    anna.press(anna.button("Seen"))
+    await site.settle()
+    assert site.alive.acknowledged_for == 3600
+
+
 async def test_a_second_leak_after_an_acknowledged_one_rings_at_once(site: Site, anna: Phone) -> None:
     first = await site.escalate(entities=["binary_sensor.kitchen"])
     await site.call("acknowledge", group="leak")
@@ -122,6 +136,23 @@ async def test_resolving_takes_the_notifications_away(site: Site, anna: Phone, b
     for phone in (anna, ben):
         assert phone.clearings == [{"message": "clear_notification", "data": {"tag": escalated["id"]}}]
     await site.call("resolve", group="leak")  # nothing is alive: nothing happens
+
+
+async def test_a_phone_no_longer_chosen_is_cleared_too(
+    hass: HomeAssistant, site: Site, anna: Phone, ben: Phone
+) -> None:
+    escalated = await site.escalate()
+    hass.config_entries.async_update_entry(site.entry, options={**site.entry.options, "phones": [anna.device_id]})
+    await site.reload()
+    await site.call("resolve", group="leak")
+    await site.settle()
+    assert ben.clearings == [{"message": "clear_notification", "data": {"tag": escalated["id"]}}]
+
+
+async def test_a_removed_site_takes_its_notifications_away(hass: HomeAssistant, site: Site, anna: Phone) -> None:
+    escalated = await site.escalate()
+    assert await hass.config_entries.async_remove(site.entry.entry_id)
+    assert anna.clearings == [{"message": "clear_notification", "data": {"tag": escalated["id"]}}]
 
 
 async def test_a_removed_phone_is_not_reached_and_the_rest_goes_on(
