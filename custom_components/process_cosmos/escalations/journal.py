@@ -5,6 +5,7 @@ import contextlib
 import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from custom_components.process_cosmos.memory import RETRY_AFTER, Entry, Memory, 
 
 from .clock import SteadyClock
 from .model import Escalation, State
-from .records import RECORDS, Confirmed, Merged, Record, Refused, Start, ToldRecord
+from .records import RECORDS, Confirmed, Merged, Record, Recurred, Refused, Start, ToldRecord
 from .timetable import Outcomes
 from .transitions import kinds_of
 
@@ -185,7 +186,8 @@ class Journal:
             if unconfirmed and entry.position.run in self._gateway_runs:
                 needed.update(_escalations_of(entry.record))
         kept = [entry for entry in self.memory.entries if self._is_kept(entry.record, needed, oldest)]
-        return kept, set(self.state.escalations) - needed
+        queued = {entry.position for entry in self.memory.queued}
+        return _without_starts(_folded(kept, queued), self.run), set(self.state.escalations) - needed
 
     def _is_kept(self, record: Record, needed: set[Ulid], oldest: datetime) -> bool:
         match record:
@@ -213,6 +215,31 @@ class Journal:
             case Confirmed():
                 self._confirmed = record.position
         return changed
+
+
+def _folded(entries: Sequence[Entry[Record]], queued: set[Position]) -> Sequence[Entry[Record]]:
+    """Return ``entries`` with each row of recurrences of an escalation as its newest, unless that is still queued."""
+    folded: dict[Position, Entry[Record]] = {}
+    newest: dict[Ulid, Entry[Recurred]] = {}
+    for entry in entries:
+        record = entry.record
+        if isinstance(record, Recurred) and entry.position not in queued:
+            if before := newest.get(record.escalation):
+                del folded[before.position]
+                record = replace(record, times=before.record.times + record.times)
+            newest[record.escalation] = Entry(position=entry.position, record=record)
+            folded[entry.position] = Entry(position=entry.position, record=record)
+        else:
+            for escalation in _escalations_of(record):
+                newest.pop(escalation, None)
+            folded[entry.position] = entry
+    return list(folded.values())
+
+
+def _without_starts(entries: Sequence[Entry[Record]], run: Ulid) -> Sequence[Entry[Record]]:
+    """Return ``entries`` without the starts of runs of which nothing else is left, but ``run``'s, the newest."""
+    runs = {run, *(entry.position.run for entry in entries if not isinstance(entry.record, Start))}
+    return [entry for entry in entries if not isinstance(entry.record, Start) or entry.position.run in runs]
 
 
 def _escalations_of(record: Record) -> Iterable[Ulid]:

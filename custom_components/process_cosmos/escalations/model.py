@@ -158,7 +158,7 @@ def _changed(escalation: Escalation, record: Record) -> Escalation | None:
         case Rung():
             changed = _rung(escalation, record)
         case Recurred():
-            changed = replace(escalation, count=escalation.count + 1)
+            changed = replace(escalation, count=escalation.count + record.times)
         case Acked():
             changed = _acked(escalation, record)
         case Woke():

@@ -106,11 +106,12 @@ class Rung:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recurred:
-    """The same escalation called again with nothing new: counted."""
+    """The same escalation called again with nothing new, ``times`` times by ``at``: counted."""
 
     type: ClassVar[str] = "recurred"
     escalation: Ulid
     at: datetime
+    times: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
