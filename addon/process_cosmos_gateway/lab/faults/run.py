@@ -1,5 +1,6 @@
 """Plays faults one after the other, and says what each came to."""
 
+import asyncio
 import shutil
 import sys
 import tempfile
@@ -87,7 +88,7 @@ class Runner:
             outcome.error = f"{type(error).__name__}: {error}"
             traceback.print_exception(error)
         if fault.own_site or not outcome.held:
-            await self._leave_site()
+            await self._leave_site(keep=not outcome.held)
         outcome.seconds = round(time.monotonic() - begun, 1)
         return outcome
 
@@ -96,15 +97,19 @@ class Runner:
             await self._leave_site()
         if self._site is None:
             folder = Path(tempfile.mkdtemp(prefix="process-cosmos-faults-"))
-            self._stack.callback(shutil.rmtree, folder, ignore_errors=True)
             self._sites += 1
             site = Site(folder, self._seed + self._sites, {**self._settings, **fault.settings}, disk=fault.disk)
             self._site = await self._stack.enter_async_context(site.running())
         return self._site
 
-    async def _leave_site(self) -> None:
-        self._site = None
+    async def _leave_site(self, *, keep: bool = False) -> None:
+        """Stop the site's processes; ``keep`` its folder, with every log, for whoever wants to know why."""
+        site, self._site = self._site, None
         await self._stack.aclose()
+        if site is not None and keep:
+            say(f"    logs and databases: {site.folder}")
+        elif site is not None:
+            await asyncio.to_thread(shutil.rmtree, site.folder, ignore_errors=True)
 
 
 def say(sentence: str) -> None:

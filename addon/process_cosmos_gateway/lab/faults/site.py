@@ -114,20 +114,29 @@ class Site:
     async def start_gateway(self) -> float:
         """Start the gateway; return when it is well, and after how many seconds."""
         begun = time.monotonic()
-        mine = {
-            "data": str(self.folder / "gateway"),
-            "host": "127.0.0.1",
-            "port": self.gateway_port,
-            "mqtt_host": "127.0.0.1",
-            "mqtt_port": self.to_broker.port,
-        }
-        options = {**self.settings, **mine}
-        self._options.write_text("".join(f"{key} = {orjson.dumps(value).decode()}\n" for key, value in options.items()))
-        entry = ("-m", "process_cosmos_gateway.lab.gateway", "--options", self._options)
-        disk = ("--disk",) if self._disk else ()
-        await self.gateway.start(sys.executable, *entry, "--control", str(self._control), *disk)
-        await self.gateway.until(lambda: _serves(f"{self.home.url}/health"), "its health check")
+        mine = {"data": self.database.parent, "port": self.gateway_port, "mqtt_port": self.to_broker.port}
+        await self._start_on(self.gateway, self._options, self._control, mine)
         return time.monotonic() - begun
+
+    @asynccontextmanager
+    async def copied_gateway(self, data: Path) -> AsyncIterator[Part]:
+        """Run another gateway inside the block, on a copy of this one's data; it has no broker."""
+        port, nowhere, control = free_ports(3)
+        copy = Part("copy", self.folder)
+        mine = {"data": data, "port": port, "mqtt_port": nowhere}
+        await self._start_on(copy, self.folder / "copy.toml", control, mine)
+        try:
+            yield copy
+        finally:
+            await copy.stop()
+
+    async def _start_on(self, part: Part, file: Path, control: int, mine: Mapping[str, Any]) -> None:
+        here = {"host": "127.0.0.1", "mqtt_host": "127.0.0.1", **mine}
+        options = {**self.settings, **here, "data": str(mine["data"])}
+        _write_toml(file, options)
+        entry = ("-m", "process_cosmos_gateway.lab.gateway", "--options", file, "--control", str(control))
+        await part.start(sys.executable, *entry, *(("--disk",) if self._disk else ()))
+        await part.until(lambda: _serves(f"https://127.0.0.1:{mine['port']}/health"), "its health check")
 
     async def kill_gateway(self) -> None:
         """``kill -9`` to the gateway in the midst of a burst of alarms; the moment is noted as a cut."""
@@ -193,13 +202,17 @@ class Site:
 
     @asynccontextmanager
     async def middle(self) -> AsyncIterator[Middle]:
-        """Let somebody stand between gateway and cloud endpoint inside the block."""
+        """Let somebody stand between gateway and cloud endpoint inside the block.
+
+        He enrols for the site, which takes the gateway's own certificate back: it enrols anew at the end.
+        """
         credentials = await enrol(parse_line(await self._code(self.cloud_port)), self.home.site)
         far = f"https://127.0.0.1:{self.cloud_port}"
         async with in_the_middle(self.folder / "cloud", far, credentials) as middle:
             self.lead_cloud_to(middle.port)
             yield middle
         self.lead_cloud_to(self.cloud_port)
+        await self.set_cloud()
 
     def lead_cloud_to(self, port: int) -> None:
         """Let the way to the cloud endpoint lead to ``port`` from now on."""
@@ -380,6 +393,10 @@ class Site:
                     for arrival in arrivals_of(document, fresh=not document["duplicate"]):
                         self.ledger.arrive(CLOUD, arrival)
                 await asyncio.sleep(0.05)
+
+
+def _write_toml(file: Path, values: Mapping[str, Any]) -> None:
+    file.write_text("".join(f"{key} = {orjson.dumps(value).decode()}\n" for key, value in values.items()))
 
 
 def _longer(things: Sized, count: int) -> bool:
