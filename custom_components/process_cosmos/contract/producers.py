@@ -19,9 +19,9 @@ MOST_UNANSWERED = 16
 class Publish:
     """Producer → gateway: accept one event. The result with this ``id`` comes once the event survives a power cut.
 
-    ``event``: its id for ever; the same event sent again is dropped. ``event_type``, ``subject``, ``time``, ``data``: of
-    the CloudEvent; types that begin with ``process_cosmos.`` are the gateway's own. ``slot``: while the outbox is full a
-    newer event of the slot replaces an older one. ``alarm``: goes out before everything else, and is never replaced.
+    ``event``: its id for ever; the same event sent again is dropped. ``event_type``, ``subject``, ``time``, ``data``:
+    of the CloudEvent; types that begin with ``process_cosmos.`` are the gateway's own. ``slot``: while the outbox is
+    full a newer event of the slot replaces an older one. ``alarm``: goes out first, and is never replaced.
     """
 
     type: ClassVar[str] = "publish"
