@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Self
 
@@ -11,6 +12,7 @@ import orjson
 
 from .contract.codec import MAX_FRAME, decode, decode_json, encode, parse
 from .contract.destinations import RejectedEvents
+from .contract.devices import Device, Snapshot
 from .contract.errors import Code, ContractError
 from .contract.messages import FROM_GATEWAY, FromGateway, FromHomeAssistant, Request
 from .contract.pairing import OneTimeLine, Paired, PairingRequest
@@ -93,6 +95,7 @@ class Session:
         """Frames passed over since the session opened: not understood, perhaps of a newer gateway."""
         self._socket = socket
         self._replies: dict[str, asyncio.Future[Result | RejectedEvents]] = {}
+        self._pages: tuple[Device, ...] = ()
 
     async def __aenter__(self) -> Self:
         """Send receipts from now on."""
@@ -129,7 +132,10 @@ class Session:
         return result
 
     async def messages(self) -> AsyncIterator[FromGateway]:
-        """Yield what the gateway says, in order, without the replies; raise the ``GatewayError`` it ends with."""
+        """Yield what the gateway says, in order, without the replies, a snapshot whole.
+
+        Raises the ``GatewayError`` it ends with.
+        """
         while True:
             try:
                 async with _one_error():
@@ -144,10 +150,19 @@ class Session:
             if isinstance(message, Refused):
                 self._lose_replies()
                 raise _refusal(message)
-            if not isinstance(message, Result | RejectedEvents):
+            if isinstance(message, Snapshot):
+                if whole := self._whole(message):
+                    yield whole
+            elif not isinstance(message, Result | RejectedEvents):
                 yield message
             elif (reply := self._replies.get(message.id)) and not reply.done():
                 reply.set_result(message)
+
+    def _whole(self, page: Snapshot) -> Snapshot | None:
+        """Return the snapshot ``page`` is the last one of; None: more pages come."""
+        devices = (*self._pages, *page.devices)
+        self._pages = devices if page.more else ()
+        return None if page.more else replace(page, devices=devices)
 
     def _lose_replies(self) -> None:
         for reply in self._replies.values():

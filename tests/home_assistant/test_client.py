@@ -21,7 +21,7 @@ from custom_components.process_cosmos.client import (
 )
 from custom_components.process_cosmos.contract.codec import MAX_FRAME
 from custom_components.process_cosmos.contract.destinations import ListRejected, RejectedEvents
-from custom_components.process_cosmos.contract.devices import Snapshot, WriteProperty
+from custom_components.process_cosmos.contract.devices import Device, Snapshot, WriteProperty
 from custom_components.process_cosmos.contract.errors import ContractError
 from custom_components.process_cosmos.contract.identifiers import Ulid
 from custom_components.process_cosmos.contract.messages import FromGateway
@@ -174,6 +174,19 @@ async def test_what_is_not_understood_is_counted_and_passed_over(
         await gateway.say(Snapshot(sequence=1, devices=()))
         await until(lambda: Snapshot(sequence=1, devices=()) in listening.messages)
     assert session.ignored == 4
+
+
+async def test_a_snapshot_in_pages_is_yielded_whole(http: aiohttp.ClientSession, gateway: ContractGateway) -> None:
+    async with await GatewayClient(http, gateway.url, TOKEN, None).connect(HELLO) as session:
+        listening = Listening(session)
+        leak, valve = Device(id="leak", title="Leak"), Device(id="valve", title="Valve")
+        await gateway.say(Snapshot(sequence=1, devices=(leak,), more=True), Snapshot(sequence=1, devices=(valve,)))
+        await gateway.say(Snapshot(sequence=2, devices=()))
+        await until(lambda: Snapshot(sequence=2, devices=()) in listening.messages)
+    assert [message for message in listening.messages if isinstance(message, Snapshot)] == [
+        Snapshot(sequence=1, devices=(leak, valve)),
+        Snapshot(sequence=2, devices=()),
+    ]
 
 
 async def test_a_frame_that_is_too_long_ends_the_session(http: aiohttp.ClientSession, gateway: ContractGateway) -> None:

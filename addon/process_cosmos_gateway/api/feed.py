@@ -12,7 +12,8 @@ from process_cosmos_gateway.contract.messages import DeviceChange
 REPLAY_SECONDS = 60
 """Older edges must not fire automations as if they happened now."""
 
-_MOST_KEPT = 10_000
+MOST_KEPT = 10_000
+"""Changes kept for a replay."""
 
 type Listener = Callable[[DeviceChange | Snapshot], None]
 
@@ -28,7 +29,7 @@ class Feed:
         self._clock = clock
         self._devices = devices
         self._sequence = int(clock.now().timestamp() * 1000)
-        self._kept: deque[tuple[float, DeviceChange]] = deque(maxlen=_MOST_KEPT)
+        self._kept: deque[tuple[float, DeviceChange]] = deque(maxlen=MOST_KEPT)
         self._run: Ulid | None = None
         self._listener: Listener | None = None
 

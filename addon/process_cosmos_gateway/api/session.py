@@ -2,13 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from aiohttp import ClientConnectionResetError, WSCloseCode, WSMsgType, web
 
 from process_cosmos_gateway.contract.codec import MAX_FRAME, decode, decode_json, encode
-from process_cosmos_gateway.contract.devices import Subscribe
+from process_cosmos_gateway.contract.devices import Snapshot, Subscribe
 from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.contract.escalations import CaughtUp, Transition
 from process_cosmos_gateway.contract.messages import FROM_HOME_ASSISTANT, FromGateway, FromHomeAssistant
@@ -23,7 +23,7 @@ from process_cosmos_gateway.contract.session import (
 from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.escalations import Escalations
 
-from .feed import Feed
+from .feed import MOST_KEPT, Feed
 from .requests import Answerable, Requests
 from .status import AGES_EVERY, StatusReader, without_ages
 
@@ -32,8 +32,11 @@ _LOGGER = logging.getLogger(__name__)
 MOST_UNANSWERED = 16
 """Requests and transitions of a session under way; beyond that the server stops reading."""
 
-_MOST_UNSENT = 10_000
-"""Frames that wait for a Home Assistant that does not read; beyond that it has to come back and ask what it missed."""
+_MOST_UNSENT = 2 * MOST_KEPT
+"""Frames that wait for a Home Assistant that does not read; beyond that it has to come back and ask what it missed.
+
+Far more than a replay, so that none can end its own session.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,11 +200,8 @@ class Session:
     async def _write(self) -> None:
         try:
             while True:
-                frame = encode(await self._unsent.get())
-                if len(frame) > MAX_FRAME:
-                    _LOGGER.error("A frame of %d bytes is too large for Home Assistant and was left out", len(frame))
-                    continue
-                await self._socket.send_frame(frame, WSMsgType.TEXT)
+                for frame in _frames(await self._unsent.get()):
+                    await self._socket.send_frame(frame, WSMsgType.TEXT)
         except ClientConnectionResetError:
             self.end()
 
@@ -242,6 +242,21 @@ async def refuse(socket: web.WebSocketResponse, refusal: Refused) -> None:
         await socket.close(code=WSCloseCode.POLICY_VIOLATION)
     except ClientConnectionResetError:
         pass
+
+
+def _frames(message: FromGateway) -> Iterator[bytes]:
+    """Yield ``message`` as frames Home Assistant takes: a snapshot that is too large goes in pages."""
+    frame = encode(message)
+    if len(frame) <= MAX_FRAME:
+        yield frame
+    elif isinstance(message, Snapshot) and len(message.devices) > 1:
+        half = len(message.devices) // 2
+        yield from _frames(replace(message, devices=message.devices[:half], more=True))
+        yield from _frames(replace(message, devices=message.devices[half:]))
+    else:
+        _LOGGER.error("A frame of %d bytes is too large for Home Assistant and was left out", len(frame))
+        if isinstance(message, Snapshot):
+            yield encode(replace(message, devices=()))
 
 
 def _request_id(frame: bytes | str) -> str | None:

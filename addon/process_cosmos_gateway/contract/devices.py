@@ -81,11 +81,15 @@ class Subscribe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """Gateway → Home Assistant: all devices as they are. ``sequence``: the number of the newest change in it."""
+    """Gateway → Home Assistant: all devices as they are. ``sequence``: the number of the newest change in it.
+
+    ``more``: it is a page, as a frame does not hold all devices; the next frame but receipts is the next page.
+    """
 
     type: ClassVar[str] = "snapshot"
     sequence: int
     devices: tuple[Device, ...]
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,7 +32,7 @@ from .keeper import Change, digest
 from .mqtt import Message, matches
 from .roster import Role, Roster, Route
 from .twin import Twin, as_device, is_transition, newest, with_reading
-from .values import GarbageError, Reading, parse_json, parse_readings
+from .values import GarbageError, Reading, is_too_long, parse_json, parse_readings
 from .writes import Writes
 
 _LOGGER = logging.getLogger(__name__)
@@ -186,7 +186,8 @@ class Intake:
 
     def _take_event(self, twin: Twin, name: str, message: Message, key: str | None) -> list[Change]:
         document = parse_json(message.payload) if message.payload else None
-        value: Value | None = document if isinstance(document, bool | int | float | str) else None
+        simple = isinstance(document, bool | int | float) or (isinstance(document, str) and not is_too_long(document))
+        value: Value | None = document if simple else None
         received = self._received()
         self._tell(
             EventHappened(

@@ -7,7 +7,7 @@ from math import isfinite
 from process_cosmos_gateway.contract.devices import Device, PropertyKind, Value
 
 from .description import Thing
-from .values import Reading
+from .values import MAX_TEXT_BYTES, Reading, is_too_long
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +76,8 @@ def problem_with(device: Device, name: str, value: Value) -> str | None:
     }[asked.kind]
     if not fits:
         return f"{asked.title} takes a {asked.kind}"
+    if isinstance(value, str) and is_too_long(value):
+        return f"{asked.title} takes a text of at most {MAX_TEXT_BYTES} bytes"
     if number and asked.minimum is not None and float(value) < asked.minimum:
         return f"{asked.title} takes no less than {asked.minimum:g}"
     if number and asked.maximum is not None and float(value) > asked.maximum:

@@ -12,6 +12,9 @@ from process_cosmos_gateway.contract.devices import PropertyKind, Value
 MAX_BYTES = 64 * 1024
 """Bytes of the longest payload read."""
 
+MAX_TEXT_BYTES = 1024
+"""Bytes of the longest text as JSON: 256 of them, with their descriptions, fit into one frame to Home Assistant."""
+
 _SENML_VERSION = 10
 _ABSOLUTE_FROM = 1 << 28
 _MOST_EXACT = 1 << 53
@@ -56,12 +59,21 @@ def parse_json(payload: bytes) -> Any:  # noqa: ANN401 - JSON
 def checked(kind: PropertyKind, value: object) -> Value:
     """Return ``value`` if a property of this kind can have it; raise ``GarbageError``."""
     match kind, value:
-        case (PropertyKind.BOOLEAN, bool(fit)) | (PropertyKind.TEXT, str(fit)):
+        case PropertyKind.BOOLEAN, bool(fit):
             return fit
+        case PropertyKind.TEXT, str(text):
+            if is_too_long(text):
+                raise GarbageError(f"a text longer than {MAX_TEXT_BYTES} bytes")
+            return text
         case PropertyKind.NUMBER, int(number) | float(number) if math.isfinite(number) and number is not bool(number):
             return number if abs(number) <= _MOST_EXACT else float(number)
         case _:
             raise GarbageError(f"no {kind}")
+
+
+def is_too_long(text: str) -> bool:
+    """Say whether a text is longer than a property's value may be."""
+    return len(text) > MAX_TEXT_BYTES or len(orjson.dumps(text)) - 2 > MAX_TEXT_BYTES
 
 
 def _senml(kind: PropertyKind, records: Sequence[object], received: float) -> list[Reading]:

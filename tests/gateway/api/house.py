@@ -18,7 +18,7 @@ from process_cosmos_gateway.api.server import Server
 from process_cosmos_gateway.api.session import Limits, Parts
 from process_cosmos_gateway.api.status import StatusReader
 from process_cosmos_gateway.contract.destinations import Status, Waiting
-from process_cosmos_gateway.contract.devices import WriteProperty
+from process_cosmos_gateway.contract.devices import Device, WriteProperty
 from process_cosmos_gateway.contract.escalations import Propose, Told, Transition
 from process_cosmos_gateway.contract.identifiers import Position, Ulid
 from process_cosmos_gateway.contract.pairing import PairingRequest
@@ -118,6 +118,8 @@ class House:
     escalations: FakeEscalations
     owners: FakeOwners
     feed: Feed
+    access: Access
+    devices: list[Device]
     links: list[Link] = field(default_factory=list)
 
     async def connect(self, token: str | None = None) -> Link:
@@ -142,7 +144,8 @@ async def serving(folder: Path, port: int, limits: Limits) -> AsyncIterator[Hous
     clock, escalations, owners = HandClock(), FakeEscalations(), FakeOwners()
     access = Access(folder, clock, supervised=False)
     token = await access.pair(PairingRequest(secret=offer_pairing(folder, clock), instance="home"))
-    feed = Feed(clock, tuple)
+    devices: list[Device] = []
+    feed = Feed(clock, lambda: tuple(devices))
     store = await Store.open(folder, lambda: SITE)
     parts = Parts(
         escalations=cast("Any", escalations),
@@ -153,7 +156,7 @@ async def serving(folder: Path, port: int, limits: Limits) -> AsyncIterator[Hous
     )
     server = Server(parts, store, access, "0.1.0")
     async with server.listen("127.0.0.1", port, None), ClientSession() as http:
-        house = House(http, f"http://127.0.0.1:{port}", token, escalations, owners, feed)
+        house = House(http, f"http://127.0.0.1:{port}", token, escalations, owners, feed, access, devices)
         yield house
         for link in house.links:
             await link.socket.close()

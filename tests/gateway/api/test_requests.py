@@ -1,10 +1,14 @@
 """What Home Assistant asks for within a session, and what it hears of devices."""
 
+import asyncio
+
 import orjson
 import pytest
 
+from process_cosmos_gateway.api.feed import MOST_KEPT
+from process_cosmos_gateway.contract.codec import MAX_FRAME, encode
 from process_cosmos_gateway.contract.destinations import Status
-from process_cosmos_gateway.contract.devices import Snapshot, Subscribe, ValueChanged, WriteProperty
+from process_cosmos_gateway.contract.devices import Device, Snapshot, Subscribe, ValueChanged, WriteProperty
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.contract.identifiers import Position
 from process_cosmos_gateway.contract.session import (
@@ -14,7 +18,7 @@ from process_cosmos_gateway.contract.session import (
 from process_cosmos_gateway.errors import RequestRefusedError, StoreError
 
 from .house import House
-from .link import RUN, transition
+from .link import RUN, SECONDS, transition
 
 
 async def test_after_subscribing_come_the_result_the_snapshot_the_status_and_changes(house: House) -> None:
@@ -92,9 +96,69 @@ async def test_a_home_assistant_that_does_not_read_has_to_come_back(house: House
     link = await house.open()
     await link.say(Subscribe(id="1", run=RUN))
     await house.until(lambda: house.escalations.lives == 1)
-    for _ in range(10_001):
-        house.feed.publish(ValueChanged(sequence=0, device="leak", property="wet", value=True, age=0.0))
-    await house.until(lambda: house.escalations.heard == ["opened", "closed"])
+    long = ValueChanged(sequence=0, device="leak", property="note", value="x" * 1000, age=0.0)
+    async with asyncio.timeout(SECONDS):
+        while house.escalations.heard == ["opened"]:
+            house.feed.publish(long)
+            await asyncio.sleep(0)  # whoever reads would keep up
+    assert house.escalations.heard == ["opened", "closed"]
+
+
+async def test_a_home_assistant_that_reads_keeps_up_with_a_flood(house: House) -> None:
+    link = await house.open()
+    await link.say(Subscribe(id="1", run=RUN))
+    for _ in range(3):
+        await link.next()
+    change = ValueChanged(sequence=0, device="leak", property="wet", value=True, age=0.0)
+    for _ in range(3 * MOST_KEPT):
+        house.feed.publish(change)
+        assert isinstance(await link.next(), ValueChanged)
+
+
+async def test_the_longest_replay_arrives_whole_with_the_snapshot_after_it(house: House) -> None:
+    change = ValueChanged(sequence=0, device="leak", property="wet", value=True, age=0.0)
+    for _ in range(MOST_KEPT):
+        house.feed.publish(change)
+    link = await house.open()
+    await link.say(Subscribe(id="1", run=RUN, after=0))
+    assert await link.next() == Result(id="1")
+    for _ in range(MOST_KEPT):
+        assert isinstance(await link.next(), ValueChanged)
+    assert isinstance(await link.next(), Snapshot)
+    assert isinstance(await link.next(), Status)
+
+
+async def test_a_snapshot_that_no_frame_holds_comes_in_pages(house: House) -> None:
+    house.devices += [device(number, "x" * 1000) for number in range(1500)]
+    link = await house.open()
+    await link.say(Subscribe(id="1", run=RUN))
+    await link.next()
+    pages = []
+    while isinstance(page := await link.next(), Snapshot):
+        pages.append(page)
+    assert [page.more for page in pages] == [True] * (len(pages) - 1) + [False]
+    assert len({page.sequence for page in pages}) == 1
+    assert [each for page in pages for each in page.devices] == house.devices
+    assert all(len(encode(page)) <= MAX_FRAME for page in pages)
+
+
+async def test_a_device_that_no_frame_holds_does_not_hide_the_others(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    house.devices += [device(1, "x"), device(2, "x" * MAX_FRAME), device(3, "x")]
+    link = await house.open()
+    await link.say(Subscribe(id="1", run=RUN))
+    await link.next()
+    pages = []
+    while isinstance(page := await link.next(), Snapshot):
+        pages.append(page)
+    assert [each.id for page in pages for each in page.devices] == ["device-1", "device-3"]
+    assert not pages[-1].more
+    assert "too large" in caplog.text
+
+
+def device(number: int, title: str) -> Device:
+    return Device(id=f"device-{number}", title=title)
 
 
 async def test_health_needs_no_token_and_says_nothing_but_that_all_is_well(house: House) -> None:

@@ -1,11 +1,13 @@
 """Thing Descriptions: what is read out of them, and what is refused."""
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
 import pytest
 
-from process_cosmos_gateway.contract.devices import Hint, PropertyKind
+from process_cosmos_gateway.contract.codec import MAX_FRAME, encode
+from process_cosmos_gateway.contract.devices import Hint, PropertyKind, Snapshot
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.devices.description import (
     MAX_BYTES,
@@ -14,6 +16,7 @@ from process_cosmos_gateway.devices.description import (
     is_meant_as_description,
     parse_description,
 )
+from process_cosmos_gateway.devices.values import MAX_TEXT_BYTES
 
 from .parts import description
 
@@ -42,6 +45,23 @@ def hint_of(name: str = "x", **said: object) -> Hint:
 
 def claiming(href: str) -> dict[str, Any]:
     return description(properties={"x": {"type": "boolean", "readOnly": True, "forms": [{"href": href}]}})
+
+
+def test_the_largest_device_fits_into_a_frame_with_the_longest_texts() -> None:
+    properties = {
+        "ä" * 252 + f"{number:03}": {
+            "type": "string",
+            "unit": "u" * 255,
+            "forms": [{"href": f"mqtt://b/wot/tank/{number}"}],
+        }
+        for number in range(256)
+    }
+    described = description(events={}, properties=properties)
+    described["title"] = "t" * 255
+    assert len(orjson.dumps(described)) > MAX_BYTES * 3 // 5
+    device = parse(described).device
+    full = tuple(replace(each, value="x" * MAX_TEXT_BYTES) for each in device.properties)
+    assert len(encode(Snapshot(sequence=1, devices=(replace(device, properties=full),)))) < MAX_FRAME * 3 // 4
 
 
 def test_a_description_says_what_a_device_is_and_where_it_speaks() -> None:

@@ -8,7 +8,7 @@ import pytest
 from process_cosmos_gateway.contract.devices import Device, Property, PropertyKind, Value
 from process_cosmos_gateway.devices.bridge import next_delay
 from process_cosmos_gateway.devices.twin import is_transition, newest, problem_with
-from process_cosmos_gateway.devices.values import MAX_BYTES, GarbageError, Reading, parse_readings
+from process_cosmos_gateway.devices.values import MAX_BYTES, MAX_TEXT_BYTES, GarbageError, Reading, parse_readings
 
 NOW = 1_800_000_000.0
 NUMBER, BOOLEAN, TEXT = PropertyKind.NUMBER, PropertyKind.BOOLEAN, PropertyKind.TEXT
@@ -59,6 +59,9 @@ def test_times_beyond_the_calendar_stay_in_it() -> None:
         (TEXT, 5),
         (TEXT, b'"\xff"'),
         (TEXT, b'"' + b"a" * MAX_BYTES + b'"'),
+        (TEXT, "a" * (MAX_TEXT_BYTES + 1)),
+        (TEXT, "\0" * (MAX_TEXT_BYTES // 6 + 1)),
+        (TEXT, [{"vs": "ä" * (MAX_TEXT_BYTES // 2 + 1)}]),
         (NUMBER, b"[" * 100_000),
         (NUMBER, []),
         (NUMBER, [5]),
@@ -120,7 +123,8 @@ def test_only_booleans_that_change_are_transitions() -> None:
         (NUMBER, True, False),
         (NUMBER, "5", False),
         (NUMBER, math.nan, False),
-        (TEXT, "x", True),
+        (TEXT, "x" * MAX_TEXT_BYTES, True),
+        (TEXT, "x" * (MAX_TEXT_BYTES + 1), False),
         (TEXT, 5, False),
     ],
 )
