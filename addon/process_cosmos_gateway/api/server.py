@@ -36,6 +36,7 @@ _MOST_BODY = 1 << 14
 _BEARER = "Bearer "
 _CLOSING_SECONDS = 1.0
 _HEALTH_SECONDS = 5.0
+_NO_TOKEN = "This token opens no session here. Pair again."  # noqa: S105 - says that there is none
 
 type Door = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -103,7 +104,8 @@ class Server:
             _LOGGER.warning("A pairing was refused: the line was wrong, used or too old")
             return _problem(error.code, str(error), HTTPStatus.FORBIDDEN)
         _LOGGER.info("Paired with a Home Assistant")
-        await self._end_session()
+        async with self._opening:  # a session that is just being greeted was let in by the token before
+            await self._end_session()
         return _json(Paired(token=token, site=self._store.site, version=self._version))
 
     async def _serve_guest(self, door: Door, request: web.Request) -> web.StreamResponse:
@@ -132,7 +134,7 @@ class Server:
         await socket.prepare(request)
         try:
             self._check(await self._hello(socket))
-            session = await self._open(socket)
+            session = await self._open(request, socket)
         except RequestRefusedError as error:
             await refuse(socket, Refused(code=error.code, message=str(error)))
             return socket
@@ -162,7 +164,7 @@ class Server:
         if not self._access.serves(hello.instance):
             raise RequestRefusedError(Code.OTHER_HOME_ASSISTANT, "This gateway serves another Home Assistant.")
 
-    async def _open(self, socket: web.WebSocketResponse) -> Session:
+    async def _open(self, request: web.Request, socket: web.WebSocketResponse) -> Session:
         """Greet, after the session before has ended: nothing of it may come in between."""
         async with self._opening:
             await self._end_session()
@@ -170,6 +172,8 @@ class Server:
                 cursor, heads = await self._parts.escalations.greeting()
             except StoreError as error:
                 raise RequestRefusedError(Code.STORE_FAILED, "The gateway could not read its disk.") from error
+            if not self._has_token(request):
+                raise RequestRefusedError(Code.UNAUTHORIZED, _NO_TOKEN)  # another was paired before the hello came
             greeting = GatewayHello(
                 schema=SCHEMA,
                 min_schema=MIN_SCHEMA,
@@ -196,7 +200,7 @@ def _is_no_nonsense(record: logging.LogRecord) -> bool:
 
 
 def _unauthorized() -> web.Response:
-    return _problem(Code.UNAUTHORIZED, "This token opens no session here. Pair again.", HTTPStatus.UNAUTHORIZED)
+    return _problem(Code.UNAUTHORIZED, _NO_TOKEN, HTTPStatus.UNAUTHORIZED)
 
 
 def _problem(code: str, message: str, status: HTTPStatus) -> web.Response:

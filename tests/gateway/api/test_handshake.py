@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 from aiohttp import WSServerHandshakeError
 
+from process_cosmos_gateway.api.access import offer_pairing
 from process_cosmos_gateway.api.session import Limits
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.contract.identifiers import Position
 from process_cosmos_gateway.contract.messages import FromHomeAssistant
+from process_cosmos_gateway.contract.pairing import PairingRequest
 from process_cosmos_gateway.contract.session import (
     GatewayHello,
     Receipt,
@@ -17,6 +19,7 @@ from process_cosmos_gateway.contract.session import (
 
 from .house import House, serving
 from .link import RUN, hello
+from .test_feed import HandClock
 
 
 @pytest.mark.parametrize("token", ["", "wrong", "\N{DROPLET}"])
@@ -24,6 +27,16 @@ async def test_without_the_token_there_is_no_session(house: House, token: str) -
     with pytest.raises(WSServerHandshakeError) as refused:
         await house.connect(token)
     assert refused.value.status == 401
+    assert house.escalations.heard == []
+
+
+async def test_a_socket_opened_before_another_was_paired_is_not_greeted_after_it(house: House, tmp_path: Path) -> None:
+    link = await house.connect()
+    await house.access.pair(PairingRequest(secret=offer_pairing(tmp_path, HandClock()), instance="home"))
+    await link.say(hello())
+    refused = await link.next()
+    assert isinstance(refused, Refused)
+    assert refused.code == Code.UNAUTHORIZED
     assert house.escalations.heard == []
 
 
