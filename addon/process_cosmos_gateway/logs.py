@@ -5,6 +5,7 @@ import re
 from typing import override
 
 _SECRETS = (
+    (re.compile(r"(\w+://)[^\s/@]*@"), r"\1…@"),
     (re.compile(r"(https?://[^\s/?#]+)[/?#][^\s'\"]*"), r"\1/…"),
     (re.compile(r"(?i)(bearer\s+)\S+"), r"\1…"),
     (re.compile(r"(?i)(\b\w*(?:password|secret|token|authorization)\b['\"]?\s*[:=]\s*)(['\"]?)[^\s'\",;}]+"), r"\1\2…"),

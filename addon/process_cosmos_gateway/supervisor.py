@@ -87,8 +87,9 @@ class Supervisor:
     async def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
         data = None if body is None else orjson.dumps(body)
         async with self._http.request(method, path, data=data, headers={"Content-Type": "application/json"}) as reply:
-            result: Mapping[str, Any] = orjson.loads(await reply.read()).get("data") or {}
-            return result
+            document = orjson.loads(await reply.read())
+        result = document.get("data") if isinstance(document, dict) else None
+        return result if isinstance(result, dict) else {}
 
 
 def _broker(data: Mapping[str, Any], topics: tuple[str, ...]) -> BrokerOptions:

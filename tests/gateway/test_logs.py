@@ -12,6 +12,8 @@ from process_cosmos_gateway.logs import OneLine, redact
     [
         "posting to https://hooks.example/a/canary?key=canary failed",
         "line https://gateway.local:8735#canary.00ff",
+        "posting to https://someone:canary@hooks.example/a failed",
+        "mqtt://canary@broker:1883 is away",
         "Authorization: Bearer canary",
         "{'mqtt_password': 'canary'}",
         '{"token": "canary"}',

@@ -26,10 +26,11 @@ BROKER = {"host": "core-mosquitto", "port": 1883, "ssl": False, "username": "add
 
 @dataclass
 class FakeSupervisor:
-    """Answers as the Supervisor does; ``mqtt`` None: there is no broker."""
+    """Answers as the Supervisor does; ``mqtt`` None: there is no broker; ``nonsense``: that instead."""
 
     mqtt: dict[str, Any] | None = None
     broken: bool = False
+    nonsense: str | None = None
     messages: dict[str, Any] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
 
@@ -38,6 +39,8 @@ class FakeSupervisor:
         self.said.append(f"{request.method} {request.path}")
         if self.broken:
             return web.Response(status=502, text="<html>")
+        if self.nonsense is not None:
+            return web.Response(text=self.nonsense)
         match request.method, request.path:
             case "GET", "/services/mqtt" if self.mqtt is not None:
                 return web.json_response({"result": "ok", "data": self.mqtt})
@@ -86,6 +89,22 @@ async def test_without_a_broker_there_is_none(fake: tuple[FakeSupervisor, str], 
 async def test_a_supervisor_that_does_not_answer_names_no_broker(unused_tcp_port: int) -> None:
     async with Supervisor(TOKEN, (), f"http://127.0.0.1:{unused_tcp_port}/") as client:
         assert await client.broker() is None
+
+
+@pytest.mark.parametrize("nonsense", ["[]", "null", "7", '{"data": [1]}', '{"data": {}}', "<html>"])
+async def test_a_reply_that_makes_no_sense_is_asked_for_again(fake: tuple[FakeSupervisor, str], nonsense: str) -> None:
+    supervisor, url = fake
+    supervisor.mqtt = BROKER
+    supervisor.nonsense = nonsense
+    connected = asyncio.Event()
+    async with Supervisor(TOKEN, (), url, look_again=0.005) as client, asyncio.TaskGroup() as tasks:
+        assert await client.broker() is None
+        tasks.create_task(client.announce({"port": 8735}, connected))
+        await supervisor.until(lambda: supervisor.said.count("POST /discovery") > 1)
+        supervisor.nonsense = None
+        await supervisor.until(lambda: supervisor.messages)
+        assert await client.broker() is not None
+        connected.set()
 
 
 async def test_a_broker_that_changes_is_noticed_and_a_silence_is_no_change(fake: tuple[FakeSupervisor, str]) -> None:
