@@ -33,8 +33,3 @@ AVAILABLE_FOR: Final = 10.0
 
 UNREACHABLE_AFTER: Final = 60.0
 """Seconds without a session until a repair issue says so: longer than a restart or an update of the app."""
-
-
-def shortened(text: str, limit: int) -> str:
-    """Return ``text`` within ``limit`` characters, with an ellipsis where something was cut off."""
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"

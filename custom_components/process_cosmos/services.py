@@ -14,7 +14,7 @@ from homeassistant.helpers.json import json_dumps
 
 from .buttons import listen_to_buttons
 from .callers import CALLERS, Callers
-from .const import DOMAIN, shortened
+from .const import DOMAIN
 from .contract.codec import MAX_TEXT
 from .contract.errors import Code
 from .contract.escalations import Severity
@@ -26,6 +26,7 @@ from .escalations.model import MAX_ENTITIES, Escalation
 from .escalations.policy import DEFAULT_POLICY, GIVE_UP_AFTER
 from .escalations.records import Answer, Content, IfInterrupted
 from .sites import async_site_called, async_sites
+from .texts import shortened
 
 ESCALATE: Final = "escalate"
 ACKNOWLEDGE: Final = "acknowledge"

@@ -175,14 +175,14 @@ class Escalations:
         """
         if call.policy != DEFAULT_POLICY:
             raise EscalationRefusedError(UNKNOWN_POLICY, policy=call.policy)
-        new_id = self._journal.new_id()
         now = self._journal.now()
-        group = call.group or new_id
-        alive = self._journal.state.alive_of(group)
+        alive = self._journal.state.alive_of(call.group) if call.group else None
         if alive:  # what is due is due before this call, and what has run out swallows none
             self._rounds.look(alive.id)
-            alive = self._journal.state.alive_of(group)
+            alive = self._journal.state.alive_of(alive.group)
         if alive is None:
+            new_id = self._journal.new_id()
+            group = call.group or new_id
             opened = Opened(escalation=new_id, event=self._journal.new_id(), at=now, group=group, content=call.content)
             (escalation,) = self._journal.record(self._rounds.with_asks(opened))
             self._answers.overtake(escalation)

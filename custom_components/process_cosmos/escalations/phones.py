@@ -7,9 +7,10 @@ from typing import Any
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers import device_registry as dr
 
-from custom_components.process_cosmos.const import DOMAIN, shortened
+from custom_components.process_cosmos.const import DOMAIN
 from custom_components.process_cosmos.contract.escalations import Severity
 from custom_components.process_cosmos.contract.identifiers import Ulid, is_ulid
+from custom_components.process_cosmos.texts import shortened
 
 from .model import Escalation
 

@@ -56,7 +56,7 @@ async def test_a_phones_answer_runs_its_actions_once_and_clears_the_other_phones
     [
         ({"stop": "the valve is stuck", "error": True}, "failed", "the valve is stuck"),
         ({"sequence": [{"stop": "the valve is stuck", "error": True}]}, "failed", "the valve is stuck"),
-        ({"action": "valve.{{ 1 / 0 }}"}, "failed", "division by zero"),
+        ({"action": "valve.{{ 1 / 0 }}"}, "failed", "HomeAssistantError"),
         ({"stop": "it is dry"}, "done", None),
         ({"condition": "template", "value_template": "{{ false }}"}, "done", None),
         ({"sequence": [{"condition": "template", "value_template": "{{ false }}"}]}, "done", None),
