@@ -2,8 +2,16 @@
 
 from itertools import chain
 
-from . import disk_faults, identity_faults, load_faults, network_faults, process_faults, reply_faults, soak, time_faults
+from .damage_faults import FAULTS as DAMAGE
+from .disk_faults import FAULTS as DISK
+from .identity_faults import FAULTS as IDENTITY
+from .load_faults import FAULTS as LOAD
+from .network_faults import FAULTS as NETWORK
+from .process_faults import FAULTS as PROCESS
+from .reply_faults import FAULTS as REPLY
+from .soak import FAULTS as SOAK
+from .time_faults import FAULTS as TIME
 
-_PARTS = (process_faults, disk_faults, network_faults, reply_faults, time_faults, identity_faults, load_faults, soak)
+_ALL = chain(PROCESS, DISK, DAMAGE, NETWORK, REPLY, TIME, IDENTITY, LOAD, SOAK)
 
-FAULTS = tuple(sorted(chain.from_iterable(part.FAULTS for part in _PARTS), key=lambda fault: int(fault.name[1:])))
+FAULTS = tuple(sorted(_ALL, key=lambda fault: int(fault.name[1:])))
