@@ -16,6 +16,7 @@ from process_cosmos_gateway.lab.processes import PartFailedError
 from . import machine
 from .bench import TOP, Bench, Benchmark
 from .figures import Outcome, document, lines, median_of
+from .load import HOLDING
 from .table import BENCHMARKS
 
 _PATIENCE, _QUICK_PATIENCE = 120.0, 1.0
@@ -52,8 +53,9 @@ async def _outcomes(bench: Bench, benchmark: Benchmark) -> list[Outcome]:
     outcomes = []
     for _ in range(1 if bench.quick else benchmark.runs):
         outcomes.append(await benchmark.run(bench))
-        for folder in bench.scratch.glob(f"{benchmark.name}-*"):
-            shutil.rmtree(folder)
+        for folder in bench.scratch.iterdir():
+            if not folder.name.startswith(HOLDING):
+                shutil.rmtree(folder)
     return outcomes
 
 

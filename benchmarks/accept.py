@@ -87,4 +87,3 @@ BENCHMARK = Benchmark(
         of_limit(RANDOM, 0.5),
     ),
 )
-

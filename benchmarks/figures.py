@@ -45,7 +45,7 @@ def of_limit(figure: str, share: float) -> Goal:
     def met(outcome: Outcome, _: float) -> bool:
         return outcome.figures[figure] >= share * outcome.limits[figure]
 
-    return Goal(figure, f"≥ {share:g} × limit", met)
+    return Goal(figure, f"≥ {share:g} of its limit", met)
 
 
 def above_peer(figure: str, peer: str, times: float = 1.0) -> Goal:
@@ -54,7 +54,7 @@ def above_peer(figure: str, peer: str, times: float = 1.0) -> Goal:
     def met(outcome: Outcome, _: float) -> bool:
         return peer in outcome.peers and outcome.figures[figure] >= times * outcome.peers[peer][figure]
 
-    return Goal(figure, f"≥ {times:g} × {peer}" if times != 1 else f"> {peer}", met)
+    return Goal(figure, f"≥ {times:g} times {peer}" if times != 1 else f"> {peer}", met)
 
 
 def median_of(outcomes: Sequence[Outcome]) -> Outcome:
@@ -76,7 +76,7 @@ def _medians(runs: Sequence[Numbers]) -> Numbers:
 
 
 def document(outcomes: Sequence[Outcome], goals: Sequence[Goal], fdatasync_p99: float) -> dict[str, object]:
-    """Return a benchmark's part of the JSON: its figures by name, beside ``limit``, ``peer``, ``missing``, ``goals``."""
+    """Return a benchmark's part of the JSON: its figures by name, ``limit``, ``peer`` and ``missing`` beside them."""
     outcome = median_of(outcomes)
     return {
         **_rounded(outcome.figures),

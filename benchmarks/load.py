@@ -1,5 +1,6 @@
 """Events and stores of a wanted size, made in this process with the gateway's own parts."""
 
+import importlib
 import os
 import random
 import shutil
@@ -7,9 +8,10 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from process_cosmos_gateway.clock import SystemClock
 from process_cosmos_gateway.contract.destinations import EventKind, Priority
@@ -20,6 +22,9 @@ from process_cosmos_gateway.store import Store, Transaction
 DESTINATION = "cloud"
 ENCODED = 300
 """Bytes of an encoded event."""
+
+HOLDING = "holding-"
+"""How folders begin that are made once in a run, to be copied."""
 
 _ROOM = 8 << 30
 _AT_ONCE = 2000
@@ -80,9 +85,9 @@ class Parts:
         """Let ``number`` more events wait, many to a transaction."""
         for begin in range(0, number, _AT_ONCE):
             some = events(min(_AT_ONCE, number - begin), priority)
-            await self.store.write(lambda transaction, some=some: self._add(transaction, some))
+            await self.store.write(partial(self._add, some))
 
-    def _add(self, transaction: Transaction, some: Sequence[Event]) -> None:
+    def _add(self, some: Sequence[Event], transaction: Transaction) -> None:
         for event in some:
             self.outbox.add(transaction, event)
 
@@ -101,7 +106,7 @@ async def opened(folder: Path) -> AsyncIterator[Parts]:
 
 async def holding(scratch: Path, number: int) -> Path:
     """Return a closed store where ``number`` events wait; made once in a run, to be copied and not changed."""
-    folder = scratch / f"holding-{number}"
+    folder = scratch / f"{HOLDING}{number}"
     if not folder.exists():
         fresh = scratch / f"filling-{number}"
         async with opened(fresh) as parts:
@@ -115,3 +120,24 @@ def copied(folder: Path, to: Path) -> Path:
     shutil.copytree(folder, to, dirs_exist_ok=True)
     os.sync()
     return to
+
+
+def add_readings(outbox: Outbox, transaction: Transaction, number: int) -> None:
+    """Add ``number`` readings of one device, each at its own time."""
+    model: Any = importlib.import_module("process_cosmos_gateway.outbox")
+    if not hasattr(model, "Measurement"):  # an outbox where each reading is an event
+        for event in events(number, Priority.MEASUREMENT, keys=1):
+            outbox.add(transaction, event)
+        return
+    now, taking = datetime.now(UTC), cast("Any", outbox)
+    readings = [
+        model.Measurement(
+            device="device-000",
+            property="level",
+            unit="mm",
+            time=now + timedelta(microseconds=count),
+            value=float(count),
+        )
+        for count in range(number)
+    ]
+    taking.add_measurements(transaction, readings)

@@ -11,6 +11,9 @@ import apsw
 _CHECKPOINT_PAGES = 4000
 
 
+type Row = tuple[str | int | float | bytes | None, ...]
+
+
 class Rows:
     """Rows like the first one of a table, with other ids: whatever columns it has."""
 
@@ -23,7 +26,7 @@ class Rows:
         self._places = [names.index(name) for name in changed]
         self.insert = f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"  # noqa: S608
 
-    def like(self, *changes: object) -> tuple[object, ...]:
+    def like(self, *changes: str | int) -> Row:
         """Return a row with these values in the changed columns."""
         values = list(self._values)
         for place, value in zip(self._places, changes, strict=True):

@@ -1,6 +1,16 @@
 """All benchmarks, in the order they run."""
 
-from . import accept
+from . import accept, accept_ws, alarm, disk, drain, drain_1m, growth, idle, start_1m
 from .bench import Benchmark
 
-BENCHMARKS: tuple[Benchmark, ...] = (accept.BENCHMARK,)
+BENCHMARKS: tuple[Benchmark, ...] = (
+    accept.BENCHMARK,
+    accept_ws.BENCHMARK,
+    alarm.BENCHMARK,
+    drain.BENCHMARK,
+    drain_1m.BENCHMARK,
+    start_1m.BENCHMARK,
+    idle.BENCHMARK,
+    disk.BENCHMARK,
+    growth.BENCHMARK,
+)

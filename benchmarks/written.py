@@ -1,0 +1,84 @@
+"""What readings make the gateway write, measured at its process by the kernel."""
+
+import asyncio
+import getpass
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import override
+
+import orjson
+
+from process_cosmos_gateway.devices.options import BrokerOptions
+from process_cosmos_gateway.lab.processes import Part, PartFailedError, accepts, free_ports
+from process_cosmos_gateway.lab.things import Json, Thing
+
+from .bench import Bench
+from .load import add_readings, opened
+from .stand import GATEWAY, standing
+
+_EVERY = 0.1
+
+
+class _Meter(Thing):
+    """A device that says readings with a time of their own."""
+
+    @override
+    def properties(self) -> Mapping[str, Json]:
+        return {"level": {"title": "Level", "type": "number", "unit": "mm", "readOnly": True}}
+
+    async def measure(self, number: int) -> None:
+        """Say ``number`` readings, ten a second."""
+        for count in range(number):
+            record = {"n": "level", "t": round(time.time(), 3), "v": count}
+            await asyncio.gather(self.publish("properties/level", orjson.dumps([record])), asyncio.sleep(_EVERY))
+
+
+async def by_readings(bench: Bench) -> float:
+    """Return the bytes a gateway gives to the disk for each reading that comes by MQTT, ten a second."""
+    folder = bench.folder("written")
+    broker = Part("broker", folder)
+    async with opened(folder / GATEWAY):
+        pass  # now a destination wants readings
+    [port] = free_ports(1)
+    await _start(broker, folder, port)
+    try:
+        options = f'mqtt_host = "127.0.0.1"\nmqtt_port = {port}\n'
+        async with (
+            standing(folder, options, with_cloud=False) as stand,
+            _Meter(BrokerOptions(host="127.0.0.1", port=port), "meter") as meter,
+        ):
+            await meter.connected.wait()
+            while not await stand.waiting():
+                await meter.measure(10)
+            before, number = _written(stand.gateway.pid), bench.size(300, 30)
+            await meter.measure(number)
+            return (_written(stand.gateway.pid) - before) / number
+    finally:
+        await broker.stop()
+
+
+async def each_alone(bench: Bench) -> float:
+    """Return the bytes each reading gives to the disk when it is committed alone."""
+    number = bench.size(300, 30)
+    async with opened(bench.folder("alone")) as parts:
+        before = _written("self")
+        for _ in range(number):
+            await parts.store.write(lambda transaction: add_readings(parts.outbox, transaction, 1))
+        return (_written("self") - before) / number
+
+
+async def _start(broker: Part, folder: Path, port: int) -> None:
+    program = shutil.which("mosquitto")
+    if program is None:
+        raise PartFailedError("mosquitto is not on the PATH: scripts/setup unpacks it")
+    configuration = folder / "mosquitto.conf"
+    configuration.write_text(f"user {getpass.getuser()}\nlistener {port} 127.0.0.1\nallow_anonymous true\n")
+    await broker.start(program, "-c", configuration)
+    await broker.until(lambda: accepts(port), "an open port")
+
+
+def _written(pid: int | str) -> int:
+    lines = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
+    return int(lines["write_bytes"])
