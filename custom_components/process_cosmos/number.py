@@ -45,12 +45,12 @@ class ThingNumber(PropertyEntity, NumberEntity):
 
     entity_description: ThingNumberDescription
     rows = NUMBERS
-    _attr_native_step = 0.01
 
     @override
     def describe(self, item: Property) -> None:
         """Take limits and unit from the Thing's description."""
         self._attr_native_unit_of_measurement = item.unit
+        self._attr_native_step = 1.0 if item.integer else 0.01
         self._attr_native_min_value = -_UNLIMITED if item.minimum is None else item.minimum
         self._attr_native_max_value = _UNLIMITED if item.maximum is None else item.maximum
 

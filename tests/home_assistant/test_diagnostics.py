@@ -33,6 +33,7 @@ async def test_diagnostics_and_log_hold_no_secret(
     gateway.status = replace(
         IDLE,
         rejected=1,
+        passed_over={"garbage": 2},
         links=(
             Link(
                 name=CANARY,
@@ -57,6 +58,7 @@ async def test_diagnostics_and_log_hold_no_secret(
     assert document["escalations"] == {"open": 1}
     assert document["gateway"]["version"] == GATEWAY_VERSION
     assert document["gateway"]["status"]["links"][0]["reason"] == "timeout"
+    assert document["gateway"]["status"]["passed_over"] == {"garbage": 2}
     assert [len(thing["properties"]) for thing in document["gateway"]["things"]] == [3, 2, 6]
 
 

@@ -119,6 +119,13 @@ async def test_a_number_without_limits_takes_any(hass: HomeAssistant, gateway: C
     assert [write.value for write in gateway.heard_of(WriteProperty)] == [-5000, 0.01, 123456.78]
 
 
+async def test_a_whole_number_goes_in_steps_of_one(hass: HomeAssistant, gateway: ContractGateway) -> None:
+    assert attributes(hass, TARGET)["step"] == 0.01
+    properties = tuple(replace(item, integer=item.name == "target") for item in ROOM.properties)
+    await say(hass, gateway, DeviceChanged(sequence=101, device=replace(ROOM, properties=properties)))
+    assert attributes(hass, TARGET)["step"] == 1
+
+
 async def test_things_are_devices_reached_through_the_site(hass: HomeAssistant, linked: MockConfigEntry) -> None:
     registry = dr.async_get(hass)
     hub = registry.async_get_device_by_identifier((DOMAIN, linked.entry_id), linked.entry_id)

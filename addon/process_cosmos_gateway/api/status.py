@@ -30,10 +30,11 @@ class StatusReader:
             dropped=depths.dropped,
             oldest_waiting_age=depths.oldest,
             broker_connected=self._devices.broker_connected,
+            passed_over=dict(+self._devices.counts),
         )
 
 
 def without_ages(status: Status) -> Status:
-    """Return what makes a status news: all but what time alone changes."""
+    """Return what makes a status news: all but what time alone changes, and counts that are there to be looked up."""
     links = tuple(replace(link, last_contact_age=None) for link in status.links)
-    return replace(status, links=links, oldest_waiting_age=None)
+    return replace(status, links=links, oldest_waiting_age=None, passed_over={})

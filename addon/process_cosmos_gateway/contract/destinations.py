@@ -1,6 +1,7 @@
 """Messages about destinations, the outbox, and the inbox: settings down to the gateway, status up from it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar
 
@@ -66,7 +67,10 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """Gateway → Home Assistant, after the snapshot, then when it changes (at most once a second)."""
+    """Gateway → Home Assistant, after the snapshot, then when it changes (at most once a second).
+
+    ``passed_over``: what devices said or were told since the gateway started that came to nothing, counted by reason.
+    """
 
     type: ClassVar[str] = "status"
     links: tuple[Link, ...]
@@ -75,6 +79,7 @@ class Status:
     dropped: int
     broker_connected: bool
     oldest_waiting_age: float | None = None
+    passed_over: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -246,6 +246,7 @@ class _Reader:
             name=name,
             title=title,
             kind=kind,
+            integer=said.get("type") == "integer",
             hint=_hint(words, unit, kind, writable=writable),
             writable=writable,
             unit=unit,

@@ -118,11 +118,27 @@ def keep_readings(
     ]
 
 
-def forget_readings_before(transaction: Transaction, time: float) -> int:
-    """Forget readings that are too old; return how many."""
-    return sum(
-        transaction.run("DELETE FROM device_reading WHERE property = ? AND time < ?", number, time)
-        for (number,) in transaction.rows("SELECT number FROM device_property")
+def forget_old(transaction: Transaction, before: float, now: float) -> None:
+    """Forget readings received ``before`` a time, and properties and devices that leave nothing behind.
+
+    A reading whose own time lies between is left until it is over: two ranges of the key are read, not all readings.
+    """
+    for (number,) in transaction.rows("SELECT number FROM device_property"):
+        for old, bound in (("time < ?", before), ("time > ?", now)):
+            transaction.run(
+                f"DELETE FROM device_reading WHERE property = ? AND {old} AND received_at < ?",  # noqa: S608 - our words
+                number,
+                bound,
+                before,
+            )
+    transaction.run(
+        """DELETE FROM device_property WHERE value IS NULL
+           AND NOT EXISTS (SELECT 1 FROM device_reading WHERE property = device_property.number)
+           AND NOT EXISTS (SELECT 1 FROM device_write WHERE property = device_property.number)"""
+    )
+    transaction.run(
+        """DELETE FROM device WHERE length(description) = 0
+           AND NOT EXISTS (SELECT 1 FROM device_property WHERE device = device.number)"""
     )
 
 
@@ -187,7 +203,7 @@ def forget_write(transaction: Transaction, device: str, name: str, value: Value)
 
 
 def _number(transaction: Transaction, device: str, name: str) -> int:
-    """Return a property's number; it gets one although its description may be on disk only a moment later."""
+    """Return a property's number; it gets one when it had none to leave, or its description is not on disk yet."""
     question = """SELECT device_property.number FROM device_property JOIN device ON device.number = device
                   WHERE device.id = ? AND name = ?"""
     rows = transaction.rows(question, device, name)

@@ -109,7 +109,10 @@ class Devices:
             raise RequestRefusedError(Code.INVALID_VALUE, problem)
         held = twin.held.get(request.property)
         reported = None if held is None else held.value
-        if not await self._writes.begin(request.device, request.property, request.value, request.expires_in, reported):
+        value = request.value
+        if asked.integer and isinstance(value, float):
+            value = int(value)
+        if not await self._writes.begin(request.device, request.property, value, request.expires_in, reported):
             raise RequestRefusedError(Code.BROKER_AWAY, "The broker is away, devices cannot be reached")
 
     async def run(self) -> None:
@@ -169,9 +172,9 @@ class Devices:
 
     async def _prune(self) -> None:
         while True:
-            before = self._clock.now().timestamp() - READING_DAYS * 86400
+            now = self._clock.now().timestamp()
             try:
-                await self._store.write(partial(memory.forget_readings_before, time=before))
+                await self._store.write(partial(memory.forget_old, before=now - READING_DAYS * 86400, now=now))
             except StoreError as error:
                 _LOGGER.warning("Old readings stay for now: %s", error)
             await asyncio.sleep(_PRUNE_SECONDS)

@@ -78,6 +78,8 @@ def problem_with(device: Device, name: str, value: Value) -> str | None:
         return f"{asked.title} takes a {asked.kind}"
     if isinstance(value, str) and is_too_long(value):
         return f"{asked.title} takes a text of at most {MAX_TEXT_BYTES} bytes"
+    if number and asked.integer and not float(value).is_integer():
+        return f"{asked.title} takes a whole number"
     if number and asked.minimum is not None and float(value) < asked.minimum:
         return f"{asked.title} takes no less than {asked.minimum:g}"
     if number and asked.maximum is not None and float(value) > asked.maximum:

@@ -30,7 +30,10 @@ class Hint(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Property:
-    """One property of a Thing. ``unit`` as Home Assistant spells it; ``value`` None until one was heard."""
+    """One property of a Thing. ``unit`` as Home Assistant spells it; ``value`` None until one was heard.
+
+    ``integer``: a number of which only whole ones can be written.
+    """
 
     name: str
     title: str
@@ -41,6 +44,7 @@ class Property:
     minimum: float | None = None
     maximum: float | None = None
     value: Value | None = None
+    integer: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

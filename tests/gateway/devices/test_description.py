@@ -189,6 +189,12 @@ def test_a_topic_for_reading_and_writing_is_only_read() -> None:
     assert (thing.writes, thing.device.properties[0].writable) == ({}, False)
 
 
+@pytest.mark.parametrize(("said", "integer"), [("integer", True), ("number", False)])
+def test_an_integer_is_a_number_known_to_be_whole(said: str, integer: bool) -> None:  # noqa: FBT001 - a table
+    (described,) = parse(one_property(type=said)).device.properties
+    assert (described.kind, described.integer) == (PropertyKind.NUMBER, integer)
+
+
 def test_objects_and_what_can_only_be_written_are_passed_over() -> None:
     forms = [{"href": "mqtt://b/wot/tank/x"}]
     odd = {

@@ -133,6 +133,12 @@ def test_a_write_must_fit_its_property(kind: PropertyKind, value: Value, fits: b
     assert (problem_with(Device(id="d", title="D", properties=(described,)), "x", value) is None) is fits
 
 
+@pytest.mark.parametrize(("value", "fits"), [(20, True), (20.0, True), (20.5, False)])
+def test_only_whole_numbers_are_written_to_an_integer(value: float, fits: bool) -> None:  # noqa: FBT001 - a table
+    described = Property(name="x", title="X", kind=NUMBER, integer=True)
+    assert (problem_with(Device(id="d", title="D", properties=(described,)), "x", value) is None) is fits
+
+
 def test_reconnects_back_off_up_to_half_a_minute() -> None:
     delays = [next_delay(failures, 1.0) for failures in range(30)]
     assert delays == sorted(delays)

@@ -110,6 +110,20 @@ async def test_what_is_reported_already_is_written_once(broker: Broker, tmp_path
         await until(lambda: [command.value for command in valve.commands] == [True])
 
 
+async def test_a_whole_number_goes_to_an_integer_without_a_fraction(broker: Broker, tmp_path: Path) -> None:
+    forms = [{"href": "mqtt://b/wot/tank/fan"}, {"href": "mqtt://b/wot/tank/fan/set", "op": "writeproperty"}]
+    described = description(properties={"fan": {"type": "integer", "forms": forms}})
+    async with (
+        hearing(tmp_path / "data", broker.options) as heard,
+        client(broker.options, topics=["wot/tank/fan/set"]) as tank,
+    ):
+        await tank.say("wot/tank/td", described, retain=True)
+        await until(lambda: heard.device("wot/tank"))
+        await heard.write("wot/tank", "fan", 20.0)
+        await until(lambda: tank.heard)
+        assert tank.heard[0].payload == b"20"
+
+
 @pytest.mark.parametrize(
     ("write", "code"),
     [

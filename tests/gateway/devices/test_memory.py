@@ -1,0 +1,95 @@
+"""What devices leave on disk, and for how long."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from process_cosmos_gateway.devices import memory
+from process_cosmos_gateway.devices.values import Reading
+from process_cosmos_gateway.store import Store, Transaction
+from tests.gateway.store.parts import opened
+
+DAY = 86_400.0
+NOW = 1_800_000_000.0
+TIMES = "SELECT time - 1800000000 FROM device_reading ORDER BY time"
+ROWS = "SELECT (SELECT count(*) FROM device), (SELECT count(*) FROM device_property)"
+
+
+async def rows(store: Store, sql: str) -> list[tuple[object, ...]]:
+    return await store.read(lambda transaction: transaction.rows(sql))
+
+
+async def forget(store: Store, now: float) -> None:
+    await store.write(partial(memory.forget_old, before=now - 10 * DAY, now=now))
+
+
+def keep(transaction: Transaction, *times: float, received: float = NOW, device: str = "tank") -> None:
+    readings = [Reading(value=time, time=NOW + time) for time in times]
+    memory.keep_readings(transaction, device, "level", readings, received)
+
+
+@pytest.mark.parametrize("own_time", [0, -100 * DAY, 1e9])
+async def test_a_reading_is_kept_for_ten_days_after_it_came_whatever_its_own_time(
+    tmp_path: Path, own_time: float
+) -> None:
+    async with opened(tmp_path) as store:
+        await store.write(lambda transaction: keep(transaction, own_time))
+        await forget(store, NOW + 9 * DAY)
+        assert await rows(store, TIMES) == [(own_time,)]
+        await forget(store, NOW + 11 * DAY)
+        assert await rows(store, TIMES) == []
+
+
+async def test_a_reading_a_little_ahead_of_its_time_goes_ten_days_after_that(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        await store.write(lambda transaction: keep(transaction, 5 * DAY))
+        await forget(store, NOW + 14 * DAY)
+        await forget(store, NOW + 16 * DAY)
+        assert await rows(store, TIMES) == []
+
+
+async def test_things_that_come_and_go_leave_nothing(tmp_path: Path) -> None:
+    def come_and_go(transaction: Transaction) -> None:
+        for number in range(20):
+            memory.keep_description(transaction, f"thing-{number}", "td", b"{}", ["a", "b"])
+            memory.withdraw(transaction, f"thing-{number}")
+
+    async with opened(tmp_path) as store:
+        await store.write(come_and_go)
+        await forget(store, NOW)
+        assert await rows(store, ROWS) == [(0, 0)]
+
+
+async def test_a_withdrawn_thing_is_forgotten_with_its_last_reading(tmp_path: Path) -> None:
+    def read_and_withdraw(transaction: Transaction) -> None:
+        memory.keep_description(transaction, "tank", "td", b"{}", ["level"])
+        keep(transaction, 0)
+        memory.withdraw(transaction, "tank")
+
+    async with opened(tmp_path) as store:
+        await store.write(read_and_withdraw)
+        await forget(store, NOW)
+        assert await rows(store, ROWS) == [(1, 1)]
+        await forget(store, NOW + 11 * DAY)
+        assert await rows(store, ROWS) == [(0, 0)]
+
+
+async def test_a_living_thing_keeps_its_values_and_writes(tmp_path: Path) -> None:
+    held = Reading(value=1, time=NOW)
+    write = memory.KnownWrite(device="tank", name="pump", value=True, written_at=NOW, expires_at=NOW + 1)
+
+    def live(transaction: Transaction) -> None:
+        memory.keep_description(transaction, "tank", "td", b"{}", ["level", "pump", "silent"])
+        memory.keep_held(transaction, "tank", "level", held)
+        memory.keep_write(transaction, write)
+
+    async with opened(tmp_path) as store:
+        await store.write(live)
+        await forget(store, NOW + 100 * DAY)
+        (known,) = await store.read(memory.known_devices)
+        assert (known.topic, known.held) == ("td", {"level": held})
+        assert await store.read(memory.known_writes) == [write]
+        await store.write(partial(memory.keep_held, device="tank", name="silent", reading=held))
+        (known,) = await store.read(memory.known_devices)
+        assert known.held == {"level": held, "silent": held}
