@@ -16,6 +16,7 @@ INTEGRATION = "custom_components.process_cosmos"
 ONLY_HERE = {
     "apsw": (f"{GATEWAY}.store.*", f"{GATEWAY}.lab.disk", f"{CLOUD}.database"),
     "paho": (f"{GATEWAY}.devices.mqtt", f"{GATEWAY}.lab.*"),
+    "prometheus_client": (f"{GATEWAY}.api.metrics", f"{GATEWAY}.api.producers"),
     "cryptography": (f"{GATEWAY}.destinations.enrolment_process", f"{GATEWAY}.api.certificate", f"{CLOUD}.authority"),
     "aiohttp": (
         f"{GATEWAY}.api.*",
@@ -94,10 +95,10 @@ def test_the_cloud_knows_nothing_of_the_gateway_but_the_contract() -> None:
     assert {name for name in ours if not name.startswith(f"{GATEWAY}.contract")} == set()
 
 
-def test_nothing_imports_the_tests_or_the_demo() -> None:
+def test_nothing_imports_tests_demo_or_benchmarks() -> None:
     found = matching(f"{GATEWAY}.*", f"{CLOUD}.*", f"{INTEGRATION}.*")
     assert found
-    assert [module.name for module in found if tops(module.imports) & {"tests", "demo", "pytest"}] == []
+    assert [module.name for module in found if tops(module.imports) & {"tests", "demo", "benchmarks", "pytest"}] == []
 
 
 def test_the_running_gateway_never_loads_cryptography() -> None:
