@@ -48,11 +48,12 @@ type Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class ProblemError(Exception):
     """The request is refused: answered as problem details (RFC 9457)."""
 
-    def __init__(self, status: HTTPStatus, code: str, message: str) -> None:
-        """Take the status, a stable code for programs, and a sentence for people."""
+    def __init__(self, status: HTTPStatus, code: str, message: str, *, closing: bool = False) -> None:
+        """Take the status, a stable code for programs, a sentence for people; ``closing``: the connection ends."""
         super().__init__(message)
         self.status = status
         self.code = code
+        self.closing = closing
 
 
 @web.middleware
@@ -61,7 +62,10 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     try:
         return await handler(request)
     except ProblemError as error:
-        return _problem(error.status, error.code, str(error))
+        response = _problem(error.status, error.code, str(error))
+        if error.closing:
+            response.force_close()
+        return response
     except ContractError as error:
         return _problem(HTTPStatus.BAD_REQUEST, error.code, str(error))
     except web.HTTPRequestEntityTooLarge:
@@ -188,12 +192,13 @@ class Endpoint:
     def _check_newest(self, request: web.Request, site: Ulid) -> None:
         """Refuse what was held up on the way: its gateway has given it up, and goes on by a newer connection.
 
-        It would take the place of the newer request, whose token would then look like a second gateway's.
+        It would take the place of the newer request, whose token would then look like a second gateway's. A gateway
+        that is there nevertheless connects anew, and is told apart by its token.
         """
         opened = opened_at(request)
         if opened < self._newest.get(site, 0):
             message = "The site goes on by a newer connection."
-            raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "superseded", message)
+            raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "superseded", message, closing=True)
         self._newest[site] = opened
 
     async def _inbox(self, request: web.Request) -> web.Response:

@@ -166,7 +166,7 @@ async def test_a_request_held_up_on_the_way_is_not_taken_after_a_newer_connectio
     reader, writer = await asyncio.open_connection(address.hostname, address.port, ssl=site.tls())
     head = (
         f"POST /v1/events HTTP/1.1\r\nHost: cloud\r\nContent-Type: application/cloudevents-batch+json\r\n"
-        f"Process-Cosmos-Token: {site.token}\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"Process-Cosmos-Token: {site.token}\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     writer.write(head.encode() + body[:10])
     await writer.drain()

@@ -12,6 +12,7 @@ from process_cosmos_cloud import ca
 from process_cosmos_cloud.authority import GRACE_DAYS, Authority
 from process_cosmos_cloud.ca import TRUST_DAYS, rotate
 from process_cosmos_cloud.serving import serving
+from process_cosmos_gateway.contract.identifiers import Ulid
 
 from .conftest import OTHER, SITE, new_code
 from .endpoint import Site, event, key_sha256, run_command
@@ -23,7 +24,7 @@ def expired(site: Site, folder: Path, days: int) -> Site:
     """Return the site with a certificate that expired so many days ago."""
     then = datetime.now(UTC) - timedelta(days=365 + days)
     old = site.copy()
-    old.certificate = Authority(folder, now_fn=lambda: then).issue(site.request(), site.site).certificate
+    old.certificate = Authority(folder, now_fn=lambda: then).issue(site.request(), Ulid(site.site)).certificate
     return old
 
 
@@ -65,7 +66,7 @@ async def test_nobody_renews_without_the_old_key(site: Site, url: str) -> None:
 async def test_a_certificate_of_another_ca_is_not_renewed(site: Site, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     stranger = site.copy()
-    stranger.certificate = Authority(tmp_path / "elsewhere").issue(site.request(), SITE).certificate
+    stranger.certificate = Authority(tmp_path / "elsewhere").issue(site.request(), Ulid(SITE)).certificate
     status, problem = await stranger.renew()
     assert (status, problem["code"]) == (400, "malformed")
 
@@ -142,7 +143,7 @@ def test_an_old_ca_is_trusted_until_its_last_certificate_can_be_renewed_no_more(
     folder.mkdir()
     old = Authority(folder, now_fn=lambda: NOW)
     site = Site.new(SITE, "")
-    certificate = old.issue(site.request(), SITE).certificate  # type: ignore[arg-type] # a test's own id
+    certificate = old.issue(site.request(), Ulid(SITE)).certificate
     rotate(folder, NOW)
     last = x509.load_pem_x509_certificate(certificate.encode()).not_valid_after_utc + timedelta(days=GRACE_DAYS)
     assert len(ca.load_authorities(folder, last - timedelta(seconds=1)).elders) == 1

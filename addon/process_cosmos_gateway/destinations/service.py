@@ -122,7 +122,7 @@ class Destinations:
             destination = await self._build(settings)
             try:
                 # Nothing the old one still hears may be written beside the new one's settings.
-                async with self._stopped(settings.name):
+                async with self._stopped(settings.name, destination):
                     await self._store.write(lambda transaction: save(transaction, kind, settings))
                     await self._outbox.register(settings.name, settings.kinds)
             except StoreError:
@@ -138,18 +138,20 @@ class Destinations:
             if kept is None or kept.settings != old:
                 return
             destination = await self._build(new)
-            async with self._stopped(new.name):
+            async with self._stopped(new.name, destination):
                 # Read again: what was settled until the old one stopped counts on.
                 kept = await self._store.write(lambda transaction: replace_credentials(transaction, new))
             self._start(group, destination, kept)
 
     @asynccontextmanager
-    async def _stopped(self, name: str) -> AsyncIterator[None]:
-        """Stop a destination while it is changed; if the disk refuses, go on with what it has."""
+    async def _stopped(self, name: str, successor: Destination | None = None) -> AsyncIterator[None]:
+        """Stop a destination while it is changed; if the disk refuses, go on with what it has, not ``successor``."""
         await self._stop(name)
         try:
             yield
         except StoreError:
+            if successor is not None:
+                await successor.close()
             group = await self._group()
             for kept in await self._store.read(load_all):
                 if kept.settings.name == name:
