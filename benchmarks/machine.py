@@ -62,7 +62,7 @@ async def until_quiet(patience: float) -> Quiet:
     while True:
         before = _busy()
         await asyncio.sleep(1)
-        idle = 1 - (_busy() - before) / (os.cpu_count() or 1)
+        idle = max(0.0, 1 - (_busy() - before) / (os.cpu_count() or 1))
         spread, waited = _spread(), time.monotonic() - begun
         found = idle >= _QUIET_IDLE and spread <= _QUIET_SPREAD
         if found or waited >= patience:
