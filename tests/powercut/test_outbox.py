@@ -247,6 +247,7 @@ def test_nothing_acknowledged_is_lost_and_nothing_settled_comes_back_in_500_powe
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_nothing_acknowledged_is_lost_and_nothing_settled_comes_back_in_10_000_power_cuts() -> None:
     cuts = _play(games=834, steps=40)
     assert cuts.total() >= 10_000

@@ -1,0 +1,344 @@
+"""Hypothesis plays both shipped sides of the protocol: cuts, crashes, lost replies and restores, then all is healed."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from functools import partial
+from itertools import count
+from pathlib import Path
+from random import Random
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import orjson
+import pytest
+from homeassistant.core import HomeAssistant, ServiceCall
+from homeassistant.exceptions import HomeAssistantError
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+
+from custom_components.process_cosmos.contract.identifiers import DESTINATION, PHONE
+from custom_components.process_cosmos.escalations.policy import Level, Policy
+from custom_components.process_cosmos.memory import _frames
+from process_cosmos_gateway.contract import codec as gateway_codec
+from process_cosmos_gateway.contract import events as gateway_events
+from process_cosmos_gateway.escalations import replica as gateway_replica
+from tests.gateway.store.parts import HandClock
+from tests.powercut.disk import Image, Kept
+
+from .both_sides import CLOUD, Cloud, GatewaySide, Link
+from .site import Phone, Site
+
+WITHIN = 60
+ENOUGH = 1_000
+"""Messages of a session that is not cut."""
+GROUP = "leak"
+NAMES = ("Close", "Keep open")
+
+randoms = st.integers(0, 2**32 - 1).map(Random)
+wheres = st.floats(0, 1)
+names = st.sampled_from(NAMES)
+
+
+class BothSides(RuleBasedStateMachine):
+    """One house; every rule leaves both sides with nothing left to do at that moment."""
+
+    loop: ClassVar[asyncio.AbstractEventLoop]
+    hass: ClassVar[HomeAssistant]
+    anna: ClassVar[Phone]
+    add_site: ClassVar[Callable[..., Site]]
+    folders: ClassVar[Path]
+    numbers: ClassVar[count[int]]
+    runs: ClassVar[list[str]]
+    """What answers did: the number of the call that offered them, and their name."""
+    healed: ClassVar[int]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cloud = Cloud()
+        self.clock = HandClock()
+        self.calls: dict[int, str] = {}
+        self.offered: list[int] = []
+        self.backups: tuple[bytes, Image] | None = None
+        self.older_home_assistant = self.older_gateway = False
+
+    def go[T](self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(WITHIN)
+
+    @initialize()
+    def a_house(self) -> None:
+        self.go(self._furnish())
+
+    async def _furnish(self) -> None:
+        self.runs.clear()
+        self.anna.sent.clear()
+        self.anna.away = False
+        self.site = type(self).add_site("http://127.0.0.1:1", phones=[self.anna.device_id], destinations=[CLOUD])
+        await self.site.set_up()
+        self.gateway = GatewaySide(self.folders / str(next(self.numbers)), self.clock)
+        self.gateway._folder.mkdir()
+        await self.gateway.start({})
+        self.link = Link(self.site, self.gateway)
+
+    @rule()
+    def escalate(self) -> None:
+        self.go(self._escalate())
+
+    async def _escalate(self) -> None:
+        number = next(self.numbers)
+        alive = self.site.escalations.alive_of(GROUP)
+        answers = [
+            {"name": name, "actions": [{"action": "valve.turn", "data": {"mark": f"{number} {name}"}}]}
+            for name in NAMES
+        ]
+        self.offered.append(number)
+        reply = await self.site.escalate(f"Water {number}", group=GROUP, answers=answers)
+        assert reply["new"] == (alive is None), "after closing the next call is a new escalation"
+        assert reply["id"] not in self.calls.values() or alive
+        self.calls[number] = reply["id"]
+        await self._quiet()
+
+    @rule(where=wheres)
+    def escalate_and_crash(self, where: float) -> None:
+        """Home Assistant dies somewhere in a call, with nobody to hear of it."""
+        self.go(self._escalate_and_crash(where))
+
+    async def _escalate_and_crash(self, where: float) -> None:
+        self.link.cut()
+        before = self._memory.read_bytes()
+        await self._escalate()
+        number = self.offered[-1]
+        whole = self._memory.read_bytes()
+        ends = [len(before), *(end for _, end, _ in _frames(whole) if end > len(before))]
+        left = whole[: ends[round(where * (len(ends) - 1))]]
+        if f"Water {number}".encode() not in left[len(before) :]:
+            self.offered.remove(number)  # the call never returned
+            del self.calls[number]
+        await self._start_home_assistant(left)
+
+    @rule(name=names)
+    def answer_here(self, name: str) -> None:
+        self.go(self._act("answer", answer=name))
+
+    @rule()
+    def acknowledge_here(self) -> None:
+        self.go(self._act("acknowledge"))
+
+    @rule()
+    def resolve(self) -> None:
+        self.go(self._act("resolve"))
+
+    async def _act(self, action: str, **data: str) -> None:
+        if alive := self.site.escalations.alive_of(GROUP):
+            with contextlib.suppress(HomeAssistantError):  # refused: a newer ring, or too late
+                await self.site.call(action, escalation=alive.id, **data)
+        await self._quiet()
+
+    @rule(answer=st.sampled_from([*NAMES, None]), outdated=st.booleans())
+    def answer_at_the_cloud(self, *, answer: str | None, outdated: bool) -> None:
+        self.cloud.answer(answer, outdated=outdated)
+        self.go(self._poll())
+
+    async def _poll(self) -> None:
+        await self.gateway.poll(self.cloud)
+        await self._quiet()
+
+    @rule(messages=st.sampled_from([0, 1, 2, ENOUGH, ENOUGH]))
+    def connect(self, messages: int) -> None:
+        self.go(self._connect(messages))
+
+    async def _connect(self, messages: int) -> None:
+        await self.link.connect(messages)
+        await self._quiet()
+
+    @rule()
+    def cut_the_link(self) -> None:
+        self.loop.call_soon_threadsafe(self.link.cut)
+
+    @rule(reply_lost=st.booleans())
+    def deliver(self, *, reply_lost: bool) -> None:
+        self.go(self._deliver(reply_lost=reply_lost))
+
+    async def _deliver(self, *, reply_lost: bool) -> None:
+        await self.gateway.deliver(self.cloud, reply_lost=reply_lost)
+        await self._quiet()
+
+    @rule(seconds=st.sampled_from([1, 6, 70]))
+    def time_passes(self, seconds: int) -> None:
+        self.go(self._pass(seconds))
+
+    async def _pass(self, seconds: int) -> None:
+        for _ in range(seconds):
+            await self.link.live()
+            self.clock.advance(1)
+            await self.site.pass_time(seconds=1)
+        await self._quiet()
+
+    @rule(away=st.booleans())
+    def phone(self, *, away: bool) -> None:
+        self.anna.away = away
+
+    @rule()
+    def home_assistant_crashes(self) -> None:
+        self.go(self._start_home_assistant(None))
+
+    @rule(where=wheres, kept=st.sampled_from(Kept), random=randoms)
+    def power_cut_at_the_gateway_while_it_applies(self, where: float, kept: Kept, random: Random) -> None:
+        """What it had not confirmed may be lost."""
+        self.go(self._cut_gateway(where, kept, random))
+
+    async def _cut_gateway(self, where: float, kept: Kept, random: Random) -> None:
+        self.link.cut()
+        since = len(self.gateway.disk.steps)
+        await self.link.connect(ENOUGH, receipts_lost=True)
+        self.link.cut()
+        await self.gateway.cut(since, where, kept, random)
+        await self._quiet()
+
+    @rule()
+    def back_up(self) -> None:
+        self.backups = self._memory.read_bytes(), self.go(self.gateway.backup())
+
+    @rule()
+    def restore_the_gateway(self) -> None:
+        if self.backups:
+            self.older_gateway = True
+            self.loop.call_soon_threadsafe(self.link.cut)
+            self.go(self.gateway.restore(self.backups[1]))
+
+    @rule()
+    def restore_home_assistant(self) -> None:
+        """What nobody else heard of is gone: that limit is documented."""
+        if self.backups:
+            self.older_home_assistant = True
+            self.runs.clear()
+            self.go(self._start_home_assistant(self.backups[0]))
+
+    @property
+    def _memory(self) -> Path:
+        return Path(self.hass.config.path(".storage", f"process_cosmos.{self.site.entry.entry_id}.memory"))
+
+    async def _start_home_assistant(self, content: bytes | None) -> None:
+        """Die and start again with ``content`` as the memory (None: as it is)."""
+        self.link.cut()
+        content = self._memory.read_bytes() if content is None else content
+        assert await self.hass.config_entries.async_unload(self.site.entry.entry_id)
+        self._memory.write_bytes(content)
+        await self.site.set_up()
+        await self._quiet()
+
+    async def _quiet(self) -> None:
+        """Let both sides do what is due, and look whether the promises hold."""
+        await self.gateway.escalations.look()
+        await self.link.carry()
+        await self.site.until(lambda: not self.site.escalations._answers._scripts)
+        await self.link.carry()
+        self._check()
+
+    def _check(self) -> None:
+        ran = [self.calls.get(int(mark.split()[0])) for mark in self.runs]
+        assert len(ran) == len(set(ran)), f"an escalation's answers ran more than once: {self.runs}"
+        if not self.older_home_assistant:
+            known = self.site.escalations
+            assert all(known.get(escalation) for escalation in self.calls.values()), "what escalate returned is lost"
+
+    def teardown(self) -> None:
+        try:
+            if hasattr(self, "link"):
+                self.go(self._heal())
+                type(self).healed += 1
+        finally:
+            if hasattr(self, "link"):
+                self.go(self._close())
+
+    async def _heal(self) -> None:
+        """Everything is well again: both sides and the cloud agree, and somebody was told of what is open."""
+        self.anna.away = False
+        await self._connect(ENOUGH)
+        for _ in range(3):
+            await self._pass(65)
+            await self._deliver(reply_lost=False)
+            await self._poll()
+        _, heads = await self.gateway.escalations.greeting()
+        known = self.site.escalations._journal.state.escalations.values()
+        here = {str(one.id): (one.state.value, one.ring) for one in known}
+        there = {str(head.escalation): (head.state.value, head.ring) for head in heads}
+        assert there == here, "the two sides disagree"
+        for escalation, (state, ring) in here.items():
+            kinds = [kind for kind, _ in self.cloud.of(escalation) if kind != "asked"]
+            newest = [data for kind, data in self.cloud.of(escalation) if kind != "asked"][-1]
+            assert (newest["state"], newest["ring"]) == (state, ring), f"the cloud disagrees: {kinds}"
+            if state == "open":
+                message = self.site.known(escalation).content.message
+                assert any(data["message"].startswith(message) for data in self.anna.rings), "nobody was told"
+
+    async def _close(self) -> None:
+        self.link.cut()
+        await self.gateway.stop()
+        await self.hass.config_entries.async_unload(self.site.entry.entry_id)
+        await self.hass.config_entries.async_remove(self.site.entry.entry_id)
+
+
+@pytest.fixture
+def _played(
+    hass: HomeAssistant,
+    add_site: Callable[..., Site],
+    anna: Phone,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A Home Assistant for many houses, each with a phone at once and the cloud five seconds later."""
+    monkeypatch.setattr("custom_components.process_cosmos.CosmosCoordinator", lambda *_: None)
+    levels = (
+        Level(after=timedelta(), people=(f"{PHONE}{anna.device_id}",)),
+        Level(after=timedelta(seconds=5), destinations=(f"{DESTINATION}{CLOUD}",)),
+    )
+    monkeypatch.setattr(
+        "custom_components.process_cosmos.escalations.engine.default_policy", lambda _options: Policy(levels=levels)
+    )
+    # Orjson knows datetimes, but not the subclass of a frozen clock.
+    frozen = SimpleNamespace(
+        **{**vars(orjson), "dumps": partial(orjson.dumps, default=lambda moment: moment.isoformat())}
+    )
+    for module in (gateway_codec, gateway_events, gateway_replica):
+        monkeypatch.setattr(module, "orjson", frozen, raising=False)
+    runs: list[str] = []
+
+    def turn(call: ServiceCall) -> None:
+        runs.append(call.data["mark"])
+
+    hass.services.async_register("valve", "turn", turn)
+    BothSides.loop, BothSides.hass, BothSides.anna = hass.loop, hass, anna
+    BothSides.add_site, BothSides.folders = staticmethod(add_site), tmp_path
+    BothSides.numbers, BothSides.runs, BothSides.healed = count(), runs, 0
+
+
+async def _play(games: int, steps: int) -> None:
+    await asyncio.to_thread(
+        run_state_machine_as_test,
+        BothSides,
+        settings=settings(
+            max_examples=games,
+            stateful_step_count=steps,
+            deadline=None,
+            phases=[Phase.generate],
+            print_blob=True,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+    assert BothSides.healed >= games
+
+
+@pytest.mark.usefixtures("_played")
+async def test_both_sides_keep_the_protocols_promises_through_anything() -> None:
+    await _play(games=12, steps=20)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+@pytest.mark.usefixtures("_played")
+async def test_both_sides_keep_the_protocols_promises_through_anything_for_long() -> None:
+    await _play(games=100, steps=40)
