@@ -17,7 +17,12 @@ ONLY_HERE = {
     "apsw": (f"{GATEWAY}.store.*", f"{GATEWAY}.lab.disk", f"{CLOUD}.database"),
     "paho": (f"{GATEWAY}.devices.mqtt", f"{GATEWAY}.lab.*"),
     "prometheus_client": (f"{GATEWAY}.api.metrics", f"{GATEWAY}.api.producers"),
-    "cryptography": (f"{GATEWAY}.destinations.enrolment_process", f"{GATEWAY}.api.certificate", f"{CLOUD}.authority"),
+    "cryptography": (
+        f"{GATEWAY}.destinations.enrolment_process",
+        f"{GATEWAY}.api.certificate",
+        f"{CLOUD}.authority",
+        f"{CLOUD}.ca",
+    ),
     "aiohttp": (
         f"{GATEWAY}.api.*",
         f"{GATEWAY}.destinations.*",
