@@ -9,6 +9,7 @@ from process_cosmos_gateway.contract.events import event_type
 
 from .ledger import Arrival, Item
 from .meters import LEVEL, TICK
+from .program import EVENT_TYPE
 
 _ESCALATION = event_type("escalation").removesuffix("v1")
 _DEVICE_EVENT = event_type("device", "event")
@@ -25,6 +26,8 @@ def arrivals_of(event: Mapping[str, Any], *, fresh: bool) -> Iterator[Arrival]:
 def _items(kind: str, subject: str, data: Any) -> Iterator[tuple[Item, float | None]]:  # noqa: ANN401 - JSON
     if kind.startswith(_ESCALATION):
         yield Item(Priority.ALARM, subject, data["count"]), None
+    elif kind == EVENT_TYPE:
+        yield Item(Priority(data["priority"]), subject, data["number"]), None
     elif kind == _DEVICE_EVENT and data["event"] == TICK:
         yield Item(Priority.CHANGE, data["device"], data["value"]), None
     elif kind == _READING and data["property"] == LEVEL:

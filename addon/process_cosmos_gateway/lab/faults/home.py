@@ -59,7 +59,7 @@ class Home:
         self.receipts = 0
         self.site = Ulid("")
         self._ledger = ledger
-        self._token = ""
+        self.token = ""
         self._ulids = UlidFactory(lambda: time.time_ns() // 1_000_000, os.urandom)
         self._run = self._ulids()
         self._log: list[tuple[Item, Transition]] = []
@@ -78,7 +78,7 @@ class Home:
             if reply.status != 200:  # noqa: PLR2004 - OK
                 raise RequestFailedError(f"pairing was answered with {reply.status}")
             paired = parse(Paired, orjson.loads(await reply.read()))
-            self._token, self.site = paired.token, paired.site
+            self.token, self.site = paired.token, paired.site
 
     def new_escalation(self) -> Ulid:
         """Return the id of an escalation to ring about."""
@@ -139,7 +139,7 @@ class Home:
                 await asyncio.sleep(_RETRY_SECONDS)
 
     async def _session(self, http: aiohttp.ClientSession) -> None:
-        headers = {"Authorization": f"Bearer {self._token}"}
+        headers = {"Authorization": f"Bearer {self.token}"}
         # The pairing line's fingerprint was held against the certificate; here nobody stands in between.
         async with http.ws_connect(f"{self.url}/ws", headers=headers, ssl=False, max_msg_size=0) as socket:
             hello = HomeAssistantHello(

@@ -17,8 +17,9 @@ from process_cosmos_gateway.lab.processes import PartFailedError
 
 from .fault import Fault, Scale
 from .home import RequestFailedError
+from .house import FaultError
 from .ledger import Row
-from .site import FaultError, Site
+from .site import Site
 
 _FAILURES = (FaultError, PartFailedError, RequestFailedError, ControlError, TimeoutError, OSError, ExceptionGroup)
 

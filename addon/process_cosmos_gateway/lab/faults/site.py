@@ -1,87 +1,63 @@
-"""One site on trial: broker, gateway, cloud endpoint, webhook, a proxy on each way, and the ledger beside them."""
+"""One site on trial: who talks there, where it arrives, and the ledger beside it."""
 
 import asyncio
-import getpass
-import resource
-import shutil
 import signal
-import ssl
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence, Sized
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
-from http import HTTPStatus
 from pathlib import Path
 from random import Random
 from typing import Any
 
-import aiohttp
 import orjson
 
 from process_cosmos_gateway.contract.destinations import EventKind, Link, Priority, SendAgain, SetCloud, SetWebhook
 from process_cosmos_gateway.contract.pairing import parse_line
 from process_cosmos_gateway.destinations.enrolment import enrol
 from process_cosmos_gateway.devices.options import BrokerOptions
-from process_cosmos_gateway.lab.control import say
-from process_cosmos_gateway.lab.disk import edit_schema
-from process_cosmos_gateway.lab.processes import Part, accepts, free_ports, run_once, until
-from process_cosmos_gateway.lab.proxy import FaultProxy
+from process_cosmos_gateway.lab.processes import Part, run_once, until
 
 from .arrivals import arrivals_of
 from .home import Home
+from .house import BIN, FaultError, House
 from .ledger import Item, Ledger, Row
 from .meters import Meter
 from .middle import Middle, in_the_middle
+from .program import Program
 from .receiver import WEBHOOK, Receiver, receiving
 
-BIN = Path(sys.executable).parent
 CLOUD = "cloud"
 KINDS = tuple(EventKind)
 BOUND = 1.5
 """Seconds before a cut in which acknowledged measurements may be lost: the linger, and their way to the gateway."""
 
-_GRACE = 3.0
-_SILENCE = 10.0
-"""Seconds without an arrival after which nothing is waited for any more."""
+_GRACE = 2.0
+_SILENCE = 15.0
+"""Seconds without an arrival or a receipt after which nothing is waited for any more."""
 _QUIET = 0.3
 _BACKOFF = 31.0
 _REFUSED = 901.0
-_BURST = 200
+_BURST = 60
 
 
-class FaultError(Exception):
-    """A fault did not strike, or the site did not do what had to come before it: there is nothing to judge."""
-
-
-class Site:
-    """Everything a fault is played on. Made by ``furnished``."""
+class Site(House):
+    """Everything a fault is played on; it runs inside ``running``."""
 
     def __init__(self, folder: Path, seed: int, settings: Mapping[str, Any], *, disk: bool = False) -> None:
         """Keep everything in ``folder``; ``settings``: options beside the lab's own; ``disk``: one that fails."""
-        self.folder = folder
+        super().__init__(folder, seed, settings, disk=disk)
         self.random = Random(seed)  # noqa: S311 - a seed makes a run repeatable
         self.ledger = Ledger(BOUND)
-        self.broker = Part("broker", folder)
-        self.cloud = Part("cloud", folder)
-        self.gateway = Part("gateway", folder)
         self._log = Part("arrivals", folder)
-        ports = free_ports(4)
-        self.broker_port, self.cloud_port, self.gateway_port, self._control = ports
-        self.to_broker = FaultProxy("127.0.0.1", self.broker_port, seed=seed)
-        self.to_cloud = FaultProxy("127.0.0.1", self.cloud_port, seed=seed)
-        self.to_webhook = FaultProxy("127.0.0.1", 0, seed=seed)
         self.home = Home(f"https://127.0.0.1:{self.gateway_port}", self.ledger)
         self.meters: list[Meter] = []
+        self._programs: list[Program] = []
         self.restarts = 0
         self.receiver: Receiver
         self.destinations: tuple[str, ...] = (CLOUD, WEBHOOK)
         self.proof: dict[str, int] = {}
         self.figures: dict[str, float] = {}
-        self.database = folder / "gateway" / "gateway.sqlite"
-        self._disk = disk
-        self.settings = dict(settings)
-        self._options = folder / "gateway.toml"
         self._dropped: Mapping[Priority, int] = {}
 
     # Proof that a fault was there
@@ -91,52 +67,6 @@ class Site:
         self.proof[what] = self.proof.get(what, 0) + count
 
     # Parts
-
-    async def start_broker(self) -> None:
-        """Start Mosquitto; what it keeps survives its restart."""
-        mosquitto = shutil.which("mosquitto")
-        if mosquitto is None:
-            raise FaultError("mosquitto is not installed")
-        configuration = self.folder / "mosquitto.conf"
-        lines = [f"listener {self.broker_port} 127.0.0.1", "allow_anonymous true", f"user {getpass.getuser()}"]
-        lines += ["persistence true", f"persistence_location {self.folder}/", "log_dest stderr", "log_type error"]
-        lines += ["max_queued_messages 100000"]
-        configuration.write_text("\n".join(lines) + "\n")
-        await self.broker.start(mosquitto, "-c", configuration)
-        await self.broker.until(lambda: accepts(self.broker_port), "an open port")
-
-    async def start_cloud(self) -> None:
-        """Start the reference cloud endpoint."""
-        serve = ("serve", "--data", self.folder / "cloud", "--port", str(self.cloud_port))
-        await self.cloud.start(BIN / "process-cosmos-cloud", *serve)
-        await self.cloud.until(lambda: _serves(f"https://127.0.0.1:{self.cloud_port}/health"), "its health check")
-
-    async def start_gateway(self) -> float:
-        """Start the gateway; return when it is well, and after how many seconds."""
-        begun = time.monotonic()
-        mine = {"data": self.database.parent, "port": self.gateway_port, "mqtt_port": self.to_broker.port}
-        await self._start_on(self.gateway, self._options, self._control, mine)
-        return time.monotonic() - begun
-
-    @asynccontextmanager
-    async def copied_gateway(self, data: Path) -> AsyncIterator[Part]:
-        """Run another gateway inside the block, on a copy of this one's data; it has no broker."""
-        port, nowhere, control = free_ports(3)
-        copy = Part("copy", self.folder)
-        mine = {"data": data, "port": port, "mqtt_port": nowhere}
-        await self._start_on(copy, self.folder / "copy.toml", control, mine)
-        try:
-            yield copy
-        finally:
-            await copy.stop()
-
-    async def _start_on(self, part: Part, file: Path, control: int, mine: Mapping[str, Any]) -> None:
-        here = {"host": "127.0.0.1", "mqtt_host": "127.0.0.1", **mine}
-        options = {**self.settings, **here, "data": str(mine["data"])}
-        _write_toml(file, options)
-        entry = ("-m", "process_cosmos_gateway.lab.gateway", "--options", file, "--control", str(control))
-        await part.start(sys.executable, *entry, *(("--disk",) if self._disk else ()))
-        await part.until(lambda: _serves(f"https://127.0.0.1:{mine['port']}/health"), "its health check")
 
     async def kill_gateway(self) -> None:
         """``kill -9`` to the gateway in the midst of a burst of alarms; the moment is noted as a cut."""
@@ -164,25 +94,6 @@ class Site:
         self.ledger.cuts.append(time.monotonic())
         self.prove("power cuts", 1)
         self.prove("unsynced writes at the cuts", unsynced)
-
-    def edit_schema(self, version: int) -> int:
-        """Write another schema version into the database of a gateway that has stopped; return the one before."""
-        return edit_schema(self.database, version)
-
-    def resident_megabytes(self) -> float:
-        """Return the gateway's resident memory."""
-        pages = int(Path(f"/proc/{self.gateway.pid}/statm").read_text().split()[1])
-        return round(pages * resource.getpagesize() / 1e6, 1)
-
-    async def tell_machine(self, *words: str | float) -> Any:  # noqa: ANN401 - JSON
-        """Say something to the machine below the gateway (``lab.gateway`` has the commands)."""
-        return await say(self._control, *map(str, words))
-
-    async def command_of_cloud(self, *words: str) -> str:
-        """Run a command of the cloud endpoint; return what it prints."""
-        return (
-            await run_once(BIN / "process-cosmos-cloud", words[0], "--data", self.folder / "cloud", *words[1:])
-        ).strip()
 
     # Destinations
 
@@ -214,28 +125,6 @@ class Site:
         self.lead_cloud_to(self.cloud_port)
         await self.set_cloud()
 
-    def lead_cloud_to(self, port: int) -> None:
-        """Let the way to the cloud endpoint lead to ``port`` from now on."""
-        self.to_cloud.far_port = port
-        self.to_cloud.reset()
-
-    @asynccontextmanager
-    async def second_cloud(self, name: str) -> AsyncIterator[int]:
-        """Run another endpoint inside the block, of the same authority but for the host ``name``; gives its port."""
-        folder = self.folder / "second-cloud"
-        folder.mkdir()
-        for file in ("ca.key", "ca.pem"):
-            shutil.copy(self.folder / "cloud" / file, folder)
-        [port], part = free_ports(1), Part("second-cloud", self.folder)
-        serve = ("serve", "--data", folder, "--port", str(port), "--name", name)
-        await part.start(BIN / "process-cosmos-cloud", *serve)
-        try:
-            await part.until(lambda: accepts(port), "an open port")
-            yield port
-        finally:
-            await part.stop()
-            shutil.rmtree(folder)
-
     async def send_again(self) -> None:
         """Send all rejected events again, as a person does."""
         await self.home.request(SendAgain(id="send-again"))
@@ -249,11 +138,13 @@ class Site:
 
     @asynccontextmanager
     async def traffic(self, rate: float = 20.0, keys: int = 3) -> AsyncIterator[None]:
-        """Let Home Assistant and ``keys`` devices talk inside the block, ``rate`` items a second a key and priority."""
+        """Let Home Assistant, a program and ``keys`` devices talk, ``rate`` items a second a key and priority."""
         names = [self.home.new_escalation() for _ in range(keys)]
         meters = await self.add_meters(keys)
+        program = await self._program()
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._ring(name, 1 / rate)) for name in names]
+            tasks = [group.create_task(_repeat(program.say, 2 / rate))]
+            tasks += [group.create_task(_repeat(partial(self.home.ring, name), 1 / rate)) for name in names]
             tasks += [group.create_task(_repeat(meter.tick, 1 / rate)) for meter in meters]
             tasks += [group.create_task(_repeat(meter.measure, 1 / rate)) for meter in meters]
             try:
@@ -263,6 +154,12 @@ class Site:
             finally:
                 for task in tasks:
                     task.cancel()
+
+    async def _program(self) -> Program:
+        program = Program(self.home.url, self.home.token, self.ledger)
+        await self._stack.enter_async_context(_background(program.run()))
+        self._programs.append(program)
+        return program
 
     async def add_meters(self, number: int) -> list[Meter]:
         """Plug ``number`` devices in that nobody knew; return when the broker has them."""
@@ -281,11 +178,6 @@ class Site:
             while not wanted <= self.ledger.there[WEBHOOK]:
                 await meter.greet()
                 await asyncio.sleep(0.05)
-
-    async def _ring(self, name: Any, pause: float) -> None:  # noqa: ANN401
-        while True:
-            self.home.ring(name)
-            await asyncio.sleep(pause)
 
     # The end of a fault
 
@@ -310,20 +202,29 @@ class Site:
     async def settle(self) -> None:
         """Heal everything; return when all that was acknowledged has arrived, or nothing comes any more."""
         self.heal()
-        for wait in (_BACKOFF, _BACKOFF, _REFUSED):
+        waits = iter((_BACKOFF, _BACKOFF, _REFUSED))
+        silent = 0.0
+        while silent < _SILENCE:
+            seen = self._progress()
             if await self._arrived(_GRACE):
                 break
-            # Whoever backs off is spared the rest of its wait.
-            await self.tell_machine("time", "skip", wait)
-        arrived, seen = False, -1
-        while not arrived and seen < (seen := sum(map(len, self.ledger.arrivals.values()))):
-            arrived = await self._arrived(_SILENCE)
+            if self._progress() > seen:
+                silent = 0.0
+            elif (wait := next(waits, None)) is not None:
+                # Whoever backs off is spared the rest of its wait.
+                await self.tell_machine("time", "skip", wait)
+            else:
+                silent += _GRACE
         await asyncio.sleep(_QUIET)
+
+    def _progress(self) -> int:
+        return self.home.receipts + sum(map(len, self.ledger.arrivals.values()))
 
     async def _arrived(self, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            if not self.home.unconfirmed and not any(self._waiting_for().values()):
+            quiet = not self.home.unconfirmed and not any(program.unanswered for program in self._programs)
+            if quiet and not any(self._waiting_for().values()):
                 return True
             await asyncio.sleep(0.05)
         return False
@@ -372,7 +273,7 @@ class Site:
                 stack.push_async_callback(part.kill if part is self._log else part.stop)
             await asyncio.gather(self.start_broker(), self.start_cloud())
             await self.start_gateway()
-            pair = ("pair", "--options", self._options, "--host", "127.0.0.1")
+            pair = ("pair", "--options", self.options, "--host", "127.0.0.1")
             await self.home.pair(parse_line(await run_once(BIN / "process-cosmos-gateway", *pair)))
             await stack.enter_async_context(_background(self.home.run()))
             await self.set_webhook()
@@ -395,17 +296,14 @@ class Site:
                 await asyncio.sleep(0.05)
 
 
-def _write_toml(file: Path, values: Mapping[str, Any]) -> None:
-    file.write_text("".join(f"{key} = {orjson.dumps(value).decode()}\n" for key, value in values.items()))
-
-
 def _longer(things: Sized, count: int) -> bool:
     return len(things) > count
 
 
-async def _repeat(say_fn: Callable[[], Awaitable[None]], pause: float) -> None:
+async def _repeat(say_fn: Callable[[], Awaitable[None] | None], pause: float) -> None:
     while True:
-        await say_fn()
+        if (saying := say_fn()) is not None:
+            await saying
         await asyncio.sleep(pause)
 
 
@@ -418,17 +316,3 @@ async def _background(work: Awaitable[None]) -> AsyncIterator[None]:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-
-
-async def _serves(url: str) -> bool | None:
-    """Return True when ``url`` answers 200; whose certificate it is, is not the question here."""
-    try:
-        async with aiohttp.ClientSession() as http, http.get(url, ssl=_ANYBODY) as response:
-            return response.status == HTTPStatus.OK or None
-    except aiohttp.ClientError, OSError:
-        return None
-
-
-_ANYBODY = ssl.create_default_context()
-_ANYBODY.check_hostname = False
-_ANYBODY.verify_mode = ssl.CERT_NONE
