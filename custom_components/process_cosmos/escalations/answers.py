@@ -24,7 +24,7 @@ from .decisions import TOO_OLD
 from .foreign import async_reason_of_failure
 from .journal import Journal
 from .model import Escalation
-from .records import Answer, Ended, IfInterrupted, Running
+from .records import Answer, Ended, IfInterrupted, Noticed, Running
 from .timetable import TRY_AGAIN_AFTER
 
 ACTION_MISSING_FOR = 300.0
@@ -67,10 +67,14 @@ class Answers:
 
     @callback
     def resume(self) -> None:
-        """Go on with what a restart interrupted."""
+        """Go on with what a restart interrupted: actions, and people who have not heard how they ended."""
         for escalation in self._journal.state.escalations.values():
             if escalation.closed_at is not None and escalation.outcome is None:
                 self.run(escalation)
+            elif escalation.outcome in _SENTENCES and not escalation.noticed:
+                self._entry.async_create_background_task(
+                    self._hass, self._async_notice(escalation), f"process_cosmos notice {escalation.id}"
+                )
 
     @callback
     def run(self, escalation: Escalation) -> None:
@@ -146,16 +150,26 @@ class Answers:
             await script.async_unload()
 
     async def _async_end(self, escalation: Escalation, outcome: Outcome, reason: str = "") -> None:
-        """Tell people of what went wrong, then record it: a crash between repeats the telling."""
-        if sentence := _SENTENCES.get(outcome):
+        """Record it, so that nothing runs again; then tell people of what went wrong."""
+        event, now = self._journal.new_id(), self._journal.now()
+        ended = Ended(escalation=escalation.id, event=event, at=now, outcome=outcome, reason=reason)
+        [escalation] = self._journal.record(ended)
+        if outcome in _SENTENCES:
             LOGGER.warning("answer_%s: %s %s", outcome, escalation.id, reason)
-            message = escalation.content.message
-            sentence = sentence.format(answer=escalation.answer, message=message, reason=reason)
-            given_up = self._journal.now() + TOO_OLD
-            while not await self._async_tell_people(escalation, sentence) and self._journal.now() < given_up:
-                await self._async_a_minute()
-        now = self._journal.now()
-        self._journal.record(Ended(escalation=escalation.id, event=self._journal.new_id(), at=now, outcome=outcome))
+            await self._async_notice(escalation)
+
+    async def _async_notice(self, escalation: Escalation) -> None:
+        """Tell people how it ended, each minute until somebody is reached, at most for a day; then record that."""
+        await self._async_started()
+        assert escalation.outcome  # noqa: S101 - it has ended
+        message = escalation.content.message
+        sentence = _SENTENCES[escalation.outcome].format(
+            answer=escalation.answer, message=message, reason=escalation.reason
+        )
+        given_up = (escalation.closed_at or self._journal.now()) + 2 * TOO_OLD
+        while not await self._async_tell_people(escalation, sentence) and self._journal.now() < given_up:
+            await self._async_a_minute()
+        self._journal.record(Noticed(escalation=escalation.id, at=self._journal.now()))
 
     async def _async_a_minute(self) -> None:
         over = asyncio.Event()

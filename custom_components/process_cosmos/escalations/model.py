@@ -16,6 +16,7 @@ from .records import (
     Ended,
     Merged,
     Moved,
+    Noticed,
     Opened,
     Reconciled,
     Record,
@@ -64,6 +65,8 @@ class Escalation:
     closed_at: datetime | None = None
     running: bool = False
     outcome: Outcome | None = None
+    reason: str = ""
+    noticed: bool = False
 
     @property
     def alive(self) -> bool:
@@ -168,7 +171,9 @@ def _changed(escalation: Escalation, record: Record) -> Escalation | None:
         case Running():
             changed = replace(escalation, running=True)
         case Ended():
-            changed = replace(escalation, running=False, outcome=record.outcome)
+            changed = replace(escalation, running=False, outcome=record.outcome, reason=record.reason)
+        case Noticed():
+            changed = replace(escalation, noticed=True)
         case _:
             changed = _closed(escalation, record)
     return changed

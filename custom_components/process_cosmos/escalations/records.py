@@ -207,13 +207,23 @@ class Running:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """How the actions of the answer ended."""
+    """How the actions of the answer ended; ``reason``: why they failed, for people."""
 
     type: ClassVar[str] = "outcome"
     escalation: Ulid
     event: Ulid
     at: datetime
     outcome: Outcome
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noticed:
+    """People heard of an outcome that is not as they wanted it."""
+
+    type: ClassVar[str] = "noticed"
+    escalation: Ulid
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,6 +288,7 @@ type Record = (
     | Refused
     | Running
     | Ended
+    | Noticed
     | ToldRecord
     | Merged
 )
@@ -299,6 +310,7 @@ RECORDS: Mapping[str, type[Record]] = {
         Refused,
         Running,
         Ended,
+        Noticed,
         ToldRecord,
         Merged,
     )

@@ -73,25 +73,34 @@ async def test_actions_that_abort_have_failed_and_those_that_stop_are_done(
 
 
 async def test_what_went_wrong_is_told_as_soon_as_a_phone_can_be_reached(
-    hass: HomeAssistant, site: Site, anna: Phone, ben: Phone
+    site: Site, anna: Phone, ben: Phone, valve: list[ServiceCall]
 ) -> None:
-    escalated = await site.escalate(answers=[{"name": "Open", "actions": [{"stop": "stuck", "error": True}]}])
+    steps = [{"action": "valve.open_valve"}, {"stop": "stuck", "error": True}]
+    escalated = await site.escalate(answers=[{"name": "Open", "actions": steps, "if_interrupted": "repeat"}])
     anna.away = ben.away = True
     await site.call("answer", escalation=escalated["id"], answer="Open")
+    await site.until(lambda: outcome(site, escalated["id"]) == "failed")
     await site.pass_time(minutes=3)
-    assert outcome(site, escalated["id"]) is None
+    await site.crash_after("outcome")
+    await site.pass_time(minutes=3)
     ben.away = False
     await site.pass_time(minutes=2)
-    assert outcome(site, escalated["id"]) == "failed"
     assert (len(anna.notices), len(ben.notices)) == (0, 1)
+    assert "stuck" in ben.notices[0]
+    await site.crash_after(None)
+    await site.pass_time(minutes=2)
+    assert len(ben.notices) == 1, "they have heard it"
+    assert len(valve) == 1
 
 
-async def test_what_went_wrong_is_on_record_after_a_day_of_phones_away(site: Site, anna: Phone, ben: Phone) -> None:
+async def test_people_who_stay_away_are_given_up_after_a_day_or_two(site: Site, anna: Phone, ben: Phone) -> None:
     escalated = await site.escalate(answers=[{"name": "Open", "actions": [{"stop": "stuck", "error": True}]}])
     anna.away = ben.away = True
     await site.call("answer", escalation=escalated["id"], answer="Open")
-    await site.pass_time(timedelta(minutes=30), hours=25)
-    assert outcome(site, escalated["id"]) == "failed"
+    await site.pass_time(timedelta(hours=7), hours=49)
+    anna.away = False
+    await site.pass_time(minutes=5)
+    assert anna.notices == []
 
 
 async def test_actions_that_waited_in_vain_have_failed(site: Site, anna: Phone) -> None:
