@@ -20,13 +20,13 @@ def write_private(path: Path, content: bytes, *, replace: bool = True) -> None:
         draft.replace(path)
     else:
         _link(draft, path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def remove_private(path: Path) -> None:
     """Remove ``path`` for good; raise ``FileNotFoundError`` if it is not there."""
     path.unlink()
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def _link(draft: Path, path: Path) -> None:
@@ -38,8 +38,23 @@ def _link(draft: Path, path: Path) -> None:
         draft.unlink()
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def make_private(path: Path) -> None:
+    """Make the empty file ``path`` with mode 0600; raise ``FileExistsError`` if it is there."""
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
+
+
+def sync_file(path: Path) -> None:
+    """Return when what is written to ``path`` survives a power cut."""
+    _sync(path, os.O_RDONLY)
+
+
+def sync_folder(folder: Path) -> None:
+    """Return when the names in ``folder`` survive a power cut."""
+    _sync(folder, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
     try:
         os.fsync(descriptor)
     finally:

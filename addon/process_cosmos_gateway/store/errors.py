@@ -2,11 +2,11 @@
 
 from typing import ClassVar
 
-from process_cosmos_gateway.errors import StoreError
+from process_cosmos_gateway.errors import StartError, StoreError
 
 
 class StoreDamagedError(StoreError):
-    """The database is not readable: nothing was changed; a person must restore a backup or move it aside."""
+    """A page of the database cannot be read: the next ``Store.open`` salvages what can."""
 
     code: ClassVar[str] = "store_damaged"
 
@@ -15,3 +15,9 @@ class SchemaTooNewError(StoreError):
     """A newer version of the gateway wrote this database: it is left as it is; a person must update the gateway."""
 
     code: ClassVar[str] = "store_schema_too_new"
+
+
+class StoreReadOnlyError(StartError):
+    """Nothing can be written to the data folder: there is no sense in a start."""
+
+    code: ClassVar[str] = "store_read_only"

@@ -12,6 +12,7 @@ import apsw
 from process_cosmos_gateway.errors import StoreError
 
 from .errors import StoreDamagedError
+from .health import DAMAGE
 from .transaction import Transaction
 
 _DISK_ERRORS = (
@@ -45,12 +46,21 @@ class Done:
     callbacks: Sequence[Callable[[], None]]
 
 
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """Called in the lane's thread; ``failed_fn`` says whether the same may be tried again at once."""
+
+    failed_fn: Callable[[Exception], bool]
+    committed_fn: Callable[[], None]
+
+
 class Lane:
     """Runs jobs in order; what was asked for before ``close`` is still done."""
 
-    def __init__(self, name: str, connect_fn: Callable[[], apsw.Connection], begin: str) -> None:
+    def __init__(self, name: str, connect_fn: Callable[[], apsw.Connection], begin: str, ends: Ends) -> None:
         """Connect in the thread ``name`` when the first job comes, and anew after a disk error."""
         self._connect_fn = connect_fn
+        self._ends = ends
         self._begin = begin
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, name)
@@ -100,14 +110,27 @@ class Lane:
 
     def _transact(self, batch: Sequence[Job]) -> Sequence[Done | Exception]:
         try:
+            return self._transact_once(batch)
+        except (apsw.Error, OSError) as error:
+            if not self._ends.failed_fn(error):
+                return [_store_error(error) for _ in batch]
+        try:
+            return self._transact_once(batch)
+        except (apsw.Error, OSError) as error:
+            self._ends.failed_fn(error)
+            return [_store_error(error) for _ in batch]
+
+    def _transact_once(self, batch: Sequence[Job]) -> Sequence[Done | Exception]:
+        try:
             connection = self._connection = self._connection or self._connect_fn()
             connection.execute(self._begin)
             outcomes = [self._attempt(connection, job) for job in batch]
             connection.execute("COMMIT")
-        except (apsw.Error, OSError) as error:
+            self._ends.committed_fn()
+        except apsw.Error, OSError:
             # After a failed fsync the kernel may have dropped the pages: this handle must not try again.
             self._disconnect()
-            return [_store_error(error) for _ in batch]
+            raise
         return outcomes
 
     @staticmethod
@@ -132,7 +155,7 @@ class Lane:
 
 
 def _store_error(error: Exception) -> StoreError:
-    kind = StoreDamagedError if isinstance(error, apsw.CorruptError | apsw.NotADBError) else StoreError
+    kind = StoreDamagedError if isinstance(error, DAMAGE) else StoreError
     failure = kind(f"the store failed: {error}")
     failure.__cause__ = error
     return failure

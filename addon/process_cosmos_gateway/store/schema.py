@@ -1,43 +1,42 @@
 """How a database comes into being, is opened, and follows the schema."""
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import apsw
 
 from process_cosmos_gateway.contract.identifiers import Ulid
+from process_cosmos_gateway.private_files import make_private, sync_folder
 
 from .errors import SchemaTooNewError, StoreDamagedError
+from .space import free_bytes
+
+type UlidFn = Callable[[], Ulid]
 
 SCHEMA = Path(__file__).with_name("schema.sql")
+_STEPS = Path(__file__).with_name("migrations")
 
-MIGRATIONS: tuple[str, ...] = ()
+
+def _read_migrations() -> tuple[str, ...]:
+    numbers = sorted(int(file.stem) for file in _STEPS.glob("*.sql"))
+    return tuple((_STEPS / f"{number}.sql").read_text("utf-8") for number in numbers)
+
+
+MIGRATIONS = _read_migrations()
 """SQL that leads from version n + 1 to n + 2, at index n; a new database begins with ``schema.sql`` at once."""
+
+NEWEST = 1 + len(MIGRATIONS)
+
+FILE = "gateway.sqlite"
 
 _BUSY_MS = 5000
 _CHECKPOINT_PAGES = 4000
-
-
-def prepare(path: Path, ulid_fn: Callable[[], Ulid], vfs: str | None, migrations: Sequence[str] = MIGRATIONS) -> None:
-    """Make the database at ``path`` if there is none, else bring it to the newest version.
-
-    Raises ``SchemaTooNewError`` and ``StoreDamagedError``, both without a change to the database.
-    """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.parent.chmod(0o700)
-    if not path.exists():
-        _create(path, ulid_fn, vfs, 1 + len(migrations))
-    elif not path.stat().st_size:
-        # A new database appears whole, by a rename: SQLite would take an empty file for a new one and forget the site.
-        raise StoreDamagedError(f"{path.name} is empty")
-    _migrate(path, vfs, migrations)
+INCREMENTAL = 2
 
 
 def connect(path: Path, vfs: str | None, *, read_only: bool) -> apsw.Connection:
     """Open the database for one thread: WAL, an fsync at each commit."""
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
-    connection.set_busy_timeout(_BUSY_MS)
+    connection = _open(path, vfs)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
@@ -46,60 +45,101 @@ def connect(path: Path, vfs: str | None, *, read_only: bool) -> apsw.Connection:
     return connection
 
 
-def _create(path: Path, ulid_fn: Callable[[], Ulid], vfs: str | None, version: int) -> None:
-    fresh = path.with_name(path.name + ".new")
-    fresh.unlink(missing_ok=True)
-    os.close(os.open(fresh, os.O_CREAT | os.O_EXCL, 0o600))
-    connection = apsw.Connection(str(fresh), vfs=vfs)
+def connect_untouched(path: Path, vfs: str | None) -> apsw.Connection:
+    """Open the database so that closing leaves its log as it is: it may be damaged, or a newer version's."""
+    connection = _open(path, vfs)
+    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    return connection
+
+
+def create(path: Path, vfs: str | None, facts: Mapping[str, int | str], sql: str | None = None) -> None:
+    """Make a database at ``path``, which nobody else looks at yet, with what it knows of itself: schema, site, epoch.
+
+    ``sql``: its tables, if not those of ``schema.sql``.
+    """
+    path.unlink(missing_ok=True)
+    make_private(path)
+    connection = apsw.Connection(str(path), vfs=vfs)
     try:
+        connection.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
         connection.execute("PRAGMA synchronous = FULL")
         with connection:
-            connection.execute(SCHEMA.read_text("utf-8"))
-            connection.executemany(
-                "INSERT INTO meta VALUES (?, ?)",
-                [("schema", version), ("site", ulid_fn()), ("epoch", ulid_fn())],
-            )
+            connection.execute(SCHEMA.read_text("utf-8") if sql is None else sql)
+            connection.executemany("INSERT INTO meta VALUES (?, ?)", list(facts.items()))
     finally:
         connection.close()
-    fresh.rename(path)
-    _sync_folder(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def migrate(path: Path, vfs: str | None, migrations: Sequence[str] = MIGRATIONS) -> None:
+    """Bring the database to the newest version, each step in one transaction.
 
-
-def _migrate(path: Path, vfs: str | None, migrations: Sequence[str]) -> None:
+    Raises ``SchemaTooNewError`` and ``StoreDamagedError``, both without a change to the database.
+    """
     path.chmod(0o600)
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
+    connection = connect_untouched(path, vfs)
     try:
-        # What a newer version left in the write-ahead log stays there too.
-        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-        connection.set_busy_timeout(_BUSY_MS)
-        version = _version(connection)
+        found = version(connection)
         newest = 1 + len(migrations)
-        if version > newest:
-            raise SchemaTooNewError(f"the database has schema {version}, this gateway knows up to {newest}: update it")
+        if found > newest:
+            raise SchemaTooNewError(f"the database has schema {found}, this gateway knows up to {newest}: update it")
         connection.execute("PRAGMA synchronous = FULL")
-        for step in range(version, newest):
+        for step in range(found, newest):
             with connection:
                 connection.execute(migrations[step - 1])
                 connection.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (step + 1,))
+        _let_shrink(connection, path)
     except (apsw.NotADBError, apsw.CorruptError) as error:
         raise StoreDamagedError(f"{path.name} cannot be read: {error}") from error
     finally:
         connection.close()
 
 
-def _version(connection: apsw.Connection) -> int:
+def version(connection: apsw.Connection) -> int:
+    """Return the schema's version; raise ``StoreDamagedError`` if the database has none."""
     try:
-        version = connection.execute("SELECT value FROM meta WHERE key = 'schema'").get
+        found = connection.execute("SELECT value FROM meta WHERE key = 'schema'").get
     except apsw.SQLError as error:
         raise StoreDamagedError("the database has no version") from error
-    if not isinstance(version, int):
+    if not isinstance(found, int):
         raise StoreDamagedError("the database has no version")
-    return version
+    return found
+
+
+def checkpoint(path: Path, vfs: str | None) -> None:
+    """Copy the log into the database and cut both to what they hold; waits for nobody."""
+    connection = _open(path, vfs)
+    try:
+        connection.set_busy_timeout(0)
+        # A connection finds the log with its first read only.
+        connection.pragma("schema_version")
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    except apsw.BusyError:
+        # A long read holds the log: the next one will do.
+        return
+    finally:
+        connection.close()
+
+
+def replace(draft: Path, path: Path) -> None:
+    """Put the whole database ``draft`` at ``path``, where none is."""
+    # The log of a database that is gone would be played onto this one.
+    for rest in ("-wal", "-shm"):
+        path.with_name(path.name + rest).unlink(missing_ok=True)
+    draft.rename(path)
+    sync_folder(path.parent)
+
+
+def _open(path: Path, vfs: str | None) -> apsw.Connection:
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
+    connection.set_busy_timeout(_BUSY_MS)
+    return connection
+
+
+def _let_shrink(connection: apsw.Connection, path: Path) -> None:
+    if connection.pragma("auto_vacuum") == INCREMENTAL:
+        return
+    # VACUUM writes the database twice: into its copy and into the log. Where there is no room, a later start will do.
+    if free_bytes(path.parent) > 3 * path.stat().st_size:
+        connection.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
+        connection.execute("VACUUM")

@@ -1,32 +1,62 @@
 -- The gateway's whole memory. One section per owner; only the owner's package reads and writes its tables.
--- Times are seconds since 1970 (REAL). A change here after the first release needs a migration (schema.py).
+-- Times are seconds since 1970 (REAL). A change here needs the same change in migrations/.
 
 -- store ---------------------------------------------------------------------------------------------------------------
 
 CREATE TABLE meta (key TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
 
+-- Rows found damaged, kept for a person to look at. row: its values as a JSON list, bytes in hexadecimal.
+CREATE TABLE quarantine (
+  number INTEGER PRIMARY KEY AUTOINCREMENT, origin TEXT NOT NULL, row BLOB NOT NULL, set_aside_at REAL NOT NULL
+) STRICT;
+
 -- outbox --------------------------------------------------------------------------------------------------------------
 
 -- One table per priority. AUTOINCREMENT: a number never comes back, also when the table was empty in between.
--- only_for: the one destination that gets it. body: the encoded CloudEvent.
+-- only_for: the one destination that gets it. slot: a newer event of it makes this one needless, if room is short.
+-- checksum: CRC-32 of body, NULL: not known (written by schema 1). body: the encoded CloudEvent.
 CREATE TABLE outbox_alarm (
   sequence INTEGER PRIMARY KEY AUTOINCREMENT,
   id TEXT NOT NULL, type TEXT NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL, key TEXT NOT NULL,
-  only_for TEXT, replayed INTEGER NOT NULL DEFAULT 0, accepted_at REAL NOT NULL, body BLOB NOT NULL
+  only_for TEXT, slot TEXT, replayed INTEGER NOT NULL DEFAULT 0, accepted_at REAL NOT NULL, expires_at REAL,
+  checksum INTEGER, body BLOB NOT NULL
 ) STRICT;
 CREATE INDEX outbox_alarm_only ON outbox_alarm (id) WHERE only_for IS NOT NULL;
 
 CREATE TABLE outbox_change (
   sequence INTEGER PRIMARY KEY AUTOINCREMENT,
   id TEXT NOT NULL, type TEXT NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL, key TEXT NOT NULL,
-  only_for TEXT, replayed INTEGER NOT NULL DEFAULT 0, accepted_at REAL NOT NULL, body BLOB NOT NULL
+  only_for TEXT, slot TEXT, replayed INTEGER NOT NULL DEFAULT 0, accepted_at REAL NOT NULL, expires_at REAL,
+  checksum INTEGER, body BLOB NOT NULL
 ) STRICT;
+CREATE INDEX outbox_change_slot ON outbox_change (slot, sequence) WHERE slot IS NOT NULL;
 
+-- One reading a row; packed when they leave. value: a number, or JSON of a text or a truth.
 CREATE TABLE outbox_measurement (
   sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-  id TEXT NOT NULL, type TEXT NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL, key TEXT NOT NULL,
-  only_for TEXT, replayed INTEGER NOT NULL DEFAULT 0, accepted_at REAL NOT NULL, body BLOB NOT NULL
+  series INTEGER NOT NULL, time REAL NOT NULL, value ANY NOT NULL, accepted_at REAL NOT NULL
 ) STRICT;
+
+CREATE TABLE outbox_series (
+  number INTEGER PRIMARY KEY, device TEXT NOT NULL, property TEXT NOT NULL, unit TEXT, UNIQUE (device, property)
+) STRICT;
+
+-- What a destination's next event of readings holds: decided before its first try, so that a repeat is the same.
+CREATE TABLE outbox_pack (
+  destination TEXT PRIMARY KEY, id TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
+  failures INTEGER NOT NULL DEFAULT 0, strikes INTEGER NOT NULL DEFAULT 0, delivered_then INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
+
+-- Alarms for which a destination's share had no room; they go to the queue in this order as soon as there is some.
+-- asked: it is for this destination only.
+CREATE TABLE outbox_parked (
+  number INTEGER PRIMARY KEY AUTOINCREMENT, destination TEXT NOT NULL,
+  id TEXT NOT NULL, type TEXT NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL, key TEXT NOT NULL,
+  asked INTEGER NOT NULL, accepted_at REAL NOT NULL, expires_at REAL, checksum INTEGER, body BLOB NOT NULL
+) STRICT;
+CREATE INDEX outbox_parked_destination ON outbox_parked (destination, number);
+CREATE INDEX outbox_parked_key ON outbox_parked (destination, key, asked);
+CREATE INDEX outbox_parked_id ON outbox_parked (id);
 
 -- Every id accepted, also after delivery, so that a repeat is known. hash: 8 bytes of the content.
 -- result: 1 queued, 0 nobody wanted it.
@@ -50,48 +80,34 @@ CREATE TABLE outbox_exception (
   PRIMARY KEY (destination, priority, sequence)
 ) STRICT, WITHOUT ROWID;
 
--- Refused for good: a copy, out of everybody's way.
+-- Ahead of the cursor, and not for this destination any more, or parked for it: others may still wait for it.
+CREATE TABLE outbox_skip (
+  destination TEXT NOT NULL, priority TEXT NOT NULL, sequence INTEGER NOT NULL,
+  PRIMARY KEY (destination, priority, sequence)
+) STRICT, WITHOUT ROWID;
+
+-- What waits for a destination, parked alarms aside. Counted as it happens: adding up a million rows takes a second.
+CREATE TABLE outbox_backlog (
+  destination TEXT NOT NULL, priority TEXT NOT NULL, events INTEGER NOT NULL, bytes INTEGER NOT NULL,
+  PRIMARY KEY (destination, priority)
+) STRICT, WITHOUT ROWID;
+
+-- Everything that was accepted and is not sent to somebody who wanted it, for ever.
+CREATE TABLE outbox_drop (
+  priority TEXT NOT NULL, reason TEXT NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (priority, reason)
+) STRICT, WITHOUT ROWID;
+
+-- Refused for good: a copy, out of everybody's way. attempts: tries before. reply: what the far side said of it.
 CREATE TABLE outbox_rejected (
   number INTEGER PRIMARY KEY AUTOINCREMENT, destination TEXT NOT NULL, priority TEXT NOT NULL,
-  code TEXT NOT NULL, message TEXT NOT NULL,
+  code TEXT NOT NULL, message TEXT NOT NULL, reply TEXT, attempts INTEGER NOT NULL, rejected_at REAL NOT NULL,
   id TEXT NOT NULL, type TEXT NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL, key TEXT NOT NULL, body BLOB NOT NULL
 ) STRICT;
 
--- Counted as it happens, in the same transaction: counting a million rows takes a second.
+-- Rows of the tables of these names; ids met again with other content, and forgotten for want of room.
 CREATE TABLE outbox_counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL DEFAULT 0) STRICT, WITHOUT ROWID;
 INSERT INTO outbox_counter (name) VALUES
-  ('alarm'), ('change'), ('measurement'), ('id'), ('rejected'), ('dropped'), ('conflict'), ('forgotten');
-
-CREATE TRIGGER outbox_alarm_in AFTER INSERT ON outbox_alarm BEGIN
-  UPDATE outbox_counter SET value = value + 1 WHERE name = 'alarm';
-END;
-CREATE TRIGGER outbox_alarm_out AFTER DELETE ON outbox_alarm BEGIN
-  UPDATE outbox_counter SET value = value - 1 WHERE name = 'alarm';
-END;
-CREATE TRIGGER outbox_change_in AFTER INSERT ON outbox_change BEGIN
-  UPDATE outbox_counter SET value = value + 1 WHERE name = 'change';
-END;
-CREATE TRIGGER outbox_change_out AFTER DELETE ON outbox_change BEGIN
-  UPDATE outbox_counter SET value = value - 1 WHERE name = 'change';
-END;
-CREATE TRIGGER outbox_measurement_in AFTER INSERT ON outbox_measurement BEGIN
-  UPDATE outbox_counter SET value = value + 1 WHERE name = 'measurement';
-END;
-CREATE TRIGGER outbox_measurement_out AFTER DELETE ON outbox_measurement BEGIN
-  UPDATE outbox_counter SET value = value - 1 WHERE name = 'measurement';
-END;
-CREATE TRIGGER outbox_id_in AFTER INSERT ON outbox_id BEGIN
-  UPDATE outbox_counter SET value = value + 1 WHERE name = 'id';
-END;
-CREATE TRIGGER outbox_id_out AFTER DELETE ON outbox_id BEGIN
-  UPDATE outbox_counter SET value = value - 1 WHERE name = 'id';
-END;
-CREATE TRIGGER outbox_rejected_in AFTER INSERT ON outbox_rejected BEGIN
-  UPDATE outbox_counter SET value = value + 1 WHERE name = 'rejected';
-END;
-CREATE TRIGGER outbox_rejected_out AFTER DELETE ON outbox_rejected BEGIN
-  UPDATE outbox_counter SET value = value - 1 WHERE name = 'rejected';
-END;
+  ('alarm'), ('change'), ('measurement'), ('parked'), ('parked_bytes'), ('id'), ('rejected'), ('conflict'), ('forgotten');
 
 -- escalations ---------------------------------------------------------------------------------------------------------
 

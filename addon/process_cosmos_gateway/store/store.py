@@ -1,63 +1,113 @@
 """The store: what it has accepted survives a power cut."""
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from errno import EACCES, EPERM, EROFS
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Any, Never, Self
 
 import apsw
+import orjson
 
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.errors import StoreError
 
 from . import schema
-from .lane import Lane
+from .errors import StoreDamagedError, StoreReadOnlyError
+from .health import StorageHealth, StorageState, Watch
+from .lane import Ends, Lane
+from .opening import prepare, suspect_marker
+from .salvage import Salvaged
+from .space import RESERVE, Disk, Space, free_bytes
 from .transaction import Transaction
 
-FILE = "gateway.sqlite"
+_QUARANTINED = 1000
+"""Damaged rows that are kept, the newest."""
+
+_BITE_PAGES = 256
+_WORTH_PAGES = 256
+"""Free pages below which nothing is given back: the next events need them."""
+
+_UPKEEP_SECONDS = 1.0
 
 
 class Store:
-    """One SQLite database: one thread writes, one reads. Made by ``Store.open``.
+    """One SQLite database: one thread writes, one reads. Made by ``Store.open``; ``run`` keeps its house in order.
 
-    ``site``: who this gateway is, for ever. ``epoch``: new when the database is new or came out of a backup.
+    ``site``: who this gateway is, for ever. ``epoch``: new when the database is new, came out of a backup or was
+    salvaged. ``salvaged``: what the last salvage kept and lost, None: there was none.
     """
 
-    def __init__(self, site: Ulid, epoch: Ulid, writer: Lane, reader: Lane) -> None:
-        """Keep what ``open`` has made."""
-        self.site = site
-        self.epoch = epoch
-        self._writer = writer
-        self._reader = reader
+    def __init__(self, path: Path, vfs: str | None, disk: Disk) -> None:
+        """Begin the threads; ``open`` does the rest."""
+        self.site = Ulid("")
+        self.epoch = Ulid("")
+        self.salvaged: Salvaged | None = None
+        self._path = path
+        self._vfs = vfs
+        self._disk = disk
+        self._watch = Watch(disk, suspect_marker(path))
+        self._free_pages = 0
+        connect_fn = partial(schema.connect, path, vfs)
+        writing = Ends(self._watch.failed, self._watch.committed)
+        # A read that succeeds says nothing of a disk that takes no commits.
+        reading = Ends(self._watch.failed, lambda: None)
+        self._writer = Lane("store writer", partial(connect_fn, read_only=False), "BEGIN IMMEDIATE", writing)
+        self._reader = Lane("store reader", partial(connect_fn, read_only=True), "BEGIN", reading)
 
     @classmethod
-    async def open(cls, folder: Path, ulid_fn: Callable[[], Ulid], *, vfs: str | None = None) -> Self:
-        """Open the store in ``folder``, or make it; nothing is scanned.
+    async def open(
+        cls,
+        folder: Path,
+        ulid_fn: Callable[[], Ulid],
+        *,
+        vfs: str | None = None,
+        reserve: int = RESERVE,
+        free_fn: Callable[[Path], int] = free_bytes,
+    ) -> Self:
+        """Open the store in ``folder``, or make it; nothing is scanned, but to salvage a damaged one.
 
-        Raises ``StoreError``; ``SchemaTooNewError`` and ``StoreDamagedError`` leave the database as it is.
+        ``reserve``: bytes of the disk kept for alarms. Raises ``StoreReadOnlyError``, ``StoreError``;
+        ``SchemaTooNewError`` leaves the database as it is.
         """
-        path = folder / FILE
+        path = folder / schema.FILE
         try:
-            await asyncio.to_thread(schema.prepare, path, ulid_fn, vfs)
+            await asyncio.to_thread(prepare, path, ulid_fn, vfs)
+            store = cls(path, vfs, Disk(folder, reserve, free_fn))
         except (apsw.Error, OSError) as error:
+            if _is_read_only(error):
+                raise StoreReadOnlyError(f"The data folder {folder} cannot be written to: {error}") from error
             raise StoreError(f"the store in {folder} cannot be opened: {error}") from error
-        connect_fn = partial(schema.connect, path, vfs)
-        writer = Lane("store writer", partial(connect_fn, read_only=False), "BEGIN IMMEDIATE")
-        reader = Lane("store reader", partial(connect_fn, read_only=True), "BEGIN")
         try:
-            meta = dict(await reader.do(lambda transaction: transaction.rows("SELECT key, value FROM meta")))
+            meta: dict[str, Any] = dict(
+                await store.read(lambda transaction: transaction.rows("SELECT key, value FROM meta"))
+            )
         except StoreError:
-            await reader.close()
-            await writer.close()
+            await store.close()
             raise
-        return cls(Ulid(meta["site"]), Ulid(meta["epoch"]), writer, reader)
+        store.site, store.epoch = Ulid(meta["site"]), Ulid(meta["epoch"])
+        if "salvaged" in meta:
+            store.salvaged = Salvaged.decode(meta["salvaged"])
+        return store
+
+    @property
+    def space(self) -> Space:
+        """The room on the disk, looked at no more than once a second and after each failure."""
+        return self._disk.space
+
+    @property
+    def health(self) -> StorageHealth:
+        """How the disk took the last commit; full until there is room for the ballast again."""
+        return self._watch.health
 
     async def write[T](self, change: Callable[[Transaction], T]) -> T:
         """Run ``change`` in the writer's thread; return its value once it survives a power cut.
 
         All changes that wait share one transaction. An exception of ``change`` undoes it alone and is raised here;
-        ``StoreError``: nothing of it is on disk.
+        ``StoreError``: nothing of it is on disk. ``change`` runs once more where the ballast makes room on a full disk.
         """
         value: T = await self._writer.do(change)
         return value
@@ -67,7 +117,77 @@ class Store:
         value: T = await self._reader.do(question)
         return value
 
+    def quarantine(self, transaction: Transaction, table: str, row: Sequence[Any]) -> None:
+        """Keep a copy of a damaged ``row`` of ``table`` for a person, in this transaction; the newest 1,000 stay."""
+        transaction.run(
+            "INSERT INTO quarantine (origin, row, set_aside_at) VALUES (?, ?, ?)",
+            table,
+            orjson.dumps([value.hex() if isinstance(value, bytes) else value for value in row]),
+            time.time(),
+        )
+        transaction.run("DELETE FROM quarantine WHERE number <= (SELECT max(number) FROM quarantine) - ?", _QUARANTINED)
+
+    async def run(self) -> Never:
+        """Take in the ballast, try a disk that failed, give free pages back; until cancelled.
+
+        Raises ``StoreDamagedError`` once a page could not be read: what this process remembers of the database counts
+        no more, and the next ``open`` salvages it.
+        """
+        while True:
+            if self._watch.damage is not None:
+                raise StoreDamagedError(f"the store is damaged: {self._watch.damage}")
+            with suppress(OSError):
+                await asyncio.to_thread(self._disk.take_ballast)
+            with suppress(StoreError):
+                if self.health.state is not StorageState.OK:
+                    await self.write(_probe)
+                await self._give_back_after_drain()
+            await asyncio.sleep(_UPKEEP_SECONDS)
+
+    async def give_back(self) -> None:
+        """Give the pages nobody needs back to the disk, a bite a commit; others take their turns in between."""
+        left, before = await self.read(_free_pages), -1
+        while left and left != before:
+            began = time.monotonic()
+            before, left = left, await self.write(_give_back_bite)
+            await asyncio.sleep(2 * (time.monotonic() - began))
+        await asyncio.to_thread(schema.checkpoint, self._path, self._vfs)
+
     async def close(self) -> None:
         """Write what waits, then let go of the database."""
         await self._reader.close()
         await self._writer.close()
+
+    async def _give_back_after_drain(self) -> None:
+        free = await self.read(_free_pages)
+        # More than a second ago: a drain is on, which needs the disk for itself.
+        grows, self._free_pages = free > self._free_pages, free
+        if free >= _WORTH_PAGES and not grows:
+            await self.give_back()
+            self._free_pages = 0
+
+
+def _facts(transaction: Transaction) -> list[tuple[str, Any]]:
+    return [(key, value) for key, value in transaction.rows("SELECT key, value FROM meta")]
+
+
+def _probe(transaction: Transaction) -> None:
+    transaction.run("INSERT OR REPLACE INTO meta VALUES ('probe', ?)", time.time())
+
+
+def _free_pages(transaction: Transaction) -> int:
+    """Return the pages that can be given back: none in a database that was never made to shrink."""
+    [(mode,)] = transaction.rows("PRAGMA auto_vacuum")
+    [(free,)] = transaction.rows("PRAGMA freelist_count")
+    return int(free) if mode == schema.INCREMENTAL else 0
+
+
+def _give_back_bite(transaction: Transaction) -> int:
+    transaction.rows(f"PRAGMA incremental_vacuum({_BITE_PAGES})")
+    return _free_pages(transaction)
+
+
+def _is_read_only(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (EROFS, EACCES, EPERM)
+    return isinstance(error, apsw.ReadOnlyError | apsw.PermissionsError)

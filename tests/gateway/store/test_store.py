@@ -13,7 +13,8 @@ import pytest
 
 from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.store import Store, Transaction, schema
-from process_cosmos_gateway.store.errors import SchemaTooNewError, StoreDamagedError
+from process_cosmos_gateway.store.errors import SchemaTooNewError
+from process_cosmos_gateway.store.opening import prepare
 
 from .parts import SyncCountingVfs, new_ulids, opened
 
@@ -53,7 +54,7 @@ async def test_only_the_owner_may_read_the_data(tmp_path: Path) -> None:
         await store.write(note("note"))
         assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700
         files = list((tmp_path / "data").iterdir())
-        assert len(files) == 3  # the database, its log, its index
+        assert len(files) == 4  # the database, its log, its index, the site
         assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
 
 
@@ -178,56 +179,26 @@ async def test_a_newer_schema_is_refused_and_left_untouched(tmp_path: Path) -> N
 
 def test_migrations_lead_an_old_database_to_the_newest_schema(tmp_path: Path) -> None:
     path = tmp_path / "gateway.sqlite"
-    schema.prepare(path, new_ulids(), None)
-    migrations = ["CREATE TABLE second (value)", "CREATE TABLE third (value)"]
-    schema.prepare(path, new_ulids(), None, migrations)
-    schema.prepare(path, new_ulids(), None, migrations)
+    prepare(path, new_ulids(), None)
+    migrations = [*schema.MIGRATIONS, "CREATE TABLE next (value)", "CREATE TABLE next_but_one (value)"]
+    prepare(path, new_ulids(), None, migrations)
+    prepare(path, new_ulids(), None, migrations)
     connection = schema.connect(path, None, read_only=True)
-    assert connection.execute("SELECT value FROM meta WHERE key = 'schema'").get == 3
-    assert connection.execute("SELECT count(*) FROM second, third").get == 0
+    assert connection.execute("SELECT value FROM meta WHERE key = 'schema'").get == schema.NEWEST + 2
+    assert connection.execute("SELECT count(*) FROM next, next_but_one").get == 0
     connection.close()
 
 
 def test_a_migration_that_breaks_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "gateway.sqlite"
-    schema.prepare(path, new_ulids(), None)
+    prepare(path, new_ulids(), None)
+    broken = "CREATE TABLE next (value); INSERT INTO nowhere VALUES (1)"
     with pytest.raises(apsw.SQLError):
-        schema.prepare(path, new_ulids(), None, ["CREATE TABLE second (value); INSERT INTO nowhere VALUES (1)"])
+        prepare(path, new_ulids(), None, [*schema.MIGRATIONS, broken])
     connection = schema.connect(path, None, read_only=True)
-    assert connection.execute("SELECT value FROM meta WHERE key = 'schema'").get == 1
-    assert connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'second'").get == 0
+    assert connection.execute("SELECT value FROM meta WHERE key = 'schema'").get == schema.NEWEST
+    assert connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'next'").get == 0
     connection.close()
-
-
-@pytest.mark.parametrize("content", [b"", b"no database " * 1000, b"SQLite format 3\0" + bytes(4080)])
-async def test_a_damaged_database_is_named_and_left_untouched(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "gateway.sqlite").write_bytes(content)
-    with pytest.raises(StoreDamagedError) as damage:
-        await Store.open(tmp_path, new_ulids())
-    assert damage.value.code == "store_damaged"
-    assert (tmp_path / "gateway.sqlite").read_bytes() == content
-
-
-async def test_a_database_without_a_version_is_not_ours(tmp_path: Path) -> None:
-    path = tmp_path / "gateway.sqlite"
-    connection = apsw.Connection(str(path))
-    connection.execute("CREATE TABLE meta (key, value)")
-    connection.close()
-    with pytest.raises(StoreDamagedError):
-        await Store.open(tmp_path, new_ulids())
-
-
-async def test_damage_found_later_fails_the_write_with_its_own_error(tmp_path: Path) -> None:
-    async with opened(tmp_path) as store:
-        await store.write(note("note"))
-        where = "SELECT rootpage FROM sqlite_schema WHERE name = 'outbox_counter'"
-        [(page,)] = await store.read(lambda transaction: transaction.rows(where))
-    with (tmp_path / "gateway.sqlite").open("r+b") as file:
-        file.seek((page - 1) * 4096)
-        file.write(b"\xff" * 4096)
-    async with opened(tmp_path) as store:
-        with pytest.raises(StoreDamagedError):
-            await store.write(note("note"))
 
 
 async def test_a_folder_that_cannot_be_one_is_a_store_error(tmp_path: Path) -> None:

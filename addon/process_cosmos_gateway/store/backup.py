@@ -1,0 +1,57 @@
+"""A copy of the database for Home Assistant's backups, and the way back from one."""
+
+from pathlib import Path
+
+import apsw
+
+from process_cosmos_gateway.private_files import make_private, remove_private, sync_file, sync_folder
+
+from . import schema
+
+FOLDER = "backup"
+COPY = "store.sqlite"
+"""Not the database's own name: a backup leaves out each file of that name, in any folder."""
+
+
+def make_backup(folder: Path, vfs: str | None = None) -> Path:
+    """Copy the database in ``folder`` as of one moment, also while a gateway writes; return the copy's path.
+
+    Raises ``apsw.Error`` and ``OSError``; an older copy stays then.
+    """
+    copy = folder / FOLDER / COPY
+    copy.parent.mkdir(mode=0o700, exist_ok=True)
+    draft = copy.with_suffix(".new")
+    draft.unlink(missing_ok=True)
+    make_private(draft)
+    connection = schema.connect(folder / schema.FILE, vfs, read_only=False)
+    try:
+        connection.execute("VACUUM INTO ?", (str(draft),))
+    finally:
+        connection.close()
+    sync_file(draft)
+    draft.replace(copy)
+    sync_folder(copy.parent)
+    return copy
+
+
+def remove_backup(folder: Path) -> None:
+    """Give the room of the copy back, if there is one."""
+    if (copy := folder / FOLDER / COPY).exists():
+        remove_private(copy)
+
+
+def adopt(path: Path, ulid_fn: schema.UlidFn, vfs: str | None) -> bool:
+    """Make a restored copy the database at ``path``, where none is, with a new epoch; say whether there was one."""
+    copy = path.parent / FOLDER / COPY
+    if not copy.exists():
+        return False
+    connection = apsw.Connection(str(copy), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
+    try:
+        connection.execute("UPDATE meta SET value = ? WHERE key = 'epoch'", (ulid_fn(),))
+    except apsw.CorruptError, apsw.NotADBError, apsw.SQLError:
+        # What can be read of it is salvaged, and a salvage begins an epoch too.
+        pass
+    finally:
+        connection.close()
+    schema.replace(copy, path)
+    return True

@@ -1,0 +1,45 @@
+"""A look at a database that takes the same time whatever its size."""
+
+from pathlib import Path
+
+import apsw
+
+from process_cosmos_gateway.contract.identifiers import is_ulid
+
+from . import schema
+from .errors import StoreDamagedError
+
+
+def find_damage(path: Path, vfs: str | None) -> str | None:
+    """Read the schema, the store's own facts, and each table's first and last row; return what is wrong, if anything.
+
+    Damage elsewhere is met when a page is needed, or by a row's checksum.
+    """
+    if not path.stat().st_size:
+        # A new database appears whole, by a rename: SQLite would take an empty file for a new one and forget the site.
+        return "it is empty"
+    connection = schema.connect_untouched(path, vfs)
+    try:
+        schema.version(connection)
+        for key in ("site", "epoch"):
+            if not is_ulid(str(connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).get)):
+                return f"its {key} is unknown"
+        for table, without_rowid in connection.execute("SELECT name, wr FROM pragma_table_list WHERE type = 'table'"):
+            _read_ends(connection, table, key_columns(connection, table) if without_rowid else ["rowid"])
+    except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError, StoreDamagedError) as error:
+        return str(error)
+    finally:
+        connection.close()
+    return None
+
+
+def key_columns(connection: apsw.Connection, table: str) -> list[str]:
+    """Return the columns of the primary key, in its order."""
+    found = connection.execute("SELECT name FROM pragma_table_info(?) WHERE pk > 0 ORDER BY pk", (table,))
+    return [f'"{name}"' for (name,) in found]
+
+
+def _read_ends(connection: apsw.Connection, table: str, key: list[str]) -> None:
+    for direction in ("ASC", "DESC"):
+        order = ", ".join(f"{column} {direction}" for column in key)
+        connection.execute(f'SELECT * FROM "{table}" NOT INDEXED ORDER BY {order} LIMIT 1').fetchall()  # noqa: S608 - names of the schema

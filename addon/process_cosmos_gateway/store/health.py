@@ -1,0 +1,72 @@
+"""What the disk has last done to the store, and what is to be done about it."""
+
+import logging
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+import apsw
+
+from .space import Disk
+
+_LOGGER = logging.getLogger(__name__)
+
+DAMAGE: Final = (apsw.CorruptError, apsw.NotADBError)
+
+
+class StorageState(StrEnum):
+    """``full``, ``read_only``: as the disk says; ``failing``: it reports errors, or what it gave back is damaged."""
+
+    OK = "ok"
+    FULL = "full"
+    READ_ONLY = "read_only"
+    FAILING = "failing"
+
+
+@dataclass(frozen=True, slots=True)
+class StorageHealth:
+    """``reason``: what the disk said; None: nothing."""
+
+    state: StorageState = StorageState.OK
+    reason: str | None = None
+
+
+class Watch:
+    """Told by the store's threads how each commit ended."""
+
+    def __init__(self, disk: Disk, marker: Path) -> None:
+        """``marker``: a file that lets the next open salvage the database."""
+        self.health = StorageHealth()
+        self.damage: Exception | None = None
+        self._disk = disk
+        self._marker = marker
+
+    def failed(self, error: Exception) -> bool:
+        """Remember ``error``; return whether room was made, so that the same may be tried again at once."""
+        state = _state(error)
+        if state is not self.health.state:
+            _LOGGER.error("The store cannot be written: %s (%s)", error, state)
+        self.health = StorageHealth(state, str(error))
+        if isinstance(error, DAMAGE):
+            self.damage = error
+            with suppress(OSError):
+                self._marker.touch(mode=0o600)
+        if state is StorageState.FULL:
+            return self._disk.give_up_ballast()
+        return False
+
+    def committed(self) -> None:
+        """Remember that the disk takes commits; a full one is over when there is room for the ballast too."""
+        if self.health.state is not StorageState.OK and not self._disk.gave_up and self.damage is None:
+            _LOGGER.warning("The store can be written again")
+            self.health = StorageHealth()
+
+
+def _state(error: Exception) -> StorageState:
+    if isinstance(error, apsw.FullError):
+        return StorageState.FULL
+    if isinstance(error, apsw.ReadOnlyError | apsw.PermissionsError):
+        return StorageState.READ_ONLY
+    return StorageState.FAILING

@@ -1,0 +1,79 @@
+"""What is done before the store's threads begin: a database is made, adopted, checked, salvaged, migrated."""
+
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from process_cosmos_gateway.contract.identifiers import Ulid, is_ulid
+from process_cosmos_gateway.private_files import write_private
+
+from . import backup, schema
+from .check import find_damage
+from .salvage import finish_salvage, salvage
+
+_LOGGER = logging.getLogger(__name__)
+_SITE = "site"
+_SUSPECT = "gateway.sqlite.suspect"
+
+
+def prepare(path: Path, ulid_fn: schema.UlidFn, vfs: str | None, migrations: Sequence[str] = schema.MIGRATIONS) -> None:
+    """Make the database at ``path`` if there is none, else bring it to the newest version; salvage a damaged one.
+
+    It takes the same time whatever the database's size, but for a salvage. Raises ``SchemaTooNewError`` without a
+    change to the database, ``apsw.Error`` and ``OSError``.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.parent.chmod(0o700)
+    finish_salvage(path)
+    if not path.exists() and not backup.adopt(path, ulid_fn, vfs):
+        fresh = path.with_name(path.name + ".new")
+        site = _known_site(path) or ulid_fn()
+        schema.create(fresh, vfs, {"schema": 1 + len(migrations), "site": site, "epoch": ulid_fn()})
+        schema.replace(fresh, path)
+    suspect = suspect_marker(path)
+    reason = "a page could not be read" if suspect.exists() else find_damage(path, vfs)
+    if reason is not None:
+        _salvage(path, ulid_fn, vfs, reason)
+    suspect.unlink(missing_ok=True)
+    schema.migrate(path, vfs, migrations)
+    if reason is not None:
+        _recount(path, vfs)
+    _remember_site(path, vfs)
+
+
+def suspect_marker(path: Path) -> Path:
+    """Return the file that says: salvage this database at the next open."""
+    return path.with_name(_SUSPECT)
+
+
+def _salvage(path: Path, ulid_fn: schema.UlidFn, vfs: str | None, reason: str) -> None:
+    _LOGGER.error("%s is damaged (%s): what can be read goes into a new database", path, reason)
+    salvage(path, ulid_fn, vfs, _known_site(path))
+
+
+def _recount(path: Path, vfs: str | None) -> None:
+    connection = schema.connect(path, vfs, read_only=False)
+    try:
+        with connection:
+            connection.execute(schema.SCHEMA.with_name("recount.sql").read_text("utf-8"))
+    finally:
+        connection.close()
+
+
+def _known_site(path: Path) -> Ulid | None:
+    with suppress(OSError, ValueError):
+        if is_ulid(site := path.with_name(_SITE).read_text("ascii").strip()):
+            return Ulid(site)
+    return None
+
+
+def _remember_site(path: Path, vfs: str | None) -> None:
+    file = path.with_name(_SITE)
+    if _known_site(path) is None:
+        connection = schema.connect(path, vfs, read_only=True)
+        try:
+            site = connection.execute("SELECT value FROM meta WHERE key = 'site'").get
+        finally:
+            connection.close()
+        write_private(file, f"{site}\n".encode())

@@ -1,0 +1,39 @@
+-- Run after a salvage, when all rows that could be read are copied and before anybody counts on: each owner brings his
+-- counters in step with his rows. It may scan.
+
+-- outbox --------------------------------------------------------------------------------------------------------------
+
+UPDATE outbox_counter SET value = (SELECT count(*) FROM outbox_alarm) WHERE name = 'alarm';
+UPDATE outbox_counter SET value = (SELECT count(*) FROM outbox_change) WHERE name = 'change';
+UPDATE outbox_counter SET value = (SELECT count(*) FROM outbox_measurement) WHERE name = 'measurement';
+UPDATE outbox_counter SET value = (SELECT count(*) FROM outbox_id) WHERE name = 'id';
+UPDATE outbox_counter SET value = (SELECT count(*) FROM outbox_rejected) WHERE name = 'rejected';
+UPDATE outbox_counter SET value = (SELECT count(*) FROM outbox_parked) WHERE name = 'parked';
+UPDATE outbox_counter SET value = (SELECT coalesce(sum(length(body)), 0) FROM outbox_parked) WHERE name = 'parked_bytes';
+INSERT OR REPLACE INTO outbox_backlog SELECT destination, priority, 0, 0 FROM outbox_cursor;
+UPDATE outbox_backlog SET (events, bytes) = (
+  SELECT count(*), coalesce(sum(length(body)), 0) FROM outbox_alarm AS queue
+  JOIN outbox_cursor AS cursor ON cursor.destination = outbox_backlog.destination AND cursor.priority = 'alarm'
+  WHERE queue.sequence > cursor.sequence AND (only_for = cursor.destination OR only_for IS NULL AND EXISTS (
+      SELECT 1 FROM outbox_kind AS wanted WHERE wanted.kind = queue.kind AND wanted.destination = cursor.destination))
+    AND NOT EXISTS (SELECT 1 FROM outbox_skip AS skip WHERE skip.destination = cursor.destination
+      AND skip.priority = 'alarm' AND skip.sequence = queue.sequence)
+    OR EXISTS (SELECT 1 FROM outbox_exception AS behind WHERE behind.destination = cursor.destination
+      AND behind.priority = 'alarm' AND behind.sequence = queue.sequence)) WHERE priority = 'alarm';
+UPDATE outbox_backlog SET (events, bytes) = (
+  SELECT count(*), coalesce(sum(length(body)), 0) FROM outbox_change AS queue
+  JOIN outbox_cursor AS cursor ON cursor.destination = outbox_backlog.destination AND cursor.priority = 'change'
+  WHERE queue.sequence > cursor.sequence AND (only_for = cursor.destination OR only_for IS NULL AND EXISTS (
+      SELECT 1 FROM outbox_kind AS wanted WHERE wanted.kind = queue.kind AND wanted.destination = cursor.destination))
+    AND NOT EXISTS (SELECT 1 FROM outbox_skip AS skip WHERE skip.destination = cursor.destination
+      AND skip.priority = 'change' AND skip.sequence = queue.sequence)
+    OR EXISTS (SELECT 1 FROM outbox_exception AS behind WHERE behind.destination = cursor.destination
+      AND behind.priority = 'change' AND behind.sequence = queue.sequence)) WHERE priority = 'change';
+-- A pack whose readings are not all there any more is another one: it gets another id.
+DELETE FROM outbox_pack WHERE (SELECT count(*) FROM outbox_measurement WHERE sequence BETWEEN first AND last) <
+  last - first + 1;
+UPDATE outbox_backlog SET (events, bytes) = (
+  SELECT count(*), count(*) * 48 FROM outbox_measurement AS queue
+  JOIN outbox_cursor AS cursor ON cursor.destination = outbox_backlog.destination AND cursor.priority = 'measurement'
+  WHERE queue.sequence > cursor.sequence) WHERE priority = 'measurement'
+  AND destination IN (SELECT destination FROM outbox_kind WHERE kind = 'reading');

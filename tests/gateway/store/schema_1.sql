@@ -1,0 +1,165 @@
+-- The gateway's whole memory. One section per owner; only the owner's package reads and writes its tables.
+-- Times are seconds since 1970 (REAL). A change here after the first release needs a migration (schema.py).
+
+-- store ---------------------------------------------------------------------------------------------------------------
+
+CREATE TABLE meta (key TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
+
+-- outbox --------------------------------------------------------------------------------------------------------------
+
+-- One table per priority. AUTOINCREMENT: a number never comes back, also when the table was empty in between.
+-- only_for: the one destination that gets it. body: the encoded CloudEvent.
+CREATE TABLE outbox_alarm (
+  sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+  id TEXT NOT NULL, type TEXT NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL, key TEXT NOT NULL,
+  only_for TEXT, replayed INTEGER NOT NULL DEFAULT 0, accepted_at REAL NOT NULL, body BLOB NOT NULL
+) STRICT;
+CREATE INDEX outbox_alarm_only ON outbox_alarm (id) WHERE only_for IS NOT NULL;
+
+CREATE TABLE outbox_change (
+  sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+  id TEXT NOT NULL, type TEXT NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL, key TEXT NOT NULL,
+  only_for TEXT, replayed INTEGER NOT NULL DEFAULT 0, accepted_at REAL NOT NULL, body BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE outbox_measurement (
+  sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+  id TEXT NOT NULL, type TEXT NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL, key TEXT NOT NULL,
+  only_for TEXT, replayed INTEGER NOT NULL DEFAULT 0, accepted_at REAL NOT NULL, body BLOB NOT NULL
+) STRICT;
+
+-- Every id accepted, also after delivery, so that a repeat is known. hash: 8 bytes of the content.
+-- result: 1 queued, 0 nobody wanted it.
+CREATE TABLE outbox_id (id TEXT PRIMARY KEY, hash BLOB NOT NULL, result INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+
+-- delivered: how many events this destination has taken.
+CREATE TABLE outbox_destination (name TEXT PRIMARY KEY, delivered INTEGER NOT NULL DEFAULT 0) STRICT, WITHOUT ROWID;
+
+CREATE TABLE outbox_kind (kind TEXT NOT NULL, destination TEXT NOT NULL, PRIMARY KEY (kind, destination))
+STRICT, WITHOUT ROWID;
+
+-- What a destination wants of a priority is settled up to here, but for the exceptions.
+CREATE TABLE outbox_cursor (
+  destination TEXT NOT NULL, priority TEXT NOT NULL, sequence INTEGER NOT NULL, PRIMARY KEY (destination, priority)
+) STRICT, WITHOUT ROWID;
+
+-- Passed by the cursor, not settled. failures = 0: held back. strikes: failures with a delivery since the one before.
+CREATE TABLE outbox_exception (
+  destination TEXT NOT NULL, priority TEXT NOT NULL, sequence INTEGER NOT NULL,
+  failures INTEGER NOT NULL DEFAULT 0, strikes INTEGER NOT NULL DEFAULT 0, delivered_then INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY (destination, priority, sequence)
+) STRICT, WITHOUT ROWID;
+
+-- Refused for good: a copy, out of everybody's way.
+CREATE TABLE outbox_rejected (
+  number INTEGER PRIMARY KEY AUTOINCREMENT, destination TEXT NOT NULL, priority TEXT NOT NULL,
+  code TEXT NOT NULL, message TEXT NOT NULL,
+  id TEXT NOT NULL, type TEXT NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL, key TEXT NOT NULL, body BLOB NOT NULL
+) STRICT;
+
+-- Counted as it happens, in the same transaction: counting a million rows takes a second.
+CREATE TABLE outbox_counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL DEFAULT 0) STRICT, WITHOUT ROWID;
+INSERT INTO outbox_counter (name) VALUES
+  ('alarm'), ('change'), ('measurement'), ('id'), ('rejected'), ('dropped'), ('conflict'), ('forgotten');
+
+CREATE TRIGGER outbox_alarm_in AFTER INSERT ON outbox_alarm BEGIN
+  UPDATE outbox_counter SET value = value + 1 WHERE name = 'alarm';
+END;
+CREATE TRIGGER outbox_alarm_out AFTER DELETE ON outbox_alarm BEGIN
+  UPDATE outbox_counter SET value = value - 1 WHERE name = 'alarm';
+END;
+CREATE TRIGGER outbox_change_in AFTER INSERT ON outbox_change BEGIN
+  UPDATE outbox_counter SET value = value + 1 WHERE name = 'change';
+END;
+CREATE TRIGGER outbox_change_out AFTER DELETE ON outbox_change BEGIN
+  UPDATE outbox_counter SET value = value - 1 WHERE name = 'change';
+END;
+CREATE TRIGGER outbox_measurement_in AFTER INSERT ON outbox_measurement BEGIN
+  UPDATE outbox_counter SET value = value + 1 WHERE name = 'measurement';
+END;
+CREATE TRIGGER outbox_measurement_out AFTER DELETE ON outbox_measurement BEGIN
+  UPDATE outbox_counter SET value = value - 1 WHERE name = 'measurement';
+END;
+CREATE TRIGGER outbox_id_in AFTER INSERT ON outbox_id BEGIN
+  UPDATE outbox_counter SET value = value + 1 WHERE name = 'id';
+END;
+CREATE TRIGGER outbox_id_out AFTER DELETE ON outbox_id BEGIN
+  UPDATE outbox_counter SET value = value - 1 WHERE name = 'id';
+END;
+CREATE TRIGGER outbox_rejected_in AFTER INSERT ON outbox_rejected BEGIN
+  UPDATE outbox_counter SET value = value + 1 WHERE name = 'rejected';
+END;
+CREATE TRIGGER outbox_rejected_out AFTER DELETE ON outbox_rejected BEGIN
+  UPDATE outbox_counter SET value = value - 1 WHERE name = 'rejected';
+END;
+
+-- escalations ---------------------------------------------------------------------------------------------------------
+
+-- One value a key: the position applied (run, n), the steady clock (offset, newest), the last stop (stop_announced), and
+-- the epoch in which the integration was last caught up with.
+CREATE TABLE escalation_memory (key TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
+
+-- The replica. body: contract Replica as JSON. ring_at, until_at, changed_at: steady time (escalations/steady.py).
+-- event: the newest transition's event as JSON, for a destination that joins later.
+CREATE TABLE escalation (
+  id TEXT PRIMARY KEY, state TEXT NOT NULL, alive INTEGER NOT NULL, run TEXT NOT NULL, n INTEGER NOT NULL,
+  ring_at REAL, until_at REAL NOT NULL, changed_at REAL NOT NULL, body BLOB NOT NULL, event BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX escalation_alive ON escalation (id) WHERE alive = 1;
+CREATE INDEX escalation_closed ON escalation (changed_at) WHERE alive = 0;
+
+-- due, due_away, settled_at: steady time. event: id of the asked event.
+CREATE TABLE escalation_ask (
+  escalation TEXT NOT NULL, ring INTEGER NOT NULL, level INTEGER NOT NULL, round INTEGER NOT NULL,
+  recipient TEXT NOT NULL, due REAL NOT NULL, due_away REAL NOT NULL, state TEXT NOT NULL, event TEXT NOT NULL,
+  settled_at REAL, PRIMARY KEY (escalation, ring, level, round, recipient)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX escalation_ask_event ON escalation_ask (event);
+CREATE INDEX escalation_ask_queued ON escalation_ask (recipient) WHERE state = 'queued';
+
+-- Answers and acknowledgements from outside. given_at: steady time. settled: the integration has recorded or refused it.
+CREATE TABLE escalation_proposal (
+  id TEXT PRIMARY KEY, escalation TEXT NOT NULL, given_at REAL NOT NULL, settled INTEGER NOT NULL DEFAULT 0,
+  ring INTEGER, answer TEXT, acknowledge_for REAL, by TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX escalation_proposal_open ON escalation_proposal (escalation) WHERE settled = 0;
+
+-- destinations --------------------------------------------------------------------------------------------------------
+
+-- settings: JSON, with secrets (URL, header, key, certificate). proven: something was delivered with these settings.
+CREATE TABLE destination (
+  name TEXT PRIMARY KEY, kind TEXT NOT NULL, settings BLOB NOT NULL,
+  proven INTEGER NOT NULL DEFAULT 0, inbox_cursor INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
+
+-- devices -------------------------------------------------------------------------------------------------------------
+
+-- description: the Thing Description as it came, empty once withdrawn (its readings stay until they are too old).
+CREATE TABLE device (
+  number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, topic TEXT NOT NULL, description BLOB NOT NULL, online INTEGER
+) STRICT;
+
+-- value: JSON, the newest one heard, and its time.
+CREATE TABLE device_property (
+  number INTEGER PRIMARY KEY, device INTEGER NOT NULL, name TEXT NOT NULL, value BLOB, time REAL, UNIQUE (device, name)
+) STRICT;
+
+-- Raw readings, merged and never overwritten: the same value at the same time is one row, another value is another row.
+CREATE TABLE device_reading (
+  property INTEGER NOT NULL, time REAL NOT NULL, value ANY NOT NULL, received_at REAL NOT NULL,
+  PRIMARY KEY (property, time, value)
+) STRICT, WITHOUT ROWID;
+
+-- Property writes not yet confirmed: the newest replaces an older one. value: JSON.
+CREATE TABLE device_write (
+  property INTEGER PRIMARY KEY, value BLOB NOT NULL, written_at REAL NOT NULL, expires_at REAL NOT NULL
+) STRICT;
+
+-- The session the broker keeps for us has a name of ours: message ids mean something only within it.
+CREATE TABLE device_session (one INTEGER PRIMARY KEY CHECK (one = 1), name TEXT NOT NULL) STRICT;
+
+-- Messages lately received, so that one the broker gives out again is known.
+CREATE TABLE device_message (
+  number INTEGER PRIMARY KEY AUTOINCREMENT, session TEXT NOT NULL, message INTEGER NOT NULL, hash BLOB NOT NULL
+) STRICT;
+CREATE INDEX device_message_key ON device_message (session, message);
