@@ -112,7 +112,9 @@ async def test_a_home_assistant_that_reads_keeps_up_with_a_flood(house: House) -
     change = ValueChanged(sequence=0, device="leak", property="wet", value=True, age=0.0)
     for _ in range(3 * MOST_KEPT):
         house.feed.publish(change)
-        assert isinstance(await link.next(), ValueChanged)
+        while isinstance(heard := await link.next(), Status):
+            pass  # a slow machine takes so long that ages are said again
+        assert isinstance(heard, ValueChanged)
 
 
 async def test_the_longest_replay_arrives_whole_with_the_snapshot_after_it(house: House) -> None:
