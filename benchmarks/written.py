@@ -13,9 +13,10 @@ import orjson
 from process_cosmos_gateway.devices.options import BrokerOptions
 from process_cosmos_gateway.lab.processes import Part, PartFailedError, accepts, free_ports
 from process_cosmos_gateway.lab.things import Json, Thing
+from process_cosmos_gateway.options import OptionsError, parse_options
 
 from .bench import Bench
-from .load import add_readings, opened
+from .load import opened
 from .stand import GATEWAY, standing
 
 _EVERY = 0.1
@@ -35,8 +36,8 @@ class _Meter(Thing):
             await asyncio.gather(self.publish("properties/level", orjson.dumps([record])), asyncio.sleep(_EVERY))
 
 
-async def by_readings(bench: Bench) -> float:
-    """Return the bytes a gateway gives to the disk for each reading that comes by MQTT, ten a second."""
+async def by_readings(bench: Bench, more: str = "") -> float:
+    """Return the bytes a gateway gives to the disk for each reading by MQTT, ten a second; ``more`` options."""
     folder = bench.folder("written")
     broker = Part("broker", folder)
     async with opened(folder / GATEWAY):
@@ -44,7 +45,7 @@ async def by_readings(bench: Bench) -> float:
     [port] = free_ports(1)
     await _start(broker, folder, port)
     try:
-        options = f'mqtt_host = "127.0.0.1"\nmqtt_port = {port}\n'
+        options = f'mqtt_host = "127.0.0.1"\nmqtt_port = {port}\n{more}'
         async with (
             standing(folder, options, with_cloud=False) as stand,
             _Meter(BrokerOptions(host="127.0.0.1", port=port), "meter") as meter,
@@ -59,14 +60,13 @@ async def by_readings(bench: Bench) -> float:
         await broker.stop()
 
 
-async def each_alone(bench: Bench) -> float:
-    """Return the bytes each reading gives to the disk when it is committed alone."""
-    number = bench.size(300, 30)
-    async with opened(bench.folder("alone")) as parts:
-        before = _written("self")
-        for _ in range(number):
-            await parts.store.write(lambda transaction: add_readings(parts.outbox, transaction, 1))
-        return (_written("self") - before) / number
+def committed_first() -> str:
+    """Return the options with which a gateway commits each reading before it acknowledges it."""
+    try:
+        parse_options({"data": "unused", "measurement_linger": 0})
+    except OptionsError:  # a gateway that knows no other way
+        return ""
+    return "measurement_linger = 0\n"
 
 
 async def _start(broker: Part, folder: Path, port: int) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 import pytest
 
-from benchmarks import figures, machine
+from benchmarks import figures, load, machine
 from benchmarks.__main__ import measure
 from benchmarks.bench import TOP, Bench, Benchmark, library
 from benchmarks.figures import Outcome, above_peer, at_least, at_most, median_of, of_limit
@@ -166,3 +166,7 @@ async def test_a_machine_somebody_else_uses_is_not_called_quiet() -> None:
         assert others.share() > 0
     assert not looks[-1].found
     assert looks[-1].idle < 0.95
+
+
+def test_an_event_of_the_benchmarks_takes_300_bytes() -> None:
+    assert {len(event.encode(load.ulid())) for event in load.events(3)} == {load.ENCODED}
