@@ -11,7 +11,7 @@ from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_gateway.contract.identifiers import Ulid, UlidFactory
 from process_cosmos_gateway.outbox import Added, Delivered, Event, Outbox
 from process_cosmos_gateway.store import Store, schema
-from tests.gateway.store.parts import HandClock
+from tests.gateway.store.parts import HandClock, new_ulids
 
 from .model import Seen
 
@@ -38,19 +38,20 @@ def frequent_checkpoints() -> Iterator[None]:
 @asynccontextmanager
 async def site(folder: Path, vfs: str | None = None) -> AsyncIterator[tuple[Store, Outbox]]:
     """Open what is in ``folder`` and close it."""
-    store = await Store.open(folder, counted_ulids(), vfs=vfs)
+    store = await Store.open(folder, new_ulids(), vfs=vfs)
     try:
         yield store, Outbox(store, HandClock())
     finally:
         await store.close()
 
 
-async def look(folder: Path, events: Sequence[Event]) -> Seen:
+async def look(folder: Path, events: Sequence[Event], who: tuple[Ulid, Ulid]) -> Seen:
     """Open what is in ``folder`` and find out what is there by the outbox's own doors; nothing is left as it was.
 
-    ``events``: all there ever were, so that known ids show.
+    ``events``: all there ever were, so that known ids show. ``who``: the site and the epoch.
     """
     async with site(folder) as (store, outbox):
+        assert (store.site, store.epoch) == who, "what a power cut leaves is sound: nothing is made anew or salvaged"
         depths = await outbox.depths()
         rows = {priority: getattr(depths.waiting, priority) for priority in Priority}
         counted = await store.read(

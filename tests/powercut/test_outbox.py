@@ -19,7 +19,7 @@ from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_gateway.contract.events import event_type
 from process_cosmos_gateway.outbox import Added, Delivered, Event, Failed, Outbox, Rejected, Verdict
 from process_cosmos_gateway.store import Store
-from tests.gateway.store.parts import HandClock
+from tests.gateway.store.parts import HandClock, new_ulids
 
 from .disk import Disk, Image, Kept
 from .model import History, State
@@ -149,7 +149,7 @@ class PowerCuts(RuleBasedStateMachine):
         image = self._disk.cut(step, kept, random)
         folder = self._new_folder()
         lay_out(image, folder)
-        seen = self._runner.run(look(folder, self._events))
+        seen = self._runner.run(look(folder, self._events, (self._store.site, self._store.epoch)))
         type(self).cuts[kept] += 1
         possible = self._history.possible(step)
         states = [state for state in possible if state.seen() == seen]
@@ -167,7 +167,7 @@ class PowerCuts(RuleBasedStateMachine):
         self._open()
 
     def _open(self) -> None:
-        self._store = self._runner.run(Store.open(self._folder, counted_ulids(), vfs=self._vfs))
+        self._store = self._runner.run(Store.open(self._folder, new_ulids(), vfs=self._vfs))
         self._outbox = Outbox(self._store, self._clock)
 
     def _end(self) -> None:

@@ -81,6 +81,9 @@ class BothSides(RuleBasedStateMachine):
         self.gateway._folder.mkdir()
         await self.gateway.start({})
         self.link = Link(self.site, self.gateway)
+        await self._connect(ENOUGH)
+        await self._escalate()
+        await self._back_up()
 
     @rule()
     def escalate(self) -> None:
@@ -107,16 +110,34 @@ class BothSides(RuleBasedStateMachine):
 
     async def _escalate_and_crash(self, where: float) -> None:
         self.link.cut()
-        before = self._memory.read_bytes()
+        before = len(self._memory.read_bytes())
         await self._escalate()
         number = self.offered[-1]
-        whole = self._memory.read_bytes()
-        ends = [len(before), *(end for _, end, _ in _frames(whole) if end > len(before))]
-        left = whole[: ends[round(where * (len(ends) - 1))]]
-        if f"Water {number}".encode() not in left[len(before) :]:
+        left = self._memory_in(before, where)
+        if f"Water {number}".encode() not in left[before:]:
             self.offered.remove(number)  # the call never returned
             del self.calls[number]
         await self._start_home_assistant(left)
+
+    @rule(name=names, where=wheres)
+    def answer_and_crash(self, name: str, where: float) -> None:
+        """Home Assistant dies somewhere in an answer, before or after its effect."""
+        self.go(self._answer_and_crash(name, where))
+
+    async def _answer_and_crash(self, name: str, where: float) -> None:
+        self.link.cut()
+        before, runs = len(self._memory.read_bytes()), list(self.runs)
+        await self._act("answer", answer=name)
+        left = self._memory_in(before, where)
+        if b'"type":"running"' not in left[before:]:
+            self.runs[:] = runs  # what was not on disk has had no effect
+        await self._start_home_assistant(left)
+
+    def _memory_in(self, before: int, where: float) -> bytes:
+        """Return the memory as a crash may leave it after ``before`` bytes."""
+        whole = self._memory.read_bytes()
+        ends = [before, *(end for _, end, _ in _frames(whole) if end > before)]
+        return whole[: ends[round(where * (len(ends) - 1))]]
 
     @rule(name=names)
     def answer_here(self, name: str) -> None:
@@ -199,7 +220,10 @@ class BothSides(RuleBasedStateMachine):
 
     @rule()
     def back_up(self) -> None:
-        self.backups = self._memory.read_bytes(), self.go(self.gateway.backup())
+        self.go(self._back_up())
+
+    async def _back_up(self) -> None:
+        self.backups = self._memory.read_bytes(), await self.gateway.backup()
 
     @rule()
     def restore_the_gateway(self) -> None:
@@ -334,7 +358,7 @@ async def _play(games: int, steps: int) -> None:
 
 @pytest.mark.usefixtures("_played")
 async def test_both_sides_keep_the_protocols_promises_through_anything() -> None:
-    await _play(games=12, steps=20)
+    await _play(games=15, steps=20)
 
 
 @pytest.mark.long
