@@ -3,14 +3,18 @@
 import argparse
 import asyncio
 import shutil
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+import aiohttp
+import apsw
 import orjson
 
+from process_cosmos_gateway.errors import RequestRefusedError, StoreError
 from process_cosmos_gateway.lab.processes import PartFailedError
 
 from . import machine
@@ -19,11 +23,16 @@ from .figures import Outcome, document, lines, median_of
 from .load import HOLDING
 from .table import BENCHMARKS
 
+CANNOT_RUN = (PartFailedError, TimeoutError, OSError, StoreError, RequestRefusedError, apsw.Error, aiohttp.ClientError)
+"""What ends one benchmark; the next one runs."""
+
 _PATIENCE, _QUICK_PATIENCE = 120.0, 1.0
 
 
 async def measure(bench: Bench, chosen: Sequence[Benchmark], patience: float, into: dict[str, object]) -> int:
     """Run each benchmark when the machine is quiet; print its figures as they come; return how many failed."""
+    if told := asyncio.current_task():
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.cancel)  # what was started ends with this
     synced = machine.fdatasync(bench.scratch, bench.size(1000, 200))
     into["fdatasync"] = synced
     print(f"fdatasync of this run: p50 {synced['p50_ms']} ms, p99 {synced['p99_ms']} ms")
@@ -35,10 +44,10 @@ async def measure(bench: Bench, chosen: Sequence[Benchmark], patience: float, in
         others = machine.Others()
         try:
             outcomes = await _outcomes(bench, benchmark)
-        except (PartFailedError, TimeoutError) as error:
+        except CANNOT_RUN as error:
             failed += 1
             print(f"{benchmark.name}: FAILED: {error}")
-            into[benchmark.name] = {"failed": str(error).splitlines()[0]}
+            into[benchmark.name] = {"failed": str(error).partition("\n")[0] or type(error).__name__}
             continue
         goals, p99 = benchmark.goals, synced["p99_ms"]
         share = others.share()
