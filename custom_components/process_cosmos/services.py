@@ -8,16 +8,18 @@ from typing import Any, Final
 
 import voluptuous as vol
 from homeassistant.auth.permissions.const import POLICY_CONTROL
+from homeassistant.const import STATE_UNAVAILABLE
 from homeassistant.core import Context, HomeAssistant, ServiceCall, ServiceResponse, SupportsResponse, callback
 from homeassistant.helpers import config_validation as cv
 from homeassistant.helpers.json import json_dumps
+from homeassistant.util import dt as dt_util
 
 from .buttons import listen_to_buttons
 from .callers import CALLERS, Callers
 from .const import DOMAIN
 from .contract.codec import MAX_TEXT
 from .contract.errors import Code
-from .contract.escalations import Severity
+from .contract.escalations import Attached, Severity
 from .contract.identifiers import Ulid
 from .escalations.decisions import Attempt
 from .escalations.engine import EscalateCall, Escalations
@@ -80,7 +82,7 @@ _ESCALATE_SCHEMA = vol.Schema(
         vol.Optional("give_up_after", default=GIVE_UP_AFTER): _POSITIVE,
         vol.Optional("group"): _TEXT,
         vol.Optional("data"): dict,
-        vol.Optional("attach", default=list): cv.entity_ids,
+        vol.Optional("attach", default=list): vol.All(cv.entity_ids, vol.Length(max=MAX_ENTITIES)),
         vol.Optional("site"): cv.string,
     }
 )
@@ -192,9 +194,16 @@ def _content(call: ServiceCall) -> Content:
         if_unanswered=if_unanswered,
         give_up_after=data["give_up_after"].total_seconds(),
         data=_json(data["data"]) if "data" in data else None,
-        attach=tuple(data["attach"]),
+        attached=tuple(_attached(call.hass, entity) for entity in data["attach"]),
         user=call.context.user_id,
     )
+
+
+def _attached(hass: HomeAssistant, entity: str) -> Attached:
+    state = hass.states.get(entity)
+    if state is None:
+        return Attached(entity=entity, state=STATE_UNAVAILABLE, since=dt_util.utcnow())
+    return Attached(entity=entity, state=state.state, since=state.last_changed)
 
 
 async def _async_check_author(call: ServiceCall, content: Content) -> None:

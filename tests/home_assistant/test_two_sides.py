@@ -159,6 +159,21 @@ async def test_the_second_level_reaches_the_webhook_when_it_is_due_and_the_outco
         assert len(house.anna.rings) == 1
 
 
+async def test_what_the_automation_gives_along_reaches_the_destination(furnish: Furnish) -> None:
+    async with furnish(Level(after=timedelta(seconds=0.2), destinations=(HOOK,), every=HOUR)) as house:
+        house.hass.states.async_set("sensor.meter", "17.5")
+        meter = house.hass.states.get("sensor.meter")
+        assert meter
+        await house.escalate(data={"rooms": ["cellar"]}, attach=["sensor.meter", "sensor.gone"])
+        house.hass.states.async_set("sensor.meter", "99")
+        await until(lambda: house.heard("asked"))
+        for told in (house.heard("opened")[0], house.heard("asked")[0]):
+            assert told["data"] == {"rooms": ["cellar"]}
+            known, gone = told["attached"]
+            assert known == {"entity": "sensor.meter", "state": "17.5", "since": meter.last_changed.isoformat()}
+            assert (gone["entity"], gone["state"]) == ("sensor.gone", "unavailable")
+
+
 async def test_an_acknowledgement_before_it_is_due_keeps_the_webhook_unasked_until_its_end(furnish: Furnish) -> None:
     async with furnish(Level(after=timedelta(seconds=1), destinations=(HOOK,), every=HOUR)) as house:
         await house.escalate()

@@ -70,4 +70,6 @@ def _data(
         outcome=escalation.outcome,
         level=level,
         round=round_,
+        data=escalation.data,
+        attached=escalation.attached,
     )

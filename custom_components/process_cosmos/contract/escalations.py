@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar
 
+from .codec import Json
 from .identifiers import Position, TellKey, Ulid
 
 
@@ -60,6 +61,15 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Attached:
+    """An entity's state when the escalation was called, and since when it had it."""
+
+    entity: str
+    state: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
     """What the gateway's replica says of one alive or lately closed escalation; a restored integration mends from it.
 
@@ -82,7 +92,8 @@ class Replica:
     """An escalation as the gateway and the destinations may know it: names of answers, never their actions.
 
     ``ring_in``: seconds until a put-off ring or the end of an acknowledgement, None when nothing is put off.
-    ``until_in``: seconds until the give-up. ``answers_from``: the ring of the newest content.
+    ``until_in``: seconds until the give-up. ``answers_from``: the ring of the newest content. ``data``: whatever the
+    automation gave along, ``attached``: states it asked for; both for destinations.
     """
 
     id: Ulid
@@ -101,6 +112,8 @@ class Replica:
     by: str | None = None
     answer: str | None = None
     outcome: Outcome | None = None
+    data: Json = None
+    attached: tuple[Attached, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +196,8 @@ class Propose:
 class EscalationEvent:
     """``data`` of a ``process_cosmos.escalation.<kind>.v1`` or ``…asked.v1`` CloudEvent: what a destination is told.
 
-    ``level`` and ``round``: in ``asked`` events only, which say: please tell your people.
+    ``level`` and ``round``: in ``asked`` events only, which say: please tell your people. ``data`` and ``attached``: as
+    the automation gave them.
     """
 
     escalation: Ulid
@@ -199,3 +213,5 @@ class EscalationEvent:
     outcome: Outcome | None = None
     level: int | None = None
     round: int | None = None
+    data: Json = None
+    attached: tuple[Attached, ...] = ()

@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar
 
-from custom_components.process_cosmos.contract.escalations import EscalationState, Outcome, Severity
+from custom_components.process_cosmos.contract.escalations import Attached, EscalationState, Outcome, Severity
 from custom_components.process_cosmos.contract.identifiers import Position, TellKey, Ulid
 
 
@@ -45,7 +45,7 @@ class Content:
     if_unanswered: str | None = None
     give_up_after: float
     data: str | None = None
-    attach: tuple[str, ...] = ()
+    attached: tuple[Attached, ...] = ()
     user: str | None = None
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from datetime import datetime
 
+import orjson
+
 from custom_components.process_cosmos.contract.escalations import Ask, Change, Replica, Transition, TransitionKind
 from custom_components.process_cosmos.contract.identifiers import Ulid
 from custom_components.process_cosmos.memory import Entry
@@ -84,6 +86,8 @@ def replica(escalation: Escalation, now: datetime) -> Replica:
         by=escalation.by,
         answer=escalation.answer,
         outcome=escalation.outcome,
+        data=orjson.loads(content.data) if content.data else None,
+        attached=content.attached,
     )
 
 
