@@ -122,7 +122,7 @@ async def strange_ways(site: Site, scale: Scale) -> None:
         async with site.second_cloud("elsewhere.invalid") as port:
             site.lead_cloud_to(port)
             await site.tell_machine("time", "skip", 901)
-            await until_link(site, CLOUD, "certificate")
+            await until_link(site, CLOUD, "identity_mismatch")
         site.lead_cloud_to(site.cloud_port)
         await site.tell_machine("time", "skip", 901)
         await site.broker.stop()
