@@ -1,4 +1,4 @@
-"""The command line: ``process-cosmos-gateway run | pair | certificate | health | lab``."""
+"""The command line: ``process-cosmos-gateway run | pair | certificate | health | backup | lab``."""
 
 import argparse
 import asyncio
@@ -60,6 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     certificate = commands.add_parser("certificate", help="make the gateway's key and certificate (run does it)")
     certificate.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="where they are kept")
     certificate.set_defaults(command_fn=_certificate)
+    backup = commands.add_parser("backup", parents=[options], help="copy the database for a backup of the data folder")
+    backup.add_argument("--remove", action="store_true", help="remove the copy instead: the backup is made")
+    backup.set_defaults(command_fn=_backup)
     lab = commands.add_parser("lab", help="virtual devices and a fault proxy, to try things out")
     lab.add_argument("arguments", nargs=argparse.REMAINDER, help="see: lab -- --help")
     lab.set_defaults(command_fn=_lab)
@@ -109,6 +112,17 @@ def _certificate(arguments: argparse.Namespace) -> int:
     from process_cosmos_gateway.api.certificate import make_identity  # noqa: PLC0415 - cryptography takes 9 MB
 
     make_identity(arguments.data)
+    return 0
+
+
+def _backup(arguments: argparse.Namespace) -> int:
+    from process_cosmos_gateway.store.backup import make_backup, remove_backup  # noqa: PLC0415 - the others need none
+
+    folder = read_options(arguments.options).data
+    if arguments.remove:
+        remove_backup(folder)
+    else:
+        make_backup(folder)
     return 0
 
 

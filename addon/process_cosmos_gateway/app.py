@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
+from errno import EACCES, EPERM, EROFS
 from functools import partial
 from pathlib import Path
 from socket import gethostname
@@ -28,9 +29,10 @@ from .destinations import Destinations
 from .devices import Devices
 from .errors import StartError
 from .escalations import Escalations
-from .options import BrokerOptions, Options
+from .options import MEGABYTE, BrokerOptions, Options
 from .outbox import Outbox
 from .store import Store
+from .store.errors import StoreDamagedError, StoreReadOnlyError
 from .supervisor import Supervisor
 
 _LOGGER = logging.getLogger(__name__)
@@ -81,7 +83,7 @@ async def _serve(
     """Build the parts and run them until ``stop``, or until the Supervisor names another broker."""
     clock = machine.clock
     make_ulids = partial(UlidFactory, lambda: int(clock.now().timestamp() * 1000), secrets.token_bytes)
-    store = await Store.open(options.data, make_ulids(), vfs=machine.vfs)
+    store = await Store.open(options.data, make_ulids(), vfs=machine.vfs, reserve=options.reserve_mb * MEGABYTE)
     try:
         outbox = Outbox(store, clock)
         ulids = make_ulids(await outbox.newest_id())
@@ -102,7 +104,8 @@ async def _serve(
         tls = None if supervisor else server_context(options.data)
         _LOGGER.info("Process Cosmos gateway %s, site %s, data in %s", VERSION, store.site, options.data)
         async with server.listen(options.host, options.port, tls), asyncio.TaskGroup() as tasks:
-            running = [
+            running: list[asyncio.Task[object]] = [
+                tasks.create_task(store.run(), name="store"),
                 tasks.create_task(escalations.run(), name="escalations"),
                 tasks.create_task(destinations.run(), name="destinations"),
                 tasks.create_task(devices.run(), name="devices"),
@@ -120,6 +123,8 @@ async def _serve(
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             for task in (*running, *ends):
                 task.cancel()
+    except* StoreDamagedError:
+        _LOGGER.exception("The store is opened again, to salvage it")
     finally:
         await store.close()
 
@@ -134,5 +139,7 @@ def _only_one(folder: Path) -> Iterator[None]:
             yield
     except BlockingIOError as error:
         raise StartError(f"Another gateway uses the data folder {folder}.") from error
-    except PermissionError as error:
-        raise StartError(f"The data folder {folder} cannot be written to.") from error
+    except OSError as error:
+        if error.errno not in (EACCES, EPERM, EROFS):
+            raise
+        raise StoreReadOnlyError(f"The data folder {folder} cannot be written to.") from error

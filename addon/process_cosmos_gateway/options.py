@@ -14,10 +14,12 @@ PREFIX = "PROCESS_COSMOS_"
 
 SUPERVISOR_OPTIONS = Path("/data/options.json")
 PORT = 8735
+MEGABYTE = 1_000_000
 DESCRIPTION_TOPICS = ("+", "wot/+/td")
 """Where Thing Descriptions are looked for: node-wot's topics, and ours."""
 
 _LAST_PORT = 65535
+_MOST_MEGABYTES = 10_000
 _LONGEST_TOPIC = 65535
 _LEVELS = ("debug", "info", "warning", "error")
 
@@ -53,6 +55,7 @@ class BrokerOptions:
 class Options:
     """All options. ``supervisor_token`` None: not an app of a Supervisor.
 
+    ``reserve_mb``: megabytes of the disk kept for alarms.
     ``broker`` None: the Supervisor's, if it has one, else no devices; ``topics`` count for both.
     """
 
@@ -62,6 +65,7 @@ class Options:
     broker: BrokerOptions | None = None
     topics: tuple[str, ...] = DESCRIPTION_TOPICS
     log_level: str = "info"
+    reserve_mb: int = 16
     supervisor_token: str | None = field(default=None, repr=False)
 
 
@@ -171,6 +175,13 @@ def _port(value: object) -> int:
     return number
 
 
+def _megabytes(value: object) -> int:
+    number = int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
+    if type(number) is not int or not 1 <= number <= _MOST_MEGABYTES:
+        raise ValueError(f"must be a whole number from 1 to {_MOST_MEGABYTES}")
+    return number
+
+
 def _switch(value: object) -> bool:
     if isinstance(value, bool):
         return value
@@ -205,6 +216,7 @@ _READERS: Mapping[str, Callable[[object], Any]] = {
     "host": _host,
     "port": _port,
     "log_level": _level,
+    "reserve_mb": _megabytes,
     "mqtt_host": _host,
     "mqtt_port": _port,
     "mqtt_username": _text,

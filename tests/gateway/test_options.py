@@ -64,6 +64,15 @@ def test_a_host_is_a_name_or_an_address(host: str) -> None:
     assert parse_options({"data": "/somewhere", "host": host}).host == host
 
 
+@pytest.mark.parametrize("reserve", [0, 10_001, "", "-1", "1.5", 1.5, True, None])
+def test_what_is_no_reserve_is_refused(reserve: object) -> None:
+    assert mistakes_of(reserve_mb=reserve) == ("reserve_mb: must be a whole number from 1 to 10000",)
+
+
+def test_a_reserve_is_megabytes_from_file_and_environment_alike() -> None:
+    assert [parse_options({"data": "/data", "reserve_mb": given}).reserve_mb for given in (64, "64")] == [64, 64]
+
+
 @pytest.mark.parametrize("level", [["info"], {}, 7, "INFO"])
 def test_what_is_no_level_is_refused(level: object) -> None:
     assert mistakes_of(log_level=level) == ("log_level: must be one of debug, info, warning, error",)

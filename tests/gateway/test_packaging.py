@@ -36,6 +36,7 @@ def test_every_option_of_the_app_is_one_of_the_gateways_and_has_words(app: dict[
     assert app["schema"].keys() == words.keys() >= app["options"].keys()
     own = {
         "log_level": "debug",
+        "reserve_mb": 32,
         "mqtt_topics": ["+"],
         "mqtt_host": "broker",
         "mqtt_port": 1883,

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import apsw
 
+from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.private_files import make_private, remove_private, sync_file, sync_folder
 
 from . import schema
@@ -16,8 +17,15 @@ COPY = "store.sqlite"
 def make_backup(folder: Path, vfs: str | None = None) -> Path:
     """Copy the database in ``folder`` as of one moment, also while a gateway writes; return the copy's path.
 
-    Raises ``apsw.Error`` and ``OSError``; an older copy stays then.
+    Raises ``StoreError``; an older copy stays then.
     """
+    try:
+        return _make_backup(folder, vfs)
+    except (apsw.Error, OSError) as error:
+        raise StoreError(f"no backup was made: {error}") from error
+
+
+def _make_backup(folder: Path, vfs: str | None) -> Path:
     copy = folder / FOLDER / COPY
     copy.parent.mkdir(mode=0o700, exist_ok=True)
     draft = copy.with_suffix(".new")

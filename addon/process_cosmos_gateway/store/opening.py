@@ -10,6 +10,7 @@ from process_cosmos_gateway.private_files import write_private
 
 from . import backup, schema
 from .check import find_damage
+from .errors import StoreDamagedError
 from .salvage import finish_salvage, salvage
 
 _LOGGER = logging.getLogger(__name__)
@@ -36,7 +37,11 @@ def prepare(path: Path, ulid_fn: schema.UlidFn, vfs: str | None, migrations: Seq
     if reason is not None:
         _salvage(path, ulid_fn, vfs, reason)
     suspect.unlink(missing_ok=True)
-    schema.migrate(path, vfs, migrations)
+    try:
+        schema.migrate(path, vfs, migrations)
+    except StoreDamagedError:
+        suspect.touch(mode=0o600)
+        raise
     if reason is not None:
         _recount(path, vfs)
     _remember_site(path, vfs)

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Buffer
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -61,6 +61,8 @@ class SyncCountingVfs(apsw.VFS):
         """Register as ``name``."""
         self.syncs = 0
         self.fail_next_syncs = 0
+        self.refuse: type[apsw.Error] | None = None
+        self.refuse_while: Path | None = None
         super().__init__(name, base="")
 
     def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:  # noqa: N802 - apsw's name
@@ -72,6 +74,12 @@ class _CountingFile(apsw.VFSFile):
     def __init__(self, vfs: SyncCountingVfs, name: str | apsw.URIFilename | None, flags: list[int]) -> None:
         self._vfs = vfs
         super().__init__("", name, flags)
+
+    def xWrite(self, data: Buffer, offset: int) -> None:  # noqa: N802 - apsw's name
+        """Write, or refuse: always, or as long as ``refuse_while`` is there."""
+        if self._vfs.refuse and (self._vfs.refuse_while is None or self._vfs.refuse_while.exists()):
+            raise self._vfs.refuse("refused")
+        super().xWrite(data, offset)
 
     def xSync(self, flags: int) -> None:  # noqa: N802 - apsw's name
         """Sync, or fail."""

@@ -1,0 +1,241 @@
+"""A disk that is full, read-only or failing is a state with a way out."""
+
+import asyncio
+import os
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import apsw
+import pytest
+
+from process_cosmos_gateway.errors import StoreError
+from process_cosmos_gateway.store import StorageState, Store, Transaction
+from process_cosmos_gateway.store.errors import StoreReadOnlyError
+
+from .parts import SyncCountingVfs, new_ulids, opened
+
+WITHIN = 20
+MB = 1024 * 1024
+
+
+@pytest.fixture
+def vfs() -> Iterator[SyncCountingVfs]:
+    vfs = SyncCountingVfs("sync_counting")
+    yield vfs
+    vfs.unregister()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount a real file system of 48 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = shutil.which("mount")
+    options = ["-t", "tmpfs", "-o", "size=48m", "tmpfs", str(disk)]
+    if mount is None or subprocess.run([mount, *options], check=False, capture_output=True).returncode:
+        pytest.skip("a file system of its own needs root")
+    yield disk
+    subprocess.run([str(shutil.which("umount")), str(disk)], check=True)
+
+
+def remount(disk: Path, how: str) -> None:
+    subprocess.run([str(shutil.which("mount")), "-o", f"remount,{how}", str(disk)], check=True)
+
+
+def alarm(number: int, size: int = 1000) -> Callable[[Transaction], int]:
+    def change(transaction: Transaction) -> int:
+        columns = "id, type, kind, subject, key, accepted_at, body"
+        sql = f"INSERT INTO outbox_alarm ({columns}) VALUES (?, '', '', '', '', 1, ?)"  # noqa: S608 - names from above
+        return transaction.run(sql, f"alarm {number}", bytes(size))
+
+    return change
+
+
+def count(transaction: Transaction) -> int:
+    return int(transaction.rows("SELECT count(*) FROM outbox_alarm")[0][0])
+
+
+@asynccontextmanager
+async def running(store: Store) -> AsyncIterator[None]:
+    task = asyncio.create_task(store.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(WITHIN):
+        while not condition():  # noqa: ASYNC110 - what is waited for happens in the store's threads and on the disk
+            await asyncio.sleep(0.01)
+
+
+def fill(disk: Path) -> Path:
+    """Do what another process does to the disk."""
+    file = disk / "somebody elses"
+    with file.open("wb", buffering=0) as opened_file, suppress(OSError):
+        while opened_file.write(bytes(4096)):
+            pass
+    return file
+
+
+async def test_on_a_full_disk_alarms_go_on_thanks_to_the_ballast(small_disk: Path) -> None:
+    folder = small_disk / "data"
+    store = await Store.open(folder, new_ulids(), reserve=4 * MB)
+    try:
+        async with running(store):
+            await until(lambda: store.space.ballast == 4 * MB)
+            assert await store.write(alarm(0)) == 1
+            other = fill(small_disk)
+            for number in range(1, 200):
+                assert await store.write(alarm(number, 4000)) == 1
+            assert store.health.state is StorageState.FULL
+            assert store.space.ballast == 0
+            other.unlink()
+            await until(lambda: store.health.state is StorageState.OK)
+            assert store.space.ballast == 4 * MB
+        assert await store.read(count) == 200
+    finally:
+        await store.close()
+
+
+async def test_when_the_ballast_is_used_up_too_a_write_fails_and_nothing_is_lost(small_disk: Path) -> None:
+    store = await Store.open(small_disk / "data", new_ulids(), reserve=1 * MB)
+    try:
+        async with running(store):
+            await until(lambda: store.space.ballast == 1 * MB)
+            other = fill(small_disk)
+            accepted = 0
+            with suppress(StoreError):
+                while accepted < 100:
+                    accepted += await store.write(alarm(accepted, 100_000))
+            assert 2 < accepted < 100
+            assert store.health.state is StorageState.FULL
+            assert store.health.reason
+            assert await store.read(count) == accepted
+            other.unlink()
+            await until(lambda: store.health.state is StorageState.OK)
+            assert await store.write(alarm(accepted)) == 1
+    finally:
+        await store.close()
+
+
+async def test_a_disk_that_turns_read_only_is_tried_until_it_is_not(small_disk: Path, vfs: SyncCountingVfs) -> None:
+    store = await Store.open(small_disk, new_ulids(), vfs="sync_counting")
+    try:
+        async with running(store):
+            await store.write(alarm(0))
+            vfs.refuse = apsw.ReadOnlyError
+            with pytest.raises(StoreError):
+                await store.write(alarm(1))
+            assert store.health.state is StorageState.READ_ONLY
+            assert await store.read(count) == 1
+            vfs.refuse = None
+            await until(lambda: store.health.state is StorageState.OK)
+    finally:
+        await store.close()
+
+
+async def test_a_disk_mounted_read_only_is_no_place_to_start(small_disk: Path) -> None:
+    async with opened(small_disk / "data") as store:
+        await store.write(alarm(0))
+    remount(small_disk, "ro")
+    with pytest.raises(StoreReadOnlyError) as refusal:
+        await Store.open(small_disk / "data", new_ulids())
+    assert refusal.value.code == "store_read_only"
+    remount(small_disk, "rw")
+    async with opened(small_disk / "data") as store:
+        assert await store.read(count) == 1
+
+
+async def test_a_folder_that_may_not_be_written_to_is_no_place_to_start(tmp_path: Path) -> None:
+    if not os.geteuid():
+        pytest.skip("root may write everywhere")
+    tmp_path.chmod(0o500)
+    with pytest.raises(StoreReadOnlyError):
+        await Store.open(tmp_path / "data", new_ulids())
+
+
+@pytest.mark.parametrize("error", [apsw.IOError, apsw.FullError])
+async def test_an_error_of_the_disk_is_over_when_it_takes_a_commit(
+    tmp_path: Path, vfs: SyncCountingVfs, error: type[apsw.Error]
+) -> None:
+    async with opened(tmp_path, vfs="sync_counting") as store:
+        await store.write(alarm(0))
+        vfs.refuse = error
+        with pytest.raises(StoreError):
+            await store.write(alarm(1))
+        assert store.health.state is not StorageState.OK
+        assert await store.read(count) == 1
+        vfs.refuse = None
+        async with running(store):
+            await until(lambda: store.health.state is StorageState.OK)
+        assert await store.write(alarm(1)) == 1
+
+
+async def test_a_failed_fsync_is_a_state_until_a_new_handle_has_committed(tmp_path: Path, vfs: SyncCountingVfs) -> None:
+    async with opened(tmp_path, vfs="sync_counting") as store:
+        await store.write(alarm(0))
+        vfs.fail_next_syncs = 1
+        with pytest.raises(StoreError):
+            await store.write(alarm(1))
+        states = [store.health.state]
+        assert await store.write(alarm(2)) == 1
+        states.append(store.health.state)
+        assert states == [StorageState.FAILING, StorageState.OK]
+        assert await store.read(count) == 2
+
+
+async def test_the_ballast_goes_before_an_alarm_is_refused(tmp_path: Path, vfs: SyncCountingVfs) -> None:
+    async with opened(tmp_path, vfs="sync_counting") as store:
+        async with running(store):
+            await until(lambda: store.space.ballast == store.space.reserve)
+        vfs.refuse, vfs.refuse_while = apsw.FullError, tmp_path / "ballast"
+        assert await store.write(alarm(0)) == 1
+        assert store.space.ballast == 0
+        assert store.health.state is StorageState.FULL
+
+
+async def test_the_ballast_waits_for_room(tmp_path: Path) -> None:
+    free = 3 * MB - 1
+    store = await Store.open(tmp_path, new_ulids(), reserve=MB, free_fn=lambda _: free)
+    try:
+        async with running(store):
+            await asyncio.to_thread(lambda: None)
+            assert store.space.ballast == 0
+            free = 3 * MB
+            await until(lambda: store.space.ballast == MB)
+    finally:
+        await store.close()
+
+
+async def test_after_a_drain_the_disk_gets_its_pages_back(tmp_path: Path) -> None:
+    def size() -> int:
+        return sum((tmp_path / name).stat().st_size for name in ("gateway.sqlite", "gateway.sqlite-wal"))
+
+    async with opened(tmp_path) as store:
+        empty = size()
+        await store.write(lambda transaction: [alarm(number, 2000)(transaction) for number in range(10_000)])
+        full = size()
+        assert full > 20_000_000
+        async with running(store):
+            await store.write(lambda transaction: transaction.run("DELETE FROM outbox_alarm"))
+            await until(lambda: full - size() >= 0.9 * (full - empty))
+
+
+async def test_damaged_rows_are_kept_the_newest_thousand(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+
+        def set_aside(transaction: Transaction) -> None:
+            for number in range(1200):
+                store.quarantine(transaction, "outbox_alarm", (number, "text", b"\x00\xff", None))
+
+        await store.write(set_aside)
+        kept = await store.read(lambda t: t.rows("SELECT origin, row FROM quarantine ORDER BY number"))
+        assert len(kept) == 1000
+        assert kept[-1] == ("outbox_alarm", b'[1199,"text","00ff",null]')

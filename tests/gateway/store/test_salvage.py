@@ -1,0 +1,281 @@
+"""A damaged database is not the end: what can be read of it goes on, the rest is counted."""
+
+import asyncio
+from functools import partial
+from pathlib import Path
+
+import apsw
+import pytest
+
+from process_cosmos_gateway.store import Store, Transaction, schema
+from process_cosmos_gateway.store.errors import StoreDamagedError
+from process_cosmos_gateway.store.opening import prepare
+from process_cosmos_gateway.store.salvage import finish_salvage
+
+from .parts import new_ulids, opened
+
+PAGE = 4096
+ALARMS = 3_000
+WITHIN = 20
+
+
+def add_alarms(transaction: Transaction) -> None:
+    transaction.run_many(
+        "INSERT INTO outbox_alarm (id, type, kind, subject, key, accepted_at, body) "
+        "VALUES (?, 't', 'k', 's', 'k', 1, ?)",
+        ((f"alarm {number:06}", b"%06d" % number * 50) for number in range(ALARMS)),
+    )
+
+
+def alarms(transaction: Transaction) -> list[tuple[int, str, bytes]]:
+    rows = transaction.rows("SELECT sequence, id, body FROM outbox_alarm ORDER BY sequence")
+    return [(row[0], row[1], row[2]) for row in rows]
+
+
+def delete_alarm(number: int, transaction: Transaction) -> None:
+    transaction.run("DELETE FROM outbox_alarm WHERE sequence = ?", number)
+
+
+def waiting(transaction: Transaction) -> int:
+    return int(transaction.rows("SELECT value FROM outbox_counter WHERE name = 'alarm'")[0][0])
+
+
+async def filled(folder: Path) -> tuple[str, str]:
+    async with opened(folder) as store:
+        await store.write(add_alarms)
+        return store.site, store.epoch
+
+
+def pages(folder: Path, name: str, kind: str) -> list[int]:
+    connection = apsw.Connection(str(folder / "gateway.sqlite"))
+    found = connection.execute("SELECT pageno FROM dbstat WHERE name = ? AND pagetype = ?", (name, kind)).fetchall()
+    connection.close()
+    return [int(str(number)) for (number,) in found]
+
+
+def spoil(file: Path, offset: int, content: bytes = b"\xff" * PAGE) -> None:
+    with file.open("r+b") as opened_file:
+        opened_file.seek(offset)
+        opened_file.write(content)
+
+
+def suspect(folder: Path) -> None:
+    """Do what a running store does when it meets a page it cannot read."""
+    (folder / "gateway.sqlite.suspect").touch()
+
+
+def damaged(folder: Path) -> list[Path]:
+    return [path for path in folder.glob("gateway.sqlite.damaged-*") if not path.name.endswith("-wal")]
+
+
+async def check_kept(store: Store, at_least: int) -> None:
+    rows = await store.read(alarms)
+    assert all(body == b"%06d" % (sequence - 1) * 50 for sequence, _, body in rows)
+    assert ALARMS > len(rows) >= at_least
+    assert await store.read(waiting) == len(rows)
+    assert store.salvaged is not None
+    assert store.salvaged.kept["outbox_alarm"] == len(rows)
+    assert store.salvaged.lost["outbox_alarm"] >= ALARMS - len(rows)
+
+
+@pytest.mark.parametrize("number", [0, 1, 7, 50, -1])
+async def test_a_lost_leaf_costs_its_own_rows_only(tmp_path: Path, number: int) -> None:
+    site, epoch = await filled(tmp_path)
+    leaves = pages(tmp_path, "outbox_alarm", "leaf")
+    assert len(leaves) > 100
+    spoil(tmp_path / "gateway.sqlite", (leaves[number] - 1) * PAGE)
+    suspect(tmp_path)
+    async with opened(tmp_path) as store:
+        rows = await store.read(alarms)
+        await check_kept(store, ALARMS - 15)
+        assert store.salvaged is not None
+        assert ALARMS - len(rows) == store.salvaged.lost["outbox_alarm"]
+        assert store.site == site
+        assert store.epoch != epoch
+    assert len(damaged(tmp_path)) == 1
+
+
+async def test_damage_at_the_ends_is_found_at_the_open(tmp_path: Path) -> None:
+    await filled(tmp_path)
+    spoil(tmp_path / "gateway.sqlite", (pages(tmp_path, "outbox_alarm", "leaf")[-1] - 1) * PAGE)
+    async with opened(tmp_path) as store:
+        await check_kept(store, ALARMS - 15)
+
+
+async def test_a_lost_inner_page_costs_what_hangs_on_it(tmp_path: Path) -> None:
+    await filled(tmp_path)
+    spoil(tmp_path / "gateway.sqlite", (pages(tmp_path, "outbox_alarm", "internal")[0] - 1) * PAGE)
+    suspect(tmp_path)
+    async with opened(tmp_path) as store:
+        rows = await store.read(alarms)
+        assert store.salvaged is not None
+        assert store.salvaged.lost["outbox_alarm"] >= ALARMS - len(rows)
+        await store.write(add_alarms)
+        newest = (await store.read(alarms))[-1][0]
+        assert newest == 2 * ALARMS  # a number never comes back
+
+
+async def test_a_cut_tail_costs_what_stood_there(tmp_path: Path) -> None:
+    await filled(tmp_path)
+    file = tmp_path / "gateway.sqlite"
+    with file.open("r+b") as opened_file:
+        opened_file.truncate(file.stat().st_size * 3 // 4)
+    async with opened(tmp_path) as store:
+        await check_kept(store, ALARMS // 2)
+
+
+@pytest.mark.parametrize("offset", [0, 5, 16, 17, 18, 19, 21, 22, 23, 44, 47, 56, 59])
+async def test_a_bit_flipped_in_the_header_costs_no_row(tmp_path: Path, offset: int) -> None:
+    site, _ = await filled(tmp_path)
+    before = (tmp_path / "gateway.sqlite").read_bytes()[offset]
+    spoil(tmp_path / "gateway.sqlite", offset, bytes([before ^ 0x80]))
+    async with opened(tmp_path) as store:
+        assert len(await store.read(alarms)) == ALARMS
+        assert store.site == site
+
+
+async def test_an_index_that_lies_is_made_anew(tmp_path: Path) -> None:
+    await filled(tmp_path)
+    async with opened(tmp_path) as store:
+        await store.write(lambda t: t.run("UPDATE outbox_alarm SET only_for = 'cloud' WHERE sequence % 2"))
+    for page in pages(tmp_path, "outbox_alarm_only", "leaf"):
+        spoil(tmp_path / "gateway.sqlite", (page - 1) * PAGE)
+    suspect(tmp_path)
+    async with opened(tmp_path) as store:
+        [(found,)] = await store.read(
+            lambda t: t.rows("SELECT count(*) FROM outbox_alarm INDEXED BY outbox_alarm_only WHERE only_for NOTNULL")
+        )
+        assert found == ALARMS // 2
+
+
+@pytest.mark.parametrize("content", [b"", b"no database " * 1000, b"SQLite format 3\0" + bytes(4080)], ids=range(3))
+async def test_a_file_that_is_no_database_any_more_is_set_aside_and_the_site_stays(
+    tmp_path: Path, content: bytes
+) -> None:
+    site, epoch = await filled(tmp_path)
+    (tmp_path / "gateway.sqlite").write_bytes(content)
+    async with opened(tmp_path) as store:
+        assert store.site == site
+        assert store.epoch != epoch
+        await store.write(add_alarms)
+    [aside] = damaged(tmp_path)
+    assert aside.read_bytes() == content
+
+
+async def test_a_database_that_never_knew_a_version_is_set_aside(tmp_path: Path) -> None:
+    connection = apsw.Connection(str(tmp_path / "gateway.sqlite"))
+    connection.execute("CREATE TABLE meta (key, value)")
+    connection.close()
+    async with opened(tmp_path) as store:
+        await store.write(add_alarms)
+        assert store.salvaged is not None
+    assert len(damaged(tmp_path)) == 1
+
+
+async def test_without_its_log_the_database_is_as_of_the_last_checkpoint(tmp_path: Path) -> None:
+    await filled(tmp_path)
+    async with opened(tmp_path) as store:
+        await store.write(lambda transaction: transaction.run("DELETE FROM outbox_alarm WHERE sequence = 1"))
+        copy = tmp_path / "copy"
+        copy.mkdir()
+        (copy / "gateway.sqlite").write_bytes((tmp_path / "gateway.sqlite").read_bytes())
+    async with opened(copy) as store:
+        assert len(await store.read(alarms)) == ALARMS
+
+
+async def test_a_bit_flipped_in_the_log_costs_no_more_than_what_follows_it(tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    async with opened(tmp_path) as store:
+        await store.write(add_alarms)
+        for number in range(1, 9):
+            await store.write(partial(delete_alarm, number))
+        for name in ("gateway.sqlite", "gateway.sqlite-wal"):
+            (copy / name).write_bytes((tmp_path / name).read_bytes())
+    log = copy / "gateway.sqlite-wal"
+    at = log.stat().st_size - PAGE
+    spoil(log, at, bytes([log.read_bytes()[at] ^ 1]))
+    async with opened(copy) as store:
+        rows = await store.read(alarms)
+        assert len(rows) == ALARMS - 7
+
+
+async def test_damage_met_later_ends_the_run_and_the_next_open_salvages(tmp_path: Path) -> None:
+    await filled(tmp_path)
+    spoil(tmp_path / "gateway.sqlite", (pages(tmp_path, "outbox_alarm", "leaf")[50] - 1) * PAGE)
+    async with opened(tmp_path) as store:
+        assert store.salvaged is None
+        with pytest.raises(StoreDamagedError):
+            await store.read(alarms)
+        async with asyncio.timeout(WITHIN):
+            with pytest.raises(StoreDamagedError) as damage:
+                await store.run()
+        assert damage.value.code == "store_damaged"
+        assert store.health.state == "failing"
+    async with opened(tmp_path) as store:
+        await check_kept(store, ALARMS - 15)
+
+
+async def test_a_salvage_is_remembered_and_happens_once(tmp_path: Path) -> None:
+    await filled(tmp_path)
+    suspect(tmp_path)
+    async with opened(tmp_path) as store:
+        first = store.salvaged, store.epoch
+    async with opened(tmp_path) as store:
+        assert (store.salvaged, store.epoch) == first
+    assert len(damaged(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("moved", [[], ["-wal"], ["-wal", ""]], ids=["nothing", "the log", "both"])
+async def test_a_salvage_killed_between_its_renames_is_finished(tmp_path: Path, moved: list[str]) -> None:
+    await filled(tmp_path)
+    path = tmp_path / "gateway.sqlite"
+    (tmp_path / "gateway.sqlite-wal").write_bytes(b"an old log")
+    epoch = new_ulids()()
+    async with opened(tmp_path / "other") as other:
+        await other.write(add_alarms)
+        site = other.site
+    (tmp_path / "other/gateway.sqlite").rename(tmp_path / f"gateway.sqlite.salvaged-{epoch}")
+    for rest in moved:
+        (tmp_path / f"gateway.sqlite{rest}").rename(tmp_path / f"gateway.sqlite.damaged-{epoch}{rest}")
+    finish_salvage(path)
+    assert (tmp_path / f"gateway.sqlite.damaged-{epoch}").exists()
+    assert not (tmp_path / "gateway.sqlite-wal").exists()
+    async with opened(tmp_path) as store:
+        assert store.site == site
+
+
+async def test_an_older_database_is_salvaged_and_then_migrated(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.sqlite"
+    connection = apsw.Connection(str(path))
+    connection.execute(Path(__file__).with_name("schema_1.sql").read_text("utf-8"))
+    facts: list[tuple[str, int | str]] = [("schema", 1), ("site", new_ulids()()), ("epoch", new_ulids()())]
+    connection.executemany("INSERT INTO meta VALUES (?, ?)", facts)
+    connection.execute("INSERT INTO destination (name, kind, settings) VALUES ('cloud', 'cloud', x'7b7d')")
+    connection.close()
+    suspect(tmp_path)
+    async with opened(tmp_path) as store:
+        assert await store.read(lambda t: t.rows("SELECT name FROM destination")) == [("cloud",)]
+        assert await store.read(lambda t: t.rows("SELECT value FROM meta WHERE key = 'schema'")) == [(schema.NEWEST,)]
+
+
+async def test_keys_of_text_are_salvaged_from_both_sides_of_a_lost_page(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        names = [(f"{number:06}", b"12345678") for number in range(5_000)]
+        await store.write(lambda t: t.run_many("INSERT INTO outbox_id VALUES (?, ?, 1)", names))
+    leaves = pages(tmp_path, "outbox_id", "leaf")
+    for number in (len(leaves) // 3, len(leaves) // 2):
+        spoil(tmp_path / "gateway.sqlite", (leaves[number] - 1) * PAGE)
+    suspect(tmp_path)
+    async with opened(tmp_path) as store:
+        assert store.salvaged is not None
+        assert 4_999 > store.salvaged.kept["outbox_id"] > 4_500
+        assert store.salvaged.lost["outbox_id"] >= 2
+
+
+async def test_the_check_at_the_open_takes_the_same_time_whatever_the_size(tmp_path: Path) -> None:
+    await filled(tmp_path)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    await asyncio.to_thread(prepare, tmp_path / "gateway.sqlite", new_ulids(), None)
+    assert loop.time() - began < 0.5
