@@ -2,6 +2,7 @@
 
 import asyncio
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import apsw
