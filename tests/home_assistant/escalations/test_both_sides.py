@@ -53,6 +53,10 @@ class BothSides(RuleBasedStateMachine):
     numbers: ClassVar[count[int]]
     runs: ClassVar[list[str]]
     """What answers did: the number of the call that offered them, and their name."""
+    offered: ClassVar[list[int]]
+    """The calls, newest last."""
+    late: ClassVar[list[str]]
+    """What answers did after newer content."""
     healed: ClassVar[int]
 
     def __init__(self) -> None:
@@ -60,7 +64,6 @@ class BothSides(RuleBasedStateMachine):
         self.cloud = Cloud()
         self.clock = HandClock()
         self.calls: dict[int, str] = {}
-        self.offered: list[int] = []
         self.backups: tuple[bytes, Image] | None = None
         self.older_home_assistant = self.older_gateway = False
 
@@ -72,8 +75,8 @@ class BothSides(RuleBasedStateMachine):
         self.go(self._furnish())
 
     async def _furnish(self) -> None:
-        self.runs.clear()
-        self.anna.sent.clear()
+        for each in (self.runs, self.offered, self.late, self.anna.sent):
+            each.clear()
         self.anna.away = False
         self.site = type(self).add_site("http://127.0.0.1:1", phones=[self.anna.device_id], destinations=[CLOUD])
         await self.site.set_up()
@@ -265,6 +268,7 @@ class BothSides(RuleBasedStateMachine):
         ran = [self.calls.get(int(mark.split()[0])) for mark in self.runs]
         assert len(ran) == len(set(ran)), f"an escalation's answers ran more than once: {self.runs}"
         if not self.older_home_assistant:
+            assert not self.late, f"an answer ran after newer content: {self.late}"
             known = self.site.escalations
             assert all(known.get(escalation) for escalation in self.calls.values()), "what escalate returned is lost"
 
@@ -329,14 +333,20 @@ def _played(
     for module in (gateway_codec, gateway_events, gateway_replica):
         monkeypatch.setattr(module, "orjson", frozen, raising=False)
     runs: list[str] = []
+    offered: list[int] = []
+    late: list[str] = []
 
     def turn(call: ServiceCall) -> None:
-        runs.append(call.data["mark"])
+        mark = call.data["mark"]
+        runs.append(mark)
+        if int(mark.split()[0]) != offered[-1]:
+            late.append(mark)
 
     hass.services.async_register("valve", "turn", turn)
     BothSides.loop, BothSides.hass, BothSides.anna = hass.loop, hass, anna
     BothSides.add_site, BothSides.folders = staticmethod(add_site), tmp_path
-    BothSides.numbers, BothSides.runs, BothSides.healed = count(), runs, 0
+    BothSides.numbers, BothSides.healed = count(), 0
+    BothSides.runs, BothSides.offered, BothSides.late = runs, offered, late
 
 
 async def _play(games: int, steps: int) -> None:
