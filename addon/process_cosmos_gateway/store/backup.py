@@ -8,10 +8,12 @@ from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.private_files import make_private, remove_private, sync_file, sync_folder
 
 from . import schema
+from .space import RESERVE, free_bytes
 
 FOLDER = "backup"
 COPY = "store.sqlite"
 """Not the database's own name: a backup leaves out each file of that name, in any folder."""
+_LIVE = (".sqlite", ".sqlite-wal")
 
 
 def make_backup(folder: Path, vfs: str | None = None) -> Path:
@@ -26,6 +28,9 @@ def make_backup(folder: Path, vfs: str | None = None) -> Path:
 
 
 def _make_backup(folder: Path, vfs: str | None) -> Path:
+    size = sum(file.stat().st_size for file in folder.glob(f"{schema.FILE}*") if file.suffix in _LIVE)
+    if free_bytes(folder) < size + 3 * RESERVE:
+        raise StoreError("no backup was made: it would take the room alarms need")
     copy = folder / FOLDER / COPY
     copy.parent.mkdir(mode=0o700, exist_ok=True)
     draft = copy.with_suffix(".new")

@@ -27,7 +27,8 @@ from .transaction import Transaction
 _QUARANTINED = 1000
 """Damaged rows that are kept, the newest."""
 
-_BITE_PAGES = 256
+_BITE_PAGES = 64
+"""Some 5 ms of the writer: an alarm that comes meanwhile waits no longer."""
 _WORTH_PAGES = 256
 """Free pages below which nothing is given back: the next events need them."""
 

@@ -9,8 +9,9 @@ import apsw
 import pytest
 
 from process_cosmos_gateway.errors import StoreError
-from process_cosmos_gateway.store import Transaction
+from process_cosmos_gateway.store import Transaction, backup
 from process_cosmos_gateway.store.backup import make_backup, remove_backup
+from process_cosmos_gateway.store.space import RESERVE
 
 from .parts import opened
 
@@ -39,12 +40,12 @@ async def test_a_backup_made_under_load_is_whole_and_adopted_with_a_new_epoch(tm
     async with opened(tmp_path / "live") as store:
         for number in range(100):
             await store.write(add_pair(number))
-        backup = asyncio.create_task(asyncio.to_thread(make_backup, tmp_path / "live"))
+        making = asyncio.create_task(asyncio.to_thread(make_backup, tmp_path / "live"))
         number = 100
-        while not backup.done():
+        while not making.done():
             await store.write(add_pair(number))
             number += 1
-        copy = await backup
+        copy = await making
         site, epoch = store.site, store.epoch
         assert len((await store.read(halves))["left"]) == number
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
@@ -101,3 +102,11 @@ async def test_without_a_database_there_is_no_backup(tmp_path: Path) -> None:
     with pytest.raises(StoreError):
         make_backup(tmp_path)
     assert not (tmp_path / "gateway.sqlite").exists()
+
+
+async def test_a_backup_does_not_take_the_room_alarms_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backup, "free_bytes", lambda _: 3 * RESERVE)
+    async with opened(tmp_path):
+        with pytest.raises(StoreError, match="room"):
+            make_backup(tmp_path)
+    assert not (tmp_path / "backup").exists()
