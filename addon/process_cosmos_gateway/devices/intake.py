@@ -23,7 +23,7 @@ from process_cosmos_gateway.contract.devices import (
 from process_cosmos_gateway.contract.events import event_type
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.contract.messages import DeviceChange
-from process_cosmos_gateway.outbox import Event, Outbox
+from process_cosmos_gateway.outbox import Event, Measurement, Outbox
 from process_cosmos_gateway.store import Transaction
 
 from . import memory
@@ -39,7 +39,6 @@ _LOGGER = logging.getLogger(__name__)
 
 DEVICE_CHANGED = event_type("device", "changed")
 DEVICE_EVENT = event_type("device", "event")
-READING = event_type("reading")
 
 _AVAILABILITY = {b"online": True, b'"online"': True, b"offline": False, b'"offline"': False}
 _SKEWED = 300.0
@@ -227,8 +226,8 @@ class Intake:
         return Event(
             id=self._ulid_fn(),
             type=kind,
-            kind=EventKind.READING if kind == READING else EventKind.DEVICE,
-            priority=Priority.MEASUREMENT if kind == READING else Priority.CHANGE,
+            kind=EventKind.DEVICE,
+            priority=Priority.CHANGE,
             subject=twin.id,
             key=twin.id,
             time=_moment(received),
@@ -236,14 +235,22 @@ class Intake:
         )
 
     def _keep_readings(self, twin: Twin, described: Property, readings: Sequence[Reading], received: float) -> Change:
-        """Keep raw readings; those of a number that are new go to destinations, in one event."""
-        event = self._event(READING, twin, received, {"property": described.name, "unit": described.unit})
+        """Keep raw readings; those of a number that are new go to destinations."""
 
         def change(transaction: Transaction) -> None:
             fresh = memory.keep_readings(transaction, twin.id, described.name, readings, received)
             if fresh and described.kind is PropertyKind.NUMBER:
-                event.data["readings"] = [{"time": _moment(each.time), "value": each.value} for each in fresh]
-                self._outbox.add(transaction, event)
+                measurements = [
+                    Measurement(
+                        device=twin.id,
+                        property=described.name,
+                        unit=described.unit,
+                        time=each.time,
+                        value=each.value,
+                    )
+                    for each in fresh
+                ]
+                self._outbox.add_measurements(transaction, measurements)
 
         return change
 

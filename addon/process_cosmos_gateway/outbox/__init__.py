@@ -1,6 +1,35 @@
 """The durable queue to destinations."""
 
-from .model import Added, Delivered, Depths, Event, Failed, Limits, Parcel, Rejected, Verdict
+from .model import (
+    Added,
+    Delivered,
+    Depths,
+    DropReason,
+    Event,
+    Failed,
+    Limits,
+    Measurement,
+    OutboxFullError,
+    Parcel,
+    Rejected,
+    Verdict,
+)
 from .outbox import Outbox
+from .quotas import default_quotas
 
-__all__ = ["Added", "Delivered", "Depths", "Event", "Failed", "Limits", "Outbox", "Parcel", "Rejected", "Verdict"]
+__all__ = [
+    "Added",
+    "Delivered",
+    "Depths",
+    "DropReason",
+    "Event",
+    "Failed",
+    "Limits",
+    "Measurement",
+    "Outbox",
+    "OutboxFullError",
+    "Parcel",
+    "Rejected",
+    "Verdict",
+    "default_quotas",
+]

@@ -1,79 +1,249 @@
-"""What happens to the tables when an event is accepted, or taken back."""
+"""What happens to the tables when events are accepted, or taken back."""
 
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import chain
+from typing import Any
 
-from process_cosmos_gateway.contract.destinations import Priority
+from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.store import Transaction
 
-from .model import Added, Event, Limits
+from . import full, parking
+from .books import Audience, count, counted, drop, wait
+from .model import Added, DropReason, Event, Limits, OutboxFullError
+from .quotas import ID_BYTES, share
 from .statements import STATEMENTS
+
+type Row = tuple[Any, ...]
+type Taken = Added | OutboxFullError
+
+_AT_ONCE = (64, 16, 4, 1)
+"""Rows to a statement: few sizes, so that each is prepared once."""
 
 _FORGOTTEN_AT_ONCE = 1_000
 _QUEUED = 1
 _UNWANTED = 0
 
 
-def add(transaction: Transaction, event: Event, body: bytes, now: float, limits: Limits) -> Added:
-    """Take ``event`` once: remember its id, queue it if a destination wants it, keep to the limits."""
-    digest = blake2b(body, digest_size=8).digest()
-    wanted = _wanted(transaction, event)
-    if not transaction.run("INSERT OR IGNORE INTO outbox_id VALUES (?, ?, ?)", event.id, digest, wanted):
-        return _repeated(transaction, event.id, digest)
-    if wanted:
-        enqueue(transaction, event, body, now)
-    _keep_to_limits(transaction, limits)
-    return Added.ADDED
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """An event with its text."""
+
+    event: Event
+    body: bytes
 
 
-def enqueue(transaction: Transaction, event: Event, body: bytes, now: float) -> None:
-    """Queue ``event`` at the end; destinations that had nothing to wait for and do not want it stay without."""
-    statements = STATEMENTS[event.priority]
-    [(sequence,)] = transaction.rows(
-        statements.insert, event.id, event.type, event.kind, event.subject, event.key, event.only, 0, now, body
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """What an intake works under. ``refuses_fn``: a priority has to stay out, for the disk is nearly full."""
+
+    now: float
+    limits: Limits
+    refuses_fn: Callable[[Priority], bool] = lambda _: False
+
+
+def take(transaction: Transaction, arrivals: Sequence[Arrival], under: Conditions) -> Sequence[Taken]:
+    """Take each event once: remember its id, queue it for who wants it, keep to the limits."""
+    audience = Audience.read(transaction)
+    wanted = [audience.of(arrival.event.kind, arrival.event.only) for arrival in arrivals]
+    taken: list[Taken | None] = [
+        _refusal(arrival, wanting, audience, under.limits) for arrival, wanting in zip(arrivals, wanted, strict=True)
+    ]
+    places = [place for place, refused in enumerate(taken) if refused is None]
+    added = _remember(transaction, [arrivals[place] for place in places], [wanted[place] for place in places])
+    for place, result in zip(places, added, strict=True):
+        taken[place] = result
+    for priority in STATEMENTS:
+        entries = [
+            (arrival, wanting)
+            for arrival, wanting, result in zip(arrivals, wanted, taken, strict=True)
+            if result is Added.ADDED and wanting and arrival.event.priority is priority
+        ]
+        if entries:
+            _queue(transaction, priority, entries, audience, under)
+    _forget_ids(transaction, under.limits)
+    return [result for result in taken if result is not None]
+
+
+def _refusal(arrival: Arrival, wanting: Sequence[str], audience: Audience, limits: Limits) -> OutboxFullError | None:
+    """Refuse an alarm that has no escalation to wait with, where there is no room for it."""
+    event = arrival.event
+    if event.priority is not Priority.ALARM or event.kind is EventKind.ESCALATION:
+        return None
+    for name in wanting:
+        if not has_room(audience, name, len(arrival.body), limits):
+            return OutboxFullError(name)
+    return None
+
+
+def has_room(audience: Audience, destination: str, size: int, limits: Limits) -> bool:
+    """Say whether an alarm may join those that wait for ``destination``; none passes one that is parked."""
+    most = share(limits.quota[Priority.ALARM], len(audience.kinds))
+    waiting = audience.bytes[destination, Priority.ALARM]
+    return destination not in audience.parking and (not waiting or waiting + size <= most)
+
+
+def _queue(
+    transaction: Transaction,
+    priority: Priority,
+    entries: Sequence[tuple[Arrival, Sequence[str]]],
+    audience: Audience,
+    under: Conditions,
+) -> None:
+    if priority is Priority.ALARM:
+        for arrival, wanting in entries:
+            _queue_alarm(transaction, arrival, wanting, audience, under)
+        return
+    if under.refuses_fn(priority):
+        drop(transaction, priority, DropReason.DISK, len(entries))
+        return
+    enqueue(transaction, priority, entries, under.now, audience)
+    most = share(under.limits.quota[priority], len(audience.kinds))
+    slots = {arrival.event.slot for arrival, _ in entries if arrival.event.slot is not None}
+    for name in audience.kinds:
+        if audience.bytes[name, priority] > most:
+            full.relieve(transaction, name, most, slots)
+
+
+def _queue_alarm(
+    transaction: Transaction, arrival: Arrival, wanting: Sequence[str], audience: Audience, under: Conditions
+) -> None:
+    parked = [name for name in wanting if not has_room(audience, name, len(arrival.body), under.limits)]
+    for name in parked:
+        parking.park(transaction, name, arrival.event, arrival.body, under.now, under.limits.parked_bytes)
+        audience.parking.add(name)
+    waiting = [name for name in wanting if name not in parked]
+    if waiting:
+        sequence = enqueue(transaction, Priority.ALARM, [(arrival, waiting)], under.now, audience)
+        for name in parked:
+            transaction.run("INSERT INTO outbox_skip VALUES (?, ?, ?)", name, Priority.ALARM, sequence)
+
+
+def enqueue(
+    transaction: Transaction,
+    priority: Priority,
+    entries: Sequence[tuple[Arrival, Sequence[str]]],
+    now: float,
+    audience: Audience,
+) -> int:
+    """Queue events at the end; destinations that had nothing to wait for and want none of them stay without.
+
+    Returns the last one's number.
+    """
+    statements = STATEMENTS[priority]
+    last = insert(transaction, statements.insert, [_row(arrival, now) for arrival, _ in entries])
+    count(transaction, priority, len(entries))
+    more: dict[str, list[int]] = {}
+    for arrival, wanting in entries:
+        for name in wanting:
+            more.setdefault(name, []).append(len(arrival.body))
+    for name in audience.kinds:
+        if sizes := more.get(name):
+            wait(transaction, name, priority, len(sizes), sum(sizes))
+            audience.bytes[name, priority] += sum(sizes)
+        else:
+            transaction.run(statements.pass_by, last=last, before=last - len(entries), destination=name)
+    return last
+
+
+def _row(arrival: Arrival, now: float) -> Row:
+    event, body = arrival.event, arrival.body
+    expires = None if event.expires_at is None else event.expires_at.timestamp()
+    return (
+        event.id,
+        event.type,
+        event.kind,
+        event.subject,
+        event.key,
+        event.only,
+        event.slot,
+        0,
+        now,
+        expires,
+        zlib.crc32(body),
+        body,
     )
-    transaction.run(statements.skip, sequence=sequence, kind=event.kind, only=event.only)
 
 
-def withdraw(transaction: Transaction, event: Ulid, destination: str) -> None:
-    """Take back an alarm that was for ``destination`` only, and forget its id; one on its way may still arrive."""
-    statements = STATEMENTS[Priority.ALARM]
-    for (sequence,) in transaction.rows(statements.withdraw, event, destination):
-        transaction.run(statements.drop_exceptions, sequence)
-    transaction.run("DELETE FROM outbox_id WHERE id = ?", event)
+def insert(transaction: Transaction, sql: str, rows: Sequence[Row]) -> int:
+    """Insert rows, many to a statement; return the last one's number."""
+    begin, last = 0, 0
+    row = f"({', '.join('?' * len(rows[0]))})" if rows else ""
+    for size in _AT_ONCE:
+        while len(rows) - begin >= size:
+            some = rows[begin : begin + size]
+            transaction.run(sql + ", ".join([row] * size), *chain.from_iterable(some))
+            begin += size
+    if rows:
+        [(last,)] = transaction.rows("SELECT last_insert_rowid()")
+    return last
 
 
-def _wanted(transaction: Transaction, event: Event) -> int:
-    rows = (
-        transaction.rows("SELECT 1 FROM outbox_destination WHERE name = ?", event.only)
-        if event.only is not None
-        else transaction.rows("SELECT 1 FROM outbox_kind WHERE kind = ? LIMIT 1", event.kind)
-    )
-    return _QUEUED if rows else _UNWANTED
+def _remember(
+    transaction: Transaction, arrivals: Sequence[Arrival], wanted: Sequence[Sequence[str]]
+) -> Sequence[Added]:
+    """Keep the ids that are new; return how each was taken."""
+    rows = [
+        (arrival.event.id, blake2b(arrival.body, digest_size=8).digest(), _QUEUED if wanting else _UNWANTED)
+        for arrival, wanting in zip(arrivals, wanted, strict=True)
+    ]
+    transaction.run("SAVEPOINT ids")
+    new = _insert_ids(transaction, rows)
+    if new == len(rows):
+        added = [Added.ADDED] * new
+    else:
+        transaction.run("ROLLBACK TO ids")
+        added = [_remember_one(transaction, row) for row in rows]
+        new = added.count(Added.ADDED)
+    transaction.run("RELEASE ids")
+    count(transaction, "id", new)
+    return added
 
 
-def _repeated(transaction: Transaction, event: Ulid, digest: bytes) -> Added:
-    [(known,)] = transaction.rows("SELECT hash FROM outbox_id WHERE id = ?", event)
-    if known == digest:
+_REMEMBER = "INSERT OR IGNORE INTO outbox_id VALUES "
+
+
+def _insert_ids(transaction: Transaction, rows: Sequence[Row]) -> int:
+    begin = new = 0
+    for size in _AT_ONCE:
+        while len(rows) - begin >= size:
+            some = rows[begin : begin + size]
+            new += transaction.run(_REMEMBER + ", ".join(["(?, ?, ?)"] * size), *chain.from_iterable(some))
+            begin += size
+    return new
+
+
+def _remember_one(transaction: Transaction, row: Row) -> Added:
+    if transaction.run(_REMEMBER + "(?, ?, ?)", *row):
+        return Added.ADDED
+    [(known,)] = transaction.rows("SELECT hash FROM outbox_id WHERE id = ?", row[0])
+    if known == row[1]:
         return Added.DUPLICATE
     count(transaction, "conflict", 1)
     return Added.CONFLICT
 
 
-def _keep_to_limits(transaction: Transaction, limits: Limits) -> None:
-    counters: dict[str, int] = dict(transaction.rows("SELECT name, value FROM outbox_counter"))
-    measurements = counters[Priority.MEASUREMENT]
-    over = max(sum(counters[priority] for priority in Priority) - limits.waiting, measurements - limits.measurements)
-    if over > 0 and measurements:
-        statements = STATEMENTS[Priority.MEASUREMENT]
-        dropped = transaction.rows(statements.drop_oldest, over)
-        transaction.run_many(statements.drop_exceptions, dropped)
-        count(transaction, "dropped", len(dropped))
-    if counters["id"] > limits.ids:
+def _forget_ids(transaction: Transaction, limits: Limits) -> None:
+    if counted(transaction, "id") > limits.id_bytes // ID_BYTES:
         oldest = "DELETE FROM outbox_id WHERE id IN (SELECT id FROM outbox_id ORDER BY id LIMIT ?)"
-        count(transaction, "forgotten", transaction.run(oldest, _FORGOTTEN_AT_ONCE))
+        forgotten = transaction.run(oldest, _FORGOTTEN_AT_ONCE)
+        count(transaction, "id", -forgotten)
+        count(transaction, "forgotten", forgotten)
 
 
-def count(transaction: Transaction, name: str, more: int) -> None:
-    """Add ``more`` to a counter."""
-    transaction.run("UPDATE outbox_counter SET value = value + ? WHERE name = ?", more, name)
+def withdraw(transaction: Transaction, event: Ulid, destination: str, limits: Limits) -> None:
+    """Take back an alarm that was for ``destination`` only, and forget its id; one on its way may still arrive."""
+    statements = STATEMENTS[Priority.ALARM]
+    known = bool(transaction.rows("SELECT 1 FROM outbox_destination WHERE name = ?", destination))
+    for sequence, size in transaction.rows(statements.withdraw, event, destination):
+        for mark in ("exception", "skip"):
+            transaction.run(statements.drop_marks.replace("<mark>", mark), sequence)
+        count(transaction, Priority.ALARM, -1)
+        if known:
+            wait(transaction, destination, Priority.ALARM, -1, -size)
+    parking.remove(transaction, "id = ? AND destination = ?", event, destination)
+    count(transaction, "id", -transaction.run("DELETE FROM outbox_id WHERE id = ?", event))
+    parking.unpark(transaction, destination, limits)

@@ -2,9 +2,11 @@
 
 from collections.abc import Collection
 
-from process_cosmos_gateway.contract.destinations import EventKind
+from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_gateway.store import Transaction
 
+from . import packs, parking
+from .books import count
 from .statements import STATEMENTS
 
 
@@ -21,23 +23,34 @@ def join(transaction: Transaction, name: str, kinds: Collection[EventKind]) -> b
             transaction.run(statements.begin_at_end, name)
         else:
             transaction.run(statements.advance, destination=name, reached=0)
-            transaction.run(statements.clean_all)
+    if EventKind.READING not in before:
+        packs.join(transaction, name)
+    elif EventKind.READING not in kinds:
+        transaction.run("DELETE FROM outbox_pack WHERE destination = ?", name)
+    _clean_all(transaction)
+    _count_anew(transaction, name, reads=EventKind.READING in kinds and EventKind.READING in before)
     return is_new
+
+
+def _count_anew(transaction: Transaction, name: str, *, reads: bool) -> None:
+    if not reads:
+        transaction.run("INSERT OR REPLACE INTO outbox_backlog VALUES (?, ?, 0, 0)", name, Priority.MEASUREMENT)
+    for priority, statements in STATEMENTS.items():
+        [(events, size)] = transaction.rows(statements.pending_in_all, destination=name)
+        transaction.run("INSERT OR REPLACE INTO outbox_backlog VALUES (?, ?, ?, ?)", name, priority, events, size)
 
 
 def leave(transaction: Transaction, name: str) -> None:
     """Forget ``name``, with what only it was waiting for and what it has rejected."""
     transaction.run("DELETE FROM outbox_destination WHERE name = ?", name)
-    for table in ("kind", "cursor", "exception", "rejected"):
+    for table in ("kind", "cursor", "exception", "skip", "backlog", "pack"):
         transaction.run(f"DELETE FROM outbox_{table} WHERE destination = ?", name)  # noqa: S608 - names from above
-    for statements in STATEMENTS.values():
-        transaction.run(statements.clean_all)
+    count(transaction, "rejected", -transaction.run("DELETE FROM outbox_rejected WHERE destination = ?", name))
+    parking.remove(transaction, "destination = ?", name)
+    _clean_all(transaction)
 
 
-def send_again(transaction: Transaction, now: float) -> int:
-    """Queue all rejected events anew, marked as replayed, each for the destination that rejected it."""
-    for statements in STATEMENTS.values():
-        transaction.run(statements.send_again, now)
-        for (name,) in transaction.rows("SELECT name FROM outbox_destination"):
-            transaction.run(statements.advance, destination=name, reached=0)
-    return transaction.run("DELETE FROM outbox_rejected")
+def _clean_all(transaction: Transaction) -> None:
+    for priority, statements in STATEMENTS.items():
+        count(transaction, priority, -transaction.run(statements.clean_all))
+    packs.clean(transaction)

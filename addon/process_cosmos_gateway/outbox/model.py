@@ -1,20 +1,36 @@
 """What goes through the outbox."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from process_cosmos_gateway.contract.destinations import EventKind, Priority, Waiting
+from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.contract.events import CloudEvent, site_source
 from process_cosmos_gateway.contract.identifiers import Ulid
+from process_cosmos_gateway.errors import RequestRefusedError
+
+from .quotas import MB, default_quotas
+
+_USUAL_FREE = 10 << 30
+
+
+class OutboxFullError(RequestRefusedError):
+    """No room for an alarm that nothing else would keep: it is not accepted, its producer has to try again."""
+
+    def __init__(self, destination: str) -> None:
+        """Name the destination whose share is full."""
+        super().__init__(Code.OUTBOX_FULL, f"The outbox is full: too much waits for {destination}. Try again later.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One event to be accepted. Order is kept within ``key`` and priority; ``only``: the one destination it is for.
+    """One alarm or change to be accepted. Order is kept within ``key`` and priority; ``only``: the one destination.
 
-    ``data``: anything orjson writes.
+    ``data``: anything orjson writes. ``slot``: device and property of a value; where room is short, a newer value of
+    the same slot supersedes it (None: never). ``expires_at``: from then on it is not sent any more.
     """
 
     id: Ulid
@@ -26,6 +42,8 @@ class Event:
     time: datetime
     data: Any
     only: str | None = None
+    slot: str | None = None
+    expires_at: datetime | None = None
 
     def encode(self, site: Ulid) -> bytes:
         """Return the event as destinations get it."""
@@ -37,6 +55,33 @@ class Event:
             time=self.time,
             data=self.data,
         ).encode()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """One reading to be sent; ``time``: the device's own, seconds since 1970. Many leave in one event."""
+
+    device: str
+    property: str
+    unit: str | None
+    time: float
+    value: float | bool | str
+
+
+class DropReason(StrEnum):
+    """Why something accepted is not sent.
+
+    ``quota``: the share was full; ``superseded``: by a newer one of its slot; ``disk``: hardly any of it is free;
+    ``too_old``: a reading; ``damaged``: what is stored is not what was; ``volume``: held back by the daily budget.
+    """
+
+    QUOTA = "quota"
+    SUPERSEDED = "superseded"
+    EXPIRED = "expired"
+    DISK = "disk"
+    TOO_OLD = "too_old"
+    DAMAGED = "damaged"
+    VOLUME = "volume"
 
 
 class Added(StrEnum):
@@ -72,10 +117,11 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The destination will never take it."""
+    """The destination will never take it. ``reply``: what it said, as it said it."""
 
     code: str
     message: str
+    reply: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,31 +138,43 @@ type Verdict = Delivered | Rejected | Failed
 class Depths:
     """What the outbox holds. ``oldest``: seconds since the oldest waiting event was accepted, None: none waits.
 
-    Since the store was made: ``dropped`` measurements, ids met again with other content (``conflicts``), ids
-    ``forgotten`` for want of room.
+    ``bytes``: what waits for the destination furthest behind; ``full``: where one has no room left.
+    Since the store was made: ``drops``, ids met again with other content (``conflicts``), ids ``forgotten`` for want
+    of room.
     """
 
     waiting: Waiting
     oldest: float | None
     rejected: int
-    dropped: int
     conflicts: int
     forgotten: int
+    bytes: Mapping[Priority, int]
+    drops: Mapping[tuple[Priority, DropReason], int]
+    full: frozenset[Priority]
+
+    @property
+    def dropped(self) -> int:
+        """How much was dropped in all."""
+        return sum(self.drops.values())
+
+
+def _usual_quota() -> Mapping[Priority, int]:
+    return default_quotas(_USUAL_FREE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """How much the outbox keeps, and how patient it is.
 
-    Over ``waiting`` events in all, or ``measurements`` of these, the oldest measurements are dropped; alarms and
-    changes never are. ``ids``: how many ids are remembered. ``unsettled``: how many events a destination may leave
-    behind its cursor. ``strikes``: failures, with others delivered in between, that make an event poison.
-    ``longest_rest``: seconds.
+    ``quota``: bytes of events per priority, in equal shares for the destinations. ``parked_bytes``: of alarms for which
+    there was no room; beyond it only the newest of each escalation stays. ``id_bytes``: for remembered ids.
+    ``unsettled``: how many events a destination may leave behind its cursor. ``strikes``: failures, with others
+    delivered in between, that make an event poison. ``longest_rest``: seconds.
     """
 
-    waiting: int = 1_000_000
-    measurements: int = 100_000
-    ids: int = 1_300_000
+    quota: Mapping[Priority, int] = field(default_factory=_usual_quota)
+    parked_bytes: int = 16 * MB
+    id_bytes: int = 64 * MB
     unsettled: int = 1_000
     strikes: int = 20
     longest_rest: float = 60

@@ -2,43 +2,72 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Sequence
-from itertools import chain, islice
-
-import orjson
+import secrets
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 
 from process_cosmos_gateway.clock import Clock
 from process_cosmos_gateway.contract.destinations import EventKind, Priority, RejectedEvent, Waiting
-from process_cosmos_gateway.contract.identifiers import Ulid
+from process_cosmos_gateway.contract.identifiers import Ulid, UlidFactory
 from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.store import Store, Transaction
 
-from . import intake, membership, settlement
-from .model import Added, Depths, Event, Failed, Limits, Parcel, Verdict
-from .order import Candidate, rest, sendable
-from .statements import STATEMENTS, Statements
+from . import books, full, intake, membership, packs, rejected, settlement
+from .draining import Drawn, Wish, draw
+from .intake import Arrival, Conditions
+from .model import (
+    Added,
+    Delivered,
+    Depths,
+    DropReason,
+    Event,
+    Failed,
+    Limits,
+    Measurement,
+    OutboxFullError,
+    Parcel,
+    Verdict,
+)
+from .order import remember, rest
+from .quotas import refused_by_disk, share
+from .statements import STATEMENTS
 
 type OnSettled = Callable[[Transaction, str, Parcel, Verdict], None]
 type OnLinkDown = Callable[[Transaction, str], None]
 type OnJoined = Callable[[Transaction, str], Iterable[Event]]
 
-_LISTED = 500
 _LONGEST_LOOK_AWAY = 1.0
 """Seconds: the clock may be shifted or sped up while nobody looks."""
+
+_NEARLY_FULL = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class _Accepting:
+    arrival: Arrival
+    outcome: asyncio.Future[Added]
 
 
 class Outbox:
     """Accepts events, hands them to destinations in order, and forgets them when all have confirmed."""
 
-    def __init__(self, store: Store, clock: Clock, limits: Limits | None = None) -> None:
-        """Keep events in ``store``."""
+    def __init__(
+        self, store: Store, clock: Clock, limits: Limits | None = None, ulid_fn: Callable[[], Ulid] | None = None
+    ) -> None:
+        """Keep events in ``store``; ``ulid_fn`` makes the ids of packs."""
         self._store = store
         self._clock = clock
         self._limits = limits or Limits()
+        self._ulid_fn = ulid_fn or UlidFactory(lambda: int(clock.now().timestamp() * 1000), secrets.token_bytes)
         self._watchers: list[tuple[OnSettled, OnLinkDown, OnJoined]] = []
         self._news: dict[str, asyncio.Event] = {}
         self._resting: dict[str, dict[tuple[Priority, int], float]] = {}
+        self._sent: dict[str, Mapping[Priority, float]] = {}
         self._down: set[str] = set()
+        self._accepting: list[_Accepting] = []
+        self._taker: asyncio.Task[None] | None = None
 
     def watch(
         self,
@@ -56,19 +85,75 @@ class Outbox:
     # Accepting
 
     def add(self, transaction: Transaction, event: Event) -> Added:
-        """Accept ``event`` together with whatever else ``transaction`` changes."""
-        body = event.encode(self._store.site)
-        added = intake.add(transaction, event, body, self._clock.now().timestamp(), self._limits)
-        transaction.after_commit(self._wake_all)
-        return added
+        """Accept ``event`` together with whatever else ``transaction`` changes.
+
+        Raises ``OutboxFullError`` for an alarm of no escalation when there is no room; then nothing of it is kept.
+        """
+        [taken] = self._take(transaction, [Arrival(event, event.encode(self._store.site))])
+        if isinstance(taken, OutboxFullError):
+            raise taken
+        return taken
 
     async def accept(self, event: Event) -> Added:
-        """Return once ``event`` survives a power cut; raise ``StoreError`` if nothing of it is on disk."""
-        return await self._store.write(lambda transaction: self.add(transaction, event))
+        """Return once ``event`` survives a power cut; raise ``StoreError`` or ``OutboxFullError`` if it is not kept.
+
+        All who wait share one commit.
+        """
+        arrival = Arrival(event, event.encode(self._store.site))
+        outcome: asyncio.Future[Added] = asyncio.get_running_loop().create_future()
+        self._accepting.append(_Accepting(arrival, outcome))
+        if self._taker is None:
+            self._taker = asyncio.create_task(self._take_all(), name="accept")
+        return await outcome
+
+    def add_measurements(self, transaction: Transaction, measurements: Sequence[Measurement]) -> None:
+        """Queue readings that are new, for destinations that want readings; many leave in one event."""
+        packs.add(transaction, measurements, self._conditions())
+        transaction.after_commit(self._wake_all)
+
+    def count_drop(self, transaction: Transaction, priority: Priority, reason: DropReason, number: int) -> None:
+        """Count what somebody else has held back."""
+        books.drop(transaction, priority, reason, number)
+
+    async def _take_all(self) -> None:
+        try:
+            while self._accepting:
+                batch, self._accepting = self._accepting, []
+                await self._take_batch(batch)
+        finally:
+            self._taker = None
+
+    async def _take_batch(self, batch: Sequence[_Accepting]) -> None:
+        arrivals = [each.arrival for each in batch]
+        try:
+            taken = await self._store.write(lambda transaction: self._take(transaction, arrivals))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is theirs who wait
+            for each in batch:
+                if not each.outcome.done():
+                    each.outcome.set_exception(error)
+            return
+        for each, result in zip(batch, taken, strict=True):
+            if each.outcome.done():
+                continue
+            if isinstance(result, OutboxFullError):
+                each.outcome.set_exception(result)
+            else:
+                each.outcome.set_result(result)
+
+    def _take(self, transaction: Transaction, arrivals: Sequence[Arrival]) -> Sequence[intake.Taken]:
+        transaction.after_commit(self._wake_all)
+        return intake.take(transaction, arrivals, self._conditions())
+
+    def _conditions(self) -> Conditions:
+        return Conditions(now=self._clock.now().timestamp(), limits=self._limits, refuses_fn=self._refuses)
+
+    def _refuses(self, priority: Priority) -> bool:
+        space = self._store.space
+        return refused_by_disk(priority, space.free, space.reserve)
 
     def withdraw(self, transaction: Transaction, event: Ulid, destination: str) -> None:
         """Take back an alarm that was for ``destination`` only; one that is on its way may still arrive."""
-        intake.withdraw(transaction, event, destination)
+        intake.withdraw(transaction, event, destination, self._limits)
         transaction.after_commit(self._wake_all)
 
     def reaches(self, transaction: Transaction, destination: str) -> bool:
@@ -83,8 +168,11 @@ class Outbox:
 
         def change(transaction: Transaction) -> None:
             if membership.join(transaction, name, kinds) and EventKind.ESCALATION in kinds:
+                audience = books.Audience.read(transaction)
                 for event in chain.from_iterable(joined(transaction, name) for _, _, joined in self._watchers):
-                    intake.enqueue(transaction, event, event.encode(self._store.site), self._clock.now().timestamp())
+                    entry = Arrival(event, event.encode(self._store.site)), (name,)
+                    now = self._clock.now().timestamp()
+                    intake.enqueue(transaction, event.priority, [entry], now, audience)
 
         await self._store.write(change)
         self._wake_all()
@@ -99,6 +187,7 @@ class Outbox:
         await self._store.write(change)
         self._news.pop(name, None)
         self._resting.pop(name, None)
+        self._sent.pop(name, None)
         self._down.discard(name)
 
     async def link_down(self, name: str) -> None:
@@ -133,45 +222,44 @@ class Outbox:
                 await asyncio.wait_for(news.wait(), min(left, _LONGEST_LOOK_AWAY))
 
     async def parcels(self, destination: str, limit: int) -> Sequence[Parcel]:
-        """Return at most ``limit`` events to send now: alarms first, in order per key, without what is held back.
+        """Return at most ``limit`` events to send now, in order per key, without what is held back or has expired.
 
-        The same come again until they are settled.
+        Alarms come first, but for what is guaranteed to the others. The same come again until they are settled.
         """
         news = self._news_of(destination)
         news.clear()
         now = self._clock.monotonic()
         resting = {key: ready for key, ready in self._resting.get(destination, {}).items() if ready > now}
         self._resting[destination] = resting
-
-        def question(transaction: Transaction) -> list[Parcel]:
-            found: list[Parcel] = []
-            for priority, statements in STATEMENTS.items():
-                room = limit - len(found)
-                if room > 0:
-                    tired = {sequence for of_priority, sequence in resting if of_priority is priority}
-                    candidates = self._candidates(transaction, destination, statements, room)
-                    chosen = list(islice(sendable(candidates, tired), room))
-                    found += _parcels(transaction, priority, chosen)
-            return found
-
-        parcels = await self._store.read(question)
+        while not (drawn := await self._draw(destination, limit, resting)).is_clear:
+            await self._store.write(partial(self._clear, destination=destination, drawn=drawn))
+        if sum(map(bool, drawn.waiting.values())) == 1:
+            self._sent.pop(destination, None)
+        parcels = drawn.compose(self._sent.get(destination, {}), limit)
         if parcels:
             news.set()
         return parcels
 
-    def _candidates(
-        self, transaction: Transaction, destination: str, statements: Statements, room: int
-    ) -> list[Candidate]:
-        cursor = transaction.rows(statements.cursor, destination)
-        if not cursor:
-            return []
-        behind = [Candidate(*row) for row in transaction.rows(statements.behind, destination)]
-        if len(behind) >= self._limits.unsettled:
-            return behind
-        ahead = transaction.rows(
-            statements.ahead, destination=destination, cursor=cursor[0][0], limit=room + self._limits.unsettled
+    async def _draw(self, destination: str, limit: int, resting: Collection[tuple[Priority, int]]) -> Drawn:
+        wish = Wish(
+            destination=destination,
+            limit=limit,
+            resting=resting,
+            unsettled=self._limits.unsettled,
+            now=self._clock.now().timestamp(),
+            site=self._store.site,
         )
-        return behind + [Candidate(*row) for row in ahead]
+        return await self._store.read(lambda transaction: draw(transaction, wish))
+
+    def _clear(self, transaction: Transaction, destination: str, drawn: Drawn) -> None:
+        """Give up what has expired, set aside what is damaged, cut the pack that is to go."""
+        for priority, sequence in drawn.expired:
+            full.give_up_for_all(transaction, priority, [sequence], DropReason.EXPIRED)
+        for priority, sequence in drawn.damaged:
+            [row] = transaction.rows(STATEMENTS[priority].row, sequence)
+            self._store.quarantine(transaction, f"outbox_{priority}", row)
+            full.give_up_for_all(transaction, priority, [sequence], DropReason.DAMAGED)
+        packs.cut(transaction, destination, self._ulid_fn)
 
     async def settle(
         self,
@@ -186,72 +274,82 @@ class Outbox:
         """
 
         def change(transaction: Transaction) -> Sequence[tuple[Parcel, Verdict]]:
-            judged = settlement.settle(transaction, destination, verdicts, self._limits)
-            for parcel, verdict in judged:
-                for settled, _, _ in self._watchers:
+            now = self._clock.now().timestamp()
+            judged = settlement.settle(transaction, destination, verdicts, self._limits, now)
+            for settled, _, _ in self._watchers:
+                for parcel, verdict in judged:
                     settled(transaction, destination, parcel, verdict)
             if also is not None:
                 also(transaction)
+            packs.cut(transaction, destination, self._ulid_fn)
             return judged
 
         if not verdicts:
             return
-        judged = await self._store.write(change)
+        self._note(destination, await self._store.write(change))
+
+    def _note(self, destination: str, judged: Sequence[tuple[Parcel, Verdict]]) -> None:
+        """Remember, until the next start, what rests and how much each priority had of the link."""
         resting = self._resting.setdefault(destination, {})
+        sent = dict.fromkeys(Priority, 0)
         for parcel, verdict in judged:
             if isinstance(verdict, Failed):
                 pause = rest(parcel.attempts + 1, self._limits.longest_rest)
                 resting[parcel.priority, parcel.sequence] = self._clock.monotonic() + pause
-            else:
-                resting.pop((parcel.priority, parcel.sequence), None)
-                self._down.discard(destination)
+                continue
+            resting.pop((parcel.priority, parcel.sequence), None)
+            self._down.discard(destination)
+            if isinstance(verdict, Delivered):
+                sent[parcel.priority] += len(parcel.body)
+        self._sent[destination] = remember(self._sent.get(destination, {}), sent)
         self._news_of(destination).set()
 
     # Looking
 
     async def depths(self) -> Depths:
         """Return what waits, from counters."""
-
-        def question(transaction: Transaction) -> tuple[dict[str, int], list[float]]:
-            counters: dict[str, int] = dict(transaction.rows("SELECT name, value FROM outbox_counter"))
-            oldest = [row[0] for each in STATEMENTS.values() for row in transaction.rows(each.oldest)]
-            return counters, oldest
-
-        counters, oldest = await self._store.read(question)
+        counters, oldest, backlogs, drops = await self._store.read(_look)
+        sizes = {priority: max((size for of, size in backlogs if of == priority), default=0) for priority in Priority}
+        most = {
+            priority: share(self._limits.quota[priority], len(backlogs) // len(Priority)) * _NEARLY_FULL
+            for priority in Priority
+        }
+        crowded = {priority for priority in Priority if sizes[priority] > most[priority]}
+        if counters["parked"]:
+            crowded.add(Priority.ALARM)
         return Depths(
-            waiting=Waiting(**{priority.value: counters[priority] for priority in Priority}),
+            waiting=Waiting(
+                alarm=counters[Priority.ALARM] + counters["parked"],
+                change=counters[Priority.CHANGE],
+                measurement=counters[Priority.MEASUREMENT],
+            ),
             oldest=max(0.0, self._clock.now().timestamp() - min(oldest)) if oldest else None,
             rejected=counters["rejected"],
-            dropped=counters["dropped"],
             conflicts=counters["conflict"],
             forgotten=counters["forgotten"],
+            bytes=sizes,
+            drops={(Priority(priority), DropReason(reason)): number for priority, reason, number in drops},
+            full=frozenset(crowded),
         )
 
     async def newest_id(self) -> Ulid | None:
         """Return the greatest id among those accepted, so that ids made after a restart go on above it."""
         return await self._store.read(lambda transaction: transaction.rows("SELECT max(id) FROM outbox_id")[0][0])
 
-    async def rejected(self) -> tuple[RejectedEvent, ...]:
-        """Return the oldest 500 events that destinations refused for good."""
-        rows = await self._store.read(
-            lambda transaction: transaction.rows(
-                "SELECT id, destination, type, subject, code, message FROM outbox_rejected ORDER BY number LIMIT ?",
-                _LISTED,
-            )
-        )
-        names = ("event", "destination", "type", "subject", "code", "message")
-        return tuple(RejectedEvent(**dict(zip(names, row, strict=True))) for row in rows)
+    async def rejected(self, after: int = 0) -> Sequence[RejectedEvent]:
+        """Return the oldest 500 events, after a number, that destinations refused for good."""
+        return await self._store.read(lambda transaction: rejected.listed(transaction, after))
 
-    async def send_again(self) -> int:
-        """Queue all rejected events anew, marked as replayed; return how many."""
+    async def send_again(self, numbers: Collection[int] | None = None) -> int:
+        """Queue rejected events anew (None: all), marked as replayed; return how many."""
         now = self._clock.now().timestamp()
-        count = await self._store.write(lambda transaction: membership.send_again(transaction, now))
+        sent = await self._store.write(lambda transaction: rejected.send_again(transaction, numbers, now))
         self._wake_all()
-        return count
+        return sent
 
-    async def discard_rejected(self) -> int:
-        """Forget all rejected events; return how many."""
-        return await self._store.write(lambda transaction: transaction.run("DELETE FROM outbox_rejected"))
+    async def discard_rejected(self, numbers: Collection[int] | None = None) -> int:
+        """Forget rejected events (None: all); return how many."""
+        return await self._store.write(lambda transaction: rejected.discard(transaction, numbers))
 
     def _news_of(self, destination: str) -> asyncio.Event:
         if destination not in self._news:
@@ -264,23 +362,14 @@ class Outbox:
             news.set()
 
 
-def _parcels(transaction: Transaction, priority: Priority, chosen: Sequence[Candidate]) -> list[Parcel]:
-    wanted = orjson.dumps([candidate.sequence for candidate in chosen]).decode()
-    contents = {row[0]: row[1:] for row in transaction.rows(STATEMENTS[priority].contents, wanted)}
-    found = []
-    for candidate in chosen:
-        event, event_type, subject, body, replayed = contents[candidate.sequence]
-        found.append(
-            Parcel(
-                priority=priority,
-                sequence=candidate.sequence,
-                id=event,
-                type=event_type,
-                subject=subject,
-                key=candidate.key,
-                body=body,
-                attempts=candidate.failures,
-                replayed=bool(replayed),
-            )
-        )
-    return found
+type _Looked = tuple[dict[str, int], list[float], list[tuple[str, int]], list[tuple[str, str, int]]]
+
+
+def _look(transaction: Transaction) -> _Looked:
+    counters: dict[str, int] = dict(transaction.rows("SELECT name, value FROM outbox_counter"))
+    statements = [each.oldest for each in STATEMENTS.values()]
+    statements.append("SELECT accepted_at FROM outbox_measurement ORDER BY sequence LIMIT 1")
+    oldest = [row[0] for statement in statements for row in transaction.rows(statement)]
+    backlogs = transaction.rows("SELECT priority, bytes FROM outbox_backlog")
+    drops = transaction.rows("SELECT priority, reason, count FROM outbox_drop")
+    return counters, oldest, backlogs, drops

@@ -1,21 +1,33 @@
 """What happens to the tables when a destination has answered."""
 
 from collections.abc import Sequence
-
-import orjson
+from dataclasses import dataclass
 
 from process_cosmos_gateway.contract.destinations import Priority
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.store import Transaction
 
+from . import packs, parking
+from .books import array, count, wait
 from .model import Delivered, Failed, Limits, Parcel, Rejected, Verdict
 from .statements import STATEMENTS
 
 type Settlement = tuple[Parcel, Verdict]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """``before``, ``after``: events the destination has taken without, and with, those that are settled now."""
+
+    destination: str
+    before: int
+    after: int
+    now: float
+    limits: Limits
+
+
 def settle(
-    transaction: Transaction, destination: str, verdicts: Sequence[Settlement], limits: Limits
+    transaction: Transaction, destination: str, verdicts: Sequence[Settlement], limits: Limits, now: float
 ) -> Sequence[Settlement]:
     """Write down what became of some parcels; return the same, with poison turned into rejected."""
     delivered = sum(isinstance(verdict, Delivered) for _, verdict in verdicts)
@@ -26,23 +38,71 @@ def settle(
     )
     if not known:
         return ()
-    [(now,)] = known
+    after: int = known[0][0]
+    progress = Progress(destination=destination, before=after - delivered, after=after, now=now, limits=limits)
     settled: list[Settlement] = []
-    for priority in Priority:
+    for priority in STATEMENTS:
         of_priority = [settlement for settlement in verdicts if settlement[0].priority is priority]
-        if of_priority:
-            _advance(transaction, destination, priority, of_priority, now - delivered)
-            judged = [_judge(transaction, destination, each, now, limits.strikes) for each in of_priority]
-            _clean(transaction, destination, priority, judged)
-            settled += judged
+        if of_priority and _settle_run(transaction, priority, of_priority, progress):
+            settled += of_priority
+        elif of_priority:
+            settled += _settle_each(transaction, priority, of_priority, progress)
+    settled += _settle_packs(transaction, verdicts, progress)
+    parking.unpark(transaction, destination, limits)
     return settled
 
 
-def _advance(
-    transaction: Transaction, destination: str, priority: Priority, verdicts: Sequence[Settlement], delivered: int
-) -> None:
+def _settle_run(
+    transaction: Transaction, priority: Priority, verdicts: Sequence[Settlement], progress: Progress
+) -> bool:
+    """Settle what is delivered without a gap, by the cursor alone; say whether it was that."""
+    if not all(isinstance(verdict, Delivered) for _, verdict in verdicts):
+        return False
+    statements, destination = STATEMENTS[priority], progress.destination
+    [(cursor,)] = transaction.rows(statements.cursor, destination)
+    reached = verdicts[-1][0].sequence
+    if verdicts[0][0].sequence <= cursor or transaction.rows(statements.has_exceptions, destination):
+        return False
+    [(events, size)] = transaction.rows(statements.between, destination=destination, cursor=cursor, reached=reached)
+    if events != len(verdicts):
+        return False
+    transaction.run(statements.advance, destination=destination, reached=reached)
+    transaction.run(statements.forget_skips, destination=destination)
+    wait(transaction, destination, priority, -events, -size)
+    gone = transaction.run(statements.clean_below)
+    if gone < events:
+        gone += len(transaction.rows(statements.clean, array([parcel.sequence for parcel, _ in verdicts])))
+    count(transaction, priority, -gone)
+    return True
+
+
+def _settle_each(
+    transaction: Transaction, priority: Priority, verdicts: Sequence[Settlement], progress: Progress
+) -> Sequence[Settlement]:
+    statements, destination = STATEMENTS[priority], progress.destination
+    pending: dict[int, int] = dict(
+        transaction.rows(
+            statements.pending,
+            destination=destination,
+            sequences=array([parcel.sequence for parcel, _ in verdicts]),
+        )
+    )
+    _advance(transaction, priority, verdicts, progress)
+    judged = [_judge(transaction, each, progress) for each in verdicts]
+    settled = [parcel.sequence for parcel, verdict in judged if not isinstance(verdict, Failed)]
+    transaction.run(statements.settle_exceptions, destination, array(settled))
+    gone = transaction.rows(statements.clean, array(settled))
+    transaction.run_many(statements.drop_marks.replace("<mark>", "skip"), gone)
+    transaction.run(statements.forget_skips, destination=destination)
+    count(transaction, priority, -len(gone))
+    sizes = [pending[sequence] for sequence in settled if sequence in pending]
+    wait(transaction, destination, priority, -len(sizes), -sum(sizes))
+    return judged
+
+
+def _advance(transaction: Transaction, priority: Priority, verdicts: Sequence[Settlement], progress: Progress) -> None:
     """Move the cursor to the newest of ``verdicts``; what it passes and is not settled stays behind as exceptions."""
-    statements = STATEMENTS[priority]
+    statements, destination = STATEMENTS[priority], progress.destination
     reached = max(parcel.sequence for parcel, _ in verdicts)
     [(cursor,)] = transaction.rows(statements.cursor, destination)
     if reached > cursor:
@@ -51,35 +111,48 @@ def _advance(
             destination=destination,
             cursor=cursor,
             reached=reached,
-            delivered=delivered,
-            settled=_array([parcel for parcel, verdict in verdicts if not isinstance(verdict, Failed)]),
+            delivered=progress.before,
+            settled=array([parcel.sequence for parcel, verdict in verdicts if not isinstance(verdict, Failed)]),
         )
     transaction.run(statements.advance, destination=destination, reached=reached)
 
 
-def _judge(
-    transaction: Transaction, destination: str, settlement: Settlement, delivered: int, most_strikes: int
-) -> Settlement:
+def _judge(transaction: Transaction, settlement: Settlement, progress: Progress) -> Settlement:
     parcel, verdict = settlement
-    statements = STATEMENTS[parcel.priority]
+    statements, most_strikes = STATEMENTS[parcel.priority], progress.limits.strikes
     if isinstance(verdict, Failed):
         strikes = transaction.rows(
-            statements.fail, destination=destination, sequence=parcel.sequence, delivered=delivered
+            statements.fail, destination=progress.destination, sequence=parcel.sequence, delivered=progress.after
         )
         if not strikes or strikes[0][0] < most_strikes:
             return settlement
         verdict = Rejected(Code.POISON, f"failed {most_strikes} times while others passed: {verdict.reason}")
     if isinstance(verdict, Rejected):
-        transaction.run(statements.reject, destination, verdict.code, verdict.message, parcel.sequence)
+        rejected = transaction.run(
+            statements.reject,
+            progress.destination,
+            verdict.code,
+            verdict.message,
+            verdict.reply,
+            parcel.attempts + 1,
+            progress.now,
+            parcel.sequence,
+        )
+        count(transaction, "rejected", rejected)
     return parcel, verdict
 
 
-def _clean(transaction: Transaction, destination: str, priority: Priority, judged: Sequence[Settlement]) -> None:
-    statements = STATEMENTS[priority]
-    settled = _array([parcel for parcel, verdict in judged if not isinstance(verdict, Failed)])
-    transaction.run(statements.settle_exceptions, destination, settled)
-    transaction.run(statements.clean, settled)
-
-
-def _array(parcels: Sequence[Parcel]) -> str:
-    return orjson.dumps([parcel.sequence for parcel in parcels]).decode()
+def _settle_packs(transaction: Transaction, verdicts: Sequence[Settlement], progress: Progress) -> Sequence[Settlement]:
+    judged = [
+        packs.settle(
+            transaction,
+            progress.destination,
+            settlement,
+            delivered=progress.after,
+            most_strikes=progress.limits.strikes,
+            now=progress.now,
+        )
+        for settlement in verdicts
+        if settlement[0].priority is Priority.MEASUREMENT
+    ]
+    return [settlement for settlement in judged if settlement is not None]

@@ -125,7 +125,10 @@ class ListRejected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RejectedEvent:
-    """One event a destination refused for good, and the code and sentence it gave."""
+    """One event a destination refused for good, and the code and sentence it gave.
+
+    ``number``: names it to ``send_again`` and ``discard_rejected``. ``attempts``: how often it was tried.
+    """
 
     event: Ulid
     destination: str
@@ -133,6 +136,9 @@ class RejectedEvent:
     subject: str
     code: str
     message: str
+    number: int = 0
+    attempts: int = 0
+    rejected_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

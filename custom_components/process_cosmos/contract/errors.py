@@ -41,6 +41,7 @@ class Code(StrEnum):
     IDENTITY_CONFLICT = "identity_conflict"
     # The outbox
     ID_CONFLICT = "id_conflict"
+    OUTBOX_FULL = "outbox_full"
     REFUSED_BY_DESTINATION = "refused_by_destination"
     POISON = "poison"
 

@@ -7,7 +7,8 @@ import orjson
 
 from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_gateway.contract.events import event_type
-from process_cosmos_gateway.outbox import Added, Delivered, Event, Outbox, Parcel
+from process_cosmos_gateway.outbox import Added, Delivered, Event, Measurement, Outbox, Parcel
+from process_cosmos_gateway.store import Store
 from tests.gateway.store.parts import HandClock, new_ulids
 
 WITHIN = 20
@@ -16,7 +17,6 @@ ALL = (EventKind.ESCALATION, EventKind.DEVICE, EventKind.READING)
 KINDS = {
     Priority.ALARM: EventKind.ESCALATION,
     Priority.CHANGE: EventKind.DEVICE,
-    Priority.MEASUREMENT: EventKind.READING,
 }
 
 
@@ -36,8 +36,22 @@ def event(name: str, key: str = "key", priority: Priority = Priority.ALARM, **mo
 
 
 def names(parcels: Sequence[Parcel]) -> list[str]:
-    """Return what the events in ``parcels`` say."""
-    return [orjson.loads(parcel.body)["data"]["name"] for parcel in parcels]
+    """Return what the events in ``parcels`` say, of readings their values: ``m0``, ``m1``, …"""
+    return [name for parcel in parcels for name in _names(orjson.loads(parcel.body)["data"])]
+
+
+def _names(data: Any) -> list[str]:  # noqa: ANN401 - JSON
+    return [data["name"]] if isinstance(data, dict) else [f"m{record['v']:g}" for record in data]
+
+
+def measurements(*values: float, device: str = "meter") -> list[Measurement]:
+    """Return a reading a value."""
+    return [Measurement(device=device, property="level", unit="l", time=100.0 + each, value=each) for each in values]
+
+
+async def measure(store: Store, outbox: Outbox, *values: float) -> None:
+    """Add a reading a value."""
+    await store.write(lambda transaction: outbox.add_measurements(transaction, measurements(*values)))
 
 
 async def accept(outbox: Outbox, *events: Event) -> None:

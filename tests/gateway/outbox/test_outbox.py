@@ -11,18 +11,18 @@ import pytest
 
 from process_cosmos_gateway.contract.destinations import Priority, Waiting
 from process_cosmos_gateway.contract.identifiers import Ulid
-from process_cosmos_gateway.outbox import Added, Delivered, Failed, Limits, Outbox
+from process_cosmos_gateway.outbox import Added, Failed, Limits, Outbox
 from process_cosmos_gateway.store import Store, Transaction
 from tests.gateway.store.parts import HandClock, opened
 
-from .parts import ALL, ULIDS, WITHIN, accept, drain, event, names
+from .parts import ALL, ULIDS, WITHIN, accept, drain, event, measure, names
 
 
-async def test_alarms_go_first_each_priority_in_order(outbox: Outbox) -> None:
+async def test_alarms_go_first_each_priority_in_order(store: Store, outbox: Outbox) -> None:
     await outbox.register("cloud", ALL)
+    await measure(store, outbox, 1)
     await accept(
         outbox,
-        event("m1", priority=Priority.MEASUREMENT),
         event("c1", priority=Priority.CHANGE),
         event("a1"),
         event("c2", priority=Priority.CHANGE),
@@ -61,39 +61,8 @@ async def test_an_id_with_other_content_is_a_conflict_and_counted(outbox: Outbox
     assert await drain(outbox, "cloud") == ["first"]
 
 
-async def test_too_many_measurements_drop_the_oldest_and_are_counted(store: Store, clock: HandClock) -> None:
-    outbox = Outbox(store, clock, Limits(measurements=3))
-    await outbox.register("cloud", ALL)
-    await accept(outbox, event("alarm"), *(event(f"m{n}", priority=Priority.MEASUREMENT) for n in range(5)))
-    depths = await outbox.depths()
-    assert (depths.waiting, depths.dropped) == (Waiting(alarm=1, measurement=3), 2)
-    assert await drain(outbox, "cloud") == ["alarm", "m2", "m3", "m4"]
-
-
-async def test_a_full_outbox_drops_measurements_and_never_an_alarm(store: Store, clock: HandClock) -> None:
-    outbox = Outbox(store, clock, Limits(waiting=3))
-    await outbox.register("cloud", ALL)
-    await accept(outbox, *(event(f"m{n}", priority=Priority.MEASUREMENT) for n in range(2)))
-    await accept(outbox, *(event(f"a{n}") for n in range(5)))
-    assert (await outbox.depths()).dropped == 2
-    assert await drain(outbox, "cloud") == ["a0", "a1", "a2", "a3", "a4"]
-
-
-async def test_a_measurement_dropped_behind_the_cursor_is_forgotten_there_too(store: Store, clock: HandClock) -> None:
-    outbox = Outbox(store, clock, Limits(measurements=2, longest_rest=0))
-    await outbox.register("cloud", ALL)
-    await accept(outbox, event("m0", priority=Priority.MEASUREMENT))
-    parcels = await outbox.parcels("cloud", 1)
-    await outbox.settle("cloud", [(parcels[0], Failed("timeout"))])
-    await accept(outbox, *(event(f"m{n}", priority=Priority.MEASUREMENT) for n in range(1, 4)))
-    await outbox.settle("cloud", [(parcels[0], Delivered())])
-    assert await drain(outbox, "cloud") == ["m2", "m3"]
-    rows = await store.read(lambda transaction: transaction.rows("SELECT * FROM outbox_exception"))
-    assert rows == []
-
-
 async def test_the_oldest_ids_are_forgotten_and_counted(store: Store, clock: HandClock) -> None:
-    outbox = Outbox(store, clock, Limits(ids=2))
+    outbox = Outbox(store, clock, Limits(id_bytes=2 * 48))
     first = event("first")
     await accept(outbox, first, event("2"), event("3"))
     assert (await outbox.depths()).forgotten == 3
@@ -133,7 +102,7 @@ async def test_the_age_of_the_oldest_waiting_event_is_known(outbox: Outbox, cloc
     assert (await outbox.depths()).oldest is None
     await accept(outbox, event("1"))
     clock.advance(10)
-    await accept(outbox, event("2", priority=Priority.MEASUREMENT))
+    await accept(outbox, event("2", priority=Priority.CHANGE))
     assert (await outbox.depths()).oldest == 10
 
 

@@ -1,0 +1,112 @@
+"""What a destination gets next, as one transaction sees it."""
+
+import zlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+from process_cosmos_gateway.contract.destinations import Priority
+from process_cosmos_gateway.contract.identifiers import Ulid
+from process_cosmos_gateway.store import Transaction
+from process_cosmos_gateway.store.transaction import Row
+
+from . import packs
+from .model import Parcel
+from .order import Candidate, compose, sendable
+from .statements import STATEMENTS
+
+type Resting = Collection[tuple[Priority, int]]
+
+
+@dataclass(slots=True)
+class Drawn:
+    """What may go now, and what stands in the way: rows to be given up, a pack to be cut."""
+
+    waiting: dict[Priority, Sequence[Parcel]] = field(default_factory=dict)
+    expired: list[tuple[Priority, int]] = field(default_factory=list)
+    damaged: list[tuple[Priority, int]] = field(default_factory=list)
+    needs_cut: bool = False
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether nothing stands in the way."""
+        return not (self.expired or self.damaged or self.needs_cut)
+
+    def compose(self, sent: Mapping[Priority, float], limit: int) -> Sequence[Parcel]:
+        """Return the batch to be sent."""
+        return compose(self.waiting, sent, limit)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """At most ``limit`` events of each priority, but for those ``resting``; ``unsettled``: see ``Limits``."""
+
+    destination: str
+    limit: int
+    resting: Resting
+    unsettled: int
+    now: float
+    site: Ulid
+
+
+def draw(transaction: Transaction, wish: Wish) -> Drawn:
+    """Look at what waits for a destination."""
+    drawn = Drawn()
+    for priority in STATEMENTS:
+        drawn.waiting[priority] = _of_queue(transaction, priority, wish, drawn)
+    drawn.needs_cut = packs.needs_cut(transaction, wish.destination)
+    pack = packs.parcel(transaction, wish.destination, wish.site)
+    if pack is not None and (Priority.MEASUREMENT, pack.sequence) not in wish.resting:
+        drawn.waiting[Priority.MEASUREMENT] = [pack]
+    return drawn
+
+
+def _of_queue(transaction: Transaction, priority: Priority, wish: Wish, drawn: Drawn) -> Sequence[Parcel]:
+    statements = STATEMENTS[priority]
+    cursor = transaction.rows(statements.cursor, wish.destination)
+    if not cursor:
+        return []
+    behind = transaction.rows(statements.behind, wish.destination)
+    ahead: list[Row] = []
+    if len(behind) < wish.unsettled:
+        ahead = transaction.rows(
+            statements.ahead,
+            destination=wish.destination,
+            cursor=cursor[0][0],
+            limit=wish.limit + (wish.unsettled if behind else 0),
+        )
+    rows = _chosen(behind, ahead, priority, wish) if behind else ahead
+    return [_parcel(priority, row) for row in rows if _may_leave(row, priority, wish.now, drawn)]
+
+
+def _chosen(behind: Sequence[Row], ahead: Sequence[Row], priority: Priority, wish: Wish) -> Sequence[Row]:
+    rows = {row[0]: row for row in (*behind, *ahead)}
+    tired = {sequence for of_priority, sequence in wish.resting if of_priority is priority}
+    candidates = [Candidate(*row[:3]) for row in rows.values()]
+    return [rows[candidate.sequence] for candidate in islice(sendable(candidates, tired), wish.limit)]
+
+
+def _may_leave(row: Row, priority: Priority, now: float, drawn: Drawn) -> bool:
+    sequence, body, expires, checksum = row[0], row[6], row[8], row[9]
+    if expires is not None and expires <= now:
+        drawn.expired.append((priority, sequence))
+        return False
+    if checksum is not None and zlib.crc32(body) != checksum:
+        drawn.damaged.append((priority, sequence))
+        return False
+    return True
+
+
+def _parcel(priority: Priority, row: Row) -> Parcel:
+    sequence, key, failures, identifier, kind, subject, body, replayed, _, _ = row
+    return Parcel(
+        priority=priority,
+        sequence=sequence,
+        id=identifier,
+        type=kind,
+        subject=subject,
+        key=key,
+        body=body,
+        attempts=failures,
+        replayed=bool(replayed),
+    )

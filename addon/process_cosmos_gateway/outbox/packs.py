@@ -1,0 +1,251 @@
+"""Readings: small rows while they wait, events of many (SenML, RFC 8428) when they leave."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from process_cosmos_gateway.contract.destinations import EventKind, Priority
+from process_cosmos_gateway.contract.errors import Code
+from process_cosmos_gateway.contract.events import event_type, site_source
+from process_cosmos_gateway.contract.identifiers import Ulid
+from process_cosmos_gateway.store import Transaction
+
+from .books import Audience, backlog, count, drop, wait
+from .intake import Conditions, insert
+from .model import DropReason, Failed, Measurement, Parcel, Rejected, Verdict
+from .quotas import READING_BYTES, share
+
+READINGS = event_type("readings")
+READINGS_AT_ONCE = 500
+"""At most so many in one event."""
+
+_CONTENT_TYPE = "application/senml+json"
+_KEY = "readings"
+_PART_FREED = 50
+_CURSOR = "SELECT sequence FROM outbox_cursor WHERE destination = ? AND priority = 'measurement'"
+_WAITING = "SELECT 1 FROM outbox_kind WHERE kind = 'reading' AND destination = ?"
+
+
+def add(transaction: Transaction, measurements: Sequence[Measurement], under: Conditions) -> None:
+    """Queue readings for who wants them; the oldest of a destination whose share is full are dropped."""
+    audience = Audience.read(transaction)
+    wanting = audience.of(EventKind.READING, None)
+    if not wanting or not measurements:
+        return
+    if under.refuses_fn(Priority.MEASUREMENT):
+        drop(transaction, Priority.MEASUREMENT, DropReason.DISK, len(measurements))
+        return
+    numbers: dict[tuple[str, str], int] = {}
+    for each in measurements:
+        if (each.device, each.property) not in numbers:
+            numbers[each.device, each.property] = _series(transaction, each)
+    rows = [(numbers[each.device, each.property], each.time, _stored(each), under.now) for each in measurements]
+    insert(transaction, "INSERT INTO outbox_measurement (series, time, value, accepted_at) VALUES ", rows)
+    count(transaction, Priority.MEASUREMENT, len(rows))
+    most = share(under.limits.quota[Priority.MEASUREMENT], len(audience.kinds))
+    for name in wanting:
+        wait(transaction, name, Priority.MEASUREMENT, len(rows), len(rows) * READING_BYTES)
+        if audience.bytes[name, Priority.MEASUREMENT] + len(rows) * READING_BYTES > most:
+            _drop_oldest(transaction, name, most)
+
+
+def _series(transaction: Transaction, measurement: Measurement) -> int:
+    values = (measurement.device, measurement.property, measurement.unit)
+    known = transaction.rows(
+        "SELECT number FROM outbox_series WHERE device = ? AND property = ? AND unit IS ?", *values
+    )
+    rows = known or transaction.rows(
+        "INSERT INTO outbox_series (device, property, unit) VALUES (?, ?, ?)"
+        " ON CONFLICT DO UPDATE SET unit = excluded.unit RETURNING number",
+        *values,
+    )
+    number: int = rows[0][0]
+    return number
+
+
+def _stored(measurement: Measurement) -> float | str:
+    value = measurement.value
+    return orjson.dumps(value).decode() if isinstance(value, bool | str) else float(value)
+
+
+def _drop_oldest(transaction: Transaction, destination: str, most: int) -> None:
+    waiting, size = backlog(transaction, destination, Priority.MEASUREMENT)
+    over = -(-(size - most + most // _PART_FREED) // READING_BYTES)
+    [(cursor,)] = transaction.rows(_CURSOR, destination)
+    last = transaction.rows(
+        "SELECT max(sequence) FROM ("
+        "  SELECT sequence FROM outbox_measurement WHERE sequence > ? ORDER BY sequence LIMIT ?)",
+        cursor,
+        min(over, waiting),
+    )[0][0]
+    # A pack begins with the oldest: it is gone with them, its last reading too.
+    packs = transaction.rows("DELETE FROM outbox_pack WHERE destination = ? RETURNING last", destination)
+    gone = _pass(transaction, destination, max([last, *(last_of_pack for (last_of_pack,) in packs)]))
+    drop(transaction, Priority.MEASUREMENT, DropReason.QUOTA, gone)
+
+
+def _pass(transaction: Transaction, destination: str, last: int) -> int:
+    """Let nothing up to ``last`` wait for ``destination`` any more; return how many readings that were."""
+    [(cursor,)] = transaction.rows(_CURSOR, destination)
+    passed: int
+    [(passed,)] = transaction.rows(
+        "SELECT count(*) FROM outbox_measurement WHERE sequence > ? AND sequence <= ?", cursor, last
+    )
+    transaction.run(
+        "UPDATE outbox_cursor SET sequence = ? WHERE destination = ? AND priority = 'measurement'", last, destination
+    )
+    wait(transaction, destination, Priority.MEASUREMENT, -passed, -passed * READING_BYTES)
+    clean(transaction)
+    return passed
+
+
+def clean(transaction: Transaction) -> None:
+    """Delete the readings nobody waits for."""
+    [(last,)] = transaction.rows(
+        "SELECT min(sequence) FROM outbox_cursor WHERE priority = 'measurement'"
+        " AND destination IN (SELECT destination FROM outbox_kind WHERE kind = 'reading')"
+    )
+    everything = "DELETE FROM outbox_measurement"
+    if last is None:
+        gone = transaction.run(everything)
+    else:
+        gone = transaction.run(f"{everything} WHERE sequence <= ?", last)
+    count(transaction, Priority.MEASUREMENT, -gone)
+
+
+def join(transaction: Transaction, destination: str) -> None:
+    """Let ``destination`` begin at the end."""
+    transaction.run("DELETE FROM outbox_pack WHERE destination = ?", destination)
+    transaction.run(
+        "INSERT OR REPLACE INTO outbox_cursor SELECT ?, 'measurement',"
+        " coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'outbox_measurement'), 0)",
+        destination,
+    )
+
+
+def needs_cut(transaction: Transaction, destination: str) -> bool:
+    """Say whether readings wait that no pack holds yet."""
+    if not transaction.rows(_WAITING, destination):
+        return False
+    if transaction.rows("SELECT 1 FROM outbox_pack WHERE destination = ?", destination):
+        return False
+    return backlog(transaction, destination, Priority.MEASUREMENT)[0] > 0
+
+
+def cut(transaction: Transaction, destination: str, ulid_fn: Callable[[], Ulid]) -> None:
+    """Decide what the next pack holds, if readings wait and it is not decided yet."""
+    if not needs_cut(transaction, destination):
+        return
+    [(first, last)] = transaction.rows(
+        "SELECT min(sequence), max(sequence) FROM (SELECT sequence FROM outbox_measurement"
+        " WHERE sequence > (SELECT sequence FROM outbox_cursor WHERE destination = ? AND priority = 'measurement')"
+        " ORDER BY sequence LIMIT ?)",
+        destination,
+        READINGS_AT_ONCE,
+    )
+    transaction.run(
+        "INSERT INTO outbox_pack (destination, id, first, last) VALUES (?, ?, ?, ?)",
+        destination,
+        ulid_fn(),
+        first,
+        last,
+    )
+
+
+def parcel(transaction: Transaction, destination: str, site: Ulid) -> Parcel | None:
+    """Return the pack that is to go next: the same bytes each time, until it is settled."""
+    packs = transaction.rows("SELECT id, first, last, failures FROM outbox_pack WHERE destination = ?", destination)
+    if not packs:
+        return None
+    [(identifier, first, last, failures)] = packs
+    rows = transaction.rows(
+        "SELECT device, property, unit, time, value, accepted_at"
+        " FROM outbox_measurement JOIN outbox_series ON number = series"
+        " WHERE sequence BETWEEN ? AND ? ORDER BY sequence",
+        first,
+        last,
+    )
+    document = {
+        "specversion": "1.0",
+        "id": identifier,
+        "source": site_source(site),
+        "type": READINGS,
+        "subject": _KEY,
+        "time": datetime.fromtimestamp(rows[-1][-1], UTC),
+        "datacontenttype": _CONTENT_TYPE,
+        "data": [_record(*row[:5]) for row in rows],
+    }
+    return Parcel(
+        priority=Priority.MEASUREMENT,
+        sequence=last,
+        id=identifier,
+        type=READINGS,
+        subject=_KEY,
+        key=_KEY,
+        body=orjson.dumps(document, option=orjson.OPT_UTC_Z),
+        attempts=failures,
+    )
+
+
+def _record(device: str, name: str, unit: str | None, time: float, value: float | str) -> Mapping[str, Any]:
+    record: dict[str, Any] = {"n": f"{device}/{name}", "t": time}
+    if unit is not None:
+        record["u"] = unit
+    if isinstance(value, float):
+        return record | {"v": value}
+    said = orjson.loads(value)
+    return record | ({"vb": said} if isinstance(said, bool) else {"vs": said})
+
+
+def settle(
+    transaction: Transaction,
+    destination: str,
+    settlement: tuple[Parcel, Verdict],
+    *,
+    delivered: int,
+    most_strikes: int,
+    now: float,
+) -> tuple[Parcel, Verdict] | None:
+    """Write down what became of a pack, poison turned into rejected; None: it is not known any more."""
+    sent, verdict = settlement
+    if not transaction.rows("SELECT 1 FROM outbox_pack WHERE destination = ? AND id = ?", destination, sent.id):
+        return None
+    if isinstance(verdict, Failed):
+        [(strikes,)] = transaction.rows(
+            "UPDATE outbox_pack SET failures = failures + 1, strikes = strikes + (:delivered > delivered_then),"
+            " delivered_then = :delivered WHERE destination = :destination RETURNING strikes",
+            delivered=delivered,
+            destination=destination,
+        )
+        if strikes < most_strikes:
+            return settlement
+        verdict = Rejected(Code.POISON, f"failed {most_strikes} times while others passed: {verdict.reason}")
+    if isinstance(verdict, Rejected):
+        _reject(transaction, destination, sent, verdict, now)
+    transaction.run("DELETE FROM outbox_pack WHERE destination = ?", destination)
+    _pass(transaction, destination, sent.sequence)
+    return sent, verdict
+
+
+def _reject(transaction: Transaction, destination: str, sent: Parcel, verdict: Rejected, now: float) -> None:
+    transaction.run(
+        "INSERT INTO outbox_rejected"
+        " (destination, priority, code, message, reply, attempts, rejected_at, id, type, kind, subject, key, body)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        destination,
+        Priority.MEASUREMENT,
+        verdict.code,
+        verdict.message,
+        verdict.reply,
+        sent.attempts + 1,
+        now,
+        sent.id,
+        sent.type,
+        EventKind.READING,
+        sent.subject,
+        sent.key,
+        sent.body,
+    )
+    count(transaction, "rejected", 1)
