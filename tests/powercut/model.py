@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from process_cosmos_gateway.contract.destinations import Priority
 from process_cosmos_gateway.contract.identifiers import Ulid
@@ -21,6 +22,11 @@ class Waiting:
     row: int
     attempts: int = 0
     replayed: bool = False
+    expires_at: datetime | None = None
+
+    def expired(self, now: datetime) -> bool:
+        """Say whether it is not to be sent any more: whether it is still there is nobody's promise."""
+        return self.expires_at is not None and self.expires_at <= now
 
     @property
     def group(self) -> Group:
@@ -30,9 +36,10 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """One state of the outbox. ``known``: the ids; ``rejected``: destination and event."""
+    """One state of the outbox. ``known``: the ids; ``rejected``: destination and event; ``readings``: their values."""
 
     waiting: Mapping[str, tuple[Waiting, ...]]
+    readings: Mapping[str, tuple[float, ...]]
     known: frozenset[Ulid] = frozenset()
     rejected: tuple[tuple[str, Waiting], ...] = ()
 
@@ -40,7 +47,7 @@ class State:
         """Return the state with ``event``, once."""
         if event.id in self.known:
             return self
-        new = Waiting(event=event.id, priority=event.priority, key=event.key, row=row)
+        new = Waiting(event=event.id, priority=event.priority, key=event.key, row=row, expires_at=event.expires_at)
         waiting = {name: (*of, new) if name in wanted_by else of for name, of in self.waiting.items()}
         return replace(self, waiting=waiting, known=self.known | {event.id})
 
@@ -60,48 +67,71 @@ class State:
                     rejected.append((destination, each))
         return replace(self, waiting={**self.waiting, destination: tuple(left)}, rejected=tuple(rejected))
 
+    def measured(self, destination: str, values: Sequence[float]) -> State:
+        """Return the state with readings that wait for ``destination``."""
+        return replace(self, readings={**self.readings, destination: (*self.readings[destination], *values)})
+
+    def packed(self, destination: str, number: int) -> State:
+        """Return the state after ``destination`` has taken its oldest ``number`` readings."""
+        return replace(self, readings={**self.readings, destination: self.readings[destination][number:]})
+
     def sent_again(self, row: int) -> State:
         """Return the state with all that was rejected back at the end of its destination's queue."""
         waiting = {name: list(of) for name, of in self.waiting.items()}
         again = sorted(self.rejected, key=lambda each: list(Priority).index(each[1].priority))
         for number, (destination, each) in enumerate(again):
-            waiting[destination].append(replace(each, row=row + number, attempts=0, replayed=True))
+            waiting[destination].append(replace(each, row=row + number, attempts=0, replayed=True, expires_at=None))
         return replace(self, waiting={name: tuple(of) for name, of in waiting.items()}, rejected=())
 
     def discarded(self) -> State:
         """Return the state without what was rejected."""
         return replace(self, rejected=())
 
-    def groups(self, destination: str) -> Mapping[Group, list[tuple[Ulid, int, bool]]]:
-        """Return what waits for a destination, in order within each group: event, attempts, replayed."""
+    def groups(self, destination: str, now: datetime) -> Mapping[Group, list[tuple[Ulid, int, bool]]]:
+        """Return what is to be sent to a destination, in order within each group: event, attempts, replayed."""
         groups: dict[Group, list[tuple[Ulid, int, bool]]] = {}
         for each in self.waiting[destination]:
+            if each.expired(now):
+                continue
             groups.setdefault(each.group, []).append((each.event, each.attempts, each.replayed))
         return groups
 
-    def rows(self) -> Mapping[Priority, int]:
-        """Return how many events wait for anybody."""
-        everywhere = {each.row: each.priority for of in self.waiting.values() for each in of}
-        return {priority: list(everywhere.values()).count(priority) for priority in Priority}
+    def expired(self, now: datetime) -> int:
+        """Return how many events wait that are not to be sent any more."""
+        return len({each.row for of in self.waiting.values() for each in of if each.expired(now)})
 
-    def seen(self) -> Seen:
-        """Return what a look from outside must find."""
-        return Seen(
-            groups={name: self.groups(name) for name in self.waiting},
-            known=self.known,
-            rejected=frozenset((name, each.event) for name, each in self.rejected),
-            rows=self.rows(),
+    def rows(self) -> Mapping[Priority, int]:
+        """Return how much waits for anybody; only destinations that want the same readings have readings."""
+        everywhere = {each.row: each.priority for of in self.waiting.values() for each in of}
+        rows = {priority: list(everywhere.values()).count(priority) for priority in Priority}
+        return {**rows, Priority.MEASUREMENT: max(map(len, self.readings.values()))}
+
+    def left(self, seen: Seen, now: datetime) -> bool:
+        """Say whether a look from outside finds this state."""
+        exact = not self.expired(now)
+        return (
+            seen.groups == {name: self.groups(name, now) for name in self.waiting}
+            and seen.readings == self.readings
+            and seen.known == self.known
+            and seen.rejected == {(name, each.event) for name, each in self.rejected}
+            and (seen.rows == self.rows() if exact else seen.expired >= self.expired(now))
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What a look from outside finds: all of it but for the order between groups."""
+    """What a look from outside finds: all of it but for the order between groups.
+
+    ``expired``: how many events were counted as expired after all the rest was drained.
+    """
 
     groups: Mapping[str, Mapping[Group, Sequence[tuple[Ulid, int, bool]]]]
+    readings: Mapping[str, tuple[float, ...]]
     known: frozenset[Ulid]
     rejected: frozenset[tuple[str, Ulid]]
     rows: Mapping[Priority, int]
+    expired: int
+    bodies: Mapping[Ulid, bytes]
 
 
 @dataclass(slots=True)

@@ -7,19 +7,22 @@ from itertools import count
 from pathlib import Path
 from unittest.mock import patch
 
+import orjson
+
+from process_cosmos_gateway.clock import Clock
 from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_gateway.contract.identifiers import Ulid, UlidFactory
-from process_cosmos_gateway.outbox import Added, Delivered, Event, Outbox
-from process_cosmos_gateway.store import Store, schema
-from tests.gateway.store.parts import HandClock, new_ulids
+from process_cosmos_gateway.outbox import Added, Delivered, DropReason, Event, Outbox, Parcel
+from process_cosmos_gateway.store import Store, Transaction, schema
+from tests.gateway.store.parts import new_ulids
 
-from .model import Seen
+from .model import Group, Seen
 
 DESTINATIONS: Mapping[str, tuple[EventKind, ...]] = {
     "cloud": (EventKind.ESCALATION, EventKind.DEVICE, EventKind.READING),
     "webhook": (EventKind.ESCALATION,),
 }
-TABLES = {Priority.ALARM: "outbox_alarm", Priority.CHANGE: "outbox_change"}
+TABLES = {priority: f"outbox_{priority}" for priority in Priority}
 
 
 def counted_ulids() -> UlidFactory:
@@ -36,48 +39,74 @@ def frequent_checkpoints() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def site(folder: Path, vfs: str | None = None) -> AsyncIterator[tuple[Store, Outbox]]:
+async def site(folder: Path, clock: Clock, vfs: str | None = None) -> AsyncIterator[tuple[Store, Outbox]]:
     """Open what is in ``folder`` and close it."""
     store = await Store.open(folder, new_ulids(), vfs=vfs)
     try:
-        yield store, Outbox(store, HandClock())
+        yield store, Outbox(store, clock)
     finally:
         await store.close()
 
 
-async def look(folder: Path, events: Sequence[Event], who: tuple[Ulid, Ulid]) -> Seen:
+async def look(folder: Path, events: Sequence[Event], who: tuple[Ulid, Ulid], clock: Clock) -> Seen:
     """Open what is in ``folder`` and find out what is there by the outbox's own doors; nothing is left as it was.
 
     ``events``: all there ever were, so that known ids show. ``who``: the site and the epoch.
     """
-    async with site(folder) as (store, outbox):
+    async with site(folder, clock) as (store, outbox):
         assert (store.site, store.epoch) == who, "what a power cut leaves is sound: nothing is made anew or salvaged"
         depths = await outbox.depths()
         rows = {priority: getattr(depths.waiting, priority) for priority in Priority}
-        counted = await store.read(
-            lambda transaction: {
-                priority: transaction.rows(f"SELECT count(*) FROM {table}")[0][0]  # noqa: S608 - names from above
-                for priority, table in TABLES.items()
-            }
-        )
-        assert {priority: rows[priority] for priority in TABLES} == counted, "a counter is not its rows"
+        assert rows == await store.read(_rows), "a counter is not its rows"
         rejected = [(each.destination, Ulid(each.event)) for each in await outbox.rejected()]
         assert len(rejected) == depths.rejected, "the counter of rejected events is not its rows"
-        groups = {name: await drained(outbox, name) for name in DESTINATIONS}
-        left = (await outbox.depths()).waiting
-        assert not any(getattr(left, priority) for priority in TABLES), "what all have confirmed is still there"
+        drained = {name: await _drained(outbox, name) for name in DESTINATIONS}
+        depths = await outbox.depths()
+        assert not any(getattr(depths.waiting, priority) for priority in Priority), "what all have is still there"
+        assert not any(depths.bytes.values()), "the bytes that wait are not those of the rows"
         results = await asyncio.gather(*(outbox.accept(event) for event in events))
-        known = frozenset(event.id for event, result in zip(events, results, strict=True) if result is Added.DUPLICATE)
+        repeated = zip(events, results, strict=True)
         [(integrity,)] = await store.read(lambda transaction: transaction.rows("PRAGMA integrity_check"))
         assert integrity == "ok"
-    return Seen(groups=groups, known=known, rejected=frozenset(rejected), rows=rows)
+    parcels = [parcel for of in drained.values() for parcel in of]
+    return Seen(
+        groups={name: _groups(of) for name, of in drained.items()},
+        readings={name: tuple(value for parcel in of for value in readings(parcel)) for name, of in drained.items()},
+        known=frozenset(event.id for event, result in repeated if result is Added.DUPLICATE),
+        rejected=frozenset(rejected),
+        rows=rows,
+        expired=sum(number for (_, reason), number in depths.drops.items() if reason is DropReason.EXPIRED),
+        bodies={parcel.id: parcel.body for parcel in parcels},
+    )
 
 
-async def drained(outbox: Outbox, destination: str) -> Mapping[tuple[Priority, str], Sequence[tuple[Ulid, int, bool]]]:
-    """Let ``destination`` confirm all that waits for it; return it in order, by priority and key."""
-    groups: dict[tuple[Priority, str], list[tuple[Ulid, int, bool]]] = {}
+def readings(parcel: Parcel) -> Sequence[float]:
+    """Return the values of the readings in a pack; none of another event."""
+    if parcel.priority is not Priority.MEASUREMENT:
+        return ()
+    return [record["v"] for record in orjson.loads(parcel.body)["data"]]
+
+
+def _rows(transaction: Transaction) -> Mapping[Priority, int]:
+    return {
+        priority: transaction.rows(f"SELECT count(*) FROM {table}")[0][0]  # noqa: S608 - names from above
+        for priority, table in TABLES.items()
+    }
+
+
+async def _drained(outbox: Outbox, destination: str) -> Sequence[Parcel]:
+    """Let ``destination`` confirm all that waits for it; return it."""
+    drained: list[Parcel] = []
     while parcels := await outbox.parcels(destination, 500):
-        for parcel in parcels:
-            groups.setdefault((parcel.priority, parcel.key), []).append((parcel.id, parcel.attempts, parcel.replayed))
+        drained += parcels
         await outbox.settle(destination, [(parcel, Delivered()) for parcel in parcels])
+    return drained
+
+
+def _groups(parcels: Sequence[Parcel]) -> Mapping[Group, Sequence[tuple[Ulid, int, bool]]]:
+    groups: dict[Group, list[tuple[Ulid, int, bool]]] = {}
+    for parcel in parcels:
+        if parcel.priority is not Priority.MEASUREMENT:
+            group = groups.setdefault((parcel.priority, parcel.key), [])
+            group.append((parcel.id, parcel.attempts, parcel.replayed))
     return groups

@@ -5,6 +5,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from contextlib import ExitStack
+from datetime import timedelta
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -17,13 +18,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_gateway.contract.events import event_type
-from process_cosmos_gateway.outbox import Added, Delivered, Event, Failed, Outbox, Rejected, Verdict
+from process_cosmos_gateway.contract.identifiers import Ulid
+from process_cosmos_gateway.outbox import Added, Delivered, Event, Failed, Measurement, Outbox, Rejected, Verdict
 from process_cosmos_gateway.store import Store
 from tests.gateway.store.parts import HandClock, new_ulids
 
 from .disk import Disk, Image, Kept
 from .model import History, State
-from .parts import DESTINATIONS, counted_ulids, frequent_checkpoints, look, site
+from .parts import DESTINATIONS, counted_ulids, frequent_checkpoints, look, readings, site
 from .recorder import lay_out, recorded
 
 VERDICTS: Mapping[str, Verdict] = {
@@ -35,11 +37,23 @@ KINDS = {Priority.ALARM: EventKind.ESCALATION, Priority.CHANGE: EventKind.DEVICE
 CUTS_AT_THE_END = 12
 """Of each game, beside those it plays itself."""
 
-drafts = st.tuples(st.sampled_from(list(KINDS)), st.sampled_from("ab"), st.sampled_from([None, None, "cloud"]))
+MEASURED = "cloud"
+"""Who wants readings."""
+
+drafts = st.tuples(
+    st.sampled_from(list(KINDS)),
+    st.sampled_from("ab"),
+    st.sampled_from([None, None, "cloud"]),
+    st.sampled_from([None, None, None, 50.0]),
+)
+"""Priority, key, the one destination, seconds until it expires."""
 points = st.tuples(st.booleans(), st.floats(0, 1))
 """Where the power goes: at a moment somebody asked or was answered, or anywhere; and how far into the recording."""
 randoms = st.integers(0, 2**32 - 1).map(Random)
-verdicts = st.lists(st.sampled_from([*VERDICTS, "delivered"]), min_size=1, max_size=8)
+verdicts = st.lists(st.sampled_from([*VERDICTS, "delivered", "failed"]), min_size=1, max_size=8)
+
+
+type Draft = tuple[Priority, str, str | None, float | None]
 
 
 class PowerCuts(RuleBasedStateMachine):
@@ -57,17 +71,20 @@ class PowerCuts(RuleBasedStateMachine):
         self._always.enter_context(frequent_checkpoints())
         self._ids = counted_ulids()
         self._events: list[Event] = []
+        self._bodies: dict[Ulid, bytes] = {}
         self._rows = count()
 
     @initialize()
     def a_new_site(self) -> None:
         folder = self._new_folder()
-        self._runner.run(_made(folder))
-        self._begin({file.name: file.read_bytes() for file in folder.iterdir()}, State(dict.fromkeys(DESTINATIONS, ())))
-        self.accept([(priority, "a", None) for priority in KINDS], [])
+        self._clock = HandClock()
+        self._runner.run(_made(folder, self._clock))
+        image = {file.name: file.read_bytes() for file in folder.iterdir()}
+        self._begin(image, State(dict.fromkeys(DESTINATIONS, ()), dict.fromkeys(DESTINATIONS, ())))
+        self.accept([(priority, "a", None, None) for priority in KINDS], [])
 
     @rule(news=st.lists(drafts, min_size=1, max_size=6), repeats=st.lists(st.integers(0), max_size=2))
-    def accept(self, news: Sequence[tuple[Priority, str, str | None]], repeats: Sequence[int]) -> None:
+    def accept(self, news: Sequence[Draft], repeats: Sequence[int]) -> None:
         """Several producers at once, some with what was accepted before."""
         fresh = [self._event(*draft) for draft in news]
         self._events += fresh
@@ -83,18 +100,36 @@ class PowerCuts(RuleBasedStateMachine):
     def drain(self, destination: str, limit: int, verdicts: Sequence[str]) -> None:
         """A destination answers for some of what it is given; the rest comes again."""
         parcels = self._runner.run(self._outbox.parcels(destination, limit))
-        groups = self._history.now.groups(destination)
-        for group in {(parcel.priority, parcel.key) for parcel in parcels}:
-            given = [
-                (parcel.id, parcel.attempts, parcel.replayed)
-                for parcel in parcels
-                if (parcel.priority, parcel.key) == group
-            ]
+        for parcel in parcels:
+            assert self._bodies.setdefault(parcel.id, parcel.body) == parcel.body, "a repeat is not the same"
+        events = [parcel for parcel in parcels if parcel.priority is not Priority.MEASUREMENT]
+        groups = self._history.now.groups(destination, self._clock.now())
+        for group in {(parcel.priority, parcel.key) for parcel in events}:
+            given = [(each.id, each.attempts, each.replayed) for each in events if (each.priority, each.key) == group]
             assert given == groups.get(group, [])[: len(given)], "given out of order, or what does not wait"
-        settled = list(zip(parcels, (VERDICTS[name] for name in verdicts), strict=False))
+        settled = list(zip(events, (VERDICTS[name] for name in verdicts), strict=False))
         if settled:
             state = self._history.now.settled(destination, {parcel.id: verdict for parcel, verdict in settled})
             self._run(self._asked(state, self._outbox.settle(destination, settled), None))
+        for pack in set(parcels) - set(events):
+            values = readings(pack)
+            assert tuple(values) == self._history.now.readings[destination][: len(values)], "readings out of order"
+            state, verdict = self._history.now, VERDICTS["failed"]
+            if verdicts[0] == "delivered":
+                state, verdict = state.packed(destination, len(values)), VERDICTS["delivered"]
+            self._run(self._asked(state, self._outbox.settle(destination, [(pack, verdict)]), None))
+
+    @rule(number=st.integers(1, 5))
+    def measure(self, number: int) -> None:
+        """A device says some values."""
+        values = [float(next(self._rows)) for _ in range(number)]
+        measurements = [
+            Measurement(device=f"tank {value % 2}", property="level", unit="m", time=value, value=value)
+            for value in values
+        ]
+        state = self._history.now.measured(MEASURED, values)
+        write = self._store.write(lambda transaction: self._outbox.add_measurements(transaction, measurements))
+        self._run(self._asked(state, write, None))
 
     @rule()
     def send_again(self) -> None:
@@ -113,6 +148,11 @@ class PowerCuts(RuleBasedStateMachine):
     @rule(seconds=st.floats(0, 100))
     def time_passes(self, seconds: float) -> None:
         self._clock.advance(seconds)
+
+    @rule()
+    def give_back(self) -> None:
+        """Pages nobody needs go back to the disk."""
+        self._runner.run(self._store.give_back())
 
     @rule()
     def restart(self) -> None:
@@ -149,10 +189,12 @@ class PowerCuts(RuleBasedStateMachine):
         image = self._disk.cut(step, kept, random)
         folder = self._new_folder()
         lay_out(image, folder)
-        seen = self._runner.run(look(folder, self._events, (self._store.site, self._store.epoch)))
+        who = self._store.site, self._store.epoch
+        seen = self._runner.run(look(folder, self._events, who, self._clock))
+        assert all(self._bodies.get(event, body) == body for event, body in seen.bodies.items()), "not the same bytes"
         type(self).cuts[kept] += 1
         possible = self._history.possible(step)
-        states = [state for state in possible if state.seen() == seen]
+        states = [state for state in possible if state.left(seen, self._clock.now())]
         assert states, f"cut after {step} of {len(self._disk.steps)} steps left {seen}, possible: {possible}"
         return image, states[0]
 
@@ -163,7 +205,6 @@ class PowerCuts(RuleBasedStateMachine):
         self._folder = self._new_folder()
         lay_out(image, self._folder)
         self._vfs = self._recording.enter_context(recorded(self._folder, self._disk))
-        self._clock = HandClock()
         self._open()
 
     def _open(self) -> None:
@@ -178,7 +219,7 @@ class PowerCuts(RuleBasedStateMachine):
     def _new_folder(self) -> Path:
         return Path(self._folders.name) / str(next(self._numbers))
 
-    def _event(self, priority: Priority, key: str, only: str | None) -> Event:
+    def _event(self, priority: Priority, key: str, only: str | None, expires_in: float | None) -> Event:
         event = self._ids()
         return Event(
             id=event,
@@ -190,6 +231,7 @@ class PowerCuts(RuleBasedStateMachine):
             time=HandClock().now(),
             data={"text": f"{event} " * 20},
             only=only,
+            expires_at=None if expires_in is None else self._clock.now() + timedelta(seconds=expires_in),
         )
 
     def _asked[T](self, state: State, action: Awaitable[T], result: T) -> Coroutine[None, None, None]:
@@ -215,9 +257,9 @@ def _wanted_by(event: Event) -> Sequence[str]:
     return [name for name, kinds in DESTINATIONS.items() if event.kind in kinds]
 
 
-async def _made(folder: Path) -> None:
+async def _made(folder: Path, clock: HandClock) -> None:
     """Make a site with two destinations."""
-    async with site(folder) as (_, outbox):
+    async with site(folder, clock) as (_, outbox):
         for name, kinds in DESTINATIONS.items():
             await outbox.register(name, kinds)
 
