@@ -91,6 +91,19 @@ def test_a_repeat_the_destination_dropped_is_none() -> None:
     assert (row(ledger).duplicate_effects, row(ledger).repeats_absorbed) == (0, 1)
 
 
+@pytest.mark.parametrize(("rewound", "duplicates"), [(False, 1), (True, 0)])
+def test_a_reading_in_another_pack_is_merged_by_its_key_only_where_a_damaged_store_forgot_the_first(
+    *, rewound: bool, duplicates: int
+) -> None:
+    ledger = sent(item(1, Priority.MEASUREMENT), item(2))
+    ledger.rewound = rewound
+    for event in ("first", "second"):
+        arrives(ledger, item(1, Priority.MEASUREMENT), event, at=5.0)
+        arrives(ledger, item(2), event)
+    assert row(ledger, Priority.MEASUREMENT).duplicate_effects == duplicates
+    assert row(ledger).duplicate_effects == 1
+
+
 def test_order_counts_within_a_key() -> None:
     ledger = sent(item(1), item(2), item(1, key="valve"))
     for each in (item(2), item(1), item(1, key="valve")):

@@ -18,6 +18,7 @@ type Damage = Callable[[Path, Random], None]
 
 async def damaged_files(site: Site, scale: Scale) -> None:
     """F10: bits flip in header and pages, tails and logs are gone, the file has 0 bytes: it starts and goes on."""
+    site.ledger.rewound = True
     for _ in range(scale.of(1, 5)):
         for name, damage in DAMAGES.items():
             async with site.traffic(rate=10, keys=2):

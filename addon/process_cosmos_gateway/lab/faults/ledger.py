@@ -70,6 +70,8 @@ class Ledger:
     there: dict[str, set[Item]] = field(default_factory=lambda: defaultdict(set))
     cuts: list[float] = field(default_factory=list)
     """When a gateway was killed or its machine cut off."""
+    rewound: bool = False
+    """A store was damaged: it may have forgotten what it sent, and readings come again, in another pack."""
     refused: set[Item] = field(default_factory=set)
     """What a destination has refused for good: it comes when a person sends it again, whatever came meanwhile."""
     forgiven: set[Item] = field(default_factory=set)
@@ -106,6 +108,7 @@ class Ledger:
         self.attempts.clear()
         self.arrivals.clear()
         self.cuts.clear()
+        self.rewound = False
 
     def slowest(self, priority: Priority) -> float:
         """Return the longest an item of ``priority`` took to its first destination, in seconds."""
@@ -157,7 +160,7 @@ class Ledger:
             item, row = arrival.item, rows[arrival.item.priority]
             if item in self.forgiven:
                 continue
-            if not arrival.fresh:
+            if not arrival.fresh or (self.rewound and self._is_known_reading(arrival, first)):
                 row.repeats_absorbed += 1
             elif item not in self.attempts or arrival.at != self.times.get(item):
                 row.unexpected += 1
@@ -168,3 +171,8 @@ class Ledger:
                 line = (item.priority, item.key)
                 row.order_violations += item.number < highest.get(line, -1) and item not in self.refused
                 highest[line] = max(highest.get(line, -1), item.number)
+
+    def _is_known_reading(self, arrival: Arrival, first: Mapping[Item, Arrival]) -> bool:
+        """Say whether it is a reading a destination has: whose device, property, time and value it knows it merges."""
+        known = first.get(arrival.item)
+        return arrival.item.priority is Priority.MEASUREMENT and known is not None and known.at == arrival.at
