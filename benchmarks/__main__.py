@@ -90,6 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     try:
         return 1 if asyncio.run(measure(Bench(options.scratch, options.quick), chosen, patience, results)) else 0
+    except asyncio.CancelledError:
+        print("told to stop; what was measured by then is kept")
+        return 1
     finally:
         shutil.rmtree(options.scratch)
         if options.json:

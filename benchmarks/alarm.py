@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from functools import partial
 from statistics import quantiles
 
 from process_cosmos_gateway.contract.destinations import Priority
@@ -9,7 +10,7 @@ from process_cosmos_gateway.outbox import Event
 
 from .bench import Bench, Benchmark
 from .figures import Goal, Outcome
-from .load import Parts, add_readings, events, opened
+from .load import Parts, events, opened, readings
 
 PER_SECOND = 50
 _WRITERS = 16
@@ -61,7 +62,7 @@ async def _alarms(parts: Parts, number: int) -> list[float]:
 async def _flood(parts: Parts, taken: list[int]) -> None:
     """Bring readings, a handful to a write, each write when the one before is on disk."""
     while True:
-        await parts.store.write(lambda transaction: add_readings(parts.outbox, transaction, _READINGS))
+        await parts.store.write(partial(parts.outbox.add_measurements, measurements=readings(_READINGS)))
         taken[0] += _READINGS
 
 

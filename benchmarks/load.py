@@ -1,23 +1,21 @@
 """Events and stores of a wanted size, made in this process with the gateway's own parts."""
 
-import importlib
+import asyncio
 import os
 import random
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, fields
-from datetime import UTC, datetime, timedelta
-from functools import partial
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
 
 from process_cosmos_gateway.clock import SystemClock
 from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_gateway.contract.identifiers import Ulid, UlidFactory
-from process_cosmos_gateway.outbox import Event, Limits, Outbox
-from process_cosmos_gateway.store import Store, Transaction
+from process_cosmos_gateway.outbox import Event, Limits, Measurement, Outbox
+from process_cosmos_gateway.store import Store
 
 DESTINATION = "cloud"
 ENCODED = 300
@@ -45,12 +43,11 @@ def events(
     number: int, priority: Priority = Priority.CHANGE, id_fn: Callable[[], Ulid] = ulid, keys: int = 50
 ) -> Sequence[Event]:
     """Return ``number`` events of ``ENCODED`` bytes each, of ``keys`` devices in turn."""
-    kind = EventKind.READING if priority is Priority.MEASUREMENT else EventKind.DEVICE
     return [
         Event(
             id=id_fn(),
             type="process_cosmos.bench.v1",
-            kind=kind,
+            kind=EventKind.DEVICE,
             priority=priority,
             subject=f"device-{count % keys:03d}",
             key=f"device-{count % keys:03d}",
@@ -63,15 +60,7 @@ def events(
 
 def roomy() -> Limits:
     """Return limits that nothing here reaches."""
-    names = {each.name for each in fields(Limits)}
-    wanted: dict[str, Any] = {
-        "quota": dict.fromkeys(Priority, _ROOM),
-        "id_bytes": _ROOM,
-        "waiting": 10_000_000,
-        "measurements": 10_000_000,
-        "ids": 10_000_000,
-    }
-    return Limits(**{name: value for name, value in wanted.items() if name in names})
+    return Limits(quota=dict.fromkeys(Priority, _ROOM), id_bytes=_ROOM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +74,7 @@ class Parts:
         """Let ``number`` more events wait, many to a transaction."""
         for begin in range(0, number, _AT_ONCE):
             some = events(min(_AT_ONCE, number - begin), priority)
-            await self.store.write(partial(self._add, some))
-
-    def _add(self, some: Sequence[Event], transaction: Transaction) -> None:
-        for event in some:
-            self.outbox.add(transaction, event)
+            await asyncio.gather(*map(self.outbox.accept, some))
 
 
 @asynccontextmanager
@@ -122,22 +107,10 @@ def copied(folder: Path, to: Path) -> Path:
     return to
 
 
-def add_readings(outbox: Outbox, transaction: Transaction, number: int) -> None:
-    """Add ``number`` readings of one device, each at its own time."""
-    model: Any = importlib.import_module("process_cosmos_gateway.outbox")
-    if not hasattr(model, "Measurement"):  # an outbox where each reading is an event
-        for event in events(number, Priority.MEASUREMENT, keys=1):
-            outbox.add(transaction, event)
-        return
-    now, taking = datetime.now(UTC), cast("Any", outbox)
-    readings = [
-        model.Measurement(
-            device="device-000",
-            property="level",
-            unit="mm",
-            time=now + timedelta(microseconds=count),
-            value=float(count),
-        )
+def readings(number: int) -> Sequence[Measurement]:
+    """Return ``number`` readings of one device, each at its own time."""
+    now = time.time()
+    return [
+        Measurement(device="device-000", property="level", unit="mm", time=now + count / 1_000_000, value=count)
         for count in range(number)
     ]
-    taking.add_measurements(transaction, readings)

@@ -109,6 +109,10 @@ async def standing(folder: Path, options: str = "", *, with_cloud: bool = True) 
             await gateway.start(BIN / "process-cosmos-gateway", "run", "--options", file)
             await gateway.until(lambda: _is_well(http, url), "its health check", limit=120)
             yield Stand(folder, gateway, cloud, url, token, http, monotonic() - begun)
+    except aiohttp.ClientError, TimeoutError:
+        if not gateway.running:
+            raise gateway.failure("ended in the midst of it") from None
+        raise
     finally:
         await gateway.stop()
         await cloud.stop()

@@ -69,7 +69,15 @@ def _of_outbox(depths: Depths, found: Totals) -> Iterable[Metric]:
     yield _gauge("rejected_events", "Refused for good by a destination.", None, {"": depths.rejected})
     yield _counter("queued_events", "Queued since the store was made.", "priority", found.queued)
     yield _counter("delivered_events", "Confirmed since the store was made.", "destination", found.delivered)
-    yield _counter("dropped_events", "Dropped since the store was made.", None, {"": depths.dropped})
+    yield _gauge("waiting_bytes", "Of the destination furthest behind.", "priority", depths.bytes)
+    full = {priority: priority in depths.full for priority in found.queued}
+    yield _gauge("queue_full", "1: a destination's share has no room left.", "priority", full)
+    drops = CounterMetricFamily(
+        _PREFIX + "dropped_events", "Accepted and not sent, since the store was made.", labels=["priority", "reason"]
+    )
+    for labels, count in depths.drops.items():
+        drops.add_metric(labels, count)
+    yield drops
     yield _counter("id_conflicts", "Ids that came again with other content.", None, {"": depths.conflicts})
     yield _counter("forgotten_ids", "Ids forgotten for want of room.", None, {"": depths.forgotten})
 

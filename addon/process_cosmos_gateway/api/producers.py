@@ -17,6 +17,7 @@ from process_cosmos_gateway.outbox import Added, Event, Outbox
 
 _CLOSING_SECONDS = 1.0
 _HEARTBEAT_SECONDS = 30.0
+_SLOTS = "program:"  # no program replaces what a device said
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1, 10)
 
 
@@ -122,6 +123,7 @@ def _event(publish: Publish) -> Event:
         key=publish.subject,
         time=publish.time,
         data=publish.data,
+        slot=None if publish.slot is None else _SLOTS + publish.slot,
     )
 
 

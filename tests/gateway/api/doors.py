@@ -18,7 +18,7 @@ from process_cosmos_gateway.api.requests import Requests
 from process_cosmos_gateway.api.server import Server
 from process_cosmos_gateway.api.session import Parts
 from process_cosmos_gateway.contract.pairing import PairingRequest
-from process_cosmos_gateway.outbox import Added, Event, Outbox
+from process_cosmos_gateway.outbox import Added, Event, Limits, Outbox
 from process_cosmos_gateway.store import Store
 
 from .house import SITE, FakeEscalations, FakeOwners
@@ -106,12 +106,12 @@ class Doors:
 
 
 @asynccontextmanager
-async def with_doors(folder: Path, port: int) -> AsyncIterator[Doors]:
+async def with_doors(folder: Path, port: int, limits: Limits | None = None) -> AsyncIterator[Doors]:
     clock, anybody = HandClock(), cast("Any", FakeOwners())
     access = Access(folder, clock, supervised=False)
     token = await access.pair(PairingRequest(secret=offer_pairing(folder, clock), instance="home"))
     store = await Store.open(folder, lambda: SITE)
-    outbox = CountedOutbox(store, clock)
+    outbox = CountedOutbox(store, clock, limits)
     parts = Parts(
         escalations=cast("Any", FakeEscalations()),
         feed=Feed(clock, tuple),

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from process_cosmos_gateway.contract.destinations import EventKind
-from process_cosmos_gateway.outbox import Delivered
+from process_cosmos_gateway.contract.destinations import EventKind, Priority
+from process_cosmos_gateway.outbox import Delivered, DropReason
+from process_cosmos_gateway.store import Transaction
 
 from .doors import Doors, publish, with_doors
 
@@ -43,6 +44,16 @@ async def test_what_waits_and_what_was_delivered_is_counted(doors: Doors) -> Non
     assert samples["id_conflicts_total", ""] == 1
     assert samples["alarm_accept_seconds_count", ""] == 1
     assert samples["oldest_waiting_seconds", ""] >= 0
+    assert samples["waiting_bytes", "change"] > 200
+    assert samples["queue_full", "alarm"] == 0
+
+
+async def test_what_was_dropped_is_counted_by_priority_and_reason(doors: Doors) -> None:
+    def drop(transaction: Transaction) -> None:
+        doors.outbox.count_drop(transaction, Priority.MEASUREMENT, DropReason.VOLUME, 7)
+
+    await doors.store.write(drop)
+    assert (await scraped(doors))["dropped_events_total", "measurementvolume"] == 7
 
 
 async def test_what_the_process_and_the_disk_cost_is_shown(doors: Doors) -> None:

@@ -10,8 +10,9 @@ import pytest
 from aiohttp import WSMsgType, WSServerHandshakeError
 
 from process_cosmos_gateway.contract.codec import MAX_FRAME
-from process_cosmos_gateway.contract.destinations import EventKind
+from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_gateway.contract.producers import LONGEST_PUBLISH, MOST_UNANSWERED
+from process_cosmos_gateway.outbox import DropReason, Limits
 
 from .doors import Doors, publish, with_doors
 from .house import SITE
@@ -46,6 +47,34 @@ async def test_a_published_event_waits_as_a_cloudevent_when_its_result_comes(doo
         "datacontenttype": "application/json",
         "data": {"number": 7},
     }
+
+
+@pytest.fixture
+async def narrow(tmp_path: Path, unused_tcp_port: int) -> AsyncIterator[Doors]:
+    """Doors of an outbox with room for some ten events of a priority."""
+    limits = Limits(quota=dict.fromkeys(Priority, 3_000))
+    async with with_doors(tmp_path, unused_tcp_port, limits) as made:
+        await made.outbox.register("cloud", [EventKind.DEVICE])
+        yield made
+
+
+async def test_an_alarm_without_room_is_refused_and_what_waits_stays(narrow: Doors) -> None:
+    producer = await narrow.producer()
+    codes = [await producer.codes(publish(number, alarm=True)) for number in range(40)]
+    accepted = codes.count([None])
+    assert 0 < accepted < 40
+    assert codes == [[None]] * accepted + [["outbox_full"]] * (40 - accepted)
+    assert len(await narrow.outbox.parcels("cloud", 100)) == accepted
+
+
+async def test_without_room_a_newer_event_of_a_slot_replaces_the_older_one(narrow: Doors) -> None:
+    producer = await narrow.producer()
+    for number in range(40):
+        assert await producer.codes(publish(number, slot="front-door/pressed")) == [None]
+    drops = (await narrow.outbox.depths()).drops
+    assert drops.keys() == {(Priority.CHANGE, DropReason.SUPERSEDED)}
+    newest = (await narrow.outbox.parcels("cloud", 100))[-1]
+    assert newest.id == "01K00000000000000000000039"
 
 
 async def test_the_same_event_again_is_taken_once_and_another_content_is_refused(doors: Doors) -> None:
