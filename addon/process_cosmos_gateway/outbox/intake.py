@@ -145,7 +145,7 @@ def enqueue(
             wait(transaction, name, priority, len(sizes), sum(sizes))
             audience.bytes[name, priority] += sum(sizes)
         else:
-            transaction.run(statements.pass_by, last=last, before=last - len(entries), destination=name)
+            transaction.run(statements.go_past, last=last, before=last - len(entries), destination=name)
     return last
 
 

@@ -107,11 +107,7 @@ def clean(transaction: Transaction) -> None:
         "SELECT min(sequence) FROM outbox_cursor WHERE priority = 'measurement'"
         " AND destination IN (SELECT destination FROM outbox_kind WHERE kind = 'reading')"
     )
-    everything = "DELETE FROM outbox_measurement"
-    if last is None:
-        gone = transaction.run(everything)
-    else:
-        gone = transaction.run(f"{everything} WHERE sequence <= ?", last)
+    gone = transaction.run("DELETE FROM outbox_measurement WHERE ?1 IS NULL OR sequence <= ?1", last)
     count(transaction, Priority.MEASUREMENT, -gone)
 
 
@@ -167,6 +163,8 @@ def parcel(transaction: Transaction, destination: str, site: Ulid) -> Parcel | N
         first,
         last,
     )
+    if not rows:
+        return None
     document = {
         "specversion": "1.0",
         "id": identifier,

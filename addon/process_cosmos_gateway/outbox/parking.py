@@ -13,7 +13,9 @@ from .statements import STATEMENTS
 _MOVED_AT_ONCE = 500
 
 
-def park(transaction: Transaction, destination: str, event: Event, body: bytes, now: float, most: int) -> None:
+def park(  # noqa: PLR0917 - an event, its text and time, where to and how much
+    transaction: Transaction, destination: str, event: Event, body: bytes, now: float, most: int
+) -> None:
     """Let ``event`` wait for room; beyond ``most`` bytes only the newest of its escalation stays."""
     asked = int(event.only is not None)
     if counted(transaction, "parked_bytes") + len(body) > most:

@@ -14,6 +14,7 @@ from .statements import STATEMENTS
 
 _LISTED = 500
 _MOVED_AT_ONCE = 500
+_COLUMNS = "number, destination, priority, id, type, kind, subject, key, body"
 _CHOSEN = "(:all OR number IN (SELECT value FROM json_each(:numbers)))"
 
 
@@ -47,9 +48,9 @@ def send_again(transaction: Transaction, numbers: Collection[int] | None, now: f
     """Queue rejected events anew, marked as replayed, each for who rejected it; packs go with the changes."""
     names = {"all": numbers is None, "numbers": array(list(numbers or ()))}
     sent, last = 0, 0
+    some = f"SELECT {_COLUMNS} FROM outbox_rejected WHERE number > :after AND {_CHOSEN}"  # noqa: S608 - the texts above
     while rows := transaction.rows(
-        "SELECT number, destination, priority, id, type, kind, subject, key, body FROM outbox_rejected"
-        f" WHERE number > :after AND {_CHOSEN} ORDER BY number LIMIT :limit",
+        f"{some} ORDER BY number LIMIT :limit",
         **names,
         after=last,
         limit=_MOVED_AT_ONCE,

@@ -44,7 +44,7 @@ class Statements:
 INSERT INTO outbox_<priority>
   (id, type, kind, subject, key, only_for, slot, replayed, accepted_at, expires_at, checksum, body) VALUES """
 
-    pass_by: str = """
+    go_past: str = """
 UPDATE outbox_cursor SET sequence = :last
 WHERE priority = '<priority>' AND sequence = :before AND destination = :destination"""
 

@@ -67,7 +67,7 @@ async def test_transitions_device_events_and_readings_reach_destinations_in_orde
         await sensor.set(False)
         await temperature.set(21.5)
         readings = await heard.until_queued(
-            lambda each: [reading["value"] for reading in each["data"].get("readings", ())] == [21.5], 1
+            lambda each: isinstance(each["data"], list) and each["data"][-1]["v"] == 21.5, 1
         )
         changes = (await heard.until_queued(lambda each: each["subject"] == "wot/leak-1", 3))[-3:]
         assert [(each["type"], each["data"].get("value")) for each in changes] == [
@@ -76,9 +76,9 @@ async def test_transitions_device_events_and_readings_reach_destinations_in_orde
             ("process_cosmos.device.changed.v1", False),
         ]
         assert changes[0]["data"] == {"device": "wot/leak-1", "title": "Leak", "property": "leak", "value": True}
-        reading = readings[-1]
-        assert reading["type"] == "process_cosmos.reading.v1"
-        assert (reading["data"]["unit"], reading["data"]["readings"][0]["value"]) == ("°C", 21.5)
+        assert readings[-1]["type"] == "process_cosmos.readings.v1"
+        assert readings[-1]["data"][-1]["n"] == "wot/temperature-1/temperature"
+        assert readings[-1]["data"][-1]["u"] == "°C"
 
 
 async def test_every_raw_reading_is_kept_also_unchanged_ones(broker: Broker, tmp_path: Path) -> None:

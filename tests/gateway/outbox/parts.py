@@ -36,7 +36,7 @@ def event(name: str, key: str = "key", priority: Priority = Priority.ALARM, **mo
 
 
 def names(parcels: Sequence[Parcel]) -> list[str]:
-    """Return what the events in ``parcels`` say, of readings their values: ``m0``, ``m1``, …"""
+    """Return what the events in ``parcels`` say, of readings their values, as ``m0``."""
     return [name for parcel in parcels for name in _names(orjson.loads(parcel.body)["data"])]
 
 

@@ -1,0 +1,244 @@
+"""What the outbox does when there is no more room, and how the link is shared."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from process_cosmos_gateway.contract.destinations import EventKind, Priority, Waiting
+from process_cosmos_gateway.outbox import (
+    Added,
+    Delivered,
+    DropReason,
+    Event,
+    Failed,
+    Limits,
+    Measurement,
+    Outbox,
+    OutboxFullError,
+    Rejected,
+    default_quotas,
+)
+from process_cosmos_gateway.outbox.quotas import MB, READING_BYTES, refused_by_disk
+from process_cosmos_gateway.store import Store
+from tests.gateway.store.parts import HandClock, opened
+
+from .parts import ALL, accept, drain, event, measure, measurements, names
+
+CHANGE, ALARM, MEASUREMENT = Priority.CHANGE, Priority.ALARM, Priority.MEASUREMENT
+
+
+def change(number: int, slot: str | None = None) -> Event:
+    """Return a change of 400 bytes or so."""
+    return event(f"c{number}", priority=CHANGE, slot=slot, data={"name": f"c{number}", "padding": "x" * 200})
+
+
+def limits(parked: int = MB, **quota: int) -> Limits:
+    """Return limits with some quotas small."""
+    return Limits(quota={priority: quota.get(priority, MB) for priority in Priority}, parked_bytes=parked)
+
+
+async def test_an_away_destination_costs_only_its_own_share(store: Store, clock: HandClock) -> None:
+    outbox = Outbox(store, clock, limits(change=10_000, measurement=READING_BYTES * 100))
+    await outbox.register("here", ALL)
+    await outbox.register("away", ALL)
+    got: list[str] = []
+    for number in range(60):
+        await accept(outbox, change(number))
+        await measure(store, outbox, number)
+        got += await drain(outbox, "here")
+    assert sorted(got) == sorted([f"c{number}" for number in range(60)] + [f"m{number}" for number in range(60)])
+    depths = await outbox.depths()
+    late = await drain(outbox, "away")
+    lost = {key: number for key, number in depths.drops.items() if number}
+    assert lost == {
+        (CHANGE, DropReason.QUOTA): 60 - sum(name[0] == "c" for name in late),
+        (MEASUREMENT, DropReason.QUOTA): 60 - sum(name[0] == "m" for name in late),
+    }
+    assert late[-1] == "m59"
+    assert depths.bytes[CHANGE] <= 5_000
+    assert (await outbox.depths()).waiting == Waiting()
+    assert (await outbox.depths()).bytes == dict.fromkeys(Priority, 0)
+
+
+async def test_changes_keep_the_newest_of_each_slot_before_the_oldest_are_dropped(
+    store: Store, clock: HandClock
+) -> None:
+    outbox = Outbox(store, clock, limits(change=10_000))
+    await outbox.register("away", ALL)
+    await accept(outbox, change(0, "rare"), *(change(number, "frequent") for number in range(1, 100)))
+    depths = await outbox.depths()
+    left = await drain(outbox, "away")
+    assert (left[0], left[-1]) == ("c0", "c99")
+    assert depths.drops == {(CHANGE, DropReason.SUPERSEDED): 100 - len(left)}
+
+
+async def test_parked_alarms_leave_in_order_once_there_is_room(store: Store, clock: HandClock) -> None:
+    outbox = Outbox(store, clock, limits(alarm=2_000))
+    await outbox.register("cloud", ALL)
+    await outbox.register("quick", ALL)
+    for number in range(20):
+        await accept(outbox, event(f"a{number}", key=f"escalation {number}"))
+        assert await drain(outbox, "quick") == [f"a{number}"]
+    depths = await outbox.depths()
+    assert (depths.waiting.alarm, ALARM in depths.full, dict(depths.drops)) == (20, True, {})
+    assert await drain(outbox, "cloud") == [f"a{number}" for number in range(20)]
+    assert (await outbox.depths()).waiting == Waiting()
+
+
+async def test_beyond_the_reserve_only_the_newest_of_an_escalation_is_parked(store: Store, clock: HandClock) -> None:
+    outbox = Outbox(store, clock, limits(alarm=600, parked=600))
+    await outbox.register("cloud", ALL)
+    await accept(outbox, *(event(f"a{number}", key="one") for number in range(10)))
+    depths = await outbox.depths()
+    got = await drain(outbox, "cloud")
+    assert got[-1] == "a9"
+    assert depths.drops == {(ALARM, DropReason.SUPERSEDED): 10 - len(got)}
+
+
+async def test_a_parked_alarm_that_is_withdrawn_is_not_sent(store: Store, clock: HandClock) -> None:
+    outbox = Outbox(store, clock, limits(alarm=300))
+    await outbox.register("cloud", ALL)
+    parked = event("parked", only="cloud")
+    await accept(outbox, event("first"), event("second"), parked)
+    await store.write(lambda transaction: outbox.withdraw(transaction, parked.id, "cloud"))
+    assert await drain(outbox, "cloud") == ["first", "second"]
+
+
+async def test_a_producers_alarm_without_room_is_refused_and_nothing_of_it_kept(store: Store, clock: HandClock) -> None:
+    outbox = Outbox(store, clock, limits(alarm=300))
+    await outbox.register("cloud", ALL)
+    first, second = (event(name, kind=EventKind.DEVICE) for name in ("first", "second"))
+    await accept(outbox, first)
+    with pytest.raises(OutboxFullError):
+        await outbox.accept(second)
+    with pytest.raises(OutboxFullError):
+        await store.write(lambda transaction: outbox.add(transaction, second))
+    assert await drain(outbox, "cloud") == ["first"]
+    assert await outbox.accept(second) is Added.ADDED
+
+
+async def test_expired_events_are_never_sent_but_counted(outbox: Outbox, clock: HandClock) -> None:
+    await outbox.register("cloud", ALL)
+    soon = clock.now() + timedelta(seconds=10)
+    await accept(outbox, event("late", expires_at=soon), event("good"))
+    clock.advance(10)
+    assert await drain(outbox, "cloud") == ["good"]
+    assert (await outbox.depths()).drops == {(ALARM, DropReason.EXPIRED): 1}
+
+
+async def test_a_damaged_event_is_set_aside_and_never_sent(store: Store, outbox: Outbox) -> None:
+    await outbox.register("cloud", ALL)
+    await accept(outbox, event("bad"), event("good"))
+    flip = "UPDATE outbox_alarm SET body = CAST('{' AS BLOB) WHERE sequence = 1"
+    await store.write(lambda transaction: transaction.run(flip))
+    assert await drain(outbox, "cloud") == ["good"]
+    assert (await outbox.depths()).drops == {(ALARM, DropReason.DAMAGED): 1}
+    kept = await store.read(lambda transaction: transaction.rows("SELECT origin FROM quarantine"))
+    assert kept == [("outbox_alarm",)]
+
+
+async def test_an_alarm_overtakes_100_000_measurements(store: Store, outbox: Outbox) -> None:
+    await outbox.register("cloud", ALL)
+    for begin in range(0, 100_000, 10_000):
+        await measure(store, outbox, *range(begin, begin + 10_000))
+    await outbox.parcels("cloud", 10)
+    await accept(outbox, event("alarm"))
+    first, *_ = await outbox.parcels("cloud", 10)
+    assert names([first]) == ["alarm"]
+    assert (await outbox.depths()).waiting == Waiting(alarm=1, measurement=100_000)
+
+
+async def test_measurements_keep_a_tenth_and_changes_a_fifth_of_the_link_under_a_flood_of_alarms(
+    store: Store, outbox: Outbox
+) -> None:
+    await outbox.register("cloud", ALL)
+    await measure(store, outbox, *range(20_000))
+    await store.write(
+        lambda transaction: [
+            outbox.add(transaction, each)
+            for number in range(5_000)
+            for each in (change(number), event(f"a{number}", data={"padding": "x" * 200}))
+        ]
+    )
+    sent = dict.fromkeys(Priority, 0)
+    while sum(sent.values()) < 1_500_000:
+        parcels = await outbox.parcels("cloud", 500)
+        assert parcels[0].priority is ALARM or sent[ALARM]
+        for parcel in parcels:
+            sent[parcel.priority] += len(parcel.body)
+        await outbox.settle("cloud", [(parcel, Delivered()) for parcel in parcels])
+    whole = sum(sent.values())
+    assert sent[MEASUREMENT] >= whole / 10
+    assert sent[CHANGE] >= whole / 5
+    assert sent[ALARM] >= whole / 2
+
+
+async def test_a_pack_repeated_after_a_crash_has_the_same_id_and_bytes(tmp_path: Path, clock: HandClock) -> None:
+    async with opened(tmp_path) as store:
+        outbox = Outbox(store, clock)
+        await outbox.register("cloud", ALL)
+        await measure(store, outbox, 1, 2)
+        [before] = await outbox.parcels("cloud", 10)
+    async with opened(tmp_path) as store:
+        outbox = Outbox(store, clock)
+        await measure(store, outbox, 3)
+        [after] = await outbox.parcels("cloud", 10)
+        assert (before.id, before.body) == (after.id, after.body)
+        await outbox.settle("cloud", [(after, Delivered())])
+        [following] = await outbox.parcels("cloud", 10)
+        assert (names([following]), following.id > after.id) == (["m3"], True)
+        await outbox.settle("cloud", [(after, Delivered())])  # an older reply that comes again confirms nothing
+        assert names(await outbox.parcels("cloud", 10)) == ["m3"]
+
+
+async def test_a_rejected_pack_is_kept_and_can_be_sent_again(store: Store, outbox: Outbox) -> None:
+    await outbox.register("cloud", ALL)
+    await measure(store, outbox, 1, 2)
+    [pack] = await outbox.parcels("cloud", 10)
+    await outbox.settle("cloud", [(pack, Rejected("refused_by_destination", "no"))])
+    [listed] = await outbox.rejected()
+    assert (listed.event, listed.attempts, (await outbox.depths()).waiting) == (pack.id, 1, Waiting())
+    assert await outbox.send_again([listed.number + 1]) == 0
+    assert await outbox.send_again([listed.number]) == 1
+    [again] = await outbox.parcels("cloud", 10)
+    assert (again.body, again.replayed, await outbox.discard_rejected()) == (pack.body, True, 0)
+
+
+async def test_a_pack_that_fails_rests_and_becomes_poison(store: Store, clock: HandClock) -> None:
+    outbox = Outbox(store, clock, Limits(strikes=2))
+    await outbox.register("cloud", ALL)
+    await measure(store, outbox, 1)
+    for _ in range(2):
+        await accept(outbox, event("good"))
+        parcels = await outbox.parcels("cloud", 10)
+        verdicts = [(each, Failed("HTTP 500") if each.priority is MEASUREMENT else Delivered()) for each in parcels]
+        await outbox.settle("cloud", verdicts)
+        clock.advance(60)
+    assert [each.code for each in await outbox.rejected()] == ["poison"]
+    assert await outbox.parcels("cloud", 10) == []
+
+
+async def test_readings_say_what_they_are_of(store: Store, outbox: Outbox) -> None:
+    await outbox.register("cloud", (EventKind.READING,))
+    some = [
+        *measurements(1.5),
+        Measurement(device="door", property="open", unit=None, time=2.0, value=True),
+        Measurement(device="door", property="mode", unit=None, time=3.0, value="auto"),
+    ]
+    await store.write(lambda transaction: outbox.add_measurements(transaction, some))
+    [pack] = await outbox.parcels("cloud", 10)
+    assert b'"data":[{"n":"meter/level","t":101.5,"u":"l","v":1.5}' in pack.body
+    assert b'{"n":"door/open","t":2.0,"vb":true},{"n":"door/mode","t":3.0,"vs":"auto"}' in pack.body
+
+
+def test_defaults_take_a_fifth_of_the_free_disk_and_2_gb_at_most_but_room_for_alarms() -> None:
+    for free in (0, 100 * MB, 1 << 30, 20 << 30, 1 << 40):
+        quotas = default_quotas(free)
+        assert quotas[ALARM] >= 64 * MB
+        assert sum(quotas.values()) <= max(64 * MB, min(2048 * MB, free // 5))
+
+
+def test_a_nearly_full_disk_refuses_measurements_first_and_alarms_never() -> None:
+    refused = [{priority for priority in Priority if refused_by_disk(priority, free, 10)} for free in (31, 29, 19, 0)]
+    assert refused == [set(), {MEASUREMENT}, {MEASUREMENT, CHANGE}, {MEASUREMENT, CHANGE}]
