@@ -20,7 +20,7 @@ from .arrivals import Arrival, read_arrivals, site_of
 from .authority import Authority
 from .ca import TRUST_DAYS, rotate
 from .codes import make_code
-from .database import Connection, DatabaseError, open_database
+from .database import Connection, DatabaseError, SqlError, open_database
 from .identity import describe_sites, revoke
 from .inbox import put
 from .readings import Reading, read_readings
@@ -43,7 +43,7 @@ def main() -> None:
     try:
         arguments.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         arguments.command_fn(arguments)
-    except (UsageError, DatabaseError, OSError) as error:
+    except (UsageError, DatabaseError, SqlError, OSError) as error:
         sys.exit(f"process-cosmos-cloud: {error}")
 
 
@@ -186,12 +186,14 @@ def _ledger(arguments: argparse.Namespace) -> None:
 def _arrivals(connection: Connection, after: int, *, follow: bool) -> Iterator[Arrival]:
     """Return the log; with ``follow`` without end. No cursor stays open while it waits."""
     while True:
-        for arrival in tuple(read_arrivals(connection, after)):
-            after = arrival.sequence
-            yield arrival
-        if not follow:
+        page = tuple(read_arrivals(connection, after))
+        yield from page
+        if page:
+            after = page[-1].sequence
+        elif follow:
+            time.sleep(FOLLOW_SECONDS)
+        else:
             return
-        time.sleep(FOLLOW_SECONDS)
 
 
 def _reading_line(reading: Reading) -> str:

@@ -23,6 +23,8 @@ SEPARATOR = b",\n"
 
 LONGEST_ID = 128
 ROWS_AT_ONCE = 100
+PAGE = 1000
+"""Arrivals that are read at once: the log may be longer than the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,12 +161,12 @@ def _insert(connection: Connection, sql: str, rows: Sequence[tuple[str | float, 
 
 
 def read_arrivals(connection: Connection, after: int = 0) -> Iterator[Arrival]:
-    """Return the log after a sequence number, in order of arrival."""
+    """Return the next of the log after a sequence number, in order of arrival."""
     for sequence, site, identifier, arrived_at, body, duplicate in connection.execute(
         "SELECT sequence, site, arrival.id, arrived_at, body, event.arrival <> sequence "
         "FROM arrival JOIN event ON event.id = arrival.id AND event.source = '/sites/' || site "
-        "WHERE sequence > ? ORDER BY sequence",
-        (after,),
+        "WHERE sequence > ? ORDER BY sequence LIMIT ?",
+        (after, PAGE),
     ):
         event = orjson.loads(body)
         yield Arrival(
@@ -183,7 +185,8 @@ def read_arrivals(connection: Connection, after: int = 0) -> Iterator[Arrival]:
 
 def site_of(connection: Connection, escalation: str) -> Ulid | None:
     """Return the site whose newest event is about ``escalation``; None: nobody told of it."""
-    site: Ulid | None = connection.execute(
-        "SELECT site FROM arrival WHERE body ->> '$.subject' = ? ORDER BY sequence DESC LIMIT 1", (escalation,)
-    ).get
-    return site
+    mentions = "SELECT site, body FROM arrival WHERE instr(body, ?) ORDER BY sequence DESC"
+    for site, body in connection.execute(mentions, (escalation,)):
+        if orjson.loads(body).get("subject") == escalation:
+            return Ulid(site)
+    return None

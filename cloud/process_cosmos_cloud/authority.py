@@ -18,7 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from process_cosmos_gateway.contract.cloud import RenewalRequest
 from process_cosmos_gateway.contract.identifiers import Ulid, is_ulid
 
-from .ca import CERTIFICATE, KEY, builder_of, key_pem, load_authorities, pem, self_signed, signed, write_private
+from .ca import CERTIFICATE, KEY, alone, builder_of, key_pem, load_authorities, pem, self_signed, signed, write_private
 
 CERTIFICATE_DAYS = 365
 GRACE_DAYS = 90
@@ -56,11 +56,12 @@ class Authority:
         """Load the CA of ``folder`` with those it followed, or make one; end a rotation that was broken off."""
         self._folder = folder
         self._now_fn = now_fn
-        if not (folder / CERTIFICATE).exists():
-            key = ec.generate_private_key(ec.SECP256R1())
-            write_private(folder / KEY, key_pem(key))
-            write_private(folder / CERTIFICATE, pem(self_signed(key, now_fn())))
-        authorities = load_authorities(folder, now_fn())
+        with alone(folder):
+            if not (folder / CERTIFICATE).exists():
+                key = ec.generate_private_key(ec.SECP256R1())
+                write_private(folder / KEY, key_pem(key))
+                write_private(folder / CERTIFICATE, pem(self_signed(key, now_fn())))
+            authorities = load_authorities(folder, now_fn())
         self._key, self._certificate, self._elders = authorities.key, authorities.certificate, authorities.elders
 
     @property

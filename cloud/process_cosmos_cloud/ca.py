@@ -4,8 +4,10 @@ A new CA follows the old one as RFC 4210 (4.4) has it: the old key signs the new
 trust the old CA meet the new one through that signature until their next renewal, which hands them the new CA.
 """
 
+import fcntl
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import batched
@@ -64,6 +66,11 @@ def rotate(folder: Path, now: datetime, days: int = TRUST_DAYS) -> None:
 
     The old CA is trusted for ``days`` more. A crash leaves the old CA or the new one.
     """
+    with alone(folder):
+        _rotate(folder, now, days)
+
+
+def _rotate(folder: Path, now: datetime, days: int) -> None:
     old = load_authorities(folder, now)
     key = ec.generate_private_key(ec.SECP256R1())
     successor = signed(_authority(key, now, timedelta(days=days)), old.key)
@@ -88,13 +95,29 @@ def _install(folder: Path) -> None:
 
 def write_private(file: Path, content: bytes) -> None:
     """Write ``content`` to a file that only its owner can read; a crash leaves the old one or the new one."""
-    fresh = file.with_suffix(".new")
+    fresh = file.with_name(f"{file.name}.new")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as stream:
         stream.write(content)
         stream.flush()
         os.fsync(descriptor)
     fresh.rename(file)
+    folder = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep other processes away from the CA of ``folder`` meanwhile: its files must fit each other."""
+    lock = os.open(folder / "ca.lock", os.O_WRONLY | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
 
 
 def self_signed(key: ec.EllipticCurvePrivateKey, now: datetime) -> x509.Certificate:

@@ -16,6 +16,10 @@ Connection = apsw.Connection
 """What the modules with SQL of their own are given; none but this one makes it."""
 
 
+SqlError = apsw.Error
+"""What SQL raises there."""
+
+
 class DatabaseError(Exception):
     """The file cannot serve: it is of a newer version, damaged, or the disk is full. Nothing of the change is on it."""
 
@@ -44,19 +48,27 @@ class Database:
     def __init__(self, path: Path) -> None:
         """Name the file; ``start`` opens it."""
         self._path = path
+        self._open: Connection | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database")
 
     async def start(self) -> None:
         """Open the file, or raise ``DatabaseError``."""
-        self._connection = await self._on_thread(lambda: open_database(self._path))
+        await self._on_thread(lambda: self._connection)
 
     async def write[T](self, change: Callable[[Connection], T]) -> T:
         """Run ``change`` in a transaction; return when it survives a power cut. An exception undoes it."""
 
         def commit() -> T:
-            with self._connection:
-                result = change(self._connection)
-            return result  # noqa: RET504 - mypy: leaving a connection's block might swallow an error
+            connection = self._connection
+            try:
+                with connection:
+                    result = change(connection)
+            except apsw.IOError, apsw.FullError, apsw.CorruptError:
+                # After a failed fsync the kernel may have dropped the pages: this handle must not try again.
+                self._open = None
+                connection.close(True)
+                raise
+            return result
 
         return await self._on_thread(commit)
 
@@ -66,8 +78,15 @@ class Database:
 
     async def close(self) -> None:
         """Close the file, after what is under way."""
-        await self._on_thread(self._connection.close)
+        if self._open is not None:
+            await self._on_thread(self._open.close)
         self._thread.shutdown()
+
+    @property
+    def _connection(self) -> Connection:
+        if self._open is None:
+            self._open = open_database(self._path)
+        return self._open
 
     async def _on_thread[T](self, work: Callable[[], T]) -> T:
         def run() -> T:

@@ -34,6 +34,9 @@ from .inbox import page_after
 MAX_BODY = 8 << 20
 """Bytes of the longest request, counted after decompression."""
 
+LARGEST = (1 << 63) - 1
+"""Of whole numbers, in the database."""
+
 LONG_POLL_SECONDS = 25.0
 LOOK_AGAIN_SECONDS = 0.2
 """Answers come from other processes, so a waiting poll has to look."""
@@ -206,6 +209,8 @@ class Endpoint:
             after = int(request.query.get("after", "0"))
         except ValueError as error:
             raise ProblemError(HTTPStatus.BAD_REQUEST, Code.MALFORMED, "after must be a whole number") from error
+        if not 0 <= after <= LARGEST:
+            raise ProblemError(HTTPStatus.BAD_REQUEST, Code.MALFORMED, f"after must be from 0 to {LARGEST}")
         site, serial, deadline = request[SITE], request[SERIAL], time.monotonic() + LONG_POLL_SECONDS
 
         def question(connection: Connection) -> InboxPage:

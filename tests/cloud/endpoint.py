@@ -233,15 +233,20 @@ class Site:
         """The certificate's serial number, as the endpoint prints it."""
         return f"{x509.load_pem_x509_certificate(self.certificate.encode()).serial_number:x}"
 
-    async def inbox(self, after: int | str = 0) -> list[dict[str, Any]]:
+    async def inbox(self, after: int = 0) -> list[dict[str, Any]]:
         """Poll once."""
+        status, page = await self.poll(after)
+        assert status == 200
+        items: list[dict[str, Any]] = page["items"]
+        return items
+
+    async def poll(self, after: int | str) -> tuple[int, Any]:
+        """Poll once; return status and reply."""
         async with (
             aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=self.tls())) as session,
             session.get(f"{self.url}/v1/inbox", params={"after": after}) as response,
         ):
-            assert response.status == 200
-            items: list[dict[str, Any]] = (await response.json())["items"]
-            return items
+            return response.status, await response.json(content_type=None)
 
 
 def key_sha256(ca_pem: str) -> str:

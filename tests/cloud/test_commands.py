@@ -155,6 +155,37 @@ def test_a_command_that_cannot_be_done_says_what_to_change(
         command(*arguments)
 
 
+async def test_an_event_nested_beyond_measure_keeps_nobody_from_answering(site: Site, command: Command) -> None:
+    about = "01K8J5Z0000000000000000007"
+    deep = b"[" * 1010 + b"1" + b"]" * 1010
+    batch = joined([event(1, SITE, subject=about), event(2, SITE, data={"mentions": about, "deep": "here"})])
+    assert (await site.post(batch.replace(b'"here"', deep)))[0] == 200
+    assert len(command("answer", about, "keep_off").strip()) == 26
+
+
+def test_a_database_sqlite_cannot_use_is_said_in_a_sentence(folder: Path, command: Command) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / DATABASE).write_bytes(b"garbage" * 1000)
+    with pytest.raises(SystemExit, match="process-cosmos-cloud: "):
+        command("sites")
+
+
+async def test_after_a_failed_write_the_file_is_opened_anew(folder: Path) -> None:
+    folder.mkdir()
+    database = Database(folder / DATABASE)
+    await database.start()
+    before = database._connection
+
+    def fail(_connection: apsw.Connection) -> None:
+        raise apsw.IOError("disk I/O error")
+
+    with pytest.raises(DatabaseError):
+        await database.write(fail)
+    assert await database.read(lambda connection: connection.execute("SELECT count(*) FROM event").get) == 0
+    assert database._connection is not before
+    await database.close()
+
+
 def test_a_database_of_a_newer_version_is_left_alone(folder: Path, command: Command) -> None:
     folder.mkdir()
     open_database(folder / DATABASE).pragma("user_version", 99)

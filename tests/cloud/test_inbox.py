@@ -51,9 +51,10 @@ async def test_a_poll_without_news_ends_empty(site: Site, monkeypatch: pytest.Mo
     assert await site.inbox() == []
 
 
-async def test_a_cursor_that_is_no_number_is_refused(site: Site) -> None:
-    with pytest.raises(AssertionError):
-        await site.inbox(after="x")
+@pytest.mark.parametrize("after", ["x", "-1", str(10**20)])
+async def test_a_cursor_that_is_none_is_refused_in_a_sentence(site: Site, after: str) -> None:
+    status, problem = await site.poll(after)
+    assert (status, problem["code"]) == (400, "malformed")
 
 
 def test_a_site_sees_its_own_items_after_its_cursor_and_no_others(connection: apsw.Connection) -> None:

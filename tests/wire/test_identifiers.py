@@ -54,6 +54,9 @@ def test_a_line_is_read_as_it_was_printed(url: str) -> None:
         str(LINE).replace("gateway", "me:secret@gateway"),
         str(LINE).replace("made-up-secret-0001", "short"),
         str(LINE).upper(),
+        str(LINE).replace("8735", "99999"),
+        str(LINE).replace("8735", "0"),
+        str(LINE).replace("gateway.local", "gateway..local"),
     ],
 )
 def test_what_is_no_line_is_refused_without_repeating_it(text: str) -> None:

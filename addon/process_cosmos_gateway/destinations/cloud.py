@@ -2,22 +2,22 @@
 
 import hashlib
 import logging
+import os
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from http import HTTPStatus
 from itertools import accumulate
-from tempfile import NamedTemporaryFile
 from typing import Final
 
-from process_cosmos_gateway.contract.cloud import EPOCH_HEADER, TOKEN_HEADER, BatchReceipt, InboxPage
-from process_cosmos_gateway.contract.codec import decode_json, parse
+from process_cosmos_gateway.contract.cloud import EPOCH_HEADER, TOKEN_HEADER, BatchReceipt, InboxItem
+from process_cosmos_gateway.contract.codec import Json, decode_json, parse
 from process_cosmos_gateway.contract.destinations import DestinationKind, EventKind
 from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.contract.events import BATCH_CONTENT_TYPE
 from process_cosmos_gateway.contract.identifiers import Ulid
-from process_cosmos_gateway.outbox import Delivered, Parcel, Rejected, Verdict
+from process_cosmos_gateway.outbox import Delivered, Failed, Parcel, Rejected, Verdict
 
 from .destination import Down, Polled, Refused, Sent
 from .exchange import Reply, exchange, open_session
@@ -46,6 +46,20 @@ class _Refusal:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """An inbox page, its items not read yet."""
+
+    items: tuple[Json, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Of an inbox item what must be there, so that it can be passed over."""
+
+    cursor: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
     """What enrolment gave: the site's key and certificate and the CA's certificate (PEM). ``repr`` shows no key.
@@ -62,11 +76,11 @@ class Credentials:
     def tls(self) -> ssl.SSLContext:
         """Return TLS that shows the site's certificate and trusts the enrolled CA alone. Blocks for a moment."""
         context = ssl.create_default_context(cadata=self.ca)
-        # OpenSSL reads keys from files only: one of mode 0600 lives for as long as that takes.
-        with NamedTemporaryFile("w", encoding="ascii") as file:
+        # OpenSSL reads keys from files only: this one is in memory, where a power cut leaves nothing of it.
+        with os.fdopen(os.memfd_create("certificate"), "w", encoding="ascii") as file:
             file.write(self.key + self.certificate)
             file.flush()
-            context.load_cert_chain(file.name)
+            context.load_cert_chain(f"/proc/self/fd/{file.fileno()}")
         return context
 
 
@@ -143,8 +157,16 @@ class Cloud:
                 return Sent()
             case Meaning.REJECTED:
                 return Sent(verdicts=[(parcels[0], _rejection(reply))])
+            case Meaning.RETRY if not reply.is_busy:
+                return self._failed(parcels, reply)
             case _:
                 return Sent(trouble=reply.trouble)
+
+    def _failed(self, parcels: Sequence[Parcel], reply: Reply) -> Sent:
+        """Find with ever smaller batches the one event the endpoint fails at: it may be poison."""
+        self.batch = max(1, len(parcels) // 2)
+        verdicts = [(parcels[0], Failed(reply.trouble.reason))] if len(parcels) == 1 else []
+        return Sent(verdicts=verdicts, trouble=reply.trouble)
 
     def _receipt(self, parcels: Sequence[Parcel], body: bytes, reply: Reply) -> Sent:
         """Match the receipt with the batch; one of anything else confirms nothing."""
@@ -174,9 +196,23 @@ class Cloud:
         if reply.meaning(single=True, proven=False) is not Meaning.DELIVERED:
             return Polled(trouble=reply.trouble)
         try:
-            return Polled(items=parse(InboxPage, decode_json(reply.body)).items)
+            return self._read(parse(_Page, decode_json(reply.body)).items)
         except ContractError:
             return Polled(trouble=_MALFORMED)
+
+    def _read(self, documents: Sequence[Json]) -> Polled:
+        """Return the items that can be read, and how far all go: one that cannot blocks nobody."""
+        items: list[InboxItem] = []
+        cursor = None
+        for document in documents:
+            cursor = parse(_Place, document).cursor
+            try:
+                items.append(parse(InboxItem, document))
+            except ContractError as error:
+                _LOGGER.warning(
+                    "%s: inbox item %d cannot be read, so it is passed over: %s", self.name, cursor, error
+                )
+        return Polled(items=items, cursor=cursor)
 
     async def close(self) -> None:
         """End the connections."""

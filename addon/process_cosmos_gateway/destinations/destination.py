@@ -43,9 +43,10 @@ class Sent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Polled:
-    """What a poll of the inbox brought, oldest first."""
+    """What a poll of the inbox brought, oldest first; ``cursor``: how far it goes, None: there was nothing."""
 
     items: Sequence[InboxItem] = ()
+    cursor: int | None = None
     trouble: Trouble | None = None
 
 

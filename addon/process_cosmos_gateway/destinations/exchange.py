@@ -5,6 +5,7 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 
 import aiohttp
 
@@ -49,6 +50,12 @@ class Reply:
     def is_html(self) -> bool:
         """Whether a page for people came, as captive portals and proxies send it."""
         return _HTML.match(self.body[:4096]) is not None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it is the link that cannot now, so that no event may become poison by it."""
+        asked_to_wait = self.status == HTTPStatus.SERVICE_UNAVAILABLE and self.retry_after is not None
+        return asked_to_wait or self.status < HTTPStatus.INTERNAL_SERVER_ERROR
 
     @property
     def trouble(self) -> Trouble:

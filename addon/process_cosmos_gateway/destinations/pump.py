@@ -138,26 +138,26 @@ class Pump:
             if self._polling.failures:
                 self._reachable.set()  # the way is free again: what waits to be sent need not wait on
             self._polling = self._changed("polling", self._polling, self._polling.worked(self._clock.monotonic()))
-            if not polled.items:
+            if polled.cursor is None:
                 # An endpoint that does not hold an empty reply back must not be asked without a pause.
                 await asyncio.sleep(_POLL_EVERY - (self._clock.monotonic() - began))
 
     async def _take(self, polled: Polled) -> Trouble | None:
         """Put the items on disk together with the cursor; leave them for the next poll while the gate is closed."""
-        items = polled.items
-        if not items or not self._escalations.may_drain():
+        cursor = polled.cursor
+        if cursor is None or not self._escalations.may_drain():
             return None
         try:
-            await self._store.write(lambda transaction: self._take_items(transaction, items))
+            await self._store.write(lambda transaction: self._take_items(transaction, polled.items, cursor))
         except StoreError:
             _LOGGER.exception("%s: inbox items could not be taken; they are fetched again", self._destination.name)
             return _STORE_FAILED
-        self._inbox_cursor = items[-1].cursor
+        self._inbox_cursor = cursor
         return None
 
-    def _take_items(self, transaction: Transaction, items: Sequence[InboxItem]) -> None:
+    def _take_items(self, transaction: Transaction, items: Sequence[InboxItem], cursor: int) -> None:
         self._escalations.take(transaction, items, self._destination.name)
-        settings.note_inbox(transaction, self._destination.name, items[-1].cursor)
+        settings.note_inbox(transaction, self._destination.name, cursor)
 
     async def _pause(self, seconds: float) -> None:
         try:

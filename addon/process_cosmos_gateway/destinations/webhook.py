@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from itertools import islice
 from typing import Final
 
@@ -123,9 +122,7 @@ class Webhook:
 
     def _note_failure(self, parcel: Parcel, reply: Reply, load: _Load) -> None:
         trouble = reply.trouble
-        # "Too many requests" and the like are about the link: no event may become poison by them.
-        busy = reply.status == HTTPStatus.SERVICE_UNAVAILABLE and reply.retry_after is not None
-        if busy or reply.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        if reply.is_busy:
             load.stop = trouble
             return
         load.failed = trouble

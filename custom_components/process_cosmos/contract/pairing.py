@@ -7,6 +7,7 @@ CA.
 
 import re
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from .errors import Code, ContractError
 from .identifiers import Ulid
@@ -44,7 +45,18 @@ def parse_line(text: str) -> OneTimeLine:
     match = _LINE.fullmatch(text.strip())
     if match is None:
         raise LineError("$", "must read https://host:port#secret.sha256")
+    if not _is_reachable(match["url"]):
+        raise LineError("$", "must have a host's name and a port up to 65535")
     return OneTimeLine(url=match["url"], secret=match["secret"], sha256=match["sha256"])
+
+
+def _is_reachable(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        (parts.hostname or "").encode("idna")
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

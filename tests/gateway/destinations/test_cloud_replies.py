@@ -1,5 +1,6 @@
 """What a cloud endpoint's replies do to a batch, from an endpoint that misbehaves behind real mutual TLS."""
 
+import asyncio
 import hashlib
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -23,10 +24,10 @@ from process_cosmos_gateway.destinations.cloud import BATCH, Cloud, Credentials,
 from process_cosmos_gateway.destinations.destination import Down, Refused
 from process_cosmos_gateway.destinations.enrolment import enrol
 from process_cosmos_gateway.errors import RequestRefusedError
-from process_cosmos_gateway.outbox import Delivered, Rejected
+from process_cosmos_gateway.outbox import Delivered, Failed, Rejected
 from tests.cloud.endpoint import Site
 
-from .parts import SITE, Behaviour, Receiver, break_off, in_turn, keep_silent, parcel, receiver, reply
+from .parts import SITE, Behaviour, Receiver, break_off, escalation_id, in_turn, keep_silent, parcel, receiver, reply
 
 EPOCH = Ulid("01K8J5Z0000000000000000009")
 TOKEN = "1-0123456789abcdef"
@@ -119,6 +120,31 @@ async def test_a_receipt_that_rejects_what_was_not_sent_confirms_nothing(far: Fa
     far.server.behave = receipt(rejected=[{"index": index, "problem": {"code": "malformed", "message": ""}}])
     sent = await far.destination.send(PARCELS[:3], proven=True)
     assert (sent.verdicts, sent.token, sent.trouble) == ((), None, Down(reason="malformed_reply"))
+
+
+async def test_an_event_the_endpoint_fails_at_is_found_and_may_become_poison(far: Far) -> None:
+    poison = PARCELS[1]
+
+    async def behave(request: web.Request, body: bytes) -> web.StreamResponse:
+        return web.Response(status=500) if poison.body in body else await receipt()(request, body)
+
+    far.server.behave = behave
+    left, failed = list(PARCELS), []
+    async with asyncio.timeout(20):
+        while left:
+            sent = await far.destination.send(left[: far.destination.batch], proven=True)
+            failed += [parcel for parcel, verdict in sent.verdicts if verdict == Failed("http_500")]
+            left = [parcel for parcel in left if parcel not in [settled for settled, _ in sent.verdicts]]
+    assert failed == [poison]
+
+
+async def test_an_inbox_item_that_cannot_be_read_blocks_nobody(far: Far, caplog: pytest.LogCaptureFixture) -> None:
+    good = {"id": "b", "cursor": 2, "escalation": escalation_id(1), "by": "Eve", "age": 1.0, "answer": "keep_off"}
+    items = [{**good, "cursor": 1, "escalation": "e-17"}, good, {"cursor": 3}]
+    far.server.behave = reply(200, orjson.dumps({"items": items}))
+    polled = await far.destination.poll(0)
+    assert ([item.id for item in polled.items], polled.cursor, polled.trouble) == (["b"], 3, None)
+    assert "inbox item 1 cannot be read" in caplog.text
 
 
 async def test_a_receipt_of_another_batch_confirms_nothing(far: Far) -> None:
