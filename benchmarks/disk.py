@@ -15,7 +15,7 @@ from .written import by_readings, committed_first
 _QUEUES = ("outbox_alarm", "outbox_change", "outbox_measurement")
 _ID_BYTES = 35  # a ULID, 8 bytes of hash, the result
 _BATCH = 500
-_STEADY_LOOKS = 20
+_STEADY_LOOKS = 50
 _MOST_OF_EVENT = 1.5
 
 
@@ -28,8 +28,11 @@ async def run(bench: Bench) -> Outcome:
         [parcel] = await parts.outbox.parcels(DESTINATION, 1)
     tables, size_full = raw.table_bytes(database(folder)), _size(database(folder))
     async with opened(folder) as parts:
+        giving_back = asyncio.create_task(parts.store.run())
         await _drain(parts)
         await _until_steady(database(folder))
+        giving_back.cancel()
+        await asyncio.wait([giving_back])
     queued = sum(tables.get(table, 0) for table in _QUEUES)
     return Outcome(
         figures={
@@ -53,7 +56,7 @@ async def _drain(parts: Parts) -> None:
 
 
 async def _until_steady(path: Path) -> None:
-    """Return when the file has not become smaller for two seconds."""
+    """Return when the file has not become smaller for five seconds."""
     size, still = _size(path), 0
     while still < _STEADY_LOOKS:
         await asyncio.sleep(0.1)
