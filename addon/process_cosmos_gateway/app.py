@@ -24,13 +24,14 @@ from .api.server import Server
 from .api.session import Parts
 from .api.status import StatusReader
 from .clock import Clock, SystemClock
+from .contract.destinations import Priority
 from .contract.identifiers import UlidFactory
 from .destinations import Destinations
 from .devices import Devices
 from .errors import StartError
 from .escalations import Escalations
 from .options import MEGABYTE, BrokerOptions, Options
-from .outbox import Outbox
+from .outbox import Limits, Outbox, default_quotas
 from .store import Store
 from .store.errors import StoreDamagedError, StoreReadOnlyError
 from .supervisor import Supervisor
@@ -85,7 +86,7 @@ async def _serve(
     make_ulids = partial(UlidFactory, lambda: int(clock.now().timestamp() * 1000), secrets.token_bytes)
     store = await Store.open(options.data, make_ulids(), vfs=machine.vfs, reserve=options.reserve_mb * MEGABYTE)
     try:
-        outbox = Outbox(store, clock)
+        outbox = Outbox(store, clock, _limits(options, store))
         ulids = make_ulids(await outbox.newest_id())
         escalations = await Escalations.open(store, outbox, clock)
         devices = Devices(store, outbox, clock, ulids, broker)
@@ -127,6 +128,18 @@ async def _serve(
         _LOGGER.exception("The store is opened again, to salvage it")
     finally:
         await store.close()
+
+
+def _limits(options: Options, store: Store) -> Limits:
+    """Return quotas as the options say, else by what is free, or would be if the store were empty."""
+    taken = sum(file.stat().st_size for file in options.data.glob("gateway.sqlite"))
+    chosen = {
+        Priority.ALARM: options.outbox_alarm_mb,
+        Priority.CHANGE: options.outbox_change_mb,
+        Priority.MEASUREMENT: options.outbox_measurement_mb,
+    }
+    given = {priority: number * MEGABYTE for priority, number in chosen.items() if number is not None}
+    return Limits(quota={**default_quotas(store.space.free + taken), **given})
 
 
 @contextmanager

@@ -55,7 +55,7 @@ class BrokerOptions:
 class Options:
     """All options. ``supervisor_token`` None: not an app of a Supervisor.
 
-    ``reserve_mb``: megabytes of the disk kept for alarms.
+    ``reserve_mb``: megabytes of the disk kept for alarms. ``outbox_…_mb``: what may wait, None: by the free disk.
     ``broker`` None: the Supervisor's, if it has one, else no devices; ``topics`` count for both.
     """
 
@@ -66,6 +66,9 @@ class Options:
     topics: tuple[str, ...] = DESCRIPTION_TOPICS
     log_level: str = "info"
     reserve_mb: int = 16
+    outbox_alarm_mb: int | None = None
+    outbox_change_mb: int | None = None
+    outbox_measurement_mb: int | None = None
     supervisor_token: str | None = field(default=None, repr=False)
 
 
@@ -217,6 +220,9 @@ _READERS: Mapping[str, Callable[[object], Any]] = {
     "port": _port,
     "log_level": _level,
     "reserve_mb": _megabytes,
+    "outbox_alarm_mb": _megabytes,
+    "outbox_change_mb": _megabytes,
+    "outbox_measurement_mb": _megabytes,
     "mqtt_host": _host,
     "mqtt_port": _port,
     "mqtt_username": _text,

@@ -73,6 +73,12 @@ def test_a_reserve_is_megabytes_from_file_and_environment_alike() -> None:
     assert [parse_options({"data": "/data", "reserve_mb": given}).reserve_mb for given in (64, "64")] == [64, 64]
 
 
+def test_quotas_of_the_outbox_are_megabytes_each_left_to_the_free_disk_if_not_given() -> None:
+    options = parse_options({"data": "/data", "outbox_alarm_mb": 70, "outbox_measurement_mb": "500"})
+    assert (options.outbox_alarm_mb, options.outbox_change_mb, options.outbox_measurement_mb) == (70, None, 500)
+    assert mistakes_of(outbox_change_mb=0) == ("outbox_change_mb: must be a whole number from 1 to 10000",)
+
+
 @pytest.mark.parametrize("level", [["info"], {}, 7, "INFO"])
 def test_what_is_no_level_is_refused(level: object) -> None:
     assert mistakes_of(log_level=level) == ("log_level: must be one of debug, info, warning, error",)

@@ -37,6 +37,9 @@ def test_every_option_of_the_app_is_one_of_the_gateways_and_has_words(app: dict[
     own = {
         "log_level": "debug",
         "reserve_mb": 32,
+        "outbox_alarm_mb": 64,
+        "outbox_change_mb": 100,
+        "outbox_measurement_mb": 200,
         "mqtt_topics": ["+"],
         "mqtt_host": "broker",
         "mqtt_port": 1883,
