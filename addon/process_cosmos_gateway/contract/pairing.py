@@ -7,14 +7,16 @@ CA.
 
 import re
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from .errors import Code, ContractError
 from .identifiers import Ulid
 
 _LINE = re.compile(
-    r"(?P<url>https://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::\d{1,5})?)/?#(?P<secret>[A-Za-z0-9_-]{16,128})\.(?P<sha256>[0-9a-f]{64})"
+    r"(?P<url>https://(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::(?P<port>\d{1,5}))?)/?#(?P<secret>[A-Za-z0-9_-]{16,128})\.(?P<sha256>[0-9a-f]{64})"
 )
+
+_HTTPS = 443
+_LAST_PORT = 65535
 
 
 class LineError(ContractError):
@@ -45,18 +47,17 @@ def parse_line(text: str) -> OneTimeLine:
     match = _LINE.fullmatch(text.strip())
     if match is None:
         raise LineError("$", "must read https://host:port#secret.sha256")
-    if not _is_reachable(match["url"]):
-        raise LineError("$", "must have a host's name and a port up to 65535")
+    if not _is_name(match["host"]) or not 0 < int(match["port"] or _HTTPS) <= _LAST_PORT:
+        raise LineError("$", f"must have a host's name and a port from 1 to {_LAST_PORT}")
     return OneTimeLine(url=match["url"], secret=match["secret"], sha256=match["sha256"])
 
 
-def _is_reachable(url: str) -> bool:
+def _is_name(host: str) -> bool:
     try:
-        parts = urlsplit(url)
-        (parts.hostname or "").encode("idna")
-        return bool(parts.hostname) and parts.port != 0
-    except ValueError:
+        host.encode("idna")
+    except UnicodeError:  # a label is empty, or too long
         return False
+    return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -125,17 +125,13 @@ class Outbox:
 
     async def _take_batch(self, batch: Sequence[_Accepting]) -> None:
         arrivals = [each.arrival for each in batch]
-        try:
-            taken = await self._store.write(lambda transaction: self._take(transaction, arrivals))
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is theirs who wait
-            for each in batch:
-                if not each.outcome.done():
-                    each.outcome.set_exception(error)
-            return
-        for each, result in zip(batch, taken, strict=True):
+        writing = asyncio.ensure_future(self._store.write(lambda transaction: self._take(transaction, arrivals)))
+        await asyncio.wait({writing})
+        failure = writing.exception()  # whatever it is, it is theirs who wait
+        for each, result in zip(batch, [failure] * len(batch) if failure else writing.result(), strict=True):
             if each.outcome.done():
                 continue
-            if isinstance(result, OutboxFullError):
+            if isinstance(result, BaseException):
                 each.outcome.set_exception(result)
             else:
                 each.outcome.set_result(result)
