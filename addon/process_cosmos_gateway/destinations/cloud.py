@@ -209,9 +209,7 @@ class Cloud:
             try:
                 items.append(parse(InboxItem, document))
             except ContractError as error:
-                _LOGGER.warning(
-                    "%s: inbox item %d cannot be read, so it is passed over: %s", self.name, cursor, error
-                )
+                _LOGGER.warning("%s: inbox item %d cannot be read, so it is passed over: %s", self.name, cursor, error)
         return Polled(items=items, cursor=cursor)
 
     async def close(self) -> None:
