@@ -54,9 +54,9 @@ def backlog(transaction: Transaction, destination: str, priority: Priority) -> t
     return rows[0] if rows else (0, 0)
 
 
-def array(numbers: Sequence[int]) -> str:
-    """Return numbers as SQLite's ``json_each`` takes them."""
-    return orjson.dumps(numbers).decode()
+def array(values: Sequence[int] | Sequence[str]) -> str:
+    """Return values as SQLite's ``json_each`` takes them."""
+    return orjson.dumps(values).decode()
 
 
 @dataclass(slots=True)

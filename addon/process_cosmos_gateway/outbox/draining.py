@@ -11,6 +11,7 @@ from process_cosmos_gateway.store import Transaction
 from process_cosmos_gateway.store.transaction import Row
 
 from . import packs
+from .books import array
 from .model import Parcel
 from .order import Candidate, compose, sendable
 from .statements import STATEMENTS
@@ -66,14 +67,18 @@ def _of_queue(transaction: Transaction, priority: Priority, wish: Wish, drawn: D
     cursor = transaction.rows(statements.cursor, wish.destination)
     if not cursor:
         return []
-    behind = transaction.rows(statements.behind, wish.destination)
+    # What waits for a failed event of its key is not even looked at: however much it is, it keeps nobody waiting.
+    most = wish.limit + wish.unsettled
+    behind = transaction.rows(statements.behind, destination=wish.destination, limit=most)
+    failed = [row[1] for row in behind if row[2]]
     ahead: list[Row] = []
-    if len(behind) < wish.unsettled:
+    if len(behind) < most and len(failed) < wish.unsettled:
         ahead = transaction.rows(
             statements.ahead,
             destination=wish.destination,
             cursor=cursor[0][0],
-            limit=wish.limit + (wish.unsettled if behind else 0),
+            blocked=array(failed),
+            limit=wish.limit,
         )
     rows = _chosen(behind, ahead, priority, wish) if behind else ahead
     return [_parcel(priority, row) for row in rows if _may_leave(row, priority, wish.now, drawn)]

@@ -11,10 +11,15 @@ from .statements import STATEMENTS
 
 
 def join(transaction: Transaction, name: str, kinds: Collection[EventKind]) -> bool:
-    """Let ``name`` have events of ``kinds``; return whether it is new: then it begins at the end of the queue."""
+    """Let ``name`` have events of ``kinds``; a new one begins at the end of the queue.
+
+    Returns whether it did not hear of escalations before, and now wants to.
+    """
     is_new = transaction.run("INSERT OR IGNORE INTO outbox_destination (name) VALUES (?)", name) > 0
     before = {kind for (kind,) in transaction.rows("SELECT kind FROM outbox_kind WHERE destination = ?", name)}
-    if not is_new and before == set(kinds):
+    # A salvage may have saved the name without its place: then all that waits is offered to it again.
+    lost = 0 if is_new else sum(transaction.run(each.begin_at_start, name) for each in STATEMENTS.values())
+    if not is_new and before == set(kinds) and not lost:
         return False  # every start comes by here: nothing may be scanned
     transaction.run("DELETE FROM outbox_kind WHERE destination = ?", name)
     transaction.run_many("INSERT INTO outbox_kind VALUES (?, ?)", [(kind, name) for kind in kinds])
@@ -29,7 +34,7 @@ def join(transaction: Transaction, name: str, kinds: Collection[EventKind]) -> b
         transaction.run("DELETE FROM outbox_pack WHERE destination = ?", name)
     _clean_all(transaction)
     _count_anew(transaction, name, reads=EventKind.READING in kinds and EventKind.READING in before)
-    return is_new
+    return EventKind.ESCALATION in kinds and EventKind.ESCALATION not in before
 
 
 def _count_anew(transaction: Transaction, name: str, *, reads: bool) -> None:

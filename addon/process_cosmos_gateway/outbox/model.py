@@ -168,8 +168,8 @@ class Limits:
 
     ``quota``: bytes of events per priority, in equal shares for the destinations. ``parked_bytes``: of alarms for which
     there was no room; beyond it only the newest of each escalation stays. ``id_bytes``: for remembered ids.
-    ``unsettled``: how many events a destination may leave behind its cursor. ``strikes``: failures, with others
-    delivered in between, that make an event poison. ``longest_rest``: seconds.
+    ``unsettled``: how many events may have failed at a destination until it gets no others. ``strikes``: failures, with
+    others delivered in between, that make an event poison. ``longest_rest``: seconds.
     """
 
     quota: Mapping[Priority, int] = field(default_factory=_usual_quota)

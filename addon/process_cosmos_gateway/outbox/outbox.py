@@ -163,7 +163,7 @@ class Outbox:
         """Let ``name`` have events of ``kinds`` from now on; a new one also hears of the escalations that are alive."""
 
         def change(transaction: Transaction) -> None:
-            if membership.join(transaction, name, kinds) and EventKind.ESCALATION in kinds:
+            if membership.join(transaction, name, kinds):
                 audience = books.Audience.read(transaction)
                 for event in chain.from_iterable(joined(transaction, name) for _, _, joined in self._watchers):
                     entry = Arrival(event, event.encode(self._store.site)), (name,)

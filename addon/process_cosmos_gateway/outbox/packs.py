@@ -37,11 +37,8 @@ def add(transaction: Transaction, measurements: Sequence[Measurement], under: Co
     if under.refuses_fn(Priority.MEASUREMENT):
         drop(transaction, Priority.MEASUREMENT, DropReason.DISK, len(measurements))
         return
-    numbers: dict[tuple[str, str], int] = {}
-    for each in measurements:
-        if (each.device, each.property) not in numbers:
-            numbers[each.device, each.property] = _series(transaction, each)
-    rows = [(numbers[each.device, each.property], each.time, _stored(each), under.now) for each in measurements]
+    numbers = {series: _number(transaction, series) for series in {_series(each) for each in measurements}}
+    rows = [(numbers[_series(each)], each.time, _stored(each), under.now) for each in measurements]
     insert(transaction, "INSERT INTO outbox_measurement (series, time, value, accepted_at) VALUES ", rows)
     count(transaction, Priority.MEASUREMENT, len(rows))
     most = share(under.limits.quota[Priority.MEASUREMENT], len(audience.kinds))
@@ -51,18 +48,19 @@ def add(transaction: Transaction, measurements: Sequence[Measurement], under: Co
             _drop_oldest(transaction, name, most)
 
 
-def _series(transaction: Transaction, measurement: Measurement) -> int:
-    values = (measurement.device, measurement.property, measurement.unit)
-    known = transaction.rows(
-        "SELECT number FROM outbox_series WHERE device = ? AND property = ? AND unit IS ?", *values
-    )
-    rows = known or transaction.rows(
-        "INSERT INTO outbox_series (device, property, unit) VALUES (?, ?, ?)"
-        " ON CONFLICT DO UPDATE SET unit = excluded.unit RETURNING number",
-        *values,
-    )
-    number: int = rows[0][0]
-    return number
+type _Series = tuple[str, str, str]
+
+
+def _series(measurement: Measurement) -> _Series:
+    """A property that changes its unit begins another series: what a pack already says must stay as it is."""
+    return measurement.device, measurement.property, measurement.unit or ""
+
+
+def _number(transaction: Transaction, series: _Series) -> int:
+    known = "SELECT number FROM outbox_series WHERE device = ? AND property = ? AND unit = ?"
+    new = "INSERT INTO outbox_series (device, property, unit) VALUES (?, ?, ?) RETURNING number"
+    [(number,)] = transaction.rows(known, *series) or transaction.rows(new, *series)
+    return int(number)
 
 
 def _stored(measurement: Measurement) -> float | str:
@@ -125,9 +123,12 @@ def needs_cut(transaction: Transaction, destination: str) -> bool:
     """Say whether readings wait that no pack holds yet."""
     if not transaction.rows(_WAITING, destination):
         return False
-    if transaction.rows("SELECT 1 FROM outbox_pack WHERE destination = ?", destination):
+    whole = "SELECT 1 FROM outbox_pack JOIN outbox_measurement ON sequence BETWEEN first AND last WHERE destination = ?"
+    if transaction.rows(f"{whole} LIMIT 1", destination):
         return False
-    return backlog(transaction, destination, Priority.MEASUREMENT)[0] > 0
+    ahead = "SELECT 1 FROM outbox_measurement WHERE sequence > (SELECT sequence FROM outbox_cursor"
+    mine = "WHERE destination = ? AND priority = 'measurement') LIMIT 1"
+    return bool(transaction.rows(f"{ahead} {mine}", destination))
 
 
 def cut(transaction: Transaction, destination: str, ulid_fn: Callable[[], Ulid]) -> None:
@@ -142,7 +143,7 @@ def cut(transaction: Transaction, destination: str, ulid_fn: Callable[[], Ulid])
         READINGS_AT_ONCE,
     )
     transaction.run(
-        "INSERT INTO outbox_pack (destination, id, first, last) VALUES (?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO outbox_pack (destination, id, first, last) VALUES (?, ?, ?, ?)",
         destination,
         ulid_fn(),
         first,
@@ -187,9 +188,9 @@ def parcel(transaction: Transaction, destination: str, site: Ulid) -> Parcel | N
     )
 
 
-def _record(device: str, name: str, unit: str | None, time: float, value: float | str) -> Mapping[str, Any]:
+def _record(device: str, name: str, unit: str, time: float, value: float | str) -> Mapping[str, Any]:
     record: dict[str, Any] = {"n": f"{device}/{name}", "t": time}
-    if unit is not None:
+    if unit:
         record["u"] = unit
     if isinstance(value, float):
         return record | {"v": value}

@@ -13,6 +13,7 @@ from .books import array, count, wait
 from .statements import STATEMENTS
 
 _LISTED = 500
+_MARK = b',"replayed":true}'
 _MOVED_AT_ONCE = 500
 _COLUMNS = "number, destination, priority, id, type, kind, subject, key, body"
 _CHOSEN = "(:all OR number IN (SELECT value FROM json_each(:numbers)))"
@@ -55,8 +56,9 @@ def send_again(transaction: Transaction, numbers: Collection[int] | None, now: f
         after=last,
         limit=_MOVED_AT_ONCE,
     ):
-        for number, destination, was, identifier, kind_of, kind, subject, key, body in rows:
+        for number, destination, was, identifier, kind_of, kind, subject, key, refused in rows:
             priority = Priority.ALARM if was == Priority.ALARM else Priority.CHANGE
+            body = _marked(refused)
             values = (identifier, kind_of, kind, subject, key, destination, None, 1, now, None, zlib.crc32(body), body)
             transaction.run(STATEMENTS[priority].insert + f"({', '.join('?' * len(values))})", *values)
             count(transaction, priority, 1)
@@ -68,6 +70,11 @@ def send_again(transaction: Transaction, numbers: Collection[int] | None, now: f
         for (name,) in transaction.rows("SELECT name FROM outbox_destination"):
             transaction.run(statements.advance, destination=name, reached=0)
     return sent
+
+
+def _marked(body: bytes) -> bytes:
+    """Return an encoded event with the extension attribute that says a person has sent it again."""
+    return body if body.endswith(_MARK) else body[:-1] + _MARK
 
 
 def discard(transaction: Transaction, numbers: Collection[int] | None) -> int:

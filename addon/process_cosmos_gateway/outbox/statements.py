@@ -54,14 +54,22 @@ WHERE priority = '<priority>' AND sequence = :before AND destination = :destinat
 INSERT INTO outbox_cursor VALUES
   (?, '<priority>', ifnull((SELECT seq FROM sqlite_sequence WHERE name = 'outbox_<priority>'), 0))"""
 
+    begin_at_start: str = "INSERT OR IGNORE INTO outbox_cursor VALUES (?, '<priority>', 0)"
+
     behind: str = """
+WITH failed AS (
+  SELECT sequence FROM outbox_exception
+  WHERE destination = :destination AND priority = '<priority>' AND failures > 0)
 SELECT sequence, key, failures, id, type, subject, body, replayed, expires_at, checksum
 FROM outbox_exception JOIN outbox_<priority> USING (sequence)
-WHERE destination = ? AND priority = '<priority>' ORDER BY sequence"""
+WHERE destination = :destination AND priority = '<priority>'
+  AND (failures > 0 OR key NOT IN (SELECT key FROM failed JOIN outbox_<priority> USING (sequence)))
+ORDER BY sequence LIMIT :limit"""
 
     ahead: str = """
 SELECT sequence, key, 0, id, type, subject, body, replayed, expires_at, checksum FROM outbox_<priority> AS queue
-WHERE sequence > :cursor AND <wanted> AND NOT <skipped> ORDER BY sequence LIMIT :limit"""
+WHERE sequence > :cursor AND <wanted> AND NOT <skipped> AND key NOT IN (SELECT value FROM json_each(:blocked))
+ORDER BY sequence LIMIT :limit"""
 
     row: str = "SELECT * FROM outbox_<priority> WHERE sequence = ?"
 

@@ -38,7 +38,8 @@ CREATE TABLE outbox_measurement (
 ) STRICT;
 
 CREATE TABLE outbox_series (
-  number INTEGER PRIMARY KEY, device TEXT NOT NULL, property TEXT NOT NULL, unit TEXT, UNIQUE (device, property)
+  number INTEGER PRIMARY KEY, device TEXT NOT NULL, property TEXT NOT NULL, unit TEXT NOT NULL,
+  UNIQUE (device, property, unit)
 ) STRICT;
 
 -- What a destination's next event of readings holds: decided before its first try, so that a repeat is the same.

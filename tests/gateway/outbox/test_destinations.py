@@ -34,6 +34,26 @@ async def test_what_waited_before_a_restart_is_not_waited_for_again(store: Store
     assert await drain(after, "cloud") == ["leak"]
 
 
+async def test_a_destination_a_salvage_saved_without_its_place_gets_what_waits(store: Store, clock: HandClock) -> None:
+    before = Outbox(store, clock)
+    await before.register("cloud", ALL)
+    await accept(before, event("1"), event("2", priority=Priority.CHANGE))
+    await store.write(lambda transaction: transaction.run("DELETE FROM outbox_cursor"))
+    after = Outbox(store, clock)
+    await after.register("cloud", ALL)
+    assert (await after.depths()).waiting == Waiting(alarm=1, change=1)
+    assert await drain(after, "cloud") == ["1", "2"]
+
+
+async def test_a_destination_that_wants_escalations_later_hears_of_those_alive(outbox: Outbox) -> None:
+    outbox.watch(on_joined=lambda _, name: [event("alive", only=name)])
+    await outbox.register("hook", (EventKind.DEVICE,))
+    assert await drain(outbox, "hook") == []
+    await outbox.register("hook", ALL)
+    await outbox.register("hook", ALL)
+    assert await drain(outbox, "hook") == ["alive"]
+
+
 async def test_without_a_destination_nothing_is_queued(outbox: Outbox) -> None:
     await accept(outbox, event("1"))
     assert (await outbox.depths()).waiting == Waiting()

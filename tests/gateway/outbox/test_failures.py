@@ -3,6 +3,8 @@
 import asyncio
 from pathlib import Path
 
+import orjson
+
 from process_cosmos_gateway.contract.destinations import Waiting
 from process_cosmos_gateway.outbox import Delivered, Failed, Limits, Outbox, Rejected, Verdict
 from process_cosmos_gateway.store import Store
@@ -91,6 +93,32 @@ async def test_an_event_that_fails_while_nothing_passes_never_becomes_poison(sto
     assert await drain(outbox, "cloud") == ["1"]
 
 
+async def test_a_device_that_goes_on_behind_a_poison_event_keeps_nobody_waiting(store: Store, clock: HandClock) -> None:
+    outbox = Outbox(store, clock, Limits(unsettled=5))
+    await outbox.register("cloud", ALL)
+    await accept(outbox, event("poison", "bad"))
+    passed: list[str] = []
+    while not (await outbox.depths()).rejected:
+        number = len(passed)
+        await accept(
+            outbox, event(f"bad {number}", "bad"), event(f"bad too {number}", "bad"), event(str(number), "good")
+        )
+        parcels = list({parcel.key: parcel for parcel in reversed(await outbox.parcels("cloud", 10))}.values())
+        said = names(parcels)  # the first of each key, as a webhook sends them
+        await outbox.settle(
+            "cloud",
+            [
+                (each, Failed("500") if name == "poison" else Delivered())
+                for each, name in zip(parcels, said, strict=True)
+            ],
+        )
+        passed += [name for name in said if name != "poison"]
+        assert passed == [str(each) for each in range(number + 1)], "the good device's event passed at once"
+        clock.advance(61)
+    held_back = [f"bad{too} {number}" for number in range(len(passed)) for too in ("", " too")]
+    assert await drain(outbox, "cloud") == held_back, "and then the others of the key, in order"
+
+
 async def test_a_rejected_event_blocks_nobody_and_can_be_sent_again_or_discarded(outbox: Outbox) -> None:
     await outbox.register("cloud", ALL)
     await outbox.register("hook", ALL)
@@ -109,8 +137,13 @@ async def test_a_rejected_event_blocks_nobody_and_can_be_sent_again_or_discarded
     assert await outbox.parcels("hook", 10) == []
     [again] = await outbox.parcels("cloud", 10)
     assert (again.id, again.replayed) == (bad.id, True)
+    assert orjson.loads(again.body)["replayed"] is True, "and the far side can see it"
 
-    await outbox.settle("cloud", [(again, Rejected("refused_by_destination", "still not"))])
+    await outbox.settle("cloud", [(again, Rejected("refused_by_destination", "not yet"))])
+    await outbox.send_again()
+    [once_more] = await outbox.parcels("cloud", 10)
+    assert once_more.body == again.body
+    await outbox.settle("cloud", [(once_more, Rejected("refused_by_destination", "still not"))])
     assert (await outbox.depths()).rejected == 1
     assert await outbox.discard_rejected() == 1
     depths = await outbox.depths()

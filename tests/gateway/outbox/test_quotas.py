@@ -1,8 +1,10 @@
 """What the outbox does when there is no more room, and how the link is shared."""
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import orjson
 import pytest
 
 from process_cosmos_gateway.contract.destinations import EventKind, Priority, Waiting
@@ -202,7 +204,8 @@ async def test_a_rejected_pack_is_kept_and_can_be_sent_again(store: Store, outbo
     assert await outbox.send_again([listed.number + 1]) == 0
     assert await outbox.send_again([listed.number]) == 1
     [again] = await outbox.parcels("cloud", 10)
-    assert (again.body, again.replayed, await outbox.discard_rejected()) == (pack.body, True, 0)
+    assert (again.id, again.replayed, await outbox.discard_rejected()) == (pack.id, True, 0)
+    assert orjson.loads(again.body) == {**orjson.loads(pack.body), "replayed": True}
 
 
 async def test_a_pack_that_fails_rests_and_becomes_poison(store: Store, clock: HandClock) -> None:
@@ -217,6 +220,27 @@ async def test_a_pack_that_fails_rests_and_becomes_poison(store: Store, clock: H
         clock.advance(60)
     assert [each.code for each in await outbox.rejected()] == ["poison"]
     assert await outbox.parcels("cloud", 10) == []
+
+
+async def test_a_pack_says_the_same_after_its_device_has_changed_the_unit(store: Store, outbox: Outbox) -> None:
+    await outbox.register("cloud", ALL)
+    await measure(store, outbox, 1)
+    [first] = await outbox.parcels("cloud", 10)
+    gallons = [replace(each, unit="gal") for each in measurements(2)]
+    await store.write(lambda transaction: outbox.add_measurements(transaction, gallons))
+    assert await outbox.parcels("cloud", 10) == [first]
+    await outbox.settle("cloud", [(first, Delivered())])
+    [second] = await outbox.parcels("cloud", 10)
+    assert [orjson.loads(each.body)["data"][0]["u"] for each in (first, second)] == ["l", "gal"]
+
+
+async def test_a_pack_whose_readings_a_salvage_lost_blocks_nobody(store: Store, outbox: Outbox) -> None:
+    await outbox.register("cloud", ALL)
+    await measure(store, outbox, 1)
+    await outbox.parcels("cloud", 10)
+    await store.write(lambda transaction: transaction.run("DELETE FROM outbox_measurement"))
+    await measure(store, outbox, 2)
+    assert await drain(outbox, "cloud") == ["m2"]
 
 
 async def test_readings_say_what_they_are_of(store: Store, outbox: Outbox) -> None:

@@ -59,7 +59,8 @@ CREATE TABLE outbox_measurement (
   series INTEGER NOT NULL, time REAL NOT NULL, value ANY NOT NULL, accepted_at REAL NOT NULL
 ) STRICT;
 CREATE TABLE outbox_series (
-  number INTEGER PRIMARY KEY, device TEXT NOT NULL, property TEXT NOT NULL, unit TEXT, UNIQUE (device, property)
+  number INTEGER PRIMARY KEY, device TEXT NOT NULL, property TEXT NOT NULL, unit TEXT NOT NULL,
+  UNIQUE (device, property, unit)
 ) STRICT;
 CREATE TABLE outbox_pack (
   destination TEXT PRIMARY KEY, id TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
