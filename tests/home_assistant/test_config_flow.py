@@ -32,8 +32,10 @@ NEITHER = {"test_ring": False, "install_blueprints": False}
 
 
 @pytest.fixture(autouse=True)
-def _other_parts(notify_entity: str) -> None:
-    """Let there be somebody to tell."""
+async def _other_parts(hass: HomeAssistant, notify_entity: str) -> AsyncIterator[None]:
+    """Let there be somebody to tell, and let what a flow has set going come to its end."""
+    yield
+    await hass.async_block_till_done()
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ async def test_each_event_is_one_post_with_its_idempotency_key_and_the_header_as
     assert first.headers["Idempotency-Key"] == f"/sites/{site.store.site}/{event_id(1)}"
     assert (content["specversion"], content["id"], content["subject"]) == ("1.0", event_id(1), escalation_id(1))
     assert content["data"]["answers"] == ["turn_on_again", "keep_off"]
-    assert site.link("hook").state is LinkState.CONNECTED
+    await until(lambda: site.link("hook").state is LinkState.CONNECTED)
 
 
 async def test_a_reply_with_an_answer_becomes_a_proposal_with_the_ring_it_saw(site: Site, hook: Receiver) -> None:
