@@ -30,7 +30,7 @@ class StatusReader:
             dropped=depths.dropped,
             oldest_waiting_age=depths.oldest,
             broker_connected=self._devices.broker_connected,
-            passed_over=dict(+self._devices.counts),
+            passed_over={str(reason): count for reason, count in (+self._devices.counts).items()},
         )
 
 
