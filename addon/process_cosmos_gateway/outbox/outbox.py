@@ -125,7 +125,8 @@ class Outbox:
 
     async def _take_batch(self, batch: Sequence[_Accepting]) -> None:
         arrivals = [each.arrival for each in batch]
-        writing = asyncio.ensure_future(self._store.write(lambda transaction: self._take(transaction, arrivals)))
+        change = partial(self._take, arrivals=arrivals)
+        writing = asyncio.ensure_future(self._store.write(change))
         await asyncio.wait({writing})
         failure = writing.exception()  # whatever it is, it is theirs who wait
         for each, result in zip(batch, [failure] * len(batch) if failure else writing.result(), strict=True):
