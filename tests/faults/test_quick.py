@@ -12,6 +12,8 @@ import pytest
 from process_cosmos_gateway.contract.destinations import Priority
 from process_cosmos_gateway.lab.faults.table import FAULTS
 
+pytestmark = pytest.mark.long  # until it is known why the played Home Assistant may be slow to end F13 (seed 4)
+
 TOP = Path(__file__).parents[2]
 NAMES = [fault.name for fault in FAULTS]
 PROMISED = ("lost", "unexpected", "duplicate_effects", "order_violations")

@@ -130,6 +130,7 @@ async def run_once(*command: str | Path, limit: float = 30) -> str:
             output, complaints = await process.communicate()
     except TimeoutError as error:
         process.kill()
+        await process.communicate()
         raise PartFailedError(f"{command[0]} did not end within {limit:.0f} s") from error
     if process.returncode:
         raise PartFailedError(f"{' '.join(map(str, command[:2]))} ended {process.returncode}: {complaints.decode()}")
