@@ -14,11 +14,12 @@ from pathlib import Path
 
 import orjson
 
+from process_cosmos_gateway.lab.processes import PartFailedError
+
 from .home import HomeAwayError, HomeError
 from .house import ROOT, House
 from .onboarding import OWNER, PASSWORD
 from .play import Play
-from .processes import PartFailedError
 from .progress import Progress
 from .result import Result
 from .site import FlowError

@@ -1,10 +1,10 @@
 """The house of the demo: every process with its command, its port, and how one sees that it is ready."""
 
 import asyncio
+import os
 import ssl
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,15 @@ from typing import Any
 import aiohttp
 
 from process_cosmos_gateway.lab.control import ControlError, say
+from process_cosmos_gateway.lab.processes import Part, PartFailedError, accepts, free_ports, run_once
 
 from .onboarding import answers_http, prepare_folder
-from .processes import Part, PartFailedError, free_ports, run_once
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 SECRET = "made-up-secret-of-the-webhook"  # noqa: S105 - the ledger's own, for this run only
 
-OURS = {"PYTHONPATH": str(ROOT)}
+OURS = {**os.environ, "PYTHONPATH": str(ROOT)}
 """The environment of the processes that are this package's own."""
 
 HOME_ASSISTANT_ENTITIES = """\
@@ -95,7 +95,7 @@ class House:
         lines = [f"listener {self._broker_port} 127.0.0.1", "allow_anonymous true", "log_dest stderr", "log_type all"]
         configuration.write_text("\n".join(lines) + "\n")
         await self.broker.start("mosquitto", "-c", configuration)
-        await self.broker.until(lambda: _accepts(self._broker_port), "an open port")
+        await self.broker.until(lambda: accepts(self._broker_port), "an open port")
 
     async def start_cloud(self) -> None:
         """Start the reference cloud endpoint, and its own command that prints what arrives."""
@@ -110,7 +110,7 @@ class House:
         ports = ["--listen", str(self._proxy_port), "--control", str(self._proxy_control)]
         far = ["127.0.0.1", str(self._cloud_port)]
         await self.proxy.start(BIN / "python", "-m", "process_cosmos_gateway.lab", "proxy", *far, *ports)
-        await self.proxy.until(lambda: _accepts(self._proxy_control), "an open port")
+        await self.proxy.until(lambda: accepts(self._proxy_control), "an open port")
 
     async def start_gateway(self) -> None:
         """Start the gateway, or start it again."""
@@ -118,21 +118,22 @@ class House:
             f'data = "{self.folder / "gateway"}"\nhost = "127.0.0.1"\nport = {self._gateway_port}\n'
             f'mqtt_host = "127.0.0.1"\nmqtt_port = {self._broker_port}\n'
         )
-        await self.gateway.start(BIN / "process-cosmos-gateway", "run", "--options", self._options)
+        command = (BIN / "process-cosmos-gateway", "run", "--options", self._options)
+        await self.gateway.start(*command, environment=os.environ)  # a test gives it options by its environment
         await self.gateway.until(lambda: _serves(f"https://127.0.0.1:{self._gateway_port}/health"), "its health check")
 
     async def start_devices(self) -> None:
         """Switch the virtual devices on."""
         ports = ["--broker-port", str(self._broker_port), "--control", str(self._devices_control)]
         await self.devices.start(BIN / "python", "-m", "demo.lab", *ports, environment=OURS)
-        await self.devices.until(lambda: _accepts(self._devices_control), "an open port")
+        await self.devices.until(lambda: accepts(self._devices_control), "an open port")
 
     async def start_ledger(self) -> None:
         """Start the ledger, before there is anything to see."""
         ports = ("--port", str(self._ledger_port), "--broker-port", str(self._broker_port))
         options = ("--folder", self.folder, *ports, "--secret", SECRET)
         await self.ledger.start(BIN / "python", "-m", "demo.ledger", *options, environment=OURS)
-        await self.ledger.until(lambda: _accepts(self._ledger_port), "an open port")
+        await self.ledger.until(lambda: accepts(self._ledger_port), "an open port")
 
     async def start_home_assistant(self) -> None:
         """Start Home Assistant with its frontend, or start it again."""
@@ -199,14 +200,6 @@ async def until[T](probe: Callable[[], Awaitable[T | None]], what: str, limit: f
                 await asyncio.sleep(every)
     except TimeoutError as error:
         raise PartFailedError(f"{what}: not within {limit:.0f} s") from error
-
-
-async def _accepts(port: int) -> bool | None:
-    with suppress(OSError):
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.close()
-        return True
-    return None
 
 
 async def _serves(url: str) -> bool | None:

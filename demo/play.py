@@ -6,10 +6,11 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
+from process_cosmos_gateway.lab.processes import PartFailedError
+
 from .home import Home, HomeAwayError
 from .house import House, until
 from .onboarding import onboard, press
-from .processes import PartFailedError
 from .progress import Progress
 from .result import Phase, Result
 from .site import PHONES, Entities, add_guard, add_integration, add_phones, add_webhook, find_entities

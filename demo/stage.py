@@ -3,10 +3,11 @@
 import asyncio
 from typing import Any
 
+from process_cosmos_gateway.lab.processes import PartFailedError
+
 from .home import Home
 from .house import House
 from .onboarding import Phone
-from .processes import PartFailedError
 
 SOON = 30.0
 """Seconds within which Home Assistant must have done what takes it milliseconds."""

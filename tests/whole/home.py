@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestServer
 from demo.home import Home
 from demo.house import HOME_ASSISTANT_ENTITIES, ROOT
 from demo.onboarding import Phone, answers_http, onboard, prepare_folder, register_phone
-from demo.processes import Part, free_port
+from process_cosmos_gateway.lab.processes import Part, free_ports
 
 
 @dataclass(slots=True)
@@ -54,7 +54,7 @@ class Lived:
 @asynccontextmanager
 async def living_home(folder: Path) -> AsyncIterator[Lived]:
     """Start Home Assistant in ``folder`` with a cellar sensor and a cellar valve of its own; stop it at the end."""
-    port = free_port()
+    [port] = free_ports(1)
     url = f"http://127.0.0.1:{port}"
     prepare_folder(
         folder / "home-assistant", port, ROOT / "custom_components" / "process_cosmos", HOME_ASSISTANT_ENTITIES

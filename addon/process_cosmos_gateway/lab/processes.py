@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -65,11 +65,19 @@ class Part:
             raise self.failure("was never started")
         return self._process.pid
 
-    async def start(self, *command: str | Path) -> None:
-        """Start ``command`` in a group of its own: a Ctrl-C reaches the lab alone, which stops its parts in order."""
+    async def start(self, *command: str | Path, environment: Mapping[str, str] | None = None) -> None:
+        """Start ``command`` in a group of its own: a Ctrl-C reaches its starter alone, which stops its parts in order.
+
+        ``environment``: all of it; None: this process's own, without what would configure a gateway.
+        """
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *command, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, env=_environment(), process_group=0
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment or _environment(),
+                process_group=0,
             )
 
     async def until[T](self, probe: Callable[[], Awaitable[T | None]], what: str, limit: float = 60) -> T:
@@ -78,7 +86,7 @@ class Part:
             async with asyncio.timeout(limit):
                 while (answer := await probe()) is None:
                     if not self.running:
-                        raise self.failure(f"ended while the lab waited for {what}")
+                        raise self.failure(f"ended before it reached {what}")
                     await asyncio.sleep(0.02)
         except TimeoutError as error:
             raise self.failure(f"did not reach {what} within {limit:.0f} s") from error
@@ -119,8 +127,11 @@ class Part:
         return PartFailedError("\n".join([f"{self.name} {sentence}; the end of {self.log}:", *lines]))
 
 
-async def run_once(*command: str | Path, limit: float = 30) -> str:
-    """Run ``command`` to its end and return what it printed; raise with its complaints if it failed."""
+async def run_once(*command: str | Path, log: Path | None = None, limit: float = 30) -> str:
+    """Run ``command`` to its end and return what it printed; raise with its complaints if it failed.
+
+    ``log``: a file for its complaints, also if it did not fail.
+    """
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
         *command, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe, env=_environment()
@@ -132,6 +143,9 @@ async def run_once(*command: str | Path, limit: float = 30) -> str:
         process.kill()
         await process.communicate()
         raise PartFailedError(f"{command[0]} did not end within {limit:.0f} s") from error
+    if log is not None:
+        with log.open("ab") as file:
+            file.write(complaints)
     if process.returncode:
         raise PartFailedError(f"{' '.join(map(str, command[:2]))} ended {process.returncode}: {complaints.decode()}")
     return output.decode()

@@ -19,7 +19,7 @@ async def never() -> bool | None:
 async def test_a_part_that_ends_too_early_says_so_with_the_end_of_its_log(tmp_path: Path) -> None:
     part = Part("sleeper", tmp_path)
     await part.start(*PYTHON, "print('last words')")
-    with pytest.raises(PartFailedError, match=r"(?s)ended while the lab waited for godot.*last words"):
+    with pytest.raises(PartFailedError, match=r"(?s)ended before it reached godot.*last words"):
         await part.until(never, "godot")
 
 
