@@ -1,11 +1,13 @@
 """Answers the requests of a session: one row a message."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
+from process_cosmos_gateway.contract.codec import MAX_FRAME, encode
 from process_cosmos_gateway.contract.destinations import (
     DiscardRejected,
     ListRejected,
+    RejectedEvent,
     RejectedEvents,
     RemoveDestination,
     SendAgain,
@@ -35,15 +37,15 @@ class Requests:
             SetWebhook: destinations.set_webhook,
             SetCloud: destinations.set_cloud,
             RemoveDestination: lambda request: destinations.remove(request.name),
-            SendAgain: lambda _: outbox.send_again(),
-            DiscardRejected: lambda _: outbox.discard_rejected(),
+            SendAgain: lambda request: _all_known(request, outbox.send_again),
+            DiscardRejected: lambda request: _all_known(request, outbox.discard_rejected),
         }
 
     async def answer(self, request: Answerable) -> Reply:
         """Return the reply to ``request``: done, or why not."""
         try:
             if isinstance(request, ListRejected):
-                return RejectedEvents(id=request.id, events=tuple(await self._outbox.rejected()))
+                return _page(request.id, await self._outbox.rejected(request.after))
             await self._handlers[type(request)](request)
         except RequestRefusedError as error:
             return Result(id=request.id, problem=Problem(code=error.code, message=str(error)))
@@ -51,3 +53,21 @@ class Requests:
             sentence = "The gateway could not write to its disk. A device may have heard of it once; nothing was kept."
             return Result(id=request.id, problem=Problem(code=Code.STORE_FAILED, message=sentence))
         return Result(id=request.id)
+
+
+async def _all_known(
+    request: SendAgain | DiscardRejected, settle: Callable[[Collection[int] | None], Awaitable[int]]
+) -> None:
+    """Settle the rejected events of these numbers; raise ``RequestRefusedError`` if some were not there."""
+    numbers = None if request.numbers is None else set(request.numbers)
+    found = await settle(numbers)
+    if numbers is not None and found < len(numbers):
+        missing = len(numbers) - found
+        sentence = f"{missing} of {len(numbers)} numbers are not among the rejected events; done for {found}."
+        raise RequestRefusedError(Code.UNKNOWN_REJECTED, sentence)
+
+
+def _page(request: str, events: Sequence[RejectedEvent]) -> RejectedEvents:
+    """Return the first of ``events``, as many as a frame holds: one always fits."""
+    page = RejectedEvents(id=request, events=tuple(events))
+    return page if len(encode(page)) <= MAX_FRAME else _page(request, events[: len(events) // 2])

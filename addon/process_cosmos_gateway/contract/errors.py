@@ -15,6 +15,7 @@ class Code(StrEnum):
     TOO_LARGE = "too_large"
     PAIRING_REFUSED = "pairing_refused"
     STORE_FAILED = "store_failed"
+    TOO_MANY_CONNECTIONS = "too_many_connections"
     # Answers and acknowledgements (the order in which they are checked)
     UNKNOWN_ESCALATION = "unknown_escalation"
     NOT_OFFERED = "not_offered"
@@ -44,6 +45,7 @@ class Code(StrEnum):
     OUTBOX_FULL = "outbox_full"
     REFUSED_BY_DESTINATION = "refused_by_destination"
     POISON = "poison"
+    UNKNOWN_REJECTED = "unknown_rejected"
 
 
 class ContractError(Exception):

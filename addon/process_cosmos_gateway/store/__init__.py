@@ -1,6 +1,8 @@
 """The gateway's durable memory: the only package that talks to SQLite."""
 
-from .health import StorageHealth, StorageState
+from process_cosmos_gateway.contract.destinations import StorageState
+
+from .health import StorageHealth
 from .salvage import Salvaged
 from .space import Space
 from .store import Store

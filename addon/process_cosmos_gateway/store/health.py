@@ -3,26 +3,18 @@
 import logging
 from contextlib import suppress
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
 import apsw
+
+from process_cosmos_gateway.contract.destinations import StorageState
 
 from .space import Disk
 
 _LOGGER = logging.getLogger(__name__)
 
 DAMAGE: Final = (apsw.CorruptError, apsw.NotADBError)
-
-
-class StorageState(StrEnum):
-    """``full``, ``read_only``: as the disk says; ``failing``: it reports errors, or what it gave back is damaged."""
-
-    OK = "ok"
-    FULL = "full"
-    READ_ONLY = "read_only"
-    FAILING = "failing"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,13 @@ from typing import Any, Never, Self
 import apsw
 import orjson
 
+from process_cosmos_gateway.contract.destinations import StorageState
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.errors import StoreError
 
 from . import schema
 from .errors import StoreDamagedError, StoreReadOnlyError
-from .health import StorageHealth, StorageState, Watch
+from .health import StorageHealth, Watch
 from .lane import Ends, Lane
 from .opening import prepare, suspect_marker
 from .salvage import Salvaged

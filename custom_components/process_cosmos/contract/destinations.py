@@ -66,11 +66,42 @@ class Waiting:
     measurement: int = 0
 
 
+class StorageState(StrEnum):
+    """``full``, ``read_only``: as the disk says; ``failing``: it reports errors, or what it gave back is damaged."""
+
+    OK = "ok"
+    FULL = "full"
+    READ_ONLY = "read_only"
+    FAILING = "failing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drop:
+    """How many events of a priority were accepted and not sent, for one reason, since the store was made."""
+
+    priority: Priority
+    reason: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Salvaged:
+    """What was read of a damaged store: rows kept, and at most how many were lost; ``at``: when."""
+
+    kept: int
+    lost: int
+    at: datetime
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """Gateway → Home Assistant, after the snapshot, then when it changes (at most once a second).
 
-    ``passed_over``: what devices said or were told since the gateway started that came to nothing, counted by reason.
+    ``dropped``: the sum of ``drops``. ``passed_over``: what devices said or were told since the gateway started that
+    came to nothing, counted by reason. ``full``: priorities with a destination whose share has no room left.
+    ``storage_reason``: what the disk said. Since the gateway started: ``broker_dropped``, messages the MQTT broker says
+    it has dropped; ``gaps``, sessions it lost. ``identity_conflict``: another gateway speaks as this site, to the broker
+    or a destination.
     """
 
     type: ClassVar[str] = "status"
@@ -81,6 +112,14 @@ class Status:
     broker_connected: bool
     oldest_waiting_age: float | None = None
     passed_over: Mapping[str, int] = field(default_factory=dict)
+    drops: tuple[Drop, ...] = ()
+    full: tuple[Priority, ...] = ()
+    storage: StorageState = StorageState.OK
+    storage_reason: str | None = None
+    salvaged: Salvaged | None = None
+    broker_dropped: int = 0
+    gaps: int = 0
+    identity_conflict: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,10 +157,11 @@ class RemoveDestination:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListRejected:
-    """Home Assistant → gateway: what destinations refused for good; answered by ``RejectedEvents``."""
+    """Home Assistant → gateway: what destinations refused for good, after a number; answered by ``RejectedEvents``."""
 
     type: ClassVar[str] = "list_rejected"
     id: str
+    after: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +184,7 @@ class RejectedEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RejectedEvents:
-    """The reply to ``ListRejected``: at most 500, oldest first."""
+    """The reply to ``ListRejected``: at most 500, oldest first, fewer where a frame holds no more; none: it was all."""
 
     type: ClassVar[str] = "rejected_events"
     id: str
@@ -153,15 +193,20 @@ class RejectedEvents:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SendAgain:
-    """Home Assistant → gateway: send all rejected events again, marked ``replayed``."""
+    """Home Assistant → gateway: send rejected events (None: all) again, marked ``replayed``.
+
+    A number that is not among them is refused as ``unknown_rejected``, after the others were sent.
+    """
 
     type: ClassVar[str] = "send_again"
     id: str
+    numbers: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiscardRejected:
-    """Home Assistant → gateway: forget all rejected events."""
+    """Home Assistant → gateway: forget rejected events (None: all); numbers as in ``SendAgain``."""
 
     type: ClassVar[str] = "discard_rejected"
     id: str
+    numbers: tuple[int, ...] | None = None
