@@ -105,6 +105,7 @@ class FaultProxy:
         self._bits: float | None = None
         self._free_at = 0.0
         self._changed = asyncio.Event()
+        self._healed = asyncio.Event()
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
@@ -165,6 +166,9 @@ class FaultProxy:
         """End every fault, latency, loss and narrowness; reset connections that lost bytes."""
         self._seconds = self._jitter = self._loss = 0.0
         self._bits = None
+        self._free_at = 0.0
+        self._healed.set()
+        self._healed = asyncio.Event()
         for pair in tuple(self._pairs):
             if pair.lost_bytes or pair.half_open:
                 self._reset(pair)
@@ -279,7 +283,8 @@ class FaultProxy:
             self._free_at = max(now, self._free_at) + len(piece) * 8 / self._bits
             wait += self._free_at - now
         if wait:
-            await asyncio.sleep(wait)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._healed.wait(), wait)
 
     async def _hand_over(self, writer: asyncio.StreamWriter, piece: bytes, *, up: bool) -> None:
         with contextlib.suppress(OSError):  # the reader of that side sees its end

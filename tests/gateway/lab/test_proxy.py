@@ -169,6 +169,15 @@ async def test_a_narrow_line_passes_so_many_bits_a_second(proxy: FaultProxy) -> 
     assert proxy.counts.throttled >= 2
 
 
+async def test_healing_hands_over_at_once_what_a_narrow_line_held_up(proxy: FaultProxy) -> None:
+    async with call(proxy) as caller:
+        proxy.bandwidth(8)
+        caller.send(b"an hour")
+        assert await caller.hears_nothing()
+        proxy.heal()
+        assert await caller.receive(7) == b"an hour"
+
+
 async def test_lost_packets_come_late_and_come(proxy: FaultProxy) -> None:
     async with call(proxy) as caller:
         proxy.loss(1.0)
