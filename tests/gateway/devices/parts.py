@@ -15,7 +15,7 @@ from process_cosmos_gateway.contract.devices import Device, EventHappened, Value
 from process_cosmos_gateway.contract.messages import DeviceChange
 from process_cosmos_gateway.devices import BrokerOptions, Devices
 from process_cosmos_gateway.devices.mqtt import Connection, Message
-from process_cosmos_gateway.outbox import Outbox
+from process_cosmos_gateway.outbox import Delivered, Outbox
 from process_cosmos_gateway.store import Store
 from tests.gateway.store.parts import new_ulids, opened
 
@@ -38,6 +38,7 @@ class Hearing:
     store: Store
     outbox: Outbox
     changes: list[DeviceChange] = field(default_factory=list)
+    taken: list[dict[str, Any]] = field(default_factory=list)
 
     def device(self, device_id: str) -> Device | None:
         return next((device for device in self.devices.devices() if device.id == device_id), None)
@@ -75,14 +76,17 @@ class Hearing:
                 [(float(number),)],
             )
 
-    async def queued(self) -> list[dict[str, Any]]:
-        """The events waiting for a destination, alarms first."""
-        return [orjson.loads(parcel.body) for parcel in await self.outbox.parcels(EVERYTHING, 500)]
+    async def drained(self) -> list[dict[str, Any]]:
+        """Take what waits for a destination, as one that confirms everything; return all it ever took."""
+        parcels = await self.outbox.parcels(EVERYTHING, 500)
+        await self.outbox.settle(EVERYTHING, [(parcel, Delivered()) for parcel in parcels])
+        self.taken += [orjson.loads(parcel.body) for parcel in parcels]
+        return self.taken
 
-    async def until_queued(self, wanted: Callable[[dict[str, Any]], bool], count: int) -> list[dict[str, Any]]:
-        """The wanted events among those that wait, once there are ``count`` and the newest message is on disk."""
+    async def until_drained(self, wanted: Callable[[dict[str, Any]], bool], count: int) -> list[dict[str, Any]]:
+        """The wanted events among those that came, once there are ``count``."""
         async with asyncio.timeout(10):
-            while len(found := [each for each in await self.queued() if wanted(each)]) < count:  # noqa: ASYNC110 - as above
+            while len(found := [each for each in await self.drained() if wanted(each)]) < count:  # noqa: ASYNC110 - as above
                 await asyncio.sleep(0.01)
         return found
 

@@ -64,7 +64,7 @@ async def test_a_kill_between_told_commit_and_acknowledgement_leaves_one_reading
         again = [change for change in heard.changes if isinstance(change, ValueChanged)]
         if moment == "commit":
             assert [(change.key, change.redelivered) for change in again] == [(first["key"], True)]
-            assert len(await heard.until_queued(is_five, 1)) == 1
+            assert len(await heard.until_drained(is_five, 1)) == 1
         else:
             # It is on disk: the snapshot has it, there is no edge to tell.
             await until(lambda: heard.devices.counts["repeats"] == 1)
@@ -88,7 +88,7 @@ async def test_a_device_event_given_out_again_is_told_with_its_key_and_queued_on
             await tank.say(OVERFLOW, True)  # a second one of the same content is another event
             await until(lambda: len(heard.events("overflow")) == 2)
             assert heard.events("overflow")[1].key != event.key
-            await heard.until_queued(lambda each: each["type"].endswith("device.event.v1"), 1)
+            await heard.until_drained(lambda each: each["type"].endswith("device.event.v1"), 1)
 
 
 async def test_messages_given_out_again_one_by_one_keep_their_order(broker: Broker, tmp_path: Path) -> None:
