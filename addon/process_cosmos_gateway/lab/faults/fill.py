@@ -1,15 +1,13 @@
 """Fills the outbox of a gateway that has stopped: ``python -m process_cosmos_gateway.lab.faults.fill FOLDER COUNT``.
 
-The first ``--judged`` events are ticks of a device that the ledger counts; the rest only lie there. Each is accepted by
-the outbox as any other.
+The first ``--judged`` events are ticks of ``--device`` that the ledger counts; the rest only lie there. Each is
+accepted by the outbox as any other.
 """
 
 import argparse
 import asyncio
 import os
 import time
-from collections.abc import Sequence
-from functools import partial
 from itertools import batched
 from pathlib import Path
 
@@ -17,39 +15,37 @@ from process_cosmos_gateway.clock import SystemClock
 from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_gateway.contract.events import event_type
 from process_cosmos_gateway.contract.identifiers import UlidFactory
-from process_cosmos_gateway.outbox import Event, Outbox
-from process_cosmos_gateway.store import Store, Transaction
+from process_cosmos_gateway.outbox import Event, Limits, Outbox
+from process_cosmos_gateway.store import Store
 
 from .meters import TICK
 
-DEVICE = "wot/filled"
-_BATCH = 2000
+_BATCH = 4000
+_ROOM = 1 << 40
 
 
-async def fill(folder: Path, count: int, judged: int) -> None:
+async def fill(folder: Path, count: int, judged: int, device: str) -> None:
     """Return when ``count`` events are on disk."""
     ulids, clock = UlidFactory(lambda: time.time_ns() // 1_000_000, os.urandom), SystemClock()
     store = await Store.open(folder, ulids)
-    outbox = Outbox(store, clock)
+    outbox = Outbox(store, clock, Limits(quota=dict.fromkeys(Priority, _ROOM)))
 
-    def add(transaction: Transaction, numbers: Sequence[int]) -> None:
-        for number in numbers:
-            name = TICK if number <= judged else "ballast"
-            event = Event(
-                id=ulids(),
-                type=event_type("device", "event"),
-                kind=EventKind.DEVICE,
-                priority=Priority.CHANGE,
-                subject=DEVICE,
-                key=DEVICE,
-                time=clock.now(),
-                data={"device": DEVICE, "title": "Filled", "event": name, "value": number},
-            )
-            outbox.add(transaction, event)
+    def event(number: int) -> Event:
+        name = TICK if number <= judged else "ballast"
+        return Event(
+            id=ulids(),
+            type=event_type("device", "event"),
+            kind=EventKind.DEVICE,
+            priority=Priority.CHANGE,
+            subject=device,
+            key=device,
+            time=clock.now(),
+            data={"device": device, "title": "Filled", "event": name, "value": number},
+        )
 
     try:
         for numbers in batched(range(1, count + 1), _BATCH, strict=False):
-            await store.write(partial(add, numbers=numbers))
+            await asyncio.gather(*(outbox.accept(event(number)) for number in numbers))
     finally:
         await store.close()
 
@@ -60,8 +56,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("count", type=int)
     parser.add_argument("--judged", type=int, default=0)
+    parser.add_argument("--device", default="wot/filled")
     arguments = parser.parse_args()
-    asyncio.run(fill(arguments.folder, arguments.count, arguments.judged))
+    asyncio.run(fill(arguments.folder, arguments.count, arguments.judged, arguments.device))
 
 
 if __name__ == "__main__":

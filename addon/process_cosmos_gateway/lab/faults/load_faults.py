@@ -10,7 +10,6 @@ from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_gateway.lab.processes import run_once, until
 
 from .fault import Fault, Scale
-from .fill import DEVICE
 from .ledger import Item
 from .meters import Meter
 from .site import CLOUD, Site
@@ -22,28 +21,29 @@ _PAUSE = 0.1
 _LINK = 100_000.0
 """Bits a second; the readings of two devices are about a million."""
 _STORM = 60
+_ROOM = {"outbox_change_mb": 10_000}
+"""Ten million events are more than the outbox keeps by itself."""
 
 
 async def millions(site: Site, scale: Scale) -> None:
     """F12: so many events wait: the start takes no longer for it, and the oldest drain."""
-    judged = scale.of(2_000, 100_000)
+    site.destinations = (CLOUD,)
+    await site.set_webhook(kinds=(EventKind.ESCALATION,))
     for waiting in scale.of((10_000,), (1_000_000, 10_000_000)):
-        await _fill_and_drain(site, waiting, judged)
-        judged += scale.of(2_000, 100_000)
+        await _fill_and_drain(site, waiting, scale.of(2_000, 100_000))
 
 
 async def _fill_and_drain(site: Site, waiting: int, judged: int) -> None:
-    """Queue ``waiting`` events for the cloud endpoint, start, and let the first ``judged`` drain."""
-    site.destinations = (CLOUD,)
-    await site.set_webhook(kinds=(EventKind.ESCALATION,))
+    """Queue ``waiting`` events for the cloud endpoint, start, and let the first ``judged`` drain, and what is older."""
+    device = f"wot/filled-{waiting}"
     site.to_cloud.refuse()
     await site.gateway.stop()
     begun = time.monotonic()
-    fill = ("-m", "process_cosmos_gateway.lab.faults.fill", site.database.parent, str(waiting), "--judged", str(judged))
-    await run_once(sys.executable, *fill, limit=_FILL_SECONDS)
+    fill = ("-m", "process_cosmos_gateway.lab.faults.fill", site.database.parent, str(waiting))
+    await run_once(sys.executable, *fill, "--judged", str(judged), "--device", device, limit=_FILL_SECONDS)
     site.figures[f"filled_per_s_{waiting}"] = round(waiting / (time.monotonic() - begun))
     for number in range(1, judged + 1):
-        item = Item(Priority.CHANGE, DEVICE, number)
+        item = Item(Priority.CHANGE, device, number)
         site.ledger.attempt(item, begun)
         site.ledger.acknowledge(item, begun)
     site.figures[f"start_seconds_{waiting}"] = round(await site.start_gateway(), 2)
@@ -51,10 +51,11 @@ async def _fill_and_drain(site: Site, waiting: int, judged: int) -> None:
     site.prove("events waiting at the start", waiting)
     site.heal()
     await site.tell_machine("time", "skip", 31)
-    arrived, begun = len(site.ledger.there[CLOUD]), time.monotonic()
-    last = Item(Priority.CHANGE, DEVICE, judged)
+    arrived, begun = site.events_at_cloud, time.monotonic()
+    last = Item(Priority.CHANGE, device, judged)
     await until(lambda: last in site.ledger.there[CLOUD], "end of the drain", _DRAIN_SECONDS, every=0.01)
-    drained = len(site.ledger.there[CLOUD]) - arrived
+    drained = site.events_at_cloud - arrived
+    site.figures[f"drained_{waiting}"] = drained
     site.figures[f"drained_per_s_{waiting}"] = round(drained / (time.monotonic() - begun))
     site.figures[f"drain_rss_mb_{waiting}"] = site.resident_megabytes()
 
@@ -104,6 +105,6 @@ async def _knock(port: int, context: ssl.SSLContext) -> bool:
 
 
 FAULTS = (
-    Fault(name="F12", sentence="a million events waiting, and ten", play=millions, own_site=True),
+    Fault(name="F12", sentence="a million events waiting, and ten", play=millions, own_site=True, settings=_ROOM),
     Fault(name="F27", sentence="producers faster than the link, a storm of reconnections", play=flood, own_site=True),
 )

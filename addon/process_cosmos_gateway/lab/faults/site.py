@@ -53,7 +53,7 @@ class Site(House):
         self.home = Home(f"https://127.0.0.1:{self.gateway_port}", self.ledger)
         self.meters: list[Meter] = []
         self._programs: list[Program] = []
-        self.restarts = 0
+        self.events_at_cloud = 0
         self.receiver: Receiver
         self.destinations: tuple[str, ...] = (CLOUD, WEBHOOK)
         self.proof: dict[str, int] = {}
@@ -84,7 +84,7 @@ class Site(House):
     async def revive(self) -> None:
         """Start the gateway again if it gave up, as whoever watches over it does."""
         if not self.gateway.running:
-            self.restarts += 1
+            self.figures["started_again"] = self.figures.get("started_again", 0) + 1
             await self.start_gateway()
 
     async def cut_power(self, kept: str) -> None:
@@ -289,6 +289,7 @@ class Site(House):
         with self._log.log.open("rb") as log:
             while True:
                 *lines, rest = (rest + log.read()).split(b"\n")
+                self.events_at_cloud += len(lines)
                 for line in lines:
                     document = orjson.loads(line)
                     for arrival in arrivals_of(document, fresh=not document["duplicate"]):
