@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 from aiohttp import ClientConnectionResetError, WSCloseCode, WSMsgType, web
 
@@ -178,23 +179,36 @@ class Session:
             self._slots.release()
 
     async def _work_in_order(self) -> None:
-        escalations = self._parts.escalations
         while True:
-            message = await self._ordered.get()
+            waiting = [await self._ordered.get()]
+            while not self._ordered.empty():
+                waiting.append(self._ordered.get_nowait())
             try:
-                match message:
-                    case Transition():
-                        await escalations.apply(message)
-                        self.send(Receipt(position=message.position))
-                    case CaughtUp():
-                        await escalations.caught_up()
-                        self._caught_up.set()
-                    case Result():
-                        await escalations.settle(message)
+                for _, messages in groupby(waiting, type):
+                    await self._work_off(messages)
             except StoreError:
                 # Nothing after it may be applied: the next session begins again at the cursor.
                 self.end(Refused(code=Code.STORE_FAILED, message="The gateway could not write to its disk."))
                 return
+
+    async def _work_off(self, messages: Iterable[Transition | CaughtUp | Result]) -> None:
+        """Do what messages of one type want; transitions that wait are applied together, with one fsync."""
+        escalations, transitions = self._parts.escalations, list[Transition]()
+        for message in messages:
+            match message:
+                case Transition():
+                    transitions.append(message)
+                case CaughtUp():
+                    await escalations.caught_up()
+                    self._caught_up.set()
+                    self._slots.release()
+                case Result():
+                    await escalations.settle(message)
+                    self._slots.release()
+        if transitions:
+            await escalations.apply(*transitions)
+        for transition in transitions:
+            self.send(Receipt(position=transition.position))
             self._slots.release()
 
     async def _write(self) -> None:

@@ -80,11 +80,15 @@ class Escalations:
         self.home_assistant_lives()
         self._open_gate()
 
-    async def apply(self, transition: Transition) -> None:
-        """Return once all of it is on disk, position included; a repeat changes nothing; raise ``StoreError``."""
+    async def apply(self, *transitions: Transition) -> None:
+        """Return once all of them are on disk, positions included; a repeat changes nothing.
+
+        Raises ``StoreError``: none of them is.
+        """
 
         def change(transaction: Transaction) -> None:
-            self._work.apply(transaction, transition)
+            for transition in transitions:
+                self._work.apply(transaction, transition)
             if self._reconciled:  # else a restart before ``caught_up`` would take this store for a restored one
                 replica.remember(transaction, epoch=self._store.epoch)
 

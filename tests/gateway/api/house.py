@@ -42,6 +42,7 @@ class FakeEscalations:
 
     heard: list[Any] = field(default_factory=list)
     lives: int = 0
+    commits: int = 0
     broken: bool = False
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     send: Callable[[Told | Propose], None] | None = None
@@ -64,11 +65,12 @@ class FakeEscalations:
     def home_assistant_lives(self) -> None:
         self.lives += 1
 
-    async def apply(self, transition: Transition) -> None:
+    async def apply(self, *transitions: Transition) -> None:
         await self.gate.wait()
         if self.broken:
             raise StoreError
-        self.heard.append(transition.position.n)
+        self.commits += 1
+        self.heard += [transition.position.n for transition in transitions]
 
     async def caught_up(self) -> None:
         self.heard.append("caught up")

@@ -41,6 +41,20 @@ async def test_transitions_are_applied_in_order_and_each_is_confirmed(house: Hou
     assert house.escalations.heard == ["opened", *range(4, 60), "caught up", Result(id="cloud/1")]
 
 
+async def test_transitions_that_come_while_one_is_written_share_the_next_write(house: House) -> None:
+    link = await house.open()
+    house.escalations.gate.clear()
+    await link.say(transition(4))
+    await house.until(lambda: house.escalations.lives == 1)
+    await link.say(*map(transition, range(5, 10)), CaughtUp(), transition(10))
+    await house.until(lambda: house.escalations.lives == 8)
+    house.escalations.gate.set()
+    for n in range(4, 11):
+        assert await link.next() == Receipt(position=Position(run=RUN, n=n))
+    assert house.escalations.heard == ["opened", *range(4, 10), "caught up", 10]
+    assert house.escalations.commits == 3
+
+
 async def test_text_frames_are_read_too(house: House) -> None:
     link = await house.open()
     await link.socket.send_str(encode(transition(4)).decode())

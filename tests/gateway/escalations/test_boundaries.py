@@ -11,9 +11,11 @@ import pytest
 from process_cosmos_gateway.contract.cloud import InboxPage
 from process_cosmos_gateway.contract.codec import MAX_FRAME, encode, parse
 from process_cosmos_gateway.contract.errors import ContractError
-from process_cosmos_gateway.contract.escalations import EscalationState, TransitionKind
+from process_cosmos_gateway.contract.escalations import EscalationState, Transition, TransitionKind
 from process_cosmos_gateway.contract.session import MIN_SCHEMA, SCHEMA, GatewayHello
+from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.escalations import replica
+from process_cosmos_gateway.escalations.work import Work
 from process_cosmos_gateway.store import Transaction
 from tests.gateway.store.parts import HandClock
 
@@ -107,6 +109,27 @@ async def test_a_long_log_is_taken_in_without_a_look_at_all_escalations_for_each
             pass
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_of_transitions_applied_together_all_are_on_disk_or_none(
+    site: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await site.records_change(OPENED)
+    second, third = (replace(first, position=replace(first.position, n=n)) for n in (2, 3))
+    apply = Work.apply
+
+    def fails_at_the_third(work: Work, transaction: Transaction, transition: Transition) -> None:
+        apply(work, transaction, transition)
+        if transition is third:
+            raise StoreError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Work, "apply", fails_at_the_third)
+        with pytest.raises(StoreError):
+            await site.escalations.apply(second, third)
+    assert (await site.escalations.greeting())[0] == first.position
+    await site.escalations.apply(second, third)
+    assert (await site.escalations.greeting())[0] == third.position
 
 
 async def test_a_session_that_lasts_for_months_forgets_what_was_closed_long_ago(site: Gateway) -> None:
