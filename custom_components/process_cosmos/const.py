@@ -22,6 +22,8 @@ PLATFORMS: Final = (
 # A config entry's data, beside Home Assistant's own CONF_URL and CONF_TOKEN; all None without the app.
 CONF_SITE: Final = "site"
 CONF_SHA256: Final = "sha256"
+CONF_READ: Final = "read"
+"""What a person has read of, by issue; it is shown again when it has happened again."""
 
 # A config entry's options.
 CONF_PHONES: Final = "phones"

@@ -55,6 +55,7 @@ from .errors import refusal
 from .escalations.engine import Escalations
 from .issues import ISSUES_OF_CODES, LINK_ISSUES, Issue, clear_issues, create_issue
 from .registry import register_thing, register_version, remove_thing
+from .status_issues import show_status
 from .things import Things, Touched
 
 _REFUSED_FAILURES = 8
@@ -257,10 +258,7 @@ class CosmosCoordinator:
             oldest_waiting=_moment(now, status.oldest_waiting_age, old.oldest_waiting if old else None),
             last_contact=_moment(now, min(contacts, default=None), old.last_contact if old else None),
         )
-        if status.rejected:
-            create_issue(self.hass, self.entry, Issue.REJECTED_EVENTS, count=str(status.rejected))
-        else:
-            clear_issues(self.hass, self.entry, Issue.REJECTED_EVENTS)
+        show_status(self.hass, self.entry, status)
         self._notify(STATUS)
 
     def _notify(self, subject: str, touched: Touched | None = None) -> None:

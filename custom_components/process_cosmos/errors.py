@@ -1,20 +1,22 @@
 """What an action raises when the gateway did not do what was asked."""
 
-from homeassistant.exceptions import HomeAssistantError
+from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
 
 from .client import GATEWAY_AWAY, GatewayError
 from .const import DOMAIN
 from .contract.errors import Code
 
-TRANSLATED = frozenset(
-    {GATEWAY_AWAY, Code.BROKER_AWAY, Code.INVALID_VALUE, Code.READ_ONLY, Code.UNKNOWN_DEVICE, Code.UNKNOWN_PROPERTY}
+CALLERS_MISTAKE = frozenset(
+    {Code.INVALID_VALUE, Code.READ_ONLY, Code.UNKNOWN_DEVICE, Code.UNKNOWN_PROPERTY, Code.UNKNOWN_REJECTED}
 )
+TRANSLATED = CALLERS_MISTAKE | {GATEWAY_AWAY, Code.BROKER_AWAY}
 """Codes with a sentence of their own in the translations; of the others the gateway's sentence is shown."""
 
 
 def refusal(error: GatewayError) -> HomeAssistantError:
     """Return the error for people and automations; its translation key is the stable code."""
-    return HomeAssistantError(
+    kind = ServiceValidationError if error.code in CALLERS_MISTAKE else HomeAssistantError
+    return kind(
         translation_domain=DOMAIN,
         translation_key=error.code if error.code in TRANSLATED else "request_refused",
         translation_placeholders={"code": error.code, "message": str(error)},

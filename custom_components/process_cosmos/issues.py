@@ -22,6 +22,17 @@ class Issue(StrEnum):
     SCHEMA_TOO_NEW = "schema_too_new"
     REFUSED = "refused"
     REJECTED_EVENTS = "rejected_events"
+    OUTBOX_FULL_ALARM = "outbox_full_alarm"
+    OUTBOX_FULL_CHANGE = "outbox_full_change"
+    OUTBOX_FULL_MEASUREMENT = "outbox_full_measurement"
+    STORAGE_FULL = "storage_full"
+    STORAGE_READ_ONLY = "storage_read_only"
+    STORAGE_FAILING = "storage_failing"
+    STORE_SALVAGED = "store_salvaged"
+    EVENTS_DROPPED = "events_dropped"
+    MEASUREMENTS_DROPPED = "measurements_dropped"
+    BROKER_DROPS = "broker_drops"
+    IDENTITY_CONFLICT = "identity_conflict"
     MEMORY_NOT_WRITTEN = "memory_not_written"
     MEMORY_DAMAGED = "memory_damaged"
 
@@ -40,6 +51,17 @@ _FORMS: Mapping[Issue, _Form] = {
     Issue.SCHEMA_TOO_NEW: _Form(),
     Issue.REFUSED: _Form(),
     Issue.REJECTED_EVENTS: _Form(severity=ir.IssueSeverity.WARNING, fixable=True),
+    Issue.OUTBOX_FULL_ALARM: _Form(),
+    Issue.OUTBOX_FULL_CHANGE: _Form(severity=ir.IssueSeverity.WARNING),
+    Issue.OUTBOX_FULL_MEASUREMENT: _Form(severity=ir.IssueSeverity.WARNING),
+    Issue.STORAGE_FULL: _Form(),
+    Issue.STORAGE_READ_ONLY: _Form(),
+    Issue.STORAGE_FAILING: _Form(),
+    Issue.STORE_SALVAGED: _Form(fixable=True),
+    Issue.EVENTS_DROPPED: _Form(fixable=True),
+    Issue.MEASUREMENTS_DROPPED: _Form(severity=ir.IssueSeverity.WARNING, fixable=True),
+    Issue.BROKER_DROPS: _Form(severity=ir.IssueSeverity.WARNING, fixable=True),
+    Issue.IDENTITY_CONFLICT: _Form(),
     Issue.MEMORY_NOT_WRITTEN: _Form(),
     Issue.MEMORY_DAMAGED: _Form(),
 }
@@ -52,8 +74,14 @@ ISSUES_OF_CODES: Mapping[str, Issue] = {
 }
 """Which refusals have an issue of their own, others are ``REFUSED``; ``unauthorized`` asks for a new pairing line."""
 
-_NOT_THE_LINKS = (Issue.REJECTED_EVENTS, Issue.MEMORY_NOT_WRITTEN, Issue.MEMORY_DAMAGED)
-LINK_ISSUES = tuple(issue for issue in Issue if issue not in _NOT_THE_LINKS)
+LINK_ISSUES = (
+    Issue.GATEWAY_UNREACHABLE,
+    Issue.OTHER_GATEWAY,
+    Issue.OTHER_HOME_ASSISTANT,
+    Issue.SCHEMA_TOO_OLD,
+    Issue.SCHEMA_TOO_NEW,
+    Issue.REFUSED,
+)
 """Issues that are over once the gateway has sent its devices."""
 
 
@@ -64,7 +92,7 @@ def create_issue(hass: HomeAssistant, entry: ConfigEntry, issue: Issue, **placeh
         hass,
         DOMAIN,
         _id(entry, issue),
-        data={"entry_id": entry.entry_id},
+        data={"entry_id": entry.entry_id, "issue": issue},
         is_fixable=form.fixable,
         severity=form.severity,
         translation_key=issue,

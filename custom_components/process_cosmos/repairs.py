@@ -1,4 +1,4 @@
-"""The repair a person can do from here: send rejected events again, or discard them."""
+"""The repairs a person can do from here: settle rejected events, read of what was lost."""
 
 import uuid
 from typing import Any
@@ -8,30 +8,66 @@ from homeassistant.config_entries import ConfigEntryState
 from homeassistant.core import HomeAssistant
 
 from .client import GATEWAY_AWAY, GatewayAwayError, GatewayError
-from .contract.destinations import DiscardRejected, ListRejected, RejectedEvents, SendAgain
+from .contract.destinations import DiscardRejected, ListRejected, RejectedEvents, SendAgain, Status
 from .contract.messages import Request
 from .contract.session import Result
+from .coordinator import CosmosCoordinator
 from .data import CosmosConfigEntry
+from .issues import Issue
+from .status_issues import OCCURRENCES, Occurrence, note_read
 
 _SHOWN = 5
-"""Rejected events named in the dialog; the gateway lists up to 500."""
+"""Rejected events named in the dialog; the action lists all."""
 
 
 async def async_create_fix_flow(
     hass: HomeAssistant,
-    issue_id: str,  # noqa: ARG001 - there is one fixable issue
+    issue_id: str,  # noqa: ARG001 - its data names the issue and the site
     data: dict[str, str | int | float | None] | None,
 ) -> RepairsFlow:
-    """Return the flow of the one fixable issue."""
-    return RejectedEventsFlow(hass, str((data or {}).get("entry_id")))
+    """Return the flow of a fixable issue."""
+    named = data or {}
+    entry: CosmosConfigEntry | None = hass.config_entries.async_get_entry(str(named.get("entry_id")))
+    issue = str(named.get("issue"))
+    if issue in OCCURRENCES:
+        return ReadFlow(entry, OCCURRENCES[Issue(issue)])
+    return RejectedEventsFlow(entry)
+
+
+class ReadFlow(RepairsFlow):
+    """Says what has happened; it is over when a person has read it, until it happens again."""
+
+    def __init__(self, entry: CosmosConfigEntry | None, occurrence: Occurrence) -> None:
+        """Take the site, and what has happened there."""
+        self._entry = entry
+        self._occurrence = occurrence
+        self._mark = ""
+
+    async def async_step_init(self, _: dict[str, Any] | None = None) -> RepairsFlowResult:
+        """Begin."""
+        return await self.async_step_confirm()
+
+    async def async_step_confirm(self, user_input: dict[str, Any] | None = None) -> RepairsFlowResult:
+        """Say it, and remember that it was read: what was said, not what has happened meanwhile."""
+        status = _status(self._entry)
+        if self._entry is None or status is None:
+            return self.async_abort(reason="gateway_away")
+        if user_input is not None:
+            note_read(self.hass, self._entry, self._occurrence.issue, self._mark)
+            return self.async_create_entry(data={})
+        self._mark = self._occurrence.mark_fn(status)
+        return self.async_show_form(
+            step_id="confirm",
+            description_placeholders=dict(self._occurrence.says_fn(status)),
+        )
 
 
 class RejectedEventsFlow(RepairsFlow):
     """Shows what was rejected and why, and asks what to do with it."""
 
-    def __init__(self, hass: HomeAssistant, entry_id: str) -> None:
+    def __init__(self, entry: CosmosConfigEntry | None) -> None:
         """Take whose events these are."""
-        self._entry: CosmosConfigEntry | None = hass.config_entries.async_get_entry(entry_id)
+        self._entry = entry
 
     async def async_step_init(self, _: dict[str, Any] | None = None) -> RepairsFlowResult:
         """Show them."""
@@ -41,10 +77,14 @@ class RejectedEventsFlow(RepairsFlow):
             return self._give_up(error)
         events = listed.events if isinstance(listed, RejectedEvents) else ()
         lines = [f"- {event.type} → {event.destination}: {event.code}: {event.message}" for event in events[:_SHOWN]]
+        status = _status(self._entry)
         return self.async_show_menu(
             step_id="init",
             menu_options=["send_again", "discard"],
-            description_placeholders={"count": str(len(events)), "events": "\n".join(lines)},
+            description_placeholders={
+                "count": str(status.rejected if status else len(events)),
+                "events": "\n".join(lines),
+            },
         )
 
     async def async_step_send_again(self, _: dict[str, Any] | None = None) -> RepairsFlowResult:
@@ -67,8 +107,16 @@ class RejectedEventsFlow(RepairsFlow):
         return self.async_abort(reason=reason, description_placeholders={"code": error.code})
 
     async def _ask(self, request: Request) -> Result | RejectedEvents:
-        entry = self._entry
-        coordinator = entry.runtime_data.coordinator if entry and entry.state is ConfigEntryState.LOADED else None
+        coordinator = _coordinator(self._entry)
         if coordinator is None:
             raise GatewayAwayError(GATEWAY_AWAY, "The site is not loaded")
         return await coordinator.async_ask(request)
+
+
+def _coordinator(entry: CosmosConfigEntry | None) -> CosmosCoordinator | None:
+    return entry.runtime_data.coordinator if entry and entry.state is ConfigEntryState.LOADED else None
+
+
+def _status(entry: CosmosConfigEntry | None) -> Status | None:
+    coordinator = _coordinator(entry)
+    return coordinator.status.status if coordinator and coordinator.status else None

@@ -17,7 +17,7 @@ from homeassistant.core import HomeAssistant
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 from homeassistant.helpers.typing import StateType
 
-from .contract.destinations import LinkState
+from .contract.destinations import LinkState, Priority, StorageState
 from .contract.devices import Hint, Property, PropertyKind
 from .coordinator import SiteStatus
 from .data import CosmosConfigEntry
@@ -53,6 +53,16 @@ def _links(site: SiteStatus) -> dict[str, Any]:
     return {
         link.name: link.state if link.reason is None else f"{link.state}: {link.reason}" for link in site.status.links
     }
+
+
+def _dropped(key: str, priority: Priority) -> SiteSensorDescription:
+    return SiteSensorDescription(
+        key=key,
+        translation_key=key,
+        state_class=SensorStateClass.TOTAL_INCREASING,
+        entity_registry_enabled_default=False,
+        value_fn=lambda site: sum(drop.count for drop in site.status.drops if drop.priority is priority),
+    )
 
 
 SITE_SENSORS = (
@@ -93,6 +103,22 @@ SITE_SENSORS = (
         translation_key="rejected",
         state_class=SensorStateClass.MEASUREMENT,
         value_fn=lambda site: site.status.rejected,
+    ),
+    SiteSensorDescription(
+        key="dropped",
+        translation_key="dropped",
+        state_class=SensorStateClass.TOTAL_INCREASING,
+        value_fn=lambda site: site.status.dropped,
+    ),
+    _dropped("dropped_alarm", Priority.ALARM),
+    _dropped("dropped_change", Priority.CHANGE),
+    _dropped("dropped_measurement", Priority.MEASUREMENT),
+    SiteSensorDescription(
+        key="storage",
+        translation_key="storage",
+        device_class=SensorDeviceClass.ENUM,
+        options=[*StorageState],
+        value_fn=lambda site: site.status.storage,
     ),
     SiteSensorDescription(
         key="last_contact",

@@ -1,4 +1,4 @@
-"""The actions: escalate, acknowledge, answer, resolve."""
+"""The actions about escalations: escalate, acknowledge, answer, resolve."""
 
 import copy
 from collections.abc import Callable
@@ -27,6 +27,7 @@ from .escalations.errors import NO_GROUP, EscalationRefusedError
 from .escalations.model import MAX_ENTITIES, Escalation
 from .escalations.policy import DEFAULT_POLICY, GIVE_UP_AFTER
 from .escalations.records import Answer, Content, IfInterrupted
+from .rejected import async_setup_rejected
 from .sites import async_site_called, async_sites
 from .texts import shortened
 
@@ -122,6 +123,7 @@ def async_setup_services(hass: HomeAssistant) -> None:
     register(DOMAIN, ACKNOWLEDGE, _async_acknowledge, _ACKNOWLEDGE_SCHEMA)
     register(DOMAIN, ANSWER, _async_answer, _ANSWER_ACTION_SCHEMA)
     register(DOMAIN, RESOLVE, _async_resolve, _RESOLVE_SCHEMA)
+    async_setup_rejected(hass)
 
 
 async def _async_escalate(call: ServiceCall) -> ServiceResponse:

@@ -5,9 +5,11 @@ import contextlib
 
 from homeassistant.config_entries import ConfigEntryState
 from homeassistant.core import HomeAssistant
+from homeassistant.exceptions import ServiceValidationError
 from homeassistant.helpers.service import async_get_config_entry
 
 from .const import DOMAIN
+from .coordinator import CosmosCoordinator
 from .data import CosmosConfigEntry
 from .escalations.engine import Escalations
 
@@ -23,6 +25,22 @@ async def async_site_called(hass: HomeAssistant, site: str | None) -> Escalation
             return _escalations(entry)
     missing = entries[0].entry_id if site is None and entries else site
     return _escalations(async_get_config_entry(hass, DOMAIN, missing))
+
+
+async def async_link_called(hass: HomeAssistant, site: str | None) -> CosmosCoordinator:
+    """Return the link of the site with this entry id, without one of the only site that has the app.
+
+    Raises ``ServiceValidationError``.
+    """
+    entries: list[CosmosConfigEntry] = hass.config_entries.async_entries(DOMAIN)
+    loaded = [entry for entry in entries if site in (None, entry.entry_id) and await _async_is_loaded(entry)]
+    links = [link for entry in loaded if (link := entry.runtime_data.coordinator)]
+    if site is not None and not loaded:
+        async_get_config_entry(hass, DOMAIN, site)  # says what is wrong with it
+    if len(links) != 1:
+        key = "several_sites" if links else "no_app"
+        raise ServiceValidationError(translation_domain=DOMAIN, translation_key=key)
+    return links[0]
 
 
 async def async_sites(hass: HomeAssistant) -> list[Escalations]:

@@ -18,11 +18,16 @@ def async_register(hass: HomeAssistant, register: SystemHealthRegistration) -> N
 async def _info(hass: HomeAssistant) -> dict[str, Any]:
     entries: list[CosmosConfigEntry] = hass.config_entries.async_loaded_entries(DOMAIN)
     gateways = [entry.runtime_data.coordinator for entry in entries if entry.runtime_data.coordinator]
-    waiting = [gateway.status.status.waiting for gateway in gateways if gateway.status]
+    statuses = [gateway.status.status for gateway in gateways if gateway.status]
     return {
         "version": VERSION,
         "sites": len(entries),
         "gateways_connected": f"{sum(gateway.session is not None for gateway in gateways)} / {len(gateways)}",
         "open_escalations": sum(len(entry.runtime_data.escalations.alive) for entry in entries),
-        "events_waiting": sum(depth.alarm + depth.change + depth.measurement for depth in waiting),
+        "events_waiting": sum(
+            status.waiting.alarm + status.waiting.change + status.waiting.measurement for status in statuses
+        ),
+        "events_rejected": sum(status.rejected for status in statuses),
+        "events_dropped": sum(status.dropped for status in statuses),
+        "storage": ", ".join(status.storage for status in statuses) or "-",
     }

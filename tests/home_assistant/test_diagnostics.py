@@ -10,7 +10,16 @@ from homeassistant.helpers.json import JSONEncoder
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 
 from custom_components.process_cosmos.const import DOMAIN, VERSION
-from custom_components.process_cosmos.contract.destinations import DestinationKind, EventKind, Link, LinkState
+from custom_components.process_cosmos.contract.destinations import (
+    DestinationKind,
+    Drop,
+    EventKind,
+    Link,
+    LinkState,
+    Priority,
+    StorageState,
+    Waiting,
+)
 from custom_components.process_cosmos.diagnostics import async_get_config_entry_diagnostics
 from custom_components.process_cosmos.system_health import async_register
 
@@ -34,6 +43,12 @@ async def test_diagnostics_and_log_hold_no_secret(
         IDLE,
         rejected=1,
         passed_over={"garbage": 2},
+        dropped=5,
+        drops=(Drop(priority=Priority.MEASUREMENT, reason="quota", count=5),),
+        storage=StorageState.FULL,
+        storage_reason="no room",
+        broker_dropped=17,
+        gaps=1,
         links=(
             Link(
                 name=CANARY,
@@ -58,7 +73,11 @@ async def test_diagnostics_and_log_hold_no_secret(
     assert document["escalations"] == {"open": 1}
     assert document["gateway"]["version"] == GATEWAY_VERSION
     assert document["gateway"]["status"]["links"][0]["reason"] == "timeout"
-    assert document["gateway"]["status"]["passed_over"] == {"garbage": 2}
+    status = document["gateway"]["status"]
+    assert status["passed_over"] == {"garbage": 2}
+    assert status["drops"] == [{"priority": "measurement", "reason": "quota", "count": 5}]
+    assert (status["storage"], status["storage_reason"]) == ("full", "no room")
+    assert (status["broker_dropped"], status["gaps"], status["identity_conflict"]) == (17, 1, False)
     assert [len(thing["properties"]) for thing in document["gateway"]["things"]] == [3, 2, 6]
 
 
@@ -92,9 +111,14 @@ async def test_a_gateway_that_is_away_has_diagnostics_too(
     }
 
 
-async def test_the_system_information_counts_sites_and_what_waits(
-    hass: HomeAssistant, linked: MockConfigEntry, people_only: MockConfigEntry
+async def test_the_system_information_counts_sites_and_what_waits_and_says_how_the_storage_does(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, people_only: MockConfigEntry
 ) -> None:
+    coordinator = linked.runtime_data.coordinator
+    waiting = Waiting(alarm=1, change=20, measurement=300)
+    await gateway.say(replace(IDLE, waiting=waiting, rejected=2, dropped=3, storage=StorageState.READ_ONLY))
+    await until(lambda: coordinator.status.status.rejected)
+
     class Registration:
         def async_register_info(self, info: object) -> None:
             self.info = info
@@ -106,5 +130,8 @@ async def test_the_system_information_counts_sites_and_what_waits(
         "sites": 2,
         "gateways_connected": "1 / 1",
         "open_escalations": 0,
-        "events_waiting": 0,
+        "events_waiting": 321,
+        "events_rejected": 2,
+        "events_dropped": 3,
+        "storage": "read_only",
     }

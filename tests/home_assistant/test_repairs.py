@@ -63,7 +63,7 @@ async def test_the_dialog_says_what_was_rejected_and_why(flow: RejectedEventsFlo
     result = await flow.async_step_init()
     assert result["type"] is FlowResultType.MENU
     assert result["description_placeholders"] == {
-        "count": "1",
+        "count": "2",
         "events": "- process_cosmos.escalation.opened.v1 → cloud: invalid: Bad subject",
     }
 

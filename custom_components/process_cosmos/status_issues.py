@@ -1,0 +1,132 @@
+"""Which repair issues a gateway's status asks for."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from homeassistant.config_entries import ConfigEntry
+from homeassistant.core import HomeAssistant
+from homeassistant.util import dt as dt_util
+
+from .const import CONF_READ
+from .contract.destinations import Priority, Status, StorageState
+from .issues import Issue, clear_issues, create_issue
+
+type Placeholders = Mapping[str, str]
+
+_LOSSES = frozenset({"quota", "disk", "damaged"})
+"""Reasons for which something is dropped that nobody wanted to lose; the others are what was asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Condition:
+    """``shown_fn``: what to say while it lasts, None: it is over."""
+
+    issue: Issue
+    shown_fn: Callable[[Status], Placeholders | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Occurrence:
+    """Something that has happened and cannot be undone: shown until a person has read of it.
+
+    ``mark_fn``: differs when it has happened once more, empty: it has not. ``says_fn``: what the dialog says.
+    """
+
+    issue: Issue
+    mark_fn: Callable[[Status], str]
+    says_fn: Callable[[Status], Placeholders]
+
+
+def _full(priority: Priority) -> Callable[[Status], Placeholders | None]:
+    return lambda status: {} if priority in status.full else None
+
+
+def _storage(state: StorageState) -> Callable[[Status], Placeholders | None]:
+    return lambda status: {"reason": status.storage_reason or state} if status.storage is state else None
+
+
+_CONDITIONS = (
+    _Condition(
+        issue=Issue.REJECTED_EVENTS,
+        shown_fn=lambda status: {"count": str(status.rejected)} if status.rejected else None,
+    ),
+    _Condition(issue=Issue.OUTBOX_FULL_ALARM, shown_fn=_full(Priority.ALARM)),
+    _Condition(issue=Issue.OUTBOX_FULL_CHANGE, shown_fn=_full(Priority.CHANGE)),
+    _Condition(issue=Issue.OUTBOX_FULL_MEASUREMENT, shown_fn=_full(Priority.MEASUREMENT)),
+    _Condition(issue=Issue.STORAGE_FULL, shown_fn=_storage(StorageState.FULL)),
+    _Condition(issue=Issue.STORAGE_READ_ONLY, shown_fn=_storage(StorageState.READ_ONLY)),
+    _Condition(issue=Issue.STORAGE_FAILING, shown_fn=_storage(StorageState.FAILING)),
+    _Condition(issue=Issue.IDENTITY_CONFLICT, shown_fn=lambda status: {} if status.identity_conflict else None),
+)
+
+
+def _lost(status: Status, *priorities: Priority) -> int:
+    return sum(drop.count for drop in status.drops if drop.priority in priorities and drop.reason in _LOSSES)
+
+
+def _count(number: int) -> str:
+    return str(number) if number else ""
+
+
+def _what_was_salvaged(status: Status) -> Placeholders:
+    found = status.salvaged
+    if found is None:
+        return {}
+    at = dt_util.as_local(found.at).strftime("%Y-%m-%d %H:%M")
+    return {"kept": str(found.kept), "lost": str(found.lost), "at": at}
+
+
+OCCURRENCES: Mapping[Issue, Occurrence] = {
+    each.issue: each
+    for each in (
+        Occurrence(
+            issue=Issue.STORE_SALVAGED,
+            mark_fn=lambda status: status.salvaged.at.isoformat() if status.salvaged else "",
+            says_fn=_what_was_salvaged,
+        ),
+        Occurrence(
+            issue=Issue.EVENTS_DROPPED,
+            mark_fn=lambda status: _count(_lost(status, Priority.ALARM, Priority.CHANGE)),
+            says_fn=lambda status: {
+                "alarms": str(_lost(status, Priority.ALARM)),
+                "changes": str(_lost(status, Priority.CHANGE)),
+            },
+        ),
+        Occurrence(
+            issue=Issue.MEASUREMENTS_DROPPED,
+            mark_fn=lambda status: _count(_lost(status, Priority.MEASUREMENT)),
+            says_fn=lambda status: {"count": str(_lost(status, Priority.MEASUREMENT))},
+        ),
+        Occurrence(
+            issue=Issue.BROKER_DROPS,
+            mark_fn=lambda status: _count(status.broker_dropped),
+            says_fn=lambda status: {"count": str(status.broker_dropped)},
+        ),
+    )
+}
+
+
+def show_status(hass: HomeAssistant, entry: ConfigEntry, status: Status) -> None:
+    """Show the issues ``status`` asks for, and take the others away."""
+    for condition in _CONDITIONS:
+        placeholders = condition.shown_fn(status)
+        if placeholders is None:
+            clear_issues(hass, entry, condition.issue)
+        else:
+            create_issue(hass, entry, condition.issue, **placeholders)
+    for occurrence in OCCURRENCES.values():
+        if occurrence.mark_fn(status) in ("", _read(entry).get(occurrence.issue)):
+            clear_issues(hass, entry, occurrence.issue)
+        else:  # without numbers: they would change it, and all who show it, every second
+            create_issue(hass, entry, occurrence.issue)
+
+
+def note_read(hass: HomeAssistant, entry: ConfigEntry, issue: Issue, mark: str) -> None:
+    """Remember that a person has read of what has happened so far."""
+    read = {**_read(entry), issue: mark}
+    hass.config_entries.async_update_entry(entry, data={**entry.data, CONF_READ: read})
+
+
+def _read(entry: ConfigEntry) -> Mapping[str, str]:
+    read: Mapping[str, str] = entry.data.get(CONF_READ, {})
+    return read

@@ -1,0 +1,172 @@
+"""What a person may have to look at in the status of the app: it comes, and it goes."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from homeassistant.core import HomeAssistant
+from homeassistant.data_entry_flow import FlowResultType
+from homeassistant.helpers import issue_registry as ir
+from pytest_homeassistant_custom_component.common import MockConfigEntry
+
+from custom_components.process_cosmos.const import DOMAIN
+from custom_components.process_cosmos.contract.destinations import Drop, Priority, Salvaged, Status, StorageState
+from custom_components.process_cosmos.repairs import ReadFlow, async_create_fix_flow
+
+from .contract_gateway import IDLE, ContractGateway, until
+
+SALVAGED = Salvaged(kept=120, lost=3, at=datetime(2026, 11, 21, 11, 30, tzinfo=UTC))
+
+
+def shown(hass: HomeAssistant) -> dict[str, dict[str, str] | None]:
+    """Return the issues a person sees, with what they say."""
+    issues = ir.async_get(hass).issues.values()
+    return {str(issue.translation_key): issue.translation_placeholders for issue in issues if issue.domain == DOMAIN}
+
+
+def dropped(priority: Priority, reason: str, count: int) -> Drop:
+    return Drop(priority=priority, reason=reason, count=count)
+
+
+@pytest.mark.parametrize(
+    ("status", "issue", "says"),
+    [
+        (replace(IDLE, full=(Priority.ALARM,)), "outbox_full_alarm", {}),
+        (replace(IDLE, full=(Priority.CHANGE,)), "outbox_full_change", {}),
+        (replace(IDLE, full=(Priority.MEASUREMENT,)), "outbox_full_measurement", {}),
+        (replace(IDLE, storage=StorageState.FULL, storage_reason="no room"), "storage_full", {"reason": "no room"}),
+        (replace(IDLE, storage=StorageState.READ_ONLY), "storage_read_only", {"reason": "read_only"}),
+        (replace(IDLE, storage=StorageState.FAILING, storage_reason="I/O"), "storage_failing", {"reason": "I/O"}),
+        (replace(IDLE, identity_conflict=True), "identity_conflict", {}),
+    ],
+)
+async def test_a_condition_is_shown_while_it_lasts(
+    hass: HomeAssistant,
+    gateway: ContractGateway,
+    linked: MockConfigEntry,
+    *,
+    status: Status,
+    issue: str,
+    says: dict[str, str],
+) -> None:
+    await gateway.say(status)
+    await until(lambda: shown(hass) == {issue: {"site": "Process Cosmos", **says}})
+    await gateway.say(IDLE)
+    await until(lambda: not shown(hass))
+
+
+async def test_what_lasts_is_not_taken_away_by_a_new_session(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    gateway.status = replace(IDLE, storage=StorageState.FULL)
+    await gateway.say(gateway.status)
+    await until(lambda: "storage_full" in shown(hass))
+    coordinator = linked.runtime_data.coordinator
+    await gateway.drop()
+    await until(lambda: gateway.sessions == 2 and coordinator.available)
+    assert "storage_full" in shown(hass)
+
+
+ONCE = replace(IDLE, salvaged=SALVAGED)
+AGAIN = replace(IDLE, salvaged=replace(SALVAGED, at=datetime(2026, 11, 22, 11, 30, tzinfo=UTC)))
+LOST = replace(IDLE, drops=(dropped(Priority.ALARM, "damaged", 1), dropped(Priority.CHANGE, "quota", 5)))
+LOST_MORE = replace(IDLE, drops=(dropped(Priority.CHANGE, "quota", 7),))
+OVERFLOWN = replace(
+    IDLE, drops=(dropped(Priority.MEASUREMENT, "quota", 20), dropped(Priority.MEASUREMENT, "volume", 900))
+)
+OVERFLOWN_MORE = replace(IDLE, drops=(dropped(Priority.MEASUREMENT, "disk", 21),))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "issue", "says"),
+    [
+        (ONCE, AGAIN, "store_salvaged", {"kept": "120", "lost": "3", "at": "2026-11-21 03:30"}),
+        (LOST, LOST_MORE, "events_dropped", {"alarms": "1", "changes": "5"}),
+        (OVERFLOWN, OVERFLOWN_MORE, "measurements_dropped", {"count": "20"}),
+        (replace(IDLE, broker_dropped=17), replace(IDLE, broker_dropped=18), "broker_drops", {"count": "17"}),
+    ],
+)
+async def test_an_occurrence_is_shown_until_it_was_read_and_again_when_it_happens_again(
+    hass: HomeAssistant,
+    gateway: ContractGateway,
+    linked: MockConfigEntry,
+    *,
+    first: Status,
+    second: Status,
+    issue: str,
+    says: dict[str, str],
+) -> None:
+    await gateway.say(first)
+    await until(lambda: issue in shown(hass))
+    flow = await fix_flow(hass, issue)
+    form = await flow.async_step_init()
+    assert (form["type"], form["step_id"]) == (FlowResultType.FORM, "confirm")
+    assert form["description_placeholders"] == says
+    assert (await flow.async_step_confirm({}))["type"] is FlowResultType.CREATE_ENTRY
+    await gateway.say(first)
+    await until(lambda: not shown(hass))
+    await gateway.say(second)
+    await until(lambda: issue in shown(hass))
+
+
+async def test_what_was_read_stays_read_when_the_site_is_loaded_again(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    gateway.status = ONCE
+    await gateway.say(ONCE)
+    await until(lambda: shown(hass))
+    flow = await fix_flow(hass, "store_salvaged")
+    await flow.async_step_init()
+    await flow.async_step_confirm({})
+    assert await hass.config_entries.async_reload(linked.entry_id)
+    await until(lambda: linked.runtime_data.coordinator.status)
+    assert not shown(hass)
+
+
+async def test_what_happens_while_a_person_reads_is_shown_again(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    await gateway.say(LOST)
+    await until(lambda: shown(hass))
+    flow = await fix_flow(hass, "events_dropped")
+    await flow.async_step_init()
+    await gateway.say(LOST_MORE)
+    await until(lambda: linked.runtime_data.coordinator.status.status == LOST_MORE)
+    await flow.async_step_confirm({})
+    await gateway.say(LOST_MORE)
+    await gateway.say(replace(LOST_MORE, rejected=1))
+    await until(lambda: "rejected_events" in shown(hass))
+    assert "events_dropped" in shown(hass)
+
+
+async def test_what_is_dropped_because_somebody_asked_for_it_is_no_issue(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    asked_for = tuple(
+        dropped(priority, reason, 5)
+        for priority in Priority
+        for reason in ("superseded", "expired", "too_old", "volume", "a reason of tomorrow")
+    )
+    await gateway.say(replace(IDLE, drops=asked_for, rejected=1))
+    await until(lambda: shown(hass))
+    assert list(shown(hass)) == ["rejected_events"]
+
+
+async def test_the_dialog_of_a_site_that_is_not_loaded_ends(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    await gateway.say(ONCE)
+    await until(lambda: shown(hass))
+    flow = await fix_flow(hass, "store_salvaged")
+    assert await hass.config_entries.async_unload(linked.entry_id)
+    assert (await flow.async_step_init())["reason"] == "gateway_away"
+
+
+async def fix_flow(hass: HomeAssistant, key: str) -> ReadFlow:
+    """Return the dialog of an issue, as Home Assistant opens it."""
+    issue = next(issue for issue in ir.async_get(hass).issues.values() if issue.translation_key == key)
+    assert issue.is_fixable
+    flow = await async_create_fix_flow(hass, issue.issue_id, issue.data)
+    assert isinstance(flow, ReadFlow)
+    flow.hass, flow.handler, flow.flow_id, flow.context = hass, DOMAIN, "1", {}
+    return flow

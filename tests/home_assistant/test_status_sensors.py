@@ -1,0 +1,49 @@
+"""What the site's own sensors say of what was dropped and of the app's storage."""
+
+from dataclasses import replace
+
+from homeassistant.core import HomeAssistant
+from homeassistant.helpers import entity_registry as er
+from pytest_homeassistant_custom_component.common import MockConfigEntry
+
+from custom_components.process_cosmos.contract.destinations import Drop, Priority, StorageState
+
+from .contract_gateway import IDLE, ContractGateway, until
+
+BY_PRIORITY = {
+    "sensor.process_cosmos_dropped_alarms": "0",
+    "sensor.process_cosmos_dropped_changes": "5",
+    "sensor.process_cosmos_dropped_measurements": "30",
+}
+DROPS = (
+    Drop(priority=Priority.CHANGE, reason="superseded", count=5),
+    Drop(priority=Priority.MEASUREMENT, reason="quota", count=20),
+    Drop(priority=Priority.MEASUREMENT, reason="volume", count=10),
+)
+
+
+def state(hass: HomeAssistant, entity: str) -> str | None:
+    found = hass.states.get(entity)
+    return found.state if found else None
+
+
+async def test_what_was_dropped_is_counted_and_the_storage_shown(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    assert state(hass, "sensor.process_cosmos_storage") == "ok"
+    await gateway.say(replace(IDLE, dropped=35, drops=DROPS, storage=StorageState.FAILING))
+    await until(lambda: state(hass, "sensor.process_cosmos_storage") == "failing")
+    assert state(hass, "sensor.process_cosmos_dropped") == "35"
+
+
+async def test_each_priority_is_counted_by_itself_for_who_wants_that(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    gateway.status = replace(IDLE, dropped=35, drops=DROPS)
+    registry = er.async_get(hass)
+    for entity in BY_PRIORITY:
+        assert state(hass, entity) is None
+        registry.async_update_entity(entity, disabled_by=None)
+    assert await hass.config_entries.async_reload(linked.entry_id)
+    await until(lambda: state(hass, "sensor.process_cosmos_dropped") == "35")
+    assert {entity: state(hass, entity) for entity in BY_PRIORITY} == BY_PRIORITY
