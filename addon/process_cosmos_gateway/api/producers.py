@@ -1,7 +1,8 @@
 """The door of local programs into the outbox: ``GET /ws/events``."""
 
 import asyncio
-import time
+from collections import deque
+from dataclasses import dataclass, field
 
 from aiohttp import ClientConnectionResetError, WSCloseCode, WSMsgType, web
 from prometheus_client import Histogram
@@ -10,10 +11,17 @@ from process_cosmos_gateway.contract.codec import decode, decode_json, encode
 from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.contract.events import TYPE_PREFIX
+from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.contract.producers import FROM_PRODUCER, LONGEST_PUBLISH, MOST_UNANSWERED, Publish
 from process_cosmos_gateway.contract.session import Problem, Result
 from process_cosmos_gateway.errors import RequestRefusedError, StoreError
-from process_cosmos_gateway.outbox import Added, Event, Outbox
+from process_cosmos_gateway.outbox import Added, Event, Outbox, Outcome, failure
+
+HELD_SECONDS = 10.0
+"""So long nothing passes an event that was refused and does not come again: its program has given it up."""
+
+MOST_LINES = 1_000
+"""Subjects of one connection that are held back or under way; beyond that it is closed."""
 
 _CLOSING_SECONDS = 1.0
 _HEARTBEAT_SECONDS = 30.0
@@ -22,7 +30,7 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1, 10)
 
 
 class Producers:
-    """Accepts what local programs publish; each gets its results in the order of their commits."""
+    """Accepts what local programs publish; each gets its results in the order of its messages."""
 
     def __init__(self, outbox: Outbox) -> None:
         """Take the outbox."""
@@ -41,71 +49,166 @@ class Producers:
             timeout=_CLOSING_SECONDS, heartbeat=_HEARTBEAT_SECONDS, compress=False, max_msg_size=LONGEST_PUBLISH + 1
         )
         await socket.prepare(request)
-        connection = _Connection(socket, self)
+        connection = _Connection(socket, self._outbox, self.alarm_seconds)
+        code = WSCloseCode.GOING_AWAY
         try:
             async with asyncio.TaskGroup() as tasks:
                 writer = tasks.create_task(connection.write(), name="producer results")
-                await connection.read(tasks)
+                code = await connection.read()
                 writer.cancel()
         except* ClientConnectionResetError:
             pass
         finally:
-            await socket.close(code=WSCloseCode.GOING_AWAY)
+            connection.forget()
+            await socket.close(code=code)
         return socket
 
-    async def accept(self, publish: Publish) -> Result:
-        """Return how it went, once that is on disk."""
-        begun = time.perf_counter()
+
+@dataclass(slots=True)
+class _Line:
+    """What a program has under way about one subject, alarms and changes apart, in its order.
+
+    ``refused``: the first event of it that was not kept; until it comes again, or ``until``, nothing else is taken.
+    """
+
+    under_way: deque[tuple[Ulid, Outcome]] = field(default_factory=deque)
+    refused: Ulid | None = None
+    error: BaseException | None = None
+    until: float = 0.0
+
+    def look(self, now: float) -> None:
+        """Learn what has become of what is under way."""
+        if self.refused is not None and now >= self.until:
+            self.refused = self.error = None
+        while self.under_way and self.under_way[0][1].done():
+            event, outcome = self.under_way.popleft()
+            if self.refused is None and (error := failure(outcome)):
+                self.refused, self.error, self.until = event, error, now + HELD_SECONDS
+
+    def holds_back(self, event: Ulid, now: float) -> BaseException | None:
+        """Return why ``event`` is not taken; None: it may go."""
+        self.look(now)
+        if event == self.refused:
+            self.refused = self.error = None
+        return self.error
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing to remember."""
+        return not self.under_way and self.refused is None
+
+
+@dataclass(slots=True)
+class _Message:
+    """One message without a result. ``begun``: when it came; ``event``: None if it holds none."""
+
+    id: str
+    begun: float
+    outcome: Outcome
+    event: Event | None = None
+
+    def result(self) -> Result:
+        """Return how it went."""
         try:
-            added = await self._outbox.accept(_event(publish))
-        except RequestRefusedError as error:
-            return _refusal(publish.id, error.code, str(error))
+            added = self.outcome.result()
+        except (ContractError, RequestRefusedError) as error:
+            return self._refusal(error.code, str(error))
         except StoreError:
-            return _refusal(publish.id, Code.STORE_FAILED, "The gateway could not write to its disk. Publish it again.")
+            return self._refusal(Code.STORE_FAILED, "The gateway could not write to its disk. Publish it again.")
         if added is Added.CONFLICT:
-            return _refusal(publish.id, Code.ID_CONFLICT, "This id is known with other content, which counts.")
-        if publish.alarm:
-            self.alarm_seconds.observe(time.perf_counter() - begun)
-        return Result(id=publish.id)
+            return self._refusal(Code.ID_CONFLICT, "This id is known with other content, which counts.")
+        return Result(id=self.id)
+
+    def _refusal(self, code: str, sentence: str) -> Result:
+        return Result(id=self.id, problem=Problem(code=code, message=sentence))
 
 
 class _Connection:
     """One producer: at most ``MOST_UNANSWERED`` of its messages are under way."""
 
-    def __init__(self, socket: web.WebSocketResponse, producers: Producers) -> None:
+    def __init__(self, socket: web.WebSocketResponse, outbox: Outbox, alarm_seconds: Histogram) -> None:
         self._socket = socket
-        self._producers = producers
+        self._outbox = outbox
+        self._alarm_seconds = alarm_seconds
+        self._loop = asyncio.get_running_loop()
         self._slots = asyncio.Semaphore(MOST_UNANSWERED)
-        self._answered: list[Result] = []
+        self._unanswered: deque[_Message] = deque()
         self._news = asyncio.Event()
+        self._lines: dict[tuple[Priority, str], _Line] = {}
 
-    async def read(self, tasks: asyncio.TaskGroup) -> None:
-        """Return when the producer is gone."""
-        while True:
+    async def read(self) -> WSCloseCode:
+        """Return when the producer is gone, or too much of it is held back."""
+        while self._remembers_all():
             await self._slots.acquire()
             message = await self._socket.receive()
             if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
-                return
-            tasks.create_task(self._answer(message.data), name="publish")
+                return WSCloseCode.GOING_AWAY
+            self._unanswered.append(self._take(message.data))
+            self._news.set()
+        return WSCloseCode.TRY_AGAIN_LATER
 
-    async def _answer(self, frame: bytes | str) -> None:
+    def _remembers_all(self) -> bool:
+        if len(self._lines) > MOST_LINES:
+            now = self._loop.time()
+            for line in self._lines.values():
+                line.look(now)
+            self._lines = {key: line for key, line in self._lines.items() if not line.is_idle}
+        return len(self._lines) <= MOST_LINES
+
+    def _take(self, frame: bytes | str) -> _Message:
+        begun = self._loop.time()
         try:
-            result = await self._producers.accept(decode(frame, FROM_PRODUCER))
+            publish = decode(frame, FROM_PRODUCER)
         except ContractError as error:
-            result = _refusal(_message_id(frame), error.code, str(error))
-        self._answered.append(result)
-        self._news.set()
+            return _Message(_message_id(frame), begun, self._failed(error))
+        try:
+            event = _event(publish)
+        except RequestRefusedError as error:
+            return _Message(publish.id, begun, self._failed(error))
+        line = self._lines.setdefault((event.priority, event.key), _Line())
+        if held := line.holds_back(event.id, begun):
+            return _Message(publish.id, begun, self._failed(held), event)
+        outcome = self._outbox.offer(event, line.under_way[-1][1] if line.under_way else None)
+        line.under_way.append((event.id, outcome))
+        return _Message(publish.id, begun, outcome, event)
+
+    def _failed(self, error: BaseException) -> Outcome:
+        outcome: Outcome = self._loop.create_future()
+        outcome.set_exception(error)
+        return outcome
 
     async def write(self) -> None:
         """Send results until cancelled: all that one commit answered go in one frame."""
         while True:
-            # All who share a commit go on in the same turn of the loop; this wakes in the turn after.
-            await self._news.wait()
-            self._news.clear()
-            results, self._answered = self._answered, []
+            while not self._unanswered:
+                self._news.clear()
+                await self._news.wait()
+            await asyncio.wait((self._unanswered[0].outcome,))
+            answered: list[_Message] = []
+            while self._unanswered and self._unanswered[0].outcome.done():
+                answered.append(self._unanswered.popleft())
+            results = [self._answer(message) for message in answered]
             await self._socket.send_frame(b"[" + b",".join(map(encode, results)) + b"]", WSMsgType.TEXT)
             for _ in results:
                 self._slots.release()
+
+    def _answer(self, message: _Message) -> Result:
+        result, now = message.result(), self._loop.time()
+        if message.event is None:
+            return result
+        if result.problem is None and message.event.priority is Priority.ALARM:
+            self._alarm_seconds.observe(now - message.begun)
+        key = message.event.priority, message.event.key
+        if line := self._lines.get(key):
+            line.look(now)
+            if line.is_idle:
+                del self._lines[key]
+        return result
+
+    def forget(self) -> None:
+        """Wait for no outcome any more: what was offered is taken, but nobody is told."""
+        for message in self._unanswered:
+            message.outcome.cancel()
 
 
 def _event(publish: Publish) -> Event:
@@ -125,10 +228,6 @@ def _event(publish: Publish) -> Event:
         data=publish.data,
         slot=None if publish.slot is None else _SLOTS + publish.slot,
     )
-
-
-def _refusal(message: str, code: str, sentence: str) -> Result:
-    return Result(id=message, problem=Problem(code=code, message=sentence))
 
 
 def _message_id(frame: bytes | str) -> str:

@@ -1,5 +1,6 @@
 """The durable queue to destinations."""
 
+from .accepting import Outcome, failure
 from .model import (
     Added,
     Delivered,
@@ -28,8 +29,10 @@ __all__ = [
     "Measurement",
     "Outbox",
     "OutboxFullError",
+    "Outcome",
     "Parcel",
     "Rejected",
     "Verdict",
     "default_quotas",
+    "failure",
 ]

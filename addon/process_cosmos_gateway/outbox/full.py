@@ -22,7 +22,7 @@ def relieve(transaction: Transaction, destination: str, most: int, slots: Collec
     Older values of a slot go first (those of ``slots``, then among the oldest), then the oldest.
     """
     statements = STATEMENTS[Priority.CHANGE]
-    target = most - most // _PART_FREED
+    target = _target(most)
 
     def over() -> int:
         return backlog(transaction, destination, Priority.CHANGE)[1] - target
@@ -39,6 +39,15 @@ def relieve(transaction: Transaction, destination: str, most: int, slots: Collec
         if not chosen:
             return
         give_up(transaction, destination, Priority.CHANGE, chosen, DropReason.QUOTA)
+
+
+def fits(size: int, most: int) -> bool:
+    """Say whether an event can stay when all others of a share of ``most`` bytes are given up."""
+    return size <= _target(most)
+
+
+def _target(most: int) -> int:
+    return most - most // _PART_FREED
 
 
 def _enough(rows: Sequence[Sized], needed: int) -> Sequence[Sized]:

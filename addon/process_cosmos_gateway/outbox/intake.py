@@ -1,7 +1,7 @@
 """What happens to the tables when events are accepted, or taken back."""
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import chain
@@ -12,7 +12,7 @@ from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.store import Transaction
 
 from . import full, parking
-from .books import Audience, count, counted, drop, wait
+from .books import Audience, count, counted, wait
 from .model import Added, DropReason, Event, Limits, OutboxFullError
 from .quotas import ID_BYTES, share
 from .statements import STATEMENTS
@@ -49,9 +49,7 @@ def take(transaction: Transaction, arrivals: Sequence[Arrival], under: Condition
     """Take each event once: remember its id, queue it for who wants it, keep to the limits."""
     audience = Audience.read(transaction)
     wanted = [audience.of(arrival.event.kind, arrival.event.only) for arrival in arrivals]
-    taken: list[Taken | None] = [
-        _refusal(arrival, wanting, audience, under.limits) for arrival, wanting in zip(arrivals, wanted, strict=True)
-    ]
+    taken: list[Taken | None] = [*_refusals(transaction, arrivals, wanted, audience, under)]
     places = [place for place, refused in enumerate(taken) if refused is None]
     added = _remember(transaction, [arrivals[place] for place in places], [wanted[place] for place in places])
     for place, result in zip(places, added, strict=True):
@@ -68,14 +66,52 @@ def take(transaction: Transaction, arrivals: Sequence[Arrival], under: Condition
     return [result for result in taken if result is not None]
 
 
-def _refusal(arrival: Arrival, wanting: Sequence[str], audience: Audience, limits: Limits) -> OutboxFullError | None:
+def _refusals(
+    transaction: Transaction,
+    arrivals: Sequence[Arrival],
+    wanted: Sequence[Sequence[str]],
+    audience: Audience,
+    under: Conditions,
+) -> Iterator[OutboxFullError | None]:
+    """Refuse what would not be kept, and what follows a refused event of its key: none overtakes another.
+
+    What is known already is not refused: it is kept.
+    """
+    nearly_full = under.refuses_fn(Priority.CHANGE)
+    refused: dict[tuple[Priority, str], OutboxFullError] = {}
+    for arrival, wanting in zip(arrivals, wanted, strict=True):
+        event = arrival.event
+        line = event.priority, event.key
+        error = None
+        if event.priority is Priority.CHANGE:
+            error = refused.get(line) or _refuse_change(arrival, wanting, audience, under, nearly_full=nearly_full)
+        elif event.kind is not EventKind.ESCALATION:
+            error = refused.get(line) or _refuse_alarm(arrival, wanting, audience, under.limits)
+        if error is not None and transaction.rows("SELECT 1 FROM outbox_id WHERE id = ?", event.id):
+            error = None
+        if error is not None:
+            refused[line] = error
+        yield error
+
+
+def _refuse_change(
+    arrival: Arrival, wanting: Sequence[str], audience: Audience, under: Conditions, *, nearly_full: bool
+) -> OutboxFullError | None:
+    if wanting and nearly_full:
+        return OutboxFullError("hardly any of the disk is free", DropReason.DISK)
+    most = share(under.limits.quota[Priority.CHANGE], len(audience.kinds))
+    if wanting and not full.fits(len(arrival.body), most):
+        return OutboxFullError("there is no room for an event of this length", DropReason.QUOTA)
+    return None
+
+
+def _refuse_alarm(
+    arrival: Arrival, wanting: Sequence[str], audience: Audience, limits: Limits
+) -> OutboxFullError | None:
     """Refuse an alarm that has no escalation to wait with, where there is no room for it."""
-    event = arrival.event
-    if event.priority is not Priority.ALARM or event.kind is EventKind.ESCALATION:
-        return None
     for name in wanting:
         if not has_room(audience, name, len(arrival.body), limits):
-            return OutboxFullError(name)
+            return OutboxFullError(f"too much waits for {name}", DropReason.QUOTA)
     return None
 
 
@@ -96,9 +132,6 @@ def _queue(
     if priority is Priority.ALARM:
         for arrival, wanting in entries:
             _queue_alarm(transaction, arrival, wanting, audience, under)
-        return
-    if under.refuses_fn(priority):
-        drop(transaction, priority, DropReason.DISK, len(entries))
         return
     enqueue(transaction, priority, entries, under.now, audience)
     most = share(under.limits.quota[priority], len(audience.kinds))

@@ -17,14 +17,6 @@ from .quotas import MB, default_quotas
 _USUAL_FREE = 10 << 30
 
 
-class OutboxFullError(RequestRefusedError):
-    """No room for an alarm that nothing else would keep: it is not accepted, its producer has to try again."""
-
-    def __init__(self, destination: str) -> None:
-        """Name the destination whose share is full."""
-        super().__init__(Code.OUTBOX_FULL, f"The outbox is full: too much waits for {destination}. Try again later.")
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """One alarm or change to be accepted. Order is kept within ``key`` and priority; ``only``: the one destination.
@@ -84,12 +76,26 @@ class DropReason(StrEnum):
     VOLUME = "volume"
 
 
+class OutboxFullError(RequestRefusedError):
+    """No room for an event that nothing else would keep: nothing of it is kept, its producer has to try again."""
+
+    def __init__(self, why: str, reason: DropReason) -> None:
+        """Say why; ``reason``: what it counts as where nobody can try again."""
+        super().__init__(Code.OUTBOX_FULL, f"The outbox is full: {why}. Try again later.")
+        self.reason = reason
+
+
 class Added(StrEnum):
-    """How an event was taken: ``conflict``: its id is known with other content; this one is not kept, but counted."""
+    """How an event was taken.
+
+    ``conflict``: its id is known with other content; this one is not kept, but counted. ``dropped``: there was no room;
+    it is counted, and its id is not kept.
+    """
 
     ADDED = "added"
     DUPLICATE = "duplicate"
     CONFLICT = "conflict"
+    DROPPED = "dropped"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 
@@ -15,6 +14,7 @@ from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.store import Store, Transaction
 
 from . import books, full, intake, membership, packs, rejected, settlement
+from .accepting import Acceptor, Outcome
 from .draining import Drawn, Wish, draw
 from .intake import Arrival, Conditions
 from .model import (
@@ -44,12 +44,6 @@ _LONGEST_LOOK_AWAY = 1.0
 _NEARLY_FULL = 0.9
 
 
-@dataclass(frozen=True, slots=True)
-class _Accepting:
-    arrival: Arrival
-    outcome: asyncio.Future[Added]
-
-
 class Outbox:
     """Accepts events, hands them to destinations in order, and forgets them when all have confirmed."""
 
@@ -66,8 +60,7 @@ class Outbox:
         self._resting: dict[str, dict[tuple[Priority, int], float]] = {}
         self._sent: dict[str, Mapping[Priority, float]] = {}
         self._down: set[str] = set()
-        self._accepting: list[_Accepting] = []
-        self._taker: asyncio.Task[None] | None = None
+        self._acceptor = Acceptor(self._commit)
 
     def watch(
         self,
@@ -87,24 +80,27 @@ class Outbox:
     def add(self, transaction: Transaction, event: Event) -> Added:
         """Accept ``event`` together with whatever else ``transaction`` changes.
 
-        Raises ``OutboxFullError`` for an alarm of no escalation when there is no room; then nothing of it is kept.
+        A change for which there is no room is dropped. Raises ``OutboxFullError`` for such an alarm of no escalation;
+        then nothing of it is kept.
         """
         [taken] = self._take(transaction, [Arrival(event, event.encode(self._store.site))])
-        if isinstance(taken, OutboxFullError):
+        if not isinstance(taken, OutboxFullError):
+            return taken
+        if event.priority is Priority.ALARM:
             raise taken
-        return taken
+        books.drop(transaction, event.priority, taken.reason, 1)
+        return Added.DROPPED
 
     async def accept(self, event: Event) -> Added:
-        """Return once ``event`` survives a power cut; raise ``StoreError`` or ``OutboxFullError`` if it is not kept.
+        """Return once ``event`` survives a power cut; raise ``StoreError`` or ``OutboxFullError`` if it is not kept."""
+        return await self.offer(event)
 
-        All who wait share one commit.
+    def offer(self, event: Event, after: Outcome | None = None) -> Outcome:
+        """Begin to accept ``event``; the outcome is what ``accept`` returns or raises. All who wait share one commit.
+
+        ``after``: the outcome of an earlier event of the same key and priority. Where that fails, so does this one.
         """
-        arrival = Arrival(event, event.encode(self._store.site))
-        outcome: asyncio.Future[Added] = asyncio.get_running_loop().create_future()
-        self._accepting.append(_Accepting(arrival, outcome))
-        if self._taker is None:
-            self._taker = asyncio.create_task(self._take_all(), name="accept")
-        return await outcome
+        return self._acceptor.offer(Arrival(event, event.encode(self._store.site)), after)
 
     def add_measurements(self, transaction: Transaction, measurements: Sequence[Measurement]) -> None:
         """Queue readings that are new, for destinations that want readings; many leave in one event."""
@@ -115,27 +111,8 @@ class Outbox:
         """Count what somebody else has held back."""
         books.drop(transaction, priority, reason, number)
 
-    async def _take_all(self) -> None:
-        try:
-            while self._accepting:
-                batch, self._accepting = self._accepting, []
-                await self._take_batch(batch)
-        finally:
-            self._taker = None
-
-    async def _take_batch(self, batch: Sequence[_Accepting]) -> None:
-        arrivals = [each.arrival for each in batch]
-        change = partial(self._take, arrivals=arrivals)
-        writing = asyncio.ensure_future(self._store.write(change))
-        await asyncio.wait({writing})
-        failure = writing.exception()  # whatever it is, it is theirs who wait
-        for each, result in zip(batch, [failure] * len(batch) if failure else writing.result(), strict=True):
-            if each.outcome.done():
-                continue
-            if isinstance(result, BaseException):
-                each.outcome.set_exception(result)
-            else:
-                each.outcome.set_result(result)
+    async def _commit(self, arrivals: Sequence[Arrival]) -> Sequence[intake.Taken]:
+        return await self._store.write(partial(self._take, arrivals=arrivals))
 
     def _take(self, transaction: Transaction, arrivals: Sequence[Arrival]) -> Sequence[intake.Taken]:
         transaction.after_commit(self._wake_all)

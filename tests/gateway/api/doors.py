@@ -1,7 +1,7 @@
 """A server with a real outbox behind the doors for programs."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +18,9 @@ from process_cosmos_gateway.api.requests import Requests
 from process_cosmos_gateway.api.server import Server
 from process_cosmos_gateway.api.session import Parts
 from process_cosmos_gateway.contract.pairing import PairingRequest
-from process_cosmos_gateway.outbox import Added, Event, Limits, Outbox
+from process_cosmos_gateway.outbox import Event, Limits, Outbox, Outcome
 from process_cosmos_gateway.store import Store
+from process_cosmos_gateway.store.space import free_bytes
 
 from .house import SITE, FakeEscalations, FakeOwners
 from .link import SECONDS
@@ -72,9 +73,9 @@ class CountedOutbox(Outbox):
     asked = 0
 
     @override
-    async def accept(self, event: Event) -> Added:
+    def offer(self, event: Event, after: Outcome | None = None) -> Outcome:
         self.asked += 1
-        return await super().accept(event)
+        return super().offer(event, after)
 
 
 @dataclass
@@ -106,11 +107,13 @@ class Doors:
 
 
 @asynccontextmanager
-async def with_doors(folder: Path, port: int, limits: Limits | None = None) -> AsyncIterator[Doors]:
+async def with_doors(
+    folder: Path, port: int, limits: Limits | None = None, free_fn: Callable[[Path], int] = free_bytes
+) -> AsyncIterator[Doors]:
     clock, anybody = HandClock(), cast("Any", FakeOwners())
     access = Access(folder, clock, supervised=False)
     token = await access.pair(PairingRequest(secret=offer_pairing(folder, clock), instance="home"))
-    store = await Store.open(folder, lambda: SITE)
+    store = await Store.open(folder, lambda: SITE, free_fn=free_fn)
     outbox = CountedOutbox(store, clock, limits)
     parts = Parts(
         escalations=cast("Any", FakeEscalations()),

@@ -2,17 +2,21 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
 import pytest
 from aiohttp import WSMsgType, WSServerHandshakeError
 
+from process_cosmos_gateway.api import producers
 from process_cosmos_gateway.contract.codec import MAX_FRAME
 from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_gateway.contract.producers import LONGEST_PUBLISH, MOST_UNANSWERED
+from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.outbox import DropReason, Limits
+from process_cosmos_gateway.outbox.intake import Arrival, Taken
 
 from .doors import Doors, publish, with_doors
 from .house import SITE
@@ -75,6 +79,105 @@ async def test_without_room_a_newer_event_of_a_slot_replaces_the_older_one(narro
     assert drops.keys() == {(Priority.CHANGE, DropReason.SUPERSEDED)}
     newest = (await narrow.outbox.parcels("cloud", 100))[-1]
     assert newest.id == "01K00000000000000000000039"
+
+
+@dataclass
+class SmallDisk:
+    """A disk that is nearly full until somebody makes room."""
+
+    doors: Doors
+    free: int = 0
+
+    async def make_room(self) -> None:
+        self.free = 1 << 40
+        await until(lambda: self.doors.store.space.free > 0)
+
+
+@pytest.fixture
+async def small(tmp_path: Path, unused_tcp_port: int) -> AsyncIterator[SmallDisk]:
+    free: Callable[[Path], int] = lambda _: found.free if found else 0  # noqa: E731 - it looks at what is made below
+    found: SmallDisk | None = None
+    async with with_doors(tmp_path, unused_tcp_port, free_fn=free) as made:
+        await made.outbox.register("cloud", [EventKind.DEVICE])
+        found = SmallDisk(made)
+        yield found
+
+
+async def test_a_change_refused_for_a_full_disk_is_no_duplicate_when_it_comes_again(small: SmallDisk) -> None:
+    producer = await small.doors.producer()
+    assert await producer.codes(publish(1), publish(2, alarm=True)) == ["outbox_full", None]
+    await small.make_room()
+    assert await producer.codes(publish(1), publish(1)) == [None, None]
+    depths = await small.doors.outbox.depths()
+    assert (depths.waiting.change, depths.waiting.alarm, depths.drops) == (1, 1, {})
+
+
+async def test_what_was_accepted_is_not_refused_when_it_comes_again_without_room(narrow: Doors) -> None:
+    producer = await narrow.producer()
+    codes = [await producer.codes(publish(number, alarm=True)) for number in range(40)]
+    assert codes[-1] == ["outbox_full"]
+    assert await (await narrow.producer()).codes(publish(0, alarm=True)) == [None]
+
+
+async def test_nothing_passes_a_refused_event_of_its_subject_until_that_comes_again(small: SmallDisk) -> None:
+    producer, other = await small.doors.producer(), await small.doors.producer()
+    assert await producer.codes(publish(1)) == ["outbox_full"]
+    await small.make_room()
+    sent = publish(2), publish(3, subject="back-door"), publish(4, alarm=True), publish(1), publish(2)
+    assert await producer.codes(*sent) == ["outbox_full", None, None, None, None]
+    assert await other.codes(publish(5)) == [None], "another program is not held back"
+    got = [parcel.id[-1] for parcel in await small.doors.outbox.parcels("cloud", 10)]
+    assert got == ["4", "3", "1", "2", "5"]
+
+
+async def test_pipelined_events_of_a_subject_share_the_refusal_of_the_first(narrow: Doors) -> None:
+    producer = await narrow.producer()
+    long = publish(1, data={"text": "x" * 5_000})
+    assert await producer.codes(long, publish(2), publish(3, subject="back-door")) == ["outbox_full"] * 2 + [None]
+    assert [parcel.id[-1] for parcel in await narrow.outbox.parcels("cloud", 10)] == ["3"]
+
+
+async def test_a_failed_commit_refuses_what_waits_behind_it_about_the_same_subject(doors: Doors) -> None:
+    producer, gate = await doors.producer(), threading.Event()
+    commit = doors.outbox._acceptor._commit_fn
+
+    async def fail_once(arrivals: Sequence[Arrival]) -> Sequence[Taken]:
+        doors.outbox._acceptor._commit_fn = commit
+        await asyncio.to_thread(gate.wait, SECONDS)
+        raise StoreError("the disk has failed")
+
+    doors.outbox._acceptor._commit_fn = fail_once
+    await producer.say(publish(1))
+    await until(lambda: doors.outbox.asked == 1)
+    await asyncio.sleep(0)
+    await producer.say(publish(2), publish(3), publish(4, subject="back-door"))
+    await until(lambda: doors.outbox.asked == 4)
+    gate.set()
+    results = await producer.results(4)
+    assert [each["id"] for each in results] == ["1", "2", "3", "4"]
+    assert [each["problem"] and each["problem"]["code"] for each in results] == ["store_failed"] * 3 + [None]
+
+
+async def test_a_refused_event_that_is_given_up_holds_back_nothing_for_ever(
+    small: SmallDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(producers, "HELD_SECONDS", 0)
+    producer = await small.doors.producer()
+    assert await producer.codes(publish(1)) == ["outbox_full"]
+    await small.make_room()
+    assert await producer.codes(publish(2)) == [None]
+
+
+async def test_a_program_that_is_held_back_everywhere_is_hung_up_on(
+    small: SmallDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(producers, "MOST_LINES", 3)
+    producer = await small.doors.producer()
+    await producer.say(*(publish(number, subject=f"door {number}") for number in range(4)))
+    async with asyncio.timeout(SECONDS):
+        while (message := await producer.socket.receive()).type is WSMsgType.TEXT:
+            pass
+    assert (message.type, message.data) == (WSMsgType.CLOSE, 1013)
 
 
 async def test_the_same_event_again_is_taken_once_and_another_content_is_refused(doors: Doors) -> None:

@@ -25,7 +25,7 @@ from process_cosmos_gateway.outbox.quotas import MB, READING_BYTES, refused_by_d
 from process_cosmos_gateway.store import Store
 from tests.gateway.store.parts import HandClock, opened
 
-from .parts import ALL, accept, drain, event, measure, measurements, names
+from .parts import ALL, ULIDS, accept, drain, event, measure, measurements, names
 
 CHANGE, ALARM, MEASUREMENT = Priority.CHANGE, Priority.ALARM, Priority.MEASUREMENT
 
@@ -118,6 +118,31 @@ async def test_a_producers_alarm_without_room_is_refused_and_nothing_of_it_kept(
         await store.write(lambda transaction: outbox.add(transaction, second))
     assert await drain(outbox, "cloud") == ["first"]
     assert await outbox.accept(second) is Added.ADDED
+
+
+async def test_a_change_without_room_is_dropped_and_counted_and_its_id_forgotten(
+    store: Store, clock: HandClock
+) -> None:
+    outbox = Outbox(store, clock, limits(change=300))
+    await outbox.register("cloud", ALL)
+    long = change(1)
+    assert await store.write(lambda transaction: outbox.add(transaction, long)) is Added.DROPPED
+    with pytest.raises(OutboxFullError):
+        await outbox.accept(long)
+    assert (await outbox.depths()).drops == {(CHANGE, DropReason.QUOTA): 1}
+    roomy = Outbox(store, clock)
+    assert await roomy.accept(long) is Added.ADDED
+
+
+async def test_a_change_is_dropped_for_a_full_disk_with_its_reason_and_its_id_forgotten(tmp_path: Path) -> None:
+    store = await Store.open(tmp_path, ULIDS, free_fn=lambda _: 0)
+    outbox, refused = Outbox(store, HandClock()), change(1)
+    await outbox.register("cloud", ALL)
+    assert await store.write(lambda transaction: outbox.add(transaction, refused)) is Added.DROPPED
+    await measure(store, outbox, 1)
+    assert (await outbox.depths()).drops == {(CHANGE, DropReason.DISK): 1, (MEASUREMENT, DropReason.DISK): 1}
+    assert await outbox.newest_id() is None
+    await store.close()
 
 
 async def test_expired_events_are_never_sent_but_counted(outbox: Outbox, clock: HandClock) -> None:
