@@ -4,7 +4,7 @@ import asyncio
 import re
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -12,11 +12,11 @@ from time import monotonic
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
-from process_cosmos_gateway.api.access import Access, offer_pairing
+from process_cosmos_gateway.api.programs import make_token, revoke_token
 from process_cosmos_gateway.clock import SystemClock
 from process_cosmos_gateway.contract.destinations import EventKind, SetCloud
-from process_cosmos_gateway.contract.pairing import PairingRequest
 from process_cosmos_gateway.destinations import Destinations
+from process_cosmos_gateway.errors import StartError
 from process_cosmos_gateway.escalations import Escalations
 from process_cosmos_gateway.lab.processes import Part, accepts, free_ports, run_once
 
@@ -25,6 +25,7 @@ from .load import DESTINATION, HOLDING, opened
 
 GATEWAY, CLOUD = "gateway", "cloud"
 _PORT = "port"
+_PROGRAM = "bench"
 
 
 @dataclass
@@ -96,8 +97,9 @@ async def standing(folder: Path, options: str = "", *, with_cloud: bool = True) 
     """Run gateway and cloud over the data in ``folder`` inside the block."""
     data = folder / GATEWAY
     data.mkdir(exist_ok=True)
-    access = Access(data, SystemClock(), supervised=False)
-    token = await access.pair(PairingRequest(secret=offer_pairing(data, SystemClock()), instance="bench"))
+    with suppress(StartError):
+        revoke_token(data, _PROGRAM)  # of the data this is a copy of
+    token = make_token(data, _PROGRAM, SystemClock())
     [port] = free_ports(1)
     file = folder / "gateway.toml"
     file.write_text(f'data = "{data}"\nhost = "127.0.0.1"\nport = {port}\nlog_level = "warning"\n{options}')

@@ -1,4 +1,4 @@
-"""The command line: ``process-cosmos-gateway run | pair | certificate | health | backup | lab``."""
+"""The command line: ``process-cosmos-gateway run | pair | token | certificate | health | backup | lab``."""
 
 import argparse
 import asyncio
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from process_cosmos_gateway.api.access import offer_pairing
 from process_cosmos_gateway.api.identity import client_context, ensure_identity, fingerprint
+from process_cosmos_gateway.api.programs import make_token, programs, revoke_token
 from process_cosmos_gateway.clock import SystemClock
 from process_cosmos_gateway.contract.pairing import OneTimeLine
 from process_cosmos_gateway.errors import StartError, StoreError
@@ -55,6 +56,12 @@ def _parser() -> argparse.ArgumentParser:
     pair = commands.add_parser("pair", parents=[options], help="print a pairing line that works once, for 10 minutes")
     pair.add_argument("--host", default=socket.gethostname(), help="this machine, as Home Assistant reaches it")
     pair.set_defaults(command_fn=_pair)
+    token = commands.add_parser("token", parents=[options], help="make, list or revoke the tokens of local programs")
+    which = token.add_mutually_exclusive_group(required=True)
+    which.add_argument("name", nargs="?", help="the program: its new token is printed, once")
+    which.add_argument("--list", action="store_true", help="print who has a token, and since when")
+    which.add_argument("--revoke", metavar="NAME", help="let this program in no longer")
+    token.set_defaults(command_fn=_token)
     health = commands.add_parser("health", parents=[options], help="exit 0 if the gateway is well")
     health.set_defaults(command_fn=_health)
     certificate = commands.add_parser("certificate", help="make the gateway's key and certificate (run does it)")
@@ -87,6 +94,19 @@ def _pair(arguments: argparse.Namespace) -> int:
     host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
     line = OneTimeLine(url=f"https://{host}:{options.port}", secret=secret, sha256=fingerprint(options.data))
     sys.stdout.write(f"{line}\n")
+    return 0
+
+
+def _token(arguments: argparse.Namespace) -> int:
+    folder = read_options(arguments.options).data
+    if arguments.list:
+        known = programs(folder).items()
+        sys.stdout.write("".join(f"{name} {program.made_at:%Y-%m-%d}\n" for name, program in known))
+    elif arguments.revoke:
+        revoke_token(folder, arguments.revoke)
+    else:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        sys.stdout.write(f"{make_token(folder, arguments.name, SystemClock())}\n")
     return 0
 
 

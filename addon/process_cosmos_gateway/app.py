@@ -16,6 +16,7 @@ from socket import gethostname
 from . import VERSION
 from .api.access import Access, discovery_token
 from .api.feed import Feed
+from .api.guests import Guests
 from .api.identity import ensure_identity, server_context
 from .api.metrics import Metrics
 from .api.producers import Producers
@@ -94,14 +95,14 @@ async def _serve(
         destinations = Destinations(store, outbox, escalations, clock)
         feed = Feed(clock, devices.devices)
         devices.watch(feed.publish)
-        status = StatusReader(devices, destinations, outbox)
+        status = StatusReader(devices, destinations, outbox, store)
         requests = Requests(devices, destinations, outbox)
         parts = Parts(escalations=escalations, feed=feed, requests=requests, status=status)
         producers = Producers(outbox)
         metrics = Metrics(store, outbox, status, options.data, [producers.alarm_seconds])
-        doors = {"/ws/events": producers.serve, "/metrics": metrics.serve}
+        guests = Guests(options.data, {"/ws/events": producers.serve, "/metrics": metrics.serve})
         access = Access(options.data, clock, supervised=supervisor is not None)
-        server = Server(parts, store, access, VERSION, doors)
+        server = Server(parts, store, access, VERSION, guests)
         tls = None if supervisor else server_context(options.data)
         _LOGGER.info("Process Cosmos gateway %s, site %s, data in %s", VERSION, store.site, options.data)
         async with server.listen(options.host, options.port, tls), asyncio.TaskGroup() as tasks:
@@ -110,6 +111,7 @@ async def _serve(
                 tasks.create_task(escalations.run(), name="escalations"),
                 tasks.create_task(destinations.run(), name="destinations"),
                 tasks.create_task(devices.run(), name="devices"),
+                tasks.create_task(guests.run(), name="guests"),
             ]
             ends: list[asyncio.Task[object]] = [tasks.create_task(stop.wait(), name="stop")]
             if supervisor is not None:

@@ -3,13 +3,10 @@
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from http import HTTPStatus
-from typing import cast
 
-import orjson
 from aiohttp import ClientConnectionResetError, WSCloseCode, WSMsgType, web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.log import server_logger
@@ -22,38 +19,33 @@ from process_cosmos_gateway.contract.session import (
     SCHEMA,
     GatewayHello,
     HomeAssistantHello,
-    Problem,
     Refused,
 )
 from process_cosmos_gateway.errors import RequestRefusedError, StartError, StoreError
 from process_cosmos_gateway.store import Store
 
 from .access import Access, TooManyGuessesError
+from .guests import BEARER, Guests
+from .replies import json_reply, problem_reply
 from .session import Parts, Session, refuse
 
 _LOGGER = logging.getLogger(__name__)
 _MOST_BODY = 1 << 14
-_BEARER = "Bearer "
 _CLOSING_SECONDS = 1.0
 _HEALTH_SECONDS = 5.0
 _NO_TOKEN = "This token opens no session here. Pair again."  # noqa: S105 - says that there is none
 
-type Door = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
 
 class Server:
-    """Serves ``/ws``, ``/health``, where there is TLS ``/v1/pair``, and what stands behind further doors."""
+    """Serves ``/ws``, ``/health``, where there is TLS ``/v1/pair``, and the doors for programs."""
 
-    def __init__(
-        self, parts: Parts, store: Store, access: Access, version: str, doors: Mapping[str, Door] | None = None
-    ) -> None:
-        """Take what sessions work with, who may open one, and by path what else is behind the same token."""
+    def __init__(self, parts: Parts, store: Store, access: Access, version: str, guests: Guests | None = None) -> None:
+        """Take what sessions work with, who may open one, and the doors for programs."""
         self._parts = parts
         self._store = store
         self._access = access
         self._version = version
-        self._doors = doors or {}
-        self._guests: set[asyncio.Task[object]] = set()
+        self._guests = guests
         self._session: Session | None = None
         self._opening = asyncio.Lock()
         self.connected = asyncio.Event()
@@ -67,10 +59,9 @@ class Server:
         application.router.add_get("/health", self._serve_health)
         if tls:
             application.router.add_post("/v1/pair", self._serve_pairing)
-        for path, door in self._doors.items():
-            application.router.add_get(path, partial(self._serve_guest, door))
         application.on_shutdown.append(self._end_session)
-        application.on_shutdown.append(self._send_guests_away)
+        if self._guests:
+            self._guests.add_to(application)
         server_logger.addFilter(_is_no_nonsense)
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=_CLOSING_SECONDS)
         await runner.setup()
@@ -89,42 +80,28 @@ class Server:
             async with asyncio.timeout(_HEALTH_SECONDS):
                 await self._store.read(lambda transaction: transaction.rows("SELECT 1"))
         except StoreError, TimeoutError:
-            return _json({"status": Code.STORE_FAILED}, HTTPStatus.SERVICE_UNAVAILABLE)
-        return _json({"status": "ok", "version": self._version})
+            return json_reply({"status": Code.STORE_FAILED}, HTTPStatus.SERVICE_UNAVAILABLE)
+        return json_reply({"status": "ok", "version": self._version})
 
     async def _serve_pairing(self, request: web.Request) -> web.Response:
         try:
             asked = parse(PairingRequest, decode_json(await request.read()))
             token = await self._access.pair(asked)
         except ContractError as error:
-            return _problem(error.code, str(error), HTTPStatus.BAD_REQUEST)
+            return problem_reply(error.code, str(error), HTTPStatus.BAD_REQUEST)
         except TooManyGuessesError as error:
-            return _problem(error.code, str(error), HTTPStatus.TOO_MANY_REQUESTS)
+            return problem_reply(error.code, str(error), HTTPStatus.TOO_MANY_REQUESTS)
         except RequestRefusedError as error:
             _LOGGER.warning("A pairing was refused: the line was wrong, used or too old")
-            return _problem(error.code, str(error), HTTPStatus.FORBIDDEN)
+            return problem_reply(error.code, str(error), HTTPStatus.FORBIDDEN)
         _LOGGER.info("Paired with a Home Assistant")
         async with self._opening:  # a session that is just being greeted was let in by the token before
             await self._end_session()
-        return _json(Paired(token=token, site=self._store.site, version=self._version))
-
-    async def _serve_guest(self, door: Door, request: web.Request) -> web.StreamResponse:
-        if not self._has_token(request):
-            return _unauthorized()
-        guest = cast("asyncio.Task[object]", asyncio.current_task())
-        self._guests.add(guest)
-        try:
-            return await door(request)
-        finally:
-            self._guests.discard(guest)
-
-    async def _send_guests_away(self, _: web.Application) -> None:
-        for guest in self._guests:
-            guest.cancel()
+        return json_reply(Paired(token=token, site=self._store.site, version=self._version))
 
     def _has_token(self, request: web.Request) -> bool:
         header = request.headers.get("Authorization", "")
-        return header.startswith(_BEARER) and self._access.has_token(header.removeprefix(_BEARER))
+        return header.startswith(BEARER) and self._access.has_token(header.removeprefix(BEARER))
 
     async def _serve_session(self, request: web.Request) -> web.StreamResponse:
         if not self._has_token(request):
@@ -200,12 +177,4 @@ def _is_no_nonsense(record: logging.LogRecord) -> bool:
 
 
 def _unauthorized() -> web.Response:
-    return _problem(Code.UNAUTHORIZED, _NO_TOKEN, HTTPStatus.UNAUTHORIZED)
-
-
-def _problem(code: str, message: str, status: HTTPStatus) -> web.Response:
-    return _json(Problem(code=code, message=message), status)
-
-
-def _json(body: object, status: HTTPStatus = HTTPStatus.OK) -> web.Response:
-    return web.Response(body=orjson.dumps(body), status=status, content_type="application/json")
+    return problem_reply(Code.UNAUTHORIZED, _NO_TOKEN, HTTPStatus.UNAUTHORIZED)

@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 
-from process_cosmos_gateway.contract.destinations import Status
+from process_cosmos_gateway.contract.destinations import Drop, Priority, Salvaged, Status
+from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.destinations import Destinations
 from process_cosmos_gateway.devices import Devices
 from process_cosmos_gateway.outbox import Outbox
+from process_cosmos_gateway.store import Store
 
 AGES_EVERY = 300
 """Seconds after which a status is news although only ages in it changed: each one is a row in the history."""
@@ -14,24 +16,42 @@ AGES_EVERY = 300
 class StatusReader:
     """Gathers the status from the parts that own its facts."""
 
-    def __init__(self, devices: Devices, destinations: Destinations, outbox: Outbox) -> None:
+    def __init__(self, devices: Devices, destinations: Destinations, outbox: Outbox, store: Store) -> None:
         """Take the owners."""
         self._devices = devices
         self._destinations = destinations
         self._outbox = outbox
+        self._store = store
 
     async def read(self) -> Status:
         """Return the status as it is; raise ``StoreError``."""
         depths = await self._outbox.depths()
+        links = self._destinations.links()
+        health = self._store.health
         return Status(
-            links=self._destinations.links(),
+            links=links,
             waiting=depths.waiting,
             rejected=depths.rejected,
             dropped=depths.dropped,
             oldest_waiting_age=depths.oldest,
             broker_connected=self._devices.broker_connected,
             passed_over={str(reason): count for reason, count in (+self._devices.counts).items()},
+            drops=tuple(
+                Drop(priority=priority, reason=reason, count=count)
+                for (priority, reason), count in sorted(depths.drops.items())
+            ),
+            full=tuple(priority for priority in Priority if priority in depths.full),
+            storage=health.state,
+            storage_reason=health.reason,
+            salvaged=self._salvaged(),
+            identity_conflict=any(link.reason == Code.IDENTITY_CONFLICT for link in links),
         )
+
+    def _salvaged(self) -> Salvaged | None:
+        found = self._store.salvaged
+        if found is None:
+            return None
+        return Salvaged(kept=sum(found.kept.values()), lost=sum(found.lost.values()), at=found.at)
 
 
 def without_ages(status: Status) -> Status:

@@ -11,6 +11,9 @@ from .identifiers import Ulid
 LONGEST_PUBLISH = 1 << 16
 """Bytes of the longest frame a producer may send."""
 
+MOST_CONNECTIONS = 64
+"""Connections of programs at one door; one more is refused as ``too_many_connections``."""
+
 MOST_UNANSWERED = 16
 """Messages of one connection without a result; beyond that the gateway stops reading it."""
 

@@ -10,14 +10,15 @@ from typing import Any, cast, override
 import orjson
 from aiohttp import ClientSession, ClientWebSocketResponse, WSMsgType
 
-from process_cosmos_gateway.api.access import Access, offer_pairing
+from process_cosmos_gateway.api.access import Access
 from process_cosmos_gateway.api.feed import Feed
+from process_cosmos_gateway.api.guests import Guests
 from process_cosmos_gateway.api.metrics import Metrics
 from process_cosmos_gateway.api.producers import Producers
+from process_cosmos_gateway.api.programs import make_token
 from process_cosmos_gateway.api.requests import Requests
 from process_cosmos_gateway.api.server import Server
 from process_cosmos_gateway.api.session import Parts
-from process_cosmos_gateway.contract.pairing import PairingRequest
 from process_cosmos_gateway.outbox import Event, Limits, Outbox, Outcome
 from process_cosmos_gateway.store import Store
 from process_cosmos_gateway.store.space import free_bytes
@@ -26,6 +27,7 @@ from .house import SITE, FakeEscalations, FakeOwners
 from .link import SECONDS
 from .test_feed import HandClock
 
+PROGRAM = "watcher"
 TIME = "2026-11-22T12:00:00+00:00"
 
 
@@ -84,6 +86,7 @@ class Doors:
 
     http: ClientSession
     url: str
+    folder: Path
     token: str
     store: Store
     outbox: CountedOutbox
@@ -111,8 +114,7 @@ async def with_doors(
     folder: Path, port: int, limits: Limits | None = None, free_fn: Callable[[Path], int] = free_bytes
 ) -> AsyncIterator[Doors]:
     clock, anybody = HandClock(), cast("Any", FakeOwners())
-    access = Access(folder, clock, supervised=False)
-    token = await access.pair(PairingRequest(secret=offer_pairing(folder, clock), instance="home"))
+    token = make_token(folder, PROGRAM, clock)
     store = await Store.open(folder, lambda: SITE, free_fn=free_fn)
     outbox = CountedOutbox(store, clock, limits)
     parts = Parts(
@@ -123,12 +125,15 @@ async def with_doors(
     )
     producers = Producers(outbox)
     metrics = Metrics(store, outbox, anybody, folder, [producers.alarm_seconds])
-    doors = {"/ws/events": producers.serve, "/metrics": metrics.serve}
+    guests = Guests(folder, {"/ws/events": producers.serve, "/metrics": metrics.serve}, look_every=0.01)
+    access = Access(folder, clock, supervised=False)
     async with ClientSession() as http, AsyncExitStack() as listening:
         await listening.enter_async_context(
-            Server(parts, store, access, "0.1.0", doors).listen("127.0.0.1", port, None)
+            Server(parts, store, access, "0.1.0", guests).listen("127.0.0.1", port, None)
         )
-        made = Doors(http, f"http://127.0.0.1:{port}", token, store, outbox, listening)
+        looking = asyncio.create_task(guests.run())
+        listening.callback(looking.cancel)
+        made = Doors(http, f"http://127.0.0.1:{port}", folder, token, store, outbox, listening)
         yield made
     if made.store_works:
         await store.close()

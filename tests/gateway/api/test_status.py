@@ -1,27 +1,84 @@
 """The status: whose facts it shows, and what makes it news."""
 
 from collections import Counter
-from dataclasses import replace
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
+
+import pytest
 
 from process_cosmos_gateway.api.status import StatusReader, without_ages
 from process_cosmos_gateway.contract.codec import encode
+from process_cosmos_gateway.contract.destinations import (
+    DestinationKind,
+    Drop,
+    EventKind,
+    Link,
+    LinkState,
+    Priority,
+    Salvaged,
+    StorageState,
+)
 from process_cosmos_gateway.contract.errors import Code
-from process_cosmos_gateway.outbox import Outbox
+from process_cosmos_gateway.outbox import DropReason, Limits, Outbox, OutboxFullError
+from process_cosmos_gateway.store import Salvaged as SalvagedTables
+from process_cosmos_gateway.store import StorageHealth, Store, Transaction
+from tests.gateway.outbox.parts import event
 from tests.gateway.store.parts import HandClock, opened
 
+REFUSED = Link(
+    name="cloud",
+    kind=DestinationKind.CLOUD,
+    address="https://cloud.example",
+    kinds=(EventKind.ESCALATION,),
+    state=LinkState.REFUSED,
+    reason=Code.IDENTITY_CONFLICT,
+)
 
-async def test_what_devices_said_in_vain_is_counted_in_the_status_and_is_no_news_by_itself(tmp_path: Path) -> None:
-    counts: Counter[str] = Counter({"garbage": 2, "clock_skewed": 0, Code.TOPIC_TAKEN: 1})
-    devices: Any = SimpleNamespace(counts=counts, broker_connected=True)
-    destinations: Any = SimpleNamespace(links=tuple)
+
+@dataclass
+class Owners:
+    """What the owners of facts say."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    broker_connected: bool = True
+    broker_dropped: int = 0
+    gaps: int = 0
+    identity_conflict: bool = False
+    found: tuple[Link, ...] = ()
+
+    def links(self) -> tuple[Link, ...]:
+        return self.found
+
+
+@dataclass
+class Desk:
+    """A reader with a real outbox and store behind it."""
+
+    store: Store
+    outbox: Outbox
+    owners: Owners
+
+    def __post_init__(self) -> None:
+        owners: Any = self.owners
+        self.reader = StatusReader(owners, owners, self.outbox, self.store)
+
+
+@pytest.fixture
+async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     async with opened(tmp_path) as store:
-        reader = StatusReader(cast("Any", devices), cast("Any", destinations), Outbox(store, HandClock()))
-        before = await reader.read()
-        counts["garbage"] += 1
-        after = await reader.read()
+        outbox = Outbox(store, HandClock(), Limits(quota=dict.fromkeys(Priority, 3_000)))
+        yield Desk(store, outbox, Owners())
+
+
+async def test_what_devices_said_in_vain_is_counted_in_the_status_and_is_no_news_by_itself(desk: Desk) -> None:
+    desk.owners.counts.update({"garbage": 2, "clock_skewed": 0, Code.TOPIC_TAKEN: 1})
+    before = await desk.reader.read()
+    desk.owners.counts["garbage"] += 1
+    after = await desk.reader.read()
     assert (before.passed_over, after.passed_over) == (
         {"garbage": 2, "topic_taken": 1},
         {"garbage": 3, "topic_taken": 1},
@@ -29,3 +86,47 @@ async def test_what_devices_said_in_vain_is_counted_in_the_status_and_is_no_news
     assert b'"topic_taken":1' in encode(after)
     assert without_ages(before) == without_ages(after)
     assert without_ages(before) != without_ages(replace(after, rejected=1))
+
+
+async def test_every_drop_is_shown_with_priority_reason_and_count(desk: Desk) -> None:
+    def drop(transaction: Transaction) -> None:
+        desk.outbox.count_drop(transaction, Priority.MEASUREMENT, DropReason.VOLUME, 7)
+        desk.outbox.count_drop(transaction, Priority.MEASUREMENT, DropReason.DISK, 2)
+        desk.outbox.count_drop(transaction, Priority.CHANGE, DropReason.EXPIRED, 1)
+
+    assert (await desk.reader.read()).drops == ()
+    await desk.store.write(drop)
+    status = await desk.reader.read()
+    assert status.dropped == 10
+    assert status.drops == (
+        Drop(priority=Priority.CHANGE, reason="expired", count=1),
+        Drop(priority=Priority.MEASUREMENT, reason="disk", count=2),
+        Drop(priority=Priority.MEASUREMENT, reason="volume", count=7),
+    )
+
+
+async def test_a_priority_without_room_is_shown(desk: Desk) -> None:
+    await desk.outbox.register("cloud", [EventKind.ESCALATION, EventKind.DEVICE])
+    assert (await desk.reader.read()).full == ()
+    with suppress(OutboxFullError):
+        for number in range(40):
+            await desk.outbox.accept(event(f"{number}", kind=EventKind.DEVICE))
+    assert (await desk.reader.read()).full == (Priority.ALARM,)
+
+
+async def test_how_the_disk_does_and_what_was_salvaged_is_shown(desk: Desk) -> None:
+    well = await desk.reader.read()
+    assert (well.storage, well.storage_reason, well.salvaged) == (StorageState.OK, None, None)
+    at = datetime(2026, 11, 21, 3, 4, 5, tzinfo=UTC)
+    desk.store.salvaged = SalvagedTables({"outbox_alarm": 100, "reading": 20}, {"reading": 3}, at)
+    desk.store._watch.health = StorageHealth(StorageState.FULL, "database or disk is full")
+    ill = await desk.reader.read()
+    assert (ill.storage, ill.storage_reason) == (StorageState.FULL, "database or disk is full")
+    assert ill.salvaged == Salvaged(kept=120, lost=3, at=at)
+
+
+async def test_a_link_that_met_another_gateway_of_this_site_is_an_identity_conflict(desk: Desk) -> None:
+    desk.owners.found = (replace(REFUSED, reason="timeout"),)
+    assert not (await desk.reader.read()).identity_conflict
+    desk.owners.found = (REFUSED,)
+    assert (await desk.reader.read()).identity_conflict

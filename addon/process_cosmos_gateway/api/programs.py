@@ -1,0 +1,79 @@
+"""Which local programs may use the gateway: a token each, known by its hash, made and revoked on the command line."""
+
+import hmac
+import re
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+
+import orjson
+
+from process_cosmos_gateway.clock import Clock
+from process_cosmos_gateway.contract.codec import decode_json, parse
+from process_cosmos_gateway.contract.errors import ContractError
+from process_cosmos_gateway.errors import StartError
+from process_cosmos_gateway.private_files import remove_private, write_private
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_TOKEN_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """One program with a token; ``token``: its SHA-256."""
+
+    token: str
+    made_at: datetime
+
+
+def make_token(folder: Path, name: str, clock: Clock) -> str:
+    """Return a new token for the program ``name``; raise ``StartError`` if it has one, or cannot be called so."""
+    path = _file(folder, name)
+    token = secrets.token_urlsafe(_TOKEN_BYTES)
+    program = Program(token=_hash(token), made_at=clock.now())
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    write_private(path, orjson.dumps(program), replace=False)
+    if programs(folder).get(name) != program:
+        raise StartError(f"{name} has a token already. Revoke it first: token --revoke {name}")
+    return token
+
+
+def revoke_token(folder: Path, name: str) -> None:
+    """Let the program ``name`` in no longer; raise ``StartError`` if it has no token."""
+    path = _file(folder, name)
+    try:
+        remove_private(path)
+    except FileNotFoundError as error:
+        raise StartError(f"No program called {name} has a token.") from error
+
+
+def programs(folder: Path) -> dict[str, Program]:
+    """Return the programs that have a token, by name; a broken file is nobody's."""
+    found = {}
+    for path in sorted((folder / _FOLDER).glob("*.json")):
+        try:
+            found[path.stem] = parse(Program, decode_json(path.read_bytes()))
+        except FileNotFoundError, ContractError:
+            continue
+    return found
+
+
+def is_known(folder: Path, token: str) -> bool:
+    """Say whether ``token`` is a program's, each compared in constant time; read anew, for commands are processes."""
+    asked = _hash(token)
+    return any(hmac.compare_digest(asked, program.token) for program in programs(folder).values())
+
+
+_FOLDER = "programs"
+
+
+def _file(folder: Path, name: str) -> Path:
+    if not _NAME.fullmatch(name):
+        raise StartError("A program's name has up to 64 letters a-z, digits, - and _, and begins with none of the two.")
+    return folder / _FOLDER / f"{name}.json"
+
+
+def _hash(secret: str) -> str:
+    return sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
