@@ -10,7 +10,7 @@ from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.store import Transaction
 from process_cosmos_gateway.store.transaction import Row
 
-from . import packs
+from . import packs, parking
 from .books import array
 from .model import Parcel
 from .order import Candidate, compose, sendable
@@ -23,15 +23,17 @@ type Resting = Collection[tuple[Priority, int]]
 class Drawn:
     """What may go now, and what stands in the way: rows to be given up, a pack to be cut."""
 
+    now: float
     waiting: dict[Priority, Sequence[Parcel]] = field(default_factory=dict)
     expired: list[tuple[Priority, int]] = field(default_factory=list)
     damaged: list[tuple[Priority, int]] = field(default_factory=list)
+    parked_expired: bool = False
     needs_cut: bool = False
 
     @property
     def is_clear(self) -> bool:
         """Whether nothing stands in the way."""
-        return not (self.expired or self.damaged or self.needs_cut)
+        return not (self.expired or self.damaged or self.parked_expired or self.needs_cut)
 
     def compose(self, sent: Mapping[Priority, float], limit: int) -> Sequence[Parcel]:
         """Return the batch to be sent."""
@@ -52,13 +54,15 @@ class Wish:
 
 def draw(transaction: Transaction, wish: Wish) -> Drawn:
     """Look at what waits for a destination."""
-    drawn = Drawn()
+    drawn = Drawn(wish.now)
     for priority in STATEMENTS:
         drawn.waiting[priority] = _of_queue(transaction, priority, wish, drawn)
     drawn.needs_cut = packs.needs_cut(transaction, wish.destination)
-    pack = packs.parcel(transaction, wish.destination, wish.site)
-    if pack is not None and (Priority.MEASUREMENT, pack.sequence) not in wish.resting:
-        drawn.waiting[Priority.MEASUREMENT] = [pack]
+    pack = packs.look(transaction, wish.destination, wish.site)
+    drawn.damaged += ((Priority.MEASUREMENT, sequence) for sequence in pack.damaged)
+    if pack.parcel is not None and (Priority.MEASUREMENT, pack.parcel.sequence) not in wish.resting:
+        drawn.waiting[Priority.MEASUREMENT] = [pack.parcel]
+    drawn.parked_expired = parking.has_expired(transaction, wish.now)
     return drawn
 
 

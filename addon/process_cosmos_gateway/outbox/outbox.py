@@ -13,7 +13,7 @@ from process_cosmos_gateway.contract.identifiers import Ulid, UlidFactory
 from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.store import Store, Transaction
 
-from . import books, full, intake, membership, packs, rejected, settlement
+from . import books, full, intake, membership, packs, parking, rejected, settlement
 from .accepting import Acceptor, Outcome
 from .draining import Drawn, Wish, draw
 from .intake import Arrival, Conditions
@@ -230,9 +230,14 @@ class Outbox:
         for priority, sequence in drawn.expired:
             full.give_up_for_all(transaction, priority, [sequence], DropReason.EXPIRED)
         for priority, sequence in drawn.damaged:
-            [row] = transaction.rows(STATEMENTS[priority].row, sequence)
-            self._store.quarantine(transaction, f"outbox_{priority}", row)
-            full.give_up_for_all(transaction, priority, [sequence], DropReason.DAMAGED)
+            # Another destination may have met it at the same time.
+            for row in transaction.rows(f"SELECT * FROM outbox_{priority} WHERE sequence = ?", sequence):  # noqa: S608 - ours
+                self._store.quarantine(transaction, f"outbox_{priority}", row)
+                if priority is Priority.MEASUREMENT:
+                    packs.give_up(transaction, sequence)
+                else:
+                    full.give_up_for_all(transaction, priority, [sequence], DropReason.DAMAGED)
+        parking.expire(transaction, drawn.now)
         packs.cut(transaction, destination, self._ulid_fn)
 
     async def settle(

@@ -1,7 +1,10 @@
 """Readings: small rows while they wait, events of many (SenML, RFC 8428) when they leave."""
 
+import zlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from secrets import token_bytes
 from typing import Any
 
 import orjson
@@ -9,11 +12,11 @@ import orjson
 from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.contract.events import event_type, site_source
-from process_cosmos_gateway.contract.identifiers import Ulid
+from process_cosmos_gateway.contract.identifiers import Ulid, UlidFactory
 from process_cosmos_gateway.store import Transaction
 
 from .books import Audience, backlog, count, drop, wait
-from .intake import Conditions, insert
+from .intake import Conditions, Row, insert
 from .model import DropReason, Failed, Measurement, Parcel, Rejected, Verdict
 from .quotas import READING_BYTES, share
 
@@ -38,8 +41,8 @@ def add(transaction: Transaction, measurements: Sequence[Measurement], under: Co
         drop(transaction, Priority.MEASUREMENT, DropReason.DISK, len(measurements))
         return
     numbers = {series: _number(transaction, series) for series in {_series(each) for each in measurements}}
-    rows = [(numbers[_series(each)], each.time, _stored(each), under.now) for each in measurements]
-    insert(transaction, "INSERT INTO outbox_measurement (series, time, value, accepted_at) VALUES ", rows)
+    rows = [_row(each, numbers[_series(each)], under.now) for each in measurements]
+    insert(transaction, "INSERT INTO outbox_measurement (series, time, value, accepted_at, checksum) VALUES ", rows)
     count(transaction, Priority.MEASUREMENT, len(rows))
     most = share(under.limits.quota[Priority.MEASUREMENT], len(audience.kinds))
     for name in wanting:
@@ -61,6 +64,17 @@ def _number(transaction: Transaction, series: _Series) -> int:
     new = "INSERT INTO outbox_series (device, property, unit) VALUES (?, ?, ?) RETURNING number"
     [(number,)] = transaction.rows(known, *series) or transaction.rows(new, *series)
     return int(number)
+
+
+def _row(measurement: Measurement, number: int, now: float) -> Row:
+    # SQLite knows one zero for times, but two for values.
+    time, value = float(measurement.time) + 0.0, _stored(measurement)
+    return number, time, value, now, _checksum(*_series(measurement), time, value, now)
+
+
+def _checksum(*fields: object) -> int:
+    """Return what a flipped bit would change, whatever it makes of a field."""
+    return zlib.crc32(orjson.dumps(fields, default=repr))
 
 
 def _stored(measurement: Measurement) -> float | str:
@@ -131,6 +145,31 @@ def needs_cut(transaction: Transaction, destination: str) -> bool:
     return bool(transaction.rows(f"{ahead} {mine}", destination))
 
 
+def give_up(transaction: Transaction, sequence: int) -> None:
+    """Send a damaged reading to nobody any more; a pack that holds it is cut anew, under another id."""
+    waiting = transaction.rows(
+        "SELECT destination FROM outbox_cursor WHERE priority = 'measurement' AND sequence < ?"
+        " AND destination IN (SELECT destination FROM outbox_kind WHERE kind = 'reading')",
+        sequence,
+    )
+    for (name,) in waiting:
+        wait(transaction, name, Priority.MEASUREMENT, -1, -READING_BYTES)
+    drop(transaction, Priority.MEASUREMENT, DropReason.DAMAGED, len(waiting))
+    transaction.run("DELETE FROM outbox_pack WHERE ? BETWEEN first AND last", sequence)
+    transaction.run("DELETE FROM outbox_measurement WHERE sequence = ?", sequence)
+    count(transaction, Priority.MEASUREMENT, -1)
+
+
+def _next_id(transaction: Transaction, ulid_fn: Callable[[], Ulid]) -> Ulid:
+    """Return an id above those of all packs before, also when the clock is behind them since a restart."""
+    made = ulid_fn()
+    for (last,) in transaction.rows("SELECT id FROM outbox_last_pack"):
+        if made <= last:
+            made = UlidFactory(lambda: 0, token_bytes, last)()
+    transaction.run("INSERT OR REPLACE INTO outbox_last_pack VALUES (1, ?)", made)
+    return made
+
+
 def cut(transaction: Transaction, destination: str, ulid_fn: Callable[[], Ulid]) -> None:
     """Decide what the next pack holds, if readings wait and it is not decided yet."""
     if not needs_cut(transaction, destination):
@@ -145,46 +184,57 @@ def cut(transaction: Transaction, destination: str, ulid_fn: Callable[[], Ulid])
     transaction.run(
         "INSERT OR REPLACE INTO outbox_pack (destination, id, first, last) VALUES (?, ?, ?, ?)",
         destination,
-        ulid_fn(),
+        _next_id(transaction, ulid_fn),
         first,
         last,
     )
 
 
-def parcel(transaction: Transaction, destination: str, site: Ulid) -> Parcel | None:
-    """Return the pack that is to go next: the same bytes each time, until it is settled."""
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """The pack that is to go next, or the numbers of its readings that are not what they were; nothing: no pack."""
+
+    parcel: Parcel | None = None
+    damaged: Sequence[int] = ()
+
+
+def look(transaction: Transaction, destination: str, site: Ulid) -> Pack:
+    """Return the same bytes each time, until the pack is settled."""
     packs = transaction.rows("SELECT id, first, last, failures FROM outbox_pack WHERE destination = ?", destination)
     if not packs:
-        return None
+        return Pack()
     [(identifier, first, last, failures)] = packs
     rows = transaction.rows(
-        "SELECT device, property, unit, time, value, accepted_at"
-        " FROM outbox_measurement JOIN outbox_series ON number = series"
+        "SELECT device, property, unit, time, value, accepted_at, sequence, checksum"
+        " FROM outbox_measurement LEFT JOIN outbox_series ON number = series"
         " WHERE sequence BETWEEN ? AND ? ORDER BY sequence",
         first,
         last,
     )
-    if not rows:
-        return None
+    damaged = [row[6] for row in rows if _checksum(*row[:6]) != row[7]]
+    if damaged or not rows:
+        return Pack(damaged=damaged)
     document = {
         "specversion": "1.0",
         "id": identifier,
         "source": site_source(site),
         "type": READINGS,
         "subject": _KEY,
-        "time": datetime.fromtimestamp(rows[-1][-1], UTC),
+        "time": datetime.fromtimestamp(rows[-1][5], UTC),
         "datacontenttype": _CONTENT_TYPE,
         "data": [_record(*row[:5]) for row in rows],
     }
-    return Parcel(
-        priority=Priority.MEASUREMENT,
-        sequence=last,
-        id=identifier,
-        type=READINGS,
-        subject=_KEY,
-        key=_KEY,
-        body=orjson.dumps(document, option=orjson.OPT_UTC_Z),
-        attempts=failures,
+    return Pack(
+        Parcel(
+            priority=Priority.MEASUREMENT,
+            sequence=last,
+            id=identifier,
+            type=READINGS,
+            subject=_KEY,
+            key=_KEY,
+            body=orjson.dumps(document, option=orjson.OPT_UTC_Z),
+            attempts=failures,
+        )
     )
 
 

@@ -19,6 +19,8 @@ def park(  # noqa: PLR0917 - an event, its text and time, where to and how much
     """Let ``event`` wait for room; beyond ``most`` bytes only the newest of its escalation stays."""
     asked = int(event.only is not None)
     if counted(transaction, "parked_bytes") + len(body) > most:
+        expire(transaction, now)
+    if counted(transaction, "parked_bytes") + len(body) > most:
         superseded = remove(transaction, "destination = ? AND key = ? AND asked = ?", destination, event.key, asked)
         drop(transaction, Priority.ALARM, DropReason.SUPERSEDED, superseded)
     expires = None if event.expires_at is None else event.expires_at.timestamp()
@@ -42,7 +44,18 @@ def park(  # noqa: PLR0917 - an event, its text and time, where to and how much
     count(transaction, "parked_bytes", len(body))
 
 
-def remove(transaction: Transaction, where: str, *values: str | int) -> int:
+def has_expired(transaction: Transaction, now: float) -> bool:
+    """Say whether something parked is not to be sent any more."""
+    expired = "SELECT 1 FROM outbox_parked WHERE expires_at <= ? LIMIT 1"
+    return bool(counted(transaction, "parked") and transaction.rows(expired, now))
+
+
+def expire(transaction: Transaction, now: float) -> None:
+    """Give up what is not to be sent any more, and count it."""
+    drop(transaction, Priority.ALARM, DropReason.EXPIRED, remove(transaction, "expires_at <= ?", now))
+
+
+def remove(transaction: Transaction, where: str, *values: str | float) -> int:
     """Remove parked alarms; return how many."""
     sizes = transaction.rows(
         f"DELETE FROM outbox_parked WHERE {where} RETURNING length(body)",  # noqa: S608 - of our own callers

@@ -48,6 +48,7 @@ def settle(
         elif of_priority:
             settled += _settle_each(transaction, priority, of_priority, progress)
     settled += _settle_packs(transaction, verdicts, progress)
+    parking.expire(transaction, now)
     parking.unpark(transaction, destination, limits)
     return settled
 

@@ -71,8 +71,6 @@ SELECT sequence, key, 0, id, type, subject, body, replayed, expires_at, checksum
 WHERE sequence > :cursor AND <wanted> AND NOT <skipped> AND key NOT IN (SELECT value FROM json_each(:blocked))
 ORDER BY sequence LIMIT :limit"""
 
-    row: str = "SELECT * FROM outbox_<priority> WHERE sequence = ?"
-
     oldest: str = "SELECT accepted_at FROM outbox_<priority> ORDER BY sequence LIMIT 1"
 
     between: str = """

@@ -31,10 +31,12 @@ CREATE TABLE outbox_change (
 ) STRICT;
 CREATE INDEX outbox_change_slot ON outbox_change (slot, sequence) WHERE slot IS NOT NULL;
 
--- One reading a row; packed when they leave. value: a number, or JSON of a text or a truth.
+-- One reading a row; packed when they leave. value: a number, or JSON of a text or a truth. checksum: CRC-32 of the rest
+-- and of the series' own words.
 CREATE TABLE outbox_measurement (
   sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-  series INTEGER NOT NULL, time REAL NOT NULL, value ANY NOT NULL, accepted_at REAL NOT NULL
+  series INTEGER NOT NULL, time REAL NOT NULL, value ANY NOT NULL, accepted_at REAL NOT NULL,
+  checksum INTEGER NOT NULL
 ) STRICT;
 
 CREATE TABLE outbox_series (
@@ -48,6 +50,9 @@ CREATE TABLE outbox_pack (
   failures INTEGER NOT NULL DEFAULT 0, strikes INTEGER NOT NULL DEFAULT 0, delivered_then INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 
+-- The id of the newest pack there ever was: the next is above it, whatever the clock says.
+CREATE TABLE outbox_last_pack (one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL) STRICT;
+
 -- Alarms for which a destination's share had no room; they go to the queue in this order as soon as there is some.
 -- asked: it is for this destination only.
 CREATE TABLE outbox_parked (
@@ -58,6 +63,7 @@ CREATE TABLE outbox_parked (
 CREATE INDEX outbox_parked_destination ON outbox_parked (destination, number);
 CREATE INDEX outbox_parked_key ON outbox_parked (destination, key, asked);
 CREATE INDEX outbox_parked_id ON outbox_parked (id);
+CREATE INDEX outbox_parked_expiry ON outbox_parked (expires_at) WHERE expires_at IS NOT NULL;
 
 -- Every id accepted, also after delivery, so that a repeat is known. hash: 8 bytes of the content.
 -- result: 1 queued, 0 nobody wanted it.

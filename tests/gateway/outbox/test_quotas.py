@@ -1,10 +1,8 @@
 """What the outbox does when there is no more room, and how the link is shared."""
 
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-import orjson
 import pytest
 
 from process_cosmos_gateway.contract.destinations import EventKind, Priority, Waiting
@@ -13,19 +11,16 @@ from process_cosmos_gateway.outbox import (
     Delivered,
     DropReason,
     Event,
-    Failed,
     Limits,
-    Measurement,
     Outbox,
     OutboxFullError,
-    Rejected,
     default_quotas,
 )
 from process_cosmos_gateway.outbox.quotas import MB, READING_BYTES, refused_by_disk
 from process_cosmos_gateway.store import Store
-from tests.gateway.store.parts import HandClock, opened
+from tests.gateway.store.parts import HandClock
 
-from .parts import ALL, ULIDS, accept, drain, event, measure, measurements, names
+from .parts import ALL, ULIDS, accept, drain, event, measure, names
 
 CHANGE, ALARM, MEASUREMENT = Priority.CHANGE, Priority.ALARM, Priority.MEASUREMENT
 
@@ -145,6 +140,33 @@ async def test_a_change_is_dropped_for_a_full_disk_with_its_reason_and_its_id_fo
     await store.close()
 
 
+async def test_a_parked_alarm_expires_at_its_own_time(store: Store, clock: HandClock) -> None:
+    outbox = Outbox(store, clock, limits(alarm=300))
+    await outbox.register("cloud", ALL)
+    soon = clock.now() + timedelta(seconds=10)
+    await accept(outbox, event("first"), event("late", expires_at=soon), event("good"))
+    clock.advance(10)
+    [first] = await outbox.parcels("cloud", 10)
+    depths = await outbox.depths()
+    assert (names([first]), depths.waiting.alarm) == (["first"], 2)
+    assert depths.drops == {(ALARM, DropReason.EXPIRED): 1}
+    assert await drain(outbox, "cloud") == ["first", "good"]
+    assert (await outbox.depths()).drops == {(ALARM, DropReason.EXPIRED): 1}
+
+
+async def test_what_has_expired_makes_room_among_the_parked_before_anything_is_superseded(
+    store: Store, clock: HandClock
+) -> None:
+    outbox = Outbox(store, clock, limits(alarm=300, parked=600))
+    await outbox.register("cloud", ALL)
+    soon = clock.now() + timedelta(seconds=10)
+    await accept(outbox, event("first"), event("late", expires_at=soon), event("a1"))
+    clock.advance(10)
+    await accept(outbox, event("a2"))
+    assert (await outbox.depths()).drops == {(ALARM, DropReason.EXPIRED): 1}
+    assert await drain(outbox, "cloud") == ["first", "a1", "a2"]
+
+
 async def test_expired_events_are_never_sent_but_counted(outbox: Outbox, clock: HandClock) -> None:
     await outbox.register("cloud", ALL)
     soon = clock.now() + timedelta(seconds=10)
@@ -199,86 +221,6 @@ async def test_measurements_keep_a_tenth_and_changes_a_fifth_of_the_link_under_a
     assert sent[MEASUREMENT] >= whole / 10
     assert sent[CHANGE] >= whole / 5
     assert sent[ALARM] >= whole / 2
-
-
-async def test_a_pack_repeated_after_a_crash_has_the_same_id_and_bytes(tmp_path: Path, clock: HandClock) -> None:
-    async with opened(tmp_path) as store:
-        outbox = Outbox(store, clock)
-        await outbox.register("cloud", ALL)
-        await measure(store, outbox, 1, 2)
-        [before] = await outbox.parcels("cloud", 10)
-    async with opened(tmp_path) as store:
-        outbox = Outbox(store, clock)
-        await measure(store, outbox, 3)
-        [after] = await outbox.parcels("cloud", 10)
-        assert (before.id, before.body) == (after.id, after.body)
-        await outbox.settle("cloud", [(after, Delivered())])
-        [following] = await outbox.parcels("cloud", 10)
-        assert (names([following]), following.id == after.id) == (["m3"], False)
-        await outbox.settle("cloud", [(after, Delivered())])  # an older reply that comes again confirms nothing
-        assert names(await outbox.parcels("cloud", 10)) == ["m3"]
-
-
-async def test_a_rejected_pack_is_kept_and_can_be_sent_again(store: Store, outbox: Outbox) -> None:
-    await outbox.register("cloud", ALL)
-    await measure(store, outbox, 1, 2)
-    [pack] = await outbox.parcels("cloud", 10)
-    await outbox.settle("cloud", [(pack, Rejected("refused_by_destination", "no"))])
-    [listed] = await outbox.rejected()
-    assert (listed.event, listed.attempts, (await outbox.depths()).waiting) == (pack.id, 1, Waiting())
-    assert await outbox.send_again([listed.number + 1]) == 0
-    assert await outbox.send_again([listed.number]) == 1
-    [again] = await outbox.parcels("cloud", 10)
-    assert (again.id, again.replayed, await outbox.discard_rejected()) == (pack.id, True, 0)
-    assert orjson.loads(again.body) == {**orjson.loads(pack.body), "replayed": True}
-
-
-async def test_a_pack_that_fails_rests_and_becomes_poison(store: Store, clock: HandClock) -> None:
-    outbox = Outbox(store, clock, Limits(strikes=2))
-    await outbox.register("cloud", ALL)
-    await measure(store, outbox, 1)
-    for _ in range(2):
-        await accept(outbox, event("good"))
-        parcels = await outbox.parcels("cloud", 10)
-        verdicts = [(each, Failed("HTTP 500") if each.priority is MEASUREMENT else Delivered()) for each in parcels]
-        await outbox.settle("cloud", verdicts)
-        clock.advance(60)
-    assert [each.code for each in await outbox.rejected()] == ["poison"]
-    assert await outbox.parcels("cloud", 10) == []
-
-
-async def test_a_pack_says_the_same_after_its_device_has_changed_the_unit(store: Store, outbox: Outbox) -> None:
-    await outbox.register("cloud", ALL)
-    await measure(store, outbox, 1)
-    [first] = await outbox.parcels("cloud", 10)
-    gallons = [replace(each, unit="gal") for each in measurements(2)]
-    await store.write(lambda transaction: outbox.add_measurements(transaction, gallons))
-    assert await outbox.parcels("cloud", 10) == [first]
-    await outbox.settle("cloud", [(first, Delivered())])
-    [second] = await outbox.parcels("cloud", 10)
-    assert [orjson.loads(each.body)["data"][0]["u"] for each in (first, second)] == ["l", "gal"]
-
-
-async def test_a_pack_whose_readings_a_salvage_lost_blocks_nobody(store: Store, outbox: Outbox) -> None:
-    await outbox.register("cloud", ALL)
-    await measure(store, outbox, 1)
-    await outbox.parcels("cloud", 10)
-    await store.write(lambda transaction: transaction.run("DELETE FROM outbox_measurement"))
-    await measure(store, outbox, 2)
-    assert await drain(outbox, "cloud") == ["m2"]
-
-
-async def test_readings_say_what_they_are_of(store: Store, outbox: Outbox) -> None:
-    await outbox.register("cloud", (EventKind.READING,))
-    some = [
-        *measurements(1.5),
-        Measurement(device="door", property="open", unit=None, time=2.0, value=True),
-        Measurement(device="door", property="mode", unit=None, time=3.0, value="auto"),
-    ]
-    await store.write(lambda transaction: outbox.add_measurements(transaction, some))
-    [pack] = await outbox.parcels("cloud", 10)
-    assert b'"data":[{"n":"meter/level","t":101.5,"u":"l","v":1.5}' in pack.body
-    assert b'{"n":"door/open","t":2.0,"vb":true},{"n":"door/mode","t":3.0,"vs":"auto"}' in pack.body
 
 
 def test_defaults_take_a_fifth_of_the_free_disk_and_2_gb_at_most_but_room_for_alarms() -> None:

@@ -56,7 +56,8 @@ DELETE FROM outbox_exception WHERE priority = 'measurement';
 UPDATE outbox_cursor SET sequence = 0 WHERE priority = 'measurement';
 CREATE TABLE outbox_measurement (
   sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-  series INTEGER NOT NULL, time REAL NOT NULL, value ANY NOT NULL, accepted_at REAL NOT NULL
+  series INTEGER NOT NULL, time REAL NOT NULL, value ANY NOT NULL, accepted_at REAL NOT NULL,
+  checksum INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE outbox_series (
   number INTEGER PRIMARY KEY, device TEXT NOT NULL, property TEXT NOT NULL, unit TEXT NOT NULL,
@@ -66,6 +67,7 @@ CREATE TABLE outbox_pack (
   destination TEXT PRIMARY KEY, id TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
   failures INTEGER NOT NULL DEFAULT 0, strikes INTEGER NOT NULL DEFAULT 0, delivered_then INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE outbox_last_pack (one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL) STRICT;
 CREATE TABLE outbox_parked (
   number INTEGER PRIMARY KEY AUTOINCREMENT, destination TEXT NOT NULL,
   id TEXT NOT NULL, type TEXT NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL, key TEXT NOT NULL,
@@ -74,6 +76,7 @@ CREATE TABLE outbox_parked (
 CREATE INDEX outbox_parked_destination ON outbox_parked (destination, number);
 CREATE INDEX outbox_parked_key ON outbox_parked (destination, key, asked);
 CREATE INDEX outbox_parked_id ON outbox_parked (id);
+CREATE INDEX outbox_parked_expiry ON outbox_parked (expires_at) WHERE expires_at IS NOT NULL;
 CREATE TABLE outbox_skip (
   destination TEXT NOT NULL, priority TEXT NOT NULL, sequence INTEGER NOT NULL,
   PRIMARY KEY (destination, priority, sequence)
