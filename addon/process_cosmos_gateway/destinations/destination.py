@@ -25,7 +25,7 @@ class Refused:
 
 
 type Trouble = Down | Refused
-"""What is wrong with a link. ``reason``: a stable word of docs/destinations.md."""
+"""What is wrong with a link. ``reason``: a stable word of docs/errors.md."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,82 @@
+"""Every code and every word for what went wrong stands in docs/errors.md, and nothing else does."""
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+
+from process_cosmos_gateway.contract.errors import Code
+from process_cosmos_gateway.outbox import DropReason
+
+from .tree import INTEGRATION, TOP, Module, matching
+
+_STATUS = re.compile(r"http_\w*")
+_STORED = re.compile(r"(?:memory|store)_[a-z_]+")
+_LOGGED = re.compile(r"(memory_[a-z_]+): ")
+
+
+def documented() -> set[str]:
+    """The words in the first column of the tables."""
+    rows = [line for line in (TOP / "docs/errors.md").read_text().splitlines() if line.startswith("| `")]
+    return {_STATUS.sub("http_", word) for row in rows for word in re.findall(r"`([^`]+)`", row.split("|")[1])}
+
+
+def texts(tree: ast.AST) -> Iterator[str]:
+    """All strings below a node."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def names(modules: list[Module]) -> dict[str, str]:
+    """The strings modules give names to."""
+    return {
+        target.id: node.value.value
+        for module in modules
+        for node in module.tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+
+
+def reasons_of_links() -> set[str]:
+    """What destinations say of their links: given to ``Down`` and ``Refused``, or by a function that finds the word."""
+    modules = matching("process_cosmos_gateway.destinations.*")
+    named, found = names(modules), set[str]()
+    for module in modules:
+        for node in ast.walk(module.tree):
+            match node:
+                case ast.Call(func=ast.Name(id="Down" | "Refused"), keywords=keywords):
+                    given = [keyword.value for keyword in keywords if keyword.arg == "reason"]
+                    found |= {text for value in given for text in texts(value)}
+                    found |= {named[value.id] for value in given if isinstance(value, ast.Name)}
+                case ast.FunctionDef(name="_tls_reason"):
+                    returned = [each for each in ast.walk(node) if isinstance(each, ast.Return)]
+                    found |= {text for value in returned for text in texts(value)} - {"EXPIRED"}
+    return found
+
+
+def codes_of_stores() -> set[str]:
+    """What both stores are said to be, in errors, issues and logs."""
+    integration = {text for module in matching("custom_components.process_cosmos.*") for text in texts(module.tree)}
+    store = {text for module in matching("process_cosmos_gateway.store.errors") for text in texts(module.tree)}
+    logged = {found[1] for text in integration if (found := _LOGGED.match(text))}
+    said = {text for text in integration | store if _STORED.fullmatch(text)}
+    return logged | said - {"store_salvaged"}  # an issue, which has its own words
+
+
+def sentences_of_actions() -> set[str]:
+    """The translation keys of what actions raise."""
+    texts: dict[str, object] = json.loads((INTEGRATION / "translations/en.json").read_text(encoding="utf-8"))
+    exceptions = texts["exceptions"]
+    assert isinstance(exceptions, dict)
+    return set(exceptions)
+
+
+def test_every_code_is_documented_and_nothing_else_is() -> None:
+    links, stores, actions = reasons_of_links(), codes_of_stores(), sentences_of_actions()
+    assert {"untried", "http_", "html_page", "redirect", "tls", "certificate_refused", "store_failed"} <= links
+    assert {"store_damaged", "memory_torn", "memory_too_new"} <= stores
+    assert {"gateway_away", "no_app"} <= actions
+    assert documented() == {*Code, *DropReason} | links | stores | actions
