@@ -44,7 +44,10 @@ class StatusReader:
             storage=health.state,
             storage_reason=health.reason,
             salvaged=self._salvaged(),
-            identity_conflict=any(link.reason == Code.IDENTITY_CONFLICT for link in links),
+            broker_dropped=self._devices.broker_dropped,
+            gaps=self._devices.gaps,
+            identity_conflict=self._devices.identity_conflict
+            or any(link.reason == Code.IDENTITY_CONFLICT for link in links),
         )
 
     def _salvaged(self) -> Salvaged | None:

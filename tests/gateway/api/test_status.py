@@ -125,6 +125,18 @@ async def test_how_the_disk_does_and_what_was_salvaged_is_shown(desk: Desk) -> N
     assert ill.salvaged == Salvaged(kept=120, lost=3, at=at)
 
 
+async def test_what_the_broker_dropped_and_forgot_is_shown(desk: Desk) -> None:
+    desk.owners.broker_dropped, desk.owners.gaps = 17, 2
+    status = await desk.reader.read()
+    assert (status.broker_dropped, status.gaps) == (17, 2)
+
+
+async def test_a_broker_that_met_another_gateway_of_this_site_is_an_identity_conflict(desk: Desk) -> None:
+    assert not (await desk.reader.read()).identity_conflict
+    desk.owners.identity_conflict = True
+    assert (await desk.reader.read()).identity_conflict
+
+
 async def test_a_link_that_met_another_gateway_of_this_site_is_an_identity_conflict(desk: Desk) -> None:
     desk.owners.found = (replace(REFUSED, reason="timeout"),)
     assert not (await desk.reader.read()).identity_conflict
