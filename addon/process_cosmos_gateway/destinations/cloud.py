@@ -11,6 +11,8 @@ from http import HTTPStatus
 from itertools import accumulate
 from typing import Final
 
+import orjson
+
 from process_cosmos_gateway.contract.cloud import EPOCH_HEADER, TOKEN_HEADER, BatchReceipt, InboxItem
 from process_cosmos_gateway.contract.codec import Json, decode_json, parse
 from process_cosmos_gateway.contract.destinations import DestinationKind, EventKind
@@ -20,7 +22,7 @@ from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.outbox import Delivered, Failed, Parcel, Rejected, Verdict
 
 from .destination import Down, Polled, Refused, Sent
-from .exchange import Reply, exchange, open_session
+from .exchange import Reply, exchange, open_session, quote
 from .statuses import Meaning
 
 BATCH = 1000
@@ -165,7 +167,7 @@ class Cloud:
     def _failed(self, parcels: Sequence[Parcel], reply: Reply) -> Sent:
         """Find with ever smaller batches the one event the endpoint fails at: it may be poison."""
         self.batch = max(1, len(parcels) // 2)
-        verdicts = [(parcels[0], Failed(reply.trouble.reason))] if len(parcels) == 1 else []
+        verdicts = [(parcels[0], Failed(reply.trouble.reason, quote(reply.body)))] if len(parcels) == 1 else []
         return Sent(verdicts=verdicts, trouble=reply.trouble)
 
     def _receipt(self, parcels: Sequence[Parcel], body: bytes, reply: Reply) -> Sent:
@@ -174,7 +176,10 @@ class Cloud:
             receipt = parse(BatchReceipt, decode_json(reply.body))
         except ContractError:
             return Sent(trouble=_MALFORMED)
-        rejected = {item.index: Rejected(item.problem.code, item.problem.message) for item in receipt.rejected}
+        rejected = {
+            item.index: Rejected(item.problem.code, item.problem.message, quote(orjson.dumps(item.problem)))
+            for item in receipt.rejected
+        }
         if receipt.batch != hashlib.sha256(body).hexdigest() or not rejected.keys() <= set(range(len(parcels))):
             return Sent(trouble=_MALFORMED)
         self.batch = min(BATCH, self.batch * 2)
@@ -225,4 +230,4 @@ def fitting(parcels: Sequence[Parcel]) -> Sequence[Parcel]:
 
 
 def _rejection(reply: Reply) -> Rejected:
-    return Rejected(Code.REFUSED_BY_DESTINATION, f"The endpoint replied {reply.status}.")
+    return Rejected(Code.REFUSED_BY_DESTINATION, f"The endpoint replied {reply.status}.", quote(reply.body))

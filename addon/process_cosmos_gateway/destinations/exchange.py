@@ -2,7 +2,7 @@
 
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -23,6 +23,9 @@ SILENCE_SECONDS = 20.0
 
 TOTAL_SECONDS = 60.0
 """A request takes no longer, also while its body leaves slowly."""
+
+LONGEST_QUOTE = 1024
+"""Bytes of a reply that are kept for a person."""
 
 _OF_ANOTHER_HOST = frozenset({62, 64})
 """OpenSSL's ``X509_V_ERR_HOSTNAME_MISMATCH`` and ``X509_V_ERR_IP_ADDRESS_MISMATCH``."""
@@ -131,6 +134,15 @@ def trouble_of(error: BaseException) -> Trouble:
     if isinstance(error, aiohttp.ClientConnectorError):
         return Down(reason="unreachable")
     return Down(reason="connection_lost")
+
+
+def quote(body: bytes, secrets: Collection[str] = ()) -> str | None:
+    """Return the beginning of what a far side said, without control characters, each of ``secrets`` struck out."""
+    said = body.decode("utf-8", "replace")
+    for secret in sorted(secrets, key=len, reverse=True):
+        said = said.replace(secret, "***")
+    shown = "".join(letter if letter.isprintable() else " " for letter in said[:LONGEST_QUOTE])
+    return shown.encode()[:LONGEST_QUOTE].decode("utf-8", "ignore").strip() or None
 
 
 def _tls_reason(error: ssl.SSLError) -> str:

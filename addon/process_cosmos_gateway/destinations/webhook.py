@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
+from urllib.parse import unquote
 
 import orjson
 
@@ -18,7 +20,7 @@ from process_cosmos_gateway.contract.events import CONTENT_TYPE, event_type
 from process_cosmos_gateway.outbox import Delivered, Failed, Parcel, Rejected, Verdict
 
 from .destination import Polled, Sent, Trouble
-from .exchange import Reply, exchange, open_session
+from .exchange import Reply, exchange, open_session, quote
 from .statuses import Meaning
 
 BATCH = 64
@@ -29,6 +31,9 @@ IN_FLIGHT = 8
 
 ESCALATIONS = event_type("escalation").removesuffix("v1")
 """How the types of events about escalations begin."""
+
+_SHORTEST_SECRET = 6
+_WORDS = re.compile(rf"[^\s/?&=#:@,;\"']{{{_SHORTEST_SECRET},}}")
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -67,6 +72,7 @@ class Webhook:
         self.kinds = kinds
         self._url = url
         self._headers = headers
+        self._secrets = secret_words(url.removeprefix(address), *headers.values())
         self._session = open_session()
 
     async def send(
@@ -114,7 +120,9 @@ class Webhook:
                 load.verdicts.append((parcel, Delivered()))
                 load.answers.extend(self._answers(parcel, reply))
             case Meaning.REJECTED:
-                load.verdicts.append((parcel, _rejection(reply)))
+                said = f"The receiver replied {reply.status}."
+                verdict = Rejected(Code.REFUSED_BY_DESTINATION, said, quote(reply.body, self._secrets))
+                load.verdicts.append((parcel, verdict))
             case Meaning.RETRY:
                 self._note_failure(parcel, reply, load)
             case _:
@@ -126,7 +134,7 @@ class Webhook:
             load.stop = trouble
             return
         load.failed = trouble
-        load.verdicts.append((parcel, Failed(trouble.reason)))
+        load.verdicts.append((parcel, Failed(trouble.reason, quote(reply.body, self._secrets))))
 
     def _answers(self, parcel: Parcel, reply: Reply) -> Sequence[InboxItem]:
         """Read ``{"answer": …}`` out of a reply; the item's id comes of the event's, so a repeat is the same answer."""
@@ -166,5 +174,7 @@ def _outcome(load: _Load) -> Sent:
     return Sent(verdicts=load.verdicts, answers=load.answers, trouble=trouble)
 
 
-def _rejection(reply: Reply) -> Rejected:
-    return Rejected(Code.REFUSED_BY_DESTINATION, f"The receiver replied {reply.status}.")
+def secret_words(*texts: str) -> frozenset[str]:
+    """Return what of a URL's rest and of header values must not be shown if a receiver says it back."""
+    words = (word for text in texts for form in (text, unquote(text)) for word in _WORDS.findall(form))
+    return frozenset(words).union(text for text in texts if len(text) >= _SHORTEST_SECRET)

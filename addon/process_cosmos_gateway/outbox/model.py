@@ -123,7 +123,7 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The destination will never take it. ``reply``: what it said, as it said it."""
+    """The destination will never take it. ``reply``: what it said, short and without our secrets."""
 
     code: str
     message: str
@@ -132,9 +132,17 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """It failed this time, while the link is up: it is tried again, and later events of its key wait for it."""
+    """It failed this time, while the link is up: it is tried again, and later events of its key wait for it.
+
+    ``reply``: as in ``Rejected``, which it becomes when it is poison.
+    """
 
     reason: str
+    reply: str | None = None
+
+    def as_poison(self, strikes: int) -> Rejected:
+        """Return the verdict on what failed so often while others passed."""
+        return Rejected(Code.POISON, f"failed {strikes} times while others passed: {self.reason}", self.reply)
 
 
 type Verdict = Delivered | Rejected | Failed

@@ -10,7 +10,6 @@ from typing import Any
 import orjson
 
 from process_cosmos_gateway.contract.destinations import EventKind, Priority
-from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.contract.events import event_type, site_source
 from process_cosmos_gateway.contract.identifiers import Ulid, UlidFactory
 from process_cosmos_gateway.store import Transaction
@@ -270,7 +269,7 @@ def settle(
         )
         if strikes < most_strikes:
             return settlement
-        verdict = Rejected(Code.POISON, f"failed {most_strikes} times while others passed: {verdict.reason}")
+        verdict = verdict.as_poison(most_strikes)
     if isinstance(verdict, Rejected):
         _reject(transaction, destination, sent, verdict, now)
     transaction.run("DELETE FROM outbox_pack WHERE destination = ?", destination)

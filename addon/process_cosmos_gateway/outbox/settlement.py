@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from process_cosmos_gateway.contract.destinations import Priority
-from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.store import Transaction
 
 from . import packs, parking
@@ -127,7 +126,7 @@ def _judge(transaction: Transaction, settlement: Settlement, progress: Progress)
         )
         if not strikes or strikes[0][0] < most_strikes:
             return settlement
-        verdict = Rejected(Code.POISON, f"failed {most_strikes} times while others passed: {verdict.reason}")
+        verdict = verdict.as_poison(most_strikes)
     if isinstance(verdict, Rejected):
         rejected = transaction.run(
             statements.reject,

@@ -111,7 +111,7 @@ async def test_a_batch_is_taken_in_part(far: Far) -> None:
     assert [verdict for _, verdict in sent.verdicts] == [
         Delivered(),
         Delivered(),
-        Rejected("malformed", "$.data: is missing"),
+        Rejected("malformed", "$.data: is missing", '{"code":"malformed","message":"$.data: is missing"}'),
     ]
 
 

@@ -160,7 +160,9 @@ async def test_a_poison_event_is_rejected_after_twenty_failures_while_others_pas
     poison = event_id(1).encode()
 
     async def behave(_request: web.Request, body: bytes) -> web.Response:
-        return web.Response(status=500, headers={"Retry-After": "0"}) if poison in body else web.Response(status=204)
+        if poison not in body:
+            return web.Response(status=204)
+        return web.Response(status=500, headers={"Retry-After": "0"}, text="no such table: orders")
 
     hook.behave = behave
     limits = Limits(longest_rest=0)
@@ -173,7 +175,9 @@ async def test_a_poison_event_is_rejected_after_twenty_failures_while_others_pas
         async with asyncio.timeout(20):
             while not (rejected := await site.outbox.rejected()):
                 pass
+        replies = await site.store.read(lambda transaction: transaction.rows("SELECT reply FROM outbox_rejected"))
     assert [(each.event, each.code) for each in rejected] == [(event_id(1), "poison")]
+    assert replies == [("no such table: orders",)]
 
 
 async def test_a_400_after_failures_only_is_about_the_address(site: Site, hook: Receiver) -> None:
@@ -339,3 +343,25 @@ async def test_nothing_is_sent_while_the_gate_is_closed(site: Site, hook: Receiv
     assert hook.calls == []
     site.escalations.gate.set()
     await until(lambda: len(hook.calls) == 1)
+
+
+async def test_what_a_receiver_says_of_a_rejected_event_is_kept_without_our_secrets(site: Site, hook: Receiver) -> None:
+    said = (
+        "Bearer abc-def-123 may not post to /in/deep-secret?token=hush%21hush, nor hush!hush, nor abc-def-123\0\x1b[2J"
+    )
+    hook.behave = in_turn(accept, reply(422, f"<{said}>".encode() + b"\xff" * 2_000))
+    await site.set_webhook(
+        f"{hook.url}/in/deep-secret?token=hush%21hush", header="Authorization", header_value="Bearer abc-def-123"
+    )
+    await site.accept(1, 2)
+    await until(lambda: len(hook.calls) == 2)
+    async with asyncio.timeout(20):
+        while not await site.outbox.rejected():
+            pass
+    [(kept,)] = await site.store.read(lambda transaction: transaction.rows("SELECT reply FROM outbox_rejected"))
+    assert kept.startswith("<*** may not post to ***, nor ***, nor ***  [2J>")
+    assert 900 < len(kept.encode()) <= 1024
+
+
+def test_a_reply_without_words_is_none() -> None:
+    assert exchange.quote(b" \r\n\0 ") is None
