@@ -55,23 +55,27 @@ def settle(
 def _settle_run(
     transaction: Transaction, priority: Priority, verdicts: Sequence[Settlement], progress: Progress
 ) -> bool:
-    """Settle what is delivered without a gap, by the cursor alone; say whether it was that."""
+    """Settle what is delivered without a gap, by the cursor alone; say whether it was that.
+
+    Side by side, events are confirmed in any order, and one may have been withdrawn on its way: only the very same
+    events are no gap, not as many.
+    """
     if not all(isinstance(verdict, Delivered) for _, verdict in verdicts):
         return False
     statements, destination = STATEMENTS[priority], progress.destination
     [(cursor,)] = transaction.rows(statements.cursor, destination)
-    reached = verdicts[-1][0].sequence
-    if verdicts[0][0].sequence <= cursor or transaction.rows(statements.has_exceptions, destination):
+    if transaction.rows(statements.has_exceptions, destination):
         return False
-    [(events, size)] = transaction.rows(statements.between, destination=destination, cursor=cursor, reached=reached)
-    if events != len(verdicts):
+    sequences, events = sorted(parcel.sequence for parcel, _ in verdicts), len(verdicts)
+    rows = transaction.rows(statements.next, destination=destination, cursor=cursor, limit=events)
+    if [sequence for sequence, _ in rows] != sequences:
         return False
-    transaction.run(statements.advance, destination=destination, reached=reached)
+    transaction.run(statements.advance, destination=destination, reached=sequences[-1])
     transaction.run(statements.forget_skips, destination=destination)
-    wait(transaction, destination, priority, -events, -size)
+    wait(transaction, destination, priority, -events, -sum(size for _, size in rows))
     gone = transaction.run(statements.clean_below)
     if gone < events:
-        gone += len(transaction.rows(statements.clean, array([parcel.sequence for parcel, _ in verdicts])))
+        gone += len(transaction.rows(statements.clean, array(sequences)))
     count(transaction, priority, -gone)
     return True
 

@@ -73,9 +73,9 @@ ORDER BY sequence LIMIT :limit"""
 
     oldest: str = "SELECT accepted_at FROM outbox_<priority> ORDER BY sequence LIMIT 1"
 
-    between: str = """
-SELECT count(*), coalesce(sum(length(body)), 0) FROM outbox_<priority> AS queue
-WHERE sequence > :cursor AND sequence <= :reached AND <wanted> AND NOT <skipped>"""
+    next: str = """
+SELECT sequence, length(body) FROM outbox_<priority> AS queue
+WHERE sequence > :cursor AND <wanted> AND NOT <skipped> ORDER BY sequence LIMIT :limit"""
 
     pending: str = """
 SELECT sequence, length(body) FROM outbox_<priority> AS queue
