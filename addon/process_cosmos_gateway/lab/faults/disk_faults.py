@@ -1,11 +1,14 @@
 """Faults of storage: a disk that is full, breaks, lies about a sync, or cannot be written to."""
 
 import asyncio
+from collections.abc import Callable
 
 from process_cosmos_gateway.lab.disk import DiskFault
 
 from .fault import Fault, Scale
 from .site import Site
+
+_PATIENCE = 40.0
 
 
 async def failing_disk(site: Site, scale: Scale) -> None:
@@ -17,15 +20,10 @@ async def failing_disk(site: Site, scale: Scale) -> None:
 
 
 async def _fail(site: Site, fault: DiskFault, after: int) -> None:
-    before = (await site.tell_machine("disk", "counts"))["failed"]
+    before = await _failures(site)
+    burst = site.home.new_escalation()
     await site.tell_machine("disk", "fail", fault, after, 1)
-    for _ in range(200):
-        site.home.ring(site.home.new_escalation())
-        await asyncio.sleep(0.005)
-        failed = (await site.tell_machine("disk", "counts"))["failed"] - before
-        if failed:
-            break
-    site.prove(f"{fault} failed", failed)
+    site.prove(f"{fault} failed", await _until_failed(site, before, lambda: site.home.ring(burst)))
     await site.revive()
 
 
@@ -42,12 +40,25 @@ async def read_only(site: Site, scale: Scale) -> None:
 
 
 async def _out_of_order(site: Site, fault: DiskFault, seconds: float) -> None:
-    before = (await site.tell_machine("disk", "counts"))["failed"]
+    before = await _failures(site)
     await site.tell_machine("disk", "fail", fault, 0, -1)
     await asyncio.sleep(seconds)
-    site.prove(f"writes failed: {fault}", (await site.tell_machine("disk", "counts"))["failed"] - before)
+    site.prove(f"writes failed: {fault}", await _until_failed(site, before))
     await site.tell_machine("disk", "heal")
     await site.revive()
+
+
+async def _until_failed(site: Site, before: int, meanwhile: Callable[[], None] = lambda: None) -> int:
+    async with asyncio.timeout(_PATIENCE):
+        while (failed := await _failures(site) - before) <= 0:
+            meanwhile()
+            await asyncio.sleep(0.005)
+    return failed
+
+
+async def _failures(site: Site) -> int:
+    count: int = (await site.tell_machine("disk", "counts"))["failed"]
+    return count
 
 
 FAULTS = (

@@ -30,7 +30,7 @@ class FaultError(Exception):
 class House:
     """Starts and stops broker, cloud endpoint and gateway, and tells their machines what to do."""
 
-    def __init__(self, folder: Path, seed: int, settings: Mapping[str, Any], *, disk: bool = False) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, Any], *, disk: bool = False) -> None:
         """Keep everything in ``folder``; ``settings``: options beside the lab's own; ``disk``: one that fails."""
         self.folder = folder
         self.broker = Part("broker", folder)
@@ -38,9 +38,9 @@ class House:
         self.gateway = Part("gateway", folder)
         ports = free_ports(4)
         self.broker_port, self.cloud_port, self.gateway_port, self._control = ports
-        self.to_broker = FaultProxy("127.0.0.1", self.broker_port, seed=seed)
-        self.to_cloud = FaultProxy("127.0.0.1", self.cloud_port, seed=seed)
-        self.to_webhook = FaultProxy("127.0.0.1", 0, seed=seed)
+        self.to_broker = FaultProxy("127.0.0.1", self.broker_port)
+        self.to_cloud = FaultProxy("127.0.0.1", self.cloud_port)
+        self.to_webhook = FaultProxy("127.0.0.1", 0)
         self.database = folder / "gateway" / "gateway.sqlite"
         self.options = folder / "gateway.toml"
         self._disk = disk

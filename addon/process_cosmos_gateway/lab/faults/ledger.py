@@ -123,6 +123,13 @@ class Ledger:
                 missing[item.priority].append(item)
         return missing
 
+    def may_be_lost(self, item: Item) -> bool:
+        """Say whether it is a reading that was acknowledged just before a cut."""
+        acknowledged = self.attempts[item].acknowledged_at or 0.0
+        return item.priority is Priority.MEASUREMENT and any(
+            cut - self.bound <= acknowledged <= cut for cut in self.cuts
+        )
+
     def judge(self, destinations: Collection[str], dropped: Mapping[Priority, int]) -> Sequence[Row]:
         """Weigh what was sent against what arrived at each of ``destinations``; ``dropped``: as the gateway counted."""
         rows = {priority: Row(priority=priority) for priority in Priority}
@@ -142,16 +149,10 @@ class Ledger:
         return all(item in self.there[name] for name in destinations)
 
     def _weigh_missing(self, row: Row, missing: Collection[Item], dropped: int) -> None:
-        within = sum(self._is_within_bound(item) for item in missing)
+        within = sum(map(self.may_be_lost, missing))
         row.lost_within_bound = within
         row.dropped_counted = min(dropped, len(missing) - within)
         row.lost = len(missing) - within - row.dropped_counted
-
-    def _is_within_bound(self, item: Item) -> bool:
-        acknowledged = self.attempts[item].acknowledged_at or 0.0
-        return item.priority is Priority.MEASUREMENT and any(
-            cut - self.bound <= acknowledged <= cut for cut in self.cuts
-        )
 
     def _judge_destination(self, rows: Mapping[Priority, Row], arrivals: Iterable[Arrival]) -> None:
         first: dict[Item, Arrival] = {}

@@ -69,9 +69,9 @@ async def flood(site: Site, scale: Scale) -> None:
     async with site.traffic(rate=5, keys=1), asyncio.TaskGroup() as group:
         pouring = [group.create_task(_pour(meter)) for meter in meters]
         await asyncio.sleep(scale.of(3.0, 120.0))
+        await site.until_struck("readings waiting after the flood", lambda: len(site.waiting_at(CLOUD)))
         for task in pouring:
             task.cancel()
-        site.prove("readings waiting after the flood", len(site.waiting_at(CLOUD)))
         site.figures["items_of_the_flood"] = len(site.ledger.attempts) - before
         site.figures["alarm_slowest_seconds"] = round(site.ledger.slowest(Priority.ALARM), 2)
         await _storm(site)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 from process_cosmos_gateway.lab.processes import until
 from process_cosmos_gateway.lab.proxy import FaultProxy
@@ -34,8 +35,9 @@ async def links(site: Site, scale: Scale) -> None:
                 proxy.loss(loss)
                 proxy.bandwidth(bits)
             await asyncio.sleep(scale.of(2.0, 30.0))
-            site.prove(name, _squeezed(site) - before)
-    site.prove("packets lost", sum(proxy.counts.lost_packets for proxy in proxies))
+            await site.until_struck(name, partial(_squeezed, site), before=before)
+            if loss:
+                await site.until_struck("packets lost", lambda: sum(proxy.counts.lost_packets for proxy in proxies))
 
 
 def _squeezed(site: Site) -> int:
@@ -60,7 +62,12 @@ async def _outage(site: Site, seconds: float, step: float) -> None:
     for proxy in proxies:
         proxy.refuse()
     await _pass_by(site, seconds, step)
-    site.prove(f"tries refused in {seconds / _MINUTE:.0f} minutes", sum(p.counts.refused for p in proxies) - refused)
+    await site.until_struck(
+        f"tries refused in {seconds / _MINUTE:.0f} minutes",
+        lambda: sum(proxy.counts.refused for proxy in proxies),
+        before=refused,
+        skip=step,
+    )
     for proxy in proxies:
         proxy.heal()
 
@@ -91,11 +98,11 @@ async def _silence(site: Site, name: str, strike: Callable[[FaultProxy], None]) 
     """Strike, let the gateway's patience run out, heal."""
     ways = (site.to_cloud, site.to_webhook)
     await site.until_flowing()
-    before = sum(proxy.counts.swallowed for proxy in ways)
+    before = _swallowed(*ways)
     for proxy in ways:
         strike(proxy)
-    await asyncio.sleep(0.5)
-    site.prove(f"pieces swallowed: {name}", sum(proxy.counts.swallowed for proxy in ways) - before)
+    swallowed = partial(_swallowed, *ways)
+    await site.until_struck(f"pieces swallowed: {name}", swallowed, before=before)
     await site.tell_machine("time", "skip", 25)
     site.heal()
     await asyncio.sleep(0.3)
@@ -105,11 +112,12 @@ async def strange_ways(site: Site, scale: Scale) -> None:
     """F16: black hole, RST, no DNS, captive portal, TLS that fails, a wrong host name; the broker stopped too."""
     async with site.traffic(rate=10):
         await _hole(site)
+        before = site.to_cloud.counts.resets
         for _ in range(scale.of(3, 30)):
             for proxy in (site.to_cloud, site.to_webhook, site.to_broker):
                 proxy.reset()
             await asyncio.sleep(0.1)
-        site.prove("resets", site.to_cloud.counts.resets)
+        site.prove("resets", site.to_cloud.counts.resets - before)
         site.receiver.misbehave = page
         await until_link(site, WEBHOOK, "html_page")
         site.prove("captive portal seen", site.receiver.misbehaviours)
@@ -129,19 +137,24 @@ async def strange_ways(site: Site, scale: Scale) -> None:
         site.prove("broker stopped", not site.broker.running)
         await asyncio.sleep(0.5)
         await site.start_broker()
-        await asyncio.sleep(1.0)
 
 
 async def _hole(site: Site) -> None:
-    ways = (site.to_cloud, site.to_webhook, site.to_broker)
-    for proxy in ways:
+    ways = {"cloud": site.to_cloud, "webhook": site.to_webhook, "broker": site.to_broker}
+    await site.until_flowing()
+    before = {name: _swallowed(proxy) for name, proxy in ways.items()}
+    for proxy in ways.values():
         proxy.blackhole()
-    await asyncio.sleep(1.0)
-    for proxy in ways:
-        site.prove("pieces swallowed by a black hole", proxy.counts.swallowed)
+    for name, proxy in ways.items():
+        what = f"pieces swallowed by a black hole before the {name}"
+        await site.until_struck(what, partial(_swallowed, proxy), before=before[name])
     await site.tell_machine("time", "skip", 25)
     site.heal()
     await site.until_flowing()
+
+
+def _swallowed(*ways: FaultProxy) -> int:
+    return sum(proxy.counts.swallowed for proxy in ways)
 
 
 async def until_link(site: Site, name: str, reason: str) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from functools import partial
 from pathlib import Path
 
 from process_cosmos_gateway.lab.processes import PartFailedError, until
@@ -82,9 +83,13 @@ async def restart_loop(site: Site, scale: Scale) -> None:
                 await site.kill_gateway()
             else:
                 await site.gateway.stop()
+            before = _refused(site)
             site.prove("starts without a network", await site.start_gateway() > 0)
-            await asyncio.sleep(0.3)
-        site.prove("connections refused", site.to_cloud.counts.refused + site.to_webhook.counts.refused)
+            await site.until_struck("connections refused", partial(_refused, site), before=before)
+
+
+def _refused(site: Site) -> int:
+    return site.to_cloud.counts.refused + site.to_webhook.counts.refused
 
 
 async def power_cut(site: Site, scale: Scale) -> None:

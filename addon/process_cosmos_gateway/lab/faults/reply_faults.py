@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 
 import orjson
 from aiohttp import web
@@ -10,6 +11,7 @@ from .arrivals import arrivals_of
 from .fault import Fault, Scale
 from .middle import Middle
 from .misbehaviours import Misbehave, Take, cut, dripping, status, truncated
+from .receiver import Receiver
 from .site import Site
 
 _PAUSE = 31.0
@@ -31,17 +33,23 @@ async def misbehaving(site: Site, scale: Scale) -> None:
         for name, misbehave in BOTH.items():
             await site.until_flowing()
             site.receiver.misbehave = middle.misbehave = misbehave
-            seen = site.receiver.misbehaviours, middle.misbehaviours
-            await asyncio.sleep(scale.of(0.7, 5.0))
+            fars: Mapping[str, Receiver | Middle] = {"webhook": site.receiver, "cloud": middle}
+            seen = {far_name: far.misbehaviours for far_name, far in fars.items()}
+            await asyncio.sleep(scale.of(0.5, 5.0))
+            for far_name, far in fars.items():
+                struck = partial(_misbehaviours, far)
+                await site.until_struck(f"{far_name}: {name}", struck, before=seen[far_name], skip=_PAUSE)
             await site.tell_machine("time", "skip", _PAUSE)
             await asyncio.sleep(scale.of(0.3, 5.0))
-            site.prove(f"webhook: {name}", site.receiver.misbehaviours - seen[0])
-            site.prove(f"cloud: {name}", middle.misbehaviours - seen[1])
             site.receiver.misbehave = middle.misbehave = None
         await _too_long(site, middle)
         await _poison(site)
     site.heal()
     await site.send_again()
+
+
+def _misbehaviours(far: Receiver | Middle) -> int:
+    return far.misbehaviours
 
 
 async def _too_long(site: Site, middle: Middle) -> None:
@@ -52,9 +60,8 @@ async def _too_long(site: Site, middle: Middle) -> None:
     burst = site.home.new_escalation()
     for _ in range(50):
         site.home.ring(burst)
-    await asyncio.sleep(1.5)
+    await site.until_struck("cloud: 413", lambda: middle.misbehaviours, before=before, skip=_PAUSE)
     middle.misbehave = None
-    site.prove("cloud: 413", middle.misbehaviours - before)
 
 
 async def _poison(site: Site) -> None:
@@ -72,9 +79,9 @@ async def _poison(site: Site) -> None:
         return web.Response(status=422)
 
     site.receiver.misbehave = refuse_one
-    await asyncio.sleep(1.0)
+    await site.until_struck("webhook: 422 for one event", lambda: len(refused), skip=_PAUSE)
+    await asyncio.sleep(0.5)
     site.receiver.misbehave = None
-    site.prove("webhook: 422 for one event", len(refused))
 
 
 async def in_part(site: Site, scale: Scale) -> None:
@@ -95,8 +102,8 @@ async def in_part(site: Site, scale: Scale) -> None:
         async with site.traffic(rate=30):
             middle.misbehave = forge
             await asyncio.sleep(scale.of(2.0, 30.0))
+            await site.until_struck("events refused within a batch", lambda: forged)
             middle.misbehave = None
-    site.prove("events refused within a batch", forged)
     await site.send_again()
 
 

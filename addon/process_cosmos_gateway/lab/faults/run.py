@@ -61,7 +61,6 @@ class Runner:
         self._settings = settings
         self._stack = AsyncExitStack()
         self._site: Site | None = None
-        self._sites = 0
 
     async def play(self, faults: Sequence[Fault]) -> list[Outcome]:
         """Play ``faults``; show each as it ends."""
@@ -81,7 +80,7 @@ class Runner:
         begun = time.monotonic()
         try:
             site = await self._site_for(fault)
-            site.begin()
+            site.begin(f"{self._seed} {fault.name}")
             await fault.play(site, self._scale)
             await site.settle()
             outcome.rows, outcome.proof, outcome.figures = site.judge(), dict(site.proof), dict(site.figures)
@@ -98,8 +97,7 @@ class Runner:
             await self._leave_site()
         if self._site is None:
             folder = Path(tempfile.mkdtemp(prefix="process-cosmos-faults-"))
-            self._sites += 1
-            site = Site(folder, self._seed + self._sites, {**self._settings, **fault.settings}, disk=fault.disk)
+            site = Site(folder, {**self._settings, **fault.settings}, disk=fault.disk)
             self._site = await self._stack.enter_async_context(site.running())
         return self._site
 

@@ -32,22 +32,22 @@ KINDS = tuple(EventKind)
 BOUND = 1.5
 """Seconds before a cut in which acknowledged measurements may be lost: the linger, and their way to the gateway."""
 
-_GRACE = 2.0
-_SILENCE = 15.0
-"""Seconds without an arrival or a receipt after which nothing is waited for any more."""
 _QUIET = 0.3
 _BACKOFF = 31.0
-_REFUSED = 901.0
+_WAITS = ((2.0, _BACKOFF), (2.0, _BACKOFF), (2.0, 901.0), (4.0, _BACKOFF), (8.0, _BACKOFF), (16.0, 0.0))
+"""Seconds without an arrival or a receipt, and seconds left out then, so that whoever backs off tries again."""
+_LOOKS = 800
+_LOOKS_BETWEEN_SKIPS = 20
 _BURST = 60
 
 
 class Site(House):
     """Everything a fault is played on; it runs inside ``running``."""
 
-    def __init__(self, folder: Path, seed: int, settings: Mapping[str, Any], *, disk: bool = False) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, Any], *, disk: bool = False) -> None:
         """Keep everything in ``folder``; ``settings``: options beside the lab's own; ``disk``: one that fails."""
-        super().__init__(folder, seed, settings, disk=disk)
-        self.random = Random(seed)  # noqa: S311 - a seed makes a run repeatable
+        super().__init__(folder, settings, disk=disk)
+        self.random = Random()  # noqa: S311 - a seed makes a run repeatable
         self.ledger = Ledger(BOUND)
         self._log = Part("arrivals", folder)
         self.home = Home(f"https://127.0.0.1:{self.gateway_port}", self.ledger)
@@ -65,6 +65,20 @@ class Site(House):
     def prove(self, what: str, count: int) -> None:
         """Note how often something struck; the fault counts only if all of it did."""
         self.proof[what] = self.proof.get(what, 0) + count
+
+    async def until_struck(self, what: str, count_fn: Callable[[], int], *, before: int = 0, skip: float = 0.0) -> None:
+        """Return when it struck more often than ``before``, and note it; raise ``FaultError`` if it does not.
+
+        ``skip``: seconds that are left out again and again meanwhile, where whoever is to be struck backs off.
+        """
+        for look in range(1, _LOOKS):
+            if (count := count_fn() - before) > 0:
+                self.prove(what, count)
+                return
+            await asyncio.sleep(0.05)
+            if skip and look % _LOOKS_BETWEEN_SKIPS == 0:
+                await self.tell_machine("time", "skip", skip)
+        raise FaultError(f"the fault did not strike: {what}")
 
     # Parts
 
@@ -156,7 +170,9 @@ class Site(House):
                     task.cancel()
 
     async def _program(self) -> Program:
-        program = Program(self.home.url, self.home.token, self.ledger)
+        make = ("token", "--options", self.options, f"program-{len(self._programs)}")
+        token = await run_once(BIN / "process-cosmos-gateway", *make)
+        program = Program(self.home.url, token.strip(), self.ledger)
         await self._stack.enter_async_context(_background(program.run()))
         self._programs.append(program)
         return program
@@ -200,38 +216,41 @@ class Site(House):
             await until(partial(_longer, arrivals, count), f"arrival at {name}")
 
     async def settle(self) -> None:
-        """Heal everything; return when all that was acknowledged has arrived, or nothing comes any more."""
+        """Heal everything; return when all that was acknowledged has arrived, or nothing comes any more.
+
+        Readings that a cut may have taken are not waited for as long as the rest.
+        """
         self.heal()
-        waits = iter((_BACKOFF, _BACKOFF, _REFUSED))
-        silent = 0.0
-        while silent < _SILENCE:
-            seen = self._progress()
-            if await self._arrived(_GRACE):
+        for turn, (silence, left_out) in enumerate(_WAITS):
+            if await self._arrived(silence) or (turn and not self._owes(at_a_cut=False)):
                 break
-            if self._progress() > seen:
-                silent = 0.0
-            elif (wait := next(waits, None)) is not None:
-                # Whoever backs off is spared the rest of its wait.
-                await self.tell_machine("time", "skip", wait)
-            else:
-                silent += _GRACE
+            # Whoever backs off is spared the rest of its wait.
+            await self.tell_machine("time", "skip", left_out)
         await asyncio.sleep(_QUIET)
+
+    async def _arrived(self, silence: float) -> bool:
+        """Return True when all has arrived, False when nothing came for ``silence`` seconds."""
+        seen, since = self._progress(), time.monotonic()
+        while (begun := time.monotonic()) - since < silence:
+            if not self._owes():
+                return True
+            await asyncio.sleep(max(0.05, 4 * (time.monotonic() - begun)))
+            if (progress := self._progress()) > seen:
+                seen, since = progress, time.monotonic()
+        return False
 
     def _progress(self) -> int:
         return self.home.receipts + sum(map(len, self.ledger.arrivals.values()))
 
-    async def _arrived(self, seconds: float) -> bool:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            quiet = not self.home.unconfirmed and not any(program.unanswered for program in self._programs)
-            if quiet and not any(self._waiting_for().values()):
-                return True
-            await asyncio.sleep(0.05)
-        return False
-
-    def _waiting_for(self) -> Mapping[Priority, int]:
+    def _owes(self, *, at_a_cut: bool = True) -> bool:
+        """Say whether something was not acknowledged yet, or not everywhere; ``at_a_cut``: what may be lost counts."""
+        if self.home.unconfirmed or any(program.unanswered for program in self._programs):
+            return True
         missing, dropped = self.ledger.missing(self.destinations), self.dropped()
-        return {priority: max(0, len(items) - dropped.get(priority, 0)) for priority, items in missing.items()}
+        return any(
+            sum(at_a_cut or not self.ledger.may_be_lost(item) for item in items) > dropped.get(priority, 0)
+            for priority, items in missing.items()
+        )
 
     def waiting_at(self, destination: str) -> Sequence[Item]:
         """Return what was acknowledged and has not arrived at ``destination``."""
@@ -244,8 +263,11 @@ class Site(House):
         counted = {Priority.MEASUREMENT: status.dropped}
         return {priority: count - self._dropped.get(priority, 0) for priority, count in counted.items()}
 
-    def begin(self) -> None:
-        """Begin the next fault with clean books."""
+    def begin(self, seed: str) -> None:
+        """Begin the next fault with clean books, and choices that follow from ``seed`` alone."""
+        self.random.seed(seed)
+        for proxy in (self.to_broker, self.to_cloud, self.to_webhook):
+            proxy.seed(seed)
         self.ledger.close_books()
         self.proof.clear()
         self.figures.clear()

@@ -42,9 +42,9 @@ async def pushed_again(site: Site, scale: Scale) -> None:
         site.to_webhook.refuse()
         site.to_cloud.refuse()
         for number in range(scale.of(2, 10)):
-            await asyncio.sleep(0.5)
-            waiting = len(site.waiting_at(WEBHOOK))
-            site.prove("events queued at a push of the same settings", waiting)
+            await site.until_struck(
+                "events queued at a push of the same settings", lambda: len(site.waiting_at(WEBHOOK))
+            )
             await site.set_webhook()
             url = f"http://127.0.0.1:{site.to_webhook.port}/hook?number={number}"
             site.prove("events queued at a push of other settings", len(site.waiting_at(WEBHOOK)))
