@@ -43,6 +43,6 @@ async def _async_settle(
         allowed=allowed,
     )
     try:
-        await (site.async_acknowledge(attempt) if button.answer is None else site.async_answer(attempt))
+        await site.async_attempt(attempt)
     except HomeAssistantError as error:
         await site.telling.async_notice([f"{PHONE}{button.phone}"], str(error), f"{button.escalation}-reply")

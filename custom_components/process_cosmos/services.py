@@ -150,7 +150,7 @@ async def _async_acknowledge(call: ServiceCall) -> None:
             acknowledge_for=call.data.get("for"),
             allowed=await _async_allowed(call.hass, call.context),
         )
-        await site.async_acknowledge(attempt)
+        await site.async_attempt(attempt)
 
 
 async def _async_answer(call: ServiceCall) -> None:
@@ -164,7 +164,7 @@ async def _async_answer(call: ServiceCall) -> None:
         note=call.data.get("note"),
         allowed=await _async_allowed(call.hass, call.context),
     )
-    await site.async_answer(attempt)
+    await site.async_attempt(attempt)
 
 
 async def _async_resolve(call: ServiceCall) -> None:

@@ -17,6 +17,7 @@ from custom_components.process_cosmos.const import DOMAIN, LOGGER
 from custom_components.process_cosmos.contract.errors import Code
 from custom_components.process_cosmos.contract.escalations import EscalationState, Propose, TransitionKind
 from custom_components.process_cosmos.contract.identifiers import Ulid
+from custom_components.process_cosmos.durations import duration
 from custom_components.process_cosmos.issues import Issue, clear_issues, create_issue
 from custom_components.process_cosmos.memory import Entry, MemoryTooNewError, MemoryWriteError
 
@@ -33,8 +34,6 @@ from .telling import Telling
 from .transitions import kinds_of
 
 COMPACT_EVERY = timedelta(days=1)
-LONGEST = timedelta(days=366)
-"""Of an age or an acknowledgement."""
 
 _TAKEN_AWAY = (TransitionKind.ANSWERED, TransitionKind.RESOLVED, TransitionKind.RECONCILED)
 """What takes the notifications away; one that nobody answered stays to be seen."""
@@ -65,11 +64,6 @@ class EscalationChange:
 
     kind: TransitionKind
     escalation: Escalation
-
-
-def _duration(seconds: float) -> timedelta:
-    """Return what somebody outside says, within bounds: a number beyond measure must not end the session."""
-    return timedelta(seconds=min(max(0.0, seconds), LONGEST.total_seconds()))
 
 
 type Listener = Callable[[EscalationChange], None]
@@ -201,18 +195,20 @@ class Escalations:
         await self._async_on_disk()
         return Escalated(id=escalation.id, state=escalation.state, new=alive is None, ring=escalation.ring)
 
-    async def async_acknowledge(self, attempt: Attempt) -> None:
-        """Silence an escalation for a while. Raise ``EscalationRefusedError`` or ``NotOnDiskError``."""
-        await self._async_attempt(attempt)
+    async def async_attempt(self, attempt: Attempt) -> None:
+        """Close an escalation with an answer, whose actions then run; without one silence it for a while.
 
-    async def async_answer(self, attempt: Attempt) -> None:
-        """Close an escalation with an answer, whose actions then run. Raise as ``async_acknowledge``."""
-        await self._async_attempt(attempt)
+        Raises ``EscalationRefusedError`` or ``NotOnDiskError``.
+        """
+        refused = self._decide(attempt)
+        await self._async_on_disk()  # also a refusal names what must be on disk: the winner
+        if refused:
+            raise EscalationRefusedError(refused.code, **refused.placeholders)
 
     async def async_resolve(
         self, escalation_id: Ulid, *, by: str, note: str | None, allowed: Callable[[Escalation], bool]
     ) -> None:
-        """Close an escalation without an answer; one that is closed stays as it is. Raise as ``async_acknowledge``."""
+        """Close an escalation without an answer; one that is closed stays as it is. Raise as ``async_attempt``."""
         escalation = self._journal.state.escalations.get(escalation_id)
         if escalation is None:
             raise EscalationRefusedError(Code.UNKNOWN_ESCALATION, escalation=escalation_id)
@@ -225,12 +221,6 @@ class Escalations:
             )
             self._rounds.look(escalation_id)
         await self._async_on_disk()
-
-    async def _async_attempt(self, attempt: Attempt) -> None:
-        refused = self._decide(attempt)
-        await self._async_on_disk()  # also a refusal names what must be on disk: the winner
-        if refused:
-            raise EscalationRefusedError(refused.code, **refused.placeholders)
 
     def _decide(self, attempt: Attempt) -> Refusal | None:
         """Decide with what memory holds, queued records included: the first wins."""
@@ -285,8 +275,8 @@ class Escalations:
                 by=proposal.by,
                 ring=proposal.ring,
                 proposal=proposal.id,
-                age=_duration(proposal.age),
-                acknowledge_for=_duration(proposal.acknowledge_for) if proposal.acknowledge_for else None,
+                age=duration(proposal.age),
+                acknowledge_for=duration(proposal.acknowledge_for) if proposal.acknowledge_for else None,
             )
             self._decide(attempt)
         try:

@@ -4,9 +4,9 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from homeassistant.config_entries import ConfigEntry
@@ -21,14 +21,24 @@ from custom_components.process_cosmos.memory import RETRY_AFTER, Entry, Memory, 
 
 from .clock import SteadyClock
 from .model import Escalation, State
-from .records import RECORDS, Confirmed, Merged, Record, Recurred, Refused, Start, ToldRecord
+from .records import (
+    RECORDS,
+    Confirmed,
+    Record,
+    Recurred,
+    Refused,
+    Start,
+    ToldRecord,
+    escalations_of,
+    events_of,
+    proposal_of,
+)
 from .timetable import Outcomes
 from .transitions import kinds_of
 
 KEEP_CLOSED_FOR = timedelta(days=30)
 _LEFT_OVER: HassKey[dict[str, Sequence[Entry[Record]]]] = HassKey(f"{DOMAIN}_left_over")
 """What could not be written before a site was unloaded, by its entry."""
-_LONG_AGO = datetime.fromtimestamp(0, UTC)
 
 
 class Journal:
@@ -62,11 +72,12 @@ class Journal:
         await self.memory.async_load()
         self.memory.adopt(self._left_over.pop(self._entry_id, ()))
         self.read()
-        newest = max((getattr(entry.record, "event", Ulid("")) for entry in self.memory.entries), default=Ulid(""))
-        newest = max(newest, *self.memory.runs, Ulid(""))
-        self.new_id = UlidFactory(lambda: int(dt_util.utcnow().timestamp() * 1000), secrets.token_bytes, newest or None)
+        born = (event for entry in self.memory.entries for event in events_of(entry.record))
+        newest = max((*self.memory.runs, *born), default=None)
+        self.new_id = UlidFactory(lambda: int(dt_util.utcnow().timestamp() * 1000), secrets.token_bytes, newest)
         for entry in self.memory.entries:
-            self._clock.not_before(getattr(entry.record, "at", _LONG_AGO))
+            if not isinstance(entry.record, Confirmed):
+                self._clock.not_before(entry.record.at)
         self.begin()
         with contextlib.suppress(MemoryWriteError):
             await self.memory.async_durable()
@@ -154,7 +165,7 @@ class Journal:
         """
         applied = self._confirmed is not None and entry.position <= self._confirmed
         meant = entry.position.run in self._gateway_runs and not (to_new and applied)
-        return meant or any(self.is_alive(one) for one in _escalations_of(entry.record))
+        return meant or any(self.is_alive(one) for one in escalations_of(entry.record))
 
     async def async_forget_what_is_old(self) -> None:
         """Write the memory anew without what nobody needs, if that is a quarter of it or more."""
@@ -171,7 +182,7 @@ class Journal:
         self.state.proposals = {
             proposal: self.state.proposals[proposal]
             for entry in self.memory.entries
-            if (proposal := getattr(entry.record, "proposal", None)) is not None
+            if (proposal := proposal_of(entry.record)) is not None
         }
         positions = {entry.position for entry in self.memory.entries}
         self._after = {position: after for position, after in self._after.items() if position in positions}
@@ -184,7 +195,7 @@ class Journal:
         for entry in self.memory.entries:
             unconfirmed = self._confirmed is None or entry.position > self._confirmed
             if unconfirmed and entry.position.run in self._gateway_runs:
-                needed.update(_escalations_of(entry.record))
+                needed.update(escalations_of(entry.record))
         kept = [entry for entry in self.memory.entries if self._is_kept(entry.record, needed, oldest)]
         queued = {entry.position for entry in self.memory.queued}
         return _without_starts(_folded(kept, queued), self.run), set(self.state.escalations) - needed
@@ -198,7 +209,7 @@ class Journal:
             case Refused():
                 return record.at > oldest
             case _:
-                return not needed.isdisjoint(_escalations_of(record))
+                return not needed.isdisjoint(escalations_of(record))
 
     def _take_in(self, position: Position, record: Record) -> tuple[Escalation, ...]:
         changed = self.state.fold(record)
@@ -230,7 +241,7 @@ def _folded(entries: Sequence[Entry[Record]], queued: set[Position]) -> Sequence
             newest[record.escalation] = Entry(position=entry.position, record=record)
             folded[entry.position] = Entry(position=entry.position, record=record)
         else:
-            for escalation in _escalations_of(record):
+            for escalation in escalations_of(record):
                 newest.pop(escalation, None)
             folded[entry.position] = entry
     return list(folded.values())
@@ -240,13 +251,3 @@ def _without_starts(entries: Sequence[Entry[Record]], run: Ulid) -> Sequence[Ent
     """Return ``entries`` without the starts of runs of which nothing else is left, but ``run``'s, the newest."""
     runs = {run, *(entry.position.run for entry in entries if not isinstance(entry.record, Start))}
     return [entry for entry in entries if not isinstance(entry.record, Start) or entry.position.run in runs]
-
-
-def _escalations_of(record: Record) -> Iterable[Ulid]:
-    match record:
-        case ToldRecord():
-            return (record.key.escalation,)
-        case Merged():
-            return (*(one.escalation for one in record.restored), *(one.escalation for one in record.reconciled))
-        case _:
-            return (getattr(record, "escalation", Ulid("")),)

@@ -12,6 +12,7 @@ from .records import (
     Answer,
     Answered,
     Asks,
+    Confirmed,
     Content,
     Ended,
     Merged,
@@ -21,12 +22,16 @@ from .records import (
     Reconciled,
     Record,
     Recurred,
+    Refused,
     Resolved,
     Restored,
     Rung,
     Running,
+    Start,
+    ToldRecord,
     Unanswered,
     Woke,
+    proposal_of,
 )
 
 RING_AT_MOST_EVERY = timedelta(minutes=1)
@@ -108,9 +113,9 @@ class State:
         changed = after(record, self.escalations)
         for escalation in changed:
             self._keep(escalation)
-        proposal: str | None = getattr(record, "proposal", None)
+        proposal = proposal_of(record)
         if proposal is not None:
-            self.proposals[proposal] = getattr(record, "code", None)
+            self.proposals[proposal] = record.code if isinstance(record, Refused) else None
         return changed
 
     def alive_of(self, group: str) -> Escalation | None:
@@ -150,7 +155,9 @@ def after(record: Record, known: Mapping[Ulid, Escalation]) -> tuple[Escalation,
             _reconciled(known[one.escalation], one, record.at) for one in record.reconciled if one.escalation in known
         ]
         return (*restored, *reconciled)
-    escalation = known.get(getattr(record, "escalation", Ulid("")))
+    if isinstance(record, Start | Confirmed | ToldRecord):
+        return ()
+    escalation = known.get(record.escalation)
     changed = _changed(escalation, record) if escalation else None
     return (changed,) if changed else ()
 

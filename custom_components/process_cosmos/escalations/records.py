@@ -316,3 +316,33 @@ RECORDS: Mapping[str, type[Record]] = {
     )
 }
 """The memory's records by type."""
+
+Eventful = Opened | Rung | Acked | Woke | Moved | Unanswered | Resolved | Answered | Ended
+"""Records about one escalation that somebody is told of."""
+
+
+def proposal_of(record: Record) -> str | None:
+    """Return the proposal that ``record`` settles."""
+    return record.proposal if isinstance(record, Acked | Answered | Refused) else None
+
+
+def escalations_of(record: Record) -> tuple[Ulid, ...]:
+    """Return the escalations ``record`` is about, known or not."""
+    match record:
+        case Start() | Confirmed():
+            return ()
+        case ToldRecord():
+            return (record.key.escalation,)
+        case Merged():
+            return (*(one.escalation for one in record.restored), *(one.escalation for one in record.reconciled))
+        case _:
+            return (record.escalation,)
+
+
+def events_of(record: Record) -> tuple[Ulid, ...]:
+    """Return the ids of the events that were born with ``record``."""
+    match record:
+        case Merged():
+            return (*(one.event for one in record.restored), *(one.event for one in record.reconciled))
+        case _:
+            return (record.event,) if isinstance(record, Eventful) else ()

@@ -15,6 +15,7 @@ from .records import (
     Answered,
     Asks,
     Ended,
+    Eventful,
     Merged,
     Moved,
     Opened,
@@ -26,6 +27,7 @@ from .records import (
     Rung,
     Unanswered,
     Woke,
+    proposal_of,
 )
 
 KINDS: Mapping[type, TransitionKind] = {
@@ -40,8 +42,6 @@ KINDS: Mapping[type, TransitionKind] = {
     Ended: TransitionKind.OUTCOME,
 }
 
-_WITHOUT_ASKS = (TransitionKind.WOKE, TransitionKind.OUTCOME)
-
 
 def transition(entry: Entry[Record], after: tuple[Escalation, ...], now: datetime) -> Transition | None:
     """Return the message for ``entry``, after which the escalations are ``after``; None: it is not for the gateway."""
@@ -51,7 +51,7 @@ def transition(entry: Entry[Record], after: tuple[Escalation, ...], now: datetim
     changes = _changes(record, after, now)
     if not changes:
         return None
-    return Transition(position=entry.position, changes=changes, proposal=getattr(record, "proposal", None))
+    return Transition(position=entry.position, changes=changes, proposal=proposal_of(record))
 
 
 def kinds_of(record: Record) -> Mapping[Ulid, TransitionKind]:
@@ -61,8 +61,7 @@ def kinds_of(record: Record) -> Mapping[Ulid, TransitionKind]:
             **{one.escalation: _restored_kind(one) for one in record.restored},
             **{one.escalation: TransitionKind.RECONCILED for one in record.reconciled},
         }
-    kind = KINDS.get(type(record))
-    return {getattr(record, "escalation"): kind} if kind else {}  # noqa: B009 - every record with a kind has one
+    return {record.escalation: KINDS[type(record)]} if isinstance(record, Eventful) else {}
 
 
 def replica(escalation: Escalation, now: datetime) -> Replica:
@@ -93,24 +92,38 @@ def replica(escalation: Escalation, now: datetime) -> Replica:
 
 def _changes(record: Record, after: tuple[Escalation, ...], now: datetime) -> tuple[Change, ...]:
     by_id = {escalation.id: escalation for escalation in after}
-    parts: dict[Ulid, Record | Restored | Reconciled] = dict.fromkeys(by_id, record)
+    parts: Mapping[Ulid, Eventful | Restored | Reconciled]
     if isinstance(record, Merged):
         parts = {
             **{one.escalation: one for one in record.restored},
             **{one.escalation: one for one in record.reconciled},
         }
-    at: datetime = getattr(record, "at", now)
+    elif isinstance(record, Eventful):
+        parts = {record.escalation: record}
+    else:
+        return ()
     return tuple(
         Change(
             kind=kind,
             escalation=replica(by_id[escalation], now),
-            event=getattr(parts[escalation], "event"),  # noqa: B009 - every record with a kind has one
-            at=at,
-            asks=None if kind in _WITHOUT_ASKS else _asks(getattr(parts[escalation], "asks", ()), now),
+            event=parts[escalation].event,
+            at=record.at,
+            asks=_asks_of(parts[escalation], now),
         )
         for escalation, kind in kinds_of(record).items()
         if escalation in by_id
     )
+
+
+def _asks_of(part: Eventful | Restored | Reconciled, now: datetime) -> tuple[Ask, ...] | None:
+    """Return the asks that are left; None: they stay as they were."""
+    match part:
+        case Woke() | Ended():
+            return None
+        case Unanswered() | Resolved() | Answered():
+            return ()
+        case _:
+            return _asks(part.asks, now)
 
 
 def _asks(asks: Asks, now: datetime) -> tuple[Ask, ...]:
