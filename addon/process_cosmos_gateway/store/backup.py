@@ -7,7 +7,7 @@ import apsw
 from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.private_files import make_private, remove_private, sync_file, sync_folder
 
-from . import schema
+from . import log, schema
 from .space import RESERVE, free_bytes
 
 FOLDER = "backup"
@@ -60,6 +60,7 @@ def adopt(path: Path, ulid_fn: schema.UlidFn, vfs: str | None) -> bool:
         return False
     connection = apsw.Connection(str(copy), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
     try:
+        connection.execute("DELETE FROM meta WHERE key = ?", (log.KEY,))
         connection.execute("UPDATE meta SET value = ? WHERE key = 'epoch'", (ulid_fn(),))
     except apsw.CorruptError, apsw.NotADBError, apsw.SQLError:
         # What can be read of it is salvaged, and a salvage begins an epoch too.

@@ -26,7 +26,7 @@ def find_damage(path: Path, vfs: str | None) -> str | None:
                 return f"its {key} is unknown"
         for table, without_rowid in connection.execute("SELECT name, wr FROM pragma_table_list WHERE type = 'table'"):
             _read_ends(connection, table, key_columns(connection, table) if without_rowid else ["rowid"])
-    except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError, StoreDamagedError) as error:
+    except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError, StoreDamagedError, UnicodeDecodeError) as error:
         return str(error)
     finally:
         connection.close()

@@ -8,12 +8,13 @@ from pathlib import Path
 from process_cosmos_gateway.contract.identifiers import Ulid, is_ulid
 from process_cosmos_gateway.private_files import write_private
 
-from . import backup, schema
+from . import backup, log, schema
 from .check import find_damage
 from .errors import StoreDamagedError
 from .salvage import finish_salvage, salvage
 
 _LOGGER = logging.getLogger(__name__)
+_LOG_LOST = "its log is gone, with what was written last"
 _SITE = "site"
 _SUSPECT = "gateway.sqlite.suspect"
 
@@ -33,9 +34,11 @@ def prepare(path: Path, ulid_fn: schema.UlidFn, vfs: str | None, migrations: Seq
         schema.create(fresh, vfs, {"schema": 1 + len(migrations), "site": site, "epoch": ulid_fn()})
         schema.replace(fresh, path)
     suspect = suspect_marker(path)
-    reason = "a page could not be read" if suspect.exists() else find_damage(path, vfs)
+    without_log = log.is_lost(path, vfs)
+    reason = _LOG_LOST if without_log else "a page could not be read" if suspect.exists() else find_damage(path, vfs)
     if reason is not None:
-        _salvage(path, ulid_fn, vfs, reason)
+        _LOGGER.error("%s is damaged (%s): what can be read goes into a new database", path, reason)
+        salvage(path, ulid_fn, vfs, _known_site(path), without_log=without_log)
     suspect.unlink(missing_ok=True)
     try:
         schema.migrate(path, vfs, migrations)
@@ -50,11 +53,6 @@ def prepare(path: Path, ulid_fn: schema.UlidFn, vfs: str | None, migrations: Seq
 def suspect_marker(path: Path) -> Path:
     """Return the file that says: salvage this database at the next open."""
     return path.with_name(_SUSPECT)
-
-
-def _salvage(path: Path, ulid_fn: schema.UlidFn, vfs: str | None, reason: str) -> None:
-    _LOGGER.error("%s is damaged (%s): what can be read goes into a new database", path, reason)
-    salvage(path, ulid_fn, vfs, _known_site(path))
 
 
 def _recount(path: Path, vfs: str | None) -> None:

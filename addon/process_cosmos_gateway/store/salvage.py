@@ -15,13 +15,14 @@ import orjson
 from process_cosmos_gateway.contract.identifiers import Ulid, is_ulid
 from process_cosmos_gateway.private_files import sync_file, sync_folder
 
-from . import schema
+from . import log, schema
 from .check import key_columns
 from .errors import StoreDamagedError
 
 _LOGGER = logging.getLogger(__name__)
 
-_UNREADABLE: Final = (apsw.CorruptError, apsw.NotADBError, apsw.IOError)
+_UNREADABLE: Final = (apsw.CorruptError, apsw.NotADBError, apsw.IOError, UnicodeDecodeError)
+_DAMAGED_KEPT = 2
 _TRIES = 100_000
 _TRIES_OF_TEXT = 500
 """Unreadable ranges met before the rest of a table's are given up, largest first: some seconds."""
@@ -34,7 +35,10 @@ _CONSTANTS = {0: b"SQLite format 3\0\x10\x00\x02\x02\x00\x40\x20\x20", 44: b"\0\
 
 @dataclass(frozen=True, slots=True)
 class Salvaged:
-    """Rows per table that were kept, and at most how many were lost; ``at``: when."""
+    """Rows per table that were kept, and at most how many were lost; ``at``: when.
+
+    ``lost["log"]`` 1: what was written last is gone, nobody knows how much.
+    """
 
     kept: dict[str, int]
     lost: dict[str, int]
@@ -51,11 +55,14 @@ class Salvaged:
         return cls(fields["kept"], fields["lost"], datetime.fromisoformat(fields["at"]))
 
 
-def salvage(path: Path, ulid_fn: schema.UlidFn, vfs: str | None, site: Ulid | None) -> Salvaged:
+def salvage(
+    path: Path, ulid_fn: schema.UlidFn, vfs: str | None, site: Ulid | None, *, without_log: bool = False
+) -> Salvaged:
     """Put a new database at ``path``, with all rows of the damaged one that can be read and with a new epoch.
 
-    The site stays: its own record's, else ``site``. The damaged files stay beside it as ``….damaged-<ULID>``. Killed
-    at any point, it begins again or is finished by ``finish_salvage``. Raises ``apsw.Error`` and ``OSError``.
+    The site stays: its own record's, else ``site``. The damaged files stay beside it as ``….damaged-<ULID>``, those of
+    the newest two salvages. Killed at any point, it begins again or is finished by ``finish_salvage``.
+    Raises ``apsw.Error`` and ``OSError``.
     """
     epoch = ulid_fn()
     draft = path.with_name(path.name + ".new")
@@ -63,13 +70,14 @@ def salvage(path: Path, ulid_fn: schema.UlidFn, vfs: str | None, site: Ulid | No
     try:
         meta = _read_meta(source)
         own = meta.pop("site", None)
-        meta.pop("epoch", None)
+        for of_the_old_one in ("epoch", log.KEY):
+            meta.pop(of_the_old_one, None)
         found = meta.pop("schema", None)
         version = found if isinstance(found, int) else schema.NEWEST
         tables = None if version == schema.NEWEST else _own_schema(source)
         known = Ulid(own) if isinstance(own, str) and is_ulid(own) else site
         schema.create(draft, vfs, {"schema": version, "site": known or ulid_fn(), "epoch": epoch}, tables)
-        result = _fill(draft, source, vfs, meta)
+        result = _fill(draft, source, vfs, meta, {log.KEY: 1} if without_log else {})
     finally:
         source.close()
         for copy in path.parent.glob(f"{path.name}{_REPAIRED}*"):
@@ -90,6 +98,17 @@ def finish_salvage(path: Path) -> None:
             if damaged.exists():
                 damaged.rename(path.with_name(f"{path.name}.damaged-{epoch}{rest}"))
         schema.replace(draft, path)
+        _prune(path, epoch)
+
+
+def _prune(path: Path, newest: str) -> None:
+    """Keep the damaged files of the ``newest`` salvage, and of the one before it."""
+    damaged = f"{path.name}.damaged-"
+    epochs = {file.name.removeprefix(damaged).removesuffix("-wal") for file in path.parent.glob(f"{damaged}*")}
+    for epoch in sorted(epochs - {newest}, reverse=True)[_DAMAGED_KEPT - 1 :]:
+        for file in path.parent.glob(f"{damaged}{epoch}*"):
+            _LOGGER.warning("Removing %s: those of the newest %d salvages stay", file, _DAMAGED_KEPT)
+            file.unlink()
 
 
 def _readable(path: Path, vfs: str | None) -> apsw.Connection:
@@ -129,7 +148,7 @@ def _read_meta(source: apsw.Connection) -> dict[str, Any]:
         # Row by row: what was read before an error counts.
         for row in source.execute("SELECT key, value FROM meta"):
             meta.update([row])
-    except apsw.Error as error:
+    except (apsw.Error, UnicodeDecodeError) as error:
         _LOGGER.warning("The store's own facts cannot be read: %s", error)
     return meta
 
@@ -145,10 +164,11 @@ def _own_schema(source: apsw.Connection) -> str:
     return ";\n".join(statements)
 
 
-def _fill(draft: Path, source: apsw.Connection, vfs: str | None, meta: dict[str, Any]) -> Salvaged:
+def _fill(
+    draft: Path, source: apsw.Connection, vfs: str | None, meta: dict[str, Any], lost: dict[str, int]
+) -> Salvaged:
     target = apsw.Connection(str(draft), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
     kept: dict[str, int] = {}
-    lost: dict[str, int] = {}
     try:
         target.execute("PRAGMA synchronous = OFF")
         with target:
@@ -182,7 +202,7 @@ def _sequences(source: apsw.Connection) -> dict[str, int]:
         for row in source.execute("SELECT name, seq FROM sqlite_sequence"):
             if isinstance(row[1], int):
                 found.update([row])
-    except apsw.Error as error:
+    except (apsw.Error, UnicodeDecodeError) as error:
         _LOGGER.warning("The tables' last numbers cannot be read: %s", error)
     return found
 

@@ -35,8 +35,8 @@ INCREMENTAL = 2
 
 
 def connect(path: Path, vfs: str | None, *, read_only: bool) -> apsw.Connection:
-    """Open the database for one thread: WAL, an fsync at each commit."""
-    connection = _open(path, vfs)
+    """Open the database for one thread: WAL, an fsync at each commit. Closing leaves the log as it is."""
+    connection = connect_untouched(path, vfs)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
@@ -105,15 +105,16 @@ def version(connection: apsw.Connection) -> int:
     return found
 
 
-def checkpoint(path: Path, vfs: str | None) -> None:
-    """Copy the log into the database and cut both to what they hold; waits for nobody."""
+def checkpoint(path: Path, vfs: str | None, *, cut: bool) -> None:
+    """Copy the log into the database; waits for nobody. ``cut``: cut both to what they hold, if nobody else looks."""
     connection = _open(path, vfs)
     try:
         connection.set_busy_timeout(0)
         # A connection finds the log with its first read only.
         connection.pragma("schema_version")
         connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        if cut:
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
     except apsw.BusyError:
         # A long read holds the log: the next one will do.
         return

@@ -16,7 +16,7 @@ from process_cosmos_gateway.contract.destinations import StorageState
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.errors import StoreError
 
-from . import schema
+from . import log, schema
 from .errors import StoreDamagedError, StoreReadOnlyError
 from .health import StorageHealth, Watch
 from .lane import Ends, Lane
@@ -93,6 +93,8 @@ class Store:
         store.site, store.epoch = Ulid(meta["site"]), Ulid(meta["epoch"])
         if "salvaged" in meta:
             store.salvaged = Salvaged.decode(meta["salvaged"])
+        if log.KEY not in meta:
+            await store._mark_log()
         return store
 
     @property
@@ -153,12 +155,27 @@ class Store:
             began = time.monotonic()
             before, left = left, await self.write(_give_back_bite)
             await asyncio.sleep(2 * (time.monotonic() - began))
-        await asyncio.to_thread(schema.checkpoint, self._path, self._vfs)
+        await self.write(log.unmark)
+        await asyncio.to_thread(schema.checkpoint, self._path, self._vfs, cut=True)
+        await self._mark_log()
 
     async def close(self) -> None:
         """Write what waits, then let go of the database."""
+        unmarked = False
+        with suppress(StoreError):
+            await self.write(log.unmark)
+            unmarked = True
         await self._reader.close()
         await self._writer.close()
+        if unmarked:
+            with suppress(apsw.Error, OSError):
+                await asyncio.to_thread(schema.checkpoint, self._path, self._vfs, cut=True)
+
+    async def _mark_log(self) -> None:
+        """Let the next open know if the log is lost; a disk that refuses is met again with the next commit."""
+        with suppress(StoreError, apsw.Error):
+            await self.write(log.mark)
+            await asyncio.to_thread(schema.checkpoint, self._path, self._vfs, cut=False)
 
     async def _give_back_after_drain(self) -> None:
         free = await self.read(_free_pages)

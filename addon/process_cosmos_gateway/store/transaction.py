@@ -18,7 +18,10 @@ class Transaction:
 
     def rows(self, sql: str, *values: Any, **names: Any) -> list[Row]:  # noqa: ANN401 - whatever SQLite stores
         """Return all rows ``sql`` gives; ``values`` for its ``?``, or ``names`` for its ``:name``."""
-        return list(self._connection.execute(sql, names or values))
+        try:
+            return list(self._connection.execute(sql, names or values))
+        except UnicodeDecodeError as error:
+            raise apsw.CorruptError(f"a text is not what was written: {error}") from error
 
     def run(self, sql: str, *values: Any, **names: Any) -> int:  # noqa: ANN401
         """Run one INSERT, UPDATE or DELETE; return how many rows it changed itself, triggers aside."""

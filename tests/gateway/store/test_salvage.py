@@ -119,7 +119,7 @@ async def test_a_cut_tail_costs_what_stood_there(tmp_path: Path) -> None:
     await filled(tmp_path)
     file = tmp_path / "gateway.sqlite"
     with file.open("r+b") as opened_file:
-        opened_file.truncate(file.stat().st_size * 3 // 4)
+        opened_file.truncate(file.stat().st_size // PAGE * 3 // 4 * PAGE)
     async with opened(tmp_path) as store:
         await check_kept(store, ALARMS // 2)
 
@@ -172,26 +172,94 @@ async def test_a_database_that_never_knew_a_version_is_set_aside(tmp_path: Path)
     assert len(damaged(tmp_path)) == 1
 
 
-async def test_without_its_log_the_database_is_as_of_the_last_checkpoint(tmp_path: Path) -> None:
-    await filled(tmp_path)
+def copied(folder: Path, *names: str) -> Path:
+    """Return a folder with some of the files of a store that is open: what a kill leaves."""
+    copy = folder / "copy"
+    copy.mkdir()
+    for name in names:
+        (copy / name).write_bytes((folder / name).read_bytes())
+    return copy
+
+
+async def test_without_its_log_the_database_is_as_of_the_last_checkpoint_and_begins_an_epoch(tmp_path: Path) -> None:
+    site, epoch = await filled(tmp_path)
     async with opened(tmp_path) as store:
-        await store.write(lambda transaction: transaction.run("DELETE FROM outbox_alarm WHERE sequence = 1"))
-        copy = tmp_path / "copy"
-        copy.mkdir()
-        (copy / "gateway.sqlite").write_bytes((tmp_path / "gateway.sqlite").read_bytes())
+        await store.write(partial(delete_alarm, 1))
+        copy = copied(tmp_path, "gateway.sqlite")
     async with opened(copy) as store:
         assert len(await store.read(alarms)) == ALARMS
+        assert (store.site == site, store.epoch == epoch) == (True, False)
+        assert store.salvaged is not None
+        assert store.salvaged.lost["log"] == 1
+    async with opened(copy) as store:
+        assert len(damaged(copy)) == 1, "once"
+
+
+async def test_an_emptied_log_is_a_lost_one(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        await store.write(add_alarms)
+        copy = copied(tmp_path, "gateway.sqlite", "gateway.sqlite-wal")
+    (copy / "gateway.sqlite-wal").write_bytes(b"")
+    async with opened(copy) as store:
+        assert store.salvaged is not None
+
+
+@pytest.mark.parametrize("moment", ["opened", "written", "given back", "closed"])
+async def test_a_kill_or_a_stop_loses_no_log(tmp_path: Path, moment: str) -> None:
+    async with opened(tmp_path) as store:
+        epoch = store.epoch
+        if moment != "opened":
+            await store.write(add_alarms)
+        if moment == "given back":
+            await store.give_back()
+        copy = copied(tmp_path, "gateway.sqlite", "gateway.sqlite-wal")
+    if moment == "closed":
+        copy = tmp_path
+        assert not (tmp_path / "gateway.sqlite-wal").exists()
+    async with opened(copy) as store:
+        assert (store.epoch, store.salvaged) == (epoch, None)
+        assert len(await store.read(alarms)) == (0 if moment == "opened" else ALARMS)
+
+
+async def test_damaged_files_of_the_newest_two_salvages_stay(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    await filled(tmp_path)
+    epochs = []
+    for _ in range(3):
+        suspect(tmp_path)
+        async with opened(tmp_path) as store:
+            epochs.append(store.epoch)
+    assert sorted(file.name[-26:] for file in damaged(tmp_path)) == epochs[1:]
+    assert f"Removing {tmp_path}/gateway.sqlite.damaged-{epochs[0]}" in caplog.text
+
+
+async def test_the_newest_damaged_files_stay_also_when_the_clock_went_back(tmp_path: Path) -> None:
+    await filled(tmp_path)
+    for year in ("7", "6"):
+        (tmp_path / f"gateway.sqlite.damaged-{year}{'0' * 25}").touch()
+    suspect(tmp_path)
+    async with opened(tmp_path) as store:
+        assert {file.name[-26:] for file in damaged(tmp_path)} == {store.epoch, "7" + "0" * 25}
+
+
+async def test_a_text_that_is_none_any_more_costs_its_own_row(tmp_path: Path) -> None:
+    await filled(tmp_path)
+    async with opened(tmp_path) as store:
+        await store.write(
+            lambda t: t.run("UPDATE outbox_alarm SET subject = CAST(x'ff41' AS TEXT) WHERE sequence = 700")
+        )
+        with pytest.raises(StoreDamagedError):
+            await store.read(lambda transaction: transaction.rows("SELECT subject FROM outbox_alarm"))
+    async with opened(tmp_path) as store:
+        assert 700 not in {row[0] for row in await store.read(alarms)}
+        await check_kept(store, ALARMS - 1)
 
 
 async def test_a_bit_flipped_in_the_log_costs_no_more_than_what_follows_it(tmp_path: Path) -> None:
-    copy = tmp_path / "copy"
-    copy.mkdir()
     async with opened(tmp_path) as store:
         await store.write(add_alarms)
         for number in range(1, 9):
             await store.write(partial(delete_alarm, number))
-        for name in ("gateway.sqlite", "gateway.sqlite-wal"):
-            (copy / name).write_bytes((tmp_path / name).read_bytes())
+        copy = copied(tmp_path, "gateway.sqlite", "gateway.sqlite-wal")
     log = copy / "gateway.sqlite-wal"
     at = log.stat().st_size - PAGE
     spoil(log, at, bytes([log.read_bytes()[at] ^ 1]))

@@ -111,6 +111,7 @@ class GatewaySide:
         shutil.rmtree(copy, ignore_errors=True)
         lay_out(self.disk.cut(len(self.disk.steps), Kept.ALL, Random(0)), copy)  # noqa: S311 - no secret
         connection = apsw.Connection(str(copy / "gateway.sqlite"))
+        connection.execute("DELETE FROM meta WHERE key = 'log'")
         connection.execute("UPDATE meta SET value = ? WHERE key = 'epoch'", (new_ulids()(),))
         connection.close()
         return {file.name: file.read_bytes() for file in copy.iterdir()}
