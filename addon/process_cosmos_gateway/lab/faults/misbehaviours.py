@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 
-from aiohttp import web
+from aiohttp import ClientConnectionResetError, web
 
 type Take = Callable[[], Awaitable[web.StreamResponse]]
 """Takes what was sent, and returns the proper reply."""
@@ -53,9 +54,10 @@ async def dripping(request: web.Request, _: bytes, take: Take) -> web.StreamResp
     response.content_type = "application/json"
     await response.prepare(request)
     body = reply.body if isinstance(reply, web.Response) and isinstance(reply.body, bytes) else b""
-    for piece in (body[start : start + 40] for start in range(0, len(body), 40)):
-        await response.write(piece)
-        await asyncio.sleep(0.002)
+    with suppress(ClientConnectionResetError):  # who waited for it has lost patience
+        for piece in (body[start : start + 40] for start in range(0, len(body), 40)):
+            await response.write(piece)
+            await asyncio.sleep(0.002)
     return response
 
 
