@@ -51,6 +51,7 @@ class Site(House):
         self.ledger = Ledger(BOUND)
         self._log = Part("arrivals", folder)
         self.home = Home(f"https://127.0.0.1:{self.gateway_port}", self.ledger)
+        self._burst = self.home.new_escalation()
         self.meters: list[Meter] = []
         self._programs: list[Program] = []
         self.events_at_cloud = 0
@@ -84,9 +85,9 @@ class Site(House):
 
     async def kill_gateway(self) -> None:
         """``kill -9`` to the gateway in the midst of a burst of alarms; the moment is noted as a cut."""
-        begun, burst = self.home.receipts, self.home.new_escalation()
+        begun = self.home.receipts
         for _ in range(_BURST):
-            self.home.ring(burst)
+            self.home.ring(self._burst)
         await until(lambda: self.home.receipts > begun, "a receipt")
         await asyncio.sleep(self.random.uniform(0.0, 0.01))
         unsure = self.home.unconfirmed

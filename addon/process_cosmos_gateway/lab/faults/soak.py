@@ -7,27 +7,35 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from .fault import Fault, Scale
+from .house import FaultError
 from .misbehaviours import cut, status
 from .site import Site
 
 type Strike = Callable[[Site], Awaitable[None]]
 
 PLOT = Path("soak.svg")
+_MOST_MEGABYTES = 120.0
+_LATE = 0.9
 _WIDTH, _HEIGHT, _EDGE = 720, 240, 40
 
 
 async def soak(site: Site, scale: Scale) -> None:
-    """Play every strike in turn, in an order of chance; the plot of the memory goes to ``soak.svg`` beside the JSON."""
+    """Play every strike in turn, in an order of chance; the plot of the memory goes to ``soak.svg`` beside the JSON.
+
+    It is killed in the first round and at the end only: a process that dies young shows nothing of its memory.
+    """
     seconds = scale.soak * 60 if scale.soak else scale.of(8.0, 180.0)
     begun, samples = time.monotonic(), list[tuple[float, float]]()
-    rest = list[Strike]()
+    strikes, rest = STRIKES, list[Strike]()
     async with site.traffic(rate=5, keys=2):
         while (passed := time.monotonic() - begun) < seconds or rest:
             samples.append((passed, site.resident_megabytes()))
             if site.random.random() < 0.25:  # noqa: PLR2004 - a quarter of the time is quiet
                 await asyncio.sleep(site.random.uniform(0.2, 2.0))
                 continue
-            rest = rest or site.random.sample(STRIKES, len(STRIKES))
+            if not rest:
+                rest = site.random.sample(strikes, len(strikes))
+                strikes = STRIKES if passed > _LATE * seconds else UNKILLED
             await rest.pop()(site)
             site.heal()
             site.prove("strikes", 1)
@@ -35,10 +43,13 @@ async def soak(site: Site, scale: Scale) -> None:
     await site.settle()
     samples.append((time.monotonic() - begun, site.resident_megabytes()))
     memory = [megabytes for _, megabytes in samples]
-    site.figures["rss_mb_first"], site.figures["rss_mb_last"] = memory[0], memory[-1]
+    for quarter in range(5):
+        site.figures[f"rss_mb_after_{quarter}_quarters"] = memory[(len(memory) - 1) * quarter // 4]
     site.figures["rss_mb_most"] = max(memory)
     if scale.plots is not None:
         (scale.plots / PLOT).write_text(plot(samples), "utf-8")
+    if max(memory) > _MOST_MEGABYTES:
+        raise FaultError(f"the gateway took {max(memory):.0f} MB, at most {_MOST_MEGABYTES:.0f} are allowed")
 
 
 async def _kill(site: Site) -> None:
@@ -79,7 +90,8 @@ async def _jump(site: Site) -> None:
     await site.tell_machine("time", "skip", site.random.uniform(1.0, 60.0))
 
 
-STRIKES: Sequence[Strike] = (_kill, _freeze, _cut_off, _swallow, _slow, _busy, _jump)
+UNKILLED: Sequence[Strike] = (_freeze, _cut_off, _swallow, _slow, _busy, _jump)
+STRIKES: Sequence[Strike] = (_kill, *UNKILLED)
 
 
 def plot(samples: Sequence[tuple[float, float]]) -> str:
