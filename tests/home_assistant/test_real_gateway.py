@@ -3,15 +3,19 @@
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from homeassistant.config_entries import SOURCE_USER, ConfigEntry, ConfigFlowResult
 from homeassistant.core import HomeAssistant
 from homeassistant.data_entry_flow import FlowResultType
-from homeassistant.exceptions import HomeAssistantError
+from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
 from pytest_homeassistant_custom_component.common import async_capture_events
 
 from custom_components.process_cosmos.const import DOMAIN
+from custom_components.process_cosmos.contract.destinations import SetWebhook
 from custom_components.process_cosmos.coordinator import CosmosCoordinator
 from process_cosmos_gateway.lab.devices import LeakSensor, Valve
 from tests.brokers import Broker, free_port, running_broker
@@ -122,3 +126,34 @@ async def test_a_used_pairing_token_is_refused(hass: HomeAssistant, house: House
     line = str(await house.gateway.pairing_line())
     assert (await pair(hass, line))["reason"] == "already_configured"
     assert (await pair(hass, line))["errors"] == {"line": "pairing_refused"}
+
+
+async def test_a_rejected_event_is_listed_sent_again_by_its_number_and_then_unknown(
+    hass: HomeAssistant, house: House
+) -> None:
+    taken: list[dict[str, Any]] = []
+    mended = False
+
+    async def receive(request: web.Request) -> web.Response:
+        if mended:
+            taken.append(await request.json())
+        return web.Response(status=200 if mended else 422)
+
+    application = web.Application()
+    application.router.add_post("/hook", receive)
+    async with TestServer(application, host="127.0.0.1") as receiver:
+        await house.coordinator.async_ask(SetWebhook(id="1", name="hook", url=str(receiver.make_url("/hook"))))
+        await hass.services.async_call(DOMAIN, "escalate", {"message": "Wet"}, blocking=True)
+        await until(lambda: shown(hass, "sensor.process_cosmos_rejected") == "1")
+        listed = await hass.services.async_call(DOMAIN, "list_rejected", {}, blocking=True, return_response=True)
+        assert listed
+        [event] = cast("list[dict[str, Any]]", listed["events"])
+        assert (event["destination"], event["code"]) == ("hook", "refused_by_destination")
+        mended = True
+        await hass.services.async_call(DOMAIN, "send_again", {"numbers": [event["number"]]}, blocking=True)
+        await until(lambda: taken)
+        assert (taken[0]["id"], taken[0]["replayed"]) == (event["id"], True)
+        await until(lambda: shown(hass, "sensor.process_cosmos_rejected") == "0")
+        with pytest.raises(ServiceValidationError) as caught:
+            await hass.services.async_call(DOMAIN, "send_again", {"numbers": [event["number"]]}, blocking=True)
+        assert caught.value.translation_key == "unknown_rejected"
