@@ -8,8 +8,8 @@ from process_cosmos_gateway.contract.destinations import Priority
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.outbox import Delivered, Event, Failed, Verdict
 
-type Group = tuple[Priority, str]
-"""Priority and key: within it the order is kept."""
+type Group = tuple[Priority, str, bool]
+"""Priority, key, whether it was sent again: within it the order is kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class Waiting:
     @property
     def group(self) -> Group:
         """Return that within which the order is kept."""
-        return self.priority, self.key
+        return self.priority, self.key, self.replayed
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +75,17 @@ class State:
         """Return the state after ``destination`` has taken its oldest ``number`` readings."""
         return replace(self, readings={**self.readings, destination: self.readings[destination][number:]})
 
+    def pack_rejected(self, destination: str, number: int, pack: Waiting) -> State:
+        """Return the state after ``destination`` has refused its oldest ``number`` readings for good."""
+        return replace(self.packed(destination, number), rejected=(*self.rejected, (destination, pack)))
+
     def sent_again(self, row: int) -> State:
         """Return the state with all that was rejected back at the end of its destination's queue."""
         waiting = {name: list(of) for name, of in self.waiting.items()}
-        again = sorted(self.rejected, key=lambda each: list(Priority).index(each[1].priority))
-        for number, (destination, each) in enumerate(again):
-            waiting[destination].append(replace(each, row=row + number, attempts=0, replayed=True, expires_at=None))
+        for number, (destination, each) in enumerate(self.rejected):
+            priority = Priority.ALARM if each.priority is Priority.ALARM else Priority.CHANGE
+            again = replace(each, priority=priority, row=row + number, attempts=0, replayed=True, expires_at=None)
+            waiting[destination].append(again)
         return replace(self, waiting={name: tuple(of) for name, of in waiting.items()}, rejected=())
 
     def discarded(self) -> State:
@@ -100,11 +105,16 @@ class State:
         """Return how many events wait that are not to be sent any more."""
         return len({each.row for of in self.waiting.values() for each in of if each.expired(now)})
 
-    def rows(self) -> Mapping[Priority, int]:
-        """Return how much waits for anybody; only destinations that want the same readings have readings."""
+    def fits(self, rows: Mapping[Priority, int]) -> bool:
+        """Say whether so much may wait: a row for all who want it, and one for each for whom an alarm is parked."""
         everywhere = {each.row: each.priority for of in self.waiting.values() for each in of}
-        rows = {priority: list(everywhere.values()).count(priority) for priority in Priority}
-        return {**rows, Priority.MEASUREMENT: max(map(len, self.readings.values()))}
+        once = {priority: list(everywhere.values()).count(priority) for priority in Priority}
+        most = sum(each.priority is Priority.ALARM for of in self.waiting.values() for each in of)
+        return (
+            once[Priority.ALARM] <= rows[Priority.ALARM] <= most
+            and rows[Priority.CHANGE] == once[Priority.CHANGE]
+            and rows[Priority.MEASUREMENT] == max(map(len, self.readings.values()))
+        )
 
     def left(self, seen: Seen, now: datetime) -> bool:
         """Say whether a look from outside finds this state."""
@@ -114,7 +124,7 @@ class State:
             and seen.readings == self.readings
             and seen.known == self.known
             and seen.rejected == {(name, each.event) for name, each in self.rejected}
-            and (seen.rows == self.rows() if exact else seen.expired >= self.expired(now))
+            and (self.fits(seen.rows) if exact else seen.expired >= self.expired(now))
         )
 
 

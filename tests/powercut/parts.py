@@ -12,7 +12,7 @@ import orjson
 from process_cosmos_gateway.clock import Clock
 from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_gateway.contract.identifiers import Ulid, UlidFactory
-from process_cosmos_gateway.outbox import Added, Delivered, DropReason, Event, Outbox, Parcel
+from process_cosmos_gateway.outbox import Added, Delivered, DropReason, Event, Limits, Outbox, Parcel
 from process_cosmos_gateway.store import Store, Transaction, schema
 from tests.gateway.store.parts import new_ulids
 
@@ -22,6 +22,8 @@ DESTINATIONS: Mapping[str, tuple[EventKind, ...]] = {
     "cloud": (EventKind.ESCALATION, EventKind.DEVICE, EventKind.READING),
     "webhook": (EventKind.ESCALATION,),
 }
+LIMITS = Limits(quota={**Limits().quota, Priority.ALARM: 6_000})
+"""Room for some four alarms a destination: the others are parked."""
 TABLES = {priority: f"outbox_{priority}" for priority in Priority}
 
 
@@ -43,7 +45,7 @@ async def site(folder: Path, clock: Clock, vfs: str | None = None) -> AsyncItera
     """Open what is in ``folder`` and close it."""
     store = await Store.open(folder, new_ulids(), vfs=vfs)
     try:
-        yield store, Outbox(store, clock)
+        yield store, Outbox(store, clock, LIMITS)
     finally:
         await store.close()
 
@@ -88,10 +90,12 @@ def readings(parcel: Parcel) -> Sequence[float]:
 
 
 def _rows(transaction: Transaction) -> Mapping[Priority, int]:
-    return {
+    rows = {
         priority: transaction.rows(f"SELECT count(*) FROM {table}")[0][0]  # noqa: S608 - names from above
         for priority, table in TABLES.items()
     }
+    [(parked,)] = transaction.rows("SELECT count(*) FROM outbox_parked")
+    return {**rows, Priority.ALARM: rows[Priority.ALARM] + parked}
 
 
 async def _drained(outbox: Outbox, destination: str) -> Sequence[Parcel]:
@@ -107,6 +111,6 @@ def _groups(parcels: Sequence[Parcel]) -> Mapping[Group, Sequence[tuple[Ulid, in
     groups: dict[Group, list[tuple[Ulid, int, bool]]] = {}
     for parcel in parcels:
         if parcel.priority is not Priority.MEASUREMENT:
-            group = groups.setdefault((parcel.priority, parcel.key), [])
+            group = groups.setdefault((parcel.priority, parcel.key, parcel.replayed), [])
             group.append((parcel.id, parcel.attempts, parcel.replayed))
     return groups

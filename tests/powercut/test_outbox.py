@@ -19,13 +19,23 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_gateway.contract.events import event_type
 from process_cosmos_gateway.contract.identifiers import Ulid
-from process_cosmos_gateway.outbox import Added, Delivered, Event, Failed, Measurement, Outbox, Rejected, Verdict
+from process_cosmos_gateway.outbox import (
+    Added,
+    Delivered,
+    Event,
+    Failed,
+    Measurement,
+    Outbox,
+    Parcel,
+    Rejected,
+    Verdict,
+)
 from process_cosmos_gateway.store import Store
 from tests.gateway.store.parts import HandClock, new_ulids
 
 from .disk import Disk, Image, Kept
-from .model import History, State
-from .parts import DESTINATIONS, counted_ulids, frequent_checkpoints, look, readings, site
+from .model import Group, History, State, Waiting
+from .parts import DESTINATIONS, LIMITS, counted_ulids, frequent_checkpoints, look, readings, site
 from .recorder import lay_out, recorded
 
 VERDICTS: Mapping[str, Verdict] = {
@@ -60,6 +70,11 @@ type Draft = tuple[Priority, str, str | None, float | None]
 def as_accepted(body: bytes) -> bytes:
     """Return an event without the mark that says it was sent again: all else is the same."""
     return body.replace(b',"replayed":true}', b"}")
+
+
+def group_of(parcel: Parcel) -> Group:
+    """Return that within which the order of an event is kept."""
+    return parcel.priority, parcel.key, parcel.replayed
 
 
 class PowerCuts(RuleBasedStateMachine):
@@ -111,8 +126,8 @@ class PowerCuts(RuleBasedStateMachine):
             assert self._bodies.setdefault(parcel.id, body) == body, "a repeat is not the same"
         events = [parcel for parcel in parcels if parcel.priority is not Priority.MEASUREMENT]
         groups = self._history.now.groups(destination, self._clock.now())
-        for group in {(parcel.priority, parcel.key) for parcel in events}:
-            given = [(each.id, each.attempts, each.replayed) for each in events if (each.priority, each.key) == group]
+        for group in {group_of(parcel) for parcel in events}:
+            given = [(each.id, each.attempts, each.replayed) for each in events if group_of(each) == group]
             assert given == groups.get(group, [])[: len(given)], "given out of order, or what does not wait"
         settled = list(zip(events, (VERDICTS[name] for name in verdicts), strict=False))
         if settled:
@@ -121,10 +136,13 @@ class PowerCuts(RuleBasedStateMachine):
         for pack in set(parcels) - set(events):
             values = readings(pack)
             assert tuple(values) == self._history.now.readings[destination][: len(values)], "readings out of order"
-            state, verdict = self._history.now, VERDICTS["failed"]
+            state = self._history.now
             if verdicts[0] == "delivered":
-                state, verdict = state.packed(destination, len(values)), VERDICTS["delivered"]
-            self._run(self._asked(state, self._outbox.settle(destination, [(pack, verdict)]), None))
+                state = state.packed(destination, len(values))
+            elif verdicts[0] == "rejected":
+                refused = Waiting(event=pack.id, priority=pack.priority, key=pack.key, row=-1)
+                state = state.pack_rejected(destination, len(values), refused)
+            self._run(self._asked(state, self._outbox.settle(destination, [(pack, VERDICTS[verdicts[0]])]), None))
 
     @rule(number=st.integers(1, 5))
     def measure(self, number: int) -> None:
@@ -217,7 +235,7 @@ class PowerCuts(RuleBasedStateMachine):
 
     def _open(self) -> None:
         self._store = self._runner.run(Store.open(self._folder, new_ulids(), vfs=self._vfs))
-        self._outbox = Outbox(self._store, self._clock)
+        self._outbox = Outbox(self._store, self._clock, LIMITS)
 
     def _end(self) -> None:
         if hasattr(self, "_store"):

@@ -12,7 +12,7 @@ from process_cosmos_gateway.store.transaction import Row
 
 from . import packs, parking
 from .books import array
-from .model import Parcel
+from .model import Limits, Parcel
 from .order import Candidate, compose, sendable
 from .statements import STATEMENTS
 
@@ -21,19 +21,19 @@ type Resting = Collection[tuple[Priority, int]]
 
 @dataclass(slots=True)
 class Drawn:
-    """What may go now, and what stands in the way: rows to be given up, a pack to be cut."""
+    """What may go now, and what stands in the way: rows to be given up, alarms to be unparked, a pack to be cut."""
 
     now: float
     waiting: dict[Priority, Sequence[Parcel]] = field(default_factory=dict)
     expired: list[tuple[Priority, int]] = field(default_factory=list)
     damaged: list[tuple[Priority, int]] = field(default_factory=list)
-    parked_expired: bool = False
+    moves_parked: bool = False
     needs_cut: bool = False
 
     @property
     def is_clear(self) -> bool:
         """Whether nothing stands in the way."""
-        return not (self.expired or self.damaged or self.parked_expired or self.needs_cut)
+        return not (self.expired or self.damaged or self.moves_parked or self.needs_cut)
 
     def compose(self, sent: Mapping[Priority, float], limit: int) -> Sequence[Parcel]:
         """Return the batch to be sent."""
@@ -42,12 +42,12 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """At most ``limit`` events of each priority, but for those ``resting``; ``unsettled``: see ``Limits``."""
+    """At most ``limit`` events of each priority, but for those ``resting``."""
 
     destination: str
     limit: int
     resting: Resting
-    unsettled: int
+    limits: Limits
     now: float
     site: Ulid
 
@@ -62,7 +62,8 @@ def draw(transaction: Transaction, wish: Wish) -> Drawn:
     drawn.damaged += ((Priority.MEASUREMENT, sequence) for sequence in pack.damaged)
     if pack.parcel is not None and (Priority.MEASUREMENT, pack.parcel.sequence) not in wish.resting:
         drawn.waiting[Priority.MEASUREMENT] = [pack.parcel]
-    drawn.parked_expired = parking.has_expired(transaction, wish.now)
+    expired = parking.has_expired(transaction, wish.now)
+    drawn.moves_parked = expired or parking.may_unpark(transaction, wish.destination, wish.limits)
     return drawn
 
 
@@ -72,11 +73,11 @@ def _of_queue(transaction: Transaction, priority: Priority, wish: Wish, drawn: D
     if not cursor:
         return []
     # What waits for a failed event of its key is not even looked at: however much it is, it keeps nobody waiting.
-    most = wish.limit + wish.unsettled
+    most = wish.limit + wish.limits.unsettled
     behind = transaction.rows(statements.behind, destination=wish.destination, limit=most)
     failed = [row[1] for row in behind if row[2]]
     ahead: list[Row] = []
-    if len(behind) < most and len(failed) < wish.unsettled:
+    if len(behind) < most and len(failed) < wish.limits.unsettled:
         ahead = transaction.rows(
             statements.ahead,
             destination=wish.destination,

@@ -107,6 +107,10 @@ class Outbox:
         packs.add(transaction, measurements, self._conditions())
         transaction.after_commit(self._wake_all)
 
+    def wants(self, transaction: Transaction, kind: EventKind) -> bool:
+        """Say whether any destination wants events of ``kind``."""
+        return bool(transaction.rows("SELECT 1 FROM outbox_kind WHERE kind = ? LIMIT 1", kind))
+
     def count_drop(self, transaction: Transaction, priority: Priority, reason: DropReason, number: int) -> None:
         """Count what somebody else has held back."""
         books.drop(transaction, priority, reason, number)
@@ -219,14 +223,14 @@ class Outbox:
             destination=destination,
             limit=limit,
             resting=resting,
-            unsettled=self._limits.unsettled,
+            limits=self._limits,
             now=self._clock.now().timestamp(),
             site=self._store.site,
         )
         return await self._store.read(lambda transaction: draw(transaction, wish))
 
     def _clear(self, transaction: Transaction, destination: str, drawn: Drawn) -> None:
-        """Give up what has expired, set aside what is damaged, cut the pack that is to go."""
+        """Give up what has expired, set aside what is damaged, unpark, cut the pack that is to go."""
         for priority, sequence in drawn.expired:
             full.give_up_for_all(transaction, priority, [sequence], DropReason.EXPIRED)
         for priority, sequence in drawn.damaged:
@@ -238,6 +242,7 @@ class Outbox:
                 else:
                     full.give_up_for_all(transaction, priority, [sequence], DropReason.DAMAGED)
         parking.expire(transaction, drawn.now)
+        parking.unpark(transaction, destination, self._limits)
         packs.cut(transaction, destination, self._ulid_fn)
 
     async def settle(

@@ -66,13 +66,27 @@ def remove(transaction: Transaction, where: str, *values: str | float) -> int:
     return len(sizes)
 
 
+def may_unpark(transaction: Transaction, destination: str, limits: Limits) -> bool:
+    """Say whether there is room for the oldest alarm that is parked for ``destination``."""
+    if not counted(transaction, "parked"):
+        return False
+    oldest = "SELECT length(body) FROM outbox_parked WHERE destination = ? ORDER BY number LIMIT 1"
+    events, room = _room(transaction, destination, limits)
+    return any(size <= room or not events for (size,) in transaction.rows(oldest, destination))
+
+
+def _room(transaction: Transaction, destination: str, limits: Limits) -> tuple[int, int]:
+    """Return the alarms queued for ``destination``, and the bytes left of its share."""
+    [(number,)] = transaction.rows("SELECT count(*) FROM outbox_destination")
+    events, size = backlog(transaction, destination, Priority.ALARM)
+    return events, share(limits.quota[Priority.ALARM], number) - size
+
+
 def unpark(transaction: Transaction, destination: str, limits: Limits) -> None:
     """Move parked alarms to the queue, in their order, as far as there is room."""
     if not counted(transaction, "parked"):
         return
-    [(number,)] = transaction.rows("SELECT count(*) FROM outbox_destination")
-    events, size = backlog(transaction, destination, Priority.ALARM)
-    room = share(limits.quota[Priority.ALARM], number) - size
+    events, room = _room(transaction, destination, limits)
     rows = transaction.rows(
         "SELECT length(body), number, id, type, kind, subject, key, accepted_at, expires_at, checksum, body"
         " FROM outbox_parked WHERE destination = ? ORDER BY number LIMIT ?",

@@ -154,6 +154,19 @@ async def test_a_parked_alarm_expires_at_its_own_time(store: Store, clock: HandC
     assert (await outbox.depths()).drops == {(ALARM, DropReason.EXPIRED): 1}
 
 
+async def test_parked_alarms_leave_also_when_all_before_them_expire_or_are_damaged(
+    store: Store, clock: HandClock
+) -> None:
+    outbox = Outbox(store, clock, limits(alarm=300))
+    await outbox.register("cloud", ALL)
+    soon = clock.now() + timedelta(seconds=10)
+    await accept(outbox, event("late", expires_at=soon), event("parked"), event("behind"))
+    clock.advance(10)
+    assert names(await outbox.parcels("cloud", 10)) == ["parked"]
+    await store.write(lambda transaction: transaction.run("UPDATE outbox_alarm SET body = CAST('{' AS BLOB)"))
+    assert await drain(outbox, "cloud") == ["behind"]
+
+
 async def test_what_has_expired_makes_room_among_the_parked_before_anything_is_superseded(
     store: Store, clock: HandClock
 ) -> None:

@@ -56,9 +56,8 @@ async def test_a_backup_made_under_load_is_whole_and_adopted_with_a_new_epoch(tm
         assert found["left"] >= set(range(100))
         assert store.site == site
         assert store.epoch != epoch
-        assert store.salvaged is None
-        restored_epoch = store.epoch
         assert store.salvaged is None, "a backup has no log to lose"
+        restored_epoch = store.epoch
     assert not (tmp_path / "restored/backup/store.sqlite").exists()
     async with opened(tmp_path / "restored") as store:
         assert store.epoch == restored_epoch
