@@ -56,6 +56,8 @@ class ReadFlow(RepairsFlow):
             note_read(self.hass, self._entry, self._occurrence.issue, self._mark)
             return self.async_create_entry(data={})
         self._mark = self._occurrence.mark_fn(status)
+        if not self._mark:  # another store, or a restart, knows nothing of it any more
+            return self.async_create_entry(data={})
         return self.async_show_form(
             step_id="confirm",
             description_placeholders=dict(self._occurrence.says_fn(status)),

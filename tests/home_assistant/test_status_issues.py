@@ -139,6 +139,17 @@ async def test_what_happens_while_a_person_reads_is_shown_again(
     assert "events_dropped" in shown(hass)
 
 
+async def test_a_dialog_about_what_the_app_knows_nothing_of_any_more_is_over(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    await gateway.say(ONCE)
+    await until(lambda: shown(hass))
+    flow = await fix_flow(hass, "store_salvaged")
+    await gateway.say(IDLE)
+    await until(lambda: not shown(hass))
+    assert (await flow.async_step_init())["type"] is FlowResultType.CREATE_ENTRY
+
+
 async def test_what_is_dropped_because_somebody_asked_for_it_is_no_issue(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
