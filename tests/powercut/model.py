@@ -132,7 +132,7 @@ class State:
 class Seen:
     """What a look from outside finds: all of it but for the order between groups.
 
-    ``expired``: how many events were counted as expired after all the rest was drained.
+    ``parked``: alarms. ``expired``: how many events were counted as expired after all the rest was drained.
     """
 
     groups: Mapping[str, Mapping[Group, Sequence[tuple[Ulid, int, bool]]]]
@@ -141,6 +141,7 @@ class Seen:
     rejected: frozenset[tuple[str, Ulid]]
     rows: Mapping[Priority, int]
     expired: int
+    parked: int
     bodies: Mapping[Ulid, bytes]
 
 

@@ -60,6 +60,7 @@ async def look(folder: Path, events: Sequence[Event], who: tuple[Ulid, Ulid], cl
         depths = await outbox.depths()
         rows = {priority: getattr(depths.waiting, priority) for priority in Priority}
         assert rows == await store.read(_rows), "a counter is not its rows"
+        parked = await store.read(_parked)
         rejected = [(each.destination, Ulid(each.event)) for each in await outbox.rejected()]
         assert len(rejected) == depths.rejected, "the counter of rejected events is not its rows"
         drained = {name: await _drained(outbox, name) for name in DESTINATIONS}
@@ -78,6 +79,7 @@ async def look(folder: Path, events: Sequence[Event], who: tuple[Ulid, Ulid], cl
         rejected=frozenset(rejected),
         rows=rows,
         expired=sum(number for (_, reason), number in depths.drops.items() if reason is DropReason.EXPIRED),
+        parked=parked,
         bodies={parcel.id: parcel.body for parcel in parcels},
     )
 
@@ -94,8 +96,11 @@ def _rows(transaction: Transaction) -> Mapping[Priority, int]:
         priority: transaction.rows(f"SELECT count(*) FROM {table}")[0][0]  # noqa: S608 - names from above
         for priority, table in TABLES.items()
     }
-    [(parked,)] = transaction.rows("SELECT count(*) FROM outbox_parked")
-    return {**rows, Priority.ALARM: rows[Priority.ALARM] + parked}
+    return {**rows, Priority.ALARM: rows[Priority.ALARM] + _parked(transaction)}
+
+
+def _parked(transaction: Transaction) -> int:
+    return int(transaction.rows("SELECT count(*) FROM outbox_parked")[0][0])
 
 
 async def _drained(outbox: Outbox, destination: str) -> Sequence[Parcel]:

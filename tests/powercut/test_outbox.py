@@ -81,6 +81,8 @@ class PowerCuts(RuleBasedStateMachine):
     """One site, and all the power cuts it lives through."""
 
     cuts: ClassVar[Counter[Kept]] = Counter()
+    met: ClassVar[Counter[str]] = Counter()
+    """Cuts at which something was there, by what."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -219,6 +221,8 @@ class PowerCuts(RuleBasedStateMachine):
         bodies = {event: as_accepted(body) for event, body in seen.bodies.items()}
         assert all(self._bodies.get(event, body) == body for event, body in bodies.items()), "not the same bytes"
         type(self).cuts[kept] += 1
+        there = {"parked": seen.parked, "rejected": seen.rejected, "readings": any(seen.readings.values())}
+        type(self).met.update(name for name, number in there.items() if number)
         possible = self._history.possible(step)
         states = [state for state in possible if state.left(seen, self._clock.now())]
         assert states, f"cut after {step} of {len(self._disk.steps)} steps left {seen}, possible: {possible}"
@@ -292,7 +296,7 @@ async def _made(folder: Path, clock: HandClock) -> None:
 
 def _play(games: int, steps: int) -> Counter[Kept]:
     """Play ``games`` of at most ``steps`` each; return the cuts there were."""
-    PowerCuts.cuts = Counter()
+    PowerCuts.cuts, PowerCuts.met = Counter(), Counter()
     run_state_machine_as_test(
         PowerCuts,
         settings=settings(
@@ -305,6 +309,7 @@ def _play(games: int, steps: int) -> Counter[Kept]:
             suppress_health_check=list(HealthCheck),
         ),
     )
+    assert min(PowerCuts.met[name] for name in ("parked", "rejected", "readings")) > games / 10
     return PowerCuts.cuts
 
 
