@@ -1,5 +1,6 @@
 """The fault lab's command line, and what it says of faults that cannot be judged."""
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -75,6 +76,29 @@ async def test_a_site_serves_several_faults() -> None:
     outcomes = await runner.play([first, second])
     assert [outcome.held for outcome in outcomes] == [True, True]
     assert outcomes[1].seconds < outcomes[0].seconds
+
+
+async def test_faults_that_are_played_at_a_time_are_told_in_their_order() -> None:
+    begun: list[str] = []
+    both = asyncio.Event()
+
+    async def strike(site: Site, _: Scale) -> None:
+        begun.append(site.folder.name)
+        if len(begun) == 2:
+            both.set()
+        await both.wait()
+        site.prove("strikes", 1)
+
+    async def strike_longer(site: Site, scale: Scale) -> None:
+        await strike(site, scale)
+        await asyncio.sleep(0.2)
+
+    first = Fault(name="F1", sentence="", play=strike_longer)
+    second = Fault(name="F2", sentence="", play=strike)
+    outcomes = await Runner(1, Scale(quick=True), {}, jobs=2).play([first, second])
+    assert [outcome.fault for outcome in outcomes] == ["F1", "F2"]
+    assert [outcome.held for outcome in outcomes] == [True, True]
+    assert len(set(begun)) == 2
 
 
 def test_the_plot_shows_the_most_memory_and_the_time() -> None:

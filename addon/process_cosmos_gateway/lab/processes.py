@@ -2,11 +2,15 @@
 
 import asyncio
 import os
+import secrets
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
+
+_PORTS = range(10_000, 32_768)
+"""Below those that systems give to connections."""
 
 TAIL = 30
 """Lines of a guilty log that a failure shows."""
@@ -17,12 +21,15 @@ class PartFailedError(Exception):
 
 
 def free_ports(number: int) -> list[int]:
-    """Return different ports of 127.0.0.1 that nobody listens on now."""
+    """Return different ports of 127.0.0.1 that nobody has now, nor is given for a connection while a part is down."""
+    ports: list[int] = []
     with ExitStack() as stack:
-        listeners = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for listener in listeners:
-            listener.bind(("127.0.0.1", 0))
-        return [int(listener.getsockname()[1]) for listener in listeners]
+        while len(ports) < number:
+            listener = stack.enter_context(socket.socket())
+            with suppress(OSError):
+                listener.bind(("127.0.0.1", secrets.choice(_PORTS)))
+                ports.append(listener.getsockname()[1])
+    return ports
 
 
 async def accepts(port: int) -> bool | None:

@@ -1,19 +1,28 @@
 """Processes of the lab: started, watched and ended."""
 
 import os
+import secrets
 import signal
 import sys
 from pathlib import Path
 
 import pytest
 
-from process_cosmos_gateway.lab.processes import Part, PartFailedError, run_once, until
+from process_cosmos_gateway.lab.processes import Part, PartFailedError, free_ports, run_once, until
 
 PYTHON = (sys.executable, "-c")
 
 
 async def never() -> bool | None:
     return None
+
+
+def test_free_ports_are_different_and_not_those_that_connections_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = iter((10_000, 10_000, 10_001, 10_002))
+    monkeypatch.setattr(secrets, "choice", lambda _: next(drawn))
+    assert len(set(free_ports(2))) == 2
+    monkeypatch.undo()
+    assert all(port < 32_768 for port in free_ports(50))
 
 
 async def test_a_part_that_ends_too_early_says_so_with_the_end_of_its_log(tmp_path: Path) -> None:

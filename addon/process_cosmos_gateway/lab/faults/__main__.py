@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 async def _play(faults: Sequence[Fault], seed: int, options: argparse.Namespace) -> Mapping[str, Any]:
     plots = None if options.json is None else options.json.resolve().parent
     scale = Scale(quick=options.quick, soak=options.soak, plots=plots)
-    runner = Runner(seed, scale, settings(options.options))
+    runner = Runner(seed, scale, settings(options.options), options.jobs)
     return document(seed, await runner.play(faults))
 
 
@@ -67,6 +67,7 @@ def settings(file: Path | None) -> Mapping[str, Any]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("faults", description="Play faults on real processes and judge what came of them.")
     parser.add_argument("--quick", action="store_true", help="each kind of strike, less often: under 5 minutes")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="so many faults at a time")
     parser.add_argument("--seed", type=int, help="repeat a run's choices (default: a new one, printed)")
     parser.add_argument("--only", nargs="+", default=[], metavar="F", help="only these faults, e.g. F1 F15")
     parser.add_argument("--soak", type=float, metavar="MINUTES", help="only the soak (F28), for so long")

@@ -6,6 +6,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -52,30 +53,49 @@ class Outcome:
 
 
 class Runner:
-    """Plays faults; a site serves several, until one leaves it worn out."""
+    """Plays faults, ``jobs`` of them at a time; each seed makes the same choices, however many play."""
+
+    def __init__(self, seed: int, scale: Scale, settings: Mapping[str, Any], jobs: int = 1) -> None:
+        """Take the seed, how much to play, and the options every gateway gets."""
+        self._seed = seed
+        self._scale = scale
+        self._settings = settings
+        self._jobs = jobs
+
+    async def play(self, faults: Sequence[Fault]) -> list[Outcome]:
+        """Play ``faults``; show each as it ends, return all in their order."""
+        outcomes: dict[str, Outcome] = {}
+        waiting = deque(faults)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._jobs):
+                group.create_task(self._play_some(waiting, outcomes))
+        return [outcomes[fault.name] for fault in faults]
+
+    async def _play_some(self, waiting: deque[Fault], outcomes: dict[str, Outcome]) -> None:
+        stage = Stage(self._seed, self._scale, self._settings)
+        try:
+            while waiting:
+                fault = waiting.popleft()
+                say(f"{fault.name}: {fault.sentence}")
+                outcome = outcomes[fault.name] = await stage.play(fault)
+                say(f"    {fault.name} {outcome.summary}  ({outcome.seconds:.1f} s)")
+        finally:
+            await stage.clear()
+
+
+class Stage:
+    """Where one fault after the other is played; a site serves several, until one leaves it worn out."""
 
     def __init__(self, seed: int, scale: Scale, settings: Mapping[str, Any]) -> None:
-        """Take the seed, how much to play, and the options every gateway gets."""
+        """Take what the runner has."""
         self._seed = seed
         self._scale = scale
         self._settings = settings
         self._stack = AsyncExitStack()
         self._site: Site | None = None
 
-    async def play(self, faults: Sequence[Fault]) -> list[Outcome]:
-        """Play ``faults``; show each as it ends."""
-        outcomes = []
-        try:
-            for number, fault in enumerate(faults, 1):
-                say(f"{number} of {len(faults)}: {fault.name}, {fault.sentence}")
-                outcome = await self._play(fault)
-                outcomes.append(outcome)
-                say(f"    {outcome.summary}  ({outcome.seconds:.1f} s)")
-        finally:
-            await self._leave_site()
-        return outcomes
-
-    async def _play(self, fault: Fault) -> Outcome:
+    async def play(self, fault: Fault) -> Outcome:
+        """Play ``fault``; what goes wrong is its outcome."""
         outcome = Outcome(fault=fault.name, sentence=fault.sentence)
         begun = time.monotonic()
         try:
@@ -88,20 +108,20 @@ class Runner:
             outcome.error = f"{type(error).__name__}: {error}"
             traceback.print_exception(error)
         if fault.own_site or not outcome.held:
-            await self._leave_site(keep=not outcome.held)
+            await self.clear(keep=not outcome.held)
         outcome.seconds = round(time.monotonic() - begun, 1)
         return outcome
 
     async def _site_for(self, fault: Fault) -> Site:
         if fault.own_site:
-            await self._leave_site()
+            await self.clear()
         if self._site is None:
             folder = Path(tempfile.mkdtemp(prefix="process-cosmos-faults-"))
             site = Site(folder, {**self._settings, **fault.settings}, disk=fault.disk)
             self._site = await self._stack.enter_async_context(site.running())
         return self._site
 
-    async def _leave_site(self, *, keep: bool = False) -> None:
+    async def clear(self, *, keep: bool = False) -> None:
         """Stop the site's processes; ``keep`` its folder, with every log, for whoever wants to know why."""
         site, self._site = self._site, None
         await self._stack.aclose()
