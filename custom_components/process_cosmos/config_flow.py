@@ -183,7 +183,7 @@ class CosmosConfigFlow(ConfigFlow, domain=DOMAIN):
         entry = self._entry_of_flow()
         if entry and entry.data[CONF_SITE]:
             self._abort_if_unique_id_mismatch(reason="other_gateway")
-            return self.async_update_reload_and_abort(entry, data=found.data)
+            return self.async_update_reload_and_abort(entry, data_updates=found.data)
         self._abort_if_unique_id_configured(updates=found.data)
         self._joined = entry or self._people_only_entry()
         if self._joined or CONF_PHONES in self._options:

@@ -10,7 +10,7 @@ from typing import Any, cast, override
 import orjson
 from aiohttp import ClientSession, ClientWebSocketResponse, WSMsgType
 
-from process_cosmos_gateway.api.access import Access
+from process_cosmos_gateway.api.access import Access, offer_pairing
 from process_cosmos_gateway.api.feed import Feed
 from process_cosmos_gateway.api.guests import Guests
 from process_cosmos_gateway.api.metrics import Metrics
@@ -19,6 +19,7 @@ from process_cosmos_gateway.api.programs import make_token
 from process_cosmos_gateway.api.requests import Requests
 from process_cosmos_gateway.api.server import Server
 from process_cosmos_gateway.api.session import Parts
+from process_cosmos_gateway.contract.pairing import PairingRequest
 from process_cosmos_gateway.outbox import Event, Limits, Outbox, Outcome
 from process_cosmos_gateway.store import Store
 from process_cosmos_gateway.store.space import free_bytes
@@ -88,6 +89,7 @@ class Doors:
     url: str
     folder: Path
     token: str
+    home_token: str
     store: Store
     outbox: CountedOutbox
     listening: AsyncExitStack
@@ -127,13 +129,14 @@ async def with_doors(
     metrics = Metrics(store, outbox, anybody, folder, [producers.alarm_seconds])
     guests = Guests(folder, {"/ws/events": producers.serve, "/metrics": metrics.serve}, look_every=0.01)
     access = Access(folder, clock, supervised=False)
+    home = await access.pair(PairingRequest(secret=offer_pairing(folder, clock), instance="home"))
     async with ClientSession() as http, AsyncExitStack() as listening:
         await listening.enter_async_context(
             Server(parts, store, access, "0.1.0", guests).listen("127.0.0.1", port, None)
         )
         looking = asyncio.create_task(guests.run())
         listening.callback(looking.cancel)
-        made = Doors(http, f"http://127.0.0.1:{port}", folder, token, store, outbox, listening)
+        made = Doors(http, f"http://127.0.0.1:{port}", folder, token, home, store, outbox, listening)
         yield made
     if made.store_works:
         await store.close()

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from aiohttp import WSServerHandshakeError
 
-from process_cosmos_gateway.api.access import discovery_token
 from process_cosmos_gateway.api.programs import is_known, make_token, programs, revoke_token
 from process_cosmos_gateway.contract.destinations import EventKind
 from process_cosmos_gateway.contract.producers import MOST_CONNECTIONS
@@ -29,8 +28,9 @@ async def doors(tmp_path: Path, unused_tcp_port: int) -> AsyncIterator[Doors]:
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/ws/events"])
-async def test_home_assistants_token_opens_no_door_for_programs(tmp_path: Path, doors: Doors, path: str) -> None:
-    headers = {"Authorization": f"Bearer {discovery_token(tmp_path)}"}
+async def test_home_assistants_token_opens_no_door_for_programs(doors: Doors, path: str) -> None:
+    headers = {"Authorization": f"Bearer {doors.home_token}"}
+    await (await doors.http.ws_connect(f"{doors.url}/ws", headers=headers)).close()
     async with doors.http.get(f"{doors.url}{path}", headers=headers) as reply:
         assert (reply.status, (await reply.json())["code"]) == (401, "unauthorized")
 
