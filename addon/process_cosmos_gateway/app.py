@@ -90,7 +90,7 @@ async def _serve(
         outbox = Outbox(store, clock, _limits(options, store))
         ulids = make_ulids(await outbox.newest_id())
         escalations = await Escalations.open(store, outbox, clock)
-        devices = Devices(store, outbox, clock, ulids, broker)
+        devices = Devices(store, outbox, clock, ulids, broker, readings=options.readings)
         await devices.load()
         destinations = Destinations(store, outbox, escalations, clock)
         feed = Feed(clock, devices.devices)

@@ -1,9 +1,11 @@
 """Options: what a person may set, read once at start, every mistake named with its key."""
 
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,10 @@ DESCRIPTION_TOPICS = ("+", "wot/+/td")
 _LAST_PORT = 65535
 _MOST_MEGABYTES = 10_000
 _LONGEST_TOPIC = 65535
+_LONGEST_LINGER = 60.0
+_LARGEST = 1e300
+_NUMBER = re.compile(r"\d+(\.\d+)?", re.ASCII)
+_LONGEST_SECONDS = 7 * 86_400.0
 _LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -51,6 +57,44 @@ class BrokerOptions:
     topics: tuple[str, ...] = DESCRIPTION_TOPICS
 
 
+class Aggregate(StrEnum):
+    """What many readings leave the site as."""
+
+    MEAN = "mean"
+    MIN = "min"
+    MAX = "max"
+    LAST = "last"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeRule:
+    """How readings are thinned before they leave. ``match``: a glob on ``device/property``.
+
+    ``deadband``: a smaller change stays here. ``every``: at most one in so many seconds. ``aggregate``: one for all
+    readings of a ``window`` of seconds; None: each by itself.
+    """
+
+    match: str
+    deadband: float = 0.0
+    every: float = 0.0
+    aggregate: Aggregate | None = None
+    window: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadingOptions:
+    """What becomes of readings. ``linger``: seconds one may be acknowledged before it is on disk.
+
+    ``megabytes``: how much of them stays here, besides the days. ``volume``: the first rule that matches counts.
+    ``daily_megabytes``: what may leave in a day, None: everything.
+    """
+
+    linger: float = 1.0
+    megabytes: int = 500
+    volume: tuple[VolumeRule, ...] = ()
+    daily_megabytes: float | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """All options. ``supervisor_token`` None: not an app of a Supervisor.
@@ -69,6 +113,7 @@ class Options:
     outbox_alarm_mb: int | None = None
     outbox_change_mb: int | None = None
     outbox_measurement_mb: int | None = None
+    readings: ReadingOptions = field(default_factory=ReadingOptions)
     supervisor_token: str | None = field(default=None, repr=False)
 
 
@@ -97,6 +142,8 @@ def parse_options(given: Mapping[str, Any], *, supervisor_token: str | None = No
         if key in given:
             try:
                 values[key] = read(given[key])
+            except OptionsError as error:
+                mistakes += (f"{key}{mistake}" for mistake in error.mistakes)
             except ValueError as error:
                 mistakes.append(f"{key}: {error}")
     if "data" not in given:
@@ -106,7 +153,8 @@ def parse_options(given: Mapping[str, Any], *, supervisor_token: str | None = No
         raise OptionsError(tuple(mistakes))
     mqtt = {key.removeprefix("mqtt_"): values.pop(key) for key in list(values) if key.startswith("mqtt_")}
     topics = {"topics": mqtt["topics"]} if "topics" in mqtt else {}
-    return Options(broker=_broker(mqtt), supervisor_token=supervisor_token, **topics, **values)
+    readings = ReadingOptions(**{name: values.pop(key) for key, name in _OF_READINGS.items() if key in values})
+    return Options(broker=_broker(mqtt), readings=readings, supervisor_token=supervisor_token, **topics, **values)
 
 
 def _broker(mqtt: Mapping[str, Any]) -> BrokerOptions | None:
@@ -185,6 +233,18 @@ def _megabytes(value: object) -> int:
     return number
 
 
+def _number(least: float, most: float) -> Callable[[object], float]:
+    """Return a reader of finite numbers between two bounds."""
+
+    def read(value: object) -> float:
+        number = float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
+        if isinstance(number, bool) or not isinstance(number, int | float) or not least <= number <= most:
+            raise ValueError(f"must be a number from {least:g} to {most:g}")
+        return float(number)
+
+    return read
+
+
 def _switch(value: object) -> bool:
     if isinstance(value, bool):
         return value
@@ -197,6 +257,44 @@ def _level(value: object) -> str:
     if value not in _LEVELS:
         raise ValueError(f"must be one of {', '.join(_LEVELS)}")
     return str(value)
+
+
+def _aggregate(value: object) -> Aggregate:
+    for aggregate in Aggregate:
+        if value == aggregate:
+            return aggregate
+    raise ValueError(f"must be one of {', '.join(Aggregate)}")
+
+
+def _volume(value: object) -> tuple[VolumeRule, ...]:
+    """Read the rules; raise ``OptionsError`` with every mistake, each beginning with its place."""
+    if not isinstance(value, list):
+        raise ValueError("must be a list of tables")  # noqa: TRY004 - one kind of error for what a person got wrong
+    mistakes: list[str] = []
+    rules = [_rule(f"[{place}]", table, mistakes) for place, table in enumerate(value)]
+    if mistakes:
+        raise OptionsError(tuple(mistakes))
+    return tuple(VolumeRule(**rule) for rule in rules)
+
+
+def _rule(place: str, table: object, mistakes: list[str]) -> dict[str, Any]:
+    if not isinstance(table, dict):
+        mistakes.append(f"{place}: must be a table")
+        return {}
+    given = {key: value for key, value in table.items() if value is not None}
+    mistakes += (f"{place}.{key}: is no option of a rule" for key in given if key not in _RULE_READERS)
+    needs = (("aggregate", "window"), ("window", "aggregate"))
+    mistakes += (f"{place}.{key}: needs {other} too" for key, other in needs if key in given and other not in given)
+    if "match" not in given:
+        mistakes.append(f"{place}.match: is missing (which device/property it is for, with * and ?)")
+    rule = {}
+    for key, read in _RULE_READERS.items():
+        if key in given:
+            try:
+                rule[key] = read(given[key])
+            except ValueError as error:
+                mistakes.append(f"{place}.{key}: {error}")
+    return rule
 
 
 def _topics(value: object) -> tuple[str, ...]:
@@ -214,6 +312,21 @@ def _is_topic_filter(topic: object) -> bool:
     return "#" not in topic[:-1] and all(level in ("+", "#") or not {"+", "#"} & set(level) for level in levels)
 
 
+_RULE_READERS: Mapping[str, Callable[[object], Any]] = {
+    "match": _text,
+    "deadband": _number(0, _LARGEST),
+    "every": _number(0, _LONGEST_SECONDS),
+    "aggregate": _aggregate,
+    "window": _number(1, _LONGEST_SECONDS),
+}
+
+_OF_READINGS = {
+    "measurement_linger": "linger",
+    "readings_mb": "megabytes",
+    "volume": "volume",
+    "daily_mb": "daily_megabytes",
+}
+
 _READERS: Mapping[str, Callable[[object], Any]] = {
     "data": _path,
     "host": _host,
@@ -223,6 +336,10 @@ _READERS: Mapping[str, Callable[[object], Any]] = {
     "outbox_alarm_mb": _megabytes,
     "outbox_change_mb": _megabytes,
     "outbox_measurement_mb": _megabytes,
+    "measurement_linger": _number(0, _LONGEST_LINGER),
+    "readings_mb": _megabytes,
+    "volume": _volume,
+    "daily_mb": _number(0.001, _MOST_MEGABYTES),
     "mqtt_host": _host,
     "mqtt_port": _port,
     "mqtt_username": _text,

@@ -17,6 +17,7 @@ _FIRST_DELAY = 0.1
 _LONGEST_DELAY = 30.0
 _WORKS_AFTER = 5.0
 _CONFLICT_SECONDS = 60.0
+_CONFLICT_STANDS = 300.0
 IDENTITY_CONFLICT = "identity_conflict"
 
 
@@ -45,8 +46,14 @@ class Bridge:
         self._on_open = on_open
         self._on_lost = on_lost
         self._taken_over: deque[float] = deque(maxlen=2)
+        self._conflict_until = 0.0
         self._said = ""
         self.connection: Connection | None = None
+
+    @property
+    def identity_conflict(self) -> bool:
+        """Whether another client takes our name: twice within a minute, and again within five minutes since."""
+        return asyncio.get_running_loop().time() < self._conflict_until
 
     async def run(self) -> None:
         """Connect, for ever; backing off, and with patience if another has our name."""
@@ -57,18 +64,20 @@ class Bridge:
             reason = await self._connect_once()
             failures = 0 if loop.time() - began > _WORKS_AFTER else failures + 1
             if reason == TAKEN_OVER:
-                self._taken_over.append(loop.time())
-                if self._in_conflict(loop.time()):
-                    reason, failures = IDENTITY_CONFLICT, 16
+                self._note_taken_over(loop.time())
+            if reason == TAKEN_OVER and self.identity_conflict:
+                reason, failures = IDENTITY_CONFLICT, 16
             if reason != self._said:
                 _LOGGER.warning("The broker is away (%s); trying again until it is back", reason)
                 self._said = reason
             self._on_lost(reason)
             await asyncio.sleep(next_delay(failures, random.random()))  # noqa: S311 - no secret
 
-    def _in_conflict(self, now: float) -> bool:
-        """Say whether somebody else took our session twice within a minute: two gateways with one identity."""
-        return len(self._taken_over) == 2 and now - self._taken_over[0] < _CONFLICT_SECONDS  # noqa: PLR2004
+    def _note_taken_over(self, now: float) -> None:
+        self._taken_over.append(now)
+        is_second = len(self._taken_over) == 2 and now - self._taken_over[0] < _CONFLICT_SECONDS  # noqa: PLR2004
+        if is_second or self.identity_conflict:
+            self._conflict_until = now + _CONFLICT_STANDS
 
     async def _connect_once(self) -> str:
         """Return why it ended."""

@@ -23,16 +23,20 @@ from process_cosmos_gateway.contract.devices import (
 from process_cosmos_gateway.contract.events import event_type
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.contract.messages import DeviceChange
-from process_cosmos_gateway.outbox import Event, Measurement, Outbox
+from process_cosmos_gateway.outbox import Event, Outbox
 from process_cosmos_gateway.store import Transaction
 
-from . import memory
+from . import memory, readings
 from .description import DescriptionError, is_meant_as_description, parse_description
 from .keeper import Change, digest
+from .leaving import Leaving
 from .mqtt import Message, matches
+from .readings import READING_DAYS
 from .roster import Role, Roster, Route
 from .twin import Twin, as_device, is_transition, newest, with_reading
 from .values import GarbageError, Reading, is_too_long, parse_json, parse_readings
+from .volume import Point
+from .waiting import Series
 from .writes import Writes
 
 _LOGGER = logging.getLogger(__name__)
@@ -43,6 +47,14 @@ DEVICE_EVENT = event_type("device", "event")
 _AVAILABILITY = {b"online": True, b'"online"': True, b"offline": False, b'"offline"': False}
 _SKEWED = 300.0
 _MOST_COMPLAINTS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What is to be written for a message. ``is_measurement``: nothing but a number's reading comes of it."""
+
+    changes: Sequence[Change] = ()
+    is_measurement: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +77,7 @@ class Intake:
         writes: Writes,
         clock: Clock,
         ulid_fn: Callable[[], Ulid],
+        leaving: Leaving,
         counts: Counter[str],
         tell: Callable[[DeviceChange], None],
     ) -> None:
@@ -72,6 +85,7 @@ class Intake:
         self._roster = roster
         self._filters = filters
         self._outbox = outbox
+        self._leaving = leaving
         self._writes = writes
         self._clock = clock
         self._ulid_fn = ulid_fn
@@ -80,17 +94,17 @@ class Intake:
         self._complained: set[str] = set()
         self._last_received = 0.0
 
-    def take(self, message: Message, session: str, listen: Callable[[Listening], None]) -> list[Change]:
+    def take(self, message: Message, session: str, listen: Callable[[Listening], None]) -> News:
         """Tell who watches, and return what is to be written for ``message``."""
         topic = message.topic
         if topic is None:
             self._complain("?", "a topic that is no UTF-8")
-            return []
+            return News()
         route = self._roster.routes.get(topic)
         try:
             if route is None:
-                return self._take_description(topic, message, listen)
-            changes = self._take_news(route, message, session)
+                return News(self._take_description(topic, message, listen))
+            news = self._take_news(route, message, session)
         except DescriptionError as error:
             self._counts[error.code] += 1
             self._complain(topic, f"{error.code}: {error}")
@@ -99,8 +113,8 @@ class Intake:
             self._complain(topic, f"garbage: {error}")
         else:
             self._complained.discard(topic)
-            return changes
-        return []
+            return news
+        return News()
 
     # Descriptions
 
@@ -139,26 +153,26 @@ class Intake:
 
     # Values, device events, availability
 
-    def _take_news(self, route: Route, message: Message, session: str) -> list[Change]:
+    def _take_news(self, route: Route, message: Message, session: str) -> News:
         twin = self._roster.twins[route.device]
         key = f"{session}-{message.number}-{digest(message).hex()}" if message.qos else None
         match route.role:
             case Role.PROPERTY:
                 return self._take_value(twin, route.name, message, key)
             case Role.EVENT:
-                return [] if message.retained else self._take_event(twin, route.name, message, key)
+                return News([] if message.retained else self._take_event(twin, route.name, message, key))
             case Role.AVAILABILITY:
-                return self._take_availability(twin, message.payload)
+                return News(self._take_availability(twin, message.payload))
 
-    def _take_value(self, twin: Twin, name: str, message: Message, key: str | None) -> list[Change]:
+    def _take_value(self, twin: Twin, name: str, message: Message, key: str | None) -> News:
         if not message.payload:
-            return []  # a retained value taken back: the last one heard still counts
+            return News()  # a retained value taken back: the last one heard still counts
         described = next(each for each in twin.thing.device.properties if each.name == name)
         received = self._received()
-        readings = parse_readings(described.kind, message.payload, received)
-        self._counts["clock_skewed"] += sum(reading.time > received + _SKEWED for reading in readings)
+        said = parse_readings(described.kind, message.payload, received)
+        self._counts["clock_skewed"] += sum(reading.time > received + _SKEWED for reading in said)
         before = twin.held.get(name)
-        after = newest(before, readings, received)
+        after = newest(before, said, received)
         changes: list[Change] = []
         if before is None or after != before:
             self._roster.twins[twin.id] = with_reading(twin, name, after)
@@ -178,10 +192,12 @@ class Intake:
         if is_transition(described.kind, before, after) and (before is not None or not message.retained):
             changes.append(self._changed(twin, received, {"property": name, "value": after.value}))
         if not message.retained:
-            changes.append(self._keep_readings(twin, described, readings, received))
-        if after is not before and (confirmed := self._writes.reported(twin.id, name, after.value)):
+            changes.append(self._keep_readings(twin, described, said, received))
+        confirmed = self._writes.reported(twin.id, name, after.value) if after is not before else None
+        if confirmed:
             changes.append(confirmed)
-        return changes
+        is_measurement = described.kind is PropertyKind.NUMBER and not message.retained and not confirmed
+        return News(changes, is_measurement)
 
     def _take_event(self, twin: Twin, name: str, message: Message, key: str | None) -> list[Change]:
         document = parse_json(message.payload) if message.payload else None
@@ -234,23 +250,19 @@ class Intake:
             data={"device": twin.id, "title": twin.thing.device.title, **data},
         )
 
-    def _keep_readings(self, twin: Twin, described: Property, readings: Sequence[Reading], received: float) -> Change:
-        """Keep raw readings; those of a number that are new go to destinations."""
+    def _keep_readings(self, twin: Twin, described: Property, those: Sequence[Reading], received: float) -> Change:
+        """Keep raw readings; those of a number that are new go to destinations, however old they are."""
+        series = Series(device=twin.id, name=described.name, unit=described.unit)
+        old = received - READING_DAYS * 86_400
 
         def change(transaction: Transaction) -> None:
-            fresh = memory.keep_readings(transaction, twin.id, described.name, readings, received)
+            fresh = readings.keep(transaction, twin.id, described.name, those, received)
+            too_old = sum(each.time < old for each in fresh)
+            if too_old:
+                transaction.after_commit(lambda: self._counts.update(too_old=too_old))
             if fresh and described.kind is PropertyKind.NUMBER:
-                measurements = [
-                    Measurement(
-                        device=twin.id,
-                        property=described.name,
-                        unit=described.unit,
-                        time=each.time,
-                        value=each.value,
-                    )
-                    for each in fresh
-                ]
-                self._outbox.add_measurements(transaction, measurements)
+                points = [Point(each.time, float(each.value)) for each in fresh]
+                self._leaving.add(transaction, series, points, received)
 
         return change
 

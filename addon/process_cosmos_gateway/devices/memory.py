@@ -1,6 +1,6 @@
 """What devices leave on disk: SQL, and what its rows mean."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import orjson
@@ -100,45 +100,7 @@ def keep_held(transaction: Transaction, device: str, name: str, reading: Reading
         "UPDATE device_property SET value = ?, time = ? WHERE number = ?",
         orjson.dumps(reading.value),
         reading.time,
-        _number(transaction, device, name),
-    )
-
-
-def keep_readings(
-    transaction: Transaction, device: str, name: str, readings: Sequence[Reading], received: float
-) -> Sequence[Reading]:
-    """Keep raw readings; return those that were not there yet."""
-    number = _number(transaction, device, name)
-    return [
-        reading
-        for reading in readings
-        if transaction.run(
-            "INSERT OR IGNORE INTO device_reading VALUES (?, ?, ?, ?)", number, reading.time, reading.value, received
-        )
-    ]
-
-
-def forget_old(transaction: Transaction, before: float, now: float) -> None:
-    """Forget readings received ``before`` a time, and properties and devices that leave nothing behind.
-
-    A reading whose own time lies between is left until it is over: two ranges of the key are read, not all readings.
-    """
-    for (number,) in transaction.rows("SELECT number FROM device_property"):
-        for old, bound in (("time < ?", before), ("time > ?", now)):
-            transaction.run(
-                f"DELETE FROM device_reading WHERE property = ? AND {old} AND received_at < ?",  # noqa: S608 - our words
-                number,
-                bound,
-                before,
-            )
-    transaction.run(
-        """DELETE FROM device_property WHERE value IS NULL
-           AND NOT EXISTS (SELECT 1 FROM device_reading WHERE property = device_property.number)
-           AND NOT EXISTS (SELECT 1 FROM device_write WHERE property = device_property.number)"""
-    )
-    transaction.run(
-        """DELETE FROM device WHERE length(description) = 0
-           AND NOT EXISTS (SELECT 1 FROM device_property WHERE device = device.number)"""
+        property_number(transaction, device, name),
     )
 
 
@@ -189,7 +151,7 @@ def keep_write(transaction: Transaction, write: KnownWrite) -> None:
     """Keep a write until it is over; an older one of the property is replaced."""
     transaction.run(
         "INSERT OR REPLACE INTO device_write VALUES (?, ?, ?, ?)",
-        _number(transaction, write.device, write.name),
+        property_number(transaction, write.device, write.name),
         orjson.dumps(write.value),
         write.written_at,
         write.expires_at,
@@ -198,11 +160,11 @@ def keep_write(transaction: Transaction, write: KnownWrite) -> None:
 
 def forget_write(transaction: Transaction, device: str, name: str, value: Value) -> None:
     """The write of ``value`` is over; a newer one of another value goes on."""
-    number = _number(transaction, device, name)
+    number = property_number(transaction, device, name)
     transaction.run("DELETE FROM device_write WHERE property = ? AND value = ?", number, orjson.dumps(value))
 
 
-def _number(transaction: Transaction, device: str, name: str) -> int:
+def property_number(transaction: Transaction, device: str, name: str) -> int:
     """Return a property's number; it gets one when it had none to leave, or its description is not on disk yet."""
     question = """SELECT device_property.number FROM device_property JOIN device ON device.number = device
                   WHERE device.id = ? AND name = ?"""

@@ -154,8 +154,8 @@ class Connection:
         """Publish with QoS 1; return when the broker has confirmed; raise ``MqttError``."""
         await self._confirmed("publish", self.send(topic, payload, retain=retain))
 
-    async def subscribe(self, filters: Sequence[str], *, retained_again: bool = True) -> Sequence[str]:
-        """Subscribe with QoS 1; return the filters the broker refused; raise ``MqttError``.
+    async def subscribe(self, filters: Sequence[str], *, retained_again: bool = True, qos: int = 1) -> Sequence[str]:
+        """Subscribe with QoS 1, or 0; return the filters the broker refused; raise ``MqttError``.
 
         ``retained_again``: retained messages come also for filters this session had before (MQTT 5; 3.1.1: always).
         """
@@ -165,10 +165,10 @@ class Connection:
             handling = (
                 SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE if retained_again else SubscribeOptions.RETAIN_SEND_IF_NEW_SUB
             )
-            options = SubscribeOptions(qos=1, retainHandling=handling)
+            options = SubscribeOptions(qos=qos, retainHandling=handling)
             _, number = self._client.subscribe([(topic, options) for topic in filters])
         else:
-            _, number = self._client.subscribe([(topic, 1) for topic in filters])
+            _, number = self._client.subscribe([(topic, qos) for topic in filters])
         codes = await self._confirmed("subscribe", number)
         return [topic for topic, code in zip(filters, codes, strict=False) if code.is_failure]
 

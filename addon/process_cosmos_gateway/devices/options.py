@@ -1,5 +1,5 @@
-"""Where devices speak MQTT, as a person set it."""
+"""Where devices speak MQTT and what becomes of their readings, as a person set it."""
 
-from process_cosmos_gateway.options import DESCRIPTION_TOPICS, BrokerOptions
+from process_cosmos_gateway.options import DESCRIPTION_TOPICS, Aggregate, BrokerOptions, ReadingOptions, VolumeRule
 
-__all__ = ["DESCRIPTION_TOPICS", "BrokerOptions"]
+__all__ = ["DESCRIPTION_TOPICS", "Aggregate", "BrokerOptions", "ReadingOptions", "VolumeRule"]

@@ -15,18 +15,22 @@ from process_cosmos_gateway.contract.devices import AvailabilityChanged, Device,
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.contract.messages import DeviceChange
-from process_cosmos_gateway.errors import RequestRefusedError, StoreError
+from process_cosmos_gateway.errors import RequestRefusedError
+from process_cosmos_gateway.options import MEGABYTE
 from process_cosmos_gateway.outbox import Outbox
 from process_cosmos_gateway.store import Store
 
 from . import memory
 from .bridge import Bridge
 from .description import DescriptionError, parse_description
-from .intake import Intake, Listening
+from .intake import Intake, Listening, News
 from .keeper import Arrival, Keeper
+from .leaving import Leaving
 from .mqtt import Connection, Message, MqttError
-from .options import BrokerOptions
+from .options import BrokerOptions, ReadingOptions
 from .roster import Roster
+from .session import DROPPED_TOPIC, Session
+from .shelf import Shelf
 from .twin import Twin, as_device, problem_with
 from .writes import Writes
 
@@ -35,9 +39,6 @@ _LOGGER = logging.getLogger(__name__)
 AWAY_SECONDS = 10.0
 """For so long the broker may be away before devices count as offline."""
 
-READING_DAYS = 10
-_MOST_WAITING = 10_000
-_PRUNE_SECONDS = 3600.0
 _TOPICS_AT_ONCE = 200
 
 
@@ -45,18 +46,27 @@ class Devices:
     """Hears Things and writes to them, as long as ``run`` runs. ``counts``: what was passed over, and why."""
 
     def __init__(
-        self, store: Store, outbox: Outbox, clock: Clock, ulid_fn: Callable[[], Ulid], broker: BrokerOptions | None
+        self,
+        store: Store,
+        outbox: Outbox,
+        clock: Clock,
+        ulid_fn: Callable[[], Ulid],
+        broker: BrokerOptions | None,
+        *,
+        readings: ReadingOptions | None = None,
     ) -> None:
         """Take the parts; ``broker`` None: there are no devices."""
         self.counts: Counter[str] = Counter()
         self._store = store
-        self._clock = clock
-        self._ulid_fn = ulid_fn
+        options = readings or ReadingOptions()
+        self._shelf = Shelf(store, clock, self.counts, options.megabytes * MEGABYTE)
+        self._leaving = Leaving(outbox, clock, options, self.counts)
+        self._session = Session(store, outbox, clock, ulid_fn)
         self._broker = broker
         self._filters = broker.topics if broker else ()
         self._watchers: list[Callable[[DeviceChange], None]] = []
         self._roster = Roster()
-        self._keeper = Keeper(store, self.counts)
+        self._keeper = Keeper(store, outbox, self.counts, options.linger)
         self._writes = Writes(store, clock, self.counts, self._send)
         self._intake = Intake(
             roster=self._roster,
@@ -65,11 +75,11 @@ class Devices:
             writes=self._writes,
             clock=clock,
             ulid_fn=ulid_fn,
+            leaving=self._leaving,
             counts=self.counts,
             tell=self._tell,
         )
         self._bridge: Bridge | None = None
-        self._session = ""
         self._away = False
         self._away_timer: asyncio.TimerHandle | None = None
         self._new_topics: asyncio.Queue[tuple[Connection, list[str]]] = asyncio.Queue()
@@ -81,18 +91,18 @@ class Devices:
 
     @property
     def broker_dropped(self) -> int:
-        """How many messages the broker says it had to drop since this start."""
-        return 0
+        """How many messages, to any of its clients, the broker has dropped since this gateway first heard of it."""
+        return self._session.broker_dropped
 
     @property
     def gaps(self) -> int:
         """How often, for ever, the broker had lost our session, and with it what devices said meanwhile."""
-        return 0
+        return self._session.gaps
 
     @property
     def identity_conflict(self) -> bool:
         """Whether another client has taken our name at the broker over, twice within a minute."""
-        return False
+        return self._bridge is not None and self._bridge.identity_conflict
 
     @property
     def _connection(self) -> Connection | None:
@@ -135,7 +145,7 @@ class Devices:
         if self._broker is None:
             await asyncio.get_running_loop().create_future()
             return
-        if not self._session:
+        if not self._session.name:
             await self.load()
         bridge = self._bridge = Bridge(
             self._broker,
@@ -149,21 +159,20 @@ class Devices:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._keeper.run(), name="devices: keeper")
                 group.create_task(self._writes.run(), name="devices: writes")
-                group.create_task(self._prune(), name="devices: prune")
+                group.create_task(self._leaving.run(self._store), name="devices: leaving")
+                group.create_task(self._shelf.run(), name="devices: old readings")
                 group.create_task(self._subscribe_new(), name="devices: subscriptions")
                 group.create_task(bridge.run(), name="devices: bridge")
         finally:
             self._bridge = None
             self._is_back()
+            await self._keeper.finish()
 
     async def load(self) -> None:
         """Know again what was known at the last commit; raise ``StoreError``. Before anybody asks for ``devices``."""
         if self._broker is None:
             return
-        name, known = await self._store.read(
-            lambda transaction: (memory.session_name(transaction), memory.known_devices(transaction))
-        )
-        for each in known:
+        for each in await self._store.read(memory.known_devices):
             try:
                 thing = parse_description(each.topic, each.description, self._filters)
                 twin = self._roster.admit(thing)
@@ -174,34 +183,13 @@ class Devices:
                 held = {name: reading for name, reading in each.held.items() if name in names}
                 self._roster.twins[twin.id] = Twin(thing=thing, online=each.online, held=held)
         await self._writes.load()
-        if name is None:
-            await self._begin_session()
-        else:
-            self._session = name
-
-    async def _begin_session(self) -> None:
-        """Name the broker's session anew, on disk before its first message."""
-        name = self._ulid_fn()
-        await self._store.write(lambda transaction: memory.begin_session(transaction, name))
-        self._session = name
-
-    async def _prune(self) -> None:
-        while True:
-            now = self._clock.now().timestamp()
-            try:
-                await self._store.write(partial(memory.forget_old, before=now - READING_DAYS * 86400, now=now))
-            except StoreError as error:
-                _LOGGER.warning("Old readings stay for now: %s", error)
-            await asyncio.sleep(_PRUNE_SECONDS)
+        await self._session.load()
 
     # What the bridge calls
 
     async def _on_open(self, connection: Connection) -> None:
-        if not connection.session_present:
-            if self._roster.twins:
-                self.counts["sessions_lost"] += 1
-                _LOGGER.warning("The broker has lost our session: what devices said meanwhile may be missing")
-            await self._begin_session()
+        held = (reading.time for twin in self._roster.twins.values() for reading in twin.held.values())
+        await self._session.opened(present=connection.session_present, heard_at=max(held, default=None))
         heard = list(self._filters)
         values = []
         for twin in self._roster.twins.values():
@@ -210,6 +198,8 @@ class Devices:
             heard += availability
         await self._subscribe(connection, heard, again=True)
         await self._subscribe(connection, values, again=False)
+        # Whether a broker lets us look is its own affair. With QoS 1 it would queue its own news while we are away.
+        await connection.subscribe([DROPPED_TOPIC], qos=0)
         self._is_back()
 
     def _on_lost(self, _reason: str) -> None:
@@ -217,13 +207,20 @@ class Devices:
             self._away_timer = asyncio.get_running_loop().call_later(AWAY_SECONDS, self._is_away)
 
     def _on_message(self, connection: Connection, message: Message) -> None:
-        changes = []
-        if message.qos or self._keeper.waiting < _MOST_WAITING:
-            changes = self._intake.take(message, self._session, partial(self._listen, connection))
+        if message.topic == DROPPED_TOPIC:
+            change = self._session.take_dropped(message.payload)
+            news = News([change] if change else [])
         else:
-            self.counts["dropped"] += 1
-        if changes or message.qos:
-            self._keeper.put(Arrival(connection=connection, message=message, session=self._session, changes=changes))
+            news = self._intake.take(message, self._session.name, partial(self._listen, connection))
+        if news.changes or message.qos:
+            arrival = Arrival(
+                connection=connection,
+                message=message,
+                session=self._session.name,
+                changes=news.changes,
+                is_measurement=news.is_measurement,
+            )
+            self._keeper.put(arrival)
 
     # Subscriptions
 

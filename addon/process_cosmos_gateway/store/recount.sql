@@ -37,3 +37,9 @@ UPDATE outbox_backlog SET (events, bytes) = (
   JOIN outbox_cursor AS cursor ON cursor.destination = outbox_backlog.destination AND cursor.priority = 'measurement'
   WHERE queue.sequence > cursor.sequence) WHERE priority = 'measurement'
   AND destination IN (SELECT destination FROM outbox_kind WHERE kind = 'reading');
+
+-- devices -------------------------------------------------------------------------------------------------------------
+
+UPDATE device_counter SET value = (
+  SELECT count(*) * 48 + total(iif(typeof(value) = 'text', octet_length(value), 0)) FROM device_reading
+) WHERE name = 'reading_bytes';

@@ -189,3 +189,23 @@ CREATE TABLE device_message (
   number INTEGER PRIMARY KEY AUTOINCREMENT, session TEXT NOT NULL, message INTEGER NOT NULL, hash BLOB NOT NULL
 ) STRICT;
 CREATE INDEX device_message_key ON device_message (session, message);
+
+-- Numbers that outlive a start. sessions: begun at a broker; gaps: of them lost; broker_count: what the broker said last that
+-- it dropped (-1: nothing yet), broker_dropped: of all its lives; reading_bytes: of device_reading; budget_…: what left on a day since 1970.
+CREATE TABLE device_counter (name TEXT PRIMARY KEY, value REAL NOT NULL) STRICT, WITHOUT ROWID;
+INSERT INTO device_counter (name, value) VALUES
+  ('sessions', 0), ('gaps', 0), ('broker_count', -1), ('broker_dropped', 0),
+  ('reading_bytes', 0), ('budget_day', 0), ('budget_bytes', 0);
+
+-- Readings of one window that will leave as one. time, value: what they come to so far; begin, length: seconds.
+CREATE TABLE device_window (
+  property INTEGER NOT NULL, begin REAL NOT NULL, length REAL NOT NULL, aggregate TEXT NOT NULL,
+  time REAL NOT NULL, value REAL NOT NULL, count INTEGER NOT NULL, unit TEXT, due_at REAL NOT NULL,
+  PRIMARY KEY (property, begin, length, aggregate)
+) STRICT, WITHOUT ROWID;
+
+-- What of a property left the site last, and what has to wait until due_at. late: of a backlog.
+CREATE TABLE device_gate (
+  property INTEGER NOT NULL, late INTEGER NOT NULL, sent_time REAL, sent_value REAL, held_time REAL, held_value REAL,
+  unit TEXT, due_at REAL NOT NULL, PRIMARY KEY (property, late)
+) STRICT, WITHOUT ROWID;

@@ -15,6 +15,7 @@ from process_cosmos_gateway.contract.codec import encode
 from process_cosmos_gateway.contract.messages import DeviceChange
 from process_cosmos_gateway.devices import BrokerOptions, Devices, keeper
 from process_cosmos_gateway.devices.mqtt import Connection, Message
+from process_cosmos_gateway.options import ReadingOptions
 from process_cosmos_gateway.outbox import Outbox
 from tests.gateway.store.parts import new_ulids, opened
 
@@ -47,7 +48,9 @@ async def main(folder: Path, port: int, moment: str) -> None:
     keeper._keep = crashing_keep
     async with opened(folder) as store:
         broker = BrokerOptions(host="127.0.0.1", port=port)
-        devices = Devices(store, Outbox(store, SystemClock()), SystemClock(), new_ulids(), broker)
+        first = ReadingOptions(linger=0)  # each message is on disk before its acknowledgement
+        outbox = Outbox(store, SystemClock())
+        devices = Devices(store, outbox, SystemClock(), new_ulids(), broker, readings=first)
         devices.watch(tell)
         await devices.run()
 

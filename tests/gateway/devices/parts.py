@@ -15,6 +15,7 @@ from process_cosmos_gateway.contract.devices import Device, EventHappened, Value
 from process_cosmos_gateway.contract.messages import DeviceChange
 from process_cosmos_gateway.devices import BrokerOptions, Devices
 from process_cosmos_gateway.devices.mqtt import Connection, Message
+from process_cosmos_gateway.options import ReadingOptions
 from process_cosmos_gateway.outbox import Delivered, Outbox
 from process_cosmos_gateway.store import Store
 from tests.gateway.store.parts import new_ulids, opened
@@ -93,13 +94,18 @@ class Hearing:
 
 @asynccontextmanager
 async def hearing(
-    folder: Path, broker: BrokerOptions | None, *, clock: Clock | None = None, connected: bool = True
+    folder: Path,
+    broker: BrokerOptions | None,
+    *,
+    clock: Clock | None = None,
+    connected: bool = True,
+    readings: ReadingOptions | None = None,
 ) -> AsyncIterator[Hearing]:
     """Run devices on the store in ``folder``; they go as at SIGTERM."""
     async with opened(folder) as store:
         outbox = Outbox(store, clock or SystemClock())
         await outbox.register(EVERYTHING, set(EventKind))
-        devices = Devices(store, outbox, clock or SystemClock(), new_ulids(), broker)
+        devices = Devices(store, outbox, clock or SystemClock(), new_ulids(), broker, readings=readings)
         found = Hearing(devices, store, outbox)
         devices.watch(found.changes.append)
         await devices.load()

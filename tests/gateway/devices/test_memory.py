@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from process_cosmos_gateway.devices import memory
+from process_cosmos_gateway.devices import memory, readings
 from process_cosmos_gateway.devices.values import Reading
 from process_cosmos_gateway.store import Store, Transaction
 from tests.gateway.store.parts import opened
@@ -21,12 +21,12 @@ async def rows(store: Store, sql: str) -> list[tuple[object, ...]]:
 
 
 async def forget(store: Store, now: float) -> None:
-    await store.write(partial(memory.forget_old, before=now - 10 * DAY, now=now))
+    await store.write(partial(readings.forget_old, before=now - 10 * DAY, now=now))
 
 
 def keep(transaction: Transaction, *times: float, received: float = NOW, device: str = "tank") -> None:
-    readings = [Reading(value=time, time=NOW + time) for time in times]
-    memory.keep_readings(transaction, device, "level", readings, received)
+    said = [Reading(value=time, time=NOW + time) for time in times]
+    readings.keep(transaction, device, "level", said, received)
 
 
 @pytest.mark.parametrize("own_time", [0, -100 * DAY, 1e9])

@@ -126,3 +126,23 @@ UPDATE outbox_counter SET value = (SELECT count(*) FROM outbox_change) WHERE nam
 -- destinations --------------------------------------------------------------------------------------------------------
 
 CREATE TABLE destination_token (name TEXT PRIMARY KEY, token TEXT NOT NULL) STRICT, WITHOUT ROWID;
+
+-- devices -------------------------------------------------------------------------------------------------------------
+
+CREATE TABLE device_counter (name TEXT PRIMARY KEY, value REAL NOT NULL) STRICT, WITHOUT ROWID;
+INSERT INTO device_counter (name, value) VALUES
+  ('sessions', 0), ('gaps', 0), ('broker_count', -1), ('broker_dropped', 0),
+  ('reading_bytes', 0), ('budget_day', 0), ('budget_bytes', 0);
+CREATE TABLE device_window (
+  property INTEGER NOT NULL, begin REAL NOT NULL, length REAL NOT NULL, aggregate TEXT NOT NULL,
+  time REAL NOT NULL, value REAL NOT NULL, count INTEGER NOT NULL, unit TEXT, due_at REAL NOT NULL,
+  PRIMARY KEY (property, begin, length, aggregate)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE device_gate (
+  property INTEGER NOT NULL, late INTEGER NOT NULL, sent_time REAL, sent_value REAL, held_time REAL, held_value REAL,
+  unit TEXT, due_at REAL NOT NULL, PRIMARY KEY (property, late)
+) STRICT, WITHOUT ROWID;
+UPDATE device_counter SET value = (SELECT count(*) FROM device_session) WHERE name = 'sessions';
+UPDATE device_counter SET value = (
+  SELECT count(*) * 48 + total(iif(typeof(value) = 'text', octet_length(value), 0)) FROM device_reading
+) WHERE name = 'reading_bytes';

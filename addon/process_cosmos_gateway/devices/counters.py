@@ -1,0 +1,20 @@
+"""Numbers of the devices' part that outlive a start, changed in the transaction of what they count."""
+
+from process_cosmos_gateway.store import Transaction
+
+
+def counted(transaction: Transaction, name: str) -> float:
+    """Return a counter."""
+    value: float = transaction.rows("SELECT value FROM device_counter WHERE name = ?", name)[0][0]
+    return value
+
+
+def count(transaction: Transaction, name: str, more: float) -> None:
+    """Add ``more`` to a counter."""
+    if more:
+        transaction.run("UPDATE device_counter SET value = value + ? WHERE name = ?", more, name)
+
+
+def set_counter(transaction: Transaction, name: str, value: float) -> None:
+    """Let a counter be ``value``."""
+    transaction.run("UPDATE device_counter SET value = ? WHERE name = ?", value, name)
