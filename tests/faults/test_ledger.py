@@ -92,7 +92,7 @@ def test_a_repeat_the_destination_dropped_is_none() -> None:
 
 
 @pytest.mark.parametrize(("rewound", "duplicates"), [(False, 1), (True, 0)])
-def test_a_reading_in_another_pack_is_merged_by_its_key_only_where_a_damaged_store_forgot_the_first(
+def test_a_reading_in_another_pack_is_merged_by_its_key_only_where_a_damaged_or_copied_store_does_not_know_the_first(
     *, rewound: bool, duplicates: int
 ) -> None:
     ledger = sent(item(1, Priority.MEASUREMENT), item(2))

@@ -15,6 +15,7 @@ _QUEUED = 10
 
 async def identities(site: Site, scale: Scale) -> None:
     """F20: certificate expired while offline, taken back, authority rotated; two gateways with one identity."""
+    site.ledger.rewound = True
     async with site.traffic(rate=5, keys=2):
         for _ in range(scale.of(1, 3)):
             await _expired(site)

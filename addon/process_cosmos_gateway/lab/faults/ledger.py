@@ -71,7 +71,7 @@ class Ledger:
     cuts: list[float] = field(default_factory=list)
     """When a gateway was killed or its machine cut off."""
     rewound: bool = False
-    """A store was damaged: it may have forgotten what it sent, and readings come again, in another pack."""
+    """A store was damaged or copied: it may not know what was sent, and readings come again, in another pack."""
     refused: set[Item] = field(default_factory=set)
     """What a destination has refused for good: it comes when a person sends it again, whatever came meanwhile."""
     forgiven: set[Item] = field(default_factory=set)

@@ -82,7 +82,7 @@ async def flapping(site: Site, scale: Scale) -> None:
     """F15: links that come and go; connections that lead nowhere; requests that arrive, replies that do not."""
     ways = (site.to_cloud, site.to_webhook, site.to_broker)
     async with site.traffic():
-        for _ in range(scale.of(5, 60)):
+        for _ in range(scale.of(5, 40)):
             for proxy in ways:
                 proxy.refuse()
             await asyncio.sleep(site.random.uniform(*scale.of((0.1, 0.4), (1.0, 5.0))))

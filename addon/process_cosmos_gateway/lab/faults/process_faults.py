@@ -59,7 +59,7 @@ async def _while_confirming(site: Site) -> None:
 
 async def freeze(site: Site, scale: Scale) -> None:
     """F3: SIGSTOP, then SIGCONT."""
-    async with site.traffic():
+    async with site.traffic(scale.of(20.0, 5.0)):
         for seconds in scale.of((1.0, 3.0), (1.0, 5.0, 20.0, 60.0)):
             site.gateway.signal(signal.SIGSTOP)
             await asyncio.sleep(seconds)
