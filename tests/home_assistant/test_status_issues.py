@@ -7,7 +7,9 @@ import pytest
 from homeassistant.core import HomeAssistant
 from homeassistant.data_entry_flow import FlowResultType
 from homeassistant.helpers import issue_registry as ir
+from homeassistant.setup import async_setup_component
 from pytest_homeassistant_custom_component.common import MockConfigEntry
+from pytest_homeassistant_custom_component.typing import ClientSessionGenerator
 
 from custom_components.process_cosmos.const import DOMAIN
 from custom_components.process_cosmos.contract.destinations import Drop, Priority, Salvaged, Status, StorageState
@@ -107,6 +109,24 @@ async def test_an_occurrence_is_shown_until_it_was_read_and_again_when_it_happen
     await until(lambda: not shown(hass))
     await gateway.say(second)
     await until(lambda: issue in shown(hass))
+
+
+@pytest.mark.filterwarnings("ignore:It is recommended to use web.*")  # Home Assistant's own http
+async def test_a_person_reads_it_in_home_assistants_own_dialog(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, hass_client: ClientSessionGenerator
+) -> None:
+    assert await async_setup_component(hass, "repairs", {})
+    await gateway.say(ONCE)
+    await until(lambda: shown(hass))
+    client = await hass_client()
+    begin = {"handler": DOMAIN, "issue_id": f"store_salvaged_{linked.entry_id}"}
+    async with client.post("/api/repairs/issues/fix", json=begin) as reply:
+        form = await reply.json()
+    assert (form["step_id"], form["description_placeholders"]["lost"]) == ("confirm", "3")
+    async with client.post(f"/api/repairs/issues/fix/{form['flow_id']}", json={}) as reply:
+        assert (await reply.json())["type"] == "create_entry"
+    await gateway.say(replace(ONCE, rejected=1))
+    await until(lambda: list(shown(hass)) == ["rejected_events"])
 
 
 async def test_what_was_read_stays_read_when_the_site_is_loaded_again(
