@@ -18,6 +18,7 @@ from process_cosmos_gateway.private_files import remove_private, write_private
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _TOKEN_BYTES = 32
+_FOLDER = "programs"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +65,6 @@ def is_known(folder: Path, token: str) -> bool:
     """Say whether ``token`` is a program's, each compared in constant time; read anew, for commands are processes."""
     asked = _hash(token)
     return any(hmac.compare_digest(asked, program.token) for program in programs(folder).values())
-
-
-_FOLDER = "programs"
 
 
 def _file(folder: Path, name: str) -> Path:
