@@ -150,6 +150,13 @@ class Client:
         await self.connection.publish(topic, data, retain=retain)
 
 
+async def ready(heard: Hearing, tank: Client) -> None:
+    """Let the Thing ``tank`` be known and heard; its level is 0, and no reading yet."""
+    await tank.say("wot/tank/properties/level", 0, retain=True)
+    await tank.say("wot/tank/td", description(), retain=True)
+    await until(lambda: heard.value("wot/tank", "level") == 0)
+
+
 def description(**members: object) -> dict[str, Any]:
     """Describe the Thing ``tank``."""
     return description_of("tank", **members)
