@@ -30,13 +30,13 @@ async def _fail(site: Site, fault: DiskFault, after: int) -> None:
 async def full_disk(site: Site, scale: Scale) -> None:
     """F9: the disk is full for a while, filled by somebody else."""
     async with site.traffic():
-        await _out_of_order(site, DiskFault.FULL, scale.of(2.0, 30.0))
+        await _out_of_order(site, DiskFault.FULL, scale.of(1.0, 30.0))
 
 
 async def read_only(site: Site, scale: Scale) -> None:
     """F11: the data folder becomes read-only for a while."""
     async with site.traffic():
-        await _out_of_order(site, DiskFault.READ_ONLY, scale.of(2.0, 30.0))
+        await _out_of_order(site, DiskFault.READ_ONLY, scale.of(1.0, 30.0))
 
 
 async def _out_of_order(site: Site, fault: DiskFault, seconds: float) -> None:
@@ -62,7 +62,7 @@ async def _failures(site: Site) -> int:
 
 
 FAULTS = (
-    Fault(name="F8", sentence="writes and syncs that fail", play=failing_disk, disk=True, own_site=True),
-    Fault(name="F9", sentence="a full disk", play=full_disk, disk=True, own_site=True),
-    Fault(name="F11", sentence="a read-only disk", play=read_only, disk=True, own_site=True),
+    Fault(name="F8", sentence="writes and syncs that fail", play=failing_disk, disk=True),
+    Fault(name="F9", sentence="a full disk", play=full_disk, disk=True),
+    Fault(name="F11", sentence="a read-only disk", play=read_only, disk=True),
 )

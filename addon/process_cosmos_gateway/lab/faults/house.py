@@ -43,7 +43,7 @@ class House:
         self.to_webhook = FaultProxy("127.0.0.1", 0)
         self.database = folder / "gateway" / "gateway.sqlite"
         self.options = folder / "gateway.toml"
-        self._disk = disk
+        self.disk = disk
         self._settings = dict(settings)
 
     async def start_broker(self) -> None:
@@ -89,7 +89,7 @@ class House:
         options = {**self._settings, **here, "data": str(mine["data"])}
         _write_toml(file, options)
         entry = ("-m", "process_cosmos_gateway.lab.gateway", "--options", file, "--control", str(control))
-        await part.start(sys.executable, *entry, *(("--disk",) if self._disk else ()))
+        await part.start(sys.executable, *entry, *(("--disk",) if self.disk else ()))
         await part.until(lambda: _serves(f"https://127.0.0.1:{mine['port']}/health"), "its health check")
 
     def edit_schema(self, version: int) -> int:

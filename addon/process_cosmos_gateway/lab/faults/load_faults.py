@@ -106,5 +106,5 @@ async def _knock(port: int, context: ssl.SSLContext) -> bool:
 
 FAULTS = (
     Fault(name="F12", sentence="a million events waiting, and ten", play=millions, own_site=True, settings=_ROOM),
-    Fault(name="F27", sentence="producers faster than the link, a storm of reconnections", play=flood, own_site=True),
+    Fault(name="F27", sentence="producers faster than the link, a storm of reconnections", play=flood),
 )

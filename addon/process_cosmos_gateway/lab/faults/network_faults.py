@@ -34,7 +34,7 @@ async def links(site: Site, scale: Scale) -> None:
                 proxy.latency(latency, jitter)
                 proxy.loss(loss)
                 proxy.bandwidth(bits)
-            await asyncio.sleep(scale.of(2.0, 30.0))
+            await asyncio.sleep(scale.of(1.2, 30.0))
             await site.until_struck(name, partial(_squeezed, site), before=before)
             if loss:
                 await site.until_struck("packets lost", lambda: sum(proxy.counts.lost_packets for proxy in proxies))

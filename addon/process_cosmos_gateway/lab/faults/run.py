@@ -75,7 +75,8 @@ class Runner:
         stage = Stage(self._seed, self._scale, self._settings)
         try:
             while waiting:
-                fault = waiting.popleft()
+                fault = next(filter(stage.suits, waiting), waiting[0])
+                waiting.remove(fault)
                 say(f"{fault.name}: {fault.sentence}")
                 outcome = outcomes[fault.name] = await stage.play(fault)
                 say(f"    {fault.name} {outcome.summary}  ({outcome.seconds:.1f} s)")
@@ -93,6 +94,10 @@ class Stage:
         self._settings = settings
         self._stack = AsyncExitStack()
         self._site: Site | None = None
+
+    def suits(self, fault: Fault) -> bool:
+        """Say whether the site that stands is one for ``fault``."""
+        return self._site is not None and not fault.own_site and fault.disk is self._site.disk
 
     async def play(self, fault: Fault) -> Outcome:
         """Play ``fault``; what goes wrong is its outcome."""
@@ -113,7 +118,7 @@ class Stage:
         return outcome
 
     async def _site_for(self, fault: Fault) -> Site:
-        if fault.own_site:
+        if not self.suits(fault):
             await self.clear()
         if self._site is None:
             folder = Path(tempfile.mkdtemp(prefix="process-cosmos-faults-"))

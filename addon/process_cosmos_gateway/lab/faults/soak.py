@@ -24,7 +24,7 @@ async def soak(site: Site, scale: Scale) -> None:
 
     It is killed in the first round and at the end only: a process that dies young shows nothing of its memory.
     """
-    seconds = scale.soak * 60 if scale.soak else scale.of(8.0, 180.0)
+    seconds = scale.soak * 60 if scale.soak else scale.of(5.0, 180.0)
     begun, samples = time.monotonic(), list[tuple[float, float]]()
     strikes, rest = STRIKES, list[Strike]()
     async with site.traffic(rate=5, keys=2):
