@@ -64,6 +64,10 @@ class BothSides(RuleBasedStateMachine):
         self.cloud = Cloud()
         self.clock = HandClock()
         self.calls: dict[int, str] = {}
+        self.over: dict[str, str] = {}
+        """How each escalation was closed."""
+        self.recorded: set[str] = set()
+        """Proposals of the cloud that were found to count."""
         self.backups: tuple[bytes, Image] | None = None
         self.older_home_assistant = self.older_gateway = False
 
@@ -146,6 +150,16 @@ class BothSides(RuleBasedStateMachine):
     def answer_here(self, name: str) -> None:
         self.go(self._act("answer", answer=name))
 
+    @rule(name=names)
+    def answer_what_may_be_over(self, name: str) -> None:
+        self.go(self._answer_the_last(name))
+
+    async def _answer_the_last(self, name: str) -> None:
+        if self.calls:
+            with contextlib.suppress(HomeAssistantError):  # refused: it is closed
+                await self.site.call("answer", escalation=self.calls[max(self.calls)], answer=name)
+        await self._quiet()
+
     @rule()
     def acknowledge_here(self) -> None:
         self.go(self._act("acknowledge"))
@@ -164,6 +178,18 @@ class BothSides(RuleBasedStateMachine):
     def answer_at_the_cloud(self, *, answer: str | None, outdated: bool) -> None:
         self.cloud.answer(answer, outdated=outdated)
         self.go(self._poll())
+
+    @rule(name=names)
+    def answer_at_the_cloud_what_has_rung_anew(self, name: str) -> None:
+        self.go(self._answer_what_has_rung_anew(name))
+
+    async def _answer_what_has_rung_anew(self, name: str) -> None:
+        await self._escalate()
+        await self._connect(ENOUGH)
+        await self._deliver(reply_lost=False)
+        await self._escalate()
+        self.cloud.answer(name, outdated=False)
+        await self._poll()
 
     async def _poll(self) -> None:
         await self.gateway.poll(self.cloud)
@@ -250,7 +276,10 @@ class BothSides(RuleBasedStateMachine):
     async def _start_home_assistant(self, content: bytes | None) -> None:
         """Die and start again with ``content`` as the memory (None: as it is)."""
         self.link.cut()
-        content = self._memory.read_bytes() if content is None else content
+        if content is None:
+            content = self._memory.read_bytes()
+        else:
+            self.over.clear()  # what was closed last may not have been on disk
         assert await self.hass.config_entries.async_unload(self.site.entry.entry_id)
         self._memory.write_bytes(content)
         await self.site.set_up()
@@ -271,6 +300,25 @@ class BothSides(RuleBasedStateMachine):
             assert not self.late, f"an answer ran after newer content: {self.late}"
             known = self.site.escalations
             assert all(known.get(escalation) for escalation in self.calls.values()), "what escalate returned is lost"
+            self._check_what_is_over()
+            self._check_what_counted()
+
+    def _check_what_is_over(self) -> None:
+        for one in self.site.escalations._journal.state.escalations.values():
+            if one.alive:
+                assert one.id not in self.over, "what was closed is alive"
+            else:
+                assert self.over.setdefault(one.id, one.state) == one.state, "what was closed was closed again"
+
+    def _check_what_counted(self) -> None:
+        settled = self.site.escalations._journal.state.proposals
+        for item in self.cloud.items:
+            proposal = f"{item.id}@{CLOUD}"
+            if proposal in self.recorded or settled.get(proposal, "not settled") is not None:
+                continue
+            self.recorded.add(proposal)
+            answers_from = self.site.known(item.escalation).answers_from
+            assert item.ring is None or item.ring >= answers_from, "an answer to an older ring counted"
 
     def teardown(self) -> None:
         try:
