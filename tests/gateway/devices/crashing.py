@@ -1,4 +1,4 @@
-"""A gateway's half that kills itself at one moment: ``python -m tests.gateway.devices.crashing FOLDER PORT MOMENT``.
+"""A gateway's half that kills itself: ``python -m tests.gateway.devices.crashing FOLDER PORT MOMENT LINGER``.
 
 ``commit``: a message has been told and is not on disk. ``ack``: it is on disk and not acknowledged. Every change told
 to Home Assistant is a line on standard output.
@@ -30,7 +30,7 @@ def tell(change: DeviceChange) -> None:
     os.write(1, encode(change) + b"\n")
 
 
-async def main(folder: Path, port: int, moment: str) -> None:
+async def main(folder: Path, port: int, moment: str, linger: float) -> None:
     """Run until the first message of a property or a device event."""
     acknowledge, keep = Connection.acknowledge, keeper._keep
 
@@ -48,12 +48,11 @@ async def main(folder: Path, port: int, moment: str) -> None:
     keeper._keep = crashing_keep
     async with opened(folder) as store:
         broker = BrokerOptions(host="127.0.0.1", port=port)
-        first = ReadingOptions(linger=0)  # each message is on disk before its acknowledgement
         outbox = Outbox(store, SystemClock())
-        devices = Devices(store, outbox, SystemClock(), new_ulids(), broker, readings=first)
+        devices = Devices(store, outbox, SystemClock(), new_ulids(), broker, readings=ReadingOptions(linger=linger))
         devices.watch(tell)
         await devices.run()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]))
+    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], float(sys.argv[4])))

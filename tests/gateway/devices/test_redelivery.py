@@ -25,10 +25,18 @@ def is_five(event: dict[str, Any]) -> bool:
     return isinstance(event["data"], list) and [reading["v"] for reading in event["data"]].count(5) == 1
 
 
-async def told_until_killed(folder: Path, broker: Broker, moment: str) -> list[dict[str, Any]]:
+async def told_until_killed(folder: Path, broker: Broker, moment: str, linger: float = 0.0) -> list[dict[str, Any]]:
     """Run a gateway's half that kills itself; return what it had told."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.gateway.devices.crashing", str(folder), str(broker.options.port), moment),
+        *(
+            sys.executable,
+            "-m",
+            "tests.gateway.devices.crashing",
+            str(folder),
+            str(broker.options.port),
+            moment,
+            str(linger),
+        ),
         cwd=TOP,
         stdout=asyncio.subprocess.PIPE,
     )
@@ -48,21 +56,21 @@ async def known_device(folder: Path, broker: Broker) -> None:
         await heard.until_acknowledged(tank, LEVEL, -1)
 
 
-@pytest.mark.parametrize("moment", ["commit", "ack"])
+@pytest.mark.parametrize(("moment", "linger"), [("commit", 0), ("ack", 0), ("ack", 60)])
 async def test_a_kill_between_told_commit_and_acknowledgement_leaves_one_reading_and_one_key(
-    broker: Broker, tmp_path: Path, moment: str
+    broker: Broker, tmp_path: Path, moment: str, linger: float
 ) -> None:
     folder = tmp_path / "data"
     await known_device(folder, broker)
     async with client(broker.options) as tank:
         await tank.say(LEVEL, 5)
-    told = await told_until_killed(folder, broker, moment)
+    told = await told_until_killed(folder, broker, moment, linger)
     first = told[-1]
     assert (first["type"], first["value"], first["redelivered"]) == ("value_changed", 5, False)
     async with hearing(folder, broker.options) as heard:
         await heard.until_rows("SELECT value FROM device_reading WHERE value > 0", [(5,)])
         again = [change for change in heard.changes if isinstance(change, ValueChanged)]
-        if moment == "commit":
+        if moment == "commit" or linger:
             assert [(change.key, change.redelivered) for change in again] == [(first["key"], True)]
             assert len(await heard.until_drained(is_five, 1)) == 1
         else:
@@ -70,6 +78,21 @@ async def test_a_kill_between_told_commit_and_acknowledgement_leaves_one_reading
             await until(lambda: heard.devices.counts["repeats"] == 1)
             assert heard.value("wot/tank", "level") == 5
             assert again == []
+
+
+async def test_a_kill_costs_readings_that_were_acknowledged_within_the_linger_and_nothing_else(
+    broker: Broker, tmp_path: Path
+) -> None:
+    folder = tmp_path / "data"
+    await known_device(folder, broker)
+    async with client(broker.options) as tank:
+        await tank.say(LEVEL, 5)
+        await tank.say(OVERFLOW, True)
+    await told_until_killed(folder, broker, "commit", 60)
+    async with hearing(folder, broker.options) as heard:
+        await heard.until_drained(lambda each: each["type"].endswith("device.event.v1"), 1)
+        assert await heard.rows("SELECT value FROM device_reading WHERE value > 0") == []
+        assert heard.devices.counts["repeats"] == 0
 
 
 async def test_a_device_event_given_out_again_is_told_with_its_key_and_queued_once(
