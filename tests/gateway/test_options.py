@@ -6,9 +6,12 @@ import pytest
 
 from process_cosmos_gateway.options import (
     SUPERVISOR_OPTIONS,
+    Aggregate,
     BrokerOptions,
     Options,
     OptionsError,
+    ReadingOptions,
+    VolumeRule,
     parse_options,
     read_options,
 )
@@ -77,6 +80,56 @@ def test_quotas_of_the_outbox_are_megabytes_each_left_to_the_free_disk_if_not_gi
     options = parse_options({"data": "/data", "outbox_alarm_mb": 70, "outbox_measurement_mb": "500"})
     assert (options.outbox_alarm_mb, options.outbox_change_mb, options.outbox_measurement_mb) == (70, None, 500)
     assert mistakes_of(outbox_change_mb=0) == ("outbox_change_mb: must be a whole number from 1 to 10000",)
+
+
+def test_what_becomes_of_readings_is_read_with_its_rules_in_their_order() -> None:
+    rules = [
+        {"match": "wot/tank/*", "deadband": 0.5, "every": 60},
+        {"match": "*", "aggregate": "mean", "window": 300, "every": None},
+    ]
+    given = {"measurement_linger": 0, "readings_mb": "200", "volume": rules, "daily_mb": "2.5"}
+    assert parse_options({"data": "/data", **given}).readings == ReadingOptions(
+        linger=0.0,
+        megabytes=200,
+        volume=(
+            VolumeRule(match="wot/tank/*", deadband=0.5, every=60.0),
+            VolumeRule(match="*", aggregate=Aggregate.MEAN, window=300.0),
+        ),
+        daily_megabytes=2.5,
+    )
+
+
+def test_every_mistake_in_a_rule_is_named_with_its_place() -> None:
+    rules = [
+        {"match": "", "every": -1, "colour": "red"},
+        {"deadband": float("nan"), "aggregate": "median", "window": 0},
+        {"match": "*", "window": 60},
+        "a text",
+        {"match": "*", "aggregate": "last"},
+    ]
+    assert mistakes_of(volume=rules, daily_mb=0) == (
+        "volume[0].colour: is no option of a rule",
+        "volume[0].match: must be a text that is not empty",
+        "volume[0].every: must be a number from 0 to 604800",
+        "volume[1].match: is missing (which device/property it is for, with * and ?)",
+        "volume[1].deadband: must be a number from 0 to 1e+300",
+        "volume[1].aggregate: must be one of mean, min, max, last",
+        "volume[1].window: must be a number from 1 to 604800",
+        "volume[2].window: needs aggregate too",
+        "volume[3]: must be a table",
+        "volume[4].aggregate: needs window too",
+        "daily_mb: must be a number from 0.001 to 10000",
+    )
+
+
+@pytest.mark.parametrize("rules", ["*", {"match": "*"}, None, 1])
+def test_what_is_no_list_of_rules_is_refused(rules: object) -> None:
+    assert mistakes_of(volume=rules) == ("volume: must be a list of tables",)
+
+
+@pytest.mark.parametrize("linger", [True, -1, 61, "soon", "-1", float("inf"), None, "", "1e1"])
+def test_what_is_no_linger_is_refused(linger: object) -> None:
+    assert mistakes_of(measurement_linger=linger) == ("measurement_linger: must be a number from 0 to 60",)
 
 
 @pytest.mark.parametrize("level", [["info"], {}, 7, "INFO"])
