@@ -41,8 +41,9 @@ async def truncated(request: web.Request, _: bytes, take: Take) -> web.StreamRes
     """Take it, then break off in the middle of the reply's body."""
     await take()
     response = web.StreamResponse(headers={"Content-Length": "1000"})
-    await response.prepare(request)
-    await response.write(b"{")
+    with suppress(ClientConnectionResetError):  # who waited for it has lost patience
+        await response.prepare(request)
+        await response.write(b"{")
     _abort(request)
     return response
 
@@ -52,9 +53,9 @@ async def dripping(request: web.Request, _: bytes, take: Take) -> web.StreamResp
     reply = await take()
     response = web.StreamResponse(status=reply.status)
     response.content_type = "application/json"
-    await response.prepare(request)
     body = reply.body if isinstance(reply, web.Response) and isinstance(reply.body, bytes) else b""
     with suppress(ClientConnectionResetError):  # who waited for it has lost patience
+        await response.prepare(request)
         for piece in (body[start : start + 40] for start in range(0, len(body), 40)):
             await response.write(piece)
             await asyncio.sleep(0.002)

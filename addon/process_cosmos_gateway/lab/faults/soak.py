@@ -25,17 +25,18 @@ async def soak(site: Site, scale: Scale) -> None:
     It is killed in the first round and at the end only: a process that dies young shows nothing of its memory.
     """
     seconds = scale.soak * 60 if scale.soak else scale.of(5.0, 180.0)
-    begun, samples = time.monotonic(), list[tuple[float, float]]()
-    strikes, rest = STRIKES, list[Strike]()
+    samples = list[tuple[float, float]]()
+    rest = site.random.sample(STRIKES, len(STRIKES))
     async with site.traffic(rate=5, keys=2):
+        begun = time.monotonic()
         while (passed := time.monotonic() - begun) < seconds or rest:
             samples.append((passed, site.resident_megabytes()))
             if site.random.random() < 0.25:  # noqa: PLR2004 - a quarter of the time is quiet
                 await asyncio.sleep(site.random.uniform(0.2, 2.0))
                 continue
             if not rest:
-                rest = site.random.sample(strikes, len(strikes))
                 strikes = STRIKES if passed > _LATE * seconds else UNKILLED
+                rest = site.random.sample(strikes, len(strikes))
             await rest.pop()(site)
             site.heal()
             site.prove("strikes", 1)
