@@ -14,7 +14,7 @@ from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.outbox import DropReason, Outbox
 from process_cosmos_gateway.store import Store, Transaction
 
-from .memory import is_known_message, keep_messages
+from .memory import keep_messages, known_messages
 from .mqtt import Connection, Message
 
 _LOGGER = logging.getLogger(__name__)
@@ -49,9 +49,9 @@ class Arrival:
         return _BYTES_OF_MESSAGE + len(self.message.payload)
 
     @property
-    def digest(self) -> bytes:
-        """Return what, with session and message id, tells this message from others."""
-        return digest(self.message)
+    def mark(self) -> bytes:
+        """Return what tells this message from others of its session."""
+        return self.message.number.to_bytes(2) + digest(self.message)
 
 
 def digest(message: Message) -> bytes:
@@ -191,15 +191,22 @@ class Keeper:
 def _keep(transaction: Transaction, batch: Sequence[Arrival]) -> int:
     """Write what is new; return how many messages were known."""
     repeats = 0
+    known: dict[str, set[bytes]] = {}
+    new: dict[str, list[bytes]] = {}
     for arrival in batch:
-        message = arrival.message
-        if not arrival.changes:
-            continue
-        if message.redelivered and is_known_message(transaction, arrival.session, message.number, arrival.digest):
-            repeats += 1
-            continue
+        session, mark = arrival.session, arrival.mark
+        marks = new.setdefault(session, [])
+        if arrival.message.redelivered:
+            if session not in known:
+                known[session] = known_messages(transaction, session)
+            if mark in known[session] or mark in marks:
+                repeats += 1
+                continue
         for change in arrival.changes:
             change(transaction)
-        if message.qos:
-            keep_messages(transaction, arrival.session, [(message.number, arrival.digest)])
+        if arrival.message.qos:
+            marks.append(mark)
+    for session, marks in new.items():
+        if marks:
+            keep_messages(transaction, session, marks)
     return repeats

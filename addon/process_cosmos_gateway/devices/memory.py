@@ -1,6 +1,6 @@
 """What devices leave on disk: SQL, and what its rows mean."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -10,6 +10,9 @@ from process_cosmos_gateway.store import Transaction
 
 from .mqtt import RECEIVE_MAXIMUM
 from .values import Reading
+
+MARK_BYTES = 18
+"""What tells a message of a session from others: its id in two bytes, and a hash."""
 
 _MESSAGES_KEPT = 2 * RECEIVE_MAXIMUM
 
@@ -115,24 +118,18 @@ def begin_session(transaction: Transaction, name: str) -> None:
     transaction.run("INSERT OR REPLACE INTO device_session VALUES (1, ?)", name)
 
 
-def is_known_message(transaction: Transaction, session: str, message: int, digest: bytes) -> bool:
-    """Say whether this message of the session was committed before."""
-    return bool(
-        transaction.rows(
-            "SELECT 1 FROM device_message WHERE session = ? AND message = ? AND hash = ?", session, message, digest
-        )
-    )
+def known_messages(transaction: Transaction, session: str) -> set[bytes]:
+    """Return the marks of the session's messages that were committed lately."""
+    rows = transaction.rows("SELECT marks FROM device_message WHERE session = ?", session)
+    return {marks[begin : begin + MARK_BYTES] for (marks,) in rows for begin in range(0, len(marks), MARK_BYTES)}
 
 
-def keep_messages(transaction: Transaction, session: str, messages: Iterable[tuple[int, bytes]]) -> None:
-    """Remember messages by id and hash: twice as many as the broker may have on the way."""
-    transaction.run_many(
-        "INSERT INTO device_message (session, message, hash) VALUES (?, ?, ?)",
-        ((session, number, digest) for number, digest in messages),
-    )
-    transaction.run(
-        "DELETE FROM device_message WHERE number <= (SELECT max(number) FROM device_message) - ?", _MESSAGES_KEPT
-    )
+def keep_messages(transaction: Transaction, session: str, marks: Sequence[bytes]) -> None:
+    """Remember messages of one session: twice as many as the broker may have on the way."""
+    [(last,)] = transaction.rows("SELECT coalesce(max(number), 0) FROM device_message")
+    last += len(marks)
+    transaction.run("INSERT INTO device_message VALUES (?, ?, ?)", last, session, b"".join(marks))
+    transaction.run("DELETE FROM device_message WHERE number <= ?", last - _MESSAGES_KEPT)
 
 
 def known_writes(transaction: Transaction) -> list[KnownWrite]:

@@ -184,11 +184,10 @@ CREATE TABLE device_write (
 -- The session the broker keeps for us has a name of ours: message ids mean something only within it.
 CREATE TABLE device_session (one INTEGER PRIMARY KEY CHECK (one = 1), name TEXT NOT NULL) STRICT;
 
--- Messages lately received, so that one the broker gives out again is known.
-CREATE TABLE device_message (
-  number INTEGER PRIMARY KEY AUTOINCREMENT, session TEXT NOT NULL, message INTEGER NOT NULL, hash BLOB NOT NULL
-) STRICT;
-CREATE INDEX device_message_key ON device_message (session, message);
+-- Messages lately received, so that one the broker gives out again is known: those of one commit are one row, for they cost
+-- each commit a page. number: of its last message, counted from the first of all. marks: of each message its id (2 bytes) and
+-- a hash of topic and payload (16).
+CREATE TABLE device_message (number INTEGER PRIMARY KEY, session TEXT NOT NULL, marks BLOB NOT NULL) STRICT;
 
 -- Numbers that outlive a start. sessions: begun at a broker; gaps: of them lost; broker_count: what the broker said last that
 -- it dropped (-1: nothing yet), broker_dropped: of all its lives; reading_bytes: of device_reading; budget_…: what left on a day since 1970.

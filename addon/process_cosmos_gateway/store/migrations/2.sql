@@ -129,6 +129,11 @@ CREATE TABLE destination_token (name TEXT PRIMARY KEY, token TEXT NOT NULL) STRI
 
 -- devices -------------------------------------------------------------------------------------------------------------
 
+ALTER TABLE device_message RENAME TO before_message;
+CREATE TABLE device_message (number INTEGER PRIMARY KEY, session TEXT NOT NULL, marks BLOB NOT NULL) STRICT;
+INSERT INTO device_message SELECT number, session, unhex(printf('%04x', message) || hex(hash)) FROM before_message;
+DROP TABLE before_message;
+
 CREATE TABLE device_counter (name TEXT PRIMARY KEY, value REAL NOT NULL) STRICT, WITHOUT ROWID;
 INSERT INTO device_counter (name, value) VALUES
   ('sessions', 0), ('gaps', 0), ('broker_count', -1), ('broker_dropped', 0),
