@@ -25,6 +25,10 @@ def arrives(ledger: Ledger, each: Item, event: str = "", *, fresh: bool = True, 
     ledger.arrive("here", Arrival(item=each, event=event or f"e{each.number}", fresh=fresh, at=at), 101.0)
 
 
+def arrives_at(ledger: Ledger, each: Item, moment: float) -> None:
+    ledger.arrive("here", Arrival(item=each, event=f"e{each.number}", fresh=True), moment)
+
+
 def row(ledger: Ledger, priority: Priority = Priority.CHANGE, dropped: int = 0) -> Row:
     return next(row for row in ledger.judge(HERE, {priority: dropped}) if row.priority is priority)
 
@@ -55,10 +59,33 @@ def test_a_drop_the_gateway_counted_is_no_loss_and_one_it_did_not_count_is() -> 
 @pytest.mark.parametrize(("cut", "within"), [(101.0, 1), (101.6, 0), (99.9, 0)])
 def test_only_a_reading_acknowledged_just_before_a_cut_may_be_lost(cut: float, within: int) -> None:
     ledger = sent(item(1, Priority.MEASUREMENT), item(1))
+    ledger.attempt(item(2), 100.1)
+    arrives_at(ledger, item(2), 100.2)
     ledger.cuts.append(cut)
     reading = row(ledger, Priority.MEASUREMENT)
     assert (reading.lost_within_bound, reading.lost) == (within, 1 - within)
     assert row(ledger).lost == 1
+
+
+@pytest.mark.parametrize(
+    ("said_at", "heard_at", "within"),
+    [(100.1, 110.0, 0), (100.1, 120.1, 1), (99.9, 110.0, 1)],
+    ids=["something later was there before the cut", "it came after the cut", "it was said before"],
+)
+def test_a_reading_the_broker_kept_may_be_lost_until_something_later_was_heard(
+    said_at: float, heard_at: float, within: int
+) -> None:
+    ledger = sent(item(1, Priority.MEASUREMENT))
+    ledger.attempt(item(2), said_at)
+    arrives_at(ledger, item(2), heard_at)
+    ledger.cuts.append(120.0)
+    assert row(ledger, Priority.MEASUREMENT).lost_within_bound == within
+
+
+def test_no_reading_is_kept_by_the_broker_for_ever() -> None:
+    ledger = sent(item(1, Priority.MEASUREMENT))
+    ledger.cuts.append(130.1)
+    assert row(ledger, Priority.MEASUREMENT).lost == 1
 
 
 def test_who_was_not_told_learns_whether_it_arrived() -> None:

@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 from process_cosmos_gateway.contract.destinations import Priority
 
+LONGEST_WAY = 30.0
+"""Seconds a reading may wait at the broker for a gateway that is down or slow."""
+
 
 class Item(NamedTuple):
     """One thing a producer said: its number counts within ``key`` (an escalation or a device) and priority."""
@@ -23,8 +26,8 @@ class Attempt:
     sent_at: float
     acknowledged_at: float | None = None
     doubted: bool = False
-    arrived_after: float | None = None
-    """Seconds until it was at the first destination that says when."""
+    arrived_at: float | None = None
+    """At the first destination that says when."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +103,7 @@ class Ledger:
         self.there[destination].add(arrival.item)
         attempt = self.attempts.get(arrival.item)
         if attempt is not None and now is not None:
-            attempt.arrived_after = attempt.arrived_after or now - attempt.sent_at
+            attempt.arrived_at = attempt.arrived_at or now
 
     def close_books(self) -> None:
         """Begin the next fault: what was noted so far counts as known, and is not judged again."""
@@ -112,8 +115,12 @@ class Ledger:
 
     def slowest(self, priority: Priority) -> float:
         """Return the longest an item of ``priority`` took to its first destination, in seconds."""
-        times = (attempt.arrived_after for item, attempt in self.attempts.items() if item.priority is priority)
-        return max((time for time in times if time is not None), default=0.0)
+        arrived = [
+            (attempt.arrived_at, attempt.sent_at)
+            for item, attempt in self.attempts.items()
+            if item.priority is priority
+        ]
+        return max((arrived_at - sent_at for arrived_at, sent_at in arrived if arrived_at is not None), default=0.0)
 
     def missing(self, destinations: Collection[str]) -> Mapping[Priority, Sequence[Item]]:
         """Return what was acknowledged and is not yet at every one of ``destinations``."""
@@ -124,10 +131,24 @@ class Ledger:
         return missing
 
     def may_be_lost(self, item: Item) -> bool:
-        """Say whether it is a reading that was acknowledged just before a cut."""
+        """Say whether it is a reading that the gateway may have had for less than the bound before a cut.
+
+        The broker has confirmed it to the device, and keeps it while the gateway is down or slow: it may have come
+        later, unless something the device said after it was on disk before the cut, which takes it along.
+        """
         acknowledged = self.attempts[item].acknowledged_at or 0.0
         return item.priority is Priority.MEASUREMENT and any(
-            cut - self.bound <= acknowledged <= cut for cut in self.cuts
+            cut - self.bound <= acknowledged <= cut
+            or (cut - LONGEST_WAY <= acknowledged <= cut and not self._heard(item.key, acknowledged, cut))
+            for cut in self.cuts
+        )
+
+    def _heard(self, key: str, since: float, until: float) -> bool:
+        changes = (
+            attempt for item, attempt in self.attempts.items() if item.key == key and item.priority is Priority.CHANGE
+        )
+        return any(
+            each.sent_at >= since and each.arrived_at is not None and each.arrived_at < until for each in changes
         )
 
     def judge(self, destinations: Collection[str], dropped: Mapping[Priority, int]) -> Sequence[Row]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import time
 from functools import partial
 from pathlib import Path
 
@@ -36,6 +37,7 @@ async def kill_twice(site: Site, scale: Scale) -> None:
                 starting = asyncio.ensure_future(site.start_gateway())
                 await asyncio.sleep(site.random.uniform(0.05, 0.3))
                 site.prove("kill -9 while it starts", await site.gateway.kill() == -signal.SIGKILL)
+                site.ledger.cuts.append(time.monotonic())
                 await asyncio.gather(starting, return_exceptions=True)
                 site.heal()
                 await site.start_gateway()
