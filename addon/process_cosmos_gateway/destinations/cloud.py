@@ -90,6 +90,7 @@ class Cloud:
     """Sends batches by joining stored bytes."""
 
     kind: Final = DestinationKind.CLOUD
+    takes_all: Final = True
 
     def __init__(
         self,

@@ -73,10 +73,15 @@ class Destination(Protocol):
     def batch(self) -> int:
         """The most parcels it takes at once, now."""
 
+    @property
+    def takes_all(self) -> bool:
+        """Whether a load goes as a whole: the next one can be made up while it is on its way."""
+
     async def send(self, parcels: Sequence[Parcel], *, proven: bool, token: str | None) -> Sent:
         """Send a load, in order per key. Never raises.
 
-        ``proven``: something got through since it was set up. ``token``: of the newest load that is settled on disk.
+        ``proven``: something got through since it was set up. ``token``: of the newest load that is settled on
+        disk, or that is being settled while this one is on its way.
         """
 
     async def poll(self, after: int) -> Polled | None:

@@ -10,7 +10,7 @@ from process_cosmos_gateway.contract.cloud import InboxItem
 from process_cosmos_gateway.contract.destinations import Link
 from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.escalations import Escalations
-from process_cosmos_gateway.outbox import Delivered, Outbox
+from process_cosmos_gateway.outbox import Delivered, Outbox, Parcel
 from process_cosmos_gateway.store import Store, Transaction
 
 from . import settings
@@ -78,30 +78,54 @@ class Pump:
         while True:
             await self._escalations.until_may_drain()
             try:
-                trouble = await self._send_once()
-            except StoreError:
+                trouble = await self._send_all()
+            except* StoreError:
                 _LOGGER.exception("%s: what was sent could not be settled; it is sent again", self._destination.name)
                 trouble = _STORE_FAILED
             if trouble is not None:
                 self._sending = self._changed("sending", self._sending, self._sending.failed(trouble))
                 await self._pause(self._sending.wait(self._jitter_fn()))
 
-    async def _send_once(self) -> Trouble | None:
-        """Send what waits and settle what became of it, or wait for news; return what is wrong with the link."""
+    async def _send_all(self) -> Trouble | None:
+        """Send load after load, or wait for news; return what is wrong with the link.
+
+        Each load is settled while the one after it, which was drawn meanwhile, is on its way. So that there is one
+        such load only where all before it has arrived, order is kept; a crash repeats two loads instead of one.
+        """
         name = self._destination.name
         parcels = await self._outbox.parcels(name, self._destination.batch)
         if not parcels:
             await self._outbox.wait(name)
             return None
         self._reachable.clear()
-        sent = await self._destination.send(parcels, proven=self._proven, token=self._token)
+        before: Sequence[Parcel] = ()
+        sent, token = Sent(), self._token
+        while parcels:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._record(sent))
+                drawing = group.create_task(self._following(before, parcels))
+                sending = group.create_task(self._destination.send(parcels, proven=self._proven, token=token))
+            sent = sending.result()
+            token = sent.token or token
+            before, parcels = parcels, drawing.result() if self._may_follow(parcels, sent) else ()
         await self._record(sent)
         if sent.trouble is not None:
             await self._outbox.link_down(name)
         return sent.trouble
 
+    async def _following(self, before: Sequence[Parcel], parcels: Sequence[Parcel]) -> Sequence[Parcel]:
+        if not self._destination.takes_all or len(parcels) < self._destination.batch:
+            return ()
+        return await self._outbox.following(self._destination.name, self._destination.batch, [*before, *parcels])
+
+    def _may_follow(self, parcels: Sequence[Parcel], sent: Sent) -> bool:
+        arrived = sum(isinstance(verdict, Delivered) for _, verdict in sent.verdicts)
+        return arrived == len(parcels) and sent.trouble is None and self._escalations.may_drain()
+
     async def _record(self, sent: Sent) -> None:
         """Put on disk what was answered, then what was delivered: a crash between repeats the answer by its id."""
+        if not sent.verdicts:
+            return
         name = self._destination.name
         if sent.answers:
             await self._store.write(lambda transaction: self._escalations.take(transaction, sent.answers, name))

@@ -61,6 +61,7 @@ class Webhook:
     """Posts each event to one URL; one request in flight per order key."""
 
     kind: Final = DestinationKind.WEBHOOK
+    takes_all: Final = False
     batch: Final = BATCH
 
     def __init__(

@@ -42,7 +42,10 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """At most ``limit`` events of each priority, but for those ``resting``."""
+    """At most ``limit`` events of each priority, but for those ``resting``.
+
+    ``reached``: the newest of each priority that is on its way, not settled yet; only what comes after it is wanted.
+    """
 
     destination: str
     limit: int
@@ -50,6 +53,7 @@ class Wish:
     limits: Limits
     now: float
     site: Ulid
+    reached: Mapping[Priority, int] = field(default_factory=dict)
 
 
 def draw(transaction: Transaction, wish: Wish) -> Drawn:
@@ -60,7 +64,8 @@ def draw(transaction: Transaction, wish: Wish) -> Drawn:
     drawn.needs_cut = packs.needs_cut(transaction, wish.destination)
     pack = packs.look(transaction, wish.destination, wish.site)
     drawn.damaged += ((Priority.MEASUREMENT, sequence) for sequence in pack.damaged)
-    if pack.parcel is not None and (Priority.MEASUREMENT, pack.parcel.sequence) not in wish.resting:
+    tired = pack.parcel is not None and (Priority.MEASUREMENT, pack.parcel.sequence) in wish.resting
+    if pack.parcel is not None and not tired and Priority.MEASUREMENT not in wish.reached:
         drawn.waiting[Priority.MEASUREMENT] = [pack.parcel]
     expired = parking.has_expired(transaction, wish.now)
     drawn.moves_parked = expired or parking.may_unpark(transaction, wish.destination, wish.limits)
@@ -75,13 +80,15 @@ def _of_queue(transaction: Transaction, priority: Priority, wish: Wish, drawn: D
     # What waits for a failed event of its key is not even looked at: however much it is, it keeps nobody waiting.
     most = wish.limit + wish.limits.unsettled
     behind = transaction.rows(statements.behind, destination=wish.destination, limit=most)
+    if behind and wish.reached:
+        return []
     failed = [row[1] for row in behind if row[2]]
     ahead: list[Row] = []
     if len(behind) < most and len(failed) < wish.limits.unsettled:
         ahead = transaction.rows(
             statements.ahead,
             destination=wish.destination,
-            cursor=cursor[0][0],
+            cursor=max(cursor[0][0], wish.reached.get(priority, 0)),
             blocked=array(failed),
             limit=wish.limit,
         )

@@ -218,7 +218,26 @@ class Outbox:
             news.set()
         return parcels
 
-    async def _draw(self, destination: str, limit: int, resting: Collection[tuple[Priority, int]]) -> Drawn:
+    async def following(self, destination: str, limit: int, on_the_way: Sequence[Parcel]) -> Sequence[Parcel]:
+        """Return what may go once all ``on_the_way``, not settled yet, is delivered: so that the link need not wait.
+
+        Nothing, where something has failed, or stands in the way: that is for ``parcels`` to see, after the settlement.
+        """
+        if self._resting.get(destination):
+            return ()
+        reached: dict[Priority, int] = {}
+        for parcel in on_the_way:
+            reached[parcel.priority] = max(parcel.sequence, reached.get(parcel.priority, 0))
+        drawn = await self._draw(destination, limit, (), reached)
+        return drawn.compose(self._sent.get(destination, {}), limit) if drawn.is_clear else ()
+
+    async def _draw(
+        self,
+        destination: str,
+        limit: int,
+        resting: Collection[tuple[Priority, int]],
+        reached: Mapping[Priority, int] | None = None,
+    ) -> Drawn:
         wish = Wish(
             destination=destination,
             limit=limit,
@@ -226,6 +245,7 @@ class Outbox:
             limits=self._limits,
             now=self._clock.now().timestamp(),
             site=self._store.site,
+            reached=reached or {},
         )
         return await self._store.read(lambda transaction: draw(transaction, wish))
 

@@ -5,7 +5,12 @@ from collections import defaultdict
 from hypothesis import given
 from hypothesis import strategies as st
 
+from process_cosmos_gateway.contract.destinations import Priority
+from process_cosmos_gateway.outbox import Failed, Outbox
 from process_cosmos_gateway.outbox.order import Candidate, rest, sendable
+from process_cosmos_gateway.store import Store
+
+from .parts import ALL, accept, event, measure, names
 
 KEYS = st.sampled_from("abc")
 
@@ -27,3 +32,27 @@ def test_nothing_passes_a_failed_event_of_its_key(events: list[tuple[str, int, b
 
 def test_rests_grow_to_their_limit() -> None:
     assert [rest(failures, 300) for failures in (1, 2, 3, 9, 10, 100)] == [1, 2, 4, 256, 300, 300]
+
+
+async def test_what_follows_is_what_comes_after_all_that_is_on_its_way(outbox: Outbox, store: Store) -> None:
+    await outbox.register("cloud", ALL)
+    await accept(outbox, *(event(f"a{number}") for number in range(3)))
+    await accept(outbox, *(event(f"c{number}", priority=Priority.CHANGE) for number in range(2)))
+    await measure(store, outbox, 1.0)
+    first = await outbox.parcels("cloud", 2)
+    second = await outbox.following("cloud", 2, first)
+    assert [names(first), names(second)] == [["a0", "a1"], ["a2", "c0"]]
+    third = await outbox.following("cloud", 2, [*first, *second])
+    assert names(third) == ["c1", "m1"]
+    assert await outbox.following("cloud", 2, [*first, *second, *third]) == []
+    assert await outbox.parcels("cloud", 2) == first
+
+
+async def test_nothing_follows_where_something_has_failed(outbox: Outbox) -> None:
+    await outbox.register("cloud", ALL)
+    await accept(outbox, *(event(f"a{number}", key=f"key {number}") for number in range(4)))
+    first = (await outbox.parcels("cloud", 4))[0]
+    await outbox.settle("cloud", [(first, Failed("http_500"))])
+    parcels = await outbox.parcels("cloud", 1)
+    assert names(parcels) == ["a1"]
+    assert await outbox.following("cloud", 1, parcels) == ()
