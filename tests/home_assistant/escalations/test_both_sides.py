@@ -65,6 +65,20 @@ def _played(
     BothSides.runs, BothSides.offered, BothSides.late = runs, offered, late
 
 
+def _play_by_hand() -> None:
+    game = BothSides()
+    game.a_house()
+    game.answer_at_the_cloud_what_has_rung_anew("Close")
+    game.answer_what_is_over("Close")
+    game.teardown()
+
+
+@pytest.mark.usefixtures("_played")
+async def test_an_answer_to_an_older_ring_or_after_closing_does_not_count() -> None:
+    await asyncio.to_thread(_play_by_hand)
+    assert BothSides.healed == 1
+
+
 async def _play(games: int, steps: int) -> None:
     await asyncio.to_thread(
         run_state_machine_as_test,
