@@ -9,12 +9,6 @@ def counted(transaction: Transaction, name: str) -> float:
     return value
 
 
-def count(transaction: Transaction, name: str, more: float) -> None:
-    """Add ``more`` to a counter."""
-    if more:
-        transaction.run("UPDATE device_counter SET value = value + ? WHERE name = ?", more, name)
-
-
 def set_counter(transaction: Transaction, name: str, value: float) -> None:
     """Let a counter be ``value``."""
     transaction.run("UPDATE device_counter SET value = ? WHERE name = ?", value, name)

@@ -14,6 +14,7 @@ from .values import Reading
 MARK_BYTES = 18
 """What tells a message of a session from others: its id in two bytes, and a hash."""
 
+_FORGOTTEN_AT_ONCE = 200
 _MESSAGES_KEPT = 2 * RECEIVE_MAXIMUM
 
 
@@ -125,11 +126,12 @@ def known_messages(transaction: Transaction, session: str) -> set[bytes]:
 
 
 def keep_messages(transaction: Transaction, session: str, marks: Sequence[bytes]) -> None:
-    """Remember messages of one session: twice as many as the broker may have on the way."""
+    """Remember messages of one session: at least twice as many as the broker may have on the way."""
     [(last,)] = transaction.rows("SELECT coalesce(max(number), 0) FROM device_message")
     last += len(marks)
     transaction.run("INSERT INTO device_message VALUES (?, ?, ?)", last, session, b"".join(marks))
-    transaction.run("DELETE FROM device_message WHERE number <= ?", last - _MESSAGES_KEPT)
+    if last // _FORGOTTEN_AT_ONCE > (last - len(marks)) // _FORGOTTEN_AT_ONCE:
+        transaction.run("DELETE FROM device_message WHERE number <= ?", last - _MESSAGES_KEPT)
 
 
 def known_writes(transaction: Transaction) -> list[KnownWrite]:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from process_cosmos_gateway.store import Transaction
 
-from .counters import count, counted
 from .memory import property_number
 from .values import Reading
 
@@ -14,7 +13,6 @@ READING_DAYS = 10
 READING_BYTES = 48
 """What a number takes of the disk, its share of half-full pages with it; a text takes its bytes more."""
 
-BYTES = "reading_bytes"
 _SLICE_SECONDS = 3600.0
 _AT_ONCE = 1000
 
@@ -32,7 +30,7 @@ def keep(
         )
     ]
     texts = sum(len(reading.value.encode()) for reading in fresh if isinstance(reading.value, str))
-    count(transaction, BYTES, len(fresh) * READING_BYTES + texts)
+    _grow(transaction, number, len(fresh) * READING_BYTES + texts)
     return fresh
 
 
@@ -42,8 +40,8 @@ def forget_old(transaction: Transaction, before: float, now: float) -> None:
     A reading whose own time lies between is left until it is over: two ranges of the key are read, not all readings.
     """
     for (number,) in transaction.rows("SELECT number FROM device_property"):
-        _delete(transaction, "property = ? AND time < ? AND received_at < ?", number, before, before)
-        _delete(transaction, "property = ? AND time > ? AND received_at < ?", number, now, before)
+        _delete(transaction, number, "time < ? AND received_at < ?", before, before)
+        _delete(transaction, number, "time > ? AND received_at < ?", now, before)
     transaction.run(
         """DELETE FROM device_property WHERE value IS NULL
            AND NOT EXISTS (SELECT 1 FROM device_reading WHERE property = device_property.number)
@@ -62,7 +60,8 @@ def forget_old(transaction: Transaction, before: float, now: float) -> None:
 
 def takes_more(transaction: Transaction, most: float) -> bool:
     """Say whether readings take more than ``most`` bytes."""
-    return counted(transaction, BYTES) > most
+    [(taken,)] = transaction.rows("SELECT total(bytes) FROM device_property")
+    return bool(taken > most)
 
 
 def forget_oldest(transaction: Transaction) -> int:
@@ -82,18 +81,23 @@ def forget_oldest(transaction: Transaction) -> int:
     for number in (number for number, first in oldest.items() if first <= until):
         some = "SELECT time FROM device_reading WHERE property = ? ORDER BY time LIMIT 1 OFFSET ?"
         bounds = [time for (time,) in transaction.rows(some, number, _AT_ONCE)]
-        gone += _delete(transaction, "property = ? AND time <= ?", number, min([until, *bounds]))
+        gone += _delete(transaction, number, "time <= ?", min([until, *bounds]))
     return gone
 
 
-def _delete(transaction: Transaction, where: str, *values: float) -> int:
-    """Forget readings; return how many."""
+def _delete(transaction: Transaction, number: int, where: str, *values: float) -> int:
+    """Forget readings of a property; return how many."""
     [(gone, texts)] = transaction.rows(
         f"""SELECT count(*), total(iif(typeof(value) = 'text', octet_length(value), 0))
-            FROM device_reading WHERE {where}""",  # noqa: S608 - our own words
+            FROM device_reading WHERE property = ? AND {where}""",  # noqa: S608 - our own words
+        number,
         *values,
     )
     if gone:
-        transaction.run(f"DELETE FROM device_reading WHERE {where}", *values)  # noqa: S608 - our own words
-        count(transaction, BYTES, -gone * READING_BYTES - texts)
+        transaction.run(f"DELETE FROM device_reading WHERE property = ? AND {where}", number, *values)  # noqa: S608 - as above
+        _grow(transaction, number, -gone * READING_BYTES - int(texts))
     return int(gone)
+
+
+def _grow(transaction: Transaction, number: int, more: int) -> None:
+    transaction.run("UPDATE device_property SET bytes = bytes + ? WHERE number = ?", more, number)

@@ -40,6 +40,7 @@ UPDATE outbox_backlog SET (events, bytes) = (
 
 -- devices -------------------------------------------------------------------------------------------------------------
 
-UPDATE device_counter SET value = (
-  SELECT count(*) * 48 + total(iif(typeof(value) = 'text', octet_length(value), 0)) FROM device_reading
-) WHERE name = 'reading_bytes';
+UPDATE device_property SET bytes = (
+  SELECT count(*) * 48 + coalesce(sum(iif(typeof(value) = 'text', octet_length(value), 0)), 0)
+  FROM device_reading WHERE property = device_property.number
+);

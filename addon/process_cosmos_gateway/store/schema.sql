@@ -165,9 +165,10 @@ CREATE TABLE device (
   number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, topic TEXT NOT NULL, description BLOB NOT NULL, online INTEGER
 ) STRICT;
 
--- value: JSON, the newest one heard, and its time.
+-- value: JSON, the newest one heard, and its time. bytes: what its readings take, here because this row changes with them.
 CREATE TABLE device_property (
-  number INTEGER PRIMARY KEY, device INTEGER NOT NULL, name TEXT NOT NULL, value BLOB, time REAL, UNIQUE (device, name)
+  number INTEGER PRIMARY KEY, device INTEGER NOT NULL, name TEXT NOT NULL, value BLOB, time REAL,
+  bytes INTEGER NOT NULL DEFAULT 0, UNIQUE (device, name)
 ) STRICT;
 
 -- Raw readings, merged and never overwritten: the same value at the same time is one row, another value is another row.
@@ -190,11 +191,10 @@ CREATE TABLE device_session (one INTEGER PRIMARY KEY CHECK (one = 1), name TEXT 
 CREATE TABLE device_message (number INTEGER PRIMARY KEY, session TEXT NOT NULL, marks BLOB NOT NULL) STRICT;
 
 -- Numbers that outlive a start. sessions: begun at a broker; gaps: of them lost; broker_count: what the broker said last that
--- it dropped (-1: nothing yet), broker_dropped: of all its lives; reading_bytes: of device_reading; budget_…: what left on a day since 1970.
+-- it dropped (-1: nothing yet), broker_dropped: of all its lives; budget_…: what left on a day since 1970.
 CREATE TABLE device_counter (name TEXT PRIMARY KEY, value REAL NOT NULL) STRICT, WITHOUT ROWID;
 INSERT INTO device_counter (name, value) VALUES
-  ('sessions', 0), ('gaps', 0), ('broker_count', -1), ('broker_dropped', 0),
-  ('reading_bytes', 0), ('budget_day', 0), ('budget_bytes', 0);
+  ('sessions', 0), ('gaps', 0), ('broker_count', -1), ('broker_dropped', 0), ('budget_day', 0), ('budget_bytes', 0);
 
 -- Readings of one window that will leave as one. time, value: what they come to so far; begin, length: seconds.
 CREATE TABLE device_window (

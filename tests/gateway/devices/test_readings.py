@@ -17,7 +17,7 @@ from .parts import client, hearing, ready
 
 NOW = 1_800_000_000.0
 HOUR = 3600.0
-COUNTED = "SELECT value FROM device_counter WHERE name = 'reading_bytes'"
+COUNTED = "SELECT total(bytes) FROM device_property"
 SIZE = "SELECT 48 * count(*) + total(iif(typeof(value) = 'text', octet_length(value), 0)) FROM device_reading"
 
 
@@ -70,7 +70,8 @@ async def test_many_readings_of_one_moment_go_too(tmp_path: Path) -> None:
 
 async def test_a_counter_that_says_more_than_there_is_ends_nothing(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
-        await store.write(lambda transaction: transaction.run("UPDATE device_counter SET value = 1e9"))
+        await store.write(lambda transaction: keep(transaction, "level", 3, every=1))
+        await store.write(lambda transaction: transaction.run("UPDATE device_property SET bytes = 1000000000"))
         await Shelf(store, SystemClock(), Counter(), 100).make_room()
 
 
@@ -81,7 +82,7 @@ async def test_the_shelf_keeps_room_by_itself(broker: Broker, tmp_path: Path, mo
         await ready(heard, tank)
         for value in range(20):
             await tank.say("wot/tank/properties/level", value)
-        await heard.until_rows("SELECT value <= 200 FROM device_counter WHERE name = 'reading_bytes'", [(1,)])
+        await heard.until_rows("SELECT total(bytes) <= 200 FROM device_property", [(1,)])
         await heard.until_rows("SELECT count(*) < 5 FROM device_reading", [(1,)])
 
 

@@ -129,6 +129,18 @@ CREATE TABLE destination_token (name TEXT PRIMARY KEY, token TEXT NOT NULL) STRI
 
 -- devices -------------------------------------------------------------------------------------------------------------
 
+ALTER TABLE device_property RENAME TO before_property;
+CREATE TABLE device_property (
+  number INTEGER PRIMARY KEY, device INTEGER NOT NULL, name TEXT NOT NULL, value BLOB, time REAL,
+  bytes INTEGER NOT NULL DEFAULT 0, UNIQUE (device, name)
+) STRICT;
+INSERT INTO device_property (number, device, name, value, time) SELECT * FROM before_property;
+DROP TABLE before_property;
+UPDATE device_property SET bytes = (
+  SELECT count(*) * 48 + coalesce(sum(iif(typeof(value) = 'text', octet_length(value), 0)), 0)
+  FROM device_reading WHERE property = device_property.number
+);
+
 ALTER TABLE device_message RENAME TO before_message;
 CREATE TABLE device_message (number INTEGER PRIMARY KEY, session TEXT NOT NULL, marks BLOB NOT NULL) STRICT;
 INSERT INTO device_message SELECT number, session, unhex(printf('%04x', message) || hex(hash)) FROM before_message;
@@ -136,8 +148,7 @@ DROP TABLE before_message;
 
 CREATE TABLE device_counter (name TEXT PRIMARY KEY, value REAL NOT NULL) STRICT, WITHOUT ROWID;
 INSERT INTO device_counter (name, value) VALUES
-  ('sessions', 0), ('gaps', 0), ('broker_count', -1), ('broker_dropped', 0),
-  ('reading_bytes', 0), ('budget_day', 0), ('budget_bytes', 0);
+  ('sessions', 0), ('gaps', 0), ('broker_count', -1), ('broker_dropped', 0), ('budget_day', 0), ('budget_bytes', 0);
 CREATE TABLE device_window (
   property INTEGER NOT NULL, begin REAL NOT NULL, length REAL NOT NULL, aggregate TEXT NOT NULL,
   time REAL NOT NULL, value REAL NOT NULL, count INTEGER NOT NULL, unit TEXT, due_at REAL NOT NULL,
@@ -148,6 +159,3 @@ CREATE TABLE device_gate (
   unit TEXT, due_at REAL NOT NULL, PRIMARY KEY (property, late)
 ) STRICT, WITHOUT ROWID;
 UPDATE device_counter SET value = (SELECT count(*) FROM device_session) WHERE name = 'sessions';
-UPDATE device_counter SET value = (
-  SELECT count(*) * 48 + total(iif(typeof(value) = 'text', octet_length(value), 0)) FROM device_reading
-) WHERE name = 'reading_bytes';
