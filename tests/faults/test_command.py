@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from process_cosmos_gateway.lab.faults.ledger import Row
 from process_cosmos_gateway.lab.faults.run import Outcome, Runner, document
 from process_cosmos_gateway.lab.faults.site import Site
 from process_cosmos_gateway.lab.faults.soak import plot
+from process_cosmos_gateway.lab.processes import Part, until
 
 
 async def idle(site: Site, _: Scale) -> None:
@@ -99,6 +102,20 @@ async def test_faults_that_are_played_at_a_time_are_told_in_their_order() -> Non
     assert [outcome.fault for outcome in outcomes] == ["F1", "F2"]
     assert [outcome.held for outcome in outcomes] == [True, True]
     assert len(set(begun)) == 2
+
+
+async def test_a_lab_that_is_ended_leaves_no_process_behind(tmp_path: Path) -> None:
+    lab = Part("lab", tmp_path)
+    await lab.start(sys.executable, "-m", "process_cosmos_gateway.lab.faults", "--quick", "--only", "F3")
+
+    def children() -> list[str]:
+        return Path(f"/proc/{lab.pid}/task/{lab.pid}/children").read_text().split()
+
+    await until(lambda: len(children()) == 4, "broker, endpoint, its log and gateway")
+    started = children()
+    lab.signal(signal.SIGTERM)
+    assert await lab.wait(30) != 0
+    assert [pid for pid in started if Path(f"/proc/{pid}").exists()] == []
 
 
 def test_the_plot_shows_the_most_memory_and_the_time() -> None:

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import signal
 import sys
 import time
 import tomllib
@@ -52,7 +53,10 @@ async def _play(faults: Sequence[Fault], seed: int, options: argparse.Namespace)
     plots = None if options.json is None else options.json.resolve().parent
     scale = Scale(quick=options.quick, soak=options.soak, plots=plots)
     runner = Runner(seed, scale, settings(options.options), options.jobs)
-    return document(seed, await runner.play(faults))
+    playing = asyncio.ensure_future(runner.play(faults))
+    # Without this a SIGTERM would leave brokers, endpoints and gateways behind.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, playing.cancel)
+    return document(seed, await playing)
 
 
 def settings(file: Path | None) -> Mapping[str, Any]:
