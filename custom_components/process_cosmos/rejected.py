@@ -67,6 +67,7 @@ def _shown(event: RejectedEvent) -> dict[str, Any]:
         "subject": event.subject,
         "code": event.code,
         "message": event.message,
+        "reply": event.reply,
         "attempts": event.attempts,
         "rejected_at": event.rejected_at.isoformat() if event.rejected_at else None,
     }

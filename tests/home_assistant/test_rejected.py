@@ -34,6 +34,7 @@ REJECTED = RejectedEvent(
     number=7,
     attempts=3,
     rejected_at=datetime(2026, 11, 22, 12, tzinfo=UTC),
+    reply='{"detail": "no such building"}',
 )
 SETTLING = [("send_again", SendAgain), ("discard_rejected", DiscardRejected)]
 
@@ -70,6 +71,7 @@ async def test_rejected_events_are_listed_with_what_a_person_needs(
         "subject": "x",
         "code": "invalid",
         "message": "Bad subject",
+        "reply": '{"detail": "no such building"}',
         "attempts": 3,
         "rejected_at": "2026-11-22T12:00:00+00:00",
     }

@@ -9,7 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Histogram,
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from process_cosmos_gateway.contract.destinations import LinkState, Priority
+from process_cosmos_gateway.contract.destinations import LinkState, Priority, Status, StorageState
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.outbox import Depths, Outbox
@@ -41,12 +41,12 @@ class Metrics:
         try:
             depths = await self._outbox.depths()
             found = await self._store.read(totals)
-            links = (await self._status.read()).links
+            status = await self._status.read()
         except StoreError:
             return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE, text=Code.STORE_FAILED)
-        states = {link.name: link.state is LinkState.CONNECTED for link in links}
+        families = (*_of_outbox(depths, found), *_of_status(status), *_of_disk(self._data))
         registry = CollectorRegistry()
-        registry.register(_Families((*_of_outbox(depths, found), *_of_links(states), *_of_disk(self._data))))
+        registry.register(_Families(families))
         for collector in self._collectors:
             registry.register(collector)
         return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
@@ -82,8 +82,15 @@ def _of_outbox(depths: Depths, found: Totals) -> Iterable[Metric]:
     yield _counter("forgotten_ids", "Ids forgotten for want of room.", None, {"": depths.forgotten})
 
 
-def _of_links(states: Mapping[str, bool]) -> Iterable[Metric]:
-    yield _gauge("link_connected", "1: the destination takes events.", "destination", states)
+def _of_status(status: Status) -> Iterable[Metric]:
+    connected = {link.name: link.state is LinkState.CONNECTED for link in status.links}
+    yield _gauge("link_connected", "1: the destination takes events.", "destination", connected)
+    storage = {state: state is status.storage for state in StorageState}
+    yield _gauge("storage_state", "1: what the store's disk has last done.", "state", storage)
+    yield _counter(
+        "broker_dropped_messages", "Dropped by the broker, by its own count.", None, {"": status.broker_dropped}
+    )
+    yield _counter("gaps", "Times the broker had lost our session.", None, {"": status.gaps})
 
 
 def _of_disk(data: Path) -> Iterable[Metric]:

@@ -22,7 +22,7 @@ _CHOSEN = "(:all OR number IN (SELECT value FROM json_each(:numbers)))"
 def listed(transaction: Transaction, after: int) -> tuple[RejectedEvent, ...]:
     """Return the oldest 500 after a number."""
     rows = transaction.rows(
-        "SELECT number, id, destination, type, subject, code, message, attempts, rejected_at"
+        "SELECT number, id, destination, type, subject, code, message, attempts, rejected_at, reply"
         " FROM outbox_rejected WHERE number > ? ORDER BY number LIMIT ?",
         after,
         _LISTED,
@@ -31,7 +31,7 @@ def listed(transaction: Transaction, after: int) -> tuple[RejectedEvent, ...]:
 
 
 def _event(number: int, identifier: Ulid, destination: str, *row: Any) -> RejectedEvent:  # noqa: ANN401 - a row's rest
-    kind, subject, code, message, attempts, rejected_at = row
+    kind, subject, code, message, attempts, rejected_at, reply = row
     return RejectedEvent(
         event=identifier,
         destination=destination,
@@ -42,6 +42,7 @@ def _event(number: int, identifier: Ulid, destination: str, *row: Any) -> Reject
         number=number,
         attempts=attempts,
         rejected_at=datetime.fromtimestamp(rejected_at, UTC),
+        reply=reply,
     )
 
 

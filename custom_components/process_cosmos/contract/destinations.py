@@ -169,6 +169,7 @@ class RejectedEvent:
     """One event a destination refused for good, and the code and sentence it gave.
 
     ``number``: names it to ``send_again`` and ``discard_rejected``. ``attempts``: how often it was tried.
+    ``reply``: the first kilobyte of what the destination said, without our secrets; None: nothing.
     """
 
     event: Ulid
@@ -180,6 +181,7 @@ class RejectedEvent:
     number: int = 0
     attempts: int = 0
     rejected_at: datetime | None = None
+    reply: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

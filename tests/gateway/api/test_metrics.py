@@ -62,6 +62,8 @@ async def test_what_the_process_and_the_disk_cost_is_shown(doors: Doors) -> None
     assert samples["process_resident_memory_bytes", ""] > 10_000_000
     assert samples["process_cpu_seconds_total", ""] > 0
     assert ("written_bytes_total", "") in samples
+    assert [samples["storage_state", state] for state in ("ok", "full", "read_only", "failing")] == [1, 0, 0, 0]
+    assert (samples["broker_dropped_messages_total", ""], samples["gaps_total", ""]) == (0, 0)
     assert ("oldest_waiting_seconds", "") not in samples  # nothing waits
 
 

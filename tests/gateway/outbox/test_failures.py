@@ -126,11 +126,11 @@ async def test_a_rejected_event_blocks_nobody_and_can_be_sent_again_or_discarded
     bad = event("bad")
     await accept(outbox, bad, event("next"))
     first, _ = await outbox.parcels("cloud", 10)
-    await outbox.settle("cloud", [(first, Rejected("refused_by_destination", "no such field"))])
+    await outbox.settle("cloud", [(first, Rejected("refused_by_destination", "no such field", "{}"))])
     assert await drain(outbox, "cloud") == ["next"]
     assert await drain(outbox, "hook") == ["bad", "next"]
     [listed] = await outbox.rejected()
-    assert (listed.event, listed.destination, listed.message) == (bad.id, "cloud", "no such field")
+    assert (listed.event, listed.destination, listed.message, listed.reply) == (bad.id, "cloud", "no such field", "{}")
     assert (await outbox.depths()).waiting == Waiting()
 
     assert await outbox.send_again() == 1
