@@ -140,11 +140,10 @@ class BothSides(RuleBasedStateMachine):
         self.go(self._act("answer", answer=name))
 
     @rule(name=names)
-    def answer_what_is_over(self, name: str) -> None:
-        self.go(self._answer_what_is_over(name))
+    def answer_what_may_be_over(self, name: str) -> None:
+        self.go(self._answer_the_last(name))
 
-    async def _answer_what_is_over(self, name: str) -> None:
-        await self._act("resolve")
+    async def _answer_the_last(self, name: str) -> None:
         if self.calls:
             with contextlib.suppress(HomeAssistantError):  # refused: it is closed
                 await self.site.call("answer", escalation=self.calls[max(self.calls)], answer=name)

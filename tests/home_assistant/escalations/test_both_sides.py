@@ -69,7 +69,8 @@ def _play_by_hand() -> None:
     game = BothSides()
     game.a_house()
     game.answer_at_the_cloud_what_has_rung_anew("Close")
-    game.answer_what_is_over("Close")
+    game.resolve()
+    game.answer_what_may_be_over("Close")
     game.teardown()
 
 
