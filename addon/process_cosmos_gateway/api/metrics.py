@@ -85,7 +85,7 @@ def _of_outbox(depths: Depths, found: Totals) -> Iterable[Metric]:
 def _of_status(status: Status) -> Iterable[Metric]:
     connected = {link.name: link.state is LinkState.CONNECTED for link in status.links}
     yield _gauge("link_connected", "1: the destination takes events.", "destination", connected)
-    storage = {state: state is status.storage for state in StorageState}
+    storage = {str(state): state is status.storage for state in StorageState}
     yield _gauge("storage_state", "1: what the store's disk has last done.", "state", storage)
     yield _counter(
         "broker_dropped_messages", "Dropped by the broker, by its own count.", None, {"": status.broker_dropped}
