@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence, Sized
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
@@ -258,11 +259,14 @@ class Site(House):
         return [item for items in self.ledger.missing((destination,)).values() for item in items]
 
     def dropped(self) -> Mapping[Priority, int]:
-        """Return what the gateway says it has dropped since the fault began."""
+        """Return what the gateway says it has dropped since the fault began; nothing excuses a lost alarm."""
         if (status := self.home.status) is None:
             return {}
-        counted = {Priority.MEASUREMENT: status.dropped}
-        return {priority: count - self._dropped.get(priority, 0) for priority, count in counted.items()}
+        counted = Counter[Priority]()
+        for drop in status.drops:
+            counted[drop.priority] += drop.count
+        excused = (Priority.CHANGE, Priority.MEASUREMENT)
+        return {priority: max(0, counted[priority] - self._dropped.get(priority, 0)) for priority in excused}
 
     def begin(self, seed: str) -> None:
         """Begin the next fault with clean books, and choices that follow from ``seed`` alone."""
