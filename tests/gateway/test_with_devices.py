@@ -17,11 +17,12 @@ from process_cosmos_gateway.contract.devices import (
 from process_cosmos_gateway.contract.escalations import CaughtUp
 from process_cosmos_gateway.contract.messages import FromGateway
 from process_cosmos_gateway.contract.session import Result
-from process_cosmos_gateway.lab.devices import LEAK, OPEN, LeakSensor, Valve
+from process_cosmos_gateway.lab.devices import LEAK, OPEN, LeakSensor, TemperatureSensor, Valve
 from tests.brokers import Broker
 
-from .api.link import RUN, Link
+from .api.link import RUN, SECONDS, Link
 from .gateway_process import GatewayProcess, gateway_process
+from .store.parts import opened
 
 
 @pytest.fixture
@@ -106,6 +107,27 @@ async def test_what_happened_while_the_gateway_was_dead_comes_as_edges_to_the_sa
                 link, lambda message: isinstance(message, EventHappened) and key_of(message) not in known
             )
     assert values_of([message for message in seen if key_of(message) not in known]) == [False, True]
+
+
+async def test_a_stop_writes_the_readings_that_were_acknowledged_and_not_yet_on_disk(
+    broker: Broker, tmp_path: Path, unused_tcp_port: int
+) -> None:
+    options = mqtt(broker) + "measurement_linger = 60\n"
+    async with (
+        gateway_process(tmp_path, unused_tcp_port, options) as gateway,
+        TemperatureSensor(broker.options, "cellar") as sensor,
+    ):
+        async with gateway.session() as (link, _):
+            await link.say(CaughtUp(), Subscribe(id="1", run=RUN))
+            await until(link, is_described)
+            for degrees in range(1, 31):
+                await sensor.set(float(degrees))
+            await until(link, lambda message: isinstance(message, ValueChanged) and message.value == 30.0)
+        assert await gateway.stop() < SECONDS
+        async with opened(gateway.data) as store:
+            kept = await store.read(lambda transaction: transaction.rows("SELECT value FROM device_reading"))
+        assert {float(degrees) for degrees in range(1, 31)} <= {value for (value,) in kept}
+        await gateway.start()
 
 
 async def test_the_status_says_whether_the_broker_is_there(gateway: GatewayProcess, broker: Broker) -> None:
