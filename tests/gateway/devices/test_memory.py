@@ -93,3 +93,18 @@ async def test_a_living_thing_keeps_its_values_and_writes(tmp_path: Path) -> Non
         await store.write(partial(memory.keep_held, device="tank", name="silent", reading=held))
         (known,) = await store.read(memory.known_devices)
         assert known.held == {"level": held, "silent": held}
+
+
+async def test_messages_are_remembered_for_twice_what_may_be_on_its_way_and_not_for_ever(tmp_path: Path) -> None:
+    def receive(transaction: Transaction) -> None:
+        for first in range(0, 5_000, 7):
+            marks = [number.to_bytes(2) + bytes(16) for number in range(first, first + 7)]
+            memory.keep_messages(transaction, "session", marks)
+
+    async with opened(tmp_path) as store:
+        await store.write(receive)
+        known = await store.read(lambda transaction: memory.known_messages(transaction, "session"))
+        last = max(int.from_bytes(mark[:2]) for mark in known)
+        assert {int.from_bytes(mark[:2]) for mark in known} >= set(range(last - 1_999, last + 1))
+        assert len(known) < 2_300
+        assert await store.read(lambda transaction: memory.known_messages(transaction, "another")) == set()
