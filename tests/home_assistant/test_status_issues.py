@@ -176,7 +176,7 @@ async def test_what_is_dropped_because_somebody_asked_for_it_is_no_issue(
     asked_for = tuple(
         dropped(priority, reason, 5)
         for priority in Priority
-        for reason in ("superseded", "expired", "too_old", "volume", "a reason of tomorrow")
+        for reason in ("superseded", "expired", "volume", "a reason of tomorrow")
     )
     await gateway.say(replace(IDLE, drops=asked_for, rejected=1))
     await until(lambda: shown(hass))

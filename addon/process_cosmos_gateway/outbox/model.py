@@ -64,14 +64,13 @@ class DropReason(StrEnum):
     """Why something accepted is not sent.
 
     ``quota``: the share was full; ``superseded``: by a newer one of its slot; ``disk``: hardly any of it is free;
-    ``too_old``: a reading; ``damaged``: what is stored is not what was; ``volume``: held back by the daily budget.
+    ``damaged``: what is stored is not what was; ``volume``: held back by the daily budget.
     """
 
     QUOTA = "quota"
     SUPERSEDED = "superseded"
     EXPIRED = "expired"
     DISK = "disk"
-    TOO_OLD = "too_old"
     DAMAGED = "damaged"
     VOLUME = "volume"
 
