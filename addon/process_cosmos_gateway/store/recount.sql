@@ -3,6 +3,13 @@
 
 -- outbox --------------------------------------------------------------------------------------------------------------
 
+-- Where a queue's last number was lost, a cursor may be beyond the one it begins at now: what it passed is never sent.
+UPDATE sqlite_sequence SET seq = max(
+  seq,
+  ifnull((SELECT max(sequence) FROM outbox_cursor WHERE 'outbox_' || priority = name), 0),
+  ifnull((SELECT max(sequence) FROM outbox_exception WHERE 'outbox_' || priority = name), 0),
+  ifnull((SELECT max(sequence) FROM outbox_skip WHERE 'outbox_' || priority = name), 0)
+);
 UPDATE outbox_counter SET value = (SELECT count(*) FROM outbox_alarm) WHERE name = 'alarm';
 UPDATE outbox_counter SET value = (SELECT count(*) FROM outbox_change) WHERE name = 'change';
 UPDATE outbox_counter SET value = (SELECT count(*) FROM outbox_measurement) WHERE name = 'measurement';
