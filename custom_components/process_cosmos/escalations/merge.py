@@ -15,14 +15,15 @@ def merge(
     """Return what to restore and what to reconcile, without asks.
 
     Unknown here and alive there: restored in the next ring, without actions; resolved if its group has an alive one.
-    Closed on one side: closed, its answer not run. Alive on both, or unknown there: the next ring.
+    Closed on one side: closed, its answer not run. Closed on both, but not alike: as there, where destinations have
+    heard of it. Alive on both, or unknown there: the next ring.
     """
     by_id = {head.escalation: head for head in heads}
     reconciled = tuple(
         _reconciled(escalation, head, new_id())
         for escalation in state.escalations.values()
         if (head := by_id.get(escalation.id)) or escalation.alive
-        if escalation.alive or (head and head.state.alive)
+        if escalation.alive or (head and (head.state, head.ring) != (escalation.state, escalation.ring))
     )
     closed = {one.escalation for one in reconciled if not one.state.alive}
     taken = {group for group, alive in state.alive.items() if alive not in closed}
@@ -49,9 +50,9 @@ def _restored(head: Head, event: Ulid, *, resolved: bool) -> Restored:
 
 def _reconciled(escalation: Escalation, head: Head | None, event: Ulid) -> Reconciled:
     ring = max(escalation.ring, head.ring if head else 0)
-    state = escalation.state
-    if state.alive:
-        state = head.state if head and not head.state.alive else EscalationState.OPEN
+    state = EscalationState.OPEN if escalation.alive else escalation.state
+    if head and not head.state.alive:
+        state = head.state
     return Reconciled(
         escalation=escalation.id,
         event=event,
