@@ -8,7 +8,7 @@ from pathlib import Path
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.outbox import Event, Outbox
 
-from . import raw
+from . import peer_thingsboard, raw
 from .bench import Bench, Benchmark, library, program
 from .figures import Outcome, above_peer, at_least, of_limit
 from .load import events, opened, random_id, ulid
@@ -62,7 +62,7 @@ async def _peers(bench: Bench) -> tuple[dict[str, dict[str, float]], dict[str, s
         "nats_default": ("nats", "peer_nats", bench.size(60_000, 300)),
     }
     peers: dict[str, dict[str, float]] = {}
-    missing = {"thingsboard_gateway": "this run neither fetches nor plays it"}
+    missing: dict[str, str] = {}
     server = program("nats-server")
     for name, (package, module, number) in wanted.items():
         if reason := library(package):
@@ -72,6 +72,11 @@ async def _peers(bench: Bench) -> tuple[dict[str, dict[str, float]], dict[str, s
         else:
             words = (str(server),) if module == "peer_nats" else ()
             peers[name] = {RATE: await bench.child(module, name, bench.folder(name), str(number), *words)}
+    if reason := library(peer_thingsboard.PACKAGE, "thingsboard"):
+        missing["thingsboard_gateway"] = reason
+    else:
+        rate = await bench.child("peer_thingsboard", bench.folder("thingsboard"), str(bench.size(60_000, 300)))
+        peers["thingsboard_gateway"] = {RATE: rate}
     return peers, missing
 
 

@@ -56,6 +56,6 @@ def program(name: str) -> Path | None:
     return Path(found) if found else None
 
 
-def library(name: str) -> str | None:
+def library(name: str, folder: str = "python") -> str | None:
     """Return why a peer's Python package is missing, None if it is there."""
-    return None if (PEERS / "python" / name).is_dir() else f"it is not in {PEERS.relative_to(TOP)}: no package index?"
+    return None if (PEERS / folder / name).is_dir() else f"it is not in {PEERS.relative_to(TOP)}: no package index?"

@@ -18,3 +18,5 @@ fetch() {
 }
 fetch nats bash "$here/nats.sh" "$folder/nats"
 fetch python uv pip install -q --python "$(command -v python)" --target "$folder/python" persist-queue litequeue nats-py
+# Its store alone is played, which needs none of what its connectors need.
+fetch thingsboard uv pip install -q --no-deps --python "$(command -v python)" --target "$folder/thingsboard" thingsboard-gateway
