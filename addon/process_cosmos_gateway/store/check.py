@@ -28,6 +28,10 @@ def find_damage(path: Path, vfs: str | None) -> str | None:
             _read_ends(connection, table, key_columns(connection, table) if without_rowid else ["rowid"])
     except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError, StoreDamagedError, UnicodeDecodeError) as error:
         return str(error)
+    except apsw.IOError as error:
+        if getattr(error, "extendedresult", None) != apsw.SQLITE_IOERR_SHORT_READ:
+            raise  # the disk's trouble, which may pass
+        return "it ends in the midst of a page"
     finally:
         connection.close()
     return None
