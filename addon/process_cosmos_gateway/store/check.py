@@ -8,6 +8,7 @@ from process_cosmos_gateway.contract.identifiers import is_ulid
 
 from . import schema
 from .errors import StoreDamagedError
+from .health import is_damage
 
 
 def find_damage(path: Path, vfs: str | None) -> str | None:
@@ -26,12 +27,12 @@ def find_damage(path: Path, vfs: str | None) -> str | None:
                 return f"its {key} is unknown"
         for table, without_rowid in connection.execute("SELECT name, wr FROM pragma_table_list WHERE type = 'table'"):
             _read_ends(connection, table, key_columns(connection, table) if without_rowid else ["rowid"])
-    except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError, StoreDamagedError, UnicodeDecodeError) as error:
+    except (apsw.SQLError, StoreDamagedError, UnicodeDecodeError) as error:
         return str(error)
-    except apsw.IOError as error:
-        if getattr(error, "extendedresult", None) != apsw.SQLITE_IOERR_SHORT_READ:
-            raise  # the disk's trouble, which may pass
-        return "it ends in the midst of a page"
+    except apsw.Error as error:
+        if is_damage(error):
+            return "it is cut short" if isinstance(error, apsw.IOError) else str(error)
+        raise
     finally:
         connection.close()
     return None

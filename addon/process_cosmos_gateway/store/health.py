@@ -4,7 +4,6 @@ import logging
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import apsw
 
@@ -13,8 +12,6 @@ from process_cosmos_gateway.contract.destinations import StorageState
 from .space import Disk
 
 _LOGGER = logging.getLogger(__name__)
-
-DAMAGE: Final = (apsw.CorruptError, apsw.NotADBError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +38,7 @@ class Watch:
         if state is not self.health.state:
             _LOGGER.error("The store cannot be written: %s (%s)", error, state)
         self.health = StorageHealth(state, str(error))
-        if isinstance(error, DAMAGE):
+        if is_damage(error):
             self.damage = error
             with suppress(OSError):
                 self._marker.touch(mode=0o600)
@@ -54,6 +51,13 @@ class Watch:
         if self.health.state is not StorageState.OK and not self._disk.gave_up and self.damage is None:
             _LOGGER.warning("The store can be written again")
             self.health = StorageHealth()
+
+
+def is_damage(error: Exception) -> bool:
+    """Say whether the database itself is wrong, also cut short: no trouble of the disk, which may pass."""
+    if isinstance(error, apsw.IOError):
+        return getattr(error, "extendedresult", None) == apsw.SQLITE_IOERR_SHORT_READ
+    return isinstance(error, apsw.CorruptError | apsw.NotADBError)
 
 
 def _state(error: Exception) -> StorageState:

@@ -12,7 +12,7 @@ import apsw
 from process_cosmos_gateway.errors import StoreError
 
 from .errors import StoreDamagedError
-from .health import DAMAGE
+from .health import is_damage
 from .transaction import Transaction
 
 _DISK_ERRORS = (
@@ -155,7 +155,7 @@ class Lane:
 
 
 def _store_error(error: Exception) -> StoreError:
-    kind = StoreDamagedError if isinstance(error, DAMAGE) else StoreError
+    kind = StoreDamagedError if is_damage(error) else StoreError
     failure = kind(f"the store failed: {error}")
     failure.__cause__ = error
     return failure

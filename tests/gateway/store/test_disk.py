@@ -13,6 +13,7 @@ import pytest
 from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.store import StorageState, Store, Transaction
 from process_cosmos_gateway.store.errors import StoreReadOnlyError
+from process_cosmos_gateway.store.health import is_damage
 
 from .parts import SyncCountingVfs, new_ulids, opened
 
@@ -235,3 +236,22 @@ async def test_damaged_rows_are_kept_the_newest_thousand(tmp_path: Path) -> None
         kept = await store.read(lambda t: t.rows("SELECT origin, row FROM quarantine ORDER BY number"))
         assert len(kept) == 1000
         assert kept[-1] == ("outbox_alarm", b'[1199,"text","00ff",null]')
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "damaged"),
+    [
+        (apsw.IOError, apsw.SQLITE_IOERR_SHORT_READ, True),
+        (apsw.IOError, apsw.SQLITE_IOERR_READ, False),
+        (apsw.CorruptError, apsw.SQLITE_CORRUPT_INDEX, True),
+        (apsw.FullError, apsw.SQLITE_FULL, False),
+    ],
+)
+def test_a_database_cut_short_is_damage_and_a_read_that_fails_is_the_disks_trouble(
+    kind: type[apsw.Error],
+    code: int,
+    damaged: bool,  # noqa: FBT001 - a parameter
+) -> None:
+    error = kind("said by the disk")
+    vars(error)["extendedresult"] = code  # as apsw does
+    assert is_damage(error) is damaged
