@@ -8,16 +8,36 @@ from homeassistant.config_entries import ConfigEntryState
 from homeassistant.core import HomeAssistant
 
 from .client import GATEWAY_AWAY, GatewayAwayError, GatewayError
-from .contract.destinations import DiscardRejected, ListRejected, RejectedEvents, SendAgain, Status
+from .contract.destinations import (
+    DiscardRejected,
+    ListRejected,
+    RejectedEvent,
+    RejectedEvents,
+    SendAgain,
+    Status,
+)
+from .contract.events import TYPE_PREFIX
 from .contract.messages import Request
 from .contract.session import Result
 from .coordinator import CosmosCoordinator
 from .data import CosmosConfigEntry
 from .issues import Issue
 from .status_issues import OCCURRENCES, Occurrence, note_read
+from .texts import shortened
 
 _SHOWN = 5
-"""Rejected events named in the dialog; the action lists all."""
+"""Different refusals named in the dialog; the action lists all events."""
+
+_LONGEST_REPLY = 200
+
+_WHAT = {
+    f"{TYPE_PREFIX}escalation.": "Escalation",
+    f"{TYPE_PREFIX}device.changed.": "Change of a device",
+    f"{TYPE_PREFIX}device.event.": "Event of a device",
+    f"{TYPE_PREFIX}readings.": "Readings",
+    f"{TYPE_PREFIX}gap.": "Gap in what devices said",
+}
+"""What a person calls an event, by how its type begins."""
 
 
 async def async_create_fix_flow(
@@ -78,7 +98,7 @@ class RejectedEventsFlow(RepairsFlow):
         except GatewayError as error:
             return self._give_up(error)
         events = listed.events if isinstance(listed, RejectedEvents) else ()
-        lines = [f"- {event.type} → {event.destination}: {event.code}: {event.message}" for event in events[:_SHOWN]]
+        lines = list(dict.fromkeys(map(_line, events)))[:_SHOWN]
         status = _status(self._entry)
         return self.async_show_menu(
             step_id="init",
@@ -113,6 +133,14 @@ class RejectedEventsFlow(RepairsFlow):
         if coordinator is None:
             raise GatewayAwayError(GATEWAY_AWAY, "The site is not loaded")
         return await coordinator.async_ask(request)
+
+
+def _line(event: RejectedEvent) -> str:
+    """Say of what kind it is, who refused it and why; the reply is others' text, so it is shown as it is."""
+    what = next((name for start, name in _WHAT.items() if event.type.startswith(start)), event.type)
+    line = f"- {what} → {event.destination}: {event.message}"
+    reply = " ".join((event.reply or "").replace("`", "'").split())
+    return f"{line} `{shortened(reply, _LONGEST_REPLY)}`" if reply else line
 
 
 def _coordinator(entry: CosmosConfigEntry | None) -> CosmosCoordinator | None:

@@ -48,7 +48,7 @@ def _storage(state: StorageState) -> Callable[[Status], Placeholders | None]:
 _CONDITIONS = (
     _Condition(
         issue=Issue.REJECTED_EVENTS,
-        shown_fn=lambda status: {"count": str(status.rejected)} if status.rejected else None,
+        shown_fn=lambda status: {} if status.rejected else None,
     ),
     _Condition(issue=Issue.OUTBOX_FULL_ALARM, shown_fn=_full(Priority.ALARM)),
     _Condition(issue=Issue.OUTBOX_FULL_CHANGE, shown_fn=_full(Priority.CHANGE)),

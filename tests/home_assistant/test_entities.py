@@ -314,7 +314,7 @@ async def test_the_site_says_how_its_destinations_stand(
     assert shown["sensor.process_cosmos_destinations"] == "offline"
     assert attributes(hass, "sensor.process_cosmos_destinations")["webhook"] == "offline: timeout"
     assert [shown[f"sensor.process_cosmos_waiting_{of}"] for of in ("alarms", "changes", "measurements")] == list("321")
-    assert shown["sensor.process_cosmos_rejected"] == "0"
+    assert shown["sensor.process_cosmos_rejected_events"] == "0"
     assert shown["sensor.process_cosmos_last_contact"] > shown["sensor.process_cosmos_oldest_waiting"]
     written = async_capture_events(hass, "state_changed")
     await say(hass, gateway, replace(status, oldest_waiting_age=61))

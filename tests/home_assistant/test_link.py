@@ -141,7 +141,7 @@ async def test_entities_stay_available_for_ten_seconds_only(
     await pass_time(hass, AVAILABLE_FOR - 2)
     assert state(hass) == "off"
     await pass_time(hass, AVAILABLE_FOR + 1)
-    assert state(hass) == state(hass, "sensor.process_cosmos_rejected") == "unavailable"
+    assert state(hass) == state(hass, "sensor.process_cosmos_rejected_events") == "unavailable"
     assert state(hass, "sensor.process_cosmos_open_escalations") == "0"
     await find(hass, gateway, linked)
     await until(lambda: state(hass) == "off")

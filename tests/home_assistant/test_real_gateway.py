@@ -144,7 +144,7 @@ async def test_a_rejected_event_is_listed_sent_again_by_its_number_and_then_unkn
     async with TestServer(application, host="127.0.0.1") as receiver:
         await house.coordinator.async_ask(SetWebhook(id="1", name="hook", url=str(receiver.make_url("/hook"))))
         await hass.services.async_call(DOMAIN, "escalate", {"message": "Wet"}, blocking=True)
-        await until(lambda: shown(hass, "sensor.process_cosmos_rejected") == "1")
+        await until(lambda: shown(hass, "sensor.process_cosmos_rejected_events") == "1")
         listed = await hass.services.async_call(DOMAIN, "list_rejected", {}, blocking=True, return_response=True)
         assert listed
         [event] = cast("list[dict[str, Any]]", listed["events"])
@@ -153,7 +153,7 @@ async def test_a_rejected_event_is_listed_sent_again_by_its_number_and_then_unkn
         await hass.services.async_call(DOMAIN, "send_again", {"numbers": [event["number"]]}, blocking=True)
         await until(lambda: taken)
         assert (taken[0]["id"], taken[0]["replayed"]) == (event["id"], True)
-        await until(lambda: shown(hass, "sensor.process_cosmos_rejected") == "0")
+        await until(lambda: shown(hass, "sensor.process_cosmos_rejected_events") == "0")
         with pytest.raises(ServiceValidationError) as caught:
             await hass.services.async_call(DOMAIN, "send_again", {"numbers": [event["number"]]}, blocking=True)
         assert caught.value.translation_key == "unknown_rejected"

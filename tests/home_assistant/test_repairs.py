@@ -32,9 +32,22 @@ REJECTED = RejectedEvent(
 )
 
 
+AGAIN = replace(REJECTED, event=Ulid("01JDG0000000000000000000V2"))
+PACK = replace(
+    REJECTED,
+    event=Ulid("01JDG0000000000000000000V3"),
+    destination="webhook",
+    type="process_cosmos.readings.v1",
+    code="refused_by_destination",
+    message="The receiver replied 422.",
+    reply='{"error":\n  "no `unit`"}' + "." * 1000,
+)
+OURS = replace(REJECTED, event=Ulid("01JDG0000000000000000000V4"), type="com.example.order.v1")
+
+
 def listing(message: FromHomeAssistant) -> FromGateway | None:
     if isinstance(message, ListRejected):
-        return RejectedEvents(id=message.id, events=(REJECTED,))
+        return RejectedEvents(id=message.id, events=(REJECTED, AGAIN, PACK, OURS))
     return done(message)
 
 
@@ -47,7 +60,7 @@ async def flow(hass: HomeAssistant, gateway: ContractGateway, linked: MockConfig
     issue = rejected_issue(hass)
     assert issue
     assert issue.is_fixable
-    assert issue.translation_placeholders == {"site": "Process Cosmos", "count": "2"}
+    assert issue.translation_placeholders == {"site": "Process Cosmos"}
     flow = await async_create_fix_flow(hass, issue.issue_id, issue.data)
     assert isinstance(flow, RejectedEventsFlow)
     flow.hass, flow.handler, flow.flow_id, flow.context = hass, DOMAIN, "1", {}
@@ -59,13 +72,16 @@ def rejected_issue(hass: HomeAssistant) -> ir.IssueEntry | None:
     return found[0] if found else None
 
 
-async def test_the_dialog_says_what_was_rejected_and_why(flow: RejectedEventsFlow) -> None:
+async def test_the_dialog_says_in_words_what_was_rejected_by_whom_and_why(flow: RejectedEventsFlow) -> None:
     result = await flow.async_step_init()
     assert result["type"] is FlowResultType.MENU
-    assert result["description_placeholders"] == {
-        "count": "2",
-        "events": "- process_cosmos.escalation.opened.v1 → cloud: invalid: Bad subject",
-    }
+    said = result["description_placeholders"] or {}
+    assert said["count"] == "2"
+    alarm, pack, ours = said["events"].splitlines()  # each different case once
+    assert alarm == "- Escalation → cloud: Bad subject"
+    assert pack.startswith("""- Readings → webhook: The receiver replied 422. `{"error": "no 'unit'"}...""")
+    assert pack.endswith("…`")
+    assert ours == "- com.example.order.v1 → cloud: Bad subject"
 
 
 @pytest.mark.parametrize(("step", "request_type"), [("send_again", SendAgain), ("discard", DiscardRejected)])

@@ -33,7 +33,7 @@ async def test_what_was_dropped_is_counted_and_the_storage_shown(
     assert state(hass, "sensor.process_cosmos_storage") == "ok"
     await gateway.say(replace(IDLE, dropped=35, drops=DROPS, storage=StorageState.FAILING))
     await until(lambda: state(hass, "sensor.process_cosmos_storage") == "failing")
-    assert state(hass, "sensor.process_cosmos_dropped") == "35"
+    assert state(hass, "sensor.process_cosmos_dropped_events") == "35"
 
 
 async def test_each_priority_is_counted_by_itself_for_who_wants_that(
@@ -45,5 +45,5 @@ async def test_each_priority_is_counted_by_itself_for_who_wants_that(
         assert state(hass, entity) is None
         registry.async_update_entity(entity, disabled_by=None)
     assert await hass.config_entries.async_reload(linked.entry_id)
-    await until(lambda: state(hass, "sensor.process_cosmos_dropped") == "35")
+    await until(lambda: state(hass, "sensor.process_cosmos_dropped_events") == "35")
     assert {entity: state(hass, entity) for entity in BY_PRIORITY} == BY_PRIORITY
