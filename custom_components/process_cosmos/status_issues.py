@@ -68,6 +68,11 @@ def _count(number: int) -> str:
     return str(number) if number else ""
 
 
+def _measurements(status: Status) -> str:
+    """Keep silent while they are dropped all the time: that their queue is full is an issue of its own, and says so."""
+    return "" if Priority.MEASUREMENT in status.full else _count(_lost(status, Priority.MEASUREMENT))
+
+
 def _what_was_salvaged(status: Status) -> Placeholders:
     found = status.salvaged
     if found is None:
@@ -94,7 +99,7 @@ OCCURRENCES: Mapping[Issue, Occurrence] = {
         ),
         Occurrence(
             issue=Issue.MEASUREMENTS_DROPPED,
-            mark_fn=lambda status: _count(_lost(status, Priority.MEASUREMENT)),
+            mark_fn=_measurements,
             says_fn=lambda status: {"count": str(_lost(status, Priority.MEASUREMENT))},
         ),
         Occurrence(

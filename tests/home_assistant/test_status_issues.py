@@ -201,3 +201,12 @@ async def fix_flow(hass: HomeAssistant, key: str) -> ReadFlow:
     assert isinstance(flow, ReadFlow)
     flow.hass, flow.handler, flow.flow_id, flow.context = hass, DOMAIN, "1", {}
     return flow
+
+
+async def test_measurements_that_are_dropped_all_the_time_are_told_once_it_is_over(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    await gateway.say(replace(OVERFLOWN, full=(Priority.MEASUREMENT,)))
+    await until(lambda: set(shown(hass)) == {"outbox_full_measurement"})
+    await gateway.say(replace(OVERFLOWN_MORE, full=()))
+    await until(lambda: set(shown(hass)) == {"measurements_dropped"})

@@ -99,8 +99,8 @@ class Status:
 
     ``dropped``: the sum of ``drops``. ``passed_over``: what devices said or were told since the gateway started that
     came to nothing, counted by reason. ``full``: priorities with a destination whose share has no room left.
-    ``storage_reason``: what the disk said. ``broker_dropped``: messages the MQTT broker says it has dropped since the
-    gateway started. ``gaps``: how often, for ever, it had lost the gateway's session. ``identity_conflict``: another
+    ``storage_reason``: what the disk said. ``broker_dropped``: messages the MQTT broker says it has dropped,
+    ``gaps``: how often it had lost the gateway's session; both for ever. ``identity_conflict``: another
     gateway speaks as this site to the broker or to a destination.
     """
 
