@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 import ssl
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -28,7 +29,11 @@ from .statuses import Meaning
 BATCH = 1000
 """Events: with more, one fsync of the endpoint serves no more of them to speak of."""
 LONGEST_BODY = 1 << 20
-"""Bytes of a batch, unless one event alone is longer."""
+SHORTEST_BODY = 1 << 15
+"""Bytes of a batch, unless one event alone is longer: fewer, down to the shortest, where the line is thin."""
+
+BEARABLE_SECONDS = 2.0
+"""A batch that takes longer was too long: an alarm that comes meanwhile waits for it."""
 
 LONG_POLL_SECONDS = 25.0
 
@@ -108,6 +113,7 @@ class Cloud:
         self.address = url
         self.kinds = kinds
         self.batch = BATCH
+        self._room = LONGEST_BODY
         self._expires_at = credentials.expires_at
         self._epoch = epoch
         self._now = now
@@ -116,18 +122,20 @@ class Cloud:
         self._inbox = open_session(tls, connections=1)
 
     async def send(self, parcels: Sequence[Parcel], *, proven: bool, token: str | None = None) -> Sent:
-        """Send one batch; after a reply that blames no single event, the next one is half as long.
+        """Send one batch; after a reply that blames no single event, or one that was late, the next is half as long.
 
         ``token``: of the newest reply that is settled on disk, by which the endpoint tells a copy of this site.
         """
         if self._now() >= self._expires_at:
             return Sent(trouble=_EXPIRED)
-        parcels = fitting(parcels)
+        parcels = fitting(parcels, self._room)
         headers = {"Content-Type": BATCH_CONTENT_TYPE, EPOCH_HEADER: self._epoch}
         if token is not None:
             headers[TOKEN_HEADER] = token
         body = b"[" + b",\n".join([parcel.body for parcel in parcels]) + b"]"
+        begun = time.monotonic()
         reply = await exchange(self._session, "POST", f"{self.address}/v1/events", headers=headers, body=body)
+        self._make_room(time.monotonic() - begun)
         if not isinstance(reply, Reply):
             if reply.reason == "timeout":  # a thin line: a shorter batch may pass in time
                 self.batch = max(1, len(parcels) // 2)
@@ -135,6 +143,11 @@ class Cloud:
         if refused := self._refused(reply):
             return Sent(trouble=refused)
         return self._understand(parcels, body, reply, proven=proven)
+
+    def _make_room(self, seconds: float) -> None:
+        """Follow the line: it tells by its pace how many bytes it bears."""
+        room = self._room // 2 if seconds > BEARABLE_SECONDS else self._room * 2
+        self._room = min(LONGEST_BODY, max(SHORTEST_BODY, room))
 
     def _refused(self, reply: Reply) -> Refused | None:
         """Return why this site is refused, whatever it sends; None: the reply is about what was sent."""
@@ -224,10 +237,10 @@ class Cloud:
         await self._inbox.close()
 
 
-def fitting(parcels: Sequence[Parcel]) -> Sequence[Parcel]:
-    """Return the first of ``parcels`` that make a body of bearable length, at least one."""
+def fitting(parcels: Sequence[Parcel], room: int) -> Sequence[Parcel]:
+    """Return the first of ``parcels`` that make a body of less than ``room`` bytes, at least one."""
     sizes = accumulate(len(parcel.body) + 2 for parcel in parcels)
-    return parcels[: max(1, sum(size < LONGEST_BODY for size in sizes))]
+    return parcels[: max(1, sum(size < room for size in sizes))]
 
 
 def _rejection(reply: Reply) -> Rejected:

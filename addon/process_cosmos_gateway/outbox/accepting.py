@@ -16,7 +16,7 @@ def failure(outcome: Outcome | None) -> BaseException | None:
     return outcome.exception() if outcome is not None and outcome.done() and not outcome.cancelled() else None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Offered:
     arrival: Arrival
     outcome: Outcome
@@ -51,7 +51,7 @@ class Acceptor:
         try:
             while self._waiting:
                 batch, self._waiting = self._waiting, []
-                if batch := [each for each in batch if not each.falls()]:
+                if batch := [each for each in batch if each.after is None or not each.falls()]:
                     await self._take(batch)
         finally:
             self._task = None

@@ -1,7 +1,7 @@
 """What happens to the tables when events are accepted, or taken back."""
 
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import chain
@@ -28,12 +28,16 @@ _QUEUED = 1
 _UNWANTED = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Arrival:
     """An event with its text."""
 
     event: Event
     body: bytes
+
+
+type Entry = tuple[Arrival, Sequence[str]]
+"""An event, and the destinations that want it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,61 +52,53 @@ class Conditions:
 def take(transaction: Transaction, arrivals: Sequence[Arrival], under: Conditions) -> Sequence[Taken]:
     """Take each event once: remember its id, queue it for who wants it, keep to the limits."""
     audience = Audience.read(transaction)
-    wanted = [audience.of(arrival.event.kind, arrival.event.only) for arrival in arrivals]
-    taken: list[Taken | None] = [*_refusals(transaction, arrivals, wanted, audience, under)]
-    places = [place for place, refused in enumerate(taken) if refused is None]
-    added = _remember(transaction, [arrivals[place] for place in places], [wanted[place] for place in places])
-    for place, result in zip(places, added, strict=True):
-        taken[place] = result
+    entries = [(arrival, audience.of(arrival.event.kind, arrival.event.only)) for arrival in arrivals]
+    refused = _refusals(transaction, entries, audience, under)
+    kept = [entry for place, entry in enumerate(entries) if place not in refused] if refused else entries
+    added = _remember(transaction, kept)
     for priority in STATEMENTS:
-        entries = [
-            (arrival, wanting)
-            for arrival, wanting, result in zip(arrivals, wanted, taken, strict=True)
-            if result is Added.ADDED and wanting and arrival.event.priority is priority
+        queued = [
+            entry
+            for entry, result in zip(kept, added, strict=True)
+            if result is Added.ADDED and entry[1] and entry[0].event.priority is priority
         ]
-        if entries:
-            _queue(transaction, priority, entries, audience, under)
+        if queued:
+            _queue(transaction, priority, queued, audience, under)
     _forget_ids(transaction, under.limits)
-    return [result for result in taken if result is not None]
+    if not refused:
+        return added
+    results = iter(added)
+    return [refused.get(place) or next(results) for place in range(len(arrivals))]
 
 
 def _refusals(
-    transaction: Transaction,
-    arrivals: Sequence[Arrival],
-    wanted: Sequence[Sequence[str]],
-    audience: Audience,
-    under: Conditions,
-) -> Iterator[OutboxFullError | None]:
-    """Refuse what would not be kept, and what follows a refused event of its key: none overtakes another.
+    transaction: Transaction, entries: Sequence[Entry], audience: Audience, under: Conditions
+) -> Mapping[int, OutboxFullError]:
+    """Refuse, by place, what would not be kept, and what follows a refused event of its key: none overtakes another.
 
     What is known already is not refused: it is kept.
     """
     nearly_full = under.refuses_fn(Priority.CHANGE)
-    refused: dict[tuple[Priority, str], OutboxFullError] = {}
-    for arrival, wanting in zip(arrivals, wanted, strict=True):
+    most = share(under.limits.quota[Priority.CHANGE], len(audience.kinds))
+    refused: dict[int, OutboxFullError] = {}
+    lines: dict[tuple[Priority, str], OutboxFullError] = {}
+    for place, (arrival, wanting) in enumerate(entries):
         event = arrival.event
-        line = event.priority, event.key
         error = None
         if event.priority is Priority.CHANGE:
-            error = refused.get(line) or _refuse_change(arrival, wanting, audience, under, nearly_full=nearly_full)
+            if wanting and nearly_full:
+                error = OutboxFullError("hardly any of the disk is free", DropReason.DISK)
+            elif wanting and not full.fits(len(arrival.body), most):
+                error = OutboxFullError("there is no room for an event of this length", DropReason.QUOTA)
         elif event.kind is not EventKind.ESCALATION:
-            error = refused.get(line) or _refuse_alarm(arrival, wanting, audience, under.limits)
-        if error is not None and transaction.rows("SELECT 1 FROM outbox_id WHERE id = ?", event.id):
-            error = None
-        if error is not None:
-            refused[line] = error
-        yield error
-
-
-def _refuse_change(
-    arrival: Arrival, wanting: Sequence[str], audience: Audience, under: Conditions, *, nearly_full: bool
-) -> OutboxFullError | None:
-    if wanting and nearly_full:
-        return OutboxFullError("hardly any of the disk is free", DropReason.DISK)
-    most = share(under.limits.quota[Priority.CHANGE], len(audience.kinds))
-    if wanting and not full.fits(len(arrival.body), most):
-        return OutboxFullError("there is no room for an event of this length", DropReason.QUOTA)
-    return None
+            error = _refuse_alarm(arrival, wanting, audience, under.limits)
+        else:
+            continue
+        if lines:
+            error = lines.get((event.priority, event.key)) or error
+        if error is not None and not transaction.rows("SELECT 1 FROM outbox_id WHERE id = ?", event.id):
+            refused[place] = lines[event.priority, event.key] = error
+    return refused
 
 
 def _refuse_alarm(
@@ -125,7 +121,7 @@ def has_room(audience: Audience, destination: str, size: int, limits: Limits) ->
 def _queue(
     transaction: Transaction,
     priority: Priority,
-    entries: Sequence[tuple[Arrival, Sequence[str]]],
+    entries: Sequence[Entry],
     audience: Audience,
     under: Conditions,
 ) -> None:
@@ -158,7 +154,7 @@ def _queue_alarm(
 def enqueue(
     transaction: Transaction,
     priority: Priority,
-    entries: Sequence[tuple[Arrival, Sequence[str]]],
+    entries: Sequence[Entry],
     now: float,
     audience: Audience,
 ) -> int:
@@ -194,7 +190,7 @@ def _row(arrival: Arrival, now: float) -> Row:
         event.only,
         event.slot,
         0,
-        now,
+        int(now),  # four bytes, where a fraction takes eight
         expires,
         zlib.crc32(body),
         body,
@@ -215,13 +211,11 @@ def insert(transaction: Transaction, sql: str, rows: Sequence[Row]) -> int:
     return last
 
 
-def _remember(
-    transaction: Transaction, arrivals: Sequence[Arrival], wanted: Sequence[Sequence[str]]
-) -> Sequence[Added]:
+def _remember(transaction: Transaction, entries: Sequence[Entry]) -> Sequence[Added]:
     """Keep the ids that are new; return how each was taken."""
     rows = [
         (arrival.event.id, blake2b(arrival.body, digest_size=8).digest(), _QUEUED if wanting else _UNWANTED)
-        for arrival, wanting in zip(arrivals, wanted, strict=True)
+        for arrival, wanting in entries
     ]
     transaction.run("SAVEPOINT ids")
     new = _insert_ids(transaction, rows)

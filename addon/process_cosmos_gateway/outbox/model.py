@@ -8,7 +8,7 @@ from typing import Any
 
 from process_cosmos_gateway.contract.destinations import EventKind, Priority, Waiting
 from process_cosmos_gateway.contract.errors import Code
-from process_cosmos_gateway.contract.events import CloudEvent, site_source
+from process_cosmos_gateway.contract.events import encode_event
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.errors import RequestRefusedError
 
@@ -39,14 +39,7 @@ class Event:
 
     def encode(self, site: Ulid) -> bytes:
         """Return the event as destinations get it."""
-        return CloudEvent(
-            id=self.id,
-            source=site_source(site),
-            type=self.type,
-            subject=self.subject,
-            time=self.time,
-            data=self.data,
-        ).encode()
+        return encode_event(id=self.id, site=site, type=self.type, subject=self.subject, time=self.time, data=self.data)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

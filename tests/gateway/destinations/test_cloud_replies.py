@@ -292,11 +292,25 @@ async def test_an_expired_certificate_is_refused_before_anything_is_sent(far: Fa
     assert far.server.calls == []
 
 
-def test_a_body_stays_bearable_and_one_long_event_goes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cloud_module, "LONGEST_BODY", 3 * (len(PARCELS[0].body) + 2) + 1)
-    assert fitting(PARCELS) == PARCELS[:3]
-    monkeypatch.setattr(cloud_module, "LONGEST_BODY", 10)
-    assert fitting(PARCELS) == PARCELS[:1]
+def test_a_body_stays_bearable_and_one_long_event_goes_alone() -> None:
+    assert fitting(PARCELS, 3 * (len(PARCELS[0].body) + 2) + 1) == PARCELS[:3]
+    assert fitting(PARCELS, 10) == PARCELS[:1]
+
+
+async def test_on_a_thin_line_batches_get_shorter_so_that_no_alarm_waits_long_and_longer_when_it_is_over(
+    far: Far, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = sum(len(parcel.body) + 2 for parcel in PARCELS) + 32
+    for name, value in {"LONGEST_BODY": whole, "SHORTEST_BODY": whole // 4, "BEARABLE_SECONDS": 0.0}.items():
+        monkeypatch.setattr(cloud_module, name, value)
+    cloud = destination(far.server.url, enrolled(tmp_path / "ca"))
+    for _ in range(4):
+        await cloud.send(PARCELS, proven=True)
+    monkeypatch.setattr(cloud_module, "BEARABLE_SECONDS", 60.0)
+    for _ in range(3):
+        await cloud.send(PARCELS, proven=True)
+    await cloud.close()
+    assert [len(orjson.loads(call.body)) for call in far.server.calls] == [8, 4, 2, 2, 2, 4, 8]
 
 
 @pytest.mark.parametrize(
