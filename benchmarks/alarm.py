@@ -33,13 +33,14 @@ async def _latencies(bench: Bench, number: int, *, flood: bool) -> tuple[list[fl
     """Return the seconds each alarm took, and how many readings a second came beside them."""
     async with opened(bench.folder("alarm")) as parts:
         taken = [0]
-        writers = [asyncio.create_task(_flood(parts, taken)) for _ in range(_WRITERS if flood else 0)]
+        floods = [_flood(parts, taken) for _ in range(_WRITERS if flood else 0)]
+        beside = [asyncio.create_task(work) for work in (parts.store.run(), *floods)]
         begun = time.perf_counter()
         found = await _alarms(parts, number)
         rate = taken[0] / (time.perf_counter() - begun)
-        for writer in writers:
-            writer.cancel()
-        await asyncio.gather(*writers, return_exceptions=True)
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
         return found, rate
 
 

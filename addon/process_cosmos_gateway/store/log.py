@@ -1,9 +1,11 @@
-"""A mark in the database file itself that says: a log stands beside it, and without that the newest commits are gone.
+"""The write-ahead log: when it is copied into the database, and a mark in the database file that it is there.
 
-It is there before the log holds anything, and gone before the log is cut or removed. A log that is missing all the same
-was lost: by a hand, a copy that left it out, a mended disk.
+The mark says: a log stands beside this file, and without it the newest commits are gone. It is there before the log
+holds anything, and gone before the log is cut or removed. A log that is missing all the same was lost: by a hand, a
+copy that left it out, a mended disk.
 """
 
+from contextlib import suppress
 from pathlib import Path
 
 import apsw
@@ -13,6 +15,44 @@ from .transaction import Transaction
 
 KEY = "log"
 """The mark's name among the store's own facts."""
+
+_WORTH_PAGES = 4000
+_MOST_PAGES = 8000
+
+
+class Growth:
+    """How far the log has grown.
+
+    Somebody beside the writer copies it every 4,000 pages, because an alarm waits as long as the writer does. But only
+    the writer can begin the log anew, when all of it is copied: under a flood it copies the rest at 8,000 pages.
+    """
+
+    def __init__(self) -> None:
+        """Begin with an empty log."""
+        self._pages = 0
+        self._copied = 0
+
+    def follow(self, connection: apsw.Connection) -> apsw.Connection:
+        """Hear of each commit of the writer's ``connection``, in its thread."""
+        connection.set_wal_hook(self._committed)
+        return connection
+
+    def is_worth_copying(self) -> bool:
+        """Say whether enough has come since this was last true."""
+        if self._pages - self._copied < _WORTH_PAGES:
+            return False
+        self._copied = self._pages
+        return True
+
+    def _committed(self, connection: apsw.Connection, _: str, pages: int) -> int:
+        if pages < self._pages:
+            self._copied = 0
+        self._pages = pages
+        if pages >= _MOST_PAGES:
+            # The commit stands whether or not this can be done; the next one tries again.
+            with suppress(apsw.Error):
+                connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        return apsw.SQLITE_OK
 
 
 def mark(transaction: Transaction) -> None:

@@ -30,7 +30,6 @@ NEWEST = 1 + len(MIGRATIONS)
 FILE = "gateway.sqlite"
 
 _BUSY_MS = 5000
-_CHECKPOINT_PAGES = 4000
 INCREMENTAL = 2
 
 
@@ -39,7 +38,6 @@ def connect(path: Path, vfs: str | None, *, read_only: bool) -> apsw.Connection:
     connection = connect_untouched(path, vfs)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
-    connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
     if read_only:
         connection.execute("PRAGMA query_only = 1")
     return connection

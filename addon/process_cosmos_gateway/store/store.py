@@ -53,12 +53,12 @@ class Store:
         self._disk = disk
         self._watch = Watch(disk, suspect_marker(path))
         self._free_pages = 0
-        connect_fn = partial(schema.connect, path, vfs)
+        self._growth = log.Growth()
         writing = Ends(self._watch.failed, self._watch.committed)
         # A read that succeeds says nothing of a disk that takes no commits.
         reading = Ends(self._watch.failed, lambda: None)
-        self._writer = Lane("store writer", partial(connect_fn, read_only=False), "BEGIN IMMEDIATE", writing)
-        self._reader = Lane("store reader", partial(connect_fn, read_only=True), "BEGIN", reading)
+        self._writer = Lane("store writer", self._connect_writer, "BEGIN IMMEDIATE", writing)
+        self._reader = Lane("store reader", partial(schema.connect, path, vfs, read_only=True), "BEGIN", reading)
 
     @classmethod
     async def open(
@@ -132,7 +132,7 @@ class Store:
         transaction.run("DELETE FROM quarantine WHERE number <= (SELECT max(number) FROM quarantine) - ?", _QUARANTINED)
 
     async def run(self) -> Never:
-        """Take in the ballast, try a disk that failed, give free pages back; until cancelled.
+        """Take in the ballast, try a disk that failed, give free pages back, copy the log; until cancelled.
 
         Raises ``StoreDamagedError`` once a page could not be read: what this process remembers of the database counts
         no more, and the next ``open`` salvages it.
@@ -146,6 +146,9 @@ class Store:
                 if self.health.state is not StorageState.OK:
                     await self.write(_probe)
                 await self._give_back_after_drain()
+            if self._growth.is_worth_copying():
+                with suppress(apsw.Error, OSError):
+                    await asyncio.to_thread(schema.checkpoint, self._path, self._vfs, cut=False)
             await asyncio.sleep(_UPKEEP_SECONDS)
 
     async def give_back(self) -> None:
@@ -170,6 +173,9 @@ class Store:
         if unmarked:
             with suppress(apsw.Error, OSError):
                 await asyncio.to_thread(schema.checkpoint, self._path, self._vfs, cut=True)
+
+    def _connect_writer(self) -> apsw.Connection:
+        return self._growth.follow(schema.connect(self._path, self._vfs, read_only=False))
 
     async def _mark_log(self) -> None:
         """Let the next open know if the log is lost; a disk that refuses is met again with the next commit."""
