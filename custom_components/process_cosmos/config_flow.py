@@ -1,8 +1,9 @@
 """The set-up: with or without the app, who is told, where else it is sent, a test ring."""
 
+import asyncio
 import contextlib
-from collections.abc import Mapping
-from typing import Any, override
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, cast, override
 
 from homeassistant import config_entries
 from homeassistant.config_entries import (
@@ -12,16 +13,21 @@ from homeassistant.config_entries import (
     ConfigFlowResult,
 )
 from homeassistant.const import CONF_TOKEN, CONF_URL
-from homeassistant.core import callback
+from homeassistant.core import HomeAssistant, callback
 from homeassistant.exceptions import HomeAssistantError
+from homeassistant.helpers.hassio import is_hassio
 from homeassistant.helpers.service_info.hassio import HassioServiceInfo
 from homeassistant.util.file import WriteError
 
 from . import flow_forms as forms
 from . import workflows
-from .const import CONF_DESTINATIONS, CONF_PHONES, CONF_SHA256, CONF_SITE, DOMAIN
+from .client import GatewayError
+from .const import CONF_DESTINATIONS, CONF_PHONES, CONF_SHA256, CONF_SITE, DOMAIN, LOGGER
 from .contract.destinations import DestinationKind
+from .flow_app import async_install, async_lacks_broker, async_start
 from .flow_gateway import Found, async_ask, async_forget_destinations, async_pair
+from .flow_other_gateway import moved
+from .issues import show_other_gateway
 from .options_flow import CosmosOptionsFlow
 from .trial_ring import async_test_ring
 
@@ -41,6 +47,9 @@ class CosmosConfigFlow(ConfigFlow, domain=DOMAIN):
         self._options: dict[str, Any] = {CONF_DESTINATIONS: []}
         self._test_ring = False
         self._finished = False
+        self._work: asyncio.Task[Found | None] | None = None
+        """What the Supervisor is doing for us."""
+        self._failed: GatewayError | None = None
 
     @staticmethod
     @callback
@@ -51,8 +60,41 @@ class CosmosConfigFlow(ConfigFlow, domain=DOMAIN):
 
     @override
     async def async_step_user(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Ask whether there is an app."""
-        return self.async_show_menu(step_id="user", menu_options=["without_app", "pairing"])
+        """Ask whether there is to be an app; where there is a Supervisor, it can bring it up."""
+        app = ["app"] if is_hassio(self.hass) else []
+        return self.async_show_menu(step_id="user", menu_options=[*app, "without_app", "pairing"])
+
+    async def async_step_app(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Have the Supervisor install the app, unless it is."""
+        return await self._progress("app", async_install, "start_app")
+
+    async def async_step_start_app(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Have the Supervisor start the app, and wait until it answers."""
+        return await self._progress("start_app", async_start, "broker")
+
+    async def async_step_app_failed(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Say what the Supervisor or the app did not do; try again, or go on without the app."""
+        if user_input is None:
+            error = self._failed
+            return self.async_show_form(
+                step_id="app_failed",
+                data_schema=forms.APP_FAILED,
+                errors=forms.errors_of("app_failed", error.code if error else ""),
+                description_placeholders={"reason": str(error)},
+            )
+        if not user_input[forms.CONF_WITHOUT_APP]:
+            return await self.async_step_app()
+        return await (self.async_step_finish() if CONF_PHONES in self._options else self.async_step_without_app())
+
+    async def async_step_broker(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Say that there is no MQTT broker, where there is none."""
+        if await async_lacks_broker(self.hass):
+            return self.async_show_menu(step_id="broker", menu_options=["without_broker", "broker"])
+        return await self.async_step_without_broker()
+
+    async def async_step_without_broker(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Go on with the app that was found."""
+        return await self._use(self._app)
 
     async def async_step_without_app(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Set up for people only; one such site is enough."""
@@ -72,6 +114,9 @@ class CosmosConfigFlow(ConfigFlow, domain=DOMAIN):
             return self.async_abort(reason="invalid_discovery")
         await self.async_set_unique_id(self._found.site)
         self._abort_if_unique_id_configured(updates=self._found.data)
+        if served := self._entry_at(self._found.url):
+            show_other_gateway(self.hass, served)
+            return self.async_abort(reason="other_app", description_placeholders={"site": served.title})
         self.context["title_placeholders"] = {"name": discovery_info.name}
         return await self.async_step_hassio_confirm()
 
@@ -81,7 +126,7 @@ class CosmosConfigFlow(ConfigFlow, domain=DOMAIN):
         if user_input is not None and (found := self._found):
             _, errors = await forms.attempt("hassio_confirm", lambda: async_ask(self.hass, found))
             if not errors:
-                return await self._use(found)
+                return await self.async_step_broker()
         return self.async_show_form(step_id="hassio_confirm", errors=errors)
 
     async def async_step_reauth(self, entry_data: Mapping[str, Any]) -> ConfigFlowResult:  # noqa: ARG002 - Home Assistant's signature
@@ -95,6 +140,13 @@ class CosmosConfigFlow(ConfigFlow, domain=DOMAIN):
     async def async_step_reconfigure(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Take a new pairing line: the gateway has moved, or a site without one gets one."""
         return await self._pair("reconfigure", user_input)
+
+    async def async_step_other_gateway(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Ask before another app serves the site from now on."""
+        entry = self._entry_of_flow()
+        if user_input is None or entry is None:
+            return self.async_show_form(step_id="other_gateway")
+        return self.async_update_reload_and_abort(entry, **moved(entry, self._app), reason="moved")
 
     async def async_step_who(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Ask who should be told."""
@@ -114,7 +166,8 @@ class CosmosConfigFlow(ConfigFlow, domain=DOMAIN):
 
     async def async_step_elsewhere_without_app(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Say what the app would add."""
-        return self.async_show_menu(step_id="elsewhere_without_app", menu_options=["finish", "pairing"])
+        way = "app" if is_hassio(self.hass) else "pairing"
+        return self.async_show_menu(step_id="elsewhere_without_app", menu_options=["finish", way])
 
     async def async_step_webhook(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Take a URL to send to."""
@@ -128,6 +181,8 @@ class CosmosConfigFlow(ConfigFlow, domain=DOMAIN):
         """Offer blueprint and test ring, then create the entry; a gateway that joins is done at once."""
         if self._found and self._joined:
             self._finished = True
+            for other in self._async_in_progress(match_context={"unique_id": self._found.site}):
+                self.hass.config_entries.flow.async_abort(other["flow_id"])  # it offers what is done now
             return self.async_update_reload_and_abort(
                 self._joined,
                 unique_id=self._found.site,
@@ -182,13 +237,32 @@ class CosmosConfigFlow(ConfigFlow, domain=DOMAIN):
         await self.async_set_unique_id(found.site, raise_on_progress=False)
         entry = self._entry_of_flow()
         if entry and entry.data[CONF_SITE]:
-            self._abort_if_unique_id_mismatch(reason="other_gateway")
-            return self.async_update_reload_and_abort(entry, data_updates=found.data)
+            if found.site == entry.data[CONF_SITE]:
+                return self.async_update_reload_and_abort(entry, data_updates=found.data)
+            self._abort_if_unique_id_configured()
+            return await self.async_step_other_gateway()
         self._abort_if_unique_id_configured(updates=found.data)
         self._joined = entry or self._people_only_entry()
         if self._joined or CONF_PHONES in self._options:
             return await self.async_step_elsewhere()
         return await self.async_step_who()
+
+    async def _progress(
+        self, step_id: str, work: Callable[[HomeAssistant], Coroutine[Any, Any, Found | None]], done: str
+    ) -> ConfigFlowResult:
+        """Show that ``work`` is being done; then go on to the step ``done``, or say why it was not."""
+        if self._work is None:
+            # Not eager: a step that is done when it begins would hand the choice of the menu to the next one.
+            self._work = self.hass.async_create_task(work(self.hass), f"{DOMAIN} {step_id}", eager_start=False)
+        if not self._work.done():
+            return self.async_show_progress(step_id=step_id, progress_action=step_id, progress_task=self._work)
+        finished, self._work = self._work, None
+        try:
+            self._found = await finished
+        except GatewayError as error:
+            self._failed, done = error, "app_failed"
+            LOGGER.warning("%s: %s", error.code, error)
+        return self.async_show_progress_done(next_step_id=done)
 
     async def _destination(self, kind: DestinationKind, user_input: dict[str, Any] | None) -> ConfigFlowResult:
         errors: dict[str, str] = {}
@@ -223,6 +297,15 @@ class CosmosConfigFlow(ConfigFlow, domain=DOMAIN):
                 return self._get_reconfigure_entry()
             case _:
                 return None
+
+    @property
+    def _app(self) -> Found:
+        """The app, for steps that come after it was found."""
+        return cast("Found", self._found)
+
+    def _entry_at(self, url: str) -> ConfigEntry | None:
+        entries = self._async_current_entries(include_ignore=False)
+        return next((entry for entry in entries if entry.data[CONF_URL] == url), None)
 
     def _people_only_entry(self) -> ConfigEntry | None:
         entries = self._async_current_entries(include_ignore=False)

@@ -53,7 +53,16 @@ from .data import CosmosConfigEntry
 from .durations import duration
 from .errors import refusal
 from .escalations.engine import Escalations
-from .issues import ISSUES_OF_CODES, LINK_ISSUES, Issue, clear_issues, create_issue
+from .flow_app import async_discovered, is_beside
+from .issues import (
+    ISSUES_OF_CODES,
+    LINK_ISSUES,
+    Issue,
+    clear_issues,
+    create_issue,
+    end_reauth,
+    show_other_gateway,
+)
 from .registry import register_thing, register_version, remove_thing
 from .status_issues import show_status
 from .things import Things, Touched
@@ -149,7 +158,7 @@ class CosmosCoordinator:
                     await self._serve(session)
             except GatewayRefusedError as error:
                 self._failures = max(self._failures, _REFUSED_FAILURES)
-                self._show_refusal(error)
+                await self._show_refusal(error)
             except GatewayAwayError as error:
                 self._note_silence()
                 LOGGER.debug("%s: %s", self.entry.title, error)
@@ -230,6 +239,7 @@ class CosmosCoordinator:
         self._show_available()
         self._cancel_away_timers()
         clear_issues(self.hass, self.entry, *LINK_ISSUES)
+        end_reauth(self.hass, self.entry)
         for device in snapshot.devices:
             register_thing(self.hass, self.entry, device)
         self._notify(DEVICES)
@@ -273,6 +283,10 @@ class CosmosCoordinator:
         self.session = session
         self._shown.clear()
         register_version(self.hass, self.entry, session.hello.version)
+        if session.hello.schema < SCHEMA:
+            create_issue(self.hass, self.entry, Issue.APP_OLDER, app=session.hello.version, integration=VERSION)
+        else:
+            clear_issues(self.hass, self.entry, Issue.APP_OLDER)
 
     def _closed(self) -> None:
         self.session = None
@@ -315,16 +329,25 @@ class CosmosCoordinator:
         if not self._refused:
             create_issue(self.hass, self.entry, Issue.GATEWAY_UNREACHABLE, url=self.entry.data[CONF_URL])
 
-    @callback
-    def _show_refusal(self, error: GatewayRefusedError) -> None:
+    async def _show_refusal(self, error: GatewayRefusedError) -> None:
         self._refused = True
+        is_other = error.code == Code.IDENTITY_MISMATCH or await self._is_another_beside(error)
         clear_issues(self.hass, self.entry, *LINK_ISSUES)
-        if error.code == Code.UNAUTHORIZED:
+        if is_other:
+            show_other_gateway(self.hass, self.entry)
+        elif error.code == Code.UNAUTHORIZED:
             self.entry.async_start_reauth(self.hass)
         else:
             issue = ISSUES_OF_CODES.get(error.code, Issue.REFUSED)
             create_issue(self.hass, self.entry, issue, url=self.entry.data[CONF_URL], code=error.code)
         LOGGER.debug("%s: %s: %s", self.entry.title, error.code, error)
+
+    async def _is_another_beside(self, error: GatewayRefusedError) -> bool:
+        """Whether what does not know us is another app than before: the Supervisor's app has lost its data."""
+        if error.code != Code.UNAUTHORIZED or not is_beside(self.hass, self.entry.data):
+            return False
+        found = await async_discovered(self.hass)
+        return found is not None and found.site != self.entry.data[CONF_SITE]
 
     async def _announce_stop(self, _: Event) -> None:
         self._stop_listening = None

@@ -23,8 +23,9 @@ from homeassistant.helpers.selector import (
 from .client import CANNOT_CONNECT, GATEWAY_AWAY, GatewayError
 from .const import CONF_NOTIFY_ENTITIES, CONF_PHONES
 from .contract.destinations import DestinationKind, EventKind, SetCloud, SetWebhook
-from .contract.errors import Code, ContractError
-from .contract.pairing import parse_line
+from .contract.errors import Code
+from .flow_app import NOT_INSTALLED, NOT_STARTED, SILENT
+from .flow_line import LineProblem, PastedLineError, read_line
 
 CONF_LINE: Final = "line"
 CONF_CODE: Final = "code"
@@ -34,6 +35,7 @@ CONF_KINDS: Final = "kinds"
 CONF_NAME: Final = "name"
 CONF_TEST_RING: Final = "test_ring"
 CONF_INSTALL_BLUEPRINTS: Final = "install_blueprints"
+CONF_WITHOUT_APP: Final = "without_app"
 
 _SECRET = TextSelector(TextSelectorConfig(type=TextSelectorType.PASSWORD, autocomplete="off"))
 _KINDS: Mapping[vol.Marker, SelectSelector] = {
@@ -43,6 +45,8 @@ _KINDS: Mapping[vol.Marker, SelectSelector] = {
 }
 
 PAIRING = vol.Schema({vol.Required(CONF_LINE): TextSelector(TextSelectorConfig(autocomplete="off"))})
+
+APP_FAILED = vol.Schema({vol.Required(CONF_WITHOUT_APP, default=False): BooleanSelector()})
 
 WHO = vol.Schema(
     {
@@ -89,6 +93,10 @@ _SHOWN = frozenset(
         Code.STORE_FAILED,
         Code.UNAUTHORIZED,
         Code.URL_INVALID,
+        NOT_INSTALLED,
+        NOT_STARTED,
+        SILENT,
+        *LineProblem,
     }
 )
 _FIELDS: Mapping[str, Mapping[str, Collection[str]]] = {
@@ -101,6 +109,7 @@ _FIELDS: Mapping[str, Mapping[str, Collection[str]]] = {
             Code.IDENTITY_MISMATCH,
             Code.DESTINATION_AWAY,
             Code.URL_INVALID,
+            *LineProblem,
         }
     },
 }
@@ -123,11 +132,11 @@ def free_name(kind: str, taken: Collection[str]) -> str:
 
 
 def destination(kind: str, answer: Mapping[str, Any], taken: Collection[str]) -> SetWebhook | SetCloud:
-    """Return the request a filled form stands for; raise ``ContractError`` if the one-time code is none."""
+    """Return the request a filled form stands for; raise ``PastedLineError`` if the one-time code is none."""
     name, request_id = free_name(kind, taken), uuid.uuid4().hex
     kinds = tuple(EventKind(kind) for kind in answer[CONF_KINDS]) or (EventKind.ESCALATION,)
     if kind == DestinationKind.CLOUD:
-        return SetCloud(id=request_id, name=name, code=str(parse_line(answer[CONF_CODE])), kinds=kinds)
+        return SetCloud(id=request_id, name=name, code=str(read_line(answer[CONF_CODE])), kinds=kinds)
     return SetWebhook(
         id=request_id,
         name=name,
@@ -142,8 +151,11 @@ async def attempt[T](form: str, action: Callable[[], Awaitable[T]]) -> tuple[T |
     """Return what ``action`` gave, or the errors to show in ``form``: a stable code on the field it is about."""
     try:
         return await action(), {}
-    except (GatewayError, ContractError) as error:
-        code = str(error.code)
-    shown = code if code in _SHOWN else "unknown"
+    except (GatewayError, PastedLineError) as error:
+        return None, errors_of(form, error.code)
+
+
+def errors_of(form: str, code: str) -> dict[str, str]:
+    """Return the errors that show ``code`` in ``form``; one without a sentence of its own is ``unknown``."""
     field = next((field for field, codes in _FIELDS.get(form, {}).items() if code in codes), "base")
-    return None, {field: shown}
+    return {field: code if code in _SHOWN else "unknown"}

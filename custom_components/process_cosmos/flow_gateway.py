@@ -27,8 +27,8 @@ from .contract.destinations import RemoveDestination
 from .contract.errors import Code
 from .contract.identifiers import Ulid, is_ulid
 from .contract.messages import Request
-from .contract.pairing import parse_line
 from .contract.session import MIN_SCHEMA, SCHEMA, HomeAssistantHello
+from .flow_line import read_line
 
 _PATIENCE = 5.0
 
@@ -70,8 +70,8 @@ class Found:
 
 
 async def async_pair(hass: HomeAssistant, text: str) -> Found:
-    """Use up a pasted pairing line; raises ``ContractError`` or ``GatewayError``, each with its code."""
-    line = parse_line(text)
+    """Use up a pasted pairing line; raises ``PastedLineError`` or ``GatewayError``, each with its code."""
+    line = read_line(text)
     paired = await pair(async_get_clientsession(hass), line, await instance_id.async_get(hass))
     return Found(site=paired.site, url=line.url, token=paired.token, sha256=line.sha256)
 

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from homeassistant.config_entries import ConfigEntry
-from homeassistant.core import HomeAssistant
+from homeassistant.config_entries import SOURCE_REAUTH, ConfigEntry
+from homeassistant.const import CONF_URL
+from homeassistant.core import HomeAssistant, callback
 from homeassistant.helpers import issue_registry as ir
 
 from .const import DOMAIN
@@ -20,6 +21,7 @@ class Issue(StrEnum):
     OTHER_HOME_ASSISTANT = "other_home_assistant"
     SCHEMA_TOO_OLD = "schema_too_old"
     SCHEMA_TOO_NEW = "schema_too_new"
+    APP_OLDER = "app_older"
     REFUSED = "refused"
     REJECTED_EVENTS = "rejected_events"
     OUTBOX_FULL_ALARM = "outbox_full_alarm"
@@ -41,14 +43,18 @@ class Issue(StrEnum):
 class _Form:
     severity: ir.IssueSeverity = ir.IssueSeverity.ERROR
     fixable: bool = False
+    learn_more: str | None = None
 
+
+_UPDATES = "https://github.com/process-cosmos/process-cosmos/blob/main/docs/install.md#update"
 
 _FORMS: Mapping[Issue, _Form] = {
     Issue.GATEWAY_UNREACHABLE: _Form(),
-    Issue.OTHER_GATEWAY: _Form(),
+    Issue.OTHER_GATEWAY: _Form(fixable=True),
     Issue.OTHER_HOME_ASSISTANT: _Form(),
-    Issue.SCHEMA_TOO_OLD: _Form(),
-    Issue.SCHEMA_TOO_NEW: _Form(),
+    Issue.SCHEMA_TOO_OLD: _Form(learn_more=_UPDATES),
+    Issue.SCHEMA_TOO_NEW: _Form(learn_more=_UPDATES),
+    Issue.APP_OLDER: _Form(severity=ir.IssueSeverity.WARNING, learn_more=_UPDATES),
     Issue.REFUSED: _Form(),
     Issue.REJECTED_EVENTS: _Form(severity=ir.IssueSeverity.WARNING, fixable=True),
     Issue.OUTBOX_FULL_ALARM: _Form(),
@@ -67,7 +73,6 @@ _FORMS: Mapping[Issue, _Form] = {
 }
 
 ISSUES_OF_CODES: Mapping[str, Issue] = {
-    Code.IDENTITY_MISMATCH: Issue.OTHER_GATEWAY,
     Code.OTHER_HOME_ASSISTANT: Issue.OTHER_HOME_ASSISTANT,
     Code.SCHEMA_TOO_OLD: Issue.SCHEMA_TOO_OLD,
     Code.SCHEMA_TOO_NEW: Issue.SCHEMA_TOO_NEW,
@@ -94,10 +99,25 @@ def create_issue(hass: HomeAssistant, entry: ConfigEntry, issue: Issue, **placeh
         _id(entry, issue),
         data={"entry_id": entry.entry_id, "issue": issue},
         is_fixable=form.fixable,
+        learn_more_url=form.learn_more,
         severity=form.severity,
         translation_key=issue,
         translation_placeholders={"site": entry.title, **placeholders},
     )
+
+
+@callback
+def show_other_gateway(hass: HomeAssistant, entry: ConfigEntry) -> None:
+    """Say that another app answers for this site; a new pairing line of the lost one is not asked for any more."""
+    create_issue(hass, entry, Issue.OTHER_GATEWAY, url=entry.data[CONF_URL])
+    end_reauth(hass, entry)
+
+
+@callback
+def end_reauth(hass: HomeAssistant, entry: ConfigEntry) -> None:
+    """Take back the question for a new pairing line."""
+    for flow in tuple(entry.async_get_active_flows(hass, {SOURCE_REAUTH})):
+        hass.config_entries.flow.async_abort(flow["flow_id"])
 
 
 def clear_issues(hass: HomeAssistant, entry: ConfigEntry, *issues: Issue) -> None:

@@ -2,10 +2,12 @@
 
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers import device_registry as dr
+from homeassistant.helpers import entity_registry as er
 from homeassistant.helpers.device_registry import DeviceEntryType, DeviceInfo
 
 from .const import CONF_SITE, DOMAIN
 from .contract.devices import Device
+from .contract.identifiers import is_ulid
 from .data import CosmosConfigEntry
 
 
@@ -38,7 +40,8 @@ def thing_device_info(hass: HomeAssistant, entry: CosmosConfigEntry, device: Dev
 
 
 def register_site(hass: HomeAssistant, entry: CosmosConfigEntry) -> None:
-    """Enter the site's own device."""
+    """Enter the site's own device, and let what another gateway's Things left behind be those of this one."""
+    _adopt(hass, entry)
     dr.async_get(hass).async_get_or_create_from_info(
         config_entry_id=entry.entry_id, device_info=site_device_info(entry)
     )
@@ -63,6 +66,24 @@ def remove_thing(hass: HomeAssistant, entry: CosmosConfigEntry, device_id: str) 
     registry = dr.async_get(hass)
     if thing := registry.async_get_device_by_identifier((DOMAIN, identifier(entry, device_id)), entry.entry_id):
         registry.async_remove_device(thing.id)
+
+
+def _adopt(hass: HomeAssistant, entry: CosmosConfigEntry) -> None:
+    """Rename Things and their entities after the site's gateway: with another one people keep names, areas, history."""
+    devices, entities = dr.async_get(hass), er.async_get(hass)
+    for device in dr.async_entries_for_config_entry(devices, entry.entry_id):
+        ours = {(domain, _adopted(entry, name)) for domain, name in device.identifiers}
+        if ours != device.identifiers:
+            devices.async_update_device(device.id, new_identifiers=ours)
+    for entity in er.async_entries_for_config_entry(entities, entry.entry_id):
+        if (name := _adopted(entry, entity.unique_id)) != entity.unique_id:
+            entities.async_update_entity(entity.entity_id, new_unique_id=name)
+
+
+def _adopted(entry: CosmosConfigEntry, name: str) -> str:
+    """Return the identifier of a Thing, or of something of it, under the entry's gateway; others stay as they are."""
+    site, slash, rest = name.partition("/")
+    return identifier(entry, rest) if slash and is_ulid(site) and entry.data[CONF_SITE] else name
 
 
 def _site_device(hass: HomeAssistant, entry: CosmosConfigEntry) -> dr.DeviceEntry | None:

@@ -21,6 +21,7 @@ from .contract.messages import Request
 from .contract.session import Result
 from .coordinator import CosmosCoordinator
 from .data import CosmosConfigEntry
+from .flow_other_gateway import OtherGatewayFlow
 from .issues import Issue
 from .status_issues import OCCURRENCES, Occurrence, note_read
 from .texts import shortened
@@ -49,6 +50,8 @@ async def async_create_fix_flow(
     named = data or {}
     entry: CosmosConfigEntry | None = hass.config_entries.async_get_entry(str(named.get("entry_id")))
     issue = str(named.get("issue"))
+    if issue == Issue.OTHER_GATEWAY:
+        return OtherGatewayFlow(entry)
     if issue in OCCURRENCES:
         return ReadFlow(entry, OCCURRENCES[Issue(issue)])
     return RejectedEventsFlow(entry)

@@ -1,17 +1,15 @@
 """The set-up: two questions, a test ring, and a gateway that may come later."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 import pytest
-from homeassistant.config_entries import SOURCE_HASSIO, SOURCE_USER, ConfigFlowResult
 from homeassistant.core import HomeAssistant
 from homeassistant.data_entry_flow import FlowResultType
-from homeassistant.helpers.service_info.hassio import HassioServiceInfo
+from homeassistant.helpers import issue_registry as ir
 from homeassistant.setup import async_setup_component
 from homeassistant.util import dt as dt_util
 from pytest_homeassistant_custom_component.common import MockConfigEntry, async_capture_events, async_fire_time_changed
@@ -25,10 +23,9 @@ from custom_components.process_cosmos.flow_gateway import Found
 from custom_components.process_cosmos.trial_ring import LASTS
 
 from .contract_gateway import OTHER_SITE, SITE, TOKEN, ContractGateway, refusing, until
+from .setting_up import NEITHER, WEBHOOK, begin, choose, discover, submit, tell
 
 CLOUD_CODE = "https://cloud.example:8443#code-secret-0123456789." + "ab" * 32
-WEBHOOK = {"url": "https://hooks.example/secret", "kinds": ["escalation"]}
-NEITHER = {"test_ring": False, "install_blueprints": False}
 
 
 @pytest.fixture(autouse=True)
@@ -36,41 +33,6 @@ async def _other_parts(hass: HomeAssistant, notify_entity: str) -> AsyncIterator
     """Let there be somebody to tell, and let what a flow has set going come to its end."""
     yield
     await hass.async_block_till_done()
-
-
-@pytest.fixture
-async def tls_gateway(socket_enabled: None) -> AsyncIterator[ContractGateway]:
-    async with ContractGateway(tls=True) as gateway:
-        yield gateway
-
-
-async def begin(hass: HomeAssistant, *choices: str) -> ConfigFlowResult:
-    """Start from "Add integration" and choose in the menus."""
-    result = await hass.config_entries.flow.async_init(DOMAIN, context={"source": SOURCE_USER})
-    for choice in choices:
-        result = await choose(hass, result, choice)
-    return result
-
-
-async def choose(hass: HomeAssistant, result: ConfigFlowResult, choice: str) -> ConfigFlowResult:
-    assert result["type"] is FlowResultType.MENU
-    return await submit(hass, result, {"next_step_id": choice})
-
-
-async def submit(hass: HomeAssistant, result: ConfigFlowResult, answer: dict[str, Any]) -> ConfigFlowResult:
-    return await hass.config_entries.flow.async_configure(result["flow_id"], answer)
-
-
-async def tell(hass: HomeAssistant, result: ConfigFlowResult) -> ConfigFlowResult:
-    """Answer the first question."""
-    assert result["step_id"] == "who"
-    return await submit(hass, result, {"phones": [], "notify_entities": ["notify.hall"]})
-
-
-async def discover(hass: HomeAssistant, gateway: ContractGateway, **changed: object) -> ConfigFlowResult:
-    config = {"host": "127.0.0.1", "port": gateway.port, "token": TOKEN, "site": SITE} | changed
-    info = HassioServiceInfo(config=config, name="Process Cosmos", slug="process_cosmos", uuid="1234")
-    return await hass.config_entries.flow.async_init(DOMAIN, context={"source": SOURCE_HASSIO}, data=info)
 
 
 async def test_without_the_app_two_answers_make_a_site(hass: HomeAssistant) -> None:
@@ -134,79 +96,12 @@ async def test_one_site_without_the_app_is_enough(hass: HomeAssistant, people_on
     assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "already_configured")
 
 
-async def test_a_pairing_line_makes_a_site_with_a_pinned_gateway(
-    hass: HomeAssistant, tls_gateway: ContractGateway
-) -> None:
-    result = await submit(hass, await begin(hass, "pairing"), {"line": f"  {tls_gateway.line}\n"})
-    result = await choose(hass, await tell(hass, result), "finish")
-    result = await submit(hass, result, NEITHER)
-    assert result["result"].unique_id == SITE
-    assert result["data"] == {
-        "site": SITE,
-        "url": tls_gateway.url,
-        "token": TOKEN,
-        "sha256": tls_gateway.sha256,
-    }
-    await until(lambda: result["result"].runtime_data.coordinator.session)
-
-
-@pytest.mark.parametrize(
-    ("spoil", "code"),
-    [
-        (lambda line: line[:-1], "code_malformed"),
-        (lambda line: line.replace("pairing-secret", "a-used-secret"), "pairing_refused"),
-        (lambda line: line.split(".")[0] + ".0.0.1:1#" + line.split("#")[1], "cannot_connect"),
-        (lambda line: line[:-64] + "ab" * 32, "identity_mismatch"),
-    ],
-)
-async def test_a_wrong_pairing_line_is_explained_and_can_be_mended(
-    hass: HomeAssistant,
-    tls_gateway: ContractGateway,
-    spoil: Callable[[str], str],
-    code: str,
-) -> None:
-    result = await submit(hass, await begin(hass, "pairing"), {"line": spoil(tls_gateway.line)})
-    assert result["errors"] == {"line": code}
-    result = await submit(hass, result, {"line": tls_gateway.line})
-    assert result["step_id"] == "who"
-
-
-async def test_a_pairing_line_pasted_after_who_is_told_goes_on_from_there(
-    hass: HomeAssistant, tls_gateway: ContractGateway
-) -> None:
-    result = await choose(hass, await tell(hass, await begin(hass, "without_app")), "pairing")
-    result = await submit(hass, result, {"line": tls_gateway.line})
-    assert result["step_id"] == "elsewhere"
-
-
-async def test_a_pairing_line_joins_the_site_without_an_app(
-    hass: HomeAssistant, people_only: MockConfigEntry, tls_gateway: ContractGateway
-) -> None:
-    result = await submit(hass, await begin(hass, "pairing"), {"line": tls_gateway.line})
-    result = await choose(hass, result, "webhook")
-    result = await submit(hass, result, WEBHOOK)
-    assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "joined")
-    await hass.async_block_till_done()
-    assert hass.config_entries.async_entries(DOMAIN) == [people_only]
-    assert people_only.unique_id == SITE
-    assert people_only.data["url"] == tls_gateway.url
-    assert people_only.options["notify_entities"] == ["notify.hall"]
-    assert people_only.options["destinations"] == ["webhook"]
-
-
-async def test_a_pairing_line_of_a_known_site_renews_it(
-    hass: HomeAssistant, tls_gateway: ContractGateway, site: MockConfigEntry
-) -> None:
-    site.add_to_hass(hass)
-    result = await submit(hass, await begin(hass, "pairing"), {"line": tls_gateway.line})
-    assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "already_configured")
-    assert site.data["url"] == tls_gateway.url
-
-
 async def test_a_second_site_has_a_title_of_its_own(
     hass: HomeAssistant, people_only: MockConfigEntry, gateway: ContractGateway, site: MockConfigEntry
 ) -> None:
-    hass.config_entries.async_update_entry(people_only, data=dict(site.data) | {"site": OTHER_SITE})
+    hass.config_entries.async_update_entry(
+        people_only, data=dict(site.data) | {"site": OTHER_SITE, "url": "http://another:1"}
+    )
     result = await submit(hass, await discover(hass, gateway), {})
     result = await choose(hass, await tell(hass, result), "finish")
     assert (await submit(hass, result, NEITHER))["title"] == "Process Cosmos 2"
@@ -336,7 +231,7 @@ async def test_half_a_code_of_a_cloud_is_never_sent(hass: HomeAssistant, gateway
     result = await tell(hass, await submit(hass, await discover(hass, gateway), {}))
     result = await choose(hass, result, "cloud")
     result = await submit(hass, result, {"code": CLOUD_CODE[:-3], "kinds": ["escalation"]})
-    assert result["errors"] == {"code": "code_malformed"}
+    assert result["errors"] == {"code": "line_cut"}
     assert not gateway.heard_of(SetCloud)
 
 
@@ -349,48 +244,12 @@ async def test_a_gateway_that_goes_away_during_the_set_up_is_named(
     assert (await submit(hass, result, WEBHOOK))["errors"] == {"base": "cannot_connect"}
 
 
-async def test_a_new_pairing_line_ends_the_reauthentication(
-    hass: HomeAssistant, site: MockConfigEntry, tls_gateway: ContractGateway
+async def test_an_app_that_answers_in_place_of_a_sites_own_becomes_no_second_site(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    site.add_to_hass(hass)
-    result = await site.start_reauth_flow(hass)
-    assert result["step_id"] == "reauth_confirm"
-    result = await submit(hass, result, {"line": tls_gateway.line})
-    assert result["reason"] == "reauth_successful"
-    assert site.data["sha256"] == tls_gateway.sha256
-    await hass.async_block_till_done()
-
-
-async def test_the_pairing_line_of_another_gateway_does_not_end_it(
-    hass: HomeAssistant, site: MockConfigEntry, tls_gateway: ContractGateway
-) -> None:
-    site.add_to_hass(hass)
-    tls_gateway.site = OTHER_SITE
-    result = await submit(hass, await site.start_reauth_flow(hass), {"line": tls_gateway.line})
-    assert result["reason"] == "other_gateway"
-    assert site.data["sha256"] is None
-
-
-async def test_a_gateway_that_moved_is_reconfigured_by_a_new_line(
-    hass: HomeAssistant, site: MockConfigEntry, tls_gateway: ContractGateway
-) -> None:
-    site.add_to_hass(hass)
-    result = await site.start_reconfigure_flow(hass)
-    assert result["step_id"] == "reconfigure"
-    result = await submit(hass, result, {"line": tls_gateway.line})
-    assert result["reason"] == "reconfigure_successful"
-    assert site.data["url"] == tls_gateway.url
-    await hass.async_block_till_done()
-
-
-async def test_a_site_without_an_app_gets_one_by_reconfiguring(
-    hass: HomeAssistant, people_only: MockConfigEntry, tls_gateway: ContractGateway
-) -> None:
-    result = await submit(hass, await people_only.start_reconfigure_flow(hass), {"line": tls_gateway.line})
-    result = await choose(hass, result, "finish")
-    assert result["reason"] == "joined"
-    assert people_only.unique_id == SITE
-    await hass.async_block_till_done()
+    result = await discover(hass, gateway, site=OTHER_SITE)
+    assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "other_app")
+    assert ir.async_get(hass).async_get_issue(DOMAIN, f"other_gateway_{linked.entry_id}")
 
 
 async def test_what_a_flow_keeps_of_a_gateway_shows_no_token_in_a_log() -> None:

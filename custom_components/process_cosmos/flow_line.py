@@ -1,0 +1,64 @@
+"""Reads a line a person has pasted, and says in which way it is none."""
+
+import re
+from enum import StrEnum
+from typing import Final
+
+from .contract.pairing import LineError, OneTimeLine, parse_line
+
+
+class LineProblem(StrEnum):
+    """What is wrong with a pasted line; the key of its sentence."""
+
+    BEGINNING = "line_beginning"
+    ADDRESS = "line_address"
+    CUT = "line_cut"
+    CHARACTER = "line_character"
+    LONG = "line_long"
+
+
+class PastedLineError(Exception):
+    """The line cannot be what was printed: ``code`` says in which way."""
+
+    def __init__(self, code: LineProblem) -> None:
+        """Keep the code alone: the line holds a secret."""
+        super().__init__(code)
+        self.code = code
+
+
+_SECRET = "x" * 16
+_FINGERPRINT: Final = 64
+_QUOTES = "`'\"<>"
+_PARTS = re.compile(r"(?P<secret>[A-Za-z0-9_-]*)(?:\.(?P<sha256>[0-9a-f]*))?")
+
+
+def read_line(text: str) -> OneTimeLine:
+    """Take a pasted line apart, whatever blanks, line breaks or quotes came with it; raise ``PastedLineError``."""
+    line = "".join(text.split()).strip(_QUOTES)
+    try:
+        return parse_line(line)
+    except LineError as error:
+        raise PastedLineError(_problem(line)) from error
+
+
+def _problem(line: str) -> LineProblem:
+    """Say what a line that is none most likely suffers from."""
+    if not line.startswith(("https://", "http://")):
+        return LineProblem.BEGINNING
+    address, _, rest = line.partition("#")
+    parts = _PARTS.fullmatch(rest)
+    if not rest:
+        return LineProblem.CUT
+    if parts is None:
+        return LineProblem.CHARACTER
+    if not _is_address(address):
+        return LineProblem.ADDRESS
+    return LineProblem.LONG if len(parts["sha256"] or "") > _FINGERPRINT else LineProblem.CUT
+
+
+def _is_address(address: str) -> bool:
+    try:
+        parse_line(f"{address}#{_SECRET}.{'0' * _FINGERPRINT}")
+    except LineError:
+        return False
+    return True

@@ -1,0 +1,44 @@
+"""The set-up, step by step, as a person does it."""
+
+from typing import Any
+
+from homeassistant.config_entries import SOURCE_HASSIO, SOURCE_USER, ConfigFlowResult
+from homeassistant.core import HomeAssistant
+from homeassistant.data_entry_flow import FlowResultType
+from homeassistant.helpers.service_info.hassio import HassioServiceInfo
+
+from custom_components.process_cosmos.const import DOMAIN
+
+from .contract_gateway import SITE, TOKEN, ContractGateway
+
+WEBHOOK = {"url": "https://hooks.example/secret", "kinds": ["escalation"]}
+NEITHER = {"test_ring": False, "install_blueprints": False}
+
+
+async def begin(hass: HomeAssistant, *choices: str) -> ConfigFlowResult:
+    """Start from "Add integration" and choose in the menus."""
+    result = await hass.config_entries.flow.async_init(DOMAIN, context={"source": SOURCE_USER})
+    for choice in choices:
+        result = await choose(hass, result, choice)
+    return result
+
+
+async def choose(hass: HomeAssistant, result: ConfigFlowResult, choice: str) -> ConfigFlowResult:
+    assert result["type"] is FlowResultType.MENU
+    return await submit(hass, result, {"next_step_id": choice})
+
+
+async def submit(hass: HomeAssistant, result: ConfigFlowResult, answer: dict[str, Any]) -> ConfigFlowResult:
+    return await hass.config_entries.flow.async_configure(result["flow_id"], answer)
+
+
+async def tell(hass: HomeAssistant, result: ConfigFlowResult) -> ConfigFlowResult:
+    """Answer the first question."""
+    assert result["step_id"] == "who"
+    return await submit(hass, result, {"phones": [], "notify_entities": ["notify.hall"]})
+
+
+async def discover(hass: HomeAssistant, gateway: ContractGateway, **changed: object) -> ConfigFlowResult:
+    config = {"host": "127.0.0.1", "port": gateway.port, "token": TOKEN, "site": SITE} | changed
+    info = HassioServiceInfo(config=config, name="Process Cosmos", slug="process_cosmos", uuid="1234")
+    return await hass.config_entries.flow.async_init(DOMAIN, context={"source": SOURCE_HASSIO}, data=info)
