@@ -37,6 +37,7 @@ class Issue(StrEnum):
     IDENTITY_CONFLICT = "identity_conflict"
     MEMORY_NOT_WRITTEN = "memory_not_written"
     MEMORY_DAMAGED = "memory_damaged"
+    MEMORY_TOO_NEW = "memory_too_new"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +71,7 @@ _FORMS: Mapping[Issue, _Form] = {
     Issue.IDENTITY_CONFLICT: _Form(),
     Issue.MEMORY_NOT_WRITTEN: _Form(),
     Issue.MEMORY_DAMAGED: _Form(),
+    Issue.MEMORY_TOO_NEW: _Form(learn_more=_UPDATES),
 }
 
 ISSUES_OF_CODES: Mapping[str, Issue] = {

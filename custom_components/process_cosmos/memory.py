@@ -52,10 +52,16 @@ class Entry[R]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Header:
-    """The first payload. ``runs``: the last n of each run, which outlives the run's records."""
+class _Version:
+    """What each version's first payload has."""
 
     version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Header(_Version):
+    """The first payload. ``runs``: the last n of each run, which outlives the run's records."""
+
     runs: Mapping[str, int]
 
 
@@ -271,7 +277,7 @@ class Memory[R: Message]:
                 for line in lines:
                     self._remember_record(line)
             case header:
-                self._read_header(parse(_Header, header))
+                self._read_header(header)
 
     def _remember_record(self, line: Sequence[Any]) -> None:
         run, n, document = line
@@ -284,10 +290,11 @@ class Memory[R: Message]:
         self.runs[self._durable.run] = n
         self.entries.append(Entry(position=self._durable, record=record))
 
-    def _read_header(self, header: _Header) -> None:
-        if header.version > VERSION:
-            raise MemoryTooNewError(f"{self._path.name} has version {header.version}, this code knows {VERSION}")
-        self.runs = {Ulid(run): n for run, n in header.runs.items()}
+    def _read_header(self, header: Any) -> None:  # noqa: ANN401 - JSON
+        # Before anything else: a newer header may hold other members, but never another ``version``.
+        if parse(_Version, header).version > VERSION:
+            raise MemoryTooNewError(f"a newer version wrote {self._path}; it is left as it is")
+        self.runs = {Ulid(run): n for run, n in parse(_Header, header).runs.items()}
 
     def _rewrite(self, kept: Sequence[Entry[R]], runs: Mapping[Ulid, int]) -> None:
         header = orjson.dumps(_Header(version=VERSION, runs={str(run): n for run, n in runs.items() if n >= 0}))

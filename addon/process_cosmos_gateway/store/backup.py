@@ -31,7 +31,7 @@ def _make_backup(folder: Path, vfs: str | None) -> Path:
     size = sum(file.stat().st_size for file in folder.glob(f"{schema.FILE}*") if file.suffix in _LIVE)
     if free_bytes(folder) < size + 3 * RESERVE:
         raise StoreError("no backup was made: it would take the room alarms need")
-    copy = folder / FOLDER / COPY
+    copy = copy_beside(folder / schema.FILE)
     copy.parent.mkdir(mode=0o700, exist_ok=True)
     draft = copy.with_suffix(".new")
     draft.unlink(missing_ok=True)
@@ -49,13 +49,18 @@ def _make_backup(folder: Path, vfs: str | None) -> Path:
 
 def remove_backup(folder: Path) -> None:
     """Give the room of the copy back, if there is one."""
-    if (copy := folder / FOLDER / COPY).exists():
+    if (copy := copy_beside(folder / schema.FILE)).exists():
         remove_private(copy)
+
+
+def copy_beside(path: Path) -> Path:
+    """Return where a copy of the database at ``path`` is, if there is one."""
+    return path.parent / FOLDER / COPY
 
 
 def adopt(path: Path, ulid_fn: schema.UlidFn, vfs: str | None) -> bool:
     """Make a restored copy the database at ``path``, where none is, with a new epoch; say whether there was one."""
-    copy = path.parent / FOLDER / COPY
+    copy = copy_beside(path)
     if not copy.exists():
         return False
     connection = apsw.Connection(str(copy), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)

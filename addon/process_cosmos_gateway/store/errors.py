@@ -12,7 +12,7 @@ class StoreDamagedError(StoreError):
 
 
 class SchemaTooNewError(StoreError):
-    """A newer version of the gateway wrote this database: it is left as it is; a person must update the gateway."""
+    """A newer version of the gateway wrote this database: it is left as it is; a person must update the app."""
 
     code: ClassVar[str] = "store_schema_too_new"
 

@@ -23,11 +23,12 @@ def prepare(path: Path, ulid_fn: schema.UlidFn, vfs: str | None, migrations: Seq
     """Make the database at ``path`` if there is none, else bring it to the newest version; salvage a damaged one.
 
     It takes the same time whatever the database's size, but for a salvage. Raises ``SchemaTooNewError`` without a
-    change to the database, ``apsw.Error`` and ``OSError``.
+    change to the database, or to the backup it would have begun with; ``apsw.Error`` and ``OSError``.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.parent.chmod(0o700)
     finish_salvage(path)
+    schema.refuse_newer(path if path.exists() else backup.copy_beside(path), vfs, 1 + len(migrations))
     if not path.exists() and not backup.adopt(path, ulid_fn, vfs):
         fresh = path.with_name(path.name + ".new")
         site = _known_site(path) or ulid_fn()

@@ -68,20 +68,39 @@ def create(path: Path, vfs: str | None, facts: Mapping[str, int | str], sql: str
         connection.close()
 
 
+def refuse_newer(path: Path, vfs: str | None, newest: int = NEWEST) -> None:
+    """Raise ``SchemaTooNewError`` if a newer gateway wrote the database at ``path``, which stays as it is.
+
+    What cannot be read is for others to judge.
+    """
+    # SQLite would remove the log of an empty file.
+    if not path.exists() or not path.stat().st_size:
+        return
+    connection = connect_untouched(path, vfs)
+    try:
+        found = version(connection)
+    except apsw.Error, StoreDamagedError:
+        return
+    finally:
+        connection.close()
+    if found > newest:
+        raise SchemaTooNewError(
+            f"{path} was written by a newer version of the Process Cosmos app (schema {found}, this one knows {newest})"
+            " and is left as it is. Update the app, or restore a backup this version has made."
+        )
+
+
 def migrate(path: Path, vfs: str | None, migrations: Sequence[str] = MIGRATIONS) -> None:
     """Bring the database to the newest version, each step in one transaction.
 
-    Raises ``SchemaTooNewError`` and ``StoreDamagedError``, both without a change to the database.
+    Raises ``StoreDamagedError`` without a change to the database.
     """
     path.chmod(0o600)
     connection = connect_untouched(path, vfs)
     try:
         found = version(connection)
-        newest = 1 + len(migrations)
-        if found > newest:
-            raise SchemaTooNewError(f"the database has schema {found}, this gateway knows up to {newest}: update it")
         connection.execute("PRAGMA synchronous = FULL")
-        for step in range(found, newest):
+        for step in range(found, 1 + len(migrations)):
             with connection:
                 connection.execute(migrations[step - 1])
                 connection.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (step + 1,))

@@ -118,6 +118,7 @@ class Escalations:
             await self._journal.async_open()
         except MemoryTooNewError as error:
             LOGGER.error("memory_too_new: %s", error)
+            create_issue(self._hass, self._entry, Issue.MEMORY_TOO_NEW)
             raise ConfigEntryError(translation_domain=DOMAIN, translation_key="memory_too_new") from error
         except OSError as error:
             raise ConfigEntryNotReady(
@@ -125,6 +126,7 @@ class Escalations:
                 translation_key="memory_not_read",
                 translation_placeholders={"reason": error.strerror or type(error).__name__},
             ) from error
+        clear_issues(self._hass, self._entry, Issue.MEMORY_TOO_NEW)
         if damaged := self._journal.memory.damaged:
             create_issue(self._hass, self._entry, Issue.MEMORY_DAMAGED, bytes=str(damaged))
         await self._async_compact()

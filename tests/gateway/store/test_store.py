@@ -13,7 +13,6 @@ import pytest
 
 from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.store import Store, Transaction, schema
-from process_cosmos_gateway.store.errors import SchemaTooNewError
 from process_cosmos_gateway.store.opening import prepare
 
 from .parts import SyncCountingVfs, new_ulids, opened
@@ -165,16 +164,6 @@ async def test_a_question_cannot_change_anything(tmp_path: Path) -> None:
         with pytest.raises(StoreError):
             await store.read(note("note"))
         assert await store.read(notes) == set()
-
-
-async def test_a_newer_schema_is_refused_and_left_untouched(tmp_path: Path) -> None:
-    async with opened(tmp_path) as store:
-        await store.write(lambda transaction: transaction.run("UPDATE meta SET value = 99 WHERE key = 'schema'"))
-    before = (tmp_path / "gateway.sqlite").read_bytes()
-    with pytest.raises(SchemaTooNewError) as refusal:
-        await Store.open(tmp_path, new_ulids())
-    assert refusal.value.code == "store_schema_too_new"
-    assert (tmp_path / "gateway.sqlite").read_bytes() == before
 
 
 def test_migrations_lead_an_old_database_to_the_newest_schema(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from homeassistant.auth.permissions.const import POLICY_CONTROL
 from homeassistant.config_entries import ConfigEntryState
 from homeassistant.core import Context, HomeAssistant
 from homeassistant.exceptions import HomeAssistantError
+from homeassistant.helpers import issue_registry as ir
 from homeassistant.setup import async_setup_component
 from pytest_homeassistant_custom_component.common import MockUser
 
@@ -280,11 +281,25 @@ async def test_a_long_message_is_cut_and_told_as_far_as_a_push_service_takes_it(
 async def test_a_memory_of_a_newer_version_is_refused_by_the_set_up(
     hass: HomeAssistant, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    memory = Path(hass.config.path(".storage", f"process_cosmos.{site.entry.entry_id}.memory"))
     with monkeypatch.context() as patch:
         patch.setattr("custom_components.process_cosmos.memory.VERSION", 0)
-        await hass.config_entries.async_reload(site.entry.entry_id)
-        assert site.entry.error_reason_translation_key == "memory_too_new"
+        before: bytes | None = None
+        for _ in range(2):
+            await hass.config_entries.async_reload(site.entry.entry_id)
+            assert site.entry.error_reason_translation_key == "memory_too_new"
+            before = before or memory.read_bytes()
+        assert memory.read_bytes() == before
+        [issue] = issues(hass)
+        assert (issue.translation_key, issue.translation_placeholders) == ("memory_too_new", {"site": site.entry.title})
+        assert (issue.learn_more_url or "").endswith("docs/install.md#update")
     await site.reload()
+    assert issues(hass) == []
+
+
+def issues(hass: HomeAssistant) -> list[ir.IssueEntry]:
+    """Return the repair issues that are shown."""
+    return [issue for issue in ir.async_get(hass).issues.values() if issue.active]
 
 
 def test_every_code_has_a_sentence_for_people() -> None:

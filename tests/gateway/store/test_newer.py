@@ -1,0 +1,100 @@
+"""What a newer version wrote is refused by this one and stays as it is, to the last byte."""
+
+import asyncio
+import shutil
+import sys
+from pathlib import Path
+
+import apsw
+import pytest
+
+from process_cosmos_gateway.store import Store, schema
+from process_cosmos_gateway.store.backup import make_backup
+from process_cosmos_gateway.store.errors import SchemaTooNewError
+
+from .parts import new_ulids, opened
+
+NEWER = schema.NEWEST + 1
+
+COMMAND = Path(sys.executable).with_name("process-cosmos-gateway")
+
+
+async def make_newer(folder: Path) -> None:
+    """Make a database of the next version in ``folder``."""
+    async with opened(folder):
+        pass
+    let_be_newer(folder / schema.FILE)
+
+
+def let_be_newer(path: Path) -> None:
+    """Make the database at ``path`` the next version's."""
+    connection = apsw.Connection(str(path))
+    connection.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (NEWER,))
+    connection.execute("CREATE TABLE next_version (value)")
+    connection.close()
+
+
+def let_be_killed_as_newer(folder: Path) -> None:
+    """Leave the next version's last commits in the log, as a kill does."""
+    connection = apsw.Connection(str(folder / schema.FILE))
+    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    connection.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (NEWER,))
+    connection.close()
+
+
+def written(folder: Path) -> dict[str, bytes]:
+    """Return every file in ``folder`` that holds data; SQLite makes the index of a log anew whenever it looks."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".sqlite-shm")
+    return {str(path.relative_to(folder)): content for path in files if (content := path.read_bytes())}
+
+
+async def is_refused_untouched(folder: Path) -> None:
+    """Open the store in ``folder`` in vain."""
+    before = written(folder)
+    for _ in range(2):
+        with pytest.raises(SchemaTooNewError, match=f"schema {NEWER}.*Update the app, or restore a backup"):
+            await Store.open(folder, new_ulids())
+        assert written(folder) == before
+
+
+async def test_a_newer_database_is_refused_and_left_untouched(tmp_path: Path) -> None:
+    await make_newer(tmp_path)
+    await is_refused_untouched(tmp_path)
+
+
+async def test_a_newer_database_is_known_by_its_log_alone_and_left_untouched(tmp_path: Path) -> None:
+    async with opened(tmp_path):
+        pass
+    let_be_killed_as_newer(tmp_path)
+    assert schema.FILE + "-wal" in written(tmp_path)
+    await is_refused_untouched(tmp_path)
+
+
+async def test_a_newer_database_that_is_damaged_is_for_the_newer_version_to_salvage(tmp_path: Path) -> None:
+    await make_newer(tmp_path)
+    (tmp_path / "gateway.sqlite.suspect").write_text("a page could not be read")
+    await is_refused_untouched(tmp_path)
+
+
+async def test_a_backup_of_a_newer_version_is_refused_and_left_untouched(tmp_path: Path) -> None:
+    await make_newer(tmp_path / "live")
+    copy = make_backup(tmp_path / "live")
+    (tmp_path / "restored/backup").mkdir(parents=True)
+    shutil.copy(copy, tmp_path / "restored/backup")
+    await is_refused_untouched(tmp_path / "restored")
+    assert not (tmp_path / "restored" / schema.FILE).exists()
+
+
+async def test_the_gateway_ends_with_a_sentence_that_says_what_to_do_about_a_newer_database(tmp_path: Path) -> None:
+    await make_newer(tmp_path / "data")
+    options = tmp_path / "gateway.toml"
+    options.write_text(f'data = "{tmp_path / "data"}"\nhost = "127.0.0.1"\nport = 1\n')
+    before = written(tmp_path / "data")
+    process = await asyncio.create_subprocess_exec(COMMAND, "run", "--options", options, stderr=asyncio.subprocess.PIPE)
+    async with asyncio.timeout(20):
+        _, errors = await process.communicate()
+    assert process.returncode == 1
+    last = errors.decode().splitlines()[-1]
+    assert "Update the app, or restore a backup" in last
+    after = written(tmp_path / "data")
+    assert {name: after[name] for name in before} == before
