@@ -346,7 +346,7 @@ class CosmosCoordinator:
         """Whether what does not know us is another app than before: the Supervisor's app has lost its data."""
         if error.code != Code.UNAUTHORIZED or not is_beside(self.hass, self.entry.data):
             return False
-        found = await async_discovered(self.hass)
+        found = await async_discovered(self.hass, self.entry.data[CONF_URL])
         return found is not None and found.site != self.entry.data[CONF_SITE]
 
     async def _announce_stop(self, _: Event) -> None:

@@ -79,15 +79,19 @@ async def async_start(hass: HomeAssistant) -> Found:
         await asyncio.sleep(LOOK_AGAIN)
 
 
-async def async_discovered(hass: HomeAssistant) -> Found | None:
-    """Return the app that has announced itself to the Supervisor; None if there is none, or nobody says so."""
+async def async_discovered(hass: HomeAssistant, url: str | None = None) -> Found | None:
+    """Return the app that runs and has announced itself, at ``url`` if one is given; None if the Supervisor has none.
+
+    Ours comes before one of another repository.
+    """
     try:
         messages = await get_supervisor_client(hass).discovery.list()
     except SupervisorError as error:
         LOGGER.debug("The Supervisor lists no discovery messages: %s", error)
         return None
-    found = (Found.discovered(message.config) for message in messages if message.service == DOMAIN)
-    return next(filter(None, found), None)
+    announced = sorted((each for each in messages if each.service == DOMAIN), key=lambda each: each.addon != SLUG)
+    found = (Found.discovered(each.config) for each in announced)
+    return next((app for app in found if app and url in (None, app.url)), None)
 
 
 async def async_lacks_broker(hass: HomeAssistant) -> bool:

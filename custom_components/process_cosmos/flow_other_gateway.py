@@ -6,6 +6,7 @@ from typing import Any
 import probatio as vol
 from homeassistant.components.repairs import RepairsFlow, RepairsFlowResult
 from homeassistant.config_entries import ConfigEntry
+from homeassistant.const import CONF_URL
 from homeassistant.core import HomeAssistant, callback
 
 from . import flow_forms as forms
@@ -57,12 +58,12 @@ class OtherGatewayFlow(RepairsFlow):
         self,
         step_id: str,
         schema: vol.Schema,
-        find: Callable[[dict[str, Any]], Awaitable[Found]],
+        find: Callable[[ConfigEntry, dict[str, Any]], Awaitable[Found]],
         user_input: dict[str, Any] | None,
     ) -> RepairsFlowResult:
         errors: dict[str, str] = {}
         if user_input is not None and (entry := self._entry):
-            found, errors = await forms.attempt(step_id, lambda: find(user_input))
+            found, errors = await forms.attempt(step_id, lambda: find(entry, user_input))
             if found and is_taken(self.hass, entry, found):
                 return self.async_abort(reason="already_configured")
             if found:
@@ -71,12 +72,12 @@ class OtherGatewayFlow(RepairsFlow):
                 return self.async_create_entry(data={})
         return self.async_show_form(step_id=step_id, data_schema=schema, errors=errors)
 
-    async def _beside(self, _: dict[str, Any]) -> Found:
-        found = await async_discovered(self.hass)
+    async def _beside(self, entry: ConfigEntry, _: dict[str, Any]) -> Found:
+        found = await async_discovered(self.hass, entry.data[CONF_URL])
         if found is None:
             raise GatewayAwayError(GATEWAY_AWAY, "No app has announced itself")
         await async_ask(self.hass, found)
         return found
 
-    async def _paired(self, answer: dict[str, Any]) -> Found:
+    async def _paired(self, _: ConfigEntry, answer: dict[str, Any]) -> Found:
         return await async_pair(self.hass, answer[forms.CONF_LINE])

@@ -199,6 +199,8 @@ def refusal_is_issue(
         gateway.refused = Refused(code=said, message="No")
         await set_up(hass, site)
         await until(lambda: issues(hass) == {issue})
+        (shown,) = ir.async_get(hass).issues.values()
+        assert bool(shown.learn_more_url) is issue.startswith("schema"), "which side to update, and how"
         await pass_time(hass, UNREACHABLE_AFTER + 1)
         assert issues(hass) == {issue}, "it is there, so it is not called away"
         gateway.refused = None
@@ -299,6 +301,18 @@ async def test_a_gateway_that_no_longer_knows_us_asks_for_a_new_pairing_line(
     await until(lambda: hass.config_entries.flow.async_progress_by_handler(DOMAIN))
     (flow,) = hass.config_entries.flow.async_progress_by_handler(DOMAIN)
     assert flow["step_id"] == "reauth_confirm"
+
+
+async def test_an_app_that_lacks_what_is_new_is_to_be_updated_and_works_meanwhile(
+    hass: HomeAssistant, gateway: ContractGateway, site: MockConfigEntry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coordinator_module, "SCHEMA", gateway.hello.schema + 1)
+    await set_up(hass, site)
+    await until(lambda: hass.states.get(WET))
+    assert issues(hass) == {"app_older"}
+    gateway.hello = replace(gateway.hello, schema=gateway.hello.schema + 1)
+    await gateway.drop()
+    await until(lambda: issues(hass) == set())
 
 
 async def test_a_bug_met_in_a_session_does_not_end_the_link_for_good(

@@ -1,5 +1,6 @@
 """Home Assistant, the real gateway process over TLS, a real broker, and the lab's devices."""
 
+import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,15 @@ from homeassistant.config_entries import SOURCE_USER, ConfigEntry, ConfigFlowRes
 from homeassistant.core import HomeAssistant
 from homeassistant.data_entry_flow import FlowResultType
 from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
+from homeassistant.helpers import device_registry as dr
+from homeassistant.helpers import issue_registry as ir
 from pytest_homeassistant_custom_component.common import async_capture_events
 
 from custom_components.process_cosmos.const import DOMAIN
 from custom_components.process_cosmos.contract.destinations import SetWebhook
 from custom_components.process_cosmos.coordinator import CosmosCoordinator
+from custom_components.process_cosmos.flow_other_gateway import OtherGatewayFlow
+from custom_components.process_cosmos.repairs import async_create_fix_flow
 from process_cosmos_gateway.lab.devices import LeakSensor, Valve
 from tests.brokers import Broker, free_port, running_broker
 from tests.gateway.gateway_process import GatewayProcess, gateway_process
@@ -126,6 +131,38 @@ async def test_a_used_pairing_token_is_refused(hass: HomeAssistant, house: House
     line = str(await house.gateway.pairing_line())
     assert (await pair(hass, line))["reason"] == "already_configured"
     assert (await pair(hass, line))["errors"] == {"line": "pairing_refused"}
+
+
+async def test_a_gateway_whose_volume_was_lost_is_paired_again_and_the_sites_history_goes_on(
+    hass: HomeAssistant, house: House
+) -> None:
+    reply = await hass.services.async_call(DOMAIN, "escalate", {"message": "Wet"}, blocking=True, return_response=True)
+    assert reply
+    devices = {device.id for device in dr.async_entries_for_config_entry(dr.async_get(hass), house.entry.entry_id)}
+    lost = house.entry.data["site"]
+    await house.gateway.stop()
+    shutil.rmtree(house.gateway.data)
+    await house.gateway.start()
+    issues = ir.async_get(hass)
+    await until(lambda: issues.async_get_issue(DOMAIN, f"other_gateway_{house.entry.entry_id}"))
+    issue = issues.async_get_issue(DOMAIN, f"other_gateway_{house.entry.entry_id}")
+    assert issue
+    flow = await async_create_fix_flow(hass, issue.issue_id, issue.data)
+    assert isinstance(flow, OtherGatewayFlow)
+    flow.hass, flow.handler, flow.flow_id, flow.context = hass, DOMAIN, "1", {}
+    paired = await flow.async_step_line({"line": str(await house.gateway.pairing_line())})
+    assert paired["type"] is FlowResultType.CREATE_ENTRY
+    await hass.async_block_till_done()
+    assert house.entry.data["site"] != lost
+    await until(lambda: shown(hass, WET) == "off")
+    await house.leak.set(True)
+    await until(lambda: shown(hass, WET) == "on")
+    known = {device.id for device in dr.async_entries_for_config_entry(dr.async_get(hass), house.entry.entry_id)}
+    assert known == devices
+    await hass.config_entries.async_reload(house.entry.entry_id)
+    await until(lambda: house.coordinator.session and house.coordinator.session.hello.heads)
+    assert house.coordinator.session
+    assert [head.escalation for head in house.coordinator.session.hello.heads] == [reply["id"]]
 
 
 async def test_a_rejected_event_is_listed_sent_again_by_its_number_and_then_unknown(
