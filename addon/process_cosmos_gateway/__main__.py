@@ -34,10 +34,11 @@ def main() -> None:
     try:
         sys.exit(arguments.command_fn(arguments))
     except OptionsError as error:
+        sys.stderr.write("options_invalid: The options cannot be used. Correct them, then start again:\n")
         sys.stderr.write("".join(f"{mistake}\n" for mistake in error.mistakes))
         sys.exit(2)
     except (StartError, StoreError) as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{error.code}: {error}\n")
         sys.exit(1)
     except ExceptionGroup:
         # Whoever watches over the process starts it again: half a gateway would be worse.

@@ -19,6 +19,7 @@ from .api.feed import Feed
 from .api.guests import Guests
 from .api.identity import ensure_identity, server_context
 from .api.metrics import Metrics
+from .api.page import About, Page
 from .api.producers import Producers
 from .api.requests import Requests
 from .api.server import Server
@@ -29,7 +30,7 @@ from .contract.destinations import Priority
 from .contract.identifiers import UlidFactory
 from .destinations import Destinations
 from .devices import Devices
-from .errors import StartError
+from .errors import FolderTakenError
 from .escalations import Escalations
 from .options import MEGABYTE, BrokerOptions, Options
 from .outbox import Limits, Outbox, default_quotas
@@ -102,7 +103,17 @@ async def _serve(
         metrics = Metrics(store, outbox, status, options.data, [producers.alarm_seconds])
         guests = Guests(options.data, {"/ws/events": producers.serve, "/metrics": metrics.serve})
         access = Access(options.data, clock, supervised=supervisor is not None)
-        server = Server(parts, store, access, VERSION, guests)
+        # In the Supervisor's network an app is reached by its host name.
+        address = gethostname()
+        about = About(
+            site=store.site,
+            version=VERSION,
+            url=f"http://{address}:{options.port}",
+            data=options.data,
+            broker=broker,
+        )
+        page = Page(about, status, clock) if supervisor else None
+        server = Server(parts, store, access, VERSION, guests, page=page)
         tls = None if supervisor else server_context(options.data)
         _LOGGER.info("Process Cosmos gateway %s, site %s, data in %s", VERSION, store.site, options.data)
         async with server.listen(options.host, options.port, tls), asyncio.TaskGroup() as tasks:
@@ -115,9 +126,8 @@ async def _serve(
             ]
             ends: list[asyncio.Task[object]] = [tasks.create_task(stop.wait(), name="stop")]
             if supervisor is not None:
-                # In the Supervisor's network an app is reached by its host name.
-                address = {"host": gethostname(), "port": options.port}
-                offer = {**address, "site": store.site, "token": discovery_token(options.data)}
+                token = discovery_token(options.data)
+                offer = {"host": address, "port": options.port, "site": store.site, "token": token}
                 announcement = supervisor.announce(offer, server.connected)
                 running.append(tasks.create_task(announcement, name="discovery"))
                 if options.broker is None:
@@ -153,8 +163,12 @@ def _only_one(folder: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield
     except BlockingIOError as error:
-        raise StartError(f"Another gateway uses the data folder {folder}.") from error
+        raise FolderTakenError(
+            f"Another gateway uses the data folder {folder}. Stop it, or give this one another."
+        ) from error
     except OSError as error:
         if error.errno not in (EACCES, EPERM, EROFS):
             raise
-        raise StoreReadOnlyError(f"The data folder {folder} cannot be written to.") from error
+        raise StoreReadOnlyError(
+            f"The data folder {folder} cannot be written to. Give it one it may write to."
+        ) from error

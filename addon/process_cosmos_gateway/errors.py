@@ -1,5 +1,7 @@
 """The gateway's errors, named by what the caller does with them."""
 
+from typing import ClassVar
+
 from .contract.errors import Code
 
 
@@ -15,6 +17,28 @@ class RequestRefusedError(Exception):
 class StoreError(Exception):
     """Nothing of the change is on disk; the caller may try again."""
 
+    code: ClassVar[str] = Code.STORE_FAILED
+
 
 class StartError(Exception):
-    """The gateway cannot start; the message names what a person must mend, and holds no secret."""
+    """The gateway cannot start; the message says what a person must mend, and holds no secret."""
+
+    code: ClassVar[str] = "command_failed"
+
+
+class PortTakenError(StartError):
+    """Another program listens where the gateway should."""
+
+    code: ClassVar[str] = "start_port_taken"
+
+
+class FolderTakenError(StartError):
+    """Another gateway uses the data folder."""
+
+    code: ClassVar[str] = "start_folder_taken"
+
+
+class TokenMissingError(StartError):
+    """The Supervisor's options are there, its token is not."""
+
+    code: ClassVar[str] = "start_token_missing"

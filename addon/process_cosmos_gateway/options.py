@@ -11,6 +11,8 @@ from typing import Any
 
 import orjson
 
+from .errors import TokenMissingError
+
 PREFIX = "PROCESS_COSMOS_"
 """Before each key, in upper case, in the environment; ``PROCESS_COSMOS_OPTIONS`` names the TOML file."""
 
@@ -118,7 +120,7 @@ class Options:
 
 
 def read_options(file: Path | None = None, environment: Mapping[str, str] = os.environ) -> Options:
-    """Read the options of this process; raise ``OptionsError`` with every mistake.
+    """Read the options of this process; raise ``OptionsError`` with every mistake, or ``TokenMissingError``.
 
     Under the Supervisor (``SUPERVISOR_TOKEN`` is set) they come from ``/data/options.json``; elsewhere from the TOML
     ``file`` (or the one ``PROCESS_COSMOS_OPTIONS`` names) and ``PROCESS_COSMOS_<KEY>`` variables, which win.
@@ -129,6 +131,8 @@ def read_options(file: Path | None = None, environment: Mapping[str, str] = os.e
     variables = {
         name.removeprefix(PREFIX).lower(): value for name, value in environment.items() if name.startswith(PREFIX)
     }
+    if not variables and file is None and SUPERVISOR_OPTIONS.exists():
+        raise TokenMissingError("The Supervisor gave this app options, but no token. Restart the app, then the host.")
     named = variables.pop("options", None)
     path = file or (Path(named) if named else None)
     return parse_options({**(_read(path, tomllib.loads) if path else {}), **variables})
@@ -183,9 +187,9 @@ def _read(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
     try:
         document = parse(path.read_text("utf-8"))
     except OSError as error:
-        raise OptionsError((f"{path}: {error.strerror}",)) from error
+        raise OptionsError((f"{path}: cannot be read ({error.strerror})",)) from error
     except ValueError as error:
-        raise OptionsError((f"{path}: is not readable ({error})",)) from error
+        raise OptionsError((f"{path}: is cut off or broken ({error}): save the options again",)) from error
     if not isinstance(document, dict):
         raise OptionsError((f"{path}: must hold keys with values",))
     return document

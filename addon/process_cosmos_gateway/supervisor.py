@@ -2,7 +2,10 @@
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Mapping
+from contextlib import suppress
+from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,11 +16,29 @@ from .options import BrokerOptions
 
 SUPERVISOR_URL = "http://supervisor"
 LOOK_AGAIN_SECONDS = 60.0
-"""How often the broker's coordinates are looked up, and a discovery nobody took up is repeated."""
+"""How often the broker's coordinates are looked up, and after how long a discovery is first repeated."""
 
+_LONGEST_SECONDS = 3600.0
+_LONGEST_MESSAGE = 200
+_WHAT_TO_DO = {
+    "supervisor_away": "It is asked again by itself. If this goes on, restart the host.",
+    "supervisor_failed": "It is asked again by itself. If this goes on, its own log says more: "
+    "Settings, System, Logs, Supervisor.",
+    "supervisor_no_broker": "For devices install the Mosquitto broker app; it is taken over by itself.",
+    "supervisor_refused": "Restart the app; if this goes on, install it again.",
+}
 _LOGGER = logging.getLogger(__name__)
 _TIMEOUT = aiohttp.ClientTimeout(total=10)
 _SERVICE = "process_cosmos"
+
+
+class SupervisorError(Exception):
+    """The Supervisor did not do what it was asked; ``code`` is stable, the message says what to do."""
+
+    def __init__(self, code: str, what: str) -> None:
+        """Take the code, and what happened."""
+        super().__init__(f"{what}. {_WHAT_TO_DO[code]}")
+        self.code = code
 
 
 class Supervisor:
@@ -32,9 +53,9 @@ class Supervisor:
         """
         self._look_again = look_again
         self._topics = topics
-        self._http = aiohttp.ClientSession(
-            base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=_TIMEOUT, raise_for_status=True
-        )
+        self._troubles: dict[str, str] = {}
+        """What was last wrong with a path: it is logged once."""
+        self._http = aiohttp.ClientSession(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=_TIMEOUT)
 
     async def __aenter__(self) -> Self:
         """Return the client."""
@@ -50,8 +71,12 @@ class Supervisor:
         """Return the broker the Supervisor knows; None if there is none, or the Supervisor does not answer."""
         try:
             return _broker(await self._call("GET", "/services/mqtt"), self._topics)
-        except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError) as error:
-            _LOGGER.info("The Supervisor names no broker (%s)", type(error).__name__)
+        except SupervisorError:
+            return None
+        except KeyError, ValueError, TypeError:
+            _LOGGER.warning(
+                "supervisor_failed: What the Supervisor says of its broker makes no sense. Name it in the options."
+            )
             return None
 
     async def until_broker_differs(self, used: BrokerOptions | None) -> None:
@@ -63,33 +88,65 @@ class Supervisor:
                 return
 
     async def announce(self, config: Mapping[str, Any], connected: asyncio.Event) -> None:
-        """Offer ``config`` to Home Assistant until one has connected.
+        """Offer ``config`` to Home Assistant until one has connected, ever more rarely.
 
-        It is deleted and posted again, because the Supervisor drops a message equal to one it has, and a message that
-        came before the integration was installed met nobody.
+        The Supervisor passes a message on only if it differs from the one it has of this app, which may be an earlier
+        run's: so each bears a mark of its own. It replaces the one before, and Home Assistant always finds one.
         """
-        discovery: str | None = None
+        pause = self._look_again
         while not connected.is_set():
+            message = {**config, "mark": secrets.token_hex(8)}
+            with suppress(SupervisorError):
+                await self._call("POST", "/discovery", {"service": _SERVICE, "config": message})
             try:
-                if discovery is not None:
-                    older, discovery = discovery, None
-                    await self._call("DELETE", f"/discovery/{older}")
-                reply = await self._call("POST", "/discovery", {"service": _SERVICE, "config": dict(config)})
-                discovery = str(reply["uuid"])
-            except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError) as error:
-                _LOGGER.warning("The Supervisor took no discovery message (%s)", type(error).__name__)
-            try:
-                async with asyncio.timeout(self._look_again):
+                async with asyncio.timeout(pause):
                     await connected.wait()
             except TimeoutError:
-                continue
+                pause = min(2 * pause, _LONGEST_SECONDS)
 
     async def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+        """Return the ``data`` of the reply; raise ``SupervisorError``, logged once and not at each further try."""
+        try:
+            data = await self._ask(method, path, body)
+        except SupervisorError as error:
+            if self._troubles.get(path) != error.code:
+                self._troubles[path] = error.code
+                _LOGGER.log(
+                    logging.INFO if error.code == "supervisor_no_broker" else logging.WARNING,
+                    "%s: %s",
+                    error.code,
+                    error,
+                )
+            raise
+        self._troubles.pop(path, None)
+        return data
+
+    async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None) -> Mapping[str, Any]:
         data = None if body is None else orjson.dumps(body)
-        async with self._http.request(method, path, data=data, headers={"Content-Type": "application/json"}) as reply:
-            document = orjson.loads(await reply.read())
-        result = document.get("data") if isinstance(document, dict) else None
-        return result if isinstance(result, dict) else {}
+        headers = {"Content-Type": "application/json"}
+        try:
+            async with self._http.request(method, path, data=data, headers=headers, allow_redirects=False) as reply:
+                text = await reply.read()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise SupervisorError(
+                "supervisor_away", f"The Supervisor does not answer ({type(error).__name__})"
+            ) from error
+        try:
+            document = orjson.loads(text)
+        except ValueError:
+            document = None
+        match reply.status, document:
+            case HTTPStatus.OK, {"data": dict(result)}:
+                return result
+            case HTTPStatus.BAD_REQUEST, {"message": "Service not enabled"}:
+                raise SupervisorError("supervisor_no_broker", "The Supervisor knows no MQTT broker")
+            case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN, _:
+                raise SupervisorError("supervisor_refused", "The Supervisor does not let this app in")
+            case status, {"message": str(message)}:
+                said = f"The Supervisor answers {status}: {message[:_LONGEST_MESSAGE]}"
+                raise SupervisorError("supervisor_failed", said)
+            case status, _:
+                raise SupervisorError("supervisor_failed", f"The Supervisor answers {status}, with nothing of use")
 
 
 def _broker(data: Mapping[str, Any], topics: tuple[str, ...]) -> BrokerOptions:

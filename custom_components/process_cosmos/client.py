@@ -15,7 +15,7 @@ from .contract.destinations import RejectedEvents
 from .contract.devices import Device, Snapshot
 from .contract.errors import Code, ContractError
 from .contract.messages import FROM_GATEWAY, FromGateway, FromHomeAssistant, Request
-from .contract.pairing import OneTimeLine, Paired, PairingRequest
+from .contract.pairing import Paired, PairingLine, PairingRequest
 from .contract.session import MIN_SCHEMA, SCHEMA, GatewayHello, HomeAssistantHello, Problem, Receipt, Refused, Result
 
 RECEIPT_EVERY = 1.0
@@ -176,7 +176,7 @@ class Session:
                 await self.send(Receipt())
 
 
-async def pair(http: aiohttp.ClientSession, line: OneTimeLine, instance: str) -> Paired:
+async def pair(http: aiohttp.ClientSession, line: PairingLine, instance: str) -> Paired:
     """Use up a pairing line; raise ``GatewayAwayError`` or ``GatewayRefusedError`` with the gateway's code."""
     body = orjson.dumps(PairingRequest(secret=line.secret, instance=instance))
     async with _one_error(), asyncio.timeout(HANDSHAKE_WITHIN):

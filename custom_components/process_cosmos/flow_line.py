@@ -4,7 +4,7 @@ import re
 from enum import StrEnum
 from typing import Final
 
-from .contract.pairing import LineError, OneTimeLine, parse_line
+from .contract.pairing import LineError, PairingLine, parse_line, parse_pairing_line
 
 
 class LineProblem(StrEnum):
@@ -32,11 +32,11 @@ _QUOTES = "`'\"<>"
 _PARTS = re.compile(r"(?P<secret>[A-Za-z0-9_-]*)(?:\.(?P<sha256>[0-9a-f]*))?")
 
 
-def read_line(text: str) -> OneTimeLine:
+def read_line(text: str) -> PairingLine:
     """Take a pasted line apart, whatever blanks, line breaks or quotes came with it; raise ``PastedLineError``."""
     line = "".join(text.split()).strip(_QUOTES)
     try:
-        return parse_line(line)
+        return parse_pairing_line(line)
     except LineError as error:
         raise PastedLineError(_problem(line)) from error
 
@@ -58,7 +58,7 @@ def _problem(line: str) -> LineProblem:
 
 def _is_address(address: str) -> bool:
     try:
-        parse_line(f"{address}#{_SECRET}.{'0' * _FINGERPRINT}")
+        parse_line(f"https:{address.partition(":")[2]}#{_SECRET}.{'0' * _FINGERPRINT}")
     except LineError:
         return False
     return True

@@ -12,6 +12,7 @@ from .tree import INTEGRATION, TOP, Module, matching
 
 _STATUS = re.compile(r"http_\w*")
 _STORED = re.compile(r"(?:memory|store)_[a-z_]+")
+_START = re.compile(r"(?:start|supervisor|options|command)_[a-z_]+")
 _LOGGED = re.compile(r"(memory_[a-z_]+): ")
 
 
@@ -66,6 +67,15 @@ def codes_of_stores() -> set[str]:
     return logged | said - {"store_salvaged"}  # an issue, which has its own words
 
 
+def codes_of_the_start() -> set[str]:
+    """What the app says when it cannot start, and of the Supervisor."""
+    modules = matching(
+        "process_cosmos_gateway.errors", "process_cosmos_gateway.__main__", "process_cosmos_gateway.supervisor"
+    )
+    said = (text.partition(":")[0] for module in modules for text in texts(module.tree))
+    return {code for code in said if _START.fullmatch(code)}
+
+
 def sentences_of_actions() -> set[str]:
     """The translation keys of what actions raise."""
     texts: dict[str, object] = json.loads((INTEGRATION / "translations/en.json").read_text(encoding="utf-8"))
@@ -76,7 +86,9 @@ def sentences_of_actions() -> set[str]:
 
 def test_every_code_is_documented_and_nothing_else_is() -> None:
     links, stores, actions = reasons_of_links(), codes_of_stores(), sentences_of_actions()
+    start = codes_of_the_start()
     assert {"untried", "http_", "html_page", "redirect", "tls", "certificate_refused", "store_failed"} <= links
     assert {"store_damaged", "memory_torn", "memory_too_new"} <= stores
+    assert {"options_invalid", "start_port_taken", "supervisor_away"} <= start
     assert {"gateway_away", "no_app"} <= actions
-    assert documented() == {*Code, *DropReason} | links | stores | actions
+    assert documented() == {*Code, *DropReason} | links | stores | actions | start

@@ -248,9 +248,9 @@ def test_the_supervisors_file_is_the_one_it_writes() -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("port = ", "is not readable"),
-        ('mqtt_password = "canary\n', "is not readable"),
-        ("\udcff", "is not readable"),
+        ("port = ", "is cut off or broken"),
+        ('mqtt_password = "canary\n', "is cut off or broken"),
+        ("\udcff", "is cut off or broken"),
     ],
 )
 def test_a_broken_file_is_named_without_its_content(tmp_path: Path, text: str, complaint: str) -> None:

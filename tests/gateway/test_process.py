@@ -277,7 +277,8 @@ async def test_it_is_back_within_two_seconds_and_the_pairing_with_it(tmp_path: P
 
 async def test_a_second_gateway_on_the_same_data_is_refused(gateway: GatewayProcess) -> None:
     code, _, errors = await gateway.command("run")
-    assert (code, errors) == (1, f"Another gateway uses the data folder {gateway.data}.\n")
+    assert code == 1
+    assert errors.startswith(f"start_folder_taken: Another gateway uses the data folder {gateway.data}. ")
 
 
 async def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
@@ -286,7 +287,7 @@ async def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
         gateway = GatewayProcess(tmp_path, port)
         code, _, errors = await gateway.command("run")
     assert code == 1
-    assert errors.splitlines()[-1].startswith(f"Nobody can listen on 127.0.0.1 port {port}: ")
+    assert errors.splitlines()[-1].startswith(f"start_port_taken: Another program listens on port {port}. ")
 
 
 async def test_every_mistake_in_the_options_is_printed_without_values(tmp_path: Path) -> None:
@@ -294,6 +295,7 @@ async def test_every_mistake_in_the_options_is_printed_without_values(tmp_path: 
     code, output, errors = await gateway.command("run")
     assert (code, output) == (2, "")
     assert errors.splitlines() == [
+        "options_invalid: The options cannot be used. Correct them, then start again:",
         "colour: is no option",
         "mqtt_ca: names no file",
         "mqtt_password: needs mqtt_username too",
@@ -323,7 +325,7 @@ async def test_health_tells_by_its_exit_code(gateway: GatewayProcess) -> None:
     assert await gateway.command("health") == (0, "", "")
     await gateway.stop()
     code, _, errors = await gateway.command("health")
-    assert (code, errors) == (1, "The gateway does not answer (ConnectionRefusedError).\n")
+    assert (code, errors) == (1, "command_failed: The gateway does not answer (ConnectionRefusedError).\n")
 
 
 async def test_only_its_user_can_read_what_it_keeps(gateway: GatewayProcess) -> None:

@@ -31,7 +31,9 @@ class FakeSupervisor:
     mqtt: dict[str, Any] | None = None
     broken: bool = False
     nonsense: str | None = None
-    messages: dict[str, Any] = field(default_factory=dict)
+    message: dict[str, Any] | None = None
+    passed_on: list[dict[str, Any]] = field(default_factory=list)
+    """What Home Assistant heard: a message equal to the one before stays here."""
     said: list[str] = field(default_factory=list)
 
     async def serve(self, request: web.Request) -> web.Response:
@@ -45,13 +47,15 @@ class FakeSupervisor:
             case "GET", "/services/mqtt" if self.mqtt is not None:
                 return web.json_response({"result": "ok", "data": self.mqtt})
             case "POST", "/discovery":
-                name = f"{len(self.said):032x}"
-                self.messages[name] = await request.json()
-                return web.json_response({"result": "ok", "data": {"uuid": name}})
-            case "DELETE", path:
-                del self.messages[path.removeprefix("/discovery/")]
-                return web.json_response({"result": "ok", "data": {}})
+                message = await request.json()
+                if message != self.message:
+                    self.message = message
+                    self.passed_on.append(message["config"])
+                return web.json_response({"result": "ok", "data": {"uuid": "0" * 32}})
         return web.json_response({"result": "error", "message": "Service not enabled"}, status=400)
+
+    def has_passed_on(self, times: int) -> bool:
+        return len(self.passed_on) == times
 
     async def until(self, condition: Callable[[], object]) -> None:
         async with asyncio.timeout(SECONDS):
@@ -102,7 +106,7 @@ async def test_a_reply_that_makes_no_sense_is_asked_for_again(fake: tuple[FakeSu
         tasks.create_task(client.announce({"port": 8735}, connected))
         await supervisor.until(lambda: supervisor.said.count("POST /discovery") > 1)
         supervisor.nonsense = None
-        await supervisor.until(lambda: supervisor.messages)
+        await supervisor.until(lambda: supervisor.passed_on)
         assert await client.broker() is not None
         connected.set()
 
@@ -123,20 +127,30 @@ async def test_a_broker_that_changes_is_noticed_and_a_silence_is_no_change(fake:
             await watching
 
 
-async def test_the_offer_is_deleted_and_made_again_until_somebody_came(fake: tuple[FakeSupervisor, str]) -> None:
+async def test_the_offer_is_passed_on_again_until_somebody_came(fake: tuple[FakeSupervisor, str]) -> None:
     supervisor, url = fake
     connected = asyncio.Event()
-    async with Supervisor(TOKEN, (), url, look_again=0.005) as client, asyncio.TaskGroup() as tasks:
-        tasks.create_task(client.announce({"port": 8735}, connected))
+    async with Supervisor(TOKEN, (), url, look_again=0.001) as client, asyncio.TaskGroup() as tasks:
         supervisor.broken = True
+        tasks.create_task(client.announce({"port": 8735}, connected))
         await supervisor.until(lambda: len(supervisor.said) > 1)
         supervisor.broken = False
-        await supervisor.until(lambda: sum(said.startswith("DELETE") for said in supervisor.said) > 2)
+        await supervisor.until(lambda: len(supervisor.passed_on) > 2)
         connected.set()
-    assert list(supervisor.messages.values()) == [{"service": "process_cosmos", "config": {"port": 8735}}]
+    assert {message["port"] for message in supervisor.passed_on} == {8735}
 
 
-async def test_as_an_app_it_serves_the_supervisors_home_assistant_without_tls_and_pairing(
+async def test_an_offer_equal_to_an_earlier_runs_reaches_home_assistant_too(fake: tuple[FakeSupervisor, str]) -> None:
+    supervisor, url = fake
+    for times in (1, 2):
+        connected = asyncio.Event()
+        async with Supervisor(TOKEN, (), url) as client, asyncio.TaskGroup() as tasks:
+            tasks.create_task(client.announce({"port": 8735}, connected))
+            await supervisor.until(partial(supervisor.has_passed_on, times))
+            connected.set()
+
+
+async def test_as_an_app_it_serves_the_supervisors_home_assistant_without_tls(
     fake: tuple[FakeSupervisor, str], tmp_path: Path, unused_tcp_port: int
 ) -> None:
     supervisor, url = fake
@@ -144,13 +158,14 @@ async def test_as_an_app_it_serves_the_supervisors_home_assistant_without_tls_an
     options = parse_options(given, supervisor_token=TOKEN)
     async with asyncio.TaskGroup() as tasks, ClientSession() as http:
         running = tasks.create_task(run(options, partial(Supervisor, url=url)))
-        await supervisor.until(lambda: supervisor.messages)
-        (message,) = supervisor.messages.values()
-        config = message["config"]
-        assert config.keys() == {"host", "port", "site", "token"}
+        await supervisor.until(lambda: supervisor.passed_on)
+        (config,) = supervisor.passed_on
+        assert config.keys() == {"host", "port", "site", "token", "mark"}
         base = f"http://127.0.0.1:{config['port']}"
         async with http.post(f"{base}/v1/pair") as reply:
-            assert reply.status == 404
+            assert reply.status == 400
+        async with http.get(base) as reply:
+            assert reply.status == 403
         headers = {"Authorization": f"Bearer {config['token']}"}
         async with http.ws_connect(f"{base}/ws", headers=headers) as socket:
             link = Link(socket)
@@ -172,11 +187,10 @@ async def test_with_another_broker_the_app_begins_anew_with_the_same_identity(
     options = parse_options(given, supervisor_token=TOKEN)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(run(options, partial(Supervisor, url=url, look_again=0.01)))
-        await supervisor.until(lambda: supervisor.messages)
-        first = next(iter(supervisor.messages.values()))
-        supervisor.messages.clear()
+        await supervisor.until(lambda: supervisor.passed_on)
+        first = supervisor.passed_on[0]
         supervisor.mqtt = {**BROKER, "host": "127.0.0.1", "port": unused_tcp_port}
         begun = supervisor.said.count("POST /discovery")
         await supervisor.until(lambda: supervisor.said.count("POST /discovery") > begun + 3)
-        assert next(iter(supervisor.messages.values())) == first
+        assert {**supervisor.passed_on[-1], "mark": first["mark"]} == first
         os.kill(os.getpid(), signal.SIGTERM)

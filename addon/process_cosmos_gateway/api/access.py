@@ -38,10 +38,10 @@ class _Offer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Client:
-    """The Home Assistant that is served; ``instance`` None: whichever one the Supervisor runs."""
+    """The Home Assistant that was paired."""
 
     token: str
-    instance: str | None = None
+    instance: str
 
 
 class TooManyGuessesError(RequestRefusedError):
@@ -71,21 +71,22 @@ class Access:
     """Decides who may open a session. Kept beside the store, so that a store that had to be mended stays paired."""
 
     def __init__(self, folder: Path, clock: Clock, *, supervised: bool) -> None:
-        """Read from ``folder`` who is served; ``supervised``: the holder of the discovery token, no pairing."""
+        """Read from ``folder`` who is served; ``supervised``: the holder of the discovery token too."""
         self._folder = folder
         self._clock = clock
         self._pairing = asyncio.Lock()
         self._wrong_guesses: deque[float] = deque(maxlen=MOST_WRONG_GUESSES)
-        self._client = _Client(token=_hash(discovery_token(folder))) if supervised else _load(_client_file(folder))
+        self._client = _load(_client_file(folder))
+        self._discovered = _hash(discovery_token(folder)) if supervised else ""
 
     def has_token(self, token: str) -> bool:
         """Say whether this is the token of the Home Assistant that is served, in constant time."""
-        known = self._client.token if self._client else ""
-        return hmac.compare_digest(_hash(token), known)
+        asked, paired = _hash(token), self._client.token if self._client else ""
+        return hmac.compare_digest(asked, paired) or hmac.compare_digest(asked, self._discovered)
 
     def serves(self, instance: str) -> bool:
-        """Say whether the Home Assistant with this id is the one that was paired."""
-        return self._client is not None and self._client.instance in (None, instance)
+        """Say whether the Home Assistant with this id is the one that was paired; the Supervisor has one only."""
+        return bool(self._discovered) or (self._client is not None and self._client.instance == instance)
 
     async def pair(self, request: PairingRequest) -> str:
         """Trade a pairing line's secret for a token; the Home Assistant paired before is served no longer.

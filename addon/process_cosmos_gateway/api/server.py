@@ -5,6 +5,7 @@ import logging
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from errno import EADDRINUSE
 from http import HTTPStatus
 
 from aiohttp import ClientConnectionResetError, WSCloseCode, WSMsgType, web
@@ -21,11 +22,12 @@ from process_cosmos_gateway.contract.session import (
     HomeAssistantHello,
     Refused,
 )
-from process_cosmos_gateway.errors import RequestRefusedError, StartError, StoreError
+from process_cosmos_gateway.errors import PortTakenError, RequestRefusedError, StartError, StoreError
 from process_cosmos_gateway.store import Store
 
 from .access import Access, TooManyGuessesError
 from .guests import BEARER, Guests
+from .page import Page
 from .replies import json_reply, problem_reply
 from .session import Parts, Session, refuse
 
@@ -37,15 +39,25 @@ _NO_TOKEN = "This token opens no session here. Pair again."  # noqa: S105 - says
 
 
 class Server:
-    """Serves ``/ws``, ``/health``, where there is TLS ``/v1/pair``, and the doors for programs."""
+    """Serves ``/ws``, ``/health``, ``/v1/pair``, the doors for programs, and under the Supervisor the page."""
 
-    def __init__(self, parts: Parts, store: Store, access: Access, version: str, guests: Guests | None = None) -> None:
-        """Take what sessions work with, who may open one, and the doors for programs."""
+    def __init__(
+        self,
+        parts: Parts,
+        store: Store,
+        access: Access,
+        version: str,
+        guests: Guests | None = None,
+        *,
+        page: Page | None = None,
+    ) -> None:
+        """Take what sessions work with, who may open one, the doors for programs, and the page for people."""
         self._parts = parts
         self._store = store
         self._access = access
         self._version = version
         self._guests = guests
+        self._page = page
         self._session: Session | None = None
         self._opening = asyncio.Lock()
         self.connected = asyncio.Event()
@@ -57,8 +69,9 @@ class Server:
         application = web.Application(client_max_size=_MOST_BODY)
         application.router.add_get("/ws", self._serve_session)
         application.router.add_get("/health", self._serve_health)
-        if tls:
-            application.router.add_post("/v1/pair", self._serve_pairing)
+        application.router.add_post("/v1/pair", self._serve_pairing)
+        if self._page:
+            self._page.add_to(application, self._has_session)
         application.on_shutdown.append(self._end_session)
         if self._guests:
             self._guests.add_to(application)
@@ -69,7 +82,11 @@ class Server:
             try:
                 await web.TCPSite(runner, host, port, ssl_context=tls).start()
             except OSError as error:
-                raise StartError(f"Nobody can listen on {host} port {port}: {error.strerror}.") from error
+                if error.errno == EADDRINUSE:
+                    message = f"Another program listens on port {port}. Stop it, or give this one another `port`."
+                    raise PortTakenError(message) from error
+                message = f"Nobody can listen on {host} port {port}: {error.strerror}. Correct `host` and `port`."
+                raise StartError(message) from error
             _LOGGER.info("Listening on %s port %d%s", host, port, " (TLS)" if tls else "")
             yield
         finally:
@@ -164,6 +181,9 @@ class Server:
             self._session = Session(socket, self._parts)
         self.connected.set()
         return self._session
+
+    def _has_session(self) -> bool:
+        return self._session is not None and not self._session.finished.is_set()
 
     async def _end_session(self, _: web.Application | None = None) -> None:
         if self._session is not None:

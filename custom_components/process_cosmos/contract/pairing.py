@@ -2,7 +2,7 @@
 
 Both read ``https://host:port#secret.sha256``: where, a secret that works once, and the SHA-256 (64 hexadecimal digits)
 of what must be met there: the gateway's certificate (DER), or the public key (SubjectPublicKeyInfo, DER) of the cloud's
-CA.
+CA. Inside the Supervisor's network, where there is no TLS, a pairing line reads ``http://host:port#secret``.
 """
 
 import re
@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from .errors import Code, ContractError
 from .identifiers import Ulid
 
-_LINE = re.compile(
-    r"(?P<url>https://(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::(?P<port>\d{1,5}))?)/?#(?P<secret>[A-Za-z0-9_-]{16,128})\.(?P<sha256>[0-9a-f]{64})"
-)
+_WHERE = r"(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::(?P<port>\d{1,5}))?"
+_ONCE = r"/?#(?P<secret>[A-Za-z0-9_-]{16,128})"
+_LINE = re.compile(rf"(?P<url>https://{_WHERE}){_ONCE}\.(?P<sha256>[0-9a-f]{{64}})")
+_PLAIN = re.compile(rf"(?P<url>http://{_WHERE}){_ONCE}")
 
-_HTTPS = 443
+_USUAL_PORT = 443
 _LAST_PORT = 65535
 
 
@@ -25,31 +26,51 @@ class LineError(ContractError):
     code = Code.CODE_MALFORMED
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OneTimeLine:
-    """A pairing line or a one-time code, taken apart. ``repr`` leaves the secret out."""
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class PairingLine:
+    """A pairing line, taken apart; ``sha256`` None: there is no TLS to check. ``repr`` leaves the secret out."""
 
     url: str
     secret: str
-    sha256: str
+    sha256: str | None = None
 
     def __str__(self) -> str:
         """Return the line as it is pasted."""
-        return f"{self.url}#{self.secret}.{self.sha256}"
+        return f"{self.url}#{self.secret}" + (f".{self.sha256}" if self.sha256 else "")
 
     def __repr__(self) -> str:
         """Return what may stand in a log."""
-        return f"OneTimeLine(url={self.url!r})"
+        return f"{type(self).__name__}(url={self.url!r})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class OneTimeLine(PairingLine):
+    """A pairing line or a one-time code that says whom to meet."""
+
+    sha256: str
 
 
 def parse_line(text: str) -> OneTimeLine:
-    """Take a pasted line apart; raise ``LineError`` if it is none."""
-    match = _LINE.fullmatch(text.strip())
+    """Take a pasted one-time code, or a pairing line with TLS, apart; raise ``LineError`` if it is none."""
+    match = _match(_LINE, text)
+    return OneTimeLine(url=match["url"], secret=match["secret"], sha256=match["sha256"])
+
+
+def parse_pairing_line(text: str) -> PairingLine:
+    """Take a pasted pairing line apart, with TLS or without; raise ``LineError`` if it is none."""
+    if text.strip().startswith("http:"):
+        match = _match(_PLAIN, text)
+        return PairingLine(url=match["url"], secret=match["secret"])
+    return parse_line(text)
+
+
+def _match(pattern: re.Pattern[str], text: str) -> re.Match[str]:
+    match = pattern.fullmatch(text.strip())
     if match is None:
         raise LineError("$", "must read https://host:port#secret.sha256")
-    if not _is_name(match["host"]) or not 0 < int(match["port"] or _HTTPS) <= _LAST_PORT:
+    if not _is_name(match["host"]) or not 0 < int(match["port"] or _USUAL_PORT) <= _LAST_PORT:
         raise LineError("$", f"must have a host's name and a port from 1 to {_LAST_PORT}")
-    return OneTimeLine(url=match["url"], secret=match["secret"], sha256=match["sha256"])
+    return match
 
 
 def _is_name(host: str) -> bool:

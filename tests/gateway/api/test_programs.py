@@ -120,6 +120,6 @@ async def test_tokens_are_made_listed_and_revoked_by_commands(tmp_path: Path) ->
     code, listed = await run(tmp_path, "--list")
     assert (code, listed.split()[0]) == (0, PROGRAM)
     assert await run(tmp_path, "--revoke", PROGRAM) == (0, "")
-    assert await run(tmp_path, "--revoke", PROGRAM) == (1, "No program called watcher has a token.\n")
+    assert await run(tmp_path, "--revoke", PROGRAM) == (1, "command_failed: No program called watcher has a token.\n")
     assert await run(tmp_path, "--list") == (0, "")
     assert (await run(tmp_path))[0] == 2

@@ -168,7 +168,7 @@ async def test_health_needs_no_token_and_says_nothing_but_that_all_is_well(house
         assert (reply.status, orjson.loads(await reply.read())) == (200, {"status": "ok", "version": "0.1.0"})
 
 
-@pytest.mark.parametrize("path", ["/", "/v1/pair", "/metrics", "/ws/../data"])
+@pytest.mark.parametrize("path", ["/", "/pair", "/metrics", "/ws/../data"])
 async def test_there_is_nothing_else_inside_the_supervisors_network(house: House, path: str) -> None:
     async with house.http.post(f"{house.url}{path}") as reply:
         assert reply.status in (404, 405)

@@ -1,0 +1,190 @@
+"""The page Home Assistant shows of the app: how all stands, and a pairing line on request."""
+
+import asyncio
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+
+from aiohttp import web
+
+from process_cosmos_gateway.clock import Clock
+from process_cosmos_gateway.contract.destinations import Link, LinkState, Status, StorageState
+from process_cosmos_gateway.contract.errors import Code
+from process_cosmos_gateway.contract.pairing import PairingLine
+from process_cosmos_gateway.errors import StoreError
+from process_cosmos_gateway.options import BrokerOptions
+
+from . import page_words as words
+from .access import OFFER_LASTS, offer_pairing
+from .page_html import POLICY, Html, Row, document, html, joined, section
+from .replies import problem_reply
+from .status import StatusReader
+
+INGRESS_PEER = "172.30.32.2"
+"""The Supervisor's address, from where it passes on what Home Assistant's users ask; it has let them in."""
+
+_REFRESH_SECONDS = 15
+_BASE = re.compile(r"(/[A-Za-z0-9_-]+)+")
+_HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+_MOODS: Mapping[LinkState, str] = {
+    LinkState.OFF: "busy",
+    LinkState.CONNECTED: "good",
+    LinkState.OFFLINE: "busy",
+    LinkState.REFUSED: "bad",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """What does not change while the page is served. ``url``: where Home Assistant reaches this app."""
+
+    site: str
+    version: str
+    url: str
+    data: Path
+    broker: BrokerOptions | None
+
+
+class Page:
+    """Serves ``GET /`` and ``POST /pair`` to the Supervisor's ingress, to nobody else."""
+
+    def __init__(self, about: About, status: StatusReader, clock: Clock, peer: str = INGRESS_PEER) -> None:
+        """Take what it tells of; ``peer``: the only address it answers."""
+        self._about = about
+        self._status = status
+        self._clock = clock
+        self._peer = peer
+
+    def add_to(self, application: web.Application, connected_fn: Callable[[], bool]) -> None:
+        """Open the page; ``connected_fn`` says whether a Home Assistant has a session."""
+
+        async def show(request: web.Request) -> web.Response:
+            return await self._show(request, connected=connected_fn())
+
+        application.router.add_get("/", show)
+        application.router.add_post("/pair", self._pair)
+
+    async def _show(self, request: web.Request, *, connected: bool) -> web.Response:
+        if request.remote != self._peer:
+            return _not_here()
+        try:
+            status = await self._status.read()
+        except StoreError:
+            storage = section("This app", Row("Storage", "bad", "failing", words.STORAGE[StorageState.FAILING]).html())
+            return _reply(request, self._head(), storage, status=HTTPStatus.SERVICE_UNAVAILABLE)
+        return _reply(
+            request,
+            self._head(),
+            section("This app", *(row.html() for row in self._rows(status, connected=connected))),
+            section("Destinations", *_destinations(status.links)),
+            section("Waiting", _waiting(status)),
+            _offer(),
+            refresh=_REFRESH_SECONDS,
+        )
+
+    async def _pair(self, request: web.Request) -> web.Response:
+        if request.remote != self._peer:
+            return _not_here()
+        secret = await asyncio.to_thread(offer_pairing, self._about.data, self._clock)
+        line = PairingLine(url=self._about.url, secret=secret)
+        minutes = int(OFFER_LASTS.total_seconds() // 60)
+        card = section(
+            "Pairing line",
+            html(t"<p>Copy it whole. It works once, within {minutes} minutes.</p><code>{line}</code>"),
+            html(
+                t"<p>In Home Assistant: Settings, Devices &amp; services, Add integration, Process Cosmos, "
+                t'With a pairing line.</p><p><a href="./">Back</a></p>'
+            ),
+        )
+        return _reply(request, self._head(), card)
+
+    def _head(self) -> Html:
+        about = self._about
+        return html(t'<h1>Process Cosmos</h1><p class="soft">Version {about.version}, site {about.site}</p>')
+
+    def _rows(self, status: Status, *, connected: bool) -> Iterable[Row]:
+        if connected:
+            yield Row("Home Assistant", "good", "connected")
+        else:
+            sentence = "Add the Process Cosmos integration under Settings, Devices & services; the app is discovered."
+            yield Row("Home Assistant", "bad", "not connected", sentence)
+        yield self._broker_row(status)
+        good = status.storage is StorageState.OK
+        state = "ok" if good else status.storage.replace("_", " ")
+        yield Row("Storage", "good" if good else "bad", state, words.STORAGE[status.storage])
+        if found := status.salvaged:
+            sentence = (
+                f"The database was damaged on {found.at:%Y-%m-%d}: {found.kept} rows were kept, {found.lost} lost."
+            )
+            yield Row("Database", "busy", "salvaged", sentence)
+        if status.identity_conflict:
+            yield Row("Identity", "bad", "used twice", words.REASONS[Code.IDENTITY_CONFLICT])
+
+    def _broker_row(self, status: Status) -> Row:
+        broker = self._about.broker
+        if broker is None:
+            sentence = "For devices install the Mosquitto broker app; it is taken over by itself."
+            return Row("MQTT broker", "busy", "none", sentence)
+        address = f"{broker.host}:{broker.port}"
+        if status.broker_connected:
+            return Row("MQTT broker", "good", "connected", address)
+        sentence = f"{address} does not let this app in or cannot be reached. See whether it runs, and the app's log."
+        return Row("MQTT broker", "bad", "away", sentence)
+
+
+def _destinations(links: Iterable[Link]) -> Iterable[Html]:
+    rows = [_link(link).html() for link in links]
+    nobody = "None. Events are told to people by Home Assistant only. Add one in the integration, under Configure."
+    return rows or [html(t'<p class="soft">{nobody}</p>')]
+
+
+def _link(link: Link) -> Row:
+    contact = f"{link.address}, last contact {words.age(link.last_contact_age)}."
+    why = f"{words.reason(link.reason)} ({link.reason})" if link.reason else ""
+    return Row(link.name, _MOODS[link.state], words.LINKS[link.state], f"{contact} {why}")
+
+
+def _waiting(status: Status) -> Html:
+    oldest = "" if status.oldest_waiting_age is None else words.age(status.oldest_waiting_age)
+    counts = {
+        "Alarms": status.waiting.alarm,
+        "Changes": status.waiting.change,
+        "Readings": status.waiting.measurement,
+        "The oldest of them": oldest or "none waits",
+        "Rejected by a destination": status.rejected,
+        "Dropped since the beginning": status.dropped,
+    }
+    rows = (html(t'<tr><th scope="row">{name}</th><td>{value}</td></tr>') for name, value in counts.items())
+    full = ", ".join(status.full)
+    note = html(t'<p class="bad">No room is left for: {full}. What does not fit is dropped, and counted.</p>')
+    hint = html(t'<p class="soft">Rejected events are sent again or discarded in Settings, Repairs.</p>')
+    return joined(
+        (html(t"<table>{joined(rows)}</table>"), note if full else Html(), hint if status.rejected else Html())
+    )
+
+
+def _offer() -> Html:
+    sentence = "Home Assistant finds this app by itself. Only if it does not: make a pairing line and paste it there."
+    form = html(t'<form method="post" action="pair"><button>Make a pairing line</button></form>')
+    return section("Pairing", html(t'<p class="soft">{sentence}</p>{form}'))
+
+
+def _reply(
+    request: web.Request, *parts: Html, refresh: int | None = None, status: HTTPStatus = HTTPStatus.OK
+) -> web.Response:
+    given = request.headers.get("X-Ingress-Path", "")
+    base = given if _BASE.fullmatch(given) else ""
+    text = document(base, refresh, *parts)
+    return web.Response(text=text, status=status, content_type="text/html", headers=_HEADERS)
+
+
+def _not_here() -> web.Response:
+    message = "This page is opened in Home Assistant: Settings, Apps, Process Cosmos, Open web UI."
+    return problem_reply(Code.UNAUTHORIZED, message, HTTPStatus.FORBIDDEN)
