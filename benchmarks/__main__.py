@@ -49,11 +49,11 @@ async def measure(bench: Bench, chosen: Sequence[Benchmark], patience: float, in
             print(f"{benchmark.name}: FAILED: {error}")
             into[benchmark.name] = {"failed": str(error).partition("\n")[0] or type(error).__name__}
             continue
-        goals, p99 = benchmark.goals, synced["p99_ms"]
+        goals = benchmark.goals
         share = others.share()
         said = {"quiet": machine.as_json(quiet), "others_share": share}
-        into[benchmark.name] = {**document(outcomes, goals, p99), **said}
-        print(*lines(benchmark.name, median_of(outcomes), goals, p99), sep="\n")
+        into[benchmark.name] = {**document(outcomes, goals), **said}
+        print(*lines(benchmark.name, median_of(outcomes), goals), sep="\n")
         print(f"    {len(outcomes)} run(s); other processes took {share:.0%} of the machine meanwhile", flush=True)
     return failed
 

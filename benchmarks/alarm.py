@@ -11,6 +11,7 @@ from process_cosmos_gateway.outbox import Event
 from .bench import Bench, Benchmark
 from .figures import Goal, Outcome
 from .load import Parts, events, opened, readings
+from .machine import fdatasync
 
 PER_SECOND = 50
 _WRITERS = 16
@@ -19,12 +20,21 @@ _LEAST_MS, _SYNCS = 20.0, 10.0
 
 
 async def run(bench: Bench) -> Outcome:
-    """Alarms come at fixed times, whether or not the one before was accepted, and count from the time they were due."""
+    """Alarms come at fixed times, whether or not the one before was accepted, and count from the time they were due.
+
+    Right before, at their pace, the disk says what it takes: within minutes that may be ten times as much, or a tenth.
+    """
     number = bench.size(1_500, 100)
+    synced = await asyncio.to_thread(fdatasync, bench.scratch, bench.size(500, 50), 1 / PER_SECOND)
     calm, _ = await _latencies(bench, number, flood=False)
     flooded, rate = await _latencies(bench, number, flood=True)
     return Outcome(
-        figures={"p99_ms": _p99(flooded), "p50_ms": 1000 * quantiles(flooded, n=2)[0], "flood_per_s": rate},
+        figures={
+            "p99_ms": _p99(flooded),
+            "p50_ms": 1000 * quantiles(flooded, n=2)[0],
+            "flood_per_s": rate,
+            "fdatasync_p99_ms": synced["p99_ms"],
+        },
         limits={"p99_ms": _p99(calm), "p50_ms": 1000 * quantiles(calm, n=2)[0]},
     )
 
@@ -71,8 +81,8 @@ def _p99(seconds: list[float]) -> float:
     return 1000 * quantiles(seconds, n=100)[98]
 
 
-def _met(outcome: Outcome, fdatasync_p99: float) -> bool:
-    return outcome.figures["p99_ms"] <= max(_LEAST_MS, _SYNCS * fdatasync_p99)
+def _met(outcome: Outcome) -> bool:
+    return outcome.figures["p99_ms"] <= max(_LEAST_MS, _SYNCS * outcome.figures["fdatasync_p99_ms"])
 
 
 BENCHMARK = Benchmark(

@@ -68,7 +68,7 @@ def _size(path: Path) -> int:
     return path.stat().st_size
 
 
-def _small(outcome: Outcome, _: float) -> bool:
+def _small(outcome: Outcome) -> bool:
     return outcome.figures["bytes_per_event"] <= _MOST_OF_EVENT * outcome.limits["bytes_per_event"]
 
 

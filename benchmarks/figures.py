@@ -22,27 +22,27 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What a figure should be. ``met`` looks at the outcome and at the p99 of fdatasync (ms)."""
+    """What a figure should be. ``met`` looks at the outcome."""
 
     figure: str
     text: str
-    met: Callable[[Outcome, float], bool]
+    met: Callable[[Outcome], bool]
 
 
 def at_least(figure: str, least: float) -> Goal:
     """Return the goal that ``figure`` is ``least`` or more."""
-    return Goal(figure, f"≥ {least:,g}", lambda outcome, _: outcome.figures[figure] >= least)
+    return Goal(figure, f"≥ {least:,g}", lambda outcome: outcome.figures[figure] >= least)
 
 
 def at_most(figure: str, most: float) -> Goal:
     """Return the goal that ``figure`` is ``most`` or less."""
-    return Goal(figure, f"≤ {most:,g}", lambda outcome, _: outcome.figures[figure] <= most)
+    return Goal(figure, f"≤ {most:,g}", lambda outcome: outcome.figures[figure] <= most)
 
 
 def of_limit(figure: str, share: float) -> Goal:
     """Return the goal that ``figure`` is at least this share of its limit."""
 
-    def met(outcome: Outcome, _: float) -> bool:
+    def met(outcome: Outcome) -> bool:
         return outcome.figures[figure] >= share * outcome.limits[figure]
 
     return Goal(figure, f"≥ {share:g} of its limit", met)
@@ -51,7 +51,7 @@ def of_limit(figure: str, share: float) -> Goal:
 def above_peer(figure: str, peer: str, times: float = 1.0) -> Goal:
     """Return the goal to be ``times`` faster than a peer; a peer that is missing cannot be beaten."""
 
-    def met(outcome: Outcome, _: float) -> bool:
+    def met(outcome: Outcome) -> bool:
         return peer in outcome.peers and outcome.figures[figure] >= times * outcome.peers[peer][figure]
 
     return Goal(figure, f"≥ {times:g} times {peer}" if times != 1 else f"> {peer}", met)
@@ -75,7 +75,7 @@ def _medians(runs: Sequence[Numbers]) -> Numbers:
     return {name: median(run[name] for run in runs) for name in runs[0]}
 
 
-def document(outcomes: Sequence[Outcome], goals: Sequence[Goal], fdatasync_p99: float) -> dict[str, object]:
+def document(outcomes: Sequence[Outcome], goals: Sequence[Goal]) -> dict[str, object]:
     """Return a benchmark's part of the JSON: its figures by name, ``limit``, ``peer`` and ``missing`` beside them."""
     outcome = median_of(outcomes)
     return {
@@ -83,18 +83,16 @@ def document(outcomes: Sequence[Outcome], goals: Sequence[Goal], fdatasync_p99: 
         "limit": _rounded(outcome.limits),
         "peer": {name: _rounded(numbers) for name, numbers in outcome.peers.items()},
         "missing": dict(outcome.missing),
-        "goals": [
-            {"figure": goal.figure, "goal": goal.text, "met": goal.met(outcome, fdatasync_p99)} for goal in goals
-        ],
+        "goals": [{"figure": goal.figure, "goal": goal.text, "met": goal.met(outcome)} for goal in goals],
         "runs": {name: [_short(run.figures[name]) for run in outcomes] for name in outcome.figures},
     }
 
 
-def lines(name: str, outcome: Outcome, goals: Sequence[Goal], fdatasync_p99: float) -> Iterator[str]:
+def lines(name: str, outcome: Outcome, goals: Sequence[Goal]) -> Iterator[str]:
     """Yield the table's lines for one benchmark: each figure, then what stands beside it."""
     for figure, value in outcome.figures.items():
         of_figure = [goal for goal in goals if goal.figure == figure]
-        said = "; ".join(f"{goal.text} {'met' if goal.met(outcome, fdatasync_p99) else 'MISSED'}" for goal in of_figure)
+        said = "; ".join(f"{goal.text} {'met' if goal.met(outcome) else 'MISSED'}" for goal in of_figure)
         yield f"{f'{name}.{figure}':<36} {_short(value):>12,}   {said}"
         beside = {"limit": outcome.limits, **{f"peer.{peer}": numbers for peer, numbers in outcome.peers.items()}}
         for who, numbers in beside.items():

@@ -54,7 +54,7 @@ _WHAT = ("accept", "drain", "accept_random")
 def _flat(what: str, name: str) -> Goal:
     figure = f"{what}_{name}"
 
-    def met(outcome: Outcome, _: float) -> bool:
+    def met(outcome: Outcome) -> bool:
         return outcome.figures[figure] >= _LEAST * outcome.limits[figure]
 
     return Goal(figure, "≥ 0.8 of that with 1,000 waiting", met)

@@ -42,8 +42,8 @@ def describe(folder: Path) -> dict[str, object]:
     }
 
 
-def fdatasync(folder: Path, times: int) -> dict[str, float]:
-    """Return p50 and p99 (ms) of writing 4 KiB at the end of a file and syncing it."""
+def fdatasync(folder: Path, times: int, pause: float = 0.0) -> dict[str, float]:
+    """Return p50 and p99 (ms) of writing 4 KiB at the end of a file and syncing it, ``pause`` seconds between two."""
     path, seconds = folder / "fdatasync", []
     with path.open("wb", buffering=0) as file:
         for _ in range(times):
@@ -51,6 +51,7 @@ def fdatasync(folder: Path, times: int) -> dict[str, float]:
             file.write(b"\0" * _BLOCK)
             os.fdatasync(file.fileno())
             seconds.append(time.perf_counter() - begun)
+            time.sleep(pause)
     path.unlink()
     cuts = quantiles(seconds, n=100)
     return {"p50_ms": round(1000 * cuts[49], 3), "p99_ms": round(1000 * cuts[98], 3)}

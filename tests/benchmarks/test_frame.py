@@ -26,7 +26,6 @@ PROMISED = {
     *("idle.rss_mb", "idle.cpu_percent", "disk.bytes_per_event", "disk.returned_ratio", "disk.bytes_per_id"),
     *("disk.written_bytes_per_event", "growth.accept_100k", "growth.accept_1m", "growth.drain_100k", "growth.drain_1m"),
 }
-NO_P99 = 0.0
 
 
 @pytest.fixture(scope="module")
@@ -104,12 +103,12 @@ def test_the_median_counts_of_figures_limits_and_peers() -> None:
 )
 def test_a_goal_is_met_or_missed(goal: figures.Goal, met: object) -> None:
     outcome = Outcome(figures={"a": 100}, limits={"a": 200}, peers={"slow": {"a": 20}})
-    assert goal.met(outcome, NO_P99) is met
+    assert goal.met(outcome) is met
 
 
 def test_a_missed_goal_and_a_missing_peer_are_printed() -> None:
     outcome = Outcome(figures={"a": 1}, limits={"a": 4}, missing={"b": "no mirror"})
-    printed = "\n".join(figures.lines("x", outcome, [at_least("a", 2)], NO_P99))
+    printed = "\n".join(figures.lines("x", outcome, [at_least("a", 2)]))
     assert "≥ 2 MISSED" in printed
     assert "(0.25 of it)" in printed
     assert "peer.b" in printed
