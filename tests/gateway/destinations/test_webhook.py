@@ -13,8 +13,8 @@ from aiohttp import web
 
 from process_cosmos_gateway.contract.destinations import EventKind, LinkState, Priority
 from process_cosmos_gateway.destinations import exchange
-from process_cosmos_gateway.destinations.webhook import IN_FLIGHT
-from process_cosmos_gateway.outbox import Limits
+from process_cosmos_gateway.destinations.webhook import IN_FLIGHT, side_by_side
+from process_cosmos_gateway.outbox import Limits, Parcel
 
 from .conftest import Site, running_site
 from .parts import (
@@ -365,3 +365,29 @@ async def test_what_a_receiver_says_of_a_rejected_event_is_kept_without_our_secr
 
 def test_a_reply_without_words_is_none() -> None:
     assert exchange.quote(b" \r\n\0 ") is None
+
+
+def parcel(priority: Priority, key: str, sequence: int) -> Parcel:
+    return Parcel(
+        priority=priority,
+        sequence=sequence,
+        id=event_id(sequence),
+        type="",
+        subject=key,
+        key=key,
+        body=b"",
+        attempts=0,
+        replayed=False,
+    )
+
+
+def test_side_by_side_goes_the_first_of_each_key_and_no_pack_of_readings_behind_what_waits() -> None:
+    leak, lift = parcel(Priority.ALARM, "leak", 1), parcel(Priority.ALARM, "lift", 2)
+    pump, pack = parcel(Priority.CHANGE, "pump", 1), parcel(Priority.MEASUREMENT, "", 1)
+    assert list(side_by_side([leak, lift, pump, pack])) == [leak, lift, pump, pack]
+
+    second = parcel(Priority.ALARM, "leak", 3)
+    assert list(side_by_side([leak, second, lift, pump, pack])) == [leak, lift, pump]
+    # The same key in another priority is another order.
+    change = parcel(Priority.CHANGE, "leak", 4)
+    assert list(side_by_side([leak, change, pack])) == [leak, change, pack]
