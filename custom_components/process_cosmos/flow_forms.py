@@ -25,7 +25,7 @@ from .const import CONF_NOTIFY_ENTITIES, CONF_PHONES
 from .contract.destinations import DestinationKind, EventKind, SetCloud, SetWebhook
 from .contract.errors import Code
 from .flow_app import NOT_INSTALLED, NOT_STARTED, SILENT
-from .flow_line import LineProblem, PastedLineError, read_line
+from .flow_line import LineProblem, PastedLineError, read_code
 
 CONF_LINE: Final = "line"
 CONF_CODE: Final = "code"
@@ -136,7 +136,7 @@ def destination(kind: str, answer: Mapping[str, Any], taken: Collection[str]) ->
     name, request_id = free_name(kind, taken), uuid.uuid4().hex
     kinds = tuple(EventKind(kind) for kind in answer[CONF_KINDS]) or (EventKind.ESCALATION,)
     if kind == DestinationKind.CLOUD:
-        return SetCloud(id=request_id, name=name, code=str(read_line(answer[CONF_CODE])), kinds=kinds)
+        return SetCloud(id=request_id, name=name, code=str(read_code(answer[CONF_CODE])), kinds=kinds)
     return SetWebhook(
         id=request_id,
         name=name,

@@ -28,7 +28,7 @@ from .contract.errors import Code
 from .contract.identifiers import Ulid, is_ulid
 from .contract.messages import Request
 from .contract.session import MIN_SCHEMA, SCHEMA, HomeAssistantHello
-from .flow_line import read_line
+from .flow_line import read_pairing_line
 
 _PATIENCE = 5.0
 
@@ -71,7 +71,7 @@ class Found:
 
 async def async_pair(hass: HomeAssistant, text: str) -> Found:
     """Use up a pasted pairing line; raises ``PastedLineError`` or ``GatewayError``, each with its code."""
-    line = read_line(text)
+    line = read_pairing_line(text)
     paired = await pair(async_get_clientsession(hass), line, await instance_id.async_get(hass))
     return Found(site=paired.site, url=line.url, token=paired.token, sha256=line.sha256)
 

@@ -1,10 +1,11 @@
 """Reads a line a person has pasted, and says in which way it is none."""
 
 import re
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Final
 
-from .contract.pairing import LineError, PairingLine, parse_line, parse_pairing_line
+from .contract.pairing import LineError, OneTimeLine, PairingLine, parse_line, parse_pairing_line
 
 
 class LineProblem(StrEnum):
@@ -32,18 +33,27 @@ _QUOTES = "`'\"<>"
 _PARTS = re.compile(r"(?P<secret>[A-Za-z0-9_-]*)(?:\.(?P<sha256>[0-9a-f]*))?")
 
 
-def read_line(text: str) -> PairingLine:
-    """Take a pasted line apart, whatever blanks, line breaks or quotes came with it; raise ``PastedLineError``."""
+def read_pairing_line(text: str) -> PairingLine:
+    """Take a pasted pairing line apart, whatever blanks, breaks or quotes came with it; raise ``PastedLineError``."""
+    return _read(text, parse_pairing_line, ("https://", "http://"))
+
+
+def read_code(text: str) -> OneTimeLine:
+    """Take a pasted one-time code apart in the same way; raise ``PastedLineError``."""
+    return _read(text, parse_line, ("https://",))
+
+
+def _read[Line](text: str, parse: Callable[[str], Line], beginnings: tuple[str, ...]) -> Line:
     line = "".join(text.split()).strip(_QUOTES)
     try:
-        return parse_pairing_line(line)
+        return parse(line)
     except LineError as error:
-        raise PastedLineError(_problem(line)) from error
+        raise PastedLineError(_problem(line, beginnings)) from error
 
 
-def _problem(line: str) -> LineProblem:
+def _problem(line: str, beginnings: tuple[str, ...]) -> LineProblem:
     """Say what a line that is none most likely suffers from."""
-    if not line.startswith(("https://", "http://")):
+    if not line.startswith(beginnings):
         return LineProblem.BEGINNING
     address, _, rest = line.partition("#")
     parts = _PARTS.fullmatch(rest)
@@ -58,7 +68,7 @@ def _problem(line: str) -> LineProblem:
 
 def _is_address(address: str) -> bool:
     try:
-        parse_line(f"https:{address.partition(":")[2]}#{_SECRET}.{'0' * _FINGERPRINT}")
+        parse_line(f"https:{address.partition(':')[2]}#{_SECRET}.{'0' * _FINGERPRINT}")
     except LineError:
         return False
     return True

@@ -78,17 +78,27 @@ def codes_of_the_start() -> set[str]:
 
 def sentences_of_actions() -> set[str]:
     """The translation keys of what actions raise."""
-    texts: dict[str, object] = json.loads((INTEGRATION / "translations/en.json").read_text(encoding="utf-8"))
-    exceptions = texts["exceptions"]
-    assert isinstance(exceptions, dict)
-    return set(exceptions)
+    return set(_translations()["exceptions"])
+
+
+def errors_of_the_set_up() -> set[str]:
+    """What a form of the set-up says beside its fields."""
+    return set(_translations()["config"]["error"])
+
+
+def _translations() -> dict[str, dict[str, dict[str, object]]]:
+    texts: dict[str, dict[str, dict[str, object]]] = json.loads(
+        (INTEGRATION / "translations/en.json").read_text(encoding="utf-8")
+    )
+    return texts
 
 
 def test_every_code_is_documented_and_nothing_else_is() -> None:
     links, stores, actions = reasons_of_links(), codes_of_stores(), sentences_of_actions()
-    start = codes_of_the_start()
+    start, set_up = codes_of_the_start(), errors_of_the_set_up()
     assert {"untried", "http_", "html_page", "redirect", "tls", "certificate_refused", "store_failed"} <= links
     assert {"store_damaged", "memory_torn", "memory_too_new"} <= stores
     assert {"options_invalid", "start_port_taken", "supervisor_away"} <= start
     assert {"gateway_away", "no_app"} <= actions
-    assert documented() == {*Code, *DropReason} | links | stores | actions | start
+    assert {"line_cut", "app_not_installed"} <= set_up
+    assert documented() == {*Code, *DropReason} | links | stores | actions | start | set_up

@@ -227,11 +227,17 @@ async def test_a_refused_code_of_a_cloud_says_why_and_can_be_mended(
     assert (await gateway.until_heard(SetCloud, times=2)).code == CLOUD_CODE
 
 
-async def test_half_a_code_of_a_cloud_is_never_sent(hass: HomeAssistant, gateway: ContractGateway) -> None:
+@pytest.mark.parametrize(
+    ("pasted", "code"),
+    [(CLOUD_CODE[:-3], "line_cut"), (CLOUD_CODE.replace("https", "http").split(".")[0], "line_beginning")],
+)
+async def test_what_cannot_be_a_code_of_a_cloud_is_never_sent(
+    hass: HomeAssistant, gateway: ContractGateway, pasted: str, code: str
+) -> None:
     result = await tell(hass, await submit(hass, await discover(hass, gateway), {}))
     result = await choose(hass, result, "cloud")
-    result = await submit(hass, result, {"code": CLOUD_CODE[:-3], "kinds": ["escalation"]})
-    assert result["errors"] == {"code": "line_cut"}
+    result = await submit(hass, result, {"code": pasted, "kinds": ["escalation"]})
+    assert result["errors"] == {"code": code}
     assert not gateway.heard_of(SetCloud)
 
 

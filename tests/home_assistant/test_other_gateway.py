@@ -174,7 +174,8 @@ async def test_an_app_beside_us_that_has_stopped_meanwhile_is_said_to_be_away(
 async def test_an_app_beside_us_that_merely_forgot_the_token_asks_for_a_line(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, supervisor: Supervised
 ) -> None:
-    supervisor.messages = [message(host="127.0.0.1", port=gateway.port, token=TOKEN, site=SITE)]
+    ours = message(host="127.0.0.1", port=gateway.port, token=TOKEN, site=SITE)
+    supervisor.messages = [message(host="elsewhere", port=1, token=TOKEN, site=OTHER_SITE), ours]
     gateway.token = NEW_TOKEN
     await gateway.drop()
     await until(lambda: hass.config_entries.flow.async_progress_by_handler(DOMAIN))
