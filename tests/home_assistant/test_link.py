@@ -303,18 +303,6 @@ async def test_a_gateway_that_no_longer_knows_us_asks_for_a_new_pairing_line(
     assert flow["step_id"] == "reauth_confirm"
 
 
-async def test_an_app_that_lacks_what_is_new_is_to_be_updated_and_works_meanwhile(
-    hass: HomeAssistant, gateway: ContractGateway, site: MockConfigEntry, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(coordinator_module, "SCHEMA", gateway.hello.schema + 1)
-    await set_up(hass, site)
-    await until(lambda: hass.states.get(WET))
-    assert issues(hass) == {"app_older"}
-    gateway.hello = replace(gateway.hello, schema=gateway.hello.schema + 1)
-    await gateway.drop()
-    await until(lambda: issues(hass) == set())
-
-
 async def test_a_bug_met_in_a_session_does_not_end_the_link_for_good(
     hass: HomeAssistant,
     gateway: ContractGateway,

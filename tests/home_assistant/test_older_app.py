@@ -1,0 +1,36 @@
+"""An app that is older than the integration, and still speaks with it."""
+
+from dataclasses import replace
+
+import pytest
+from homeassistant.core import HomeAssistant
+from homeassistant.helpers import issue_registry as ir
+from pytest_homeassistant_custom_component.common import MockConfigEntry
+
+from custom_components.process_cosmos import coordinator as coordinator_module
+from custom_components.process_cosmos.const import DOMAIN, VERSION
+
+from .conftest import set_up
+from .contract_gateway import ContractGateway, until
+from .contract_gateway import VERSION as APP
+from .devices import HOUSE
+
+
+async def test_an_app_that_lacks_what_is_new_is_to_be_updated_and_works_meanwhile(
+    hass: HomeAssistant, gateway: ContractGateway, site: MockConfigEntry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def issue() -> ir.IssueEntry | None:
+        return ir.async_get(hass).async_get_issue(DOMAIN, f"app_older_{site.entry_id}")
+
+    monkeypatch.setattr(coordinator_module, "next_delay", lambda _failures, _jitter: 0.02)
+    monkeypatch.setattr(coordinator_module, "SCHEMA", gateway.hello.schema + 1)
+    gateway.devices = HOUSE
+    await set_up(hass, site)
+    await until(lambda: hass.states.get("binary_sensor.kitchen_leak_wet"))
+    shown = issue()
+    assert shown
+    assert shown.learn_more_url
+    assert shown.translation_placeholders == {"site": site.title, "app": APP, "integration": VERSION}
+    gateway.hello = replace(gateway.hello, schema=gateway.hello.schema + 1)
+    await gateway.drop()
+    await until(lambda: not issue())
