@@ -11,8 +11,8 @@ from custom_components.process_cosmos import coordinator as coordinator_module
 from custom_components.process_cosmos.const import DOMAIN, VERSION
 
 from .conftest import set_up
-from .contract_gateway import ContractGateway, until
 from .contract_gateway import VERSION as APP
+from .contract_gateway import ContractGateway, until
 from .devices import HOUSE
 
 
