@@ -15,7 +15,7 @@ from process_cosmos_gateway.api.access import offer_pairing
 from process_cosmos_gateway.api.identity import client_context, ensure_identity, fingerprint
 from process_cosmos_gateway.api.programs import make_token, programs, revoke_token
 from process_cosmos_gateway.clock import SystemClock
-from process_cosmos_gateway.contract.pairing import OneTimeLine
+from process_cosmos_gateway.contract.pairing import OneTimeLine, PairingLine
 from process_cosmos_gateway.errors import StartError, StoreError
 from process_cosmos_gateway.logs import set_up_logs
 from process_cosmos_gateway.options import OptionsError, read_options
@@ -88,12 +88,14 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _pair(arguments: argparse.Namespace) -> int:
     options = read_options(arguments.options)
-    if options.supervisor_token:
-        raise StartError("Under the Supervisor Home Assistant finds the app by itself: there is nothing to pair.")
-    asyncio.run(ensure_identity(options.data))
-    secret = offer_pairing(options.data, SystemClock())
     host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
-    line = OneTimeLine(url=f"https://{host}:{options.port}", secret=secret, sha256=fingerprint(options.data))
+    address = f"{host}:{options.port}"
+    if options.supervisor_token:
+        line = PairingLine(url=f"http://{address}", secret=offer_pairing(options.data, SystemClock()))
+    else:
+        asyncio.run(ensure_identity(options.data))
+        secret = offer_pairing(options.data, SystemClock())
+        line = OneTimeLine(url=f"https://{address}", secret=secret, sha256=fingerprint(options.data))
     sys.stdout.write(f"{line}\n")
     return 0
 

@@ -112,7 +112,7 @@ async def _serve(
             data=options.data,
             broker=broker,
         )
-        page = Page(about, status, clock) if supervisor else None
+        page = Page(about, status, outbox, clock) if supervisor else None
         server = Server(parts, store, access, VERSION, guests, page=page)
         tls = None if supervisor else server_context(options.data)
         _LOGGER.info("Process Cosmos gateway %s, site %s, data in %s", VERSION, store.site, options.data)

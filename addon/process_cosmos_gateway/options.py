@@ -189,7 +189,7 @@ def _read(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
     except OSError as error:
         raise OptionsError((f"{path}: cannot be read ({error.strerror})",)) from error
     except ValueError as error:
-        raise OptionsError((f"{path}: is cut off or broken ({error}): save the options again",)) from error
+        raise OptionsError((f"{path}: is cut off or broken ({error}): mend it, or save the options again",)) from error
     if not isinstance(document, dict):
         raise OptionsError((f"{path}: must hold keys with values",))
     return document

@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
@@ -20,15 +20,15 @@ LOOK_AGAIN_SECONDS = 60.0
 
 _LONGEST_SECONDS = 3600.0
 _LONGEST_MESSAGE = 200
+_NO_BROKER = "supervisor_no_broker"
 _WHAT_TO_DO = {
     "supervisor_away": "It is asked again by itself. If this goes on, restart the host.",
     "supervisor_failed": "It is asked again by itself. If this goes on, its own log says more: "
     "Settings, System, Logs, Supervisor.",
-    "supervisor_no_broker": "For devices install the Mosquitto broker app; it is taken over by itself.",
+    _NO_BROKER: "For devices install the Mosquitto broker app; it is taken over by itself.",
     "supervisor_refused": "Restart the app; if this goes on, install it again.",
 }
 _LOGGER = logging.getLogger(__name__)
-_TIMEOUT = aiohttp.ClientTimeout(total=10)
 _SERVICE = "process_cosmos"
 
 
@@ -45,17 +45,25 @@ class Supervisor:
     """A client of the Supervisor's API; what fails there is tried again, never fatal."""
 
     def __init__(
-        self, token: str, topics: tuple[str, ...], url: str = SUPERVISOR_URL, look_again: float = LOOK_AGAIN_SECONDS
+        self,
+        token: str,
+        topics: tuple[str, ...],
+        url: str = SUPERVISOR_URL,
+        look_again: float = LOOK_AGAIN_SECONDS,
+        *,
+        patience: float = 10.0,
     ) -> None:
         """Take the token the Supervisor gave this app, and where Thing Descriptions are looked for at its broker.
 
-        ``look_again``: seconds until what may have changed is asked, or said, again.
+        ``look_again``: seconds until what may have changed is asked, or said, again; ``patience``: for a reply.
         """
         self._look_again = look_again
         self._topics = topics
         self._troubles: dict[str, str] = {}
-        """What was last wrong with a path: it is logged once."""
-        self._http = aiohttp.ClientSession(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=_TIMEOUT)
+        """What was last wrong with a matter."""
+        timeout = aiohttp.ClientTimeout(total=patience)
+        headers = {"Authorization": f"Bearer {token}"}
+        self._http = aiohttp.ClientSession(base_url=url, headers=headers, timeout=timeout)
 
     async def __aenter__(self) -> Self:
         """Return the client."""
@@ -69,15 +77,9 @@ class Supervisor:
 
     async def broker(self) -> BrokerOptions | None:
         """Return the broker the Supervisor knows; None if there is none, or the Supervisor does not answer."""
-        try:
-            return _broker(await self._call("GET", "/services/mqtt"), self._topics)
-        except SupervisorError:
-            return None
-        except KeyError, ValueError, TypeError:
-            _LOGGER.warning(
-                "supervisor_failed: What the Supervisor says of its broker makes no sense. Name it in the options."
-            )
-            return None
+        with self._told_once("the broker"):
+            return _broker(await self._ask("GET", "/services/mqtt"), self._topics)
+        return None
 
     async def until_broker_differs(self, used: BrokerOptions | None) -> None:
         """Return when the Supervisor names another broker than the one in use; silence is no other broker."""
@@ -93,35 +95,31 @@ class Supervisor:
         The Supervisor passes a message on only if it differs from the one it has of this app, which may be an earlier
         run's: so each bears a mark of its own. It replaces the one before, and Home Assistant always finds one.
         """
-        pause = self._look_again
+        pause = self._look_again / 2
         while not connected.is_set():
             message = {**config, "mark": secrets.token_hex(8)}
-            with suppress(SupervisorError):
-                await self._call("POST", "/discovery", {"service": _SERVICE, "config": message})
-            try:
+            with self._told_once("discovery"):
+                await self._ask("POST", "/discovery", {"service": _SERVICE, "config": message})
+                pause = min(2 * pause, _LONGEST_SECONDS)
+            with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await connected.wait()
-            except TimeoutError:
-                pause = min(2 * pause, _LONGEST_SECONDS)
 
-    async def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
-        """Return the ``data`` of the reply; raise ``SupervisorError``, logged once and not at each further try."""
+    @contextmanager
+    def _told_once(self, matter: str) -> Iterator[None]:
+        """Log what is wrong with a matter once, not at each further try, and go on without it."""
         try:
-            data = await self._ask(method, path, body)
+            yield
         except SupervisorError as error:
-            if self._troubles.get(path) != error.code:
-                self._troubles[path] = error.code
-                _LOGGER.log(
-                    logging.INFO if error.code == "supervisor_no_broker" else logging.WARNING,
-                    "%s: %s",
-                    error.code,
-                    error,
-                )
-            raise
-        self._troubles.pop(path, None)
-        return data
+            if self._troubles.get(matter) != error.code:
+                level = logging.INFO if error.code == _NO_BROKER else logging.WARNING
+                _LOGGER.log(level, "%s: %s", error.code, error)
+            self._troubles[matter] = error.code
+        else:
+            self._troubles.pop(matter, None)
 
-    async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+        """Return the ``data`` of the reply; raise ``SupervisorError``."""
         data = None if body is None else orjson.dumps(body)
         headers = {"Content-Type": "application/json"}
         try:
@@ -139,7 +137,7 @@ class Supervisor:
             case HTTPStatus.OK, {"data": dict(result)}:
                 return result
             case HTTPStatus.BAD_REQUEST, {"message": "Service not enabled"}:
-                raise SupervisorError("supervisor_no_broker", "The Supervisor knows no MQTT broker")
+                raise SupervisorError(_NO_BROKER, "The Supervisor knows no MQTT broker")
             case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN, _:
                 raise SupervisorError("supervisor_refused", "The Supervisor does not let this app in")
             case status, {"message": str(message)}:
@@ -150,12 +148,16 @@ class Supervisor:
 
 
 def _broker(data: Mapping[str, Any], topics: tuple[str, ...]) -> BrokerOptions:
-    """Read the Supervisor's ``services/mqtt``; raise ``KeyError`` or ``ValueError`` if it is none."""
-    return BrokerOptions(
-        host=str(data["host"]),
-        port=int(data["port"]),
-        username=data.get("username") or None,
-        password=data.get("password") or None,
-        tls=bool(data.get("ssl")),
-        topics=topics,
-    )
+    """Read the Supervisor's ``services/mqtt``; raise ``SupervisorError`` if it is none."""
+    try:
+        return BrokerOptions(
+            host=str(data["host"]),
+            port=int(data["port"]),
+            username=data.get("username") or None,
+            password=data.get("password") or None,
+            tls=bool(data.get("ssl")),
+            topics=topics,
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        what = "What the Supervisor says of its broker makes no sense"
+        raise SupervisorError("supervisor_failed", what) from error

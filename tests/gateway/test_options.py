@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from process_cosmos_gateway.errors import TokenMissingError
 from process_cosmos_gateway.options import (
     SUPERVISOR_OPTIONS,
     Aggregate,
@@ -245,6 +246,17 @@ def test_the_supervisors_file_is_the_one_it_writes() -> None:
         read_options(environment={"SUPERVISOR_TOKEN": "made up"})
 
 
+def test_options_of_the_supervisor_without_its_token_are_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "options.json"
+    file.write_text('{"log_level": "debug"}')
+    monkeypatch.setattr("process_cosmos_gateway.options.SUPERVISOR_OPTIONS", file)
+    with pytest.raises(TokenMissingError, match="Restart the app, then the host"):
+        read_options(environment={})
+    assert read_options(environment={"PROCESS_COSMOS_DATA": "/data"}).supervisor_token is None
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
@@ -261,6 +273,17 @@ def test_a_broken_file_is_named_without_its_content(tmp_path: Path, text: str, c
     assert str(file) in str(wrong.value)
     assert complaint in str(wrong.value)
     assert "canary" not in str(wrong.value)
+
+
+def test_the_supervisors_file_cut_anywhere_is_noticed(tmp_path: Path) -> None:
+    file = tmp_path / "options.json"
+    whole = b'{"log_level": "info", "mqtt_topics": ["+"], "volume": []}'
+    for end in range(len(whole)):
+        file.write_bytes(whole[:end])
+        with pytest.raises(OptionsError, match=r"is cut off or broken .* save the options again"):
+            read_options(file, {"SUPERVISOR_TOKEN": "made up"})
+    file.write_bytes(whole)
+    assert read_options(file, {"SUPERVISOR_TOKEN": "made up"}).topics == ("+",)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

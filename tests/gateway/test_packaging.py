@@ -1,6 +1,9 @@
-"""The app's folder: version, options and their words in step with the code."""
+"""The app's folder: version, options and their words in step with the code, and what the Supervisor asks of it."""
 
+import importlib.util
+import re
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,16 +11,30 @@ import pytest
 import yaml
 
 from process_cosmos_gateway import VERSION
-from process_cosmos_gateway.options import DESCRIPTION_TOPICS, parse_options
+from process_cosmos_gateway.options import DESCRIPTION_TOPICS, PORT, parse_options
 
 TOP = Path(__file__).parents[2]
 ADDON = TOP / "addon"
+PROFILE = (ADDON / "apparmor.txt").read_text()
+
+type Rating = Callable[[dict[str, Any], str | None], tuple[int, dict[str, int]]]
 
 
 @pytest.fixture
 def app() -> dict[str, Any]:
     document: dict[str, Any] = yaml.safe_load((ADDON / "config.yaml").read_text())
     return document
+
+
+@pytest.fixture
+def rating() -> Rating:
+    spec = importlib.util.spec_from_file_location("app_rating", TOP / "scripts/tools/app_rating.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found: Rating = module.rating
+    return found
 
 
 def test_package_app_and_code_have_one_version(app: dict[str, Any]) -> None:
@@ -34,6 +51,9 @@ def test_the_apps_default_options_are_accepted_as_they_are(app: dict[str, Any]) 
 def test_every_option_of_the_app_is_one_of_the_gateways_and_has_words(app: dict[str, Any]) -> None:
     words = yaml.safe_load((ADDON / "translations/en.yaml").read_text())["configuration"]
     assert app["schema"].keys() == words.keys() >= app["options"].keys()
+    assert app["schema"]["volume"][0].keys() == words["volume"]["fields"].keys()
+    fields = [*words.values(), *words["volume"]["fields"].values()]
+    assert all(field["name"] and field["description"] for field in fields)
     own = {
         "log_level": "debug",
         "reserve_mb": 32,
@@ -56,7 +76,19 @@ def test_every_option_of_the_app_is_one_of_the_gateways_and_has_words(app: dict[
 
 
 def test_no_key_repeats_the_supervisors_default(app: dict[str, Any]) -> None:
-    defaults = {"boot": "auto", "init": True, "stage": "stable", "backup": "hot", "startup": "application"}
+    defaults = {
+        "boot": "auto",
+        "init": True,
+        "stage": "stable",
+        "backup": "hot",
+        "startup": "application",
+        "ingress": False,
+        "ingress_port": 8099,
+        "panel_icon": "mdi:puzzle",
+        "panel_admin": True,
+        "apparmor": True,
+        "hassio_api": False,
+    }
     assert not [key for key, value in defaults.items() if app.get(key) == value]
     assert "image" not in app
     assert app["arch"] == ["amd64", "aarch64"]
@@ -75,5 +107,73 @@ def test_the_marketplace_and_the_app_name_the_same_home_assistant(app: dict[str,
 
 
 def test_the_documents_of_a_project_are_there() -> None:
-    for name in ("LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "repository.yaml", "addon/DOCS.md"):
+    of_the_app = ("addon/DOCS.md", "addon/CHANGELOG.md")
+    for name in ("LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "repository.yaml", *of_the_app):
         assert (TOP / name).stat().st_size > 100, name
+
+
+def test_the_changelog_begins_with_this_version() -> None:
+    versions = re.findall(r"^## (.+)$", (ADDON / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert versions[0] == VERSION
+
+
+def test_icon_and_logo_have_the_sizes_the_supervisors_store_shows() -> None:
+    def size(name: str) -> tuple[int, int]:
+        """Read the header of a PNG file (ISO/IEC 15948)."""
+        head = (ADDON / name).read_bytes()[:24]
+        assert head.startswith(b"\x89PNG\r\n\x1a\n")
+        return int.from_bytes(head[16:20]), int.from_bytes(head[20:24])
+
+    assert size("icon.png") == (128, 128)
+    assert size("logo.png") == (250, 100)
+
+
+def test_the_page_is_where_the_gateway_listens(app: dict[str, Any]) -> None:
+    assert app["ingress"] is True
+    assert app["ingress_port"] == PORT
+
+
+def test_the_supervisor_rates_the_app_best(app: dict[str, Any], rating: Rating) -> None:
+    assert rating(app, PROFILE)[0] == 8
+
+
+@pytest.mark.parametrize(
+    ("more", "found"),
+    [
+        ({"ingress": False}, 6),
+        ({"ingress": False, "auth_api": True}, 7),
+        ({"apparmor": False}, 6),
+        ({"privileged": ["NET_ADMIN"]}, 7),
+        ({"privileged": ["SYS_TIME"]}, 8),
+        ({"kernel_modules": True}, 7),
+        ({"hassio_role": "manager"}, 7),
+        ({"hassio_role": "admin"}, 6),
+        ({"host_network": True}, 7),
+        ({"host_pid": True}, 6),
+        ({"host_uts": True}, 8),
+        ({"host_uts": True, "privileged": ["SYS_ADMIN"]}, 6),
+        ({"docker_api": True}, 1),
+        ({"full_access": True}, 1),
+        ({"ingress": False, "apparmor": False, "hassio_role": "admin", "host_network": True, "host_pid": True}, 1),
+    ],
+)
+def test_what_an_app_asks_for_costs_its_rating(
+    app: dict[str, Any], rating: Rating, more: dict[str, Any], found: int
+) -> None:
+    assert rating({**app, **more}, PROFILE)[0] == found
+
+
+@pytest.mark.parametrize("profile", [None, "", "  profile indented {}", "profile one {}\nprofile two {}"])
+def test_without_one_profile_of_its_own_the_app_is_rated_lower(
+    app: dict[str, Any], rating: Rating, profile: str | None
+) -> None:
+    assert rating(app, profile)[0] == 7
+
+
+def test_the_profile_allows_nothing_wholesale() -> None:
+    rules = [line.strip() for line in PROFILE.splitlines() if line.strip().endswith(",")]
+    assert "/data/** rwkl," in rules
+    assert not {"file,", "network,", "capability,", "mount,", "ptrace,", "/** rwk,"} & set(rules)
+    writable = {rule.split()[0] for rule in rules if rule.startswith("/") and "w" in rule.split()[1]}
+    assert writable == {"/data/**", "/{,var/}tmp/**", "/memfd:certificate"}
+    assert not [rule for rule in rules if rule.startswith("capability")]

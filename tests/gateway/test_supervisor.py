@@ -1,6 +1,7 @@
 """The Supervisor: its broker is taken over, and the app offers itself until a Home Assistant has come."""
 
 import asyncio
+import json
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -14,11 +15,13 @@ from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 
 from process_cosmos_gateway.app import run
+from process_cosmos_gateway.contract.pairing import parse_pairing_line
 from process_cosmos_gateway.contract.session import GatewayHello
 from process_cosmos_gateway.options import BrokerOptions, parse_options
 from process_cosmos_gateway.supervisor import Supervisor
 
 from .api.link import SECONDS, Link, hello
+from .gateway_process import COMMAND
 
 TOKEN = "made-up-token"
 BROKER = {"host": "core-mosquitto", "port": 1883, "ssl": False, "username": "addons", "password": "made up"}
@@ -30,7 +33,9 @@ class FakeSupervisor:
 
     mqtt: dict[str, Any] | None = None
     broken: bool = False
+    late: bool = False
     nonsense: str | None = None
+    refusal: tuple[int, str] | None = None
     message: dict[str, Any] | None = None
     passed_on: list[dict[str, Any]] = field(default_factory=list)
     """What Home Assistant heard: a message equal to the one before stays here."""
@@ -39,8 +44,13 @@ class FakeSupervisor:
     async def serve(self, request: web.Request) -> web.Response:
         assert request.headers["Authorization"] == f"Bearer {TOKEN}"
         self.said.append(f"{request.method} {request.path}")
+        if self.late:
+            await asyncio.sleep(SECONDS)
         if self.broken:
             return web.Response(status=502, text="<html>")
+        if self.refusal is not None:
+            status, message = self.refusal
+            return web.json_response({"result": "error", "message": message}, status=status)
         if self.nonsense is not None:
             return web.Response(text=self.nonsense)
         match request.method, request.path:
@@ -93,6 +103,42 @@ async def test_without_a_broker_there_is_none(fake: tuple[FakeSupervisor, str], 
 async def test_a_supervisor_that_does_not_answer_names_no_broker(unused_tcp_port: int) -> None:
     async with Supervisor(TOKEN, (), f"http://127.0.0.1:{unused_tcp_port}/") as client:
         assert await client.broker() is None
+
+
+@pytest.mark.parametrize(
+    ("trouble", "line"),
+    [
+        ({}, "supervisor_no_broker: The Supervisor knows no MQTT broker. For devices install the Mosquitto broker app"),
+        ({"broken": True}, "supervisor_failed: The Supervisor answers 502, with nothing of use. It is asked again"),
+        ({"refusal": (500, "Boom")}, "supervisor_failed: The Supervisor answers 500: Boom. It is asked again"),
+        (
+            {"refusal": (400, "System is not ready with state: setup")},
+            "supervisor_failed: The Supervisor answers 400: System is not ready with state: setup. It is asked again",
+        ),
+        ({"refusal": (401, "")}, "supervisor_refused: The Supervisor does not let this app in. Restart the app"),
+        ({"refusal": (403, "")}, "supervisor_refused: The Supervisor does not let this app in. Restart the app"),
+        ({"late": True}, "supervisor_away: The Supervisor does not answer (TimeoutError). It is asked again"),
+        ({"mqtt": {"host": 7}}, "supervisor_failed: What the Supervisor says of its broker makes no sense."),
+    ],
+)
+async def test_what_is_wrong_is_said_once_with_a_code_and_what_to_do(
+    fake: tuple[FakeSupervisor, str], caplog: pytest.LogCaptureFixture, trouble: dict[str, Any], line: str
+) -> None:
+    supervisor, url = fake
+    for name, value in trouble.items():
+        setattr(supervisor, name, value)
+    caplog.set_level("INFO", "process_cosmos_gateway")
+    async with Supervisor(TOKEN, (), url, patience=0.05) as client:
+        for _ in range(3):
+            assert await client.broker() is None
+        (said,) = caplog.messages
+        assert said.startswith(line)
+        supervisor.late = supervisor.broken = False
+        supervisor.refusal, supervisor.mqtt = None, BROKER
+        assert await client.broker()
+        supervisor.broken = True
+        assert await client.broker() is None
+        assert len(caplog.messages) == 2
 
 
 @pytest.mark.parametrize("nonsense", ["[]", "null", "7", '{"data": [1]}', '{"data": {}}', "<html>"])
@@ -177,6 +223,17 @@ async def test_as_an_app_it_serves_the_supervisors_home_assistant_without_tls(
             await link.end()
         async with asyncio.timeout(SECONDS):
             await running
+
+
+async def test_a_pairing_line_from_inside_the_container_names_no_certificate(tmp_path: Path) -> None:
+    file = tmp_path / "options.json"
+    file.write_text(json.dumps({"data": str(tmp_path)}))
+    pair = (COMMAND, "pair", "--options", file, "--host", "a1b2c3d4-process-cosmos")
+    environment = {**os.environ, "SUPERVISOR_TOKEN": TOKEN}
+    child = await asyncio.create_subprocess_exec(*pair, env=environment, stdout=asyncio.subprocess.PIPE)
+    output, _ = await child.communicate()
+    line = parse_pairing_line(output.decode())
+    assert (line.url, line.sha256) == ("http://a1b2c3d4-process-cosmos:8735", None)
 
 
 async def test_with_another_broker_the_app_begins_anew_with_the_same_identity(

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from process_cosmos_gateway.contract.identifiers import TellKey, Ulid, UlidFactory, is_ulid
-from process_cosmos_gateway.contract.pairing import LineError, OneTimeLine, parse_line
+from process_cosmos_gateway.contract.pairing import LineError, OneTimeLine, PairingLine, parse_line, parse_pairing_line
 
 LINE = OneTimeLine(url="https://gateway.local:8735", secret="made-up-secret-0001", sha256="0a" * 32)
 
@@ -65,8 +65,35 @@ def test_what_is_no_line_is_refused_without_repeating_it(text: str) -> None:
     assert "secret-0001" not in str(refused.value)
 
 
-def test_a_lines_secret_is_not_in_its_representation() -> None:
-    assert LINE.secret not in repr(LINE)
+PLAIN = PairingLine(url="http://a1b2c3d4-process-cosmos:8735", secret=LINE.secret)
+
+
+def test_a_pairing_line_names_a_certificate_unless_there_is_no_tls() -> None:
+    assert parse_pairing_line(f" {PLAIN}\n") == PLAIN
+    assert parse_pairing_line(str(LINE)) == LINE
+    with pytest.raises(LineError):
+        parse_line(str(PLAIN))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        str(PLAIN).replace("http", "https"),
+        str(LINE).replace("https", "http"),
+        str(PLAIN).replace("8735", "99999"),
+        str(PLAIN).replace("#", "/path#"),
+        str(PLAIN).replace("http", "ftp"),
+        f"{PLAIN}.",
+    ],
+)
+def test_a_line_whose_certificate_is_missing_or_of_no_use_is_refused(text: str) -> None:
+    with pytest.raises(LineError):
+        parse_pairing_line(text)
+
+
+@pytest.mark.parametrize("line", [LINE, PLAIN])
+def test_a_lines_secret_is_not_in_its_representation(line: PairingLine) -> None:
+    assert LINE.secret not in repr(line)
 
 
 def test_two_sides_that_go_on_after_the_same_id_with_the_clock_behind_make_different_ones() -> None:

@@ -10,11 +10,12 @@ from pathlib import Path
 from aiohttp import web
 
 from process_cosmos_gateway.clock import Clock
-from process_cosmos_gateway.contract.destinations import Link, LinkState, Status, StorageState
+from process_cosmos_gateway.contract.destinations import Link, LinkState, Priority, Status, StorageState
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.contract.pairing import PairingLine
 from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.options import BrokerOptions
+from process_cosmos_gateway.outbox import Outbox
 
 from . import page_words as words
 from .access import OFFER_LASTS, offer_pairing
@@ -55,10 +56,13 @@ class About:
 class Page:
     """Serves ``GET /`` and ``POST /pair`` to the Supervisor's ingress, to nobody else."""
 
-    def __init__(self, about: About, status: StatusReader, clock: Clock, peer: str = INGRESS_PEER) -> None:
+    def __init__(
+        self, about: About, status: StatusReader, outbox: Outbox, clock: Clock, *, peer: str = INGRESS_PEER
+    ) -> None:
         """Take what it tells of; ``peer``: the only address it answers."""
         self._about = about
         self._status = status
+        self._outbox = outbox
         self._clock = clock
         self._peer = peer
 
@@ -75,7 +79,7 @@ class Page:
         if request.remote != self._peer:
             return _not_here()
         try:
-            status = await self._status.read()
+            status, depths = await self._status.read(), await self._outbox.depths()
         except StoreError:
             storage = section("This app", Row("Storage", "bad", "failing", words.STORAGE[StorageState.FAILING]).html())
             return _reply(request, self._head(), storage, status=HTTPStatus.SERVICE_UNAVAILABLE)
@@ -84,7 +88,7 @@ class Page:
             self._head(),
             section("This app", *(row.html() for row in self._rows(status, connected=connected))),
             section("Destinations", *_destinations(status.links)),
-            section("Waiting", _waiting(status)),
+            section("Waiting", _waiting(status, depths.ages)),
             _offer(),
             refresh=_REFRESH_SECONDS,
         )
@@ -100,7 +104,7 @@ class Page:
             html(t"<p>Copy it whole. It works once, within {minutes} minutes.</p><code>{line}</code>"),
             html(
                 t"<p>In Home Assistant: Settings, Devices &amp; services, Add integration, Process Cosmos, "
-                t'With a pairing line.</p><p><a href="./">Back</a></p>'
+                t'With an app that has a pairing line.</p><p><a href="./">Back</a></p>'
             ),
         )
         return _reply(request, self._head(), card)
@@ -113,7 +117,9 @@ class Page:
         if connected:
             yield Row("Home Assistant", "good", "connected")
         else:
-            sentence = "Add the Process Cosmos integration under Settings, Devices & services; the app is discovered."
+            sentence = (
+                "Unless it is just starting: add Process Cosmos under Settings, Devices & services. It finds this app."
+            )
             yield Row("Home Assistant", "bad", "not connected", sentence)
         yield self._broker_row(status)
         good = status.storage is StorageState.OK
@@ -140,34 +146,36 @@ class Page:
 
 
 def _destinations(links: Iterable[Link]) -> Iterable[Html]:
-    rows = [_link(link).html() for link in links]
-    nobody = "None. Events are told to people by Home Assistant only. Add one in the integration, under Configure."
-    return rows or [html(t'<p class="soft">{nobody}</p>')]
+    nobody = (
+        "None: Home Assistant tells people, nothing is sent elsewhere. Add one in the integration, under Configure."
+    )
+    return [_link(link).html() for link in links] or [html(t'<p class="soft">{nobody}</p>')]
 
 
 def _link(link: Link) -> Row:
-    contact = f"{link.address}, last contact {words.age(link.last_contact_age)}."
-    why = f"{words.reason(link.reason)} ({link.reason})" if link.reason else ""
-    return Row(link.name, _MOODS[link.state], words.LINKS[link.state], f"{contact} {why}")
+    age = link.last_contact_age
+    contact = "no contact yet" if age is None else f"last contact {words.age(age)} ago"
+    why = f" {words.reason(link.reason)} ({link.reason})" if link.reason else ""
+    return Row(link.name, _MOODS[link.state], words.LINKS[link.state], f"{link.address}, {contact}.{why}")
 
 
-def _waiting(status: Status) -> Html:
-    oldest = "" if status.oldest_waiting_age is None else words.age(status.oldest_waiting_age)
-    counts = {
-        "Alarms": status.waiting.alarm,
-        "Changes": status.waiting.change,
-        "Readings": status.waiting.measurement,
-        "The oldest of them": oldest or "none waits",
-        "Rejected by a destination": status.rejected,
-        "Dropped since the beginning": status.dropped,
-    }
-    rows = (html(t'<tr><th scope="row">{name}</th><td>{value}</td></tr>') for name, value in counts.items())
-    full = ", ".join(status.full)
+def _waiting(status: Status, ages: Mapping[Priority, float]) -> Html:
+    counts = [
+        (words.PRIORITIES[priority], getattr(status.waiting, priority), ages.get(priority)) for priority in Priority
+    ]
+    counts += [("Rejected by a destination", status.rejected, None), ("Dropped so far", status.dropped, None)]
+    full = ", ".join(words.PRIORITIES[priority] for priority in status.full)
     note = html(t'<p class="bad">No room is left for: {full}. What does not fit is dropped, and counted.</p>')
-    hint = html(t'<p class="soft">Rejected events are sent again or discarded in Settings, Repairs.</p>')
-    return joined(
-        (html(t"<table>{joined(rows)}</table>"), note if full else Html(), hint if status.rejected else Html())
+    hint = html(
+        t'<p class="soft">Rejected events are sent again or discarded in Home Assistant: Settings, Repairs.</p>'
     )
+    table = html(t"<table>{joined(_count(*each) for each in counts)}</table>")
+    return joined((table, note if full else Html(), hint if status.rejected else Html()))
+
+
+def _count(name: str, number: int, age: float | None) -> Html:
+    since = html(t'<div class="soft">the oldest for {words.age(age)}</div>') if number and age is not None else Html()
+    return html(t'<tr><th scope="row">{name}</th><td>{number:,}{since}</td></tr>')
 
 
 def _offer() -> Html:

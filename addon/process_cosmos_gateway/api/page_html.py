@@ -16,7 +16,7 @@ class Html(str):
 
 def html(template: Template) -> Html:
     """Return the markup; what is filled in is escaped unless it is markup itself."""
-    return Html("".join(_filled(part.value) if isinstance(part, Interpolation) else part for part in template))
+    return Html("".join(_filled(part) if isinstance(part, Interpolation) else part for part in template))
 
 
 def joined(parts: Iterable[Html]) -> Html:
@@ -24,8 +24,8 @@ def joined(parts: Iterable[Html]) -> Html:
     return Html("".join(parts))
 
 
-def _filled(value: object) -> str:
-    return value if isinstance(value, Html) else escape(str(value))
+def _filled(part: Interpolation[object]) -> str:
+    return part.value if isinstance(part.value, Html) else escape(format(part.value, part.format_spec))
 
 
 STYLE = Html("""
@@ -42,16 +42,18 @@ h2 { font-size: 18px; font-weight: 500; margin: 0 0 8px; }
 p { margin: 4px 0; }
 .soft { color: var(--soft); font-size: 14px; overflow-wrap: anywhere; }
 section { background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 16px; margin: 16px 0; }
-.row { padding: 8px 0; border-top: 1px solid var(--line); overflow-wrap: anywhere; }
+.row { display: grid; grid-template-columns: 1fr auto; column-gap: 16px; padding: 8px 0;
+  border-top: 1px solid var(--line); overflow-wrap: anywhere; }
 .row:first-of-type { border-top: 0; }
 .row b { font-weight: 500; }
-.state { float: right; margin-left: 16px; }
+.row .soft { grid-column: 1 / -1; }
 .state::before { content: "\\25cf"; margin-right: 6px; }
 .good { color: var(--good); } .busy { color: var(--busy); } .bad { color: var(--bad); }
 table { width: 100%; border-collapse: collapse; }
-th { text-align: left; font-weight: 400; }
+th { text-align: left; font-weight: 400; padding-right: 16px; }
 td { text-align: right; font-variant-numeric: tabular-nums; }
-th, td { padding: 6px 0; border-top: 1px solid var(--line); }
+th, td { padding-top: 6px; padding-bottom: 6px; border-top: 1px solid var(--line); }
+td .soft { white-space: nowrap; }
 tr:first-child > * { border-top: 0; }
 code { display: block; padding: 12px; border: 1px solid var(--line); border-radius: 8px; background: var(--back);
   font: 15px/1.5 ui-monospace, monospace; overflow-wrap: anywhere; user-select: all; -webkit-user-select: all; }
@@ -81,7 +83,7 @@ class Row:
         """Return the fact as people see it."""
         sentence = html(t'<div class="soft">{self.sentence}</div>') if self.sentence else Html()
         state = html(t'<span class="state {self.mood}">{self.state}</span>')
-        return html(t'<div class="row">{state}<b>{self.name}</b>{sentence}</div>')
+        return html(t'<div class="row"><b>{self.name}</b>{state}{sentence}</div>')
 
 
 def section(title: str, *parts: Html) -> Html:

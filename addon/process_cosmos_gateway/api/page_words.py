@@ -2,15 +2,21 @@
 
 from collections.abc import Mapping
 
-from process_cosmos_gateway.contract.destinations import LinkState, StorageState
+from process_cosmos_gateway.contract.destinations import LinkState, Priority, StorageState
 
 _UNITS = ((86_400, "day", "days"), (3600, "hour", "hours"), (60, "minute", "minutes"))
+
+PRIORITIES: Mapping[Priority, str] = {
+    Priority.ALARM: "Alarms",
+    Priority.CHANGE: "Changes",
+    Priority.MEASUREMENT: "Readings",
+}
 
 LINKS: Mapping[LinkState, str] = {
     LinkState.OFF: "off",
     LinkState.CONNECTED: "connected",
-    LinkState.OFFLINE: "offline, tried again by itself",
-    LinkState.REFUSED: "refused: it needs you",
+    LinkState.OFFLINE: "offline",
+    LinkState.REFUSED: "needs you",
 }
 
 REASONS: Mapping[str, str] = {
@@ -56,11 +62,9 @@ def reason(code: str) -> str:
     return REASONS.get(code) or _STATUSES.get(code, usual)
 
 
-def age(seconds: float | None) -> str:
-    """Return how long ago something was, as people say it; None: never."""
-    if seconds is None:
-        return "never"
+def age(seconds: float) -> str:
+    """Return how long something takes, as people say it."""
     for length, one, many in _UNITS:
         if number := int(seconds // length):
-            return f"{number} {one if number == 1 else many} ago"
-    return "just now"
+            return f"{number} {one if number == 1 else many}"
+    return "less than a minute"

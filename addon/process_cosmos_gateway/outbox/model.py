@@ -142,7 +142,7 @@ type Verdict = Delivered | Rejected | Failed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Depths:
-    """What the outbox holds. ``oldest``: seconds since the oldest waiting event was accepted, None: none waits.
+    """What the outbox holds. ``ages``: seconds since the oldest that waits was accepted, of priorities where one does.
 
     ``bytes``: what waits for the destination furthest behind; ``full``: where one has no room left.
     Since the store was made: ``drops``, ids met again with other content (``conflicts``), ids ``forgotten`` for want
@@ -150,13 +150,18 @@ class Depths:
     """
 
     waiting: Waiting
-    oldest: float | None
+    ages: Mapping[Priority, float]
     rejected: int
     conflicts: int
     forgotten: int
     bytes: Mapping[Priority, int]
     drops: Mapping[tuple[Priority, DropReason], int]
     full: frozenset[Priority]
+
+    @property
+    def oldest(self) -> float | None:
+        """The age of the oldest event that waits; None: none does."""
+        return max(self.ages.values(), default=None)
 
     @property
     def dropped(self) -> int:

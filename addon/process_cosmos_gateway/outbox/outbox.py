@@ -313,6 +313,7 @@ class Outbox:
     async def depths(self) -> Depths:
         """Return what waits, from counters."""
         counters, oldest, backlogs, drops = await self._store.read(_look)
+        now = self._clock.now().timestamp()
         sizes = {priority: max((size for of, size in backlogs if of == priority), default=0) for priority in Priority}
         most = {
             priority: share(self._limits.quota[priority], len(backlogs) // len(Priority)) * _NEARLY_FULL
@@ -327,7 +328,7 @@ class Outbox:
                 change=counters[Priority.CHANGE],
                 measurement=counters[Priority.MEASUREMENT],
             ),
-            oldest=max(0.0, self._clock.now().timestamp() - min(oldest)) if oldest else None,
+            ages={priority: max(0.0, now - accepted) for priority, accepted in oldest.items()},
             rejected=counters["rejected"],
             conflicts=counters["conflict"],
             forgotten=counters["forgotten"],
@@ -366,14 +367,14 @@ class Outbox:
             news.set()
 
 
-type _Looked = tuple[dict[str, int], list[float], list[tuple[str, int]], list[tuple[str, str, int]]]
+type _Looked = tuple[dict[str, int], dict[Priority, float], list[tuple[str, int]], list[tuple[str, str, int]]]
 
 
 def _look(transaction: Transaction) -> _Looked:
     counters: dict[str, int] = dict(transaction.rows("SELECT name, value FROM outbox_counter"))
-    statements = [each.oldest for each in STATEMENTS.values()]
-    statements.append("SELECT accepted_at FROM outbox_measurement ORDER BY sequence LIMIT 1")
-    oldest = [row[0] for statement in statements for row in transaction.rows(statement)]
+    statements = {priority: each.oldest for priority, each in STATEMENTS.items()}
+    statements[Priority.MEASUREMENT] = "SELECT accepted_at FROM outbox_measurement ORDER BY sequence LIMIT 1"
+    oldest = {of: row[0] for of, statement in statements.items() for row in transaction.rows(statement)}
     backlogs = transaction.rows("SELECT priority, bytes FROM outbox_backlog")
     drops = transaction.rows("SELECT priority, reason, count FROM outbox_drop")
     return counters, oldest, backlogs, drops

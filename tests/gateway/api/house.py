@@ -13,6 +13,7 @@ from aiohttp import ClientSession
 
 from process_cosmos_gateway.api.access import Access, offer_pairing
 from process_cosmos_gateway.api.feed import Feed
+from process_cosmos_gateway.api.page import Page
 from process_cosmos_gateway.api.requests import Requests
 from process_cosmos_gateway.api.server import Server
 from process_cosmos_gateway.api.session import Limits, Parts
@@ -142,7 +143,7 @@ class House:
 
 
 @asynccontextmanager
-async def serving(folder: Path, port: int, limits: Limits) -> AsyncIterator[House]:
+async def serving(folder: Path, port: int, limits: Limits, page: Page | None = None) -> AsyncIterator[House]:
     clock, escalations, owners = HandClock(), FakeEscalations(), FakeOwners()
     access = Access(folder, clock, supervised=False)
     token = await access.pair(PairingRequest(secret=offer_pairing(folder, clock), instance="home"))
@@ -156,7 +157,7 @@ async def serving(folder: Path, port: int, limits: Limits) -> AsyncIterator[Hous
         status=cast("StatusReader", owners),
         limits=limits,
     )
-    server = Server(parts, store, access, "0.1.0")
+    server = Server(parts, store, access, "0.1.0", page=page)
     async with server.listen("127.0.0.1", port, None), ClientSession() as http:
         house = House(http, f"http://127.0.0.1:{port}", token, escalations, owners, feed, access, devices)
         yield house
