@@ -93,9 +93,9 @@ class Flow:
         self._path = path
         self._step: dict[str, Any] = {}
 
-    async def begin(self, handler: str) -> None:
-        """Open the flow."""
-        self._step = await self._home.post(self._path, {"handler": handler})
+    async def begin(self, handler: str, **context: str) -> None:
+        """Open the flow; with ``entry_id`` it reconfigures that entry."""
+        self._step = await self._home.post(self._path, {"handler": handler, **context})
 
     async def choose(self, option: str) -> None:
         """Choose from the menu that is shown."""

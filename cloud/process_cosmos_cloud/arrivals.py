@@ -11,15 +11,18 @@ import orjson
 
 from process_cosmos_gateway.contract.cloud import BatchReceipt, RejectedItem
 from process_cosmos_gateway.contract.errors import Code, ContractError
-from process_cosmos_gateway.contract.events import site_source
+from process_cosmos_gateway.contract.events import event_type, site_source
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.contract.session import Problem
 
 from .database import Connection
+from .inbox import forget
 from .readings import CONTENT_TYPE, Record, keep, unpack
 
 SEPARATOR = b",\n"
 """Our own gateway joins stored events with it; JSON written compactly has no newline elsewhere."""
+
+CLOSING = frozenset(event_type("escalation", kind) for kind in ("answered", "unanswered", "resolved"))
 
 LONGEST_ID = 128
 ROWS_AT_ONCE = 100
@@ -29,12 +32,16 @@ PAGE = 1000
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An event that can be kept: its place in the batch, its id and text, and what it brings if it is a pack."""
+    """An event that can be kept: its place in the batch, its id and text.
+
+    ``readings``: what it brings if it is a pack. ``closes``: the escalation it says is over.
+    """
 
     index: int
     id: str
     text: str
     readings: list[Record]
+    closes: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,11 +73,11 @@ def take_batch(connection: Connection, site: Ulid, body: bytes, now: float, toke
     rejected: list[RejectedItem] = []
     for index, (text, document) in enumerate(split_batch(body)):
         try:
-            identifier, readings = _check(document, source)
+            identifier, readings, closes = _check(document, source)
         except ContractError as error:
             rejected.append(RejectedItem(index=index, problem=Problem(code=error.code, message=str(error))))
         else:
-            items.append(Item(index, identifier, text.decode(), readings))
+            items.append(Item(index, identifier, text.decode(), readings, closes))
     [(last,)] = connection.execute("SELECT coalesce(max(sequence), 0) FROM arrival")
     _insert(
         connection,
@@ -81,6 +88,8 @@ def take_batch(connection: Connection, site: Ulid, body: bytes, now: float, toke
     for arrival, item in enumerate(items, last + 1):
         if item.readings and item.index not in duplicates:
             keep(connection, site, item.readings, arrival)
+        if item.closes is not None:
+            forget(connection, site, item.closes)
     return BatchReceipt(
         batch=hashlib.sha256(body).hexdigest(), token=token, duplicates=tuple(duplicates), rejected=tuple(rejected)
     )
@@ -103,8 +112,8 @@ def split_batch(body: bytes) -> Sequence[tuple[bytes, object]]:
     return [(orjson.dumps(item), item) for item in items]
 
 
-def _check(document: object, source: str) -> tuple[str, list[Record]]:
-    """Return an event's id and readings; raise ``ContractError`` with what is wrong with it.
+def _check(document: object, source: str) -> tuple[str, list[Record], str | None]:
+    """Return an event's id, its readings, and what it closes; raise ``ContractError`` with what is wrong with it.
 
     By hand, not by the contract's parser: this is what a batch costs most.
     """
@@ -123,8 +132,8 @@ def _check(document: object, source: str) -> tuple[str, list[Record]]:
     if document.get("source") != source:
         raise StrangerError("$.source", "must be the site this certificate was issued to")
     if document.get("datacontenttype") == CONTENT_TYPE:
-        return identifier, unpack(document.get("data"))
-    return identifier, []
+        return identifier, unpack(document.get("data")), None
+    return identifier, [], document.get("subject") if document["type"] in CLOSING else None
 
 
 class StrangerError(ContractError):

@@ -28,6 +28,14 @@ def put(
     )
 
 
+def forget(connection: Connection, site: Ulid, escalation: str) -> None:
+    """Hand out nothing more about an escalation the site has closed.
+
+    It has settled what it was given. A site restored from a backup would take it for new, and act on it once more.
+    """
+    connection.execute("DELETE FROM inbox WHERE site = ? AND escalation = ?", (site, escalation))
+
+
 def page_after(connection: Connection, site: Ulid, cursor: int, now: float) -> InboxPage:
     """Return what came for ``site`` after ``cursor``, oldest first, at most 100 items."""
     return InboxPage(

@@ -1,9 +1,10 @@
 """One append-only file of records that survives power cuts.
 
 Format: frames of ``length, CRC-32, payload`` (big endian, 4 bytes each). The first payload is the header, which has
-the version; the others are lists of ``[run, n, record]`` in JSON. What is written at once is one frame: a power cut
-may keep its end without its beginning, and no record may come back without those before it. So any prefix of the file
-is a valid memory: what a power cut or a hot copy tore is dropped at the next start.
+the version; the others are lists of ``[run, n, record]`` in JSON (in version 1 each was one such record). What is
+written at once is one frame: a power cut may keep its end without its beginning, and no record may come back without
+those before it. So any prefix of the file is a valid memory: what a power cut or a hot copy tore is dropped at the
+next start.
 """
 
 import asyncio
@@ -26,12 +27,12 @@ from .contract.codec import Message, encode, parse
 from .contract.errors import ContractError
 from .contract.identifiers import Position, Ulid
 
-VERSION = 1
+VERSION = 2
 RETRY_AFTER = 10.0
 """Seconds until what could not be written is tried again."""
 
 _FRAME = struct.Struct(">II")
-_PAYLOAD = re.compile(rb'\[\["|\{"')
+_PAYLOAD = re.compile(rb'\[\[?"|\{"')
 """How each payload begins: where to look for the next frame behind a damaged one."""
 
 
@@ -104,6 +105,7 @@ class Memory[R: Message]:
         self.damaged = 0
         """Bytes between and around sound frames that could not be read."""
         self._is_to_keep = False
+        self._is_older = False
 
     async def async_load(self) -> None:
         """Read what is there, without a torn tail. Raise ``MemoryTooNewError`` or ``OSError``."""
@@ -268,11 +270,14 @@ class Memory[R: Message]:
         if self.damaged:
             LOGGER.error("memory_damaged: %d bytes of %s cannot be read", self.damaged, self._path.name)
             self._is_to_keep = True
+        if self.damaged or self._is_older:
             with contextlib.suppress(OSError):  # else before the next record, or with the next compaction
                 self._rewrite(self.entries, self.runs)
 
     def _remember(self, payload: bytes) -> None:
         match orjson.loads(payload):
+            case [str(), int(), dict()] as line:  # of version 1
+                self._remember_record(line)
             case [*lines]:
                 for line in lines:
                     self._remember_record(line)
@@ -292,8 +297,10 @@ class Memory[R: Message]:
 
     def _read_header(self, header: Any) -> None:  # noqa: ANN401 - JSON
         # Before anything else: a newer header may hold other members, but never another ``version``.
-        if parse(_Version, header).version > VERSION:
+        version = parse(_Version, header).version
+        if version > VERSION:
             raise MemoryTooNewError(f"a newer version wrote {self._path}; it is left as it is")
+        self._is_older = version < VERSION
         self.runs = {Ulid(run): n for run, n in parse(_Header, header).runs.items()}
 
     def _rewrite(self, kept: Sequence[Entry[R]], runs: Mapping[Ulid, int]) -> None:

@@ -11,7 +11,7 @@ from process_cosmos_cloud.inbox import page_after, put
 from process_cosmos_gateway.contract.identifiers import Ulid
 
 from .conftest import NOW, OTHER, SITE
-from .endpoint import Site
+from .endpoint import Site, event
 
 ESCALATION = "01J00000000000000000000001"
 FIRST, SECOND = Ulid("01M00000000000000000000001"), Ulid("01M00000000000000000000002")
@@ -66,6 +66,20 @@ def test_a_site_sees_its_own_items_after_its_cursor_and_no_others(connection: ap
 
     assert [item.id for item in first.items] == [FIRST, SECOND]
     assert [item.id for item in rest.items] == [SECOND]
+
+
+@pytest.mark.parametrize("kind", ["answered", "unanswered", "resolved"])
+async def test_a_site_that_comes_back_from_a_backup_is_not_told_again_what_it_has_settled(
+    site: Site, connection: apsw.Connection, kind: str
+) -> None:
+    for identifier, escalation in ((FIRST, ESCALATION), (SECOND, "01J00000000000000000000002")):
+        put(connection, identifier=identifier, site=Ulid(SITE), escalation=escalation, by="x", now=NOW, answer="a")
+    assert [item["id"] for item in await site.inbox()] == [FIRST, SECOND]
+
+    closed = event(1, site.site, type=f"process_cosmos.escalation.{kind}.v1", subject=ESCALATION)
+    assert await site.send([closed]) == ["accepted"]
+
+    assert [item["id"] for item in await site.inbox()] == [SECOND]
 
 
 def test_an_age_is_never_negative_when_the_clock_goes_back(connection: apsw.Connection) -> None:

@@ -227,7 +227,7 @@ async def test_a_record_of_an_unknown_kind_is_passed_over(path: Path, caplog: py
 
 async def test_a_newer_version_is_refused_and_left_untouched(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(module, "VERSION", 2)
+        patch.setattr(module, "VERSION", module.VERSION + 1)
         await written(path, "a")
     content = path.read_bytes()
     with pytest.raises(MemoryTooNewError):

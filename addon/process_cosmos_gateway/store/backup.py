@@ -65,8 +65,10 @@ def adopt(path: Path, ulid_fn: schema.UlidFn, vfs: str | None) -> bool:
         return False
     connection = apsw.Connection(str(copy), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
     try:
-        connection.execute("DELETE FROM meta WHERE key = ?", (log.KEY,))
-        connection.execute("UPDATE meta SET value = ? WHERE key = 'epoch'", (ulid_fn(),))
+        with connection:
+            connection.execute("DELETE FROM meta WHERE key = ?", (log.KEY,))
+            connection.execute("UPDATE meta SET value = ? WHERE key = 'epoch'", (ulid_fn(),))
+            connection.execute(schema.SCHEMA.with_name("restored.sql").read_text("utf-8"))
     except apsw.CorruptError, apsw.NotADBError, apsw.SQLError:
         # What can be read of it is salvaged, and a salvage begins an epoch too.
         pass

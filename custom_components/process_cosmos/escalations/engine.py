@@ -79,6 +79,7 @@ class Escalations:
         self._policy = default_policy(entry.options)
         self._listeners: list[Listener] = []
         self._cancels: list[CALLBACK_TYPE] = []
+        self._compacting = asyncio.Lock()
         self._journal = Journal(hass, entry, self._on_disk, self._on_trouble)
         self.telling = Telling(hass, entry.title)
         self.handover = Handover(hass, entry, self._journal, self._async_settle)
@@ -331,9 +332,21 @@ class Escalations:
     def _stop_telling(self, _event: Event) -> None:
         self._rounds.stop()
 
+    async def async_begin_backup(self) -> None:
+        """Write no file anew from now on, and have on disk what was recorded so far, if the disk takes it."""
+        await self._compacting.acquire()
+        with contextlib.suppress(MemoryWriteError):
+            await self._journal.async_on_disk()
+
+    def end_backup(self) -> None:
+        """Go on as before; a site that was set up meanwhile does so anyhow."""
+        if self._compacting.locked():
+            self._compacting.release()
+
     async def _async_compact(self, _now: datetime | None = None) -> None:
         try:
-            await self._journal.async_forget_what_is_old()
+            async with self._compacting:
+                await self._journal.async_forget_what_is_old()
         except (OSError, MemoryWriteError) as error:
             LOGGER.warning("memory_not_compacted: %s", error)
 

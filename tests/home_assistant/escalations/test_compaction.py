@@ -1,5 +1,10 @@
 """What the memory forgets, and what it must not."""
 
+from pathlib import Path
+
+from homeassistant.core import HomeAssistant
+
+from custom_components.process_cosmos.backup import async_post_backup, async_pre_backup
 from custom_components.process_cosmos.escalations.records import Recurred, Rung, Start
 from tests.home_assistant.escalations.site import Phone, Site
 
@@ -33,3 +38,19 @@ async def test_starts_of_runs_that_left_nothing_are_forgotten(site: Site, anna: 
     assert sum(isinstance(entry.record, Start) for entry in journal.memory.entries) <= 3
     await site.reload()
     assert site.alive.group == "leak"
+
+
+async def test_while_home_assistant_makes_a_backup_the_file_only_grows(hass: HomeAssistant, site: Site) -> None:
+    memory = Path(hass.config.path(".storage", f"process_cosmos.{site.entry.entry_id}.memory"))
+    for _ in range(20):
+        await site.escalate()
+    await async_pre_backup(hass)
+    before = memory.read_bytes()
+    compaction = hass.async_create_background_task(site.escalations._async_compact(), "compaction")
+    await site.escalate()
+    assert memory.read_bytes().startswith(before)
+    assert memory.stat().st_size > len(before)
+    await async_post_backup(hass)
+    await compaction
+    assert memory.stat().st_size < len(before)
+    await async_post_backup(hass)

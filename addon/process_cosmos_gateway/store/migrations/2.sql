@@ -126,6 +126,11 @@ UPDATE outbox_counter SET value = (SELECT count(*) FROM outbox_change) WHERE nam
 -- destinations --------------------------------------------------------------------------------------------------------
 
 CREATE TABLE destination_token (name TEXT PRIMARY KEY, token TEXT NOT NULL) STRICT, WITHOUT ROWID;
+-- Certificates of schema 1 last a year, and nobody has noted when half of it is over.
+UPDATE destination SET settings = CAST(json_set(
+  CAST(settings AS TEXT), '$.credentials.renew_at',
+  strftime('%Y-%m-%dT%H:%M:%S+00:00', json_extract(CAST(settings AS TEXT), '$.credentials.expires_at'), '-182 days')
+) AS BLOB) WHERE kind = 'cloud' AND json_extract(CAST(settings AS TEXT), '$.credentials.renew_at') IS NULL;
 
 -- devices -------------------------------------------------------------------------------------------------------------
 

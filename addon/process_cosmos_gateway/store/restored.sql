@@ -1,0 +1,7 @@
+-- Run when a backup is adopted, before anybody looks at it, whatever version has made it: what was about to happen when it
+-- was made has happened since, or was overtaken.
+
+-- devices -------------------------------------------------------------------------------------------------------------
+
+-- A command that was on its way then must not move a valve now.
+DELETE FROM device_write;
