@@ -225,6 +225,25 @@ async def test_as_an_app_it_serves_the_supervisors_home_assistant_without_tls(
             await running
 
 
+@pytest.mark.parametrize("trouble", ["broken", "late"])
+async def test_an_app_starts_although_the_supervisor_is_in_trouble_and_offers_itself_once_that_is_over(
+    fake: tuple[FakeSupervisor, str], tmp_path: Path, unused_tcp_port: int, trouble: str
+) -> None:
+    supervisor, url = fake
+    setattr(supervisor, trouble, True)
+    given = {"data": str(tmp_path), "host": "127.0.0.1", "port": unused_tcp_port}
+    options = parse_options(given, supervisor_token=TOKEN)
+    async with asyncio.TaskGroup() as tasks, ClientSession() as http:
+        tasks.create_task(run(options, partial(Supervisor, url=url, look_again=0.1, patience=0.05)))
+        await supervisor.until(lambda: "POST /discovery" in supervisor.said)
+        async with http.get(f"http://127.0.0.1:{unused_tcp_port}/health") as reply:
+            assert reply.status == 200
+        assert not supervisor.passed_on
+        setattr(supervisor, trouble, False)
+        await supervisor.until(lambda: supervisor.passed_on)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
 async def test_a_pairing_line_from_inside_the_container_names_no_certificate(tmp_path: Path) -> None:
     file = tmp_path / "options.json"
     file.write_text(json.dumps({"data": str(tmp_path)}))
