@@ -10,8 +10,9 @@ from homeassistant.data_entry_flow import FlowResultType
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 
 from custom_components.process_cosmos.const import DOMAIN
+from custom_components.process_cosmos.contract.pairing import PairingLine
 
-from .contract_gateway import OTHER_SITE, SITE, TOKEN, ContractGateway, until
+from .contract_gateway import OTHER_SITE, SECRET, SITE, TOKEN, ContractGateway, until
 from .setting_up import NEITHER, WEBHOOK, begin, choose, submit, tell
 
 
@@ -41,6 +42,18 @@ async def test_a_pairing_line_makes_a_site_with_a_pinned_gateway(
         "token": TOKEN,
         "sha256": tls_gateway.sha256,
     }
+    await until(lambda: result["result"].runtime_data.coordinator.session)
+
+
+async def test_a_line_from_the_apps_own_page_needs_no_certificate(
+    hass: HomeAssistant, gateway: ContractGateway
+) -> None:
+    result = await submit(hass, await begin(hass, "pairing"), {"line": f"{gateway.url}#{SECRET[:9]}"})
+    assert result["errors"] == {"line": "line_cut"}
+    line = PairingLine(url=gateway.url, secret=SECRET)
+    result = await choose(hass, await tell(hass, await submit(hass, result, {"line": f"{line} \n"})), "finish")
+    result = await submit(hass, result, NEITHER)
+    assert result["data"] == {"site": SITE, "url": gateway.url, "token": TOKEN, "sha256": None}
     await until(lambda: result["result"].runtime_data.coordinator.session)
 
 
