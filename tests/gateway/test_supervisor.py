@@ -3,17 +3,20 @@
 import asyncio
 import json
 import os
+import re
 import signal
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from socket import gethostname
 from typing import Any, cast
 
 import pytest
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 
+from process_cosmos_gateway.api.page import Page
 from process_cosmos_gateway.app import run
 from process_cosmos_gateway.contract.pairing import parse_pairing_line
 from process_cosmos_gateway.contract.session import GatewayHello
@@ -223,6 +226,33 @@ async def test_as_an_app_it_serves_the_supervisors_home_assistant_without_tls(
             await link.end()
         async with asyncio.timeout(SECONDS):
             await running
+
+
+async def test_as_an_app_its_page_gives_a_line_that_opens_a_session_of_its_own(
+    fake: tuple[FakeSupervisor, str], tmp_path: Path, unused_tcp_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervisor, url = fake
+    monkeypatch.setitem(cast("Any", Page.__init__).__kwdefaults__, "peer", "127.0.0.1")
+    given = {"data": str(tmp_path), "host": "127.0.0.1", "port": unused_tcp_port}
+    options = parse_options(given, supervisor_token=TOKEN)
+    base = f"http://127.0.0.1:{unused_tcp_port}"
+    async with asyncio.TaskGroup() as tasks, ClientSession() as http:
+        tasks.create_task(run(options, partial(Supervisor, url=url)))
+        await supervisor.until(lambda: supervisor.passed_on)
+        async with http.get(base) as reply:
+            assert f"site {supervisor.passed_on[0]['site']}" in await reply.text()
+        async with http.post(f"{base}/pair") as reply:
+            (text,) = re.findall("<code>(.*)</code>", await reply.text())
+        line = parse_pairing_line(text)
+        assert line.url == f"http://{gethostname()}:{unused_tcp_port}"
+        async with http.post(f"{base}/v1/pair", json={"secret": line.secret, "instance": "home"}) as reply:
+            paired = (await reply.json())["token"]
+        for token in (paired, supervisor.passed_on[0]["token"]):
+            async with http.ws_connect(f"{base}/ws", headers={"Authorization": f"Bearer {token}"}) as socket:
+                link = Link(socket)
+                await link.say(hello(instance="home"))
+                assert isinstance(await link.next(), GatewayHello)
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 @pytest.mark.parametrize("trouble", ["broken", "late"])

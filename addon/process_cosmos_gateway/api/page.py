@@ -1,6 +1,7 @@
 """The page Home Assistant shows of the app: how all stands, and a pairing line on request."""
 
 import asyncio
+import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from .status import StatusReader
 INGRESS_PEER = "172.30.32.2"
 """The Supervisor's address, from where it passes on what Home Assistant's users ask; it has let them in."""
 
+_LOGGER = logging.getLogger(__name__)
 _REFRESH_SECONDS = 15
 _BASE = re.compile(r"(/[A-Za-z0-9_-]+)+")
 _HEADERS = {
@@ -97,6 +99,7 @@ class Page:
         if request.remote != self._peer:
             return _not_here()
         secret = await asyncio.to_thread(offer_pairing, self._about.data, self._clock)
+        _LOGGER.info("A pairing line was made on the app's page; it works once, within ten minutes")
         line = PairingLine(url=self._about.url, secret=secret)
         minutes = int(OFFER_LASTS.total_seconds() // 60)
         card = section(
