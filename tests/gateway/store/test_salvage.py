@@ -25,6 +25,7 @@ def add_alarms(transaction: Transaction) -> None:
         "VALUES (?, 't', 'k', 's', 'k', 1, ?)",
         ((f"alarm {number:06}", b"%06d" % number * 50) for number in range(ALARMS)),
     )
+    transaction.run("UPDATE outbox_counter SET value = value + ? WHERE name = 'alarm'", ALARMS)
 
 
 def alarms(transaction: Transaction) -> list[tuple[int, str, bytes]]:
@@ -93,6 +94,25 @@ async def test_a_lost_leaf_costs_its_own_rows_only(tmp_path: Path, number: int) 
         assert store.site == site
         assert store.epoch != epoch
     assert len(damaged(tmp_path)) == 1
+
+
+async def test_what_had_left_before_the_damage_is_not_counted_as_lost(tmp_path: Path) -> None:
+    await filled(tmp_path)
+    left = ALARMS - 100
+
+    def settle(transaction: Transaction) -> None:
+        transaction.run("DELETE FROM outbox_alarm WHERE sequence <= ?", left)
+        transaction.run("UPDATE outbox_counter SET value = value - ? WHERE name = 'alarm'", left)
+
+    async with opened(tmp_path) as store:
+        await store.write(settle)
+    spoil(tmp_path / "gateway.sqlite", (pages(tmp_path, "outbox_alarm", "leaf")[0] - 1) * PAGE)
+    suspect(tmp_path)
+    async with opened(tmp_path) as store:
+        rows = await store.read(alarms)
+        assert 80 < len(rows) < 100
+        assert store.salvaged is not None
+        assert store.salvaged.lost["outbox_alarm"] == 100 - len(rows)
 
 
 async def test_damage_at_the_ends_is_found_at_the_open(tmp_path: Path) -> None:
