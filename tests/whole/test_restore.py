@@ -1,0 +1,74 @@
+"""Both sides backed up under load, everything destroyed, restored on an empty machine, judged by the ledger."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from demo.onboarding import press
+
+from .restored import Site, site_in_a_house
+
+PUMP, NEIGHBOUR = "counter.pump_restarts", "counter.neighbour_called"
+
+
+@pytest.mark.parametrize("order", [("home", "app"), pytest.param(("app", "home"), marks=pytest.mark.long)])
+async def test_a_site_restored_on_an_empty_machine_loses_and_repeats_nothing(
+    tmp_path: Path, order: Sequence[str]
+) -> None:
+    async with site_in_a_house(tmp_path / "house") as site:
+        await answered_by_phone(site)
+        neighbour = await site.stage.ask_people("Nobody is at home", "neighbour_called", "Call the neighbour")
+        boiler = await site.stage.ask_people("The boiler is cold", "pump_restarts", "Restart it")
+        site.expected |= {"other_escalations": 3, "effects": {"pump restarted": 1}}
+        await site.house.fault("blackhole")
+        async with site.load():
+            for side in order:
+                await site.until_leaked(2)
+                await (site.back_up_home() if side == "home" else site.back_up_app())
+            await site.until_leaked(2)
+        assert site.alive_in_backups() >= {neighbour, boiler}
+        in_flight = site.alive_in_backups() - {neighbour, boiler}
+
+        # After the backups, and the cloud endpoint hears of it: an answer whose actions must not run once more.
+        await site.house.fault("heal")
+        await site.until_arrived()
+        await site.house.answer_at_the_cloud(boiler, "Restart it", "operator at the cloud")
+        await site.stage.until_state(PUMP, "2")
+        site.expected["effects"] = {"pump restarted": 2}
+        await site.until_arrived()
+        assert (await site.judged())["complaints"] == []
+
+        await site.destroy()
+        await site.restore()
+
+        assert site.epoch() != site.epoch_of_backup()
+        await close(site, {boiler, *in_flight})
+        await site.leak()
+        await site.leak()
+        await site.house.answer_at_the_cloud(neighbour, "Call the neighbour", "operator at the cloud")
+        await site.stage.until_state(NEIGHBOUR, "1")
+        site.expected["effects"] |= {"neighbour called": 1}
+        await site.until_arrived()
+        verdict = await site.judged()
+        # Of what was closed after its backup the restored site cannot know: it is alive there, and closed once more.
+        unavoidable = [f"heard more than once that {escalation} was closed" for escalation in {boiler, *in_flight}]
+        complaints = [each for each in verdict["complaints"] if not any(words in each for words in unavoidable)]
+        assert complaints == []
+        assert verdict["repeats_absorbed"] > 0, "what waited in the backup had been sent before"
+
+
+async def answered_by_phone(site: Site) -> None:
+    """Ask people something, which one of them answers by phone."""
+    pump = await site.stage.ask_people("The pump stands still", "pump_restarts", "Restart it")
+    button = await site.house.ask("button", escalation=pump, phone=site.phones[0].name, title="Restart it")
+    await press(site.home, site.phones[0], button)
+    await site.stage.until_over(pump)
+    await site.stage.until_state(PUMP, "1")
+
+
+async def close(site: Site, escalations: set[str]) -> None:
+    """Resolve ``escalations``, as their owner does; what is closed already stays as it is."""
+    for escalation in escalations:
+        await site.home.action("process_cosmos.resolve", {"escalation": escalation, "note": "over since the backup"})
+    await site.stage.until_open(1)
