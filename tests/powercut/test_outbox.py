@@ -146,6 +146,29 @@ class PowerCuts(RuleBasedStateMachine):
                 state = state.pack_rejected(destination, len(values), refused)
             self._run(self._asked(state, self._outbox.settle(destination, [(pack, VERDICTS[verdicts[0]])]), None))
 
+    @rule(destination=st.sampled_from(list(DESTINATIONS)), limit=st.integers(1, 4), news=st.lists(drafts, max_size=3))
+    def drain_ahead(self, destination: str, limit: int, news: Sequence[Draft]) -> None:
+        """A load is on its way while the one before is settled, and others are accepted meanwhile; all arrive."""
+        first = self._runner.run(self._outbox.parcels(destination, limit))
+        second = self._runner.run(self._outbox.following(destination, limit, first)) if first else ()
+        type(self).met["following"] += bool(second)
+        assert not {parcel.id for parcel in first} & {parcel.id for parcel in second}, "sent twice at once"
+        groups = self._history.now.groups(destination, self._clock.now())
+        events = [parcel for parcel in (*first, *second) if parcel.priority is not Priority.MEASUREMENT]
+        for group in {group_of(parcel) for parcel in events}:
+            given = [(each.id, each.attempts, each.replayed) for each in events if group_of(each) == group]
+            assert given == groups.get(group, [])[: len(given)], "given out of order, or what does not wait"
+        if news:
+            self.accept(news, [])
+        for load in filter(None, (first, second)):
+            state = self._history.now.settled(
+                destination, {parcel.id: Delivered() for parcel in load if parcel.priority is not Priority.MEASUREMENT}
+            )
+            for pack in (parcel for parcel in load if parcel.priority is Priority.MEASUREMENT):
+                state = state.packed(destination, len(readings(pack)))
+            settled = [(parcel, Delivered()) for parcel in load]
+            self._run(self._asked(state, self._outbox.settle(destination, settled), None))
+
     @rule(number=st.integers(1, 5))
     def measure(self, number: int) -> None:
         """A device says some values."""
@@ -309,7 +332,7 @@ def _play(games: int, steps: int) -> Counter[Kept]:
             suppress_health_check=list(HealthCheck),
         ),
     )
-    assert min(PowerCuts.met[name] for name in ("parked", "rejected", "readings")) > games / 10
+    assert min(PowerCuts.met[name] for name in ("parked", "rejected", "readings", "following")) > games / 10
     return PowerCuts.cuts
 
 
