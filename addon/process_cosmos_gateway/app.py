@@ -170,5 +170,5 @@ def _only_one(folder: Path) -> Iterator[None]:
         if error.errno not in (EACCES, EPERM, EROFS):
             raise
         raise StoreReadOnlyError(
-            f"The data folder {folder} cannot be written to. Give it one it may write to."
+            f"The data folder {folder} cannot be written to. Make it writable; a disk that fails is mounted read-only."
         ) from error
