@@ -7,6 +7,7 @@ from homeassistant.helpers import config_validation as cv
 from homeassistant.helpers import device_registry as dr
 from homeassistant.helpers.typing import ConfigType
 
+from . import workflows
 from .const import CONF_DESTINATIONS, DOMAIN, PLATFORMS
 from .coordinator import CosmosCoordinator
 from .data import CosmosConfigEntry, CosmosRuntime
@@ -48,11 +49,16 @@ async def async_unload_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> N
 
 
 async def async_remove_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> None:
-    """Leave nothing behind: memory and issues go with the entry, and the gateway forgets its destinations."""
+    """Leave nothing behind: memory and issues go with the entry, blueprints with the last, destinations too.
+
+    What automations were made from stays: with the integration gone they still act.
+    """
     if found := Found.of(entry.data):
         await async_forget_destinations(hass, found, entry.options[CONF_DESTINATIONS])
     await Escalations(hass, entry).async_remove()
     clear_issues(hass, entry)
+    if not hass.config_entries.async_entries(DOMAIN):
+        await workflows.async_withdraw(hass)
 
 
 async def async_remove_config_entry_device(

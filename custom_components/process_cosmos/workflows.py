@@ -1,17 +1,27 @@
-"""Copies the offered blueprints into Home Assistant's folder; asked to, never on its own."""
+"""Copies the offered blueprints into Home Assistant's folder, asked to, never on its own; takes them out again."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 
+from homeassistant.components.automation.helpers import async_get_blueprints as automation_blueprints
 from homeassistant.components.blueprint.const import BLUEPRINT_FOLDER
+from homeassistant.components.blueprint.errors import BlueprintInUse
+from homeassistant.components.blueprint.models import DomainBlueprints
+from homeassistant.components.script.helpers import async_get_blueprints as script_blueprints
 from homeassistant.const import SERVICE_RELOAD
-from homeassistant.core import HomeAssistant
+from homeassistant.core import HomeAssistant, callback
+from homeassistant.helpers import entity_registry as er
 from homeassistant.util.file import WriteError, write_utf8_file_atomic
 
 from .const import LOGGER
 
 _OFFERED = Path(__file__).parent / "blueprints"
+_BLUEPRINTS: Mapping[str, Callable[[HomeAssistant], DomainBlueprints]] = {
+    "automation": automation_blueprints,
+    "script": script_blueprints,
+}
 
 
 class Presence(StrEnum):
@@ -42,6 +52,25 @@ async def async_install(hass: HomeAssistant) -> Mapping[str, Presence]:
     for domain in sorted({Path(name).parts[0] for name, presence in found.items() if presence is Presence.MISSING}):
         await hass.services.async_call(domain, SERVICE_RELOAD, blocking=True)
     return found
+
+
+async def async_withdraw(hass: HomeAssistant) -> None:
+    """Remove the blueprints that are as they were installed and that nobody uses, and their folder once it is empty."""
+    folder = _folder(hass)
+    for name in (name for name, presence in (await async_offered(hass)).items() if presence is Presence.SAME):
+        domain, *rest = Path(name).parts
+        if _may_be_used(hass, domain):
+            continue
+        with suppress(BlueprintInUse, OSError):
+            await _BLUEPRINTS[domain](hass).async_remove_blueprint("/".join(rest))
+            await hass.async_add_executor_job((folder / name).parent.rmdir)
+
+
+@callback
+def _may_be_used(hass: HomeAssistant, domain: str) -> bool:
+    """Say whether an automation or script is disabled: then it is not loaded, and nobody knows what it is made from."""
+    entities = er.async_get(hass).entities.values()
+    return any(entity.domain == domain and entity.disabled_by for entity in entities)
 
 
 def _folder(hass: HomeAssistant) -> Path:

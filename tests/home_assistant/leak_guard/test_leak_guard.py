@@ -1,6 +1,8 @@
 """The blueprint on the real Home Assistant, with valves of every temper."""
 
 import pytest
+from homeassistant.components.trace.const import DATA_TRACE
+from homeassistant.components.trace.models import ActionTrace
 from homeassistant.core import CoreState, HomeAssistant
 from homeassistant.setup import async_setup_component
 from pytest_homeassistant_custom_component.common import setup_test_component_platform
@@ -165,6 +167,19 @@ async def test_with_the_integration_removed_the_valve_still_closes(house: House,
     house.valve.commands = 0
     await house.wet(KITCHEN)
     assert house.valve.commands == 1
+
+
+async def test_with_the_integration_removed_the_trace_names_what_could_not_be_told(
+    house: House, hass: HomeAssistant
+) -> None:
+    await house.automation(sensors=SENSORS, valve=VALVE)
+    await house.wet(KITCHEN)
+    [run] = hass.data[DATA_TRACE]["automation.leaks"].runs.values()
+    assert isinstance(run, ActionTrace)
+    steps = run.as_extended_dict()["trace"]
+    errors = {path: step["error"] for path, [*_, step] in steps.items() if "error" in step}
+    assert set(errors.values()) == {"Action process_cosmos.escalate not found"}
+    assert "/parallel/3/" in max(errors, key=len), "the branch that tells"
 
 
 async def test_dry_again_resolves_once_all_sensors_are_dry_for_long_enough(house: House) -> None:

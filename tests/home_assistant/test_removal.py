@@ -1,0 +1,123 @@
+"""Removed, it leaves Home Assistant as it was; what people made of it stays and goes on."""
+
+from pathlib import Path
+
+import pytest
+from homeassistant.core import HomeAssistant
+from homeassistant.helpers import device_registry as dr
+from homeassistant.helpers import entity_registry as er
+from homeassistant.helpers import issue_registry as ir
+from homeassistant.setup import async_setup_component
+from homeassistant.util.yaml import dump
+from pytest_homeassistant_custom_component.common import MockConfigEntry
+
+from custom_components.process_cosmos.const import DOMAIN
+from custom_components.process_cosmos.workflows import async_install
+
+from .conftest import set_up
+from .leak_guard.house import AUTOMATION, BLUEPRINT, KITCHEN
+
+OFFERED = f"blueprints/automation/{BLUEPRINT}"
+
+pytestmark = pytest.mark.usefixtures("automations")
+
+
+@pytest.fixture
+async def automations(hass: HomeAssistant, config_folder: Path) -> None:
+    """Home Assistant with automations, none yet."""
+    (config_folder / "configuration.yaml").write_text("automation: []\n")
+    assert await async_setup_component(hass, "automation", {"automation": []})
+    await hass.async_block_till_done()
+
+
+@pytest.fixture
+def site(notify_entity: str) -> MockConfigEntry:
+    """A site without the app, not set up yet."""
+    return MockConfigEntry(
+        domain=DOMAIN,
+        title="Process Cosmos",
+        data={"site": None, "url": None, "token": None, "sha256": None},
+        options={"phones": [], "notify_entities": [notify_entity], "destinations": []},
+    )
+
+
+def found(hass: HomeAssistant) -> dict[str, object]:
+    """All that a removal might leave: files, devices, entities, issues, states."""
+    folder = Path(hass.config.config_dir)
+    return {
+        "files": {str(path.relative_to(folder)): path.is_dir() or path.read_bytes() for path in folder.rglob("*")},
+        "devices": {device.id for device in dr.async_get(hass).devices},
+        "entities": set(er.async_get(hass).entities),
+        "issues": set(ir.async_get(hass).issues),
+        "states": set(hass.states.async_entity_ids()),
+    }
+
+
+async def make_automation(hass: HomeAssistant) -> None:
+    """Make an automation of the offered blueprint, as a person does."""
+    inputs = {"sensors": [KITCHEN]}
+    instance = {"id": "leaks", "alias": "Leaks", "use_blueprint": {"path": BLUEPRINT, "input": inputs}}
+    Path(hass.config.path("configuration.yaml")).write_text(dump({"automation": [instance]}))
+    await hass.services.async_call("automation", "reload", blocking=True)
+
+
+async def remove(hass: HomeAssistant, entry: MockConfigEntry) -> None:
+    assert await hass.config_entries.async_remove(entry.entry_id)
+    await hass.async_block_till_done()
+
+
+async def test_files_registries_and_states_are_as_before(hass: HomeAssistant, site: MockConfigEntry) -> None:
+    before = found(hass)
+    await set_up(hass, site)
+    await async_install(hass)
+    await hass.services.async_call(DOMAIN, "escalate", {"message": "Wet"}, blocking=True)
+    await hass.async_block_till_done()
+    during = found(hass)
+    assert all(during[kind] != before[kind] for kind in ("files", "devices", "entities", "states"))
+    await remove(hass, site)
+    assert found(hass) == before
+
+
+async def test_a_blueprint_in_use_stays_and_so_does_one_somebody_changed(
+    hass: HomeAssistant, site: MockConfigEntry
+) -> None:
+    await set_up(hass, site)
+    await async_install(hass)
+    await make_automation(hass)
+    await remove(hass, site)
+    state = hass.states.get(AUTOMATION)
+    assert state is not None
+    assert state.state == "on"
+    offered = Path(hass.config.path(OFFERED))
+    assert offered.exists()
+
+    Path(hass.config.path("configuration.yaml")).write_text("automation: []\n")
+    await hass.services.async_call("automation", "reload", blocking=True)
+    offered.write_text(offered.read_text() + "# mine\n")
+    await set_up(hass, again := MockConfigEntry(domain=DOMAIN, data=site.data, options=site.options))
+    await remove(hass, again)
+    assert offered.exists()
+
+
+async def test_while_an_automation_is_disabled_nobody_knows_what_it_is_made_of(
+    hass: HomeAssistant, site: MockConfigEntry
+) -> None:
+    await set_up(hass, site)
+    await async_install(hass)
+    await make_automation(hass)
+    er.async_get(hass).async_update_entity(AUTOMATION, disabled_by=er.RegistryEntryDisabler.USER)
+    await hass.services.async_call("automation", "reload", blocking=True)
+    await hass.async_block_till_done()
+    assert hass.states.get(AUTOMATION) is None
+    await remove(hass, site)
+    assert Path(hass.config.path(OFFERED)).exists()
+
+
+async def test_blueprints_go_with_the_last_site(hass: HomeAssistant, site: MockConfigEntry) -> None:
+    await set_up(hass, site)
+    await set_up(hass, other := MockConfigEntry(domain=DOMAIN, data=site.data, options=site.options))
+    await async_install(hass)
+    await remove(hass, other)
+    assert Path(hass.config.path(OFFERED)).exists()
+    await remove(hass, site)
+    assert not Path(hass.config.path(OFFERED)).exists()
