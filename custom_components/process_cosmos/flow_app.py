@@ -56,11 +56,13 @@ def is_beside(hass: HomeAssistant, data: Mapping[str, Any]) -> bool:
 async def async_install(hass: HomeAssistant) -> None:
     """Install the app unless it is; raise ``GatewayAwayError`` with the Supervisor's reason."""
     async with _refused(NOT_INSTALLED):
-        manager = app_manager(hass)
-        if (await manager.async_get_addon_info()).state is AddonState.NOT_INSTALLED:
-            await _add_repository(hass)
+        if not await _is_missing(hass):
+            return
+        await _add_repository(hass)
+        # Asked again: an installation begun in a dialog that was closed may have ended meanwhile.
+        if await _is_missing(hass):
             # Shielded: who closes the dialog and opens another meets the same installation, not a second one.
-            await asyncio.shield(manager.async_schedule_install_addon())
+            await asyncio.shield(app_manager(hass).async_schedule_install_addon())
 
 
 async def async_start(hass: HomeAssistant) -> Found:
@@ -113,6 +115,10 @@ async def _answering(hass: HomeAssistant) -> Found:
         raise GatewayAwayError(SILENT, "The app has not announced itself")
     await async_ask(hass, found)
     return found
+
+
+async def _is_missing(hass: HomeAssistant) -> bool:
+    return (await app_manager(hass).async_get_addon_info()).state is AddonState.NOT_INSTALLED
 
 
 async def _add_repository(hass: HomeAssistant) -> None:
