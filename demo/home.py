@@ -107,6 +107,10 @@ class Home:
         """Post ``body`` to ``path`` and return the JSON reply."""
         return await self._request("POST", path, body)
 
+    async def delete(self, path: str) -> Any:  # noqa: ANN401
+        """Delete what is at ``path`` and return the JSON reply."""
+        return await self._request("DELETE", path, None)
+
     async def state(self, entity: str) -> str | None:
         """Return an entity's state, None if there is no such entity."""
         try:

@@ -5,16 +5,14 @@ import json
 import os
 import re
 import signal
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from socket import gethostname
 from typing import Any, cast
 
 import pytest
-from aiohttp import ClientSession, web
-from aiohttp.test_utils import TestServer
+from aiohttp import ClientSession
 
 from process_cosmos_gateway.api.page import Page
 from process_cosmos_gateway.app import run
@@ -22,67 +20,18 @@ from process_cosmos_gateway.contract.pairing import parse_pairing_line
 from process_cosmos_gateway.contract.session import GatewayHello
 from process_cosmos_gateway.options import BrokerOptions, parse_options
 from process_cosmos_gateway.supervisor import Supervisor
+from tests.supervisor.apps import App, State
+from tests.supervisor.fake import BROKER, TOKEN, FakeSupervisor
 
 from .api.link import SECONDS, Link, hello
 from .gateway_process import COMMAND
 
-TOKEN = "made-up-token"
-BROKER = {"host": "core-mosquitto", "port": 1883, "ssl": False, "username": "addons", "password": "made up"}
-
-
-@dataclass
-class FakeSupervisor:
-    """Answers as the Supervisor does; ``mqtt`` None: there is no broker; ``nonsense``: that instead."""
-
-    mqtt: dict[str, Any] | None = None
-    broken: bool = False
-    late: bool = False
-    nonsense: str | None = None
-    refusal: tuple[int, str] | None = None
-    message: dict[str, Any] | None = None
-    passed_on: list[dict[str, Any]] = field(default_factory=list)
-    """What Home Assistant heard: a message equal to the one before stays here."""
-    said: list[str] = field(default_factory=list)
-
-    async def serve(self, request: web.Request) -> web.Response:
-        assert request.headers["Authorization"] == f"Bearer {TOKEN}"
-        self.said.append(f"{request.method} {request.path}")
-        if self.late:
-            await asyncio.sleep(SECONDS)
-        if self.broken:
-            return web.Response(status=502, text="<html>")
-        if self.refusal is not None:
-            status, message = self.refusal
-            return web.json_response({"result": "error", "message": message}, status=status)
-        if self.nonsense is not None:
-            return web.Response(text=self.nonsense)
-        match request.method, request.path:
-            case "GET", "/services/mqtt" if self.mqtt is not None:
-                return web.json_response({"result": "ok", "data": self.mqtt})
-            case "POST", "/discovery":
-                message = await request.json()
-                if message != self.message:
-                    self.message = message
-                    self.passed_on.append(message["config"])
-                return web.json_response({"result": "ok", "data": {"uuid": "0" * 32}})
-        return web.json_response({"result": "error", "message": "Service not enabled"}, status=400)
-
-    def has_passed_on(self, times: int) -> bool:
-        return len(self.passed_on) == times
-
-    async def until(self, condition: Callable[[], object]) -> None:
-        async with asyncio.timeout(SECONDS):
-            while not condition():  # noqa: ASYNC110 - what the fake was told has no event
-                await asyncio.sleep(0.005)
-
 
 @pytest.fixture
 async def fake() -> AsyncIterator[tuple[FakeSupervisor, str]]:
-    supervisor = FakeSupervisor()
-    application = web.Application()
-    application.router.add_route("*", "/{path:.*}", supervisor.serve)
-    async with TestServer(application) as server:
-        yield supervisor, str(server.make_url("/"))
+    supervisor = FakeSupervisor(apps=[App.ours(State.STARTED, TOKEN)])
+    async with supervisor.listening() as url:
+        yield supervisor, url
 
 
 async def test_its_broker_is_taken_over_with_our_topics(fake: tuple[FakeSupervisor, str]) -> None:

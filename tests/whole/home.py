@@ -1,8 +1,9 @@
 """A real Home Assistant for tests in the browser: its process, its owner, a phone whose pushes arrive here."""
 
 import asyncio
+import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,8 +53,11 @@ class Lived:
 
 
 @asynccontextmanager
-async def living_home(folder: Path) -> AsyncIterator[Lived]:
-    """Start Home Assistant in ``folder`` with a cellar sensor and a cellar valve of its own; stop it at the end."""
+async def living_home(folder: Path, environment: Mapping[str, str] | None = None) -> AsyncIterator[Lived]:
+    """Start Home Assistant in ``folder`` with a cellar sensor and a cellar valve of its own; stop it at the end.
+
+    ``environment``: what it has beside this process's own.
+    """
     [port] = free_ports(1)
     url = f"http://127.0.0.1:{port}"
     prepare_folder(
@@ -64,7 +68,8 @@ async def living_home(folder: Path) -> AsyncIterator[Lived]:
     app.router.add_post("/push", pushes.take)
     process = Part("home-assistant", folder)
     async with TestServer(app) as push_server:
-        await process.start(Path(sys.executable).parent / "hass", "-c", folder / "home-assistant", "--skip-pip")
+        command = (Path(sys.executable).parent / "hass", "-c", folder / "home-assistant", "--skip-pip")
+        await process.start(*command, environment={**os.environ, **environment} if environment else None)
         try:
             await process.until(lambda: answers_http(url), "its frontend", 90)
             async with Home(url, await onboard(url)) as api:

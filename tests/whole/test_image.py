@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession, web
 
-from tests.gateway.test_supervisor import BROKER, TOKEN, FakeSupervisor
+from tests.supervisor.apps import App, State
+from tests.supervisor.fake import BROKER, TOKEN, FakeSupervisor
 
 pytestmark = pytest.mark.long
 
@@ -32,7 +33,7 @@ async def out_of(*command: str | Path) -> str:
 @asynccontextmanager
 async def supervisor() -> AsyncIterator[FakeSupervisor]:
     """A Supervisor at the address every app knows it by."""
-    fake = FakeSupervisor(mqtt=BROKER)
+    fake = FakeSupervisor(apps=[App.ours(State.STARTED, TOKEN)], mqtt=BROKER)
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", fake.serve)
     runner = web.AppRunner(application)
