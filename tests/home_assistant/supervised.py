@@ -1,100 +1,65 @@
-"""Home Assistant beside a Supervisor, as the integration meets it: the border is Home Assistant's own, autospecced."""
+"""Home Assistant beside a Supervisor: its own client and app manager, over HTTP, and an app the test answers for."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
-from unittest.mock import AsyncMock, create_autospec, patch
-from uuid import uuid4
+from unittest.mock import patch
 
-from aiohasupervisor import SupervisorClient
-from aiohasupervisor.models import Discovery, Repository, StoreAddRepository
-from homeassistant.components.hassio import AddonInfo, AddonManager, AddonState
+from homeassistant.components.hassio.const import DATA_COMPONENT
+from homeassistant.components.hassio.handler import HassIO
 from homeassistant.core import HomeAssistant
+from homeassistant.helpers.aiohttp_client import async_get_clientsession
 
 from custom_components.process_cosmos import flow_app
 from custom_components.process_cosmos.const import DOMAIN
+from tests.supervisor.apps import App, State
+from tests.supervisor.fake import HOME_TOKEN, FakeSupervisor, Message
 
 
 @dataclass
-class Supervised:
-    """What the Supervisor has, and what it was asked for, in order; a test sets its fields at any time."""
+class Supervised(FakeSupervisor):
+    """``announced``: what the app says of itself when it has started; ``stuck``: why it does not start."""
 
-    state: AddonState = AddonState.NOT_INSTALLED
-    options: dict[str, Any] = field(default_factory=dict)
-    messages: list[Discovery] = field(default_factory=list)
-    announced: Discovery | None = None
-    """The message of the app, there once it has started."""
-    repositories: list[Repository] = field(default_factory=list)
-    refused: dict[str, Exception] = field(default_factory=dict)
-    done: list[str] = field(default_factory=list)
+    announced: dict[str, Any] | None = None
+    stuck: OSError | None = None
+    elsewhere: dict[str, list[App]] = field(default_factory=lambda: {flow_app.REPOSITORY: [App.ours()]})
 
-    def do(self, name: str) -> None:
-        self.done.append(name)
-        if error := self.refused.get(name):
-            raise error
+    def __post_init__(self) -> None:
+        self.host = self
 
-    async def info(self, _: AddonManager) -> AddonInfo:
-        if error := self.refused.get("info"):
-            raise error
-        return AddonInfo(
-            available=True,
-            hostname="cosmos",
-            options=self.options,
-            state=self.state,
-            update_available=False,
-            version="0.1.0",
-        )
-
-    async def install(self, _: AddonManager) -> None:
-        self.do("install")
-        self.state = AddonState.NOT_RUNNING
-
-    async def start(self, _: AddonManager) -> None:
-        self.do("start")
-        self.state = AddonState.RUNNING
+    async def start(self, app: App, url: str) -> None:
+        if self.stuck:
+            raise self.stuck
+        self.messages = [message for message in self.messages if message.app != app.slug]
         if self.announced:
-            self.messages.append(self.announced)
+            self.messages.append(Message(app.slug, DOMAIN, self.announced))
 
-    async def list_repositories(self) -> list[Repository]:
-        return self.repositories
+    async def stop(self, app: App) -> None:
+        """Nothing runs here."""
 
-    async def add_repository(self, asked: StoreAddRepository) -> None:
-        self.list_repository(asked.repository)
-        self.do("add_repository")
+    async def has_app(self, state: State) -> None:
+        """Let the app be installed, and have announced itself if it runs."""
+        self._add_repository(flow_app.REPOSITORY)
+        [app] = (app for app in self.apps if app.slug == flow_app.SLUG)
+        app.state = state
+        if state is State.STARTED:
+            await self.start(app, "")
 
-    def list_repository(self, url: str) -> None:
-        slug = flow_app.SLUG.removesuffix("_process_cosmos")
-        self.repositories.append(Repository(slug=slug, name="", source=url, url=url, maintainer=""))
-
-    async def list_messages(self) -> list[Discovery]:
-        if error := self.refused.get("discovery"):
-            raise error
-        return self.messages
-
-
-def message(service: str = DOMAIN, **config: object) -> Discovery:
-    """What an app has told the Supervisor."""
-    return Discovery(addon="any", service=service, uuid=uuid4(), config=config)
+    def done(self) -> list[str]:
+        """Return what it was asked to do, in order."""
+        return [line.rpartition("/")[2] for line in self.said if line.startswith("POST")]
 
 
-@contextmanager
-def supervised(hass: HomeAssistant) -> Iterator[Supervised]:
-    """Let there be a Supervisor."""
-    hass.config.components.add("hassio")
+@asynccontextmanager
+async def supervised(hass: HomeAssistant) -> AsyncIterator[Supervised]:
+    """Let there be a Supervisor with nothing installed."""
     there = Supervised()
-    client = create_autospec(SupervisorClient, instance=True)
-    client.store = AsyncMock()
-    client.discovery = AsyncMock()
-    client.store.repositories_list = there.list_repositories
-    client.store.add_repository = there.add_repository
-    client.discovery.list = there.list_messages
-    with (
-        patch.object(flow_app, "get_supervisor_client", autospec=True, return_value=client),
-        patch("homeassistant.components.hassio.addon_manager.get_supervisor_client", autospec=True),
-        patch.object(AddonManager, "async_get_addon_info", autospec=True, side_effect=there.info),
-        patch.object(AddonManager, "async_install_addon", autospec=True, side_effect=there.install),
-        patch.object(AddonManager, "async_start_addon", autospec=True, side_effect=there.start),
-        patch.object(flow_app, "LOOK_AGAIN", 0.01),
-    ):
-        yield there
+    async with there.listening() as url:
+        hass.config.components.add("hassio")
+        address = url.removeprefix("http://").rstrip("/")
+        hass.data[DATA_COMPONENT] = HassIO(hass.loop, async_get_clientsession(hass), address)
+        with patch.dict(os.environ, {"SUPERVISOR_TOKEN": HOME_TOKEN}), patch.object(flow_app, "LOOK_AGAIN", 0.01):
+            yield there
+        assert not there.unknown

@@ -1,6 +1,6 @@
 """A site whose app was lost: another one goes on with it, and nothing people know changes."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -17,10 +17,12 @@ from custom_components.process_cosmos.const import DOMAIN
 from custom_components.process_cosmos.contract.escalations import Transition
 from custom_components.process_cosmos.flow_other_gateway import OtherGatewayFlow
 from custom_components.process_cosmos.repairs import async_create_fix_flow
+from tests.supervisor.apps import App, State
+from tests.supervisor.fake import Message
 
 from .contract_gateway import OTHER_SITE, SITE, TOKEN, ContractGateway, until
 from .devices import HOUSE
-from .supervised import Supervised, message, supervised
+from .supervised import Supervised, supervised
 
 NEW_TOKEN = "the-token-of-the-new-app"
 
@@ -132,16 +134,17 @@ async def test_the_repair_of_a_site_that_is_gone_ends(hass: HomeAssistant) -> No
 
 
 @pytest.fixture
-def supervisor(hass: HomeAssistant, linked: MockConfigEntry, gateway: ContractGateway) -> Iterator[Supervised]:
-    with supervised(hass) as supervisor:
+async def supervisor(hass: HomeAssistant, linked: MockConfigEntry) -> AsyncIterator[Supervised]:
+    async with supervised(hass) as supervisor:
         yield supervisor
+        await hass.async_block_till_done()
 
 
 async def lose_data_beside(gateway: ContractGateway, supervisor: Supervised) -> None:
     """Know no token of before, and announce another site."""
     gateway.token = NEW_TOKEN
-    announced = message(host="127.0.0.1", port=gateway.port, token=NEW_TOKEN, site=OTHER_SITE)
-    supervisor.messages = [message("mqtt"), announced]
+    supervisor.announced = {"host": "127.0.0.1", "port": gateway.port, "token": NEW_TOKEN, "site": OTHER_SITE}
+    await supervisor.has_app(State.STARTED)
     await lose_data(gateway)
 
 
@@ -174,8 +177,12 @@ async def test_an_app_beside_us_that_has_stopped_meanwhile_is_said_to_be_away(
 async def test_an_app_beside_us_that_merely_forgot_the_token_asks_for_a_line(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, supervisor: Supervised
 ) -> None:
-    ours = message(host="127.0.0.1", port=gateway.port, token=TOKEN, site=SITE)
-    supervisor.messages = [message(host="elsewhere", port=1, token=TOKEN, site=OTHER_SITE), ours]
+    supervisor.announced = {"host": "127.0.0.1", "port": gateway.port, "token": TOKEN, "site": SITE}
+    await supervisor.has_app(State.STARTED)
+    other = App.mosquitto()
+    supervisor.apps.append(other)
+    elsewhere = {"host": "elsewhere", "port": 1, "token": TOKEN, "site": OTHER_SITE}
+    supervisor.messages.insert(0, Message(other.slug, DOMAIN, elsewhere))
     gateway.token = NEW_TOKEN
     await gateway.drop()
     await until(lambda: hass.config_entries.flow.async_progress_by_handler(DOMAIN))
