@@ -15,7 +15,8 @@ from homeassistant.helpers.aiohttp_client import async_get_clientsession
 from custom_components.process_cosmos import flow_app
 from custom_components.process_cosmos.const import DOMAIN
 from tests.supervisor.apps import App, State
-from tests.supervisor.fake import HOME_TOKEN, FakeSupervisor, Message
+from tests.supervisor.discovery import Message
+from tests.supervisor.fake import HOME_TOKEN, FakeSupervisor
 
 
 @dataclass

@@ -18,7 +18,7 @@ from custom_components.process_cosmos.contract.escalations import Transition
 from custom_components.process_cosmos.flow_other_gateway import OtherGatewayFlow
 from custom_components.process_cosmos.repairs import async_create_fix_flow
 from tests.supervisor.apps import App, State
-from tests.supervisor.fake import Message
+from tests.supervisor.discovery import Message
 
 from .contract_gateway import OTHER_SITE, SITE, TOKEN, ContractGateway, until
 from .devices import HOUSE
