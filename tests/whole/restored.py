@@ -181,33 +181,45 @@ class Site:
         [(epoch,)] = _asked(self._app_folder / "gateway.sqlite", "SELECT value FROM meta WHERE key = 'epoch'")
         return str(epoch)
 
-    async def destroy(self) -> None:
-        """Let the machine burn down: nothing of Home Assistant and of the app is left."""
-        await self.leave()
-        await asyncio.gather(self.house.gateway.kill(), self.house.home_assistant.kill())
-        for folder in (self._home_folder, self._app_folder):
-            shutil.rmtree(folder)
+    async def destroy(self, *sides: str) -> None:
+        """Let the machine of ``sides`` burn down: nothing of theirs is left."""
+        if "home" in sides:
+            await self.leave()
+            await self.house.home_assistant.kill()
+            shutil.rmtree(self._home_folder)
+        if "app" in sides:
+            await self.house.gateway.kill()
+            shutil.rmtree(self._app_folder)
 
-    async def restore(self) -> None:
-        """Restore both on a new machine, where the app has another address, which its owner tells Home Assistant."""
-        house = self.house
+    async def restore(self, *sides: str) -> None:
+        """Restore ``sides`` on a new machine; the app's address there is another one, as Home Assistant is told."""
+        async with asyncio.TaskGroup() as tasks:
+            if "app" in sides:
+                tasks.create_task(self._restore_app())
+            if "home" in sides:
+                tasks.create_task(self._restore_home())
+        if "app" in sides:
+            flow = Flow(self.home, "/api/config/config_entries/flow")
+            await flow.begin(handler=DOMAIN, entry_id=self._entry)
+            with pytest.raises(FlowError, match="reconfigure_successful"):
+                await flow.fill("reconfigure", line=await self.house.pairing_line())
+        await find_entities(self.home)
+
+    async def _restore_app(self) -> None:
         self._unpack_app(self._app_folder)
-        house._gateway_port = free_ports(1)[0]
+        self.house._gateway_port = free_ports(1)[0]
+        await self.house.start_gateway()
+
+    async def _restore_home(self) -> None:
+        house = self.house
         self._home_folder.mkdir()
         order = {"path": str(self._home_backup), "password": None, "remove_after_restore": False}
         order |= {"restore_database": True, "restore_homeassistant": True}
         (self._home_folder / ".HA_RESTORE").write_text(json.dumps(order))
         await house.home_assistant.start(BIN / "hass", "-c", self._home_folder, "--skip-pip")
         assert await house.home_assistant.wait(60) == EXIT_TO_RESTART, "it restores, then asks to be started again"
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(house.start_gateway())
-            tasks.create_task(house.start_home_assistant())
+        await house.start_home_assistant()
         await self._connect()
-        flow = Flow(self.home, "/api/config/config_entries/flow")
-        await flow.begin(handler=DOMAIN, entry_id=self._entry)
-        with pytest.raises(FlowError, match="reconfigure_successful"):
-            await flow.fill("reconfigure", line=await house.pairing_line())
-        await find_entities(self.home)
 
     async def _connect(self) -> None:
         self.home = await self._connection.enter_async_context(Home(self.house.url, self._token))

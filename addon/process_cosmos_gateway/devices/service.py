@@ -194,8 +194,10 @@ class Devices:
         values = []
         for twin in self._roster.twins.values():
             topics, availability = self._roster.heard_topics(twin)
-            values += topics
-            heard += availability
+            # How a property stands that has no value here (it is new, or a backup was restored) the broker may know.
+            unknown = [topic for topic, name in twin.thing.reads.items() if name not in twin.held]
+            values += [topic for topic in topics if topic not in unknown]
+            heard += [*unknown, *availability]
         await self._subscribe(connection, heard, again=True)
         await self._subscribe(connection, values, again=False)
         # Whether a broker lets us look is its own affair. With QoS 1 it would queue its own news while we are away.

@@ -5,3 +5,5 @@
 
 -- A command that was on its way then must not move a valve now.
 DELETE FROM device_write;
+-- How things stood then is not how they stand now: the broker is asked, and what it says is no news.
+UPDATE device_property SET value = NULL;

@@ -10,7 +10,6 @@ from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.devices.writes import pause_after
 from process_cosmos_gateway.errors import RequestRefusedError
 from process_cosmos_gateway.lab.devices import LeakSensor, Valve
-from process_cosmos_gateway.store.backup import make_backup
 from tests.brokers import Broker
 
 from .parts import Hearing, client, description, hearing, until
@@ -187,23 +186,3 @@ async def test_leak_sensors_and_valves_do_not_wait_for_each_other(broker: Broker
             await heard.write("wot/valve-1", "open", not wet)
             await until(partial(is_open, heard, not wet))
         assert len(valve.commands) == 20
-
-
-async def test_a_restored_backup_does_not_repeat_a_command_that_was_on_its_way_when_it_was_made(
-    broker: Broker, tmp_path: Path
-) -> None:
-    async with Valve(broker.options, "valve-1", obedient=False) as valve:
-        async with hearing(tmp_path / "live", broker.options) as heard:
-            await until(lambda: heard.value("wot/valve-1", "open"))
-            await heard.write("wot/valve-1", "open", False, expires_in=3600)
-            copy = make_backup(tmp_path / "live")
-            valve.obedient = True
-            await until(lambda: heard.value("wot/valve-1", "open") is False)
-        (tmp_path / "restored/backup").mkdir(parents=True)
-        copy.rename(tmp_path / "restored/backup/store.sqlite")
-        await valve.report("open", True)  # since then somebody has opened it again
-        count = len(valve.commands)
-        async with hearing(tmp_path / "restored", broker.options) as heard:
-            await until(lambda: heard.value("wot/valve-1", "open"))
-            assert await heard.rows(WRITES) == []
-        assert len(valve.commands) == count
