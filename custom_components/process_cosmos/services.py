@@ -30,6 +30,7 @@ from .escalations.records import Answer, Content, IfInterrupted
 from .rejected import async_setup_rejected
 from .sites import async_site_called, async_sites
 from .texts import shortened
+from .transfer import async_setup_transfer
 
 ESCALATE: Final = "escalate"
 ACKNOWLEDGE: Final = "acknowledge"
@@ -124,6 +125,7 @@ def async_setup_services(hass: HomeAssistant) -> None:
     register(DOMAIN, ANSWER, _async_answer, _ANSWER_ACTION_SCHEMA)
     register(DOMAIN, RESOLVE, _async_resolve, _RESOLVE_SCHEMA)
     async_setup_rejected(hass)
+    async_setup_transfer(hass)
 
 
 async def _async_escalate(call: ServiceCall) -> ServiceResponse:

@@ -17,14 +17,21 @@ READY_WITHIN = 30.0
 """Seconds an action waits for a site that is being set up, reloaded or unloaded: options are changed at any time."""
 
 
-async def async_site_called(hass: HomeAssistant, site: str | None) -> Escalations:
+async def async_entry_called(hass: HomeAssistant, site: str | None) -> CosmosConfigEntry:
     """Return the site of this entry id, without one the oldest. Raise Home Assistant's error if it is not loaded."""
-    entries = sorted(hass.config_entries.async_entries(DOMAIN), key=lambda entry: entry.created_at)
+    entries: list[CosmosConfigEntry] = hass.config_entries.async_entries(DOMAIN)
+    entries.sort(key=lambda entry: entry.created_at)
     for entry in entries:
         if site in (None, entry.entry_id) and await _async_is_loaded(entry):
-            return _escalations(entry)
+            return entry
     missing = entries[0].entry_id if site is None and entries else site
-    return _escalations(async_get_config_entry(hass, DOMAIN, missing))
+    found: CosmosConfigEntry = async_get_config_entry(hass, DOMAIN, missing)
+    return found
+
+
+async def async_site_called(hass: HomeAssistant, site: str | None) -> Escalations:
+    """Return the escalations of the site called, as ``async_entry_called`` finds it."""
+    return _escalations(await async_entry_called(hass, site))
 
 
 async def async_link_called(hass: HomeAssistant, site: str | None) -> CosmosCoordinator:
