@@ -15,6 +15,7 @@ from custom_components.process_cosmos.contract.destinations import EventKind, Se
 from custom_components.process_cosmos.contract.errors import Code
 
 from .contract_gateway import ContractGateway, refusing
+from .escalations.site import add_phone
 
 LEAK_GUARD = "automation/process_cosmos/leak_guard.yaml"
 SECRET = "https://hooks.example.com/secret-of-building-7"
