@@ -7,7 +7,7 @@ from homeassistant.helpers import config_validation as cv
 from homeassistant.helpers import device_registry as dr
 from homeassistant.helpers.typing import ConfigType
 
-from . import workflows
+from . import while_away, workflows
 from .const import CONF_DESTINATIONS, DOMAIN, PLATFORMS
 from .coordinator import CosmosCoordinator
 from .data import CosmosConfigEntry, CosmosRuntime
@@ -57,6 +57,7 @@ async def async_remove_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> N
         await async_forget_destinations(hass, found, entry.options[CONF_DESTINATIONS])
     await Escalations(hass, entry).async_remove()
     clear_issues(hass, entry)
+    while_away.forget(hass, entry)
     if not hass.config_entries.async_entries(DOMAIN):
         await workflows.async_withdraw(hass)
 

@@ -44,6 +44,7 @@ from .contract.devices import (
     Snapshot,
     Subscribe,
     ValueChanged,
+    WhileAway,
 )
 from .contract.errors import Code
 from .contract.escalations import Propose, Told
@@ -66,6 +67,7 @@ from .issues import (
 from .registry import register_thing, register_version, remove_thing
 from .status_issues import show_status
 from .things import Things, Touched
+from .while_away import WORTH_TELLING, async_tell, silent_changes, summary
 
 _REFUSED_FAILURES = 8
 """A refusal needs a person: wait as long as after this many failures."""
@@ -111,6 +113,9 @@ class CosmosCoordinator:
         self._failures = 0
         self._refused = False
         self._shown = asyncio.Event()
+        self._closed_at: datetime | None = None
+        """Since when nothing was heard; None: never connected, by this run of Home Assistant."""
+        self._silent: tuple[tuple[str, str], ...] = ()
         self._away_timers: list[CALLBACK_TYPE] = []
         self._stop_listening: CALLBACK_TYPE | None = None
         self._task: asyncio.Task[None]
@@ -206,7 +211,7 @@ class CosmosCoordinator:
 
     async def _read(self, session: Session, waiting: asyncio.Queue[Receipt | Told | Propose]) -> None:
         await session.send(
-            Subscribe(id=uuid.uuid4().hex, run=self._escalations.run, after=self.things.sequence),
+            Subscribe(id=uuid.uuid4().hex, run=self._escalations.run, after=self.things.sequence, tell_missed=True),
         )
         async for message in session.messages():
             if isinstance(message, Receipt | Told | Propose):
@@ -226,6 +231,8 @@ class CosmosCoordinator:
                 self._take_status(message)
             case Snapshot():
                 self._take_snapshot(message)
+            case WhileAway():
+                self._take_missed(message)
             case DeviceChanged() | DeviceRemoved() | ValueChanged() | AvailabilityChanged() | EventHappened():
                 self._take_change(message)
 
@@ -233,6 +240,7 @@ class CosmosCoordinator:
         """Show all devices as they are: the proof that the link works."""
         # What is gone keeps its entry in the registry: a gateway with an empty store must not cost people their
         # names and areas. A person can delete it.
+        self._silent += silent_changes(self.things, snapshot.devices)
         gone = self.things.take_all(snapshot)
         self._shown.set()
         self._refused = False
@@ -245,6 +253,17 @@ class CosmosCoordinator:
         self._notify(DEVICES)
         for device_id in (*self.things.by_id, *gone):
             self._notify(device_id)
+
+    def _take_missed(self, message: WhileAway) -> None:
+        """Tell people what is over; what was before this site was added is no news."""
+        now = dt_util.utcnow()
+        began = max(self._closed_at or now - duration(message.since), self.entry.created_at)
+        silent, self._silent = self._silent, ()
+        if now - began <= WORTH_TELLING:
+            return
+        if text := summary(self.things, message, silent, began=began, now=now):
+            telling = async_tell(self.hass, self.entry, self._escalations.telling, text)
+            self.entry.async_create_background_task(self.hass, telling, f"{DOMAIN} while away")
 
     def _take_change(self, change: DeviceChange) -> None:
         self._show_available()
@@ -290,6 +309,9 @@ class CosmosCoordinator:
 
     def _closed(self) -> None:
         self.session = None
+        self._silent = ()
+        if self._shown.is_set():
+            self._closed_at = dt_util.utcnow()
         if not self._away_timers:
             self._start_away_timers()
 

@@ -15,7 +15,7 @@ from aiohttp.test_utils import TestServer
 
 from custom_components.process_cosmos.contract.codec import decode, decode_json, encode, parse
 from custom_components.process_cosmos.contract.destinations import Status, Waiting
-from custom_components.process_cosmos.contract.devices import Device, Snapshot, Subscribe
+from custom_components.process_cosmos.contract.devices import Device, Snapshot, Subscribe, WhileAway
 from custom_components.process_cosmos.contract.identifiers import Ulid
 from custom_components.process_cosmos.contract.messages import FROM_HOME_ASSISTANT, FromGateway, FromHomeAssistant
 from custom_components.process_cosmos.contract.pairing import OneTimeLine, Paired, PairingRequest
@@ -76,6 +76,7 @@ class ContractGateway:
     )
     devices: tuple[Device, ...] = ()
     replay: tuple[FromGateway, ...] = ()
+    missed: WhileAway | None = None
     status: Status = IDLE
     reply: Reply = done
     token: str = TOKEN
@@ -194,7 +195,8 @@ class ContractGateway:
     async def _answer(self, message: FromHomeAssistant) -> None:
         self.heard.append(message)
         if isinstance(message, Subscribe):
-            await self.say(*self.replay, Snapshot(sequence=100, devices=self.devices), self.status)
+            told = [self.missed] if self.missed and message.tell_missed else []
+            await self.say(*self.replay, Snapshot(sequence=100, devices=self.devices), *told, self.status)
         elif reply := self.reply(message):
             await self.say(reply)
 

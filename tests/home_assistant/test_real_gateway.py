@@ -3,12 +3,14 @@
 import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from homeassistant.components import persistent_notification
 from homeassistant.config_entries import SOURCE_USER, ConfigEntry, ConfigFlowResult
 from homeassistant.core import HomeAssistant
 from homeassistant.data_entry_flow import FlowResultType
@@ -17,6 +19,7 @@ from homeassistant.helpers import device_registry as dr
 from homeassistant.helpers import issue_registry as ir
 from pytest_homeassistant_custom_component.common import async_capture_events
 
+from custom_components.process_cosmos import coordinator
 from custom_components.process_cosmos.const import DOMAIN
 from custom_components.process_cosmos.contract.destinations import SetWebhook
 from custom_components.process_cosmos.coordinator import CosmosCoordinator
@@ -86,6 +89,11 @@ async def house(hass: HomeAssistant, notify_entity: str, socket_enabled: None, t
             await hass.config_entries.async_unload(entry.entry_id)
 
 
+def notices(hass: HomeAssistant) -> list[str]:
+    shown = persistent_notification._async_get_or_create_notifications(hass)  # type: ignore[attr-defined]  # the only list
+    return [notice["message"] for notice in shown.values()]
+
+
 def shown(hass: HomeAssistant, entity_id: str) -> str | None:
     state = hass.states.get(entity_id)
     return state.state if state else None
@@ -108,6 +116,23 @@ async def test_a_killed_gateway_is_back_before_anybody_calls_it_away(hass: HomeA
     await until(lambda: shown(hass, WET) == "on")
     states = [event.data["new_state"].state for event in written if event.data["entity_id"] == WET]
     assert states == ["on"]
+
+
+async def test_what_came_and_went_while_home_assistant_was_away_is_told_afterwards(
+    hass: HomeAssistant, house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coordinator, "WORTH_TELLING", timedelta(0))
+    await hass.config_entries.async_unload(house.entry.entry_id)
+    await house.leak.set(True)
+    await house.leak.set(False)
+    written = async_capture_events(hass, "state_changed")
+    await hass.config_entries.async_setup(house.entry.entry_id)
+    await until(lambda: shown(hass, WET) == "off")
+    await until(lambda: notices(hass))
+    [text] = notices(hass)
+    assert ": wet " in text
+    assert ", dry " in text
+    assert "on" not in [event.data["new_state"].state for event in written if event.data["entity_id"] == WET]
 
 
 async def test_a_write_while_the_broker_is_away_raises_at_once(hass: HomeAssistant, house: House) -> None:

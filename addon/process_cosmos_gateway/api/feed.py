@@ -5,9 +5,18 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from process_cosmos_gateway.clock import Clock
-from process_cosmos_gateway.contract.devices import Device, EventHappened, Snapshot, Subscribe, ValueChanged
+from process_cosmos_gateway.contract.devices import (
+    Device,
+    EventHappened,
+    Snapshot,
+    Subscribe,
+    ValueChanged,
+    WhileAway,
+)
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.contract.messages import DeviceChange
+
+from .absence import Absence
 
 REPLAY_SECONDS = 60
 """Older edges must not fire automations as if they happened now."""
@@ -15,7 +24,7 @@ REPLAY_SECONDS = 60
 MOST_KEPT = 10_000
 """Changes kept for a replay."""
 
-type Listener = Callable[[DeviceChange | Snapshot], None]
+type Listener = Callable[[DeviceChange | Snapshot | WhileAway], None]
 
 
 class Feed:
@@ -32,6 +41,7 @@ class Feed:
         self._kept: deque[tuple[float, DeviceChange]] = deque(maxlen=MOST_KEPT)
         self._run: Ulid | None = None
         self._listener: Listener | None = None
+        self._absence = Absence(devices(), clock.monotonic())
 
     def publish(self, change: DeviceChange) -> None:
         """Number ``change``, keep it for a minute, and hand it to the follower."""
@@ -41,20 +51,30 @@ class Feed:
         self._kept.append((now, numbered))
         while self._kept[0][0] < now - REPLAY_SECONDS:
             self._kept.popleft()
+        if isinstance(numbered, ValueChanged | EventHappened):
+            self._absence.note(numbered, now)
         if self._listener is not None:
             self._listener(numbered)
 
     def follow(self, request: Subscribe, listener: Listener) -> None:
-        """Replay to ``listener`` what this run missed, then give one snapshot, then each change as it happens."""
-        for change in self._missed(request):
+        """Replay to ``listener`` what this run missed, then give one snapshot, then each change as it happens.
+
+        Between the two, if asked for, what happened while nobody followed and is too old to be replayed.
+        """
+        replayed = list(self._missed(request))
+        for change in replayed:
             listener(change)
         listener(Snapshot(sequence=self._sequence, devices=self._devices()))
+        told = self._absence.end(self._clock.monotonic(), {change.sequence for change in replayed})
+        if request.tell_missed:
+            listener(told)
         self._run = request.run
         self._listener = listener
 
     def unfollow(self) -> None:
         """Hand changes to nobody; they are kept for the next to follow."""
         self._listener = None
+        self._absence.begin(self._clock.monotonic())
 
     def _missed(self, request: Subscribe) -> Iterable[DeviceChange]:
         """Return the changes after ``request.after``, with the age they have by now.

@@ -20,6 +20,7 @@ from .devices import (
     Snapshot,
     Subscribe,
     ValueChanged,
+    WhileAway,
     WriteProperty,
 )
 from .escalations import CaughtUp, Propose, Told, Transition
@@ -30,7 +31,17 @@ type Request = Subscribe | WriteProperty | DestinationRequest
 type FromHomeAssistant = HomeAssistantHello | Receipt | Stopping | Transition | CaughtUp | Result | Request
 type DeviceChange = DeviceChanged | DeviceRemoved | ValueChanged | AvailabilityChanged | EventHappened
 type FromGateway = (
-    GatewayHello | Refused | Receipt | Told | Propose | Result | Snapshot | DeviceChange | Status | RejectedEvents
+    GatewayHello
+    | Refused
+    | Receipt
+    | Told
+    | Propose
+    | Result
+    | Snapshot
+    | WhileAway
+    | DeviceChange
+    | Status
+    | RejectedEvents
 )
 
 FROM_HOME_ASSISTANT: Mapping[str, type[FromHomeAssistant]] = {
@@ -64,6 +75,7 @@ FROM_GATEWAY: Mapping[str, type[FromGateway]] = {
         Propose,
         Result,
         Snapshot,
+        WhileAway,
         DeviceChanged,
         DeviceRemoved,
         ValueChanged,

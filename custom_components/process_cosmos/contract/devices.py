@@ -74,13 +74,14 @@ class Subscribe:
     """Home Assistant → gateway: send devices and status from now on.
 
     What the same ``run`` missed since change number ``after``, at most 60 s old, comes first, in order; then one
-    ``Snapshot``, then changes as they happen.
+    ``Snapshot``, then, if ``tell_missed``, ``WhileAway``, then changes as they happen.
     """
 
     type: ClassVar[str] = "subscribe"
     id: str
     run: Ulid
     after: int | None = None
+    tell_missed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +95,31 @@ class Snapshot:
     sequence: int
     devices: tuple[Device, ...]
     more: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missed:
+    """A ``property`` that is no number, or a device ``event``; it changed, or happened, ``age`` seconds ago."""
+
+    device: str
+    age: float
+    property: str | None = None
+    event: str | None = None
+    value: Value | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WhileAway:
+    """Gateway → Home Assistant: what changed while no Home Assistant listened, for people to read.
+
+    It must fire no automation: it is over. Numbers are left out, and what came as changes before the snapshot.
+    ``since``: seconds since Home Assistant was last there, or the gateway began. ``more``: older changes not listed.
+    """
+
+    type: ClassVar[str] = "while_away"
+    since: float
+    changes: tuple[Missed, ...] = ()
+    more: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,15 +5,28 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from process_cosmos_gateway.api.absence import MOST_TOLD
 from process_cosmos_gateway.api.feed import Feed
-from process_cosmos_gateway.contract.devices import AvailabilityChanged, Device, Snapshot, Subscribe, ValueChanged
+from process_cosmos_gateway.contract.devices import (
+    AvailabilityChanged,
+    Device,
+    EventHappened,
+    Missed,
+    Property,
+    PropertyKind,
+    Snapshot,
+    Subscribe,
+    ValueChanged,
+    WhileAway,
+)
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.contract.messages import DeviceChange
 
 from .link import RUN
 
 OTHER_RUN = Ulid("01KAQ7B2Z8M4T6V9C3D5F7G9HK")
-DEVICES = (Device(id="leak", title="Leak"),)
+WET = Property(name="wet", title="Wet", kind=PropertyKind.BOOLEAN, value=False)
+DEVICES = (Device(id="leak", title="Leak", properties=(WET,)),)
 
 
 @dataclass
@@ -35,7 +48,7 @@ class House:
     """A feed with what its follower heard."""
 
     clock: HandClock = field(default_factory=HandClock)
-    heard: list[DeviceChange | Snapshot] = field(default_factory=list)
+    heard: list[DeviceChange | Snapshot | WhileAway] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.feed = Feed(self.clock, lambda: DEVICES)
@@ -46,13 +59,23 @@ class House:
     def wet(self, value: bool, age: float = 0.5) -> None:  # noqa: FBT001
         self.feed.publish(ValueChanged(sequence=0, device="leak", property="wet", value=value, age=age))
 
-    def follow(self, run: Ulid = RUN, after: int | None = None) -> list[DeviceChange | Snapshot]:
+    def follow(self, run: Ulid = RUN, after: int | None = None) -> list[DeviceChange | Snapshot | WhileAway]:
         self.heard.clear()
         self.feed.follow(Subscribe(id="1", run=run, after=after), self.heard.append)
         return list(self.heard)
 
+    def missed(self, run: Ulid = OTHER_RUN, after: int | None = None) -> WhileAway:
+        """Come back, and return what is told of the absence."""
+        self.heard.clear()
+        self.feed.follow(Subscribe(id="1", run=run, after=after, tell_missed=True), self.heard.append)
+        told = self.heard[-1]
+        assert isinstance(told, WhileAway)
+        return told
+
     def last_number(self) -> int:
-        return self.heard[-1].sequence
+        last = self.heard[-1]
+        assert not isinstance(last, WhileAway)
+        return last.sequence
 
 
 @pytest.fixture
@@ -60,7 +83,7 @@ def house() -> House:
     return House()
 
 
-def replayed(heard: list[DeviceChange | Snapshot]) -> list[object]:
+def replayed(heard: list[DeviceChange | Snapshot | WhileAway]) -> list[object]:
     assert isinstance(heard[-1], Snapshot)
     return [change.value for change in heard[:-1] if isinstance(change, ValueChanged)]
 
@@ -72,7 +95,11 @@ def test_the_first_to_follow_gets_the_snapshot_and_then_each_change_numbered(hou
     assert snapshot.devices == DEVICES
     house.wet(False)
     house.feed.publish(AvailabilityChanged(sequence=0, device="leak", online=False))
-    assert [change.sequence - snapshot.sequence for change in house.heard] == [0, 1, 2]
+    assert [change.sequence - snapshot.sequence for change in house.heard if not isinstance(change, WhileAway)] == [
+        0,
+        1,
+        2,
+    ]
 
 
 def test_what_the_same_run_missed_comes_first_with_its_age(house: House) -> None:
@@ -146,3 +173,75 @@ def test_a_flood_keeps_the_newest_ten_thousand(house: House) -> None:
     for number in range(10_001):
         house.wet(bool(number))
     assert len(house.follow(after=seen)) == 10_001
+
+
+def values(told: WhileAway) -> list[object]:
+    return [missed.value for missed in told.changes]
+
+
+def test_what_came_and_went_while_home_assistant_was_away_is_told_with_its_age(house: House) -> None:
+    house.follow()
+    house.clock.seconds += 10
+    house.feed.unfollow()
+    house.clock.seconds += 100
+    house.wet(True, age=5)
+    house.clock.seconds += 20
+    house.wet(False)
+    house.feed.publish(EventHappened(sequence=0, device="leak", event="pressed", age=0))
+    house.clock.seconds += 80
+    told = house.missed()
+    assert told.since == 200
+    assert told.changes == (
+        Missed(device="leak", age=105, property="wet", value=True),
+        Missed(device="leak", age=80.5, property="wet", value=False),
+        Missed(device="leak", age=80, event="pressed"),
+    )
+    assert isinstance(house.heard[-2], Snapshot)
+
+
+def test_numbers_and_repeated_values_are_no_news(house: House) -> None:
+    house.wet(False)
+    house.feed.publish(ValueChanged(sequence=0, device="leak", property="level", value=3, age=0))
+    house.wet(True)
+    house.wet(True)
+    assert values(house.missed()) == [True]
+
+
+def test_what_is_replayed_as_an_edge_is_not_told_as_missed(house: House) -> None:
+    house.follow()
+    seen = house.last_number()
+    house.clock.seconds += 10
+    house.feed.unfollow()
+    house.wet(True)
+    house.clock.seconds += 61
+    house.wet(False)
+    told = house.missed(RUN, seen)
+    assert values(told) == [True]
+    assert [change.value for change in house.heard if isinstance(change, ValueChanged)] == [False]
+
+
+def test_what_was_told_is_told_again_only_where_the_session_broke_off(house: House) -> None:
+    house.wet(True)
+    assert values(house.missed()) == [True]
+    house.clock.seconds += 1
+    house.feed.unfollow()
+    assert values(house.missed()) == [True]
+    house.clock.seconds += 5
+    house.feed.unfollow()
+    assert house.missed().changes == ()
+
+
+def test_what_happens_while_somebody_follows_is_not_missed(house: House) -> None:
+    house.follow()
+    house.wet(True)
+    house.clock.seconds += 5
+    house.feed.unfollow()
+    assert house.missed().changes == ()
+
+
+def test_of_a_long_absence_the_newest_are_told_and_the_rest_counted(house: House) -> None:
+    for number in range(MOST_TOLD + 3):
+        house.feed.publish(ValueChanged(sequence=0, device="leak", property="state", value=f"{number:0300}", age=0))
+    told = house.missed()
+    assert (len(told.changes), told.more) == (MOST_TOLD, 3)
+    assert {len(str(value)) for value in values(told)} == {255}
