@@ -9,6 +9,10 @@ from pathlib import Path
 import apsw
 
 SCHEMA_VERSION = 2
+
+_POLLED = "CREATE TABLE IF NOT EXISTS polled (site TEXT PRIMARY KEY, cursor INTEGER NOT NULL) STRICT"
+"""Up to where each site has fetched its inbox, at most: an older one may come back. Added within a version."""
+
 PATIENCE_MS = 10_000
 """How long a process waits for another one's transaction."""
 
@@ -39,6 +43,7 @@ def open_database(path: Path) -> Connection:
             connection.pragma("user_version", SCHEMA_VERSION)
         elif version != SCHEMA_VERSION:
             raise DatabaseError(f"{path} has schema {version}; this version knows {SCHEMA_VERSION}")
+        connection.execute(_POLLED)
     return connection
 
 

@@ -29,11 +29,24 @@ def put(
 
 
 def forget(connection: Connection, site: Ulid, escalation: str) -> None:
-    """Hand out nothing more about an escalation the site has closed.
+    """Hand out no more what the site has fetched about an escalation it has closed since.
 
-    It has settled what it was given. A site restored from a backup would take it for new, and act on it once more.
+    A site restored from a backup would take it for new, and act on it once more. What it has not fetched yet it gets
+    all the same: whoever came too late is told so.
     """
-    connection.execute("DELETE FROM inbox WHERE site = ? AND escalation = ?", (site, escalation))
+    connection.execute(
+        "DELETE FROM inbox WHERE site = ? AND escalation = ? AND cursor <= (SELECT cursor FROM polled WHERE site = ?)",
+        (site, escalation, site),
+    )
+
+
+def note_polled(connection: Connection, site: Ulid, cursor: int) -> None:
+    """Note that ``site`` has what came up to ``cursor`` on disk."""
+    connection.execute(
+        "INSERT INTO polled VALUES (?, ?) ON CONFLICT (site) DO UPDATE SET cursor = excluded.cursor"
+        " WHERE excluded.cursor > cursor",
+        (site, cursor),
+    )
 
 
 def page_after(connection: Connection, site: Ulid, cursor: int, now: float) -> InboxPage:

@@ -29,7 +29,7 @@ from .codes import CodeRefusedError, spend_code
 from .connections import opened_at
 from .database import Connection, Database, DatabaseError
 from .identity import Caller, Refusal, RefusedError, admit, enrolled, issued, present
-from .inbox import page_after
+from .inbox import note_polled, page_after
 
 MAX_BODY = 8 << 20
 """Bytes of the longest request, counted after decompression."""
@@ -217,6 +217,11 @@ class Endpoint:
             admit(connection, site, serial)
             return page_after(connection, site, after, time.time())
 
+        def note(connection: Connection) -> None:
+            admit(connection, site, serial)
+            note_polled(connection, site, after)
+
+        await self._database.write(note)
         while True:
             page = await self._database.read(question)
             if page.items or self._stopping.is_set() or time.monotonic() > deadline:

@@ -74,12 +74,16 @@ async def test_a_site_that_comes_back_from_a_backup_is_not_told_again_what_it_ha
 ) -> None:
     for identifier, escalation in ((FIRST, ESCALATION), (SECOND, "01J00000000000000000000002")):
         put(connection, identifier=identifier, site=Ulid(SITE), escalation=escalation, by="x", now=NOW, answer="a")
+    third = Ulid("01M00000000000000000000003")
     assert [item["id"] for item in await site.inbox()] == [FIRST, SECOND]
+    put(connection, identifier=third, site=Ulid(SITE), escalation=ESCALATION, by="x", now=NOW, answer="a")
+    assert [item["id"] for item in await site.inbox(2)] == [third]
 
     closed = event(1, site.site, type=f"process_cosmos.escalation.{kind}.v1", subject=ESCALATION)
     assert await site.send([closed]) == ["accepted"]
 
-    assert [item["id"] for item in await site.inbox()] == [SECOND]
+    # Who answered too late, and was not fetched yet, is told so.
+    assert [item["id"] for item in await site.inbox()] == [SECOND, third]
 
 
 def test_an_age_is_never_negative_when_the_clock_goes_back(connection: apsw.Connection) -> None:

@@ -267,7 +267,7 @@ async def test_a_restored_backup_reconciles_and_is_no_second_gateway(tmp_path: P
     async with running_site(tmp_path / "backup") as restored:
         await restored.accept(5, 6)
         await delivered(restored)
-        assert restored.link("cloud").state is LinkState.CONNECTED
+        await until(lambda: restored.link("cloud").state is LinkState.CONNECTED)
 
     arrivals = [(arrival["id"], arrival["duplicate"]) for arrival in await cloud.ledger()]
     assert arrivals[-2:] == [(event_id(5), True), (event_id(6), False)]
