@@ -208,7 +208,8 @@ class _Connection:
     def forget(self) -> None:
         """Wait for no outcome any more: what was offered is taken, but nobody is told."""
         for message in self._unanswered:
-            message.outcome.cancel()
+            # Not cancelled: what comes after it about its subject has to learn that it failed.
+            message.outcome.add_done_callback(failure)
 
 
 def _event(publish: Publish) -> Event:

@@ -81,7 +81,7 @@ class Keeper:
         self._since = 0.0
         self._unacknowledged: deque[tuple[int, Arrival]] = deque()
         self._dropped: Counter[Priority] = Counter()
-        self._commit: asyncio.Task[None] | None = None
+        self._commit: asyncio.Task[bool] | None = None
         self._committing_since: float | None = None
         self._taken = self._written = 0
         self._finishing = False
@@ -104,10 +104,10 @@ class Keeper:
     async def finish(self) -> None:
         """Write what was acknowledged already, now that nothing comes any more. A disk that fails is not waited for."""
         self._finishing = True
-        if self._commit is not None:
-            await self._commit
-        while self._waiting:
-            await self._commit_next()
+        # Nothing is written that came after what is not: the broker gives those changes out again, in order.
+        goes_on = self._commit is None or await self._commit
+        while goes_on and self._waiting:
+            goes_on = await self._commit_next()
 
     def _wait(self, number: int, arrival: Arrival) -> None:
         if not self._waiting:
@@ -144,8 +144,11 @@ class Keeper:
         is_urgent = len(self._waiting) > len(self._measurements) or len(self._waiting) >= _AT_ONCE
         return is_urgent or self._now() >= self._since + self._linger
 
-    async def _commit_next(self) -> None:
-        """Return once a batch is on disk: what is not must not be acknowledged, so a failing disk is waited for."""
+    async def _commit_next(self) -> bool:
+        """Return once a batch is on disk: what is not must not be acknowledged, so a failing disk is waited for.
+
+        False: it is not, for nobody waits any more.
+        """
         numbers = list(islice(self._waiting, _AT_ONCE))
         self._taken = numbers[-1]
         batch = [self._waiting.pop(number) for number in numbers]
@@ -156,11 +159,12 @@ class Keeper:
         self._committing_since = self._since
         while not await self._write(batch, dropped):
             if self._finishing:
-                return
+                return False
             await asyncio.sleep(_RETRY_SECONDS)
         self._committing_since = None
         self._written = self._taken
         self._acknowledge()
+        return True
 
     async def _write(self, batch: Sequence[Arrival], dropped: Mapping[Priority, int]) -> bool:
         def change(transaction: Transaction) -> int:

@@ -40,6 +40,7 @@ class Session:
         self._clock = clock
         self._ulid_fn = ulid_fn
         self._broker_count = _NEVER_HEARD
+        self._is_untold = False
         self.name = ""
         self.gaps = 0
         self.broker_dropped = 0
@@ -65,6 +66,9 @@ class Session:
 
         ``present``: the broker had kept the session. ``heard_at``: when devices were last heard. Raises ``StoreError``.
         """
+        # The broker has kept the session it began when the disk failed, not the one before.
+        present = present and not self._is_untold
+        self._is_untold = not present
         name = self.name if present else self._ulid_fn()
         now, gap = self._clock.now(), self._ulid_fn()
 
@@ -80,6 +84,7 @@ class Session:
             return int(gaps)
 
         gaps = await self._store.write(change)
+        self._is_untold = False
         if gaps > self.gaps:
             _LOGGER.warning("The broker has lost our session: what devices said meanwhile may be missing")
         self.name, self.gaps = name, gaps

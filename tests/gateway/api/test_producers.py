@@ -278,3 +278,27 @@ async def test_a_producer_that_goes_in_the_midst_leaves_what_was_accepted(doors:
     async with asyncio.timeout(SECONDS):
         while (await doors.outbox.depths()).waiting.change < 2:  # noqa: ASYNC110 - the store tells nobody
             await asyncio.sleep(0)
+
+
+async def test_nothing_passes_a_failed_event_of_its_subject_when_their_program_has_gone(doors: Doors) -> None:
+    producer, gate = await doors.producer(), threading.Event()
+    commit = doors.outbox._acceptor._commit_fn
+
+    async def fail_once(arrivals: Sequence[Arrival]) -> Sequence[Taken]:
+        doors.outbox._acceptor._commit_fn = commit
+        await asyncio.to_thread(gate.wait, SECONDS)
+        raise StoreError("the disk has failed")
+
+    doors.outbox._acceptor._commit_fn = fail_once
+    await producer.say(publish(1))
+    await until(lambda: doors.outbox.asked == 1)
+    await asyncio.sleep(0)
+    await producer.say(publish(2), publish(3, subject="back-door"))
+    await until(lambda: doors.outbox.asked == 3)
+    await producer.socket.close()
+    gate.set()
+    async with asyncio.timeout(SECONDS):
+        while not (await doors.outbox.depths()).waiting.change:  # noqa: ASYNC110 - the store tells nobody
+            await asyncio.sleep(0)
+    assert await (await doors.producer()).codes(publish(1), publish(2)) == [None, None]
+    assert [parcel.id[-1] for parcel in await doors.outbox.parcels("cloud", 10)] == ["3", "1", "2"]

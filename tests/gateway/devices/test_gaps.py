@@ -7,6 +7,7 @@ import pytest
 
 from process_cosmos_gateway.devices.mqtt import Connection
 from process_cosmos_gateway.devices.session import DROPPED_TOPIC
+from process_cosmos_gateway.errors import StoreError
 from tests.brokers import Broker, running_broker
 
 from .parts import Hearing, client, hearing, ready, until
@@ -58,6 +59,33 @@ async def test_a_session_the_broker_lost_is_a_gap_also_after_a_restart_of_ours_a
         await heard.until_drained(is_gap, 1)
     async with hearing(tmp_path, broker.options) as heard:
         assert heard.devices.gaps == 2
+
+
+async def test_a_lost_session_is_a_gap_also_when_the_disk_fails_while_the_broker_begins_the_next(
+    broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class FullDisk:
+        tried = False
+
+        async def write(self, _: object) -> None:
+            self.tried = True
+            raise StoreError("the disk is full")
+
+    async with hearing(tmp_path, broker.options) as heard, client(broker.options) as tank:
+        await ready(heard, tank)
+        name = heard.devices._session.name
+        broker.kill()
+        await until(lambda: not heard.devices.broker_connected)
+        broker.forget()
+        full = FullDisk()
+        with monkeypatch.context() as disk:
+            disk.setattr(heard.devices._session, "_store", full)
+            await broker.start()
+            await until(lambda: full.tried)
+        await until(lambda: heard.devices.broker_connected)
+        await heard.until_drained(is_gap, 1)
+        assert heard.devices.gaps == 1
+        assert heard.devices._session.name != name, "a message's number means another message now"
 
 
 async def test_what_a_broker_drops_while_the_gateway_is_away_is_seen_when_it_is_back(tmp_path: Path) -> None:

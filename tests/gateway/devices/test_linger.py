@@ -5,6 +5,7 @@ import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -156,6 +157,32 @@ async def test_a_stop_in_the_midst_of_a_commit_loses_and_doubles_nothing(
         async with hearing(tmp_path, broker.options, readings=LONG) as heard:
             assert await heard.rows(KEPT) == [(1,), (1,), (2,)]  # that in the middle is the pump's
             await heard.until_drained(lambda event: event["type"].endswith("device.changed.v1"), 1)
+
+
+async def test_a_stop_while_the_disk_fails_writes_nothing_that_came_after_what_is_not_written(
+    broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "_AT_ONCE", 1)
+    write, tries = keeper.Keeper._write, [0, 0]
+
+    async def fail_until_after_the_stop(self: keeper.Keeper, *batch: Any) -> bool:
+        tries[self._finishing] += 1
+        return tries[True] > 1 and await write(self, *batch)
+
+    async with client(broker.options) as tank:
+        async with hearing(tmp_path, broker.options) as heard:
+            await ready(heard, tank)
+            await until(lambda: not heard.devices._keeper._unacknowledged)
+            monkeypatch.setattr(keeper, "_RETRY_SECONDS", 0.01)
+            monkeypatch.setattr(keeper.Keeper, "_write", fail_until_after_the_stop)
+            await tank.say(PUMP, True)
+            await until(lambda: tries[False])
+            await tank.say(PUMP, False)
+            await until(lambda: heard.value("wot/tank", "pump") is False)
+        monkeypatch.setattr(keeper.Keeper, "_write", write)
+        async with hearing(tmp_path, broker.options) as heard:
+            changed = await heard.until_drained(lambda event: event["type"].endswith("device.changed.v1"), 2)
+            assert [event["data"]["value"] for event in changed] == [True, False]
 
 
 async def test_where_too_much_waits_the_oldest_readings_make_room_are_counted_and_hold_nothing_back(

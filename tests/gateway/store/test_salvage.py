@@ -115,6 +115,22 @@ async def test_what_had_left_before_the_damage_is_not_counted_as_lost(tmp_path: 
         assert store.salvaged.lost["outbox_alarm"] == 100 - len(rows)
 
 
+async def test_messages_long_forgotten_are_not_counted_as_lost(tmp_path: Path) -> None:
+    def remember(transaction: Transaction) -> None:
+        transaction.run_many(
+            "INSERT INTO device_message VALUES (?, 'session', ?)",
+            ((10_000_000 + number, b"x" * 18) for number in range(1_000)),
+        )
+
+    async with opened(tmp_path) as store:
+        await store.write(remember)
+    spoil(tmp_path / "gateway.sqlite", (pages(tmp_path, "device_message", "leaf")[0] - 1) * PAGE)
+    suspect(tmp_path)
+    async with opened(tmp_path) as store:
+        assert store.salvaged is not None
+        assert 0 < store.salvaged.lost["device_message"] < 10_000
+
+
 async def test_damage_at_the_ends_is_found_at_the_open(tmp_path: Path) -> None:
     await filled(tmp_path)
     spoil(tmp_path / "gateway.sqlite", (pages(tmp_path, "outbox_alarm", "leaf")[-1] - 1) * PAGE)
