@@ -5,7 +5,6 @@ import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -167,7 +166,7 @@ async def test_a_stop_while_the_disk_fails_writes_nothing_that_came_after_what_i
 
     async def fail_until_after_the_stop(self: keeper.Keeper, *batch: object) -> bool:
         tries[self._finishing] += 1
-        return tries[True] > 1 and await write(self, *batch)  # type: ignore[arg-type]
+        return tries[True] > 1 and await write(self, *batch)  # type: ignore[arg-type] - as they came
 
     async with client(broker.options) as tank:
         async with hearing(tmp_path, broker.options) as heard:
