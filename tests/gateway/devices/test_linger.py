@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -164,9 +164,11 @@ async def test_a_stop_while_the_disk_fails_writes_nothing_that_came_after_what_i
     monkeypatch.setattr(keeper, "_AT_ONCE", 1)
     write, tries = keeper.Keeper._write, [0, 0]
 
-    async def fail_until_after_the_stop(self: keeper.Keeper, *batch: object) -> bool:
+    async def fail_until_after_the_stop(
+        self: keeper.Keeper, batch: Sequence[keeper.Arrival], dropped: Mapping[Priority, int]
+    ) -> bool:
         tries[self._finishing] += 1
-        return tries[True] > 1 and await write(self, *batch)  # type: ignore[arg-type] - as they came
+        return tries[True] > 1 and await write(self, batch, dropped)
 
     async with client(broker.options) as tank:
         async with hearing(tmp_path, broker.options) as heard:

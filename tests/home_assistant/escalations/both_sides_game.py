@@ -263,7 +263,7 @@ class BothSides(RuleBasedStateMachine):
         return Path(self.hass.config.path(".storage", f"process_cosmos.{self.site.entry.entry_id}.memory"))
 
     async def _start_home_assistant(self, content: bytes | None) -> None:
-        """Die and start again with ``content`` as the memory (None: as it is)."""
+        """Die and start again a second later with ``content`` as the memory (None: as it is)."""
         self.link.cut()
         if content is None:
             content = self._memory.read_bytes()
@@ -271,6 +271,8 @@ class BothSides(RuleBasedStateMachine):
             self.over.clear()  # what was closed last may not have been on disk
         assert await self.hass.config_entries.async_unload(self.site.entry.entry_id)
         self._memory.write_bytes(content)
+        self.clock.advance(1)
+        self.site.freezer.tick(1)
         await self.site.set_up()
         await self._quiet()
 
