@@ -1,13 +1,15 @@
 """Process Cosmos: escalations that reach people, and devices and destinations where the app is installed."""
 
+from homeassistant.components.automation import EVENT_AUTOMATION_RELOADED
 from homeassistant.config_entries import ConfigEntryState
 from homeassistant.const import CONF_URL
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers import config_validation as cv
 from homeassistant.helpers import device_registry as dr
+from homeassistant.helpers.start import async_at_started
 from homeassistant.helpers.typing import ConfigType
 
-from . import while_away, workflows
+from . import while_away, workflow_update, workflows
 from .const import CONF_DESTINATIONS, DOMAIN, PLATFORMS
 from .coordinator import CosmosCoordinator
 from .data import CosmosConfigEntry, CosmosRuntime
@@ -38,6 +40,12 @@ async def async_setup_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> No
     if coordinator:
         coordinator.async_start()
 
+    async def look_at_workflows(_: object) -> None:
+        await workflow_update.async_look(hass)
+
+    entry.async_on_unload(async_at_started(hass, look_at_workflows))
+    entry.async_on_unload(hass.bus.async_listen(EVENT_AUTOMATION_RELOADED, look_at_workflows))
+
 
 async def async_unload_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> None:
     """Close the link, then stop telling: what is alive stays in the memory."""
@@ -46,6 +54,8 @@ async def async_unload_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> N
         await entry.runtime_data.coordinator.async_stop()
     await entry.runtime_data.escalations.async_stop()
     clear_issues(hass, entry)
+    if not any(other is not entry for other in hass.config_entries.async_loaded_entries(DOMAIN)):
+        workflow_update.forget(hass)
 
 
 async def async_remove_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> None:

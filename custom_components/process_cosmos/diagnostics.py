@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
+from homeassistant.components.automation import automations_with_blueprint
 from homeassistant.config_entries import ConfigEntryState
 from homeassistant.const import CONF_URL
 from homeassistant.core import HomeAssistant
@@ -12,12 +13,10 @@ from .const import CONF_DESTINATIONS, CONF_NOTIFY_ENTITIES, CONF_PHONES, CONF_SI
 from .coordinator import CosmosCoordinator
 from .data import CosmosConfigEntry
 from .things import Thing
+from .workflows import Copy, async_copies
 
 
-async def async_get_config_entry_diagnostics(
-    hass: HomeAssistant,  # noqa: ARG001 - Home Assistant's signature
-    entry: CosmosConfigEntry,
-) -> dict[str, Any]:
+async def async_get_config_entry_diagnostics(hass: HomeAssistant, entry: CosmosConfigEntry) -> dict[str, Any]:
     """Return what is known of a site; built from what may be shown, so that a new secret stays out by itself."""
     runtime = entry.runtime_data if entry.state is ConfigEntryState.LOADED else None
     return {
@@ -28,7 +27,13 @@ async def async_get_config_entry_diagnostics(
         "told": {key: len(entry.options[key]) for key in (CONF_PHONES, CONF_NOTIFY_ENTITIES, CONF_DESTINATIONS)},
         "escalations": Counter(escalation.state for escalation in runtime.escalations.alive) if runtime else None,
         "gateway": _gateway(runtime.coordinator) if runtime and runtime.coordinator else None,
+        "workflows": [_workflow(hass, copy) for each in (await async_copies(hass)).values() for copy in each],
     }
+
+
+def _workflow(hass: HomeAssistant, copy: Copy) -> dict[str, Any]:
+    known = {key: getattr(copy, key) for key in ("offered", "path", "version", "newest", "state")}
+    return {**known, "automations": len(automations_with_blueprint(hass, copy.path))}
 
 
 def _gateway(coordinator: CosmosCoordinator) -> dict[str, Any]:

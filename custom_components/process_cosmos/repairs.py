@@ -25,6 +25,7 @@ from .flow_other_gateway import OtherGatewayFlow
 from .issues import Issue
 from .status_issues import OCCURRENCES, Occurrence, note_read
 from .texts import shortened
+from .workflow_update import WORKFLOW_BEHIND, WorkflowUpdateFlow
 
 _SHOWN = 5
 """Different refusals named in the dialog; the action lists all events."""
@@ -50,6 +51,8 @@ async def async_create_fix_flow(
     named = data or {}
     entry: CosmosConfigEntry | None = hass.config_entries.async_get_entry(str(named.get("entry_id")))
     issue = str(named.get("issue"))
+    if issue == WORKFLOW_BEHIND:
+        return WorkflowUpdateFlow(str(named.get("path")))
     if issue == Issue.OTHER_GATEWAY:
         return OtherGatewayFlow(entry)
     if issue in OCCURRENCES:

@@ -72,7 +72,7 @@ async def _async_export(call: ServiceCall) -> ServiceResponse:
     entry = await async_entry_called(call.hass, call.data.get("site"))
     link = entry.runtime_data.coordinator
     status = link.status if link else None
-    offered = await workflows.async_offered(call.hass)
+    copies = await workflows.async_copies(call.hass)
     return {
         "version": VERSION,
         "title": entry.title,
@@ -82,7 +82,7 @@ async def _async_export(call: ServiceCall) -> ServiceResponse:
             {"name": link.name, "kind": link.kind, "address": link.address, CONF_KINDS: list(link.kinds)}
             for link in (status.status.links if status else ())
         ],
-        "blueprints": [name for name, presence in offered.items() if presence is not workflows.Presence.MISSING],
+        "blueprints": [name for name, there in copies.items() if there],
     }
 
 
@@ -166,10 +166,10 @@ async def _async_add_destination(
 
 async def _async_install(hass: HomeAssistant, names: list[str]) -> Mapping[str, str | None]:
     """Install the blueprints that are wanted and offered here; return by name why not."""
-    offered = await workflows.async_offered(hass)
-    if any(offered.get(name) is workflows.Presence.MISSING for name in names):
+    copies = await workflows.async_copies(hass)
+    if any(copies.get(name) == [] for name in names):
         try:
             await workflows.async_install(hass)
         except OSError, WriteError:
             return dict.fromkeys(names, "blueprints_not_written")
-    return {name: None if name in offered else "not_offered" for name in names}
+    return {name: None if name in copies else "not_offered" for name in names}

@@ -1,101 +1,187 @@
-"""Copies the offered blueprints into Home Assistant's folder, asked to, never on its own; takes them out again."""
+"""The workflows: what is offered, its copies in Home Assistant's folder, and which automations are made from them.
 
-from collections.abc import Callable, Mapping
+Nothing is written there on its own. A copy is known by its ``variables``, also where it was imported by URL.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from enum import StrEnum
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
-from homeassistant.components.automation.helpers import async_get_blueprints as automation_blueprints
-from homeassistant.components.blueprint.const import BLUEPRINT_FOLDER
+from awesomeversion import AwesomeVersion
+from homeassistant.components.automation.config import AUTOMATION_BLUEPRINT_SCHEMA
+from homeassistant.components.automation.const import DOMAIN as AUTOMATION
+from homeassistant.components.automation.helpers import async_get_blueprints
+from homeassistant.components.blueprint import CONF_USE_BLUEPRINT, Blueprint
+from homeassistant.components.blueprint.const import BLUEPRINT_FOLDER, CONF_BLUEPRINT, CONF_SOURCE_URL
 from homeassistant.components.blueprint.errors import BlueprintInUse
-from homeassistant.components.blueprint.models import DomainBlueprints
-from homeassistant.components.script.helpers import async_get_blueprints as script_blueprints
-from homeassistant.const import SERVICE_RELOAD
-from homeassistant.core import HomeAssistant, callback
-from homeassistant.helpers import entity_registry as er
+from homeassistant.config import async_hass_config_yaml, config_per_platform
+from homeassistant.const import CONF_DEFAULT, CONF_PATH, CONF_VARIABLES, SERVICE_RELOAD
+from homeassistant.core import HomeAssistant
+from homeassistant.exceptions import HomeAssistantError
 from homeassistant.util.file import WriteError, write_utf8_file_atomic
+from homeassistant.util.yaml import load_yaml_dict
 
 from .const import LOGGER
 
 _OFFERED = Path(__file__).parent / "blueprints"
-_BLUEPRINTS: Mapping[str, Callable[[HomeAssistant], DomainBlueprints]] = {
-    "automation": automation_blueprints,
-    "script": script_blueprints,
+
+RELEASED: Mapping[str, tuple[str, str]] = {
+    "6c26872afd55f1332ce248942e23429c29f8f75dce25d986c8b77a5c2c26b8ec": ("leak_guard", "0.1.0"),
 }
+"""The ``behaviour`` of each version ever offered: what is not in here, somebody has changed."""
 
 
-class Presence(StrEnum):
-    """What Home Assistant's folder holds of an offered blueprint."""
+class State(StrEnum):
+    """How a copy compares with what is offered."""
 
-    MISSING = "missing"
     SAME = "same"
-    CHANGED = "changed"  # somebody's own version, or an older one: it stays
+    OLDER = "older"  # as an older version was offered
+    CHANGED = "changed"  # somebody's own, or newer than what is offered
 
 
-async def async_offered(hass: HomeAssistant) -> Mapping[str, Presence]:
-    """The offered blueprints, as paths below Home Assistant's blueprint folder, and what is there of each.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """A blueprint in Home Assistant's folder that is, or stands in the place of, one of ours.
 
-    Nothing is offered to a domain (automation, script) that is not set up: it fills its folder with examples only where
-    there is none yet.
+    ``offered``: its path below the folder of the offered ones, as ``automation/process_cosmos/leak_guard.yaml``.
+    ``path``: its own, as automations name it. ``is_behind``: a newer version is offered than it says it is.
     """
-    return await hass.async_add_executor_job(_offered, _folder(hass), frozenset(hass.config.components))
+
+    offered: str
+    path: str
+    name: str
+    version: str
+    newest: str
+    state: State
+
+    @property
+    def is_behind(self) -> bool:
+        """Say whether a newer version is offered."""
+        return bool(self.version) and AwesomeVersion(self.version) < AwesomeVersion(self.newest)
 
 
-async def async_install(hass: HomeAssistant) -> Mapping[str, Presence]:
-    """Copy what is missing byte for byte and have it read; return what was there before.
+async def async_copies(hass: HomeAssistant) -> Mapping[str, Sequence[Copy]]:
+    """Return the offered blueprints with what there is of each.
 
-    A changed file is kept, which the log says. Raises ``WriteError`` if the folder cannot be written.
+    Nothing is offered before automations are set up: they fill their folder with examples only where there is none yet.
     """
-    found = await hass.async_add_executor_job(_install, _folder(hass), frozenset(hass.config.components))
-    for name in (name for name, presence in found.items() if presence is Presence.CHANGED):
-        LOGGER.warning("The blueprint %s was changed here and is kept; delete it to get the offered one", name)
-    for domain in sorted({Path(name).parts[0] for name, presence in found.items() if presence is Presence.MISSING}):
-        await hass.services.async_call(domain, SERVICE_RELOAD, blocking=True)
-    return found
+    if AUTOMATION not in hass.config.components:
+        return {}
+    blueprints = async_get_blueprints(hass)
+    await blueprints.async_reset_cache()  # somebody may have written a file
+    there = await blueprints.async_get_blueprints()
+    return {
+        name: [
+            _copy(name, offered, path, found if isinstance(found, Blueprint) else None)
+            for path, found in sorted(there.items())
+            if path == _path(name) or (isinstance(found, Blueprint) and _workflow(found)[0] == _workflow(offered)[0])
+        ]
+        for name, offered in (await hass.async_add_executor_job(_offered)).items()
+    }
+
+
+async def async_install(hass: HomeAssistant) -> Sequence[str]:
+    """Copy what there is no copy of, byte for byte, and have it read; return what was copied.
+
+    A changed copy is kept, which the log says. Raises ``WriteError`` if the folder cannot be written.
+    """
+    found = await async_copies(hass)
+    for copy in (copy for copies in found.values() for copy in copies if copy.state is State.CHANGED):
+        LOGGER.warning("The blueprint %s was changed here and is kept; delete it to get the offered one", copy.path)
+    missing = [name for name, copies in found.items() if not copies]
+    for name in missing:
+        await async_write(hass, name, _path(name))
+    return missing
+
+
+async def async_write(hass: HomeAssistant, name: str, path: str) -> None:
+    """Put an offered blueprint at ``path`` and have it read; raise ``WriteError``."""
+    await hass.async_add_executor_job(_write, _OFFERED / name, async_get_blueprints(hass).blueprint_folder / path)
+    await hass.services.async_call(AUTOMATION, SERVICE_RELOAD, blocking=True)
 
 
 async def async_withdraw(hass: HomeAssistant) -> None:
-    """Remove the blueprints that are as they were installed and that nobody uses, and their folder once it is empty."""
-    folder = _folder(hass)
-    for name in (name for name, presence in (await async_offered(hass)).items() if presence is Presence.SAME):
-        domain, *rest = Path(name).parts
-        if _may_be_used(hass, domain):
-            continue
-        with suppress(BlueprintInUse, OSError):
-            await _BLUEPRINTS[domain](hass).async_remove_blueprint("/".join(rest))
-            await hass.async_add_executor_job((folder / name).parent.rmdir)
+    """Remove what was copied, is as it was and no automation uses, and its folder once that is empty."""
+    for copy in (copy for copies in (await async_copies(hass)).values() for copy in copies):
+        file = Path(hass.config.path(BLUEPRINT_FOLDER, copy.offered))
+        if copy.path == _path(copy.offered) and await hass.async_add_executor_job(_is_untouched, copy.offered, file):
+            with suppress(BlueprintInUse, HomeAssistantError, OSError):
+                if not await async_instances(hass, copy.path):
+                    await async_get_blueprints(hass).async_remove_blueprint(copy.path)
+                    await hass.async_add_executor_job(file.parent.rmdir)
 
 
-@callback
-def _may_be_used(hass: HomeAssistant, domain: str) -> bool:
-    """Say whether an automation or script is disabled: then it is not loaded, and nobody knows what it is made from."""
-    entities = er.async_get(hass).entities.values()
-    return any(entity.domain == domain and entity.disabled_by for entity in entities)
+async def async_instances(hass: HomeAssistant, path: str) -> Sequence[Mapping[str, Any]]:
+    """Return the automations made from the blueprint at ``path`` as they are written, disabled ones too.
+
+    Raises ``HomeAssistantError`` if Home Assistant's configuration cannot be read.
+    """
+    written = config_per_platform(await async_hass_config_yaml(hass), AUTOMATION)
+    return [one for _, one in written if isinstance(one, dict) and _made_from(one) == path]
 
 
-def _folder(hass: HomeAssistant) -> Path:
-    return Path(hass.config.path(BLUEPRINT_FOLDER))
+async def async_newest(hass: HomeAssistant, name: str) -> Blueprint:
+    """Return an offered blueprint."""
+    return (await hass.async_add_executor_job(_offered))[name]
 
 
-def _offered(folder: Path, components: frozenset[str]) -> dict[str, Presence]:
-    names = (path.relative_to(_OFFERED) for path in sorted(_OFFERED.rglob("*.yaml")))
-    return {str(name): _presence(folder, name) for name in names if name.parts[0] in components}
+def _made_from(automation: Mapping[str, Any]) -> str | None:
+    use = automation.get(CONF_USE_BLUEPRINT)
+    return use.get(CONF_PATH) if isinstance(use, dict) else None
 
 
-def _presence(folder: Path, name: Path) -> Presence:
+def _copy(name: str, offered: Blueprint, path: str, found: Blueprint | None) -> Copy:
+    state = State.CHANGED
+    if found and _content(found) == _content(offered):
+        state = State.SAME
+    elif found and RELEASED.get(behaviour(found)) == _workflow(found):
+        state = State.OLDER
+    version = _workflow(found)[1] if found else ""
+    return Copy(offered=name, path=path, name=offered.name, version=version, newest=_workflow(offered)[1], state=state)
+
+
+def _workflow(blueprint: Blueprint) -> tuple[str, str]:
+    """Return which workflow a blueprint says it is, and its version."""
+    variables = blueprint.data.get(CONF_VARIABLES)
+    known = variables if isinstance(variables, dict) else {}
+    return str(known.get("cosmos_workflow", "")), str(known.get("cosmos_version", ""))
+
+
+def _content(blueprint: Blueprint) -> Mapping[str, Any]:
+    """Return all of it but where it came from, which an import by URL writes into it."""
+    about = {key: value for key, value in blueprint.metadata.items() if key != CONF_SOURCE_URL}
+    return {**blueprint.data, CONF_BLUEPRINT: about}
+
+
+def behaviour(blueprint: Blueprint) -> str:
+    """Return the digest of what it does: how selectors are written differs between versions of Home Assistant."""
+    does = {key: value for key, value in blueprint.data.items() if key != CONF_BLUEPRINT}
+    defaults = {name: (field or {}).get(CONF_DEFAULT) for name, field in blueprint.inputs.items()}
+    return sha256(json.dumps([does, defaults], sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _offered() -> dict[str, Blueprint]:
+    names = (str(path.relative_to(_OFFERED)) for path in sorted((_OFFERED / AUTOMATION).rglob("*.yaml")))
+    return {name: Blueprint(load_yaml_dict(_OFFERED / name), schema=AUTOMATION_BLUEPRINT_SCHEMA) for name in names}
+
+
+def _path(name: str) -> str:
+    """Return where an offered blueprint goes, as automations name it."""
+    return name.removeprefix(f"{AUTOMATION}/")
+
+
+def _is_untouched(name: str, file: Path) -> bool:
+    return file.read_bytes() == (_OFFERED / name).read_bytes()
+
+
+def _write(source: Path, target: Path) -> None:
     try:
-        present = (folder / name).read_bytes()
-    except FileNotFoundError, NotADirectoryError:
-        return Presence.MISSING
-    return Presence.SAME if present == (_OFFERED / name).read_bytes() else Presence.CHANGED
-
-
-def _install(folder: Path, components: frozenset[str]) -> dict[str, Presence]:
-    found = _offered(folder, components)
-    for name in (name for name, presence in found.items() if presence is Presence.MISSING):
-        try:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise WriteError(error) from error
-        write_utf8_file_atomic(str(folder / name), (_OFFERED / name).read_bytes(), mode="wb")
-    return found
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(error) from error
+    write_utf8_file_atomic(str(target), source.read_bytes(), mode="wb")

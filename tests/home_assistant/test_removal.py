@@ -99,9 +99,7 @@ async def test_a_blueprint_in_use_stays_and_so_does_one_somebody_changed(
     assert offered.exists()
 
 
-async def test_while_an_automation_is_disabled_nobody_knows_what_it_is_made_of(
-    hass: HomeAssistant, site: MockConfigEntry
-) -> None:
+async def test_what_a_disabled_automation_is_made_from_stays_too(hass: HomeAssistant, site: MockConfigEntry) -> None:
     await set_up(hass, site)
     await async_install(hass)
     await make_automation(hass)

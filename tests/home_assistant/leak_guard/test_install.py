@@ -10,7 +10,7 @@ from homeassistant.setup import async_setup_component
 from homeassistant.util.file import WriteError
 from homeassistant.util.yaml import parse_yaml
 
-from custom_components.process_cosmos.workflows import Presence, async_install, async_offered
+from custom_components.process_cosmos.workflows import async_copies, async_install
 
 from .house import BLUEPRINT, KITCHEN, VALVE, House
 
@@ -28,13 +28,13 @@ async def target(hass: HomeAssistant) -> Path:
 
 
 async def test_installing_copies_byte_for_byte_and_a_second_time_nothing(hass: HomeAssistant, target: Path) -> None:
-    assert await async_offered(hass) == {LEAK_GUARD: Presence.MISSING}
+    assert await async_copies(hass) == {LEAK_GUARD: []}
     assert not target.exists()
-    assert await async_install(hass) == {LEAK_GUARD: Presence.MISSING}
+    assert await async_install(hass) == [LEAK_GUARD]
     assert target.read_bytes() == SOURCE.read_bytes()
     assert [path.name for path in target.parent.iterdir()] == [target.name]
     written = target.stat().st_mtime_ns
-    assert await async_install(hass) == {LEAK_GUARD: Presence.SAME}
+    assert await async_install(hass) == []
     assert target.stat().st_mtime_ns == written
 
 
@@ -53,14 +53,14 @@ async def test_a_changed_blueprint_is_kept_and_the_log_says_so(
 ) -> None:
     target.parent.mkdir(parents=True)
     target.write_text("mine")
-    assert await async_install(hass) == {LEAK_GUARD: Presence.CHANGED}
+    assert await async_install(hass) == []
     assert target.read_text() == "mine"
-    assert f"{LEAK_GUARD} was changed here and is kept" in caplog.text
+    assert f"{BLUEPRINT} was changed here and is kept" in caplog.text
 
 
 async def test_before_automations_are_set_up_nothing_is_offered_or_made(hass: HomeAssistant) -> None:
-    assert await async_offered(hass) == {}
-    assert await async_install(hass) == {}
+    assert await async_copies(hass) == {}
+    assert await async_install(hass) == []
     assert not Path(hass.config.path("blueprints")).exists()
 
 

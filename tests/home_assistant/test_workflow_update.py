@@ -1,0 +1,271 @@
+"""A newer version of a workflow goes where the older one is, imported or copied: on request, and where it fits."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from homeassistant.components.automation.config import AUTOMATION_BLUEPRINT_SCHEMA
+from homeassistant.components.automation.helpers import async_get_blueprints
+from homeassistant.components.blueprint import Blueprint
+from homeassistant.components.repairs import RepairsFlowResult
+from homeassistant.core import HomeAssistant
+from homeassistant.data_entry_flow import FlowResultType
+from homeassistant.helpers import entity_registry as er
+from homeassistant.helpers import issue_registry as ir
+from homeassistant.setup import async_setup_component
+from homeassistant.util.file import WriteError
+from homeassistant.util.yaml import dump, parse_yaml
+from pytest_homeassistant_custom_component.common import MockConfigEntry
+
+from custom_components.process_cosmos import workflows
+from custom_components.process_cosmos.const import DOMAIN
+from custom_components.process_cosmos.diagnostics import async_get_config_entry_diagnostics
+from custom_components.process_cosmos.repairs import async_create_fix_flow
+from custom_components.process_cosmos.workflow_update import WorkflowUpdateFlow
+
+from .conftest import set_up
+from .leak_guard.house import AUTOMATION, BLUEPRINT, KITCHEN
+
+OFFERED = f"automation/{BLUEPRINT}"
+IMPORTED = "process-cosmos/leak_guard.yaml"
+NEWEST = "9.0.0"
+A_NEW_INPUT = "  input:\n    pet:\n      name: Pet\n      selector: {text: {}}\n"
+
+type Offer = Callable[..., None]
+type Import = Callable[..., Awaitable[None]]
+
+
+@pytest.fixture
+def site(notify_entity: str) -> MockConfigEntry:
+    """A site without the app, not set up yet."""
+    return MockConfigEntry(
+        domain=DOMAIN,
+        title="Process Cosmos",
+        data={"site": None, "url": None, "token": None, "sha256": None},
+        options={"phones": [], "notify_entities": [notify_entity], "destinations": []},
+    )
+
+
+@pytest.fixture(autouse=True)
+async def _automations(hass: HomeAssistant, config_folder: Path) -> None:
+    (config_folder / "configuration.yaml").write_text("automation: []\n")
+    assert await async_setup_component(hass, "automation", {"automation": []})
+    await hass.async_block_till_done()
+
+
+@pytest.fixture
+def text() -> str:
+    """What is offered today."""
+    return (workflows._OFFERED / OFFERED).read_text()
+
+
+@pytest.fixture
+def newer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str) -> Offer:
+    """Update the integration to one that offers a newer version."""
+
+    def offer(**replaced: str) -> None:
+        newest = text.replace('cosmos_version: "0.1.0"', f'cosmos_version: "{NEWEST}"')
+        assert newest != text
+        for old, new in replaced.items():
+            newest = newest.replace(f"  {old}:\n", new)
+        (tmp_path / OFFERED).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / OFFERED).write_text(newest)
+        monkeypatch.setattr(workflows, "_OFFERED", tmp_path)
+
+    return offer
+
+
+@pytest.fixture
+def imported(hass: HomeAssistant, text: str) -> Import:
+    """Keep the blueprint as Home Assistant's import by URL does: dumped anew, with where it came from."""
+
+    async def save(text: str = text) -> None:
+        data = parse_yaml(text)
+        assert isinstance(data, dict)
+        blueprint = Blueprint(data, schema=AUTOMATION_BLUEPRINT_SCHEMA)
+        blueprint.update_metadata(source_url="https://example.com/leak_guard.yaml")
+        await async_get_blueprints(hass).async_add_blueprint(blueprint, IMPORTED)
+        assert file(hass).read_text() != text
+
+    return save
+
+
+async def make_automation(hass: HomeAssistant, path: str = IMPORTED) -> None:
+    inputs = {"sensors": [KITCHEN]}
+    instance = {"id": "leaks", "alias": "Leaks", "use_blueprint": {"path": path, "input": inputs}}
+    Path(hass.config.path("configuration.yaml")).write_text(dump({"automation": [instance]}))
+    await hass.services.async_call("automation", "reload", blocking=True)
+    await hass.async_block_till_done()
+    assert state_of(hass) == "on"
+
+
+def state_of(hass: HomeAssistant) -> str | None:
+    state = hass.states.get(AUTOMATION)
+    return state.state if state else None
+
+
+def file(hass: HomeAssistant, path: str = IMPORTED) -> Path:
+    return Path(hass.config.path("blueprints/automation", path))
+
+
+def issues(hass: HomeAssistant) -> list[ir.IssueEntry]:
+    return [issue for issue in ir.async_get(hass).issues.values() if issue.translation_key == "workflow_behind"]
+
+
+async def fix(hass: HomeAssistant, *, confirm: bool = True) -> RepairsFlowResult:
+    """Open the repair, and go through with it."""
+    (issue,) = issues(hass)
+    assert issue.is_fixable
+    flow = await async_create_fix_flow(hass, issue.issue_id, issue.data)
+    assert isinstance(flow, WorkflowUpdateFlow)
+    flow.hass, flow.handler, flow.flow_id, flow.context = hass, DOMAIN, "1", {}
+    result = await flow.async_step_init()
+    if confirm and result["type"] is FlowResultType.FORM:
+        result = await getattr(flow, f"async_step_{result['step_id']}")({})
+        await hass.async_block_till_done()
+    return result
+
+
+async def test_an_imported_copy_is_known_listed_and_not_doubled(
+    hass: HomeAssistant, site: MockConfigEntry, imported: Import
+) -> None:
+    await imported()
+    await set_up(hass, site)
+    await make_automation(hass)
+    assert await workflows.async_install(hass) == []
+    assert not file(hass, BLUEPRINT).exists()
+    assert issues(hass) == []
+    diagnostics = await async_get_config_entry_diagnostics(hass, site)
+    assert diagnostics["workflows"] == [
+        {"offered": OFFERED, "path": IMPORTED, "version": "0.1.0", "newest": "0.1.0", "state": "same", "automations": 1}
+    ]
+
+
+async def test_an_imported_copy_that_is_behind_is_updated_where_it_is_when_somebody_says_so(
+    hass: HomeAssistant, site: MockConfigEntry, imported: Import, newer: Offer
+) -> None:
+    await imported()
+    before = file(hass).read_bytes()
+    newer()
+    await set_up(hass, site)
+    await make_automation(hass)
+    asked = await fix(hass, confirm=False)
+    assert asked["step_id"] == "update"
+    assert asked["description_placeholders"] == {
+        "name": "Leak guard",
+        "path": IMPORTED,
+        "version": "0.1.0",
+        "newest": NEWEST,
+        "count": "1",
+        "automations": "Leaks",
+    }
+    assert file(hass).read_bytes() == before
+    assert (await fix(hass))["type"] is FlowResultType.CREATE_ENTRY
+    assert file(hass).read_text() == (workflows._OFFERED / OFFERED).read_text()
+    assert issues(hass) == []
+    assert state_of(hass) == "on"
+
+
+async def test_a_copy_made_at_set_up_is_updated_too(hass: HomeAssistant, site: MockConfigEntry, newer: Offer) -> None:
+    await workflows.async_install(hass)
+    newer()
+    await set_up(hass, site)
+    assert (await fix(hass))["type"] is FlowResultType.CREATE_ENTRY
+    assert NEWEST in file(hass, BLUEPRINT).read_text()
+
+
+async def test_what_somebody_changed_is_replaced_only_after_saying_so(
+    hass: HomeAssistant, site: MockConfigEntry, imported: Import, newer: Offer, text: str
+) -> None:
+    await imported(text.replace("default: 15", "default: 20"))
+    newer()
+    await set_up(hass, site)
+    assert (await fix(hass, confirm=False))["step_id"] == "replace"
+    assert (await fix(hass))["type"] is FlowResultType.CREATE_ENTRY
+    assert NEWEST in file(hass).read_text()
+
+
+async def test_a_copy_that_is_newer_than_what_is_offered_is_left_alone(
+    hass: HomeAssistant, site: MockConfigEntry, imported: Import, text: str
+) -> None:
+    await imported(text.replace("0.1.0", NEWEST))
+    await set_up(hass, site)
+    assert issues(hass) == []
+
+
+@pytest.mark.parametrize("disabled", [False, True])
+async def test_nothing_is_written_while_an_automation_would_not_work_with_it(
+    hass: HomeAssistant,
+    site: MockConfigEntry,
+    imported: Import,
+    newer: Offer,
+    disabled: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    await imported()
+    before = file(hass).read_bytes()
+    newer(input=A_NEW_INPUT)
+    await set_up(hass, site)
+    await make_automation(hass)
+    if disabled:
+        er.async_get(hass).async_update_entity(AUTOMATION, disabled_by=er.RegistryEntryDisabler.USER)
+        await hass.services.async_call("automation", "reload", blocking=True)
+        await hass.async_block_till_done()
+    result = await fix(hass)
+    assert result["type"] is FlowResultType.ABORT
+    assert result["reason"] == "unfit"
+    placeholders = result["description_placeholders"]
+    assert placeholders
+    assert placeholders["automations"].startswith("- Leaks: ")
+    assert "pet" in placeholders["automations"]
+    assert file(hass).read_bytes() == before
+    assert len(issues(hass)) == 1
+
+
+async def test_a_configuration_that_cannot_be_read_or_a_folder_that_takes_nothing_changes_nothing(
+    hass: HomeAssistant, site: MockConfigEntry, imported: Import, newer: Offer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await imported()
+    newer()
+    await set_up(hass, site)
+    configuration = Path(hass.config.path("configuration.yaml"))
+    configuration.write_text("automation: [\n")
+    assert (await fix(hass))["reason"] == "configuration_unreadable"
+    configuration.write_text("automation: []\n")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise WriteError("no space left on device")
+
+    monkeypatch.setattr(workflows, "write_utf8_file_atomic", refuse)
+    assert (await fix(hass))["reason"] == "blueprints_not_written"
+    assert len(issues(hass)) == 1
+
+
+async def test_the_issue_goes_with_the_copy_and_with_the_last_site(
+    hass: HomeAssistant, site: MockConfigEntry, imported: Import, newer: Offer
+) -> None:
+    await imported()
+    newer()
+    await set_up(hass, site)
+    flow_data = issues(hass)[0].data
+    await hass.config_entries.async_unload(site.entry_id)
+    assert issues(hass) == []
+    await hass.config_entries.async_setup(site.entry_id)
+    await hass.async_block_till_done()
+    assert len(issues(hass)) == 1
+    file(hass).unlink()
+    flow = WorkflowUpdateFlow(str((flow_data or {})["path"]))
+    flow.hass, flow.handler, flow.flow_id, flow.context = hass, DOMAIN, "1", {}
+    assert (await flow.async_step_init())["type"] is FlowResultType.CREATE_ENTRY
+    assert (await flow.async_step_update({}))["type"] is FlowResultType.CREATE_ENTRY
+    await hass.services.async_call("automation", "reload", blocking=True)
+    await hass.async_block_till_done()
+    assert issues(hass) == []
+
+
+async def test_what_is_offered_is_known_as_it_is_made(hass: HomeAssistant) -> None:
+    for name in await workflows.async_copies(hass):
+        offered = await workflows.async_newest(hass, name)
+        known = offered.data["variables"]
+        digest = workflows.behaviour(offered)
+        listed = (known["cosmos_workflow"], known["cosmos_version"])
+        assert workflows.RELEASED.get(digest) == listed, f"a change needs a version of its own: {digest}"
