@@ -119,8 +119,12 @@ class RejectedEventsFlow(RepairsFlow):
         """Send them again, marked ``replayed``."""
         return await self._settle(SendAgain(id=uuid.uuid4().hex))
 
-    async def async_step_discard(self, _: dict[str, Any] | None = None) -> RepairsFlowResult:
-        """Forget them."""
+    async def async_step_discard(self, user_input: dict[str, Any] | None = None) -> RepairsFlowResult:
+        """Forget them, once asked again: this is the one step that loses something."""
+        if user_input is None:
+            status = _status(self._entry)
+            count = str(status.rejected) if status else "?"
+            return self.async_show_form(step_id="discard", description_placeholders={"count": count})
         return await self._settle(DiscardRejected(id=uuid.uuid4().hex))
 
     async def _settle(self, request: Request) -> RepairsFlowResult:

@@ -89,6 +89,10 @@ async def test_rejected_events_are_sent_again_or_discarded_and_the_issue_ends(
     hass: HomeAssistant, gateway: ContractGateway, flow: RejectedEventsFlow, step: str, request_type: type[Request]
 ) -> None:
     result = await getattr(flow, f"async_step_{step}")()
+    if request_type is DiscardRejected:  # what cannot be undone is asked twice
+        assert (result["type"], result["description_placeholders"]) == (FlowResultType.FORM, {"count": "2"})
+        assert not gateway.heard_of(request_type)
+        result = await flow.async_step_discard({})
     assert result["type"] is FlowResultType.CREATE_ENTRY
     await gateway.until_heard(request_type)
     await gateway.say(replace(IDLE, dropped=2))
@@ -100,8 +104,7 @@ async def test_nothing_is_lost_when_the_gateway_is_away_meanwhile(
 ) -> None:
     await gateway.stop()
     await until(lambda: not linked.runtime_data.coordinator.session)
-    for step in (flow.async_step_init, flow.async_step_send_again, flow.async_step_discard):
-        result = await step()
+    for result in (await flow.async_step_init(), await flow.async_step_send_again(), await flow.async_step_discard({})):
         assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "gateway_away")
 
 
