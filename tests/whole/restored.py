@@ -157,19 +157,14 @@ class Site:
         await asyncio.to_thread(copy)
         await self._run_in_app(app["backup_post"])
 
-    def alive_in_backups(self) -> set[str]:
-        """Return the escalations that were alive in either backup."""
-        with tarfile.open(self._home_backup) as outer:
-            inner = outer.extractfile(next(each for each in outer if each.name.endswith("homeassistant.tar.gz")))
-            with tarfile.open(fileobj=inner, mode="r:gz") as archive:
-                name = next(name for name in archive.getnames() if name.endswith(".memory"))
-                memory = archive.extractfile(name)
-                assert memory is not None
-                records = _RECORDS.findall(memory.read())
-        opened = {escalation.decode() for kind, escalation in records if kind == b"opened"}
-        closed = {escalation.decode() for kind, escalation in records if kind != b"opened"}
-        alive = self._asked_of_backup("SELECT id FROM escalation WHERE alive = 1")
-        return (opened - closed) | {escalation for (escalation,) in alive}
+    def alive_in_backups(self, *sides: str) -> set[str]:
+        """Return the escalations that were alive in a backup of any of ``sides``."""
+        alive = set()
+        if "home" in sides:
+            alive |= self._alive_in_home_backup()
+        if "app" in sides:
+            alive |= {str(one) for (one,) in self._asked_of_backup("SELECT id FROM escalation WHERE alive = 1")}
+        return alive
 
     def epoch_of_backup(self) -> str:
         """Return the epoch in which the app's backup was made."""
@@ -227,6 +222,17 @@ class Site:
         self.stage = Stage(self.house, self.home, self.phones)
         await self.stage.listen()
         await self.house.ask("watching_home")
+
+    def _alive_in_home_backup(self) -> set[str]:
+        with tarfile.open(self._home_backup) as outer:
+            inner = outer.extractfile(next(each for each in outer if each.name.endswith("homeassistant.tar.gz")))
+            with tarfile.open(fileobj=inner, mode="r:gz") as archive:
+                name = next(name for name in archive.getnames() if name.endswith(".memory"))
+                memory = archive.extractfile(name)
+                assert memory is not None
+                records = _RECORDS.findall(memory.read())
+        opened = {escalation.decode() for kind, escalation in records if kind == b"opened"}
+        return opened - {escalation.decode() for kind, escalation in records if kind != b"opened"}
 
     async def _run_in_app(self, command: str) -> None:
         program, *arguments = shlex.split(command)
