@@ -54,8 +54,6 @@ async def async_unload_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> N
         await entry.runtime_data.coordinator.async_stop()
     await entry.runtime_data.escalations.async_stop()
     clear_issues(hass, entry)
-    if not any(other is not entry for other in hass.config_entries.async_loaded_entries(DOMAIN)):
-        workflow_update.forget(hass)
 
 
 async def async_remove_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> None:
@@ -69,6 +67,7 @@ async def async_remove_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> N
     clear_issues(hass, entry)
     while_away.forget(hass, entry)
     if not hass.config_entries.async_entries(DOMAIN):
+        workflow_update.forget(hass)  # not when a site is unloaded: who ignores it has said so for good
         await workflows.async_withdraw(hass)
 
 

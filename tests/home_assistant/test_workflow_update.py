@@ -240,18 +240,25 @@ async def test_a_configuration_that_cannot_be_read_or_a_folder_that_takes_nothin
     assert len(issues(hass)) == 1
 
 
-async def test_the_issue_goes_with_the_copy_and_with_the_last_site(
+async def test_who_ignores_a_version_is_not_asked_again_when_the_site_is_loaded_again(
+    hass: HomeAssistant, site: MockConfigEntry, imported: Import, newer: Offer
+) -> None:
+    await imported()
+    newer()
+    await set_up(hass, site)
+    ir.async_ignore_issue(hass, DOMAIN, issues(hass)[0].issue_id, ignore=True)
+    assert await hass.config_entries.async_reload(site.entry_id)
+    await hass.async_block_till_done()
+    assert [bool(issue.dismissed_version) for issue in issues(hass)] == [True]
+
+
+async def test_the_issue_goes_with_the_copy(
     hass: HomeAssistant, site: MockConfigEntry, imported: Import, newer: Offer
 ) -> None:
     await imported()
     newer()
     await set_up(hass, site)
     flow_data = issues(hass)[0].data
-    await hass.config_entries.async_unload(site.entry_id)
-    assert issues(hass) == []
-    await hass.config_entries.async_setup(site.entry_id)
-    await hass.async_block_till_done()
-    assert len(issues(hass)) == 1
     file(hass).unlink()
     flow = WorkflowUpdateFlow(str((flow_data or {})["path"]))
     flow.hass, flow.handler, flow.flow_id, flow.context = hass, DOMAIN, "1", {}
@@ -260,6 +267,18 @@ async def test_the_issue_goes_with_the_copy_and_with_the_last_site(
     await hass.services.async_call("automation", "reload", blocking=True)
     await hass.async_block_till_done()
     assert issues(hass) == []
+
+
+async def test_the_issue_goes_with_the_last_site(
+    hass: HomeAssistant, site: MockConfigEntry, imported: Import, newer: Offer
+) -> None:
+    await imported()
+    newer()
+    await set_up(hass, site)
+    assert issues(hass)
+    await hass.config_entries.async_remove(site.entry_id)
+    assert issues(hass) == []
+    assert file(hass).exists(), "somebody else put it there"
 
 
 async def test_what_is_offered_is_known_as_it_is_made(hass: HomeAssistant) -> None:
