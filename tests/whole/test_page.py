@@ -11,6 +11,7 @@ from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 from playwright.async_api import Browser, Page, async_playwright
 
+from process_cosmos_gateway.api.programs import is_known
 from process_cosmos_gateway.api.session import Limits
 from process_cosmos_gateway.contract.destinations import LinkState, Priority, StorageState, Waiting
 from process_cosmos_gateway.contract.pairing import parse_pairing_line
@@ -43,7 +44,8 @@ async def behind_ingress(inside: str) -> AsyncIterator[str]:
 
     async def pass_on(request: web.Request) -> web.Response:
         url = f"{inside}/{request.match_info['path']}"
-        headers = {"X-Ingress-Path": INGRESS, "X-Forwarded-For": "192.168.1.20"}
+        headers = {name: value for name, value in request.headers.items() if not name.startswith(("Content-L", "Tra"))}
+        headers |= {"X-Ingress-Path": INGRESS, "X-Forwarded-For": "192.168.1.20"}
         async with http.request(request.method, url, data=await request.read(), headers=headers) as reply:
             kept = {
                 name: value for name, value in reply.headers.items() if not name.startswith(("Content-T", "Content-L"))
@@ -70,7 +72,9 @@ async def browser() -> AsyncIterator[Browser]:
 
 
 @asynccontextmanager
-async def somebody_looks(browser: Browser, url: str, scheme: str, width: int) -> AsyncIterator[Page]:
+async def somebody_looks(
+    browser: Browser, url: str, scheme: str, width: int, name: str = "page"
+) -> AsyncIterator[Page]:
     """Open the page on a screen; whatever the browser complains about fails the test."""
     page = await browser.new_page(
         viewport={"width": width, "height": 800},
@@ -83,7 +87,7 @@ async def somebody_looks(browser: Browser, url: str, scheme: str, width: int) ->
     await page.goto(url)
     yield page
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    await page.screenshot(path=SCREENSHOTS / f"page-{scheme}-{width}.png", full_page=True)
+    await page.screenshot(path=SCREENSHOTS / f"{name}-{scheme}-{width}.png", full_page=True)
     assert not complaints
     await page.close()
 
@@ -112,3 +116,21 @@ async def test_the_page_can_be_read_on_any_screen_and_gives_a_pairing_line(
             assert page.url == url
         async with house.http.post(f"{line.url}/v1/pair", json={"secret": line.secret, "instance": "home"}) as reply:
             assert reply.status == 200
+
+
+async def test_programs_get_their_tokens_on_the_page(tmp_path: Path, unused_tcp_port: int, browser: Browser) -> None:
+    async with app_with(Owners(), tmp_path, unused_tcp_port) as house, behind_ingress(house.url) as url:
+        for scheme, width, name in (("light", 1000, "prometheus"), ("dark", 330, "the_weather_station_on_the_roof")):
+            async with somebody_looks(browser, url, scheme, width, "programs") as page:
+                await page.get_by_role("link", name="Tokens").click()
+                await page.get_by_label("Name of the program").fill(name)
+                await page.get_by_role("button", name="Make a token").click()
+                token = await page.locator("code").inner_text()
+                assert is_known(tmp_path, token)
+                await page.get_by_role("link", name="All tokens").click()
+                await page.get_by_role("button", name=f"Revoke {name}").wait_for()
+                assert await page.evaluate("document.documentElement.scrollWidth") <= width
+        async with somebody_looks(browser, f"{url}programs", "light", 360, "revoked") as page:
+            await page.get_by_role("button", name=f"Revoke {name}").click()
+            await page.get_by_role("button", name=f"Revoke {name}").wait_for(state="detached")
+            assert not is_known(tmp_path, token)

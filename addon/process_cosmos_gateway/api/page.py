@@ -1,4 +1,4 @@
-"""The page Home Assistant shows of the app: how all stands, and a pairing line on request."""
+"""The page Home Assistant shows of the app: how all stands; a pairing line and programs' tokens on request."""
 
 import asyncio
 import logging
@@ -18,6 +18,7 @@ from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.options import BrokerOptions
 from process_cosmos_gateway.outbox import Outbox
 
+from . import page_programs
 from . import page_words as words
 from .access import OFFER_LASTS, offer_pairing
 from .page_html import POLICY, Html, Row, document, html, joined, section
@@ -56,7 +57,7 @@ class About:
 
 
 class Page:
-    """Serves ``GET /`` and ``POST /pair`` to the Supervisor's ingress, to nobody else."""
+    """Serves ``/``, ``/pair`` and ``/programs`` to the Supervisor's ingress, to nobody else."""
 
     def __init__(
         self, about: About, status: StatusReader, outbox: Outbox, clock: Clock, *, peer: str = INGRESS_PEER
@@ -76,6 +77,8 @@ class Page:
 
         application.router.add_get("/", show)
         application.router.add_post("/pair", self._pair)
+        application.router.add_get("/programs", self._programs)
+        application.router.add_post("/programs", self._programs)
 
     async def _show(self, request: web.Request, *, connected: bool) -> web.Response:
         if request.remote != self._peer:
@@ -92,6 +95,7 @@ class Page:
             section("Destinations", *_destinations(status.links)),
             section("Waiting", _waiting(status, depths.ages)),
             _offer(),
+            await asyncio.to_thread(page_programs.overview, self._about.data),
             refresh=_REFRESH_SECONDS,
         )
 
@@ -111,6 +115,13 @@ class Page:
             ),
         )
         return _reply(request, self._head(), card)
+
+    async def _programs(self, request: web.Request) -> web.Response:
+        if request.remote != self._peer:
+            return _not_here()
+        wish = {key: value for key, value in (await request.post()).items() if isinstance(value, str)}
+        card, done = await asyncio.to_thread(page_programs.tokens, self._about.data, self._clock, wish)
+        return _reply(request, self._head(), card, status=HTTPStatus.OK if done else HTTPStatus.BAD_REQUEST)
 
     def _head(self) -> Html:
         about = self._about

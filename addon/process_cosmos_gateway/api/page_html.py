@@ -50,7 +50,7 @@ section { background: var(--card); border: 1px solid var(--line); border-radius:
 .state::before { content: "\\25cf"; margin-right: 6px; }
 .good { color: var(--good); } .busy { color: var(--busy); } .bad { color: var(--bad); }
 table { width: 100%; border-collapse: collapse; }
-th { text-align: left; font-weight: 400; padding-right: 16px; }
+th { text-align: left; font-weight: 400; padding-right: 16px; overflow-wrap: anywhere; }
 td { text-align: right; font-variant-numeric: tabular-nums; }
 th, td { padding-top: 6px; padding-bottom: 6px; border-top: 1px solid var(--line); }
 td .soft { white-space: nowrap; }
@@ -59,8 +59,11 @@ code { display: block; padding: 12px; border: 1px solid var(--line); border-radi
   font: 15px/1.5 ui-monospace, monospace; overflow-wrap: anywhere; user-select: all; -webkit-user-select: all; }
 button { font: inherit; font-weight: 500; color: var(--card); background: var(--link); border: 0; border-radius: 20px;
   padding: 8px 20px; margin-top: 8px; cursor: pointer; }
+input { font: inherit; color: inherit; background: var(--back); border: 1px solid var(--soft); border-radius: 8px;
+  padding: 8px 12px; margin-top: 8px; max-width: 100%; }
+td button { margin: 0; }
 a { color: var(--link); }
-a:focus-visible, button:focus-visible { outline: 3px solid var(--link); outline-offset: 2px; }
+a:focus-visible, button:focus-visible, input:focus-visible { outline: 3px solid var(--link); outline-offset: 2px; }
 """)
 
 POLICY = (

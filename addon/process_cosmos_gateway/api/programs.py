@@ -1,4 +1,4 @@
-"""Which local programs may use the gateway: a token each, known by its hash, made and revoked on the command line."""
+"""Which local programs may use the gateway: a token each, known by its hash, made and revoked by an administrator."""
 
 import hmac
 import re
@@ -37,7 +37,7 @@ def make_token(folder: Path, name: str, clock: Clock) -> str:
     path.parent.mkdir(mode=0o700, exist_ok=True)
     write_private(path, orjson.dumps(program), replace=False)
     if programs(folder).get(name) != program:
-        raise StartError(f"{name} has a token already. Revoke it first: token --revoke {name}")
+        raise StartError(f"{name} has a token already. Revoke it first.")
     return token
 
 

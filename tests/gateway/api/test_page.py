@@ -14,6 +14,7 @@ import pytest
 from process_cosmos_gateway.api.page import INGRESS_PEER
 from process_cosmos_gateway.api.page_html import STYLE
 from process_cosmos_gateway.api.page_words import reason
+from process_cosmos_gateway.api.programs import is_known
 from process_cosmos_gateway.api.session import Limits
 from process_cosmos_gateway.contract.destinations import LinkState, Priority, Salvaged, StorageState, Waiting
 from process_cosmos_gateway.contract.errors import Code
@@ -47,6 +48,13 @@ class Desk:
         assert found
         return unescape(found[1])
 
+    async def ask_about_programs(self, status: int, **wish: str) -> str:
+        """See the page of programs, or send one of its forms."""
+        method = "POST" if wish else "GET"
+        async with self.house.http.request(method, f"{self.house.url}/programs", data=wish) as reply:
+            assert reply.status == status
+            return await reply.text()
+
 
 @pytest.fixture
 def broker() -> BrokerOptions | None:
@@ -71,7 +79,7 @@ async def desk(tmp_path: Path, unused_tcp_port: int, broker: BrokerOptions | Non
 @pytest.mark.parametrize("forged", [{}, {"X-Forwarded-For": INGRESS_PEER, "X-Ingress-Path": "/api/hassio_ingress/x"}])
 async def test_nobody_but_the_supervisor_sees_it_whatever_he_claims(desk: Desk, forged: dict[str, str]) -> None:
     offers = set(desk.folder.iterdir())
-    for method, path in (("GET", "/"), ("POST", "/pair")):
+    for method, path in (("GET", "/"), ("POST", "/pair"), ("GET", "/programs"), ("POST", "/programs?make=x")):
         async with desk.house.http.request(method, f"{desk.house.url}{path}", headers=forged) as reply:
             assert reply.status == 403
             assert (await reply.json())["code"] == Code.UNAUTHORIZED
@@ -162,6 +170,7 @@ async def test_it_needs_no_script_and_loads_nothing(desk: Desk) -> None:
         "15",
         "width=device-width, initial-scale=1",
         "pair",
+        "programs",
     ]
 
 
@@ -214,3 +223,28 @@ def luminance(colour: str) -> float:
     parts = [int(full[place : place + 2], 16) / 255 for place in (0, 2, 4)]
     red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+async def test_programs_get_tokens_there_which_are_shown_once_and_can_be_taken_back(desk: Desk) -> None:
+    assert "With a token: none." in await desk.look()
+    made = await desk.ask_about_programs(200, make="prometheus")
+    found = re.search(r"<code>(.*)</code>", made)
+    assert found
+    token = unescape(found[1])
+    assert is_known(desk.folder, token)
+    assert "With a token: prometheus." in await desk.look()
+    listed = await desk.ask_about_programs(200)
+    assert "since" in listed
+    assert token not in listed
+    assert "has a token already" in await desk.ask_about_programs(400, make="prometheus")
+    assert "No program has a token" in await desk.ask_about_programs(200, revoke="prometheus")
+    assert not is_known(desk.folder, token)
+
+
+@pytest.mark.parametrize("wish", [{"make": NONSENSE}, {"revoke": "../pairing"}, {"revoke": "nobody"}])
+async def test_a_name_no_program_can_have_is_refused_with_a_sentence(desk: Desk, wish: dict[str, str]) -> None:
+    before = set(desk.folder.rglob("*"))
+    page = await desk.ask_about_programs(400, **wish)
+    assert 'class="bad"' in page
+    assert "<script" not in page
+    assert set(desk.folder.rglob("*")) == before

@@ -79,7 +79,7 @@ def test_a_token_is_known_until_it_is_revoked_and_only_its_hash_is_kept(tmp_path
 
 def test_who_has_a_token_gets_no_second_one(tmp_path: Path) -> None:
     token = make_token(tmp_path, PROGRAM, HandClock())
-    with pytest.raises(StartError, match="Revoke it first: token --revoke watcher"):
+    with pytest.raises(StartError, match="Revoke it first"):
         make_token(tmp_path, PROGRAM, HandClock())
     assert is_known(tmp_path, token)
 
