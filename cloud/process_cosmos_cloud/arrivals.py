@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import batched, chain
+from typing import NamedTuple
 
 import orjson
 
@@ -30,14 +31,13 @@ PAGE = 1000
 """Arrivals that are read at once: the log may be longer than the memory."""
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """An event that can be kept: its place in the batch, its id and text.
 
     ``readings``: what it brings if it is a pack. ``closes``: the escalation it says is over.
     """
 
-    index: int
+    place: int
     id: str
     text: str
     readings: list[Record]
@@ -86,7 +86,7 @@ def take_batch(connection: Connection, site: Ulid, body: bytes, now: float, toke
     )
     duplicates = _keep(connection, source, items, last + 1)
     for arrival, item in enumerate(items, last + 1):
-        if item.readings and item.index not in duplicates:
+        if item.readings and item.place not in duplicates:
             keep(connection, site, item.readings, arrival)
         if item.closes is not None:
             forget(connection, site, item.closes)
@@ -159,7 +159,7 @@ def _keep(connection: Connection, source: str, items: Sequence[Item], first: int
     if connection.total_changes() - before == len(rows):
         return ()
     kept = "SELECT 1 FROM event WHERE id = ? AND source = ? AND arrival = ?"
-    return [item.index for item, row in zip(items, rows, strict=True) if connection.execute(kept, row).get is None]
+    return [item.place for item, row in zip(items, rows, strict=True) if connection.execute(kept, row).get is None]
 
 
 def _insert(connection: Connection, sql: str, rows: Sequence[tuple[str | float, ...]]) -> None:
