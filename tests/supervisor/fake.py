@@ -96,11 +96,11 @@ class FakeSupervisor:
     _pushes: set[asyncio.Task[None]] = field(default_factory=set)
 
     @asynccontextmanager
-    async def listening(self) -> AsyncIterator[str]:
-        """Serve inside the block, on a port of 127.0.0.1; stop the apps at its end."""
+    async def listening(self, port: int | None = None) -> AsyncIterator[str]:
+        """Serve inside the block, on ``port`` of 127.0.0.1, None: a free one; stop the apps at its end."""
         application = web.Application()
         application.router.add_route("*", "/{path:.*}", self.serve)
-        async with TestServer(application) as server:
+        async with TestServer(application, port=port) as server:
             self.url = str(server.make_url("/"))
             try:
                 yield self.url

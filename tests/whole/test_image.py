@@ -1,25 +1,30 @@
-"""The app's image: built as its Dockerfile says, started as the Supervisor starts it."""
+"""The app's image: built as its Dockerfile says, installed and started from Home Assistant's own set-up."""
 
 import asyncio
 import json
 import os
 import signal
 from asyncio import subprocess
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
-from aiohttp import ClientSession, web
+from aiohttp import ClientSession
 
-from tests.supervisor.apps import App, State
-from tests.supervisor.fake import BROKER, TOKEN, FakeSupervisor
+from process_cosmos_gateway.lab.processes import Part, accepts
+from tests.supervisor.apps import App
+from tests.supervisor.fake import FakeSupervisor
+
+from .setting_up import REPOSITORY, home_beside, set_up_with_the_app
 
 pytestmark = pytest.mark.long
 
 TOP = Path(__file__).resolve().parents[2]
 WITHIN = 60
 PORT = 8735
+IMAGE = "localhost/process-cosmos"
+HTTP = 80
+"""Every app knows the Supervisor as http://supervisor."""
 
 
 async def out_of(*command: str | Path) -> str:
@@ -30,32 +35,6 @@ async def out_of(*command: str | Path) -> str:
     return printed.decode()
 
 
-@asynccontextmanager
-async def supervisor() -> AsyncIterator[FakeSupervisor]:
-    """A Supervisor at the address every app knows it by."""
-    fake = FakeSupervisor(apps=[App.ours(State.STARTED, TOKEN)], mqtt=BROKER)
-    application = web.Application()
-    application.router.add_route("*", "/{path:.*}", fake.serve)
-    runner = web.AppRunner(application)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 80).start()
-    try:
-        yield fake
-    finally:
-        await runner.cleanup()
-
-
-@asynccontextmanager
-async def running(*command: str | Path) -> AsyncIterator[None]:
-    """Run a program in a container; it ends well when it is told to, as the Supervisor would."""
-    process = await subprocess.create_subprocess_exec(*command)
-    try:
-        yield
-    finally:
-        os.kill(innermost(process.pid), signal.SIGTERM)
-        assert await asyncio.wait_for(process.wait(), WITHIN) == 0
-
-
 def innermost(pid: int) -> int:
     """Return the last of a process's descendants: what the container's own processes are around."""
     threads = Path(f"/proc/{pid}/task").iterdir()
@@ -63,25 +42,46 @@ def innermost(pid: int) -> int:
     return innermost(children[-1]) if children else pid
 
 
-async def test_the_image_builds_offers_itself_and_is_well_beside_a_supervisor(tmp_path: Path) -> None:
-    await out_of("bash", TOP / "scripts/tools/image.sh", tmp_path / "image")
-    buildah = tmp_path / "image/buildah"
-    image = "localhost/process-cosmos"
-    container = (await out_of(buildah, "from", "--add-host", "supervisor:127.0.0.1", image)).strip()
-    config = json.loads(await out_of(buildah, "inspect", container))["Docker"]["config"]
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data/options.json").write_text(json.dumps({"log_level": "info"}))
+class ImageHost:
+    """Runs the image as the Supervisor does: entry point, token, ``/data``, health check, SIGTERM."""
 
-    given = [f"--env=SUPERVISOR_TOKEN={TOKEN}", f"--volume={tmp_path}/data:/data"]
-    run: list[str | Path] = [buildah, "run", *given, container, "--"]
-    async with supervisor() as fake, running(*run, *config["Entrypoint"], *config["Cmd"]), ClientSession() as http:
-        async with asyncio.timeout(WITHIN):
-            while not fake.passed_on:  # noqa: ASYNC110 - what the fake was told has no event
-                await asyncio.sleep(0.1)
-        assert fake.passed_on[0]["port"] == PORT
-        async with http.get(f"http://127.0.0.1:{PORT}/health") as reply:
-            assert (await reply.json())["status"] == "ok"
+    def __init__(self, buildah: Path, folder: Path) -> None:
+        """Take the buildah that has the image."""
+        self._buildah = buildah
+        self._folder = folder
+        self._part = Part("app", folder)
+
+    async def start(self, app: App, url: str) -> None:
+        """Start it; return when its health check passes."""
+        assert url.rstrip("/").endswith((":80", "127.0.0.1")), url
+        names = ("--add-host=supervisor:127.0.0.1", "--hostname=localhost")
+        container = (await out_of(self._buildah, "from", *names[:1], IMAGE)).strip()
+        config: dict[str, Any] = json.loads(await out_of(self._buildah, "inspect", container))["Docker"]["config"]
+        data = self._folder / "data"
+        data.mkdir()
+        (data / "options.json").write_text(json.dumps(app.effective_options()))
+        given = (f"--env=SUPERVISOR_TOKEN={app.token}", f"--volume={data}:/data", names[1])
+        run: list[str | Path] = [self._buildah, "run", *given, container, "--"]
+        await self._part.start(*run, *config["Entrypoint"], *config["Cmd"])
         kind, *health = config["Healthcheck"]["Test"]
         assert kind == "CMD"
+        # Not before: of two runs of a container that begin at once, buildah mounts nothing for one.
+        await self._part.until(lambda: accepts(PORT), "an open port", WITHIN)
         await out_of(*run, *health)
+
+    async def stop(self, _: App) -> None:
+        """Stop it; it ends well."""
+        os.kill(innermost(self._part.pid), signal.SIGTERM)
+        assert await self._part.wait(WITHIN) == 0
+
+
+async def test_the_image_builds_and_is_brought_up_from_the_set_up_of_home_assistant(tmp_path: Path) -> None:
+    await out_of("bash", TOP / "scripts/tools/image.sh", tmp_path / "image")
+    host = ImageHost(tmp_path / "image/buildah", tmp_path)
+    supervisor = FakeSupervisor(elsewhere={REPOSITORY: [App.ours()]}, host=host)
+    async with supervisor.listening(HTTP), home_beside(supervisor, tmp_path) as lived, ClientSession() as http:
+        await set_up_with_the_app(lived)
+        async with asyncio.timeout(WITHIN), http.get(f"http://127.0.0.1:{PORT}/health") as reply:
+            assert (await reply.json())["status"] == "ok"
+    assert supervisor.passed_on[0]["port"] == PORT
     assert (tmp_path / "data/gateway.sqlite").exists()

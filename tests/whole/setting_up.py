@@ -1,0 +1,81 @@
+"""The set-up beside a Supervisor as Home Assistant's frontend asks for it, step by step."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from demo.home import Home
+from demo.house import until
+from tests.supervisor.apps import App
+from tests.supervisor.fake import HOME_TOKEN, FakeSupervisor
+
+from .home import Lived, living_home
+
+REPOSITORY = str(App.ours().config["url"])
+
+
+@asynccontextmanager
+async def home_beside(supervisor: FakeSupervisor, folder: Path) -> AsyncIterator[Lived]:
+    """Start Home Assistant as the Supervisor starts it."""
+    supervisor.core = folder / "core.sock"
+    environment = {
+        "SUPERVISOR": supervisor.url.removeprefix("http://").rstrip("/"),
+        "SUPERVISOR_TOKEN": HOME_TOKEN,
+        "SUPERVISOR_CORE_API_SOCKET": str(supervisor.core),
+    }
+    async with living_home(folder, environment) as lived:
+        yield lived
+
+
+async def step(api: Home, flow: dict[str, Any], **answers: Any) -> dict[str, Any]:  # noqa: ANN401 - as the form has it
+    """Answer a step of a set-up; return what is shown when nothing is in progress any more."""
+    path = f"/api/config/config_entries/flow/{flow['flow_id']}"
+    shown = await api.post(path, answers)
+
+    async def after_progress() -> dict[str, Any] | None:
+        result: dict[str, Any] = await api.get(path) if shown["type"] == "progress" else shown
+        return None if result["type"] == "progress" else result
+
+    return await until(after_progress, "the end of what is in progress")
+
+
+async def finish(api: Home, flow: dict[str, Any], phone: str) -> dict[str, Any]:
+    """Go from "who should be told" to the entry."""
+    assert flow["step_id"] == "who"
+    flow = await step(api, flow, phones=[phone], notify_entities=[])
+    assert flow["type"] == "menu"
+    flow = await step(api, flow, next_step_id="finish")
+    flow = await step(api, flow, test_ring=False, install_blueprints=False)
+    assert flow["type"] == "create_entry", flow
+    return flow
+
+
+async def until_linked(api: Home) -> None:
+    """Wait until the site shows what only its gateway can tell."""
+
+    async def linked() -> bool | None:
+        return await api.state("sensor.process_cosmos_storage") == "ok" or None
+
+    await until(linked, "a link to the gateway")
+
+
+async def offered(api: Home) -> dict[str, Any]:
+    """Wait until Home Assistant shows the app as discovered; return where its set-up stands."""
+
+    async def discovered() -> dict[str, Any] | None:
+        flows = await api.command("config_entries/flow/progress")
+        return next((flow for flow in flows if flow["handler"] == "process_cosmos"), None)
+
+    return await until(discovered, "the app among what was discovered")
+
+
+async def set_up_with_the_app(lived: Lived) -> None:
+    """Begin at "Add integration" with nothing installed and no broker; end with a site linked to its app."""
+    flow = await lived.api.post("/api/config/config_entries/flow", {"handler": "process_cosmos"})
+    assert flow["menu_options"] == ["app", "without_app", "pairing"]
+    flow = await step(lived.api, flow, next_step_id="app")
+    assert flow["step_id"] == "broker", flow
+    flow = await step(lived.api, flow, next_step_id="without_broker")
+    await finish(lived.api, flow, lived.phone.device)
+    await until_linked(lived.api)
