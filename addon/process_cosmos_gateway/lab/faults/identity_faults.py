@@ -59,12 +59,15 @@ async def _copied(site: Site) -> None:
     site.to_cloud.refuse()
     waiting = len(site.waiting_at(CLOUD))
     await until(lambda: len(site.waiting_at(CLOUD)) > waiting + _QUEUED, "events queued in the copy")
+    queued = set(site.waiting_at(CLOUD))
     await site.gateway.stop()
     copy = site.folder / "copy"
     shutil.copytree(site.database.parent, copy)
     site.to_cloud.heal()
     await site.start_gateway()
     await site.until_flowing()
+    # The copy has little to say: were it heard first, nobody could tell, until it speaks again.
+    await until(lambda: queued.isdisjoint(site.waiting_at(CLOUD)), "arrival of what was queued")
     async with site.copied_gateway(copy):
         await until(lambda: _reason(site) == "identity_conflict", "conflict of identities")
         site.prove("two gateways with one identity", 1)
