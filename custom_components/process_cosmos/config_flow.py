@@ -24,6 +24,7 @@ from . import workflows
 from .client import GatewayError
 from .const import CONF_DESTINATIONS, CONF_PHONES, CONF_SHA256, CONF_SITE, DOMAIN, LOGGER
 from .contract.destinations import DestinationKind
+from .escalations.phones import reachable
 from .flow_app import async_install, async_lacks_broker, async_start
 from .flow_gateway import Found, async_ask, async_forget_destinations, async_pair
 from .flow_other_gateway import moved
@@ -156,7 +157,11 @@ class CosmosConfigFlow(ConfigFlow, domain=DOMAIN):
                 self._options.update(user_input)
                 return await self.async_step_elsewhere()
             errors["base"] = "nobody"
-        return self.async_show_form(step_id="who", data_schema=forms.WHO, errors=errors)
+        phones = reachable(self.hass)
+        # Of several, some may be the children's; a single one is meant.
+        suggested = {CONF_PHONES: phones if len(phones) == 1 else []}
+        schema = self.add_suggested_values_to_schema(forms.WHO, user_input or suggested)
+        return self.async_show_form(step_id="who", data_schema=schema, errors=errors)
 
     async def async_step_elsewhere(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Ask whether to send it elsewhere too."""
@@ -200,6 +205,7 @@ class CosmosConfigFlow(ConfigFlow, domain=DOMAIN):
                     title=self._title(),
                     data=self._found.data if self._found else _PEOPLE_ONLY,
                     options=self._options,
+                    description="leak_guard" if user_input[forms.CONF_INSTALL_BLUEPRINTS] else None,
                 )
         schema = self.add_suggested_values_to_schema(forms.FINISH, user_input)
         return self.async_show_form(step_id="finish", data_schema=schema, errors=errors, last_step=True)

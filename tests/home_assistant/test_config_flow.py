@@ -23,6 +23,7 @@ from custom_components.process_cosmos.flow_gateway import Found
 from custom_components.process_cosmos.trial_ring import LASTS
 
 from .contract_gateway import OTHER_SITE, SITE, TOKEN, ContractGateway, refusing, until
+from .escalations.site import add_phone
 from .setting_up import NEITHER, WEBHOOK, begin, choose, discover, submit, tell
 
 CLOUD_CODE = "https://cloud.example:8443#code-secret-0123456789." + "ab" * 32
@@ -89,6 +90,27 @@ async def test_somebody_has_to_be_told(hass: HomeAssistant) -> None:
     result = await submit(hass, await begin(hass, "without_app"), {"phones": [], "notify_entities": []})
     assert result["errors"] == {"base": "nobody"}
     assert (await tell(hass, result))["step_id"] == "elsewhere_without_app"
+
+
+@pytest.mark.parametrize(("owned", "chosen"), [(["ann"], ["ann"]), (["ann", "ben"], []), ([], [])])
+async def test_a_phone_is_chosen_already_where_it_is_the_only_one(
+    hass: HomeAssistant, owned: list[str], chosen: list[str]
+) -> None:
+    phones = {name: add_phone(hass, name).device_id for name in owned}
+    result = await begin(hass, "without_app")
+    schema = result["data_schema"]
+    assert schema
+    suggested = {str(key): (key.description or {}).get("suggested_value") for key in schema.schema}
+    assert suggested["phones"] == [phones[name] for name in chosen]
+
+
+async def test_where_the_blueprint_was_copied_the_way_to_the_alarm_is_shown(hass: HomeAssistant) -> None:
+    for is_copied, shown in ((True, "leak_guard"), (False, None)):
+        result = await choose(hass, await tell(hass, await begin(hass, "without_app")), "finish")
+        with patch.object(workflows, "async_install", autospec=True):
+            result = await submit(hass, result, {"test_ring": False, "install_blueprints": is_copied})
+        assert result["description"] == shown
+        await hass.config_entries.async_remove(result["result"].entry_id)
 
 
 async def test_one_site_without_the_app_is_enough(hass: HomeAssistant, people_only: MockConfigEntry) -> None:

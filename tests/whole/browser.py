@@ -23,6 +23,8 @@ class Person:
         self._page = page
         self._url = url
         self._steps = 0
+        self.clicks = 0
+        """Presses of the mouse, as the browser itself reports them."""
 
     async def look(self, name: str) -> None:
         """Keep what is on the screen, once nothing moves any more."""
@@ -31,42 +33,45 @@ class Person:
         await self._page.screenshot(path=path, animations="disabled")
 
     async def log_in(self) -> None:
-        """Log in as the owner."""
+        """Log in as the owner, with all presses of the mouse counted."""
+
+        def pressed() -> None:
+            self.clicks += 1
+
         page = self._page
+        await page.expose_function("pressed", pressed)
+        await page.add_init_script("addEventListener('pointerdown', () => pressed(), {capture: true})")
         await page.goto(self._url)
         await page.locator("input[name=username]").fill(OWNER)
         await page.locator("input[name=password]").fill(PASSWORD)
         await page.get_by_role("button", name="Log in").click()
         await page.locator("home-assistant-main").wait_for()
 
-    async def add_the_integration(self, phone: str) -> None:
-        """Add the integration without the app: ``phone`` is told, nothing sent elsewhere; a ring, the blueprint."""
+    async def add_the_integration(self, phone: str, *, with_app: bool = False) -> None:
+        """Add the integration: ``phone``, the only one, is told, nothing sent elsewhere; a test ring, the blueprint."""
         page = self._page
         await self._go("/config/integrations/dashboard")
         await page.get_by_role("button", name="Add integration").click()
         await page.get_by_placeholder("Search for a brand name").fill("process cosmos")
         await page.get_by_text("Process Cosmos", exact=True).click()
-        await page.get_by_text("Without the app").wait_for()
-        await self.look("with-or-without-the-app")
-        await page.get_by_text("Without the app").click()
-        await page.get_by_text("Select a device").click()
-        await page.get_by_text(phone, exact=True).click()
+        await self._choose("With the Process Cosmos app" if with_app else "Without the app", "with-or-without-the-app")
+        if with_app:
+            await self._choose("Go on without a broker", "no-broker")
         await page.locator("ha-device-picker").get_by_text(phone, exact=True).wait_for()
         await self.look("who-should-be-told")
         await page.get_by_role("button", name="Submit").click()
-        await page.get_by_text("No, people are enough").wait_for()
-        await self.look("send-it-elsewhere")
-        await page.get_by_text("No, people are enough").click()
+        await self._choose("No" if with_app else "No, people are enough", "send-it-elsewhere")
         await page.get_by_text("Send a test ring").wait_for()
         await self.look("two-last-things")
         await page.get_by_role("button", name="Submit").click()
-        await page.get_by_role("button", name="Skip and finish").click()
+        await page.get_by_role("button", name="Skip and finish").wait_for()
+        await self.look("added")
 
     async def make_the_leak_guard(self, sensor: str, valve: str) -> None:
-        """Make an automation from the offered blueprint."""
+        """Follow the link that is shown when the integration was added, and make an automation from the blueprint."""
         page = self._page
-        await self._go("/config/blueprint/dashboard")
-        await page.get_by_text("Leak guard").first.click()
+        await page.get_by_role("link", name="make the leak alarm").click()
+        await page.get_by_text("Leak guard", exact=True).click()
         await page.get_by_text("Select an entity").click()
         await page.get_by_text(sensor, exact=True).click()
         await page.locator("ha-entity-picker").get_by_text(sensor, exact=True).wait_for()
@@ -95,6 +100,13 @@ class Person:
         await fields.nth(1).locator("input").fill(answer)
         await self.look("answer")
         await page.get_by_role("button", name="Perform action").click()
+
+    async def _choose(self, way: str, name: str) -> None:
+        """Choose from a menu, once it is there: an app may have to be installed first."""
+        choice = self._page.get_by_text(way, exact=True)
+        await choice.wait_for(timeout=3 * PATIENCE)
+        await self.look(name)
+        await choice.click()
 
     async def _go(self, path: str) -> None:
         await self._page.goto(self._url + path)

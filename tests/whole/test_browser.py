@@ -1,24 +1,23 @@
-"""A homeowner's first five minutes, in a real browser."""
+"""A homeowner's first five minutes, in a real browser, and how often the mouse is pressed in them."""
 
 from pathlib import Path
 
 from demo.house import until
 from demo.onboarding import press
 from demo.stage import CELLAR_VALVE, CELLAR_WATER
+from tests.supervisor.apps import App
+from tests.supervisor.container import ProcessHost
+from tests.supervisor.fake import FakeSupervisor
 
-from .browser import somebody_at
+from .browser import Person, somebody_at
 from .home import Lived, living_home
+from .setting_up import REPOSITORY, home_beside, until_linked
 
 
 async def test_a_homeowner_adds_the_integration_makes_a_leak_alarm_sees_it_react_and_answers(tmp_path: Path) -> None:
     async with living_home(tmp_path) as home, somebody_at(home.url) as person:
-        await person.log_in()
-        await person.add_the_integration(phone=home.phone.name)
-        await home.pushes.next_ring("This is a test ring")
-        await person.make_the_leak_guard(sensor="Cellar floor", valve="Cellar valve")
-        await state_is(home, "automation.leak_guard", "on")
-
-        escalation = await water(home)
+        escalation = await first_leak_alarm(home, person)
+        assert 0 < person.clicks <= 14
         await person.look_at_the_site(await site_of(home))
         await person.answer(escalation, "Turn on again")
         await state_is(home, CELLAR_VALVE, "on")
@@ -33,6 +32,29 @@ async def test_a_homeowner_adds_the_integration_makes_a_leak_alarm_sees_it_react
         )
         await press(home.api, home.phone, button)
         await state_is(home, CELLAR_VALVE, "on")
+
+
+async def test_with_the_app_which_the_set_up_installs_it_takes_few_clicks_more(tmp_path: Path) -> None:
+    supervisor = FakeSupervisor(elsewhere={REPOSITORY: [App.ours()]}, host=ProcessHost(tmp_path))
+    async with supervisor.listening(), home_beside(supervisor, tmp_path) as home, somebody_at(home.url) as person:
+        await first_leak_alarm(home, person, with_app=True)
+        assert 0 < person.clicks <= 20
+        await until_linked(home.api)
+    assert not supervisor.unknown
+
+
+async def first_leak_alarm(home: Lived, person: Person, *, with_app: bool = False) -> str:
+    """Go from *Add integration* to an alarm that has rung the phone, for a test and for a leak; return that escalation.
+
+    From there on presses of the mouse are counted.
+    """
+    await person.log_in()
+    person.clicks = 0
+    await person.add_the_integration(phone=home.phone.name, with_app=with_app)
+    await home.pushes.next_ring("This is a test ring")
+    await person.make_the_leak_guard(sensor="Cellar floor", valve="Cellar valve")
+    await state_is(home, "automation.leak_guard", "on")
+    return await water(home)
 
 
 async def water(home: Lived) -> str:

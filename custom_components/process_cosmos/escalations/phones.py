@@ -1,6 +1,6 @@
 """Phones: the mobile app's notify action, and the button ids that come back from it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +61,13 @@ def phone_name(hass: HomeAssistant, device_id: str) -> str | None:
     """Return what people call the phone; None if it is gone."""
     device = dr.async_get(hass).async_get(device_id)
     return (device and (device.name_by_user or device.name)) or None
+
+
+def reachable(hass: HomeAssistant) -> Sequence[str]:
+    """Return the device ids of all phones that take pushes."""
+    devices = dr.async_get(hass).devices
+    phones = (each.id for each in devices if any(domain == _MOBILE_APP for domain, *_ in each.identifiers))
+    return [phone for phone in phones if notify_action(hass, phone)]
 
 
 def notify_action(hass: HomeAssistant, device_id: str) -> str | None:
