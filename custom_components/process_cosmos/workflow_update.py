@@ -1,6 +1,6 @@
 """A newer version of a workflow that is here: said in a repair issue, and put in the old one's place on request."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import probatio as vol
@@ -74,7 +74,7 @@ class WorkflowUpdateFlow(RepairsFlow):
         try:
             unfit = await async_unfit(self.hass, copy)
             if unfit:
-                reasons = "\n".join(f"- {name}: {reason}" for name, reason in unfit.items())
+                reasons = "\n".join(f"- {name}: {reason}" for name, reason in unfit)
                 placeholders = {**_about(copy), "automations": reasons}
                 return self.async_abort(reason="unfit", description_placeholders=placeholders)
             if user_input is not None:
@@ -95,17 +95,15 @@ class WorkflowUpdateFlow(RepairsFlow):
         return next((copy for copy in copies if copy.path == self._path and copy.is_behind), None)
 
 
-async def async_unfit(hass: HomeAssistant, copy: workflows.Copy) -> Mapping[str, str]:
-    """Return the automations made from ``copy`` that would not work with the newest version, with the reason.
+async def async_unfit(hass: HomeAssistant, copy: workflows.Copy) -> Sequence[tuple[str, str]]:
+    """Return the automations made from ``copy`` that would not work with the newest version, each with the reason.
 
     Raises ``HomeAssistantError`` if Home Assistant's configuration cannot be read.
     """
     newest = await workflows.async_newest(hass, copy.offered)
-    found = {
-        _name(instance): await _async_why_unfit(hass, newest, instance)
-        for instance in await workflows.async_instances(hass, copy.path)
-    }
-    return {name: reason for name, reason in found.items() if reason}
+    instances = await workflows.async_instances(hass, copy.path)
+    found = [(_name(instance), await _async_why_unfit(hass, newest, instance)) for instance in instances]
+    return [(name, reason) for name, reason in found if reason]
 
 
 async def _async_why_unfit(hass: HomeAssistant, newest: Blueprint, instance: Mapping[str, Any]) -> str | None:

@@ -90,10 +90,14 @@ def imported(hass: HomeAssistant, text: str) -> Import:
     return save
 
 
-async def make_automation(hass: HomeAssistant, path: str = IMPORTED) -> None:
+async def make_automation(hass: HomeAssistant, **more: str) -> None:
+    """Make one from the imported copy, and a namesake of it that says ``more``."""
     inputs = {"sensors": [KITCHEN]}
-    instance = {"id": "leaks", "alias": "Leaks", "use_blueprint": {"path": path, "input": inputs}}
-    Path(hass.config.path("configuration.yaml")).write_text(dump({"automation": [instance]}))
+    instances = [
+        {"id": number, "alias": "Leaks", "use_blueprint": {"path": IMPORTED, "input": {**inputs, **given}}}
+        for number, given in (("leaks", {}), *((("namesake", more),) if more else ()))
+    ]
+    Path(hass.config.path("configuration.yaml")).write_text(dump({"automation": instances}))
     await hass.services.async_call("automation", "reload", blocking=True)
     await hass.async_block_till_done()
     assert state_of(hass) == "on"
@@ -205,7 +209,7 @@ async def test_nothing_is_written_while_an_automation_would_not_work_with_it(
     before = file(hass).read_bytes()
     newer(input=A_NEW_INPUT)
     await set_up(hass, site)
-    await make_automation(hass)
+    await make_automation(hass, pet="cat")
     if disabled:
         er.async_get(hass).async_update_entity(AUTOMATION, disabled_by=er.RegistryEntryDisabler.USER)
         await hass.services.async_call("automation", "reload", blocking=True)
@@ -216,6 +220,7 @@ async def test_nothing_is_written_while_an_automation_would_not_work_with_it(
     placeholders = result["description_placeholders"]
     assert placeholders
     assert placeholders["automations"].startswith("- Leaks: ")
+    assert placeholders["automations"].count("Leaks") == 1
     assert "pet" in placeholders["automations"]
     assert file(hass).read_bytes() == before
     assert len(issues(hass)) == 1
