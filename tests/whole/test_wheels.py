@@ -19,7 +19,7 @@ async def resolved(requirements: str | Path, platform: str, given: str = "") -> 
     """Ask the package index what would be installed on a platform, from wheels alone; return exit code and words."""
     words = ("--only-binary", ":all:", "--python-version", "3.14", "--python-platform", platform)
     process = await subprocess.create_subprocess_exec(
-        *("uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate", *words),
+        *("uv", "pip", "compile", "--system-certs", "--quiet", "--no-header", "--no-annotate", *words),
         *("--constraint", TOP / "requirements.lock", requirements),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

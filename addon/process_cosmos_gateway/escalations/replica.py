@@ -56,9 +56,10 @@ def remember(transaction: Transaction, **values: str | float) -> None:
     transaction.run_many("INSERT OR REPLACE INTO escalation_memory VALUES (?, ?)", values.items())
 
 
-def is_closed(transaction: Transaction, escalation: Ulid) -> bool:
-    """Say whether ``escalation`` is known and closed."""
-    return bool(transaction.rows("SELECT 1 FROM escalation WHERE id = ? AND alive = 0", escalation))
+def closed(transaction: Transaction, escalation: Ulid) -> Replica | None:
+    """Return ``escalation`` if it is known and closed."""
+    rows = transaction.rows("SELECT body FROM escalation WHERE id = ? AND alive = 0", escalation)
+    return parse(Replica, orjson.loads(rows[0][0])) if rows else None
 
 
 def save(transaction: Transaction, change: Change, position: Position, now: float) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from process_cosmos_gateway.clock import Clock
-from process_cosmos_gateway.contract.escalations import Change, Told, Transition
+from process_cosmos_gateway.contract.escalations import Change, Replica, Told, Transition, TransitionKind
 from process_cosmos_gateway.contract.identifiers import DESTINATION
 from process_cosmos_gateway.outbox import Delivered, Outbox, Parcel, Verdict
 from process_cosmos_gateway.store import Transaction
@@ -24,6 +24,16 @@ class Circumstances:
 
     home_assistant_away: bool
     may_ask: bool
+
+
+_CLOSINGS = frozenset({TransitionKind.ANSWERED, TransitionKind.RESOLVED, TransitionKind.UNANSWERED})
+
+
+def _closes_again(change: Change, closed: Replica) -> bool:
+    """Say whether an integration out of a backup closes what is ``closed``, in just the way destinations heard."""
+    again = change.escalation
+    alike = (again.state, again.ring, again.answer) == (closed.state, closed.ring, closed.answer)
+    return change.kind in _CLOSINGS and alike
 
 
 class Work:
@@ -53,10 +63,12 @@ class Work:
         self.note_time(transaction)
 
     def _apply_change(self, transaction: Transaction, change: Change, transition: Transition) -> None:
-        self._outbox.add(transaction, transition_event(change))
         escalation = change.escalation
-        if escalation.state.alive and replica.is_closed(transaction, escalation.id):
-            return  # closed stays closed: nobody is asked again
+        closed = replica.closed(transaction, escalation.id)
+        if closed and escalation.state.alive:
+            return  # closed stays closed: an integration out of a backup hears so, destinations know, nobody is asked
+        if closed is None or not _closes_again(change, closed):
+            self._outbox.add(transaction, transition_event(change))
         replica.save(transaction, change, transition.position, self._steady.now())
         if not escalation.state.alive:
             replica.forget_old(transaction, self._steady.now())
