@@ -69,6 +69,8 @@ async def test_a_site_restored_on_an_empty_machine_loses_and_repeats_nothing(
         await site.until_arrived()
         verdict = await site.judged()
         unavoidable = [f"heard more than once that {escalation} was closed" for escalation in unknown]
+        # Whoever was being rung when Home Assistant was backed up is rung again: that he was is not in the backup.
+        unavoidable += [f"rang again for {escalation}/" for escalation in in_flight]
         complaints = [each for each in verdict["complaints"] if not any(words in each for words in unavoidable)]
         assert complaints == []
         assert verdict["repeats_absorbed"] > 0 or "app" not in lost, "what waited in the backup had been sent before"
