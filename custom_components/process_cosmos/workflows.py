@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from awesomeversion import AwesomeVersion
+from awesomeversion import AwesomeVersion, AwesomeVersionException
 from homeassistant.components.automation.config import AUTOMATION_BLUEPRINT_SCHEMA
 from homeassistant.components.automation.const import DOMAIN as AUTOMATION
 from homeassistant.components.automation.helpers import async_get_blueprints
@@ -61,8 +61,11 @@ class Copy:
 
     @property
     def is_behind(self) -> bool:
-        """Say whether a newer version is offered."""
-        return bool(self.version) and AwesomeVersion(self.version) < AwesomeVersion(self.newest)
+        """Say whether a newer version is offered; one nobody can read is somebody's own."""
+        try:
+            return AwesomeVersion(self.version) < AwesomeVersion(self.newest)
+        except AwesomeVersionException:
+            return False
 
 
 async def async_copies(hass: HomeAssistant) -> Mapping[str, Sequence[Copy]]:

@@ -189,12 +189,15 @@ async def test_what_somebody_changed_is_replaced_only_after_saying_so(
     assert NEWEST in file(hass).read_text()
 
 
-async def test_a_copy_that_is_newer_than_what_is_offered_is_left_alone(
-    hass: HomeAssistant, site: MockConfigEntry, imported: Import, text: str
+@pytest.mark.parametrize("version", [NEWEST, "mine", "{{ 1 }}", ""])
+async def test_a_copy_that_is_newer_than_what_is_offered_or_says_nothing_of_use_is_left_alone(
+    hass: HomeAssistant, site: MockConfigEntry, imported: Import, text: str, version: str
 ) -> None:
-    await imported(text.replace("0.1.0", NEWEST))
+    await imported(text.replace("0.1.0", version))
     await set_up(hass, site)
     assert issues(hass) == []
+    [copies] = (await workflows.async_copies(hass)).values()
+    assert [copy.version for copy in copies] == [version]
 
 
 @pytest.mark.parametrize("disabled", [False, True])
