@@ -23,12 +23,16 @@ WORKFLOW_BEHIND = "workflow_behind"
 async def async_look(hass: HomeAssistant) -> None:
     """Show an issue for each copy of a workflow that is behind, and no other."""
     copies = [one for each in (await workflows.async_copies(hass)).values() for one in each if one.is_behind]
-    forget(hass, *(copy.path for copy in copies))
-    for copy in copies:
+    behind = {_issue_id(copy): copy for copy in copies}
+    for issue in _issues(hass):
+        # One that is not active says of an earlier run what was ignored then.
+        if issue.active and issue.issue_id not in behind:
+            ir.async_delete_issue(hass, DOMAIN, issue.issue_id)
+    for issue_id, copy in behind.items():
         ir.async_create_issue(
             hass,
             DOMAIN,
-            f"{WORKFLOW_BEHIND}_{copy.newest}_{copy.path}",  # who ignores this version hears of the next
+            issue_id,
             data={"issue": WORKFLOW_BEHIND, "path": copy.path},
             is_fixable=True,
             severity=ir.IssueSeverity.WARNING,
@@ -38,11 +42,20 @@ async def async_look(hass: HomeAssistant) -> None:
 
 
 @callback
-def forget(hass: HomeAssistant, *but: str) -> None:
-    """Take the issues away, but those of the copies at these paths."""
-    for (domain, issue_id), issue in tuple(ir.async_get(hass).issues.items()):
-        if domain == DOMAIN and issue_id.startswith(WORKFLOW_BEHIND) and (issue.data or {}).get("path") not in but:
-            ir.async_delete_issue(hass, DOMAIN, issue_id)
+def forget(hass: HomeAssistant) -> None:
+    """Leave nothing behind in the registry of issues."""
+    for issue in _issues(hass):
+        ir.async_delete_issue(hass, DOMAIN, issue.issue_id)
+
+
+def _issues(hass: HomeAssistant) -> Sequence[ir.IssueEntry]:
+    issues = ir.async_get(hass).issues.values()
+    return [issue for issue in issues if issue.domain == DOMAIN and issue.issue_id.startswith(WORKFLOW_BEHIND)]
+
+
+def _issue_id(copy: workflows.Copy) -> str:
+    """Return an id of its own for each version: who ignores this one hears of the next."""
+    return f"{WORKFLOW_BEHIND}_{copy.newest}_{copy.path}"
 
 
 class WorkflowUpdateFlow(RepairsFlow):

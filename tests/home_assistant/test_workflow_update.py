@@ -1,6 +1,7 @@
 """A newer version of a workflow goes where the older one is, imported or copied: on request, and where it fits."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -254,10 +255,19 @@ async def test_who_ignores_a_version_is_not_asked_again_when_the_site_is_loaded_
     await imported()
     newer()
     await set_up(hass, site)
-    ir.async_ignore_issue(hass, DOMAIN, issues(hass)[0].issue_id, ignore=True)
+    ignored = issues(hass)[0].issue_id
+    ir.async_ignore_issue(hass, DOMAIN, ignored, ignore=True)
     assert await hass.config_entries.async_reload(site.entry_id)
     await hass.async_block_till_done()
     assert [bool(issue.dismissed_version) for issue in issues(hass)] == [True]
+
+    # As Home Assistant reads it from its disk at the next start, where nobody has looked at the copies yet.
+    found = ir.async_get(hass).issues
+    found[DOMAIN, ignored] = replace(found[DOMAIN, ignored], active=False, data=None, translation_key=None)
+    await workflows.async_install(hass)
+    await hass.services.async_call("automation", "reload", blocking=True)
+    await hass.async_block_till_done()
+    assert [(issue.active, bool(issue.dismissed_version)) for issue in issues(hass)] == [(True, True)]
 
 
 async def test_the_issue_goes_with_the_copy(
