@@ -66,11 +66,8 @@ class WorkflowUpdateFlow(RepairsFlow):
         self._path = path
 
     async def async_step_init(self, _: dict[str, Any] | None = None) -> RepairsFlowResult:
-        """Begin; what somebody has changed is not lost unsaid."""
-        copy = await self._copy()
-        if copy is None:
-            return self.async_create_entry(data={})
-        return await (self.async_step_replace() if copy.state is workflows.State.CHANGED else self.async_step_update())
+        """Begin."""
+        return await self._put("init")
 
     async def async_step_update(self, user_input: dict[str, Any] | None = None) -> RepairsFlowResult:
         """Update a copy that is as it was made."""
@@ -80,17 +77,19 @@ class WorkflowUpdateFlow(RepairsFlow):
         """Replace a copy that somebody has changed."""
         return await self._put("replace", user_input)
 
-    async def _put(self, step_id: str, user_input: dict[str, Any] | None) -> RepairsFlowResult:
+    async def _put(self, asked: str, user_input: dict[str, Any] | None = None) -> RepairsFlowResult:
         copy = await self._copy()
         if copy is None:  # gone or updated meanwhile
             return self.async_create_entry(data={})
+        # What somebody has changed, perhaps just now, is not lost unsaid.
+        step_id = "replace" if copy.state is workflows.State.CHANGED else "update"
         try:
             unfit = await async_unfit(self.hass, copy)
             if unfit:
                 reasons = "\n".join(f"- {name}: {reason}" for name, reason in unfit)
                 placeholders = {**_about(copy), "automations": reasons}
                 return self.async_abort(reason="unfit", description_placeholders=placeholders)
-            if user_input is not None:
+            if user_input is not None and asked == step_id:
                 await workflows.async_write(self.hass, copy.offered, copy.path)
                 await async_look(self.hass)
                 return self.async_create_entry(data={})

@@ -190,6 +190,22 @@ async def test_what_somebody_changed_is_replaced_only_after_saying_so(
     assert NEWEST in file(hass).read_text()
 
 
+async def test_what_is_changed_while_the_dialog_is_open_is_asked_about_anew(
+    hass: HomeAssistant, site: MockConfigEntry, imported: Import, newer: Offer
+) -> None:
+    await imported()
+    newer()
+    await set_up(hass, site)
+    flow = WorkflowUpdateFlow(IMPORTED)
+    flow.hass, flow.handler, flow.flow_id, flow.context = hass, DOMAIN, "1", {}
+    assert (await flow.async_step_init())["step_id"] == "update"
+    mine = file(hass).read_text().replace("default: 15", "default: 20")
+    file(hass).write_text(mine)
+    assert (await flow.async_step_update({}))["step_id"] == "replace"
+    assert file(hass).read_text() == mine
+    assert (await flow.async_step_replace({}))["type"] is FlowResultType.CREATE_ENTRY
+
+
 @pytest.mark.parametrize("version", [NEWEST, "mine", "{{ 1 }}", ""])
 async def test_a_copy_that_is_newer_than_what_is_offered_or_says_nothing_of_use_is_left_alone(
     hass: HomeAssistant, site: MockConfigEntry, imported: Import, text: str, version: str
