@@ -45,7 +45,9 @@ class LinkState(StrEnum):
 class Link:
     """How one destination stands. ``address``: scheme, host and port only, the rest of a URL is a secret.
 
-    ``reason``: a stable word or code for offline and refused. Ages in seconds, None: never.
+    ``label``: the name people gave it, None: none was given. ``reason``: a stable word or code for offline and
+    refused. ``detail``: what the far side said, at most 200 characters without secrets. Ages in seconds, None: never.
+    ``state_age``: seconds since the link entered its state.
     """
 
     name: str
@@ -55,6 +57,9 @@ class Link:
     state: LinkState
     reason: str | None = None
     last_contact_age: float | None = None
+    label: str | None = None
+    detail: str | None = None
+    state_age: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +138,7 @@ class SetWebhook:
     header: str | None = None
     header_value: str | None = None
     kinds: tuple[EventKind, ...] = (EventKind.ESCALATION,)
+    label: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +150,62 @@ class SetCloud:
     name: str
     code: str
     kinds: tuple[EventKind, ...] = (EventKind.ESCALATION,)
+    label: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeDestination:
+    """Home Assistant → gateway: change a destination and keep what waits for it.
+
+    None leaves a member as it is; an empty ``label`` or ``header`` removes it. ``url`` and ``header`` are a webhook's.
+    """
+
+    type: ClassVar[str] = "change_destination"
+    id: str
+    name: str
+    label: str | None = None
+    url: str | None = None
+    header: str | None = None
+    header_value: str | None = None
+    kinds: tuple[EventKind, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestDestination:
+    """Home Assistant → gateway: send one test event to a destination now, past its queue; see ``DestinationTested``."""
+
+    __test__: ClassVar[bool] = False  # not a test class, whatever pytest reads into the name
+    type: ClassVar[str] = "test_destination"
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DestinationTested:
+    """The reply to ``TestDestination``. ``delivered``: the reply counts as a confirmation; else ``reason`` is a code.
+
+    ``status``: the HTTP status, None: there was no reply. ``reply``: its first kilobyte, without our secrets.
+    ``approvable``: a person may vouch for a reply that does not count by itself, by sending ``digest`` back.
+    """
+
+    type: ClassVar[str] = "destination_tested"
+    id: str
+    delivered: bool
+    reason: str | None = None
+    status: int | None = None
+    reply: str | None = None
+    approvable: bool = False
+    digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApproveReply:
+    """Home Assistant → gateway: a person says that replies with this body (SHA-256, hex) are the receiver's own."""
+
+    type: ClassVar[str] = "approve_reply"
+    id: str
+    name: str
+    digest: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 
 from .destinations import (
+    ApproveReply,
+    ChangeDestination,
+    DestinationTested,
     DiscardRejected,
     ListRejected,
     RejectedEvents,
@@ -11,6 +14,7 @@ from .destinations import (
     SetCloud,
     SetWebhook,
     Status,
+    TestDestination,
 )
 from .devices import (
     AvailabilityChanged,
@@ -26,7 +30,17 @@ from .devices import (
 from .escalations import CaughtUp, Propose, Told, Transition
 from .session import GatewayHello, HomeAssistantHello, Receipt, Refused, Result, Stopping
 
-type DestinationRequest = SetWebhook | SetCloud | RemoveDestination | ListRejected | SendAgain | DiscardRejected
+type DestinationRequest = (
+    SetWebhook
+    | SetCloud
+    | ChangeDestination
+    | TestDestination
+    | ApproveReply
+    | RemoveDestination
+    | ListRejected
+    | SendAgain
+    | DiscardRejected
+)
 type Request = Subscribe | WriteProperty | DestinationRequest
 type FromHomeAssistant = HomeAssistantHello | Receipt | Stopping | Transition | CaughtUp | Result | Request
 type DeviceChange = DeviceChanged | DeviceRemoved | ValueChanged | AvailabilityChanged | EventHappened
@@ -42,6 +56,7 @@ type FromGateway = (
     | DeviceChange
     | Status
     | RejectedEvents
+    | DestinationTested
 )
 
 FROM_HOME_ASSISTANT: Mapping[str, type[FromHomeAssistant]] = {
@@ -57,6 +72,9 @@ FROM_HOME_ASSISTANT: Mapping[str, type[FromHomeAssistant]] = {
         WriteProperty,
         SetWebhook,
         SetCloud,
+        ChangeDestination,
+        TestDestination,
+        ApproveReply,
         RemoveDestination,
         ListRejected,
         SendAgain,
@@ -83,6 +101,7 @@ FROM_GATEWAY: Mapping[str, type[FromGateway]] = {
         EventHappened,
         Status,
         RejectedEvents,
+        DestinationTested,
     )
 }
 """What the gateway may send, by ``type``."""
