@@ -13,6 +13,7 @@ class Code(StrEnum):
     OTHER_HOME_ASSISTANT = "other_home_assistant"
     MALFORMED = "malformed"
     TOO_LARGE = "too_large"
+    TOO_DEEP = "too_deep"
     PAIRING_REFUSED = "pairing_refused"
     STORE_FAILED = "store_failed"
     TOO_MANY_CONNECTIONS = "too_many_connections"

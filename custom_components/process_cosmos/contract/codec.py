@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Protocol, TypeAliasType, Union, get_args, get_
 
 import orjson
 
+from .bounds import MAX_DEPTH, MOST_SIGNED, TooDeepError, bounded, check_depth, write_json
 from .errors import ContractError
 from .identifiers import Ulid, is_ulid
 
@@ -19,8 +20,9 @@ MAX_FRAME = 1 << 20
 MAX_TEXT = 1 << 16
 """Characters of the longest string in a frame."""
 
-_LARGEST = (1 << 63) - 1
-"""What the store can hold."""
+_FIRST_YEAR = 2
+_LAST_YEAR = 9998
+"""Years in which every UTC offset leads to a time that Python has."""
 
 type Json = bool | int | float | str | list[Json] | dict[str, Json] | None
 type Parser = Callable[[Any, str], Any]
@@ -33,15 +35,24 @@ class Message(Protocol):
 
 
 def encode(message: Message) -> bytes:
-    """Return ``message`` as one JSON object whose first member is ``type``."""
-    body = orjson.dumps(message)
+    """Return ``message`` as one JSON object whose first member is ``type``; see ``bounds.write_json``."""
+    body = write_json(message)
     tag = orjson.dumps({"type": message.type})
     return tag if body == b"{}" else tag[:-1] + b"," + body[1:]
 
 
-def decode[M](frame: bytes | str, table: Mapping[str, type[M]]) -> M:
-    """Read one frame as one of the messages in ``table``; a ``ContractError`` has the path of the first thing wrong."""
-    document = decode_json(frame)
+def decode[M](frame: bytes | str, table: Mapping[str, type[M]], *, cuts: bool = False) -> M:
+    """Read one frame as one of the messages in ``table``; a ``ContractError`` has the path of the first thing wrong.
+
+    ``cuts``: what is nested too deep is cut off instead of refused. An alert of a peer that knows no limit yet must
+    not be lost for the data it brings along.
+    """
+    try:
+        document = decode_json(frame)
+    except TooDeepError:
+        if not cuts:
+            raise
+        document = bounded(orjson.loads(frame), MAX_DEPTH)
     if not isinstance(document, dict):
         raise ContractError("$", "must be an object")
     tag = document.get("type")
@@ -51,14 +62,29 @@ def decode[M](frame: bytes | str, table: Mapping[str, type[M]]) -> M:
 
 
 def decode_json(frame: bytes | str) -> Json:
-    """Read JSON of at most ``MAX_FRAME`` bytes; NaN, infinities and broken UTF-8 are refused (RFC 8259)."""
+    """Read JSON of at most ``MAX_FRAME`` bytes and ``MAX_DEPTH`` levels; raise ``ContractError``.
+
+    NaN, numbers beyond a double, half surrogates and broken UTF-8 are refused (RFC 8259).
+    """
     if len(frame) > MAX_FRAME:
         raise ContractError("$", f"must not be longer than {MAX_FRAME} bytes")
     try:
         document: Json = orjson.loads(frame)
     except orjson.JSONDecodeError as error:
         raise ContractError("$", "must be JSON") from error
+    check_depth(frame, document)
     return document
+
+
+def members(frame: bytes | str) -> Mapping[str, Json]:
+    """Return what can be read of a frame that ``decode`` refused, so that the refusal can name it; empty: nothing."""
+    if len(frame) > MAX_FRAME:
+        return {}
+    try:
+        document = orjson.loads(frame)
+    except orjson.JSONDecodeError:
+        return {}
+    return document if isinstance(document, dict) else {}
 
 
 def parse[T](shape: type[T], document: object) -> T:
@@ -95,7 +121,17 @@ def _scalar(kinds: tuple[type, ...], name: str) -> Parser:
 def _whole(document: Any, path: str) -> int:  # noqa: ANN401
     if type(document) is not int:
         raise ContractError(path, "must be a whole number")
-    if abs(document) > _LARGEST:
+    if abs(document) > MOST_SIGNED:
+        raise ContractError(path, "must fit into 64 bits with a sign")
+    return document
+
+
+def _real(document: Any, path: str) -> float:  # noqa: ANN401
+    if type(document) is float:
+        return document
+    if type(document) is not int:
+        raise ContractError(path, "must be a number")
+    if abs(document) > MOST_SIGNED:
         raise ContractError(path, "must fit into 64 bits with a sign")
     return document
 
@@ -126,13 +162,15 @@ def _time(document: Any, path: str) -> datetime:  # noqa: ANN401
         raise ContractError(path, "must be a time (RFC 3339)") from error
     if moment.tzinfo is None:
         raise ContractError(path, "must have a UTC offset")
+    if not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
+        raise ContractError(path, f"must be of the years {_FIRST_YEAR} to {_LAST_YEAR}")
     return moment
 
 
 _SCALARS: Mapping[Any, Parser] = {
     bool: _scalar((bool,), "true or false"),
     int: _whole,
-    float: _scalar((int, float), "a number"),
+    float: _real,
     str: _text,
     NoneType: _scalar((NoneType,), "null"),
     Ulid: _ulid,

@@ -1,0 +1,184 @@
+"""How deep and how large a JSON value may be, so that whatever one side reads every side can write.
+
+orjson reads 1,024 levels and writes 254; Home Assistant, SQLite and schema checkers have limits of their own.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import fields, is_dataclass
+from datetime import date, datetime, time
+from enum import Enum
+from typing import Any
+
+import orjson
+
+from .errors import Code, ContractError
+
+MAX_DEPTH = 64
+"""Arrays and objects inside one another in the deepest document that is read."""
+
+MAX_DATA_DEPTH = 48
+"""The same of what an automation gives along: messages and events add levels around it."""
+
+MAX_VALUES = 1 << 16
+"""Values in the largest of those; beyond it the rest is left out."""
+
+CUT = "…"
+"""Stands in the place of what was nested too deep, or was too much."""
+
+MOST_SIGNED = (1 << 63) - 1
+"""The largest whole number of a member: what SQLite can hold."""
+
+_MOST_WRITTEN = (1 << 64) - 1
+
+_MOST_BITS = 4096
+
+type NoteFn = Callable[[str, str], None]
+
+
+class TooDeepError(ContractError):
+    """The document is nested deeper than ``MAX_DEPTH``."""
+
+    code = Code.TOO_DEEP
+
+    def __init__(self) -> None:
+        """Say the limit."""
+        super().__init__("$", f"must not be nested deeper than {MAX_DEPTH} levels")
+
+
+def is_deeper(document: object, most: int = MAX_DEPTH) -> bool:
+    """Return whether arrays and objects of a parsed ``document`` are nested deeper than ``most`` levels."""
+    level: list[Any] = [document] if isinstance(document, dict | list) else []
+    for _ in range(most):
+        level = [
+            child
+            for parent in level
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+            if isinstance(child, dict | list)
+        ]
+        if not level:
+            return False
+    return bool(level)
+
+
+def check_depth(text: bytes | str, document: object) -> None:
+    """Raise ``TooDeepError`` if ``document``, read from ``text``, is nested deeper than ``MAX_DEPTH``.
+
+    Nothing can be deeper than it has opening brackets: counting them takes a tenth of the time of a walk.
+    """
+    brackets = text.count(b"{") + text.count(b"[") if isinstance(text, bytes) else text.count("{") + text.count("[")
+    if brackets > MAX_DEPTH and is_deeper(document):
+        raise TooDeepError
+
+
+def write_json(value: object, option: int | None = None) -> bytes:
+    """Return ``value``, dataclasses too, as JSON; what orjson refuses is written ``bounded`` instead."""
+    try:
+        return orjson.dumps(value, option=option)
+    except TypeError:  # half a surrogate, a whole number beyond 64 bits, more than 254 levels
+        return orjson.dumps(bounded(value, MAX_DEPTH), option=option)
+
+
+def bounded(
+    value: object,
+    most: int = MAX_DATA_DEPTH,
+    *,
+    note_fn: NoteFn = lambda _path, _reason: None,
+    default_fn: Callable[[Any], object] = str,
+) -> Any:  # noqa: ANN401 - JSON
+    """Return any Python value as JSON that every writer takes; ``note_fn`` gets path and reason of each change.
+
+    Half surrogates become U+FFFD. Numbers that JSON cannot hold become texts, as do keys. What lies deeper than
+    ``most`` levels, or comes after ``MAX_VALUES`` values, becomes ``CUT``. Times become ISO 8601; sets and tuples
+    arrays; dataclasses objects; ``default_fn`` turns any other object into something of these, or raises TypeError.
+    """
+    return _Bounds(note_fn, default_fn).value(value, most, "$")
+
+
+class _Bounds:
+    def __init__(self, note_fn: NoteFn, default_fn: Callable[[Any], object]) -> None:
+        self._note_fn = note_fn
+        self._default_fn = default_fn
+        self._left = MAX_VALUES
+        self._is_noted = False
+
+    def value(self, value: Any, most: int, path: str, *, converts: bool = True) -> Any:  # noqa: ANN401 - any value
+        """Return ``value`` with at most ``most`` levels; ``converts``: it is not what ``default_fn`` returned."""
+        self._left -= 1
+        fit: Any
+        match value:
+            case None | bool():
+                fit = value
+            case Enum():
+                fit = self.value(value.value, most, path)
+            case str():
+                fit = self._text(value, path)
+            case int():
+                fit = self._whole(value, path)
+            case float():
+                fit = self._real(value, path)
+            case datetime() | date() | time():
+                fit = value.isoformat()
+            case Mapping() | list() | tuple() | AbstractSet():
+                fit = self._container(value, most, path)
+            case _ if is_dataclass(value):
+                fit = self._container({each.name: getattr(value, each.name) for each in fields(value)}, most, path)
+            case _:
+                fit = self.value(self._converted(value), most, path, converts=False) if converts else "?"
+        return fit
+
+    def _converted(self, value: object) -> object:
+        try:
+            return self._default_fn(value)
+        except TypeError:  # it knows no such object either
+            return str(value)
+
+    def _container(self, value: Any, most: int, path: str) -> Any:  # noqa: ANN401 - a container
+        if most < 1:
+            self._note_fn(path, "is nested too deep")
+            return CUT
+        if isinstance(value, Mapping):
+            items = {}
+            for key, item in value.items():
+                if self._is_over(path):
+                    break
+                name = self._text(key if isinstance(key, str) else str(key), path)
+                items[name] = self.value(item, most - 1, f"{path}.{name[:64]}")
+            return items
+        entries = []
+        for index, item in enumerate(value):
+            if self._is_over(path):
+                entries.append(CUT)
+                break
+            entries.append(self.value(item, most - 1, f"{path}[{index}]"))
+        return entries
+
+    def _is_over(self, path: str) -> bool:
+        if self._left > 0:
+            return False
+        if not self._is_noted:
+            self._note_fn(path, f"holds more than {MAX_VALUES} values")
+        self._is_noted = True
+        return True
+
+    def _text(self, text: str, path: str) -> str:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            self._note_fn(path, "holds half a surrogate pair")
+            return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return str(text)
+
+    def _whole(self, number: int, path: str) -> int | str:
+        if -MOST_SIGNED - 1 <= number <= _MOST_WRITTEN:
+            return int(number)
+        self._note_fn(path, "is a whole number beyond 64 bits")
+        # Python refuses to write a longer one in tens (sys.set_int_max_str_digits).
+        return str(number) if number.bit_length() <= _MOST_BITS else hex(number)
+
+    def _real(self, number: float, path: str) -> float | str:
+        if math.isfinite(number):
+            return float(number)
+        self._note_fn(path, "is no finite number")
+        return str(number)
