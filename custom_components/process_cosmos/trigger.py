@@ -87,7 +87,7 @@ class EscalationTrigger(Trigger):
         return remove
 
     def _matches(self, change: EscalationChange) -> bool:
-        about = change.escalation.content.entities
+        about = change.escalation.content.about
         return change.kind is self.kind and (not self._entities or not self._entities.isdisjoint(about))
 
 
@@ -100,7 +100,7 @@ def _payload(change: EscalationChange) -> dict[str, Any]:
         "group": escalation.group,
         "message": escalation.content.message,
         "severity": escalation.content.severity.value,
-        "entities": list(escalation.content.entities),
+        "entities": list(escalation.content.about),
         "answer": escalation.answer,
         "by": escalation.by,
         "note": escalation.note,

@@ -47,7 +47,7 @@ def refusal(state: State, attempt: Attempt) -> Refusal | None:
     if escalation is None:
         return Refusal(code=Code.UNKNOWN_ESCALATION, placeholders={"escalation": attempt.escalation})
     if attempt.answer is not None and not escalation.offered(attempt.answer):
-        offered = ", ".join(answer.name for answer in escalation.content.answers) or "-"
+        offered = ", ".join(answer.name for answer in escalation.answers)
         return Refusal(code=Code.NOT_OFFERED, placeholders={"answer": attempt.answer, "offered": offered})
     if not attempt.allowed(escalation):
         return Refusal(code=Code.NOT_ALLOWED, placeholders={"needed": right_to(escalation)})

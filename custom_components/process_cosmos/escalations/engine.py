@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from homeassistant.config_entries import ConfigEntry
@@ -23,11 +23,11 @@ from custom_components.process_cosmos.memory import Entry, MemoryTooNewError, Me
 
 from .answers import Answers
 from .decisions import ACKNOWLEDGED_FOR, Attempt, Refusal, refusal, right_to
-from .errors import UNKNOWN_POLICY, EscalationRefusedError, NotOnDiskError
+from .errors import EscalationRefusedError, NotOnDiskError
 from .handover import Handover
 from .journal import Journal
 from .model import Escalation
-from .policy import DEFAULT_POLICY, default_policy
+from .policy import default_policy
 from .records import Acked, Answered, Content, Opened, Record, Recurred, Refused, Resolved, Rung
 from .rounds import Rounds
 from .telling import Telling
@@ -35,27 +35,38 @@ from .transitions import kinds_of
 
 COMPACT_EVERY = timedelta(days=1)
 
+_NEEDS_RIGHT_TO_ANSWER = frozenset({"answers", "attach", "data", "give_up_after", "if_unanswered", "policy"})
+"""Fields of a call that could disarm the open alert of its group."""
+
 _TAKEN_AWAY = (TransitionKind.ANSWERED, TransitionKind.RESOLVED, TransitionKind.RECONCILED)
 """What takes the notifications away; one that nobody answered stays to be seen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EscalateCall:
-    """One call of the action. ``group`` None: nobody else's, always a new escalation."""
+    """One call of the action. ``group`` None: nobody else's, always a new escalation.
+
+    ``given``: the fields that the call names. ``allowed``: whether the caller may answer the open alert of the group.
+    """
 
     content: Content
     group: str | None = None
-    policy: str = DEFAULT_POLICY
+    given: frozenset[str] = frozenset()
+    allowed: Callable[[Escalation], bool] = field(default=lambda _: True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Escalated:
-    """What the action returns: it is on disk. ``new``: opened by this call."""
+    """What the action returns: it is on disk. ``new``: opened by this call.
+
+    ``ignored``: fields of the call that need the right to answer the open alert of its group.
+    """
 
     id: Ulid
     state: EscalationState
     new: bool
     ring: int
+    ignored: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,27 +179,30 @@ class Escalations:
     async def async_escalate(self, call: EscalateCall) -> Escalated:
         """Open an escalation, or ring or count the alive one of the group. Return when it is on disk.
 
-        Raises ``EscalationRefusedError``, and ``NotOnDiskError`` while people are told from RAM.
+        Raises ``NotOnDiskError`` while people are told from RAM.
         """
-        if call.policy != DEFAULT_POLICY:
-            raise EscalationRefusedError(UNKNOWN_POLICY, policy=call.policy)
         now = self._journal.now()
         alive = self._journal.state.alive_of(call.group) if call.group else None
         if alive:  # what is due is due before this call, and what has run out swallows none
             self._rounds.look(alive.id)
             alive = self._journal.state.alive_of(alive.group)
+        content = call.content
+        ignored: tuple[str, ...] = ()
+        if alive and not call.allowed(alive):
+            content = alive.content_with(call.content)
+            ignored = tuple(sorted(call.given & _NEEDS_RIGHT_TO_ANSWER))
         if alive is None:
             new_id = self._journal.new_id()
             group = call.group or new_id
-            opened = Opened(escalation=new_id, event=self._journal.new_id(), at=now, group=group, content=call.content)
+            opened = Opened(escalation=new_id, event=self._journal.new_id(), at=now, group=group, content=content)
             (escalation,) = self._journal.record(self._rounds.with_asks(opened))
             self._answers.overtake(escalation)
-        elif alive.brings_news(call.content):
+        elif alive.brings_news(content):
             rung = Rung(
                 escalation=alive.id,
                 event=self._journal.new_id(),
                 at=now,
-                content=call.content,
+                content=content,
                 ring_at=self._rounds.next_ring_at(alive, now),
             )
             (escalation,) = self._journal.record(self._rounds.with_asks(rung))
@@ -196,7 +210,9 @@ class Escalations:
             (escalation,) = self._journal.record(Recurred(escalation=alive.id, at=now))
         self._rounds.look(escalation.id)
         await self._async_on_disk()
-        return Escalated(id=escalation.id, state=escalation.state, new=alive is None, ring=escalation.ring)
+        return Escalated(
+            id=escalation.id, state=escalation.state, new=alive is None, ring=escalation.ring, ignored=ignored
+        )
 
     async def async_attempt(self, attempt: Attempt) -> None:
         """Close an escalation with an answer, whose actions then run; without one silence it for a while.

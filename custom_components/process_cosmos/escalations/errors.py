@@ -5,7 +5,6 @@ from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
 from custom_components.process_cosmos.const import DOMAIN
 
 MEMORY_NOT_WRITTEN = "memory_not_written"
-UNKNOWN_POLICY = "unknown_policy"
 NO_GROUP = "no_group"
 
 

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from custom_components.process_cosmos.contract.escalations import EscalationState, Outcome, Severity
 from custom_components.process_cosmos.contract.identifiers import Ulid
+from custom_components.process_cosmos.texts import shortened
 
 from .records import (
     Acked,
@@ -37,6 +38,10 @@ from .records import (
 RING_AT_MOST_EVERY = timedelta(minutes=1)
 MAX_ENTITIES = 500
 """Entities one escalation can be about; a frame to the gateway must hold them."""
+MAX_MESSAGE = 4096
+"""Characters of a message."""
+DONE = Answer(name="Done")
+"""The answer of an alert that offers none: somebody must be able to close it."""
 
 _SEVERITIES = tuple(Severity)
 
@@ -78,16 +83,40 @@ class Escalation:
         """Whether somebody may still have to be told."""
         return self.state.alive
 
+    @property
+    def answers(self) -> tuple[Answer, ...]:
+        """What people can answer: never nothing."""
+        return self.content.answers or (DONE,)
+
     def offered(self, name: str | None) -> Answer | None:
         """Return the answer of this name."""
-        return next((answer for answer in self.content.answers if answer.name == name), None)
+        return next((answer for answer in self.answers if answer.name == name), None)
 
     def brings_news(self, content: Content) -> bool:
-        """Say whether a recurrence with ``content`` rings: another message, new entity, higher severity."""
+        """Say whether a recurrence with ``content`` rings.
+
+        Another message, a new entity and a higher severity do, and the first trusted call: somebody without rights may
+        have opened the same alert before it, and have silenced it.
+        """
         return (
             content.message != self.content.message
-            or not set(content.entities) <= set(self.content.entities)
+            or not set(content.about) <= set(self.content.about)
             or _SEVERITIES.index(content.severity) > _SEVERITIES.index(self.content.severity)
+            or (content.trusted and not self.content.trusted)
+        )
+
+    def content_with(self, added: Content) -> Content:
+        """Return this content with what a caller who may not answer can add: a message, a severity, entities to show.
+
+        The message so far stays in front, so that nobody talks an alarm away.
+        """
+        own = self.content.own_message or self.content.message
+        return replace(
+            self.content,
+            message=own if added.message == own else shortened(f"{own}\n{added.message}", MAX_MESSAGE),
+            own_message=own,
+            severity=added.severity,
+            mentioned=_without(self.content.entities, (*self.content.mentioned, *added.entities)),
         )
 
     def next_ring_at(self, now: datetime) -> datetime:
@@ -224,10 +253,13 @@ def _rung(escalation: Escalation, record: Rung) -> Escalation:
     """The newest message, the highest severity, all entities; answers are the newest call's, if it offers any."""
     old, new = escalation.content, record.content
     answers = new if new.answers else old
+    entities = tuple(dict.fromkeys((*old.entities, *new.entities)))[:MAX_ENTITIES]
     content = replace(
         new,
         severity=max(old.severity, new.severity, key=_SEVERITIES.index),
-        entities=tuple(dict.fromkeys((*old.entities, *new.entities)))[:MAX_ENTITIES],
+        entities=entities,
+        mentioned=_without(entities, (*old.mentioned, *new.mentioned)),
+        trusted=old.trusted or new.trusted,
         answers=answers.answers,
         if_unanswered=answers.if_unanswered,
         user=answers.user,
@@ -249,6 +281,12 @@ def _rung(escalation: Escalation, record: Rung) -> Escalation:
         by=None,
         asks=record.asks,
     )
+
+
+def _without(known: Iterable[str], entities: Iterable[str]) -> tuple[str, ...]:
+    """Return ``entities`` that are not in ``known``, each once, as many as an alert can show."""
+    known = set(known)
+    return tuple(dict.fromkeys(entity for entity in entities if entity not in known))[:MAX_ENTITIES]
 
 
 def _acked(escalation: Escalation, record: Acked) -> Escalation:

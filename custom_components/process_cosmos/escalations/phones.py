@@ -93,7 +93,7 @@ def ring_notification(escalation: Escalation, title: str, device_id: str) -> dic
             "title": answer.name,
             "authenticationRequired": answer.has_actions,
         }
-        for answer in content.answers[:_ANSWERS_SHOWN]
+        for answer in escalation.answers[:_ANSWERS_SHOWN]
     ]
     seen = {"action": _button_id(escalation, device_id, None), "title": "Seen"}
     times = f" ({escalation.count} times)" if escalation.count > 1 else ""

@@ -36,7 +36,11 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
-    """What one call of ``escalate`` says. ``data``: JSON; ``user``: whose rights the answers' actions have."""
+    """What one call of ``escalate`` says. ``data``: JSON; ``user``: whose rights the answers' actions have.
+
+    ``trusted``: an automation, a script or an administrator said it. ``mentioned``: entities added by callers who may
+    not answer: shown, but nobody needs a right to them. ``own_message``: the message without what such callers added.
+    """
 
     message: str
     severity: Severity
@@ -47,6 +51,14 @@ class Content:
     data: str | None = None
     attached: tuple[Attached, ...] = ()
     user: str | None = None
+    trusted: bool = True
+    mentioned: tuple[str, ...] = ()
+    own_message: str | None = None
+
+    @property
+    def about(self) -> tuple[str, ...]:
+        """All entities to show."""
+        return (*self.entities, *self.mentioned)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from custom_components.process_cosmos.contract.escalations import Ask, Change, R
 from custom_components.process_cosmos.contract.identifiers import Ulid
 from custom_components.process_cosmos.memory import Entry
 
-from .model import Escalation
+from .model import MAX_ENTITIES, Escalation
 from .records import (
     Acked,
     Answered,
@@ -76,8 +76,8 @@ def replica(escalation: Escalation, now: datetime) -> Replica:
         answers_from=escalation.answers_from,
         severity=content.severity,
         message=content.message,
-        entities=content.entities,
-        answers=tuple(answer.name for answer in content.answers),
+        entities=content.about[:MAX_ENTITIES],
+        answers=tuple(answer.name for answer in escalation.answers),
         count=escalation.count,
         until_in=(escalation.until - now).total_seconds(),
         ring_in=ring_in if ring_in > 0 else None,
