@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 from typing import Any
 
 import probatio as vol
@@ -31,13 +32,18 @@ MAX_ANSWERS = 10
 POSITIVE = vol.All(cv.positive_time_period, vol.Range(min=timedelta(seconds=1), max=timedelta(days=366)))
 """A duration of 1 second to 366 days."""
 
-INVALID_FIELD = "invalid_field"
-UNKNOWN_FIELD = "unknown_field"
-UNKNOWN_POLICY = "unknown_policy"
-UNKNOWN_SITE = "unknown_site"
-DUPLICATE_ANSWER = "duplicate_answer"
-TOO_MANY_ANSWERS = "too_many_answers"
-INVALID_ACTIONS = "invalid_actions"
+
+class ProblemCode(StrEnum):
+    """What can be wrong with a call, beside what the contract has codes for."""
+
+    INVALID_FIELD = "invalid_field"
+    UNKNOWN_FIELD = "unknown_field"
+    UNKNOWN_POLICY = "unknown_policy"
+    UNKNOWN_SITE = "unknown_site"
+    DUPLICATE_ANSWER = "duplicate_answer"
+    TOO_MANY_ANSWERS = "too_many_answers"
+    INVALID_ACTIONS = "invalid_actions"
+
 
 _FIELDS = frozenset(
     {
@@ -100,7 +106,7 @@ def read_alert(
     """
     reader = _Reader(data)
     for name in sorted(map(str, data.keys() - _FIELDS)):
-        reader.note(UNKNOWN_FIELD, f"{name}: there is no such field; it was left out.")
+        reader.note(ProblemCode.UNKNOWN_FIELD, f"{name}: there is no such field; it was left out.")
     answers = reader.answers(rendered=rendered)
     if not trusted and any(answer.has_actions for answer in answers):
         reader.note(Code.NOT_ALLOWED, "answers: only automations, scripts and administrators bring actions.")
@@ -119,7 +125,9 @@ def read_alert(
         trusted=trusted,
     )
     if reader.field("policy", _text, DEFAULT_POLICY) != DEFAULT_POLICY:
-        reader.note(UNKNOWN_POLICY, f"policy: there is no policy “{data['policy']}”; the default policy was used.")
+        reader.note(
+            ProblemCode.UNKNOWN_POLICY, f"policy: there is no policy “{data['policy']}”; the default policy was used."
+        )
     return AlertCall(
         content=content,
         group=reader.field("group", _text, None),
@@ -165,7 +173,7 @@ class _Reader:
             return parse(value)
         except _UNUSABLE as error:
             used = default if instead is None else instead
-            self.note(INVALID_FIELD, f"{name}: {error}; {_shown(used)} was used.")
+            self.note(ProblemCode.INVALID_FIELD, f"{name}: {error}; {_shown(used)} was used.")
             return used
 
     def message(self, caller: str) -> str:
@@ -173,7 +181,7 @@ class _Reader:
         value = self._data.get("message")
         text = _plain(str(value)).strip() if value is not None else ""
         if not isinstance(value, str) or not text:
-            self.note(INVALID_FIELD, "message: it is missing, empty or no text.")
+            self.note(ProblemCode.INVALID_FIELD, "message: it is missing, empty or no text.")
         return shortened(text or f"Alert from {caller}", MAX_MESSAGE)
 
     def entities(self, name: str) -> tuple[str, ...]:
@@ -187,7 +195,7 @@ class _Reader:
             try:
                 found[cv.entity_id(item.strip() if isinstance(item, str) else item)] = None
             except _UNUSABLE:
-                self.note(INVALID_FIELD, f"{name}: “{item}” is no entity; it was left out.")
+                self.note(ProblemCode.INVALID_FIELD, f"{name}: “{item}” is no entity; it was left out.")
         if len(found) > MAX_ENTITIES:
             self.note(Code.TOO_LARGE, f"{name}: {len(found)} entities are given; the first {MAX_ENTITIES} were used.")
         return tuple(found)[:MAX_ENTITIES]
@@ -199,12 +207,14 @@ class _Reader:
         found: dict[str, Answer] = {}
         for index, item in enumerate(items):
             if len(found) == MAX_ANSWERS:
-                self.note(TOO_MANY_ANSWERS, f"answers: {len(items)} are given; the first {MAX_ANSWERS} were used.")
+                self.note(
+                    ProblemCode.TOO_MANY_ANSWERS, f"answers: {len(items)} are given; the first {MAX_ANSWERS} were used."
+                )
                 break
             path = f"answers[{index}]"
             fields = item if isinstance(item, Mapping) else {"name": item}
             for unknown in sorted(map(str, fields.keys() - _ANSWER_FIELDS)):
-                self.note(UNKNOWN_FIELD, f"{path}.{unknown}: there is no such field; it was left out.")
+                self.note(ProblemCode.UNKNOWN_FIELD, f"{path}.{unknown}: there is no such field; it was left out.")
             name = self._answer_name(path, fields, index, found)
             found[name] = Answer(
                 name=name,
@@ -228,7 +238,7 @@ class _Reader:
         if value is None:
             return None
         if not isinstance(value, Mapping):
-            self.note(INVALID_FIELD, f"{name}: it must be a mapping; it was left out.")
+            self.note(ProblemCode.INVALID_FIELD, f"{name}: it must be a mapping; it was left out.")
             return None
         return self._json(name, value)
 
@@ -239,14 +249,18 @@ class _Reader:
             given = ""
         name = shortened(given or f"Answer {index + 1}", MAX_NAME)
         if name != given:
-            self.note(INVALID_FIELD, f"{path}: its name must have 1 to {MAX_NAME} characters; it is now “{name}”.")
+            self.note(
+                ProblemCode.INVALID_FIELD, f"{path}: its name must have 1 to {MAX_NAME} characters; it is now “{name}”."
+            )
         number = 2
         first = name
         while name in taken:
             name = f"{shortened(first, MAX_NAME - 5)} ({number})"
             number += 1
         if name != first:
-            self.note(DUPLICATE_ANSWER, f"{path}: another answer is called “{first}” too; it is now “{name}”.")
+            self.note(
+                ProblemCode.DUPLICATE_ANSWER, f"{path}: another answer is called “{first}” too; it is now “{name}”."
+            )
         return name
 
     def _if_interrupted(self, path: str, fields: Mapping[Any, Any]) -> IfInterrupted:
@@ -254,7 +268,9 @@ class _Reader:
         try:
             return IfInterrupted(value)
         except _UNUSABLE:
-            self.note(INVALID_FIELD, f"{path}.if_interrupted: “{value}” is not skip or repeat; skip was used.")
+            self.note(
+                ProblemCode.INVALID_FIELD, f"{path}.if_interrupted: “{value}” is not skip or repeat; skip was used."
+            )
             return IfInterrupted.SKIP
 
     def _actions(self, path: str, value: object, *, rendered: bool) -> str:
@@ -269,14 +285,16 @@ class _Reader:
             cv.SCRIPT_SCHEMA(copy.deepcopy(actions))
         except _UNUSABLE as error:  # its sentence would quote the value, which may be a secret
             where = "".join(f"[{part}]" for part in getattr(error, "path", ()))
-            self.note(INVALID_ACTIONS, f"{path}.actions{where}: not valid. The answer can be given, but fails.")
+            self.note(
+                ProblemCode.INVALID_ACTIONS, f"{path}.actions{where}: not valid. The answer can be given, but fails."
+            )
         return self._json(f"{path}.actions", literal(actions) if rendered else actions) or _NOT_STORED
 
     def _json(self, path: str, value: object) -> str | None:
         """Return ``value`` as JSON; None if it is too long."""
 
         def note(where: str, reason: str) -> None:
-            self.note(INVALID_FIELD, f"{path}{where[1:]} {reason}.")
+            self.note(ProblemCode.INVALID_FIELD, f"{path}{where[1:]} {reason}.")
 
         text = json_dumps(bounded(value, note_fn=note, default_fn=json_encoder_default))
         if len(text) <= MAX_TEXT:

@@ -11,7 +11,7 @@ from homeassistant.exceptions import ServiceValidationError
 from homeassistant.helpers import config_validation as cv
 from homeassistant.helpers.start import async_at_started
 
-from .alert_call import POSITIVE, UNKNOWN_SITE, AlertCall, Problem, read_alert
+from .alert_call import POSITIVE, AlertCall, Problem, ProblemCode, read_alert
 from .buttons import listen_to_buttons
 from .call_problems import forget_problems_of_removed_callers, show_problems
 from .callers import CALLERS, Callers
@@ -108,7 +108,7 @@ async def _async_site(hass: HomeAssistant, alert: AlertCall) -> tuple[Escalation
     except ServiceValidationError as error:
         if alert.site is None:
             raise
-        problem = Problem(code=UNKNOWN_SITE, message=f"site: {error}; the oldest site was used.")
+        problem = Problem(code=ProblemCode.UNKNOWN_SITE, message=f"site: {error}; the oldest site was used.")
         return await async_site_called(hass, None), (*alert.problems, problem)
 
 

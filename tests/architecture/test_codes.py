@@ -81,6 +81,13 @@ def sentences_of_actions() -> set[str]:
     return set(_translations()["exceptions"])
 
 
+def problems_of_calls() -> set[str]:
+    """What can be wrong with a call of ``escalate``: read as text, because Home Assistant is not there."""
+    [module] = matching("custom_components.process_cosmos.alert_call")
+    [codes] = [node for node in ast.walk(module.tree) if isinstance(node, ast.ClassDef) and node.name == "ProblemCode"]
+    return {text for each in codes.body if isinstance(each, ast.Assign) for text in texts(each)}
+
+
 def errors_of_the_set_up() -> set[str]:
     """What a form of the set-up says beside its fields."""
     return set(_translations()["config"]["error"])
@@ -100,5 +107,6 @@ def test_every_code_is_documented_and_nothing_else_is() -> None:
     assert {"store_damaged", "memory_torn", "memory_too_new"} <= stores
     assert {"options_invalid", "start_port_taken", "supervisor_away"} <= start
     assert {"gateway_away", "no_app"} <= actions
+    assert {"invalid_field", "unknown_site"} <= problems_of_calls()
     assert {"line_cut", "app_not_installed"} <= set_up
-    assert documented() == {*Code, *DropReason} | links | stores | actions | start | set_up
+    assert documented() == {*Code, *DropReason, *problems_of_calls()} | links | stores | actions | start | set_up

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
 
@@ -11,7 +11,7 @@ from homeassistant.core import CALLBACK_TYPE, HassJob, HomeAssistant, callback
 from homeassistant.helpers.event import async_call_later
 
 from custom_components.process_cosmos.client import GATEWAY_AWAY, GatewayAwayError
-from custom_components.process_cosmos.contract.escalations import CaughtUp, Propose, Told
+from custom_components.process_cosmos.contract.escalations import CaughtUp, Head, Propose, Told
 from custom_components.process_cosmos.contract.identifiers import Position
 from custom_components.process_cosmos.contract.messages import FromHomeAssistant
 from custom_components.process_cosmos.contract.session import GatewayHello, Problem, Receipt, Result
@@ -52,7 +52,6 @@ class Handover:
         self._silence: CALLBACK_TYPE | None = None
         self._send: Send | None = None
         self._sent: Position | None = None
-        self._merged_after: Position | None = None
         self._new_gateway = False
         self._news = asyncio.Event()
         self._pump: asyncio.Task[None] | None = None
@@ -61,12 +60,10 @@ class Handover:
         """Send the log from the gateway's cursor, then ``CaughtUp``, then what is new. Raise ``GatewayAwayError``."""
         self.async_session_closed()
         self.async_heard()
-        if hello.cursor and not self._journal.memory.knows(hello.cursor):
-            if hello.cursor != self._merged_after:  # else the last session ended before that was sent
-                self._merge(hello)
-                self._merged_after = hello.cursor
-        elif hello.cursor:
+        if hello.cursor:
             self._journal.confirm(hello.cursor, durably=True)
+            if self._must_merge(hello.cursor, hello.heads):
+                self._merge(hello)
         try:
             await self._journal.async_on_disk()
         except MemoryWriteError as error:
@@ -134,6 +131,19 @@ class Handover:
                 if message and owed and self._send:
                     await self._send(message)
                 self._sent = entry.position
+
+    def _must_merge(self, cursor: Position, heads: Iterable[Head]) -> bool:
+        """Return whether the gateway has applied records that this memory lost, unless a merge is on its way to it.
+
+        A known cursor alone proves nothing: the session that was to bring the merge may have ended right before it,
+        and another backup, made before that session, may have been restored since.
+        """
+        memory, is_alive = self._journal.memory, self._journal.is_alive
+        if any(entry.position > cursor and isinstance(entry.record, Merged) for entry in memory.entries):
+            return False
+        return not memory.knows(cursor) or any(
+            not memory.knows(head.position) and (head.state.alive or is_alive(head.escalation)) for head in heads
+        )
 
     def _merge(self, hello: GatewayHello) -> None:
         """This memory came out of a backup: make up with the gateway before anything is sent."""

@@ -6,8 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from homeassistant.auth.models import User
-from homeassistant.core import Context, CoreState, HomeAssistant, ServiceCall
+from homeassistant.core import CoreState, HomeAssistant, ServiceCall
 from homeassistant.exceptions import HomeAssistantError
 
 from custom_components.process_cosmos.escalations.errors import EscalationRefusedError
@@ -112,21 +111,6 @@ async def test_actions_that_waited_in_vain_have_failed(site: Site, anna: Phone) 
     await site.until(lambda: outcome(site, escalated["id"]))
     assert outcome(site, escalated["id"]) == "failed"
     assert ["TimeoutError" in notice for notice in anna.notices] == [True]
-
-
-async def test_only_actions_that_would_run_are_waited_for(
-    site: Site, valve: list[ServiceCall], hass_admin_user: User
-) -> None:
-    steps = [
-        {"action": "gone.away", "enabled": False},
-        {"event": "door", "event_data": {"action": "lock.opened"}},
-        {"if": "{{ true }}", "then": {"action": "valve.open_valve"}, "else": {"stop": "it is dry"}},
-    ]
-    context = Context(user_id=hass_admin_user.id)  # a direct call: its templates are rendered when the answer runs
-    escalated = await site.call("escalate", context, message="m", answers=[{"name": "Open", "actions": steps}])
-    await site.call("answer", escalation=escalated["id"], answer="Open")
-    await site.until(lambda: outcome(site, escalated["id"]) == "done")
-    assert len(valve) == 1
 
 
 async def test_the_second_answer_is_refused_and_its_phone_is_told_who_won(

@@ -6,6 +6,7 @@ from datetime import timedelta
 from functools import partial
 from itertools import count
 from pathlib import Path
+from random import Random
 from types import SimpleNamespace
 
 import orjson
@@ -19,10 +20,13 @@ from custom_components.process_cosmos.escalations.policy import Level, Policy
 from process_cosmos_gateway.contract import codec as gateway_codec
 from process_cosmos_gateway.contract import events as gateway_events
 from process_cosmos_gateway.escalations import replica as gateway_replica
+from tests.powercut.disk import Kept
 
 from .both_sides import CLOUD
 from .both_sides_game import BothSides
 from .site import Phone, Site
+
+FIXED = Random(1600)  # noqa: S311 - which writes a power cut keeps
 
 
 @pytest.fixture
@@ -77,6 +81,26 @@ def _play_by_hand() -> None:
 @pytest.mark.usefixtures("_played")
 async def test_an_answer_to_an_older_ring_or_after_closing_does_not_count() -> None:
     await asyncio.to_thread(_play_by_hand)
+    assert BothSides.healed == 1
+
+
+def _restore_twice_around_a_merge_that_was_lost() -> None:
+    """The gateway applies the first records of a restored Home Assistant and loses power before the merge."""
+    game = BothSides()
+    game.a_house()
+    game.answer_and_crash("Close", where=0.8)
+    game.answer_at_the_cloud_what_has_rung_anew("Close")
+    game.restore_home_assistant()
+    game.answer_here("Keep open")
+    game.back_up()
+    game.power_cut_at_the_gateway_while_it_applies(where=0.5241690461839169, kept=Kept.PREFIX, random=FIXED)
+    game.restore_home_assistant()
+    game.teardown()
+
+
+@pytest.mark.usefixtures("_played")
+async def test_what_a_memory_lost_is_restored_also_when_the_session_ended_right_before_the_merge() -> None:
+    await asyncio.to_thread(_restore_twice_around_a_merge_that_was_lost)
     assert BothSides.healed == 1
 
 

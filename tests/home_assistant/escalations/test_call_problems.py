@@ -4,6 +4,7 @@ from typing import Any
 
 import orjson
 import pytest
+from homeassistant.auth.models import User
 from homeassistant.core import Context, HomeAssistant, ServiceCall
 from homeassistant.helpers import issue_registry as ir
 from homeassistant.helpers.template import Template
@@ -150,7 +151,7 @@ async def test_text_that_was_rendered_once_is_never_rendered_again(hass: HomeAss
 
 
 async def test_templates_of_an_administrators_direct_call_are_rendered_when_the_answer_runs(
-    hass: HomeAssistant, site: Site, hass_admin_user: Any
+    hass: HomeAssistant, site: Site, hass_admin_user: User
 ) -> None:
     calls: list[ServiceCall] = []
     hass.services.async_register("notify", "log", calls.append)
@@ -161,6 +162,22 @@ async def test_templates_of_an_administrators_direct_call_are_rendered_when_the_
     await site.call("answer", escalation=site.alive.id, answer="Say")
     await site.until(lambda: calls)
     assert calls[0].data == {"message": 9}
+
+
+async def test_only_actions_that_would_run_are_waited_for(
+    hass: HomeAssistant, site: Site, hass_admin_user: User
+) -> None:
+    calls: list[ServiceCall] = []
+    hass.services.async_register("valve", "open_valve", calls.append)
+    steps = [
+        {"action": "gone.away", "enabled": False},
+        {"event": "door", "event_data": {"action": "lock.opened"}},
+        {"if": "{{ true }}", "then": {"action": "valve.open_valve"}, "else": {"stop": "it is dry"}},
+    ]
+    context = Context(user_id=hass_admin_user.id)
+    await site.call("escalate", context, message="m", answers=[{"name": "Open", "actions": steps}])
+    await site.call("answer", escalation=site.alive.id, answer="Open")
+    await site.until(lambda: calls)
 
 
 TEMPLATE_LIKE = st.lists(

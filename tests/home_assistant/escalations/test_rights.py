@@ -1,7 +1,7 @@
 """Who may not answer an open alert cannot disarm it by calling ``escalate`` with its group; everybody can close one."""
 
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from homeassistant.auth.models import User
@@ -25,7 +25,7 @@ def guest(hass: HomeAssistant) -> Context:
 
 
 @pytest.fixture
-async def leak(hass: HomeAssistant) -> Any:
+async def leak(hass: HomeAssistant) -> Callable[[], Awaitable[None]]:
     """Return what calls the script that finds water."""
     data = {"message": "Water", "severity": "critical", "entities": ["binary_sensor.wet"], "answers": [OPEN]}
     sequence = [{"action": "process_cosmos.escalate", "data": data}]
@@ -38,7 +38,7 @@ async def leak(hass: HomeAssistant) -> Any:
 
 
 async def test_who_may_not_answer_adds_a_message_and_entities_to_show_and_nothing_else(
-    site: Site, anna: Phone, guest: Context, leak: Any
+    site: Site, anna: Phone, guest: Context, leak: Callable[[], Awaitable[None]]
 ) -> None:
     await leak()
     await site.settle()
@@ -75,7 +75,7 @@ async def test_who_may_not_answer_adds_a_message_and_entities_to_show_and_nothin
 
 
 async def test_entities_of_somebody_without_rights_take_nobodys_right_to_answer(
-    hass: HomeAssistant, site: Site, guest: Context, leak: Any
+    hass: HomeAssistant, site: Site, guest: Context, leak: Callable[[], Awaitable[None]]
 ) -> None:
     owner = MockUser(name="Owner").add_to_hass(hass)
     owner.mock_policy({"entities": {"entity_ids": {"binary_sensor.wet": {POLICY_CONTROL: True}}}})
@@ -87,7 +87,7 @@ async def test_entities_of_somebody_without_rights_take_nobodys_right_to_answer(
 
 
 async def test_an_alert_that_somebody_without_rights_opened_and_silenced_before_is_loud_again(
-    site: Site, anna: Phone, guest: Context, leak: Any
+    site: Site, anna: Phone, guest: Context, leak: Callable[[], Awaitable[None]]
 ) -> None:
     await site.call("escalate", guest, group=GROUP, message="Water", severity="critical", entities=[])
     await site.call("acknowledge", guest, group=GROUP, **{"for": {"hours": 20}})
@@ -101,7 +101,7 @@ async def test_an_alert_that_somebody_without_rights_opened_and_silenced_before_
 
 
 async def test_a_recurrence_of_the_same_automation_started_by_a_guest_is_its_authors(
-    hass: HomeAssistant, site: Site, guest: Context, leak: Any
+    hass: HomeAssistant, site: Site, guest: Context, leak: Callable[[], Awaitable[None]]
 ) -> None:
     await leak()
     user = await hass.auth.async_get_user(str(guest.user_id))

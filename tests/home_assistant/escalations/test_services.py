@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import voluptuous as vol
 from homeassistant.auth.models import User
 from homeassistant.auth.permissions.const import POLICY_CONTROL
 from homeassistant.config_entries import ConfigEntryState
@@ -43,7 +42,7 @@ def add_user(hass: HomeAssistant, entity: str | None = None) -> User:
 
 async def test_escalate_returns_id_state_new_and_ring(site: Site) -> None:
     first = await site.escalate()
-    said = {"ignored": (), "problems": []}
+    said: dict[str, Any] = {"ignored": (), "problems": []}
     assert first == {"id": site.alive.id, "state": "open", "new": True, "ring": 1, **said}
     assert await site.escalate("More water") == {**first, "new": False, "ring": 2}
 
