@@ -103,7 +103,15 @@ class Result:
 
     def document(self) -> dict[str, Any]:
         """Return the JSON of `--json`."""
-        figures = ("accepted", "arrived", "lost", "duplicates", "repeats_absorbed", "order_violations")
+        figures = (
+            "accepted",
+            "arrived",
+            "lost",
+            "duplicates",
+            "repeats_absorbed",
+            "marked_repeats",
+            "order_violations",
+        )
         return {
             "ok": self.ok,
             "home_assistant": self.home_assistant,

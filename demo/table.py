@@ -28,6 +28,7 @@ def _lines(result: Result) -> Iterator[str]:
         (judgement.get("rings"), "rings on the two phones"),
         (judgement.get("answers_run"), "effects of answers given by phone or at the cloud endpoint"),
         (judgement.get("device_events"), "messages of devices that the gateway acknowledged"),
+        (judgement.get("marked_repeats"), "of them accepted again after the kill, marked as possible repeats"),
     ):
         yield f"  {number!s:>7}  {sentence}"
     yield ""

@@ -1,7 +1,7 @@
 """Device events of Things."""
 
 from collections.abc import Iterable
-from typing import override
+from typing import Any, override
 
 from homeassistant.components.event import EventEntity
 from homeassistant.core import HomeAssistant, callback
@@ -44,6 +44,9 @@ class ThingEvent(ThingEntity, EventEntity):
         if touched and touched.event:
             if touched.event.event not in self.event_types:
                 return
-            self._trigger_event(touched.event.event, {"value": touched.event.value})
+            attributes: dict[str, Any] = {"value": touched.event.value}
+            if touched.event.possible_repeat:
+                attributes["possible_repeat"] = True
+            self._trigger_event(touched.event.event, attributes)
         if touched is None or touched.property is None:
             self.async_write_ha_state()

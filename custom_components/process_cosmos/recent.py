@@ -1,4 +1,4 @@
-"""The keys of the newest messages, so that one the broker gives out again is not taken for a second one."""
+"""The keys of the newest device events, so that one the broker sends again is marked as a possible repeat."""
 
 KEPT_FOR = 600.0
 """Seconds a key is remembered; MQTT's message ids may come round again after that."""

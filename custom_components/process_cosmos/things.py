@@ -1,7 +1,7 @@
 """What the gateway last said of its devices; knows nothing of Home Assistant."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .contract.devices import (
     AvailabilityChanged,
@@ -20,13 +20,12 @@ from .recent import RecentKeys
 
 @dataclass(slots=True, kw_only=True)
 class Thing:
-    """A device as it is now. ``newest``: by property, the key of the newest value heard of (None: it had none)."""
+    """A device as it is now."""
 
     device: Device
     online: bool | None
     properties: Mapping[str, Property]
     values: dict[str, Value | None]
-    newest: dict[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,31 +75,30 @@ class Things:
                 thing.online = online
                 return Touched(device=change.device)
             case EventHappened():
-                return None if self._repeated(change, now) else Touched(device=change.device, event=change)
+                return Touched(device=change.device, event=self._marked(change, now))
             case ValueChanged(property=name, value=value) if _is_of(thing.properties.get(name), value):
-                if self._repeated(change, now) and (
-                    thing.newest.get(name) != change.key or thing.values[name] == value
-                ):
+                if thing.values[name] == value:
                     return None
-                thing.newest[name] = change.key
                 thing.values[name] = value
                 return Touched(device=change.device, property=name)
         return None
 
-    def _described(self, device: Device) -> Thing:
-        """Hold ``device`` as described now; which value was the newest outlives descriptions and snapshots."""
-        known = self.by_id.get(device.id)
+    @staticmethod
+    def _described(device: Device) -> Thing:
         return Thing(
             device=device,
             online=device.online,
             properties={item.name: item for item in device.properties},
             values={item.name: item.value if _is_of(item, item.value) else None for item in device.properties},
-            newest=known.newest if known else {},
         )
 
-    def _repeated(self, change: ValueChanged | EventHappened, now: float) -> bool:
-        """Whether the broker gave out again what was already heard, because the gateway died before it acknowledged."""
-        return change.key is not None and self._recent.remember(change.key, now) and change.redelivered
+    def _marked(self, event: EventHappened, now: float) -> EventHappened:
+        """Mark an event the broker sent again if it was heard of before: a gateway killed before its commit forgot it.
+
+        It is shown all the same, for a broker may give the id of a message to another one of the same content.
+        """
+        known = event.key is not None and self._recent.remember(event.key, now)
+        return replace(event, possible_repeat=True) if known and event.redelivered else event
 
 
 _TYPES: Mapping[PropertyKind, frozenset[type[Value]]] = {

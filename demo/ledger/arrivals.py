@@ -31,6 +31,7 @@ def arrival_of(destination: str, event: dict[str, Any]) -> Arrival:
         device=device,
         value=value,
         count=data.get("count") if isinstance(data, dict) else None,
+        marked=isinstance(data, dict) and data.get("possible_repeat") is True,
         taken_as_new=None if "duplicate" not in event else not event["duplicate"],
     )
 

@@ -49,7 +49,7 @@ class Arrival:
     """An event reached a destination, repeats included.
 
     ``device`` is (device, affordance) for a device's events; ``count``: calls of an escalation.
-    ``taken_as_new``: what the destination itself says of it;
+    ``marked``: the event says that it may be a repeat. ``taken_as_new``: what the destination itself says of it;
     None where the ledger is the destination, and takes what it never saw.
     """
 
@@ -62,6 +62,7 @@ class Arrival:
     value: Scalar = None
     count: int | None = None
     taken_as_new: bool | None = None
+    marked: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

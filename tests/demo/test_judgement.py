@@ -205,6 +205,23 @@ def test_device_events_arrive_once_and_in_order() -> None:
     assert verdict(*accepted, *arriving(1, 3, 2)).order_violations > 0
 
 
+def test_a_device_event_that_says_it_may_be_a_repeat_counts_apart_and_does_not_disturb_the_order() -> None:
+    accepted = [DeviceEvent(device=WET, value=value) for value in (1, 2)]
+    again = replace(reported("cloud", 9, 1), marked=True)
+    arrived = [reported(to, number, number) for to in DESTINATIONS for number in (1, 2)]
+    result = verdict(*accepted, *arrived, again)
+    assert figures(result) == (0, 0, 0)
+    assert result.marked_repeats == 1
+    assert figures(verdict(*accepted, *arrived[1:], again))[0] == 0, "marked, it may be the only one that arrived"
+
+
+def test_more_marked_repeats_than_one_commit_are_duplicates() -> None:
+    again = replace(reported("cloud", 9, 1), marked=True)
+    repeats = [replace(again, id=f"again-{number}") for number in range(501)]
+    arrived = [reported(to, 1, 1) for to in DESTINATIONS]
+    assert figures(verdict(DeviceEvent(device=WET, value=1), *arrived, *repeats)) == (0, 1, 0)
+
+
 def test_a_device_event_under_two_ids_is_a_duplicate() -> None:
     accepted = DeviceEvent(device=WET, value=1)
     result = verdict(accepted, *(reported(to, number, 1) for to in DESTINATIONS for number in (1, 2)))

@@ -28,6 +28,14 @@ def test_a_tick_is_known_by_its_number() -> None:
     assert read("process_cosmos.device.event.v1", data) == [(Item(CHANGE, "wot/meter-0", 7), None)]
 
 
+def test_a_tick_says_whether_it_may_be_a_repeat() -> None:
+    data = {"device": "wot/meter-0", "event": "tick", "value": 7}
+    event = {"id": "01", "type": "process_cosmos.device.event.v1", "subject": "wot/meter-0", "data": data}
+    [once] = arrivals_of(event, fresh=True)
+    [again] = arrivals_of({**event, "data": {**data, "possible_repeat": True}}, fresh=True)
+    assert (once.marked, again.marked) == (False, True)
+
+
 def test_a_programs_event_is_known_by_its_number() -> None:
     found = read("lab.said.v1", {"priority": "alarm", "number": 2}, "program-1")
     assert found == [(Item(Priority.ALARM, "program-1", 2), None)]

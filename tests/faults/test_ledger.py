@@ -3,7 +3,7 @@
 import pytest
 
 from process_cosmos_gateway.contract.destinations import Priority
-from process_cosmos_gateway.lab.faults.ledger import Arrival, Item, Ledger, Row
+from process_cosmos_gateway.lab.faults.ledger import MOST_IN_COMMIT, Arrival, Item, Ledger, Row
 
 HERE = ("here",)
 
@@ -109,6 +109,25 @@ def test_another_event_with_the_same_content_is_a_duplicate_effect() -> None:
     arrives(ledger, item(1), "first")
     arrives(ledger, item(1), "second")
     assert row(ledger).duplicate_effects == 1
+
+
+@pytest.mark.parametrize(("broken", "marked", "duplicates"), [(1, 1, 0), (0, 0, 1)])
+def test_a_marked_repeat_counts_apart_where_a_connection_was_broken(broken: int, marked: int, duplicates: int) -> None:
+    ledger = sent(item(1), item(2))
+    ledger.broken = broken
+    arrives(ledger, item(1), "first")
+    arrives(ledger, item(2))
+    ledger.arrive("here", Arrival(item=item(1), event="second", fresh=True, marked=True))
+    assert row(ledger) == Row(priority=Priority.CHANGE, ok=2, marked_repeats=marked, duplicate_effects=duplicates)
+
+
+def test_more_marked_repeats_than_one_commit_for_each_broken_connection_are_duplicates() -> None:
+    ledger = sent(item(1))
+    ledger.broken = 1
+    arrives(ledger, item(1), "first")
+    for number in range(MOST_IN_COMMIT + 3):
+        ledger.arrive("here", Arrival(item=item(1), event=f"again {number}", fresh=True, marked=True))
+    assert (row(ledger).marked_repeats, row(ledger).duplicate_effects) == (MOST_IN_COMMIT, 3)
 
 
 def test_a_repeat_the_destination_dropped_is_none() -> None:

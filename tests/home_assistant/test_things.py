@@ -1,8 +1,12 @@
 """What the gateway says of its devices, held without Home Assistant."""
 
+from dataclasses import replace
+
+import pytest
+
 from custom_components.process_cosmos.contract.devices import (
     Device,
-    DeviceRemoved,
+    EventHappened,
     Property,
     PropertyKind,
     Snapshot,
@@ -38,32 +42,32 @@ def test_a_sensor_stays_wet_although_the_gateway_was_killed_before_its_commit() 
     assert found.by_id["leak-1"].values == {"wet": True}
 
 
-def test_a_value_given_out_again_that_still_holds_touches_nothing() -> None:
+@pytest.mark.parametrize("redelivered", [True, False])
+def test_a_value_equal_to_the_reported_one_touches_nothing(*, redelivered: bool) -> None:
     found = things()
     found.take(said(sequence=2, wet=True, key="s-7-h"), 1.0)
-    assert found.take(said(sequence=3, wet=True, key="s-7-h", redelivered=True), 2.0) is None
+    assert found.take(said(sequence=3, wet=True, key="s-7-h", redelivered=redelivered), 2.0) is None
 
 
-def test_of_values_given_out_again_only_the_newest_is_shown() -> None:
+def test_a_value_sent_again_that_is_not_the_reported_one_is_shown_as_it_may_be_another_message() -> None:
     found = things()
     found.take(said(sequence=2, wet=True, key="s-7-h"), 1.0)
     found.take(said(sequence=3, wet=False, key="s-8-h"), 1.1)
-    assert found.take(said(sequence=1001, wet=True, key="s-7-h", redelivered=True), 3.0) is None
-    assert found.take(said(sequence=1002, wet=False, key="s-8-h", redelivered=True), 3.1) is None
-    assert found.by_id["leak-1"].values == {"wet": False}
+    assert found.take(said(sequence=1001, wet=True, key="s-7-h", redelivered=True), 3.0) == WET
+    assert found.by_id["leak-1"].values == {"wet": True}
 
 
-def test_a_value_given_out_again_is_old_when_one_without_a_key_came_after_it() -> None:
+def test_an_event_sent_again_is_shown_again_and_marked_if_it_was_heard_of_within_ten_minutes() -> None:
     found = things()
-    found.take(said(sequence=2, wet=True, key="s-7-h"), 1.0)
-    found.take(said(sequence=3, wet=False, key=None), 1.1)
-    assert found.take(said(sequence=4, wet=True, key="s-7-h", redelivered=True), 3.0) is None
-    assert found.by_id["leak-1"].values == {"wet": False}
+    press = EventHappened(sequence=2, device="leak-1", event="button", age=0.0, key="s-7-h")
+    again = replace(press, sequence=3, redelivered=True)
+    assert found.take(again, 0.0) == Touched(device="leak-1", event=again)
+    assert found.take(press, 1.0) == Touched(device="leak-1", event=press)
+    assert found.take(again, 2.0) == Touched(device="leak-1", event=replace(again, possible_repeat=True))
+    assert found.take(again, 700.0) == Touched(device="leak-1", event=again)
 
 
-def test_nothing_is_remembered_of_a_device_that_is_gone() -> None:
+def test_an_event_the_gateway_has_marked_stays_marked() -> None:
     found = things()
-    found.take(said(sequence=2, wet=True, key="s-7-h"), 1.0)
-    assert found.take(DeviceRemoved(sequence=3, device="leak-1"), 2.0) == Touched(device="leak-1")
-    found.take_all(snapshot(4, wet=False))
-    assert found.take(said(sequence=5, wet=True, key="s-7-h", redelivered=True), 3.0) is None
+    press = EventHappened(sequence=2, device="leak-1", event="button", age=0.0, redelivered=True, possible_repeat=True)
+    assert found.take(press, 1.0) == Touched(device="leak-1", event=press)

@@ -170,7 +170,10 @@ class AvailabilityChanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventHappened:
-    """Gateway → Home Assistant: a device event. ``key`` and ``redelivered`` as in ``ValueChanged``."""
+    """Gateway → Home Assistant: a device event. ``key`` and ``redelivered`` as in ``ValueChanged``.
+
+    ``possible_repeat``: it may have been sent before, nobody can know; an event twice is better than an event lost.
+    """
 
     type: ClassVar[str] = "event_happened"
     sequence: int
@@ -180,6 +183,7 @@ class EventHappened:
     value: Value | None = None
     key: str | None = None
     redelivered: bool = False
+    possible_repeat: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

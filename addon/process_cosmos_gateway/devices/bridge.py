@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from process_cosmos_gateway.errors import StoreError
 
-from .mqtt import TAKEN_OVER, Connection, Message, MqttError
+from .mqtt import TAKEN_OVER, Connection, Message, MqttError, UnreachableError
 from .options import BrokerOptions
 
 _LOGGER = logging.getLogger(__name__)
@@ -37,14 +37,23 @@ class Bridge:
         *,
         on_message: Callable[[Connection, Message], None],
         on_open: Callable[[Connection], Awaitable[None]],
+        on_ended: Callable[[], None],
         on_lost: Callable[[str], None],
+        on_stop: Callable[[], Awaitable[None]],
     ) -> None:
-        """Take whom to tell. ``on_open`` subscribes; until it returns the broker counts as away."""
+        """Take the callbacks.
+
+        ``on_open`` subscribes; until it returns the broker counts as away. ``on_ended``: a connection has ended, or an
+        attempt that may have reached the broker. ``on_stop``: ``run`` is being cancelled, nothing more is received, and
+        what was received can still be acknowledged.
+        """
         self._broker = broker
         self._client_id = client_id
         self._on_message = on_message
         self._on_open = on_open
+        self._on_ended = on_ended
         self._on_lost = on_lost
+        self._on_stop = on_stop
         self._taken_over: deque[float] = deque(maxlen=2)
         self._conflict_until = 0.0
         self._said = ""
@@ -85,7 +94,10 @@ class Bridge:
             connection = await Connection.open(
                 self._broker, client_id=self._client_id, on_message=self._on_message, keep_session=True
             )
+        except UnreachableError as error:
+            return str(error)
         except MqttError as error:
+            self._on_ended()
             return str(error)
         try:
             await self._on_open(connection)
@@ -95,6 +107,11 @@ class Bridge:
             return await connection.ended()
         except (MqttError, StoreError) as error:
             return str(error)
+        except asyncio.CancelledError:
+            connection.stop_reading()
+            await self._on_stop()
+            raise
         finally:
             self.connection = None
             connection.close()
+            self._on_ended()

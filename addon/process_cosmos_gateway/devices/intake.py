@@ -28,7 +28,7 @@ from process_cosmos_gateway.store import Transaction
 
 from . import memory, readings
 from .description import DescriptionError, is_meant_as_description, parse_description
-from .keeper import Change, digest
+from .keeper import Change
 from .leaving import Leaving
 from .mqtt import Message, matches
 from .readings import READING_DAYS
@@ -47,6 +47,15 @@ DEVICE_EVENT = event_type("device", "event")
 _AVAILABILITY = {b"online": True, b'"online"': True, b"offline": False, b'"offline"': False}
 _SKEWED = 300.0
 _MOST_COMPLAINTS = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """A message with what the session says of it; ``key`` is the same each time the broker sends the message."""
+
+    message: Message
+    key: str | None = None
+    possible_repeat: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +103,17 @@ class Intake:
         self._complained: set[str] = set()
         self._last_received = 0.0
 
-    def take(self, message: Message, session: str, listen: Callable[[Listening], None]) -> News:
-        """Tell who watches, and return what is to be written for ``message``."""
-        topic = message.topic
+    def take(self, received: Received, listen: Callable[[Listening], None]) -> News:
+        """Tell who watches, and return what is to be written for a message."""
+        topic = received.message.topic
         if topic is None:
             self._complain("?", "a topic that is no UTF-8")
             return News()
         route = self._roster.routes.get(topic)
         try:
             if route is None:
-                return News(self._take_description(topic, message, listen))
-            news = self._take_news(route, message, session)
+                return News(self._take_description(topic, received.message, listen))
+            news = self._take_news(route, received)
         except DescriptionError as error:
             self._counts[error.code] += 1
             self._complain(topic, f"{error.code}: {error}")
@@ -153,18 +162,18 @@ class Intake:
 
     # Values, device events, availability
 
-    def _take_news(self, route: Route, message: Message, session: str) -> News:
+    def _take_news(self, route: Route, heard: Received) -> News:
         twin = self._roster.twins[route.device]
-        key = f"{session}-{message.number}-{digest(message).hex()}" if message.qos else None
         match route.role:
             case Role.PROPERTY:
-                return self._take_value(twin, route.name, message, key)
+                return self._take_value(twin, route.name, heard)
             case Role.EVENT:
-                return News([] if message.retained else self._take_event(twin, route.name, message, key))
+                return News([] if heard.message.retained else self._take_event(twin, route.name, heard))
             case Role.AVAILABILITY:
-                return News(self._take_availability(twin, message.payload))
+                return News(self._take_availability(twin, heard))
 
-    def _take_value(self, twin: Twin, name: str, message: Message, key: str | None) -> News:
+    def _take_value(self, twin: Twin, name: str, heard: Received) -> News:
+        message = heard.message
         if not message.payload:
             return News()  # a retained value taken back: the last one heard still counts
         described = next(each for each in twin.thing.device.properties if each.name == name)
@@ -185,12 +194,12 @@ class Intake:
                     property=name,
                     value=after.value,
                     age=max(0.0, received - after.time),
-                    key=key,
+                    key=heard.key,
                     redelivered=message.redelivered,
                 )
             )
         if is_transition(described.kind, before, after) and (before is not None or not message.retained):
-            changes.append(self._changed(twin, received, {"property": name, "value": after.value}))
+            changes.append(self._changed(twin, heard, received, {"property": name, "value": after.value}))
         if not message.retained:
             changes.append(self._keep_readings(twin, described, said, received))
         confirmed = self._writes.reported(twin.id, name, after.value) if after is not before else None
@@ -199,7 +208,8 @@ class Intake:
         is_measurement = described.kind is PropertyKind.NUMBER and not message.retained and not confirmed
         return News(changes, is_measurement)
 
-    def _take_event(self, twin: Twin, name: str, message: Message, key: str | None) -> list[Change]:
+    def _take_event(self, twin: Twin, name: str, heard: Received) -> list[Change]:
+        message = heard.message
         document = parse_json(message.payload) if message.payload else None
         simple = isinstance(document, bool | int | float) or (isinstance(document, str) and not is_too_long(document))
         value: Value | None = document if simple else None
@@ -211,14 +221,16 @@ class Intake:
                 event=name,
                 age=0.0,
                 value=value,
-                key=key,
+                key=heard.key,
                 redelivered=message.redelivered,
+                possible_repeat=heard.possible_repeat,
             )
         )
-        event = self._event(DEVICE_EVENT, twin, received, {"event": name, "value": value})
+        event = self._event(DEVICE_EVENT, twin, heard, received, {"event": name, "value": value})
         return [partial(self._outbox.add, event=event)]
 
-    def _take_availability(self, twin: Twin, payload: bytes) -> list[Change]:
+    def _take_availability(self, twin: Twin, heard: Received) -> list[Change]:
+        payload = heard.message.payload
         if not payload:
             return []
         online = _AVAILABILITY.get(payload)
@@ -230,15 +242,16 @@ class Intake:
         self._tell(AvailabilityChanged(sequence=0, device=twin.id, online=online))
         changes: list[Change] = [partial(memory.keep_online, device=twin.id, online=online)]
         if twin.online is not None or not online:
-            changes.append(self._changed(twin, self._received(), {"online": online}))
+            changes.append(self._changed(twin, heard, self._received(), {"online": online}))
         return changes
 
     # What destinations get
 
-    def _changed(self, twin: Twin, received: float, data: dict[str, Any]) -> Change:
-        return partial(self._outbox.add, event=self._event(DEVICE_CHANGED, twin, received, data))
+    def _changed(self, twin: Twin, heard: Received, received: float, data: dict[str, Any]) -> Change:
+        return partial(self._outbox.add, event=self._event(DEVICE_CHANGED, twin, heard, received, data))
 
-    def _event(self, kind: str, twin: Twin, received: float, data: dict[str, Any]) -> Event:
+    def _event(self, kind: str, twin: Twin, heard: Received, received: float, data: dict[str, Any]) -> Event:
+        in_doubt = {"possible_repeat": True} if heard.possible_repeat else {}
         return Event(
             id=self._ulid_fn(),
             type=kind,
@@ -247,7 +260,7 @@ class Intake:
             subject=twin.id,
             key=twin.id,
             time=_moment(received),
-            data={"device": twin.id, "title": twin.thing.device.title, **data},
+            data={"device": twin.id, "title": twin.thing.device.title, **data, **in_doubt},
         )
 
     def _keep_readings(self, twin: Twin, described: Property, those: Sequence[Reading], received: float) -> Change:

@@ -6,7 +6,6 @@ import logging
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import sha256
 from itertools import islice
 
 from process_cosmos_gateway.contract.destinations import Priority
@@ -14,8 +13,9 @@ from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.outbox import DropReason, Outbox
 from process_cosmos_gateway.store import Store, Transaction
 
-from .memory import keep_messages, known_messages
+from .memory import keep_messages
 from .mqtt import Connection, Message
+from .redelivery import ReceivedMessages
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -34,12 +34,14 @@ type Change = Callable[[Transaction], object]
 class Arrival:
     """A message and what is to be written for it, ``session``: our name for the broker's session at that time.
 
-    ``is_measurement``: nothing but a reading comes of it.
+    ``mark``: what tells the message from others of its session, None with QoS 0. ``is_measurement``: nothing but a
+    reading comes of it.
     """
 
     connection: Connection
     message: Message
     session: str
+    mark: bytes | None = None
     changes: Sequence[Change] = field(default=())
     is_measurement: bool = False
 
@@ -47,16 +49,6 @@ class Arrival:
     def cost(self) -> int:
         """Return what it takes while it waits, in bytes, roughly."""
         return _BYTES_OF_MESSAGE + len(self.message.payload)
-
-    @property
-    def mark(self) -> bytes:
-        """Return what tells this message from others of its session."""
-        return self.message.number.to_bytes(2) + digest(self.message)
-
-
-def digest(message: Message) -> bytes:
-    """Return a hash of topic and payload."""
-    return sha256((message.topic or "").encode() + b"\0" + message.payload).digest()[:16]
 
 
 class Keeper:
@@ -67,8 +59,11 @@ class Keeper:
     more than ``linger`` seconds of measurements, and nothing else.
     """
 
-    def __init__(self, store: Store, outbox: Outbox, counts: Counter[str], linger: float) -> None:
-        """Take where to write, and where to count what there was no room for."""
+    def __init__(
+        self, store: Store, outbox: Outbox, counts: Counter[str], linger: float, received: ReceivedMessages
+    ) -> None:
+        """Take where to write, where to count what there was no room for, and who is told of acknowledgements."""
+        self._received = received
         self._store = store
         self._outbox = outbox
         self._counts = counts
@@ -167,13 +162,15 @@ class Keeper:
         return True
 
     async def _write(self, batch: Sequence[Arrival], dropped: Mapping[Priority, int]) -> bool:
-        def change(transaction: Transaction) -> int:
+        unconfirmed = self._received.begin_commit()
+
+        def change(transaction: Transaction) -> None:
             for priority, number in dropped.items():
                 self._outbox.count_drop(transaction, priority, DropReason.QUOTA, number)
-            return _keep(transaction, batch)
+            _keep(transaction, batch, unconfirmed)
 
         try:
-            self._counts["repeats"] += await self._store.write(change)
+            await self._store.write(change)
         except StoreError as error:
             _LOGGER.warning("Device messages cannot be kept (%s); the broker holds them meanwhile", error)
             return False
@@ -189,28 +186,20 @@ class Keeper:
             if waits and not (arrival.is_measurement and in_time):
                 return
             self._unacknowledged.popleft()
-            arrival.connection.acknowledge(arrival.message)
-
-
-def _keep(transaction: Transaction, batch: Sequence[Arrival]) -> int:
-    """Write what is new; return how many messages were known."""
-    repeats = 0
-    known: dict[str, set[bytes]] = {}
-    new: dict[str, list[bytes]] = {}
-    for arrival in batch:
-        session, mark = arrival.session, arrival.mark
-        marks = new.setdefault(session, [])
-        if arrival.message.redelivered:
-            if session not in known:
-                known[session] = known_messages(transaction, session)
-            if mark in known[session] or mark in marks:
-                repeats += 1
+            if arrival.mark is None:
                 continue
+            if arrival.connection.acknowledge(arrival.message):
+                self._received.acknowledged(arrival.mark)
+            else:
+                self._received.unacknowledged(arrival.mark)
+
+
+def _keep(transaction: Transaction, batch: Sequence[Arrival], unconfirmed: Sequence[bytes]) -> None:
+    """Write what the messages brought, with their marks and those of earlier ones the broker will send again."""
+    for arrival in batch:
         for change in arrival.changes:
             change(transaction)
-        if arrival.message.qos:
-            marks.append(mark)
-    for session, marks in new.items():
-        if marks:
-            keep_messages(transaction, session, marks)
-    return repeats
+    session = batch[-1].session
+    marks = [arrival.mark for arrival in batch if arrival.mark is not None and arrival.session == session]
+    if marks:
+        keep_messages(transaction, session, [*unconfirmed, *marks])

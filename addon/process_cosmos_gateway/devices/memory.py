@@ -8,14 +8,10 @@ import orjson
 from process_cosmos_gateway.contract.devices import Value
 from process_cosmos_gateway.store import Transaction
 
-from .mqtt import RECEIVE_MAXIMUM
 from .values import Reading
 
 MARK_BYTES = 18
 """What tells a message of a session from others: its id in two bytes, and a hash."""
-
-_FORGOTTEN_AT_ONCE = 200
-_MESSAGES_KEPT = 2 * RECEIVE_MAXIMUM
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,19 +115,21 @@ def begin_session(transaction: Transaction, name: str) -> None:
     transaction.run("INSERT OR REPLACE INTO device_session VALUES (1, ?)", name)
 
 
-def known_messages(transaction: Transaction, session: str) -> set[bytes]:
-    """Return the marks of the session's messages that were committed lately."""
-    rows = transaction.rows("SELECT marks FROM device_message WHERE session = ?", session)
-    return {marks[begin : begin + MARK_BYTES] for (marks,) in rows for begin in range(0, len(marks), MARK_BYTES)}
+def known_messages(transaction: Transaction, session: str) -> list[bytes]:
+    """Return the marks of the newest commit, if it was in this session."""
+    rows = transaction.rows("SELECT session, marks FROM device_message ORDER BY number DESC LIMIT 1")
+    return [
+        marks[begin : begin + MARK_BYTES]
+        for of_session, marks in rows
+        if of_session == session
+        for begin in range(0, len(marks), MARK_BYTES)
+    ]
 
 
 def keep_messages(transaction: Transaction, session: str, marks: Sequence[bytes]) -> None:
-    """Remember messages of one session: at least twice as many as the broker may have on the way."""
-    [(last,)] = transaction.rows("SELECT coalesce(max(number), 0) FROM device_message")
-    last += len(marks)
-    transaction.run("INSERT INTO device_message VALUES (?, ?, ?)", last, session, b"".join(marks))
-    if last // _FORGOTTEN_AT_ONCE > (last - len(marks)) // _FORGOTTEN_AT_ONCE:
-        transaction.run("DELETE FROM device_message WHERE number <= ?", last - _MESSAGES_KEPT)
+    """Store the marks of this commit in place of those of the commit before, whose PUBACKs have been sent."""
+    transaction.run("DELETE FROM device_message")
+    transaction.run("INSERT INTO device_message VALUES (1, ?, ?)", session, b"".join(marks))
 
 
 def known_writes(transaction: Transaction) -> list[KnownWrite]:

@@ -6,6 +6,7 @@ import socket
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, Self, override
 
 from paho.mqtt.client import Client, ConnectFlags, MQTTMessage, topic_matches_sub
@@ -39,6 +40,10 @@ class MqttError(Exception):
     """The broker is away or said no; the caller tries again later. The message holds no secret."""
 
 
+class UnreachableError(MqttError):
+    """Nothing was sent to the broker."""
+
+
 class _UnsupportedVersionError(MqttError):
     """The broker does not speak MQTT 5."""
 
@@ -53,6 +58,12 @@ class Message:
     retained: bool = False
     redelivered: bool = False
     number: int = 0
+
+    @property
+    def mark(self) -> bytes:
+        """Return what tells this message from others of its session: its id, and a hash of topic and payload."""
+        digest = sha256((self.topic or "").encode() + b"\0" + self.payload).digest()
+        return self.number.to_bytes(2) + digest[:16]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,12 +126,14 @@ class Connection:
     ) -> Self:
         """Connect with MQTT 5, else 3.1.1; return when the broker has accepted; raise ``MqttError``.
 
+        ``UnreachableError``: the broker cannot have noticed the attempt.
+
         ``keep_session``: the broker keeps messages for ``SESSION_SECONDS`` and repeats what was not acknowledged.
         """
         for version in (MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311):
             try:
                 async with asyncio.timeout(_CONNECT_SECONDS):
-                    sock = await open_socket(broker)
+                    sock = await _reach(broker)
                     client = _client(sock, version, client_id, keep_session=keep_session)
                     if broker.username is not None:
                         client.username_pw_set(broker.username, broker.password)
@@ -177,10 +190,16 @@ class Connection:
         if filters and self.alive:
             self._client.unsubscribe(list(filters))
 
-    def acknowledge(self, message: Message) -> None:
-        """Tell the broker that ``message`` need not come again; without effect once the connection has ended."""
-        if message.qos and self.alive:
+    def acknowledge(self, message: Message) -> bool:
+        """Send the PUBACK of ``message``, which has QoS 1; False, without effect, once the connection has ended."""
+        if self.alive:
             self._client.ack(message.number, message.qos)
+        return self.alive
+
+    def stop_reading(self) -> None:
+        """Leave what the broker sends from now on unread; acknowledgements still go out."""
+        if self.alive:
+            self._loop.remove_reader(self._socket)
 
     def close(self, reason: str = CLOSED) -> None:
         """Say goodbye (the will is not published) and end."""
@@ -328,6 +347,13 @@ class Connection:
             if not future.done():
                 future.set_exception(MqttError(self._reason))
                 future.exception()  # nobody may be waiting, and that is no mistake
+
+
+async def _reach(broker: BrokerOptions) -> socket.socket:
+    try:
+        return await open_socket(broker)
+    except OSError as error:
+        raise UnreachableError(error.strerror or type(error).__name__) from error
 
 
 def _client(sock: socket.socket, version: MQTTProtocolVersion, client_id: str, *, keep_session: bool) -> _Client:

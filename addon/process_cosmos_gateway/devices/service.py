@@ -23,11 +23,12 @@ from process_cosmos_gateway.store import Store
 from . import memory
 from .bridge import Bridge
 from .description import DescriptionError, parse_description
-from .intake import Intake, Listening, News
+from .intake import Intake, Listening, News, Received
 from .keeper import Arrival, Keeper
 from .leaving import Leaving
 from .mqtt import Connection, Message, MqttError
 from .options import BrokerOptions, ReadingOptions
+from .redelivery import Delivery, ReceivedMessages
 from .roster import Roster
 from .session import DROPPED_TOPIC, Session
 from .shelf import Shelf
@@ -61,12 +62,13 @@ class Devices:
         options = readings or ReadingOptions()
         self._shelf = Shelf(store, clock, self.counts, options.megabytes * MEGABYTE)
         self._leaving = Leaving(outbox, clock, options, self.counts)
-        self._session = Session(store, outbox, clock, ulid_fn)
+        self._received = ReceivedMessages()
+        self._session = Session(store, outbox, clock, ulid_fn, self._received)
         self._broker = broker
         self._filters = broker.topics if broker else ()
         self._watchers: list[Callable[[DeviceChange], None]] = []
         self._roster = Roster()
-        self._keeper = Keeper(store, outbox, self.counts, options.linger)
+        self._keeper = Keeper(store, outbox, self.counts, options.linger, self._received)
         self._writes = Writes(store, clock, self.counts, self._send)
         self._intake = Intake(
             roster=self._roster,
@@ -152,7 +154,9 @@ class Devices:
             f"process-cosmos-{self._store.site}",
             on_message=self._on_message,
             on_open=self._on_open,
+            on_ended=self._received.end_connection,
             on_lost=self._on_lost,
+            on_stop=self._keeper.finish,
         )
         self._on_lost("starting")
         try:
@@ -209,16 +213,28 @@ class Devices:
             self._away_timer = asyncio.get_running_loop().call_later(AWAY_SECONDS, self._is_away)
 
     def _on_message(self, connection: Connection, message: Message) -> None:
-        if message.topic == DROPPED_TOPIC:
+        mark = message.mark if message.qos else None
+        delivery = Delivery.NEW if mark is None else self._received.receive(mark, redelivered=message.redelivered)
+        self.counts["repeats"] += delivery is Delivery.REPEAT
+        self.counts["possible_repeats"] += delivery is Delivery.POSSIBLE_REPEAT
+        if delivery is Delivery.REPEAT:
+            news = News()
+        elif message.topic == DROPPED_TOPIC:
             change = self._session.take_dropped(message.payload)
             news = News([change] if change else [])
         else:
-            news = self._intake.take(message, self._session.name, partial(self._listen, connection))
+            received = Received(
+                message=message,
+                key=None if mark is None else f"{self._session.name}-{mark.hex()}",
+                possible_repeat=delivery is Delivery.POSSIBLE_REPEAT,
+            )
+            news = self._intake.take(received, partial(self._listen, connection))
         if news.changes or message.qos:
             arrival = Arrival(
                 connection=connection,
                 message=message,
                 session=self._session.name,
+                mark=mark,
                 changes=news.changes,
                 is_measurement=news.is_measurement,
             )

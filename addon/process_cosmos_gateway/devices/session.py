@@ -14,6 +14,7 @@ from process_cosmos_gateway.store import Store, Transaction
 from . import memory
 from .counters import counted, set_counter
 from .keeper import Change
+from .redelivery import ReceivedMessages
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -33,8 +34,11 @@ class Session:
     ``broker_dropped``: messages the broker dropped since this gateway first heard of any, also while it was away.
     """
 
-    def __init__(self, store: Store, outbox: Outbox, clock: Clock, ulid_fn: Callable[[], Ulid]) -> None:
-        """Take where it is kept, and where a gap is told."""
+    def __init__(
+        self, store: Store, outbox: Outbox, clock: Clock, ulid_fn: Callable[[], Ulid], received: ReceivedMessages
+    ) -> None:
+        """Take where it is kept, where a gap is told, and what was received in it."""
+        self._received = received
         self._store = store
         self._outbox = outbox
         self._clock = clock
@@ -55,6 +59,9 @@ class Session:
         )
         self.gaps, self.broker_dropped, self._broker_count = map(int, numbers)
         self.name = name or await self._begin()
+        self._received.begin_session(
+            await self._store.read(lambda transaction: memory.known_messages(transaction, self.name))
+        )
 
     async def _begin(self) -> Ulid:
         name = self._ulid_fn()
@@ -70,6 +77,8 @@ class Session:
         present = present and not self._is_untold
         self._is_untold = not present
         name = self.name if present else self._ulid_fn()
+        if not present:
+            self._received.begin_session()
         now, gap = self._clock.now(), self._ulid_fn()
 
         def change(transaction: Transaction) -> int:

@@ -185,9 +185,8 @@ CREATE TABLE device_write (
 -- The session the broker keeps for us has a name of ours: message ids mean something only within it.
 CREATE TABLE device_session (one INTEGER PRIMARY KEY CHECK (one = 1), name TEXT NOT NULL) STRICT;
 
--- Messages lately received, so that one the broker gives out again is known: those of one commit are one row, for they cost
--- each commit a page. number: of its last message, counted from the first of all. marks: of each message its id (2 bytes) and
--- a hash of topic and payload (16).
+-- The messages of the newest commit, one row: the broker may have missed their PUBACK if the gateway is killed then, and what
+-- matches them is accepted again, marked. marks: of each message its id (2 bytes) and a hash of topic and payload (16).
 CREATE TABLE device_message (number INTEGER PRIMARY KEY, session TEXT NOT NULL, marks BLOB NOT NULL) STRICT;
 
 -- Numbers that outlive a start. sessions: begun at a broker; gaps: of them lost; broker_count: what the broker said last that

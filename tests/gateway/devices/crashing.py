@@ -34,15 +34,15 @@ async def main(folder: Path, port: int, moment: str, linger: float) -> None:
     """Run until the first message of a property or a device event."""
     acknowledge, keep = Connection.acknowledge, keeper._keep
 
-    def crashing_acknowledge(self: Connection, message: Message) -> None:
+    def crashing_acknowledge(self: Connection, message: Message) -> bool:
         if moment == "ack" and "/td" not in (message.topic or ""):
             die()
-        acknowledge(self, message)
+        return acknowledge(self, message)
 
-    def crashing_keep(transaction, batch):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 - as keeper._keep
+    def crashing_keep(transaction, batch, unconfirmed):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 - as keeper._keep
         if moment == "commit" and any("/td" not in (arrival.message.topic or "") for arrival in batch):
             die()
-        return keep(transaction, batch)
+        return keep(transaction, batch, unconfirmed)
 
     Connection.acknowledge = crashing_acknowledge  # type: ignore[method-assign] # that is how it crashes
     keeper._keep = crashing_keep

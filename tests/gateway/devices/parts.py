@@ -1,6 +1,7 @@
 """Parts for tests of devices: the gateway's half that hears them, and a hand-made device."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -119,6 +120,25 @@ async def hearing(
             outcome = (await asyncio.gather(running, return_exceptions=True))[0]
         if isinstance(outcome, Exception):
             raise outcome
+
+
+@asynccontextmanager
+async def hanging_disk(heard: Hearing) -> AsyncIterator[None]:
+    """Nothing is written inside the block; what came before is."""
+    await until(lambda: not heard.devices._keeper._unacknowledged)
+    hangs, goes_on = threading.Event(), threading.Event()
+
+    def hang(_: object) -> None:
+        hangs.set()
+        goes_on.wait(20)
+
+    hanging = asyncio.create_task(heard.store.write(hang))
+    await until(hangs.is_set)
+    try:
+        yield
+    finally:
+        goes_on.set()
+        await hanging
 
 
 @asynccontextmanager

@@ -1,9 +1,7 @@
 """Readings may be acknowledged before they are on disk, within a bound; everything else is on disk first."""
 
 import asyncio
-import threading
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,7 @@ from process_cosmos_gateway.outbox import DropReason
 from process_cosmos_gateway.store import Transaction
 from tests.brokers import Broker
 
-from .parts import Hearing, client, hearing, ready, until
+from .parts import client, hanging_disk, hearing, ready, until
 
 LEVEL = "wot/tank/properties/level"
 PUMP = "wot/tank/properties/pump"
@@ -33,32 +31,13 @@ def acknowledged(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     payloads: list[bytes] = []
     acknowledge = Connection.acknowledge
 
-    def noting(self: Connection, message: Message) -> None:
+    def noting(self: Connection, message: Message) -> bool:
         if message.topic in (LEVEL, PUMP):
             payloads.append(message.payload)
-        acknowledge(self, message)
+        return acknowledge(self, message)
 
     monkeypatch.setattr(Connection, "acknowledge", noting)
     return payloads
-
-
-@asynccontextmanager
-async def hanging_disk(heard: Hearing) -> AsyncIterator[None]:
-    """Nothing is written inside the block; what came before is."""
-    await until(lambda: not heard.devices._keeper._unacknowledged)
-    hangs, goes_on = threading.Event(), threading.Event()
-
-    def hang(_: object) -> None:
-        hangs.set()
-        goes_on.wait(20)
-
-    hanging = asyncio.create_task(heard.store.write(hang))
-    await until(hangs.is_set)
-    try:
-        yield
-    finally:
-        goes_on.set()
-        await hanging
 
 
 async def test_a_reading_is_acknowledged_before_its_commit_a_change_after_and_all_in_order(
@@ -100,9 +79,9 @@ async def test_readings_are_written_together_once_the_first_has_waited_long_enou
         batches: list[int] = []
         keep = keeper._keep
 
-        def noting(transaction: Transaction, batch: Sequence[keeper.Arrival]) -> int:
+        def noting(transaction: Transaction, batch: Sequence[keeper.Arrival], unconfirmed: Sequence[bytes]) -> None:
             batches.append(sum(arrival.is_measurement for arrival in batch))
-            return keep(transaction, batch)
+            keep(transaction, batch, unconfirmed)
 
         monkeypatch.setattr(keeper, "_keep", noting)
         for value in range(1, 8):

@@ -19,8 +19,10 @@ _READINGS = event_type("readings")
 
 def arrivals_of(event: Mapping[str, Any], *, fresh: bool) -> Iterator[Arrival]:
     """Yield what arrived with ``event``; nothing for what the lab's producers do not say themselves."""
-    for item, at in _items(str(event["type"]), str(event.get("subject")), event.get("data")):
-        yield Arrival(item=item, event=str(event["id"]), fresh=fresh, at=at)
+    data = event.get("data")
+    marked = isinstance(data, dict) and data.get("possible_repeat") is True
+    for item, at in _items(str(event["type"]), str(event.get("subject")), data):
+        yield Arrival(item=item, event=str(event["id"]), fresh=fresh, at=at, marked=marked)
 
 
 def _items(kind: str, subject: str, data: Any) -> Iterator[tuple[Item, float | None]]:  # noqa: ANN401 - JSON

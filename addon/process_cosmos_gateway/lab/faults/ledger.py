@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 from process_cosmos_gateway.contract.destinations import Priority
 
+MOST_IN_COMMIT = 500
+"""Messages of devices the gateway stores in one commit: so many may be repeated, marked, for each broken connection."""
+
 LONGEST_WAY = 30.0
 """Seconds a reading may wait at the broker for a gateway that is down or slow."""
 
@@ -34,13 +37,14 @@ class Attempt:
 class Arrival:
     """An item reached a destination in the event ``event``; ``at``: the item's own time, where it has one.
 
-    ``fresh``: the destination took the event as new.
+    ``fresh``: the destination took the event as new. ``marked``: the event says that it may be a repeat.
     """
 
     item: Item
     event: str
     fresh: bool
     at: float | None = None
+    marked: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -58,6 +62,7 @@ class Row:
     order_violations: int = 0
     dropped_counted: int = 0
     repeats_absorbed: int = 0
+    marked_repeats: int = 0
 
 
 @dataclass(slots=True)
@@ -73,6 +78,8 @@ class Ledger:
     there: dict[str, set[Item]] = field(default_factory=lambda: defaultdict(set))
     cuts: list[float] = field(default_factory=list)
     """When a gateway was killed or its machine cut off."""
+    broken: int = 0
+    """How often a gateway's connection to the broker has ended, by a kill too."""
     rewound: bool = False
     """A store was damaged or copied: it may not know what was sent, and readings come again, in another pack."""
     refused: set[Item] = field(default_factory=set)
@@ -111,6 +118,7 @@ class Ledger:
         self.attempts.clear()
         self.arrivals.clear()
         self.cuts.clear()
+        self.broken = 0
         self.rewound = False
 
     def slowest(self, priority: Priority) -> float:
@@ -177,6 +185,7 @@ class Ledger:
 
     def _judge_destination(self, rows: Mapping[Priority, Row], arrivals: Iterable[Arrival]) -> None:
         first: dict[Item, Arrival] = {}
+        marked = 0
         highest: dict[tuple[Priority, str], int] = {}
         for arrival in arrivals:
             item, row = arrival.item, rows[arrival.item.priority]
@@ -187,7 +196,10 @@ class Ledger:
             elif item not in self.attempts or arrival.at != self.times.get(item):
                 row.unexpected += 1
             elif item in first:
-                row.duplicate_effects += 1
+                marked += arrival.marked
+                is_marked = arrival.marked and marked <= self.broken * MOST_IN_COMMIT
+                row.marked_repeats += is_marked
+                row.duplicate_effects += not is_marked
             else:
                 first[item] = arrival
                 line = (item.priority, item.key)

@@ -165,7 +165,7 @@ def document(seed: int, outcomes: Sequence[Outcome]) -> Mapping[str, Any]:
 
 
 def _figures(row: Row) -> Iterator[str]:
-    columns = ("ok", "recovered", "unknown", "lost_within_bound", "dropped_counted")
+    columns = ("ok", "recovered", "unknown", "lost_within_bound", "dropped_counted", "marked_repeats")
     for name in (*columns, "lost", "unexpected", "duplicate_effects", "order_violations"):
         if count := getattr(row, name):
             yield f"{count} {name}"

@@ -61,6 +61,7 @@ class Site(House):
         self.proof: dict[str, int] = {}
         self.figures: dict[str, float] = {}
         self._dropped: Mapping[Priority, int] = {}
+        self._connections = 0
 
     # Proof that a fault was there
 
@@ -276,6 +277,7 @@ class Site(House):
         self.ledger.close_books()
         self.proof.clear()
         self.figures.clear()
+        self._connections = self.to_broker.counts.connections
         self._dropped = {priority: count + self._dropped.get(priority, 0) for priority, count in self.dropped().items()}
 
     def judge(self) -> tuple[Row, ...]:
@@ -283,6 +285,7 @@ class Site(House):
         idle = [what for what, count in self.proof.items() if not count]
         if idle or not self.proof:
             raise FaultError(f"the fault did not strike: {', '.join(idle) or 'nothing proves it'}")
+        self.ledger.broken = self.to_broker.counts.connections - self._connections
         return tuple(self.ledger.judge(self.destinations, self.dropped()))
 
     # Being there

@@ -1,0 +1,84 @@
+"""The rule for messages the broker sends again, against a model of everything that can be lost on the way."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from process_cosmos_gateway.devices.redelivery import MOST_DOUBTFUL, Delivery, ReceivedMessages
+
+from .redelivery_model import Model
+
+STEPS = list(Model(1).steps())
+FAULTS = ["reset", "kill gateway", "save broker", "kill broker"]
+ONE = ["publish", "connect", "send", "receive"]
+PHRASES = st.one_of(
+    st.sampled_from(STEPS).map(lambda step: [step]),
+    st.sampled_from(
+        [ONE, [*ONE, *ONE], [*ONE, "commit"], ["commit one", "commit one"], ["connect", "receive"], ["reset"]]
+    ),
+)
+
+
+def played(steps: list[str], numbers: int = 3) -> Model:
+    model = Model(numbers)
+    for step in steps:
+        model.steps()[step]()
+    model.settle()
+    return model
+
+
+@settings(max_examples=1500, deadline=None)
+@given(phrases=st.lists(PHRASES, max_size=60), numbers=st.integers(1, 5))
+def test_no_acknowledged_event_is_lost_and_none_is_stored_twice_without_a_mark(
+    phrases: list[list[str]], numbers: int
+) -> None:
+    steps = [step for phrase in phrases for step in phrase]
+    model = played(steps, numbers)
+    if not set(FAULTS) & set(steps):
+        assert model.marked == 0
+        assert len(model.stored) == steps.count("publish") + steps.count("publish another")
+
+
+@settings(max_examples=300, deadline=None)
+@given(before=st.integers(0, 5), newest=st.integers(1, 5))
+def test_a_kill_marks_no_more_than_the_newest_commit(before: int, newest: int) -> None:
+    round_trip = [*ONE, "commit", "puback"]
+    model = played([*before * round_trip, *newest * ONE, "commit", "kill gateway"], numbers=9)
+    assert (model.marked, len(model.stored)) == (newest, before + newest)
+
+
+def test_what_was_received_and_not_acknowledged_is_dropped_on_the_next_connection() -> None:
+    model = played([*ONE, "reset"])
+    assert (model.marked, model.repeats, len(model.stored)) == (0, 1, 1)
+
+
+def test_a_puback_that_may_have_been_lost_leaves_a_doubt() -> None:
+    model = played([*ONE, "commit", "reset"])
+    assert (model.marked, model.repeats) == (1, 0)
+
+
+def test_what_the_next_connection_may_have_brought_as_new_is_in_doubt_on_the_one_after() -> None:
+    model = played([*ONE, "reset", "connect", "reset"])
+    assert (model.marked, model.repeats) == (1, 0)
+
+
+def test_a_puback_that_was_due_after_the_connection_had_ended_outlives_a_kill_after_a_later_commit() -> None:
+    model = played([*ONE, *ONE, "reset", "commit one", "commit one", "kill gateway"])
+    assert (model.marked, len(model.stored)) == (2, 2)
+
+
+def test_another_session_knows_nothing_of_the_one_before() -> None:
+    received = ReceivedMessages()
+    received.receive(b"1-true", redelivered=False)
+    received.end_connection()
+    received.begin_session()
+    assert received.receive(b"1-true", redelivered=True) is Delivery.NEW
+
+
+def test_no_more_is_remembered_than_a_broker_may_send_again() -> None:
+    received = ReceivedMessages()
+    for number in range(3 * MOST_DOUBTFUL):
+        received.receive(b"%d" % number, redelivered=False)
+        received.acknowledged(b"%d" % number)
+    kept = [received.receive(b"%d" % number, redelivered=True) for number in range(3 * MOST_DOUBTFUL)]
+    assert kept.count(Delivery.POSSIBLE_REPEAT) == MOST_DOUBTFUL
+    assert kept[-1] is Delivery.POSSIBLE_REPEAT
