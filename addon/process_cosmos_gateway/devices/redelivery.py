@@ -30,20 +30,22 @@ class ReceivedMessages:
         self._previous: dict[bytes, None] = {}
         self._doubtful: dict[bytes, None] = {}
         self._unconfirmed: dict[bytes, None] = {}
-        self._sent_lately: dict[bytes, None] = {}
+        self._sent_lately = 0
+        """How many of the newest ``_doubtful`` are not taken to have reached the broker."""
 
     def begin_session(self, marks: Collection[bytes] = ()) -> None:
         """Forget another session; ``marks``: what may have been received in this one before the start."""
-        self._current, self._previous, self._sent_lately = {}, {}, {}
+        self._current, self._previous, self._sent_lately = {}, {}, 0
         self._doubtful = dict.fromkeys(marks)
         self._unconfirmed = dict.fromkeys(marks)
 
     def end_connection(self) -> None:
         """Note that a connection, or an attempt that may have reached the broker, has ended."""
+        if self._sent_lately:
+            self._unconfirmed |= dict.fromkeys(list(self._doubtful)[-self._sent_lately :])
+            self._sent_lately = 0
         self._doubtful |= self._previous
         self._previous, self._current = self._current, {}
-        self._unconfirmed |= self._sent_lately
-        self._sent_lately = {}
         self._trim()
 
     def receive(self, mark: bytes, *, redelivered: bool) -> Delivery:
@@ -64,7 +66,7 @@ class ReceivedMessages:
         """Note that the PUBACK was handed to the socket; whether it arrives nobody knows."""
         self._current.pop(mark, None)
         self._unconfirmed.pop(mark, None)
-        self._sent_lately[mark] = None
+        self._sent_lately += 1
         self._doubtful.pop(mark, None)
         self._doubtful[mark] = None
         self._trim()
@@ -78,7 +80,7 @@ class ReceivedMessages:
 
         PUBACKs handed to the socket before now are taken to arrive, unless the connection had ended by then.
         """
-        self._sent_lately = {}
+        self._sent_lately = 0
         return list(self._unconfirmed)
 
     def _trim(self) -> None:
