@@ -64,6 +64,7 @@ from .issues import (
     end_reauth,
     show_other_gateway,
 )
+from .polarity import show_polarity
 from .registry import register_thing, register_version, remove_thing
 from .status_issues import show_status
 from .things import Things, Touched
@@ -250,6 +251,7 @@ class CosmosCoordinator:
         end_reauth(self.hass, self.entry)
         for device in snapshot.devices:
             register_thing(self.hass, self.entry, device)
+        show_polarity(self.hass, self.entry, snapshot.devices)
         self._notify(DEVICES)
         for device_id in (*self.things.by_id, *gone):
             self._notify(device_id)
@@ -275,6 +277,8 @@ class CosmosCoordinator:
             case DeviceRemoved(device=device_id):
                 remove_thing(self.hass, self.entry, device_id)
                 self._notify(DEVICES)
+        if isinstance(change, DeviceChanged | DeviceRemoved):
+            show_polarity(self.hass, self.entry, [thing.device for thing in self.things.by_id.values()])
         if touched:
             self._notify(touched.device, touched)
 

@@ -1,6 +1,6 @@
 """The repair issues of a site: one table, created and cleared here only."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -38,6 +38,7 @@ class Issue(StrEnum):
     MEMORY_NOT_WRITTEN = "memory_not_written"
     MEMORY_DAMAGED = "memory_damaged"
     MEMORY_TOO_NEW = "memory_too_new"
+    POLARITY_UNKNOWN = "polarity_unknown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,7 @@ class _Form:
 
 
 _UPDATES = "https://github.com/process-cosmos/process-cosmos/blob/main/docs/install.md#update"
+_POLARITY = "https://github.com/process-cosmos/process-cosmos/blob/main/wire/devices.md#what-true-means"
 
 _FORMS: Mapping[Issue, _Form] = {
     Issue.GATEWAY_UNREACHABLE: _Form(),
@@ -72,6 +74,7 @@ _FORMS: Mapping[Issue, _Form] = {
     Issue.MEMORY_NOT_WRITTEN: _Form(),
     Issue.MEMORY_DAMAGED: _Form(),
     Issue.MEMORY_TOO_NEW: _Form(learn_more=_UPDATES),
+    Issue.POLARITY_UNKNOWN: _Form(severity=ir.IssueSeverity.WARNING, learn_more=_POLARITY),
 }
 
 ISSUES_OF_CODES: Mapping[str, Issue] = {
@@ -92,13 +95,15 @@ LINK_ISSUES = (
 """Issues that are over once the gateway has sent its devices."""
 
 
-def create_issue(hass: HomeAssistant, entry: ConfigEntry, issue: Issue, **placeholders: str) -> None:
-    """Show ``issue`` for this site, or renew it."""
+def create_issue(
+    hass: HomeAssistant, entry: ConfigEntry, issue: Issue, *, about: str | None = None, **placeholders: str
+) -> None:
+    """Show ``issue`` for this site, or renew it; ``about``: what of the site, where it can be shown of several."""
     form = _FORMS[issue]
     ir.async_create_issue(
         hass,
         DOMAIN,
-        _id(entry, issue),
+        _id(entry, issue, about),
         data={"entry_id": entry.entry_id, "issue": issue},
         is_fixable=form.fixable,
         learn_more_url=form.learn_more,
@@ -123,10 +128,20 @@ def end_reauth(hass: HomeAssistant, entry: ConfigEntry) -> None:
 
 
 def clear_issues(hass: HomeAssistant, entry: ConfigEntry, *issues: Issue) -> None:
-    """Take these issues of the site away; without any, all of them."""
+    """Take these issues of the site away, whatever they are about; without any, all of them."""
     for issue in issues or tuple(Issue):
         ir.async_delete_issue(hass, DOMAIN, _id(entry, issue))
+        clear_issues_but(hass, entry, issue, ())
 
 
-def _id(entry: ConfigEntry, issue: Issue) -> str:
-    return f"{issue}_{entry.entry_id}"
+def clear_issues_but(hass: HomeAssistant, entry: ConfigEntry, issue: Issue, about: Collection[str]) -> None:
+    """Take this issue of the site away but for those that are ``about`` one of these."""
+    kept = {_id(entry, issue, each) for each in about}
+    shown = [issue_id for domain, issue_id in ir.async_get(hass).issues if domain == DOMAIN]
+    for issue_id in shown:
+        if issue_id.startswith(f"{_id(entry, issue)}/") and issue_id not in kept:
+            ir.async_delete_issue(hass, DOMAIN, issue_id)
+
+
+def _id(entry: ConfigEntry, issue: Issue, about: str | None = None) -> str:
+    return f"{issue}_{entry.entry_id}" if about is None else f"{issue}_{entry.entry_id}/{about}"

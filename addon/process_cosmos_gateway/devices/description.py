@@ -7,14 +7,19 @@ from typing import Any
 
 import orjson
 
-from process_cosmos_gateway.contract.devices import Device, DeviceEventDescription, Hint, Property, PropertyKind
+from process_cosmos_gateway.contract.devices import Device, DeviceEventDescription, Property, PropertyKind
 from process_cosmos_gateway.contract.errors import Code
+
+from .meaning import Meaning, Said, TrueMeans, meaning_of
 
 MAX_BYTES = 256 * 1024
 """Bytes of the longest description read."""
 
 AVAILABILITY = "cosmos:availability"
 """The member that names the topic of the last will: this project's extension of the Thing Description."""
+
+TRUE_MEANS = "cosmos:trueMeans"
+"""The member of a boolean property that says what its true means: this project's extension too."""
 
 _MAX_DEPTH = 32
 _MAX_AFFORDANCES = 256
@@ -29,21 +34,11 @@ _KINDS: Mapping[object, PropertyKind] = {
 _READ = frozenset({"readproperty", "observeproperty"})
 _WRITE = frozenset({"writeproperty"})
 _SUBSCRIBE = frozenset({"subscribeevent"})
-_HINT_WORDS: Mapping[str, Hint] = {
-    "moisture": Hint.MOISTURE,
-    "leak": Hint.MOISTURE,
-    "valve": Hint.VALVE,
-    "temperature": Hint.TEMPERATURE,
-    "humidity": Hint.HUMIDITY,
-    "battery": Hint.BATTERY,
-}
 _UNITS: Mapping[str, str] = {
     **dict.fromkeys(("cel", "celsius", "degreecelsius", "degc", "deg_c", "°c"), "°C"),
     **dict.fromkeys(("fahrenheit", "degreefahrenheit", "degf", "deg_f", "far", "°f"), "°F"),
     **dict.fromkeys(("percent", "%rh", "%", "%el"), "%"),
 }
-_TEMPERATURE_UNITS = frozenset({"°C", "°F"})
-_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
 
 class DescriptionError(Exception):
@@ -60,6 +55,7 @@ class Thing:
     """A described device. ``device`` has neither values nor availability yet.
 
     ``reads`` and ``events``: name by topic; ``writes``: topic by property; ``availability``: the last will's topic.
+    ``inverted``: properties whose true means closed or dry; everybody but the device sees them turned round.
     """
 
     topic: str
@@ -68,6 +64,7 @@ class Thing:
     writes: Mapping[str, str]
     events: Mapping[str, str]
     availability: str | None
+    inverted: frozenset[str] = frozenset()
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -134,6 +131,7 @@ class _Reader:
     def thing(self) -> Thing:
         reads: dict[str, str] = {}
         writes: dict[str, str] = {}
+        inverted: set[str] = set()
         properties = []
         for name, said in self._affordances("properties"):
             kind = _KINDS.get(said.get("type")) if isinstance(said.get("type"), str) else None
@@ -142,9 +140,12 @@ class _Reader:
                 continue
             self._claim(reads, read, name)
             write = self._form_topic(said, name, _WRITE, _READ | _WRITE, other_than=read)
-            if write is not None and said.get("readOnly") is not True:
+            meaning = self._meaning(name, said, kind, writable=write is not None and said.get("readOnly") is not True)
+            if write is not None and meaning.writable:
                 writes[name] = write
-            properties.append(self._property(name, said, kind, writable=name in writes))
+            if meaning.inverted:
+                inverted.add(name)
+            properties.append(_property(name, said, kind, meaning))
         events: dict[str, str] = {}
         described = []
         for name, said in self._affordances("events"):
@@ -165,6 +166,7 @@ class _Reader:
             writes=writes,
             events=events,
             availability=availability,
+            inverted=frozenset(inverted),
         )
 
     def _device(self, properties: tuple[Property, ...], events: tuple[DeviceEventDescription, ...]) -> Device:
@@ -238,20 +240,19 @@ class _Reader:
             raise _invalid("The description uses one topic for two purposes")
         topics[topic] = name
 
-    def _property(self, name: str, said: Mapping[str, Any], kind: PropertyKind, *, writable: bool) -> Property:
-        unit = _unit(_text_or_none(said.get("unit")))
-        title = _text(said, "title", name)
-        words = [*_types(said), title, name]
-        return Property(
-            name=name,
-            title=title,
-            kind=kind,
-            integer=said.get("type") == "integer",
-            hint=_hint(words, unit, kind, writable=writable),
-            writable=writable,
-            unit=unit,
-            minimum=_number(said, "minimum"),
-            maximum=_number(said, "maximum"),
+    def _meaning(self, name: str, said: Mapping[str, Any], kind: PropertyKind, *, writable: bool) -> Meaning:
+        return meaning_of(
+            Said(
+                types=_types(said),
+                name=name,
+                title=_text(said, "title", name),
+                description=_text_or_none(said.get("description")) or "",
+                thing=_text(self._document, "title"),
+                unit=_unit(_text_or_none(said.get("unit"))),
+                kind=kind,
+                writable=writable,
+                true_means=_true_means(said, name, kind),
+            )
         )
 
 
@@ -299,27 +300,27 @@ def _operations(form: Mapping[str, Any], default: frozenset[str]) -> frozenset[s
     return frozenset(operation for operation in listed if isinstance(operation, str))
 
 
-def _hint(words: Sequence[str], unit: str | None, kind: PropertyKind, *, writable: bool) -> Hint:
-    for text in words:
-        for word in _WORD.findall(text):
-            hint = _HINT_WORDS.get(word.lower(), Hint.NONE)
-            if _fits(hint, kind, writable=writable):
-                return hint
-    if unit in _TEMPERATURE_UNITS and kind is PropertyKind.NUMBER:
-        return Hint.TEMPERATURE
-    return Hint.NONE
+def _property(name: str, said: Mapping[str, Any], kind: PropertyKind, meaning: Meaning) -> Property:
+    return Property(
+        name=name,
+        title=_text(said, "title", name),
+        kind=kind,
+        integer=said.get("type") == "integer",
+        hint=meaning.hint,
+        suggested_hint=meaning.suggested,
+        writable=meaning.writable,
+        unit=_unit(_text_or_none(said.get("unit"))),
+        minimum=_number(said, "minimum"),
+        maximum=_number(said, "maximum"),
+    )
 
 
-def _fits(hint: Hint, kind: PropertyKind, *, writable: bool) -> bool:
-    match hint:
-        case Hint.NONE:
-            return False
-        case Hint.MOISTURE:
-            return kind is PropertyKind.BOOLEAN and not writable
-        case Hint.VALVE:
-            return kind is PropertyKind.BOOLEAN and writable
-        case _:
-            return kind is PropertyKind.NUMBER
+def _true_means(said: Mapping[str, Any], name: str, kind: PropertyKind) -> TrueMeans | None:
+    if (meant := said.get(TRUE_MEANS)) is None:
+        return None
+    if kind is not PropertyKind.BOOLEAN or meant not in list(TrueMeans):
+        raise _invalid(f"{TRUE_MEANS} of {name[:64]!r} is for booleans, and open, closed, wet or dry")
+    return TrueMeans(meant)
 
 
 def _types(said: Mapping[str, Any]) -> list[str]:

@@ -33,7 +33,7 @@ from .leaving import Leaving
 from .mqtt import Message, matches
 from .readings import READING_DAYS
 from .roster import Role, Roster, Route
-from .twin import Twin, as_device, is_transition, newest, with_reading
+from .twin import Twin, as_device, inverted, is_transition, newest, turned, with_reading
 from .values import GarbageError, Reading, is_too_long, parse_json, parse_readings
 from .volume import Point
 from .waiting import Series
@@ -142,7 +142,8 @@ class Intake:
         self._complained.discard(topic)
         listen(Listening(begin=twin, end=known))
         self._tell(DeviceChanged(sequence=0, device=as_device(twin, reachable=True)))
-        names = tuple(each.name for each in thing.device.properties)
+        lost = turned(known, thing) if known else frozenset()
+        names = tuple(each.name for each in thing.device.properties if each.name not in lost)
         return [
             partial(
                 memory.keep_description,
@@ -179,6 +180,8 @@ class Intake:
         described = next(each for each in twin.thing.device.properties if each.name == name)
         received = self._received()
         said = parse_readings(described.kind, message.payload, received)
+        if name in twin.thing.inverted:
+            said = inverted(said)
         self._counts["clock_skewed"] += sum(reading.time > received + _SKEWED for reading in said)
         before = twin.held.get(name)
         after = newest(before, said, received)

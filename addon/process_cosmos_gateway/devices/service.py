@@ -291,5 +291,6 @@ class Devices:
         topic = twin.thing.writes.get(name) if twin else None
         if connection is None or topic is None:
             return False
-        connection.send(topic, orjson.dumps(value))
+        is_inverted = twin is not None and name in twin.thing.inverted
+        connection.send(topic, orjson.dumps(not value if is_inverted else value))
         return True

@@ -33,12 +33,22 @@ def as_device(twin: Twin, *, reachable: bool) -> Device:
     return replace(twin.thing.device, properties=properties, online=twin.online if reachable else False)
 
 
+def turned(twin: Twin, thing: Thing) -> frozenset[str]:
+    """Return the properties whose values mean the opposite under the new description."""
+    return twin.thing.inverted ^ thing.inverted
+
+
+def inverted(readings: Sequence[Reading]) -> tuple[Reading, ...]:
+    """Return the readings of a boolean whose true means closed or dry, so that true is open or wet."""
+    return tuple(replace(reading, value=not reading.value) for reading in readings)
+
+
 def described_anew(twin: Twin | None, thing: Thing) -> Twin:
     """Return the twin for a new description: what properties of the same name and kind had stays."""
     if twin is None:
         return Twin(thing=thing)
     kinds = {each.name: each.kind for each in twin.thing.device.properties}
-    kept = {each.name for each in thing.device.properties if kinds.get(each.name) is each.kind}
+    kept = {each.name for each in thing.device.properties if kinds.get(each.name) is each.kind} - turned(twin, thing)
     return Twin(
         thing=thing,
         online=twin.online if thing.availability is not None else None,

@@ -32,7 +32,8 @@ class Hint(StrEnum):
 class Property:
     """One property of a Thing. ``unit`` as Home Assistant spells it; ``value`` None until one was heard.
 
-    ``integer``: a number of which only whole ones can be written.
+    ``integer``: a number of which only whole ones can be written. ``suggested_hint``: what its name suggests, where the
+    name leaves open what true means (``valveClosed``): then it cannot be written until its description says so.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Property:
     maximum: float | None = None
     value: Value | None = None
     integer: bool = False
+    suggested_hint: Hint = Hint.NONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

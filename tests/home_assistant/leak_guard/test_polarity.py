@@ -1,0 +1,116 @@
+"""Things that say whether a valve is closed and a floor dry: guarded as they are, or refused by name, never opened."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, override
+
+from homeassistant.core import HomeAssistant
+from homeassistant.helpers import entity_registry as er
+from homeassistant.helpers import issue_registry as ir
+
+from custom_components.process_cosmos.const import DOMAIN
+from process_cosmos_gateway.contract.devices import Value
+from process_cosmos_gateway.devices.options import BrokerOptions
+from process_cosmos_gateway.lab.things import Json, Thing
+from tests.brokers import free_port, running_broker
+from tests.gateway.gateway_process import gateway_process
+from tests.home_assistant.contract_gateway import until
+from tests.home_assistant.test_real_gateway import set_up_with, shown
+
+from .house import House
+
+CLOSED = "valveClosed"
+DRY = "noLeak"
+VALVE = "valve.cellar"
+LEAK = "binary_sensor.cellar_noleak"
+
+
+class Backwards(Thing):
+    """Says ``valveClosed`` and ``noLeak``, and obeys; ``true_means``: what its description says of them."""
+
+    def __init__(self, broker: BrokerOptions, true_means: Mapping[str, str]) -> None:
+        """Begin open and dry."""
+        super().__init__(broker, "backwards", "Cellar")
+        self.true_means = true_means
+        self.values = {CLOSED: False, DRY: True}
+        self.commands: list[Value] = []
+
+    @override
+    def properties(self) -> Mapping[str, Json]:
+        said: dict[str, dict[str, Any]] = {CLOSED: {"type": "boolean"}, DRY: {"type": "boolean", "readOnly": True}}
+        for name, means in self.true_means.items():
+            said[name]["cosmos:trueMeans"] = means
+        return said
+
+    @override
+    def written(self, name: str, value: Value) -> None:
+        self.commands.append(value)
+        self.values[name] = value
+
+    async def describe_anew(self, true_means: Mapping[str, str]) -> None:
+        """Publish a description that says more."""
+        self.true_means = true_means
+        await self.vanish()
+
+
+@asynccontextmanager
+async def at_home(hass: HomeAssistant, folder: Path, true_means: Mapping[str, str]) -> AsyncIterator[Backwards]:
+    """Run broker, gateway, the Thing and the integration."""
+    (folder / "broker").mkdir()
+    async with running_broker(folder / "broker") as broker:
+        options = f'mqtt_host = "127.0.0.1"\nmqtt_port = {broker.options.port}\n'
+        async with (
+            gateway_process(folder, free_port(), options) as gateway,
+            Backwards(broker.options, true_means) as it,
+        ):
+            entry = await set_up_with(hass, str(await gateway.pairing_line()))
+            await until(lambda: shown(hass, LEAK))
+            yield it
+            await hass.async_block_till_done()
+            await hass.config_entries.async_unload(entry.entry_id)
+
+
+def asked(hass: HomeAssistant) -> dict[str, tuple[str, str, str]]:
+    """Return by property what the repair issues ask of which device."""
+    found = [issue for issue in ir.async_get(hass).issues.values() if issue.translation_key == "polarity_unknown"]
+    texts = [issue.translation_placeholders or {} for issue in found]
+    return {text["property"]: (text["device"], text["first"], text["second"]) for text in texts}
+
+
+async def test_leak_guard_closes_a_valve_whose_true_means_closed(
+    house: House, hass: HomeAssistant, notify_entity: str, socket_enabled: None, tmp_path: Path
+) -> None:
+    house.with_process_cosmos()
+    async with at_home(hass, tmp_path, {CLOSED: "closed", DRY: "dry"}) as thing:
+        await until(lambda: (shown(hass, VALVE), shown(hass, LEAK)) == ("open", "off"))
+        state = hass.states.get(LEAK)
+        assert state
+        assert state.attributes["device_class"] == "moisture"
+        await house.automation(sensors=[LEAK], valve=VALVE)
+        await thing.report(DRY, False)
+        await until(lambda: shown(hass, LEAK) == "on")
+        await until(lambda: thing.commands)
+        assert set(thing.commands) == {True}, "sent again until it is reported, never turned round"
+        await thing.report(CLOSED, True)
+        await until(lambda: shown(hass, VALVE) == "closed")
+        await hass.services.async_call("valve", "open_valve", {"entity_id": VALVE}, blocking=True)
+        await until(lambda: thing.commands[-1] is False)
+        assert asked(hass) == {}
+
+
+async def test_what_a_name_leaves_open_can_be_written_by_nobody_and_is_asked_by_name(
+    house: House, hass: HomeAssistant, notify_entity: str, socket_enabled: None, tmp_path: Path
+) -> None:
+    async with at_home(hass, tmp_path, {}) as thing:
+        await until(lambda: shown(hass, LEAK) == "on")
+        registry = er.async_get(hass)
+        ours = [each for each in registry.entities.values() if each.unique_id.partition("/")[2].startswith("wot/")]
+        assert {each.domain for each in ours} == {"binary_sensor"}
+        assert [each.original_device_class for each in ours] == [None, None]
+        assert asked(hass) == {CLOSED: ("Cellar", "open", "closed"), DRY: ("Cellar", "wet", "dry")}
+        assert thing.commands == []
+        await thing.describe_anew({CLOSED: "closed", DRY: "dry"})
+        await until(lambda: (shown(hass, VALVE), shown(hass, LEAK)) == ("open", "off"))
+        assert asked(hass) == {}
+        assert {issue.domain for issue in ir.async_get(hass).issues.values()} <= {DOMAIN}
