@@ -181,13 +181,10 @@ def test_the_description_says_what_true_means(
     assert bool(found.writes) is found.device.properties[0].writable
 
 
-@pytest.mark.parametrize(
-    "members",
-    [{"cosmos:trueMeans": "shut"}, {"cosmos:trueMeans": True}, {"type": "number", "cosmos:trueMeans": "open"}],
-)
-def test_a_meaning_nobody_knows_is_refused(members: dict[str, object]) -> None:
+@pytest.mark.parametrize(("kind", "means"), [("boolean", "shut"), ("boolean", True), ("number", "open")])
+def test_a_meaning_nobody_knows_is_refused(kind: str, means: object) -> None:
     with pytest.raises(DescriptionError) as refused:
-        thing("valve", **members)
+        thing("valve", readonly=False, of="Tank", type=kind, **{"cosmos:trueMeans": means})
     assert refused.value.code is Code.DESCRIPTION_INVALID
 
 
