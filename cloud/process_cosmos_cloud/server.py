@@ -22,17 +22,17 @@ from process_cosmos_gateway.contract.codec import decode_json, parse
 from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.contract.events import BATCH_CONTENT_TYPE
 from process_cosmos_gateway.contract.identifiers import Ulid, is_ulid
+from process_cosmos_gateway.listener import LISTENER
 
 from .arrivals import take_batch
 from .authority import Authority, CertificateRequestError, Issued, TooLateError
+from .bodies import MAX_BODY, MAX_REQUEST, read_body, unpacked
 from .codes import CodeRefusedError, spend_code
 from .connections import opened_at
 from .database import Connection, Database, DatabaseError
 from .identity import Caller, Refusal, RefusedError, admit, enrolled, issued, present
 from .inbox import note_polled, page_after
-
-MAX_BODY = 8 << 20
-"""Bytes of the longest request, counted after decompression."""
+from .problems import ProblemError
 
 LARGEST = (1 << 63) - 1
 """Of whole numbers, in the database."""
@@ -46,17 +46,6 @@ SITE = web.RequestKey("site", Ulid)
 SERIAL = web.RequestKey("serial", str)
 
 type Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class ProblemError(Exception):
-    """The request is refused: answered as problem details (RFC 9457)."""
-
-    def __init__(self, status: HTTPStatus, code: str, message: str, *, closing: bool = False) -> None:
-        """Take the status, a stable code for programs, a sentence for people; ``closing``: the connection ends."""
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.closing = closing
 
 
 @web.middleware
@@ -88,6 +77,7 @@ async def certificates(request: web.Request, handler: Handler) -> web.StreamResp
         site = site_of_certificate(certificate)
         if site is None:
             raise ProblemError(HTTPStatus.UNAUTHORIZED, Code.UNAUTHORIZED, "A site's certificate is needed here.")
+        request.app[LISTENER].admit(request)
         request[SITE] = site
         request[SERIAL] = f"{int(certificate['serialNumber'], 16):x}"
     try:
@@ -132,7 +122,7 @@ class Endpoint:
         return _reply({"status": "ok"})
 
     async def _enroll(self, request: web.Request) -> web.Response:
-        wanted = parse(EnrolmentRequest, decode_json(await request.read()))
+        wanted = parse(EnrolmentRequest, decode_json(await read_body(request, MAX_REQUEST)))
         certificate = self._issue(wanted.csr, wanted.site)
         now = time.time()
 
@@ -147,7 +137,7 @@ class Endpoint:
         return _reply(Enrolled(certificate=certificate.certificate, ca=self._authority.pem))
 
     async def _renew(self, request: web.Request) -> web.Response:
-        wanted = parse(RenewalRequest, decode_json(await request.read()))
+        wanted = parse(RenewalRequest, decode_json(await read_body(request, MAX_REQUEST)))
         try:
             old = self._authority.renewable(wanted)
         except TooLateError as error:
@@ -173,7 +163,8 @@ class Endpoint:
         if request.content_type != BATCH_CONTENT_TYPE:
             message = f"Events come as {BATCH_CONTENT_TYPE}."
             raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, Code.MALFORMED, message)
-        body, site, serial, now = await request.read(), request[SITE], request[SERIAL], time.time()
+        body = await unpacked(request, await read_body(request, MAX_BODY))
+        site, serial, now = request[SITE], request[SERIAL], time.time()
         self._check_newest(request, site)
         caller = Caller(
             token=request.headers.get(TOKEN_HEADER, ""),

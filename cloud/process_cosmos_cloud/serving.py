@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from aiohttp import web
+from process_cosmos_gateway.listener import LISTENER, Listener
 
 from .authority import Authority
 from .connections import date_connections
@@ -24,17 +24,16 @@ async def serving(folder: Path, host: str, port: int, names: Sequence[str]) -> A
     authority = Authority(folder)
     database = Database(folder / DATABASE)
     await database.start()
-    runner = web.AppRunner(Endpoint(database, authority).app(), access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
-    await runner.setup()
+    application = Endpoint(database, authority).app()
+    listener = application[LISTENER] = Listener(application, closing_seconds=SHUTDOWN_SECONDS)
+    tls = authority.server_context(names)
+    date_connections(tls)
     try:
-        tls = authority.server_context(names)
-        date_connections(tls)
-        await web.TCPSite(runner, host, port, ssl_context=tls).start()
-        name = f"[{names[0]}]" if ":" in names[0] else names[0]
-        url = f"https://{name}:{runner.addresses[0][1]}"
-        save = "INSERT OR REPLACE INTO setting (name, value) VALUES ('url', ?)"
-        await database.write(lambda connection: connection.execute(save, (url,)))
-        yield url
+        async with listener.listen(host, port, tls):
+            name = f"[{names[0]}]" if ":" in names[0] else names[0]
+            url = f"https://{name}:{listener.port}"
+            save = "INSERT OR REPLACE INTO setting (name, value) VALUES ('url', ?)"
+            await database.write(lambda connection: connection.execute(save, (url,)))
+            yield url
     finally:
-        await runner.cleanup()
         await database.close()

@@ -27,6 +27,7 @@ ONLY_HERE = {
         f"{GATEWAY}.api.*",
         f"{GATEWAY}.destinations.*",
         f"{GATEWAY}.lab.faults.*",
+        f"{GATEWAY}.listener",
         f"{GATEWAY}.supervisor",
         f"{CLOUD}.*",
         f"{INTEGRATION}.client",
@@ -94,10 +95,11 @@ def test_the_contract_imports_the_standard_library_orjson_and_itself() -> None:
         }, module.name
 
 
-def test_the_cloud_knows_nothing_of_the_gateway_but_the_contract() -> None:
+def test_the_cloud_knows_nothing_of_the_gateway_but_the_contract_and_the_listener() -> None:
     ours = {name for module in matching(f"{CLOUD}.*") for name in module.imports if name.startswith(GATEWAY)}
     assert ours
-    assert {name for name in ours if not name.startswith(f"{GATEWAY}.contract")} == set()
+    shared = (f"{GATEWAY}.contract", f"{GATEWAY}.listener")
+    assert {name for name in ours if not name.startswith(shared)} == set()
 
 
 def test_nothing_imports_tests_demo_or_benchmarks() -> None:

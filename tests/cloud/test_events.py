@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from process_cosmos_cloud.arrivals import read_arrivals, split_batch
-from process_cosmos_cloud.server import MAX_BODY
+from process_cosmos_cloud.bodies import MAX_BODY
 from process_cosmos_gateway.contract.errors import ContractError
 
 from .conftest import OTHER, SITE

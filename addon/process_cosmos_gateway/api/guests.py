@@ -12,6 +12,7 @@ from aiohttp import web
 
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.contract.producers import MOST_CONNECTIONS
+from process_cosmos_gateway.listener import LISTENER
 
 from .programs import is_known
 from .replies import problem_reply
@@ -61,6 +62,7 @@ class Guests:
         if sum(guest.path == path for guest in self._inside.values()) >= MOST_CONNECTIONS:
             sentence = f"{MOST_CONNECTIONS} connections are open here. Close one, or try again later."
             return problem_reply(Code.TOO_MANY_CONNECTIONS, sentence, HTTPStatus.SERVICE_UNAVAILABLE)
+        request.app[LISTENER].admit(request)
         task = cast("asyncio.Task[object]", asyncio.current_task())
         self._inside[task] = _Guest(path, token)
         try:

@@ -15,6 +15,7 @@ from process_cosmos_gateway.contract.destinations import Link, LinkState, Priori
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.contract.pairing import PairingLine
 from process_cosmos_gateway.errors import StoreError
+from process_cosmos_gateway.listener import LISTENER
 from process_cosmos_gateway.options import BrokerOptions
 from process_cosmos_gateway.outbox import Outbox
 
@@ -81,7 +82,7 @@ class Page:
         application.router.add_post("/programs", self._programs)
 
     async def _show(self, request: web.Request, *, connected: bool) -> web.Response:
-        if request.remote != self._peer:
+        if not self._is_for(request):
             return _not_here()
         try:
             status, depths = await self._status.read(), await self._outbox.depths()
@@ -99,8 +100,15 @@ class Page:
             refresh=_REFRESH_SECONDS,
         )
 
-    async def _pair(self, request: web.Request) -> web.Response:
+    def _is_for(self, request: web.Request) -> bool:
+        """Say whether the Supervisor asks; its connection stays open for the next page."""
         if request.remote != self._peer:
+            return False
+        request.app[LISTENER].admit(request)
+        return True
+
+    async def _pair(self, request: web.Request) -> web.Response:
+        if not self._is_for(request):
             return _not_here()
         secret = await asyncio.to_thread(offer_pairing, self._about.data, self._clock)
         _LOGGER.info("A pairing line was made on the app's page; it works once, within ten minutes")
@@ -117,7 +125,7 @@ class Page:
         return _reply(request, self._head(), card)
 
     async def _programs(self, request: web.Request) -> web.Response:
-        if request.remote != self._peer:
+        if not self._is_for(request):
             return _not_here()
         wish = {key: value for key, value in (await request.post()).items() if isinstance(value, str)}
         card, done = await asyncio.to_thread(page_programs.tokens, self._about.data, self._clock, wish)

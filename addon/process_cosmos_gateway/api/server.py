@@ -4,7 +4,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from errno import EADDRINUSE
 from http import HTTPStatus
 
@@ -23,6 +23,7 @@ from process_cosmos_gateway.contract.session import (
     Refused,
 )
 from process_cosmos_gateway.errors import PortTakenError, RequestRefusedError, StartError, StoreError
+from process_cosmos_gateway.listener import LISTENER, Listener
 from process_cosmos_gateway.store import Store
 
 from .access import Access, TooManyGuessesError
@@ -67,6 +68,8 @@ class Server:
     async def listen(self, host: str, port: int, tls: ssl.SSLContext | None) -> AsyncIterator[None]:
         """Serve inside the context; raise ``StartError`` if the address cannot be had."""
         application = web.Application(client_max_size=_MOST_BODY)
+        listener = Listener(application, closing_seconds=_CLOSING_SECONDS)
+        application[LISTENER] = listener
         application.router.add_get("/ws", self._serve_session)
         application.router.add_get("/health", self._serve_health)
         application.router.add_post("/v1/pair", self._serve_pairing)
@@ -76,11 +79,9 @@ class Server:
         if self._guests:
             self._guests.add_to(application)
         server_logger.addFilter(_is_no_nonsense)
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=_CLOSING_SECONDS)
-        await runner.setup()
-        try:
+        async with AsyncExitStack() as stack:
             try:
-                await web.TCPSite(runner, host, port, ssl_context=tls).start()
+                await stack.enter_async_context(listener.listen(host, port, tls))
             except OSError as error:
                 if error.errno == EADDRINUSE:
                     message = f"Another program listens on port {port}. Stop it, or give this one another `port`."
@@ -89,8 +90,6 @@ class Server:
                 raise StartError(message) from error
             _LOGGER.info("Listening on %s port %d%s", host, port, " (TLS)" if tls else "")
             yield
-        finally:
-            await runner.cleanup()
 
     async def _serve_health(self, _: web.Request) -> web.Response:
         try:
@@ -123,6 +122,7 @@ class Server:
     async def _serve_session(self, request: web.Request) -> web.StreamResponse:
         if not self._has_token(request):
             return _unauthorized()
+        request.app[LISTENER].admit(request)
         # One byte more than the contract allows: aiohttp refuses a frame of exactly its limit.
         socket = web.WebSocketResponse(timeout=_CLOSING_SECONDS, compress=False, max_msg_size=MAX_FRAME + 1)
         await socket.prepare(request)

@@ -1,0 +1,198 @@
+"""The listener: strangers take no place and no time of those it knows."""
+
+import asyncio
+import logging
+import os
+import resource
+import ssl
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trustme
+from aiohttp import ClientSession, ClientTimeout, web
+
+from process_cosmos_gateway.listener import LISTENER, Listener, ListenerLimits
+
+HOST = "127.0.0.1"
+SOON = ClientTimeout(total=20)
+
+
+@pytest.fixture
+def tls() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    authority = trustme.CA()
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert(HOST).configure_cert(server)
+    client = ssl.create_default_context()
+    authority.configure_trust(client)
+    return server, client
+
+
+async def _health(_: web.Request) -> web.Response:
+    return web.Response(text="ok")
+
+
+async def _known(request: web.Request) -> web.StreamResponse:
+    """Let the caller in and say one more word when he says one."""
+    request.app[LISTENER].admit(request)
+    response = web.StreamResponse()
+    await response.prepare(request)
+    await response.write(b"in\n")
+    await request.content.readany()
+    await response.write(b"still in\n")
+    return response
+
+
+async def _body(request: web.Request) -> web.Response:
+    return web.Response(body=await request.read(), headers={"Seen": request.headers.get("Content-Encoding", "")})
+
+
+@asynccontextmanager
+async def listening(
+    limits: ListenerLimits, context: ssl.SSLContext | None = None, closing_seconds: float = 0.1
+) -> AsyncIterator[Listener]:
+    application = web.Application()
+    application.router.add_get("/health", _health)
+    application.router.add_post("/known", _known)
+    application.router.add_post("/body", _body)
+    listener = application[LISTENER] = Listener(application, limits, closing_seconds=closing_seconds)
+    async with listener.listen(HOST, 0, context):
+        yield listener
+
+
+async def connect(listener: Listener) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection(HOST, listener.port)
+
+
+async def closed(reader: asyncio.StreamReader) -> bool:
+    """Return once the far side has closed, whatever it said before."""
+    try:
+        await asyncio.wait_for(reader.read(), 10)
+    except ConnectionResetError:
+        return True
+    return True
+
+
+async def health(listener: Listener, tls: ssl.SSLContext | None = None) -> str:
+    scheme = "https" if tls else "http"
+    async with (
+        ClientSession(timeout=SOON) as http,
+        http.get(f"{scheme}://{HOST}:{listener.port}/health", ssl=tls or True) as reply,
+    ):
+        return await reply.text()
+
+
+@pytest.mark.parametrize("says", [b"", b"\x16\x03\x01", b"GET / HTTP/1.1\r\n"], ids=["nothing", "half", "no TLS"])
+async def test_hundreds_of_half_open_connections_stop_nobody(
+    tls: tuple[ssl.SSLContext, ssl.SSLContext], says: bytes
+) -> None:
+    async with listening(ListenerLimits(strangers=32, per_address=500), tls[0]) as listener:
+        strangers = [await connect(listener) for _ in range(300)]
+        for _, writer in strangers:
+            writer.write(says)
+        assert await health(listener, tls[1]) == "ok"
+        assert sum(listener._turned_away.values()) > 200
+        for _, writer in strangers:
+            writer.close()
+
+
+@pytest.mark.parametrize("says", [b"", b"GET /health HTTP/1.1\r\nHost: a\r\n", b"POST /body HTTP/1.1\r\nHost: a\r\n"])
+async def test_a_stranger_who_does_not_get_to_the_end_of_a_request_is_ended(says: bytes) -> None:
+    async with listening(ListenerLimits(request=0.2)) as listener:
+        reader, writer = await connect(listener)
+        writer.write(says + (b"Content-Length: 9\r\n\r\nab" if says.startswith(b"POST") else b""))
+        assert await closed(reader)
+        writer.close()
+
+
+async def test_a_handshake_has_its_time(tls: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+    async with listening(ListenerLimits(handshake=0.2), tls[0]) as listener:
+        reader, writer = await connect(listener)
+        assert await closed(reader)
+        writer.close()
+
+
+async def test_whoever_was_let_in_stays_and_takes_no_strangers_place() -> None:
+    async with listening(ListenerLimits(strangers=2, per_address=500, request=0.2)) as listener:
+        reader, writer = await connect(listener)
+        writer.write(b"POST /known HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n")
+        assert b"in" in await reader.readuntil(b"in\n")
+        mute = [await connect(listener) for _ in range(10)]
+        assert all([await closed(other) for other, _ in mute])  # the last of them by its deadline
+        writer.write(b"x")
+        assert await reader.readuntil(b"still in\n")
+        for _, each in [(reader, writer), *mute]:
+            each.close()
+
+
+async def test_one_address_does_not_take_the_place_of_others(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        async with listening(ListenerLimits(strangers=100, per_address=5)) as listener:
+            mute = [await connect(listener) for _ in range(5)]
+            refused, writer = await connect(listener)
+            assert await closed(refused)
+            assert listener._turned_away == {"address": 1}
+            for _, each in [(refused, writer), *mute]:
+                each.close()
+    assert [record.message.partition(":")[0] for record in caplog.records] == ["too_many_connections"]
+
+
+async def test_a_compressed_body_stays_as_it_came() -> None:
+    async with listening(ListenerLimits()) as listener, ClientSession(timeout=SOON) as http:
+        headers = {"Content-Encoding": "gzip"}
+        async with http.post(f"http://{HOST}:{listener.port}/body", data=b"\x1f\x8b no gzip", headers=headers) as reply:
+            assert (await reply.read(), reply.headers["Seen"]) == (b"\x1f\x8b no gzip", "gzip")
+
+
+async def test_each_stop_ends_what_strangers_hold() -> None:
+    async with listening(ListenerLimits()) as listener:
+        reader, writer = await connect(listener)
+        await health(listener)
+    assert await closed(reader)
+    writer.close()
+
+
+WITHOUT_DESCRIPTORS = """
+import asyncio, os, resource, sys
+from aiohttp import web
+from process_cosmos_gateway.listener import Listener, ListenerLimits
+
+async def main():
+    application = web.Application()
+    listener = Listener(application, ListenerLimits(strangers=10_000, per_address=10_000, reserved=0))
+    async with listener.listen("127.0.0.1", 0, None):
+        listener._most = 10_000  # as if nobody counted
+        print(listener.port, flush=True)
+        await asyncio.to_thread(sys.stdin.readline)
+        print(listener._turned_away["descriptors"], flush=True)
+asyncio.run(main())
+"""
+
+
+async def test_without_descriptors_it_makes_room_and_logs_once() -> None:
+    def few() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        WITHOUT_DESCRIPTORS,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=few,
+        env={**os.environ},
+    )
+    assert process.stdin
+    assert process.stdout
+    port = int(await process.stdout.readline())
+    mute = [await asyncio.open_connection(HOST, port) for _ in range(100)]
+    async with ClientSession(timeout=SOON) as http, http.get(f"http://{HOST}:{port}/nothing") as reply:
+        assert reply.status == 404
+    out, err = await process.communicate(b"\n")
+    assert int(out) > 0
+    assert err.count(b"\n") < 20
+    for _, writer in mute:
+        writer.close()
