@@ -26,7 +26,7 @@ from process_cosmos_gateway.listener import LISTENER
 
 from .arrivals import take_batch
 from .authority import Authority, CertificateRequestError, Issued, TooLateError
-from .bodies import MAX_BODY, MAX_REQUEST, read_body, unpacked
+from .bodies import MAX_BODY, MAX_REQUEST, read_body
 from .codes import CodeRefusedError, spend_code
 from .connections import opened_at
 from .database import Connection, Database, DatabaseError
@@ -163,7 +163,7 @@ class Endpoint:
         if request.content_type != BATCH_CONTENT_TYPE:
             message = f"Events come as {BATCH_CONTENT_TYPE}."
             raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, Code.MALFORMED, message)
-        body = await unpacked(request, await read_body(request, MAX_BODY))
+        body = await read_body(request, MAX_BODY)
         site, serial, now = request[SITE], request[SERIAL], time.time()
         self._check_newest(request, site)
         caller = Caller(

@@ -1,6 +1,7 @@
 """What becomes of events: each kept once for ever, every arrival on record."""
 
 import asyncio
+import gzip
 import io
 from collections.abc import Callable
 from urllib.parse import urlsplit
@@ -97,6 +98,23 @@ async def test_a_body_over_the_limit_is_refused_as_too_large(site: Site) -> None
     got, problem = await site.post(io.BytesIO(b"[" + b" " * MAX_BODY + b"]"), BATCH)
 
     assert (got, problem["code"]) == (413, "too_large")
+
+
+async def test_a_compressed_body_is_refused_before_anybody_unpacks_it(site: Site) -> None:
+    bomb = gzip.compress(b"[" + b" " * (64 << 20) + b"]")
+    got, problem = await site.post(bomb, BATCH | {"Content-Encoding": "gzip"})
+
+    assert (got, problem["code"]) == (415, "malformed")
+
+
+async def test_a_request_for_a_certificate_is_short(site: Site) -> None:
+    site.url = site.url.replace("/v1/events", "")
+    for path in ("enroll", "renew"):
+        address = urlsplit(site.url)
+        reader, writer = await asyncio.open_connection(address.hostname, address.port, ssl=site.tls())
+        writer.write(b"POST /v1/%s HTTP/1.1\r\nHost: cloud\r\nContent-Length: 7900000\r\n\r\n{" % path.encode())
+        assert b" 413 " in await reader.readline()
+        writer.transport.abort()
 
 
 async def test_a_payload_of_a_megabyte_is_taken(site: Site) -> None:
