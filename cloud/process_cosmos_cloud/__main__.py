@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import logging
 import os
 import signal
 import sys
@@ -15,6 +14,7 @@ import orjson
 
 from process_cosmos_gateway.contract.identifiers import UlidFactory, is_ulid
 from process_cosmos_gateway.contract.pairing import LineError, OneTimeLine, parse_line
+from process_cosmos_gateway.logs import set_up_logs
 
 from .arrivals import Arrival, read_arrivals, site_of
 from .authority import Authority
@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(arguments: argparse.Namespace) -> None:
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    set_up_logs("warning")
     asyncio.run(_serve_until_told(arguments))
 
 
