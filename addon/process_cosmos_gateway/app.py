@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
-from errno import EACCES, EPERM, EROFS
+from errno import EACCES, EEXIST, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM, EROFS
 from functools import partial
 from pathlib import Path
 from socket import gethostname
@@ -30,7 +30,7 @@ from .contract.destinations import Priority
 from .contract.identifiers import UlidFactory
 from .destinations import Destinations
 from .devices import Devices
-from .errors import FolderTakenError
+from .errors import FolderInvalidError, FolderTakenError
 from .escalations import Escalations
 from .options import MEGABYTE, BrokerOptions, Options
 from .outbox import Limits, Outbox, default_quotas
@@ -167,6 +167,10 @@ def _only_one(folder: Path) -> Iterator[None]:
             f"Another gateway uses the data folder {folder}. Stop it, or give this one another."
         ) from error
     except OSError as error:
+        if error.errno in (EEXIST, ENOTDIR, ENAMETOOLONG, EISDIR, ELOOP, ENOENT):
+            raise FolderInvalidError(
+                f"{folder} cannot be the data folder ({error.strerror}). Name a folder that can be made there."
+            ) from error
         if error.errno not in (EACCES, EPERM, EROFS):
             raise
         raise StoreReadOnlyError(

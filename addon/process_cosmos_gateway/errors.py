@@ -38,6 +38,12 @@ class FolderTakenError(StartError):
     code: ClassVar[str] = "start_folder_taken"
 
 
+class FolderInvalidError(StartError):
+    """The data folder cannot be one: a file is in its place, or its name is too long."""
+
+    code: ClassVar[str] = "start_folder_invalid"
+
+
 class TokenMissingError(StartError):
     """The Supervisor's options are there, its token is not."""
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from .broker_address import take_apart
 from .errors import TokenMissingError
 
 PREFIX = "PROCESS_COSMOS_"
@@ -29,6 +30,8 @@ _LONGEST_LINGER = 60.0
 _LARGEST = 1e300
 _NUMBER = re.compile(r"\d+(\.\d+)?", re.ASCII)
 _LONGEST_SECONDS = 7 * 86_400.0
+_KUBERNETES = re.compile(r"(^|_)SERVICE_(HOST|PORT(_\w+)?)$|(^|_)PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$")
+_KUBERNETES_PORT = re.compile(r"(tcp|udp|sctp)://")
 _LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -129,7 +132,9 @@ def read_options(file: Path | None = None, environment: Mapping[str, str] = os.e
         given = _read(file or SUPERVISOR_OPTIONS, orjson.loads)
         return parse_options({"data": "/data", **given}, supervisor_token=token)
     variables = {
-        name.removeprefix(PREFIX).lower(): value for name, value in environment.items() if name.startswith(PREFIX)
+        name.removeprefix(PREFIX).lower(): value
+        for name, value in environment.items()
+        if name.startswith(PREFIX) and not _is_of_kubernetes(name.removeprefix(PREFIX), value)
     }
     if not variables and file is None and SUPERVISOR_OPTIONS.exists():
         raise TokenMissingError("The Supervisor gave this app options, but no token. Restart the app, then the host.")
@@ -138,9 +143,18 @@ def read_options(file: Path | None = None, environment: Mapping[str, str] = os.e
     return parse_options({**(_read(path, tomllib.loads) if path else {}), **variables})
 
 
+def _is_of_kubernetes(name: str, value: str) -> bool:
+    """Say whether Kubernetes set this variable: a service called ``process-cosmos`` brings a dozen of our prefix."""
+    return bool(_KUBERNETES.search(name)) or (name.endswith("PORT") and bool(_KUBERNETES_PORT.match(value)))
+
+
 def parse_options(given: Mapping[str, Any], *, supervisor_token: str | None = None) -> Options:
     """Turn keys and values into ``Options``; raise ``OptionsError`` with every mistake."""
     mistakes = [f"{key}: is no option" for key in given if key not in _READERS]
+    try:
+        given = take_apart(given)
+    except ValueError as error:
+        mistakes.append(f"mqtt_host: {error}")
     values: dict[str, Any] = {}
     for key, read in _READERS.items():
         if key in given:
@@ -185,7 +199,7 @@ def _contradictions(given: Mapping[str, Any], *, tls: bool | None) -> list[str]:
 
 def _read(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
     try:
-        document = parse(path.read_text("utf-8"))
+        document = parse(path.read_text("utf-8-sig"))
     except OSError as error:
         raise OptionsError((f"{path}: cannot be read ({error.strerror})",)) from error
     except ValueError as error:
@@ -302,7 +316,7 @@ def _rule(place: str, table: object, mistakes: list[str]) -> dict[str, Any]:
 
 
 def _topics(value: object) -> tuple[str, ...]:
-    topics = value.split(",") if isinstance(value, str) else value
+    topics = [topic.strip() for topic in value.split(",")] if isinstance(value, str) else value
     if not isinstance(topics, list) or not topics or not all(map(_is_topic_filter, topics)):
         raise ValueError("must be a list of MQTT topic filters")
     return tuple(topics)

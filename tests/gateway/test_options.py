@@ -302,3 +302,71 @@ def test_secrets_are_not_in_the_representation() -> None:
     given = {"data": "/somewhere", "mqtt_host": "broker", "mqtt_username": "me", "mqtt_password": "canary"}
     assert "canary" not in repr(parse_options(given, supervisor_token="canary"))
     assert "canary" not in str(mistakes_of(mqtt_host="b", mqtt_username="me", mqtt_password=["canary"]))
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("mqtt://broker:1884", ("broker", 1884, False, None)),
+        ("mqtts://broker", ("broker", 8883, True, None)),
+        ("ssl://me:a%40b@broker:8884/", ("broker", 8884, True, "a@b")),
+        ("broker:1884", ("broker", 1884, False, None)),
+        (' "broker" ', ("broker", 1883, False, None)),
+        ("'mqtt://broker'", ("broker", 1883, False, None)),
+        ("[::1]", ("::1", 1883, False, None)),
+        ("[::1]:1884", ("::1", 1884, False, None)),
+        ("mqtt://[::1]:1884", ("::1", 1884, False, None)),
+        ("::1", ("::1", 1883, False, None)),
+        ("fe80::1%eth0", ("fe80::1%eth0", 1883, False, None)),
+    ],
+)
+def test_a_brokers_address_is_taken_as_people_write_it(written: str, read: tuple[str, int, bool, str | None]) -> None:
+    broker = parse_options({"data": "/data", "mqtt_host": written}).broker
+    assert broker
+    assert (broker.host, broker.port, broker.tls, broker.password) == read
+
+
+@pytest.mark.parametrize(
+    ("given", "mistake"),
+    [
+        ({"mqtt_host": "ws://broker"}, "must be a host, or begin with mqtt://, tcp://, mqtts://, ssl://, tls://"),
+        ({"mqtt_host": "mqtt://broker/topic"}, "must end after host and port"),
+        ({"mqtt_host": "mqtt://broker:99999"}, "Port out of range 0-65535"),
+        ({"mqtt_host": "broker:1884", "mqtt_port": 1883}, "says another port than mqtt_port: write it once"),
+        ({"mqtt_host": "mqtts://broker", "mqtt_tls": False}, "says another tls than mqtt_tls: write it once"),
+        ({"mqtt_host": "mqtt://"}, "must be a text that is not empty"),
+    ],
+)
+def test_a_brokers_address_that_cannot_be_meant_is_refused_by_a_sentence(
+    given: dict[str, object], mistake: str
+) -> None:
+    assert f"mqtt_host: {mistake}" in mistakes_of(**given)
+
+
+def test_what_is_written_twice_alike_is_taken() -> None:
+    given = {"data": "/data", "mqtt_host": "mqtts://broker:8884", "mqtt_port": "8884", "mqtt_tls": "true"}
+    assert parse_options(given).broker == BrokerOptions(host="broker", port=8884, tls=True)
+
+
+def test_variables_that_kubernetes_sets_for_a_service_stop_no_start() -> None:
+    environment = {
+        "PROCESS_COSMOS_PORT": "tcp://10.0.0.1:8735",
+        "PROCESS_COSMOS_PORT_8735_TCP": "tcp://10.0.0.1:8735",
+        "PROCESS_COSMOS_PORT_8735_TCP_PROTO": "tcp",
+        "PROCESS_COSMOS_PORT_8735_TCP_PORT": "8735",
+        "PROCESS_COSMOS_PORT_8735_TCP_ADDR": "10.0.0.1",
+        "PROCESS_COSMOS_SERVICE_HOST": "10.0.0.1",
+        "PROCESS_COSMOS_SERVICE_PORT": "8735",
+        "PROCESS_COSMOS_SERVICE_PORT_HTTPS": "8735",
+        "PROCESS_COSMOS_MQTT_PORT": "tcp://10.0.0.2:1883",
+        "PROCESS_COSMOS_MQTT_SERVICE_HOST": "10.0.0.2",
+    }
+    assert read_options(None, {**environment, "PROCESS_COSMOS_DATA": "/data"}) == parse_options({"data": "/data"})
+    with pytest.raises(OptionsError):
+        read_options(None, {"PROCESS_COSMOS_DATA": "/data", "PROCESS_COSMOS_PORT": "udp"})
+
+
+def test_a_file_with_a_byte_order_mark_and_blanks_in_lists_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.toml"
+    path.write_text('data = "/data"\nmqtt_host = "broker"\nmqtt_topics = "+ , wot/+/td"\n', "utf-8-sig")
+    assert read_options(path, {}).topics == ("+", "wot/+/td")

@@ -281,6 +281,16 @@ async def test_a_second_gateway_on_the_same_data_is_refused(gateway: GatewayProc
     assert errors.startswith(f"start_folder_taken: Another gateway uses the data folder {gateway.data}. ")
 
 
+@pytest.mark.parametrize("name", ["a file", "x" * 300, "a file/below"])
+async def test_a_data_folder_that_cannot_be_one_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a file").touch()
+    gateway = GatewayProcess(tmp_path, 1)
+    gateway.file.write_text(f'data = "{tmp_path / name}"\n')
+    code, _, errors = await gateway.command("run")
+    assert code == 1
+    assert errors.splitlines()[-1].startswith(f"start_folder_invalid: {tmp_path / name} cannot be the data folder (")
+
+
 async def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
