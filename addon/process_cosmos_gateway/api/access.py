@@ -4,7 +4,7 @@ import asyncio
 import hmac
 import logging
 import secrets
-from collections import deque
+from collections import OrderedDict, deque
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -21,7 +21,9 @@ from process_cosmos_gateway.private_files import remove_private, write_private
 
 OFFER_LASTS = timedelta(minutes=10)
 MOST_WRONG_GUESSES = 10
-"""Wrong secrets within a minute; beyond that no secret is looked at for the rest of it."""
+"""Wrong secrets of one address within a minute; beyond that none of it is looked at for the rest of the minute."""
+MOST_ADDRESSES = 1_000
+"""Addresses whose guesses are remembered: who guesses from more addresses has 256 bits to guess all the same."""
 
 _LOGGER = logging.getLogger(__name__)
 _SECRET_BYTES = 32
@@ -75,7 +77,7 @@ class Access:
         self._folder = folder
         self._clock = clock
         self._pairing = asyncio.Lock()
-        self._wrong_guesses: deque[float] = deque(maxlen=MOST_WRONG_GUESSES)
+        self._wrong_guesses: OrderedDict[str, deque[float]] = OrderedDict()
         self._client = _load(_client_file(folder))
         self._discovered = _hash(discovery_token(folder)) if supervised else ""
 
@@ -88,25 +90,35 @@ class Access:
         """Say whether the Home Assistant with this id is the one that was paired; the Supervisor has one only."""
         return bool(self._discovered) or (self._client is not None and self._client.instance == instance)
 
-    async def pair(self, request: PairingRequest) -> str:
+    async def pair(self, request: PairingRequest, address: str = "") -> str:
         """Trade a pairing line's secret for a token; the Home Assistant paired before is served no longer.
+
+        ``address``: where the request comes from; the wrong guesses of one address lock no other out.
 
         Raises ``RequestRefusedError``: the secret is wrong, used, or older than ten minutes.
         """
         async with self._pairing:
             now = self._clock.monotonic()
-            if len(self._wrong_guesses) == MOST_WRONG_GUESSES and self._wrong_guesses[0] > now - _MINUTE:
+            guesses = self._wrong_guesses.get(address, ())
+            if len(guesses) == MOST_WRONG_GUESSES and guesses[0] > now - _MINUTE:
                 raise TooManyGuessesError
             token = secrets.token_urlsafe(_SECRET_BYTES)
             client = _Client(token=_hash(token), instance=request.instance)
             if not await asyncio.to_thread(self._redeem, request.secret, client):
-                self._wrong_guesses.append(now)
+                self._note_wrong_guess(address, now)
                 raise RequestRefusedError(
                     Code.PAIRING_REFUSED,
                     "The pairing line is wrong, was used, or is older than ten minutes. Print a new one.",
                 )
             self._client = client
             return token
+
+    def _note_wrong_guess(self, address: str, now: float) -> None:
+        guesses = self._wrong_guesses.setdefault(address, deque(maxlen=MOST_WRONG_GUESSES))
+        guesses.append(now)
+        self._wrong_guesses.move_to_end(address)
+        if len(self._wrong_guesses) > MOST_ADDRESSES:
+            self._wrong_guesses.popitem(last=False)
 
     def _redeem(self, secret: str, client: _Client) -> bool:
         path = _offer_file(self._folder)

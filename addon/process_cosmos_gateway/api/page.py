@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -101,8 +102,8 @@ class Page:
         )
 
     def _is_for(self, request: web.Request) -> bool:
-        """Say whether the Supervisor asks; its connection stays open for the next page."""
-        if request.remote != self._peer:
+        """Say whether the Supervisor asks for a page of ours; its connection stays open for the next one."""
+        if request.remote != self._peer or (request.method == "POST" and _is_cross_site(request)):
             return False
         request.app[LISTENER].admit(request)
         return True
@@ -213,6 +214,17 @@ def _reply(
     base = given if _BASE.fullmatch(given) else ""
     text = document(base, refresh, *parts)
     return web.Response(text=text, status=status, content_type="text/html", headers=_HEADERS)
+
+
+def _is_cross_site(request: web.Request) -> bool:
+    """Say whether another site's page made the browser send this: it would carry the person's ingress session.
+
+    By ``Sec-Fetch-Site`` (W3C Fetch Metadata); browsers without it name the page's ``Origin`` (RFC 6454).
+    """
+    if site := request.headers.get("Sec-Fetch-Site"):
+        return site not in ("same-origin", "none")
+    origin = request.headers.get("Origin")
+    return origin is not None and urlsplit(origin).netloc != request.headers.get("X-Forwarded-Host", request.host)
 
 
 def _not_here() -> web.Response:

@@ -102,7 +102,7 @@ class Server:
     async def _serve_pairing(self, request: web.Request) -> web.Response:
         try:
             asked = parse(PairingRequest, decode_json(await request.read()))
-            token = await self._access.pair(asked)
+            token = await self._access.pair(asked, request.remote or "")
         except ContractError as error:
             return problem_reply(error.code, str(error), HTTPStatus.BAD_REQUEST)
         except TooManyGuessesError as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from process_cosmos_gateway.api.access import (
+    MOST_ADDRESSES,
     MOST_WRONG_GUESSES,
     Access,
     TooManyGuessesError,
@@ -98,6 +99,22 @@ async def test_after_ten_wrong_guesses_nobody_is_heard_for_the_rest_of_the_minut
         await access.pair(ask(secret))
     clock.seconds += 61
     await access.pair(ask(secret))
+
+
+async def test_the_guesses_of_one_address_lock_no_other_out_and_fill_no_memory(
+    access: Access, tmp_path: Path, clock: HandClock
+) -> None:
+    secret = offer_pairing(tmp_path, clock)
+    for number in range(MOST_WRONG_GUESSES):
+        with pytest.raises(RequestRefusedError):
+            await access.pair(ask(f"wrong {number}"), "10.0.0.66")
+    with pytest.raises(TooManyGuessesError):
+        await access.pair(ask(secret), "10.0.0.66")
+    for number in range(MOST_ADDRESSES + 10):
+        with pytest.raises(RequestRefusedError):
+            await access.pair(ask("wrong"), f"address {number}")
+    assert len(access._wrong_guesses) == MOST_ADDRESSES
+    await access.pair(ask(secret), "10.0.0.7")
 
 
 async def test_a_new_pairing_ends_the_old_one(access: Access, tmp_path: Path, clock: HandClock) -> None:

@@ -248,3 +248,24 @@ async def test_a_name_no_program_can_have_is_refused_with_a_sentence(desk: Desk,
     assert 'class="bad"' in page
     assert "<script" not in page
     assert set(desk.folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Origin": "https://evil.example", "X-Forwarded-Host": "home.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "https://home.example"}, 200),
+        ({"Origin": "https://home.example", "X-Forwarded-Host": "home.example"}, 200),
+        ({}, 200),
+    ],
+)
+async def test_a_form_that_another_sites_page_sends_does_nothing(
+    desk: Desk, headers: dict[str, str], status: int
+) -> None:
+    for path in ("pair", "programs"):
+        async with desk.house.http.post(f"{desk.house.url}/{path}", headers=headers, data={"make": "evil"}) as reply:
+            assert reply.status == status
+    assert (desk.folder / "programs/evil.json").exists() == (desk.folder / "pairing.json").exists() == (status == 200)
