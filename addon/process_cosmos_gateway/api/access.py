@@ -99,8 +99,8 @@ class Access:
         """
         async with self._pairing:
             now = self._clock.monotonic()
-            guesses = self._wrong_guesses.get(address, ())
-            if len(guesses) == MOST_WRONG_GUESSES and guesses[0] > now - _MINUTE:
+            guesses = self._wrong_guesses.get(address)
+            if guesses and len(guesses) == MOST_WRONG_GUESSES and guesses[0] > now - _MINUTE:
                 raise TooManyGuessesError
             token = secrets.token_urlsafe(_SECRET_BYTES)
             client = _Client(token=_hash(token), instance=request.instance)
