@@ -2,6 +2,7 @@
 
 import unicodedata
 from bisect import bisect_right
+from itertools import takewhile
 from typing import Final
 
 from homeassistant.helpers.json import json_bytes
@@ -42,11 +43,8 @@ def _before_marks(text: str, end: int) -> int:
     cut = end
     while cut > earliest and (_is_mark(text[cut]) or text[cut - 1] == _JOINER):
         cut -= 1
-    flags = 0
-    while cut - flags > earliest and _is_flag_letter(text[cut - flags - 1]):
-        flags += 1
-    if flags % 2 and _is_flag_letter(text[cut]):
-        cut -= 1
+    if _is_flag_letter(text[cut]):  # a flag is a pair of letters, counted from where the letters begin
+        cut -= sum(1 for _ in takewhile(_is_flag_letter, reversed(text[:cut]))) % 2
     return cut if cut > earliest else end
 
 

@@ -7,10 +7,12 @@ from typing import Any
 
 import orjson
 from aiohttp import web
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestClient
 from homeassistant.config_entries import ConfigEntry
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers import device_registry as dr
+
+type Client = TestClient[web.Request, web.Application]
 
 REGISTRATION = {
     "app_id": "io.homeassistant.companion.android",
@@ -26,15 +28,32 @@ REGISTRATION = {
 
 @dataclass
 class PushServer:
-    """A push service on a free port; ``status`` is what it answers, by phone; ``bodies`` what it took, by phone."""
+    """A push service on 127.0.0.1; ``status`` is what it answers, by phone; ``bodies`` what it took, by phone."""
 
-    server: TestServer
+    port: int = 0
     status: dict[str, int] = field(default_factory=dict)
     bodies: dict[str, list[bytes]] = field(default_factory=dict)
     tries: dict[str, int] = field(default_factory=dict)
+    runner: web.AppRunner | None = None
+
+    async def start(self) -> None:
+        """Listen, on the same port as before."""
+        app = web.Application()
+        app.router.add_post("/push/{phone}", self.take)
+        self.runner = web.AppRunner(app, access_log=None)
+        await self.runner.setup()
+        site = web.TCPSite(self.runner, "127.0.0.1", self.port)
+        await site.start()
+        self.port = self.runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        """Refuse connections."""
+        if self.runner:
+            await self.runner.cleanup()
+            self.runner = None
 
     def url(self, phone: str) -> str:
-        return str(self.server.make_url(f"/push/{phone}"))
+        return f"http://127.0.0.1:{self.port}/push/{phone}"
 
     def pushes(self, phone: str) -> list[dict[str, Any]]:
         return [orjson.loads(body) for body in self.bodies.get(phone, [])]
@@ -54,12 +73,10 @@ class PushServer:
 @asynccontextmanager
 async def push_service() -> AsyncIterator[PushServer]:
     """Start a push service."""
-    app = web.Application()
-    server = TestServer(app)
-    push_server = PushServer(server)
-    app.router.add_post("/push/{phone}", push_server.take)
-    async with server:
-        yield push_server
+    server = PushServer()
+    await server.start()
+    yield server
+    await server.stop()
 
 
 @dataclass
@@ -67,7 +84,7 @@ class Registered:
     """A phone that was registered as the companion app does it."""
 
     hass: HomeAssistant
-    client: TestClient[web.Request, web.Application]
+    client: Client
     name: str
     webhook_id: str
 
@@ -89,9 +106,7 @@ class Registered:
         assert (await self.client.post(f"/api/webhook/{self.webhook_id}", json=body)).status == 200
 
 
-async def register(
-    hass: HomeAssistant, client: TestClient[web.Request, web.Application], name: str, **changed: object
-) -> Registered:
+async def register(hass: HomeAssistant, client: Client, name: str, **changed: object) -> Registered:
     """Register a phone called ``name``; its app's own device id is its name in lower case."""
     data = {**REGISTRATION, "device_id": name.lower(), "device_name": name, **changed}
     reply = await client.post("/api/mobile_app/registrations", json=data)

@@ -4,24 +4,20 @@ Everything here is the real integration; the push service is a real server.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestClient
 from homeassistant.components.mobile_app import notify, push_notification
 from homeassistant.core import HomeAssistant
-from homeassistant.setup import async_setup_component
 from pytest_homeassistant_custom_component.common import async_capture_events, async_fire_time_changed
-from pytest_homeassistant_custom_component.typing import ClientSessionGenerator, WebSocketGenerator
+from pytest_homeassistant_custom_component.typing import WebSocketGenerator
 
 from custom_components.process_cosmos.escalations import push
 from custom_components.process_cosmos.escalations.push import PushFailedError, async_push, posted
 from custom_components.process_cosmos.escalations.results import FailureCode
 
-from .push_server import PushServer, Registered, cloud, push_service, register
+from .push_server import Client, PushServer, Registered, cloud, register
 
 NOTIFICATION = {
     "title": "Home",
@@ -30,22 +26,6 @@ NOTIFICATION = {
 }
 
 pytestmark = pytest.mark.filterwarnings("ignore:It is recommended to use web.*")  # Home Assistant's own http
-
-type Client = TestClient[web.Request, web.Application]
-
-
-@pytest.fixture
-async def push_server(socket_enabled: None) -> AsyncIterator[PushServer]:
-    async with push_service() as server:
-        yield server
-
-
-@pytest.fixture
-async def client(hass: HomeAssistant, hass_client: ClientSessionGenerator) -> Client:
-    assert await async_setup_component(hass, "mobile_app", {})
-    await hass.async_block_till_done(wait_background_tasks=True)
-    client: Client = await hass_client()
-    return client
 
 
 @pytest.fixture
@@ -98,7 +78,7 @@ async def test_what_the_push_service_refuses_is_raised(
 async def test_a_push_service_that_cannot_be_reached_is_raised(
     hass: HomeAssistant, push_server: PushServer, phone: Registered
 ) -> None:
-    await push_server.server.close()
+    await push_server.stop()
     with pytest.raises(PushFailedError) as raised:
         await async_push(hass, phone.entry, NOTIFICATION)
     assert raised.value.translation_key == FailureCode.PUSH_UNREACHABLE
