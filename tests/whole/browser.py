@@ -48,7 +48,7 @@ class Person:
         await page.locator("home-assistant-main").wait_for()
 
     async def add_the_integration(self, phone: str, *, with_app: bool = False) -> None:
-        """Add the integration: ``phone``, the only one, is told, nothing sent elsewhere; a test ring, the blueprint."""
+        """Add the integration with ``phone``, the only one, the test notification and the blueprint; nothing elsewhere."""
         page = self._page
         await self._go("/config/integrations/dashboard")
         await page.get_by_role("button", name="Add integration").click()
@@ -61,7 +61,7 @@ class Person:
         await self.look("who-should-be-told")
         await page.get_by_role("button", name="Submit").click()
         await self._choose("No" if with_app else "No, people are enough", "send-it-elsewhere")
-        await page.get_by_text("Send a test ring").wait_for()
+        await page.get_by_text("Send a test notification").wait_for()
         await self.look("two-last-things")
         await page.get_by_role("button", name="Submit").click()
         await page.get_by_role("button", name="Skip and finish").wait_for()

@@ -51,7 +51,7 @@ async def first_leak_alarm(home: Lived, person: Person, *, with_app: bool = Fals
     await person.log_in()
     person.clicks = 0
     await person.add_the_integration(phone=home.phone.name, with_app=with_app)
-    await home.pushes.next_ring("This is a test ring")
+    await home.pushes.next_ring("This is a test notification")
     await person.make_the_leak_guard(sensor="Cellar floor", valve="Cellar valve")
     await state_is(home, "automation.leak_guard", "on")
     return await water(home)
