@@ -129,9 +129,9 @@ class PhoneFaults:
         self._must(not await self._issues(), "no repair issue while everybody can be found")
         await self._remove_everybody()
         return (
-            f"all {len(FAILING) + 2} recipients notified, {len(FAILING)} of them {latest:.0f} s or less after their push"
-            f" service's return ({sum(tries)} refusals before); largest payload {self._push_service.largest} bytes;"
-            " nobody left: said"
+            f"all {len(FAILING) + 2} recipients notified, {len(FAILING)} of them {latest:.0f} s or less after their"
+            f" push service's return ({sum(tries)} refusals before);"
+            f" largest payload {self._push_service.largest} bytes; nobody left: said"
         )
 
     async def _set_up(self) -> None:

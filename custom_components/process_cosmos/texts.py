@@ -5,7 +5,7 @@ from bisect import bisect_right
 from itertools import takewhile
 from typing import Final
 
-from homeassistant.helpers.json import json_bytes
+import orjson
 
 _QUOTES: Final = 2
 _ELLIPSIS: Final = "…"
@@ -21,7 +21,7 @@ def shortened(text: str, limit: int) -> str:
 
 def json_size(text: str) -> int:
     """Return the bytes of ``text`` inside a JSON string in UTF-8, without its quotes."""
-    return len(json_bytes(text)) - _QUOTES
+    return len(orjson.dumps(text)) - _QUOTES
 
 
 def shortened_to_bytes(text: str, limit: int) -> str:

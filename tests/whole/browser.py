@@ -48,7 +48,7 @@ class Person:
         await page.locator("home-assistant-main").wait_for()
 
     async def add_the_integration(self, phone: str, *, with_app: bool = False) -> None:
-        """Add the integration with ``phone``, the only one, the test notification and the blueprint; nothing elsewhere."""
+        """Add the integration for ``phone``, the only one, with test notification and blueprint, nothing elsewhere."""
         page = self._page
         await self._go("/config/integrations/dashboard")
         await page.get_by_role("button", name="Add integration").click()
