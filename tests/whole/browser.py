@@ -82,6 +82,17 @@ class Person:
         await page.get_by_role("button", name="Save").click()
         await page.get_by_text("Traces").wait_for()
 
+    async def send_a_test_notification(self, result: str) -> None:
+        """Send one from *Configure*, and read how it went."""
+        page = self._page
+        await self._go("/config/integrations/integration/process_cosmos")
+        await page.get_by_label("Configure").click()
+        await page.get_by_text("Send a test notification").click()
+        await page.get_by_text("As a critical alert").wait_for()
+        await page.get_by_role("button", name="Submit").click()
+        await page.get_by_text(result).wait_for()
+        await self.look("test-notification")
+
     async def look_at_the_site(self, device: str) -> None:
         """Open the site's page."""
         await self._go(f"/config/devices/device/{device}")
