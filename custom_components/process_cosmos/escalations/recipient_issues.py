@@ -73,6 +73,8 @@ class RecipientIssues:
         if recipient not in self._failing_since:  # tries go on every minute
             self._failing_since[recipient] = now
             LOGGER.warning("%s: %s: %s", result.code, self._name(recipient), result.sentence)
+        if not self._cancels:
+            return  # a notification that ended after the site was unloaded, which took its issues away
         if result.code in GONE:
             self.look()
         elif recipient in self._recipients and now - self._failing_since[recipient] >= FAILED_FOR:
