@@ -133,14 +133,16 @@ def end_reauth(hass: HomeAssistant, entry: ConfigEntry) -> None:
         hass.config_entries.flow.async_abort(flow["flow_id"])
 
 
-def clear_issues(hass: HomeAssistant, entry: ConfigEntry, *issues: Issue, about: str | None = None) -> None:
-    """Take these issues of the site away, only those ``about`` this or all of them; without any, every issue."""
+def clear_issues(hass: HomeAssistant, entry: ConfigEntry, *issues: Issue) -> None:
+    """Take these issues of the site away, whatever they are about; without any, all of them."""
     for issue in issues or tuple(Issue):
-        if about is not None:
-            ir.async_delete_issue(hass, DOMAIN, _id(entry, issue, about))
-            continue
         ir.async_delete_issue(hass, DOMAIN, _id(entry, issue))
         clear_issues_but(hass, entry, issue, ())
+
+
+def clear_issue_about(hass: HomeAssistant, entry: ConfigEntry, issue: Issue, about: str) -> None:
+    """Take this issue of the site away where it is ``about`` this."""
+    ir.async_delete_issue(hass, DOMAIN, _id(entry, issue, about))
 
 
 def clear_issues_but(hass: HomeAssistant, entry: ConfigEntry, issue: Issue, about: Collection[str]) -> None:

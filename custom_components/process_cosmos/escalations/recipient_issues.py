@@ -12,7 +12,7 @@ from homeassistant.helpers.event import async_call_later
 
 from custom_components.process_cosmos.const import CONF_NAMES, LOGGER
 from custom_components.process_cosmos.contract.identifiers import NOTIFY, PHONE
-from custom_components.process_cosmos.issues import Issue, clear_issues, create_issue
+from custom_components.process_cosmos.issues import Issue, clear_issue_about, clear_issues, create_issue
 
 from .recipients import MOBILE_APP, is_there, recipient_name
 from .results import GONE, FailureCode, NotificationResult, failed
@@ -67,7 +67,8 @@ class RecipientIssues:
         """Take in how notifying ``recipient`` went: log the first failure of a row, show what lasts an hour."""
         if result.code is None:
             self._failing_since.pop(recipient, None)
-            clear_issues(self._hass, self._entry, Issue.RECIPIENT_FAILS, Issue.RECIPIENT_GONE, about=recipient)
+            clear_issue_about(self._hass, self._entry, Issue.RECIPIENT_FAILS, recipient)
+            clear_issue_about(self._hass, self._entry, Issue.RECIPIENT_GONE, recipient)
             return
         now = self._now()
         if recipient not in self._failing_since:  # tries go on every minute
@@ -86,9 +87,9 @@ class RecipientIssues:
         self._remember_names()
         for recipient in self._recipients:
             if is_there(self._hass, recipient):
-                clear_issues(self._hass, self._entry, Issue.RECIPIENT_GONE, about=recipient)
+                clear_issue_about(self._hass, self._entry, Issue.RECIPIENT_GONE, recipient)
             else:
-                clear_issues(self._hass, self._entry, Issue.RECIPIENT_FAILS, about=recipient)
+                clear_issue_about(self._hass, self._entry, Issue.RECIPIENT_FAILS, recipient)
                 gone = FailureCode.PHONE_GONE if recipient.startswith(PHONE) else FailureCode.ENTITY_GONE
                 self._show(Issue.RECIPIENT_GONE, recipient, failed(gone))
         if self._recipients and self.nobody_left:
