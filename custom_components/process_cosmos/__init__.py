@@ -14,10 +14,14 @@ from .const import CONF_DESTINATIONS, DOMAIN, PLATFORMS
 from .coordinator import CosmosCoordinator
 from .data import CosmosConfigEntry, CosmosRuntime
 from .escalations.engine import Escalations
+from .escalations.recipients import as_options
 from .flow_gateway import Found, async_forget_destinations
 from .issues import clear_issues
 from .registry import identifier, register_site
 from .services import async_setup_services
+
+_FOLLOWS_REGISTRIES = 2
+"""The minor version from which recipients are kept by ids that outlive a new registration."""
 
 CONFIG_SCHEMA = cv.config_entry_only_config_schema(DOMAIN)
 
@@ -25,6 +29,17 @@ CONFIG_SCHEMA = cv.config_entry_only_config_schema(DOMAIN)
 async def async_setup(hass: HomeAssistant, config: ConfigType) -> bool:  # noqa: ARG001 - Home Assistant's signature
     """Register the actions: they name what is missing also while no entry is loaded."""
     async_setup_services(hass)
+    return True
+
+
+async def async_migrate_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> bool:
+    """Take over the options of an older version; refuse those of a newer one."""
+    if entry.version > 1:
+        return False
+    if entry.minor_version < _FOLLOWS_REGISTRIES:
+        hass.config_entries.async_update_entry(
+            entry, options=as_options(hass, entry.options), minor_version=_FOLLOWS_REGISTRIES
+        )
     return True
 
 

@@ -9,7 +9,8 @@ from .contract.identifiers import PHONE
 from .escalations.decisions import Attempt
 from .escalations.engine import Escalations
 from .escalations.model import Escalation
-from .escalations.phones import BUTTON_EVENT, Button, phone_name, read_button
+from .escalations.phones import BUTTON_EVENT, Button, read_button
+from .escalations.recipients import phone_name
 from .sites import async_sites
 
 type Permission = Callable[[Context], Awaitable[Callable[[Escalation], bool]]]

@@ -1,4 +1,4 @@
-"""The set-up: with or without the app, who is told, where else it is sent, a test ring."""
+"""The set-up: with or without the app, who is notified, where else it is sent, a test notification."""
 
 import asyncio
 import contextlib
@@ -24,13 +24,13 @@ from . import workflows
 from .client import GatewayError
 from .const import CONF_DESTINATIONS, CONF_PHONES, CONF_SHA256, CONF_SITE, DOMAIN, LOGGER
 from .contract.destinations import DestinationKind
-from .escalations.phones import reachable
+from .escalations.recipients import as_options, reachable
 from .flow_app import async_install, async_lacks_broker, async_start
 from .flow_gateway import Found, async_ask, async_forget_destinations, async_pair
 from .flow_other_gateway import moved
 from .issues import show_other_gateway
 from .options_flow import CosmosOptionsFlow
-from .trial_ring import async_test_ring
+from .trial_ring import async_test_ring, results_shown
 
 _PEOPLE_ONLY = {CONF_SITE: None, CONF_URL: None, CONF_TOKEN: None, CONF_SHA256: None}
 
@@ -39,6 +39,8 @@ class CosmosConfigFlow(ConfigFlow, domain=DOMAIN):
     """Sets a site up, or joins a gateway to one."""
 
     VERSION = 1
+    MINOR_VERSION = 2
+    """2: options keep phones by the app's device ids, notify entities by registry ids."""
 
     def __init__(self) -> None:
         """Begin with nothing known."""
@@ -154,7 +156,7 @@ class CosmosConfigFlow(ConfigFlow, domain=DOMAIN):
         errors: dict[str, str] = {}
         if user_input is not None:
             if forms.somebody(user_input):
-                self._options.update(user_input)
+                self._options.update(as_options(self.hass, user_input))
                 return await self.async_step_elsewhere()
             errors["base"] = "nobody"
         phones = reachable(self.hass)
@@ -183,7 +185,7 @@ class CosmosConfigFlow(ConfigFlow, domain=DOMAIN):
         return await self._destination(DestinationKind.CLOUD, user_input)
 
     async def async_step_finish(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Offer blueprint and test ring, then create the entry; a gateway that joins is done at once."""
+        """Offer blueprint and test notification, then create the entry; a gateway that joins is done at once."""
         if self._found and self._joined:
             self._finished = True
             for other in self._async_in_progress(match_context={"unique_id": self._found.site}):
@@ -212,11 +214,13 @@ class CosmosConfigFlow(ConfigFlow, domain=DOMAIN):
 
     @override
     async def async_on_create_entry(self, result: ConfigFlowResult) -> ConfigFlowResult:
-        """Send the test ring, now that there is somebody to send it."""
+        """Send the test notification, now that there is a site to send it, and show how it went."""
         if self._test_ring and result["result"].state is ConfigEntryState.LOADED:
-            # Nobody is kept from a site whose disk is full: a repair issue says so, and people are told from RAM.
+            # Nobody is kept from a site whose disk is full: a repair issue says so, and people are notified from RAM.
             with contextlib.suppress(HomeAssistantError):
-                await async_test_ring(self.hass, result["result"])
+                results = await async_test_ring(self.hass, result["result"])
+                result["description"] = "leak_guard_tested" if result["description"] else "tested"
+                result["description_placeholders"] = {"results": results_shown(self.hass, results)}
         return result
 
     @callback

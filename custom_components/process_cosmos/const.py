@@ -24,10 +24,16 @@ CONF_SITE: Final = "site"
 CONF_SHA256: Final = "sha256"
 CONF_READ: Final = "read"
 """What a person has read of, by issue; it is shown again when it has happened again."""
+CONF_NAMES: Final = "names"
+"""What people call the recipients, by recipient: one that is gone is still named."""
 
 # A config entry's options.
 CONF_PHONES: Final = "phones"
+"""By the companion app's own device ids."""
+
 CONF_NOTIFY_ENTITIES: Final = "notify_entities"
+"""By their ids in the entity registry, by entity id where they are not in it."""
+
 CONF_DESTINATIONS: Final = "destinations"
 
 AVAILABLE_FOR: Final = 10.0

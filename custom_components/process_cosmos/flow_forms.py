@@ -34,6 +34,7 @@ CONF_HEADER_VALUE: Final = "header_value"
 CONF_KINDS: Final = "kinds"
 CONF_NAME: Final = "name"
 CONF_TEST_RING: Final = "test_ring"
+CONF_CRITICAL: Final = "critical"
 CONF_INSTALL_BLUEPRINTS: Final = "install_blueprints"
 CONF_WITHOUT_APP: Final = "without_app"
 
@@ -70,6 +71,8 @@ DESTINATIONS: Mapping[str, vol.Schema] = {
     ),
     DestinationKind.CLOUD: vol.Schema({vol.Required(CONF_CODE): TextSelector(), **_KINDS}),
 }
+
+TEST_RING = vol.Schema({vol.Required(CONF_CRITICAL, default=False): BooleanSelector()})
 
 FINISH = vol.Schema(
     {

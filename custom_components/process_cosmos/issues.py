@@ -39,6 +39,9 @@ class Issue(StrEnum):
     MEMORY_DAMAGED = "memory_damaged"
     MEMORY_TOO_NEW = "memory_too_new"
     POLARITY_UNKNOWN = "polarity_unknown"
+    RECIPIENT_FAILS = "recipient_fails"
+    RECIPIENT_GONE = "recipient_gone"
+    NOBODY_LEFT = "nobody_left"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +78,9 @@ _FORMS: Mapping[Issue, _Form] = {
     Issue.MEMORY_DAMAGED: _Form(),
     Issue.MEMORY_TOO_NEW: _Form(learn_more=_UPDATES),
     Issue.POLARITY_UNKNOWN: _Form(severity=ir.IssueSeverity.WARNING, learn_more=_POLARITY),
+    Issue.RECIPIENT_FAILS: _Form(),
+    Issue.RECIPIENT_GONE: _Form(),
+    Issue.NOBODY_LEFT: _Form(),
 }
 
 ISSUES_OF_CODES: Mapping[str, Issue] = {
@@ -132,6 +138,11 @@ def clear_issues(hass: HomeAssistant, entry: ConfigEntry, *issues: Issue) -> Non
     for issue in issues or tuple(Issue):
         ir.async_delete_issue(hass, DOMAIN, _id(entry, issue))
         clear_issues_but(hass, entry, issue, ())
+
+
+def clear_issue_about(hass: HomeAssistant, entry: ConfigEntry, issue: Issue, about: str) -> None:
+    """Take this issue of the site away where it is ``about`` this."""
+    ir.async_delete_issue(hass, DOMAIN, _id(entry, issue, about))
 
 
 def clear_issues_but(hass: HomeAssistant, entry: ConfigEntry, issue: Issue, about: Collection[str]) -> None:

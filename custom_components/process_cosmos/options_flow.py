@@ -1,4 +1,4 @@
-"""What can be changed later: who is told, destinations; and a test ring."""
+"""What can be changed later: who is notified, destinations; and a test notification."""
 
 import uuid
 from typing import Any
@@ -9,14 +9,20 @@ from homeassistant.exceptions import HomeAssistantError
 from . import flow_forms as forms
 from .const import CONF_DESTINATIONS
 from .contract.destinations import DestinationKind, RemoveDestination
+from .contract.escalations import Severity
 from .contract.messages import Request
 from .coordinator import CosmosCoordinator
 from .data import CosmosConfigEntry
-from .trial_ring import async_test_ring
+from .escalations.engine import Escalations
+from .escalations.recipients import as_answer, as_options
+from .trial_ring import async_test_ring, results_shown
 
 
 class CosmosOptionsFlow(OptionsFlowWithReload):
     """The menu behind "Configure"."""
+
+    _results = ""
+    """How the test notification went, a line per recipient."""
 
     async def async_step_init(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Show what can be changed: destinations only where there is a gateway."""
@@ -34,9 +40,11 @@ class CosmosOptionsFlow(OptionsFlowWithReload):
         errors: dict[str, str] = {}
         if user_input is not None:
             if forms.somebody(user_input):
-                return self._keep(user_input)
+                return self._keep(as_options(self.hass, user_input))
             errors["base"] = "nobody"
-        schema = self.add_suggested_values_to_schema(forms.WHO, user_input or self.config_entry.options)
+        schema = self.add_suggested_values_to_schema(
+            forms.WHO, user_input or as_answer(self.hass, self.config_entry.options)
+        )
         return self.async_show_form(step_id="who", data_schema=schema, errors=errors)
 
     async def async_step_webhook(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
@@ -59,16 +67,28 @@ class CosmosOptionsFlow(OptionsFlowWithReload):
         return self.async_show_form(step_id="remove", data_schema=forms.removal(self._names), errors=errors)
 
     async def async_step_test_ring(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Send a test ring."""
+        """Send a test notification, then show how it went with each recipient."""
         errors: dict[str, str] = {}
         if user_input is not None:
+            severity = Severity.CRITICAL if user_input[forms.CONF_CRITICAL] else Severity.INFO
             try:
-                await async_test_ring(self.hass, self.config_entry)
+                results = await async_test_ring(self.hass, self.config_entry, severity)
             except HomeAssistantError as error:
                 errors["base"] = error.translation_key or "unknown"
             else:
-                return self.async_abort(reason="test_ring_sent")
-        return self.async_show_form(step_id="test_ring", errors=errors, last_step=True)
+                if not self._escalations.nobody_left:
+                    self._results = results_shown(self.hass, results)
+                    return await self.async_step_test_ring_result()
+                errors["base"] = "nobody_left"
+        return self.async_show_form(step_id="test_ring", data_schema=forms.TEST_RING, errors=errors)
+
+    async def async_step_test_ring_result(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Show how the test notification went with each recipient."""
+        return self.async_show_menu(
+            step_id="test_ring_result",
+            menu_options=["test_ring", "who"],
+            description_placeholders={"results": self._results},
+        )
 
     async def _destination(self, kind: DestinationKind, user_input: dict[str, Any] | None) -> ConfigFlowResult:
         errors: dict[str, str] = {}
@@ -91,6 +111,11 @@ class CosmosOptionsFlow(OptionsFlowWithReload):
 
     def _keep(self, changed: dict[str, Any]) -> ConfigFlowResult:
         return self.async_create_entry(data={**self.config_entry.options, **changed})
+
+    @property
+    def _escalations(self) -> Escalations:
+        entry: CosmosConfigEntry = self.config_entry
+        return entry.runtime_data.escalations
 
     @property
     def _coordinator(self) -> CosmosCoordinator | None:

@@ -7,7 +7,6 @@ import voluptuous as vol
 from homeassistant.core import HomeAssistant, ServiceCall, ServiceResponse, SupportsResponse, callback
 from homeassistant.exceptions import ServiceValidationError
 from homeassistant.helpers import config_validation as cv
-from homeassistant.helpers import device_registry as dr
 from homeassistant.helpers.service import async_register_admin_service
 from homeassistant.util.file import WriteError
 from homeassistant.util.json import JsonValueType
@@ -17,7 +16,7 @@ from .client import GatewayError
 from .const import CONF_DESTINATIONS, CONF_NOTIFY_ENTITIES, CONF_PHONES, DOMAIN
 from .contract.destinations import DestinationKind, EventKind
 from .data import CosmosConfigEntry
-from .escalations.phones import notify_action, phone_name
+from .escalations.recipients import as_answer, as_options, phone_name, phones_by_name
 from .flow_forms import CONF_KINDS, destination
 from .flow_line import PastedLineError
 from .sites import async_entry_called
@@ -77,7 +76,7 @@ async def _async_export(call: ServiceCall) -> ServiceResponse:
         "version": VERSION,
         "title": entry.title,
         CONF_PHONES: [name for phone in entry.options[CONF_PHONES] if (name := phone_name(call.hass, phone))],
-        CONF_NOTIFY_ENTITIES: list(entry.options[CONF_NOTIFY_ENTITIES]),
+        CONF_NOTIFY_ENTITIES: [one for one in as_answer(call.hass, entry.options)[CONF_NOTIFY_ENTITIES] if "." in one],
         CONF_DESTINATIONS: [
             {"name": link.name, "kind": link.kind, "address": link.address, CONF_KINDS: list(link.kinds)}
             for link in (status.status.links if status else ())
@@ -100,7 +99,7 @@ async def _async_import(call: ServiceCall) -> ServiceResponse:
             left.append({"what": what, "code": code})
         return code is None
 
-    phones = _phones(call.hass)
+    phones = phones_by_name(call.hass)
     found = [phones[name] for name in settings[CONF_PHONES] if sort(name, None if name in phones else "no_phone")]
     entities = [
         entity
@@ -117,7 +116,7 @@ async def _async_import(call: ServiceCall) -> ServiceResponse:
         CONF_NOTIFY_ENTITIES: list(dict.fromkeys([*entry.options[CONF_NOTIFY_ENTITIES], *entities])),
         CONF_DESTINATIONS: names,
     }
-    if call.hass.config_entries.async_update_entry(entry, options={**entry.options, **options}):
+    if call.hass.config_entries.async_update_entry(entry, options=as_options(call.hass, {**entry.options, **options})):
         call.hass.config_entries.async_schedule_reload(entry.entry_id)
     return {"taken": taken, "left": left}
 
@@ -136,12 +135,6 @@ def _read(document: Mapping[str, Any]) -> dict[str, Any]:
 
 def _refused(key: str, **placeholders: str) -> ServiceValidationError:
     return ServiceValidationError(translation_domain=DOMAIN, translation_key=key, translation_placeholders=placeholders)
-
-
-def _phones(hass: HomeAssistant) -> Mapping[str, str]:
-    """Return the phones there are here, by what people call them."""
-    devices = (device.id for device in dr.async_get(hass).devices)
-    return {str(phone_name(hass, device)): device for device in devices if notify_action(hass, device)}
 
 
 async def _async_add_destination(

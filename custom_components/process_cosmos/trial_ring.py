@@ -1,5 +1,6 @@
-"""A marked test: everybody chosen is told once; it ends by itself."""
+"""The test notification: an alert marked as a test that says how it went with each recipient, and ends by itself."""
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from homeassistant.core import HomeAssistant
@@ -9,29 +10,44 @@ from .const import DOMAIN
 from .contract.escalations import Severity
 from .data import CosmosConfigEntry
 from .escalations.engine import EscalateCall
+from .escalations.recipients import recipient_name
 from .escalations.records import Content
+from .escalations.results import NotificationResult
 
 LASTS = timedelta(minutes=2)
-"""Shorter than a round: nobody is told twice."""
+"""Shorter than a round: nobody is notified twice."""
 
 _GIVE_UP_AFTER = timedelta(minutes=4)
 """Ends it where Home Assistant was restarted meanwhile; still shorter than a round."""
 
 
-async def async_test_ring(hass: HomeAssistant, entry: CosmosConfigEntry) -> None:
-    """Escalate a test of severity info; return when it is on disk. It is resolved after 2 minutes."""
+async def async_test_ring(
+    hass: HomeAssistant, entry: CosmosConfigEntry, severity: Severity = Severity.INFO
+) -> Mapping[str, NotificationResult | None]:
+    """Notify everybody chosen of a test; return each recipient's result, by recipient (None: not tried yet).
+
+    It is resolved after 2 minutes. Raises ``NotOnDiskError``, as every alert: people are notified all the same.
+    """
     escalations = entry.runtime_data.escalations
+    message = f"This is a test notification of {entry.title}. An alert would look like this; there is nothing to do."
     escalated = await escalations.async_escalate(
-        EscalateCall(
-            content=Content(
-                message=f"This is a test ring of {entry.title}. You would be told like this; there is nothing to do.",
-                severity=Severity.INFO,
-                give_up_after=_GIVE_UP_AFTER.total_seconds(),
-            )
-        )
+        EscalateCall(content=Content(message=message, severity=severity, give_up_after=_GIVE_UP_AFTER.total_seconds()))
     )
 
     async def resolve(_: datetime) -> None:
-        await escalations.async_resolve(escalated.id, by=DOMAIN, note="test ring", allowed=lambda _: True)
+        await escalations.async_resolve(escalated.id, by=DOMAIN, note="test notification", allowed=lambda _: True)
 
     entry.async_on_unload(async_call_later(hass, LASTS, resolve))
+    return await escalations.async_results(escalated.id)
+
+
+def results_shown(hass: HomeAssistant, results: Mapping[str, NotificationResult | None]) -> str:
+    """Return the results as a list in Markdown, a line per recipient."""
+    lines = (f"- **{recipient_name(hass, one) or one}**: {_shown(result)}" for one, result in results.items())
+    return "\n".join(lines)
+
+
+def _shown(result: NotificationResult | None) -> str:
+    if result is None:
+        return "not sent yet, Home Assistant is still starting"
+    return "handed over" if result.code is None else f"not delivered ({result.code}): {result.sentence}"

@@ -31,6 +31,7 @@ ONLY_HERE = {
         f"{GATEWAY}.supervisor",
         f"{CLOUD}.*",
         f"{INTEGRATION}.client",
+        f"{INTEGRATION}.escalations.push",
     ),
 }
 

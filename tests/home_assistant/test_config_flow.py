@@ -53,7 +53,9 @@ async def test_the_test_ring_reaches_those_chosen_and_ends_by_itself(hass: HomeA
     entry = result["result"]
     await until(lambda: [event for event in told if event.data["service"] == "send_message"])
     message = next(event for event in told if event.data["service"] == "send_message")
-    assert "test ring" in message.data["service_data"]["message"]
+    assert "test notification" in message.data["service_data"]["message"]
+    assert result["description"] == "tested"
+    assert result["description_placeholders"] == {"results": "- **notify.hall**: handed over"}
     assert len(entry.runtime_data.escalations.alive) == 1
     async_fire_time_changed(hass, dt_util.utcnow() + LASTS + timedelta(seconds=1))
     await until(lambda: not entry.runtime_data.escalations.alive)

@@ -21,6 +21,7 @@ from custom_components.process_cosmos.contract.destinations import (
 from custom_components.process_cosmos.escalations.errors import NotOnDiskError
 
 from .contract_gateway import IDLE, ContractGateway, refusing, until
+from .escalations.site import add_phone
 
 CLOUD_CODE = "https://cloud.example:8443#code-secret-0123456789." + "ab" * 32
 WEBHOOK = {"url": "https://hooks.example/secret", "kinds": ["escalation"]}
@@ -110,15 +111,45 @@ async def test_a_destination_cannot_be_removed_while_the_gateway_is_away(
 async def test_a_test_ring_can_be_sent_at_any_time(hass: HomeAssistant, people_only: MockConfigEntry) -> None:
     result = await options(hass, people_only, "test_ring")
     assert result["type"] is FlowResultType.FORM
-    result = await answer(hass, result, {})
-    assert result["reason"] == "test_ring_sent"
-    assert len(people_only.runtime_data.escalations.alive) == 1
+    result = await answer(hass, result, {"critical": False})
+    assert result["step_id"] == "test_ring_result"
+    assert result["description_placeholders"] == {"results": "- **notify.hall**: handed over"}
+    (test,) = people_only.runtime_data.escalations.alive
+    assert test.content.severity == "info"
+    result = await answer(hass, result, {"next_step_id": "test_ring"})
+    assert result["type"] is FlowResultType.FORM
+    await answer(hass, result, {"critical": True})
+    (_, test) = people_only.runtime_data.escalations.alive
+    assert test.content.severity == "critical"
+
+
+async def test_a_test_notification_says_how_it_went_with_each_recipient(
+    hass: HomeAssistant, people_only: MockConfigEntry
+) -> None:
+    anna, ben = add_phone(hass, "Anna"), add_phone(hass, "Ben")
+    result = await options(hass, people_only, "who")
+    await answer(hass, result, {"phones": [anna.device_id, ben.device_id], "notify_entities": ["notify.hall"]})
+    await hass.async_block_till_done()
+    ben.away = True
+    hass.states.async_set("notify.hall", "unavailable")
+    result = await answer(hass, await options(hass, people_only, "test_ring"), {"critical": False})
+    assert (result["description_placeholders"] or {})["results"].splitlines() == [
+        "- **Anna**: handed over",
+        "- **Ben**: not delivered (notify_failed): The notify action failed: HomeAssistantError",
+        "- **notify.hall**: not delivered (entity_unavailable): The notify entity is unavailable",
+    ]
+
+
+async def test_a_test_notification_with_nobody_left_says_so(hass: HomeAssistant, people_only: MockConfigEntry) -> None:
+    hass.states.async_remove("notify.hall")
+    result = await answer(hass, await options(hass, people_only, "test_ring"), {"critical": False})
+    assert result["errors"] == {"base": "nobody_left"}
 
 
 async def test_a_test_ring_that_is_not_on_disk_says_so(hass: HomeAssistant, people_only: MockConfigEntry) -> None:
     result = await options(hass, people_only, "test_ring")
     with patch.object(options_flow, "async_test_ring", autospec=True, side_effect=NotOnDiskError("disk full")):
-        result = await answer(hass, result, {})
+        result = await answer(hass, result, {"critical": False})
     assert result["errors"] == {"base": "memory_not_written"}
 
 

@@ -81,7 +81,7 @@ async def test_a_phone_is_known_by_its_name_in_each_home(hass: HomeAssistant, pe
     response = await call(hass, "import_settings", settings=exported)
     assert response == {"taken": ["Anna", "notify.hall"], "left": []}
     await hass.async_block_till_done()
-    assert people_only.options["phones"] == [phone.device_id]
+    assert people_only.options["phones"] == [phone.app_id]
 
 
 async def test_what_the_app_says_of_a_destination_is_its_code(

@@ -48,7 +48,7 @@ class Person:
         await page.locator("home-assistant-main").wait_for()
 
     async def add_the_integration(self, phone: str, *, with_app: bool = False) -> None:
-        """Add the integration: ``phone``, the only one, is told, nothing sent elsewhere; a test ring, the blueprint."""
+        """Add the integration for ``phone``, the only one, with test notification and blueprint, nothing elsewhere."""
         page = self._page
         await self._go("/config/integrations/dashboard")
         await page.get_by_role("button", name="Add integration").click()
@@ -61,7 +61,7 @@ class Person:
         await self.look("who-should-be-told")
         await page.get_by_role("button", name="Submit").click()
         await self._choose("No" if with_app else "No, people are enough", "send-it-elsewhere")
-        await page.get_by_text("Send a test ring").wait_for()
+        await page.get_by_text("Send a test notification").wait_for()
         await self.look("two-last-things")
         await page.get_by_role("button", name="Submit").click()
         await page.get_by_role("button", name="Skip and finish").wait_for()
@@ -81,6 +81,17 @@ class Person:
         await self.look("leak-guard")
         await page.get_by_role("button", name="Save").click()
         await page.get_by_text("Traces").wait_for()
+
+    async def send_a_test_notification(self, result: str) -> None:
+        """Send one from *Configure*, and read how it went."""
+        page = self._page
+        await self._go("/config/integrations/integration/process_cosmos")
+        await page.get_by_label("Configure").click()
+        await page.get_by_text("Send a test notification").click()
+        await page.get_by_text("As a critical alert").wait_for()
+        await page.get_by_role("button", name="Submit").click()
+        await page.get_by_text(result).wait_for()
+        await self.look("test-notification")
 
     async def look_at_the_site(self, device: str) -> None:
         """Open the site's page."""

@@ -23,13 +23,14 @@ class Pushes:
     """The phone's push server: everything that was pushed, newest last."""
 
     received: list[dict[str, Any]] = field(default_factory=list)
+    status: int = 201
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def take(self, request: web.Request) -> web.Response:
         """Take one push in."""
         self.received.append(await request.json())
         self.news.set()
-        return web.json_response({}, status=201)
+        return web.json_response({}, status=self.status)
 
     async def next_ring(self, words: str) -> dict[str, Any]:
         """Return the first notification with buttons whose message holds ``words``, waiting for it at most 30 s."""

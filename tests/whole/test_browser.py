@@ -33,6 +33,9 @@ async def test_a_homeowner_adds_the_integration_makes_a_leak_alarm_sees_it_react
         await press(home.api, home.phone, button)
         await state_is(home, CELLAR_VALVE, "on")
 
+        home.pushes.status = 500
+        await person.send_a_test_notification("not delivered (push_refused)")
+
 
 async def test_with_the_app_which_the_set_up_installs_it_takes_few_clicks_more(tmp_path: Path) -> None:
     supervisor = FakeSupervisor(elsewhere={REPOSITORY: [App.ours()]}, host=ProcessHost(tmp_path))
@@ -51,7 +54,7 @@ async def first_leak_alarm(home: Lived, person: Person, *, with_app: bool = Fals
     await person.log_in()
     person.clicks = 0
     await person.add_the_integration(phone=home.phone.name, with_app=with_app)
-    await home.pushes.next_ring("This is a test ring")
+    await home.pushes.next_ring("This is a test notification")
     await person.make_the_leak_guard(sensor="Cellar floor", valve="Cellar valve")
     await state_is(home, "automation.leak_guard", "on")
     return await water(home)

@@ -55,10 +55,10 @@ def _decode(ulid: Ulid) -> int:
 
 
 PHONE = "phone:"
-"""Prefix of a recipient that is a phone: the id of its device in Home Assistant follows."""
+"""Prefix of a recipient that is a phone: the companion app's own device id follows."""
 
 NOTIFY = "notify:"
-"""Prefix of a recipient that is a notify entity: its entity id follows."""
+"""Prefix of a recipient that is a notify entity: its id in the entity registry follows, or its entity id."""
 
 DESTINATION = "destination:"
 """Prefix of a recipient that is a destination: its name follows."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -28,7 +28,9 @@ from .handover import Handover
 from .journal import Journal
 from .model import Escalation
 from .policy import default_policy
+from .recipient_issues import RecipientIssues
 from .records import Acked, Answered, Content, Opened, Record, Recurred, Refused, Resolved, Rung
+from .results import NotificationResult
 from .rounds import Rounds
 from .telling import Telling
 from .transitions import kinds_of
@@ -92,7 +94,8 @@ class Escalations:
         self._cancels: list[CALLBACK_TYPE] = []
         self._compacting = asyncio.Lock()
         self._journal = Journal(hass, entry, self._on_disk, self._on_trouble)
-        self.telling = Telling(hass, entry.title)
+        self._recipient_issues = RecipientIssues(hass, entry, self._policy.people, self._journal.now)
+        self.telling = Telling(hass, entry.title, self._recipient_issues.learn)
         self.handover = Handover(hass, entry, self._journal, self._async_settle)
         self._rounds = Rounds(
             hass,
@@ -100,10 +103,21 @@ class Escalations:
             self._journal,
             policy=self._policy,
             telling=self.telling,
+            recipient_issues=self._recipient_issues,
             gateway_away_since=lambda: self.handover.away_since,
         )
         self.handover.rounds = self._rounds
         self._answers = Answers(hass, entry, self._journal, self._async_tell_people)
+
+    @property
+    def nobody_left(self) -> bool:
+        """Whether none of those chosen can be found, or nobody is chosen."""
+        return self._recipient_issues.nobody_left
+
+    async def async_results(self, escalation: Ulid) -> Mapping[str, NotificationResult | None]:
+        """Return how notifying each recipient of ``escalation`` went, by recipient; None: not tried yet."""
+        results = await self._rounds.async_results(escalation)
+        return {recipient: results.get(recipient) for recipient in self._policy.people}
 
     @property
     def run(self) -> Ulid:
@@ -337,8 +351,11 @@ class Escalations:
         await self.telling.async_clear({*told, *self._policy.people}, escalation)
 
     async def _async_tell_people(self, escalation: Escalation, message: str) -> bool:
-        people = self._policy.people
-        return not people or await self.telling.async_notice(people, message, f"{escalation.id}-outcome")
+        people, tag = self._policy.people, f"{escalation.id}-outcome"
+        if self._recipient_issues.nobody_left:
+            self.telling.show_here(message, tag)
+        results = await self.telling.async_notice(people, message, tag)
+        return not people or any(result.handed_over for result in results.values())
 
     @callback
     def _begin_to_tell(self, _hass: HomeAssistant) -> None:

@@ -1,35 +1,48 @@
-"""Phones: the mobile app's notify action, and the button ids that come back from it."""
+"""Notifications as phones take them, and the button ids that come back."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote, unquote
 
-from homeassistant.core import HomeAssistant
-from homeassistant.helpers import device_registry as dr
+from homeassistant.config_entries import ConfigEntry
+from homeassistant.helpers.json import json_bytes
 
 from custom_components.process_cosmos.const import DOMAIN
 from custom_components.process_cosmos.contract.escalations import Severity
 from custom_components.process_cosmos.contract.identifiers import Ulid, is_ulid
-from custom_components.process_cosmos.texts import shortened
+from custom_components.process_cosmos.texts import json_size, shortened_to_bytes
 
 from .model import Escalation
+from .push import MAX_PAYLOAD, posted
 
 BUTTON_EVENT = "mobile_app_notification_action"
 SITE_PAGE = "/config/integrations/integration/process_cosmos"
 
-MAX_MESSAGE = 1500
-"""Characters of a notification's text: the push services take 4 kB with everything."""
+MAX_TITLE = 200
+"""Bytes of a notification's title."""
 
-_MOBILE_APP = "mobile_app"
+MIN_TEXT = 1000
+"""Bytes of its text that buttons leave room for."""
+
+ENTITY_RESERVE = 500
+"""Bytes a notify entity's service may add: tokens, ids, the JSON around them."""
+
 _BUTTON = "cosmos"
 _PARTS = 6
-_ANSWERS_SHOWN = 2
-"""Android shows three buttons: two answers and Seen; the rest is behind a tap."""
+_BUTTONS = 3
+"""Android shows no more; what is unknown may be like it."""
+
+_BUTTONS_IOS = 10
+_APP_IOS = "io.robbie."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Button:
-    """A button of a notification: which ring of which escalation, on which phone; ``answer`` None: Seen."""
+    """A button of a notification: which ring of which escalation, on which phone; ``answer`` None: Seen.
+
+    ``phone``: the app's device id; older notifications have the id of its device in Home Assistant. Both find it.
+    """
 
     escalation: Ulid
     ring: int
@@ -39,7 +52,7 @@ class Button:
     def __str__(self) -> str:
         """Return the id the phone sends back."""
         kind = "seen" if self.answer is None else "answer"
-        return f"{_BUTTON}/{self.escalation}/{self.ring}/{self.phone}/{kind}/{self.answer or ''}"
+        return f"{_BUTTON}/{self.escalation}/{self.ring}/{quote(self.phone, safe='')}/{kind}/{self.answer or ''}"
 
 
 def read_button(action: object) -> Button | None:
@@ -51,79 +64,80 @@ def read_button(action: object) -> Button | None:
                 return Button(
                     escalation=Ulid(escalation),
                     ring=int(ring),
-                    phone=phone,
+                    phone=unquote(phone),
                     answer=answer if kind == "answer" else None,
                 )
     return None
 
 
-def phone_name(hass: HomeAssistant, device_id: str) -> str | None:
-    """Return what people call the phone; None if it is gone."""
-    device = dr.async_get(hass).async_get(device_id)
-    return (device and (device.name_by_user or device.name)) or None
+def ring_notification(escalation: Escalation, title: str, phone: str, entry: ConfigEntry) -> dict[str, Any]:
+    """Return the notification of the newest ring: a round replaces the last one's, buttons carry the ring.
 
-
-def reachable(hass: HomeAssistant) -> Sequence[str]:
-    """Return the device ids of all phones that take pushes."""
-    devices = dr.async_get(hass).devices
-    phones = (each.id for each in devices if any(domain == _MOBILE_APP for domain, *_ in each.identifiers))
-    return [phone for phone in phones if notify_action(hass, phone)]
-
-
-def notify_action(hass: HomeAssistant, device_id: str) -> str | None:
-    """Return the mobile app's notify action for this device; None if the phone is gone or takes no pushes."""
-    if "notify" not in hass.data.get(_MOBILE_APP, {}):
-        return None
-    # Imported where it is loaded anyway: it needs packages that only its own set-up installs.
-    from homeassistant.components.mobile_app.util import (  # noqa: PLC0415 - see above
-        get_notify_service,
-        webhook_id_from_device_id,
-    )
-
-    webhook_id = webhook_id_from_device_id(hass, device_id)
-    return get_notify_service(hass, webhook_id) if webhook_id else None
-
-
-def ring_notification(escalation: Escalation, title: str, device_id: str) -> dict[str, Any]:
-    """Return the notify action's data for the newest ring: a round replaces the last one's, buttons carry the ring."""
+    ``phone``: the word its buttons name it by; ``entry``: its registration, which says what it shows and is posted too.
+    As many answers as the platform shows and the payload holds, then *Seen*; the text takes the room that is left.
+    """
     content = escalation.content
-    buttons = [
-        {
-            "action": _button_id(escalation, device_id, answer.name),
+    times = f" ({escalation.count} times)" if escalation.count > 1 else ""
+    seen = {"action": _button_id(escalation, phone, None), "title": "Seen"}
+    data = {
+        "tag": escalation.id,
+        "group": DOMAIN,
+        "actions": [seen],
+        "url": SITE_PAGE,
+        "clickAction": SITE_PAGE,
+        **_URGENCY[content.severity],
+    }
+    notification = {"title": shortened_to_bytes(title, MAX_TITLE), "message": times, "data": data}
+    text_room = min(json_size(shortened_to_bytes(content.message, MIN_TEXT)), MIN_TEXT)
+    for answer in escalation.answers[: _buttons_shown(entry) - 1]:
+        button = {
+            "action": _button_id(escalation, phone, answer.name),
             "title": answer.name,
             "authenticationRequired": answer.has_actions,
         }
-        for answer in escalation.answers[:_ANSWERS_SHOWN]
-    ]
-    seen = {"action": _button_id(escalation, device_id, None), "title": "Seen"}
-    times = f" ({escalation.count} times)" if escalation.count > 1 else ""
-    return {
-        "title": title,
-        "message": f"{shortened(content.message, MAX_MESSAGE)}{times}",
-        "data": {
-            "tag": escalation.id,
-            "group": DOMAIN,
-            "actions": [*buttons, seen],
-            "url": SITE_PAGE,
-            "clickAction": SITE_PAGE,
-            **_URGENCY[content.severity],
-        },
-    }
+        more = {**data, "actions": [*data["actions"][:-1], button, seen]}
+        if _room(entry, {**notification, "data": more}) < text_room:
+            break
+        data = notification["data"] = more
+    return _with_text(entry, notification, content.message, times)
 
 
-def plain_notification(title: str, message: str, tag: str) -> dict[str, Any]:
-    """Return the notify action's data for a notice without buttons; ``tag``: what it replaces."""
-    message = shortened(message, MAX_MESSAGE)
-    return {"title": title, "message": message, "data": {"tag": tag, "group": DOMAIN, "url": SITE_PAGE}}
+def plain_notification(title: str, message: str, tag: str, entry: ConfigEntry) -> dict[str, Any]:
+    """Return a notification without buttons; ``tag``: what it replaces."""
+    data = {"tag": tag, "group": DOMAIN, "url": SITE_PAGE}
+    notification = {"title": shortened_to_bytes(title, MAX_TITLE), "message": "", "data": data}
+    return _with_text(entry, notification, message)
 
 
 def clearing(tag: str) -> dict[str, Any]:
-    """Return the notify action's data that takes a notification away."""
+    """Return the notification that takes another one away."""
     return {"message": "clear_notification", "data": {"tag": tag}}
 
 
-def _button_id(escalation: Escalation, device_id: str, answer: str | None) -> str:
-    return str(Button(escalation=escalation.id, ring=escalation.ring, phone=device_id, answer=answer))
+def entity_message(title: str, message: str) -> dict[str, str]:
+    """Return title and text for a notify entity, whose service adds what nobody here knows."""
+    title = shortened_to_bytes(title, MAX_TITLE)
+    room = MAX_PAYLOAD - ENTITY_RESERVE - json_size(title)
+    return {"title": title, "message": shortened_to_bytes(message, room)}
+
+
+def _with_text(entry: ConfigEntry, notification: dict[str, Any], text: str, suffix: str = "") -> dict[str, Any]:
+    return {**notification, "message": f"{shortened_to_bytes(text, _room(entry, notification))}{suffix}"}
+
+
+def _room(entry: ConfigEntry, notification: Mapping[str, Any]) -> int:
+    """Return how many bytes a text may still add to ``notification`` as it is posted."""
+    return MAX_PAYLOAD - len(json_bytes(posted(entry, notification)))
+
+
+def _buttons_shown(entry: ConfigEntry) -> int:
+    """Return how many buttons the platform shows, *Seen* included."""
+    is_ios = str(entry.data.get("os_name", "")).casefold() in ("ios", "ipados")
+    return _BUTTONS_IOS if is_ios or str(entry.data.get("app_id", "")).startswith(_APP_IOS) else _BUTTONS
+
+
+def _button_id(escalation: Escalation, phone: str, answer: str | None) -> str:
+    return str(Button(escalation=escalation.id, ring=escalation.ring, phone=phone, answer=answer))
 
 
 # Android reads ttl, priority and channel; iOS reads push.

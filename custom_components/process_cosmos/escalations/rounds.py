@@ -1,7 +1,8 @@
 """Keeps the timetable: tells people when due, moves asks, wakes acknowledgements, gives up."""
 
+import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import replace
 from datetime import datetime
@@ -18,7 +19,9 @@ from custom_components.process_cosmos.memory import MemoryWriteError
 from .journal import Journal
 from .model import Escalation, after
 from .policy import Policy
+from .recipient_issues import RecipientIssues
 from .records import Acked, Asks, Moved, Opened, Rung, ToldRecord, Unanswered, Woke
+from .results import NotificationResult
 from .telling import Telling
 from .timetable import Outcomes, Timetable, is_earlier, timetable
 
@@ -34,6 +37,7 @@ class Rounds:
         *,
         policy: Policy,
         telling: Telling,
+        recipient_issues: RecipientIssues,
         gateway_away_since: Callable[[], datetime | None],
     ) -> None:
         """Take the parts; nothing is told before ``start``."""
@@ -42,21 +46,28 @@ class Rounds:
         self._journal = journal
         self._policy = policy
         self._telling = telling
+        self._recipient_issues = recipient_issues
         self._gateway_away_since = gateway_away_since
         self._timers: dict[Ulid, CALLBACK_TYPE] = {}
-        self._telling_now: set[TellKey] = set()
+        self._telling_now: dict[TellKey, asyncio.Future[None]] = {}
+        self._results: dict[Ulid, dict[str, NotificationResult]] = {}
+        """How the newest notification of each recipient went, of what is alive."""
+        self._shown_here: dict[Ulid, int] = {}
+        """The newest ring shown in Home Assistant, of what is alive."""
         self._started = False
 
     @callback
     def start(self) -> None:
         """Begin to tell: before Home Assistant has started, notify actions may still be missing."""
         self._started = True
+        self._recipient_issues.start()
         self.look_at_all()
 
     @callback
     def stop(self) -> None:
         """Stop looking."""
         self._started = False
+        self._recipient_issues.stop()
         for cancel in self._timers.values():
             cancel()
         self._timers.clear()
@@ -90,6 +101,8 @@ class Rounds:
             cancel()
         escalation = self._journal.state.escalations.get(escalation_id)
         if escalation is None or not escalation.alive:
+            self._results.pop(escalation_id, None)
+            self._shown_here.pop(escalation_id, None)
             return
         now = self._journal.now()
         if now >= escalation.until:
@@ -106,9 +119,11 @@ class Rounds:
             self._timers[escalation.id] = async_call_later(
                 self._hass, table.look_at - now, partial(self._look_when_due, escalation_id)
             )
+        if escalation.state is EscalationState.OPEN and now >= escalation.ring_at:
+            self._show_if_nobody_is_left(escalation)
         # Marked before the first one starts: a tell starts eagerly, and looks again when it ends.
         due = [key for key in table.tells if key not in self._telling_now]
-        self._telling_now.update(due)
+        self._telling_now.update({key: self._hass.loop.create_future() for key in due})
         for key in due:
             self._entry.async_create_background_task(self._hass, self._async_tell(key), f"process_cosmos tell {key}")
 
@@ -126,12 +141,25 @@ class Rounds:
                 await self._journal.async_on_disk()
             escalation = self._journal.state.escalations[key.escalation]
             if escalation.alive and (escalation.ring == key.ring or self._is_put_off(escalation, key)):
-                reached = await self._telling.async_tell(key.recipient, escalation)
-                self.learn(key, reached=reached, at=self._journal.now())
+                result = await self._telling.async_tell(key.recipient, escalation)
+                self._results.setdefault(key.escalation, {})[key.recipient] = result
+                self.learn(key, reached=result.handed_over, at=self._journal.now())
                 await self._take_back(key)
         finally:
-            self._telling_now.discard(key)
+            self._telling_now.pop(key).set_result(None)
         self.look(key.escalation)
+
+    async def async_results(self, escalation_id: Ulid) -> Mapping[str, NotificationResult]:
+        """Return by recipient how notifying went so far, once the notifications on their way have ended."""
+        if on_their_way := [ended for key, ended in self._telling_now.items() if key.escalation == escalation_id]:
+            await asyncio.wait(on_their_way)
+        return dict(self._results.get(escalation_id, {}))
+
+    def _show_if_nobody_is_left(self, escalation: Escalation) -> None:
+        """Show the alert in Home Assistant where there is nobody to notify, each ring once: a person may dismiss it."""
+        if self._shown_here.get(escalation.id) != escalation.ring and self._recipient_issues.nobody_left:
+            self._shown_here[escalation.id] = escalation.ring
+            self._telling.show_here(escalation.content.message, escalation.id)
 
     def _is_put_off(self, escalation: Escalation, key: TellKey) -> bool:
         """Say whether new content overtook the tell ``key`` and has to wait: then the tell carries it."""

@@ -1,81 +1,102 @@
-"""Tells people: phones with buttons, notify entities with a message."""
+"""Notifies recipients: phones with buttons, notify entities with a message."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from homeassistant.components import persistent_notification
 from homeassistant.components.notify import DOMAIN as NOTIFY_DOMAIN
 from homeassistant.components.notify import SERVICE_SEND_MESSAGE
+from homeassistant.config_entries import ConfigEntry
 from homeassistant.const import ATTR_ENTITY_ID, STATE_UNAVAILABLE
-from homeassistant.core import HomeAssistant
+from homeassistant.core import HomeAssistant, callback
 
-from custom_components.process_cosmos.const import LOGGER
+from custom_components.process_cosmos.const import DOMAIN
 from custom_components.process_cosmos.contract.identifiers import NOTIFY, PHONE
 
 from . import phones
 from .foreign import async_reason_of_failure
 from .model import Escalation
+from .push import async_push
+from .recipients import notify_entity, phone_entry
+from .results import HANDED_OVER, FailureCode, NotificationResult, failed
 
 TELL_WITHIN = 30.0
-"""Seconds until a notify action that hangs counts as not reached."""
+"""Seconds until a notification that hangs counts as failed."""
 
 
 class Telling:
-    """Hands tells over to notify actions. A phone's success means *handed over*: only an answer proves more."""
+    """Hands notifications over. *Handed over* is no reception: only an answer proves that somebody saw it."""
 
-    def __init__(self, hass: HomeAssistant, title: str) -> None:
-        """Take the title people see: the site's."""
+    def __init__(self, hass: HomeAssistant, title: str, learn: Callable[[str, NotificationResult], None]) -> None:
+        """Take the title people see, the site's, and what to call with each recipient's result."""
         self._hass = hass
         self._title = title
-        self._missed: set[str] = set()
+        self._learn = learn
 
-    async def async_tell(self, recipient: str, escalation: Escalation) -> bool:
-        """Tell ``recipient`` of the newest ring; return whether it was handed over."""
-        if recipient.startswith(PHONE):
-            device_id = recipient.removeprefix(PHONE)
-            return await self._async_phone(device_id, phones.ring_notification(escalation, self._title, device_id))
-        return await self._async_entity(recipient.removeprefix(NOTIFY), escalation.content.message)
+    async def async_tell(self, recipient: str, escalation: Escalation) -> NotificationResult:
+        """Notify ``recipient`` of the newest ring."""
+        phone = recipient.removeprefix(PHONE)
+        return await self._async_notify(
+            recipient,
+            escalation.content.message,
+            lambda entry: phones.ring_notification(escalation, self._title, phone, entry),
+        )
 
-    async def async_notice(self, recipients: Iterable[str], message: str, tag: str) -> bool:
-        """Say something that needs no answer, beside the escalation's notification; say whether it reached anybody."""
-        told = await asyncio.gather(*(self._async_notice(recipient, message, tag) for recipient in recipients))
-        return any(told)
+    async def async_notice(self, recipients: Iterable[str], message: str, tag: str) -> Mapping[str, NotificationResult]:
+        """Say something that needs no answer, beside the escalation's notification; return each one's result."""
+        asked = tuple(recipients)
+
+        def notification(entry: ConfigEntry) -> dict[str, Any]:
+            return phones.plain_notification(self._title, message, tag, entry)
+
+        results = await asyncio.gather(*(self._async_notify(one, message, notification) for one in asked))
+        return dict(zip(asked, results, strict=True))
 
     async def async_clear(self, recipients: Iterable[str], tag: str) -> None:
-        """Take the notification away from the phones among ``recipients``; a message of an entity cannot be."""
-        devices = [one.removeprefix(PHONE) for one in recipients if one.startswith(PHONE)]
-        await asyncio.gather(*(self._async_phone(device, phones.clearing(tag)) for device in devices))
+        """Take the notification away from Home Assistant and phones; a message of an entity cannot be."""
+        persistent_notification.async_dismiss(self._hass, _here(tag))
+        found = (phone_entry(self._hass, one.removeprefix(PHONE)) for one in recipients if one.startswith(PHONE))
+        entries = {entry.entry_id: entry for entry in found if entry}.values()
+        await asyncio.gather(*(self._async_phone(entry, phones.clearing(tag)) for entry in entries))
 
-    async def _async_notice(self, recipient: str, message: str, tag: str) -> bool:
+    @callback
+    def show_here(self, message: str, tag: str) -> None:
+        """Show ``message`` in Home Assistant, for whoever looks there: there is nobody to notify."""
+        persistent_notification.async_create(self._hass, message, self._title, _here(tag))
+
+    async def _async_notify(
+        self, recipient: str, message: str, notification_fn: Callable[[ConfigEntry], dict[str, Any]]
+    ) -> NotificationResult:
         if recipient.startswith(PHONE):
-            notification = phones.plain_notification(self._title, message, tag)
-            return await self._async_phone(recipient.removeprefix(PHONE), notification)
-        return await self._async_entity(recipient.removeprefix(NOTIFY), message)
+            entry = phone_entry(self._hass, recipient.removeprefix(PHONE))
+            result = await self._async_phone(entry, notification_fn(entry)) if entry else failed(FailureCode.PHONE_GONE)
+        else:
+            result = await self._async_entity(recipient.removeprefix(NOTIFY), message)
+        self._learn(recipient, result)
+        return result
 
-    async def _async_phone(self, device_id: str, data: dict[str, Any]) -> bool:
-        action = phones.notify_action(self._hass, device_id)
-        if action is None:
-            return self._missing(device_id, "phone_not_reached: no notify action")
-        return await self._async_call(action, data, device_id)
+    async def _async_phone(self, entry: ConfigEntry, notification: dict[str, Any]) -> NotificationResult:
+        return _result(await async_reason_of_failure(async_push(self._hass, entry, notification), TELL_WITHIN))
 
-    async def _async_entity(self, entity_id: str, message: str) -> bool:
+    async def _async_entity(self, entity: str, message: str) -> NotificationResult:
+        entity_id = notify_entity(self._hass, entity)
+        if entity_id is None:
+            return failed(FailureCode.ENTITY_GONE)
         state = self._hass.states.get(entity_id)
         if state is None or state.state == STATE_UNAVAILABLE:
-            return self._missing(entity_id, "notify_entity_not_reached: unavailable")
-        data = {ATTR_ENTITY_ID: entity_id, "message": message, "title": self._title}
-        return await self._async_call(SERVICE_SEND_MESSAGE, data, entity_id)
+            return failed(FailureCode.ENTITY_UNAVAILABLE)
+        data = {ATTR_ENTITY_ID: entity_id, **phones.entity_message(self._title, message)}
+        call = self._hass.services.async_call(NOTIFY_DOMAIN, SERVICE_SEND_MESSAGE, data, blocking=True)
+        return _result(await async_reason_of_failure(call, TELL_WITHIN))
 
-    async def _async_call(self, action: str, data: dict[str, Any], whom: str) -> bool:
-        call = self._hass.services.async_call(NOTIFY_DOMAIN, action, data, blocking=True)
-        reason = await async_reason_of_failure(call, TELL_WITHIN)
-        if reason is not None:
-            return self._missing(whom, f"tell_failed: {reason}")
-        self._missed.discard(whom)
-        return True
 
-    def _missing(self, whom: str, reason: str) -> bool:
-        """Log the first of a row of failures: tries go on every minute."""
-        if whom not in self._missed:
-            self._missed.add(whom)
-            LOGGER.warning("%s (%s)", reason, phones.phone_name(self._hass, whom) or whom)
-        return False
+def _result(reason: str | None) -> NotificationResult:
+    if reason is None:
+        return HANDED_OVER
+    known = reason in FailureCode
+    return failed(FailureCode(reason) if known else FailureCode.NOTIFY_FAILED, "" if known else reason)
+
+
+def _here(tag: str) -> str:
+    return f"{DOMAIN}_{tag}"

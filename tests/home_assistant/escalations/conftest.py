@@ -1,6 +1,6 @@
 """Fixtures: a site with two phones, and no gateway."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,10 +9,13 @@ import orjson
 import pytest
 from freezegun.api import FrozenDateTimeFactory
 from homeassistant.core import HomeAssistant
+from homeassistant.setup import async_setup_component
 from pytest_homeassistant_custom_component.common import MockConfigEntry
+from pytest_homeassistant_custom_component.typing import ClientSessionGenerator
 
 from custom_components.process_cosmos.const import DOMAIN
 from custom_components.process_cosmos.contract import codec
+from tests.home_assistant.escalations.push_server import Client, PushServer, push_service
 from tests.home_assistant.escalations.site import Phone, Site, add_phone
 
 
@@ -65,3 +68,20 @@ async def linked(add_site: Callable[..., Site], anna: Phone, ben: Phone, monkeyp
     site = add_site("http://127.0.0.1:1", phones=[anna.device_id, ben.device_id], destinations=["cloud"])
     await site.set_up()
     return site
+
+
+@pytest.fixture
+async def push_server(socket_enabled: None) -> AsyncIterator[PushServer]:
+    """A real push service."""
+    async with push_service() as server:
+        yield server
+
+
+@pytest.fixture
+async def client(hass: HomeAssistant, hass_client: ClientSessionGenerator) -> Client:
+    """The mobile app's own integration, and the API by which phones register."""
+    for component in ("mobile_app", "repairs"):
+        assert await async_setup_component(hass, component, {})
+    await hass.async_block_till_done(wait_background_tasks=True)  # its notify platform comes by discovery
+    client: Client = await hass_client()
+    return client

@@ -8,16 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from freezegun.api import FrozenDateTimeFactory
+from homeassistant.components.mobile_app.push_notification import PushChannel
 from homeassistant.config_entries import ConfigEntryState
-from homeassistant.core import Context, HomeAssistant, ServiceCall
+from homeassistant.core import Context, HomeAssistant
 from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers import device_registry as dr
 from homeassistant.helpers import translation
-from homeassistant.util import slugify
 from pytest_homeassistant_custom_component.common import MockConfigEntry, async_fire_time_changed
 
 from custom_components.process_cosmos.const import DOMAIN
@@ -35,13 +34,19 @@ SENTENCES = {
 
 @dataclass
 class Phone:
-    """A phone of the mobile app: ``sent`` has what its notify action got; ``away`` makes the action fail."""
+    """A phone whose local push channel confirms nothing: ``sent`` has what it got; ``away`` makes it fail."""
 
     hass: HomeAssistant
+    entry: MockConfigEntry
     device_id: str
-    action: str
     sent: list[dict[str, Any]] = field(default_factory=list)
     away: bool = False
+
+    @property
+    def app_id(self) -> str:
+        """The app's own device id, by which the phone is kept."""
+        own_id: str = self.entry.data["device_id"]
+        return own_id
 
     @property
     def rings(self) -> list[dict[str, Any]]:
@@ -69,31 +74,44 @@ class Phone:
     def press(self, button: str, context: Context | None = None) -> None:
         self.hass.bus.async_fire("mobile_app_notification_action", {"action": button}, context=context)
 
-    async def notify(self, call: ServiceCall) -> None:
+    def receive(self, data: dict[str, Any]) -> None:
         if self.away:
             raise HomeAssistantError("away")
-        self.sent.append(dict(call.data))
+        self.sent.append(data)
 
     def add_notify_action(self) -> None:
-        self.hass.services.async_register("notify", self.action, self.notify)
-        self.hass.data["mobile_app"]["notify"].registered_targets[self.action] = self.device_id
+        """Register, or register again."""
+        if self.hass.config_entries.async_get_entry(self.entry.entry_id) is None:
+            self.entry.add_to_hass(self.hass)
+        webhook_id = self.entry.data["webhook_id"]
+        channel = PushChannel(self.hass, webhook_id, False, self.receive, lambda: None)
+        self.hass.data["mobile_app"]["push_channel"][webhook_id] = channel
 
     def remove(self) -> None:
         """As Home Assistant does when its entry goes."""
-        self.hass.services.async_remove("notify", self.action)
-        del self.hass.data["mobile_app"]["notify"].registered_targets[self.action]
+        del self.hass.data["mobile_app"]["push_channel"][self.entry.data["webhook_id"]]
+        del self.hass.config_entries._entries[self.entry.entry_id]
 
 
 def add_phone(hass: HomeAssistant, name: str) -> Phone:
-    """A device of a mobile_app entry, its notify action, and the mobile app's own notes of both."""
-    entry = MockConfigEntry(domain="mobile_app", data={"device_name": name}, title=name)
+    """A phone of the mobile app: its registration, its device, and its local push channel."""
+    own_id = f"id of {name}"
+    data = {
+        "app_id": "io.homeassistant.companion.android",
+        "app_version": "2026.11",
+        "app_data": {"push_websocket_channel": True},
+        "device_id": own_id,
+        "device_name": name,
+        "os_name": "Android",
+        "webhook_id": f"webhook of {name}",
+    }
+    entry = MockConfigEntry(domain="mobile_app", data=data, title=name)
     entry.add_to_hass(hass)
     device = dr.async_get(hass).async_get_or_create(
-        config_entry_id=entry.entry_id, identifiers={("mobile_app", name)}, name=name
+        config_entry_id=entry.entry_id, identifiers={("mobile_app", own_id)}, name=name
     )
-    notes = hass.data.setdefault("mobile_app", {"devices": {}, "notify": SimpleNamespace(registered_targets={})})
-    phone = Phone(hass, device.id, slugify(f"mobile_app_{name}"))
-    notes["devices"][device.id] = device
+    hass.data.setdefault("mobile_app", {"push_channel": {}})
+    phone = Phone(hass, entry, device.id)
     phone.add_notify_action()
     return phone
 

@@ -162,7 +162,7 @@ async def test_a_removed_phone_is_not_reached_and_the_rest_goes_on(
     await site.escalate()
     assert len(anna.rings) == 1
     await site.pass_time(minutes=3)
-    assert caplog.text.count("phone_not_reached") == 1
+    assert caplog.text.count("phone_gone: Ben") == 1
     assert len(anna.rings) == 1
 
 

@@ -1,0 +1,114 @@
+"""Recipients of notifications, found in Home Assistant's registries.
+
+A phone is kept by the companion app's own device id, which outlives a new registration; a notify entity by its
+registry id, which outlives a new entity id (an entity that is not registered by its entity id).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from homeassistant.config_entries import ConfigEntry, ConfigEntryState
+from homeassistant.const import ATTR_DEVICE_ID, ATTR_FRIENDLY_NAME
+from homeassistant.core import HomeAssistant
+from homeassistant.helpers import device_registry as dr
+from homeassistant.helpers import entity_registry as er
+
+from custom_components.process_cosmos.const import CONF_NOTIFY_ENTITIES, CONF_PHONES
+from custom_components.process_cosmos.contract.identifiers import NOTIFY, PHONE
+
+MOBILE_APP = "mobile_app"
+
+
+def phone_entry(hass: HomeAssistant, phone: str) -> ConfigEntry | None:
+    """Return the registration of a phone, the newest one that is loaded; None if there is none, or it is disabled.
+
+    ``phone``: the app's device id; the id of its device in Home Assistant is taken too, as older notifications have it.
+    """
+    own_id = _own_id(hass, phone) or phone
+    entries = hass.config_entries.async_entries(MOBILE_APP, include_ignore=False, include_disabled=False)
+    found = [entry for entry in entries if entry.data.get(ATTR_DEVICE_ID) == own_id]
+    return max(found, key=lambda entry: (entry.state is ConfigEntryState.LOADED, entry.created_at), default=None)
+
+
+def notify_entity(hass: HomeAssistant, entity: str) -> str | None:
+    """Return the entity id of a notify entity today; None if it is gone. ``entity``: its registry id or entity id."""
+    if registered := er.async_get(hass).async_get(entity):
+        return registered.entity_id
+    return entity if hass.states.get(entity) else None
+
+
+def is_there(hass: HomeAssistant, recipient: str) -> bool:
+    """Return whether the recipient can be found."""
+    if recipient.startswith(PHONE):
+        return phone_entry(hass, recipient.removeprefix(PHONE)) is not None
+    return notify_entity(hass, recipient.removeprefix(NOTIFY)) is not None
+
+
+def recipient_name(hass: HomeAssistant, recipient: str) -> str | None:
+    """Return what people call the recipient; None if it is gone."""
+    if recipient.startswith(PHONE):
+        return phone_name(hass, recipient.removeprefix(PHONE))
+    entity_id = notify_entity(hass, recipient.removeprefix(NOTIFY))
+    if entity_id is None:
+        return None
+    state = hass.states.get(entity_id)
+    return str(state.attributes.get(ATTR_FRIENDLY_NAME, entity_id)) if state else entity_id
+
+
+def phone_name(hass: HomeAssistant, phone: str) -> str | None:
+    """Return what people call the phone; None if it is gone."""
+    entry = phone_entry(hass, phone)
+    if entry is None:
+        return None
+    device = _device(hass, entry)
+    return (device and (device.name_by_user or device.name)) or entry.title
+
+
+def reachable(hass: HomeAssistant) -> Sequence[str]:
+    """Return the devices of all phones that take pushes."""
+    entries = hass.config_entries.async_entries(MOBILE_APP, include_ignore=False, include_disabled=False)
+    devices = (_device(hass, entry) for entry in entries if takes_pushes(entry))
+    return [device.id for device in devices if device]
+
+
+def takes_pushes(entry: ConfigEntry) -> bool:
+    """Return whether the registration of a phone names a push service, or a local channel."""
+    app_data = entry.data.get("app_data", {})
+    return "push_url" in app_data or "push_websocket_channel" in app_data
+
+
+def phones_by_name(hass: HomeAssistant) -> Mapping[str, str]:
+    """Return the phones that take pushes, by what people call them."""
+    phones = [own_id for device in reachable(hass) if (own_id := _own_id(hass, device))]
+    return {str(phone_name(hass, phone)): phone for phone in phones}
+
+
+def as_options(hass: HomeAssistant, answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a form's answer with recipients as the options keep them; what cannot be found stays as it is."""
+    entities = er.async_get(hass)
+    phones = [_own_id(hass, device) or device for device in answer.get(CONF_PHONES, ())]
+    registered = {entity: entities.async_get(entity) for entity in answer.get(CONF_NOTIFY_ENTITIES, ())}
+    kept = [found.id if found else entity for entity, found in registered.items()]
+    return {**answer, CONF_PHONES: list(dict.fromkeys(phones)), CONF_NOTIFY_ENTITIES: list(dict.fromkeys(kept))}
+
+
+def as_answer(hass: HomeAssistant, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options as a form shows them: devices and entity ids; what cannot be found stays as it is."""
+    phones = [(phone, phone_entry(hass, phone)) for phone in options.get(CONF_PHONES, ())]
+    devices = [(phone, entry and _device(hass, entry)) for phone, entry in phones]
+    return {
+        **options,
+        CONF_PHONES: [device.id if device else phone for phone, device in devices],
+        CONF_NOTIFY_ENTITIES: [notify_entity(hass, one) or one for one in options.get(CONF_NOTIFY_ENTITIES, ())],
+    }
+
+
+def _own_id(hass: HomeAssistant, device_id: str) -> str | None:
+    """Return the app's own id of a phone whose device stands in the registry."""
+    device = dr.async_get(hass).async_get(device_id)
+    return next((own_id for domain, own_id in device.identifiers if domain == MOBILE_APP), None) if device else None
+
+
+def _device(hass: HomeAssistant, entry: ConfigEntry) -> dr.DeviceEntry | None:
+    devices = dr.async_entries_for_config_entry(dr.async_get(hass), entry.entry_id)
+    return next((each for each in devices if (MOBILE_APP, entry.data.get(ATTR_DEVICE_ID)) in each.identifiers), None)

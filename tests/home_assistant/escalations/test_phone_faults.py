@@ -1,0 +1,186 @@
+"""Phones that cannot be reached, and recipients that move or vanish: with the mobile app's own integration."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from homeassistant.core import HomeAssistant
+from homeassistant.helpers import entity_registry as er
+from homeassistant.helpers import issue_registry as ir
+
+from custom_components.process_cosmos.const import DOMAIN
+
+from .push_server import Client, PushServer, Registered, cloud, register
+from .site import Site
+
+pytestmark = pytest.mark.filterwarnings("ignore:It is recommended to use web.*")  # Home Assistant's own http
+
+
+@pytest.fixture(autouse=True)
+def _link_is_played(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gateway that is there, so that level 2 has somebody to ask; nothing is sent to it."""
+    monkeypatch.setattr("custom_components.process_cosmos.CosmosCoordinator", lambda *_: None)
+
+
+@pytest.fixture
+async def anna(hass: HomeAssistant, client: Client, push_server: PushServer) -> Registered:
+    return await register(hass, client, "Anna", app_data=cloud(push_server, "anna"))
+
+
+@pytest.fixture
+async def site(add_site: Callable[..., Site], anna: Registered) -> Site:
+    """Anna's phone at once, after ten minutes the cloud."""
+    site = add_site("http://127.0.0.1:1", phones=[anna.device_id], destinations=["cloud"])
+    await site.set_up()
+    return site
+
+
+def issues(hass: HomeAssistant) -> dict[str, dict[str, str]]:
+    """The repair issues about recipients, by kind, with what they say."""
+    return {
+        str(issue.translation_key): dict(issue.translation_placeholders or {})
+        for (domain, _), issue in ir.async_get(hass).issues.items()
+        if domain == DOMAIN
+    }
+
+
+def shown_here(hass: HomeAssistant) -> list[str]:
+    """What Home Assistant's own notifications say of alerts."""
+    notifications: dict[str, dict[str, str]] = hass.data.get("persistent_notification", {})
+    return [one["message"] for key, one in notifications.items() if key.startswith(DOMAIN)]
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(500, "push_refused"), (429, "push_limited"), (404, "push_refused"), (None, "push_unreachable")],
+)
+async def test_a_push_service_that_fails_for_an_hour_starts_level_2_at_once_and_the_phone_rings_when_it_is_back(
+    hass: HomeAssistant, site: Site, push_server: PushServer, status: int | None, code: str
+) -> None:
+    if status is None:
+        await push_server.stop()
+    else:
+        push_server.status["anna"] = status
+    await site.escalate()
+    assert site.alive.asks[0].key.level == 1
+    assert site.alive.asks[0].due - site.alive.opened_at < timedelta(seconds=1)
+    await site.pass_time(timedelta(seconds=20), minutes=58)
+    assert issues(hass) == {}
+    await site.pass_time(timedelta(seconds=20), minutes=3)
+    said = issues(hass)["recipient_fails"]
+    assert (said["recipient"], said["code"]) == ("Anna", code)
+    assert push_server.bodies == {}
+    assert status is None or 60 <= push_server.tries["anna"] <= 62
+    if status is None:
+        await push_server.start()
+    else:
+        push_server.status["anna"] = 201
+    await site.pass_time(timedelta(seconds=20), minutes=1)
+    assert push_server.messages("anna") == ["Water in the kitchen"]
+    assert issues(hass) == {}
+
+
+async def test_a_phone_registered_anew_is_notified(
+    hass: HomeAssistant, client: Client, site: Site, anna: Registered, push_server: PushServer
+) -> None:
+    await site.escalate()
+    (*_, seen) = push_server.pushes("anna")[0]["data"]["actions"]
+    old_device = anna.device_id
+    await hass.config_entries.async_remove(anna.entry.entry_id)
+    anew = await register(hass, client, "Anna's new phone", device_id="anna", app_data=cloud(push_server, "anew"))
+    assert (anew.webhook_id != anna.webhook_id, len(hass.config_entries.async_entries("mobile_app"))) == (True, 1)
+    await site.pass_time(seconds=10)
+    assert issues(hass) == {}
+    for button in (seen["action"], f"cosmos/{site.alive.id}/1/{old_device}/seen/"):
+        await anew.press(button)
+        await site.settle()
+        assert site.alive.state == "acknowledged"
+    await site.escalate("Water everywhere")
+    assert push_server.messages("anew") == ["Water everywhere (2 times)"]
+
+
+async def test_a_button_of_a_notification_sent_by_an_older_version_counts(
+    hass: HomeAssistant, site: Site, anna: Registered, push_server: PushServer
+) -> None:
+    """It names the phone by its device in Home Assistant."""
+    escalated = await site.escalate(answers=[{"name": "Close"}])
+    await anna.press(f"cosmos/{escalated['id']}/1/{anna.device_id}/answer/Close")
+    await site.settle()
+    closed = site.known(escalated["id"])
+    assert (closed.state, closed.by) == ("answered", "Anna")
+    await anna.press(f"cosmos/{escalated['id']}/1/{anna.device_id}/answer/Open")
+    await site.until(lambda: len(push_server.bodies["anna"]) == 3)
+    assert "not one of the answers" in push_server.messages("anna")[-1]
+
+
+async def test_a_notify_entity_that_was_renamed_is_notified(
+    hass: HomeAssistant, add_site: Callable[..., Site], anna: Registered, push_server: PushServer
+) -> None:
+    site = add_site(notify_entities=["notify.anna"])
+    await site.set_up()
+    er.async_get(hass).async_update_entity("notify.anna", new_entity_id="notify.tablet")
+    await hass.async_block_till_done()
+    await site.pass_time(seconds=10)
+    assert issues(hass) == {}
+    await site.escalate()
+    assert push_server.messages("anna") == ["Water in the kitchen"]
+
+
+async def test_who_cannot_be_found_is_named_and_the_rest_is_notified(
+    hass: HomeAssistant,
+    client: Client,
+    add_site: Callable[..., Site],
+    anna: Registered,
+    push_server: PushServer,
+) -> None:
+    ben = await register(hass, client, "Ben", app_data=cloud(push_server, "ben"))
+    site = add_site(phones=[anna.device_id, ben.device_id], notify_entities=["notify.anna"])
+    await site.set_up()
+    await hass.config_entries.async_remove(ben.entry.entry_id)
+    await site.pass_time(seconds=10)
+    said = issues(hass)
+    assert set(said) == {"recipient_gone"}
+    assert (said["recipient_gone"]["recipient"], said["recipient_gone"]["code"]) == ("Ben", "phone_gone")
+    await site.escalate()
+    assert push_server.messages("anna") == ["Water in the kitchen"] * 2
+    assert shown_here(hass) == []
+    hass.config_entries.async_update_entry(site.entry, options={**site.entry.options, "phones": ["anna"]})
+    await site.reload()
+    assert issues(hass) == {}
+
+
+async def test_nobody_left_is_said_at_once_and_the_alert_is_shown_in_home_assistant(
+    hass: HomeAssistant, client: Client, site: Site, anna: Registered, push_server: PushServer
+) -> None:
+    await hass.config_entries.async_remove(anna.entry.entry_id)
+    await site.pass_time(seconds=10)
+    assert set(issues(hass)) == {"nobody_left", "recipient_gone"}
+    assert issues(hass)["recipient_gone"]["recipient"] == "Anna"
+    escalated = await site.escalate("Water in the cellar")
+    assert shown_here(hass) == ["Water in the cellar"]
+    assert site.alive.asks[0].due - site.alive.opened_at < timedelta(seconds=1)
+    hass.data["persistent_notification"].clear()
+    await site.pass_time(minutes=2)
+    assert shown_here(hass) == [], "a person has dismissed it"
+    await site.escalate("Water in the attic")
+    await site.pass_time(minutes=1)
+    assert shown_here(hass) == ["Water in the attic"]
+    await register(hass, client, "Anna", app_data=cloud(push_server, "anew"))
+    await site.pass_time(minutes=1)
+    assert push_server.messages("anew") == ["Water in the attic (2 times)"]
+    assert issues(hass) == {}
+    await site.call("resolve", escalation=escalated["id"])
+    await site.settle()
+    assert shown_here(hass) == []
+
+
+async def test_an_answer_that_failed_is_shown_in_home_assistant_where_nobody_is_left(
+    hass: HomeAssistant, site: Site, anna: Registered
+) -> None:
+    await hass.config_entries.async_remove(anna.entry.entry_id)
+    fails = [{"stop": "no valve", "error": True}]
+    escalated = await site.escalate(answers=[{"name": "Close", "actions": fails}])
+    await site.call("answer", escalation=escalated["id"], answer="Close")
+    await site.until(lambda: site.known(escalated["id"]).outcome)
+    await site.settle()
+    assert [message for message in shown_here(hass) if "could not be carried out" in message]
