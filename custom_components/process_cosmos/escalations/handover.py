@@ -151,7 +151,7 @@ class Handover:
         if hello.cursor:
             journal.begin_after(hello.cursor.run)
         restored, reconciled = merge(journal.state, hello.heads, journal.new_id)
-        bare = Merged(at=self._journal.now(), restored=restored, reconciled=reconciled)
+        bare = Merged(at=self._journal.now(), restored=restored, reconciled=reconciled, after=hello.cursor)
         asks = {
             escalation.id: self.rounds.asks(escalation) if self.rounds and escalation.alive else ()
             for escalation in after(bare, journal.state.escalations)

@@ -24,6 +24,7 @@ from .model import Escalation, State
 from .records import (
     RECORDS,
     Confirmed,
+    Merged,
     Record,
     Recurred,
     Refused,
@@ -60,6 +61,8 @@ class Journal:
         self._gateway_runs: set[Ulid] = set()
         self._confirmed: Position | None = None
         self._after: dict[Position, tuple[Escalation, ...]] = {}
+        self._was_closed: dict[Ulid, tuple[Position, Position]] = {}
+        """Escalations that a merge found closed, and the positions between which this memory did not know it."""
         path = Path(hass.config.path(".storage", f"{DOMAIN}.{entry.entry_id}.memory"))
         self._left_over = hass.data.setdefault(_LEFT_OVER, {})
         self._entry_id = entry.entry_id
@@ -163,9 +166,17 @@ class Journal:
 
         ``to_new``: to one that knows nothing yet; it gets nothing closed that another has applied.
         """
+        if kinds_of(entry.record) and any(
+            self._was_closed_at(one, entry.position) for one in escalations_of(entry.record)
+        ):
+            return False  # to a gateway out of a backup it would be news, told after the end
         applied = self._confirmed is not None and entry.position <= self._confirmed
         meant = entry.position.run in self._gateway_runs and not (to_new and applied)
         return meant or any(self.is_alive(one) for one in escalations_of(entry.record))
+
+    def _was_closed_at(self, escalation: Ulid, position: Position) -> bool:
+        after, merged = self._was_closed.get(escalation, (position, position))
+        return after < position < merged
 
     async def async_forget_what_is_old(self) -> None:
         """Write the memory anew without what nobody needs, if that is a quarter of it or more."""
@@ -225,6 +236,9 @@ class Journal:
                 self._gateway_runs.add(position.run)
             case Confirmed():
                 self._confirmed = record.position
+            case Merged(after=Position() as after):
+                closed = (one.escalation for one in record.reconciled if not one.state.alive)
+                self._was_closed |= dict.fromkeys(closed, (after, position))
         return changed
 
 

@@ -277,12 +277,16 @@ class Reconciled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Merged:
-    """This memory came out of a backup and made up with the gateway."""
+    """This memory came out of a backup and was merged with what the gateway knows.
+
+    ``after``: the gateway's cursor then. Records between it and this one are of the time before anybody knew better.
+    """
 
     type: ClassVar[str] = "merged"
     at: datetime
     restored: tuple[Restored, ...]
     reconciled: tuple[Reconciled, ...]
+    after: Position | None = None
 
 
 type Record = (

@@ -23,7 +23,7 @@ from process_cosmos_gateway.escalations import replica as gateway_replica
 from tests.powercut.disk import Kept
 
 from .both_sides import CLOUD
-from .both_sides_game import BothSides
+from .both_sides_game import ENOUGH, BothSides
 from .site import Phone, Site
 
 FIXED = Random(1600)  # noqa: S311 - which writes a power cut keeps
@@ -96,6 +96,29 @@ def _restore_twice_around_a_merge_that_was_lost() -> None:
     game.power_cut_at_the_gateway_while_it_applies(where=0.5241690461839169, kept=Kept.PREFIX, random=FIXED)
     game.restore_home_assistant()
     game.teardown()
+
+
+def _restore_the_gateway_after_a_merge_closed_what_had_rung() -> None:
+    """A restored Home Assistant rings what was closed, then the gateway is restored to before the closing."""
+    game = BothSides()
+    game.a_house()
+    game.resolve()
+    game.connect(ENOUGH)
+    game.deliver(reply_lost=False)
+    game.restore_home_assistant()
+    game.escalate()
+    game.connect(ENOUGH)
+    game.deliver(reply_lost=False)
+    game.restore_the_gateway()
+    game.connect(ENOUGH)
+    game.deliver(reply_lost=False)
+    game.teardown()
+
+
+@pytest.mark.usefixtures("_played")
+async def test_what_was_closed_stays_closed_for_destinations_when_both_sides_were_restored() -> None:
+    await asyncio.to_thread(_restore_the_gateway_after_a_merge_closed_what_had_rung)
+    assert BothSides.healed == 1
 
 
 @pytest.mark.usefixtures("_played")
