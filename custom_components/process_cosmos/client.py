@@ -11,7 +11,7 @@ import aiohttp
 import orjson
 
 from .contract.codec import MAX_FRAME, decode, decode_json, encode, parse
-from .contract.destinations import RejectedEvents
+from .contract.destinations import DestinationTested, RejectedEvents
 from .contract.devices import Device, Snapshot
 from .contract.errors import Code, ContractError
 from .contract.messages import FROM_GATEWAY, FromGateway, FromHomeAssistant, Request
@@ -33,6 +33,10 @@ REQUEST_WITHIN = 30.0
 
 CANNOT_CONNECT = "cannot_connect"
 GATEWAY_AWAY = "gateway_away"
+
+
+type Reply = Result | RejectedEvents | DestinationTested
+"""What answers a request."""
 
 
 class GatewayError(Exception):
@@ -94,7 +98,7 @@ class Session:
         self.ignored = 0
         """Frames passed over since the session opened: not understood, perhaps of a newer gateway."""
         self._socket = socket
-        self._replies: dict[str, asyncio.Future[Result | RejectedEvents]] = {}
+        self._replies: dict[str, asyncio.Future[Reply]] = {}
         self._pages: tuple[Device, ...] = ()
 
     async def __aenter__(self) -> Self:
@@ -114,12 +118,12 @@ class Session:
         async with _one_error():
             await self._socket.send_bytes(encode(message))
 
-    async def request(self, message: Request) -> Result | RejectedEvents:
+    async def request(self, message: Request) -> Reply:
         """Send ``message`` and return its reply, while somebody iterates over ``messages``.
 
         Raises ``RequestRefusedError`` with the gateway's code, ``GatewayAwayError`` if no reply comes in time.
         """
-        reply: asyncio.Future[Result | RejectedEvents] = asyncio.get_running_loop().create_future()
+        reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._replies[message.id] = reply
         try:
             async with _one_error(), asyncio.timeout(REQUEST_WITHIN):
@@ -153,7 +157,7 @@ class Session:
             if isinstance(message, Snapshot):
                 if whole := self._whole(message):
                     yield whole
-            elif not isinstance(message, Result | RejectedEvents):
+            elif not isinstance(message, Result | RejectedEvents | DestinationTested):
                 yield message
             elif (reply := self._replies.get(message.id)) and not reply.done():
                 reply.set_result(message)

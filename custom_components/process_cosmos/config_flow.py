@@ -21,11 +21,14 @@ from homeassistant.util.file import WriteError
 
 from . import flow_forms as forms
 from . import workflows
-from .client import GatewayError
+from .client import GatewayError, Reply
 from .const import CONF_DESTINATIONS, CONF_PHONES, CONF_SHA256, CONF_SITE, DOMAIN, LOGGER
 from .contract.destinations import DestinationKind
-from .escalations.recipients import as_options, reachable
+from .contract.messages import Request
+from .escalations.choices import not_offered, suggested
+from .escalations.recipients import as_options
 from .flow_app import async_install, async_lacks_broker, async_start
+from .flow_destinations import AddDestinationSteps
 from .flow_gateway import Found, async_ask, async_forget_destinations, async_pair
 from .flow_other_gateway import moved
 from .issues import show_other_gateway
@@ -35,7 +38,7 @@ from .trial_ring import async_test_ring, results_shown
 _PEOPLE_ONLY = {CONF_SITE: None, CONF_URL: None, CONF_TOKEN: None, CONF_SHA256: None}
 
 
-class CosmosConfigFlow(ConfigFlow, domain=DOMAIN):
+class CosmosConfigFlow(AddDestinationSteps, ConfigFlow, domain=DOMAIN):
     """Sets a site up, or joins a gateway to one."""
 
     VERSION = 1
@@ -152,17 +155,15 @@ class CosmosConfigFlow(ConfigFlow, domain=DOMAIN):
         return self.async_update_reload_and_abort(entry, **moved(entry, self._app), reason="moved")
 
     async def async_step_who(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Ask who should be told."""
+        """Ask who should be notified."""
         errors: dict[str, str] = {}
         if user_input is not None:
             if forms.somebody(user_input):
                 self._options.update(as_options(self.hass, user_input))
                 return await self.async_step_elsewhere()
             errors["base"] = "nobody"
-        phones = reachable(self.hass)
-        # Of several, some may be the children's; a single one is meant.
-        suggested = {CONF_PHONES: phones if len(phones) == 1 else []}
-        schema = self.add_suggested_values_to_schema(forms.WHO, user_input or suggested)
+        chosen = user_input or suggested(self.hass)
+        schema = self.add_suggested_values_to_schema(forms.who(not_offered(self.hass)), chosen)
         return self.async_show_form(step_id="who", data_schema=schema, errors=errors)
 
     async def async_step_elsewhere(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
@@ -175,14 +176,6 @@ class CosmosConfigFlow(ConfigFlow, domain=DOMAIN):
         """Say what the app would add."""
         way = "app" if is_hassio(self.hass) else "pairing"
         return self.async_show_menu(step_id="elsewhere_without_app", menu_options=["finish", way])
-
-    async def async_step_webhook(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Take a URL to send to."""
-        return await self._destination(DestinationKind.WEBHOOK, user_input)
-
-    async def async_step_cloud(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Take the one-time code of a cloud endpoint."""
-        return await self._destination(DestinationKind.CLOUD, user_input)
 
     async def async_step_finish(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Offer blueprint and test notification, then create the entry; a gateway that joins is done at once."""
@@ -228,7 +221,7 @@ class CosmosConfigFlow(ConfigFlow, domain=DOMAIN):
     def async_remove(self) -> None:
         """Leave no destination behind at the gateway when somebody goes away half-way."""
         if self._found and not self._finished:
-            names = tuple(self._options[CONF_DESTINATIONS])
+            names = (*self._names, *([self._adding] if self._adding else []))
             work = async_forget_destinations(self.hass, self._found, names)
             self.hass.async_create_background_task(work, f"{DOMAIN} flow left")
 
@@ -239,7 +232,8 @@ class CosmosConfigFlow(ConfigFlow, domain=DOMAIN):
             found, errors = await forms.attempt(forms.CONF_LINE, lambda: async_pair(self.hass, line))
             if found:
                 return await self._use(found)
-        return self.async_show_form(step_id=step_id, data_schema=forms.PAIRING, errors=errors)
+        schema = self.add_suggested_values_to_schema(forms.PAIRING, user_input)
+        return self.async_show_form(step_id=step_id, data_schema=schema, errors=errors)
 
     async def _use(self, found: Found) -> ConfigFlowResult:
         """Go on with a gateway that took us: renew its entry, join it to a site without one, or begin a new site."""
@@ -274,22 +268,30 @@ class CosmosConfigFlow(ConfigFlow, domain=DOMAIN):
             LOGGER.warning("%s: %s", error.code, error)
         return self.async_show_progress_done(next_step_id=done)
 
-    async def _destination(self, kind: DestinationKind, user_input: dict[str, Any] | None) -> ConfigFlowResult:
-        errors: dict[str, str] = {}
-        if user_input is not None and (found := self._found):
-            names = self._options[CONF_DESTINATIONS]
+    @override
+    async def _ask(self, request: Request) -> Reply:
+        """Ask the gateway that was found, in a session of its own."""
+        (reply,) = await async_ask(self.hass, self._app, request)
+        return reply
 
-            async def add() -> str:
-                request = forms.destination(kind, user_input, names)
-                await async_ask(self.hass, found, request)
-                return request.name
+    @override
+    async def _added(self, name: str) -> ConfigFlowResult:
+        """Keep the destination for the entry."""
+        self._options[CONF_DESTINATIONS].append(name)
+        return await self.async_step_finish()
 
-            name, errors = await forms.attempt(kind, add)
-            if name:
-                names.append(name)
-                return await self.async_step_finish()
-        schema = self.add_suggested_values_to_schema(forms.DESTINATIONS[kind], user_input)
-        return self.async_show_form(step_id=kind, data_schema=schema, errors=errors)
+    @property
+    @override
+    def _names(self) -> list[str]:
+        """Those added in this flow."""
+        names: list[str] = self._options[CONF_DESTINATIONS]
+        return names
+
+    @property
+    @override
+    def _labels(self) -> list[str]:
+        """None: the only destination."""
+        return []
 
     async def _install_blueprints(self, user_input: dict[str, Any]) -> dict[str, str]:
         if user_input[forms.CONF_INSTALL_BLUEPRINTS]:

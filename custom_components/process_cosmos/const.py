@@ -34,6 +34,9 @@ CONF_PHONES: Final = "phones"
 CONF_NOTIFY_ENTITIES: Final = "notify_entities"
 """By their ids in the entity registry, by entity id where they are not in it."""
 
+CONF_PERSISTENT: Final = "persistent_notification"
+"""Whether alerts are shown under *Notifications* in Home Assistant too; older entries do not have it."""
+
 CONF_DESTINATIONS: Final = "destinations"
 
 AVAILABLE_FOR: Final = 10.0

@@ -24,6 +24,7 @@ from .client import (
     GatewayClient,
     GatewayError,
     GatewayRefusedError,
+    Reply,
     Session,
 )
 from .const import (
@@ -35,7 +36,7 @@ from .const import (
     UNREACHABLE_AFTER,
     VERSION,
 )
-from .contract.destinations import RejectedEvents, Status
+from .contract.destinations import Status
 from .contract.devices import (
     AvailabilityChanged,
     DeviceChanged,
@@ -49,8 +50,9 @@ from .contract.devices import (
 from .contract.errors import Code
 from .contract.escalations import Propose, Told
 from .contract.messages import DeviceChange, FromGateway, Request
-from .contract.session import MIN_SCHEMA, SCHEMA, HomeAssistantHello, Receipt, Result, Stopping
+from .contract.session import MIN_SCHEMA, SCHEMA, HomeAssistantHello, Receipt, Stopping
 from .data import CosmosConfigEntry
+from .destination_issues import DestinationIssues
 from .durations import duration
 from .errors import refusal
 from .escalations.engine import Escalations
@@ -118,6 +120,7 @@ class CosmosCoordinator:
         """Since when nothing was heard; None: never connected, by this run of Home Assistant."""
         self._silent: tuple[tuple[str, str], ...] = ()
         self._away_timers: list[CALLBACK_TYPE] = []
+        self._destination_issues = DestinationIssues(hass, entry)
         self._stop_listening: CALLBACK_TYPE | None = None
         self._task: asyncio.Task[None]
 
@@ -136,6 +139,7 @@ class CosmosCoordinator:
             self._stop_listening()
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
+        self._destination_issues.stop()
         self._cancel_away_timers()
 
     @callback
@@ -144,14 +148,14 @@ class CosmosCoordinator:
         self._listeners[subject].append(listener)
         return lambda: self._listeners[subject].remove(listener)
 
-    async def async_request(self, message: Request) -> Result | RejectedEvents:
+    async def async_request(self, message: Request) -> Reply:
         """Ask the gateway; raise ``HomeAssistantError`` with its code, at once when it is away."""
         try:
             return await self.async_ask(message)
         except GatewayError as error:
             raise refusal(error) from error
 
-    async def async_ask(self, message: Request) -> Result | RejectedEvents:
+    async def async_ask(self, message: Request) -> Reply:
         """Ask the gateway; raise ``GatewayError``, at once when it is away."""
         if not self.session:
             raise GatewayAwayError(GATEWAY_AWAY, "The gateway is away")
@@ -292,6 +296,7 @@ class CosmosCoordinator:
             last_contact=_moment(now, min(contacts, default=None), old.last_contact if old else None),
         )
         show_status(self.hass, self.entry, status)
+        self._destination_issues.show(status)
         self._notify(STATUS)
 
     def _notify(self, subject: str, touched: Touched | None = None) -> None:
@@ -313,6 +318,7 @@ class CosmosCoordinator:
 
     def _closed(self) -> None:
         self.session = None
+        self._destination_issues.stop()
         self._silent = ()
         if self._shown.is_set():
             self._closed_at = dt_util.utcnow()

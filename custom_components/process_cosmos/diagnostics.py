@@ -9,7 +9,7 @@ from homeassistant.config_entries import ConfigEntryState
 from homeassistant.const import CONF_URL
 from homeassistant.core import HomeAssistant
 
-from .const import CONF_DESTINATIONS, CONF_NOTIFY_ENTITIES, CONF_PHONES, CONF_SITE, VERSION
+from .const import CONF_DESTINATIONS, CONF_NOTIFY_ENTITIES, CONF_PERSISTENT, CONF_PHONES, CONF_SITE, VERSION
 from .coordinator import CosmosCoordinator
 from .data import CosmosConfigEntry
 from .things import Thing
@@ -24,7 +24,8 @@ async def async_get_config_entry_diagnostics(hass: HomeAssistant, entry: CosmosC
         "version": VERSION,
         "site": entry.data[CONF_SITE],
         "app": entry.data[CONF_URL] is not None,
-        "told": {key: len(entry.options[key]) for key in (CONF_PHONES, CONF_NOTIFY_ENTITIES, CONF_DESTINATIONS)},
+        "told": {key: len(entry.options[key]) for key in (CONF_PHONES, CONF_NOTIFY_ENTITIES, CONF_DESTINATIONS)}
+        | {CONF_PERSISTENT: entry.options.get(CONF_PERSISTENT, False)},
         "escalations": Counter(escalation.state for escalation in runtime.escalations.alive) if runtime else None,
         "gateway": _gateway(runtime.coordinator) if runtime and runtime.coordinator else None,
         "workflows": [_workflow(hass, copy) for each in (await async_copies(hass)).values() for copy in each],
@@ -51,7 +52,8 @@ def _gateway(coordinator: CosmosCoordinator) -> dict[str, Any]:
 
 
 def _link(link: dict[str, Any]) -> dict[str, Any]:
-    return {key: link[key] for key in ("kind", "kinds", "state", "reason", "last_contact_age")}
+    """Leave the label out: it is what people wrote, or the host of the address; and what the far side said."""
+    return {key: link[key] for key in ("name", "kind", "kinds", "state", "reason", "last_contact_age", "state_age")}
 
 
 def _thing(thing: Thing) -> dict[str, Any]:

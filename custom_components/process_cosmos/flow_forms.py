@@ -13,30 +13,39 @@ from homeassistant.helpers.selector import (
     DeviceSelectorConfig,
     EntitySelector,
     EntitySelectorConfig,
+    SelectOptionDict,
     SelectSelector,
     SelectSelectorConfig,
+    SelectSelectorMode,
     TextSelector,
     TextSelectorConfig,
     TextSelectorType,
 )
+from yarl import URL
 
 from .client import CANNOT_CONNECT, GATEWAY_AWAY, GatewayError
-from .const import CONF_NOTIFY_ENTITIES, CONF_PHONES
-from .contract.destinations import DestinationKind, EventKind, SetCloud, SetWebhook
+from .const import CONF_NOTIFY_ENTITIES, CONF_PERSISTENT, CONF_PHONES
+from .contract.destinations import ChangeDestination, DestinationKind, EventKind, SetCloud, SetWebhook
 from .contract.errors import Code
 from .flow_app import NOT_INSTALLED, NOT_STARTED, SILENT
 from .flow_line import LineProblem, PastedLineError, read_code
+from .texts import shortened
 
 CONF_LINE: Final = "line"
 CONF_CODE: Final = "code"
 CONF_HEADER: Final = "header"
 CONF_HEADER_VALUE: Final = "header_value"
 CONF_KINDS: Final = "kinds"
+CONF_LABEL: Final = "label"
 CONF_NAME: Final = "name"
+CONF_NO_HEADER: Final = "no_header"
 CONF_TEST_RING: Final = "test_ring"
 CONF_CRITICAL: Final = "critical"
 CONF_INSTALL_BLUEPRINTS: Final = "install_blueprints"
 CONF_WITHOUT_APP: Final = "without_app"
+
+LABEL_TAKEN: Final = "label_taken"
+_LONGEST_LABEL = 64
 
 _SECRET = TextSelector(TextSelectorConfig(type=TextSelectorType.PASSWORD, autocomplete="off"))
 _KINDS: Mapping[vol.Marker, SelectSelector] = {
@@ -49,28 +58,34 @@ PAIRING = vol.Schema({vol.Required(CONF_LINE): TextSelector(TextSelectorConfig(a
 
 APP_FAILED = vol.Schema({vol.Required(CONF_WITHOUT_APP, default=False): BooleanSelector()})
 
-WHO = vol.Schema(
-    {
-        vol.Optional(CONF_PHONES, default=[]): DeviceSelector(
-            DeviceSelectorConfig(multiple=True, filter={"integration": "mobile_app"})
-        ),
-        vol.Optional(CONF_NOTIFY_ENTITIES, default=[]): EntitySelector(
-            EntitySelectorConfig(multiple=True, filter={"domain": NOTIFY_DOMAIN})
-        ),
-    }
-)
+_URL = TextSelector(TextSelectorConfig(type=TextSelectorType.URL))
+_HEADER: Mapping[vol.Marker, TextSelector] = {
+    vol.Optional(CONF_HEADER): TextSelector(),
+    vol.Optional(CONF_HEADER_VALUE): _SECRET,
+}
+_LABEL: Mapping[vol.Marker, TextSelector] = {vol.Optional(CONF_LABEL): TextSelector()}
 
 DESTINATIONS: Mapping[str, vol.Schema] = {
+    DestinationKind.WEBHOOK: vol.Schema({vol.Required(CONF_URL): _URL, **_LABEL, **_HEADER, **_KINDS}),
+    DestinationKind.CLOUD: vol.Schema({vol.Required(CONF_CODE): TextSelector(), **_LABEL, **_KINDS}),
+}
+
+CHANGES: Mapping[str, vol.Schema] = {
     DestinationKind.WEBHOOK: vol.Schema(
         {
-            vol.Required(CONF_URL): TextSelector(TextSelectorConfig(type=TextSelectorType.URL)),
-            vol.Optional(CONF_HEADER): TextSelector(),
-            vol.Optional(CONF_HEADER_VALUE): _SECRET,
+            **_LABEL,
+            vol.Optional(CONF_URL): _URL,
+            **_HEADER,
+            vol.Required(CONF_NO_HEADER, default=False): BooleanSelector(),
             **_KINDS,
         }
     ),
-    DestinationKind.CLOUD: vol.Schema({vol.Required(CONF_CODE): TextSelector(), **_KINDS}),
+    DestinationKind.CLOUD: vol.Schema({**_LABEL, vol.Optional(CONF_CODE): TextSelector(), **_KINDS}),
 }
+"""What can be changed of a destination. A field left empty changes nothing: the app gives no secret back."""
+
+REACHED_BY: Final = (CONF_URL, CONF_HEADER, CONF_HEADER_VALUE, CONF_NO_HEADER)
+"""Fields that change how a destination is reached: it is tested again."""
 
 TEST_RING = vol.Schema({vol.Required(CONF_CRITICAL, default=False): BooleanSelector()})
 
@@ -89,6 +104,7 @@ _SHOWN = frozenset(
         Code.DESTINATION_AWAY,
         Code.ENROLMENT_REFUSED,
         Code.IDENTITY_MISMATCH,
+        Code.MALFORMED,
         Code.OTHER_HOME_ASSISTANT,
         Code.PAIRING_REFUSED,
         Code.SCHEMA_TOO_NEW,
@@ -118,36 +134,89 @@ _FIELDS: Mapping[str, Mapping[str, Collection[str]]] = {
 }
 
 
-def removal(names: Collection[str]) -> vol.Schema:
-    """Return the form that asks which destination to remove."""
-    return vol.Schema({vol.Required(CONF_NAME): SelectSelector(SelectSelectorConfig(options=[*names]))})
+def who(left_out: Collection[str]) -> vol.Schema:
+    """Return the form that asks whom to notify. ``left_out``: notify entities that are not offered."""
+    entities = EntitySelectorConfig(multiple=True, filter={"domain": NOTIFY_DOMAIN}, exclude_entities=[*left_out])
+    return vol.Schema(
+        {
+            vol.Optional(CONF_PHONES, default=[]): DeviceSelector(
+                DeviceSelectorConfig(multiple=True, filter={"integration": "mobile_app"})
+            ),
+            vol.Optional(CONF_NOTIFY_ENTITIES, default=[]): EntitySelector(entities),
+            vol.Required(CONF_PERSISTENT, default=False): BooleanSelector(),
+        }
+    )
+
+
+def choice(options: Mapping[str, str]) -> vol.Schema:
+    """Return the form that asks for one of several destinations: what people read, by name."""
+    shown = [SelectOptionDict(value=name, label=text) for name, text in options.items()]
+    config = SelectSelectorConfig(options=shown, mode=SelectSelectorMode.LIST)
+    return vol.Schema({vol.Required(CONF_NAME): SelectSelector(config)})
 
 
 def somebody(answer: Mapping[str, Any]) -> bool:
-    """Whether anybody at the site would be told."""
-    return bool(answer[CONF_PHONES] or answer[CONF_NOTIFY_ENTITIES])
+    """Whether anybody at the site would be notified."""
+    return bool(answer[CONF_PHONES] or answer[CONF_NOTIFY_ENTITIES] or answer[CONF_PERSISTENT])
 
 
 def free_name(kind: str, taken: Collection[str]) -> str:
     """Return the name of a new destination: its kind, and a number from the second on."""
-    names = (kind, *(f"{kind}_{number}" for number in range(2, len(taken) + 3)))
+    return _numbered(kind, "_", taken)
+
+
+def label(kind: str, answer: Mapping[str, Any], taken: Collection[str]) -> str:
+    """Return the label typed into a form; without one the host, with a number where another has that already."""
+    if typed := shortened(answer.get(CONF_LABEL, "").strip(), _LONGEST_LABEL):
+        return typed
+    address = read_code(answer[CONF_CODE]).url if kind == DestinationKind.CLOUD else answer[CONF_URL]
+    try:
+        host = URL(address).host
+    except ValueError:  # the gateway says what is wrong with it
+        host = None
+    return _numbered(host or kind, " ", taken)
+
+
+def _numbered(text: str, before: str, taken: Collection[str]) -> str:
+    names = (text, *(f"{text}{before}{number}" for number in range(2, len(taken) + 3)))
     return next(name for name in names if name not in taken)
 
 
-def destination(kind: str, answer: Mapping[str, Any], taken: Collection[str]) -> SetWebhook | SetCloud:
+def destination(kind: str, answer: Mapping[str, Any], name: str, label: str | None) -> SetWebhook | SetCloud:
     """Return the request a filled form stands for; raise ``PastedLineError`` if the one-time code is none."""
-    name, request_id = free_name(kind, taken), uuid.uuid4().hex
-    kinds = tuple(EventKind(kind) for kind in answer[CONF_KINDS]) or (EventKind.ESCALATION,)
+    request_id = uuid.uuid4().hex
     if kind == DestinationKind.CLOUD:
-        return SetCloud(id=request_id, name=name, code=str(read_code(answer[CONF_CODE])), kinds=kinds)
+        code = str(read_code(answer[CONF_CODE]))
+        return SetCloud(id=request_id, name=name, code=code, kinds=_kinds(answer), label=label)
     return SetWebhook(
         id=request_id,
         name=name,
         url=answer[CONF_URL],
         header=answer.get(CONF_HEADER),
         header_value=answer.get(CONF_HEADER_VALUE),
-        kinds=kinds,
+        kinds=_kinds(answer),
+        label=label,
     )
+
+
+def change(kind: str, answer: Mapping[str, Any], name: str) -> ChangeDestination | SetWebhook | SetCloud:
+    """Return the request a filled form of ``CHANGES`` stands for; raise ``PastedLineError`` as ``destination``."""
+    label = shortened(answer.get(CONF_LABEL, "").strip(), _LONGEST_LABEL)
+    if kind == DestinationKind.CLOUD and answer.get(CONF_CODE):
+        return destination(kind, answer, name, label or None)
+    return ChangeDestination(
+        id=uuid.uuid4().hex,
+        name=name,
+        label=label,
+        url=answer.get(CONF_URL) or None,
+        header="" if answer.get(CONF_NO_HEADER) else answer.get(CONF_HEADER) or None,
+        header_value=answer.get(CONF_HEADER_VALUE) or None,
+        kinds=_kinds(answer),
+    )
+
+
+def _kinds(answer: Mapping[str, Any]) -> tuple[EventKind, ...]:
+    return tuple(EventKind(kind) for kind in answer[CONF_KINDS]) or (EventKind.ESCALATION,)
 
 
 async def attempt[T](form: str, action: Callable[[], Awaitable[T]]) -> tuple[T | None, dict[str, str]]:

@@ -18,6 +18,7 @@ from .client import (
     GatewayClient,
     GatewayError,
     GatewayRefusedError,
+    Reply,
     RequestRefusedError,
     Session,
     pair,
@@ -76,8 +77,11 @@ async def async_pair(hass: HomeAssistant, text: str) -> Found:
     return Found(site=paired.site, url=line.url, token=paired.token, sha256=line.sha256)
 
 
-async def async_ask(hass: HomeAssistant, found: Found, *requests: Request) -> None:
-    """Open a session, make ``requests`` in it, close it; without any it only proves that the gateway answers."""
+async def async_ask(hass: HomeAssistant, found: Found, *requests: Request) -> tuple[Reply, ...]:
+    """Open a session, make ``requests`` in it, close it, and return the replies.
+
+    Without any request it only proves that the gateway answers.
+    """
     client = GatewayClient(async_get_clientsession(hass), found.url, found.token, found.sha256)
     hello = HomeAssistantHello(
         schema=SCHEMA,
@@ -89,8 +93,7 @@ async def async_ask(hass: HomeAssistant, found: Found, *requests: Request) -> No
     async with await client.connect(hello) as session, _read(session):
         if session.hello.site != found.site:
             raise GatewayRefusedError(Code.IDENTITY_MISMATCH, "The gateway of another site answers there")
-        for request in requests:
-            await session.request(request)
+        return tuple([await session.request(request) for request in requests])
 
 
 async def async_forget_destinations(hass: HomeAssistant, found: Found, names: Iterable[str]) -> None:

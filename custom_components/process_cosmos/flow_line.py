@@ -55,6 +55,8 @@ def _problem(line: str, beginnings: tuple[str, ...]) -> LineProblem:
     """Say what a line that is none most likely suffers from."""
     if not line.startswith(beginnings):
         return LineProblem.BEGINNING
+    if line.count("://") > 1:
+        return LineProblem.LONG
     address, _, rest = line.partition("#")
     parts = _PARTS.fullmatch(rest)
     if not rest:

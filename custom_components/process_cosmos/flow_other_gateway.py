@@ -70,7 +70,8 @@ class OtherGatewayFlow(RepairsFlow):
                 self.hass.config_entries.async_update_entry(entry, **moved(entry, found))
                 self.hass.config_entries.async_schedule_reload(entry.entry_id)
                 return self.async_create_entry(data={})
-        return self.async_show_form(step_id=step_id, data_schema=schema, errors=errors)
+        filled = self.add_suggested_values_to_schema(schema, user_input)
+        return self.async_show_form(step_id=step_id, data_schema=filled, errors=errors)
 
     async def _beside(self, entry: ConfigEntry, _: dict[str, Any]) -> Found:
         found = await async_discovered(self.hass, entry.data[CONF_URL])

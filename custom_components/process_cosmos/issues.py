@@ -23,6 +23,8 @@ class Issue(StrEnum):
     SCHEMA_TOO_NEW = "schema_too_new"
     APP_OLDER = "app_older"
     REFUSED = "refused"
+    DESTINATION_REFUSED = "destination_refused"
+    DESTINATION_OFFLINE = "destination_offline"
     REJECTED_EVENTS = "rejected_events"
     OUTBOX_FULL_ALARM = "outbox_full_alarm"
     OUTBOX_FULL_CHANGE = "outbox_full_change"
@@ -54,6 +56,8 @@ class _Form:
 _UPDATES = "https://github.com/process-cosmos/process-cosmos/blob/main/docs/install.md#update"
 _POLARITY = "https://github.com/process-cosmos/process-cosmos/blob/main/wire/devices.md#what-true-means"
 
+_LINKS = "https://github.com/process-cosmos/process-cosmos/blob/main/docs/errors.md#why-a-link-is-offline-or-refused"
+
 _FORMS: Mapping[Issue, _Form] = {
     Issue.GATEWAY_UNREACHABLE: _Form(),
     Issue.OTHER_GATEWAY: _Form(fixable=True),
@@ -62,6 +66,8 @@ _FORMS: Mapping[Issue, _Form] = {
     Issue.SCHEMA_TOO_NEW: _Form(learn_more=_UPDATES),
     Issue.APP_OLDER: _Form(severity=ir.IssueSeverity.WARNING, learn_more=_UPDATES),
     Issue.REFUSED: _Form(),
+    Issue.DESTINATION_REFUSED: _Form(learn_more=_LINKS),
+    Issue.DESTINATION_OFFLINE: _Form(severity=ir.IssueSeverity.WARNING, learn_more=_LINKS),
     Issue.REJECTED_EVENTS: _Form(severity=ir.IssueSeverity.WARNING, fixable=True),
     Issue.OUTBOX_FULL_ALARM: _Form(),
     Issue.OUTBOX_FULL_CHANGE: _Form(severity=ir.IssueSeverity.WARNING),

@@ -11,6 +11,7 @@ from homeassistant.helpers.service import async_register_admin_service
 
 from .const import DOMAIN
 from .contract.destinations import DiscardRejected, ListRejected, RejectedEvent, RejectedEvents, SendAgain
+from .link_words import label_of
 from .sites import async_link_called
 
 LIST_REJECTED: Final = "list_rejected"
@@ -41,7 +42,8 @@ async def _async_list(call: ServiceCall) -> ServiceResponse:
     link = await async_link_called(call.hass, call.data.get("site"))
     reply = await link.async_request(ListRejected(id=uuid.uuid4().hex, after=call.data["after"]))
     events = reply.events if isinstance(reply, RejectedEvents) else ()
-    return {"events": [_shown(event) for event in events]}
+    labels = {each.name: label_of(each) for each in link.status.status.links} if link.status else {}
+    return {"events": [_shown(event, labels.get(event.destination)) for event in events]}
 
 
 async def _async_send_again(call: ServiceCall) -> None:
@@ -58,11 +60,12 @@ def _numbers(call: ServiceCall) -> tuple[int, ...] | None:
     return tuple(call.data["numbers"]) if "numbers" in call.data else None
 
 
-def _shown(event: RejectedEvent) -> dict[str, Any]:
+def _shown(event: RejectedEvent, label: str | None) -> dict[str, Any]:
     return {
         "number": event.number,
         "id": event.event,
         "destination": event.destination,
+        "label": label,
         "type": event.type,
         "subject": event.subject,
         "code": event.code,

@@ -23,6 +23,7 @@ from .coordinator import SiteStatus
 from .data import CosmosConfigEntry
 from .entity import PropertyDescription, PropertyEntity, SiteEntity, StatusEntity, add_properties
 from .escalations.engine import Escalations
+from .link_words import label_of
 
 PARALLEL_UPDATES = 0
 
@@ -51,7 +52,8 @@ def _worst_link(site: SiteStatus) -> LinkState:
 
 def _links(site: SiteStatus) -> dict[str, Any]:
     return {
-        link.name: link.state if link.reason is None else f"{link.state}: {link.reason}" for link in site.status.links
+        link.name: {"label": label_of(link), "address": link.address, "state": link.state, "reason": link.reason}
+        for link in site.status.links
     }
 
 

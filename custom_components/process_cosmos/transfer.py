@@ -13,12 +13,13 @@ from homeassistant.util.json import JsonValueType
 
 from . import workflows
 from .client import GatewayError
-from .const import CONF_DESTINATIONS, CONF_NOTIFY_ENTITIES, CONF_PHONES, DOMAIN
+from .const import CONF_DESTINATIONS, CONF_NOTIFY_ENTITIES, CONF_PERSISTENT, CONF_PHONES, DOMAIN
 from .contract.destinations import DestinationKind, EventKind
 from .data import CosmosConfigEntry
 from .escalations.recipients import as_answer, as_options, phone_name, phones_by_name
-from .flow_forms import CONF_KINDS, destination
+from .flow_forms import CONF_KINDS, destination, free_name
 from .flow_line import PastedLineError
+from .link_words import label_of
 from .sites import async_entry_called
 
 EXPORT_SETTINGS: Final = "export_settings"
@@ -32,6 +33,7 @@ _NAMES = vol.All([vol.All(cv.string, vol.Length(min=1, max=255))], vol.Length(ma
 _DESTINATION = vol.Schema(
     {
         vol.Required("name"): cv.string,
+        vol.Optional("label"): cv.string,
         vol.Required("kind"): vol.Coerce(DestinationKind),
         vol.Required(CONF_KINDS): vol.All([vol.Coerce(EventKind)], vol.Length(min=1)),
         vol.Optional("address"): cv.string,
@@ -43,6 +45,7 @@ _SETTINGS = vol.Schema(
         vol.Optional("title"): cv.string,
         vol.Optional(CONF_PHONES, default=list): _NAMES,
         vol.Optional(CONF_NOTIFY_ENTITIES, default=list): vol.All(cv.entity_ids, vol.Length(max=_MOST)),
+        vol.Optional(CONF_PERSISTENT, default=False): cv.boolean,
         vol.Optional(CONF_DESTINATIONS, default=list): vol.All([_DESTINATION], vol.Length(max=_MOST)),
         vol.Optional("blueprints", default=list): _NAMES,
     },
@@ -77,8 +80,15 @@ async def _async_export(call: ServiceCall) -> ServiceResponse:
         "title": entry.title,
         CONF_PHONES: [name for phone in entry.options[CONF_PHONES] if (name := phone_name(call.hass, phone))],
         CONF_NOTIFY_ENTITIES: [one for one in as_answer(call.hass, entry.options)[CONF_NOTIFY_ENTITIES] if "." in one],
+        CONF_PERSISTENT: entry.options.get(CONF_PERSISTENT, False),
         CONF_DESTINATIONS: [
-            {"name": link.name, "kind": link.kind, "address": link.address, CONF_KINDS: list(link.kinds)}
+            {
+                "name": link.name,
+                "label": label_of(link),
+                "kind": link.kind,
+                "address": link.address,
+                CONF_KINDS: list(link.kinds),
+            }
             for link in (status.status.links if status else ())
         ],
         "blueprints": [name for name, there in copies.items() if there],
@@ -114,6 +124,7 @@ async def _async_import(call: ServiceCall) -> ServiceResponse:
     options = {
         CONF_PHONES: list(dict.fromkeys([*entry.options[CONF_PHONES], *found])),
         CONF_NOTIFY_ENTITIES: list(dict.fromkeys([*entry.options[CONF_NOTIFY_ENTITIES], *entities])),
+        CONF_PERSISTENT: settings[CONF_PERSISTENT] or entry.options.get(CONF_PERSISTENT, False),
         CONF_DESTINATIONS: names,
     }
     if call.hass.config_entries.async_update_entry(entry, options=as_options(call.hass, {**entry.options, **options})):
@@ -147,7 +158,9 @@ async def _async_add_destination(
     if wanted["name"] not in secrets:
         return "secret_missing"
     try:
-        request = destination(wanted["kind"], {**secrets[wanted["name"]], CONF_KINDS: wanted[CONF_KINDS]}, names)
+        answer = {**secrets[wanted["name"]], CONF_KINDS: wanted[CONF_KINDS]}
+        name = free_name(wanted["kind"], names)
+        request = destination(wanted["kind"], answer, name, wanted.get("label"))
         await link.async_ask(request)
     except KeyError:
         return "secret_missing"

@@ -8,10 +8,11 @@ from homeassistant.config_entries import ConfigEntry
 from homeassistant.core import HomeAssistant, callback
 from homeassistant.util import dt as dt_util
 
-from .const import CONF_NOTIFY_ENTITIES, CONF_PHONES, DOMAIN
+from .const import DOMAIN
 from .contract.devices import Device, Hint, Missed, Value, WhileAway
-from .contract.identifiers import NOTIFY, PHONE
 from .durations import duration
+from .escalations.choices import policy_of
+from .escalations.policy import PERSISTENT
 from .escalations.telling import Telling
 from .texts import shortened
 from .things import Things
@@ -61,9 +62,8 @@ def summary(
 async def async_tell(hass: HomeAssistant, entry: ConfigEntry, telling: Telling, text: str) -> None:
     """Show ``text`` in Home Assistant and say it to the site's people; a later one takes its place."""
     persistent_notification.async_create(hass, text, entry.title, _tag(entry))
-    phones = [f"{PHONE}{device}" for device in entry.options[CONF_PHONES]]
-    entities = [f"{NOTIFY}{entity}" for entity in entry.options[CONF_NOTIFY_ENTITIES]]
-    await telling.async_notice([*phones, *entities], text, _tag(entry))
+    people = [person for person in policy_of(hass, entry.options).people if person != PERSISTENT]
+    await telling.async_notice(people, text, _tag(entry))
 
 
 @callback

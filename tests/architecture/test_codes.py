@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterator
 
+from process_cosmos_gateway.contract.destinations import LinkState
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.outbox import DropReason
 
@@ -110,3 +111,11 @@ def test_every_code_is_documented_and_nothing_else_is() -> None:
     assert {"invalid_field", "unknown_site"} <= problems_of_calls()
     assert {"line_cut", "app_not_installed"} <= set_up
     assert documented() == {*Code, *DropReason, *problems_of_calls()} | links | stores | actions | start | set_up
+
+
+def test_every_reason_of_a_link_has_a_sentence_that_says_what_to_do() -> None:
+    selectors = json.loads((INTEGRATION / "translations/en.json").read_text(encoding="utf-8"))["selector"]
+    sentences = selectors["link_reason"]["options"]
+    assert {"http_4xx", "http_5xx"} <= sentences.keys()
+    assert {reason for reason in reasons_of_links() if reason not in {"http_", *sentences}} == set()
+    assert {*selectors["link_state"]["options"]} == {*LinkState}

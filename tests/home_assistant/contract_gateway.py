@@ -14,7 +14,7 @@ from aiohttp import WSMsgType, web
 from aiohttp.test_utils import TestServer
 
 from custom_components.process_cosmos.contract.codec import decode, decode_json, encode, parse
-from custom_components.process_cosmos.contract.destinations import Status, Waiting
+from custom_components.process_cosmos.contract.destinations import DestinationTested, Status, TestDestination, Waiting
 from custom_components.process_cosmos.contract.devices import Device, Snapshot, Subscribe, WhileAway
 from custom_components.process_cosmos.contract.identifiers import Ulid
 from custom_components.process_cosmos.contract.messages import FROM_HOME_ASSISTANT, FromGateway, FromHomeAssistant
@@ -41,7 +41,9 @@ type Reply = Callable[[FromHomeAssistant], FromGateway | None]
 
 
 def done(message: FromHomeAssistant) -> FromGateway | None:
-    """Do whatever is asked."""
+    """Do whatever is asked; a destination that is tested confirms."""
+    if isinstance(message, TestDestination):
+        return DestinationTested(id=message.id, delivered=True, status=204)
     request_id = getattr(message, "id", None)
     return Result(id=request_id) if request_id and not isinstance(message, Subscribe | Result) else None
 

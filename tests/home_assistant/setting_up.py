@@ -6,6 +6,7 @@ from homeassistant.config_entries import SOURCE_HASSIO, SOURCE_USER, ConfigFlowR
 from homeassistant.core import HomeAssistant
 from homeassistant.data_entry_flow import FlowResultType
 from homeassistant.helpers.service_info.hassio import HassioServiceInfo
+from pytest_homeassistant_custom_component.common import MockConfigEntry
 
 from custom_components.process_cosmos.const import DOMAIN
 
@@ -30,6 +31,24 @@ async def choose(hass: HomeAssistant, result: ConfigFlowResult, choice: str) -> 
 
 async def submit(hass: HomeAssistant, result: ConfigFlowResult, answer: dict[str, Any]) -> ConfigFlowResult:
     return await hass.config_entries.flow.async_configure(result["flow_id"], answer)
+
+
+async def options(hass: HomeAssistant, entry: MockConfigEntry, *choices: str) -> ConfigFlowResult:
+    """Start from "Configure" and choose in the menus."""
+    result = await hass.config_entries.options.async_init(entry.entry_id)
+    for choice in choices:
+        result = await answer(hass, result, {"next_step_id": choice})
+    return result
+
+
+async def answer(hass: HomeAssistant, result: ConfigFlowResult, given: dict[str, Any]) -> ConfigFlowResult:
+    return await hass.config_entries.options.async_configure(result["flow_id"], given)
+
+
+def filled(result: ConfigFlowResult) -> dict[str, object]:
+    """Return what stands in the fields of a form already."""
+    assert result["data_schema"]
+    return {str(key): (key.description or {}).get("suggested_value") for key in result["data_schema"].schema}
 
 
 async def tell(hass: HomeAssistant, result: ConfigFlowResult) -> ConfigFlowResult:

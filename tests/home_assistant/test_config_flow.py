@@ -43,7 +43,12 @@ async def test_without_the_app_two_answers_make_a_site(hass: HomeAssistant) -> N
     assert result["type"] is FlowResultType.CREATE_ENTRY
     assert result["title"] == "Process Cosmos"
     assert result["data"] == {"site": None, "url": None, "token": None, "sha256": None}
-    assert result["options"] == {"phones": [], "notify_entities": ["notify.hall"], "destinations": []}
+    assert result["options"] == {
+        "phones": [],
+        "notify_entities": ["notify.hall"],
+        "persistent_notification": False,
+        "destinations": [],
+    }
 
 
 async def test_the_test_ring_reaches_those_chosen_and_ends_by_itself(hass: HomeAssistant) -> None:

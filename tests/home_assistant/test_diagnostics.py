@@ -51,7 +51,9 @@ async def test_diagnostics_and_log_hold_no_secret(
         gaps=1,
         links=(
             Link(
-                name=CANARY,
+                name="webhook",
+                label=CANARY,
+                detail=CANARY,
                 kind=DestinationKind.WEBHOOK,
                 address=f"https://{CANARY}.example",
                 kinds=(EventKind.ESCALATION,),
@@ -72,7 +74,8 @@ async def test_diagnostics_and_log_hold_no_secret(
     document = json.loads(text)
     assert document["escalations"] == {"open": 1}
     assert document["gateway"]["version"] == GATEWAY_VERSION
-    assert document["gateway"]["status"]["links"][0]["reason"] == "timeout"
+    (link,) = document["gateway"]["status"]["links"]
+    assert (link["name"], link["reason"]) == ("webhook", "timeout")
     status = document["gateway"]["status"]
     assert status["passed_over"] == {"garbage": 2}
     assert status["drops"] == [{"priority": "measurement", "reason": "quota", "count": 5}]
@@ -85,7 +88,12 @@ async def test_a_site_without_the_app_has_diagnostics_too(hass: HomeAssistant, p
     document = json.loads(await diagnostics(hass, people_only))
     assert document["app"] is False
     assert document["gateway"] is None
-    assert document["told"] == {"phones": 0, "notify_entities": 1, "destinations": 0}
+    assert document["told"] == {
+        "phones": 0,
+        "notify_entities": 1,
+        "destinations": 0,
+        "persistent_notification": False,
+    }
 
 
 async def test_a_site_that_is_not_loaded_has_diagnostics_too(hass: HomeAssistant, people_only: MockConfigEntry) -> None:

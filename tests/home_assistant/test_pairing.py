@@ -13,7 +13,7 @@ from custom_components.process_cosmos.const import DOMAIN
 from custom_components.process_cosmos.contract.pairing import PairingLine
 
 from .contract_gateway import OTHER_SITE, SECRET, SITE, TOKEN, ContractGateway, until
-from .setting_up import NEITHER, WEBHOOK, begin, choose, submit, tell
+from .setting_up import NEITHER, WEBHOOK, begin, choose, filled, submit, tell
 
 
 @pytest.fixture(autouse=True)
@@ -64,6 +64,7 @@ async def test_a_line_from_the_apps_own_page_needs_no_certificate(
         (lambda line: line.split("#")[0], "line_cut"),
         (lambda line: line.split(".")[0] + "." + line.split(".", 1)[1].split(".")[0], "line_cut"),
         (lambda line: line + "ab", "line_long"),
+        (lambda line: line + line, "line_long"),
         (lambda line: line[:-3] + "é" + line[-2:], "line_character"),
         (lambda line: line[:-3] + "G" + line[-2:], "line_character"),
         (lambda line: line.removeprefix("https:"), "line_beginning"),
@@ -84,6 +85,12 @@ async def test_a_wrong_pairing_line_is_explained_and_can_be_mended(
     assert result["errors"] == {"line": code}
     result = await submit(hass, result, {"line": tls_gateway.line})
     assert result["step_id"] == "who"
+
+
+async def test_a_line_that_was_refused_stays_in_its_field(hass: HomeAssistant) -> None:
+    result = await submit(hass, await begin(hass, "pairing"), {"line": "hello"})
+    assert result["errors"] == {"line": "line_beginning"}
+    assert filled(result) == {"line": "hello"}
 
 
 @pytest.mark.parametrize("with_it", [" {}\n", "`{}`", '"{}"', "\u00a0{}"])

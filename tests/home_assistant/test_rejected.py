@@ -23,6 +23,7 @@ from custom_components.process_cosmos.contract.messages import FromGateway, From
 
 from .conftest import set_up
 from .contract_gateway import ContractGateway, done, refusing, until
+from .links import CLOUD, have_links
 
 REJECTED = RejectedEvent(
     event=Ulid("01JDG0000000000000000000V1"),
@@ -62,11 +63,13 @@ async def test_rejected_events_are_listed_with_what_a_person_needs(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     gateway.reply = listing
+    await have_links(gateway, linked, CLOUD)
     first, second = (await call(hass, "list_rejected"))["events"]
     assert first == {
         "number": 7,
         "id": "01JDG0000000000000000000V1",
         "destination": "cloud",
+        "label": "Head office",
         "type": "process_cosmos.escalation.opened.v1",
         "subject": "x",
         "code": "invalid",

@@ -1,6 +1,8 @@
 """Events a destination rejected: shown, sent again, discarded."""
 
-from dataclasses import replace
+import asyncio
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 import pytest
 from homeassistant.core import HomeAssistant
@@ -8,6 +10,7 @@ from homeassistant.data_entry_flow import FlowResultType
 from homeassistant.helpers import issue_registry as ir
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 
+from custom_components.process_cosmos import flow_rejected
 from custom_components.process_cosmos.const import DOMAIN
 from custom_components.process_cosmos.contract.destinations import (
     DiscardRejected,
@@ -15,13 +18,19 @@ from custom_components.process_cosmos.contract.destinations import (
     RejectedEvent,
     RejectedEvents,
     SendAgain,
+    Waiting,
 )
+from custom_components.process_cosmos.contract.devices import DeviceChanged
 from custom_components.process_cosmos.contract.identifiers import Ulid
-from custom_components.process_cosmos.contract.messages import FromGateway, FromHomeAssistant, Request
-from custom_components.process_cosmos.repairs import RejectedEventsFlow, async_create_fix_flow
+from custom_components.process_cosmos.contract.messages import FromGateway, FromHomeAssistant
+from custom_components.process_cosmos.flow_rejected import RejectedEventsFlow
+from custom_components.process_cosmos.repairs import async_create_fix_flow
 
 from .contract_gateway import IDLE, ContractGateway, done, refusing, until
+from .devices import HOUSE
+from .links import CLOUD, HOOK
 
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 REJECTED = RejectedEvent(
     event=Ulid("01JDG0000000000000000000V1"),
     destination="cloud",
@@ -29,10 +38,9 @@ REJECTED = RejectedEvent(
     subject="x",
     code="invalid",
     message="Bad subject",
+    number=1,
 )
-
-
-AGAIN = replace(REJECTED, event=Ulid("01JDG0000000000000000000V2"))
+AGAIN = replace(REJECTED, event=Ulid("01JDG0000000000000000000V2"), number=2, attempts=1, rejected_at=NOON)
 PACK = replace(
     REJECTED,
     event=Ulid("01JDG0000000000000000000V3"),
@@ -40,22 +48,50 @@ PACK = replace(
     type="process_cosmos.readings.v1",
     code="refused_by_destination",
     message="The receiver replied 422.",
+    number=3,
+    attempts=3,
+    rejected_at=NOON,
     reply='{"error":\n  "no `unit`"}' + "." * 1000,
 )
-OURS = replace(REJECTED, event=Ulid("01JDG0000000000000000000V4"), type="com.example.order.v1")
+CHANGE = replace(REJECTED, event=Ulid("01JDG0000000000000000000V5"), type="process_cosmos.device.changed.v1", number=5)
+OURS = replace(REJECTED, event=Ulid("01JDG0000000000000000000V4"), type="com.example.order.v1", number=4)
+ALL = (REJECTED, AGAIN, PACK, OURS)
 
 
-def listing(message: FromHomeAssistant) -> FromGateway | None:
-    if isinstance(message, ListRejected):
-        return RejectedEvents(id=message.id, events=(REJECTED, AGAIN, PACK, OURS))
-    return done(message)
+@dataclass
+class Outbox:
+    """What a gateway has rejected; sent again, ``back`` comes again, and the rest is delivered if ``delivers``."""
+
+    gateway: ContractGateway
+    events: tuple[RejectedEvent, ...] = ALL
+    back: tuple[RejectedEvent, ...] = ()
+    delivers: bool = True
+
+    def reply(self, message: FromHomeAssistant) -> FromGateway | None:
+        if isinstance(message, ListRejected):
+            return RejectedEvents(id=message.id, events=self.events)
+        if isinstance(message, SendAgain | DiscardRejected):
+            self.events = self.back if isinstance(message, SendAgain) else ()
+            asyncio.get_running_loop().create_task(self.say())
+        return done(message)
+
+    async def say(self) -> None:
+        waiting = Waiting() if self.delivers else Waiting(alarm=1)
+        links = (replace(HOOK, label="Node-RED"), CLOUD)
+        await self.gateway.say(replace(IDLE, links=links, rejected=len(self.events), waiting=waiting))
 
 
 @pytest.fixture
-async def flow(hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry) -> RejectedEventsFlow:
-    """The flow of the issue that two rejected events make."""
-    gateway.reply = listing
-    await gateway.say(replace(IDLE, rejected=2))
+async def outbox(gateway: ContractGateway) -> Outbox:
+    outbox = Outbox(gateway)
+    gateway.reply = outbox.reply
+    return outbox
+
+
+@pytest.fixture
+async def flow(hass: HomeAssistant, linked: MockConfigEntry, outbox: Outbox) -> RejectedEventsFlow:
+    """The flow of the issue that rejected events make."""
+    await outbox.say()
     await until(lambda: rejected_issue(hass))
     issue = rejected_issue(hass)
     assert issue
@@ -72,30 +108,79 @@ def rejected_issue(hass: HomeAssistant) -> ir.IssueEntry | None:
     return found[0] if found else None
 
 
-async def test_the_dialog_says_in_words_what_was_rejected_by_whom_and_why(flow: RejectedEventsFlow) -> None:
+async def test_the_dialog_says_in_words_what_was_rejected_by_whom_why_when_and_how_often(
+    flow: RejectedEventsFlow,
+) -> None:
     result = await flow.async_step_init()
     assert result["type"] is FlowResultType.MENU
     said = result["description_placeholders"] or {}
-    assert said["count"] == "2"
+    assert said["count"] == "4"
     alarm, pack, ours = said["events"].splitlines()  # each different case once
-    assert alarm == "- Escalation → cloud: Bad subject"
-    assert pack.startswith("""- Readings → webhook: The receiver replied 422. `{"error": "no 'unit'"}...""")
-    assert pack.endswith("…`")
-    assert ours == "- com.example.order.v1 → cloud: Bad subject"
+    assert alarm == "- Alert → Head office: Bad subject (2 events, tried once, 2026-11-22 04:00)"
+    assert pack.startswith("""- Readings → Node-RED: The receiver replied 422. `{"error": "no 'unit'"}...""")
+    assert pack.endswith("…` (tried 3 times, 2026-11-22 04:00)")
+    assert ours == "- com.example.order.v1 → Head office: Bad subject"
 
 
-@pytest.mark.parametrize(("step", "request_type"), [("send_again", SendAgain), ("discard", DiscardRejected)])
-async def test_rejected_events_are_sent_again_or_discarded_and_the_issue_ends(
-    hass: HomeAssistant, gateway: ContractGateway, flow: RejectedEventsFlow, step: str, request_type: type[Request]
+async def test_an_alert_is_named_by_its_message_and_a_device_by_its_title(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, outbox: Outbox, flow: RejectedEventsFlow
 ) -> None:
-    result = await getattr(flow, f"async_step_{step}")()
-    if request_type is DiscardRejected:  # what cannot be undone is asked twice
-        assert (result["type"], result["description_placeholders"]) == (FlowResultType.FORM, {"count": "2"})
-        assert not gateway.heard_of(request_type)
-        result = await flow.async_step_discard({})
+    device = HOUSE[0]
+    await gateway.say(DeviceChanged(sequence=101, device=device))
+    await until(lambda: linked.runtime_data.coordinator.things.by_id)
+    alert = await hass.services.async_call(
+        DOMAIN, "escalate", {"message": "*Water* in the cellar"}, blocking=True, return_response=True
+    )
+    assert alert
+    outbox.events = (replace(REJECTED, subject=str(alert["id"])), replace(CHANGE, subject=device.id))
+    said = (await flow.async_step_init())["description_placeholders"] or {}
+    assert said["events"].splitlines() == [
+        "- Alert `*Water* in the cellar` → Head office: Bad subject",
+        f"- Change of a device `{device.title}` → Head office: Bad subject",
+    ]
+
+
+async def test_what_was_delivered_when_sent_again_is_over(
+    hass: HomeAssistant, gateway: ContractGateway, flow: RejectedEventsFlow
+) -> None:
+    result = await flow.async_step_send_again()
     assert result["type"] is FlowResultType.CREATE_ENTRY
-    await gateway.until_heard(request_type)
-    await gateway.say(replace(IDLE, dropped=2))
+    assert gateway.heard_of(SendAgain)
+    await until(lambda: not rejected_issue(hass))
+
+
+async def test_what_is_rejected_again_is_said_with_the_new_reply_and_the_issue_stays(
+    hass: HomeAssistant, outbox: Outbox, flow: RejectedEventsFlow
+) -> None:
+    outbox.back = (replace(PACK, number=8, reply="still no"),)
+    result = await flow.async_step_send_again()
+    assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "refused_again")
+    assert result["description_placeholders"] == {
+        "count": "4",
+        "back": "1",
+        "events": "- Readings → Node-RED: The receiver replied 422. `still no` (tried 3 times, 2026-11-22 04:00)",
+    }
+    assert rejected_issue(hass)
+
+
+async def test_what_is_not_known_within_seconds_is_on_its_way(
+    outbox: Outbox, flow: RejectedEventsFlow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flow_rejected, "OUTCOME_WITHIN", 0.1)
+    outbox.delivers = False
+    result = await flow.async_step_send_again()
+    assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "on_their_way")
+
+
+async def test_what_is_discarded_is_asked_for_twice_and_gone(
+    hass: HomeAssistant, gateway: ContractGateway, flow: RejectedEventsFlow
+) -> None:
+    result = await flow.async_step_discard()
+    assert (result["type"], result["description_placeholders"]) == (FlowResultType.FORM, {"count": "4"})
+    assert not gateway.heard_of(DiscardRejected)
+    result = await flow.async_step_discard({})
+    assert result["type"] is FlowResultType.CREATE_ENTRY
+    assert gateway.heard_of(DiscardRejected)
     await until(lambda: not rejected_issue(hass))
 
 

@@ -49,7 +49,8 @@ async def test_the_import_takes_what_is_here_and_names_the_rest(
         "version": 1,
         "phones": ["Nobody's phone"],
         "notify_entities": ["notify.attic", "notify.moon"],
-        "destinations": [WEBHOOK, {**WEBHOOK, "name": "other"}],
+        "persistent_notification": True,
+        "destinations": [{**WEBHOOK, "label": "Node-RED"}, {**WEBHOOK, "name": "other"}],
         "blueprints": ["automation/process_cosmos/of_tomorrow.yaml"],
     }
     response = await call(hass, "import_settings", settings=settings, secrets={"webhook": {"url": SECRET}})
@@ -63,11 +64,12 @@ async def test_the_import_takes_what_is_here_and_names_the_rest(
         ],
     }
     asked = await gateway.until_heard(SetWebhook)
-    assert (asked.url, asked.kinds) == (SECRET, (EventKind.ESCALATION,))
+    assert (asked.url, asked.kinds, asked.label) == (SECRET, (EventKind.ESCALATION,), "Node-RED")
     await hass.async_block_till_done()
     assert linked.options == {
         "phones": [],
         "notify_entities": ["notify.hall", "notify.attic"],
+        "persistent_notification": True,
         "destinations": ["webhook"],
     }
 

@@ -22,12 +22,12 @@ from custom_components.process_cosmos.issues import Issue, clear_issues, create_
 from custom_components.process_cosmos.memory import Entry, MemoryTooNewError, MemoryWriteError
 
 from .answers import Answers
+from .choices import policy_of
 from .decisions import ACKNOWLEDGED_FOR, Attempt, Refusal, refusal, right_to
 from .errors import EscalationRefusedError, NotOnDiskError
 from .handover import Handover
 from .journal import Journal
 from .model import Escalation
-from .policy import default_policy
 from .recipient_issues import RecipientIssues
 from .records import Acked, Answered, Content, Opened, Record, Recurred, Refused, Resolved, Rung
 from .results import NotificationResult
@@ -89,7 +89,7 @@ class Escalations:
         """Do no I/O yet."""
         self._hass = hass
         self._entry = entry
-        self._policy = default_policy(entry.options)
+        self._policy = policy_of(hass, entry.options)
         self._listeners: list[Listener] = []
         self._cancels: list[CALLBACK_TYPE] = []
         self._compacting = asyncio.Lock()

@@ -5,10 +5,17 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from custom_components.process_cosmos.const import CONF_DESTINATIONS, CONF_NOTIFY_ENTITIES, CONF_PHONES
+from custom_components.process_cosmos.const import (
+    CONF_DESTINATIONS,
+    CONF_NOTIFY_ENTITIES,
+    CONF_PERSISTENT,
+    CONF_PHONES,
+)
 from custom_components.process_cosmos.contract.identifiers import DESTINATION, NOTIFY, PHONE
 
 DEFAULT_POLICY = "default"
+PERSISTENT = "persistent:home_assistant"
+"""The recipient that is a persistent notification in Home Assistant."""
 GIVE_UP_AFTER = timedelta(hours=24)
 
 
@@ -37,7 +44,11 @@ class Policy:
 
 def default_policy(options: Mapping[str, Any]) -> Policy:
     """Return the one policy: people at once, and every 5 minutes; after 10 minutes the destinations too."""
-    people = (*_words(PHONE, options.get(CONF_PHONES, ())), *_words(NOTIFY, options.get(CONF_NOTIFY_ENTITIES, ())))
+    people = (
+        *_words(PHONE, options.get(CONF_PHONES, ())),
+        *_words(NOTIFY, options.get(CONF_NOTIFY_ENTITIES, ())),
+        *([PERSISTENT] if options.get(CONF_PERSISTENT) else []),
+    )
     destinations = _words(DESTINATION, options.get(CONF_DESTINATIONS, ()))
     return Policy(
         levels=(

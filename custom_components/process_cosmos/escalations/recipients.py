@@ -16,6 +16,8 @@ from homeassistant.helpers import entity_registry as er
 from custom_components.process_cosmos.const import CONF_NOTIFY_ENTITIES, CONF_PHONES
 from custom_components.process_cosmos.contract.identifiers import NOTIFY, PHONE
 
+from .policy import PERSISTENT
+
 MOBILE_APP = "mobile_app"
 
 
@@ -41,6 +43,8 @@ def is_there(hass: HomeAssistant, recipient: str) -> bool:
     """Return whether the recipient can be found."""
     if recipient.startswith(PHONE):
         return phone_entry(hass, recipient.removeprefix(PHONE)) is not None
+    if recipient == PERSISTENT:
+        return True
     return notify_entity(hass, recipient.removeprefix(NOTIFY)) is not None
 
 
@@ -48,6 +52,8 @@ def recipient_name(hass: HomeAssistant, recipient: str) -> str | None:
     """Return what people call the recipient; None if it is gone."""
     if recipient.startswith(PHONE):
         return phone_name(hass, recipient.removeprefix(PHONE))
+    if recipient == PERSISTENT:
+        return "Home Assistant"
     entity_id = notify_entity(hass, recipient.removeprefix(NOTIFY))
     if entity_id is None:
         return None

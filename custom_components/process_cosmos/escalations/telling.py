@@ -17,6 +17,7 @@ from custom_components.process_cosmos.contract.identifiers import NOTIFY, PHONE
 from . import phones
 from .foreign import async_reason_of_failure
 from .model import Escalation
+from .policy import PERSISTENT
 from .push import async_push
 from .recipients import notify_entity, phone_entry
 from .results import HANDED_OVER, FailureCode, NotificationResult, failed
@@ -40,6 +41,7 @@ class Telling:
         return await self._async_notify(
             recipient,
             escalation.content.message,
+            escalation.id,
             lambda entry: phones.ring_notification(escalation, self._title, phone, entry),
         )
 
@@ -50,7 +52,7 @@ class Telling:
         def notification(entry: ConfigEntry) -> dict[str, Any]:
             return phones.plain_notification(self._title, message, tag, entry)
 
-        results = await asyncio.gather(*(self._async_notify(one, message, notification) for one in asked))
+        results = await asyncio.gather(*(self._async_notify(one, message, tag, notification) for one in asked))
         return dict(zip(asked, results, strict=True))
 
     async def async_clear(self, recipients: Iterable[str], tag: str) -> None:
@@ -62,15 +64,18 @@ class Telling:
 
     @callback
     def show_here(self, message: str, tag: str) -> None:
-        """Show ``message`` in Home Assistant, for whoever looks there: there is nobody to notify."""
+        """Show ``message`` in Home Assistant, for whoever looks there: it was chosen, or nobody else is left."""
         persistent_notification.async_create(self._hass, message, self._title, _here(tag))
 
     async def _async_notify(
-        self, recipient: str, message: str, notification_fn: Callable[[ConfigEntry], dict[str, Any]]
+        self, recipient: str, message: str, tag: str, notification_fn: Callable[[ConfigEntry], dict[str, Any]]
     ) -> NotificationResult:
         if recipient.startswith(PHONE):
             entry = phone_entry(self._hass, recipient.removeprefix(PHONE))
             result = await self._async_phone(entry, notification_fn(entry)) if entry else failed(FailureCode.PHONE_GONE)
+        elif recipient == PERSISTENT:
+            self.show_here(message, tag)
+            result = HANDED_OVER
         else:
             result = await self._async_entity(recipient.removeprefix(NOTIFY), message)
         self._learn(recipient, result)

@@ -1,0 +1,41 @@
+"""What people read of a destination: its label, its state, why it fails and what to do about it."""
+
+from homeassistant.core import HomeAssistant, callback
+from homeassistant.helpers.translation import async_get_cached_translations
+
+from .const import DOMAIN
+from .contract.destinations import Link
+from .texts import shortened
+
+_LONGEST_QUOTE = 200
+
+
+def label_of(link: Link) -> str:
+    """Return the label of the destination; its name if it has none (an older app sends none)."""
+    return link.label or link.name
+
+
+@callback
+def state_words(hass: HomeAssistant, link: Link) -> str:
+    """Return the state of the link, with the reason in words where there is one."""
+    state = _translated(hass, "link_state", link.state) or link.state
+    return f"{state}. {reason_words(hass, link.reason)}" if link.reason else state
+
+
+@callback
+def reason_words(hass: HomeAssistant, reason: str) -> str:
+    """Return what ``reason`` means and what to do about it, in the server's language; an unknown code as it is."""
+    family = f"{reason[:6]}xx" if reason.startswith("http_") else reason
+    sentence = _translated(hass, "link_reason", reason) or _translated(hass, "link_reason", family)
+    return f"{sentence} ({reason})" if sentence else reason
+
+
+def quoted(text: str | None, limit: int = _LONGEST_QUOTE) -> str:
+    """Return what the far side said as one line of Markdown code, so that nothing in it is rendered; empty for none."""
+    line = " ".join((text or "").replace("`", "'").split())
+    return f"`{shortened(line, limit)}`" if line else ""
+
+
+def _translated(hass: HomeAssistant, selector: str, option: str) -> str | None:
+    texts = async_get_cached_translations(hass, hass.config.language, "selector", DOMAIN)
+    return texts.get(f"component.{DOMAIN}.selector.{selector}.options.{option}")

@@ -1,0 +1,49 @@
+"""Destinations as a gateway's status has them."""
+
+from dataclasses import replace
+
+from homeassistant.core import HomeAssistant
+from homeassistant.helpers import issue_registry as ir
+from homeassistant.helpers import translation
+from pytest_homeassistant_custom_component.common import MockConfigEntry
+
+from custom_components.process_cosmos.const import DOMAIN
+from custom_components.process_cosmos.contract.destinations import DestinationKind, EventKind, Link, LinkState, Status
+
+from .contract_gateway import IDLE, ContractGateway, until
+
+HOOK = Link(
+    name="webhook",
+    kind=DestinationKind.WEBHOOK,
+    address="https://hooks.example",
+    kinds=(EventKind.ESCALATION,),
+    state=LinkState.CONNECTED,
+    label="Node-RED",
+    state_age=5.0,
+)
+CLOUD = replace(
+    HOOK, name="cloud", kind=DestinationKind.CLOUD, address="https://cloud.example:8443", label="Head office"
+)
+
+
+async def load_texts(hass: HomeAssistant) -> None:
+    """Load the translations, as Home Assistant does before it sets an integration up."""
+    await translation.async_load_integrations(hass, {DOMAIN})
+
+
+async def have(gateway: ContractGateway, entry: MockConfigEntry, status: Status) -> None:
+    """Have the gateway say ``status``, now and in later sessions; return when it is known."""
+    gateway.status = status
+    await gateway.say(status)
+    link = entry.runtime_data.coordinator
+    await until(lambda: link.status and link.status.status == status)
+
+
+async def have_links(gateway: ContractGateway, entry: MockConfigEntry, *links: Link) -> None:
+    """Have the gateway send to these destinations."""
+    await have(gateway, entry, replace(IDLE, links=links))
+
+
+def shown(hass: HomeAssistant) -> list[ir.IssueEntry]:
+    """Return the issues a person sees."""
+    return [issue for issue in ir.async_get(hass).issues.values() if issue.domain == DOMAIN and issue.active]

@@ -1,0 +1,356 @@
+"""Destinations under *Configure*: added and tested, recognised, changed without losing what waits, removed."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from homeassistant.core import HomeAssistant
+from homeassistant.data_entry_flow import FlowResultType
+from pytest_homeassistant_custom_component.common import MockConfigEntry
+
+from custom_components.process_cosmos.contract.destinations import (
+    ApproveReply,
+    ChangeDestination,
+    DestinationTested,
+    EventKind,
+    LinkState,
+    RemoveDestination,
+    SetCloud,
+    SetWebhook,
+    TestDestination,
+    Waiting,
+)
+from custom_components.process_cosmos.contract.messages import FromGateway, FromHomeAssistant
+from custom_components.process_cosmos.contract.session import Problem, Result
+
+from .contract_gateway import IDLE, ContractGateway, done, refusing, until
+from .links import CLOUD, HOOK, have, have_links, load_texts
+from .setting_up import WEBHOOK, answer, choose, discover, filled, options, submit, tell
+
+CLOUD_CODE = "https://cloud.example:8443#code-secret-0123456789." + "ab" * 32
+UNTESTED = DestinationTested(id="", delivered=False, reason="not_a_receiver", status=200, reply="<p>`Hi`</p>")
+APPROVABLE = replace(UNTESTED, approvable=True, digest="ab" * 32)
+
+
+@pytest.fixture(autouse=True)
+async def _texts(hass: HomeAssistant, linked: MockConfigEntry) -> None:
+    await load_texts(hass)
+
+
+def replying(*outcomes: DestinationTested) -> Callable[[FromHomeAssistant], FromGateway | None]:
+    """Test with these outcomes, one after the other; the last one stays."""
+    left = [*outcomes]
+
+    def reply(message: FromHomeAssistant) -> FromGateway | None:
+        if isinstance(message, TestDestination):
+            return replace(left.pop(0) if len(left) > 1 else left[0], id=message.id)
+        return done(message)
+
+    return reply
+
+
+async def chosen(hass: HomeAssistant, entry: MockConfigEntry, name: str = "webhook", step: str | None = None) -> Any:  # noqa: ANN401 - a flow's result
+    """Choose a destination, and what to do with it."""
+    result = await answer(hass, await options(hass, entry, "destinations"), {"name": name})
+    return await answer(hass, result, {"next_step_id": step}) if step else result
+
+
+async def settle(hass: HomeAssistant, entry: MockConfigEntry) -> None:
+    """Wait until the site is loaded again."""
+    await hass.async_block_till_done()
+    await until(lambda: entry.runtime_data.coordinator.session)
+
+
+async def test_destinations_come_and_go(hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry) -> None:
+    for number, name in enumerate(("webhook", "webhook_2"), start=1):
+        result = await answer(hass, await options(hass, linked, "webhook"), WEBHOOK)
+        assert result["type"] is FlowResultType.CREATE_ENTRY
+        assert (await gateway.until_heard(SetWebhook, times=number)).name == name
+        assert (await gateway.until_heard(TestDestination, times=number)).name == name
+        await settle(hass, linked)
+    await answer(hass, await options(hass, linked, "cloud"), {"code": CLOUD_CODE, "kinds": ["escalation"]})
+    await settle(hass, linked)
+    assert linked.options["destinations"] == ["webhook", "webhook_2", "cloud"]
+    await answer(hass, await chosen(hass, linked, step="remove"), {})
+    await hass.async_block_till_done()
+    assert linked.options["destinations"] == ["webhook_2", "cloud"]
+    assert (await gateway.until_heard(RemoveDestination)).name == "webhook"
+
+
+@pytest.mark.parametrize(
+    ("typed", "label"),
+    [({"label": " Node-RED "}, "Node-RED"), ({}, "hooks.example"), ({"label": " "}, "hooks.example")],
+)
+async def test_a_destination_gets_the_name_that_was_typed_or_that_of_its_host(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, typed: dict[str, str], label: str
+) -> None:
+    await answer(hass, await options(hass, linked, "webhook"), WEBHOOK | typed)
+    assert (await gateway.until_heard(SetWebhook)).label == label
+    await settle(hass, linked)
+    await answer(hass, await options(hass, linked, "cloud"), {"code": CLOUD_CODE, "kinds": []} | typed)
+    assert (await gateway.until_heard(SetCloud)).label == label.replace("hooks", "cloud")
+    await settle(hass, linked)
+
+
+async def test_two_destinations_of_one_host_are_told_apart_and_no_two_have_one_name(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    await have_links(gateway, linked, replace(HOOK, label="hooks.example"))
+    form = await options(hass, linked, "webhook")
+    refused = await answer(hass, form, WEBHOOK | {"label": "hooks.example"})
+    assert refused["errors"] == {"label": "label_taken"}
+    await answer(hass, refused, WEBHOOK)
+    assert (await gateway.until_heard(SetWebhook)).label == "hooks.example 2"
+    await settle(hass, linked)
+
+
+async def test_a_webhook_that_does_not_confirm_is_said_to_and_can_be_added_anyway(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    gateway.reply = replying(UNTESTED)
+    result = await answer(hass, await options(hass, linked, "webhook"), WEBHOOK | {"label": "Mill"})
+    assert (result["type"], result["step_id"]) == (FlowResultType.MENU, "unconfirmed")
+    assert result["menu_options"] == ["webhook", "keep"]
+    said = result["description_placeholders"]
+    assert said
+    assert said["destination"] == "Mill"
+    assert said["meaning"].startswith("The reply does not look like that of a receiver")
+    assert said["reply"] == "HTTP 200: `<p>'Hi'</p>`"
+    assert linked.options["destinations"] == []
+    result = await answer(hass, result, {"next_step_id": "keep"})
+    assert result["type"] is FlowResultType.CREATE_ENTRY
+    await settle(hass, linked)
+    assert linked.options["destinations"] == ["webhook"]
+    assert not gateway.heard_of(RemoveDestination)
+
+
+async def test_what_was_typed_can_be_corrected_after_the_test_and_stays_one_destination(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    gateway.reply = replying(UNTESTED, replace(UNTESTED, delivered=True))
+    result = await answer(hass, await options(hass, linked, "webhook"), WEBHOOK | {"label": "Mill"})
+    await have_links(gateway, linked, replace(HOOK, label="Mill"))
+    form = await answer(hass, result, {"next_step_id": "webhook"})
+    assert (filled(form)["url"], filled(form)["label"]) == (WEBHOOK["url"], "Mill")
+    result = await answer(hass, form, WEBHOOK | {"label": "Mill", "url": "https://mill.example/in"})
+    assert result["type"] is FlowResultType.CREATE_ENTRY
+    assert [(one.name, one.url) for one in gateway.heard_of(SetWebhook)] == [
+        ("webhook", WEBHOOK["url"]),
+        ("webhook", "https://mill.example/in"),
+    ]
+    await settle(hass, linked)
+
+
+async def test_the_receivers_own_reply_can_be_approved(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    gateway.reply = replying(APPROVABLE, replace(UNTESTED, delivered=True))
+    result = await answer(hass, await options(hass, linked, "webhook"), WEBHOOK)
+    assert result["menu_options"] == ["webhook", "approve", "keep"]
+    result = await answer(hass, result, {"next_step_id": "approve"})
+    approved = await gateway.until_heard(ApproveReply)
+    assert (approved.name, approved.digest) == ("webhook", "ab" * 32)
+    assert result["type"] is FlowResultType.CREATE_ENTRY
+    await settle(hass, linked)
+
+
+async def test_a_dialog_that_is_left_before_the_webhook_was_kept_leaves_none_behind(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    gateway.reply = replying(UNTESTED)
+    result = await answer(hass, await options(hass, linked, "webhook"), WEBHOOK)
+    hass.config_entries.options.async_abort(result["flow_id"])
+    assert (await gateway.until_heard(RemoveDestination)).name == "webhook"
+
+
+async def test_a_webhook_that_does_not_confirm_is_said_to_in_the_set_up_too(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    await hass.config_entries.async_remove(linked.entry_id)
+    gateway.reply = replying(
+        APPROVABLE, replace(UNTESTED, reason="http_404", status=404), replace(UNTESTED, delivered=True)
+    )
+    result = await choose(hass, await tell(hass, await submit(hass, await discover(hass, gateway), {})), "webhook")
+    result = await submit(hass, result, WEBHOOK)
+    assert result["step_id"] == "unconfirmed"
+    result = await choose(hass, result, "approve")
+    assert result["step_id"] == "unconfirmed"
+    result = await submit(hass, await choose(hass, result, "webhook"), WEBHOOK)
+    assert result["step_id"] == "finish"
+    hass.config_entries.flow.async_abort(result["flow_id"])
+    assert (await gateway.until_heard(RemoveDestination)).name == "webhook"
+
+
+async def test_an_older_app_that_cannot_test_adds_it_untested(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    gateway.reply = older
+    result = await answer(hass, await options(hass, linked, "webhook"), WEBHOOK)
+    assert result["type"] is FlowResultType.CREATE_ENTRY
+    await settle(hass, linked)
+    await have_links(gateway, linked, replace(HOOK, label=None))
+    assert (await chosen(hass, linked, step="test"))["reason"] == "malformed"
+    result = await answer(hass, await chosen(hass, linked, step="change_webhook"), {"kinds": ["device"]})
+    assert result["errors"] == {"base": "malformed"}
+
+
+async def test_each_destination_is_recognised_by_name_address_and_state(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    refused = replace(CLOUD, state=LinkState.REFUSED, reason="certificate_revoked")
+    await have_links(gateway, linked, refused, replace(HOOK, name="webhook_2", label=None), HOOK)
+    result = await options(hass, linked, "destinations")
+    assert result["data_schema"]
+    (selector,) = result["data_schema"].schema.values()
+    assert {one["value"]: one["label"] for one in selector.config["options"]} == {
+        "cloud": "Head office (https://cloud.example:8443): Refused. The admin of the cloud endpoint has revoked the "
+        "certificate of this site. Ask why; enrol again with a new code. (certificate_revoked)",
+        "webhook": "Node-RED (https://hooks.example): Connected",
+        "webhook_2": "webhook_2 (https://hooks.example): Connected",
+    }
+    result = await answer(hass, result, {"name": "cloud"})
+    assert result["menu_options"] == ["change_cloud", "test", "remove"]
+    assert result["description_placeholders"]
+    assert result["description_placeholders"]["destination"] == "Head office"
+
+
+async def test_a_webhook_is_changed_without_its_secrets_being_typed_again(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    await have_links(gateway, linked, HOOK, CLOUD)
+    form = await chosen(hass, linked, step="change_webhook")
+    taken = await answer(hass, form, {"label": "Head office", "kinds": ["escalation"]})
+    assert taken["errors"] == {"label": "label_taken"}
+    result = await answer(hass, taken, {"label": "Mill", "kinds": ["escalation", "device"]})
+    assert result["type"] is FlowResultType.CREATE_ENTRY
+    asked = await gateway.until_heard(ChangeDestination)
+    assert asked == ChangeDestination(
+        id=asked.id, name="webhook", label="Mill", kinds=(EventKind.ESCALATION, EventKind.DEVICE)
+    )
+    assert not gateway.heard_of(TestDestination)
+    assert not gateway.heard_of(RemoveDestination)
+
+
+@pytest.mark.parametrize(
+    ("typed", "changed"),
+    [
+        ({"url": "https://mill.example/in"}, {"url": "https://mill.example/in"}),
+        ({"header_value": "Bearer 2"}, {"header_value": "Bearer 2"}),
+        ({"header": "X-Key", "header_value": "2"}, {"header": "X-Key", "header_value": "2"}),
+        ({"no_header": True}, {"header": ""}),
+    ],
+)
+async def test_a_webhook_that_is_reached_in_another_way_is_tested_at_once(
+    hass: HomeAssistant,
+    gateway: ContractGateway,
+    linked: MockConfigEntry,
+    *,
+    typed: dict[str, Any],
+    changed: dict[str, Any],
+) -> None:
+    await have_links(gateway, linked, HOOK)
+    form = await chosen(hass, linked, step="change_webhook")
+    result = await answer(hass, form, {"label": "Node-RED", "kinds": ["escalation"]} | typed)
+    assert result["reason"] == "confirmed"
+    asked = await gateway.until_heard(ChangeDestination)
+    assert {
+        key: getattr(asked, key) for key in ("url", "header", "header_value") if getattr(asked, key) is not None
+    } == (changed)
+
+
+async def test_a_cloud_endpoint_is_renamed_or_enrolled_again(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    await have_links(gateway, linked, CLOUD)
+    form = await chosen(hass, linked, "cloud", "change_cloud")
+    await answer(hass, form, {"label": "Office", "kinds": ["escalation"]})
+    assert (await gateway.until_heard(ChangeDestination)).label == "Office"
+    form = await chosen(hass, linked, "cloud", "change_cloud")
+    form = await answer(hass, form, {"label": "Office", "code": CLOUD_CODE[:-1], "kinds": ["escalation"]})
+    assert form["errors"] == {"code": "line_cut"}
+    await answer(hass, form, {"label": "Office", "code": CLOUD_CODE, "kinds": ["escalation"]})
+    asked = await gateway.until_heard(SetCloud)
+    assert (asked.name, asked.label) == ("cloud", "Office")
+
+
+async def test_a_test_says_what_came_of_it_and_what_to_do(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    await have_links(gateway, linked, HOOK)
+    gateway.reply = replying(replace(UNTESTED, reason="unreachable", status=None, reply=None), APPROVABLE, APPROVABLE)
+    result = await chosen(hass, linked, step="test")
+    assert (result["step_id"], result["menu_options"]) == ("test_failed", ["change_webhook", "test"])
+    assert result["description_placeholders"]["reply"] == "-"
+    result = await answer(hass, result, {"next_step_id": "test"})
+    assert result["menu_options"] == ["change_webhook", "approve", "test"]
+    result = await answer(hass, result, {"next_step_id": "approve"})
+    assert result["step_id"] == "test_failed"
+    gateway.reply = replying(replace(UNTESTED, delivered=True))
+    result = await answer(hass, result, {"next_step_id": "test"})
+    assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "confirmed")
+
+
+async def test_how_much_waits_is_said_before_a_destination_is_removed(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    await have(gateway, linked, replace(IDLE, links=(CLOUD,), waiting=Waiting(alarm=1, change=20, measurement=300)))
+    result = await chosen(hass, linked, "cloud", "remove")
+    assert result["description_placeholders"]["waiting"] == "321"
+    assert result["description_placeholders"]["destination"] == "Head office"
+    assert not gateway.heard_of(RemoveDestination)
+    result = await answer(hass, result, {})
+    assert result["type"] is FlowResultType.CREATE_ENTRY
+    assert (await gateway.until_heard(RemoveDestination)).name == "cloud"
+    await hass.async_block_till_done()
+
+
+async def test_a_destination_the_gateway_refuses_is_not_kept(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    gateway.reply = refusing("url_invalid")
+    result = await answer(hass, await options(hass, linked, "webhook"), WEBHOOK)
+    assert result["errors"] == {"url": "url_invalid"}
+    assert linked.options["destinations"] == []
+
+
+async def test_a_destination_cannot_be_removed_while_the_gateway_is_away(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    await have_links(gateway, linked, HOOK)
+    form = await chosen(hass, linked, step="remove")
+    menu = await chosen(hass, linked)
+    await gateway.stop()
+    await until(lambda: not linked.runtime_data.coordinator.session)
+    assert (await answer(hass, form, {}))["errors"] == {"base": "gateway_away"}
+    assert (await answer(hass, menu, {"next_step_id": "test"}))["reason"] == "gateway_away"
+
+
+async def test_a_name_the_gateway_does_not_know_can_be_removed(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    left = dict(linked.options) | {"destinations": ["webhook"]}
+    hass.config_entries.async_update_entry(linked, options=left)
+    gateway.reply = refusing("unknown_destination")
+    result = await chosen(hass, linked)
+    assert result["menu_options"] == ["remove"]
+    await answer(hass, await answer(hass, result, {"next_step_id": "remove"}), {})
+    assert linked.options["destinations"] == []
+    await hass.async_block_till_done()
+
+
+async def test_a_name_left_from_a_gateway_that_is_gone_can_be_removed(
+    hass: HomeAssistant, people_only: MockConfigEntry
+) -> None:
+    left = dict(people_only.options) | {"destinations": ["webhook"]}
+    hass.config_entries.async_update_entry(people_only, options=left)
+    await answer(hass, await chosen(hass, people_only, step="remove"), {})
+    assert people_only.options["destinations"] == []
+    await hass.async_block_till_done()
+
+
+def older(message: FromHomeAssistant) -> FromGateway | None:
+    """Be an app that does not know the newer requests."""
+    if isinstance(message, TestDestination | ChangeDestination):
+        return Result(id=message.id, problem=Problem(code="malformed", message="$.type: unknown"))
+    return done(message)
