@@ -80,5 +80,5 @@ def _is_refused(link: Link) -> bool:
 
 
 def _roughly(count: int) -> str:
-    """Return the order of magnitude: an exact number would rewrite the issue every second."""
-    return f"{10 ** (len(str(count)) - 1)}+" if count else "0"
+    """Return the order of magnitude from ten on: an exact number would rewrite the issue every second."""
+    return f"{10 ** (len(str(count)) - 1)}+" if count >= 10 else str(count)  # noqa: PLR2004 - the base

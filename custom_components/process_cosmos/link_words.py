@@ -16,9 +16,15 @@ def label_of(link: Link) -> str:
 
 
 @callback
+def state_word(hass: HomeAssistant, link: Link) -> str:
+    """Return the state of the link."""
+    return _translated(hass, "link_state", link.state) or link.state
+
+
+@callback
 def state_words(hass: HomeAssistant, link: Link) -> str:
     """Return the state of the link, with the reason in words where there is one."""
-    state = _translated(hass, "link_state", link.state) or link.state
+    state = state_word(hass, link)
     return f"{state}. {reason_words(hass, link.reason)}" if link.reason else state
 
 

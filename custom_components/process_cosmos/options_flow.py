@@ -21,7 +21,7 @@ from .escalations.choices import chosen, not_offered
 from .escalations.engine import Escalations
 from .escalations.recipients import as_options
 from .flow_destinations import AddDestinationSteps, outcome
-from .link_words import label_of, state_words
+from .link_words import label_of, state_word, state_words
 from .trial_ring import async_test_ring, results_shown
 
 
@@ -236,7 +236,7 @@ class CosmosOptionsFlow(AddDestinationSteps, OptionsFlowWithReload):
     def _line(self, name: str) -> str:
         """Return what tells a destination from the others."""
         link = next((link for link in self._links if link.name == name), None)
-        return f"{label_of(link)} ({link.address}): {state_words(self.hass, link)}" if link else name
+        return f"{label_of(link)} ({link.address}): {state_word(self.hass, link)}" if link else name
 
     @property
     def _placeholders(self) -> dict[str, str]:

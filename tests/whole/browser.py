@@ -60,9 +60,9 @@ class Person:
         await page.locator("ha-device-picker").get_by_text(phone, exact=True).wait_for()
         await self.look("who-should-be-told")
         await page.get_by_role("button", name="Submit").click()
-        await self._choose("No" if with_app else "No, people are enough", "send-it-elsewhere")
+        await self._choose("No" if with_app else "No, only alert people", "send-it-elsewhere")
         await page.get_by_text("Send a test notification").wait_for()
-        await self.look("two-last-things")
+        await self.look("almost-done")
         await page.get_by_role("button", name="Submit").click()
         await page.get_by_role("button", name="Skip and finish").wait_for()
         await self.look("added")
@@ -92,6 +92,55 @@ class Person:
         await page.get_by_role("button", name="Submit").click()
         await page.get_by_text(result).wait_for()
         await self.look("test-notification")
+
+    async def add_the_integration_without_a_phone(self) -> None:
+        """Add the integration where there is no phone: alerts in Home Assistant are chosen already."""
+        page = self._page
+        await self._go("/config/integrations/dashboard")
+        await page.get_by_role("button", name="Add integration").click()
+        await page.get_by_placeholder("Search for a brand name").fill("process cosmos")
+        await page.get_by_text("Process Cosmos", exact=True).click()
+        await self._choose("Without the app", "with-or-without-the-app")
+        await page.get_by_text("Install the Home Assistant companion app").wait_for()
+        await self.look("without-a-phone")
+        await page.get_by_role("button", name="Submit").click()
+        await self._choose("No, only alert people", "send-it-elsewhere")
+        await page.get_by_text("Send a test notification").wait_for()
+        await page.get_by_role("button", name="Submit").click()
+        await page.get_by_role("button", name="Skip and finish").wait_for()
+        await self.look("added-without-a-phone")
+
+    async def read_the_notification(self, words: str) -> None:
+        """Open Home Assistant's own notifications."""
+        page = self._page
+        await self._go("/home")
+        await page.get_by_text("Notifications", exact=True).first.click()
+        await page.get_by_text(words).first.wait_for()
+        await self.look("notification-in-home-assistant")
+
+    async def look_at_the_repair(self, title: str) -> None:
+        """Open a repair issue."""
+        await self._go("/config/repairs")
+        await self._page.get_by_text(title).first.click()
+        await self._page.get_by_text("Nothing is lost").wait_for()
+        await self.look("destination-refuses")
+
+    async def correct_the_destination(self, label: str, url: str) -> None:
+        """Give a webhook another address under *Configure*, and read that it confirms."""
+        page = self._page
+        await self._go("/config/integrations/integration/process_cosmos")
+        await page.get_by_role("button", name="Configure").first.click()
+        await self._choose("Destinations", "configure")
+        await page.get_by_text(f"{label} (").first.wait_for()
+        await self.look("destinations")
+        await page.get_by_text(f"{label} (").first.click()
+        await page.get_by_role("button", name="Next").click()
+        await self._choose("Change", "destination")
+        await page.locator("ha-selector-text input[type=url]").fill(url)
+        await self.look("change-the-webhook")
+        await page.get_by_role("button", name="Submit").click()
+        await page.get_by_text("confirmed the test event").wait_for()
+        await self.look("confirmed")
 
     async def look_at_the_site(self, device: str) -> None:
         """Open the site's page."""
