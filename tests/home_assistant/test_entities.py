@@ -313,7 +313,8 @@ async def test_the_site_says_how_its_destinations_stand(
     await say(hass, gateway, status)
     shown = states(hass)
     assert shown["sensor.process_cosmos_destinations"] == "offline"
-    assert attributes(hass, "sensor.process_cosmos_destinations")["webhook"] == "offline: timeout"
+    away_shown = attributes(hass, "sensor.process_cosmos_destinations")["webhook"]
+    assert (away_shown["state"], away_shown["reason"]) == ("offline", "timeout")
     assert [shown[f"sensor.process_cosmos_waiting_{of}"] for of in ("alarms", "changes", "measurements")] == list("321")
     assert shown["sensor.process_cosmos_rejected_events"] == "0"
     assert shown["sensor.process_cosmos_last_contact"] > shown["sensor.process_cosmos_oldest_waiting"]
