@@ -33,7 +33,7 @@ from .devices import Devices
 from .errors import FolderInvalidError, FolderTakenError
 from .escalations import Escalations
 from .options import MEGABYTE, BrokerOptions, Options
-from .outbox import Limits, Outbox, default_quotas
+from .outbox import Limits, Outbox
 from .store import Store
 from .store.errors import StoreDamagedError, StoreReadOnlyError
 from .supervisor import Supervisor
@@ -88,7 +88,7 @@ async def _serve(
     make_ulids = partial(UlidFactory, lambda: int(clock.now().timestamp() * 1000), secrets.token_bytes)
     store = await Store.open(options.data, make_ulids(), vfs=machine.vfs, reserve=options.reserve_mb * MEGABYTE)
     try:
-        outbox = Outbox(store, clock, _limits(options, store))
+        outbox = Outbox(store, clock, _limits(options))
         ulids = make_ulids(await outbox.newest_id())
         escalations = await Escalations.open(store, outbox, clock)
         devices = Devices(store, outbox, clock, ulids, broker, readings=options.readings)
@@ -142,16 +142,14 @@ async def _serve(
         await store.close()
 
 
-def _limits(options: Options, store: Store) -> Limits:
-    """Return quotas as the options say, else by what is free, or would be if the store were empty."""
-    taken = sum(file.stat().st_size for file in options.data.glob("gateway.sqlite"))
+def _limits(options: Options) -> Limits:
+    """Return the quotas that the options set; the others follow what is free on the disk."""
     chosen = {
         Priority.ALARM: options.outbox_alarm_mb,
         Priority.CHANGE: options.outbox_change_mb,
         Priority.MEASUREMENT: options.outbox_measurement_mb,
     }
-    given = {priority: number * MEGABYTE for priority, number in chosen.items() if number is not None}
-    return Limits(quota={**default_quotas(store.space.free + taken), **given})
+    return Limits(quota={priority: number * MEGABYTE for priority, number in chosen.items() if number is not None})
 
 
 @contextmanager

@@ -58,10 +58,10 @@ def forget_old(transaction: Transaction, before: float, now: float) -> None:
     )
 
 
-def takes_more(transaction: Transaction, most: float) -> bool:
-    """Say whether readings take more than ``most`` bytes."""
+def bytes_taken(transaction: Transaction) -> float:
+    """Return the bytes that readings take."""
     [(taken,)] = transaction.rows("SELECT total(bytes) FROM device_property")
-    return bool(taken > most)
+    return float(taken)
 
 
 def forget_oldest(transaction: Transaction) -> int:

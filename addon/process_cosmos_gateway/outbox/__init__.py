@@ -16,7 +16,6 @@ from .model import (
     Verdict,
 )
 from .outbox import Outbox
-from .quotas import default_quotas
 
 __all__ = [
     "Added",
@@ -33,6 +32,5 @@ __all__ = [
     "Parcel",
     "Rejected",
     "Verdict",
-    "default_quotas",
     "failure",
 ]

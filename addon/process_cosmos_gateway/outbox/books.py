@@ -10,6 +10,7 @@ from process_cosmos_gateway.contract.destinations import Priority
 from process_cosmos_gateway.store import Transaction
 
 from .model import DropReason
+from .quotas import Backlogs
 
 
 def count(transaction: Transaction, name: str, more: int) -> None:
@@ -54,6 +55,12 @@ def backlog(transaction: Transaction, destination: str, priority: Priority) -> t
     return rows[0] if rows else (0, 0)
 
 
+def backlogs(transaction: Transaction) -> Backlogs:
+    """Return the bytes that wait, by destination and priority."""
+    found = transaction.rows("SELECT destination, priority, bytes FROM outbox_backlog")
+    return {(name, priority): size for name, priority, size in found}
+
+
 def array(values: Sequence[int] | Sequence[str]) -> str:
     """Return values as SQLite's ``json_each`` takes them."""
     return orjson.dumps(values).decode()
@@ -76,14 +83,10 @@ class Audience:
         }
         for kind, name in transaction.rows("SELECT kind, destination FROM outbox_kind"):
             kinds[name].add(kind)
-        waiting = {
-            (name, priority): size
-            for name, priority, size in transaction.rows("SELECT destination, priority, bytes FROM outbox_backlog")
-        }
         parking: set[str] = set()
         if counted(transaction, "parked"):
             parking = {name for (name,) in transaction.rows("SELECT DISTINCT destination FROM outbox_parked")}
-        return cls(kinds, waiting, parking)
+        return cls(kinds, dict(backlogs(transaction)), parking)
 
     def of(self, kind: str, only: str | None) -> tuple[str, ...]:
         """Return the destinations that want an event."""

@@ -7,35 +7,34 @@ from process_cosmos_gateway.store import Transaction
 
 from .books import array, backlog, count, drop, wait
 from .model import DropReason
+from .quotas import Bound, bound
 from .statements import STATEMENTS
 
 type Sized = tuple[int, int]
 """A row's number, and the length of its body."""
 
 _LOOKED_AT = 500
-_PART_FREED = 50
 
 
-def relieve(transaction: Transaction, destination: str, most: int, slots: Collection[str]) -> None:
-    """Bring the changes that wait for ``destination`` below ``most`` bytes, a little more so that it lasts.
+def relieve(transaction: Transaction, destination: str, to: Bound, slots: Collection[str]) -> None:
+    """Reduce the changes that wait for ``destination`` to the bound.
 
     Older values of a slot go first (those of ``slots``, then among the oldest), then the oldest.
     """
     statements = STATEMENTS[Priority.CHANGE]
-    target = _target(most)
 
-    def over() -> int:
-        return backlog(transaction, destination, Priority.CHANGE)[1] - target
+    def size() -> int:
+        return backlog(transaction, destination, Priority.CHANGE)[1]
 
     for slot in slots:
         older = transaction.rows(statements.older_of_slot, destination=destination, slot=slot)
         give_up(transaction, destination, Priority.CHANGE, older, DropReason.SUPERSEDED)
-    if over() > most // _PART_FREED:
+    if size() > to.most:
         some = transaction.rows(statements.superseded, destination=destination, limit=_LOOKED_AT)
         give_up(transaction, destination, Priority.CHANGE, some, DropReason.SUPERSEDED)
-    while (needed := over()) > most // _PART_FREED:
+    while (waiting := size()) > to.most:
         oldest = transaction.rows(statements.first_pending, destination=destination, limit=_LOOKED_AT)
-        chosen = _enough(oldest, needed)
+        chosen = _enough(oldest, waiting - to.target)
         if not chosen:
             return
         give_up(transaction, destination, Priority.CHANGE, chosen, DropReason.QUOTA)
@@ -43,11 +42,7 @@ def relieve(transaction: Transaction, destination: str, most: int, slots: Collec
 
 def fits(size: int, most: int) -> bool:
     """Say whether an event can stay when all others of a share of ``most`` bytes are given up."""
-    return size <= _target(most)
-
-
-def _target(most: int) -> int:
-    return most - most // _PART_FREED
+    return size <= bound(most).target
 
 
 def _enough(rows: Sequence[Sized], needed: int) -> Sequence[Sized]:

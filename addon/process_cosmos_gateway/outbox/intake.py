@@ -1,7 +1,7 @@
 """What happens to the tables when events are accepted, or taken back."""
 
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import chain
@@ -14,7 +14,7 @@ from process_cosmos_gateway.store import Transaction
 from . import full, parking
 from .books import Audience, count, counted, wait
 from .model import Added, DropReason, Event, Limits, OutboxFullError
-from .quotas import ID_BYTES, share
+from .quotas import ID_BYTES, bound, id_quota, refused_by_disk, share
 from .statements import STATEMENTS
 
 type Row = tuple[Any, ...]
@@ -42,11 +42,16 @@ type Entry = tuple[Arrival, Sequence[str]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conditions:
-    """What an intake works under. ``refuses_fn``: a priority has to stay out, for the disk is nearly full."""
+    """What an intake works under. ``free``: bytes that can be written now; ``reserve``: how many are for alarms."""
 
     now: float
     limits: Limits
-    refuses_fn: Callable[[Priority], bool] = lambda _: False
+    free: int
+    reserve: int
+
+    def refuses(self, priority: Priority) -> bool:
+        """Return whether the disk is too full for ``priority``."""
+        return refused_by_disk(priority, self.free, self.reserve)
 
 
 def take(transaction: Transaction, arrivals: Sequence[Arrival], under: Conditions) -> Sequence[Taken]:
@@ -64,7 +69,7 @@ def take(transaction: Transaction, arrivals: Sequence[Arrival], under: Condition
         ]
         if queued:
             _queue(transaction, priority, queued, audience, under)
-    _forget_ids(transaction, under.limits)
+    _forget_ids(transaction, under)
     if not refused:
         return added
     results = iter(added)
@@ -78,7 +83,7 @@ def _refusals(
 
     What is known already is not refused: it is kept.
     """
-    nearly_full = under.refuses_fn(Priority.CHANGE)
+    nearly_full = under.refuses(Priority.CHANGE)
     most = share(under.limits.quota[Priority.CHANGE], len(audience.kinds))
     refused: dict[int, OutboxFullError] = {}
     lines: dict[tuple[Priority, str], OutboxFullError] = {}
@@ -129,12 +134,14 @@ def _queue(
         for arrival, wanting in entries:
             _queue_alarm(transaction, arrival, wanting, audience, under)
         return
+    before = {name: audience.bytes[name, priority] for name in audience.kinds}
     enqueue(transaction, priority, entries, under.now, audience)
     most = share(under.limits.quota[priority], len(audience.kinds))
     slots = {arrival.event.slot for arrival, _ in entries if arrival.event.slot is not None}
-    for name in audience.kinds:
-        if audience.bytes[name, priority] > most:
-            full.relieve(transaction, name, most, slots)
+    for name, size in before.items():
+        to = bound(most, size, keeps=priority in under.limits.keeps_backlog)
+        if audience.bytes[name, priority] > to.most:
+            full.relieve(transaction, name, to, slots)
 
 
 def _queue_alarm(
@@ -253,8 +260,9 @@ def _remember_one(transaction: Transaction, row: Row) -> Added:
     return Added.CONFLICT
 
 
-def _forget_ids(transaction: Transaction, limits: Limits) -> None:
-    if counted(transaction, "id") > limits.id_bytes // ID_BYTES:
+def _forget_ids(transaction: Transaction, under: Conditions) -> None:
+    known = counted(transaction, "id")
+    if known > id_quota(under.limits.id_bytes, under.free, known * ID_BYTES) // ID_BYTES:
         oldest = "DELETE FROM outbox_id WHERE id IN (SELECT id FROM outbox_id ORDER BY id LIMIT ?)"
         forgotten = transaction.run(oldest, _FORGOTTEN_AT_ONCE)
         count(transaction, "id", -forgotten)

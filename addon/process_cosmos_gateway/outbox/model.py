@@ -12,9 +12,7 @@ from process_cosmos_gateway.contract.events import encode_event
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.errors import RequestRefusedError
 
-from .quotas import MB, default_quotas
-
-_USUAL_FREE = 10 << 30
+from .quotas import MB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,21 +167,20 @@ class Depths:
         return sum(self.drops.values())
 
 
-def _usual_quota() -> Mapping[Priority, int]:
-    return default_quotas(_USUAL_FREE)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """How much the outbox keeps, and how patient it is.
 
-    ``quota``: bytes of events per priority, in equal shares for the destinations. ``parked_bytes``: of alarms for which
+    ``quota``: bytes of events per priority, in equal shares for the destinations; one that is not given follows what is
+    free on the disk. ``keeps_backlog``: priorities whose backlogs stay when their
+    share shrinks below them. ``parked_bytes``: of alarms for which
     there was no room; beyond it only the newest of each escalation stays. ``id_bytes``: for remembered ids.
     ``unsettled``: how many events may have failed at a destination until it gets no others. ``strikes``: failures, with
     others delivered in between, that make an event poison. ``longest_rest``: seconds.
     """
 
-    quota: Mapping[Priority, int] = field(default_factory=_usual_quota)
+    quota: Mapping[Priority, int] = field(default_factory=dict)
+    keeps_backlog: frozenset[Priority] = frozenset()
     parked_bytes: int = 16 * MB
     id_bytes: int = 64 * MB
     unsettled: int = 1_000

@@ -4,17 +4,19 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 
 from process_cosmos_gateway.clock import Clock
-from process_cosmos_gateway.contract.destinations import EventKind, Priority, RejectedEvent, Waiting
+from process_cosmos_gateway.contract.destinations import EventKind, Priority, RejectedEvent
 from process_cosmos_gateway.contract.identifiers import Ulid, UlidFactory
 from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.store import Store, Transaction
 
 from . import books, full, intake, membership, packs, parking, rejected, settlement
 from .accepting import Acceptor, Outcome
+from .depths import read_depths
 from .draining import Drawn, Wish, draw
 from .intake import Arrival, Conditions
 from .model import (
@@ -31,8 +33,7 @@ from .model import (
     Verdict,
 )
 from .order import remember, rest
-from .quotas import refused_by_disk, share
-from .statements import STATEMENTS
+from .quotas import quotas_now
 
 type OnSettled = Callable[[Transaction, str, Parcel, Verdict], None]
 type OnLinkDown = Callable[[Transaction, str], None]
@@ -40,8 +41,6 @@ type OnJoined = Callable[[Transaction, str], Iterable[Event]]
 
 _LONGEST_LOOK_AWAY = 1.0
 """Seconds: the clock may be shifted or sped up while nobody looks."""
-
-_NEARLY_FULL = 0.9
 
 
 class Outbox:
@@ -104,7 +103,7 @@ class Outbox:
 
     def add_measurements(self, transaction: Transaction, measurements: Sequence[Measurement]) -> None:
         """Queue readings that are new, for destinations that want readings; many leave in one event."""
-        packs.add(transaction, measurements, self._conditions())
+        packs.add(transaction, measurements, self._prepare_intake(transaction))
         transaction.after_commit(self._wake_all)
 
     def wants(self, transaction: Transaction, kind: EventKind) -> bool:
@@ -120,18 +119,32 @@ class Outbox:
 
     def _take(self, transaction: Transaction, arrivals: Sequence[Arrival]) -> Sequence[intake.Taken]:
         transaction.after_commit(self._wake_all)
-        return intake.take(transaction, arrivals, self._conditions())
+        return intake.take(transaction, arrivals, self._prepare_intake(transaction))
 
-    def _conditions(self) -> Conditions:
-        return Conditions(now=self._clock.now().timestamp(), limits=self._limits, refuses_fn=self._refuses)
+    def _conditions(self, transaction: Transaction) -> Conditions:
+        return Conditions(
+            now=self._clock.now().timestamp(),
+            limits=self._limits_now(transaction),
+            free=self._store.writable(transaction),
+            reserve=self._store.space.reserve,
+        )
 
-    def _refuses(self, priority: Priority) -> bool:
-        space = self._store.space
-        return refused_by_disk(priority, space.free, space.reserve)
+    def _prepare_intake(self, transaction: Transaction) -> Conditions:
+        """Let waiting readings make room for alarms on a disk that is nearly full; return the conditions."""
+        under = self._conditions(transaction)
+        if under.free < under.reserve:
+            packs.make_room(transaction, under.limits)
+        return under
+
+    def _limits_now(self, transaction: Transaction) -> Limits:
+        """Return the limits with each quota that follows the free disk as it is now."""
+        free = self._store.writable(transaction)
+        quota, keeps = quotas_now(free, self._store.space.reserve, books.backlogs(transaction), self._limits.quota)
+        return replace(self._limits, quota=quota, keeps_backlog=keeps)
 
     def withdraw(self, transaction: Transaction, event: Ulid, destination: str) -> None:
         """Take back an alarm that was for ``destination`` only; one that is on its way may still arrive."""
-        intake.withdraw(transaction, event, destination, self._limits)
+        intake.withdraw(transaction, event, destination, self._limits_now(transaction))
         transaction.after_commit(self._wake_all)
 
     def reaches(self, transaction: Transaction, destination: str) -> bool:
@@ -238,16 +251,19 @@ class Outbox:
         resting: Collection[tuple[Priority, int]],
         reached: Mapping[Priority, int] | None = None,
     ) -> Drawn:
-        wish = Wish(
-            destination=destination,
-            limit=limit,
-            resting=resting,
-            limits=self._limits,
-            now=self._clock.now().timestamp(),
-            site=self._store.site,
-            reached=reached or {},
-        )
-        return await self._store.read(lambda transaction: draw(transaction, wish))
+        def look(transaction: Transaction) -> Drawn:
+            wish = Wish(
+                destination=destination,
+                limit=limit,
+                resting=resting,
+                limits=self._limits_now(transaction),
+                now=self._clock.now().timestamp(),
+                site=self._store.site,
+                reached=reached or {},
+            )
+            return draw(transaction, wish)
+
+        return await self._store.read(look)
 
     def _clear(self, transaction: Transaction, destination: str, drawn: Drawn) -> None:
         """Give up what has expired, set aside what is damaged, unpark, cut the pack that is to go."""
@@ -262,7 +278,7 @@ class Outbox:
                 else:
                     full.give_up_for_all(transaction, priority, [sequence], DropReason.DAMAGED)
         parking.expire(transaction, drawn.now)
-        parking.unpark(transaction, destination, self._limits)
+        parking.unpark(transaction, destination, self._limits_now(transaction))
         packs.cut(transaction, destination, self._ulid_fn)
 
     async def settle(
@@ -279,7 +295,7 @@ class Outbox:
 
         def change(transaction: Transaction) -> Sequence[tuple[Parcel, Verdict]]:
             now = self._clock.now().timestamp()
-            judged = settlement.settle(transaction, destination, verdicts, self._limits, now)
+            judged = settlement.settle(transaction, destination, verdicts, self._limits_now(transaction), now)
             for settled, _, _ in self._watchers:
                 for parcel, verdict in judged:
                     settled(transaction, destination, parcel, verdict)
@@ -312,30 +328,7 @@ class Outbox:
 
     async def depths(self) -> Depths:
         """Return what waits, from counters."""
-        counters, oldest, backlogs, drops = await self._store.read(_look)
-        now = self._clock.now().timestamp()
-        sizes = {priority: max((size for of, size in backlogs if of == priority), default=0) for priority in Priority}
-        most = {
-            priority: share(self._limits.quota[priority], len(backlogs) // len(Priority)) * _NEARLY_FULL
-            for priority in Priority
-        }
-        crowded = {priority for priority in Priority if sizes[priority] > most[priority]}
-        if counters["parked"]:
-            crowded.add(Priority.ALARM)
-        return Depths(
-            waiting=Waiting(
-                alarm=counters[Priority.ALARM] + counters["parked"],
-                change=counters[Priority.CHANGE],
-                measurement=counters[Priority.MEASUREMENT],
-            ),
-            ages={priority: max(0.0, now - accepted) for priority, accepted in oldest.items()},
-            rejected=counters["rejected"],
-            conflicts=counters["conflict"],
-            forgotten=counters["forgotten"],
-            bytes=sizes,
-            drops={(Priority(priority), DropReason(reason)): number for priority, reason, number in drops},
-            full=frozenset(crowded),
-        )
+        return await self._store.read(lambda transaction: read_depths(transaction, self._conditions(transaction)))
 
     async def newest_id(self) -> Ulid | None:
         """Return the greatest id among those accepted, so that ids made after a restart go on above it."""
@@ -365,16 +358,3 @@ class Outbox:
     def _wake_all(self) -> None:
         for news in self._news.values():
             news.set()
-
-
-type _Looked = tuple[dict[str, int], dict[Priority, float], list[tuple[str, int]], list[tuple[str, str, int]]]
-
-
-def _look(transaction: Transaction) -> _Looked:
-    counters: dict[str, int] = dict(transaction.rows("SELECT name, value FROM outbox_counter"))
-    statements = {priority: each.oldest for priority, each in STATEMENTS.items()}
-    statements[Priority.MEASUREMENT] = "SELECT accepted_at FROM outbox_measurement ORDER BY sequence LIMIT 1"
-    oldest = {of: row[0] for of, statement in statements.items() for row in transaction.rows(statement)}
-    backlogs = transaction.rows("SELECT priority, bytes FROM outbox_backlog")
-    drops = transaction.rows("SELECT priority, reason, count FROM outbox_drop")
-    return counters, oldest, backlogs, drops

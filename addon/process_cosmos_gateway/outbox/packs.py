@@ -16,8 +16,8 @@ from process_cosmos_gateway.store import Transaction
 
 from .books import Audience, backlog, count, drop, wait
 from .intake import Conditions, Row, insert
-from .model import DropReason, Failed, Measurement, Parcel, Rejected, Verdict
-from .quotas import READING_BYTES, share
+from .model import DropReason, Failed, Limits, Measurement, Parcel, Rejected, Verdict
+from .quotas import READING_BYTES, Bound, bound, share
 
 READINGS = event_type("readings")
 READINGS_AT_ONCE = 500
@@ -25,7 +25,6 @@ READINGS_AT_ONCE = 500
 
 _CONTENT_TYPE = "application/senml+json"
 _KEY = "readings"
-_PART_FREED = 50
 _CURSOR = "SELECT sequence FROM outbox_cursor WHERE destination = ? AND priority = 'measurement'"
 _WAITING = "SELECT 1 FROM outbox_kind WHERE kind = 'reading' AND destination = ?"
 
@@ -36,7 +35,7 @@ def add(transaction: Transaction, measurements: Sequence[Measurement], under: Co
     wanting = audience.of(EventKind.READING, None)
     if not wanting or not measurements:
         return
-    if under.refuses_fn(Priority.MEASUREMENT):
+    if under.refuses(Priority.MEASUREMENT):
         drop(transaction, Priority.MEASUREMENT, DropReason.DISK, len(measurements))
         return
     numbers = {series: _number(transaction, series) for series in {_series(each) for each in measurements}}
@@ -46,8 +45,19 @@ def add(transaction: Transaction, measurements: Sequence[Measurement], under: Co
     most = share(under.limits.quota[Priority.MEASUREMENT], len(audience.kinds))
     for name in wanting:
         wait(transaction, name, Priority.MEASUREMENT, len(rows), len(rows) * READING_BYTES)
-        if audience.bytes[name, Priority.MEASUREMENT] + len(rows) * READING_BYTES > most:
-            _drop_oldest(transaction, name, most)
+        before = audience.bytes[name, Priority.MEASUREMENT]
+        to = bound(most, before, keeps=Priority.MEASUREMENT in under.limits.keeps_backlog)
+        if before + len(rows) * READING_BYTES > to.most:
+            _drop_oldest(transaction, name, to, DropReason.QUOTA)
+
+
+def make_room(transaction: Transaction, limits: Limits) -> None:
+    """Give up the oldest readings of each backlog beyond its share: alarms need the room on a disk that is full."""
+    waiting = transaction.rows("SELECT destination, bytes FROM outbox_backlog WHERE priority = 'measurement'")
+    to = bound(share(limits.quota[Priority.MEASUREMENT], len(waiting)))
+    for name, size in waiting:
+        if size > to.most:
+            _drop_oldest(transaction, name, to, DropReason.DISK)
 
 
 type _Series = tuple[str, str, str]
@@ -81,9 +91,9 @@ def _stored(measurement: Measurement) -> float | str:
     return orjson.dumps(value).decode() if isinstance(value, bool | str) else float(value)
 
 
-def _drop_oldest(transaction: Transaction, destination: str, most: int) -> None:
+def _drop_oldest(transaction: Transaction, destination: str, to: Bound, reason: DropReason) -> None:
     waiting, size = backlog(transaction, destination, Priority.MEASUREMENT)
-    over = -(-(size - most + most // _PART_FREED) // READING_BYTES)
+    over = -(-(size - to.target) // READING_BYTES)
     [(cursor,)] = transaction.rows(_CURSOR, destination)
     last = transaction.rows(
         "SELECT max(sequence) FROM ("
@@ -94,7 +104,7 @@ def _drop_oldest(transaction: Transaction, destination: str, most: int) -> None:
     # A pack begins with the oldest: it is gone with them, its last reading too.
     packs = transaction.rows("DELETE FROM outbox_pack WHERE destination = ? RETURNING last", destination)
     gone = _pass(transaction, destination, max([last, *(last_of_pack for (last_of_pack,) in packs)]))
-    drop(transaction, Priority.MEASUREMENT, DropReason.QUOTA, gone)
+    drop(transaction, Priority.MEASUREMENT, reason, gone)
 
 
 def _pass(transaction: Transaction, destination: str, last: int) -> int:

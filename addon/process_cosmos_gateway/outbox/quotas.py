@@ -1,6 +1,7 @@
 """How much of the disk the outbox may take: decisions without I/O."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from process_cosmos_gateway.contract.destinations import Priority
 
@@ -13,20 +14,48 @@ ID_BYTES = 48
 
 _MOST = 2048 * MB
 _PART_OF_FREE = 5
-_LEAST_FOR_ALARMS = 64 * MB
+_LEAST = {Priority.ALARM: 64 * MB, Priority.CHANGE: 16 * MB, Priority.MEASUREMENT: 16 * MB}
 _WEIGHTS = {Priority.ALARM: 2, Priority.CHANGE: 3, Priority.MEASUREMENT: 5}
+_RESERVES = {Priority.ALARM: 0, Priority.CHANGE: 2, Priority.MEASUREMENT: 3}
+_PART_FREED = 50
+_LEAST_FOR_IDS = 4 * MB
+_PART_FOR_IDS = 8
+
+type Backlogs = Mapping[tuple[str, str], int]
+"""Bytes that wait, by destination and priority; a destination without any has entries of 0."""
 
 
 def default_quotas(free_bytes: int) -> Mapping[Priority, int]:
-    """Return bytes per priority for a disk with so much free: a fifth of it and 2 GB at most, but 64 MB for alarms.
+    """Return bytes per priority for a disk with so much free: a fifth of it and 2 GB at most.
 
-    On a disk too small for both the alarms' 64 MB count: they are what the outbox is for.
+    Each priority has a minimum, also on a small disk: ``refused_by_disk`` decides what a nearly full one takes.
     """
     whole = min(_MOST, max(0, free_bytes) // _PART_OF_FREE)
-    alarms = max(_LEAST_FOR_ALARMS, whole * _WEIGHTS[Priority.ALARM] // 10)
+    alarms = max(_LEAST[Priority.ALARM], whole * _WEIGHTS[Priority.ALARM] // 10)
     rest = max(0, whole - alarms)
     changes = rest * _WEIGHTS[Priority.CHANGE] // 8
-    return {Priority.ALARM: alarms, Priority.CHANGE: changes, Priority.MEASUREMENT: rest - changes}
+    computed = {Priority.ALARM: alarms, Priority.CHANGE: changes, Priority.MEASUREMENT: rest - changes}
+    return {priority: max(size, _LEAST[priority]) for priority, size in computed.items()}
+
+
+def quotas_now(
+    free: int, reserve: int, backlogs: Backlogs, fixed: Mapping[Priority, int]
+) -> tuple[Mapping[Priority, int], frozenset[Priority]]:
+    """Return the bytes per priority of all destinations, and the priorities whose backlogs stay when it shrinks.
+
+    ``free``: bytes that can be written now. The quotas follow what would be free if nothing waited, so that an outbox
+    does not shrink its own share by filling it. ``fixed`` quotas, from the options, stay as they are. Once less than
+    ``reserve`` is free, waiting readings have to make up the difference: alarms need it.
+    """
+    waiting = {of: max((size for (_, each), size in backlogs.items() if each == of), default=0) for of in Priority}
+    quotas = {**default_quotas(free + sum(waiting.values())), **fixed}
+    keeps_backlog = frozenset({Priority.CHANGE, Priority.MEASUREMENT} - fixed.keys())
+    if free >= reserve:
+        return quotas, keeps_backlog
+    destinations = max(1, len({name for name, _ in backlogs}))
+    left = max(0, waiting[Priority.MEASUREMENT] - (reserve - free))
+    quotas[Priority.MEASUREMENT] = min(quotas[Priority.MEASUREMENT], left * destinations)
+    return quotas, keeps_backlog - {Priority.MEASUREMENT}
 
 
 def share(quota: int, destinations: int) -> int:
@@ -34,7 +63,30 @@ def share(quota: int, destinations: int) -> int:
     return quota // max(1, destinations)
 
 
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """Above ``most`` bytes the oldest are given up until no more than ``target`` are left."""
+
+    most: int
+    target: int
+
+
+def bound(share_bytes: int, before: int = 0, *, keeps: bool = False) -> Bound:
+    """Return the bound of a destination's backlog that took ``before`` bytes until now.
+
+    ``keeps``: a backlog longer than its share, which shrank meanwhile, stays as long as it is. What was accepted is not
+    given up because the disk is short of space for a while; the backlog only stops keeps_backlog.
+    """
+    if keeps and before > share_bytes:
+        return Bound(before, before)
+    return Bound(share_bytes, share_bytes - share_bytes // _PART_FREED)
+
+
+def id_quota(most: int, free: int, taken: int) -> int:
+    """Return the bytes that remembered ids may take: an eighth of what would be free without them, at most ``most``."""
+    return min(most, max(_LEAST_FOR_IDS, (free + taken) // _PART_FOR_IDS))
+
+
 def refused_by_disk(priority: Priority, free: int, reserve: int) -> bool:
-    """Say whether ``priority`` has to stay out, so that what is free lasts for the more important."""
-    reserves = {Priority.ALARM: 0, Priority.CHANGE: 2, Priority.MEASUREMENT: 3}[priority]
-    return free < reserves * reserve
+    """Return whether ``priority`` must be refused, so that what is free lasts for the more important."""
+    return free < _RESERVES[priority] * reserve

@@ -31,6 +31,7 @@ FILE = "gateway.sqlite"
 
 _BUSY_MS = 5000
 INCREMENTAL = 2
+PAGE_BYTES = 4096
 
 
 def connect(path: Path, vfs: str | None, *, read_only: bool) -> apsw.Connection:

@@ -33,6 +33,9 @@ _BITE_PAGES = 64
 _WORTH_PAGES = 256
 """Free pages below which nothing is given back: the next events need them."""
 
+_SCARCE = 4
+"""Reserves of free disk below which the database's free pages matter."""
+
 _UPKEEP_SECONDS = 1.0
 
 
@@ -101,6 +104,14 @@ class Store:
     def space(self) -> Space:
         """The room on the disk, looked at no more than once a second and after each failure."""
         return self._disk.space
+
+    def writable(self, transaction: Transaction) -> int:
+        """Return how many bytes can be written now; the database's free pages count where the disk is nearly full."""
+        space = self.space
+        if space.free >= _SCARCE * space.reserve:
+            return space.free
+        [(pages,)] = transaction.rows("PRAGMA freelist_count")
+        return space.free + int(pages) * schema.PAGE_BYTES
 
     @property
     def health(self) -> StorageHealth:
@@ -187,13 +198,14 @@ class Store:
         free = await self.read(_free_pages)
         # More than a second ago: a drain is on, which needs the disk for itself.
         grows, self._free_pages = free > self._free_pages, free
-        if free >= _WORTH_PAGES and not grows:
+        if free >= self._worth_giving_back() and not grows:
             await self.give_back()
             self._free_pages = 0
 
-
-def _facts(transaction: Transaction) -> list[tuple[str, Any]]:
-    return [(key, value) for key, value in transaction.rows("SELECT key, value FROM meta")]
+    def _worth_giving_back(self) -> int:
+        """Return the free pages from which on they go back to the disk: what a disk lacks is kept for alarms."""
+        space = self.space
+        return max(_WORTH_PAGES, (_SCARCE * space.reserve - space.free) // schema.PAGE_BYTES)
 
 
 def _probe(transaction: Transaction) -> None:

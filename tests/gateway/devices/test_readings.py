@@ -4,14 +4,17 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from process_cosmos_gateway.clock import SystemClock
 from process_cosmos_gateway.devices import readings
-from process_cosmos_gateway.devices.shelf import Shelf
+from process_cosmos_gateway.devices.shelf import Shelf, history_quota
 from process_cosmos_gateway.devices.values import Reading
-from process_cosmos_gateway.store import Store, Transaction
+from process_cosmos_gateway.store import Store, Transaction, space
+from process_cosmos_gateway.store.space import RESERVE
 from tests.brokers import Broker
-from tests.gateway.store.parts import opened
+from tests.gateway.store.parts import new_ulids, opened
 
 from .parts import client, hearing, ready
 
@@ -96,3 +99,34 @@ async def test_a_reading_older_than_the_days_is_kept_forwarded_once_and_counted(
         packs = await heard.until_drained(lambda event: event["type"].endswith("readings.v1"), 1)
         assert [record["v"] for pack in packs for record in pack["data"]] == [1, 2, 7]
         assert heard.devices.counts["too_old"] == 2
+
+
+@given(free=st.floats(0, 1e12), taken=st.floats(0, 1e10), more=st.floats(0, 1e12))
+def test_raw_readings_leave_others_the_room_that_they_need(free: float, taken: float, more: float) -> None:
+    quota = history_quota(5e8, free, RESERVE, taken)
+    assert 0 <= quota <= history_quota(5e8, free + more, RESERVE, taken) <= 5e8
+    if free >= 4 * RESERVE:
+        assert quota == 5e8, "nothing is forgotten while there is room"
+    else:
+        assert quota <= max(0, taken - (4 * RESERVE - free))
+
+
+async def test_raw_readings_give_way_when_the_disk_fills_and_no_more_than_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(space, "_LOOK_SECONDS", 0.0)
+    free = 1000 * RESERVE
+    store = await Store.open(tmp_path, new_ulids(), free_fn=lambda _: free)
+    counts: Counter[str] = Counter()
+    shelf = Shelf(store, SystemClock(), counts, 1e12)
+    try:
+        await store.write(lambda transaction: keep(transaction, "often", 60_000, every=0.1))
+        await shelf.make_room()
+        assert not counts
+        free = 4 * RESERVE - 500_000
+        await shelf.make_room()
+        assert 500_000 // readings.READING_BYTES <= counts["readings_forgotten"] < 30_000
+        await shelf.make_room()
+        assert counts["readings_forgotten"] < 30_000
+    finally:
+        await store.close()

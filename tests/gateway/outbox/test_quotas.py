@@ -14,9 +14,8 @@ from process_cosmos_gateway.outbox import (
     Limits,
     Outbox,
     OutboxFullError,
-    default_quotas,
 )
-from process_cosmos_gateway.outbox.quotas import MB, READING_BYTES, refused_by_disk
+from process_cosmos_gateway.outbox.quotas import MB, READING_BYTES
 from process_cosmos_gateway.store import Store
 from tests.gateway.store.parts import HandClock
 
@@ -234,15 +233,3 @@ async def test_measurements_keep_a_tenth_and_changes_a_fifth_of_the_link_under_a
     assert sent[MEASUREMENT] >= whole / 10
     assert sent[CHANGE] >= whole / 5
     assert sent[ALARM] >= whole / 2
-
-
-def test_defaults_take_a_fifth_of_the_free_disk_and_2_gb_at_most_but_room_for_alarms() -> None:
-    for free in (0, 100 * MB, 1 << 30, 20 << 30, 1 << 40):
-        quotas = default_quotas(free)
-        assert quotas[ALARM] >= 64 * MB
-        assert sum(quotas.values()) <= max(64 * MB, min(2048 * MB, free // 5))
-
-
-def test_a_nearly_full_disk_refuses_measurements_first_and_alarms_never() -> None:
-    refused = [{priority for priority in Priority if refused_by_disk(priority, free, 10)} for free in (31, 29, 19, 0)]
-    assert refused == [set(), {MEASUREMENT}, {MEASUREMENT, CHANGE}, {MEASUREMENT, CHANGE}]

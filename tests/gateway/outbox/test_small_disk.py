@@ -1,0 +1,211 @@
+"""Shares of the outbox follow what is free on the disk now, also on a small disk."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from process_cosmos_gateway.contract.destinations import Priority
+from process_cosmos_gateway.outbox import DropReason, Event, Outbox
+from process_cosmos_gateway.outbox.quotas import (
+    MB,
+    READING_BYTES,
+    Backlogs,
+    bound,
+    default_quotas,
+    id_quota,
+    quotas_now,
+    refused_by_disk,
+    share,
+)
+from process_cosmos_gateway.store import Store, space
+from process_cosmos_gateway.store.space import RESERVE
+from tests.gateway.store.parts import HandClock
+
+from .parts import ALL, ULIDS, accept, drain, event, measure
+
+CHANGE, ALARM, MEASUREMENT = Priority.CHANGE, Priority.ALARM, Priority.MEASUREMENT
+
+sizes = st.integers(0, 1 << 41)
+backlogs = st.dictionaries(
+    st.tuples(st.sampled_from(["cloud", "webhook", "third"]), st.sampled_from(list(Priority))), st.integers(0, 4 << 30)
+)
+
+
+class SmallDisk:
+    """A disk whose free space the test sets."""
+
+    def __init__(self, free: int) -> None:
+        """Begin with ``free`` bytes."""
+        self.free = free
+
+    def __call__(self, _: Path) -> int:
+        """Return what is free."""
+        return self.free
+
+
+@pytest.fixture
+def disk() -> SmallDisk:
+    return SmallDisk(200 * MB)
+
+
+@pytest.fixture
+async def store(tmp_path: Path, disk: SmallDisk, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Store]:
+    """A store that looks at its disk each time it is asked, not once a second."""
+    monkeypatch.setattr(space, "_LOOK_SECONDS", 0.0)
+    opened = await Store.open(tmp_path, ULIDS, free_fn=disk)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def outbox(store: Store) -> Outbox:
+    """An outbox with default limits, and a destination that is away."""
+    made = Outbox(store, HandClock())
+    await made.register("away", ALL)
+    return made
+
+
+def large(number: int) -> Event:
+    """Return a change of 100 kB."""
+    return event(f"c{number}", priority=CHANGE, data={"name": f"c{number}", "padding": "x" * 100_000})
+
+
+@pytest.mark.parametrize("free", [130 * MB, 200 * MB, 320 * MB, 400 * MB])
+async def test_an_empty_outbox_on_a_small_disk_drops_nothing(
+    outbox: Outbox, store: Store, disk: SmallDisk, free: int
+) -> None:
+    disk.free = free
+    for number in range(30):
+        await accept(outbox, event(f"c{number}", priority=CHANGE), event(f"a{number}"))
+        await measure(store, outbox, number)
+    assert (await outbox.depths()).drops == {}
+    assert len(await drain(outbox, "away")) == 90
+
+
+async def test_shares_grow_and_shrink_with_the_free_disk_without_a_restart(outbox: Outbox, disk: SmallDisk) -> None:
+    await accept(outbox, *(large(number) for number in range(200)))
+    small = (await outbox.depths()).bytes[CHANGE]
+    assert 15 * MB < small <= 16 * MB
+    disk.free = 4000 * MB
+    await accept(outbox, *(large(number) for number in range(200, 500)))
+    grown = await outbox.depths()
+    assert grown.bytes[CHANGE] > small + 300 * 100_000
+    assert CHANGE not in grown.full
+    disk.free = 150 * MB
+    await accept(outbox, *(large(number) for number in range(500, 600)))
+    shrunk = await outbox.depths()
+    assert shrunk.bytes[CHANGE] <= grown.bytes[CHANGE]
+    assert CHANGE in shrunk.full
+
+
+async def test_what_was_accepted_stays_when_somebody_else_fills_the_disk_for_a_while(
+    outbox: Outbox, disk: SmallDisk
+) -> None:
+    disk.free = 4000 * MB
+    await accept(outbox, *(large(number) for number in range(400)))
+    disk.free = 60 * MB
+    await accept(outbox, event("one more", priority=CHANGE))
+    disk.free = 4000 * MB
+    assert len(await drain(outbox, "away")) >= 400
+    assert sum((await outbox.depths()).drops.values()) <= 1
+
+
+async def test_a_second_destination_does_not_cost_the_first_what_waits_for_it(outbox: Outbox, disk: SmallDisk) -> None:
+    disk.free = 400 * MB
+    await accept(outbox, *(large(number) for number in range(120)))
+    await outbox.register("second", ALL)
+    await accept(outbox, *(event(f"small {number}", priority=CHANGE) for number in range(5)))
+    drops = sum((await outbox.depths()).drops.values())
+    assert drops <= 5
+
+
+async def test_waiting_readings_make_room_for_alarms_once_the_disk_is_at_its_reserve(
+    outbox: Outbox, store: Store, disk: SmallDisk
+) -> None:
+    for begin in range(0, 60_000, 10_000):
+        await measure(store, outbox, *range(begin, begin + 10_000))
+    waiting = (await outbox.depths()).bytes[MEASUREMENT]
+    disk.free = RESERVE - 1 * MB
+    await accept(outbox, event("alarm"))
+    after = await outbox.depths()
+    assert waiting - 2 * MB < after.bytes[MEASUREMENT] <= waiting - 1 * MB
+    gone = (waiting - after.bytes[MEASUREMENT]) // READING_BYTES
+    assert after.drops == {(MEASUREMENT, DropReason.DISK): gone}
+    assert {CHANGE, MEASUREMENT} <= after.full
+    for number in range(20):
+        await accept(outbox, event(f"alarm {number}"))
+    assert (await outbox.depths()).bytes[MEASUREMENT] >= waiting - 2 * MB, "pages that are free now count"
+    disk.free = 200 * MB
+    left = await drain(outbox, "away")
+    assert sum(name[0] == "a" for name in left) == 21
+    assert left[-1] == "m59999"
+
+
+@given(free=sizes)
+def test_default_quotas_are_a_fifth_of_the_free_disk_and_at_most_2_gb_with_a_minimum_each(free: int) -> None:
+    quotas = default_quotas(free)
+    assert quotas[ALARM] >= 64 * MB
+    assert min(quotas.values()) >= 16 * MB
+    assert sum(quotas.values()) <= max(96 * MB, min(2048 * MB, free // 5) + 32 * MB)
+
+
+@given(free=sizes, more=sizes, destinations=st.integers(1, 10))
+def test_an_empty_outbox_takes_a_useful_number_of_events_of_each_priority(
+    free: int, more: int, destinations: int
+) -> None:
+    empty: Backlogs = {(str(number), priority): 0 for number in range(destinations) for priority in Priority}
+    quotas, _ = quotas_now(free, RESERVE, empty, {})
+    larger, _ = quotas_now(free + more, RESERVE, empty, {})
+    for priority in Priority:
+        assert larger[priority] >= quotas[priority]
+        if not refused_by_disk(priority, free, RESERVE):
+            assert bound(share(quotas[priority], destinations)).target >= 1_000 * 1_000
+
+
+@given(free=sizes, waiting=backlogs)
+def test_a_backlog_is_never_cut_because_the_disk_shrank_unless_alarms_need_the_room(
+    free: int, waiting: Backlogs
+) -> None:
+    quotas, keeps = quotas_now(free, RESERVE, waiting, {})
+    destinations = len({name for name, _ in waiting})
+    assert quotas[ALARM] >= 64 * MB
+    assert ALARM not in keeps
+    longest = max((size for (_, of), size in waiting.items() if of == MEASUREMENT), default=0)
+    for (_, priority), size in waiting.items():
+        to = bound(share(quotas[Priority(priority)], destinations), size, keeps=priority in keeps)
+        assert to.target <= to.most
+        if priority == CHANGE or (priority == MEASUREMENT and free >= RESERVE):
+            assert to.most >= size
+        elif priority == MEASUREMENT:
+            assert to.most <= max(0, longest - (RESERVE - free))
+
+
+@given(free=sizes, waiting=backlogs, moved=sizes)
+def test_filling_the_outbox_does_not_change_the_quotas_of_others(free: int, waiting: Backlogs, moved: int) -> None:
+    moved = min(moved, max(0, free - RESERVE))
+    with_room: Backlogs = {**waiting, ("first", MEASUREMENT): 5 << 30}
+    filled: Backlogs = {**waiting, ("first", MEASUREMENT): (5 << 30) + moved}
+    if free >= RESERVE:
+        assert quotas_now(free - moved, RESERVE, filled, {}) == quotas_now(free, RESERVE, with_room, {})
+
+
+@given(free=sizes, waiting=backlogs, mine=st.integers(1, 1 << 40))
+def test_a_quota_from_the_options_stays_as_it_is(free: int, waiting: Backlogs, mine: int) -> None:
+    quotas, keeps = quotas_now(free, RESERVE, waiting, {CHANGE: mine})
+    assert quotas[CHANGE] == mine
+    assert CHANGE not in keeps
+
+
+@given(free=sizes, taken=st.integers(0, 64 * MB))
+def test_remembered_ids_take_a_small_part_of_a_small_disk(free: int, taken: int) -> None:
+    quota = id_quota(64 * MB, free, taken)
+    assert 4 * MB <= quota <= 64 * MB
+    assert quota <= max(4 * MB, (free + taken) // 8)
+
+
+def test_a_nearly_full_disk_refuses_measurements_first_and_alarms_never() -> None:
+    refused = [{priority for priority in Priority if refused_by_disk(priority, free, 10)} for free in (31, 29, 19, 0)]
+    assert refused == [set(), {MEASUREMENT}, {MEASUREMENT, CHANGE}, {MEASUREMENT, CHANGE}]
