@@ -11,6 +11,12 @@ class StoreDamagedError(StoreError):
     code: ClassVar[str] = "store_damaged"
 
 
+class StoreFilesGoneError(StoreDamagedError):
+    """Files of the open database were deleted or replaced: the next ``Store.open`` begins with what was saved."""
+
+    code: ClassVar[str] = "store_files_gone"
+
+
 class SchemaTooNewError(StoreError):
     """A newer version of the gateway wrote this database: it is left as it is; a person must update the app."""
 

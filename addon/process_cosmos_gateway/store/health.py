@@ -9,6 +9,7 @@ import apsw
 
 from process_cosmos_gateway.contract.destinations import StorageState
 
+from .presence import Presence
 from .space import Disk
 
 _LOGGER = logging.getLogger(__name__)
@@ -25,10 +26,11 @@ class StorageHealth:
 class Watch:
     """Told by the store's threads how each commit ended."""
 
-    def __init__(self, disk: Disk, marker: Path) -> None:
-        """``marker``: a file that lets the next open salvage the database."""
+    def __init__(self, disk: Disk, marker: Path, presence: Presence) -> None:
+        """``marker``: a file that lets the next open salvage the database; ``presence``: of its files."""
         self.health = StorageHealth()
         self.damage: Exception | None = None
+        self._presence = presence
         self._disk = disk
         self._marker = marker
 
@@ -45,6 +47,14 @@ class Watch:
         if state is StorageState.FULL:
             return self._disk.give_up_ballast()
         return False
+
+    def find_problem(self) -> str | None:
+        """Return why nothing may be acknowledged any more, if the database's files were deleted or replaced."""
+        problem = self._presence.find_problem()
+        if problem is not None and self.health.reason != problem:
+            _LOGGER.error("%s. Nothing new is accepted until what the app still has open is saved.", problem)
+            self.health = StorageHealth(StorageState.FAILING, problem)
+        return problem
 
     def committed(self) -> None:
         """Remember that the disk takes commits; a full one is over when there is room for the ballast too."""

@@ -48,10 +48,14 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """Called in the lane's thread; ``failed_fn`` says whether the same may be tried again at once."""
+    """Called in the lane's thread; ``failed_fn`` says whether the same may be tried again at once.
+
+    ``problem_fn``: why a commit, although it succeeded, must not be acknowledged; None: it may.
+    """
 
     failed_fn: Callable[[Exception], bool]
     committed_fn: Callable[[], None]
+    problem_fn: Callable[[], str | None] = lambda: None
 
 
 class Lane:
@@ -84,6 +88,17 @@ class Lane:
             self._loop.call_soon(self._start_batch)
         return await job.outcome
 
+    async def borrow(self, work: Callable[[apsw.Connection], None]) -> bool:
+        """Run ``work`` on the open connection, outside of any transaction; return whether there is a connection."""
+
+        def run() -> bool:
+            if self._connection is None:
+                return False
+            work(self._connection)
+            return True
+
+        return await self._loop.run_in_executor(self._thread, run)
+
     async def close(self) -> None:
         """Do what waits, then let go of the database."""
         self._closed = True
@@ -109,6 +124,14 @@ class Lane:
             self._loop.call_soon(self._start_batch)
 
     def _transact(self, batch: Sequence[Job]) -> Sequence[Done | Exception]:
+        if problem := self._ends.problem_fn():
+            return [StoreError(problem) for _ in batch]
+        outcomes = self._try_transaction(batch)
+        if problem := self._ends.problem_fn():
+            return [StoreError(problem) for _ in batch]
+        return outcomes
+
+    def _try_transaction(self, batch: Sequence[Job]) -> Sequence[Done | Exception]:
         try:
             return self._transact_once(batch)
         except (apsw.Error, OSError) as error:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from process_cosmos_gateway.contract.identifiers import Ulid, is_ulid
@@ -11,7 +12,9 @@ from process_cosmos_gateway.private_files import write_private
 from . import backup, log, schema
 from .check import find_damage
 from .errors import StoreDamagedError
-from .salvage import finish_salvage, salvage
+from .presence import CODE
+from .rescue import draft_beside
+from .salvage import Salvaged, finish_salvage, salvage
 
 _LOGGER = logging.getLogger(__name__)
 _LOG_LOST = "its log is gone, with what was written last"
@@ -28,13 +31,15 @@ def prepare(path: Path, ulid_fn: schema.UlidFn, vfs: str | None, migrations: Seq
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.parent.chmod(0o700)
     finish_salvage(path)
+    suspect = suspect_marker(path)
+    if not path.exists() and (rescued := draft_beside(path)).exists():
+        # Killed while the last handle was read: what had been written by then is better than nothing.
+        rescued.rename(path)
+        suspect.touch(mode=0o600)
+    draft_beside(path).unlink(missing_ok=True)
     schema.refuse_newer(path if path.exists() else backup.copy_beside(path), vfs, 1 + len(migrations))
     if not path.exists() and not backup.adopt(path, ulid_fn, vfs):
-        fresh = path.with_name(path.name + ".new")
-        site = _known_site(path) or ulid_fn()
-        schema.create(fresh, vfs, {"schema": 1 + len(migrations), "site": site, "epoch": ulid_fn()})
-        schema.replace(fresh, path)
-    suspect = suspect_marker(path)
+        _begin(path, ulid_fn, vfs, 1 + len(migrations))
     without_log = log.is_lost(path, vfs)
     reason = _LOG_LOST if without_log else "a page could not be read" if suspect.exists() else find_damage(path, vfs)
     if reason is not None:
@@ -49,6 +54,20 @@ def prepare(path: Path, ulid_fn: schema.UlidFn, vfs: str | None, migrations: Seq
     if reason is not None:
         _recount(path, vfs)
     _remember_site(path, vfs)
+
+
+def _begin(path: Path, ulid_fn: schema.UlidFn, vfs: str | None, version: int) -> None:
+    """Make the first database of a site, or the next one of a site whose database is gone, which is said."""
+    facts: dict[str, int | str] = {"schema": version, "epoch": ulid_fn()}
+    site = _known_site(path)
+    if site is not None:
+        _LOGGER.error("%s: %s is not there, although this site had one: all that it held is lost", CODE, path)
+        facts["salvaged"] = Salvaged({}, {}, datetime.now(UTC), is_unknown=True).encode()
+    if (rest := path.with_name(f"{path.name}-wal")).exists() and rest.stat().st_size:
+        rest.rename(path.with_name(f"{path.name}.damaged-{facts['epoch']}-wal"))
+    fresh = path.with_name(path.name + ".new")
+    schema.create(fresh, vfs, {**facts, "site": site or ulid_fn()})
+    schema.replace(fresh, path)
 
 
 def suspect_marker(path: Path) -> Path:

@@ -37,22 +37,31 @@ _CONSTANTS = {0: b"SQLite format 3\0\x10\x00\x02\x02\x00\x40\x20\x20", 44: b"\0\
 class Salvaged:
     """Rows per table that were kept, and at most how many were lost; ``at``: when.
 
-    ``lost["log"]`` 1: what was written last is gone, nobody knows how much.
+    ``is_unknown``: more may be lost, because a table cannot be read whose rows nobody counted, or the log is gone
+    (``lost["log"]`` 1), or the database. A salvage without losses: its files were deleted, and an open handle had all.
     """
 
     kept: dict[str, int]
     lost: dict[str, int]
     at: datetime
+    is_unknown: bool = False
 
     def encode(self) -> str:
         """Return it as the store's own facts keep it."""
-        return orjson.dumps({"kept": self.kept, "lost": self.lost, "at": self.at}).decode()
+        return orjson.dumps(
+            {"kept": self.kept, "lost": self.lost, "at": self.at, "is_unknown": self.is_unknown}
+        ).decode()
 
     @classmethod
     def decode(cls, text: str) -> Salvaged:
         """Return what ``encode`` was given."""
         fields = orjson.loads(text)
-        return cls(fields["kept"], fields["lost"], datetime.fromisoformat(fields["at"]))
+        return cls(
+            fields["kept"],
+            fields["lost"],
+            datetime.fromisoformat(fields["at"]),
+            is_unknown=fields.get("is_unknown", False),
+        )
 
 
 def salvage(

@@ -123,9 +123,12 @@ def version(connection: apsw.Connection) -> int:
     return found
 
 
-def checkpoint(path: Path, vfs: str | None, *, cut: bool) -> None:
-    """Copy the log into the database; waits for nobody. ``cut``: cut both to what they hold, if nobody else looks."""
-    connection = _open(path, vfs)
+def checkpoint(path: Path, vfs: str | None, *, cut: bool, remove: bool = False) -> None:
+    """Copy the log into the database; waits for nobody. ``cut``: cut both to what they hold, if nobody else looks.
+
+    ``remove``: remove the log too, once nobody else has the database open.
+    """
+    connection = _open(path, vfs) if remove else connect_untouched(path, vfs)
     try:
         connection.set_busy_timeout(0)
         # A connection finds the log with its first read only.

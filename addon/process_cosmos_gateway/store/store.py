@@ -1,6 +1,7 @@
 """The store: what it has accepted survives a power cut."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -17,13 +18,17 @@ from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.errors import StoreError
 
 from . import log, schema
-from .errors import StoreDamagedError, StoreReadOnlyError
+from .errors import StoreDamagedError, StoreFilesGoneError, StoreReadOnlyError
 from .health import StorageHealth, Watch
 from .lane import Ends, Lane
 from .opening import prepare, suspect_marker
+from .presence import Presence
+from .rescue import rescue
 from .salvage import Salvaged
 from .space import RESERVE, Disk, Space, free_bytes
 from .transaction import Transaction
+
+_LOGGER = logging.getLogger(__name__)
 
 _QUARANTINED = 1000
 """Damaged rows that are kept, the newest."""
@@ -37,6 +42,7 @@ _SCARCE = 4
 """Reserves of free disk below which the database's free pages matter."""
 
 _UPKEEP_SECONDS = 1.0
+_RESCUE_AGAIN_SECONDS = 10.0
 
 
 class Store:
@@ -46,7 +52,7 @@ class Store:
     salvaged. ``salvaged``: what the last salvage kept and lost, None: there was none.
     """
 
-    def __init__(self, path: Path, vfs: str | None, disk: Disk) -> None:
+    def __init__(self, path: Path, ulid_fn: Callable[[], Ulid], vfs: str | None, disk: Disk) -> None:
         """Begin the threads; ``open`` does the rest."""
         self.site = Ulid("")
         self.epoch = Ulid("")
@@ -54,10 +60,13 @@ class Store:
         self._path = path
         self._vfs = vfs
         self._disk = disk
-        self._watch = Watch(disk, suspect_marker(path))
+        self._ulid_fn = ulid_fn
+        self._presence = Presence(path)
+        self._watch = Watch(disk, suspect_marker(path), self._presence)
+        self._is_rescued = False
         self._free_pages = 0
         self._growth = log.Growth()
-        writing = Ends(self._watch.failed, self._watch.committed)
+        writing = Ends(self._watch.failed, self._watch.committed, self._watch.find_problem)
         # A read that succeeds says nothing of a disk that takes no commits.
         reading = Ends(self._watch.failed, lambda: None)
         self._writer = Lane("store writer", self._connect_writer, "BEGIN IMMEDIATE", writing)
@@ -81,7 +90,7 @@ class Store:
         path = folder / schema.FILE
         try:
             await asyncio.to_thread(prepare, path, ulid_fn, vfs)
-            store = cls(path, vfs, Disk(folder, reserve, free_fn))
+            store = cls(path, ulid_fn, vfs, Disk(folder, reserve, free_fn))
         except (apsw.Error, OSError) as error:
             if _is_read_only(error):
                 raise StoreReadOnlyError(f"The data folder {folder} cannot be written to: {error}") from error
@@ -98,6 +107,7 @@ class Store:
             store.salvaged = Salvaged.decode(meta["salvaged"])
         if log.KEY not in meta:
             await store._mark_log()
+        store._presence.begin()
         return store
 
     @property
@@ -145,12 +155,17 @@ class Store:
     async def run(self) -> Never:
         """Take in the ballast, try a disk that failed, give free pages back, copy the log; until cancelled.
 
-        Raises ``StoreDamagedError`` once a page could not be read: what this process remembers of the database counts
-        no more, and the next ``open`` salvages it.
+        Raises ``StoreDamagedError`` once a page could not be read, or what was left of deleted files is saved: what
+        this process remembers of the database counts no more, and the next ``open`` begins with what can be read.
         """
         while True:
             if self._watch.damage is not None:
                 raise StoreDamagedError(f"the store is damaged: {self._watch.damage}")
+            if problem := self._watch.find_problem():
+                if await self._rescue():
+                    raise StoreFilesGoneError(problem)
+                await asyncio.sleep(_RESCUE_AGAIN_SECONDS)
+                continue
             with suppress(OSError):
                 await asyncio.to_thread(self._disk.take_ballast)
             with suppress(StoreError):
@@ -175,6 +190,8 @@ class Store:
 
     async def close(self) -> None:
         """Write what waits, then let go of the database."""
+        if self._watch.find_problem() and not self._is_rescued:
+            await self._rescue()
         unmarked = False
         with suppress(StoreError):
             await self.write(log.unmark)
@@ -183,10 +200,25 @@ class Store:
         await self._writer.close()
         if unmarked:
             with suppress(apsw.Error, OSError):
-                await asyncio.to_thread(schema.checkpoint, self._path, self._vfs, cut=True)
+                await asyncio.to_thread(schema.checkpoint, self._path, self._vfs, cut=True, remove=True)
 
     def _connect_writer(self) -> apsw.Connection:
         return self._growth.follow(schema.connect(self._path, self._vfs, read_only=False))
+
+    async def _rescue(self) -> bool:
+        """Save what the open handles still read of deleted files; return whether there is nothing left to wait for."""
+        is_ours = self._presence.is_ours(self._path)
+        save = partial(rescue, path=self._path, vfs=self._vfs, ulid_fn=self._ulid_fn, is_ours=is_ours)
+        try:
+            if not await self._writer.borrow(save) and not await self._reader.borrow(save):
+                _LOGGER.error("%s: no handle is open any more", self._presence.problem)
+        except (apsw.Error, OSError) as error:
+            if isinstance(error, apsw.FullError):
+                self._disk.give_up_ballast()
+            _LOGGER.exception("%s, and what the app still has open cannot be saved yet", self._presence.problem)
+            return False
+        self._is_rescued = True
+        return True
 
     async def _mark_log(self) -> None:
         """Let the next open know if the log is lost; a disk that refuses is met again with the next commit."""

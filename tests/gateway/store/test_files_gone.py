@@ -1,0 +1,167 @@
+"""Files of the open database that are deleted or replaced are noticed, and nothing that was acknowledged is lost."""
+
+import asyncio
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from process_cosmos_gateway.errors import StoreError
+from process_cosmos_gateway.store import StorageState, Store, Transaction
+from process_cosmos_gateway.store.errors import StoreFilesGoneError
+
+from .parts import opened
+
+WITHIN = 20
+FILE = "gateway.sqlite"
+
+
+def note(number: int) -> Callable[[Transaction], int]:
+    return lambda transaction: transaction.run("INSERT INTO meta VALUES (?, 1)", f"note {number}")
+
+
+def notes(transaction: Transaction) -> set[int]:
+    found = transaction.rows("SELECT key FROM meta WHERE key LIKE 'note %'")
+    return {int(key.removeprefix("note ")) for (key,) in found}
+
+
+def replace_with_another(folder: Path) -> None:
+    (folder / "other").write_bytes(b"somebody else's file")
+    (folder / "other").rename(folder / FILE)
+
+
+def move_away(folder: Path) -> None:
+    (folder / FILE).rename(folder / "moved")
+
+
+def delete(*names: str) -> Callable[[Path], None]:
+    def do(folder: Path) -> None:
+        for name in names:
+            (folder / name).unlink()
+
+    return do
+
+
+def put_a_copy_in_place(folder: Path) -> None:
+    shutil.copy(folder / FILE, folder / "copy")
+    (folder / "copy").rename(folder / FILE)
+
+
+STRIKES: dict[str, Callable[[Path], None]] = {
+    "the database deleted": delete(FILE),
+    "the log deleted": delete(f"{FILE}-wal"),
+    "all deleted": delete(FILE, f"{FILE}-wal", f"{FILE}-shm"),
+    "the shared memory deleted": delete(f"{FILE}-shm"),
+    "the database moved away": move_away,
+    "the database replaced": replace_with_another,
+    "a copy in its place": put_a_copy_in_place,
+    "the folder deleted": shutil.rmtree,
+}
+
+
+async def until_noticed(store: Store) -> None:
+    async with asyncio.timeout(WITHIN):
+        with pytest.raises(StoreFilesGoneError) as gone:
+            await store.run()
+    assert gone.value.code == "store_files_gone"
+    assert store.health.state is StorageState.FAILING
+    assert str(store.health.reason).startswith("store_files_gone: gateway.sqlite")
+
+
+@pytest.mark.parametrize("strike", STRIKES.values(), ids=STRIKES)
+async def test_what_was_acknowledged_is_there_after_the_files_were_deleted(
+    tmp_path: Path, strike: Callable[[Path], None]
+) -> None:
+    folder = tmp_path / "data"
+    async with opened(folder) as store:
+        who = store.site, store.epoch
+        for number in range(50):
+            await store.write(note(number))
+        strike(folder)
+        with pytest.raises(StoreError, match="store_files_gone"):
+            await store.write(note(50))
+        await until_noticed(store)
+        with pytest.raises(StoreError, match="store_files_gone"):
+            await store.write(note(51))
+    async with opened(folder) as store:
+        assert await store.read(notes) >= set(range(50))
+        assert 51 not in await store.read(notes)
+        assert (store.site, store.epoch) == who
+        assert store.salvaged is not None
+        assert (sum(store.salvaged.lost.values()), store.salvaged.is_unknown) == (0, False)
+        await store.write(note(52))
+
+
+async def test_a_stop_right_after_the_deletion_saves_it_too(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        await store.write(note(1))
+        (tmp_path / FILE).unlink()
+    async with opened(tmp_path) as store:
+        assert await store.read(notes) == {1}
+
+
+async def test_it_is_saved_through_the_readers_handle_when_the_writer_has_none(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        await store.write(note(1))
+        await store.read(notes)
+        await store._writer.borrow(lambda _: store._writer._disconnect())
+        (tmp_path / FILE).unlink()
+        await until_noticed(store)
+    async with opened(tmp_path) as store:
+        assert await store.read(notes) == {1}
+
+
+async def test_what_somebody_put_in_its_place_stays_beside_it(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        replace_with_another(tmp_path)
+        await until_noticed(store)
+    [beside] = tmp_path.glob(f"{FILE}.damaged-*")
+    assert beside.read_bytes() == b"somebody else's file"
+
+
+@pytest.mark.parametrize("whole", [True, False])
+async def test_a_kill_while_it_is_saved_keeps_what_was_written_by_then(tmp_path: Path, *, whole: bool) -> None:
+    async with opened(tmp_path) as store:
+        site = store.site
+        await store.write(note(1))
+    content = (tmp_path / FILE).read_bytes()
+    (tmp_path / f"{FILE}.rescued").write_bytes(content if whole else content[: len(content) // 2])
+    (tmp_path / FILE).unlink()
+    async with opened(tmp_path) as store:
+        assert store.site == site
+        assert store.salvaged is not None
+        assert (await store.read(notes) == {1}) is whole
+    assert not (tmp_path / f"{FILE}.rescued").exists()
+
+
+async def test_a_database_that_is_gone_at_the_start_is_no_first_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(tmp_path) as store:
+        assert store.salvaged is None
+        site, epoch = store.site, store.epoch
+    (tmp_path / FILE).unlink()
+    (tmp_path / f"{FILE}-wal").write_bytes(b"what was written last")
+    async with opened(tmp_path) as store:
+        assert (store.site == site, store.epoch == epoch) == (True, False)
+        assert store.salvaged is not None
+        assert store.salvaged.is_unknown
+    assert "store_files_gone" in caplog.text
+    [log] = tmp_path.glob(f"{FILE}.damaged-*-wal")
+    assert log.read_bytes() == b"what was written last"
+
+
+async def test_nothing_of_ours_looks_like_a_deletion(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        running = asyncio.create_task(store.run())
+        for number in range(300):
+            await store.write(note(number))
+        await store.give_back()
+        await store._writer.borrow(lambda _: store._writer._disconnect())
+        await store._reader.borrow(lambda _: store._reader._disconnect())
+        await store.give_back()
+        await store.write(note(300))
+        assert not running.done()
+        assert store.health.state is StorageState.OK
+        running.cancel()
