@@ -33,6 +33,7 @@ class Issue(StrEnum):
     STORAGE_READ_ONLY = "storage_read_only"
     STORAGE_FAILING = "storage_failing"
     STORE_SALVAGED = "store_salvaged"
+    STORE_LOST = "store_lost"
     EVENTS_DROPPED = "events_dropped"
     MEASUREMENTS_DROPPED = "measurements_dropped"
     BROKER_DROPS = "broker_drops"
@@ -76,6 +77,7 @@ _FORMS: Mapping[Issue, _Form] = {
     Issue.STORAGE_READ_ONLY: _Form(),
     Issue.STORAGE_FAILING: _Form(),
     Issue.STORE_SALVAGED: _Form(fixable=True),
+    Issue.STORE_LOST: _Form(fixable=True),
     Issue.EVENTS_DROPPED: _Form(fixable=True),
     Issue.MEASUREMENTS_DROPPED: _Form(severity=ir.IssueSeverity.WARNING, fixable=True),
     Issue.BROKER_DROPS: _Form(severity=ir.IssueSeverity.WARNING, fixable=True),

@@ -73,6 +73,11 @@ def _measurements(status: Status) -> str:
     return "" if Priority.MEASUREMENT in status.full else _count(_lost(status, Priority.MEASUREMENT))
 
 
+def _when_salvaged(status: Status, *, lost_unknown: bool) -> str:
+    found = status.salvaged
+    return found.at.isoformat() if found is not None and found.lost_unknown is lost_unknown else ""
+
+
 def _what_was_salvaged(status: Status) -> Placeholders:
     found = status.salvaged
     if found is None:
@@ -86,7 +91,12 @@ OCCURRENCES: Mapping[Issue, Occurrence] = {
     for each in (
         Occurrence(
             issue=Issue.STORE_SALVAGED,
-            mark_fn=lambda status: status.salvaged.at.isoformat() if status.salvaged else "",
+            mark_fn=lambda status: _when_salvaged(status, lost_unknown=False),
+            says_fn=_what_was_salvaged,
+        ),
+        Occurrence(
+            issue=Issue.STORE_LOST,
+            mark_fn=lambda status: _when_salvaged(status, lost_unknown=True),
             says_fn=_what_was_salvaged,
         ),
         Occurrence(

@@ -71,6 +71,8 @@ async def test_what_lasts_is_not_taken_away_by_a_new_session(
 
 ONCE = replace(IDLE, salvaged=SALVAGED)
 AGAIN = replace(IDLE, salvaged=replace(SALVAGED, at=datetime(2026, 11, 22, 11, 30, tzinfo=UTC)))
+UNKNOWN = replace(IDLE, salvaged=replace(SALVAGED, lost_unknown=True))
+AGAIN_UNKNOWN = replace(AGAIN, salvaged=replace(SALVAGED, lost_unknown=True, at=datetime(2026, 11, 22, tzinfo=UTC)))
 LOST = replace(IDLE, drops=(dropped(Priority.ALARM, "damaged", 1), dropped(Priority.CHANGE, "quota", 5)))
 LOST_MORE = replace(IDLE, drops=(dropped(Priority.CHANGE, "quota", 7),))
 OVERFLOWN = replace(
@@ -83,6 +85,7 @@ OVERFLOWN_MORE = replace(IDLE, drops=(dropped(Priority.MEASUREMENT, "disk", 21),
     ("first", "second", "issue", "says"),
     [
         (ONCE, AGAIN, "store_salvaged", {"kept": "120", "lost": "3", "at": "2026-11-21 03:30"}),
+        (UNKNOWN, AGAIN_UNKNOWN, "store_lost", {"kept": "120", "lost": "3", "at": "2026-11-21 03:30"}),
         (LOST, LOST_MORE, "events_dropped", {"alarms": "1", "changes": "5"}),
         (OVERFLOWN, OVERFLOWN_MORE, "measurements_dropped", {"count": "20"}),
         (replace(IDLE, broker_dropped=17), replace(IDLE, broker_dropped=18), "broker_drops", {"count": "17"}),

@@ -149,8 +149,9 @@ class Page:
         state = "ok" if good else status.storage.replace("_", " ")
         yield Row("Storage", "good" if good else "bad", state, words.STORAGE[status.storage])
         if found := status.salvaged:
+            lost = "an unknown number were lost" if found.lost_unknown else f"at most {found.lost} were lost"
             sentence = (
-                f"The database was damaged on {found.at:%Y-%m-%d}: {found.kept} rows were kept, {found.lost} lost."
+                f"The database was damaged or deleted on {found.at:%Y-%m-%d}: {found.kept} rows were kept, {lost}."
             )
             yield Row("Database", "busy", "salvaged", sentence)
         if status.identity_conflict:

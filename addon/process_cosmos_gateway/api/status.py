@@ -54,7 +54,12 @@ class StatusReader:
         found = self._store.salvaged
         if found is None:
             return None
-        return Salvaged(kept=sum(found.kept.values()), lost=sum(found.lost.values()), at=found.at)
+        return Salvaged(
+            kept=sum(found.kept.values()),
+            lost=sum(found.lost.values()),
+            at=found.at,
+            lost_unknown=found.is_unknown,
+        )
 
 
 def without_ages(status: Status) -> Status:

@@ -10,28 +10,6 @@ UPDATE sqlite_sequence SET seq = max(
   ifnull((SELECT max(sequence) FROM outbox_exception WHERE 'outbox_' || priority = name), 0),
   ifnull((SELECT max(sequence) FROM outbox_skip WHERE 'outbox_' || priority = name), 0)
 );
--- A range that could not be read may be of numbers that are long gone: no more is lost than was counted and is not there.
--- (A count of zero may itself be lost.)
-UPDATE meta SET value = json_replace(value, '$.lost.outbox_alarm', min(value ->> '$.lost.outbox_alarm', coalesce(
-  (SELECT counted.value - kept.rows FROM outbox_counter AS counted, (SELECT count(*) AS rows FROM outbox_alarm) AS kept
-   WHERE name = 'alarm' AND counted.value > 0 AND counted.value >= kept.rows), value ->> '$.lost.outbox_alarm')))
-  WHERE key = 'salvaged';
-UPDATE meta SET value = json_replace(value, '$.lost.outbox_change', min(value ->> '$.lost.outbox_change', coalesce(
-  (SELECT counted.value - kept.rows FROM outbox_counter AS counted, (SELECT count(*) AS rows FROM outbox_change) AS kept
-   WHERE name = 'change' AND counted.value > 0 AND counted.value >= kept.rows), value ->> '$.lost.outbox_change')))
-  WHERE key = 'salvaged';
-UPDATE meta SET value = json_replace(value, '$.lost.outbox_measurement', min(value ->> '$.lost.outbox_measurement', coalesce(
-  (SELECT counted.value - kept.rows FROM outbox_counter AS counted, (SELECT count(*) AS rows FROM outbox_measurement) AS kept
-   WHERE name = 'measurement' AND counted.value > 0 AND counted.value >= kept.rows), value ->> '$.lost.outbox_measurement')))
-  WHERE key = 'salvaged';
-UPDATE meta SET value = json_replace(value, '$.lost.outbox_rejected', min(value ->> '$.lost.outbox_rejected', coalesce(
-  (SELECT counted.value - kept.rows FROM outbox_counter AS counted, (SELECT count(*) AS rows FROM outbox_rejected) AS kept
-   WHERE name = 'rejected' AND counted.value > 0 AND counted.value >= kept.rows), value ->> '$.lost.outbox_rejected')))
-  WHERE key = 'salvaged';
-UPDATE meta SET value = json_replace(value, '$.lost.outbox_parked', min(value ->> '$.lost.outbox_parked', coalesce(
-  (SELECT counted.value - kept.rows FROM outbox_counter AS counted, (SELECT count(*) AS rows FROM outbox_parked) AS kept
-   WHERE name = 'parked' AND counted.value > 0 AND counted.value >= kept.rows), value ->> '$.lost.outbox_parked')))
-  WHERE key = 'salvaged';
 UPDATE outbox_counter SET value = (SELECT count(*) FROM outbox_alarm) WHERE name = 'alarm';
 UPDATE outbox_counter SET value = (SELECT count(*) FROM outbox_change) WHERE name = 'change';
 UPDATE outbox_counter SET value = (SELECT count(*) FROM outbox_measurement) WHERE name = 'measurement';
@@ -69,9 +47,6 @@ UPDATE outbox_backlog SET (events, bytes) = (
 
 -- devices -------------------------------------------------------------------------------------------------------------
 
--- Of the messages known again only the newest 2,000 are kept, and for a moment 200 more with those of a commit (500).
-UPDATE meta SET value = json_replace(value, '$.lost.device_message', min(value ->> '$.lost.device_message', 2700))
-  WHERE key = 'salvaged';
 UPDATE device_property SET bytes = (
   SELECT count(*) * 48 + coalesce(sum(iif(typeof(value) = 'text', octet_length(value), 0)), 0)
   FROM device_reading WHERE property = device_property.number

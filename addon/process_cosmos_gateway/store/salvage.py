@@ -2,7 +2,7 @@
 
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from process_cosmos_gateway.private_files import sync_file, sync_folder
 from . import log, schema
 from .check import key_columns
 from .errors import StoreDamagedError
+from .losses import Copied, Count, is_sound, losses, read_counts
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ def salvage(
         tables = None if version == schema.NEWEST else _own_schema(source)
         known = Ulid(own) if isinstance(own, str) and is_ulid(own) else site
         schema.create(draft, vfs, {"schema": version, "site": known or ulid_fn(), "epoch": epoch}, tables)
-        result = _fill(draft, source, vfs, meta, {log.KEY: 1} if without_log else {})
+        result = _fill(draft, source, vfs, meta, without_log=without_log)
     finally:
         source.close()
         for copy in path.parent.glob(f"{path.name}{_REPAIRED}*"):
@@ -174,10 +175,10 @@ def _own_schema(source: apsw.Connection) -> str:
 
 
 def _fill(
-    draft: Path, source: apsw.Connection, vfs: str | None, meta: dict[str, Any], lost: dict[str, int]
+    draft: Path, source: apsw.Connection, vfs: str | None, meta: dict[str, Any], *, without_log: bool
 ) -> Salvaged:
     target = apsw.Connection(str(draft), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
-    kept: dict[str, int] = {}
+    copied: dict[str, Copied] = {}
     try:
         target.execute("PRAGMA synchronous = OFF")
         with target:
@@ -191,18 +192,29 @@ def _fill(
                 if table == "meta" or table.startswith("sqlite_"):
                     continue
                 copy = _Copy(source, target, table, sequences.get(table), without_rowid=without_rowid)
-                copy.run()
-                kept[table], lost[table] = copy.kept, copy.lost
-                _LOGGER.warning("Salvaged %d rows of %s, lost %d", copy.kept, table, copy.lost)
+                copied[table] = copy.run()
+                copied[table].is_whole &= is_sound(source, table)
             _restore_sequences(target, sequences)
             for _, sql in rules:
                 target.execute(sql)
-            result = Salvaged(kept, lost, datetime.now(UTC))
+            result = _result(copied, read_counts(target), without_log=without_log)
             meta["salvaged"] = result.encode()
             target.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(meta.items()))
     finally:
         target.close()
     return result
+
+
+def _result(copied: Mapping[str, Copied], counts: Sequence[Count], *, without_log: bool) -> Salvaged:
+    lost, is_unknown = losses(copied, counts)
+    kept = {table: copy.kept for table, copy in copied.items()}
+    for table, number in kept.items():
+        _LOGGER.warning("Salvaged %d rows of %s, lost at most %d", number, table, lost[table])
+    if without_log:
+        lost[log.KEY], is_unknown = 1, True
+    if is_unknown:
+        _LOGGER.warning("More may be lost: something cannot be read of which nobody knows how much it was")
+    return Salvaged(kept, lost, datetime.now(UTC), is_unknown=is_unknown)
 
 
 def _sequences(source: apsw.Connection) -> dict[str, int]:
@@ -232,8 +244,7 @@ class _Copy:
     def __init__(
         self, source: apsw.Connection, target: apsw.Connection, table: str, last: int | None, *, without_rowid: bool
     ) -> None:
-        self.kept = 0
-        self.lost = 0
+        self._copied = Copied()
         self._source = source
         self._target = target
         self._last = last
@@ -250,25 +261,28 @@ class _Copy:
         # A row a number: the next range begins one further. Other keys may have many rows.
         self._step = 0 if without_rowid else 1
 
-    def run(self) -> None:
-        """Copy all that can be read."""
+    def run(self) -> Copied:
+        """Copy all that can be read; return what became of it."""
         if self._columns:
             self._copy()
         else:
-            self.lost += 1
-        if self.kept:
-            # Ranges overlap.
-            self.kept = self._target.execute(f'SELECT count(*) FROM "{self._table}"').get  # noqa: S608 - as below
+            self._copied.lost += 1
+            self._copied.is_whole = False
+        # Ranges overlap, and a new database has rows of its own.
+        self._copied.kept = int(self._target.execute(f'SELECT count(*) FROM "{self._table}"').get)  # noqa: S608 - as below
+        return self._copied
 
     def _copy(self) -> None:
         low, whole = self._read("", (), 0)
         if whole:
             return
+        self._copied.is_whole = False
         high, _ = self._read("", (), 1)
         if self._step:
+            self._copied.highest = max(self._last, high or 0) if self._last is not None else high
             self._halve(1 if low is None else low + 1, (self._last or 0) if high is None else high - 1)
         elif low is None or high is None:
-            self.lost += 1
+            self._copied.lost += 1
         else:
             self._halve(low, high)
 
@@ -280,7 +294,7 @@ class _Copy:
             low, high = waiting.popleft()
             middle = _between(low, high, self._step)
             if middle is None:
-                self.lost += 1
+                self._copied.lost += 1
                 continue
             for start, end in ((low, middle), (middle + self._step if self._step else middle, high)):
                 first, whole = self._read(f"WHERE {self._first} BETWEEN ? AND ?", (start, end), 0)
@@ -295,7 +309,7 @@ class _Copy:
                 if rest[0] < rest[1] or (self._step and rest[0] == rest[1]):
                     waiting.append(rest)
         # Whoever gave up says so: these ranges may hold readable rows.
-        self.lost += sum(high - low + 1 if self._step else 1 for low, high in waiting)
+        self._copied.lost += sum(high - low + 1 if self._step else 1 for low, high in waiting)
 
     def _read(self, where: str, bounds: Sequence[Any], way: int) -> tuple[Any, bool]:
         """Copy in one direction up to what cannot be read; return the last key read, and whether that was all."""
@@ -313,9 +327,7 @@ class _Copy:
             self._target.execute(self._insert, row)
         except apsw.ConstraintError:
             # A value of another type than its column takes: no row of ours.
-            self.lost += 1
-        else:
-            self.kept += 1
+            self._copied.lost += 1
 
 
 def _common_columns(source: apsw.Connection, target: apsw.Connection, table: str) -> list[str]:

@@ -91,11 +91,15 @@ class Drop:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Salvaged:
-    """What was read of a damaged store: rows kept, and at most how many were lost; ``at``: when."""
+    """What was read of a damaged or deleted store: rows kept, and at most how many were lost; ``at``: when.
+
+    ``lost_unknown``: more may be lost than ``lost``; nobody can know how much.
+    """
 
     kept: int
     lost: int
     at: datetime
+    lost_unknown: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

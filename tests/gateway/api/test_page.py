@@ -132,7 +132,7 @@ async def test_it_says_what_is_wrong_with_the_machine(desk: Desk) -> None:
     text = await desk.look()
     assert "core-mosquitto:1883 does not let this app in or cannot be reached." in text
     assert "read only" in text
-    assert "damaged on 2026-11-23: 12 rows were kept, 3 lost" in text
+    assert "damaged or deleted on 2026-11-23: 12 rows were kept, at most 3 were lost" in text
     assert "Two apps speak as this site." in text
 
 

@@ -1,0 +1,47 @@
+-- Run after a salvage on what was copied: how many rows a table had at most, as another table says. Columns: the table,
+-- the rows, whether that is their exact number, and the table it was read from, which must be whole to be believed.
+
+SELECT 'outbox_alarm', max(value, coalesce((SELECT max(events) FROM outbox_backlog WHERE priority = 'alarm'), 0)),
+  1, 'outbox_counter' FROM outbox_counter WHERE name = 'alarm'
+UNION ALL
+SELECT 'outbox_change', max(value, coalesce((SELECT max(events) FROM outbox_backlog WHERE priority = 'change'), 0)),
+  1, 'outbox_counter' FROM outbox_counter WHERE name = 'change'
+UNION ALL
+SELECT 'outbox_measurement',
+  max(value, coalesce((SELECT max(events) FROM outbox_backlog WHERE priority = 'measurement'), 0)),
+  1, 'outbox_counter' FROM outbox_counter WHERE name = 'measurement'
+UNION ALL
+SELECT 'outbox_parked', value, 1, 'outbox_counter' FROM outbox_counter WHERE name = 'parked'
+UNION ALL
+SELECT 'outbox_rejected', value, 1, 'outbox_counter' FROM outbox_counter WHERE name = 'rejected'
+UNION ALL
+SELECT 'outbox_id', value, 1, 'outbox_counter' FROM outbox_counter WHERE name = 'id'
+UNION ALL
+-- A number takes 48 bytes, a text more.
+SELECT 'device_reading', CAST(total(bytes) / 48 AS INTEGER), 0, 'device_property' FROM device_property
+UNION ALL
+-- The newest 2,000 messages are kept, and for a moment those of a commit besides.
+SELECT 'device_message', 2700, 0, NULL
+UNION ALL
+SELECT 'quarantine', 1000, 0, NULL
+UNION ALL
+SELECT 'outbox_last_pack', 1, 0, NULL
+UNION ALL
+SELECT 'device_session', 1, 0, NULL
+UNION ALL
+SELECT 'device_write', count(*), 0, 'device_property' FROM device_property
+UNION ALL
+SELECT 'outbox_destination', count(DISTINCT destination), 0, 'outbox_cursor' FROM outbox_cursor
+UNION ALL
+-- One may be about to register.
+SELECT 'destination', 1 + count(*), 0, 'outbox_destination' FROM outbox_destination
+UNION ALL
+SELECT 'destination_token', count(*), 0, 'destination' FROM destination
+UNION ALL
+SELECT 'outbox_pack', count(*), 0, 'outbox_destination' FROM outbox_destination
+UNION ALL
+SELECT 'outbox_kind', 3 * count(*), 0, 'outbox_destination' FROM outbox_destination
+UNION ALL
+SELECT 'outbox_cursor', 3 * count(*), 0, 'outbox_destination' FROM outbox_destination
+UNION ALL
+SELECT 'outbox_backlog', 3 * count(*), 0, 'outbox_destination' FROM outbox_destination;
