@@ -26,6 +26,8 @@ CONF_READ: Final = "read"
 """What a person has read of, by issue; it is shown again when it has happened again."""
 CONF_NAMES: Final = "names"
 """What people call the recipients, by recipient: one that is gone is still named."""
+CONF_HAS_LOG: Final = "has_log"
+"""A record log was written: where it is missing at a start, it was lost."""
 
 # A config entry's options.
 CONF_PHONES: Final = "phones"

@@ -40,6 +40,7 @@ class Issue(StrEnum):
     IDENTITY_CONFLICT = "identity_conflict"
     MEMORY_NOT_WRITTEN = "memory_not_written"
     MEMORY_DAMAGED = "memory_damaged"
+    MEMORY_LOST = "memory_lost"
     MEMORY_TOO_NEW = "memory_too_new"
     POLARITY_UNKNOWN = "polarity_unknown"
     RECIPIENT_FAILS = "recipient_fails"
@@ -84,6 +85,7 @@ _FORMS: Mapping[Issue, _Form] = {
     Issue.IDENTITY_CONFLICT: _Form(),
     Issue.MEMORY_NOT_WRITTEN: _Form(),
     Issue.MEMORY_DAMAGED: _Form(),
+    Issue.MEMORY_LOST: _Form(),
     Issue.MEMORY_TOO_NEW: _Form(learn_more=_UPDATES),
     Issue.POLARITY_UNKNOWN: _Form(severity=ir.IssueSeverity.WARNING, learn_more=_POLARITY),
     Issue.RECIPIENT_FAILS: _Form(),

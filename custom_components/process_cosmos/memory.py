@@ -10,11 +10,8 @@ next start.
 import asyncio
 import contextlib
 import os
-import re
-import struct
-import zlib
 from bisect import bisect_right
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -26,18 +23,19 @@ from .const import LOGGER
 from .contract.codec import Message, encode, parse
 from .contract.errors import ContractError
 from .contract.identifiers import Position, Ulid
+from .frames import find_frames, frame_of_lines, framed
 
 VERSION = 2
 RETRY_AFTER = 10.0
 """Seconds until what could not be written is tried again."""
 
-_FRAME = struct.Struct(">II")
-_PAYLOAD = re.compile(rb'\[\[?"|\{"')
-"""How each payload begins: where to look for the next frame behind a damaged one."""
-
 
 class MemoryTooNewError(Exception):
     """A newer version of the integration wrote the file; it is left untouched."""
+
+
+class _FileGoneError(Exception):
+    """The file is not the one that was written before."""
 
 
 class MemoryWriteError(Exception):
@@ -106,6 +104,11 @@ class Memory[R: Message]:
         """Bytes between and around sound frames that could not be read."""
         self._is_to_keep = False
         self._is_older = False
+        self._identity: tuple[int, int] | None = None
+        self.is_new = True
+        """Whether ``async_load`` found no file."""
+        self.is_empty = False
+        """Whether it found one without content: a file of ours is put in place whole, so its content is lost."""
 
     async def async_load(self) -> None:
         """Read what is there, without a torn tail. Raise ``MemoryTooNewError`` or ``OSError``."""
@@ -206,9 +209,9 @@ class Memory[R: Message]:
             while self._queue:
                 async with self._disk:
                     batch = self.queued
-                    frame = _frame_of(line for _, line in self._queue)
+                    frame = frame_of_lines(line for _, line in self._queue)
                     try:
-                        await self._in_executor(self._write, frame)
+                        await self._async_write(frame)
                     except OSError as error:
                         self._refuse(error)
                         return
@@ -217,6 +220,17 @@ class Memory[R: Message]:
                 self._confirm(batch)
         finally:
             self._writer = None
+
+    async def _async_write(self, frame: bytes) -> None:
+        """Append ``frame``; where somebody deleted or replaced the file, write it anew first. Raise ``OSError``."""
+        try:
+            await self._in_executor(self._write, frame)
+        except _FileGoneError:
+            LOGGER.error("memory_rewritten: %s was deleted or replaced while in use; writing it anew", self._path.name)
+            durable = self.entries[: len(self.entries) - len(self._queue)]
+            runs = {**self.runs, **{entry.position.run: entry.position.n - 1 for entry in reversed(self.queued)}}
+            await self._in_executor(self._rewrite, durable, runs)
+            await self._in_executor(self._write, frame)
 
     def _confirm(self, batch: Sequence[Entry[R]]) -> None:
         waiting, self._waiting = self._waiting, []
@@ -249,7 +263,11 @@ class Memory[R: Message]:
         """Append ``frame`` to what is durable; opened anew: a failed fsync must not be retried on its handle."""
         if not self.size:
             self._rewrite([], {})
+        if self._find_identity() != self._identity:
+            raise _FileGoneError
         with self._path.open("r+b") as file:
+            if os.fstat(file.fileno()).st_size < self.size:
+                raise _FileGoneError
             file.seek(self.size)
             file.truncate()
             file.write(frame)
@@ -258,8 +276,11 @@ class Memory[R: Message]:
         self.size += len(frame)
 
     def _load(self) -> None:
-        content = self._path.read_bytes() if self._path.exists() else b""
-        for begin, end, payload in _frames(content):
+        self.is_new = not self._path.exists()
+        content = b"" if self.is_new else self._path.read_bytes()
+        self.is_empty = not self.is_new and not content
+        self._identity = self._find_identity()
+        for begin, end, payload in find_frames(content):
             self.damaged += begin - self.size
             self._remember(payload)
             self.size = end
@@ -305,7 +326,7 @@ class Memory[R: Message]:
 
     def _rewrite(self, kept: Sequence[Entry[R]], runs: Mapping[Ulid, int]) -> None:
         header = orjson.dumps(_Header(version=VERSION, runs={str(run): n for run, n in runs.items() if n >= 0}))
-        content = _frame(header) + b"".join(_frame_of([_line_of(entry)]) for entry in kept)
+        content = framed(header) + b"".join(frame_of_lines([_line_of(entry)]) for entry in kept)
         if self._is_to_keep:
             self._keep_aside()
             self._is_to_keep = False
@@ -315,12 +336,20 @@ class Memory[R: Message]:
             file.flush()
             os.fsync(file.fileno())
         beside.replace(self._path)
+        self._identity = self._find_identity()
         self.size = len(content)  # at once: whatever fails now, the next record goes behind what is there
         folder = os.open(self._path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+    def _find_identity(self) -> tuple[int, int] | None:
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
 
     def _keep_aside(self) -> None:
         """Copy the damaged file to where nothing is yet: perhaps somebody can read more of it."""
@@ -344,30 +373,6 @@ def _position(entry: Entry[object]) -> Position:
     return entry.position
 
 
-def _frame(payload: bytes) -> bytes:
-    return _FRAME.pack(len(payload), zlib.crc32(payload)) + payload
-
-
-def _frame_of(lines: Iterable[bytes]) -> bytes:
-    return _frame(b"[" + b",".join(lines) + b"]")
-
-
 def _line_of(entry: Entry[Message]) -> bytes:
     head = orjson.dumps([entry.position.run, entry.position.n])
     return head[:-1] + b"," + encode(entry.record) + b"]"
-
-
-def _frames(content: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Yield (offset, offset after it, payload) of each sound frame; whatever else stands between is passed over."""
-    begin = 0
-    while begin + _FRAME.size < len(content):
-        length, checksum = _FRAME.unpack_from(content, begin)
-        end = begin + _FRAME.size + length
-        payload = content[begin + _FRAME.size : end]
-        if len(payload) == length and zlib.crc32(payload) == checksum and _PAYLOAD.match(payload):
-            yield begin, end, payload
-            begin = end
-        elif found := _PAYLOAD.search(content, begin + _FRAME.size + 1):
-            begin = found.start() - _FRAME.size
-        else:
-            return

@@ -11,6 +11,7 @@ import pytest
 
 from custom_components.process_cosmos import memory as module
 from custom_components.process_cosmos.contract.identifiers import Position, Ulid
+from custom_components.process_cosmos.frames import find_frames
 from custom_components.process_cosmos.memory import Entry, Memory, MemoryTooNewError, MemoryWriteError
 
 RUN = Ulid("01JD0000000000000000000001")
@@ -120,7 +121,7 @@ async def test_a_flipped_bit_costs_one_record_wherever_it_is_and_the_file_is_kep
 ) -> None:
     await written(path, "aaaa", "bbbb", "cccc")
     content = path.read_bytes()
-    (begin, end), *_ = [(begin, end) for begin, end, payload in module._frames(content) if b"aaaa" in payload]
+    (begin, end), *_ = [(begin, end) for begin, end, payload in find_frames(content) if b"aaaa" in payload]
     for place in range(begin, end):
         for bit in range(8):
             flipped = bytearray(content)
@@ -350,3 +351,41 @@ async def test_a_compaction_whose_folder_cannot_be_synced_tears_nothing_that_com
     await new.memory.async_append(Note(text="later"))
     await new.memory.async_close()
     assert (await opened(path)).texts == ["8", "later"]
+
+
+@pytest.mark.parametrize(
+    "strike",
+    [
+        lambda path: path.unlink(),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes()[:20]),
+        lambda path: path.with_name("copy").write_bytes(path.read_bytes()) and path.with_name("copy").replace(path),
+    ],
+    ids=["deleted", "emptied", "cut", "replaced"],
+)
+async def test_a_file_that_is_changed_while_in_use_is_written_anew_and_loses_nothing(
+    path: Path, strike: Callable[[Path], object], caplog: pytest.LogCaptureFixture
+) -> None:
+    await written(path, "a")
+    new = await opened(path)
+    new.memory.begin(NEXT_RUN, Note(text="start"))
+    await new.memory.async_append(Note(text="b"))
+    strike(path)
+    await new.memory.async_append(Note(text="c"))
+    await new.memory.async_append(Note(text="d"))
+    await new.memory.async_close()
+    again = await opened(path)
+    assert again.texts == ["start", "a", "start", "b", "c", "d"]
+    assert again.memory.damaged == 0
+    assert [message.split(":")[0] for message in caplog.messages] == ["memory_rewritten"]
+
+
+async def test_an_empty_file_is_no_first_start(path: Path) -> None:
+    first = await opened(path)
+    assert (first.memory.is_new, first.memory.is_empty) == (True, False)
+    path.touch()
+    empty = await opened(path)
+    assert (empty.memory.is_new, empty.memory.is_empty) == (False, True)
+    await written(path, "a")
+    usual = await opened(path)
+    assert (usual.memory.is_new, usual.memory.is_empty) == (False, False)

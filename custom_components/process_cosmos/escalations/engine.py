@@ -13,7 +13,7 @@ from homeassistant.exceptions import ConfigEntryError, ConfigEntryNotReady
 from homeassistant.helpers.event import async_track_time_interval
 from homeassistant.helpers.start import async_at_started
 
-from custom_components.process_cosmos.const import DOMAIN, LOGGER
+from custom_components.process_cosmos.const import CONF_HAS_LOG, DOMAIN, LOGGER
 from custom_components.process_cosmos.contract.errors import Code
 from custom_components.process_cosmos.contract.escalations import EscalationState, Propose, TransitionKind
 from custom_components.process_cosmos.contract.identifiers import Ulid
@@ -155,6 +155,13 @@ class Escalations:
         clear_issues(self._hass, self._entry, Issue.MEMORY_TOO_NEW)
         if damaged := self._journal.memory.damaged:
             create_issue(self._hass, self._entry, Issue.MEMORY_DAMAGED, bytes=str(damaged))
+        if self._journal.is_lost:
+            LOGGER.error(
+                "memory_lost: the records of %s are missing or empty: earlier alerts are lost", self._entry.title
+            )
+            create_issue(self._hass, self._entry, Issue.MEMORY_LOST)
+        if not self._entry.data.get(CONF_HAS_LOG) and not self._journal.memory.queued:
+            self._hass.config_entries.async_update_entry(self._entry, data={**self._entry.data, CONF_HAS_LOG: True})
         await self._async_compact()
         self._answers.resume()
         self._cancels = [

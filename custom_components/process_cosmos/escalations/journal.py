@@ -15,7 +15,7 @@ from homeassistant.core import HomeAssistant
 from homeassistant.util import dt as dt_util
 from homeassistant.util.hass_dict import HassKey
 
-from custom_components.process_cosmos.const import DOMAIN
+from custom_components.process_cosmos.const import CONF_HAS_LOG, DOMAIN
 from custom_components.process_cosmos.contract.identifiers import Position, Ulid, UlidFactory
 from custom_components.process_cosmos.memory import RETRY_AFTER, Entry, Memory, MemoryWriteError
 
@@ -66,6 +66,9 @@ class Journal:
         path = Path(hass.config.path(".storage", f"{DOMAIN}.{entry.entry_id}.memory"))
         self._left_over = hass.data.setdefault(_LEFT_OVER, {})
         self._entry_id = entry.entry_id
+        self._had_log = bool(entry.data.get(CONF_HAS_LOG)) and entry.entry_id not in self._left_over
+        self.is_lost = False
+        """Whether there was a log before and nothing is left of it."""
         self.memory: Memory[Record] = Memory(
             path, RECORDS, hass.async_add_executor_job, on_durable=on_durable, on_trouble=on_trouble
         )
@@ -73,6 +76,7 @@ class Journal:
     async def async_open(self) -> None:
         """Read the memory and begin a run, in RAM if the disk refuses. Raise ``MemoryTooNewError`` or ``OSError``."""
         await self.memory.async_load()
+        self.is_lost = self.memory.is_empty or (self.memory.is_new and self._had_log)
         self.memory.adopt(self._left_over.pop(self._entry_id, ()))
         self.read()
         born = (event for entry in self.memory.entries for event in events_of(entry.record))

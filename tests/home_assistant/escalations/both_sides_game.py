@@ -13,7 +13,7 @@ from homeassistant.exceptions import HomeAssistantError
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from custom_components.process_cosmos.memory import _frames
+from custom_components.process_cosmos.frames import find_frames
 from tests.gateway.store.parts import HandClock
 from tests.powercut.disk import Image, Kept
 
@@ -132,7 +132,7 @@ class BothSides(RuleBasedStateMachine):
     def _memory_in(self, before: int, where: float) -> bytes:
         """Return the memory as a crash may leave it after ``before`` bytes."""
         whole = self._memory.read_bytes()
-        ends = [before, *(end for _, end, _ in _frames(whole) if end > before)]
+        ends = [before, *(end for _, end, _ in find_frames(whole) if end > before)]
         return whole[: ends[round(where * (len(ends) - 1))]]
 
     @rule(name=names)

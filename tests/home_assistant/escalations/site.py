@@ -22,7 +22,7 @@ from pytest_homeassistant_custom_component.common import MockConfigEntry, async_
 from custom_components.process_cosmos.const import DOMAIN
 from custom_components.process_cosmos.escalations.engine import Escalations
 from custom_components.process_cosmos.escalations.model import Escalation
-from custom_components.process_cosmos.memory import _frames
+from custom_components.process_cosmos.frames import find_frames
 
 SENTENCES = {
     code: re.compile(re.sub(r"\\\{\w+\\\}", ".*", re.escape(exception["message"].rstrip("."))))
@@ -158,7 +158,7 @@ class Site:
         path = Path(self.hass.config.path(".storage", f"{DOMAIN}.{self.entry.entry_id}.memory"))
         if record is not None:
             content = path.read_bytes()
-            ends = [end for _, end, payload in _frames(content) if f'"type":"{record}"'.encode() in payload]
+            ends = [end for _, end, payload in find_frames(content) if f'"type":"{record}"'.encode() in payload]
             path.write_bytes(content[: ends[0]])
         before_start()
         await self.set_up()

@@ -111,3 +111,25 @@ async def test_a_damaged_memory_is_said_and_the_rest_is_told_on(hass: HomeAssist
     assert issues(hass) == []
     await hass.config_entries.async_remove(site.entry.entry_id)
     assert list(path.parent.glob("*.memory*")) == []
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("strike", [Path.unlink, empty], ids=["missing", "empty"])
+async def test_a_memory_that_is_gone_is_no_first_start(
+    hass: HomeAssistant, site: Site, anna: Phone, strike: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert "memory_lost" not in issues(hass)
+    await site.escalate()
+    assert await hass.config_entries.async_unload(site.entry.entry_id)
+    strike(Path(hass.config.path(".storage", f"{DOMAIN}.{site.entry.entry_id}.memory")))
+    await site.set_up()
+    assert issues(hass) == ["memory_lost"]
+    assert "memory_lost: " in caplog.text
+    assert site.escalations.alive == ()
+    await site.escalate()
+    await site.reload()
+    assert issues(hass) == []
+    assert len(site.escalations.alive) == 1

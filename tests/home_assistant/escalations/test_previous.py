@@ -12,7 +12,8 @@ from pytest_homeassistant_custom_component.common import async_mock_service
 
 from custom_components.process_cosmos.const import DOMAIN
 from custom_components.process_cosmos.contract.escalations import EscalationState
-from custom_components.process_cosmos.memory import VERSION, _frames
+from custom_components.process_cosmos.frames import find_frames
+from custom_components.process_cosmos.memory import VERSION
 from tests.home_assistant.escalations.site import Phone, Site
 from tests.home_assistant.escalations.test_services import refused
 from tests.versions.parts import ALIVE, ANSWERED, WRITTEN_AT, unpack
@@ -53,7 +54,7 @@ async def test_the_file_is_of_this_version_from_then_on_and_holds_the_same_recor
     kept = tmp_path / "written/memory"
     now = Path(hass.config.path(".storage", f"{DOMAIN}.{site.entry.entry_id}.memory"))
     (old_header, *old), (header, *new) = (
-        [orjson.loads(frame) for _, _, frame in _frames(path.read_bytes())] for path in (kept, now)
+        [orjson.loads(frame) for _, _, frame in find_frames(path.read_bytes())] for path in (kept, now)
     )
     assert (old_header["version"], header["version"]) == (1, VERSION)
     records = {(run, n): record for frame in new for run, n, record in frame}
