@@ -36,6 +36,7 @@ from .options import MEGABYTE, BrokerOptions, Options
 from .outbox import Limits, Outbox
 from .store import Store
 from .store.errors import StoreDamagedError, StoreReadOnlyError
+from .store.space import free_bytes
 from .supervisor import Supervisor
 
 _LOGGER = logging.getLogger(__name__)
@@ -46,10 +47,14 @@ type SupervisorFn = Callable[[str, tuple[str, ...]], Supervisor]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """What the gateway stands on; the lab has one that fails when told. ``vfs``: SQLite's (None: the system's)."""
+    """What the gateway stands on; the lab has one that fails when told.
+
+    ``vfs``: SQLite's (None: the system's). ``free_fn``: how many bytes are free on the disk of a folder.
+    """
 
     clock: Clock = field(default_factory=SystemClock)
     vfs: str | None = None
+    free_fn: Callable[[Path], int] = free_bytes
 
 
 async def run(options: Options, supervisor_fn: SupervisorFn = Supervisor, machine: Machine | None = None) -> None:
@@ -86,7 +91,13 @@ async def _serve(
     """Build the parts and run them until ``stop``, or until the Supervisor names another broker."""
     clock = machine.clock
     make_ulids = partial(UlidFactory, lambda: int(clock.now().timestamp() * 1000), secrets.token_bytes)
-    store = await Store.open(options.data, make_ulids(), vfs=machine.vfs, reserve=options.reserve_mb * MEGABYTE)
+    store = await Store.open(
+        options.data,
+        make_ulids(),
+        vfs=machine.vfs,
+        reserve=options.reserve_mb * MEGABYTE,
+        free_fn=machine.free_fn,
+    )
     try:
         outbox = Outbox(store, clock, _limits(options))
         ulids = make_ulids(await outbox.newest_id())

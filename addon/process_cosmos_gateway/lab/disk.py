@@ -13,6 +13,9 @@ from typing import override
 
 import apsw
 
+from process_cosmos_gateway.options import MEGABYTE
+from process_cosmos_gateway.store.space import free_bytes
+
 NAME = "lab-disk"
 SECTOR = 512
 """Bytes a disk writes whole or not at all."""
@@ -84,6 +87,7 @@ class Disk:
     syncs: int = 0
     failed: int = 0
     fault: DiskFault | None = None
+    free: int = 0
     passing: int = 0
     failing: int = 0
     files: dict[str, _Unsynced] = field(default_factory=dict)
@@ -99,6 +103,14 @@ class Disk:
     def heal(self) -> None:
         """Fail no more."""
         self.fault = None
+
+    def set_free(self, megabytes: int) -> None:
+        """Claim that so many megabytes are free from now on; 0: what is free on the real disk."""
+        self.free = megabytes * MEGABYTE
+
+    def free_bytes(self, folder: Path) -> int:
+        """Return how many bytes are free, as the lab says or as it is."""
+        return self.free or free_bytes(folder)
 
     def counts(self) -> Mapping[str, int]:
         """Return how much was asked, and how often it failed."""

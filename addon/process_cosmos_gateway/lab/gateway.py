@@ -1,9 +1,9 @@
 """The gateway on a machine that can be told to fail: the shipped gateway, with the lab's clock, loop and disk below it.
 
-``python -m process_cosmos_gateway.lab.gateway --options FILE --control PORT [--disk]``. Nothing but this entry knows
-these parts, so no option or environment variable of a running gateway can reach them. Commands, a line each at the
-control port: ``time skip SECONDS``, ``time shift SECONDS``, ``time now``, ``disk fail FAULT [AFTER] [TIMES]``,
-``disk heal``, ``disk cut none|torn SEED`` (the power goes), ``disk counts``.
+``python -m process_cosmos_gateway.lab.gateway --options FILE --control PORT [--disk] [--free MEGABYTES]``. Nothing but
+this entry knows these parts, so no option or environment variable of a running gateway can reach them. Commands, a line
+each at the control port: ``time skip SECONDS``, ``time shift SECONDS``, ``time now``, ``disk fail FAULT [AFTER]
+[TIMES]``, ``disk heal``, ``disk cut none|torn SEED`` (the power goes), ``disk counts``, ``disk free MEGABYTES``.
 """
 
 import argparse
@@ -20,18 +20,25 @@ from .control import Command, Control
 from .disk import NAME, Disk, DiskVfs
 
 
-async def serve(options: Options, control: int, loop: SkippingLoop, *, with_disk: bool) -> None:
+async def serve(options: Options, control: int, loop: SkippingLoop, *, with_disk: bool, free: int) -> None:
     """Serve until SIGTERM, and obey the lab meanwhile."""
     clock, disk = ShiftableClock(loop), Disk()
+    disk.set_free(free)
     commands: dict[str, dict[str, Command]] = {
         "time": {"skip": loop.skip, "shift": clock.shift, "now": lambda: clock.now().timestamp()}
     }
     vfs = None
     if with_disk:
         vfs = DiskVfs(disk)
-        commands["disk"] = {"fail": disk.fail, "heal": disk.heal, "cut": disk.cut, "counts": disk.counts}
+        commands["disk"] = {
+            "fail": disk.fail,
+            "heal": disk.heal,
+            "cut": disk.cut,
+            "counts": disk.counts,
+            "free": disk.set_free,
+        }
     async with Control(commands, control):
-        await run(options, machine=Machine(clock=clock, vfs=NAME if vfs else None))
+        await run(options, machine=Machine(clock=clock, vfs=NAME if vfs else None, free_fn=disk.free_bytes))
 
 
 def main() -> None:
@@ -40,13 +47,14 @@ def main() -> None:
     parser.add_argument("--options", type=Path, required=True, help="the gateway's options (TOML)")
     parser.add_argument("--control", type=int, required=True, help="port for commands")
     parser.add_argument("--disk", action="store_true", help="SQLite's files go through a disk that can fail")
+    parser.add_argument("--free", type=int, default=0, help="megabytes that the disk claims are free (0: as it is)")
     arguments = parser.parse_args()
     os.umask(0o077)
     options = read_options(arguments.options)
     set_up_logs(options.log_level)
     loop = SkippingLoop()
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
-        runner.run(serve(options, arguments.control, loop, with_disk=arguments.disk))
+        runner.run(serve(options, arguments.control, loop, with_disk=arguments.disk, free=arguments.free))
 
 
 if __name__ == "__main__":

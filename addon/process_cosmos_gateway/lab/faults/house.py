@@ -44,6 +44,8 @@ class House:
         self.database = folder / "gateway" / "gateway.sqlite"
         self.options = folder / "gateway.toml"
         self.disk = disk
+        self.free_megabytes = 0
+        """What the gateway's disk claims to have free at its next start (0: as it is)."""
         self._settings = dict(settings)
 
     async def start_broker(self) -> None:
@@ -89,8 +91,11 @@ class House:
         options = {**self._settings, **here, "data": str(mine["data"])}
         _write_toml(file, options)
         entry = ("-m", "process_cosmos_gateway.lab.gateway", "--options", file, "--control", str(control))
-        await part.start(sys.executable, *entry, *(("--disk",) if self.disk else ()))
+        await part.start(sys.executable, *entry, *self._disk_arguments())
         await part.until(lambda: _serves(f"https://127.0.0.1:{mine['port']}/health"), "its health check")
+
+    def _disk_arguments(self) -> tuple[str, ...]:
+        return ("--disk", "--free", str(self.free_megabytes)) if self.disk else ()
 
     def edit_schema(self, version: int) -> int:
         """Write another schema version into the database of a gateway that has stopped; return the one before."""

@@ -10,8 +10,9 @@ from .network_faults import FAULTS as NETWORK
 from .process_faults import FAULTS as PROCESS
 from .reply_faults import FAULTS as REPLY
 from .soak import FAULTS as SOAK
+from .space_faults import FAULTS as SPACE
 from .time_faults import FAULTS as TIME
 
-_ALL = chain(PROCESS, DISK, DAMAGE, NETWORK, REPLY, TIME, IDENTITY, LOAD, SOAK)
+_ALL = chain(PROCESS, DISK, DAMAGE, NETWORK, REPLY, TIME, IDENTITY, LOAD, SOAK, SPACE)
 
 FAULTS = tuple(sorted(_ALL, key=lambda fault: int(fault.name[1:])))
