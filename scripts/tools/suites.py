@@ -96,7 +96,7 @@ def main() -> int:
     skipped = [line for _, _, lines in results for line in lines]
     if skipped:
         print(
-            f"\n!!!!! NOT TESTED, {len(skipped)} skipped; `scripts/setup` installs what is missing:",
+            f"\n!!!!! NOT TESTED, {len(skipped)} skipped; each says what it needs:",
             *skipped,
             sep="\n  ",
         )
