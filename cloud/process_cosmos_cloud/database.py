@@ -1,6 +1,7 @@
 """The endpoint's SQLite file: one thread of the server writes it, other processes may read and add."""
 
 import asyncio
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
@@ -54,6 +55,8 @@ class Database:
         """Name the file; ``start`` opens it."""
         self._path = path
         self._open: Connection | None = None
+        self._log = path.with_name(f"{path.name}-wal")
+        self._files: dict[Path, tuple[int, int] | None] = {}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database")
 
     async def start(self) -> None:
@@ -61,10 +64,14 @@ class Database:
         await self._on_thread(lambda: self._connection)
 
     async def write[T](self, change: Callable[[Connection], T]) -> T:
-        """Run ``change`` in a transaction; return when it survives a power cut. An exception undoes it."""
+        """Run ``change`` in a transaction; return when it survives a power cut. An exception undoes it.
+
+        Raises ``DatabaseError`` too once the file was deleted or replaced: what SQLite goes on to write there is lost.
+        """
 
         def commit() -> T:
             connection = self._connection
+            self._check_files()
             try:
                 with connection:
                     result = change(connection)
@@ -73,6 +80,7 @@ class Database:
                 self._open = None
                 connection.close(True)
                 raise
+            self._check_files()
             return result
 
         return await self._on_thread(commit)
@@ -90,8 +98,20 @@ class Database:
     @property
     def _connection(self) -> Connection:
         if self._open is None:
+            # Closing the handle that failed has removed its log.
+            self._files.pop(self._log, None)
+            self._check_files()
             self._open = open_database(self._path)
+            self._files = {file: _identity(file) for file in (self._path, self._log)}
         return self._open
+
+    def _check_files(self) -> None:
+        for file, known in self._files.items():
+            if _identity(file) != known:
+                raise DatabaseError(
+                    f"{file} was deleted or replaced while in use. Nothing is accepted until the endpoint is restarted;"
+                    f" before that, copy what it still has open from /proc/{os.getpid()}/fd."
+                )
 
     async def _on_thread[T](self, work: Callable[[], T]) -> T:
         def run() -> T:
@@ -101,3 +121,11 @@ class Database:
                 raise DatabaseError(f"the database failed: {error}") from error
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, run)
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    try:
+        found = file.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino

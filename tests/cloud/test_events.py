@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import io
 from collections.abc import Callable
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import apsw
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from process_cosmos_cloud.arrivals import read_arrivals, split_batch
 from process_cosmos_cloud.bodies import MAX_BODY
+from process_cosmos_cloud.serving import DATABASE
 from process_cosmos_gateway.contract.errors import ContractError
 
 from .conftest import OTHER, SITE
@@ -39,6 +41,14 @@ async def test_a_repeated_event_is_kept_once_and_both_arrivals_are_on_record(
         "process_cosmos.escalation.opened.v1",
         {"number": 1},
     )
+
+
+@pytest.mark.parametrize("name", [DATABASE, f"{DATABASE}-wal"])
+async def test_nothing_is_accepted_into_a_file_that_was_deleted(site: Site, folder: Path, name: str) -> None:
+    assert await site.send([event(1, SITE)]) == ["accepted"]
+    (folder / name).unlink()
+    status, problem = await site.post(joined([event(2, SITE)]), BATCH)
+    assert (status, problem["code"]) == (503, "store_failed")
 
 
 async def test_an_event_twice_in_one_batch_is_kept_once(site: Site) -> None:

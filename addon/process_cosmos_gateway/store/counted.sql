@@ -20,7 +20,7 @@ UNION ALL
 -- A number takes 48 bytes, a text more.
 SELECT 'device_reading', CAST(total(bytes) / 48 AS INTEGER), 0, 'device_property' FROM device_property
 UNION ALL
--- The newest 2,000 messages are kept, and for a moment those of a commit besides.
+-- Those of the newest commit; a database of an earlier version has the newest 2,000, and those of a commit besides.
 SELECT 'device_message', 2700, 0, NULL
 UNION ALL
 SELECT 'quarantine', 1000, 0, NULL
