@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Self
@@ -97,6 +97,8 @@ class Session:
         self.hello = hello
         self.ignored = 0
         """Frames passed over since the session opened: not understood, perhaps of a newer gateway."""
+        self.processed_fn: Callable[[], int | None] = lambda: None
+        """Returns the number of the newest change that was processed, with all before it; None: confirm nothing."""
         self._socket = socket
         self._replies: dict[str, asyncio.Future[Reply]] = {}
         self._pages: tuple[Device, ...] = ()
@@ -107,16 +109,23 @@ class Session:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Close; whoever waits for a reply hears that the gateway is away."""
+        """Confirm what was processed, then close; whoever waits for a reply hears that the gateway is away."""
         self._receipts.cancel()
         await asyncio.gather(self._receipts, return_exceptions=True)
         self._lose_replies()
+        with contextlib.suppress(GatewayAwayError):
+            async with _one_error(), asyncio.timeout(CLOSE_WITHIN):
+                await self.confirm()
         await self._socket.close()
 
     async def send(self, message: FromHomeAssistant) -> None:
         """Send one message; raise ``GatewayAwayError`` if the link is lost."""
         async with _one_error():
             await self._socket.send_bytes(encode(message))
+
+    async def confirm(self) -> None:
+        """Tell the gateway that this side lives, and what it has processed; raise ``GatewayAwayError``."""
+        await self.send(Receipt(sequence=self.processed_fn()))
 
     async def request(self, message: Request) -> Reply:
         """Send ``message`` and return its reply, while somebody iterates over ``messages``.
@@ -177,7 +186,7 @@ class Session:
         with contextlib.suppress(GatewayAwayError):  # the reader hears of it too
             while True:
                 await asyncio.sleep(RECEIPT_EVERY)
-                await self.send(Receipt())
+                await self.confirm()
 
 
 async def pair(http: aiohttp.ClientSession, line: PairingLine, instance: str) -> Paired:

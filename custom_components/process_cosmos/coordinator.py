@@ -70,7 +70,7 @@ from .polarity import show_polarity
 from .registry import register_thing, register_version, remove_thing
 from .status_issues import show_status
 from .things import Things, Touched
-from .while_away import WORTH_TELLING, async_tell, silent_changes, summary
+from .while_away import MissedChanges
 
 _REFUSED_FAILURES = 8
 """A refusal needs a person: wait as long as after this many failures."""
@@ -116,9 +116,7 @@ class CosmosCoordinator:
         self._failures = 0
         self._refused = False
         self._shown = asyncio.Event()
-        self._closed_at: datetime | None = None
-        """Since when nothing was heard; None: never connected, by this run of Home Assistant."""
-        self._silent: tuple[tuple[str, str], ...] = ()
+        self._missed = MissedChanges(hass, entry, escalations.telling, self.things)
         self._away_timers: list[CALLBACK_TYPE] = []
         self._destination_issues = DestinationIssues(hass, entry)
         self._stop_listening: CALLBACK_TYPE | None = None
@@ -216,7 +214,13 @@ class CosmosCoordinator:
 
     async def _read(self, session: Session, waiting: asyncio.Queue[Receipt | Told | Propose]) -> None:
         await session.send(
-            Subscribe(id=uuid.uuid4().hex, run=self._escalations.run, after=self.things.sequence, tell_missed=True),
+            Subscribe(
+                id=uuid.uuid4().hex,
+                run=self._escalations.run,
+                after=self.things.sequence,
+                tell_missed=True,
+                confirmed=self._missed.confirmed,
+            ),
         )
         async for message in session.messages():
             if isinstance(message, Receipt | Told | Propose):
@@ -237,7 +241,7 @@ class CosmosCoordinator:
             case Snapshot():
                 self._take_snapshot(message)
             case WhileAway():
-                self._take_missed(message)
+                self._missed.report(message)
             case DeviceChanged() | DeviceRemoved() | ValueChanged() | AvailabilityChanged() | EventHappened():
                 self._take_change(message)
 
@@ -245,7 +249,7 @@ class CosmosCoordinator:
         """Show all devices as they are: the proof that the link works."""
         # What is gone keeps its entry in the registry: a gateway with an empty store must not cost people their
         # names and areas. A person can delete it.
-        self._silent += silent_changes(self.things, snapshot.devices)
+        self._missed.compare(snapshot.devices)
         gone = self.things.take_all(snapshot)
         self._shown.set()
         self._refused = False
@@ -259,17 +263,6 @@ class CosmosCoordinator:
         self._notify(DEVICES)
         for device_id in (*self.things.by_id, *gone):
             self._notify(device_id)
-
-    def _take_missed(self, message: WhileAway) -> None:
-        """Tell people what is over; what was before this site was added is no news."""
-        now = dt_util.utcnow()
-        began = max(self._closed_at or now - duration(message.since), self.entry.created_at)
-        silent, self._silent = self._silent, ()
-        if now - began <= WORTH_TELLING:
-            return
-        if text := summary(self.things, message, silent, began=began, now=now):
-            telling = async_tell(self.hass, self.entry, self._escalations.telling, text)
-            self.entry.async_create_background_task(self.hass, telling, f"{DOMAIN} while away")
 
     def _take_change(self, change: DeviceChange) -> None:
         self._show_available()
@@ -309,6 +302,8 @@ class CosmosCoordinator:
 
     def _opened(self, session: Session) -> None:
         self.session = session
+        self._missed.session_opened()
+        session.processed_fn = self._missed.confirm
         self._shown.clear()
         register_version(self.hass, self.entry, session.hello.version)
         if session.hello.schema < SCHEMA:
@@ -319,9 +314,7 @@ class CosmosCoordinator:
     def _closed(self) -> None:
         self.session = None
         self._destination_issues.stop()
-        self._silent = ()
-        if self._shown.is_set():
-            self._closed_at = dt_util.utcnow()
+        self._missed.session_closed()
         if not self._away_timers:
             self._start_away_timers()
 
@@ -385,6 +378,7 @@ class CosmosCoordinator:
         self._stop_listening = None
         if self.session:
             with contextlib.suppress(GatewayAwayError):
+                await self.session.confirm()  # from here on no automation is started: what comes counts as missed
                 await self.session.send(Stopping())
 
 

@@ -11,7 +11,7 @@ from homeassistant.util import dt as dt_util
 
 from .contract.destinations import Link, LinkState, Status, Waiting
 from .durations import duration
-from .issues import Issue, clear_issues, create_issue
+from .issues import Issue, clear_issue_about, create_issue
 from .link_words import label_of, quoted, reason_words
 
 OFFLINE_FOR = timedelta(hours=1)
@@ -58,10 +58,10 @@ class DestinationIssues:
         due = {link.name: self._offline_since[link.name] + OFFLINE_FOR for link in tried}
         shown |= {link.name: (Issue.DESTINATION_OFFLINE, link) for link in tried if due[link.name] <= now}
         for name, issue in self._shown - {(name, issue) for name, (issue, _) in shown.items()}:
-            clear_issues(self._hass, self._entry, issue, subject=name)
+            clear_issue_about(self._hass, self._entry, issue, name)
         self._shown = {(name, issue) for name, (issue, _) in shown.items()}
         for name, (issue, link) in shown.items():
-            create_issue(self._hass, self._entry, issue, subject=name, **self._placeholders(link, status.waiting))
+            create_issue(self._hass, self._entry, issue, about=name, **self._placeholders(link, status.waiting))
         if later := [at for at in due.values() if at > now]:
             self._timer = async_call_later(self._hass, min(later) - now, partial(self._look, status))
 

@@ -18,7 +18,7 @@ from .texts import shortened
 from .things import Things
 
 WORTH_TELLING = timedelta(minutes=1)
-"""An absence no longer than this is replayed, or a restart."""
+"""After an absence no longer than this, a value that changed unheard is shown as a change of state only."""
 
 _MOST_LINES = 20
 _MOST_WORDS = 5
@@ -38,17 +38,28 @@ def silent_changes(before: Things, devices: Iterable[Device]) -> tuple[tuple[str
 
 
 def summary(
-    things: Things, told: WhileAway, silent: Iterable[tuple[str, str]], *, began: datetime, now: datetime
+    things: Things,
+    told: WhileAway,
+    silent: Iterable[tuple[str, str]],
+    *,
+    began: datetime,
+    added: datetime,
+    now: datetime,
 ) -> str | None:
     """Return the sentence and lines people read, oldest first; None if there is nothing to say.
 
-    ``began``: since when Home Assistant heard nothing. ``silent``: what is known only by how it ended.
+    ``began``: since when Home Assistant heard nothing, as far as it knows; a change that was sent and not received may
+    be older. What is older than ``added`` is left out. ``silent``: what is known only by how it ended.
     """
     lines: dict[tuple[str, str], list[str]] = {}
+    began = max(began, added)
     for missed in sorted(told.changes, key=lambda missed: -missed.age):
-        if (moment := now - duration(missed.age)) >= began and missed.device in things.by_id:
+        if (moment := now - duration(missed.age)) >= added and missed.device in things.by_id:
+            began = min(began, moment)
             lines.setdefault(_place(missed), []).append(f"{_word(things, missed)} {_clock(moment, now)}".strip())
     for device, name in silent:
+        if device not in things.by_id:
+            continue
         missed = Missed(device=device, age=0, property=name, value=things.by_id[device].values.get(name))
         lines.setdefault(_place(missed), [f"now {_word(things, missed)}"])
     if not lines:
@@ -57,6 +68,71 @@ def summary(
     if hidden := told.more + len(lines) - len(shown):
         shown.append(f"- and {hidden} more")
     return "\n".join([f"While away ({_clock(began, now)} to {_clock(now, now)}):", *shown])
+
+
+class MissedChanges:
+    """Notifies people once of what was missed, and knows which changes may be confirmed to the gateway."""
+
+    def __init__(self, hass: HomeAssistant, entry: ConfigEntry, telling: Telling, things: Things) -> None:
+        """Take who sends notifications, and the devices as they are held."""
+        self._hass = hass
+        self._entry = entry
+        self._telling = telling
+        self._things = things
+        self._silent: dict[tuple[str, str], None] = {}
+        """What is known only by how it ended, until it is reported: device and property, in order."""
+        self._closed_at: datetime | None = None
+        """Since when nothing was heard; None: never connected, by this run of Home Assistant."""
+        self._session = 0
+        self._heard = 0
+        """The session that has last said what was missed before it."""
+        self._reported = 0
+        """The same, once people are notified of it."""
+        self.confirmed = 0
+        """The newest number of which, and of all before it, the gateway need not report anything again."""
+
+    @callback
+    def session_opened(self) -> None:
+        """Confirm nothing until what was missed before this session has been reported."""
+        self._session += 1
+
+    @callback
+    def session_closed(self) -> None:
+        """Note since when nothing is heard, unless the session ended before it said what was missed."""
+        if self._heard == self._session:
+            self._closed_at = dt_util.utcnow()
+
+    @callback
+    def compare(self, devices: Iterable[Device]) -> None:
+        """Note what a snapshot shows with another value than is held, before it is held."""
+        self._silent |= dict.fromkeys(silent_changes(self._things, devices))
+
+    @callback
+    def report(self, message: WhileAway) -> None:
+        """Notify people of what is over; what was before this site was added is no news."""
+        self._heard = self._session
+        now = dt_util.utcnow()
+        began = self._closed_at or now - duration(message.since)
+        silent, self._silent = self._silent if now - began > WORTH_TELLING else {}, {}
+        text = summary(self._things, message, silent, began=began, added=self._entry.created_at, now=now)
+        if text is None:
+            self._reported = self._session
+        else:
+            self._entry.async_create_background_task(
+                self._hass, self._async_report(text, self._session), f"{DOMAIN} while away"
+            )
+
+    @callback
+    def confirm(self) -> int | None:
+        """Return the newest number processed; None while something missed before it is still to be reported."""
+        if self._reported != self._session:
+            return None
+        self.confirmed = self._things.sequence or 0
+        return self.confirmed
+
+    async def _async_report(self, text: str, session: int) -> None:
+        await async_tell(self._hass, self._entry, self._telling, text)
+        self._reported = max(self._reported, session)
 
 
 async def async_tell(hass: HomeAssistant, entry: ConfigEntry, telling: Telling, text: str) -> None:

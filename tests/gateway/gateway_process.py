@@ -113,14 +113,16 @@ class GatewayProcess:
         return paired
 
     @asynccontextmanager
-    async def session(self, token: str | None = None) -> AsyncIterator[tuple[Link, FromGateway]]:
+    async def session(
+        self, token: str | None = None, instance: str = "home"
+    ) -> AsyncIterator[tuple[Link, FromGateway]]:
         """Open a session; yield it with the gateway's first word."""
-        if not self.token:
+        if not token and not self.token:
             await self.paired()
         headers = {"Authorization": f"Bearer {token or self.token}"}
         async with self.http.ws_connect(f"{self.url}/ws", headers=headers, ssl=False, max_msg_size=0) as socket:
             link = Link(socket)
-            await link.say(hello())
+            await link.say(hello(instance=instance))
             yield link, await link.next()
 
     async def greeting(self) -> GatewayHello:

@@ -5,6 +5,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from itertools import takewhile
 from types import TracebackType
 from typing import Self
 
@@ -78,7 +79,7 @@ class ContractGateway:
     )
     devices: tuple[Device, ...] = ()
     replay: tuple[FromGateway, ...] = ()
-    missed: WhileAway | None = None
+    missed: WhileAway | None = field(default_factory=lambda: WhileAway(since=0))
     status: Status = IDLE
     reply: Reply = done
     token: str = TOKEN
@@ -153,6 +154,15 @@ class ContractGateway:
         """Return the newest message of a kind once there are so many."""
         await until(lambda: len(self.heard_of(kind)) >= times)
         return self.heard_of(kind)[-1]
+
+    async def until_confirmed(self) -> None:
+        """Return once Home Assistant has confirmed what it was sent in the open session."""
+
+        def is_confirmed() -> bool:
+            newest = takewhile(lambda message: not isinstance(message, Subscribe), reversed(self.heard))
+            return any(isinstance(message, Receipt) and message.sequence is not None for message in newest)
+
+        await until(is_confirmed)
 
     def _certificate(self) -> ssl.SSLContext:
         if not hasattr(self, "_context"):

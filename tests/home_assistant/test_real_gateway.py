@@ -3,7 +3,6 @@
 import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,17 +15,20 @@ from homeassistant.core import HomeAssistant
 from homeassistant.data_entry_flow import FlowResultType
 from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
 from homeassistant.helpers import device_registry as dr
+from homeassistant.helpers import instance_id
 from homeassistant.helpers import issue_registry as ir
 from pytest_homeassistant_custom_component.common import async_capture_events
 
-from custom_components.process_cosmos import coordinator
 from custom_components.process_cosmos.const import DOMAIN
 from custom_components.process_cosmos.contract.destinations import SetWebhook
+from custom_components.process_cosmos.contract.devices import Value
 from custom_components.process_cosmos.coordinator import CosmosCoordinator
 from custom_components.process_cosmos.flow_other_gateway import OtherGatewayFlow
 from custom_components.process_cosmos.repairs import async_create_fix_flow
+from process_cosmos_gateway.contract.devices import Subscribe, ValueChanged, WhileAway
 from process_cosmos_gateway.lab.devices import LeakSensor, Valve
 from tests.brokers import Broker, free_port, running_broker
+from tests.gateway.api.link import RUN
 from tests.gateway.gateway_process import GatewayProcess, gateway_process
 
 from .contract_gateway import until
@@ -119,12 +121,12 @@ async def test_a_killed_gateway_is_back_before_anybody_calls_it_away(hass: HomeA
 
 
 async def test_what_came_and_went_while_home_assistant_was_away_is_told_afterwards(
-    hass: HomeAssistant, house: House, monkeypatch: pytest.MonkeyPatch
+    hass: HomeAssistant, house: House
 ) -> None:
-    monkeypatch.setattr(coordinator, "WORTH_TELLING", timedelta(0))
     await hass.config_entries.async_unload(house.entry.entry_id)
     await house.leak.set(True)
     await house.leak.set(False)
+    await until_heard(hass, house, [True, False])
     written = async_capture_events(hass, "state_changed")
     await hass.config_entries.async_setup(house.entry.entry_id)
     await until(lambda: shown(hass, WET) == "off")
@@ -133,6 +135,20 @@ async def test_what_came_and_went_while_home_assistant_was_away_is_told_afterwar
     assert ": wet " in text
     assert ", dry " in text
     assert "on" not in [event.data["new_state"].state for event in written if event.data["entity_id"] == WET]
+
+
+async def until_heard(hass: HomeAssistant, house: House, values: list[Value]) -> None:
+    """Return once the gateway has heard ``values`` of the leak sensor: in a session that confirms nothing."""
+    heard: list[Value | None] = []
+    instance = await instance_id.async_get(hass)
+    async with house.gateway.session(house.entry.data["token"], instance) as (link, _):
+        await link.say(Subscribe(id="1", run=RUN, tell_missed=True, confirmed=0))
+        while heard != values:
+            match await link.next():
+                case WhileAway(changes=changes):
+                    heard += [missed.value for missed in changes if missed.property]
+                case ValueChanged(value=value):
+                    heard.append(value)
 
 
 async def test_a_write_while_the_broker_is_away_raises_at_once(hass: HomeAssistant, house: House) -> None:

@@ -1,7 +1,8 @@
-"""What happens while no Home Assistant listens, for people to read afterwards."""
+"""Changes that Home Assistant has not confirmed, for people to read afterwards."""
 
 from collections import deque
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 
 from process_cosmos_gateway.contract.devices import Device, EventHappened, Missed, Value, ValueChanged, WhileAway
 
@@ -9,65 +10,93 @@ MOST_TOLD = 200
 """Changes kept, the newest; the others are counted."""
 
 _MOST_TEXT = 255
-_HEARD_AFTER = 5.0
-"""Seconds a session must have lasted for what it was told to count as heard; else the next one is told again."""
+_ASSUMED_AFTER = 5.0
+"""Seconds a session must have lasted for an integration that confirms nothing to count as having heard everything."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Unconfirmed:
+    """A change as it will be reported; ``at``: monotonic seconds, ``number``: the feed's."""
+
+    at: float
+    number: int
+    missed: Missed
 
 
 class Absence:
-    """Remembers changes of what is no number, and device events, until Home Assistant was told of them."""
+    """Keeps changes of what is no number, and device events, until Home Assistant confirms their numbers.
+
+    A change that was written to a socket is not a change that was heard: the session may be dying, for up to 30 s
+    without either side knowing. So whether somebody follows makes no difference to what is kept.
+    """
 
     def __init__(self, devices: Iterable[Device], now: float) -> None:
         """Begin with nobody there, and the values ``devices`` have. Times are monotonic seconds."""
         self._values: dict[tuple[str, str], Value | None] = {
             (device.id, item.name): item.value for device in devices for item in device.properties
         }
-        self._since = now
-        self._present_from: float | None = None
-        self._changes: deque[tuple[float, int, Missed]] = deque(maxlen=MOST_TOLD)
-        self._number = 0
+        self._confirmed_at = now
+        self._followed_from: float | None = None
+        self._confirms = False
+        self._changes: deque[_Unconfirmed] = deque()
+        self._newest = 0
+        self._evicted = 0
+        self._newest_evicted = 0
 
     def note(self, change: ValueChanged | EventHappened, now: float) -> None:
-        """Hear of a change; one that repeats the value is none."""
+        """Keep a change; one that repeats the value is none."""
+        self._newest = change.sequence
         if isinstance(change, ValueChanged):
             place = change.device, change.property
             if not isinstance(change.value, bool | str) or self._values.get(place) == change.value:
                 return
             self._values[place] = change.value
-            missed = Missed(
-                device=change.device, age=change.age, property=change.property, value=_shortened(change.value)
-            )
-        else:
-            missed = Missed(device=change.device, age=change.age, event=change.event, value=_shortened(change.value))
-        if self._present_from is None:
-            self._number += 1
-            self._changes.append((now, change.sequence, missed))
+        if len(self._changes) == MOST_TOLD:
+            self._newest_evicted = self._changes.popleft().number
+            self._evicted += 1
+        missed = Missed(
+            device=change.device,
+            age=change.age,
+            property=change.property if isinstance(change, ValueChanged) else None,
+            event=change.event if isinstance(change, EventHappened) else None,
+            value=_shortened(change.value),
+        )
+        self._changes.append(_Unconfirmed(at=now, number=change.sequence, missed=missed))
 
-    def end(self, now: float, replayed: Collection[int]) -> WhileAway:
-        """Say what happened, but for the changes with the numbers ``replayed``: Home Assistant is there."""
-        self._present_from = now
-        told = [(at, missed) for at, number, missed in self._changes if number not in replayed]
+    def follow(self, now: float, replayed: Collection[int], *, confirmed: int | None) -> WhileAway:
+        """Begin a session; return what was never confirmed, but for the changes with the numbers ``replayed``.
+
+        ``confirmed``: the newest number confirmed before, None from an integration that confirms nothing.
+        """
+        self._followed_from = now
+        self._confirms = confirmed is not None
+        self._forget_until(confirmed or 0)
         return WhileAway(
-            since=now - self._since,
+            since=now - self._confirmed_at,
             changes=tuple(
-                Missed(
-                    device=missed.device,
-                    age=missed.age + now - at,
-                    property=missed.property,
-                    event=missed.event,
-                    value=missed.value,
-                )
-                for at, missed in told
+                replace(each.missed, age=each.missed.age + now - each.at)
+                for each in self._changes
+                if each.number not in replayed
             ),
-            more=self._number - len(self._changes),
+            more=self._evicted,
         )
 
-    def begin(self, now: float) -> None:
-        """Home Assistant is gone."""
-        if self._present_from is not None and now - self._present_from >= _HEARD_AFTER:
-            self._changes.clear()
-            self._number = 0
-            self._since = now
-        self._present_from = None
+    def confirm(self, number: int, now: float) -> None:
+        """Forget the changes up to ``number``: Home Assistant has processed them, and people know of those before."""
+        self._confirmed_at = now
+        self._forget_until(number)
+
+    def unfollow(self, now: float) -> None:
+        """End the session, if there is one: what is not confirmed is reported in the next one."""
+        followed_from, self._followed_from = self._followed_from, None
+        if followed_from is not None and not self._confirms and now - followed_from >= _ASSUMED_AFTER:
+            self.confirm(self._newest, now)
+
+    def _forget_until(self, number: int) -> None:
+        while self._changes and self._changes[0].number <= number:
+            self._changes.popleft()
+        if number >= self._newest_evicted:
+            self._evicted = 0
 
 
 def _shortened(value: Value | None) -> Value | None:

@@ -59,32 +59,43 @@ class Feed:
     def follow(self, request: Subscribe, listener: Listener) -> None:
         """Replay to ``listener`` what this run missed, then give one snapshot, then each change as it happens.
 
-        Between the two, if asked for, what happened while nobody followed and is too old to be replayed.
+        Between the two, if asked for, what was never confirmed and is not replayed either.
         """
         replayed = list(self._missed(request))
         for change in replayed:
             listener(change)
         listener(Snapshot(sequence=self._sequence, devices=self._devices()))
-        told = self._absence.end(self._clock.monotonic(), {change.sequence for change in replayed})
+        missed = self._absence.follow(
+            self._clock.monotonic(),
+            {change.sequence for change in replayed},
+            confirmed=None if request.confirmed is None else self._given(request.confirmed),
+        )
         if request.tell_missed:
-            listener(told)
+            listener(missed)
         self._run = request.run
         self._listener = listener
 
     def unfollow(self) -> None:
         """Hand changes to nobody; they are kept for the next to follow."""
         self._listener = None
-        self._absence.begin(self._clock.monotonic())
+        self._absence.unfollow(self._clock.monotonic())
+
+    def confirm(self, number: int) -> None:
+        """Note that the follower has processed everything up to ``number``."""
+        self._absence.confirm(number, self._clock.monotonic())
+
+    def _given(self, number: int) -> int:
+        """Return ``number``, or 0 if it was given before the wall clock went back: then all that is kept is news."""
+        return number if number <= self._sequence else 0
 
     def _missed(self, request: Subscribe) -> Iterable[DeviceChange]:
         """Return the changes after ``request.after``, with the age they have by now.
 
-        A fresh feed knows no run: whoever brings a number was there before the gateway restarted. A number from the
-        future was given before the wall clock went back: all that is kept is news.
+        A fresh feed knows no run: whoever brings a number was there before the gateway restarted.
         """
         if request.after is None or self._run not in (None, request.run):
             return
-        after = request.after if request.after <= self._sequence else 0
+        after = self._given(request.after)
         now = self._clock.monotonic()
         for at, change in self._kept:
             if change.sequence > after and now - at <= REPLAY_SECONDS:

@@ -146,8 +146,10 @@ class Session:
 
     async def _take(self, message: FromHomeAssistant, tasks: asyncio.TaskGroup) -> None:
         match message:
+            case Receipt(sequence=int() as number) if not self._announced:
+                self._parts.feed.confirm(number)
             case Receipt():
-                pass
+                pass  # a Home Assistant that stops starts no automation any more: what it hears now is missed
             case Stopping():
                 self._announced = True
             case HomeAssistantHello():

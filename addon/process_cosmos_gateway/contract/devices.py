@@ -76,7 +76,8 @@ class Subscribe:
     """Home Assistant → gateway: send devices and status from now on.
 
     What the same ``run`` missed since change number ``after``, at most 60 s old, comes first, in order; then one
-    ``Snapshot``, then, if ``tell_missed``, ``WhileAway``, then changes as they happen.
+    ``Snapshot``, then, if ``tell_missed``, ``WhileAway``, then changes as they happen. ``confirmed``: the newest number
+    this run has confirmed (``Receipt.sequence``), 0 if none; None: the sender confirms nothing.
     """
 
     type: ClassVar[str] = "subscribe"
@@ -84,6 +85,7 @@ class Subscribe:
     run: Ulid
     after: int | None = None
     tell_missed: bool = False
+    confirmed: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,10 +114,10 @@ class Missed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WhileAway:
-    """Gateway → Home Assistant: what changed while no Home Assistant listened, for people to read.
+    """Gateway → Home Assistant: what changed and no Home Assistant has confirmed, for people to read.
 
     It must fire no automation: it is over. Numbers are left out, and what came as changes before the snapshot.
-    ``since``: seconds since Home Assistant was last there, or the gateway began. ``more``: older changes not listed.
+    ``since``: seconds since Home Assistant last confirmed, or the gateway began. ``more``: older changes not listed.
     """
 
     type: ClassVar[str] = "while_away"

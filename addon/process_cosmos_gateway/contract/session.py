@@ -56,10 +56,14 @@ class Refused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """Either way, at least once a second: the sender lives. From the gateway also: ``position`` is on its disk."""
+    """Either way, at least once a second: the sender lives. From the gateway also: ``position`` is on its disk.
+
+    From Home Assistant also: everything up to change number ``sequence`` was processed, ``WhileAway`` included.
+    """
 
     type: ClassVar[str] = "receipt"
     position: Position | None = None
+    sequence: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -64,10 +64,11 @@ class House:
         self.feed.follow(Subscribe(id="1", run=run, after=after), self.heard.append)
         return list(self.heard)
 
-    def missed(self, run: Ulid = OTHER_RUN, after: int | None = None) -> WhileAway:
-        """Come back, and return what is told of the absence."""
+    def missed(self, run: Ulid = OTHER_RUN, after: int | None = None, confirmed: int | None = 0) -> WhileAway:
+        """Come back, and return what is reported of the absence."""
         self.heard.clear()
-        self.feed.follow(Subscribe(id="1", run=run, after=after, tell_missed=True), self.heard.append)
+        request = Subscribe(id="1", run=run, after=after, tell_missed=True, confirmed=confirmed)
+        self.feed.follow(request, self.heard.append)
         told = self.heard[-1]
         assert isinstance(told, WhileAway)
         return told
@@ -180,8 +181,9 @@ def values(told: WhileAway) -> list[object]:
 
 
 def test_what_came_and_went_while_home_assistant_was_away_is_told_with_its_age(house: House) -> None:
-    house.follow()
+    house.missed()
     house.clock.seconds += 10
+    house.feed.confirm(0)
     house.feed.unfollow()
     house.clock.seconds += 100
     house.wet(True, age=5)
@@ -220,23 +222,73 @@ def test_what_is_replayed_as_an_edge_is_not_told_as_missed(house: House) -> None
     assert [change.value for change in house.heard if isinstance(change, ValueChanged)] == [False]
 
 
-def test_what_was_told_is_told_again_only_where_the_session_broke_off(house: House) -> None:
+def test_what_was_sent_into_a_dying_session_is_reported_in_the_next_one(house: House) -> None:
+    house.missed()
+    house.wet(True)
+    house.feed.confirm(house.last_number())
+    house.clock.seconds += 30  # the link is cut, and neither side knows
+    house.wet(False)
+    house.wet(True)
+    house.feed.unfollow()
+    house.clock.seconds += 30
+    told = house.missed()
+    assert values(told) == [False, True]
+    assert told.since == 60
+
+
+def test_what_was_reported_is_reported_again_until_it_is_confirmed(house: House) -> None:
     house.wet(True)
     assert values(house.missed()) == [True]
+    house.clock.seconds += 60
+    house.feed.unfollow()
+    assert values(house.missed()) == [True]
+    snapshot = house.heard[-2]
+    assert isinstance(snapshot, Snapshot)
+    house.feed.confirm(snapshot.sequence)
+    house.feed.unfollow()
+    assert house.missed().changes == ()
+
+
+def test_an_edge_that_was_replayed_into_a_dying_session_is_reported_once_it_is_too_old(house: House) -> None:
+    house.follow()
+    seen = house.last_number()
+    house.feed.unfollow()
+    house.wet(True)
+    assert house.missed(RUN, seen, seen).changes == ()
+    assert [change.value for change in house.heard if isinstance(change, ValueChanged)] == [True]
+    house.feed.unfollow()
+    house.clock.seconds += 61
+    assert values(house.missed(RUN, seen, seen)) == [True]
+
+
+def test_the_same_run_says_itself_what_it_had_processed_when_the_link_broke(house: House) -> None:
+    house.missed()
+    house.wet(True)
+    processed = house.last_number()
+    house.wet(False)
+    house.feed.unfollow()
+    house.clock.seconds += 61
+    assert values(house.missed(RUN, processed, processed)) == [False]
+
+
+def test_a_number_from_before_the_clock_was_set_back_confirms_nothing(house: House) -> None:
+    house.missed()
+    house.wet(True)
+    house.feed.unfollow()
+    assert values(house.missed(confirmed=house.last_number() + 1_000)) == [True]
+
+
+def test_an_integration_that_confirms_nothing_has_heard_what_a_session_of_five_seconds_had(house: House) -> None:
+    house.wet(True)
+    assert values(house.missed(confirmed=None)) == [True]
     house.clock.seconds += 1
     house.feed.unfollow()
-    assert values(house.missed()) == [True]
+    assert values(house.missed(confirmed=None)) == [True]
+    house.wet(False)
     house.clock.seconds += 5
     house.feed.unfollow()
-    assert house.missed().changes == ()
-
-
-def test_what_happens_while_somebody_follows_is_not_missed(house: House) -> None:
-    house.follow()
-    house.wet(True)
-    house.clock.seconds += 5
     house.feed.unfollow()
-    assert house.missed().changes == ()
+    assert house.missed(confirmed=None).changes == ()
 
 
 def test_of_a_long_absence_the_newest_are_told_and_the_rest_counted(house: House) -> None:
@@ -244,4 +296,9 @@ def test_of_a_long_absence_the_newest_are_told_and_the_rest_counted(house: House
         house.feed.publish(ValueChanged(sequence=0, device="leak", property="state", value=f"{number:0300}", age=0))
     told = house.missed()
     assert (len(told.changes), told.more) == (MOST_TOLD, 3)
+    assert house.missed().more == 3
+    snapshot = house.heard[-2]
+    assert isinstance(snapshot, Snapshot)
+    house.feed.confirm(snapshot.sequence)
+    assert house.missed() == WhileAway(since=0)
     assert {len(str(value)) for value in values(told)} == {255}

@@ -7,6 +7,7 @@ import pytest
 
 from process_cosmos_gateway.api.session import MOST_UNANSWERED, Limits
 from process_cosmos_gateway.contract.codec import MAX_FRAME, encode
+from process_cosmos_gateway.contract.devices import Subscribe, ValueChanged, WhileAway
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.contract.escalations import CaughtUp, Propose
 from process_cosmos_gateway.contract.identifiers import Position
@@ -18,7 +19,7 @@ from process_cosmos_gateway.contract.session import (
 )
 
 from .house import SITE, House, serving
-from .link import RUN, hello, transition
+from .link import RUN, Link, hello, transition
 
 
 async def test_signs_of_life_come_without_being_asked(house: House) -> None:
@@ -118,6 +119,42 @@ async def test_a_cut_is_no_announced_stop(house: House) -> None:
     link = await house.open()
     link.socket._response.close()  # as a cut link does, without a closing frame
     await house.until(lambda: house.escalations.heard == ["opened", "closed"])
+
+
+def change(value: bool) -> ValueChanged:  # noqa: FBT001
+    return ValueChanged(sequence=0, device="leak", property="wet", value=value, age=0)
+
+
+async def subscribe(link: Link) -> WhileAway:
+    """Return what is reported as missed."""
+    await link.say(Subscribe(id="1", run=RUN, tell_missed=True, confirmed=0))
+    while not isinstance(message := await link.next(), WhileAway):
+        pass
+    return message
+
+
+async def test_what_was_written_to_a_socket_that_nobody_read_is_reported_in_the_next_session(house: House) -> None:
+    link = await house.open()
+    await subscribe(link)
+    house.feed.publish(change(value=True))
+    while not isinstance(heard := await link.next(), ValueChanged):
+        pass
+    await link.say(Receipt(sequence=heard.sequence))
+    house.feed.publish(change(value=False))
+    await link.socket.close()  # reads what came meanwhile, and drops it
+    assert [each.value for each in (await subscribe(await house.open())).changes] == [False]
+
+
+async def test_a_home_assistant_that_stops_confirms_nothing_any_more(house: House) -> None:
+    link = await house.open()
+    await subscribe(link)
+    await link.say(Stopping())
+    house.feed.publish(change(value=True))
+    while not isinstance(heard := await link.next(), ValueChanged):
+        pass
+    await link.say(Receipt(sequence=heard.sequence))
+    await house.until(lambda: house.escalations.lives == 3)
+    assert [each.value for each in (await subscribe(await house.open())).changes] == [True]
 
 
 async def test_told_and_proposals_go_to_home_assistant(house: House) -> None:
