@@ -18,6 +18,7 @@ from .escalations.recipients import as_options
 from .flow_gateway import Found, async_forget_destinations
 from .issues import clear_issues
 from .registry import identifier, register_site
+from .removal import async_resolve_all
 from .services import async_setup_services
 
 _FOLLOWS_REGISTRIES = 2
@@ -76,9 +77,12 @@ async def async_remove_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> N
 
     What automations were made from stays: with the integration gone they still act.
     """
+    escalations = Escalations(hass, entry)
+    await escalations.async_take_away()
     if found := Found.of(entry.data):
+        await async_resolve_all(hass, entry, found)
         await async_forget_destinations(hass, found, entry.options[CONF_DESTINATIONS])
-    await Escalations(hass, entry).async_remove()
+    await escalations.async_remove()
     clear_issues(hass, entry)
     while_away.forget(hass, entry)
     if not hass.config_entries.async_entries(DOMAIN):

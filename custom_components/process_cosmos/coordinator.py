@@ -182,6 +182,7 @@ class CosmosCoordinator:
             version=VERSION,
             instance=await instance_id.async_get(self.hass),
             run=self._escalations.run,
+            entry=self.entry.entry_id,
         )
 
     async def _serve(self, session: Session) -> None:

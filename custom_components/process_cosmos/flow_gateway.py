@@ -82,18 +82,26 @@ async def async_ask(hass: HomeAssistant, found: Found, *requests: Request) -> tu
 
     Without any request it only proves that the gateway answers.
     """
+    async with await async_connect(hass, found, run=Ulid(ulid_now())) as session, _read(session):
+        return tuple([await session.request(request) for request in requests])
+
+
+async def async_connect(hass: HomeAssistant, found: Found, *, run: Ulid, entry: str | None = None) -> Session:
+    """Open a session, to hand over the alerts of ``entry`` (None: only to make requests). Raise ``GatewayError``."""
     client = GatewayClient(async_get_clientsession(hass), found.url, found.token, found.sha256)
     hello = HomeAssistantHello(
         schema=SCHEMA,
         min_schema=MIN_SCHEMA,
         version=VERSION,
         instance=await instance_id.async_get(hass),
-        run=Ulid(ulid_now()),
+        run=run,
+        entry=entry,
     )
-    async with await client.connect(hello) as session, _read(session):
-        if session.hello.site != found.site:
+    session = await client.connect(hello)
+    if session.hello.site != found.site:
+        async with session:
             raise GatewayRefusedError(Code.IDENTITY_MISMATCH, "The gateway of another site answers there")
-        return tuple([await session.request(request) for request in requests])
+    return session
 
 
 async def async_forget_destinations(hass: HomeAssistant, found: Found, names: Iterable[str]) -> None:

@@ -14,7 +14,7 @@ from .tree import INTEGRATION, TOP, Module, matching
 _STATUS = re.compile(r"http_\w*")
 _STORED = re.compile(r"(?:memory|store)_[a-z_]+")
 _START = re.compile(r"(?:start|supervisor|options|command)_[a-z_]+")
-_LOGGED = re.compile(r"(memory_[a-z_]+): ")
+_LOGGED = re.compile(r"((?:memory|alerts)_[a-z_]+): ")
 
 
 def documented() -> set[str]:

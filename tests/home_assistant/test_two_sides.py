@@ -129,7 +129,8 @@ async def furnish(
             await entry.runtime_data.coordinator.async_request(SetWebhook(id="1", name="hook", url=f"{hook.url}/x"))
             yield house
             await hass.async_block_till_done()
-            await hass.config_entries.async_unload(entry.entry_id)
+            for loaded in hass.config_entries.async_loaded_entries(DOMAIN):
+                await hass.config_entries.async_unload(loaded.entry_id)
 
     return make
 
@@ -352,3 +353,40 @@ async def test_what_was_open_before_the_gateway_was_killed_is_asked_by_the_next_
         assert [data["ring"] for data in (*house.heard("opened"), *house.heard("rung"))] == [1, 2]
         second = await house.escalate()
         await until(lambda: any(data["escalation"] == second for data in house.heard("asked")))
+
+
+async def test_a_site_that_is_deleted_closes_its_alerts_and_destinations_hear_so(furnish: Furnish) -> None:
+    async with furnish(Level(after=HOUR, destinations=(HOOK,), every=HOUR)) as house:
+        config_entries = house.hass.config_entries
+        config_entries.async_update_entry(house.entry, options={**house.entry.options, "destinations": ["hook"]})
+        first = await house.escalate()
+        second = await house.escalate(group="smoke", message="Smoke")
+        await until(lambda: len(house.heard("opened")) == 2)
+        await config_entries.async_remove(house.entry.entry_id)
+        assert {data["escalation"] for data in house.heard("resolved")} == {first, second}
+        assert {data["by"] for data in house.heard("resolved")} == {house.entry.title}
+        assert await alerts_of_the_next_site(house) == ()
+
+
+async def test_what_a_site_left_open_at_an_app_that_was_away_is_closed_by_the_next_one(furnish: Furnish) -> None:
+    async with furnish(Level(after=HOUR, destinations=(HOOK,), every=HOUR)) as house:
+        left = await house.escalate()
+        await until(lambda: house.heard("opened"))
+        await house.gateway.kill()
+        await house.hass.config_entries.async_remove(house.entry.entry_id)
+        house.anna.sent.clear()
+        await house.gateway.start()
+        assert await alerts_of_the_next_site(house) == ()
+        await until(lambda: house.heard("resolved"))
+        assert [data["escalation"] for data in house.heard("resolved")] == [left]
+        assert house.anna.rings == []
+
+
+async def alerts_of_the_next_site(house: House) -> Sequence[Escalation]:
+    """Set a new site up with the same app; return what is alive there once both sides agree."""
+    entry = await set_up_with(house.hass, str(await house.gateway.pairing_line()))
+    assert entry.entry_id != house.entry.entry_id
+    escalations: Escalations = entry.runtime_data.escalations
+    await until(lambda: escalations.handover._pump is not None)
+    alive: Sequence[Escalation] = escalations.alive
+    return alive

@@ -127,8 +127,9 @@ class Server:
         socket = web.WebSocketResponse(timeout=_CLOSING_SECONDS, compress=False, max_msg_size=MAX_FRAME + 1)
         await socket.prepare(request)
         try:
-            self._check(await self._hello(socket))
-            session = await self._open(request, socket)
+            hello = await self._hello(socket)
+            self._check(hello)
+            session = await self._open(request, socket, hello.entry)
         except RequestRefusedError as error:
             await refuse(socket, Refused(code=error.code, message=str(error)))
             return socket
@@ -158,7 +159,7 @@ class Server:
         if not self._access.serves(hello.instance):
             raise RequestRefusedError(Code.OTHER_HOME_ASSISTANT, "This gateway serves another Home Assistant.")
 
-    async def _open(self, request: web.Request, socket: web.WebSocketResponse) -> Session:
+    async def _open(self, request: web.Request, socket: web.WebSocketResponse, entry: str | None) -> Session:
         """Greet, after the session before has ended: nothing of it may come in between."""
         async with self._opening:
             await self._end_session()
@@ -176,9 +177,10 @@ class Server:
                 epoch=self._store.epoch,
                 cursor=cursor,
                 heads=heads,
+                entry=self._parts.escalations.entry,
             )
             await socket.send_frame(encode(greeting), WSMsgType.TEXT)
-            self._session = Session(socket, self._parts)
+            self._session = Session(socket, self._parts, entry)
         self.connected.set()
         return self._session
 

@@ -69,8 +69,9 @@ class _EndError(Exception):
 class Session:
     """Reads, answers and sends until one side ends it; all that is left in it then is discarded."""
 
-    def __init__(self, socket: web.WebSocketResponse, parts: Parts) -> None:
-        """Take the socket after the handshake."""
+    def __init__(self, socket: web.WebSocketResponse, parts: Parts, entry: str | None) -> None:
+        """Take the socket after the handshake, and the config entry that said hello."""
+        self._entry = entry
         self.finished = asyncio.Event()
         self._socket = socket
         self._parts = parts
@@ -96,7 +97,7 @@ class Session:
     async def serve(self) -> None:
         """Return when the session is over and its parts know of it."""
         try:
-            self._parts.escalations.session_opened(self.send)
+            self._parts.escalations.session_opened(self.send, self._entry)
             async with asyncio.TaskGroup() as tasks:
                 for name, work in {
                     "reader": self._read(tasks),

@@ -18,6 +18,8 @@ class HomeAssistantHello:
     """Home Assistant → gateway, the first frame: who calls. Answered by ``GatewayHello`` or ``Refused``.
 
     ``instance``: the id of the Home Assistant; a gateway serves one. ``run``: the run of the integration's memory.
+    ``entry``: the id of the config entry whose memory it is, which a backup keeps and a site that is set up anew does
+    not; None: the caller only makes requests.
     """
 
     type: ClassVar[str] = "home_assistant_hello"
@@ -26,6 +28,7 @@ class HomeAssistantHello:
     version: str
     instance: str
     run: Ulid
+    entry: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +36,7 @@ class GatewayHello:
     """Gateway → Home Assistant: the position it has applied, and what its replica of the escalations says.
 
     ``cursor``: None before the first transition. ``epoch``: new when the store is new or came out of a backup.
+    ``entry``: the config entry that ``cursor`` and ``heads`` come from; None: not known.
     """
 
     type: ClassVar[str] = "gateway_hello"
@@ -43,6 +47,7 @@ class GatewayHello:
     epoch: Ulid
     cursor: Position | None
     heads: tuple[Head, ...]
+    entry: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

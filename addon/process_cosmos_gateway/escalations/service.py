@@ -49,6 +49,9 @@ class Escalations:
         self._work = Work(outbox, clock, steady, self._tell)
         self._send: Send | None = None
         self._caught_up = False
+        self.entry: str | None = memory.get("entry")
+        """The config entry of Home Assistant the replica was made from; None: not known."""
+        self._session_entry: str | None = None
         # A store that came out of a backup must not ask, drain or poll before the integration has said what is true.
         self._reconciled = "run" not in memory or memory.get("epoch") == store.epoch
         self._stop_announced = bool(memory.get("stop_announced"))
@@ -72,9 +75,10 @@ class Escalations:
         """Return the position applied, and what the replica says; raise ``StoreError``."""
         return await self._store.read(lambda transaction: (replica.cursor(transaction), replica.heads(transaction)))
 
-    def session_opened(self, send: Send) -> None:
-        """Begin a session; what is left of an older one is discarded. Nothing is sent before ``caught_up``."""
+    def session_opened(self, send: Send, entry: str | None = None) -> None:
+        """Begin a session of ``entry``; discard what is left of an older one. Nothing is sent before ``caught_up``."""
         self._send = send
+        self._session_entry = entry
         self._caught_up = False
         self._stop_announced = False
         self.home_assistant_lives()
@@ -89,6 +93,7 @@ class Escalations:
         def change(transaction: Transaction) -> None:
             for transition in transitions:
                 self._work.apply(transaction, transition)
+            self._remember_entry(transaction)
             if self._reconciled:  # else a restart before ``caught_up`` would take this store for a restored one
                 replica.remember(transaction, epoch=self._store.epoch)
 
@@ -102,12 +107,23 @@ class Escalations:
 
         def change(transaction: Transaction) -> None:
             replica.remember(transaction, epoch=self._store.epoch, stop_announced=0)
+            self._remember_entry(transaction)
             replica.forget_old(transaction, self._steady.now())
             messages = self._work.outcomes(transaction)
             unsettled = proposals.unsettled(transaction)
             transaction.after_commit(lambda: self._resume(session, messages, unsettled))
 
         await self._store.write(change)
+
+    def _remember_entry(self, transaction: Transaction) -> None:
+        """Keep whose the cursor is, in the transaction that moves it."""
+        entry = self._session_entry
+        if entry is not None and entry != self.entry:
+            replica.remember(transaction, entry=entry)
+            transaction.after_commit(partial(self._note_entry, entry))
+
+    def _note_entry(self, entry: str) -> None:
+        self.entry = entry
 
     def _resume(self, session: Send | None, outcomes: Sequence[Told], unsettled: Sequence[Proposal]) -> None:
         if session is None or session is not self._send:

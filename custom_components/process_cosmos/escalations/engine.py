@@ -178,12 +178,15 @@ class Escalations:
         self.handover.async_stop()
         await self._journal.async_close()
 
-    async def async_remove(self) -> None:
-        """Take the notifications away and delete the memory."""
+    async def async_take_away(self) -> None:
+        """Take the notifications of what is alive away from the phones, of a site that is not loaded."""
         with contextlib.suppress(MemoryTooNewError, OSError):
             await self._journal.memory.async_load()
             self._journal.read()
             await asyncio.gather(*(self._async_clear(escalation.id) for escalation in self.alive))
+
+    async def async_remove(self) -> None:
+        """Delete the memory."""
         await self._journal.async_remove()
 
     @callback

@@ -146,11 +146,15 @@ class Handover:
         )
 
     def _merge(self, hello: GatewayHello) -> None:
-        """This memory came out of a backup: make up with the gateway before anything is sent."""
+        """Make up with a gateway that has heard more than this memory holds, before anything is sent.
+
+        The memory came out of a backup, or the gateway served another site of Home Assistant, which was deleted.
+        """
         journal = self._journal
         if hello.cursor:
             journal.begin_after(hello.cursor.run)
-        restored, reconciled = merge(journal.state, hello.heads, journal.new_id)
+        is_other = hello.entry not in (None, self._entry.entry_id)
+        restored, reconciled = merge(journal.state, hello.heads, journal.new_id, adopt=not is_other)
         bare = Merged(at=self._journal.now(), restored=restored, reconciled=reconciled, after=hello.cursor)
         asks = {
             escalation.id: self.rounds.asks(escalation) if self.rounds and escalation.alive else ()

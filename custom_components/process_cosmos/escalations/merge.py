@@ -1,4 +1,4 @@
-"""What a memory out of a backup makes of the gateway's word (pure)."""
+"""What a memory that does not know the gateway's position makes of the gateway's word (pure)."""
 
 from collections.abc import Callable, Iterable
 
@@ -10,11 +10,12 @@ from .records import Reconciled, Restored
 
 
 def merge(
-    state: State, heads: Iterable[Head], new_id: Callable[[], Ulid]
+    state: State, heads: Iterable[Head], new_id: Callable[[], Ulid], *, adopt: bool = True
 ) -> tuple[tuple[Restored, ...], tuple[Reconciled, ...]]:
     """Return what to restore and what to reconcile, without asks.
 
-    Unknown here and alive there: restored in the next ring, without actions; resolved if its group has an alive one.
+    Unknown here and alive there: restored in the next ring, without actions; resolved if its group has an alive one, or
+    without ``adopt``: it was another config entry's, which was deleted.
     Closed on one side: closed, its answer not run. Closed on both, but not alike: as there, where destinations have
     heard of it. Alive on both, or unknown there: the next ring.
     """
@@ -30,7 +31,7 @@ def merge(
     restored = []
     for head in sorted(by_id.values(), key=lambda head: head.escalation, reverse=True):
         if head.escalation not in state.escalations and head.state.alive:
-            restored.append(_restored(head, new_id(), resolved=head.group in taken))
+            restored.append(_restored(head, new_id(), resolved=not adopt or head.group in taken))
             taken.add(head.group)
     return tuple(restored), reconciled
 

@@ -250,7 +250,7 @@ class ToldRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restored:
-    """An escalation only the gateway still knew: told on, without actions. ``resolved``: its group has an alive one."""
+    """An escalation only the gateway still knew: told on, without actions. ``resolved``: over, as ``merge`` says."""
 
     escalation: Ulid
     event: Ulid

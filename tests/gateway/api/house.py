@@ -47,6 +47,7 @@ class FakeEscalations:
     broken: bool = False
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     send: Callable[[Told | Propose], None] | None = None
+    entry: str | None = None
 
     def __post_init__(self) -> None:
         self.gate.set()
@@ -56,8 +57,9 @@ class FakeEscalations:
             raise StoreError
         return Position(run=RUN, n=3), ()
 
-    def session_opened(self, send: Callable[[Told | Propose], None]) -> None:
+    def session_opened(self, send: Callable[[Told | Propose], None], entry: str | None) -> None:
         self.send = send
+        self.entry = entry
         self.heard.append("opened")
 
     def session_closed(self, *, announced: bool) -> None:

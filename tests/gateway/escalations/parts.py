@@ -79,10 +79,10 @@ class Gateway:
     sent: list[Told | Propose] = field(default_factory=list)
     records: int = 0
 
-    async def opens_session(self, *, catches_up: bool = True) -> None:
+    async def opens_session(self, *, catches_up: bool = True, entry: str | None = None) -> None:
         """Begin a session."""
         self.sent.clear()
-        self.escalations.session_opened(self.sent.append)
+        self.escalations.session_opened(self.sent.append, entry)
         if catches_up:
             await self.escalations.caught_up()
 

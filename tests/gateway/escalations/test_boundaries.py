@@ -38,6 +38,22 @@ async def test_a_first_session_that_broke_off_leaves_a_gateway_that_asks_after_a
         assert await second.asked() == [(1, 0, 0)]
 
 
+async def test_whose_the_alerts_are_is_kept_with_the_first_transition_and_by_nobody_who_only_asks(
+    tmp_path: Path, clock: HandClock
+) -> None:
+    async with gateway(tmp_path, clock) as first:
+        await first.opens_session(catches_up=False, entry="cellar")
+        assert first.escalations.entry is None
+        await first.records_change(OPENED)
+        assert first.escalations.entry == "cellar"
+        await first.opens_session(catches_up=False, entry="attic")
+        await first.opens_session(catches_up=True)
+    async with gateway(tmp_path, clock) as second:
+        assert second.escalations.entry == "cellar"
+        await second.opens_session(entry="attic")
+        assert second.escalations.entry == "attic"
+
+
 async def test_a_greeting_fits_into_a_frame_however_many_escalations_there_are(site: Gateway) -> None:
     living = [ULIDS() for _ in range(300)]
     for number, one in enumerate(living):

@@ -35,6 +35,7 @@ class Gateway:
     settled: dict[str, str | None] = field(default_factory=dict)
     results: list[Result] = field(default_factory=list)
     caught_up: bool = False
+    entry: str | None = None
 
     async def connect(self) -> None:
         self.caught_up = False
@@ -53,7 +54,14 @@ class Gateway:
             for one in self.replica.values()
         )
         hello = GatewayHello(
-            schema=1, min_schema=1, version="0", site=GATEWAY, epoch=GATEWAY, cursor=self.cursor, heads=heads
+            schema=1,
+            min_schema=1,
+            version="0",
+            site=GATEWAY,
+            epoch=GATEWAY,
+            cursor=self.cursor,
+            heads=heads,
+            entry=self.entry,
         )
         await self.site.escalations.handover.async_session_opened(hello, self.receive)
         await self.site.settle()

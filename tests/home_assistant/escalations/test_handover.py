@@ -265,6 +265,23 @@ async def test_an_escalation_only_the_gateway_knows_is_restored_and_told_without
     assert len(anna.rings) == 1
 
 
+@pytest.mark.parametrize("entry", ["ours", "another"])
+async def test_what_another_entry_left_at_the_gateway_is_resolved_and_what_is_ours_is_restored(
+    linked: Site, gateway: Gateway, anna: Phone, entry: str
+) -> None:
+    await gateway.connect()
+    left = await linked.escalate()
+    anna.sent.clear()
+    await restored(linked, gateway, "start")
+    is_ours = entry == "ours"
+    gateway.entry = linked.entry.entry_id if is_ours else entry
+    await gateway.connect()
+    assert gateway.log[-1] is (TransitionKind.RESTORED if is_ours else TransitionKind.RESOLVED)
+    assert gateway.replica[left["id"]].state.alive is is_ours
+    await linked.pass_time(seconds=10)
+    assert len(anna.rings) == is_ours
+
+
 async def test_of_two_of_a_group_the_one_the_gateway_knew_is_resolved(linked: Site, gateway: Gateway) -> None:
     await gateway.connect()
     lost = await linked.escalate()
