@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-ENOUGH_QUEUED = 100
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latency:
@@ -85,7 +83,7 @@ class Result:
                 seen=str(figure("arrived", 0)),
                 held=0 < figure("accepted", 0) == figure("arrived", 0),
             ),
-            at_least("fault: events waiting while the cloud was cut off", ENOUGH_QUEUED, self.queued_peak),
+            at_least("fault: events waiting while the cloud was cut off", self.leaks, self.queued_peak),
             at_least("fault: events in flight when the gateway was killed", 1, self.in_flight_at_kill),
             at_least("fault: repeats that receivers saw and dropped", 1, figure("repeats_absorbed", 0)),
             Check(

@@ -18,6 +18,7 @@ GOOD = Result(
         "order_violations": 0,
         "repeats_absorbed": 3,
     },
+    leaks=100,
     queued_peak=100,
     in_flight_at_kill=1,
     drain_seconds=2.0,
@@ -50,6 +51,7 @@ def test_a_broken_promise_makes_the_run_bad(figures: dict[str, int]) -> None:
 
 def test_a_fault_that_never_happened_makes_the_run_bad() -> None:
     assert not replace(GOOD, queued_peak=99).ok
+    assert replace(GOOD, leaks=10, queued_peak=58).ok
     assert not replace(GOOD, in_flight_at_kill=0).ok
     assert not replace(GOOD, surprises=["the gateway did not come back"]).ok
 
