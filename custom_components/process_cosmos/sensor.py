@@ -98,6 +98,7 @@ SITE_SENSORS = (
         key="oldest_waiting",
         translation_key="oldest_waiting",
         device_class=SensorDeviceClass.TIMESTAMP,
+        entity_registry_enabled_default=False,  # a moment that moves is a row in the activity of the site each time
         value_fn=lambda site: site.oldest_waiting,
     ),
     SiteSensorDescription(
@@ -126,6 +127,7 @@ SITE_SENSORS = (
         key="last_contact",
         translation_key="last_contact",
         device_class=SensorDeviceClass.TIMESTAMP,
+        entity_registry_enabled_default=False,
         value_fn=lambda site: site.last_contact,
     ),
 )

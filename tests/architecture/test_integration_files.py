@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import struct
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -80,6 +81,13 @@ def test_what_is_declared_is_translated_and_has_an_icon(kind: str) -> None:
         flat = {*fields.keys() - sections.keys(), *(name for inner in sections.values() for name in inner)}
         assert texts[name].get("fields", {}).keys() == flat, name
         assert texts[name].get("sections", {}).keys() == sections.keys(), name
+
+
+def test_the_action_that_alerts_people_is_found_by_the_words_they_use() -> None:
+    """Home Assistant's editor searches names and descriptions of actions."""
+    texts = _json("translations/en.json")["services"]["escalate"]
+    words = re.findall(r"[a-z]+", f"{texts['name']} {texts['description']}".lower())
+    assert {"alert", "alarm", "notify", "ring", "leak", "ask", "escalate", "phones", "people"} <= {*words}
 
 
 def test_every_entity_with_an_icon_has_a_name_and_every_name_its_code() -> None:

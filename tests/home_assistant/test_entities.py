@@ -5,9 +5,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from homeassistant.components.logbook.helpers import is_sensor_continuous
 from homeassistant.core import HomeAssistant
 from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers import device_registry as dr
+from homeassistant.helpers import entity_registry as er
 from pytest_homeassistant_custom_component.common import MockConfigEntry, async_capture_events
 
 from custom_components.process_cosmos import async_remove_config_entry_device
@@ -34,11 +36,12 @@ from custom_components.process_cosmos.contract.devices import (
 )
 from custom_components.process_cosmos.contract.messages import FromGateway
 
-from .contract_gateway import SITE, ContractGateway, refusing, until
+from .contract_gateway import IDLE, SITE, ContractGateway, refusing, until
 from .devices import HOUSE, LEAK, ROOM, VALVE
 
 WET = "binary_sensor.kitchen_leak_wet"
 WATER = "valve.main_valve"
+WAITING = ("alerts", "device_changes", "readings")
 SIREN = "switch.main_valve_siren"
 TARGET = "number.cellar_target"
 
@@ -291,8 +294,12 @@ async def test_a_write_while_the_gateway_is_away_raises_at_once(
 async def test_the_site_says_how_its_destinations_stand(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    assert states(hass)["sensor.process_cosmos_destinations"] == "off"
-    assert states(hass)["sensor.process_cosmos_oldest_waiting"] == "unknown"
+    for key in ("oldest_event_waiting_to_be_sent", "last_contact_with_a_destination"):
+        er.async_get(hass).async_update_entity(f"sensor.process_cosmos_{key}", disabled_by=None)
+    assert await hass.config_entries.async_reload(linked.entry_id)
+    await until(lambda: linked.runtime_data.coordinator.status)
+    assert states(hass)["sensor.process_cosmos_connection_to_destinations"] == "off"
+    assert states(hass)["sensor.process_cosmos_oldest_event_waiting_to_be_sent"] == "unknown"
     link = Link(
         name="cloud",
         kind=DestinationKind.CLOUD,
@@ -312,15 +319,40 @@ async def test_the_site_says_how_its_destinations_stand(
     )
     await say(hass, gateway, status)
     shown = states(hass)
-    assert shown["sensor.process_cosmos_destinations"] == "offline"
-    away_shown = attributes(hass, "sensor.process_cosmos_destinations")["webhook"]
+    assert shown["sensor.process_cosmos_connection_to_destinations"] == "offline"
+    away_shown = attributes(hass, "sensor.process_cosmos_connection_to_destinations")["webhook"]
     assert (away_shown["state"], away_shown["reason"]) == ("offline", "timeout")
-    assert [shown[f"sensor.process_cosmos_waiting_{of}"] for of in ("alarms", "changes", "measurements")] == list("321")
+    assert [shown[f"sensor.process_cosmos_{of}_waiting_to_be_sent"] for of in WAITING] == list("321")
     assert shown["sensor.process_cosmos_rejected_events"] == "0"
-    assert shown["sensor.process_cosmos_last_contact"] > shown["sensor.process_cosmos_oldest_waiting"]
+    assert (
+        shown["sensor.process_cosmos_last_contact_with_a_destination"]
+        > shown["sensor.process_cosmos_oldest_event_waiting_to_be_sent"]
+    )
     written = async_capture_events(hass, "state_changed")
     await say(hass, gateway, replace(status, oldest_waiting_age=61))
     assert not written, "an age that only grew is no news"
+
+
+async def test_what_moves_as_events_come_and_go_is_no_row_in_the_activity_of_the_site(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    written = async_capture_events(hass, "state_changed")
+    link = Link(
+        name="cloud",
+        kind=DestinationKind.CLOUD,
+        address="https://cloud.example",
+        kinds=(EventKind.ESCALATION,),
+        state=LinkState.OFF,
+    )
+    for age in (1, 400):
+        waiting = Waiting(alarm=age, change=age, measurement=age)
+        status = replace(IDLE, waiting=waiting, rejected=age, dropped=age, oldest_waiting_age=age)
+        await say(hass, gateway, replace(status, links=(replace(link, last_contact_age=age),)))
+    changes = [event.data for event in written if event.data["old_state"].state != event.data["new_state"].state]
+    moved = {change["entity_id"] for change in changes}
+    assert len(moved) == 5
+    registry = er.async_get(hass)
+    assert [one for one in moved if not is_sensor_continuous(hass, registry, one)] == []
 
 
 async def test_open_escalations_are_counted_with_and_without_the_app(

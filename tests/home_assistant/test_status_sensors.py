@@ -11,9 +11,9 @@ from custom_components.process_cosmos.contract.destinations import Drop, Priorit
 from .contract_gateway import IDLE, ContractGateway, until
 
 BY_PRIORITY = {
-    "sensor.process_cosmos_dropped_alarms": "0",
-    "sensor.process_cosmos_dropped_changes": "5",
-    "sensor.process_cosmos_dropped_measurements": "30",
+    "sensor.process_cosmos_dropped_alerts": "0",
+    "sensor.process_cosmos_dropped_device_changes": "5",
+    "sensor.process_cosmos_dropped_readings": "30",
 }
 DROPS = (
     Drop(priority=Priority.CHANGE, reason="superseded", count=5),
@@ -30,9 +30,9 @@ def state(hass: HomeAssistant, entity: str) -> str | None:
 async def test_what_was_dropped_is_counted_and_the_storage_shown(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    assert state(hass, "sensor.process_cosmos_storage") == "ok"
+    assert state(hass, "sensor.process_cosmos_app_storage") == "ok"
     await gateway.say(replace(IDLE, dropped=35, drops=DROPS, storage=StorageState.FAILING))
-    await until(lambda: state(hass, "sensor.process_cosmos_storage") == "failing")
+    await until(lambda: state(hass, "sensor.process_cosmos_app_storage") == "failing")
     assert state(hass, "sensor.process_cosmos_dropped_events") == "35"
 
 

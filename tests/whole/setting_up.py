@@ -55,7 +55,7 @@ async def until_linked(api: Home) -> None:
     """Wait until the site shows what only its gateway can tell."""
 
     async def linked() -> bool | None:
-        return await api.state("sensor.process_cosmos_storage") == "ok" or None
+        return await api.state("sensor.process_cosmos_app_storage") == "ok" or None
 
     await until(linked, "a link to the gateway")
 
