@@ -111,7 +111,7 @@ async def test_a_gateway_that_hangs_does_not_hold_up_the_end(
 ) -> None:
     monkeypatch.setattr(client_module, "CLOSE_WITHIN", 0.05)
     gateway.released = asyncio.Event()
-    async with asyncio.timeout(2), await GatewayClient(http, gateway.url, TOKEN, None).connect(HELLO):
+    async with asyncio.timeout(8), await GatewayClient(http, gateway.url, TOKEN, None).connect(HELLO):
         await until(lambda: gateway.socket)
     gateway.released.set()
 

@@ -25,7 +25,7 @@ EVERYTHING = "everything"
 """The destination that wants all kinds, so that events stay in the outbox."""
 
 
-async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+async def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
     """Wait until ``condition`` holds; raise ``TimeoutError`` if it does not in time."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - the condition may be about anything
@@ -64,7 +64,7 @@ class Hearing:
         return await self.store.read(lambda transaction: transaction.rows(sql))
 
     async def until_rows(self, sql: str, wanted: list[tuple[Any, ...]]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while await self.rows(sql) != wanted:  # noqa: ASYNC110 - the store tells nobody
                 await asyncio.sleep(0.01)
 
@@ -87,7 +87,7 @@ class Hearing:
 
     async def until_drained(self, wanted: Callable[[dict[str, Any]], bool], count: int) -> list[dict[str, Any]]:
         """The wanted events among those that came, once there are ``count``."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while len(found := [each for each in await self.drained() if wanted(each)]) < count:  # noqa: ASYNC110 - as above
                 await asyncio.sleep(0.01)
         return found

@@ -100,7 +100,7 @@ async def test_many_messages_in_one_tls_record_are_all_heard(tls_broker: Broker)
             client_id="x",
             on_message=lambda _, message: heard.append(message.payload),
         )
-        await until(lambda: len(heard) == 10, 3)
+        await until(lambda: len(heard) == 10, 10)  # without a keepalive that would wake it up
         connection.close()
     assert heard == [bytes((number,)) for number in range(1, 11)]
 

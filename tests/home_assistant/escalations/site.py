@@ -198,8 +198,8 @@ class Site:
             async_fire_time_changed(self.hass)
             await self.settle()
 
-    async def until(self, condition: Callable[[], object], rounds: int = 200) -> None:
-        """Wait for something that happens in the background."""
+    async def until(self, condition: Callable[[], object], rounds: int = 6000) -> None:
+        """Wait for something that happens in the background, at least half a minute."""
         for _ in range(rounds):
             if condition():
                 return

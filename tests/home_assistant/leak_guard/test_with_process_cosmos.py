@@ -1,5 +1,6 @@
 """The blueprint and the integration together: from the wet sensor to the phone and back to the valve."""
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,11 +36,10 @@ async def entry(hass: HomeAssistant, phone: Phone) -> MockConfigEntry:
 
 async def until(hass: HomeAssistant, condition: Callable[[], object]) -> None:
     """Wait for what the integration does once something is on disk."""
-    for _ in range(200):
-        if condition():
-            return
-        await hass.async_block_till_done(wait_background_tasks=True)
-    pytest.fail("it did not happen")
+    async with asyncio.timeout(30):
+        while not condition():
+            await hass.async_block_till_done(wait_background_tasks=True)
+            await asyncio.sleep(0.005)
 
 
 async def test_a_leak_rings_and_turn_on_again_opens_the_valve(
@@ -84,11 +84,7 @@ async def test_a_valve_that_hangs_rings_beside_the_leak(
     await house.wet(KITCHEN)
     for seconds in (16, 31):
         await house.later(seconds)
-    for _ in range(1000):
-        if groups() == {AUTOMATION, f"{AUTOMATION} valve"}:
-            return
-        await house.settle()
-    pytest.fail(f"only {groups()}")
+    await until(hass, lambda: groups() == {AUTOMATION, f"{AUTOMATION} valve"})
 
 
 async def test_removed_at_run_time_the_valve_still_closes(
