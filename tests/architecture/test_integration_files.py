@@ -2,7 +2,6 @@
 
 import ast
 import json
-import re
 import struct
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -84,10 +83,10 @@ def test_what_is_declared_is_translated_and_has_an_icon(kind: str) -> None:
 
 
 def test_the_action_that_alerts_people_is_found_by_the_words_they_use() -> None:
-    """Home Assistant's editor searches names and descriptions of actions."""
+    """Home Assistant's editor searches names and descriptions, and shows the first five: mostly names."""
     texts = _json("translations/en.json")["services"]["escalate"]
-    words = re.findall(r"[a-z]+", f"{texts['name']} {texts['description']}".lower())
-    assert {"alert", "alarm", "notify", "ring", "leak", "ask", "escalate", "phones", "people"} <= {*words}
+    assert [word for word in ("alert", "alarm", "notify", "leak", "ask") if word not in texts["name"].lower()] == []
+    assert [word for word in ("escalate", "ring") if word not in texts["description"].lower()] == []
 
 
 def test_every_entity_with_an_icon_has_a_name_and_every_name_its_code() -> None:

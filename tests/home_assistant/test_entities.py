@@ -41,7 +41,7 @@ from .devices import HOUSE, LEAK, ROOM, VALVE
 
 WET = "binary_sensor.kitchen_leak_wet"
 WATER = "valve.main_valve"
-WAITING = ("alerts", "device_changes", "readings")
+WAITING = ("alerts", "changes", "readings")
 SIREN = "switch.main_valve_siren"
 TARGET = "number.cellar_target"
 
@@ -298,7 +298,7 @@ async def test_the_site_says_how_its_destinations_stand(
         er.async_get(hass).async_update_entity(f"sensor.process_cosmos_{key}", disabled_by=None)
     assert await hass.config_entries.async_reload(linked.entry_id)
     await until(lambda: linked.runtime_data.coordinator.status)
-    assert states(hass)["sensor.process_cosmos_connection_to_destinations"] == "off"
+    assert states(hass)["sensor.process_cosmos_destination_status"] == "off"
     assert states(hass)["sensor.process_cosmos_oldest_event_waiting_to_be_sent"] == "unknown"
     link = Link(
         name="cloud",
@@ -319,8 +319,8 @@ async def test_the_site_says_how_its_destinations_stand(
     )
     await say(hass, gateway, status)
     shown = states(hass)
-    assert shown["sensor.process_cosmos_connection_to_destinations"] == "offline"
-    away_shown = attributes(hass, "sensor.process_cosmos_connection_to_destinations")["webhook"]
+    assert shown["sensor.process_cosmos_destination_status"] == "offline"
+    away_shown = attributes(hass, "sensor.process_cosmos_destination_status")["webhook"]
     assert (away_shown["state"], away_shown["reason"]) == ("offline", "timeout")
     assert [shown[f"sensor.process_cosmos_{of}_waiting_to_be_sent"] for of in WAITING] == list("321")
     assert shown["sensor.process_cosmos_rejected_events"] == "0"

@@ -5,11 +5,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import FloatRect, Page, async_playwright
 
 from demo.house import ROOT
 from demo.onboarding import OWNER, PASSWORD
 
+WIDTH, HEIGHT = 1280, 900
 SCREENSHOTS = ROOT / "build" / "screenshots"
 PATIENCE = 30_000
 """Milliseconds for anything to appear on a busy machine."""
@@ -23,14 +24,17 @@ class Person:
         self._page = page
         self._url = url
         self._steps = 0
+        self.last = SCREENSHOTS
+        """The newest screenshot."""
         self.clicks = 0
         """Presses of the mouse, as the browser itself reports them."""
 
-    async def look(self, name: str) -> None:
-        """Keep what is on the screen, once nothing moves any more."""
+    async def look(self, name: str, height: int = HEIGHT) -> None:
+        """Keep what is on the screen, ``height`` pixels of it, once nothing moves any more."""
         self._steps += 1
-        path = SCREENSHOTS / f"{self._steps:02}-{name}.png"
-        await self._page.screenshot(path=path, animations="disabled")
+        self.last = SCREENSHOTS / f"{self._steps:02}-{name}.png"
+        clip = FloatRect(x=0, y=0, width=WIDTH, height=height)
+        await self._page.screenshot(path=self.last, animations="disabled", clip=clip)
 
     async def log_in(self) -> None:
         """Log in as the owner, with all presses of the mouse counted."""
@@ -146,7 +150,15 @@ class Person:
         """Open the site's page."""
         await self._go(f"/config/devices/device/{device}")
         await self._page.get_by_text("Open escalations").first.wait_for()
+        await self._page.locator("ha-logbook ha-spinner").wait_for(state="detached")
+        await self._page.wait_for_load_state("networkidle")  # the icons come last
         await self.look("site")
+
+    async def look_at_the_repairs(self, number: int) -> None:
+        """Open the list of repairs, once it has ``number``."""
+        await self._go("/config/repairs")
+        await self._page.get_by_text(f"{number} repairs").wait_for()
+        await self.look("repairs", 520)
 
     async def answer(self, escalation: str, answer: str) -> None:
         """Run the action ``process_cosmos.answer`` in the tools for developers."""
@@ -181,7 +193,7 @@ async def somebody_at(url: str) -> AsyncIterator[Person]:
         chromium = await playwright.chromium.launch(
             executable_path=Path(os.environ["CHROMIUM"]), chromium_sandbox=os.geteuid() != 0
         )
-        page = await chromium.new_page(viewport={"width": 1280, "height": 900})
+        page = await chromium.new_page(viewport={"width": WIDTH, "height": HEIGHT})
         page.set_default_timeout(PATIENCE)
         person = Person(page, url)
         try:

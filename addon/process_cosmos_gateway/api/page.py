@@ -95,7 +95,7 @@ class Page:
             self._head(),
             section("This app", *(row.html() for row in self._rows(status, connected=connected))),
             section("Destinations", *_destinations(status.links)),
-            section("Waiting", _waiting(status, depths.ages)),
+            section("Waiting to be sent", _waiting(status, depths.ages)),
             _offer(),
             await asyncio.to_thread(page_programs.overview, self._about.data),
             refresh=_REFRESH_SECONDS,
