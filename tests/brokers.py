@@ -3,7 +3,6 @@
 import asyncio
 import getpass
 import shutil
-import socket
 import subprocess
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -11,17 +10,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from process_cosmos_gateway.devices.options import BrokerOptions
+from process_cosmos_gateway.lab.processes import free_ports
 
 _UNPACKED = Path(__file__).parents[1] / ".tools/mosquitto/usr/sbin/mosquitto"
 MOSQUITTO = shutil.which("mosquitto") or str(_UNPACKED)
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 nobody listens on."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+    """Return a port of 127.0.0.1 nobody listens on, nor is given for a connection."""
+    return free_ports(1)[0]
 
 
 @dataclass

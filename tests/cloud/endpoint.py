@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -254,13 +253,6 @@ def key_sha256(ca_pem: str) -> str:
     public = x509.load_pem_x509_certificate(ca_pem.encode()).public_key()
     form = serialization.PublicFormat.SubjectPublicKeyInfo
     return hashlib.sha256(public.public_bytes(serialization.Encoding.DER, form)).hexdigest()
-
-
-def free_port() -> int:
-    """Return a port nobody listens at."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @asynccontextmanager

@@ -57,14 +57,8 @@ async def test_a_disk_that_takes_its_time_does_not_make_the_gateway_away(
     handover = linked.runtime_data.escalations.handover
     await gateway.until_heard(CaughtUp)
     gateway.receipts = False
-    heard, note = 0, handover.async_heard
-
-    def hear() -> None:
-        nonlocal heard
-        heard += 1
-        note()
-
-    monkeypatch.setattr(handover, "async_heard", hear)
+    heard, note = list[None](), handover.async_heard
+    monkeypatch.setattr(handover, "async_heard", lambda: heard.append(note()))  # type: ignore[func-returns-value]
     released = threading.Event()
     fsync = os.fsync
 
@@ -78,7 +72,7 @@ async def test_a_disk_that_takes_its_time_does_not_make_the_gateway_away(
     try:
         for number in range(12):
             await gateway.say(replace(proposal, id=str(number)), Receipt())
-        await until(lambda: heard >= 24)
+        await until(lambda: len(heard) >= 24)
         assert not gateway.heard_of(Transition)
     finally:
         released.set()

@@ -17,8 +17,9 @@ from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.contract.pairing import OneTimeLine, parse_line
 from process_cosmos_gateway.destinations import enrolment
 from process_cosmos_gateway.errors import RequestRefusedError
+from tests.brokers import free_port
 from tests.cloud.conftest import new_code
-from tests.cloud.endpoint import EndpointProcess, endpoint_process, free_port, swallowing_replies
+from tests.cloud.endpoint import EndpointProcess, endpoint_process, swallowing_replies
 
 from .conftest import Site
 from .parts import Receiver, escalation_id, event_id, until

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from process_cosmos_gateway.contract.destinations import LinkState
-from tests.cloud.endpoint import free_port
+from tests.brokers import free_port
 
 from .conftest import Site
 from .parts import parcel, until
