@@ -100,7 +100,7 @@ async def _serve(
     )
     try:
         outbox = Outbox(store, clock, _limits(options))
-        ulids = make_ulids(await outbox.newest_id())
+        ulids = make_ulids(await outbox.last_own_id())
         escalations = await Escalations.open(store, outbox, clock)
         devices = Devices(store, outbox, clock, ulids, broker, readings=options.readings)
         await devices.load()

@@ -4,7 +4,14 @@ import os
 
 import pytest
 
-from process_cosmos_gateway.contract.identifiers import TellKey, Ulid, UlidFactory, is_ulid
+from process_cosmos_gateway.contract.identifiers import (
+    TellKey,
+    Ulid,
+    UlidFactory,
+    UlidRangeError,
+    is_ulid,
+    milliseconds_of,
+)
 from process_cosmos_gateway.contract.pairing import LineError, OneTimeLine, PairingLine, parse_line, parse_pairing_line
 
 LINE = OneTimeLine(url="https://gateway.local:8735", secret="made-up-secret-0001", sha256="0a" * 32)
@@ -25,11 +32,28 @@ def test_ulids_go_up_also_when_the_clock_goes_back() -> None:
 
 def test_after_a_restart_ulids_go_on_above_the_last() -> None:
     last = Ulid("01ARYZ6S41ZZZZZZZZZZZZZZZZ")
-    assert UlidFactory(lambda: 0, bytes, last)() == "01ARYZ6S420000000000000001"
+    assert UlidFactory(lambda: 0, bytes, milliseconds_of(last))() == "01ARYZ6S420000000000000001"
 
 
-def test_at_the_end_of_time_a_ulid_is_still_one() -> None:
-    assert is_ulid(UlidFactory(lambda: 0, bytes, Ulid("7" + "Z" * 25))())
+def test_at_the_end_of_the_range_a_ulid_is_refused_not_repeated() -> None:
+    make = UlidFactory(lambda: (1 << 48) - 1, lambda count: b"\xff" * count)
+    assert make() == "7ZZZZZZZZZZZZZZZZZZZZZZZZZ"
+    for _ in range(2):
+        with pytest.raises(UlidRangeError):
+            make()
+
+
+def test_after_the_last_of_all_ulids_none_is_made() -> None:
+    make = UlidFactory(lambda: 0, bytes, (1 << 48) - 1)
+    with pytest.raises(UlidRangeError):
+        make()
+
+
+def test_a_clock_that_was_far_ahead_for_a_moment_leaves_room_for_all_ids_that_follow() -> None:
+    clock = iter([253_402_300_799_000, *[1_790_000_000_000] * 1000])
+    make = UlidFactory(lambda: next(clock), os.urandom)
+    made = [make() for _ in range(1000)]
+    assert made == sorted(set(made))
 
 
 def test_a_tell_key_is_one_word() -> None:
@@ -98,7 +122,7 @@ def test_a_lines_secret_is_not_in_its_representation(line: PairingLine) -> None:
 
 def test_two_sides_that_go_on_after_the_same_id_with_the_clock_behind_make_different_ones() -> None:
     ahead = UlidFactory(lambda: 1_900_000_000_000, os.urandom)()
-    sides = [UlidFactory(lambda: 1_790_000_000_000, os.urandom, ahead) for _ in range(2)]
+    sides = [UlidFactory(lambda: 1_790_000_000_000, os.urandom, milliseconds_of(ahead)) for _ in range(2)]
     made = [make() for _ in range(100) for make in sides]
     assert len(set(made)) == len(made)
     assert min(made) > ahead

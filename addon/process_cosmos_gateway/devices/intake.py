@@ -264,6 +264,7 @@ class Intake:
             key=twin.id,
             time=_moment(received),
             data={"device": twin.id, "title": twin.thing.device.title, **data, **in_doubt},
+            is_own=True,
         )
 
     def _keep_readings(self, twin: Twin, described: Property, those: Sequence[Reading], received: float) -> Change:

@@ -129,4 +129,5 @@ def _gap(name: Ulid, now: datetime, heard_at: float | None) -> Event:
         key="broker",
         time=now,
         data={"reason": "session_lost", "since": since, "until": now},
+        is_own=True,
     )

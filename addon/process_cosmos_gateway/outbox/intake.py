@@ -3,7 +3,6 @@
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from itertools import chain
 from typing import Any
 
@@ -11,10 +10,10 @@ from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.store import Transaction
 
-from . import full, parking
-from .books import Audience, count, counted, wait
+from . import full, known, parking
+from .books import Audience, count, wait
 from .model import Added, DropReason, Event, Limits, OutboxFullError
-from .quotas import ID_BYTES, bound, id_quota, refused_by_disk, share
+from .quotas import bound, refused_by_disk, share
 from .statements import STATEMENTS
 
 type Row = tuple[Any, ...]
@@ -22,10 +21,6 @@ type Taken = Added | OutboxFullError
 
 _AT_ONCE = (64, 16, 4, 1)
 """Rows to a statement: few sizes, so that each is prepared once."""
-
-_FORGOTTEN_AT_ONCE = 1_000
-_QUEUED = 1
-_UNWANTED = 0
 
 
 @dataclass(slots=True)
@@ -60,7 +55,8 @@ def take(transaction: Transaction, arrivals: Sequence[Arrival], under: Condition
     entries = [(arrival, audience.of(arrival.event.kind, arrival.event.only)) for arrival in arrivals]
     refused = _refusals(transaction, entries, audience, under)
     kept = [entry for place, entry in enumerate(entries) if place not in refused] if refused else entries
-    added = _remember(transaction, kept)
+    added = known.remember(transaction, [(arrival.event.id, arrival.body) for arrival, _ in kept], under.limits, under.free)
+    known.note_own(transaction, [arrival.event.id for arrival, _ in kept if arrival.event.is_own])
     for priority in STATEMENTS:
         queued = [
             entry
@@ -69,7 +65,6 @@ def take(transaction: Transaction, arrivals: Sequence[Arrival], under: Condition
         ]
         if queued:
             _queue(transaction, priority, queued, audience, under)
-    _forget_ids(transaction, under)
     if not refused:
         return added
     results = iter(added)
@@ -101,7 +96,7 @@ def _refusals(
             continue
         if lines:
             error = lines.get((event.priority, event.key)) or error
-        if error is not None and not transaction.rows("SELECT 1 FROM outbox_id WHERE id = ?", event.id):
+        if error is not None and not known.has(transaction, event.id):
             refused[place] = lines[event.priority, event.key] = error
     return refused
 
@@ -218,67 +213,16 @@ def insert(transaction: Transaction, sql: str, rows: Sequence[Row]) -> int:
     return last
 
 
-def _remember(transaction: Transaction, entries: Sequence[Entry]) -> Sequence[Added]:
-    """Keep the ids that are new; return how each was taken."""
-    rows = [
-        (arrival.event.id, blake2b(arrival.body, digest_size=8).digest(), _QUEUED if wanting else _UNWANTED)
-        for arrival, wanting in entries
-    ]
-    transaction.run("SAVEPOINT ids")
-    new = _insert_ids(transaction, rows)
-    if new == len(rows):
-        added = [Added.ADDED] * new
-    else:
-        transaction.run("ROLLBACK TO ids")
-        added = [_remember_one(transaction, row) for row in rows]
-        new = added.count(Added.ADDED)
-    transaction.run("RELEASE ids")
-    count(transaction, "id", new)
-    return added
-
-
-_REMEMBER = "INSERT OR IGNORE INTO outbox_id VALUES "
-
-
-def _insert_ids(transaction: Transaction, rows: Sequence[Row]) -> int:
-    begin = new = 0
-    for size in _AT_ONCE:
-        while len(rows) - begin >= size:
-            some = rows[begin : begin + size]
-            new += transaction.run(_REMEMBER + ", ".join(["(?, ?, ?)"] * size), *chain.from_iterable(some))
-            begin += size
-    return new
-
-
-def _remember_one(transaction: Transaction, row: Row) -> Added:
-    if transaction.run(_REMEMBER + "(?, ?, ?)", *row):
-        return Added.ADDED
-    [(known,)] = transaction.rows("SELECT hash FROM outbox_id WHERE id = ?", row[0])
-    if known == row[1]:
-        return Added.DUPLICATE
-    count(transaction, "conflict", 1)
-    return Added.CONFLICT
-
-
-def _forget_ids(transaction: Transaction, under: Conditions) -> None:
-    known = counted(transaction, "id")
-    if known > id_quota(under.limits.id_bytes, under.free, known * ID_BYTES) // ID_BYTES:
-        oldest = "DELETE FROM outbox_id WHERE id IN (SELECT id FROM outbox_id ORDER BY id LIMIT ?)"
-        forgotten = transaction.run(oldest, _FORGOTTEN_AT_ONCE)
-        count(transaction, "id", -forgotten)
-        count(transaction, "forgotten", forgotten)
-
-
 def withdraw(transaction: Transaction, event: Ulid, destination: str, limits: Limits) -> None:
     """Take back an alarm that was for ``destination`` only, and forget its id; one on its way may still arrive."""
     statements = STATEMENTS[Priority.ALARM]
-    known = bool(transaction.rows("SELECT 1 FROM outbox_destination WHERE name = ?", destination))
+    is_known = bool(transaction.rows("SELECT 1 FROM outbox_destination WHERE name = ?", destination))
     for sequence, size in transaction.rows(statements.withdraw, event, destination):
         for mark in ("exception", "skip"):
             transaction.run(statements.drop_marks.replace("<mark>", mark), sequence)
         count(transaction, Priority.ALARM, -1)
-        if known:
+        if is_known:
             wait(transaction, destination, Priority.ALARM, -1, -size)
     parking.remove(transaction, "id = ? AND destination = ?", event, destination)
-    count(transaction, "id", -transaction.run("DELETE FROM outbox_id WHERE id = ?", event))
+    known.forget(transaction, event)
     parking.unpark(transaction, destination, limits)

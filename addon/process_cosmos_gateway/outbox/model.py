@@ -20,7 +20,8 @@ class Event:
     """One alarm or change to be accepted. Order is kept within ``key`` and priority; ``only``: the one destination.
 
     ``data``: anything orjson writes. ``slot``: device and property of a value; where room is short, a newer value of
-    the same slot supersedes it (None: never). ``expires_at``: from then on it is not sent any more.
+    the same slot supersedes it (None: never). ``expires_at``: from then on it is not sent any more. ``is_own``: the
+    gateway has made its id; any other is an opaque key.
     """
 
     id: Ulid
@@ -34,6 +35,7 @@ class Event:
     only: str | None = None
     slot: str | None = None
     expires_at: datetime | None = None
+    is_own: bool = False
 
     def encode(self, site: Ulid) -> bytes:
         """Return the event as destinations get it."""

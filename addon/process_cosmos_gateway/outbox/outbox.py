@@ -83,6 +83,10 @@ class Outbox:
         then nothing of it is kept.
         """
         [taken] = self._take(transaction, [Arrival(event, event.encode(self._store.site))])
+        if taken is Added.CONFLICT and event.is_own:
+            # A program has used the id before: nothing tells it whose turn that was, and the event must not be lost.
+            event = replace(event, id=self._ulid_fn())
+            [taken] = self._take(transaction, [Arrival(event, event.encode(self._store.site))])
         if not isinstance(taken, OutboxFullError):
             return taken
         if event.priority is Priority.ALARM:
@@ -330,9 +334,10 @@ class Outbox:
         """Return what waits, from counters."""
         return await self._store.read(lambda transaction: read_depths(transaction, self._conditions(transaction)))
 
-    async def newest_id(self) -> Ulid | None:
-        """Return the greatest id among those accepted, so that ids made after a restart go on above it."""
-        return await self._store.read(lambda transaction: transaction.rows("SELECT max(id) FROM outbox_id")[0][0])
+    async def last_own_id(self) -> int | None:
+        """Return the time (ms) of the newest id this gateway has made for an event, so that later ones are above it."""
+        last = await self._store.read(lambda transaction: books.counted(transaction, "own_id_ms"))
+        return last or None
 
     async def rejected(self, after: int = 0) -> Sequence[RejectedEvent]:
         """Return the oldest 500 events, after a number, that destinations refused for good."""

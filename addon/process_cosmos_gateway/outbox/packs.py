@@ -11,7 +11,7 @@ import orjson
 
 from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_gateway.contract.events import event_type, site_source
-from process_cosmos_gateway.contract.identifiers import Ulid, UlidFactory
+from process_cosmos_gateway.contract.identifiers import Ulid, UlidFactory, milliseconds_of
 from process_cosmos_gateway.store import Transaction
 
 from .books import Audience, backlog, count, drop, wait
@@ -174,7 +174,7 @@ def _next_id(transaction: Transaction, ulid_fn: Callable[[], Ulid]) -> Ulid:
     made = ulid_fn()
     for (last,) in transaction.rows("SELECT id FROM outbox_last_pack"):
         if made <= last:
-            made = UlidFactory(lambda: 0, token_bytes, last)()
+            made = UlidFactory(lambda: 0, token_bytes, milliseconds_of(last))()
     transaction.run("INSERT OR REPLACE INTO outbox_last_pack VALUES (1, ?)", made)
     return made
 

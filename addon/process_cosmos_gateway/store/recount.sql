@@ -14,6 +14,10 @@ UPDATE outbox_counter SET value = (SELECT count(*) FROM outbox_alarm) WHERE name
 UPDATE outbox_counter SET value = (SELECT count(*) FROM outbox_change) WHERE name = 'change';
 UPDATE outbox_counter SET value = (SELECT count(*) FROM outbox_measurement) WHERE name = 'measurement';
 UPDATE outbox_counter SET value = (SELECT count(*) FROM outbox_id) WHERE name = 'id';
+-- Where the counter was lost, ids that arrive from now on must not pass for the oldest.
+UPDATE outbox_counter SET value = max(value, 1 + ifnull((SELECT max(generation) FROM outbox_id), 0))
+  WHERE name = 'id_generation';
+INSERT OR IGNORE INTO outbox_id_sweep VALUES (1, '');
 UPDATE outbox_counter SET value = (SELECT count(*) FROM outbox_rejected) WHERE name = 'rejected';
 UPDATE outbox_counter SET value = (SELECT count(*) FROM outbox_parked) WHERE name = 'parked';
 UPDATE outbox_counter SET value = (SELECT coalesce(sum(length(body)), 0) FROM outbox_parked) WHERE name = 'parked_bytes';

@@ -66,8 +66,12 @@ CREATE INDEX outbox_parked_id ON outbox_parked (id);
 CREATE INDEX outbox_parked_expiry ON outbox_parked (expires_at) WHERE expires_at IS NOT NULL;
 
 -- Every id accepted, also after delivery, so that a repeat is known. hash: 8 bytes of the content.
--- result: 1 queued, 0 nobody wanted it.
-CREATE TABLE outbox_id (id TEXT PRIMARY KEY, hash BLOB NOT NULL, result INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+-- generation: counts arrivals, not one by one; the oldest are forgotten first, whatever their ids.
+CREATE TABLE outbox_id (id TEXT PRIMARY KEY, hash BLOB NOT NULL, generation INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+
+-- Up to this id the oldest generation is removed.
+CREATE TABLE outbox_id_sweep (one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL) STRICT;
+INSERT INTO outbox_id_sweep VALUES (1, '');
 
 -- delivered: how many events this destination has taken.
 CREATE TABLE outbox_destination (name TEXT PRIMARY KEY, delivered INTEGER NOT NULL DEFAULT 0) STRICT, WITHOUT ROWID;
@@ -111,10 +115,14 @@ CREATE TABLE outbox_rejected (
   id TEXT NOT NULL, type TEXT NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL, key TEXT NOT NULL, body BLOB NOT NULL
 ) STRICT;
 
--- Rows of the tables of these names; ids met again with other content, and forgotten for want of room.
+-- Rows of the tables of these names; ids met again with other content, and forgotten for want of room. id_generation: which
+-- one ids belong to that arrive now, id_generation_size: how many it has, id_oldest: the one that is removed next.
+-- own_id_ms: the time in the newest id this gateway has made for an event.
 CREATE TABLE outbox_counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL DEFAULT 0) STRICT, WITHOUT ROWID;
 INSERT INTO outbox_counter (name) VALUES
-  ('alarm'), ('change'), ('measurement'), ('parked'), ('parked_bytes'), ('id'), ('rejected'), ('conflict'), ('forgotten');
+  ('alarm'), ('change'), ('measurement'), ('parked'), ('parked_bytes'), ('id'), ('rejected'), ('conflict'), ('forgotten'),
+  ('id_generation_size'), ('id_oldest'), ('own_id_ms');
+INSERT INTO outbox_counter VALUES ('id_generation', 1);
 
 -- escalations ---------------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NewType
 
+from .errors import ContractError
+
 Ulid = NewType("Ulid", str)
 """26 characters of Crockford's base 32: 48 bits of milliseconds, 80 random bits (github.com/ulid/spec)."""
 
@@ -19,28 +21,41 @@ def is_ulid(text: str) -> bool:
     return len(text) == _LENGTH and text[0] <= "7" and _LETTERS.issuperset(text)
 
 
+class UlidRangeError(ContractError):
+    """No ULID is left above the last one: a clock, or what a peer said, is beyond the year 10889."""
+
+
 class UlidFactory:
     """Makes ULIDs that only go up, also when the clock goes back: the next is max(last + 1, now)."""
 
     def __init__(
-        self, milliseconds: Callable[[], int], random_bytes: Callable[[int], bytes], last: Ulid | None = None
+        self, milliseconds: Callable[[], int], random_bytes: Callable[[int], bytes], last: int | None = None
     ) -> None:
-        """Take the wall clock in ms, a source of random bytes, and the newest ULID known before a restart.
+        """Take the wall clock in ms, a source of random bytes, and the ms of the newest ULID made before a restart.
 
-        It goes on a millisecond above that one, at a place of its own: the other side may know the same one, and with
-        the clock behind both would count the same numbers up from it.
+        ``last`` must be of a ULID made here: a foreign one may be the greatest there is. It goes on a millisecond above
+        that, at a place of its own: the other side may know the same one, and with the clock behind both would count
+        the same numbers up from it.
         """
         self._milliseconds = milliseconds
         self._random_bytes = random_bytes
-        self._last = -1 if last is None else (_decode(last) >> 80) + 1 << 80 | self._random()
+        self._last = -1 if last is None else last + 1 << 80 | self._random()
 
     def __call__(self) -> Ulid:
-        """Return the next ULID."""
-        self._last = min(max(self._last + 1, self._milliseconds() << 80 | self._random()), _MOST)
-        return _encode(self._last)
+        """Return the next ULID; raise ``UlidRangeError``."""
+        number = max(self._last + 1, self._milliseconds() << 80 | self._random())
+        if number > _MOST:
+            raise UlidRangeError("$", "leaves no ULID above the last one")
+        self._last = number
+        return _encode(number)
 
     def _random(self) -> int:
         return int.from_bytes(self._random_bytes(_RANDOM_BYTES))
+
+
+def milliseconds_of(ulid: Ulid) -> int:
+    """Return the time in a ULID, ms since 1970."""
+    return _decode(ulid) >> 80
 
 
 def _encode(number: int) -> Ulid:

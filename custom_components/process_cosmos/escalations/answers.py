@@ -187,7 +187,7 @@ class Answers:
     def _is_overtaken(self, escalation: Escalation) -> bool:
         """Say whether a newer escalation of the group exists, or the answer is too old to be carried out."""
         newest = self._journal.state.newest.get(escalation.group, escalation.id)
-        return newest > escalation.id or self._journal.now() - (escalation.closed_at or self._journal.now()) >= TOO_OLD
+        return newest != escalation.id or self._journal.now() - (escalation.closed_at or self._journal.now()) >= TOO_OLD
 
     async def _async_started(self) -> None:
         started = asyncio.Event()

@@ -16,7 +16,7 @@ from homeassistant.util import dt as dt_util
 from homeassistant.util.hass_dict import HassKey
 
 from custom_components.process_cosmos.const import CONF_HAS_LOG, DOMAIN
-from custom_components.process_cosmos.contract.identifiers import Position, Ulid, UlidFactory
+from custom_components.process_cosmos.contract.identifiers import Position, Ulid, UlidFactory, milliseconds_of
 from custom_components.process_cosmos.memory import RETRY_AFTER, Entry, Memory, MemoryWriteError
 
 from .clock import SteadyClock
@@ -80,8 +80,8 @@ class Journal:
         self.memory.adopt(self._left_over.pop(self._entry_id, ()))
         self.read()
         born = (event for entry in self.memory.entries for event in events_of(entry.record))
-        newest = max((*self.memory.runs, *born), default=None)
-        self.new_id = UlidFactory(lambda: int(dt_util.utcnow().timestamp() * 1000), secrets.token_bytes, newest)
+        made = (*self.memory.runs, *born)
+        self.new_id = _new_ids(milliseconds_of(max(made)) if made else None)
         for entry in self.memory.entries:
             if not isinstance(entry.record, Confirmed):
                 self._clock.not_before(entry.record.at)
@@ -127,11 +127,9 @@ class Journal:
         self._take_in(self.memory.begin(self.run, start), start)
 
     def begin_after(self, run: Ulid) -> None:
-        """Begin a run that is newer than ``run``, whatever this machine's clock says."""
+        """Begin a run that is newer than ``run``, whatever this machine's clock says; raise ``UlidRangeError``."""
         if run > self.run:
-            self.new_id = UlidFactory(
-                lambda: int(dt_util.utcnow().timestamp() * 1000), secrets.token_bytes, max(run, self.new_id())
-            )
+            self.new_id = _new_ids(max(milliseconds_of(run), milliseconds_of(self.new_id())))
             self.begin()
 
     def record(self, record: Record) -> tuple[Escalation, ...]:
@@ -244,6 +242,10 @@ class Journal:
                 closed = (one.escalation for one in record.reconciled if not one.state.alive)
                 self._was_closed |= dict.fromkeys(closed, (after, position))
         return changed
+
+
+def _new_ids(last: int | None) -> UlidFactory:
+    return UlidFactory(lambda: int(dt_util.utcnow().timestamp() * 1000), secrets.token_bytes, last)
 
 
 def _folded(entries: Sequence[Entry[Record]], queued: set[Position]) -> Sequence[Entry[Record]]:

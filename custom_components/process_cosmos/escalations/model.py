@@ -158,8 +158,10 @@ class State:
             del self.newest[forgotten.group]
 
     def _keep(self, escalation: Escalation) -> None:
+        # By the order of the records: an id that another clock, or somebody else, has made tells no age.
+        if escalation.id not in self.escalations and (escalation.alive or escalation.group not in self.newest):
+            self.newest[escalation.group] = escalation.id
         self.escalations[escalation.id] = escalation
-        self.newest[escalation.group] = max(escalation.id, self.newest.get(escalation.group, escalation.id))
         if escalation.alive:
             self.alive[escalation.group] = escalation.id
         elif self.alive.get(escalation.group) == escalation.id:

@@ -11,7 +11,7 @@ import pytest
 
 from process_cosmos_gateway.contract.destinations import Priority, Waiting
 from process_cosmos_gateway.contract.identifiers import Ulid
-from process_cosmos_gateway.outbox import Added, Failed, Limits, Outbox
+from process_cosmos_gateway.outbox import Added, Failed, Outbox
 from process_cosmos_gateway.store import Store, Transaction
 from tests.gateway.store.parts import HandClock, opened
 
@@ -59,14 +59,6 @@ async def test_an_id_with_other_content_is_a_conflict_and_counted(outbox: Outbox
     assert await outbox.accept(replace(first, data={"name": "other"})) is Added.CONFLICT
     assert (await outbox.depths()).conflicts == 1
     assert await drain(outbox, "cloud") == ["first"]
-
-
-async def test_the_oldest_ids_are_forgotten_and_counted(store: Store, clock: HandClock) -> None:
-    outbox = Outbox(store, clock, Limits(id_bytes=2 * 48))
-    first = event("first")
-    await accept(outbox, first, event("2"), event("3"))
-    assert (await outbox.depths()).forgotten == 3
-    assert await outbox.accept(first) is Added.ADDED
 
 
 async def test_a_withdrawn_event_is_not_sent_and_frees_what_it_held_back(store: Store, outbox: Outbox) -> None:
