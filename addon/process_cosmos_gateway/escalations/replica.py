@@ -88,7 +88,7 @@ def alive(transaction: Transaction) -> Sequence[Alive]:
 
 def newest_events(transaction: Transaction, destination: str) -> Iterable[Event]:
     """Return, for ``destination`` alone, the newest transition of each living escalation."""
-    for (body,) in transaction.rows("SELECT event FROM escalation WHERE alive = 1 ORDER BY id"):
+    for (body,) in transaction.rows("SELECT event FROM escalation WHERE alive = 1 ORDER BY changed_at"):
         event = orjson.loads(body)
         event |= {
             "time": datetime.fromisoformat(event["time"]),
@@ -103,7 +103,7 @@ def heads(transaction: Transaction) -> tuple[Head, ...]:
 
     What does not fit into a greeting is left out: an integration that knows it needs no word of it.
     """
-    rows = transaction.rows("SELECT body, run, n FROM escalation WHERE alive = 1 ORDER BY id DESC")
+    rows = transaction.rows("SELECT body, run, n FROM escalation WHERE alive = 1 ORDER BY changed_at DESC")
     rows += transaction.rows(
         "SELECT body, run, n FROM escalation WHERE alive = 0 ORDER BY changed_at DESC LIMIT ?", _MOST_CLOSED_HEADS
     )

@@ -10,9 +10,9 @@ from homeassistant.config_entries import ConfigEntry
 from homeassistant.core import CALLBACK_TYPE, HassJob, HomeAssistant, callback
 from homeassistant.helpers.event import async_call_later
 
-from custom_components.process_cosmos.client import GATEWAY_AWAY, GatewayAwayError
+from custom_components.process_cosmos.client import GATEWAY_AWAY, GatewayAwayError, GatewayRefusedError
 from custom_components.process_cosmos.contract.escalations import CaughtUp, Head, Propose, Told
-from custom_components.process_cosmos.contract.identifiers import Position
+from custom_components.process_cosmos.contract.identifiers import Position, UlidRangeError
 from custom_components.process_cosmos.contract.messages import FromHomeAssistant
 from custom_components.process_cosmos.contract.session import GatewayHello, Problem, Receipt, Result
 from custom_components.process_cosmos.durations import duration
@@ -57,7 +57,7 @@ class Handover:
         self._pump: asyncio.Task[None] | None = None
 
     async def async_session_opened(self, hello: GatewayHello, send: Send) -> None:
-        """Send the log from the gateway's cursor, then ``CaughtUp``, then what is new. Raise ``GatewayAwayError``."""
+        """Send the log from the gateway's cursor, then ``CaughtUp``, then what is new. Raise a ``GatewayError``."""
         self.async_session_closed()
         self.async_heard()
         if hello.cursor:
@@ -152,7 +152,10 @@ class Handover:
         """
         journal = self._journal
         if hello.cursor:
-            journal.begin_after(hello.cursor.run)
+            try:
+                journal.begin_after(hello.cursor.run)
+            except UlidRangeError as error:
+                raise GatewayRefusedError(error.code, f"The gateway has applied an impossible run: {error}") from error
         is_other = hello.entry not in (None, self._entry.entry_id)
         restored, reconciled = merge(journal.state, hello.heads, journal.new_id, adopt=not is_other)
         bare = Merged(at=self._journal.now(), restored=restored, reconciled=reconciled, after=hello.cursor)

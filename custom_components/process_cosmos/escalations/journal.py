@@ -129,7 +129,9 @@ class Journal:
     def begin_after(self, run: Ulid) -> None:
         """Begin a run that is newer than ``run``, whatever this machine's clock says; raise ``UlidRangeError``."""
         if run > self.run:
-            self.new_id = _new_ids(max(milliseconds_of(run), milliseconds_of(self.new_id())))
+            new_id = _new_ids(max(milliseconds_of(run), milliseconds_of(self.new_id())))
+            new_id()  # raises before anything has changed
+            self.new_id = new_id
             self.begin()
 
     def record(self, record: Record) -> tuple[Escalation, ...]:

@@ -17,7 +17,7 @@ def merge(
     Unknown here and alive there: restored in the next ring, without actions; resolved if its group has an alive one, or
     without ``adopt``: it was another config entry's, which was deleted.
     Closed on one side: closed, its answer not run. Closed on both, but not alike: as there, where destinations have
-    heard of it. Alive on both, or unknown there: the next ring.
+    heard of it. Alive on both, or unknown there: the next ring. Of two in one group the one that changed last is newer.
     """
     by_id = {head.escalation: head for head in heads}
     reconciled = tuple(
@@ -29,7 +29,7 @@ def merge(
     closed = {one.escalation for one in reconciled if not one.state.alive}
     taken = {group for group, alive in state.alive.items() if alive not in closed}
     restored = []
-    for head in sorted(by_id.values(), key=lambda head: head.escalation, reverse=True):
+    for head in sorted(by_id.values(), key=lambda head: (head.position, head.escalation), reverse=True):
         if head.escalation not in state.escalations and head.state.alive:
             restored.append(_restored(head, new_id(), resolved=not adopt or head.group in taken))
             taken.add(head.group)

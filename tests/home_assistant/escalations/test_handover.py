@@ -2,13 +2,15 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from homeassistant.core import HomeAssistant, ServiceCall
 from homeassistant.util import dt as dt_util
 
-from custom_components.process_cosmos.client import GatewayAwayError
+from custom_components.process_cosmos.client import GatewayAwayError, GatewayRefusedError
+from custom_components.process_cosmos.contract.errors import Code
 from custom_components.process_cosmos.contract.escalations import EscalationState, TransitionKind
 from custom_components.process_cosmos.contract.identifiers import Position, Ulid
 from custom_components.process_cosmos.contract.session import Problem
@@ -326,12 +328,41 @@ async def test_what_both_know_alive_rings_again(linked: Site, gateway: Gateway, 
 async def test_a_clock_that_went_back_does_not_hide_what_a_restored_memory_says(linked: Site, gateway: Gateway) -> None:
     await gateway.connect()
     escalated = await linked.escalate()
-    gateway.cursor = Position(run=Ulid("7ZZZZZZZZZZZZZZZZZZZZZZZ00"), n=9)
+    gateway.cursor = Position(run=Ulid("5ZZZZZZZZZZZZZZZZZZZZZZZ00"), n=9)
     await gateway.connect()
     assert gateway.replica[escalated["id"]].ring == 2
     await linked.call("resolve", group="leak")
     await linked.settle()
     assert gateway.log[-2:] == [TransitionKind.RECONCILED, TransitionKind.RESOLVED]
+
+
+async def test_a_gateway_that_names_the_last_run_of_all_is_refused_and_people_are_alerted_as_before(
+    linked: Site, gateway: Gateway
+) -> None:
+    gateway.cursor = Position(run=Ulid("7" + "Z" * 25), n=9)
+    with pytest.raises(GatewayRefusedError) as refused:
+        await gateway.connect()
+    assert refused.value.code == Code.MALFORMED
+    assert linked.known((await linked.escalate())["id"]).alive
+
+
+async def test_an_escalation_with_the_greatest_id_of_all_does_not_overtake_the_answers_that_come_after_it(
+    linked: Site, gateway: Gateway, valve: list[ServiceCall]
+) -> None:
+    await gateway.connect()
+    await linked.escalate()
+    await linked.until(lambda: bool(gateway.replica))
+    [known] = gateway.replica.values()
+    await linked.call("resolve", group="leak")
+    foreign = replace(known, id=Ulid("7" + "Z" * 25))
+    gateway.cursor = Position(run=Ulid("5ZZZZZZZZZZZZZZZZZZZZZZZ00"), n=9)
+    gateway.replica, gateway.positions = {foreign.id: foreign}, {foreign.id: gateway.cursor}
+    await gateway.connect()
+    assert linked.alive.id == foreign.id
+    await linked.call("resolve", group="leak")
+    after = await linked.escalate(answers=ANSWERS)
+    await linked.call("answer", escalation=after["id"], answer="Open")
+    await linked.until(lambda: len(valve) == 1)
 
 
 async def test_closed_escalations_are_forgotten_after_30_days_unless_the_gateway_still_needs_them(
