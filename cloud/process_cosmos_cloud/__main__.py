@@ -6,12 +6,14 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-import orjson
-
+from process_cosmos_gateway.contract.bounds import MOST_SIGNED, write_json
+from process_cosmos_gateway.contract.cloud import InboxItem
+from process_cosmos_gateway.contract.codec import parse
+from process_cosmos_gateway.contract.errors import ContractError
 from process_cosmos_gateway.contract.identifiers import UlidFactory, is_ulid
 from process_cosmos_gateway.contract.pairing import LineError, OneTimeLine, parse_line
 from process_cosmos_gateway.logs import set_up_logs
@@ -23,10 +25,14 @@ from .codes import make_code
 from .database import Connection, DatabaseError, SqlError, open_database
 from .identity import describe_sites, revoke
 from .inbox import put
-from .readings import Reading, read_readings
+from .readings import EARLIEST, LATEST, Reading, read_readings
 from .serving import DATABASE, serving
 
 FOLLOW_SECONDS = 0.2
+
+MOST_DAYS = 3650
+LONGEST_TEXT = 255
+LONGEST_ACKNOWLEDGEMENT = 366 * 86_400
 EVERYWHERE = {"0.0.0.0", "::"}  # noqa: S104 - addresses to listen at, no names for a certificate
 
 
@@ -57,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
 
     serve = commands.add_parser("serve", parents=[common], help="run the endpoint")
     serve.add_argument("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
-    serve.add_argument("--port", type=int, default=8443, help="0: any free one (default: %(default)s)")
+    serve.add_argument("--port", type=_whole(0, 65_535), default=8443, help="0: any free one (default: %(default)s)")
     serve.add_argument("--name", action="append", help="host name or IP address of the certificate; may be repeated")
     serve.set_defaults(command_fn=_serve)
 
@@ -72,7 +78,10 @@ def _parser() -> argparse.ArgumentParser:
 
     rotate_ca = commands.add_parser("rotate-ca", parents=[common], help="follow the CA by a new one, then serve anew")
     rotate_ca.add_argument(
-        "--days", type=int, default=TRUST_DAYS, help="how long the old one is trusted still (default: %(default)s)"
+        "--days",
+        type=_whole(0, MOST_DAYS),
+        default=TRUST_DAYS,
+        help="how long the old one is trusted still (default: %(default)s)",
     )
     rotate_ca.set_defaults(command_fn=_rotate_ca)
 
@@ -84,7 +93,9 @@ def _parser() -> argparse.ArgumentParser:
     what = answer.add_mutually_exclusive_group(required=True)
     what.add_argument("answer", nargs="?", help="one of the answers the escalation offers")
     what.add_argument("--acknowledge", type=float, metavar="SECONDS", help="silence it for so long instead")
-    answer.add_argument("--ring", type=int, help="the ring it is meant for (default: the current one)")
+    answer.add_argument(
+        "--ring", type=_whole(1, MOST_SIGNED), help="the ring it is meant for (default: the current one)"
+    )
     answer.add_argument("--by", default="cloud", help="who answers (default: %(default)s)")
     answer.add_argument("--site", help="default: the site that told of the escalation")
     answer.set_defaults(command_fn=_answer)
@@ -93,9 +104,22 @@ def _parser() -> argparse.ArgumentParser:
     ledger.add_argument("--readings", action="store_true", help="the readings out of the packs instead, each once")
     ledger.add_argument("--json", action="store_true", help="one JSON object a line")
     ledger.add_argument("--follow", action="store_true", help="go on with what arrives")
-    ledger.add_argument("--after", type=int, default=0, metavar="SEQUENCE", help="leave out what came before")
+    ledger.add_argument(
+        "--after", type=_whole(0, MOST_SIGNED), default=0, metavar="SEQUENCE", help="leave out what came before"
+    )
     ledger.set_defaults(command_fn=_ledger)
     return parser
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    """Return a reader of whole numbers between two bounds."""
+
+    def read(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or len(text) > len(str(most)) or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"must be a whole number from {least} to {most}")
+        return int(text)
+
+    return read
 
 
 def _serve(arguments: argparse.Namespace) -> None:
@@ -133,7 +157,7 @@ def _code(arguments: argparse.Namespace) -> None:
 def _revoke(arguments: argparse.Namespace) -> None:
     connection = open_database(arguments.data / DATABASE)
     with connection:
-        count = revoke(connection, arguments.what)
+        count = revoke(connection, arguments.what) if arguments.what.isascii() else 0
     if not count:
         raise UsageError("no such site or certificate; see: process-cosmos-cloud sites")
     print(f"{count} revoked")  # noqa: T201 - the command's output
@@ -153,34 +177,59 @@ def _sites(arguments: argparse.Namespace) -> None:
 def _answer(arguments: argparse.Namespace) -> None:
     if not is_ulid(arguments.escalation):
         raise UsageError("the escalation's id has 26 characters, as the ledger prints it")
+    if arguments.site is not None and not is_ulid(arguments.site):
+        raise UsageError("--site must be a site's id")
     connection = open_database(arguments.data / DATABASE)
     site = arguments.site or site_of(connection, arguments.escalation)
     if site is None:
         raise UsageError("no site told of this escalation; say --site")
-    identifier = UlidFactory(lambda: time.time_ns() // 1_000_000, os.urandom)()
+    item = _item(arguments)
     with connection:
         put(
             connection,
-            identifier=identifier,
+            identifier=item.id,
             site=site,
-            escalation=arguments.escalation,
-            by=arguments.by,
+            escalation=item.escalation,
+            by=item.by,
             now=time.time(),
-            ring=arguments.ring,
-            answer=arguments.answer,
-            acknowledge_for=arguments.acknowledge,
+            ring=item.ring,
+            answer=item.answer,
+            acknowledge_for=item.acknowledge_for,
         )
-    print(identifier)  # noqa: T201 - the command's output
+    print(item.id)  # noqa: T201 - the command's output
+
+
+def _item(arguments: argparse.Namespace) -> InboxItem:
+    """Return what is to be put into the inbox, checked by the words of the site that will read it."""
+    given = {
+        "id": UlidFactory(lambda: time.time_ns() // 1_000_000, os.urandom)(),
+        "cursor": 0,
+        "escalation": arguments.escalation,
+        "by": arguments.by,
+        "age": 0.0,
+        "ring": arguments.ring,
+        "answer": arguments.answer,
+        "acknowledge_for": arguments.acknowledge,
+    }
+    texts = [text for text in (arguments.by, arguments.answer) if text is not None]
+    if any(len(text) > LONGEST_TEXT or not text.isprintable() for text in texts):
+        raise UsageError(f"an answer, and who gives it, have at most {LONGEST_TEXT} printable characters")
+    if arguments.acknowledge is not None and not 0 < arguments.acknowledge <= LONGEST_ACKNOWLEDGEMENT:
+        raise UsageError(f"--acknowledge must be from 1 to {LONGEST_ACKNOWLEDGEMENT} seconds")
+    try:
+        return parse(InboxItem, given)
+    except ContractError as error:
+        raise UsageError(str(error)) from error
 
 
 def _ledger(arguments: argparse.Namespace) -> None:
     connection = open_database(arguments.data / DATABASE)
     if arguments.readings:
         for reading in read_readings(connection):
-            print(orjson.dumps(reading).decode() if arguments.json else _reading_line(reading))  # noqa: T201 - its output
+            print(write_json(reading).decode() if arguments.json else _reading_line(reading))  # noqa: T201 - its output
         return
     for arrival in _arrivals(connection, arguments.after, follow=arguments.follow):
-        print(orjson.dumps(arrival).decode() if arguments.json else _line(arrival), flush=True)  # noqa: T201 - its output
+        print(write_json(arrival).decode() if arguments.json else _line(arrival), flush=True)  # noqa: T201 - its output
 
 
 def _arrivals(connection: Connection, after: int, *, follow: bool) -> Iterator[Arrival]:
@@ -197,13 +246,14 @@ def _arrivals(connection: Connection, after: int, *, follow: bool) -> Iterator[A
 
 
 def _reading_line(reading: Reading) -> str:
-    moment = datetime.fromtimestamp(reading.time, UTC).isoformat()
+    is_date = EARLIEST <= reading.time <= LATEST  # an older version took others
+    moment = datetime.fromtimestamp(reading.time, UTC).isoformat() if is_date else f"{reading.time:g} s"
     mark = "  (conflict)" if reading.conflict else ""
     return f"{moment}  {reading.site}  {reading.device}/{reading.property}  {reading.value} {reading.unit or ''}{mark}"
 
 
 def _line(arrival: Arrival) -> str:
-    kind = arrival.type.removeprefix("process_cosmos.").removesuffix(".v1")
+    kind = arrival.problem or arrival.type.removeprefix("process_cosmos.").removesuffix(".v1")
     repeat = "  (again)" if arrival.duplicate else ""
     pack = f"  [{arrival.readings} readings]" if arrival.readings else ""
     return f"{arrival.sequence:>8}  {arrival.time}  {arrival.site}  {kind:<22} {arrival.subject}{pack}{repeat}"

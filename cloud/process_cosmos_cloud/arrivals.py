@@ -1,15 +1,16 @@
 """Events of a batch: told apart, checked, logged, and each kept once."""
 
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import batched, chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
+from process_cosmos_gateway.contract.bounds import check_depth, is_deeper
 from process_cosmos_gateway.contract.cloud import BatchReceipt, RejectedItem
 from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.contract.events import event_type, site_source
@@ -48,7 +49,8 @@ class Item(NamedTuple):
 class Arrival:
     """One arrival of an event: the log's row, for readers.
 
-    ``duplicate``: the event had been here before. ``readings``: how many it holds, if it is a pack.
+    ``duplicate``: the event had been here before. ``readings``: how many it holds, if it is a pack. ``problem``: the
+    code why the stored event cannot be shown; its type is empty then.
     """
 
     sequence: int
@@ -61,6 +63,7 @@ class Arrival:
     arrived_at: float
     duplicate: bool
     readings: int = 0
+    problem: str | None = None
 
 
 def take_batch(connection: Connection, site: Ulid, body: bytes, now: float, token: str) -> BatchReceipt:
@@ -73,6 +76,7 @@ def take_batch(connection: Connection, site: Ulid, body: bytes, now: float, toke
     rejected: list[RejectedItem] = []
     for index, (text, document) in enumerate(split_batch(body)):
         try:
+            check_depth(text, document)
             identifier, readings, closes = _check(document, source)
         except ContractError as error:
             rejected.append(RejectedItem(index=index, problem=Problem(code=error.code, message=str(error))))
@@ -109,7 +113,8 @@ def split_batch(body: bytes) -> Sequence[tuple[bytes, object]]:
         raise ContractError("$", "must be JSON") from error
     if not isinstance(items, list):
         raise ContractError("$", "must be an array of events")
-    return [(orjson.dumps(item), item) for item in items]
+    # What is too deep to be written again is refused by its own text, here the whole body.
+    return [(body if is_deeper(item) else orjson.dumps(item), item) for item in items]
 
 
 def _check(document: object, source: str) -> tuple[str, list[Record], str | None]:
@@ -177,25 +182,39 @@ def read_arrivals(connection: Connection, after: int = 0) -> Iterator[Arrival]:
         "WHERE sequence > ? ORDER BY sequence LIMIT ?",
         (after, PAGE),
     ):
-        event = orjson.loads(body)
+        event, problem = _stored(body)
+        data = event.get("data")
         yield Arrival(
             sequence=sequence,
             site=site,
             id=identifier,
-            type=event["type"],
+            type=event.get("type", ""),
             subject=event.get("subject"),
             time=event.get("time"),
-            data=event.get("data"),
+            data=data,
             arrived_at=arrived_at,
             duplicate=bool(duplicate),
-            readings=len(event["data"]) if event.get("datacontenttype") == CONTENT_TYPE else 0,
+            readings=len(data) if isinstance(data, list) and event.get("datacontenttype") == CONTENT_TYPE else 0,
+            problem=problem,
         )
+
+
+def _stored(body: str) -> tuple[Mapping[str, Any], str | None]:
+    """Return a stored event and None, or nothing of it and the code of why not: an older version took more."""
+    try:
+        document = orjson.loads(body)
+        check_depth(body, document)
+    except orjson.JSONDecodeError:
+        return {}, Code.MALFORMED
+    except ContractError as error:
+        return {name: value for name, value in document.items() if isinstance(value, str)}, error.code
+    return (document, None) if isinstance(document, dict) else ({}, Code.MALFORMED)
 
 
 def site_of(connection: Connection, escalation: str) -> Ulid | None:
     """Return the site whose newest event is about ``escalation``; None: nobody told of it."""
     mentions = "SELECT site, body FROM arrival WHERE instr(body, ?) ORDER BY sequence DESC"
     for site, body in connection.execute(mentions, (escalation,)):
-        if orjson.loads(body).get("subject") == escalation:
+        if _stored(body)[0].get("subject") == escalation:
             return Ulid(site)
     return None

@@ -11,7 +11,7 @@ PAGE = 100
 def put(
     connection: Connection,
     *,
-    identifier: Ulid,
+    identifier: str,
     site: Ulid,
     escalation: str,
     by: str,

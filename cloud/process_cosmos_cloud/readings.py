@@ -1,6 +1,8 @@
 """Readings out of packs (SenML, RFC 8428): merged by key, kept for ever, contradictions too."""
 
+import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +15,10 @@ from .database import Connection
 
 CONTENT_TYPE = "application/senml+json"
 NEWEST_VERSION = 10
+
+EARLIEST = 0.0
+LATEST = 253_402_300_799.0
+"""Seconds since 1970 that are a date: what is outside could be kept, but not be shown."""
 
 type Value = float | str
 """A number, or JSON of a text or a truth."""
@@ -58,13 +64,18 @@ def unpack(data: object) -> list[Record]:
         if "/" not in whole.strip("/"):
             raise ContractError(path, "must be named <device>/<property>")
         at = time + _number(item, "t", 0.0, path)
+        if not EARLIEST <= at <= LATEST:
+            raise ContractError(path, "must have a time of the years 1970 to 9999")
         records.append(Record(whole, _text(item, "u", unit, path), at, _value(item, value, path)))
     return records
 
 
 def _value(item: Mapping[str, Any], base: float, path: str) -> Value:
     if "v" in item:
-        return base + _number(item, "v", 0.0, path)
+        value = base + _number(item, "v", 0.0, path)
+        if not math.isfinite(value):
+            raise ContractError(path, "must hold a finite value")
+        return value
     for name, kind in (("vs", str), ("vb", bool)):
         if isinstance(item.get(name), kind):
             return orjson.dumps(item[name]).decode()
@@ -107,6 +118,12 @@ def _series(connection: Connection, site: Ulid, record: Record) -> int:
     return number
 
 
+def _shown(value: Value) -> object:
+    with suppress(orjson.JSONDecodeError):
+        return orjson.loads(value) if isinstance(value, str) else value
+    return value
+
+
 def read_readings(connection: Connection) -> Iterator[Reading]:
     """Return all readings, by series and time."""
     for site, device, name, time, value, unit, arrival, conflict in connection.execute(
@@ -120,7 +137,7 @@ def read_readings(connection: Connection) -> Iterator[Reading]:
             device=device,
             property=name,
             time=time,
-            value=orjson.loads(value) if isinstance(value, str) else value,
+            value=_shown(value),
             unit=unit,
             arrival=arrival,
             conflict=bool(conflict),

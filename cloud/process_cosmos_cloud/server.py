@@ -37,6 +37,9 @@ from .problems import ProblemError
 LARGEST = (1 << 63) - 1
 """Of whole numbers, in the database."""
 
+LONGEST_HEADER = 128
+"""Characters of what a site presents."""
+
 LONG_POLL_SECONDS = 25.0
 LOOK_AGAIN_SECONDS = 0.2
 """Answers come from other processes, so a waiting poll has to look."""
@@ -167,9 +170,7 @@ class Endpoint:
         site, serial, now = request[SITE], request[SERIAL], time.time()
         self._check_newest(request, site)
         caller = Caller(
-            token=request.headers.get(TOKEN_HEADER, ""),
-            epoch=request.headers.get(EPOCH_HEADER, ""),
-            address=request.remote or "",
+            token=_header(request, TOKEN_HEADER), epoch=_header(request, EPOCH_HEADER), address=request.remote or ""
         )
 
         def take(connection: Connection) -> BatchReceipt | Refusal:
@@ -218,6 +219,16 @@ class Endpoint:
             if page.items or self._stopping.is_set() or time.monotonic() > deadline:
                 return _reply(page)
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
+
+
+def _header(request: web.Request, name: str) -> str:
+    """Return a header, empty where there is none; a byte that is no text would not go into the database."""
+    value = request.headers.get(name, "")
+    if not value.isascii() or len(value) > LONGEST_HEADER:
+        raise ProblemError(
+            HTTPStatus.BAD_REQUEST, Code.MALFORMED, f"{name} must be {LONGEST_HEADER} ASCII letters at most"
+        )
+    return value
 
 
 def _reply(body: object) -> web.Response:

@@ -296,7 +296,12 @@ class Memory[R: Message]:
                 self._rewrite(self.entries, self.runs)
 
     def _remember(self, payload: bytes) -> None:
-        match orjson.loads(payload):
+        try:
+            document = orjson.loads(payload)
+        except orjson.JSONDecodeError as error:
+            self._note_unreadable(error)
+            return
+        match document:
             case [str(), int(), dict()] as line:  # of version 1
                 self._remember_record(line)
             case [*lines]:
@@ -305,12 +310,17 @@ class Memory[R: Message]:
             case header:
                 self._read_header(header)
 
+    def _note_unreadable(self, error: Exception) -> None:
+        """Go on without one record; a copy of the file stays aside, for the record is not written again."""
+        LOGGER.error("memory_record_unreadable: %s: %s", self._path.name, error)
+        self._is_to_keep = True
+
     def _remember_record(self, line: Sequence[Any]) -> None:
-        run, n, document = line
         try:
+            run, n, document = line
             record = parse(self._table[document.pop("type")], document)
-        except (ContractError, KeyError) as error:
-            LOGGER.error("memory_record_unreadable: %s: %s", self._path.name, error)
+        except (ContractError, KeyError, ValueError, TypeError, AttributeError) as error:
+            self._note_unreadable(error)
             return
         self._durable = Position(run=Ulid(run), n=n)
         self.runs[self._durable.run] = n

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from aiohttp import ClientConnectionResetError, WSCloseCode, WSMsgType, web
 from prometheus_client import Histogram
 
-from process_cosmos_gateway.contract.codec import decode, decode_json, encode
+from process_cosmos_gateway.contract.codec import decode, encode, members
 from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.contract.events import TYPE_PREFIX
@@ -233,9 +233,5 @@ def _event(publish: Publish) -> Event:
 
 def _message_id(frame: bytes | str) -> str:
     """Return the id of a broken message, empty where it has none."""
-    try:
-        document = decode_json(frame)
-    except ContractError:
-        return ""
-    found = document.get("id") if isinstance(document, dict) else None
+    found = members(frame).get("id")
     return found if isinstance(found, str) else ""

@@ -2,13 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 
 from aiohttp import ClientConnectionResetError, WSCloseCode, WSMsgType, web
 
-from process_cosmos_gateway.contract.codec import MAX_FRAME, decode, decode_json, encode
+from process_cosmos_gateway.contract.codec import MAX_FRAME, decode, encode, members
 from process_cosmos_gateway.contract.devices import Snapshot, Subscribe
 from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.contract.escalations import CaughtUp, Transition
@@ -126,7 +126,7 @@ class Session:
         while (frame := await self._next_frame()) is not None:
             self._parts.escalations.home_assistant_lives()
             try:
-                message = decode(frame, FROM_HOME_ASSISTANT)
+                message = decode(frame, FROM_HOME_ASSISTANT, cuts=True)
             except ContractError as error:
                 self._refuse_frame(frame, error)
             else:
@@ -278,11 +278,6 @@ def _frames(message: FromGateway) -> Iterator[bytes]:
 
 def _request_id(frame: bytes | str) -> str | None:
     """Return the id of a frame that has one and waits for a reply: a broken transition or result has none."""
-    try:
-        document = decode_json(frame)
-    except ContractError:
-        return None
-    if not isinstance(document, Mapping) or document.get("type") == Result.type:
-        return None
-    request = document.get("id")
+    document = members(frame)
+    request = None if document.get("type") == Result.type else document.get("id")
     return request if isinstance(request, str) else None

@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 
+from .bounds import write_json
 from .identifiers import Ulid
 
 TYPE_PREFIX = "process_cosmos."
@@ -22,9 +23,9 @@ def site_source(site: Ulid) -> str:
     return f"/sites/{site}"
 
 
-def encode_event(*, id: Ulid, site: Ulid, type: str, subject: str, time: datetime, data: Any) -> bytes:  # noqa: A002, ANN401 - CloudEvents' own names; anything orjson writes
+def encode_event(*, id: Ulid, site: Ulid, type: str, subject: str, time: datetime, data: Any) -> bytes:  # noqa: A002, ANN401 - CloudEvents' own names; anything write_json writes
     """Return an event as one JSON object (CloudEvents JSON format 1.0.2)."""
-    return orjson.dumps(
+    return write_json(
         {
             "specversion": "1.0",
             "id": id,
@@ -35,5 +36,5 @@ def encode_event(*, id: Ulid, site: Ulid, type: str, subject: str, time: datetim
             "datacontenttype": "application/json",
             "data": data,
         },
-        option=orjson.OPT_UTC_Z,
+        orjson.OPT_UTC_Z,
     )

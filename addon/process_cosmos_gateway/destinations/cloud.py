@@ -215,7 +215,7 @@ class Cloud:
         if reply.meaning(single=True, proven=False) is not Meaning.DELIVERED:
             return Polled(trouble=reply.trouble)
         try:
-            return self._read(parse(_Page, decode_json(reply.body)).items)
+            return self._read(parse(_Page, decode_json(reply.body, cuts=True)).items)
         except ContractError:
             return Polled(trouble=_MALFORMED)
 

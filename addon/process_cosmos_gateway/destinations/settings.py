@@ -1,5 +1,6 @@
 """What is kept of destinations: settings with their secrets, and how far the inbox was read."""
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,15 +10,18 @@ import orjson
 
 from process_cosmos_gateway.contract.codec import parse
 from process_cosmos_gateway.contract.destinations import DestinationKind, EventKind, SetWebhook
-from process_cosmos_gateway.contract.errors import Code
+from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.errors import RequestRefusedError
 from process_cosmos_gateway.store import Transaction
+from process_cosmos_gateway.store.errors import ROW_UNREADABLE
 
 from .cloud import Credentials
 
 LONGEST_NAME = 64
 LONGEST_URL = 2048
 LONGEST_HEADER = 4096
+
+_LOGGER = logging.getLogger(__name__)
 
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 _OURS = frozenset(
@@ -73,18 +77,18 @@ class Kept:
 def load_all(transaction: Transaction) -> Sequence[Kept]:
     """Return all destinations, by name."""
     rows = transaction.rows(
-        "SELECT kind, settings, proven, inbox_cursor, token FROM destination LEFT JOIN destination_token USING (name)"
-        " ORDER BY name"
+        "SELECT kind, settings, proven, inbox_cursor, token, name"
+        " FROM destination LEFT JOIN destination_token USING (name) ORDER BY name"
     )
-    return [
-        Kept(
-            settings=parse(_SHAPES[DestinationKind(kind)], orjson.loads(body)),
-            proven=bool(proven),
-            inbox_cursor=after,
-            token=token,
-        )
-        for kind, body, proven, after, token in rows
-    ]
+    found = []
+    for kind, body, proven, after, token, name in rows:
+        try:
+            settings = parse(_SHAPES[DestinationKind(kind)], orjson.loads(body))
+        except ContractError, ValueError:
+            _LOGGER.exception("%s: the destination %s is left out; set it up again", ROW_UNREADABLE, name)
+        else:
+            found.append(Kept(settings=settings, proven=bool(proven), inbox_cursor=after, token=token))
+    return found
 
 
 def save(transaction: Transaction, kind: DestinationKind, settings: Settings) -> None:

@@ -1,12 +1,13 @@
 """Reads W3C WoT Thing Descriptions 1.1, as ``wire/devices.md`` says: what a device is, what topics it may speak on."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
+from process_cosmos_gateway.contract.bounds import MAX_DEPTH, is_deeper
 from process_cosmos_gateway.contract.devices import Device, DeviceEventDescription, Property, PropertyKind
 from process_cosmos_gateway.contract.errors import Code
 
@@ -21,7 +22,6 @@ AVAILABILITY = "cosmos:availability"
 TRUE_MEANS = "cosmos:trueMeans"
 """The member of a boolean property that says what its true means: this project's extension too."""
 
-_MAX_DEPTH = 32
 _MAX_AFFORDANCES = 256
 _MAX_TEXT = 255
 _MAX_TOPIC_BYTES = 1024
@@ -104,18 +104,9 @@ def _document(payload: bytes) -> Mapping[str, Any]:
         raise _invalid("The description is no JSON") from error
     if not isinstance(document, dict):
         raise _invalid("The description is no JSON object")
-    level: list[Any] = [document]
-    for _ in range(_MAX_DEPTH):
-        level = [inner for outer in level for inner in _members(outer)]
-    if level:
-        raise _invalid(f"The description is nested deeper than {_MAX_DEPTH}")
+    if is_deeper(document):
+        raise _invalid(f"The description is nested deeper than {MAX_DEPTH}")
     return document
-
-
-def _members(value: object) -> Iterable[Any]:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list) else ()
 
 
 class _Reader:

@@ -17,7 +17,6 @@ from process_cosmos_gateway.contract.devices import (
     EventHappened,
     Property,
     PropertyKind,
-    Value,
     ValueChanged,
 )
 from process_cosmos_gateway.contract.events import event_type
@@ -34,7 +33,7 @@ from .mqtt import Message, matches
 from .readings import READING_DAYS
 from .roster import Role, Roster, Route
 from .twin import Twin, as_device, inverted, is_transition, newest, turned, with_reading
-from .values import GarbageError, Reading, is_too_long, parse_json, parse_readings
+from .values import GarbageError, Reading, parse_json, parse_readings, simple
 from .volume import Point
 from .waiting import Series
 from .writes import Writes
@@ -213,9 +212,7 @@ class Intake:
 
     def _take_event(self, twin: Twin, name: str, heard: Received) -> list[Change]:
         message = heard.message
-        document = parse_json(message.payload) if message.payload else None
-        simple = isinstance(document, bool | int | float) or (isinstance(document, str) and not is_too_long(document))
-        value: Value | None = document if simple else None
+        value = simple(parse_json(message.payload)) if message.payload else None
         received = self._received()
         self._tell(
             EventHappened(

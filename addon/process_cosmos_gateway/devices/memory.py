@@ -1,6 +1,7 @@
 """What devices leave on disk: SQL, and what its rows mean."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import orjson
@@ -41,7 +42,8 @@ def known_devices(transaction: Transaction) -> list[KnownDevice]:
     for number, name, value, time in transaction.rows(
         "SELECT device, name, value, time FROM device_property WHERE value IS NOT NULL"
     ):
-        held.setdefault(number, {})[name] = Reading(value=orjson.loads(value), time=time)
+        with suppress(orjson.JSONDecodeError):  # the broker is asked again how it stands
+            held.setdefault(number, {})[name] = Reading(value=orjson.loads(value), time=time)
     return [
         KnownDevice(
             topic=topic,

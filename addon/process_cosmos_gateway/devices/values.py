@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
+from process_cosmos_gateway.contract.bounds import TooDeepError, check_depth
 from process_cosmos_gateway.contract.devices import PropertyKind, Value
 
 MAX_BYTES = 64 * 1024
@@ -47,13 +49,25 @@ def parse_readings(kind: PropertyKind, payload: bytes, received: float) -> tuple
 
 
 def parse_json(payload: bytes) -> Any:  # noqa: ANN401 - JSON
-    """Read a payload of at most ``MAX_BYTES``; raise ``GarbageError``."""
+    """Read a payload of at most ``MAX_BYTES`` and ``MAX_DEPTH`` levels; raise ``GarbageError``."""
     if len(payload) > MAX_BYTES:
         raise GarbageError(f"longer than {MAX_BYTES} bytes")
     try:
-        return orjson.loads(payload)
+        document = orjson.loads(payload)
+        check_depth(payload, document)
     except orjson.JSONDecodeError as error:
         raise GarbageError("no JSON") from error
+    except TooDeepError as error:
+        raise GarbageError(error.reason) from error
+    return document
+
+
+def simple(document: object) -> Value | None:
+    """Return ``document`` as the value of a device event; None: it is none Home Assistant shows."""
+    for kind in PropertyKind:
+        with suppress(GarbageError):
+            return checked(kind, document)
+    return None
 
 
 def checked(kind: PropertyKind, value: object) -> Value:

@@ -1,6 +1,7 @@
 """The replica of the integration's escalations and their asks, in the store."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import accumulate
@@ -8,11 +9,14 @@ from typing import Any
 
 import orjson
 
+from process_cosmos_gateway.contract.bounds import write_json
 from process_cosmos_gateway.contract.codec import MAX_FRAME, parse
+from process_cosmos_gateway.contract.errors import ContractError
 from process_cosmos_gateway.contract.escalations import Change, EscalationEvent, EscalationState, Head, Replica
 from process_cosmos_gateway.contract.identifiers import Position, TellKey, Ulid
 from process_cosmos_gateway.outbox import Event
-from process_cosmos_gateway.store import Transaction
+from process_cosmos_gateway.store import Store, Transaction
+from process_cosmos_gateway.store.errors import ROW_UNREADABLE
 from process_cosmos_gateway.store.transaction import Row
 
 from .asks import Ask, AskState
@@ -20,6 +24,10 @@ from .events import asked_id, transition_event
 
 KEPT_CLOSED = 30 * 24 * 3600.0
 """Seconds a closed escalation is remembered."""
+
+_LOGGER = logging.getLogger(__name__)
+_UNREADABLE = (ContractError, KeyError, TypeError, ValueError)
+"""What a row raises that another version, or a bad disk, has written."""
 
 _MOST_CLOSED_HEADS = 1_000
 _LONGEST_HEADS = MAX_FRAME * 3 // 4
@@ -59,7 +67,7 @@ def remember(transaction: Transaction, **values: str | float) -> None:
 def closed(transaction: Transaction, escalation: Ulid) -> Replica | None:
     """Return ``escalation`` if it is known and closed."""
     rows = transaction.rows("SELECT body FROM escalation WHERE id = ? AND alive = 0", escalation)
-    return parse(Replica, orjson.loads(rows[0][0])) if rows else None
+    return next((replica for (replica,) in _replicas(rows)), None)
 
 
 def save(transaction: Transaction, change: Change, position: Position, now: float) -> None:
@@ -75,27 +83,41 @@ def save(transaction: Transaction, change: Change, position: Position, now: floa
         None if replica.ring_in is None else now + replica.ring_in,
         now + replica.until_in,
         now,
-        orjson.dumps(replica),
-        orjson.dumps(transition_event(change)),
+        write_json(replica),
+        write_json(transition_event(change)),
     )
 
 
 def alive(transaction: Transaction) -> Sequence[Alive]:
     """Return the living escalations."""
-    rows = transaction.rows("SELECT body, ring_at, until_at FROM escalation WHERE alive = 1 ORDER BY id")
-    return [Alive(parse(Replica, orjson.loads(body)), ring_at, until) for body, ring_at, until in rows]
+    rows = transaction.rows("SELECT body, ring_at, until_at, id FROM escalation WHERE alive = 1 ORDER BY id")
+    living = [Alive(replica, ring_at, until) for replica, ring_at, until, _ in _replicas(rows)]
+    if len(living) < len(rows):
+        _set_aside(transaction, {row[3] for row in rows} - {each.replica.id for each in living})
+    return living
+
+
+def _set_aside(transaction: Transaction, unreadable: Iterable[str]) -> None:
+    """Move escalations that cannot be read to the quarantine; the integration's next word makes them anew."""
+    for name in unreadable:
+        for row in transaction.rows("SELECT * FROM escalation WHERE id = ?", name):
+            Store.quarantine(transaction, "escalation", row)
+        transaction.run("DELETE FROM escalation WHERE id = ?", name)
 
 
 def newest_events(transaction: Transaction, destination: str) -> Iterable[Event]:
     """Return, for ``destination`` alone, the newest transition of each living escalation."""
-    for (body,) in transaction.rows("SELECT event FROM escalation WHERE alive = 1 ORDER BY changed_at"):
-        event = orjson.loads(body)
-        event |= {
-            "time": datetime.fromisoformat(event["time"]),
-            "data": parse(EscalationEvent, event["data"]),
-            "only": destination,
-        }
-        yield Event(**event)
+    for (body,) in transaction.rows("SELECT event FROM escalation WHERE alive = 1 ORDER BY run, n"):
+        try:
+            event = orjson.loads(body)
+            event |= {
+                "time": datetime.fromisoformat(event["time"]),
+                "data": parse(EscalationEvent, event["data"]),
+                "only": destination,
+            }
+            yield Event(**event)
+        except _UNREADABLE:
+            _LOGGER.exception("%s: an event of a living escalation is left out", ROW_UNREADABLE)
 
 
 def heads(transaction: Transaction) -> tuple[Head, ...]:
@@ -103,13 +125,24 @@ def heads(transaction: Transaction) -> tuple[Head, ...]:
 
     What does not fit into a greeting is left out: an integration that knows it needs no word of it.
     """
-    rows = transaction.rows("SELECT body, run, n FROM escalation WHERE alive = 1 ORDER BY changed_at DESC")
+    rows = transaction.rows("SELECT body, run, n FROM escalation WHERE alive = 1 ORDER BY run DESC, n DESC")
     rows += transaction.rows(
         "SELECT body, run, n FROM escalation WHERE alive = 0 ORDER BY changed_at DESC LIMIT ?", _MOST_CLOSED_HEADS
     )
-    found = [_head(parse(Replica, orjson.loads(body)), Position(run=run, n=n)) for body, run, n in rows]
-    sizes = accumulate(len(orjson.dumps(head)) + 1 for head in found)
+    found = [_head(replica, Position(run=run, n=n)) for replica, run, n in _replicas(rows)]
+    sizes = accumulate(len(write_json(head)) + 1 for head in found)
     return tuple(head for head, size in zip(found, sizes, strict=True) if size <= _LONGEST_HEADS)
+
+
+def _replicas(rows: Iterable[Row]) -> Iterator[tuple[Any, ...]]:
+    """Yield rows with the replica in the place of its body; one that cannot be read costs none of the others."""
+    for body, *rest in rows:
+        try:
+            replica = parse(Replica, orjson.loads(body))
+        except _UNREADABLE:
+            _LOGGER.exception("%s: an escalation is left out", ROW_UNREADABLE)
+        else:
+            yield replica, *rest
 
 
 def _head(replica: Replica, position: Position) -> Head:

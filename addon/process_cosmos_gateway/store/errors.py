@@ -1,8 +1,11 @@
 """What a person must know of a store that cannot be opened."""
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from process_cosmos_gateway.errors import StartError, StoreError
+
+ROW_UNREADABLE: Final = "store_row_unreadable"
+"""Before a log line: one row cannot be read, and is left out by itself."""
 
 
 class StoreDamagedError(StoreError):

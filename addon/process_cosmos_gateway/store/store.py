@@ -142,7 +142,8 @@ class Store:
         value: T = await self._reader.do(question)
         return value
 
-    def quarantine(self, transaction: Transaction, table: str, row: Sequence[Any]) -> None:
+    @staticmethod
+    def quarantine(transaction: Transaction, table: str, row: Sequence[Any]) -> None:
         """Keep a copy of a damaged ``row`` of ``table`` for a person, in this transaction; the newest 1,000 stay."""
         transaction.run(
             "INSERT INTO quarantine (origin, row, set_aside_at) VALUES (?, ?, ?)",

@@ -47,12 +47,7 @@ def decode[M](frame: bytes | str, table: Mapping[str, type[M]], *, cuts: bool = 
     ``cuts``: what is nested too deep is cut off instead of refused. An alert of a peer that knows no limit yet must
     not be lost for the data it brings along.
     """
-    try:
-        document = decode_json(frame)
-    except TooDeepError:
-        if not cuts:
-            raise
-        document = bounded(orjson.loads(frame), MAX_DEPTH)
+    document = decode_json(frame, cuts=cuts)
     if not isinstance(document, dict):
         raise ContractError("$", "must be an object")
     tag = document.get("type")
@@ -61,10 +56,11 @@ def decode[M](frame: bytes | str, table: Mapping[str, type[M]], *, cuts: bool = 
     return parse(table[tag], document)
 
 
-def decode_json(frame: bytes | str) -> Json:
+def decode_json(frame: bytes | str, *, cuts: bool = False) -> Json:
     """Read JSON of at most ``MAX_FRAME`` bytes and ``MAX_DEPTH`` levels; raise ``ContractError``.
 
-    NaN, numbers beyond a double, half surrogates and broken UTF-8 are refused (RFC 8259).
+    ``cuts``: what is nested too deep is cut off instead of refused. NaN, numbers beyond a double, half surrogates and
+    broken UTF-8 are refused (RFC 8259).
     """
     if len(frame) > MAX_FRAME:
         raise ContractError("$", f"must not be longer than {MAX_FRAME} bytes")
@@ -72,7 +68,12 @@ def decode_json(frame: bytes | str) -> Json:
         document: Json = orjson.loads(frame)
     except orjson.JSONDecodeError as error:
         raise ContractError("$", "must be JSON") from error
-    check_depth(frame, document)
+    try:
+        check_depth(frame, document)
+    except TooDeepError:
+        if not cuts:
+            raise
+        document = bounded(document, MAX_DEPTH)
     return document
 
 

@@ -5,6 +5,7 @@ from datetime import datetime
 
 import orjson
 
+from custom_components.process_cosmos.contract.bounds import bounded
 from custom_components.process_cosmos.contract.escalations import Ask, Change, Replica, Transition, TransitionKind
 from custom_components.process_cosmos.contract.identifiers import Ulid
 from custom_components.process_cosmos.memory import Entry
@@ -85,7 +86,7 @@ def replica(escalation: Escalation, now: datetime) -> Replica:
         by=escalation.by,
         answer=escalation.answer,
         outcome=escalation.outcome,
-        data=orjson.loads(content.data) if content.data else None,
+        data=bounded(orjson.loads(content.data)) if content.data else None,  # an older version knew no limit
         attached=content.attached,
     )
 
