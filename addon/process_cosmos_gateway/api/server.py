@@ -103,6 +103,10 @@ class Server:
         try:
             asked = parse(PairingRequest, decode_json(await request.read()))
             token = await self._access.pair(asked, request.remote or "")
+        except web.HTTPRequestEntityTooLarge:
+            return problem_reply(
+                Code.TOO_LARGE, f"A request has at most {_MOST_BODY} bytes.", HTTPStatus.CONTENT_TOO_LARGE
+            )
         except ContractError as error:
             return problem_reply(error.code, str(error), HTTPStatus.BAD_REQUEST)
         except TooManyGuessesError as error:

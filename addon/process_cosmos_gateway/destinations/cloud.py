@@ -224,11 +224,11 @@ class Cloud:
         items: list[InboxItem] = []
         cursor = None
         for document in documents:
-            cursor = parse(_Place, document).cursor
             try:
+                cursor = parse(_Place, document).cursor
                 items.append(parse(InboxItem, document))
             except ContractError as error:
-                _LOGGER.warning("%s: inbox item %d cannot be read, so it is passed over: %s", self.name, cursor, error)
+                _LOGGER.warning("%s: an inbox item cannot be read, so it is passed over: %s", self.name, error)
         return Polled(items=items, cursor=cursor)
 
     async def close(self) -> None:

@@ -1,0 +1,418 @@
+"""Every entrance refuses hostile JSON by itself: what comes before and after it is accepted, and can be written."""
+
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from process_cosmos_cloud.__main__ import _line, _reading_line
+from process_cosmos_cloud.arrivals import read_arrivals, take_batch
+from process_cosmos_cloud.database import open_database
+from process_cosmos_cloud.readings import read_readings
+from process_cosmos_gateway.contract.bounds import is_deeper, write_json
+from process_cosmos_gateway.contract.codec import decode, decode_json, encode, parse
+from process_cosmos_gateway.contract.destinations import DestinationKind, EventKind
+from process_cosmos_gateway.contract.devices import Snapshot
+from process_cosmos_gateway.contract.errors import Code, ContractError
+from process_cosmos_gateway.contract.escalations import TransitionKind
+from process_cosmos_gateway.contract.identifiers import Ulid
+from process_cosmos_gateway.contract.messages import FROM_GATEWAY, FROM_HOME_ASSISTANT, DeviceChange
+from process_cosmos_gateway.contract.producers import LONGEST_PUBLISH
+from process_cosmos_gateway.destinations import settings as destination_settings
+from process_cosmos_gateway.destinations.cloud import Cloud, _Page
+from process_cosmos_gateway.destinations.exchange import Reply
+from process_cosmos_gateway.destinations.webhook import Webhook
+from process_cosmos_gateway.devices import BrokerOptions, Devices, memory
+from process_cosmos_gateway.devices.mqtt import Message
+from process_cosmos_gateway.devices.values import Reading
+from process_cosmos_gateway.options import OptionsError, parse_options
+from process_cosmos_gateway.outbox import Delivered, Outbox
+from process_cosmos_gateway.store import Transaction
+from tests.hostile import HEALTHY, LEVELS, documents, is_json, nested
+
+from .api.doors import publish, with_doors
+from .escalations.parts import LEAK, ask, escalation, gateway, key, leak_opened
+from .store.parts import HandClock, new_ulids, opened
+
+ACCEPTED = "accepted"
+GARBAGE = "garbage"
+SITE = Ulid("01K8J5Z0000000000000000001")
+
+type Attack = Callable[[bytes], Awaitable[str]]
+"""Sends one hostile value to an entrance; returns what became of it: ``ACCEPTED``, or the code of the refusal."""
+
+type Entrance = Callable[[Path], AbstractAsyncContextManager[Attack]]
+
+
+def free_port() -> int:
+    """Return a port nobody listens at."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+    return port
+
+
+async def drained(outbox: Outbox, destination: str) -> Sequence[Any]:
+    """Let a destination take all that waits for it; every other side could have read it."""
+    taken = []
+    while parcels := await outbox.parcels(destination, 500):
+        taken += [orjson.loads(parcel.body) for parcel in parcels]
+        await outbox.settle(destination, [(parcel, Delivered()) for parcel in parcels])
+    assert not any(is_deeper(each) for each in taken)
+    return taken
+
+
+@asynccontextmanager
+async def a_program(folder: Path) -> AsyncIterator[Attack]:
+    """``data`` of a message at ``/ws/events``."""
+    numbers = count(1)
+    async with with_doors(folder, free_port()) as doors:
+        await doors.outbox.register("cloud", [EventKind.DEVICE])
+        producer = await doors.producer()
+
+        async def attack(text: bytes) -> str:
+            number = next(numbers)
+            frame = orjson.dumps(publish(number, data="HERE")).replace(b'"HERE"', text)
+            if len(frame) > LONGEST_PUBLISH:
+                return Code.TOO_LARGE
+            await producer.say(frame)
+            [result] = await producer.frame()
+            assert result["id"] in (str(number), "")
+            assert result["id"] or not is_json(frame)
+            assert len(await drained(doors.outbox, "cloud")) == (result["problem"] is None)
+            return result["problem"]["code"] if result["problem"] else ACCEPTED
+
+        yield attack
+
+
+@asynccontextmanager
+async def home_assistant(folder: Path) -> AsyncIterator[Attack]:
+    """``data`` of an escalation in a frame of the integration."""
+    numbers = count(2)
+    async with gateway(folder, HandClock(), ("cloud",)) as parts:
+        await parts.opens_session()
+
+        async def attack(text: bytes) -> str:
+            number = next(numbers)
+            opening = leak_opened(new_ulids()(), ())
+            [change] = opening.changes
+            message = replace(
+                opening,
+                position=replace(opening.position, n=number),
+                changes=(replace(change, escalation=escalation(data="HERE", ring=number)),),
+            )
+            frame = orjson.dumps({"type": message.type, **orjson.loads(orjson.dumps(message))}).replace(b'"HERE"', text)
+            try:
+                read: Any = decode(frame, FROM_HOME_ASSISTANT, cuts=True)
+            except ContractError as error:
+                return error.code
+            await parts.escalations.apply(read)
+            await parts.escalations.look()
+            assert len(await drained(parts.outbox, "cloud")) == 1
+            await parts.escalations.greeting()
+            return ACCEPTED
+
+        yield attack
+
+
+@asynccontextmanager
+async def a_device(folder: Path, topic: str) -> AsyncIterator[Attack]:
+    async with opened(folder) as store:
+        outbox, numbers = Outbox(store, HandClock()), count(1)
+        await outbox.register("cloud", set(EventKind))
+        devices = Devices(store, outbox, HandClock(), new_ulids(), BrokerOptions(host="127.0.0.1", port=1))
+        intake, changes = devices._intake, list[DeviceChange]()
+        devices.watch(changes.append)
+        form = {"forms": [{"href": "mqtt://b/wot/attic/level", "op": ["readproperty", "observeproperty"]}]}
+        event = {"forms": [{"href": "mqtt://b/wot/attic/door", "op": "subscribeevent"}]}
+        description = {
+            "title": "Attic",
+            "properties": {"level": {"type": "number", **form}},
+            "events": {"door": event},
+        }
+
+        async def say(where: str, payload: bytes) -> None:
+            news = intake.take(Message(topic=where, payload=payload, number=next(numbers)), "s", lambda _: None)
+
+            def change(transaction: Transaction) -> None:
+                for each in news.changes:
+                    each(transaction)
+
+            await store.write(change)
+
+        await say("wot/attic/td", orjson.dumps(description))
+        assert devices.devices()
+
+        async def attack(text: bytes) -> str:
+            before = devices.counts.copy()
+            payload = text
+            if topic == "wot/attic/td":
+                described = {"level": {"type": "number", "minimum": "HERE", **form}}
+                payload = orjson.dumps({**description, "properties": described, "x": "HERE"}).replace(b'"HERE"', text)
+            await say(topic, payload)
+            for told in [*changes, Snapshot(sequence=1, devices=devices.devices())]:
+                decode(encode(told), FROM_GATEWAY)
+            changes.clear()
+            await drained(outbox, "cloud")
+            assert await store.read(memory.known_devices)
+            refused = devices.counts - before
+            return GARBAGE if refused[GARBAGE] or refused[Code.DESCRIPTION_INVALID] else ACCEPTED
+
+        yield attack
+
+
+def device_value(folder: Path) -> AbstractAsyncContextManager[Attack]:
+    """The payload of a property: a value, or SenML."""
+    return a_device(folder, "wot/attic/level")
+
+
+def device_event(folder: Path) -> AbstractAsyncContextManager[Attack]:
+    """The payload of a device event."""
+    return a_device(folder, "wot/attic/door")
+
+
+def description(folder: Path) -> AbstractAsyncContextManager[Attack]:
+    """A member of a Thing Description."""
+    return a_device(folder, "wot/attic/td")
+
+
+@asynccontextmanager
+async def webhook_reply(folder: Path) -> AsyncIterator[Attack]:
+    """A receiver's reply with an answer."""
+    async with gateway(folder, HandClock(), ("hook",)) as parts:
+        await parts.opens_session()
+        await parts.escalations.apply(leak_opened(new_ulids()(), ()))
+        [parcel] = await parts.outbox.parcels("hook", 1)
+        hook = Webhook(name="hook", url="http://h/", address="http://h", kinds=(), headers={})
+
+        async def attack(text: bytes) -> str:
+            body = b'{"answer":"turn_on","more":' + text + b"}"
+            items = hook._answers(parcel, Reply(status=200, body=body))
+            await parts.store.write(lambda transaction: parts.escalations.take(transaction, items, "hook"))
+            await parts.escalations.look()
+            return ACCEPTED if items else GARBAGE
+
+        yield attack
+        await hook.close()
+
+
+@asynccontextmanager
+async def inbox(folder: Path) -> AsyncIterator[Attack]:
+    """A member of one item of the cloud endpoint's inbox."""
+    numbers = count(1)
+    async with gateway(folder, HandClock(), ("cloud",)) as parts:
+        await parts.opens_session()
+        cloud = Cloud.__new__(Cloud)
+        cloud.name = "cloud"
+
+        async def attack(text: bytes) -> str:
+            items = [
+                {"id": f"i{number}", "cursor": number, "escalation": SITE, "by": "Ada", "age": 1.0, "answer": "x"}
+                for number in (next(numbers), next(numbers), next(numbers))
+            ]
+            items[1]["acknowledge_for"] = "HERE"
+            page = orjson.dumps({"items": items}).replace(b'"HERE"', text)
+            try:
+                polled = cloud._read(parse(_Page, decode_json(page, cuts=True)).items)
+            except ContractError as error:
+                return error.code
+            assert polled.cursor == items[2]["cursor"]
+            read = {item.id for item in polled.items}
+            assert {items[0]["id"], items[2]["id"]} <= read
+            await parts.store.write(lambda transaction: parts.escalations.take(transaction, polled.items, "cloud"))
+            await parts.escalations.look()
+            await parts.opens_session()
+            assert not any(is_deeper(decode_json(write_json(each))) for each in parts.sent)
+            return ACCEPTED if items[1]["id"] in read else GARBAGE
+
+        yield attack
+
+
+@asynccontextmanager
+async def pairing(folder: Path) -> AsyncIterator[Attack]:
+    """The body of ``POST /v1/pair``."""
+    async with with_doors(folder, free_port()) as doors:
+
+        async def attack(text: bytes) -> str:
+            body = b'{"secret":"none","instance":"home","more":' + text + b"}"
+            async with doors.http.post(f"{doors.url}/v1/pair", data=body) as reply:
+                code: str = orjson.loads(await reply.read())["code"]
+            return ACCEPTED if code == Code.PAIRING_REFUSED else code
+
+        yield attack
+
+
+@asynccontextmanager
+async def cloud_batch(folder: Path, separator: bytes = b",\n", member: bytes = b'"data":HERE') -> AsyncIterator[Attack]:
+    numbers = count(1)
+    connection = open_database(folder / "cloud.sqlite")
+
+    def event(text: bytes) -> bytes:
+        head = orjson.dumps({"specversion": "1.0", "id": str(next(numbers)), "source": f"/sites/{SITE}", "type": "t"})
+        return head[:-1] + b"," + member.replace(b"HERE", text) + b"}"
+
+    async def attack(text: bytes) -> str:
+        body = b"[" + separator.join([event(b"1"), event(text), event(b"1")]) + b"]"
+        with connection:
+            try:
+                receipt = take_batch(connection, SITE, body, 1.0, "t")
+            except ContractError as error:
+                return error.code
+        codes = {item.index: item.problem.code for item in receipt.rejected}
+        if b"senml" not in member:
+            assert codes.keys() <= {1}
+        for arrival in list(read_arrivals(connection))[-3:]:
+            assert orjson.loads(write_json(arrival))
+            assert _line(arrival)
+        for reading in read_readings(connection):
+            assert orjson.loads(write_json(reading))
+            assert _reading_line(reading)
+        return codes.get(1, ACCEPTED)
+
+    yield attack
+    connection.close()
+
+
+def foreign_batch(folder: Path) -> AbstractAsyncContextManager[Attack]:
+    """A batch as another encoder than ours writes it."""
+    return cloud_batch(folder, b", ")
+
+
+def pack_of_readings(folder: Path) -> AbstractAsyncContextManager[Attack]:
+    """Time and value of a reading."""
+    record = b'[{"n":"a/b","v":1},{"n":"a/b","t":1,"v":1,"more":HERE},{"n":"a/b","v":HERE,"t":HERE}]'
+    return cloud_batch(folder, member=b'"datacontenttype":"application/senml+json","data":' + record)
+
+
+DEEP_IS_REFUSED: dict[str, tuple[Entrance, str]] = {
+    "program": (a_program, Code.TOO_DEEP),
+    "device value": (device_value, GARBAGE),
+    "device event": (device_event, GARBAGE),
+    "description": (description, GARBAGE),
+    "webhook reply": (webhook_reply, GARBAGE),
+    "pairing": (pairing, Code.TOO_DEEP),
+    "batch": (cloud_batch, Code.TOO_DEEP),
+    "batch of another encoder": (foreign_batch, Code.TOO_DEEP),
+    "pack of readings": (pack_of_readings, Code.TOO_DEEP),
+}
+"""Where strangers speak: what is too deep is refused with this."""
+
+DEEP_IS_CUT: dict[str, tuple[Entrance, str]] = {"Home Assistant": (home_assistant, ACCEPTED), "inbox": (inbox, GARBAGE)}
+"""Where an alert or an answer comes in: it counts without what is too deep."""
+
+ENTRANCES = {**DEEP_IS_REFUSED, **DEEP_IS_CUT}
+HEALTHY_VALUES = {"inbox": b"60", "pack of readings": b"5", "device value": b'[{"v":5}]', "description": b"-5"}
+
+
+@pytest.mark.parametrize("name", ENTRANCES)
+async def test_the_attack_reaches_the_entrance_and_depth_is_refused_by_itself(tmp_path: Path, name: str) -> None:
+    entrance, outcome = ENTRANCES[name]
+    healthy = HEALTHY_VALUES.get(name, HEALTHY)
+    async with entrance(tmp_path) as attack:
+        for levels in LEVELS:
+            assert await attack(healthy) == ACCEPTED
+            # Beyond 1,024 levels with those around it orjson reads nothing at all.
+            assert await attack(nested(levels)) in ({outcome} if levels < 1000 else {outcome, Code.MALFORMED, GARBAGE})
+        assert await attack(healthy) == ACCEPTED
+
+
+@pytest.mark.parametrize("name", ENTRANCES)
+@settings(max_examples=4, deadline=None, suppress_health_check=[*HealthCheck])
+@given(texts=st.lists(documents, min_size=5, max_size=20))
+async def test_nothing_that_is_sent_to_an_entrance_stops_what_comes_after_it(
+    tmp_path_factory: pytest.TempPathFactory, name: str, texts: Sequence[bytes]
+) -> None:
+    entrance, _ = ENTRANCES[name]
+    healthy = HEALTHY_VALUES.get(name, HEALTHY)
+    async with entrance(tmp_path_factory.mktemp("entrance")) as attack:
+        for text in texts:
+            assert await attack(text) in {ACCEPTED, GARBAGE, *Code}
+            assert await attack(healthy) == ACCEPTED
+
+
+OPTIONS = ("data", "host", "port", "reserve_mb", "measurement_linger", "daily_mb", "volume", "mqtt_host", "mqtt_topics")
+
+
+@given(text=documents, name=st.sampled_from(OPTIONS))
+def test_an_option_is_read_or_refused_with_its_name(text: bytes, name: str) -> None:
+    value = orjson.loads(text) if is_json(text) else text.decode("latin-1")
+    mistakes: Sequence[str] = ()
+    try:
+        parse_options({"data": "/data", name: value})
+    except OptionsError as error:
+        mistakes = error.mistakes
+    assert all(mistake.startswith((name, "mqtt")) for mistake in mistakes)
+
+
+STORED = {
+    "escalation": "UPDATE escalation SET body = ?1, event = ?1 WHERE id = 'bad'",
+    "destination": "UPDATE destination SET settings = ?1 WHERE name = 'bad'",
+    "value": "UPDATE device_property SET value = ?1 WHERE name = 'bad'",
+}
+
+
+@pytest.mark.parametrize("row", STORED)
+@settings(max_examples=10, deadline=None, suppress_health_check=[*HealthCheck])
+@given(text=documents)
+async def test_a_row_that_cannot_be_read_costs_none_of_those_beside_it(
+    tmp_path_factory: pytest.TempPathFactory, row: str, text: bytes
+) -> None:
+    clock = HandClock()
+    async with gateway(tmp_path_factory.mktemp("rows"), clock, ("cloud",)) as parts:
+        await parts.opens_session()
+        await parts.escalations.apply(leak_opened(new_ulids()(), (ask(key()),)))
+
+        def spoil(transaction: Transaction) -> None:
+            names = "state, alive, run, n, ring_at, until_at, changed_at, body, event"
+            transaction.run(f"INSERT INTO escalation SELECT 'bad', {names} FROM escalation")  # noqa: S608 - the test's own words
+            hook = destination_settings.WebhookSettings(name="good", kinds=(), url="http://h/")
+            for name in ("bad", "good"):
+                destination_settings.save(transaction, DestinationKind.WEBHOOK, replace(hook, name=name))
+            memory.keep_description(
+                transaction, device="attic", topic="attic/td", description=b"{}", properties=("bad", "good")
+            )
+            for name in ("bad", "good"):
+                memory.keep_held(transaction, device="attic", name=name, reading=Reading(value=1.0, time=1.0))
+            assert transaction.run(STORED[row], text) == 1
+
+        await parts.store.write(spoil)
+        _, heads = await parts.escalations.greeting()
+        assert LEAK in {head.escalation for head in heads}
+        await parts.escalations.look()
+        assert await parts.asked() == [(1, 0, 0)]
+        await parts.outbox.register("new", [EventKind.ESCALATION])
+        assert await parts.types("new")
+        kept = await parts.store.read(destination_settings.load_all)
+        assert "good" in {each.settings.name for each in kept}
+        [device] = await parts.store.read(memory.known_devices)
+        assert "good" in device.held
+
+
+async def test_an_escalation_that_cannot_be_read_is_set_aside_once(tmp_path: Path) -> None:
+    async with gateway(tmp_path, HandClock(), ("cloud",)) as parts:
+        await parts.opens_session()
+        await parts.escalations.apply(leak_opened(new_ulids()(), ()))
+        await parts.store.write(lambda transaction: transaction.run("UPDATE escalation SET body = x'00'"))
+        for _ in range(2):
+            await parts.escalations.look()
+        rows = await parts.store.read(lambda transaction: transaction.rows("SELECT origin FROM quarantine"))
+        assert rows == [("escalation",)]
+
+
+async def test_a_store_with_an_event_of_254_levels_delivers_what_waits_behind_it(tmp_path: Path) -> None:
+    async with gateway(tmp_path, HandClock(), ("cloud",)) as parts:
+        await parts.opens_session()
+        await parts.records_change(TransitionKind.OPENED)
+        deep = b'{"id":"x","source":"/sites/x","data":' + nested(253) + b"}"
+        await parts.store.write(
+            lambda transaction: transaction.run("UPDATE outbox_alarm SET body = ?, checksum = NULL", deep)
+        )
+        await parts.records_change(TransitionKind.RUNG, ring=2)
+        assert [parcel.body == deep for parcel in await parts.outbox.parcels("cloud", 10)] == [True, False]
