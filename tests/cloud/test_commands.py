@@ -15,6 +15,7 @@ from process_cosmos_cloud import __main__ as command_line
 from process_cosmos_cloud.database import Database, DatabaseError, open_database
 from process_cosmos_cloud.server import LONG_POLL_SECONDS
 from process_cosmos_cloud.serving import DATABASE
+from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.contract.pairing import parse_line
 
 from .conftest import OTHER, SITE
@@ -147,6 +148,11 @@ def test_a_code_can_be_made_before_the_first_start_if_the_url_is_said(command: C
         (("code", "--url", "https://cloud.example", "--site", "home"), "a site's id"),
         (("answer", "leak", "yes"), "26 characters"),
         (("answer", "01J00000000000000000000001", "yes"), "say --site"),
+        (("answer", "01J00000000000000000000001", "yes", "--site", "home"), "a site's id"),
+        (("answer", "01J00000000000000000000001", "yes", "--site", SITE, "--by", "\udcff"), "printable"),
+        (("answer", "01J00000000000000000000001", "--acknowledge", "nan", "--site", SITE), "--acknowledge must"),
+        (("answer", "01J00000000000000000000001", "--acknowledge", "1e300", "--site", SITE), "--acknowledge must"),
+        (("revoke", "\udcff"), "no such site"),
     ],
 )
 def test_a_command_that_cannot_be_done_says_what_to_change(
@@ -156,12 +162,49 @@ def test_a_command_that_cannot_be_done_says_what_to_change(
         command(*arguments)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("ledger", "--after", "9" * 30),
+        ("answer", "01J00000000000000000000001", "yes", "--ring", "-1"),
+        ("rotate-ca", "--days", "9" * 12),
+        ("serve", "--port", "65536"),
+    ],
+)
+def test_a_number_nothing_can_hold_is_refused_with_its_bounds(
+    command: Command, arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        command(*arguments)
+    assert "must be a whole number from" in capsys.readouterr().err
+
+
 async def test_an_event_nested_beyond_measure_keeps_nobody_from_answering(site: Site, command: Command) -> None:
     about = "01K8J5Z0000000000000000007"
     deep = b"[" * 1010 + b"1" + b"]" * 1010
     batch = joined([event(1, SITE, subject=about), event(2, SITE, data={"mentions": about, "deep": "here"})])
     assert (await site.post(batch.replace(b'"here"', deep)))[0] == 200
     assert len(command("answer", about, "keep_off").strip()) == 26
+
+
+async def test_a_stored_row_that_cannot_be_shown_ends_no_list_of_the_others(
+    site: Site, command: Command, connection: apsw.Connection
+) -> None:
+    await site.send([event(number, SITE) for number in range(4)])
+    deep = '{"type":"t","subject":"s","data":' + "[" * 300 + "]" * 300 + "}"
+    for sequence, body in ((2, deep), (3, "{")):  # as an older version took them
+        connection.execute("UPDATE arrival SET body = ? WHERE sequence = ?", (body, sequence))
+    connection.execute("INSERT INTO series VALUES (1, ?, 'a', 'b', NULL)", (SITE,))
+    readings = ((1e300, 1.0), (float("inf"), float("inf")), (-1e300, '"x"'), (5.0, "{"), (6.0, 2.0))
+    connection.executemany("INSERT INTO reading VALUES (1, ?, ?, 1)", readings)
+
+    shown = [orjson.loads(line) for line in command("ledger", "--json").splitlines()]
+
+    assert [arrival["problem"] for arrival in shown] == [None, Code.TOO_DEEP, Code.MALFORMED, None]
+    assert len(command("ledger").splitlines()) == 4
+    assert len(command("ledger", "--readings").splitlines()) == 5
+    assert [orjson.loads(line)["value"] for line in command("ledger", "--readings", "--json").splitlines()][-1] is None
+    assert len(command("answer", str(event(3, SITE)["subject"]), "keep_off").strip()) == 26
 
 
 def test_a_database_sqlite_cannot_use_is_said_in_a_sentence(folder: Path, command: Command) -> None:

@@ -178,3 +178,9 @@ def test_no_bytes_split_into_something_they_are_not(body: bytes) -> None:
     else:
         with pytest.raises(ContractError):
             split_batch(body)
+
+
+async def test_a_header_that_is_no_text_is_refused_and_the_site_goes_on(site: Site) -> None:
+    status, reply = await site.post(joined([event(1, SITE)]), BATCH | {"Process-Cosmos-Epoch": "é"})
+    assert (status, reply["code"]) == (400, "malformed")
+    assert await site.send([event(1, SITE)]) == ["accepted"]

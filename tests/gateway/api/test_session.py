@@ -1,6 +1,7 @@
 """Sessions: order, limits, and how they end."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from process_cosmos_gateway.api.session import MOST_UNANSWERED, Limits
 from process_cosmos_gateway.contract.codec import MAX_FRAME, encode
 from process_cosmos_gateway.contract.devices import Subscribe, ValueChanged, WhileAway
 from process_cosmos_gateway.contract.errors import Code
-from process_cosmos_gateway.contract.escalations import CaughtUp, Propose
+from process_cosmos_gateway.contract.escalations import CaughtUp, Propose, Transition
 from process_cosmos_gateway.contract.identifiers import Position
 from process_cosmos_gateway.contract.session import (
     Receipt,
@@ -17,6 +18,8 @@ from process_cosmos_gateway.contract.session import (
     Result,
     Stopping,
 )
+from tests.gateway.escalations.parts import escalation, leak_opened
+from tests.hostile import nested
 
 from .house import SITE, House, serving
 from .link import RUN, Link, hello, transition
@@ -40,6 +43,16 @@ async def test_transitions_are_applied_in_order_and_each_is_confirmed(house: Hou
         assert await link.next() == Receipt(position=Position(run=RUN, n=n))
     await house.until(lambda: len(house.escalations.heard) == 59)
     assert house.escalations.heard == ["opened", *range(4, 60), "caught up", Result(id="cloud/1")]
+
+
+async def test_a_transition_whose_data_is_nested_too_deep_is_applied_without_what_is_too_deep(house: House) -> None:
+    link = await house.open()
+    [change] = leak_opened(RUN, ()).changes
+    deep = Transition(position=Position(run=RUN, n=4), changes=(replace(change, escalation=escalation(data="HERE")),))
+    await link.socket.send_bytes(encode(deep).replace(b'"HERE"', nested(253)))
+    await link.say(transition(5))
+    for n in (4, 5):
+        assert await link.next() == Receipt(position=Position(run=RUN, n=n))
 
 
 async def test_transitions_that_come_while_one_is_written_share_the_next_write(house: House) -> None:
