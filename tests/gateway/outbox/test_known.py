@@ -113,7 +113,7 @@ async def test_what_arrived_last_is_remembered_and_the_rest_is_bounded(
         newest = list(arrived)[-(MOST - 40 - 2 * WITHIN_ONE_GENERATION) :]
         assert known >= set(newest)
         assert len(known) <= MOST + 40
-        counters = dict(transaction.rows("SELECT name, value FROM outbox_counter"))
+        counters: dict[str, int] = dict(transaction.rows("SELECT name, value FROM outbox_counter"))
         assert (counters["id"], counters["forgotten"]) == (len(known), len(arrived) - len(known))
 
     async with opened(tmp_path_factory.mktemp("store")) as store:

@@ -17,6 +17,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from custom_components.process_cosmos.contract.identifiers import DESTINATION, PHONE
 from custom_components.process_cosmos.escalations.policy import Level, Policy
+from process_cosmos_gateway.contract import bounds as gateway_bounds
 from process_cosmos_gateway.contract import codec as gateway_codec
 from process_cosmos_gateway.contract import events as gateway_events
 from process_cosmos_gateway.escalations import replica as gateway_replica
@@ -50,7 +51,7 @@ def _played(
     frozen = SimpleNamespace(
         **{**vars(orjson), "dumps": partial(orjson.dumps, default=lambda moment: moment.isoformat())}
     )
-    for module in (gateway_codec, gateway_events, gateway_replica):
+    for module in (gateway_bounds, gateway_codec, gateway_events, gateway_replica):
         monkeypatch.setattr(module, "orjson", frozen, raising=False)
     runs: list[str] = []
     offered: list[int] = []

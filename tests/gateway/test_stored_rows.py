@@ -1,0 +1,84 @@
+"""A stored row that an older version, or a bad disk, has written costs none of the rows beside it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from process_cosmos_gateway.contract.destinations import DestinationKind, EventKind
+from process_cosmos_gateway.contract.escalations import TransitionKind
+from process_cosmos_gateway.destinations import settings as destination_settings
+from process_cosmos_gateway.devices import memory
+from process_cosmos_gateway.devices.values import Reading
+from process_cosmos_gateway.store import Transaction
+from tests.hostile import documents, nested
+
+from .escalations.parts import LEAK, ask, gateway, key, leak_opened
+from .store.parts import HandClock, new_ulids
+
+STORED = {
+    "escalation": "UPDATE escalation SET body = ?1, event = ?1 WHERE id = 'bad'",
+    "destination": "UPDATE destination SET settings = ?1 WHERE name = 'bad'",
+    "value": "UPDATE device_property SET value = ?1 WHERE name = 'bad'",
+}
+
+
+@pytest.mark.parametrize("row", STORED)
+@settings(max_examples=10, deadline=None, suppress_health_check=[*HealthCheck])
+@given(text=documents)
+async def test_a_row_that_cannot_be_read_costs_none_of_those_beside_it(
+    tmp_path_factory: pytest.TempPathFactory, row: str, text: bytes
+) -> None:
+    clock = HandClock()
+    async with gateway(tmp_path_factory.mktemp("rows"), clock, ("cloud",)) as parts:
+        await parts.opens_session()
+        await parts.escalations.apply(leak_opened(new_ulids()(), (ask(key()),)))
+
+        def spoil(transaction: Transaction) -> None:
+            names = "state, alive, run, n, ring_at, until_at, changed_at, body, event"
+            transaction.run(f"INSERT INTO escalation SELECT 'bad', {names} FROM escalation")  # noqa: S608 - the test's own words
+            hook = destination_settings.WebhookSettings(name="good", kinds=(), url="http://h/")
+            for name in ("bad", "good"):
+                destination_settings.save(transaction, DestinationKind.WEBHOOK, replace(hook, name=name))
+            memory.keep_description(
+                transaction, device="attic", topic="attic/td", description=b"{}", properties=("bad", "good")
+            )
+            for name in ("bad", "good"):
+                memory.keep_held(transaction, device="attic", name=name, reading=Reading(value=1.0, time=1.0))
+            assert transaction.run(STORED[row], text) == 1
+
+        await parts.store.write(spoil)
+        _, heads = await parts.escalations.greeting()
+        assert LEAK in {head.escalation for head in heads}
+        await parts.escalations.look()
+        assert await parts.asked() == [(1, 0, 0)]
+        await parts.outbox.register("new", [EventKind.ESCALATION])
+        assert await parts.types("new")
+        kept = await parts.store.read(destination_settings.load_all)
+        assert "good" in {each.settings.name for each in kept}
+        [device] = await parts.store.read(memory.known_devices)
+        assert "good" in device.held
+
+
+async def test_an_escalation_that_cannot_be_read_is_set_aside_once(tmp_path: Path) -> None:
+    async with gateway(tmp_path, HandClock(), ("cloud",)) as parts:
+        await parts.opens_session()
+        await parts.escalations.apply(leak_opened(new_ulids()(), ()))
+        await parts.store.write(lambda transaction: transaction.run("UPDATE escalation SET body = x'00'"))
+        for _ in range(2):
+            await parts.escalations.look()
+        rows = await parts.store.read(lambda transaction: transaction.rows("SELECT origin FROM quarantine"))
+        assert rows == [("escalation",)]
+
+
+async def test_a_store_with_an_event_of_254_levels_delivers_what_waits_behind_it(tmp_path: Path) -> None:
+    async with gateway(tmp_path, HandClock(), ("cloud",)) as parts:
+        await parts.opens_session()
+        await parts.records_change(TransitionKind.OPENED)
+        deep = b'{"id":"x","source":"/sites/x","data":' + nested(253) + b"}"
+        await parts.store.write(
+            lambda transaction: transaction.run("UPDATE outbox_alarm SET body = ?, checksum = NULL", deep)
+        )
+        await parts.records_change(TransitionKind.RUNG, ring=2)
+        assert [parcel.body == deep for parcel in await parts.outbox.parcels("cloud", 10)] == [True, False]
