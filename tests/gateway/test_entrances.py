@@ -29,6 +29,7 @@ from process_cosmos_gateway.destinations.cloud import Cloud, _Page
 from process_cosmos_gateway.destinations.exchange import Reply
 from process_cosmos_gateway.destinations.webhook import Webhook
 from process_cosmos_gateway.devices import BrokerOptions, Devices, memory
+from process_cosmos_gateway.devices.intake import Received
 from process_cosmos_gateway.devices.mqtt import Message
 from process_cosmos_gateway.options import OptionsError, parse_options
 from process_cosmos_gateway.outbox import Delivered, Outbox
@@ -136,7 +137,8 @@ async def a_device(folder: Path, topic: str) -> AsyncIterator[Attack]:
         }
 
         async def say(where: str, payload: bytes) -> None:
-            news = intake.take(Message(topic=where, payload=payload, number=next(numbers)), "s", lambda _: None)
+            message = Message(topic=where, payload=payload, number=next(numbers))
+            news = intake.take(Received(message=message), lambda _: None)
 
             def change(transaction: Transaction) -> None:
                 for each in news.changes:
