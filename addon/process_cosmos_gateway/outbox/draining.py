@@ -14,9 +14,13 @@ from . import packs, parking
 from .books import array
 from .model import Limits, Parcel
 from .order import Candidate, compose, sendable
-from .statements import STATEMENTS
+from .statements import LARGEST, STATEMENTS
 
 type Resting = Collection[tuple[Priority, int]]
+type Busy = Collection[tuple[Priority, str]]
+
+LOOKED_PAST = 4096
+"""How far past what waits for a busy key is looked: looking costs time, and so does what is left behind."""
 
 
 @dataclass(slots=True)
@@ -45,27 +49,35 @@ class Wish:
     """At most ``limit`` events of each priority, but for those ``resting``.
 
     ``reached``: the newest of each priority that is on its way, not settled yet; only what comes after it is wanted.
+    ``priorities``: those wanted; ``busy``: priorities and keys of which nothing is wanted now.
     """
 
     destination: str
     limit: int
-    resting: Resting
     limits: Limits
     now: float
     site: Ulid
+    resting: Resting = ()
     reached: Mapping[Priority, int] = field(default_factory=dict)
+    priorities: Collection[Priority] = tuple(Priority)
+    busy: Busy = ()
+
+    def wants(self, parcel: Parcel) -> bool:
+        """Say whether ``parcel``, the next of its key, is wanted."""
+        rests = (parcel.priority, parcel.sequence) in self.resting
+        return parcel.priority in self.priorities and (parcel.priority, parcel.key) not in self.busy and not rests
 
 
 def draw(transaction: Transaction, wish: Wish) -> Drawn:
     """Look at what waits for a destination."""
     drawn = Drawn(wish.now)
     for priority in STATEMENTS:
-        drawn.waiting[priority] = _of_queue(transaction, priority, wish, drawn)
+        if priority in wish.priorities:
+            drawn.waiting[priority] = _of_queue(transaction, priority, wish, drawn)
     drawn.needs_cut = packs.needs_cut(transaction, wish.destination)
     pack = packs.look(transaction, wish.destination, wish.site)
     drawn.damaged += ((Priority.MEASUREMENT, sequence) for sequence in pack.damaged)
-    tired = pack.parcel is not None and (Priority.MEASUREMENT, pack.parcel.sequence) in wish.resting
-    if pack.parcel is not None and not tired and Priority.MEASUREMENT not in wish.reached:
+    if pack.parcel is not None and wish.wants(pack.parcel) and Priority.MEASUREMENT not in wish.reached:
         drawn.waiting[Priority.MEASUREMENT] = [pack.parcel]
     expired = parking.has_expired(transaction, wish.now)
     drawn.moves_parked = expired or parking.may_unpark(transaction, wish.destination, wish.limits)
@@ -79,17 +91,20 @@ def _of_queue(transaction: Transaction, priority: Priority, wish: Wish, drawn: D
         return []
     # What waits for a failed event of its key is not even looked at: however much it is, it keeps nobody waiting.
     most = wish.limit + wish.limits.unsettled
-    behind = transaction.rows(statements.behind, destination=wish.destination, limit=most)
+    busy = [key for of_priority, key in wish.busy if of_priority is priority]
+    behind = transaction.rows(statements.behind, destination=wish.destination, busy=array(busy), limit=most)
     if behind and wish.reached:
         return []
     failed = [row[1] for row in behind if row[2]]
     ahead: list[Row] = []
     if len(behind) < most and len(failed) < wish.limits.unsettled:
+        begin = max(cursor[0][0], wish.reached.get(priority, 0))
         ahead = transaction.rows(
             statements.ahead,
             destination=wish.destination,
-            cursor=max(cursor[0][0], wish.reached.get(priority, 0)),
-            blocked=array(failed),
+            cursor=begin,
+            end=begin + LOOKED_PAST if busy else LARGEST,
+            blocked=array([*failed, *busy]),
             limit=wish.limit,
         )
     rows = _chosen(behind, ahead, priority, wish) if behind else ahead

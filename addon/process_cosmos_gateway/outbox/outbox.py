@@ -17,7 +17,7 @@ from process_cosmos_gateway.store import Store, Transaction
 from . import books, full, intake, membership, packs, parking, rejected, settlement
 from .accepting import Acceptor, Outcome
 from .depths import read_depths
-from .draining import Drawn, Wish, draw
+from .draining import Busy, Drawn, Wish, draw
 from .intake import Arrival, Conditions
 from .model import (
     Added,
@@ -216,19 +216,29 @@ class Outbox:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(news.wait(), min(left, _LONGEST_LOOK_AWAY))
 
-    async def parcels(self, destination: str, limit: int) -> Sequence[Parcel]:
+    async def parcels(
+        self,
+        destination: str,
+        limit: int,
+        *,
+        priorities: Collection[Priority] = tuple(Priority),
+        busy: Busy = (),
+    ) -> Sequence[Parcel]:
         """Return at most ``limit`` events to send now, in order per key, without what is held back or has expired.
 
         Alarms come first, but for what is guaranteed to the others. The same come again until they are settled.
+        ``priorities``: only those; ``busy``: nothing of these priorities and keys, an event of which is on its way.
         """
         news = self._news_of(destination)
         news.clear()
         now = self._clock.monotonic()
         resting = {key: ready for key, ready in self._resting.get(destination, {}).items() if ready > now}
         self._resting[destination] = resting
-        while not (drawn := await self._draw(destination, limit, resting)).is_clear:
+        wish = replace(self._wish(destination, limit), resting=resting, priorities=priorities, busy=busy)
+        while not (drawn := await self._draw(wish)).is_clear:
             await self._store.write(partial(self._clear, destination=destination, drawn=drawn))
-        if sum(map(bool, drawn.waiting.values())) == 1:
+            wish = replace(wish, now=self._clock.now().timestamp())
+        if not busy and len(priorities) == len(Priority) and sum(map(bool, drawn.waiting.values())) == 1:
             self._sent.pop(destination, None)
         parcels = drawn.compose(self._sent.get(destination, {}), limit)
         if parcels:
@@ -245,29 +255,17 @@ class Outbox:
         reached: dict[Priority, int] = {}
         for parcel in on_the_way:
             reached[parcel.priority] = max(parcel.sequence, reached.get(parcel.priority, 0))
-        drawn = await self._draw(destination, limit, (), reached)
+        drawn = await self._draw(replace(self._wish(destination, limit), reached=reached))
         return drawn.compose(self._sent.get(destination, {}), limit) if drawn.is_clear else ()
 
-    async def _draw(
-        self,
-        destination: str,
-        limit: int,
-        resting: Collection[tuple[Priority, int]],
-        reached: Mapping[Priority, int] | None = None,
-    ) -> Drawn:
-        def look(transaction: Transaction) -> Drawn:
-            wish = Wish(
-                destination=destination,
-                limit=limit,
-                resting=resting,
-                limits=self._limits_now(transaction),
-                now=self._clock.now().timestamp(),
-                site=self._store.site,
-                reached=reached or {},
-            )
-            return draw(transaction, wish)
+    def _wish(self, destination: str, limit: int) -> Wish:
+        now = self._clock.now().timestamp()
+        return Wish(destination=destination, limit=limit, limits=self._limits, now=now, site=self._store.site)
 
-        return await self._store.read(look)
+    async def _draw(self, wish: Wish) -> Drawn:
+        return await self._store.read(
+            lambda transaction: draw(transaction, replace(wish, limits=self._limits_now(transaction)))
+        )
 
     def _clear(self, transaction: Transaction, destination: str, drawn: Drawn) -> None:
         """Give up what has expired, set aside what is damaged, unpark, cut the pack that is to go."""

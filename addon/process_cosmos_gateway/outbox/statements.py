@@ -6,6 +6,9 @@ from typing import Self
 
 from process_cosmos_gateway.contract.destinations import Priority
 
+LARGEST = (1 << 63) - 1
+"""No sequence number is greater."""
+
 _WANTED = """(only_for = :destination OR only_for IS NULL AND kind IN (
   SELECT kind FROM outbox_kind AS wanted WHERE wanted.destination = :destination))"""
 
@@ -64,11 +67,13 @@ SELECT sequence, key, failures, id, type, subject, body, replayed, expires_at, c
 FROM outbox_exception JOIN outbox_<priority> USING (sequence)
 WHERE destination = :destination AND priority = '<priority>'
   AND (failures > 0 OR key NOT IN (SELECT key FROM failed JOIN outbox_<priority> USING (sequence)))
+  AND key NOT IN (SELECT value FROM json_each(:busy))
 ORDER BY sequence LIMIT :limit"""
 
     ahead: str = """
 SELECT sequence, key, 0, id, type, subject, body, replayed, expires_at, checksum FROM outbox_<priority> AS queue
-WHERE sequence > :cursor AND <wanted> AND NOT <skipped> AND key NOT IN (SELECT value FROM json_each(:blocked))
+WHERE sequence > :cursor AND sequence <= :end AND <wanted> AND NOT <skipped>
+  AND key NOT IN (SELECT value FROM json_each(:blocked))
 ORDER BY sequence LIMIT :limit"""
 
     oldest: str = "SELECT accepted_at FROM outbox_<priority> ORDER BY sequence LIMIT 1"

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import orjson
 
-from process_cosmos_gateway.contract.destinations import Waiting
+from process_cosmos_gateway.contract.destinations import Priority, Waiting
 from process_cosmos_gateway.outbox import Delivered, Failed, Limits, Outbox, Rejected, Verdict
 from process_cosmos_gateway.store import Store
 from tests.gateway.store.parts import HandClock, opened
 
-from .parts import ALL, WITHIN, accept, drain, event, names
+from .parts import ALL, WITHIN, accept, drain, event, measure, names
 
 
 async def test_a_failed_event_holds_back_its_key_and_lets_others_pass(outbox: Outbox, clock: HandClock) -> None:
@@ -45,6 +45,29 @@ async def test_a_batch_settled_in_part_leaves_the_rest_in_order(outbox: Outbox) 
     parcels = await outbox.parcels("cloud", 6)
     await outbox.settle("cloud", [(parcels[1], Delivered()), (parcels[3], Delivered())])
     assert await drain(outbox, "cloud", limit=2) == ["0", "2", "4", "5"]
+
+
+async def test_of_keys_that_are_busy_nothing_comes_and_others_are_found_behind_them(outbox: Outbox) -> None:
+    await outbox.register("hook", ALL)
+    await accept(outbox, *(event(f"a{number}", "a") for number in range(20)), event("b1", "b"), event("c1", "c"))
+    busy = [(Priority.ALARM, "a"), (Priority.ALARM, "c")]
+    found = await outbox.parcels("hook", 5, busy=busy)
+    assert names(found) == ["b1"]
+    await outbox.settle("hook", [(found[0], Delivered())])
+    assert await outbox.parcels("hook", 5, busy=busy) == []
+    assert names(await outbox.parcels("hook", 2)) == ["a0", "a1"]
+    assert len(await drain(outbox, "hook", limit=5)) == 21
+
+
+async def test_only_priorities_that_are_wanted_come(store: Store, outbox: Outbox) -> None:
+    await outbox.register("hook", ALL)
+    await accept(outbox, event("alarm"), event("change", priority=Priority.CHANGE))
+    await measure(store, outbox, 1.0)
+    for priorities, expected in (((Priority.ALARM,), ["alarm"]), ((Priority.CHANGE,), ["change"]), ((), [])):
+        assert names(await outbox.parcels("hook", 5, priorities=priorities)) == expected
+    packs = await outbox.parcels("hook", 5, priorities=[Priority.MEASUREMENT])
+    assert names(packs) == ["m1"]
+    assert await outbox.parcels("hook", 5, busy=[(each.priority, each.key) for each in packs]) != packs
 
 
 async def test_each_failure_doubles_the_rest_up_to_a_limit(outbox: Outbox, clock: HandClock) -> None:
