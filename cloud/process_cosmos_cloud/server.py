@@ -197,13 +197,9 @@ class Endpoint:
         self._newest[site] = opened
 
     async def _inbox(self, request: web.Request) -> web.Response:
-        try:
-            after = int(request.query.get("after", "0"))
-        except ValueError as error:
-            raise ProblemError(HTTPStatus.BAD_REQUEST, Code.MALFORMED, "after must be a whole number") from error
-        if not 0 <= after <= LARGEST:
-            raise ProblemError(HTTPStatus.BAD_REQUEST, Code.MALFORMED, f"after must be from 0 to {LARGEST}")
-        site, serial, deadline = request[SITE], request[SERIAL], time.monotonic() + LONG_POLL_SECONDS
+        after, wait = _number(request, "after", 0), _number(request, "wait", int(LONG_POLL_SECONDS))
+        site, serial = request[SITE], request[SERIAL]
+        deadline = time.monotonic() + min(wait, LONG_POLL_SECONDS)
 
         def question(connection: Connection) -> InboxPage:
             admit(connection, site, serial)
@@ -216,7 +212,7 @@ class Endpoint:
         await self._database.write(note)
         while True:
             page = await self._database.read(question)
-            if page.items or self._stopping.is_set() or time.monotonic() > deadline:
+            if page.items or self._stopping.is_set() or time.monotonic() >= deadline:
                 return _reply(page)
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
 
@@ -229,6 +225,17 @@ def _header(request: web.Request, name: str) -> str:
             HTTPStatus.BAD_REQUEST, Code.MALFORMED, f"{name} must be {LONGEST_HEADER} ASCII letters at most"
         )
     return value
+
+
+def _number(request: web.Request, name: str, default: int) -> int:
+    """Return a whole number of the query; raise ``ProblemError`` for what is none."""
+    try:
+        number = int(request.query.get(name, default))
+    except ValueError as error:
+        raise ProblemError(HTTPStatus.BAD_REQUEST, Code.MALFORMED, f"{name} must be a whole number") from error
+    if not 0 <= number <= LARGEST:
+        raise ProblemError(HTTPStatus.BAD_REQUEST, Code.MALFORMED, f"{name} must be from 0 to {LARGEST}")
+    return number
 
 
 def _reply(body: object) -> web.Response:

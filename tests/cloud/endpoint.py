@@ -239,11 +239,11 @@ class Site:
         items: list[dict[str, Any]] = page["items"]
         return items
 
-    async def poll(self, after: int | str) -> tuple[int, Any]:
+    async def poll(self, after: int | str, **more: str) -> tuple[int, Any]:
         """Poll once; return status and reply."""
         async with (
             aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=self.tls())) as session,
-            session.get(f"{self.url}/v1/inbox", params={"after": after}) as response,
+            session.get(f"{self.url}/v1/inbox", params={"after": after, **more}) as response,
         ):
             return response.status, await response.json(content_type=None)
 

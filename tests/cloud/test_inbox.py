@@ -51,10 +51,17 @@ async def test_a_poll_without_news_ends_empty(site: Site, monkeypatch: pytest.Mo
     assert await site.inbox() == []
 
 
-@pytest.mark.parametrize("after", ["x", "-1", str(10**20)])
-async def test_a_cursor_that_is_none_is_refused_in_a_sentence(site: Site, after: str) -> None:
-    status, problem = await site.poll(after)
-    assert (status, problem["code"]) == (400, "malformed")
+async def test_who_does_not_want_to_wait_is_answered_at_once(site: Site) -> None:
+    begun = time.monotonic()
+    assert await site.poll(0, wait="0") == (200, {"items": []})
+    assert time.monotonic() - begun < server.LONG_POLL_SECONDS / 2
+
+
+@pytest.mark.parametrize("number", ["x", "-1", str(10**20)])
+async def test_a_cursor_or_a_wait_that_is_none_is_refused_in_a_sentence(site: Site, number: str) -> None:
+    for query in ({"after": number}, {"after": "0", "wait": number}):
+        status, problem = await site.poll(**query)
+        assert (status, problem["code"]) == (400, "malformed")
 
 
 def test_a_site_sees_its_own_items_after_its_cursor_and_no_others(connection: apsw.Connection) -> None:
