@@ -104,7 +104,7 @@ def _translations() -> dict[str, dict[str, dict[str, object]]]:
 def test_every_code_is_documented_and_nothing_else_is() -> None:
     links, stores, actions = reasons_of_links(), codes_of_stores(), sentences_of_actions()
     start, set_up = codes_of_the_start(), errors_of_the_set_up()
-    assert {"untried", "http_", "html_page", "redirect", "tls", "certificate_refused", "store_failed"} <= links
+    assert {"untried", "http_", "not_a_receiver", "redirect", "tls", "certificate_refused", "store_failed"} <= links
     assert {"store_damaged", "memory_torn", "memory_too_new"} <= stores
     assert {"options_invalid", "start_port_taken", "supervisor_away"} <= start
     assert {"gateway_away", "no_app"} <= actions

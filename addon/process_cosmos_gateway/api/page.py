@@ -180,7 +180,7 @@ def _link(link: Link) -> Row:
     age = link.last_contact_age
     contact = "no contact yet" if age is None else f"last contact {words.age(age)} ago"
     why = f" {words.reason(link.reason)} ({link.reason})" if link.reason else ""
-    return Row(link.name, _MOODS[link.state], words.LINKS[link.state], f"{link.address}, {contact}.{why}")
+    return Row(link.label or link.name, _MOODS[link.state], words.LINKS[link.state], f"{link.address}, {contact}.{why}")
 
 
 def _waiting(status: Status, ages: Mapping[Priority, float]) -> Html:

@@ -30,7 +30,7 @@ REASONS: Mapping[str, str] = {
     "store_failed": "This machine's disk refuses to write. Free some space, look at the health of the disk.",
     "redirect": "It sends us to another address. Correct its address in the integration.",
     "url": "No request can be made with its address and header. Correct them in the integration.",
-    "html_page": "A web page answered, perhaps the login page of a network. Log in to that network.",
+    "not_a_receiver": "Something else replied. Log in to the network, or test the destination in the integration.",
     "certificate": "Its certificate is not to be trusted. Correct its address, or its certificate.",
     "tls": "It does not speak TLS as it should. Correct its address, or its certificate.",
     "certificate_expired": "This site's certificate is over. If it does not renew itself, enrol again with a new code.",

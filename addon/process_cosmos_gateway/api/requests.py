@@ -5,6 +5,9 @@ from typing import Any
 
 from process_cosmos_gateway.contract.codec import MAX_FRAME, encode
 from process_cosmos_gateway.contract.destinations import (
+    ApproveReply,
+    ChangeDestination,
+    DestinationTested,
     DiscardRejected,
     ListRejected,
     RejectedEvent,
@@ -13,17 +16,19 @@ from process_cosmos_gateway.contract.destinations import (
     SendAgain,
     SetCloud,
     SetWebhook,
+    TestDestination,
 )
 from process_cosmos_gateway.contract.devices import WriteProperty
 from process_cosmos_gateway.contract.errors import Code
+from process_cosmos_gateway.contract.messages import DestinationRequest
 from process_cosmos_gateway.contract.session import Problem, Result
 from process_cosmos_gateway.destinations import Destinations
 from process_cosmos_gateway.devices import Devices
 from process_cosmos_gateway.errors import RequestRefusedError, StoreError
 from process_cosmos_gateway.outbox import Outbox
 
-type Answerable = WriteProperty | SetWebhook | SetCloud | RemoveDestination | ListRejected | SendAgain | DiscardRejected
-type Reply = Result | RejectedEvents
+type Answerable = WriteProperty | DestinationRequest
+type Reply = Result | RejectedEvents | DestinationTested
 
 
 class Requests:
@@ -32,10 +37,13 @@ class Requests:
     def __init__(self, devices: Devices, destinations: Destinations, outbox: Outbox) -> None:
         """Take the parts that do the work."""
         self._outbox = outbox
+        self._destinations = destinations
         self._handlers: Mapping[type[Answerable], Callable[[Any], Awaitable[object]]] = {
             WriteProperty: devices.write,
             SetWebhook: destinations.set_webhook,
             SetCloud: destinations.set_cloud,
+            ChangeDestination: destinations.change,
+            ApproveReply: destinations.approve,
             RemoveDestination: lambda request: destinations.remove(request.name),
             SendAgain: lambda request: _all_known(request, outbox.send_again),
             DiscardRejected: lambda request: _all_known(request, outbox.discard_rejected),
@@ -46,6 +54,8 @@ class Requests:
         try:
             if isinstance(request, ListRejected):
                 return _page(request.id, await self._outbox.rejected(request.after))
+            if isinstance(request, TestDestination):
+                return await self._destinations.test(request)
             await self._handlers[type(request)](request)
         except RequestRefusedError as error:
             return Result(id=request.id, problem=Problem(code=error.code, message=str(error)))

@@ -1,12 +1,13 @@
 """The cloud endpoint: batches over mutual TLS, one receipt for each, an inbox by long poll."""
 
+import asyncio
 import hashlib
 import logging
 import os
 import ssl
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from http import HTTPStatus
 from itertools import accumulate
@@ -22,8 +23,9 @@ from process_cosmos_gateway.contract.events import BATCH_CONTENT_TYPE
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.outbox import Delivered, Failed, Parcel, Rejected, Verdict
 
-from .destination import Down, Polled, Refused, Sent
+from .destination import Down, Polled, ProbeResult, Refused, Sent, Trouble
 from .exchange import Reply, exchange, open_session, quote
+from .isolation import Isolation
 from .statuses import Meaning
 
 BATCH = 1000
@@ -36,6 +38,9 @@ BEARABLE_SECONDS = 2.0
 """A batch that takes longer was too long: an alarm that comes meanwhile waits for it."""
 
 LONG_POLL_SECONDS = 25.0
+
+HEALTH_SECONDS = 5.0
+"""An endpoint that is well says so in this time."""
 
 _MALFORMED = Down(reason="malformed_reply")
 _EXPIRED = Refused(reason=Code.CERTIFICATE_EXPIRED)
@@ -51,6 +56,13 @@ class _Refusal:
 
     code: str
     detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Health:
+    """What an endpoint says of itself."""
+
+    status: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +119,15 @@ class Cloud:
         tls: ssl.SSLContext,
         epoch: Ulid,
         now: Callable[[], datetime],
+        label: str | None = None,
     ) -> None:
         """Take the settings, TLS made of the credentials, the store's epoch, the wall clock (when they expire)."""
         self.name = name
+        self.label = label
         self.address = url
         self.kinds = kinds
-        self.batch = BATCH
+        self._isolation = Isolation.of(BATCH)
+        self._is_in_doubt = False
         self._room = LONGEST_BODY
         self._expires_at = credentials.expires_at
         self._epoch = epoch
@@ -121,14 +136,19 @@ class Cloud:
         self._session = open_session(tls, connections=1)
         self._inbox = open_session(tls, connections=1)
 
+    @property
+    def batch(self) -> int:
+        """The most parcels to choose a batch from, now."""
+        return self._isolation.wanted
+
     async def send(self, parcels: Sequence[Parcel], *, proven: bool, token: str | None = None) -> Sent:
-        """Send one batch; after a reply that blames no single event, or one that was late, the next is half as long.
+        """Send one batch of these; after one that failed smaller ones, until the event is found that makes it fail.
 
         ``token``: of the newest reply that is settled on disk, by which the endpoint tells a copy of this site.
         """
         if self._now() >= self._expires_at:
             return Sent(trouble=_EXPIRED)
-        parcels = fitting(parcels, self._room)
+        parcels = fitting(self._isolation.choose(parcels), self._room)
         headers = {"Content-Type": BATCH_CONTENT_TYPE, EPOCH_HEADER: self._epoch}
         if token is not None:
             headers[TOKEN_HEADER] = token
@@ -137,12 +157,13 @@ class Cloud:
         reply = await exchange(self._session, "POST", f"{self.address}/v1/events", headers=headers, body=body)
         self._make_room(time.monotonic() - begun)
         if not isinstance(reply, Reply):
-            if reply.reason == "timeout":  # a thin line: a shorter batch may pass in time
-                self.batch = max(1, len(parcels) // 2)
-            return Sent(trouble=reply)
+            return await self._failed(parcels, reply)
         if refused := self._refused(reply):
             return Sent(trouble=refused)
-        return self._understand(parcels, body, reply, proven=proven)
+        sent = self._understand(parcels, body, reply, proven=proven)
+        if isinstance(sent.trouble, Down) and sent.trouble.of_event:
+            return await self._failed(parcels, sent.trouble)
+        return sent
 
     def _make_room(self, seconds: float) -> None:
         """Follow the line: it tells by its pace how many bytes it bears."""
@@ -165,24 +186,50 @@ class Cloud:
     def _understand(self, parcels: Sequence[Parcel], body: bytes, reply: Reply, *, proven: bool) -> Sent:
         match reply.meaning(single=len(parcels) == 1, proven=proven):
             case Meaning.DELIVERED if reply.status == HTTPStatus.CONFLICT:
+                self._isolation = self._isolation.passed(parcels)
                 return Sent(verdicts=[(parcels[0], Delivered())])
             case Meaning.DELIVERED:
                 return self._receipt(parcels, body, reply)
             case Meaning.SPLIT:
-                self.batch = len(parcels) // 2
+                self._isolation = self._isolation.split(parcels)
                 return Sent()
             case Meaning.REJECTED:
+                self._isolation = self._isolation.passed(parcels)
                 return Sent(verdicts=[(parcels[0], _rejection(reply))])
-            case Meaning.RETRY if not reply.is_busy:
-                return self._failed(parcels, reply)
             case _:
                 return Sent(trouble=reply.trouble)
 
-    def _failed(self, parcels: Sequence[Parcel], reply: Reply) -> Sent:
-        """Find with ever smaller batches the one event the endpoint fails at: it may be poison."""
-        self.batch = max(1, len(parcels) // 2)
-        verdicts = [(parcels[0], Failed(reply.trouble.reason, quote(reply.body)))] if len(parcels) == 1 else []
-        return Sent(verdicts=verdicts, trouble=reply.trouble)
+    async def _failed(self, parcels: Sequence[Parcel], trouble: Trouble) -> Sent:
+        """Tell a link that is down from an event the endpoint fails at: then the endpoint answers other requests.
+
+        The event is looked for without a pause. If nothing was delivered between two that failed alone, it is the
+        link's trouble too, or the endpoint takes nothing at all.
+        """
+        if not trouble.of_event or await self._sick() is not None:
+            return Sent(trouble=replace(trouble, of_event=False))
+        self._isolation = self._isolation.failed(parcels)
+        if len(parcels) > 1:
+            return Sent()
+        in_doubt, self._is_in_doubt = self._is_in_doubt, True
+        failed = Failed(trouble.reason, trouble.detail)
+        return Sent(verdicts=[(parcels[0], failed)], trouble=trouble if in_doubt else None)
+
+    async def _sick(self) -> Trouble | None:
+        """Ask the endpoint whether it is well; return what is wrong, None: nothing."""
+        try:
+            async with asyncio.timeout(HEALTH_SECONDS):
+                reply = await exchange(self._session, "GET", f"{self.address}/health")
+        except TimeoutError:
+            return Down(reason="timeout")
+        if not isinstance(reply, Reply):
+            return reply
+        if reply.meaning(single=True, proven=True) is not Meaning.DELIVERED:
+            return reply.trouble
+        try:
+            healthy = parse(_Health, decode_json(reply.body)).status == "ok"
+        except ContractError:
+            return _MALFORMED
+        return None if healthy else _MALFORMED
 
     def _receipt(self, parcels: Sequence[Parcel], body: bytes, reply: Reply) -> Sent:
         """Match the receipt with the batch; one of anything else confirms nothing."""
@@ -191,12 +238,13 @@ class Cloud:
         except ContractError:
             return Sent(trouble=_MALFORMED)
         rejected = {
-            item.index: Rejected(item.problem.code, item.problem.message, quote(orjson.dumps(item.problem)))
+            item.index: Rejected(item.problem.code, item.problem.message, quote(orjson.dumps(item.problem).decode()))
             for item in receipt.rejected
         }
         if receipt.batch != hashlib.sha256(body).hexdigest() or not rejected.keys() <= set(range(len(parcels))):
             return Sent(trouble=_MALFORMED)
-        self.batch = min(BATCH, self.batch * 2)
+        self._isolation = self._isolation.passed(parcels)
+        self._is_in_doubt = False
         verdicts: list[tuple[Parcel, Verdict]] = [(parcel, _DELIVERED) for parcel in parcels]
         for index, verdict in rejected.items():
             verdicts[index] = parcels[index], verdict
@@ -212,6 +260,9 @@ class Cloud:
             return Polled(trouble=reply)
         if refused := self._refused(reply):
             return Polled(trouble=refused)
+        return self._page(reply)
+
+    def _page(self, reply: Reply) -> Polled:
         if reply.meaning(single=True, proven=False) is not Meaning.DELIVERED:
             return Polled(trouble=reply.trouble)
         try:
@@ -231,6 +282,25 @@ class Cloud:
                 _LOGGER.warning("%s: an inbox item cannot be read, so it is passed over: %s", self.name, error)
         return Polled(items=items, cursor=cursor)
 
+    async def probe(self, event: bytes) -> ProbeResult:  # noqa: ARG002 - the Protocol's
+        """Ask whether the endpoint is well, and for the inbox, which only a site it knows may read.
+
+        No test event goes there: an endpoint keeps for ever what it takes.
+        """
+        if self._now() >= self._expires_at:
+            return ProbeResult(delivered=False, reason=_EXPIRED.reason)
+        if trouble := await self._sick():
+            return ProbeResult(delivered=False, reason=trouble.reason, reply=trouble.detail)
+        reply = await exchange(
+            self._inbox, "GET", f"{self.address}/v1/inbox?after=0&wait=0", extra_patience=LONG_POLL_SECONDS
+        )
+        if not isinstance(reply, Reply):
+            return ProbeResult(delivered=False, reason=reply.reason)
+        trouble = self._refused(reply) or self._page(reply).trouble
+        if trouble is not None:
+            return ProbeResult(delivered=False, reason=trouble.reason, status=reply.status, reply=reply.quote())
+        return ProbeResult(delivered=True, status=reply.status)
+
     async def close(self) -> None:
         """End the connections."""
         await self._session.close()
@@ -244,4 +314,4 @@ def fitting(parcels: Sequence[Parcel], room: int) -> Sequence[Parcel]:
 
 
 def _rejection(reply: Reply) -> Rejected:
-    return Rejected(Code.REFUSED_BY_DESTINATION, f"The endpoint replied {reply.status}.", quote(reply.body))
+    return Rejected(Code.REFUSED_BY_DESTINATION, f"The endpoint replied {reply.status}.", reply.quote())

@@ -11,17 +11,28 @@ from process_cosmos_gateway.outbox import Parcel, Verdict
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Down:
-    """The far side cannot be reached or is busy: tried again soon, at the earliest after ``retry_after`` seconds."""
+    """The far side cannot be reached or is busy: tried again soon, at the earliest after ``retry_after`` seconds.
+
+    ``of_event``: it got something to read, so that this may be the event's fault and no other's. ``detail``: what it
+    said, without secrets.
+    """
 
     reason: str
     retry_after: float | None = None
+    of_event: bool = False
+    detail: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """The far side wants none of it until a person has changed something; everything is kept."""
+    """The far side wants none of it until a person has changed something; everything is kept.
+
+    ``of_event``, ``detail``: as in ``Down``.
+    """
 
     reason: str
+    of_event: bool = False
+    detail: str | None = None
 
 
 type Trouble = Down | Refused
@@ -50,12 +61,27 @@ class Polled:
     trouble: Trouble | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeResult:
+    """What a test event came to; the members are those of ``DestinationTested``."""
+
+    delivered: bool
+    reason: str | None = None
+    status: int | None = None
+    reply: str | None = None
+    digest: str | None = None
+
+
 class Destination(Protocol):
     """One far side."""
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """What other parts of the site call it; never changes."""
+
+    @property
+    def label(self) -> str | None:
+        """What people call it; None: by its name."""
 
     @property
     def kind(self) -> DestinationKind:
@@ -75,10 +101,10 @@ class Destination(Protocol):
 
     @property
     def takes_all(self) -> bool:
-        """Whether a load goes as a whole: the next one can be made up while it is on its way."""
+        """Whether a load goes as a whole; else each event goes alone, and those of different keys side by side."""
 
     async def send(self, parcels: Sequence[Parcel], *, proven: bool, token: str | None) -> Sent:
-        """Send a load, in order per key. Never raises.
+        """Send a load, in order per key; of a destination that does not take all, one event. Never raises.
 
         ``proven``: something got through since it was set up. ``token``: of the newest load that is settled on
         disk, or that is being settled while this one is on its way.
@@ -86,6 +112,12 @@ class Destination(Protocol):
 
     async def poll(self, after: int) -> Polled | None:
         """Wait for inbox items after a cursor; None: this kind has no inbox. Never raises."""
+
+    async def probe(self, event: bytes) -> ProbeResult:
+        """Find out at once, past the queue, whether events would be taken. Never raises.
+
+        ``event``: an encoded test event, for a destination that throws it away.
+        """
 
     async def close(self) -> None:
         """End its connections."""

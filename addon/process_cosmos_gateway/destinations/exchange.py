@@ -1,6 +1,5 @@
 """One HTTP request to a destination: bounded, without redirects, every failure a word."""
 
-import re
 import ssl
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -11,8 +10,9 @@ import aiohttp
 
 from process_cosmos_gateway.contract.errors import Code
 
+from .confirmation import Body, body_of, confirms, decoded
 from .destination import Down, Refused, Trouble
-from .statuses import Meaning, meaning
+from .statuses import Meaning, is_about_events, meaning
 
 MAX_REPLY = 1 << 20
 """Bytes of a reply that are read; what is longer is no reply of ours."""
@@ -30,29 +30,47 @@ LONGEST_QUOTE = 1024
 _OF_ANOTHER_HOST = frozenset({62, 64})
 """OpenSSL's ``X509_V_ERR_HOSTNAME_MISMATCH`` and ``X509_V_ERR_IP_ADDRESS_MISMATCH``."""
 
-_HTML = re.compile(
-    # Atomic, so that a reply of nothing but comments costs no more than its length.
-    rb"(?:\xef\xbb\xbf)?\s*+(?>(?:<\?xml[^>]*+>|(?><!--.*?-->))\s*+)*+<(?:!doctype\s+html|html)\b",
-    re.IGNORECASE | re.DOTALL,
-)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Whose word a reply is. ``verified``: it came over TLS, from who has a certificate of the address.
+
+    ``approved``: digests of replies a person has vouched for; ``secrets``: words that are never shown.
+    """
+
+    verified: bool = True
+    approved: tuple[str, ...] = ()
+    secrets: frozenset[str] = frozenset()
+
+
+TRUSTED = Source()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What came back, the body whole."""
+    """What came back, the body whole and decompressed. ``charset``: as its content type says."""
 
     status: int
     body: bytes
     retry_after: float | None = None
+    charset: str | None = None
+    source: Source = TRUSTED
 
     def meaning(self, *, single: bool, proven: bool) -> Meaning:
         """Say what it means for what was sent."""
-        return meaning(self.status, html=self.is_html, single=single, proven=proven)
+        return meaning(self.status, own=self.is_own, single=single, proven=proven)
 
     @property
-    def is_html(self) -> bool:
-        """Whether a page for people came, as captive portals and proxies send it."""
-        return _HTML.match(self.body[:4096]) is not None
+    def is_success(self) -> bool:
+        """Whether the status is one of success, whatever the body says."""
+        return HTTPStatus.OK <= self.status < HTTPStatus.MULTIPLE_CHOICES
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the receiver itself can have written the body; a status that confirms nothing may say any words."""
+        if self.is_success:
+            return confirms(self.body, self.charset, verified=self.source.verified, approved=self.source.approved)
+        return body_of(self.body, self.charset) is not Body.PAGE
 
     @property
     def is_busy(self) -> bool:
@@ -62,13 +80,22 @@ class Reply:
 
     @property
     def trouble(self) -> Trouble:
-        """What is wrong with the link, for a reply that means ``RETRY`` or ``REFUSED``."""
+        """What is wrong with the link, or with the event, for a reply that means ``RETRY`` or ``REFUSED``."""
         if self.meaning(single=True, proven=True) is Meaning.RETRY:
-            return Down(reason=f"http_{self.status}", retry_after=self.retry_after)
-        if self.is_html:
-            return Refused(reason="html_page")
-        redirected = 300 <= self.status < 400  # noqa: PLR2004 - the class of redirects
-        return Refused(reason="redirect" if redirected else f"http_{self.status}")
+            return Down(
+                reason=f"http_{self.status}",
+                retry_after=self.retry_after,
+                of_event=not self.is_busy,
+                detail=self.quote(),
+            )
+        if self.is_success or (is_about_events(self.status) and not self.is_own):
+            return Refused(reason="not_a_receiver", of_event=True, detail=self.quote())
+        redirected = self.status < HTTPStatus.BAD_REQUEST
+        return Refused(reason="redirect" if redirected else f"http_{self.status}", of_event=True, detail=self.quote())
+
+    def quote(self) -> str | None:
+        """Return the beginning of its body for a person, without what is secret."""
+        return quote(decoded(self.body, self.charset), self.source.secrets)
 
 
 def open_session(tls: ssl.SSLContext | bool = True, *, connections: int = 16) -> aiohttp.ClientSession:  # noqa: FBT001, FBT002 - aiohttp's own form
@@ -95,6 +122,7 @@ async def exchange(
     headers: Mapping[str, str] | None = None,
     body: bytes | None = None,
     extra_patience: float = 0.0,
+    source: Source = TRUSTED,
 ) -> Reply | Trouble:
     """Send one request and read the whole reply, or say what is wrong with the link. Never raises for the network."""
     try:
@@ -111,11 +139,13 @@ async def exchange(
                 content += chunk
                 if len(content) > MAX_REPLY:
                     response.close()
-                    return Down(reason="reply_too_long")
+                    return Down(reason="reply_too_long", of_event=True)
             return Reply(
                 status=response.status,
                 body=bytes(content),
                 retry_after=_seconds(response.headers.get("Retry-After"), response.headers.get("Date")),
+                charset=response.charset,
+                source=source,
             )
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         return trouble_of(error)
@@ -128,17 +158,16 @@ def trouble_of(error: BaseException) -> Trouble:
     if tls := _tls_error(error):
         return Refused(reason=_tls_reason(tls))
     if isinstance(error, TimeoutError):
-        return Down(reason="timeout")
+        return Down(reason="timeout", of_event=not isinstance(error, aiohttp.ConnectionTimeoutError))
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return Down(reason="name_unknown")
     if isinstance(error, aiohttp.ClientConnectorError):
         return Down(reason="unreachable")
-    return Down(reason="connection_lost")
+    return Down(reason="connection_lost", of_event=True)
 
 
-def quote(body: bytes, secrets: Collection[str] = ()) -> str | None:
+def quote(said: str, secrets: Collection[str] = ()) -> str | None:
     """Return the beginning of what a far side said, without control characters, each of ``secrets`` struck out."""
-    said = body.decode("utf-8", "replace")
     for secret in sorted(secrets, key=len, reverse=True):
         said = said.replace(secret, "***")
     shown = "".join(letter if letter.isprintable() else " " for letter in said[:LONGEST_QUOTE])

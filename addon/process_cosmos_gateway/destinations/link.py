@@ -38,6 +38,11 @@ class Health:
         """The stable word that says why it is not connected."""
         return None if self.trouble is None else self.trouble.reason
 
+    @property
+    def detail(self) -> str | None:
+        """What the far side said when it was tried last; None: nothing, or it works."""
+        return None if self.trouble is None else self.trouble.detail
+
     def worked(self, now: float) -> Health:
         """Return the health after proof of work: the far side took something."""
         return Health(trouble=None, last_contact=now)

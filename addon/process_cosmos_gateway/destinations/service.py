@@ -2,14 +2,26 @@
 
 import asyncio
 import random
+import secrets
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 
 from process_cosmos_gateway.clock import Clock
-from process_cosmos_gateway.contract.destinations import DestinationKind, Link, SetCloud, SetWebhook
+from process_cosmos_gateway.contract.destinations import (
+    ApproveReply,
+    ChangeDestination,
+    DestinationKind,
+    DestinationTested,
+    Link,
+    SetCloud,
+    SetWebhook,
+    TestDestination,
+)
 from process_cosmos_gateway.contract.errors import Code
-from process_cosmos_gateway.contract.identifiers import Ulid
+from process_cosmos_gateway.contract.events import encode_event, event_type
+from process_cosmos_gateway.contract.identifiers import Ulid, UlidFactory
 from process_cosmos_gateway.contract.pairing import LineError, OneTimeLine, parse_line
 from process_cosmos_gateway.errors import RequestRefusedError, StoreError
 from process_cosmos_gateway.escalations import Escalations
@@ -25,16 +37,23 @@ from .settings import (
     CloudSettings,
     Kept,
     Settings,
-    address_of,
+    WebhookSettings,
+    amend,
+    approving,
+    changed,
     check_name,
     forget,
+    keeping_approvals,
     load_all,
     load_one,
+    read_label,
     read_webhook,
-    replace_credentials,
     save,
 )
 from .webhook import Webhook
+
+TEST = event_type("test")
+"""The type of the event by which a person finds out whether a destination takes events."""
 
 type EnrolFn = Callable[[OneTimeLine, Ulid], Awaitable[Credentials]]
 
@@ -63,6 +82,7 @@ class Destinations:
         self._clock = clock
         self._jitter_fn = jitter_fn
         self._enrol_fn = enrol_fn
+        self._ulid_fn = UlidFactory(lambda: int(clock.now().timestamp() * 1000), secrets.token_bytes)
         self._renewals = Renewals(store, clock, renew_fn, self._renewed)
         self._pumps: dict[str, tuple[Pump, asyncio.Task[None]]] = {}
         self._changing = asyncio.Lock()
@@ -91,9 +111,55 @@ class Destinations:
         """Set or replace a webhook; what waits for it is tried at once. Raises ``RequestRefusedError``."""
         await self._set(DestinationKind.WEBHOOK, read_webhook(request))
 
+    async def change(self, request: ChangeDestination) -> None:
+        """Change a destination, which keeps what waits for it, and try it at once. Raises ``RequestRefusedError``."""
+        await self._amend(request.name, lambda settings: changed(settings, request))
+
+    async def approve(self, request: ApproveReply) -> None:
+        """Let a webhook's reply count from now on, and try it at once. Raises ``RequestRefusedError``."""
+        await self._amend(request.name, lambda settings: approving(settings, request.digest))
+
+    async def test(self, request: TestDestination) -> DestinationTested:
+        """Send a test event past the queue, by a connection of its own; if it is taken, try at once what waits.
+
+        Raises ``unknown_destination`` if there is none of the name.
+        """
+        await self._group()
+        kept = await self._store.read(lambda transaction: load_one(transaction, request.name))
+        if kept is None:
+            raise _unknown()
+        destination = await self._build(kept.settings)
+        try:
+            tested = await destination.probe(self._test_event(request.name))
+        finally:
+            await destination.close()
+        async with self._changing:
+            if tested.delivered and request.name in self._pumps:
+                await self._pumps[request.name][0].proven_by_test(kept.settings)
+        return DestinationTested(
+            id=request.id,
+            delivered=tested.delivered,
+            reason=tested.reason,
+            status=tested.status,
+            reply=tested.reply,
+            approvable=tested.digest is not None,
+            digest=tested.digest,
+        )
+
+    def _test_event(self, name: str) -> bytes:
+        return encode_event(
+            id=self._ulid_fn(),
+            site=self._store.site,
+            type=TEST,
+            subject=name,
+            time=self._clock.now(),
+            data={"message": "This is a test. Nothing has happened, and nothing is to be done."},
+        )
+
     async def set_cloud(self, request: SetCloud) -> None:
         """Enrol at a cloud endpoint, then set or replace it. Raises ``RequestRefusedError``; then nothing changed."""
         check_name(request.name)
+        label = read_label(request.label)
         try:
             line = parse_line(request.code)
         except LineError as error:
@@ -102,7 +168,7 @@ class Destinations:
         credentials = await self._enrol_fn(line, self._store.site)
         await self._set(
             DestinationKind.CLOUD,
-            CloudSettings(name=request.name, kinds=request.kinds, url=line.url, credentials=credentials),
+            CloudSettings(name=request.name, kinds=request.kinds, url=line.url, credentials=credentials, label=label),
         )
 
     async def remove(self, name: str) -> None:
@@ -110,7 +176,7 @@ class Destinations:
         async with self._changing:
             await self._group()
             if name not in self._pumps:
-                raise RequestRefusedError(Code.UNKNOWN_DESTINATION, "There is no destination of this name.")
+                raise _unknown()
             async with self._stopped(name):
                 # The settings go last: after a crash in between it is there again, and nothing waits for nobody.
                 await self._outbox.forget(name)
@@ -119,6 +185,9 @@ class Destinations:
     async def _set(self, kind: DestinationKind, settings: Settings) -> None:
         async with self._changing:
             group = await self._group()
+            before = await self._store.read(lambda transaction: load_one(transaction, settings.name))
+            if before is not None and isinstance(settings, WebhookSettings):
+                settings = keeping_approvals(settings, before.settings)
             destination = await self._build(settings)
             try:
                 # Nothing the old one still hears may be written beside the new one's settings.
@@ -131,16 +200,34 @@ class Destinations:
             self._start(group, destination, Kept(settings=settings))
 
     async def _renewed(self, old: CloudSettings, new: CloudSettings) -> None:
-        """Go on with renewed credentials, unless a person has set the destination anew meanwhile."""
+        """Go on with renewed credentials, unless a person has enrolled anew, or removed the destination, meanwhile."""
+
+        def renew(settings: Settings) -> Settings | None:
+            if isinstance(settings, CloudSettings) and settings.credentials == old.credentials:
+                return replace(settings, credentials=new.credentials)
+            return None
+
+        with suppress(RequestRefusedError):
+            await self._amend(old.name, renew)
+
+    async def _amend(self, name: str, amend_fn: Callable[[Settings], Settings | None]) -> None:
+        """Go on with other settings (None: with the same), the queue, the inbox's cursor and the token of before.
+
+        Raises ``unknown_destination`` if there is none of the name, and what ``amend_fn`` raises.
+        """
         async with self._changing:
             group = await self._group()
-            kept = await self._store.read(lambda transaction: load_one(transaction, old.name))
-            if kept is None or kept.settings != old:
+            kept = await self._store.read(lambda transaction: load_one(transaction, name))
+            if kept is None:
+                raise _unknown()
+            settings = amend_fn(kept.settings)
+            if settings is None:
                 return
-            destination = await self._build(new)
-            async with self._stopped(new.name, destination):
+            destination = await self._build(settings)
+            async with self._stopped(name, destination):
                 # Read again: what was settled until the old one stopped counts on.
-                kept = await self._store.write(lambda transaction: replace_credentials(transaction, new))
+                kept = await self._store.write(lambda transaction: amend(transaction, settings))
+                await self._outbox.register(name, settings.kinds)
             self._start(group, destination, kept)
 
     @asynccontextmanager
@@ -198,11 +285,10 @@ class Destinations:
                 tls=tls,
                 epoch=self._store.epoch,
                 now=self._clock.now,
+                label=settings.label,
             )
-        return Webhook(
-            name=settings.name,
-            url=settings.url,
-            address=address_of(settings.url),
-            kinds=settings.kinds,
-            headers=settings.headers,
-        )
+        return Webhook(settings)
+
+
+def _unknown() -> RequestRefusedError:
+    return RequestRefusedError(Code.UNKNOWN_DESTINATION, "There is no destination of this name.")

@@ -3,13 +3,13 @@
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 import orjson
 
 from process_cosmos_gateway.contract.codec import parse
-from process_cosmos_gateway.contract.destinations import DestinationKind, EventKind, SetWebhook
+from process_cosmos_gateway.contract.destinations import ChangeDestination, DestinationKind, EventKind, SetWebhook
 from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.errors import RequestRefusedError
 from process_cosmos_gateway.store import Transaction
@@ -20,10 +20,13 @@ from .cloud import Credentials
 LONGEST_NAME = 64
 LONGEST_URL = 2048
 LONGEST_HEADER = 4096
+MOST_APPROVED = 5
+"""Replies a person vouched for; the oldest is forgotten first."""
 
 _LOGGER = logging.getLogger(__name__)
 
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _OURS = frozenset(
     {"content-type", "content-length", "content-encoding", "transfer-encoding", "host", "idempotency-key"}
 )
@@ -32,13 +35,18 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebhookSettings:
-    """A webhook as it was set. ``repr`` shows no secret."""
+    """A webhook as it was set. ``repr`` shows no secret.
+
+    ``approved``: digests of replies a person vouched for, the oldest first.
+    """
 
     name: str
     kinds: tuple[EventKind, ...]
     url: str = field(repr=False)
     header: str | None = None
     header_value: str | None = field(default=None, repr=False)
+    label: str | None = None
+    approved: tuple[str, ...] = ()
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -54,6 +62,7 @@ class CloudSettings:
     kinds: tuple[EventKind, ...]
     url: str
     credentials: Credentials
+    label: str | None = None
 
 
 type Settings = WebhookSettings | CloudSettings
@@ -107,11 +116,17 @@ def load_one(transaction: Transaction, name: str) -> Kept | None:
     return next((kept for kept in load_all(transaction) if kept.settings.name == name), None)
 
 
-def replace_credentials(transaction: Transaction, settings: CloudSettings) -> Kept:
-    """Keep renewed credentials; what was proven and read counts on, because the far side is the same."""
-    transaction.run("UPDATE destination SET settings = ? WHERE name = ?", orjson.dumps(settings), settings.name)
-    [kept] = [kept for kept in load_all(transaction) if kept.settings.name == settings.name]
-    return kept
+def amend(transaction: Transaction, settings: Settings) -> Kept:
+    """Keep changed settings; what was read and proven counts on, but at another URL nothing is proven."""
+    [before] = [kept for kept in load_all(transaction) if kept.settings.name == settings.name]
+    after = replace(before, settings=settings, proven=before.proven and before.settings.url == settings.url)
+    transaction.run(
+        "UPDATE destination SET settings = ?, proven = ? WHERE name = ?",
+        orjson.dumps(settings),
+        after.proven,
+        settings.name,
+    )
+    return after
 
 
 def forget(transaction: Transaction, name: str) -> None:
@@ -154,7 +169,52 @@ def read_webhook(request: SetWebhook) -> WebhookSettings:
         url=request.url,
         header=request.header,
         header_value=request.header_value,
+        label=read_label(request.label),
     )
+
+
+def changed(settings: Settings, request: ChangeDestination) -> Settings:
+    """Return settings as a request changes them; raise ``RequestRefusedError`` if they cannot be used."""
+    kinds = settings.kinds if request.kinds is None else request.kinds
+    label = settings.label if request.label is None else read_label(request.label)
+    if isinstance(settings, CloudSettings):
+        if not request.url is request.header is request.header_value is None:
+            raise RequestRefusedError(Code.MALFORMED, "A cloud endpoint has no URL and no header to be changed.")
+        return replace(settings, kinds=kinds, label=label)
+    header = settings.header if request.header is None else request.header or None
+    value = settings.header_value if request.header_value is None and header is not None else request.header_value
+    wanted = SetWebhook(
+        id=request.id,
+        name=settings.name,
+        url=settings.url if request.url is None else request.url,
+        header=header,
+        header_value=(value or None) if header is None else value,
+        kinds=kinds,
+        label=label,
+    )
+    return keeping_approvals(read_webhook(wanted), settings)
+
+
+def keeping_approvals(new: WebhookSettings, old: Settings) -> WebhookSettings:
+    """Return ``new`` with the replies that were approved at the same URL."""
+    if isinstance(old, WebhookSettings) and old.url == new.url:
+        return replace(new, approved=old.approved)
+    return new
+
+
+def approving(settings: Settings, digest: str) -> Settings:
+    """Return settings with one approved reply more; raise ``RequestRefusedError`` where none can be approved."""
+    if isinstance(settings, CloudSettings) or not _DIGEST.fullmatch(digest):
+        raise RequestRefusedError(Code.MALFORMED, "A webhook's reply is approved by the SHA-256 of its body, in hex.")
+    others = [each for each in settings.approved if each != digest]
+    return replace(settings, approved=(*others, digest)[-MOST_APPROVED:])
+
+
+def read_label(label: str | None) -> str | None:
+    """Return what people call a destination, None: nothing; refuse what cannot stand on a screen."""
+    if label:
+        check_name(label)
+    return label or None
 
 
 def check_name(name: str) -> None:

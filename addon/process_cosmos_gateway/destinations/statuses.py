@@ -31,21 +31,30 @@ _ABOUT_EVENTS = frozenset(
 )
 
 
-def meaning(status: int, *, html: bool, single: bool, proven: bool) -> Meaning:
+_NO_PAGE = frozenset({HTTPStatus.ACCEPTED, HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT})
+"""What no captive portal replies, because no browser would show its page."""
+
+
+def is_about_events(status: int) -> bool:
+    """Say whether a status may be about what was sent, rather than about the address or the sender."""
+    return status in _ABOUT_EVENTS
+
+
+def meaning(status: int, *, own: bool, single: bool, proven: bool) -> Meaning:
     """Say what a reply means for what was sent.
 
     Args:
         status: the HTTP status.
-        html: the body is an HTML page: a captive portal or a proxy spoke, whatever the status says.
+        own: the body can be the receiver's own (``confirmation``); if not, a captive portal or a proxy spoke.
         single: one event was sent, so the reply is about that event.
         proven: this destination took something before. If not, a 400 says that the address is wrong, not the event.
     """
     if status in _RETRY or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return Meaning.RETRY
-    if html or (status == HTTPStatus.BAD_REQUEST and not proven):
-        return Meaning.REFUSED
     if status < HTTPStatus.MULTIPLE_CHOICES:
-        return Meaning.DELIVERED
+        return Meaning.DELIVERED if status in _NO_PAGE or own else Meaning.REFUSED
+    if not own or (status == HTTPStatus.BAD_REQUEST and not proven):
+        return Meaning.REFUSED
     if status not in _ABOUT_EVENTS:
         return Meaning.REFUSED
     if not single:

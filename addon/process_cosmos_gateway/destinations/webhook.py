@@ -1,11 +1,9 @@
 """The webhook: any URL, one CloudEvent per POST."""
 
-import asyncio
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
 
@@ -13,21 +11,21 @@ import orjson
 
 from process_cosmos_gateway.contract.cloud import InboxItem
 from process_cosmos_gateway.contract.codec import decode_json, parse
-from process_cosmos_gateway.contract.destinations import DestinationKind, EventKind, Priority
+from process_cosmos_gateway.contract.destinations import DestinationKind
 from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.contract.escalations import EscalationEvent
 from process_cosmos_gateway.contract.events import CONTENT_TYPE, event_type
-from process_cosmos_gateway.outbox import Delivered, Failed, Parcel, Rejected, Verdict
+from process_cosmos_gateway.outbox import Delivered, Parcel, Rejected
 
-from .destination import Polled, Sent, Trouble
-from .exchange import Reply, exchange, open_session, quote
+from .blame import MOST_IN_FLIGHT
+from .confirmation import digest
+from .destination import Polled, ProbeResult, Sent, Trouble
+from .exchange import Reply, Source, exchange, open_session
+from .settings import WebhookSettings, address_of
 from .statuses import Meaning
 
 BATCH = 64
 """Events looked at to find some of different order keys."""
-
-IN_FLIGHT = 8
-"""Requests of one load, each of another order key: an alarm waits for one reply, not for a queue of them."""
 
 ESCALATIONS = event_type("escalation").removesuffix("v1")
 """How the types of events about escalations begin."""
@@ -45,36 +43,27 @@ class Answered:
     answer: str
 
 
-@dataclass(slots=True)
-class _Load:
-    """What is known so far of one load; the requests of its keys write into it."""
-
-    verdicts: list[tuple[Parcel, Verdict]] = field(default_factory=list)
-    answers: list[InboxItem] = field(default_factory=list)
-    stop: Trouble | None = None
-    """The link is in trouble."""
-    failed: Trouble | None = None
-    """Some event was not taken this time; the link itself may be well."""
-
-
 class Webhook:
-    """Posts each event to one URL; one request in flight per order key."""
+    """Posts each event to one URL."""
 
     kind: Final = DestinationKind.WEBHOOK
     takes_all: Final = False
     batch: Final = BATCH
 
-    def __init__(
-        self, *, name: str, url: str, address: str, kinds: tuple[EventKind, ...], headers: Mapping[str, str]
-    ) -> None:
-        """Take the settings; ``url`` and ``headers`` are secrets."""
-        self.name = name
-        self.address = address
-        self.kinds = kinds
-        self._url = url
-        self._headers = headers
-        self._secrets = secret_words(url.removeprefix(address), *headers.values())
-        self._session = open_session()
+    def __init__(self, settings: WebhookSettings) -> None:
+        """Take the settings; ``repr`` of them shows no secret."""
+        self.name = settings.name
+        self.label = settings.label
+        self.address = address_of(settings.url)
+        self.kinds = settings.kinds
+        self._url = settings.url
+        self._headers = settings.headers
+        self._source = Source(
+            verified=settings.url.lower().startswith("https:"),
+            approved=settings.approved,
+            secrets=secret_words(settings.url.removeprefix(self.address), *settings.headers.values()),
+        )
+        self._session = open_session(connections=MOST_IN_FLIGHT)
 
     async def send(
         self,
@@ -83,12 +72,34 @@ class Webhook:
         proven: bool,
         token: str | None = None,  # noqa: ARG002 - the Protocol's
     ) -> Sent:
-        """Post the first parcel of some keys, side by side."""
-        load = _Load()
-        async with asyncio.TaskGroup() as group:
-            for parcel in islice(side_by_side(parcels), IN_FLIGHT):
-                group.create_task(self._post(parcel, load, proven=proven))
-        return _outcome(load)
+        """Post one event."""
+        [parcel] = parcels
+        reply = await self._post(parcel.body)
+        if not isinstance(reply, Reply):
+            return Sent(trouble=reply)
+        match reply.meaning(single=True, proven=proven):
+            case Meaning.DELIVERED:
+                return Sent(verdicts=[(parcel, Delivered())], answers=self._answers(parcel, reply))
+            case Meaning.REJECTED:
+                said = f"The receiver replied {reply.status}."
+                return Sent(verdicts=[(parcel, Rejected(Code.REFUSED_BY_DESTINATION, said, reply.quote()))])
+            case _:
+                return Sent(trouble=reply.trouble)
+
+    async def probe(self, event: bytes) -> ProbeResult:
+        """Post a test event; what is delivered is what would be for any other."""
+        reply = await self._post(event)
+        if not isinstance(reply, Reply):
+            return ProbeResult(delivered=False, reason=reply.reason)
+        meaning = reply.meaning(single=True, proven=True)
+        reason = Code.REFUSED_BY_DESTINATION if meaning is Meaning.REJECTED else reply.trouble.reason
+        return ProbeResult(
+            delivered=meaning is Meaning.DELIVERED,
+            reason=None if meaning is Meaning.DELIVERED else reason,
+            status=reply.status,
+            reply=reply.quote(),
+            digest=digest(reply.body) if meaning is Meaning.REFUSED and reply.is_success else None,
+        )
 
     async def poll(self, after: int) -> Polled | None:  # noqa: ARG002 - the Protocol's
         """Return None: answers come in replies."""
@@ -98,41 +109,9 @@ class Webhook:
         """End the connections."""
         await self._session.close()
 
-    async def _post(self, parcel: Parcel, load: _Load, *, proven: bool) -> None:
-        reply = await exchange(
-            self._session,
-            "POST",
-            self._url,
-            headers={
-                **self._headers,
-                "Content-Type": CONTENT_TYPE,
-                "Idempotency-Key": idempotency_key(parcel.body),
-            },
-            body=parcel.body,
-        )
-        if not isinstance(reply, Reply):
-            load.stop = reply
-            return
-        match reply.meaning(single=True, proven=proven):
-            case Meaning.DELIVERED:
-                load.verdicts.append((parcel, Delivered()))
-                load.answers.extend(self._answers(parcel, reply))
-            case Meaning.REJECTED:
-                said = f"The receiver replied {reply.status}."
-                verdict = Rejected(Code.REFUSED_BY_DESTINATION, said, quote(reply.body, self._secrets))
-                load.verdicts.append((parcel, verdict))
-            case Meaning.RETRY:
-                self._note_failure(parcel, reply, load)
-            case _:
-                load.stop = reply.trouble
-
-    def _note_failure(self, parcel: Parcel, reply: Reply, load: _Load) -> None:
-        trouble = reply.trouble
-        if reply.is_busy:
-            load.stop = trouble
-            return
-        load.failed = trouble
-        load.verdicts.append((parcel, Failed(trouble.reason, quote(reply.body, self._secrets))))
+    async def _post(self, event: bytes) -> Reply | Trouble:
+        headers = {**self._headers, "Content-Type": CONTENT_TYPE, "Idempotency-Key": idempotency_key(event)}
+        return await exchange(self._session, "POST", self._url, headers=headers, body=event, source=self._source)
 
     def _answers(self, parcel: Parcel, reply: Reply) -> Sequence[InboxItem]:
         """Read ``{"answer": …}`` out of a reply; the item's id comes of the event's, so a repeat is the same answer."""
@@ -159,31 +138,10 @@ class Webhook:
         return (item,)
 
 
-def side_by_side(parcels: Sequence[Parcel]) -> Iterator[Parcel]:
-    """Yield the first parcel of each key, in order.
-
-    But no pack of readings behind what has to wait for its key: on a thin line it takes as long as many alarms.
-    """
-    keys: set[tuple[Priority, str]] = set()
-    for place, parcel in enumerate(parcels):
-        if parcel.priority is Priority.MEASUREMENT and len(keys) < place:
-            return
-        if (parcel.priority, parcel.key) not in keys:
-            keys.add((parcel.priority, parcel.key))
-            yield parcel
-
-
 def idempotency_key(body: bytes) -> str:
     """Return ``source`` + ``id`` of an encoded event: what a receiver knows a repeat by."""
     event = orjson.loads(body)
     return f"{event['source']}/{event['id']}"
-
-
-def _outcome(load: _Load) -> Sent:
-    """Nothing but failures is the link's trouble too."""
-    passed = any(isinstance(verdict, Delivered) for _, verdict in load.verdicts)
-    trouble = load.stop or (None if passed else load.failed)
-    return Sent(verdicts=load.verdicts, answers=load.answers, trouble=trouble)
 
 
 def secret_words(*texts: str) -> frozenset[str]:

@@ -1,7 +1,7 @@
 """A server with fakes behind it, at the borders of the parts they stand for."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,7 +19,7 @@ from process_cosmos_gateway.api.server import Server
 from process_cosmos_gateway.api.session import Limits, Parts
 from process_cosmos_gateway.api.status import StatusReader
 from process_cosmos_gateway.contract.destinations import Status, Waiting
-from process_cosmos_gateway.contract.devices import Device, WriteProperty
+from process_cosmos_gateway.contract.devices import Device
 from process_cosmos_gateway.contract.escalations import Propose, Told, Transition
 from process_cosmos_gateway.contract.identifiers import Position, Ulid
 from process_cosmos_gateway.contract.pairing import PairingRequest
@@ -86,13 +86,14 @@ class FakeEscalations:
 class FakeOwners:
     """Devices, destinations, outbox and the status reader in one."""
 
-    written: list[WriteProperty] = field(default_factory=list)
+    written: list[object] = field(default_factory=list)
+    test: Callable[[object], Awaitable[object]] | None = None
     error: Exception | None = None
     rejected_count: int = 0
     status_broken: bool = False
     ages: Iterator[float] = field(default_factory=partial(count, 0.5))
 
-    async def write(self, request: WriteProperty) -> None:
+    async def write(self, request: object) -> None:
         if self.error:
             raise self.error
         self.written.append(request)

@@ -7,7 +7,13 @@ import pytest
 
 from process_cosmos_gateway.api.feed import MOST_KEPT
 from process_cosmos_gateway.contract.codec import MAX_FRAME, encode
-from process_cosmos_gateway.contract.destinations import Status
+from process_cosmos_gateway.contract.destinations import (
+    ApproveReply,
+    ChangeDestination,
+    DestinationTested,
+    Status,
+    TestDestination,
+)
 from process_cosmos_gateway.contract.devices import Device, Snapshot, Subscribe, ValueChanged, WriteProperty
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.contract.identifiers import Position
@@ -73,6 +79,21 @@ async def test_a_request_is_done_and_answered_with_its_id(house: House) -> None:
     await link.say(write(1), write(2))
     assert {await link.next(), await link.next()} == {Result(id="1"), Result(id="2")}
     assert house.owners.written == [write(1), write(2)]
+
+
+async def test_requests_about_destinations_reach_them_and_a_test_has_a_reply_of_its_own(house: House) -> None:
+    tested = DestinationTested(id="2", delivered=False, reason="timeout")
+    house.owners.test = lambda _: asyncio.sleep(0, tested)
+    link = await house.open()
+    change = ChangeDestination(id="1", name="hook", label="Site office")
+    approval = ApproveReply(id="3", name="hook", digest="0" * 64)
+    await link.say(change)
+    assert await link.next() == Result(id="1")
+    await link.say(TestDestination(id="2", name="hook"))
+    assert await link.next() == tested
+    await link.say(approval)
+    assert await link.next() == Result(id="3")
+    assert house.owners.written == [change, approval]
 
 
 @pytest.mark.parametrize(

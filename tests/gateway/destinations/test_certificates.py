@@ -17,7 +17,7 @@ from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.contract.pairing import OneTimeLine, parse_line
 from process_cosmos_gateway.destinations import enrolment, renewal
 from process_cosmos_gateway.destinations.cloud import Credentials
-from process_cosmos_gateway.destinations.settings import CloudSettings, Kept, load_one, replace_credentials
+from process_cosmos_gateway.destinations.settings import CloudSettings, Kept, amend, load_one
 from process_cosmos_gateway.errors import RequestRefusedError, StoreError
 from process_cosmos_gateway.store import Transaction
 from tests.cloud.endpoint import EndpointProcess, endpoint_process, run_command
@@ -45,7 +45,7 @@ async def change(site: Site, credentials: Credentials, url: str | None = None) -
     settings = (await kept(site)).settings
     assert isinstance(settings, CloudSettings)
     changed = replace(settings, credentials=credentials, url=url or settings.url)
-    await site.store.write(lambda transaction: replace_credentials(transaction, changed))
+    await site.store.write(lambda transaction: amend(transaction, changed))
     await site.restart()
 
 
@@ -333,9 +333,9 @@ async def test_a_disk_that_refuses_the_renewed_certificate_leaves_the_old_one_at
     def refuse(transaction: Transaction, settings: CloudSettings) -> Kept:
         if failing:
             raise StoreError("the disk is full")
-        return replace_credentials(transaction, settings)
+        return amend(transaction, settings)
 
-    monkeypatch.setattr("process_cosmos_gateway.destinations.service.replace_credentials", refuse)
+    monkeypatch.setattr("process_cosmos_gateway.destinations.service.amend", refuse)
     await change(site, half)
     await until(lambda: "certificates could not be renewed" in caplog.text)
     await site.accept(1)

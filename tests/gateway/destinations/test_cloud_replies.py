@@ -27,10 +27,11 @@ from process_cosmos_gateway.errors import RequestRefusedError
 from process_cosmos_gateway.outbox import Delivered, Failed, Rejected
 from tests.cloud.endpoint import Site
 
-from .parts import SITE, Behaviour, Receiver, break_off, escalation_id, in_turn, keep_silent, parcel, receiver, reply
+from .parts import SITE, Behaviour, Receiver, break_off, escalation_id, keep_silent, parcel, receiver, reply
 
 EPOCH = Ulid("01K8J5Z0000000000000000009")
 TOKEN = "1-0123456789abcdef"
+MALFORMED = Down(reason="malformed_reply")
 PARCELS = [parcel(number) for number in range(1, 9)]
 
 
@@ -74,9 +75,11 @@ async def far(tmp_path: Path) -> AsyncIterator[Far]:
 
 
 def receipt(**members: object) -> Behaviour:
-    """Take each batch, but for what ``members`` of the receipt say."""
+    """Take each batch, but for what ``members`` of the receipt say; be well."""
 
-    async def behave(_request: web.Request, body: bytes) -> web.Response:
+    async def behave(request: web.Request, body: bytes) -> web.Response:
+        if request.path == "/health":
+            return web.Response(body=b'{"status": "ok"}')
         taken = {"batch": hashlib.sha256(body).hexdigest(), "token": TOKEN}
         return web.Response(body=orjson.dumps({**taken, **members}))
 
@@ -119,7 +122,7 @@ async def test_a_batch_is_taken_in_part(far: Far) -> None:
 async def test_a_receipt_that_rejects_what_was_not_sent_confirms_nothing(far: Far, index: int) -> None:
     far.server.behave = receipt(rejected=[{"index": index, "problem": {"code": "malformed", "message": ""}}])
     sent = await far.destination.send(PARCELS[:3], proven=True)
-    assert (sent.verdicts, sent.token, sent.trouble) == ((), None, Down(reason="malformed_reply"))
+    assert (sent.verdicts, sent.token, sent.trouble) == ((), None, MALFORMED)
 
 
 async def test_an_event_the_endpoint_fails_at_is_found_and_may_become_poison(far: Far) -> None:
@@ -150,7 +153,7 @@ async def test_an_inbox_item_that_cannot_be_read_blocks_nobody(far: Far, caplog:
 async def test_a_receipt_of_another_batch_confirms_nothing(far: Far) -> None:
     far.server.behave = receipt(batch=hashlib.sha256(b"another").hexdigest())
     sent = await far.destination.send(PARCELS, proven=True)
-    assert (sent.verdicts, sent.token, sent.trouble) == ((), None, Down(reason="malformed_reply"))
+    assert (sent.verdicts, sent.token, sent.trouble) == ((), None, MALFORMED)
 
 
 @pytest.mark.parametrize(
@@ -211,43 +214,75 @@ async def test_a_single_409_is_a_delivery(far: Far) -> None:
 async def test_a_reply_that_is_no_receipt_confirms_nothing(far: Far, behave: Behaviour) -> None:
     far.server.behave = behave
     sent = await far.destination.send(PARCELS[:1], proven=True)
-    assert (sent.verdicts, sent.trouble) == ((), Down(reason="malformed_reply"))
+    assert (sent.verdicts, sent.trouble) == ((), MALFORMED)
     polled = await far.destination.poll(0)
-    assert polled.trouble in (Down(reason="malformed_reply"), None)
+    assert polled.trouble in (MALFORMED, None)
 
 
 @pytest.mark.parametrize(
     ("behave", "trouble"),
     [
-        (reply(200, b"<html>"), Refused(reason="html_page")),
-        (reply(401), Refused(reason="http_401")),
+        (reply(200, b"<p>"), Refused(reason="not_a_receiver", of_event=True, detail="<p>")),
+        (reply(401), Refused(reason="http_401", of_event=True)),
         (reply(503, Retry_After="3"), Down(reason="http_503", retry_after=3.0)),
         (
             reply(503, Retry_After="Sun, 22 Nov 2026 10:01:00 GMT", Date="Sun, 22 Nov 2026 10:00:00 GMT"),
             Down(reason="http_503", retry_after=60.0),
         ),
-        (reply(503, Retry_After="soon"), Down(reason="http_503")),
-        (break_off, Down(reason="connection_lost")),
+        (reply(503, Retry_After="soon"), Down(reason="http_503", of_event=True)),
+        (break_off, Down(reason="connection_lost", of_event=True)),
     ],
 )
 async def test_trouble_is_the_links_for_events_and_inbox_alike(
     far: Far, behave: Behaviour, trouble: Down | Refused
 ) -> None:
     far.server.behave = behave
-    assert (await far.destination.send(PARCELS, proven=True)).trouble == trouble
+    sent = (await far.destination.send(PARCELS, proven=True)).trouble
+    assert sent is not None
+    assert replace(sent, of_event=trouble.of_event) == trouble
     assert (await far.destination.poll(0)).trouble == trouble
 
 
-async def test_a_batch_that_takes_too_long_is_halved_and_grows_again(far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("failure", [keep_silent, break_off, reply(500), reply(200, b" " * (exchange.MAX_REPLY + 1))])
+async def test_of_a_batch_that_fails_while_the_endpoint_is_well_one_event_alone_is_held_back(
+    far: Far, failure: Behaviour, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(exchange, "SILENCE_SECONDS", 0.2)
-    far.server.behave = in_turn(keep_silent, receipt())
-    assert (await far.destination.send(PARCELS, proven=True)).trouble == Down(reason="timeout")
-    assert far.destination.batch == 4
-    await far.destination.send(PARCELS[:4], proven=True)
-    assert far.destination.batch == 8
-    for _ in range(9):
-        await far.destination.send(PARCELS[:4], proven=True)
+    bad = PARCELS[5]
+
+    async def behave(request: web.Request, body: bytes) -> web.StreamResponse:
+        return await (failure if bad.body in body else receipt())(request, body)
+
+    far.server.behave = behave
+    left, failed = list(PARCELS), []
+    for _ in range(len(PARCELS) + 1):
+        sent = await far.destination.send(left, proven=True)
+        assert sent.trouble is None, "the link is well, so nothing waits"
+        failed += [parcel for parcel, verdict in sent.verdicts if isinstance(verdict, Failed)]
+        settled = {parcel.id for parcel, _ in sent.verdicts}
+        left = [parcel for parcel in left if parcel.id not in settled]
+    assert (failed, left) == ([bad], [])
+
+
+async def test_a_batch_that_fails_like_everything_else_is_the_links_and_stays_as_long(
+    far: Far, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "SILENCE_SECONDS", 0.2)
+    far.server.behave = keep_silent
+    for parcels in (PARCELS, PARCELS[:1]):
+        sent = await far.destination.send(parcels, proven=True)
+        assert (sent.verdicts, sent.trouble) == ((), Down(reason="timeout"))
     assert far.destination.batch == BATCH
+
+
+async def test_an_endpoint_that_is_well_and_takes_no_event_is_down_and_nothing_counts_as_passed(far: Far) -> None:
+    async def behave(request: web.Request, body: bytes) -> web.StreamResponse:
+        return await (receipt() if request.path == "/health" else break_off)(request, body)
+
+    far.server.behave = behave
+    first = await far.destination.send(PARCELS[:1], proven=True)
+    second = await far.destination.send(PARCELS[1:2], proven=True)
+    assert (first.trouble, second.trouble) == (None, Down(reason="connection_lost", of_event=True))
 
 
 async def test_a_certificate_the_endpoint_does_not_know_gets_nothing_through(far: Far, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from process_cosmos_gateway.contract.destinations import LinkState
+from process_cosmos_gateway.contract.destinations import LinkState, TestDestination
 from tests.brokers import free_port
 
 from .conftest import Site
@@ -60,6 +60,19 @@ async def test_it_takes_an_event_and_answers_it(site: Site, documented: tuple[st
     assert item.answer == "keep_off"
     await until(lambda: site.link("hook").state is LinkState.CONNECTED)
     assert await site.waiting() == 0
+
+
+async def test_it_takes_a_test_event_and_answers_nothing(
+    site: Site, documented: tuple[str, asyncio.subprocess.Process]
+) -> None:
+    url, process = documented
+    await site.set_webhook(url)
+    tested = await site.destinations.test(TestDestination(id="1", name="hook"))
+    assert (tested.delivered, tested.reply) == (True, "{}")
+    process.terminate()
+    assert process.stdout is not None
+    assert (await process.stdout.read()).startswith(b"process_cosmos.test.v1 This is a test.")
+    assert site.escalations.taken == []
 
 
 async def test_it_does_its_part_once_and_repeats_its_reply(

@@ -10,11 +10,11 @@ import pytest
 
 from process_cosmos_gateway.clock import SystemClock
 from process_cosmos_gateway.contract.destinations import DestinationKind, EventKind
-from process_cosmos_gateway.destinations import settings
-from process_cosmos_gateway.destinations.destination import Down, Polled, Sent
+from process_cosmos_gateway.destinations import in_batches, settings
+from process_cosmos_gateway.destinations.destination import Down, Polled, ProbeResult, Sent
 from process_cosmos_gateway.destinations.pump import Pump
 from process_cosmos_gateway.errors import StoreError
-from process_cosmos_gateway.outbox import Delivered, Outbox, Parcel, Rejected, Verdict
+from process_cosmos_gateway.outbox import Delivered, Failed, Outbox, Parcel, Rejected, Verdict
 from process_cosmos_gateway.store import Store
 from tests.gateway.store.parts import opened
 
@@ -29,6 +29,7 @@ class Far:
 
     answer_fn: Callable[[int, Sequence[Parcel]], Sent]
     name: Final[str] = FAR
+    label: Final[str | None] = None
     kind: Final[DestinationKind] = DestinationKind.CLOUD
     address: Final = "https://far.invalid"
     kinds: Final[tuple[EventKind, ...]] = (EventKind.ESCALATION,)
@@ -46,6 +47,10 @@ class Far:
     async def poll(self, after: int) -> Polled | None:
         """Have no inbox."""
         return None
+
+    async def probe(self, event: bytes) -> ProbeResult:
+        """Take it."""
+        return ProbeResult(delivered=True)
 
     async def close(self) -> None:
         """Have nothing to end."""
@@ -189,3 +194,23 @@ async def test_nothing_follows_while_the_gate_is_closed(store: Store, outbox: Ou
         gate.gate.set()
         await until_empty(outbox)
     assert far.loads == [[1, 2], [3, 4], [5, 6], [7]]
+
+
+async def test_an_alarm_does_not_wait_while_the_only_other_one_fails_again_and_again(
+    store: Store, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(in_batches, "PROBE_SECONDS", 0.01)
+    bad = event(1).id
+
+    def first_fails(_: int, parcels: Sequence[Parcel]) -> Sent:
+        verdicts: list[tuple[Parcel, Verdict]] = [
+            (parcel, Failed("timeout") if parcel.id == bad else Delivered()) for parcel in parcels
+        ]
+        away = Down(reason="timeout", retry_after=600, of_event=True)
+        return Sent(verdicts=verdicts, trouble=away if [parcel.id for parcel in parcels] == [bad] else None)
+
+    far = Far(first_fails)
+    async with pumping(far, store, outbox):
+        await until(lambda: far.loads[-1:] == [[1]])
+        await outbox.accept(event(99))
+        await until(lambda: any(99 in load for load in far.loads))

@@ -8,7 +8,7 @@ import pytest
 from process_cosmos_gateway.contract.destinations import EventKind, LinkState
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.destinations.destination import Refused
-from process_cosmos_gateway.destinations.settings import address_of
+from process_cosmos_gateway.destinations.settings import WebhookSettings, address_of
 from process_cosmos_gateway.destinations.webhook import Webhook
 from process_cosmos_gateway.errors import RequestRefusedError, StoreError
 
@@ -73,13 +73,14 @@ async def test_two_ways_to_say_who_we_are_are_refused(site: Site) -> None:
 
 
 async def test_settings_the_client_cannot_use_are_the_links_trouble() -> None:
-    hook = Webhook(
+    settings = WebhookSettings(
         name="hook",
         url="http://user:pw@127.0.0.1/",
-        address="http://127.0.0.1:80",
         kinds=(EventKind.ESCALATION,),
-        headers={"Authorization": "Bearer x"},
+        header="Authorization",
+        header_value="Bearer x",
     )
+    hook = Webhook(settings)
     assert (await hook.send([parcel(1)], proven=True)).trouble == Refused(reason="url")
     await hook.close()
 

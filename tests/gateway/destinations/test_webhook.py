@@ -13,8 +13,8 @@ from aiohttp import web
 
 from process_cosmos_gateway.contract.destinations import EventKind, LinkState, Priority
 from process_cosmos_gateway.destinations import exchange
-from process_cosmos_gateway.destinations.webhook import IN_FLIGHT, side_by_side
-from process_cosmos_gateway.outbox import Limits, Parcel
+from process_cosmos_gateway.destinations.blame import IN_FLIGHT
+from process_cosmos_gateway.outbox import Limits
 
 from .conftest import Site, running_site
 from .parts import (
@@ -64,7 +64,8 @@ async def test_a_reply_with_an_answer_becomes_a_proposal_with_the_ring_it_saw(si
 
 
 @pytest.mark.parametrize(
-    "body", [b'{"answer": "keep', b'{"answer": 7}', b'{"ok": true}', b"[1]", b"OK", b"", b"{" * 100_000, b"\xff\xfe{"]
+    "body",
+    [b'{"answer": null}', b'{"answer": 7}', b'{"ok": true}', b"[1]", b'"OK"', b"", b" \r\n", b"[" * 500 + b"]" * 500],
 )
 async def test_a_reply_that_answers_nothing_is_a_delivery_nevertheless(site: Site, hook: Receiver, body: bytes) -> None:
     hook.behave = reply(200, body)
@@ -105,7 +106,7 @@ async def test_one_request_is_in_flight_per_order_key_and_several_in_all(site: S
 @pytest.mark.parametrize(
     ("behave", "reason"),
     [
-        (reply(200, b"<!doctype html><title>Log in to Free Wi-Fi"), "html_page"),
+        (reply(200, b"<!doctype html><title>Log in to Free Wi-Fi"), "not_a_receiver"),
         (reply(302, Location="/elsewhere"), "redirect"),
         (reply(404), "http_404"),
         (reply(401), "http_401"),
@@ -349,7 +350,7 @@ async def test_what_a_receiver_says_of_a_rejected_event_is_kept_without_our_secr
     said = (
         "Bearer abc-def-123 may not post to /in/deep-secret?token=hush%21hush, nor hush!hush, nor abc-def-123\0\x1b[2J"
     )
-    hook.behave = in_turn(accept, reply(422, f"<{said}>".encode() + b"\xff" * 2_000))
+    hook.behave = in_turn(accept, reply(422, f"({said})".encode() + b"\xff" * 2_000))
     await site.set_webhook(
         f"{hook.url}/in/deep-secret?token=hush%21hush", header="Authorization", header_value="Bearer abc-def-123"
     )
@@ -359,35 +360,9 @@ async def test_what_a_receiver_says_of_a_rejected_event_is_kept_without_our_secr
         while not await site.outbox.rejected():
             pass
     [(kept,)] = await site.store.read(lambda transaction: transaction.rows("SELECT reply FROM outbox_rejected"))
-    assert kept.startswith("<*** may not post to ***, nor ***, nor ***  [2J>")
+    assert kept.startswith("(*** may not post to ***, nor ***, nor ***  [2J)")
     assert 900 < len(kept.encode()) <= 1024
 
 
 def test_a_reply_without_words_is_none() -> None:
-    assert exchange.quote(b" \r\n\0 ") is None
-
-
-def parcel(priority: Priority, key: str, sequence: int) -> Parcel:
-    return Parcel(
-        priority=priority,
-        sequence=sequence,
-        id=event_id(sequence),
-        type="",
-        subject=key,
-        key=key,
-        body=b"",
-        attempts=0,
-        replayed=False,
-    )
-
-
-def test_side_by_side_goes_the_first_of_each_key_and_no_pack_of_readings_behind_what_waits() -> None:
-    leak, lift = parcel(Priority.ALARM, "leak", 1), parcel(Priority.ALARM, "lift", 2)
-    pump, pack = parcel(Priority.CHANGE, "pump", 1), parcel(Priority.MEASUREMENT, "", 1)
-    assert list(side_by_side([leak, lift, pump, pack])) == [leak, lift, pump, pack]
-
-    second = parcel(Priority.ALARM, "leak", 3)
-    assert list(side_by_side([leak, second, lift, pump, pack])) == [leak, lift, pump]
-    # The same key in another priority is another order.
-    change = parcel(Priority.CHANGE, "leak", 4)
-    assert list(side_by_side([leak, change, pack])) == [leak, change, pack]
+    assert exchange.quote(" \r\n\0 ") is None

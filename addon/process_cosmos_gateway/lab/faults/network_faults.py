@@ -119,7 +119,7 @@ async def strange_ways(site: Site, scale: Scale) -> None:
             await asyncio.sleep(0.1)
         site.prove("resets", site.to_cloud.counts.resets - before)
         site.receiver.misbehave = page
-        await until_link(site, WEBHOOK, "html_page")
+        await until_link(site, WEBHOOK, "not_a_receiver")
         site.prove("captive portal seen", site.receiver.misbehaviours)
         site.heal()
         await site.set_webhook("http://gateway-of-nowhere.invalid/hook")

@@ -1,0 +1,164 @@
+"""One event that gets no proper reply, while the receiver takes all others: it alone waits."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import orjson
+import pytest
+from aiohttp import web
+
+from process_cosmos_gateway.contract.destinations import EventKind, LinkState
+from process_cosmos_gateway.destinations import exchange
+from process_cosmos_gateway.destinations.blame import IN_FLIGHT, LATE_SECONDS
+from process_cosmos_gateway.destinations.sending import PROBE_SECONDS
+from process_cosmos_gateway.outbox import Limits, Measurement
+
+from .conftest import Site, running_site
+from .parts import Behaviour, Receiver, accept, break_off, event, event_id, keep_silent, reply, until
+
+PATIENCE = 1.0
+BAD = event_id(1)
+
+FAILURES: dict[str, Behaviour] = {
+    "no reply": keep_silent,
+    "half a reply": break_off,
+    "an error": reply(500),
+    "a refusal": reply(403, b"<html>blocked by the firewall"),
+    "too much": reply(200, b"x" * (exchange.MAX_REPLY + 1)),
+}
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "SILENCE_SECONDS", PATIENCE)
+
+
+def failing(fails: Callable[[str], bool], how: Behaviour) -> Behaviour:
+    """Fail for the events ``fails`` is true of, take the others."""
+
+    async def behave(request: web.Request, body: bytes) -> web.StreamResponse:
+        return await (how if fails(orjson.loads(body)["id"]) else accept)(request, body)
+
+    return behave
+
+
+def arrived(hook: Receiver) -> list[str]:
+    """Return the ids that came, in order, but for the bad one."""
+    return [found for call in hook.calls if (found := orjson.loads(call.body)["id"]) != BAD]
+
+
+@pytest.mark.parametrize("how", FAILURES.values(), ids=FAILURES)
+async def test_of_400_events_one_fails_and_the_others_arrive_at_once_and_once(
+    site: Site, hook: Receiver, how: Behaviour
+) -> None:
+    hook.behave = failing(lambda identifier: identifier == BAD, how)
+    site.escalations.gate.clear()
+    await site.set_webhook(hook.url)
+    await asyncio.gather(*(site.accept(number) for number in range(1, 401)))
+    site.escalations.gate.set()
+    begun = time.monotonic()
+    await until(lambda: len(arrived(hook)) >= 399)
+
+    assert time.monotonic() - begun < 4 * PATIENCE
+    assert sorted(arrived(hook)) == [event_id(number) for number in range(2, 401)]
+
+
+async def test_an_alarm_waits_for_no_time_out_of_other_subjects(
+    site: Site, hook: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "SILENCE_SECONDS", 2 * LATE_SECONDS)
+    hanging = {event_id(number) for number in range(1, IN_FLIGHT + 1)}
+    hook.behave = failing(lambda identifier: identifier in hanging, keep_silent)
+    site.escalations.gate.clear()
+    await site.set_webhook(hook.url)
+    await site.accept(*range(1, IN_FLIGHT + 1))
+    site.escalations.gate.set()
+    await until(lambda: len(hook.calls) == IN_FLIGHT)
+
+    for number in range(100, 104):  # the first while all requests hang, the others while all seems down
+        await site.accept(number)
+        accepted = time.monotonic()
+        await until(lambda: hook.has_heard(event_id(number).encode()))  # noqa: B023 - done before the next
+        assert time.monotonic() - accepted < LATE_SECONDS + PROBE_SECONDS
+        await until(lambda: site.link("hook").state is LinkState.CONNECTED)
+
+
+async def test_an_alarm_that_comes_while_the_only_other_event_fails_ends_its_pause(site: Site, hook: Receiver) -> None:
+    hook.behave = failing(lambda identifier: identifier == BAD, reply(403))
+    await site.set_webhook(hook.url)
+    await site.accept(1)
+    await until(lambda: site.link("hook").reason == "http_403")
+    await site.accept(2)
+    await until(lambda: site.link("hook").state is LinkState.CONNECTED)
+    assert await site.waiting() == 1
+
+
+@pytest.mark.parametrize("how", [keep_silent, break_off, reply(403)])
+async def test_what_comes_behind_the_event_that_fails_waits_for_it(site: Site, hook: Receiver, how: Behaviour) -> None:
+    fails = True
+    hook.behave = failing(lambda identifier: fails and identifier == BAD, how)
+    site.escalations.gate.clear()
+    await site.set_webhook(hook.url)
+    for number in (1, 2, 3):
+        await site.outbox.accept(event(number, escalation=1))
+    await site.accept(*range(10, 40))
+    site.escalations.gate.set()
+    await until(lambda: len(arrived(hook)) == 30)
+    fails = False
+    await until(lambda: len(arrived(hook)) == 32)
+
+    ids = [orjson.loads(call.body)["id"] for call in hook.calls]
+    assert [identifier for identifier in ids if identifier in {event_id(2), event_id(3)}] == [event_id(2), event_id(3)]
+    assert max(place for place, identifier in enumerate(ids) if identifier == BAD) < ids.index(event_id(2))
+
+
+@pytest.mark.parametrize("how", [keep_silent, break_off, reply(403)])
+async def test_an_event_that_fails_twenty_times_while_others_pass_is_poison(
+    hook: Receiver, tmp_path: Path, how: Behaviour, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "SILENCE_SECONDS", 0.05)
+    hook.behave = failing(lambda identifier: identifier == BAD, how)
+    async with running_site(tmp_path / "site", Limits(longest_rest=0)) as site:
+        await site.set_webhook(hook.url)
+        await site.accept(1)
+        number = 1
+        while not (rejected := await site.outbox.rejected()):
+            number += 1
+            await site.accept(number)
+            await until(lambda: hook.has_heard(event_id(number).encode()))  # noqa: B023 - done before the next
+        assert [(each.event, each.code, each.attempts) for each in rejected] == [(BAD, "poison", rejected[0].attempts)]
+        assert rejected[0].attempts >= 20
+        assert len(set(arrived(hook))) == len(arrived(hook)) == number - 1
+
+
+async def test_while_nothing_passes_no_event_is_charged(site: Site, hook: Receiver) -> None:
+    hook.behave = keep_silent
+    site.escalations.gate.clear()
+    await site.set_webhook(hook.url)
+    await site.accept(*range(1, 20))
+    site.escalations.gate.set()
+    await until(lambda: site.link("hook").reason == "timeout")
+    await until(lambda: len(hook.calls) > IN_FLIGHT)
+    hook.behave = accept
+    async with asyncio.timeout(20):
+        while await site.waiting():
+            pass
+    failures = await site.store.read(lambda transaction: transaction.rows("SELECT sum(failures) FROM outbox_exception"))
+    assert failures == [(None,)]
+
+
+async def test_readings_do_not_wait_for_a_request_that_hangs(
+    site: Site, hook: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "SILENCE_SECONDS", 5 * LATE_SECONDS)
+    hook.behave = failing(lambda identifier: identifier == BAD, keep_silent)
+    await site.set_webhook(hook.url, kinds=(EventKind.ESCALATION, EventKind.READING))
+    for number in (1, 2):
+        await site.outbox.accept(event(number, escalation=1))
+    reading = Measurement(device="meter", property="level", unit="l", time=100.0, value=1.0)
+    await site.store.write(lambda transaction: site.outbox.add_measurements(transaction, [reading]))
+    begun = time.monotonic()
+    await until(lambda: hook.has_heard(b"process_cosmos.readings.v1"))
+    assert time.monotonic() - begun < 2 * LATE_SECONDS
