@@ -37,6 +37,18 @@ async def page(_: web.Request, __: bytes, ___: Take) -> web.StreamResponse:
     return web.Response(text="<!doctype html><html>Please accept our terms</html>", content_type="text/html")
 
 
+async def script(_: web.Request, __: bytes, ___: Take) -> web.StreamResponse:
+    """Answer as a captive portal does that has no use for HTML around its script."""
+    return web.Response(text="<script>location.href='http://10.0.0.1/login'</script>", content_type="text/html")
+
+
+async def silent(request: web.Request, _: bytes, __: Take) -> web.StreamResponse:
+    """Take nothing, and say nothing for as long as somebody listens."""
+    while request.transport is not None and not request.transport.is_closing():  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
+    return web.Response()
+
+
 async def truncated(request: web.Request, _: bytes, take: Take) -> web.StreamResponse:
     """Take it, then break off in the middle of the reply's body."""
     await take()
