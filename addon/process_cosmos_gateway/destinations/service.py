@@ -30,7 +30,7 @@ from process_cosmos_gateway.store import Store
 
 from . import enrolment
 from .cloud import Cloud, Credentials
-from .destination import Destination
+from .destination import Destination, ProbeResult
 from .pump import Pump
 from .renewal import Renewals, RenewFn
 from .settings import (
@@ -54,6 +54,9 @@ from .webhook import Webhook
 
 TEST = event_type("test")
 """The type of the event by which a person finds out whether a destination takes events."""
+
+TEST_SECONDS = 25.0
+"""A person waits for the outcome of a test no longer."""
 
 type EnrolFn = Callable[[OneTimeLine, Ulid], Awaitable[Credentials]]
 
@@ -130,7 +133,10 @@ class Destinations:
             raise _unknown()
         destination = await self._build(kept.settings)
         try:
-            tested = await destination.probe(self._test_event(request.name))
+            async with asyncio.timeout(TEST_SECONDS):
+                tested = await destination.probe(self._test_event(request.name))
+        except TimeoutError:
+            tested = ProbeResult(delivered=False, reason="timeout")
         finally:
             await destination.close()
         async with self._changing:

@@ -192,6 +192,15 @@ async def test_a_test_of_what_is_not_there_says_so(site: Site, hook: Receiver) -
     assert (await try_out(site)).reason == "unreachable"
 
 
+async def test_a_person_waits_for_a_test_no_longer_than_a_while(
+    site: Site, hook: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "TEST_SECONDS", 0.1)
+    hook.behave = keep_silent
+    await site.set_webhook(hook.url)
+    assert await try_out(site) == DestinationTested(id="7", delivered=False, reason="timeout")
+
+
 async def test_a_reply_a_person_vouches_for_counts_at_once_and_after_a_restart(site: Site, hook: Receiver) -> None:
     hook.behave = reply(200, PAGE)
     await site.set_webhook(hook.url)
