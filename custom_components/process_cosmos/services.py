@@ -19,8 +19,9 @@ from .const import DOMAIN
 from .contract.bounds import bounded
 from .contract.errors import Code
 from .contract.identifiers import Ulid
+from .escalations.calls import EscalateCall
 from .escalations.decisions import Attempt
-from .escalations.engine import EscalateCall, Escalations
+from .escalations.engine import Escalations
 from .escalations.errors import NO_GROUP, EscalationRefusedError
 from .escalations.model import MAX_MESSAGE, Escalation
 from .rejected import async_setup_rejected

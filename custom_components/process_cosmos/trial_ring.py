@@ -9,7 +9,7 @@ from homeassistant.helpers.event import async_call_later
 from .const import DOMAIN
 from .contract.escalations import Severity
 from .data import CosmosConfigEntry
-from .escalations.engine import EscalateCall
+from .escalations.calls import EscalateCall
 from .escalations.recipients import recipient_name
 from .escalations.records import Content
 from .escalations.results import NotificationResult

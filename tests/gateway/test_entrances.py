@@ -27,6 +27,7 @@ from process_cosmos_gateway.contract.messages import FROM_GATEWAY, FROM_HOME_ASS
 from process_cosmos_gateway.contract.producers import LONGEST_PUBLISH
 from process_cosmos_gateway.destinations.cloud import Cloud, _Page
 from process_cosmos_gateway.destinations.exchange import Reply
+from process_cosmos_gateway.destinations.settings import WebhookSettings
 from process_cosmos_gateway.destinations.webhook import Webhook
 from process_cosmos_gateway.devices import BrokerOptions, Devices, memory
 from process_cosmos_gateway.devices.intake import Received
@@ -189,7 +190,7 @@ async def webhook_reply(folder: Path) -> AsyncIterator[Attack]:
         await parts.opens_session()
         await parts.escalations.apply(leak_opened(new_ulids()(), ()))
         [parcel] = await parts.outbox.parcels("hook", 1)
-        hook = Webhook(name="hook", url="http://h/", address="http://h", kinds=(), headers={})
+        hook = Webhook(WebhookSettings(name="hook", url="https://h/", kinds=()))
 
         async def attack(text: bytes) -> str:
             body = b'{"answer":"turn_on","more":' + text + b"}"

@@ -58,7 +58,7 @@ async def test_a_disk_that_takes_its_time_does_not_make_the_gateway_away(
     await gateway.until_heard(CaughtUp)
     gateway.receipts = False
     heard, note = list[None](), handover.async_heard
-    monkeypatch.setattr(handover, "async_heard", lambda: heard.append(note()))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(handover, "async_heard", lambda: heard.append(note()))
     released = threading.Event()
     fsync = os.fsync
 

@@ -55,7 +55,8 @@ def take(transaction: Transaction, arrivals: Sequence[Arrival], under: Condition
     entries = [(arrival, audience.of(arrival.event.kind, arrival.event.only)) for arrival in arrivals]
     refused = _refusals(transaction, entries, audience, under)
     kept = [entry for place, entry in enumerate(entries) if place not in refused] if refused else entries
-    added = known.remember(transaction, [(arrival.event.id, arrival.body) for arrival, _ in kept], under.limits, under.free)
+    ids = [(arrival.event.id, arrival.body) for arrival, _ in kept]
+    added = known.remember(transaction, ids, under.limits, under.free)
     known.note_own(transaction, [arrival.event.id for arrival, _ in kept if arrival.event.is_own])
     for priority in STATEMENTS:
         queued = [

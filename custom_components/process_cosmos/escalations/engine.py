@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from homeassistant.config_entries import ConfigEntry
@@ -22,6 +22,7 @@ from custom_components.process_cosmos.issues import Issue, clear_issues, create_
 from custom_components.process_cosmos.memory import Entry, MemoryTooNewError, MemoryWriteError
 
 from .answers import Answers
+from .calls import EscalateCall, Escalated
 from .choices import policy_of
 from .decisions import ACKNOWLEDGED_FOR, Attempt, Refusal, refusal, right_to
 from .errors import EscalationRefusedError, NotOnDiskError
@@ -29,7 +30,7 @@ from .handover import Handover
 from .journal import Journal
 from .model import Escalation
 from .recipient_issues import RecipientIssues
-from .records import Acked, Answered, Content, Opened, Record, Recurred, Refused, Resolved, Rung
+from .records import Acked, Answered, Opened, Record, Recurred, Refused, Resolved, Rung
 from .results import NotificationResult
 from .rounds import Rounds
 from .telling import Telling
@@ -42,33 +43,6 @@ _NEEDS_RIGHT_TO_ANSWER = frozenset({"answers", "attach", "data", "give_up_after"
 
 _TAKEN_AWAY = (TransitionKind.ANSWERED, TransitionKind.RESOLVED, TransitionKind.RECONCILED)
 """What takes the notifications away; one that nobody answered stays to be seen."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EscalateCall:
-    """One call of the action. ``group`` None: nobody else's, always a new escalation.
-
-    ``given``: the fields that the call names. ``allowed``: whether the caller may answer the open alert of the group.
-    """
-
-    content: Content
-    group: str | None = None
-    given: frozenset[str] = frozenset()
-    allowed: Callable[[Escalation], bool] = field(default=lambda _: True)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Escalated:
-    """What the action returns: it is on disk. ``new``: opened by this call.
-
-    ``ignored``: fields of the call that need the right to answer the open alert of its group.
-    """
-
-    id: Ulid
-    state: EscalationState
-    new: bool
-    ring: int
-    ignored: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

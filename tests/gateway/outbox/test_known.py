@@ -108,7 +108,7 @@ async def test_what_arrived_last_is_remembered_and_the_rest_is_bounded(
         for batch in batches:
             fresh = [each for each in batch if each not in arrived]
             arrived.update(dict.fromkeys(fresh))
-            remember(transaction, [(each, b"") for each in fresh], limits)
+            remember(transaction, [(each, b"") for each in fresh], limits, 1 << 40)
         known = {each for (each,) in transaction.rows("SELECT id FROM outbox_id")}
         newest = list(arrived)[-(MOST - 40 - 2 * WITHIN_ONE_GENERATION) :]
         assert known >= set(newest)

@@ -1,6 +1,5 @@
 """What Home Assistant hands over, the gateway says, or the record log holds: one bad value costs none of the others."""
 
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,9 @@ from custom_components.process_cosmos.contract.errors import ContractError
 from custom_components.process_cosmos.contract.escalations import Severity, TransitionKind
 from custom_components.process_cosmos.contract.messages import FROM_GATEWAY
 from custom_components.process_cosmos.durations import duration
-from custom_components.process_cosmos.escalations.engine import EscalateCall
+from custom_components.process_cosmos.escalations.calls import EscalateCall
 from custom_components.process_cosmos.escalations.records import Content
-from custom_components.process_cosmos.memory import _FRAME
+from custom_components.process_cosmos.frames import framed
 from custom_components.process_cosmos.transfer import _read
 from tests.home_assistant.escalations.gateway import Gateway
 from tests.home_assistant.escalations.site import Site
@@ -78,7 +77,7 @@ async def test_a_record_that_cannot_be_read_is_left_out_by_itself(
                 b"[" + text + b"]",
                 b'[["01JD0000000000000000000001",7,{"type":"note","text":' + text + b"}]]",
             ):
-                file.write(_FRAME.pack(len(payload), zlib.crc32(payload)) + payload)
+                file.write(framed(payload))
     again = await opened(path)
     assert again.texts[:2] == ["start", "before"]
     await again.memory.async_close()
@@ -88,7 +87,7 @@ async def test_a_file_with_a_record_nobody_can_read_is_kept_aside_before_it_is_w
     await written(path, "before")
     payload = b'[["01JD0000000000000000000001",7,{"type":"no such record"}]]'
     with path.open("ab") as file:
-        file.write(_FRAME.pack(len(payload), zlib.crc32(payload)) + payload)
+        file.write(framed(payload))
     content_before = path.read_bytes()
     again = await opened(path)
     await again.memory.async_compact(again.memory.entries)
