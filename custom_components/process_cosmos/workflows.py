@@ -32,6 +32,7 @@ _OFFERED = Path(__file__).parent / "blueprints"
 
 RELEASED: Mapping[str, tuple[str, str]] = {
     "6c26872afd55f1332ce248942e23429c29f8f75dce25d986c8b77a5c2c26b8ec": ("leak_guard", "0.1.0"),
+    "93921a0f1862f167a699d2efc8b4f38cd799c4d517f579046381d696b77dcfbc": ("leak_guard", "0.2.0"),
 }
 """The ``behaviour`` of each version ever offered: what is not in here, somebody has changed."""
 

@@ -29,6 +29,7 @@ from .leak_guard.house import AUTOMATION, BLUEPRINT, KITCHEN
 
 OFFERED = f"automation/{BLUEPRINT}"
 IMPORTED = "process-cosmos/leak_guard.yaml"
+VERSION = "0.2.0"
 NEWEST = "9.0.0"
 A_NEW_INPUT = "  input:\n    pet:\n      name: Pet\n      selector: {text: {}}\n"
 
@@ -65,7 +66,7 @@ def newer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str) -> Offer:
     """Update the integration to one that offers a newer version."""
 
     def offer(**replaced: str) -> None:
-        newest = text.replace('cosmos_version: "0.1.0"', f'cosmos_version: "{NEWEST}"')
+        newest = text.replace(f'cosmos_version: "{VERSION}"', f'cosmos_version: "{NEWEST}"')
         assert newest != text
         for old, new in replaced.items():
             newest = newest.replace(f"  {old}:\n", new)
@@ -142,7 +143,7 @@ async def test_an_imported_copy_is_known_listed_and_not_doubled(
     assert issues(hass) == []
     diagnostics = await async_get_config_entry_diagnostics(hass, site)
     assert diagnostics["workflows"] == [
-        {"offered": OFFERED, "path": IMPORTED, "version": "0.1.0", "newest": "0.1.0", "state": "same", "automations": 1}
+        {"offered": OFFERED, "path": IMPORTED, "version": VERSION, "newest": VERSION, "state": "same", "automations": 1}
     ]
 
 
@@ -159,7 +160,7 @@ async def test_an_imported_copy_that_is_behind_is_updated_where_it_is_when_someb
     assert asked["description_placeholders"] == {
         "name": "Leak guard",
         "path": IMPORTED,
-        "version": "0.1.0",
+        "version": VERSION,
         "newest": NEWEST,
         "count": "1",
         "automations": "Leaks",
@@ -210,7 +211,7 @@ async def test_what_is_changed_while_the_dialog_is_open_is_asked_about_anew(
 async def test_a_copy_that_is_newer_than_what_is_offered_or_says_nothing_of_use_is_left_alone(
     hass: HomeAssistant, site: MockConfigEntry, imported: Import, text: str, version: str
 ) -> None:
-    await imported(text.replace("0.1.0", version))
+    await imported(text.replace(VERSION, version))
     await set_up(hass, site)
     assert issues(hass) == []
     [copies] = (await workflows.async_copies(hass)).values()

@@ -1,6 +1,7 @@
 """A house with moisture sensors and a valve of any make, and what was asked of Process Cosmos."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum, auto
@@ -9,12 +10,20 @@ from typing import Any, override
 
 from homeassistant.components.automation import EVENT_AUTOMATION_TRIGGERED
 from homeassistant.components.switch import SwitchEntity
+from homeassistant.components.switch.const import DATA_COMPONENT as SWITCHES
 from homeassistant.components.valve import ValveEntity, ValveEntityFeature
-from homeassistant.core import Event, HomeAssistant, ServiceCall, callback
+from homeassistant.components.valve.const import DATA_COMPONENT as VALVES
+from homeassistant.core import Context, Event, HomeAssistant, ServiceCall, callback
+from homeassistant.helpers import config_validation as cv
+from homeassistant.helpers.script import Script, async_validate_actions_config
 from homeassistant.setup import async_setup_component
 from homeassistant.util import dt as dt_util
 from homeassistant.util.yaml import dump
-from pytest_homeassistant_custom_component.common import async_fire_time_changed, setup_test_component_platform
+from pytest_homeassistant_custom_component.common import (
+    MockConfigEntry,
+    async_fire_time_changed,
+    setup_test_component_platform,
+)
 
 from custom_components.process_cosmos.workflows import async_install
 
@@ -23,12 +32,15 @@ KITCHEN = "binary_sensor.kitchen"
 BATH = "binary_sensor.bath"
 AUTOMATION = "automation.leaks"
 BLUEPRINT = "process_cosmos/leak_guard.yaml"
+OPEN_AND_CLOSE = ValveEntityFeature.OPEN | ValveEntityFeature.CLOSE
+POSITION_ONLY = ValveEntityFeature.SET_POSITION
 
 
 class Close(Enum):
     """What a valve makes of a command to close."""
 
     CLOSES = auto()
+    IS_SLOW = auto()
     IGNORES = auto()
     RAISES = auto()
     HANGS = auto()
@@ -37,49 +49,86 @@ class Close(Enum):
 class Valve(ValveEntity):
     """A valve that does what it was told to do with each next command; the last one told holds on."""
 
-    _attr_name = "Main"
     _attr_should_poll = False
-    _attr_reports_position = False
-    _attr_is_closed = False
-    _attr_supported_features = ValveEntityFeature.OPEN | ValveEntityFeature.CLOSE
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "Main", features: ValveEntityFeature = OPEN_AND_CLOSE) -> None:
         """Make an open valve that closes."""
         self.behaviour: list[Close] = [Close.CLOSES]
         self.commands = 0
         self.let_go = asyncio.Event()
-        self.entity_id = VALVE
+        self.entity_id = f"valve.{name.lower()}"
+        self._attr_name = name
+        self._attr_supported_features = features
+        self._attr_reports_position = bool(features & ValveEntityFeature.SET_POSITION)
+        self._shows(is_closed=False)
 
     @override
     async def async_close_valve(self) -> None:
+        await self._obey()
+
+    @override
+    async def async_set_valve_position(self, position: int) -> None:
+        if position:
+            self.shows("open")
+        else:
+            await self._obey()
+
+    @override
+    async def async_open_valve(self) -> None:
+        self.shows("open")
+
+    def shows(self, state: str) -> None:
+        """Report ``state``, whoever or whatever brought it about."""
+        self._attr_available = state != "unavailable"
+        self._shows(is_closed=None if state == "unknown" else state == "closed")
+        self._attr_is_closing = state == "closing"
+        self.async_write_ha_state()
+
+    def _shows(self, *, is_closed: bool | None) -> None:
+        self._attr_is_closed = is_closed
+        self._attr_current_valve_position = None if is_closed is None else 0 if is_closed else 100
+
+    async def _obey(self) -> None:
         self.commands += 1
         match self.behaviour.pop(0) if len(self.behaviour) > 1 else self.behaviour[0]:
             case Close.CLOSES:
-                self._attr_is_closed = True
+                self.shows("closed")
+            case Close.IS_SLOW:
+                self.shows("closing")
             case Close.RAISES:
                 raise TimeoutError
             case Close.HANGS:
                 await self.let_go.wait()
+                self.shows("open")
             case Close.IGNORES:
-                pass
-        self.async_write_ha_state()
-
-    @override
-    async def async_open_valve(self) -> None:
-        self._attr_is_closed = False
-        self.async_write_ha_state()
+                self.shows("open")
 
 
 class Switch(SwitchEntity):
     """A pump that runs."""
 
-    _attr_name = "Pump"
     _attr_should_poll = False
-    _attr_is_on = True
+
+    def __init__(self, name: str = "Pump") -> None:
+        """Make a pump that can be turned off."""
+        self._attr_is_on = True
+        self.commands = 0
+        self.entity_id = f"switch.{name.lower()}"
+        self._attr_name = name
 
     @override
     async def async_turn_off(self, **_kwargs: Any) -> None:
-        self._attr_is_on = False
+        self.commands += 1
+        self.shows("off")
+
+    @override
+    async def async_turn_on(self, **_kwargs: Any) -> None:
+        self.shows("on")
+
+    def shows(self, state: str) -> None:
+        """Report ``state``, whoever or whatever brought it about."""
+        self._attr_available = state != "unavailable"
+        self._attr_is_on = state == "on"
         self.async_write_ha_state()
 
 
@@ -108,6 +157,22 @@ class House:
     def sensor(self, entity_id: str, state: str) -> None:
         name = entity_id.partition(".")[2].capitalize()
         self.hass.states.async_set(entity_id, state, {"device_class": "moisture", "friendly_name": name})
+
+    async def add(self, *entities: Valve | Switch) -> None:
+        """Add valves and switches as an integration does that is set up later."""
+        assert await async_setup_component(self.hass, "switch", {})
+        await self.hass.data[VALVES].async_add_entities([one for one in entities if isinstance(one, Valve)])
+        await self.hass.data[SWITCHES].async_add_entities([one for one in entities if isinstance(one, Switch)])
+        await self.hass.async_block_till_done()
+
+    async def group(self, domain: str, name: str, members: Sequence[str]) -> str:
+        """Make a group helper of ``domain`` as its dialog does; return its entity."""
+        options = {"group_type": domain, "name": name, "entities": list(members), "hide_members": False, "all": False}
+        helper = MockConfigEntry(domain="group", title=name, options=options)
+        helper.add_to_hass(self.hass)
+        assert await self.hass.config_entries.async_setup(helper.entry_id)
+        await self.hass.async_block_till_done()
+        return f"{domain}.{name.lower()}"
 
     async def automation(self, **inputs: object) -> None:
         """Set up automations, install the blueprint by the integration's own road, and make the automation from it."""
@@ -141,6 +206,14 @@ class House:
     async def dry(self, *sensors: str) -> None:
         for sensor in sensors:
             self.sensor(sensor, "off")
+        await self.settle()
+
+    async def answer(self, name: str) -> None:
+        """Run the actions of an answer of the newest alert of the leak, as Process Cosmos does."""
+        alert = next(call for call in reversed(self.escalated) if "group" not in call)
+        [actions] = [answer["actions"] for answer in alert["answers"] if answer["name"] == name]
+        sequence = await async_validate_actions_config(self.hass, cv.SCRIPT_SCHEMA(actions))
+        await Script(self.hass, sequence, name, "test").async_run(context=Context())
         await self.settle()
 
     async def later(self, seconds: float) -> None:

@@ -89,5 +89,6 @@ def test_the_blueprint_has_no_trigger_or_condition_of_ours() -> None:
     text = SOURCE.read_text()
     ours = re.findall(r"(\w+): process_cosmos\.", text)
     assert set(ours) == {"action"}
-    assert set(re.findall(r"trigger: (\w+)", text)) == {"state", "homeassistant"}
+    assert set(re.findall(r"\btrigger: (\w+)", text)) == {"state", "template", "homeassistant"}
+    assert len(text.splitlines()) <= 120
     assert "min_version: 2026.11.0" in text

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 from homeassistant.core import HomeAssistant
+from homeassistant.setup import async_setup_component
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 
 from custom_components.process_cosmos.const import DOMAIN
 from tests.home_assistant.escalations.site import Phone, add_phone
 
-from .house import AUTOMATION, KITCHEN, VALVE, Close, House
+from .house import AUTOMATION, BATH, KITCHEN, POSITION_ONLY, VALVE, Close, House, Switch, Valve
 
 
 @pytest.fixture
@@ -39,6 +40,14 @@ async def until(hass: HomeAssistant, condition: Callable[[], object]) -> None:
     async with asyncio.timeout(30):
         while not condition():
             await hass.async_block_till_done(wait_background_tasks=True)
+            await asyncio.sleep(0.005)
+
+
+async def soon(house: House, condition: Callable[[], object]) -> None:
+    """Wait likewise while a run of the automation waits for its valve."""
+    async with asyncio.timeout(30):
+        while not condition():
+            await house.settle()
             await asyncio.sleep(0.005)
 
 
@@ -78,13 +87,39 @@ async def test_a_valve_that_hangs_rings_beside_the_leak(
     await house.automation(sensors=[KITCHEN], valve=VALVE)
     escalations = entry.runtime_data.escalations
 
-    def groups() -> set[str]:
-        return {alive.group for alive in escalations.alive}
-
     await house.wet(KITCHEN)
     for seconds in (16, 31):
         await house.later(seconds)
-    await until(hass, lambda: groups() == {AUTOMATION, f"{AUTOMATION} valve"})
+    groups = {AUTOMATION, f"{AUTOMATION} valve"}
+    await soon(house, lambda: {alive.group for alive in escalations.alive} == groups)
+
+
+async def test_groups_of_sensors_and_of_valves_alert_by_name_and_turn_on_again_opens_them_all(
+    house: House, hass: HomeAssistant, entry: MockConfigEntry, phone: Phone
+) -> None:
+    side, pump = Valve("Side", POSITION_ONLY), Switch()
+    await house.add(side, pump)
+    members = [VALVE, "valve.side", "switch.pump"]
+    assert await async_setup_component(hass, "group", {"group": {"water": {"name": "Water", "entities": members}}})
+    floors = await house.group("binary_sensor", "Floors", [KITCHEN, BATH])
+    pump.shows("unavailable")
+    await house.automation(sensors=[floors], valve="group.water")
+
+    def newest() -> str:
+        return next((alive.content.message for alive in entry.runtime_data.escalations.alive), "")
+
+    await house.wet(KITCHEN)
+    await soon(house, lambda: phone.rings)
+    assert newest() == "Water: Kitchen"
+    await house.wet(BATH)
+    await soon(house, lambda: newest() == "Water: Bath, Kitchen")
+    pump.shows("on")
+    await soon(house, lambda: newest() == "Pump came back open. Water: Bath, Kitchen")
+    assert [house.valve.state, side.state, pump.state] == ["closed", "closed", "off"]
+    (alive,) = entry.runtime_data.escalations.alive
+    answer = {"escalation": alive.id, "answer": "Turn on again"}
+    await hass.services.async_call(DOMAIN, "answer", answer, blocking=True)
+    await soon(house, lambda: [house.valve.state, side.state, pump.state] == ["open", "open", "on"])
 
 
 async def test_removed_at_run_time_the_valve_still_closes(
