@@ -120,7 +120,7 @@ async def furnish(
         anna = add_phone(hass, "Anna")
         policy = Policy(levels=(Level(after=timedelta(), people=(f"{PHONE}{anna.device_id}",)), *levels))
         monkeypatch.setattr(
-            "custom_components.process_cosmos.escalations.engine.default_policy", lambda _options: policy
+            "custom_components.process_cosmos.escalations.engine.policy_of", lambda _hass, _options: policy
         )
         async with gateway_process(tmp_path, free_port(), program=program) as gateway, receiver() as hook:
             entry = await set_up_with(hass, str(await gateway.pairing_line()))

@@ -45,7 +45,7 @@ def _played(
         Level(after=timedelta(seconds=5), destinations=(f"{DESTINATION}{CLOUD}",)),
     )
     monkeypatch.setattr(
-        "custom_components.process_cosmos.escalations.engine.default_policy", lambda _options: Policy(levels=levels)
+        "custom_components.process_cosmos.escalations.engine.policy_of", lambda _hass, _options: Policy(levels=levels)
     )
     # Orjson knows datetimes, but not the subclass of a frozen clock.
     frozen = SimpleNamespace(
