@@ -26,7 +26,7 @@ async def _texts(hass: HomeAssistant) -> None:
 
 def keys(hass: HomeAssistant) -> dict[str, str | None]:
     """Return the translation keys of what is shown, by destination."""
-    return {issue.issue_id.rpartition("_")[2]: issue.translation_key for issue in shown(hass)}
+    return {issue.issue_id.rpartition("/")[2]: issue.translation_key for issue in shown(hass)}
 
 
 def says(hass: HomeAssistant) -> dict[str, str]:
@@ -148,7 +148,7 @@ async def test_the_sensor_names_each_destination_with_its_label(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     await have_links(gateway, linked, REFUSED, replace(CLOUD, label=None))
-    state = hass.states.get("sensor.process_cosmos_destinations")
+    state = hass.states.get("sensor.process_cosmos_destination_status")
     assert state
     assert state.attributes["webhook"] == {
         "label": "Node-RED",

@@ -29,23 +29,25 @@ TEXTS = {
 async def test_what_is_posted_is_at_most_3500_bytes(
     hass: HomeAssistant, client: Client, push_server: PushServer, add_site: Callable[..., Site], text: str
 ) -> None:
-    phone = await register(
-        hass,
-        client,
-        "Anna",
-        os_name="iOS",
-        app_id="io.robbie.HomeAssistant",
-        app_data=cloud(push_server, "anna") | {"push_token": "t" * 163},
-    )
-    site = add_site(phones=[phone.device_id], notify_entities=["notify.anna"])
+    anna, ben = [
+        await register(
+            hass,
+            client,
+            name,
+            os_name="iOS",
+            app_id="io.robbie.HomeAssistant",
+            app_data=cloud(push_server, name.lower()) | {"push_token": "t" * 163},
+        )
+        for name in ("Anna", "Ben")
+    ]
+    site = add_site(phones=[anna.device_id], notify_entities=[f"notify.{ben.name.lower()}"])
     hass.config_entries.async_update_entry(site.entry, title="House \U0001f3e0" * 50)
     await site.set_up()
     answers = [{"name": f"{number} {'答え' * 30}"} for number in range(10)]
     await site.escalate(TEXTS[text], answers=answers, severity="critical")
-    assert len(push_server.bodies["anna"]) == 2
-    ring = next(push for push in push_server.pushes("anna") if "data" in push)
+    (ring,) = push_server.pushes("anna")
     assert [button["title"] for button in ring["data"]["actions"]][-1] == "Seen"
-    for body in push_server.bodies["anna"]:
+    for body in (*push_server.bodies["anna"], *push_server.bodies["ben"]):
         assert 3000 - 500 < len(body) <= 3500
         message = orjson.loads(body)["message"]
         assert message.endswith("…")
