@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from custom_components.process_cosmos.alert_call import literal, read_alert
+from custom_components.process_cosmos.call_problems import forget_problems_of_removed_callers
 from tests.home_assistant.escalations.site import Phone, Site
 
 HALF = "a\ud83d"
@@ -215,3 +216,16 @@ async def test_any_call_gives_an_alert_that_can_be_written(hass: HomeAssistant, 
     alert = read_alert(hass, data, caller="Somebody", user=None, trusted=True, rendered=True)
     assert alert.content.message
     orjson.dumps((alert.content, alert.group, alert.site, alert.problems))
+
+
+async def test_a_repair_issue_lists_ten_mistakes_and_goes_with_its_automation(hass: HomeAssistant, site: Site) -> None:
+    await run_script(hass, {"message": "Water", **{f"unknown_{number:02}": 1 for number in range(13)}})
+    lines = problems(hass)["script.leak"].split("\n")
+    assert lines[0] == "- unknown_00: there is no such field; it was left out."
+    assert lines[10:] == ["- … 3 more"]
+    forget_problems_of_removed_callers(hass)
+    assert set(problems(hass)) == {"script.leak"}
+    hass.states.async_remove("script.leak")
+    forget_problems_of_removed_callers(hass)
+    assert problems(hass) == {}
+    await site.settle()
