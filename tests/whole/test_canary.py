@@ -90,7 +90,7 @@ async def garbage(port: int) -> None:
 
 async def refused(home: Home) -> bool | None:
     """Say when the site's page says that a destination refuses."""
-    states = [state for state in await home.get("/api/states") if state["entity_id"].endswith("_destinations")]
+    states = [state for state in await home.get("/api/states") if state["entity_id"].endswith("_destination_status")]
     return any(state["state"] == "refused" for state in states) or None
 
 
