@@ -1,48 +1,26 @@
-"""Events of a batch: told apart, checked, logged, and each kept once."""
+"""Events of a batch in the database: each arrival logged, each event kept once."""
 
-import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import batched, chain
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
-from process_cosmos_gateway.contract.bounds import check_depth, is_deeper
-from process_cosmos_gateway.contract.cloud import BatchReceipt, RejectedItem
+from process_cosmos_gateway.contract.bounds import check_depth
+from process_cosmos_gateway.contract.cloud import BatchReceipt
 from process_cosmos_gateway.contract.errors import Code, ContractError
-from process_cosmos_gateway.contract.events import event_type, site_source
+from process_cosmos_gateway.contract.events import site_source
 from process_cosmos_gateway.contract.identifiers import Ulid
-from process_cosmos_gateway.contract.session import Problem
 
+from .batches import Batch, Item
 from .database import Connection
 from .inbox import forget
-from .readings import CONTENT_TYPE, Record, keep, unpack
+from .readings import CONTENT_TYPE, keep
 
-SEPARATOR = b",\n"
-"""Our own gateway joins stored events with it; JSON written compactly has no newline elsewhere."""
-
-CLOSING = frozenset(event_type("escalation", kind) for kind in ("answered", "unanswered", "resolved"))
-
-LONGEST_ID = 128
 ROWS_AT_ONCE = 100
 PAGE = 1000
 """Arrivals that are read at once: the log may be longer than the memory."""
-
-
-class Item(NamedTuple):
-    """An event that can be kept: its place in the batch, its id and text.
-
-    ``readings``: what it brings if it is a pack. ``closes``: the escalation it says is over.
-    """
-
-    place: int
-    id: str
-    text: str
-    readings: list[Record]
-    closes: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,94 +44,25 @@ class Arrival:
     problem: str | None = None
 
 
-def take_batch(connection: Connection, site: Ulid, body: bytes, now: float, token: str) -> BatchReceipt:
-    """Log every arrival of a JSON batch, keep each event and reading once, and say what became of them.
+def take_batch(connection: Connection, site: Ulid, batch: Batch, now: float, token: str) -> BatchReceipt:
+    """Log every arrival of a batch, keep each event and reading once, and say what became of them.
 
-    To be run in a transaction. Raises ``ContractError`` when ``body`` is no JSON array.
+    To be run in a transaction.
     """
-    source = site_source(site)
-    items: list[Item] = []
-    rejected: list[RejectedItem] = []
-    for index, (text, document) in enumerate(split_batch(body)):
-        try:
-            check_depth(text, document)
-            identifier, readings, closes = _check(document, source)
-        except ContractError as error:
-            rejected.append(RejectedItem(index=index, problem=Problem(code=error.code, message=str(error))))
-        else:
-            items.append(Item(index, identifier, text.decode(), readings, closes))
+    items = batch.items
     [(last,)] = connection.execute("SELECT coalesce(max(sequence), 0) FROM arrival")
     _insert(
         connection,
         "INSERT INTO arrival (site, id, arrived_at, body) VALUES ",
         [(site, item.id, now, item.text) for item in items],
     )
-    duplicates = _keep(connection, source, items, last + 1)
+    duplicates = _keep(connection, site_source(site), items, last + 1)
     for arrival, item in enumerate(items, last + 1):
         if item.readings and item.place not in duplicates:
             keep(connection, site, item.readings, arrival)
-        if item.closes is not None:
-            forget(connection, site, item.closes)
-    return BatchReceipt(
-        batch=hashlib.sha256(body).hexdigest(), token=token, duplicates=tuple(duplicates), rejected=tuple(rejected)
-    )
-
-
-def split_batch(body: bytes) -> Sequence[tuple[bytes, object]]:
-    """Return the items of a JSON array, encoded and parsed: as they were sent, or anew where another encoder wrote."""
-    inner = body.strip()
-    if inner[:1] == b"[" and inner[-1:] == b"]":
-        # A valid first piece ends at the array's own level, so the second begins there, and so on: no piece can be cut
-        # inside an item without being invalid itself.
-        with suppress(orjson.JSONDecodeError):
-            return [(piece, orjson.loads(piece)) for piece in inner[1:-1].split(SEPARATOR)]
-    try:
-        items = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise ContractError("$", "must be JSON") from error
-    if not isinstance(items, list):
-        raise ContractError("$", "must be an array of events")
-    # What is too deep to be written again is refused by its own text, here the whole body.
-    return [(body if is_deeper(item) else orjson.dumps(item), item) for item in items]
-
-
-def _check(document: object, source: str) -> tuple[str, list[Record], str | None]:
-    """Return an event's id, its readings, and what it closes; raise ``ContractError`` with what is wrong with it.
-
-    By hand, not by the contract's parser: this is what a batch costs most.
-    """
-    if not isinstance(document, dict):
-        raise ContractError("$", "must be an object")
-    if document.get("specversion") != "1.0":
-        raise ContractError("$.specversion", "must be 1.0")
-    identifier = document.get("id")
-    if not isinstance(identifier, str) or not 0 < len(identifier) <= LONGEST_ID:
-        raise ContractError("$.id", f"must have 1 to {LONGEST_ID} characters")
-    if not isinstance(document.get("type"), str):
-        raise ContractError("$.type", "must be a text")
-    if not isinstance(document.get("subject"), str | None):
-        raise ContractError("$.subject", "must be a text")
-    _check_time(document.get("time"))
-    if document.get("source") != source:
-        raise StrangerError("$.source", "must be the site this certificate was issued to")
-    if document.get("datacontenttype") == CONTENT_TYPE:
-        return identifier, unpack(document.get("data")), None
-    return identifier, [], document.get("subject") if document["type"] in CLOSING else None
-
-
-class StrangerError(ContractError):
-    """The event says it is of another site."""
-
-    code = Code.NOT_ALLOWED
-
-
-def _check_time(time: object) -> None:
-    try:
-        if time is None or (isinstance(time, str) and datetime.fromisoformat(time).tzinfo is not None):
-            return
-    except ValueError:
-        pass
-    raise ContractError("$.time", "must be a time with its offset")
+    for closed in {item.closes for item in items if item.closes is not None}:
+        forget(connection, site, closed)
+    return BatchReceipt(batch=batch.sha256, token=token, duplicates=tuple(duplicates), rejected=tuple(batch.rejected))
 
 
 def _keep(connection: Connection, source: str, items: Sequence[Item], first: int) -> Collection[int]:
@@ -164,7 +73,7 @@ def _keep(connection: Connection, source: str, items: Sequence[Item], first: int
     if connection.total_changes() - before == len(rows):
         return ()
     kept = "SELECT 1 FROM event WHERE id = ? AND source = ? AND arrival = ?"
-    return [item.place for item, row in zip(items, rows, strict=True) if connection.execute(kept, row).get is None]
+    return {item.place for item, row in zip(items, rows, strict=True) if connection.execute(kept, row).get is None}
 
 
 def _insert(connection: Connection, sql: str, rows: Sequence[tuple[str | float, ...]]) -> None:

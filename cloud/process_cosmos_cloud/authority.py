@@ -81,7 +81,8 @@ class Authority:
         try:
             csr = x509.load_pem_x509_csr(csr_pem.encode())
             key = csr.public_key()
-            if not csr.is_signature_valid or not isinstance(key, ec.EllipticCurvePublicKey):
+            # The kind of key first: a signature by a key of another kind may take long to verify.
+            if not isinstance(key, ec.EllipticCurvePublicKey) or not csr.is_signature_valid:
                 raise CertificateRequestError("the request must be signed with its own key, on an elliptic curve")
         except (ValueError, InvalidSignature) as error:
             raise CertificateRequestError("the request cannot be read") from error

@@ -23,8 +23,8 @@ def make_code(connection: Connection, now: float, site: str | None = None) -> st
     return secret
 
 
-def spend_code(connection: Connection, secret: str, site: Ulid, now: float) -> None:
-    """Spend the code on ``site``, in the transaction that enrols it anew, or raise ``CodeRefusedError``.
+def check_code(connection: Connection, secret: str, site: Ulid, now: float) -> None:
+    """Raise ``CodeRefusedError`` if the code does not let ``site`` in; changes nothing.
 
     Whoever holds a code may bring in a site of his own, never step into the place of one that is enrolled: for that
     the code must name the site.
@@ -42,6 +42,11 @@ def spend_code(connection: Connection, secret: str, site: Ulid, now: float) -> N
     enrolled = connection.execute("SELECT 1 FROM site WHERE site = ?", (site,)).get is not None
     if enrolled and meant_for is None:
         raise CodeRefusedError(f"Site {site} is enrolled already. Ask for a code that was made for it.")
+
+
+def spend_code(connection: Connection, secret: str, site: Ulid, now: float) -> None:
+    """Spend the code on ``site``, in the transaction that enrols it anew, or raise ``CodeRefusedError``."""
+    check_code(connection, secret, site, now)
     connection.execute("UPDATE code SET used_at = ? WHERE sha256 = ?", (now, _hash(secret)))
 
 

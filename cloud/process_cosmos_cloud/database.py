@@ -1,6 +1,5 @@
 """The endpoint's SQLite file: one thread of the server writes it, other processes may read and add."""
 
-import asyncio
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,10 +8,21 @@ from pathlib import Path
 
 import apsw
 
+from .turns import Turns
+
 SCHEMA_VERSION = 2
+
+OWN = ""
+"""Whose turn it is when the endpoint itself has something to do, or a stranger."""
 
 _POLLED = "CREATE TABLE IF NOT EXISTS polled (site TEXT PRIMARY KEY, cursor INTEGER NOT NULL) STRICT"
 """Up to where each site has fetched its inbox, at most: an older one may come back. Added within a version."""
+
+_INBOX = (
+    "CREATE INDEX IF NOT EXISTS inbox_order ON inbox (site, cursor)",
+    "CREATE INDEX IF NOT EXISTS inbox_escalation ON inbox (site, escalation)",
+)
+"""Without these each poll and each closed escalation would read the inboxes of all sites. Added within a version."""
 
 PATIENCE_MS = 10_000
 """How long a process waits for another one's transaction."""
@@ -44,12 +54,13 @@ def open_database(path: Path) -> Connection:
             connection.pragma("user_version", SCHEMA_VERSION)
         elif version != SCHEMA_VERSION:
             raise DatabaseError(f"{path} has schema {version}; this version knows {SCHEMA_VERSION}")
-        connection.execute(_POLLED)
+        for addition in (_POLLED, *_INBOX):
+            connection.execute(addition)
     return connection
 
 
 class Database:
-    """Does everything on one thread: parsing and SQL stay off the event loop, and nothing waits for a lock."""
+    """Does everything on one thread, sites in turn: parsing and SQL stay off the event loop, without locks."""
 
     def __init__(self, path: Path) -> None:
         """Name the file; ``start`` opens it."""
@@ -58,13 +69,16 @@ class Database:
         self._log = path.with_name(f"{path.name}-wal")
         self._files: dict[Path, tuple[int, int] | None] = {}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database")
+        self._turns = Turns(self._thread)
 
     async def start(self) -> None:
         """Open the file, or raise ``DatabaseError``."""
         await self._on_thread(lambda: self._connection)
 
-    async def write[T](self, change: Callable[[Connection], T]) -> T:
+    async def write[T](self, change: Callable[[Connection], T], whose: str = OWN) -> T:
         """Run ``change`` in a transaction; return when it survives a power cut. An exception undoes it.
+
+        ``whose``: the site it is for; sites take turns.
 
         Raises ``DatabaseError`` too once the file was deleted or replaced: what SQLite goes on to write there is lost.
         """
@@ -83,11 +97,18 @@ class Database:
             self._check_files()
             return result
 
-        return await self._on_thread(commit)
+        return await self._on_thread(commit, whose)
 
-    async def read[T](self, question: Callable[[Connection], T]) -> T:
-        """Run ``question``, which changes nothing."""
-        return await self._on_thread(lambda: question(self._connection))
+    async def read[T](self, question: Callable[[Connection], T], whose: str = OWN) -> T:
+        """Run ``question``, which changes nothing, when it is the turn of the site ``whose`` it is."""
+        return await self._on_thread(lambda: question(self._connection), whose)
+
+    async def prepare[T](self, work: Callable[[], T], whose: str) -> T:
+        """Run work that comes before a transaction, off the event loop, in the site's turn.
+
+        A thread of its own would only compete with this one for the interpreter.
+        """
+        return await self._turns.run(whose, work)
 
     async def close(self) -> None:
         """Close the file, after what is under way."""
@@ -113,14 +134,14 @@ class Database:
                     f" before that, copy what it still has open from /proc/{os.getpid()}/fd."
                 )
 
-    async def _on_thread[T](self, work: Callable[[], T]) -> T:
+    async def _on_thread[T](self, work: Callable[[], T], whose: str = OWN) -> T:
         def run() -> T:
             try:
                 return work()
             except apsw.Error as error:
                 raise DatabaseError(f"the database failed: {error}") from error
 
-        return await asyncio.get_running_loop().run_in_executor(self._thread, run)
+        return await self._turns.run(whose, run)
 
 
 def _identity(file: Path) -> tuple[int, int] | None:

@@ -8,13 +8,19 @@ from typing import Any
 
 import orjson
 
-from process_cosmos_gateway.contract.errors import ContractError
+from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.contract.identifiers import Ulid
 
 from .database import Connection
 
 CONTENT_TYPE = "application/senml+json"
 NEWEST_VERSION = 10
+
+MOST_RECORDS = 5_000
+"""Of a pack: ten times as many as our own gateway sends."""
+
+MOST_CHARACTERS = 1 << 20
+"""Of a pack's names and units, base names resolved: a base of 100 kB would multiply with each record."""
 
 EARLIEST = 0.0
 LATEST = 253_402_300_799.0
@@ -48,10 +54,19 @@ class Record:
     value: Value
 
 
+class TooLargeError(ContractError):
+    """The event holds more than can be taken at once."""
+
+    code = Code.TOO_LARGE
+
+
 def unpack(data: object) -> list[Record]:
     """Resolve a pack's records; raise ``ContractError`` for what is no SenML of device and property."""
     if not isinstance(data, list) or not all(isinstance(item, dict) for item in data):
         raise ContractError("$.data", "must be an array of SenML records")
+    if len(data) > MOST_RECORDS:
+        raise TooLargeError("$.data", f"must not have more than {MOST_RECORDS} records")
+    characters = 0
     name, unit, time, value = "", None, 0.0, 0.0
     records = []
     for index, item in enumerate(data):
@@ -60,13 +75,17 @@ def unpack(data: object) -> list[Record]:
             raise ContractError(path, "must be SenML of version 10")
         name, unit = _text(item, "bn", name, path), _text(item, "bu", unit, path)
         time, value = _number(item, "bt", time, path), _number(item, "bv", value, path)
-        whole = f"{name}{_text(item, 'n', '', path)}"
+        own, own_unit = _text(item, "n", "", path), _text(item, "u", unit, path)
+        characters += len(name) + len(own) + len(own_unit or "")
+        if characters > MOST_CHARACTERS:
+            raise TooLargeError("$.data", f"must not have more than {MOST_CHARACTERS} characters of names and units")
+        whole = f"{name}{own}"
         if "/" not in whole.strip("/"):
             raise ContractError(path, "must be named <device>/<property>")
         at = time + _number(item, "t", 0.0, path)
         if not EARLIEST <= at <= LATEST:
             raise ContractError(path, "must have a time of the years 1970 to 9999")
-        records.append(Record(whole, _text(item, "u", unit, path), at, _value(item, value, path)))
+        records.append(Record(whole, own_unit, at, _value(item, value, path)))
     return records
 
 

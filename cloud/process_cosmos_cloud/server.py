@@ -26,12 +26,14 @@ from process_cosmos_gateway.listener import LISTENER
 
 from .arrivals import take_batch
 from .authority import Authority, CertificateRequestError, Issued, TooLateError
+from .batches import BatchReader
 from .bodies import MAX_BODY, MAX_REQUEST, read_body
-from .codes import CodeRefusedError, spend_code
+from .codes import CodeRefusedError, check_code, spend_code
 from .connections import opened_at
-from .database import Connection, Database, DatabaseError
+from .database import OWN, Connection, Database, DatabaseError
 from .identity import Caller, Refusal, RefusedError, admit, enrolled, issued, present
 from .inbox import note_polled, page_after
+from .places import GivenUpError, Places
 from .problems import ProblemError
 
 LARGEST = (1 << 63) - 1
@@ -60,6 +62,8 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         response = _problem(error.status, error.code, str(error))
         if error.closing:
             response.force_close()
+        if error.retry_after is not None:
+            response.headers["Retry-After"] = str(error.retry_after)
         return response
     except ContractError as error:
         return _problem(HTTPStatus.BAD_REQUEST, error.code, str(error))
@@ -106,6 +110,7 @@ class Endpoint:
         self._authority = authority
         self._stopping = asyncio.Event()
         self._newest: dict[Ulid, int] = {}
+        self._batches, self._polls = Places(), Places()
 
     def app(self) -> web.Application:
         """Return the application: routes behind the two middlewares."""
@@ -126,14 +131,19 @@ class Endpoint:
 
     async def _enroll(self, request: web.Request) -> web.Response:
         wanted = parse(EnrolmentRequest, decode_json(await read_body(request, MAX_REQUEST)))
-        certificate = self._issue(wanted.csr, wanted.site)
         now = time.time()
+
+        def check(connection: Connection) -> None:
+            check_code(connection, wanted.secret, wanted.site, now)
 
         def enrol(connection: Connection) -> None:
             spend_code(connection, wanted.secret, wanted.site, now)
             enrolled(connection, wanted.site, certificate.serial, now)
 
         try:
+            # Whoever has no code costs a look into the database: nothing of his request is read, nothing is signed.
+            await self._database.read(check)
+            certificate = await self._issue(wanted.csr, wanted.site)
             await self._database.write(enrol)
         except CodeRefusedError as error:
             raise ProblemError(HTTPStatus.FORBIDDEN, Code.ENROLMENT_REFUSED, str(error)) from error
@@ -142,12 +152,12 @@ class Endpoint:
     async def _renew(self, request: web.Request) -> web.Response:
         wanted = parse(RenewalRequest, decode_json(await read_body(request, MAX_REQUEST)))
         try:
-            old = self._authority.renewable(wanted)
+            old = await self._database.prepare(lambda: self._authority.renewable(wanted), OWN)
         except TooLateError as error:
             raise RefusedError(Refusal(code=Code.CERTIFICATE_EXPIRED, message=str(error))) from error
         except CertificateRequestError as error:
             raise ProblemError(HTTPStatus.BAD_REQUEST, Code.MALFORMED, str(error)) from error
-        certificate = self._issue(wanted.csr, old.site)
+        certificate = await self._issue(wanted.csr, old.site)
 
         def renew(connection: Connection) -> None:
             admit(connection, old.site, old.serial)
@@ -156,9 +166,10 @@ class Endpoint:
         await self._database.write(renew)
         return _reply(Enrolled(certificate=certificate.certificate, ca=self._authority.pem))
 
-    def _issue(self, csr: str, site: Ulid) -> Issued:
+    async def _issue(self, csr: str, site: Ulid) -> Issued:
+        """Sign a certificate, off the event loop."""
         try:
-            return self._authority.issue(csr, site)
+            return await self._database.prepare(lambda: self._authority.issue(csr, site), OWN)
         except CertificateRequestError as error:
             raise ProblemError(HTTPStatus.BAD_REQUEST, Code.MALFORMED, str(error)) from error
 
@@ -166,19 +177,30 @@ class Endpoint:
         if request.content_type != BATCH_CONTENT_TYPE:
             message = f"Events come as {BATCH_CONTENT_TYPE}."
             raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, Code.MALFORMED, message)
-        body = await read_body(request, MAX_BODY)
+        site = request[SITE]
+        async with self._batches.one(site) as place:
+            try:
+                async with place.waiting():
+                    body = await read_body(request, MAX_BODY)
+            except GivenUpError as error:
+                raise _superseded() from error
+            return await self._take(request, BatchReader(body, site))
+
+    async def _take(self, request: web.Request, reader: BatchReader) -> web.Response:
         site, serial, now = request[SITE], request[SERIAL], time.time()
         self._check_newest(request, site)
         caller = Caller(
             token=_header(request, TOKEN_HEADER), epoch=_header(request, EPOCH_HEADER), address=request.remote or ""
         )
+        while not await self._database.prepare(reader.read_some, site):
+            pass
 
         def take(connection: Connection) -> BatchReceipt | Refusal:
             admit(connection, site, serial)
             token = present(connection, site, caller, now)
-            return token if isinstance(token, Refusal) else take_batch(connection, site, body, now, token)
+            return token if isinstance(token, Refusal) else take_batch(connection, site, reader.batch, now, token)
 
-        outcome = await self._database.write(take)
+        outcome = await self._database.write(take, site)
         if isinstance(outcome, Refusal):
             request.app.logger.warning("%s", outcome.message)
             raise _refused(outcome)
@@ -192,8 +214,7 @@ class Endpoint:
         """
         opened = opened_at(request)
         if opened < self._newest.get(site, 0):
-            message = "The site goes on by a newer connection."
-            raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "superseded", message, closing=True)
+            raise _superseded()
         self._newest[site] = opened
 
     async def _inbox(self, request: web.Request) -> web.Response:
@@ -209,12 +230,17 @@ class Endpoint:
             admit(connection, site, serial)
             note_polled(connection, site, after)
 
-        await self._database.write(note)
-        while True:
-            page = await self._database.read(question)
-            if page.items or self._stopping.is_set() or time.monotonic() >= deadline:
-                return _reply(page)
-            await asyncio.sleep(LOOK_AGAIN_SECONDS)
+        async with self._polls.one(site) as place:
+            await self._database.write(note, site)
+            while True:
+                page = await self._database.read(question, site)
+                if page.items or self._stopping.is_set() or time.monotonic() >= deadline:
+                    return _reply(page)
+                try:
+                    async with place.waiting():
+                        await asyncio.sleep(LOOK_AGAIN_SECONDS)
+                except GivenUpError as error:
+                    raise _superseded() from error
 
 
 def _header(request: web.Request, name: str) -> str:
@@ -240,6 +266,11 @@ def _number(request: web.Request, name: str, default: int) -> int:
 
 def _reply(body: object) -> web.Response:
     return web.Response(body=orjson.dumps(body), content_type="application/json")
+
+
+def _superseded() -> ProblemError:
+    message = "The site goes on by a newer connection."
+    return ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "superseded", message, closing=True)
 
 
 def _refused(refusal: Refusal) -> ProblemError:

@@ -15,18 +15,19 @@ from hypothesis import strategies as st
 
 from process_cosmos_cloud.__main__ import _line, _reading_line
 from process_cosmos_cloud.arrivals import read_arrivals, take_batch
+from process_cosmos_cloud.batches import BatchReader
 from process_cosmos_cloud.database import open_database
 from process_cosmos_cloud.readings import read_readings
 from process_cosmos_gateway.contract.bounds import is_deeper, write_json
-from process_cosmos_gateway.contract.codec import decode, decode_json, encode, parse
+from process_cosmos_gateway.contract.codec import decode, decode_json, encode
 from process_cosmos_gateway.contract.destinations import EventKind
 from process_cosmos_gateway.contract.devices import Snapshot
 from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.contract.messages import FROM_GATEWAY, FROM_HOME_ASSISTANT, DeviceChange
 from process_cosmos_gateway.contract.producers import LONGEST_PUBLISH
-from process_cosmos_gateway.destinations.cloud import Cloud, _Page
 from process_cosmos_gateway.destinations.exchange import Reply
+from process_cosmos_gateway.destinations.inbox import read_page
 from process_cosmos_gateway.destinations.settings import WebhookSettings
 from process_cosmos_gateway.destinations.webhook import Webhook
 from process_cosmos_gateway.devices import BrokerOptions, Devices, memory
@@ -209,8 +210,6 @@ async def inbox(folder: Path) -> AsyncIterator[Attack]:
     numbers = count(1)
     async with gateway(folder, HandClock(), ("cloud",)) as parts:
         await parts.opens_session()
-        cloud = Cloud.__new__(Cloud)
-        cloud.name = "cloud"
 
         async def attack(text: bytes) -> str:
             items = [
@@ -220,7 +219,7 @@ async def inbox(folder: Path) -> AsyncIterator[Attack]:
             items[1]["acknowledge_for"] = "HERE"
             page = orjson.dumps({"items": items}).replace(b'"HERE"', text)
             try:
-                polled = cloud._read(parse(_Page, decode_json(page, cuts=True)).items)
+                polled = read_page("cloud", page, 0)
             except ContractError as error:
                 return error.code
             assert polled.cursor == items[2]["cursor"]
@@ -262,7 +261,10 @@ async def cloud_batch(folder: Path, separator: bytes = b",\n", member: bytes = b
         body = b"[" + separator.join([event(b"1"), event(text), event(b"1")]) + b"]"
         with connection:
             try:
-                receipt = take_batch(connection, SITE, body, 1.0, "t")
+                reader = BatchReader(body, SITE)
+                while not reader.read_some():
+                    pass
+                receipt = take_batch(connection, SITE, reader.batch, 1.0, "t")
             except ContractError as error:
                 return error.code
         codes = {item.index: item.problem.code for item in receipt.rejected}

@@ -1,7 +1,6 @@
 """The cloud endpoint: batches over mutual TLS, one receipt for each, an inbox by long poll."""
 
 import asyncio
-import hashlib
 import logging
 import os
 import ssl
@@ -13,19 +12,19 @@ from http import HTTPStatus
 from itertools import accumulate
 from typing import Final
 
-import orjson
-
-from process_cosmos_gateway.contract.cloud import EPOCH_HEADER, TOKEN_HEADER, BatchReceipt, InboxItem
-from process_cosmos_gateway.contract.codec import Json, decode_json, parse
+from process_cosmos_gateway.contract.cloud import EPOCH_HEADER, TOKEN_HEADER
+from process_cosmos_gateway.contract.codec import decode_json, parse
 from process_cosmos_gateway.contract.destinations import DestinationKind, EventKind
 from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.contract.events import BATCH_CONTENT_TYPE
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.outbox import Delivered, Failed, Parcel, Rejected, Verdict
 
-from .destination import Down, Polled, ProbeResult, Refused, Sent, Trouble
-from .exchange import Reply, exchange, open_session, quote
+from .destination import MALFORMED_REPLY, Down, Polled, ProbeResult, Refused, Sent, Trouble
+from .exchange import Reply, exchange, open_session
+from .inbox import read_page
 from .isolation import Isolation
+from .receipts import read_receipt
 from .statuses import Meaning
 
 BATCH = 1000
@@ -42,7 +41,6 @@ LONG_POLL_SECONDS = 25.0
 HEALTH_SECONDS = 5.0
 """An endpoint that is well says so in this time."""
 
-_MALFORMED = Down(reason="malformed_reply")
 _EXPIRED = Refused(reason=Code.CERTIFICATE_EXPIRED)
 _DELIVERED = Delivered()
 _OF_THE_IDENTITY = frozenset({Code.IDENTITY_CONFLICT, Code.CERTIFICATE_REVOKED, Code.CERTIFICATE_EXPIRED})
@@ -63,20 +61,6 @@ class _Health:
     """What an endpoint says of itself."""
 
     status: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Page:
-    """An inbox page, its items not read yet."""
-
-    items: tuple[Json, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Of an inbox item what must be there, so that it can be passed over."""
-
-    cursor: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,26 +212,20 @@ class Cloud:
         try:
             healthy = parse(_Health, decode_json(reply.body)).status == "ok"
         except ContractError:
-            return _MALFORMED
-        return None if healthy else _MALFORMED
+            return MALFORMED_REPLY
+        return None if healthy else MALFORMED_REPLY
 
     def _receipt(self, parcels: Sequence[Parcel], body: bytes, reply: Reply) -> Sent:
-        """Match the receipt with the batch; one of anything else confirms nothing."""
+        """Match the receipt with the batch; one that cannot be read, or of anything else, confirms nothing."""
         try:
-            receipt = parse(BatchReceipt, decode_json(reply.body))
-        except ContractError:
-            return Sent(trouble=_MALFORMED)
-        rejected = {
-            item.index: Rejected(item.problem.code, item.problem.message, quote(orjson.dumps(item.problem).decode()))
-            for item in receipt.rejected
-        }
-        if receipt.batch != hashlib.sha256(body).hexdigest() or not rejected.keys() <= set(range(len(parcels))):
-            return Sent(trouble=_MALFORMED)
+            receipt = read_receipt(reply.body, body, len(parcels))
+        except ContractError as error:
+            return Sent(trouble=replace(MALFORMED_REPLY, of_event=True, detail=str(error)))
         self._isolation = self._isolation.passed(parcels)
         self._is_in_doubt = False
-        verdicts: list[tuple[Parcel, Verdict]] = [(parcel, _DELIVERED) for parcel in parcels]
-        for index, verdict in rejected.items():
-            verdicts[index] = parcels[index], verdict
+        verdicts: list[tuple[Parcel, Verdict]] = [
+            (parcel, receipt.rejected.get(place, _DELIVERED)) for place, parcel in enumerate(parcels)
+        ]
         return Sent(verdicts=verdicts, token=receipt.token)
 
     async def poll(self, after: int) -> Polled:
@@ -260,27 +238,16 @@ class Cloud:
             return Polled(trouble=reply)
         if refused := self._refused(reply):
             return Polled(trouble=refused)
-        return self._page(reply)
+        return self._page(reply, after)
 
-    def _page(self, reply: Reply) -> Polled:
+    def _page(self, reply: Reply, after: int) -> Polled:
         if reply.meaning(single=True, proven=False) is not Meaning.DELIVERED:
             return Polled(trouble=reply.trouble)
         try:
-            return self._read(parse(_Page, decode_json(reply.body, cuts=True)).items)
-        except ContractError:
-            return Polled(trouble=_MALFORMED)
-
-    def _read(self, documents: Sequence[Json]) -> Polled:
-        """Return the items that can be read, and how far all go: one that cannot blocks nobody."""
-        items: list[InboxItem] = []
-        cursor = None
-        for document in documents:
-            try:
-                cursor = parse(_Place, document).cursor
-                items.append(parse(InboxItem, document))
-            except ContractError as error:
-                _LOGGER.warning("%s: an inbox item cannot be read, so it is passed over: %s", self.name, error)
-        return Polled(items=items, cursor=cursor)
+            page = read_page(self.name, reply.body, after)
+        except ContractError as error:
+            return Polled(trouble=replace(MALFORMED_REPLY, detail=str(error)))
+        return Polled(items=page.items, cursor=page.cursor)
 
     async def probe(self, event: bytes) -> ProbeResult:  # noqa: ARG002 - the Protocol's
         """Ask whether the endpoint is well, and for the inbox, which only a site it knows may read.
@@ -296,7 +263,7 @@ class Cloud:
         )
         if not isinstance(reply, Reply):
             return ProbeResult(delivered=False, reason=reply.reason)
-        trouble = self._refused(reply) or self._page(reply).trouble
+        trouble = self._refused(reply) or self._page(reply, 0).trouble
         if trouble is not None:
             return ProbeResult(delivered=False, reason=trouble.reason, status=reply.status, reply=reply.quote())
         return ProbeResult(delivered=True, status=reply.status)

@@ -23,6 +23,10 @@ class Down:
     detail: str | None = None
 
 
+MALFORMED_REPLY = Down(reason="malformed_reply")
+"""It replied something else than is understood, so nothing is confirmed."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
     """The far side wants none of it until a person has changed something; everything is kept.

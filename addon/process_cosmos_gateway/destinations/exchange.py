@@ -2,16 +2,17 @@
 
 import ssl
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
 import aiohttp
+from aiohttp.http_exceptions import ContentEncodingError
 
 from process_cosmos_gateway.contract.errors import Code
 
 from .confirmation import Body, body_of, confirms, decoded
-from .destination import Down, Refused, Trouble
+from .destination import MALFORMED_REPLY, Down, Refused, Trouble
 from .statuses import Meaning, is_about_events, meaning
 
 MAX_REPLY = 1 << 20
@@ -26,6 +27,14 @@ TOTAL_SECONDS = 60.0
 
 LONGEST_QUOTE = 1024
 """Bytes of a reply that are kept for a person."""
+
+LONGEST_WAIT = 86_400.0
+"""Seconds of a ``Retry-After`` that are looked at; how many of them are waited is ``backoff``'s to say."""
+
+_FINAL_STATUSES = range(200, 600)
+"""A status outside (RFC 9110, 15) says nothing about what was sent: 101 and 999 confirm no event."""
+
+_UNREADABLE = replace(MALFORMED_REPLY, of_event=True)
 
 _OF_ANOTHER_HOST = frozenset({62, 64})
 """OpenSSL's ``X509_V_ERR_HOSTNAME_MISMATCH`` and ``X509_V_ERR_IP_ADDRESS_MISMATCH``."""
@@ -125,6 +134,7 @@ async def exchange(
     source: Source = TRUSTED,
 ) -> Reply | Trouble:
     """Send one request and read the whole reply, or say what is wrong with the link. Never raises for the network."""
+    is_read = False
     try:
         async with session.request(
             method,
@@ -134,6 +144,10 @@ async def exchange(
             allow_redirects=False,
             timeout=patience(extra_patience),
         ) as response:
+            is_read = True
+            if response.status not in _FINAL_STATUSES:
+                response.close()
+                return _UNREADABLE
             content = bytearray()
             async for chunk in response.content.iter_chunked(1 << 16):
                 content += chunk
@@ -150,7 +164,8 @@ async def exchange(
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         return trouble_of(error)
     except ValueError:
-        return Refused(reason="url")  # the client cannot make a request of these settings
+        # Before there is a reply: the client cannot make a request of these settings.
+        return _UNREADABLE if is_read else Refused(reason="url")
 
 
 def trouble_of(error: BaseException) -> Trouble:
@@ -163,6 +178,8 @@ def trouble_of(error: BaseException) -> Trouble:
         return Down(reason="name_unknown")
     if isinstance(error, aiohttp.ClientConnectorError):
         return Down(reason="unreachable")
+    if isinstance(error, aiohttp.ClientResponseError) or isinstance(error.__cause__, ContentEncodingError):
+        return _UNREADABLE
     return Down(reason="connection_lost", of_event=True)
 
 
@@ -195,12 +212,14 @@ def _tls_error(error: BaseException | None) -> ssl.SSLError | None:
 
 
 def _seconds(header: str | None, date: str | None) -> float | None:
-    """Read ``Retry-After`` (RFC 9110): seconds, or a moment by the far side's own clock."""
+    """Read ``Retry-After`` (RFC 9110): seconds, or a moment by the far side's own clock; at most ``LONGEST_WAIT``."""
     if header is None:
         return None
-    if header.strip().isdecimal():
-        return float(header)
     try:
-        return (parsedate_to_datetime(header) - parsedate_to_datetime(date or "")).total_seconds()
-    except ValueError, TypeError:
+        if header.strip().isdecimal():
+            seconds = float(header)
+        else:
+            seconds = (parsedate_to_datetime(header) - parsedate_to_datetime(date or "")).total_seconds()
+    except ValueError, TypeError, OverflowError:
         return None
+    return min(max(seconds, 0.0), LONGEST_WAIT)

@@ -15,6 +15,7 @@ from process_cosmos_gateway.store import Store, Transaction
 from . import settings
 from .destination import Destination, Polled, Trouble
 from .in_batches import InBatches
+from .inbox import Pace
 from .link import Health, together
 from .sending import STORE_FAILED, Sending, logged
 from .side_by_side import SideBySide
@@ -97,6 +98,7 @@ class Pump:
         await self._destination.close()
 
     async def _poll_for_ever(self) -> None:
+        pace = Pace()
         while True:
             await self._escalations.until_may_drain()
             began = self._clock.monotonic()
@@ -111,6 +113,8 @@ class Pump:
             if self._polling.failures:
                 self._sending.retry_now()  # the way is free again: what waits to be sent need not wait on
             self._polled(self._polling.worked(self._clock.monotonic()))
+            pace = pace.after(len(polled.items), now=self._clock.monotonic())
+            await asyncio.sleep(pace.wait(now=self._clock.monotonic()))
             if polled.cursor is None:
                 # An endpoint that does not hold an empty reply back must not be asked without a pause.
                 await asyncio.sleep(_POLL_EVERY - (self._clock.monotonic() - began))
@@ -121,16 +125,24 @@ class Pump:
         if cursor is None or not self._escalations.may_drain():
             return None
         try:
-            await self._store.write(lambda transaction: self._take_items(transaction, polled.items, cursor))
+            taken = await self._store.write(lambda transaction: self._take_items(transaction, polled.items, cursor))
         except StoreError:
             _LOGGER.exception("%s: inbox items could not be taken; they are fetched again", self._destination.name)
             return STORE_FAILED
-        self._inbox_cursor = cursor
+        if taken:
+            self._inbox_cursor = cursor
         return None
 
-    def _take_items(self, transaction: Transaction, items: Sequence[InboxItem], cursor: int) -> None:
+    def _take_items(self, transaction: Transaction, items: Sequence[InboxItem], cursor: int) -> bool:
+        """Take a page; return False, and leave it in the inbox, while too many wait for Home Assistant."""
+        if items and not self._escalations.has_room(transaction):
+            _LOGGER.warning(
+                "%s: too many answers wait for Home Assistant; more stay in the inbox", self._destination.name
+            )
+            return False
         self._escalations.take(transaction, items, self._destination.name)
         settings.note_inbox(transaction, self._destination.name, cursor)
+        return True
 
     def _polled(self, after: Health) -> None:
         self._polling = logged(self._destination.name, "polling", self._polling, after)

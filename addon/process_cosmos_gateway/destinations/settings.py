@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
@@ -16,6 +17,8 @@ from process_cosmos_gateway.store import Transaction
 from process_cosmos_gateway.store.errors import ROW_UNREADABLE
 
 from .cloud import Credentials
+from .inbox import is_cursor
+from .receipts import is_token
 
 LONGEST_NAME = 64
 LONGEST_URL = 2048
@@ -96,8 +99,20 @@ def load_all(transaction: Transaction) -> Sequence[Kept]:
         except ContractError, ValueError:
             _LOGGER.exception("%s: the destination %s is left out; set it up again", ROW_UNREADABLE, name)
         else:
-            found.append(Kept(settings=settings, proven=bool(proven), inbox_cursor=after, token=token))
+            cursor, usable = _usable(name, after, token)
+            found.append(Kept(settings=settings, proven=bool(proven), inbox_cursor=cursor, token=usable))
     return found
+
+
+def _usable(name: str, cursor: Any, token: Any) -> tuple[int, str | None]:  # noqa: ANN401 - a row's
+    """Return what is stored of an endpoint's replies as far as it can be used: earlier versions stored all of it."""
+    if not is_cursor(cursor):
+        _LOGGER.warning("%s: the inbox of %s is read from its beginning", ROW_UNREADABLE, name)
+        cursor = 0
+    if token is not None and not is_token(token):
+        _LOGGER.warning("%s: the token of %s is dropped", ROW_UNREADABLE, name)
+        token = None
+    return cursor, token
 
 
 def save(transaction: Transaction, kind: DestinationKind, settings: Settings) -> None:

@@ -14,6 +14,12 @@ LONGEST_PAUSE = 24 * 3600.0
 ACKNOWLEDGED_FOR = 3600.0
 """Seconds an acknowledgement lasts that does not say so itself; the integration has the same."""
 
+MOST_UNSETTLED = 1_000
+"""Proposals that wait for Home Assistant; further ones are left where they are."""
+
+MOST_SETTLED = 10_000
+"""Proposals that are remembered after they were settled, so that one that comes again is known."""
+
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
@@ -86,3 +92,20 @@ def unsettled(transaction: Transaction) -> Sequence[Proposal]:
 SELECT id, escalation, given_at, ring, answer, acknowledge_for, by FROM escalation_proposal
 WHERE settled = 0 ORDER BY given_at""")
     return [Proposal(*row) for row in rows]
+
+
+def count_unsettled(transaction: Transaction) -> int:
+    """Return how many wait for the integration's word."""
+    count: int
+    [(count,)] = transaction.rows("SELECT count(*) FROM escalation_proposal WHERE settled = 0")
+    return count
+
+
+def forget_oldest(transaction: Transaction) -> None:
+    """Forget the oldest settled ones beyond ``MOST_SETTLED``: a destination may send new ones without end."""
+    transaction.run(
+        """
+DELETE FROM escalation_proposal WHERE settled = 1 AND given_at < (
+  SELECT given_at FROM escalation_proposal WHERE settled = 1 ORDER BY given_at DESC LIMIT 1 OFFSET ?)""",
+        MOST_SETTLED,
+    )

@@ -162,6 +162,11 @@ class Escalations:
             proposal = proposals.take(transaction, item, destination, now)
             if proposal is not None:
                 transaction.after_commit(partial(self._propose, proposal))
+        proposals.forget_oldest(transaction)
+
+    def has_room(self, transaction: Transaction) -> bool:
+        """Return whether more answers can wait for Home Assistant."""
+        return proposals.count_unsettled(transaction) < proposals.MOST_UNSETTLED
 
     def may_drain(self) -> bool:
         """Say whether destinations may be sent to and polled: not while a session is catching up."""

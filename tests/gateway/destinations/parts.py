@@ -98,6 +98,10 @@ class FakeEscalations:
         """Wait for the gate."""
         await self.gate.wait()
 
+    def has_room(self, _transaction: Transaction) -> bool:
+        """Take everything."""
+        return True
+
     def take(self, transaction: Transaction, items: Sequence[InboxItem], destination: str) -> None:
         """Keep the items once the transaction is on disk, as the real one does."""
         transaction.after_commit(lambda: self.taken.extend((destination, item) for item in items))

@@ -118,7 +118,7 @@ async def test_a_body_that_claims_to_be_compressed_and_is_not_confirms_nothing(s
     hook.behave = reply(200, b"no gzip", Content_Encoding="gzip")
     await site.set_webhook(hook.url)
     await site.accept(1)
-    await until(lambda: site.link("hook").reason == "connection_lost")
+    await until(lambda: site.link("hook").reason == "malformed_reply")
     assert await site.waiting() == 1
 
 

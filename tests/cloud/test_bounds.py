@@ -1,0 +1,218 @@
+"""What one site can cost: its batches, packs and requests are bounded, and others have their turn."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import apsw
+import orjson
+import pytest
+
+from process_cosmos_cloud.arrivals import read_arrivals
+from process_cosmos_cloud.batches import MOST_ITEMS, MOST_READINGS, MOST_REJECTED, BatchReader
+from process_cosmos_cloud.bodies import MAX_BODY
+from process_cosmos_cloud.places import GivenUpError, Places
+from process_cosmos_cloud.problems import ProblemError
+from process_cosmos_cloud.readings import MOST_RECORDS
+from process_cosmos_cloud.turns import Turns
+from process_cosmos_gateway.contract.errors import ContractError
+from process_cosmos_gateway.contract.identifiers import Ulid
+
+from .conftest import OTHER, SITE, new_code
+from .endpoint import Site, event, joined, said
+
+DENSE = {
+    "numbers": lambda size: b"0," * (size // 2) + b"0",
+    "objects": lambda size: b"{}," * (size // 3) + b"0",
+    "members": lambda size: b'{"":0},' * (size // 7) + b"0",
+    "arrays of our own encoder": lambda size: b"[]" + b",\n[]" * (size // 4),
+}
+
+
+def pack(number: int, records: list[dict[str, object]]) -> dict[str, object]:
+    """Return an event that holds SenML records."""
+    return event(number, SITE, datacontenttype="application/senml+json", data=records)
+
+
+def readings(count: int) -> list[dict[str, object]]:
+    """Return records of one series."""
+    return [{"n": "cellar/temperature", "t": number, "v": 20.5} for number in range(count)]
+
+
+@pytest.mark.parametrize("name", DENSE)
+async def test_eight_megabytes_of_tiny_values_are_refused_whole_and_others_wait_for_nothing(
+    site: Site, folder: Path, connection: apsw.Connection, name: str
+) -> None:
+    other = Site.new(OTHER, site.url)
+    await other.enrol(new_code(folder, site.url))
+    body = b"[" + DENSE[name](MAX_BODY - 100) + b"]"
+    flood = asyncio.create_task(site.post(BytesIO(body)))
+    for number in range(5):
+        assert await other.send([event(number, OTHER)]) == ["accepted"]
+
+    status, problem = await flood
+
+    assert status in (413, 422)
+    assert problem["code"] in ("too_large", "malformed")
+    assert {arrival.site for arrival in read_arrivals(connection)} == {OTHER}
+
+
+async def test_a_batch_has_five_thousand_events_at_most(site: Site, connection: apsw.Connection) -> None:
+    status, problem = await site.post(BytesIO(joined([event(number, SITE) for number in range(MOST_ITEMS + 1)])))
+    assert (status, problem["code"]) == (413, "too_large")
+    assert list(read_arrivals(connection)) == []
+
+    status, reply = await site.post(BytesIO(joined([event(number, SITE) for number in range(MOST_ITEMS)])))
+    assert (status, reply["duplicates"], reply["rejected"]) == (200, [], [])
+
+
+@pytest.mark.parametrize("dump", [joined, orjson.dumps])
+async def test_a_receipt_names_a_hundred_rejected_events_and_with_more_the_batch_is_to_be_split(
+    site: Site, connection: apsw.Connection, dump: Callable[[list[object]], bytes]
+) -> None:
+    broken: list[object] = [0] * MOST_REJECTED
+    status, reply = await site.post(dump([event(1, SITE), *broken, 0]))
+    assert (status, reply["code"]) == (422, "malformed")
+    assert list(read_arrivals(connection)) == []
+
+    status, reply = await site.post(dump([event(1, SITE), *broken]))
+    assert said(reply, 1 + MOST_REJECTED) == ["accepted", *["rejected"] * MOST_REJECTED]
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        pytest.param(readings(MOST_RECORDS + 1), id="records"),
+        pytest.param([{"bn": "a/" + "x" * 100_000, "v": 1}, *[{"n": "y", "v": 1}] * 20], id="base name"),
+        pytest.param([{"bn": "a/b", "bu": "x" * 100_000, "v": 1}, *[{"n": "y", "v": 1}] * 20], id="base unit"),
+    ],
+)
+async def test_a_pack_that_grows_when_it_is_unpacked_is_rejected_alone(
+    site: Site, records: list[dict[str, object]]
+) -> None:
+    status, reply = await site.post(joined([event(1, SITE), pack(2, records), pack(3, readings(MOST_RECORDS))]))
+    assert status == 200
+    assert said(reply, 3) == ["accepted", "rejected", "accepted"]
+    assert reply["rejected"][0]["problem"]["code"] == "too_large"
+
+
+async def test_the_readings_of_a_batch_are_bounded(site: Site, connection: apsw.Connection) -> None:
+    packs = [pack(number, readings(MOST_RECORDS)) for number in range(MOST_READINGS // MOST_RECORDS)]
+    status, problem = await site.post(BytesIO(joined([*packs, pack(99, readings(1))])))
+    assert (status, problem["code"]) == (413, "too_large")
+    assert list(read_arrivals(connection)) == []
+
+    status, reply = await site.post(BytesIO(joined(packs)))
+    assert (status, reply["rejected"]) == (200, [])
+
+
+def test_a_batch_is_read_a_little_at_a_time() -> None:
+    reader = BatchReader(joined([event(number, SITE) for number in range(3)]), Ulid(SITE))
+    assert [reader.read_some(0.0) for _ in range(4)] == [False, False, False, True]
+    assert [item.place for item in reader.batch.items] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "body", [b"[1,]", b"[1,\n]", b"[,]", b"[1 2]", b"[1],[2]", b'["a]', b"[1, [2]", b"[1, \xff]", b"[NaN, 1]", b"1]"]
+)
+def test_what_is_no_json_array_is_malformed_however_far_it_can_be_read(body: bytes) -> None:
+    reader = BatchReader(body, Ulid(SITE))
+    with pytest.raises(ContractError):
+        reader.read_some()
+
+
+async def test_sites_take_turns_and_a_caller_who_left_gets_none() -> None:
+    order: list[str] = []
+    begin = threading.Event()
+    with ThreadPoolExecutor(1) as thread:
+        turns = Turns(thread)
+        blocking = asyncio.create_task(turns.run("a", begin.wait))
+        pieces = [
+            asyncio.create_task(turns.run(name[0], partial(order.append, name)))
+            for name in ("a1", "a2", "b1", "c1", "b2")
+        ]
+        await asyncio.sleep(0)
+        pieces.pop(3).cancel()
+        begin.set()
+        await asyncio.gather(blocking, *pieces)
+    assert order == ["a1", "b1", "a2", "b2"]
+
+
+async def test_an_error_of_a_piece_is_its_callers_and_the_next_has_its_turn() -> None:
+    with ThreadPoolExecutor(1) as thread:
+        turns = Turns(thread)
+        failing = asyncio.create_task(turns.run("a", lambda: 1 // 0))
+        assert await turns.run("a", lambda: 2) == 2
+        with pytest.raises(ZeroDivisionError):
+            await failing
+
+
+async def test_a_third_request_takes_the_place_of_the_one_that_waits_for_its_body() -> None:
+    places, given_up, inside = Places(), asyncio.Event(), asyncio.Event()
+
+    async def wait_for_a_body() -> None:
+        async with places.one(Ulid(SITE)) as place:
+            try:
+                async with place.waiting():
+                    inside.set()
+                    await asyncio.Event().wait()
+            except GivenUpError:
+                given_up.set()
+
+    waiting = asyncio.create_task(wait_for_a_body())
+    await inside.wait()
+    async with places.one(Ulid(SITE)), places.one(Ulid(OTHER)):
+        assert not given_up.is_set()
+        async with places.one(Ulid(SITE)):
+            await given_up.wait()
+            with pytest.raises(ProblemError) as caught:
+                async with places.one(Ulid(SITE)):
+                    pass
+    await waiting
+    assert (caught.value.status, caught.value.code, caught.value.retry_after) == (429, "too_many_requests", 1)
+    async with places.one(Ulid(SITE)), places.one(Ulid(SITE)):
+        pass
+
+
+async def test_a_site_that_polls_again_and_again_has_two_polls_waiting(site: Site, connection: apsw.Connection) -> None:
+    polls = []
+    for number in range(1, 5):
+        polls.append(asyncio.create_task(site.poll(number)))
+        async with asyncio.timeout(20):
+            while connection.execute("SELECT cursor FROM polled").get != number:  # noqa: ASYNC110 - a database tells nobody
+                await asyncio.sleep(0)
+    (first, problem), (second, _) = await asyncio.gather(*polls[:2])
+    assert (first, problem["code"], second) == (503, "superseded", 503)
+    assert not any(poll.done() for poll in polls[2:])
+    for poll in polls:
+        poll.cancel()
+    await asyncio.gather(*polls, return_exceptions=True)
+
+
+async def test_bodies_that_do_not_come_keep_no_batch_of_the_site_out(site: Site) -> None:
+    address = urlsplit(site.url)
+    head = (
+        b"POST /v1/events HTTP/1.1\r\nHost: cloud\r\nContent-Type: application/cloudevents-batch+json\r\n"
+        b"Content-Length: 1000\r\n\r\n["
+    )
+    readers = []
+    for _ in range(5):
+        reader, writer = await asyncio.open_connection(address.hostname, address.port, ssl=site.tls())
+        writer.write(head)
+        await writer.drain()
+        readers.append((reader, writer))
+    assert b" 503 " in await readers[0][0].readline()
+    assert await site.send([event(1, SITE)]) == ["accepted"]
+    for _, writer in readers:
+        writer.transport.abort()
+
+
+async def test_who_has_no_code_is_refused_before_his_request_is_read(url: str, folder: Path) -> None:
+    site = Site.new(SITE, url)
+    status, problem = await site.enrol(new_code(folder, url), secret="never-made-anywhere", csr="no request")
+    assert (status, problem["code"]) == (403, "enrolment_refused")
