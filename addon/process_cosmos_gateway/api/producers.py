@@ -23,6 +23,9 @@ HELD_SECONDS = 10.0
 MOST_LINES = 1_000
 """Subjects of one connection that are held back or under way; beyond that it is closed."""
 
+_LONG = 4_096
+"""Bytes of a frame that takes a while to read: after it everybody else has a turn."""
+
 _CLOSING_SECONDS = 1.0
 _HEARTBEAT_SECONDS = 30.0
 _SLOTS = "program:"  # no program replaces what a device said
@@ -145,6 +148,8 @@ class _Connection:
                 return WSCloseCode.GOING_AWAY
             self._unanswered.append(self._take(message.data))
             self._news.set()
+            if len(message.data) > _LONG:
+                await asyncio.sleep(0)
         return WSCloseCode.TRY_AGAIN_LATER
 
     def _remembers_all(self) -> bool:

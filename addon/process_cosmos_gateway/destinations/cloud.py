@@ -77,7 +77,12 @@ class Credentials:
     expires_at: datetime
 
     def tls(self) -> ssl.SSLContext:
-        """Return TLS that shows the site's certificate and trusts the enrolled CA alone. Blocks for a moment."""
+        """Return TLS that shows the site's certificate and trusts the enrolled CA alone. Blocks for a moment.
+
+        Raises ``ssl.SSLError`` or ``ValueError`` if the credentials cannot be used.
+        """
+        if not self.ca:
+            raise ValueError("there is no CA to trust")  # with none, OpenSSL would trust all of the system's
         context = ssl.create_default_context(cadata=self.ca)
         # OpenSSL reads keys from files only: this one is in memory, where a power cut leaves nothing of it.
         with os.fdopen(os.memfd_create("certificate"), "w", encoding="ascii") as file:

@@ -5,18 +5,20 @@ Reads one JSON object from standard input, writes one to standard output: creden
 
 import hashlib
 import http.client
+import resource
 import socket
 import ssl
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import orjson
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
@@ -24,11 +26,14 @@ from cryptography.x509.oid import NameOID
 from process_cosmos_gateway.contract.cloud import Enrolled, EnrolmentRequest, RenewalRequest
 from process_cosmos_gateway.contract.codec import MAX_FRAME, decode_json, parse
 from process_cosmos_gateway.contract.errors import Code, ContractError
-from process_cosmos_gateway.contract.identifiers import Ulid
+from process_cosmos_gateway.contract.identifiers import Ulid, is_ulid
 from process_cosmos_gateway.errors import RequestRefusedError
 
 SECONDS = 15.0
 LONGEST_REASON = 300
+MOST_MEMORY = 256 << 20
+"""Bytes: http.client reads a chunk that says it has -1 bytes without an end."""
+
 HTTPS = 443
 
 _OF_THE_IDENTITY = (Code.IDENTITY_CONFLICT, Code.CERTIFICATE_REVOKED, Code.CERTIFICATE_EXPIRED)
@@ -59,6 +64,7 @@ class Renewal(NamedTuple):
 
 def main() -> None:
     """Do one enrolment, or one renewal."""
+    resource.setrlimit(resource.RLIMIT_DATA, (MOST_MEMORY, resource.getrlimit(resource.RLIMIT_DATA)[1]))
     document = orjson.loads(sys.stdin.buffer.read())
     url = urlsplit(document.pop("url"))
     far = Far(url.hostname or "", url.port or HTTPS)
@@ -77,7 +83,7 @@ def enrol(far: Far, order: Order) -> dict[str, str | datetime]:
         key = ec.generate_private_key(ec.SECP256R1())
         body = EnrolmentRequest(secret=order.secret, site=order.site, csr=_request(key, order.site))
         reply = _ask(far, _pem(trusted), "/v1/enroll", body)
-    return _credentials(reply, key, trusted)
+    return _credentials(reply, key, order.site, trusted)
 
 
 def renew(far: Far, renewal: Renewal) -> dict[str, str | datetime]:
@@ -86,15 +92,40 @@ def renew(far: Far, renewal: Renewal) -> dict[str, str | datetime]:
     if not isinstance(old_key, ec.EllipticCurvePrivateKey):
         raise TypeError("the key to renew with must be on an elliptic curve")
     old = x509.load_pem_x509_certificate(renewal.certificate.encode())
-    [name] = old.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    site = _site_of(old)
     key = ec.generate_private_key(ec.SECP256R1())
-    csr = _request(key, Ulid(str(name.value)))
+    csr = _request(key, site)
     proof = old_key.sign(csr.encode(), ec.ECDSA(hashes.SHA256())).hex()
     with _told_in_words(far):
         body = RenewalRequest(certificate=renewal.certificate, csr=csr, proof=proof)
         reply = _ask(far, renewal.ca, "/v1/renew", body)
     # The CA may have been followed by another one: who it is was said over TLS that the old one vouches for.
-    return _credentials(reply, key, None)
+    credentials = _credentials(reply, key, site, None)
+    if credentials["ca"] != renewal.ca:
+        _check_shown(far, str(credentials["ca"]))
+    return credentials
+
+
+def _check_shown(far: Far, ca: str) -> None:
+    """Refuse a CA by which the endpoint cannot be reached: with it in the place of the old one, nothing could be."""
+    try:
+        context = ssl.create_default_context(cadata=ca)
+        with (
+            socket.create_connection(far, SECONDS) as plain,
+            context.wrap_socket(plain, server_hostname=far.host),
+        ):
+            return
+    except OSError as error:  # TLS errors are OSErrors too
+        message = "The cloud endpoint gave a CA that its own certificate is not from. The old certificate is kept."
+        raise RequestRefusedError(Code.ENROLMENT_REFUSED, message) from error
+
+
+def _site_of(certificate: x509.Certificate) -> Ulid:
+    """Return whose certificate it is; raise ``ValueError`` if it is no site's."""
+    [name] = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    if not is_ulid(str(name.value)):
+        raise ValueError("the certificate is not one of a site")
+    return Ulid(str(name.value))
 
 
 @contextmanager
@@ -109,7 +140,10 @@ def _told_in_words(far: Far) -> Iterator[None]:
     except ssl.SSLError as error:
         message = f"What answers at {host}:{port} is not the endpoint of this code: no TLS with it."
         raise RequestRefusedError(Code.IDENTITY_MISMATCH, message) from error
-    except (OSError, http.client.HTTPException) as error:
+    except (http.client.HTTPException, ValueError, MemoryError) as error:
+        message = f"What answers at {host}:{port} does not speak HTTP as it should."
+        raise RequestRefusedError(Code.DESTINATION_AWAY, message) from error
+    except OSError as error:
         message = f"The cloud endpoint at {host}:{port} cannot be reached."
         raise RequestRefusedError(Code.DESTINATION_AWAY, message) from error
 
@@ -180,18 +214,25 @@ def _refusal(reply: bytes, status: int) -> RequestRefusedError:
 
 
 def _credentials(
-    body: bytes, key: ec.EllipticCurvePrivateKey, trusted: x509.Certificate | None
+    body: bytes, key: ec.EllipticCurvePrivateKey, site: Ulid, trusted: x509.Certificate | None
 ) -> dict[str, str | datetime]:
+    """Check all of a reply before it takes the place of what works: for which site and key, by whom, for when."""
     try:
         enrolled = parse(Enrolled, decode_json(body))
         trusted = trusted or x509.load_pem_x509_certificate(enrolled.ca.encode())
         certificate = x509.load_pem_x509_certificate(enrolled.certificate.encode())
         certificate.verify_directly_issued_by(trusted)
-    except (ContractError, ValueError, TypeError) as error:
+        is_of_site = _site_of(certificate) == site
+        is_of_key = certificate.public_key() == key.public_key()
+    except (ContractError, ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
         message = "The cloud endpoint replied something that is no certificate."
         raise RequestRefusedError(Code.ENROLMENT_REFUSED, message) from error
-    if certificate.public_key() != key.public_key():
+    if not is_of_key:
         raise RequestRefusedError(Code.ENROLMENT_REFUSED, "The cloud endpoint's certificate is for another key.")
+    if not is_of_site:
+        raise RequestRefusedError(Code.ENROLMENT_REFUSED, "The cloud endpoint's certificate is for another site.")
+    if not certificate.not_valid_before_utc <= datetime.now(UTC) < certificate.not_valid_after_utc:
+        raise RequestRefusedError(Code.ENROLMENT_REFUSED, "The cloud endpoint's certificate is not valid now.")
     lifetime = certificate.not_valid_after_utc - certificate.not_valid_before_utc
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

@@ -1,6 +1,7 @@
 """All destinations of the site: their settings, their pumps, their links."""
 
 import asyncio
+import logging
 import random
 import secrets
 import ssl
@@ -27,6 +28,7 @@ from process_cosmos_gateway.errors import RequestRefusedError, StoreError
 from process_cosmos_gateway.escalations import Escalations
 from process_cosmos_gateway.outbox import Outbox
 from process_cosmos_gateway.store import Store
+from process_cosmos_gateway.store.errors import ROW_UNREADABLE
 
 from . import enrolment
 from .cloud import Cloud, Credentials
@@ -57,6 +59,8 @@ TEST = event_type("test")
 
 TEST_SECONDS = 25.0
 """A person waits for the outcome of a test no longer."""
+
+_LOGGER = logging.getLogger(__name__)
 
 type EnrolFn = Callable[[OneTimeLine, Ulid], Awaitable[Credentials]]
 
@@ -102,7 +106,13 @@ class Destinations:
             async with asyncio.TaskGroup() as group:
                 for entry in kept:
                     await self._outbox.register(entry.settings.name, entry.settings.kinds)
-                    self._start(group, await self._build(entry.settings), entry)
+                    try:
+                        destination = await self._build(entry.settings)
+                    except RequestRefusedError:
+                        name = entry.settings.name
+                        _LOGGER.exception("%s: the destination %s is left out; set it up again", ROW_UNREADABLE, name)
+                    else:
+                        self._start(group, destination, entry)
                 self._running.set_result(group)
                 group.create_task(self._renewals.run(), name="renew certificates")
                 await asyncio.Event().wait()
@@ -280,7 +290,7 @@ class Destinations:
         if isinstance(settings, CloudSettings):
             try:
                 tls = await asyncio.to_thread(settings.credentials.tls)
-            except ssl.SSLError as error:
+            except (ssl.SSLError, ValueError) as error:
                 message = "The certificate the cloud endpoint gave cannot be used."
                 raise RequestRefusedError(Code.ENROLMENT_REFUSED, message) from error
             return Cloud(

@@ -21,6 +21,7 @@ from .blame import MOST_IN_FLIGHT
 from .confirmation import digest
 from .destination import Polled, ProbeResult, Sent, Trouble
 from .exchange import Reply, Source, exchange, open_session
+from .inbox import checked
 from .settings import WebhookSettings, address_of
 from .statuses import Meaning
 
@@ -123,19 +124,19 @@ class Webhook:
                 return ()
             answer = parse(Answered, document).answer
             about = parse(EscalationEvent, orjson.loads(parcel.body)["data"])
+            item = InboxItem(
+                id=parcel.id,
+                cursor=0,
+                escalation=about.escalation,
+                by=self.name,
+                age=0.0,
+                ring=about.ring,
+                answer=answer,
+            )
+            return (checked(item),)
         except ContractError as error:
             _LOGGER.warning("%s: the reply to event %s has no answer that can be read: %s", self.name, parcel.id, error)
             return ()
-        item = InboxItem(
-            id=parcel.id,
-            cursor=0,
-            escalation=about.escalation,
-            by=self.name,
-            age=0.0,
-            ring=about.ring,
-            answer=answer,
-        )
-        return (item,)
 
 
 def idempotency_key(body: bytes) -> str:

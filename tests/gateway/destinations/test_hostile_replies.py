@@ -1,0 +1,357 @@
+"""Each field of a far side's replies is checked before it counts or is stored, and what is stored already recovers."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from aiohttp import web
+
+from process_cosmos_cloud.authority import Authority
+from process_cosmos_gateway.contract.cloud import InboxItem
+from process_cosmos_gateway.contract.destinations import DestinationKind, EventKind, LinkState
+from process_cosmos_gateway.contract.errors import Code, ContractError
+from process_cosmos_gateway.contract.pairing import OneTimeLine
+from process_cosmos_gateway.destinations import backoff
+from process_cosmos_gateway.destinations.destination import MALFORMED_REPLY, Down, Trouble
+from process_cosmos_gateway.destinations.enrolment import enrol, renew
+from process_cosmos_gateway.destinations.exchange import LONGEST_WAIT, Reply, exchange, open_session
+from process_cosmos_gateway.destinations.inbox import LARGEST_CURSOR, MOST_ITEMS, Pace, checked, read_page
+from process_cosmos_gateway.destinations.receipts import is_token, read_receipt
+from process_cosmos_gateway.destinations.settings import CloudSettings, Kept, load_one, save
+from process_cosmos_gateway.errors import RequestRefusedError
+from process_cosmos_gateway.outbox import Rejected
+
+from .conftest import Site
+from .parts import SITE, Receiver, escalation_id, event_id, receiver, reply, until
+from .test_cloud_replies import TOKEN, enrolled
+from .test_hostile_endpoint import ANSWERS
+
+UNREADABLE = replace(MALFORMED_REPLY, of_event=True)
+LOST = Down(reason="connection_lost", of_event=True)
+BATCH = b'[{"id":"a"},{"id":"b"}]'
+
+
+@pytest.fixture
+async def wire() -> AsyncIterator[list[bytes]]:
+    """What the next connection is answered, at a server that writes bytes; its port is the last element."""
+    answer: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer[0])
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    answer[:] = [b"", b"%d" % server.sockets[0].getsockname()[1]]
+    yield answer
+    server.close()
+
+
+async def asked(wire: list[bytes], answer: bytes) -> Reply | Trouble:
+    """Return what comes of a request that is answered so."""
+    wire[0] = answer
+    async with open_session() as session:
+        return await exchange(session, "GET", f"http://127.0.0.1:{wire[-1].decode()}/")
+
+
+@pytest.mark.parametrize(
+    ("answer", "trouble"),
+    [
+        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 9_000 + b"\r\nContent-Length: 0\r\n\r\n", UNREADABLE),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nContent-Length: 1\r\n\r\n", UNREADABLE),
+        (b"HTTP/1.1 200 OK\r\n" + b"X: x\r\n" * 2_000 + b"Content-Length: 0\r\n\r\n", UNREADABLE),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", UNREADABLE),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", UNREADABLE),
+        (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc", UNREADABLE),
+        (b"HTTP/1.1 101 X\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", UNREADABLE),
+        (b"HTTP/1.1 099 X\r\n\r\n", UNREADABLE),
+        (b"HTTP/1.1 999 X\r\nContent-Length: 0\r\n\r\n", UNREADABLE),
+        (b"hello\r\n", UNREADABLE),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx", LOST),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" * 20_000, LOST),
+        (b"", LOST),
+    ],
+)
+async def test_a_reply_that_cannot_be_read_is_one_requests_failure_with_its_reason(
+    wire: list[bytes], answer: bytes, trouble: Trouble
+) -> None:
+    assert await asked(wire, answer) == trouble
+
+
+@pytest.mark.parametrize(
+    ("value", "date", "seconds"),
+    [
+        (b"9" * 5_000, b"", LONGEST_WAIT),
+        (b"-5", b"", None),
+        (b"NaN", b"", None),
+        (b"Sun, 22 Nov 9999 10:01:00 GMT", b"Sun, 22 Nov 0001 10:00:00 GMT", LONGEST_WAIT),
+        (b"Sun, 22 Nov 0001 10:01:00 GMT", b"Sun, 22 Nov 2026 10:00:00 GMT", 0.0),
+        (b"Sun, 22 Nov 2026 10:01:00 +" + b"9" * 20, b"Sun, 22 Nov 2026 10:00:00 GMT", None),
+        (b"Sun, 22 Nov " + b"9" * 30 + b" 10:01:00 GMT", b"", None),
+    ],
+)
+async def test_no_retry_after_makes_a_gateway_wait_for_longer_than_it_should(
+    wire: list[bytes], value: bytes, date: bytes, seconds: float | None
+) -> None:
+    head = b"HTTP/1.1 503 X\r\nRetry-After: " + value + b"\r\nDate: " + date
+    got = await asked(wire, head + b"\r\nContent-Length: 0\r\n\r\n")
+    assert isinstance(got, Reply)
+    assert got.retry_after == seconds
+    assert backoff.next_delay(1, 0.0, got.retry_after) <= backoff.LONGEST_RETRY_AFTER
+
+
+def receipt(**members: object) -> bytes:
+    """Return a receipt of ``BATCH`` that is right but for ``members``."""
+    return orjson.dumps({"batch": hashlib.sha256(BATCH).hexdigest(), "token": TOKEN, **members})
+
+
+PROBLEM = {"code": "malformed", "message": "$.id: is missing"}
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"batch": hashlib.sha256(b"[]").hexdigest()},
+        {"token": "x" * 129},
+        {"token": "1-a\r\nX: y"},
+        {"token": "1 2"},
+        {"token": "é"},
+        {"token": None},
+        {"duplicates": [2]},
+        {"duplicates": [-1]},
+        {"duplicates": [1, 1]},
+        {"duplicates": [0] * 400_000},
+        {"duplicates": {}},
+        {"rejected": [{"index": 2, "problem": PROBLEM}]},
+        {"rejected": [{"index": 1 << 63, "problem": PROBLEM}]},
+        {"rejected": [{"index": 0, "problem": PROBLEM}] * 2},
+        {"rejected": [{"index": 0.0, "problem": PROBLEM}]},
+        {"rejected": [{"index": 0}]},
+    ],
+)
+def test_a_receipt_with_a_field_that_cannot_be_is_none(members: dict[str, object]) -> None:
+    with pytest.raises(ContractError):
+        read_receipt(receipt(**members), BATCH, 2)
+
+
+def test_of_a_rejection_only_what_can_be_shown_is_kept() -> None:
+    problem = {"code": "\r\n", "message": "x\x00y" + "z" * 60_000}
+    got = read_receipt(receipt(rejected=[{"index": 1, "problem": problem}]), BATCH, 2)
+    rejected = got.rejected[1]
+    assert isinstance(rejected, Rejected)
+    assert (got.token, rejected.code, rejected.message[:4]) == (TOKEN, Code.REFUSED_BY_DESTINATION, "x yz")
+    assert len(rejected.message) == len(rejected.reply or "") == 1024
+
+
+def items(*cursors: object, **members: object) -> bytes:
+    """Return an inbox page."""
+    item = {"id": "i", "escalation": escalation_id(1), "by": "Eve", "age": 1.0, "answer": "yes", **members}
+    return orjson.dumps({"items": [{**item, "cursor": cursor} for cursor in cursors]})
+
+
+@pytest.mark.parametrize(
+    "cursors", [(5,), (4,), (6, 6), (7, 6), (-1,), (LARGEST_CURSOR + 1,), ((1 << 63) - 1,), ("6",)]
+)
+def test_a_page_whose_cursors_do_not_grow_is_a_broken_reply(cursors: tuple[object, ...]) -> None:
+    with pytest.raises(ContractError):
+        read_page("cloud", items(*cursors), 5)
+
+
+def test_of_a_page_a_hundred_items_are_taken_and_the_rest_comes_with_the_next() -> None:
+    body = items(*range(1, 3 * MOST_ITEMS))
+    first = read_page("cloud", body, 0)
+    assert (len(first.items), first.cursor) == (MOST_ITEMS, MOST_ITEMS)
+    assert read_page("cloud", b'{"items":[]}', 7) == type(first)([], None)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"id": ""},
+        {"id": "x" * 129},
+        {"id": "a\nb"},
+        {"answer": "x" * 256},
+        {"acknowledge_for": 0.0},
+        {"acknowledge_for": 1e300},
+        {"ring": 0},
+    ],
+)
+def test_an_item_nobody_can_be_given_is_passed_over(
+    members: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    page = read_page("cloud", items(6, **members), 5)
+    assert (page.items, page.cursor) == ([], 6)
+    assert "an inbox item cannot be read" in caplog.text
+
+
+def test_what_can_be_cut_is_cut() -> None:
+    item = InboxItem(id="i", cursor=1, escalation=escalation_id(1), by="E\nve" * 999, age=1e300)
+    assert (len(checked(item).by), checked(item).by[:4], checked(item).age) == (255, "E ve", 366 * 86_400.0)
+    assert checked(replace(item, age=-5.0)).age == 0.0
+
+
+def test_polls_that_bring_something_follow_each_other_once_a_second_after_the_first_ten() -> None:
+    now, pace, polls = 100.0, Pace(), []
+    for _ in range(60):
+        now += pace.wait(now=now)
+        polls.append(now)
+        pace = pace.after(1, now=now)
+    assert sum(poll == 100.0 for poll in polls) == 11
+    assert polls[-1] == pytest.approx(149.0)
+
+
+def test_full_pages_bring_ten_items_a_second() -> None:
+    now, pace, taken = 0.0, Pace(), 0
+    while now < 100.0:
+        pace, taken = pace.after(MOST_ITEMS, now=now), taken + MOST_ITEMS
+        now += pace.wait(now=now)
+    assert taken <= 10 * 100 + 2 * MOST_ITEMS
+
+
+def test_pace_that_was_not_used_is_no_credit() -> None:
+    pace = Pace().after(1, now=0.0)
+    for _ in range(10):
+        pace = pace.after(1, now=1_000.0)
+    assert pace.wait(now=1_000.0) == 0.0
+    assert pace.after(1, now=1_000.0).wait(now=1_000.0) == 1.0
+
+
+async def test_an_inbox_that_is_never_empty_is_polled_at_a_pace(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def behave(request: web.Request, body: bytes) -> web.StreamResponse:
+        answer = ANSWERS["never empty"](request, body)
+        assert isinstance(answer, web.Response)
+        return answer
+
+    credentials = enrolled(tmp_path / "ca")
+
+    async def enrol_fn(_line: object, _site: object) -> Any:  # noqa: ANN401
+        return credentials
+
+    monkeypatch.setattr(site.destinations, "_enrol_fn", enrol_fn)
+    async with receiver(behave, Authority(tmp_path / "ca").server_context(["127.0.0.1"])) as server:
+        await site.set_cloud(str(OneTimeLine(url=server.url, secret="s" * 20, sha256="0" * 64)))
+        await until(lambda: len(server.calls) >= 13)
+        seconds = server.calls[12].at - server.calls[0].at
+    assert seconds >= 1.9
+
+
+async def test_what_an_earlier_version_stored_unchecked_is_dropped_at_the_start(
+    site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await keep(site, enrolled(tmp_path / "ca"))
+    for token, cursor in (("x" * 65_000, (1 << 63) - 1), ("a\r\nb", -1)):
+        await site.store.write(
+            lambda transaction, token=token, cursor=cursor: [  # type: ignore[misc]
+                transaction.run("INSERT OR REPLACE INTO destination_token VALUES ('cloud', ?)", token),
+                transaction.run("UPDATE destination SET inbox_cursor = ?", cursor),
+            ]
+        )
+        kept = await loaded(site)
+        assert (kept.token, kept.inbox_cursor) == (None, 0)
+    assert "the token of cloud is dropped" in caplog.text
+    assert is_token(TOKEN)
+
+
+async def keep(site: Site, credentials: Any) -> None:  # noqa: ANN401
+    """Put a cloud endpoint among the site's settings."""
+    cloud = CloudSettings(
+        name="cloud", kinds=(EventKind.ESCALATION,), url="https://127.0.0.1:1", credentials=credentials
+    )
+    await site.store.write(lambda transaction: save(transaction, DestinationKind.CLOUD, cloud))
+
+
+async def loaded(site: Site) -> Kept:
+    """Return what is stored of the cloud endpoint, as it is used."""
+    kept = await site.store.read(lambda transaction: load_one(transaction, "cloud"))
+    assert kept is not None
+    return kept
+
+
+@pytest.mark.parametrize("members", [{"certificate": "x"}, {"key": "é"}, {"ca": ""}])
+async def test_a_destination_whose_credentials_cannot_be_used_leaves_the_others_running(
+    site: Site, hook: Receiver, tmp_path: Path, members: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    await site.set_webhook(hook.url)
+    await keep(site, replace(enrolled(tmp_path / "ca"), **members))
+    await site.restart()
+    await site.accept(1)
+    await until(lambda: bool(hook.calls))
+    assert [link.name for link in site.destinations.links()] == ["hook"]
+    assert "the destination cloud is left out; set it up again" in caplog.text
+    assert hook.has_heard(event_id(1).encode())
+
+
+async def test_an_answer_of_a_webhook_that_is_too_long_is_no_answer(
+    site: Site, hook: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    hook.behave = reply(200, orjson.dumps({"answer": "x" * 256}))
+    await site.set_webhook(hook.url)
+    await site.accept(1)
+    await until(lambda: site.link("hook").state is LinkState.CONNECTED)
+    assert site.escalations.taken == []
+    assert "no answer that can be read" in caplog.text
+
+
+@pytest.mark.parametrize("case", ["another site", "another authority", "expired", "not yet"])
+async def test_a_certificate_that_would_not_work_is_refused(tmp_path: Path, case: str) -> None:
+    enrolled(tmp_path / "ca")
+    shift = {"expired": -timedelta(days=400), "not yet": timedelta(days=400)}.get(case, timedelta())
+    folder = tmp_path / ("elsewhere" if case == "another authority" else "ca")
+    folder.mkdir(exist_ok=True)
+    authority = Authority(folder, lambda: datetime.now(UTC) + shift)
+    site = "01K8J5Z0000000000000000009" if case == "another site" else SITE
+
+    async def behave(_request: web.Request, body: bytes) -> web.Response:
+        issued = authority.issue(orjson.loads(body)["csr"], type(SITE)(site))
+        return web.Response(body=orjson.dumps({"certificate": issued.certificate, "ca": authority.pem}))
+
+    async with receiver(behave, Authority(tmp_path / "ca").server_context(["127.0.0.1"])) as server:
+        line = OneTimeLine(url=server.url, secret="s" * 20, sha256=Authority(tmp_path / "ca").sha256)
+        with pytest.raises(RequestRefusedError) as caught:
+            await enrol(line, SITE)
+    assert caught.value.code is Code.ENROLMENT_REFUSED
+
+
+async def test_a_renewal_that_brings_a_ca_the_endpoint_does_not_show_is_refused(tmp_path: Path) -> None:
+    old = enrolled(tmp_path / "ca")
+    (tmp_path / "elsewhere").mkdir()
+    other = Authority(tmp_path / "elsewhere")
+
+    async def behave(_request: web.Request, body: bytes) -> web.Response:
+        issued = other.issue(orjson.loads(body)["csr"], SITE)
+        return web.Response(body=orjson.dumps({"certificate": issued.certificate, "ca": other.pem}))
+
+    async with receiver(behave, Authority(tmp_path / "ca").server_context(["127.0.0.1"])) as server:
+        with pytest.raises(RequestRefusedError, match="its own certificate is not from") as caught:
+            await renew(server.url, old)
+    assert caught.value.code is Code.ENROLMENT_REFUSED
+
+
+async def test_a_chunk_without_an_end_ends_the_child_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("process_cosmos_gateway.destinations.enrolment.LONGEST_SECONDS", 20.0)
+    enrolled(tmp_path / "ca")
+
+    async def behave(request: web.Request, _body: bytes) -> web.StreamResponse:
+        assert request.transport is not None
+        request.transport.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n")
+        while not request.transport.is_closing():
+            request.transport.write(b"x" * (1 << 20))
+            await asyncio.sleep(0)
+        return web.Response()
+
+    async with receiver(behave, Authority(tmp_path / "ca").server_context(["127.0.0.1"])) as server:
+        line = OneTimeLine(url=server.url, secret="s" * 20, sha256=Authority(tmp_path / "ca").sha256)
+        with pytest.raises(RequestRefusedError) as caught:
+            await enrol(line, SITE)
+    assert caught.value.code in (Code.DESTINATION_AWAY, Code.IDENTITY_MISMATCH)
