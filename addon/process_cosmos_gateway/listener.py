@@ -12,6 +12,7 @@ import resource
 import socket
 import ssl
 import time
+from asyncio import sslproto
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from aiohttp import web
 
 _LOGGER = logging.getLogger(__name__)
 _BACKLOG = 256
+# Each TLS connection has a buffer of this length from its start: asyncio's 256 KiB are 64 MB for 256 mute strangers.
+sslproto.SSLProtocol.max_size = 1 << 16
 _NO_ROOM = frozenset({EMFILE, ENFILE, ENOBUFS, ENOMEM})
 _BRAKE_SECONDS = 0.25
 _LOG_SECONDS = 60.0
@@ -132,6 +135,8 @@ class Listener:
                     await asyncio.sleep(_BRAKE_SECONDS)
                 continue
             self._welcome(_Connection(socket=accepted, address=_group(address[0])), tls)
+            # While connections wait to be accepted, ``sock_accept`` returns without letting anything else run.
+            await asyncio.sleep(0)
 
     def _welcome(self, connection: _Connection, tls: ssl.SSLContext | None) -> None:
         living = self._living()

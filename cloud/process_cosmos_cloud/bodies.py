@@ -19,8 +19,10 @@ PIECE_SECONDS = 30.0
 """Until the next bytes of a body have to come."""
 
 
-async def read_body(request: web.Request, most: int) -> bytes:
+async def read_body(request: web.Request, most: int, *, most_values: int | None = None) -> bytes:
     """Return the body; raise ``ProblemError`` if it is compressed, longer than ``most`` bytes, or does not come.
+
+    ``most_values``: of JSON; what holds more is refused as soon as so much of it has come.
 
     A gateway compresses nothing: a few kilobytes that unpack to a thousand times as much are a stranger's.
     """
@@ -30,6 +32,7 @@ async def read_body(request: web.Request, most: int) -> bytes:
     if (request.content_length or 0) > most:
         raise _too_large(most)
     body = bytearray()
+    commas = 0
     try:
         while True:
             async with asyncio.timeout(PIECE_SECONDS):
@@ -37,6 +40,10 @@ async def read_body(request: web.Request, most: int) -> bytes:
             if not piece:
                 return bytes(body)
             body += piece
+            commas += piece.count(b",")
+            if most_values is not None and commas > most_values:
+                message = f"A batch has at most {most_values} values."
+                raise ProblemError(HTTPStatus.CONTENT_TOO_LARGE, Code.TOO_LARGE, message, closing=True)
             if len(body) > most:
                 raise _too_large(most)
     except TimeoutError as error:

@@ -26,14 +26,14 @@ from process_cosmos_gateway.listener import LISTENER
 
 from .arrivals import take_batch
 from .authority import Authority, CertificateRequestError, Issued, TooLateError
-from .batches import BatchReader
+from .batches import MOST_VALUES_IN_ALL, BatchReader
 from .bodies import MAX_BODY, MAX_REQUEST, read_body
 from .codes import CodeRefusedError, check_code, spend_code
 from .connections import opened_at
 from .database import OWN, Connection, Database, DatabaseError
 from .identity import Caller, Refusal, RefusedError, admit, enrolled, issued, present
 from .inbox import note_polled, page_after
-from .places import GivenUpError, Places
+from .places import Places, SupersededError
 from .problems import ProblemError
 
 LARGEST = (1 << 63) - 1
@@ -41,6 +41,9 @@ LARGEST = (1 << 63) - 1
 
 LONGEST_HEADER = 128
 """Characters of what a site presents."""
+
+MOST_BATCHES, MOST_POLLS = 1, 2
+"""Of one site at a time: a gateway sends one batch after the other, and polls once more where a person tests it."""
 
 LONG_POLL_SECONDS = 25.0
 LOOK_AGAIN_SECONDS = 0.2
@@ -62,8 +65,6 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         response = _problem(error.status, error.code, str(error))
         if error.closing:
             response.force_close()
-        if error.retry_after is not None:
-            response.headers["Retry-After"] = str(error.retry_after)
         return response
     except ContractError as error:
         return _problem(HTTPStatus.BAD_REQUEST, error.code, str(error))
@@ -110,7 +111,7 @@ class Endpoint:
         self._authority = authority
         self._stopping = asyncio.Event()
         self._newest: dict[Ulid, int] = {}
-        self._batches, self._polls = Places(), Places()
+        self._batches, self._polls = Places(MOST_BATCHES), Places(MOST_POLLS)
 
     def app(self) -> web.Application:
         """Return the application: routes behind the two middlewares."""
@@ -179,11 +180,8 @@ class Endpoint:
             raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, Code.MALFORMED, message)
         site = request[SITE]
         async with self._batches.one(site) as place:
-            try:
-                async with place.waiting():
-                    body = await read_body(request, MAX_BODY)
-            except GivenUpError as error:
-                raise _superseded() from error
+            async with place.waiting():
+                body = await read_body(request, MAX_BODY, most_values=MOST_VALUES_IN_ALL)
             return await self._take(request, BatchReader(body, site))
 
     async def _take(self, request: web.Request, reader: BatchReader) -> web.Response:
@@ -214,7 +212,7 @@ class Endpoint:
         """
         opened = opened_at(request)
         if opened < self._newest.get(site, 0):
-            raise _superseded()
+            raise SupersededError
         self._newest[site] = opened
 
     async def _inbox(self, request: web.Request) -> web.Response:
@@ -236,11 +234,8 @@ class Endpoint:
                 page = await self._database.read(question, site)
                 if page.items or self._stopping.is_set() or time.monotonic() >= deadline:
                     return _reply(page)
-                try:
-                    async with place.waiting():
-                        await asyncio.sleep(LOOK_AGAIN_SECONDS)
-                except GivenUpError as error:
-                    raise _superseded() from error
+                async with place.waiting():
+                    await asyncio.sleep(LOOK_AGAIN_SECONDS)
 
 
 def _header(request: web.Request, name: str) -> str:
@@ -266,11 +261,6 @@ def _number(request: web.Request, name: str, default: int) -> int:
 
 def _reply(body: object) -> web.Response:
     return web.Response(body=orjson.dumps(body), content_type="application/json")
-
-
-def _superseded() -> ProblemError:
-    message = "The site goes on by a newer connection."
-    return ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "superseded", message, closing=True)
 
 
 def _refused(refusal: Refusal) -> ProblemError:

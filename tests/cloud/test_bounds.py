@@ -16,8 +16,7 @@ import pytest
 from process_cosmos_cloud.arrivals import read_arrivals
 from process_cosmos_cloud.batches import MOST_ITEMS, MOST_READINGS, MOST_REJECTED, BatchReader
 from process_cosmos_cloud.bodies import MAX_BODY
-from process_cosmos_cloud.places import GivenUpError, Places
-from process_cosmos_cloud.problems import ProblemError
+from process_cosmos_cloud.places import Places, SupersededError
 from process_cosmos_cloud.readings import MOST_RECORDS
 from process_cosmos_cloud.turns import Turns
 from process_cosmos_gateway.contract.errors import ContractError
@@ -152,30 +151,32 @@ async def test_an_error_of_a_piece_is_its_callers_and_the_next_has_its_turn() ->
             await failing
 
 
-async def test_a_third_request_takes_the_place_of_the_one_that_waits_for_its_body() -> None:
-    places, given_up, inside = Places(), asyncio.Event(), asyncio.Event()
+async def test_a_newer_request_ends_the_one_that_waits_for_its_body_and_waits_for_the_one_at_work() -> None:
+    places, ended, inside = Places(1), asyncio.Event(), asyncio.Event()
 
     async def wait_for_a_body() -> None:
-        async with places.one(Ulid(SITE)) as place:
-            try:
-                async with place.waiting():
-                    inside.set()
-                    await asyncio.Event().wait()
-            except GivenUpError:
-                given_up.set()
+        try:
+            async with places.one(Ulid(SITE)) as place, place.waiting():
+                inside.set()
+                await asyncio.Event().wait()
+        except SupersededError:
+            ended.set()
 
     waiting = asyncio.create_task(wait_for_a_body())
     await inside.wait()
-    async with places.one(Ulid(SITE)), places.one(Ulid(OTHER)):
-        assert not given_up.is_set()
-        async with places.one(Ulid(SITE)):
-            await given_up.wait()
-            with pytest.raises(ProblemError) as caught:
-                async with places.one(Ulid(SITE)):
-                    pass
-    await waiting
-    assert (caught.value.status, caught.value.code, caught.value.retry_after) == (429, "too_many_requests", 1)
-    async with places.one(Ulid(SITE)), places.one(Ulid(SITE)):
+    async with places.one(Ulid(OTHER)):
+        assert not ended.is_set()
+    inside.clear()
+    async with places.one(Ulid(SITE)):
+        await ended.wait()
+        following = [asyncio.create_task(wait_for_a_body()) for _ in range(2)]
+        await asyncio.wait(following, return_when=asyncio.FIRST_COMPLETED)
+        assert [each.done() for each in following] == [True, False]
+        assert not inside.is_set()
+    await inside.wait()
+    following[1].cancel()
+    await asyncio.gather(waiting, *following, return_exceptions=True)
+    async with places.one(Ulid(SITE)):
         pass
 
 

@@ -101,9 +101,9 @@ class House:
         """Write another schema version into the database of a gateway that has stopped; return the one before."""
         return edit_schema(self.database, version)
 
-    def resident_megabytes(self) -> float:
-        """Return the gateway's resident memory."""
-        pages = int(Path(f"/proc/{self.gateway.pid}/statm").read_text().split()[1])
+    def resident_megabytes(self, part: Part | None = None) -> float:
+        """Return the resident memory of a part, by itself the gateway's."""
+        pages = int(Path(f"/proc/{(part or self.gateway).pid}/statm").read_text().split()[1])
         return round(pages * resource.getpagesize() / 1e6, 1)
 
     async def tell_machine(self, *words: str | float) -> Any:  # noqa: ANN401 - JSON

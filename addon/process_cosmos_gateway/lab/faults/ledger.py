@@ -1,5 +1,6 @@
 """What was sent, what was acknowledged to those who sent it, what arrived; and what follows from that."""
 
+import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -129,6 +130,15 @@ class Ledger:
             if item.priority is priority
         ]
         return max((arrived_at - sent_at for arrived_at, sent_at in arrived if arrived_at is not None), default=0.0)
+
+    def delays(self, priority: Priority, *, since: float) -> Sequence[float]:
+        """Return how many seconds each item sent ``since`` then took to be acknowledged; unacknowledged: so far."""
+        now = time.monotonic()
+        return [
+            (now if attempt.acknowledged_at is None else attempt.acknowledged_at) - attempt.sent_at
+            for item, attempt in self.attempts.items()
+            if item.priority is priority and attempt.sent_at >= since
+        ]
 
     def missing(self, destinations: Collection[str]) -> Mapping[Priority, Sequence[Item]]:
         """Return what was acknowledged and is not yet at every one of ``destinations``."""

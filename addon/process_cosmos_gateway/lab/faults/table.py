@@ -4,6 +4,7 @@ from itertools import chain
 
 from .damage_faults import FAULTS as DAMAGE
 from .disk_faults import FAULTS as DISK
+from .flood_faults import FAULTS as FLOOD
 from .hostile_faults import FAULTS as HOSTILE
 from .identity_faults import FAULTS as IDENTITY
 from .load_faults import FAULTS as LOAD
@@ -14,6 +15,6 @@ from .soak import FAULTS as SOAK
 from .space_faults import FAULTS as SPACE
 from .time_faults import FAULTS as TIME
 
-_ALL = chain(PROCESS, DISK, DAMAGE, NETWORK, REPLY, TIME, IDENTITY, LOAD, SOAK, HOSTILE, SPACE)
+_ALL = chain(PROCESS, DISK, DAMAGE, NETWORK, REPLY, TIME, IDENTITY, LOAD, SOAK, FLOOD, HOSTILE, SPACE)
 
 FAULTS = tuple(sorted(_ALL, key=lambda fault: int(fault.name[1:])))
