@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from process_cosmos_gateway.contract.cloud import InboxItem
-from process_cosmos_gateway.contract.codec import Json, decode_json, parse
+from process_cosmos_gateway.contract.codec import decode_json, parse
 from process_cosmos_gateway.contract.errors import ContractError
 
 MOST_ITEMS = 100
@@ -36,13 +36,6 @@ class Page:
 
     items: Sequence[InboxItem]
     cursor: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Page:
-    """An inbox page, its items not read yet."""
-
-    items: tuple[Json, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +70,11 @@ def read_page(name: str, body: bytes, after: int) -> Page:
 
     Raises ``ContractError`` for what is no page: none says where it is, or cursors do not grow beyond ``after``.
     """
-    documents = parse(_Page, decode_json(body, cuts=True)).items[:MOST_ITEMS]
+    document = decode_json(body, cuts=True)
+    found = document.get("items") if isinstance(document, dict) else None
+    if not isinstance(found, list):
+        raise ContractError("$.items", "must be an array")
+    documents = found[:MOST_ITEMS]
     items: list[InboxItem] = []
     cursor = after
     for index, document in enumerate(documents):

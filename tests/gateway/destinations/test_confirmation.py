@@ -209,3 +209,17 @@ def test_markup_in_the_beginning_is_a_page_in_every_encoding(before: str, after:
 def test_any_other_success_confirms_by_its_body_alone(status: int) -> None:
     assert meaning(status, own=True, single=True, proven=False) is Meaning.DELIVERED
     assert meaning(status, own=False, single=True, proven=True) is Meaning.REFUSED
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        (b"[" + b"{}," * 300_000 + b"0]", Body.DATA),
+        (b' {"a":"' + b"x" * 300_000 + b'"}\n', Body.DATA),
+        (b"x" * 300_000, Body.TEXT),
+        (b"<html>[" + b"x" * 300_000 + b"]", Body.PAGE),
+        (b"[<html>" + b"x" * 300_000, Body.PAGE),
+    ],
+)
+def test_a_long_body_is_told_by_its_ends(body: bytes, found: Body) -> None:
+    assert body_of(body, None) is found

@@ -43,6 +43,10 @@ async def floods(site: Site, scale: Scale) -> None:
     seconds, patience = scale.of((2.0, 5.0), (30.0, 1.0))
     over: list[str] = []
     async with site.traffic(rate=10, keys=2):
+        begun = time.monotonic()
+        await asyncio.sleep(seconds)
+        quiet = percentile(site.ledger.delays(Priority.ALARM, since=begun))
+        site.figures["alarm_p99_ms without a flood"] = round(quiet * 1000, 1)
         for kind in OF_THE_GATEWAY:
             begun = time.monotonic()
             await _flood(site, site.gateway, kind, seconds, over)

@@ -4,10 +4,11 @@ It shows the endpoint's own certificate, and a certificate of the site that it e
 about goes to the endpoint and back byte for byte.
 """
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
@@ -18,18 +19,21 @@ from process_cosmos_gateway.destinations.cloud import Credentials
 from .misbehaviours import Misbehave, cut, nothing
 
 _NOT_PASSED_ON = {"host", "content-length", "content-encoding", "transfer-encoding", "connection", "date", "server"}
-_EVENTS = "/v1/events"
+_EVENTS, _INBOX = "/v1/events", "/v1/inbox"
 
 
 @dataclass
 class Middle:
-    """``misbehave`` is asked about each batch; ``forge`` changes the bodies that go on to the endpoint."""
+    """``misbehave`` is asked about each batch, ``inbox`` about each poll. ``polls``: how many there were."""
 
     far: str
     http: aiohttp.ClientSession
     port: int = 0
     misbehave: Misbehave | None = None
+    inbox: Misbehave | None = None
     misbehaviours: int = 0
+    polls: int = 0
+    polling: set[asyncio.Transport] = field(default_factory=set)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Pass a request on and its reply back, or do what it was told to do instead."""
@@ -38,8 +42,13 @@ class Middle:
         async def take() -> web.StreamResponse:
             return await self.forward(request, body)
 
-        if self.misbehave is not None and request.path == _EVENTS:
-            answer = await self.misbehave(request, body, take)
+        if request.path == _INBOX:
+            self.polls += 1
+            if request.transport is not None:
+                self.polling = {each for each in self.polling if not each.is_closing()} | {request.transport}
+        misbehave = {_EVENTS: self.misbehave, _INBOX: self.inbox}.get(request.path)
+        if misbehave is not None:
+            answer = await misbehave(request, body, take)
             if answer is not None:
                 self.misbehaviours += 1
                 return answer
@@ -47,6 +56,11 @@ class Middle:
             return await take()
         except aiohttp.ClientError, OSError:
             return await cut(request, body, nothing)
+
+    def drop_polls(self) -> None:
+        """End the polls that wait, so that the next ones come at once."""
+        for transport in self.polling:
+            transport.abort()
 
     async def forward(self, request: web.Request, body: bytes) -> web.Response:
         """Send ``body`` on in place of the request's own, and return the reply."""

@@ -4,7 +4,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 
+import orjson
 from aiohttp import ClientConnectionResetError, web
+
+_NOBODYS = "01K8J5Z0000000000000000009"
 
 type Take = Callable[[], Awaitable[web.StreamResponse]]
 """Takes what was sent, and returns the proper reply."""
@@ -79,6 +82,40 @@ async def cut(request: web.Request, _: bytes, take: Take) -> web.StreamResponse:
     await take()
     _abort(request)
     return web.Response()
+
+
+async def long_headers(_: web.Request, __: bytes, ___: Take) -> web.StreamResponse:
+    """Reply with more header than HTTP clients read."""
+    return web.Response(headers={"X-Long": "x" * 9_000})
+
+
+async def dense(_: web.Request, __: bytes, take: Take) -> web.StreamResponse:
+    """Take it, and reply with a megabyte of tiny JSON values."""
+    await take()
+    return web.Response(body=b"[" + b"{}," * 340_000 + b"0]", content_type="application/json")
+
+
+def token(text: str) -> Misbehave:
+    """Take a batch, and put ``text`` in the place of the receipt's token."""
+
+    async def misbehave(_: web.Request, __: bytes, take: Take) -> web.StreamResponse | None:
+        reply = await take()
+        body = reply.body if isinstance(reply, web.Response) and isinstance(reply.body, bytes) else b"{}"
+        return web.Response(body=orjson.dumps({**orjson.loads(body), "token": text}), content_type="application/json")
+
+    return misbehave
+
+
+def item(step: int) -> Misbehave:
+    """Always have an item in the inbox, ``step`` beyond the cursor that was asked for."""
+
+    async def misbehave(request: web.Request, _: bytes, __: Take) -> web.StreamResponse:
+        cursor = min(int(request.query["after"]) + step, (1 << 63) - 1)
+        found = {"id": f"item-{cursor}", "cursor": cursor, "escalation": _NOBODYS, "by": "Eve", "age": 1.0}
+        body = orjson.dumps({"items": [{**found, "answer": "yes"}]})
+        return web.Response(body=body, content_type="application/json")
+
+    return misbehave
 
 
 async def nothing() -> web.StreamResponse:
