@@ -107,5 +107,5 @@ def forget_oldest(transaction: Transaction) -> None:
         """
 DELETE FROM escalation_proposal WHERE settled = 1 AND given_at < (
   SELECT given_at FROM escalation_proposal WHERE settled = 1 ORDER BY given_at DESC LIMIT 1 OFFSET ?)""",
-        MOST_SETTLED,
+        MOST_SETTLED - 1,
     )

@@ -6,6 +6,7 @@ import pytest
 
 from process_cosmos_gateway.contract.escalations import EscalationState, Propose, TransitionKind
 from process_cosmos_gateway.contract.session import Problem, Result
+from process_cosmos_gateway.escalations import proposals
 from tests.gateway.store.parts import HandClock
 
 from .parts import LEAK, Gateway, ask, gateway, key
@@ -125,3 +126,21 @@ async def test_an_acknowledgement_from_outside_pauses_until_its_own_end(site: Ga
     assert await site.asked() == []
     await site.passes(1)
     assert await site.asked() == [(2, 0, 0)]
+
+
+async def test_answers_that_wait_and_those_that_are_remembered_are_bounded(
+    site: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proposals, "MOST_UNSETTLED", 2)
+    monkeypatch.setattr(proposals, "MOST_SETTLED", 2)
+    await site.records_change(OPENED)
+    sent = []
+    for number in range(5):
+        assert await site.store.read(site.escalations.has_room)
+        sent.append(await site.proposes(id=f"i{number}", answer="keep_off", age=float(5 - number)))
+        await site.escalations.settle(Result(id=sent[-1]))
+    sent += [await site.proposes(id=f"i{number}", answer="keep_off") for number in (5, 6)]
+    assert not await site.store.read(site.escalations.has_room)
+
+    known = await site.store.read(lambda transaction: transaction.rows("SELECT id FROM escalation_proposal"))
+    assert sorted(identifier for (identifier,) in known) == sorted(sent[3:])
