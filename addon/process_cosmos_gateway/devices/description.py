@@ -83,6 +83,14 @@ def is_meant_as_description(topic: str, payload: bytes) -> bool:
     return topic.endswith("/td") or b"/wot/td" in payload
 
 
+def check_plausible(payload: bytes) -> None:
+    """Raise ``DescriptionError`` for what cannot be a description, at the cost of a search."""
+    if len(payload) > MAX_BYTES:
+        raise _invalid(f"The description is longer than {MAX_BYTES} bytes")
+    if b'"title"' not in payload or b'"forms"' not in payload:
+        raise _invalid("The description has no title, or no form")
+
+
 def parse_description(topic: str, payload: bytes, filters: Sequence[str]) -> Thing:
     """Read the description retained at ``topic``; ``filters``: where descriptions are looked for.
 
