@@ -30,6 +30,7 @@ _READ_BYTES_AT_ONCE = 4_000_000.0
 """Reading takes about 0.1 µs a byte: a flood of descriptions costs a twentieth of the event loop."""
 _MOST_WAITING = 1000
 _MOST_WAITING_BYTES = 4_000_000
+_MOST_NAMED = 10
 _LOOK_SECONDS = 0.05
 
 
@@ -148,6 +149,9 @@ class Descriptions:
             return []
         twin = self._roster.admit(thing, payload)
         waiting.window.note(asyncio.get_running_loop().time())
+        if thing.left_out:
+            self._counts["forms_unusable"] += len(thing.left_out)
+            _LOGGER.warning("%s: no form of %s can be used", twin.id, ", ".join(thing.left_out[:_MOST_NAMED]))
         self._listen(Listening(begin=twin, end=known))
         self._tell(DeviceChanged(sequence=0, device=as_device(twin, reachable=True)))
         lost = turned(known, thing) if known else frozenset()
