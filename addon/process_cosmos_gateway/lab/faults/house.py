@@ -21,6 +21,7 @@ from process_cosmos_gateway.lab.processes import Part, accepts, free_ports, run_
 from process_cosmos_gateway.lab.proxy import FaultProxy
 
 BIN = Path(sys.executable).parent
+_UNPACED = ("--new-devices", "1000000")
 
 
 class FaultError(Exception):
@@ -46,6 +47,8 @@ class House:
         self.disk = disk
         self.free_megabytes = 0
         """What the gateway's disk claims to have free at its next start (0: as it is)."""
+        self.is_paced = False
+        """Whether new devices come in as slowly as at an ordinary gateway, from its next start on."""
         self._settings = dict(settings)
 
     async def start_broker(self) -> None:
@@ -91,7 +94,7 @@ class House:
         options = {**self._settings, **here, "data": str(mine["data"])}
         _write_toml(file, options)
         entry = ("-m", "process_cosmos_gateway.lab.gateway", "--options", file, "--control", str(control))
-        await part.start(sys.executable, *entry, *self._disk_arguments())
+        await part.start(sys.executable, *entry, *self._disk_arguments(), *(() if self.is_paced else _UNPACED))
         await part.until(lambda: _serves(f"https://127.0.0.1:{mine['port']}/health"), "its health check")
 
     def _disk_arguments(self) -> tuple[str, ...]:
