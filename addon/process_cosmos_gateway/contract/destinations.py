@@ -109,6 +109,7 @@ class BrokerLink:
     ``reason``: a code while it is away. ``needs_help``: it refuses us, or has been away for 10 minutes. ``version``: of
     MQTT, as it is spoken. ``max_qos``: 0, the broker confirms nothing. ``denied``: topics its access rules keep from
     us, ``limited``: ids of devices that sent more than a device may within the last hour; the first 20 of each.
+    ``turned_away``: there was no room for a device since the gateway's start.
     """
 
     reason: str | None = None
@@ -117,6 +118,7 @@ class BrokerLink:
     max_qos: int = 1
     denied: tuple[str, ...] = ()
     limited: tuple[str, ...] = ()
+    turned_away: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -156,15 +156,11 @@ class _Reader:
             if meaning.inverted:
                 inverted.add(name)
             properties.append(_property(name, said, kind, meaning))
-        events: dict[str, str] = {}
-        described = []
-        for name, said in self._affordances("events"):
-            topic = self._form_topic(said, name, _SUBSCRIBE, _SUBSCRIBE)
-            if topic is not None and self._claim(topic, name):
-                events[topic] = name
-                described.append(DeviceEventDescription(name=name, title=_text(said, "title", name)))
+        events, described = self._events()
         if not reads and not events:
-            raise next(iter(self._unusable.values()), None) or _invalid("The description has no form this gateway can use (MQTT, with a value)")
+            raise next(iter(self._unusable.values()), None) or _invalid(
+                "The description has no form this gateway can use (MQTT, with a value)"
+            )
         availability = self._availability()
         if availability in self._used:
             raise _invalid("The description uses one topic for two purposes")
@@ -178,6 +174,17 @@ class _Reader:
             inverted=frozenset(inverted),
             left_out=tuple(name for name in self._unusable if name not in (*reads.values(), *events.values())),
         )
+
+    def _events(self) -> tuple[dict[str, str], list[DeviceEventDescription]]:
+        """Return the events by topic, and what Home Assistant shows of them."""
+        events: dict[str, str] = {}
+        described = []
+        for name, said in self._affordances("events"):
+            topic = self._form_topic(said, name, _SUBSCRIBE, _SUBSCRIBE)
+            if topic is not None and self._claim(topic, name):
+                events[topic] = name
+                described.append(DeviceEventDescription(name=name, title=_text(said, "title", name)))
+        return events, described
 
     def _device(self, properties: tuple[Property, ...], events: tuple[DeviceEventDescription, ...]) -> Device:
         title = _text(self._document, "title")

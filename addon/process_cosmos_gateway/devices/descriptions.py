@@ -116,7 +116,7 @@ class Descriptions:
         return []
 
     async def run(self, write: Callable[[bytes, Sequence[Change]], None], complain: Callable[[str, str], None]) -> None:
-        """Read what waits, until cancelled. ``write``: gets a description and its changes; ``complain``: says why not."""
+        """Read what waits, until cancelled; ``write`` gets a description and its changes, ``complain`` why not."""
         while True:
             await self._news.wait()
             await asyncio.sleep(_LOOK_SECONDS)

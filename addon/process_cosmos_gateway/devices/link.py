@@ -50,8 +50,8 @@ class Link:
         """Note that it does."""
         self._denied.pop(topic, None)
 
-    def read(self, limited: tuple[str, ...]) -> BrokerLink:
-        """Return how it stands; ``limited``: devices that said more than they may."""
+    def read(self, limited: tuple[str, ...], *, turned_away: bool) -> BrokerLink:
+        """Return how it stands; ``limited``: devices that sent too much, ``turned_away``: there are too many."""
         connection, since = self._connection, self._away_since
         is_long = since is not None and self._now() - since >= LONG_AWAY_SECONDS
         return BrokerLink(
@@ -63,4 +63,5 @@ class Link:
             max_qos=1 if connection is None else min(1, connection.max_qos),
             denied=tuple(self._denied)[:_MOST_NAMED],
             limited=limited[:_MOST_NAMED],
+            turned_away=turned_away,
         )

@@ -78,7 +78,11 @@ class Connection:
     """The highest QoS the broker takes from us and gives to us."""
 
     def __init__(
-        self, sock: socket.socket, version: Version, client: PahoClient, on_message: Callable[[Connection, Message], None]
+        self,
+        sock: socket.socket,
+        version: Version,
+        client: PahoClient,
+        on_message: Callable[[Connection, Message], None],
     ) -> None:
         """Take the parts; ``open`` makes them."""
         self.version = version

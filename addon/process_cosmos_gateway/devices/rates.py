@@ -13,7 +13,7 @@ BYTES_OF_A_MESSAGE = 2048
 """A message counts once for each of these: a backlog of 4 MB, as much as waits to be written, is no flood."""
 
 RECORDS_OF_A_MESSAGE = 50
-"""A message counts once for each of so many SenML records too: 10,000 records a second, of a device that is no flood."""
+"""A message counts once for each of so many SenML records too: 10,000 records a second are no flood."""
 
 _MINUTE = 60.0
 

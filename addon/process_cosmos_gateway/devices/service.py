@@ -116,7 +116,10 @@ class Devices:
     @property
     def broker_link(self) -> BrokerLink | None:
         """How the link to the broker stands; None: there are no devices."""
-        return None if self._broker is None else self._link.read(self._throttle.limited)
+        if self._broker is None:
+            return None
+        turned_away = self.counts[Code.TOO_MANY_DEVICES] > 0
+        return self._link.read(self._throttle.limited, turned_away=turned_away)
 
     @property
     def broker_dropped(self) -> int:

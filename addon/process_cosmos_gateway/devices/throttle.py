@@ -57,7 +57,9 @@ class Throttle:
         self._counts[RATE_LIMITED] += 1
         if now - self._limited.get(device, -_NAMED_SECONDS) >= _NAMED_SECONDS:
             self._limited[device] = now
-            _LOGGER.warning("%s: %s sends more messages than a device may; what is beyond is dropped", RATE_LIMITED, device)
+            _LOGGER.warning(
+                "%s: %s sends more messages than a device may; what is beyond is dropped", RATE_LIMITED, device
+            )
         if is_state and len(received.message.payload) <= _LONGEST_HELD and len(self._held) < _MOST_HELD:
             self._held[topic] = (device, received, may_be_alarm)
             self._news.set()

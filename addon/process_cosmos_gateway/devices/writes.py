@@ -109,8 +109,10 @@ class Writes:
                 await asyncio.shield(sent)
         except DeniedError as error:
             self._counts["writes_denied"] += 1
-            raise RequestRefusedError(Code.WRITE_DENIED, f"The MQTT broker did not accept the write ({error})") from error
-        except (MqttError, TimeoutError):
+            raise RequestRefusedError(
+                Code.WRITE_DENIED, f"The MQTT broker did not accept the write ({error})"
+            ) from error
+        except MqttError, TimeoutError:
             return  # it is sent again
 
     async def _end(self, device: str, name: str, pending: _Pending) -> None:

@@ -1,9 +1,10 @@
 """The gateway on a machine that can be told to fail: the shipped gateway, with the lab's clock, loop and disk below it.
 
 ``python -m process_cosmos_gateway.lab.gateway --options FILE --control PORT [--disk] [--free MEGABYTES]
-[--new-devices N]``. Nothing but this entry knows these parts, so no option or environment variable of a running gateway can reach them. Commands, a line
-each at the control port: ``time skip SECONDS``, ``time shift SECONDS``, ``time now``, ``disk fail FAULT [AFTER]
-[TIMES]``, ``disk heal``, ``disk cut none|torn SEED`` (the power goes), ``disk counts``, ``disk free MEGABYTES``.
+[--new-devices N]``. Nothing but this entry knows these parts, so no option or environment variable of a running gateway
+can reach them. Commands, a line each at the control port: ``time skip SECONDS``, ``time shift SECONDS``, ``time now``,
+``disk fail FAULT [AFTER] [TIMES]``, ``disk heal``, ``disk cut none|torn SEED`` (the power goes), ``disk counts``,
+``disk free MEGABYTES``.
 """
 
 import argparse
@@ -14,7 +15,6 @@ from pathlib import Path
 
 from process_cosmos_gateway.app import Machine, run
 from process_cosmos_gateway.devices import NEW_A_MINUTE
-from process_cosmos_gateway.devices import NEW_A_MINUTE
 from process_cosmos_gateway.logs import set_up_logs
 from process_cosmos_gateway.options import Options, read_options
 
@@ -23,7 +23,9 @@ from .control import Command, Control
 from .disk import NAME, Disk, DiskVfs
 
 
-async def serve(options: Options, control: int, loop: SkippingLoop, *, with_disk: bool, free: int, machine: Machine) -> None:
+async def serve(
+    options: Options, control: int, loop: SkippingLoop, *, with_disk: bool, free: int, machine: Machine
+) -> None:
     """Serve until SIGTERM, and obey the lab meanwhile."""
     clock, disk = ShiftableClock(loop), Disk()
     disk.set_free(free)

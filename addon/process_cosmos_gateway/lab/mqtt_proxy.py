@@ -1,7 +1,7 @@
 """Plays other people's brokers: passes MQTT packets on to a real broker, and changes what such a broker does otherwise.
 
-``manners`` says how it behaves to connections from now on; ``counts`` says what it did, so that a test can prove that it
-was met. Everything is called from the event loop it runs on.
+``manners`` says how it behaves to connections from now on; ``counts`` says what it did, so that a test can prove it.
+Everything is called from the event loop it runs on.
 """
 
 import asyncio
@@ -34,8 +34,8 @@ class Manners:
     """How a broker behaves.
 
     ``to_5``: to a CONNECT of MQTT 5. ``to_sys``: to subscriptions below ``$SYS``. ``denied``: beginning of the topics
-    that may be neither published nor subscribed to. ``keep_alive``: seconds it tells and enforces (MQTT 5). ``max_qos``:
-    told with MQTT 5, and enforced. ``garbage``: what it sends after each CONNACK.
+    that may be neither published nor subscribed to. ``keep_alive``: seconds it tells and enforces (MQTT 5).
+    ``max_qos``: told with MQTT 5, and enforced. ``garbage``: what it sends after each CONNACK.
     """
 
     to_5: Reaction = Reaction.NONE
@@ -107,7 +107,7 @@ class MqttProxy:
                 group.create_task(client.pass_up())
                 group.create_task(client.pass_down())
                 group.create_task(client.watch())
-        except* (OSError, EOFError, _HangUpError, asyncio.CancelledError):
+        except* OSError, EOFError, _HangUpError, asyncio.CancelledError:
             pass  # one side has ended, or we have
         finally:
             self._tasks.discard(task)

@@ -14,7 +14,7 @@ import trustme
 
 from process_cosmos_gateway.devices import BrokerOptions
 from process_cosmos_gateway.devices.mqtt import Connection, Message
-from process_cosmos_gateway.devices.mqtt_errors import CONNECTION_LOST, TAKEN_OVER, MqttError
+from process_cosmos_gateway.devices.mqtt_errors import TAKEN_OVER, MqttError
 from process_cosmos_gateway.lab.devices import LeakSensor
 from process_cosmos_gateway.lab.proxy import FaultProxy
 from tests.brokers import Broker, free_port, running_broker

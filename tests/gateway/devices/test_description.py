@@ -275,7 +275,12 @@ def test_a_form_behind_one_that_cannot_be_used_is_used() -> None:
 
 def test_the_w3cs_mqtt_forms_name_their_topics_by_members() -> None:
     forms = [
-        {"href": "mqtt://b:1883", "op": ["observeproperty"], "mqv:filter": "wot/tank/x", "mqv:controlPacket": "subscribe"},
+        {
+            "href": "mqtt://b:1883",
+            "op": ["observeproperty"],
+            "mqv:filter": "wot/tank/x",
+            "mqv:controlPacket": "subscribe",
+        },
         {"href": "mqtt://b:1883", "op": "writeproperty", "mqv:topic": "wot/tank/x/set", "mqv:controlPacket": "publish"},
     ]
     happens = [{"href": "mqtt://b:1883", "op": "subscribeevent", "mqv:filter": ["wot/tank/e"]}]
