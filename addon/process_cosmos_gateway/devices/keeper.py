@@ -25,8 +25,8 @@ MOST_BYTES = 4_000_000
 _MOST_BYTES_OF_CHANGES = 4 * MOST_BYTES
 _BYTES_OF_MESSAGE = 200
 _AT_ONCE = 500
-_BYTES_AT_ONCE = 128 * 1024
-"""Payloads of one transaction: SenML of so many bytes has thousands of records, and an alarm's commit waits behind."""
+_BYTES_AT_ONCE = 32 * 1024
+"""Payloads of one transaction, which an alarm's commit waits behind: SenML of so many bytes has up to 4,000 records."""
 _RETRY_SECONDS = 1.0
 
 type Change = Callable[[Transaction], object]

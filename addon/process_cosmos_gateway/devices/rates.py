@@ -9,6 +9,9 @@ RATE = 200.0
 BURST = 2000.0
 """Messages one device may send at once: a backlog after an outage."""
 
+ALARM_RATE, ALARM_BURST = 50.0, 500.0
+"""States and device events have so many for themselves: each is an event for destinations and a state that is written."""
+
 BYTES_OF_A_MESSAGE = 2048
 """A message counts once for each of these: a backlog of 4 MB, as much as waits to be written, is no flood."""
 
@@ -54,7 +57,7 @@ class DeviceRate:
     """
 
     readings: Bucket = field(default_factory=lambda: Bucket(rate=RATE, burst=BURST))
-    alarms: Bucket = field(default_factory=lambda: Bucket(rate=RATE, burst=BURST))
+    alarms: Bucket = field(default_factory=lambda: Bucket(rate=ALARM_RATE, burst=ALARM_BURST))
 
     def admit(self, size: int, now: float, *, may_be_alarm: bool) -> bool:
         """Say whether a message of ``size`` bytes is taken."""

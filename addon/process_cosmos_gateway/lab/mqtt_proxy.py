@@ -236,6 +236,7 @@ class _Client:
         length, size = _read_varint(body, 2)
         properties = body[2 + size : 2 + size + length]
         if self.manners.keep_alive is not None:
+            self.counts["keep_alive_told"] += 1
             properties += struct.pack("!BH", _SERVER_KEEP_ALIVE, self.manners.keep_alive)
         if self.manners.max_qos < 1:
             properties += bytes((_MAXIMUM_QOS, self.manners.max_qos))

@@ -59,7 +59,7 @@ class House:
         configuration = self.folder / "mosquitto.conf"
         lines = [f"listener {self.broker_port} 127.0.0.1", "allow_anonymous true", f"user {getpass.getuser()}"]
         lines += ["persistence true", f"persistence_location {self.folder}/", "log_dest stderr", "log_type error"]
-        lines += ["max_queued_messages 100000"]
+        lines += ["max_queued_messages 100000", "max_packet_size 268435455"]
         configuration.write_text("\n".join(lines) + "\n")
         await self.broker.start(mosquitto, "-c", configuration)
         await self.broker.until(lambda: accepts(self.broker_port), "an open port")
