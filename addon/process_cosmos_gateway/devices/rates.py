@@ -10,7 +10,7 @@ BURST = 2000.0
 """Messages one device may send at once: a backlog after an outage."""
 
 ALARM_RATE, ALARM_BURST = 50.0, 500.0
-"""States and device events have so many for themselves: each is an event for destinations and a state that is written."""
+"""States and device events have so many for themselves: each may be an event for destinations."""
 
 BYTES_OF_A_MESSAGE = 2048
 """A message counts once for each of these: a backlog of 4 MB, as much as waits to be written, is no flood."""

@@ -49,6 +49,8 @@ class House:
         """What the gateway's disk claims to have free at its next start (0: as it is)."""
         self.is_paced = False
         """Whether new devices come in as slowly as at an ordinary gateway, from its next start on."""
+        self.is_direct = False
+        """Whether the gateway connects to the broker without the proxy, from its next start on."""
         self._settings = dict(settings)
 
     async def start_broker(self) -> None:
@@ -73,7 +75,8 @@ class House:
     async def start_gateway(self) -> float:
         """Start the gateway; return when it is well, and after how many seconds."""
         begun = time.monotonic()
-        mine = {"data": self.database.parent, "port": self.gateway_port, "mqtt_port": self.to_broker.port}
+        broker = self.broker_port if self.is_direct else self.to_broker.port
+        mine = {"data": self.database.parent, "port": self.gateway_port, "mqtt_port": broker}
         await self._start_on(self.gateway, self.options, self._control, mine)
         return time.monotonic() - begun
 
