@@ -11,6 +11,7 @@ import pytest
 from process_cosmos_gateway.contract.destinations import BrokerLink
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.devices import BrokerOptions
+from process_cosmos_gateway.devices.link import Link
 from process_cosmos_gateway.devices.mqtt import Connection, Message
 from process_cosmos_gateway.devices.mqtt_errors import MqttError
 from process_cosmos_gateway.devices.packets import MAX_PACKET
@@ -245,3 +246,31 @@ async def test_a_description_of_the_largest_size_fits_into_a_packet(broker: Brok
     async with hearing(tmp_path, broker.options) as heard, client(broker.options) as tank:
         await tank.say("wot/tank/td", description(padding="x" * 260_000), retain=True)
         await until(lambda: heard.device("wot/tank"))
+
+
+class At:
+    """Monotonic time, as a test sets it."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_broker_that_is_away_needs_help_after_ten_minutes_and_one_that_refuses_us_at_once() -> None:
+    at = At()
+    standing = Link(at)
+    standing.lost("timeout: no answer")
+    assert (standing.read((), turned_away=False).reason, at.now) == ("timeout", 0.0)
+    at.now = 599.0
+    assert not standing.read((), turned_away=False).needs_help
+    at.now = 600.0
+    assert standing.read((), turned_away=False).needs_help
+    at.now = 0.0
+    refused = Link(at)
+    refused.lost("login_refused: Not authorized")
+    assert refused.read((), turned_away=False).needs_help
+    conflict = Link(at)
+    conflict.lost("identity_conflict")
+    at.now = 700.0
+    assert not conflict.read((), turned_away=False).needs_help, "it has an issue of its own"
