@@ -174,8 +174,10 @@ def add_things(
     shown: set[str | None] = set()
 
     @callback
-    def add_new(_: Touched | None = None) -> None:
-        made = [e for thing in coordinator.things.by_id.values() for e in entities_of(coordinator, thing.device)]
+    def add_new(touched: Touched | None = None) -> None:
+        things = coordinator.things.by_id
+        added = things.values() if touched is None else [things[touched.device]] if touched.device in things else []
+        made = [e for thing in added for e in entities_of(coordinator, thing.device)]
         new = [entity for entity in made if entity.unique_id not in shown]
         for entity in new:
             shown.add(entity.unique_id)

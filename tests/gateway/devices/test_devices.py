@@ -227,7 +227,7 @@ async def test_garbage_is_counted_named_without_its_content_and_acknowledged(
             await tank.say(LEVEL, payload)
         await tank.say("wot/tank/availability", b"perhaps")
         await tank.say("wot/tank/events/overflow", b"canary-secret{")
-        await tank.say(LEVEL, b"x" * (1 << 20))
+        await tank.say(LEVEL, b"x" * (1 << 18))
         await heard.until_acknowledged(tank, LEVEL, 2)
         assert heard.devices.counts["garbage"] == 8
         assert "canary" not in caplog.text
