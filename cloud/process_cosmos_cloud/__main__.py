@@ -14,7 +14,7 @@ from process_cosmos_gateway.contract.bounds import MOST_SIGNED, write_json
 from process_cosmos_gateway.contract.cloud import InboxItem
 from process_cosmos_gateway.contract.codec import parse
 from process_cosmos_gateway.contract.errors import ContractError
-from process_cosmos_gateway.contract.identifiers import UlidFactory, is_ulid
+from process_cosmos_gateway.contract.identifiers import UlidFactory, is_ulid, join_names
 from process_cosmos_gateway.contract.pairing import LineError, OneTimeLine, parse_line
 from process_cosmos_gateway.logs import set_up_logs
 
@@ -249,7 +249,8 @@ def _reading_line(reading: Reading) -> str:
     is_date = EARLIEST <= reading.time <= LATEST  # an older version took others
     moment = datetime.fromtimestamp(reading.time, UTC).isoformat() if is_date else f"{reading.time:g} s"
     mark = "  (conflict)" if reading.conflict else ""
-    return f"{moment}  {reading.site}  {reading.device}/{reading.property}  {reading.value} {reading.unit or ''}{mark}"
+    name = join_names(reading.device, reading.property)
+    return f"{moment}  {reading.site}  {name}  {reading.value} {reading.unit or ''}{mark}"
 
 
 def _line(arrival: Arrival) -> str:
