@@ -26,6 +26,10 @@ SEPARATOR = b",\n"
 
 CLOSING = frozenset(event_type("escalation", kind) for kind in ("answered", "unanswered", "resolved"))
 
+_OPENED = event_type("escalation", "opened")
+_ESCALATIONS = event_type("escalation").removesuffix("v1")
+"""How the types of events about escalations begin."""
+
 LONGEST_ID = 128
 ROWS_AT_ONCE = 100
 PAGE = 1000
@@ -211,10 +215,18 @@ def _stored(body: str) -> tuple[Mapping[str, Any], str | None]:
     return (document, None) if isinstance(document, dict) else ({}, Code.MALFORMED)
 
 
-def site_of(connection: Connection, escalation: str) -> Ulid | None:
-    """Return the site whose newest event is about ``escalation``; None: nobody told of it."""
-    mentions = "SELECT site, body FROM arrival WHERE instr(body, ?) ORDER BY sequence DESC"
-    for site, body in connection.execute(mentions, (escalation,)):
-        if _stored(body)[0].get("subject") == escalation:
-            return Ulid(site)
-    return None
+def sites_of(connection: Connection, escalation: str) -> Sequence[Ulid]:
+    """Return the sites that have opened ``escalation``, the first one first.
+
+    If nobody has (a site that was added later, or its event was rejected), those with another event about it. A later
+    mention never takes an alert from who opened it; several sites are for a person to tell apart.
+    """
+    opened: dict[Ulid, None] = {}
+    mentioned: dict[Ulid, None] = {}
+    for site, body in connection.execute(
+        "SELECT site, body FROM arrival WHERE instr(body, ?) ORDER BY sequence", (escalation,)
+    ):
+        event = _stored(body)[0]
+        if event.get("subject") == escalation and str(event.get("type")).startswith(_ESCALATIONS):
+            (opened if event["type"] == _OPENED else mentioned)[Ulid(site)] = None
+    return tuple(opened or mentioned)

@@ -11,8 +11,16 @@ import apsw
 
 SCHEMA_VERSION = 2
 
-_POLLED = "CREATE TABLE IF NOT EXISTS polled (site TEXT PRIMARY KEY, cursor INTEGER NOT NULL) STRICT"
-"""Up to where each site has fetched its inbox, at most: an older one may come back. Added within a version."""
+_ADDED = """
+CREATE TABLE IF NOT EXISTS polled (site TEXT PRIMARY KEY, cursor INTEGER NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS renewal (
+  request TEXT PRIMARY KEY, old TEXT NOT NULL, new TEXT NOT NULL UNIQUE, certificate TEXT NOT NULL) STRICT;
+CREATE INDEX IF NOT EXISTS certificate_site ON certificate (site);
+"""
+"""Added within a version. polled: up to where each site has fetched its inbox, at most: an older one may come back.
+
+renewal: certificates (PEM) that were issued for another one (serial numbers) and not used yet, by the request's hash.
+"""
 
 PATIENCE_MS = 10_000
 """How long a process waits for another one's transaction."""
@@ -44,7 +52,7 @@ def open_database(path: Path) -> Connection:
             connection.pragma("user_version", SCHEMA_VERSION)
         elif version != SCHEMA_VERSION:
             raise DatabaseError(f"{path} has schema {version}; this version knows {SCHEMA_VERSION}")
-        connection.execute(_POLLED)
+        connection.execute(_ADDED)
     return connection
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from process_cosmos_gateway.contract.errors import ContractError
-from process_cosmos_gateway.contract.identifiers import Ulid
+from process_cosmos_gateway.contract.identifiers import Ulid, split_names
 
 from .database import Connection
 
@@ -40,9 +40,9 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One SenML record, base fields resolved; ``name`` is ``<device>/<property>``."""
+    """One SenML record, base fields resolved; ``name``: the device's and the property's."""
 
-    name: str
+    name: tuple[str, str]
     unit: str | None
     time: float
     value: Value
@@ -60,14 +60,26 @@ def unpack(data: object) -> list[Record]:
             raise ContractError(path, "must be SenML of version 10")
         name, unit = _text(item, "bn", name, path), _text(item, "bu", unit, path)
         time, value = _number(item, "bt", time, path), _number(item, "bv", value, path)
-        whole = f"{name}{_text(item, 'n', '', path)}"
-        if "/" not in whole.strip("/"):
-            raise ContractError(path, "must be named <device>/<property>")
+        names = _names(f"{name}{_text(item, 'n', '', path)}", path)
         at = time + _number(item, "t", 0.0, path)
         if not EARLIEST <= at <= LATEST:
             raise ContractError(path, "must have a time of the years 1970 to 9999")
-        records.append(Record(whole, _text(item, "u", unit, path), at, _value(item, value, path)))
+        records.append(Record(names, _text(item, "u", unit, path), at, _value(item, value, path)))
     return records
+
+
+def _names(name: str, path: str) -> tuple[str, str]:
+    """Return device and property of a SenML name: two escaped names, or as older gateways wrote them, unescaped.
+
+    A device's name with slashes in it is unescaped; the property is what follows the last one.
+    """
+    device, _, last = name.rpartition("/")
+    if not (device.strip("/") and last):
+        raise ContractError(path, "must be named <device>/<property>")
+    if "/" in device:
+        return device, last
+    device, last = split_names(name)
+    return device, last
 
 
 def _value(item: Mapping[str, Any], base: float, path: str) -> Value:
@@ -98,7 +110,7 @@ def _text[T: (str, str | None)](item: Mapping[str, Any], name: str, default: T, 
 
 def keep(connection: Connection, site: Ulid, records: list[Record], arrival: int) -> None:
     """Keep readings by (site, device, property, time, value): repeats are one, contradictions are both kept."""
-    numbers: dict[str, int] = {}
+    numbers: dict[tuple[str, str], int] = {}
     for record in records:
         if record.name not in numbers:
             numbers[record.name] = _series(connection, site, record)
@@ -109,11 +121,10 @@ def keep(connection: Connection, site: Ulid, records: list[Record], arrival: int
 
 
 def _series(connection: Connection, site: Ulid, record: Record) -> int:
-    device, _, name = record.name.rpartition("/")
     number: int = connection.execute(
         "INSERT INTO series (site, device, property, unit) VALUES (?, ?, ?, ?)"
         " ON CONFLICT DO UPDATE SET unit = coalesce(excluded.unit, unit) RETURNING number",
-        (site, device, name, record.unit),
+        (site, *record.name, record.unit),
     ).get
     return number
 

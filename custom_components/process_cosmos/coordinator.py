@@ -81,8 +81,11 @@ _MOST_WAITING = 1000
 _DEVICES_AT_ONCE = 10
 """Devices shown before the rest of the event loop has its turn."""
 
-DEVICES = "/devices"
-STATUS = "/status"
+type Subject = str | tuple[str]
+"""What is watched: a device, by its id, which may be any text, or something else."""
+
+DEVICES: Subject = ("devices",)
+STATUS: Subject = ("status",)
 """Subjects to watch beside devices' ids, which have no slash in front."""
 
 _STEADY = timedelta(seconds=30)
@@ -115,7 +118,7 @@ class CosmosCoordinator:
         self._escalations = escalations
         data = entry.data
         self._client = GatewayClient(async_get_clientsession(hass), data[CONF_URL], data[CONF_TOKEN], data[CONF_SHA256])
-        self._listeners: dict[str, list[Listener]] = defaultdict(list)
+        self._listeners: dict[Subject, list[Listener]] = defaultdict(list)
         self._failures = 0
         self._refused = False
         self._shown = asyncio.Event()
@@ -144,7 +147,7 @@ class CosmosCoordinator:
         self._cancel_away_timers()
 
     @callback
-    def async_watch(self, subject: str, listener: Listener) -> CALLBACK_TYPE:
+    def async_watch(self, subject: Subject, listener: Listener) -> CALLBACK_TYPE:
         """Call ``listener`` when ``subject`` (a device's id, ``STATUS`` or ``DEVICES``) changes; return how to stop."""
         self._listeners[subject].append(listener)
         return lambda: self._listeners[subject].remove(listener)
@@ -298,7 +301,7 @@ class CosmosCoordinator:
         self._destination_issues.show(status)
         self._notify(STATUS)
 
-    def _notify(self, subject: str, touched: Touched | None = None) -> None:
+    def _notify(self, subject: Subject, touched: Touched | None = None) -> None:
         for listener in tuple(self._listeners[subject]):
             listener(touched)
 

@@ -14,7 +14,7 @@ from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 from .contract.devices import Device, Property, Value, WriteProperty
 from .coordinator import DEVICES, STATUS, CosmosCoordinator
 from .data import CosmosConfigEntry
-from .registry import identifier, site_device_info, thing_device_info
+from .registry import site_device_info, thing_device_info, unique_id
 from .things import Thing, Touched
 
 
@@ -64,11 +64,11 @@ class ThingEntity(Entity):
     _attr_has_entity_name = True
     _attr_should_poll = False
 
-    def __init__(self, coordinator: CosmosCoordinator, device: Device, key: str, title: str) -> None:
-        """Take the device, and key and title of what is shown of it."""
+    def __init__(self, coordinator: CosmosCoordinator, device: Device, title: str, *key: str) -> None:
+        """Take the device, and title and key of what is shown of it."""
         self.coordinator = coordinator
         self.device_id = device.id
-        self._attr_unique_id = f"{identifier(coordinator.entry, device.id)}/{key}"
+        self._attr_unique_id = unique_id(coordinator.entry, device.id, *key)
         self._attr_name = title
         self._attr_device_info = thing_device_info(coordinator.hass, coordinator.entry, device)
 
@@ -101,7 +101,7 @@ class PropertyEntity(ThingEntity):
 
     def __init__(self, coordinator: CosmosCoordinator, device: Device, item: Property) -> None:
         """Take the property, which one of the rows fits."""
-        super().__init__(coordinator, device, item.name, item.title)
+        super().__init__(coordinator, device, item.title, item.name)
         self.property_name = item.name
         self._follow(item)
 

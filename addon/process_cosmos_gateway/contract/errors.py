@@ -42,6 +42,7 @@ class Code(StrEnum):
     DESTINATION_AWAY = "destination_away"
     CERTIFICATE_EXPIRED = "certificate_expired"
     CERTIFICATE_REVOKED = "certificate_revoked"
+    CERTIFICATE_SUPERSEDED = "certificate_superseded"
     IDENTITY_CONFLICT = "identity_conflict"
     # The outbox
     ID_CONFLICT = "id_conflict"

@@ -7,6 +7,7 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
 import aiohttp
+from yarl import URL
 
 from process_cosmos_gateway.contract.errors import Code
 
@@ -128,7 +129,7 @@ async def exchange(
     try:
         async with session.request(
             method,
-            url,
+            _as_given(url),
             headers=headers,
             data=body,
             allow_redirects=False,
@@ -151,6 +152,13 @@ async def exchange(
         return trouble_of(error)
     except ValueError:
         return Refused(reason="url")  # the client cannot make a request of these settings
+
+
+def _as_given(url: str) -> URL:
+    """Return ``url`` as it will be sent: yarl would write its escapes anew, and a signed URL would be another one."""
+    given = URL(url, encoded=True)
+    host = given.raw_host or ""
+    return given if host.isascii() else given.with_host(host)
 
 
 def trouble_of(error: BaseException) -> Trouble:

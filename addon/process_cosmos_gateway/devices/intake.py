@@ -20,7 +20,7 @@ from process_cosmos_gateway.contract.devices import (
 from process_cosmos_gateway.contract.events import event_type
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.contract.messages import DeviceChange
-from process_cosmos_gateway.outbox import Event, Outbox
+from process_cosmos_gateway.outbox import Event, Outbox, device_key
 from process_cosmos_gateway.store import Transaction
 
 from . import memory, readings
@@ -231,7 +231,7 @@ class Intake:
             kind=EventKind.DEVICE,
             priority=Priority.CHANGE,
             subject=twin.id,
-            key=twin.id,
+            key=device_key(twin.id),
             time=_moment(received),
             data={"device": twin.id, "title": twin.thing.device.title, **data, **in_doubt},
             is_own=True,

@@ -83,7 +83,7 @@ async def test_transitions_device_events_and_readings_reach_destinations_in_orde
             ("process_cosmos.device.changed.v1", {**leak, "value": False}),
         ]
         assert readings[-1]["type"] == "process_cosmos.readings.v1"
-        assert readings[-1]["data"][-1]["n"] == "wot/temperature-1/temperature"
+        assert readings[-1]["data"][-1]["n"] == "wot%2Ftemperature-1/temperature"
         assert readings[-1]["data"][-1]["u"] == "°C"
 
 
