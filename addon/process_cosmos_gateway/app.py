@@ -29,7 +29,7 @@ from .clock import Clock, SystemClock
 from .contract.destinations import Priority
 from .contract.identifiers import UlidFactory
 from .destinations import Destinations
-from .devices import Devices
+from .devices import NEW_A_MINUTE, Devices
 from .errors import FolderInvalidError, FolderTakenError
 from .escalations import Escalations
 from .options import MEGABYTE, BrokerOptions, Options
@@ -50,11 +50,13 @@ class Machine:
     """What the gateway stands on; the lab has one that fails when told.
 
     ``vfs``: SQLite's (None: the system's). ``free_fn``: how many bytes are free on the disk of a folder.
+    ``new_devices``: so many are taken in within a minute.
     """
 
     clock: Clock = field(default_factory=SystemClock)
     vfs: str | None = None
     free_fn: Callable[[Path], int] = free_bytes
+    new_devices: int = NEW_A_MINUTE
 
 
 async def run(options: Options, supervisor_fn: SupervisorFn = Supervisor, machine: Machine | None = None) -> None:
@@ -102,7 +104,9 @@ async def _serve(
         outbox = Outbox(store, clock, _limits(options))
         ulids = make_ulids(await outbox.last_own_id())
         escalations = await Escalations.open(store, outbox, clock)
-        devices = Devices(store, outbox, clock, ulids, broker, readings=options.readings)
+        devices = Devices(
+            store, outbox, clock, ulids, broker, readings=options.readings, new_a_minute=machine.new_devices
+        )
         await devices.load()
         destinations = Destinations(store, outbox, escalations, clock)
         feed = Feed(clock, devices.devices)

@@ -122,6 +122,11 @@ class Listener:
             if connection.deadline:
                 connection.deadline.cancel()
 
+    def is_admitted(self, request: web.Request) -> bool:
+        """Say whether an earlier request on this connection was admitted."""
+        connection = self._connections.get(request.protocol)
+        return connection is not None and connection.admitted
+
     async def _accept(self, listening: socket.socket, tls: ssl.SSLContext | None) -> None:
         loop = asyncio.get_running_loop()
         while True:

@@ -14,11 +14,11 @@ from process_cosmos_gateway.contract.bounds import MOST_SIGNED, write_json
 from process_cosmos_gateway.contract.cloud import InboxItem
 from process_cosmos_gateway.contract.codec import parse
 from process_cosmos_gateway.contract.errors import ContractError
-from process_cosmos_gateway.contract.identifiers import UlidFactory, is_ulid
+from process_cosmos_gateway.contract.identifiers import Ulid, UlidFactory, is_ulid, join_names
 from process_cosmos_gateway.contract.pairing import LineError, OneTimeLine, parse_line
 from process_cosmos_gateway.logs import set_up_logs
 
-from .arrivals import Arrival, read_arrivals, site_of
+from .arrivals import Arrival, read_arrivals, sites_of
 from .authority import Authority
 from .ca import TRUST_DAYS, rotate
 from .codes import make_code
@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         "--ring", type=_whole(1, MOST_SIGNED), help="the ring it is meant for (default: the current one)"
     )
     answer.add_argument("--by", default="cloud", help="who answers (default: %(default)s)")
-    answer.add_argument("--site", help="default: the site that told of the escalation")
+    answer.add_argument("--site", help="default: the site that opened the escalation")
     answer.set_defaults(command_fn=_answer)
 
     ledger = commands.add_parser("ledger", parents=[common], help="print every arrival, repeats included, in order")
@@ -180,9 +180,7 @@ def _answer(arguments: argparse.Namespace) -> None:
     if arguments.site is not None and not is_ulid(arguments.site):
         raise UsageError("--site must be a site's id")
     connection = open_database(arguments.data / DATABASE)
-    site = arguments.site or site_of(connection, arguments.escalation)
-    if site is None:
-        raise UsageError("no site told of this escalation; say --site")
+    site = arguments.site or _only_site_of(connection, arguments.escalation)
     item = _item(arguments)
     with connection:
         put(
@@ -197,6 +195,15 @@ def _answer(arguments: argparse.Namespace) -> None:
             acknowledge_for=item.acknowledge_for,
         )
     print(item.id)  # noqa: T201 - the command's output
+
+
+def _only_site_of(connection: Connection, escalation: str) -> Ulid:
+    sites = sites_of(connection, escalation)
+    if len(sites) > 1:
+        raise UsageError(f"say --site: {', '.join(sites)} have this escalation; {sites[0]} was the first")
+    if not sites:
+        raise UsageError("no site told of this escalation; say --site")
+    return sites[0]
 
 
 def _item(arguments: argparse.Namespace) -> InboxItem:
@@ -249,7 +256,8 @@ def _reading_line(reading: Reading) -> str:
     is_date = EARLIEST <= reading.time <= LATEST  # an older version took others
     moment = datetime.fromtimestamp(reading.time, UTC).isoformat() if is_date else f"{reading.time:g} s"
     mark = "  (conflict)" if reading.conflict else ""
-    return f"{moment}  {reading.site}  {reading.device}/{reading.property}  {reading.value} {reading.unit or ''}{mark}"
+    name = join_names(reading.device, reading.property)
+    return f"{moment}  {reading.site}  {name}  {reading.value} {reading.unit or ''}{mark}"
 
 
 def _line(arrival: Arrival) -> str:

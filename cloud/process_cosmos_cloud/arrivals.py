@@ -10,13 +10,17 @@ import orjson
 from process_cosmos_gateway.contract.bounds import check_depth
 from process_cosmos_gateway.contract.cloud import BatchReceipt
 from process_cosmos_gateway.contract.errors import Code, ContractError
-from process_cosmos_gateway.contract.events import site_source
+from process_cosmos_gateway.contract.events import event_type, site_source
 from process_cosmos_gateway.contract.identifiers import Ulid
 
 from .batches import Batch, Item
 from .database import Connection
 from .inbox import forget
 from .readings import CONTENT_TYPE, keep
+
+_OPENED = event_type("escalation", "opened")
+_ESCALATIONS = event_type("escalation").removesuffix("v1")
+"""How the types of events about escalations begin."""
 
 ROWS_AT_ONCE = 100
 PAGE = 1000
@@ -120,10 +124,18 @@ def _stored(body: str) -> tuple[Mapping[str, Any], str | None]:
     return (document, None) if isinstance(document, dict) else ({}, Code.MALFORMED)
 
 
-def site_of(connection: Connection, escalation: str) -> Ulid | None:
-    """Return the site whose newest event is about ``escalation``; None: nobody told of it."""
-    mentions = "SELECT site, body FROM arrival WHERE instr(body, ?) ORDER BY sequence DESC"
-    for site, body in connection.execute(mentions, (escalation,)):
-        if _stored(body)[0].get("subject") == escalation:
-            return Ulid(site)
-    return None
+def sites_of(connection: Connection, escalation: str) -> Sequence[Ulid]:
+    """Return the sites that have opened ``escalation``, the first one first.
+
+    If nobody has (a site that was added later, or its event was rejected), those with another event about it. A later
+    mention never takes an alert from who opened it; several sites are for a person to tell apart.
+    """
+    opened: dict[Ulid, None] = {}
+    mentioned: dict[Ulid, None] = {}
+    for site, body in connection.execute(
+        "SELECT site, body FROM arrival WHERE instr(body, ?) ORDER BY sequence", (escalation,)
+    ):
+        event = _stored(body)[0]
+        if event.get("subject") == escalation and str(event.get("type")).startswith(_ESCALATIONS):
+            (opened if event["type"] == _OPENED else mentioned)[Ulid(site)] = None
+    return tuple(opened or mentioned)

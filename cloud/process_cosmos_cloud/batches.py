@@ -114,7 +114,7 @@ class BatchReader:
             self._reject(place, error)
             return
         self._readings += len(readings)
-        self._characters += sum(len(each.name) + len(each.unit or "") for each in readings)
+        self._characters += sum(sum(map(len, each.name)) + len(each.unit or "") for each in readings)
         if self._readings > MOST_READINGS or self._characters > MOST_CHARACTERS:
             raise _too_large(f"{MOST_READINGS} readings, with {MOST_CHARACTERS} characters of names and units")
         self.batch.items.append(Item(place, identifier, text.decode(), readings, closes))

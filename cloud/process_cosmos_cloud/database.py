@@ -15,14 +15,19 @@ SCHEMA_VERSION = 2
 OWN = ""
 """Whose turn it is when the endpoint itself has something to do, or a stranger."""
 
-_POLLED = "CREATE TABLE IF NOT EXISTS polled (site TEXT PRIMARY KEY, cursor INTEGER NOT NULL) STRICT"
-"""Up to where each site has fetched its inbox, at most: an older one may come back. Added within a version."""
+_ADDED = """
+CREATE TABLE IF NOT EXISTS polled (site TEXT PRIMARY KEY, cursor INTEGER NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS renewal (
+  request TEXT PRIMARY KEY, old TEXT NOT NULL, new TEXT NOT NULL UNIQUE, certificate TEXT NOT NULL) STRICT;
+CREATE INDEX IF NOT EXISTS certificate_site ON certificate (site);
+CREATE INDEX IF NOT EXISTS inbox_order ON inbox (site, cursor);
+CREATE INDEX IF NOT EXISTS inbox_escalation ON inbox (site, escalation);
+"""
+"""Added within a version. polled: up to where each site has fetched its inbox, at most: an older one may come back.
 
-_INBOX = (
-    "CREATE INDEX IF NOT EXISTS inbox_order ON inbox (site, cursor)",
-    "CREATE INDEX IF NOT EXISTS inbox_escalation ON inbox (site, escalation)",
-)
-"""Without these each poll and each closed escalation would read the inboxes of all sites. Added within a version."""
+renewal: certificates (PEM) that were issued for another one (serial numbers) and not used yet, by the request's hash.
+Without its indexes each poll and each closed escalation would read the inboxes of all sites.
+"""
 
 PATIENCE_MS = 10_000
 """How long a process waits for another one's transaction."""
@@ -54,8 +59,7 @@ def open_database(path: Path) -> Connection:
             connection.pragma("user_version", SCHEMA_VERSION)
         elif version != SCHEMA_VERSION:
             raise DatabaseError(f"{path} has schema {version}; this version knows {SCHEMA_VERSION}")
-        for addition in (_POLLED, *_INBOX):
-            connection.execute(addition)
+        connection.execute(_ADDED)
     return connection
 
 

@@ -1,4 +1,4 @@
-"""Which gateway may speak for a site: certificates taken back, reply tokens, epochs."""
+"""Which gateway may speak for a site: certificates taken back or superseded, reply tokens, epochs."""
 
 import re
 import secrets
@@ -11,10 +11,16 @@ import orjson
 from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.contract.identifiers import Ulid, is_ulid
 
+from .authority import Issued
 from .database import Connection
 
 TOKENS_KEPT = 3
 """The newest, the one before (its reply was lost), and one more: a batch may leave while the one before is settled."""
+
+_SENTENCES = {
+    Code.CERTIFICATE_REVOKED: "This certificate was revoked.",
+    Code.CERTIFICATE_SUPERSEDED: "This certificate was renewed, and the new one is in use.",
+}
 
 _TOKEN = re.compile(r"(\d{1,15})-[0-9a-f]{16}")
 
@@ -67,8 +73,42 @@ def enrolled(connection: Connection, site: Ulid, serial: str, now: float) -> Non
 
 
 def issued(connection: Connection, site: Ulid, serial: str, now: float) -> None:
-    """Remember a certificate, so that it can be taken back."""
-    connection.execute("INSERT INTO certificate (serial, site, issued_at) VALUES (?, ?, ?)", (serial, site, now))
+    """Remember a certificate, so that it can be taken back; it is the site's newest, whatever the clock says."""
+    connection.execute(
+        "INSERT INTO certificate (serial, site, issued_at) SELECT ?1, ?2, max(?3, coalesce(max(issued_at) + 0.001, 0))"
+        " FROM certificate WHERE site = ?2",
+        (serial, site, now),
+    )
+
+
+def renewed(connection: Connection, site: Ulid, old: str, request: str, new: Issued, now: float) -> str:  # noqa: PLR0917 - a row of two tables
+    """Remember ``new``, issued for the certificate ``old``; return the certificate (PEM) to reply with.
+
+    The same request gets the same certificate until it was used: its reply may have been lost.
+    """
+    for (known,) in connection.execute("SELECT certificate FROM renewal WHERE request = ?", (request,)):
+        return str(known)
+    # A database out of a backup may not know the old one, which is to be superseded nevertheless.
+    connection.execute("INSERT OR IGNORE INTO certificate (serial, site, issued_at) VALUES (?, ?, 0)", (old, site))
+    issued(connection, site, new.serial, now)
+    connection.execute("INSERT INTO renewal VALUES (?, ?, ?, ?)", (request, old, new.serial, new.certificate))
+    return new.certificate
+
+
+def used(connection: Connection, site: Ulid, serial: str) -> None:
+    """Note that an admitted certificate is used: those before it, and others issued for the same one, are over."""
+    connection.execute(
+        "UPDATE certificate SET refused = ?3 WHERE site = ?1 AND refused IS NULL AND serial <> ?2"
+        " AND (issued_at < (SELECT issued_at FROM certificate WHERE serial = ?2)"
+        "  OR serial IN (SELECT new FROM renewal WHERE old = (SELECT old FROM renewal WHERE new = ?2)))",
+        (site, serial, Code.CERTIFICATE_SUPERSEDED),
+    )
+    if connection.changes():
+        connection.execute(
+            "DELETE FROM renewal WHERE new IN (SELECT serial FROM certificate WHERE site = ?)"
+            " AND (new = ? OR new IN (SELECT serial FROM certificate WHERE refused IS NOT NULL))",
+            (site, serial),
+        )
 
 
 def revoke(connection: Connection, what: str) -> int:
@@ -89,7 +129,7 @@ def admit(connection: Connection, site: Ulid, serial: str) -> None:
         return
     of_certificate, of_site, reason = refused
     code = Code(of_certificate or of_site)
-    said = "This certificate was revoked." if code is Code.CERTIFICATE_REVOKED else reason
+    said = _SENTENCES.get(code, reason)
     raise RefusedError(Refusal(code=code, message=said or "The site was enrolled again: this certificate is over."))
 
 

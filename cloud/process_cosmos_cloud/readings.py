@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from process_cosmos_gateway.contract.errors import Code, ContractError
-from process_cosmos_gateway.contract.identifiers import Ulid
+from process_cosmos_gateway.contract.identifiers import Ulid, split_names
 
 from .database import Connection
 
@@ -46,9 +46,9 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One SenML record, base fields resolved; ``name`` is ``<device>/<property>``."""
+    """One SenML record, base fields resolved; ``name``: the device's and the property's."""
 
-    name: str
+    name: tuple[str, str]
     unit: str | None
     time: float
     value: Value
@@ -79,14 +79,26 @@ def unpack(data: object) -> list[Record]:
         characters += len(name) + len(own) + len(own_unit or "")
         if characters > MOST_CHARACTERS:
             raise TooLargeError("$.data", f"must not have more than {MOST_CHARACTERS} characters of names and units")
-        whole = f"{name}{own}"
-        if "/" not in whole.strip("/"):
-            raise ContractError(path, "must be named <device>/<property>")
+        names = _names(f"{name}{own}", path)
         at = time + _number(item, "t", 0.0, path)
         if not EARLIEST <= at <= LATEST:
             raise ContractError(path, "must have a time of the years 1970 to 9999")
-        records.append(Record(whole, own_unit, at, _value(item, value, path)))
+        records.append(Record(names, own_unit, at, _value(item, value, path)))
     return records
+
+
+def _names(name: str, path: str) -> tuple[str, str]:
+    """Return device and property of a SenML name: two escaped names, or as older gateways wrote them, unescaped.
+
+    A device's name with slashes in it is unescaped; the property is what follows the last one.
+    """
+    device, _, last = name.rpartition("/")
+    if not (device.strip("/") and last):
+        raise ContractError(path, "must be named <device>/<property>")
+    if "/" in device:
+        return device, last
+    device, last = split_names(name)
+    return device, last
 
 
 def _value(item: Mapping[str, Any], base: float, path: str) -> Value:
@@ -117,7 +129,7 @@ def _text[T: (str, str | None)](item: Mapping[str, Any], name: str, default: T, 
 
 def keep(connection: Connection, site: Ulid, records: list[Record], arrival: int) -> None:
     """Keep readings by (site, device, property, time, value): repeats are one, contradictions are both kept."""
-    numbers: dict[str, int] = {}
+    numbers: dict[tuple[str, str], int] = {}
     for record in records:
         if record.name not in numbers:
             numbers[record.name] = _series(connection, site, record)
@@ -128,11 +140,10 @@ def keep(connection: Connection, site: Ulid, records: list[Record], arrival: int
 
 
 def _series(connection: Connection, site: Ulid, record: Record) -> int:
-    device, _, name = record.name.rpartition("/")
     number: int = connection.execute(
         "INSERT INTO series (site, device, property, unit) VALUES (?, ?, ?, ?)"
         " ON CONFLICT DO UPDATE SET unit = coalesce(excluded.unit, unit) RETURNING number",
-        (site, device, name, record.unit),
+        (site, *record.name, record.unit),
     ).get
     return number
 

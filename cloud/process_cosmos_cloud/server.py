@@ -1,6 +1,7 @@
 """The endpoint's HTTPS interface: enrolment, renewal, events, inbox."""
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
@@ -31,7 +32,7 @@ from .bodies import MAX_BODY, MAX_REQUEST, read_body
 from .codes import CodeRefusedError, check_code, spend_code
 from .connections import opened_at
 from .database import OWN, Connection, Database, DatabaseError
-from .identity import Caller, Refusal, RefusedError, admit, enrolled, issued, present
+from .identity import Caller, Refusal, RefusedError, admit, enrolled, present, renewed, used
 from .inbox import note_polled, page_after
 from .places import Places, SupersededError
 from .problems import ProblemError
@@ -77,23 +78,6 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         return _problem(HTTPStatus.SERVICE_UNAVAILABLE, Code.STORE_FAILED, "The endpoint's database failed.")
 
 
-@web.middleware
-async def certificates(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Let nobody past without a certificate of ours, and remember whose it is."""
-    if request.path not in OPEN_TO_ALL:
-        certificate = request.get_extra_info("peercert")
-        site = site_of_certificate(certificate)
-        if site is None:
-            raise ProblemError(HTTPStatus.UNAUTHORIZED, Code.UNAUTHORIZED, "A site's certificate is needed here.")
-        request.app[LISTENER].admit(request)
-        request[SITE] = site
-        request[SERIAL] = f"{int(certificate['serialNumber'], 16):x}"
-    try:
-        return await handler(request)
-    except RefusedError as error:
-        raise _refused(error.refusal) from error
-
-
 def site_of_certificate(certificate: Mapping[str, Any] | None) -> Ulid | None:
     """Return the site a verified certificate was issued to; the TLS layer has checked signature and dates."""
     for (name, value), *_ in (certificate or {}).get("subject", ()):
@@ -115,7 +99,7 @@ class Endpoint:
 
     def app(self) -> web.Application:
         """Return the application: routes behind the two middlewares."""
-        app = web.Application(middlewares=[problems, certificates], client_max_size=MAX_BODY)
+        app = web.Application(middlewares=[problems, self._certificates], client_max_size=MAX_BODY)
         app.router.add_get("/health", self._health)
         app.router.add_post("/v1/enroll", self._enroll)
         app.router.add_post("/v1/renew", self._renew)
@@ -126,6 +110,29 @@ class Endpoint:
 
     async def _shutdown(self, _: web.Application) -> None:
         self._stopping.set()
+
+    @web.middleware
+    async def _certificates(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Let nobody past without a certificate of ours that is still good, and remember whose it is."""
+        try:
+            if request.path not in OPEN_TO_ALL:
+                await self._identify(request)
+            return await handler(request)
+        except RefusedError as error:
+            raise _refused(error.refusal) from error
+
+    async def _identify(self, request: web.Request) -> None:
+        """Note whose request it is; raise ``RefusedError``. Its connection is a stranger's until then."""
+        certificate = request.get_extra_info("peercert")
+        site = site_of_certificate(certificate)
+        if site is None:
+            raise ProblemError(HTTPStatus.UNAUTHORIZED, Code.UNAUTHORIZED, "A site's certificate is needed here.")
+        serial = f"{int(certificate['serialNumber'], 16):x}"
+        listener = request.app[LISTENER]
+        if not listener.is_admitted(request):
+            await self._database.read(lambda connection: admit(connection, site, serial), site)
+            listener.admit(request)
+        request[SITE], request[SERIAL] = site, serial
 
     async def _health(self, _: web.Request) -> web.Response:
         return _reply({"status": "ok"})
@@ -158,14 +165,17 @@ class Endpoint:
             raise RefusedError(Refusal(code=Code.CERTIFICATE_EXPIRED, message=str(error))) from error
         except CertificateRequestError as error:
             raise ProblemError(HTTPStatus.BAD_REQUEST, Code.MALFORMED, str(error)) from error
+        await self._database.read(lambda connection: admit(connection, old.site, old.serial))
         certificate = await self._issue(wanted.csr, old.site)
+        # Under another CA the same request is another one: its certificate would not fit the CA of the reply.
+        same = hashlib.sha256(f"{self._authority.sha256} {old.serial} {wanted.csr}".encode()).hexdigest()
 
-        def renew(connection: Connection) -> None:
+        def renew(connection: Connection) -> str:
             admit(connection, old.site, old.serial)
-            issued(connection, old.site, certificate.serial, time.time())
+            used(connection, old.site, old.serial)
+            return renewed(connection, old.site, old.serial, same, certificate, time.time())
 
-        await self._database.write(renew)
-        return _reply(Enrolled(certificate=certificate.certificate, ca=self._authority.pem))
+        return _reply(Enrolled(certificate=await self._database.write(renew), ca=self._authority.pem))
 
     async def _issue(self, csr: str, site: Ulid) -> Issued:
         """Sign a certificate, off the event loop."""
@@ -186,7 +196,7 @@ class Endpoint:
 
     async def _take(self, request: web.Request, reader: BatchReader) -> web.Response:
         site, serial, now = request[SITE], request[SERIAL], time.time()
-        self._check_newest(request, site)
+        opened = opened_at(request)
         caller = Caller(
             token=_header(request, TOKEN_HEADER), epoch=_header(request, EPOCH_HEADER), address=request.remote or ""
         )
@@ -195,6 +205,8 @@ class Endpoint:
 
         def take(connection: Connection) -> BatchReceipt | Refusal:
             admit(connection, site, serial)
+            self._check_newest(site, opened)
+            used(connection, site, serial)
             token = present(connection, site, caller, now)
             return token if isinstance(token, Refusal) else take_batch(connection, site, reader.batch, now, token)
 
@@ -204,13 +216,13 @@ class Endpoint:
             raise _refused(outcome)
         return _reply(outcome)
 
-    def _check_newest(self, request: web.Request, site: Ulid) -> None:
+    def _check_newest(self, site: Ulid, opened: int) -> None:
         """Refuse what was held up on the way: its gateway has given it up, and goes on by a newer connection.
 
+        Runs in the transaction that has admitted the certificate: what is refused changes nothing for its site.
         It would take the place of the newer request, whose token would then look like a second gateway's. A gateway
         that is there nevertheless connects anew, and is told apart by its token.
         """
-        opened = opened_at(request)
         if opened < self._newest.get(site, 0):
             raise SupersededError
         self._newest[site] = opened
@@ -226,6 +238,7 @@ class Endpoint:
 
         def note(connection: Connection) -> None:
             admit(connection, site, serial)
+            used(connection, site, serial)
             note_polled(connection, site, after)
 
         async with self._polls.one(site) as place:
@@ -265,7 +278,9 @@ def _reply(body: object) -> web.Response:
 
 def _refused(refusal: Refusal) -> ProblemError:
     conflict = refusal.code is Code.IDENTITY_CONFLICT
-    return ProblemError(HTTPStatus.CONFLICT if conflict else HTTPStatus.FORBIDDEN, refusal.code, refusal.message)
+    status = HTTPStatus.CONFLICT if conflict else HTTPStatus.FORBIDDEN
+    # The connection was admitted: it must not stay so.
+    return ProblemError(status, refusal.code, refusal.message, closing=True)
 
 
 def _problem(status: HTTPStatus, code: str, message: str) -> web.Response:

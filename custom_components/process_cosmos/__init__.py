@@ -17,12 +17,15 @@ from .escalations.engine import Escalations
 from .escalations.recipients import as_options
 from .flow_gateway import Found, async_forget_destinations
 from .issues import clear_issues
-from .registry import identifier, register_site
+from .registry import escape_unique_ids, identifier, register_site
 from .removal import async_resolve_all
 from .services import async_setup_services
 
 _FOLLOWS_REGISTRIES = 2
 """The minor version from which recipients are kept by ids that outlive a new registration."""
+
+_ESCAPES_NAMES = 3
+"""The minor version from which names are escaped in the unique ids of entities."""
 
 CONFIG_SCHEMA = cv.config_entry_only_config_schema(DOMAIN)
 
@@ -41,6 +44,9 @@ async def async_migrate_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> 
         hass.config_entries.async_update_entry(
             entry, options=as_options(hass, entry.options), minor_version=_FOLLOWS_REGISTRIES
         )
+    if entry.minor_version < _ESCAPES_NAMES:
+        escape_unique_ids(hass, entry)
+        hass.config_entries.async_update_entry(entry, minor_version=_ESCAPES_NAMES)
     return True
 
 

@@ -1,19 +1,20 @@
-"""Booleans a Thing reports and nobody can write."""
+"""Booleans a Thing reports and nobody can write, and whether the MQTT broker is there."""
 
 from dataclasses import dataclass
-from typing import override
+from typing import Any, override
 
 from homeassistant.components.binary_sensor import (
     BinarySensorDeviceClass,
     BinarySensorEntity,
     BinarySensorEntityDescription,
 )
+from homeassistant.const import EntityCategory
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
 from .contract.devices import Hint, Property, PropertyKind
 from .data import CosmosConfigEntry
-from .entity import PropertyDescription, PropertyEntity, add_properties
+from .entity import PropertyDescription, PropertyEntity, StatusEntity, add_properties
 
 PARALLEL_UPDATES = 0
 
@@ -36,14 +37,48 @@ BINARY_SENSORS = (
     ThingBinarySensorDescription(key="boolean", fits_fn=lambda item: _reads(item) and item.hint is not Hint.MOISTURE),
 )
 
+BROKER = BinarySensorEntityDescription(
+    key="broker",
+    translation_key="broker",
+    device_class=BinarySensorDeviceClass.CONNECTIVITY,
+    entity_category=EntityCategory.DIAGNOSTIC,
+)
+
 
 async def async_setup_entry(
     hass: HomeAssistant,  # noqa: ARG001 - Home Assistant's signature
     entry: CosmosConfigEntry,
     async_add_entities: AddConfigEntryEntitiesCallback,
 ) -> None:
-    """Add those of all Things."""
+    """Add those of all Things, and the broker's where there is the app."""
     add_properties(entry, async_add_entities, ThingBinarySensor)
+    if (coordinator := entry.runtime_data.coordinator) is not None:
+        async_add_entities([BrokerSensor(coordinator, BROKER)])
+
+
+class BrokerSensor(StatusEntity, BinarySensorEntity):
+    """Whether the gateway is connected to the MQTT broker; unavailable at a site that has none."""
+
+    @property
+    @override
+    def available(self) -> bool:
+        """Whether the gateway has said that there is a broker."""
+        status = self.coordinator.status
+        return super().available and status is not None and (status.status.broker is not None or bool(self.is_on))
+
+    @property
+    @override
+    def is_on(self) -> bool | None:
+        """Whether devices can be heard and written to."""
+        return None if self.coordinator.status is None else self.coordinator.status.status.broker_connected
+
+    @property
+    @override
+    def extra_state_attributes(self) -> dict[str, Any] | None:
+        """Why it is away, and the version of MQTT that is spoken."""
+        status = self.coordinator.status
+        broker = None if status is None else status.status.broker
+        return None if broker is None else {"reason": broker.reason, "mqtt_version": broker.version}
 
 
 class ThingBinarySensor(PropertyEntity, BinarySensorEntity):

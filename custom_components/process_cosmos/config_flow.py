@@ -42,7 +42,7 @@ class CosmosConfigFlow(AddDestinationSteps, ConfigFlow, domain=DOMAIN):
     """Sets a site up, or joins a gateway to one."""
 
     VERSION = 1
-    MINOR_VERSION = 2
+    MINOR_VERSION = 3
     """2: options keep phones by the app's device ids, notify entities by registry ids."""
 
     def __init__(self) -> None:

@@ -78,8 +78,14 @@ _REFUSED_FAILURES = 8
 _MOST_WAITING = 1000
 """Messages about escalations waiting for the memory; beyond, the gateway is read more slowly."""
 
-DEVICES = "/devices"
-STATUS = "/status"
+_DEVICES_AT_ONCE = 10
+"""Devices shown before the rest of the event loop has its turn."""
+
+type Subject = str | tuple[str]
+"""What is watched: a device, by its id, which may be any text, or something else."""
+
+DEVICES: Subject = ("devices",)
+STATUS: Subject = ("status",)
 """Subjects to watch beside devices' ids, which have no slash in front."""
 
 _STEADY = timedelta(seconds=30)
@@ -112,7 +118,7 @@ class CosmosCoordinator:
         self._escalations = escalations
         data = entry.data
         self._client = GatewayClient(async_get_clientsession(hass), data[CONF_URL], data[CONF_TOKEN], data[CONF_SHA256])
-        self._listeners: dict[str, list[Listener]] = defaultdict(list)
+        self._listeners: dict[Subject, list[Listener]] = defaultdict(list)
         self._failures = 0
         self._refused = False
         self._shown = asyncio.Event()
@@ -141,7 +147,7 @@ class CosmosCoordinator:
         self._cancel_away_timers()
 
     @callback
-    def async_watch(self, subject: str, listener: Listener) -> CALLBACK_TYPE:
+    def async_watch(self, subject: Subject, listener: Listener) -> CALLBACK_TYPE:
         """Call ``listener`` when ``subject`` (a device's id, ``STATUS`` or ``DEVICES``) changes; return how to stop."""
         self._listeners[subject].append(listener)
         return lambda: self._listeners[subject].remove(listener)
@@ -227,6 +233,8 @@ class CosmosCoordinator:
             if isinstance(message, Receipt | Told | Propose):
                 self._escalations.handover.async_heard()
                 await waiting.put(message)
+            elif isinstance(message, Snapshot):
+                await self._take_snapshot(message)
             else:
                 self._receive(message)
 
@@ -239,14 +247,12 @@ class CosmosCoordinator:
         match message:
             case Status():
                 self._take_status(message)
-            case Snapshot():
-                self._take_snapshot(message)
             case WhileAway():
                 self._missed.report(message)
             case DeviceChanged() | DeviceRemoved() | ValueChanged() | AvailabilityChanged() | EventHappened():
                 self._take_change(message)
 
-    def _take_snapshot(self, snapshot: Snapshot) -> None:
+    async def _take_snapshot(self, snapshot: Snapshot) -> None:
         """Show all devices as they are: the proof that the link works."""
         # What is gone keeps its entry in the registry: a gateway with an empty store must not cost people their
         # names and areas. A person can delete it.
@@ -258,11 +264,14 @@ class CosmosCoordinator:
         self._cancel_away_timers()
         clear_issues(self.hass, self.entry, *LINK_ISSUES)
         end_reauth(self.hass, self.entry)
-        for device in snapshot.devices:
-            register_thing(self.hass, self.entry, device)
         show_polarity(self.hass, self.entry, snapshot.devices)
-        self._notify(DEVICES)
-        for device_id in (*self.things.by_id, *gone):
+        for number, device in enumerate(snapshot.devices):
+            register_thing(self.hass, self.entry, device)
+            self._notify(DEVICES, Touched(device=device.id))
+            self._notify(device.id)
+            if number % _DEVICES_AT_ONCE == 0:
+                await asyncio.sleep(0)  # a thousand devices must not hold up everything else
+        for device_id in gone:
             self._notify(device_id)
 
     def _take_change(self, change: DeviceChange) -> None:
@@ -271,10 +280,9 @@ class CosmosCoordinator:
         match change:
             case DeviceChanged(device=device):
                 register_thing(self.hass, self.entry, device)
-                self._notify(DEVICES)
+                self._notify(DEVICES, Touched(device=device.id))
             case DeviceRemoved(device=device_id):
                 remove_thing(self.hass, self.entry, device_id)
-                self._notify(DEVICES)
         if isinstance(change, DeviceChanged | DeviceRemoved):
             show_polarity(self.hass, self.entry, [thing.device for thing in self.things.by_id.values()])
         if touched:
@@ -293,7 +301,7 @@ class CosmosCoordinator:
         self._destination_issues.show(status)
         self._notify(STATUS)
 
-    def _notify(self, subject: str, touched: Touched | None = None) -> None:
+    def _notify(self, subject: Subject, touched: Touched | None = None) -> None:
         for listener in tuple(self._listeners[subject]):
             listener(touched)
 

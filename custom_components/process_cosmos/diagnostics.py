@@ -10,6 +10,7 @@ from homeassistant.const import CONF_URL
 from homeassistant.core import HomeAssistant
 
 from .const import CONF_DESTINATIONS, CONF_NOTIFY_ENTITIES, CONF_PERSISTENT, CONF_PHONES, CONF_SITE, VERSION
+from .contract.destinations import BrokerLink, Status
 from .coordinator import CosmosCoordinator
 from .data import CosmosConfigEntry
 from .things import Thing
@@ -44,11 +45,19 @@ def _gateway(coordinator: CosmosCoordinator) -> dict[str, Any]:
         "version": session.hello.version if session else None,
         "schema": session.hello.schema if session else None,
         "frames_ignored": session.ignored if session else None,
-        "status": asdict(site.status) | {"links": [_link(asdict(link)) for link in site.status.links]}
-        if site
-        else None,
+        "status": _status(site.status) if site else None,
         "things": [_thing(thing) for thing in coordinator.things.by_id.values()],
     }
+
+
+def _status(status: Status) -> dict[str, Any]:
+    links = [_link(asdict(link)) for link in status.links]
+    return asdict(status) | {"links": links, "broker": _broker(status.broker) if status.broker else None}
+
+
+def _broker(broker: BrokerLink) -> dict[str, Any]:
+    """Count what names devices."""
+    return asdict(broker) | {"denied": len(broker.denied), "limited": len(broker.limited)}
 
 
 def _link(link: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 from .contract.devices import Device, Property, Value, WriteProperty
 from .coordinator import DEVICES, STATUS, CosmosCoordinator
 from .data import CosmosConfigEntry
-from .registry import identifier, site_device_info, thing_device_info
+from .registry import site_device_info, thing_device_info, unique_id
 from .things import Thing, Touched
 
 
@@ -64,11 +64,11 @@ class ThingEntity(Entity):
     _attr_has_entity_name = True
     _attr_should_poll = False
 
-    def __init__(self, coordinator: CosmosCoordinator, device: Device, key: str, title: str) -> None:
-        """Take the device, and key and title of what is shown of it."""
+    def __init__(self, coordinator: CosmosCoordinator, device: Device, title: str, *key: str) -> None:
+        """Take the device, and title and key of what is shown of it."""
         self.coordinator = coordinator
         self.device_id = device.id
-        self._attr_unique_id = f"{identifier(coordinator.entry, device.id)}/{key}"
+        self._attr_unique_id = unique_id(coordinator.entry, device.id, *key)
         self._attr_name = title
         self._attr_device_info = thing_device_info(coordinator.hass, coordinator.entry, device)
 
@@ -101,7 +101,7 @@ class PropertyEntity(ThingEntity):
 
     def __init__(self, coordinator: CosmosCoordinator, device: Device, item: Property) -> None:
         """Take the property, which one of the rows fits."""
-        super().__init__(coordinator, device, item.name, item.title)
+        super().__init__(coordinator, device, item.title, item.name)
         self.property_name = item.name
         self._follow(item)
 
@@ -174,8 +174,10 @@ def add_things(
     shown: set[str | None] = set()
 
     @callback
-    def add_new(_: Touched | None = None) -> None:
-        made = [e for thing in coordinator.things.by_id.values() for e in entities_of(coordinator, thing.device)]
+    def add_new(touched: Touched | None = None) -> None:
+        things = coordinator.things.by_id
+        added = things.values() if touched is None else [things[touched.device]] if touched.device in things else []
+        made = [e for thing in added for e in entities_of(coordinator, thing.device)]
         new = [entity for entity in made if entity.unique_id not in shown]
         for entity in new:
             shown.add(entity.unique_id)

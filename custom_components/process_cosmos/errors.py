@@ -9,7 +9,7 @@ from .contract.errors import Code
 CALLERS_MISTAKE = frozenset(
     {Code.INVALID_VALUE, Code.READ_ONLY, Code.UNKNOWN_DEVICE, Code.UNKNOWN_PROPERTY, Code.UNKNOWN_REJECTED}
 )
-TRANSLATED = CALLERS_MISTAKE | {GATEWAY_AWAY, Code.BROKER_AWAY}
+TRANSLATED = CALLERS_MISTAKE | {GATEWAY_AWAY, Code.BROKER_AWAY, Code.WRITE_DENIED}
 """Codes with a sentence of their own in the translations; of the others the gateway's sentence is shown."""
 
 

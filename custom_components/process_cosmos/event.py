@@ -11,6 +11,7 @@ from .contract.devices import Device, DeviceEventDescription
 from .coordinator import CosmosCoordinator
 from .data import CosmosConfigEntry
 from .entity import ThingEntity, add_things
+from .registry import EVENT_KEY
 from .things import Touched
 
 PARALLEL_UPDATES = 0
@@ -34,7 +35,7 @@ class ThingEvent(ThingEntity, EventEntity):
 
     def __init__(self, coordinator: CosmosCoordinator, device: Device, description: DeviceEventDescription) -> None:
         """Take which."""
-        super().__init__(coordinator, device, f"event/{description.name}", description.title)
+        super().__init__(coordinator, device, description.title, EVENT_KEY, description.name)
         self._attr_event_types = [description.name]
 
     @callback

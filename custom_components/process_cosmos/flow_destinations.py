@@ -87,8 +87,8 @@ class AddDestinationSteps(ConfigEntryBaseFlow):
     async def _add(self, kind: DestinationKind, user_input: dict[str, Any] | None) -> ConfigFlowResult:
         errors: dict[str, str] = {}
         if user_input is not None:
-            self._typed = user_input
-            errors = await self._set(kind, user_input)
+            self._typed, errors = forms.with_url_as_sent(user_input)
+            errors = errors or await self._set(kind, self._typed)
             if not errors:
                 name = str(self._adding)
                 is_webhook = kind is DestinationKind.WEBHOOK

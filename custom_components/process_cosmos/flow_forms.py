@@ -27,6 +27,7 @@ from .client import CANNOT_CONNECT, GATEWAY_AWAY, GatewayError
 from .const import CONF_NOTIFY_ENTITIES, CONF_PERSISTENT, CONF_PHONES
 from .contract.destinations import ChangeDestination, DestinationKind, EventKind, SetCloud, SetWebhook
 from .contract.errors import Code
+from .contract.urls import encode_url
 from .flow_app import NOT_INSTALLED, NOT_STARTED, SILENT
 from .flow_line import LineProblem, PastedLineError, read_code
 from .texts import shortened
@@ -45,6 +46,7 @@ CONF_INSTALL_BLUEPRINTS: Final = "install_blueprints"
 CONF_WITHOUT_APP: Final = "without_app"
 
 LABEL_TAKEN: Final = "label_taken"
+URL_ENCODED: Final = "url_encoded"
 _LONGEST_LABEL = 64
 
 _SECRET = TextSelector(TextSelectorConfig(type=TextSelectorType.PASSWORD, autocomplete="off"))
@@ -158,6 +160,14 @@ def choice(options: Mapping[str, str]) -> vol.Schema:
 def somebody(answer: Mapping[str, Any]) -> bool:
     """Whether anybody at the site would be notified."""
     return bool(answer[CONF_PHONES] or answer[CONF_NOTIFY_ENTITIES] or answer[CONF_PERSISTENT])
+
+
+def with_url_as_sent(answer: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the answer with the address as it will be sent, and the error that asks to look at it if it is changed."""
+    if not answer.get(CONF_URL):
+        return answer, {}
+    url, count = encode_url(answer[CONF_URL].strip())
+    return {**answer, CONF_URL: url}, {CONF_URL: URL_ENCODED} if count else {}
 
 
 def free_name(kind: str, taken: Collection[str]) -> str:

@@ -37,6 +37,14 @@ class Issue(StrEnum):
     EVENTS_DROPPED = "events_dropped"
     MEASUREMENTS_DROPPED = "measurements_dropped"
     BROKER_DROPS = "broker_drops"
+    BROKER_AWAY = "broker_away"
+    BROKER_LOGIN_REFUSED = "broker_login_refused"
+    BROKER_CERTIFICATE = "broker_certificate"
+    BROKER_REFUSED = "broker_refused"
+    BROKER_DENIED = "broker_denied"
+    BROKER_QOS = "broker_qos"
+    DEVICE_LIMITED = "device_limited"
+    TOO_MANY_DEVICES = "too_many_devices"
     IDENTITY_CONFLICT = "identity_conflict"
     MEMORY_NOT_WRITTEN = "memory_not_written"
     MEMORY_DAMAGED = "memory_damaged"
@@ -82,6 +90,14 @@ _FORMS: Mapping[Issue, _Form] = {
     Issue.EVENTS_DROPPED: _Form(fixable=True),
     Issue.MEASUREMENTS_DROPPED: _Form(severity=ir.IssueSeverity.WARNING, fixable=True),
     Issue.BROKER_DROPS: _Form(severity=ir.IssueSeverity.WARNING, fixable=True),
+    Issue.BROKER_AWAY: _Form(),
+    Issue.BROKER_LOGIN_REFUSED: _Form(),
+    Issue.BROKER_CERTIFICATE: _Form(),
+    Issue.BROKER_REFUSED: _Form(),
+    Issue.BROKER_DENIED: _Form(severity=ir.IssueSeverity.WARNING),
+    Issue.BROKER_QOS: _Form(severity=ir.IssueSeverity.WARNING),
+    Issue.DEVICE_LIMITED: _Form(severity=ir.IssueSeverity.WARNING),
+    Issue.TOO_MANY_DEVICES: _Form(severity=ir.IssueSeverity.WARNING),
     Issue.IDENTITY_CONFLICT: _Form(),
     Issue.MEMORY_NOT_WRITTEN: _Form(),
     Issue.MEMORY_DAMAGED: _Form(),

@@ -144,7 +144,8 @@ class CosmosOptionsFlow(AddDestinationSteps, OptionsFlowWithReload):
     async def _change(self, kind: DestinationKind, user_input: dict[str, Any] | None) -> ConfigFlowResult:
         errors: dict[str, str] = {}
         if user_input is not None:
-            errors = await self._change_at_gateway(kind, user_input)
+            user_input, errors = forms.with_url_as_sent(user_input)
+            errors = errors or await self._change_at_gateway(kind, user_input)
             if not errors and any(user_input.get(field) for field in forms.REACHED_BY):
                 return await self.async_step_test()
             if not errors:

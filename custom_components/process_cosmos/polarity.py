@@ -6,6 +6,7 @@ from homeassistant.config_entries import ConfigEntry
 from homeassistant.core import HomeAssistant
 
 from .contract.devices import Device, Hint
+from .contract.identifiers import join_names
 from .issues import Issue, clear_issues_but, create_issue
 
 _CHOICES: Mapping[Hint, tuple[str, str]] = {Hint.VALVE: ("open", "closed"), Hint.MOISTURE: ("wet", "dry")}
@@ -14,7 +15,7 @@ _CHOICES: Mapping[Hint, tuple[str, str]] = {Hint.VALVE: ("open", "closed"), Hint
 def show_polarity(hass: HomeAssistant, entry: ConfigEntry, devices: Iterable[Device]) -> None:
     """Show a repair issue for each property of ``devices``, all there are, that is not used until somebody says so."""
     asked = {
-        f"{device.id}/{item.name}": (device, item)
+        join_names(device.id, item.name): (device, item)
         for device in devices
         for item in device.properties
         if item.suggested_hint in _CHOICES

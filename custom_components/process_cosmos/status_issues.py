@@ -16,6 +16,8 @@ type Placeholders = Mapping[str, str]
 _LOSSES = frozenset({"quota", "disk", "damaged"})
 """Reasons for which something is dropped that nobody wanted to lose; the others are what was asked for."""
 
+_BROKER_REASONS = frozenset({"login_refused", "certificate", "tls", "broker_refused"})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Condition:
@@ -45,6 +47,23 @@ def _storage(state: StorageState) -> Callable[[Status], Placeholders | None]:
     return lambda status: {"reason": status.storage_reason or state} if status.storage is state else None
 
 
+def _broker(*reasons: str) -> Callable[[Status], Placeholders | None]:
+    """Show while the broker needs help for one of these reasons, without any: for one that has no issue of its own."""
+
+    def shown(status: Status) -> Placeholders | None:
+        broker = status.broker
+        if broker is None or not broker.needs_help:
+            return None
+        is_one = broker.reason in reasons if reasons else broker.reason not in _BROKER_REASONS
+        return {"reason": broker.reason or ""} if is_one else None
+
+    return shown
+
+
+def _listed(names: tuple[str, ...]) -> Placeholders | None:
+    return {"names": "\n".join(f"- `{name}`" for name in names)} if names else None
+
+
 _CONDITIONS = (
     _Condition(
         issue=Issue.REJECTED_EVENTS,
@@ -56,6 +75,24 @@ _CONDITIONS = (
     _Condition(issue=Issue.STORAGE_FULL, shown_fn=_storage(StorageState.FULL)),
     _Condition(issue=Issue.STORAGE_READ_ONLY, shown_fn=_storage(StorageState.READ_ONLY)),
     _Condition(issue=Issue.STORAGE_FAILING, shown_fn=_storage(StorageState.FAILING)),
+    _Condition(issue=Issue.BROKER_LOGIN_REFUSED, shown_fn=_broker("login_refused")),
+    _Condition(issue=Issue.BROKER_CERTIFICATE, shown_fn=_broker("certificate", "tls")),
+    _Condition(issue=Issue.BROKER_REFUSED, shown_fn=_broker("broker_refused")),
+    _Condition(issue=Issue.BROKER_AWAY, shown_fn=_broker()),
+    _Condition(
+        issue=Issue.BROKER_DENIED, shown_fn=lambda status: _listed(status.broker.denied) if status.broker else None
+    ),
+    _Condition(
+        issue=Issue.DEVICE_LIMITED, shown_fn=lambda status: _listed(status.broker.limited) if status.broker else None
+    ),
+    _Condition(
+        issue=Issue.BROKER_QOS,
+        shown_fn=lambda status: {} if status.broker is not None and status.broker.max_qos < 1 else None,
+    ),
+    _Condition(
+        issue=Issue.TOO_MANY_DEVICES,
+        shown_fn=lambda status: {} if status.broker is not None and status.broker.turned_away else None,
+    ),
     _Condition(issue=Issue.IDENTITY_CONFLICT, shown_fn=lambda status: {} if status.identity_conflict else None),
 )
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from homeassistant.components import persistent_notification
 from homeassistant.config_entries import ConfigEntry
@@ -24,6 +25,14 @@ _MOST_LINES = 20
 _MOST_WORDS = 5
 _MOST_TEXT = 50
 _WORDS: Mapping[Hint, tuple[str, str]] = {Hint.MOISTURE: ("dry", "wet"), Hint.VALVE: ("closed", "open")}
+
+
+class _Place(NamedTuple):
+    """What a line is about: a property of a device, or one of its events."""
+
+    device: str
+    property: str | None
+    event: str | None
 
 
 def silent_changes(before: Things, devices: Iterable[Device]) -> tuple[tuple[str, str], ...]:
@@ -51,7 +60,7 @@ def summary(
     ``began``: since when Home Assistant heard nothing, as far as it knows; a change that was sent and not received may
     be older. What is older than ``added`` is left out. ``silent``: what is known only by how it ended.
     """
-    lines: dict[tuple[str, str], list[str]] = {}
+    lines: dict[_Place, list[str]] = {}
     began = max(began, added)
     for missed in sorted(told.changes, key=lambda missed: -missed.age):
         if (moment := now - duration(missed.age)) >= added and missed.device in things.by_id:
@@ -152,16 +161,15 @@ def _tag(entry: ConfigEntry) -> str:
     return f"{DOMAIN}_while_away_{entry.entry_id}"
 
 
-def _place(missed: Missed) -> tuple[str, str]:
-    return missed.device, missed.property or f"!{missed.event}"
+def _place(missed: Missed) -> _Place:
+    return _Place(missed.device, missed.property, missed.event)
 
 
-def _title(things: Things, place: tuple[str, str]) -> str:
-    device = things.by_id[place[0]].device
-    names = {item.name: item.title for item in device.properties} | {
-        f"!{each.name}": each.title for each in device.events
-    }
-    return f"{device.title}, {names.get(place[1], place[1].removeprefix('!'))}"
+def _title(things: Things, place: _Place) -> str:
+    device = things.by_id[place.device].device
+    described = device.events if place.property is None else device.properties
+    name = place.event if place.property is None else place.property
+    return f"{device.title}, {next((each.title for each in described if each.name == name), name)}"
 
 
 def _word(things: Things, missed: Missed) -> str:

@@ -1,6 +1,7 @@
 """What the broker carries: leaks of devices, commands to their valves, and every message of theirs by topic."""
 
 import asyncio
+import time
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
@@ -74,4 +75,4 @@ class BrokerWatch:
         elif topic.moisture and value is True and previous is not True:
             self._book.write(Leak(sensor=topic.device))
         elif topic.saying is Saying.COMMAND:
-            self._book.write(Command(valve=topic.device, closes=value is False))
+            self._book.write(Command(valve=topic.device, closes=value is False, at=time.monotonic()))

@@ -14,10 +14,14 @@ class Leak:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """A command reached a valve: over the broker, or as the effect of a valve of Home Assistant's own."""
+    """A command reached a valve: over the broker, or as the effect of a valve of Home Assistant's own.
+
+    ``at``: when, in seconds.
+    """
 
     valve: str
     closes: bool
+    at: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,7 @@
 """What Home Assistant says by its WebSocket API: leaks and valves of its own, escalations, effects of answers."""
 
 import asyncio
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -76,7 +77,7 @@ class HomeWatch:
         """Write one record for each step of a counter, also for those that went by while nobody could look."""
         for _ in range(steps):
             if valve := self._watched.closings.get(entity):
-                self._book.write(Command(valve=valve, closes=True))
+                self._book.write(Command(valve=valve, closes=True, at=time.monotonic()))
             else:
                 self._book.write(ActionRun(effect=self._watched.effects[entity]))
 

@@ -15,7 +15,7 @@ INTEGRATION = "custom_components.process_cosmos"
 # Each outside system is touched by one module of each service.
 ONLY_HERE = {
     "apsw": (f"{GATEWAY}.store.*", f"{GATEWAY}.lab.disk", f"{CLOUD}.database"),
-    "paho": (f"{GATEWAY}.devices.mqtt", f"{GATEWAY}.lab.*"),
+    "paho": (f"{GATEWAY}.devices.mqtt", f"{GATEWAY}.devices.paho_client", f"{GATEWAY}.lab.*"),
     "prometheus_client": (f"{GATEWAY}.api.metrics", f"{GATEWAY}.api.producers"),
     "cryptography": (
         f"{GATEWAY}.destinations.enrolment_process",

@@ -89,6 +89,11 @@ def problems_of_calls() -> set[str]:
     return {text for each in codes.body if isinstance(each, ast.Assign) for text in texts(each)}
 
 
+def reasons_of_the_broker() -> set[str]:
+    """Why the link to the MQTT broker is away."""
+    return set(names(matching("process_cosmos_gateway.devices.mqtt_errors")).values()) - {"closed"}
+
+
 def errors_of_the_set_up() -> set[str]:
     """What a form of the set-up says beside its fields."""
     return set(_translations()["config"]["error"])
@@ -110,7 +115,10 @@ def test_every_code_is_documented_and_nothing_else_is() -> None:
     assert {"gateway_away", "no_app"} <= actions
     assert {"invalid_field", "unknown_site"} <= problems_of_calls()
     assert {"line_cut", "app_not_installed"} <= set_up
-    assert documented() == {*Code, *DropReason, *problems_of_calls()} | links | stores | actions | start | set_up
+    broker = reasons_of_the_broker()
+    assert {"login_refused", "broker_silent"} <= broker
+    found = {*Code, *DropReason, *problems_of_calls()} | links | stores | actions | start | set_up | broker
+    assert documented() == found
 
 
 def test_every_reason_of_a_link_has_a_sentence_that_says_what_to_do() -> None:

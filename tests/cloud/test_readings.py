@@ -100,6 +100,7 @@ async def test_readings_of_two_sites_never_meet(
         [{"n": "level", "v": 1}],
         [{"n": "/level", "v": 1}],
         [{"n": "cellar/", "v": 1}],
+        [{"n": "//level", "v": 1}],
         [{"n": 7, "v": 1}],
         [{"n": "cellar/level", "v": "1"}],
         [{"n": "cellar/level", "v": True}],
@@ -127,3 +128,27 @@ async def test_the_ledger_shows_packs_and_readings(site: Site, connection: apsw.
     assert text[0].endswith("cellar/temperature  21.5 Cel  (conflict)")
     rows = [orjson.loads(line) for line in (await run_command(folder, "ledger", "--readings", "--json")).splitlines()]
     assert [(row["device"], row["value"], row["arrival"]) for row in rows] == [("cellar", 21.5, 2), ("cellar", 22.0, 2)]
+
+
+async def test_readings_of_two_devices_whose_joined_names_look_alike_stay_apart(
+    site: Site, folder: Path, connection: apsw.Connection
+) -> None:
+    names = ["wot/kitchen%2Fleak", "wot%2Fkitchen/leak", "100%25/level", "a%2fb/level"]
+    await site.send([pack(1, *({"n": name, "t": 1.0, "v": number} for number, name in enumerate(names)))])
+    assert kept(connection) == [
+        ("100%", "level", 1.0, 2.0, False),
+        ("a%2fb", "level", 1.0, 3.0, False),
+        ("wot", "kitchen/leak", 1.0, 0.0, False),
+        ("wot/kitchen", "leak", 1.0, 1.0, False),
+    ]
+    said = await run_command(folder, "ledger", "--readings")
+    assert [line.split("  ")[2] for line in said.splitlines()] == ["100%25/level", "a%252fb/level", *names[:2]]
+
+
+async def test_readings_of_an_older_gateway_are_of_the_same_device(site: Site, connection: apsw.Connection) -> None:
+    await site.send([pack(1, {"n": "wot/kitchen/leak", "t": 1.0, "v": 1})])
+    await site.send([pack(2, {"n": "wot%2Fkitchen/leak", "t": 1.0, "v": 1}, {"n": "wot%2Fkitchen/leak", "v": 2})])
+    assert kept(connection) == [
+        ("wot/kitchen", "leak", 0.0, 2.0, False),
+        ("wot/kitchen", "leak", 1.0, 1.0, False),
+    ]

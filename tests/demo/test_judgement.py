@@ -85,8 +85,15 @@ def test_a_leak_that_closes_no_valve_is_lost() -> None:
 
 
 def test_a_leak_that_closes_the_valve_twice_is_a_duplicate_effect() -> None:
-    result = verdict(*leak("E1"), Command(valve=VALVE, closes=True), *leak("E2"))
+    result = verdict(*leak("E1"), Command(valve=VALVE, closes=True, at=1.0), *leak("E2"))
     assert figures(result) == (0, 1, 0)
+
+
+def test_two_commands_of_the_same_moment_are_one_closing_and_a_third_is_not() -> None:
+    again = Command(valve=VALVE, closes=True, at=0.02)
+    result = verdict(*leak("E1"), again, *leak("E2"))
+    assert (figures(result), result.closed_again) == ((0, 0, 0), 1)
+    assert figures(verdict(*leak("E1"), again, again, *leak("E2"))) == (0, 1, 0)
 
 
 def test_a_valve_closed_without_any_leak_is_a_duplicate_effect() -> None:

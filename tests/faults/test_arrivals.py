@@ -49,10 +49,10 @@ def test_readings_keep_their_devices_time() -> None:
 
 def test_a_pack_is_read_with_its_base_fields() -> None:
     pack = [
-        {"bn": "wot/meter-0/", "bt": 100.0, "n": "level", "v": 1},
+        {"bn": "wot%2Fmeter-0/", "bt": 100.0, "n": "level", "v": 1},
         {"n": "level", "t": 0.5, "v": 2},
         {"n": "other", "t": 0.6, "v": 3},
-        {"bn": "wot/meter-1/", "bv": 10, "n": "level", "v": 4},
+        {"bn": "wot%2Fmeter-1/", "bv": 10, "n": "level", "v": 4},
     ]
     assert read("process_cosmos.readings.v1", pack) == [
         (Item(MEASUREMENT, "wot/meter-0", 1), 100.0),

@@ -179,12 +179,3 @@ def test_the_next_fault_begins_with_clean_books() -> None:
     arrives(ledger, item(1))
     assert row(ledger) == Row(priority=Priority.CHANGE)
     assert not ledger.cuts
-
-
-def test_delays_are_those_of_what_was_sent_since() -> None:
-    ledger = Ledger(1.5)
-    for number, sent_at in enumerate((1.0, 2.0, 3.0)):
-        item = Item(Priority.ALARM, "a", number)
-        ledger.attempt(item, sent_at)
-        ledger.acknowledge(item, sent_at + 0.5)
-    assert list(ledger.delays(Priority.ALARM, since=2.0)) == [0.5, 0.5]

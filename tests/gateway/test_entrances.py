@@ -31,8 +31,8 @@ from process_cosmos_gateway.destinations.inbox import read_page
 from process_cosmos_gateway.destinations.settings import WebhookSettings
 from process_cosmos_gateway.destinations.webhook import Webhook
 from process_cosmos_gateway.devices import BrokerOptions, Devices, memory
-from process_cosmos_gateway.devices.intake import Received
 from process_cosmos_gateway.devices.mqtt import Message
+from process_cosmos_gateway.devices.throttle import Received
 from process_cosmos_gateway.options import OptionsError, parse_options
 from process_cosmos_gateway.outbox import Delivered, Outbox
 from process_cosmos_gateway.store import Transaction
@@ -140,7 +140,7 @@ async def a_device(folder: Path, topic: str) -> AsyncIterator[Attack]:
 
         async def say(where: str, payload: bytes) -> None:
             message = Message(topic=where, payload=payload, number=next(numbers))
-            news = intake.take(Received(message=message), lambda _: None)
+            news = intake.take(Received(message=message))
 
             def change(transaction: Transaction) -> None:
                 for each in news.changes:

@@ -316,6 +316,34 @@ async def test_a_destination_the_gateway_refuses_is_not_kept(
     assert linked.options["destinations"] == []
 
 
+async def test_an_address_with_characters_none_can_contain_is_shown_encoded_before_it_is_used(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    form = await options(hass, linked, "webhook")
+    shown = await answer(hass, form, WEBHOOK | {"url": " https://hooks.example/ä%2F{b}?sig=%2B\n"})
+    assert shown["errors"] == {"url": "url_encoded"}
+    assert shown["data_schema"]
+    suggested = {str(key): key.description["suggested_value"] for key in shown["data_schema"].schema if key.description}
+    assert suggested["url"] == "https://hooks.example/%C3%A4%2F%7Bb%7D?sig=%2B"
+    assert not gateway.heard_of(SetWebhook)
+    await answer(hass, shown, WEBHOOK | {"url": suggested["url"]})
+    assert (await gateway.until_heard(SetWebhook)).url == suggested["url"]
+    await settle(hass, linked)
+
+
+async def test_a_changed_address_is_shown_encoded_too_and_blanks_inside_are_left_to_the_gateway_to_refuse(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    await have_links(gateway, linked, HOOK)
+    form = await chosen(hass, linked, step="change_webhook")
+    changes = {"no_header": False, "kinds": ["escalation"]}
+    shown = await answer(hass, form, {"url": "https://hooks.example/|", **changes})
+    assert shown["errors"] == {"url": "url_encoded"}
+    gateway.reply = refusing("url_invalid")
+    refused = await answer(hass, shown, {"url": "https://hooks.example/a b", **changes})
+    assert refused["errors"] == {"url": "url_invalid"}
+
+
 async def test_a_destination_cannot_be_removed_while_the_gateway_is_away(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:

@@ -31,7 +31,7 @@ async def test_the_options_of_an_older_version_are_taken_over(hass: HomeAssistan
     }
     entry = MockConfigEntry(domain=DOMAIN, data=DATA, options=options)
     await set_up(hass, entry)
-    assert (entry.version, entry.minor_version) == (1, 2)
+    assert (entry.version, entry.minor_version) == (1, 3)
     assert entry.options == {
         "phones": [anna.app_id, "0123456789abcdef0123456789abcdef"],
         "notify_entities": [siren.id, "notify.hall", "notify.gone"],

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from homeassistant.core import HomeAssistant
@@ -12,11 +13,19 @@ from pytest_homeassistant_custom_component.common import MockConfigEntry
 from pytest_homeassistant_custom_component.typing import ClientSessionGenerator
 
 from custom_components.process_cosmos.const import DOMAIN
-from custom_components.process_cosmos.contract.destinations import Drop, Priority, Salvaged, Status, StorageState
+from custom_components.process_cosmos.contract.destinations import (
+    BrokerLink,
+    Drop,
+    Priority,
+    Salvaged,
+    Status,
+    StorageState,
+)
 from custom_components.process_cosmos.repairs import ReadFlow, async_create_fix_flow
 
 from .contract_gateway import IDLE, ContractGateway, until
 
+BROKER = "binary_sensor.process_cosmos_mqtt_broker"
 SALVAGED = Salvaged(kept=120, lost=3, at=datetime(2026, 11, 21, 11, 30, tzinfo=UTC))
 
 
@@ -30,6 +39,14 @@ def dropped(priority: Priority, reason: str, count: int) -> Drop:
     return Drop(priority=priority, reason=reason, count=count)
 
 
+def with_broker(**said: Any) -> Status:  # noqa: ANN401 - members of all kinds
+    return replace(IDLE, broker=BrokerLink(**said))
+
+
+def troubled(reason: str) -> Status:
+    return with_broker(reason=reason, needs_help=True)
+
+
 @pytest.mark.parametrize(
     ("status", "issue", "says"),
     [
@@ -40,6 +57,15 @@ def dropped(priority: Priority, reason: str, count: int) -> Drop:
         (replace(IDLE, storage=StorageState.READ_ONLY), "storage_read_only", {"reason": "read_only"}),
         (replace(IDLE, storage=StorageState.FAILING, storage_reason="I/O"), "storage_failing", {"reason": "I/O"}),
         (replace(IDLE, identity_conflict=True), "identity_conflict", {}),
+        (troubled("timeout"), "broker_away", {"reason": "timeout"}),
+        (troubled("a_reason_of_a_newer_app"), "broker_away", {"reason": "a_reason_of_a_newer_app"}),
+        (troubled("login_refused"), "broker_login_refused", {"reason": "login_refused"}),
+        (troubled("certificate"), "broker_certificate", {"reason": "certificate"}),
+        (troubled("broker_refused"), "broker_refused", {"reason": "broker_refused"}),
+        (with_broker(denied=("a/b", "c")), "broker_denied", {"names": "- `a/b`\n- `c`"}),
+        (with_broker(limited=("wot/tank",)), "device_limited", {"names": "- `wot/tank`"}),
+        (with_broker(max_qos=0), "broker_qos", {}),
+        (with_broker(turned_away=True), "too_many_devices", {}),
     ],
 )
 async def test_a_condition_is_shown_while_it_lasts(
@@ -55,6 +81,25 @@ async def test_a_condition_is_shown_while_it_lasts(
     await until(lambda: shown(hass) == {issue: {"site": "Process Cosmos", **says}})
     await gateway.say(IDLE)
     await until(lambda: not shown(hass))
+
+
+async def test_a_broker_that_is_away_for_less_than_ten_minutes_is_no_issue(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    await gateway.say(with_broker(reason="timeout"))
+    await until(lambda: (found := hass.states.get(BROKER)) and found.attributes.get("reason") == "timeout")
+    assert not shown(hass)
+
+
+async def test_the_brokers_state_is_shown(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    await gateway.say(replace(with_broker(version="5"), broker_connected=True))
+    await until(lambda: (found := hass.states.get(BROKER)) and found.state == "on")
+    await gateway.say(replace(with_broker(reason="login_refused", needs_help=True), broker_connected=False))
+    await until(lambda: (found := hass.states.get(BROKER)) and found.state == "off")
+    await gateway.say(replace(IDLE, broker_connected=False))
+    await until(lambda: (found := hass.states.get(BROKER)) and found.state == "unavailable")
 
 
 async def test_what_lasts_is_not_taken_away_by_a_new_session(

@@ -3,6 +3,8 @@
 import os
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from process_cosmos_gateway.contract.identifiers import (
     TellKey,
@@ -10,7 +12,9 @@ from process_cosmos_gateway.contract.identifiers import (
     UlidFactory,
     UlidRangeError,
     is_ulid,
+    join_names,
     milliseconds_of,
+    split_names,
 )
 from process_cosmos_gateway.contract.pairing import LineError, OneTimeLine, PairingLine, parse_line, parse_pairing_line
 
@@ -126,3 +130,24 @@ def test_two_sides_that_go_on_after_the_same_id_with_the_clock_behind_make_diffe
     made = [make() for _ in range(100) for make in sides]
     assert len(set(made)) == len(made)
     assert min(made) > ahead
+
+
+NAME = st.text(st.sampled_from("/%25Fa \x00\x1f\x7fé"), max_size=6)
+
+
+@given(st.lists(NAME, min_size=1, max_size=3))
+def test_joined_names_are_split_into_what_they_were(names: list[str]) -> None:
+    assert split_names(join_names(*names)) == tuple(names)
+    assert join_names(*names).count("/") == len(names) - 1
+
+
+@pytest.mark.parametrize("name", ["leak-1", "Küche (links)", "urn:dev:mac:0024befffe804ff1", "a b"])
+def test_an_ordinary_name_stays_as_it_is(name: str) -> None:
+    assert join_names(name) == name
+
+
+def test_names_that_look_alike_are_joined_differently() -> None:
+    assert join_names("wot", "kitchen/leak") == "wot/kitchen%2Fleak"
+    assert join_names("wot/kitchen", "leak") == "wot%2Fkitchen/leak"
+    assert join_names("100%", "a\nb") == "100%25/a%0Ab"
+    assert split_names("a%2fb%41/c") == ("a%2fb%41", "c"), "escapes that are never written are letters"

@@ -36,6 +36,7 @@ REASONS: Mapping[str, str] = {
     "certificate_expired": "This site's certificate is over. If it does not renew itself, enrol again with a new code.",
     "certificate_refused": "It does not know this site's certificate. Enrol again with a new code from its admin.",
     "certificate_revoked": "Its admin took this site's certificate back. Ask why, then enrol again with a new code.",
+    "certificate_superseded": "A newer certificate of this site is in use elsewhere. Enrol again with a new code.",
     "identity_mismatch": "Another server answers there. Correct its address, or find out who answers.",
     "identity_conflict": "Two apps speak as this site. Stop one of them, then enrol the other again with a new code.",
 }

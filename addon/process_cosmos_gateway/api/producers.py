@@ -15,7 +15,7 @@ from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.contract.producers import FROM_PRODUCER, LONGEST_PUBLISH, MOST_UNANSWERED, Publish
 from process_cosmos_gateway.contract.session import Problem, Result
 from process_cosmos_gateway.errors import RequestRefusedError, StoreError
-from process_cosmos_gateway.outbox import Added, Event, Outbox, Outcome, failure
+from process_cosmos_gateway.outbox import Added, Event, Outbox, Outcome, failure, program_key
 
 HELD_SECONDS = 10.0
 """So long nothing passes an event that was refused and does not come again: its program has given it up."""
@@ -229,7 +229,7 @@ def _event(publish: Publish) -> Event:
         kind=EventKind.DEVICE,
         priority=Priority.ALARM if publish.alarm else Priority.CHANGE,
         subject=publish.subject,
-        key=publish.subject,
+        key=program_key(publish.subject),
         time=publish.time,
         data=publish.data,
         slot=None if publish.slot is None else _SLOTS + publish.slot,

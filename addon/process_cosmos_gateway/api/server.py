@@ -166,13 +166,16 @@ class Server:
     async def _open(self, request: web.Request, socket: web.WebSocketResponse, entry: str | None) -> Session:
         """Greet, after the session before has ended: nothing of it may come in between."""
         async with self._opening:
+            # Before anything ends: another may have been paired since the token was looked at.
+            if not self._has_token(request):
+                raise RequestRefusedError(Code.UNAUTHORIZED, _NO_TOKEN)
             await self._end_session()
             try:
                 cursor, heads = await self._parts.escalations.greeting()
             except StoreError as error:
                 raise RequestRefusedError(Code.STORE_FAILED, "The gateway could not read its disk.") from error
             if not self._has_token(request):
-                raise RequestRefusedError(Code.UNAUTHORIZED, _NO_TOKEN)  # another was paired before the hello came
+                raise RequestRefusedError(Code.UNAUTHORIZED, _NO_TOKEN)  # or meanwhile
             greeting = GatewayHello(
                 schema=SCHEMA,
                 min_schema=MIN_SCHEMA,

@@ -48,6 +48,7 @@ class StatusReader:
             gaps=self._devices.gaps,
             identity_conflict=self._devices.identity_conflict
             or any(link.reason == Code.IDENTITY_CONFLICT for link in links),
+            broker=self._devices.broker_link,
         )
 
     def _salvaged(self) -> Salvaged | None:

@@ -31,6 +31,8 @@ class Code(StrEnum):
     BROKER_AWAY = "broker_away"
     DESCRIPTION_INVALID = "description_invalid"
     TOPIC_TAKEN = "topic_taken"
+    TOO_MANY_DEVICES = "too_many_devices"
+    WRITE_DENIED = "write_denied"
     # Destinations
     UNKNOWN_DESTINATION = "unknown_destination"
     URL_INVALID = "url_invalid"
@@ -40,6 +42,7 @@ class Code(StrEnum):
     DESTINATION_AWAY = "destination_away"
     CERTIFICATE_EXPIRED = "certificate_expired"
     CERTIFICATE_REVOKED = "certificate_revoked"
+    CERTIFICATE_SUPERSEDED = "certificate_superseded"
     IDENTITY_CONFLICT = "identity_conflict"
     # The outbox
     ID_CONFLICT = "id_conflict"

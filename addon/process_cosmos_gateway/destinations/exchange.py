@@ -8,6 +8,7 @@ from http import HTTPStatus
 
 import aiohttp
 from aiohttp.http_exceptions import ContentEncodingError
+from yarl import URL
 
 from process_cosmos_gateway.contract.errors import Code
 
@@ -138,7 +139,7 @@ async def exchange(
     try:
         async with session.request(
             method,
-            url,
+            _as_given(url),
             headers=headers,
             data=body,
             allow_redirects=False,
@@ -166,6 +167,13 @@ async def exchange(
     except ValueError:
         # Before there is a reply: the client cannot make a request of these settings.
         return _UNREADABLE if is_read else Refused(reason="url")
+
+
+def _as_given(url: str) -> URL:
+    """Return ``url`` as it will be sent: yarl would write its escapes anew, and a signed URL would be another one."""
+    given = URL(url, encoded=True)
+    host = given.raw_host or ""
+    return given if host.isascii() else given.with_host(host)
 
 
 def trouble_of(error: BaseException) -> Trouble:

@@ -114,7 +114,8 @@ class Pump:
                 self._sending.retry_now()  # the way is free again: what waits to be sent need not wait on
             self._polled(self._polling.worked(self._clock.monotonic()))
             pace = pace.after(len(polled.items), now=self._clock.monotonic())
-            await asyncio.sleep(pace.wait(now=self._clock.monotonic()))
+            if seconds := pace.wait(now=self._clock.monotonic()):
+                await asyncio.sleep(seconds)
             if polled.cursor is None:
                 # An endpoint that does not hold an empty reply back must not be asked without a pause.
                 await asyncio.sleep(_POLL_EVERY - (self._clock.monotonic() - began))

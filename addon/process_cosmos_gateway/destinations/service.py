@@ -5,9 +5,10 @@ import logging
 import random
 import secrets
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from typing import Any
 
 from process_cosmos_gateway.clock import Clock
 from process_cosmos_gateway.contract.destinations import (
@@ -93,6 +94,7 @@ class Destinations:
         self._renewals = Renewals(store, clock, renew_fn, self._renewed)
         self._pumps: dict[str, tuple[Pump, asyncio.Task[None]]] = {}
         self._changing = asyncio.Lock()
+        self._changes: set[asyncio.Task[None]] = set()
         self._running: asyncio.Future[asyncio.TaskGroup] = asyncio.get_running_loop().create_future()
 
     def links(self) -> tuple[Link, ...]:
@@ -117,12 +119,15 @@ class Destinations:
                 group.create_task(self._renewals.run(), name="renew certificates")
                 await asyncio.Event().wait()
         finally:
+            for change in self._changes:
+                change.cancel()
+            await asyncio.gather(*self._changes, return_exceptions=True)
             for pump, _ in self._pumps.values():
                 await pump.close()
 
     async def set_webhook(self, request: SetWebhook) -> None:
         """Set or replace a webhook; what waits for it is tried at once. Raises ``RequestRefusedError``."""
-        await self._set(DestinationKind.WEBHOOK, read_webhook(request))
+        await self._to_its_end(self._replace(DestinationKind.WEBHOOK, read_webhook(request)))
 
     async def change(self, request: ChangeDestination) -> None:
         """Change a destination, which keeps what waits for it, and try it at once. Raises ``RequestRefusedError``."""
@@ -181,14 +186,21 @@ class Destinations:
         except LineError as error:
             message = "This is no one-time code, or a part of it is missing. It reads https://host:port#secret.sha256."
             raise RequestRefusedError(error.code, message) from None
-        credentials = await self._enrol_fn(line, self._store.site)
-        await self._set(
-            DestinationKind.CLOUD,
-            CloudSettings(name=request.name, kinds=request.kinds, url=line.url, credentials=credentials, label=label),
-        )
+
+        async def enrol() -> None:
+            credentials = await self._enrol_fn(line, self._store.site)  # the code is spent by now
+            settings = CloudSettings(
+                name=request.name, kinds=request.kinds, url=line.url, credentials=credentials, label=label
+            )
+            await self._replace(DestinationKind.CLOUD, settings)
+
+        await self._to_its_end(enrol())
 
     async def remove(self, name: str) -> None:
         """Forget a destination with what only it was waiting for; raise ``unknown_destination`` if there is none."""
+        await self._to_its_end(self._remove(name))
+
+    async def _remove(self, name: str) -> None:
         async with self._changing:
             await self._group()
             if name not in self._pumps:
@@ -198,7 +210,14 @@ class Destinations:
                 await self._outbox.forget(name)
                 await self._store.write(lambda transaction: forget(transaction, name))
 
-    async def _set(self, kind: DestinationKind, settings: Settings) -> None:
+    async def _to_its_end(self, change: Coroutine[Any, Any, None]) -> None:
+        """Run a change to its end, also when the session that asked for it ends: half of it would leave no sender."""
+        task = asyncio.create_task(change, name="change a destination")
+        self._changes.add(task)
+        task.add_done_callback(self._changes.discard)
+        await asyncio.shield(task)
+
+    async def _replace(self, kind: DestinationKind, settings: Settings) -> None:
         async with self._changing:
             group = await self._group()
             before = await self._store.read(lambda transaction: load_one(transaction, settings.name))
@@ -231,6 +250,9 @@ class Destinations:
 
         Raises ``unknown_destination`` if there is none of the name, and what ``amend_fn`` raises.
         """
+        await self._to_its_end(self._go_on_with(name, amend_fn))
+
+    async def _go_on_with(self, name: str, amend_fn: Callable[[Settings], Settings | None]) -> None:
         async with self._changing:
             group = await self._group()
             kept = await self._store.read(lambda transaction: load_one(transaction, name))

@@ -12,6 +12,7 @@ import orjson
 from process_cosmos_gateway.contract.codec import parse
 from process_cosmos_gateway.contract.destinations import ChangeDestination, DestinationKind, EventKind, SetWebhook
 from process_cosmos_gateway.contract.errors import Code, ContractError
+from process_cosmos_gateway.contract.urls import encode_url
 from process_cosmos_gateway.errors import RequestRefusedError
 from process_cosmos_gateway.store import Transaction
 from process_cosmos_gateway.store.errors import ROW_UNREADABLE
@@ -166,7 +167,10 @@ def note_inbox(transaction: Transaction, name: str, cursor: int) -> None:
 
 
 def read_webhook(request: SetWebhook) -> WebhookSettings:
-    """Check a request's settings; raise ``RequestRefusedError`` without repeating what may be secret."""
+    """Check a request's settings; raise ``RequestRefusedError`` without repeating what may be secret.
+
+    Of the URL only characters that none can contain are percent-encoded.
+    """
     check_name(request.name)
     address_of(request.url)
     if (request.header is None) != (request.header_value is None):
@@ -181,7 +185,7 @@ def read_webhook(request: SetWebhook) -> WebhookSettings:
     return WebhookSettings(
         name=request.name,
         kinds=request.kinds,
-        url=request.url,
+        url=encode_url(request.url)[0],
         header=request.header,
         header_value=request.header_value,
         label=read_label(request.label),

@@ -15,6 +15,7 @@ from process_cosmos_gateway.contract.destinations import DestinationKind
 from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.contract.escalations import EscalationEvent
 from process_cosmos_gateway.contract.events import CONTENT_TYPE, event_type
+from process_cosmos_gateway.contract.urls import encode_url
 from process_cosmos_gateway.outbox import Delivered, Parcel, Rejected
 
 from .blame import MOST_IN_FLIGHT
@@ -57,12 +58,12 @@ class Webhook:
         self.label = settings.label
         self.address = address_of(settings.url)
         self.kinds = settings.kinds
-        self._url = settings.url
+        self._url, _ = encode_url(settings.url)  # an older version kept it as it was typed
         self._headers = settings.headers
         self._source = Source(
             verified=settings.url.lower().startswith("https:"),
             approved=settings.approved,
-            secrets=secret_words(settings.url.removeprefix(self.address), *settings.headers.values()),
+            secrets=secret_words(self._url.removeprefix(self.address), *settings.headers.values()),
         )
         self._session = open_session(connections=MOST_IN_FLIGHT)
 

@@ -8,8 +8,11 @@ from collections.abc import Awaitable, Callable
 
 from process_cosmos_gateway.errors import StoreError
 
-from .mqtt import TAKEN_OVER, Connection, Message, MqttError, UnreachableError
+from . import mqtt_errors as why
+from .mqtt import Connection, Message
+from .mqtt_errors import MqttError, UnreachableError
 from .options import BrokerOptions
+from .versions import Versions
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -18,7 +21,7 @@ _LONGEST_DELAY = 30.0
 _WORKS_AFTER = 5.0
 _CONFLICT_SECONDS = 60.0
 _CONFLICT_STANDS = 300.0
-IDENTITY_CONFLICT = "identity_conflict"
+_MOST_REASONS = 100
 
 
 def next_delay(failures: int, jitter: float) -> float:
@@ -56,7 +59,8 @@ class Bridge:
         self._on_stop = on_stop
         self._taken_over: deque[float] = deque(maxlen=2)
         self._conflict_until = 0.0
-        self._said = ""
+        self._said: set[str] = set()
+        self._versions = Versions()
         self.connection: Connection | None = None
 
     @property
@@ -72,15 +76,19 @@ class Bridge:
             began = loop.time()
             reason = await self._connect_once()
             failures = 0 if loop.time() - began > _WORKS_AFTER else failures + 1
-            if reason == TAKEN_OVER:
+            if reason == why.TAKEN_OVER:
                 self._note_taken_over(loop.time())
-            if reason == TAKEN_OVER and self.identity_conflict:
-                reason, failures = IDENTITY_CONFLICT, 16
-            if reason != self._said:
-                _LOGGER.warning("The broker is away (%s); trying again until it is back", reason)
-                self._said = reason
+            if reason == why.TAKEN_OVER and self.identity_conflict:
+                reason, failures = why.IDENTITY_CONFLICT, 16
+            self._name(reason)
             self._on_lost(reason)
             await asyncio.sleep(next_delay(failures, random.random()))  # noqa: S311 - no secret
+
+    def _name(self, reason: str) -> None:
+        """Name a reason in the log: once an outage, and once for each kind of what cannot be read."""
+        if reason not in self._said and len(self._said) < _MOST_REASONS:
+            self._said.add(reason)
+            _LOGGER.warning("The broker is away (%s); trying again until it is back", reason)
 
     def _note_taken_over(self, now: float) -> None:
         self._taken_over.append(now)
@@ -92,7 +100,12 @@ class Bridge:
         """Return why it ended."""
         try:
             connection = await Connection.open(
-                self._broker, client_id=self._client_id, on_message=self._on_message, keep_session=True
+                self._broker,
+                client_id=self._client_id,
+                on_message=self._on_message,
+                keep_session=True,
+                versions=self._versions,
+                on_no_answer=self._on_ended,
             )
         except UnreachableError as error:
             return str(error)
@@ -102,10 +115,12 @@ class Bridge:
         try:
             await self._on_open(connection)
             self.connection = connection
-            self._said = ""
-            _LOGGER.info("Connected to the broker")
+            self._said = {said for said in self._said if said.startswith(why.PROTOCOL_ERROR)}
+            _LOGGER.info("Connected to the broker, MQTT %s", connection.version)
             return await connection.ended()
-        except (MqttError, StoreError) as error:
+        except StoreError as error:
+            return f"{why.STORE_FAILED}: {error}"
+        except MqttError as error:
             return str(error)
         except asyncio.CancelledError:
             connection.stop_reading()

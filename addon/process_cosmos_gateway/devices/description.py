@@ -22,6 +22,9 @@ AVAILABILITY = "cosmos:availability"
 TRUE_MEANS = "cosmos:trueMeans"
 """The member of a boolean property that says what its true means: this project's extension too."""
 
+_FILTER, _TOPIC = "mqv:filter", "mqv:topic"
+"""The members of a form by which the W3C's MQTT binding names where to subscribe and where to publish."""
+
 _MAX_AFFORDANCES = 256
 _MAX_TEXT = 255
 _MAX_TOPIC_BYTES = 1024
@@ -56,6 +59,7 @@ class Thing:
 
     ``reads`` and ``events``: name by topic; ``writes``: topic by property; ``availability``: the last will's topic.
     ``inverted``: properties whose true means closed or dry; everybody but the device sees them turned round.
+    ``left_out``: properties and events with forms of which none can be used.
     """
 
     topic: str
@@ -65,6 +69,7 @@ class Thing:
     events: Mapping[str, str]
     availability: str | None
     inverted: frozenset[str] = frozenset()
+    left_out: tuple[str, ...] = ()
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -81,6 +86,14 @@ def prefix_of(topic: str) -> str:
 def is_meant_as_description(topic: str, payload: bytes) -> bool:
     """Say whether a mistake in ``payload`` is worth a word: others may use topics of one level for other things."""
     return topic.endswith("/td") or b"/wot/td" in payload
+
+
+def check_plausible(payload: bytes) -> None:
+    """Raise ``DescriptionError`` for what cannot be a description, at the cost of a search."""
+    if len(payload) > MAX_BYTES:
+        raise _invalid(f"The description is longer than {MAX_BYTES} bytes")
+    if b'"title"' not in payload or b'"forms"' not in payload:
+        raise _invalid("The description has no title, or no form")
 
 
 def parse_description(topic: str, payload: bytes, filters: Sequence[str]) -> Thing:
@@ -118,6 +131,8 @@ class _Reader:
         self._claims = Claims(topic, filters)
         base = document.get("base", "")
         self._base = base if isinstance(base, str) else ""
+        self._unusable: dict[str, DescriptionError] = {}
+        self._used: set[str] = set()
 
     def thing(self) -> Thing:
         reads: dict[str, str] = {}
@@ -129,26 +144,25 @@ class _Reader:
             read = self._form_topic(said, name, _READ, _READ | _WRITE)
             if kind is None or read is None or said.get("writeOnly") is True:
                 continue
-            self._claim(reads, read, name)
+            if not self._claim(read, name):
+                continue
+            reads[read] = name
             write = self._form_topic(said, name, _WRITE, _READ | _WRITE, other_than=read)
+            if write is not None and not self._claim(write, name):
+                write = None
             meaning = self._meaning(name, said, kind, writable=write is not None and said.get("readOnly") is not True)
             if write is not None and meaning.writable:
                 writes[name] = write
             if meaning.inverted:
                 inverted.add(name)
             properties.append(_property(name, said, kind, meaning))
-        events: dict[str, str] = {}
-        described = []
-        for name, said in self._affordances("events"):
-            topic = self._form_topic(said, name, _SUBSCRIBE, _SUBSCRIBE)
-            if topic is not None:
-                self._claim(events, topic, name)
-                described.append(DeviceEventDescription(name=name, title=_text(said, "title", name)))
+        events, described = self._events()
         if not reads and not events:
-            raise _invalid("The description has no form this gateway can use (MQTT, with a value)")
+            raise next(iter(self._unusable.values()), None) or _invalid(
+                "The description has no form this gateway can use (MQTT, with a value)"
+            )
         availability = self._availability()
-        topics = [*reads, *events, *writes.values(), *([] if availability is None else [availability])]
-        if len(set(topics)) != len(topics):
+        if availability in self._used:
             raise _invalid("The description uses one topic for two purposes")
         return Thing(
             topic=self._topic,
@@ -158,7 +172,19 @@ class _Reader:
             events=events,
             availability=availability,
             inverted=frozenset(inverted),
+            left_out=tuple(name for name in self._unusable if name not in (*reads.values(), *events.values())),
         )
+
+    def _events(self) -> tuple[dict[str, str], list[DeviceEventDescription]]:
+        """Return the events by topic, and what Home Assistant shows of them."""
+        events: dict[str, str] = {}
+        described = []
+        for name, said in self._affordances("events"):
+            topic = self._form_topic(said, name, _SUBSCRIBE, _SUBSCRIBE)
+            if topic is not None and self._claim(topic, name):
+                events[topic] = name
+                described.append(DeviceEventDescription(name=name, title=_text(said, "title", name)))
+        return events, described
 
     def _device(self, properties: tuple[Property, ...], events: tuple[DeviceEventDescription, ...]) -> Device:
         title = _text(self._document, "title")
@@ -195,17 +221,32 @@ class _Reader:
         *,
         other_than: str | None = None,
     ) -> str | None:
-        """Return the topic of the first MQTT form for one of the ``wanted`` operations."""
+        """Return the topic of the first form that can be used for one of the ``wanted`` operations."""
         forms = said.get("forms")
-        if not isinstance(forms, list) or not forms:
-            raise _invalid(f"{name[:64]!r} has no forms")
-        for form in forms:
-            if not isinstance(form, dict) or not isinstance(form.get("href"), str):
-                raise _invalid(f"A form of {name[:64]!r} has no href")
-            topic = self._path(form["href"]) if wanted & _operations(form, default) else None
-            if topic is not None and topic != other_than:
-                return self._claims.check(topic)
+        for form in forms if isinstance(forms, list) else ():
+            try:
+                topic = self._topic_of(form, wanted, default)
+                if topic is not None and topic != other_than:
+                    return self._claims.check(topic)
+            except DescriptionError as error:
+                self._unusable.setdefault(name, error)
         return None
+
+    def _topic_of(self, form: object, wanted: frozenset[str], default: frozenset[str]) -> str | None:
+        """Return the topic a form names for one of the ``wanted`` operations; None: it is for others, or no MQTT."""
+        if not isinstance(form, dict) or not isinstance(form.get("href"), str):
+            raise _invalid("A form has no href")
+        if not wanted & _operations(form, default):
+            return None
+        path = self._path(form["href"])
+        named = [_TOPIC, _FILTER] if wanted == _WRITE else [_FILTER, _TOPIC]
+        said = next((form[member] for member in named if member in form), None)
+        if path is None or said is None:
+            return path
+        listed = said if isinstance(said, list) else [said]
+        if len(listed) != 1 or not isinstance(listed[0], str):
+            raise _invalid("A form names no topic, or several")
+        return listed[0]
 
     def _availability(self) -> str | None:
         said = self._document.get(AVAILABILITY)
@@ -225,11 +266,13 @@ class _Reader:
         scheme, _, rest = href.partition("://")
         return rest.partition("/")[2] if scheme.lower() in ("mqtt", "mqtts") else None
 
-    @staticmethod
-    def _claim(topics: dict[str, str], topic: str, name: str) -> None:
-        if topic in topics:
-            raise _invalid("The description uses one topic for two purposes")
-        topics[topic] = name
+    def _claim(self, topic: str, name: str) -> bool:
+        """Let ``topic`` be for ``name`` alone; return False if the description uses it already."""
+        if topic in self._used:
+            self._unusable.setdefault(name, _invalid("The description uses one topic for two purposes"))
+            return False
+        self._used.add(topic)
+        return True
 
     def _meaning(self, name: str, said: Mapping[str, Any], kind: PropertyKind, *, writable: bool) -> Meaning:
         return meaning_of(

@@ -12,8 +12,6 @@ from process_cosmos_gateway.clock import Clock
 from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_gateway.contract.devices import (
     AvailabilityChanged,
-    DeviceChanged,
-    DeviceRemoved,
     EventHappened,
     Property,
     PropertyKind,
@@ -22,17 +20,18 @@ from process_cosmos_gateway.contract.devices import (
 from process_cosmos_gateway.contract.events import event_type
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.contract.messages import DeviceChange
-from process_cosmos_gateway.outbox import Event, Outbox
+from process_cosmos_gateway.outbox import Event, Outbox, device_key
 from process_cosmos_gateway.store import Transaction
 
 from . import memory, readings
-from .description import DescriptionError, is_meant_as_description, parse_description
+from .description import DescriptionError
+from .descriptions import Descriptions
 from .keeper import Change
 from .leaving import Leaving
-from .mqtt import Message, matches
 from .readings import READING_DAYS
 from .roster import Role, Roster, Route
-from .twin import Twin, as_device, inverted, is_transition, newest, turned, with_reading
+from .throttle import Received, Throttle
+from .twin import Twin, inverted, is_transition, newest, with_reading
 from .values import GarbageError, Reading, parse_json, parse_readings, simple
 from .volume import Point
 from .waiting import Series
@@ -46,15 +45,7 @@ DEVICE_EVENT = event_type("device", "event")
 _AVAILABILITY = {b"online": True, b'"online"': True, b"offline": False, b'"offline"': False}
 _SKEWED = 300.0
 _MOST_COMPLAINTS = 1000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Received:
-    """A message with what the session says of it; ``key`` is the same each time the broker sends the message."""
-
-    message: Message
-    key: str | None = None
-    possible_repeat: bool = False
+_LONGEST_TOPIC = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +56,6 @@ class News:
     is_measurement: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Listening:
-    """What a change of descriptions means for subscriptions."""
-
-    begin: Twin | None = None
-    end: Twin | None = None
-
-
 class Intake:
     """Reads messages. Garbage is counted, named in the log without its content, and otherwise passed over."""
 
@@ -80,7 +63,8 @@ class Intake:
         self,
         *,
         roster: Roster,
-        filters: Sequence[str],
+        descriptions: Descriptions,
+        throttle: Throttle,
         outbox: Outbox,
         writes: Writes,
         clock: Clock,
@@ -89,9 +73,10 @@ class Intake:
         counts: Counter[str],
         tell: Callable[[DeviceChange], None],
     ) -> None:
-        """Take the parts, where descriptions are looked for (``filters``), and whom to ``tell`` of changes."""
+        """Take the parts, and whom to ``tell`` of changes."""
         self._roster = roster
-        self._filters = filters
+        self._descriptions = descriptions
+        self._throttle = throttle
         self._outbox = outbox
         self._leaving = leaving
         self._writes = writes
@@ -102,63 +87,50 @@ class Intake:
         self._complained: set[str] = set()
         self._last_received = 0.0
 
-    def take(self, received: Received, listen: Callable[[Listening], None]) -> News:
+    def take(self, received: Received) -> News:
         """Tell who watches, and return what is to be written for a message."""
-        topic = received.message.topic
+        message = received.message
+        topic = message.topic
         if topic is None:
-            self._complain("?", "a topic that is no UTF-8")
+            self.complain("?", "a topic that is no UTF-8")
+            return News()
+        if message.oversized:
+            self._counts["oversized"] += 1
+            self.complain(topic, f"oversized: a message of {message.oversized} bytes")
             return News()
         route = self._roster.routes.get(topic)
         try:
             if route is None:
-                return News(self._take_description(topic, received.message, listen))
+                return News(self._descriptions.take(topic, message.payload))
+            if not self._is_within_rate(route, received):
+                return News()
             news = self._take_news(route, received)
         except DescriptionError as error:
             self._counts[error.code] += 1
-            self._complain(topic, f"{error.code}: {error}")
+            self.complain(topic, f"{error.code}: {error}")
         except GarbageError as error:
             self._counts["garbage"] += 1
-            self._complain(topic, f"garbage: {error}")
+            self.complain(topic, f"garbage: {error}")
         else:
             self._complained.discard(topic)
             return news
         return News()
 
-    # Descriptions
+    def complain(self, topic: str, why: str) -> None:
+        """Name once what was passed over."""
+        topic = topic[:_LONGEST_TOPIC]
+        if topic not in self._complained and len(self._complained) < _MOST_COMPLAINTS:
+            self._complained.add(topic)
+            _LOGGER.warning("Passing over what came at %s: %s", topic, why)
 
-    def _take_description(self, topic: str, message: Message, listen: Callable[[Listening], None]) -> list[Change]:
-        if not any(matches(each, topic) for each in self._filters):
-            return []
-        known = self._roster.by_topic(topic)
-        if not message.payload:
-            return [] if known is None else self._withdraw(known, listen)
-        if known is None and not is_meant_as_description(topic, message.payload):
-            return []
-        thing = parse_description(topic, message.payload, self._filters)
-        if known is not None and known.thing == thing:
-            return []
-        twin = self._roster.admit(thing)
-        self._complained.discard(topic)
-        listen(Listening(begin=twin, end=known))
-        self._tell(DeviceChanged(sequence=0, device=as_device(twin, reachable=True)))
-        lost = turned(known, thing) if known else frozenset()
-        names = tuple(each.name for each in thing.device.properties if each.name not in lost)
-        return [
-            partial(
-                memory.keep_description,
-                device=twin.id,
-                topic=topic,
-                description=message.payload,
-                properties=names,
-            )
-        ]
-
-    def _withdraw(self, twin: Twin, listen: Callable[[Listening], None]) -> list[Change]:
-        self._roster.dismiss(twin.id)
-        self._writes.forget(twin.id)
-        listen(Listening(end=twin))
-        self._tell(DeviceRemoved(sequence=0, device=twin.id))
-        return [partial(memory.withdraw, device=twin.id)]
+    def _is_within_rate(self, route: Route, received: Received) -> bool:
+        is_state = route.role is not Role.EVENT
+        return self._throttle.admits(
+            route.device,
+            received,
+            may_be_alarm=route.role is not Role.PROPERTY or route.is_boolean,
+            is_state=is_state,
+        )
 
     # Values, device events, availability
 
@@ -179,6 +151,7 @@ class Intake:
         described = next(each for each in twin.thing.device.properties if each.name == name)
         received = self._received()
         said = parse_readings(described.kind, message.payload, received)
+        self._throttle.charge(twin.id, len(said))
         if name in twin.thing.inverted:
             said = inverted(said)
         self._counts["clock_skewed"] += sum(reading.time > received + _SKEWED for reading in said)
@@ -258,7 +231,7 @@ class Intake:
             kind=EventKind.DEVICE,
             priority=Priority.CHANGE,
             subject=twin.id,
-            key=twin.id,
+            key=device_key(twin.id),
             time=_moment(received),
             data={"device": twin.id, "title": twin.thing.device.title, **data, **in_doubt},
             is_own=True,
@@ -284,11 +257,6 @@ class Intake:
         """Return the time of receipt; two messages never have the same one, so that their readings stay apart."""
         self._last_received = max(self._clock.now().timestamp(), self._last_received + 1e-6)
         return self._last_received
-
-    def _complain(self, topic: str, why: str) -> None:
-        if topic not in self._complained and len(self._complained) < _MOST_COMPLAINTS:
-            self._complained.add(topic)
-            _LOGGER.warning("Passing over what came at %s: %s", topic, why)
 
 
 def _moment(time: float) -> datetime:

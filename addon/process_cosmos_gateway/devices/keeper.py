@@ -25,6 +25,8 @@ MOST_BYTES = 4_000_000
 _MOST_BYTES_OF_CHANGES = 4 * MOST_BYTES
 _BYTES_OF_MESSAGE = 200
 _AT_ONCE = 500
+_BYTES_AT_ONCE = 32 * 1024
+"""Payloads of one transaction, which an alarm's commit waits behind: SenML of so many bytes has up to 4,000 records."""
 _RETRY_SECONDS = 1.0
 
 type Change = Callable[[Transaction], object]
@@ -144,7 +146,7 @@ class Keeper:
 
         False: it is not, for nobody waits any more.
         """
-        numbers = list(islice(self._waiting, _AT_ONCE))
+        numbers = self._next_numbers()
         self._taken = numbers[-1]
         batch = [self._waiting.pop(number) for number in numbers]
         while self._measurements and self._measurements[0] <= self._taken:
@@ -160,6 +162,17 @@ class Keeper:
         self._written = self._taken
         self._acknowledge()
         return True
+
+    def _next_numbers(self) -> list[int]:
+        """Return the oldest that wait, as many as one transaction may take without holding up those of others."""
+        numbers: list[int] = []
+        room = _BYTES_AT_ONCE
+        for number in islice(self._waiting, _AT_ONCE):
+            room -= len(self._waiting[number].message.payload)
+            if numbers and room < 0:
+                break
+            numbers.append(number)
+        return numbers
 
     async def _write(self, batch: Sequence[Arrival], dropped: Mapping[Priority, int]) -> bool:
         unconfirmed = self._received.begin_commit()

@@ -10,6 +10,7 @@ import orjson
 
 from process_cosmos_gateway.clock import Clock
 from process_cosmos_gateway.contract.destinations import EventKind, Priority
+from process_cosmos_gateway.contract.identifiers import join_names
 from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.options import MEGABYTE
 from process_cosmos_gateway.outbox import DropReason, Measurement, Outbox
@@ -140,7 +141,12 @@ class _Load:
 
     def take(self, series: Series, point: Point) -> bool:
         """Take a reading along, if the day's bytes allow."""
-        record = {"n": f"{series.device}/{series.name}", "t": point.time, "u": series.unit or "", "v": point.value}
+        record = {
+            "n": join_names(series.device, series.name),
+            "t": point.time,
+            "u": series.unit or "",
+            "v": point.value,
+        }
         spent = self._spent + len(orjson.dumps(record)) + 1
         if self._daily is not None and spent > self._daily:
             self._held_back += 1

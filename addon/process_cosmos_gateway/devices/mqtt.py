@@ -1,4 +1,4 @@
-"""One MQTT connection on the event loop: the only module that touches paho."""
+"""One MQTT connection on the event loop; with ``paho_client`` the only module that touches paho."""
 
 import asyncio
 import logging
@@ -7,50 +7,40 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, Self, override
+from typing import Any, Self
 
 from paho.mqtt.client import Client, ConnectFlags, MQTTMessage, topic_matches_sub
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
-from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.enums import MQTTProtocolVersion
 from paho.mqtt.properties import MQTTException, Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from . import mqtt_errors as why
+from .mqtt_errors import DeniedError, MqttError, NoAnswerError, UnreachableError
 from .options import BrokerOptions
+from .packets import PacketSocket, TooLargeError
+from .paho_client import PahoClient
 from .sockets import answer_quickly, open_socket, unread
+from .versions import Version, Versions
 
 _LOGGER = logging.getLogger(__name__)
 
-RECEIVE_MAXIMUM = 1000
-"""How many unacknowledged messages the broker may send."""
-
-SESSION_SECONDS = 7 * 24 * 3600
-"""For how long the broker keeps messages for us while we are away."""
-
-TAKEN_OVER = "session_taken_over"
-CLOSED = "closed"
-_KEEPALIVE = 15
-_HOUSEKEEPING = 5.0
-_CONNECT_SECONDS = 10.0
+_REACH_SECONDS = 10.0
+_ANSWER_SECONDS = 10.0
+"""For so long an answer to CONNECT and SUBSCRIBE is waited for."""
 _UNSUPPORTED_VERSION = 132
 _SESSION_TAKEN_OVER = 142
-
-
-class MqttError(Exception):
-    """The broker is away or said no; the caller tries again later. The message holds no secret."""
-
-
-class UnreachableError(MqttError):
-    """Nothing was sent to the broker."""
-
-
-class _UnsupportedVersionError(MqttError):
-    """The broker does not speak MQTT 5."""
+_PROTOCOLS = {Version.V5: MQTTProtocolVersion.MQTTv5, Version.V311: MQTTProtocolVersion.MQTTv311}
+_UNREADABLE = (MQTTException, TooLargeError, struct.error, ValueError, LookupError, TypeError, OSError, MemoryError)
+"""What paho raises at packets that are not MQTT, and we at packets that are too large."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """What the broker sent. ``number``: the message id, 0 with QoS 0. ``topic`` None: it was no UTF-8."""
+    """What the broker sent. ``number``: the message id, 0 with QoS 0. ``topic`` None: it was no UTF-8.
+
+    ``oversized``: the bytes of a message that was too large to be read; it has no payload. Else 0.
+    """
 
     topic: str | None
     payload: bytes
@@ -58,6 +48,7 @@ class Message:
     retained: bool = False
     redelivered: bool = False
     number: int = 0
+    oversized: int = 0
 
     @property
     def mark(self) -> bytes:
@@ -74,25 +65,6 @@ class Will:
     payload: bytes
 
 
-class _Client(Client):
-    """paho on a socket that is already connected: paho's own way to connect would block the event loop."""
-
-    def __init__(self, sock: socket.socket, **settings: Any) -> None:  # noqa: ANN401 - handed on to paho
-        self._connected_socket = sock
-        self.farewell = 0
-        super().__init__(CallbackAPIVersion.VERSION2, manual_ack=True, reconnect_on_failure=False, **settings)
-
-    @override
-    def _create_socket(self) -> socket.socket:
-        return self._connected_socket
-
-    @override
-    def _handle_disconnect(self) -> None:
-        # paho reads the reason only when properties follow it.
-        self.farewell = int(self._in_packet["packet"][0]) if self._in_packet["packet"] else 0
-        super()._handle_disconnect()
-
-
 class Connection:
     """One connection from its CONNECT to its end; never reused, so an acknowledgement cannot outlive it.
 
@@ -102,17 +74,28 @@ class Connection:
     session_present: bool
     """Whether the broker had kept the session."""
 
-    def __init__(self, sock: socket.socket, client: _Client, on_message: Callable[[Connection, Message], None]) -> None:
+    max_qos: int = 1
+    """The highest QoS the broker takes from us and gives to us."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        version: Version,
+        client: PahoClient,
+        on_message: Callable[[Connection, Message], None],
+    ) -> None:
         """Take the parts; ``open`` makes them."""
+        self.version = version
         self._loop = asyncio.get_running_loop()
         self._socket = sock
+        self._packets = client.packets
         self._client = client
         self._on_message = on_message
         self._accepted: asyncio.Future[bool] = self._loop.create_future()
         self._confirmations: dict[tuple[str, int | None], asyncio.Future[Sequence[ReasonCode]]] = {}
         self._ended: asyncio.Future[str] = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
-        self._reason = CLOSED
+        self._reason = why.CLOSED
 
     @classmethod
     async def open(
@@ -123,32 +106,42 @@ class Connection:
         on_message: Callable[[Connection, Message], None],
         keep_session: bool = False,
         will: Will | None = None,
+        versions: Versions | None = None,
+        on_no_answer: Callable[[], None] = lambda: None,
     ) -> Self:
         """Connect with MQTT 5, else 3.1.1; return when the broker has accepted; raise ``MqttError``.
 
-        ``UnreachableError``: the broker cannot have noticed the attempt.
+        ``UnreachableError``: the broker cannot have noticed the attempt. ``versions``: remembers what was answered.
+        ``on_no_answer``: an attempt that the broker may have noticed has ended, and the other version is tried.
 
         ``keep_session``: the broker keeps messages for ``SESSION_SECONDS`` and repeats what was not acknowledged.
         """
-        for version in (MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311):
+        versions = versions or Versions()
+        clock = asyncio.get_running_loop()
+        first, second = versions.in_order(clock.time())
+        for version in (first, second):
+            sock = await _reach(broker)
+            packets = PacketSocket(sock, has_properties=version is Version.V5)
+            client = PahoClient(packets, _PROTOCOLS[version], client_id, keep_session=keep_session)
+            if broker.username is not None:
+                client.username_pw_set(broker.username, broker.password)
+            if will is not None:
+                client.will_set(will.topic, will.payload, qos=1, retain=True)
+            connection = cls(sock, version, client, on_message)
             try:
-                async with asyncio.timeout(_CONNECT_SECONDS):
-                    sock = await _reach(broker)
-                    client = _client(sock, version, client_id, keep_session=keep_session)
-                    if broker.username is not None:
-                        client.username_pw_set(broker.username, broker.password)
-                    if will is not None:
-                        client.will_set(will.topic, will.payload, qos=1, retain=True)
-                    connection = cls(sock, client, on_message)
-                    await connection.begin(broker, keep_session=keep_session)
-                    return connection
-            except _UnsupportedVersionError:
-                _LOGGER.info("The broker does not speak MQTT 5, trying 3.1.1")
-            except OSError as error:
-                raise MqttError(error.strerror or type(error).__name__) from error
-            except (ValueError, OverflowError) as error:
-                raise MqttError("The broker's host or port is none") from error
-        raise MqttError("The broker speaks neither MQTT 5 nor 3.1.1")
+                await connection.begin(broker)
+            except NoAnswerError as error:
+                if version is second:
+                    raise
+                on_no_answer()
+                _LOGGER.info("The broker does not answer in MQTT %s (%s), trying %s", first, error, second)
+            except MqttError:
+                versions.answered(version, clock.time())
+                raise
+            else:
+                versions.answered(version, clock.time())
+                return connection
+        raise AssertionError  # the second attempt returns or raises
 
     @property
     def alive(self) -> bool:
@@ -159,13 +152,14 @@ class Connection:
         """Wait for the connection's end; return why, as one word."""
         return await asyncio.shield(self._ended)
 
-    def send(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> int:
-        """Hand a message to the socket; the broker's confirmation is not waited for. Return its message id."""
-        return self._client.publish(topic, payload, qos=qos, retain=retain).mid
+    def send(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> asyncio.Future[Any]:
+        """Hand a message to the socket; return what ends when the broker has confirmed it, or with ``MqttError``."""
+        number = self._client.publish(topic, payload, qos=min(qos, self.max_qos), retain=retain).mid
+        return self._confirmation("publish", number)
 
     async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Publish with QoS 1; return when the broker has confirmed; raise ``MqttError``."""
-        await self._confirmed("publish", self.send(topic, payload, retain=retain))
+        await self.send(topic, payload, retain=retain)
 
     async def subscribe(self, filters: Sequence[str], *, retained_again: bool = True, qos: int = 1) -> Sequence[str]:
         """Subscribe with QoS 1, or 0; return the filters the broker refused; raise ``MqttError``.
@@ -174,7 +168,7 @@ class Connection:
         """
         if not filters:
             return ()
-        if self._client.protocol == MQTTProtocolVersion.MQTTv5:
+        if self._client.speaks_mqtt_5:
             handling = (
                 SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE if retained_again else SubscribeOptions.RETAIN_SEND_IF_NEW_SUB
             )
@@ -182,7 +176,13 @@ class Connection:
             _, number = self._client.subscribe([(topic, options) for topic in filters])
         else:
             _, number = self._client.subscribe([(topic, qos) for topic in filters])
-        codes = await self._confirmed("subscribe", number)
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                codes: Sequence[ReasonCode] = await self._confirmation("subscribe", number)
+        except TimeoutError as error:
+            raise MqttError(why.UNANSWERED, "no answer to a subscription") from error
+        if qos and codes and not any(code.value for code in codes):
+            self.max_qos = 0  # the only way in which MQTT 3.1.1 says so
         return [topic for topic, code in zip(filters, codes, strict=False) if code.is_failure]
 
     def unsubscribe(self, filters: Sequence[str]) -> None:
@@ -201,7 +201,7 @@ class Connection:
         if self.alive:
             self._loop.remove_reader(self._socket)
 
-    def close(self, reason: str = CLOSED) -> None:
+    def close(self, reason: str = why.CLOSED) -> None:
         """Say goodbye (the will is not published) and end."""
         if self.alive:
             self._reason = reason
@@ -213,7 +213,7 @@ class Connection:
         """End without a goodbye, as a power cut would: the broker publishes the will."""
         self._end()
 
-    async def begin(self, broker: BrokerOptions, *, keep_session: bool) -> None:
+    async def begin(self, broker: BrokerOptions) -> None:
         """Send CONNECT on the open socket; return when the broker has accepted; raise ``MqttError``."""
         try:
             client = self._client
@@ -225,44 +225,42 @@ class Connection:
             client.on_socket_register_write = self._want_write
             client.on_socket_unregister_write = self._written
             client.on_socket_close = self._unregister
-            if client.protocol == MQTTProtocolVersion.MQTTv5:
-                client.connect(
-                    broker.host,
-                    broker.port,
-                    _KEEPALIVE,
-                    clean_start=not keep_session,
-                    properties=_connect_properties(keep_session=keep_session),
-                )
-            else:
-                client.connect(broker.host, broker.port, _KEEPALIVE)
+            client.begin(broker.host, broker.port)
             self._loop.add_reader(self._socket, self._readable)
-            self._timer = self._loop.call_later(_HOUSEKEEPING, self._housekeeping)
-            self.session_present = await self._accepted
+            self._plan_housekeeping()
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                self.session_present = await self._accepted
+        except (TimeoutError, OSError) as error:
+            self._end()
+            raise NoAnswerError(why.SILENT) from error
         except BaseException:
             self._end()
             raise
 
-    async def _confirmed(self, kind: str, number: int | None) -> Sequence[ReasonCode]:
-        if not self.alive:
-            raise MqttError(self._reason)
-        confirmation = self._confirmations[kind, number] = self._loop.create_future()
-        try:
-            codes: Sequence[ReasonCode] = await confirmation
-        finally:
-            self._confirmations.pop((kind, number), None)
-        return codes
+    def _confirmation(self, kind: str, number: int | None) -> asyncio.Future[Sequence[ReasonCode]]:
+        confirmation: asyncio.Future[Sequence[ReasonCode]] = self._loop.create_future()
+        if self.alive:
+            self._confirmations[kind, number] = confirmation
+            confirmation.add_done_callback(lambda _: self._confirmations.pop((kind, number), None))
+        else:
+            _fail(confirmation, MqttError(self._reason))
+        return confirmation
 
     # What paho calls.
 
-    def _connected(self, _client: Client, _data: object, flags: ConnectFlags, code: ReasonCode, *_: object) -> None:
+    def _connected(
+        self, _client: Client, _data: object, flags: ConnectFlags, code: ReasonCode, asked: Properties | None
+    ) -> None:
         if self._accepted.done():
             return
         if not code.is_failure:
+            self.max_qos = 1 if asked is None else self._client.obey(asked)
+            self._plan_housekeeping()
             self._accepted.set_result(flags.session_present)
         elif code.value == _UNSUPPORTED_VERSION:
-            self._accepted.set_exception(_UnsupportedVersionError(str(code)))
+            self._accepted.set_exception(NoAnswerError(why.REFUSED, str(code)))
         else:
-            self._accepted.set_exception(MqttError(str(code)))
+            self._accepted.set_exception(why.refused(code.value, str(code)))
 
     def _received(self, _client: Client, _data: object, message: MQTTMessage) -> None:
         try:
@@ -276,6 +274,7 @@ class Connection:
             retained=message.retain,
             redelivered=message.dup,
             number=message.mid,
+            oversized=self._packets.oversized,
         )
         self._on_message(self, received)
 
@@ -284,7 +283,7 @@ class Connection:
         if confirmation is None or confirmation.done():
             return
         if code.is_failure:
-            confirmation.set_exception(MqttError(str(code)))
+            _fail(confirmation, DeniedError(why.DENIED, str(code)))
         else:
             confirmation.set_result((code,))
 
@@ -296,7 +295,7 @@ class Connection:
     def _disconnected(self, *_: object) -> None:
         if self.alive:
             taken_over = self._client.farewell == _SESSION_TAKEN_OVER
-            self._reason = TAKEN_OVER if taken_over else "connection_lost"
+            self._reason = why.TAKEN_OVER if taken_over else why.CONNECTION_LOST
         self._end()
 
     def _want_write(self, *_: object) -> None:
@@ -315,24 +314,43 @@ class Connection:
     # What the event loop calls.
 
     def _readable(self) -> None:
-        try:
-            self._client.loop_read()
-            while self.alive and unread(self._socket):
-                self._client.loop_read()
-            if self.alive:
-                answer_quickly(self._socket)
-        except MQTTException, struct.error, ValueError, OSError:
-            _LOGGER.warning("The broker sent what is no MQTT, connecting anew", exc_info=True)
-            self._reason = "protocol_error"
-            self._end()
+        self._guarded(self._read)
 
     def _writable(self) -> None:
-        self._client.loop_write()
+        self._guarded(self._client.loop_write)
 
     def _housekeeping(self) -> None:
-        self._client.loop_misc()
+        self._guarded(self._client.loop_misc)
         if self.alive:
-            self._timer = self._loop.call_later(_HOUSEKEEPING, self._housekeeping)
+            self._plan_housekeeping()
+
+    def _read(self) -> None:
+        self._client.loop_read()
+        while self.alive and unread(self._socket):
+            self._client.loop_read()
+        if self.alive:
+            answer_quickly(self._socket)
+
+    def _guarded(self, step_fn: Callable[[], object]) -> None:
+        """Let paho do something; whatever it raises, the connection does not stay open with nobody who reads it."""
+        try:
+            step_fn()
+        except _UNREADABLE as error:
+            _LOGGER.debug("What the broker sent cannot be read", exc_info=True)
+            self._fail(f"{why.PROTOCOL_ERROR}: {type(error).__name__}")
+        except BaseException:
+            self._fail(why.PROTOCOL_ERROR)
+            raise
+
+    def _plan_housekeeping(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(self._client.keepalive / 5, self._housekeeping)
+
+    def _fail(self, reason: str) -> None:
+        if self.alive:
+            self._reason = reason
+        self._end()
 
     def _end(self) -> None:
         if self._ended.done():
@@ -342,30 +360,26 @@ class Connection:
             self._timer.cancel()
         self._unregister()
         self._socket.close()
-        waiting: list[asyncio.Future[Any]] = [self._accepted, *self._confirmations.values()]
-        for future in waiting:
-            if not future.done():
-                future.set_exception(MqttError(self._reason))
-                future.exception()  # nobody may be waiting, and that is no mistake
+        _fail(self._accepted, NoAnswerError(why.HUNG_UP, self._reason))
+        for future in tuple(self._confirmations.values()):
+            _fail(future, MqttError(self._reason))
+
+
+def _fail(future: asyncio.Future[Any], error: MqttError) -> None:
+    """Let ``future`` end with ``error``; that nobody waits for it is no mistake."""
+    if not future.done():
+        future.set_exception(error)
+        future.exception()
 
 
 async def _reach(broker: BrokerOptions) -> socket.socket:
     try:
-        return await open_socket(broker)
+        async with asyncio.timeout(_REACH_SECONDS):
+            return await open_socket(broker)
     except OSError as error:
-        raise UnreachableError(error.strerror or type(error).__name__) from error
-
-
-def _client(sock: socket.socket, version: MQTTProtocolVersion, client_id: str, *, keep_session: bool) -> _Client:
-    settings = {} if version == MQTTProtocolVersion.MQTTv5 else {"clean_session": not keep_session}
-    return _Client(sock, client_id=client_id, protocol=version, **settings)
-
-
-def _connect_properties(*, keep_session: bool) -> Properties:
-    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call] # paho has no types here
-    properties.ReceiveMaximum = RECEIVE_MAXIMUM
-    properties.SessionExpiryInterval = SESSION_SECONDS if keep_session else 0
-    return properties
+        raise why.unreachable(error) from error
+    except (ValueError, OverflowError) as error:
+        raise UnreachableError(why.UNREACHABLE, "the broker's host or port is none") from error
 
 
 def matches(topic_filter: str, topic: str) -> bool:

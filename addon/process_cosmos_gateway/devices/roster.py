@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from hashlib import sha256
 
+from process_cosmos_gateway.contract.devices import PropertyKind
 from process_cosmos_gateway.contract.errors import Code
 
 from .description import DescriptionError, Thing
@@ -11,6 +13,9 @@ from .twin import Twin, described_anew
 
 MAX_THINGS = 1000
 """So many devices a gateway has at most: a flood of descriptions must not fill it."""
+
+MAX_DESCRIPTION_BYTES = 8_000_000
+"""Bytes of all their descriptions together: 8 kB each; what is made of them takes a few times as much memory."""
 
 
 class Role(StrEnum):
@@ -28,6 +33,7 @@ class Route:
     role: Role
     device: str
     name: str = ""
+    is_boolean: bool = False
 
 
 class Roster:
@@ -38,18 +44,34 @@ class Roster:
         self.twins: dict[str, Twin] = {}
         self.routes: dict[str, Route] = {}
         self._claims: dict[str, str] = {}
+        self._topics: dict[str, str] = {}
+        self._descriptions: dict[str, tuple[int, bytes]] = {}
+        self._bytes = 0
 
     def by_topic(self, topic: str) -> Twin | None:
         """Return the twin whose description stands at ``topic``."""
-        return next((twin for twin in self.twins.values() if twin.thing.topic == topic), None)
+        device = self._topics.get(topic)
+        return None if device is None else self.twins[device]
 
-    def admit(self, thing: Thing) -> Twin:
+    def is_known(self, topic: str, description: bytes) -> bool:
+        """Say whether the description that stands at ``topic`` is this one."""
+        return self._descriptions.get(topic) == _fingerprint(description)
+
+    def check_room(self, topic: str, size: int) -> None:
+        """Raise ``DescriptionError`` if there is no room for a description of ``size`` bytes at ``topic``."""
+        before, _ = self._descriptions.get(topic, (0, b""))
+        if topic not in self._topics and len(self.twins) >= MAX_THINGS:
+            raise DescriptionError(Code.TOO_MANY_DEVICES, f"There are {MAX_THINGS} devices already")
+        if self._bytes - before + size > MAX_DESCRIPTION_BYTES:
+            raise DescriptionError(Code.TOO_MANY_DEVICES, "The descriptions of all devices take too much memory")
+
+    def admit(self, thing: Thing, description: bytes = b"") -> Twin:
         """Take a Thing in, new or described anew; raise ``DescriptionError`` and change nothing if it may not."""
         known = self.twins.get(thing.device.id)
         if known is not None and known.thing.topic != thing.topic:
             raise DescriptionError(Code.TOPIC_TAKEN, "Another description stands for this device")
         if known is None and len(self.twins) >= MAX_THINGS:
-            raise DescriptionError(Code.DESCRIPTION_INVALID, f"There are {MAX_THINGS} devices already")
+            raise DescriptionError(Code.TOO_MANY_DEVICES, f"There are {MAX_THINGS} devices already")
         if any(self._claims.get(topic, thing.device.id) != thing.device.id for topic in thing.topics):
             raise DescriptionError(Code.TOPIC_TAKEN, "The description claims a topic another device has")
         twin = described_anew(known, thing)
@@ -58,6 +80,9 @@ class Roster:
         self.twins[twin.id] = twin
         self.routes |= _routes(thing)
         self._claims |= dict.fromkeys(thing.topics, twin.id)
+        self._topics[thing.topic] = twin.id
+        self._descriptions[thing.topic] = _fingerprint(description)
+        self._bytes += len(description)
         return twin
 
     def dismiss(self, device: str) -> None:
@@ -66,6 +91,8 @@ class Roster:
         for topic in twin.thing.topics:
             self.routes.pop(topic, None)
             del self._claims[topic]
+        del self._topics[twin.thing.topic]
+        self._bytes -= self._descriptions.pop(twin.thing.topic)[0]
 
     def heard_topics(self, twin: Twin) -> tuple[list[str], list[str]]:
         """Return the topics to listen to: those of values and device events, and that of the availability."""
@@ -73,9 +100,17 @@ class Roster:
         return [*thing.reads, *thing.events], [] if thing.availability is None else [thing.availability]
 
 
+def _fingerprint(description: bytes) -> tuple[int, bytes]:
+    return len(description), sha256(description).digest()
+
+
 def _routes(thing: Thing) -> Mapping[str, Route]:
     device = thing.device.id
-    routes = {topic: Route(role=Role.PROPERTY, device=device, name=name) for topic, name in thing.reads.items()}
+    booleans = {each.name for each in thing.device.properties if each.kind is PropertyKind.BOOLEAN}
+    routes = {
+        topic: Route(role=Role.PROPERTY, device=device, name=name, is_boolean=name in booleans)
+        for topic, name in thing.reads.items()
+    }
     routes |= {topic: Route(role=Role.EVENT, device=device, name=name) for topic, name in thing.events.items()}
     if thing.availability is not None:
         routes[thing.availability] = Route(role=Role.AVAILABILITY, device=device)

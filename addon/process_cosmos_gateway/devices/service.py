@@ -11,6 +11,7 @@ from itertools import batched
 import orjson
 
 from process_cosmos_gateway.clock import Clock
+from process_cosmos_gateway.contract.destinations import BrokerLink
 from process_cosmos_gateway.contract.devices import AvailabilityChanged, Device, Value, WriteProperty
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.contract.identifiers import Ulid
@@ -23,17 +24,21 @@ from process_cosmos_gateway.store import Store
 from . import memory
 from .bridge import Bridge
 from .description import DescriptionError, parse_description
-from .intake import Intake, Listening, News, Received
-from .keeper import Arrival, Keeper
+from .descriptions import NEW_A_MINUTE, Descriptions, Listening
+from .intake import Intake, News
+from .keeper import Arrival, Change, Keeper
 from .leaving import Leaving
-from .mqtt import Connection, Message, MqttError
+from .link import Link
+from .mqtt import Connection, Message
+from .mqtt_errors import DeniedError, MqttError
 from .options import BrokerOptions, ReadingOptions
 from .redelivery import Delivery, ReceivedMessages
 from .roster import Roster
 from .session import DROPPED_TOPIC, Session
 from .shelf import Shelf
+from .throttle import Received, Throttle
 from .twin import Twin, as_device, problem_with
-from .writes import Writes
+from .writes import Sent, Writes
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -41,6 +46,7 @@ AWAY_SECONDS = 10.0
 """For so long the broker may be away before devices count as offline."""
 
 _TOPICS_AT_ONCE = 200
+_WITHOUT_DROPS_SECONDS = 24 * 3600.0
 
 
 class Devices:
@@ -55,10 +61,12 @@ class Devices:
         broker: BrokerOptions | None,
         *,
         readings: ReadingOptions | None = None,
+        new_a_minute: int = NEW_A_MINUTE,
     ) -> None:
-        """Take the parts; ``broker`` None: there are no devices."""
+        """Take the parts; ``broker`` None: there are no devices. ``new_a_minute``: devices taken in within a minute."""
         self.counts: Counter[str] = Counter()
         self._store = store
+        self._clock = clock
         options = readings or ReadingOptions()
         self._shelf = Shelf(store, clock, self.counts, options.megabytes * MEGABYTE)
         self._leaving = Leaving(outbox, clock, options, self.counts)
@@ -70,9 +78,21 @@ class Devices:
         self._roster = Roster()
         self._keeper = Keeper(store, outbox, self.counts, options.linger, self._received)
         self._writes = Writes(store, clock, self.counts, self._send)
-        self._intake = Intake(
+        self._throttle = Throttle(self.counts, clock.monotonic)
+        self._link = Link(clock.monotonic)
+        self._descriptions = Descriptions(
             roster=self._roster,
             filters=self._filters,
+            counts=self.counts,
+            new_a_minute=new_a_minute,
+            tell=self._tell,
+            listen=self._listen,
+            on_removed=self._forget,
+        )
+        self._intake = Intake(
+            roster=self._roster,
+            descriptions=self._descriptions,
+            throttle=self._throttle,
             outbox=outbox,
             writes=self._writes,
             clock=clock,
@@ -84,12 +104,22 @@ class Devices:
         self._bridge: Bridge | None = None
         self._away = False
         self._away_timer: asyncio.TimerHandle | None = None
+        self._open: Connection | None = None
+        self._dropped_topic_from = 0.0
         self._new_topics: asyncio.Queue[tuple[Connection, list[str]]] = asyncio.Queue()
 
     @property
     def broker_connected(self) -> bool:
         """Whether devices can be heard and written to."""
         return self._connection is not None
+
+    @property
+    def broker_link(self) -> BrokerLink | None:
+        """How the link to the broker stands; None: there are no devices."""
+        if self._broker is None:
+            return None
+        turned_away = self.counts[Code.TOO_MANY_DEVICES] > 0
+        return self._link.read(self._throttle.limited, turned_away=turned_away)
 
     @property
     def broker_dropped(self) -> int:
@@ -166,6 +196,10 @@ class Devices:
                 group.create_task(self._leaving.run(self._store), name="devices: leaving")
                 group.create_task(self._shelf.run(), name="devices: old readings")
                 group.create_task(self._subscribe_new(), name="devices: subscriptions")
+                group.create_task(self._throttle.run(self._take_held), name="devices: states held back")
+                group.create_task(
+                    self._descriptions.run(self._write_description, self._intake.complain), name="devices: descriptions"
+                )
                 group.create_task(bridge.run(), name="devices: bridge")
         finally:
             self._bridge = None
@@ -179,7 +213,7 @@ class Devices:
         for each in await self._store.read(memory.known_devices):
             try:
                 thing = parse_description(each.topic, each.description, self._filters)
-                twin = self._roster.admit(thing)
+                twin = self._roster.admit(thing, each.description)
             except DescriptionError as error:
                 _LOGGER.warning("%s is not known any more: %s", each.topic, error)
             else:
@@ -192,6 +226,7 @@ class Devices:
     # What the bridge calls
 
     async def _on_open(self, connection: Connection) -> None:
+        self._open = connection
         held = (reading.time for twin in self._roster.twins.values() for reading in twin.held.values())
         await self._session.opened(present=connection.session_present, heard_at=max(held, default=None))
         heard = list(self._filters)
@@ -204,11 +239,12 @@ class Devices:
             heard += [*unknown, *availability]
         await self._subscribe(connection, heard, again=True)
         await self._subscribe(connection, values, again=False)
-        # Whether a broker lets us look is its own affair. With QoS 1 it would queue its own news while we are away.
-        await connection.subscribe([DROPPED_TOPIC], qos=0)
+        self._link.opened(connection)
         self._is_back()
+        self._new_topics.put_nowait((connection, [DROPPED_TOPIC]))
 
-    def _on_lost(self, _reason: str) -> None:
+    def _on_lost(self, reason: str) -> None:
+        self._link.lost(reason)
         if self._away_timer is None and not self._away:
             self._away_timer = asyncio.get_running_loop().call_later(AWAY_SECONDS, self._is_away)
 
@@ -228,21 +264,42 @@ class Devices:
                 key=None if mark is None else f"{self._session.name}-{mark.hex()}",
                 possible_repeat=delivery is Delivery.POSSIBLE_REPEAT,
             )
-            news = self._intake.take(received, partial(self._listen, connection))
+            news = self._intake.take(received)
         if news.changes or message.qos:
-            arrival = Arrival(
-                connection=connection,
-                message=message,
-                session=self._session.name,
-                mark=mark,
-                changes=news.changes,
-                is_measurement=news.is_measurement,
-            )
-            self._keeper.put(arrival)
+            self._keep(connection, message, news, mark)
+
+    def _keep(self, connection: Connection, message: Message, news: News, mark: bytes | None = None) -> None:
+        arrival = Arrival(
+            connection=connection,
+            message=message,
+            session=self._session.name,
+            mark=mark,
+            changes=news.changes,
+            is_measurement=news.is_measurement,
+        )
+        self._keeper.put(arrival)
+
+    # What was acknowledged before it was its turn
+
+    def _take_held(self, received: Received) -> None:
+        news = self._intake.take(received)
+        if news.changes and self._open is not None:
+            self._keep(self._open, received.message, news)
+
+    def _write_description(self, payload: bytes, changes: Sequence[Change]) -> None:
+        if changes and self._open is not None:
+            self._keep(self._open, Message(topic="", payload=payload), News(changes))
+
+    def _forget(self, device: str) -> None:
+        self._writes.forget(device)
+        self._throttle.forget(device)
 
     # Subscriptions
 
-    def _listen(self, connection: Connection, listening: Listening) -> None:
+    def _listen(self, listening: Listening) -> None:
+        connection = self._open
+        if connection is None:
+            return
         if listening.end is not None:
             heard, availability = self._roster.heard_topics(listening.end)
             connection.unsubscribe([topic for topic in (*heard, *availability) if topic not in self._roster.routes])
@@ -253,15 +310,30 @@ class Devices:
     async def _subscribe_new(self) -> None:
         while True:
             connection, topics = await self._new_topics.get()
+            if topics == [DROPPED_TOPIC]:
+                await self._listen_to_drops(connection)
+                continue
             with contextlib.suppress(MqttError):  # the connection has ended; the next one subscribes to all
                 await self._subscribe(connection, topics, again=True)
+
+    async def _listen_to_drops(self, connection: Connection) -> None:
+        """Listen to what the broker drops, unless it answered that with silence, or by ending the connection."""
+        now = self._clock.monotonic()
+        if now < self._dropped_topic_from:
+            return
+        try:
+            # With QoS 1 it would queue its own news while we are away.
+            await connection.subscribe([DROPPED_TOPIC], qos=0)
+        except MqttError as error:
+            self._dropped_topic_from = now + _WITHOUT_DROPS_SECONDS
+            _LOGGER.info("The broker does not tell what it drops (%s); it is not asked again today", error)
 
     async def _subscribe(self, connection: Connection, topics: Sequence[str], *, again: bool) -> None:
         for some in batched(topics, _TOPICS_AT_ONCE, strict=False):
             refused = await connection.subscribe(some, retained_again=again)
-            if refused:
-                self.counts["subscriptions_refused"] += len(refused)
-                _LOGGER.warning("The broker does not let us listen to %s", ", ".join(refused))
+            self.counts["subscriptions_refused"] += len(refused)
+            for topic in some:
+                (self._link.denied if topic in refused else self._link.allowed)(topic)
 
     # Telling
 
@@ -286,11 +358,20 @@ class Devices:
                 if twin.online is not False:
                     self._tell(AvailabilityChanged(sequence=0, device=twin.id, online=twin.online))
 
-    def _send(self, device: str, name: str, value: Value) -> bool:
+    def _send(self, device: str, name: str, value: Value) -> Sent | None:
         connection, twin = self._connection, self._roster.twins.get(device)
         topic = twin.thing.writes.get(name) if twin else None
         if connection is None or topic is None:
-            return False
+            return None
         is_inverted = twin is not None and name in twin.thing.inverted
-        connection.send(topic, orjson.dumps(not value if is_inverted else value))
-        return True
+        sent = connection.send(topic, orjson.dumps(not value if is_inverted else value))
+        sent.add_done_callback(partial(self._note_sent, topic))
+        return sent
+
+    def _note_sent(self, topic: str, sent: Sent) -> None:
+        if sent.cancelled():
+            return
+        if sent.exception() is None:
+            self._link.allowed(topic)
+        elif isinstance(sent.exception(), DeniedError):
+            self._link.denied(topic)

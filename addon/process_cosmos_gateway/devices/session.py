@@ -8,7 +8,7 @@ from process_cosmos_gateway.clock import Clock
 from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_gateway.contract.events import event_type
 from process_cosmos_gateway.contract.identifiers import Ulid
-from process_cosmos_gateway.outbox import Event, Outbox
+from process_cosmos_gateway.outbox import GAP_KEY, Event, Outbox
 from process_cosmos_gateway.store import Store, Transaction
 
 from . import memory
@@ -126,7 +126,7 @@ def _gap(name: Ulid, now: datetime, heard_at: float | None) -> Event:
         kind=EventKind.DEVICE,
         priority=Priority.CHANGE,
         subject="broker",
-        key="broker",
+        key=GAP_KEY,
         time=now,
         data={"reason": "session_lost", "since": since, "until": now},
         is_own=True,

@@ -14,6 +14,9 @@ from process_cosmos_gateway.contract.devices import PropertyKind, Value
 MAX_BYTES = 64 * 1024
 """Bytes of the longest payload read."""
 
+MOST_RECORDS = 2000
+"""Records of the longest SenML list read: one message is written in one transaction, and alarms wait behind it."""
+
 MAX_TEXT_BYTES = 1024
 """Bytes of the longest text as JSON: 256 of them, with their descriptions, fit into one frame to Home Assistant."""
 
@@ -91,6 +94,8 @@ def is_too_long(text: str) -> bool:
 
 
 def _senml(kind: PropertyKind, records: Sequence[object], received: float) -> list[Reading]:
+    if len(records) > MOST_RECORDS:
+        raise GarbageError(f"more than {MOST_RECORDS} SenML records")
     readings = []
     base_time = base_value = 0.0
     for record in records:

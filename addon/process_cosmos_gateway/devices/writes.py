@@ -7,20 +7,28 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from process_cosmos_gateway.clock import Clock
 from process_cosmos_gateway.contract.devices import Value
-from process_cosmos_gateway.errors import StoreError
+from process_cosmos_gateway.contract.errors import Code
+from process_cosmos_gateway.errors import RequestRefusedError, StoreError
 from process_cosmos_gateway.store import Store
 
 from .keeper import Change
 from .memory import KnownWrite, forget_write, keep_write, known_writes
+from .mqtt_errors import DeniedError, MqttError
 
 _LOGGER = logging.getLogger(__name__)
 
 _SHORTEST = 1.0
 _LONGEST = 7 * 24 * 3600.0
 _LONGEST_LOOK_AWAY = 1.0
+_CONFIRMED_WITHIN = 1.0
+"""Seconds a write waits for the broker to confirm or deny it: the device has it already, or will."""
+
+type Sent = asyncio.Future[Any]
+"""Ends once the broker has confirmed a message, or with ``MqttError``."""
 
 
 def pause_after(attempts: int) -> float:
@@ -42,9 +50,9 @@ class Writes:
     """The newest write of each property until it is over; survives a restart."""
 
     def __init__(
-        self, store: Store, clock: Clock, counts: Counter[str], send: Callable[[str, str, Value], bool]
+        self, store: Store, clock: Clock, counts: Counter[str], send: Callable[[str, str, Value], Sent | None]
     ) -> None:
-        """Take how to publish: ``send(device, property, value)``, False if the broker is away."""
+        """Take how to publish: ``send(device, property, value)``, None if the broker is away."""
         self._store = store
         self._clock = clock
         self._counts = counts
@@ -65,12 +73,15 @@ class Writes:
     async def begin(self, device: str, name: str, value: Value, expires_in: float, reported: Value | None) -> bool:
         """Publish at once and return when the write is on disk; False: the broker is away.
 
-        Raises ``StoreError``: it was published, and is not repeated.
+        Raises ``StoreError``: it was published, and is not repeated. Raises ``RequestRefusedError``: the broker said
+        that it did not take it.
         A value the device has already, with no other write on its way, is published once.
         """
-        if not self._send(device, name, value):
+        sent = self._send(device, name, value)
+        if sent is None:
             return False
         if reported == value and (device, name) not in self._pending:
+            await self._until_confirmed(sent)
             return True
         seconds = min(max(expires_in, _SHORTEST), _LONGEST)
         wall, now = self._clock.now().timestamp(), self._clock.monotonic()
@@ -84,7 +95,32 @@ class Writes:
             if self._pending.get((device, name)) is pending:
                 del self._pending[device, name]
             raise
+        try:
+            await self._until_confirmed(sent)
+        except RequestRefusedError:
+            await self._end(device, name, pending)
+            raise
         return True
+
+    async def _until_confirmed(self, sent: Sent) -> None:
+        """Return when the broker has the message, or cannot say; raise ``RequestRefusedError`` if it denied it."""
+        try:
+            async with asyncio.timeout(_CONFIRMED_WITHIN):
+                await asyncio.shield(sent)
+        except DeniedError as error:
+            self._counts["writes_denied"] += 1
+            raise RequestRefusedError(
+                Code.WRITE_DENIED, f"The MQTT broker did not accept the write ({error})"
+            ) from error
+        except MqttError, TimeoutError:
+            return  # it is sent again
+
+    async def _end(self, device: str, name: str, pending: _Pending) -> None:
+        """Send a write no more."""
+        if self._pending.get((device, name)) is pending:
+            del self._pending[device, name]
+        with contextlib.suppress(StoreError):  # then it is still there at the next start, and over by then
+            await self._store.write(partial(forget_write, device=device, name=name, value=pending.value))
 
     def reported(self, device: str, name: str, value: Value) -> Change | None:
         """Take note of a report; return what is to be written if it confirms a write."""
@@ -119,13 +155,11 @@ class Writes:
             if self._pending.get((device, name)) is not pending:
                 continue  # confirmed or replaced while the disk was waited for
             if pending.expires <= now:
-                del self._pending[device, name]
                 self._counts["writes_expired"] += 1
                 _LOGGER.warning("%s did not take a value for %s in time; it is no longer sent", device, name)
-                with contextlib.suppress(StoreError):  # then it is still there at the next start, and over by then
-                    await self._store.write(partial(forget_write, device=device, name=name, value=pending.value))
+                await self._end(device, name, pending)
             elif pending.next_try <= now:
-                if self._send(device, name, pending.value):
+                if self._send(device, name, pending.value) is not None:
                     self._counts["writes_repeated"] += 1
                     pending.attempts += 1
                 pending.next_try = now + pause_after(pending.attempts)

@@ -1,17 +1,20 @@
 """The gateway on a machine that can be told to fail: the shipped gateway, with the lab's clock, loop and disk below it.
 
-``python -m process_cosmos_gateway.lab.gateway --options FILE --control PORT [--disk] [--free MEGABYTES]``. Nothing but
-this entry knows these parts, so no option or environment variable of a running gateway can reach them. Commands, a line
-each at the control port: ``time skip SECONDS``, ``time shift SECONDS``, ``time now``, ``disk fail FAULT [AFTER]
-[TIMES]``, ``disk heal``, ``disk cut none|torn SEED`` (the power goes), ``disk counts``, ``disk free MEGABYTES``.
+``python -m process_cosmos_gateway.lab.gateway --options FILE --control PORT [--disk] [--free MEGABYTES]
+[--new-devices N]``. Nothing but this entry knows these parts, so no option or environment variable of a running gateway
+can reach them. Commands, a line each at the control port: ``time skip SECONDS``, ``time shift SECONDS``, ``time now``,
+``disk fail FAULT [AFTER] [TIMES]``, ``disk heal``, ``disk cut none|torn SEED`` (the power goes), ``disk counts``,
+``disk free MEGABYTES``.
 """
 
 import argparse
 import asyncio
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from process_cosmos_gateway.app import Machine, run
+from process_cosmos_gateway.devices import NEW_A_MINUTE
 from process_cosmos_gateway.logs import set_up_logs
 from process_cosmos_gateway.options import Options, read_options
 
@@ -20,7 +23,9 @@ from .control import Command, Control
 from .disk import NAME, Disk, DiskVfs
 
 
-async def serve(options: Options, control: int, loop: SkippingLoop, *, with_disk: bool, free: int) -> None:
+async def serve(
+    options: Options, control: int, loop: SkippingLoop, *, with_disk: bool, free: int, machine: Machine
+) -> None:
     """Serve until SIGTERM, and obey the lab meanwhile."""
     clock, disk = ShiftableClock(loop), Disk()
     disk.set_free(free)
@@ -38,7 +43,7 @@ async def serve(options: Options, control: int, loop: SkippingLoop, *, with_disk
             "free": disk.set_free,
         }
     async with Control(commands, control):
-        await run(options, machine=Machine(clock=clock, vfs=NAME if vfs else None, free_fn=disk.free_bytes))
+        await run(options, machine=replace(machine, clock=clock, vfs=NAME if vfs else None, free_fn=disk.free_bytes))
 
 
 def main() -> None:
@@ -48,13 +53,16 @@ def main() -> None:
     parser.add_argument("--control", type=int, required=True, help="port for commands")
     parser.add_argument("--disk", action="store_true", help="SQLite's files go through a disk that can fail")
     parser.add_argument("--free", type=int, default=0, help="megabytes that the disk claims are free (0: as it is)")
+    parser.add_argument("--new-devices", type=int, default=NEW_A_MINUTE, help="taken in within a minute")
     arguments = parser.parse_args()
     os.umask(0o077)
     options = read_options(arguments.options)
     set_up_logs(options.log_level)
     loop = SkippingLoop()
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
-        runner.run(serve(options, arguments.control, loop, with_disk=arguments.disk, free=arguments.free))
+        machine = Machine(new_devices=arguments.new_devices)
+        with_disk, free = arguments.disk, arguments.free
+        runner.run(serve(options, arguments.control, loop, with_disk=with_disk, free=free, machine=machine))
 
 
 if __name__ == "__main__":

@@ -15,9 +15,11 @@ from .model import (
     Rejected,
     Verdict,
 )
+from .order_keys import GAP_KEY, device_key, program_key
 from .outbox import Outbox
 
 __all__ = [
+    "GAP_KEY",
     "Added",
     "Delivered",
     "Depths",
@@ -32,5 +34,7 @@ __all__ = [
     "Parcel",
     "Rejected",
     "Verdict",
+    "device_key",
     "failure",
+    "program_key",
 ]

@@ -17,11 +17,12 @@ from .quotas import MB
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One alarm or change to be accepted. Order is kept within ``key`` and priority; ``only``: the one destination.
+    """One alarm or change to be accepted; ``only``: the one destination.
 
-    ``data``: anything orjson writes. ``slot``: device and property of a value; where room is short, a newer value of
-    the same slot supersedes it (None: never). ``expires_at``: from then on it is not sent any more. ``is_own``: the
-    gateway has made its id; any other is an opaque key.
+    Order is kept within ``key`` (order_keys.py) and priority. ``data``: anything orjson writes. ``slot``: device and
+    property of a value; where room is short, a newer value of the same slot supersedes it (None: never).
+    ``expires_at``: from then on it is not sent any more. ``is_own``: the gateway has made its id; any other is an
+    opaque key.
     """
 
     id: Ulid

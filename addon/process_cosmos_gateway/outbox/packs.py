@@ -11,7 +11,7 @@ import orjson
 
 from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_gateway.contract.events import event_type, site_source
-from process_cosmos_gateway.contract.identifiers import Ulid, UlidFactory, milliseconds_of
+from process_cosmos_gateway.contract.identifiers import Ulid, UlidFactory, join_names, milliseconds_of
 from process_cosmos_gateway.store import Transaction
 
 from .books import Audience, backlog, count, drop, wait
@@ -248,7 +248,7 @@ def look(transaction: Transaction, destination: str, site: Ulid) -> Pack:
 
 
 def _record(device: str, name: str, unit: str, time: float, value: float | str) -> Mapping[str, Any]:
-    record: dict[str, Any] = {"n": f"{device}/{name}", "t": time}
+    record: dict[str, Any] = {"n": join_names(device, name), "t": time}
     if unit:
         record["u"] = unit
     if isinstance(value, float):

@@ -103,6 +103,25 @@ class Salvaged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerLink:
+    """How the gateway's link to the MQTT broker stands.
+
+    ``reason``: a code while it is away. ``needs_help``: it refuses us, or has been away for 10 minutes. ``version``: of
+    MQTT, as it is spoken. ``max_qos``: 0, the broker confirms nothing. ``denied``: topics its access rules keep from
+    us, ``limited``: ids of devices that sent more than a device may within the last hour; the first 20 of each.
+    ``turned_away``: there was no room for a device since the gateway's start.
+    """
+
+    reason: str | None = None
+    needs_help: bool = False
+    version: str | None = None
+    max_qos: int = 1
+    denied: tuple[str, ...] = ()
+    limited: tuple[str, ...] = ()
+    turned_away: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """Gateway → Home Assistant, after the snapshot, then when it changes (at most once a second).
 
@@ -110,7 +129,7 @@ class Status:
     came to nothing, counted by reason. ``full``: priorities with a destination whose share has no room left.
     ``storage_reason``: what the disk said. ``broker_dropped``: messages the MQTT broker says it has dropped,
     ``gaps``: how often it had lost the gateway's session; both for ever. ``identity_conflict``: another
-    gateway speaks as this site to the broker or to a destination.
+    gateway speaks as this site to the broker or to a destination. ``broker``: None without a broker.
     """
 
     type: ClassVar[str] = "status"
@@ -129,6 +148,7 @@ class Status:
     broker_dropped: int = 0
     gaps: int = 0
     identity_conflict: bool = False
+    broker: BrokerLink | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

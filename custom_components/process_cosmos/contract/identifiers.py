@@ -1,5 +1,6 @@
-"""Identifiers: ULIDs that never go back, positions in the integration's memory, keys of tells."""
+"""Identifiers: ULIDs that never go back, positions in the integration's memory, keys of tells, joined names."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NewType
@@ -67,6 +68,24 @@ def _decode(ulid: Ulid) -> int:
     for letter in ulid:
         number = number << 5 | _ALPHABET.index(letter)
     return number
+
+
+_TO_ESCAPE = re.compile(r"[%/\x00-\x1f\x7f]")
+_ESCAPED = re.compile(r"%(?:25|2F|[01][0-9A-F]|7F)")
+
+
+def join_names(*names: str) -> str:
+    """Return names that others choose as one, joined by ``/``: equal only if each of them is.
+
+    In each name ``%``, ``/`` and the control characters of ASCII are percent-encoded (RFC 3986); ordinary names stay as
+    they are.
+    """
+    return "/".join(_TO_ESCAPE.sub(lambda found: f"%{ord(found[0]):02X}", name) for name in names)
+
+
+def split_names(joined: str) -> tuple[str, ...]:
+    """Return the names ``join_names`` made one of; escapes it never writes are part of a name."""
+    return tuple(_ESCAPED.sub(lambda found: chr(int(found[0][1:], 16)), name) for name in joined.split("/"))
 
 
 PHONE = "phone:"

@@ -13,6 +13,7 @@ from custom_components.process_cosmos.contract.escalations import Severity
 from custom_components.process_cosmos.contract.identifiers import Ulid, is_ulid
 from custom_components.process_cosmos.texts import json_size, shortened_to_bytes
 
+from .companion_commands import as_text
 from .model import Escalation
 from .push import MAX_PAYLOAD, posted
 
@@ -76,7 +77,7 @@ def ring_notification(escalation: Escalation, title: str, phone: str, entry: Con
     ``phone``: the word its buttons name it by; ``entry``: its registration, which says what it shows and is posted too.
     As many answers as the platform shows and the payload holds, then *Seen*; the text takes the room that is left.
     """
-    content = escalation.content
+    content, text = escalation.content, as_text(escalation.content.message)
     times = f" ({escalation.count} times)" if escalation.count > 1 else ""
     seen = {"action": _button_id(escalation, phone, None), "title": "Seen"}
     data = {
@@ -88,7 +89,7 @@ def ring_notification(escalation: Escalation, title: str, phone: str, entry: Con
         **_URGENCY[content.severity],
     }
     notification = {"title": shortened_to_bytes(title, MAX_TITLE), "message": times, "data": data}
-    text_room = min(json_size(shortened_to_bytes(content.message, MIN_TEXT)), MIN_TEXT)
+    text_room = min(json_size(shortened_to_bytes(text, MIN_TEXT)), MIN_TEXT)
     for answer in escalation.answers[: _buttons_shown(entry) - 1]:
         button = {
             "action": _button_id(escalation, phone, answer.name),
@@ -99,14 +100,14 @@ def ring_notification(escalation: Escalation, title: str, phone: str, entry: Con
         if _room(entry, {**notification, "data": more}) < text_room:
             break
         data = notification["data"] = more
-    return _with_text(entry, notification, content.message, times)
+    return _with_text(entry, notification, text, times)
 
 
 def plain_notification(title: str, message: str, tag: str, entry: ConfigEntry) -> dict[str, Any]:
     """Return a notification without buttons; ``tag``: what it replaces."""
     data = {"tag": tag, "group": DOMAIN, "url": SITE_PAGE}
     notification = {"title": shortened_to_bytes(title, MAX_TITLE), "message": "", "data": data}
-    return _with_text(entry, notification, message)
+    return _with_text(entry, notification, as_text(message))
 
 
 def clearing(tag: str) -> dict[str, Any]:
@@ -115,10 +116,10 @@ def clearing(tag: str) -> dict[str, Any]:
 
 
 def entity_message(title: str, message: str) -> dict[str, str]:
-    """Return title and text for a notify entity, whose service adds what nobody here knows."""
+    """Return title and text for a notify entity, whose service adds what nobody here knows; it may be a phone's."""
     title = shortened_to_bytes(title, MAX_TITLE)
     room = MAX_PAYLOAD - ENTITY_RESERVE - json_size(title)
-    return {"title": title, "message": shortened_to_bytes(message, room)}
+    return {"title": title, "message": shortened_to_bytes(as_text(message), room)}
 
 
 def _with_text(entry: ConfigEntry, notification: dict[str, Any], text: str, suffix: str = "") -> dict[str, Any]:

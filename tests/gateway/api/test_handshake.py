@@ -110,3 +110,20 @@ async def test_a_store_that_cannot_be_read_refuses_the_session(house: House) -> 
     refused = await link.next()
     assert isinstance(refused, Refused)
     assert refused.code == Code.STORE_FAILED
+
+
+async def test_who_says_hello_with_a_token_that_is_over_by_then_ends_nobodys_session(
+    house: House, tmp_path: Path
+) -> None:
+    late = await house.connect()
+    secret = offer_pairing(tmp_path, HandClock())
+    house.token = await house.access.pair(PairingRequest(secret=secret, instance="home"))
+    served = await house.open()
+
+    await late.say(hello())
+
+    refused = await late.next()
+    assert isinstance(refused, Refused)
+    assert refused.code == Code.UNAUTHORIZED
+    assert house.escalations.heard == ["opened"], "and not closed"
+    assert not served.socket.closed

@@ -13,6 +13,7 @@ import pytest
 from process_cosmos_gateway.api.status import StatusReader, without_ages
 from process_cosmos_gateway.contract.codec import encode
 from process_cosmos_gateway.contract.destinations import (
+    BrokerLink,
     DestinationKind,
     Drop,
     EventKind,
@@ -48,6 +49,7 @@ class Owners:
     broker_dropped: int = 0
     gaps: int = 0
     identity_conflict: bool = False
+    broker_link: BrokerLink | None = None
     found: tuple[Link, ...] = ()
 
     def links(self) -> tuple[Link, ...]:
@@ -142,3 +144,11 @@ async def test_a_link_that_met_another_gateway_of_this_site_is_an_identity_confl
     assert not (await desk.reader.read()).identity_conflict
     desk.owners.found = (REFUSED,)
     assert (await desk.reader.read()).identity_conflict
+
+
+async def test_how_the_link_to_the_broker_stands_is_shown_and_is_news(desk: Desk) -> None:
+    before = await desk.reader.read()
+    desk.owners.broker_link = BrokerLink(reason="login_refused", needs_help=True)
+    after = await desk.reader.read()
+    assert (before.broker, after.broker) == (None, desk.owners.broker_link)
+    assert without_ages(before) != without_ages(after)

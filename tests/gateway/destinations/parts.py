@@ -59,7 +59,7 @@ def event(number: int, escalation: int = 0, ring: int = 1) -> Event:
             severity=Severity.CRITICAL,
             message="Water in the cellar",
             entities=("binary_sensor.cellar",),
-            answers=("turn_on_again", "keep_off"),
+            answers=("Turn on again", "Keep off"),
             count=1,
         ),
     )

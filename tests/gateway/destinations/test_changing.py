@@ -1,5 +1,6 @@
 """A destination is corrected, named and tested, and loses nothing that waits for it."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -289,3 +290,18 @@ async def test_a_cloud_endpoint_is_named_and_tested_and_keeps_no_junk(site: Site
         revoked = await try_out(site, "cloud")
         assert (revoked.delivered, revoked.reason, revoked.status) == (False, "certificate_revoked", 403)
     assert (await try_out(site, "cloud")).reason == "unreachable"
+
+
+@pytest.mark.parametrize("turns", range(0, 40, 3))
+async def test_a_destination_that_is_set_when_the_session_ends_goes_on_sending(tmp_path: Path, turns: int) -> None:
+    async with running_site(tmp_path) as site, receiver() as hook:
+        await site.set_webhook(hook.url)
+        await site.accept(1)
+        await until(lambda: len(hook.calls) == 1)
+        setting = asyncio.create_task(site.set_webhook(f"{hook.url}?again"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        setting.cancel()
+        await asyncio.wait({setting})
+        await site.accept(2)
+        await until(lambda: len(hook.calls) == 2)

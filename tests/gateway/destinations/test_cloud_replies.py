@@ -165,7 +165,12 @@ async def test_a_receipt_of_another_batch_confirms_nothing(far: Far) -> None:
 
 @pytest.mark.parametrize(
     ("status", "code"),
-    [(409, "identity_conflict"), (403, "certificate_revoked"), (403, "certificate_expired")],
+    [
+        (409, "identity_conflict"),
+        (403, "certificate_revoked"),
+        (403, "certificate_expired"),
+        (403, "certificate_superseded"),
+    ],
 )
 @pytest.mark.parametrize("single", [True, False])
 async def test_a_refusal_of_the_site_is_the_links_and_confirms_nothing(

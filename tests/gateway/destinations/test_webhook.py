@@ -47,7 +47,7 @@ async def test_each_event_is_one_post_with_its_idempotency_key_and_the_header_as
     assert first.headers["Authorization"] == "Bearer y"
     assert first.headers["Idempotency-Key"] == f"/sites/{site.store.site}/{event_id(1)}"
     assert (content["specversion"], content["id"], content["subject"]) == ("1.0", event_id(1), escalation_id(1))
-    assert content["data"]["answers"] == ["turn_on_again", "keep_off"]
+    assert content["data"]["answers"] == ["Turn on again", "Keep off"]
     await until(lambda: site.link("hook").state is LinkState.CONNECTED)
 
 

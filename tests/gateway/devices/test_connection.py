@@ -13,7 +13,8 @@ import pytest
 import trustme
 
 from process_cosmos_gateway.devices import BrokerOptions
-from process_cosmos_gateway.devices.mqtt import TAKEN_OVER, Connection, Message, MqttError
+from process_cosmos_gateway.devices.mqtt import Connection, Message
+from process_cosmos_gateway.devices.mqtt_errors import TAKEN_OVER, MqttError
 from process_cosmos_gateway.lab.devices import LeakSensor
 from process_cosmos_gateway.lab.proxy import FaultProxy
 from tests.brokers import Broker, free_port, running_broker
@@ -188,18 +189,17 @@ async def test_the_same_outage_is_said_again_after_the_broker_was_back(
 
 
 async def test_a_broker_that_never_answers_is_given_up(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("process_cosmos_gateway.devices.mqtt._CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr("process_cosmos_gateway.devices.mqtt._ANSWER_SECONDS", 0.3)
     async with FaultProxy("127.0.0.1", broker.options.port) as proxy:
         proxy.blackhole()
-        assert await reason(replace(broker.options, port=proxy.port)) == "TimeoutError"
+        assert await reason(replace(broker.options, port=proxy.port)) == "broker_silent"
         assert proxy.counts.swallowed_bytes > 0
 
 
 async def test_a_half_open_connection_is_noticed(
     broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("process_cosmos_gateway.devices.mqtt._KEEPALIVE", 1)
-    monkeypatch.setattr("process_cosmos_gateway.devices.mqtt._HOUSEKEEPING", 0.1)
+    monkeypatch.setattr("process_cosmos_gateway.devices.paho_client.KEEPALIVE", 1)
     async with (
         FaultProxy("127.0.0.1", broker.options.port) as proxy,
         hearing(tmp_path / "data", replace(broker.options, port=proxy.port)) as heard,

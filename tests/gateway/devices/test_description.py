@@ -44,7 +44,8 @@ def hint_of(name: str = "x", **said: object) -> Hint:
 
 
 def claiming(href: str) -> dict[str, Any]:
-    return description(properties={"x": {"type": "boolean", "readOnly": True, "forms": [{"href": href}]}})
+    forms = [{"href": href}]
+    return description(events={}, properties={"x": {"type": "boolean", "readOnly": True, "forms": forms}})
 
 
 def test_the_largest_device_fits_into_a_frame_with_the_longest_texts() -> None:
@@ -223,10 +224,10 @@ def test_objects_and_what_can_only_be_written_are_passed_over() -> None:
         description(properties=[]),
         description(properties={"x": "y"}),
         description(properties={"": {"type": "boolean", "forms": [{"href": "mqtt://b/wot/tank/x"}]}}),
-        description(properties={"x": {"type": "boolean"}}),
-        description(properties={"x": {"type": "boolean", "forms": []}}),
-        description(properties={"x": {"type": "boolean", "forms": ["mqtt://b/wot/tank/x"]}}),
-        description(properties={"x": {"type": "boolean", "forms": [{"href": 5}]}}),
+        description(events={}, properties={"x": {"type": "boolean"}}),
+        description(events={}, properties={"x": {"type": "boolean", "forms": []}}),
+        description(events={}, properties={"x": {"type": "boolean", "forms": ["mqtt://b/wot/tank/x"]}}),
+        description(events={}, properties={"x": {"type": "boolean", "forms": [{"href": 5}]}}),
         description(properties={"x": {"type": "boolean", "forms": [{"href": "http://b/wot/tank/x"}]}}, events={}),
         description(properties={str(n): {} for n in range(300)}),
         description(properties={}, events={}),
@@ -238,16 +239,57 @@ def test_objects_and_what_can_only_be_written_are_passed_over() -> None:
         claiming("mqtt://b"),
         description(**{"cosmos:availability": "online"}),
         description(**{"cosmos:availability": {"href": "mqtt://b/wot/tank/properties/level"}}),
-        description(
-            properties={
-                name: {"type": "boolean", "readOnly": True, "forms": [{"href": "mqtt://b/wot/tank/same"}]}
-                for name in ("x", "y")
-            }
-        ),
     ],
 )
 def test_what_is_no_description_is_refused_with_a_code(document: object) -> None:
     assert refusal(document) is Code.DESCRIPTION_INVALID
+
+
+UNUSABLE: dict[str, Any] = {
+    "no forms": None,
+    "a list of nothing": [],
+    "a form that is a text": ["mqtt://b/wot/tank/x"],
+    "a form without href": [{"op": "readproperty"}],
+    "another protocol": [{"href": "coap://b/wot/tank/x"}],
+    "a wildcard": [{"href": "mqtt://b", "mqv:filter": "wot/tank/+/x"}],
+    "several filters": [{"href": "mqtt://b", "mqv:filter": ["wot/tank/x", "wot/tank/y"]}],
+    "a filter that is a number": [{"href": "mqtt://b", "mqv:filter": 5}],
+    "a topic of another device": [{"href": "mqtt://b/wot/other/x"}],
+    "a topic that is in use": [{"href": "mqtt://b/wot/tank/properties/level"}],
+}
+
+
+@pytest.mark.parametrize("forms", UNUSABLE.values(), ids=UNUSABLE.keys())
+def test_a_form_that_cannot_be_used_costs_its_property_and_not_the_device(forms: object) -> None:
+    known = description()["properties"]
+    thing = parse(description(properties={**known, "x": {"type": "boolean", "readOnly": True, "forms": forms}}))
+    assert set(thing.reads.values()) == {"level", "pump"}
+    assert set(thing.left_out) <= {"x"}
+
+
+def test_a_form_behind_one_that_cannot_be_used_is_used() -> None:
+    forms = [{"href": "mqtt://b/#"}, {"href": 5}, {"href": "mqtt://b/wot/tank/x"}]
+    thing = parse(description(properties={"x": {"type": "boolean", "readOnly": True, "forms": forms}}))
+    assert (thing.reads, thing.left_out) == ({"wot/tank/x": "x"}, ())
+
+
+def test_the_w3cs_mqtt_forms_name_their_topics_by_members() -> None:
+    forms = [
+        {
+            "href": "mqtt://b:1883",
+            "op": ["observeproperty"],
+            "mqv:filter": "wot/tank/x",
+            "mqv:controlPacket": "subscribe",
+        },
+        {"href": "mqtt://b:1883", "op": "writeproperty", "mqv:topic": "wot/tank/x/set", "mqv:controlPacket": "publish"},
+    ]
+    happens = [{"href": "mqtt://b:1883", "op": "subscribeevent", "mqv:filter": ["wot/tank/e"]}]
+    thing = parse(description(properties={"x": {"type": "number", "forms": forms}}, events={"e": {"forms": happens}}))
+    assert (thing.reads, thing.writes, thing.events) == (
+        {"wot/tank/x": "x"},
+        {"x": "wot/tank/x/set"},
+        {"wot/tank/e": "e"},
+    )
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ async def test_transitions_device_events_and_readings_reach_destinations_in_orde
             ("process_cosmos.device.changed.v1", {**leak, "value": False}),
         ]
         assert readings[-1]["type"] == "process_cosmos.readings.v1"
-        assert readings[-1]["data"][-1]["n"] == "wot/temperature-1/temperature"
+        assert readings[-1]["data"][-1]["n"] == "wot%2Ftemperature-1/temperature"
         assert readings[-1]["data"][-1]["u"] == "°C"
 
 
@@ -227,7 +227,7 @@ async def test_garbage_is_counted_named_without_its_content_and_acknowledged(
             await tank.say(LEVEL, payload)
         await tank.say("wot/tank/availability", b"perhaps")
         await tank.say("wot/tank/events/overflow", b"canary-secret{")
-        await tank.say(LEVEL, b"x" * (1 << 20))
+        await tank.say(LEVEL, b"x" * (1 << 18))
         await heard.until_acknowledged(tank, LEVEL, 2)
         assert heard.devices.counts["garbage"] == 8
         assert "canary" not in caplog.text

@@ -46,5 +46,5 @@ def test_a_flood_of_devices_ends_somewhere(monkeypatch: pytest.MonkeyPatch) -> N
     roster = Roster()
     roster.admit(thing("a", "a/b"))
     roster.admit(thing("b", "b/b"))
-    assert refusal(roster, thing("c", "c/b")) is Code.DESCRIPTION_INVALID
+    assert refusal(roster, thing("c", "c/b")) is Code.TOO_MANY_DEVICES
     roster.admit(thing("b", "b/c"))

@@ -39,9 +39,11 @@ class Bench:
     def writes(self) -> Writes:
         return Writes(self.store, self.clock, self.counts, self._send)
 
-    def _send(self, device: str, _name: str, value: Value) -> bool:
+    def _send(self, device: str, _name: str, value: Value) -> asyncio.Future[None]:
         self.sent.append((device, value))
-        return True
+        confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        confirmed.set_result(None)
+        return confirmed
 
     def count(self, device: str) -> int:
         return sum(each == device for each, _ in self.sent)

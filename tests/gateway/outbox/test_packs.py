@@ -7,6 +7,7 @@ import orjson
 import pytest
 
 from process_cosmos_gateway.contract.destinations import EventKind, Priority, Waiting
+from process_cosmos_gateway.contract.identifiers import split_names
 from process_cosmos_gateway.outbox import Delivered, DropReason, Failed, Limits, Measurement, Outbox, Rejected
 from process_cosmos_gateway.store import Store
 from tests.gateway.store.parts import HandClock, opened
@@ -94,6 +95,42 @@ async def test_readings_say_what_they_are_of(store: Store, outbox: Outbox) -> No
     [pack] = await outbox.parcels("cloud", 10)
     assert b'"data":[{"n":"meter/level","t":101.5,"u":"l","v":1.5}' in pack.body
     assert b'{"n":"door/open","t":2.0,"vb":true},{"n":"door/mode","t":3.0,"vs":"auto"}' in pack.body
+
+
+async def test_two_devices_whose_joined_names_look_alike_have_different_names_in_packs(
+    store: Store, outbox: Outbox
+) -> None:
+    await outbox.register("cloud", (EventKind.READING,))
+    some = [
+        Measurement(device="wot", property="kitchen/leak", unit=None, time=1.0, value=False),
+        Measurement(device="wot/kitchen", property="leak", unit=None, time=1.0, value=True),
+    ]
+    await store.write(lambda transaction: outbox.add_measurements(transaction, some))
+    [pack] = await outbox.parcels("cloud", 10)
+    said = [record["n"] for record in orjson.loads(pack.body)["data"]]
+    assert said == ["wot/kitchen%2Fleak", "wot%2Fkitchen/leak"]
+    assert [split_names(name) for name in said] == [(each.device, each.property) for each in some]
+
+
+@pytest.mark.parametrize("device", ["leak-1", "wot/leak-1", "50%"])
+async def test_a_pack_an_older_version_has_cut_gets_another_id_if_its_bytes_become_others(
+    tmp_path: Path, clock: HandClock, device: str
+) -> None:
+    reading = Measurement(device=device, property="wet", unit=None, time=1.0, value=True)
+    async with opened(tmp_path) as store:
+        outbox = Outbox(store, clock)
+        await outbox.register("cloud", ALL)
+        await store.write(lambda transaction: outbox.add_measurements(transaction, [reading]))
+        [before] = await outbox.parcels("cloud", 10)
+        await store.write(lambda transaction: transaction.run("UPDATE meta SET value = 3 WHERE key = 'schema'"))
+    async with opened(tmp_path) as store:
+        outbox = Outbox(store, clock)
+        [after] = await outbox.parcels("cloud", 10)
+        assert (after.id == before.id) is (device == "leak-1")
+        assert after.id >= before.id
+        assert (await outbox.depths()).waiting == Waiting(measurement=1)
+        await outbox.settle("cloud", [(after, Delivered())])
+        assert await outbox.parcels("cloud", 10) == []
 
 
 @pytest.mark.parametrize(

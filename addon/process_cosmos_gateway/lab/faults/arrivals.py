@@ -6,6 +6,7 @@ from typing import Any
 
 from process_cosmos_gateway.contract.destinations import Priority
 from process_cosmos_gateway.contract.events import event_type
+from process_cosmos_gateway.contract.identifiers import split_names
 
 from .ledger import Arrival, Item
 from .meters import LEVEL, TICK
@@ -41,12 +42,12 @@ def _items(kind: str, subject: str, data: Any) -> Iterator[tuple[Item, float | N
 
 
 def _pack(records: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Item, float]]:
-    """Yield the readings of a SenML pack (RFC 8428), base fields resolved; a name is ``<device>/<property>``."""
+    """Yield the readings of a SenML pack (RFC 8428), base fields resolved; a name is device and property joined."""
     name = ""
     time = value = 0.0
     for record in records:
         name, time, value = record.get("bn", name), record.get("bt", time), record.get("bv", value)
-        device, _, said = f"{name}{record.get('n', '')}".rpartition("/")
+        device, said = split_names(f"{name}{record.get('n', '')}")
         if said == LEVEL and "v" in record:
             at = round(time + record.get("t", 0.0), 3)
             yield Item(Priority.MEASUREMENT, device, round(value + record["v"])), at

@@ -1,156 +1,140 @@
-"""A stranger, or a site that means harm, in a process of its own: ``python -m …lab.faults.flood KIND PORT SECONDS``.
+"""Floods a broker as a stranger's device would; a process of its own, so that nobody who measures is slowed down.
 
-Prints how often it struck. ``--certificate FILE``: a site's key and certificate (PEM), for the kinds that need one.
+``python -m process_cosmos_gateway.lab.faults.flood KIND --port PORT --amount AMOUNT`` prints how many messages the
+broker has confirmed.
 """
 
 import argparse
 import asyncio
-import gzip
-import ssl
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
-HOST = "127.0.0.1"
-HELD = 600
-"""Connections that are held open at a time: more than a listener lets strangers have."""
+import orjson
 
-_TIRED = 0.02
-_BATCH = 8 << 20
-_UNPACKED = 256 << 20
-_REQUEST = 60_000
-_PATIENCE = 60.0
+from process_cosmos_gateway.devices.mqtt import Connection, Message
+from process_cosmos_gateway.devices.options import BrokerOptions
+
+_RECORDS = b"[" + b",".join([b'{"v":1}'] * 2000) + b"]"
+_TOO_MANY_RECORDS = b"[" + b",".join([b'{"v":1}'] * 8000) + b"]"
+_GARBAGE = b'{"title":"x","forms":' + b"[0," * 5000
+_MEGABYTE = 1_000_000
 
 
-@dataclass(slots=True)
-class Flood:
-    """What all workers of a kind share. ``strikes``: connections opened, or requests sent."""
+class Stranger:
+    """A client of the broker that means no good."""
 
-    port: int
-    tls: ssl.SSLContext
-    strikes: int = 0
+    def __init__(self, connection: Connection) -> None:
+        """Speak on ``connection``."""
+        self._connection = connection
+        self.said = 0
 
-    async def half_open(self) -> None:
-        """Connect, say nothing, until thrown out."""
-        reader, writer = await asyncio.open_connection(HOST, self.port)
-        self.strikes += 1
-        await _outlast(reader, writer)
+    async def say(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Publish; the broker confirms."""
+        self.said += 1
+        await self._connection.publish(topic, payload, retain=retain)
 
-    async def mute(self) -> None:
-        """Shake hands, ask for nothing."""
-        reader, writer = await asyncio.open_connection(HOST, self.port, ssl=self.tls)
-        self.strikes += 1
-        await _outlast(reader, writer)
-
-    async def slow(self) -> None:
-        """Send a body a byte a second."""
-        reader, writer = await asyncio.open_connection(HOST, self.port, ssl=self.tls)
-        self.strikes += 1
-        writer.write(_head("POST /v1/enroll", 60_000))
-        ended = asyncio.create_task(_outlast(reader, writer))
-        while not ended.done():
-            writer.write(b" ")
-            await asyncio.sleep(1)
-
-    async def packed(self) -> None:
-        """Ask for the health with a body that unpacks to a thousand times its length."""
-        await self._ask(_head("GET /health", len(_bomb()), "Content-Encoding: gzip\r\n") + _bomb())
-
-    async def codeless(self) -> None:
-        """Ask for a certificate with a code that was never made."""
-        body = b'{"secret":"no","site":"01K8J5Z0000000000000000001","csr":"' + b"x" * _REQUEST + b'"}'
-        await self._ask(_head("POST /v1/enroll", len(body)) + body)
-
-    async def tiny(self) -> None:
-        """Send a batch of millions of tiny values."""
-        body = b"[" + b"0," * (_BATCH // 2 - 2) + b"0]"
-        content = "Content-Type: application/cloudevents-batch+json\r\n"
-        await self._ask(_head("POST /v1/events", len(body), content) + body)
-
-    async def _ask(self, request: bytes) -> None:
-        reader, writer = await asyncio.open_connection(HOST, self.port, ssl=self.tls)
-        try:
-            writer.write(request)
-            await reader.read(1 << 16)
-            self.strikes += 1
-        finally:
-            writer.transport.abort()
-
-    async def work(self, strike: Callable[[], Awaitable[None]]) -> None:
-        """Strike again and again until cancelled."""
-        while True:
-            with suppress(OSError, EOFError, TimeoutError):
-                async with asyncio.timeout(_PATIENCE):
-                    await strike()
-            await asyncio.sleep(_TIRED)
+    async def say_at_once(self, topic: str, payloads: Sequence[bytes]) -> None:
+        """Publish some without waiting for each confirmation."""
+        self.said += len(payloads)
+        await asyncio.gather(*(self._connection.send(topic, payload) for payload in payloads))
 
 
-KINDS: Mapping[str, tuple[Callable[[Flood], Callable[[], Awaitable[None]]], int]] = {
-    "half open": (lambda flood: flood.half_open, HELD),
-    "mute": (lambda flood: flood.mute, HELD // 4),
-    "slow": (lambda flood: flood.slow, HELD // 4),
-    "packed": (lambda flood: flood.packed, 4),
-    "codeless": (lambda flood: flood.codeless, 4),
-    "tiny": (lambda flood: flood.tiny, 2),
-}
-"""How each kind strikes, and by how many workers."""
-
-
-async def _outlast(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(OSError):
-        while await reader.read(1 << 16):
-            pass
-    writer.transport.abort()
-
-
-def _head(request: str, length: int, more: str = "") -> bytes:
-    return f"{request} HTTP/1.1\r\nHost: {HOST}\r\n{more}Content-Length: {length}\r\n\r\n".encode()
-
-
-def _bomb(made: list[bytes] = []) -> bytes:  # noqa: B006 - made once
-    if not made:
-        made.append(gzip.compress(bytes(_UNPACKED), 1))
-    return made[0]
-
-
-def context(certificate: Path | None) -> ssl.SSLContext:
-    """Return TLS of somebody who does not care whom he meets."""
-    anybody = ssl.create_default_context()
-    anybody.check_hostname = False
-    anybody.verify_mode = ssl.CERT_NONE
-    if certificate is not None:
-        anybody.load_cert_chain(certificate)
-    return anybody
-
-
-async def flood(kind: str, port: int, seconds: float, certificate: Path | None) -> int:
-    """Flood a port for so long; return how often it struck."""
-    strike_fn, workers = KINDS[kind]
-    one = Flood(port, context(certificate))
-    if kind == "packed":
-        _bomb()
-    tasks = [asyncio.create_task(one.work(strike_fn(one))) for _ in range(workers)]
+async def _values(stranger: Stranger, seconds: float) -> None:
+    """Say values of a number and of a boolean as fast as the broker takes them."""
     until = time.monotonic() + seconds
-    while time.monotonic() < until:  # noqa: ASYNC110 - time is what is waited for
-        await asyncio.sleep(0.1)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    return one.strikes
+    while time.monotonic() < until:
+        await stranger.say_at_once("wot/flood/flow", [b"%d" % number for number in range(200)])
+        await stranger.say_at_once("wot/flood/wet", [b"true", b"false"] * 100)
+
+
+async def _records(stranger: Stranger, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        await stranger.say_at_once("wot/flood/flow", [_RECORDS] * 10 + [_TOO_MANY_RECORDS] * 10)
+
+
+async def _topics(stranger: Stranger, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    number = 0
+    while time.monotonic() < until:
+        number += 1
+        await stranger.say(f"wot/{number}{'x' * 65_000}/td", b"no description", retain=False)
+
+
+async def _changes(stranger: Stranger, seconds: float) -> None:
+    """Describe one device anew, again and again."""
+    until = time.monotonic() + seconds
+    number = 0
+    while time.monotonic() < until:
+        number += 1
+        await stranger.say("wot/flood/td", orjson.dumps(description("flood", f"Flood {number}")), retain=True)
+
+
+async def _descriptions(stranger: Stranger, count: float) -> None:
+    """Describe many devices."""
+    for number in range(int(count)):
+        payload = orjson.dumps({**description(f"new-{number}"), "padding": "x" * 4000})
+        await stranger.say(f"wot/new-{number}/td", payload, retain=True)
+
+
+async def _garbage(stranger: Stranger, count: float) -> None:
+    """Leave garbage behind that looks like descriptions."""
+    for number in range(int(count)):
+        await stranger.say(f"wot/garbage-{number}/td", _GARBAGE, retain=True)
+
+
+async def _large(stranger: Stranger, megabytes: float) -> None:
+    await stranger.say("wot/flood/flow", b"1" * int(megabytes) * _MEGABYTE)
+
+
+FLOODS: Mapping[str, Callable[[Stranger, float], Awaitable[None]]] = {
+    "values": _values,
+    "records": _records,
+    "topics": _topics,
+    "changed": _changes,
+    "descriptions": _descriptions,
+    "garbage": _garbage,
+    "large": _large,
+}
+"""What each does with its amount: seconds of the first four, else how many, or how many megabytes."""
+
+
+def description(name: str, title: str = "Flood") -> Mapping[str, Any]:
+    """Describe a device with a number and a boolean."""
+    base = f"mqtt://broker/wot/{name}"
+    return {
+        "title": title,
+        "properties": {
+            "flow": {"type": "number", "readOnly": True, "forms": [{"href": f"{base}/flow"}]},
+            "wet": {"type": "boolean", "readOnly": True, "forms": [{"href": f"{base}/wet"}]},
+        },
+    }
+
+
+async def _flood(kind: str, port: int, amount: float) -> int:
+    broker = BrokerOptions(host="127.0.0.1", port=port)
+    connection = await Connection.open(broker, client_id=f"flood-{kind}", on_message=_ignore)
+    stranger = Stranger(connection)
+    await stranger.say("wot/flood/td", orjson.dumps(description("flood")), retain=True)
+    await FLOODS[kind](stranger, amount)
+    connection.close()
+    return stranger.said
+
+
+def _ignore(connection: Connection, message: Message) -> None:
+    connection.acknowledge(message)
 
 
 def main() -> None:
-    """Flood, and print how often it struck."""
+    """Read the arguments and flood."""
     parser = argparse.ArgumentParser("process_cosmos_gateway.lab.faults.flood", description=__doc__)
-    parser.add_argument("kind", choices=KINDS)
-    parser.add_argument("port", type=int)
-    parser.add_argument("seconds", type=float)
-    parser.add_argument("--certificate", type=Path)
+    parser.add_argument("kind", choices=FLOODS)
+    parser.add_argument("--port", type=int, required=True, help="the broker's")
+    parser.add_argument("--amount", type=float, required=True, help="seconds, messages or megabytes")
     arguments = parser.parse_args()
-    sys.stdout.write(str(asyncio.run(flood(arguments.kind, arguments.port, arguments.seconds, arguments.certificate))))
+    sys.stdout.write(f"{asyncio.run(_flood(arguments.kind, arguments.port, arguments.amount))}\n")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from process_cosmos_gateway.lab.processes import Part, accepts, free_ports, run_
 from process_cosmos_gateway.lab.proxy import FaultProxy
 
 BIN = Path(sys.executable).parent
+_UNPACED = ("--new-devices", "1000000")
 
 
 class FaultError(Exception):
@@ -46,6 +47,10 @@ class House:
         self.disk = disk
         self.free_megabytes = 0
         """What the gateway's disk claims to have free at its next start (0: as it is)."""
+        self.is_paced = False
+        """Whether new devices come in as slowly as at an ordinary gateway, from its next start on."""
+        self.is_direct = False
+        """Whether the gateway connects to the broker without the proxy, from its next start on."""
         self._settings = dict(settings)
 
     async def start_broker(self) -> None:
@@ -56,7 +61,7 @@ class House:
         configuration = self.folder / "mosquitto.conf"
         lines = [f"listener {self.broker_port} 127.0.0.1", "allow_anonymous true", f"user {getpass.getuser()}"]
         lines += ["persistence true", f"persistence_location {self.folder}/", "log_dest stderr", "log_type error"]
-        lines += ["max_queued_messages 100000"]
+        lines += ["max_queued_messages 100000", "max_packet_size 268435455"]
         configuration.write_text("\n".join(lines) + "\n")
         await self.broker.start(mosquitto, "-c", configuration)
         await self.broker.until(lambda: accepts(self.broker_port), "an open port")
@@ -70,7 +75,8 @@ class House:
     async def start_gateway(self) -> float:
         """Start the gateway; return when it is well, and after how many seconds."""
         begun = time.monotonic()
-        mine = {"data": self.database.parent, "port": self.gateway_port, "mqtt_port": self.to_broker.port}
+        broker = self.broker_port if self.is_direct else self.to_broker.port
+        mine = {"data": self.database.parent, "port": self.gateway_port, "mqtt_port": broker}
         await self._start_on(self.gateway, self.options, self._control, mine)
         return time.monotonic() - begun
 
@@ -91,7 +97,7 @@ class House:
         options = {**self._settings, **here, "data": str(mine["data"])}
         _write_toml(file, options)
         entry = ("-m", "process_cosmos_gateway.lab.gateway", "--options", file, "--control", str(control))
-        await part.start(sys.executable, *entry, *self._disk_arguments())
+        await part.start(sys.executable, *entry, *self._disk_arguments(), *(() if self.is_paced else _UNPACED))
         await part.until(lambda: _serves(f"https://127.0.0.1:{mine['port']}/health"), "its health check")
 
     def _disk_arguments(self) -> tuple[str, ...]:

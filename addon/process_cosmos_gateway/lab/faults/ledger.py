@@ -1,6 +1,5 @@
 """What was sent, what was acknowledged to those who sent it, what arrived; and what follows from that."""
 
-import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -131,14 +130,14 @@ class Ledger:
         ]
         return max((arrived_at - sent_at for arrived_at, sent_at in arrived if arrived_at is not None), default=0.0)
 
-    def delays(self, priority: Priority, *, since: float) -> Sequence[float]:
-        """Return how many seconds each item sent ``since`` then took to be acknowledged; unacknowledged: so far."""
-        now = time.monotonic()
-        return [
-            (now if attempt.acknowledged_at is None else attempt.acknowledged_at) - attempt.sent_at
+    def confirmed_within(self, priority: Priority, share: float, since: float) -> float:
+        """Return the seconds within which ``share`` (0 to 1) of what was sent ``since`` then was acknowledged."""
+        took = sorted(
+            attempt.acknowledged_at - attempt.sent_at
             for item, attempt in self.attempts.items()
-            if item.priority is priority and attempt.sent_at >= since
-        ]
+            if item.priority is priority and attempt.acknowledged_at is not None and attempt.sent_at >= since
+        )
+        return took[min(len(took) - 1, int(len(took) * share))] if took else 0.0
 
     def missing(self, destinations: Collection[str]) -> Mapping[Priority, Sequence[Item]]:
         """Return what was acknowledged and is not yet at every one of ``destinations``."""

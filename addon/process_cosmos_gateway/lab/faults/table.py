@@ -2,7 +2,9 @@
 
 from itertools import chain
 
+from .broker_faults import FAULTS as BROKER
 from .damage_faults import FAULTS as DAMAGE
+from .device_faults import FAULTS as DEVICE
 from .disk_faults import FAULTS as DISK
 from .flood_faults import FAULTS as FLOOD
 from .hostile_faults import FAULTS as HOSTILE
@@ -15,6 +17,6 @@ from .soak import FAULTS as SOAK
 from .space_faults import FAULTS as SPACE
 from .time_faults import FAULTS as TIME
 
-_ALL = chain(PROCESS, DISK, DAMAGE, NETWORK, REPLY, TIME, IDENTITY, LOAD, SOAK, FLOOD, HOSTILE, SPACE)
+_ALL = chain(PROCESS, DISK, DAMAGE, NETWORK, REPLY, TIME, IDENTITY, LOAD, SOAK, FLOOD, HOSTILE, DEVICE, BROKER, SPACE)
 
 FAULTS = tuple(sorted(_ALL, key=lambda fault: int(fault.name[1:])))

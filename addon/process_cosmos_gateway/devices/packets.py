@@ -1,0 +1,114 @@
+"""The broker's side of a connection, read packet by packet, so that one that is too large is never held.
+
+paho collects a packet of up to 256 MB before it looks at it, and MQTT 3.1.1 has no way to tell the broker a limit.
+"""
+
+import socket
+from collections.abc import Generator
+
+MAX_PACKET = 512 * 1024
+"""Bytes of the largest packet read, announced to the broker with MQTT 5: twice the longest Thing Description."""
+
+_PUBLISH = 3
+_LONGEST_HEADER = 5
+_PIECE = 65_536
+_PIECES_AT_ONCE = 32
+
+
+class TooLargeError(Exception):
+    """The broker sent a packet over the limit that is no message; what follows it cannot be read."""
+
+
+class PacketSocket:
+    """A connected socket as paho sees it, without the payload of messages larger than ``MAX_PACKET``.
+
+    Such a message keeps topic and packet id, so that it can be acknowledged. ``oversized`` is its size in bytes until
+    the next packet begins, else 0.
+    """
+
+    def __init__(self, sock: socket.socket, *, has_properties: bool) -> None:
+        """Take the socket; ``has_properties``: MQTT 5 is spoken on it."""
+        self._socket = sock
+        self._has_properties = has_properties
+        self._ready = b""
+        self._left = 0
+        self._surplus = 0
+        self._collected = bytearray()
+        self._packets = self._read_packets()
+        self._wanted = next(self._packets)
+        self.oversized = 0
+
+    def recv(self, size: int) -> bytes:
+        """Return at most ``size`` bytes, ``b""`` at the end; raise ``OSError`` as a socket does, ``TooLargeError``."""
+        for _ in range(_PIECES_AT_ONCE):
+            if self._ready:
+                handed, self._ready = self._ready[:size], self._ready[size:]
+                return handed
+            if self._left:
+                piece = self._socket.recv(min(size, self._left))
+                self._left -= len(piece)
+                return piece
+            if self._surplus:
+                piece = self._socket.recv(min(self._surplus, _PIECE))
+                self._surplus -= len(piece)
+            else:
+                piece = self._socket.recv(self._wanted - len(self._collected))
+                self._collect(piece)
+            if not piece:
+                return b""
+        raise BlockingIOError  # the rest of the event loop has its turn
+
+    def send(self, data: bytes) -> int:
+        """Send as the socket does."""
+        return self._socket.send(data)
+
+    def setblocking(self, flag: bool) -> None:  # noqa: FBT001 - the socket's own signature
+        """Set as the socket does."""
+        self._socket.setblocking(flag)
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def _collect(self, piece: bytes) -> None:
+        self._collected += piece
+        if len(self._collected) == self._wanted:
+            collected, self._collected = bytes(self._collected), bytearray()
+            self._wanted = self._packets.send(collected)
+
+    def _read_packets(self) -> Generator[int, bytes]:
+        """Decide for each packet what paho reads of it; yield how many bytes are needed to go on."""
+        while True:
+            header = yield 1
+            self.oversized = 0
+            while len(header) == 1 or (header[-1] & 0x80 and len(header) < _LONGEST_HEADER):
+                header += yield 1
+            if header[-1] & 0x80:
+                raise TooLargeError("a length of more than four bytes")
+            length = sum((byte & 0x7F) << 7 * place for place, byte in enumerate(header[1:]))
+            if len(header) + length <= MAX_PACKET:
+                self._ready, self._left = header, length
+                continue
+            if header[0] >> 4 != _PUBLISH:
+                raise TooLargeError(f"a packet of {length} bytes")
+            kept = yield 2
+            if topic_length := int.from_bytes(kept):
+                kept += yield topic_length
+            if header[0] & 0x06:
+                kept += yield 2
+            self._surplus, self.oversized = length - len(kept), length
+            shortened = kept + (b"\0" if self._has_properties else b"")
+            self._ready = header[:1] + _length_bytes(len(shortened)) + shortened
+
+
+def _length_bytes(length: int) -> bytes:
+    """Return a remaining length as MQTT writes it (3.1.1, section 2.2.3)."""
+    written = bytearray()
+    while length > 0x7F:  # noqa: PLR2004 - seven bits a byte
+        written.append(length & 0x7F | 0x80)
+        length >>= 7
+    return bytes((*written, length))

@@ -1,0 +1,236 @@
+"""A renewed certificate ends the one before once it is used; what a key that is no longer good does changes nothing."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import apsw
+import pytest
+from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from process_cosmos_cloud.serving import serving
+from process_cosmos_gateway.contract.identifiers import Ulid
+from process_cosmos_gateway.listener import Listener
+
+from .conftest import SITE, new_code
+from .endpoint import Site, event, joined, run_command
+
+SUPERSEDED = (403, "certificate_superseded")
+
+
+async def refusals(site: Site) -> set[tuple[int, str]]:
+    """Return how sending, reading the inbox and renewing are refused."""
+    replies = [await site.present(joined([event(9, SITE)])), await site.poll(0, wait="0"), await site.copy().renew()]
+    return {(status, reply["code"]) for status, reply in replies}
+
+
+class Renewal:
+    """One request for renewal, which can be sent more than once."""
+
+    def __init__(self, site: Site) -> None:
+        """Make the new key and the request."""
+        self.old = site.copy()
+        self.fresh = Site.new(site.site, site.url)
+        self.csr = self.fresh.request()
+        self.proof = site.key.sign(self.csr.encode(), ec.ECDSA(hashes.SHA256())).hex()
+
+    async def send(self) -> tuple[int, Any]:
+        """Send it; return status and reply."""
+        return await self.old.copy().renew(csr=self.csr, proof=self.proof)
+
+    def take(self, reply: Any, token: str | None) -> Site:  # noqa: ANN401 - JSON
+        """Return the site as it is with the reply."""
+        self.fresh.certificate, self.fresh.ca, self.fresh.token = reply["certificate"], reply["ca"], token
+        return self.fresh
+
+
+@pytest.mark.parametrize("use", ["send", "inbox", "renew"])
+async def test_the_old_certificate_is_good_until_the_new_one_was_used_once(site: Site, use: str) -> None:
+    await site.send([event(1, SITE)])
+    old = site.copy()
+    await site.renew()
+    assert await old.send([event(2, SITE)]) == ["accepted"]
+    assert (await old.poll(0, wait="0"))[0] == 200
+
+    if use == "send":
+        site.token = old.token
+        await site.send([event(3, SITE)])
+    elif use == "inbox":
+        assert (await site.poll(0, wait="0"))[0] == 200
+    else:
+        assert (await site.renew())[0] == 200
+
+    assert await refusals(old) == {SUPERSEDED}
+    site.token = site.token or old.token
+    assert await site.send([event(4, SITE)]) == ["accepted"]
+
+
+async def test_the_same_request_for_renewal_gets_the_same_certificate(site: Site) -> None:
+    await site.send([event(1, SITE)])
+    renewal = Renewal(site)
+    first, again = await renewal.send(), await renewal.send()
+    assert first == again
+    assert first[0] == 200
+
+    renewed = renewal.take(again[1], site.token)
+
+    assert await renewed.send([event(2, SITE)]) == ["accepted"]
+    status, problem = await renewal.send()
+    assert (status, problem["code"]) == SUPERSEDED
+
+
+async def test_a_reply_that_was_lost_costs_nothing_and_leaves_no_second_certificate(site: Site) -> None:
+    await site.send([event(1, SITE)])
+    lost, heard = Renewal(site), Renewal(site)
+    _, unheard = await lost.send()
+    _, reply = await heard.send()
+
+    renewed = heard.take(reply, site.token)
+
+    assert await renewed.send([event(2, SITE)]) == ["accepted"]
+    assert await refusals(lost.take(unheard, site.token)) == {SUPERSEDED}
+
+
+async def test_of_two_certificates_for_one_key_the_one_used_first_ends_the_other(site: Site) -> None:
+    first, second = Renewal(site), Renewal(site)
+    (_, one), (_, two) = await first.send(), await second.send()
+    assert await first.take(one, site.token).send([event(1, SITE)]) == ["accepted"]
+    assert await refusals(second.take(two, site.token)) == {SUPERSEDED}
+
+
+async def test_a_clock_that_goes_back_ends_no_certificate_that_is_still_to_be_used(
+    site: Site, connection: apsw.Connection
+) -> None:
+    connection.execute("UPDATE certificate SET issued_at = issued_at + 1e6")
+    old = site.copy()
+    await site.renew()
+    assert await old.send([event(1, SITE)]) == ["accepted"]
+    site.token = old.token
+    assert await site.send([event(2, SITE)]) == ["accepted"]
+    assert await refusals(old) == {SUPERSEDED}
+
+
+async def test_a_certificate_of_before_this_rule_is_over_too_once_a_newer_one_is_used(
+    site: Site, connection: apsw.Connection
+) -> None:
+    await site.send([event(1, SITE)])
+    old = site.copy()
+    await site.renew()
+    connection.execute("DELETE FROM renewal")
+    site.token = old.token
+    assert await old.send([event(2, SITE)]) == ["accepted"], "it ends nothing that is newer than itself"
+    site.token = old.token
+    assert await site.send([event(3, SITE)]) == ["accepted"]
+    assert await refusals(old) == {SUPERSEDED}
+
+
+async def test_the_same_request_after_a_new_ca_gets_a_certificate_that_fits_it(folder: Path) -> None:
+    folder.mkdir()
+    async with serving(folder, "127.0.0.1", 0, ["127.0.0.1"]) as url:
+        site = Site.new(SITE, url)
+        await site.enrol(new_code(folder, url))
+        renewal = Renewal(site)
+        _, before = await renewal.send()
+    await run_command(folder, "rotate-ca")
+    async with serving(folder, "127.0.0.1", 0, ["127.0.0.1"]) as url:
+        renewal.old.url = url
+        _, after = await renewal.send()
+        certificate, ca = (x509.load_pem_x509_certificate(after[name].encode()) for name in ("certificate", "ca"))
+        certificate.verify_directly_issued_by(ca)
+        assert after["certificate"] != before["certificate"]
+
+
+async def test_a_revoked_certificate_is_not_renewed_by_a_request_that_was_good_before(site: Site, folder: Path) -> None:
+    renewal = Renewal(site)
+    assert (await renewal.send())[0] == 200
+    await run_command(folder, "revoke", site.serial)
+    status, problem = await renewal.send()
+    assert (status, problem["code"]) == (403, "certificate_revoked")
+
+
+async def test_a_revoked_key_that_goes_on_trying_delays_nothing_of_its_site(site: Site, url: str, folder: Path) -> None:
+    await site.send([event(1, SITE)])
+    stolen = site.copy()
+    await run_command(folder, "revoke", SITE)
+    again = Site.new(SITE, url)
+    await again.enrol(new_code(folder, url, site=SITE))
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]), ssl=again.tls())
+
+    async def send(number: int) -> bytes:
+        """Send a batch over the connection that was opened before the stolen key's ones."""
+        body = joined([event(number, SITE)])
+        token = f"Process-Cosmos-Token: {again.token}\r\n" if again.token else ""
+        head = f"POST /v1/events HTTP/1.1\r\nHost: cloud\r\n{token}Content-Type: application/cloudevents-batch+json\r\n"
+        writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        return await reader.readuntil(b"\r\n")
+
+    for number in range(2, 5):
+        status, problem = await stolen.present(joined([event(number, SITE)]))
+        assert (status, problem["code"]) == (403, "certificate_revoked")
+    assert await send(9) == b"HTTP/1.1 200 OK\r\n"
+    writer.close()
+
+
+async def test_a_revoked_keys_connection_stays_a_strangers_and_is_closed(
+    site: Site, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admitted: list[str] = []
+    admit = Listener.admit
+
+    def watched(self: Listener, request: web.Request) -> None:
+        admitted.append(request.path)
+        admit(self, request)
+
+    monkeypatch.setattr(Listener, "admit", watched)
+    await site.send([event(1, SITE)])
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=site.tls())) as session:
+        async with session.get(f"{site.url}/v1/inbox?wait=0") as reply:
+            assert (reply.status, reply.headers.get("Connection")) == (200, None)
+        await run_command(folder, "revoke", SITE)
+        async with session.get(f"{site.url}/v1/inbox?wait=0") as reply:
+            assert (reply.status, reply.headers.get("Connection")) == (403, "close")
+        async with session.get(f"{site.url}/v1/inbox?wait=0") as reply:
+            assert reply.status == 403
+    assert admitted == ["/v1/events", "/v1/inbox"]
+
+
+async def test_an_answer_goes_to_the_site_that_opened_the_alert_not_to_who_named_it_last(
+    site: Site, url: str, folder: Path, connection: apsw.Connection
+) -> None:
+    rogue = Site.new("01K8J5Z0000000000000000009", url)
+    await rogue.enrol(new_code(folder, url))
+    alert = "01J00000000000000000000001"
+    await site.send([event(1, SITE, subject=alert)])
+    mention = event(2, rogue.site, subject=alert, type="process_cosmos.escalation.rung.v1")
+    await rogue.send([mention, event(3, rogue.site, subject=alert, type="other.v1")])
+
+    await run_command(folder, "answer", alert, "keep_off")
+
+    assert connection.execute("SELECT site FROM inbox").fetchall() == [(Ulid(SITE),)]
+
+
+async def test_two_sites_that_opened_the_same_alert_are_named_and_one_has_to_be_said(
+    site: Site, url: str, folder: Path, connection: apsw.Connection
+) -> None:
+    rogue = Site.new("01K8J5Z0000000000000000009", url)
+    await rogue.enrol(new_code(folder, url))
+    alert = "01J00000000000000000000001"
+    await site.send([event(1, SITE, subject=alert)])
+    await rogue.send([event(2, rogue.site, subject=alert)])
+
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "process_cosmos_cloud", "answer", "--data", str(folder), alert, "keep_off"),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, said = await process.communicate()
+
+    assert process.returncode
+    assert f"say --site: {SITE}, {rogue.site} have this escalation; {SITE} was the first".encode() in said
+    assert connection.execute("SELECT count(*) FROM inbox").get == 0
+    await run_command(folder, "answer", alert, "keep_off", "--site", SITE)
+    assert connection.execute("SELECT site FROM inbox").fetchall() == [(Ulid(SITE),)]

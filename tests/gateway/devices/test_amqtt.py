@@ -1,0 +1,79 @@
+"""The real aMQTT, which speaks MQTT 3.1.1 only, instead of Mosquitto."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from process_cosmos_gateway.devices import BrokerOptions
+from process_cosmos_gateway.lab.devices import LeakSensor, Valve
+from process_cosmos_gateway.lab.processes import accepts
+from tests.brokers import free_port
+
+from .parts import client, hearing, ready, until
+
+pytestmark = pytest.mark.long
+
+CONFIGURATION = """
+listeners:
+  default:
+    type: tcp
+    bind: 127.0.0.1:{port}
+plugins:
+  amqtt.plugins.authentication.AnonymousAuthPlugin:
+    allow_anonymous: true
+"""
+
+
+@pytest.fixture
+async def amqtt(tmp_path: Path) -> AsyncIterator[BrokerOptions]:
+    """An aMQTT process without sessions on disk."""
+    port = free_port()
+    file = tmp_path / "amqtt.yaml"
+    file.write_text(CONFIGURATION.format(port=port))
+    command = [str(Path(sys.executable).parent / "amqtt"), "-c", str(file)]
+    with (tmp_path / "amqtt.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)  # noqa: ASYNC220 - ours, and quick
+    try:
+        async with asyncio.timeout(30):
+            while not await accepts(port):
+                assert process.poll() is None, (tmp_path / "amqtt.log").read_text()
+                await asyncio.sleep(0.05)
+        yield BrokerOptions(host="127.0.0.1", port=port)
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+async def test_devices_are_heard_and_written_to_through_a_broker_that_speaks_3_1_1_only(
+    amqtt: BrokerOptions, tmp_path: Path
+) -> None:
+    async with (
+        hearing(tmp_path / "data", amqtt) as heard,
+        LeakSensor(amqtt, "leak-1") as sensor,
+        Valve(amqtt, "valve-1") as valve,
+    ):
+        await until(lambda: heard.value("wot/leak-1", "leak") is False)
+        link = heard.devices.broker_link
+        assert link is not None
+        assert link.version == "3.1.1"
+        await sensor.set(True)
+        await until(lambda: heard.value("wot/leak-1", "leak") and heard.events("leak_detected"))
+        await until(lambda: heard.value("wot/valve-1", "open"))
+        await heard.write("wot/valve-1", "open", value=False)
+        await until(lambda: not valve.is_open and heard.value("wot/valve-1", "open") is False)
+
+
+async def test_a_session_it_does_not_keep_for_anonymous_clients_is_told_as_a_gap(
+    amqtt: BrokerOptions, tmp_path: Path
+) -> None:
+    async with client(amqtt) as tank:
+        async with hearing(tmp_path / "data", amqtt) as heard:
+            await ready(heard, tank)
+        async with hearing(tmp_path / "data", amqtt) as heard:
+            await until(lambda: heard.devices.gaps == 1)
+            await tank.say("wot/tank/events/overflow", 5)
+            await until(lambda: heard.events("overflow"))

@@ -1,0 +1,193 @@
+"""Floods: one device that never stops, descriptions nobody has asked for, garbage retained."""
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+
+import orjson
+import pytest
+
+from process_cosmos_gateway.contract.devices import DeviceChanged
+from process_cosmos_gateway.devices.descriptions import Descriptions
+from process_cosmos_gateway.devices.rates import Bucket, DeviceRate, Window
+from process_cosmos_gateway.devices.roster import Roster
+from tests.brokers import Broker
+
+from .parts import Client, Hearing, client, description, description_of, hearing, ready, until
+
+LEVEL = "wot/tank/properties/level"
+PUMP = "wot/tank/properties/pump"
+OVERFLOW = "wot/tank/events/overflow"
+
+
+@pytest.fixture
+def slow_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten messages at once, two a second."""
+
+    def bucket() -> Bucket:
+        return Bucket(rate=2.0, burst=10.0)
+
+    slow = "process_cosmos_gateway.devices.throttle.DeviceRate"
+    monkeypatch.setattr(slow, lambda: DeviceRate(bucket(), bucket()))
+
+
+def full_window() -> Window:
+    window = Window(1)
+    window.note(asyncio.get_running_loop().time())
+    return window
+
+
+async def limited(heard: Hearing, tank: Client) -> None:
+    for number in range(30):
+        await tank.say(LEVEL, number)
+    await until(lambda: heard.devices.counts["rate_limited"])
+
+
+async def test_a_device_beyond_its_rate_is_named_counted_and_acknowledged_and_its_alarms_pass(
+    broker: Broker, tmp_path: Path, slow_rate: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with hearing(tmp_path, broker.options) as heard, client(broker.options) as tank:
+        await ready(heard, tank)
+        await limited(heard, tank)
+        await tank.say(OVERFLOW, 5)
+        await tank.say(PUMP, payload=True)
+        await until(lambda: heard.events("overflow") and heard.value("wot/tank", "pump"))
+        link = heard.devices.broker_link
+        assert link is not None
+        assert link.limited == ("wot/tank",)
+        assert caplog.text.count("rate_limited: wot/tank") == 1
+        await until(lambda: not heard.devices._keeper._unacknowledged)
+
+
+async def test_the_newest_state_of_a_device_beyond_its_rate_is_taken_once_it_may_speak_again(
+    broker: Broker, tmp_path: Path, slow_rate: None
+) -> None:
+    async with hearing(tmp_path, broker.options) as heard, client(broker.options) as tank:
+        await ready(heard, tank)
+        for number in range(60):
+            await tank.say(PUMP, number % 2 == 0)
+        await tank.say(PUMP, payload=True)
+        await until(lambda: heard.devices.counts["rate_limited"] and heard.value("wot/tank", "pump") is True)
+        await heard.until_rows("SELECT value FROM device_property WHERE name = 'pump'", [(b"true",)])
+
+
+async def test_another_device_is_not_held_up_by_one_beyond_its_rate(
+    broker: Broker, tmp_path: Path, slow_rate: None
+) -> None:
+    async with hearing(tmp_path, broker.options) as heard, client(broker.options) as tank:
+        await ready(heard, tank)
+        await tank.say("wot/other/td", description_of("other"), retain=True)
+        await until(lambda: heard.device("wot/other"))
+        await limited(heard, tank)
+        await tank.say("wot/other/properties/level", 3)
+        await until(lambda: heard.value("wot/other", "level") == 3)
+
+
+async def test_new_devices_come_in_ten_a_minute_and_known_ones_at_once(broker: Broker, tmp_path: Path) -> None:
+    async with hearing(tmp_path, broker.options) as heard, client(broker.options) as anyone:
+        for number in range(15):
+            await anyone.say(f"wot/t{number}/td", description_of(f"t{number}"), retain=True)
+        await until(lambda: len(heard.devices.devices()) == 10)
+        await anyone.say("wot/t3/td", description_of("t3", title="Changed"), retain=True)
+        await until(lambda: (device := heard.device("wot/t3")) and device.title == "Changed")
+        assert len(heard.devices.devices()) == 10
+    async with hearing(tmp_path, broker.options) as heard:
+        await until(lambda: len(heard.devices.devices()) == 15)
+
+
+async def test_a_description_that_waits_is_read_in_its_turn_and_its_device_is_heard(
+    broker: Broker, tmp_path: Path
+) -> None:
+    async with hearing(tmp_path, broker.options) as heard, client(broker.options) as tank:
+        heard.devices._descriptions._new.window = full_window()
+        await tank.say("wot/tank/td", description(), retain=True)
+        await until(lambda: heard.devices._descriptions._new.payloads)
+        heard.devices._descriptions._new.window = Window(1)
+        await until(lambda: heard.device("wot/tank"))
+        await tank.say(LEVEL, 4)
+        await until(lambda: heard.value("wot/tank", "level") == 4)
+        await heard.until_rows("SELECT count(*) FROM device WHERE length(description) > 0", [(1,)])
+
+
+async def test_a_description_that_is_withdrawn_while_it_waits_is_forgotten(broker: Broker, tmp_path: Path) -> None:
+    async with hearing(tmp_path, broker.options) as heard, client(broker.options) as tank:
+        waiting = heard.devices._descriptions._new
+        waiting.window = full_window()
+        await tank.say("wot/tank/td", description())
+        await until(lambda: waiting.payloads)
+        await tank.say("wot/tank/td", b"")
+        await until(lambda: not waiting.payloads)
+        assert waiting.bytes == 0
+
+
+async def test_more_descriptions_than_can_wait_are_turned_away_and_counted(
+    broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("process_cosmos_gateway.devices.descriptions._MOST_WAITING", 2)
+    async with hearing(tmp_path, broker.options) as heard, client(broker.options) as anyone:
+        for number in range(15):
+            await anyone.say(f"wot/t{number}/td", description_of(f"t{number}"))
+        await until(lambda: heard.devices.counts["too_many_devices"] == 3)
+
+
+async def test_descriptions_have_a_budget_of_bytes(
+    broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = len(orjson.dumps(description_of("t0")))
+    monkeypatch.setattr("process_cosmos_gateway.devices.roster.MAX_DESCRIPTION_BYTES", 2 * size + 10)
+    async with hearing(tmp_path, broker.options) as heard, client(broker.options) as anyone:
+        for number in range(3):
+            await anyone.say(f"wot/t{number}/td", description_of(f"t{number}"))
+        await until(lambda: heard.devices.counts["too_many_devices"] == 1)
+        await anyone.say("wot/t1/td", b"")
+        await until(lambda: heard.device("wot/t1") is None)
+        await anyone.say("wot/t2/td", description_of("t2"))
+        await until(lambda: heard.device("wot/t2"))
+
+
+def test_a_description_that_is_known_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError
+
+    async def play() -> None:
+        changes: list[object] = []
+        taking = Descriptions(
+            roster=Roster(),
+            filters=("wot/+/td",),
+            counts=Counter(),
+            new_a_minute=10,
+            tell=changes.append,
+            listen=lambda _: None,
+            on_removed=lambda _: None,
+        )
+        payload = orjson.dumps(description())
+        assert taking.take("wot/tank/td", payload)
+        monkeypatch.setattr("process_cosmos_gateway.devices.descriptions.parse_description", fail)
+        assert taking.take("wot/tank/td", payload) == []
+        assert [type(change) for change in changes] == [DeviceChanged]
+
+    asyncio.run(play())
+
+
+def test_an_alarm_uses_what_readings_left_and_readings_never_what_is_for_alarms() -> None:
+    rate = DeviceRate(Bucket(rate=1.0, burst=2.0), Bucket(rate=1.0, burst=2.0))
+    assert [rate.admit(1, 0.0, may_be_alarm=False) for _ in range(3)] == [True, True, False]
+    assert [rate.admit(1, 0.0, may_be_alarm=True) for _ in range(3)] == [True, True, False]
+    assert rate.admit(1, 1.0, may_be_alarm=False)
+    assert rate.admit(1, 2.0, may_be_alarm=True)
+
+
+def test_a_long_message_counts_for_many() -> None:
+    rate = DeviceRate(Bucket(rate=1.0, burst=2.0), Bucket(rate=1.0, burst=2.0))
+    assert rate.admit(65_536, 0.0, may_be_alarm=False)
+    assert not rate.admit(1, 30.0, may_be_alarm=False)
+    assert rate.admit(1, 32.0, may_be_alarm=False)
+
+
+def test_a_window_lets_so_many_pass_within_any_minute() -> None:
+    window = Window(2)
+    for now in (0.0, 10.0):
+        assert not window.wait(now)
+        window.note(now)
+    assert window.wait(20.0) == 40.0
+    assert not window.wait(60.0)

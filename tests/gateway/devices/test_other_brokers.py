@@ -1,0 +1,276 @@
+"""Other people's brokers: they hang up, stay silent, deny, shorten the keep-alive, or send what is no MQTT."""
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from process_cosmos_gateway.contract.destinations import BrokerLink
+from process_cosmos_gateway.contract.errors import Code
+from process_cosmos_gateway.devices import BrokerOptions
+from process_cosmos_gateway.devices.link import Link
+from process_cosmos_gateway.devices.mqtt import Connection, Message
+from process_cosmos_gateway.devices.mqtt_errors import MqttError
+from process_cosmos_gateway.devices.packets import MAX_PACKET
+from process_cosmos_gateway.devices.versions import TRY_5_AGAIN, Version, Versions
+from process_cosmos_gateway.errors import RequestRefusedError
+from process_cosmos_gateway.lab.mqtt_proxy import Manners, MqttProxy, Reaction
+from tests.brokers import Broker, running_broker
+
+from .parts import Hearing, client, description, hearing, ready, until
+
+LEVEL = "wot/tank/properties/level"
+
+
+@pytest.fixture
+async def proxy(broker: Broker) -> AsyncIterator[MqttProxy]:
+    async with MqttProxy(broker.options.port) as running:
+        yield running
+
+
+def through(broker: Broker, proxy: MqttProxy) -> BrokerOptions:
+    return replace(broker.options, port=proxy.port)
+
+
+def link(heard: Hearing) -> BrokerLink:
+    found = heard.devices.broker_link
+    assert found is not None
+    return found
+
+
+def ignore(connection: Connection, message: Message) -> None:
+    connection.acknowledge(message)
+
+
+async def test_a_broker_that_hangs_up_at_mqtt_5_is_spoken_to_in_3_1_1_at_once_and_remembered(
+    broker: Broker, proxy: MqttProxy, tmp_path: Path
+) -> None:
+    proxy.manners = Manners(to_5=Reaction.HANG_UP)
+    async with hearing(tmp_path, through(broker, proxy)) as heard, client(broker.options) as tank:
+        await ready(heard, tank)
+        assert link(heard) == BrokerLink(version="3.1.1")
+        await proxy.reset()
+        await until(lambda: proxy.counts["connects_311"] == 2 and heard.devices.broker_connected)
+        assert (proxy.counts["hang_up_at_5"], heard.devices.gaps) == (1, 0)
+
+
+async def test_a_broker_that_is_silent_at_mqtt_5_is_spoken_to_in_3_1_1(
+    broker: Broker, proxy: MqttProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("process_cosmos_gateway.devices.mqtt._ANSWER_SECONDS", 0.3)
+    proxy.manners = Manners(to_5=Reaction.SILENCE)
+    connection = await Connection.open(through(broker, proxy), client_id="x", on_message=ignore)
+    assert connection.version is Version.V311
+    connection.close()
+
+
+async def test_a_broker_that_answers_mqtt_5_like_3_1_1_is_spoken_to_in_3_1_1() -> None:
+    seen: list[int] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append((await reader.read(1000))[8])
+        writer.write(b"\x20\x02\x00\x00")
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        options = BrokerOptions(host="127.0.0.1", port=server.sockets[0].getsockname()[1])
+        connection = await Connection.open(options, client_id="x", on_message=ignore)
+        assert (connection.version, seen) == (Version.V311, [5, 4])
+        connection.close()
+
+
+async def test_a_broker_that_hangs_up_at_both_is_not_remembered(broker: Broker, proxy: MqttProxy) -> None:
+    versions = Versions()
+    proxy.manners = Manners(to_5=Reaction.HANG_UP)
+    broker.stop()
+    with pytest.raises(MqttError):
+        await Connection.open(through(broker, proxy), client_id="x", on_message=ignore, versions=versions)
+    assert versions.in_order(asyncio.get_running_loop().time())[0] is Version.V5
+
+
+def test_mqtt_5_is_tried_again_every_24_hours() -> None:
+    versions = Versions()
+    versions.answered(Version.V311, 100.0)
+    assert versions.in_order(100.0 + TRY_5_AGAIN - 1)[0] is Version.V311
+    versions.answered(Version.V311, 200.0)
+    assert versions.in_order(100.0 + TRY_5_AGAIN)[0] is Version.V5
+    versions.answered(Version.V5, 300.0)
+    assert versions.in_order(301.0)[0] is Version.V5
+
+
+async def test_a_refused_login_is_no_reason_to_try_another_version(tmp_path: Path) -> None:
+    async with running_broker(tmp_path, ("allow_anonymous false",)) as broker, MqttProxy(broker.options.port) as proxy:
+        with pytest.raises(MqttError) as refused:
+            await Connection.open(through(broker, proxy), client_id="x", on_message=ignore)
+        assert refused.value.code == "login_refused"
+        assert (proxy.counts["connects_5"], proxy.counts["connects_311"]) == (1, 0)
+
+
+@pytest.mark.parametrize("reaction", [Reaction.HANG_UP, Reaction.SILENCE])
+async def test_what_the_broker_drops_is_left_out_where_it_will_not_tell(
+    broker: Broker, proxy: MqttProxy, tmp_path: Path, reaction: Reaction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("process_cosmos_gateway.devices.mqtt._ANSWER_SECONDS", 0.5)
+    proxy.manners = Manners(to_sys=reaction)
+    async with hearing(tmp_path, through(broker, proxy)) as heard, client(broker.options) as tank:
+        await until(lambda: heard.devices._dropped_topic_from)
+        await until(lambda: heard.devices.broker_connected)
+        await ready(heard, tank)
+        assert proxy.counts[f"{reaction}_at_sys"] == 1
+        assert proxy.counts["connects_5"] == (2 if reaction is Reaction.HANG_UP else 1)
+
+
+async def test_a_denied_write_is_told_to_whoever_wrote_and_is_not_repeated(
+    broker: Broker, proxy: MqttProxy, tmp_path: Path
+) -> None:
+    proxy.manners = Manners(denied="wot/tank/properties/pump/writeproperty")
+    async with hearing(tmp_path, through(broker, proxy)) as heard, client(broker.options) as tank:
+        await ready(heard, tank)
+        with pytest.raises(RequestRefusedError) as refused:
+            await heard.write("wot/tank", "pump", value=True)
+        assert refused.value.code is Code.WRITE_DENIED
+        assert link(heard).denied == ("wot/tank/properties/pump/writeproperty",)
+        assert await heard.rows("SELECT * FROM device_write") == []
+        assert heard.devices.counts["writes_denied"] == 1
+        proxy.manners = Manners()
+        await proxy.reset()
+        await until(lambda: heard.devices.broker_connected)
+        await heard.write("wot/tank", "pump", value=True)
+        await until(lambda: not link(heard).denied)
+
+
+async def test_a_denied_subscription_is_named(broker: Broker, proxy: MqttProxy, tmp_path: Path) -> None:
+    proxy.manners = Manners(denied="wot/tank/events")
+    async with hearing(tmp_path, through(broker, proxy)) as heard, client(broker.options) as tank:
+        await ready(heard, tank)
+        await until(lambda: link(heard).denied)
+        assert link(heard).denied == ("wot/tank/events/overflow",)
+
+
+@pytest.mark.parametrize("old", [False, True])
+async def test_a_broker_that_takes_only_qos_0_is_obeyed(
+    broker: Broker, proxy: MqttProxy, tmp_path: Path, *, old: bool
+) -> None:
+    proxy.manners = Manners(max_qos=0, to_5=Reaction.HANG_UP if old else Reaction.NONE)
+    async with (
+        hearing(tmp_path, through(broker, proxy)) as heard,
+        client(broker.options, topics=["wot/tank/properties/pump/writeproperty"]) as tank,
+    ):
+        await ready(heard, tank)
+        await heard.write("wot/tank", "pump", value=True)
+        await until(lambda: tank.heard)
+        assert (link(heard).max_qos, proxy.counts["qos_not_supported"]) == (0, 0)
+
+
+async def test_a_server_keep_alive_is_obeyed(broker: Broker, proxy: MqttProxy) -> None:
+    proxy.manners = Manners(keep_alive=1)
+    connection = await Connection.open(through(broker, proxy), client_id="x", on_message=ignore)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(4):
+            await connection.ended()
+    assert proxy.counts["keep_alive_missed"] == 0
+    connection.close()
+
+
+GARBAGE = {
+    "a length that never ends": b"\x30\xff\xff\xff\xff\xff",
+    "a publish without a topic": b"\x32\x01\x00",
+    "properties that are cut off": b"\x32\x09\x00\x01x\x00\x01\x7f\x26\x00\x01",
+    "an unknown property": b"\x32\x09\x00\x01x\x00\x01\x03\xf7\x00\x01",
+    "an unknown packet": b"\x00\x00",
+    "an unknown reason": b"\x90\x04\x00\x01\x00\x55",
+    "a puback that is cut off": b"\x40\x01\x00",
+    "a large packet that is no message": b"\x90\xff\xff\xff\x7f",
+    "text": b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 200,
+}
+
+
+@pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE.keys())
+async def test_whatever_cannot_be_read_ends_the_connection_and_the_next_one_works(
+    broker: Broker, proxy: MqttProxy, tmp_path: Path, garbage: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    proxy.manners = Manners(garbage=garbage)
+    async with hearing(tmp_path, through(broker, proxy), connected=False) as heard, client(broker.options) as tank:
+        await until(lambda: proxy.counts["garbage"] >= 2)
+        proxy.manners = Manners()
+        await until(lambda: heard.devices.broker_connected)
+        await ready(heard, tank)
+    assert sum("The broker is away" in line for line in caplog.text.splitlines()) <= 2
+
+
+async def test_a_bug_of_ours_while_reading_ends_the_connection_too(broker: Broker) -> None:
+    def fail(_: Connection, __: Message) -> None:
+        raise RuntimeError("a bug")
+
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda *_: None)
+    connection = await Connection.open(broker.options, client_id="x", on_message=fail)
+    await connection.subscribe(["x"])
+    async with client(broker.options) as other:
+        await other.say("x", 1)
+    assert await connection.ended() == "protocol_error"
+
+
+@pytest.mark.parametrize("old", [False, True])
+async def test_a_message_that_is_too_large_is_acknowledged_counted_and_never_held(
+    broker: Broker, proxy: MqttProxy, tmp_path: Path, *, old: bool
+) -> None:
+    proxy.manners = Manners(to_5=Reaction.HANG_UP if old else Reaction.NONE)
+    async with hearing(tmp_path, through(broker, proxy)) as heard, client(broker.options) as tank:
+        await ready(heard, tank)
+        await tank.say(LEVEL, b"1" * (3 * MAX_PACKET))
+        await tank.say(LEVEL, 7)
+        await until(lambda: heard.value("wot/tank", "level") == 7)
+        assert heard.devices.counts["oversized"] == old, "a broker with MQTT 5 drops it"
+        await heard.until_acknowledged(tank, LEVEL, 8)
+
+
+async def test_a_packet_of_exactly_the_limit_is_read(broker: Broker) -> None:
+    heard: list[Message] = []
+    connection = await Connection.open(broker.options, client_id="x", on_message=lambda _, each: heard.append(each))
+    await connection.subscribe(["x"])
+    overhead = len(struct.pack("!BBBB", 0, 0, 0, 0)) + 2 + 1 + 2 + 1  # header, topic, id, no properties
+    async with client(broker.options) as other:
+        await other.say("x", b"1" * (MAX_PACKET - overhead))
+    await until(lambda: heard)
+    assert heard[0].oversized == 0
+    assert len(heard[0].payload) == MAX_PACKET - overhead
+    connection.close()
+
+
+async def test_a_description_of_the_largest_size_fits_into_a_packet(broker: Broker, tmp_path: Path) -> None:
+    async with hearing(tmp_path, broker.options) as heard, client(broker.options) as tank:
+        await tank.say("wot/tank/td", description(padding="x" * 260_000), retain=True)
+        await until(lambda: heard.device("wot/tank"))
+
+
+class At:
+    """Monotonic time, as a test sets it."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_broker_that_is_away_needs_help_after_ten_minutes_and_one_that_refuses_us_at_once() -> None:
+    at = At()
+    standing = Link(at)
+    standing.lost("timeout: no answer")
+    assert (standing.read((), turned_away=False).reason, at.now) == ("timeout", 0.0)
+    at.now = 599.0
+    assert not standing.read((), turned_away=False).needs_help
+    at.now = 600.0
+    assert standing.read((), turned_away=False).needs_help
+    at.now = 0.0
+    refused = Link(at)
+    refused.lost("login_refused: Not authorized")
+    assert refused.read((), turned_away=False).needs_help
+    conflict = Link(at)
+    conflict.lost("identity_conflict")
+    at.now = 700.0
+    assert not conflict.read((), turned_away=False).needs_help, "it has an issue of its own"

@@ -1,0 +1,33 @@
+"""A thousand devices at once hold up nothing else of Home Assistant."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+from homeassistant.core import HomeAssistant
+from pytest_homeassistant_custom_component.common import MockConfigEntry
+
+from custom_components.process_cosmos.contract.devices import Device, Snapshot
+
+from .contract_gateway import ContractGateway, until
+from .devices import LEAK
+
+MANY = 300
+TURNS = 20
+
+
+def many() -> tuple[Device, ...]:
+    return tuple(replace(LEAK, id=f"wot/leak-{number}", title=f"Leak {number}") for number in range(MANY))
+
+
+@pytest.mark.timeout(60)
+async def test_devices_of_a_snapshot_come_some_at_a_time_and_others_have_their_turn_between(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    seen: set[int] = set()
+    await gateway.say(Snapshot(sequence=1000, devices=many()))
+    while MANY not in seen:
+        await asyncio.sleep(0)
+        seen.add(sum(state.entity_id.endswith("_wet") for state in hass.states.async_all("binary_sensor")))
+    assert len(seen) >= TURNS
+    await until(lambda: sum(state.state != "unavailable" for state in hass.states.async_all("binary_sensor")) >= MANY)
