@@ -43,8 +43,9 @@ LARGEST = (1 << 63) - 1
 LONGEST_HEADER = 128
 """Characters of what a site presents."""
 
-MOST_BATCHES, MOST_POLLS = 1, 2
-"""Of one site at a time: a gateway sends one batch after the other, and polls once more where a person tests it."""
+MOST_BATCHES, MOST_POLLS = 1, 4
+"""Of one site at a time: a gateway sends one batch after the other. It polls, once more where a person tests it, and
+polls that it gave up when its settings changed may not have ended here yet."""
 
 LONG_POLL_SECONDS = 25.0
 LOOK_AGAIN_SECONDS = 0.2

@@ -180,9 +180,11 @@ async def test_a_newer_request_ends_the_one_that_waits_for_its_body_and_waits_fo
         pass
 
 
-async def test_a_site_that_polls_again_and_again_has_two_polls_waiting(site: Site, connection: apsw.Connection) -> None:
+async def test_a_site_that_polls_again_and_again_has_four_polls_waiting(
+    site: Site, connection: apsw.Connection
+) -> None:
     polls = []
-    for number in range(1, 5):
+    for number in range(1, 7):
         polls.append(asyncio.create_task(site.poll(number)))
         async with asyncio.timeout(20):
             while connection.execute("SELECT cursor FROM polled").get != number:  # noqa: ASYNC110 - a database tells nobody
