@@ -79,7 +79,7 @@ async def test_another_device_is_not_held_up_by_one_beyond_its_rate(
         await tank.say("wot/other/td", description_of("other"), retain=True)
         await until(lambda: heard.device("wot/other"))
         await limited(heard, tank)
-        await tank.say("wot/other/properties/level", 3)
+        await tank.say("wot/other/properties/level", 3, retain=True)
         await until(lambda: heard.value("wot/other", "level") == 3)
 
 
@@ -104,7 +104,7 @@ async def test_a_description_that_waits_is_read_in_its_turn_and_its_device_is_he
         await until(lambda: heard.devices._descriptions._new.payloads)
         heard.devices._descriptions._new.window = Window(1)
         await until(lambda: heard.device("wot/tank"))
-        await tank.say(LEVEL, 4)
+        await tank.say(LEVEL, 4, retain=True)  # heard also where the subscription follows it
         await until(lambda: heard.value("wot/tank", "level") == 4)
         await heard.until_rows("SELECT count(*) FROM device WHERE length(description) > 0", [(1,)])
 
