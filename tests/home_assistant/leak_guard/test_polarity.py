@@ -105,7 +105,7 @@ async def test_what_a_name_leaves_open_can_be_written_by_nobody_and_is_asked_by_
     async with at_home(hass, tmp_path, {}) as thing:
         await until(lambda: shown(hass, LEAK) == "on")
         registry = er.async_get(hass)
-        ours = [each for each in registry.entities.values() if each.unique_id.partition("/")[2].startswith("wot/")]
+        ours = [each for each in registry.entities.values() if each.unique_id.partition("/")[2].startswith("wot%2F")]
         assert {each.domain for each in ours} == {"binary_sensor"}
         assert [each.original_device_class for each in ours] == [None, None]
         assert asked(hass) == {CLOSED: ("Cellar", "open", "closed"), DRY: ("Cellar", "wet", "dry")}
