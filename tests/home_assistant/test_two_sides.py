@@ -67,18 +67,19 @@ class House:
         assert known
         return known
 
-    @property
-    def is_linked(self) -> bool:
-        return self.escalations.handover._pump is not None
-
     async def escalate(self, **data: object) -> str:
         data = {"message": "Water in the cellar", "answers": ANSWERS, "group": "leak", **data}
         reply = await self.hass.services.async_call(DOMAIN, "escalate", data, blocking=True, return_response=True)
         assert reply
         return str(reply["id"])
 
+    async def delete(self) -> None:
+        entries, options = self.hass.config_entries, {**self.entry.options, "destinations": ["hook"]}
+        entries.async_update_entry(self.entry, options=options)
+        await entries.async_remove(self.entry.entry_id)
+
     async def until_linked(self) -> None:
-        await until(lambda: self.is_linked)
+        await until(lambda: self.escalations.handover._pump is not None)
 
     def heard(self, kind: str) -> Sequence[dict[str, Any]]:
         """Return the data of the events of a kind that reached the webhook, once by id.
@@ -202,7 +203,7 @@ async def test_an_answer_in_the_webhooks_reply_runs_its_actions_once_whatever_is
             )
         assert refused.value.code == "already_answered"
         await house.gateway.kill()
-        await until(lambda: not house.is_linked)
+        await until(lambda: not house.escalations.handover._pump is not None)
         await house.hass.config_entries.async_reload(house.entry.entry_id)
         await house.gateway.start()
         await house.until_linked()
@@ -357,14 +358,21 @@ async def test_what_was_open_before_the_gateway_was_killed_is_asked_by_the_next_
 
 async def test_a_site_that_is_deleted_closes_its_alerts_and_destinations_hear_so(furnish: Furnish) -> None:
     async with furnish(Level(after=HOUR, destinations=(HOOK,), every=HOUR)) as house:
-        config_entries = house.hass.config_entries
-        config_entries.async_update_entry(house.entry, options={**house.entry.options, "destinations": ["hook"]})
         first = await house.escalate()
         second = await house.escalate(group="smoke", message="Smoke")
         await until(lambda: len(house.heard("opened")) == 2)
-        await config_entries.async_remove(house.entry.entry_id)
+        await house.delete()
         assert {data["escalation"] for data in house.heard("resolved")} == {first, second}
         assert {data["by"] for data in house.heard("resolved")} == {house.entry.title}
+        assert await alerts_of_the_next_site(house) == ()
+
+
+async def test_an_away_destination_holds_up_no_removal(furnish: Furnish, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("custom_components.process_cosmos.removal._DELIVERED_WITHIN", 0.2)
+    async with furnish() as house:
+        await house.hook.stop()
+        await house.escalate()
+        await house.delete()
         assert await alerts_of_the_next_site(house) == ()
 
 
