@@ -1,11 +1,15 @@
 """Faults of far sides: busy, broken, refusing some of what they are sent, losing their own confirmations."""
 
 import asyncio
+import hashlib
 from collections.abc import Mapping
 from functools import partial
+from http import HTTPStatus
 
 import orjson
 from aiohttp import web
+
+from process_cosmos_gateway.lab.processes import until
 
 from .arrivals import arrivals_of
 from .fault import Fault, Scale
@@ -84,26 +88,44 @@ async def _poison(site: Site) -> None:
     site.receiver.misbehave = None
 
 
+def _receipt_of(batch: bytes, reply: web.Response) -> web.Response:
+    """Return ``reply`` with the digest of the ``batch`` that the gateway sent: it believes no receipt of another."""
+    if reply.status != HTTPStatus.OK or not isinstance(reply.body, bytes):
+        return reply
+    receipt = orjson.loads(reply.body)
+    receipt["batch"] = hashlib.sha256(batch).hexdigest()
+    return web.Response(headers=reply.headers, body=orjson.dumps(receipt))
+
+
+def _set_aside(site: Site) -> int:
+    return 0 if site.home.status is None else site.home.status.rejected
+
+
 async def in_part(site: Site, scale: Scale) -> None:
-    """F18: of a batch the cloud endpoint refuses every third event and takes the others."""
-    forged = 0
+    """F18: of the events sent the cloud endpoint refuses every third and takes the others."""
+    seen = 0
+    forged: set[str] = set()
 
     async with site.middle() as middle:
 
         async def forge(request: web.Request, body: bytes, _: Take) -> web.StreamResponse | None:
-            nonlocal forged
+            nonlocal seen
             events = orjson.loads(body)
-            for event in events[2::3]:
-                site.ledger.refused |= {arrival.item for arrival in arrivals_of(event, fresh=True)}
-                event["source"] = "/sites/somebody-else"
-                forged += 1
-            return await middle.forward(request, orjson.dumps(events))
+            for event in events:
+                seen += 1
+                if seen % 3 == 0:
+                    site.ledger.refused |= {arrival.item for arrival in arrivals_of(event, fresh=True)}
+                    event["source"] = "/sites/somebody-else"
+                    forged.add(event["id"])
+            reply = await middle.forward(request, orjson.dumps(events))
+            return _receipt_of(body, reply)
 
         async with site.traffic(rate=30):
             middle.misbehave = forge
             await asyncio.sleep(scale.of(2.0, 30.0))
-            await site.until_struck("events refused within a batch", lambda: forged)
+            await site.until_struck("events refused within a batch", lambda: len(forged))
             middle.misbehave = None
+        await until(lambda: _set_aside(site) >= len(forged), "the refused events to be set aside")
     await site.send_again()
 
 
