@@ -1,6 +1,6 @@
 """The outbox's counters: changed in the transaction of what they count, never by a scan."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -23,6 +23,11 @@ def counted(transaction: Transaction, name: str) -> int:
     """Return a counter."""
     value: int = transaction.rows("SELECT value FROM outbox_counter WHERE name = ?", name)[0][0]
     return value
+
+
+def counters(transaction: Transaction) -> Mapping[str, int]:
+    """Return all counters."""
+    return dict(transaction.rows("SELECT name, value FROM outbox_counter"))
 
 
 def drop(transaction: Transaction, priority: Priority, reason: DropReason, number: int) -> None:
@@ -68,11 +73,12 @@ def array(values: Sequence[int] | Sequence[str]) -> str:
 
 @dataclass(slots=True)
 class Audience:
-    """Who wants what, and how many bytes wait for whom, as one transaction sees it."""
+    """Who wants what, and how much waits for whom, as one transaction sees it. ``counters``: as they were at first."""
 
     kinds: dict[str, set[str]]
     bytes: dict[tuple[str, str], int]
     parking: set[str]
+    counters: Mapping[str, int]
     _known: dict[tuple[str, str | None], tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
@@ -84,9 +90,10 @@ class Audience:
         for kind, name in transaction.rows("SELECT kind, destination FROM outbox_kind"):
             kinds[name].add(kind)
         parking: set[str] = set()
-        if counted(transaction, "parked"):
+        known = counters(transaction)
+        if known["parked"]:
             parking = {name for (name,) in transaction.rows("SELECT DISTINCT destination FROM outbox_parked")}
-        return cls(kinds, dict(backlogs(transaction)), parking)
+        return cls(kinds, dict(backlogs(transaction)), parking, known)
 
     def of(self, kind: str, only: str | None) -> tuple[str, ...]:
         """Return the destinations that want an event."""

@@ -3,7 +3,6 @@
 from process_cosmos_gateway.contract.destinations import Priority, Waiting
 from process_cosmos_gateway.store import Transaction
 
-from .books import backlogs
 from .intake import Conditions
 from .model import Depths, DropReason
 from .quotas import share
@@ -14,8 +13,7 @@ _NEARLY_FULL = 0.9
 
 def read_depths(transaction: Transaction, under: Conditions) -> Depths:
     """Return what waits, and which priorities have hardly any room left ``under`` the present conditions."""
-    counters: dict[str, int] = dict(transaction.rows("SELECT name, value FROM outbox_counter"))
-    waiting = backlogs(transaction)
+    counters, waiting = under.audience.counters, under.audience.bytes
     sizes = {of: max((size for (_, each), size in waiting.items() if each == of), default=0) for of in Priority}
     drops = transaction.rows("SELECT priority, reason, count FROM outbox_drop")
     return Depths(

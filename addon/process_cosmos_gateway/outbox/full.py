@@ -7,7 +7,7 @@ from process_cosmos_gateway.store import Transaction
 
 from .books import array, backlog, count, drop, wait
 from .model import DropReason
-from .quotas import Bound, bound
+from .quotas import Bound
 from .statements import STATEMENTS
 
 type Sized = tuple[int, int]
@@ -38,11 +38,6 @@ def relieve(transaction: Transaction, destination: str, to: Bound, slots: Collec
         if not chosen:
             return
         give_up(transaction, destination, Priority.CHANGE, chosen, DropReason.QUOTA)
-
-
-def fits(size: int, most: int) -> bool:
-    """Say whether an event can stay when all others of a share of ``most`` bytes are given up."""
-    return size <= bound(most).target
 
 
 def _enough(rows: Sequence[Sized], needed: int) -> Sequence[Sized]:

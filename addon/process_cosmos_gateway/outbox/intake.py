@@ -3,7 +3,6 @@
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 from process_cosmos_gateway.contract.destinations import EventKind, Priority
@@ -18,9 +17,6 @@ from .statements import STATEMENTS
 
 type Row = tuple[Any, ...]
 type Taken = Added | OutboxFullError
-
-_AT_ONCE = (64, 16, 4, 1)
-"""Rows to a statement: few sizes, so that each is prepared once."""
 
 
 @dataclass(slots=True)
@@ -43,6 +39,7 @@ class Conditions:
     limits: Limits
     free: int
     reserve: int
+    audience: Audience
 
     def refuses(self, priority: Priority) -> bool:
         """Return whether the disk is too full for ``priority``."""
@@ -51,12 +48,11 @@ class Conditions:
 
 def take(transaction: Transaction, arrivals: Sequence[Arrival], under: Conditions) -> Sequence[Taken]:
     """Take each event once: remember its id, queue it for who wants it, keep to the limits."""
-    audience = Audience.read(transaction)
-    entries = [(arrival, audience.of(arrival.event.kind, arrival.event.only)) for arrival in arrivals]
-    refused = _refusals(transaction, entries, audience, under)
+    entries = [(arrival, under.audience.of(arrival.event.kind, arrival.event.only)) for arrival in arrivals]
+    refused = _refusals(transaction, entries, under)
     kept = [entry for place, entry in enumerate(entries) if place not in refused] if refused else entries
     ids = [(arrival.event.id, arrival.body) for arrival, _ in kept]
-    added = known.remember(transaction, ids, under.limits, under.free)
+    added = known.remember(transaction, ids, under.audience.counters, under.limits, under.free)
     known.note_own(transaction, [arrival.event.id for arrival, _ in kept if arrival.event.is_own])
     for priority in STATEMENTS:
         queued = [
@@ -65,22 +61,21 @@ def take(transaction: Transaction, arrivals: Sequence[Arrival], under: Condition
             if result is Added.ADDED and entry[1] and entry[0].event.priority is priority
         ]
         if queued:
-            _queue(transaction, priority, queued, audience, under)
+            _queue(transaction, priority, queued, under)
     if not refused:
         return added
     results = iter(added)
     return [refused.get(place) or next(results) for place in range(len(arrivals))]
 
 
-def _refusals(
-    transaction: Transaction, entries: Sequence[Entry], audience: Audience, under: Conditions
-) -> Mapping[int, OutboxFullError]:
+def _refusals(transaction: Transaction, entries: Sequence[Entry], under: Conditions) -> Mapping[int, OutboxFullError]:
     """Refuse, by place, what would not be kept, and what follows a refused event of its key: none overtakes another.
 
     What is known already is not refused: it is kept.
     """
     nearly_full = under.refuses(Priority.CHANGE)
-    most = share(under.limits.quota[Priority.CHANGE], len(audience.kinds))
+    # What is left where all others of a share are given up.
+    longest = bound(share(under.limits.quota[Priority.CHANGE], len(under.audience.kinds))).target
     refused: dict[int, OutboxFullError] = {}
     lines: dict[tuple[Priority, str], OutboxFullError] = {}
     for place, (arrival, wanting) in enumerate(entries):
@@ -89,10 +84,10 @@ def _refusals(
         if event.priority is Priority.CHANGE:
             if wanting and nearly_full:
                 error = OutboxFullError("hardly any of the disk is free", DropReason.DISK)
-            elif wanting and not full.fits(len(arrival.body), most):
+            elif wanting and len(arrival.body) > longest:
                 error = OutboxFullError("there is no room for an event of this length", DropReason.QUOTA)
         elif event.kind is not EventKind.ESCALATION:
-            error = _refuse_alarm(arrival, wanting, audience, under.limits)
+            error = _refuse_alarm(arrival, wanting, under)
         else:
             continue
         if lines:
@@ -102,12 +97,10 @@ def _refusals(
     return refused
 
 
-def _refuse_alarm(
-    arrival: Arrival, wanting: Sequence[str], audience: Audience, limits: Limits
-) -> OutboxFullError | None:
+def _refuse_alarm(arrival: Arrival, wanting: Sequence[str], under: Conditions) -> OutboxFullError | None:
     """Refuse an alarm that has no escalation to wait with, where there is no room for it."""
     for name in wanting:
-        if not has_room(audience, name, len(arrival.body), limits):
+        if not has_room(under.audience, name, len(arrival.body), under.limits):
             return OutboxFullError(f"too much waits for {name}", DropReason.QUOTA)
     return None
 
@@ -119,17 +112,12 @@ def has_room(audience: Audience, destination: str, size: int, limits: Limits) ->
     return destination not in audience.parking and (not waiting or waiting + size <= most)
 
 
-def _queue(
-    transaction: Transaction,
-    priority: Priority,
-    entries: Sequence[Entry],
-    audience: Audience,
-    under: Conditions,
-) -> None:
+def _queue(transaction: Transaction, priority: Priority, entries: Sequence[Entry], under: Conditions) -> None:
     if priority is Priority.ALARM:
         for arrival, wanting in entries:
-            _queue_alarm(transaction, arrival, wanting, audience, under)
+            _queue_alarm(transaction, arrival, wanting, under)
         return
+    audience = under.audience
     before = {name: audience.bytes[name, priority] for name in audience.kinds}
     enqueue(transaction, priority, entries, under.now, audience)
     most = share(under.limits.quota[priority], len(audience.kinds))
@@ -140,9 +128,8 @@ def _queue(
             full.relieve(transaction, name, to, slots)
 
 
-def _queue_alarm(
-    transaction: Transaction, arrival: Arrival, wanting: Sequence[str], audience: Audience, under: Conditions
-) -> None:
+def _queue_alarm(transaction: Transaction, arrival: Arrival, wanting: Sequence[str], under: Conditions) -> None:
+    audience = under.audience
     parked = [name for name in wanting if not has_room(audience, name, len(arrival.body), under.limits)]
     for name in parked:
         parking.park(transaction, name, arrival.event, arrival.body, under.now, under.limits.parked_bytes)
@@ -166,7 +153,8 @@ def enqueue(
     Returns the last one's number.
     """
     statements = STATEMENTS[priority]
-    last = insert(transaction, statements.insert, [_row(arrival, now) for arrival, _ in entries])
+    transaction.insert(statements.insert, [_row(arrival, now) for arrival, _ in entries])
+    last = transaction.last_row()
     count(transaction, priority, len(entries))
     more: dict[str, list[int]] = {}
     for arrival, wanting in entries:
@@ -198,20 +186,6 @@ def _row(arrival: Arrival, now: float) -> Row:
         zlib.crc32(body),
         body,
     )
-
-
-def insert(transaction: Transaction, sql: str, rows: Sequence[Row]) -> int:
-    """Insert rows, many to a statement; return the last one's number."""
-    begin, last = 0, 0
-    row = f"({', '.join('?' * len(rows[0]))})" if rows else ""
-    for size in _AT_ONCE:
-        while len(rows) - begin >= size:
-            some = rows[begin : begin + size]
-            transaction.run(sql + ", ".join([row] * size), *chain.from_iterable(some))
-            begin += size
-    if rows:
-        [(last,)] = transaction.rows("SELECT last_insert_rowid()")
-    return last
 
 
 def withdraw(transaction: Transaction, event: Ulid, destination: str, limits: Limits) -> None:

@@ -5,9 +5,8 @@ what may be remembered. Where there are too many, a sweep in the order of the id
 generation, piece by piece, so that no commit waits for a scan. An index on arrivals would take 30 bytes an id more.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from itertools import chain
 
 from process_cosmos_gateway.contract.identifiers import Ulid, milliseconds_of
 from process_cosmos_gateway.store import Transaction
@@ -17,9 +16,6 @@ from .model import Added, Limits
 from .quotas import ID_BYTES, id_quota
 
 type _Row = tuple[str, bytes, int]
-
-_AT_ONCE = (64, 16, 4, 1)
-"""Rows to a statement: few sizes, so that each is prepared once."""
 
 _GENERATIONS = 16
 _SWEPT_AT_ONCE = 1_000
@@ -35,16 +31,20 @@ def has(transaction: Transaction, event: Ulid) -> bool:
 
 
 def remember(
-    transaction: Transaction, events: Sequence[tuple[Ulid, bytes]], limits: Limits, free: int
+    transaction: Transaction,
+    events: Sequence[tuple[Ulid, bytes]],
+    counters: Mapping[str, int],
+    limits: Limits,
+    free: int,
 ) -> Sequence[Added]:
     """Remember the ids that are new, each with a hash of its body; return which were, and forget the oldest.
 
-    ``free``: bytes that can be written to the disk now.
+    ``counters``: as they are now; ``free``: bytes that can be written to the disk now.
     """
-    generation = counted(transaction, "id_generation")
+    generation = counters["id_generation"]
     rows = [(event, blake2b(body, digest_size=8).digest(), generation) for event, body in events]
     transaction.run("SAVEPOINT ids")
-    new = _insert(transaction, rows)
+    new = transaction.insert(_REMEMBER, rows)
     if new == len(rows):
         added = [Added.ADDED] * new
     else:
@@ -54,8 +54,12 @@ def remember(
     transaction.run("RELEASE ids")
     count(transaction, "id", new)
     count(transaction, "id_generation_size", new)
-    room = id_quota(limits.id_bytes, free, counted(transaction, "id") * ID_BYTES)
-    _forget_oldest(transaction, max(1, room // ID_BYTES))
+    ids, of_generation = counters["id"] + new, counters["id_generation_size"] + new
+    most = max(1, id_quota(limits.id_bytes, free, ids * ID_BYTES) // ID_BYTES)
+    if of_generation * _GENERATIONS >= most:
+        _begin_generation(transaction)
+    if ids > most:
+        _forget_oldest(transaction, most)
     return added
 
 
@@ -71,16 +75,6 @@ def note_own(transaction: Transaction, events: Sequence[Ulid]) -> None:
         transaction.run("UPDATE outbox_counter SET value = max(value, ?) WHERE name = 'own_id_ms'", newest)
 
 
-def _insert(transaction: Transaction, rows: Sequence[_Row]) -> int:
-    begin = new = 0
-    for size in _AT_ONCE:
-        while len(rows) - begin >= size:
-            some = rows[begin : begin + size]
-            new += transaction.run(_REMEMBER + ", ".join(["(?, ?, ?)"] * size), *chain.from_iterable(some))
-            begin += size
-    return new
-
-
 def _remember_one(transaction: Transaction, row: _Row) -> Added:
     if transaction.run(_REMEMBER + "(?, ?, ?)", *row):
         return Added.ADDED
@@ -91,11 +85,13 @@ def _remember_one(transaction: Transaction, row: _Row) -> Added:
     return Added.CONFLICT
 
 
+def _begin_generation(transaction: Transaction) -> None:
+    count(transaction, "id_generation", 1)
+    transaction.run("UPDATE outbox_counter SET value = 0 WHERE name = 'id_generation_size'")
+
+
 def _forget_oldest(transaction: Transaction, most: int) -> None:
-    """Begin another generation where this one is full; remove ids of the oldest one while there are too many."""
-    if counted(transaction, "id_generation_size") * _GENERATIONS >= most:
-        count(transaction, "id_generation", 1)
-        transaction.run("UPDATE outbox_counter SET value = 0 WHERE name = 'id_generation_size'")
+    """Remove ids of the oldest generation while there are too many."""
     swept = 0
     while counted(transaction, "id") > most and swept < _MOST_SWEPT:
         oldest = counted(transaction, "id_oldest")

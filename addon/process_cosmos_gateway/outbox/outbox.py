@@ -33,7 +33,7 @@ from .model import (
     Verdict,
 )
 from .order import remember, rest
-from .quotas import quotas_now
+from .quotas import Backlogs, quotas_now
 
 type OnSettled = Callable[[Transaction, str, Parcel, Verdict], None]
 type OnLinkDown = Callable[[Transaction, str], None]
@@ -126,11 +126,14 @@ class Outbox:
         return intake.take(transaction, arrivals, self._prepare_intake(transaction))
 
     def _conditions(self, transaction: Transaction) -> Conditions:
+        audience = books.Audience.read(transaction)
+        free = self._store.writable(transaction)
         return Conditions(
             now=self._clock.now().timestamp(),
-            limits=self._limits_now(transaction),
-            free=self._store.writable(transaction),
+            limits=self._limits_with(free, audience.bytes),
+            free=free,
             reserve=self._store.space.reserve,
+            audience=audience,
         )
 
     def _prepare_intake(self, transaction: Transaction) -> Conditions:
@@ -138,12 +141,15 @@ class Outbox:
         under = self._conditions(transaction)
         if under.free < under.reserve:
             packs.make_room(transaction, under.limits)
+            return replace(under, audience=books.Audience.read(transaction))
         return under
 
     def _limits_now(self, transaction: Transaction) -> Limits:
         """Return the limits with each quota that follows the free disk as it is now."""
-        free = self._store.writable(transaction)
-        quota, keeps = quotas_now(free, self._store.space.reserve, books.backlogs(transaction), self._limits.quota)
+        return self._limits_with(self._store.writable(transaction), books.backlogs(transaction))
+
+    def _limits_with(self, free: int, backlogs: Backlogs) -> Limits:
+        quota, keeps = quotas_now(free, self._store.space.reserve, backlogs, self._limits.quota)
         return replace(self._limits, quota=quota, keeps_backlog=keeps)
 
     def withdraw(self, transaction: Transaction, event: Ulid, destination: str) -> None:

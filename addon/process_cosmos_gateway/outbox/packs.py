@@ -14,8 +14,8 @@ from process_cosmos_gateway.contract.events import event_type, site_source
 from process_cosmos_gateway.contract.identifiers import Ulid, UlidFactory, join_names, milliseconds_of
 from process_cosmos_gateway.store import Transaction
 
-from .books import Audience, backlog, count, drop, wait
-from .intake import Conditions, Row, insert
+from .books import backlog, count, drop, wait
+from .intake import Conditions, Row
 from .model import DropReason, Failed, Limits, Measurement, Parcel, Rejected, Verdict
 from .quotas import READING_BYTES, Bound, bound, share
 
@@ -31,7 +31,7 @@ _WAITING = "SELECT 1 FROM outbox_kind WHERE kind = 'reading' AND destination = ?
 
 def add(transaction: Transaction, measurements: Sequence[Measurement], under: Conditions) -> None:
     """Queue readings for who wants them; the oldest of a destination whose share is full are dropped."""
-    audience = Audience.read(transaction)
+    audience = under.audience
     wanting = audience.of(EventKind.READING, None)
     if not wanting or not measurements:
         return
@@ -40,7 +40,7 @@ def add(transaction: Transaction, measurements: Sequence[Measurement], under: Co
         return
     numbers = {series: _number(transaction, series) for series in {_series(each) for each in measurements}}
     rows = [_row(each, numbers[_series(each)], under.now) for each in measurements]
-    insert(transaction, "INSERT INTO outbox_measurement (series, time, value, accepted_at, checksum) VALUES ", rows)
+    transaction.insert("INSERT INTO outbox_measurement (series, time, value, accepted_at, checksum) VALUES ", rows)
     count(transaction, Priority.MEASUREMENT, len(rows))
     most = share(under.limits.quota[Priority.MEASUREMENT], len(audience.kinds))
     for name in wanting:

@@ -47,7 +47,9 @@ def quotas_now(
     does not shrink its own share by filling it. ``fixed`` quotas, from the options, stay as they are. Once less than
     ``reserve`` is free, waiting readings have to make up the difference: alarms need it.
     """
-    waiting = {of: max((size for (_, each), size in backlogs.items() if each == of), default=0) for of in Priority}
+    waiting: dict[str, int] = dict.fromkeys(Priority, 0)
+    for (_, priority), size in backlogs.items():
+        waiting[priority] = max(size, waiting[priority])
     quotas = {**default_quotas(free + sum(waiting.values())), **fixed}
     keeps_backlog = frozenset({Priority.CHANGE, Priority.MEASUREMENT} - fixed.keys())
     if free >= reserve:

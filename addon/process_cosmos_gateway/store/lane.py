@@ -73,6 +73,7 @@ class Lane:
         self._idle = asyncio.Event()
         self._idle.set()
         self._closed = False
+        self._problem: str | None = None
 
     async def do(self, work: Callable[[Transaction], Any]) -> Any:  # noqa: ANN401 - what ``work`` returns
         """Return what ``work`` returns, once its transaction is committed; raise what it raised, or ``StoreError``.
@@ -124,12 +125,9 @@ class Lane:
             self._loop.call_soon(self._start_batch)
 
     def _transact(self, batch: Sequence[Job]) -> Sequence[Done | Exception]:
-        if problem := self._ends.problem_fn():
-            return [StoreError(problem) for _ in batch]
-        outcomes = self._try_transaction(batch)
-        if problem := self._ends.problem_fn():
-            return [StoreError(problem) for _ in batch]
-        return outcomes
+        outcomes = self._try_transaction(batch) if self._problem is None else ()
+        self._problem = self._problem or self._ends.problem_fn()
+        return outcomes if self._problem is None else [StoreError(self._problem) for _ in batch]
 
     def _try_transaction(self, batch: Sequence[Job]) -> Sequence[Done | Exception]:
         try:

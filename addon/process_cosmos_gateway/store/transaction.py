@@ -1,11 +1,15 @@
 """What a change or a question may do with the database."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import apsw
 
 type Row = tuple[Any, ...]
+
+_AT_ONCE = (64, 16, 4, 1)
+"""Rows to a statement: few sizes, so that each is prepared once."""
 
 
 class Transaction:
@@ -27,6 +31,21 @@ class Transaction:
         """Run one INSERT, UPDATE or DELETE; return how many rows it changed itself, triggers aside."""
         self._connection.execute(sql, names or values)
         return self._connection.changes()
+
+    def insert(self, sql: str, rows: Sequence[Row]) -> int:
+        """Run ``sql``, an INSERT that ends before its values, for all ``rows``; return how many it changed."""
+        begin = changed = 0
+        row = f"({', '.join('?' * len(rows[0]))})" if rows else ""
+        for size in _AT_ONCE:
+            while len(rows) - begin >= size:
+                some = rows[begin : begin + size]
+                changed += self.run(sql + ", ".join([row] * size), *chain.from_iterable(some))
+                begin += size
+        return changed
+
+    def last_row(self) -> int:
+        """Return the number of the row inserted last."""
+        return self._connection.last_insert_rowid()
 
     def run_many(self, sql: str, rows: Iterable[Row]) -> int:
         """Run one INSERT, UPDATE or DELETE for each of ``rows``; return how many rows it changed in all."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from process_cosmos_gateway.contract.identifiers import Ulid, UlidFactory
 from process_cosmos_gateway.outbox import Added, Event, Limits, Outbox
+from process_cosmos_gateway.outbox.books import counters
 from process_cosmos_gateway.outbox.known import remember
 from process_cosmos_gateway.outbox.quotas import ID_BYTES
 from process_cosmos_gateway.store import Store, Transaction
@@ -108,13 +109,13 @@ async def test_what_arrived_last_is_remembered_and_the_rest_is_bounded(
         for batch in batches:
             fresh = [each for each in batch if each not in arrived]
             arrived.update(dict.fromkeys(fresh))
-            remember(transaction, [(each, b"") for each in fresh], limits, 1 << 40)
+            remember(transaction, [(each, b"") for each in fresh], counters(transaction), limits, 1 << 40)
         known = {each for (each,) in transaction.rows("SELECT id FROM outbox_id")}
         newest = list(arrived)[-(MOST - 40 - 2 * WITHIN_ONE_GENERATION) :]
         assert known >= set(newest)
         assert len(known) <= MOST + 40
-        counters: dict[str, int] = dict(transaction.rows("SELECT name, value FROM outbox_counter"))
-        assert (counters["id"], counters["forgotten"]) == (len(known), len(arrived) - len(known))
+        counted = counters(transaction)
+        assert (counted["id"], counted["forgotten"]) == (len(known), len(arrived) - len(known))
 
     async with opened(tmp_path_factory.mktemp("store")) as store:
         await store.write(change)
