@@ -70,7 +70,7 @@ class PushService:
         await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
 
     async def come_back(self) -> None:
-        """Take everything again."""
+        """Take every push again, also at the port that refused connections."""
         self.failing = False
         await web.TCPSite(self._runner, "127.0.0.1", self.port_refusing).start()
 

@@ -14,7 +14,7 @@ class SupersededError(ProblemError):
     """A newer request of the site goes on in place of this one."""
 
     def __init__(self) -> None:
-        """Say so; nobody waits for the reply."""
+        """Answer 503 and close the connection: nobody waits for the reply."""
         message = "The site goes on by a newer connection."
         super().__init__(HTTPStatus.SERVICE_UNAVAILABLE, "superseded", message, closing=True)
 

@@ -14,7 +14,7 @@ class Turns:
     """Does one piece of work at a time on a thread; those who wait get theirs in turn."""
 
     def __init__(self, thread: Executor) -> None:
-        """Take the thread."""
+        """Do all work on ``thread``, which has one worker."""
         self._thread = thread
         self._waiting: OrderedDict[str, deque[_Piece]] = OrderedDict()
         self._is_busy = False

@@ -55,7 +55,7 @@ class RejectedEventsFlow(RepairsFlow):
         self._entry = entry
 
     async def async_step_init(self, _: dict[str, Any] | None = None) -> RepairsFlowResult:
-        """Show them."""
+        """List the rejected events with their reasons, and offer to send or discard them."""
         try:
             events = await self._listed()
         except GatewayError as error:

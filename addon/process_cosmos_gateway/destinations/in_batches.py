@@ -24,7 +24,7 @@ class InBatches:
         self._outbox = sending.outbox
 
     async def run(self) -> None:
-        """Send until cancelled."""
+        """Send load after load; pause, longer each time, while the endpoint is away. Ends only by cancellation."""
         while True:
             await self._sending.escalations.until_may_drain()
             try:

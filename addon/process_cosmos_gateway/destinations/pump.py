@@ -2,18 +2,15 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from process_cosmos_gateway.clock import Clock
 from process_cosmos_gateway.contract.cloud import InboxItem
 from process_cosmos_gateway.contract.destinations import Link, LinkState
 from process_cosmos_gateway.errors import StoreError
-from process_cosmos_gateway.escalations import Escalations
-from process_cosmos_gateway.outbox import Outbox
-from process_cosmos_gateway.store import Store, Transaction
+from process_cosmos_gateway.store import Transaction
 
 from . import settings
-from .destination import Destination, Polled, Trouble
+from .destination import Polled, Trouble
 from .in_batches import InBatches
 from .inbox import Pace
 from .link import Health, together
@@ -30,38 +27,20 @@ _LOGGER = logging.getLogger(__name__)
 class Pump:
     """Runs one destination until it is cancelled; what it is worth is on disk before it is forgotten here."""
 
-    def __init__(
-        self,
-        destination: Destination,
-        *,
-        kept: settings.Kept,
-        store: Store,
-        outbox: Outbox,
-        escalations: Escalations,
-        clock: Clock,
-        jitter_fn: Callable[[], float],
-    ) -> None:
-        """Take the destination, what the store knows of it, and the parts it works with."""
-        self._destination = destination
-        self._settings = kept.settings
-        self._sending = Sending(
-            destination,
-            kept=kept,
-            store=store,
-            outbox=outbox,
-            escalations=escalations,
-            clock=clock,
-            jitter_fn=jitter_fn,
-        )
-        self._inbox_cursor = kept.inbox_cursor
-        self._store = store
-        self._escalations = escalations
-        self._clock = clock
-        self._jitter_fn = jitter_fn
+    def __init__(self, sending: Sending) -> None:
+        """Take the state of the destination; the inbox is polled beside it, with the same parts."""
+        self._sending = sending
+        self._destination = sending.destination
+        self._settings = sending.kept.settings
+        self._inbox_cursor = sending.kept.inbox_cursor
+        self._store = sending.store
+        self._escalations = sending.escalations
+        self._clock = sending.clock
+        self._jitter_fn = sending.jitter_fn
         self._polling = Health()
         self._state = LinkState.OFFLINE
-        self._since = clock.monotonic()
-        self._sending.on_change(self._note_state)
+        self._since = self._clock.monotonic()
+        sending.on_change(self._note_state)
 
     def link(self) -> Link:
         """Return how the link stands, without secrets."""

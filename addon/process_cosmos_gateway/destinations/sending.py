@@ -38,15 +38,16 @@ class Sending:
     ) -> None:
         """Take the destination, what the store knows of it, and the parts results go to."""
         self.destination = destination
+        self.kept = kept
+        self.store = store
         self.outbox = outbox
         self.escalations = escalations
         self.clock = clock
+        self.jitter_fn = jitter_fn
         self.proven = kept.proven
         self.token = kept.token
         self.health = Health()
         self._on_change: Callable[[], None] = lambda: None
-        self._store = store
-        self._jitter_fn = jitter_fn
         self._retry = asyncio.Event()
 
     def on_change(self, changed_fn: Callable[[], None]) -> None:
@@ -55,7 +56,7 @@ class Sending:
 
     @property
     def name(self) -> str:
-        """The destination's."""
+        """The destination's name, by which the outbox and the logs know it."""
         return self.destination.name
 
     async def record(self, sent: Sent) -> None:
@@ -63,7 +64,7 @@ class Sending:
         if not sent.verdicts:
             return
         if sent.answers:
-            await self._store.write(lambda transaction: self.escalations.take(transaction, sent.answers, self.name))
+            await self.store.write(lambda transaction: self.escalations.take(transaction, sent.answers, self.name))
         await self._settle(sent)
         if any(isinstance(verdict, Delivered) for _, verdict in sent.verdicts):
             await self.note_proven()
@@ -82,7 +83,7 @@ class Sending:
     async def note_proven(self) -> None:
         """Remember that the destination took something."""
         if not self.proven:
-            await self._store.write(lambda transaction: settings.note_proven(transaction, self.name))
+            await self.store.write(lambda transaction: settings.note_proven(transaction, self.name))
             self.proven = True
 
     def worked(self) -> None:
@@ -92,7 +93,7 @@ class Sending:
     def failed(self, trouble: Trouble) -> float:
         """Note that the link does not work; return the seconds until the next try."""
         self._become(self.health.failed(trouble))
-        return self.health.wait(self._jitter_fn())
+        return self.health.wait(self.jitter_fn())
 
     def _become(self, health: Health) -> None:
         self.health = logged(self.name, "sending", self.health, health)

@@ -36,6 +36,7 @@ from .cloud import Cloud, Credentials
 from .destination import Destination, ProbeResult
 from .pump import Pump
 from .renewal import Renewals, RenewFn
+from .sending import Sending
 from .settings import (
     CloudSettings,
     Kept,
@@ -290,7 +291,7 @@ class Destinations:
         return await asyncio.shield(self._running)
 
     def _start(self, group: asyncio.TaskGroup, destination: Destination, kept: Kept) -> None:
-        pump = Pump(
+        sending = Sending(
             destination,
             kept=kept,
             store=self._store,
@@ -299,6 +300,7 @@ class Destinations:
             clock=self._clock,
             jitter_fn=self._jitter_fn,
         )
+        pump = Pump(sending)
         self._pumps[destination.name] = pump, group.create_task(pump.run(), name=f"destination {destination.name}")
 
     async def _stop(self, name: str) -> None:

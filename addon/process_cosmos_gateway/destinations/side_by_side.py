@@ -55,7 +55,7 @@ class SideBySide:
         self._paused_until = self._probe_at = 0.0
 
     async def run(self) -> None:
-        """Send until cancelled."""
+        """Start requests as there is room and settle their replies. Ends only by cancellation."""
         async with asyncio.TaskGroup() as group:
             while True:
                 try:

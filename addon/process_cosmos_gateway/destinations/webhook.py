@@ -74,7 +74,7 @@ class Webhook:
         proven: bool,
         token: str | None = None,  # noqa: ARG002 - the Protocol's
     ) -> Sent:
-        """Post one event."""
+        """Post the one event of ``parcels``; return what the receiver's reply means for it."""
         [parcel] = parcels
         reply = await self._post(parcel.body)
         if not isinstance(reply, Reply):

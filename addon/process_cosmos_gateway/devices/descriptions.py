@@ -51,7 +51,7 @@ class _Waiting:
         self.bytes = 0
 
     def put(self, topic: str, payload: bytes) -> bool:
-        """Take one; return whether there was room."""
+        """Keep the newest description of ``topic``; return False, and keep nothing, where there is no room."""
         more = len(payload) - len(self.payloads.get(topic, b""))
         is_full = topic not in self.payloads and len(self.payloads) >= _MOST_WAITING
         if is_full or self.bytes + more > _MOST_WAITING_BYTES:

@@ -59,11 +59,11 @@ class PacketSocket:
         raise BlockingIOError  # the rest of the event loop has its turn
 
     def send(self, data: bytes) -> int:
-        """Send as the socket does."""
+        """Send ``data`` unchanged; return how many bytes the socket took."""
         return self._socket.send(data)
 
     def setblocking(self, flag: bool) -> None:  # noqa: FBT001 - the socket's own signature
-        """Set as the socket does."""
+        """Pass ``flag`` on to the socket."""
         self._socket.setblocking(flag)
 
     def fileno(self) -> int:
@@ -71,7 +71,7 @@ class PacketSocket:
         return self._socket.fileno()
 
     def close(self) -> None:
-        """Close the socket."""
+        """Close the socket; a packet read in part is forgotten."""
         self._socket.close()
 
     def _collect(self, piece: bytes) -> None:

@@ -43,7 +43,7 @@ class PahoClient(Client):
         return self.protocol is MQTTProtocolVersion.MQTTv5
 
     def begin(self, host: str, port: int) -> None:
-        """Send the CONNECT."""
+        """Connect, and announce the limits and the session that MQTT 5 lets a client ask for."""
         if not self.speaks_mqtt_5:
             self.connect(host, port, KEEPALIVE)
             return

@@ -31,7 +31,7 @@ class Bucket:
     at: float = 0.0
 
     def __post_init__(self) -> None:
-        """Begin full."""
+        """Begin with ``level`` at ``burst``."""
         self.level = self.burst
 
     def has_any(self, now: float) -> bool:
@@ -75,7 +75,7 @@ class Window:
     """Lets so many pass within any minute."""
 
     def __init__(self, most: int) -> None:
-        """Take how many."""
+        """Let ``most`` pass within a minute."""
         self._most = most
         self._passed: deque[float] = deque()
 

@@ -118,7 +118,7 @@ class MqttProxy:
 
 @dataclass(eq=False)
 class _Client:
-    """One connection."""
+    """One client's connection, and the one to the broker behind it."""
 
     manners: Manners
     counts: Counter[str]

@@ -43,7 +43,7 @@ class TooDeepError(ContractError):
     code = Code.TOO_DEEP
 
     def __init__(self) -> None:
-        """Say the limit."""
+        """Name ``MAX_DEPTH`` in the message."""
         super().__init__("$", f"must not be nested deeper than {MAX_DEPTH} levels")
 
 

@@ -13,6 +13,7 @@ from process_cosmos_gateway.contract.destinations import DestinationKind, EventK
 from process_cosmos_gateway.destinations import in_batches, settings
 from process_cosmos_gateway.destinations.destination import Down, Polled, ProbeResult, Sent
 from process_cosmos_gateway.destinations.pump import Pump
+from process_cosmos_gateway.destinations.sending import Sending
 from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.outbox import Delivered, Failed, Outbox, Parcel, Rejected, Verdict
 from process_cosmos_gateway.store import Store
@@ -49,7 +50,7 @@ class Far:
         return None
 
     async def probe(self, event: bytes) -> ProbeResult:
-        """Take it."""
+        """Find it well."""
         return ProbeResult(delivered=True)
 
     async def close(self) -> None:
@@ -78,7 +79,7 @@ async def outbox(store: Store) -> Outbox:
 
 @asynccontextmanager
 async def pumping(far: Far, store: Store, outbox: Outbox, gate: FakeEscalations | None = None) -> AsyncIterator[None]:
-    pump = Pump(
+    sending = Sending(
         far,
         kept=settings.Kept(settings=cast("Any", None), proven=True),
         store=store,
@@ -87,6 +88,7 @@ async def pumping(far: Far, store: Store, outbox: Outbox, gate: FakeEscalations 
         clock=SystemClock(),
         jitter_fn=lambda: 0.0,
     )
+    pump = Pump(sending)
     task = asyncio.create_task(pump.run())
     try:
         yield

@@ -131,7 +131,7 @@ class Neighbour:
         self.seconds.append(time.monotonic() - begun)
 
     async def run(self) -> None:
-        """Send until cancelled."""
+        """Send one event every ``_EVERY`` seconds. Ends only by cancellation."""
         while True:
             await self.send()
             await asyncio.sleep(_EVERY)
