@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from http import HTTPStatus
@@ -113,11 +113,15 @@ class BatchReader:
         except ContractError as error:
             self._reject(place, error)
             return
+        if readings:
+            self._count(readings)
+        self.batch.items.append(Item(place, identifier, text.decode(), readings, closes))
+
+    def _count(self, readings: Sequence[Record]) -> None:
         self._readings += len(readings)
         self._characters += sum(sum(map(len, each.name)) + len(each.unit or "") for each in readings)
         if self._readings > MOST_READINGS or self._characters > MOST_CHARACTERS:
             raise _too_large(f"{MOST_READINGS} readings, with {MOST_CHARACTERS} characters of names and units")
-        self.batch.items.append(Item(place, identifier, text.decode(), readings, closes))
 
     def _reject(self, place: int, error: ContractError) -> None:
         if len(self.batch.rejected) >= MOST_REJECTED:
