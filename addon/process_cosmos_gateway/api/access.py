@@ -16,7 +16,7 @@ from process_cosmos_gateway.clock import Clock
 from process_cosmos_gateway.contract.codec import decode_json, parse
 from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.contract.pairing import PairingRequest
-from process_cosmos_gateway.errors import RequestRefusedError
+from process_cosmos_gateway.errors import RequestRefusedError, StoreError
 from process_cosmos_gateway.private_files import remove_private, write_private
 
 OFFER_LASTS = timedelta(minutes=10)
@@ -95,7 +95,8 @@ class Access:
 
         ``address``: where the request comes from; the wrong guesses of one address lock no other out.
 
-        Raises ``RequestRefusedError``: the secret is wrong, used, or older than ten minutes.
+        Raises ``RequestRefusedError``: the secret is wrong, used, or older than ten minutes; ``StoreError``: the disk
+        did not let it be compared, or written down that it was used.
         """
         async with self._pairing:
             now = self._clock.monotonic()
@@ -104,7 +105,11 @@ class Access:
                 raise TooManyGuessesError
             token = secrets.token_urlsafe(_SECRET_BYTES)
             client = _Client(token=_hash(token), instance=request.instance)
-            if not await asyncio.to_thread(self._redeem, request.secret, client):
+            try:
+                is_right = await asyncio.to_thread(self._redeem, request.secret, client)
+            except OSError as error:
+                raise StoreError(f"The disk did not let the pairing line be used ({error.strerror}).") from error
+            if not is_right:
                 self._note_wrong_guess(address, now)
                 raise RequestRefusedError(
                     Code.PAIRING_REFUSED,

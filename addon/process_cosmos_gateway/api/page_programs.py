@@ -7,14 +7,17 @@ from process_cosmos_gateway.clock import Clock
 from process_cosmos_gateway.errors import StartError
 
 from .page_html import Html, html, joined, section
-from .programs import Program, make_token, programs, revoke_token
+from .programs import Program, TokensUnreadableError, make_token, programs, read_tokens, revoke_token
 
 _BACK = html(t'<p><a href="./">Back</a></p>')
 
 
 def overview(folder: Path) -> Html:
     """Return the card on the first page. Blocks for a moment."""
-    names = ", ".join(programs(folder)) or "none"
+    try:
+        names = ", ".join(programs(folder)) or "none"
+    except TokensUnreadableError:
+        names = "unknown, because the app's disk cannot be read"
     sentence = "Programs here, such as Prometheus, may publish events and read figures with a token of their own."
     return section(
         "Local programs",
@@ -32,9 +35,9 @@ def tokens(folder: Path, clock: Clock, wish: Mapping[str, str]) -> tuple[Html, b
             return _made(name, make_token(folder, name, clock)), True
         if name := wish.get("revoke"):
             revoke_token(folder, name)
-    except StartError as error:
-        return _listed(programs(folder), str(error)), False
-    return _listed(programs(folder)), True
+        return _listed(programs(folder)), True
+    except (StartError, TokensUnreadableError) as error:
+        return _listed(read_tokens(folder).programs, str(error)), False
 
 
 def _made(name: str, token: str) -> Html:
@@ -51,10 +54,11 @@ def _listed(known: Mapping[str, Program], problem: str | None = None) -> Html:
         t'<form method="post" action="programs"><label>Name of the program '
         t'<input name="make" required maxlength="64" autocomplete="off"></label> <button>Make a token</button></form>'
     )
+    nobody = Html() if problem else html(t'<p class="soft">No program has a token.</p>')
     return section(
         "Local programs",
         html(t'<p class="bad">{problem}</p>') if problem else Html(),
-        html(t"<table>{rows}</table>") if known else html(t'<p class="soft">No program has a token.</p>'),
+        html(t"<table>{rows}</table>") if known else nobody,
         form,
         _BACK,
     )

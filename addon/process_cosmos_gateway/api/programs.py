@@ -3,6 +3,7 @@
 import hmac
 import re
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -13,7 +14,7 @@ import orjson
 from process_cosmos_gateway.clock import Clock
 from process_cosmos_gateway.contract.codec import decode_json, parse
 from process_cosmos_gateway.contract.errors import ContractError
-from process_cosmos_gateway.errors import StartError
+from process_cosmos_gateway.errors import StartError, StoreError
 from process_cosmos_gateway.private_files import remove_private, write_private
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -29,8 +30,35 @@ class Program:
     made_at: datetime
 
 
+class TokensUnreadableError(StoreError):
+    """Whether a token is a program's cannot be told now, so nobody is let in by it, nor sent away."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """Who has a token, by name. ``unreadable``: why that is not all of them."""
+
+    programs: Mapping[str, Program]
+    unreadable: OSError | None = None
+
+    def is_known(self, token: str) -> bool:
+        """Say whether ``token`` is a program's, each compared in constant time.
+
+        Raises ``TokensUnreadableError`` if it could be one of those that cannot be read.
+        """
+        asked = _hash(token)
+        if any(hmac.compare_digest(asked, program.token) for program in self.programs.values()):
+            return True
+        if self.unreadable is not None:
+            raise _unreadable(self.unreadable)
+        return False
+
+
 def make_token(folder: Path, name: str, clock: Clock) -> str:
-    """Return a new token for the program ``name``; raise ``StartError`` if it has one, or cannot be called so."""
+    """Return a new token for the program ``name``; raise ``StartError`` if it has one, or cannot be called so.
+
+    Raises ``TokensUnreadableError`` if nobody can tell.
+    """
     path = _file(folder, name)
     token = secrets.token_urlsafe(_TOKEN_BYTES)
     program = Program(token=_hash(token), made_at=clock.now())
@@ -50,21 +78,45 @@ def revoke_token(folder: Path, name: str) -> None:
         raise StartError(f"No program called {name} has a token.") from error
 
 
-def programs(folder: Path) -> dict[str, Program]:
-    """Return the programs that have a token, by name; a broken file is nobody's."""
-    found = {}
-    for path in sorted((folder / _FOLDER).glob("*.json")):
-        try:
-            found[path.stem] = parse(Program, decode_json(path.read_bytes()))
-        except FileNotFoundError, ContractError:
-            continue
-    return found
+def programs(folder: Path) -> Mapping[str, Program]:
+    """Return the programs that have a token, by name; raise ``TokensUnreadableError`` if some cannot be read."""
+    tokens = read_tokens(folder)
+    if tokens.unreadable is not None:
+        raise _unreadable(tokens.unreadable)
+    return tokens.programs
 
 
 def is_known(folder: Path, token: str) -> bool:
-    """Say whether ``token`` is a program's, each compared in constant time; read anew, for commands are processes."""
-    asked = _hash(token)
-    return any(hmac.compare_digest(asked, program.token) for program in programs(folder).values())
+    """Say whether ``token`` is a program's; read anew, for commands are processes. As ``Tokens.is_known``."""
+    return read_tokens(folder).is_known(token)
+
+
+def read_tokens(folder: Path) -> Tokens:
+    """Read who has a token; a broken file is nobody's, and without a folder nobody has one."""
+    found: dict[str, Program] = {}
+    unreadable = None
+    try:
+        # Not by a pattern: ``Path.glob`` takes a folder that cannot be listed for an empty one.
+        paths = sorted((folder / _FOLDER).iterdir())
+    except FileNotFoundError:
+        return Tokens(programs={})
+    except OSError as error:
+        return Tokens(programs={}, unreadable=error)
+    for path in paths:
+        if path.suffix == ".json":
+            try:
+                found[path.stem] = parse(Program, decode_json(path.read_bytes()))
+            except FileNotFoundError, IsADirectoryError, ContractError:
+                continue
+            except OSError as error:
+                unreadable = error
+    return Tokens(programs=found, unreadable=unreadable)
+
+
+def _unreadable(cause: OSError) -> TokensUnreadableError:
+    error = TokensUnreadableError(f"The tokens of local programs cannot be read ({cause.strerror}).")
+    error.__cause__ = cause
+    return error
 
 
 def _file(folder: Path, name: str) -> Path:

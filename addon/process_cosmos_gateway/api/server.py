@@ -114,6 +114,9 @@ class Server:
         except RequestRefusedError as error:
             _LOGGER.warning("A pairing was refused: the line was wrong, used or too old")
             return problem_reply(error.code, str(error), HTTPStatus.FORBIDDEN)
+        except StoreError as error:
+            _LOGGER.exception("%s: A pairing failed", error.code)
+            return problem_reply(error.code, f"{error} Print a new one.", HTTPStatus.SERVICE_UNAVAILABLE)
         _LOGGER.info("Paired with a Home Assistant")
         async with self._opening:  # a session that is just being greeted was let in by the token before
             await self._end_session()

@@ -17,7 +17,7 @@ from process_cosmos_gateway.api.access import (
 )
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.contract.pairing import PairingRequest
-from process_cosmos_gateway.errors import RequestRefusedError
+from process_cosmos_gateway.errors import RequestRefusedError, StoreError
 
 from .test_feed import HandClock
 
@@ -157,3 +157,15 @@ def test_the_supervisors_home_assistant_is_served_whatever_its_id(tmp_path: Path
     assert access.serves("home")
     assert access.serves("the same home, installed anew")
     assert discovery_token(tmp_path) == token
+
+
+async def test_a_line_that_cannot_be_read_is_no_wrong_line(access: Access, tmp_path: Path, clock: HandClock) -> None:
+    secret = offer_pairing(tmp_path, clock)
+    line = tmp_path / "pairing.json"
+    aside = line.rename(tmp_path / "aside")
+    line.symlink_to(line)  # it leads nowhere but to itself
+    for _ in range(MOST_WRONG_GUESSES + 1):
+        with pytest.raises(StoreError, match="did not let the pairing line be used"):
+            await access.pair(ask(secret))
+    aside.rename(line)
+    assert access.has_token(await access.pair(ask(secret)))

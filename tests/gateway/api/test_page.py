@@ -241,6 +241,14 @@ async def test_programs_get_tokens_there_which_are_shown_once_and_can_be_taken_b
     assert not is_known(desk.folder, token)
 
 
+async def test_tokens_that_cannot_be_read_are_not_shown_as_none(desk: Desk) -> None:
+    (desk.folder / "programs").symlink_to("programs")  # it leads nowhere but to itself
+    assert "With a token: unknown" in await desk.look()
+    page = await desk.ask_about_programs(400)
+    assert "The tokens of local programs cannot be read" in page
+    assert "No program has a token" not in page
+
+
 @pytest.mark.parametrize("wish", [{"make": NONSENSE}, {"revoke": "../pairing"}, {"revoke": "nobody"}])
 async def test_a_name_no_program_can_have_is_refused_with_a_sentence(desk: Desk, wish: dict[str, str]) -> None:
     before = set(desk.folder.rglob("*"))

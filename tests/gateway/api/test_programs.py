@@ -2,13 +2,23 @@
 
 import asyncio
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from aiohttp import WSServerHandshakeError
 
-from process_cosmos_gateway.api.programs import is_known, make_token, programs, revoke_token
+from process_cosmos_gateway.api import guests
+from process_cosmos_gateway.api.programs import (
+    Tokens,
+    TokensUnreadableError,
+    is_known,
+    make_token,
+    programs,
+    read_tokens,
+    revoke_token,
+)
 from process_cosmos_gateway.contract.destinations import EventKind
 from process_cosmos_gateway.contract.producers import MOST_CONNECTIONS
 from process_cosmos_gateway.errors import StartError
@@ -61,6 +71,64 @@ async def test_one_connection_too_many_is_refused_with_a_code_until_another_goes
     assert await (await doors.producer()).codes(publish(1)) == [None]
     for producer in producers:
         await producer.socket.close()
+
+
+@contextmanager
+def unreadable(path: Path) -> Iterator[None]:
+    """Put a link that leads nowhere but to itself in the place of ``path``: for ``root`` no mode bars the way."""
+    aside = path.with_name("aside")
+    path.rename(aside)
+    path.symlink_to(path)
+    yield
+    path.unlink()
+    aside.rename(path)
+
+
+@pytest.mark.parametrize("what", ["programs", f"programs/{PROGRAM}.json"])
+async def test_tokens_that_cannot_be_read_are_no_revoked_tokens(
+    doors: Doors, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    looks: list[Path] = []
+
+    def look(folder: Path) -> Tokens:
+        looks.append(folder)
+        return read_tokens(folder)
+
+    monkeypatch.setattr(guests, "read_tokens", look)
+    producer = await doors.producer()
+    with unreadable(doors.folder / what):
+        for path in ("/metrics", "/ws/events", "/ws/events"):
+            async with doors.http.get(f"{doors.url}{path}", headers=doors.bearer()) as reply:
+                assert (reply.status, (await reply.json())["code"]) == (503, "store_failed")
+        with pytest.raises(WSServerHandshakeError, match="503"):
+            await doors.producer()
+        before = len(looks)
+        async with asyncio.timeout(SECONDS):
+            while len(looks) < before + 2:  # noqa: ASYNC110 - nothing else tells of a look that changes nothing
+                await asyncio.sleep(0)
+        assert await producer.codes(publish(1)) == [None]
+    assert await (await doors.producer()).codes(publish(2)) == [None]
+    told = [record.getMessage() for record in caplog.records if "tokens" in record.getMessage()]
+    assert [text.partition(".")[0] for text in told] == [
+        "store_failed: The tokens of local programs cannot be read",
+        "The tokens of local programs can be read again",
+    ]
+
+
+def test_one_token_that_cannot_be_read_locks_no_other_program_out(tmp_path: Path) -> None:
+    token = make_token(tmp_path, PROGRAM, HandClock())
+    make_token(tmp_path, "grafana", HandClock())
+    with unreadable(tmp_path / "programs/grafana.json"):
+        assert is_known(tmp_path, token)
+        with pytest.raises(TokensUnreadableError):
+            is_known(tmp_path, "another")
+        with pytest.raises(TokensUnreadableError):
+            programs(tmp_path)
+
+
+def test_without_a_folder_nobody_has_a_token(tmp_path: Path) -> None:
+    assert not is_known(tmp_path, "")
+    assert programs(tmp_path) == {}
 
 
 def test_a_token_is_known_until_it_is_revoked_and_only_its_hash_is_kept(tmp_path: Path) -> None:
