@@ -38,6 +38,18 @@ def _link(draft: Path, path: Path) -> None:
         draft.unlink()
 
 
+def is_there(path: Path) -> bool:
+    """Return whether ``path`` exists; raise ``OSError`` where that cannot be told.
+
+    ``Path.exists`` takes each error for an absence: what is made because it is absent would replace what is there.
+    """
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def make_private(path: Path) -> None:
     """Make the empty file ``path`` with mode 0600; raise ``FileExistsError`` if it is there."""
     os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))

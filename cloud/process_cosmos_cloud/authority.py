@@ -18,7 +18,19 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from process_cosmos_gateway.contract.cloud import RenewalRequest
 from process_cosmos_gateway.contract.identifiers import Ulid, is_ulid
 
-from .ca import CERTIFICATE, KEY, alone, builder_of, key_pem, load_authorities, pem, self_signed, signed, write_private
+from .ca import (
+    CERTIFICATE,
+    KEY,
+    alone,
+    builder_of,
+    is_there,
+    key_pem,
+    load_authorities,
+    pem,
+    self_signed,
+    signed,
+    write_private,
+)
 
 CERTIFICATE_DAYS = 365
 GRACE_DAYS = 90
@@ -57,7 +69,7 @@ class Authority:
         self._folder = folder
         self._now_fn = now_fn
         with alone(folder):
-            if not (folder / CERTIFICATE).exists():
+            if not is_there(folder / CERTIFICATE):
                 key = ec.generate_private_key(ec.SECP256R1())
                 write_private(folder / KEY, key_pem(key))
                 write_private(folder / CERTIFICATE, pem(self_signed(key, now_fn())))

@@ -48,13 +48,13 @@ class Authorities:
 
 def load_authorities(folder: Path, now: datetime) -> Authorities:
     """Read the CA of ``folder``; end a rotation that was broken off."""
-    if (folder / NEXT).exists():
+    if is_there(folder / NEXT):
         _install(folder)
     key = serialization.load_pem_private_key((folder / KEY).read_bytes(), None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise TypeError(f"{folder / KEY} is not the CA's key: it must be on an elliptic curve")
     certificate = x509.load_pem_x509_certificate((folder / CERTIFICATE).read_bytes())
-    old = (folder / ELDERS).read_bytes() if (folder / ELDERS).exists() else b""
+    old = (folder / ELDERS).read_bytes() if is_there(folder / ELDERS) else b""
     pairs = batched(x509.load_pem_x509_certificates(old), 2, strict=True) if old else ()
     elders = [Elder(certificate=elder, successor=successor) for elder, successor in pairs]
     trusted = [elder for elder in elders if now < elder.successor.not_valid_after_utc]
@@ -91,6 +91,15 @@ def _install(folder: Path) -> None:
     write_private(folder / KEY, key_pem(key))
     write_private(folder / CERTIFICATE, pem(certificate))
     (folder / NEXT).unlink()
+
+
+def is_there(file: Path) -> bool:
+    """Return whether ``file`` exists; raise ``OSError`` where that cannot be told: then it is not made anew."""
+    try:
+        file.stat()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def write_private(file: Path, content: bytes) -> None:

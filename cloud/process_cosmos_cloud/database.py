@@ -142,7 +142,7 @@ class Database:
         def run() -> T:
             try:
                 return work()
-            except apsw.Error as error:
+            except (apsw.Error, OSError) as error:
                 raise DatabaseError(f"the database failed: {error}") from error
 
         return await self._turns.run(whose, run)

@@ -244,6 +244,18 @@ async def test_a_damaged_database_is_said_to_be_one(folder: Path) -> None:
         await Database(folder / DATABASE).start()
 
 
+async def test_a_database_of_which_nobody_can_tell_whether_it_is_there_fails_like_a_disk(
+    site: Site, folder: Path
+) -> None:
+    file = folder / DATABASE
+    aside = file.rename(folder / "aside")
+    file.symlink_to(file)  # it leads nowhere but to itself
+    status, problem = await site.post(joined([event(1, SITE)]))
+    assert (status, problem["code"]) == (503, "store_failed")
+    aside.rename(file)
+    assert await site.send([event(1, SITE)]) == ["accepted"]
+
+
 async def test_a_database_that_fails_costs_the_request_and_not_the_endpoint(
     site: Site, connection: apsw.Connection
 ) -> None:

@@ -186,3 +186,16 @@ def test_the_old_cas_key_is_gone(folder: Path) -> None:
     rotate(folder, datetime.now(UTC))
     assert all(key not in file.read_bytes() for file in folder.iterdir())
     assert all(file.stat().st_mode & 0o077 == 0 for file in folder.iterdir())
+
+
+@pytest.mark.parametrize("name", [ca.CERTIFICATE, ca.ELDERS, ca.NEXT])
+def test_a_ca_is_not_made_anew_because_nobody_can_tell_whether_it_is_there(tmp_path: Path, name: str) -> None:
+    Authority(tmp_path)
+    rotate(tmp_path, NOW)
+    (tmp_path / name).unlink(missing_ok=True)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    (tmp_path / name).symlink_to(name)  # it leads nowhere but to itself
+    with pytest.raises(OSError, match="symbolic links"):
+        Authority(tmp_path)
+    (tmp_path / name).unlink()
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before

@@ -21,7 +21,7 @@ def fingerprint(folder: Path) -> str:
         certificate = text[text.index("-----BEGIN CERTIFICATE-----") :]
         return sha256(ssl.PEM_cert_to_DER_cert(certificate)).hexdigest()
     except (OSError, ValueError) as error:
-        raise _broken(folder) from error
+        raise _broken(folder, error) from error
 
 
 async def ensure_identity(folder: Path) -> None:
@@ -44,7 +44,7 @@ def server_context(folder: Path) -> ssl.SSLContext:
     try:
         context.load_cert_chain(identity_file(folder))
     except OSError as error:
-        raise _broken(folder) from error
+        raise _broken(folder, error) from error
     return context
 
 
@@ -53,12 +53,17 @@ def client_context(folder: Path) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=str(identity_file(folder)))
     except OSError as error:
-        raise _broken(folder) from error
+        raise _broken(folder, error) from error
     context.check_hostname = False
     return context
 
 
-def _broken(folder: Path) -> StartError:
+def _broken(folder: Path, error: Exception) -> StartError:
+    if isinstance(error, OSError) and not isinstance(error, FileNotFoundError | ssl.SSLError):
+        return StartError(
+            f"The gateway's certificate in {identity_file(folder)} cannot be read ({error.strerror}). Look at the disk "
+            "and at the file's rights, then start the gateway again."
+        )
     return StartError(
         f"The gateway's certificate in {identity_file(folder)} is missing or broken. Remove the file and start the "
         "gateway: it makes a new one. Then pair again."

@@ -1,11 +1,12 @@
 """A copy of the database for Home Assistant's backups, and the way back from one."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import apsw
 
 from process_cosmos_gateway.errors import StoreError
-from process_cosmos_gateway.private_files import make_private, remove_private, sync_file, sync_folder
+from process_cosmos_gateway.private_files import is_there, make_private, remove_private, sync_file, sync_folder
 
 from . import log, schema
 from .space import RESERVE, free_bytes
@@ -49,8 +50,8 @@ def _make_backup(folder: Path, vfs: str | None) -> Path:
 
 def remove_backup(folder: Path) -> None:
     """Give the room of the copy back, if there is one."""
-    if (copy := copy_beside(folder / schema.FILE)).exists():
-        remove_private(copy)
+    with suppress(FileNotFoundError):
+        remove_private(copy_beside(folder / schema.FILE))
 
 
 def copy_beside(path: Path) -> Path:
@@ -61,7 +62,7 @@ def copy_beside(path: Path) -> Path:
 def adopt(path: Path, ulid_fn: schema.UlidFn, vfs: str | None) -> bool:
     """Make a restored copy the database at ``path``, where none is, with a new epoch; say whether there was one."""
     copy = copy_beside(path)
-    if not copy.exists():
+    if not is_there(copy):
         return False
     connection = apsw.Connection(str(copy), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
     try:

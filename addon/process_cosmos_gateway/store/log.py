@@ -10,6 +10,8 @@ from pathlib import Path
 
 import apsw
 
+from process_cosmos_gateway.private_files import is_there
+
 from . import schema
 from .transaction import Transaction
 
@@ -68,7 +70,7 @@ def unmark(transaction: Transaction) -> None:
 def is_lost(path: Path, vfs: str | None) -> bool:
     """Say whether the database at ``path`` had a log that is not there any more."""
     log = path.with_name(f"{path.name}-wal")
-    if not path.stat().st_size or (log.exists() and log.stat().st_size):
+    if not path.stat().st_size or (is_there(log) and log.stat().st_size):
         return False
     connection = schema.connect_untouched(path, vfs)
     try:

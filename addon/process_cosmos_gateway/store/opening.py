@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from process_cosmos_gateway.contract.identifiers import Ulid, is_ulid
-from process_cosmos_gateway.private_files import write_private
+from process_cosmos_gateway.private_files import is_there, write_private
 
 from . import backup, log, schema
 from .check import find_damage
@@ -32,16 +32,16 @@ def prepare(path: Path, ulid_fn: schema.UlidFn, vfs: str | None, migrations: Seq
     path.parent.chmod(0o700)
     finish_salvage(path)
     suspect = suspect_marker(path)
-    if not path.exists() and (rescued := draft_beside(path)).exists():
+    if not is_there(path) and is_there(rescued := draft_beside(path)):
         # Killed while the last handle was read: what had been written by then is better than nothing.
         rescued.rename(path)
         suspect.touch(mode=0o600)
     draft_beside(path).unlink(missing_ok=True)
-    schema.refuse_newer(path if path.exists() else backup.copy_beside(path), vfs, 1 + len(migrations))
-    if not path.exists() and not backup.adopt(path, ulid_fn, vfs):
+    schema.refuse_newer(path if is_there(path) else backup.copy_beside(path), vfs, 1 + len(migrations))
+    if not is_there(path) and not backup.adopt(path, ulid_fn, vfs):
         _begin(path, ulid_fn, vfs, 1 + len(migrations))
     without_log = log.is_lost(path, vfs)
-    reason = _LOG_LOST if without_log else "a page could not be read" if suspect.exists() else find_damage(path, vfs)
+    reason = _LOG_LOST if without_log else "a page could not be read" if is_there(suspect) else find_damage(path, vfs)
     if reason is not None:
         _LOGGER.error("%s is damaged (%s): what can be read goes into a new database", path, reason)
         salvage(path, ulid_fn, vfs, _known_site(path), without_log=without_log)
@@ -63,7 +63,7 @@ def _begin(path: Path, ulid_fn: schema.UlidFn, vfs: str | None, version: int) ->
     if site is not None:
         _LOGGER.error("%s: %s is not there, although this site had one: all that it held is lost", CODE, path)
         facts["salvaged"] = Salvaged({}, {}, datetime.now(UTC), is_unknown=True).encode()
-    if (rest := path.with_name(f"{path.name}-wal")).exists() and rest.stat().st_size:
+    if is_there(rest := path.with_name(f"{path.name}-wal")) and rest.stat().st_size:
         rest.rename(path.with_name(f"{path.name}.damaged-{facts['epoch']}-wal"))
     fresh = path.with_name(path.name + ".new")
     schema.create(fresh, vfs, {**facts, "site": site or ulid_fn()})
@@ -85,7 +85,7 @@ def _recount(path: Path, vfs: str | None) -> None:
 
 
 def _known_site(path: Path) -> Ulid | None:
-    with suppress(OSError, ValueError):
+    with suppress(FileNotFoundError, ValueError):
         if is_ulid(site := path.with_name(_SITE).read_text("ascii").strip()):
             return Ulid(site)
     return None

@@ -13,7 +13,7 @@ import apsw
 import orjson
 
 from process_cosmos_gateway.contract.identifiers import Ulid, is_ulid
-from process_cosmos_gateway.private_files import sync_file, sync_folder
+from process_cosmos_gateway.private_files import is_there, sync_file, sync_folder
 
 from . import log, schema
 from .check import key_columns
@@ -101,11 +101,13 @@ def salvage(
 
 def finish_salvage(path: Path) -> None:
     """Put a salvaged database that is whole in the place of the damaged one."""
-    for draft in sorted(path.parent.glob(f"{path.name}.salvaged-*")):
+    # Not by a pattern: ``Path.glob`` takes a folder that cannot be listed for an empty one.
+    files = sorted(path.parent.iterdir())
+    for draft in (file for file in files if file.name.startswith(f"{path.name}.salvaged-")):
         epoch = draft.name.rpartition("-")[2]
         for rest in ("-wal", ""):
             damaged = path.with_name(path.name + rest)
-            if damaged.exists():
+            if is_there(damaged):
                 damaged.rename(path.with_name(f"{path.name}.damaged-{epoch}{rest}"))
         schema.replace(draft, path)
         _prune(path, epoch)
@@ -134,7 +136,7 @@ def _readable(path: Path, vfs: str | None) -> apsw.Connection:
         connection.close()
     repaired = path.with_name(path.name + _REPAIRED)
     for rest in ("", "-wal"):
-        if (damaged := path.with_name(path.name + rest)).exists():
+        if is_there(damaged := path.with_name(path.name + rest)):
             copyfile(damaged, repaired.with_name(repaired.name + rest))
     with repaired.open("r+b") as copy:
         for offset, constant in _CONSTANTS.items():

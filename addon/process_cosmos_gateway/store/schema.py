@@ -6,7 +6,7 @@ from pathlib import Path
 import apsw
 
 from process_cosmos_gateway.contract.identifiers import Ulid
-from process_cosmos_gateway.private_files import make_private, sync_folder
+from process_cosmos_gateway.private_files import is_there, make_private, sync_folder
 
 from .errors import SchemaTooNewError, StoreDamagedError
 from .space import free_bytes
@@ -75,7 +75,7 @@ def refuse_newer(path: Path, vfs: str | None, newest: int = NEWEST) -> None:
     What cannot be read is for others to judge.
     """
     # SQLite would remove the log of an empty file.
-    if not path.exists() or not path.stat().st_size:
+    if not is_there(path) or not path.stat().st_size:
         return
     connection = connect_untouched(path, vfs)
     try:

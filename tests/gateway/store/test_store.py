@@ -13,6 +13,7 @@ import pytest
 
 from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.store import Store, Transaction, schema
+from process_cosmos_gateway.store.backup import make_backup
 from process_cosmos_gateway.store.opening import prepare
 
 from .parts import SyncCountingVfs, new_ulids, opened
@@ -45,6 +46,30 @@ async def test_the_site_and_the_epoch_are_made_once(tmp_path: Path) -> None:
     async with opened(tmp_path / "data") as store:
         assert (store.site, store.epoch) == first
     assert first[0] != first[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "deleted"),
+    [(schema.FILE, []), ("backup/store.sqlite", [schema.FILE]), ("site", [schema.FILE, "backup/store.sqlite"])],
+)
+async def test_a_file_is_not_made_anew_because_nobody_can_tell_whether_it_is_there(
+    tmp_path: Path, name: str, deleted: list[str]
+) -> None:
+    async with opened(tmp_path) as store:
+        make_backup(tmp_path)
+        site = store.site
+    for other in deleted:
+        (tmp_path / other).unlink()
+    file = tmp_path / name
+    aside = file.rename(tmp_path / "aside")
+    file.symlink_to(file)  # it leads nowhere but to itself
+    with pytest.raises(StoreError, match="cannot be opened"):
+        await Store.open(tmp_path, new_ulids())
+    assert file.is_symlink()
+    aside.rename(file)
+    async with opened(tmp_path) as store:
+        assert store.site == site
+        assert (store.salvaged is None) == (name != "site")
 
 
 async def test_only_the_owner_may_read_the_data(tmp_path: Path) -> None:
