@@ -1,17 +1,25 @@
 """Logs: one line an entry, without secrets, of a bounded length, and at a bounded rate."""
 
 import logging
+import math
 import re
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import override
+from threading import Lock, Timer
+from typing import TextIO, override
 
 LONGEST = 4096
 """Characters of an entry that are looked at and written: devices and peers choose much of what an entry quotes."""
 
 ENTRIES_A_MINUTE = 10
-"""Entries of one place in the code; what comes beyond is counted and named by the next entry of that place."""
+"""Entries of one place in the code; what comes beyond is counted, and the last of it is written after the minute."""
+
+DESTINATION = "destination"
+"""The key in an entry's ``extra`` of the destination it is about."""
 
 _MINUTE = 60.0
+_MOST_PLACES = 1_000
 
 # Each pattern takes time in proportion to the text: no two repetitions may try the same characters from each start.
 _SECRETS = (
@@ -52,42 +60,140 @@ class OneLine(logging.Formatter):
 
 @dataclass(slots=True)
 class _Place:
+    """``last``: the newest entry that was left out."""
+
     since: float
     written: int = 0
     left_out: int = 0
+    last: logging.LogRecord | None = None
+
+    def is_over(self, now: float) -> bool:
+        """Return whether its minute is over, also by a clock that was set back."""
+        return not 0 <= now - self.since < _MINUTE
+
+    def begin(self, now: float) -> None:
+        """Begin a minute with nothing written and nothing left out."""
+        self.since, self.written, self.left_out, self.last = now, 0, 0, None
 
 
 class Rate(logging.Filter):
-    """Lets ``ENTRIES_A_MINUTE`` entries of each place in the code pass; debug entries pass always."""
+    """Lets ``ENTRIES_A_MINUTE`` entries of each place in the code pass; debug entries pass always.
+
+    Of a place that names a destination in ``extra`` so many pass for each destination: one must not hide another.
+    """
 
     def __init__(self) -> None:
         """Begin with no entry."""
         super().__init__()
-        self._places: dict[tuple[str, int], _Place] = {}
+        self._places: dict[tuple[str, int, str], _Place] = {}
+        self._lock = Lock()
 
     @override
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether the entry is written; the first one after a flood says how many were not."""
         if record.levelno <= logging.DEBUG:
             return True
-        place = self._places.setdefault((record.pathname, record.lineno), _Place(record.created))
-        if not 0 <= record.created - place.since < _MINUTE:
+        with self._lock:
+            return self._count(record)
+
+    def _count(self, record: logging.LogRecord) -> bool:
+        destination = getattr(record, DESTINATION, "") if len(self._places) < _MOST_PLACES else ""
+        key = record.pathname, record.lineno, destination
+        place = self._places.setdefault(key, _Place(record.created))
+        if place.is_over(record.created):
             if place.left_out:
-                record.msg = f"{record.getMessage()} ({place.left_out} more like this were left out)"
-                record.args = None
-            place.since, place.written, place.left_out = record.created, 0, 0
+                _replace_message(record, record.getMessage(), place.left_out)
+            place.begin(record.created)
         if place.written >= ENTRIES_A_MINUTE:
             place.left_out += 1
+            place.last = _without_trace(record)
             return False
         place.written += 1
         return True
 
+    def overdue(self, now: float) -> Sequence[logging.LogRecord]:
+        """Return the last entry left out of each place whose minute is over: how things stand since then."""
+        found = []
+        with self._lock:
+            for place in self._places.values():
+                if place.last is not None and place.is_over(now):
+                    if place.left_out > 1:
+                        _replace_message(place.last, place.last.getMessage(), place.left_out - 1)
+                    found.append(place.last)
+                    place.begin(now)
+                    place.written = 1
+        return found
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether entries were left out of which nothing was said yet."""
+        with self._lock:
+            return any(place.left_out for place in self._places.values())
+
+
+def _replace_message(record: logging.LogRecord, text: str, left_out: int) -> None:
+    record.msg, record.args = f"{text} ({left_out} more like this were left out)", None
+
+
+def _without_trace(record: logging.LogRecord) -> logging.LogRecord:
+    """Return what is kept of an entry for a minute: no more of its text than will be looked at."""
+    text = record.getMessage()[: 2 * LONGEST]
+    kept = logging.LogRecord(record.name, record.levelno, record.pathname, record.lineno, text, None, None)
+    kept.created, kept.msecs = record.created, record.msecs
+    return kept
+
+
+class RatedHandler(logging.StreamHandler[TextIO]):
+    """Writes to standard error at a bounded rate; the last entry that was left out follows within two minutes."""
+
+    def __init__(self, rate: Rate) -> None:
+        """Take the rate."""
+        super().__init__()
+        self.setFormatter(OneLine())
+        self.addFilter(rate)
+        self._rate = rate
+        self._timer: Timer | None = None
+
+    @override
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Write the entry if the rate lets it pass; return whether it did."""
+        passed = super().handle(record)
+        if not passed:
+            self._begin_wait()
+        return passed
+
+    def write_overdue(self) -> None:
+        """Write the last entries left out of the minutes that are over; go on waiting for the others."""
+        self._timer = None
+        self._write(self._rate.overdue(time.time()))
+        if self._rate.leaves_out:
+            self._begin_wait()
+
+    @override
+    def close(self) -> None:
+        """Wait no longer: write what was left out last."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._write(self._rate.overdue(math.inf))
+        super().close()
+
+    def _write(self, records: Iterable[logging.LogRecord]) -> None:
+        self.acquire()
+        try:
+            for record in records:
+                self.emit(record)
+        finally:
+            self.release()
+
+    def _begin_wait(self) -> None:
+        if self._timer is None:
+            self._timer = Timer(_MINUTE, self.write_overdue)
+            self._timer.daemon = True
+            self._timer.start()
+
 
 def set_up_logs(level: str) -> None:
     """Write entries of at least ``level`` to standard error."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(OneLine())
-    handler.addFilter(Rate())
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.basicConfig(level=level.upper(), handlers=[RatedHandler(Rate())], force=True)
     # A reset connection or a failed TLS handshake is a stranger's business: aiohttp's own word on it is enough.
     logging.getLogger("asyncio").setLevel(logging.WARNING)

@@ -1,10 +1,15 @@
 """Logs: one line an entry, without secrets."""
 
 import logging
+import time
 
 import pytest
 
-from process_cosmos_gateway.logs import ENTRIES_A_MINUTE, LONGEST, OneLine, Rate, redact
+from process_cosmos_gateway import logs
+from process_cosmos_gateway.destinations.destination import Down
+from process_cosmos_gateway.destinations.link import Health
+from process_cosmos_gateway.destinations.sending import logged
+from process_cosmos_gateway.logs import DESTINATION, ENTRIES_A_MINUTE, LONGEST, OneLine, Rate, redact
 
 
 @pytest.mark.parametrize(
@@ -95,3 +100,75 @@ def test_after_a_flood_the_next_entry_says_what_was_left_out() -> None:
     assert rate.filter(later)
     assert later.getMessage() == f"garbage 1 ({1000 - ENTRIES_A_MINUTE} more like this were left out)"
     assert rate.filter(entry(-3600.0)), "a clock that was set back silences nobody"
+
+
+def link_state(name: str, state: str, created: float) -> logging.LogRecord:
+    """Return an entry as ``destinations/sending.py`` makes it."""
+    made = logging.LogRecord("a", logging.INFO, "a.py", 7, "%s: %s", (name, state), None)
+    made.created = created
+    setattr(made, DESTINATION, name)
+    return made
+
+
+def test_a_destination_that_goes_and_comes_hides_no_other_one(caplog: pytest.LogCaptureFixture) -> None:
+    there, away = Health().worked(0.0), Health().failed(Down(reason="timeout"))
+    caplog.handler.addFilter(rate := Rate())
+    with caplog.at_level(logging.INFO):
+        for _ in range(30):
+            logged("hook", "sending", there, away)
+        logged("cloud", "sending", away, there)
+    caplog.handler.removeFilter(rate)
+    written = [record.getMessage() for record in caplog.records]
+    assert written == [*["hook, sending: offline: timeout"] * ENTRIES_A_MINUTE, "cloud, sending: connected"]
+
+
+def test_as_many_names_as_somebody_likes_get_no_more_entries_than_places_are_counted() -> None:
+    rate = Rate()
+    written = sum(rate.filter(link_state(str(number), "offline", number / 1e6)) for number in range(100_000))
+    assert written < 1_100
+
+
+def test_the_last_entry_left_out_is_written_when_its_minute_is_over_and_counts_in_the_next() -> None:
+    rate = Rate()
+    for number in range(30):
+        rate.filter(link_state("hook", f"state {number}", number))
+    assert (rate.overdue(59.0), rate.leaves_out) == ([], True)
+    [last] = rate.overdue(60.0)
+    assert (last.getMessage(), last.created) == ("hook: state 29 (19 more like this were left out)", 29.0)
+    assert (rate.overdue(120.0), rate.leaves_out) == ([], False)
+    assert sum(rate.filter(link_state("hook", "offline", 61.0)) for _ in range(30)) == ENTRIES_A_MINUTE - 1
+
+
+def test_a_single_entry_left_out_is_written_as_it_is() -> None:
+    rate = Rate()
+    for number in range(ENTRIES_A_MINUTE + 1):
+        rate.filter(link_state("hook", f"state {number}", number))
+    [last] = rate.overdue(60.0)
+    assert last.getMessage() == f"hook: state {ENTRIES_A_MINUTE}"
+
+
+@pytest.mark.parametrize("end", ["minute", "close"])
+def test_how_things_stand_is_said_after_a_minute_or_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], end: str
+) -> None:
+    monkeypatch.setattr(logs, "_MINUTE", 0.2 if end == "minute" else 60.0)
+    handler, log = logs.RatedHandler(Rate()), logging.getLogger("states")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    written = ""
+    try:
+        for number in range(20):
+            log.info("state %d\n%s", number, "x " * 50_000, extra={DESTINATION: "hook"})
+        written = capfd.readouterr().err
+        assert len(written.splitlines()) == ENTRIES_A_MINUTE
+        deadline = time.monotonic() + 20
+        while end == "minute" and "state 19" not in written and time.monotonic() < deadline:
+            written += capfd.readouterr().err
+    finally:
+        log.removeHandler(handler)
+        handler.close()
+    written += capfd.readouterr().err
+    *_, last = written.splitlines()
+    assert "states: state 19\\nx x" in last
+    assert len(last) < LONGEST + 200
+    assert len(written.splitlines()) == ENTRIES_A_MINUTE + 1

@@ -7,6 +7,7 @@ from functools import partial
 
 from process_cosmos_gateway.clock import Clock
 from process_cosmos_gateway.escalations import Escalations
+from process_cosmos_gateway.logs import DESTINATION
 from process_cosmos_gateway.outbox import Delivered, Outbox
 from process_cosmos_gateway.store import Store
 
@@ -116,5 +117,5 @@ def logged(name: str, work: str, before: Health, after: Health) -> Health:
     """Return ``after``, and log it if it is another state than ``before``."""
     if (before.state, before.reason) != (after.state, after.reason):
         state = after.state if after.reason is None else f"{after.state}: {after.reason}"
-        _LOGGER.info("%s, %s: %s", name, work, state)
+        _LOGGER.info("%s, %s: %s", name, work, state, extra={DESTINATION: name})
     return after
