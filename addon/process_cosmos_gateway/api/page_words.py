@@ -27,6 +27,7 @@ REASONS: Mapping[str, str] = {
     "connection_lost": "The connection broke. Look at the internet connection.",
     "malformed_reply": "Its reply is none of a cloud endpoint. Look at the endpoint's version.",
     "reply_too_long": "Its reply is none of a cloud endpoint. Look at the endpoint's version.",
+    "store_row_unreadable": "What is stored of it cannot be used. Set it anew in the integration, or remove it.",
     "store_failed": "This machine's disk refuses to write. Free some space, look at the health of the disk.",
     "redirect": "It sends us to another address. Correct its address in the integration.",
     "url": "No request can be made with its address and header. Correct them in the integration.",

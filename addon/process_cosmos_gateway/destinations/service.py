@@ -8,6 +8,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from operator import attrgetter
 from typing import Any
 
 from process_cosmos_gateway.clock import Clock
@@ -29,11 +30,11 @@ from process_cosmos_gateway.errors import RequestRefusedError, StoreError
 from process_cosmos_gateway.escalations import Escalations
 from process_cosmos_gateway.outbox import Outbox
 from process_cosmos_gateway.store import Store
-from process_cosmos_gateway.store.errors import ROW_UNREADABLE
 
 from . import enrolment
 from .cloud import Cloud, Credentials
 from .destination import Destination, ProbeResult
+from .left_out import UNUSABLE, LeftOut
 from .pump import Pump
 from .renewal import Renewals, RenewFn
 from .sending import Sending
@@ -49,10 +50,12 @@ from .settings import (
     forget,
     keeping_approvals,
     load_all,
+    load_kinds,
     load_one,
     read_label,
     read_webhook,
     save,
+    set_anew,
 )
 from .webhook import Webhook
 
@@ -94,28 +97,27 @@ class Destinations:
         self._ulid_fn = UlidFactory(lambda: int(clock.now().timestamp() * 1000), secrets.token_bytes)
         self._renewals = Renewals(store, clock, renew_fn, self._renewed)
         self._pumps: dict[str, tuple[Pump, asyncio.Task[None]]] = {}
+        self._left_out = LeftOut(clock)
         self._changing = asyncio.Lock()
         self._changes: set[asyncio.Task[None]] = set()
         self._running: asyncio.Future[asyncio.TaskGroup] = asyncio.get_running_loop().create_future()
 
     def links(self) -> tuple[Link, ...]:
         """Return how each link stands, by name; addresses without what is secret in them."""
-        return tuple(pump.link() for _, (pump, _) in sorted(self._pumps.items()))
+        links = (*(pump.link() for pump, _ in self._pumps.values()), *self._left_out.links())
+        return tuple(sorted(links, key=attrgetter("name")))
 
     async def run(self) -> None:
         """Run a pump for each destination until cancelled; raises ``StoreError`` if the settings cannot be read."""
-        kept = await self._store.read(load_all)
+        kept, kinds = await self._store.read(lambda transaction: (load_all(transaction), load_kinds(transaction)))
         try:
             async with asyncio.TaskGroup() as group:
                 for entry in kept:
                     await self._outbox.register(entry.settings.name, entry.settings.kinds)
-                    try:
-                        destination = await self._build(entry.settings)
-                    except RequestRefusedError:
-                        name = entry.settings.name
-                        _LOGGER.exception("%s: the destination %s is left out; set it up again", ROW_UNREADABLE, name)
-                    else:
-                        self._start(group, destination, entry)
+                    await self._start_kept(group, entry)
+                for name in kinds.keys() - self._pumps.keys():
+                    self._left_out.add(name, kinds[name])
+                    await self._outbox.link_down(name)
                 self._running.set_result(group)
                 group.create_task(self._renewals.run(), name="renew certificates")
                 await asyncio.Event().wait()
@@ -132,7 +134,13 @@ class Destinations:
 
     async def change(self, request: ChangeDestination) -> None:
         """Change a destination, which keeps what waits for it, and try it at once. Raises ``RequestRefusedError``."""
-        await self._amend(request.name, lambda settings: changed(settings, request))
+        try:
+            await self._amend(request.name, lambda settings: changed(settings, request))
+        except RequestRefusedError as error:
+            anew = set_anew(request)
+            if anew is None or error.code != Code.UNKNOWN_DESTINATION or request.name not in self._left_out:
+                raise
+            await self.set_webhook(anew)
 
     async def approve(self, request: ApproveReply) -> None:
         """Let a webhook's reply count from now on, and try it at once. Raises ``RequestRefusedError``."""
@@ -204,12 +212,13 @@ class Destinations:
     async def _remove(self, name: str) -> None:
         async with self._changing:
             await self._group()
-            if name not in self._pumps:
+            if name not in self._pumps and name not in self._left_out:
                 raise _unknown()
             async with self._stopped(name):
                 # The settings go last: after a crash in between it is there again, and nothing waits for nobody.
                 await self._outbox.forget(name)
                 await self._store.write(lambda transaction: forget(transaction, name))
+            self._left_out.discard(name)
 
     async def _to_its_end(self, change: Coroutine[Any, Any, None]) -> None:
         """Run a change to its end, also when the session that asked for it ends: half of it would leave no sender."""
@@ -281,7 +290,7 @@ class Destinations:
             group = await self._group()
             for kept in await self._store.read(load_all):
                 if kept.settings.name == name:
-                    self._start(group, await self._build(kept.settings), kept)
+                    await self._start_kept(group, kept)
                     with suppress(StoreError):  # the next start registers it
                         await self._outbox.register(name, kept.settings.kinds)
             raise
@@ -289,6 +298,18 @@ class Destinations:
     async def _group(self) -> asyncio.TaskGroup:
         """Wait until the kept destinations run; only then may they change."""
         return await asyncio.shield(self._running)
+
+    async def _start_kept(self, group: asyncio.TaskGroup, kept: Kept) -> None:
+        """Start a destination as the store has it; leave it out if it cannot be used so."""
+        try:
+            destination = await self._build(kept.settings)
+        except RequestRefusedError:
+            name = kept.settings.name
+            _LOGGER.exception("%s: %s is left out; set it up again, or remove it", UNUSABLE.reason, name)
+            kind = DestinationKind.CLOUD if isinstance(kept.settings, CloudSettings) else DestinationKind.WEBHOOK
+            self._left_out.add(name, kind, kept.settings)
+        else:
+            self._start(group, destination, kept)
 
     def _start(self, group: asyncio.TaskGroup, destination: Destination, kept: Kept) -> None:
         sending = Sending(
@@ -301,6 +322,7 @@ class Destinations:
             jitter_fn=self._jitter_fn,
         )
         pump = Pump(sending)
+        self._left_out.discard(destination.name)
         self._pumps[destination.name] = pump, group.create_task(pump.run(), name=f"destination {destination.name}")
 
     async def _stop(self, name: str) -> None:

@@ -98,11 +98,18 @@ def load_all(transaction: Transaction) -> Sequence[Kept]:
         try:
             settings = parse(_SHAPES[DestinationKind(kind)], orjson.loads(body))
         except ContractError, ValueError:
-            _LOGGER.exception("%s: the destination %s is left out; set it up again", ROW_UNREADABLE, name)
+            _LOGGER.exception("%s: the destination %s is left out; set it up again, or remove it", ROW_UNREADABLE, name)
         else:
             cursor, usable = _usable(name, after, token)
             found.append(Kept(settings=settings, proven=bool(proven), inbox_cursor=cursor, token=usable))
     return found
+
+
+def load_kinds(transaction: Transaction) -> Mapping[str, DestinationKind]:
+    """Return what each destination is, by name, also of those whose settings cannot be read."""
+    rows = transaction.rows("SELECT name, kind FROM destination ORDER BY name")
+    known = {str(kind): kind for kind in DestinationKind}
+    return {name: known.get(kind, DestinationKind.WEBHOOK) for name, kind in rows}
 
 
 def _usable(name: str, cursor: Any, token: Any) -> tuple[int, str | None]:  # noqa: ANN401 - a row's
@@ -212,6 +219,22 @@ def changed(settings: Settings, request: ChangeDestination) -> Settings:
         label=label,
     )
     return keeping_approvals(read_webhook(wanted), settings)
+
+
+def set_anew(request: ChangeDestination) -> SetWebhook | None:
+    """Return the webhook that a change describes by itself, where nothing is known of before; None: it has no URL."""
+    if request.url is None:
+        return None
+    header = request.header or None
+    return SetWebhook(
+        id=request.id,
+        name=request.name,
+        url=request.url,
+        header=header,
+        header_value=None if header is None else request.header_value,
+        kinds=request.kinds or (EventKind.ESCALATION,),
+        label=request.label,
+    )
 
 
 def keeping_approvals(new: WebhookSettings, old: Settings) -> WebhookSettings:

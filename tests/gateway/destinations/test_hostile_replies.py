@@ -285,8 +285,9 @@ async def test_a_destination_whose_credentials_cannot_be_used_leaves_the_others_
     await site.restart()
     await site.accept(1)
     await until(lambda: bool(hook.calls))
-    assert [link.name for link in site.destinations.links()] == ["hook"]
-    assert "the destination cloud is left out; set it up again" in caplog.text
+    assert [link.name for link in site.destinations.links()] == ["cloud", "hook"]
+    assert site.link("cloud").reason == "store_row_unreadable"
+    assert "store_row_unreadable: cloud is left out; set it up again, or remove it" in caplog.text
     assert hook.has_heard(event_id(1).encode())
 
 
