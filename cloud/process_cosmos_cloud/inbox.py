@@ -40,8 +40,17 @@ def forget(connection: Connection, site: Ulid, escalation: str) -> None:
     )
 
 
+def newest(connection: Connection) -> int:
+    """Return the greatest cursor that was ever given, 0: none; all sites' items share one sequence."""
+    found: int | None = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'inbox'").get
+    return found or 0
+
+
 def note_polled(connection: Connection, site: Ulid, cursor: int) -> None:
-    """Note that ``site`` has what came up to ``cursor`` on disk."""
+    """Note that ``site`` has what came up to ``cursor`` on disk; a cursor that was never given says nothing of that."""
+    if cursor > newest(connection):
+        connection.execute("DELETE FROM polled WHERE site = ?", (site,))
+        return
     connection.execute(
         "INSERT INTO polled VALUES (?, ?) ON CONFLICT (site) DO UPDATE SET cursor = excluded.cursor"
         " WHERE excluded.cursor > cursor",
@@ -51,22 +60,22 @@ def note_polled(connection: Connection, site: Ulid, cursor: int) -> None:
 
 def page_after(connection: Connection, site: Ulid, cursor: int, now: float) -> InboxPage:
     """Return what came for ``site`` after ``cursor``, oldest first, at most 100 items."""
-    return InboxPage(
-        items=tuple(
-            InboxItem(
-                id=identifier,
-                cursor=number,
-                escalation=Ulid(escalation),
-                by=by,
-                age=max(0.0, now - given_at),
-                ring=ring,
-                answer=answer,
-                acknowledge_for=acknowledge_for,
-            )
-            for number, identifier, escalation, by, given_at, ring, answer, acknowledge_for in connection.execute(
-                "SELECT cursor, id, escalation, given_by, given_at, ring, answer, acknowledge_for FROM inbox"
-                " WHERE cursor > ? AND site = ? ORDER BY cursor LIMIT ?",
-                (cursor, site, PAGE),
-            )
+    items = tuple(
+        InboxItem(
+            id=identifier,
+            cursor=number,
+            escalation=Ulid(escalation),
+            by=by,
+            age=max(0.0, now - given_at),
+            ring=ring,
+            answer=answer,
+            acknowledge_for=acknowledge_for,
+        )
+        for number, identifier, escalation, by, given_at, ring, answer, acknowledge_for in connection.execute(
+            "SELECT cursor, id, escalation, given_by, given_at, ring, answer, acknowledge_for FROM inbox"
+            " WHERE cursor > ? AND site = ? ORDER BY cursor LIMIT ?",
+            (cursor, site, PAGE),
         )
     )
+    # After the items: another process may add one between the two.
+    return InboxPage(items=items, newest=newest(connection))

@@ -246,7 +246,8 @@ class Endpoint:
             await self._database.write(note, site)
             while True:
                 page = await self._database.read(question, site)
-                if page.items or self._stopping.is_set() or time.monotonic() >= deadline:
+                is_known = page.newest is None or after <= page.newest
+                if page.items or not is_known or self._stopping.is_set() or time.monotonic() >= deadline:
                     return _reply(page)
                 async with place.waiting():
                     await asyncio.sleep(LOOK_AGAIN_SECONDS)

@@ -16,13 +16,14 @@ import pytest
 from process_cosmos_cloud.arrivals import read_arrivals
 from process_cosmos_cloud.batches import MOST_ITEMS, MOST_READINGS, MOST_REJECTED, BatchReader
 from process_cosmos_cloud.bodies import MAX_BODY
+from process_cosmos_cloud.inbox import put
 from process_cosmos_cloud.places import Places, SupersededError
 from process_cosmos_cloud.readings import MOST_RECORDS
 from process_cosmos_cloud.turns import Turns
 from process_cosmos_gateway.contract.errors import ContractError
 from process_cosmos_gateway.contract.identifiers import Ulid
 
-from .conftest import OTHER, SITE, new_code
+from .conftest import NOW, OTHER, SITE, new_code
 from .endpoint import Site, event, joined, said
 
 DENSE = {
@@ -183,6 +184,8 @@ async def test_a_newer_request_ends_the_one_that_waits_for_its_body_and_waits_fo
 async def test_a_site_that_polls_again_and_again_has_four_polls_waiting(
     site: Site, connection: apsw.Connection
 ) -> None:
+    for number in range(1, 7):
+        put(connection, identifier=f"{number}", site=Ulid(OTHER), escalation=OTHER, by="x", now=NOW, answer="a")
     polls = []
     for number in range(1, 7):
         polls.append(asyncio.create_task(site.poll(number)))

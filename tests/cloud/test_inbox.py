@@ -53,7 +53,7 @@ async def test_a_poll_without_news_ends_empty(site: Site, monkeypatch: pytest.Mo
 
 async def test_who_does_not_want_to_wait_is_answered_at_once(site: Site) -> None:
     begun = time.monotonic()
-    assert await site.poll(0, wait="0") == (200, {"items": []})
+    assert await site.poll(0, wait="0") == (200, {"items": [], "newest": 0})
     assert time.monotonic() - begun < server.LONG_POLL_SECONDS / 2
 
 
@@ -73,6 +73,29 @@ def test_a_site_sees_its_own_items_after_its_cursor_and_no_others(connection: ap
 
     assert [item.id for item in first.items] == [FIRST, SECOND]
     assert [item.id for item in rest.items] == [SECOND]
+
+
+async def test_a_cursor_that_was_never_given_is_answered_at_once_and_is_no_proof_of_having_read(
+    site: Site, connection: apsw.Connection
+) -> None:
+    put(connection, identifier=FIRST, site=Ulid(SITE), escalation=ESCALATION, by="x", now=NOW, answer="a")
+    put(connection, identifier=SECOND, site=Ulid(OTHER), escalation=ESCALATION, by="x", now=NOW, answer="a")
+    begun = time.monotonic()
+    assert await site.poll(3) == (200, {"items": [], "newest": 2})
+    assert time.monotonic() - begun < server.LONG_POLL_SECONDS / 2
+    closed = event(1, site.site, type="process_cosmos.escalation.resolved.v1", subject=ESCALATION)
+    assert await site.send([closed]) == ["accepted"]
+    assert [item["id"] for item in await site.inbox()] == [FIRST]
+
+
+async def test_the_newest_cursor_stays_when_its_item_is_handed_out_no_more(
+    site: Site, connection: apsw.Connection
+) -> None:
+    put(connection, identifier=FIRST, site=Ulid(SITE), escalation=ESCALATION, by="x", now=NOW, answer="a")
+    await site.poll(1, wait="0")
+    closed = event(1, site.site, type="process_cosmos.escalation.resolved.v1", subject=ESCALATION)
+    assert await site.send([closed]) == ["accepted"]
+    assert await site.poll(0, wait="0") == (200, {"items": [], "newest": 1})
 
 
 @pytest.mark.parametrize("kind", ["answered", "unanswered", "resolved"])

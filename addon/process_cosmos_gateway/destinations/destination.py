@@ -58,7 +58,10 @@ class Sent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Polled:
-    """What a poll of the inbox brought, oldest first; ``cursor``: how far it goes, None: there was nothing."""
+    """What a poll of the inbox brought, oldest first.
+
+    ``cursor``: how far it goes, None: there was nothing, 0: it is to be read from its beginning.
+    """
 
     items: Sequence[InboxItem] = ()
     cursor: int | None = None

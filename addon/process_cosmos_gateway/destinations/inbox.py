@@ -32,10 +32,20 @@ _LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Items that can be read, oldest first, and how far the page goes; ``cursor`` None: it is empty."""
+    """Items that can be read, oldest first, and how far the page goes.
+
+    ``cursor`` None: it is empty; 0: the inbox is to be read from its beginning.
+    """
 
     items: Sequence[InboxItem]
     cursor: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Extent:
+    """How far the whole inbox goes, if the endpoint says so."""
+
+    newest: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +78,23 @@ def is_cursor(value: object) -> bool:
 def read_page(name: str, body: bytes, after: int) -> Page:
     """Return a page of destination ``name``; an item that cannot be read is left out, so that it blocks nobody.
 
-    Raises ``ContractError`` for what is no page: none says where it is, or cursors do not grow beyond ``after``.
+    An inbox that ends before ``after`` is read from its beginning: that cursor was a mistake, or the endpoint was
+    restored from a backup, and what comes next would stay hidden until as many items have come.
+
+    Raises ``ContractError`` for what is no page: none says where it is, or cursors do not grow from ``after`` to the
+    ``newest`` of the endpoint.
     """
     document = decode_json(body, cuts=True)
     found = document.get("items") if isinstance(document, dict) else None
     if not isinstance(found, list):
         raise ContractError("$.items", "must be an array")
+    newest = parse(_Extent, document).newest
+    if newest is not None and not is_cursor(newest):
+        raise ContractError("$.newest", f"must be from 0 to {LARGEST_CURSOR}")
+    if newest is not None and newest < after:
+        _LOGGER.warning("%s: its inbox ends at %d, before %d: it is read from its beginning", name, newest, after)
+        return Page((), 0)
+    largest = LARGEST_CURSOR if newest is None else newest
     documents = found[:MOST_ITEMS]
     items: list[InboxItem] = []
     cursor = after
@@ -83,8 +104,8 @@ def read_page(name: str, body: bytes, after: int) -> Page:
         except ContractError as error:
             _leave_out(name, error)
             continue
-        if not cursor < place <= LARGEST_CURSOR:
-            raise ContractError(f"$.items[{index}].cursor", f"must be greater than {cursor}, {LARGEST_CURSOR} at most")
+        if not cursor < place <= largest:
+            raise ContractError(f"$.items[{index}].cursor", f"must be greater than {cursor}, {largest} at most")
         cursor = place
         try:
             items.append(checked(parse(InboxItem, document)))

@@ -16,6 +16,8 @@ from process_cosmos_gateway.contract.destinations import LinkState
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.contract.pairing import OneTimeLine, parse_line
 from process_cosmos_gateway.destinations import enrolment
+from process_cosmos_gateway.destinations.inbox import LARGEST_CURSOR
+from process_cosmos_gateway.destinations.settings import load_one, note_inbox
 from process_cosmos_gateway.errors import RequestRefusedError
 from tests.brokers import free_port
 from tests.cloud.conftest import new_code
@@ -105,6 +107,21 @@ async def test_the_inbox_is_read_on_from_its_cursor_after_a_restart(site: Site, 
 
     first, second = (item for _, item in site.escalations.taken)
     assert (first.answer, second.answer, second.acknowledge_for) == ("first", None, 60.0)
+
+
+async def test_a_cursor_that_is_far_too_high_hides_no_later_answer(site: Site, cloud: EndpointProcess) -> None:
+    await site.set_cloud(await cloud.code())
+    site_id = ("--site", site.store.site)
+    await cloud.answer(escalation_id(1), "first", *site_id)
+    await until(lambda: len(site.escalations.taken) == 1)
+    await site.store.write(lambda transaction: note_inbox(transaction, "cloud", LARGEST_CURSOR))
+
+    await site.restart()
+    await cloud.answer(escalation_id(1), "second", *site_id)
+    await until(lambda: [item.answer for _, item in site.escalations.taken][-1] == "second")
+    kept = await site.store.read(lambda transaction: load_one(transaction, "cloud"))
+    assert kept is not None
+    assert kept.inbox_cursor == 2
 
 
 async def test_a_closed_gate_leaves_the_inbox_alone(site: Site, cloud: EndpointProcess) -> None:

@@ -150,10 +150,11 @@ def test_of_a_rejection_only_what_can_be_shown_is_kept() -> None:
     assert len(rejected.message) == len(rejected.reply or "") == 1024
 
 
-def items(*cursors: object, **members: object) -> bytes:
+def items(*cursors: object, newest: object = None, **members: object) -> bytes:
     """Return an inbox page."""
     item = {"id": "i", "escalation": escalation_id(1), "by": "Eve", "age": 1.0, "answer": "yes", **members}
-    return orjson.dumps({"items": [{**item, "cursor": cursor} for cursor in cursors]})
+    page = {"items": [{**item, "cursor": cursor} for cursor in cursors]}
+    return orjson.dumps(page if newest is None else {**page, "newest": newest})
 
 
 @pytest.mark.parametrize(
@@ -162,6 +163,24 @@ def items(*cursors: object, **members: object) -> bytes:
 def test_a_page_whose_cursors_do_not_grow_is_a_broken_reply(cursors: tuple[object, ...]) -> None:
     with pytest.raises(ContractError):
         read_page("cloud", items(*cursors), 5)
+
+
+@pytest.mark.parametrize("newest", [7, "8", -1, LARGEST_CURSOR + 1, True, 8.0])
+def test_a_page_with_an_item_beyond_the_newest_or_with_none_is_a_broken_reply(newest: object) -> None:
+    with pytest.raises(ContractError):
+        read_page("cloud", items(6, 8, newest=newest), 5)
+
+
+def test_a_page_goes_to_the_newest_with_gaps() -> None:
+    page = read_page("cloud", items(6, 8, newest=8), 5)
+    assert (len(page.items), page.cursor) == (2, 8)
+    assert read_page("cloud", items(newest=5), 5).cursor is None
+
+
+@pytest.mark.parametrize("cursors", [(), (4,)])
+def test_an_inbox_that_ends_before_the_cursor_is_read_from_its_beginning(cursors: tuple[int, ...]) -> None:
+    page = read_page("cloud", items(*cursors, newest=4), 5)
+    assert (page.items, page.cursor) == ((), 0)
 
 
 def test_of_a_page_a_hundred_items_are_taken_and_the_rest_comes_with_the_next() -> None:
