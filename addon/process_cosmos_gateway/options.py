@@ -75,8 +75,8 @@ class Aggregate(StrEnum):
 class VolumeRule:
     """How readings are thinned before they leave. ``match``: a glob on ``device/property``.
 
-    ``deadband``: a smaller change stays here. ``every``: at most one in so many seconds. ``aggregate``: one for all
-    readings of a ``window`` of seconds; None: each by itself.
+    In the property ``%`` and ``/`` are percent-encoded. ``deadband``: a smaller change stays here. ``every``: at most
+    one in so many seconds. ``aggregate``: one for all readings of a ``window`` of seconds; None: each by itself.
     """
 
     match: str

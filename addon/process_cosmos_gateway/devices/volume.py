@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
+from process_cosmos_gateway.contract.identifiers import join_names
+
 from .options import Aggregate, VolumeRule
 
 LATE_SECONDS = 5.0
@@ -24,8 +26,14 @@ class Point(NamedTuple):
 
 
 def rule_for(rules: Sequence[VolumeRule], device: str, name: str) -> VolumeRule | None:
-    """Return the first rule that matches a property; None: all its readings leave."""
-    return next((rule for rule in rules if fnmatchcase(f"{device}/{name}", rule.match)), None)
+    """Return the first rule that matches a property; None: all its readings leave.
+
+    The property's own ``/`` is percent-encoded, the device's stays: whatever the names, the last ``/`` parts the two.
+    """
+    if not rules:
+        return None
+    path = f"{device}/{join_names(name)}"
+    return next((rule for rule in rules if fnmatchcase(path, rule.match)), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

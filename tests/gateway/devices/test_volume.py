@@ -51,6 +51,15 @@ def test_the_first_rule_that_matches_counts() -> None:
     assert rule_for(rules, "wot/tank", "lx") is rules[2]
 
 
+def test_names_with_slashes_of_two_properties_are_never_taken_for_one_another() -> None:
+    rules = [VolumeRule(match="wot/kitchen/leak"), VolumeRule(match="wot/kitchen%2Fleak"), VolumeRule(match="*/100%25")]
+    assert rule_for(rules, "wot/kitchen", "leak") is rules[0]
+    assert rule_for(rules, "wot", "kitchen/leak") is rules[1]
+    assert rule_for(rules, "wot/kitchen", "leak%2Fleak") is None
+    assert rule_for(rules, "wot", "kitchen%2Fleak") is None
+    assert rule_for(rules, "wot/tank", "100%") is rules[2]
+
+
 def test_changes_smaller_than_the_deadband_stay_also_when_they_add_up_slowly() -> None:
     left, _ = left_of(VolumeRule(match="*", deadband=1), series(20, 20.4, 20.8, 21.2, 20.9, 20.1))
     assert [point.value for point in left] == [20, 21.2, 20.1]
