@@ -33,9 +33,12 @@ def phone_entry(hass: HomeAssistant, phone: str) -> ConfigEntry | None:
 
 
 def notify_entity(hass: HomeAssistant, entity: str) -> str | None:
-    """Return the entity id of a notify entity today; None if it is gone. ``entity``: its registry id or entity id."""
+    """Return the entity id of a notify entity today; None if there is none, or it is disabled.
+
+    ``entity``: its registry id or entity id.
+    """
     if registered := er.async_get(hass).async_get(entity):
-        return registered.entity_id
+        return None if registered.disabled else registered.entity_id
     return entity if hass.states.get(entity) else None
 
 
@@ -102,10 +105,12 @@ def as_answer(hass: HomeAssistant, options: Mapping[str, Any]) -> dict[str, Any]
     """Return options as a form shows them: devices and entity ids; what cannot be found stays as it is."""
     phones = [(phone, phone_entry(hass, phone)) for phone in options.get(CONF_PHONES, ())]
     devices = [(phone, entry and _device(hass, entry)) for phone, entry in phones]
+    entities = er.async_get(hass)
+    registered = {entity: entities.async_get(entity) for entity in options.get(CONF_NOTIFY_ENTITIES, ())}
     return {
         **options,
         CONF_PHONES: [device.id if device else phone for phone, device in devices],
-        CONF_NOTIFY_ENTITIES: [notify_entity(hass, one) or one for one in options.get(CONF_NOTIFY_ENTITIES, ())],
+        CONF_NOTIFY_ENTITIES: [found.entity_id if found else entity for entity, found in registered.items()],
     }
 
 

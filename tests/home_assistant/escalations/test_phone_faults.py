@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Literal
 
 import pytest
+from homeassistant.config_entries import ConfigEntryDisabler
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers import entity_registry as er
 from homeassistant.helpers import issue_registry as ir
@@ -172,6 +174,33 @@ async def test_nobody_left_is_said_at_once_and_the_alert_is_shown_in_home_assist
     await site.call("resolve", escalation=escalated["id"])
     await site.settle()
     assert shown_here(hass) == []
+
+
+@pytest.mark.parametrize("disabled", ["entity", "config entry"])
+async def test_a_disabled_notify_entity_is_nobody_until_it_is_enabled(
+    hass: HomeAssistant, add_site: Callable[..., Site], anna: Registered, push_server: PushServer, disabled: str
+) -> None:
+    site = add_site(notify_entities=["notify.anna"])
+
+    async def disable(by: Literal["user"] | None) -> None:
+        if disabled == "entity":
+            er.async_get(hass).async_update_entity("notify.anna", disabled_by=by and er.RegistryEntryDisabler(by))
+        else:
+            await hass.config_entries.async_set_disabled_by(anna.entry.entry_id, by and ConfigEntryDisabler(by))
+        await hass.async_block_till_done(wait_background_tasks=True)
+        await site.pass_time(seconds=10)
+
+    await site.set_up()
+    await disable("user")
+    assert set(issues(hass)) == {"nobody_left", "recipient_gone"}
+    assert (issues(hass)["recipient_gone"]["recipient"], issues(hass)["recipient_gone"]["code"]) == (
+        "Anna",
+        "entity_gone",
+    )
+    await site.escalate("Water in the cellar")
+    assert shown_here(hass) == ["Water in the cellar"]
+    await disable(None)
+    assert issues(hass) == {}
 
 
 async def test_an_answer_that_failed_is_shown_in_home_assistant_where_nobody_is_left(
