@@ -2,13 +2,14 @@
 
 from unittest.mock import patch
 
-from homeassistant.core import HomeAssistant
+from homeassistant.core import HomeAssistant, ServiceCall
 from homeassistant.data_entry_flow import FlowResultType
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 
 from custom_components.process_cosmos import options_flow
 from custom_components.process_cosmos.escalations.errors import NotOnDiskError
 
+from .contract_gateway import until
 from .escalations.site import add_phone
 from .setting_up import answer, options
 
@@ -63,6 +64,30 @@ async def test_a_test_notification_says_how_it_went_with_each_recipient(
         "- **Ben**: not delivered (notify_failed): The notify action failed: HomeAssistantError",
         "- **notify.hall**: not delivered (entity_unavailable): The notify entity is unavailable",
     ]
+
+
+async def test_a_test_notification_that_somebody_ends_early_still_says_how_it_went(
+    hass: HomeAssistant, people_only: MockConfigEntry
+) -> None:
+    anna = add_phone(hass, "Anna")
+    result = await options(hass, people_only, "who")
+    await answer(hass, result, {"phones": [anna.device_id], "notify_entities": ["notify.hall"]})
+    await hass.async_block_till_done()
+    escalations = people_only.runtime_data.escalations
+
+    async def press_done_before_it_is_sent(_: ServiceCall) -> None:
+        await until(lambda: anna.rings)
+        anna.press(anna.button("Done"))
+        await until(lambda: not escalations.alive)
+        await until(lambda: anna.clearings)
+
+    hass.services.async_register("notify", "send_message", press_done_before_it_is_sent)
+    result = await answer(hass, await options(hass, people_only, "test_ring"), {"critical": False})
+    assert (result["description_placeholders"] or {})["results"].splitlines() == [
+        "- **Anna**: handed over",
+        "- **notify.hall**: handed over",
+    ]
+    assert not escalations._rounds._results
 
 
 async def test_a_test_notification_with_nobody_left_says_so(hass: HomeAssistant, people_only: MockConfigEntry) -> None:

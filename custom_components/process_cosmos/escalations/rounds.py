@@ -51,7 +51,7 @@ class Rounds:
         self._timers: dict[Ulid, CALLBACK_TYPE] = {}
         self._telling_now: dict[TellKey, asyncio.Future[None]] = {}
         self._results: dict[Ulid, dict[str, NotificationResult]] = {}
-        """How the newest notification of each recipient went, of what is alive."""
+        """How the newest notification of each recipient went, of what is alive or has notifications on their way."""
         self._shown_here: dict[Ulid, int] = {}
         """The newest ring shown in Home Assistant, of what is alive."""
         self._started = False
@@ -99,16 +99,9 @@ class Rounds:
         """Do what is due and set the timer for what comes next."""
         if cancel := self._timers.pop(escalation_id, None):
             cancel()
-        escalation = self._journal.state.escalations.get(escalation_id)
-        if escalation is None or not escalation.alive:
-            self._results.pop(escalation_id, None)
-            self._shown_here.pop(escalation_id, None)
-            return
         now = self._journal.now()
-        if now >= escalation.until:
-            self._journal.record(Unanswered(escalation=escalation.id, event=self._journal.new_id(), at=now))
-            return
-        if not self._started:
+        escalation = self._alive(escalation_id, now)
+        if escalation is None or not self._started:
             return
         if escalation.state is EscalationState.ACKNOWLEDGED and now >= escalation.ring_at:
             (escalation,) = self._journal.record(Woke(escalation=escalation.id, event=self._journal.new_id(), at=now))
@@ -123,9 +116,23 @@ class Rounds:
             self._show_if_nobody_is_left(escalation)
         # Marked before the first one starts: a tell starts eagerly, and looks again when it ends.
         due = [key for key in table.tells if key not in self._telling_now]
+        self._results.setdefault(escalation_id, {})
         self._telling_now.update({key: self._hass.loop.create_future() for key in due})
         for key in due:
             self._entry.async_create_background_task(self._hass, self._async_tell(key), f"process_cosmos tell {key}")
+
+    def _alive(self, escalation_id: Ulid, now: datetime) -> Escalation | None:
+        """Return the escalation if it is alive, else forget it; one whose time is over becomes unanswered."""
+        escalation = self._journal.state.escalations.get(escalation_id)
+        if escalation and escalation.alive and now >= escalation.until:
+            unanswered = Unanswered(escalation=escalation.id, event=self._journal.new_id(), at=now)
+            (escalation,) = self._journal.record(unanswered)
+        if escalation and escalation.alive:
+            return escalation
+        if not self._on_their_way(escalation_id):
+            self._results.pop(escalation_id, None)
+        self._shown_here.pop(escalation_id, None)
+        return None
 
     @callback
     def _look_when_due(self, escalation_id: Ulid, _now: datetime) -> None:
@@ -142,7 +149,7 @@ class Rounds:
             escalation = self._journal.state.escalations[key.escalation]
             if escalation.alive and (escalation.ring == key.ring or self._is_put_off(escalation, key)):
                 result = await self._telling.async_tell(key.recipient, escalation)
-                self._results.setdefault(key.escalation, {})[key.recipient] = result
+                self._results[key.escalation][key.recipient] = result
                 self.learn(key, reached=result.handed_over, at=self._journal.now())
                 await self._take_back(key)
         finally:
@@ -151,9 +158,13 @@ class Rounds:
 
     async def async_results(self, escalation_id: Ulid) -> Mapping[str, NotificationResult]:
         """Return by recipient how notifying went so far, once the notifications on their way have ended."""
-        if on_their_way := [ended for key, ended in self._telling_now.items() if key.escalation == escalation_id]:
+        results = self._results.get(escalation_id, {})  # held here: the last one to end may drop it
+        if on_their_way := self._on_their_way(escalation_id):
             await asyncio.wait(on_their_way)
-        return dict(self._results.get(escalation_id, {}))
+        return results
+
+    def _on_their_way(self, escalation_id: Ulid) -> list[asyncio.Future[None]]:
+        return [ended for key, ended in self._telling_now.items() if key.escalation == escalation_id]
 
     def _show_if_nobody_is_left(self, escalation: Escalation) -> None:
         """Show the alert in Home Assistant where there is nobody to notify, each ring once: a person may dismiss it."""
