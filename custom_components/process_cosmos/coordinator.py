@@ -27,15 +27,7 @@ from .client import (
     Reply,
     Session,
 )
-from .const import (
-    AVAILABLE_FOR,
-    CONF_SHA256,
-    CONF_SITE,
-    DOMAIN,
-    LOGGER,
-    UNREACHABLE_AFTER,
-    VERSION,
-)
+from .const import AVAILABLE_FOR, CONF_SHA256, CONF_SITE, DOMAIN, LOGGER, UNREACHABLE_AFTER, VERSION
 from .contract.destinations import Status
 from .contract.devices import (
     AvailabilityChanged,
@@ -66,9 +58,10 @@ from .issues import (
     end_reauth,
     show_other_gateway,
 )
-from .polarity import show_polarity
+from .polarity import PolarityIssue
 from .registry import register_thing, register_version, remove_thing
 from .status_issues import show_status
+from .texts import quoted
 from .things import Things, Touched
 from .while_away import MissedChanges
 
@@ -125,6 +118,7 @@ class CosmosCoordinator:
         self._missed = MissedChanges(hass, entry, escalations.telling, self.things)
         self._away_timers: list[CALLBACK_TYPE] = []
         self._destination_issues = DestinationIssues(hass, entry)
+        self._polarity_issue = PolarityIssue(hass, entry)
         self._stop_listening: CALLBACK_TYPE | None = None
         self._task: asyncio.Task[None]
 
@@ -264,7 +258,7 @@ class CosmosCoordinator:
         self._cancel_away_timers()
         clear_issues(self.hass, self.entry, *LINK_ISSUES)
         end_reauth(self.hass, self.entry)
-        show_polarity(self.hass, self.entry, snapshot.devices)
+        self._polarity_issue.take_all(snapshot.devices)
         for number, device in enumerate(snapshot.devices):
             register_thing(self.hass, self.entry, device)
             self._notify(DEVICES, Touched(device=device.id))
@@ -280,11 +274,11 @@ class CosmosCoordinator:
         match change:
             case DeviceChanged(device=device):
                 register_thing(self.hass, self.entry, device)
+                self._polarity_issue.take(device.id, device)
                 self._notify(DEVICES, Touched(device=device.id))
             case DeviceRemoved(device=device_id):
                 remove_thing(self.hass, self.entry, device_id)
-        if isinstance(change, DeviceChanged | DeviceRemoved):
-            show_polarity(self.hass, self.entry, [thing.device for thing in self.things.by_id.values()])
+                self._polarity_issue.take(device_id, None)
         if touched:
             self._notify(touched.device, touched)
 
@@ -373,7 +367,7 @@ class CosmosCoordinator:
             self.entry.async_start_reauth(self.hass)
         else:
             issue = ISSUES_OF_CODES.get(error.code, Issue.REFUSED)
-            create_issue(self.hass, self.entry, issue, url=self.entry.data[CONF_URL], code=error.code)
+            create_issue(self.hass, self.entry, issue, url=self.entry.data[CONF_URL], code=quoted(error.code))
         LOGGER.debug("%s: %s: %s", self.entry.title, error.code, error)
 
     async def _is_another_beside(self, error: GatewayRefusedError) -> bool:

@@ -12,7 +12,8 @@ from homeassistant.util import dt as dt_util
 from .contract.destinations import Link, LinkState, Status, Waiting
 from .durations import duration
 from .issues import Issue, clear_issue_about, create_issue
-from .link_words import label_of, quoted, reason_words
+from .link_words import label_of, reason_words
+from .texts import quoted
 
 OFFLINE_FOR = timedelta(hours=1)
 

@@ -13,7 +13,8 @@ from .client import Reply
 from .contract.destinations import ApproveReply, DestinationKind, DestinationTested, TestDestination
 from .contract.messages import Request
 from .flow_line import PastedLineError
-from .link_words import quoted, reason_words
+from .link_words import reason_words
+from .texts import quoted
 
 _LONGEST_REPLY = 300
 

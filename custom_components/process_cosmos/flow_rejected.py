@@ -25,7 +25,8 @@ from .contract.identifiers import Ulid
 from .contract.messages import Request
 from .coordinator import STATUS, CosmosCoordinator
 from .data import CosmosConfigEntry, CosmosRuntime
-from .link_words import label_of, quoted
+from .link_words import label_of
+from .texts import escaped, quoted
 
 OUTCOME_WITHIN = 8.0
 """Seconds the dialog waits for what comes of sending again; most receivers reply within one."""
@@ -145,11 +146,11 @@ class RejectedEventsFlow(RepairsFlow):
     def _line(self, event: RejectedEvent) -> str:
         labels = {link.name: label_of(link) for link in self._status.links} if self._status else {}
         destination = labels.get(event.destination, event.destination)
-        return f"{self._what(event)} → {destination}: {event.message} {quoted(event.reply)}".strip()
+        return f"{self._what(event)} → {destination}: {escaped(event.message)} {quoted(event.reply)}".strip()
 
     def _what(self, event: RejectedEvent) -> str:
         """Return what a person calls the event: the alert by its message, the device by its title."""
-        what = next((name for start, name in _WHAT.items() if event.type.startswith(start)), event.type)
+        what = next((name for start, name in _WHAT.items() if event.type.startswith(start)), escaped(event.type))
         about = None
         if (runtime := self._runtime) and event.type.startswith(_ALERT):
             alert = runtime.escalations.get(event.subject)

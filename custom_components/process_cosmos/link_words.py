@@ -5,9 +5,6 @@ from homeassistant.helpers.translation import async_get_cached_translations
 
 from .const import DOMAIN
 from .contract.destinations import Link
-from .texts import shortened
-
-_LONGEST_QUOTE = 200
 
 
 def label_of(link: Link) -> str:
@@ -34,12 +31,6 @@ def reason_words(hass: HomeAssistant, reason: str) -> str:
     family = f"{reason[:6]}xx" if reason.startswith("http_") else reason
     sentence = _translated(hass, "link_reason", reason) or _translated(hass, "link_reason", family)
     return f"{sentence} ({reason})" if sentence else reason
-
-
-def quoted(text: str | None, limit: int = _LONGEST_QUOTE) -> str:
-    """Return what the far side said as one line of Markdown code, so that nothing in it is rendered; empty for none."""
-    line = " ".join((text or "").replace("`", "'").split())
-    return f"`{shortened(line, limit)}`" if line else ""
 
 
 def _translated(hass: HomeAssistant, selector: str, option: str) -> str | None:

@@ -10,6 +10,7 @@ from homeassistant.util import dt as dt_util
 from .const import CONF_READ
 from .contract.destinations import Priority, Status, StorageState
 from .issues import Issue, clear_issues, create_issue
+from .texts import listed, quoted
 
 type Placeholders = Mapping[str, str]
 
@@ -61,7 +62,7 @@ def _broker(*reasons: str) -> Callable[[Status], Placeholders | None]:
 
 
 def _listed(names: tuple[str, ...]) -> Placeholders | None:
-    return {"names": "\n".join(f"- `{name}`" for name in names)} if names else None
+    return {"names": listed([quoted(name) for name in names])} if names else None
 
 
 _CONDITIONS = (

@@ -1,7 +1,9 @@
-"""Texts within limits."""
+"""Texts within limits, and as plain text where Markdown is rendered."""
 
+import re
 import unicodedata
 from bisect import bisect_right
+from collections.abc import Sequence
 from itertools import takewhile
 from typing import Final
 
@@ -13,10 +15,35 @@ _JOINER: Final = "\u200d"
 _MOST_MARKS = 32
 """Marks on one letter that a cut keeps together; more are not meant to be read."""
 
+_LONGEST_QUOTE = 200
+_MOST_LISTED = 20
+_MARKUP = re.compile(r"[\\`*_\[\]<>|~#@]|:(?=//)|(?<=www)\.", re.IGNORECASE)
+"""What begins emphasis, code, a link (one that is only an address too), HTML, a table or a heading."""
+
 
 def shortened(text: str, limit: int) -> str:
     """Return ``text`` within ``limit`` characters, with an ellipsis where something was cut off."""
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def quoted(text: str | None, limit: int = _LONGEST_QUOTE) -> str:
+    """Return what somebody else said as one line of Markdown code, so that nothing in it is rendered; empty for none.
+
+    ``limit``: characters.
+    """
+    line = " ".join((text or "").replace("`", "'").split())
+    return f"`{shortened(line, limit)}`" if line else ""
+
+
+def escaped(text: str) -> str:
+    """Return plain ``text`` as Markdown that shows it as it is; its lines and lists stay lines and lists."""
+    return _MARKUP.sub(r"\\\g<0>", text)
+
+
+def listed(lines: Sequence[str]) -> str:
+    """Return lines of Markdown as a list: the first 20, and the number of the others."""
+    more = len(lines) - _MOST_LISTED
+    return "\n".join([*(f"- {line}" for line in lines[:_MOST_LISTED]), *([f"- … (+{more})"] if more > 0 else [])])
 
 
 def json_size(text: str) -> int:

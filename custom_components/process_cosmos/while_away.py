@@ -15,7 +15,7 @@ from .durations import duration
 from .escalations.choices import policy_of
 from .escalations.policy import PERSISTENT
 from .escalations.telling import Telling
-from .texts import shortened
+from .texts import escaped, shortened
 from .things import Things
 
 WORTH_TELLING = timedelta(minutes=1)
@@ -146,7 +146,7 @@ class MissedChanges:
 
 async def async_tell(hass: HomeAssistant, entry: ConfigEntry, telling: Telling, text: str) -> None:
     """Show ``text`` in Home Assistant and say it to the site's people; a later one takes its place."""
-    persistent_notification.async_create(hass, text, entry.title, _tag(entry))
+    persistent_notification.async_create(hass, escaped(text), entry.title, _tag(entry))
     people = [person for person in policy_of(hass, entry.options).people if person != PERSISTENT]
     await telling.async_notice(people, text, _tag(entry))
 
@@ -169,7 +169,8 @@ def _title(things: Things, place: _Place) -> str:
     device = things.by_id[place.device].device
     described = device.events if place.property is None else device.properties
     name = place.event if place.property is None else place.property
-    return f"{device.title}, {next((each.title for each in described if each.name == name), name)}"
+    title = next((each.title for each in described if each.name == name), name)
+    return " ".join(f"{device.title}, {title}".split())  # in one line, whatever it is called
 
 
 def _word(things: Things, missed: Missed) -> str:
@@ -180,7 +181,7 @@ def _word(things: Things, missed: Missed) -> str:
 def _shown(value: Value | None, hint: Hint) -> str:
     if isinstance(value, bool):
         return _WORDS.get(hint, ("off", "on"))[value]
-    return "" if value is None else shortened(str(value), _MOST_TEXT)
+    return "" if value is None else shortened(" ".join(str(value).split()), _MOST_TEXT)
 
 
 def _clock(moment: datetime, now: datetime) -> str:

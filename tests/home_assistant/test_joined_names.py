@@ -110,5 +110,8 @@ async def test_two_devices_are_asked_about_apart(
     gateway.devices = (unknown("wot/kitchen", "leak"), unknown("wot", "kitchen/leak"))
     await set_up(hass, site)
     await until(lambda: site.runtime_data.coordinator.status)
-    shown = {issue_id.partition("/")[2] for _, issue_id in ir.async_get(hass).issues if "polarity" in issue_id}
-    assert shown == {"wot%2Fkitchen/leak", "wot/kitchen%2Fleak"}
+    [issue] = [each for each in ir.async_get(hass).issues.values() if each.translation_key == "polarity_unknown"]
+    assert (issue.translation_placeholders or {})["properties"].splitlines() == [
+        "- `wot/kitchen`: `leak` (`wet` / `dry`)",
+        "- `wot`: `kitchen/leak` (`wet` / `dry`)",
+    ]

@@ -13,6 +13,7 @@ from homeassistant.core import HomeAssistant, callback
 
 from custom_components.process_cosmos.const import DOMAIN
 from custom_components.process_cosmos.contract.identifiers import NOTIFY, PHONE
+from custom_components.process_cosmos.texts import escaped
 
 from . import phones
 from .foreign import async_reason_of_failure
@@ -65,7 +66,7 @@ class Telling:
     @callback
     def show_here(self, message: str, tag: str) -> None:
         """Show ``message`` in Home Assistant, for whoever looks there: it was chosen, or nobody else is left."""
-        persistent_notification.async_create(self._hass, message, self._title, _here(tag))
+        persistent_notification.async_create(self._hass, escaped(message), self._title, _here(tag))
 
     async def _async_notify(
         self, recipient: str, message: str, tag: str, notification_fn: Callable[[ConfigEntry], dict[str, Any]]

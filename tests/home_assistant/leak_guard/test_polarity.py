@@ -71,11 +71,10 @@ async def at_home(hass: HomeAssistant, folder: Path, true_means: Mapping[str, st
             await hass.config_entries.async_unload(entry.entry_id)
 
 
-def asked(hass: HomeAssistant) -> dict[str, tuple[str, str, str]]:
-    """Return by property what the repair issues ask of which device."""
+def asked(hass: HomeAssistant) -> set[str]:
+    """Return what the repair issue asks, a line per property."""
     found = [issue for issue in ir.async_get(hass).issues.values() if issue.translation_key == "polarity_unknown"]
-    texts = [issue.translation_placeholders or {} for issue in found]
-    return {text["property"]: (text["device"], text["first"], text["second"]) for text in texts}
+    return {line for issue in found for line in (issue.translation_placeholders or {})["properties"].splitlines()}
 
 
 async def test_leak_guard_closes_a_valve_whose_true_means_closed(
@@ -96,7 +95,7 @@ async def test_leak_guard_closes_a_valve_whose_true_means_closed(
         await until(lambda: shown(hass, VALVE) == "closed")
         await hass.services.async_call("valve", "open_valve", {"entity_id": VALVE}, blocking=True)
         await until(lambda: thing.commands[-1] is False)
-        assert asked(hass) == {}
+        assert asked(hass) == set()
 
 
 async def test_what_a_name_leaves_open_can_be_written_by_nobody_and_is_asked_by_name(
@@ -108,9 +107,9 @@ async def test_what_a_name_leaves_open_can_be_written_by_nobody_and_is_asked_by_
         ours = [each for each in registry.entities.values() if each.unique_id.partition("/")[2].startswith("wot%2F")]
         assert {each.domain for each in ours} == {"binary_sensor"}
         assert [each.original_device_class for each in ours] == [None, None]
-        assert asked(hass) == {CLOSED: ("Cellar", "open", "closed"), DRY: ("Cellar", "wet", "dry")}
+        assert asked(hass) == {f"- `Cellar`: `{CLOSED}` (`open` / `closed`)", f"- `Cellar`: `{DRY}` (`wet` / `dry`)"}
         assert thing.commands == []
         await thing.describe_anew({CLOSED: "closed", DRY: "dry"})
         await until(lambda: (shown(hass, VALVE), shown(hass, LEAK)) == ("open", "off"))
-        assert asked(hass) == {}
+        assert asked(hass) == set()
         assert {issue.domain for issue in ir.async_get(hass).issues.values()} <= {DOMAIN}
