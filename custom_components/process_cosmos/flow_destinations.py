@@ -121,7 +121,7 @@ class AddDestinationSteps(ConfigEntryBaseFlow):
         return await self.async_step_unconfirmed()
 
     async def _ask_for_test(self, name: str) -> tuple[DestinationTested | None, str]:
-        """Have the gateway send a test event now; return what came of it, or the code for which there was no test."""
+        """Have the gateway send a test event now; return what came of it, or the error for which nothing was sent."""
         self._tested_name = name
         request = TestDestination(id=uuid.uuid4().hex, name=name)
         tested, errors = await forms.attempt("test", lambda: self._ask(request))

@@ -83,7 +83,9 @@ class CosmosOptionsFlow(AddDestinationSteps, OptionsFlowWithReload):
         """Send one test event to the destination now, past its queue, and say what came of it."""
         tested, code = await self._ask_for_test(self._chosen)
         if tested is None:
-            return self.async_abort(reason=code, description_placeholders=self._placeholders)
+            return self.async_show_form(
+                step_id="test", errors={"base": code}, description_placeholders=self._placeholders
+            )
         if tested.delivered:
             return self.async_abort(reason="confirmed", description_placeholders=self._placeholders)
         return await self.async_step_test_failed()

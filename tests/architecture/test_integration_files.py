@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from .tree import INTEGRATION, matching
+from .tree import INTEGRATION, Module, matching
 
 HOME_ASSISTANT = find_spec("homeassistant")
 assert HOME_ASSISTANT is not None
@@ -120,6 +120,33 @@ def test_every_step_of_a_flow_has_its_code(flow: str) -> None:
     assert texts["step"]
     assert {step for step in texts["step"] if f"async_step_{step}" not in methods | targets} == set()
     assert {*texts.get("error", {}), *texts.get("abort", {})} - _literals() <= BY_HOME_ASSISTANT
+
+
+def _reasons(module: Module) -> Iterator[set[str]]:
+    """The reasons of each abort in a module: given, or by a name that they are given to."""
+    named: dict[str, set[str]] = {}
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            named.setdefault(node.targets[0].id, set()).update(_texts(node.value))
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "async_abort":
+            for reason in (keyword.value for keyword in node.keywords if keyword.arg == "reason"):
+                yield named.get(reason.id, set()) if isinstance(reason, ast.Name) else _texts(reason)
+
+
+def _texts(node: ast.AST) -> set[str]:
+    found = (each.value for each in ast.walk(node) if isinstance(each, ast.Constant))
+    return {text for text in found if isinstance(text, str)}
+
+
+def test_every_abort_of_a_flow_has_a_sentence() -> None:
+    texts = _json("translations/en.json")
+    repairs = [issue["fix_flow"] for issue in texts["issues"].values() if "fix_flow" in issue]
+    sentences = {reason for flow in (texts["config"], texts["options"], *repairs) for reason in flow.get("abort", {})}
+    reasons = [(module.path, found) for module in CODE for found in _reasons(module)]
+    assert len(reasons) > 5
+    assert [path for path, found in reasons if not found] == [], "a reason this test cannot read"
+    assert {reason for _, found in reasons for reason in found} - sentences == set()
 
 
 def test_texts_are_written_out_in_one_file() -> None:

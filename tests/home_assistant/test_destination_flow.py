@@ -185,12 +185,12 @@ async def test_a_webhook_that_does_not_confirm_is_said_to_in_the_set_up_too(
 async def test_an_older_app_that_cannot_test_adds_it_untested(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    gateway.reply = older
+    gateway.reply = refusing_to("malformed", TestDestination, ChangeDestination)
     result = await answer(hass, await options(hass, linked, "webhook"), WEBHOOK)
     assert result["type"] is FlowResultType.CREATE_ENTRY
     await settle(hass, linked)
     await have_links(gateway, linked, replace(HOOK, label=None))
-    assert (await chosen(hass, linked, step="test"))["reason"] == "malformed"
+    assert (await chosen(hass, linked, step="test"))["errors"] == {"base": "malformed"}
     result = await answer(hass, await chosen(hass, linked, step="change_webhook"), {"kinds": ["device"]})
     assert result["errors"] == {"base": "malformed"}
 
@@ -256,9 +256,8 @@ async def test_a_webhook_that_is_reached_in_another_way_is_tested_at_once(
     result = await answer(hass, form, {"label": "Node-RED", "kinds": ["escalation"]} | typed)
     assert result["reason"] == "confirmed"
     asked = await gateway.until_heard(ChangeDestination)
-    assert {
-        key: getattr(asked, key) for key in ("url", "header", "header_value") if getattr(asked, key) is not None
-    } == (changed)
+    fields = ("url", "header", "header_value")
+    assert {key: getattr(asked, key) for key in fields if getattr(asked, key) is not None} == changed
 
 
 async def test_a_cloud_endpoint_is_renamed_or_enrolled_again(
@@ -291,6 +290,18 @@ async def test_a_test_says_what_came_of_it_and_what_to_do(
     gateway.reply = replying(replace(UNTESTED, delivered=True))
     result = await answer(hass, result, {"next_step_id": "test"})
     assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "confirmed")
+
+
+@pytest.mark.parametrize(("code", "error"), [("store_failed", "store_failed"), ("new", "unknown")])
+async def test_a_test_that_could_not_be_sent_says_why_and_can_be_tried_again(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, code: str, error: str
+) -> None:
+    await have_links(gateway, linked, HOOK)
+    gateway.reply = refusing_to(code, TestDestination)
+    result = await chosen(hass, linked, step="test")
+    assert (result["step_id"], result["errors"]) == ("test", {"base": error})
+    gateway.reply = done
+    assert (await answer(hass, result, {}))["reason"] == "confirmed"
 
 
 async def test_how_much_waits_is_said_before_a_destination_is_removed(
@@ -353,7 +364,7 @@ async def test_a_destination_cannot_be_removed_while_the_gateway_is_away(
     await gateway.stop()
     await until(lambda: not linked.runtime_data.coordinator.session)
     assert (await answer(hass, form, {}))["errors"] == {"base": "gateway_away"}
-    assert (await answer(hass, menu, {"next_step_id": "test"}))["reason"] == "gateway_away"
+    assert (await answer(hass, menu, {"next_step_id": "test"}))["errors"] == {"base": "gateway_away"}
 
 
 async def test_a_name_the_gateway_does_not_know_can_be_removed(
@@ -379,8 +390,11 @@ async def test_a_name_left_from_a_gateway_that_is_gone_can_be_removed(
     await hass.async_block_till_done()
 
 
-def older(message: FromHomeAssistant) -> FromGateway | None:
-    """Be an app that does not know the newer requests."""
-    if isinstance(message, TestDestination | ChangeDestination):
-        return Result(id=message.id, problem=Problem(code="malformed", message="$.type: unknown"))
-    return done(message)
+def refusing_to(code: str, *kinds: type) -> Callable[[FromHomeAssistant], FromGateway | None]:
+    """Refuse requests of these kinds."""
+
+    def reply(message: FromHomeAssistant) -> FromGateway | None:
+        asked = getattr(message, "id", None) if isinstance(message, kinds) else None
+        return Result(id=asked, problem=Problem(code=code, message=f"It is {code}")) if asked else done(message)
+
+    return reply

@@ -1,11 +1,14 @@
 """What can be changed after the set-up: who is notified; a test ring at any time."""
 
+import json
+from pathlib import Path
 from unittest.mock import patch
 
 from homeassistant.core import HomeAssistant, ServiceCall
 from homeassistant.data_entry_flow import FlowResultType
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 
+from custom_components.process_cosmos import flow_forms as forms
 from custom_components.process_cosmos import options_flow
 from custom_components.process_cosmos.escalations.errors import NotOnDiskError
 
@@ -107,3 +110,11 @@ async def test_a_site_that_is_not_loaded_has_no_options(hass: HomeAssistant, peo
     await hass.config_entries.async_unload(people_only.entry_id)
     result = await hass.config_entries.options.async_init(people_only.entry_id)
     assert result["reason"] == "not_loaded"
+
+
+def test_every_error_a_form_can_show_has_a_sentence() -> None:
+    texts = json.loads(Path("custom_components/process_cosmos/translations/en.json").read_text(encoding="utf-8"))
+    errors = forms._SHOWN | {"unknown", forms.LABEL_TAKEN, forms.URL_ENCODED}
+    of_the_set_up = {"app_not_installed", "app_not_started", "app_silent", "pairing_refused"}
+    assert errors - texts["config"]["error"].keys() == set()
+    assert errors - of_the_set_up - texts["options"]["error"].keys() == set()
