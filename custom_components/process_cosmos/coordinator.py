@@ -75,11 +75,10 @@ _DEVICES_AT_ONCE = 10
 """Devices shown before the rest of the event loop has its turn."""
 
 type Subject = str | tuple[str]
-"""What is watched: a device, by its id, which may be any text, or something else."""
+"""What is watched: a device, by its id, which may be any text; or ``DEVICES`` or ``STATUS``, which are no text."""
 
 DEVICES: Subject = ("devices",)
 STATUS: Subject = ("status",)
-"""Subjects to watch beside devices' ids, which have no slash in front."""
 
 _STEADY = timedelta(seconds=30)
 """Moments computed from ages move by less than this without anything having happened."""
@@ -259,14 +258,16 @@ class CosmosCoordinator:
         clear_issues(self.hass, self.entry, *LINK_ISSUES)
         end_reauth(self.hass, self.entry)
         self._polarity_issue.take_all(snapshot.devices)
+        for (
+            device_id
+        ) in gone:  # before the others have their turn: the next snapshot does not know what was before this
+            self._notify(device_id)
         for number, device in enumerate(snapshot.devices):
             register_thing(self.hass, self.entry, device)
             self._notify(DEVICES, Touched(device=device.id))
             self._notify(device.id)
             if number % _DEVICES_AT_ONCE == 0:
                 await asyncio.sleep(0)  # a thousand devices must not hold up everything else
-        for device_id in gone:
-            self._notify(device_id)
 
     def _take_change(self, change: DeviceChange) -> None:
         self._show_available()

@@ -10,7 +10,7 @@ from pytest_homeassistant_custom_component.common import MockConfigEntry
 from custom_components.process_cosmos.contract.devices import Device, Snapshot
 
 from .contract_gateway import ContractGateway, until
-from .devices import LEAK
+from .devices import LEAK, VALVE
 
 MANY = 300
 TURNS = 20
@@ -31,3 +31,24 @@ async def test_devices_of_a_snapshot_come_some_at_a_time_and_others_have_their_t
         seen.add(sum(state.entity_id.endswith("_wet") for state in hass.states.async_all("binary_sensor")))
     assert len(seen) >= TURNS
     await until(lambda: sum(state.state != "unavailable" for state in hass.states.async_all("binary_sensor")) >= MANY)
+
+
+async def test_a_device_that_is_gone_is_shown_so_before_the_others_of_the_snapshot(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    """The session may end between two of them, and the next snapshot would not know that it was there."""
+    leak = "binary_sensor.kitchen_leak_wet"
+    await gateway.say(Snapshot(sequence=1000, devices=(LEAK, VALVE)))
+    await until(lambda: (state := hass.states.get(leak)) and state.state == "off")
+    coordinator = linked.runtime_data.coordinator
+    seen: list[str | None] = []
+
+    def see(_: object) -> None:
+        if coordinator.things.sequence == 1001:
+            state = hass.states.get(leak)
+            seen.append(state.state if state else None)
+
+    coordinator.async_watch(VALVE.id, see)
+    await gateway.say(Snapshot(sequence=1001, devices=(VALVE,)))
+    await until(lambda: seen)
+    assert seen == ["unavailable"]
