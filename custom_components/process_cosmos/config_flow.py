@@ -213,7 +213,7 @@ class CosmosConfigFlow(AddDestinationSteps, ConfigFlow, domain=DOMAIN):
             with contextlib.suppress(HomeAssistantError):
                 results = await async_test_ring(self.hass, result["result"])
                 result["description"] = "leak_guard_tested" if result["description"] else "tested"
-                result["description_placeholders"] = {"results": results_shown(self.hass, results)}
+                result["description_placeholders"] = {"results": results_shown(self.hass, result["result"], results)}
         return result
 
     @callback

@@ -26,6 +26,7 @@ from .contract.messages import Request
 from .coordinator import STATUS, CosmosCoordinator
 from .data import CosmosConfigEntry, CosmosRuntime
 from .link_words import label_of
+from .selector_texts import selector_text
 from .texts import escaped, quoted
 
 OUTCOME_WITHIN = 8.0
@@ -39,13 +40,13 @@ _LOOK_EVERY = 1.0
 
 _ALERT = f"{TYPE_PREFIX}escalation."
 _WHAT = {
-    _ALERT: "Alert",
-    f"{TYPE_PREFIX}device.changed.": "Change of a device",
-    f"{TYPE_PREFIX}device.event.": "Event of a device",
-    f"{TYPE_PREFIX}readings.": "Readings",
-    f"{TYPE_PREFIX}gap.": "Gap in what devices sent",
+    _ALERT: "alert",
+    f"{TYPE_PREFIX}device.changed.": "device_changed",
+    f"{TYPE_PREFIX}device.event.": "device_event",
+    f"{TYPE_PREFIX}readings.": "readings",
+    f"{TYPE_PREFIX}gap.": "gap",
 }
-"""What a person calls an event, by how its type begins."""
+"""Which text says what an event is, by how its type begins."""
 
 
 class RejectedEventsFlow(RepairsFlow):
@@ -141,7 +142,7 @@ class RejectedEventsFlow(RepairsFlow):
         in_order = sorted(events, key=lambda event: (lines[event.number], event.number))
         groups = [[*group] for _, group in groupby(in_order, lambda event: lines[event.number])]
         groups.sort(key=lambda group: group[0].number)
-        return [f"- {lines[group[0].number]}{_times(group)}" for group in groups[:_SHOWN]]
+        return [f"- {lines[group[0].number]}{self._times(group)}" for group in groups[:_SHOWN]]
 
     def _line(self, event: RejectedEvent) -> str:
         labels = {link.name: label_of(link) for link in self._status.links} if self._status else {}
@@ -150,7 +151,8 @@ class RejectedEventsFlow(RepairsFlow):
 
     def _what(self, event: RejectedEvent) -> str:
         """Return what a person calls the event: the alert by its message, the device by its title."""
-        what = next((name for start, name in _WHAT.items() if event.type.startswith(start)), escaped(event.type))
+        known = next((key for start, key in _WHAT.items() if event.type.startswith(start)), "")
+        what = selector_text(self.hass, "event_type", known) or escaped(event.type)
         about = None
         if (runtime := self._runtime) and event.type.startswith(_ALERT):
             alert = runtime.escalations.get(event.subject)
@@ -159,6 +161,19 @@ class RejectedEventsFlow(RepairsFlow):
             thing = runtime.coordinator.things.by_id.get(event.subject)
             about = thing.device.title if thing else None
         return f"{what} {quoted(about)}".strip()
+
+    def _times(self, group: list[RejectedEvent]) -> str:
+        """Say how many events, how often each was tried, and when the last one was rejected."""
+        attempts = max(event.attempts for event in group)
+        tried = "tried_once" if attempts == 1 else "tried"
+        moments = [event.rejected_at for event in group if event.rejected_at]
+        parts = (
+            selector_text(self.hass, "rejected_times", "events", count=len(group)) if len(group) > 1 else "",
+            selector_text(self.hass, "rejected_times", tried, count=attempts) if attempts else "",
+            dt_util.as_local(max(moments)).strftime("%Y-%m-%d %H:%M") if moments else "",
+        )
+        said = ", ".join(part for part in parts if part)
+        return f" ({said})" if said else ""
 
     @property
     def _runtime(self) -> CosmosRuntime | None:
@@ -171,19 +186,6 @@ class RejectedEventsFlow(RepairsFlow):
     @property
     def _status(self) -> Status | None:
         return self._link.status.status if self._link and self._link.status else None
-
-
-def _times(group: list[RejectedEvent]) -> str:
-    """Say how many events, how often each was tried, and when the last one was rejected."""
-    attempts = max(event.attempts for event in group)
-    moments = [event.rejected_at for event in group if event.rejected_at]
-    parts = (
-        f"{len(group)} events" if len(group) > 1 else "",
-        {0: "", 1: "tried once"}.get(attempts, f"tried {attempts} times"),
-        dt_util.as_local(max(moments)).strftime("%Y-%m-%d %H:%M") if moments else "",
-    )
-    said = ", ".join(part for part in parts if part)
-    return f" ({said})" if said else ""
 
 
 def _is_settled(status: Status | None, before: Status | None, listed: int) -> bool:

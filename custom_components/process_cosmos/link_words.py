@@ -1,10 +1,9 @@
 """What people read of a destination: its label, its state, why it fails and what to do about it."""
 
 from homeassistant.core import HomeAssistant, callback
-from homeassistant.helpers.translation import async_get_cached_translations
 
-from .const import DOMAIN
 from .contract.destinations import Link
+from .selector_texts import selector_text
 
 
 def label_of(link: Link) -> str:
@@ -15,7 +14,7 @@ def label_of(link: Link) -> str:
 @callback
 def state_word(hass: HomeAssistant, link: Link) -> str:
     """Return the state of the link."""
-    return _translated(hass, "link_state", link.state) or link.state
+    return selector_text(hass, "link_state", link.state) or link.state
 
 
 @callback
@@ -29,10 +28,5 @@ def state_words(hass: HomeAssistant, link: Link) -> str:
 def reason_words(hass: HomeAssistant, reason: str) -> str:
     """Return what ``reason`` means and what to do about it, in the server's language; an unknown code as it is."""
     family = f"{reason[:6]}xx" if reason.startswith("http_") else reason
-    sentence = _translated(hass, "link_reason", reason) or _translated(hass, "link_reason", family)
+    sentence = selector_text(hass, "link_reason", reason) or selector_text(hass, "link_reason", family)
     return f"{sentence} ({reason})" if sentence else reason
-
-
-def _translated(hass: HomeAssistant, selector: str, option: str) -> str | None:
-    texts = async_get_cached_translations(hass, hass.config.language, "selector", DOMAIN)
-    return texts.get(f"component.{DOMAIN}.selector.{selector}.options.{option}")

@@ -122,7 +122,7 @@ class CosmosOptionsFlow(AddDestinationSteps, OptionsFlowWithReload):
                 errors["base"] = error.translation_key or "unknown"
             else:
                 if not self._escalations.nobody_left:
-                    self._results = results_shown(self.hass, results)
+                    self._results = results_shown(self.hass, self.config_entry, results)
                     return await self.async_step_test_ring_result()
                 errors["base"] = "nobody_left"
         return self.async_show_form(step_id="test_ring", data_schema=forms.TEST_RING, errors=errors)

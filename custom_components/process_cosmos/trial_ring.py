@@ -10,9 +10,11 @@ from .const import DOMAIN
 from .contract.escalations import Severity
 from .data import CosmosConfigEntry
 from .escalations.calls import EscalateCall
-from .escalations.recipients import recipient_name
+from .escalations.recipients import shown_name
 from .escalations.records import Content
 from .escalations.results import NotificationResult
+from .selector_texts import selector_text
+from .texts import escaped
 
 LASTS = timedelta(minutes=2)
 """Shorter than a round: nobody is notified twice."""
@@ -41,13 +43,19 @@ async def async_test_ring(
     return await escalations.async_results(escalated.id)
 
 
-def results_shown(hass: HomeAssistant, results: Mapping[str, NotificationResult | None]) -> str:
+def results_shown(
+    hass: HomeAssistant, entry: CosmosConfigEntry, results: Mapping[str, NotificationResult | None]
+) -> str:
     """Return the results as a list in Markdown, a line per recipient."""
-    lines = (f"- **{recipient_name(hass, one) or one}**: {_shown(result)}" for one, result in results.items())
+    lines = (f"- **{escaped(shown_name(hass, entry, one))}**: {_shown(hass, it)}" for one, it in results.items())
     return "\n".join(lines)
 
 
-def _shown(result: NotificationResult | None) -> str:
+def _shown(hass: HomeAssistant, result: NotificationResult | None) -> str | None:
     if result is None:
-        return "not sent yet, Home Assistant is still starting"
-    return "handed over" if result.code is None else f"not delivered ({result.code}): {result.sentence}"
+        return selector_text(hass, "notification_result", "not_sent")
+    if result.code is None:
+        return selector_text(hass, "notification_result", "handed_over")
+    return selector_text(
+        hass, "notification_result", "not_delivered", code=result.code, sentence=escaped(result.sentence)
+    )

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from unittest.mock import patch
 
+import pytest
 from homeassistant.core import HomeAssistant, ServiceCall
 from homeassistant.data_entry_flow import FlowResultType
 from pytest_homeassistant_custom_component.common import MockConfigEntry
@@ -14,7 +15,13 @@ from custom_components.process_cosmos.escalations.errors import NotOnDiskError
 
 from .contract_gateway import until
 from .escalations.site import add_phone
+from .links import load_texts
 from .setting_up import answer, options
+
+
+@pytest.fixture(autouse=True)
+async def _texts(hass: HomeAssistant) -> None:
+    await load_texts(hass)
 
 
 async def test_who_is_told_can_be_changed(hass: HomeAssistant, people_only: MockConfigEntry) -> None:
@@ -60,11 +67,18 @@ async def test_a_test_notification_says_how_it_went_with_each_recipient(
     await answer(hass, result, {"phones": [anna.device_id, ben.device_id], "notify_entities": ["notify.hall"]})
     await hass.async_block_till_done()
     ben.away = True
+    cleo = add_phone(hass, "Cleo")
+    hass.config_entries.async_update_entry(
+        people_only, options={**people_only.options, "phones": [*people_only.options["phones"], cleo.app_id]}
+    )
+    assert await hass.config_entries.async_reload(people_only.entry_id)
+    cleo.remove()
     hass.states.async_set("notify.hall", "unavailable")
     result = await answer(hass, await options(hass, people_only, "test_ring"), {"critical": False})
     assert (result["description_placeholders"] or {})["results"].splitlines() == [
         "- **Anna**: handed over",
         "- **Ben**: not delivered (notify_failed): The notify action failed: HomeAssistantError",
+        "- **Cleo**: not delivered (phone_gone): The phone is not registered in Home Assistant any more, or disabled",
         "- **notify.hall**: not delivered (entity_unavailable): The notify entity is unavailable",
     ]
 

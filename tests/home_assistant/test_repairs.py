@@ -28,7 +28,7 @@ from custom_components.process_cosmos.repairs import async_create_fix_flow
 
 from .contract_gateway import IDLE, ContractGateway, done, refusing, until
 from .devices import HOUSE
-from .links import CLOUD, HOOK
+from .links import CLOUD, HOOK, load_texts
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 REJECTED = RejectedEvent(
@@ -79,6 +79,11 @@ class Outbox:
         waiting = Waiting() if self.delivers else Waiting(alarm=1)
         links = (replace(HOOK, label="Node-RED"), CLOUD)
         await self.gateway.say(replace(IDLE, links=links, rejected=len(self.events), waiting=waiting))
+
+
+@pytest.fixture(autouse=True)
+async def _texts(hass: HomeAssistant) -> None:
+    await load_texts(hass)
 
 
 @pytest.fixture

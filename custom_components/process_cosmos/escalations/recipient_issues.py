@@ -11,10 +11,10 @@ from homeassistant.helpers.dispatcher import async_dispatcher_connect
 from homeassistant.helpers.event import async_call_later
 
 from custom_components.process_cosmos.const import CONF_NAMES, LOGGER
-from custom_components.process_cosmos.contract.identifiers import NOTIFY, PHONE
+from custom_components.process_cosmos.contract.identifiers import PHONE
 from custom_components.process_cosmos.issues import Issue, clear_issue_about, clear_issues, create_issue
 
-from .recipients import MOBILE_APP, is_there, recipient_name
+from .recipients import MOBILE_APP, is_there, recipient_name, shown_name
 from .results import GONE, FailureCode, NotificationResult, failed
 
 FAILED_FOR = timedelta(hours=1)
@@ -73,7 +73,7 @@ class RecipientIssues:
         now = self._now()
         if recipient not in self._failing_since:  # tries go on every minute
             self._failing_since[recipient] = now
-            LOGGER.warning("%s: %s: %s", result.code, self._name(recipient), result.sentence)
+            LOGGER.warning("%s: %s: %s", result.code, shown_name(self._hass, self._entry, recipient), result.sentence)
         if not self._cancels:
             return  # a notification that ended after the site was unloaded, which took its issues away
         if result.code in GONE:
@@ -98,13 +98,9 @@ class RecipientIssues:
             clear_issues(self._hass, self._entry, Issue.NOBODY_LEFT)
 
     def _show(self, issue: Issue, recipient: str, result: NotificationResult) -> None:
-        placeholders = {"recipient": self._name(recipient), "code": str(result.code), "reason": result.sentence}
+        name = shown_name(self._hass, self._entry, recipient)
+        placeholders = {"recipient": name, "code": str(result.code), "reason": result.sentence}
         create_issue(self._hass, self._entry, issue, about=recipient, **placeholders)
-
-    def _name(self, recipient: str) -> str:
-        """Return what people call the recipient, or called it while it was there."""
-        known = recipient_name(self._hass, recipient) or self._names.get(recipient)
-        return known or recipient.removeprefix(PHONE).removeprefix(NOTIFY)
 
     def _remember_names(self) -> None:
         names = {one: name for one in self._recipients if (name := recipient_name(self._hass, one))}

@@ -13,7 +13,7 @@ from homeassistant.core import HomeAssistant
 from homeassistant.helpers import device_registry as dr
 from homeassistant.helpers import entity_registry as er
 
-from custom_components.process_cosmos.const import CONF_NOTIFY_ENTITIES, CONF_PHONES
+from custom_components.process_cosmos.const import CONF_NAMES, CONF_NOTIFY_ENTITIES, CONF_PHONES
 from custom_components.process_cosmos.contract.identifiers import NOTIFY, PHONE
 
 from .policy import PERSISTENT
@@ -62,6 +62,15 @@ def recipient_name(hass: HomeAssistant, recipient: str) -> str | None:
         return None
     state = hass.states.get(entity_id)
     return str(state.attributes.get(ATTR_FRIENDLY_NAME, entity_id)) if state else entity_id
+
+
+def shown_name(hass: HomeAssistant, entry: ConfigEntry, recipient: str) -> str:
+    """Return what people call the recipient, or called it while it was there; ``entry``: the site's, which remembers.
+
+    Its id where nothing else is known.
+    """
+    known = recipient_name(hass, recipient) or entry.data.get(CONF_NAMES, {}).get(recipient)
+    return known or recipient.removeprefix(PHONE).removeprefix(NOTIFY)
 
 
 def phone_name(hass: HomeAssistant, phone: str) -> str | None:
