@@ -16,7 +16,7 @@ from .data import CosmosConfigEntry, CosmosRuntime
 from .escalations.engine import Escalations
 from .escalations.recipients import as_options
 from .flow_gateway import Found, async_forget_destinations
-from .issues import clear_issues
+from .issues import clear_all_issues
 from .registry import escape_unique_ids, identifier, register_site
 from .removal import async_resolve_all
 from .services import async_setup_services
@@ -75,7 +75,7 @@ async def async_unload_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> N
     if entry.runtime_data.coordinator:
         await entry.runtime_data.coordinator.async_stop()
     await entry.runtime_data.escalations.async_stop()
-    clear_issues(hass, entry)
+    clear_all_issues(hass, entry)
 
 
 async def async_remove_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> None:
@@ -89,7 +89,7 @@ async def async_remove_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> N
         await async_resolve_all(hass, entry, found)
         await async_forget_destinations(hass, found, entry.options[CONF_DESTINATIONS])
     await escalations.async_remove()
-    clear_issues(hass, entry)
+    clear_all_issues(hass, entry)
     while_away.forget(hass, entry)
     if not hass.config_entries.async_entries(DOMAIN):
         workflow_update.forget(hass)  # not when a site is unloaded: who ignores it has said so for good

@@ -11,7 +11,7 @@ from homeassistant.util import dt as dt_util
 
 from .contract.destinations import Link, LinkState, Status, Waiting
 from .durations import duration
-from .issues import Issue, clear_issue_about, create_issue
+from .issues import Issue, clear_issues_but, create_issue
 from .link_words import label_of, reason_words
 from .texts import quoted
 
@@ -29,7 +29,6 @@ class DestinationIssues:
         self._hass = hass
         self._entry = entry
         self._offline_since: dict[str, datetime] = {}
-        self._shown: set[tuple[str, Issue]] = set()
         self._timer: CALLBACK_TYPE | None = None
 
     @callback
@@ -54,15 +53,16 @@ class DestinationIssues:
     @callback
     def _look(self, status: Status, now: datetime) -> None:
         self.stop()
-        shown = {link.name: (Issue.DESTINATION_REFUSED, link) for link in status.links if _is_refused(link)}
+        refused = [link for link in status.links if link.state is LinkState.REFUSED]
         tried = [link for link in status.links if link.name in self._offline_since and link.reason != _UNTRIED]
         due = {link.name: self._offline_since[link.name] + OFFLINE_FOR for link in tried}
-        shown |= {link.name: (Issue.DESTINATION_OFFLINE, link) for link in tried if due[link.name] <= now}
-        for name, issue in self._shown - {(name, issue) for name, (issue, _) in shown.items()}:
-            clear_issue_about(self._hass, self._entry, issue, name)
-        self._shown = {(name, issue) for name, (issue, _) in shown.items()}
-        for name, (issue, link) in shown.items():
-            create_issue(self._hass, self._entry, issue, about=name, **self._placeholders(link, status.waiting))
+        offline = [link for link in tried if due[link.name] <= now]
+        for issue, links in ((Issue.DESTINATION_REFUSED, refused), (Issue.DESTINATION_OFFLINE, offline)):
+            clear_issues_but(self._hass, self._entry, issue, [link.name for link in links])
+            for link in links:
+                create_issue(
+                    self._hass, self._entry, issue, about=link.name, **self._placeholders(link, status.waiting)
+                )
         if later := [at for at in due.values() if at > now]:
             self._timer = async_call_later(self._hass, min(later) - now, partial(self._look, status))
 
@@ -74,10 +74,6 @@ class DestinationIssues:
             "reason": f"{reason} {quoted(link.detail)}".strip(),
             "waiting": _roughly(waiting.alarm + waiting.change + waiting.measurement),
         }
-
-
-def _is_refused(link: Link) -> bool:
-    return link.state is LinkState.REFUSED
 
 
 def _roughly(count: int) -> str:

@@ -160,9 +160,15 @@ def end_reauth(hass: HomeAssistant, entry: ConfigEntry) -> None:
 
 
 def clear_issues(hass: HomeAssistant, entry: ConfigEntry, *issues: Issue) -> None:
-    """Take these issues of the site away, whatever they are about; without any, all of them."""
-    for issue in issues or tuple(Issue):
+    """Take these issues of the site away where they are about nothing of the site."""
+    for issue in issues:
         ir.async_delete_issue(hass, DOMAIN, _id(entry, issue))
+
+
+def clear_all_issues(hass: HomeAssistant, entry: ConfigEntry) -> None:
+    """Take all issues of the site away, whatever they are about."""
+    for issue in Issue:
+        clear_issues(hass, entry, issue)
         clear_issues_but(hass, entry, issue, ())
 
 

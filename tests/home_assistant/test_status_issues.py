@@ -1,8 +1,10 @@
 """What a person may have to look at in the status of the app: it comes, and it goes."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, override
+from unittest.mock import patch
 
 import pytest
 from homeassistant.core import HomeAssistant
@@ -21,7 +23,9 @@ from custom_components.process_cosmos.contract.destinations import (
     Status,
     StorageState,
 )
+from custom_components.process_cosmos.issues import clear_all_issues
 from custom_components.process_cosmos.repairs import ReadFlow, async_create_fix_flow
+from custom_components.process_cosmos.status_issues import show_status
 
 from .contract_gateway import IDLE, ContractGateway, until
 
@@ -239,6 +243,29 @@ async def test_the_dialog_of_a_site_that_is_not_loaded_ends(
     flow = await fix_flow(hass, "store_salvaged")
     assert await hass.config_entries.async_unload(linked.entry_id)
     assert (await flow.async_step_init())["reason"] == "gateway_away"
+
+
+async def test_a_status_looks_through_the_issues_of_no_other_integration(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    """One that comes every second, that is: there may be hundreds of them."""
+    registry = ir.async_get(hass)
+    with patch.object(registry, "issues", Counted(registry.issues)) as issues:
+        show_status(hass, linked, IDLE)
+        assert issues.walks == 0
+        clear_all_issues(hass, linked)
+        assert issues.walks > 0
+
+
+class Counted(dict[tuple[str, str], ir.IssueEntry]):
+    """Counts how often all are looked through."""
+
+    walks = 0
+
+    @override
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        self.walks += 1
+        return super().__iter__()
 
 
 async def fix_flow(hass: HomeAssistant, key: str) -> ReadFlow:
