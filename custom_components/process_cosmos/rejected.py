@@ -1,10 +1,10 @@
 """The actions about events a destination refused for good: list them, send them again, discard them."""
 
 import uuid
-from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
-import voluptuous as vol
+import probatio as vol
 from homeassistant.core import HomeAssistant, ServiceCall, ServiceResponse, SupportsResponse, callback
 from homeassistant.helpers import config_validation as cv
 from homeassistant.helpers.service import async_register_admin_service
@@ -32,10 +32,10 @@ _SETTLE_SCHEMA = vol.Schema({**_SITE, vol.Optional("numbers"): _NUMBERS})
 @callback
 def async_setup_rejected(hass: HomeAssistant) -> None:
     """Register the actions, for administrators and automations."""
-    register: Callable[..., None] = async_register_admin_service  # typed for probatio, which is voluptuous here
-    register(hass, DOMAIN, LIST_REJECTED, _async_list, _LIST_SCHEMA, supports_response=SupportsResponse.ONLY)
-    register(hass, DOMAIN, SEND_AGAIN, _async_send_again, _SETTLE_SCHEMA)
-    register(hass, DOMAIN, DISCARD_REJECTED, _async_discard, _SETTLE_SCHEMA)
+    register = partial(async_register_admin_service, hass, DOMAIN)
+    register(LIST_REJECTED, _async_list, _LIST_SCHEMA, supports_response=SupportsResponse.ONLY)
+    register(SEND_AGAIN, _async_send_again, _SETTLE_SCHEMA)
+    register(DISCARD_REJECTED, _async_discard, _SETTLE_SCHEMA)
 
 
 async def _async_list(call: ServiceCall) -> ServiceResponse:

@@ -1,9 +1,10 @@
 """The actions that carry a site's settings to another one: export them without secrets, import what is there too."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
-import voluptuous as vol
+import probatio as vol
 from homeassistant.core import HomeAssistant, ServiceCall, ServiceResponse, SupportsResponse, callback
 from homeassistant.exceptions import ServiceValidationError
 from homeassistant.helpers import config_validation as cv
@@ -64,10 +65,10 @@ _IMPORT_SCHEMA = vol.Schema(
 @callback
 def async_setup_transfer(hass: HomeAssistant) -> None:
     """Register the actions, for administrators."""
-    register: Callable[..., None] = async_register_admin_service  # typed for probatio, which is voluptuous here
+    register = partial(async_register_admin_service, hass, DOMAIN)
     only = SupportsResponse.ONLY
-    register(hass, DOMAIN, EXPORT_SETTINGS, _async_export, vol.Schema(_SITE), supports_response=only)
-    register(hass, DOMAIN, IMPORT_SETTINGS, _async_import, _IMPORT_SCHEMA, supports_response=only)
+    register(EXPORT_SETTINGS, _async_export, vol.Schema(_SITE), supports_response=only)
+    register(IMPORT_SETTINGS, _async_import, _IMPORT_SCHEMA, supports_response=only)
 
 
 async def _async_export(call: ServiceCall) -> ServiceResponse:

@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar, override
 
-import voluptuous as vol
+import probatio as vol
 from homeassistant.config_entries import SIGNAL_CONFIG_ENTRY_CHANGED, ConfigEntry, ConfigEntryChange, ConfigEntryState
 from homeassistant.const import CONF_ENTITY_ID, CONF_OPTIONS
 from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback

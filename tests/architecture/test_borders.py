@@ -40,7 +40,7 @@ NEVER = (
     (f"{GATEWAY}.*", {"custom_components", "homeassistant", CLOUD}),
     (f"{CLOUD}.*", {"custom_components", "homeassistant"}),
     (f"{INTEGRATION}.*", {GATEWAY, CLOUD, "apsw", "paho", "sqlite3"}),
-    (f"{INTEGRATION}.client", {"homeassistant", "voluptuous"}),
+    (f"{INTEGRATION}.client", {"homeassistant", "probatio", "voluptuous"}),
 )
 
 # Functions of values: no I/O, no clock, no randomness of their own.
@@ -112,3 +112,10 @@ def test_nothing_imports_tests_demo_or_benchmarks() -> None:
 def test_the_running_gateway_never_loads_cryptography() -> None:
     look = f"import sys, {GATEWAY}.app; print(int('aiohttp' in sys.modules), int('cryptography' in sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", look], cwd=TOP, text=True).split() == ["1", "0"]
+
+
+def test_schemas_are_written_with_the_library_home_assistant_uses() -> None:
+    """Since 2026.11 that is probatio; voluptuous is another name for it, with types that do not fit."""
+    users = {module.path for module in modules().values() if "probatio" in module.imports}
+    assert users
+    assert {module.path for module in modules().values() if "voluptuous" in module.imports} == set()

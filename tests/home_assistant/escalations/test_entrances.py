@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import probatio as vol
 import pytest
-import voluptuous as vol
 from homeassistant.exceptions import ServiceValidationError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
