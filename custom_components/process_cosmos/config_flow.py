@@ -43,10 +43,10 @@ class CosmosConfigFlow(AddDestinationSteps, ConfigFlow, domain=DOMAIN):
 
     VERSION = 1
     MINOR_VERSION = 3
-    """2: options keep phones by the app's device ids, notify entities by registry ids."""
+    """2: options keep phones by the app's device ids, notify entities by registry ids. 3: unique ids escape names."""
 
     def __init__(self) -> None:
-        """Begin with nothing known."""
+        """Start without an app, without recipients and without a site to join."""
         self._found: Found | None = None
         self._joined: ConfigEntry | None = None
         """The site without an app that the gateway becomes part of."""

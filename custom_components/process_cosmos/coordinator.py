@@ -123,7 +123,7 @@ class CosmosCoordinator:
 
     @callback
     def async_start(self) -> None:
-        """Begin to keep a session open."""
+        """Connect in the background, and again whenever the session ends."""
         self._start_away_timers()
         self._stop_listening = self.hass.bus.async_listen_once(EVENT_HOMEASSISTANT_STOP, self._announce_stop)
         self._task = self.entry.async_create_background_task(

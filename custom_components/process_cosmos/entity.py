@@ -32,7 +32,7 @@ class SiteEntity(Entity):
     _attr_should_poll = False
 
     def __init__(self, entry: CosmosConfigEntry, description: EntityDescription) -> None:
-        """Take its row."""
+        """Be the entity of the table's row ``description``; its key is part of the unique id."""
         self.entity_description = description
         self._attr_unique_id = f"{entry.entry_id}_{description.key}"
         self._attr_device_info = site_device_info(entry)
@@ -42,7 +42,7 @@ class StatusEntity(SiteEntity):
     """Shows something of the gateway's status."""
 
     def __init__(self, coordinator: CosmosCoordinator, description: EntityDescription) -> None:
-        """Take its row."""
+        """Be the entity of the table's row ``description``, with what ``coordinator`` knows."""
         super().__init__(coordinator.entry, description)
         self.coordinator = coordinator
 
@@ -54,7 +54,7 @@ class StatusEntity(SiteEntity):
 
     @override
     async def async_added_to_hass(self) -> None:
-        """Follow the status."""
+        """Write the state with each status, about one a second."""
         self.async_on_remove(self.coordinator.async_watch(STATUS, lambda _: self.async_write_ha_state()))
 
 
@@ -85,7 +85,7 @@ class ThingEntity(Entity):
 
     @override
     async def async_added_to_hass(self) -> None:
-        """Follow the Thing."""
+        """Call ``async_show`` with each change of the Thing."""
         self.async_on_remove(self.coordinator.async_watch(self.device_id, self.async_show))
 
     @abstractmethod

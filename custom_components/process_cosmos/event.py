@@ -34,7 +34,7 @@ class ThingEvent(ThingEntity, EventEntity):
     """One kind of device event."""
 
     def __init__(self, coordinator: CosmosCoordinator, device: Device, description: DeviceEventDescription) -> None:
-        """Take which."""
+        """Show the events ``description`` names, of ``device``."""
         super().__init__(coordinator, device, description.title, EVENT_KEY, description.name)
         self._attr_event_types = [description.name]
 

@@ -113,7 +113,7 @@ class AddDestinationSteps(ConfigEntryBaseFlow):
         return errors
 
     async def _test(self) -> ConfigFlowResult:
-        """Test what was added."""
+        """Send a test event to what was added: keep it if it confirms or cannot be tested, else ask what to do."""
         name = str(self._adding)
         tested, _ = await self._ask_for_test(name)
         if tested is None or tested.delivered:

@@ -37,7 +37,7 @@ class OtherGatewayFlow(RepairsFlow):
     """Lets the app that answers now serve the site: with its pairing line, under the Supervisor without."""
 
     def __init__(self, entry: ConfigEntry | None) -> None:
-        """Take the site."""
+        """Repair the site ``entry``; None: it was removed since."""
         self._entry = entry
 
     async def async_step_init(self, _: dict[str, Any] | None = None) -> RepairsFlowResult:

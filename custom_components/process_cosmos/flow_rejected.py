@@ -53,7 +53,7 @@ class RejectedEventsFlow(RepairsFlow):
     """Shows what was rejected and why, and asks what to do with it."""
 
     def __init__(self, entry: CosmosConfigEntry | None) -> None:
-        """Take whose events these are."""
+        """List the events of the site ``entry``; None: it was removed since."""
         self._entry = entry
 
     async def async_step_init(self, _: dict[str, Any] | None = None) -> RepairsFlowResult:

@@ -11,7 +11,7 @@ class RecentKeys:
     """Remembers keys for ten minutes."""
 
     def __init__(self) -> None:
-        """Begin with none."""
+        """Remember no key yet."""
         self._seen: dict[str, float] = {}
 
     def remember(self, key: str, now: float) -> bool:

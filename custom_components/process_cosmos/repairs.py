@@ -43,7 +43,7 @@ class ReadFlow(RepairsFlow):
         self._mark = ""
 
     async def async_step_init(self, _: dict[str, Any] | None = None) -> RepairsFlowResult:
-        """Begin."""
+        """Show the dialog."""
         return await self.async_step_confirm()
 
     async def async_step_confirm(self, user_input: dict[str, Any] | None = None) -> RepairsFlowResult:

@@ -178,19 +178,19 @@ class OpenEscalations(SiteEntity, SensorEntity):
     """How many escalations are alive; there without the app too."""
 
     def __init__(self, entry: CosmosConfigEntry, escalations: Escalations) -> None:
-        """Take who knows."""
+        """Count the alive escalations of ``escalations``, the site's."""
         super().__init__(entry, OPEN_ESCALATIONS)
         self._escalations = escalations
 
     @property
     @override
     def native_value(self) -> int:
-        """Those open or acknowledged."""
+        """How many are open or acknowledged."""
         return len(self._escalations.alive)
 
     @override
     async def async_added_to_hass(self) -> None:
-        """Follow them."""
+        """Write the state with each change of an escalation that is on disk."""
         self.async_on_remove(self._escalations.async_listen(lambda _: self.async_write_ha_state()))
 
 

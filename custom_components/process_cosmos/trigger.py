@@ -59,7 +59,7 @@ class EscalationTrigger(Trigger):
         return validated
 
     def __init__(self, hass: HomeAssistant, config: TriggerConfig) -> None:
-        """Take the entities."""
+        """Fire for escalations about the entities in the options; without any, for all."""
         super().__init__(hass, config)
         self._entities = set((config.options or {}).get(CONF_ENTITY_ID, ()))
 
@@ -67,7 +67,7 @@ class EscalationTrigger(Trigger):
     async def async_attach_runner(
         self, run_action: TriggerActionRunner, did_not_trigger: TriggerNotTriggeredReporter | None = None
     ) -> CALLBACK_TYPE:
-        """Listen to all sites."""
+        """Run the action for each match at any site, also one that is loaded later; return how to stop."""
 
         @callback
         def changed(change: EscalationChange) -> None:

@@ -62,11 +62,11 @@ class WorkflowUpdateFlow(RepairsFlow):
     """Puts the newest version in a copy's place, once every automation made from it was found to work with it."""
 
     def __init__(self, path: str) -> None:
-        """Take where the copy is."""
+        """Update the copy at ``path``, as automations name it."""
         self._path = path
 
     async def async_step_init(self, _: dict[str, Any] | None = None) -> RepairsFlowResult:
-        """Begin."""
+        """Ask whether to update the copy, or to replace one that somebody changed."""
         return await self._put("init")
 
     async def async_step_update(self, user_input: dict[str, Any] | None = None) -> RepairsFlowResult:

@@ -18,7 +18,7 @@ class Priority(StrEnum):
 
 
 class DestinationKind(StrEnum):
-    """What a destination is."""
+    """How a destination is reached: a webhook by POST, a cloud endpoint by a session with a certificate."""
 
     WEBHOOK = "webhook"
     CLOUD = "cloud"

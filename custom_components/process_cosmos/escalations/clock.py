@@ -11,7 +11,7 @@ class SteadyClock:
     """Shows the wall time, but shifts over a jump of the wall clock: what is due in a minute stays due in a minute."""
 
     def __init__(self, wall: Callable[[], datetime], monotonic: Callable[[], float]) -> None:
-        """Take the machine's two clocks."""
+        """Read the wall clock by ``wall``, and by ``monotonic`` one that never jumps, in seconds."""
         self._wall = wall
         self._monotonic = monotonic
         self._offset = self._true_offset

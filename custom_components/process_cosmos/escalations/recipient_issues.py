@@ -55,7 +55,7 @@ class RecipientIssues:
 
     @callback
     def stop(self) -> None:
-        """Stop looking."""
+        """Follow the registries no longer; what is shown stays."""
         while self._cancels:
             self._cancels.pop()()
         if self._look_soon:

@@ -65,7 +65,7 @@ class Rounds:
 
     @callback
     def stop(self) -> None:
-        """Stop looking."""
+        """Start no notification any more, and forget what was due; notifications on their way end by themselves."""
         self._started = False
         self._recipient_issues.stop()
         for cancel in self._timers.values():
