@@ -64,7 +64,7 @@ class Person:
         await page.locator("ha-device-picker").get_by_text(phone, exact=True).wait_for()
         await self.look("who-should-be-told")
         await page.get_by_role("button", name="Submit").click()
-        await self._choose("No" if with_app else "No, only alert people", "send-it-elsewhere")
+        await self._choose("No" if with_app else "No, only notify people", "send-it-elsewhere")
         await page.get_by_text("Send a test notification").wait_for()
         await self.look("almost-done")
         await page.get_by_role("button", name="Submit").click()
@@ -74,7 +74,7 @@ class Person:
     async def make_the_leak_guard(self, sensor: str, valve: str) -> None:
         """Follow the link that is shown when the integration was added, and make an automation from the blueprint."""
         page = self._page
-        await page.get_by_role("link", name="make the leak alarm").click()
+        await page.get_by_role("link", name="create the leak alarm").click()
         await page.get_by_text("Leak guard", exact=True).click()
         await page.get_by_text("Select an entity").click()
         await page.get_by_text(sensor, exact=True).click()
@@ -108,7 +108,7 @@ class Person:
         await page.get_by_text("Install the Home Assistant companion app").wait_for()
         await self.look("without-a-phone")
         await page.get_by_role("button", name="Submit").click()
-        await self._choose("No, only alert people", "send-it-elsewhere")
+        await self._choose("No, only notify people", "send-it-elsewhere")
         await page.get_by_text("Send a test notification").wait_for()
         await page.get_by_role("button", name="Submit").click()
         await page.get_by_role("button", name="Skip and finish").wait_for()
