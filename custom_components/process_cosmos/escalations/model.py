@@ -37,7 +37,7 @@ from .records import (
 
 RING_AT_MOST_EVERY = timedelta(minutes=1)
 MAX_ENTITIES = 500
-"""Entities one escalation can be about; a frame to the gateway must hold them."""
+"""Entities that one call names, and that a frame to the gateway can hold."""
 MAX_MESSAGE = 4096
 """Characters of a message."""
 DONE = Answer(name="Done")
@@ -93,14 +93,17 @@ class Escalation:
         return next((answer for answer in self.answers if answer.name == name), None)
 
     def brings_news(self, content: Content) -> bool:
-        """Say whether a recurrence with ``content`` rings.
+        """Return whether a recurrence with ``content`` rings.
 
         Another message, a new entity and a higher severity do, and the first trusted call: somebody without rights may
-        have opened the same alert before it, and have silenced it.
+        have opened the same alert before it, and have silenced it. An entity that such a caller has mentioned is new
+        when a trusted call names it.
         """
+        known = self.content.entities if content.trusted else self.content.about
         return (
             content.message != self.content.message
-            or not set(content.about) <= set(self.content.about)
+            or not set(content.entities) <= set(known)
+            or not set(content.mentioned) <= set(self.content.mentioned)
             or _SEVERITIES.index(content.severity) > _SEVERITIES.index(self.content.severity)
             or (content.trusted and not self.content.trusted)
         )
@@ -254,13 +257,13 @@ def _opened(record: Opened) -> Escalation:
 def _rung(escalation: Escalation, record: Rung) -> Escalation:
     """The newest message, the highest severity, all entities; answers are the newest call's, if it offers any."""
     old, new = escalation.content, record.content
-    answers = new if new.answers else old
-    entities = tuple(dict.fromkeys((*old.entities, *new.entities)))[:MAX_ENTITIES]
+    answers = new if new.answers or (new.trusted and not old.trusted) else old
+    entities = _deciding(old, new)
     content = replace(
         new,
         severity=max(old.severity, new.severity, key=_SEVERITIES.index),
         entities=entities,
-        mentioned=_without(entities, (*old.mentioned, *new.mentioned)),
+        mentioned=_without(entities, (*old.about, *new.about)),
         trusted=old.trusted or new.trusted,
         answers=answers.answers,
         if_unanswered=answers.if_unanswered,
@@ -283,6 +286,16 @@ def _rung(escalation: Escalation, record: Rung) -> Escalation:
         by=None,
         asks=record.asks,
     )
+
+
+def _deciding(old: Content, new: Content) -> tuple[str, ...]:
+    """Return the entities whose control an answer takes: all that trusted calls name, if there is such a call.
+
+    Never cut: an entity that is left out could be acted on by people who may not control it.
+    """
+    if old.trusted != new.trusted:
+        return (old if old.trusted else new).entities
+    return tuple(dict.fromkeys((*old.entities, *new.entities)))
 
 
 def _without(known: Iterable[str], entities: Iterable[str]) -> tuple[str, ...]:

@@ -38,8 +38,9 @@ class Answer:
 class Content:
     """What one call of ``escalate`` says. ``data``: JSON; ``user``: whose rights the answers' actions have.
 
-    ``trusted``: an automation, a script or an administrator said it. ``mentioned``: entities added by callers who may
-    not answer: shown, but nobody needs a right to them. ``own_message``: the message without what such callers added.
+    ``trusted``: an automation, a script or an administrator said it. ``mentioned``: entities of other callers, if one
+    of these has called: shown, but nobody needs a right to them. ``own_message``: the message without what callers
+    added who may not answer.
     """
 
     message: str

@@ -10,7 +10,9 @@ from homeassistant.core import Context, HomeAssistant, ServiceCall
 from homeassistant.setup import async_setup_component
 from pytest_homeassistant_custom_component.common import MockUser
 
+from custom_components.process_cosmos.escalations.transitions import replica
 from tests.home_assistant.escalations.site import Phone, Site
+from tests.home_assistant.escalations.test_services import refused
 
 GROUP = "script.leak"
 OPEN = {"name": "Open", "actions": [{"action": "valve.open_valve"}]}
@@ -98,6 +100,70 @@ async def test_an_alert_that_somebody_without_rights_opened_and_silenced_before_
     assert len(anna.rings) == rings + 1
     assert anna.button("Open")
     assert site.alive.content.entities == ("binary_sensor.wet",)
+
+
+@pytest.mark.parametrize("is_first", [True, False], ids=["guest first", "automation first"])
+async def test_a_guest_who_names_many_entities_cannot_answer_for_those_of_the_automation(
+    hass: HomeAssistant, site: Site, leak: Callable[[], Awaitable[None]], *, is_first: bool
+) -> None:
+    """A policy for a domain covers entities that do not exist, too."""
+    lights = MockUser(name="Lights").add_to_hass(hass)
+    lights.mock_policy({"domains": {"light": True}})
+    owner = MockUser(name="Owner").add_to_hass(hass)
+    owner.mock_policy({"entities": {"entity_ids": {"binary_sensor.wet": {POLICY_CONTROL: True}}}})
+    guest = Context(user_id=lights.id)
+    if not is_first:
+        await leak()
+    await site.call("escalate", guest, group=GROUP, message="Me", entities=[f"light.a{n}" for n in range(500)])
+    await leak()
+    assert site.alive.content.entities == ("binary_sensor.wet",)
+    assert "light.a0" in site.alive.content.mentioned
+    for action, data in (("answer", {"answer": "Open"}), ("acknowledge", {}), ("resolve", {})):
+        assert await refused(site, action, guest, escalation=site.alive.id, **data) == "not_allowed"
+    await site.call("answer", Context(user_id=owner.id), escalation=site.alive.id, answer="Open")
+    await site.settle()
+    assert site.escalations.alive == ()
+
+
+async def test_every_entity_of_two_automations_counts_for_the_right_to_answer(site: Site) -> None:
+    await site.escalate(entities=["valve.main"], answers=[OPEN])
+    await site.escalate(entities=[f"light.a{n}" for n in range(500)])
+    assert {"valve.main", "light.a499"} <= set(site.alive.content.entities)
+    assert len(replica(site.alive, site.alive.opened_at).entities) == 500
+
+
+async def test_an_entity_that_a_guest_mentioned_before_rings_when_the_automation_names_it(
+    site: Site, guest: Context
+) -> None:
+    await site.escalate(entities=["binary_sensor.wet"])
+    await site.call("escalate", guest, group="leak", message="Me", entities=["valve.main"])
+    await site.escalate(entities=["binary_sensor.wet"])
+    before = site.alive
+    assert before.content.mentioned == ("valve.main",)
+    await site.escalate(entities=["valve.main"], answers=[OPEN])
+    assert site.alive.ring == before.ring + 1
+    assert (site.alive.content.entities, site.alive.content.mentioned) == (("binary_sensor.wet", "valve.main"), ())
+
+
+async def test_who_may_answer_but_write_no_automation_adds_no_entity_that_others_need_a_right_to(
+    hass: HomeAssistant, site: Site, leak: Callable[[], Awaitable[None]]
+) -> None:
+    family = MockUser(name="Family").add_to_hass(hass)
+    family.mock_policy({"entities": True})
+    await leak()
+    for _ in range(2):
+        await site.call("escalate", Context(user_id=family.id), group=GROUP, message="Hall", entities=["light.hall"])
+    content = site.alive.content
+    assert (content.entities, content.mentioned, site.alive.ring) == (("binary_sensor.wet",), ("light.hall",), 2)
+    await site.settle()
+
+
+async def test_the_answers_of_who_opened_the_alert_without_rights_are_not_the_automations(
+    site: Site, guest: Context
+) -> None:
+    await site.call("escalate", guest, group="leak", message="Water", answers=["Nobody cares"])
+    await site.escalate()
+    assert [answer.name for answer in site.alive.answers] == ["Done"]
 
 
 async def test_a_recurrence_of_the_same_automation_started_by_a_guest_is_its_authors(
