@@ -186,7 +186,8 @@ class Escalations:
             alive = self._journal.state.alive_of(alive.group)
         content = call.content
         ignored: tuple[str, ...] = ()
-        if alive and not call.allowed(alive):
+        adds_only = alive is not None and not call.allowed(alive)
+        if alive and adds_only:
             content = alive.content_with(call.content)
             ignored = tuple(sorted(call.given & _NEEDS_RIGHT_TO_ANSWER))
         if alive is None:
@@ -202,6 +203,7 @@ class Escalations:
                 at=now,
                 content=content,
                 ring_at=self._rounds.next_ring_at(alive, now),
+                adds_only=adds_only,
             )
             (escalation,) = self._journal.record(self._rounds.with_asks(rung))
         else:

@@ -51,8 +51,8 @@ class Escalation:
     """What the records say of one escalation.
 
     ``ring_at``: from when the newest ring is told. ``walk_at``: from when its levels count; ``walk_ring``: the ring
-    that set it. ``answers_from``: the ring of the newest content; an answer to an older one is too late. ``until``: the
-    give-up. ``asks``: the last list on record.
+    that set it. ``answers_from``: the ring of the newest content by callers who may answer; an answer to an older one
+    is too late. ``until``: the give-up. ``asks``: the last list on record.
     """
 
     id: Ulid
@@ -277,11 +277,11 @@ def _rung(escalation: Escalation, record: Rung) -> Escalation:
         count=escalation.count + 1,
         state=EscalationState.OPEN,
         ring=ring,
-        answers_from=ring,
+        answers_from=escalation.answers_from if record.adds_only else ring,
         ring_at=record.ring_at,
         walk_at=record.ring_at if breaks else escalation.walk_at,
         walk_ring=ring if breaks else escalation.walk_ring,
-        until=record.at + timedelta(seconds=content.give_up_after),
+        until=escalation.until if record.adds_only else record.at + timedelta(seconds=content.give_up_after),
         acknowledged_for=None,
         by=None,
         asks=record.asks,

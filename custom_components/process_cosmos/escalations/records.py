@@ -106,7 +106,10 @@ class Opened:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rung:
-    """The same escalation called again with new content: the next ring, told from ``ring_at`` on."""
+    """The same escalation called again with new content: the next ring, told from ``ring_at`` on.
+
+    ``adds_only``: by a caller who may not answer: answers to older rings count on, and the give-up stays.
+    """
 
     type: ClassVar[str] = "rung"
     escalation: Ulid
@@ -114,6 +117,7 @@ class Rung:
     at: datetime
     content: Content
     ring_at: datetime
+    adds_only: bool = False
     asks: Asks = ()
 
 

@@ -63,7 +63,7 @@ async def test_who_may_not_answer_adds_a_message_and_entities_to_show_and_nothin
     assert (content.entities, content.mentioned) == (("binary_sensor.wet",), ("light.guest",))
     assert content.answers == before.content.answers
     assert (content.if_unanswered, content.data, content.attached) == (None, None, ())
-    assert site.alive.until >= before.until
+    assert site.alive.until == before.until
     await site.pass_time(minutes=2)
     assert anna.rings[-1]["message"].startswith("Water\nNever mind")
     assert anna.button("Open")
@@ -74,6 +74,40 @@ async def test_who_may_not_answer_adds_a_message_and_entities_to_show_and_nothin
     await leak()
     assert site.alive.content.message == "Water"
     await site.settle()
+
+
+async def test_who_may_not_answer_cannot_put_off_what_runs_when_nobody_answers(
+    hass: HomeAssistant, site: Site, guest: Context
+) -> None:
+    closed: list[ServiceCall] = []
+    hass.services.async_register("valve", "close_valve", closed.append)
+    close = {"name": "Close", "actions": [{"action": "valve.close_valve"}]}
+    data = {"entities": ["binary_sensor.wet"], "answers": [close], "if_unanswered": "Close", "give_up_after": 300}
+    escalated = await site.escalate(**data)
+    for number in range(2):
+        await site.pass_time(minutes=2)
+        await site.call("escalate", guest, group="leak", message=f"Never mind {number}")
+    await site.reload()
+    await site.pass_time(minutes=1)
+    assert site.known(escalated["id"]).state == "unanswered"
+    await site.until(lambda: closed)
+
+
+async def test_who_may_not_answer_cannot_make_the_buttons_on_phones_too_late(
+    site: Site, anna: Phone, guest: Context, leak: Callable[[], Awaitable[None]]
+) -> None:
+    await leak()
+    await site.settle()
+    for number in range(3):
+        await site.call("escalate", guest, group=GROUP, message=f"Never mind {number}")
+    assert site.alive.ring == 4
+    anna.press(anna.button("Seen"))
+    await site.settle()
+    assert (site.alive.state, anna.refusals) == ("acknowledged", [])
+    await site.call("escalate", guest, group=GROUP, message="Never mind")
+    anna.press(anna.button("Open", 0))
+    await site.settle()
+    assert (site.escalations.alive, anna.refusals) == ((), [])
 
 
 async def test_entities_of_somebody_without_rights_take_nobodys_right_to_answer(
