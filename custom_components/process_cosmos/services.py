@@ -80,7 +80,7 @@ async def _async_escalate(call: ServiceCall) -> ServiceResponse:
     callers = call.hass.data[CALLERS]
     await callers.async_announced(call.context)
     caller, user = callers.caller(call.context), call.context.user_id
-    is_direct = caller is None and user is not None
+    is_direct = callers.is_direct(call.context)
     trusted = not is_direct or await _async_is_admin(call)
     name = await _async_name(call)
     alert = read_alert(call.hass, call.data, caller=name, user=user, trusted=trusted, rendered=not is_direct)

@@ -16,6 +16,7 @@ from homeassistant.helpers.script import Script, async_validate_actions_config
 from homeassistant.helpers.start import async_at_started
 from homeassistant.helpers.trace import script_execution_get, trace_clear, trace_get
 
+from custom_components.process_cosmos.callers import CALLERS
 from custom_components.process_cosmos.const import DOMAIN, LOGGER
 from custom_components.process_cosmos.contract.escalations import Outcome
 from custom_components.process_cosmos.contract.identifiers import Ulid
@@ -136,7 +137,9 @@ class Answers:
             if self._is_overtaken(escalation):
                 self._stopped.add(escalation.id)
             else:
-                await script.async_run(context=Context(user_id=escalation.content.user))
+                context = Context(user_id=escalation.content.user)
+                self._hass.data[CALLERS].note_answer(context)
+                await script.async_run(context=context)
         except asyncio.CancelledError as error:
             # A script stopped within an effect raises this too; only a cancelled task may pass it on.
             task = asyncio.current_task()
