@@ -9,7 +9,7 @@ from homeassistant.helpers import device_registry as dr
 from homeassistant.helpers.start import async_at_started
 from homeassistant.helpers.typing import ConfigType
 
-from . import while_away, workflow_update, workflows
+from . import call_problems, while_away, workflow_update, workflows
 from .const import CONF_DESTINATIONS, DOMAIN, PLATFORMS
 from .coordinator import CosmosCoordinator
 from .data import CosmosConfigEntry, CosmosRuntime
@@ -92,6 +92,7 @@ async def async_remove_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> N
     clear_all_issues(hass, entry)
     while_away.forget(hass, entry)
     if not hass.config_entries.async_entries(DOMAIN):
+        call_problems.forget(hass)
         workflow_update.forget(hass)  # not when a site is unloaded: who ignores it has said so for good
         await workflows.async_withdraw(hass)
 

@@ -15,7 +15,7 @@ from .alert_call import POSITIVE, AlertCall, Problem, ProblemCode, read_alert
 from .buttons import listen_to_buttons
 from .call_problems import forget_problems_of_removed_callers, show_problems
 from .callers import CALLERS, Callers
-from .const import DOMAIN
+from .const import DOMAIN, LOGGER
 from .contract.bounds import bounded
 from .contract.errors import Code
 from .contract.identifiers import Ulid
@@ -95,8 +95,21 @@ async def _async_escalate(call: ServiceCall) -> ServiceResponse:
             )
         )
     finally:
-        if trusted:
-            show_problems(call.hass, caller or user or DOMAIN, name, problems)
+        for code in sorted({problem.code for problem in problems}):
+            LOGGER.warning(
+                "%s: the alert of %s went out, but its call has mistakes: see its response or Repairs",
+                code,
+                name,
+            )
+        if not is_direct:  # a person has the response
+            show_problems(
+                call.hass,
+                caller=caller or DOMAIN,
+                name=name,
+                run=call.context.id,
+                group=alert.group or "",
+                problems=problems,
+            )
     if not call.return_response:
         return None
     return {**asdict(escalated), "problems": [asdict(problem) for problem in problems]}

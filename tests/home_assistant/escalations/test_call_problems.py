@@ -1,5 +1,6 @@
 """Whatever a call of the action holds, people are notified; what was wrong with it is said afterwards."""
 
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -115,7 +116,7 @@ async def test_what_templates_make_of_the_answers_is_offered(
     assert anna.button("Restart it" if "Restart" in template else "a�")
 
 
-async def test_the_repair_issue_names_the_automation_until_its_next_call_is_right(
+async def test_the_repair_issue_names_the_automation_until_a_later_run_calls_without_a_mistake(
     hass: HomeAssistant, site: Site
 ) -> None:
     data = {"message": "{{ states('sensor.text') }}", "answers": ["A"], "if_unanswered": "{{ states('sensor.then') }}"}
@@ -128,6 +129,51 @@ async def test_the_repair_issue_names_the_automation_until_its_next_call_is_righ
     assert issue.is_persistent
     hass.states.async_set("sensor.then", "A")
     await hass.services.async_call("script", "leak", blocking=True)
+    assert problems(hass) == {}
+    await site.settle()
+
+
+async def test_a_right_call_of_the_same_run_leaves_the_mistakes_of_the_others_shown(
+    hass: HomeAssistant, site: Site
+) -> None:
+    hass.states.async_set("input_text.more", "sound")
+    more = {"message": "m", "data": "{{ {'a': 1} if is_state('input_text.more', 'right') else 1 }}"}
+    calls = [{"message": "m", "severity": "{{ states('input_text.more') }}"}, {"message": "m"}, more, {"message": "m"}]
+    sequence = [{"action": "process_cosmos.escalate", "data": data} for data in calls]
+    assert await async_setup_component(hass, "script", {"script": {"leak": {"sequence": sequence}}})
+    for _ in range(2):
+        await hass.services.async_call("script", "leak", blocking=True)
+        [severity, data] = problems(hass)["script.leak"].split("\n")
+        assert severity.startswith("- severity: ")
+        assert data == "- data: it must be a mapping; it was left out."
+    hass.states.async_set("input_text.more", "info")
+    await hass.services.async_call("script", "leak", blocking=True)
+    assert problems(hass) == {"script.leak": data}
+    await site.settle()
+
+
+async def test_a_right_call_for_another_group_leaves_the_mistakes_shown(hass: HomeAssistant, site: Site) -> None:
+    """As in the leak guard: one step is rare, the other may run again in the next second."""
+    rare = {"message": "stuck", "group": "valve", "severity": "{{ states('input_text.severity') }}"}
+    steps = [{"action": "process_cosmos.escalate", "data": data} for data in (rare, {"message": "wet"})]
+    sequence = [{"if": "{{ rare | default(false) }}", "then": steps[:1], "else": steps[1:]}]
+    assert await async_setup_component(hass, "script", {"script": {"leak": {"sequence": sequence}}})
+    hass.states.async_set("input_text.severity", "loud")
+    for data in ({"rare": True}, {}):
+        await hass.services.async_call("script", "leak", data, blocking=True)
+        assert problems(hass)["script.leak"].startswith("- severity: ")
+    hass.states.async_set("input_text.severity", "info")
+    await hass.services.async_call("script", "leak", {"rare": True}, blocking=True)
+    assert problems(hass) == {}
+    await site.settle()
+
+
+async def test_mistakes_in_a_direct_call_stand_in_the_response_and_the_log_only(
+    hass: HomeAssistant, site: Site, hass_admin_user: User, caplog: pytest.LogCaptureFixture
+) -> None:
+    response = await site.call("escalate", Context(user_id=hass_admin_user.id), message="m", sound="loud")
+    assert [problem["code"] for problem in response["problems"]] == ["unknown_field"]
+    assert "unknown_field: the alert of Mock User went out" in caplog.text
     assert problems(hass) == {}
     await site.settle()
 
@@ -225,7 +271,22 @@ async def test_a_repair_issue_lists_ten_mistakes_and_goes_with_its_automation(ha
     assert lines[10:] == ["- … 3 more"]
     forget_problems_of_removed_callers(hass)
     assert set(problems(hass)) == {"script.leak"}
+    await site.escalate(sound="loud")  # by nobody who could be found again after a restart
+    assert set(problems(hass)) == {"script.leak", "process_cosmos"}
+    forget_problems_of_removed_callers(hass)
+    assert set(problems(hass)) == {"script.leak"}
     hass.states.async_remove("script.leak")
     forget_problems_of_removed_callers(hass)
     assert problems(hass) == {}
+
+
+async def test_the_repair_issues_go_with_the_last_site(
+    hass: HomeAssistant, site: Site, add_site: Callable[..., Site]
+) -> None:
+    await run_script(hass, {"message": "Water", "sound": "loud"})
     await site.settle()
+    other = add_site()
+    await hass.config_entries.async_remove(site.entry.entry_id)
+    assert set(problems(hass)) == {"script.leak"}
+    await hass.config_entries.async_remove(other.entry.entry_id)
+    assert problems(hass) == {}
