@@ -67,6 +67,8 @@ class Escalations:
         self._listeners: list[Listener] = []
         self._cancels: list[CALLBACK_TYPE] = []
         self._compacting = asyncio.Lock()
+        self._outcomes_shown: set[Ulid] = set()
+        """Alerts whose outcome was shown in Home Assistant, because nobody was left to notify."""
         self._journal = Journal(hass, entry, self._on_disk, self._on_trouble)
         self._recipient_issues = RecipientIssues(hass, entry, self._policy.people, self._journal.now)
         self.telling = Telling(hass, entry.title, self._recipient_issues.learn)
@@ -338,7 +340,8 @@ class Escalations:
 
     async def _async_tell_people(self, escalation: Escalation, message: str) -> bool:
         people, tag = self._policy.people, f"{escalation.id}-outcome"
-        if self._recipient_issues.nobody_left:
+        if self._recipient_issues.nobody_left and escalation.id not in self._outcomes_shown:
+            self._outcomes_shown.add(escalation.id)  # once: a person may dismiss it
             self.telling.show_here(message, tag)
         results = await self.telling.async_notice(people, message, tag)
         return not people or any(result.handed_over for result in results.values())

@@ -203,7 +203,7 @@ async def test_a_disabled_notify_entity_is_nobody_until_it_is_enabled(
     assert issues(hass) == {}
 
 
-async def test_an_answer_that_failed_is_shown_in_home_assistant_where_nobody_is_left(
+async def test_an_answer_that_failed_is_shown_in_home_assistant_once_where_nobody_is_left(
     hass: HomeAssistant, site: Site, anna: Registered
 ) -> None:
     await hass.config_entries.async_remove(anna.entry.entry_id)
@@ -213,3 +213,6 @@ async def test_an_answer_that_failed_is_shown_in_home_assistant_where_nobody_is_
     await site.until(lambda: site.known(escalated["id"]).outcome)
     await site.settle()
     assert [message for message in shown_here(hass) if "could not be carried out" in message]
+    hass.data["persistent_notification"].clear()
+    await site.pass_time(minutes=3)
+    assert shown_here(hass) == [], "a person has dismissed it"
