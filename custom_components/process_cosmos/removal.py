@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from datetime import datetime
 
 from homeassistant.config_entries import ConfigEntry
 from homeassistant.core import HomeAssistant
@@ -12,16 +13,34 @@ from .contract.destinations import Status
 from .contract.devices import Subscribe
 from .contract.errors import Code
 from .contract.escalations import Propose
-from .contract.identifiers import Position
+from .contract.identifiers import Position, TellKey, Ulid
 from .contract.session import Receipt
 from .escalations.handover import Handover
 from .escalations.journal import Journal
-from .escalations.records import Resolved
+from .escalations.model import Escalation
+from .escalations.records import Asks, Resolved
 from .flow_gateway import Found, async_connect
 from .memory import MemoryTooNewError, MemoryWriteError
 
 _APPLIED_WITHIN = 5.0
 _DELIVERED_WITHIN = 5.0
+
+
+class NobodyTold:
+    """The timetable of a site that is deleted: nobody is notified any more."""
+
+    def asks(self, _escalation: Escalation) -> Asks:
+        """Ask nothing of the gateway."""
+        return ()
+
+    def learn(self, key: TellKey, *, reached: bool, at: datetime) -> None:
+        """Record nothing: what is alive is closed next."""
+
+    def look(self, _escalation_id: Ulid) -> None:
+        """Notify nobody."""
+
+    def look_at_all(self) -> None:
+        """Notify nobody."""
 
 
 async def async_resolve_all(hass: HomeAssistant, entry: ConfigEntry, found: Found) -> None:
@@ -50,7 +69,7 @@ async def _async_hand_over(hass: HomeAssistant, entry: ConfigEntry, found: Found
     async with await async_connect(hass, found, run=journal.run, entry=entry.entry_id) as session:
         if session.hello.entry not in (None, entry.entry_id):
             return  # it serves another site by now, whose alerts are not ours to close
-        handover = Handover(hass, entry, journal, _async_settle)
+        handover = Handover(hass, entry, journal, NobodyTold(), _async_settle)
         try:
             async with asyncio.timeout(_APPLIED_WITHIN):
                 await handover.async_session_opened(session.hello, session.send)

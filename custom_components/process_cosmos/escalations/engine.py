@@ -72,7 +72,6 @@ class Escalations:
         self._journal = Journal(hass, entry, self._on_disk, self._on_trouble)
         self._recipient_issues = RecipientIssues(hass, entry, self._policy.people, self._journal.now)
         self.telling = Telling(hass, entry.title, self._recipient_issues.learn)
-        self.handover = Handover(hass, entry, self._journal, self._async_settle)
         self._rounds = Rounds(
             hass,
             entry,
@@ -82,7 +81,7 @@ class Escalations:
             recipient_issues=self._recipient_issues,
             gateway_away_since=lambda: self.handover.away_since,
         )
-        self.handover.rounds = self._rounds
+        self.handover = Handover(hass, entry, self._journal, self._rounds, self._async_settle)
         self._answers = Answers(hass, entry, self._journal, self._async_tell_people)
 
     @property

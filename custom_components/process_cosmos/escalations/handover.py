@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
+from typing import Protocol
 
 from homeassistant.config_entries import ConfigEntry
 from homeassistant.core import CALLBACK_TYPE, HassJob, HomeAssistant, callback
@@ -12,7 +13,7 @@ from homeassistant.helpers.event import async_call_later
 
 from custom_components.process_cosmos.client import GATEWAY_AWAY, GatewayAwayError, GatewayRefusedError
 from custom_components.process_cosmos.contract.escalations import CaughtUp, Head, Propose, Told
-from custom_components.process_cosmos.contract.identifiers import Position, UlidRangeError
+from custom_components.process_cosmos.contract.identifiers import Position, TellKey, Ulid, UlidRangeError
 from custom_components.process_cosmos.contract.messages import FromHomeAssistant
 from custom_components.process_cosmos.contract.session import GatewayHello, Problem, Receipt, Result
 from custom_components.process_cosmos.durations import duration
@@ -20,15 +21,34 @@ from custom_components.process_cosmos.memory import MemoryWriteError
 
 from .journal import Journal
 from .merge import merge
-from .model import after
-from .records import Merged
-from .rounds import Rounds
+from .model import Escalation, after
+from .records import Asks, Merged
 from .transitions import transition
 
 GATEWAY_AWAY_AFTER = 2.0
 """Seconds without a receipt after which destinations count as not reached."""
 
 type Send = Callable[[FromHomeAssistant], Awaitable[None]]
+
+
+class Timekeeper(Protocol):
+    """Keeps the timetable: ``Rounds``, or ``removal.NobodyTold`` for a site that is deleted."""
+
+    def asks(self, escalation: Escalation) -> Asks:
+        """Return what the gateway is to do for ``escalation`` as it stands."""
+        ...
+
+    def learn(self, key: TellKey, *, reached: bool, at: datetime) -> None:
+        """Record how the notification ``key`` ended."""
+        ...
+
+    def look(self, escalation_id: Ulid) -> None:
+        """Do what is due for one escalation."""
+        ...
+
+    def look_at_all(self) -> None:
+        """Do what is due: the gateway came or went."""
+        ...
 
 
 class Handover:
@@ -39,14 +59,15 @@ class Handover:
         hass: HomeAssistant,
         entry: ConfigEntry,
         journal: Journal,
+        rounds: Timekeeper,
         async_settle: Callable[[Propose], Awaitable[tuple[bool, str | None]]],
     ) -> None:
-        """Take ``async_settle``: settles a proposal, returns whether it was known and its code."""
+        """``async_settle`` settles a proposal and returns whether it was known already, and its code."""
         self._hass = hass
         self._entry = entry
         self._journal = journal
         self._async_settle = async_settle
-        self.rounds: Rounds | None = None
+        self._rounds = rounds
         self.away_since: datetime | None = journal.now()
         """Since when the gateway counts as away (or there is none); None while it is there."""
         self._silence: CALLBACK_TYPE | None = None
@@ -82,10 +103,10 @@ class Handover:
         match message:
             case Receipt(position=Position() as position):
                 self._journal.confirm(position)
-            case Told() if self.rounds and self._journal.is_alive(message.key.escalation):
+            case Told() if self._journal.is_alive(message.key.escalation):
                 at = self._journal.now() - duration(message.age)
-                self.rounds.learn(message.key, reached=message.reached, at=at)
-                self.rounds.look(message.key.escalation)
+                self._rounds.learn(message.key, reached=message.reached, at=at)
+                self._rounds.look(message.key.escalation)
             case Propose():
                 await self._settle(message)
 
@@ -160,7 +181,7 @@ class Handover:
         restored, reconciled = merge(journal.state, hello.heads, journal.new_id, adopt=not is_other)
         bare = Merged(at=self._journal.now(), restored=restored, reconciled=reconciled, after=hello.cursor)
         asks = {
-            escalation.id: self.rounds.asks(escalation) if self.rounds and escalation.alive else ()
+            escalation.id: self._rounds.asks(escalation) if escalation.alive else ()
             for escalation in after(bare, journal.state.escalations)
         }
         changed = journal.record(
@@ -171,8 +192,7 @@ class Handover:
             )
         )
         for escalation in changed:
-            if self.rounds:
-                self.rounds.look(escalation.id)
+            self._rounds.look(escalation.id)
 
     @callback
     def async_heard(self) -> None:
@@ -183,12 +203,10 @@ class Handover:
         self._silence = async_call_later(self._hass, GATEWAY_AWAY_AFTER, job)
         if self.away_since is not None:
             self.away_since = None
-            if self.rounds:
-                self.rounds.look_at_all()
+            self._rounds.look_at_all()
 
     @callback
     def _fell_silent(self, _now: datetime) -> None:
         self._silence = None
         self.away_since = self._journal.now()
-        if self.rounds:
-            self.rounds.look_at_all()
+        self._rounds.look_at_all()
