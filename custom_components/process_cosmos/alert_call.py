@@ -13,7 +13,6 @@ from homeassistant.core import HomeAssistant
 from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers import config_validation as cv
 from homeassistant.helpers.json import json_dumps, json_encoder_default
-from homeassistant.helpers.template import is_template_string
 from homeassistant.util import dt as dt_util
 
 from .contract.bounds import MAX_DATA_DEPTH, bounded, is_deeper
@@ -23,6 +22,7 @@ from .contract.escalations import Attached, Severity
 from .escalations.model import MAX_ENTITIES, MAX_MESSAGE
 from .escalations.policy import DEFAULT_POLICY, GIVE_UP_AFTER
 from .escalations.records import Answer, Content, IfInterrupted
+from .plain_text import literal
 from .texts import shortened
 
 MAX_NAME = 64
@@ -137,23 +137,6 @@ def read_alert(
     )
 
 
-def literal(value: object) -> Any:  # noqa: ANN401 - any JSON
-    """Return ``value`` so that Home Assistant renders each text in it to that text, also what looks like a template."""
-    if isinstance(value, Mapping):
-        return {literal(key): literal(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [literal(one) for one in value]
-    if isinstance(value, str) and is_template_string(value):
-        return '{{{{ "{}" }}}}'.format("".join(map(_escaped, value)))
-    return value
-
-
-def _escaped(character: str) -> str:
-    """Return a character as Jinja reads it in a string, without any sign that means something to Jinja."""
-    is_plain = character == " " or (character.isascii() and character.isalnum())
-    return character if is_plain else f"\\U{ord(character):08x}"
-
-
 class _Reader:
     """Reads one field after the other and notes what was wrong."""
 
@@ -240,7 +223,7 @@ class _Reader:
         if not isinstance(value, Mapping):
             self.note(ProblemCode.INVALID_FIELD, f"{name}: it must be a mapping; it was left out.")
             return None
-        return self._json(name, value)
+        return self._json(name, self._bounded(name, value))
 
     def _answer_name(self, path: str, fields: Mapping[Any, Any], index: int, taken: Mapping[str, Answer]) -> str:
         try:
@@ -274,29 +257,36 @@ class _Reader:
             return IfInterrupted.SKIP
 
     def _actions(self, path: str, value: object, *, rendered: bool) -> str:
-        """Return a script sequence as JSON, as it came: it is checked again when it runs, and fails then, audibly."""
+        """Return a script sequence as JSON; one that is not valid too: it is checked when it runs, and fails then."""
         actions = cv.ensure_list(value)
         if not actions:
             return "[]"
         if is_deeper(actions, MAX_DATA_DEPTH):
             self.note(Code.TOO_DEEP, f"{path}.actions: nested deeper than {MAX_DATA_DEPTH} levels. The answer fails.")
             return _NOT_STORED
+        kept = self._bounded(f"{path}.actions", actions)
+        if rendered:
+            kept = literal(kept)
         try:
-            cv.SCRIPT_SCHEMA(copy.deepcopy(actions))
+            cv.SCRIPT_SCHEMA(copy.deepcopy(kept))
         except _UNUSABLE as error:  # its sentence would quote the value, which may be a secret
             where = "".join(f"[{part}]" for part in getattr(error, "path", ()))
             self.note(
                 ProblemCode.INVALID_ACTIONS, f"{path}.actions{where}: not valid. The answer can be given, but fails."
             )
-        return self._json(f"{path}.actions", literal(actions) if rendered else actions) or _NOT_STORED
+        return self._json(f"{path}.actions", kept) or _NOT_STORED
 
-    def _json(self, path: str, value: object) -> str | None:
-        """Return ``value`` as JSON; None if it is too long."""
+    def _bounded(self, path: str, value: object) -> Any:  # noqa: ANN401 - JSON
+        """Return ``value`` as JSON that every writer takes."""
 
         def note(where: str, reason: str) -> None:
             self.note(ProblemCode.INVALID_FIELD, f"{path}{where[1:]} {reason}.")
 
-        text = json_dumps(bounded(value, note_fn=note, default_fn=json_encoder_default))
+        return bounded(value, note_fn=note, default_fn=json_encoder_default)
+
+    def _json(self, path: str, value: object) -> str | None:
+        """Return JSON as text; None if it is too long."""
+        text = json_dumps(value)
         if len(text) <= MAX_TEXT:
             return text
         self.note(Code.TOO_LARGE, f"{path}: its JSON is longer than {MAX_TEXT} characters; it was left out.")

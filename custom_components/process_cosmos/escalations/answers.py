@@ -20,6 +20,7 @@ from custom_components.process_cosmos.callers import CALLERS
 from custom_components.process_cosmos.const import DOMAIN, LOGGER
 from custom_components.process_cosmos.contract.escalations import Outcome
 from custom_components.process_cosmos.contract.identifiers import Ulid
+from custom_components.process_cosmos.plain_text import as_text
 
 from .decisions import TOO_OLD
 from .foreign import async_reason_of_failure
@@ -123,7 +124,7 @@ class Answers:
 
     async def _async_effects(self, escalation: Escalation, sequence: list[dict[str, Any]]) -> None:
         actions = await async_validate_actions_config(self._hass, cv.SCRIPT_SCHEMA(sequence))
-        script = Script(self._hass, actions, f"Answer {escalation.answer}", DOMAIN)
+        script = Script(self._hass, as_text(actions), f"Answer {escalation.answer}", DOMAIN)
         self._scripts[escalation.id] = script
         assert escalation.closed_at  # noqa: S101 - it has an answer
         left = (escalation.closed_at + TOO_OLD - self._journal.now()).total_seconds()
