@@ -124,17 +124,33 @@ def read_alert(
         user=user,
         trusted=trusted,
     )
-    if reader.field("policy", _text, DEFAULT_POLICY) != DEFAULT_POLICY:
+    if reader.field("policy", text_of, DEFAULT_POLICY) != DEFAULT_POLICY:
         reader.note(
             ProblemCode.UNKNOWN_POLICY, f"policy: there is no policy “{data['policy']}”; the default policy was used."
         )
     return AlertCall(
         content=content,
-        group=reader.field("group", _text, None),
-        site=reader.field("site", _text, None),
+        group=reader.field("group", text_of, None),
+        site=reader.field("site", text_of, None),
         given=frozenset(map(str, data)),
         problems=tuple(reader.problems),
     )
+
+
+def text_of(value: object) -> str:
+    """Return a text as it is stored, e.g. a group: without blanks around it, of at most ``MAX_MESSAGE`` characters.
+
+    Raises ``vol.Invalid`` if nothing is left.
+    """
+    text = _plain(cv.string(value)).strip()
+    if not text:
+        raise vol.Invalid("it is empty")
+    return shortened(text, MAX_MESSAGE)
+
+
+def answer_name(value: object) -> str:
+    """Return the name of an answer as it is stored, of at most ``MAX_NAME`` characters; raise as ``text_of``."""
+    return shortened(text_of(value), MAX_NAME)
 
 
 class _Reader:
@@ -208,7 +224,7 @@ class _Reader:
 
     def if_unanswered(self, answers: Sequence[Answer]) -> str | None:
         """Return the name of the answer that runs when nobody answers."""
-        name = self.field("if_unanswered", _text, None)
+        name = self.field("if_unanswered", answer_name, None)
         names = [answer.name for answer in answers]
         if name is None or name in names:
             return name
@@ -227,10 +243,10 @@ class _Reader:
 
     def _answer_name(self, path: str, fields: Mapping[Any, Any], index: int, taken: Mapping[str, Answer]) -> str:
         try:
-            given = _plain(cv.string(fields.get("name"))).strip()
+            given = text_of(fields.get("name"))
         except _UNUSABLE:
             given = ""
-        name = shortened(given or f"Answer {index + 1}", MAX_NAME)
+        name = answer_name(given or f"Answer {index + 1}")
         if name != given:
             self.note(
                 ProblemCode.INVALID_FIELD, f"{path}: its name must have 1 to {MAX_NAME} characters; it is now “{name}”."
@@ -300,13 +316,6 @@ def _plain(text: str) -> str:
 
 def _severity(value: object) -> Severity:
     return Severity(str(value).strip().lower())
-
-
-def _text(value: object) -> str:
-    text = _plain(cv.string(value)).strip()
-    if not text:
-        raise vol.Invalid("it is empty")
-    return shortened(text, MAX_MESSAGE)
 
 
 def _shown(value: object) -> str:

@@ -11,19 +11,18 @@ from homeassistant.exceptions import ServiceValidationError
 from homeassistant.helpers import config_validation as cv
 from homeassistant.helpers.start import async_at_started
 
-from .alert_call import POSITIVE, AlertCall, Problem, ProblemCode, read_alert
+from .alert_call import POSITIVE, AlertCall, Problem, ProblemCode, answer_name, read_alert, text_of
 from .buttons import listen_to_buttons
 from .call_problems import forget_problems_of_removed_callers, show_problems
 from .callers import CALLERS, Callers
 from .const import DOMAIN, LOGGER
-from .contract.bounds import bounded
 from .contract.errors import Code
 from .contract.identifiers import Ulid
 from .escalations.calls import EscalateCall
 from .escalations.decisions import Attempt
 from .escalations.engine import Escalations
 from .escalations.errors import NO_GROUP, EscalationRefusedError
-from .escalations.model import MAX_MESSAGE, Escalation
+from .escalations.model import Escalation
 from .rejected import async_setup_rejected
 from .sites import async_site_called, async_sites
 from .transfer import async_setup_transfer
@@ -33,11 +32,9 @@ ACKNOWLEDGE: Final = "acknowledge"
 ANSWER: Final = "answer"
 RESOLVE: Final = "resolve"
 
-_TEXT = vol.All(cv.string, vol.Length(min=1, max=MAX_MESSAGE), bounded)
-
 _ESCALATION: dict[Any, Any] = {
-    vol.Exclusive("escalation", "which"): _TEXT,
-    vol.Exclusive("group", "which"): _TEXT,
+    vol.Exclusive("escalation", "which"): text_of,
+    vol.Exclusive("group", "which"): text_of,
 }
 
 _ACKNOWLEDGE_SCHEMA = vol.Schema(
@@ -50,14 +47,14 @@ _ACKNOWLEDGE_SCHEMA = vol.Schema(
 
 _ANSWER_ACTION_SCHEMA = vol.Schema(
     {
-        vol.Required("escalation"): _TEXT,
-        vol.Required("answer"): _TEXT,
+        vol.Required("escalation"): text_of,
+        vol.Required("answer"): answer_name,
         vol.Optional("ring"): cv.positive_int,
-        vol.Optional("note"): _TEXT,
+        vol.Optional("note"): text_of,
     }
 )
 
-_RESOLVE_SCHEMA = vol.Schema({**_ESCALATION, vol.Optional("note"): _TEXT})
+_RESOLVE_SCHEMA = vol.Schema({**_ESCALATION, vol.Optional("note"): text_of})
 
 
 @callback

@@ -85,6 +85,23 @@ async def test_a_script_that_calls_is_the_group(hass: HomeAssistant, site: Site)
     assert site.alive.group == "script.leak"
 
 
+@pytest.mark.parametrize("group", ["Kitchen\n", "\ud83d", "x" * 5000], ids=["line break", "half a character", "long"])
+async def test_a_group_is_the_same_in_every_action(site: Site, group: str) -> None:
+    await site.escalate(group=group)
+    await site.call("acknowledge", group=group)
+    assert site.alive.state == "acknowledged"
+    await site.call("resolve", group=group)
+    assert site.escalations.alive == ()
+
+
+@pytest.mark.parametrize("name", ["Close " * 12, " Close "], ids=["long", "blanks"])
+async def test_the_name_of_an_answer_is_the_same_wherever_it_stands(site: Site, name: str) -> None:
+    first = await site.escalate(answers=[name], if_unanswered=name)
+    assert site.alive.content.if_unanswered == site.alive.answers[0].name
+    await site.call("answer", escalation=f" {first['id']}\n", answer=name)
+    assert site.known(first["id"]).state == "answered"
+
+
 async def test_a_call_by_nobody_is_always_a_new_escalation(site: Site) -> None:
     first = await site.call("escalate", message="Water")
     second = await site.call("escalate", message="Water")
