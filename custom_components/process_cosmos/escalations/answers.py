@@ -57,7 +57,7 @@ class Answers:
         journal: Journal,
         async_tell_people: Callable[[Escalation, str], Awaitable[bool]],
     ) -> None:
-        """Take the parts; run nothing yet."""
+        """``journal`` records each step; nothing runs before ``run`` or ``resume``."""
         self._hass = hass
         self._entry = entry
         self._journal = journal

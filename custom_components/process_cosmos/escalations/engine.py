@@ -60,7 +60,7 @@ class Escalations:
     """Tells until somebody answers; needs neither a gateway nor a network."""
 
     def __init__(self, hass: HomeAssistant, entry: ConfigEntry) -> None:
-        """Do no I/O yet."""
+        """Build the parts. The memory is read by ``async_start``, or by ``async_take_away`` for a deleted site."""
         self._hass = hass
         self._entry = entry
         self._policy = policy_of(hass, entry.options)
@@ -96,7 +96,7 @@ class Escalations:
 
     @property
     def run(self) -> Ulid:
-        """The memory's run."""
+        """The id of the memory's current run, which the gateway's session names; known after ``async_start``."""
         return self._journal.run
 
     @property

@@ -12,7 +12,7 @@ class EscalationRefusedError(ServiceValidationError):
     """The caller has to do something else: ``code`` is stable, the sentence stands in the translations."""
 
     def __init__(self, code: str, **placeholders: str) -> None:
-        """Take the code and what its sentence names."""
+        """``code`` is the key of a sentence in the translations, with a placeholder for each keyword."""
         super().__init__(translation_domain=DOMAIN, translation_key=code, translation_placeholders=placeholders)
         self.code = code
         self.placeholders = placeholders
@@ -24,7 +24,7 @@ class NotOnDiskError(HomeAssistantError):
     code = MEMORY_NOT_WRITTEN
 
     def __init__(self, reason: str) -> None:
-        """Take the operating system's reason."""
+        """``reason``: what the operating system says of the disk, shown to people."""
         super().__init__(
             translation_domain=DOMAIN, translation_key=MEMORY_NOT_WRITTEN, translation_placeholders={"reason": reason}
         )

@@ -141,7 +141,7 @@ class State:
     """The alive escalation of each group that has one."""
 
     def fold(self, record: Record) -> tuple[Escalation, ...]:
-        """Take ``record`` in and return the escalations it changed."""
+        """Apply ``record`` and return the escalations it changed, as they are after it."""
         changed = after(record, self.escalations)
         for escalation in changed:
             self._keep(escalation)
