@@ -4,7 +4,13 @@ from datetime import datetime
 from hashlib import blake2b
 
 from process_cosmos_gateway.contract.destinations import EventKind, Priority
-from process_cosmos_gateway.contract.escalations import Change, EscalationEvent, EscalationState, Replica
+from process_cosmos_gateway.contract.escalations import (
+    Change,
+    EscalationEvent,
+    EscalationState,
+    Replica,
+    TransitionKind,
+)
 from process_cosmos_gateway.contract.events import event_type
 from process_cosmos_gateway.contract.identifiers import DESTINATION, TellKey, Ulid
 from process_cosmos_gateway.outbox import Event
@@ -28,10 +34,21 @@ def asked_event(key: TellKey, escalation: Replica, now: datetime) -> Event:
 
 
 def asked_id(key: TellKey) -> Ulid:
-    """Return the id of the ask's event: a ULID with the escalation's time and the key's hash, always the same."""
-    number = int.from_bytes(blake2b(str(key).encode(), digest_size=10).digest())
+    """Return the id of the ask's event, for a key always the same."""
+    return _derived_id(key.escalation, str(key))
+
+
+def standing_event(escalation: Replica, epoch: Ulid, now: datetime) -> Event:
+    """Return the event that says how a living escalation stands in a store that came out of a backup, once an epoch."""
+    identifier = _derived_id(escalation.id, f"{TransitionKind.RECONCILED} {escalation.id} {epoch}")
+    return _event(identifier, event_type("escalation", TransitionKind.RECONCILED), now, _data(escalation))
+
+
+def _derived_id(escalation: Ulid, text: str) -> Ulid:
+    """Return a ULID with the escalation's time and the hash of ``text``."""
+    number = int.from_bytes(blake2b(text.encode(), digest_size=10).digest())
     letters = (_ALPHABET[number >> 5 * place & 31] for place in reversed(range(_HASH_LETTERS)))
-    return Ulid(key.escalation[:_TIME_LETTERS] + "".join(letters))
+    return Ulid(escalation[:_TIME_LETTERS] + "".join(letters))
 
 
 def _event(event: Ulid, kind: str, time: datetime, data: EscalationEvent, only: str | None = None) -> Event:

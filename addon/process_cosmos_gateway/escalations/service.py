@@ -108,6 +108,8 @@ class Escalations:
         def change(transaction: Transaction) -> None:
             replica.remember(transaction, epoch=self._store.epoch, stop_announced=0)
             self._remember_entry(transaction)
+            if not self._reconciled:
+                self._work.announce(transaction, self._store.epoch)
             replica.forget_old(transaction, self._steady.now())
             messages = self._work.outcomes(transaction)
             unsettled = proposals.unsettled(transaction)

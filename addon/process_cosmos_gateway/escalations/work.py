@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 
 from process_cosmos_gateway.clock import Clock
 from process_cosmos_gateway.contract.escalations import Change, Replica, Told, Transition, TransitionKind
-from process_cosmos_gateway.contract.identifiers import DESTINATION
+from process_cosmos_gateway.contract.identifiers import DESTINATION, Ulid
 from process_cosmos_gateway.outbox import Delivered, Outbox, Parcel, Verdict
 from process_cosmos_gateway.store import Transaction
 
 from . import proposals, replica
 from .asks import Ask, AskState, Decision, Situation, decide, replace_asks, settled
-from .events import ASKED, asked_event, asked_id, transition_event
+from .events import ASKED, asked_event, asked_id, standing_event, transition_event
 from .steady import SteadyClock
 
 _LONGEST_SILENCE = 60.0
@@ -84,6 +84,11 @@ class Work:
             replica.save_ask(transaction, ask)
         self._end(transaction, gone=replacement.gone, withdraw=replacement.withdraw)
         replica.delete_older_rings(transaction, escalation.id, escalation.ring)
+
+    def announce(self, transaction: Transaction, epoch: Ulid) -> None:
+        """Let destinations hear how each living escalation stands: some heard since the backup that it is over."""
+        for alive in replica.alive(transaction):
+            self._outbox.add(transaction, standing_event(alive.replica, epoch, self._clock.now()))
 
     def look(self, transaction: Transaction, circumstances: Circumstances) -> float | None:
         """Do what is due; return the steady time to look again, None: not before something happens."""

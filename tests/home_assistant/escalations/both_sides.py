@@ -107,18 +107,19 @@ class GatewaySide:
 
     async def backup(self) -> Image:
         """Return what a backup holds."""
+        return self.disk.cut(len(self.disk.steps), Kept.ALL, Random(0))  # noqa: S311 - no secret
+
+    async def restore(self, backup: Image) -> None:
+        """Start from a backup, each time in another epoch."""
+        await self.stop()
         copy = self._folder / "backup"
         shutil.rmtree(copy, ignore_errors=True)
-        lay_out(self.disk.cut(len(self.disk.steps), Kept.ALL, Random(0)), copy)  # noqa: S311 - no secret
+        lay_out(backup, copy)
         connection = apsw.Connection(str(copy / "gateway.sqlite"))
         connection.execute("DELETE FROM meta WHERE key = 'log'")
         connection.execute("UPDATE meta SET value = ? WHERE key = 'epoch'", (new_ulids()(),))
         connection.close()
-        return {file.name: file.read_bytes() for file in copy.iterdir()}
-
-    async def restore(self, backup: Image) -> None:
-        await self.stop()
-        await self.start(backup)
+        await self.start({file.name: file.read_bytes() for file in copy.iterdir()})
 
     async def deliver(self, cloud: Cloud, *, reply_lost: bool) -> None:
         """Send all that waits; the cloud has it, and its reply may be lost."""

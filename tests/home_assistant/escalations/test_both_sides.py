@@ -1,7 +1,7 @@
 """Hypothesis plays both shipped sides of the protocol, and looks whether the promises hold."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from itertools import count
@@ -114,6 +114,33 @@ def _restore_the_gateway_after_a_merge_closed_what_had_rung() -> None:
     game.connect(ENOUGH)
     game.deliver(reply_lost=False)
     game.teardown()
+
+
+def _restore_both_sides_after_a_closing(restorings: Sequence[str]) -> None:
+    """The cloud hears that it is over, then nobody in the house remembers that."""
+    game = BothSides()
+    game.a_house()
+    game.resolve()
+    game.connect(ENOUGH)
+    game.deliver(reply_lost=False)
+    for restore in restorings:
+        getattr(game, restore)()
+    game.teardown()
+
+
+@pytest.mark.parametrize(
+    "restorings",
+    [
+        ("restore_home_assistant", "restore_the_gateway"),
+        ("restore_the_gateway", "restore_home_assistant"),
+        ("restore_home_assistant", "restore_the_gateway", "resolve", "escalate", "restore_home_assistant"),
+        ("restore_home_assistant", "restore_the_gateway", "home_assistant_crashes"),
+    ],
+)
+@pytest.mark.usefixtures("_played")
+async def test_what_both_sides_forgot_the_closing_of_is_open_for_destinations_too(restorings: Sequence[str]) -> None:
+    await asyncio.to_thread(_restore_both_sides_after_a_closing, restorings)
+    assert BothSides.healed == 1
 
 
 @pytest.mark.usefixtures("_played")
