@@ -152,6 +152,8 @@ class Cloud:
         if refused := self._refused(reply):
             return Sent(trouble=refused)
         sent = self._understand(parcels, body, reply, proven=proven)
+        if isinstance(sent.trouble, Refused):
+            self._room = SHORTEST_BODY  # each new alarm is a try, which may be refused again
         if isinstance(sent.trouble, Down) and sent.trouble.of_event:
             return await self._failed(parcels, sent.trouble)
         return sent

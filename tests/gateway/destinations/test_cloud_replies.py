@@ -346,7 +346,7 @@ def test_a_body_stays_bearable_and_one_long_event_goes_alone() -> None:
     assert fitting(PARCELS, 10) == PARCELS[:1]
 
 
-async def test_on_a_thin_line_batches_get_shorter_so_that_no_alarm_waits_long_and_longer_when_it_is_over(
+async def test_on_a_thin_line_or_refused_batches_are_short_so_that_no_alarm_waits_long_and_grow_when_it_is_over(
     far: Far, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = sum(len(parcel.body) + 2 for parcel in PARCELS) + 32
@@ -358,8 +358,11 @@ async def test_on_a_thin_line_batches_get_shorter_so_that_no_alarm_waits_long_an
     monkeypatch.setattr(cloud_module, "BEARABLE_SECONDS", 60.0)
     for _ in range(3):
         await cloud.send(PARCELS, proven=True)
+    far.server.behave = reply(404)
+    for _ in range(2):
+        await cloud.send(PARCELS, proven=True)
     await cloud.close()
-    assert [len(orjson.loads(call.body)) for call in far.server.calls] == [8, 4, 2, 2, 2, 4, 8]
+    assert [len(orjson.loads(call.body)) for call in far.server.calls] == [8, 4, 2, 2, 2, 4, 8, 8, 2]
 
 
 @pytest.mark.parametrize(

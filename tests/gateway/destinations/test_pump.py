@@ -1,4 +1,4 @@
-"""The pump: a load is settled while the next one is on its way, and nothing else changes by that."""
+"""The pump: a load is settled while the next one is on its way, and a load that failed goes again at its time."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -11,7 +11,7 @@ import pytest
 from process_cosmos_gateway.clock import SystemClock
 from process_cosmos_gateway.contract.destinations import DestinationKind, EventKind
 from process_cosmos_gateway.destinations import in_batches, settings
-from process_cosmos_gateway.destinations.destination import Down, Polled, ProbeResult, Sent
+from process_cosmos_gateway.destinations.destination import Down, Polled, ProbeResult, Refused, Sent
 from process_cosmos_gateway.destinations.pump import Pump
 from process_cosmos_gateway.destinations.sending import Sending
 from process_cosmos_gateway.errors import StoreError
@@ -34,7 +34,7 @@ class Far:
     kind: Final[DestinationKind] = DestinationKind.CLOUD
     address: Final = "https://far.invalid"
     kinds: Final[tuple[EventKind, ...]] = (EventKind.ESCALATION,)
-    batch: Final = 2
+    batch: int = 2
     takes_all: Final = True
     loads: list[list[int]] = field(default_factory=list)
     tokens: list[str | None] = field(default_factory=list)
@@ -216,3 +216,28 @@ async def test_an_alarm_does_not_wait_while_the_only_other_one_fails_again_and_a
         await until(lambda: far.loads[-1:] == [[1]])
         await outbox.accept(event(99))
         await until(lambda: any(99 in load for load in far.loads))
+
+
+async def test_a_load_that_was_refused_goes_again_with_a_new_alarm_and_not_before(
+    store: Store, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(in_batches, "PROBE_SECONDS", 0.01)
+    looked = 0
+    look = outbox.parcels
+
+    async def counted(*arguments: Any, **named: Any) -> Sequence[Parcel]:  # noqa: ANN401 - passed on
+        nonlocal looked
+        looked += 1
+        return await look(*arguments, **named)
+
+    far = Far(lambda *_: Sent(trouble=Refused(reason="http_404", of_event=True)), batch=10)
+    async with pumping(far, store, outbox):
+        await until(lambda: len(far.loads) == 1)
+        monkeypatch.setattr(outbox, "parcels", counted)
+        await until(lambda: looked > 5)
+        assert len(far.loads) == 1
+        await outbox.accept(event(99))
+        await until(lambda: len(far.loads) > 1)
+        looked = 0
+        await until(lambda: looked > 5)
+    assert far.loads == [[1, 2, 3, 4, 5, 6, 7], [1, 2, 3, 4, 5, 6, 7, 99]]
