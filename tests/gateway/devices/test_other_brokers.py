@@ -151,6 +151,18 @@ async def test_a_denied_subscription_is_named(broker: Broker, proxy: MqttProxy, 
         assert link(heard).denied == ("wot/tank/events/overflow",)
 
 
+async def test_a_new_device_whose_subscription_is_not_answered_is_heard_by_a_new_connection(
+    broker: Broker, proxy: MqttProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("process_cosmos_gateway.devices.mqtt._ANSWER_SECONDS", 0.5)
+    proxy.manners = Manners(lost="wot/tank/properties")
+    async with hearing(tmp_path, through(broker, proxy)) as heard, client(broker.options) as tank:
+        proxy.manners = Manners()
+        await ready(heard, tank)
+        assert (proxy.counts["silence_at_topic"], proxy.counts["connects_5"]) == (1, 2)
+    assert "subscription_unanswered" in caplog.text
+
+
 @pytest.mark.parametrize("old", [False, True])
 async def test_a_broker_that_takes_only_qos_0_is_obeyed(
     broker: Broker, proxy: MqttProxy, tmp_path: Path, *, old: bool
