@@ -134,7 +134,7 @@ async def test_a_denied_write_is_told_to_whoever_wrote_and_is_not_repeated(
             await heard.write("wot/tank", "pump", value=True)
         assert refused.value.code is Code.WRITE_DENIED
         assert link(heard).denied == ("wot/tank/properties/pump/writeproperty",)
-        assert await heard.rows("SELECT * FROM device_write") == []
+        await heard.until_rows("SELECT * FROM device_write", [])
         assert heard.devices.counts["writes_denied"] == 1
         proxy.manners = Manners()
         await proxy.reset()
