@@ -48,7 +48,7 @@ class InBatches:
         if not parcels:
             await self._outbox.wait(name)
             return None
-        self._sending.begin_try()
+        self._sending.retry.clear()
         before: Sequence[Parcel] = ()
         sent, token = Sent(), self._sending.token
         while parcels:
@@ -77,7 +77,7 @@ class InBatches:
 
     async def _pause(self, seconds: float, trouble: Trouble) -> None:
         """Wait until a try is due or wanted; or, if the failure may be the events' own, an untried alarm waits."""
-        waits = [asyncio.create_task(self._sending.until_retry())]
+        waits: list[asyncio.Task[object]] = [asyncio.create_task(self._sending.retry.wait())]
         if trouble.of_event:
             # What was refused is not tried one by one: only an alarm that is new may find the endpoint as it should be.
             after = self._newest_seen if isinstance(trouble, Refused) else 0

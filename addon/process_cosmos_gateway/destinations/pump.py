@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 
 from process_cosmos_gateway.contract.cloud import InboxItem
 from process_cosmos_gateway.contract.destinations import Link, LinkState
@@ -10,7 +11,8 @@ from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.store import Transaction
 
 from . import settings
-from .destination import Polled, Trouble
+from .backoff import next_delay
+from .destination import Polled, Refused, Trouble
 from .in_batches import InBatches
 from .inbox import Pace
 from .link import Health, together
@@ -70,7 +72,8 @@ class Pump:
         """Try at once what waits, because a test with these settings was taken."""
         if tested == self._settings:
             await self._sending.note_proven()
-            self._sending.retry_now()
+            self._sending.retry.set()
+            self._sending.proof.set()
 
     async def close(self) -> None:
         """End the connections, also of a pump that was cancelled before it ran."""
@@ -81,16 +84,17 @@ class Pump:
         while True:
             await self._escalations.until_may_drain()
             began = self._clock.monotonic()
+            self._sending.proof.clear()
             polled = await self._destination.poll(self._inbox_cursor)
             if polled is None:
                 return
             trouble = polled.trouble or await self._take(polled)
             if trouble is not None:
                 self._polled(self._polling.failed(trouble))
-                await asyncio.sleep(self._polling.wait(self._jitter_fn()))
+                await self._pause(trouble)
                 continue
             if self._polling.failures:
-                self._sending.retry_now()  # the way is free again: what waits to be sent need not wait on
+                self._sending.retry.set()  # the way is free again: what waits to be sent need not wait on
             self._polled(self._polling.worked(self._clock.monotonic()))
             pace = pace.after(len(polled.items), now=self._clock.monotonic())
             if seconds := pace.wait(now=self._clock.monotonic()):
@@ -98,6 +102,15 @@ class Pump:
             if polled.cursor is None:
                 # An endpoint that does not hold an empty reply back must not be asked without a pause.
                 await asyncio.sleep(_POLL_EVERY - (self._clock.monotonic() - began))
+
+    async def _pause(self, trouble: Trouble) -> None:
+        """Wait for the next poll; after a refusal only as if the link were down, if something sent is delivered."""
+        jitter = self._jitter_fn()
+        longest = self._polling.wait(jitter)
+        shortest = next_delay(self._polling.failures, jitter) if isinstance(trouble, Refused) else longest
+        await asyncio.sleep(shortest)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._sending.proof.wait(), longest - shortest)
 
     async def _take(self, polled: Polled) -> Trouble | None:
         """Put the items on disk together with the cursor; leave them for the next poll while the gate is closed."""

@@ -49,7 +49,10 @@ class Sending:
         self.token = kept.token
         self.health = Health()
         self._on_change: Callable[[], None] = lambda: None
-        self._retry = asyncio.Event()
+        self.retry = asyncio.Event()
+        """Ends a pause of sending: polling works again, or a test was taken."""
+        self.proof = asyncio.Event()
+        """Ends a pause of polling: something was delivered, or a test was taken."""
 
     def on_change(self, changed_fn: Callable[[], None]) -> None:
         """Call ``changed_fn`` whenever the health is another."""
@@ -90,6 +93,7 @@ class Sending:
     def worked(self) -> None:
         """Note proof that the link works."""
         self._become(self.health.worked(self.clock.monotonic()))
+        self.proof.set()
 
     def failed(self, trouble: Trouble) -> float:
         """Note that the link does not work; return the seconds until the next try."""
@@ -99,18 +103,6 @@ class Sending:
     def _become(self, health: Health) -> None:
         self.health = logged(self.name, "sending", self.health, health)
         self._on_change()
-
-    def retry_now(self) -> None:
-        """End a pause: the link is known to work again, or a person wants to see it tried."""
-        self._retry.set()
-
-    def begin_try(self) -> None:
-        """Let what ended a pause so far not end the next one."""
-        self._retry.clear()
-
-    async def until_retry(self) -> None:
-        """Return when a pause is to end at once."""
-        await self._retry.wait()
 
 
 def logged(name: str, work: str, before: Health, after: Health) -> Health:

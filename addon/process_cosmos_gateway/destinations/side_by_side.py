@@ -196,7 +196,7 @@ class SideBySide:
         tasks = [request.task for request in self._requests.values()]
         if any(task.done() for task in tasks):
             return
-        wakers = [asyncio.create_task(self._sending.until_retry())]
+        wakers: list[asyncio.Task[object]] = [asyncio.create_task(self._sending.retry.wait())]
         if listens:
             wakers.append(asyncio.create_task(self._sending.outbox.wait(self._sending.name)))
         if not self._sending.escalations.may_drain():
@@ -204,7 +204,7 @@ class SideBySide:
         try:
             await asyncio.wait([*tasks, *wakers], timeout=self._left(), return_when=asyncio.FIRST_COMPLETED)
             if wakers[0].done():
-                self._sending.begin_try()
+                self._sending.retry.clear()
                 self._paused_until = min(self._paused_until, self._clock.monotonic())
         finally:
             for waker in wakers:
