@@ -18,7 +18,7 @@ class InBatches:
     """Has one load on its way at a time."""
 
     def __init__(self, sending: Sending) -> None:
-        """Take the state of the destination."""
+        """Send to the destination of ``sending``, which takes all (``takes_all``)."""
         self._sending = sending
         self._destination = sending.destination
         self._outbox = sending.outbox

@@ -45,7 +45,7 @@ class SideBySide:
     """Has one event of each key on its way, and settles it when its reply has come."""
 
     def __init__(self, sending: Sending) -> None:
-        """Take the state of the destination."""
+        """Send to the destination of ``sending``, which takes one event a request."""
         self._sending = sending
         self._clock = sending.clock
         self._requests: dict[Key, _Request] = {}
