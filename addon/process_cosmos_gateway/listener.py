@@ -16,7 +16,7 @@ from asyncio import sslproto
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from errno import EMFILE, ENFILE, ENOBUFS, ENOMEM
+from errno import ECONNABORTED, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPROTO, errorcode
 from ipaddress import ip_address, ip_network
 from typing import Any, Self, cast
 
@@ -27,6 +27,8 @@ _BACKLOG = 256
 # Each TLS connection has a buffer of this length from its start: asyncio's 256 KiB are 64 MB for 256 mute strangers.
 sslproto.SSLProtocol.max_size = 1 << 16
 _NO_ROOM = frozenset({EMFILE, ENFILE, ENOBUFS, ENOMEM})
+_GONE = frozenset({ECONNABORTED, EPROTO})
+"""The connection ended before it was accepted; the next one may be well."""
 _BRAKE_SECONDS = 0.25
 _LOG_SECONDS = 60.0
 _MOST_DESCRIPTORS = 1 << 16
@@ -133,15 +135,17 @@ class Listener:
             try:
                 accepted, address = await loop.sock_accept(listening)
             except OSError as error:
-                # A connection that was reset before it was accepted is nothing; without descriptors, make room.
                 if error.errno in _NO_ROOM:
                     self._turn_away("descriptors")
                     self._drop_oldest_stranger(self._living())
-                    await asyncio.sleep(_BRAKE_SECONDS)
-                continue
-            self._welcome(_Connection(socket=accepted, address=_group(address[0])), tls)
-            # While connections wait to be accepted, ``sock_accept`` returns without letting anything else run.
-            await asyncio.sleep(0)
+                elif error.errno not in _GONE:
+                    _LOGGER.warning("No connection can be accepted (%s); trying again", errorcode.get(error.errno or 0))
+                pause = 0.0 if error.errno in _GONE else _BRAKE_SECONDS
+            else:
+                self._welcome(_Connection(socket=accepted, address=_group(address[0])), tls)
+                pause = 0.0
+            # While connections wait to be accepted, or fail, ``sock_accept`` ends without letting anything else run.
+            await asyncio.sleep(pause)
 
     def _welcome(self, connection: _Connection, tls: ssl.SSLContext | None) -> None:
         living = self._living()

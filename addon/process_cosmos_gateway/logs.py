@@ -10,7 +10,10 @@ from threading import Lock, Timer
 from typing import TextIO, override
 
 LONGEST = 4096
-"""Characters of an entry that are looked at and written: devices and peers choose much of what an entry quotes."""
+"""Characters of an entry that are written: devices and peers choose much of what an entry quotes."""
+
+_LOOKED_AT = 32_768
+"""Characters before the end of a trace in which secrets are looked for, before most of them are cut off."""
 
 ENTRIES_A_MINUTE = 10
 """Entries of one place in the code; what comes beyond is counted, and the last of it is written after the minute."""
@@ -37,6 +40,20 @@ def redact(text: str) -> str:
         # The last word goes: a secret in it could have lost what makes it known as one.
         kept, _, _ = text[:LONGEST].rpartition(" ")
         text = f"{kept} … ({len(text) - len(kept)} more characters)"
+    return _without_secrets(text)
+
+
+def redact_trace(text: str) -> str:
+    """Return beginning and end of an entry with a trace, which names the error last; redacted as ``redact`` does."""
+    if len(text) <= LONGEST:
+        return redact(text)
+    begin, _, _ = text[: LONGEST // 2].rpartition(" ")
+    _, _, end = text[-_LOOKED_AT:].partition(" ")
+    end = _without_secrets(end)[-LONGEST // 2 :]
+    return f"{_without_secrets(begin)} … ({len(text) - len(begin) - len(end)} characters left out) … {end}"
+
+
+def _without_secrets(text: str) -> str:
     for pattern, replacement in _SECRETS:
         text = pattern.sub(replacement, text)
     return text
@@ -55,7 +72,8 @@ class OneLine(logging.Formatter):
     @override
     def format(self, record: logging.LogRecord) -> str:
         """Return the entry as one line."""
-        return redact(super().format(record)).replace("\r", "\\r").replace("\n", "\\n")
+        text = super().format(record)
+        return (redact_trace(text) if record.exc_info else redact(text)).replace("\r", "\\r").replace("\n", "\\n")
 
 
 @dataclass(slots=True)

@@ -80,6 +80,13 @@ def test_the_projects_home_stands_where_people_look() -> None:
     assert [place for place in places[1:] if HOME not in (TOP / place).read_text()] == []
 
 
+def test_the_map_names_each_module_of_the_destinations() -> None:
+    page = (TOP / "docs/architecture.md").read_text()
+    section = page[page.index("# destinations/:") : page.index("# devices/:")]
+    modules = {path.rsplit("/", 1)[1] for path in files("addon/process_cosmos_gateway/destinations/*.py")}
+    assert modules - {"__init__.py"} == set(re.findall(r"\b\w+\.py\b", section))
+
+
 @pytest.mark.parametrize("what", FORBIDDEN)
 def test_nothing_in_the_repository_is_of_one_machine(what: str) -> None:
     texts = {path: (TOP / path).read_text(encoding="utf-8") for path in files(*TEXT)}

@@ -1,9 +1,11 @@
 """The listener: strangers take no place and no time of those it knows."""
 
 import asyncio
+import errno
 import logging
 import os
 import resource
+import socket
 import ssl
 import subprocess
 import sys
@@ -152,6 +154,30 @@ async def test_each_stop_ends_what_strangers_hold() -> None:
         await health(listener)
     assert await closed(reader)
     writer.close()
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ECONNABORTED], ids=["denied", "reset"])
+async def test_an_accept_that_fails_lets_everything_else_run(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
+) -> None:
+    loop, left = asyncio.get_running_loop(), 1000
+    accept = loop.sock_accept
+
+    async def failing(listening: socket.socket) -> tuple[socket.socket, object]:
+        nonlocal left
+        if not left:
+            return await accept(listening)
+        left -= 1
+        raise OSError(number, "no")
+
+    monkeypatch.setattr(loop, "sock_accept", failing)
+    async with listening(ListenerLimits()) as listener:
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert left >= 990
+        left = min(left, 10 if number == errno.ECONNABORTED else 1)
+        assert await health(listener) == "ok"
+    assert ("EACCES" in caplog.text) is (number == errno.EACCES)
 
 
 WITHOUT_DESCRIPTORS = """

@@ -70,6 +70,37 @@ def test_a_secret_that_a_cut_parts_is_not_shown() -> None:
     assert shown.endswith("more characters)")
 
 
+def deep(frames: int, message: str) -> str:
+    """Return the line of an entry with a trace of so many frames, and the error's ``message`` at its end."""
+    trace = "".join(f'  File "part.py", line {number}, in step\n    await step()\n' for number in range(frames))
+    record = logging.LogRecord("here", logging.ERROR, __file__, 1, "it failed", None, (None, None, None))
+    record.exc_text = f"Traceback (most recent call last):\n{trace}ValueError: {message}"
+    return OneLine().format(record)
+
+
+@pytest.mark.parametrize("frames", [10, 100, 10_000])
+def test_a_long_trace_keeps_the_error_it_ends_with(frames: int) -> None:
+    line = deep(frames, "the reason")
+    assert "ERROR here: it failed\\nTraceback" in line
+    assert line.endswith("ValueError: the reason")
+    assert len(line.replace("\\n", "\n")) < LONGEST + 100
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        f"token={'canary' * 1000}",
+        f"https://hooks.example/{'canary' * 1000}",
+        f"-----BEGIN RSA PRIVATE KEY-----\n{'canary\n' * 1000}-----END RSA PRIVATE KEY-----",
+    ],
+    ids=["token", "address", "key"],
+)
+def test_a_secret_that_the_end_of_a_trace_begins_within_is_not_shown(secret: str) -> None:
+    line = deep(100, f"{secret} was the reason")
+    assert "canary" not in line
+    assert line.endswith("was the reason")
+
+
 def test_one_cause_fills_no_disk_and_others_are_heard(caplog: pytest.LogCaptureFixture) -> None:
     log = logging.getLogger("flood")
     handler = logging.Handler()

@@ -1,5 +1,6 @@
 """The codec, the schemas and the golden fixtures say the same."""
 
+import re
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,8 @@ import orjson
 import pytest
 from jsonschema import Draft202012Validator
 
+from process_cosmos_gateway.api.session import _MOST_UNSENT
+from process_cosmos_gateway.api.status import AGES_EVERY
 from process_cosmos_gateway.contract.codec import MAX_FRAME, MAX_TEXT, Message, decode, decode_json, encode, parse
 from process_cosmos_gateway.contract.errors import ContractError
 from process_cosmos_gateway.contract.messages import FROM_GATEWAY, FROM_HOME_ASSISTANT
@@ -70,6 +73,17 @@ def test_the_schemas_are_in_step_with_the_contract() -> None:
 def test_the_changelog_begins_with_the_schema_this_code_speaks() -> None:
     headings = [line for line in (TOP / "wire/CHANGELOG.md").read_text().splitlines() if line.startswith("## ")]
     assert headings[0] == f"## Schema {SCHEMA}"
+
+
+def test_the_specification_names_every_request_and_the_bounds_of_a_session() -> None:
+    said = " ".join((TOP / "wire/README.md").read_text().split())
+    others = {"home_assistant_hello", "receipt", "stopping", "transition", "caught_up", "result", "subscribe"}
+    requests = re.search(r"\*\*Requests\*\* \(([^)]*)\)", said)
+    assert requests
+    assert set(re.findall(r"`(\w+)`", requests[1])) == FROM_HOME_ASSISTANT.keys() - others
+    assert all(f"`{name}`" in said for name in ("rejected_events", "destination_tested"))
+    assert f"more than {_MOST_UNSENT:,} frames wait" in said
+    assert f"every {AGES_EVERY // 60} minutes for its ages" in said
 
 
 def test_no_type_means_one_thing_up_and_another_down() -> None:

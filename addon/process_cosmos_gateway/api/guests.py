@@ -47,7 +47,7 @@ class Guests:
         self._readable = True
 
     def add_to(self, application: web.Application) -> None:
-        """Open the doors."""
+        """Register a GET route per path; end all connections when ``application`` shuts down."""
         for path, door in self._doors.items():
             application.router.add_get(path, partial(self._serve, path, door))
         application.on_shutdown.append(self._send_all_away)

@@ -36,7 +36,7 @@ class Producers:
     """Accepts what local programs publish; each gets its results in the order of its messages."""
 
     def __init__(self, outbox: Outbox) -> None:
-        """Take the outbox."""
+        """Store events in ``outbox``; ``alarm_seconds`` measures how long alarms take, for ``/metrics``."""
         self._outbox = outbox
         self.alarm_seconds = Histogram(
             "process_cosmos_alarm_accept_seconds",

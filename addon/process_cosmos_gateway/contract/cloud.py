@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
+from .errors import Code
 from .identifiers import Ulid
 from .session import Problem
 
@@ -11,6 +12,11 @@ TOKEN_HEADER: Final = "Process-Cosmos-Token"  # noqa: S105 - a header's name
 
 EPOCH_HEADER: Final = "Process-Cosmos-Epoch"
 """With each batch: the epoch of the gateway's store, a new one after a restored backup."""
+
+IDENTITY_CODES: Final = frozenset(
+    {Code.IDENTITY_CONFLICT, Code.CERTIFICATE_REVOKED, Code.CERTIFICATE_EXPIRED, Code.CERTIFICATE_SUPERSEDED}
+)
+"""Codes of problems by which the endpoint refuses a site, whatever it sends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

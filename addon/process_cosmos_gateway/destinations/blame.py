@@ -18,6 +18,10 @@ LATE_SECONDS = 2.0
 """An alarm waits for a free request no longer than this; then the one in its way counts as late."""
 
 MOST_SUSPECTS = 64
+"""Whole events, so that an outage takes no more memory the longer it lasts."""
+
+MOST_TRIED = 1024
+"""Keys, beyond which the oldest is tried as if it had not failed."""
 
 type Key = tuple[Priority, str]
 """Order is kept within it."""
@@ -37,11 +41,12 @@ class Blame:
     A failure is the event's own if another event was delivered while it was under way, or if the next event of another
     key is delivered after it. Where a second key fails instead, it is the link, and nobody is charged.
 
-    ``suspects``: the newest failure of each key that nobody was charged with; ``passed_at``: the monotonic time of the
-    last delivery.
+    ``suspects``: the newest failure of each key that nobody was charged with, of the newest 64 keys; ``tried``: all
+    keys that failed, which go once no others wait; ``passed_at``: the monotonic time of the last delivery.
     """
 
     suspects: Mapping[Key, Failure] = field(default_factory=dict)
+    tried: Sequence[Key] = ()
     passed_at: float | None = None
 
     @property
@@ -58,8 +63,11 @@ class Blame:
         failure = parcel, Failed(trouble.reason, trouble.detail)
         if self.passed_at is not None and self.passed_at >= began:
             return self, [failure]
-        others = [(key, each) for key, each in self.suspects.items() if key != key_of(parcel)]
-        return replace(self, suspects=dict([*others, (key_of(parcel), failure)][-MOST_SUSPECTS:])), []
+        key = key_of(parcel)
+        others = [(each, suspect) for each, suspect in self.suspects.items() if each != key]
+        suspects = dict([*others, (key, failure)][-MOST_SUSPECTS:])
+        tried = self.tried if key in self.tried else (*self.tried, key)[-MOST_TRIED:]
+        return replace(self, suspects=suspects, tried=tried), []
 
     def passed(self, parcel: Parcel, *, at: float) -> tuple[Blame, Sequence[Failure]]:
         """Return the state after a delivery, and the failures that are now known to be the events' own."""

@@ -12,7 +12,7 @@ from http import HTTPStatus
 from itertools import accumulate
 from typing import Final
 
-from process_cosmos_gateway.contract.cloud import EPOCH_HEADER, TOKEN_HEADER
+from process_cosmos_gateway.contract.cloud import EPOCH_HEADER, IDENTITY_CODES, TOKEN_HEADER
 from process_cosmos_gateway.contract.codec import decode_json, parse
 from process_cosmos_gateway.contract.destinations import DestinationKind, EventKind
 from process_cosmos_gateway.contract.errors import Code, ContractError
@@ -43,9 +43,6 @@ HEALTH_SECONDS = 5.0
 
 _EXPIRED = Refused(reason=Code.CERTIFICATE_EXPIRED)
 _DELIVERED = Delivered()
-_OF_THE_IDENTITY = frozenset(
-    {Code.IDENTITY_CONFLICT, Code.CERTIFICATE_REVOKED, Code.CERTIFICATE_EXPIRED, Code.CERTIFICATE_SUPERSEDED}
-)
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -132,7 +129,7 @@ class Cloud:
         """The most parcels to choose a batch from, now."""
         return self._isolation.wanted
 
-    async def send(self, parcels: Sequence[Parcel], *, proven: bool, token: str | None = None) -> Sent:
+    async def send(self, parcels: Sequence[Parcel], *, proven: bool, token: str | None) -> Sent:
         """Send one batch of these; after one that failed smaller ones, until the event is found that makes it fail.
 
         ``token``: of the newest reply that is settled on disk, by which the endpoint tells a copy of this site.
@@ -152,6 +149,8 @@ class Cloud:
         if refused := self._refused(reply):
             return Sent(trouble=refused)
         sent = self._understand(parcels, body, reply, proven=proven)
+        if isinstance(sent.trouble, Refused):
+            self._room = SHORTEST_BODY  # each new alarm is a try, which may be refused again
         if isinstance(sent.trouble, Down) and sent.trouble.of_event:
             return await self._failed(parcels, sent.trouble)
         return sent
@@ -169,7 +168,7 @@ class Cloud:
             problem = parse(_Refusal, decode_json(reply.body))
         except ContractError:
             return None
-        if problem.code not in _OF_THE_IDENTITY:
+        if problem.code not in IDENTITY_CODES:
             return None
         _LOGGER.warning("%s: %s", self.name, problem.detail)
         return Refused(reason=problem.code)

@@ -92,7 +92,7 @@ class Destination(Protocol):
 
     @property
     def kind(self) -> DestinationKind:
-        """What it is."""
+        """The protocol it speaks: webhook or cloud endpoint."""
 
     @property
     def address(self) -> str:

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from process_cosmos_gateway.contract.cloud import Enrolled, EnrolmentRequest, RenewalRequest
+from process_cosmos_gateway.contract.cloud import IDENTITY_CODES, Enrolled, EnrolmentRequest, RenewalRequest
 from process_cosmos_gateway.contract.codec import MAX_FRAME, decode_json, parse
 from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.contract.identifiers import Ulid, is_ulid
@@ -35,11 +35,6 @@ MOST_MEMORY = 256 << 20
 """Bytes: http.client reads a chunk that says it has -1 bytes without an end."""
 
 HTTPS = 443
-
-_OF_THE_IDENTITY = (
-    *(Code.IDENTITY_CONFLICT, Code.CERTIFICATE_REVOKED),
-    *(Code.CERTIFICATE_EXPIRED, Code.CERTIFICATE_SUPERSEDED),
-)
 
 
 class Far(NamedTuple):
@@ -209,7 +204,7 @@ def _refusal(reply: bytes, status: int) -> RequestRefusedError:
     except ContractError:
         document = None
     problem = document if isinstance(document, dict) else {}
-    code = next((code for code in _OF_THE_IDENTITY if code == problem.get("code")), Code.ENROLMENT_REFUSED)
+    code = next((code for code in IDENTITY_CODES if code == problem.get("code")), Code.ENROLMENT_REFUSED)
     detail = problem.get("detail")
     if isinstance(detail, str) and detail.isprintable():
         return RequestRefusedError(code, detail[:LONGEST_REASON])

@@ -8,7 +8,7 @@ from process_cosmos_gateway.contract.destinations import Priority
 from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.outbox import Delivered, Parcel
 
-from .destination import Sent, Trouble
+from .destination import Refused, Sent, Trouble
 from .sending import PROBE_SECONDS, STORE_FAILED, Sending
 
 _LOGGER = logging.getLogger(__name__)
@@ -18,10 +18,12 @@ class InBatches:
     """Has one load on its way at a time."""
 
     def __init__(self, sending: Sending) -> None:
-        """Take the state of the destination."""
+        """Send to the destination of ``sending``, which takes all (``takes_all``)."""
         self._sending = sending
         self._destination = sending.destination
         self._outbox = sending.outbox
+        self._newest_seen = 0
+        """The greatest sequence of an alarm that waited when a load was refused."""
 
     async def run(self) -> None:
         """Send load after load; pause, longer each time, while the endpoint is away. Ends only by cancellation."""
@@ -46,7 +48,7 @@ class InBatches:
         if not parcels:
             await self._outbox.wait(name)
             return None
-        self._sending.begin_try()
+        self._sending.retry.clear()
         before: Sequence[Parcel] = ()
         sent, token = Sent(), self._sending.token
         while parcels:
@@ -58,6 +60,8 @@ class InBatches:
             token = sent.token or token
             before, parcels = parcels, drawing.result() if self._may_follow(parcels, sent) else ()
         await self._sending.record(sent)
+        if isinstance(sent.trouble, Refused):
+            self._newest_seen = max(self._newest_seen, _newest_untried(before))
         if sent.trouble is not None:
             await self._outbox.link_down(name)
         return sent.trouble
@@ -72,10 +76,12 @@ class InBatches:
         return arrived == len(parcels) and sent.trouble is None and self._sending.escalations.may_drain()
 
     async def _pause(self, seconds: float, trouble: Trouble) -> None:
-        """Wait until a try is due or wanted; or, where events failed alone, an alarm waits that was not tried."""
-        waits = [asyncio.create_task(self._sending.until_retry())]
+        """Wait until a try is due or wanted; or, if the failure may be the events' own, an untried alarm waits."""
+        waits: list[asyncio.Task[object]] = [asyncio.create_task(self._sending.retry.wait())]
         if trouble.of_event:
-            waits.append(asyncio.create_task(self._until_untried_alarm()))
+            # What was refused is not tried one by one: only an alarm that is new may find the endpoint as it should be.
+            after = self._newest_seen if isinstance(trouble, Refused) else 0
+            waits.append(asyncio.create_task(self._until_untried_alarm(after)))
         try:
             await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -83,11 +89,19 @@ class InBatches:
                 wait.cancel()
             await asyncio.gather(*waits, return_exceptions=True)
 
-    async def _until_untried_alarm(self) -> None:
-        while True:
+    async def _until_untried_alarm(self, after: int) -> None:
+        """Return when an alarm waits that has not failed and has a sequence greater than ``after``."""
+        newest = 0
+        while newest <= after:
             await asyncio.sleep(PROBE_SECONDS)
-            alarms = await self._outbox.parcels(
+            parcels = await self._outbox.parcels(
                 self._sending.name, self._destination.batch, priorities=[Priority.ALARM]
             )
-            if any(not alarm.attempts for alarm in alarms):
-                return
+            newest = _newest_untried(parcels)
+        self._newest_seen = max(self._newest_seen, newest)
+
+
+def _newest_untried(parcels: Sequence[Parcel]) -> int:
+    """Return the sequence of the newest alarm that has not failed; 0: there is none."""
+    alarms = (each.sequence for each in parcels if each.priority is Priority.ALARM and not each.attempts)
+    return max(alarms, default=0)

@@ -3,18 +3,19 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 
 from process_cosmos_gateway.contract.cloud import InboxItem
-from process_cosmos_gateway.contract.destinations import Link, LinkState
+from process_cosmos_gateway.contract.destinations import Link
 from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.store import Transaction
 
 from . import settings
-from .destination import Polled, Trouble
+from .backoff import next_delay
+from .destination import Polled, Refused, Trouble
 from .in_batches import InBatches
 from .inbox import Pace
-from .link import Health, together
-from .sending import STORE_FAILED, Sending, logged
+from .sending import STORE_FAILED, Sending
 from .side_by_side import SideBySide
 
 LONGEST_DETAIL = 200
@@ -37,14 +38,10 @@ class Pump:
         self._escalations = sending.escalations
         self._clock = sending.clock
         self._jitter_fn = sending.jitter_fn
-        self._polling = Health()
-        self._state = LinkState.OFFLINE
-        self._since = self._clock.monotonic()
-        sending.on_change(self._note_state)
 
     def link(self) -> Link:
         """Return how the link stands, without secrets."""
-        health = together(self._sending.health, self._polling)
+        health = self._sending.link
         now, last = self._clock.monotonic(), health.last_contact
         return Link(
             name=self._destination.name,
@@ -53,7 +50,7 @@ class Pump:
             address=self._destination.address,
             kinds=self._destination.kinds,
             state=health.state,
-            state_age=now - self._since,
+            state_age=now - self._sending.since,
             reason=health.reason,
             detail=health.detail and health.detail[:LONGEST_DETAIL],
             last_contact_age=None if last is None else now - last,
@@ -70,7 +67,8 @@ class Pump:
         """Try at once what waits, because a test with these settings was taken."""
         if tested == self._settings:
             await self._sending.note_proven()
-            self._sending.retry_now()
+            self._sending.retry.set()
+            self._sending.proof.set()
 
     async def close(self) -> None:
         """End the connections, also of a pump that was cancelled before it ran."""
@@ -81,23 +79,33 @@ class Pump:
         while True:
             await self._escalations.until_may_drain()
             began = self._clock.monotonic()
+            self._sending.proof.clear()
             polled = await self._destination.poll(self._inbox_cursor)
             if polled is None:
                 return
             trouble = polled.trouble or await self._take(polled)
             if trouble is not None:
-                self._polled(self._polling.failed(trouble))
-                await asyncio.sleep(self._polling.wait(self._jitter_fn()))
+                self._sending.polled(trouble)
+                await self._pause(trouble)
                 continue
-            if self._polling.failures:
-                self._sending.retry_now()  # the way is free again: what waits to be sent need not wait on
-            self._polled(self._polling.worked(self._clock.monotonic()))
+            if self._sending.polling.failures:
+                self._sending.retry.set()  # the way is free again: what waits to be sent need not wait on
+            self._sending.polled(None)
             pace = pace.after(len(polled.items), now=self._clock.monotonic())
             if seconds := pace.wait(now=self._clock.monotonic()):
                 await asyncio.sleep(seconds)
             if polled.cursor is None:
                 # An endpoint that does not hold an empty reply back must not be asked without a pause.
                 await asyncio.sleep(_POLL_EVERY - (self._clock.monotonic() - began))
+
+    async def _pause(self, trouble: Trouble) -> None:
+        """Wait for the next poll; after a refusal only as if the link were down, if something sent is delivered."""
+        jitter = self._jitter_fn()
+        longest = self._sending.polling.wait(jitter)
+        shortest = next_delay(self._sending.polling.failures, jitter) if isinstance(trouble, Refused) else longest
+        await asyncio.sleep(shortest)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._sending.proof.wait(), longest - shortest)
 
     async def _take(self, polled: Polled) -> Trouble | None:
         """Put the items on disk together with the cursor; leave them for the next poll while the gate is closed."""
@@ -123,13 +131,3 @@ class Pump:
         self._escalations.take(transaction, items, self._destination.name)
         settings.note_inbox(transaction, self._destination.name, cursor)
         return True
-
-    def _polled(self, after: Health) -> None:
-        self._polling = logged(self._destination.name, "polling", self._polling, after)
-        self._note_state()
-
-    def _note_state(self) -> None:
-        """Remember since when the link is in its state."""
-        state = together(self._sending.health, self._polling).state
-        if state is not self._state:
-            self._state, self._since = state, self._clock.monotonic()

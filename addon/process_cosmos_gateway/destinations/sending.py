@@ -1,4 +1,4 @@
-"""What both ways of sending share: the health of the link, and how results reach the disk."""
+"""What sending and polling share: the health of the link, and how results reach the disk."""
 
 import asyncio
 import logging
@@ -13,7 +13,7 @@ from process_cosmos_gateway.store import Store
 
 from . import settings
 from .destination import Destination, Down, Sent, Trouble
-from .link import Health
+from .link import Health, together
 
 PROBE_SECONDS = 1.0
 """Between alarms of other keys that are tried while the link seems to be down."""
@@ -24,7 +24,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class Sending:
-    """The state of sending to one destination."""
+    """The state of the link to one destination, for what sends and what polls; settles what was sent."""
 
     def __init__(
         self,
@@ -47,18 +47,23 @@ class Sending:
         self.jitter_fn = jitter_fn
         self.proven = kept.proven
         self.token = kept.token
-        self.health = Health()
-        self._on_change: Callable[[], None] = lambda: None
-        self._retry = asyncio.Event()
-
-    def on_change(self, changed_fn: Callable[[], None]) -> None:
-        """Call ``changed_fn`` whenever the health is another."""
-        self._on_change = changed_fn
+        self.health = self.polling = Health()
+        self.since = clock.monotonic()
+        """Monotonic time from which the whole link has been in its state."""
+        self.retry = asyncio.Event()
+        """Ends a pause of sending: polling works again, or a test was taken."""
+        self.proof = asyncio.Event()
+        """Ends a pause of polling: something was delivered, or a test was taken."""
 
     @property
     def name(self) -> str:
         """The destination's name, by which the outbox and the logs know it."""
         return self.destination.name
+
+    @property
+    def link(self) -> Health:
+        """The health of the whole link, sending and polling."""
+        return together(self.health, self.polling)
 
     async def record(self, sent: Sent) -> None:
         """Put on disk what was answered, then what was delivered: a crash between repeats the answer by its id."""
@@ -89,28 +94,25 @@ class Sending:
 
     def worked(self) -> None:
         """Note proof that the link works."""
-        self._become(self.health.worked(self.clock.monotonic()))
+        self._become(sending=self.health.worked(self.clock.monotonic()))
+        self.proof.set()
 
     def failed(self, trouble: Trouble) -> float:
         """Note that the link does not work; return the seconds until the next try."""
-        self._become(self.health.failed(trouble))
+        self._become(sending=self.health.failed(trouble))
         return self.health.wait(self.jitter_fn())
 
-    def _become(self, health: Health) -> None:
-        self.health = logged(self.name, "sending", self.health, health)
-        self._on_change()
+    def polled(self, trouble: Trouble | None) -> None:
+        """Note what a poll came to."""
+        now = self.clock.monotonic()
+        self._become(polling=self.polling.worked(now) if trouble is None else self.polling.failed(trouble))
 
-    def retry_now(self) -> None:
-        """End a pause: the link is known to work again, or a person wants to see it tried."""
-        self._retry.set()
-
-    def begin_try(self) -> None:
-        """Let what ended a pause so far not end the next one."""
-        self._retry.clear()
-
-    async def until_retry(self) -> None:
-        """Return when a pause is to end at once."""
-        await self._retry.wait()
+    def _become(self, *, sending: Health | None = None, polling: Health | None = None) -> None:
+        before = self.link.state
+        self.health = logged(self.name, "sending", self.health, sending or self.health)
+        self.polling = logged(self.name, "polling", self.polling, polling or self.polling)
+        if self.link.state is not before:
+            self.since = self.clock.monotonic()
 
 
 def logged(name: str, work: str, before: Health, after: Health) -> Health:

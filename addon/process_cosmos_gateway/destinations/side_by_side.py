@@ -45,7 +45,7 @@ class SideBySide:
     """Has one event of each key on its way, and settles it when its reply has come."""
 
     def __init__(self, sending: Sending) -> None:
-        """Take the state of the destination."""
+        """Send to the destination of ``sending``, which takes one event a request."""
         self._sending = sending
         self._clock = sending.clock
         self._requests: dict[Key, _Request] = {}
@@ -53,6 +53,7 @@ class SideBySide:
         self._blame = Blame()
         self._doubt: Trouble | None = None
         self._paused_until = self._probe_at = 0.0
+        """Monotonic; 0: there is no pause. One that is over lasts until what may go then was sent."""
 
     async def run(self) -> None:
         """Start requests as there is room and settle their replies. Ends only by cancellation."""
@@ -86,6 +87,8 @@ class SideBySide:
         await self._sending.record(Sent(verdicts=verdicts, answers=answers))
         if self._sending.health.trouble is None:
             self._paused_until = self._probe_at = 0.0
+        if 0 < self._paused_until <= self._clock.monotonic():
+            trouble = None  # a pause is over: an alarm that was tried in it says nothing of all else, which goes now
         self._doubt = trouble if trouble is not None and trouble.of_event else None
         if trouble is not None and (self._blame.is_of_link or not trouble.of_event):
             await self._pause(trouble)
@@ -110,10 +113,14 @@ class SideBySide:
         await self._sending.outbox.link_down(self._sending.name)
 
     def _hold(self, trouble: Trouble) -> None:
-        """Send nothing for a while; failures of requests that were under way together count as one."""
+        """Send nothing for a while; failures of requests that were under way together count as one.
+
+        A refusal of an alarm that was tried meanwhile lengthens no pause that a refusal began.
+        """
         self._doubt = None
         now = self._clock.monotonic()
-        if now >= self._paused_until or isinstance(trouble, Refused):
+        is_first_refusal = isinstance(trouble, Refused) and not isinstance(self._sending.health.trouble, Refused)
+        if now >= self._paused_until or is_first_refusal:
             self._paused_until = now + self._sending.failed(trouble)
         elif isinstance(trouble, Down) and trouble.retry_after is not None:
             self._paused_until = max(self._paused_until, now + min(trouble.retry_after, LONGEST_RETRY_AFTER))
@@ -124,12 +131,15 @@ class SideBySide:
         """Send what may go now; return whether news could let more go."""
         self._together = ()
         now = self._clock.monotonic()
-        space, paused = self._room(now), now < self._paused_until
+        space = self._room(now)
         if not self._sending.escalations.may_drain() or not space.priorities:
             return False
+        if now >= self._paused_until:
+            self._paused_until = 0.0
+        paused = self._paused_until > 0
         if paused and not self._may_probe(now):
             return False
-        if await self._send_others(group, space, paused=paused) or paused or not self._blame.suspects:
+        if await self._send_others(group, space, paused=paused) or paused or not self._blame.tried:
             return True
         if self._doubt is not None:
             await self._pause(self._doubt)
@@ -146,11 +156,10 @@ class SideBySide:
         return now >= self._probe_at and trouble is not None and trouble.of_event
 
     async def _send_others(self, group: asyncio.TaskGroup, space: Room, *, paused: bool) -> bool:
-        """Send events of keys that are no suspects; return whether there were any."""
+        """Send events of keys that have not failed; return whether there were any."""
         if paused:
             space = Room(any=0, alarms=min(space.alarms, 1))
-        busy = {*self._requests, *self._blame.suspects}
-        is_any = self._send_from(group, space, await self._draw(space, busy))
+        is_any = self._send_from(group, space, await self._draw(space, {*self._requests, *self._blame.tried}))
         if is_any and paused:
             self._probe_at = self._clock.monotonic() + PROBE_SECONDS
         return is_any
@@ -187,7 +196,7 @@ class SideBySide:
         tasks = [request.task for request in self._requests.values()]
         if any(task.done() for task in tasks):
             return
-        wakers = [asyncio.create_task(self._sending.until_retry())]
+        wakers: list[asyncio.Task[object]] = [asyncio.create_task(self._sending.retry.wait())]
         if listens:
             wakers.append(asyncio.create_task(self._sending.outbox.wait(self._sending.name)))
         if not self._sending.escalations.may_drain():
@@ -195,8 +204,8 @@ class SideBySide:
         try:
             await asyncio.wait([*tasks, *wakers], timeout=self._left(), return_when=asyncio.FIRST_COMPLETED)
             if wakers[0].done():
-                self._sending.begin_try()
-                self._paused_until = 0.0
+                self._sending.retry.clear()
+                self._paused_until = min(self._paused_until, self._clock.monotonic())
         finally:
             for waker in wakers:
                 waker.cancel()

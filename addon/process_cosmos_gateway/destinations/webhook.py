@@ -72,7 +72,7 @@ class Webhook:
         parcels: Sequence[Parcel],
         *,
         proven: bool,
-        token: str | None = None,  # noqa: ARG002 - the Protocol's
+        token: str | None,  # noqa: ARG002 - the Protocol's
     ) -> Sent:
         """Post the one event of ``parcels``; return what the receiver's reply means for it."""
         [parcel] = parcels

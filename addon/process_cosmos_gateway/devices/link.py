@@ -47,7 +47,7 @@ class Link:
             _LOGGER.warning("broker_denied: The broker does not let us use %s; see its access rules", topic)
 
     def allowed(self, topic: str) -> None:
-        """Note that it does."""
+        """Remove ``topic`` from those the broker denies: it has accepted a subscription or a message."""
         self._denied.pop(topic, None)
 
     def read(self, limited: tuple[str, ...], *, turned_away: bool) -> BrokerLink:

@@ -205,6 +205,7 @@ class Connection:
         """Say goodbye (the will is not published) and end."""
         if self.alive:
             self._reason = reason
+            self._client.on_disconnect = None  # it would name another reason
             self._client.disconnect()
             self._client.loop_write()
             self._end()

@@ -1,7 +1,6 @@
 """Devices: what the rest of the gateway knows of Things."""
 
 import asyncio
-import contextlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -313,8 +312,11 @@ class Devices:
             if topics == [DROPPED_TOPIC]:
                 await self._listen_to_drops(connection)
                 continue
-            with contextlib.suppress(MqttError):  # the connection has ended; the next one subscribes to all
+            try:
                 await self._subscribe(connection, topics, again=True)
+            except MqttError as error:
+                # Without an answer nobody knows what is heard: the next connection subscribes to all.
+                connection.close(error.code)
 
     async def _listen_to_drops(self, connection: Connection) -> None:
         """Listen to what the broker drops, unless it answered that with silence, or by ending the connection."""

@@ -38,12 +38,13 @@ def pause_after(attempts: int) -> float:
 
 @dataclass(slots=True, kw_only=True)
 class _Pending:
-    """A write not yet confirmed; times are monotonic."""
+    """A write not yet confirmed; times are monotonic. ``denied``: the broker does not take it."""
 
     value: Value
     expires: float
     next_try: float
     attempts: int = 1
+    denied: bool = False
 
 
 class Writes:
@@ -80,12 +81,13 @@ class Writes:
         sent = self._send(device, name, value)
         if sent is None:
             return False
-        if reported == value and (device, name) not in self._pending:
-            await self._until_confirmed(sent)
-            return True
         seconds = min(max(expires_in, _SHORTEST), _LONGEST)
         wall, now = self._clock.now().timestamp(), self._clock.monotonic()
         pending = _Pending(value=value, expires=now + seconds, next_try=now + pause_after(1))
+        sent.add_done_callback(partial(self._note_denied, pending))
+        if reported == value and (device, name) not in self._pending:
+            await self._until_confirmed(sent)
+            return True
         self._pending[device, name] = pending
         self._news.set()
         write = KnownWrite(device=device, name=name, value=value, written_at=wall, expires_at=wall + seconds)
@@ -95,11 +97,7 @@ class Writes:
             if self._pending.get((device, name)) is pending:
                 del self._pending[device, name]
             raise
-        try:
-            await self._until_confirmed(sent)
-        except RequestRefusedError:
-            await self._end(device, name, pending)
-            raise
+        await self._until_confirmed(sent)
         return True
 
     async def _until_confirmed(self, sent: Sent) -> None:
@@ -108,12 +106,18 @@ class Writes:
             async with asyncio.timeout(_CONFIRMED_WITHIN):
                 await asyncio.shield(sent)
         except DeniedError as error:
-            self._counts["writes_denied"] += 1
             raise RequestRefusedError(
                 Code.WRITE_DENIED, f"The MQTT broker did not accept the write ({error})"
             ) from error
         except MqttError, TimeoutError:
             return  # it is sent again
+
+    def _note_denied(self, pending: _Pending, sent: Sent) -> None:
+        """End a write the broker has denied, however late; ``run`` does it."""
+        if not sent.cancelled() and isinstance(sent.exception(), DeniedError) and not pending.denied:
+            pending.denied = True
+            self._counts["writes_denied"] += 1
+            self._news.set()
 
     async def _end(self, device: str, name: str, pending: _Pending) -> None:
         """Send a write no more."""
@@ -154,12 +158,18 @@ class Writes:
         for (device, name), pending in tuple(self._pending.items()):
             if self._pending.get((device, name)) is not pending:
                 continue  # confirmed or replaced while the disk was waited for
-            if pending.expires <= now:
+            if pending.denied:
+                _LOGGER.warning(
+                    "write_denied: the MQTT broker does not accept %s of %s; it is not sent again", name, device
+                )
+                await self._end(device, name, pending)
+            elif pending.expires <= now:
                 self._counts["writes_expired"] += 1
                 _LOGGER.warning("%s did not take a value for %s in time; it is no longer sent", device, name)
                 await self._end(device, name, pending)
             elif pending.next_try <= now:
-                if self._send(device, name, pending.value) is not None:
+                if (sent := self._send(device, name, pending.value)) is not None:
+                    sent.add_done_callback(partial(self._note_denied, pending))
                     self._counts["writes_repeated"] += 1
                     pending.attempts += 1
                 pending.next_try = now + pause_after(pending.attempts)

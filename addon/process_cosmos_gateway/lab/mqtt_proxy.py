@@ -34,13 +34,15 @@ class Manners:
     """How a broker behaves.
 
     ``to_5``: to a CONNECT of MQTT 5. ``to_sys``: to subscriptions below ``$SYS``. ``denied``: beginning of the topics
-    that may be neither published nor subscribed to. ``keep_alive``: seconds it tells and enforces (MQTT 5).
-    ``max_qos``: told with MQTT 5, and enforced. ``garbage``: what it sends after each CONNACK.
+    that may be neither published nor subscribed to. ``lost``: beginning of those a SUBSCRIBE of which gets no answer.
+    ``keep_alive``: seconds it tells and enforces (MQTT 5). ``max_qos``: told with MQTT 5, and enforced. ``garbage``:
+    what it sends after each CONNACK.
     """
 
     to_5: Reaction = Reaction.NONE
     to_sys: Reaction = Reaction.NONE
     denied: str | None = None
+    lost: str | None = None
     keep_alive: int | None = None
     max_qos: int = 1
     garbage: bytes = b""
@@ -207,6 +209,8 @@ class _Client:
             topic = bytes(body[at + 2 : at + 2 + length]).decode()
             if topic.startswith("$SYS") and self.manners.to_sys is not Reaction.NONE:
                 return self._react(packet, self.manners.to_sys, "at_sys")
+            if self.manners.lost is not None and topic.startswith(self.manners.lost):
+                return self._react(packet, Reaction.SILENCE, "at_topic")
             if self._is_denied(topic):
                 self.counts["subscription_denied"] += 1
                 refused.append(place)

@@ -13,6 +13,7 @@ from process_cosmos_gateway.destinations.blame import (
     LATE_SECONDS,
     MOST_IN_FLIGHT,
     MOST_SUSPECTS,
+    MOST_TRIED,
     Blame,
     key_of,
     room,
@@ -60,9 +61,11 @@ def test_an_event_that_passes_in_its_next_try_was_not_at_fault() -> None:
 
 def test_what_is_remembered_of_an_outage_does_not_grow_with_it() -> None:
     blame = Blame()
-    for number in range(1, 10 * MOST_SUSPECTS):
+    for number in range(1, 2 * MOST_TRIED):
         blame, _ = blame.failed(parcel(number), TIMED_OUT, began=1.0)
-    assert len(blame.suspects) == MOST_SUSPECTS
+    assert (len(blame.suspects), len(blame.tried)) == (MOST_SUSPECTS, MOST_TRIED)
+    blame, _ = blame.passed(C, at=60.0)
+    assert (blame.suspects, blame.tried) == ({}, ())
 
 
 @dataclass
@@ -77,9 +80,9 @@ class Play:
     delivered: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
 
     def turn(self, now: int, waiting: Mapping[int, list[int]]) -> None:
-        """Send the first event of each key that is no suspect, else of all; each turn takes one unit of time."""
+        """Send the first event of each key that has not failed, else of all; each turn takes one unit of time."""
         heads = [parcel(line[0], key=str(key)) for key, line in waiting.items() if line]
-        chosen = [each for each in heads if key_of(each) not in self.blame.suspects][:IN_FLIGHT] or heads[:IN_FLIGHT]
+        chosen = [each for each in heads if key_of(each) not in self.blame.tried][:IN_FLIGHT] or heads[:IN_FLIGHT]
         passed = [each for each in chosen if self.up[now] and each.sequence not in self.bad]
         for each in chosen:
             self.blame = self.blame.started(each)

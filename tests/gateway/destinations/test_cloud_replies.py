@@ -87,7 +87,7 @@ def receipt(**members: object) -> Behaviour:
 
 
 async def test_a_batch_is_the_stored_bytes_joined(far: Far) -> None:
-    sent = await far.destination.send(PARCELS, proven=True)
+    sent = await far.destination.send(PARCELS, proven=True, token=None)
 
     [call] = far.server.calls
     assert call.path == "/v1/events"
@@ -110,7 +110,7 @@ async def test_the_token_of_a_reply_is_handed_on_and_presented_with_the_epoch(fa
 async def test_a_batch_is_taken_in_part(far: Far) -> None:
     problem = {"code": "malformed", "message": "$.data: is missing"}
     far.server.behave = receipt(duplicates=[1], rejected=[{"index": 2, "problem": problem}])
-    sent = await far.destination.send(PARCELS[:3], proven=True)
+    sent = await far.destination.send(PARCELS[:3], proven=True, token=None)
     assert [verdict for _, verdict in sent.verdicts] == [
         Delivered(),
         Delivered(),
@@ -134,7 +134,7 @@ async def test_an_event_the_endpoint_fails_at_is_found_and_may_become_poison(far
     left, failed = list(PARCELS), []
     async with asyncio.timeout(20):
         while left:
-            sent = await far.destination.send(left[: far.destination.batch], proven=True)
+            sent = await far.destination.send(left[: far.destination.batch], proven=True, token=None)
             failed += [parcel for parcel, verdict in sent.verdicts if verdict == Failed("http_500")]
             left = [parcel for parcel in left if parcel not in [settled for settled, _ in sent.verdicts]]
     assert failed == [poison]
@@ -152,9 +152,9 @@ async def test_an_inbox_item_that_cannot_be_read_blocks_nobody(far: Far, caplog:
 async def assert_held_back(far: Far, behave: Behaviour, detail: str) -> None:
     """Assert that a reply of an endpoint that is well confirms nothing, and is held against one event alone."""
     far.server.behave = behave
-    sent = await far.destination.send(PARCELS[:3], proven=True)
+    sent = await far.destination.send(PARCELS[:3], proven=True, token=None)
     assert sent == Sent()
-    sent = await far.destination.send(PARCELS[:1], proven=True)
+    sent = await far.destination.send(PARCELS[:1], proven=True, token=None)
     assert sent == Sent(verdicts=[(PARCELS[0], Failed("malformed_reply", detail))])
 
 
@@ -181,7 +181,7 @@ async def test_a_refusal_of_the_site_is_the_links_and_confirms_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     far.server.behave = reply(status, orjson.dumps({"code": code, "detail": "Two gateways speak as one."}))
-    sent = await far.destination.send(PARCELS[: 1 if single else 3], proven=True)
+    sent = await far.destination.send(PARCELS[: 1 if single else 3], proven=True, token=None)
     assert (sent.verdicts, sent.trouble) == ((), Refused(reason=code))
     assert (await far.destination.poll(0)).trouble == Refused(reason=code)
     assert "Two gateways speak as one." in caplog.text
@@ -197,7 +197,7 @@ async def test_a_poison_event_is_found_by_ever_smaller_batches_and_rejected_alon
     far.server.behave = behave
     waiting, verdicts = list(PARCELS), {}
     for _ in range(30):
-        sent = await far.destination.send(waiting[: far.destination.batch], proven=True)
+        sent = await far.destination.send(waiting[: far.destination.batch], proven=True, token=None)
         verdicts.update({parcel.id: verdict for parcel, verdict in sent.verdicts})
         waiting = [parcel for parcel in PARCELS if parcel.id not in verdicts]
         if not waiting:
@@ -209,7 +209,7 @@ async def test_a_poison_event_is_found_by_ever_smaller_batches_and_rejected_alon
 
 async def test_a_single_409_is_a_delivery(far: Far) -> None:
     far.server.behave = reply(409)
-    sent = await far.destination.send(PARCELS[:1], proven=True)
+    sent = await far.destination.send(PARCELS[:1], proven=True, token=None)
     assert sent.verdicts == [(PARCELS[0], Delivered())]
 
 
@@ -225,7 +225,7 @@ async def test_a_single_409_is_a_delivery(far: Far) -> None:
 )
 async def test_a_reply_that_is_no_receipt_confirms_nothing(far: Far, behave: Behaviour) -> None:
     far.server.behave = behave
-    sent = await far.destination.send(PARCELS[:1], proven=True)
+    sent = await far.destination.send(PARCELS[:1], proven=True, token=None)
     assert sent.verdicts == ()
     assert sent.trouble is not None
     assert replace(sent.trouble, detail=None) == MALFORMED
@@ -251,7 +251,7 @@ async def test_trouble_is_the_links_for_events_and_inbox_alike(
     far: Far, behave: Behaviour, trouble: Down | Refused
 ) -> None:
     far.server.behave = behave
-    sent = (await far.destination.send(PARCELS, proven=True)).trouble
+    sent = (await far.destination.send(PARCELS, proven=True, token=None)).trouble
     assert sent is not None
     assert replace(sent, of_event=trouble.of_event) == trouble
     assert (await far.destination.poll(0)).trouble == trouble
@@ -270,7 +270,7 @@ async def test_of_a_batch_that_fails_while_the_endpoint_is_well_one_event_alone_
     far.server.behave = behave
     left, failed = list(PARCELS), []
     for _ in range(len(PARCELS) + 1):
-        sent = await far.destination.send(left, proven=True)
+        sent = await far.destination.send(left, proven=True, token=None)
         assert sent.trouble is None, "the link is well, so nothing waits"
         failed += [parcel for parcel, verdict in sent.verdicts if isinstance(verdict, Failed)]
         settled = {parcel.id for parcel, _ in sent.verdicts}
@@ -284,7 +284,7 @@ async def test_a_batch_that_fails_like_everything_else_is_the_links_and_stays_as
     monkeypatch.setattr(exchange, "SILENCE_SECONDS", 0.2)
     far.server.behave = keep_silent
     for parcels in (PARCELS, PARCELS[:1]):
-        sent = await far.destination.send(parcels, proven=True)
+        sent = await far.destination.send(parcels, proven=True, token=None)
         assert (sent.verdicts, sent.trouble) == ((), Down(reason="timeout"))
     assert far.destination.batch == BATCH
 
@@ -294,8 +294,8 @@ async def test_an_endpoint_that_is_well_and_takes_no_event_is_down_and_nothing_c
         return await (receipt() if request.path == "/health" else break_off)(request, body)
 
     far.server.behave = behave
-    first = await far.destination.send(PARCELS[:1], proven=True)
-    second = await far.destination.send(PARCELS[1:2], proven=True)
+    first = await far.destination.send(PARCELS[:1], proven=True, token=None)
+    second = await far.destination.send(PARCELS[1:2], proven=True, token=None)
     assert (first.trouble, second.trouble) == (None, Down(reason="connection_lost", of_event=True))
 
 
@@ -304,7 +304,7 @@ async def test_a_certificate_the_endpoint_does_not_know_gets_nothing_through(far
     ours = enrolled(tmp_path / "ca")
     mixed = replace(stranger, ca=ours.ca)
     cloud = destination(far.server.url, mixed)
-    sent = await cloud.send(PARCELS, proven=True)
+    sent = await cloud.send(PARCELS, proven=True, token=None)
     await cloud.close()
     assert sent.trouble is not None
     assert far.server.calls == []
@@ -328,14 +328,14 @@ def test_an_alert_about_our_certificate_needs_a_person(expired: bool, reason: st
 
 async def test_an_endpoint_with_another_ca_gets_nothing(far: Far, tmp_path: Path) -> None:
     cloud = destination(far.server.url, enrolled(tmp_path / "elsewhere"))
-    assert (await cloud.send(PARCELS, proven=True)).trouble == Refused(reason="certificate")
+    assert (await cloud.send(PARCELS, proven=True, token=None)).trouble == Refused(reason="certificate")
     await cloud.close()
 
 
 async def test_an_expired_certificate_is_refused_before_anything_is_sent(far: Far, tmp_path: Path) -> None:
     credentials = enrolled(tmp_path / "ca")
     cloud = destination(far.server.url, credentials, now=lambda: credentials.expires_at)
-    assert (await cloud.send(PARCELS, proven=True)).trouble == Refused(reason="certificate_expired")
+    assert (await cloud.send(PARCELS, proven=True, token=None)).trouble == Refused(reason="certificate_expired")
     assert (await cloud.poll(0)).trouble == Refused(reason="certificate_expired")
     await cloud.close()
     assert far.server.calls == []
@@ -346,7 +346,7 @@ def test_a_body_stays_bearable_and_one_long_event_goes_alone() -> None:
     assert fitting(PARCELS, 10) == PARCELS[:1]
 
 
-async def test_on_a_thin_line_batches_get_shorter_so_that_no_alarm_waits_long_and_longer_when_it_is_over(
+async def test_on_a_thin_line_or_refused_batches_are_short_so_that_no_alarm_waits_long_and_grow_when_it_is_over(
     far: Far, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = sum(len(parcel.body) + 2 for parcel in PARCELS) + 32
@@ -354,12 +354,15 @@ async def test_on_a_thin_line_batches_get_shorter_so_that_no_alarm_waits_long_an
         monkeypatch.setattr(cloud_module, name, value)
     cloud = destination(far.server.url, enrolled(tmp_path / "ca"))
     for _ in range(4):
-        await cloud.send(PARCELS, proven=True)
+        await cloud.send(PARCELS, proven=True, token=None)
     monkeypatch.setattr(cloud_module, "BEARABLE_SECONDS", 60.0)
     for _ in range(3):
-        await cloud.send(PARCELS, proven=True)
+        await cloud.send(PARCELS, proven=True, token=None)
+    far.server.behave = reply(404)
+    for _ in range(2):
+        await cloud.send(PARCELS, proven=True, token=None)
     await cloud.close()
-    assert [len(orjson.loads(call.body)) for call in far.server.calls] == [8, 4, 2, 2, 2, 4, 8]
+    assert [len(orjson.loads(call.body)) for call in far.server.calls] == [8, 4, 2, 2, 2, 4, 8, 8, 2]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The pump: a load is settled while the next one is on its way, and nothing else changes by that."""
+"""The pump: a load is settled while the next one is on its way, and a load that failed goes again at its time."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -9,9 +9,9 @@ from typing import Any, Final, cast
 import pytest
 
 from process_cosmos_gateway.clock import SystemClock
-from process_cosmos_gateway.contract.destinations import DestinationKind, EventKind
+from process_cosmos_gateway.contract.destinations import DestinationKind, EventKind, LinkState
 from process_cosmos_gateway.destinations import in_batches, settings
-from process_cosmos_gateway.destinations.destination import Down, Polled, ProbeResult, Sent
+from process_cosmos_gateway.destinations.destination import Down, Polled, ProbeResult, Refused, Sent
 from process_cosmos_gateway.destinations.pump import Pump
 from process_cosmos_gateway.destinations.sending import Sending
 from process_cosmos_gateway.errors import StoreError
@@ -26,7 +26,7 @@ FAR = "far"
 
 @dataclass
 class Far:
-    """A destination that takes two events at once; ``answer_fn`` says what becomes of a load."""
+    """A destination that takes two events at once; ``answer_fn`` says what becomes of a load, ``poll_fn`` of a poll."""
 
     answer_fn: Callable[[int, Sequence[Parcel]], Sent]
     name: Final[str] = FAR
@@ -34,8 +34,9 @@ class Far:
     kind: Final[DestinationKind] = DestinationKind.CLOUD
     address: Final = "https://far.invalid"
     kinds: Final[tuple[EventKind, ...]] = (EventKind.ESCALATION,)
-    batch: Final = 2
+    batch: int = 2
     takes_all: Final = True
+    poll_fn: Callable[[], Polled | None] = lambda: None
     loads: list[list[int]] = field(default_factory=list)
     tokens: list[str | None] = field(default_factory=list)
 
@@ -46,8 +47,8 @@ class Far:
         return self.answer_fn(len(self.loads), parcels)
 
     async def poll(self, after: int) -> Polled | None:
-        """Have no inbox."""
-        return None
+        """Look into the inbox."""
+        return self.poll_fn()
 
     async def probe(self, event: bytes) -> ProbeResult:
         """Find it well."""
@@ -78,7 +79,7 @@ async def outbox(store: Store) -> Outbox:
 
 
 @asynccontextmanager
-async def pumping(far: Far, store: Store, outbox: Outbox, gate: FakeEscalations | None = None) -> AsyncIterator[None]:
+async def pumping(far: Far, store: Store, outbox: Outbox, gate: FakeEscalations | None = None) -> AsyncIterator[Pump]:
     sending = Sending(
         far,
         kept=settings.Kept(settings=cast("Any", None), proven=True),
@@ -91,7 +92,7 @@ async def pumping(far: Far, store: Store, outbox: Outbox, gate: FakeEscalations 
     pump = Pump(sending)
     task = asyncio.create_task(pump.run())
     try:
-        yield
+        yield pump
     finally:
         task.cancel()
         with suppress(asyncio.CancelledError):
@@ -216,3 +217,46 @@ async def test_an_alarm_does_not_wait_while_the_only_other_one_fails_again_and_a
         await until(lambda: far.loads[-1:] == [[1]])
         await outbox.accept(event(99))
         await until(lambda: any(99 in load for load in far.loads))
+
+
+async def test_a_load_that_was_refused_goes_again_with_a_new_alarm_and_not_before(
+    store: Store, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(in_batches, "PROBE_SECONDS", 0.01)
+    looked = 0
+    look = outbox.parcels
+
+    async def counted(*arguments: Any, **named: Any) -> Sequence[Parcel]:  # noqa: ANN401 - passed on
+        nonlocal looked
+        looked += 1
+        return await look(*arguments, **named)
+
+    far = Far(lambda *_: Sent(trouble=Refused(reason="http_404", of_event=True)), batch=10)
+    async with pumping(far, store, outbox):
+        await until(lambda: len(far.loads) == 1)
+        monkeypatch.setattr(outbox, "parcels", counted)
+        await until(lambda: looked > 5)
+        assert len(far.loads) == 1
+        await outbox.accept(event(99))
+        await until(lambda: len(far.loads) > 1)
+        looked = 0
+        await until(lambda: looked > 5)
+    assert far.loads == [[1, 2, 3, 4, 5, 6, 7], [1, 2, 3, 4, 5, 6, 7, 99]]
+
+
+@pytest.mark.parametrize("how", ["delivery", "test"])
+async def test_a_refused_poll_is_repeated_when_the_link_is_known_to_work(
+    store: Store, outbox: Outbox, how: str
+) -> None:
+    is_free = False
+    refusal = Refused(reason="not_a_receiver", of_event=True)
+    far = Far(taken, poll_fn=lambda: Polled(trouble=None if is_free else refusal))
+    async with pumping(far, store, outbox) as pump:
+        await until_empty(outbox)
+        await until(lambda: pump.link().state is LinkState.REFUSED)
+        is_free = True
+        if how == "delivery":
+            await outbox.accept(event(99))
+        else:
+            await pump.proven_by_test(cast("Any", None))
+        await until(lambda: pump.link().state is LinkState.CONNECTED)

@@ -81,7 +81,7 @@ async def test_settings_the_client_cannot_use_are_the_links_trouble() -> None:
         header_value="Bearer x",
     )
     hook = Webhook(settings)
-    assert (await hook.send([parcel(1)], proven=True)).trouble == Refused(reason="url")
+    assert (await hook.send([parcel(1)], proven=True, token=None)).trouble == Refused(reason="url")
     await hook.close()
 
 

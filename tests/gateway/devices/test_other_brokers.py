@@ -134,7 +134,7 @@ async def test_a_denied_write_is_told_to_whoever_wrote_and_is_not_repeated(
             await heard.write("wot/tank", "pump", value=True)
         assert refused.value.code is Code.WRITE_DENIED
         assert link(heard).denied == ("wot/tank/properties/pump/writeproperty",)
-        assert await heard.rows("SELECT * FROM device_write") == []
+        await heard.until_rows("SELECT * FROM device_write", [])
         assert heard.devices.counts["writes_denied"] == 1
         proxy.manners = Manners()
         await proxy.reset()
@@ -149,6 +149,18 @@ async def test_a_denied_subscription_is_named(broker: Broker, proxy: MqttProxy, 
         await ready(heard, tank)
         await until(lambda: link(heard).denied)
         assert link(heard).denied == ("wot/tank/events/overflow",)
+
+
+async def test_a_new_device_whose_subscription_is_not_answered_is_heard_by_a_new_connection(
+    broker: Broker, proxy: MqttProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("process_cosmos_gateway.devices.mqtt._ANSWER_SECONDS", 0.5)
+    proxy.manners = Manners(lost="wot/tank/properties")
+    async with hearing(tmp_path, through(broker, proxy)) as heard, client(broker.options) as tank:
+        proxy.manners = Manners()
+        await ready(heard, tank)
+        assert (proxy.counts["silence_at_topic"], proxy.counts["connects_5"]) == (1, 2)
+    assert "subscription_unanswered" in caplog.text
 
 
 @pytest.mark.parametrize("old", [False, True])

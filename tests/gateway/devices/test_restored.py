@@ -39,6 +39,7 @@ async def test_a_restored_backup_does_not_repeat_a_command_that_was_on_its_way_w
 async def test_how_things_stand_is_asked_after_a_restored_backup_and_is_no_news(broker: Broker, tmp_path: Path) -> None:
     async with LeakSensor(broker.options, "leak-1") as sensor:
         async with hearing(tmp_path / "live", broker.options) as heard:
+            await until(lambda: heard.value("wot/leak-1", "leak") is False)  # what it says first is no news
             await sensor.set(True)
             await heard.until_rows("SELECT CAST(value AS TEXT) FROM device_property", [("true",)])
             copy = make_backup(tmp_path / "live")

@@ -1,4 +1,4 @@
-"""Writes to devices while the disk is slow or failing, or holds other bytes than the device reports."""
+"""Writes to devices while disk or broker are slow or refuse, or the disk holds other bytes than the device reports."""
 
 import asyncio
 from collections import Counter
@@ -11,6 +11,7 @@ import pytest
 
 from process_cosmos_gateway.contract.devices import Value
 from process_cosmos_gateway.devices import memory
+from process_cosmos_gateway.devices.mqtt_errors import DeniedError
 from process_cosmos_gateway.devices.writes import Writes
 from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.store import Store
@@ -29,12 +30,13 @@ def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @dataclass
 class Bench:
-    """Writes on a real store; ``sent`` is what went out."""
+    """Writes on a real store; ``sent`` is what went out, ``answers`` what the broker says to each device's."""
 
     store: Store
     clock: HandClock = field(default_factory=HandClock)
     counts: Counter[str] = field(default_factory=Counter)
     sent: list[tuple[str, Value]] = field(default_factory=list)
+    answers: dict[str, asyncio.Future[None]] = field(default_factory=dict)
 
     def writes(self) -> Writes:
         return Writes(self.store, self.clock, self.counts, self._send)
@@ -43,7 +45,7 @@ class Bench:
         self.sent.append((device, value))
         confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         confirmed.set_result(None)
-        return confirmed
+        return self.answers.get(device, confirmed)
 
     def count(self, device: str) -> int:
         return sum(each == device for each, _ in self.sent)
@@ -77,6 +79,29 @@ def hold(monkeypatch: pytest.MonkeyPatch, store: Store) -> asyncio.Event:
 
     monkeypatch.setattr(store, "write", waiting)
     return free
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_write_the_broker_denies_late_is_not_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, *, restarted: bool
+) -> None:
+    monkeypatch.setattr("process_cosmos_gateway.devices.writes._CONFIRMED_WITHIN", 0.01)
+    async with opened(tmp_path) as store:
+        bench = Bench(store)
+        writes = bench.writes()
+        answer = bench.answers["valve"] = asyncio.get_running_loop().create_future()
+        assert await writes.begin("valve", "p", True, 100, None)
+        if restarted:
+            writes = bench.writes()
+            await writes.load()
+            bench.clock.advance(2)
+        answer.set_exception(DeniedError("broker_denied"))
+        async with running(writes):
+            await until(lambda: bench.counts["writes_denied"])
+            await bench.until_all_are_looked_at(writes)
+        assert bench.count("valve") == (2 if restarted else 1)
+        assert ("valve", True) not in await bench.kept()
+        assert "write_denied" in caplog.text
 
 
 @pytest.mark.parametrize("lasts", [1, 100])
