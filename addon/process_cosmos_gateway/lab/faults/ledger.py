@@ -158,15 +158,6 @@ class Ledger:
             if item.priority is priority and since <= attempt.sent_at < until
         ]
 
-    def confirmed_within(self, priority: Priority, share: float, since: float) -> float:
-        """Return the seconds within which ``share`` (0 to 1) of what was sent ``since`` then was acknowledged."""
-        took = sorted(
-            attempt.acknowledged_at - attempt.sent_at
-            for item, attempt in self.attempts.items()
-            if item.priority is priority and attempt.acknowledged_at is not None and attempt.sent_at >= since
-        )
-        return took[min(len(took) - 1, int(len(took) * share))] if took else 0.0
-
     def missing(self, destinations: Collection[str]) -> Mapping[Priority, Sequence[Item]]:
         """Return what was acknowledged and is not yet at every one of ``destinations``."""
         missing: dict[Priority, list[Item]] = {priority: [] for priority in Priority}
