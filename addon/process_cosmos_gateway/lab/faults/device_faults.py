@@ -5,7 +5,7 @@ import sys
 from functools import partial
 
 from process_cosmos_gateway.lab.mqtt_proxy import Manners, MqttProxy, Reaction
-from process_cosmos_gateway.lab.processes import run_once, until
+from process_cosmos_gateway.lab.processes import run_once
 
 from .bounds import QUICK_PATIENCE, Bounds
 from .fault import Fault, Scale
@@ -17,7 +17,7 @@ _FLOOD_SECONDS = 600.0
 async def floods(site: Site, scale: Scale) -> None:
     """F31: values, SenML, large messages, long topics, descriptions, and garbage retained at each start."""
     site.is_paced = site.is_direct = True  # the proxy's work would count as the gateway's
-    await _restart_gateway(site)
+    await site.restart_gateway()
     seconds, bounds = scale.of(1.5, 60.0), Bounds(site, scale.of(QUICK_PATIENCE, 1.0))
     async with site.traffic(rate=10, keys=2):
         async with bounds.held("none"):
@@ -44,21 +44,12 @@ async def _flood(site: Site, kind: str, amount: float) -> None:
     site.prove(f"said by a stranger: {kind}", int(said))
 
 
-async def _restart_gateway(site: Site) -> float:
-    """Start the gateway anew; return after how many seconds it was well, once what waited for it has gone over."""
-    await site.gateway.stop()
-    site.home.status = None  # what it counted before proves nothing of what is played next
-    seconds = await site.start_gateway()
-    await until(lambda: site.home.status is not None and not site.home.unconfirmed, "alarms of the restart")
-    return seconds
-
-
 async def _large(bounds: Bounds, megabytes: float) -> None:
     """Let one large message come through a broker that knows 3.1.1 only: nobody tells it a limit."""
     site = bounds.site
     async with MqttProxy(site.broker_port, Manners(to_5=Reaction.HANG_UP)) as proxy:
         site.to_broker.far_port, site.is_direct = proxy.port, False
-        await _restart_gateway(site)
+        await site.restart_gateway()
         await site.until_struck("3.1.1 spoken", lambda: proxy.counts["connects_311"])
         async with bounds.held("large"):
             await _flood(site, "large", megabytes)
@@ -71,7 +62,7 @@ async def _retained(bounds: Bounds, amount: int, seconds: float) -> None:
     """Let garbage be retained, half of it at topics of 65 kB, and start anew: it comes at every start."""
     site = bounds.site
     await _flood(site, "garbage", amount)
-    site.figures["start_seconds_with_garbage"] = round(await _restart_gateway(site), 2)
+    site.figures["start_seconds_with_garbage"] = round(await site.restart_gateway(), 2)
     async with bounds.held("garbage"):
         await asyncio.sleep(seconds)
     # More than half of it: neither kind can be all that was looked at.

@@ -19,7 +19,7 @@ from process_cosmos_gateway.contract.identifiers import Ulid, UlidFactory
 from process_cosmos_gateway.contract.pairing import parse_line
 from process_cosmos_gateway.destinations.cloud import Credentials
 from process_cosmos_gateway.destinations.enrolment import enrol
-from process_cosmos_gateway.lab.processes import Part, run_once, until
+from process_cosmos_gateway.lab.processes import Part, run_once
 
 from .bounds import QUICK_PATIENCE, Bounds, Waits
 from .fault import Fault, Scale
@@ -47,16 +47,20 @@ _HARMFUL_SITES = 2
 
 async def floods(site: Site, scale: Scale) -> None:
     """F29: strangers and harmful sites flood gateway and endpoint; alarms and other sites go on as before."""
-    seconds = scale.of(2.0, 30.0)
+    seconds = scale.of(1.5, 30.0)
     bounds = Bounds(site, scale.of(QUICK_PATIENCE, 1.0))
     async with site.traffic(rate=10, keys=2):
         async with bounds.held("gateway no flood"):
             await asyncio.sleep(seconds)
         for kind in OF_THE_GATEWAY:
             await _flood(bounds, site.gateway, kind, seconds, "--path", "/v1/pair")
-        await _restart_gateway(site, FEW_DESCRIPTORS)
+        site.descriptors = FEW_DESCRIPTORS
+        await site.restart_gateway()
+        most = resource.prlimit(site.gateway.pid, resource.RLIMIT_NOFILE)
+        site.prove("few descriptors", most == (FEW_DESCRIPTORS, FEW_DESCRIPTORS))
         await _flood(bounds, site.gateway, "half open", seconds, label=" with few descriptors")
-        await _restart_gateway(site, 0)
+        site.descriptors = 0
+        await site.restart_gateway()
         await _beside_neighbour(bounds, OF_THE_CLOUD, seconds)
         # Memory that strangers took is not given back: it would be judged as that of the sites.
         await site.cloud.stop()
@@ -89,16 +93,6 @@ async def _flood(bounds: Bounds, part: Part, kind: str, seconds: float, *more: s
     if strange := strikes.keys() - {"opened"}:
         bounds.over.append(f"{name}: replies {', '.join(sorted(strange))}")
     bounds.check_waits(f"newcomer {name}", newcomers.until_now(), NEWCOMER_SECONDS)
-
-
-async def _restart_gateway(site: Site, descriptors: int) -> None:
-    """Start the gateway with so few descriptors (0: with all it can get), and wait for what waited for it."""
-    site.descriptors = descriptors
-    await site.gateway.stop()
-    await site.start_gateway()
-    if descriptors:
-        site.prove("few descriptors", resource.prlimit(site.gateway.pid, resource.RLIMIT_NOFILE)[1] == descriptors)
-    await until(lambda: not site.home.unconfirmed, "alarms of the restart")
 
 
 async def _ask_anew(port: int, waits: Waits) -> None:

@@ -228,6 +228,14 @@ class Site(House):
             arrivals = self.ledger.arrivals[name]
             await until(partial(_longer, arrivals, number), f"arrival at {name}")
 
+    async def restart_gateway(self) -> float:
+        """Stop and start the gateway; return after how many seconds it was well, once all that waited has gone over."""
+        await self.gateway.stop()
+        self.home.status = None  # what it counted before proves nothing of what is played next
+        seconds = await self.start_gateway()
+        await until(lambda: self.home.status is not None and not self._is_unanswered, "alarms of the restart")
+        return seconds
+
     async def settle(self) -> None:
         """Heal everything; return when all that was acknowledged has arrived, or nothing comes any more.
 
@@ -257,13 +265,17 @@ class Site(House):
 
     def _owes(self, *, at_a_cut: bool = True) -> bool:
         """Say whether something was not acknowledged yet, or not everywhere; ``at_a_cut``: what may be lost counts."""
-        if self.home.unconfirmed or any(program.unanswered for program in self._programs):
+        if self._is_unanswered:
             return True
         missing, dropped = self.ledger.missing(self.destinations), self.dropped()
         return any(
             sum(at_a_cut or not self.ledger.may_be_lost(item) for item in items) > dropped.get(priority, 0)
             for priority, items in missing.items()
         )
+
+    @property
+    def _is_unanswered(self) -> bool:
+        return self.home.unconfirmed > 0 or any(program.unanswered for program in self._programs)
 
     def waiting_at(self, destination: str) -> Sequence[Item]:
         """Return what was acknowledged and has not arrived at ``destination``."""
