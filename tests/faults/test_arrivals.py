@@ -6,7 +6,7 @@ import pytest
 
 from process_cosmos_gateway.contract.destinations import Priority
 from process_cosmos_gateway.lab.faults.arrivals import arrivals_of
-from process_cosmos_gateway.lab.faults.ledger import Arrival, Item
+from process_cosmos_gateway.lab.faults.ledger import UNNUMBERED, Arrival, Item
 
 CHANGE, MEASUREMENT = Priority.CHANGE, Priority.MEASUREMENT
 
@@ -34,6 +34,11 @@ def test_a_tick_says_whether_it_may_be_a_repeat() -> None:
     [once] = arrivals_of(event, fresh=True)
     [again] = arrivals_of({**event, "data": {**data, "possible_repeat": True}}, fresh=True)
     assert (once.marked, again.marked) == (False, True)
+
+
+def test_a_pulse_has_no_number_and_a_key_of_its_own() -> None:
+    data = {"device": "wot/meter-0", "event": "pulse", "value": True}
+    assert read("process_cosmos.device.event.v1", data) == [(Item(CHANGE, "wot/meter-0/pulse", UNNUMBERED), None)]
 
 
 def test_a_programs_event_is_known_by_its_number() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from process_cosmos_gateway.contract.destinations import Priority
-from process_cosmos_gateway.lab.faults.ledger import MOST_IN_COMMIT, Arrival, Item, Ledger, Row
+from process_cosmos_gateway.lab.faults.ledger import MOST_IN_COMMIT, UNNUMBERED, Arrival, Item, Ledger, Row
 
 HERE = ("here",)
 
@@ -148,6 +148,35 @@ def test_a_reading_in_another_pack_is_merged_by_its_key_only_where_a_damaged_or_
         arrives(ledger, item(2), event)
     assert row(ledger, Priority.MEASUREMENT).duplicate_effects == duplicates
     assert row(ledger).duplicate_effects == 1
+
+
+def test_things_alike_are_as_many_as_have_arrived_in_events_of_their_own() -> None:
+    ledger = sent(item(1), item(2))
+    unnumbered = item(UNNUMBERED)
+    for event, fresh in (("first", True), ("first", False)):
+        arrives(ledger, unnumbered, event, fresh=fresh)
+    assert (row(ledger).ok, row(ledger).lost) == (1, 1)
+    arrives(ledger, unnumbered, "second")
+    assert row(ledger) == Row(priority=Priority.CHANGE, ok=2, repeats_absorbed=1)
+    arrives(ledger, unnumbered, "third")
+    assert row(ledger).unexpected == 1
+
+
+def test_greetings_are_known_and_not_judged() -> None:
+    ledger = sent()
+    arrives(ledger, item(-1))
+    assert row(ledger) == Row(priority=Priority.CHANGE)
+    assert item(-1) in ledger.there["here"]
+
+
+def test_an_alarm_waits_from_the_moment_it_was_to_be_sent() -> None:
+    ledger = sent(item(1, Priority.ALARM), acknowledged=False, at=100.0)
+    ledger.attempt(item(1, Priority.ALARM), 107.0)
+    [alarm] = ledger.sent(Priority.ALARM, 100.0, 101.0)
+    assert alarm.waited(now=109.0) == 9.0
+    ledger.acknowledge(item(1, Priority.ALARM), 108.0)
+    assert alarm.waited(now=109.0) == 8.0
+    assert not ledger.sent(Priority.ALARM, 101.0, 102.0)
 
 
 def test_order_counts_within_a_key() -> None:

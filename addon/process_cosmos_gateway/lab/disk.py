@@ -81,11 +81,15 @@ def _die() -> None:
 
 @dataclass(slots=True)
 class Disk:
-    """What all files of the VFS go through. Counts what was asked of it, and how often it ``failed``."""
+    """What all files of the VFS go through. Counts what was asked of it, and how often it ``failed``.
+
+    ``looks``: how often somebody asked how much of it is free.
+    """
 
     writes: int = 0
     syncs: int = 0
     failed: int = 0
+    looks: int = 0
     fault: DiskFault | None = None
     free: int = 0
     passing: int = 0
@@ -110,11 +114,12 @@ class Disk:
 
     def free_bytes(self, folder: Path) -> int:
         """Return how many bytes are free, as the lab says or as it is."""
+        self.looks += 1
         return self.free or free_bytes(folder)
 
     def counts(self) -> Mapping[str, int]:
         """Return how much was asked, and how often it failed."""
-        return {"writes": self.writes, "syncs": self.syncs, "failed": self.failed}
+        return {"writes": self.writes, "syncs": self.syncs, "failed": self.failed, "looks": self.looks}
 
     async def cut(self, kept: str, seed: int) -> int:
         """Cut the power in the midst of one of the next commits: the process ends; return the writes not synced then.

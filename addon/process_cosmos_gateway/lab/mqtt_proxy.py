@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Self
 
-CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK, DISCONNECT = 1, 2, 3, 4, 8, 9, 14
+CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK, PINGREQ, DISCONNECT = 1, 2, 3, 4, 8, 9, 12, 14
+_DUP, _QOS = 8, 6
 _V5 = 5
 _NOT_AUTHORIZED = 0x87
 _QOS_NOT_SUPPORTED = 0x9B
@@ -61,7 +62,7 @@ class Packet:
         return self.first >> 4
 
     def encoded(self) -> bytes:
-        """Return its bytes."""
+        """Return it as it goes over the wire: first byte, remaining length (variable byte integer), body."""
         return bytes((self.first,)) + _varint(len(self.body)) + self.body
 
 
@@ -77,6 +78,8 @@ class MqttProxy:
     manners: Manners = field(default_factory=Manners)
     counts: Counter[str] = field(default_factory=Counter)
     port: int = 0
+    given: set[int] = field(default_factory=set)
+    """Hashes of the messages with an id that the broker gave to clients, of id, topic and payload together."""
 
     async def __aenter__(self) -> Self:
         """Start to listen; ``port`` is known afterwards."""
@@ -104,7 +107,7 @@ class MqttProxy:
         far_writer: asyncio.StreamWriter | None = None
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.far_port)
-            client = _Client(self.manners, self.counts, reader, writer, far_reader, far_writer)
+            client = _Client(self.manners, self.counts, self.given, reader, writer, far_reader, far_writer)
             async with asyncio.TaskGroup() as group:
                 group.create_task(client.pass_up())
                 group.create_task(client.pass_down())
@@ -124,6 +127,7 @@ class _Client:
 
     manners: Manners
     counts: Counter[str]
+    given: set[int]
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     far_reader: asyncio.StreamReader
@@ -169,6 +173,7 @@ class _Client:
             self.is_5 = packet.body[2 + int.from_bytes(packet.body[:2])] == _V5
             self.counts["connects_5" if self.is_5 else "connects_311"] += 1
             return self._react(packet, self.manners.to_5 if self.is_5 else Reaction.NONE, "at_5")
+        self.counts["pings"] += packet.kind == PINGREQ
         if packet.kind == PUBLISH and (qos := packet.first >> 1 & 3):
             return self._published(packet, qos)
         if packet.kind == SUBSCRIBE:
@@ -228,6 +233,10 @@ class _Client:
     def _changed_down(self, packet: Packet) -> Packet:
         if packet.kind == CONNACK and self.is_5:
             return Packet(packet.first, self._connack(packet.body))
+        if packet.kind == PUBLISH and packet.first & _QOS and not packet.first & _DUP:
+            message = hash(packet.body)
+            self.counts["ids_given_out_again"] += message in self.given
+            self.given.add(message)
         if packet.kind == SUBACK:
             codes = self.refused.pop(packet.body[:2], [])
             body, begin = bytearray(packet.body), 3 if self.is_5 else 2

@@ -2,7 +2,7 @@
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -286,3 +286,27 @@ def test_a_broker_that_is_away_needs_help_after_ten_minutes_and_one_that_refuses
     conflict.lost("identity_conflict")
     at.now = 700.0
     assert not conflict.read((), turned_away=False).needs_help, "it has an issue of its own"
+
+
+async def test_the_lab_counts_messages_alike_that_get_an_id_again(broker: Broker, proxy: MqttProxy) -> None:
+    heard: list[int] = []
+
+    def take(connection: Connection, message: Message) -> None:
+        heard.append(message.number)
+        connection.acknowledge(message)
+
+    async def listen(payloads: Sequence[bytes]) -> None:
+        """Hear some messages in a session of its own, whose first has the first id."""
+        before = len(heard)
+        connection = await Connection.open(through(broker, proxy), client_id="x", on_message=take)
+        await connection.subscribe([LEVEL])
+        for payload in payloads:
+            await connection.publish(LEVEL, payload)
+        await until(lambda: len(heard) == before + len(payloads))
+        connection.close()
+
+    await listen([b"1", b"2", b"2"])
+    assert proxy.counts["ids_given_out_again"] == 0
+    await listen([b"1", b"1", b"2"])
+    assert heard == [1, 2, 3, 1, 2, 3]
+    assert proxy.counts["ids_given_out_again"] == 2

@@ -10,6 +10,7 @@ import apsw
 import pytest
 
 from process_cosmos_gateway.lab.disk import NAME, Disk, DiskFault, DiskVfs, edit_schema
+from process_cosmos_gateway.options import MEGABYTE
 from tests.gateway.devices.parts import until
 
 RANDOM = Random(1)  # noqa: S311 - a seed makes a run repeatable
@@ -54,6 +55,13 @@ def test_a_fault_strikes_once_after_so_many_calls(
     database.execute("INSERT INTO t VALUES (3)")
     assert disk.counts()["failed"] == 1
     assert {x for (x,) in database.execute("SELECT x FROM t")} >= {1, 3}
+
+
+def test_who_looks_at_the_room_there_is_is_counted(disk: Disk, tmp_path: Path) -> None:
+    disk.set_free(20)
+    assert disk.counts()["looks"] == 0
+    assert disk.free_bytes(tmp_path) == 20 * MEGABYTE
+    assert disk.counts()["looks"] == 1
 
 
 def test_calls_before_it_pass(disk: Disk, database: apsw.Connection) -> None:

@@ -8,8 +8,8 @@ from process_cosmos_gateway.contract.destinations import Priority
 from process_cosmos_gateway.contract.events import event_type
 from process_cosmos_gateway.contract.identifiers import split_names
 
-from .ledger import Arrival, Item
-from .meters import LEVEL, TICK
+from .ledger import UNNUMBERED, Arrival, Item
+from .meters import LEVEL, PULSE, TICK, pulse_key
 from .program import EVENT_TYPE
 
 _ESCALATION = event_type("escalation").removesuffix("v1")
@@ -33,6 +33,8 @@ def _items(kind: str, subject: str, data: Any) -> Iterator[tuple[Item, float | N
         yield Item(Priority(data["priority"]), subject, data["number"]), None
     elif kind == _DEVICE_EVENT and data["event"] == TICK:
         yield Item(Priority.CHANGE, data["device"], data["value"]), None
+    elif kind == _DEVICE_EVENT and data["event"] == PULSE:
+        yield Item(Priority.CHANGE, pulse_key(data["device"]), UNNUMBERED), None
     elif kind == _READING and data["property"] == LEVEL:
         for reading in data["readings"]:
             moment = datetime.fromisoformat(reading["time"]).timestamp()

@@ -19,11 +19,12 @@ from process_cosmos_gateway.devices.options import BrokerOptions
 _RECORDS = b"[" + b",".join([b'{"v":1}'] * 2000) + b"]"
 _TOO_MANY_RECORDS = b"[" + b",".join([b'{"v":1}'] * 8000) + b"]"
 _GARBAGE = b'{"title":"x","forms":' + b"[0," * 5000
+_LONG = "x" * 65_000
 _MEGABYTE = 1_000_000
 
 
 class Stranger:
-    """A client of the broker that means no good."""
+    """A client of the broker that means no good. ``said``: messages that the broker has confirmed."""
 
     def __init__(self, connection: Connection) -> None:
         """Speak on ``connection``."""
@@ -32,13 +33,13 @@ class Stranger:
 
     async def say(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Publish; the broker confirms."""
-        self.said += 1
         await self._connection.publish(topic, payload, retain=retain)
+        self.said += 1
 
     async def say_at_once(self, topic: str, payloads: Sequence[bytes]) -> None:
         """Publish some without waiting for each confirmation."""
-        self.said += len(payloads)
         await asyncio.gather(*(self._connection.send(topic, payload) for payload in payloads))
+        self.said += len(payloads)
 
 
 async def _values(stranger: Stranger, seconds: float) -> None:
@@ -60,7 +61,7 @@ async def _topics(stranger: Stranger, seconds: float) -> None:
     number = 0
     while time.monotonic() < until:
         number += 1
-        await stranger.say(f"wot/{number}{'x' * 65_000}/td", b"no description", retain=False)
+        await stranger.say(f"wot/{number}{_LONG}/td", b"no description")
 
 
 async def _changes(stranger: Stranger, seconds: float) -> None:
@@ -79,10 +80,17 @@ async def _descriptions(stranger: Stranger, count: float) -> None:
         await stranger.say(f"wot/new-{number}/td", payload, retain=True)
 
 
-async def _garbage(stranger: Stranger, count: float) -> None:
-    """Leave garbage behind that looks like descriptions."""
+async def _withdrawn(stranger: Stranger, count: float) -> None:
+    """Take the descriptions of many devices back: they would fill the places that garbage is to be looked at for."""
     for number in range(int(count)):
+        await stranger.say(f"wot/new-{number}/td", b"", retain=True)
+
+
+async def _garbage(stranger: Stranger, count: float) -> None:
+    """Leave garbage behind that looks like descriptions, half of it at topics of 65 kB."""
+    for number in range(int(count) // 2):
         await stranger.say(f"wot/garbage-{number}/td", _GARBAGE, retain=True)
+        await stranger.say(f"wot/{number}{_LONG}/td", b"no description", retain=True)
 
 
 async def _large(stranger: Stranger, megabytes: float) -> None:
@@ -95,6 +103,7 @@ FLOODS: Mapping[str, Callable[[Stranger, float], Awaitable[None]]] = {
     "topics": _topics,
     "changed": _changes,
     "descriptions": _descriptions,
+    "withdrawn": _withdrawn,
     "garbage": _garbage,
     "large": _large,
 }
@@ -117,7 +126,7 @@ async def _flood(kind: str, port: int, amount: float) -> int:
     broker = BrokerOptions(host="127.0.0.1", port=port)
     connection = await Connection.open(broker, client_id=f"flood-{kind}", on_message=_ignore)
     stranger = Stranger(connection)
-    await stranger.say("wot/flood/td", orjson.dumps(description("flood")), retain=True)
+    await connection.publish("wot/flood/td", orjson.dumps(description("flood")), retain=True)
     await FLOODS[kind](stranger, amount)
     connection.close()
     return stranger.said

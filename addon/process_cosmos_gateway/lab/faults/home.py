@@ -6,7 +6,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 import orjson
@@ -44,6 +44,14 @@ _PATIENCE = 30.0
 _IN_FLIGHT = 16
 
 
+class _Record(NamedTuple):
+    """An alarm, and the moment it was recorded (monotonic): its wait begins there, not when it can be sent."""
+
+    item: Item
+    at: float
+    transition: Transition
+
+
 class RequestFailedError(Exception):
     """The gateway refused a request, or did not answer it."""
 
@@ -62,7 +70,7 @@ class Home:
         self.token = ""
         self._ulids = UlidFactory(lambda: time.time_ns() // 1_000_000, os.urandom)
         self._run = self._ulids()
-        self._log: list[tuple[Item, Transition]] = []
+        self._log: list[_Record] = []
         self._confirmed = 0
         self._sent = 0
         self._counts: dict[Ulid, int] = {}
@@ -103,8 +111,10 @@ class Home:
         kind = TransitionKind.OPENED if number == 1 else TransitionKind.RUNG
         change = Change(kind=kind, escalation=replica, event=self._ulids(), at=datetime.now(UTC))
         position = Position(run=self._run, n=len(self._log) + 1)
-        item = Item(Priority.ALARM, escalation, number)
-        self._log.append((item, Transition(position=position, changes=(change,))))
+        transition = Transition(position=position, changes=(change,))
+        record = _Record(Item(Priority.ALARM, escalation, number), time.monotonic(), transition)
+        self._log.append(record)
+        self._ledger.attempt(record.item, record.at)
         self._news.set()
 
     @property
@@ -134,8 +144,9 @@ class Home:
                 with suppress(aiohttp.ClientError, OSError, ExceptionGroup):
                     await self._session(http)
                 self.connected.clear()
-                for item, _ in self._log[self._confirmed : self._sent]:
-                    self._ledger.doubt(item)
+                for record in self._log[self._confirmed : self._sent]:
+                    self._ledger.attempt(record.item, record.at)
+                    self._ledger.doubt(record.item)
                 await asyncio.sleep(_RETRY_SECONDS)
 
     async def _session(self, http: aiohttp.ClientSession) -> None:
@@ -179,10 +190,9 @@ class Home:
             while self._questions and caught_up:
                 await socket.send_bytes(encode(self._questions.popleft()))
             while self._sent < len(self._log) and self._sent - self._confirmed < _IN_FLIGHT:
-                item, transition = self._log[self._sent]
-                self._ledger.attempt(item, time.monotonic())
+                record = self._log[self._sent]
                 self._sent += 1
-                await socket.send_bytes(encode(transition))
+                await socket.send_bytes(encode(record.transition))
             if not caught_up and self._sent == len(self._log):
                 caught_up = True
                 await socket.send_bytes(encode(CaughtUp()))
@@ -198,9 +208,9 @@ class Home:
 
     def _confirm(self, number: int) -> None:
         now = time.monotonic()
-        for item, _ in self._log[self._confirmed : number]:
-            self._ledger.attempt(item, now)
-            self._ledger.acknowledge(item, now)
+        for record in self._log[self._confirmed : number]:
+            self._ledger.attempt(record.item, record.at)  # the books may have been closed meanwhile
+            self._ledger.acknowledge(record.item, now)
             self.receipts += 1
         self._confirmed = max(self._confirmed, number)
 

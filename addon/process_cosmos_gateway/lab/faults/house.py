@@ -3,6 +3,7 @@
 import getpass
 import resource
 import shutil
+import signal
 import ssl
 import sys
 import time
@@ -17,7 +18,7 @@ import orjson
 
 from process_cosmos_gateway.lab.control import say
 from process_cosmos_gateway.lab.disk import edit_schema
-from process_cosmos_gateway.lab.processes import Part, accepts, free_ports, run_once
+from process_cosmos_gateway.lab.processes import Part, accepts, free_ports, run_once, until
 from process_cosmos_gateway.lab.proxy import FaultProxy
 
 BIN = Path(sys.executable).parent
@@ -47,6 +48,8 @@ class House:
         self.disk = disk
         self.free_megabytes = 0
         """What the gateway's disk claims to have free at its next start (0: as it is)."""
+        self.descriptors = 0
+        """How many files and connections the gateway may have open from its next start on (0: as many as the lab)."""
         self.is_paced = False
         """Whether new devices come in as slowly as at an ordinary gateway, from its next start on."""
         self.is_direct = False
@@ -66,11 +69,18 @@ class House:
         await self.broker.start(mosquitto, "-c", configuration)
         await self.broker.until(lambda: accepts(self.broker_port), "an open port")
 
+    async def save_broker(self) -> None:
+        """Let Mosquitto write down its sessions: killed, it goes back to that."""
+        file = self.folder / "mosquitto.db"
+        file.unlink(missing_ok=True)
+        self.broker.signal(signal.SIGUSR1)
+        await until(file.exists, "saved sessions of the broker")
+
     async def start_cloud(self) -> None:
         """Start the reference cloud endpoint."""
         serve = ("serve", "--data", self.folder / "cloud", "--port", str(self.cloud_port))
         await self.cloud.start(BIN / "process-cosmos-cloud", *serve)
-        await self.cloud.until(lambda: _serves(f"https://127.0.0.1:{self.cloud_port}/health"), "its health check")
+        await self.cloud.until(lambda: serves(f"https://127.0.0.1:{self.cloud_port}/health"), "its health check")
 
     async def start_gateway(self) -> float:
         """Start the gateway; return when it is well, and after how many seconds."""
@@ -97,8 +107,9 @@ class House:
         options = {**self._settings, **here, "data": str(mine["data"])}
         _write_toml(file, options)
         entry = ("-m", "process_cosmos_gateway.lab.gateway", "--options", file, "--control", str(control))
-        await part.start(sys.executable, *entry, *self._disk_arguments(), *(() if self.is_paced else _UNPACED))
-        await part.until(lambda: _serves(f"https://127.0.0.1:{mine['port']}/health"), "its health check")
+        limit = ("sh", "-c", 'ulimit -n "$0" && exec "$@"', str(self.descriptors)) if self.descriptors else ()
+        await part.start(*limit, sys.executable, *entry, *self._disk_arguments(), *(() if self.is_paced else _UNPACED))
+        await part.until(lambda: serves(f"https://127.0.0.1:{mine['port']}/health"), "its health check")
 
     def _disk_arguments(self) -> tuple[str, ...]:
         return ("--disk", "--free", str(self.free_megabytes)) if self.disk else ()
@@ -149,7 +160,7 @@ def _write_toml(file: Path, values: Mapping[str, Any]) -> None:
     file.write_text("".join(f"{key} = {orjson.dumps(value).decode()}\n" for key, value in values.items()))
 
 
-async def _serves(url: str) -> bool | None:
+async def serves(url: str) -> bool | None:
     """Return True when ``url`` answers 200; whose certificate it is, is not the question here."""
     try:
         async with aiohttp.ClientSession() as http, http.get(url, ssl=_ANYBODY) as response:

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from process_cosmos_gateway.contract.destinations import Priority
@@ -14,8 +14,15 @@ LONGEST_WAY = 30.0
 """Seconds a reading may wait at the broker for a gateway that is down or slow."""
 
 
+UNNUMBERED = 0
+"""Stands for the number of what arrives without one: things alike, of which each new event is one more."""
+
+
 class Item(NamedTuple):
-    """One thing a producer said: its number counts within ``key`` (an escalation or a device) and priority."""
+    """One thing a producer said: its number counts within ``key`` (an escalation or a device) and priority.
+
+    Greetings, which nobody judges, have numbers below 0.
+    """
 
     priority: Priority
     key: str
@@ -24,13 +31,20 @@ class Item(NamedTuple):
 
 @dataclass(slots=True)
 class Attempt:
-    """How sending went. Times are monotonic; ``doubted``: a connection ended before the acknowledgement came."""
+    """How sending went. Times are monotonic; ``doubted``: a connection ended before the acknowledgement came.
+
+    ``sent_at``: when it was to be sent, however long it then waited for its connection.
+    """
 
     sent_at: float
     acknowledged_at: float | None = None
     doubted: bool = False
     arrived_at: float | None = None
     """At the first destination that says when."""
+
+    def waited(self, now: float) -> float:
+        """Return the seconds until the acknowledgement; until ``now`` where none came."""
+        return (now if self.acknowledged_at is None else self.acknowledged_at) - self.sent_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +89,8 @@ class Ledger:
     times: dict[Item, float] = field(default_factory=dict)
     """The time of a reading, as its device said."""
     arrivals: dict[str, list[Arrival]] = field(default_factory=lambda: defaultdict(list))
+    alike: dict[tuple[str, str], dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
+    """By destination and key: the numbers of events that arrived without one."""
     there: dict[str, set[Item]] = field(default_factory=lambda: defaultdict(set))
     cuts: list[float] = field(default_factory=list)
     """When a gateway was killed or its machine cut off."""
@@ -88,7 +104,7 @@ class Ledger:
     """Attempts of earlier faults: not judged again."""
 
     def attempt(self, item: Item, now: float, at: float | None = None) -> None:
-        """Note that ``item`` is being sent; ``at``: a reading's own time."""
+        """Note that ``item`` is to be sent, the first time; ``at``: a reading's own time."""
         self.attempts.setdefault(item, Attempt(now))
         if at is not None:
             self.times[item] = at
@@ -104,8 +120,12 @@ class Ledger:
             self.attempts[item].doubted = True
 
     def arrive(self, destination: str, arrival: Arrival, now: float | None = None) -> None:
-        """Note that ``destination`` got something; greetings (number 0) are not judged."""
-        if arrival.item.number:
+        """Note that ``destination`` got something; greetings are not judged."""
+        if arrival.item.number == UNNUMBERED:
+            known = self.alike[destination, arrival.item.key]
+            number = known.setdefault(arrival.event, len(known) + 1)
+            arrival = replace(arrival, item=arrival.item._replace(number=number))
+        if arrival.item.number > 0:
             self.arrivals[destination].append(arrival)
         self.there[destination].add(arrival.item)
         attempt = self.attempts.get(arrival.item)
@@ -130,14 +150,13 @@ class Ledger:
         ]
         return max((arrived_at - sent_at for arrived_at, sent_at in arrived if arrived_at is not None), default=0.0)
 
-    def confirmed_within(self, priority: Priority, share: float, since: float) -> float:
-        """Return the seconds within which ``share`` (0 to 1) of what was sent ``since`` then was acknowledged."""
-        took = sorted(
-            attempt.acknowledged_at - attempt.sent_at
+    def sent(self, priority: Priority, since: float, until: float) -> Sequence[Attempt]:
+        """Return what was to be sent of ``priority`` between two moments."""
+        return [
+            attempt
             for item, attempt in self.attempts.items()
-            if item.priority is priority and attempt.acknowledged_at is not None and attempt.sent_at >= since
-        )
-        return took[min(len(took) - 1, int(len(took) * share))] if took else 0.0
+            if item.priority is priority and since <= attempt.sent_at < until
+        ]
 
     def missing(self, destinations: Collection[str]) -> Mapping[Priority, Sequence[Item]]:
         """Return what was acknowledged and is not yet at every one of ``destinations``."""

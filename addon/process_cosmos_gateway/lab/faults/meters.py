@@ -1,7 +1,7 @@
 """Devices that say numbered things and note what the broker confirmed."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import override
 
@@ -15,6 +15,7 @@ from process_cosmos_gateway.lab.things import Json, Thing
 from .ledger import Item, Ledger
 
 TICK = "tick"
+PULSE = "pulse"
 LEVEL = "level"
 _STEP = 0.001
 """Seconds between two readings' own times: each reading has its own."""
@@ -32,6 +33,8 @@ class Meter(Thing):
         self._ledger = ledger
         self._ticks = 0
         self._levels = 0
+        self._pulses = 0
+        self._greetings = 0
         self._begun = round(time.time() - 3600.0, 3)
         self.clock_wrong_by = 0.0
 
@@ -41,18 +44,32 @@ class Meter(Thing):
 
     @override
     def events(self) -> Mapping[str, Json]:
-        return {TICK: {"title": "Tick", "data": {"type": "number"}}}
+        return {
+            TICK: {"title": "Tick", "data": {"type": "number"}},
+            PULSE: {"title": "Pulse", "data": {"type": "boolean"}},
+        }
 
-    async def greet(self) -> None:
-        """Say an event and a reading numbered 0, which nobody counts."""
-        await self.publish(f"events/{TICK}", b"0")
-        await self.publish(f"properties/{LEVEL}", orjson.dumps([{"n": LEVEL, "t": self._begun, "v": 0}]))
+    async def greet(self) -> Collection[Item]:
+        """Say an event and a reading that nobody judges; return what can arrive of it."""
+        self._greetings += 1
+        number, at = -self._greetings, self._begun - self._greetings * _STEP
+        await self.publish(f"events/{TICK}", orjson.dumps(number))
+        await self.publish(f"properties/{LEVEL}", orjson.dumps([{"n": LEVEL, "t": at, "v": number}]))
+        return [Item(priority, self.topic, number) for priority in (Priority.CHANGE, Priority.MEASUREMENT)]
 
     async def tick(self) -> None:
         """Say one device event."""
         self._ticks += 1
         item = Item(Priority.CHANGE, self.topic, self._ticks)
         await self._say(f"events/{TICK}", orjson.dumps(item.number), (item,))
+
+    async def pulse(self) -> None:
+        """Say a device event like all others of its kind: only their number at the far side tells whether one is lost.
+
+        Nothing may break meanwhile: one that is sent twice would be one too many.
+        """
+        self._pulses += 1
+        await self._say(f"events/{PULSE}", b"true", (Item(Priority.CHANGE, pulse_key(self.topic), self._pulses),))
 
     async def measure(self, readings: int = 1) -> None:
         """Say ``readings`` readings in one message (SenML)."""
@@ -80,3 +97,8 @@ class Meter(Thing):
                 self._ledger.acknowledge(item, time.monotonic())
             else:
                 self._ledger.doubt(item)
+
+
+def pulse_key(device: str) -> str:
+    """Return the key of a device's pulses: their numbers are not those of its ticks."""
+    return f"{device}/{PULSE}"

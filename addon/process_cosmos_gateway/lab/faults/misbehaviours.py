@@ -118,8 +118,13 @@ def item(step: int) -> Misbehave:
     return misbehave
 
 
+async def empty(_: web.Request, __: bytes, ___: Take) -> web.StreamResponse:
+    """Have nothing in the inbox, and say so at once."""
+    return web.json_response({"items": []})
+
+
 async def nothing() -> web.StreamResponse:
-    """Take nothing."""
+    """Take nothing where ``take`` would pass a request on: the reply is never sent."""
     return web.Response()
 
 

@@ -56,7 +56,9 @@ class Program:
                 data={"priority": priority, "number": number},
                 alarm=priority is Priority.ALARM,
             )
-            line.append((Item(priority, subject, number), publish))
+            item = Item(priority, subject, number)
+            self._ledger.attempt(item, time.monotonic())
+            line.append((item, publish))
             if len(line) == 1:
                 self._unsent.put_nowait(line[0])
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
 
@@ -13,12 +14,15 @@ from process_cosmos_gateway.lab.processes import until
 
 from .arrivals import arrivals_of
 from .fault import Fault, Scale
+from .ledger import Ledger
 from .middle import Middle
 from .misbehaviours import Misbehave, Take, cut, dripping, status, truncated
 from .receiver import Receiver
 from .site import Site
 
 _PAUSE = 31.0
+_MOST_FORGED = 90
+"""Events of a batch: the endpoint refuses a batch as a whole that has more than 100 broken ones."""
 
 BOTH: Mapping[str, Misbehave] = {
     "429 with Retry-After": status(429, headers={"Retry-After": "1"}),
@@ -101,31 +105,44 @@ def _set_aside(site: Site) -> int:
     return 0 if site.home.status is None else site.home.status.rejected
 
 
+@dataclass
+class Forger:
+    """Forges every third event of a batch on its way, so that the endpoint refuses it and takes the others.
+
+    ``forged``: the ids of those that it has refused. A batch that is refused as a whole comes again.
+    """
+
+    ledger: Ledger
+    forward: Callable[[web.Request, bytes], Awaitable[web.Response]]
+    forged: set[str] = field(default_factory=set)
+    seen: int = 0
+
+    async def answer(self, request: web.Request, body: bytes, _: Take) -> web.StreamResponse:
+        """Pass a batch on with forged events in it, and return the receipt."""
+        events = orjson.loads(body)
+        chosen = [event for place, event in enumerate(events, self.seen + 1) if place % 3 == 0][:_MOST_FORGED]
+        self.seen += len(events)
+        items = {arrival.item for event in chosen for arrival in arrivals_of(event, fresh=True)}
+        for event in chosen:
+            event["source"] = "/sites/somebody-else"
+        reply = await self.forward(request, orjson.dumps(events))
+        if reply.status == HTTPStatus.OK:
+            self.ledger.refused |= items
+            self.forged.update(event["id"] for event in chosen)
+        return _receipt_of(body, reply)
+
+
 async def in_part(site: Site, scale: Scale) -> None:
     """F18: of the events sent the cloud endpoint refuses every third and takes the others."""
-    seen = 0
-    forged: set[str] = set()
-
+    before = _set_aside(site)
     async with site.middle() as middle:
-
-        async def forge(request: web.Request, body: bytes, _: Take) -> web.StreamResponse | None:
-            nonlocal seen
-            events = orjson.loads(body)
-            for event in events:
-                seen += 1
-                if seen % 3 == 0:
-                    site.ledger.refused |= {arrival.item for arrival in arrivals_of(event, fresh=True)}
-                    event["source"] = "/sites/somebody-else"
-                    forged.add(event["id"])
-            reply = await middle.forward(request, orjson.dumps(events))
-            return _receipt_of(body, reply)
-
+        forger = Forger(site.ledger, middle.forward)
         async with site.traffic(rate=30):
-            middle.misbehave = forge
+            middle.misbehave = forger.answer
             await asyncio.sleep(scale.of(2.0, 30.0))
-            await site.until_struck("events refused within a batch", lambda: len(forged))
+            await site.until_struck("events refused within a batch", lambda: len(forger.forged))
             middle.misbehave = None
-        await until(lambda: _set_aside(site) >= len(forged), "the refused events to be set aside")
+        await until(lambda: _set_aside(site) - before >= len(forger.forged), "the refused events to be set aside")
     await site.send_again()
 
 

@@ -108,10 +108,12 @@ class Stage:
             site.begin(f"{self._seed} {fault.name}")
             await fault.play(site, self._scale)
             await site.settle()
-            outcome.rows, outcome.proof, outcome.figures = site.judge(), dict(site.proof), dict(site.figures)
+            outcome.rows = site.judge()
         except _FAILURES as error:
             outcome.error = f"{type(error).__name__}: {error}"
             traceback.print_exception(error)
+        if self._site is not None:  # figures tell most where something was over its bound
+            outcome.proof, outcome.figures = dict(self._site.proof), dict(self._site.figures)
         if fault.own_site or not outcome.held:
             await self.clear(keep=not outcome.held)
         outcome.seconds = round(time.monotonic() - begun, 1)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence, Sized
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
+from itertools import count
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -40,6 +41,8 @@ _WAITS = ((2.0, _BACKOFF), (2.0, _BACKOFF), (2.0, 901.0), (4.0, _BACKOFF), (8.0,
 _LOOKS = 800
 _LOOKS_BETWEEN_SKIPS = 20
 _BURST = 60
+_HEARD_SECONDS = 40.0
+_KINDS_OF_GREETING = 2
 
 
 class Site(House):
@@ -186,17 +189,24 @@ class Site(House):
         fresh = [Meter(broker, f"meter-{len(self.meters) + each}", self.ledger) for each in range(number)]
         for meter in fresh:
             await self._stack.enter_async_context(meter)
-            await self._until_heard(meter)
+            await self.until_heard(meter)
         self.meters += fresh
         return fresh
 
-    async def _until_heard(self, meter: Meter) -> None:
-        """Return when what ``meter`` says reaches a destination: the gateway has subscribed to it."""
-        wanted = {Item(priority, meter.topic, 0) for priority in (Priority.CHANGE, Priority.MEASUREMENT)}
-        async with asyncio.timeout(20):
-            while not wanted <= self.ledger.there[WEBHOOK]:
-                await meter.greet()
+    async def until_heard(self, meter: Meter, *, skip: float = 0.0) -> None:
+        """Return when an event and a reading that ``meter`` says from now on have reached a destination.
+
+        ``skip``: seconds that are left out again and again meanwhile, where whoever is to hear it backs off.
+        """
+        said = set[Item]()
+        async with asyncio.timeout(_HEARD_SECONDS):
+            for look in count(1):
+                said.update(await meter.greet())
                 await asyncio.sleep(0.05)
+                if len({item.priority for item in said & self.ledger.there[WEBHOOK]}) == _KINDS_OF_GREETING:
+                    return
+                if skip and look % _LOOKS_BETWEEN_SKIPS == 0:
+                    await self.tell_machine("time", "skip", skip)
 
     # The end of a fault
 
@@ -214,9 +224,17 @@ class Site(House):
         """Return when every destination gets something again; whoever backs off is spared the rest of its wait."""
         before = {name: len(self.ledger.arrivals[name]) for name in self.destinations}
         await self.tell_machine("time", "skip", _BACKOFF)
-        for name, count in before.items():
+        for name, number in before.items():
             arrivals = self.ledger.arrivals[name]
-            await until(partial(_longer, arrivals, count), f"arrival at {name}")
+            await until(partial(_longer, arrivals, number), f"arrival at {name}")
+
+    async def restart_gateway(self) -> float:
+        """Stop and start the gateway; return after how many seconds it was well, once all that waited has gone over."""
+        await self.gateway.stop()
+        self.home.status = None  # what it counted before proves nothing of what is played next
+        seconds = await self.start_gateway()
+        await until(lambda: self.home.status is not None and not self._is_unanswered, "alarms of the restart")
+        return seconds
 
     async def settle(self) -> None:
         """Heal everything; return when all that was acknowledged has arrived, or nothing comes any more.
@@ -247,13 +265,17 @@ class Site(House):
 
     def _owes(self, *, at_a_cut: bool = True) -> bool:
         """Say whether something was not acknowledged yet, or not everywhere; ``at_a_cut``: what may be lost counts."""
-        if self.home.unconfirmed or any(program.unanswered for program in self._programs):
+        if self._is_unanswered:
             return True
         missing, dropped = self.ledger.missing(self.destinations), self.dropped()
         return any(
             sum(at_a_cut or not self.ledger.may_be_lost(item) for item in items) > dropped.get(priority, 0)
             for priority, items in missing.items()
         )
+
+    @property
+    def _is_unanswered(self) -> bool:
+        return self.home.unconfirmed > 0 or any(program.unanswered for program in self._programs)
 
     def waiting_at(self, destination: str) -> Sequence[Item]:
         """Return what was acknowledged and has not arrived at ``destination``."""

@@ -43,8 +43,17 @@ async def _start_with(site: Site, free: int) -> None:
 
 
 async def _set_free(site: Site, megabytes: int) -> None:
+    """Change what is free; return when the gateway has looked at it."""
     await site.tell_machine("disk", "free", megabytes)
-    await asyncio.sleep(_LOOKS_APART)
+    before = await _looks(site)
+    async with asyncio.timeout(_NOTICED):
+        while await _looks(site) == before:  # noqa: ASYNC110 - another process tells nobody
+            await asyncio.sleep(0.02)
+
+
+async def _looks(site: Site) -> int:
+    looks: int = (await site.tell_machine("disk", "counts"))["looks"]
+    return looks
 
 
 async def _fill_up_to_the_reserve(site: Site) -> None:

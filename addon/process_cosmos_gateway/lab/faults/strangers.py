@@ -1,6 +1,8 @@
 """A stranger, or a harmful site, in a process of its own: ``python -m …lab.faults.strangers KIND PORT SECONDS``.
 
-Prints how often it struck. ``--certificate FILE``: a site's key and certificate (PEM), for the kinds that need one.
+Prints how often it struck, in JSON: ``opened`` connections, and each status that was replied, ``none`` where the
+connection ended without one. ``--path``: where bodies may be posted. ``--certificate FILE``, for each worker of the
+kinds that need one: key and certificate of a site (PEM), in a file of its name.
 """
 
 import argparse
@@ -9,47 +11,62 @@ import gzip
 import ssl
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import cycle
 from pathlib import Path
 
+import orjson
+
+from process_cosmos_gateway.contract.cloud import EPOCH_HEADER, TOKEN_HEADER
+from process_cosmos_gateway.contract.events import BATCH_CONTENT_TYPE
+
+from .harmful import BATCHES
+
 HOST = "127.0.0.1"
+ADDRESSES = tuple(f"127.0.0.{number}" for number in range(2, 32))
+"""Strangers come from here, in turn: one address alone would meet the bound of an address, never the one of all."""
+
 HELD = 600
-"""Connections that are held open at a time: more than a listener lets strangers have."""
+"""Connections that are held open at a time, 20 of each address; half of it too is more than a listener lets be."""
 
 _TIRED = 0.02
-_BATCH = 8 << 20
+_THROWN_OUT = 0.2
+"""Seconds until somebody connects anew who was thrown out: who shakes hands all the time needs a core of his own."""
 _UNPACKED = 256 << 20
 _REQUEST = 60_000
+_PROMISED = 16_000
+"""Bytes of a body that comes a byte a second; no longer than any body may be."""
 _PATIENCE = 60.0
 
 
 @dataclass(slots=True)
 class Flood:
-    """What all workers of a kind share. ``strikes``: connections opened, or requests sent."""
+    """What all workers of a kind share."""
 
     port: int
+    path: str
     tls: ssl.SSLContext
-    strikes: int = 0
+    strikes: Counter[str] = field(default_factory=Counter)
+    addresses: Iterator[str] = field(default_factory=lambda: cycle(ADDRESSES))
 
     async def half_open(self) -> None:
         """Connect, say nothing, until thrown out."""
-        reader, writer = await asyncio.open_connection(HOST, self.port)
-        self.strikes += 1
+        reader, writer = await self._open(tls=None)
         await _outlast(reader, writer)
 
     async def mute(self) -> None:
         """Shake hands, ask for nothing."""
-        reader, writer = await asyncio.open_connection(HOST, self.port, ssl=self.tls)
-        self.strikes += 1
+        reader, writer = await self._open(tls=self.tls)
         await _outlast(reader, writer)
 
     async def slow(self) -> None:
         """Send a body a byte a second."""
-        reader, writer = await asyncio.open_connection(HOST, self.port, ssl=self.tls)
-        self.strikes += 1
-        writer.write(_head("POST /v1/enroll", 60_000))
+        reader, writer = await self._open(tls=self.tls)
+        writer.write(_head(f"POST {self.path}", _PROMISED))
         ended = asyncio.create_task(_outlast(reader, writer))
         while not ended.done():
             writer.write(b" ")
@@ -57,27 +74,28 @@ class Flood:
 
     async def packed(self) -> None:
         """Ask for the health with a body that unpacks to a thousand times its length."""
-        await self._ask(_head("GET /health", len(_bomb()), "Content-Encoding: gzip\r\n") + _bomb())
+        await self.ask(_head("GET /health", len(_bomb()), "Content-Encoding: gzip\r\n") + _bomb(), self.tls)
 
     async def codeless(self) -> None:
         """Ask for a certificate with a code that was never made."""
         body = b'{"secret":"no","site":"01K8J5Z0000000000000000001","csr":"' + b"x" * _REQUEST + b'"}'
-        await self._ask(_head("POST /v1/enroll", len(body)) + body)
+        await self.ask(_head(f"POST {self.path}", len(body)) + body, self.tls)
 
-    async def tiny(self) -> None:
-        """Send a batch of millions of tiny values."""
-        body = b"[" + b"0," * (_BATCH // 2 - 2) + b"0]"
-        content = "Content-Type: application/cloudevents-batch+json\r\n"
-        await self._ask(_head("POST /v1/events", len(body), content) + body)
-
-    async def _ask(self, request: bytes) -> None:
-        reader, writer = await asyncio.open_connection(HOST, self.port, ssl=self.tls)
+    async def ask(self, request: bytes, tls: ssl.SSLContext | None) -> bytes:
+        """Send a request on a connection of its own; return the body of the reply."""
+        reader, writer = await self._open(tls)
         try:
             writer.write(request)
-            await reader.read(1 << 16)
-            self.strikes += 1
+            head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+            self.strikes[head.split()[1].decode() if head else "none"] += 1
+            return body
         finally:
             writer.transport.abort()
+
+    async def _open(self, tls: ssl.SSLContext | None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        opened = await asyncio.open_connection(HOST, self.port, ssl=tls, local_addr=(next(self.addresses), 0))
+        self.strikes["opened"] += 1
+        return opened
 
     async def work(self, strike: Callable[[], Awaitable[None]]) -> None:
         """Strike again and again until cancelled."""
@@ -88,35 +106,57 @@ class Flood:
             await asyncio.sleep(_TIRED)
 
 
+class HarmfulSite:
+    """An enrolled site that sends batches of one kind, one after the other, as a gateway does."""
+
+    def __init__(self, flood: Flood, kind: str, certificate: Path) -> None:
+        """Speak with the certificate of the site that the file is named after."""
+        self._flood = flood
+        self._tls = context(certificate)
+        self._batches = iter(BATCHES[kind](certificate.stem))
+        # The same site floods in another way later: for the endpoint it was restored from a backup then.
+        self._epoch = f"{EPOCH_HEADER}: {kind}\r\n"
+        self._token = ""
+
+    async def send(self) -> None:
+        """Send one batch."""
+        body = next(self._batches)
+        more = f"Content-Type: {BATCH_CONTENT_TYPE}\r\n{self._epoch}{self._token}"
+        reply = await self._flood.ask(_head("POST /v1/events", len(body), more) + body, self._tls)
+        if token := orjson.loads(reply).get("token"):
+            self._token = f"{TOKEN_HEADER}: {token}\r\n"
+
+
 KINDS: Mapping[str, tuple[Callable[[Flood], Callable[[], Awaitable[None]]], int]] = {
     "half open": (lambda flood: flood.half_open, HELD),
-    "mute": (lambda flood: flood.mute, HELD // 4),
-    "slow": (lambda flood: flood.slow, HELD // 4),
+    "mute": (lambda flood: flood.mute, HELD // 2),
+    "slow": (lambda flood: flood.slow, HELD // 2),
     "packed": (lambda flood: flood.packed, 4),
     "codeless": (lambda flood: flood.codeless, 4),
-    "tiny": (lambda flood: flood.tiny, 2),
 }
-"""How each kind strikes, and by how many workers."""
+"""How each kind of stranger strikes, and by how many workers."""
 
 
 async def _outlast(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(OSError):
-        while await reader.read(1 << 16):
-            pass
-    writer.transport.abort()
+    try:
+        with suppress(OSError):
+            while await reader.read(1 << 16):
+                pass
+    finally:
+        writer.transport.abort()
+    await asyncio.sleep(_THROWN_OUT)
 
 
 def _head(request: str, length: int, more: str = "") -> bytes:
-    return f"{request} HTTP/1.1\r\nHost: {HOST}\r\n{more}Content-Length: {length}\r\n\r\n".encode()
+    return f"{request} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n{more}Content-Length: {length}\r\n\r\n".encode()
 
 
-def _bomb(made: list[bytes] = []) -> bytes:  # noqa: B006 - made once
-    if not made:
-        made.append(gzip.compress(bytes(_UNPACKED), 1))
-    return made[0]
+@cache
+def _bomb() -> bytes:
+    return gzip.compress(bytes(_UNPACKED), 1)
 
 
-def context(certificate: Path | None) -> ssl.SSLContext:
+def context(certificate: Path | None = None) -> ssl.SSLContext:
     """Return TLS of somebody who does not care whom he meets."""
     anybody = ssl.create_default_context()
     anybody.check_hostname = False
@@ -126,15 +166,19 @@ def context(certificate: Path | None) -> ssl.SSLContext:
     return anybody
 
 
-async def flood(kind: str, port: int, seconds: float, certificate: Path | None) -> int:
-    """Flood a port for so long; return how often it struck."""
-    strike_fn, workers = KINDS[kind]
-    one = Flood(port, context(certificate))
+async def flood(kind: str, port: int, seconds: float, path: str, certificates: Sequence[Path]) -> Counter[str]:
+    """Flood a port for so long; return how often it struck, and how."""
+    one = Flood(port, path, context())
+    workers: list[Callable[[], Awaitable[None]]] = [HarmfulSite(one, kind, each).send for each in certificates]
+    if kind in KINDS:
+        strike_fn, number = KINDS[kind]
+        workers = [strike_fn(one)] * number
     if kind == "packed":
         _bomb()
-    tasks = [asyncio.create_task(one.work(strike_fn(one))) for _ in range(workers)]
+    tasks = [asyncio.create_task(one.work(each)) for each in workers]
     until = time.monotonic() + seconds
-    while time.monotonic() < until:  # noqa: ASYNC110 - time is what is waited for
+    # A flood of batches that need long has struck only when the first one has its reply.
+    while time.monotonic() < until or (kind in BATCHES and one.strikes.keys() <= {"opened"}):  # noqa: ASYNC110
         await asyncio.sleep(0.1)
     for task in tasks:
         task.cancel()
@@ -145,12 +189,14 @@ async def flood(kind: str, port: int, seconds: float, certificate: Path | None) 
 def main() -> None:
     """Flood, and print how often it struck."""
     parser = argparse.ArgumentParser("process_cosmos_gateway.lab.faults.strangers", description=__doc__)
-    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("kind", choices=[*KINDS, *BATCHES])
     parser.add_argument("port", type=int)
     parser.add_argument("seconds", type=float)
-    parser.add_argument("--certificate", type=Path)
-    arguments = parser.parse_args()
-    sys.stdout.write(str(asyncio.run(flood(arguments.kind, arguments.port, arguments.seconds, arguments.certificate))))
+    parser.add_argument("--path", default="/v1/enroll")
+    parser.add_argument("--certificate", type=Path, action="append", default=[])
+    chosen = parser.parse_args()
+    strikes = asyncio.run(flood(chosen.kind, chosen.port, chosen.seconds, chosen.path, chosen.certificate))
+    sys.stdout.write(orjson.dumps(strikes).decode())
 
 
 if __name__ == "__main__":
