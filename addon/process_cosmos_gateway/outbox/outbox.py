@@ -34,6 +34,7 @@ from .model import (
 )
 from .order import remember, rest
 from .quotas import Backlogs, quotas_now
+from .stretches import Stretches
 
 type OnSettled = Callable[[Transaction, str, Parcel, Verdict], None]
 type OnLinkDown = Callable[[Transaction, str], None]
@@ -58,6 +59,7 @@ class Outbox:
         self._news: dict[str, asyncio.Event] = {}
         self._resting: dict[str, dict[tuple[Priority, int], float]] = {}
         self._sent: dict[str, Mapping[Priority, float]] = {}
+        self._stretches: dict[str, Stretches] = {}
         self._down: set[str] = set()
         self._acceptor = Acceptor(self._commit)
 
@@ -176,6 +178,7 @@ class Outbox:
                     intake.enqueue(transaction, event.priority, [entry], now, audience)
 
         await self._store.write(change)
+        self._stretches.pop(name, None)
         self._wake_all()
 
     async def forget(self, name: str) -> None:
@@ -189,6 +192,7 @@ class Outbox:
         self._news.pop(name, None)
         self._resting.pop(name, None)
         self._sent.pop(name, None)
+        self._stretches.pop(name, None)
         self._down.discard(name)
 
     async def link_down(self, name: str) -> None:
@@ -241,8 +245,9 @@ class Outbox:
         resting = {key: ready for key, ready in self._resting.get(destination, {}).items() if ready > now}
         self._resting[destination] = resting
         wish = replace(self._wish(destination, limit), resting=resting, priorities=priorities, busy=busy)
-        while not (drawn := await self._draw(wish)).is_clear:
-            await self._store.write(partial(self._clear, destination=destination, drawn=drawn))
+        while not (drawn := await self._draw(wish)).is_clear or drawn.goes_on:
+            if not drawn.is_clear:
+                await self._store.write(partial(self._clear, destination=destination, drawn=drawn))
             wish = replace(wish, now=self._clock.now().timestamp())
         if not busy and len(priorities) == len(Priority) and sum(map(bool, drawn.waiting.values())) == 1:
             self._sent.pop(destination, None)
@@ -266,7 +271,14 @@ class Outbox:
 
     def _wish(self, destination: str, limit: int) -> Wish:
         now = self._clock.now().timestamp()
-        return Wish(destination=destination, limit=limit, limits=self._limits, now=now, site=self._store.site)
+        return Wish(
+            destination=destination,
+            limit=limit,
+            limits=self._limits,
+            now=now,
+            site=self._store.site,
+            stretches=self._stretches.setdefault(destination, Stretches()),
+        )
 
     async def _draw(self, wish: Wish) -> Drawn:
         return await self._store.read(
