@@ -1,7 +1,7 @@
 """How the link to the broker stands, as Home Assistant shows it."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from process_cosmos_gateway.contract.destinations import BrokerLink
 
@@ -49,6 +49,11 @@ class Link:
     def allowed(self, topic: str) -> None:
         """Note that it does."""
         self._denied.pop(topic, None)
+
+    def forget(self, topics: Iterable[str]) -> None:
+        """Forget topics nobody uses any more: their device is gone, or described anew."""
+        for topic in topics:
+            self._denied.pop(topic, None)
 
     def read(self, limited: tuple[str, ...], *, turned_away: bool) -> BrokerLink:
         """Return how it stands; ``limited``: devices that sent too much, ``turned_away``: there are too many."""

@@ -57,6 +57,10 @@ class Roster:
         """Say whether the description that stands at ``topic`` is this one."""
         return self._descriptions.get(topic) == _fingerprint(description)
 
+    def is_claimed(self, topic: str) -> bool:
+        """Say whether ``topic`` is a device's, to be read or to be written."""
+        return topic in self._claims
+
     def check_room(self, topic: str, size: int) -> None:
         """Raise ``DescriptionError`` if there is no room for a description of ``size`` bytes at ``topic``."""
         before, _ = self._descriptions.get(topic, (0, b""))

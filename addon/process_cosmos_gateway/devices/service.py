@@ -68,7 +68,7 @@ class Devices:
         self._store = store
         self._clock = clock
         options = readings or ReadingOptions()
-        self._shelf = Shelf(store, clock, self.counts, options.megabytes * MEGABYTE)
+        self._shelf = Shelf(store, outbox, clock, self.counts, options.megabytes * MEGABYTE)
         self._leaving = Leaving(outbox, clock, options, self.counts)
         self._received = ReceivedMessages()
         self._session = Session(store, outbox, clock, ulid_fn, self._received)
@@ -297,6 +297,8 @@ class Devices:
     # Subscriptions
 
     def _listen(self, listening: Listening) -> None:
+        if listening.end is not None:
+            self._link.forget(listening.end.thing.topics)
         connection = self._open
         if connection is None:
             return
@@ -333,7 +335,10 @@ class Devices:
             refused = await connection.subscribe(some, retained_again=again)
             self.counts["subscriptions_refused"] += len(refused)
             for topic in some:
-                (self._link.denied if topic in refused else self._link.allowed)(topic)
+                if topic not in refused:
+                    self._link.allowed(topic)
+                elif topic in self._filters or self._roster.is_claimed(topic):  # its device may have gone meanwhile
+                    self._link.denied(topic)
 
     # Telling
 
@@ -373,5 +378,5 @@ class Devices:
             return
         if sent.exception() is None:
             self._link.allowed(topic)
-        elif isinstance(sent.exception(), DeniedError):
+        elif isinstance(sent.exception(), DeniedError) and self._roster.is_claimed(topic):
             self._link.denied(topic)

@@ -14,7 +14,7 @@ from process_cosmos_gateway.contract.identifiers import Ulid, UlidFactory
 from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.store import Store, Transaction
 
-from . import books, full, intake, membership, packs, parking, rejected, settlement
+from . import books, full, intake, membership, packs, parking, rejected, series, settlement
 from .accepting import Acceptor, Outcome
 from .depths import read_depths
 from .draining import Busy, Drawn, Wish, draw
@@ -111,6 +111,17 @@ class Outbox:
         """Queue readings that are new, for destinations that want readings; many leave in one event."""
         packs.add(transaction, measurements, self._prepare_intake(transaction))
         transaction.after_commit(self._wake_all)
+
+    async def forget_series(self) -> None:
+        """Forget the names of properties of which no reading waits, a bite a commit; raise ``StoreError``."""
+        used: set[int] = set()
+        last: int | None = 0
+        while last is not None:
+            until = last
+            some, last = await self._store.read(partial(series.used, after=until))
+            used |= some
+        while await self._store.write(partial(series.forget_unused, used=used, until=until)):
+            pass
 
     def wants(self, transaction: Transaction, kind: EventKind) -> bool:
         """Say whether any destination wants events of ``kind``."""
