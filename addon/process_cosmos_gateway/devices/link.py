@@ -21,7 +21,7 @@ class Link:
     """What is known of it; times are monotonic."""
 
     def __init__(self, now_fn: Callable[[], float]) -> None:
-        """Begin without a connection."""
+        """Take monotonic time; the broker counts as away from now on."""
         self._now = now_fn
         self._reason = STARTING
         self._away_since: float | None = now_fn()

@@ -232,7 +232,7 @@ class Devices:
         heard = list(self._filters)
         values = []
         for twin in self._roster.twins.values():
-            topics, availability = self._roster.heard_topics(twin)
+            topics, availability = twin.heard_topics()
             # How a property stands that has no value here (it is new, or a backup was restored) the broker may know.
             unknown = [topic for topic, name in twin.thing.reads.items() if name not in twin.held]
             values += [topic for topic in topics if topic not in unknown]
@@ -303,10 +303,10 @@ class Devices:
         if connection is None:
             return
         if listening.end is not None:
-            heard, availability = self._roster.heard_topics(listening.end)
+            heard, availability = listening.end.heard_topics()
             connection.unsubscribe([topic for topic in (*heard, *availability) if topic not in self._roster.routes])
         if listening.begin is not None:
-            heard, availability = self._roster.heard_topics(listening.begin)
+            heard, availability = listening.begin.heard_topics()
             self._new_topics.put_nowait((connection, [*availability, *heard]))
 
     async def _subscribe_new(self) -> None:

@@ -67,7 +67,7 @@ def remember(
 
 
 def forget(transaction: Transaction, event: Ulid) -> None:
-    """Forget one id."""
+    """Forget the id of an event that was taken back: sent again, it is accepted anew."""
     count(transaction, "id", -transaction.run("DELETE FROM outbox_id WHERE id = ?", event))
 
 
