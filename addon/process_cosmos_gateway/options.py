@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ _MOST_MEGABYTES = 10_000
 _LONGEST_TOPIC = 65535
 _LONGEST_LINGER = 60.0
 _LARGEST = 1e300
+_HOST_NAME = re.compile(r"[\w.-]+")
 _NUMBER = re.compile(r"\d+(\.\d+)?", re.ASCII)
 _LONGEST_SECONDS = 7 * 86_400.0
 _KUBERNETES = re.compile(r"(^|_)SERVICE_(HOST|PORT(_\w+)?)$|(^|_)PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$")
@@ -219,10 +221,10 @@ def _host(value: object) -> str:
     host = _text(value)
     try:
         host.encode("idna")
-    except UnicodeError as error:
+        if _HOST_NAME.fullmatch(host) is None:
+            ip_address(host)
+    except ValueError as error:
         raise ValueError("must be the name or the address of a host") from error
-    if not host.isprintable() or " " in host:
-        raise ValueError("must be the name or the address of a host")
     return host
 
 
@@ -316,8 +318,9 @@ def _rule(place: str, table: object, mistakes: list[str]) -> dict[str, Any]:
 
 
 def _topics(value: object) -> tuple[str, ...]:
-    topics = [topic.strip() for topic in value.split(",")] if isinstance(value, str) else value
-    if not isinstance(topics, list) or not topics or not all(map(_is_topic_filter, topics)):
+    listed = value.split(",") if isinstance(value, str) else value
+    topics = [each.strip() if isinstance(each, str) else each for each in listed] if isinstance(listed, list) else []
+    if not topics or not all(map(_is_topic_filter, topics)):
         raise ValueError("must be a list of MQTT topic filters")
     return tuple(topics)
 

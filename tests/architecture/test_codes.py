@@ -14,6 +14,7 @@ from .tree import INTEGRATION, TOP, Module, matching
 _STATUS = re.compile(r"http_\w*")
 _STORED = re.compile(r"(?:memory|store)_[a-z_]+")
 _START = re.compile(r"(?:start|supervisor|options|command)_[a-z_]+")
+_OF_DEVICES = re.compile(r"([a-z]+(?:_[a-z]+)*): ")
 _LOGGED = re.compile(r"((?:memory|alerts)_[a-z_]+): ")
 
 
@@ -94,6 +95,13 @@ def reasons_of_the_broker() -> set[str]:
     return set(names(matching("process_cosmos_gateway.devices.mqtt_errors")).values()) - {"closed"}
 
 
+def words_of_devices() -> set[str]:
+    """What stands in front of a sentence in the log where something a device sent is passed over."""
+    modules = matching("process_cosmos_gateway.devices.*")
+    said = (found[1] for module in modules for text in texts(module.tree) if (found := _OF_DEVICES.match(text)))
+    return {*said, names(modules)["RATE_LIMITED"]} - {"devices"}  # begins the names of tasks
+
+
 def errors_of_the_set_up() -> set[str]:
     """What a form of the set-up says beside its fields."""
     return set(_translations()["config"]["error"])
@@ -117,7 +125,9 @@ def test_every_code_is_documented_and_nothing_else_is() -> None:
     assert {"line_cut", "app_not_installed"} <= set_up
     broker = reasons_of_the_broker()
     assert {"login_refused", "broker_silent"} <= broker
-    found = {*Code, *DropReason, *problems_of_calls()} | links | stores | actions | start | set_up | broker
+    devices = words_of_devices()
+    assert {"forms_unusable", "oversized", "garbage", "rate_limited"} <= devices
+    found = {*Code, *DropReason, *problems_of_calls()} | links | stores | actions | start | set_up | broker | devices
     assert documented() == found
 
 

@@ -57,13 +57,16 @@ def test_what_is_no_port_is_refused(port: object) -> None:
     assert mistakes_of(port=port) == ("port: must be a whole number from 1 to 65535",)
 
 
+NO_HOSTS = ["h:", "h:abc", "h/p", "user@h", "user:secret@h", "[::1", "h:1883/", "h:1:2", "http:h", "h:18830000", ":1"]
+
+
 @pytest.mark.parametrize("key", ["host", "mqtt_host"])
-@pytest.mark.parametrize("host", ["mqtt..local", ".", "a b", "broker\0", "x" * 64, "\udcff"])
+@pytest.mark.parametrize("host", ["mqtt..local", ".", "a b", "broker\0", "x" * 64, "\udcff", *NO_HOSTS])
 def test_what_is_no_host_is_refused(key: str, host: str) -> None:
     assert mistakes_of(**{key: host}) == (f"{key}: must be the name or the address of a host",)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "fe80::1%eth0", "broker.local.", "bücher.example"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "fe80::1%eth0", "broker.local.", "bücher.example", "my_broker-2"])
 def test_a_host_is_a_name_or_an_address(host: str) -> None:
     assert parse_options({"data": "/somewhere", "host": host}).host == host
 
@@ -366,7 +369,14 @@ def test_variables_that_kubernetes_sets_for_a_service_stop_no_start() -> None:
         read_options(None, {"PROCESS_COSMOS_DATA": "/data", "PROCESS_COSMOS_PORT": "udp"})
 
 
-def test_a_file_with_a_byte_order_mark_and_blanks_in_lists_are_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("topics", ['"+ , wot/+/td"', '["+ ", " wot/+/td"]'])
+def test_a_file_with_a_byte_order_mark_and_blanks_in_lists_are_read(tmp_path: Path, topics: str) -> None:
     path = tmp_path / "gateway.toml"
-    path.write_text('data = "/data"\nmqtt_host = "broker"\nmqtt_topics = "+ , wot/+/td"\n', "utf-8-sig")
+    path.write_text(f'data = "/data"\nmqtt_host = "broker"\nmqtt_topics = {topics}\n', "utf-8-sig")
     assert read_options(path, {}).topics == ("+", "wot/+/td")
+
+
+def test_blanks_in_the_supervisors_lists_are_none(tmp_path: Path) -> None:
+    path = tmp_path / "options.json"
+    path.write_text('{"mqtt_host": "broker", "mqtt_topics": ["wot/+/td "]}')
+    assert read_options(path, {"SUPERVISOR_TOKEN": "made up"}).topics == ("wot/+/td",)

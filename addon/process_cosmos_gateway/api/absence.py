@@ -32,8 +32,8 @@ class Absence:
 
     def __init__(self, devices: Iterable[Device], now: float) -> None:
         """Begin with nobody there, and the values ``devices`` have. Times are monotonic seconds."""
-        self._values: dict[tuple[str, str], Value | None] = {
-            (device.id, item.name): item.value for device in devices for item in device.properties
+        self._values: dict[str, dict[str, Value | None]] = {
+            device.id: {item.name: item.value for item in device.properties} for device in devices
         }
         self._confirmed_at = now
         self._followed_from: float | None = None
@@ -47,10 +47,10 @@ class Absence:
         """Keep a change; one that repeats the value is none."""
         self._newest = change.sequence
         if isinstance(change, ValueChanged):
-            place = change.device, change.property
-            if not isinstance(change.value, bool | str) or self._values.get(place) == change.value:
+            values = self._values.setdefault(change.device, {})
+            if not isinstance(change.value, bool | str) or values.get(change.property) == change.value:
                 return
-            self._values[place] = change.value
+            values[change.property] = change.value
         if len(self._changes) == MOST_TOLD:
             self._newest_evicted = self._changes.popleft().number
             self._evicted += 1
@@ -62,6 +62,12 @@ class Absence:
             value=_shortened(change.value),
         )
         self._changes.append(_Unconfirmed(at=now, number=change.sequence, missed=missed))
+
+    def forget(self, device: str, but: Collection[str] = ()) -> None:
+        """Forget the values of a device that is gone, or of the properties it does not have any more."""
+        values = self._values.pop(device, {})
+        if kept := {name: value for name, value in values.items() if name in but}:
+            self._values[device] = kept
 
     def follow(self, now: float, replayed: Collection[int], *, confirmed: int | None) -> WhileAway:
         """Begin a session; return what was never confirmed, but for the changes with the numbers ``replayed``.

@@ -4,7 +4,6 @@ import asyncio
 import hmac
 import logging
 import secrets
-from collections import OrderedDict, deque
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -20,14 +19,9 @@ from process_cosmos_gateway.errors import RequestRefusedError, StoreError
 from process_cosmos_gateway.private_files import remove_private, write_private
 
 OFFER_LASTS = timedelta(minutes=10)
-MOST_WRONG_GUESSES = 10
-"""Wrong secrets of one address within a minute; beyond that none of it is looked at for the rest of the minute."""
-MOST_ADDRESSES = 1_000
-"""Addresses whose guesses are remembered: who guesses from more addresses has 256 bits to guess all the same."""
 
 _LOGGER = logging.getLogger(__name__)
 _SECRET_BYTES = 32
-_MINUTE = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,14 +38,6 @@ class _Client:
 
     token: str
     instance: str
-
-
-class TooManyGuessesError(RequestRefusedError):
-    """Somebody guesses; whoever has a pairing line tries again in a minute."""
-
-    def __init__(self) -> None:
-        """Say so in a sentence."""
-        super().__init__(Code.PAIRING_REFUSED, "Too many wrong pairing lines were tried. Try again in a minute.")
 
 
 def offer_pairing(folder: Path, clock: Clock) -> str:
@@ -77,7 +63,6 @@ class Access:
         self._folder = folder
         self._clock = clock
         self._pairing = asyncio.Lock()
-        self._wrong_guesses: OrderedDict[str, deque[float]] = OrderedDict()
         self._client = _load(_client_file(folder))
         self._discovered = _hash(discovery_token(folder)) if supervised else ""
 
@@ -90,40 +75,27 @@ class Access:
         """Say whether the Home Assistant with this id is the one that was paired; the Supervisor has one only."""
         return bool(self._discovered) or (self._client is not None and self._client.instance == instance)
 
-    async def pair(self, request: PairingRequest, address: str = "") -> str:
+    async def pair(self, request: PairingRequest) -> str:
         """Trade a pairing line's secret for a token; the Home Assistant paired before is served no longer.
 
-        ``address``: where the request comes from; the wrong guesses of one address lock no other out.
-
         Raises ``RequestRefusedError``: the secret is wrong, used, or older than ten minutes; ``StoreError``: the disk
-        did not let it be compared, or written down that it was used.
+        did not let it be compared, or written down that it was used. Wrong ones have no limit: nobody guesses 256 bits,
+        and a limit would lock out whoever shares an address with the one who tries.
         """
+        token = secrets.token_urlsafe(_SECRET_BYTES)
+        client = _Client(token=_hash(token), instance=request.instance)
         async with self._pairing:
-            now = self._clock.monotonic()
-            guesses = self._wrong_guesses.get(address)
-            if guesses and len(guesses) == MOST_WRONG_GUESSES and guesses[0] > now - _MINUTE:
-                raise TooManyGuessesError
-            token = secrets.token_urlsafe(_SECRET_BYTES)
-            client = _Client(token=_hash(token), instance=request.instance)
             try:
                 is_right = await asyncio.to_thread(self._redeem, request.secret, client)
             except OSError as error:
                 raise StoreError(f"The disk did not let the pairing line be used ({error.strerror}).") from error
             if not is_right:
-                self._note_wrong_guess(address, now)
                 raise RequestRefusedError(
                     Code.PAIRING_REFUSED,
                     "The pairing line is wrong, was used, or is older than ten minutes. Print a new one.",
                 )
             self._client = client
             return token
-
-    def _note_wrong_guess(self, address: str, now: float) -> None:
-        guesses = self._wrong_guesses.setdefault(address, deque(maxlen=MOST_WRONG_GUESSES))
-        guesses.append(now)
-        self._wrong_guesses.move_to_end(address)
-        if len(self._wrong_guesses) > MOST_ADDRESSES:
-            self._wrong_guesses.popitem(last=False)
 
     def _redeem(self, secret: str, client: _Client) -> bool:
         path = _offer_file(self._folder)

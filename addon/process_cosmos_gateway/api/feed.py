@@ -7,6 +7,8 @@ from dataclasses import replace
 from process_cosmos_gateway.clock import Clock
 from process_cosmos_gateway.contract.devices import (
     Device,
+    DeviceChanged,
+    DeviceRemoved,
     EventHappened,
     Snapshot,
     Subscribe,
@@ -53,6 +55,10 @@ class Feed:
             self._kept.popleft()
         if isinstance(numbered, ValueChanged | EventHappened):
             self._absence.note(numbered, now)
+        elif isinstance(numbered, DeviceChanged):
+            self._absence.forget(numbered.device.id, but={each.name for each in numbered.device.properties})
+        elif isinstance(numbered, DeviceRemoved):
+            self._absence.forget(numbered.device)
         if self._listener is not None:
             self._listener(numbered)
 

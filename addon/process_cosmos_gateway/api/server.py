@@ -26,7 +26,7 @@ from process_cosmos_gateway.errors import PortTakenError, RequestRefusedError, S
 from process_cosmos_gateway.listener import LISTENER, Listener
 from process_cosmos_gateway.store import Store
 
-from .access import Access, TooManyGuessesError
+from .access import Access
 from .guests import BEARER, Guests
 from .page import Page
 from .replies import json_reply, problem_reply
@@ -102,15 +102,13 @@ class Server:
     async def _serve_pairing(self, request: web.Request) -> web.Response:
         try:
             asked = parse(PairingRequest, decode_json(await request.read()))
-            token = await self._access.pair(asked, request.remote or "")
+            token = await self._access.pair(asked)
         except web.HTTPRequestEntityTooLarge:
             return problem_reply(
                 Code.TOO_LARGE, f"A request has at most {_MOST_BODY} bytes.", HTTPStatus.CONTENT_TOO_LARGE
             )
         except ContractError as error:
             return problem_reply(error.code, str(error), HTTPStatus.BAD_REQUEST)
-        except TooManyGuessesError as error:
-            return problem_reply(error.code, str(error), HTTPStatus.TOO_MANY_REQUESTS)
         except RequestRefusedError as error:
             _LOGGER.warning("A pairing was refused: the line was wrong, used or too old")
             return problem_reply(error.code, str(error), HTTPStatus.FORBIDDEN)

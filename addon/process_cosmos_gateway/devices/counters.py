@@ -4,7 +4,7 @@ from process_cosmos_gateway.store import Transaction
 
 
 def counted(transaction: Transaction, name: str) -> float:
-    """Return a counter."""
+    """Return a counter; ``schema.sql`` says which there are and what they count."""
     value: float = transaction.rows("SELECT value FROM device_counter WHERE name = ?", name)[0][0]
     return value
 

@@ -1,8 +1,8 @@
 """Reads W3C WoT Thing Descriptions 1.1, as ``wire/devices.md`` says: what a device is, what topics it may speak on."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -11,7 +11,7 @@ from process_cosmos_gateway.contract.bounds import MAX_DEPTH, is_deeper
 from process_cosmos_gateway.contract.devices import Device, DeviceEventDescription, Property, PropertyKind
 from process_cosmos_gateway.contract.errors import Code
 
-from .meaning import Meaning, Said, TrueMeans, meaning_of
+from .meaning import Meaning, Said, TrueMeans, meaning_of, unit_of
 
 MAX_BYTES = 256 * 1024
 """Bytes of the longest description read."""
@@ -37,11 +37,6 @@ _KINDS: Mapping[object, PropertyKind] = {
 _READ = frozenset({"readproperty", "observeproperty"})
 _WRITE = frozenset({"writeproperty"})
 _SUBSCRIBE = frozenset({"subscribeevent"})
-_UNITS: Mapping[str, str] = {
-    **dict.fromkeys(("cel", "celsius", "degreecelsius", "degc", "deg_c", "°c"), "°C"),
-    **dict.fromkeys(("fahrenheit", "degreefahrenheit", "degf", "deg_f", "far", "°f"), "°F"),
-    **dict.fromkeys(("percent", "%rh", "%", "%el"), "%"),
-}
 
 
 class DescriptionError(Exception):
@@ -59,7 +54,7 @@ class Thing:
 
     ``reads`` and ``events``: name by topic; ``writes``: topic by property; ``availability``: the last will's topic.
     ``inverted``: properties whose true means closed or dry; everybody but the device sees them turned round.
-    ``left_out``: properties and events with forms of which none can be used.
+    ``left_out``: why properties, events or the availability, by name, cannot be used.
     """
 
     topic: str
@@ -69,7 +64,7 @@ class Thing:
     events: Mapping[str, str]
     availability: str | None
     inverted: frozenset[str] = frozenset()
-    left_out: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -108,6 +103,10 @@ def _invalid(message: str) -> DescriptionError:
     return DescriptionError(Code.DESCRIPTION_INVALID, message)
 
 
+def _two_purposes() -> DescriptionError:
+    return _invalid("The description uses one topic for two purposes")
+
+
 def _document(payload: bytes) -> Mapping[str, Any]:
     if len(payload) > MAX_BYTES:
         raise _invalid(f"The description is longer than {MAX_BYTES} bytes")
@@ -131,60 +130,88 @@ class _Reader:
         self._claims = Claims(topic, filters)
         base = document.get("base", "")
         self._base = base if isinstance(base, str) else ""
-        self._unusable: dict[str, DescriptionError] = {}
+        self._reads: dict[str, str] = {}
+        self._writes: dict[str, str] = {}
+        self._events: dict[str, str] = {}
+        self._inverted: set[str] = set()
+        self._left_out: dict[str, DescriptionError] = {}
         self._used: set[str] = set()
 
     def thing(self) -> Thing:
-        reads: dict[str, str] = {}
-        writes: dict[str, str] = {}
-        inverted: set[str] = set()
-        properties = []
-        for name, said in self._affordances("properties"):
-            kind = _KINDS.get(said.get("type")) if isinstance(said.get("type"), str) else None
-            read = self._form_topic(said, name, _READ, _READ | _WRITE)
-            if kind is None or read is None or said.get("writeOnly") is True:
-                continue
-            if not self._claim(read, name):
-                continue
-            reads[read] = name
-            write = self._form_topic(said, name, _WRITE, _READ | _WRITE, other_than=read)
-            if write is not None and not self._claim(write, name):
-                write = None
-            meaning = self._meaning(name, said, kind, writable=write is not None and said.get("readOnly") is not True)
-            if write is not None and meaning.writable:
-                writes[name] = write
-            if meaning.inverted:
-                inverted.add(name)
-            properties.append(_property(name, said, kind, meaning))
-        events, described = self._events()
-        if not reads and not events:
-            raise next(iter(self._unusable.values()), None) or _invalid(
+        properties = self._each("properties", self._property)
+        events = self._each("events", self._event)
+        if not self._reads and not self._events:
+            raise next(iter(self._left_out.values()), None) or _invalid(
                 "The description has no form this gateway can use (MQTT, with a value)"
             )
+        used = (*self._reads.values(), *self._events.values())
         availability = self._availability()
-        if availability in self._used:
-            raise _invalid("The description uses one topic for two purposes")
         return Thing(
             topic=self._topic,
-            device=self._device(tuple(properties), tuple(described)),
-            reads=reads,
-            writes=writes,
-            events=events,
+            device=self._device(tuple(properties), tuple(events)),
+            reads=self._reads,
+            writes=self._writes,
+            events=self._events,
             availability=availability,
-            inverted=frozenset(inverted),
-            left_out=tuple(name for name in self._unusable if name not in (*reads.values(), *events.values())),
+            inverted=frozenset(self._inverted),
+            left_out={name: str(error) for name, error in self._left_out.items() if name not in used},
         )
 
-    def _events(self) -> tuple[dict[str, str], list[DeviceEventDescription]]:
-        """Return the events by topic, and what Home Assistant shows of them."""
-        events: dict[str, str] = {}
-        described = []
-        for name, said in self._affordances("events"):
-            topic = self._form_topic(said, name, _SUBSCRIBE, _SUBSCRIBE)
-            if topic is not None and self._claim(topic, name):
-                events[topic] = name
-                described.append(DeviceEventDescription(name=name, title=_text(said, "title", name)))
-        return events, described
+    def _each[T](self, kind: str, read: Callable[[str, Mapping[str, Any]], T | None]) -> list[T]:
+        """Read the ``properties`` or ``events``; a mistake in one costs that one, and not the device."""
+        affordances = self._document.get(kind, {})
+        if not isinstance(affordances, dict):
+            raise _invalid(f"{kind} is no object")
+        if len(affordances) > _MAX_AFFORDANCES:
+            raise _invalid(f"The description has more than {_MAX_AFFORDANCES} {kind}")
+        found = []
+        for name, said in affordances.items():
+            try:
+                if not isinstance(said, dict) or not name or len(name) > _MAX_TEXT:
+                    raise _invalid(f"One of the {kind} is no object, or has no proper name")
+                one = read(name, said)
+            except DescriptionError as error:
+                self._left_out.setdefault(name[:_MAX_TEXT], error)
+            else:
+                found += [] if one is None else [one]
+        return found
+
+    def _property(self, name: str, said: Mapping[str, Any]) -> Property | None:
+        """Return a property with a topic of its own to read from; None: it has a kind of value not known here."""
+        kind = _KINDS.get(said.get("type")) if isinstance(said.get("type"), str) else None
+        read = self._form_topic(said, name, _READ, _READ | _WRITE)
+        if kind is None or read is None or said.get("writeOnly") is True:
+            return None
+        write = self._form_topic(said, name, _WRITE, _READ | _WRITE, other_than=read)
+        if write in self._used:
+            self._left_out.setdefault(name, _two_purposes())
+            write = None
+        meaning = self._meaning(name, said, kind, writable=write is not None and said.get("readOnly") is not True)
+        described = _property(name, said, kind, meaning)
+        self._claim(read, name, self._reads)
+        if write is not None:
+            self._used.add(write)
+            if meaning.writable:
+                self._writes[name] = write
+        if meaning.inverted:
+            self._inverted.add(name)
+        return described
+
+    def _event(self, name: str, said: Mapping[str, Any]) -> DeviceEventDescription | None:
+        """Return what Home Assistant shows of an event; None: it has no form for MQTT."""
+        topic = self._form_topic(said, name, _SUBSCRIBE, _SUBSCRIBE)
+        if topic is None:
+            return None
+        described = DeviceEventDescription(name=name, title=_text(said, "title", name))
+        self._claim(topic, name, self._events)
+        return described
+
+    def _claim(self, topic: str, name: str, names: dict[str, str]) -> None:
+        """Let ``topic`` be for ``name`` alone; raise ``DescriptionError`` if the description uses it already."""
+        if topic in self._used:
+            raise _two_purposes()
+        self._used.add(topic)
+        names[topic] = name
 
     def _device(self, properties: tuple[Property, ...], events: tuple[DeviceEventDescription, ...]) -> Device:
         title = _text(self._document, "title")
@@ -196,21 +223,10 @@ class _Reader:
             title=title,
             properties=properties,
             events=events,
-            manufacturer=_text(maker, "schema:name") if isinstance(maker, dict) else _text_or_none(maker),
+            manufacturer=_text_or_none(maker.get("schema:name") if isinstance(maker, dict) else maker),
             model=_text_or_none(self._document.get("schema:model")),
             firmware=_text_or_none(self._document.get("schema:softwareVersion")),
         )
-
-    def _affordances(self, kind: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        affordances = self._document.get(kind, {})
-        if not isinstance(affordances, dict):
-            raise _invalid(f"{kind} is no object")
-        if len(affordances) > _MAX_AFFORDANCES:
-            raise _invalid(f"The description has more than {_MAX_AFFORDANCES} {kind}")
-        for name, said in affordances.items():
-            if not isinstance(said, dict) or not name or len(name) > _MAX_TEXT:
-                raise _invalid(f"One of the {kind} is no object, or has no proper name")
-            yield name, said
 
     def _form_topic(
         self,
@@ -229,7 +245,7 @@ class _Reader:
                 if topic is not None and topic != other_than:
                     return self._claims.check(topic)
             except DescriptionError as error:
-                self._unusable.setdefault(name, error)
+                self._left_out.setdefault(name, error)
         return None
 
     def _topic_of(self, form: object, wanted: frozenset[str], default: frozenset[str]) -> str | None:
@@ -249,13 +265,20 @@ class _Reader:
         return listed[0]
 
     def _availability(self) -> str | None:
+        """Return the topic of the last will, if it is named without a mistake."""
         said = self._document.get(AVAILABILITY)
         if said is None:
             return None
-        if not isinstance(said, dict) or not isinstance(said.get("href"), str):
-            raise _invalid(f"{AVAILABILITY} has no href")
-        path = self._path(said["href"])
-        return None if path is None else self._claims.check(path)
+        try:
+            if not isinstance(said, dict) or not isinstance(said.get("href"), str):
+                raise _invalid(f"{AVAILABILITY} has no href")
+            path = self._path(said["href"])
+            if path in self._used:
+                raise _two_purposes()
+            return None if path is None else self._claims.check(path)
+        except DescriptionError as error:
+            self._left_out[AVAILABILITY] = error
+            return None
 
     def _path(self, href: str) -> str | None:
         """Return the topic an ``href`` names: its path, as written; None if it is no MQTT."""
@@ -266,14 +289,6 @@ class _Reader:
         scheme, _, rest = href.partition("://")
         return rest.partition("/")[2] if scheme.lower() in ("mqtt", "mqtts") else None
 
-    def _claim(self, topic: str, name: str) -> bool:
-        """Let ``topic`` be for ``name`` alone; return False if the description uses it already."""
-        if topic in self._used:
-            self._unusable.setdefault(name, _invalid("The description uses one topic for two purposes"))
-            return False
-        self._used.add(topic)
-        return True
-
     def _meaning(self, name: str, said: Mapping[str, Any], kind: PropertyKind, *, writable: bool) -> Meaning:
         return meaning_of(
             Said(
@@ -282,7 +297,7 @@ class _Reader:
                 title=_text(said, "title", name),
                 description=_text_or_none(said.get("description")) or "",
                 thing=_text(self._document, "title"),
-                unit=_unit(_text_or_none(said.get("unit"))),
+                unit=unit_of(_text_or_none(said.get("unit"))),
                 kind=kind,
                 writable=writable,
                 true_means=_true_means(said, name, kind),
@@ -343,7 +358,7 @@ def _property(name: str, said: Mapping[str, Any], kind: PropertyKind, meaning: M
         hint=meaning.hint,
         suggested_hint=meaning.suggested,
         writable=meaning.writable,
-        unit=_unit(_text_or_none(said.get("unit"))),
+        unit=unit_of(_text_or_none(said.get("unit"))),
         minimum=_number(said, "minimum"),
         maximum=_number(said, "maximum"),
     )
@@ -362,13 +377,6 @@ def _types(said: Mapping[str, Any]) -> list[str]:
     types = said.get("@type", [])
     listed = types if isinstance(types, list) else [types]
     return [re.split(r"[:/#]", each)[-1] for each in listed if isinstance(each, str)]
-
-
-def _unit(unit: str | None) -> str | None:
-    if unit is None:
-        return None
-    local = re.split(r"[:/#]", unit)[-1] if "://" in unit or ":" in unit else unit
-    return _UNITS.get(local.lower().replace(" ", "").replace("degree_", "degree"), unit)
 
 
 def _text(said: Mapping[str, Any], key: str, default: str = "") -> str:

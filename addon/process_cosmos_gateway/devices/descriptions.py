@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 from process_cosmos_gateway.contract.devices import DeviceChanged, DeviceRemoved
 from process_cosmos_gateway.contract.errors import Code
@@ -151,7 +152,8 @@ class Descriptions:
         waiting.window.note(asyncio.get_running_loop().time())
         if thing.left_out:
             self._counts["forms_unusable"] += len(thing.left_out)
-            _LOGGER.warning("%s: no form of %s can be used", twin.id, ", ".join(thing.left_out[:_MOST_NAMED]))
+            why = "; ".join(f"{name}: {error}" for name, error in islice(thing.left_out.items(), _MOST_NAMED))
+            _LOGGER.warning("forms_unusable: %s is taken without what cannot be used of it: %s", twin.id, why)
         self._listen(Listening(begin=twin, end=known))
         self._tell(DeviceChanged(sequence=0, device=as_device(twin, reachable=True)))
         lost = turned(known, thing) if known else frozenset()

@@ -84,7 +84,7 @@ class Intake:
         self._ulid_fn = ulid_fn
         self._counts = counts
         self._tell = tell
-        self._complained: set[str] = set()
+        self._complained: dict[str, None] = {}
         self._last_received = 0.0
 
     def take(self, received: Received) -> News:
@@ -112,16 +112,22 @@ class Intake:
             self._counts["garbage"] += 1
             self.complain(topic, f"garbage: {error}")
         else:
-            self._complained.discard(topic)
+            self._complained.pop(topic[:_LONGEST_TOPIC], None)
             return news
         return News()
 
     def complain(self, topic: str, why: str) -> None:
-        """Name once what was passed over."""
+        """Name a topic whose message was passed over, once until a message of it is taken.
+
+        Of more topics than are remembered the oldest may be named again; the log has a rate of its own.
+        """
         topic = topic[:_LONGEST_TOPIC]
-        if topic not in self._complained and len(self._complained) < _MOST_COMPLAINTS:
-            self._complained.add(topic)
-            _LOGGER.warning("Passing over what came at %s: %s", topic, why)
+        if topic in self._complained:
+            return
+        if len(self._complained) >= _MOST_COMPLAINTS:
+            del self._complained[next(iter(self._complained))]
+        self._complained[topic] = None
+        _LOGGER.warning("Passing over what came at %s: %s", topic, why)
 
     def _is_within_rate(self, route: Route, received: Received) -> bool:
         is_state = route.role is not Role.EVENT

@@ -160,7 +160,7 @@ class _Load:
         return True
 
     def leave(self, outbox: Outbox) -> None:
-        """Hand everything over."""
+        """Queue what was taken, count what was held back, and note what the day has cost."""
         outbox.add_measurements(self._transaction, self._taken)
         outbox.count_drop(self._transaction, Priority.MEASUREMENT, DropReason.VOLUME, self._held_back)
         if self._daily is not None and self._taken:

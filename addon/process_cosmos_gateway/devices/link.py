@@ -1,7 +1,7 @@
 """How the link to the broker stands, as Home Assistant shows it."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from process_cosmos_gateway.contract.destinations import BrokerLink
 
@@ -21,7 +21,7 @@ class Link:
     """What is known of it; times are monotonic."""
 
     def __init__(self, now_fn: Callable[[], float]) -> None:
-        """Begin without a connection."""
+        """Take monotonic time; the broker counts as away from now on."""
         self._now = now_fn
         self._reason = STARTING
         self._away_since: float | None = now_fn()
@@ -49,6 +49,11 @@ class Link:
     def allowed(self, topic: str) -> None:
         """Remove ``topic`` from those the broker denies: it has accepted a subscription or a message."""
         self._denied.pop(topic, None)
+
+    def forget(self, topics: Iterable[str]) -> None:
+        """Forget topics nobody uses any more: their device is gone, or described anew."""
+        for topic in topics:
+            self._denied.pop(topic, None)
 
     def read(self, limited: tuple[str, ...], *, turned_away: bool) -> BrokerLink:
         """Return how it stands; ``limited``: devices that sent too much, ``turned_away``: there are too many."""

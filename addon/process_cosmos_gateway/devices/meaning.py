@@ -15,6 +15,11 @@ _HINT_WORDS: Mapping[str, Hint] = {
     "humidity": Hint.HUMIDITY,
     "battery": Hint.BATTERY,
 }
+_UNITS: Mapping[str, str] = {
+    **dict.fromkeys(("cel", "celsius", "degreecelsius", "degc", "deg_c", "°c"), "°C"),
+    **dict.fromkeys(("fahrenheit", "degreefahrenheit", "degf", "deg_f", "far", "°f"), "°F"),
+    **dict.fromkeys(("percent", "%rh", "%", "%el"), "%"),
+}
 _TEMPERATURE_UNITS = frozenset({"°C", "°F"})
 
 _STEMS: Mapping[str, Hint] = {"valve": Hint.VALVE, "leak": Hint.MOISTURE, "moist": Hint.MOISTURE}
@@ -88,6 +93,14 @@ def meaning_of(said: Said) -> Meaning:
         if suggested is not Hint.NONE and _decisive(said) is Hint.NONE:
             return Meaning(writable=False, suggested=suggested)
     return Meaning(hint=_hint(said), writable=said.writable)
+
+
+def unit_of(unit: str | None) -> str | None:
+    """Return a unit as Home Assistant spells it; one nobody knows stays as it is."""
+    if unit is None:
+        return None
+    local = re.split(r"[:/#]", unit)[-1] if "://" in unit or ":" in unit else unit
+    return _UNITS.get(local.lower().replace(" ", "").replace("degree_", "degree"), unit)
 
 
 def _declared(true_means: TrueMeans, *, writable: bool) -> Meaning:

@@ -79,16 +79,43 @@ def keep_description(
         number,
         names,
     )
+    forget_properties(transaction, "device = ? AND name NOT IN (SELECT value FROM json_each(?))", number, names)
 
 
 def withdraw(transaction: Transaction, device: str) -> None:
-    """Forget a device, but for its readings."""
+    """Forget a device, but for its readings and what of them waits."""
     for (number,) in transaction.rows("SELECT number FROM device WHERE id = ?", device):
         transaction.run(
             "DELETE FROM device_write WHERE property IN (SELECT number FROM device_property WHERE device = ?)", number
         )
         transaction.run("UPDATE device_property SET value = NULL, time = NULL WHERE device = ?", number)
         transaction.run("UPDATE device SET description = x'', online = NULL WHERE number = ?", number)
+        forget_properties(transaction, "device = ?", number)
+        forget_devices(transaction, "number = ?", number)
+
+
+def forget_properties(transaction: Transaction, where: str, *values: float | str) -> None:
+    """Forget the properties that leave nothing behind, of those ``where``; a number may come again afterwards."""
+    gone = transaction.rows(
+        f"""DELETE FROM device_property WHERE {where} AND value IS NULL
+            AND NOT EXISTS (SELECT 1 FROM device_reading WHERE property = device_property.number)
+            AND NOT EXISTS (SELECT 1 FROM device_write WHERE property = device_property.number)
+            AND NOT EXISTS (SELECT 1 FROM device_window WHERE property = device_property.number)
+            AND NOT EXISTS (
+              SELECT 1 FROM device_gate WHERE property = device_property.number AND held_time IS NOT NULL)
+            RETURNING number""",  # noqa: S608 - of our own callers
+        *values,
+    )
+    transaction.run_many("DELETE FROM device_gate WHERE property = ?", gone)
+
+
+def forget_devices(transaction: Transaction, where: str = "1", *values: float) -> None:
+    """Forget the withdrawn devices that have no property left, of those ``where``."""
+    transaction.run(
+        f"""DELETE FROM device WHERE {where} AND length(description) = 0
+            AND NOT EXISTS (SELECT 1 FROM device_property WHERE device = device.number)""",  # noqa: S608 - as above
+        *values,
+    )
 
 
 def keep_online(transaction: Transaction, device: str, *, online: bool | None) -> None:

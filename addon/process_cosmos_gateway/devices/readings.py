@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from process_cosmos_gateway.store import Transaction
 
-from .memory import property_number
+from .memory import forget_devices, forget_properties, property_number
 from .values import Reading
 
 READING_DAYS = 10
@@ -15,6 +15,7 @@ READING_BYTES = 48
 
 _SLICE_SECONDS = 3600.0
 _AT_ONCE = 1000
+_PROPERTIES_AT_ONCE = 500
 
 
 def keep(
@@ -34,28 +35,52 @@ def keep(
     return fresh
 
 
-def forget_old(transaction: Transaction, before: float, now: float) -> None:
-    """Forget readings received ``before`` a time, and properties and devices that leave nothing behind.
+def forget_old(transaction: Transaction, before: float, now: float, after: int = 0) -> int | None:
+    """Forget some of the readings received ``before`` a time, and properties and devices that leave nothing behind.
 
+    Begins with the properties numbered above ``after``; returns the number to go on after, None: there are no more.
     A reading whose own time lies between is left until it is over: two ranges of the key are read, not all readings.
     """
-    for (number,) in transaction.rows("SELECT number FROM device_property"):
-        _delete(transaction, number, "time < ? AND received_at < ?", before, before)
-        _delete(transaction, number, "time > ? AND received_at < ?", now, before)
-    transaction.run(
-        """DELETE FROM device_property WHERE value IS NULL
-           AND NOT EXISTS (SELECT 1 FROM device_reading WHERE property = device_property.number)
-           AND NOT EXISTS (SELECT 1 FROM device_write WHERE property = device_property.number)
-           AND NOT EXISTS (SELECT 1 FROM device_window WHERE property = device_property.number)
-           AND NOT EXISTS (
-             SELECT 1 FROM device_gate WHERE property = device_property.number AND held_time IS NOT NULL)"""
+    numbers = [
+        number
+        for (number,) in transaction.rows(
+            "SELECT number FROM device_property WHERE number > ? ORDER BY number LIMIT ?", after, _PROPERTIES_AT_ONCE
+        )
+    ]
+    if not numbers:
+        forget_devices(transaction)
+        return None
+    left: int = _AT_ONCE
+    last: int = numbers[-1]
+    for number in numbers:
+        left -= _delete(transaction, number, "time < ? AND received_at < ?", before, before, most=left)
+        left -= _delete(transaction, number, "time > ? AND received_at < ?", now, before, most=left)
+        if not left:
+            last = number - 1
+            break
+    forget_properties(transaction, "number > ? AND number <= ?", after, last)
+    return last
+
+
+def forget_withdrawn(transaction: Transaction, most: int) -> int | None:
+    """Forget some of what withdrawn devices left, but for the ``most`` of them that were described last.
+
+    Returns the number of readings; None: there is nothing to forget.
+    """
+    numbers = transaction.rows(
+        """SELECT number FROM device_property WHERE device IN (
+             SELECT number FROM device WHERE length(description) = 0 ORDER BY number DESC LIMIT -1 OFFSET ?) LIMIT ?""",
+        most,
+        _PROPERTIES_AT_ONCE,
     )
-    for table in ("device_window", "device_gate"):
-        transaction.run(f"DELETE FROM {table} WHERE property NOT IN (SELECT number FROM device_property)")  # noqa: S608 - our words
-    transaction.run(
-        """DELETE FROM device WHERE length(description) = 0
-           AND NOT EXISTS (SELECT 1 FROM device_property WHERE device = device.number)"""
-    )
+    left = _AT_ONCE
+    for (number,) in numbers:
+        left -= _delete(transaction, number, "1", most=left)
+        if not left:
+            break
+        for place in ("window WHERE property", "gate WHERE property", "write WHERE property", "property WHERE number"):
+            transaction.run(f"DELETE FROM device_{place} = ?", number)  # noqa: S608 - names from above
+    return _AT_ONCE - left if numbers else None
 
 
 def bytes_taken(transaction: Transaction) -> float:
@@ -79,24 +104,23 @@ def forget_oldest(transaction: Transaction) -> int:
     until = min(oldest.values(), default=0.0) + _SLICE_SECONDS
     gone = 0
     for number in (number for number, first in oldest.items() if first <= until):
-        some = "SELECT time FROM device_reading WHERE property = ? ORDER BY time LIMIT 1 OFFSET ?"
-        bounds = [time for (time,) in transaction.rows(some, number, _AT_ONCE)]
-        gone += _delete(transaction, number, "time <= ?", min([until, *bounds]))
+        gone += _delete(transaction, number, "time <= ?", until)
     return gone
 
 
-def _delete(transaction: Transaction, number: int, where: str, *values: float) -> int:
-    """Forget readings of a property; return how many."""
-    [(gone, texts)] = transaction.rows(
-        f"""SELECT count(*), total(iif(typeof(value) = 'text', octet_length(value), 0))
-            FROM device_reading WHERE property = ? AND {where}""",  # noqa: S608 - our own words
+def _delete(transaction: Transaction, number: int, where: str, *values: float, most: int = _AT_ONCE) -> int:
+    """Forget at most ``most`` readings of a property; return how many."""
+    texts = transaction.rows(
+        f"""DELETE FROM device_reading WHERE (property, time, value) IN (
+              SELECT property, time, value FROM device_reading WHERE property = ? AND {where} ORDER BY time LIMIT ?)
+            RETURNING iif(typeof(value) = 'text', octet_length(value), 0)""",  # noqa: S608 - our own words
         number,
         *values,
+        most,
     )
-    if gone:
-        transaction.run(f"DELETE FROM device_reading WHERE property = ? AND {where}", number, *values)  # noqa: S608 - as above
-        _grow(transaction, number, -gone * READING_BYTES - int(texts))
-    return int(gone)
+    if texts:
+        _grow(transaction, number, -len(texts) * READING_BYTES - sum(size for (size,) in texts))
+    return len(texts)
 
 
 def _grow(transaction: Transaction, number: int, more: int) -> None:

@@ -25,7 +25,7 @@ class ReceivedMessages:
     """
 
     def __init__(self) -> None:
-        """Begin without a message."""
+        """Take every message for new until a session begins, or a connection ends."""
         self._current: dict[bytes, None] = {}
         self._previous: dict[bytes, None] = {}
         self._doubtful: dict[bytes, None] = {}

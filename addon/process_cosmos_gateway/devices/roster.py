@@ -40,7 +40,7 @@ class Roster:
     """The devices now known, by id, and the routes of their topics; the first owner keeps a topic."""
 
     def __init__(self) -> None:
-        """Begin with none."""
+        """Know no device; ``admit`` takes those of the store in as it takes new ones."""
         self.twins: dict[str, Twin] = {}
         self.routes: dict[str, Route] = {}
         self._claims: dict[str, str] = {}
@@ -57,6 +57,10 @@ class Roster:
         """Say whether the description that stands at ``topic`` is this one."""
         return self._descriptions.get(topic) == _fingerprint(description)
 
+    def is_claimed(self, topic: str) -> bool:
+        """Say whether ``topic`` is a device's, to be read or to be written."""
+        return topic in self._claims
+
     def check_room(self, topic: str, size: int) -> None:
         """Raise ``DescriptionError`` if there is no room for a description of ``size`` bytes at ``topic``."""
         before, _ = self._descriptions.get(topic, (0, b""))
@@ -66,12 +70,13 @@ class Roster:
             raise DescriptionError(Code.TOO_MANY_DEVICES, "The descriptions of all devices take too much memory")
 
     def admit(self, thing: Thing, description: bytes = b"") -> Twin:
-        """Take a Thing in, new or described anew; raise ``DescriptionError`` and change nothing if it may not."""
+        """Take a Thing in, new or described anew; raise ``DescriptionError`` and change nothing if it may not.
+
+        Whether there is room says ``check_room``, before anything is read.
+        """
         known = self.twins.get(thing.device.id)
         if known is not None and known.thing.topic != thing.topic:
             raise DescriptionError(Code.TOPIC_TAKEN, "Another description stands for this device")
-        if known is None and len(self.twins) >= MAX_THINGS:
-            raise DescriptionError(Code.TOO_MANY_DEVICES, f"There are {MAX_THINGS} devices already")
         if any(self._claims.get(topic, thing.device.id) != thing.device.id for topic in thing.topics):
             raise DescriptionError(Code.TOPIC_TAKEN, "The description claims a topic another device has")
         twin = described_anew(known, thing)
@@ -93,11 +98,6 @@ class Roster:
             del self._claims[topic]
         del self._topics[twin.thing.topic]
         self._bytes -= self._descriptions.pop(twin.thing.topic)[0]
-
-    def heard_topics(self, twin: Twin) -> tuple[list[str], list[str]]:
-        """Return the topics to listen to: those of values and device events, and that of the availability."""
-        thing = twin.thing
-        return [*thing.reads, *thing.events], [] if thing.availability is None else [thing.availability]
 
 
 def _fingerprint(description: bytes) -> tuple[int, bytes]:

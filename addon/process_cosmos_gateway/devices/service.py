@@ -67,7 +67,7 @@ class Devices:
         self._store = store
         self._clock = clock
         options = readings or ReadingOptions()
-        self._shelf = Shelf(store, clock, self.counts, options.megabytes * MEGABYTE)
+        self._shelf = Shelf(store, outbox, clock, self.counts, options.megabytes * MEGABYTE)
         self._leaving = Leaving(outbox, clock, options, self.counts)
         self._received = ReceivedMessages()
         self._session = Session(store, outbox, clock, ulid_fn, self._received)
@@ -231,7 +231,7 @@ class Devices:
         heard = list(self._filters)
         values = []
         for twin in self._roster.twins.values():
-            topics, availability = self._roster.heard_topics(twin)
+            topics, availability = twin.heard_topics()
             # How a property stands that has no value here (it is new, or a backup was restored) the broker may know.
             unknown = [topic for topic, name in twin.thing.reads.items() if name not in twin.held]
             values += [topic for topic in topics if topic not in unknown]
@@ -296,14 +296,16 @@ class Devices:
     # Subscriptions
 
     def _listen(self, listening: Listening) -> None:
+        if listening.end is not None:
+            self._link.forget(listening.end.thing.topics)
         connection = self._open
         if connection is None:
             return
         if listening.end is not None:
-            heard, availability = self._roster.heard_topics(listening.end)
+            heard, availability = listening.end.heard_topics()
             connection.unsubscribe([topic for topic in (*heard, *availability) if topic not in self._roster.routes])
         if listening.begin is not None:
-            heard, availability = self._roster.heard_topics(listening.begin)
+            heard, availability = listening.begin.heard_topics()
             self._new_topics.put_nowait((connection, [*availability, *heard]))
 
     async def _subscribe_new(self) -> None:
@@ -335,7 +337,10 @@ class Devices:
             refused = await connection.subscribe(some, retained_again=again)
             self.counts["subscriptions_refused"] += len(refused)
             for topic in some:
-                (self._link.denied if topic in refused else self._link.allowed)(topic)
+                if topic not in refused:
+                    self._link.allowed(topic)
+                elif topic in self._filters or self._roster.is_claimed(topic):  # its device may have gone meanwhile
+                    self._link.denied(topic)
 
     # Telling
 
@@ -375,5 +380,5 @@ class Devices:
             return
         if sent.exception() is None:
             self._link.allowed(topic)
-        elif isinstance(sent.exception(), DeniedError):
+        elif isinstance(sent.exception(), DeniedError) and self._roster.is_claimed(topic):
             self._link.denied(topic)

@@ -23,6 +23,11 @@ class Twin:
         """The device's id."""
         return self.thing.device.id
 
+    def heard_topics(self) -> tuple[list[str], list[str]]:
+        """Return the topics to listen to: those of values and device events, and that of the availability."""
+        thing = self.thing
+        return [*thing.reads, *thing.events], [] if thing.availability is None else [thing.availability]
+
 
 def as_device(twin: Twin, *, reachable: bool) -> Device:
     """Return the device as Home Assistant sees it; not ``reachable``: nobody hears devices at all."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from process_cosmos_gateway.contract.cloud import InboxItem
 from process_cosmos_gateway.contract.escalations import Propose, Replica
-from process_cosmos_gateway.contract.identifiers import Ulid
+from process_cosmos_gateway.contract.identifiers import Ulid, join_names
 from process_cosmos_gateway.store import Transaction
 
 LONGEST_PAUSE = 24 * 3600.0
@@ -17,8 +17,8 @@ ACKNOWLEDGED_FOR = 3600.0
 MOST_UNSETTLED = 1_000
 """Proposals that wait for Home Assistant; further ones are left where they are."""
 
-MOST_SETTLED = 10_000
-"""Proposals that are remembered after they were settled, so that one that comes again is known."""
+REMEMBERED = 10_000
+"""The newest proposals, of which settled ones are remembered too, so that one that comes again is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +56,9 @@ class Proposal:
 
 
 def take(transaction: Transaction, item: InboxItem, destination: str, now: float) -> Proposal | None:
-    """Keep an inbox item as a proposal; return None if it came before."""
+    """Keep an inbox item as a proposal, and forget the settled ones that are old; return None if it came before."""
     proposal = Proposal(
-        id=f"{item.id}@{destination}",
+        id=join_names(destination, item.id),
         escalation=item.escalation,
         given_at=now - max(0.0, item.age),
         ring=item.ring,
@@ -78,7 +78,13 @@ VALUES (?, ?, ?, ?, ?, ?, ?)""",
         proposal.acknowledge_for,
         proposal.by,
     )
-    return proposal if is_new else None
+    if not is_new:
+        return None
+    # The endpoint says when an answer was given, so that says nothing about which came first.
+    transaction.run(
+        "DELETE FROM escalation_proposal WHERE settled = 1 AND number <= ?", transaction.last_row() - REMEMBERED
+    )
+    return proposal
 
 
 def settle(transaction: Transaction, proposal: str) -> None:
@@ -99,13 +105,3 @@ def count_unsettled(transaction: Transaction) -> int:
     count: int
     [(count,)] = transaction.rows("SELECT count(*) FROM escalation_proposal WHERE settled = 0")
     return count
-
-
-def forget_oldest(transaction: Transaction) -> None:
-    """Forget the oldest settled ones beyond ``MOST_SETTLED``: a destination may send new ones without end."""
-    transaction.run(
-        """
-DELETE FROM escalation_proposal WHERE settled = 1 AND given_at < (
-  SELECT given_at FROM escalation_proposal WHERE settled = 1 ORDER BY given_at DESC LIMIT 1 OFFSET ?)""",
-        MOST_SETTLED - 1,
-    )

@@ -161,14 +161,13 @@ def _head(replica: Replica, position: Position) -> Head:
 
 
 def forget_old(transaction: Transaction, now: float) -> None:
-    """Delete what was closed or settled long ago."""
+    """Delete what was closed ``KEPT_CLOSED`` seconds ago or earlier, with its asks."""
     old = now - KEPT_CLOSED
     transaction.run(
         "DELETE FROM escalation_ask WHERE escalation IN (SELECT id FROM escalation WHERE alive = 0 AND changed_at < ?)",
         old,
     )
     transaction.run("DELETE FROM escalation WHERE alive = 0 AND changed_at < ?", old)
-    transaction.run("DELETE FROM escalation_proposal WHERE settled = 1 AND given_at < ?", old)
 
 
 def asks_of(transaction: Transaction, escalation: Ulid) -> Mapping[TellKey, Ask]:

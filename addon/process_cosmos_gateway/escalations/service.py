@@ -164,7 +164,6 @@ class Escalations:
             proposal = proposals.take(transaction, item, destination, now)
             if proposal is not None:
                 transaction.after_commit(partial(self._propose, proposal))
-        proposals.forget_oldest(transaction)
 
     def has_room(self, transaction: Transaction) -> bool:
         """Return whether more answers can wait for Home Assistant."""

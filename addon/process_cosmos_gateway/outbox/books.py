@@ -20,7 +20,7 @@ def count(transaction: Transaction, name: str, more: int) -> None:
 
 
 def counted(transaction: Transaction, name: str) -> int:
-    """Return a counter."""
+    """Return one counter; ``schema.sql`` says which there are."""
     value: int = transaction.rows("SELECT value FROM outbox_counter WHERE name = ?", name)[0][0]
     return value
 

@@ -4,6 +4,7 @@ import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from operator import itemgetter
 
 from process_cosmos_gateway.contract.destinations import Priority
 from process_cosmos_gateway.contract.identifiers import Ulid
@@ -14,13 +15,14 @@ from . import packs, parking
 from .books import array
 from .model import Limits, Parcel
 from .order import Candidate, compose, sendable
-from .statements import LARGEST, STATEMENTS
+from .statements import STATEMENTS
+from .stretches import WIDTH, Stretches
 
 type Resting = Collection[tuple[Priority, int]]
 type Busy = Collection[tuple[Priority, str]]
 
-LOOKED_PAST = 4096
-"""How far past what waits for a busy key is looked: looking costs time, and so does what is left behind."""
+_READ_AT_ONCE = 8
+"""Stretches a draw reads: a few milliseconds, in which nobody else can read."""
 
 
 @dataclass(slots=True)
@@ -33,6 +35,12 @@ class Drawn:
     damaged: list[tuple[Priority, int]] = field(default_factory=list)
     moves_parked: bool = False
     needs_cut: bool = False
+    has_more: bool = False
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether nothing was found so far, and the queues hold more than a draw reads."""
+        return self.has_more and not any(self.waiting.values())
 
     @property
     def is_clear(self) -> bool:
@@ -49,7 +57,8 @@ class Wish:
     """At most ``limit`` events of each priority, but for those ``resting``.
 
     ``reached``: the newest of each priority that is on its way, not settled yet; only what comes after it is wanted.
-    ``priorities``: those wanted; ``busy``: priorities and keys of which nothing is wanted now.
+    ``priorities``: those wanted; ``busy``: priorities and keys of which nothing is wanted now. ``stretches``: what
+    earlier draws have found.
     """
 
     destination: str
@@ -61,6 +70,7 @@ class Wish:
     reached: Mapping[Priority, int] = field(default_factory=dict)
     priorities: Collection[Priority] = tuple(Priority)
     busy: Busy = ()
+    stretches: Stretches = field(default_factory=Stretches)
 
     def wants(self, parcel: Parcel) -> bool:
         """Say whether ``parcel``, the next of its key, is wanted."""
@@ -89,30 +99,59 @@ def _of_queue(transaction: Transaction, priority: Priority, wish: Wish, drawn: D
     cursor = transaction.rows(statements.cursor, wish.destination)
     if not cursor:
         return []
-    # What waits for a failed event of its key is not even looked at: however much it is, it keeps nobody waiting.
+    if wish.reached:
+        if transaction.rows(statements.has_exceptions, wish.destination):
+            return []
+        cursor = [(max(cursor[0][0], wish.reached.get(priority, 0)),)]
     most = wish.limit + wish.limits.unsettled
     busy = [key for of_priority, key in wish.busy if of_priority is priority]
-    behind = transaction.rows(statements.behind, destination=wish.destination, busy=array(busy), limit=most)
-    if behind and wish.reached:
-        return []
-    failed = [row[1] for row in behind if row[2]]
-    ahead: list[Row] = []
-    if len(behind) < most and len(failed) < wish.limits.unsettled:
-        begin = max(cursor[0][0], wish.reached.get(priority, 0))
-        ahead = transaction.rows(
-            statements.ahead,
-            destination=wish.destination,
-            cursor=begin,
-            end=begin + LOOKED_PAST if busy else LARGEST,
-            blocked=array([*failed, *busy]),
-            limit=wish.limit,
-        )
-    rows = _chosen(behind, ahead, priority, wish) if behind else ahead
+    failed = transaction.rows(statements.failed, destination=wish.destination, busy=array(busy), limit=most)
+    if len(failed) < wish.limits.unsettled:
+        # What waits for a failed event of its key is not even looked at: however much it is, it keeps nobody waiting.
+        blocked = frozenset(row[1] for row in failed).union(busy)
+        untried = _untried(transaction, priority, wish, cursor[0][0], blocked, drawn)
+    else:
+        untried = []
+    rows = _chosen(failed, untried, priority, wish) if failed else untried
     return [_parcel(priority, row) for row in rows if _may_leave(row, priority, wish.now, drawn)]
 
 
-def _chosen(behind: Sequence[Row], ahead: Sequence[Row], priority: Priority, wish: Wish) -> Sequence[Row]:
-    rows = {row[0]: row for row in (*behind, *ahead)}
+def _untried(  # noqa: PLR0917 - what to look for, and from where
+    transaction: Transaction, priority: Priority, wish: Wish, cursor: int, blocked: frozenset[str], drawn: Drawn
+) -> Sequence[Row]:
+    """Return the first events of other keys than ``blocked`` that have not failed; note if there may be more."""
+    statements, destination = STATEMENTS[priority], wish.destination
+    [(behind, newest)] = transaction.rows(statements.bounds, destination)
+    if behind is None and not blocked:
+        return transaction.rows(statements.ahead, destination=destination, cursor=cursor, limit=wish.limit)
+    rows: list[Row] = []
+    read = 0
+    first = min(cursor + 1, behind or cursor + 1) // WIDTH
+    wish.stretches.drop_before(priority, first)
+    for stretch in range(first, newest // WIDTH + 1):
+        if wish.stretches.has_only(priority, stretch, blocked):
+            continue
+        if read == _READ_AT_ONCE or len(rows) >= wish.limit:
+            drawn.has_more = True
+            break
+        read += 1
+        found = transaction.rows(
+            statements.unblocked,
+            destination=destination,
+            cursor=cursor,
+            begin=stretch * WIDTH,
+            end=(stretch + 1) * WIDTH,
+            blocked=array([*blocked]),
+            limit=wish.limit - len(rows),
+        )
+        rows += found
+        if not found and stretch < newest // WIDTH:
+            wish.stretches.note(transaction, priority, stretch, destination, cursor)
+    return rows
+
+
+def _chosen(failed: Sequence[Row], untried: Sequence[Row], priority: Priority, wish: Wish) -> Sequence[Row]:
+    rows = {row[0]: row for row in sorted((*failed, *untried), key=itemgetter(0))}
     tired = {sequence for of_priority, sequence in wish.resting if of_priority is priority}
     candidates = [Candidate(*row[:3]) for row in rows.values()]
     return [rows[candidate.sequence] for candidate in islice(sendable(candidates, tired), wish.limit)]

@@ -19,8 +19,11 @@ type _Row = tuple[str, bytes, int]
 
 _GENERATIONS = 16
 _SWEPT_AT_ONCE = 1_000
-_MOST_SWEPT = 32_000
-"""Rows a commit looks at, at most: a millisecond or two."""
+_SWEPT_PER_ID = 32
+"""Rows that are looked at for each new id, beside the first piece: twice what keeps the number of ids as it is."""
+
+_BEYOND = "\U0010ffff"
+"""Greater than any id."""
 
 _REMEMBER = "INSERT OR IGNORE INTO outbox_id VALUES "
 
@@ -59,12 +62,12 @@ def remember(
     if of_generation * _GENERATIONS >= most:
         _begin_generation(transaction)
     if ids > most:
-        _forget_oldest(transaction, most)
+        _forget_oldest(transaction, most, 1 + new * _SWEPT_PER_ID // _SWEPT_AT_ONCE)
     return added
 
 
 def forget(transaction: Transaction, event: Ulid) -> None:
-    """Forget one id."""
+    """Forget the id of an event that was taken back: sent again, it is accepted anew."""
     count(transaction, "id", -transaction.run("DELETE FROM outbox_id WHERE id = ?", event))
 
 
@@ -90,15 +93,13 @@ def _begin_generation(transaction: Transaction) -> None:
     transaction.run("UPDATE outbox_counter SET value = 0 WHERE name = 'id_generation_size'")
 
 
-def _forget_oldest(transaction: Transaction, most: int) -> None:
-    """Remove ids of the oldest generation while there are too many."""
-    swept = 0
-    while counted(transaction, "id") > most and swept < _MOST_SWEPT:
+def _forget_oldest(transaction: Transaction, most: int, sweeps: int) -> None:
+    """Remove ids of the oldest generation while there are too many, in ``sweeps`` pieces at most."""
+    for _ in range(sweeps):
         oldest = counted(transaction, "id_oldest")
-        if oldest >= counted(transaction, "id_generation"):
+        if counted(transaction, "id") <= most or oldest >= counted(transaction, "id_generation"):
             return
         _sweep(transaction, oldest)
-        swept += _SWEPT_AT_ONCE
 
 
 def _sweep(transaction: Transaction, oldest: int) -> None:
@@ -107,12 +108,12 @@ def _sweep(transaction: Transaction, oldest: int) -> None:
     end = transaction.rows(
         "SELECT id FROM outbox_id WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?", begin, _SWEPT_AT_ONCE - 1
     )
-    until = end[0][0] if end else None
+    until = end[0][0] if end else _BEYOND
     forgotten = transaction.run(
-        "DELETE FROM outbox_id WHERE id > ?1 AND (?2 IS NULL OR id <= ?2) AND generation <= ?3", begin, until, oldest
+        "DELETE FROM outbox_id WHERE id > ? AND id <= ? AND generation <= ?", begin, until, oldest
     )
     count(transaction, "id", -forgotten)
     count(transaction, "forgotten", forgotten)
-    transaction.run("UPDATE outbox_id_sweep SET id = ?", until or "")
-    if until is None:
+    transaction.run("UPDATE outbox_id_sweep SET id = ?", until if end else "")
+    if not end:
         count(transaction, "id_oldest", 1)

@@ -14,7 +14,7 @@ from process_cosmos_gateway.contract.identifiers import Ulid, UlidFactory
 from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.store import Store, Transaction
 
-from . import books, full, intake, membership, packs, parking, rejected, settlement
+from . import books, full, intake, membership, packs, parking, rejected, series, settlement
 from .accepting import Acceptor, Outcome
 from .depths import read_depths
 from .draining import Busy, Drawn, Wish, draw
@@ -34,6 +34,7 @@ from .model import (
 )
 from .order import remember, rest
 from .quotas import Backlogs, quotas_now
+from .stretches import Stretches
 
 type OnSettled = Callable[[Transaction, str, Parcel, Verdict], None]
 type OnLinkDown = Callable[[Transaction, str], None]
@@ -58,6 +59,7 @@ class Outbox:
         self._news: dict[str, asyncio.Event] = {}
         self._resting: dict[str, dict[tuple[Priority, int], float]] = {}
         self._sent: dict[str, Mapping[Priority, float]] = {}
+        self._stretches: dict[str, Stretches] = {}
         self._down: set[str] = set()
         self._acceptor = Acceptor(self._commit)
 
@@ -109,6 +111,17 @@ class Outbox:
         """Queue readings that are new, for destinations that want readings; many leave in one event."""
         packs.add(transaction, measurements, self._prepare_intake(transaction))
         transaction.after_commit(self._wake_all)
+
+    async def forget_series(self) -> None:
+        """Forget the names of properties of which no reading waits, a bite a commit; raise ``StoreError``."""
+        used: set[int] = set()
+        last: int | None = 0
+        while last is not None:
+            until = last
+            some, last = await self._store.read(partial(series.used, after=until))
+            used |= some
+        while await self._store.write(partial(series.forget_unused, used=used, until=until)):
+            pass
 
     def wants(self, transaction: Transaction, kind: EventKind) -> bool:
         """Say whether any destination wants events of ``kind``."""
@@ -176,6 +189,7 @@ class Outbox:
                     intake.enqueue(transaction, event.priority, [entry], now, audience)
 
         await self._store.write(change)
+        self._stretches.pop(name, None)
         self._wake_all()
 
     async def forget(self, name: str) -> None:
@@ -189,6 +203,7 @@ class Outbox:
         self._news.pop(name, None)
         self._resting.pop(name, None)
         self._sent.pop(name, None)
+        self._stretches.pop(name, None)
         self._down.discard(name)
 
     async def link_down(self, name: str) -> None:
@@ -241,8 +256,9 @@ class Outbox:
         resting = {key: ready for key, ready in self._resting.get(destination, {}).items() if ready > now}
         self._resting[destination] = resting
         wish = replace(self._wish(destination, limit), resting=resting, priorities=priorities, busy=busy)
-        while not (drawn := await self._draw(wish)).is_clear:
-            await self._store.write(partial(self._clear, destination=destination, drawn=drawn))
+        while not (drawn := await self._draw(wish)).is_clear or drawn.goes_on:
+            if not drawn.is_clear:
+                await self._store.write(partial(self._clear, destination=destination, drawn=drawn))
             wish = replace(wish, now=self._clock.now().timestamp())
         if not busy and len(priorities) == len(Priority) and sum(map(bool, drawn.waiting.values())) == 1:
             self._sent.pop(destination, None)
@@ -266,7 +282,14 @@ class Outbox:
 
     def _wish(self, destination: str, limit: int) -> Wish:
         now = self._clock.now().timestamp()
-        return Wish(destination=destination, limit=limit, limits=self._limits, now=now, site=self._store.site)
+        return Wish(
+            destination=destination,
+            limit=limit,
+            limits=self._limits,
+            now=now,
+            site=self._store.site,
+            stretches=self._stretches.setdefault(destination, Stretches()),
+        )
 
     async def _draw(self, wish: Wish) -> Drawn:
         return await self._store.read(

@@ -77,7 +77,7 @@ def bound(share_bytes: int, before: int = 0, *, keeps: bool = False) -> Bound:
     """Return the bound of a destination's backlog that took ``before`` bytes until now.
 
     ``keeps``: a backlog longer than its share, which shrank meanwhile, stays as long as it is. What was accepted is not
-    given up because the disk is short of space for a while; the backlog only stops keeps_backlog.
+    given up because the disk is short of space for a while; the backlog only stops growing.
     """
     if keeps and before > share_bytes:
         return Bound(before, before)

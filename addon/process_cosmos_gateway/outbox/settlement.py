@@ -11,6 +11,9 @@ from .books import array, count, wait
 from .model import Delivered, Failed, Limits, Parcel, Rejected, Verdict
 from .statements import STATEMENTS
 
+_MOST_PASSED = 4096
+"""Events the cursor leaves behind at a time: each takes a row of its own."""
+
 type Settlement = tuple[Parcel, Verdict]
 
 
@@ -105,10 +108,15 @@ def _settle_each(
 
 
 def _advance(transaction: Transaction, priority: Priority, verdicts: Sequence[Settlement], progress: Progress) -> None:
-    """Move the cursor to the newest of ``verdicts``; what it passes and is not settled stays behind as exceptions."""
+    """Move the cursor to the newest of ``verdicts``; what it passes and is not settled stays behind as exceptions.
+
+    What is settled far ahead is marked there instead: behind a hanging event as many may wait as the queue takes.
+    """
     statements, destination = STATEMENTS[priority], progress.destination
-    reached = max(parcel.sequence for parcel, _ in verdicts)
     [(cursor,)] = transaction.rows(statements.cursor, destination)
+    settled = [parcel.sequence for parcel, verdict in verdicts if not isinstance(verdict, Failed)]
+    far = {sequence for sequence in settled if sequence > cursor + _MOST_PASSED}
+    reached = max((parcel.sequence for parcel, _ in verdicts if parcel.sequence not in far), default=cursor)
     if reached > cursor:
         transaction.run(
             statements.leave_behind,
@@ -116,9 +124,10 @@ def _advance(transaction: Transaction, priority: Priority, verdicts: Sequence[Se
             cursor=cursor,
             reached=reached,
             delivered=progress.before,
-            settled=array([parcel.sequence for parcel, verdict in verdicts if not isinstance(verdict, Failed)]),
+            settled=array(settled),
         )
     transaction.run(statements.advance, destination=destination, reached=reached)
+    transaction.run(statements.skip, destination=destination, sequences=array([*far]))
 
 
 def _judge(transaction: Transaction, settlement: Settlement, progress: Progress) -> Settlement:

@@ -6,9 +6,6 @@ from typing import Self
 
 from process_cosmos_gateway.contract.destinations import Priority
 
-LARGEST = (1 << 63) - 1
-"""No sequence number is greater."""
-
 _WANTED = """(only_for = :destination OR only_for IS NULL AND kind IN (
   SELECT kind FROM outbox_kind AS wanted WHERE wanted.destination = :destination))"""
 
@@ -34,12 +31,22 @@ _PENDING = """(
   OR sequence IN (
     SELECT sequence FROM outbox_exception WHERE destination = :destination AND priority = '<priority>'))"""
 
+_UNTRIED = """FROM (
+  SELECT sequence FROM outbox_exception
+  WHERE destination = :destination AND priority = '<priority>' AND failures = 0
+    AND sequence >= :begin AND sequence < :end
+  UNION ALL
+  SELECT sequence FROM outbox_<priority> AS queue
+  WHERE sequence >= max(:begin, :cursor + 1) AND sequence < :end AND <wanted> AND NOT <skipped>
+) CROSS JOIN outbox_<priority> USING (sequence)"""
+
 
 @dataclass(frozen=True, slots=True)
 class Statements:
     """The statements of one priority.
 
     ``<priority>`` stands for its name, ``<wanted>`` for: the destination wants it, ``<pending>`` for: it waits for it,
+    ``<untried>`` for: those it waits for from ``:begin`` to before ``:end`` that have not failed,
     ``<skipped>`` for: it is not for it any more, ``<needless>`` for: nobody waits for it.
     """
 
@@ -59,22 +66,27 @@ INSERT INTO outbox_cursor VALUES
 
     begin_at_start: str = "INSERT OR IGNORE INTO outbox_cursor VALUES (?, '<priority>', 0)"
 
-    behind: str = """
-WITH failed AS (
-  SELECT sequence FROM outbox_exception
-  WHERE destination = :destination AND priority = '<priority>' AND failures > 0)
+    failed: str = """
 SELECT sequence, key, failures, id, type, subject, body, replayed, expires_at, checksum
 FROM outbox_exception JOIN outbox_<priority> USING (sequence)
-WHERE destination = :destination AND priority = '<priority>'
-  AND (failures > 0 OR key NOT IN (SELECT key FROM failed JOIN outbox_<priority> USING (sequence)))
+WHERE destination = :destination AND priority = '<priority>' AND failures > 0
   AND key NOT IN (SELECT value FROM json_each(:busy))
 ORDER BY sequence LIMIT :limit"""
 
     ahead: str = """
 SELECT sequence, key, 0, id, type, subject, body, replayed, expires_at, checksum FROM outbox_<priority> AS queue
-WHERE sequence > :cursor AND sequence <= :end AND <wanted> AND NOT <skipped>
-  AND key NOT IN (SELECT value FROM json_each(:blocked))
-ORDER BY sequence LIMIT :limit"""
+WHERE sequence > :cursor AND <wanted> AND NOT <skipped> ORDER BY sequence LIMIT :limit"""
+
+    bounds: str = """
+SELECT
+  (SELECT min(sequence) FROM outbox_exception WHERE destination = ? AND priority = '<priority>'),
+  ifnull((SELECT seq FROM sqlite_sequence WHERE name = 'outbox_<priority>'), 0)"""
+
+    unblocked: str = """
+SELECT sequence, key, 0, id, type, subject, body, replayed, expires_at, checksum <untried>
+WHERE key NOT IN (SELECT value FROM json_each(:blocked)) ORDER BY sequence LIMIT :limit"""
+
+    keys: str = "SELECT DISTINCT key <untried>"
 
     oldest: str = "SELECT accepted_at FROM outbox_<priority> ORDER BY sequence LIMIT 1"
 
@@ -167,6 +179,7 @@ WHERE slot IS NOT NULL AND EXISTS (
         texts = [str(field.default) for field in fields(cls)]
         for name, meaning in (
             ("<pending>", _PENDING),
+            ("<untried>", _UNTRIED),
             ("<wanted>", _WANTED),
             ("<skipped>", _SKIPPED),
             ("<needless>", _NEEDLESS),

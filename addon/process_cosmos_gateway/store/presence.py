@@ -14,7 +14,7 @@ class Presence:
     """Which files the open database consists of; any thread may ask."""
 
     def __init__(self, path: Path) -> None:
-        """Watch nothing yet."""
+        """Take where the database is; what its files are is known from ``begin`` on, once all are open."""
         self._files = [path.with_name(path.name + rest) for rest in ("", "-wal", "-shm")]
         self._known: dict[Path, Identity] = {}
         self.problem: str | None = None

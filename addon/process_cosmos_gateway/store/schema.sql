@@ -148,12 +148,14 @@ CREATE TABLE escalation_ask (
 CREATE INDEX escalation_ask_event ON escalation_ask (event);
 CREATE INDEX escalation_ask_queued ON escalation_ask (recipient) WHERE state = 'queued';
 
--- Answers and acknowledgements from outside. given_at: steady time. settled: the integration has recorded or refused it.
+-- Answers and acknowledgements from outside, in the order of their arrival. id: destination/item, joined names. given_at:
+-- steady time. settled: the integration has recorded or refused it.
 CREATE TABLE escalation_proposal (
-  id TEXT PRIMARY KEY, escalation TEXT NOT NULL, given_at REAL NOT NULL, settled INTEGER NOT NULL DEFAULT 0,
-  ring INTEGER, answer TEXT, acknowledge_for REAL, by TEXT NOT NULL
-) STRICT, WITHOUT ROWID;
+  number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, escalation TEXT NOT NULL, given_at REAL NOT NULL,
+  settled INTEGER NOT NULL DEFAULT 0, ring INTEGER, answer TEXT, acknowledge_for REAL, by TEXT NOT NULL
+) STRICT;
 CREATE INDEX escalation_proposal_open ON escalation_proposal (escalation) WHERE settled = 0;
+CREATE INDEX escalation_proposal_settled ON escalation_proposal (number) WHERE settled = 1;
 
 -- destinations --------------------------------------------------------------------------------------------------------
 

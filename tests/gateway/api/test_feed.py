@@ -10,6 +10,8 @@ from process_cosmos_gateway.api.feed import Feed
 from process_cosmos_gateway.contract.devices import (
     AvailabilityChanged,
     Device,
+    DeviceChanged,
+    DeviceRemoved,
     EventHappened,
     Missed,
     Property,
@@ -302,3 +304,18 @@ def test_of_a_long_absence_the_newest_are_told_and_the_rest_counted(house: House
     house.feed.confirm(snapshot.sequence)
     assert house.missed() == WhileAway(since=0)
     assert {len(str(value)) for value in values(told)} == {255}
+
+
+def test_the_values_of_devices_that_come_and_go_are_forgotten() -> None:
+    house = House()
+    absence = house.feed._absence
+    mode = Property(name="mode", title="Mode", kind=PropertyKind.TEXT, value=None)
+    for number in range(1000):
+        device = f"visitor-{number}"
+        house.feed.publish(DeviceChanged(sequence=0, device=Device(id=device, title="V", properties=(mode, WET))))
+        for name, value in (("mode", "x" * 1000), ("wet", True)):
+            house.feed.publish(ValueChanged(sequence=0, device=device, property=name, value=value, age=0.0))
+        house.feed.publish(DeviceChanged(sequence=0, device=Device(id=device, title="V", properties=(WET,))))
+        assert absence._values == {"leak": {"wet": False}, device: {"wet": True}}
+        house.feed.publish(DeviceRemoved(sequence=0, device=device))
+    assert absence._values == {"leak": {"wet": False}}

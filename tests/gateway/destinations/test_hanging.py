@@ -65,6 +65,20 @@ async def test_of_400_events_one_fails_and_the_others_arrive_at_once_and_once(
     assert sorted(arrived(hook)) == [event_id(number) for number in range(2, 401)]
 
 
+async def test_an_alarm_gets_past_the_thousands_that_wait_behind_one_that_fails(site: Site, hook: Receiver) -> None:
+    hook.behave = failing(lambda identifier: identifier == BAD, reply(500))
+    site.escalations.gate.clear()
+    await site.set_webhook(hook.url)
+    await asyncio.gather(*(site.outbox.accept(event(number, escalation=1)) for number in range(1, 4201)))
+    await site.accept(4201)
+    site.escalations.gate.set()
+    await until(lambda: hook.has_heard(event_id(4201).encode()))
+    await until(lambda: site.link("hook").state is LinkState.CONNECTED)
+    await site.accept(4202)
+    await until(lambda: hook.has_heard(event_id(4202).encode()))
+    assert await site.waiting() == 4200
+
+
 async def test_an_alarm_waits_for_no_time_out_of_other_subjects(
     site: Site, hook: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -222,8 +222,6 @@ def test_objects_and_what_can_only_be_written_are_passed_over() -> None:
         description(title=""),
         description(title="a" * 300),
         description(properties=[]),
-        description(properties={"x": "y"}),
-        description(properties={"": {"type": "boolean", "forms": [{"href": "mqtt://b/wot/tank/x"}]}}),
         description(events={}, properties={"x": {"type": "boolean"}}),
         description(events={}, properties={"x": {"type": "boolean", "forms": []}}),
         description(events={}, properties={"x": {"type": "boolean", "forms": ["mqtt://b/wot/tank/x"]}}),
@@ -237,8 +235,6 @@ def test_objects_and_what_can_only_be_written_are_passed_over() -> None:
         claiming("mqtt://b/" + "wot/tank/" + "x" * 2000),
         claiming("mqtt://b/wot/tank/a\0b"),
         claiming("mqtt://b"),
-        description(**{"cosmos:availability": "online"}),
-        description(**{"cosmos:availability": {"href": "mqtt://b/wot/tank/properties/level"}}),
     ],
 )
 def test_what_is_no_description_is_refused_with_a_code(document: object) -> None:
@@ -267,10 +263,58 @@ def test_a_form_that_cannot_be_used_costs_its_property_and_not_the_device(forms:
     assert set(thing.left_out) <= {"x"}
 
 
+MISTAKES: dict[str, Any] = {
+    "a minimum that is a text": {"type": "number", "minimum": "5"},
+    "a long title": {"type": "number", "title": "x" * 256},
+    "a title that is a number": {"type": "number", "title": 5},
+    "a true that means nothing known": {"type": "boolean", "cosmos:trueMeans": "maybe"},
+    "a true of a number": {"type": "number", "cosmos:trueMeans": "open"},
+    "no object": "y",
+}
+
+
+@pytest.mark.parametrize("said", MISTAKES.values(), ids=MISTAKES.keys())
+def test_a_mistake_in_one_property_costs_that_one_and_not_the_device(said: dict[str, Any] | str) -> None:
+    known = description()["properties"]
+    odd = {**said, "forms": [{"href": "mqtt://b/wot/tank/x"}]} if isinstance(said, dict) else said
+    thing = parse(description(properties={"x": odd, **known}))
+    assert (set(thing.reads.values()), set(thing.left_out)) == ({"level", "pump"}, {"x"})
+    assert [each.name for each in thing.device.properties] == ["level", "pump"]
+
+
+@pytest.mark.parametrize("name", ["", "x" * 256])
+def test_a_property_without_a_proper_name_costs_itself(name: str) -> None:
+    odd = {name: {"type": "boolean", "forms": [{"href": "mqtt://b/wot/tank/x"}]}}
+    thing = parse(description(properties={**odd, **description()["properties"]}))
+    assert (set(thing.reads.values()), set(thing.left_out)) == ({"level", "pump"}, {name[:255]})
+
+
+def test_a_mistake_in_an_event_costs_that_one_and_not_the_device() -> None:
+    forms = [{"href": "mqtt://b/wot/tank/x"}]
+    known = description()["events"]
+    thing = parse(description(events={"x": {"title": 5, "forms": forms}, **known}))
+    assert (set(thing.events.values()), set(thing.left_out)) == ({"overflow"}, {"x"})
+    assert len(parse(description(events=known)).events) == len(thing.device.events) == 1
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["online", {"href": 5}, {"href": "mqtt://b/wot/tank/properties/level"}, {"href": "mqtt://b/wot/other/online"}],
+)
+def test_a_mistake_in_the_availability_costs_that_and_not_the_device(said: object) -> None:
+    thing = parse(description(**{"cosmos:availability": said}))
+    assert thing.availability is None
+    assert (set(thing.reads.values()), set(thing.left_out)) == ({"level", "pump"}, {"cosmos:availability"})
+
+
+def test_a_makers_name_that_cannot_be_shown_costs_itself() -> None:
+    assert parse(description(**{"schema:manufacturer": {"schema:name": 5}})).device.manufacturer is None
+
+
 def test_a_form_behind_one_that_cannot_be_used_is_used() -> None:
     forms = [{"href": "mqtt://b/#"}, {"href": 5}, {"href": "mqtt://b/wot/tank/x"}]
     thing = parse(description(properties={"x": {"type": "boolean", "readOnly": True, "forms": forms}}))
-    assert (thing.reads, thing.left_out) == ({"wot/tank/x": "x"}, ())
+    assert (thing.reads, thing.left_out) == ({"wot/tank/x": "x"}, {})
 
 
 def test_the_w3cs_mqtt_forms_name_their_topics_by_members() -> None:

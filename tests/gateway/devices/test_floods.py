@@ -191,3 +191,32 @@ def test_a_window_lets_so_many_pass_within_any_minute() -> None:
         window.note(now)
     assert window.wait(20.0) == 40.0
     assert not window.wait(60.0)
+
+
+async def test_garbage_on_many_topics_silences_no_complaint_about_others(
+    broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("process_cosmos_gateway.devices.intake._MOST_COMPLAINTS", 5)
+    async with hearing(tmp_path, broker.options) as heard, client(broker.options) as tank:
+        await ready(heard, tank)
+        for number in range(6):
+            await tank.say(f"wot/stranger-{number}/td", b"garbage")
+        await tank.say(LEVEL, b"garbage")
+        await until(lambda: heard.devices.counts["garbage"])
+        assert f"Passing over what came at {LEVEL}: garbage" in caplog.text
+        assert len(heard.devices._intake._complained) == 5
+
+
+async def test_a_long_topic_is_named_anew_after_a_good_message_too(
+    broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    topic = "wot/tank/" + "x" * 300
+    level = {"type": "number", "readOnly": True, "forms": [{"href": f"mqtt://b/{topic}"}]}
+    async with hearing(tmp_path, broker.options) as heard, client(broker.options) as tank:
+        await tank.say("wot/tank/td", description(properties={"level": level}), retain=True)
+        await tank.say(topic, 0, retain=True)
+        await until(lambda: heard.value("wot/tank", "level") == 0)
+        for value in (b"garbage", 1, b"garbage", b"garbage", 2):
+            await tank.say(topic, value)
+        await until(lambda: heard.value("wot/tank", "level") == 2)
+        assert caplog.text.count(f"Passing over what came at {topic[:256]}") == 2

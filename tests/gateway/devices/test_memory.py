@@ -1,6 +1,7 @@
 """What devices leave on disk, and for how long."""
 
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,9 @@ async def rows(store: Store, sql: str) -> list[tuple[object, ...]]:
 
 
 async def forget(store: Store, now: float) -> None:
-    await store.write(partial(readings.forget_old, before=now - 10 * DAY, now=now))
+    after: int | None = 0
+    while after is not None:
+        after = await store.write(partial(readings.forget_old, before=now - 10 * DAY, now=now, after=after))
 
 
 def keep(transaction: Transaction, *times: float, received: float = NOW, device: str = "tank") -> None:
@@ -57,7 +60,53 @@ async def test_things_that_come_and_go_leave_nothing(tmp_path: Path) -> None:
 
     async with opened(tmp_path) as store:
         await store.write(come_and_go)
-        await forget(store, NOW)
+        assert await rows(store, ROWS) == [(0, 0)]
+
+
+async def test_a_thing_described_anew_leaves_nothing_of_the_properties_it_has_no_more(tmp_path: Path) -> None:
+    def change(transaction: Transaction) -> None:
+        for number in range(20):
+            memory.keep_description(transaction, "thing", "td", b"{}", [f"{number}"])
+            memory.keep_held(transaction, "thing", f"{number}", Reading(value=1, time=NOW))
+
+    async with opened(tmp_path) as store:
+        await store.write(change)
+        assert await rows(store, ROWS) == [(1, 1)]
+
+
+async def test_what_waits_of_a_withdrawn_thing_still_leaves_and_no_number_is_another_ones(tmp_path: Path) -> None:
+    gate = "INSERT INTO device_gate SELECT number, 0, 1.0, 2.0, ?, 3.0, NULL, 4.0 FROM device_property"
+
+    def come_and_go(transaction: Transaction, held: float | None) -> None:
+        memory.keep_description(transaction, "thing", "td", b"{}", ["level"])
+        transaction.run(gate, held)
+        memory.withdraw(transaction, "thing")
+
+    async with opened(tmp_path) as store:
+        await store.write(partial(come_and_go, held=None))
+        assert await rows(store, "SELECT count(*) FROM device_gate") == [(0,)]
+        await store.write(partial(come_and_go, held=1.0))
+        assert await rows(store, ROWS) == [(1, 1)]
+
+
+async def test_old_readings_go_a_bite_a_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readings, "_AT_ONCE", 7)
+    monkeypatch.setattr(readings, "_PROPERTIES_AT_ONCE", 2)
+    left = "SELECT count(*) FROM device_reading"
+
+    def keep_all(transaction: Transaction) -> None:
+        for number in range(5):
+            keep(transaction, *range(10), device=f"tank-{number}")
+
+    async with opened(tmp_path) as store:
+        await store.write(keep_all)
+        after: int | None = 0
+        counts = [50]
+        while after is not None:
+            after = await store.write(partial(readings.forget_old, before=NOW + DAY, now=NOW + 11 * DAY, after=after))
+            [(count,)] = await rows(store, left)
+            counts.append(int(str(count)))
+        assert max(before - after for before, after in pairwise(counts)) == 7
         assert await rows(store, ROWS) == [(0, 0)]
 
 

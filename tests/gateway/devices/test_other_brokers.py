@@ -149,6 +149,8 @@ async def test_a_denied_subscription_is_named(broker: Broker, proxy: MqttProxy, 
         await ready(heard, tank)
         await until(lambda: link(heard).denied)
         assert link(heard).denied == ("wot/tank/events/overflow",)
+        await tank.say("wot/tank/td", b"", retain=True)
+        await until(lambda: not link(heard).denied)
 
 
 async def test_a_new_device_whose_subscription_is_not_answered_is_heard_by_a_new_connection(

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from process_cosmos_gateway.clock import SystemClock
-from process_cosmos_gateway.devices import readings
+from process_cosmos_gateway.devices import memory, readings
 from process_cosmos_gateway.devices.shelf import Shelf, history_quota
 from process_cosmos_gateway.devices.values import Reading
+from process_cosmos_gateway.outbox import Outbox
 from process_cosmos_gateway.store import Store, Transaction, space
 from process_cosmos_gateway.store.space import RESERVE
 from tests.brokers import Broker
@@ -38,7 +39,7 @@ async def test_beyond_their_bytes_the_oldest_readings_of_all_properties_go_and_a
     async with opened(tmp_path) as store:
         await store.write(lambda transaction: keep(transaction, "often", 3_000, every=10))
         await store.write(lambda transaction: keep(transaction, "rarely", 30, every=1000))
-        shelf = Shelf(store, SystemClock(), counts, 2_000 * readings.READING_BYTES)
+        shelf = Shelf(store, Outbox(store, SystemClock()), SystemClock(), counts, 2_000 * readings.READING_BYTES)
         await shelf.make_room()
         [(often, first), (rarely, other)] = await rows(
             store, "SELECT count(*), min(time) FROM device_reading GROUP BY property ORDER BY property"
@@ -67,7 +68,7 @@ async def test_many_readings_of_one_moment_go_too(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         said = [Reading(value=place, time=NOW) for place in range(2_500)]
         await store.write(lambda transaction: readings.keep(transaction, "tank", "level", said, NOW))
-        await Shelf(store, SystemClock(), Counter(), 100).make_room()
+        await Shelf(store, Outbox(store, SystemClock()), SystemClock(), Counter(), 100).make_room()
         assert await rows(store, COUNTED) == [(0,)]
 
 
@@ -75,7 +76,7 @@ async def test_a_counter_that_says_more_than_there_is_ends_nothing(tmp_path: Pat
     async with opened(tmp_path) as store:
         await store.write(lambda transaction: keep(transaction, "level", 3, every=1))
         await store.write(lambda transaction: transaction.run("UPDATE device_property SET bytes = 1000000000"))
-        await Shelf(store, SystemClock(), Counter(), 100).make_room()
+        await Shelf(store, Outbox(store, SystemClock()), SystemClock(), Counter(), 100).make_room()
 
 
 async def test_the_shelf_keeps_room_by_itself(broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +119,7 @@ async def test_raw_readings_give_way_when_the_disk_fills_and_no_more_than_is_nee
     free = 1000 * RESERVE
     store = await Store.open(tmp_path, new_ulids(), free_fn=lambda _: free)
     counts: Counter[str] = Counter()
-    shelf = Shelf(store, SystemClock(), counts, 1e12)
+    shelf = Shelf(store, Outbox(store, SystemClock()), SystemClock(), counts, 1e12)
     try:
         await store.write(lambda transaction: keep(transaction, "often", 60_000, every=0.1))
         await shelf.make_room()
@@ -130,3 +131,28 @@ async def test_raw_readings_give_way_when_the_disk_fills_and_no_more_than_is_nee
         assert counts["readings_forgotten"] < 30_000
     finally:
         await store.close()
+
+
+async def test_of_the_things_that_come_and_go_only_so_many_leave_readings_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readings, "_AT_ONCE", 100)
+    monkeypatch.setattr("process_cosmos_gateway.devices.shelf.MOST_WITHDRAWN", 5)
+    counts: Counter[str] = Counter()
+
+    def come_and_go(transaction: Transaction) -> None:
+        for number in range(40):
+            device = f"thing-{number:02d}"
+            memory.keep_description(transaction, device, f"{device}/td", b"{}", ["level"])
+            said = [Reading(value=each, time=NOW + each) for each in range(10)]
+            readings.keep(transaction, device, "level", said, SystemClock().now().timestamp())
+            if number != 3:
+                memory.withdraw(transaction, device)
+
+    async with opened(tmp_path) as store:
+        await store.write(come_and_go)
+        await Shelf(store, Outbox(store, SystemClock()), SystemClock(), counts, 1e9).tidy()
+        left = await rows(store, "SELECT id FROM device ORDER BY id")
+        assert [device for (device,) in left] == ["thing-03", *(f"thing-{number}" for number in range(35, 40))]
+        assert await rows(store, "SELECT count(*) FROM device_reading") == [(60,)]
+        assert counts["readings_forgotten"] == 340

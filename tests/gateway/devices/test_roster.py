@@ -46,5 +46,8 @@ def test_a_flood_of_devices_ends_somewhere(monkeypatch: pytest.MonkeyPatch) -> N
     roster = Roster()
     roster.admit(thing("a", "a/b"))
     roster.admit(thing("b", "b/b"))
-    assert refusal(roster, thing("c", "c/b")) is Code.TOO_MANY_DEVICES
+    with pytest.raises(DescriptionError) as refused:
+        roster.check_room("c", 1)
+    assert refused.value.code is Code.TOO_MANY_DEVICES
+    roster.check_room("b", 1)
     roster.admit(thing("b", "b/c"))

@@ -153,7 +153,7 @@ class Gateway:
         item = InboxItem(**whole)
         await self.store.write(lambda transaction: self.escalations.take(transaction, [item], "cloud"))
         await self.escalations.look()
-        return f"{item.id}@cloud"
+        return f"cloud/{item.id}"
 
     def told(self) -> dict[TellKey, bool]:
         """Return the outcomes Home Assistant was sent."""

@@ -2,12 +2,17 @@
 
 from pathlib import Path
 
+import apsw
 import pytest
 
+from process_cosmos_gateway.contract.cloud import InboxItem
 from process_cosmos_gateway.contract.escalations import EscalationState, Propose, TransitionKind
 from process_cosmos_gateway.contract.session import Problem, Result
 from process_cosmos_gateway.escalations import proposals
-from tests.gateway.store.parts import HandClock
+from process_cosmos_gateway.store import Transaction
+from tests.gateway.store.parts import HandClock, opened
+from tests.gateway.store.plans import Explained
+from tests.gateway.store.test_migrations import make_first_release
 
 from .parts import LEAK, Gateway, ask, gateway, key
 
@@ -132,15 +137,51 @@ async def test_answers_that_wait_and_those_that_are_remembered_are_bounded(
     site: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(proposals, "MOST_UNSETTLED", 2)
-    monkeypatch.setattr(proposals, "MOST_SETTLED", 2)
+    monkeypatch.setattr(proposals, "REMEMBERED", 4)
     await site.records_change(OPENED)
     sent = []
     for number in range(5):
         assert await site.store.read(site.escalations.has_room)
-        sent.append(await site.proposes(id=f"i{number}", answer="keep_off", age=float(5 - number)))
+        sent.append(await site.proposes(id=f"i{number}", answer="keep_off", age=float(5 + number)))
         await site.escalations.settle(Result(id=sent[-1]))
     sent += [await site.proposes(id=f"i{number}", answer="keep_off") for number in (5, 6)]
     assert not await site.store.read(site.escalations.has_room)
 
     known = await site.store.read(lambda transaction: transaction.rows("SELECT id FROM escalation_proposal"))
     assert sorted(identifier for (identifier,) in known) == sorted(sent[3:])
+
+
+async def test_the_answers_of_two_destinations_count_both_however_their_names_join(site: Gateway) -> None:
+    def take_twice(transaction: Transaction) -> None:
+        for identifier, destination in [("a@b", "c"), ("a", "b@c"), ("a", "c/b"), ("b/a", "c"), ("b%2Fa", "c")]:
+            item = InboxItem(id=identifier, cursor=1, escalation=LEAK, by="Eve", age=0.0, answer="keep_off")
+            site.escalations.take(transaction, [item, item], destination)
+
+    await site.store.write(take_twice)
+    assert len(site.proposed()) == 5
+
+
+@pytest.mark.parametrize(
+    ("settled", "known"), [(1, "cloud/01J"), (0, "01J@cloud")], ids=["settled", "about to be settled"]
+)
+async def test_answers_of_a_store_of_the_previous_schema_are_known(tmp_path: Path, settled: int, known: str) -> None:
+    path = tmp_path / "gateway.sqlite"
+    make_first_release(path)
+    connection = apsw.Connection(str(path))
+    stored = "INSERT INTO escalation_proposal (id, escalation, given_at, settled, by) VALUES (?, ?, ?, ?, 'Eve')"
+    connection.executemany(stored, [("01J@cloud", LEAK, 2.0, settled), ("a@b@c", LEAK, 1.0, settled)])
+    connection.close()
+    async with opened(tmp_path) as store:
+        rows = await store.read(lambda transaction: transaction.rows("SELECT number, id FROM escalation_proposal"))
+    assert sorted(rows) == [(1, "a@b@c"), (2, known)]
+
+
+def test_no_answer_makes_the_writer_read_those_that_are_remembered() -> None:
+    transaction = Explained()
+    item = InboxItem(id="1", cursor=1, escalation=LEAK, by="Eve", age=0.0, answer="keep_off")
+    assert proposals.take(transaction, item, "cloud", 0.0)
+    deletes = [steps for sql, steps in transaction.plans.items() if sql.startswith("DELETE")]
+    assert deletes == [["SEARCH escalation_proposal USING INDEX escalation_proposal_settled (number<?)"]]
+    transaction.ran.clear()
+    assert proposals.take(transaction, item, "cloud", 0.0) is None
+    assert len(transaction.ran) == 1, "a repeat only tries to be inserted"

@@ -15,7 +15,8 @@ from process_cosmos_gateway.outbox.books import counters
 from process_cosmos_gateway.outbox.known import remember
 from process_cosmos_gateway.outbox.quotas import ID_BYTES
 from process_cosmos_gateway.store import Store, Transaction
-from tests.gateway.store.parts import HandClock, opened
+from tests.gateway.store.parts import HandClock, new_ulids, opened
+from tests.gateway.store.plans import Explained
 
 from .parts import ALL, accept, drain, event
 
@@ -119,6 +120,27 @@ async def test_what_arrived_last_is_remembered_and_the_rest_is_bounded(
 
     async with opened(tmp_path_factory.mktemp("store")) as store:
         await store.write(change)
+
+
+def test_a_sweep_reads_only_the_ids_between_its_bounds() -> None:
+    transaction, new = Explained(), new_ulids()
+    ids = [(new(), b"") for _ in range(3 * MOST)]
+    for each in ids:
+        remember(transaction, [each], counters(transaction), Limits(id_bytes=MOST * ID_BYTES), 1 << 40)
+    deletes = [steps for sql, steps in transaction.plans.items() if sql.startswith("DELETE FROM outbox_id ")]
+    assert deletes == [["SEARCH outbox_id USING PRIMARY KEY (id>? AND id<?)"]]
+
+
+@pytest.mark.parametrize(("at_once", "pieces"), [(1, 1), (500, 17)])
+def test_a_commit_sweeps_in_proportion_to_the_ids_it_remembers(at_once: int, pieces: int) -> None:
+    transaction, limits, new = Explained(), Limits(id_bytes=0), new_ulids()
+    stored = [(new(), b"", 2) for _ in range(100_000)]
+    transaction.insert("INSERT INTO outbox_id VALUES ", stored)
+    transaction.run("UPDATE outbox_counter SET value = 100000 WHERE name = 'id'")
+    transaction.run("UPDATE outbox_counter SET value = 3 WHERE name = 'id_generation'")
+    transaction.ran.clear()
+    remember(transaction, [(new(), b"") for _ in range(at_once)], counters(transaction), limits, 0)
+    assert sum("generation <= ?" in sql for sql in transaction.ran) == pieces
 
 
 async def test_ids_of_a_store_of_the_previous_schema_are_the_first_to_be_forgotten(

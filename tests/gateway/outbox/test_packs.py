@@ -1,6 +1,8 @@
 """Readings leave in packs."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -8,8 +10,8 @@ import pytest
 
 from process_cosmos_gateway.contract.destinations import EventKind, Priority, Waiting
 from process_cosmos_gateway.contract.identifiers import split_names
-from process_cosmos_gateway.outbox import Delivered, DropReason, Failed, Limits, Measurement, Outbox, Rejected
-from process_cosmos_gateway.store import Store
+from process_cosmos_gateway.outbox import Delivered, DropReason, Failed, Limits, Measurement, Outbox, Rejected, series
+from process_cosmos_gateway.store import Store, Transaction
 from tests.gateway.store.parts import HandClock, opened
 
 from .parts import ALL, accept, drain, event, measure, measurements, names
@@ -183,6 +185,35 @@ async def test_a_pack_whose_reading_is_damaged_after_a_try_goes_on_under_another
     await store.write(lambda transaction: transaction.run("UPDATE outbox_measurement SET value = 5.0 WHERE value = 2"))
     [again] = await outbox.parcels("cloud", 10)
     assert (names([again]), again.id > tried.id) == (["m1"], True)
+
+
+async def test_names_of_properties_no_reading_of_which_waits_are_forgotten(
+    store: Store, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(series, "_READ_AT_ONCE", 3)
+    monkeypatch.setattr(series, "_FORGOTTEN_AT_ONCE", 2)
+    await outbox.register("cloud", ALL)
+    for number in range(10):
+        some = measurements(number, device=f"gone {number}")
+        await store.write(partial(outbox.add_measurements, measurements=some))
+    assert len(await drain(outbox, "cloud")) == 10
+    waiting = [each for number in range(5) for each in measurements(number, device=f"waits {number}")]
+    await store.write(partial(outbox.add_measurements, measurements=waiting))
+    read, late = store.read, measurements(7, device="gone 7")
+
+    async def meanwhile[T](question: Callable[[Transaction], T]) -> T:
+        result = await read(question)
+        await store.write(partial(outbox.add_measurements, measurements=late[:1]))
+        late.clear()
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "read", meanwhile)
+        await outbox.forget_series()
+    left = await store.read(lambda transaction: transaction.rows("SELECT device FROM outbox_series ORDER BY device"))
+    assert left == [("gone 7",), *((f"waits {number}",) for number in range(5))]
+    assert len(await drain(outbox, "cloud")) == 6
+    assert (await outbox.depths()).drops == {}
 
 
 async def test_no_zero_is_taken_for_damage(store: Store, outbox: Outbox) -> None:
