@@ -1,21 +1,22 @@
 """What one batch can cost: its values are bounded before it is parsed, and others have their turn while it is read."""
 
+import asyncio
 import time
 import tracemalloc
+from io import BytesIO
 from pathlib import Path
 
+import apsw
 import pytest
 
-from process_cosmos_cloud.batches import (
-    MOST_VALUES,
-    BatchReader,
-)
+from process_cosmos_cloud.arrivals import read_arrivals
+from process_cosmos_cloud.batches import MOST_CHARACTERS, MOST_VALUES, MOST_VALUES_IN_ALL, BatchReader
 from process_cosmos_cloud.bodies import MAX_BODY
 from process_cosmos_cloud.problems import ProblemError
 from process_cosmos_gateway.contract.identifiers import Ulid
 
-from .conftest import SITE
-from .endpoint import event, joined, run_python
+from .conftest import OTHER, SITE, new_code
+from .endpoint import Site, event, joined, run_python
 
 MOST_BYTES = 140_000_000
 """What SECURITY.md says that a batch takes at the worst."""
@@ -53,7 +54,7 @@ def test_what_may_hold_too_many_values_is_refused_without_work_and_without_memor
 MEASURE = """
 import resource, sys, time
 from pathlib import Path
-from process_cosmos_cloud.batches import BatchReader
+from process_cosmos_cloud.batches import MOST_CHARACTERS, MOST_VALUES, MOST_VALUES_IN_ALL, BatchReader
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 reader = BatchReader(Path(sys.argv[1]).read_bytes(), sys.argv[2])
 while not reader.read_some():
@@ -71,3 +72,69 @@ async def test_the_batch_that_costs_most_takes_no_more_memory_than_is_documented
     items, kilobytes = map(int, (await run_python("-c", MEASURE, str(file), SITE)).split())
     assert items == 1
     assert kilobytes * 1024 < MOST_BYTES
+
+
+COMMAS = 900_000
+"""Of a body that passes the first limit, which counts while the body comes."""
+
+DENSE = {
+    "numbers": (b"0," * COMMAS + b"0", 413),
+    "objects": (b"{}," * COMMAS + b"0", 413),
+    "members": (b'{"":0},' * COMMAS + b"0", 413),
+    "arrays of our own encoder": (b"[]" + b",\n[]" * COMMAS, 422),
+}
+
+
+@pytest.mark.parametrize("name", DENSE)
+async def test_a_body_of_tiny_values_is_refused_whole_before_it_is_parsed(
+    site: Site, connection: apsw.Connection, name: str
+) -> None:
+    inner, expected = DENSE[name]
+    assert len(inner) < MAX_BODY
+    status, problem = await site.post(BytesIO(b"[" + inner + b"]"))
+    assert status == expected
+    assert problem["detail"].startswith(
+        f"A batch has at most {MOST_VALUES} values an event" if expected == 413 else "More than 100 events"
+    )
+    assert list(read_arrivals(connection)) == []
+
+
+async def test_a_body_of_a_million_commas_is_refused_while_it_comes(site: Site) -> None:
+    status, problem = await site.post(BytesIO(b"[" + b"0," * (MOST_VALUES_IN_ALL + 1) + b"0]"))
+    assert (status, problem["detail"]) == (413, f"A batch has at most {MOST_VALUES_IN_ALL} values.")
+
+
+async def test_names_and_units_of_a_batch_are_bounded(site: Site, connection: apsw.Connection) -> None:
+    records = [{"bn": "a/" + "x" * 100_000, "v": 1}, *[{"n": "y", "v": 1}] * 9]
+    packs = [event(number, SITE, datacontenttype="application/senml+json", data=records) for number in range(9)]
+    assert 100_000 * 10 * len(packs) > MOST_CHARACTERS
+    status, problem = await site.post(BytesIO(joined(packs)))
+    assert (status, problem["code"]) == (413, "too_large")
+    assert f"{MOST_CHARACTERS} characters of names and units" in problem["detail"]
+    assert list(read_arrivals(connection)) == []
+
+
+async def test_another_site_is_answered_while_a_large_batch_is_still_being_read(
+    site: Site, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Site.new(OTHER, site.url)
+    await other.enrol(new_code(folder, site.url))
+    slices, loop, at_work = [], asyncio.get_running_loop(), asyncio.Event()
+    read_some = BatchReader.read_some
+
+    def watched(self: BatchReader) -> bool:
+        loop.call_soon_threadsafe(at_work.set)
+        slices.append(self)
+        return read_some(self)
+
+    monkeypatch.setattr(BatchReader, "read_some", watched)
+    large = joined([event(number, SITE, data=[{"a": 1}] * 9_000) for number in range(90)])
+    flood = asyncio.create_task(site.post(BytesIO(large)))
+    await at_work.wait()
+
+    assert await other.send([event(1, OTHER)]) == ["accepted"]
+
+    assert not flood.done()
+    until_answered = len(slices)
+    assert (await flood)[0] == 200
+    assert len(slices) > until_answered

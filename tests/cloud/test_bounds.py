@@ -15,7 +15,6 @@ import pytest
 
 from process_cosmos_cloud.arrivals import read_arrivals
 from process_cosmos_cloud.batches import MOST_ITEMS, MOST_READINGS, MOST_REJECTED, BatchReader
-from process_cosmos_cloud.bodies import MAX_BODY
 from process_cosmos_cloud.inbox import put
 from process_cosmos_cloud.places import Places, SupersededError
 from process_cosmos_cloud.readings import MOST_RECORDS
@@ -26,13 +25,6 @@ from process_cosmos_gateway.contract.identifiers import Ulid
 from .conftest import NOW, OTHER, SITE, new_code
 from .endpoint import Site, event, joined, said
 
-DENSE = {
-    "numbers": lambda size: b"0," * (size // 2) + b"0",
-    "objects": lambda size: b"{}," * (size // 3) + b"0",
-    "members": lambda size: b'{"":0},' * (size // 7) + b"0",
-    "arrays of our own encoder": lambda size: b"[]" + b",\n[]" * (size // 4),
-}
-
 
 def pack(number: int, records: list[dict[str, object]]) -> dict[str, object]:
     """Return an event that holds SenML records."""
@@ -42,24 +34,6 @@ def pack(number: int, records: list[dict[str, object]]) -> dict[str, object]:
 def readings(count: int) -> list[dict[str, object]]:
     """Return records of one series."""
     return [{"n": "cellar/temperature", "t": number, "v": 20.5} for number in range(count)]
-
-
-@pytest.mark.parametrize("name", DENSE)
-async def test_eight_megabytes_of_tiny_values_are_refused_whole_and_others_wait_for_nothing(
-    site: Site, folder: Path, connection: apsw.Connection, name: str
-) -> None:
-    other = Site.new(OTHER, site.url)
-    await other.enrol(new_code(folder, site.url))
-    body = b"[" + DENSE[name](MAX_BODY - 100) + b"]"
-    flood = asyncio.create_task(site.post(BytesIO(body)))
-    for number in range(5):
-        assert await other.send([event(number, OTHER)]) == ["accepted"]
-
-    status, problem = await flood
-
-    assert status in (413, 422)
-    assert problem["code"] in ("too_large", "malformed")
-    assert {arrival.site for arrival in read_arrivals(connection)} == {OTHER}
 
 
 async def test_a_batch_has_five_thousand_events_at_most(site: Site, connection: apsw.Connection) -> None:
