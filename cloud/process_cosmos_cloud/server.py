@@ -132,7 +132,7 @@ class Endpoint:
         listener = request.app[LISTENER]
         if not listener.is_admitted(request):
             await self._database.read(lambda connection: admit(connection, site, serial), site)
-            listener.admit(request)
+            listener.admit(request, site)
         request[SITE], request[SERIAL] = site, serial
 
     async def _health(self, _: web.Request) -> web.Response:

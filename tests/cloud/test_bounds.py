@@ -174,6 +174,22 @@ async def test_a_site_that_polls_again_and_again_has_four_polls_waiting(
     await asyncio.gather(*polls, return_exceptions=True)
 
 
+async def test_a_site_that_opens_connection_after_connection_keeps_the_newest_sixteen(site: Site) -> None:
+    address, tls = urlsplit(site.url), site.tls()
+    connections = []
+    for number in range(18):
+        connections.append(await asyncio.open_connection(address.hostname, address.port, ssl=tls))
+        reader, writer = connections[-1]
+        writer.write(b"GET /v1/inbox?wait=0 HTTP/1.1\r\nHost: cloud\r\n\r\n")
+        await asyncio.wait_for(reader.readuntil(b"}"), 20)
+        if number >= 16:
+            assert await asyncio.wait_for(connections[number - 16][0].read(), 20) == b""
+    assert [reader.at_eof() for reader, _ in connections] == [True] * 2 + [False] * 16
+    assert await site.send([event(1, SITE)]) == ["accepted"]
+    for _, writer in connections:
+        writer.transport.abort()
+
+
 async def test_bodies_that_do_not_come_keep_no_batch_of_the_site_out(site: Site) -> None:
     address = urlsplit(site.url)
     head = (

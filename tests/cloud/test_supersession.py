@@ -182,9 +182,9 @@ async def test_a_revoked_keys_connection_stays_a_strangers_and_is_closed(
     admitted: list[str] = []
     admit = Listener.admit
 
-    def watched(self: Listener, request: web.Request) -> None:
+    def watched(self: Listener, request: web.Request, peer: str) -> None:
         admitted.append(request.path)
-        admit(self, request)
+        admit(self, request, peer)
 
     monkeypatch.setattr(Listener, "admit", watched)
     await site.send([event(1, SITE)])
