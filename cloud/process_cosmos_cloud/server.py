@@ -23,7 +23,7 @@ from process_cosmos_gateway.contract.codec import decode_json, parse
 from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.contract.events import BATCH_CONTENT_TYPE
 from process_cosmos_gateway.contract.identifiers import Ulid, is_ulid
-from process_cosmos_gateway.listener import LISTENER
+from process_cosmos_gateway.listener import LISTENER, address_group
 
 from .arrivals import take_batch
 from .authority import Authority, CertificateRequestError, Issued, TooLateError
@@ -31,7 +31,7 @@ from .batches import MOST_VALUES_IN_ALL, BatchReader
 from .bodies import MAX_BODY, MAX_REQUEST, read_body
 from .codes import CodeRefusedError, check_code, spend_code
 from .connections import opened_at
-from .database import OWN, Connection, Database, DatabaseError
+from .database import Connection, Database, DatabaseError
 from .identity import Caller, Refusal, RefusedError, admit, enrolled, present, renewed, used
 from .inbox import note_polled, page_after
 from .places import Places, SupersededError
@@ -43,7 +43,7 @@ LARGEST = (1 << 63) - 1
 LONGEST_HEADER = 128
 """Characters of what a site presents."""
 
-MOST_BATCHES, MOST_POLLS = 1, 4
+MOST_BATCHES, MOST_POLLS, MOST_RENEWALS = 1, 4, 1
 """Of one site at a time: a gateway sends one batch after the other. It polls, once more where a person tests it, and
 polls that it gave up when its settings changed may not have ended here yet."""
 
@@ -96,7 +96,7 @@ class Endpoint:
         self._authority = authority
         self._stopping = asyncio.Event()
         self._newest: dict[Ulid, int] = {}
-        self._batches, self._polls = Places(MOST_BATCHES), Places(MOST_POLLS)
+        self._batches, self._polls, self._renewals = Places(MOST_BATCHES), Places(MOST_POLLS), Places(MOST_RENEWALS)
 
     def app(self) -> web.Application:
         """Return the application: routes behind the two middlewares."""
@@ -131,7 +131,8 @@ class Endpoint:
         serial = f"{int(certificate['serialNumber'], 16):x}"
         listener = request.app[LISTENER]
         if not listener.is_admitted(request):
-            await self._database.read(lambda connection: admit(connection, site, serial), site)
+            # Not in the site's turn: a revoked certificate, tried again and again, must delay only itself.
+            await self._database.read(lambda connection: admit(connection, site, serial), serial)
             listener.admit(request, site)
         request[SITE], request[SERIAL] = site, serial
 
@@ -150,10 +151,10 @@ class Endpoint:
             enrolled(connection, wanted.site, certificate.serial, now)
 
         try:
-            # Whoever has no code costs a look into the database: nothing of his request is read, nothing is signed.
-            await self._database.read(check)
+            # Without a code a request costs a look into the database: its CSR is not parsed, nothing is signed.
+            await self._database.read(check, _address(request))
             certificate = await self._issue(wanted.csr, wanted.site)
-            await self._database.write(enrol)
+            await self._database.write(enrol, wanted.site)
         except CodeRefusedError as error:
             raise ProblemError(HTTPStatus.FORBIDDEN, Code.ENROLMENT_REFUSED, str(error)) from error
         return _reply(Enrolled(certificate=certificate.certificate, ca=self._authority.pem))
@@ -161,27 +162,28 @@ class Endpoint:
     async def _renew(self, request: web.Request) -> web.Response:
         wanted = parse(RenewalRequest, decode_json(await read_body(request, MAX_REQUEST)))
         try:
-            old = await self._database.prepare(lambda: self._authority.renewable(wanted), OWN)
+            old = await self._database.prepare(lambda: self._authority.renewable(wanted), _address(request))
         except TooLateError as error:
             raise RefusedError(Refusal(code=Code.CERTIFICATE_EXPIRED, message=str(error))) from error
         except CertificateRequestError as error:
             raise ProblemError(HTTPStatus.BAD_REQUEST, Code.MALFORMED, str(error)) from error
-        await self._database.read(lambda connection: admit(connection, old.site, old.serial))
-        certificate = await self._issue(wanted.csr, old.site)
-        # Under another CA the same request is another one: its certificate would not fit the CA of the reply.
-        same = hashlib.sha256(f"{self._authority.sha256} {old.serial} {wanted.csr}".encode()).hexdigest()
+        await self._database.read(lambda connection: admit(connection, old.site, old.serial), old.serial)
 
         def renew(connection: Connection) -> str:
             admit(connection, old.site, old.serial)
             used(connection, old.site, old.serial)
             return renewed(connection, old.site, old.serial, same, certificate, time.time())
 
-        return _reply(Enrolled(certificate=await self._database.write(renew), ca=self._authority.pem))
+        # Under another CA the same request is another one: its certificate would not fit the CA of the reply.
+        same = hashlib.sha256(f"{self._authority.sha256} {old.serial} {wanted.csr}".encode()).hexdigest()
+        async with self._renewals.one(old.site):
+            certificate = await self._issue(wanted.csr, old.site)
+            return _reply(Enrolled(certificate=await self._database.write(renew, old.site), ca=self._authority.pem))
 
     async def _issue(self, csr: str, site: Ulid) -> Issued:
         """Sign a certificate, off the event loop."""
         try:
-            return await self._database.prepare(lambda: self._authority.issue(csr, site), OWN)
+            return await self._database.prepare(lambda: self._authority.issue(csr, site), site)
         except CertificateRequestError as error:
             raise ProblemError(HTTPStatus.BAD_REQUEST, Code.MALFORMED, str(error)) from error
 
@@ -251,6 +253,11 @@ class Endpoint:
                     return _reply(page)
                 async with place.waiting():
                     await asyncio.sleep(LOOK_AGAIN_SECONDS)
+
+
+def _address(request: web.Request) -> str:
+    """Return whose turn it is when nobody is known yet."""
+    return address_group(request.remote or "::")
 
 
 def _header(request: web.Request, name: str) -> str:

@@ -145,6 +145,8 @@ class Site:
     ca: str = ""
     token: str | None = None
     epoch: str | None = None
+    address: str | None = None
+    """The address it renews from."""
 
     def copy(self) -> Site:
         """Return what somebody has who copied the disk now."""
@@ -215,7 +217,10 @@ class Site:
         body = {"certificate": self.certificate, "csr": csr, "proof": proof, **changes}
         async with (
             aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=ssl.create_default_context(cadata=self.ca))
+                connector=aiohttp.TCPConnector(
+                    ssl=ssl.create_default_context(cadata=self.ca),
+                    local_addr=(self.address, 0) if self.address else None,
+                )
             ) as session,
             session.post(f"{self.url}/v1/renew", data=orjson.dumps(body)) as response,
         ):

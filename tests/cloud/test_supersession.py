@@ -153,29 +153,6 @@ async def test_a_revoked_certificate_is_not_renewed_by_a_request_that_was_good_b
     assert (status, problem["code"]) == (403, "certificate_revoked")
 
 
-async def test_a_revoked_key_that_goes_on_trying_delays_nothing_of_its_site(site: Site, url: str, folder: Path) -> None:
-    await site.send([event(1, SITE)])
-    stolen = site.copy()
-    await run_command(folder, "revoke", SITE)
-    again = Site.new(SITE, url)
-    await again.enrol(new_code(folder, url, site=SITE))
-    reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]), ssl=again.tls())
-
-    async def send(number: int) -> bytes:
-        """Send a batch over the connection that was opened before the stolen key's ones."""
-        body = joined([event(number, SITE)])
-        token = f"Process-Cosmos-Token: {again.token}\r\n" if again.token else ""
-        head = f"POST /v1/events HTTP/1.1\r\nHost: cloud\r\n{token}Content-Type: application/cloudevents-batch+json\r\n"
-        writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-        return await reader.readuntil(b"\r\n")
-
-    for number in range(2, 5):
-        status, problem = await stolen.present(joined([event(number, SITE)]))
-        assert (status, problem["code"]) == (403, "certificate_revoked")
-    assert await send(9) == b"HTTP/1.1 200 OK\r\n"
-    writer.close()
-
-
 async def test_a_revoked_keys_connection_stays_a_strangers_and_is_closed(
     site: Site, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
