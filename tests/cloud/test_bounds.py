@@ -155,6 +155,40 @@ async def test_a_newer_request_ends_the_one_that_waits_for_its_body_and_waits_fo
         pass
 
 
+async def test_a_request_that_is_ended_as_its_turn_comes_is_superseded() -> None:
+    places, order = Places(1), []
+
+    async def ask(name: str) -> None:
+        try:
+            async with places.one(Ulid(SITE)):
+                order.append(name)
+        except SupersededError:
+            order.append(f"{name} superseded")
+
+    async with places.one(Ulid(SITE)):
+        second = asyncio.create_task(ask("second"))
+        await asyncio.sleep(0)
+        third = asyncio.create_task(ask("third"))  # begins in the loop's turn in which the first one ends
+    await asyncio.gather(second, third)
+    assert order == ["third", "second superseded"]
+
+
+async def test_a_request_that_is_ended_as_its_body_comes_is_superseded() -> None:
+    places, came, inside = Places(1), asyncio.Event(), asyncio.Event()
+
+    async def wait_for_a_body() -> None:
+        async with places.one(Ulid(SITE)) as place, place.waiting():
+            inside.set()
+            await came.wait()
+
+    waiting = asyncio.create_task(wait_for_a_body())
+    await inside.wait()
+    came.set()
+    async with places.one(Ulid(SITE)):
+        with pytest.raises(SupersededError):
+            await waiting
+
+
 async def test_a_site_that_polls_again_and_again_has_four_polls_waiting(
     site: Site, connection: apsw.Connection
 ) -> None:
