@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -35,6 +35,9 @@ from .ca import (
 CERTIFICATE_DAYS = 365
 GRACE_DAYS = 90
 """A certificate can be renewed for so long after it expired: a site may have been offline."""
+
+_UNREADABLE = (ValueError, InvalidSignature, UnsupportedAlgorithm, x509.InvalidVersion)
+"""What cryptography raises for requests and certificates that anybody may have made."""
 
 
 class CertificateRequestError(Exception):
@@ -96,7 +99,7 @@ class Authority:
             # The kind of key first: a signature by a key of another kind may take long to verify.
             if not isinstance(key, ec.EllipticCurvePublicKey) or not csr.is_signature_valid:
                 raise CertificateRequestError("the request must be signed with its own key, on an elliptic curve")
-        except (ValueError, InvalidSignature) as error:
+        except _UNREADABLE as error:
             raise CertificateRequestError("the request cannot be read") from error
         name = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(f"urn:process-cosmos:site:{site}")])
         certificate = self._sign(key, site, name, ExtendedKeyUsageOID.CLIENT_AUTH)
@@ -115,7 +118,7 @@ class Authority:
                 raise CertificateRequestError("the certificate is not one of a site")
             key.verify(bytes.fromhex(request.proof), request.csr.encode(), ec.ECDSA(hashes.SHA256()))
             usage = old.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-        except (ValueError, InvalidSignature, x509.ExtensionNotFound) as error:
+        except (*_UNREADABLE, x509.ExtensionNotFound) as error:
             raise CertificateRequestError("the certificate is not ours, or its key did not sign the request") from error
         [name] = old.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
         site = str(name.value)

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import ssl
 import sys
+from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -248,6 +249,13 @@ class Site:
             session.get(f"{self.url}/v1/inbox", params={"after": after, **more}) as response,
         ):
             return response.status, await response.json(content_type=None)
+
+
+def altered(pem: str, old: str, new: str) -> str:
+    """Return a certificate, or a request for one, with some of its DER replaced (hexadecimal)."""
+    begin, *lines, end = pem.strip().split("\n")
+    der = b64decode("".join(lines)).replace(bytes.fromhex(old), bytes.fromhex(new), 1)
+    return f"{begin}\n{b64encode(der).decode()}\n{end}\n"
 
 
 def key_sha256(ca_pem: str) -> str:
