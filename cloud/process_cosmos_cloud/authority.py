@@ -57,11 +57,15 @@ class Issued:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Renewable:
-    """A certificate whose holder asks for the next one."""
+class SiteCertificate:
+    """A certificate of ours as its holder presents it.
+
+    ``not_before``: seconds since 1970, a day before it was issued (``ca.CLOCK_SKEW``).
+    """
 
     site: Ulid
     serial: str
+    not_before: float
 
 
 class Authority:
@@ -105,7 +109,7 @@ class Authority:
         certificate = self._sign(key, site, name, ExtendedKeyUsageOID.CLIENT_AUTH)
         return Issued(certificate=pem(certificate).decode(), serial=f"{certificate.serial_number:x}")
 
-    def renewable(self, request: RenewalRequest) -> Renewable:
+    def renewable(self, request: RenewalRequest) -> SiteCertificate:
         """Return whose certificate is to be renewed, once its key has signed the request.
 
         Raises ``CertificateRequestError``, and ``TooLateError`` if it expired more than 90 days ago.
@@ -126,7 +130,8 @@ class Authority:
             raise CertificateRequestError("the certificate is not one of a site")
         if self._now_fn() > old.not_valid_after_utc + timedelta(days=GRACE_DAYS):
             raise TooLateError(f"The certificate expired more than {GRACE_DAYS} days ago. Enrol with a new code.")
-        return Renewable(site=Ulid(site), serial=f"{old.serial_number:x}")
+        not_before = old.not_valid_before_utc.timestamp()
+        return SiteCertificate(site=Ulid(site), serial=f"{old.serial_number:x}", not_before=not_before)
 
     def _check_ours(self, certificate: x509.Certificate) -> None:
         """Raise ``InvalidSignature`` if neither the CA nor one it followed has signed it."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
@@ -26,7 +27,7 @@ from process_cosmos_gateway.contract.identifiers import Ulid, is_ulid
 from process_cosmos_gateway.listener import LISTENER, address_group
 
 from .arrivals import take_batch
-from .authority import Authority, CertificateRequestError, Issued, TooLateError
+from .authority import Authority, CertificateRequestError, Issued, SiteCertificate, TooLateError
 from .batches import MOST_VALUES_IN_ALL, BatchReader
 from .bodies import MAX_BODY, MAX_REQUEST, read_body
 from .codes import CodeRefusedError, check_code, spend_code
@@ -52,8 +53,7 @@ LOOK_AGAIN_SECONDS = 0.2
 """Answers come from other processes, so a waiting poll has to look."""
 
 OPEN_TO_ALL = frozenset({"/health", "/v1/enroll", "/v1/renew"})
-SITE = web.RequestKey("site", Ulid)
-SERIAL = web.RequestKey("serial", str)
+CERTIFICATE = web.RequestKey("certificate", SiteCertificate)
 
 type Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -79,11 +79,14 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         return _problem(HTTPStatus.SERVICE_UNAVAILABLE, Code.STORE_FAILED, "The endpoint's database failed.")
 
 
-def site_of_certificate(certificate: Mapping[str, Any] | None) -> Ulid | None:
-    """Return the site a verified certificate was issued to; the TLS layer has checked signature and dates."""
+def site_certificate(certificate: Mapping[str, Any] | None) -> SiteCertificate | None:
+    """Return a verified certificate if it is a site's; the TLS layer has checked signature and dates."""
     for (name, value), *_ in (certificate or {}).get("subject", ()):
-        if name == "commonName" and is_ulid(value):
-            return Ulid(value)
+        if certificate and name == "commonName" and is_ulid(value):
+            serial, not_before = certificate["serialNumber"], certificate["notBefore"]
+            return SiteCertificate(
+                site=Ulid(value), serial=f"{int(serial, 16):x}", not_before=ssl.cert_time_to_seconds(not_before)
+            )
     return None
 
 
@@ -124,17 +127,15 @@ class Endpoint:
 
     async def _identify(self, request: web.Request) -> None:
         """Note whose request it is; raise ``RefusedError``. Its connection is a stranger's until then."""
-        certificate = request.get_extra_info("peercert")
-        site = site_of_certificate(certificate)
-        if site is None:
+        certificate = site_certificate(request.get_extra_info("peercert"))
+        if certificate is None:
             raise ProblemError(HTTPStatus.UNAUTHORIZED, Code.UNAUTHORIZED, "A site's certificate is needed here.")
-        serial = f"{int(certificate['serialNumber'], 16):x}"
         listener = request.app[LISTENER]
         if not listener.is_admitted(request):
             # Not in the site's turn: a revoked certificate, tried again and again, must delay only itself.
-            await self._database.read(lambda connection: admit(connection, site, serial), serial)
-            listener.admit(request, site)
-        request[SITE], request[SERIAL] = site, serial
+            await self._database.read(lambda connection: admit(connection, certificate), certificate.serial)
+            listener.admit(request, certificate.site)
+        request[CERTIFICATE] = certificate
 
     async def _health(self, _: web.Request) -> web.Response:
         return _reply({"status": "ok"})
@@ -167,12 +168,12 @@ class Endpoint:
             raise RefusedError(Refusal(code=Code.CERTIFICATE_EXPIRED, message=str(error))) from error
         except CertificateRequestError as error:
             raise ProblemError(HTTPStatus.BAD_REQUEST, Code.MALFORMED, str(error)) from error
-        await self._database.read(lambda connection: admit(connection, old.site, old.serial), old.serial)
+        await self._database.read(lambda connection: admit(connection, old), old.serial)
 
         def renew(connection: Connection) -> str:
-            admit(connection, old.site, old.serial)
-            used(connection, old.site, old.serial)
-            return renewed(connection, old.site, old.serial, same, certificate, time.time())
+            admit(connection, old)
+            used(connection, old)
+            return renewed(connection, old, same, certificate, time.time())
 
         # Under another CA the same request is another one: its certificate would not fit the CA of the reply.
         same = hashlib.sha256(f"{self._authority.sha256} {old.serial} {wanted.csr}".encode()).hexdigest()
@@ -191,14 +192,15 @@ class Endpoint:
         if request.content_type != BATCH_CONTENT_TYPE:
             message = f"Events come as {BATCH_CONTENT_TYPE}."
             raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, Code.MALFORMED, message)
-        site = request[SITE]
+        site = request[CERTIFICATE].site
         async with self._batches.one(site) as place:
             async with place.waiting():
                 body = await read_body(request, MAX_BODY, most_values=MOST_VALUES_IN_ALL)
             return await self._take(request, BatchReader(body, site))
 
     async def _take(self, request: web.Request, reader: BatchReader) -> web.Response:
-        site, serial, now = request[SITE], request[SERIAL], time.time()
+        certificate, now = request[CERTIFICATE], time.time()
+        site = certificate.site
         opened = opened_at(request)
         caller = Caller(
             token=_header(request, TOKEN_HEADER), epoch=_header(request, EPOCH_HEADER), address=request.remote or ""
@@ -207,9 +209,9 @@ class Endpoint:
             pass
 
         def take(connection: Connection) -> BatchReceipt | Refusal:
-            admit(connection, site, serial)
+            admit(connection, certificate)
             self._check_newest(site, opened)
-            used(connection, site, serial)
+            used(connection, certificate)
             token = present(connection, site, caller, now)
             return token if isinstance(token, Refusal) else take_batch(connection, site, reader.batch, now, token)
 
@@ -232,16 +234,17 @@ class Endpoint:
 
     async def _inbox(self, request: web.Request) -> web.Response:
         after, wait = _number(request, "after", 0), _number(request, "wait", int(LONG_POLL_SECONDS))
-        site, serial = request[SITE], request[SERIAL]
+        certificate = request[CERTIFICATE]
+        site = certificate.site
         deadline = time.monotonic() + min(wait, LONG_POLL_SECONDS)
 
         def question(connection: Connection) -> InboxPage:
-            admit(connection, site, serial)
+            admit(connection, certificate)
             return page_after(connection, site, after, time.time())
 
         def note(connection: Connection) -> None:
-            admit(connection, site, serial)
-            used(connection, site, serial)
+            admit(connection, certificate)
+            used(connection, certificate)
             note_polled(connection, site, after)
 
         async with self._polls.one(site) as place:

@@ -129,6 +129,38 @@ async def test_a_certificate_of_before_this_rule_is_over_too_once_a_newer_one_is
     assert await refusals(old) == {SUPERSEDED}
 
 
+async def test_a_database_out_of_a_backup_lets_a_certificate_it_does_not_know_end_the_one_before(
+    site: Site, connection: apsw.Connection
+) -> None:
+    await site.send([event(1, SITE)])
+    old, backup = site.copy(), connection.execute("SELECT serial FROM certificate").fetchall()
+    await site.renew()
+    connection.execute("DELETE FROM certificate WHERE serial <> ?", backup[0])
+    connection.execute("DELETE FROM renewal")
+    connection.execute("UPDATE certificate SET issued_at = issued_at - 86400")
+    site.token = old.token
+    assert await old.send([event(2, SITE)]) == ["accepted"]
+    site.token = old.token
+
+    assert await site.send([event(3, SITE)]) == ["accepted"]
+
+    assert await refusals(old) == {SUPERSEDED}
+    assert connection.execute("SELECT count(*) FROM certificate WHERE serial = ?", (site.serial,)).get == 1
+
+
+async def test_a_site_an_endpoint_out_of_a_backup_does_not_know_ends_its_old_certificate_by_polling(
+    site: Site, connection: apsw.Connection
+) -> None:
+    await site.send([event(1, SITE)])
+    old = site.copy()
+    await site.renew()
+    connection.execute("DELETE FROM renewal; DELETE FROM site; DELETE FROM certificate")
+    assert (await old.poll(0, wait="0"))[0] == 200
+    connection.execute("UPDATE certificate SET issued_at = issued_at - 86400")
+    assert (await site.poll(0, wait="0"))[0] == 200
+    assert await refusals(old) == {SUPERSEDED}
+
+
 async def test_the_same_request_after_a_new_ca_gets_a_certificate_that_fits_it(folder: Path) -> None:
     folder.mkdir()
     async with serving(folder, "127.0.0.1", 0, ["127.0.0.1"]) as url:
