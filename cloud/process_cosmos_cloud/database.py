@@ -19,14 +19,18 @@ _ADDED = """
 CREATE TABLE IF NOT EXISTS polled (site TEXT PRIMARY KEY, cursor INTEGER NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS renewal (
   request TEXT PRIMARY KEY, old TEXT NOT NULL, new TEXT NOT NULL UNIQUE, certificate TEXT NOT NULL) STRICT;
-CREATE INDEX IF NOT EXISTS certificate_site ON certificate (site);
+CREATE INDEX IF NOT EXISTS renewal_old ON renewal (old);
+DROP INDEX IF EXISTS certificate_site;
+CREATE INDEX IF NOT EXISTS certificate_order ON certificate (site, issued_at);
+CREATE INDEX IF NOT EXISTS certificate_good ON certificate (site) WHERE refused IS NULL;
 CREATE INDEX IF NOT EXISTS inbox_order ON inbox (site, cursor);
 CREATE INDEX IF NOT EXISTS inbox_escalation ON inbox (site, escalation);
 """
 """Added within a version. polled: up to where each site has fetched its inbox, at most: an older one may come back.
 
 renewal: certificates (PEM) that were issued for another one (serial numbers) and not used yet, by the request's hash.
-Without its indexes each poll and each closed escalation would read the inboxes of all sites.
+Without the indexes each poll and each closed escalation would read the inboxes of all sites, and each batch and poll
+all certificates its site ever had.
 """
 
 PATIENCE_MS = 10_000

@@ -18,6 +18,9 @@ from .database import Connection
 TOKENS_KEPT = 3
 """The newest, the one before (its reply was lost), and one more: a batch may leave while the one before is settled."""
 
+MOST_UNUSED = 8
+"""Good certificates that were issued for the same one and not used yet: each lost reply leaves one."""
+
 _SENTENCES = {
     Code.CERTIFICATE_REVOKED: "This certificate was revoked.",
     Code.CERTIFICATE_SUPERSEDED: "This certificate was renewed, and the new one is in use.",
@@ -85,12 +88,23 @@ def issued(connection: Connection, site: Ulid, serial: str, now: float) -> None:
 def renewed(connection: Connection, old: SiteCertificate, request: str, new: Issued, now: float) -> str:
     """Remember ``new``, issued for the certificate ``old``; return the certificate (PEM) to reply with.
 
-    The same request gets the same certificate until it was used: its reply may have been lost.
+    The same request gets the same certificate until it was used: its reply may have been lost. Of different requests
+    the newest ``MOST_UNUSED`` keep theirs.
     """
     for (known,) in connection.execute("SELECT certificate FROM renewal WHERE request = ?", (request,)):
         return str(known)
     issued(connection, old.site, new.serial, now)
     connection.execute("INSERT INTO renewal VALUES (?, ?, ?, ?)", (request, old.serial, new.serial, new.certificate))
+    for (spare,) in connection.execute(
+        "SELECT new FROM renewal JOIN certificate ON serial = new WHERE old = ?"
+        " ORDER BY issued_at DESC LIMIT -1 OFFSET ?",
+        (old.serial, MOST_UNUSED),
+    ).fetchall():
+        connection.execute("DELETE FROM renewal WHERE new = ?", (spare,))
+        connection.execute(
+            "UPDATE certificate SET refused = ? WHERE serial = ? AND refused IS NULL",
+            (Code.CERTIFICATE_SUPERSEDED, spare),
+        )
     return new.certificate
 
 
@@ -111,9 +125,9 @@ def used(connection: Connection, certificate: SiteCertificate) -> None:
     )
     if connection.changes():
         connection.execute(
-            "DELETE FROM renewal WHERE new IN (SELECT serial FROM certificate WHERE site = ?)"
-            " AND (new = ? OR new IN (SELECT serial FROM certificate WHERE refused IS NOT NULL))",
-            (site, serial),
+            "DELETE FROM renewal WHERE new = ? OR new IN"
+            " (SELECT serial FROM certificate WHERE site = ? AND refused IS NOT NULL)",
+            (serial, site),
         )
 
 

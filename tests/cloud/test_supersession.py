@@ -13,6 +13,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from process_cosmos_cloud.authority import SiteCertificate
+from process_cosmos_cloud.identity import MOST_UNUSED, issued, used
 from process_cosmos_cloud.serving import serving
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.listener import Listener
@@ -94,6 +96,42 @@ async def test_a_reply_that_was_lost_costs_nothing_and_leaves_no_second_certific
 
     assert await renewed.send([event(2, SITE)]) == ["accepted"]
     assert await refusals(lost.take(unheard, site.token)) == {SUPERSEDED}
+
+
+async def test_of_the_certificates_issued_for_one_the_newest_eight_are_good(
+    site: Site, connection: apsw.Connection
+) -> None:
+    renewals = [Renewal(site) for _ in range(MOST_UNUSED + 2)]
+    replies = [await renewal.send() for renewal in renewals]
+    assert {status for status, _ in replies} == {200}
+    good = "SELECT count(*) FROM certificate WHERE refused IS NULL"
+    assert connection.execute(good).get == 1 + MOST_UNUSED
+    assert connection.execute("SELECT count(*) FROM renewal").get == MOST_UNUSED
+    oldest, kept = (renewals[number].take(replies[number][1], site.token) for number in (1, 2))
+    assert await refusals(oldest) == {SUPERSEDED}
+    assert await kept.send([event(1, SITE)]) == ["accepted"]
+    assert connection.execute(good).get == 1
+
+
+def test_no_batch_reads_all_the_certificates_a_site_ever_had(connection: apsw.Connection) -> None:
+    """Count the steps of SQLite's machine for a site of 3,000 superseded certificates."""
+    certificate = SiteCertificate(site=Ulid(SITE), serial="new", not_before=1e9)
+    connection.executemany(
+        "INSERT INTO certificate VALUES (?, ?, ?, 'certificate_superseded')",
+        [(f"{number}", SITE, number) for number in range(3_000)],
+    )
+    used(connection, certificate)
+    hundreds = 0
+
+    def count() -> bool:
+        nonlocal hundreds
+        hundreds += 1
+        return False
+
+    connection.set_progress_handler(count, 100)
+    used(connection, certificate)
+    issued(connection, Ulid(SITE), "next", 2e9)
+    assert hundreds < 5
 
 
 async def test_of_two_certificates_for_one_key_the_one_used_first_ends_the_other(site: Site) -> None:
