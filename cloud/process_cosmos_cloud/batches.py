@@ -50,7 +50,10 @@ MOST_VALUES_IN_ALL = 1_000_000
 """Commas of a batch, in texts too: thirty thousand readings have an eighth."""
 
 SLICE_SECONDS = 0.05
-"""A batch is read for so long at a time; then other sites have their turn."""
+"""A batch is read for so long at a time; then other sites have their turn.
+
+A single event, and the transaction that keeps the batch, are not cut.
+"""
 
 LONGEST_ID = 128
 
@@ -75,9 +78,9 @@ class Item(NamedTuple):
 
 @dataclass(slots=True)
 class Batch:
-    """What a batch holds. ``sha256``: of the whole body."""
+    """What a batch holds. ``sha256``: of the whole body (hexadecimal)."""
 
-    sha256: str
+    sha256: str = ""
     items: list[Item] = field(default_factory=list)
     rejected: list[RejectedItem] = field(default_factory=list)
 
@@ -87,9 +90,9 @@ class BatchReader:
 
     def __init__(self, body: bytes, site: Ulid) -> None:
         """Take the body; nothing of it is looked at yet."""
-        self.batch = Batch(hashlib.sha256(body).hexdigest())
+        self.batch = Batch()
         self._source = site_source(site)
-        self._pieces = enumerate(split_batch(body))
+        self._pieces = self._begin(body)
         self._readings = self._characters = 0
 
     def read_some(self, seconds: float = SLICE_SECONDS) -> bool:
@@ -105,6 +108,10 @@ class BatchReader:
             if time.monotonic() >= until:
                 return False
         return True
+
+    def _begin(self, body: bytes) -> Iterator[tuple[int, tuple[bytes, object]]]:
+        self.batch.sha256 = hashlib.sha256(body).hexdigest()
+        yield from enumerate(split_batch(body))
 
     def _read(self, place: int, text: bytes, document: object) -> None:
         try:

@@ -1,6 +1,7 @@
 """What one batch can cost: its values are bounded before it is parsed, and others have their turn while it is read."""
 
 import asyncio
+import hashlib
 import time
 import tracemalloc
 from io import BytesIO
@@ -72,6 +73,14 @@ async def test_the_batch_that_costs_most_takes_no_more_memory_than_is_documented
     items, kilobytes = map(int, (await run_python("-c", MEASURE, str(file), SITE)).split())
     assert items == 1
     assert kilobytes * 1024 < MOST_BYTES
+
+
+def test_nothing_of_a_body_is_looked_at_before_its_sites_turn() -> None:
+    body = joined([event(1, SITE)])
+    reader = BatchReader(body, Ulid(SITE))
+    assert reader.batch.sha256 == ""
+    assert reader.read_some()
+    assert reader.batch.sha256 == hashlib.sha256(body).hexdigest()
 
 
 COMMAS = 900_000
