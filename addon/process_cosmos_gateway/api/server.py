@@ -37,7 +37,7 @@ _LOGGER = logging.getLogger(__name__)
 _MOST_BODY = 1 << 14
 _CLOSING_SECONDS = 1.0
 _LIMITS = ListenerLimits(per_peer=2 * MOST_CONNECTIONS)
-"""A program may have all connections of both doors under way; beyond that it has idle ones, which can go."""
+"""A program may use all connections of both endpoints at once; what it has beyond that is idle and can be closed."""
 _HEALTH_SECONDS = 5.0
 _NO_TOKEN = "This token opens no session here. Pair again."  # noqa: S105 - says that there is none
 
