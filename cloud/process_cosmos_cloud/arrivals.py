@@ -61,7 +61,7 @@ def take_batch(connection: Connection, site: Ulid, batch: Batch, now: float, tok
     _insert(
         connection,
         "INSERT INTO arrival (site, id, arrived_at, body) VALUES ",
-        [(site, item.id, now, item.text) for item in items],
+        [(site, item.id, now, item.text.decode()) for item in items],
     )
     duplicates = _keep(connection, site_source(site), items, last + 1)
     for arrival, item in enumerate(items, last + 1):

@@ -42,8 +42,8 @@ MOST_CHARACTERS = 8 << 20
 MOST_VALUES = 200_000
 """Values of an event, or of a whole batch that another encoder wrote: commas and opening brackets, in texts too.
 
-Thirty thousand readings have 150,000. At the worst (8 MiB, four bytes a character in memory) they take 140 MB and
-0.3 s, for which others wait.
+Thirty thousand readings have 150,000. At the worst (8 MiB, four bytes a character in memory) the process takes 250 MB,
+and they take 0.3 s, for which others wait.
 """
 
 MOST_VALUES_IN_ALL = 1_000_000
@@ -64,14 +64,14 @@ _SCANNER = json.JSONDecoder(parse_int=float)
 
 
 class Item(NamedTuple):
-    """An event that can be kept: its place in the batch, its id and text.
+    """An event that can be kept: its place in the batch, its id, its JSON as it was sent.
 
     ``readings``: what it brings if it is a pack. ``closes``: the escalation it says is over.
     """
 
     place: int
     id: str
-    text: str
+    text: bytes
     readings: list[Record]
     closes: str | None
 
@@ -122,7 +122,7 @@ class BatchReader:
             return
         if readings:
             self._count(readings)
-        self.batch.items.append(Item(place, identifier, text.decode(), readings, closes))
+        self.batch.items.append(Item(place, identifier, text, readings, closes))
 
     def _count(self, readings: Sequence[Record]) -> None:
         self._readings += len(readings)
@@ -161,20 +161,21 @@ def split_batch(body: bytes) -> Iterator[tuple[bytes, object]]:
         if stop < 0:
             return
         begin = stop + len(SEPARATOR)
-    yield from _scan(inner[begin:], is_first=begin == 1)
+    del piece  # as long as the batch, at the worst
+    yield from _scan(inner, begin)
 
 
-def _scan(rest: bytes, *, is_first: bool) -> Iterator[tuple[bytes, object]]:
-    """Yield the items of the rest of an array as another encoder wrote it."""
-    _check_values(rest)
+def _scan(array: bytes, begin: int) -> Iterator[tuple[bytes, object]]:
+    """Yield the items that begin at a place of an array or after it, as another encoder wrote them."""
+    _check_values(array[begin:])
     try:
-        text = rest.decode("latin-1")  # a character a byte: brackets, quotes and commas are none of UTF-8's others
-        place = _skip(text, 0)
-        if is_first and place == len(text) - 1:
+        text = array.decode("latin-1")  # a character a byte: brackets, quotes and commas are none of UTF-8's others
+        place = _skip(text, begin)
+        if begin == 1 and place == len(text) - 1:
             return
         while True:
             stop = _SCANNER.raw_decode(text, place)[1]
-            piece = rest[place:stop]
+            piece = array[place:stop]
             yield piece, orjson.loads(piece)
             place = _skip(text, stop)
             if text[place] != ",":

@@ -28,12 +28,15 @@ PATIENCE = 20.0
 
 async def run_command(folder: Path, *arguments: str) -> str:
     """Run one command of the endpoint's command line; return what it prints."""
-    return await run_python("-m", "process_cosmos_cloud", *arguments, "--data", str(folder))
-
-
-async def run_python(*arguments: str) -> str:
-    """Run Python in a process of its own; return what it prints."""
-    process = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=asyncio.subprocess.PIPE)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "process_cosmos_cloud",
+        *arguments,
+        "--data",
+        str(folder),
+        stdout=asyncio.subprocess.PIPE,
+    )
     output, _ = await process.communicate()
     assert process.returncode == 0
     return output.decode()

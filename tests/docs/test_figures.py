@@ -120,7 +120,7 @@ def test_the_figures_of_what_is_bounded_are_those_of_the_code() -> None:
 def test_figures_among_the_reasons_are_those_of_the_code() -> None:
     reasons = {what: why for what, (_, why) in rows().items()}
     [values_of_a_batch] = [why for what, why in reasons.items() if what.startswith("Commas")]
-    assert values_of_a_batch.startswith(f"{mb(MOST_BYTES)} and 0.3 s at the worst")
+    assert values_of_a_batch.startswith(f"at the worst 0.3 s, and {mb(MOST_BYTES)} for the whole process,")
     [peers] = [why for what, why in reasons.items() if what.startswith("Connections of one site")]
     assert f"a program may have {producers.MOST_CONNECTIONS} at each endpoint" in peers
     assert f"read at {kib(descriptions._READ_BYTES_A_SECOND)}/s at most" in reasons["Thing Descriptions"]
