@@ -1,23 +1,25 @@
 """Accept connections for an aiohttp application within limits that hold against strangers.
 
 A connection is a stranger's until a request on it was let in (``admit``). Strangers get a number of connections at a
-time, together and per address, and a number of seconds; an admitted connection has no such limit. aiohttp itself has
-none for anybody, and asyncio logs each failing ``accept`` anew.
+time, together and per address, and a number of seconds; a peer that is known gets a number of connections, for as long
+as it likes. aiohttp itself has no limit for anybody, and asyncio logs each failing ``accept`` anew.
 """
 
 import asyncio
 import contextlib
 import logging
+import math
 import resource
 import socket
 import ssl
 import time
 from asyncio import sslproto
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from errno import ECONNABORTED, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPROTO, errorcode
 from ipaddress import ip_address, ip_network
+from operator import attrgetter
 from typing import Any, Self, cast
 
 from aiohttp import web
@@ -38,7 +40,9 @@ _IPV6_HOST_PREFIX = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerLimits:
-    """``strangers``: their connections at a time, ``per_address``: of one address. Times in seconds.
+    """``strangers``: their connections at a time, ``per_address``: of one address; ``per_peer``: of one known peer.
+
+    Times in seconds.
 
     ``handshake``: for TLS. ``request``: for all a stranger does on a connection, from accept to the end of the body.
     ``reserved``: file descriptors that connections leave to the rest of the process: its own deliveries, files, pipes.
@@ -46,6 +50,7 @@ class ListenerLimits:
 
     strangers: int = 256
     per_address: int = 128
+    per_peer: int = 16
     handshake: float = 10.0
     request: float = 30.0
     reserved: int = 256
@@ -58,14 +63,17 @@ class _Connection:
     task: asyncio.Task[None] | None = None
     transport: asyncio.Transport | None = None
     deadline: asyncio.TimerHandle | None = None
-    admitted: bool = False
+    peer: str | None = None
+    """Whose it is; None: a stranger's."""
+    idle_since: float = math.inf
+    """When its last request ended (monotonic clock); infinite while one is under way."""
 
     @property
     def is_closed(self) -> bool:
         return self.transport.is_closing() if self.transport else self.task is None or self.task.done()
 
     def abort(self) -> None:
-        """End it at once: nothing is owed to a stranger."""
+        """End it at once."""
         if self.transport:
             self.transport.abort()
         elif self.task:
@@ -80,6 +88,7 @@ class Listener:
     ) -> None:
         """Take what to serve; ``closing_seconds``: what requests get to end when the listener closes."""
         self._limits = limits or ListenerLimits()
+        application.middlewares.insert(0, self._note_idle)
         # Bodies stay as they came: unpacking them for everybody would be work for strangers.
         self._runner = web.AppRunner(
             application, access_log=None, shutdown_timeout=closing_seconds, auto_decompress=False
@@ -113,21 +122,41 @@ class Listener:
             for each in self._sockets:
                 each.close()
             for connection in self._living():
-                if not connection.admitted:
+                if connection.peer is None:
                     connection.abort()
             await self._runner.cleanup()
 
-    def admit(self, request: web.Request) -> None:
-        """Note that somebody we know makes this request: his connection is no stranger's any more."""
+    def admit(self, request: web.Request, peer: str) -> None:
+        """Note that a known ``peer`` makes this request: its connection is no stranger's any more.
+
+        A peer that has too many connections loses the one that has been idle for longest.
+        """
         if connection := self._connections.get(request.protocol):
-            connection.admitted = True
+            others = [each for each in self._living() if each.peer == peer and each is not connection]
+            if len(others) >= self._limits.per_peer:
+                min(others, key=attrgetter("idle_since")).abort()
+            connection.peer = peer
             if connection.deadline:
                 connection.deadline.cancel()
 
     def is_admitted(self, request: web.Request) -> bool:
         """Say whether an earlier request on this connection was admitted."""
         connection = self._connections.get(request.protocol)
-        return connection is not None and connection.admitted
+        return connection is not None and connection.peer is not None
+
+    @web.middleware
+    async def _note_idle(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        """Tell connections that have a request under way from idle ones."""
+        connection = self._connections.get(request.protocol)
+        if connection is None:  # closed meanwhile
+            return await handler(request)
+        connection.idle_since = math.inf
+        try:
+            return await handler(request)
+        finally:
+            connection.idle_since = time.monotonic()
 
     async def _accept(self, listening: socket.socket, tls: ssl.SSLContext | None) -> None:
         loop = asyncio.get_running_loop()
@@ -142,19 +171,20 @@ class Listener:
                     _LOGGER.warning("No connection can be accepted (%s); trying again", errorcode.get(error.errno or 0))
                 pause = 0.0 if error.errno in _GONE else _BRAKE_SECONDS
             else:
-                self._welcome(_Connection(socket=accepted, address=_group(address[0])), tls)
+                self._welcome(_Connection(socket=accepted, address=address_group(address[0])), tls)
                 pause = 0.0
             # While connections wait to be accepted, or fail, ``sock_accept`` ends without letting anything else run.
             await asyncio.sleep(pause)
 
     def _welcome(self, connection: _Connection, tls: ssl.SSLContext | None) -> None:
         living = self._living()
-        strangers = [each for each in living if not each.admitted]
-        if sum(each.address == connection.address for each in strangers) >= self._limits.per_address:
+        strangers = [each for each in living if each.peer is None]
+        neighbours = [each for each in strangers if each.address == connection.address]
+        if len(neighbours) >= self._limits.per_address:
+            # Not the newcomer: a site behind the same address as somebody's mute connections has to get in.
             self._turn_away("address")
-            connection.socket.close()
-            return
-        if len(strangers) >= self._limits.strangers or len(living) >= self._most:
+            neighbours[0].abort()
+        elif len(strangers) >= self._limits.strangers or len(living) >= self._most:
             self._turn_away("strangers")
             if not self._drop_oldest_stranger(living):
                 connection.socket.close()
@@ -194,7 +224,7 @@ class Listener:
 
     def _drop_oldest_stranger(self, living: list[_Connection]) -> bool:
         """End the stranger's connection that has had the longest time; return whether there was one."""
-        oldest = next((each for each in living if not each.admitted), None)
+        oldest = next((each for each in living if each.peer is None), None)
         if oldest:
             oldest.abort()
         return oldest is not None
@@ -238,7 +268,7 @@ def _most_connections(reserved: int) -> int:
     return max(most - reserved, most // 2)
 
 
-def _group(address: str) -> str:
+def address_group(address: str) -> str:
     """Return what counts as one address: an IPv4 address, or an IPv6 network of one subscriber."""
     parsed = ip_address(address.partition("%")[0])
     if parsed.version == 4:  # noqa: PLR2004 - the Internet Protocol's

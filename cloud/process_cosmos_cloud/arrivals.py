@@ -23,8 +23,11 @@ _ESCALATIONS = event_type("escalation").removesuffix("v1")
 """How the types of events about escalations begin."""
 
 ROWS_AT_ONCE = 100
-PAGE = 1000
-"""Arrivals that are read at once: the log may be longer than the memory."""
+PAGE, PAGE_CHARACTERS = 1000, 1 << 20
+"""Arrivals that are read at once; characters of their events after which none is added.
+
+The log may be longer than the memory, and an event takes ten times its length once it is parsed.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +61,7 @@ def take_batch(connection: Connection, site: Ulid, batch: Batch, now: float, tok
     _insert(
         connection,
         "INSERT INTO arrival (site, id, arrived_at, body) VALUES ",
-        [(site, item.id, now, item.text) for item in items],
+        [(site, item.id, now, item.text.decode()) for item in items],
     )
     duplicates = _keep(connection, site_source(site), items, last + 1)
     for arrival, item in enumerate(items, last + 1):
@@ -88,7 +91,8 @@ def _insert(connection: Connection, sql: str, rows: Sequence[tuple[str | float, 
 
 
 def read_arrivals(connection: Connection, after: int = 0) -> Iterator[Arrival]:
-    """Return the next of the log after a sequence number, in order of arrival."""
+    """Return the next page of the log after a sequence number, in order of arrival."""
+    size = 0
     for sequence, site, identifier, arrived_at, body, duplicate in connection.execute(
         "SELECT sequence, site, arrival.id, arrived_at, body, event.arrival <> sequence "
         "FROM arrival JOIN event ON event.id = arrival.id AND event.source = '/sites/' || site "
@@ -110,6 +114,9 @@ def read_arrivals(connection: Connection, after: int = 0) -> Iterator[Arrival]:
             readings=len(data) if isinstance(data, list) and event.get("datacontenttype") == CONTENT_TYPE else 0,
             problem=problem,
         )
+        size += len(body)
+        if size >= PAGE_CHARACTERS:
+            return
 
 
 def _stored(body: str) -> tuple[Mapping[str, Any], str | None]:

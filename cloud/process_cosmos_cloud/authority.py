@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -36,6 +36,9 @@ CERTIFICATE_DAYS = 365
 GRACE_DAYS = 90
 """A certificate can be renewed for so long after it expired: a site may have been offline."""
 
+_UNREADABLE = (ValueError, InvalidSignature, UnsupportedAlgorithm, x509.InvalidVersion)
+"""What cryptography raises for requests and certificates that anybody may have made."""
+
 
 class CertificateRequestError(Exception):
     """What came is no certificate request, or none that proves it holds its key."""
@@ -54,11 +57,15 @@ class Issued:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Renewable:
-    """A certificate whose holder asks for the next one."""
+class SiteCertificate:
+    """A certificate of ours as its holder presents it.
+
+    ``not_before``: seconds since 1970, a day before it was issued (``ca.CLOCK_SKEW``).
+    """
 
     site: Ulid
     serial: str
+    not_before: float
 
 
 class Authority:
@@ -96,13 +103,13 @@ class Authority:
             # The kind of key first: a signature by a key of another kind may take long to verify.
             if not isinstance(key, ec.EllipticCurvePublicKey) or not csr.is_signature_valid:
                 raise CertificateRequestError("the request must be signed with its own key, on an elliptic curve")
-        except (ValueError, InvalidSignature) as error:
+        except _UNREADABLE as error:
             raise CertificateRequestError("the request cannot be read") from error
         name = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(f"urn:process-cosmos:site:{site}")])
         certificate = self._sign(key, site, name, ExtendedKeyUsageOID.CLIENT_AUTH)
         return Issued(certificate=pem(certificate).decode(), serial=f"{certificate.serial_number:x}")
 
-    def renewable(self, request: RenewalRequest) -> Renewable:
+    def renewable(self, request: RenewalRequest) -> SiteCertificate:
         """Return whose certificate is to be renewed, once its key has signed the request.
 
         Raises ``CertificateRequestError``, and ``TooLateError`` if it expired more than 90 days ago.
@@ -115,7 +122,7 @@ class Authority:
                 raise CertificateRequestError("the certificate is not one of a site")
             key.verify(bytes.fromhex(request.proof), request.csr.encode(), ec.ECDSA(hashes.SHA256()))
             usage = old.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-        except (ValueError, InvalidSignature, x509.ExtensionNotFound) as error:
+        except (*_UNREADABLE, x509.ExtensionNotFound) as error:
             raise CertificateRequestError("the certificate is not ours, or its key did not sign the request") from error
         [name] = old.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
         site = str(name.value)
@@ -123,7 +130,8 @@ class Authority:
             raise CertificateRequestError("the certificate is not one of a site")
         if self._now_fn() > old.not_valid_after_utc + timedelta(days=GRACE_DAYS):
             raise TooLateError(f"The certificate expired more than {GRACE_DAYS} days ago. Enrol with a new code.")
-        return Renewable(site=Ulid(site), serial=f"{old.serial_number:x}")
+        not_before = old.not_valid_before_utc.timestamp()
+        return SiteCertificate(site=Ulid(site), serial=f"{old.serial_number:x}", not_before=not_before)
 
     def _check_ours(self, certificate: x509.Certificate) -> None:
         """Raise ``InvalidSignature`` if neither the CA nor one it followed has signed it."""

@@ -9,8 +9,8 @@ from process_cosmos_gateway.contract.errors import Code
 
 from .problems import ProblemError
 
-MAX_BODY = 8 << 20
-"""Bytes of the longest batch."""
+MAX_BODY = 3 << 20
+"""Bytes of the longest batch: three times as many as our own gateway sends."""
 
 MAX_REQUEST = 1 << 16
 """Bytes of the longest request for a certificate."""

@@ -13,20 +13,24 @@ from .turns import Turns
 SCHEMA_VERSION = 2
 
 OWN = ""
-"""Whose turn it is when the endpoint itself has something to do, or a stranger."""
+"""Whose turn it is when the endpoint itself has something to do."""
 
 _ADDED = """
 CREATE TABLE IF NOT EXISTS polled (site TEXT PRIMARY KEY, cursor INTEGER NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS renewal (
   request TEXT PRIMARY KEY, old TEXT NOT NULL, new TEXT NOT NULL UNIQUE, certificate TEXT NOT NULL) STRICT;
-CREATE INDEX IF NOT EXISTS certificate_site ON certificate (site);
+CREATE INDEX IF NOT EXISTS renewal_old ON renewal (old);
+DROP INDEX IF EXISTS certificate_site;
+CREATE INDEX IF NOT EXISTS certificate_order ON certificate (site, issued_at);
+CREATE INDEX IF NOT EXISTS certificate_good ON certificate (site) WHERE refused IS NULL;
 CREATE INDEX IF NOT EXISTS inbox_order ON inbox (site, cursor);
 CREATE INDEX IF NOT EXISTS inbox_escalation ON inbox (site, escalation);
 """
 """Added within a version. polled: up to where each site has fetched its inbox, at most: an older one may come back.
 
 renewal: certificates (PEM) that were issued for another one (serial numbers) and not used yet, by the request's hash.
-Without its indexes each poll and each closed escalation would read the inboxes of all sites.
+Without the indexes each poll and each closed escalation would read the inboxes of all sites, and each batch and poll
+all certificates its site ever had.
 """
 
 PATIENCE_MS = 10_000
@@ -82,7 +86,8 @@ class Database:
     async def write[T](self, change: Callable[[Connection], T], whose: str = OWN) -> T:
         """Run ``change`` in a transaction; return when it survives a power cut. An exception undoes it.
 
-        ``whose``: the site it is for; sites take turns.
+        ``whose``: the site it is for, or the serial number or network address of one that is not admitted yet; they
+        take turns.
 
         Raises ``DatabaseError`` too once the file was deleted or replaced: what SQLite goes on to write there is lost.
         """
@@ -104,11 +109,11 @@ class Database:
         return await self._on_thread(commit, whose)
 
     async def read[T](self, question: Callable[[Connection], T], whose: str = OWN) -> T:
-        """Run ``question``, which changes nothing, when it is the turn of the site ``whose`` it is."""
+        """Run ``question``, which changes nothing, in its turn (see ``write``)."""
         return await self._on_thread(lambda: question(self._connection), whose)
 
     async def prepare[T](self, work: Callable[[], T], whose: str) -> T:
-        """Run work that comes before a transaction, off the event loop, in the site's turn.
+        """Run work that comes before a transaction, off the event loop, in its turn (see ``write``).
 
         A thread of its own would only compete with this one for the interpreter.
         """

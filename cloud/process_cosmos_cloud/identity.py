@@ -11,11 +11,15 @@ import orjson
 from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.contract.identifiers import Ulid, is_ulid
 
-from .authority import Issued
+from .authority import Issued, SiteCertificate
+from .ca import CLOCK_SKEW
 from .database import Connection
 
 TOKENS_KEPT = 3
 """The newest, the one before (its reply was lost), and one more: a batch may leave while the one before is settled."""
+
+MOST_UNUSED = 8
+"""Good certificates that were issued for the same one and not used yet: each lost reply leaves one."""
 
 _SENTENCES = {
     Code.CERTIFICATE_REVOKED: "This certificate was revoked.",
@@ -81,22 +85,38 @@ def issued(connection: Connection, site: Ulid, serial: str, now: float) -> None:
     )
 
 
-def renewed(connection: Connection, site: Ulid, old: str, request: str, new: Issued, now: float) -> str:  # noqa: PLR0917 - a row of two tables
+def renewed(connection: Connection, old: SiteCertificate, request: str, new: Issued, now: float) -> str:
     """Remember ``new``, issued for the certificate ``old``; return the certificate (PEM) to reply with.
 
-    The same request gets the same certificate until it was used: its reply may have been lost.
+    The same request gets the same certificate until it was used: its reply may have been lost. Of different requests
+    the newest ``MOST_UNUSED`` keep theirs.
     """
     for (known,) in connection.execute("SELECT certificate FROM renewal WHERE request = ?", (request,)):
         return str(known)
-    # A database out of a backup may not know the old one, which is to be superseded nevertheless.
-    connection.execute("INSERT OR IGNORE INTO certificate (serial, site, issued_at) VALUES (?, ?, 0)", (old, site))
-    issued(connection, site, new.serial, now)
-    connection.execute("INSERT INTO renewal VALUES (?, ?, ?, ?)", (request, old, new.serial, new.certificate))
+    issued(connection, old.site, new.serial, now)
+    connection.execute("INSERT INTO renewal VALUES (?, ?, ?, ?)", (request, old.serial, new.serial, new.certificate))
+    for (spare,) in connection.execute(
+        "SELECT new FROM renewal JOIN certificate ON serial = new WHERE old = ?"
+        " ORDER BY issued_at DESC LIMIT -1 OFFSET ?",
+        (old.serial, MOST_UNUSED),
+    ).fetchall():
+        connection.execute("DELETE FROM renewal WHERE new = ?", (spare,))
+        connection.execute(
+            "UPDATE certificate SET refused = ? WHERE serial = ? AND refused IS NULL",
+            (Code.CERTIFICATE_SUPERSEDED, spare),
+        )
     return new.certificate
 
 
-def used(connection: Connection, site: Ulid, serial: str) -> None:
+def used(connection: Connection, certificate: SiteCertificate) -> None:
     """Note that an admitted certificate is used: those before it, and others issued for the same one, are over."""
+    site, serial = certificate.site, certificate.serial
+    # A database out of a backup may not know it: then its own date orders it, rounded up, so that it never counts as
+    # older than one that was issued in the same second.
+    issued_at = certificate.not_before + CLOCK_SKEW.total_seconds() + 1
+    connection.execute(
+        "INSERT OR IGNORE INTO certificate (serial, site, issued_at) VALUES (?, ?, ?)", (serial, site, issued_at)
+    )
     connection.execute(
         "UPDATE certificate SET refused = ?3 WHERE site = ?1 AND refused IS NULL AND serial <> ?2"
         " AND (issued_at < (SELECT issued_at FROM certificate WHERE serial = ?2)"
@@ -105,9 +125,9 @@ def used(connection: Connection, site: Ulid, serial: str) -> None:
     )
     if connection.changes():
         connection.execute(
-            "DELETE FROM renewal WHERE new IN (SELECT serial FROM certificate WHERE site = ?)"
-            " AND (new = ? OR new IN (SELECT serial FROM certificate WHERE refused IS NOT NULL))",
-            (site, serial),
+            "DELETE FROM renewal WHERE new = ? OR new IN"
+            " (SELECT serial FROM certificate WHERE site = ? AND refused IS NOT NULL)",
+            (serial, site),
         )
 
 
@@ -119,15 +139,15 @@ def revoke(connection: Connection, what: str) -> int:
     return connection.changes()
 
 
-def admit(connection: Connection, site: Ulid, serial: str) -> None:
+def admit(connection: Connection, certificate: SiteCertificate) -> None:
     """Let a certificate of ours pass, or raise ``RefusedError``: it, or its site, is not to be listened to."""
-    refused = connection.execute(
-        "SELECT (SELECT refused FROM certificate WHERE serial = ?), refused, reason FROM site WHERE site = ?",
-        (serial, site),
-    ).fetchone()
-    if refused is None or refused[:2] == (None, None):
+    [(of_certificate, of_site, reason)] = connection.execute(
+        "SELECT certificate.refused, site.refused, reason FROM (SELECT 1)"
+        " LEFT JOIN certificate ON serial = ? LEFT JOIN site ON site.site = ?",
+        (certificate.serial, certificate.site),
+    )
+    if of_certificate is None and of_site is None:
         return
-    of_certificate, of_site, reason = refused
     code = Code(of_certificate or of_site)
     said = _SENTENCES.get(code, reason)
     raise RefusedError(Refusal(code=code, message=said or "The site was enrolled again: this certificate is over."))

@@ -34,6 +34,8 @@ class Place:
             async with asyncio.timeout(None) as waiting:
                 self._waiting = waiting
                 yield
+            if self._waiting is None:  # what it waited for came before it was cancelled
+                raise SupersededError
         except TimeoutError as error:
             if not waiting.expired():
                 raise
@@ -74,7 +76,7 @@ class Places:
         held.append(place)
         try:
             async with place.waiting():
-                while held.index(place) >= self._most:
+                while place in held[self._most :]:
                     place.moved.clear()
                     await place.moved.wait()
             yield place

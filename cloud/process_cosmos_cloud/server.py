@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
@@ -23,15 +24,15 @@ from process_cosmos_gateway.contract.codec import decode_json, parse
 from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.contract.events import BATCH_CONTENT_TYPE
 from process_cosmos_gateway.contract.identifiers import Ulid, is_ulid
-from process_cosmos_gateway.listener import LISTENER
+from process_cosmos_gateway.listener import LISTENER, address_group
 
 from .arrivals import take_batch
-from .authority import Authority, CertificateRequestError, Issued, TooLateError
+from .authority import Authority, CertificateRequestError, Issued, SiteCertificate, TooLateError
 from .batches import MOST_VALUES_IN_ALL, BatchReader
 from .bodies import MAX_BODY, MAX_REQUEST, read_body
 from .codes import CodeRefusedError, check_code, spend_code
 from .connections import opened_at
-from .database import OWN, Connection, Database, DatabaseError
+from .database import Connection, Database, DatabaseError
 from .identity import Caller, Refusal, RefusedError, admit, enrolled, present, renewed, used
 from .inbox import note_polled, page_after
 from .places import Places, SupersededError
@@ -43,7 +44,7 @@ LARGEST = (1 << 63) - 1
 LONGEST_HEADER = 128
 """Characters of what a site presents."""
 
-MOST_BATCHES, MOST_POLLS = 1, 4
+MOST_BATCHES, MOST_POLLS, MOST_RENEWALS = 1, 4, 1
 """Of one site at a time: a gateway sends one batch after the other. It polls, once more where a person tests it, and
 polls that it gave up when its settings changed may not have ended here yet."""
 
@@ -52,8 +53,7 @@ LOOK_AGAIN_SECONDS = 0.2
 """Answers come from other processes, so a waiting poll has to look."""
 
 OPEN_TO_ALL = frozenset({"/health", "/v1/enroll", "/v1/renew"})
-SITE = web.RequestKey("site", Ulid)
-SERIAL = web.RequestKey("serial", str)
+CERTIFICATE = web.RequestKey("certificate", SiteCertificate)
 
 type Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -79,11 +79,14 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         return _problem(HTTPStatus.SERVICE_UNAVAILABLE, Code.STORE_FAILED, "The endpoint's database failed.")
 
 
-def site_of_certificate(certificate: Mapping[str, Any] | None) -> Ulid | None:
-    """Return the site a verified certificate was issued to; the TLS layer has checked signature and dates."""
+def site_certificate(certificate: Mapping[str, Any] | None) -> SiteCertificate | None:
+    """Return a verified certificate if it is a site's; the TLS layer has checked signature and dates."""
     for (name, value), *_ in (certificate or {}).get("subject", ()):
-        if name == "commonName" and is_ulid(value):
-            return Ulid(value)
+        if certificate and name == "commonName" and is_ulid(value):
+            serial, not_before = certificate["serialNumber"], certificate["notBefore"]
+            return SiteCertificate(
+                site=Ulid(value), serial=f"{int(serial, 16):x}", not_before=ssl.cert_time_to_seconds(not_before)
+            )
     return None
 
 
@@ -96,7 +99,7 @@ class Endpoint:
         self._authority = authority
         self._stopping = asyncio.Event()
         self._newest: dict[Ulid, int] = {}
-        self._batches, self._polls = Places(MOST_BATCHES), Places(MOST_POLLS)
+        self._batches, self._polls, self._renewals = Places(MOST_BATCHES), Places(MOST_POLLS), Places(MOST_RENEWALS)
 
     def app(self) -> web.Application:
         """Return the application: routes behind the two middlewares."""
@@ -124,16 +127,15 @@ class Endpoint:
 
     async def _identify(self, request: web.Request) -> None:
         """Note whose request it is; raise ``RefusedError``. Its connection is a stranger's until then."""
-        certificate = request.get_extra_info("peercert")
-        site = site_of_certificate(certificate)
-        if site is None:
+        certificate = site_certificate(request.get_extra_info("peercert"))
+        if certificate is None:
             raise ProblemError(HTTPStatus.UNAUTHORIZED, Code.UNAUTHORIZED, "A site's certificate is needed here.")
-        serial = f"{int(certificate['serialNumber'], 16):x}"
         listener = request.app[LISTENER]
         if not listener.is_admitted(request):
-            await self._database.read(lambda connection: admit(connection, site, serial), site)
-            listener.admit(request)
-        request[SITE], request[SERIAL] = site, serial
+            # Not in the site's turn: a revoked certificate, tried again and again, must delay only itself.
+            await self._database.read(lambda connection: admit(connection, certificate), certificate.serial)
+            listener.admit(request, certificate.site)
+        request[CERTIFICATE] = certificate
 
     async def _health(self, _: web.Request) -> web.Response:
         return _reply({"status": "ok"})
@@ -150,10 +152,10 @@ class Endpoint:
             enrolled(connection, wanted.site, certificate.serial, now)
 
         try:
-            # Whoever has no code costs a look into the database: nothing of his request is read, nothing is signed.
-            await self._database.read(check)
+            # Without a code a request costs a look into the database: its CSR is not parsed, nothing is signed.
+            await self._database.read(check, _address(request))
             certificate = await self._issue(wanted.csr, wanted.site)
-            await self._database.write(enrol)
+            await self._database.write(enrol, wanted.site)
         except CodeRefusedError as error:
             raise ProblemError(HTTPStatus.FORBIDDEN, Code.ENROLMENT_REFUSED, str(error)) from error
         return _reply(Enrolled(certificate=certificate.certificate, ca=self._authority.pem))
@@ -161,27 +163,28 @@ class Endpoint:
     async def _renew(self, request: web.Request) -> web.Response:
         wanted = parse(RenewalRequest, decode_json(await read_body(request, MAX_REQUEST)))
         try:
-            old = await self._database.prepare(lambda: self._authority.renewable(wanted), OWN)
+            old = await self._database.prepare(lambda: self._authority.renewable(wanted), _address(request))
         except TooLateError as error:
             raise RefusedError(Refusal(code=Code.CERTIFICATE_EXPIRED, message=str(error))) from error
         except CertificateRequestError as error:
             raise ProblemError(HTTPStatus.BAD_REQUEST, Code.MALFORMED, str(error)) from error
-        await self._database.read(lambda connection: admit(connection, old.site, old.serial))
-        certificate = await self._issue(wanted.csr, old.site)
-        # Under another CA the same request is another one: its certificate would not fit the CA of the reply.
-        same = hashlib.sha256(f"{self._authority.sha256} {old.serial} {wanted.csr}".encode()).hexdigest()
+        await self._database.read(lambda connection: admit(connection, old), old.serial)
 
         def renew(connection: Connection) -> str:
-            admit(connection, old.site, old.serial)
-            used(connection, old.site, old.serial)
-            return renewed(connection, old.site, old.serial, same, certificate, time.time())
+            admit(connection, old)
+            used(connection, old)
+            return renewed(connection, old, same, certificate, time.time())
 
-        return _reply(Enrolled(certificate=await self._database.write(renew), ca=self._authority.pem))
+        # Under another CA the same request is another one: its certificate would not fit the CA of the reply.
+        same = hashlib.sha256(f"{self._authority.sha256} {old.serial} {wanted.csr}".encode()).hexdigest()
+        async with self._renewals.one(old.site):
+            certificate = await self._issue(wanted.csr, old.site)
+            return _reply(Enrolled(certificate=await self._database.write(renew, old.site), ca=self._authority.pem))
 
     async def _issue(self, csr: str, site: Ulid) -> Issued:
         """Sign a certificate, off the event loop."""
         try:
-            return await self._database.prepare(lambda: self._authority.issue(csr, site), OWN)
+            return await self._database.prepare(lambda: self._authority.issue(csr, site), site)
         except CertificateRequestError as error:
             raise ProblemError(HTTPStatus.BAD_REQUEST, Code.MALFORMED, str(error)) from error
 
@@ -189,14 +192,15 @@ class Endpoint:
         if request.content_type != BATCH_CONTENT_TYPE:
             message = f"Events come as {BATCH_CONTENT_TYPE}."
             raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, Code.MALFORMED, message)
-        site = request[SITE]
+        site = request[CERTIFICATE].site
         async with self._batches.one(site) as place:
             async with place.waiting():
                 body = await read_body(request, MAX_BODY, most_values=MOST_VALUES_IN_ALL)
             return await self._take(request, BatchReader(body, site))
 
     async def _take(self, request: web.Request, reader: BatchReader) -> web.Response:
-        site, serial, now = request[SITE], request[SERIAL], time.time()
+        certificate, now = request[CERTIFICATE], time.time()
+        site = certificate.site
         opened = opened_at(request)
         caller = Caller(
             token=_header(request, TOKEN_HEADER), epoch=_header(request, EPOCH_HEADER), address=request.remote or ""
@@ -205,9 +209,9 @@ class Endpoint:
             pass
 
         def take(connection: Connection) -> BatchReceipt | Refusal:
-            admit(connection, site, serial)
+            admit(connection, certificate)
             self._check_newest(site, opened)
-            used(connection, site, serial)
+            used(connection, certificate)
             token = present(connection, site, caller, now)
             return token if isinstance(token, Refusal) else take_batch(connection, site, reader.batch, now, token)
 
@@ -230,16 +234,17 @@ class Endpoint:
 
     async def _inbox(self, request: web.Request) -> web.Response:
         after, wait = _number(request, "after", 0), _number(request, "wait", int(LONG_POLL_SECONDS))
-        site, serial = request[SITE], request[SERIAL]
+        certificate = request[CERTIFICATE]
+        site = certificate.site
         deadline = time.monotonic() + min(wait, LONG_POLL_SECONDS)
 
         def question(connection: Connection) -> InboxPage:
-            admit(connection, site, serial)
+            admit(connection, certificate)
             return page_after(connection, site, after, time.time())
 
         def note(connection: Connection) -> None:
-            admit(connection, site, serial)
-            used(connection, site, serial)
+            admit(connection, certificate)
+            used(connection, certificate)
             note_polled(connection, site, after)
 
         async with self._polls.one(site) as place:
@@ -251,6 +256,11 @@ class Endpoint:
                     return _reply(page)
                 async with place.waiting():
                     await asyncio.sleep(LOOK_AGAIN_SECONDS)
+
+
+def _address(request: web.Request) -> str:
+    """Return whose turn it is when nobody is known yet."""
+    return address_group(request.remote or "::")
 
 
 def _header(request: web.Request, name: str) -> str:

@@ -24,7 +24,10 @@ class Turns:
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(whose, deque()).append((work, future))
         self._begin_next()
-        return await future
+        try:
+            return await future
+        finally:
+            del future  # its error's traceback leads back here, and to the batch: a cycle would keep both
 
     def _begin_next(self) -> None:
         while self._waiting and not self._is_busy:

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import ssl
 import sys
+from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -148,6 +149,8 @@ class Site:
     ca: str = ""
     token: str | None = None
     epoch: str | None = None
+    address: str | None = None
+    """The address it renews from."""
 
     def copy(self) -> Site:
         """Return what somebody has who copied the disk now."""
@@ -218,7 +221,10 @@ class Site:
         body = {"certificate": self.certificate, "csr": csr, "proof": proof, **changes}
         async with (
             aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=ssl.create_default_context(cadata=self.ca))
+                connector=aiohttp.TCPConnector(
+                    ssl=ssl.create_default_context(cadata=self.ca),
+                    local_addr=(self.address, 0) if self.address else None,
+                )
             ) as session,
             session.post(f"{self.url}/v1/renew", data=orjson.dumps(body)) as response,
         ):
@@ -246,6 +252,13 @@ class Site:
             session.get(f"{self.url}/v1/inbox", params={"after": after, **more}) as response,
         ):
             return response.status, await response.json(content_type=None)
+
+
+def altered(pem: str, old: str, new: str) -> str:
+    """Return a certificate, or a request for one, with some of its DER replaced (hexadecimal)."""
+    begin, *lines, end = pem.strip().split("\n")
+    der = b64decode("".join(lines)).replace(bytes.fromhex(old), bytes.fromhex(new), 1)
+    return f"{begin}\n{b64encode(der).decode()}\n{end}\n"
 
 
 def key_sha256(ca_pem: str) -> str:

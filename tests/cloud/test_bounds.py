@@ -15,7 +15,6 @@ import pytest
 
 from process_cosmos_cloud.arrivals import read_arrivals
 from process_cosmos_cloud.batches import MOST_ITEMS, MOST_READINGS, MOST_REJECTED, BatchReader
-from process_cosmos_cloud.bodies import MAX_BODY
 from process_cosmos_cloud.inbox import put
 from process_cosmos_cloud.places import Places, SupersededError
 from process_cosmos_cloud.readings import MOST_RECORDS
@@ -26,13 +25,6 @@ from process_cosmos_gateway.contract.identifiers import Ulid
 from .conftest import NOW, OTHER, SITE, new_code
 from .endpoint import Site, event, joined, said
 
-DENSE = {
-    "numbers": lambda size: b"0," * (size // 2) + b"0",
-    "objects": lambda size: b"{}," * (size // 3) + b"0",
-    "members": lambda size: b'{"":0},' * (size // 7) + b"0",
-    "arrays of our own encoder": lambda size: b"[]" + b",\n[]" * (size // 4),
-}
-
 
 def pack(number: int, records: list[dict[str, object]]) -> dict[str, object]:
     """Return an event that holds SenML records."""
@@ -42,24 +34,6 @@ def pack(number: int, records: list[dict[str, object]]) -> dict[str, object]:
 def readings(count: int) -> list[dict[str, object]]:
     """Return records of one series."""
     return [{"n": "cellar/temperature", "t": number, "v": 20.5} for number in range(count)]
-
-
-@pytest.mark.parametrize("name", DENSE)
-async def test_eight_megabytes_of_tiny_values_are_refused_whole_and_others_wait_for_nothing(
-    site: Site, folder: Path, connection: apsw.Connection, name: str
-) -> None:
-    other = Site.new(OTHER, site.url)
-    await other.enrol(new_code(folder, site.url))
-    body = b"[" + DENSE[name](MAX_BODY - 100) + b"]"
-    flood = asyncio.create_task(site.post(BytesIO(body)))
-    for number in range(5):
-        assert await other.send([event(number, OTHER)]) == ["accepted"]
-
-    status, problem = await flood
-
-    assert status in (413, 422)
-    assert problem["code"] in ("too_large", "malformed")
-    assert {arrival.site for arrival in read_arrivals(connection)} == {OTHER}
 
 
 async def test_a_batch_has_five_thousand_events_at_most(site: Site, connection: apsw.Connection) -> None:
@@ -181,6 +155,40 @@ async def test_a_newer_request_ends_the_one_that_waits_for_its_body_and_waits_fo
         pass
 
 
+async def test_a_request_that_is_ended_as_its_turn_comes_is_superseded() -> None:
+    places, order = Places(1), []
+
+    async def ask(name: str) -> None:
+        try:
+            async with places.one(Ulid(SITE)):
+                order.append(name)
+        except SupersededError:
+            order.append(f"{name} superseded")
+
+    async with places.one(Ulid(SITE)):
+        second = asyncio.create_task(ask("second"))
+        await asyncio.sleep(0)
+        third = asyncio.create_task(ask("third"))  # begins in the loop's turn in which the first one ends
+    await asyncio.gather(second, third)
+    assert order == ["third", "second superseded"]
+
+
+async def test_a_request_that_is_ended_as_its_body_comes_is_superseded() -> None:
+    places, came, inside = Places(1), asyncio.Event(), asyncio.Event()
+
+    async def wait_for_a_body() -> None:
+        async with places.one(Ulid(SITE)) as place, place.waiting():
+            inside.set()
+            await came.wait()
+
+    waiting = asyncio.create_task(wait_for_a_body())
+    await inside.wait()
+    came.set()
+    async with places.one(Ulid(SITE)):
+        with pytest.raises(SupersededError):
+            await waiting
+
+
 async def test_a_site_that_polls_again_and_again_has_four_polls_waiting(
     site: Site, connection: apsw.Connection
 ) -> None:
@@ -198,6 +206,22 @@ async def test_a_site_that_polls_again_and_again_has_four_polls_waiting(
     for poll in polls:
         poll.cancel()
     await asyncio.gather(*polls, return_exceptions=True)
+
+
+async def test_a_site_that_opens_connection_after_connection_keeps_the_newest_sixteen(site: Site) -> None:
+    address, tls = urlsplit(site.url), site.tls()
+    connections = []
+    for number in range(18):
+        connections.append(await asyncio.open_connection(address.hostname, address.port, ssl=tls))
+        reader, writer = connections[-1]
+        writer.write(b"GET /v1/inbox?wait=0 HTTP/1.1\r\nHost: cloud\r\n\r\n")
+        await asyncio.wait_for(reader.readuntil(b"}"), 20)
+        if number >= 16:
+            assert await asyncio.wait_for(connections[number - 16][0].read(), 20) == b""
+    assert [reader.at_eof() for reader, _ in connections] == [True] * 2 + [False] * 16
+    assert await site.send([event(1, SITE)]) == ["accepted"]
+    for _, writer in connections:
+        writer.transport.abort()
 
 
 async def test_bodies_that_do_not_come_keep_no_batch_of_the_site_out(site: Site) -> None:

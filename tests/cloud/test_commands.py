@@ -4,6 +4,7 @@ import asyncio
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
+from io import BytesIO
 from pathlib import Path
 
 import aiohttp
@@ -12,6 +13,7 @@ import orjson
 import pytest
 
 from process_cosmos_cloud import __main__ as command_line
+from process_cosmos_cloud.arrivals import PAGE_CHARACTERS, read_arrivals
 from process_cosmos_cloud.database import Database, DatabaseError, open_database
 from process_cosmos_cloud.server import LONG_POLL_SECONDS
 from process_cosmos_cloud.serving import DATABASE
@@ -118,6 +120,15 @@ async def test_a_reader_that_follows_sees_what_arrives_later(process: EndpointPr
     finally:
         reader.terminate()
         await reader.wait()
+
+
+async def test_the_ledger_holds_few_large_events_at_a_time_and_prints_all(
+    site: Site, command: Command, connection: apsw.Connection
+) -> None:
+    large = [event(number, SITE, data="x" * (PAGE_CHARACTERS // 2)) for number in range(5)]
+    assert (await site.post(BytesIO(joined(large))))[0] == 200
+    assert [arrival.sequence for arrival in read_arrivals(connection)] == [1, 2]
+    assert [orjson.loads(line)["sequence"] for line in command("ledger", "--json").splitlines()] == [1, 2, 3, 4, 5]
 
 
 async def test_the_ledger_is_a_table_for_people(site: Site, command: Command) -> None:

@@ -14,7 +14,7 @@ from process_cosmos_cloud.serving import serving
 from process_cosmos_gateway.contract.identifiers import Ulid
 
 from .conftest import NOW, OTHER, SITE, new_code
-from .endpoint import Site, event, key_sha256
+from .endpoint import Site, altered, event, key_sha256
 
 
 async def test_a_code_lets_one_site_in_and_nobody_after_it(url: str, folder: Path) -> None:
@@ -70,6 +70,24 @@ async def test_an_enrolled_site_can_only_be_replaced_with_a_code_made_for_it(
     status, _ = await impostor.enrol(new_code(folder, url, site=site.site))
 
     assert status == 200
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        pytest.param("06082a8648ce3d030107", "06082a8648ce3d030177", id="curve"),
+        pytest.param("06072a8648ce3d0201", "06072a8648ce3d0277", id="kind of key"),
+        pytest.param("06082a8648ce3d040302", "06082a8648ce3d040377", id="kind of signature"),
+        pytest.param("020100", "020109", id="version"),
+    ],
+)
+async def test_a_certificate_request_of_an_unknown_kind_is_malformed(
+    url: str, folder: Path, old: str, new: str
+) -> None:
+    site, code = Site.new(SITE, url), new_code(folder, url)
+    status, problem = await site.enrol(code, csr=altered(site.request(), old, new))
+    assert (status, problem["code"]) == (400, "malformed")
+    assert (await site.enrol(code))[0] == 200
 
 
 @pytest.mark.parametrize("csr", ["", "no request", "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END"])

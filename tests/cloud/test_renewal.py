@@ -15,7 +15,7 @@ from process_cosmos_cloud.serving import serving
 from process_cosmos_gateway.contract.identifiers import Ulid
 
 from .conftest import OTHER, SITE, new_code
-from .endpoint import Site, event, key_sha256, run_command
+from .endpoint import Site, altered, event, key_sha256, run_command
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 
@@ -87,6 +87,11 @@ async def test_the_endpoints_own_certificate_is_nobodys_to_renew(site: Site, fol
 )
 async def test_a_renewal_of_garbage_is_malformed(site: Site, changes: dict[str, str]) -> None:
     status, problem = await site.renew(**changes)
+    assert (status, problem["code"]) == (400, "malformed")
+
+
+async def test_a_certificate_of_an_unknown_version_is_malformed(site: Site) -> None:
+    status, problem = await site.renew(certificate=altered(site.certificate, "a003020102", "a003020109"))
     assert (status, problem["code"]) == (400, "malformed")
 
 

@@ -13,6 +13,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from process_cosmos_cloud.authority import SiteCertificate
+from process_cosmos_cloud.identity import MOST_UNUSED, issued, used
 from process_cosmos_cloud.serving import serving
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.listener import Listener
@@ -96,6 +98,42 @@ async def test_a_reply_that_was_lost_costs_nothing_and_leaves_no_second_certific
     assert await refusals(lost.take(unheard, site.token)) == {SUPERSEDED}
 
 
+async def test_of_the_certificates_issued_for_one_the_newest_eight_are_good(
+    site: Site, connection: apsw.Connection
+) -> None:
+    renewals = [Renewal(site) for _ in range(MOST_UNUSED + 2)]
+    replies = [await renewal.send() for renewal in renewals]
+    assert {status for status, _ in replies} == {200}
+    good = "SELECT count(*) FROM certificate WHERE refused IS NULL"
+    assert connection.execute(good).get == 1 + MOST_UNUSED
+    assert connection.execute("SELECT count(*) FROM renewal").get == MOST_UNUSED
+    oldest, kept = (renewals[number].take(replies[number][1], site.token) for number in (1, 2))
+    assert await refusals(oldest) == {SUPERSEDED}
+    assert await kept.send([event(1, SITE)]) == ["accepted"]
+    assert connection.execute(good).get == 1
+
+
+def test_no_batch_reads_all_the_certificates_a_site_ever_had(connection: apsw.Connection) -> None:
+    """Count the steps of SQLite's machine for a site of 3,000 superseded certificates."""
+    certificate = SiteCertificate(site=Ulid(SITE), serial="new", not_before=1e9)
+    connection.executemany(
+        "INSERT INTO certificate VALUES (?, ?, ?, 'certificate_superseded')",
+        [(f"{number}", SITE, number) for number in range(3_000)],
+    )
+    used(connection, certificate)
+    hundreds = 0
+
+    def count() -> bool:
+        nonlocal hundreds
+        hundreds += 1
+        return False
+
+    connection.set_progress_handler(count, 100)
+    used(connection, certificate)
+    issued(connection, Ulid(SITE), "next", 2e9)
+    assert hundreds < 5
+
+
 async def test_of_two_certificates_for_one_key_the_one_used_first_ends_the_other(site: Site) -> None:
     first, second = Renewal(site), Renewal(site)
     (_, one), (_, two) = await first.send(), await second.send()
@@ -129,6 +167,38 @@ async def test_a_certificate_of_before_this_rule_is_over_too_once_a_newer_one_is
     assert await refusals(old) == {SUPERSEDED}
 
 
+async def test_a_database_out_of_a_backup_lets_a_certificate_it_does_not_know_end_the_one_before(
+    site: Site, connection: apsw.Connection
+) -> None:
+    await site.send([event(1, SITE)])
+    old, backup = site.copy(), connection.execute("SELECT serial FROM certificate").fetchall()
+    await site.renew()
+    connection.execute("DELETE FROM certificate WHERE serial <> ?", backup[0])
+    connection.execute("DELETE FROM renewal")
+    connection.execute("UPDATE certificate SET issued_at = issued_at - 86400")
+    site.token = old.token
+    assert await old.send([event(2, SITE)]) == ["accepted"]
+    site.token = old.token
+
+    assert await site.send([event(3, SITE)]) == ["accepted"]
+
+    assert await refusals(old) == {SUPERSEDED}
+    assert connection.execute("SELECT count(*) FROM certificate WHERE serial = ?", (site.serial,)).get == 1
+
+
+async def test_a_site_an_endpoint_out_of_a_backup_does_not_know_ends_its_old_certificate_by_polling(
+    site: Site, connection: apsw.Connection
+) -> None:
+    await site.send([event(1, SITE)])
+    old = site.copy()
+    await site.renew()
+    connection.execute("DELETE FROM renewal; DELETE FROM site; DELETE FROM certificate")
+    assert (await old.poll(0, wait="0"))[0] == 200
+    connection.execute("UPDATE certificate SET issued_at = issued_at - 86400")
+    assert (await site.poll(0, wait="0"))[0] == 200
+    assert await refusals(old) == {SUPERSEDED}
+
+
 async def test_the_same_request_after_a_new_ca_gets_a_certificate_that_fits_it(folder: Path) -> None:
     folder.mkdir()
     async with serving(folder, "127.0.0.1", 0, ["127.0.0.1"]) as url:
@@ -153,38 +223,15 @@ async def test_a_revoked_certificate_is_not_renewed_by_a_request_that_was_good_b
     assert (status, problem["code"]) == (403, "certificate_revoked")
 
 
-async def test_a_revoked_key_that_goes_on_trying_delays_nothing_of_its_site(site: Site, url: str, folder: Path) -> None:
-    await site.send([event(1, SITE)])
-    stolen = site.copy()
-    await run_command(folder, "revoke", SITE)
-    again = Site.new(SITE, url)
-    await again.enrol(new_code(folder, url, site=SITE))
-    reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]), ssl=again.tls())
-
-    async def send(number: int) -> bytes:
-        """Send a batch over the connection that was opened before the stolen key's ones."""
-        body = joined([event(number, SITE)])
-        token = f"Process-Cosmos-Token: {again.token}\r\n" if again.token else ""
-        head = f"POST /v1/events HTTP/1.1\r\nHost: cloud\r\n{token}Content-Type: application/cloudevents-batch+json\r\n"
-        writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-        return await reader.readuntil(b"\r\n")
-
-    for number in range(2, 5):
-        status, problem = await stolen.present(joined([event(number, SITE)]))
-        assert (status, problem["code"]) == (403, "certificate_revoked")
-    assert await send(9) == b"HTTP/1.1 200 OK\r\n"
-    writer.close()
-
-
 async def test_a_revoked_keys_connection_stays_a_strangers_and_is_closed(
     site: Site, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     admitted: list[str] = []
     admit = Listener.admit
 
-    def watched(self: Listener, request: web.Request) -> None:
+    def watched(self: Listener, request: web.Request, peer: str) -> None:
         admitted.append(request.path)
-        admit(self, request)
+        admit(self, request, peer)
 
     monkeypatch.setattr(Listener, "admit", watched)
     await site.send([event(1, SITE)])

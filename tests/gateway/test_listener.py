@@ -38,7 +38,7 @@ async def _health(_: web.Request) -> web.Response:
 
 async def _known(request: web.Request) -> web.StreamResponse:
     """Let the caller in and say one more word when he says one."""
-    request.app[LISTENER].admit(request)
+    request.app[LISTENER].admit(request, request.headers.get("Peer", ""))
     response = web.StreamResponse()
     await response.prepare(request)
     await response.write(b"in\n")
@@ -132,13 +132,67 @@ async def test_whoever_was_let_in_stays_and_takes_no_strangers_place() -> None:
 async def test_one_address_does_not_take_the_place_of_others(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         async with listening(ListenerLimits(strangers=100, per_address=5)) as listener:
-            mute = [await connect(listener) for _ in range(5)]
-            refused, writer = await connect(listener)
-            assert await closed(refused)
+            mute = [await connect(listener) for _ in range(6)]
+            assert await closed(mute[0][0])
             assert listener._turned_away == {"address": 1}
-            for _, each in [(refused, writer), *mute]:
+            assert [len(listener._living()), *(reader.at_eof() for reader, _ in mute)] == [5, True, *[False] * 5]
+            for _, each in mute:
                 each.close()
     assert [record.message.partition(":")[0] for record in caplog.records] == ["too_many_connections"]
+
+
+async def test_a_newcomer_is_served_although_its_address_has_all_its_mute_connections(
+    tls: tuple[ssl.SSLContext, ssl.SSLContext],
+) -> None:
+    async with listening(ListenerLimits(strangers=100, per_address=5), tls[0]) as listener:
+        mute = [await connect(listener) for _ in range(5)]
+        assert await health(listener, tls[1]) == "ok"
+        for _, each in mute:
+            each.close()
+
+
+async def ask(peer: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Make a request as a known peer, and keep it under way."""
+    writer.write(f"POST /known HTTP/1.1\r\nHost: a\r\nPeer: {peer}\r\nContent-Length: 1\r\n\r\n".encode())
+    await reader.readuntil(b"in\n")
+
+
+async def end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """End the request that is under way."""
+    writer.write(b"x")
+    await reader.readuntil(b"0\r\n\r\n")
+
+
+async def test_a_known_peer_with_too_many_connections_loses_the_one_that_was_idle_longest() -> None:
+    async with listening(ListenerLimits(per_peer=3)) as listener:
+        [other, at_work, idle, reused, *more] = connections = [await connect(listener) for _ in range(6)]
+        await ask("b", *other)
+        await end(*other)
+        await ask("a", *at_work)
+        for each in (reused, idle):
+            await ask("a", *each)
+            await end(*each)
+        await ask("a", *reused)
+        await end(*reused)
+        for gone, each in zip((idle, reused), more, strict=True):
+            await ask("a", *each)
+            assert await closed(gone[0])
+        await end(*at_work)
+        await ask("b", *other)
+        for _, writer in connections:
+            writer.close()
+
+
+async def test_a_known_peer_whose_connections_are_all_at_work_loses_the_oldest() -> None:
+    async with listening(ListenerLimits(per_peer=2)) as listener:
+        connections = [await connect(listener) for _ in range(3)]
+        for each in connections:
+            await ask("a", *each)
+        assert await closed(connections[0][0])
+        for each in connections[1:]:
+            await end(*each)
+        for _, writer in connections:
+            writer.close()
 
 
 async def test_a_compressed_body_stays_as_it_came() -> None:

@@ -75,7 +75,7 @@ class Guests:
         if sum(guest.path == path for guest in self._inside.values()) >= MOST_CONNECTIONS:
             sentence = f"{MOST_CONNECTIONS} connections are open here. Close one, or try again later."
             return problem_reply(Code.TOO_MANY_CONNECTIONS, sentence, HTTPStatus.SERVICE_UNAVAILABLE)
-        request.app[LISTENER].admit(request)
+        request.app[LISTENER].admit(request, f"program {token}")
         task = cast("asyncio.Task[object]", asyncio.current_task())
         self._inside[task] = _Guest(path, token)
         try:

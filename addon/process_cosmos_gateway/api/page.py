@@ -105,7 +105,7 @@ class Page:
         """Say whether the Supervisor asks for a page of ours; its connection stays open for the next one."""
         if request.remote != self._peer or (request.method == "POST" and _is_cross_site(request)):
             return False
-        request.app[LISTENER].admit(request)
+        request.app[LISTENER].admit(request, "supervisor")
         return True
 
     async def _pair(self, request: web.Request) -> web.Response:

@@ -15,6 +15,7 @@ from aiohttp.log import server_logger
 from process_cosmos_gateway.contract.codec import MAX_FRAME, decode, decode_json, encode, parse
 from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.contract.pairing import Paired, PairingRequest
+from process_cosmos_gateway.contract.producers import MOST_CONNECTIONS
 from process_cosmos_gateway.contract.session import (
     MIN_SCHEMA,
     SCHEMA,
@@ -23,7 +24,7 @@ from process_cosmos_gateway.contract.session import (
     Refused,
 )
 from process_cosmos_gateway.errors import PortTakenError, RequestRefusedError, StartError, StoreError
-from process_cosmos_gateway.listener import LISTENER, Listener
+from process_cosmos_gateway.listener import LISTENER, Listener, ListenerLimits
 from process_cosmos_gateway.store import Store
 
 from .access import Access
@@ -35,6 +36,8 @@ from .session import Parts, Session, refuse
 _LOGGER = logging.getLogger(__name__)
 _MOST_BODY = 1 << 14
 _CLOSING_SECONDS = 1.0
+_LIMITS = ListenerLimits(per_peer=2 * MOST_CONNECTIONS)
+"""A program may use all connections of both endpoints at once; what it has beyond that is idle and can be closed."""
 _HEALTH_SECONDS = 5.0
 _NO_TOKEN = "This token opens no session here. Pair again."  # noqa: S105 - says that there is none
 
@@ -68,7 +71,7 @@ class Server:
     async def listen(self, host: str, port: int, tls: ssl.SSLContext | None) -> AsyncIterator[None]:
         """Serve inside the context; raise ``StartError`` if the address cannot be had."""
         application = web.Application(client_max_size=_MOST_BODY)
-        listener = Listener(application, closing_seconds=_CLOSING_SECONDS)
+        listener = Listener(application, _LIMITS, closing_seconds=_CLOSING_SECONDS)
         application[LISTENER] = listener
         application.router.add_get("/ws", self._serve_session)
         application.router.add_get("/health", self._serve_health)
@@ -127,7 +130,7 @@ class Server:
     async def _serve_session(self, request: web.Request) -> web.StreamResponse:
         if not self._has_token(request):
             return _unauthorized()
-        request.app[LISTENER].admit(request)
+        request.app[LISTENER].admit(request, "home assistant")
         # One byte more than the contract allows: aiohttp refuses a frame of exactly its limit.
         socket = web.WebSocketResponse(timeout=_CLOSING_SECONDS, compress=False, max_msg_size=MAX_FRAME + 1)
         await socket.prepare(request)

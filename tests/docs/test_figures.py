@@ -1,0 +1,138 @@
+"""Every figure of SECURITY.md's table is the code's own."""
+
+from process_cosmos_cloud import batches, bodies, identity, readings, server
+from process_cosmos_gateway import listener, logs
+from process_cosmos_gateway.api import access
+from process_cosmos_gateway.api import server as api
+from process_cosmos_gateway.contract import bounds, producers
+from process_cosmos_gateway.destinations import backoff, exchange, inbox
+from process_cosmos_gateway.destinations.receipts import is_token
+from process_cosmos_gateway.devices import description, descriptions, keeper, packets, rates, roster, shelf, values
+from process_cosmos_gateway.escalations import proposals
+from tests.cloud.test_batch_bounds import MOST_BYTES
+from tests.documents import TOP
+
+STRANGERS = listener.ListenerLimits()
+
+
+def kib(size: float) -> str:
+    """Return bytes as KiB."""
+    assert size % 1024 == 0
+    return f"{size / 1024:.0f} KiB"
+
+
+def mib(size: int) -> str:
+    """Return bytes as MiB."""
+    assert size % (1 << 20) == 0
+    return f"{size >> 20} MiB"
+
+
+def mb(size: int) -> str:
+    """Return bytes as MB."""
+    assert size % 1_000_000 == 0
+    return f"{size // 1_000_000} MB"
+
+
+FIGURES = {
+    "Connections of strangers (nobody let in yet), gateway and cloud endpoint": (
+        f"{STRANGERS.strangers} at a time, {STRANGERS.per_address} of one address"
+        f" (IPv6: of one /{listener._IPV6_HOST_PREFIX})"
+    ),
+    "Time of such a connection": f"{STRANGERS.handshake:.0f} s for the TLS handshake, {STRANGERS.request:.0f} s in all",
+    "Connections of one site, cloud endpoint; of Home Assistant, of the Supervisor, of one program's token, gateway": (
+        f"{STRANGERS.per_peer}; {api._LIMITS.per_peer}"
+    ),
+    "File descriptors kept for the process's own work": f"{STRANGERS.reserved}",
+    "Compressed request bodies": "refused",
+    "Pieces of a body, cloud endpoint": f"{bodies.PIECE_SECONDS:.0f} s until the next one comes",
+    "A batch, a request for a certificate": f"{mib(bodies.MAX_BODY)}, {kib(bodies.MAX_REQUEST)}",
+    "Events of a batch": f"{batches.MOST_ITEMS:,}",
+    "Commas and opening brackets, in texts too, of an event, or of a batch not joined by comma and line feed;"
+    " commas of any batch": f"{batches.MOST_VALUES:,}; {batches.MOST_VALUES_IN_ALL:,}",
+    "Rejected events a receipt names": f"{batches.MOST_REJECTED}; with more the batch is refused (422)",
+    "Readings of a pack; of a batch": f"{readings.MOST_RECORDS:,}; {batches.MOST_READINGS:,}",
+    "Names and units of readings, base names resolved": (
+        f"{mib(readings.MOST_CHARACTERS)} a pack, {mib(batches.MOST_CHARACTERS)} a batch"
+    ),
+    "Requests of one site, cloud endpoint": (
+        f"{server.MOST_BATCHES} batch, {server.MOST_POLLS} polls, {server.MOST_RENEWALS} renewal at a time;"
+        f" {batches.SLICE_SECONDS} s of each site's batch in turn"
+    ),
+    "What is not cut into turns, cloud endpoint": (
+        "one event: 0.3 s at the worst; the transaction of a batch: 0.25 s for"
+        f" {batches.MOST_READINGS:,} series that are new, and what the disk takes"
+    ),
+    "Work for a request without a valid one-time code": (
+        f"its JSON is parsed ({kib(bodies.MAX_REQUEST)} at most), and one look into the database"
+    ),
+    "Work for a renewal without a certificate of ours": (
+        "its JSON and the certificate are parsed, one signature is verified for the CA and for each CA it followed"
+    ),
+    "A reply of a destination": f"{mib(exchange.MAX_REPLY)}, decompressed; {exchange.TOTAL_SECONDS:.0f} s",
+    "`Retry-After`": f"{backoff.LONGEST_RETRY_AFTER / 60:.0f} minutes",
+    "An inbox: items of a page; pace; waiting for Home Assistant": (
+        f"{inbox.MOST_ITEMS}; one poll and {inbox.ITEMS_A_SECOND} items a second"
+        f" after the first {inbox.CREDIT_SECONDS:.0f} s; {proposals.MOST_UNSETTLED:,}"
+    ),
+    "Settled answers that are remembered": f"{proposals.REMEMBERED:,}",
+    "A token; a cursor": (
+        f"{server.LONGEST_HEADER} printable characters; 2⁶², and no more than the endpoint's `newest`"
+    ),
+    "An answer, who gave it, an item's id": (
+        f"{inbox.LONGEST_TEXT}, {inbox.LONGEST_TEXT}, {inbox.LONGEST_ID} characters"
+    ),
+    "Nesting of JSON": f"{bounds.MAX_DEPTH} levels",
+    "Good certificates of a site, cloud endpoint": (
+        f"one, and the newest {identity.MOST_UNUSED} it has asked for and not used yet"
+    ),
+    "Wrong pairing lines": (
+        "no limit: each is compared in constant time, writes nothing, and is named in the log"
+        f" {logs.ENTRIES_A_MINUTE} times a minute at most"
+    ),
+    "Messages of one device": (
+        f"{rates.RATE:.0f} a second, {rates.BURST:,.0f} at once; {rates.ALARM_RATE:.0f} and"
+        f" {rates.ALARM_BURST:.0f} more for booleans, availability and events"
+    ),
+    "A packet of the MQTT broker": kib(packets.MAX_PACKET),
+    "New devices": f"{descriptions.NEW_A_MINUTE} within a minute, {roster.MAX_THINGS:,} in all",
+    "Withdrawn devices whose readings stay": f"the {shelf.MOST_WITHDRAWN:,} described last",
+    "Thing Descriptions": (
+        f"{kib(description.MAX_BYTES)} each, {mb(roster.MAX_DESCRIPTION_BYTES)} in all,"
+        f" {mb(descriptions._MOST_WAITING_BYTES)} waiting"
+    ),
+    "SenML records of a message; messages written in one transaction": (
+        f"{values.MOST_RECORDS:,}; {keeper._AT_ONCE} or {kib(keeper._BYTES_AT_ONCE)}"
+    ),
+    "An entry of the log": (
+        f"{logs.LONGEST:,} characters (its beginning; with a trace the first and the last {logs.LONGEST // 2:,}),"
+        f" {logs.ENTRIES_A_MINUTE} a minute for each place in the code"
+        " (of a link's state: for each destination too); the last one left out follows within two minutes"
+    ),
+}
+
+
+def rows() -> dict[str, tuple[str, str]]:
+    """Return what is bounded, with its figure and the reason."""
+    table = (TOP / "SECURITY.md").read_text("utf-8").partition("## What is bounded")[2]
+    lines = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| ")][1:]
+    return {what: (figure, why) for what, figure, why in lines}
+
+
+def test_the_figures_of_what_is_bounded_are_those_of_the_code() -> None:
+    assert {what: figure for what, (figure, _) in rows().items()} == FIGURES
+
+
+def test_figures_among_the_reasons_are_those_of_the_code() -> None:
+    reasons = {what: why for what, (_, why) in rows().items()}
+    [values_of_a_batch] = [why for what, why in reasons.items() if what.startswith("Commas")]
+    assert values_of_a_batch.startswith(f"at the worst 0.3 s, and {mb(MOST_BYTES)} for the whole process,")
+    [peers] = [why for what, why in reasons.items() if what.startswith("Connections of one site")]
+    assert f"a program may have {producers.MOST_CONNECTIONS} at each endpoint" in peers
+    assert f"read at {kib(descriptions._READ_BYTES_A_SECOND)}/s at most" in reasons["Thing Descriptions"]
+    assert access._SECRET_BYTES * 8 == 256, reasons["Wrong pairing lines"]
+
+
+def test_figures_that_are_not_in_a_constant_hold() -> None:
+    assert inbox.LARGEST_CURSOR == 2**62
+    assert is_token("x" * server.LONGEST_HEADER)
+    assert not is_token("x" * (server.LONGEST_HEADER + 1))
