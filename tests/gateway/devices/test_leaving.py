@@ -79,6 +79,7 @@ async def test_an_unfinished_window_survives_a_restart_and_leaves_once(broker: B
             assert await said(heard, 1) == [3]
         async with hearing(tmp_path, broker.options, clock=clock, readings=thinning(MEAN)) as heard:
             await tank.say(LEVEL, backlog(clock, 7))
+            await heard.until_rows("SELECT count FROM device_window", [(1,)])
             clock.advance(66)
             assert await said(heard, 1) == [7]
 
