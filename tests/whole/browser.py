@@ -92,7 +92,7 @@ class Person:
         await self._go("/config/integrations/integration/process_cosmos")
         await page.get_by_label("Configure").click()
         await page.get_by_text("Send a test notification").click()
-        await page.get_by_text("As a critical alert").wait_for()
+        await page.get_by_text("As a critical alert", exact=True).wait_for()
         await page.get_by_role("button", name="Submit").click()
         await page.get_by_text(result).wait_for()
         await self.look("test-notification")

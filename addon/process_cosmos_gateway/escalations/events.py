@@ -34,21 +34,15 @@ def asked_event(key: TellKey, escalation: Replica, now: datetime) -> Event:
 
 
 def asked_id(key: TellKey) -> Ulid:
-    """Return the id of the ask's event, for a key always the same."""
-    return _derived_id(key.escalation, str(key))
-
-
-def standing_event(escalation: Replica, epoch: Ulid, now: datetime) -> Event:
-    """Return the event that says how a living escalation stands in a store that came out of a backup, once an epoch."""
-    identifier = _derived_id(escalation.id, f"{TransitionKind.RECONCILED} {escalation.id} {epoch}")
-    return _event(identifier, event_type("escalation", TransitionKind.RECONCILED), now, _data(escalation))
-
-
-def _derived_id(escalation: Ulid, text: str) -> Ulid:
-    """Return a ULID with the escalation's time and the hash of ``text``."""
-    number = int.from_bytes(blake2b(text.encode(), digest_size=10).digest())
+    """Return the id of the ask's event: a ULID with the escalation's time and the key's hash, always the same."""
+    number = int.from_bytes(blake2b(str(key).encode(), digest_size=10).digest())
     letters = (_ALPHABET[number >> 5 * place & 31] for place in reversed(range(_HASH_LETTERS)))
-    return Ulid(escalation[:_TIME_LETTERS] + "".join(letters))
+    return Ulid(key.escalation[:_TIME_LETTERS] + "".join(letters))
+
+
+def standing_event(event: Ulid, escalation: Replica, now: datetime) -> Event:
+    """Return the event that says how a living escalation stands in a store that came out of a backup."""
+    return _event(event, event_type("escalation", TransitionKind.RECONCILED), now, _data(escalation))
 
 
 def _event(event: Ulid, kind: str, time: datetime, data: EscalationEvent, only: str | None = None) -> Event:

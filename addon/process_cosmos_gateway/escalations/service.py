@@ -109,7 +109,7 @@ class Escalations:
             replica.remember(transaction, epoch=self._store.epoch, stop_announced=0)
             self._remember_entry(transaction)
             if not self._reconciled:
-                self._work.announce(transaction, self._store.epoch)
+                self._work.announce(transaction)
             replica.forget_old(transaction, self._steady.now())
             messages = self._work.outcomes(transaction)
             unsettled = proposals.unsettled(transaction)

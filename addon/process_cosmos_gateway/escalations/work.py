@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from secrets import token_bytes
 
 from process_cosmos_gateway.clock import Clock
 from process_cosmos_gateway.contract.escalations import Change, Replica, Told, Transition, TransitionKind
-from process_cosmos_gateway.contract.identifiers import DESTINATION, Ulid
+from process_cosmos_gateway.contract.identifiers import DESTINATION, UlidFactory
 from process_cosmos_gateway.outbox import Delivered, Outbox, Parcel, Verdict
 from process_cosmos_gateway.store import Transaction
 
@@ -85,10 +86,12 @@ class Work:
         self._end(transaction, gone=replacement.gone, withdraw=replacement.withdraw)
         replica.delete_older_rings(transaction, escalation.id, escalation.ring)
 
-    def announce(self, transaction: Transaction, epoch: Ulid) -> None:
+    def announce(self, transaction: Transaction) -> None:
         """Let destinations hear how each living escalation stands: some heard since the backup that it is over."""
+        now = self._clock.now()
+        ulid_fn = UlidFactory(lambda: int(now.timestamp() * 1000), token_bytes)
         for alive in replica.alive(transaction):
-            self._outbox.add(transaction, standing_event(alive.replica, epoch, self._clock.now()))
+            self._outbox.add(transaction, standing_event(ulid_fn(), alive.replica, now))
 
     def look(self, transaction: Transaction, circumstances: Circumstances) -> float | None:
         """Do what is due; return the steady time to look again, None: not before something happens."""
