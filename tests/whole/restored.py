@@ -87,13 +87,14 @@ class Site:
         verdict: dict[str, Any] = await self.house.ask("judge")
         return verdict
 
-    async def until_arrived(self) -> None:
-        """Return when everything accepted has arrived at both destinations."""
+    async def until_arrived(self) -> dict[str, Any]:
+        """Return the verdict once everything accepted has arrived at both destinations."""
 
-        async def arrived() -> bool | None:
-            return (await self.judged())["lost"] == 0 or None
+        async def arrived() -> dict[str, Any] | None:
+            verdict = await self.judged()
+            return verdict if verdict["lost"] == 0 else None
 
-        await until(arrived, "everything at both destinations", 80, every=0.3)
+        return await until(arrived, "everything at both destinations", 80, every=0.3)
 
     @asynccontextmanager
     async def load(self) -> AsyncIterator[None]:

@@ -49,8 +49,7 @@ async def test_a_site_restored_on_an_empty_machine_loses_and_repeats_nothing(
         await site.house.answer_at_the_cloud(boiler, "Restart it", "operator at the cloud")
         await site.stage.until_state(PUMP, "2")
         site.expected["effects"] = {"pump restarted": 2}
-        await site.until_arrived()
-        assert (await site.judged())["complaints"] == []
+        assert (await site.until_arrived())["complaints"] == []
 
         await site.destroy(*lost)
         await site.restore(*lost)
@@ -66,8 +65,7 @@ async def test_a_site_restored_on_an_empty_machine_loses_and_repeats_nothing(
         await site.stage.until_state(NEIGHBOUR, "1")
         site.expected["effects"] |= {"neighbour called": 1}
         await close(site, boiler, still_open=0)
-        await site.until_arrived()
-        verdict = await site.judged()
+        verdict = await site.until_arrived()
         unavoidable = [f"heard more than once that {escalation} was closed" for escalation in unknown]
         # Whoever was being rung when Home Assistant was backed up is rung again: that he was is not in the backup.
         unavoidable += [f"rang again for {escalation}/" for escalation in in_flight]
