@@ -234,14 +234,10 @@ class Destinations:
             if before is not None and isinstance(settings, WebhookSettings):
                 settings = keeping_approvals(settings, before.settings)
             destination = await self._build(settings)
-            try:
-                # Nothing the old one still hears may be written beside the new one's settings.
-                async with self._stopped(settings.name, destination):
-                    await self._store.write(lambda transaction: save(transaction, kind, settings))
-                    await self._outbox.register(settings.name, settings.kinds)
-            except StoreError:
-                await destination.close()
-                raise
+            # Nothing the old one still hears may be written beside the new one's settings.
+            async with self._stopped(settings.name, destination):
+                await self._store.write(lambda transaction: save(transaction, kind, settings))
+                await self._outbox.register(settings.name, settings.kinds)
             self._start(group, destination, Kept(settings=settings))
 
     async def _renewed(self, old: CloudSettings, new: CloudSettings) -> None:
@@ -281,19 +277,23 @@ class Destinations:
     @asynccontextmanager
     async def _stopped(self, name: str, successor: Destination | None = None) -> AsyncIterator[None]:
         """Stop a destination while it is changed; if the disk refuses, go on with what it has, not ``successor``."""
-        await self._stop(name)
         try:
+            await self._stop(name)
             yield
-        except StoreError:
+        except BaseException as error:  # cancelled, too
             if successor is not None:
                 await successor.close()
-            group = await self._group()
-            for kept in await self._store.read(load_all):
-                if kept.settings.name == name:
-                    await self._start_kept(group, kept)
-                    with suppress(StoreError):  # the next start registers it
-                        await self._outbox.register(name, kept.settings.kinds)
+            if isinstance(error, StoreError):
+                await self._go_on_as_kept(name)
             raise
+
+    async def _go_on_as_kept(self, name: str) -> None:
+        group = await self._group()
+        for kept in await self._store.read(load_all):
+            if kept.settings.name == name:
+                await self._start_kept(group, kept)
+                with suppress(StoreError):  # the next start registers it
+                    await self._outbox.register(name, kept.settings.kinds)
 
     async def _group(self) -> asyncio.TaskGroup:
         """Wait until the kept destinations run; only then may they change."""
@@ -329,8 +329,10 @@ class Destinations:
         if name in self._pumps:
             pump, task = self._pumps.pop(name)
             task.cancel()
-            await asyncio.wait({task})
-            await pump.close()
+            try:
+                await asyncio.wait({task})
+            finally:
+                await pump.close()
 
     async def _build(self, settings: Settings) -> Destination:
         if isinstance(settings, CloudSettings):
