@@ -26,7 +26,7 @@ from aiohttp import web
 
 _LOGGER = logging.getLogger(__name__)
 _BACKLOG = 256
-# Each TLS connection has a buffer of this length from its start: asyncio's 256 KiB are 64 MB for 256 mute strangers.
+# Each TLS connection has a buffer of this length from its start: asyncio's 256 KiB are 32 MB for 128 mute strangers.
 sslproto.SSLProtocol.max_size = 1 << 16
 _NO_ROOM = frozenset({EMFILE, ENFILE, ENOBUFS, ENOMEM})
 _GONE = frozenset({ECONNABORTED, EPROTO})
@@ -48,8 +48,8 @@ class ListenerLimits:
     ``reserved``: file descriptors that connections leave to the rest of the process: its own deliveries, files, pipes.
     """
 
-    strangers: int = 256
-    per_address: int = 128
+    strangers: int = 128
+    per_address: int = 64
     per_peer: int = 16
     handshake: float = 10.0
     request: float = 30.0

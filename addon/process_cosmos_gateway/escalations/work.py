@@ -6,7 +6,7 @@ from secrets import token_bytes
 
 from process_cosmos_gateway.clock import Clock
 from process_cosmos_gateway.contract.escalations import Change, Replica, Told, Transition, TransitionKind
-from process_cosmos_gateway.contract.identifiers import DESTINATION, UlidFactory
+from process_cosmos_gateway.contract.identifiers import DESTINATION, Ulid, UlidFactory
 from process_cosmos_gateway.outbox import Delivered, Outbox, Parcel, Verdict
 from process_cosmos_gateway.store import Transaction
 
@@ -27,6 +27,7 @@ class Circumstances:
     may_ask: bool
 
 
+_MERGED = frozenset({TransitionKind.RESTORED, TransitionKind.RECONCILED})
 _CLOSINGS = frozenset({TransitionKind.ANSWERED, TransitionKind.RESOLVED, TransitionKind.UNANSWERED})
 
 
@@ -46,6 +47,8 @@ class Work:
         self._clock = clock
         self._steady = steady
         self._tell = tell
+        self._merged: set[Ulid] = set()
+        """Escalations of which the integration itself has said, in this process, how they stand after a restore."""
 
     def note_time(self, transaction: Transaction) -> None:
         """Keep what timers need after a restart."""
@@ -70,6 +73,8 @@ class Work:
             return  # closed stays closed: an integration out of a backup hears so, destinations know, nobody is asked
         if closed is None or not _closes_again(change, closed):
             self._outbox.add(transaction, transition_event(change))
+        if change.kind in _MERGED:
+            self._merged.add(escalation.id)
         replica.save(transaction, change, transition.position, self._steady.now())
         if not escalation.state.alive:
             replica.forget_old(transaction, self._steady.now())
@@ -87,11 +92,15 @@ class Work:
         replica.delete_older_rings(transaction, escalation.id, escalation.ring)
 
     def announce(self, transaction: Transaction) -> None:
-        """Let destinations hear how each living escalation stands: some heard since the backup that it is over."""
+        """Let destinations hear how each living escalation stands: some heard since the backup that it is over.
+
+        Not of those the integration has merged: destinations hear of them by its own event.
+        """
         now = self._clock.now()
         ulid_fn = UlidFactory(lambda: int(now.timestamp() * 1000), token_bytes)
         for alive in replica.alive(transaction):
-            self._outbox.add(transaction, standing_event(ulid_fn(), alive.replica, now))
+            if alive.replica.id not in self._merged:
+                self._outbox.add(transaction, standing_event(ulid_fn(), alive.replica, now))
 
     def look(self, transaction: Transaction, circumstances: Circumstances) -> float | None:
         """Do what is due; return the steady time to look again, None: not before something happens."""
