@@ -165,7 +165,7 @@ class RatedHandler(logging.StreamHandler[TextIO]):
     """Writes to standard error at a bounded rate; the last entry that was left out follows within two minutes."""
 
     def __init__(self, rate: Rate) -> None:
-        """Take the rate."""
+        """Write what ``rate`` lets pass, one line an entry, without secrets."""
         super().__init__()
         self.setFormatter(OneLine())
         self.addFilter(rate)

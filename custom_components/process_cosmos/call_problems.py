@@ -10,12 +10,12 @@ from homeassistant.helpers.json import json_dumps
 
 from .alert_call import Problem
 from .const import DOMAIN
+from .texts import escaped, listed
 
 CALL_PROBLEMS: Final = "call_problems"
 """The translation key, and how the ids of these issues begin."""
 
 _LEARN_MORE = "https://github.com/process-cosmos/process-cosmos/blob/main/docs/escalation.md#when-a-call-has-mistakes"
-_SHOWN = 10
 _REMEMBERED = 100
 """Mistakes that are kept, so that they can be shown beside those of later calls."""
 
@@ -37,9 +37,7 @@ def show_problems(
     if not lines:
         ir.async_delete_issue(hass, DOMAIN, issue_id)
         return
-    shown = [f"- {line}" for line in lines][:_SHOWN]
-    if more := len(lines) - len(shown):
-        shown.append(f"- … {more} more")
+    shown = listed([escaped(line) for line in lines])
     ir.async_create_issue(
         hass,
         DOMAIN,
@@ -50,7 +48,7 @@ def show_problems(
         learn_more_url=_LEARN_MORE,
         severity=ir.IssueSeverity.WARNING,
         translation_key=CALL_PROBLEMS,
-        translation_placeholders={"name": name, "caller": caller, "problems": "\n".join(shown)},
+        translation_placeholders={"name": name, "caller": caller, "problems": shown},
     )
 
 

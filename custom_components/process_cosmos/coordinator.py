@@ -258,9 +258,8 @@ class CosmosCoordinator:
         clear_issues(self.hass, self.entry, *LINK_ISSUES)
         end_reauth(self.hass, self.entry)
         self._polarity_issue.take_all(snapshot.devices)
-        for (
-            device_id
-        ) in gone:  # before the others have their turn: the next snapshot does not know what was before this
+        # Before the loop gives way to others: the next snapshot does not know what was there before this one.
+        for device_id in gone:
             self._notify(device_id)
         for number, device in enumerate(snapshot.devices):
             register_thing(self.hass, self.entry, device)

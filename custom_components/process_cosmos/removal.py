@@ -37,10 +37,10 @@ class NobodyTold:
         """Record nothing: what is alive is closed next."""
 
     def look(self, _escalation_id: Ulid) -> None:
-        """Notify nobody."""
+        """Leave the recipients of one escalation alone: the site is being deleted."""
 
     def look_at_all(self) -> None:
-        """Notify nobody."""
+        """Leave all recipients alone."""
 
 
 async def async_resolve_all(hass: HomeAssistant, entry: ConfigEntry, found: Found) -> None:

@@ -31,6 +31,14 @@ async def refusals(site: Site) -> set[tuple[int, str]]:
     return {(status, reply["code"]) for status, reply in replies}
 
 
+async def old_then_new(old: Site, site: Site) -> None:
+    """Let a renewed site use its old certificate, which ends nothing, then the new one, which ends the old."""
+    assert await old.send([event(100, SITE)]) == ["accepted"]
+    site.token = old.token
+    assert await site.send([event(101, SITE)]) == ["accepted"]
+    assert await refusals(old) == {SUPERSEDED}
+
+
 class Renewal:
     """One request for renewal, which can be sent more than once."""
 
@@ -147,10 +155,7 @@ async def test_a_clock_that_goes_back_ends_no_certificate_that_is_still_to_be_us
     connection.execute("UPDATE certificate SET issued_at = issued_at + 1e6")
     old = site.copy()
     await site.renew()
-    assert await old.send([event(1, SITE)]) == ["accepted"]
-    site.token = old.token
-    assert await site.send([event(2, SITE)]) == ["accepted"]
-    assert await refusals(old) == {SUPERSEDED}
+    await old_then_new(old, site)
 
 
 async def test_a_certificate_of_before_this_rule_is_over_too_once_a_newer_one_is_used(
@@ -160,11 +165,7 @@ async def test_a_certificate_of_before_this_rule_is_over_too_once_a_newer_one_is
     old = site.copy()
     await site.renew()
     connection.execute("DELETE FROM renewal")
-    site.token = old.token
-    assert await old.send([event(2, SITE)]) == ["accepted"], "it ends nothing that is newer than itself"
-    site.token = old.token
-    assert await site.send([event(3, SITE)]) == ["accepted"]
-    assert await refusals(old) == {SUPERSEDED}
+    await old_then_new(old, site)
 
 
 async def test_a_database_out_of_a_backup_lets_a_certificate_it_does_not_know_end_the_one_before(
@@ -176,13 +177,9 @@ async def test_a_database_out_of_a_backup_lets_a_certificate_it_does_not_know_en
     connection.execute("DELETE FROM certificate WHERE serial <> ?", backup[0])
     connection.execute("DELETE FROM renewal")
     connection.execute("UPDATE certificate SET issued_at = issued_at - 86400")
-    site.token = old.token
-    assert await old.send([event(2, SITE)]) == ["accepted"]
-    site.token = old.token
 
-    assert await site.send([event(3, SITE)]) == ["accepted"]
+    await old_then_new(old, site)
 
-    assert await refusals(old) == {SUPERSEDED}
     assert connection.execute("SELECT count(*) FROM certificate WHERE serial = ?", (site.serial,)).get == 1
 
 

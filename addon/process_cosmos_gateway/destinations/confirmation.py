@@ -10,8 +10,8 @@ import orjson
 LOOKED_AT = 4096
 """Characters in which markup is looked for."""
 
-LONGEST_READ = 1 << 16
-"""Characters of a reply that are read to see whether they are JSON."""
+MOST_VALUES = 1 << 16
+"""Commas and opening brackets of a reply that is parsed to see whether it is JSON: a few milliseconds."""
 
 _LONGEST_CHARACTER = 4
 
@@ -62,20 +62,19 @@ def body_of(body: bytes, charset: str | None) -> Body:
     if not body.strip() or _is_json(body):
         return Body.DATA
     text = decoded(body, charset).strip().removeprefix("\ufeff").strip()
-    if not text or _is_json(text):
+    if not text or _is_json(text.encode()):
         return Body.DATA
     beginning = decoded(body[: LOOKED_AT * _LONGEST_CHARACTER], charset)[:LOOKED_AT]
     return Body.PAGE if "<" in beginning else Body.TEXT
 
 
-def _is_json(document: bytes | str) -> bool:
-    """Return whether it is one JSON document; of a long one only both ends are looked at.
+def _is_json(document: bytes) -> bool:
+    """Return whether it is one JSON document of at most ``MOST_VALUES`` values.
 
-    A megabyte of tiny values takes 0.1 s to read, during which nothing else is done.
+    A megabyte of tiny values takes 0.1 s to parse, during which the event loop does nothing else.
     """
-    if len(document) > LONGEST_READ:
-        text = document if isinstance(document, str) else document.decode("latin-1")
-        return text.strip()[:1] + text.strip()[-1:] in {"{}", "[]"}
+    if sum(map(document.count, (b",", b"[", b"{"))) > MOST_VALUES:
+        return False
     try:
         orjson.loads(document)
     except ValueError:

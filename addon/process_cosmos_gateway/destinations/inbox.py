@@ -81,8 +81,8 @@ def read_page(name: str, body: bytes, after: int) -> Page:
     An inbox that ends before ``after`` is read from its beginning: that cursor was a mistake, or the endpoint was
     restored from a backup, and what comes next would stay hidden until as many items have come.
 
-    Raises ``ContractError`` for what is no page: none says where it is, or cursors do not grow from ``after`` to the
-    ``newest`` of the endpoint.
+    Raises ``ContractError`` if ``body`` is not an inbox page, or if an item's cursor is missing, is not greater than
+    the one before it, or is greater than the endpoint's ``newest``.
     """
     document = decode_json(body, cuts=True)
     found = document.get("items") if isinstance(document, dict) else None

@@ -26,7 +26,7 @@ class LeftOut:
     """Which destinations are left out; what waits for them is kept."""
 
     def __init__(self, clock: Clock) -> None:
-        """Begin with none."""
+        """Begin without a destination left out; ``clock`` says since when each one is."""
         self._clock = clock
         self._entries: dict[str, _Entry] = {}
 

@@ -101,6 +101,7 @@ class Work:
         for alive in replica.alive(transaction):
             if alive.replica.id not in self._merged:
                 self._outbox.add(transaction, standing_event(ulid_fn(), alive.replica, now))
+        self._merged.clear()
 
     def look(self, transaction: Transaction, circumstances: Circumstances) -> float | None:
         """Do what is due; return the steady time to look again, None: not before something happens."""

@@ -89,7 +89,7 @@ class MqttProxy:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """End all connections."""
+        """Stop listening, and reset every connection."""
         self._server.close()
         await self.reset()
 

@@ -26,7 +26,7 @@ def counted(transaction: Transaction, name: str) -> int:
 
 
 def counters(transaction: Transaction) -> Mapping[str, int]:
-    """Return all counters."""
+    """Return every counter by its name, in one statement."""
     return dict(transaction.rows("SELECT name, value FROM outbox_counter"))
 
 

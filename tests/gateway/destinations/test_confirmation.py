@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from process_cosmos_gateway.contract.destinations import LinkState
-from process_cosmos_gateway.destinations.confirmation import Body, body_of, confirms, decoded, digest
+from process_cosmos_gateway.destinations.confirmation import MOST_VALUES, Body, body_of, confirms, decoded, digest
 from process_cosmos_gateway.destinations.statuses import Meaning, meaning
 
 from .conftest import Site
@@ -35,6 +35,7 @@ PAGES: dict[str, tuple[bytes, str | None]] = {
     "UTF-7": (b"+ADw-script+AD4-location.href=1+ADw-/script+AD4-", "text/html; charset=utf-7"),
     "a charset nobody knows": (SCRIPT.encode(), "text/html; charset=klingon"),
     "a codec of Python's": (SCRIPT.encode(), "text/html; charset=unicode_escape"),
+    "a long script between braces": (b"{" + SCRIPT.encode() + b" " * 100_000 + b"}", "text/html"),
     "XML": (b'<?xml version="1.0"?><WISPAccessGatewayParam/>', "application/xml"),
 }
 OWN: dict[str, tuple[bytes, str | None]] = {
@@ -46,6 +47,7 @@ OWN: dict[str, tuple[bytes, str | None]] = {
     "a word of JSON": (b'"ok"', "text/html"),
     "a number": (b"1", "text/plain"),
     "JSON with a mark": (b'\xef\xbb\xbf{"ok": true}', "application/json"),
+    "long JSON": (b'["<html>", "' + b"x" * 100_000 + b'"]', "text/html"),
     "JSON in UTF-16": ('{"ok": true}'.encode("utf-16"), "application/json"),
 }
 
@@ -214,12 +216,14 @@ def test_any_other_success_confirms_by_its_body_alone(status: int) -> None:
 @pytest.mark.parametrize(
     ("body", "found"),
     [
-        (b"[" + b"{}," * 300_000 + b"0]", Body.DATA),
+        (b"[" + b"0," * (MOST_VALUES - 1) + b"0]", Body.DATA),
+        (b"[" + b"0," * MOST_VALUES + b"0]", Body.TEXT),
         (b' {"a":"' + b"x" * 300_000 + b'"}\n', Body.DATA),
         (b"x" * 300_000, Body.TEXT),
         (b"<html>[" + b"x" * 300_000 + b"]", Body.PAGE),
-        (b"[<html>" + b"x" * 300_000, Body.PAGE),
+        (b"[<html>" + b"x" * 300_000 + b"]", Body.PAGE),
     ],
+    ids=["JSON", "too many values", "a long text in JSON", "words", "a page", "a page in brackets"],
 )
-def test_a_long_body_is_told_by_its_ends(body: bytes, found: Body) -> None:
+def test_a_long_body_is_json_only_if_all_of_it_is(body: bytes, found: Body) -> None:
     assert body_of(body, None) is found

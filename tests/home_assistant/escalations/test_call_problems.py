@@ -122,7 +122,7 @@ async def test_the_repair_issue_names_the_automation_until_a_later_run_calls_wit
     hass.states.async_set("sensor.text", "Water")
     hass.states.async_set("sensor.then", "Nope")
     await run_script(hass, data)
-    assert problems(hass) == {"script.leak": "- if_unanswered: “Nope” is none of the answers (A)."}
+    assert problems(hass) == {"script.leak": "- if\\_unanswered: “Nope” is none of the answers (A)."}
     [issue] = ir.async_get(hass).issues.values()
     assert (issue.translation_placeholders or {})["name"] == "Leak"
     assert issue.is_persistent
@@ -249,11 +249,11 @@ async def test_any_call_gives_an_alert_that_can_be_written(hass: HomeAssistant, 
     orjson.dumps((alert.content, alert.group, alert.site, alert.problems))
 
 
-async def test_a_repair_issue_lists_ten_mistakes_and_goes_with_its_automation(hass: HomeAssistant, site: Site) -> None:
-    await run_script(hass, {"message": "Water", **{f"unknown_{number:02}": 1 for number in range(13)}})
+async def test_a_repair_issue_lists_its_mistakes_and_goes_with_its_automation(hass: HomeAssistant, site: Site) -> None:
+    await run_script(hass, {"message": "Water", **{f"unknown_{number:02}": 1 for number in range(23)}})
     lines = problems(hass)["script.leak"].split("\n")
-    assert lines[0] == "- unknown_00: there is no such field; it was left out."
-    assert lines[10:] == ["- … 3 more"]
+    assert lines[0] == "- unknown\\_00: there is no such field; it was left out."
+    assert lines[20:] == ["- … (+3)"]
     forget_problems_of_removed_callers(hass)
     assert set(problems(hass)) == {"script.leak"}
     await site.escalate(sound="loud")  # by nobody who could be found again after a restart

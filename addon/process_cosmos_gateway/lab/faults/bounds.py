@@ -15,7 +15,7 @@ from .site import Site
 ALARM_SECONDS = 0.2
 MOST_MEGABYTES = 150
 MOST_LOGGED = 1.0
-"""Megabytes a minute."""
+"""Megabytes of log that a part may write in a minute."""
 
 QUICK_PATIENCE = 10.0
 """In a quick run other processes share the cores, and of so few waits the 99th percentile is the longest."""

@@ -74,7 +74,7 @@ async def _changes(stranger: Stranger, seconds: float) -> None:
 
 
 async def _descriptions(stranger: Stranger, count: float) -> None:
-    """Describe many devices."""
+    """Retain ``count`` descriptions of 4 kB, each of another device."""
     for number in range(int(count)):
         payload = orjson.dumps({**description(f"new-{number}"), "padding": "x" * 4000})
         await stranger.say(f"wot/new-{number}/td", payload, retain=True)

@@ -119,7 +119,7 @@ class HarmfulSite:
         self._token = ""
 
     async def send(self) -> None:
-        """Send one batch."""
+        """Send the next batch with the token of the reply before; raise where the status is not the documented one."""
         body = next(self._batches)
         more = f"Content-Type: {BATCH_CONTENT_TYPE}\r\n{self._epoch}{self._token}"
         reply = await self._flood.ask(_head("POST /v1/events", len(body), more) + body, self._tls)
