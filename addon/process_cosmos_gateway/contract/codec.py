@@ -111,7 +111,7 @@ def _parser(shape: Any) -> Parser:  # noqa: ANN401 - a type expression
 
 
 def _scalar(kinds: tuple[type, ...], name: str) -> Parser:
-    def read(document: Any, path: str) -> Any:  # noqa: ANN401
+    def read(document: Any, path: str) -> Any:  # noqa: ANN401 - JSON
         if type(document) not in kinds:
             raise ContractError(path, f"must be {name}")
         return document
@@ -119,7 +119,7 @@ def _scalar(kinds: tuple[type, ...], name: str) -> Parser:
     return read
 
 
-def _whole(document: Any, path: str) -> int:  # noqa: ANN401
+def _whole(document: Any, path: str) -> int:  # noqa: ANN401 - JSON
     if type(document) is not int:
         raise ContractError(path, "must be a whole number")
     if abs(document) > MOST_SIGNED:
@@ -127,7 +127,7 @@ def _whole(document: Any, path: str) -> int:  # noqa: ANN401
     return document
 
 
-def _real(document: Any, path: str) -> float:  # noqa: ANN401
+def _real(document: Any, path: str) -> float:  # noqa: ANN401 - JSON
     if type(document) is float:
         return document
     if type(document) is not int:
@@ -137,7 +137,7 @@ def _real(document: Any, path: str) -> float:  # noqa: ANN401
     return document
 
 
-def _text(document: Any, path: str) -> str:  # noqa: ANN401
+def _text(document: Any, path: str) -> str:  # noqa: ANN401 - JSON
     if type(document) is not str:
         raise ContractError(path, "must be a string")
     if len(document) > MAX_TEXT:
@@ -145,18 +145,18 @@ def _text(document: Any, path: str) -> str:  # noqa: ANN401
     return document
 
 
-def _anything(document: Any, _: str) -> Json:  # noqa: ANN401
+def _anything(document: Any, _: str) -> Json:  # noqa: ANN401 - JSON
     value: Json = document
     return value
 
 
-def _ulid(document: Any, path: str) -> Ulid:  # noqa: ANN401
+def _ulid(document: Any, path: str) -> Ulid:  # noqa: ANN401 - JSON
     if type(document) is not str or not is_ulid(document):
         raise ContractError(path, "must be a ULID")
     return Ulid(document)
 
 
-def _time(document: Any, path: str) -> datetime:  # noqa: ANN401
+def _time(document: Any, path: str) -> datetime:  # noqa: ANN401 - JSON
     try:
         moment = datetime.fromisoformat(_text(document, path))
     except ValueError as error:
@@ -183,7 +183,7 @@ _SCALARS: Mapping[Any, Parser] = {
 def _union(choices: tuple[Any, ...]) -> Parser:
     parsers = [_parser(choice) for choice in choices]
 
-    def read(document: Any, path: str) -> Any:  # noqa: ANN401
+    def read(document: Any, path: str) -> Any:  # noqa: ANN401 - JSON
         deepest: ContractError | None = None
         for parser in parsers:
             try:
@@ -199,7 +199,7 @@ def _union(choices: tuple[Any, ...]) -> Parser:
 def _sequence(arguments: tuple[Any, ...]) -> Parser:
     item = _parser(arguments[0])
 
-    def read(document: Any, path: str) -> tuple[Any, ...]:  # noqa: ANN401
+    def read(document: Any, path: str) -> tuple[Any, ...]:  # noqa: ANN401 - JSON
         if not isinstance(document, list):
             raise ContractError(path, "must be an array")
         return tuple(item(entry, f"{path}[{index}]") for index, entry in enumerate(document))
@@ -210,7 +210,7 @@ def _sequence(arguments: tuple[Any, ...]) -> Parser:
 def _mapping(arguments: tuple[Any, ...]) -> Parser:
     item = _parser(arguments[1])
 
-    def read(document: Any, path: str) -> dict[str, Any]:  # noqa: ANN401
+    def read(document: Any, path: str) -> dict[str, Any]:  # noqa: ANN401 - JSON
         if not isinstance(document, dict):
             raise ContractError(path, "must be an object")
         return {_text(key, path): item(entry, f"{path}.{key[:64]}") for key, entry in document.items()}
@@ -229,7 +229,7 @@ _GENERICS: Mapping[Any, Callable[[tuple[Any, ...]], Parser]] = {
 def _choice(shape: type[StrEnum]) -> Parser:
     values = {member.value: member for member in shape}
 
-    def read(document: Any, path: str) -> StrEnum:  # noqa: ANN401
+    def read(document: Any, path: str) -> StrEnum:  # noqa: ANN401 - JSON
         if not isinstance(document, str) or document not in values:
             raise ContractError(path, f"must be one of {', '.join(values)}")
         return values[document]
@@ -237,11 +237,11 @@ def _choice(shape: type[StrEnum]) -> Parser:
     return read
 
 
-def _record(shape: Any) -> Parser:  # noqa: ANN401
+def _record(shape: Any) -> Parser:  # noqa: ANN401 - JSON
     hints = get_type_hints(shape)
     members: list[tuple[Field[Any], Parser]] = [(field, _parser(hints[field.name])) for field in fields(shape)]
 
-    def read(document: Any, path: str) -> Any:  # noqa: ANN401
+    def read(document: Any, path: str) -> Any:  # noqa: ANN401 - JSON
         if not isinstance(document, dict):
             raise ContractError(path, "must be an object")
         values = {}
