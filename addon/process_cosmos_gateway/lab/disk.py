@@ -157,8 +157,10 @@ class Disk:
         if path in self.files:
             self.files[path].note(offset, data, offset + len(data))
 
-    def after_write(self) -> None:
-        """Let the power go, if this is the moment."""
+    def after_write(self, path: str) -> None:
+        """Let the power go, if this is the moment: not at a temporary file of SQLite's, which no cut can harm."""
+        if path not in self.files:
+            return
         self._until_dark -= 1
         if self._dark is not None and self._until_dark <= 0:
             self._dark()
@@ -216,7 +218,7 @@ class _File(apsw.VFSFile):
         with self._disk.lock:
             self._disk.before_write(self._path, offset, bytes(data))
             super().xWrite(data, offset)
-            self._disk.after_write()
+            self._disk.after_write(self._path)
 
     @override
     def xTruncate(self, newsize: int) -> None:

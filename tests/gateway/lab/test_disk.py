@@ -1,6 +1,7 @@
 """The lab's disk: fails when told, and a power cut leaves what was synced."""
 
 import asyncio
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -125,6 +126,22 @@ async def test_the_power_goes_in_the_midst_of_a_commit(disk: Disk, database: aps
     assert await asyncio.wait_for(cut, 10) > 0
     await until(died.is_set)
     assert writer.is_alive()
+
+
+async def test_the_power_does_not_go_at_a_write_to_a_temporary_file(disk: Disk, database: apsw.Connection) -> None:
+    cut = asyncio.create_task(disk.cut("none", 1))
+    await asyncio.sleep(0)
+    before, numbers = disk.writes, json.dumps([*range(500)])
+
+    def spill() -> None:
+        database.execute("PRAGMA temp_store = FILE")
+        database.execute("PRAGMA temp.cache_size = 10")
+        database.execute("CREATE TEMP TABLE large AS SELECT randomblob(4000) FROM json_each(?)", (numbers,))
+
+    await asyncio.wait_for(asyncio.to_thread(spill), 10)
+    assert disk.writes - before > 100
+    assert not cut.done()
+    cut.cancel()
 
 
 def test_the_schema_of_a_stopped_gateways_database_can_be_changed(tmp_path: Path) -> None:
