@@ -12,12 +12,12 @@ from time import monotonic
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
-from process_cosmos_gateway.api.programs import make_token, revoke_token
+from process_cosmos_gateway.alerts import Escalations
+from process_cosmos_gateway.api.local_programs.tokens import make_token, revoke_token
 from process_cosmos_gateway.clock import SystemClock
 from process_cosmos_gateway.contract.destinations import EventKind, SetCloud
 from process_cosmos_gateway.destinations import Destinations
 from process_cosmos_gateway.errors import StartError
-from process_cosmos_gateway.escalations import Escalations
 from process_cosmos_gateway.lab.processes import Part, accepts, free_ports, run_once
 
 from .bench import BIN, Bench

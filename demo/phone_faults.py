@@ -1,7 +1,7 @@
 """F33: phones and notify entities that fail, move or vanish, against a real Home Assistant: `scripts/faults`.
 
 A push service that fails for an hour fails for 70 seconds here, which is two tries: Home Assistant's clock cannot be
-shifted from outside. The whole hour is played in tests/home_assistant/escalations/test_phone_faults.py.
+shifted from outside. The whole hour is played in tests/home_assistant/alerts/test_phone_faults.py.
 """
 
 import asyncio

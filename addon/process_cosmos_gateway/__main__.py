@@ -11,9 +11,9 @@ from contextlib import closing
 from http import HTTPStatus
 from pathlib import Path
 
-from process_cosmos_gateway.api.access import offer_pairing
 from process_cosmos_gateway.api.identity import client_context, ensure_identity, fingerprint
-from process_cosmos_gateway.api.programs import make_token, programs, revoke_token
+from process_cosmos_gateway.api.local_programs.tokens import make_token, programs, revoke_token
+from process_cosmos_gateway.api.pairing import offer_pairing
 from process_cosmos_gateway.clock import SystemClock
 from process_cosmos_gateway.contract.pairing import OneTimeLine, PairingLine
 from process_cosmos_gateway.errors import StartError, StoreError

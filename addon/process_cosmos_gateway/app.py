@@ -14,13 +14,14 @@ from pathlib import Path
 from socket import gethostname
 
 from . import VERSION
-from .api.access import Access, discovery_token
-from .api.feed import Feed
-from .api.guests import Guests
+from .alerts import Escalations
+from .api.change_feed import Feed
 from .api.identity import ensure_identity, server_context
+from .api.ingress.page import About, Page
+from .api.local_programs.admission import Guests
+from .api.local_programs.endpoint import Producers
 from .api.metrics import Metrics
-from .api.page import About, Page
-from .api.producers import Producers
+from .api.pairing import Access, discovery_token
 from .api.requests import Requests
 from .api.server import Server
 from .api.session import Parts
@@ -31,12 +32,11 @@ from .contract.identifiers import UlidFactory
 from .destinations import Destinations
 from .devices import NEW_A_MINUTE, Devices
 from .errors import FolderInvalidError, FolderTakenError
-from .escalations import Escalations
 from .options import MEGABYTE, BrokerOptions, Options
 from .outbox import Limits, Outbox
 from .store import Store
+from .store.disk_reserve import free_bytes
 from .store.errors import StoreDamagedError, StoreReadOnlyError
-from .store.space import free_bytes
 from .supervisor import Supervisor
 
 _LOGGER = logging.getLogger(__name__)

@@ -9,17 +9,19 @@ from homeassistant.helpers import device_registry as dr
 from homeassistant.helpers.start import async_at_started
 from homeassistant.helpers.typing import ConfigType
 
-from . import call_problems, while_away, workflow_update, workflows
+from .actions.alert_actions import async_setup_services
+from .alerts.engine import Escalations
+from .alerts.recipients import as_options
+from .alerts.removal import async_resolve_all
 from .const import CONF_DESTINATIONS, DOMAIN, PLATFORMS
 from .coordinator import CosmosCoordinator
 from .data import CosmosConfigEntry, CosmosRuntime
-from .escalations.engine import Escalations
-from .escalations.recipients import as_options
-from .flow_gateway import Found, async_forget_destinations
-from .issues import clear_all_issues
-from .registry import escape_unique_ids, identifier, register_site
-from .removal import async_resolve_all
-from .services import async_setup_services
+from .flows.gateway_requests import Found, async_forget_destinations
+from .gateway import missed_changes
+from .gateway.registry import escape_unique_ids, identifier, register_site
+from .issues import call_mistakes
+from .issues.site_issues import clear_all_issues
+from .workflows import workflow_update, workflows
 
 _FOLLOWS_REGISTRIES = 2
 """The minor version from which recipients are kept by ids that outlive a new registration."""
@@ -90,9 +92,9 @@ async def async_remove_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> N
         await async_forget_destinations(hass, found, entry.options[CONF_DESTINATIONS])
     await escalations.async_remove()
     clear_all_issues(hass, entry)
-    while_away.forget(hass, entry)
+    missed_changes.forget(hass, entry)
     if not hass.config_entries.async_entries(DOMAIN):
-        call_problems.forget(hass)
+        call_mistakes.forget(hass)
         workflow_update.forget(hass)  # not when a site is unloaded: who ignores it has said so for good
         await workflows.async_withdraw(hass)
 

@@ -19,21 +19,21 @@ from homeassistant.helpers.hassio import is_hassio
 from homeassistant.helpers.service_info.hassio import HassioServiceInfo
 from homeassistant.util.file import WriteError
 
-from . import flow_forms as forms
-from . import workflows
-from .client import GatewayError, Reply
+from .alerts.recipient_selection import not_offered, suggested
+from .alerts.recipients import as_options
+from .alerts.test_notification import async_test_ring, results_shown
 from .const import CONF_DESTINATIONS, CONF_PHONES, CONF_SHA256, CONF_SITE, DOMAIN, LOGGER
 from .contract.destinations import DestinationKind
 from .contract.messages import Request
-from .escalations.choices import not_offered, suggested
-from .escalations.recipients import as_options
-from .flow_app import async_install, async_lacks_broker, async_start
-from .flow_destinations import AddDestinationSteps
-from .flow_gateway import Found, async_ask, async_forget_destinations, async_pair
-from .flow_other_gateway import moved
-from .issues import show_other_gateway
-from .options_flow import CosmosOptionsFlow
-from .trial_ring import async_test_ring, results_shown
+from .flows import forms
+from .flows.app_installation import async_install, async_lacks_broker, async_start
+from .flows.destinations import AddDestinationSteps
+from .flows.gateway_requests import Found, async_ask, async_forget_destinations, async_pair
+from .flows.options_flow import CosmosOptionsFlow
+from .flows.other_gateway import moved
+from .gateway.client import GatewayError, Reply
+from .issues.site_issues import show_other_gateway
+from .workflows import workflows
 
 _PEOPLE_ONLY = {CONF_SITE: None, CONF_URL: None, CONF_TOKEN: None, CONF_SHA256: None}
 

@@ -17,17 +17,10 @@ from homeassistant.helpers.aiohttp_client import async_get_clientsession
 from homeassistant.helpers.event import async_call_later
 from homeassistant.util import dt as dt_util
 
-from .backoff import next_delay
-from .client import (
-    GATEWAY_AWAY,
-    GatewayAwayError,
-    GatewayClient,
-    GatewayError,
-    GatewayRefusedError,
-    Reply,
-    Session,
-)
+from .alerts.durations import duration
+from .alerts.engine import Escalations
 from .const import AVAILABLE_FOR, CONF_SHA256, CONF_SITE, DOMAIN, LOGGER, UNREACHABLE_AFTER, VERSION
+from .contract.alerts import Propose, Told
 from .contract.destinations import Status
 from .contract.devices import (
     AvailabilityChanged,
@@ -40,16 +33,27 @@ from .contract.devices import (
     WhileAway,
 )
 from .contract.errors import Code
-from .contract.escalations import Propose, Told
 from .contract.messages import DeviceChange, FromGateway, Request
 from .contract.session import MIN_SCHEMA, SCHEMA, HomeAssistantHello, Receipt, Stopping
 from .data import CosmosConfigEntry
-from .destination_issues import DestinationIssues
-from .durations import duration
 from .errors import refusal
-from .escalations.engine import Escalations
-from .flow_app import async_discovered, is_beside
-from .issues import (
+from .flows.app_installation import async_discovered, is_beside
+from .gateway.backoff import next_delay
+from .gateway.client import (
+    GATEWAY_AWAY,
+    GatewayAwayError,
+    GatewayClient,
+    GatewayError,
+    GatewayRefusedError,
+    Reply,
+    Session,
+)
+from .gateway.devices import Things, Touched
+from .gateway.missed_changes import MissedChanges
+from .gateway.registry import register_thing, register_version, remove_thing
+from .issues.destination_issues import DestinationIssues
+from .issues.polarity import PolarityIssue
+from .issues.site_issues import (
     ISSUES_OF_CODES,
     LINK_ISSUES,
     Issue,
@@ -58,12 +62,8 @@ from .issues import (
     end_reauth,
     show_other_gateway,
 )
-from .polarity import PolarityIssue
-from .registry import register_thing, register_version, remove_thing
-from .status_issues import show_status
+from .issues.status_issues import show_status
 from .texts import quoted
-from .things import Things, Touched
-from .while_away import MissedChanges
 
 _REFUSED_FAILURES = 8
 """A refusal needs a person: wait as long as after this many failures."""

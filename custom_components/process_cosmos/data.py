@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from homeassistant.config_entries import ConfigEntry
 
 if TYPE_CHECKING:
+    from .alerts.engine import Escalations
     from .coordinator import CosmosCoordinator
-    from .escalations.engine import Escalations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

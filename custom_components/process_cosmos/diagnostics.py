@@ -13,8 +13,8 @@ from .const import CONF_DESTINATIONS, CONF_NOTIFY_ENTITIES, CONF_PERSISTENT, CON
 from .contract.destinations import BrokerLink, Status
 from .coordinator import CosmosCoordinator
 from .data import CosmosConfigEntry
-from .things import Thing
-from .workflows import Copy, async_copies
+from .gateway.devices import Thing
+from .workflows.workflows import Copy, async_copies
 
 
 async def async_get_config_entry_diagnostics(hass: HomeAssistant, entry: CosmosConfigEntry) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 from .contract.devices import Device, Property, Value, WriteProperty
 from .coordinator import DEVICES, STATUS, CosmosCoordinator
 from .data import CosmosConfigEntry
-from .registry import site_device_info, thing_device_info, unique_id
-from .things import Thing, Touched
+from .gateway.devices import Thing, Touched
+from .gateway.registry import site_device_info, thing_device_info, unique_id
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,9 +2,9 @@
 
 from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
 
-from .client import GATEWAY_AWAY, GatewayError
 from .const import DOMAIN
 from .contract.errors import Code
+from .gateway.client import GATEWAY_AWAY, GatewayError
 
 CALLERS_MISTAKE = frozenset(
     {Code.INVALID_VALUE, Code.READ_ONLY, Code.UNKNOWN_DEVICE, Code.UNKNOWN_PROPERTY, Code.UNKNOWN_REJECTED}

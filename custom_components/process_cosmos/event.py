@@ -11,8 +11,8 @@ from .contract.devices import Device, DeviceEventDescription
 from .coordinator import CosmosCoordinator
 from .data import CosmosConfigEntry
 from .entity import ThingEntity, add_things
-from .registry import EVENT_KEY
-from .things import Touched
+from .gateway.devices import Touched
+from .gateway.registry import EVENT_KEY
 
 PARALLEL_UPDATES = 0
 

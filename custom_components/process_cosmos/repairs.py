@@ -8,11 +8,11 @@ from homeassistant.core import HomeAssistant
 
 from .contract.destinations import Status
 from .data import CosmosConfigEntry
-from .flow_other_gateway import OtherGatewayFlow
-from .flow_rejected import RejectedEventsFlow
-from .issues import Issue
-from .status_issues import OCCURRENCES, Occurrence, note_read
-from .workflow_update import WORKFLOW_BEHIND, WorkflowUpdateFlow
+from .flows.other_gateway import OtherGatewayFlow
+from .flows.rejected_events import RejectedEventsFlow
+from .issues.site_issues import Issue
+from .issues.status_issues import OCCURRENCES, Occurrence, note_read
+from .workflows.workflow_update import WORKFLOW_BEHIND, WorkflowUpdateFlow
 
 
 async def async_create_fix_flow(

@@ -17,13 +17,13 @@ from homeassistant.core import HomeAssistant
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 from homeassistant.helpers.typing import StateType
 
+from .alerts.engine import Escalations
 from .contract.destinations import LinkState, Priority, StorageState
 from .contract.devices import Hint, Property, PropertyKind
 from .coordinator import SiteStatus
 from .data import CosmosConfigEntry
 from .entity import PropertyDescription, PropertyEntity, SiteEntity, StatusEntity, add_properties
-from .escalations.engine import Escalations
-from .link_words import label_of
+from .gateway.destination_texts import label_of
 
 PARALLEL_UPDATES = 0
 

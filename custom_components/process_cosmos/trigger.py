@@ -11,9 +11,9 @@ from homeassistant.helpers.dispatcher import async_dispatcher_connect
 from homeassistant.helpers.trigger import Trigger, TriggerActionRunner, TriggerConfig, TriggerNotTriggeredReporter
 from homeassistant.helpers.typing import ConfigType
 
+from .alerts.engine import EscalationChange, Escalations, Listener
 from .const import DOMAIN
-from .contract.escalations import TransitionKind
-from .escalations.engine import EscalationChange, Escalations, Listener
+from .contract.alerts import TransitionKind
 
 _CONFIG_SCHEMA = vol.Schema(
     {vol.Optional(CONF_OPTIONS, default=dict): {vol.Optional(CONF_ENTITY_ID, default=list): cv.entity_ids}}

@@ -15,8 +15,8 @@ INTEGRATION = "custom_components.process_cosmos"
 # Each outside system is touched by one module of each service.
 ONLY_HERE = {
     "apsw": (f"{GATEWAY}.store.*", f"{GATEWAY}.lab.disk", f"{CLOUD}.database"),
-    "paho": (f"{GATEWAY}.devices.mqtt", f"{GATEWAY}.devices.paho_client", f"{GATEWAY}.lab.*"),
-    "prometheus_client": (f"{GATEWAY}.api.metrics", f"{GATEWAY}.api.producers"),
+    "paho": (f"{GATEWAY}.devices.mqtt.connection", f"{GATEWAY}.devices.mqtt.paho_client", f"{GATEWAY}.lab.*"),
+    "prometheus_client": (f"{GATEWAY}.api.metrics", f"{GATEWAY}.api.local_programs.endpoint"),
     "cryptography": (
         f"{GATEWAY}.destinations.enrolment_process",
         f"{GATEWAY}.api.certificate",
@@ -30,8 +30,8 @@ ONLY_HERE = {
         f"{GATEWAY}.listener",
         f"{GATEWAY}.supervisor",
         f"{CLOUD}.*",
-        f"{INTEGRATION}.client",
-        f"{INTEGRATION}.escalations.push",
+        f"{INTEGRATION}.gateway.client",
+        f"{INTEGRATION}.alerts.push",
     ),
 }
 
@@ -40,18 +40,18 @@ NEVER = (
     (f"{GATEWAY}.*", {"custom_components", "homeassistant", CLOUD}),
     (f"{CLOUD}.*", {"custom_components", "homeassistant"}),
     (f"{INTEGRATION}.*", {GATEWAY, CLOUD, "apsw", "paho", "sqlite3"}),
-    (f"{INTEGRATION}.client", {"homeassistant", "probatio", "voluptuous"}),
+    (f"{INTEGRATION}.gateway.client", {"homeassistant", "probatio", "voluptuous"}),
 )
 
 # Functions of values: no I/O, no clock, no randomness of their own.
 PURE = (
     f"{GATEWAY}.contract.*",
     f"{GATEWAY}.destinations.backoff",
-    f"{GATEWAY}.destinations.statuses",
-    f"{INTEGRATION}.backoff",
-    f"{INTEGRATION}.escalations.model",
-    f"{INTEGRATION}.escalations.policy",
-    f"{INTEGRATION}.escalations.timetable",
+    f"{GATEWAY}.destinations.http_statuses",
+    f"{INTEGRATION}.gateway.backoff",
+    f"{INTEGRATION}.alerts.model",
+    f"{INTEGRATION}.alerts.policy",
+    f"{INTEGRATION}.alerts.timetable",
 )
 IMPURE_MODULES = {
     *("aiohttp", "apsw", "homeassistant", "logging", "paho", "sqlite3"),

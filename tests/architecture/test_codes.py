@@ -85,14 +85,14 @@ def sentences_of_actions() -> set[str]:
 
 def problems_of_calls() -> set[str]:
     """What can be wrong with a call of ``escalate``: read as text, because Home Assistant is not there."""
-    [module] = matching("custom_components.process_cosmos.alert_call")
+    [module] = matching("custom_components.process_cosmos.actions.alert_call")
     [codes] = [node for node in ast.walk(module.tree) if isinstance(node, ast.ClassDef) and node.name == "ProblemCode"]
     return {text for each in codes.body if isinstance(each, ast.Assign) for text in texts(each)}
 
 
 def reasons_of_the_broker() -> set[str]:
     """Why the link to the MQTT broker is away."""
-    return set(names(matching("process_cosmos_gateway.devices.mqtt_errors")).values()) - {"closed"}
+    return set(names(matching("process_cosmos_gateway.devices.mqtt.errors")).values()) - {"closed"}
 
 
 def words_of_devices() -> set[str]:

@@ -12,12 +12,12 @@ import orjson
 import pytest
 from aiohttp import ClientSession
 
+from process_cosmos_gateway.contract.alerts import EscalationEvent
 from process_cosmos_gateway.contract.cloud import BatchReceipt
 from process_cosmos_gateway.contract.codec import parse
-from process_cosmos_gateway.contract.escalations import EscalationEvent
 from process_cosmos_gateway.contract.pairing import parse_line, parse_pairing_line
 from process_cosmos_gateway.destinations.service import TEST
-from process_cosmos_gateway.devices.description import parse_description
+from process_cosmos_gateway.devices.things.description import parse_description
 from process_cosmos_gateway.lab.faults.__main__ import _parser as faults_parser
 from process_cosmos_gateway.options import read_options
 from tests.brokers import free_port
@@ -39,7 +39,7 @@ HELD = {
     "docs/destinations.md:yaml": "tests/home_assistant/test_documents.py",
     "docs/escalation.md:mermaid": "a picture",
     "docs/faults.md:sh": "here",
-    "docs/install.md:bash": "here; docker by tests/whole/test_compose.py, pip by tests/whole/test_wheels.py",
+    "docs/install.md:bash": "here; docker by tests/system/test_compose.py, pip by tests/system/test_wheels.py",
     "docs/install.md:toml": "here",
     "docs/settings.md:yaml": "tests/home_assistant/test_documents.py",
     "docs/volume.md:toml": "here",

@@ -2,13 +2,16 @@
 
 from process_cosmos_cloud import batches, bodies, identity, readings, server
 from process_cosmos_gateway import listener, logs
-from process_cosmos_gateway.api import access
+from process_cosmos_gateway.alerts import proposals
+from process_cosmos_gateway.api import pairing
 from process_cosmos_gateway.api import server as api
-from process_cosmos_gateway.contract import bounds, producers
-from process_cosmos_gateway.destinations import backoff, exchange, inbox
-from process_cosmos_gateway.destinations.receipts import is_token
-from process_cosmos_gateway.devices import description, descriptions, keeper, packets, rates, roster, shelf, values
-from process_cosmos_gateway.escalations import proposals
+from process_cosmos_gateway.contract import bounds, local_programs
+from process_cosmos_gateway.destinations import backoff, http_request, inbox
+from process_cosmos_gateway.destinations.batch_receipts import is_token
+from process_cosmos_gateway.devices import message_writer
+from process_cosmos_gateway.devices.mqtt import packets
+from process_cosmos_gateway.devices.readings import retention
+from process_cosmos_gateway.devices.things import description, description_intake, device_table, rates, values
 from tests.cloud.test_batch_bounds import MOST_BYTES
 from tests.documents import TOP
 
@@ -68,7 +71,7 @@ FIGURES = {
     "Work for a renewal without a certificate of ours": (
         "its JSON and the certificate are parsed, one signature is verified for the CA and for each CA it followed"
     ),
-    "A reply of a destination": f"{mib(exchange.MAX_REPLY)}, decompressed; {exchange.TOTAL_SECONDS:.0f} s",
+    "A reply of a destination": f"{mib(http_request.MAX_REPLY)}, decompressed; {http_request.TOTAL_SECONDS:.0f} s",
     "`Retry-After`": f"{backoff.LONGEST_RETRY_AFTER / 60:.0f} minutes",
     "An inbox: items of a page; pace; waiting for Home Assistant": (
         f"{inbox.MOST_ITEMS}; one poll and {inbox.ITEMS_A_SECOND} items a second"
@@ -94,14 +97,14 @@ FIGURES = {
         f" {rates.ALARM_BURST:.0f} more for booleans, availability and events"
     ),
     "A packet of the MQTT broker": kib(packets.MAX_PACKET),
-    "New devices": f"{descriptions.NEW_A_MINUTE} within a minute, {roster.MAX_THINGS:,} in all",
-    "Withdrawn devices whose readings stay": f"the {shelf.MOST_WITHDRAWN:,} described last",
+    "New devices": f"{description_intake.NEW_A_MINUTE} within a minute, {device_table.MAX_THINGS:,} in all",
+    "Withdrawn devices whose readings stay": f"the {retention.MOST_WITHDRAWN:,} described last",
     "Thing Descriptions": (
-        f"{kib(description.MAX_BYTES)} each, {mb(roster.MAX_DESCRIPTION_BYTES)} in all,"
-        f" {mb(descriptions._MOST_WAITING_BYTES)} waiting"
+        f"{kib(description.MAX_BYTES)} each, {mb(device_table.MAX_DESCRIPTION_BYTES)} in all,"
+        f" {mb(description_intake._MOST_WAITING_BYTES)} waiting"
     ),
     "SenML records of a message; messages written in one transaction": (
-        f"{values.MOST_RECORDS:,}; {keeper._AT_ONCE} or {kib(keeper._BYTES_AT_ONCE)}"
+        f"{values.MOST_RECORDS:,}; {message_writer._AT_ONCE} or {kib(message_writer._BYTES_AT_ONCE)}"
     ),
     "An entry of the log": (
         f"{logs.LONGEST:,} characters (its beginning; with a trace the first and the last {logs.LONGEST // 2:,}),"
@@ -127,9 +130,9 @@ def test_figures_among_the_reasons_are_those_of_the_code() -> None:
     [values_of_a_batch] = [why for what, why in reasons.items() if what.startswith("Commas")]
     assert values_of_a_batch.startswith(f"at the worst 0.3 s, and {mb(MOST_BYTES)} for the whole process,")
     [peers] = [why for what, why in reasons.items() if what.startswith("Connections of one site")]
-    assert f"a program may have {producers.MOST_CONNECTIONS} at each endpoint" in peers
-    assert f"read at {kib(descriptions._READ_BYTES_A_SECOND)}/s at most" in reasons["Thing Descriptions"]
-    assert access._SECRET_BYTES * 8 == 256, reasons["Wrong pairing lines"]
+    assert f"a program may have {local_programs.MOST_CONNECTIONS} at each endpoint" in peers
+    assert f"read at {kib(description_intake._READ_BYTES_A_SECOND)}/s at most" in reasons["Thing Descriptions"]
+    assert pairing._SECRET_BYTES * 8 == 256, reasons["Wrong pairing lines"]
 
 
 def test_figures_that_are_not_in_a_constant_hold() -> None:

@@ -2,14 +2,9 @@
 
 import re
 
-from process_cosmos_gateway.destinations.backoff import (
-    CAP_SECONDS,
-    LONGEST_RETRY_AFTER,
-    REFUSED_SECONDS,
-    next_delay,
-)
-from process_cosmos_gateway.destinations.exchange import MAX_REPLY, Reply
-from process_cosmos_gateway.destinations.statuses import Meaning
+from process_cosmos_gateway.destinations.backoff import CAP_SECONDS, LONGEST_RETRY_AFTER, REFUSED_SECONDS, next_delay
+from process_cosmos_gateway.destinations.http_request import MAX_REPLY, Reply
+from process_cosmos_gateway.destinations.http_statuses import Meaning
 from process_cosmos_gateway.outbox import Limits
 from tests.documents import TOP
 

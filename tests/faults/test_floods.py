@@ -15,7 +15,7 @@ from process_cosmos_cloud.batches import MOST_VALUES, MOST_VALUES_IN_ALL, BatchR
 from process_cosmos_cloud.bodies import MAX_BODY
 from process_cosmos_gateway.contract.destinations import Priority
 from process_cosmos_gateway.contract.identifiers import Ulid
-from process_cosmos_gateway.devices.mqtt_errors import MqttError
+from process_cosmos_gateway.devices.mqtt.errors import MqttError
 from process_cosmos_gateway.lab.faults.flood import FLOODS, Stranger
 from process_cosmos_gateway.lab.faults.harmful import BATCHES
 from process_cosmos_gateway.lab.faults.hostile_faults import FailingAtOne, passed

@@ -24,22 +24,22 @@ from process_cosmos_gateway.contract.destinations import EventKind
 from process_cosmos_gateway.contract.devices import Snapshot
 from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.contract.identifiers import Ulid
+from process_cosmos_gateway.contract.local_programs import LONGEST_PUBLISH
 from process_cosmos_gateway.contract.messages import FROM_GATEWAY, FROM_HOME_ASSISTANT, DeviceChange
-from process_cosmos_gateway.contract.producers import LONGEST_PUBLISH
-from process_cosmos_gateway.destinations.exchange import Reply
+from process_cosmos_gateway.destinations.http_request import Reply
 from process_cosmos_gateway.destinations.inbox import read_page
 from process_cosmos_gateway.destinations.settings import WebhookSettings
 from process_cosmos_gateway.destinations.webhook import Webhook
-from process_cosmos_gateway.devices import BrokerOptions, Devices, memory
-from process_cosmos_gateway.devices.mqtt import Message
-from process_cosmos_gateway.devices.throttle import Received
+from process_cosmos_gateway.devices import BrokerOptions, Devices, repository
+from process_cosmos_gateway.devices.mqtt.connection import Message
+from process_cosmos_gateway.devices.things.rate_limiter import Received
 from process_cosmos_gateway.options import OptionsError, parse_options
 from process_cosmos_gateway.outbox import Delivered, Outbox
 from process_cosmos_gateway.store import Transaction
 from tests.hostile import HEALTHY, LEVELS, documents, is_json, nested
 
-from .api.doors import publish, with_doors
-from .escalations.parts import escalation, gateway, leak_opened
+from .alerts.parts import escalation, gateway, leak_opened
+from .api.endpoints import publish, with_doors
 from .store.parts import HandClock, new_ulids, opened
 
 ACCEPTED = "accepted"
@@ -162,7 +162,7 @@ async def a_device(folder: Path, topic: str) -> AsyncIterator[Attack]:
                 decode(encode(told), FROM_GATEWAY)
             changes.clear()
             await drained(outbox, "cloud")
-            assert await store.read(memory.known_devices)
+            assert await store.read(repository.known_devices)
             refused = devices.counts - before
             return GARBAGE if refused[GARBAGE] or refused[Code.DESCRIPTION_INVALID] else ACCEPTED
 

@@ -7,9 +7,9 @@ from io import StringIO
 import pytest
 
 from process_cosmos_gateway import logs
+from process_cosmos_gateway.destinations.delivery_state import logged
 from process_cosmos_gateway.destinations.destination import Down
 from process_cosmos_gateway.destinations.link import Health
-from process_cosmos_gateway.destinations.sending import logged
 from process_cosmos_gateway.logs import DESTINATION, ENTRIES_A_MINUTE, LONGEST, OneLine, Rate, redact
 
 

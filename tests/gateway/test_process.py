@@ -13,6 +13,15 @@ import orjson
 import pytest
 from aiohttp import ClientError, ServerFingerprintMismatch, WSServerHandshakeError
 
+from process_cosmos_gateway.contract.alerts import (
+    CaughtUp,
+    Change,
+    EscalationState,
+    Replica,
+    Severity,
+    Transition,
+    TransitionKind,
+)
 from process_cosmos_gateway.contract.codec import MAX_FRAME, decode, encode
 from process_cosmos_gateway.contract.destinations import (
     DiscardRejected,
@@ -28,15 +37,6 @@ from process_cosmos_gateway.contract.destinations import (
 )
 from process_cosmos_gateway.contract.devices import Snapshot, Subscribe, WriteProperty
 from process_cosmos_gateway.contract.errors import Code
-from process_cosmos_gateway.contract.escalations import (
-    CaughtUp,
-    Change,
-    EscalationState,
-    Replica,
-    Severity,
-    Transition,
-    TransitionKind,
-)
 from process_cosmos_gateway.contract.identifiers import Position, UlidFactory
 from process_cosmos_gateway.contract.messages import FROM_GATEWAY
 from process_cosmos_gateway.contract.pairing import OneTimeLine

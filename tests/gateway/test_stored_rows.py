@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from process_cosmos_gateway.contract.alerts import TransitionKind
 from process_cosmos_gateway.contract.destinations import DestinationKind, EventKind
-from process_cosmos_gateway.contract.escalations import TransitionKind
 from process_cosmos_gateway.destinations import settings as destination_settings
-from process_cosmos_gateway.devices import memory
-from process_cosmos_gateway.devices.values import Reading
+from process_cosmos_gateway.devices import repository
+from process_cosmos_gateway.devices.things.values import Reading
 from process_cosmos_gateway.store import Transaction
 from tests.hostile import documents, nested
 
-from .escalations.parts import LEAK, ask, gateway, key, leak_opened
+from .alerts.parts import LEAK, ask, gateway, key, leak_opened
 from .store.parts import HandClock, new_ulids
 
 STORED = {
@@ -41,11 +41,11 @@ async def test_a_row_that_cannot_be_read_costs_none_of_those_beside_it(
             hook = destination_settings.WebhookSettings(name="good", kinds=(), url="http://h/")
             for name in ("bad", "good"):
                 destination_settings.save(transaction, DestinationKind.WEBHOOK, replace(hook, name=name))
-            memory.keep_description(
+            repository.keep_description(
                 transaction, device="attic", topic="attic/td", description=b"{}", properties=("bad", "good")
             )
             for name in ("bad", "good"):
-                memory.keep_held(transaction, device="attic", name=name, reading=Reading(value=1.0, time=1.0))
+                repository.keep_held(transaction, device="attic", name=name, reading=Reading(value=1.0, time=1.0))
             assert transaction.run(STORED[row], text) == 1
 
         await parts.store.write(spoil)
@@ -57,7 +57,7 @@ async def test_a_row_that_cannot_be_read_costs_none_of_those_beside_it(
         assert await parts.types("new")
         kept = await parts.store.read(destination_settings.load_all)
         assert "good" in {each.settings.name for each in kept}
-        [device] = await parts.store.read(memory.known_devices)
+        [device] = await parts.store.read(repository.known_devices)
         assert "good" in device.held
 
 

@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 from aiohttp import ClientSession
 
-from process_cosmos_gateway.api.page import Page
+from process_cosmos_gateway.api.ingress.page import Page
 from process_cosmos_gateway.app import run
 from process_cosmos_gateway.contract.pairing import parse_pairing_line
 from process_cosmos_gateway.contract.session import GatewayHello

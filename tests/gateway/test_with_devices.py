@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from process_cosmos_gateway.contract.alerts import CaughtUp
 from process_cosmos_gateway.contract.destinations import Status
 from process_cosmos_gateway.contract.devices import (
     DeviceChanged,
@@ -14,7 +15,6 @@ from process_cosmos_gateway.contract.devices import (
     ValueChanged,
     WriteProperty,
 )
-from process_cosmos_gateway.contract.escalations import CaughtUp
 from process_cosmos_gateway.contract.messages import FromGateway
 from process_cosmos_gateway.contract.session import Result
 from process_cosmos_gateway.lab.devices import LEAK, OPEN, LeakSensor, TemperatureSensor, Valve

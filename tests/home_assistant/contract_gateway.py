@@ -15,7 +15,12 @@ from aiohttp import WSMsgType, web
 from aiohttp.test_utils import TestServer
 
 from custom_components.process_cosmos.contract.codec import decode, decode_json, encode, parse
-from custom_components.process_cosmos.contract.destinations import DestinationTested, Status, TestDestination, Waiting
+from custom_components.process_cosmos.contract.destinations import (
+    DestinationTested,
+    Status,
+    TestDestination,
+    Waiting,
+)
 from custom_components.process_cosmos.contract.devices import Device, Snapshot, Subscribe, WhileAway
 from custom_components.process_cosmos.contract.identifiers import Ulid
 from custom_components.process_cosmos.contract.messages import FROM_HOME_ASSISTANT, FromGateway, FromHomeAssistant

@@ -8,7 +8,13 @@ from homeassistant.helpers import translation
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 
 from custom_components.process_cosmos.const import DOMAIN
-from custom_components.process_cosmos.contract.destinations import DestinationKind, EventKind, Link, LinkState, Status
+from custom_components.process_cosmos.contract.destinations import (
+    DestinationKind,
+    EventKind,
+    Link,
+    LinkState,
+    Status,
+)
 
 from .contract_gateway import IDLE, ContractGateway, until
 

@@ -12,8 +12,8 @@ from homeassistant.components.hassio.handler import HassIO
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers.aiohttp_client import async_get_clientsession
 
-from custom_components.process_cosmos import flow_app
 from custom_components.process_cosmos.const import DOMAIN
+from custom_components.process_cosmos.flows import app_installation
 from tests.supervisor.apps import App, State
 from tests.supervisor.discovery import Message
 from tests.supervisor.fake import HOME_TOKEN, FakeSupervisor
@@ -25,7 +25,7 @@ class Supervised(FakeSupervisor):
 
     announced: dict[str, Any] | None = None
     stuck: OSError | None = None
-    elsewhere: dict[str, list[App]] = field(default_factory=lambda: {flow_app.REPOSITORY: [App.ours()]})
+    elsewhere: dict[str, list[App]] = field(default_factory=lambda: {app_installation.REPOSITORY: [App.ours()]})
 
     def __post_init__(self) -> None:
         self.host = self
@@ -42,8 +42,8 @@ class Supervised(FakeSupervisor):
 
     async def has_app(self, state: State) -> None:
         """Let the app be installed, and have announced itself if it runs."""
-        self._add_repository(flow_app.REPOSITORY)
-        [app] = (app for app in self.apps if app.slug == flow_app.SLUG)
+        self._add_repository(app_installation.REPOSITORY)
+        [app] = (app for app in self.apps if app.slug == app_installation.SLUG)
         app.state = state
         if state is State.STARTED:
             await self.start(app, "")
@@ -61,6 +61,9 @@ async def supervised(hass: HomeAssistant) -> AsyncIterator[Supervised]:
         hass.config.components.add("hassio")
         address = url.removeprefix("http://").rstrip("/")
         hass.data[DATA_COMPONENT] = HassIO(hass.loop, async_get_clientsession(hass), address)
-        with patch.dict(os.environ, {"SUPERVISOR_TOKEN": HOME_TOKEN}), patch.object(flow_app, "LOOK_AGAIN", 0.01):
+        with (
+            patch.dict(os.environ, {"SUPERVISOR_TOKEN": HOME_TOKEN}),
+            patch.object(app_installation, "LOOK_AGAIN", 0.01),
+        ):
             yield there
         assert not there.unknown

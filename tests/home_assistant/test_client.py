@@ -7,8 +7,16 @@ from dataclasses import replace
 import aiohttp
 import pytest
 
-from custom_components.process_cosmos import client as client_module
-from custom_components.process_cosmos.client import (
+from custom_components.process_cosmos.contract.codec import MAX_FRAME
+from custom_components.process_cosmos.contract.destinations import ListRejected, RejectedEvents
+from custom_components.process_cosmos.contract.devices import Device, Snapshot, WriteProperty
+from custom_components.process_cosmos.contract.errors import ContractError
+from custom_components.process_cosmos.contract.identifiers import Ulid
+from custom_components.process_cosmos.contract.messages import FromGateway
+from custom_components.process_cosmos.contract.pairing import OneTimeLine, parse_line
+from custom_components.process_cosmos.contract.session import HomeAssistantHello, Receipt, Refused
+from custom_components.process_cosmos.gateway import client as client_module
+from custom_components.process_cosmos.gateway.client import (
     CANNOT_CONNECT,
     GATEWAY_AWAY,
     GatewayAwayError,
@@ -19,14 +27,6 @@ from custom_components.process_cosmos.client import (
     Session,
     pair,
 )
-from custom_components.process_cosmos.contract.codec import MAX_FRAME
-from custom_components.process_cosmos.contract.destinations import ListRejected, RejectedEvents
-from custom_components.process_cosmos.contract.devices import Device, Snapshot, WriteProperty
-from custom_components.process_cosmos.contract.errors import ContractError
-from custom_components.process_cosmos.contract.identifiers import Ulid
-from custom_components.process_cosmos.contract.messages import FromGateway
-from custom_components.process_cosmos.contract.pairing import OneTimeLine, parse_line
-from custom_components.process_cosmos.contract.session import HomeAssistantHello, Receipt, Refused
 
 from .contract_gateway import SECRET, SITE, TOKEN, ContractGateway, refusing, until
 

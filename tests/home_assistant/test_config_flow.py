@@ -14,16 +14,17 @@ from homeassistant.setup import async_setup_component
 from homeassistant.util import dt as dt_util
 from pytest_homeassistant_custom_component.common import MockConfigEntry, async_capture_events, async_fire_time_changed
 
-from custom_components.process_cosmos import config_flow, workflows
+from custom_components.process_cosmos import config_flow
+from custom_components.process_cosmos.alerts.errors import NotOnDiskError
+from custom_components.process_cosmos.alerts.test_notification import LASTS
 from custom_components.process_cosmos.const import DOMAIN
 from custom_components.process_cosmos.contract.destinations import EventKind, RemoveDestination, SetCloud, SetWebhook
 from custom_components.process_cosmos.contract.session import Refused
-from custom_components.process_cosmos.escalations.errors import NotOnDiskError
-from custom_components.process_cosmos.flow_gateway import Found
-from custom_components.process_cosmos.trial_ring import LASTS
+from custom_components.process_cosmos.flows.gateway_requests import Found
+from custom_components.process_cosmos.workflows import workflows
 
+from .alerts.site import add_phone
 from .contract_gateway import OTHER_SITE, SITE, TOKEN, ContractGateway, refusing, until
-from .escalations.site import add_phone
 from .setting_up import NEITHER, WEBHOOK, begin, choose, discover, submit, tell
 
 CLOUD_CODE = "https://cloud.example:8443#code-secret-0123456789." + "ab" * 32

@@ -10,7 +10,7 @@ from homeassistant.helpers import issue_registry as ir
 from pytest_homeassistant_custom_component.common import MockConfigEntry, async_fire_time_changed
 
 from custom_components.process_cosmos.contract.destinations import LinkState, Waiting
-from custom_components.process_cosmos.destination_issues import DestinationIssues
+from custom_components.process_cosmos.issues.destination_issues import DestinationIssues
 
 from .contract_gateway import IDLE, ContractGateway
 from .links import CLOUD, HOOK, have, have_links, load_texts, shown

@@ -21,8 +21,8 @@ from custom_components.process_cosmos.contract.destinations import (
 from custom_components.process_cosmos.contract.messages import FromGateway, FromHomeAssistant
 from tests.documents import blocks
 
+from .alerts.site import add_phone
 from .contract_gateway import ContractGateway, done, until
-from .escalations.site import add_phone
 from .links import CLOUD, have_links
 
 CLOUD_CODE = "https://cloud.example:8443#code-secret-0123456789." + "ab" * 32

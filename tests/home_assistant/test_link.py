@@ -25,17 +25,17 @@ from pytest_homeassistant_custom_component.common import (
 )
 
 from custom_components.process_cosmos import coordinator as coordinator_module
-from custom_components.process_cosmos.backoff import FIRST, MOST, next_delay
 from custom_components.process_cosmos.const import AVAILABLE_FOR, DOMAIN, LOGGER, UNREACHABLE_AFTER, VERSION
+from custom_components.process_cosmos.contract.alerts import CaughtUp, Propose, Told, Transition
 from custom_components.process_cosmos.contract.destinations import RemoveDestination
 from custom_components.process_cosmos.contract.devices import Subscribe, ValueChanged
-from custom_components.process_cosmos.contract.escalations import CaughtUp, Propose, Told, Transition
 from custom_components.process_cosmos.contract.identifiers import TellKey, Ulid
 from custom_components.process_cosmos.contract.messages import FromHomeAssistant
 from custom_components.process_cosmos.contract.session import HomeAssistantHello, Receipt, Refused, Stopping
-from custom_components.process_cosmos.recent import KEPT_FOR, RecentKeys
-from custom_components.process_cosmos.recent import MOST as MOST_KEYS
-from custom_components.process_cosmos.things import Things
+from custom_components.process_cosmos.gateway.backoff import FIRST, MOST, next_delay
+from custom_components.process_cosmos.gateway.deduplication import KEPT_FOR, RecentKeys
+from custom_components.process_cosmos.gateway.deduplication import MOST as MOST_KEYS
+from custom_components.process_cosmos.gateway.devices import Things
 
 from .conftest import set_up
 from .contract_gateway import IDLE, OTHER_SITE, ContractGateway, until
@@ -66,7 +66,7 @@ async def test_a_disk_that_takes_its_time_does_not_make_the_gateway_away(
         released.wait(10)
         fsync(file)
 
-    monkeypatch.setattr("custom_components.process_cosmos.memory.os.fsync", slow)
+    monkeypatch.setattr("custom_components.process_cosmos.alerts.record_log.os.fsync", slow)
     unknown = Ulid("01JD0000000000000000000001")
     proposal = Propose(id="", escalation=unknown, ring=None, answer="Yes", age=0.0, by="Eve")
     try:

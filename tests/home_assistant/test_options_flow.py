@@ -9,12 +9,11 @@ from homeassistant.core import HomeAssistant, ServiceCall
 from homeassistant.data_entry_flow import FlowResultType
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 
-from custom_components.process_cosmos import flow_forms as forms
-from custom_components.process_cosmos import options_flow
-from custom_components.process_cosmos.escalations.errors import NotOnDiskError
+from custom_components.process_cosmos.alerts.errors import NotOnDiskError
+from custom_components.process_cosmos.flows import forms, options_flow
 
+from .alerts.site import add_phone
 from .contract_gateway import until
-from .escalations.site import add_phone
 from .links import load_texts
 from .setting_up import answer, options
 

@@ -14,8 +14,8 @@ from pytest_homeassistant_custom_component.common import MockConfigEntry
 
 from custom_components.process_cosmos import coordinator as coordinator_module
 from custom_components.process_cosmos.const import DOMAIN
-from custom_components.process_cosmos.contract.escalations import Transition
-from custom_components.process_cosmos.flow_other_gateway import OtherGatewayFlow
+from custom_components.process_cosmos.contract.alerts import Transition
+from custom_components.process_cosmos.flows.other_gateway import OtherGatewayFlow
 from custom_components.process_cosmos.repairs import async_create_fix_flow
 from tests.supervisor.apps import App, State
 from tests.supervisor.discovery import Message

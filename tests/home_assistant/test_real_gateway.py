@@ -23,7 +23,7 @@ from custom_components.process_cosmos.const import DOMAIN
 from custom_components.process_cosmos.contract.destinations import SetWebhook
 from custom_components.process_cosmos.contract.devices import Value
 from custom_components.process_cosmos.coordinator import CosmosCoordinator
-from custom_components.process_cosmos.flow_other_gateway import OtherGatewayFlow
+from custom_components.process_cosmos.flows.other_gateway import OtherGatewayFlow
 from custom_components.process_cosmos.repairs import async_create_fix_flow
 from process_cosmos_gateway.contract.devices import Subscribe, ValueChanged, WhileAway
 from process_cosmos_gateway.lab.devices import LeakSensor, Valve

@@ -6,12 +6,12 @@ from homeassistant.core import HomeAssistant
 from homeassistant.helpers import entity_registry as er
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 
+from custom_components.process_cosmos.alerts.phones import Button, read_button
+from custom_components.process_cosmos.alerts.recipients import as_answer, as_options
 from custom_components.process_cosmos.const import DOMAIN
-from custom_components.process_cosmos.escalations.phones import Button, read_button
-from custom_components.process_cosmos.escalations.recipients import as_answer, as_options
 
+from .alerts.site import add_phone
 from .conftest import set_up
-from .escalations.site import add_phone
 
 DATA = {"site": None, "url": None, "token": None, "sha256": None}
 

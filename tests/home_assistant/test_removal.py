@@ -12,7 +12,7 @@ from homeassistant.util.yaml import dump
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 
 from custom_components.process_cosmos.const import DOMAIN
-from custom_components.process_cosmos.workflows import async_install
+from custom_components.process_cosmos.workflows.workflows import async_install
 
 from .conftest import set_up
 from .leak_guard.house import AUTOMATION, BLUEPRINT, KITCHEN

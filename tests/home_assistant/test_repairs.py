@@ -10,7 +10,6 @@ from homeassistant.data_entry_flow import FlowResultType
 from homeassistant.helpers import issue_registry as ir
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 
-from custom_components.process_cosmos import flow_rejected
 from custom_components.process_cosmos.const import DOMAIN
 from custom_components.process_cosmos.contract.destinations import (
     DiscardRejected,
@@ -23,7 +22,8 @@ from custom_components.process_cosmos.contract.destinations import (
 from custom_components.process_cosmos.contract.devices import DeviceChanged
 from custom_components.process_cosmos.contract.identifiers import Ulid
 from custom_components.process_cosmos.contract.messages import FromGateway, FromHomeAssistant
-from custom_components.process_cosmos.flow_rejected import RejectedEventsFlow
+from custom_components.process_cosmos.flows import rejected_events
+from custom_components.process_cosmos.flows.rejected_events import RejectedEventsFlow
 from custom_components.process_cosmos.repairs import async_create_fix_flow
 
 from .contract_gateway import IDLE, ContractGateway, done, refusing, until
@@ -171,7 +171,7 @@ async def test_what_is_rejected_again_is_said_with_the_new_reply_and_the_issue_s
 async def test_what_is_not_known_within_seconds_is_on_its_way(
     outbox: Outbox, flow: RejectedEventsFlow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flow_rejected, "OUTCOME_WITHIN", 0.1)
+    monkeypatch.setattr(rejected_events, "OUTCOME_WITHIN", 0.1)
     outbox.delivers = False
     result = await flow.async_step_send_again()
     assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "on_their_way")

@@ -23,9 +23,9 @@ from custom_components.process_cosmos.contract.destinations import (
     Status,
     StorageState,
 )
-from custom_components.process_cosmos.issues import clear_all_issues
+from custom_components.process_cosmos.issues.site_issues import clear_all_issues
+from custom_components.process_cosmos.issues.status_issues import show_status
 from custom_components.process_cosmos.repairs import ReadFlow, async_create_fix_flow
-from custom_components.process_cosmos.status_issues import show_status
 
 from .contract_gateway import IDLE, ContractGateway, until
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from custom_components.process_cosmos.escalations.clock import SteadyClock
+from custom_components.process_cosmos.alerts.steady_clock import SteadyClock
 
 BEGIN = datetime(2026, 11, 22, 20, tzinfo=UTC)
 

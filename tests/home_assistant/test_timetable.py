@@ -7,12 +7,12 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from custom_components.process_cosmos.contract.escalations import EscalationState, Severity
+from custom_components.process_cosmos.alerts.model import Escalation, State
+from custom_components.process_cosmos.alerts.policy import Level, Policy, default_policy
+from custom_components.process_cosmos.alerts.records import Acked, Content, Opened, Record, Rung, ToldRecord, Woke
+from custom_components.process_cosmos.alerts.timetable import Outcomes, Timetable, is_earlier, timetable
+from custom_components.process_cosmos.contract.alerts import EscalationState, Severity
 from custom_components.process_cosmos.contract.identifiers import TellKey, Ulid
-from custom_components.process_cosmos.escalations.model import Escalation, State
-from custom_components.process_cosmos.escalations.policy import Level, Policy, default_policy
-from custom_components.process_cosmos.escalations.records import Acked, Content, Opened, Record, Rung, ToldRecord, Woke
-from custom_components.process_cosmos.escalations.timetable import Outcomes, Timetable, is_earlier, timetable
 
 ID = Ulid("01JD0000000000000000000001")
 EVENT = Ulid("01JD0000000000000000000002")

@@ -17,26 +17,26 @@ from homeassistant.config_entries import ConfigEntry
 from homeassistant.core import HomeAssistant, ServiceCall
 from homeassistant.helpers import translation
 
+from custom_components.process_cosmos.alerts.engine import Escalations
+from custom_components.process_cosmos.alerts.errors import EscalationRefusedError
+from custom_components.process_cosmos.alerts.model import Escalation
+from custom_components.process_cosmos.alerts.policy import Level, Policy
 from custom_components.process_cosmos.const import DOMAIN
 from custom_components.process_cosmos.contract.destinations import SetCloud, SetWebhook
 from custom_components.process_cosmos.contract.identifiers import PHONE
-from custom_components.process_cosmos.escalations.engine import Escalations
-from custom_components.process_cosmos.escalations.errors import EscalationRefusedError
-from custom_components.process_cosmos.escalations.model import Escalation
-from custom_components.process_cosmos.escalations.policy import Level, Policy
 from tests.brokers import free_port
 from tests.cloud.endpoint import EndpointProcess, endpoint_process
 from tests.gateway.destinations.parts import Call, Receiver, receiver, until
 from tests.gateway.gateway_process import COMMAND, GatewayProcess, gateway_process
 
-from .escalations.site import Phone, add_phone
+from .alerts.site import Phone, add_phone
 from .test_real_gateway import set_up_with
 
 HOOK = "destination:hook"
 HOUR = timedelta(hours=1)
 WITHIN = 20
 HASTY = (
-    "import sys; from process_cosmos_gateway.escalations import asks, service; service.AWAY_AFTER = 1.0;"
+    "import sys; from process_cosmos_gateway.alerts import asks, service; service.AWAY_AFTER = 1.0;"
     " asks.ROUND_GAP = 0.1; from process_cosmos_gateway.__main__ import main; sys.exit(main())"
 )
 """The gateway with less patience: a minute is too long for a test."""
@@ -120,9 +120,7 @@ async def furnish(
         await translation.async_load_integrations(hass, {DOMAIN})
         anna = add_phone(hass, "Anna")
         policy = Policy(levels=(Level(after=timedelta(), people=(f"{PHONE}{anna.device_id}",)), *levels))
-        monkeypatch.setattr(
-            "custom_components.process_cosmos.escalations.engine.policy_of", lambda _hass, _options: policy
-        )
+        monkeypatch.setattr("custom_components.process_cosmos.alerts.engine.policy_of", lambda _hass, _options: policy)
         async with gateway_process(tmp_path, free_port(), program=program) as gateway, receiver() as hook:
             entry = await set_up_with(hass, str(await gateway.pairing_line()))
             house = House(hass=hass, gateway=gateway, hook=hook, entry=entry, anna=anna)
@@ -368,7 +366,7 @@ async def test_a_site_that_is_deleted_closes_its_alerts_and_destinations_hear_so
 
 
 async def test_an_away_destination_holds_up_no_removal(furnish: Furnish, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("custom_components.process_cosmos.removal._DELIVERED_WITHIN", 0.2)
+    monkeypatch.setattr("custom_components.process_cosmos.alerts.removal._DELIVERED_WITHIN", 0.2)
     async with furnish() as house:
         await house.hook.stop()
         await house.escalate()

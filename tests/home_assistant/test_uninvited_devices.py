@@ -8,6 +8,7 @@ from homeassistant.core import HomeAssistant
 from homeassistant.helpers import issue_registry as ir
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 
+from custom_components.process_cosmos.alerts.notification_sender import Telling
 from custom_components.process_cosmos.contract.destinations import BrokerLink
 from custom_components.process_cosmos.contract.devices import (
     Device,
@@ -19,7 +20,6 @@ from custom_components.process_cosmos.contract.devices import (
     PropertyKind,
     WhileAway,
 )
-from custom_components.process_cosmos.escalations.telling import Telling
 from custom_components.process_cosmos.texts import escaped
 
 from .contract_gateway import IDLE, ContractGateway, until

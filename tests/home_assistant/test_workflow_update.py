@@ -18,11 +18,11 @@ from homeassistant.util.file import WriteError
 from homeassistant.util.yaml import dump, parse_yaml
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 
-from custom_components.process_cosmos import workflows
 from custom_components.process_cosmos.const import DOMAIN
 from custom_components.process_cosmos.diagnostics import async_get_config_entry_diagnostics
 from custom_components.process_cosmos.repairs import async_create_fix_flow
-from custom_components.process_cosmos.workflow_update import WorkflowUpdateFlow
+from custom_components.process_cosmos.workflows import workflows
+from custom_components.process_cosmos.workflows.workflow_update import WorkflowUpdateFlow
 
 from .conftest import set_up
 from .leak_guard.house import AUTOMATION, BLUEPRINT, KITCHEN

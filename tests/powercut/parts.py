@@ -13,7 +13,7 @@ from process_cosmos_gateway.clock import Clock
 from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_gateway.contract.identifiers import Ulid, UlidFactory
 from process_cosmos_gateway.outbox import Added, Delivered, DropReason, Event, Limits, Outbox, Parcel
-from process_cosmos_gateway.store import Store, Transaction, log
+from process_cosmos_gateway.store import Store, Transaction, wal
 from tests.gateway.store.parts import new_ulids
 
 from .model import Group, Seen
@@ -36,7 +36,7 @@ def counted_ulids() -> UlidFactory:
 @contextmanager
 def frequent_checkpoints() -> Iterator[None]:
     """Let the log be copied into the database after every few pages, so that cuts meet that too."""
-    with patch.object(log, "_MOST_PAGES", 20):
+    with patch.object(wal, "_MOST_PAGES", 20):
         yield
 
 

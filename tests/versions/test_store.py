@@ -9,10 +9,10 @@ from typing import Any
 import orjson
 import pytest
 
+from process_cosmos_gateway.alerts import Escalations
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.destinations.settings import CloudSettings, WebhookSettings, load_all
 from process_cosmos_gateway.devices import BrokerOptions, Devices
-from process_cosmos_gateway.escalations import Escalations
 from process_cosmos_gateway.outbox import Added, Delivered, Outbox
 from process_cosmos_gateway.store import Store, schema
 from tests.gateway.outbox.parts import event

@@ -15,13 +15,13 @@ from typing import Any, TypeAliasType, get_args, get_origin, get_type_hints
 
 import orjson
 
+from process_cosmos_gateway.contract.alerts import EscalationEvent
 from process_cosmos_gateway.contract.cloud import BatchReceipt, Enrolled, EnrolmentRequest, InboxPage, RenewalRequest
 from process_cosmos_gateway.contract.codec import MAX_TEXT, Json
-from process_cosmos_gateway.contract.escalations import EscalationEvent
 from process_cosmos_gateway.contract.identifiers import Ulid
+from process_cosmos_gateway.contract.local_programs import FROM_PRODUCER
 from process_cosmos_gateway.contract.messages import FROM_GATEWAY, FROM_HOME_ASSISTANT
 from process_cosmos_gateway.contract.pairing import Paired, PairingRequest
-from process_cosmos_gateway.contract.producers import FROM_PRODUCER
 from process_cosmos_gateway.contract.session import Problem
 
 TOP = Path(__file__).resolve().parents[2]

@@ -16,7 +16,13 @@ from process_cosmos_gateway.contract.identifiers import (
     milliseconds_of,
     split_names,
 )
-from process_cosmos_gateway.contract.pairing import LineError, OneTimeLine, PairingLine, parse_line, parse_pairing_line
+from process_cosmos_gateway.contract.pairing import (
+    LineError,
+    OneTimeLine,
+    PairingLine,
+    parse_line,
+    parse_pairing_line,
+)
 
 LINE = OneTimeLine(url="https://gateway.local:8735", secret="made-up-secret-0001", sha256="0a" * 32)
 

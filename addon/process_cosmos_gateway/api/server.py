@@ -14,22 +14,16 @@ from aiohttp.log import server_logger
 
 from process_cosmos_gateway.contract.codec import MAX_FRAME, decode, decode_json, encode, parse
 from process_cosmos_gateway.contract.errors import Code, ContractError
+from process_cosmos_gateway.contract.local_programs import MOST_CONNECTIONS
 from process_cosmos_gateway.contract.pairing import Paired, PairingRequest
-from process_cosmos_gateway.contract.producers import MOST_CONNECTIONS
-from process_cosmos_gateway.contract.session import (
-    MIN_SCHEMA,
-    SCHEMA,
-    GatewayHello,
-    HomeAssistantHello,
-    Refused,
-)
+from process_cosmos_gateway.contract.session import MIN_SCHEMA, SCHEMA, GatewayHello, HomeAssistantHello, Refused
 from process_cosmos_gateway.errors import PortTakenError, RequestRefusedError, StartError, StoreError
 from process_cosmos_gateway.listener import LISTENER, Listener, ListenerLimits
 from process_cosmos_gateway.store import Store
 
-from .access import Access
-from .guests import BEARER, Guests
-from .page import Page
+from .ingress.page import Page
+from .local_programs.admission import BEARER, Guests
+from .pairing import Access
 from .replies import json_reply, problem_reply
 from .session import Parts, Session, refuse
 

@@ -8,23 +8,16 @@ from itertools import groupby
 
 from aiohttp import ClientConnectionResetError, WSCloseCode, WSMsgType, web
 
+from process_cosmos_gateway.alerts import Escalations
+from process_cosmos_gateway.contract.alerts import CaughtUp, Transition
 from process_cosmos_gateway.contract.codec import MAX_FRAME, decode, encode, members
 from process_cosmos_gateway.contract.devices import Snapshot, Subscribe
 from process_cosmos_gateway.contract.errors import Code, ContractError
-from process_cosmos_gateway.contract.escalations import CaughtUp, Transition
 from process_cosmos_gateway.contract.messages import FROM_HOME_ASSISTANT, FromGateway, FromHomeAssistant
-from process_cosmos_gateway.contract.session import (
-    HomeAssistantHello,
-    Problem,
-    Receipt,
-    Refused,
-    Result,
-    Stopping,
-)
+from process_cosmos_gateway.contract.session import HomeAssistantHello, Problem, Receipt, Refused, Result, Stopping
 from process_cosmos_gateway.errors import StoreError
-from process_cosmos_gateway.escalations import Escalations
 
-from .feed import MOST_KEPT, Feed
+from .change_feed import MOST_KEPT, Feed
 from .requests import Answerable, Requests
 from .status import AGES_EVERY, StatusReader, without_ages
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from .alerts import CaughtUp, Propose, Told, Transition
 from .destinations import (
     ApproveReply,
     ChangeDestination,
@@ -27,7 +28,6 @@ from .devices import (
     WhileAway,
     WriteProperty,
 )
-from .escalations import CaughtUp, Propose, Told, Transition
 from .session import GatewayHello, HomeAssistantHello, Receipt, Refused, Result, Stopping
 
 type DestinationRequest = (

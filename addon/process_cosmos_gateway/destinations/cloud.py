@@ -20,12 +20,12 @@ from process_cosmos_gateway.contract.events import BATCH_CONTENT_TYPE
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.outbox import Delivered, Failed, Parcel, Rejected, Verdict
 
+from .batch_bisection import Isolation
+from .batch_receipts import read_receipt
 from .destination import MALFORMED_REPLY, Down, Polled, ProbeResult, Refused, Sent, Trouble
-from .exchange import Reply, exchange, open_session
+from .http_request import Reply, exchange, open_session
+from .http_statuses import Meaning
 from .inbox import read_page
-from .isolation import Isolation
-from .receipts import read_receipt
-from .statuses import Meaning
 
 BATCH = 1000
 """Events: with more, one fsync of the endpoint serves no more of them to speak of."""

@@ -11,6 +11,7 @@ from dataclasses import replace
 from operator import attrgetter
 from typing import Any
 
+from process_cosmos_gateway.alerts import Escalations
 from process_cosmos_gateway.clock import Clock
 from process_cosmos_gateway.contract.destinations import (
     ApproveReply,
@@ -27,17 +28,15 @@ from process_cosmos_gateway.contract.events import encode_event, event_type
 from process_cosmos_gateway.contract.identifiers import Ulid, UlidFactory
 from process_cosmos_gateway.contract.pairing import LineError, OneTimeLine, parse_line
 from process_cosmos_gateway.errors import RequestRefusedError, StoreError
-from process_cosmos_gateway.escalations import Escalations
 from process_cosmos_gateway.outbox import Outbox
 from process_cosmos_gateway.store import Store
 
 from . import enrolment
 from .cloud import Cloud, Credentials
+from .delivery_state import Sending
+from .delivery_worker import Pump
 from .destination import Destination, ProbeResult
-from .left_out import UNUSABLE, LeftOut
-from .pump import Pump
 from .renewal import Renewals, RenewFn
-from .sending import Sending
 from .settings import (
     CloudSettings,
     Kept,
@@ -57,6 +56,7 @@ from .settings import (
     save,
     set_anew,
 )
+from .unusable import UNUSABLE, LeftOut
 from .webhook import Webhook
 
 TEST = event_type("test")

@@ -17,9 +17,9 @@ from process_cosmos_gateway.errors import RequestRefusedError
 from process_cosmos_gateway.store import Transaction
 from process_cosmos_gateway.store.errors import ROW_UNREADABLE
 
+from .batch_receipts import is_token
 from .cloud import Credentials
 from .inbox import is_cursor
-from .receipts import is_token
 
 LONGEST_NAME = 64
 LONGEST_URL = 2048

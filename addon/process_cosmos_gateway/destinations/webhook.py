@@ -9,22 +9,22 @@ from urllib.parse import unquote
 
 import orjson
 
+from process_cosmos_gateway.contract.alerts import EscalationEvent
 from process_cosmos_gateway.contract.cloud import InboxItem
 from process_cosmos_gateway.contract.codec import decode_json, parse
 from process_cosmos_gateway.contract.destinations import DestinationKind
 from process_cosmos_gateway.contract.errors import Code, ContractError
-from process_cosmos_gateway.contract.escalations import EscalationEvent
 from process_cosmos_gateway.contract.events import CONTENT_TYPE, event_type
 from process_cosmos_gateway.contract.urls import encode_url
 from process_cosmos_gateway.outbox import Delivered, Parcel, Rejected
 
-from .blame import MOST_IN_FLIGHT
 from .confirmation import digest
 from .destination import Polled, ProbeResult, Sent, Trouble
-from .exchange import Reply, Source, exchange, open_session
+from .failure_cause import MOST_IN_FLIGHT
+from .http_request import Reply, Source, exchange, open_session
+from .http_statuses import Meaning
 from .inbox import checked
 from .settings import WebhookSettings, address_of
-from .statuses import Meaning
 
 BATCH = 64
 """Events looked at to find some of different order keys."""

@@ -20,24 +20,24 @@ from process_cosmos_gateway.options import MEGABYTE
 from process_cosmos_gateway.outbox import Outbox
 from process_cosmos_gateway.store import Store
 
-from . import memory
-from .bridge import Bridge
-from .description import DescriptionError, parse_description
-from .descriptions import NEW_A_MINUTE, Descriptions, Listening
-from .intake import Intake, News
-from .keeper import Arrival, Change, Keeper
-from .leaving import Leaving
-from .link import Link
-from .mqtt import Connection, Message
-from .mqtt_errors import DeniedError, MqttError
+from . import repository
+from .message_handler import Intake, News
+from .message_writer import Arrival, Change, Keeper
+from .mqtt.broker_reconnect import Bridge
+from .mqtt.broker_state import Link
+from .mqtt.connection import Connection, Message
+from .mqtt.errors import DeniedError, MqttError
+from .mqtt.mqtt_session import DROPPED_TOPIC, Session
+from .mqtt.redelivery import Delivery, ReceivedMessages
 from .options import BrokerOptions, ReadingOptions
-from .redelivery import Delivery, ReceivedMessages
-from .roster import Roster
-from .session import DROPPED_TOPIC, Session
-from .shelf import Shelf
-from .throttle import Received, Throttle
-from .twin import Twin, as_device, problem_with
-from .writes import Sent, Writes
+from .readings.forwarding import Leaving
+from .readings.retention import Shelf
+from .things.description import DescriptionError, parse_description
+from .things.description_intake import NEW_A_MINUTE, Descriptions, Listening
+from .things.device_table import Roster
+from .things.property_writes import Sent, Writes
+from .things.rate_limiter import Received, Throttle
+from .things.twin import Twin, as_device, problem_with
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -209,7 +209,7 @@ class Devices:
         """Know again what was known at the last commit; raise ``StoreError``. Before anybody asks for ``devices``."""
         if self._broker is None:
             return
-        for each in await self._store.read(memory.known_devices):
+        for each in await self._store.read(repository.known_devices):
             try:
                 thing = parse_description(each.topic, each.description, self._filters)
                 twin = self._roster.admit(thing, each.description)

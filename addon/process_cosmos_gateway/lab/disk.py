@@ -14,7 +14,7 @@ from typing import override
 import apsw
 
 from process_cosmos_gateway.options import MEGABYTE
-from process_cosmos_gateway.store.space import free_bytes
+from process_cosmos_gateway.store.disk_reserve import free_bytes
 
 NAME = "lab-disk"
 SECTOR = 512

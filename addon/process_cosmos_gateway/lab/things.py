@@ -15,8 +15,8 @@ from typing import Any, Self
 import orjson
 
 from process_cosmos_gateway.contract.devices import Value
-from process_cosmos_gateway.devices.mqtt import Connection, Message, Will
-from process_cosmos_gateway.devices.mqtt_errors import MqttError
+from process_cosmos_gateway.devices.mqtt.connection import Connection, Message, Will
+from process_cosmos_gateway.devices.mqtt.errors import MqttError
 from process_cosmos_gateway.devices.options import BrokerOptions
 
 _RETRY_SECONDS = 0.5

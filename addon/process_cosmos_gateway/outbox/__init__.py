@@ -1,6 +1,6 @@
 """The durable queue to destinations."""
 
-from .accepting import Outcome, failure
+from .group_commit import Outcome, failure
 from .model import (
     Added,
     Delivered,

@@ -3,7 +3,7 @@
 from process_cosmos_gateway.contract.destinations import Priority, Waiting
 from process_cosmos_gateway.store import Transaction
 
-from .intake import Conditions
+from .enqueue import Conditions
 from .model import Depths, DropReason
 from .quotas import share
 from .statements import STATEMENTS

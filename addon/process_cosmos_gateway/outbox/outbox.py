@@ -14,11 +14,12 @@ from process_cosmos_gateway.contract.identifiers import Ulid, UlidFactory
 from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.store import Store, Transaction
 
-from . import books, full, intake, membership, packs, parking, rejected, series, settlement
-from .accepting import Acceptor, Outcome
+from . import counters, enqueue, eviction, overflow_queue, reading_batches, rejected, series, settlement, subscriptions
 from .depths import read_depths
-from .draining import Busy, Drawn, Wish, draw
-from .intake import Arrival, Conditions
+from .dequeue import Busy, Drawn, Wish, draw
+from .enqueue import Arrival, Conditions
+from .group_commit import Acceptor, Outcome
+from .key_ranges import Stretches
 from .model import (
     Added,
     Delivered,
@@ -34,7 +35,6 @@ from .model import (
 )
 from .order import remember, rest
 from .quotas import Backlogs, quotas_now
-from .stretches import Stretches
 
 type OnSettled = Callable[[Transaction, str, Parcel, Verdict], None]
 type OnLinkDown = Callable[[Transaction, str], None]
@@ -93,7 +93,7 @@ class Outbox:
             return taken
         if event.priority is Priority.ALARM:
             raise taken
-        books.drop(transaction, event.priority, taken.reason, 1)
+        counters.drop(transaction, event.priority, taken.reason, 1)
         return Added.DROPPED
 
     async def accept(self, event: Event) -> Added:
@@ -109,7 +109,7 @@ class Outbox:
 
     def add_measurements(self, transaction: Transaction, measurements: Sequence[Measurement]) -> None:
         """Queue readings that are new, for destinations that want readings; many leave in one event."""
-        packs.add(transaction, measurements, self._prepare_intake(transaction))
+        reading_batches.add(transaction, measurements, self._prepare_intake(transaction))
         transaction.after_commit(self._wake_all)
 
     async def forget_series(self) -> None:
@@ -129,17 +129,17 @@ class Outbox:
 
     def count_drop(self, transaction: Transaction, priority: Priority, reason: DropReason, number: int) -> None:
         """Count what somebody else has held back."""
-        books.drop(transaction, priority, reason, number)
+        counters.drop(transaction, priority, reason, number)
 
-    async def _commit(self, arrivals: Sequence[Arrival]) -> Sequence[intake.Taken]:
+    async def _commit(self, arrivals: Sequence[Arrival]) -> Sequence[enqueue.Taken]:
         return await self._store.write(partial(self._take, arrivals=arrivals))
 
-    def _take(self, transaction: Transaction, arrivals: Sequence[Arrival]) -> Sequence[intake.Taken]:
+    def _take(self, transaction: Transaction, arrivals: Sequence[Arrival]) -> Sequence[enqueue.Taken]:
         transaction.after_commit(self._wake_all)
-        return intake.take(transaction, arrivals, self._prepare_intake(transaction))
+        return enqueue.take(transaction, arrivals, self._prepare_intake(transaction))
 
     def _conditions(self, transaction: Transaction) -> Conditions:
-        audience = books.Audience.read(transaction)
+        audience = counters.Audience.read(transaction)
         free = self._store.writable(transaction)
         return Conditions(
             now=self._clock.now().timestamp(),
@@ -153,13 +153,13 @@ class Outbox:
         """Let waiting readings make room for alarms on a disk that is nearly full; return the conditions."""
         under = self._conditions(transaction)
         if under.free < under.reserve:
-            packs.make_room(transaction, under.limits)
-            return replace(under, audience=books.Audience.read(transaction))
+            reading_batches.make_room(transaction, under.limits)
+            return replace(under, audience=counters.Audience.read(transaction))
         return under
 
     def _limits_now(self, transaction: Transaction) -> Limits:
         """Return the limits with each quota that follows the free disk as it is now."""
-        return self._limits_with(self._store.writable(transaction), books.backlogs(transaction))
+        return self._limits_with(self._store.writable(transaction), counters.backlogs(transaction))
 
     def _limits_with(self, free: int, backlogs: Backlogs) -> Limits:
         quota, keeps = quotas_now(free, self._store.space.reserve, backlogs, self._limits.quota)
@@ -167,7 +167,7 @@ class Outbox:
 
     def withdraw(self, transaction: Transaction, event: Ulid, destination: str) -> None:
         """Take back an alarm that was for ``destination`` only; one that is on its way may still arrive."""
-        intake.withdraw(transaction, event, destination, self._limits_now(transaction))
+        enqueue.withdraw(transaction, event, destination, self._limits_now(transaction))
         transaction.after_commit(self._wake_all)
 
     def reaches(self, transaction: Transaction, destination: str) -> bool:
@@ -181,12 +181,12 @@ class Outbox:
         """Let ``name`` have events of ``kinds`` from now on; a new one also hears of the escalations that are alive."""
 
         def change(transaction: Transaction) -> None:
-            if membership.join(transaction, name, kinds):
-                audience = books.Audience.read(transaction)
+            if subscriptions.join(transaction, name, kinds):
+                audience = counters.Audience.read(transaction)
                 for event in chain.from_iterable(joined(transaction, name) for _, _, joined in self._watchers):
                     entry = Arrival(event, event.encode(self._store.site)), (name,)
                     now = self._clock.now().timestamp()
-                    intake.enqueue(transaction, event.priority, [entry], now, audience)
+                    enqueue.enqueue(transaction, event.priority, [entry], now, audience)
 
         await self._store.write(change)
         self._stretches.pop(name, None)
@@ -197,7 +197,7 @@ class Outbox:
 
         def change(transaction: Transaction) -> None:
             self._tell_link_down(transaction, name)
-            membership.leave(transaction, name)
+            subscriptions.leave(transaction, name)
 
         await self._store.write(change)
         self._news.pop(name, None)
@@ -299,18 +299,18 @@ class Outbox:
     def _clear(self, transaction: Transaction, destination: str, drawn: Drawn) -> None:
         """Give up what has expired, set aside what is damaged, unpark, cut the pack that is to go."""
         for priority, sequence in drawn.expired:
-            full.give_up_for_all(transaction, priority, [sequence], DropReason.EXPIRED)
+            eviction.give_up_for_all(transaction, priority, [sequence], DropReason.EXPIRED)
         for priority, sequence in drawn.damaged:
             # Another destination may have met it at the same time.
             for row in transaction.rows(f"SELECT * FROM outbox_{priority} WHERE sequence = ?", sequence):  # noqa: S608 - ours
                 self._store.quarantine(transaction, f"outbox_{priority}", row)
                 if priority is Priority.MEASUREMENT:
-                    packs.give_up(transaction, sequence)
+                    reading_batches.give_up(transaction, sequence)
                 else:
-                    full.give_up_for_all(transaction, priority, [sequence], DropReason.DAMAGED)
-        parking.expire(transaction, drawn.now)
-        parking.unpark(transaction, destination, self._limits_now(transaction))
-        packs.cut(transaction, destination, self._ulid_fn)
+                    eviction.give_up_for_all(transaction, priority, [sequence], DropReason.DAMAGED)
+        overflow_queue.expire(transaction, drawn.now)
+        overflow_queue.unpark(transaction, destination, self._limits_now(transaction))
+        reading_batches.cut(transaction, destination, self._ulid_fn)
 
     async def settle(
         self,
@@ -332,7 +332,7 @@ class Outbox:
                     settled(transaction, destination, parcel, verdict)
             if also is not None:
                 also(transaction)
-            packs.cut(transaction, destination, self._ulid_fn)
+            reading_batches.cut(transaction, destination, self._ulid_fn)
             return judged
 
         if not verdicts:
@@ -363,7 +363,7 @@ class Outbox:
 
     async def last_own_id(self) -> int | None:
         """Return the time (ms) of the newest id this gateway has made for an event, so that later ones are above it."""
-        last = await self._store.read(lambda transaction: books.counted(transaction, "own_id_ms"))
+        last = await self._store.read(lambda transaction: counters.counted(transaction, "own_id_ms"))
         return last or None
 
     async def rejected(self, after: int = 0) -> Sequence[RejectedEvent]:

@@ -9,7 +9,7 @@ from process_cosmos_gateway.contract.destinations import Priority, RejectedEvent
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.store import Transaction
 
-from .books import array, count, wait
+from .counters import array, count, wait
 from .statements import STATEMENTS
 
 _LISTED = 500

@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from process_cosmos_gateway.store import Transaction
 
-from .books import array
+from .counters import array
 
 _READ_AT_ONCE = 50_000
 _FORGOTTEN_AT_ONCE = 1_000

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from process_cosmos_gateway.contract.destinations import Priority
 from process_cosmos_gateway.store import Transaction
 
-from . import packs, parking
-from .books import array, count, wait
+from . import overflow_queue, reading_batches
+from .counters import array, count, wait
 from .model import Delivered, Failed, Limits, Parcel, Rejected, Verdict
 from .statements import STATEMENTS
 
@@ -50,8 +50,8 @@ def settle(
         elif of_priority:
             settled += _settle_each(transaction, priority, of_priority, progress)
     settled += _settle_packs(transaction, verdicts, progress)
-    parking.expire(transaction, now)
-    parking.unpark(transaction, destination, limits)
+    overflow_queue.expire(transaction, now)
+    overflow_queue.unpark(transaction, destination, limits)
     return settled
 
 
@@ -157,7 +157,7 @@ def _judge(transaction: Transaction, settlement: Settlement, progress: Progress)
 
 def _settle_packs(transaction: Transaction, verdicts: Sequence[Settlement], progress: Progress) -> Sequence[Settlement]:
     judged = [
-        packs.settle(
+        reading_batches.settle(
             transaction,
             progress.destination,
             settlement,

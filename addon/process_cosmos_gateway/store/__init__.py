@@ -2,9 +2,9 @@
 
 from process_cosmos_gateway.contract.destinations import StorageState
 
+from .disk_reserve import Space
 from .health import StorageHealth
-from .salvage import Salvaged
-from .space import Space
+from .recovery import Salvaged
 from .store import Store
 from .transaction import Transaction
 

@@ -8,8 +8,8 @@ import apsw
 from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.private_files import is_there, make_private, remove_private, sync_file, sync_folder
 
-from . import log, schema
-from .space import RESERVE, free_bytes
+from . import schema, wal
+from .disk_reserve import RESERVE, free_bytes
 
 FOLDER = "backup"
 COPY = "store.sqlite"
@@ -67,7 +67,7 @@ def adopt(path: Path, ulid_fn: schema.UlidFn, vfs: str | None) -> bool:
     connection = apsw.Connection(str(copy), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
     try:
         with connection:
-            connection.execute("DELETE FROM meta WHERE key = ?", (log.KEY,))
+            connection.execute("DELETE FROM meta WHERE key = ?", (wal.KEY,))
             connection.execute("UPDATE meta SET value = ? WHERE key = 'epoch'", (ulid_fn(),))
             connection.execute(schema.SCHEMA.with_name("restored.sql").read_text("utf-8"))
     except apsw.CorruptError, apsw.NotADBError, apsw.SQLError:

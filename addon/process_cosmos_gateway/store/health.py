@@ -9,8 +9,8 @@ import apsw
 
 from process_cosmos_gateway.contract.destinations import StorageState
 
-from .presence import Presence
-from .space import Disk
+from .disk_reserve import Disk
+from .file_watch import Presence
 
 _LOGGER = logging.getLogger(__name__)
 

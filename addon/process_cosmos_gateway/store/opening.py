@@ -9,12 +9,12 @@ from pathlib import Path
 from process_cosmos_gateway.contract.identifiers import Ulid, is_ulid
 from process_cosmos_gateway.private_files import is_there, write_private
 
-from . import backup, log, schema
-from .check import find_damage
+from . import backup, schema, wal
+from .deleted_files import draft_beside
 from .errors import StoreDamagedError
-from .presence import CODE
-from .rescue import draft_beside
-from .salvage import Salvaged, finish_salvage, salvage
+from .file_watch import CODE
+from .integrity import find_damage
+from .recovery import Salvaged, finish_salvage, salvage
 
 _LOGGER = logging.getLogger(__name__)
 _LOG_LOST = "its log is gone, with what was written last"
@@ -40,7 +40,7 @@ def prepare(path: Path, ulid_fn: schema.UlidFn, vfs: str | None, migrations: Seq
     schema.refuse_newer(path if is_there(path) else backup.copy_beside(path), vfs, 1 + len(migrations))
     if not is_there(path) and not backup.adopt(path, ulid_fn, vfs):
         _begin(path, ulid_fn, vfs, 1 + len(migrations))
-    without_log = log.is_lost(path, vfs)
+    without_log = wal.is_lost(path, vfs)
     reason = _LOG_LOST if without_log else "a page could not be read" if is_there(suspect) else find_damage(path, vfs)
     if reason is not None:
         _LOGGER.error("%s is damaged (%s): what can be read goes into a new database", path, reason)

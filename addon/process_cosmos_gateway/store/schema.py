@@ -8,8 +8,8 @@ import apsw
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.private_files import is_there, make_private, sync_folder
 
+from .disk_reserve import free_bytes
 from .errors import SchemaTooNewError, StoreDamagedError
-from .space import free_bytes
 
 type UlidFn = Callable[[], Ulid]
 

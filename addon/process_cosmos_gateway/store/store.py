@@ -17,15 +17,15 @@ from process_cosmos_gateway.contract.destinations import StorageState
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.errors import StoreError
 
-from . import log, schema
+from . import schema, wal
+from .database_thread import Ends, Lane
+from .deleted_files import rescue
+from .disk_reserve import RESERVE, Disk, Space, free_bytes
 from .errors import StoreDamagedError, StoreFilesGoneError, StoreReadOnlyError
+from .file_watch import Presence
 from .health import StorageHealth, Watch
-from .lane import Ends, Lane
 from .opening import prepare, suspect_marker
-from .presence import Presence
-from .rescue import rescue
-from .salvage import Salvaged
-from .space import RESERVE, Disk, Space, free_bytes
+from .recovery import Salvaged
 from .transaction import Transaction
 
 _LOGGER = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class Store:
         self._watch = Watch(disk, suspect_marker(path), self._presence)
         self._is_rescued = False
         self._free_pages = 0
-        self._growth = log.Growth()
+        self._growth = wal.Growth()
         writing = Ends(self._watch.failed, self._watch.committed, self._watch.find_problem)
         # A read that succeeds says nothing of a disk that takes no commits.
         reading = Ends(self._watch.failed, lambda: None)
@@ -105,7 +105,7 @@ class Store:
         store.site, store.epoch = Ulid(meta["site"]), Ulid(meta["epoch"])
         if "salvaged" in meta:
             store.salvaged = Salvaged.decode(meta["salvaged"])
-        if log.KEY not in meta:
+        if wal.KEY not in meta:
             await store._mark_log()
         store._presence.begin()
         return store
@@ -185,7 +185,7 @@ class Store:
             began = time.monotonic()
             before, left = left, await self.write(_give_back_bite)
             await asyncio.sleep(2 * (time.monotonic() - began))
-        await self.write(log.unmark)
+        await self.write(wal.unmark)
         await asyncio.to_thread(schema.checkpoint, self._path, self._vfs, cut=True)
         await self._mark_log()
 
@@ -195,7 +195,7 @@ class Store:
             await self._rescue()
         unmarked = False
         with suppress(StoreError):
-            await self.write(log.unmark)
+            await self.write(wal.unmark)
             unmarked = True
         await self._reader.close()
         await self._writer.close()
@@ -224,7 +224,7 @@ class Store:
     async def _mark_log(self) -> None:
         """Let the next open know if the log is lost; a disk that refuses is met again with the next commit."""
         with suppress(StoreError, apsw.Error):
-            await self.write(log.mark)
+            await self.write(wal.mark)
             await asyncio.to_thread(schema.checkpoint, self._path, self._vfs, cut=False)
 
     async def _give_back_after_drain(self) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from .escalations import Head
+from .alerts import Head
 from .identifiers import Position, Ulid
 
 SCHEMA = 1

@@ -7,8 +7,8 @@ import pytest
 
 from process_cosmos_gateway.api.session import Limits
 
-from .house import House, serving
 from .link import SECONDS
+from .services import House, serving
 
 
 @pytest.fixture

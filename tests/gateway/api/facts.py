@@ -4,14 +4,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from process_cosmos_gateway.api.page import About, Page
+from process_cosmos_gateway.api.ingress.page import About, Page
 from process_cosmos_gateway.contract.destinations import DestinationKind, Link, LinkState, Priority, Status, Waiting
 from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.options import BrokerOptions
 from process_cosmos_gateway.outbox import Depths
 
-from .house import SITE
-from .test_feed import HandClock
+from .services import SITE
+from .test_change_feed import HandClock
 
 WELL = Status(links=(), waiting=Waiting(), rejected=0, dropped=0, broker_connected=True)
 CLOUD = Link(

@@ -6,8 +6,8 @@ from typing import Any, cast
 
 from aiohttp import ClientWebSocketResponse, WSMsgType
 
+from process_cosmos_gateway.contract.alerts import Transition
 from process_cosmos_gateway.contract.codec import decode, encode
-from process_cosmos_gateway.contract.escalations import Transition
 from process_cosmos_gateway.contract.identifiers import Position, Ulid
 from process_cosmos_gateway.contract.messages import FROM_GATEWAY, FromGateway, FromHomeAssistant
 from process_cosmos_gateway.contract.session import HomeAssistantHello, Receipt

@@ -5,21 +5,17 @@ from pathlib import Path
 import pytest
 from aiohttp import WSServerHandshakeError
 
-from process_cosmos_gateway.api.access import offer_pairing
+from process_cosmos_gateway.api.pairing import offer_pairing
 from process_cosmos_gateway.api.session import Limits
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.contract.identifiers import Position
 from process_cosmos_gateway.contract.messages import FromHomeAssistant
 from process_cosmos_gateway.contract.pairing import PairingRequest
-from process_cosmos_gateway.contract.session import (
-    GatewayHello,
-    Receipt,
-    Refused,
-)
+from process_cosmos_gateway.contract.session import GatewayHello, Receipt, Refused
 
-from .house import House, serving
 from .link import RUN, hello
-from .test_feed import HandClock
+from .services import House, serving
+from .test_change_feed import HandClock
 
 
 @pytest.mark.parametrize("token", ["", "wrong", "\N{DROPLET}"])

@@ -10,7 +10,7 @@ from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_gateway.outbox import Delivered, DropReason
 from process_cosmos_gateway.store import Transaction
 
-from .doors import Doors, publish, with_doors
+from .endpoints import Doors, publish, with_doors
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from process_cosmos_gateway.api.page import INGRESS_PEER
-from process_cosmos_gateway.api.page_html import STYLE
-from process_cosmos_gateway.api.page_words import reason
-from process_cosmos_gateway.api.programs import is_known
+from process_cosmos_gateway.api.ingress.html import STYLE
+from process_cosmos_gateway.api.ingress.page import INGRESS_PEER
+from process_cosmos_gateway.api.ingress.wording import reason
+from process_cosmos_gateway.api.local_programs.tokens import is_known
 from process_cosmos_gateway.api.session import Limits
 from process_cosmos_gateway.contract.destinations import LinkState, Priority, Salvaged, StorageState, Waiting
 from process_cosmos_gateway.contract.errors import Code
@@ -22,8 +22,8 @@ from process_cosmos_gateway.contract.pairing import parse_pairing_line
 from process_cosmos_gateway.options import BrokerOptions
 
 from .facts import CLOUD, WELL, Owners, page_of
-from .house import SITE, House, serving
 from .link import SECONDS
+from .services import SITE, House, serving
 
 NONSENSE = "<script>alert('x')</script>\" onload=\"x"
 

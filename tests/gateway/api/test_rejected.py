@@ -22,7 +22,7 @@ from process_cosmos_gateway.outbox import Outbox, Rejected
 from tests.gateway.outbox.parts import event
 from tests.gateway.store.parts import HandClock, opened
 
-from .house import FakeOwners
+from .services import FakeOwners
 
 
 class Office:

@@ -5,7 +5,7 @@ import asyncio
 import orjson
 import pytest
 
-from process_cosmos_gateway.api.feed import MOST_KEPT
+from process_cosmos_gateway.api.change_feed import MOST_KEPT
 from process_cosmos_gateway.contract.codec import MAX_FRAME, encode
 from process_cosmos_gateway.contract.destinations import (
     ApproveReply,
@@ -17,14 +17,11 @@ from process_cosmos_gateway.contract.destinations import (
 from process_cosmos_gateway.contract.devices import Device, Snapshot, Subscribe, ValueChanged, WriteProperty
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.contract.identifiers import Position
-from process_cosmos_gateway.contract.session import (
-    Receipt,
-    Result,
-)
+from process_cosmos_gateway.contract.session import Receipt, Result
 from process_cosmos_gateway.errors import RequestRefusedError, StoreError
 
-from .house import House
 from .link import RUN, SECONDS, transition
+from .services import House
 
 
 async def test_after_subscribing_come_the_result_the_snapshot_the_status_and_changes(house: House) -> None:

@@ -7,22 +7,17 @@ from pathlib import Path
 import pytest
 
 from process_cosmos_gateway.api.session import MOST_UNANSWERED, Limits
+from process_cosmos_gateway.contract.alerts import CaughtUp, Propose, Transition
 from process_cosmos_gateway.contract.codec import MAX_FRAME, encode
 from process_cosmos_gateway.contract.devices import Subscribe, ValueChanged, WhileAway
 from process_cosmos_gateway.contract.errors import Code
-from process_cosmos_gateway.contract.escalations import CaughtUp, Propose, Transition
 from process_cosmos_gateway.contract.identifiers import Position
-from process_cosmos_gateway.contract.session import (
-    Receipt,
-    Refused,
-    Result,
-    Stopping,
-)
-from tests.gateway.escalations.parts import escalation, leak_opened
+from process_cosmos_gateway.contract.session import Receipt, Refused, Result, Stopping
+from tests.gateway.alerts.parts import escalation, leak_opened
 from tests.hostile import nested
 
-from .house import SITE, House, serving
 from .link import RUN, Link, hello, transition
+from .services import SITE, House, serving
 
 
 async def test_signs_of_life_come_without_being_asked(house: House) -> None:

@@ -10,9 +10,9 @@ from ssl import SSLContext
 
 from aiohttp import web
 
+from process_cosmos_gateway.contract.alerts import EscalationEvent, EscalationState, Severity
 from process_cosmos_gateway.contract.cloud import InboxItem
 from process_cosmos_gateway.contract.destinations import EventKind, Priority
-from process_cosmos_gateway.contract.escalations import EscalationEvent, EscalationState, Severity
 from process_cosmos_gateway.contract.events import event_type
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.outbox import Event, Parcel

@@ -19,7 +19,7 @@ from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.contract.pairing import OneTimeLine
 from process_cosmos_gateway.destinations import cloud as cloud_module
-from process_cosmos_gateway.destinations import exchange
+from process_cosmos_gateway.destinations import http_request
 from process_cosmos_gateway.destinations.cloud import BATCH, Cloud, Credentials, fitting
 from process_cosmos_gateway.destinations.destination import Down, Refused, Sent
 from process_cosmos_gateway.destinations.enrolment import enrol
@@ -257,11 +257,13 @@ async def test_trouble_is_the_links_for_events_and_inbox_alike(
     assert (await far.destination.poll(0)).trouble == trouble
 
 
-@pytest.mark.parametrize("failure", [keep_silent, break_off, reply(500), reply(200, b" " * (exchange.MAX_REPLY + 1))])
+@pytest.mark.parametrize(
+    "failure", [keep_silent, break_off, reply(500), reply(200, b" " * (http_request.MAX_REPLY + 1))]
+)
 async def test_of_a_batch_that_fails_while_the_endpoint_is_well_one_event_alone_is_held_back(
     far: Far, failure: Behaviour, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exchange, "SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(http_request, "SILENCE_SECONDS", 0.2)
     bad = PARCELS[5]
 
     async def behave(request: web.Request, body: bytes) -> web.StreamResponse:
@@ -281,7 +283,7 @@ async def test_of_a_batch_that_fails_while_the_endpoint_is_well_one_event_alone_
 async def test_a_batch_that_fails_like_everything_else_is_the_links_and_stays_as_long(
     far: Far, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exchange, "SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(http_request, "SILENCE_SECONDS", 0.2)
     far.server.behave = keep_silent
     for parcels in (PARCELS, PARCELS[:1]):
         sent = await far.destination.send(parcels, proven=True, token=None)
@@ -323,7 +325,7 @@ def test_an_alert_about_our_certificate_needs_a_person(expired: bool, reason: st
     error = aiohttp.ClientOSError()
     error.__cause__ = caught.value
 
-    assert exchange.trouble_of(error) == Refused(reason=reason)
+    assert http_request.trouble_of(error) == Refused(reason=reason)
 
 
 async def test_an_endpoint_with_another_ca_gets_nothing(far: Far, tmp_path: Path) -> None:

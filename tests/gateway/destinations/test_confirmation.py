@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from process_cosmos_gateway.contract.destinations import LinkState
 from process_cosmos_gateway.destinations.confirmation import MOST_VALUES, Body, body_of, confirms, decoded, digest
-from process_cosmos_gateway.destinations.statuses import Meaning, meaning
+from process_cosmos_gateway.destinations.http_statuses import Meaning, meaning
 
 from .conftest import Site
 from .parts import Behaviour, Receiver, accept, receiver, reply, until

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from process_cosmos_gateway.contract.destinations import LinkState
 from process_cosmos_gateway.destinations.backoff import CAP_SECONDS, LONGEST_RETRY_AFTER, REFUSED_SECONDS, next_delay
 from process_cosmos_gateway.destinations.destination import Down, Refused, Trouble
-from process_cosmos_gateway.destinations.exchange import Reply
+from process_cosmos_gateway.destinations.http_request import Reply
+from process_cosmos_gateway.destinations.http_statuses import Meaning, meaning
 from process_cosmos_gateway.destinations.link import Health, together
-from process_cosmos_gateway.destinations.statuses import Meaning, meaning
 
 STATUSES = {
     Meaning.DELIVERED: (200, 201, 202, 204, 409),

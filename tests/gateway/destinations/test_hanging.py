@@ -10,9 +10,9 @@ import pytest
 from aiohttp import web
 
 from process_cosmos_gateway.contract.destinations import EventKind, LinkState
-from process_cosmos_gateway.destinations import exchange
-from process_cosmos_gateway.destinations.blame import IN_FLIGHT, LATE_SECONDS
-from process_cosmos_gateway.destinations.sending import PROBE_SECONDS
+from process_cosmos_gateway.destinations import http_request
+from process_cosmos_gateway.destinations.delivery_state import PROBE_SECONDS
+from process_cosmos_gateway.destinations.failure_cause import IN_FLIGHT, LATE_SECONDS
 from process_cosmos_gateway.outbox import Limits, Measurement
 
 from .conftest import Site, running_site
@@ -26,13 +26,13 @@ FAILURES: dict[str, Behaviour] = {
     "half a reply": break_off,
     "an error": reply(500),
     "a refusal": reply(403, b"<html>blocked by the firewall"),
-    "too much": reply(200, b"x" * (exchange.MAX_REPLY + 1)),
+    "too much": reply(200, b"x" * (http_request.MAX_REPLY + 1)),
 }
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchange, "SILENCE_SECONDS", PATIENCE)
+    monkeypatch.setattr(http_request, "SILENCE_SECONDS", PATIENCE)
 
 
 def failing(fails: Callable[[str], bool], how: Behaviour) -> Behaviour:
@@ -82,7 +82,7 @@ async def test_an_alarm_gets_past_the_thousands_that_wait_behind_one_that_fails(
 async def test_an_alarm_waits_for_no_time_out_of_other_subjects(
     site: Site, hook: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exchange, "SILENCE_SECONDS", 2 * LATE_SECONDS)
+    monkeypatch.setattr(http_request, "SILENCE_SECONDS", 2 * LATE_SECONDS)
     hanging = {event_id(number) for number in range(1, IN_FLIGHT + 1)}
     hook.behave = failing(lambda identifier: identifier in hanging, keep_silent)
     site.escalations.gate.clear()
@@ -132,7 +132,7 @@ async def test_what_comes_behind_the_event_that_fails_waits_for_it(site: Site, h
 async def test_an_event_that_fails_twenty_times_while_others_pass_is_poison(
     hook: Receiver, tmp_path: Path, how: Behaviour, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exchange, "SILENCE_SECONDS", 0.05)
+    monkeypatch.setattr(http_request, "SILENCE_SECONDS", 0.05)
     hook.behave = failing(lambda identifier: identifier == BAD, how)
     async with running_site(tmp_path / "site", Limits(longest_rest=0)) as site:
         await site.set_webhook(hook.url)
@@ -166,7 +166,7 @@ async def test_while_nothing_passes_no_event_is_charged(site: Site, hook: Receiv
 async def test_readings_do_not_wait_for_a_request_that_hangs(
     site: Site, hook: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exchange, "SILENCE_SECONDS", 5 * LATE_SECONDS)
+    monkeypatch.setattr(http_request, "SILENCE_SECONDS", 5 * LATE_SECONDS)
     hook.behave = failing(lambda identifier: identifier == BAD, keep_silent)
     await site.set_webhook(hook.url, kinds=(EventKind.ESCALATION, EventKind.READING))
     for number in (1, 2):

@@ -18,11 +18,11 @@ from process_cosmos_gateway.contract.destinations import DestinationKind, EventK
 from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.contract.pairing import OneTimeLine
 from process_cosmos_gateway.destinations import backoff
+from process_cosmos_gateway.destinations.batch_receipts import is_token, read_receipt
 from process_cosmos_gateway.destinations.destination import MALFORMED_REPLY, Down, Trouble
 from process_cosmos_gateway.destinations.enrolment import enrol, renew
-from process_cosmos_gateway.destinations.exchange import LONGEST_WAIT, Reply, exchange, open_session
+from process_cosmos_gateway.destinations.http_request import LONGEST_WAIT, Reply, exchange, open_session
 from process_cosmos_gateway.destinations.inbox import LARGEST_CURSOR, MOST_ITEMS, Pace, checked, read_page
-from process_cosmos_gateway.destinations.receipts import is_token, read_receipt
 from process_cosmos_gateway.destinations.settings import CloudSettings, Kept, load_one, save
 from process_cosmos_gateway.errors import RequestRefusedError
 from process_cosmos_gateway.outbox import Rejected

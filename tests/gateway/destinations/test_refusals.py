@@ -8,8 +8,8 @@ import pytest
 from aiohttp import web
 
 from process_cosmos_gateway.contract.destinations import Priority
-from process_cosmos_gateway.destinations import link, side_by_side
-from process_cosmos_gateway.destinations.blame import MOST_SUSPECTS
+from process_cosmos_gateway.destinations import link, parallel_sender
+from process_cosmos_gateway.destinations.failure_cause import MOST_SUSPECTS
 
 from .conftest import Site
 from .parts import Receiver, accept, event, event_id, reply, until
@@ -19,7 +19,7 @@ CHANGE = 500
 
 @pytest.fixture(autouse=True)
 def quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(side_by_side, "PROBE_SECONDS", 0.01)
+    monkeypatch.setattr(parallel_sender, "PROBE_SECONDS", 0.01)
 
 
 async def but_for_the_change(request: web.Request, body: bytes) -> web.StreamResponse:

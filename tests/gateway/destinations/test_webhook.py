@@ -12,8 +12,8 @@ import trustme
 from aiohttp import web
 
 from process_cosmos_gateway.contract.destinations import EventKind, LinkState, Priority
-from process_cosmos_gateway.destinations import exchange
-from process_cosmos_gateway.destinations.blame import IN_FLIGHT
+from process_cosmos_gateway.destinations import http_request
+from process_cosmos_gateway.destinations.failure_cause import IN_FLIGHT
 from process_cosmos_gateway.outbox import Limits
 
 from .conftest import Site, running_site
@@ -274,7 +274,7 @@ async def test_a_reply_that_breaks_off_confirms_nothing(site: Site, hook: Receiv
 
 
 async def test_a_reply_without_end_confirms_nothing(site: Site, hook: Receiver) -> None:
-    hook.behave = reply(200, b"x" * (exchange.MAX_REPLY + 1))
+    hook.behave = reply(200, b"x" * (http_request.MAX_REPLY + 1))
     await site.set_webhook(hook.url)
     await site.accept(1)
     await until(lambda: site.link("hook").reason == "reply_too_long")
@@ -284,7 +284,7 @@ async def test_a_reply_without_end_confirms_nothing(site: Site, hook: Receiver) 
 async def test_a_far_side_that_keeps_silent_is_away(
     site: Site, hook: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exchange, "SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(http_request, "SILENCE_SECONDS", 0.2)
     hook.behave = in_turn(keep_silent, accept)
     await site.set_webhook(hook.url)
     await site.accept(1)
@@ -365,4 +365,4 @@ async def test_what_a_receiver_says_of_a_rejected_event_is_kept_without_our_secr
 
 
 def test_a_reply_without_words_is_none() -> None:
-    assert exchange.quote(" \r\n\0 ") is None
+    assert http_request.quote(" \r\n\0 ") is None

@@ -13,8 +13,8 @@ from pathlib import Path
 from process_cosmos_gateway.clock import SystemClock
 from process_cosmos_gateway.contract.codec import encode
 from process_cosmos_gateway.contract.messages import DeviceChange
-from process_cosmos_gateway.devices import BrokerOptions, Devices, keeper
-from process_cosmos_gateway.devices.mqtt import Connection, Message
+from process_cosmos_gateway.devices import BrokerOptions, Devices, message_writer
+from process_cosmos_gateway.devices.mqtt.connection import Connection, Message
 from process_cosmos_gateway.options import ReadingOptions
 from process_cosmos_gateway.outbox import Outbox
 from tests.gateway.store.parts import new_ulids, opened
@@ -32,7 +32,7 @@ def tell(change: DeviceChange) -> None:
 
 async def main(folder: Path, port: int, moment: str, linger: float) -> None:
     """Run until the first message of a property or a device event."""
-    acknowledge, keep = Connection.acknowledge, keeper._keep
+    acknowledge, keep = Connection.acknowledge, message_writer._keep
 
     def crashing_acknowledge(self: Connection, message: Message) -> bool:
         if moment == "ack" and "/td" not in (message.topic or ""):
@@ -45,7 +45,7 @@ async def main(folder: Path, port: int, moment: str, linger: float) -> None:
         return keep(transaction, batch, unconfirmed)
 
     Connection.acknowledge = crashing_acknowledge  # type: ignore[method-assign] # that is how it crashes
-    keeper._keep = crashing_keep
+    message_writer._keep = crashing_keep
     async with opened(folder) as store:
         broker = BrokerOptions(host="127.0.0.1", port=port)
         outbox = Outbox(store, SystemClock())

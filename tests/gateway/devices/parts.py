@@ -15,7 +15,7 @@ from process_cosmos_gateway.contract.destinations import EventKind
 from process_cosmos_gateway.contract.devices import Device, EventHappened, Value, ValueChanged, WriteProperty
 from process_cosmos_gateway.contract.messages import DeviceChange
 from process_cosmos_gateway.devices import BrokerOptions, Devices
-from process_cosmos_gateway.devices.mqtt import Connection, Message
+from process_cosmos_gateway.devices.mqtt.connection import Connection, Message
 from process_cosmos_gateway.options import ReadingOptions
 from process_cosmos_gateway.outbox import Delivered, Outbox
 from process_cosmos_gateway.store import Store

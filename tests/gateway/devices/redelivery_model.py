@@ -5,7 +5,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
 
-from process_cosmos_gateway.devices.redelivery import Delivery, ReceivedMessages
+from process_cosmos_gateway.devices.mqtt.redelivery import Delivery, ReceivedMessages
 
 
 @dataclass(slots=True)

@@ -13,8 +13,8 @@ import pytest
 import trustme
 
 from process_cosmos_gateway.devices import BrokerOptions
-from process_cosmos_gateway.devices.mqtt import Connection, Message
-from process_cosmos_gateway.devices.mqtt_errors import TAKEN_OVER, MqttError
+from process_cosmos_gateway.devices.mqtt.connection import Connection, Message
+from process_cosmos_gateway.devices.mqtt.errors import TAKEN_OVER, MqttError
 from process_cosmos_gateway.lab.devices import LeakSensor
 from process_cosmos_gateway.lab.proxy import FaultProxy
 from tests.brokers import Broker, free_port, running_broker
@@ -189,7 +189,7 @@ async def test_the_same_outage_is_said_again_after_the_broker_was_back(
 
 
 async def test_a_broker_that_never_answers_is_given_up(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("process_cosmos_gateway.devices.mqtt._ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr("process_cosmos_gateway.devices.mqtt.connection._ANSWER_SECONDS", 0.3)
     async with FaultProxy("127.0.0.1", broker.options.port) as proxy:
         proxy.blackhole()
         assert await reason(replace(broker.options, port=proxy.port)) == "broker_silent"
@@ -199,7 +199,7 @@ async def test_a_broker_that_never_answers_is_given_up(broker: Broker, monkeypat
 async def test_a_half_open_connection_is_noticed(
     broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("process_cosmos_gateway.devices.paho_client.KEEPALIVE", 1)
+    monkeypatch.setattr("process_cosmos_gateway.devices.mqtt.paho_client.KEEPALIVE", 1)
     async with (
         FaultProxy("127.0.0.1", broker.options.port) as proxy,
         hearing(tmp_path / "data", replace(broker.options, port=proxy.port)) as heard,

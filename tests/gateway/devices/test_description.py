@@ -9,14 +9,14 @@ import pytest
 from process_cosmos_gateway.contract.codec import MAX_FRAME, encode
 from process_cosmos_gateway.contract.devices import Hint, PropertyKind, Snapshot
 from process_cosmos_gateway.contract.errors import Code
-from process_cosmos_gateway.devices.description import (
+from process_cosmos_gateway.devices.things.description import (
     MAX_BYTES,
     DescriptionError,
     Thing,
     is_meant_as_description,
     parse_description,
 )
-from process_cosmos_gateway.devices.values import MAX_TEXT_BYTES
+from process_cosmos_gateway.devices.things.values import MAX_TEXT_BYTES
 
 from .parts import description
 

@@ -13,7 +13,7 @@ from process_cosmos_gateway.contract.devices import (
     Hint,
     ValueChanged,
 )
-from process_cosmos_gateway.devices.description import AVAILABILITY
+from process_cosmos_gateway.devices.things.description import AVAILABILITY
 from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.lab.devices import LeakSensor, TemperatureSensor, Valve
 from tests.brokers import Broker
@@ -327,7 +327,7 @@ async def test_messages_carry_the_key_of_their_first_delivery(broker: Broker, tm
 async def test_a_disk_that_fails_holds_messages_at_the_broker(
     broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("process_cosmos_gateway.devices.keeper._RETRY_SECONDS", 0.05)
+    monkeypatch.setattr("process_cosmos_gateway.devices.message_writer._RETRY_SECONDS", 0.05)
     async with hearing(tmp_path / "data", broker.options) as heard, Valve(broker.options, "valve-1") as valve:
         await until(lambda: heard.value("wot/valve-1", "open"))
         await heard.until_rows("SELECT count(*) FROM device", [(1,)])

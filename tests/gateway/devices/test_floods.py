@@ -8,9 +8,9 @@ import orjson
 import pytest
 
 from process_cosmos_gateway.contract.devices import DeviceChanged
-from process_cosmos_gateway.devices.descriptions import Descriptions
-from process_cosmos_gateway.devices.rates import Bucket, DeviceRate, Window
-from process_cosmos_gateway.devices.roster import Roster
+from process_cosmos_gateway.devices.things.description_intake import Descriptions
+from process_cosmos_gateway.devices.things.device_table import Roster
+from process_cosmos_gateway.devices.things.rates import Bucket, DeviceRate, Window
 from tests.brokers import Broker
 
 from .parts import Client, Hearing, client, description, description_of, hearing, ready, until
@@ -27,7 +27,7 @@ def slow_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     def bucket() -> Bucket:
         return Bucket(rate=2.0, burst=10.0)
 
-    slow = "process_cosmos_gateway.devices.throttle.DeviceRate"
+    slow = "process_cosmos_gateway.devices.things.rate_limiter.DeviceRate"
     monkeypatch.setattr(slow, lambda: DeviceRate(bucket(), bucket()))
 
 
@@ -123,7 +123,7 @@ async def test_a_description_that_is_withdrawn_while_it_waits_is_forgotten(broke
 async def test_more_descriptions_than_can_wait_are_turned_away_and_counted(
     broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("process_cosmos_gateway.devices.descriptions._MOST_WAITING", 2)
+    monkeypatch.setattr("process_cosmos_gateway.devices.things.description_intake._MOST_WAITING", 2)
     async with hearing(tmp_path, broker.options) as heard, client(broker.options) as anyone:
         for number in range(15):
             await anyone.say(f"wot/t{number}/td", description_of(f"t{number}"))
@@ -134,7 +134,7 @@ async def test_descriptions_have_a_budget_of_bytes(
     broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size = len(orjson.dumps(description_of("t0")))
-    monkeypatch.setattr("process_cosmos_gateway.devices.roster.MAX_DESCRIPTION_BYTES", 2 * size + 10)
+    monkeypatch.setattr("process_cosmos_gateway.devices.things.device_table.MAX_DESCRIPTION_BYTES", 2 * size + 10)
     async with hearing(tmp_path, broker.options) as heard, client(broker.options) as anyone:
         for number in range(3):
             await anyone.say(f"wot/t{number}/td", description_of(f"t{number}"))
@@ -162,7 +162,7 @@ def test_a_description_that_is_known_is_not_read_again(monkeypatch: pytest.Monke
         )
         payload = orjson.dumps(description())
         assert taking.take("wot/tank/td", payload)
-        monkeypatch.setattr("process_cosmos_gateway.devices.descriptions.parse_description", fail)
+        monkeypatch.setattr("process_cosmos_gateway.devices.things.description_intake.parse_description", fail)
         assert taking.take("wot/tank/td", payload) == []
         assert [type(change) for change in changes] == [DeviceChanged]
 
@@ -196,7 +196,7 @@ def test_a_window_lets_so_many_pass_within_any_minute() -> None:
 async def test_garbage_on_many_topics_silences_no_complaint_about_others(
     broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("process_cosmos_gateway.devices.intake._MOST_COMPLAINTS", 5)
+    monkeypatch.setattr("process_cosmos_gateway.devices.message_handler._MOST_COMPLAINTS", 5)
     async with hearing(tmp_path, broker.options) as heard, client(broker.options) as tank:
         await ready(heard, tank)
         for number in range(6):

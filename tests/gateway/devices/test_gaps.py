@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from process_cosmos_gateway.devices.mqtt import Connection
-from process_cosmos_gateway.devices.session import DROPPED_TOPIC
+from process_cosmos_gateway.devices.mqtt.connection import Connection
+from process_cosmos_gateway.devices.mqtt.mqtt_session import DROPPED_TOPIC
 from process_cosmos_gateway.errors import StoreError
 from tests.brokers import Broker, running_broker
 

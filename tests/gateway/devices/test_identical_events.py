@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from process_cosmos_gateway.devices.mqtt import Connection, Message
+from process_cosmos_gateway.devices.mqtt.connection import Connection, Message
 from process_cosmos_gateway.lab.proxy import FaultProxy
 from tests.brokers import Broker, running_broker
 

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from process_cosmos_gateway.devices.mqtt import Connection, Message
+from process_cosmos_gateway.devices.mqtt.connection import Connection, Message
 from tests.brokers import Broker
 
 from .parts import client, until

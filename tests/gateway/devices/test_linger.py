@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from process_cosmos_gateway.contract.destinations import Priority
-from process_cosmos_gateway.devices import keeper
-from process_cosmos_gateway.devices.mqtt import Connection, Message
+from process_cosmos_gateway.devices import message_writer
+from process_cosmos_gateway.devices.mqtt.connection import Connection, Message
 from process_cosmos_gateway.options import ReadingOptions
 from process_cosmos_gateway.outbox import DropReason
 from process_cosmos_gateway.store import Transaction
@@ -77,13 +77,15 @@ async def test_readings_are_written_together_once_the_first_has_waited_long_enou
     async with hearing(tmp_path, broker.options, readings=readings) as heard, client(broker.options) as tank:
         await ready(heard, tank)
         batches: list[int] = []
-        keep = keeper._keep
+        keep = message_writer._keep
 
-        def noting(transaction: Transaction, batch: Sequence[keeper.Arrival], unconfirmed: Sequence[bytes]) -> None:
+        def noting(
+            transaction: Transaction, batch: Sequence[message_writer.Arrival], unconfirmed: Sequence[bytes]
+        ) -> None:
             batches.append(sum(arrival.is_measurement for arrival in batch))
             keep(transaction, batch, unconfirmed)
 
-        monkeypatch.setattr(keeper, "_keep", noting)
+        monkeypatch.setattr(message_writer, "_keep", noting)
         for value in range(1, 8):
             await tank.say(LEVEL, value)
         await heard.until_rows(KEPT, [(value,) for value in range(1, 8)])
@@ -140,11 +142,11 @@ async def test_a_stop_in_the_midst_of_a_commit_loses_and_doubles_nothing(
 async def test_a_stop_while_the_disk_fails_writes_nothing_that_came_after_what_is_not_written(
     broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeper, "_AT_ONCE", 1)
-    write, tries = keeper.Keeper._write, [0, 0]
+    monkeypatch.setattr(message_writer, "_AT_ONCE", 1)
+    write, tries = message_writer.Keeper._write, [0, 0]
 
     async def fail_until_after_the_stop(
-        self: keeper.Keeper, batch: Sequence[keeper.Arrival], dropped: Mapping[Priority, int]
+        self: message_writer.Keeper, batch: Sequence[message_writer.Arrival], dropped: Mapping[Priority, int]
     ) -> bool:
         tries[self._finishing] += 1
         return tries[True] > 1 and await write(self, batch, dropped)
@@ -153,13 +155,13 @@ async def test_a_stop_while_the_disk_fails_writes_nothing_that_came_after_what_i
         async with hearing(tmp_path, broker.options) as heard:
             await ready(heard, tank)
             await until(lambda: not heard.devices._keeper._unacknowledged)
-            monkeypatch.setattr(keeper, "_RETRY_SECONDS", 0.01)
-            monkeypatch.setattr(keeper.Keeper, "_write", fail_until_after_the_stop)
+            monkeypatch.setattr(message_writer, "_RETRY_SECONDS", 0.01)
+            monkeypatch.setattr(message_writer.Keeper, "_write", fail_until_after_the_stop)
             await tank.say(PUMP, True)
             await until(lambda: tries[False])
             await tank.say(PUMP, False)
             await until(lambda: heard.value("wot/tank", "pump") is False)
-        monkeypatch.setattr(keeper.Keeper, "_write", write)
+        monkeypatch.setattr(message_writer.Keeper, "_write", write)
         async with hearing(tmp_path, broker.options) as heard:
             changed = await heard.until_drained(lambda event: event["type"].endswith("device.changed.v1"), 2)
             assert [event["data"]["value"] for event in changed] == [True, False]
@@ -168,7 +170,7 @@ async def test_a_stop_while_the_disk_fails_writes_nothing_that_came_after_what_i
 async def test_where_too_much_waits_the_oldest_readings_make_room_are_counted_and_hold_nothing_back(
     broker: Broker, tmp_path: Path, acknowledged: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeper, "MOST_BYTES", 5_000)
+    monkeypatch.setattr(message_writer, "MOST_BYTES", 5_000)
     async with hearing(tmp_path, broker.options, readings=LONG) as heard, client(broker.options) as tank:
         await ready(heard, tank)
         async with hanging_disk(heard):
@@ -190,8 +192,8 @@ async def test_where_too_much_waits_the_oldest_readings_make_room_are_counted_an
 async def test_changes_without_acknowledgement_are_dropped_only_when_nothing_else_makes_room(
     broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeper, "MOST_BYTES", 1_000)
-    monkeypatch.setattr(keeper, "_MOST_BYTES_OF_CHANGES", 3_000)
+    monkeypatch.setattr(message_writer, "MOST_BYTES", 1_000)
+    monkeypatch.setattr(message_writer, "_MOST_BYTES_OF_CHANGES", 3_000)
     async with hearing(tmp_path, broker.options, readings=LONG) as heard, client(broker.options) as tank:
         await ready(heard, tank)
         async with hanging_disk(heard):

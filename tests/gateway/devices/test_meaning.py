@@ -5,7 +5,7 @@ import pytest
 
 from process_cosmos_gateway.contract.devices import Hint, Property
 from process_cosmos_gateway.contract.errors import Code
-from process_cosmos_gateway.devices.description import DescriptionError, Thing, parse_description
+from process_cosmos_gateway.devices.things.description import DescriptionError, Thing, parse_description
 
 from .parts import description
 

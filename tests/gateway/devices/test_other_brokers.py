@@ -11,11 +11,11 @@ import pytest
 from process_cosmos_gateway.contract.destinations import BrokerLink
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.devices import BrokerOptions
-from process_cosmos_gateway.devices.link import Link
-from process_cosmos_gateway.devices.mqtt import Connection, Message
-from process_cosmos_gateway.devices.mqtt_errors import MqttError
-from process_cosmos_gateway.devices.packets import MAX_PACKET
-from process_cosmos_gateway.devices.versions import TRY_5_AGAIN, Version, Versions
+from process_cosmos_gateway.devices.mqtt.broker_state import Link
+from process_cosmos_gateway.devices.mqtt.connection import Connection, Message
+from process_cosmos_gateway.devices.mqtt.errors import MqttError
+from process_cosmos_gateway.devices.mqtt.packets import MAX_PACKET
+from process_cosmos_gateway.devices.mqtt.versions import TRY_5_AGAIN, Version, Versions
 from process_cosmos_gateway.errors import RequestRefusedError
 from process_cosmos_gateway.lab.mqtt_proxy import Manners, MqttProxy, Reaction
 from tests.brokers import Broker, running_broker
@@ -60,7 +60,7 @@ async def test_a_broker_that_hangs_up_at_mqtt_5_is_spoken_to_in_3_1_1_at_once_an
 async def test_a_broker_that_is_silent_at_mqtt_5_is_spoken_to_in_3_1_1(
     broker: Broker, proxy: MqttProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("process_cosmos_gateway.devices.mqtt._ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr("process_cosmos_gateway.devices.mqtt.connection._ANSWER_SECONDS", 0.3)
     proxy.manners = Manners(to_5=Reaction.SILENCE)
     connection = await Connection.open(through(broker, proxy), client_id="x", on_message=ignore)
     assert connection.version is Version.V311
@@ -114,7 +114,7 @@ async def test_a_refused_login_is_no_reason_to_try_another_version(tmp_path: Pat
 async def test_what_the_broker_drops_is_left_out_where_it_will_not_tell(
     broker: Broker, proxy: MqttProxy, tmp_path: Path, reaction: Reaction, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("process_cosmos_gateway.devices.mqtt._ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr("process_cosmos_gateway.devices.mqtt.connection._ANSWER_SECONDS", 0.5)
     proxy.manners = Manners(to_sys=reaction)
     async with hearing(tmp_path, through(broker, proxy)) as heard, client(broker.options) as tank:
         await until(lambda: heard.devices._dropped_topic_from)
@@ -156,7 +156,7 @@ async def test_a_denied_subscription_is_named(broker: Broker, proxy: MqttProxy, 
 async def test_a_new_device_whose_subscription_is_not_answered_is_heard_by_a_new_connection(
     broker: Broker, proxy: MqttProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("process_cosmos_gateway.devices.mqtt._ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr("process_cosmos_gateway.devices.mqtt.connection._ANSWER_SECONDS", 0.5)
     proxy.manners = Manners(lost="wot/tank/properties")
     async with hearing(tmp_path, through(broker, proxy)) as heard, client(broker.options) as tank:
         proxy.manners = Manners()

@@ -8,12 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from process_cosmos_gateway.clock import SystemClock
-from process_cosmos_gateway.devices import memory, readings
-from process_cosmos_gateway.devices.shelf import Shelf, history_quota
-from process_cosmos_gateway.devices.values import Reading
+from process_cosmos_gateway.devices import repository
+from process_cosmos_gateway.devices.readings import readings
+from process_cosmos_gateway.devices.readings.retention import Shelf, history_quota
+from process_cosmos_gateway.devices.things.values import Reading
 from process_cosmos_gateway.outbox import Outbox
-from process_cosmos_gateway.store import Store, Transaction, space
-from process_cosmos_gateway.store.space import RESERVE
+from process_cosmos_gateway.store import Store, Transaction, disk_reserve
+from process_cosmos_gateway.store.disk_reserve import RESERVE
 from tests.brokers import Broker
 from tests.gateway.store.parts import new_ulids, opened
 
@@ -80,7 +81,7 @@ async def test_a_counter_that_says_more_than_there_is_ends_nothing(tmp_path: Pat
 
 
 async def test_the_shelf_keeps_room_by_itself(broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("process_cosmos_gateway.devices.shelf._LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("process_cosmos_gateway.devices.readings.retention._LOOK_SECONDS", 0.02)
     async with hearing(tmp_path, broker.options) as heard, client(broker.options) as tank:
         heard.devices._shelf._most = 200
         await ready(heard, tank)
@@ -115,7 +116,7 @@ def test_raw_readings_leave_others_the_room_that_they_need(free: float, taken: f
 async def test_raw_readings_give_way_when_the_disk_fills_and_no_more_than_is_needed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(space, "_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(disk_reserve, "_LOOK_SECONDS", 0.0)
     free = 1000 * RESERVE
     store = await Store.open(tmp_path, new_ulids(), free_fn=lambda _: free)
     counts: Counter[str] = Counter()
@@ -137,17 +138,17 @@ async def test_of_the_things_that_come_and_go_only_so_many_leave_readings_behind
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(readings, "_AT_ONCE", 100)
-    monkeypatch.setattr("process_cosmos_gateway.devices.shelf.MOST_WITHDRAWN", 5)
+    monkeypatch.setattr("process_cosmos_gateway.devices.readings.retention.MOST_WITHDRAWN", 5)
     counts: Counter[str] = Counter()
 
     def come_and_go(transaction: Transaction) -> None:
         for number in range(40):
             device = f"thing-{number:02d}"
-            memory.keep_description(transaction, device, f"{device}/td", b"{}", ["level"])
+            repository.keep_description(transaction, device, f"{device}/td", b"{}", ["level"])
             said = [Reading(value=each, time=NOW + each) for each in range(10)]
             readings.keep(transaction, device, "level", said, SystemClock().now().timestamp())
             if number != 3:
-                memory.withdraw(transaction, device)
+                repository.withdraw(transaction, device)
 
     async with opened(tmp_path) as store:
         await store.write(come_and_go)

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from process_cosmos_gateway.contract.devices import EventHappened, ValueChanged
-from process_cosmos_gateway.devices.mqtt import Message
+from process_cosmos_gateway.devices.mqtt.connection import Message
 from tests.brokers import Broker
 
 from .parts import Hearing, client, description, hearing, until

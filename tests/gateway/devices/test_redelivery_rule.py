@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from process_cosmos_gateway.devices.redelivery import MOST_DOUBTFUL, Delivery, ReceivedMessages
+from process_cosmos_gateway.devices.mqtt.redelivery import MOST_DOUBTFUL, Delivery, ReceivedMessages
 
 from .redelivery_model import Model
 

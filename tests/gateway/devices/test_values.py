@@ -6,9 +6,15 @@ import orjson
 import pytest
 
 from process_cosmos_gateway.contract.devices import Device, Property, PropertyKind, Value
-from process_cosmos_gateway.devices.bridge import next_delay
-from process_cosmos_gateway.devices.twin import is_transition, newest, problem_with
-from process_cosmos_gateway.devices.values import MAX_BYTES, MAX_TEXT_BYTES, GarbageError, Reading, parse_readings
+from process_cosmos_gateway.devices.mqtt.broker_reconnect import next_delay
+from process_cosmos_gateway.devices.things.twin import is_transition, newest, problem_with
+from process_cosmos_gateway.devices.things.values import (
+    MAX_BYTES,
+    MAX_TEXT_BYTES,
+    GarbageError,
+    Reading,
+    parse_readings,
+)
 
 NOW = 1_800_000_000.0
 NUMBER, BOOLEAN, TEXT = PropertyKind.NUMBER, PropertyKind.BOOLEAN, PropertyKind.TEXT

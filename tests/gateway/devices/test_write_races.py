@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from process_cosmos_gateway.contract.devices import Value
-from process_cosmos_gateway.devices import memory
-from process_cosmos_gateway.devices.mqtt_errors import DeniedError
-from process_cosmos_gateway.devices.writes import Writes
+from process_cosmos_gateway.devices import repository
+from process_cosmos_gateway.devices.mqtt.errors import DeniedError
+from process_cosmos_gateway.devices.things.property_writes import Writes
 from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.store import Store
 from tests.gateway.store.parts import HandClock, SyncCountingVfs, opened
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("quick_looks")
 @pytest.fixture
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look at the shifted clock a hundred times a second."""
-    monkeypatch.setattr("process_cosmos_gateway.devices.writes._LONGEST_LOOK_AWAY", 0.01)
+    monkeypatch.setattr("process_cosmos_gateway.devices.things.property_writes._LONGEST_LOOK_AWAY", 0.01)
 
 
 @dataclass
@@ -51,7 +51,7 @@ class Bench:
         return sum(each == device for each, _ in self.sent)
 
     async def kept(self) -> list[tuple[str, Value]]:
-        return [(each.device, each.value) for each in await self.store.read(memory.known_writes)]
+        return [(each.device, each.value) for each in await self.store.read(repository.known_writes)]
 
     async def until_all_are_looked_at(self, writes: Writes) -> None:
         """Let a write begin and be repeated: whatever else was due has had its turn."""
@@ -85,7 +85,7 @@ def hold(monkeypatch: pytest.MonkeyPatch, store: Store) -> asyncio.Event:
 async def test_a_write_the_broker_denies_late_is_not_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, *, restarted: bool
 ) -> None:
-    monkeypatch.setattr("process_cosmos_gateway.devices.writes._CONFIRMED_WITHIN", 0.01)
+    monkeypatch.setattr("process_cosmos_gateway.devices.things.property_writes._CONFIRMED_WITHIN", 0.01)
     async with opened(tmp_path) as store:
         bench = Bench(store)
         writes = bench.writes()

@@ -7,7 +7,7 @@ import pytest
 
 from process_cosmos_gateway.contract.devices import Value
 from process_cosmos_gateway.contract.errors import Code
-from process_cosmos_gateway.devices.writes import pause_after
+from process_cosmos_gateway.devices.things.property_writes import pause_after
 from process_cosmos_gateway.errors import RequestRefusedError
 from process_cosmos_gateway.lab.devices import LeakSensor, Valve
 from tests.brokers import Broker
@@ -15,7 +15,7 @@ from tests.brokers import Broker
 from .parts import Hearing, client, description, hearing, until
 
 WRITES = "SELECT CAST(value AS TEXT) FROM device_write"
-QUICK = "process_cosmos_gateway.devices.writes.pause_after"
+QUICK = "process_cosmos_gateway.devices.things.property_writes.pause_after"
 
 
 @pytest.fixture

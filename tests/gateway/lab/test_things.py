@@ -7,7 +7,7 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from process_cosmos_gateway.devices.description import parse_description
+from process_cosmos_gateway.devices.things.description import parse_description
 from process_cosmos_gateway.lab.__main__ import main
 from process_cosmos_gateway.lab.control import Control, ControlError, proxy_commands, say, thing_commands
 from process_cosmos_gateway.lab.devices import LeakSensor, TemperatureSensor, Valve

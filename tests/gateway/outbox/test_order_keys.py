@@ -7,7 +7,7 @@ import pytest
 
 from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_gateway.contract.events import event_type
-from process_cosmos_gateway.devices.session import GAP
+from process_cosmos_gateway.devices.mqtt.mqtt_session import GAP
 from process_cosmos_gateway.outbox import GAP_KEY, Delivered, Failed, Outbox, Rejected, device_key, program_key
 from tests.gateway.store.parts import HandClock, opened
 

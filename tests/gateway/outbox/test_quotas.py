@@ -6,15 +6,7 @@ from pathlib import Path
 import pytest
 
 from process_cosmos_gateway.contract.destinations import EventKind, Priority, Waiting
-from process_cosmos_gateway.outbox import (
-    Added,
-    Delivered,
-    DropReason,
-    Event,
-    Limits,
-    Outbox,
-    OutboxFullError,
-)
+from process_cosmos_gateway.outbox import Added, Delivered, DropReason, Event, Limits, Outbox, OutboxFullError
 from process_cosmos_gateway.outbox.quotas import MB, READING_BYTES
 from process_cosmos_gateway.store import Store
 from tests.gateway.store.parts import HandClock

@@ -20,8 +20,8 @@ from process_cosmos_gateway.outbox.quotas import (
     refused_by_disk,
     share,
 )
-from process_cosmos_gateway.store import Store, space
-from process_cosmos_gateway.store.space import RESERVE
+from process_cosmos_gateway.store import Store, disk_reserve
+from process_cosmos_gateway.store.disk_reserve import RESERVE
 from tests.gateway.store.parts import HandClock
 
 from .parts import ALL, ULIDS, accept, drain, event, measure
@@ -54,7 +54,7 @@ def disk() -> SmallDisk:
 @pytest.fixture
 async def store(tmp_path: Path, disk: SmallDisk, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Store]:
     """A store that looks at its disk each time it is asked, not once a second."""
-    monkeypatch.setattr(space, "_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(disk_reserve, "_LOOK_SECONDS", 0.0)
     opened = await Store.open(tmp_path, ULIDS, free_fn=disk)
     yield opened
     await opened.close()

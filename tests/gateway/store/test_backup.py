@@ -11,7 +11,7 @@ import pytest
 from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.store import Transaction, backup
 from process_cosmos_gateway.store.backup import make_backup, remove_backup
-from process_cosmos_gateway.store.space import RESERVE
+from process_cosmos_gateway.store.disk_reserve import RESERVE
 
 from .parts import opened
 

@@ -10,8 +10,8 @@ import pytest
 
 from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_gateway.contract.identifiers import Ulid
-from process_cosmos_gateway.devices import readings
-from process_cosmos_gateway.devices.values import Reading
+from process_cosmos_gateway.devices.readings import readings
+from process_cosmos_gateway.devices.things.values import Reading
 from process_cosmos_gateway.outbox import Event, Measurement, Outbox
 from process_cosmos_gateway.store import Transaction
 from process_cosmos_gateway.store.losses import Copied, Count, losses

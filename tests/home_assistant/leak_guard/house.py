@@ -25,7 +25,7 @@ from pytest_homeassistant_custom_component.common import (
     setup_test_component_platform,
 )
 
-from custom_components.process_cosmos.workflows import async_install
+from custom_components.process_cosmos.workflows.workflows import async_install
 
 VALVE = "valve.main"
 KITCHEN = "binary_sensor.kitchen"

@@ -10,7 +10,7 @@ from homeassistant.setup import async_setup_component
 from homeassistant.util.file import WriteError
 from homeassistant.util.yaml import parse_yaml
 
-from custom_components.process_cosmos.workflows import async_copies, async_install
+from custom_components.process_cosmos.workflows.workflows import async_copies, async_install
 
 from .house import BLUEPRINT, KITCHEN, VALVE, House
 

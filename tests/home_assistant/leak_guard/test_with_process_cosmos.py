@@ -10,7 +10,7 @@ from homeassistant.setup import async_setup_component
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 
 from custom_components.process_cosmos.const import DOMAIN
-from tests.home_assistant.escalations.site import Phone, add_phone
+from tests.home_assistant.alerts.site import Phone, add_phone
 
 from .house import AUTOMATION, BATH, KITCHEN, POSITION_ONLY, VALVE, Close, House, Switch, Valve
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from process_cosmos_gateway.devices.mqtt import Connection, Message
+from process_cosmos_gateway.devices.mqtt.connection import Connection, Message
 from process_cosmos_gateway.devices.options import BrokerOptions
 
 _RECORDS = b"[" + b",".join([b'{"v":1}'] * 2000) + b"]"

@@ -11,10 +11,7 @@ from typing import Any, NamedTuple
 import aiohttp
 import orjson
 
-from process_cosmos_gateway.contract.codec import decode, encode, parse
-from process_cosmos_gateway.contract.destinations import Priority, Status
-from process_cosmos_gateway.contract.devices import Subscribe
-from process_cosmos_gateway.contract.escalations import (
+from process_cosmos_gateway.contract.alerts import (
     CaughtUp,
     Change,
     EscalationState,
@@ -23,6 +20,9 @@ from process_cosmos_gateway.contract.escalations import (
     Transition,
     TransitionKind,
 )
+from process_cosmos_gateway.contract.codec import decode, encode, parse
+from process_cosmos_gateway.contract.destinations import Priority, Status
+from process_cosmos_gateway.contract.devices import Subscribe
 from process_cosmos_gateway.contract.identifiers import Position, Ulid, UlidFactory
 from process_cosmos_gateway.contract.messages import FROM_GATEWAY, FromGateway, FromHomeAssistant
 from process_cosmos_gateway.contract.pairing import OneTimeLine, Paired, PairingRequest

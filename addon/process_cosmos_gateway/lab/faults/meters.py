@@ -8,7 +8,7 @@ from typing import override
 import orjson
 
 from process_cosmos_gateway.contract.destinations import Priority
-from process_cosmos_gateway.devices.mqtt_errors import MqttError
+from process_cosmos_gateway.devices.mqtt.errors import MqttError
 from process_cosmos_gateway.devices.options import BrokerOptions
 from process_cosmos_gateway.lab.things import Json, Thing
 

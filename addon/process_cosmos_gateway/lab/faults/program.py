@@ -13,7 +13,7 @@ import orjson
 from process_cosmos_gateway.contract.codec import encode, parse
 from process_cosmos_gateway.contract.destinations import Priority
 from process_cosmos_gateway.contract.identifiers import UlidFactory
-from process_cosmos_gateway.contract.producers import Publish
+from process_cosmos_gateway.contract.local_programs import Publish
 from process_cosmos_gateway.contract.session import Result
 
 from .ledger import Item, Ledger

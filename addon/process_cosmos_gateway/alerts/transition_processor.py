@@ -1,0 +1,177 @@
+"""What the gateway does about escalations within one transaction."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from secrets import token_bytes
+
+from process_cosmos_gateway.clock import Clock
+from process_cosmos_gateway.contract.alerts import Change, Replica, Told, Transition, TransitionKind
+from process_cosmos_gateway.contract.identifiers import DESTINATION, Ulid, UlidFactory
+from process_cosmos_gateway.outbox import Delivered, Outbox, Parcel, Verdict
+from process_cosmos_gateway.store import Transaction
+
+from . import proposals, replica
+from .events import ASKED, asked_event, asked_id, standing_event, transition_event
+from .notification_requests import Ask, AskState, Decision, Situation, decide, replace_asks, settled
+from .steady_clock import SteadyClock
+
+_LONGEST_SILENCE = 60.0
+"""Seconds between two notes of the steady time while somebody may have to be asked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circumstances:
+    """What the service knows and the store does not."""
+
+    home_assistant_away: bool
+    may_ask: bool
+
+
+_MERGED = frozenset({TransitionKind.RESTORED, TransitionKind.RECONCILED})
+_CLOSINGS = frozenset({TransitionKind.ANSWERED, TransitionKind.RESOLVED, TransitionKind.UNANSWERED})
+
+
+def _closes_again(change: Change, closed: Replica) -> bool:
+    """Say whether an integration out of a backup closes what is ``closed``, in just the way destinations heard."""
+    again = change.escalation
+    alike = (again.state, again.ring, again.answer) == (closed.state, closed.ring, closed.answer)
+    return change.kind in _CLOSINGS and alike
+
+
+class Work:
+    """Every change to replica, asks and proposals; each method runs inside somebody's transaction."""
+
+    def __init__(self, outbox: Outbox, clock: Clock, steady: SteadyClock, tell: Callable[[Told], None]) -> None:
+        """``tell``: called in the event loop with outcomes that are on disk."""
+        self._outbox = outbox
+        self._clock = clock
+        self._steady = steady
+        self._tell = tell
+        self._merged: set[Ulid] = set()
+        """Escalations of which the integration itself has said, in this process, how they stand after a restore."""
+
+    def note_time(self, transaction: Transaction) -> None:
+        """Keep what timers need after a restart."""
+        replica.remember(transaction, offset=self._steady.offset, newest=self._steady.now())
+
+    def apply(self, transaction: Transaction, transition: Transition) -> None:
+        """Apply one record of the integration's memory, unless it was applied before."""
+        cursor = replica.cursor(transaction)
+        if cursor is not None and transition.position <= cursor:
+            return
+        for change in transition.changes:
+            self._apply_change(transaction, change, transition)
+        if transition.proposal is not None:
+            proposals.settle(transaction, transition.proposal)
+        replica.remember(transaction, run=transition.position.run, n=transition.position.n)
+        self.note_time(transaction)
+
+    def _apply_change(self, transaction: Transaction, change: Change, transition: Transition) -> None:
+        escalation = change.escalation
+        closed = replica.closed(transaction, escalation.id)
+        if closed and escalation.state.alive:
+            return  # closed stays closed: an integration out of a backup hears so, destinations know, nobody is asked
+        if closed is None or not _closes_again(change, closed):
+            self._outbox.add(transaction, transition_event(change))
+        if change.kind in _MERGED:
+            self._merged.add(escalation.id)
+        replica.save(transaction, change, transition.position, self._steady.now())
+        if not escalation.state.alive:
+            replica.forget_old(transaction, self._steady.now())
+        asks = change.asks if escalation.state.alive else ()
+        if asks is None:
+            return
+        now = self._steady.now()
+        newer = [
+            Ask(key=ask.key, due=now + ask.due_in, due_away=now + ask.due_if_home_assistant_away_in) for ask in asks
+        ]
+        replacement = replace_asks(replica.asks_of(transaction, escalation.id), newer)
+        for ask in replacement.kept:
+            replica.save_ask(transaction, ask)
+        self._end(transaction, gone=replacement.gone, withdraw=replacement.withdraw)
+        replica.delete_older_rings(transaction, escalation.id, escalation.ring)
+
+    def announce(self, transaction: Transaction) -> None:
+        """Let destinations hear how each living escalation stands: some heard since the backup that it is over.
+
+        Not of those the integration has merged: destinations hear of them by its own event.
+        """
+        now = self._clock.now()
+        ulid_fn = UlidFactory(lambda: int(now.timestamp() * 1000), token_bytes)
+        for alive in replica.alive(transaction):
+            if alive.replica.id not in self._merged:
+                self._outbox.add(transaction, standing_event(ulid_fn(), alive.replica, now))
+        self._merged.clear()
+
+    def look(self, transaction: Transaction, circumstances: Circumstances) -> float | None:
+        """Do what is due; return the steady time to look again, None: not before something happens."""
+        times: list[float] = []
+        unsettled = proposals.unsettled(transaction)
+        living = replica.alive(transaction)
+        for alive in living:
+            pauses = [each.pauses_until(alive.replica) for each in unsettled if each.escalation == alive.replica.id]
+            silent_until = max([alive.silent_until, *pauses])
+            while (decision := self._decide(transaction, alive, silent_until, circumstances)).queue:
+                self._carry_out(transaction, decision, alive)
+            self._carry_out(transaction, decision, alive)
+            if decision.look_again is not None:
+                times.append(decision.look_again)
+        if times:
+            self.note_time(transaction)
+            return min(*times, self._steady.now() + _LONGEST_SILENCE)
+        return None
+
+    def _decide(
+        self, transaction: Transaction, alive: replica.Alive, silent_until: float, circumstances: Circumstances
+    ) -> Decision:
+        situation = Situation(
+            now=self._steady.now(),
+            until=alive.until,
+            silent_until=silent_until,
+            home_assistant_away=circumstances.home_assistant_away,
+            may_ask=circumstances.may_ask,
+        )
+        return decide(replica.asks_of(transaction, alive.replica.id).values(), situation)
+
+    def _carry_out(self, transaction: Transaction, decision: Decision, alive: replica.Alive) -> None:
+        self._end(transaction, gone=decision.gone, withdraw=decision.withdraw)
+        for ask in decision.queue:
+            self._outbox.add(transaction, asked_event(ask.key, alive.replica, self._clock.now()))
+            replica.save_ask(transaction, replace(ask, state=AskState.QUEUED))
+            if not self._outbox.reaches(transaction, ask.key.recipient.removeprefix(DESTINATION)):
+                self._settle(transaction, replace(ask, state=AskState.QUEUED), reached=False)
+
+    def _end(self, transaction: Transaction, *, gone: Iterable[Ask], withdraw: Iterable[Ask]) -> None:
+        for ask in gone:
+            replica.delete_ask(transaction, ask.key)
+        for ask in withdraw:
+            self._outbox.withdraw(transaction, asked_id(ask.key), ask.key.recipient.removeprefix(DESTINATION))
+            replica.save_ask(transaction, replace(ask, state=AskState.WITHDRAWN))
+
+    def on_settled(self, transaction: Transaction, destination: str, parcel: Parcel, verdict: Verdict) -> None:
+        """Note how an ask ended."""
+        if parcel.type == ASKED:
+            for ask in replica.asks_of_event(transaction, parcel.id):
+                if ask.key.recipient == DESTINATION + destination:
+                    self._settle(transaction, ask, reached=isinstance(verdict, Delivered))
+
+    def on_link_down(self, transaction: Transaction, destination: str) -> None:
+        """Note that what is on its way to ``destination`` has not reached it; it may later."""
+        for ask in replica.queued_for(transaction, DESTINATION + destination):
+            self._settle(transaction, ask, reached=False)
+
+    def _settle(self, transaction: Transaction, ask: Ask, *, reached: bool) -> None:
+        state = settled(ask.state, reached=reached)
+        if state is not None:
+            after = replace(ask, state=state, settled_at=self._steady.now())
+            replica.save_ask(transaction, after)
+            transaction.after_commit(lambda: self._tell(self.told(after)))
+
+    def outcomes(self, transaction: Transaction) -> Sequence[Told]:
+        """Return how the asks of living escalations have ended."""
+        return [self.told(ask) for ask in replica.outcomes(transaction)]
+
+    def told(self, ask: Ask) -> Told:
+        """Return what the integration is told of an ask that has ended."""
+        age = 0.0 if ask.settled_at is None else max(0.0, self._steady.now() - ask.settled_at)
+        return Told(key=ask.key, reached=ask.state is AskState.DELIVERED, age=age)

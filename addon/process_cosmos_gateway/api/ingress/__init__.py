@@ -1,0 +1,1 @@
+"""The app's web page, served through Home Assistant's ingress."""

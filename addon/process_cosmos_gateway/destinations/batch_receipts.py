@@ -1,0 +1,61 @@
+"""What a cloud endpoint says of a batch: its receipt, each field checked before anything of it is stored."""
+
+import hashlib
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import orjson
+
+from process_cosmos_gateway.contract.cloud import BatchReceipt, RejectedItem
+from process_cosmos_gateway.contract.codec import decode_json, parse
+from process_cosmos_gateway.contract.errors import Code, ContractError
+from process_cosmos_gateway.outbox import Rejected
+
+from .http_request import quote
+
+_TOKEN = re.compile(r"[!-~]{0,128}")
+"""What can stand in a header; the reference endpoint's have 32 characters at most."""
+
+_CODE = re.compile(r"[a-z0-9_]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The token to present next, and why events were rejected, by their place in the batch."""
+
+    token: str
+    rejected: Mapping[int, Rejected]
+
+
+def is_token(value: object) -> bool:
+    """Return whether a value can be presented as a token."""
+    return isinstance(value, str) and _TOKEN.fullmatch(value) is not None
+
+
+def read_receipt(reply: bytes, batch: bytes, count: int) -> Receipt:
+    """Return the receipt of ``batch``, which holds ``count`` events; raise ``ContractError`` for anything else."""
+    document = decode_json(reply)
+    for name in ("duplicates", "rejected"):
+        named = document.get(name) if isinstance(document, dict) else None
+        if isinstance(named, list) and len(named) > count:
+            raise ContractError(f"$.{name}", "names more events than were sent")
+    receipt = parse(BatchReceipt, document)
+    if receipt.batch != hashlib.sha256(batch).hexdigest():
+        raise ContractError("$.batch", "must be the SHA-256 of the batch")
+    if not is_token(receipt.token):
+        raise ContractError("$.token", "must have 128 printable ASCII characters at most, and no blanks")
+    _check_places("duplicates", receipt.duplicates, count)
+    _check_places("rejected", [item.index for item in receipt.rejected], count)
+    return Receipt(receipt.token, {item.index: _rejection(item) for item in receipt.rejected})
+
+
+def _check_places(name: str, places: Collection[int], count: int) -> None:
+    if len(set(places)) < len(places) or not all(0 <= place < count for place in places):
+        raise ContractError(f"$.{name}", "must name events of the batch, each once")
+
+
+def _rejection(item: RejectedItem) -> Rejected:
+    """Return why an event was rejected; a code that is none of a program's words is not repeated."""
+    code = item.problem.code if _CODE.fullmatch(item.problem.code) else Code.REFUSED_BY_DESTINATION
+    return Rejected(code, quote(item.problem.message) or "", quote(orjson.dumps(item.problem).decode()))

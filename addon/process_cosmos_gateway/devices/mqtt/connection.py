@@ -1,0 +1,389 @@
+"""One MQTT connection on the event loop; with ``paho_client`` the only module that touches paho."""
+
+import asyncio
+import logging
+import socket
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, Self
+
+from paho.mqtt.client import Client, ConnectFlags, MQTTMessage, topic_matches_sub
+from paho.mqtt.enums import MQTTProtocolVersion
+from paho.mqtt.properties import MQTTException, Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from process_cosmos_gateway.devices.options import BrokerOptions
+
+from . import errors as why
+from .errors import DeniedError, MqttError, NoAnswerError, UnreachableError
+from .packets import PacketSocket, TooLargeError
+from .paho_client import PahoClient
+from .sockets import answer_quickly, open_socket, unread
+from .versions import Version, Versions
+
+_LOGGER = logging.getLogger(__name__)
+
+_REACH_SECONDS = 10.0
+_ANSWER_SECONDS = 10.0
+"""For so long an answer to CONNECT and SUBSCRIBE is waited for."""
+_UNSUPPORTED_VERSION = 132
+_SESSION_TAKEN_OVER = 142
+_PROTOCOLS = {Version.V5: MQTTProtocolVersion.MQTTv5, Version.V311: MQTTProtocolVersion.MQTTv311}
+_UNREADABLE = (MQTTException, TooLargeError, struct.error, ValueError, LookupError, TypeError, OSError, MemoryError)
+"""What paho raises at packets that are not MQTT, and we at packets that are too large."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """What the broker sent. ``number``: the message id, 0 with QoS 0. ``topic`` None: it was no UTF-8.
+
+    ``oversized``: the bytes of a message that was too large to be read; it has no payload. Else 0.
+    """
+
+    topic: str | None
+    payload: bytes
+    qos: int = 0
+    retained: bool = False
+    redelivered: bool = False
+    number: int = 0
+    oversized: int = 0
+
+    @property
+    def mark(self) -> bytes:
+        """Return what tells this message from others of its session: its id, and a hash of topic and payload."""
+        digest = sha256((self.topic or "").encode() + b"\0" + self.payload).digest()
+        return self.number.to_bytes(2) + digest[:16]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Will:
+    """What the broker publishes, retained, when the connection is lost."""
+
+    topic: str
+    payload: bytes
+
+
+class Connection:
+    """One connection from its CONNECT to its end; never reused, so an acknowledgement cannot outlive it.
+
+    Every QoS 1 message must be acknowledged by the owner, in the order of receipt. ``on_message`` must not raise.
+    """
+
+    session_present: bool
+    """Whether the broker had kept the session."""
+
+    max_qos: int = 1
+    """The highest QoS the broker takes from us and gives to us."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        version: Version,
+        client: PahoClient,
+        on_message: Callable[[Connection, Message], None],
+    ) -> None:
+        """Take the parts; ``open`` makes them."""
+        self.version = version
+        self._loop = asyncio.get_running_loop()
+        self._socket = sock
+        self._packets = client.packets
+        self._client = client
+        self._on_message = on_message
+        self._accepted: asyncio.Future[bool] = self._loop.create_future()
+        self._confirmations: dict[tuple[str, int | None], asyncio.Future[Sequence[ReasonCode]]] = {}
+        self._ended: asyncio.Future[str] = self._loop.create_future()
+        self._timer: asyncio.TimerHandle | None = None
+        self._reason = why.CLOSED
+
+    @classmethod
+    async def open(
+        cls,
+        broker: BrokerOptions,
+        *,
+        client_id: str,
+        on_message: Callable[[Connection, Message], None],
+        keep_session: bool = False,
+        will: Will | None = None,
+        versions: Versions | None = None,
+        on_no_answer: Callable[[], None] = lambda: None,
+    ) -> Self:
+        """Connect with MQTT 5, else 3.1.1; return when the broker has accepted; raise ``MqttError``.
+
+        ``UnreachableError``: the broker cannot have noticed the attempt. ``versions``: remembers what was answered.
+        ``on_no_answer``: an attempt that the broker may have noticed has ended, and the other version is tried.
+
+        ``keep_session``: the broker keeps messages for ``SESSION_SECONDS`` and repeats what was not acknowledged.
+        """
+        versions = versions or Versions()
+        clock = asyncio.get_running_loop()
+        first, second = versions.in_order(clock.time())
+        for version in (first, second):
+            sock = await _reach(broker)
+            packets = PacketSocket(sock, has_properties=version is Version.V5)
+            client = PahoClient(packets, _PROTOCOLS[version], client_id, keep_session=keep_session)
+            if broker.username is not None:
+                client.username_pw_set(broker.username, broker.password)
+            if will is not None:
+                client.will_set(will.topic, will.payload, qos=1, retain=True)
+            connection = cls(sock, version, client, on_message)
+            try:
+                await connection.begin(broker)
+            except NoAnswerError as error:
+                if version is second:
+                    raise
+                on_no_answer()
+                _LOGGER.info("The broker does not answer in MQTT %s (%s), trying %s", first, error, second)
+            except MqttError:
+                versions.answered(version, clock.time())
+                raise
+            else:
+                versions.answered(version, clock.time())
+                return connection
+        raise AssertionError  # the second attempt returns or raises
+
+    @property
+    def alive(self) -> bool:
+        """Whether messages can still be sent."""
+        return not self._ended.done()
+
+    async def ended(self) -> str:
+        """Wait for the connection's end; return why, as one word."""
+        return await asyncio.shield(self._ended)
+
+    def send(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> asyncio.Future[Any]:
+        """Hand a message to the socket; return what ends when the broker has confirmed it, or with ``MqttError``."""
+        number = self._client.publish(topic, payload, qos=min(qos, self.max_qos), retain=retain).mid
+        return self._confirmation("publish", number)
+
+    async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Publish with QoS 1; return when the broker has confirmed; raise ``MqttError``."""
+        await self.send(topic, payload, retain=retain)
+
+    async def subscribe(self, filters: Sequence[str], *, retained_again: bool = True, qos: int = 1) -> Sequence[str]:
+        """Subscribe with QoS 1, or 0; return the filters the broker refused; raise ``MqttError``.
+
+        ``retained_again``: retained messages come also for filters this session had before (MQTT 5; 3.1.1: always).
+        """
+        if not filters:
+            return ()
+        if self._client.speaks_mqtt_5:
+            handling = (
+                SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE if retained_again else SubscribeOptions.RETAIN_SEND_IF_NEW_SUB
+            )
+            options = SubscribeOptions(qos=qos, retainHandling=handling)
+            _, number = self._client.subscribe([(topic, options) for topic in filters])
+        else:
+            _, number = self._client.subscribe([(topic, qos) for topic in filters])
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                codes: Sequence[ReasonCode] = await self._confirmation("subscribe", number)
+        except TimeoutError as error:
+            raise MqttError(why.UNANSWERED, "no answer to a subscription") from error
+        if qos and codes and not any(code.value for code in codes):
+            self.max_qos = 0  # the only way in which MQTT 3.1.1 says so
+        return [topic for topic, code in zip(filters, codes, strict=False) if code.is_failure]
+
+    def unsubscribe(self, filters: Sequence[str]) -> None:
+        """Ask the broker to send no more; its confirmation is not waited for."""
+        if filters and self.alive:
+            self._client.unsubscribe(list(filters))
+
+    def acknowledge(self, message: Message) -> bool:
+        """Send the PUBACK of ``message``, which has QoS 1; False, without effect, once the connection has ended."""
+        if self.alive:
+            self._client.ack(message.number, message.qos)
+        return self.alive
+
+    def stop_reading(self) -> None:
+        """Leave what the broker sends from now on unread; acknowledgements still go out."""
+        if self.alive:
+            self._loop.remove_reader(self._socket)
+
+    def close(self, reason: str = why.CLOSED) -> None:
+        """Say goodbye (the will is not published) and end."""
+        if self.alive:
+            self._reason = reason
+            self._client.on_disconnect = None  # it would name another reason
+            self._client.disconnect()
+            self._client.loop_write()
+            self._end()
+
+    def drop(self) -> None:
+        """End without a goodbye, as a power cut would: the broker publishes the will."""
+        self._end()
+
+    async def begin(self, broker: BrokerOptions) -> None:
+        """Send CONNECT on the open socket; return when the broker has accepted; raise ``MqttError``."""
+        try:
+            client = self._client
+            client.on_connect = self._connected
+            client.on_message = self._received
+            client.on_publish = self._published
+            client.on_subscribe = self._subscribed
+            client.on_disconnect = self._disconnected
+            client.on_socket_register_write = self._want_write
+            client.on_socket_unregister_write = self._written
+            client.on_socket_close = self._unregister
+            client.begin(broker.host, broker.port)
+            self._loop.add_reader(self._socket, self._readable)
+            self._plan_housekeeping()
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                self.session_present = await self._accepted
+        except (TimeoutError, OSError) as error:
+            self._end()
+            raise NoAnswerError(why.SILENT) from error
+        except BaseException:
+            self._end()
+            raise
+
+    def _confirmation(self, kind: str, number: int | None) -> asyncio.Future[Sequence[ReasonCode]]:
+        confirmation: asyncio.Future[Sequence[ReasonCode]] = self._loop.create_future()
+        if self.alive:
+            self._confirmations[kind, number] = confirmation
+            confirmation.add_done_callback(lambda _: self._confirmations.pop((kind, number), None))
+        else:
+            _fail(confirmation, MqttError(self._reason))
+        return confirmation
+
+    # What paho calls.
+
+    def _connected(
+        self, _client: Client, _data: object, flags: ConnectFlags, code: ReasonCode, asked: Properties | None
+    ) -> None:
+        if self._accepted.done():
+            return
+        if not code.is_failure:
+            self.max_qos = 1 if asked is None else self._client.obey(asked)
+            self._plan_housekeeping()
+            self._accepted.set_result(flags.session_present)
+        elif code.value == _UNSUPPORTED_VERSION:
+            self._accepted.set_exception(NoAnswerError(why.REFUSED, str(code)))
+        else:
+            self._accepted.set_exception(why.refused(code.value, str(code)))
+
+    def _received(self, _client: Client, _data: object, message: MQTTMessage) -> None:
+        try:
+            topic: str | None = message.topic
+        except UnicodeDecodeError:
+            topic = None
+        received = Message(
+            topic=topic,
+            payload=bytes(message.payload),
+            qos=message.qos,
+            retained=message.retain,
+            redelivered=message.dup,
+            number=message.mid,
+            oversized=self._packets.oversized,
+        )
+        self._on_message(self, received)
+
+    def _published(self, _client: Client, _data: object, number: int, code: ReasonCode, *_: object) -> None:
+        confirmation = self._confirmations.get(("publish", number))
+        if confirmation is None or confirmation.done():
+            return
+        if code.is_failure:
+            _fail(confirmation, DeniedError(why.DENIED, str(code)))
+        else:
+            confirmation.set_result((code,))
+
+    def _subscribed(self, _client: Client, _data: object, number: int, codes: list[ReasonCode], *_: object) -> None:
+        confirmation = self._confirmations.get(("subscribe", number))
+        if confirmation is not None and not confirmation.done():
+            confirmation.set_result(codes)
+
+    def _disconnected(self, *_: object) -> None:
+        if self.alive:
+            taken_over = self._client.farewell == _SESSION_TAKEN_OVER
+            self._reason = why.TAKEN_OVER if taken_over else why.CONNECTION_LOST
+        self._end()
+
+    def _want_write(self, *_: object) -> None:
+        if self._socket.fileno() >= 0:
+            self._loop.add_writer(self._socket, self._writable)
+
+    def _written(self, *_: object) -> None:
+        if self._socket.fileno() >= 0:
+            self._loop.remove_writer(self._socket)
+
+    def _unregister(self, *_: object) -> None:
+        if self._socket.fileno() >= 0:
+            self._loop.remove_reader(self._socket)
+            self._loop.remove_writer(self._socket)
+
+    # What the event loop calls.
+
+    def _readable(self) -> None:
+        self._guarded(self._read)
+
+    def _writable(self) -> None:
+        self._guarded(self._client.loop_write)
+
+    def _housekeeping(self) -> None:
+        self._guarded(self._client.loop_misc)
+        if self.alive:
+            self._plan_housekeeping()
+
+    def _read(self) -> None:
+        self._client.loop_read()
+        while self.alive and unread(self._socket):
+            self._client.loop_read()
+        if self.alive:
+            answer_quickly(self._socket)
+
+    def _guarded(self, step_fn: Callable[[], object]) -> None:
+        """Let paho do something; whatever it raises, the connection does not stay open with nobody who reads it."""
+        try:
+            step_fn()
+        except _UNREADABLE as error:
+            _LOGGER.debug("What the broker sent cannot be read", exc_info=True)
+            self._fail(f"{why.PROTOCOL_ERROR}: {type(error).__name__}")
+        except BaseException:
+            self._fail(why.PROTOCOL_ERROR)
+            raise
+
+    def _plan_housekeeping(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(self._client.keepalive / 5, self._housekeeping)
+
+    def _fail(self, reason: str) -> None:
+        if self.alive:
+            self._reason = reason
+        self._end()
+
+    def _end(self) -> None:
+        if self._ended.done():
+            return
+        self._ended.set_result(self._reason)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._unregister()
+        self._socket.close()
+        _fail(self._accepted, NoAnswerError(why.HUNG_UP, self._reason))
+        for future in tuple(self._confirmations.values()):
+            _fail(future, MqttError(self._reason))
+
+
+def _fail(future: asyncio.Future[Any], error: MqttError) -> None:
+    """Let ``future`` end with ``error``; that nobody waits for it is no mistake."""
+    if not future.done():
+        future.set_exception(error)
+        future.exception()
+
+
+async def _reach(broker: BrokerOptions) -> socket.socket:
+    try:
+        async with asyncio.timeout(_REACH_SECONDS):
+            return await open_socket(broker)
+    except OSError as error:
+        raise why.unreachable(error) from error
+    except (ValueError, OverflowError) as error:
+        raise UnreachableError(why.UNREACHABLE, "the broker's host or port is none") from error
+
+
+def matches(topic_filter: str, topic: str) -> bool:
+    """Say whether ``topic`` is among those a subscription to ``topic_filter`` gets (MQTT 5.0, section 4.7)."""
+    return topic_matches_sub(topic_filter, topic)

@@ -1,0 +1,93 @@
+"""A connected socket, plain or TLS, opened without ever blocking the event loop."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+
+from process_cosmos_gateway.devices.options import BrokerOptions
+
+_QUICK_ACK = getattr(socket, "TCP_QUICKACK", None)
+
+
+async def open_socket(broker: BrokerOptions) -> socket.socket:
+    """Connect to the broker, TLS handshake included; raise ``OSError``. A cancelled call leaves nothing open."""
+    context = await asyncio.to_thread(_tls_context, broker) if broker.tls else None
+    sock = await _connect(broker.host, broker.port)
+    if context is None:
+        return sock
+    try:
+        sock = secured = context.wrap_socket(sock, server_hostname=broker.host, do_handshake_on_connect=False)
+        await _shake_hands(secured)
+    except BaseException:
+        sock.close()
+        raise
+    return secured
+
+
+def answer_quickly(sock: socket.socket) -> None:
+    """Send small packets and TCP's own confirmations at once.
+
+    Both or neither: without quick confirmations, sending at once can be slower than not. Linux forgets the second
+    after a while, so this is called after every read.
+    """
+    if _QUICK_ACK is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)
+
+
+def unread(sock: socket.socket) -> int:
+    """Return how many bytes TLS has taken from the socket that nobody has read: no selector tells of them."""
+    return sock.pending() if isinstance(sock, ssl.SSLSocket) else 0
+
+
+def _tls_context(broker: BrokerOptions) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=broker.ca)
+    if broker.certificate is not None:
+        context.load_cert_chain(broker.certificate, broker.key)
+    return context
+
+
+async def _connect(host: str, port: int) -> socket.socket:
+    loop = asyncio.get_running_loop()
+    error: OSError | None = None
+    for family, kind, protocol, _, address in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.setblocking(False)
+            await loop.sock_connect(sock, address)
+        except OSError as refused:
+            sock.close()
+            error = refused
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            return sock
+    raise error or OSError("the broker's name has no address")
+
+
+async def _shake_hands(secured: ssl.SSLSocket) -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            secured.do_handshake()
+        except ssl.SSLWantReadError:
+            await _ready(loop.add_reader, loop.remove_reader, secured)
+        except ssl.SSLWantWriteError:
+            await _ready(loop.add_writer, loop.remove_writer, secured)
+        else:
+            return
+
+
+async def _ready(
+    add: Callable[[socket.socket, Callable[[], None]], None],
+    remove: Callable[[socket.socket], object],
+    sock: socket.socket,
+) -> None:
+    ready = asyncio.Event()
+    add(sock, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        remove(sock)

@@ -1,0 +1,1 @@
+"""Raw readings: storage, retention, and the selection that is forwarded to destinations."""

@@ -1,0 +1,1 @@
+"""Devices as W3C Things: descriptions, twins, property writes and rate limits."""

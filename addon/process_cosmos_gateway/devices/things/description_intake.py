@@ -1,0 +1,170 @@
+"""Takes Thing Descriptions in: new ones at a bounded pace, all of them within bounded memory and time."""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+
+from process_cosmos_gateway.contract.devices import DeviceChanged, DeviceRemoved
+from process_cosmos_gateway.contract.errors import Code
+from process_cosmos_gateway.contract.messages import DeviceChange
+from process_cosmos_gateway.devices import repository
+from process_cosmos_gateway.devices.message_writer import Change
+from process_cosmos_gateway.devices.mqtt.connection import matches
+
+from .description import DescriptionError, check_plausible, is_meant_as_description, parse_description
+from .device_table import Roster
+from .rates import Bucket, Window
+from .twin import Twin, as_device, turned
+
+_LOGGER = logging.getLogger(__name__)
+
+NEW_A_MINUTE = 10
+"""New devices taken in within any minute: nobody has invited them, and each becomes entities in Home Assistant."""
+
+CHANGES_A_MINUTE = 60
+_READ_BYTES_A_SECOND = 512 * 1024.0
+_READ_BYTES_AT_ONCE = 4_000_000.0
+"""Reading takes about 0.1 µs a byte: a flood of descriptions costs a twentieth of the event loop."""
+_MOST_WAITING = 1000
+_MOST_WAITING_BYTES = 4_000_000
+_MOST_NAMED = 10
+_LOOK_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """What a change of descriptions means for subscriptions."""
+
+    begin: Twin | None = None
+    end: Twin | None = None
+
+
+class _Waiting:
+    """Descriptions that came faster than they are taken in: the newest of each topic, the first to come in front."""
+
+    def __init__(self, most_a_minute: int) -> None:
+        self.window = Window(most_a_minute)
+        self.payloads: dict[str, bytes] = {}
+        self.bytes = 0
+
+    def put(self, topic: str, payload: bytes) -> bool:
+        """Keep the newest description of ``topic``; return False, and keep nothing, where there is no room."""
+        more = len(payload) - len(self.payloads.get(topic, b""))
+        is_full = topic not in self.payloads and len(self.payloads) >= _MOST_WAITING
+        if is_full or self.bytes + more > _MOST_WAITING_BYTES:
+            return False
+        self.payloads[topic] = payload
+        self.bytes += more
+        return True
+
+    def pop(self, topic: str) -> bytes | None:
+        payload = self.payloads.pop(topic, None)
+        self.bytes -= len(payload or b"")
+        return payload
+
+
+class Descriptions:
+    """Reads what comes on the topics of descriptions; ``run`` reads what had to wait."""
+
+    def __init__(
+        self,
+        *,
+        roster: Roster,
+        filters: Sequence[str],
+        counts: Counter[str],
+        new_a_minute: int,
+        tell: Callable[[DeviceChange], None],
+        listen: Callable[[Listening], None],
+        on_removed: Callable[[str], None],
+    ) -> None:
+        """Take where devices stand, where their descriptions are looked for, and who is told of changes."""
+        self._roster = roster
+        self._filters = filters
+        self._counts = counts
+        self._tell = tell
+        self._listen = listen
+        self._on_removed = on_removed
+        self._reading = Bucket(rate=_READ_BYTES_A_SECOND, burst=_READ_BYTES_AT_ONCE)
+        self._new = _Waiting(new_a_minute)
+        self._changed = _Waiting(CHANGES_A_MINUTE)
+        self._news = asyncio.Event()
+
+    def take(self, topic: str, payload: bytes) -> list[Change]:
+        """Return what is to be written for a message that is no device's; raise ``DescriptionError``."""
+        if not any(matches(each, topic) for each in self._filters):
+            return []
+        known = self._roster.by_topic(topic)
+        if not payload:
+            self._forget(topic)
+            return [] if known is None else self._withdraw(known)
+        if self._roster.is_known(topic, payload):
+            self._forget(topic)
+            return []
+        if known is None and not is_meant_as_description(topic, payload):
+            return []
+        check_plausible(payload)
+        self._roster.check_room(topic, len(payload))
+        waiting = self._new if known is None else self._changed
+        if not waiting.payloads and self._may_read(waiting, len(payload)):
+            return self._read(waiting, topic, payload)
+        if not waiting.put(topic, payload):
+            raise DescriptionError(Code.TOO_MANY_DEVICES, "More descriptions came at once than can wait")
+        self._news.set()
+        return []
+
+    async def run(self, write: Callable[[bytes, Sequence[Change]], None], complain: Callable[[str, str], None]) -> None:
+        """Read what waits, until cancelled; ``write`` gets a description and its changes, ``complain`` why not."""
+        while True:
+            await self._news.wait()
+            await asyncio.sleep(_LOOK_SECONDS)
+            for waiting in (self._new, self._changed):
+                topic = next(iter(waiting.payloads), None)
+                if topic is None or not self._may_read(waiting, len(waiting.payloads[topic])):
+                    continue
+                payload = waiting.pop(topic) or b""
+                try:
+                    self._roster.check_room(topic, len(payload))
+                    write(payload, self._read(waiting, topic, payload))
+                except DescriptionError as error:
+                    self._counts[error.code] += 1
+                    complain(topic, f"{error.code}: {error}")
+            if not (self._new.payloads or self._changed.payloads):
+                self._news.clear()
+
+    def _may_read(self, waiting: _Waiting, size: int) -> bool:
+        now = asyncio.get_running_loop().time()
+        return not waiting.window.wait(now) and self._reading.take(size, now)
+
+    def _forget(self, topic: str) -> None:
+        self._new.pop(topic)
+        self._changed.pop(topic)
+
+    def _read(self, waiting: _Waiting, topic: str, payload: bytes) -> list[Change]:
+        known = self._roster.by_topic(topic)
+        thing = parse_description(topic, payload, self._filters)
+        if known is not None and known.thing == thing:
+            return []
+        twin = self._roster.admit(thing, payload)
+        waiting.window.note(asyncio.get_running_loop().time())
+        if thing.left_out:
+            self._counts["forms_unusable"] += len(thing.left_out)
+            why = "; ".join(f"{name}: {error}" for name, error in islice(thing.left_out.items(), _MOST_NAMED))
+            _LOGGER.warning("forms_unusable: %s is taken without what cannot be used of it: %s", twin.id, why)
+        self._listen(Listening(begin=twin, end=known))
+        self._tell(DeviceChanged(sequence=0, device=as_device(twin, reachable=True)))
+        lost = turned(known, thing) if known else frozenset()
+        names = tuple(each.name for each in thing.device.properties if each.name not in lost)
+        return [
+            partial(repository.keep_description, device=twin.id, topic=topic, description=payload, properties=names),
+        ]
+
+    def _withdraw(self, twin: Twin) -> list[Change]:
+        self._roster.dismiss(twin.id)
+        self._on_removed(twin.id)
+        self._listen(Listening(end=twin))
+        self._tell(DeviceRemoved(sequence=0, device=twin.id))
+        return [partial(repository.withdraw, device=twin.id)]

@@ -1,0 +1,213 @@
+"""The actions about escalations: escalate, acknowledge, answer, resolve."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, Final
+
+import probatio as vol
+from homeassistant.auth.permissions.const import POLICY_CONTROL
+from homeassistant.core import Context, HomeAssistant, ServiceCall, ServiceResponse, SupportsResponse, callback
+from homeassistant.exceptions import ServiceValidationError
+from homeassistant.helpers import config_validation as cv
+from homeassistant.helpers.start import async_at_started
+
+from custom_components.process_cosmos.alerts.calls import EscalateCall
+from custom_components.process_cosmos.alerts.decisions import Attempt
+from custom_components.process_cosmos.alerts.engine import Escalations
+from custom_components.process_cosmos.alerts.errors import NO_GROUP, EscalationRefusedError
+from custom_components.process_cosmos.alerts.model import Escalation
+from custom_components.process_cosmos.alerts.notification_actions import listen_to_buttons
+from custom_components.process_cosmos.const import DOMAIN, LOGGER
+from custom_components.process_cosmos.contract.errors import Code
+from custom_components.process_cosmos.contract.identifiers import Ulid
+from custom_components.process_cosmos.issues.call_mistakes import forget_problems_of_removed_callers, show_problems
+
+from .alert_call import POSITIVE, AlertCall, Problem, ProblemCode, answer_name, read_alert, text_of
+from .callers import CALLERS, Callers
+from .rejected_events import async_setup_rejected
+from .settings_transfer import async_setup_transfer
+from .site_lookup import async_site_called, async_sites
+
+ESCALATE: Final = "escalate"
+ACKNOWLEDGE: Final = "acknowledge"
+ANSWER: Final = "answer"
+RESOLVE: Final = "resolve"
+
+_ESCALATION: dict[Any, Any] = {
+    vol.Exclusive("escalation", "which"): text_of,
+    vol.Exclusive("group", "which"): text_of,
+}
+
+_ACKNOWLEDGE_SCHEMA = vol.Schema(
+    {
+        **_ESCALATION,
+        vol.Optional("ring"): cv.positive_int,
+        vol.Optional("for"): POSITIVE,
+    }
+)
+
+_ANSWER_ACTION_SCHEMA = vol.Schema(
+    {
+        vol.Required("escalation"): text_of,
+        vol.Required("answer"): answer_name,
+        vol.Optional("ring"): cv.positive_int,
+        vol.Optional("note"): text_of,
+    }
+)
+
+_RESOLVE_SCHEMA = vol.Schema({**_ESCALATION, vol.Optional("note"): text_of})
+
+
+@callback
+def async_setup_services(hass: HomeAssistant) -> None:
+    """Register the actions, for all sites at once."""
+    hass.data[CALLERS] = Callers(hass)
+    listen_to_buttons(hass, lambda context: _async_allowed(hass, context))
+    async_at_started(hass, forget_problems_of_removed_callers)
+    register = hass.services.async_register
+    register(DOMAIN, ESCALATE, _async_escalate, supports_response=SupportsResponse.OPTIONAL)
+    register(DOMAIN, ACKNOWLEDGE, _async_acknowledge, _ACKNOWLEDGE_SCHEMA)
+    register(DOMAIN, ANSWER, _async_answer, _ANSWER_ACTION_SCHEMA)
+    register(DOMAIN, RESOLVE, _async_resolve, _RESOLVE_SCHEMA)
+    async_setup_rejected(hass)
+    async_setup_transfer(hass)
+
+
+async def _async_escalate(call: ServiceCall) -> ServiceResponse:
+    """Alert first, complain second: what is wrong with the call is noted once the alert is on its way."""
+    callers = call.hass.data[CALLERS]
+    await callers.async_announced(call.context)
+    caller, user = callers.caller(call.context), call.context.user_id
+    is_direct = callers.is_direct(call.context)
+    trusted = not is_direct or await _async_is_admin(call)
+    name = await _async_name(call)
+    alert = read_alert(call.hass, call.data, caller=name, user=user, trusted=trusted, rendered=not is_direct)
+    site, problems = await _async_site(call.hass, alert)
+    try:
+        escalated = await site.async_escalate(
+            EscalateCall(
+                content=alert.content,
+                group=alert.group or caller,
+                given=alert.given,
+                allowed=(lambda _: True) if trusted else await _async_allowed(call.hass, call.context),
+            )
+        )
+    finally:
+        for code in sorted({problem.code for problem in problems}):
+            LOGGER.warning(
+                "%s: the alert of %s went out, but its call has mistakes: see its response or Repairs",
+                code,
+                name,
+            )
+        if not is_direct:  # a person has the response
+            show_problems(
+                call.hass,
+                caller=caller or DOMAIN,
+                name=name,
+                run=call.context.id,
+                group=alert.group or "",
+                problems=problems,
+            )
+    if not call.return_response:
+        return None
+    return {**asdict(escalated), "problems": [asdict(problem) for problem in problems]}
+
+
+async def _async_site(hass: HomeAssistant, alert: AlertCall) -> tuple[Escalations, tuple[Problem, ...]]:
+    """Return the site to alert at, the oldest one if that of the call is not there, and all problems of the call."""
+    try:
+        return await async_site_called(hass, alert.site), alert.problems
+    except ServiceValidationError as error:
+        if alert.site is None:
+            raise
+        problem = Problem(code=ProblemCode.UNKNOWN_SITE, message=f"site: {error}; the oldest site was used.")
+        return await async_site_called(hass, None), (*alert.problems, problem)
+
+
+async def _async_acknowledge(call: ServiceCall) -> None:
+    await call.hass.data[CALLERS].async_announced(call.context)
+    found = await _async_meant(call)
+    if not found:
+        raise EscalationRefusedError(Code.UNKNOWN_ESCALATION, escalation=_group(call))
+    for site, escalation in found:
+        attempt = Attempt(
+            escalation=escalation,
+            answer=None,
+            by=await _async_name(call),
+            ring=call.data.get("ring"),
+            acknowledge_for=call.data.get("for"),
+            allowed=await _async_allowed(call.hass, call.context),
+        )
+        await site.async_attempt(attempt)
+
+
+async def _async_answer(call: ServiceCall) -> None:
+    await call.hass.data[CALLERS].async_announced(call.context)
+    site, escalation = await _async_find(call.hass, call.data["escalation"])
+    attempt = Attempt(
+        escalation=escalation,
+        answer=call.data["answer"],
+        by=await _async_name(call),
+        ring=call.data.get("ring"),
+        note=call.data.get("note"),
+        allowed=await _async_allowed(call.hass, call.context),
+    )
+    await site.async_attempt(attempt)
+
+
+async def _async_resolve(call: ServiceCall) -> None:
+    await call.hass.data[CALLERS].async_announced(call.context)
+    for site, escalation in await _async_meant(call):  # none of the group is alive: dry again without an alarm
+        await site.async_resolve(
+            escalation,
+            by=await _async_name(call),
+            note=call.data.get("note"),
+            allowed=await _async_allowed(call.hass, call.context),
+        )
+
+
+async def _async_is_admin(call: ServiceCall) -> bool:
+    user = await call.hass.auth.async_get_user(call.context.user_id) if call.context.user_id else None
+    return user is not None and user.is_admin
+
+
+async def _async_find(hass: HomeAssistant, escalation: str) -> tuple[Escalations, Ulid]:
+    for site in await async_sites(hass):
+        if site.get(escalation):
+            return site, Ulid(escalation)
+    raise EscalationRefusedError(Code.UNKNOWN_ESCALATION, escalation=escalation)
+
+
+async def _async_meant(call: ServiceCall) -> list[tuple[Escalations, Ulid]]:
+    """Return the escalation the call names, or the alive ones of its group, at most one at each site."""
+    if "escalation" in call.data:
+        return [await _async_find(call.hass, call.data["escalation"])]
+    group = _group(call)
+    return [(site, alive.id) for site in await async_sites(call.hass) if (alive := site.alive_of(group))]
+
+
+def _group(call: ServiceCall) -> str:
+    group: str | None = call.data.get("group") or call.hass.data[CALLERS].caller(call.context)
+    if group is None:
+        raise EscalationRefusedError(NO_GROUP)
+    return group
+
+
+async def _async_name(call: ServiceCall) -> str:
+    """Return who calls, for people to read."""
+    if call.context.user_id and (user := await call.hass.auth.async_get_user(call.context.user_id)):
+        return user.name or user.id
+    caller = call.hass.data[CALLERS].caller(call.context)
+    state = call.hass.states.get(caller) if caller else None
+    return state.name if state else caller or "Home Assistant"
+
+
+async def _async_allowed(hass: HomeAssistant, context: Context) -> Callable[[Escalation], bool]:
+    """Return who may decide on an escalation: automations, and users who may control all its entities."""
+    if context.user_id is None:
+        return lambda _: True
+    user = await hass.auth.async_get_user(context.user_id)
+    if user is None:
+        return lambda _: False
+    check = user.permissions.check_entity
+    return lambda escalation: all(check(entity, POLICY_CONTROL) for entity in escalation.content.entities)

@@ -1,0 +1,329 @@
+"""Read a call of the action ``escalate``. What is wrong with it is noted and never keeps the alert from going out."""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any
+
+import probatio as vol
+from homeassistant.const import STATE_UNAVAILABLE
+from homeassistant.core import HomeAssistant
+from homeassistant.exceptions import HomeAssistantError
+from homeassistant.helpers import config_validation as cv
+from homeassistant.helpers.json import json_dumps, json_encoder_default
+from homeassistant.util import dt as dt_util
+
+from custom_components.process_cosmos.alerts.model import MAX_ENTITIES, MAX_MESSAGE
+from custom_components.process_cosmos.alerts.plain_text import literal
+from custom_components.process_cosmos.alerts.policy import DEFAULT_POLICY, GIVE_UP_AFTER
+from custom_components.process_cosmos.alerts.records import Answer, Content, IfInterrupted
+from custom_components.process_cosmos.contract.alerts import Attached, Severity
+from custom_components.process_cosmos.contract.bounds import MAX_DATA_DEPTH, bounded, is_deeper
+from custom_components.process_cosmos.contract.codec import MAX_TEXT
+from custom_components.process_cosmos.contract.errors import Code
+from custom_components.process_cosmos.texts import shortened
+
+MAX_NAME = 64
+"""Characters of an answer's name."""
+MAX_ANSWERS = 10
+
+POSITIVE = vol.All(cv.positive_time_period, vol.Range(min=timedelta(seconds=1), max=timedelta(days=366)))
+"""A duration of 1 second to 366 days."""
+
+
+class ProblemCode(StrEnum):
+    """What can be wrong with a call, beside what the contract has codes for."""
+
+    INVALID_FIELD = "invalid_field"
+    UNKNOWN_FIELD = "unknown_field"
+    UNKNOWN_POLICY = "unknown_policy"
+    UNKNOWN_SITE = "unknown_site"
+    DUPLICATE_ANSWER = "duplicate_answer"
+    TOO_MANY_ANSWERS = "too_many_answers"
+    INVALID_ACTIONS = "invalid_actions"
+
+
+_FIELDS = frozenset(
+    {
+        *("message", "severity", "entities", "policy", "answers", "if_unanswered"),
+        *("give_up_after", "group", "data", "attach", "site"),
+    }
+)
+_ANSWER_FIELDS = frozenset({"name", "actions", "if_interrupted"})
+_LONGEST_REASON = 200
+
+_NOT_STORED = json_dumps([{"stop": "its actions could not be stored", "error": True}])
+"""Actions in the place of those that cannot be kept: part of them might do harm."""
+
+_UNUSABLE = (
+    vol.Invalid,
+    HomeAssistantError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What Home Assistant's validators and writers raise over a value of the wrong kind."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """What was changed or left out of a call: a stable code, and a sentence for the author of the automation."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertCall:
+    """A call made usable. ``given``: the fields it names."""
+
+    content: Content
+    group: str | None
+    site: str | None
+    given: frozenset[str]
+    problems: tuple[Problem, ...]
+
+
+def read_alert(
+    hass: HomeAssistant, data: Mapping[str, Any], *, caller: str, user: str | None, trusted: bool, rendered: bool
+) -> AlertCall:
+    """Read the fields of one call of ``escalate``; never raises for what they hold.
+
+    Args:
+        hass: Home Assistant, for the states of ``attach``.
+        data: The call's fields, of any kind and shape.
+        caller: Who calls, for people to read: the text of an alert without a message names it.
+        user: Whose rights the answers' actions have.
+        trusted: Whether an automation, a script or an administrator calls; others bring no actions.
+        rendered: Whether templates were rendered before the call, as an automation's are: text is then never
+            rendered again when an answer runs.
+
+    """
+    reader = _Reader(data)
+    for name in sorted(map(str, data.keys() - _FIELDS)):
+        reader.note(ProblemCode.UNKNOWN_FIELD, f"{name}: there is no such field; it was left out.")
+    answers = reader.answers(rendered=rendered)
+    if not trusted and any(answer.has_actions for answer in answers):
+        reader.note(Code.NOT_ALLOWED, "answers: only automations, scripts and administrators bring actions.")
+        answers = tuple(answer for answer in answers if not answer.has_actions)
+    content = Content(
+        message=reader.message(caller),
+        # In doubt the louder one: an alarm that does not break a phone's silence may be lost.
+        severity=reader.field("severity", _severity, Severity.WARNING, instead=Severity.CRITICAL),
+        entities=reader.entities("entities"),
+        answers=answers,
+        if_unanswered=reader.if_unanswered(answers),
+        give_up_after=reader.field("give_up_after", POSITIVE, GIVE_UP_AFTER).total_seconds(),
+        data=reader.json("data"),
+        attached=tuple(_attached(hass, entity) for entity in reader.entities("attach")),
+        user=user,
+        trusted=trusted,
+    )
+    if reader.field("policy", text_of, DEFAULT_POLICY) != DEFAULT_POLICY:
+        reader.note(
+            ProblemCode.UNKNOWN_POLICY, f"policy: there is no policy “{data['policy']}”; the default policy was used."
+        )
+    return AlertCall(
+        content=content,
+        group=reader.field("group", text_of, None),
+        site=reader.field("site", text_of, None),
+        given=frozenset(map(str, data)),
+        problems=tuple(reader.problems),
+    )
+
+
+def text_of(value: object) -> str:
+    """Return a text as it is stored, e.g. a group: without blanks around it, of at most ``MAX_MESSAGE`` characters.
+
+    Raises ``vol.Invalid`` if nothing is left.
+    """
+    text = _plain(cv.string(value)).strip()
+    if not text:
+        raise vol.Invalid("it is empty")
+    return shortened(text, MAX_MESSAGE)
+
+
+def answer_name(value: object) -> str:
+    """Return the name of an answer as it is stored, of at most ``MAX_NAME`` characters; raise as ``text_of``."""
+    return shortened(text_of(value), MAX_NAME)
+
+
+class _Reader:
+    """Reads one field after the other and notes what was wrong."""
+
+    def __init__(self, data: Mapping[str, Any]) -> None:
+        self._data = data
+        self.problems: list[Problem] = []
+
+    def note(self, code: str, message: str) -> None:
+        self.problems.append(Problem(code=code, message=shortened(_plain(message), _LONGEST_REASON)))
+
+    def field[T](self, name: str, parse: Callable[[Any], T], default: T, *, instead: T | None = None) -> T:
+        """Return a field as ``parse`` reads it, ``default`` if it is not given, ``instead`` if it cannot be read."""
+        value = self._data.get(name)
+        if value is None:
+            return default
+        try:
+            return parse(value)
+        except _UNUSABLE as error:
+            used = default if instead is None else instead
+            self.note(ProblemCode.INVALID_FIELD, f"{name}: {error}; {_shown(used)} was used.")
+            return used
+
+    def message(self, caller: str) -> str:
+        """Return what people read: never nothing."""
+        value = self._data.get("message")
+        text = _plain(str(value)).strip() if value is not None else ""
+        if not isinstance(value, str) or not text:
+            self.note(ProblemCode.INVALID_FIELD, "message: it is missing, empty or no text.")
+        return shortened(text or f"Alert from {caller}", MAX_MESSAGE)
+
+    def entities(self, name: str) -> tuple[str, ...]:
+        """Return the entity ids of a field: a list, or one text with commas."""
+        value = self._data.get(name)
+        if value is None:
+            return ()
+        items = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
+        found: dict[str, None] = {}
+        for item in items:
+            try:
+                found[cv.entity_id(item.strip() if isinstance(item, str) else item)] = None
+            except _UNUSABLE:
+                self.note(ProblemCode.INVALID_FIELD, f"{name}: “{item}” is no entity; it was left out.")
+        if len(found) > MAX_ENTITIES:
+            self.note(Code.TOO_LARGE, f"{name}: {len(found)} entities are given; the first {MAX_ENTITIES} were used.")
+        return tuple(found)[:MAX_ENTITIES]
+
+    def answers(self, *, rendered: bool) -> tuple[Answer, ...]:
+        """Return the answers, each under a name of its own."""
+        value = self._data.get("answers")
+        items = [] if value is None else value if isinstance(value, list | tuple) else [value]
+        found: dict[str, Answer] = {}
+        for index, item in enumerate(items):
+            if len(found) == MAX_ANSWERS:
+                self.note(
+                    ProblemCode.TOO_MANY_ANSWERS, f"answers: {len(items)} are given; the first {MAX_ANSWERS} were used."
+                )
+                break
+            path = f"answers[{index}]"
+            fields = item if isinstance(item, Mapping) else {"name": item}
+            for unknown in sorted(map(str, fields.keys() - _ANSWER_FIELDS)):
+                self.note(ProblemCode.UNKNOWN_FIELD, f"{path}.{unknown}: there is no such field; it was left out.")
+            name = self._answer_name(path, fields, index, found)
+            found[name] = Answer(
+                name=name,
+                actions=self._actions(path, fields.get("actions"), rendered=rendered),
+                if_interrupted=self._if_interrupted(path, fields),
+            )
+        return tuple(found.values())
+
+    def if_unanswered(self, answers: Sequence[Answer]) -> str | None:
+        """Return the name of the answer that runs when nobody answers."""
+        name = self.field("if_unanswered", answer_name, None)
+        names = [answer.name for answer in answers]
+        if name is None or name in names:
+            return name
+        self.note(Code.NOT_OFFERED, f"if_unanswered: “{name}” is none of the answers ({', '.join(names) or 'none'}).")
+        return None
+
+    def json(self, name: str) -> str | None:
+        """Return a mapping as JSON."""
+        value = self._data.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, Mapping):
+            self.note(ProblemCode.INVALID_FIELD, f"{name}: it must be a mapping; it was left out.")
+            return None
+        return self._json(name, self._bounded(name, value))
+
+    def _answer_name(self, path: str, fields: Mapping[Any, Any], index: int, taken: Mapping[str, Answer]) -> str:
+        try:
+            given = text_of(fields.get("name"))
+        except _UNUSABLE:
+            given = ""
+        name = answer_name(given or f"Answer {index + 1}")
+        if name != given:
+            self.note(
+                ProblemCode.INVALID_FIELD, f"{path}: its name must have 1 to {MAX_NAME} characters; it is now “{name}”."
+            )
+        number = 2
+        first = name
+        while name in taken:
+            name = f"{shortened(first, MAX_NAME - 5)} ({number})"
+            number += 1
+        if name != first:
+            self.note(
+                ProblemCode.DUPLICATE_ANSWER, f"{path}: another answer is called “{first}” too; it is now “{name}”."
+            )
+        return name
+
+    def _if_interrupted(self, path: str, fields: Mapping[Any, Any]) -> IfInterrupted:
+        value = fields.get("if_interrupted", IfInterrupted.SKIP)
+        try:
+            return IfInterrupted(value)
+        except _UNUSABLE:
+            self.note(
+                ProblemCode.INVALID_FIELD, f"{path}.if_interrupted: “{value}” is not skip or repeat; skip was used."
+            )
+            return IfInterrupted.SKIP
+
+    def _actions(self, path: str, value: object, *, rendered: bool) -> str:
+        """Return a script sequence as JSON; one that is not valid too: it is checked when it runs, and fails then."""
+        actions = cv.ensure_list(value)
+        if not actions:
+            return "[]"
+        if is_deeper(actions, MAX_DATA_DEPTH):
+            self.note(Code.TOO_DEEP, f"{path}.actions: nested deeper than {MAX_DATA_DEPTH} levels. The answer fails.")
+            return _NOT_STORED
+        kept = self._bounded(f"{path}.actions", actions)
+        if rendered:
+            kept = literal(kept)
+        try:
+            cv.SCRIPT_SCHEMA(copy.deepcopy(kept))
+        except _UNUSABLE as error:  # its sentence would quote the value, which may be a secret
+            where = "".join(f"[{part}]" for part in getattr(error, "path", ()))
+            self.note(
+                ProblemCode.INVALID_ACTIONS, f"{path}.actions{where}: not valid. The answer can be given, but fails."
+            )
+        return self._json(f"{path}.actions", kept) or _NOT_STORED
+
+    def _bounded(self, path: str, value: object) -> Any:  # noqa: ANN401 - JSON
+        """Return ``value`` as JSON that every writer takes."""
+
+        def note(where: str, reason: str) -> None:
+            self.note(ProblemCode.INVALID_FIELD, f"{path}{where[1:]} {reason}.")
+
+        return bounded(value, note_fn=note, default_fn=json_encoder_default)
+
+    def _json(self, path: str, value: object) -> str | None:
+        """Return JSON as text; None if it is too long."""
+        text = json_dumps(value)
+        if len(text) <= MAX_TEXT:
+            return text
+        self.note(Code.TOO_LARGE, f"{path}: its JSON is longer than {MAX_TEXT} characters; it was left out.")
+        return None
+
+
+def _plain(text: str) -> str:
+    """Return ``text`` without halves of surrogate pairs, which UTF-8 cannot hold (RFC 3629, section 3)."""
+    return str(bounded(text))
+
+
+def _severity(value: object) -> Severity:
+    return Severity(str(value).strip().lower())
+
+
+def _shown(value: object) -> str:
+    return "nothing" if value is None else str(value)
+
+
+def _attached(hass: HomeAssistant, entity: str) -> Attached:
+    state = hass.states.get(entity)
+    if state is None:
+        return Attached(entity=entity, state=STATE_UNAVAILABLE, since=dt_util.utcnow())
+    return Attached(entity=entity, state=_plain(state.state), since=state.last_changed)

@@ -1,0 +1,67 @@
+"""Which site an action or a phone's button means."""
+
+import asyncio
+import contextlib
+
+from homeassistant.config_entries import ConfigEntryState
+from homeassistant.core import HomeAssistant
+from homeassistant.exceptions import ServiceValidationError
+from homeassistant.helpers.service import async_get_config_entry
+
+from custom_components.process_cosmos.alerts.engine import Escalations
+from custom_components.process_cosmos.const import DOMAIN
+from custom_components.process_cosmos.coordinator import CosmosCoordinator
+from custom_components.process_cosmos.data import CosmosConfigEntry
+
+READY_WITHIN = 30.0
+"""Seconds an action waits for a site that is being set up, reloaded or unloaded: options are changed at any time."""
+
+
+async def async_entry_called(hass: HomeAssistant, site: str | None) -> CosmosConfigEntry:
+    """Return the site of this entry id, without one the oldest. Raise Home Assistant's error if it is not loaded."""
+    entries: list[CosmosConfigEntry] = hass.config_entries.async_entries(DOMAIN)
+    entries.sort(key=lambda entry: entry.created_at)
+    for entry in entries:
+        if site in (None, entry.entry_id) and await _async_is_loaded(entry):
+            return entry
+    missing = entries[0].entry_id if site is None and entries else site
+    found: CosmosConfigEntry = async_get_config_entry(hass, DOMAIN, missing)
+    return found
+
+
+async def async_site_called(hass: HomeAssistant, site: str | None) -> Escalations:
+    """Return the escalations of the site called, as ``async_entry_called`` finds it."""
+    return _escalations(await async_entry_called(hass, site))
+
+
+async def async_link_called(hass: HomeAssistant, site: str | None) -> CosmosCoordinator:
+    """Return the link of the site with this entry id, without one of the only site that has the app.
+
+    Raises ``ServiceValidationError``.
+    """
+    entries: list[CosmosConfigEntry] = hass.config_entries.async_entries(DOMAIN)
+    loaded = [entry for entry in entries if site in (None, entry.entry_id) and await _async_is_loaded(entry)]
+    links = [link for entry in loaded if (link := entry.runtime_data.coordinator)]
+    if site is not None and not loaded:
+        async_get_config_entry(hass, DOMAIN, site)  # says what is wrong with it
+    if len(links) != 1:
+        key = "several_sites" if links else "no_app"
+        raise ServiceValidationError(translation_domain=DOMAIN, translation_key=key)
+    return links[0]
+
+
+async def async_sites(hass: HomeAssistant) -> list[Escalations]:
+    """Return all sites that are loaded, or will be in a moment."""
+    return [_escalations(entry) for entry in hass.config_entries.async_entries(DOMAIN) if await _async_is_loaded(entry)]
+
+
+async def _async_is_loaded(entry: CosmosConfigEntry) -> bool:
+    """Say whether ``entry`` is loaded, once nobody loads or unloads it."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(READY_WITHIN), entry.setup_lock:
+            pass
+    return entry.state is ConfigEntryState.LOADED
+
+
+def _escalations(entry: CosmosConfigEntry) -> Escalations:
+    return entry.runtime_data.escalations

@@ -1,0 +1,342 @@
+"""An escalation as a value, folded from its records."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from custom_components.process_cosmos.contract.alerts import EscalationState, Outcome, Severity
+from custom_components.process_cosmos.contract.identifiers import Ulid
+from custom_components.process_cosmos.texts import shortened
+
+from .records import (
+    Acked,
+    Answer,
+    Answered,
+    Asks,
+    Confirmed,
+    Content,
+    Ended,
+    Merged,
+    Moved,
+    Noticed,
+    Opened,
+    Reconciled,
+    Record,
+    Recurred,
+    Refused,
+    Resolved,
+    Restored,
+    Rung,
+    Running,
+    Start,
+    ToldRecord,
+    Unanswered,
+    Woke,
+    proposal_of,
+)
+
+RING_AT_MOST_EVERY = timedelta(minutes=1)
+MAX_ENTITIES = 500
+"""Entities that one call names, and that a frame to the gateway can hold."""
+MAX_MESSAGE = 4096
+"""Characters of a message."""
+DONE = Answer(name="Done")
+"""The answer of an alert that offers none: somebody must be able to close it."""
+
+_SEVERITIES = tuple(Severity)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Escalation:
+    """What the records say of one escalation.
+
+    ``ring_at``: from when the newest ring is told. ``walk_at``: from when its levels count; ``walk_ring``: the ring
+    that set it. ``answers_from``: the ring of the newest content by callers who may answer; an answer to an older one
+    is too late. ``until``: the give-up. ``asks``: the last list on record.
+    """
+
+    id: Ulid
+    group: str
+    content: Content
+    opened_at: datetime
+    count: int
+    state: EscalationState
+    ring: int
+    answers_from: int
+    ring_at: datetime
+    walk_at: datetime
+    walk_ring: int
+    until: datetime
+    asks: Asks = ()
+    acknowledged_for: float | None = None
+    by: str | None = None
+    answer: str | None = None
+    note: str | None = None
+    closed_at: datetime | None = None
+    running: bool = False
+    outcome: Outcome | None = None
+    reason: str = ""
+    noticed: bool = False
+
+    @property
+    def alive(self) -> bool:
+        """Whether somebody may still have to be told."""
+        return self.state.alive
+
+    @property
+    def answers(self) -> tuple[Answer, ...]:
+        """What people can answer: never nothing."""
+        return self.content.answers or (DONE,)
+
+    def offered(self, name: str | None) -> Answer | None:
+        """Return the answer of this name."""
+        return next((answer for answer in self.answers if answer.name == name), None)
+
+    def brings_news(self, content: Content) -> bool:
+        """Return whether a recurrence with ``content`` rings.
+
+        Another message, a new entity and a higher severity do, and the first trusted call: somebody without rights may
+        have opened the same alert before it, and have silenced it. An entity that such a caller has mentioned is new
+        when a trusted call names it.
+        """
+        known = self.content.entities if content.trusted else self.content.about
+        return (
+            content.message != self.content.message
+            or not set(content.entities) <= set(known)
+            or not set(content.mentioned) <= set(self.content.mentioned)
+            or _SEVERITIES.index(content.severity) > _SEVERITIES.index(self.content.severity)
+            or (content.trusted and not self.content.trusted)
+        )
+
+    def content_with(self, added: Content) -> Content:
+        """Return this content with what a caller who may not answer can add: a message, a severity, entities to show.
+
+        The message so far stays in front, so that nobody talks an alarm away.
+        """
+        own = self.content.own_message or self.content.message
+        return replace(
+            self.content,
+            message=own if added.message == own else shortened(f"{own}\n{added.message}", MAX_MESSAGE),
+            own_message=own,
+            severity=added.severity,
+            mentioned=_without(self.content.entities, (*self.content.mentioned, *added.entities)),
+        )
+
+    def next_ring_at(self, now: datetime) -> datetime:
+        """Return when a ring called now is told: at most one a minute, and one that is put off keeps its time."""
+        if self.state is EscalationState.ACKNOWLEDGED:
+            return now
+        return self.ring_at if self.ring_at > now else max(now, self.ring_at + RING_AT_MOST_EVERY)
+
+
+@dataclass(slots=True)
+class State:
+    """All escalations of a memory, and the proposals it has settled (code, None: recorded)."""
+
+    escalations: dict[Ulid, Escalation] = field(default_factory=dict)
+    proposals: dict[str, str | None] = field(default_factory=dict)
+    newest: dict[str, Ulid] = field(default_factory=dict)
+    """The newest escalation of each group."""
+    alive: dict[str, Ulid] = field(default_factory=dict)
+    """The alive escalation of each group that has one."""
+
+    def fold(self, record: Record) -> tuple[Escalation, ...]:
+        """Apply ``record`` and return the escalations it changed, as they are after it."""
+        changed = after(record, self.escalations)
+        for escalation in changed:
+            self._keep(escalation)
+        proposal = proposal_of(record)
+        if proposal is not None:
+            self.proposals[proposal] = record.code if isinstance(record, Refused) else None
+        return changed
+
+    def alive_of(self, group: str) -> Escalation | None:
+        """Return the alive escalation of ``group``."""
+        return self.escalations.get(self.alive.get(group, Ulid("")))
+
+    def forget(self, escalation_id: Ulid) -> None:
+        """Forget one that is closed."""
+        forgotten = self.escalations.pop(escalation_id)
+        if self.newest.get(forgotten.group) == escalation_id:
+            del self.newest[forgotten.group]
+
+    def _keep(self, escalation: Escalation) -> None:
+        # By the order of the records: an id that another clock, or somebody else, has made tells no age.
+        if escalation.id not in self.escalations and (escalation.alive or escalation.group not in self.newest):
+            self.newest[escalation.group] = escalation.id
+        self.escalations[escalation.id] = escalation
+        if escalation.alive:
+            self.alive[escalation.group] = escalation.id
+        elif self.alive.get(escalation.group) == escalation.id:
+            del self.alive[escalation.group]
+
+
+def fold(records: Iterable[Record]) -> State:
+    """Return what ``records`` say."""
+    state = State()
+    for record in records:
+        state.fold(record)
+    return state
+
+
+def after(record: Record, known: Mapping[Ulid, Escalation]) -> tuple[Escalation, ...]:
+    """Return the escalations ``record`` changes, as they are after it; a record of an unknown one changes nothing."""
+    if isinstance(record, Opened):
+        return (_opened(record),)
+    if isinstance(record, Merged):
+        restored = [_restored(item, record.at) for item in record.restored]
+        reconciled = [
+            _reconciled(known[one.escalation], one, record.at) for one in record.reconciled if one.escalation in known
+        ]
+        return (*restored, *reconciled)
+    if isinstance(record, Start | Confirmed | ToldRecord):
+        return ()
+    escalation = known.get(record.escalation)
+    changed = _changed(escalation, record) if escalation else None
+    return (changed,) if changed else ()
+
+
+def _changed(escalation: Escalation, record: Record) -> Escalation | None:
+    changed: Escalation | None
+    match record:
+        case Rung():
+            changed = _rung(escalation, record)
+        case Recurred():
+            changed = replace(escalation, count=escalation.count + record.times)
+        case Acked():
+            changed = _acked(escalation, record)
+        case Woke():
+            changed = replace(escalation, state=EscalationState.OPEN, acknowledged_for=None)
+        case Moved():
+            changed = replace(escalation, asks=record.asks)
+        case Running():
+            changed = replace(escalation, running=True)
+        case Ended():
+            changed = replace(escalation, running=False, outcome=record.outcome, reason=record.reason)
+        case Noticed():
+            changed = replace(escalation, noticed=True)
+        case _:
+            changed = _closed(escalation, record)
+    return changed
+
+
+def _closed(escalation: Escalation, record: Record) -> Escalation | None:
+    match record:
+        case Answered(at=at):
+            state = EscalationState.ANSWERED
+            closed = replace(escalation, by=record.by, answer=record.answer, note=record.note)
+        case Resolved(at=at):
+            state = EscalationState.RESOLVED
+            closed = replace(escalation, by=record.by, note=record.note)
+        case Unanswered(at=at):
+            state = EscalationState.UNANSWERED
+            closed = replace(escalation, by=None, answer=escalation.content.if_unanswered)
+        case _:
+            return None
+    return replace(closed, state=state, closed_at=at, asks=(), acknowledged_for=None)
+
+
+def _opened(record: Opened) -> Escalation:
+    return Escalation(
+        id=record.escalation,
+        group=record.group,
+        content=record.content,
+        opened_at=record.at,
+        count=1,
+        state=EscalationState.OPEN,
+        ring=1,
+        answers_from=1,
+        ring_at=record.at,
+        walk_at=record.at,
+        walk_ring=1,
+        until=record.at + timedelta(seconds=record.content.give_up_after),
+        asks=record.asks,
+    )
+
+
+def _rung(escalation: Escalation, record: Rung) -> Escalation:
+    """The newest message, the highest severity, all entities; answers are the newest call's, if it offers any."""
+    old, new = escalation.content, record.content
+    answers = new if new.answers or (new.trusted and not old.trusted) else old
+    entities = _deciding(old, new)
+    content = replace(
+        new,
+        severity=max(old.severity, new.severity, key=_SEVERITIES.index),
+        entities=entities,
+        mentioned=_without(entities, (*old.about, *new.about)),
+        trusted=old.trusted or new.trusted,
+        answers=answers.answers,
+        if_unanswered=answers.if_unanswered,
+        user=answers.user,
+    )
+    ring = escalation.ring + 1
+    breaks = escalation.state is EscalationState.ACKNOWLEDGED
+    return replace(
+        escalation,
+        content=content,
+        count=escalation.count + 1,
+        state=EscalationState.OPEN,
+        ring=ring,
+        answers_from=escalation.answers_from if record.adds_only else ring,
+        ring_at=record.ring_at,
+        walk_at=record.ring_at if breaks else escalation.walk_at,
+        walk_ring=ring if breaks else escalation.walk_ring,
+        until=escalation.until if record.adds_only else record.at + timedelta(seconds=content.give_up_after),
+        acknowledged_for=None,
+        by=None,
+        asks=record.asks,
+    )
+
+
+def _deciding(old: Content, new: Content) -> tuple[str, ...]:
+    """Return the entities whose control an answer takes: all that trusted calls name, if there is such a call.
+
+    Never cut: an entity that is left out could be acted on by people who may not control it.
+    """
+    if old.trusted != new.trusted:
+        return (old if old.trusted else new).entities
+    return tuple(dict.fromkeys((*old.entities, *new.entities)))
+
+
+def _without(known: Iterable[str], entities: Iterable[str]) -> tuple[str, ...]:
+    """Return ``entities`` that are not in ``known``, each once, as many as an alert can show."""
+    known = set(known)
+    return tuple(dict.fromkeys(entity for entity in entities if entity not in known))[:MAX_ENTITIES]
+
+
+def _acked(escalation: Escalation, record: Acked) -> Escalation:
+    return replace(
+        _walking(escalation, escalation.ring + 1, record.ring_at),
+        state=EscalationState.ACKNOWLEDGED,
+        by=record.by,
+        acknowledged_for=(record.ring_at - record.at).total_seconds(),
+        asks=record.asks,
+    )
+
+
+def _restored(item: Restored, at: datetime) -> Escalation:
+    content = Content(
+        message=item.message,
+        severity=item.severity,
+        entities=item.entities,
+        give_up_after=timedelta(days=1).total_seconds(),
+    )
+    opened = _opened(
+        Opened(escalation=item.escalation, event=item.event, at=at, group=item.group, content=content, asks=item.asks)
+    )
+    alive = replace(opened, ring=item.ring, answers_from=item.ring, walk_ring=item.ring)
+    return replace(alive, state=EscalationState.RESOLVED, closed_at=at, asks=()) if item.resolved else alive
+
+
+def _reconciled(escalation: Escalation, item: Reconciled, at: datetime) -> Escalation:
+    changed = replace(
+        escalation, state=item.state, answers_from=item.answers_from, asks=item.asks, acknowledged_for=None
+    )
+    if item.state.alive:
+        return _walking(changed, item.ring, at)
+    return replace(changed, ring=item.ring, closed_at=escalation.closed_at or at)
+
+
+def _walking(escalation: Escalation, ring: int, at: datetime) -> Escalation:
+    """Return ``escalation`` in a new ring whose levels count from ``at``."""
+    return replace(escalation, ring=ring, ring_at=at, walk_at=at, walk_ring=ring)

@@ -1,0 +1,50 @@
+"""Answers from phones: the buttons of our notifications."""
+
+from collections.abc import Awaitable, Callable
+
+from homeassistant.core import Context, Event, HomeAssistant, callback
+from homeassistant.exceptions import HomeAssistantError
+
+from custom_components.process_cosmos.actions.site_lookup import async_sites
+from custom_components.process_cosmos.contract.identifiers import PHONE
+
+from .decisions import Attempt
+from .engine import Escalations
+from .model import Escalation
+from .phones import BUTTON_EVENT, Button, read_button
+from .recipients import phone_name
+
+type Permission = Callable[[Context], Awaitable[Callable[[Escalation], bool]]]
+
+
+@callback
+def listen_to_buttons(hass: HomeAssistant, async_allowed: Permission) -> None:
+    """Take answers and acknowledgements from phones, for all sites; tell the phone what was refused."""
+
+    async def async_pressed(event: Event) -> None:
+        if (button := read_button(event.data.get("action"))) and (site := await _async_site_of(hass, button)):
+            await _async_settle(hass, site, button, await async_allowed(event.context))
+
+    hass.bus.async_listen(BUTTON_EVENT, async_pressed)
+
+
+async def _async_site_of(hass: HomeAssistant, button: Button) -> Escalations | None:
+    """Return the site that rang; any other can still say that it does not know the escalation."""
+    sites = await async_sites(hass)
+    return next((site for site in sites if site.get(button.escalation)), sites[0] if sites else None)
+
+
+async def _async_settle(
+    hass: HomeAssistant, site: Escalations, button: Button, allowed: Callable[[Escalation], bool]
+) -> None:
+    attempt = Attempt(
+        escalation=button.escalation,
+        answer=button.answer,
+        by=phone_name(hass, button.phone) or f"{PHONE}{button.phone}",
+        ring=button.ring,
+        allowed=allowed,
+    )
+    try:
+        await site.async_attempt(attempt)
+    except HomeAssistantError as error:
+        await site.telling.async_notice([f"{PHONE}{button.phone}"], str(error), f"{button.escalation}-reply")

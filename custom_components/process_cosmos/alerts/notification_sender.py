@@ -1,0 +1,108 @@
+"""Notifies recipients: phones with buttons, notify entities with a message."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from homeassistant.components import persistent_notification
+from homeassistant.components.notify import DOMAIN as NOTIFY_DOMAIN
+from homeassistant.components.notify import SERVICE_SEND_MESSAGE
+from homeassistant.config_entries import ConfigEntry
+from homeassistant.const import ATTR_ENTITY_ID, STATE_UNAVAILABLE
+from homeassistant.core import HomeAssistant, callback
+
+from custom_components.process_cosmos.const import DOMAIN
+from custom_components.process_cosmos.contract.identifiers import NOTIFY, PHONE
+from custom_components.process_cosmos.texts import escaped
+
+from . import phones
+from .model import Escalation
+from .notification_results import HANDED_OVER, FailureCode, NotificationResult, failed
+from .policy import PERSISTENT
+from .push import async_push
+from .recipients import notify_entity, phone_entry
+from .service_failures import async_reason_of_failure
+
+TELL_WITHIN = 30.0
+"""Seconds until a notification that hangs counts as failed."""
+
+
+class Telling:
+    """Hands notifications over. *Handed over* is no reception: only an answer proves that somebody saw it."""
+
+    def __init__(self, hass: HomeAssistant, title: str, learn: Callable[[str, NotificationResult], None]) -> None:
+        """Take the title people see, the site's, and what to call with each recipient's result."""
+        self._hass = hass
+        self._title = title
+        self._learn = learn
+
+    async def async_tell(self, recipient: str, escalation: Escalation) -> NotificationResult:
+        """Notify ``recipient`` of the newest ring."""
+        phone = recipient.removeprefix(PHONE)
+        return await self._async_notify(
+            recipient,
+            escalation.content.message,
+            escalation.id,
+            lambda entry: phones.ring_notification(escalation, self._title, phone, entry),
+        )
+
+    async def async_notice(self, recipients: Iterable[str], message: str, tag: str) -> Mapping[str, NotificationResult]:
+        """Say something that needs no answer, beside the escalation's notification; return each one's result."""
+        asked = tuple(recipients)
+
+        def notification(entry: ConfigEntry) -> dict[str, Any]:
+            return phones.plain_notification(self._title, message, tag, entry)
+
+        results = await asyncio.gather(*(self._async_notify(one, message, tag, notification) for one in asked))
+        return dict(zip(asked, results, strict=True))
+
+    async def async_clear(self, recipients: Iterable[str], tag: str) -> None:
+        """Take the notification away from Home Assistant and phones; a message of an entity cannot be."""
+        persistent_notification.async_dismiss(self._hass, _here(tag))
+        found = (phone_entry(self._hass, one.removeprefix(PHONE)) for one in recipients if one.startswith(PHONE))
+        entries = {entry.entry_id: entry for entry in found if entry}.values()
+        await asyncio.gather(*(self._async_phone(entry, phones.clearing(tag)) for entry in entries))
+
+    @callback
+    def show_here(self, message: str, tag: str) -> None:
+        """Show ``message`` in Home Assistant, for whoever looks there: it was chosen, or nobody else is left."""
+        persistent_notification.async_create(self._hass, escaped(message), self._title, _here(tag))
+
+    async def _async_notify(
+        self, recipient: str, message: str, tag: str, notification_fn: Callable[[ConfigEntry], dict[str, Any]]
+    ) -> NotificationResult:
+        if recipient.startswith(PHONE):
+            entry = phone_entry(self._hass, recipient.removeprefix(PHONE))
+            result = await self._async_phone(entry, notification_fn(entry)) if entry else failed(FailureCode.PHONE_GONE)
+        elif recipient == PERSISTENT:
+            self.show_here(message, tag)
+            result = HANDED_OVER
+        else:
+            result = await self._async_entity(recipient.removeprefix(NOTIFY), message)
+        self._learn(recipient, result)
+        return result
+
+    async def _async_phone(self, entry: ConfigEntry, notification: dict[str, Any]) -> NotificationResult:
+        return _result(await async_reason_of_failure(async_push(self._hass, entry, notification), TELL_WITHIN))
+
+    async def _async_entity(self, entity: str, message: str) -> NotificationResult:
+        entity_id = notify_entity(self._hass, entity)
+        if entity_id is None:
+            return failed(FailureCode.ENTITY_GONE)
+        state = self._hass.states.get(entity_id)
+        if state is None or state.state == STATE_UNAVAILABLE:
+            return failed(FailureCode.ENTITY_UNAVAILABLE)
+        data = {ATTR_ENTITY_ID: entity_id, **phones.entity_message(self._title, message)}
+        call = self._hass.services.async_call(NOTIFY_DOMAIN, SERVICE_SEND_MESSAGE, data, blocking=True)
+        return _result(await async_reason_of_failure(call, TELL_WITHIN))
+
+
+def _result(reason: str | None) -> NotificationResult:
+    if reason is None:
+        return HANDED_OVER
+    known = reason in FailureCode
+    return failed(FailureCode(reason) if known else FailureCode.NOTIFY_FAILED, "" if known else reason)
+
+
+def _here(tag: str) -> str:
+    return f"{DOMAIN}_{tag}"

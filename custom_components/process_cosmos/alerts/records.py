@@ -1,0 +1,369 @@
+"""The records of the memory: what happened to escalations, in the words of docs/escalation.md.
+
+``at``: wall time of the record. ``event``: id of the CloudEvent, born here. ``asks``: the whole list for the gateway.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import ClassVar
+
+from custom_components.process_cosmos.contract.alerts import Attached, EscalationState, Outcome, Severity
+from custom_components.process_cosmos.contract.identifiers import Position, TellKey, Ulid
+
+
+class IfInterrupted(StrEnum):
+    """What becomes of an answer's actions that a crash interrupted."""
+
+    SKIP = "skip"
+    REPEAT = "repeat"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A choice the automation offered; ``actions``: its script sequence as JSON, which never leaves this memory."""
+
+    name: str
+    actions: str = "[]"
+    if_interrupted: IfInterrupted = IfInterrupted.SKIP
+
+    @property
+    def has_actions(self) -> bool:
+        """Whether anything is to be done."""
+        return self.actions != "[]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """What one call of ``escalate`` says. ``data``: JSON; ``user``: whose rights the answers' actions have.
+
+    ``trusted``: an automation, a script or an administrator said it. ``mentioned``: entities of other callers, if one
+    of these has called: shown, but nobody needs a right to them. ``own_message``: the message without what callers
+    added who may not answer.
+    """
+
+    message: str
+    severity: Severity
+    entities: tuple[str, ...] = ()
+    answers: tuple[Answer, ...] = ()
+    if_unanswered: str | None = None
+    give_up_after: float
+    data: str | None = None
+    attached: tuple[Attached, ...] = ()
+    user: str | None = None
+    trusted: bool = True
+    mentioned: tuple[str, ...] = ()
+    own_message: str | None = None
+
+    @property
+    def about(self) -> tuple[str, ...]:
+        """All entities to show."""
+        return (*self.entities, *self.mentioned)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskDue:
+    """An ask with the moments it is due: as planned, and while Home Assistant is away."""
+
+    key: TellKey
+    due: datetime
+    due_if_home_assistant_away: datetime
+
+
+type Asks = tuple[AskDue, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """The first record of a run. ``gateway``: whether one belonged to the site: then it gets the run's whole log."""
+
+    type: ClassVar[str] = "start"
+    at: datetime
+    gateway: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmed:
+    """The gateway has applied everything up to ``position``."""
+
+    type: ClassVar[str] = "confirmed"
+    position: Position
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """A new escalation; its ring is 1 and goes at once."""
+
+    type: ClassVar[str] = "opened"
+    escalation: Ulid
+    event: Ulid
+    at: datetime
+    group: str
+    content: Content
+    asks: Asks = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rung:
+    """The same escalation called again with new content: the next ring, told from ``ring_at`` on.
+
+    ``adds_only``: by a caller who may not answer: answers to older rings count on, and the give-up stays.
+    """
+
+    type: ClassVar[str] = "rung"
+    escalation: Ulid
+    event: Ulid
+    at: datetime
+    content: Content
+    ring_at: datetime
+    adds_only: bool = False
+    asks: Asks = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recurred:
+    """The same escalation called again with nothing new, ``times`` times by ``at``: counted."""
+
+    type: ClassVar[str] = "recurred"
+    escalation: Ulid
+    at: datetime
+    times: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acked:
+    """Somebody acknowledged: the next ring, put off to ``ring_at``."""
+
+    type: ClassVar[str] = "acked"
+    escalation: Ulid
+    event: Ulid
+    at: datetime
+    ring_at: datetime
+    by: str
+    proposal: str | None = None
+    asks: Asks = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Woke:
+    """An acknowledgement ended unresolved."""
+
+    type: ClassVar[str] = "woke"
+    escalation: Ulid
+    event: Ulid
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """Asks became due earlier than the last list says."""
+
+    type: ClassVar[str] = "moved"
+    escalation: Ulid
+    event: Ulid
+    at: datetime
+    asks: Asks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unanswered:
+    """Nobody answered in time; the answer named by ``if_unanswered`` is run."""
+
+    type: ClassVar[str] = "unanswered"
+    escalation: Ulid
+    event: Ulid
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolved:
+    """It is over without an answer."""
+
+    type: ClassVar[str] = "resolved"
+    escalation: Ulid
+    event: Ulid
+    at: datetime
+    by: str
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """Somebody chose ``answer``."""
+
+    type: ClassVar[str] = "answered"
+    escalation: Ulid
+    event: Ulid
+    at: datetime
+    answer: str
+    by: str
+    note: str | None = None
+    proposal: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """A proposal was refused with ``code``; ``escalation`` may be unknown here."""
+
+    type: ClassVar[str] = "refused"
+    escalation: Ulid
+    at: datetime
+    proposal: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """The actions of the answer are about to run."""
+
+    type: ClassVar[str] = "running"
+    escalation: Ulid
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How the actions of the answer ended; ``reason``: why they failed, for people."""
+
+    type: ClassVar[str] = "outcome"
+    escalation: Ulid
+    event: Ulid
+    at: datetime
+    outcome: Outcome
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noticed:
+    """People heard of an outcome that is not as they wanted it."""
+
+    type: ClassVar[str] = "noticed"
+    escalation: Ulid
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToldRecord:
+    """How a tell ended, ours or the gateway's."""
+
+    type: ClassVar[str] = "told"
+    key: TellKey
+    reached: bool
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    """An escalation only the gateway still knew: told on, without actions. ``resolved``: over, as ``merge`` says."""
+
+    escalation: Ulid
+    event: Ulid
+    group: str
+    ring: int
+    severity: Severity
+    message: str
+    entities: tuple[str, ...]
+    resolved: bool = False
+    asks: Asks = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconciled:
+    """An escalation of this memory after the gateway's word: alive in the next ring, or closed as ``state`` says."""
+
+    escalation: Ulid
+    event: Ulid
+    state: EscalationState
+    ring: int
+    answers_from: int
+    asks: Asks = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merged:
+    """This memory came out of a backup and was merged with what the gateway knows.
+
+    ``after``: the gateway's cursor then. Records between it and this one are of the time before anybody knew better.
+    """
+
+    type: ClassVar[str] = "merged"
+    at: datetime
+    restored: tuple[Restored, ...]
+    reconciled: tuple[Reconciled, ...]
+    after: Position | None = None
+
+
+type Record = (
+    Start
+    | Confirmed
+    | Opened
+    | Rung
+    | Recurred
+    | Acked
+    | Woke
+    | Moved
+    | Unanswered
+    | Resolved
+    | Answered
+    | Refused
+    | Running
+    | Ended
+    | Noticed
+    | ToldRecord
+    | Merged
+)
+
+RECORDS: Mapping[str, type[Record]] = {
+    record.type: record
+    for record in (
+        Start,
+        Confirmed,
+        Opened,
+        Rung,
+        Recurred,
+        Acked,
+        Woke,
+        Moved,
+        Unanswered,
+        Resolved,
+        Answered,
+        Refused,
+        Running,
+        Ended,
+        Noticed,
+        ToldRecord,
+        Merged,
+    )
+}
+"""The memory's records by type."""
+
+Eventful = Opened | Rung | Acked | Woke | Moved | Unanswered | Resolved | Answered | Ended
+"""Records about one escalation that somebody is told of."""
+
+
+def proposal_of(record: Record) -> str | None:
+    """Return the proposal that ``record`` settles."""
+    return record.proposal if isinstance(record, Acked | Answered | Refused) else None
+
+
+def escalations_of(record: Record) -> tuple[Ulid, ...]:
+    """Return the escalations ``record`` is about, known or not."""
+    match record:
+        case Start() | Confirmed():
+            return ()
+        case ToldRecord():
+            return (record.key.escalation,)
+        case Merged():
+            return (*(one.escalation for one in record.restored), *(one.escalation for one in record.reconciled))
+        case _:
+            return (record.escalation,)
+
+
+def events_of(record: Record) -> tuple[Ulid, ...]:
+    """Return the ids of the events that were born with ``record``."""
+    match record:
+        case Merged():
+            return (*(one.event for one in record.restored), *(one.event for one in record.reconciled))
+        case _:
+            return (record.event,) if isinstance(record, Eventful) else ()

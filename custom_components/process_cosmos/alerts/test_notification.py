@@ -1,0 +1,62 @@
+"""The test notification: an alert marked as a test that says how it went with each recipient, and ends by itself."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+from homeassistant.core import HomeAssistant
+from homeassistant.helpers.event import async_call_later
+
+from custom_components.process_cosmos.const import DOMAIN
+from custom_components.process_cosmos.contract.alerts import Severity
+from custom_components.process_cosmos.data import CosmosConfigEntry
+from custom_components.process_cosmos.selector_texts import selector_text
+from custom_components.process_cosmos.texts import escaped
+
+from .calls import EscalateCall
+from .notification_results import NotificationResult
+from .recipients import shown_name
+from .records import Content
+
+LASTS = timedelta(minutes=2)
+"""Shorter than a round: nobody is notified twice."""
+
+_GIVE_UP_AFTER = timedelta(minutes=4)
+"""Ends it where Home Assistant was restarted meanwhile; still shorter than a round."""
+
+
+async def async_test_ring(
+    hass: HomeAssistant, entry: CosmosConfigEntry, severity: Severity = Severity.INFO
+) -> Mapping[str, NotificationResult | None]:
+    """Notify everybody chosen of a test; return each recipient's result, by recipient (None: not tried yet).
+
+    It is resolved after 2 minutes. Raises ``NotOnDiskError``, as every alert: people are notified all the same.
+    """
+    escalations = entry.runtime_data.escalations
+    message = f"This is a test notification of {entry.title}. An alert would look like this; there is nothing to do."
+    escalated = await escalations.async_escalate(
+        EscalateCall(content=Content(message=message, severity=severity, give_up_after=_GIVE_UP_AFTER.total_seconds()))
+    )
+
+    async def resolve(_: datetime) -> None:
+        await escalations.async_resolve(escalated.id, by=DOMAIN, note="test notification", allowed=lambda _: True)
+
+    entry.async_on_unload(async_call_later(hass, LASTS, resolve))
+    return await escalations.async_results(escalated.id)
+
+
+def results_shown(
+    hass: HomeAssistant, entry: CosmosConfigEntry, results: Mapping[str, NotificationResult | None]
+) -> str:
+    """Return the results as a list in Markdown, a line per recipient."""
+    lines = (f"- **{escaped(shown_name(hass, entry, one))}**: {_shown(hass, it)}" for one, it in results.items())
+    return "\n".join(lines)
+
+
+def _shown(hass: HomeAssistant, result: NotificationResult | None) -> str | None:
+    if result is None:
+        return selector_text(hass, "notification_result", "not_sent")
+    if result.code is None:
+        return selector_text(hass, "notification_result", "handed_over")
+    return selector_text(
+        hass, "notification_result", "not_delivered", code=result.code, sentence=escaped(result.sentence)
+    )

@@ -1,0 +1,148 @@
+"""Brings the app up through the Supervisor: adds our repository, installs, starts, learns where it answers."""
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Final
+
+from aiohasupervisor import SupervisorError
+from aiohasupervisor.exceptions import SupervisorTimeoutError
+from aiohasupervisor.models import StoreAddRepository
+from homeassistant.components.hassio import AddonError, AddonManager, AddonState, get_supervisor_client
+from homeassistant.const import CONF_URL
+from homeassistant.core import HomeAssistant, callback
+from homeassistant.helpers.hassio import is_hassio
+from homeassistant.helpers.singleton import singleton
+
+from custom_components.process_cosmos.const import DOMAIN, LOGGER
+from custom_components.process_cosmos.contract.errors import Code
+from custom_components.process_cosmos.gateway.client import GatewayAwayError, GatewayError
+
+from .gateway_requests import Found, async_ask
+
+REPOSITORY: Final = "https://github.com/process-cosmos/process-cosmos"
+_REPOSITORY_SLUG = hashlib.sha1(REPOSITORY.encode(), usedforsecurity=False).hexdigest()[:8]
+SLUG: Final = f"{_REPOSITORY_SLUG}_process_cosmos"
+"""What the Supervisor calls the app: the repository's address, hashed, and the app's own slug."""
+
+NOT_INSTALLED = "app_not_installed"
+NOT_STARTED = "app_not_started"
+SILENT = "app_silent"
+
+LISTED_WITHIN = 120.0
+"""Seconds the Supervisor may take to fetch our repository; its client gives up on it long before."""
+
+ANSWERS_WITHIN = 90.0
+"""Seconds until an app that was started has to answer."""
+
+LOOK_AGAIN = 1.0
+
+_FOR_GOOD = frozenset({Code.OTHER_HOME_ASSISTANT, Code.SCHEMA_TOO_OLD, Code.SCHEMA_TOO_NEW})
+"""Refusals that waiting does not end; others may come from a message of an earlier run of the app."""
+
+
+@singleton(f"{DOMAIN}_app_manager")
+@callback
+def app_manager(hass: HomeAssistant) -> AddonManager:
+    """Return the one manager of the app."""
+    return AddonManager(hass, LOGGER, "Process Cosmos", SLUG)
+
+
+def is_beside(hass: HomeAssistant, data: Mapping[str, Any]) -> bool:
+    """Whether the gateway of a config entry's ``data`` is the app that the Supervisor runs beside us."""
+    return is_hassio(hass) and str(data[CONF_URL]).startswith("http://")
+
+
+async def async_install(hass: HomeAssistant) -> None:
+    """Install the app unless it is; raise ``GatewayAwayError`` with the Supervisor's reason."""
+    async with _refused(NOT_INSTALLED):
+        if not await _is_missing(hass):
+            return
+        await _add_repository(hass)
+        # Asked again: an installation begun in a dialog that was closed may have ended meanwhile.
+        if await _is_missing(hass):
+            # Shielded: who closes the dialog and opens another meets the same installation, not a second one.
+            await asyncio.shield(app_manager(hass).async_schedule_install_addon())
+
+
+async def async_start(hass: HomeAssistant) -> Found:
+    """Start the app unless it runs, and return it once it answers; raise ``GatewayError``."""
+    async with _refused(NOT_STARTED):
+        manager = app_manager(hass)
+        if (await manager.async_get_addon_info()).state is not AddonState.RUNNING:
+            await asyncio.shield(manager.async_schedule_start_addon())
+    until = hass.loop.time() + ANSWERS_WITHIN
+    while True:
+        try:
+            return await _answering(hass)
+        except GatewayError as error:
+            if error.code in _FOR_GOOD or hass.loop.time() > until:
+                raise
+        await asyncio.sleep(LOOK_AGAIN)
+
+
+async def async_discovered(hass: HomeAssistant, url: str | None = None) -> Found | None:
+    """Return the app that runs and has announced itself, at ``url`` if one is given; None if the Supervisor has none.
+
+    Ours comes before one of another repository.
+    """
+    try:
+        messages = await get_supervisor_client(hass).discovery.list()
+    except SupervisorError as error:
+        LOGGER.debug("The Supervisor lists no discovery messages: %s", error)
+        return None
+    announced = sorted((each for each in messages if each.service == DOMAIN), key=lambda each: each.addon != SLUG)
+    found = (Found.discovered(each.config) for each in announced)
+    return next((app for app in found if app and url in (None, app.url)), None)
+
+
+async def async_lacks_broker(hass: HomeAssistant) -> bool:
+    """Whether the Supervisor knows that there is no MQTT broker for the app: none announced, none in its options."""
+    if not is_hassio(hass):
+        return False
+    try:
+        messages = await get_supervisor_client(hass).discovery.list()
+        info = await app_manager(hass).async_get_addon_info()
+    except (SupervisorError, AddonError) as error:
+        LOGGER.debug("The Supervisor does not say whether there is a broker: %s", error)
+        return False
+    return "mqtt_host" not in info.options and all(message.service != "mqtt" for message in messages)
+
+
+async def _answering(hass: HomeAssistant) -> Found:
+    found = await async_discovered(hass)
+    if found is None:
+        raise GatewayAwayError(SILENT, "The app has not announced itself")
+    await async_ask(hass, found)
+    return found
+
+
+async def _is_missing(hass: HomeAssistant) -> bool:
+    return (await app_manager(hass).async_get_addon_info()).state is AddonState.NOT_INSTALLED
+
+
+async def _add_repository(hass: HomeAssistant) -> None:
+    store = get_supervisor_client(hass).store
+
+    async def is_listed() -> bool:
+        return any(repository.slug == _REPOSITORY_SLUG for repository in await store.repositories_list())
+
+    if await is_listed():
+        return
+    with contextlib.suppress(SupervisorTimeoutError):  # it goes on fetching
+        await store.add_repository(StoreAddRepository(repository=REPOSITORY))
+    until = hass.loop.time() + LISTED_WITHIN
+    while not await is_listed():
+        if hass.loop.time() > until:
+            raise AddonError("The repository could not be fetched in time")
+        await asyncio.sleep(LOOK_AGAIN)
+
+
+@contextlib.asynccontextmanager
+async def _refused(code: str) -> AsyncIterator[None]:
+    """Translate what the Supervisor refused."""
+    try:
+        yield
+    except (AddonError, SupervisorError) as error:
+        raise GatewayAwayError(code, str(error) or type(error).__name__) from error

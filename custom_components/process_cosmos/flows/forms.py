@@ -1,0 +1,250 @@
+"""The forms of the flows, and how a refusal becomes an error on the right field."""
+
+import uuid
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Any, Final
+
+import probatio as vol
+from homeassistant.components.notify import DOMAIN as NOTIFY_DOMAIN
+from homeassistant.const import CONF_URL
+from homeassistant.helpers.selector import (
+    BooleanSelector,
+    DeviceSelector,
+    DeviceSelectorConfig,
+    EntitySelector,
+    EntitySelectorConfig,
+    SelectOptionDict,
+    SelectSelector,
+    SelectSelectorConfig,
+    SelectSelectorMode,
+    TextSelector,
+    TextSelectorConfig,
+    TextSelectorType,
+)
+from yarl import URL
+
+from custom_components.process_cosmos.const import CONF_NOTIFY_ENTITIES, CONF_PERSISTENT, CONF_PHONES
+from custom_components.process_cosmos.contract.destinations import (
+    ChangeDestination,
+    DestinationKind,
+    EventKind,
+    SetCloud,
+    SetWebhook,
+)
+from custom_components.process_cosmos.contract.errors import Code
+from custom_components.process_cosmos.contract.urls import encode_url
+from custom_components.process_cosmos.gateway.client import CANNOT_CONNECT, GATEWAY_AWAY, GatewayError
+from custom_components.process_cosmos.texts import shortened
+
+from .app_installation import NOT_INSTALLED, NOT_STARTED, SILENT
+from .pairing_line import LineProblem, PastedLineError, read_code
+
+CONF_LINE: Final = "line"
+CONF_CODE: Final = "code"
+CONF_HEADER: Final = "header"
+CONF_HEADER_VALUE: Final = "header_value"
+CONF_KINDS: Final = "kinds"
+CONF_LABEL: Final = "label"
+CONF_NAME: Final = "name"
+CONF_NO_HEADER: Final = "no_header"
+CONF_TEST_RING: Final = "test_ring"
+CONF_CRITICAL: Final = "critical"
+CONF_INSTALL_BLUEPRINTS: Final = "install_blueprints"
+CONF_WITHOUT_APP: Final = "without_app"
+
+LABEL_TAKEN: Final = "label_taken"
+URL_ENCODED: Final = "url_encoded"
+_LONGEST_LABEL = 64
+
+_SECRET = TextSelector(TextSelectorConfig(type=TextSelectorType.PASSWORD, autocomplete="off"))
+_KINDS: Mapping[vol.Marker, SelectSelector] = {
+    vol.Required(CONF_KINDS, default=[EventKind.ESCALATION]): SelectSelector(
+        SelectSelectorConfig(options=[*EventKind], multiple=True, translation_key="kinds")
+    )
+}
+
+PAIRING = vol.Schema({vol.Required(CONF_LINE): TextSelector(TextSelectorConfig(autocomplete="off"))})
+
+APP_FAILED = vol.Schema({vol.Required(CONF_WITHOUT_APP, default=False): BooleanSelector()})
+
+_URL = TextSelector(TextSelectorConfig(type=TextSelectorType.URL))
+_HEADER: Mapping[vol.Marker, TextSelector] = {
+    vol.Optional(CONF_HEADER): TextSelector(),
+    vol.Optional(CONF_HEADER_VALUE): _SECRET,
+}
+_LABEL: Mapping[vol.Marker, TextSelector] = {vol.Optional(CONF_LABEL): TextSelector()}
+
+DESTINATIONS: Mapping[str, vol.Schema] = {
+    DestinationKind.WEBHOOK: vol.Schema({vol.Required(CONF_URL): _URL, **_LABEL, **_HEADER, **_KINDS}),
+    DestinationKind.CLOUD: vol.Schema({vol.Required(CONF_CODE): TextSelector(), **_LABEL, **_KINDS}),
+}
+
+CHANGES: Mapping[str, vol.Schema] = {
+    DestinationKind.WEBHOOK: vol.Schema(
+        {
+            **_LABEL,
+            vol.Optional(CONF_URL): _URL,
+            **_HEADER,
+            vol.Required(CONF_NO_HEADER, default=False): BooleanSelector(),
+            **_KINDS,
+        }
+    ),
+    DestinationKind.CLOUD: vol.Schema({**_LABEL, vol.Optional(CONF_CODE): TextSelector(), **_KINDS}),
+}
+"""What can be changed of a destination. A field left empty changes nothing: the app gives no secret back."""
+
+REACHED_BY: Final = (CONF_URL, CONF_HEADER, CONF_HEADER_VALUE, CONF_NO_HEADER)
+"""Fields that change how a destination is reached: it is tested again."""
+
+TEST_RING = vol.Schema({vol.Required(CONF_CRITICAL, default=False): BooleanSelector()})
+
+FINISH = vol.Schema(
+    {
+        vol.Required(CONF_TEST_RING, default=True): BooleanSelector(),
+        vol.Required(CONF_INSTALL_BLUEPRINTS, default=True): BooleanSelector(),
+    }
+)
+
+_SHOWN = frozenset(
+    {
+        CANNOT_CONNECT,
+        GATEWAY_AWAY,
+        Code.CODE_MALFORMED,
+        Code.DESTINATION_AWAY,
+        Code.ENROLMENT_REFUSED,
+        Code.IDENTITY_MISMATCH,
+        Code.MALFORMED,
+        Code.OTHER_HOME_ASSISTANT,
+        Code.PAIRING_REFUSED,
+        Code.SCHEMA_TOO_NEW,
+        Code.SCHEMA_TOO_OLD,
+        Code.STORE_FAILED,
+        Code.UNAUTHORIZED,
+        Code.URL_INVALID,
+        NOT_INSTALLED,
+        NOT_STARTED,
+        SILENT,
+        *LineProblem,
+    }
+)
+_FIELDS: Mapping[str, Mapping[str, Collection[str]]] = {
+    CONF_LINE: {CONF_LINE: _SHOWN},
+    DestinationKind.WEBHOOK: {CONF_URL: {Code.URL_INVALID, Code.DESTINATION_AWAY, Code.IDENTITY_MISMATCH}},
+    DestinationKind.CLOUD: {
+        CONF_CODE: {
+            Code.CODE_MALFORMED,
+            Code.ENROLMENT_REFUSED,
+            Code.IDENTITY_MISMATCH,
+            Code.DESTINATION_AWAY,
+            Code.URL_INVALID,
+            *LineProblem,
+        }
+    },
+}
+
+
+def who(left_out: Collection[str]) -> vol.Schema:
+    """Return the form that asks whom to notify. ``left_out``: notify entities that are not offered."""
+    entities = EntitySelectorConfig(multiple=True, filter={"domain": NOTIFY_DOMAIN}, exclude_entities=[*left_out])
+    return vol.Schema(
+        {
+            vol.Optional(CONF_PHONES, default=[]): DeviceSelector(
+                DeviceSelectorConfig(multiple=True, filter={"integration": "mobile_app"})
+            ),
+            vol.Optional(CONF_NOTIFY_ENTITIES, default=[]): EntitySelector(entities),
+            vol.Required(CONF_PERSISTENT, default=False): BooleanSelector(),
+        }
+    )
+
+
+def choice(options: Mapping[str, str]) -> vol.Schema:
+    """Return the form that asks for one of several destinations: what people read, by name."""
+    shown = [SelectOptionDict(value=name, label=text) for name, text in options.items()]
+    config = SelectSelectorConfig(options=shown, mode=SelectSelectorMode.LIST)
+    return vol.Schema({vol.Required(CONF_NAME): SelectSelector(config)})
+
+
+def somebody(answer: Mapping[str, Any]) -> bool:
+    """Whether anybody at the site would be notified."""
+    return bool(answer[CONF_PHONES] or answer[CONF_NOTIFY_ENTITIES] or answer[CONF_PERSISTENT])
+
+
+def with_url_as_sent(answer: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the answer with the address as it will be sent, and the error that asks to look at it if it is changed."""
+    if not answer.get(CONF_URL):
+        return answer, {}
+    url, count = encode_url(answer[CONF_URL].strip())
+    return {**answer, CONF_URL: url}, {CONF_URL: URL_ENCODED} if count else {}
+
+
+def free_name(kind: str, taken: Collection[str]) -> str:
+    """Return the name of a new destination: its kind, and a number from the second on."""
+    return _numbered(kind, "_", taken)
+
+
+def label(kind: str, answer: Mapping[str, Any], taken: Collection[str]) -> str:
+    """Return the label typed into a form; without one the host, with a number where another has that already."""
+    if typed := shortened(answer.get(CONF_LABEL, "").strip(), _LONGEST_LABEL):
+        return typed
+    address = read_code(answer[CONF_CODE]).url if kind == DestinationKind.CLOUD else answer[CONF_URL]
+    try:
+        host = URL(address).host
+    except ValueError:  # the gateway says what is wrong with it
+        host = None
+    return _numbered(host or kind, " ", taken)
+
+
+def _numbered(text: str, before: str, taken: Collection[str]) -> str:
+    names = (text, *(f"{text}{before}{number}" for number in range(2, len(taken) + 3)))
+    return next(name for name in names if name not in taken)
+
+
+def destination(kind: str, answer: Mapping[str, Any], name: str, label: str | None) -> SetWebhook | SetCloud:
+    """Return the request a filled form stands for; raise ``PastedLineError`` if the one-time code is none."""
+    request_id = uuid.uuid4().hex
+    if kind == DestinationKind.CLOUD:
+        code = str(read_code(answer[CONF_CODE]))
+        return SetCloud(id=request_id, name=name, code=code, kinds=_kinds(answer), label=label)
+    return SetWebhook(
+        id=request_id,
+        name=name,
+        url=answer[CONF_URL],
+        header=answer.get(CONF_HEADER),
+        header_value=answer.get(CONF_HEADER_VALUE),
+        kinds=_kinds(answer),
+        label=label,
+    )
+
+
+def change(kind: str, answer: Mapping[str, Any], name: str) -> ChangeDestination | SetWebhook | SetCloud:
+    """Return the request a filled form of ``CHANGES`` stands for; raise ``PastedLineError`` as ``destination``."""
+    label = shortened(answer.get(CONF_LABEL, "").strip(), _LONGEST_LABEL)
+    if kind == DestinationKind.CLOUD and answer.get(CONF_CODE):
+        return destination(kind, answer, name, label or None)
+    return ChangeDestination(
+        id=uuid.uuid4().hex,
+        name=name,
+        label=label,
+        url=answer.get(CONF_URL) or None,
+        header="" if answer.get(CONF_NO_HEADER) else answer.get(CONF_HEADER) or None,
+        header_value=answer.get(CONF_HEADER_VALUE) or None,
+        kinds=_kinds(answer),
+    )
+
+
+def _kinds(answer: Mapping[str, Any]) -> tuple[EventKind, ...]:
+    return tuple(EventKind(kind) for kind in answer[CONF_KINDS]) or (EventKind.ESCALATION,)
+
+
+async def attempt[T](form: str, action: Callable[[], Awaitable[T]]) -> tuple[T | None, dict[str, str]]:
+    """Return what ``action`` gave, or the errors to show in ``form``: a stable code on the field it is about."""
+    try:
+        return await action(), {}
+    except (GatewayError, PastedLineError) as error:
+        return None, errors_of(form, error.code)
+
+
+def errors_of(form: str, code: str) -> dict[str, str]:
+    """Return the errors that show ``code`` in ``form``; one without a sentence of its own is ``unknown``."""
+    field = next((field for field, codes in _FIELDS.get(form, {}).items() if code in codes), "base")
+    return {field: code if code in _SHOWN else "unknown"}

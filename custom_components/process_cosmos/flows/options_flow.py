@@ -1,0 +1,261 @@
+"""What can be changed later: who is notified, destinations; and a test notification."""
+
+import uuid
+from functools import partial
+from typing import Any, override
+
+from homeassistant.config_entries import ConfigEntryState, ConfigFlowResult, OptionsFlowWithReload
+from homeassistant.core import callback
+from homeassistant.exceptions import HomeAssistantError
+
+from custom_components.process_cosmos.alerts.engine import Escalations
+from custom_components.process_cosmos.alerts.recipient_selection import chosen, not_offered
+from custom_components.process_cosmos.alerts.recipients import as_options
+from custom_components.process_cosmos.alerts.test_notification import async_test_ring, results_shown
+from custom_components.process_cosmos.const import CONF_DESTINATIONS, DOMAIN
+from custom_components.process_cosmos.contract.alerts import Severity
+from custom_components.process_cosmos.contract.destinations import DestinationKind, Link, RemoveDestination, Waiting
+from custom_components.process_cosmos.contract.errors import Code
+from custom_components.process_cosmos.contract.messages import Request
+from custom_components.process_cosmos.coordinator import CosmosCoordinator
+from custom_components.process_cosmos.data import CosmosConfigEntry
+from custom_components.process_cosmos.gateway.client import (
+    GATEWAY_AWAY,
+    GatewayAwayError,
+    Reply,
+    RequestRefusedError,
+)
+from custom_components.process_cosmos.gateway.destination_texts import label_of, state_word, state_words
+
+from . import forms
+from .destinations import AddDestinationSteps, outcome
+
+
+class CosmosOptionsFlow(AddDestinationSteps, OptionsFlowWithReload):
+    """The menu behind "Configure"."""
+
+    _results = ""
+    """How the test notification went, a line per recipient."""
+    _chosen = ""
+    """The name of the destination that is looked at."""
+
+    async def async_step_init(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Show what can be changed: destinations only where there is a gateway."""
+        if self.config_entry.state is not ConfigEntryState.LOADED:
+            return self.async_abort(reason="not_loaded")
+        menu = ["who"]
+        if self._names:
+            menu.append("destinations")
+        if self._coordinator:
+            menu += DestinationKind
+        return self.async_show_menu(step_id="init", menu_options=[*menu, "test_ring"])
+
+    async def async_step_who(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Change who is notified."""
+        errors: dict[str, str] = {}
+        if user_input is not None:
+            if forms.somebody(user_input):
+                return self._keep(as_options(self.hass, user_input))
+            errors["base"] = "nobody"
+        suggested = user_input or chosen(self.hass, self.config_entry.options)
+        schema = self.add_suggested_values_to_schema(forms.who(not_offered(self.hass)), suggested)
+        return self.async_show_form(step_id="who", data_schema=schema, errors=errors)
+
+    async def async_step_destinations(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Show all destinations, each with its label, address and state, and ask for one."""
+        if user_input is not None:
+            self._chosen = user_input[forms.CONF_NAME]
+            return await self.async_step_destination()
+        shown = {name: self._line(name) for name in self._names}
+        return self.async_show_form(step_id="destinations", data_schema=forms.choice(shown), last_step=False)
+
+    async def async_step_destination(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Show one destination, and ask what to do with it."""
+        link = self._link
+        menu = [f"change_{link.kind}", "test"] if link else []
+        return self.async_show_menu(
+            step_id="destination", menu_options=[*menu, "remove"], description_placeholders=self._placeholders
+        )
+
+    async def async_step_change_webhook(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Change a webhook, and test it if it is reached in another way then."""
+        return await self._change(DestinationKind.WEBHOOK, user_input)
+
+    async def async_step_change_cloud(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Change a cloud endpoint; a new one-time code enrols again."""
+        return await self._change(DestinationKind.CLOUD, user_input)
+
+    async def async_step_test(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Send one test event to the destination now, past its queue, and say what came of it."""
+        tested, code = await self._ask_for_test(self._chosen)
+        if tested is None:
+            return self.async_show_form(
+                step_id="test", errors={"base": code}, description_placeholders=self._placeholders
+            )
+        if tested.delivered:
+            return self.async_abort(reason="confirmed", description_placeholders=self._placeholders)
+        return await self.async_step_test_failed()
+
+    async def async_step_test_failed(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Say why the test event was not confirmed, and ask what to do."""
+        kind = self._link.kind if self._link else DestinationKind.WEBHOOK
+        return self.async_show_menu(
+            step_id="test_failed",
+            menu_options=[f"change_{kind}", *(["approve"] if self._tested.approvable else []), "test"],
+            description_placeholders=dict(outcome(self.hass, self._placeholders["destination"], self._tested)),
+        )
+
+    async def async_step_remove(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Remove a destination, at the gateway first, once asked again: what waits for it goes too."""
+        errors: dict[str, str] = {}
+        if user_input is not None:
+            if self._coordinator:
+                _, errors = await forms.attempt("remove", lambda: self._forget(self._chosen))
+            if not errors:
+                return self._keep({CONF_DESTINATIONS: [other for other in self._names if other != self._chosen]})
+        return self.async_show_form(
+            step_id="remove", errors=errors, description_placeholders=self._placeholders, last_step=True
+        )
+
+    async def async_step_test_ring(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Send a test notification, then show how it went with each recipient."""
+        errors: dict[str, str] = {}
+        if user_input is not None:
+            severity = Severity.CRITICAL if user_input[forms.CONF_CRITICAL] else Severity.INFO
+            try:
+                results = await async_test_ring(self.hass, self.config_entry, severity)
+            except HomeAssistantError as error:
+                errors["base"] = error.translation_key or "unknown"
+            else:
+                if not self._escalations.nobody_left:
+                    self._results = results_shown(self.hass, self.config_entry, results)
+                    return await self.async_step_test_ring_result()
+                errors["base"] = "nobody_left"
+        return self.async_show_form(step_id="test_ring", data_schema=forms.TEST_RING, errors=errors)
+
+    async def async_step_test_ring_result(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Show how the test notification went with each recipient."""
+        return self.async_show_menu(
+            step_id="test_ring_result",
+            menu_options=["test_ring", "who"],
+            description_placeholders={"results": self._results},
+        )
+
+    @callback
+    @override
+    def async_remove(self) -> None:
+        """Leave no destination behind at the gateway when somebody goes away before it was kept."""
+        if self._adding:
+            work = forms.attempt("remove", partial(self._forget, self._adding))
+            self.hass.async_create_background_task(work, f"{DOMAIN} options left")
+
+    async def _change(self, kind: DestinationKind, user_input: dict[str, Any] | None) -> ConfigFlowResult:
+        errors: dict[str, str] = {}
+        if user_input is not None:
+            user_input, errors = forms.with_url_as_sent(user_input)
+            errors = errors or await self._change_at_gateway(kind, user_input)
+            if not errors and any(user_input.get(field) for field in forms.REACHED_BY):
+                return await self.async_step_test()
+            if not errors:
+                return self._keep({})
+        suggested = user_input
+        if suggested is None and (link := self._link):
+            suggested = {forms.CONF_LABEL: label_of(link), forms.CONF_KINDS: [*link.kinds]}
+        return self.async_show_form(
+            step_id=f"change_{kind}",
+            data_schema=self.add_suggested_values_to_schema(forms.CHANGES[kind], suggested),
+            errors=errors,
+            description_placeholders=self._placeholders,
+        )
+
+    async def _change_at_gateway(self, kind: DestinationKind, answer: dict[str, Any]) -> dict[str, str]:
+        """Have the gateway change the chosen destination; return the form's errors."""
+        others = [label_of(link) for link in self._links if link.name != self._chosen]
+        if answer.get(forms.CONF_LABEL, "").strip() in others:
+            return {forms.CONF_LABEL: forms.LABEL_TAKEN}
+
+        async def change() -> Reply:
+            return await self._ask(forms.change(kind, answer, self._chosen))
+
+        _, errors = await forms.attempt(kind, change)
+        return errors
+
+    @override
+    async def _test(self) -> ConfigFlowResult:
+        """Test what was added, or else what was chosen."""
+        return await (super()._test() if self._adding else self.async_step_test())
+
+    @override
+    async def _ask(self, request: Request) -> Reply:
+        """Ask the gateway over the site's own session."""
+        if self._coordinator is None:
+            raise GatewayAwayError(GATEWAY_AWAY, "The site has no gateway")
+        return await self._coordinator.async_ask(request)
+
+    async def _forget(self, name: str) -> None:
+        """Have the gateway forget a destination; one that it does not have is no error."""
+        try:
+            await self._ask(RemoveDestination(id=uuid.uuid4().hex, name=name))
+        except RequestRefusedError as error:
+            if error.code != Code.UNKNOWN_DESTINATION:
+                raise
+
+    @override
+    async def _added(self, name: str) -> ConfigFlowResult:
+        """Keep the destination among the options."""
+        return self._keep({CONF_DESTINATIONS: list(dict.fromkeys([*self._names, name]))})
+
+    def _keep(self, changed: dict[str, Any]) -> ConfigFlowResult:
+        return self.async_create_entry(data={**self.config_entry.options, **changed})
+
+    @property
+    def _escalations(self) -> Escalations:
+        entry: CosmosConfigEntry = self.config_entry
+        return entry.runtime_data.escalations
+
+    @property
+    def _coordinator(self) -> CosmosCoordinator | None:
+        entry: CosmosConfigEntry = self.config_entry
+        return entry.runtime_data.coordinator
+
+    @property
+    def _links(self) -> tuple[Link, ...]:
+        status = self._coordinator.status if self._coordinator else None
+        return status.status.links if status else ()
+
+    @property
+    def _link(self) -> Link | None:
+        """The link of the chosen destination; None if the gateway does not have it, or has not said so."""
+        return next((link for link in self._links if link.name == self._chosen), None)
+
+    @property
+    @override
+    def _names(self) -> list[str]:
+        """Those set from here, and whatever else the gateway sends to."""
+        return list(
+            dict.fromkeys([*self.config_entry.options[CONF_DESTINATIONS], *(link.name for link in self._links)])
+        )
+
+    @property
+    @override
+    def _labels(self) -> list[str]:
+        """Those of all destinations the gateway has."""
+        return [label_of(link) for link in self._links if link.name != self._adding]
+
+    def _line(self, name: str) -> str:
+        """Return what tells a destination from the others."""
+        link = next((link for link in self._links if link.name == name), None)
+        return f"{label_of(link)} ({link.address}): {state_word(self.hass, link)}" if link else name
+
+    @property
+    def _placeholders(self) -> dict[str, str]:
+        """What the dialogs say of the chosen destination."""
+        status = self._coordinator.status if self._coordinator else None
+        waiting = status.status.waiting if status else Waiting()
+        link = self._link
+        return {
+            "destination": label_of(link) if link else self._chosen,
+            "address": link.address if link else "-",
+            "state": state_words(self.hass, link) if link else "-",
+            "waiting": str(waiting.alarm + waiting.change + waiting.measurement),
+        }

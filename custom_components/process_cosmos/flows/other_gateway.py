@@ -1,0 +1,85 @@
+"""The repair of a site whose app was lost: another app serves it from now on."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import probatio as vol
+from homeassistant.components.repairs import RepairsFlow, RepairsFlowResult
+from homeassistant.config_entries import ConfigEntry
+from homeassistant.const import CONF_URL
+from homeassistant.core import HomeAssistant, callback
+
+from custom_components.process_cosmos.const import CONF_DESTINATIONS, CONF_SITE, DOMAIN
+from custom_components.process_cosmos.gateway.client import GATEWAY_AWAY, GatewayAwayError
+
+from . import forms
+from .app_installation import async_discovered, is_beside
+from .gateway_requests import Found, async_ask, async_pair
+
+
+def moved(entry: ConfigEntry, found: Found) -> dict[str, Any]:
+    """Return how ``entry`` is to be updated so that ``found`` serves it: destinations were known to the other alone.
+
+    Devices and entities follow when the entry is loaded, and the memory is handed over whole, because the new one
+    knows nothing of it.
+    """
+    options = {**entry.options, CONF_DESTINATIONS: []} if found.site != entry.data[CONF_SITE] else entry.options
+    return {"unique_id": found.site, "data": found.data, "options": options}
+
+
+@callback
+def is_taken(hass: HomeAssistant, entry: ConfigEntry, found: Found) -> bool:
+    """Whether another entry is the site of ``found``."""
+    other = hass.config_entries.async_entry_for_domain_unique_id(DOMAIN, found.site)
+    return other not in (None, entry)
+
+
+class OtherGatewayFlow(RepairsFlow):
+    """Lets the app that answers now serve the site: with its pairing line, under the Supervisor without."""
+
+    def __init__(self, entry: ConfigEntry | None) -> None:
+        """Repair the site ``entry``; None: it was removed since."""
+        self._entry = entry
+
+    async def async_step_init(self, _: dict[str, Any] | None = None) -> RepairsFlowResult:
+        """Ask as it suits the place."""
+        if self._entry is None:
+            return self.async_abort(reason="gone")
+        return await (self.async_step_use() if is_beside(self.hass, self._entry.data) else self.async_step_line())
+
+    async def async_step_use(self, user_input: dict[str, Any] | None = None) -> RepairsFlowResult:
+        """Use the app that runs beside this Home Assistant."""
+        return await self._take("use", vol.Schema({}), self._beside, user_input)
+
+    async def async_step_line(self, user_input: dict[str, Any] | None = None) -> RepairsFlowResult:
+        """Take the pairing line of the app that answers now."""
+        return await self._take("line", forms.PAIRING, self._paired, user_input)
+
+    async def _take(
+        self,
+        step_id: str,
+        schema: vol.Schema,
+        find: Callable[[ConfigEntry, dict[str, Any]], Awaitable[Found]],
+        user_input: dict[str, Any] | None,
+    ) -> RepairsFlowResult:
+        errors: dict[str, str] = {}
+        if user_input is not None and (entry := self._entry):
+            found, errors = await forms.attempt(step_id, lambda: find(entry, user_input))
+            if found and is_taken(self.hass, entry, found):
+                return self.async_abort(reason="already_configured")
+            if found:
+                self.hass.config_entries.async_update_entry(entry, **moved(entry, found))
+                self.hass.config_entries.async_schedule_reload(entry.entry_id)
+                return self.async_create_entry(data={})
+        filled = self.add_suggested_values_to_schema(schema, user_input)
+        return self.async_show_form(step_id=step_id, data_schema=filled, errors=errors)
+
+    async def _beside(self, entry: ConfigEntry, _: dict[str, Any]) -> Found:
+        found = await async_discovered(self.hass, entry.data[CONF_URL])
+        if found is None:
+            raise GatewayAwayError(GATEWAY_AWAY, "No app has announced itself")
+        await async_ask(self.hass, found)
+        return found
+
+    async def _paired(self, _: ConfigEntry, answer: dict[str, Any]) -> Found:
+        return await async_pair(self.hass, answer[forms.CONF_LINE])

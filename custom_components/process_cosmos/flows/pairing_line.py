@@ -1,0 +1,82 @@
+"""Reads a line a person has pasted, and says in which way it is none."""
+
+import re
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Final
+
+from custom_components.process_cosmos.contract.pairing import (
+    LineError,
+    OneTimeLine,
+    PairingLine,
+    parse_line,
+    parse_pairing_line,
+)
+
+
+class LineProblem(StrEnum):
+    """What is wrong with a pasted line; the key of its sentence."""
+
+    BEGINNING = "line_beginning"
+    ADDRESS = "line_address"
+    CUT = "line_cut"
+    CHARACTER = "line_character"
+    LONG = "line_long"
+
+
+class PastedLineError(Exception):
+    """The line cannot be what was printed: ``code`` says in which way."""
+
+    def __init__(self, code: LineProblem) -> None:
+        """Keep the code alone: the line holds a secret."""
+        super().__init__(code)
+        self.code = code
+
+
+_SECRET = "x" * 16
+_FINGERPRINT: Final = 64
+_QUOTES = "`'\"<>"
+_PARTS = re.compile(r"(?P<secret>[A-Za-z0-9_-]*)(?:\.(?P<sha256>[0-9a-f]*))?")
+
+
+def read_pairing_line(text: str) -> PairingLine:
+    """Take a pasted pairing line apart, whatever blanks, breaks or quotes came with it; raise ``PastedLineError``."""
+    return _read(text, parse_pairing_line, ("https://", "http://"))
+
+
+def read_code(text: str) -> OneTimeLine:
+    """Take a pasted one-time code apart in the same way; raise ``PastedLineError``."""
+    return _read(text, parse_line, ("https://",))
+
+
+def _read[Line](text: str, parse: Callable[[str], Line], beginnings: tuple[str, ...]) -> Line:
+    line = "".join(text.split()).strip(_QUOTES)
+    try:
+        return parse(line)
+    except LineError as error:
+        raise PastedLineError(_problem(line, beginnings)) from error
+
+
+def _problem(line: str, beginnings: tuple[str, ...]) -> LineProblem:
+    """Say what a line that is none most likely suffers from."""
+    if not line.startswith(beginnings):
+        return LineProblem.BEGINNING
+    if line.count("://") > 1:
+        return LineProblem.LONG
+    address, _, rest = line.partition("#")
+    parts = _PARTS.fullmatch(rest)
+    if not rest:
+        return LineProblem.CUT
+    if parts is None:
+        return LineProblem.CHARACTER
+    if not _is_address(address):
+        return LineProblem.ADDRESS
+    return LineProblem.LONG if len(parts["sha256"] or "") > _FINGERPRINT else LineProblem.CUT
+
+
+def _is_address(address: str) -> bool:
+    try:
+        parse_line(f"https:{address.partition(':')[2]}#{_SECRET}.{'0' * _FINGERPRINT}")
+    except LineError:
+        return False
+    return True

@@ -1,0 +1,195 @@
+"""The repair of rejected events: which they are and why, send them again and say what came of it, or discard them."""
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import Iterable
+from itertools import groupby
+from typing import Any
+
+from homeassistant.components.repairs import RepairsFlow, RepairsFlowResult
+from homeassistant.config_entries import ConfigEntryState
+from homeassistant.util import dt as dt_util
+
+from custom_components.process_cosmos.contract.destinations import (
+    DiscardRejected,
+    ListRejected,
+    RejectedEvent,
+    RejectedEvents,
+    SendAgain,
+    Status,
+)
+from custom_components.process_cosmos.contract.events import TYPE_PREFIX
+from custom_components.process_cosmos.contract.identifiers import Ulid
+from custom_components.process_cosmos.contract.messages import Request
+from custom_components.process_cosmos.coordinator import STATUS, CosmosCoordinator
+from custom_components.process_cosmos.data import CosmosConfigEntry, CosmosRuntime
+from custom_components.process_cosmos.gateway.client import GATEWAY_AWAY, GatewayAwayError, GatewayError, Reply
+from custom_components.process_cosmos.gateway.destination_texts import label_of
+from custom_components.process_cosmos.selector_texts import selector_text
+from custom_components.process_cosmos.texts import escaped, quoted
+
+OUTCOME_WITHIN = 8.0
+"""Seconds the dialog waits for what comes of sending again; most receivers reply within one."""
+
+_SHOWN = 5
+"""Different refusals named in the dialog; the action lists all events."""
+
+_LOOK_EVERY = 1.0
+"""Seconds: the status is news at most so often, and says nothing if all is refused again at once."""
+
+_ALERT = f"{TYPE_PREFIX}escalation."
+_WHAT = {
+    _ALERT: "alert",
+    f"{TYPE_PREFIX}device.changed.": "device_changed",
+    f"{TYPE_PREFIX}device.event.": "device_event",
+    f"{TYPE_PREFIX}readings.": "readings",
+    f"{TYPE_PREFIX}gap.": "gap",
+}
+"""Which text says what an event is, by how its type begins."""
+
+
+class RejectedEventsFlow(RepairsFlow):
+    """Shows what was rejected and why, and asks what to do with it."""
+
+    def __init__(self, entry: CosmosConfigEntry | None) -> None:
+        """List the events of the site ``entry``; None: it was removed since."""
+        self._entry = entry
+
+    async def async_step_init(self, _: dict[str, Any] | None = None) -> RepairsFlowResult:
+        """List the rejected events with their reasons, and offer to send or discard them."""
+        try:
+            events = await self._listed()
+        except GatewayError as error:
+            return self._give_up(error)
+        status = self._status
+        return self.async_show_menu(
+            step_id="init",
+            menu_options=["send_again", "discard"],
+            description_placeholders={
+                "count": str(status.rejected if status else len(events)),
+                "events": "\n".join(self._lines(events)),
+            },
+        )
+
+    async def async_step_send_again(self, _: dict[str, Any] | None = None) -> RepairsFlowResult:
+        """Send them again, marked ``replayed``, and say what came of it as far as it is known within seconds.
+
+        Only if all were delivered the issue is over; else the flow is aborted, which leaves the issue alone.
+        """
+        try:
+            sent = {event.event for event in await self._listed()}
+            back, is_settled = await self._send_again(sent)
+        except GatewayError as error:
+            return self._give_up(error)
+        if not back and is_settled:
+            return self.async_create_entry(data={})
+        placeholders = {"count": str(len(sent)), "back": str(len(back)), "events": "\n".join(self._lines(back))}
+        return self.async_abort(
+            reason="refused_again" if back else "on_their_way", description_placeholders=placeholders
+        )
+
+    async def async_step_discard(self, user_input: dict[str, Any] | None = None) -> RepairsFlowResult:
+        """Forget them, once asked again: this is the one step that loses something."""
+        if user_input is None:
+            status = self._status
+            count = str(status.rejected) if status else "?"
+            return self.async_show_form(step_id="discard", description_placeholders={"count": count})
+        try:
+            await self._ask(DiscardRejected(id=uuid.uuid4().hex))
+        except GatewayError as error:
+            return self._give_up(error)
+        return self.async_create_entry(data={})
+
+    async def _send_again(self, sent: set[Ulid]) -> tuple[list[RejectedEvent], bool]:
+        """Return which of ``sent`` were rejected again, and whether the others were delivered, once that is known."""
+        link, before = self._link, self._status
+        news = asyncio.Event()
+        stop_watching = link.async_watch(STATUS, lambda _: news.set()) if link else lambda: None
+        back: list[RejectedEvent] = []
+        is_settled = False
+        try:
+            await self._ask(SendAgain(id=uuid.uuid4().hex))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(OUTCOME_WITHIN):
+                    while not is_settled:
+                        with contextlib.suppress(TimeoutError):
+                            await asyncio.wait_for(news.wait(), _LOOK_EVERY)
+                        news.clear()
+                        listed = await self._listed()
+                        back = [event for event in listed if event.event in sent]
+                        is_settled = len(back) == len(sent) or _is_settled(self._status, before, len(listed))
+        finally:
+            stop_watching()
+        return back, is_settled
+
+    async def _listed(self) -> list[RejectedEvent]:
+        reply = await self._ask(ListRejected(id=uuid.uuid4().hex))
+        return [*reply.events] if isinstance(reply, RejectedEvents) else []
+
+    async def _ask(self, request: Request) -> Reply:
+        if self._link is None:
+            raise GatewayAwayError(GATEWAY_AWAY, "The site is not loaded")
+        return await self._link.async_ask(request)
+
+    def _give_up(self, error: GatewayError) -> RepairsFlowResult:
+        reason = "gateway_away" if isinstance(error, GatewayAwayError) else "refused"
+        return self.async_abort(reason=reason, description_placeholders={"code": error.code})
+
+    def _lines(self, events: Iterable[RejectedEvent]) -> list[str]:
+        """Say what was rejected, by whom, why, how often and when; what differs only in time is one line."""
+        lines = {event.number: self._line(event) for event in events}
+        in_order = sorted(events, key=lambda event: (lines[event.number], event.number))
+        groups = [[*group] for _, group in groupby(in_order, lambda event: lines[event.number])]
+        groups.sort(key=lambda group: group[0].number)
+        return [f"- {lines[group[0].number]}{self._times(group)}" for group in groups[:_SHOWN]]
+
+    def _line(self, event: RejectedEvent) -> str:
+        labels = {link.name: label_of(link) for link in self._status.links} if self._status else {}
+        destination = labels.get(event.destination, event.destination)
+        return f"{self._what(event)} → {destination}: {escaped(event.message)} {quoted(event.reply)}".strip()
+
+    def _what(self, event: RejectedEvent) -> str:
+        """Return what a person calls the event: the alert by its message, the device by its title."""
+        known = next((key for start, key in _WHAT.items() if event.type.startswith(start)), "")
+        what = selector_text(self.hass, "event_type", known) or escaped(event.type)
+        about = None
+        if (runtime := self._runtime) and event.type.startswith(_ALERT):
+            alert = runtime.escalations.get(event.subject)
+            about = alert.content.message if alert else None
+        elif runtime and runtime.coordinator:
+            thing = runtime.coordinator.things.by_id.get(event.subject)
+            about = thing.device.title if thing else None
+        return f"{what} {quoted(about)}".strip()
+
+    def _times(self, group: list[RejectedEvent]) -> str:
+        """Say how many events, how often each was tried, and when the last one was rejected."""
+        attempts = max(event.attempts for event in group)
+        tried = "tried_once" if attempts == 1 else "tried"
+        moments = [event.rejected_at for event in group if event.rejected_at]
+        parts = (
+            selector_text(self.hass, "rejected_times", "events", count=len(group)) if len(group) > 1 else "",
+            selector_text(self.hass, "rejected_times", tried, count=attempts) if attempts else "",
+            dt_util.as_local(max(moments)).strftime("%Y-%m-%d %H:%M") if moments else "",
+        )
+        said = ", ".join(part for part in parts if part)
+        return f" ({said})" if said else ""
+
+    @property
+    def _runtime(self) -> CosmosRuntime | None:
+        return self._entry.runtime_data if self._entry and self._entry.state is ConfigEntryState.LOADED else None
+
+    @property
+    def _link(self) -> CosmosCoordinator | None:
+        return self._runtime.coordinator if self._runtime else None
+
+    @property
+    def _status(self) -> Status | None:
+        return self._link.status.status if self._link and self._link.status else None
+
+
+def _is_settled(status: Status | None, before: Status | None, listed: int) -> bool:
+    """Whether nothing waits any more, by a status that is newer than the request and knows of all that is listed."""
+    if status is None or status is before or status.rejected != listed:
+        return False
+    return status.waiting.alarm + status.waiting.change + status.waiting.measurement == 0

@@ -1,0 +1,114 @@
+"""What the gateway last said of its devices; knows nothing of Home Assistant."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from custom_components.process_cosmos.contract.devices import (
+    AvailabilityChanged,
+    Device,
+    DeviceChanged,
+    DeviceRemoved,
+    EventHappened,
+    Property,
+    PropertyKind,
+    Snapshot,
+    Value,
+    ValueChanged,
+)
+
+from .deduplication import RecentKeys
+
+
+@dataclass(slots=True, kw_only=True)
+class Thing:
+    """A device as it is now."""
+
+    device: Device
+    online: bool | None
+    properties: Mapping[str, Property]
+    values: dict[str, Value | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Touched:
+    """What a message changed, for whoever shows it. ``property`` and ``event`` None: all of the device."""
+
+    device: str
+    property: str | None = None
+    event: EventHappened | None = None
+
+
+@dataclass(slots=True)
+class Things:
+    """All devices, by id; and ``sequence``, the number of the newest change heard of (None: none yet)."""
+
+    sequence: int | None = None
+    by_id: dict[str, Thing] = field(default_factory=dict)
+    _recent: RecentKeys = field(default_factory=RecentKeys)
+
+    def take_all(self, snapshot: Snapshot) -> Iterable[str]:
+        """Hold exactly what the snapshot has; return the ids of the devices that are gone."""
+        self.sequence = snapshot.sequence
+        gone = self.by_id.keys() - {device.id for device in snapshot.devices}
+        self.by_id = {device.id: self._described(device) for device in snapshot.devices}
+        return gone
+
+    def take(
+        self, change: DeviceChanged | DeviceRemoved | ValueChanged | AvailabilityChanged | EventHappened, now: float
+    ) -> Touched | None:
+        """Hold one change, heard of at ``now`` (monotonic seconds); return None if it changes nothing here."""
+        self.sequence = change.sequence
+        match change:
+            case DeviceChanged(device=device):
+                self.by_id[device.id] = self._described(device)
+                return Touched(device=device.id)
+            case DeviceRemoved(device=device_id):
+                return Touched(device=device_id) if self.by_id.pop(device_id, None) else None
+            case _:
+                thing = self.by_id.get(change.device)
+                return self._touch(thing, change, now) if thing else None
+
+    def _touch(
+        self, thing: Thing, change: ValueChanged | AvailabilityChanged | EventHappened, now: float
+    ) -> Touched | None:
+        match change:
+            case AvailabilityChanged(online=online):
+                thing.online = online
+                return Touched(device=change.device)
+            case EventHappened():
+                return Touched(device=change.device, event=self._marked(change, now))
+            case ValueChanged(property=name, value=value) if _is_of(thing.properties.get(name), value):
+                if thing.values[name] == value:
+                    return None
+                thing.values[name] = value
+                return Touched(device=change.device, property=name)
+        return None
+
+    @staticmethod
+    def _described(device: Device) -> Thing:
+        return Thing(
+            device=device,
+            online=device.online,
+            properties={item.name: item for item in device.properties},
+            values={item.name: item.value if _is_of(item, item.value) else None for item in device.properties},
+        )
+
+    def _marked(self, event: EventHappened, now: float) -> EventHappened:
+        """Mark an event the broker sent again if it was heard of before: a gateway killed before its commit forgot it.
+
+        It is shown all the same, for a broker may give the id of a message to another one of the same content.
+        """
+        known = event.key is not None and self._recent.remember(event.key, now)
+        return replace(event, possible_repeat=True) if known and event.redelivered else event
+
+
+_TYPES: Mapping[PropertyKind, frozenset[type[Value]]] = {
+    PropertyKind.BOOLEAN: frozenset({bool}),
+    PropertyKind.NUMBER: frozenset({int, float}),
+    PropertyKind.TEXT: frozenset({str}),
+}
+
+
+def _is_of(item: Property | None, value: Value | None) -> bool:
+    """Whether ``value`` is one the described property can have."""
+    return item is not None and type(value) in _TYPES[item.kind]

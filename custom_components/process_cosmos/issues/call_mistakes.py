@@ -1,0 +1,72 @@
+"""The repair issues of automations that call ``escalate`` with mistakes: the alert went out, its author should know."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import orjson
+from homeassistant.core import HomeAssistant, callback
+from homeassistant.helpers import issue_registry as ir
+from homeassistant.helpers.json import json_dumps
+
+from custom_components.process_cosmos.actions.alert_call import Problem
+from custom_components.process_cosmos.const import DOMAIN
+from custom_components.process_cosmos.texts import escaped, listed
+
+CALL_PROBLEMS: Final = "call_problems"
+"""The translation key, and how the ids of these issues begin."""
+
+_LEARN_MORE = "https://github.com/process-cosmos/process-cosmos/blob/main/docs/escalation.md#when-a-call-has-mistakes"
+_REMEMBERED = 100
+"""Mistakes that are kept, so that they can be shown beside those of later calls."""
+
+
+@callback
+def show_problems(
+    hass: HomeAssistant, *, caller: str, name: str, run: str, group: str, problems: Sequence[Problem]
+) -> None:
+    """Show what was wrong with the newest calls of ``caller``, an entity id, by ``name``.
+
+    A call ends what was said of earlier runs (ids of contexts) with the same group: one run may call twice, and some
+    calls are rare. The issue survives a restart: an automation that guards against leaks may not call again for years.
+    """
+    issue_id = f"{CALL_PROBLEMS}_{caller}"
+    issue = ir.async_get(hass).async_get_issue(DOMAIN, issue_id)
+    said: dict[str, list[str]] = orjson.loads(str(((issue and issue.data) or {}).get("said", "{}")))
+    kept = {line: where for line, where in said.items() if where[0] == run or where[1] != group}
+    lines = kept | {" ".join(problem.message.split()): [run, group] for problem in problems}
+    if not lines:
+        ir.async_delete_issue(hass, DOMAIN, issue_id)
+        return
+    shown = listed([escaped(line) for line in lines])
+    ir.async_create_issue(
+        hass,
+        DOMAIN,
+        issue_id,
+        data={"caller": caller, "said": json_dumps(dict(list(lines.items())[:_REMEMBERED]))},
+        is_fixable=False,
+        is_persistent=True,
+        learn_more_url=_LEARN_MORE,
+        severity=ir.IssueSeverity.WARNING,
+        translation_key=CALL_PROBLEMS,
+        translation_placeholders={"name": name, "caller": caller, "problems": shown},
+    )
+
+
+@callback
+def forget_problems_of_removed_callers(hass: HomeAssistant) -> None:
+    """Delete the issues of callers that are no entity, or none any more, once Home Assistant has started."""
+    for issue in _issues(hass):
+        if hass.states.get(str((issue.data or {}).get("caller"))) is None:
+            ir.async_delete_issue(hass, DOMAIN, issue.issue_id)
+
+
+@callback
+def forget(hass: HomeAssistant) -> None:
+    """Delete all these issues, with the last site."""
+    for issue in _issues(hass):
+        ir.async_delete_issue(hass, DOMAIN, issue.issue_id)
+
+
+def _issues(hass: HomeAssistant) -> Sequence[ir.IssueEntry]:
+    issues = ir.async_get(hass).issues.values()
+    return [issue for issue in issues if issue.domain == DOMAIN and issue.issue_id.startswith(f"{CALL_PROBLEMS}_")]

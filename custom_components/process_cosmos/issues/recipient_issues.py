@@ -1,0 +1,137 @@
+"""Repair issues about recipients who are not reached, or cannot be found any more."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from homeassistant.config_entries import SIGNAL_CONFIG_ENTRY_CHANGED, ConfigEntry, ConfigEntryChange
+from homeassistant.const import Platform
+from homeassistant.core import CALLBACK_TYPE, Event, HomeAssistant, callback
+from homeassistant.helpers import entity_registry as er
+from homeassistant.helpers.dispatcher import async_dispatcher_connect
+from homeassistant.helpers.event import async_call_later
+
+from custom_components.process_cosmos.alerts.notification_results import (
+    GONE,
+    FailureCode,
+    NotificationResult,
+    failed,
+)
+from custom_components.process_cosmos.alerts.recipients import MOBILE_APP, is_there, recipient_name, shown_name
+from custom_components.process_cosmos.const import CONF_NAMES, LOGGER
+from custom_components.process_cosmos.contract.identifiers import PHONE
+from custom_components.process_cosmos.issues.site_issues import Issue, clear_issue_about, clear_issues, create_issue
+
+FAILED_FOR = timedelta(hours=1)
+"""How long a recipient fails until somebody should look after it."""
+
+LOOK_AFTER = 5.0
+"""Seconds after a change of the registries: a phone registered anew is removed first, then added."""
+
+
+class RecipientIssues:
+    """Knows since when each recipient fails, as long as Home Assistant runs; what it shows names the recipient."""
+
+    def __init__(
+        self, hass: HomeAssistant, entry: ConfigEntry, recipients: Sequence[str], now: Callable[[], datetime]
+    ) -> None:
+        """Take who is chosen, and the clock."""
+        self._hass = hass
+        self._entry = entry
+        self._recipients = recipients
+        self._now = now
+        self._failing_since: dict[str, datetime] = {}
+        self._cancels: list[CALLBACK_TYPE] = []
+        self._look_soon: CALLBACK_TYPE | None = None
+
+    @property
+    def nobody_left(self) -> bool:
+        """Whether none of those chosen can be found, or nobody is chosen."""
+        return not any(is_there(self._hass, recipient) for recipient in self._recipients)
+
+    @callback
+    def start(self) -> None:
+        """Look whether everybody can be found, now and whenever the registries change."""
+        self._cancels = [
+            async_dispatcher_connect(self._hass, SIGNAL_CONFIG_ENTRY_CHANGED, self._entry_changed),
+            self._hass.bus.async_listen(er.EVENT_ENTITY_REGISTRY_UPDATED, self._entity_changed),
+        ]
+        self.look()
+
+    @callback
+    def stop(self) -> None:
+        """Follow the registries no longer; what is shown stays."""
+        while self._cancels:
+            self._cancels.pop()()
+        if self._look_soon:
+            self._look_soon()
+            self._look_soon = None
+
+    @callback
+    def learn(self, recipient: str, result: NotificationResult) -> None:
+        """Take in how notifying ``recipient`` went: log the first failure of a row, show what lasts an hour."""
+        if result.code is None:
+            self._failing_since.pop(recipient, None)
+            clear_issue_about(self._hass, self._entry, Issue.RECIPIENT_FAILS, recipient)
+            clear_issue_about(self._hass, self._entry, Issue.RECIPIENT_GONE, recipient)
+            return
+        now = self._now()
+        if recipient not in self._failing_since:  # tries go on every minute
+            self._failing_since[recipient] = now
+            LOGGER.warning("%s: %s: %s", result.code, shown_name(self._hass, self._entry, recipient), result.sentence)
+        if not self._cancels:
+            return  # a notification that ended after the site was unloaded, which took its issues away
+        if result.code in GONE:
+            self.look()
+        elif recipient in self._recipients and now - self._failing_since[recipient] >= FAILED_FOR:
+            self._show(Issue.RECIPIENT_FAILS, recipient, result)
+
+    @callback
+    def look(self) -> None:
+        """Show who cannot be found, and whether nobody is left."""
+        self._remember_names()
+        for recipient in self._recipients:
+            if is_there(self._hass, recipient):
+                clear_issue_about(self._hass, self._entry, Issue.RECIPIENT_GONE, recipient)
+            else:
+                clear_issue_about(self._hass, self._entry, Issue.RECIPIENT_FAILS, recipient)
+                gone = FailureCode.PHONE_GONE if recipient.startswith(PHONE) else FailureCode.ENTITY_GONE
+                self._show(Issue.RECIPIENT_GONE, recipient, failed(gone))
+        if self._recipients and self.nobody_left:
+            create_issue(self._hass, self._entry, Issue.NOBODY_LEFT)
+        else:
+            clear_issues(self._hass, self._entry, Issue.NOBODY_LEFT)
+
+    def _show(self, issue: Issue, recipient: str, result: NotificationResult) -> None:
+        name = shown_name(self._hass, self._entry, recipient)
+        placeholders = {"recipient": name, "code": str(result.code), "reason": result.sentence}
+        create_issue(self._hass, self._entry, issue, about=recipient, **placeholders)
+
+    def _remember_names(self) -> None:
+        names = {one: name for one in self._recipients if (name := recipient_name(self._hass, one))}
+        kept = {one: name for one, name in self._names.items() if one in self._recipients} | names
+        if kept != self._names:
+            self._hass.config_entries.async_update_entry(self._entry, data={**self._entry.data, CONF_NAMES: kept})
+
+    @property
+    def _names(self) -> Mapping[str, str]:
+        names: Mapping[str, str] = self._entry.data.get(CONF_NAMES, {})
+        return names
+
+    @callback
+    def _entry_changed(self, _change: ConfigEntryChange, entry: ConfigEntry) -> None:
+        if entry.domain == MOBILE_APP:
+            self._look_in_a_moment()
+
+    @callback
+    def _entity_changed(self, event: Event[er.EventEntityRegistryUpdatedData]) -> None:
+        if event.data["entity_id"].startswith(f"{Platform.NOTIFY}."):
+            self._look_in_a_moment()
+
+    def _look_in_a_moment(self) -> None:
+        if self._look_soon is None:
+            self._look_soon = async_call_later(self._hass, LOOK_AFTER, self._look_now)
+
+    @callback
+    def _look_now(self, _now: datetime) -> None:
+        self._look_soon = None
+        self.look()

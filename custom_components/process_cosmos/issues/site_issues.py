@@ -1,0 +1,190 @@
+"""The repair issues of a site: one table, created and cleared here only."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from homeassistant.config_entries import SOURCE_REAUTH, ConfigEntry
+from homeassistant.const import CONF_URL
+from homeassistant.core import HomeAssistant, callback
+from homeassistant.helpers import issue_registry as ir
+
+from custom_components.process_cosmos.const import DOMAIN
+from custom_components.process_cosmos.contract.errors import Code
+
+
+class Issue(StrEnum):
+    """What a person may have to look at; also the translation key."""
+
+    GATEWAY_UNREACHABLE = "gateway_unreachable"
+    OTHER_GATEWAY = "other_gateway"
+    OTHER_HOME_ASSISTANT = "other_home_assistant"
+    SCHEMA_TOO_OLD = "schema_too_old"
+    SCHEMA_TOO_NEW = "schema_too_new"
+    APP_OLDER = "app_older"
+    REFUSED = "refused"
+    DESTINATION_REFUSED = "destination_refused"
+    DESTINATION_OFFLINE = "destination_offline"
+    REJECTED_EVENTS = "rejected_events"
+    OUTBOX_FULL_ALARM = "outbox_full_alarm"
+    OUTBOX_FULL_CHANGE = "outbox_full_change"
+    OUTBOX_FULL_MEASUREMENT = "outbox_full_measurement"
+    STORAGE_FULL = "storage_full"
+    STORAGE_READ_ONLY = "storage_read_only"
+    STORAGE_FAILING = "storage_failing"
+    STORE_SALVAGED = "store_salvaged"
+    STORE_LOST = "store_lost"
+    EVENTS_DROPPED = "events_dropped"
+    MEASUREMENTS_DROPPED = "measurements_dropped"
+    BROKER_DROPS = "broker_drops"
+    BROKER_AWAY = "broker_away"
+    BROKER_LOGIN_REFUSED = "broker_login_refused"
+    BROKER_CERTIFICATE = "broker_certificate"
+    BROKER_REFUSED = "broker_refused"
+    BROKER_DENIED = "broker_denied"
+    BROKER_QOS = "broker_qos"
+    DEVICE_LIMITED = "device_limited"
+    TOO_MANY_DEVICES = "too_many_devices"
+    IDENTITY_CONFLICT = "identity_conflict"
+    MEMORY_NOT_WRITTEN = "memory_not_written"
+    MEMORY_DAMAGED = "memory_damaged"
+    MEMORY_LOST = "memory_lost"
+    MEMORY_TOO_NEW = "memory_too_new"
+    POLARITY_UNKNOWN = "polarity_unknown"
+    RECIPIENT_FAILS = "recipient_fails"
+    RECIPIENT_GONE = "recipient_gone"
+    NOBODY_LEFT = "nobody_left"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Form:
+    severity: ir.IssueSeverity = ir.IssueSeverity.ERROR
+    fixable: bool = False
+    learn_more: str | None = None
+
+
+_UPDATES = "https://github.com/process-cosmos/process-cosmos/blob/main/docs/install.md#update"
+_POLARITY = "https://github.com/process-cosmos/process-cosmos/blob/main/wire/devices.md#what-true-means"
+
+_LINKS = "https://github.com/process-cosmos/process-cosmos/blob/main/docs/errors.md#why-a-link-is-offline-or-refused"
+
+_FORMS: Mapping[Issue, _Form] = {
+    Issue.GATEWAY_UNREACHABLE: _Form(),
+    Issue.OTHER_GATEWAY: _Form(fixable=True),
+    Issue.OTHER_HOME_ASSISTANT: _Form(),
+    Issue.SCHEMA_TOO_OLD: _Form(learn_more=_UPDATES),
+    Issue.SCHEMA_TOO_NEW: _Form(learn_more=_UPDATES),
+    Issue.APP_OLDER: _Form(severity=ir.IssueSeverity.WARNING, learn_more=_UPDATES),
+    Issue.REFUSED: _Form(),
+    Issue.DESTINATION_REFUSED: _Form(learn_more=_LINKS),
+    Issue.DESTINATION_OFFLINE: _Form(severity=ir.IssueSeverity.WARNING, learn_more=_LINKS),
+    Issue.REJECTED_EVENTS: _Form(severity=ir.IssueSeverity.WARNING, fixable=True),
+    Issue.OUTBOX_FULL_ALARM: _Form(),
+    Issue.OUTBOX_FULL_CHANGE: _Form(severity=ir.IssueSeverity.WARNING),
+    Issue.OUTBOX_FULL_MEASUREMENT: _Form(severity=ir.IssueSeverity.WARNING),
+    Issue.STORAGE_FULL: _Form(),
+    Issue.STORAGE_READ_ONLY: _Form(),
+    Issue.STORAGE_FAILING: _Form(),
+    Issue.STORE_SALVAGED: _Form(fixable=True),
+    Issue.STORE_LOST: _Form(fixable=True),
+    Issue.EVENTS_DROPPED: _Form(fixable=True),
+    Issue.MEASUREMENTS_DROPPED: _Form(severity=ir.IssueSeverity.WARNING, fixable=True),
+    Issue.BROKER_DROPS: _Form(severity=ir.IssueSeverity.WARNING, fixable=True),
+    Issue.BROKER_AWAY: _Form(),
+    Issue.BROKER_LOGIN_REFUSED: _Form(),
+    Issue.BROKER_CERTIFICATE: _Form(),
+    Issue.BROKER_REFUSED: _Form(),
+    Issue.BROKER_DENIED: _Form(severity=ir.IssueSeverity.WARNING),
+    Issue.BROKER_QOS: _Form(severity=ir.IssueSeverity.WARNING),
+    Issue.DEVICE_LIMITED: _Form(severity=ir.IssueSeverity.WARNING),
+    Issue.TOO_MANY_DEVICES: _Form(severity=ir.IssueSeverity.WARNING),
+    Issue.IDENTITY_CONFLICT: _Form(),
+    Issue.MEMORY_NOT_WRITTEN: _Form(),
+    Issue.MEMORY_DAMAGED: _Form(),
+    Issue.MEMORY_LOST: _Form(),
+    Issue.MEMORY_TOO_NEW: _Form(learn_more=_UPDATES),
+    Issue.POLARITY_UNKNOWN: _Form(severity=ir.IssueSeverity.WARNING, learn_more=_POLARITY),
+    Issue.RECIPIENT_FAILS: _Form(),
+    Issue.RECIPIENT_GONE: _Form(),
+    Issue.NOBODY_LEFT: _Form(),
+}
+
+ISSUES_OF_CODES: Mapping[str, Issue] = {
+    Code.OTHER_HOME_ASSISTANT: Issue.OTHER_HOME_ASSISTANT,
+    Code.SCHEMA_TOO_OLD: Issue.SCHEMA_TOO_OLD,
+    Code.SCHEMA_TOO_NEW: Issue.SCHEMA_TOO_NEW,
+}
+"""Which refusals have an issue of their own, others are ``REFUSED``; ``unauthorized`` asks for a new pairing line."""
+
+LINK_ISSUES = (
+    Issue.GATEWAY_UNREACHABLE,
+    Issue.OTHER_GATEWAY,
+    Issue.OTHER_HOME_ASSISTANT,
+    Issue.SCHEMA_TOO_OLD,
+    Issue.SCHEMA_TOO_NEW,
+    Issue.REFUSED,
+)
+"""Issues that are over once the gateway has sent its devices."""
+
+
+def create_issue(
+    hass: HomeAssistant, entry: ConfigEntry, issue: Issue, *, about: str | None = None, **placeholders: str
+) -> None:
+    """Show ``issue`` for this site, or renew it; ``about``: what of the site, where it can be shown of several."""
+    form = _FORMS[issue]
+    ir.async_create_issue(
+        hass,
+        DOMAIN,
+        _id(entry, issue, about),
+        data={"entry_id": entry.entry_id, "issue": issue},
+        is_fixable=form.fixable,
+        learn_more_url=form.learn_more,
+        severity=form.severity,
+        translation_key=issue,
+        translation_placeholders={"site": entry.title, **placeholders},
+    )
+
+
+@callback
+def show_other_gateway(hass: HomeAssistant, entry: ConfigEntry) -> None:
+    """Say that another app answers for this site; a new pairing line of the lost one is not asked for any more."""
+    create_issue(hass, entry, Issue.OTHER_GATEWAY, url=entry.data[CONF_URL])
+    end_reauth(hass, entry)
+
+
+@callback
+def end_reauth(hass: HomeAssistant, entry: ConfigEntry) -> None:
+    """Take back the question for a new pairing line."""
+    for flow in tuple(entry.async_get_active_flows(hass, {SOURCE_REAUTH})):
+        hass.config_entries.flow.async_abort(flow["flow_id"])
+
+
+def clear_issues(hass: HomeAssistant, entry: ConfigEntry, *issues: Issue) -> None:
+    """Take these issues of the site away where they are about nothing of the site."""
+    for issue in issues:
+        ir.async_delete_issue(hass, DOMAIN, _id(entry, issue))
+
+
+def clear_all_issues(hass: HomeAssistant, entry: ConfigEntry) -> None:
+    """Take all issues of the site away, whatever they are about."""
+    for issue in Issue:
+        clear_issues(hass, entry, issue)
+        clear_issues_but(hass, entry, issue, ())
+
+
+def clear_issue_about(hass: HomeAssistant, entry: ConfigEntry, issue: Issue, about: str) -> None:
+    """Take this issue of the site away where it is ``about`` this."""
+    ir.async_delete_issue(hass, DOMAIN, _id(entry, issue, about))
+
+
+def clear_issues_but(hass: HomeAssistant, entry: ConfigEntry, issue: Issue, about: Collection[str]) -> None:
+    """Take this issue of the site away but for those that are ``about`` one of these."""
+    kept = {_id(entry, issue, each) for each in about}
+    shown = [issue_id for domain, issue_id in ir.async_get(hass).issues if domain == DOMAIN]
+    for issue_id in shown:
+        if issue_id.startswith(f"{_id(entry, issue)}/") and issue_id not in kept:
+            ir.async_delete_issue(hass, DOMAIN, issue_id)
+
+
+def _id(entry: ConfigEntry, issue: Issue, about: str | None = None) -> str:
+    return f"{issue}_{entry.entry_id}" if about is None else f"{issue}_{entry.entry_id}/{about}"

@@ -1,0 +1,186 @@
+"""Which repair issues a gateway's status asks for."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from homeassistant.config_entries import ConfigEntry
+from homeassistant.core import HomeAssistant
+from homeassistant.util import dt as dt_util
+
+from custom_components.process_cosmos.const import CONF_READ
+from custom_components.process_cosmos.contract.destinations import Priority, Status, StorageState
+from custom_components.process_cosmos.texts import listed, quoted
+
+from .site_issues import Issue, clear_issues, create_issue
+
+type Placeholders = Mapping[str, str]
+
+_LOSSES = frozenset({"quota", "disk", "damaged"})
+"""Reasons for which something is dropped that nobody wanted to lose; the others are what was asked for."""
+
+_BROKER_REASONS = frozenset({"login_refused", "certificate", "tls", "broker_refused"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Condition:
+    """``shown_fn``: what to say while it lasts, None: it is over."""
+
+    issue: Issue
+    shown_fn: Callable[[Status], Placeholders | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Occurrence:
+    """Something that has happened and cannot be undone: shown until a person has read of it.
+
+    ``mark_fn``: differs when it has happened once more, empty: it has not. ``says_fn``: what the dialog says.
+    """
+
+    issue: Issue
+    mark_fn: Callable[[Status], str]
+    says_fn: Callable[[Status], Placeholders]
+
+
+def _full(priority: Priority) -> Callable[[Status], Placeholders | None]:
+    return lambda status: {} if priority in status.full else None
+
+
+def _storage(state: StorageState) -> Callable[[Status], Placeholders | None]:
+    return lambda status: {"reason": status.storage_reason or state} if status.storage is state else None
+
+
+def _broker(*reasons: str) -> Callable[[Status], Placeholders | None]:
+    """Show while the broker needs help for one of these reasons, without any: for one that has no issue of its own."""
+
+    def shown(status: Status) -> Placeholders | None:
+        broker = status.broker
+        if broker is None or not broker.needs_help:
+            return None
+        is_one = broker.reason in reasons if reasons else broker.reason not in _BROKER_REASONS
+        return {"reason": broker.reason or ""} if is_one else None
+
+    return shown
+
+
+def _listed(names: tuple[str, ...]) -> Placeholders | None:
+    return {"names": listed([quoted(name) for name in names])} if names else None
+
+
+_CONDITIONS = (
+    _Condition(
+        issue=Issue.REJECTED_EVENTS,
+        shown_fn=lambda status: {} if status.rejected else None,
+    ),
+    _Condition(issue=Issue.OUTBOX_FULL_ALARM, shown_fn=_full(Priority.ALARM)),
+    _Condition(issue=Issue.OUTBOX_FULL_CHANGE, shown_fn=_full(Priority.CHANGE)),
+    _Condition(issue=Issue.OUTBOX_FULL_MEASUREMENT, shown_fn=_full(Priority.MEASUREMENT)),
+    _Condition(issue=Issue.STORAGE_FULL, shown_fn=_storage(StorageState.FULL)),
+    _Condition(issue=Issue.STORAGE_READ_ONLY, shown_fn=_storage(StorageState.READ_ONLY)),
+    _Condition(issue=Issue.STORAGE_FAILING, shown_fn=_storage(StorageState.FAILING)),
+    _Condition(issue=Issue.BROKER_LOGIN_REFUSED, shown_fn=_broker("login_refused")),
+    _Condition(issue=Issue.BROKER_CERTIFICATE, shown_fn=_broker("certificate", "tls")),
+    _Condition(issue=Issue.BROKER_REFUSED, shown_fn=_broker("broker_refused")),
+    _Condition(issue=Issue.BROKER_AWAY, shown_fn=_broker()),
+    _Condition(
+        issue=Issue.BROKER_DENIED, shown_fn=lambda status: _listed(status.broker.denied) if status.broker else None
+    ),
+    _Condition(
+        issue=Issue.DEVICE_LIMITED, shown_fn=lambda status: _listed(status.broker.limited) if status.broker else None
+    ),
+    _Condition(
+        issue=Issue.BROKER_QOS,
+        shown_fn=lambda status: {} if status.broker is not None and status.broker.max_qos < 1 else None,
+    ),
+    _Condition(
+        issue=Issue.TOO_MANY_DEVICES,
+        shown_fn=lambda status: {} if status.broker is not None and status.broker.turned_away else None,
+    ),
+    _Condition(issue=Issue.IDENTITY_CONFLICT, shown_fn=lambda status: {} if status.identity_conflict else None),
+)
+
+
+def _lost(status: Status, *priorities: Priority) -> int:
+    return sum(drop.count for drop in status.drops if drop.priority in priorities and drop.reason in _LOSSES)
+
+
+def _count(number: int) -> str:
+    return str(number) if number else ""
+
+
+def _measurements(status: Status) -> str:
+    """Keep silent while they are dropped all the time: that their queue is full is an issue of its own, and says so."""
+    return "" if Priority.MEASUREMENT in status.full else _count(_lost(status, Priority.MEASUREMENT))
+
+
+def _when_salvaged(status: Status, *, lost_unknown: bool) -> str:
+    found = status.salvaged
+    return found.at.isoformat() if found is not None and found.lost_unknown is lost_unknown else ""
+
+
+def _what_was_salvaged(status: Status) -> Placeholders:
+    found = status.salvaged
+    if found is None:
+        return {}
+    at = dt_util.as_local(found.at).strftime("%Y-%m-%d %H:%M")
+    return {"kept": str(found.kept), "lost": str(found.lost), "at": at}
+
+
+OCCURRENCES: Mapping[Issue, Occurrence] = {
+    each.issue: each
+    for each in (
+        Occurrence(
+            issue=Issue.STORE_SALVAGED,
+            mark_fn=lambda status: _when_salvaged(status, lost_unknown=False),
+            says_fn=_what_was_salvaged,
+        ),
+        Occurrence(
+            issue=Issue.STORE_LOST,
+            mark_fn=lambda status: _when_salvaged(status, lost_unknown=True),
+            says_fn=_what_was_salvaged,
+        ),
+        Occurrence(
+            issue=Issue.EVENTS_DROPPED,
+            mark_fn=lambda status: _count(_lost(status, Priority.ALARM, Priority.CHANGE)),
+            says_fn=lambda status: {
+                "alarms": str(_lost(status, Priority.ALARM)),
+                "changes": str(_lost(status, Priority.CHANGE)),
+            },
+        ),
+        Occurrence(
+            issue=Issue.MEASUREMENTS_DROPPED,
+            mark_fn=_measurements,
+            says_fn=lambda status: {"count": str(_lost(status, Priority.MEASUREMENT))},
+        ),
+        Occurrence(
+            issue=Issue.BROKER_DROPS,
+            mark_fn=lambda status: _count(status.broker_dropped),
+            says_fn=lambda status: {"count": str(status.broker_dropped)},
+        ),
+    )
+}
+
+
+def show_status(hass: HomeAssistant, entry: ConfigEntry, status: Status) -> None:
+    """Show the issues ``status`` asks for, and take the others away."""
+    for condition in _CONDITIONS:
+        placeholders = condition.shown_fn(status)
+        if placeholders is None:
+            clear_issues(hass, entry, condition.issue)
+        else:
+            create_issue(hass, entry, condition.issue, **placeholders)
+    for occurrence in OCCURRENCES.values():
+        if occurrence.mark_fn(status) in ("", _read(entry).get(occurrence.issue)):
+            clear_issues(hass, entry, occurrence.issue)
+        else:  # without numbers: they would change it, and all who show it, every second
+            create_issue(hass, entry, occurrence.issue)
+
+
+def note_read(hass: HomeAssistant, entry: ConfigEntry, issue: Issue, mark: str) -> None:
+    """Remember that a person has read of what has happened so far."""
+    read = {**_read(entry), issue: mark}
+    hass.config_entries.async_update_entry(entry, data={**entry.data, CONF_READ: read})
+
+
+def _read(entry: ConfigEntry) -> Mapping[str, str]:
+    read: Mapping[str, str] = entry.data.get(CONF_READ, {})
+    return read

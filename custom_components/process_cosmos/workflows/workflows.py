@@ -1,0 +1,191 @@
+"""The workflows: what is offered, its copies in Home Assistant's folder, and which automations are made from them.
+
+Nothing is written there on its own. A copy is known by its ``variables``, also where it was imported by URL.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from awesomeversion import AwesomeVersion, AwesomeVersionException
+from homeassistant.components.automation.config import AUTOMATION_BLUEPRINT_SCHEMA
+from homeassistant.components.automation.const import DOMAIN as AUTOMATION
+from homeassistant.components.automation.helpers import async_get_blueprints
+from homeassistant.components.blueprint import CONF_USE_BLUEPRINT, Blueprint
+from homeassistant.components.blueprint.const import BLUEPRINT_FOLDER, CONF_BLUEPRINT, CONF_SOURCE_URL
+from homeassistant.components.blueprint.errors import BlueprintInUse
+from homeassistant.config import async_hass_config_yaml, config_per_platform
+from homeassistant.const import CONF_DEFAULT, CONF_PATH, CONF_VARIABLES, SERVICE_RELOAD
+from homeassistant.core import HomeAssistant
+from homeassistant.exceptions import HomeAssistantError
+from homeassistant.util.file import WriteError, write_utf8_file_atomic
+from homeassistant.util.yaml import load_yaml_dict
+
+from custom_components.process_cosmos.const import LOGGER
+
+_OFFERED = Path(__file__).parent / "blueprints"
+
+RELEASED: Mapping[str, tuple[str, str]] = {
+    "6c26872afd55f1332ce248942e23429c29f8f75dce25d986c8b77a5c2c26b8ec": ("leak_guard", "0.1.0"),
+    "93921a0f1862f167a699d2efc8b4f38cd799c4d517f579046381d696b77dcfbc": ("leak_guard", "0.2.0"),
+}
+"""The ``behaviour`` of each version ever offered: what is not in here, somebody has changed."""
+
+
+class State(StrEnum):
+    """How a copy compares with what is offered."""
+
+    SAME = "same"
+    OLDER = "older"  # as an older version was offered
+    CHANGED = "changed"  # somebody's own, or newer than what is offered
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """A blueprint in Home Assistant's folder that is, or stands in the place of, one of ours.
+
+    ``offered``: its path below the folder of the offered ones, as ``automation/process_cosmos/leak_guard.yaml``.
+    ``path``: its own, as automations name it. ``is_behind``: a newer version is offered than it says it is.
+    """
+
+    offered: str
+    path: str
+    name: str
+    version: str
+    newest: str
+    state: State
+
+    @property
+    def is_behind(self) -> bool:
+        """Say whether a newer version is offered; one nobody can read is somebody's own."""
+        try:
+            return AwesomeVersion(self.version) < AwesomeVersion(self.newest)
+        except AwesomeVersionException:
+            return False
+
+
+async def async_copies(hass: HomeAssistant) -> Mapping[str, Sequence[Copy]]:
+    """Return the offered blueprints with what there is of each.
+
+    Nothing is offered before automations are set up: they fill their folder with examples only where there is none yet.
+    """
+    if AUTOMATION not in hass.config.components:
+        return {}
+    blueprints = async_get_blueprints(hass)
+    await blueprints.async_reset_cache()  # somebody may have written a file
+    there = await blueprints.async_get_blueprints()
+    return {
+        name: [
+            _copy(name, offered, path, found if isinstance(found, Blueprint) else None)
+            for path, found in sorted(there.items())
+            if path == _path(name) or (isinstance(found, Blueprint) and _workflow(found)[0] == _workflow(offered)[0])
+        ]
+        for name, offered in (await hass.async_add_executor_job(_offered)).items()
+    }
+
+
+async def async_install(hass: HomeAssistant) -> Sequence[str]:
+    """Copy what there is no copy of, byte for byte, and have it read; return what was copied.
+
+    A changed copy is kept, which the log says. Raises ``WriteError`` if the folder cannot be written.
+    """
+    found = await async_copies(hass)
+    for copy in (copy for copies in found.values() for copy in copies if copy.state is State.CHANGED):
+        LOGGER.warning("The blueprint %s was changed here and is kept; delete it to get the offered one", copy.path)
+    missing = [name for name, copies in found.items() if not copies]
+    for name in missing:
+        await async_write(hass, name, _path(name))
+    return missing
+
+
+async def async_write(hass: HomeAssistant, name: str, path: str) -> None:
+    """Put an offered blueprint at ``path`` and have it read; raise ``WriteError``."""
+    await hass.async_add_executor_job(_write, _OFFERED / name, async_get_blueprints(hass).blueprint_folder / path)
+    await hass.services.async_call(AUTOMATION, SERVICE_RELOAD, blocking=True)
+
+
+async def async_withdraw(hass: HomeAssistant) -> None:
+    """Remove what was copied, is as it was and no automation uses, and its folder once that is empty."""
+    for copy in (copy for copies in (await async_copies(hass)).values() for copy in copies):
+        file = Path(hass.config.path(BLUEPRINT_FOLDER, copy.offered))
+        if copy.path == _path(copy.offered) and await hass.async_add_executor_job(_is_untouched, copy.offered, file):
+            with suppress(BlueprintInUse, HomeAssistantError, OSError):
+                if not await async_instances(hass, copy.path):
+                    await async_get_blueprints(hass).async_remove_blueprint(copy.path)
+                    await hass.async_add_executor_job(file.parent.rmdir)
+
+
+async def async_instances(hass: HomeAssistant, path: str) -> Sequence[Mapping[str, Any]]:
+    """Return the automations made from the blueprint at ``path`` as they are written, disabled ones too.
+
+    Raises ``HomeAssistantError`` if Home Assistant's configuration cannot be read.
+    """
+    written = config_per_platform(await async_hass_config_yaml(hass), AUTOMATION)
+    return [one for _, one in written if isinstance(one, dict) and _made_from(one) == path]
+
+
+async def async_newest(hass: HomeAssistant, name: str) -> Blueprint:
+    """Return an offered blueprint."""
+    return (await hass.async_add_executor_job(_offered))[name]
+
+
+def _made_from(automation: Mapping[str, Any]) -> str | None:
+    use = automation.get(CONF_USE_BLUEPRINT)
+    return use.get(CONF_PATH) if isinstance(use, dict) else None
+
+
+def _copy(name: str, offered: Blueprint, path: str, found: Blueprint | None) -> Copy:
+    state = State.CHANGED
+    if found and _content(found) == _content(offered):
+        state = State.SAME
+    elif found and RELEASED.get(behaviour(found)) == _workflow(found):
+        state = State.OLDER
+    version = _workflow(found)[1] if found else ""
+    return Copy(offered=name, path=path, name=offered.name, version=version, newest=_workflow(offered)[1], state=state)
+
+
+def _workflow(blueprint: Blueprint) -> tuple[str, str]:
+    """Return which workflow a blueprint says it is, and its version."""
+    variables = blueprint.data.get(CONF_VARIABLES)
+    known = variables if isinstance(variables, dict) else {}
+    return str(known.get("cosmos_workflow", "")), str(known.get("cosmos_version", ""))
+
+
+def _content(blueprint: Blueprint) -> Mapping[str, Any]:
+    """Return all of it but where it came from, which an import by URL writes into it."""
+    about = {key: value for key, value in blueprint.metadata.items() if key != CONF_SOURCE_URL}
+    return {**blueprint.data, CONF_BLUEPRINT: about}
+
+
+def behaviour(blueprint: Blueprint) -> str:
+    """Return the digest of what it does: how selectors are written differs between versions of Home Assistant."""
+    does = {key: value for key, value in blueprint.data.items() if key != CONF_BLUEPRINT}
+    defaults = {name: (field or {}).get(CONF_DEFAULT) for name, field in blueprint.inputs.items()}
+    return sha256(json.dumps([does, defaults], sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _offered() -> dict[str, Blueprint]:
+    names = (str(path.relative_to(_OFFERED)) for path in sorted((_OFFERED / AUTOMATION).rglob("*.yaml")))
+    return {name: Blueprint(load_yaml_dict(_OFFERED / name), schema=AUTOMATION_BLUEPRINT_SCHEMA) for name in names}
+
+
+def _path(name: str) -> str:
+    """Return where an offered blueprint goes, as automations name it."""
+    return name.removeprefix(f"{AUTOMATION}/")
+
+
+def _is_untouched(name: str, file: Path) -> bool:
+    return file.read_bytes() == (_OFFERED / name).read_bytes()
+
+
+def _write(source: Path, target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(error) from error
+    write_utf8_file_atomic(str(target), source.read_bytes(), mode="wb")

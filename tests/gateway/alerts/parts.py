@@ -1,0 +1,177 @@
+"""A gateway's escalations on a real store and outbox, with Home Assistant played by the test."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from process_cosmos_gateway.alerts import Escalations
+from process_cosmos_gateway.contract.alerts import (
+    Ask,
+    Change,
+    EscalationState,
+    Propose,
+    Replica,
+    Severity,
+    Told,
+    Transition,
+    TransitionKind,
+)
+from process_cosmos_gateway.contract.cloud import InboxItem
+from process_cosmos_gateway.contract.destinations import EventKind
+from process_cosmos_gateway.contract.identifiers import Position, TellKey, Ulid
+from process_cosmos_gateway.outbox import Delivered, Failed, Outbox, Verdict
+from process_cosmos_gateway.store import Store
+from tests.gateway.store.parts import HandClock, new_ulids, opened
+
+ULIDS = new_ulids()
+LEAK = Ulid("01KAP3B0000000000000000001")
+RUN = Ulid("01KAP3A0000000000000000001")
+
+
+def key(level: int = 0, number: int = 0, *, ring: int = 1, to: str = "cloud", escalation: Ulid = LEAK) -> TellKey:
+    """Return the key of a tell."""
+    return TellKey(escalation=escalation, ring=ring, level=level, round=number, recipient=f"destination:{to}")
+
+
+def ask(tell: TellKey, due: float = 0.0, away: float | None = None) -> Ask:
+    """Return an ask due in ``due`` seconds, and ``away`` seconds while Home Assistant is away."""
+    return Ask(key=tell, due_in=due, due_if_home_assistant_away_in=due if away is None else away)
+
+
+def escalation(**values: Any) -> Replica:  # noqa: ANN401
+    """Return an open escalation with ``values``."""
+    whole: dict[str, Any] = {
+        "id": LEAK,
+        "group": "automation.leak",
+        "state": EscalationState.OPEN,
+        "ring": 1,
+        "answers_from": 1,
+        "severity": Severity.CRITICAL,
+        "message": "Water under the sink",
+        "entities": ("binary_sensor.leak",),
+        "answers": ("turn_on", "keep_off"),
+        "count": 1,
+        "until_in": 86400.0,
+    }
+    return Replica(**{**whole, **values})
+
+
+def leak_opened(event: Ulid, asks: Sequence[Ask]) -> Transition:
+    """Return the first record of a memory; the same at every call."""
+    change = Change(
+        kind=TransitionKind.OPENED, escalation=escalation(), event=event, at=HandClock().now(), asks=tuple(asks)
+    )
+    return Transition(position=Position(run=RUN, n=1), changes=(change,))
+
+
+@dataclass
+class Gateway:
+    """The parts, and what Home Assistant was sent."""
+
+    store: Store
+    outbox: Outbox
+    escalations: Escalations
+    clock: HandClock
+    sent: list[Told | Propose] = field(default_factory=list)
+    records: int = 0
+
+    async def opens_session(self, *, catches_up: bool = True, entry: str | None = None) -> None:
+        """Begin a session."""
+        self.sent.clear()
+        self.escalations.session_opened(self.sent.append, entry)
+        if catches_up:
+            await self.escalations.caught_up()
+
+    async def records_change(
+        self,
+        kind: TransitionKind,
+        asks: Sequence[Ask] | None = None,
+        *,
+        proposal: str | None = None,
+        **values: Any,  # noqa: ANN401
+    ) -> Transition:
+        """Send the next record of Home Assistant's memory."""
+        change = Change(
+            kind=kind,
+            escalation=escalation(**values),
+            event=ULIDS(),
+            at=self.clock.now(),
+            asks=None if asks is None else tuple(asks),
+        )
+        self.records += 1
+        position = Position(run=RUN, n=self.records)
+        transition = Transition(position=position, changes=(change,), proposal=proposal)
+        await self.escalations.apply(transition)
+        await self.escalations.look()
+        return transition
+
+    async def passes(self, seconds: float, *, alive: bool = False) -> None:
+        """Let time pass; ``alive``: Home Assistant has just said that it lives."""
+        self.clock.advance(seconds)
+        if alive:
+            self.escalations.home_assistant_lives()
+        await self.escalations.look()
+
+    async def goes_away(self) -> None:
+        """Let Home Assistant vanish, and be away."""
+        self.escalations.session_closed(announced=False)
+        await self.passes(60)
+
+    async def asked(self, destination: str = "cloud") -> list[tuple[int, int, int]]:
+        """Return (ring, level, round) of the asks that wait for ``destination``, held back or not."""
+        question = "SELECT body FROM outbox_alarm WHERE only_for = ? ORDER BY sequence"
+        rows = await self.store.read(lambda transaction: transaction.rows(question, destination))
+        data = [orjson.loads(body)["data"] for (body,) in rows]
+        return [(each["ring"], each["level"], each["round"]) for each in data]
+
+    async def types(self, destination: str = "cloud") -> list[str]:
+        """Return the types of all that waits for ``destination``."""
+        return [parcel.type.split(".")[2] for parcel in await self.outbox.parcels(destination, 500)]
+
+    async def answers(self, verdict: Verdict, destination: str = "cloud") -> int:
+        """Let ``destination`` answer all that waits for it."""
+        parcels = await self.outbox.parcels(destination, 500)
+        await self.outbox.settle(destination, [(parcel, verdict) for parcel in parcels])
+        await self.escalations.look()
+        return len(parcels)
+
+    async def delivers(self, destination: str = "cloud") -> int:
+        """Let ``destination`` confirm all that waits for it."""
+        return await self.answers(Delivered(), destination)
+
+    async def fails(self, destination: str = "cloud") -> int:
+        """Let all that waits for ``destination`` fail."""
+        return await self.answers(Failed("HTTP 500"), destination)
+
+    async def proposes(self, **values: Any) -> str:  # noqa: ANN401
+        """Let somebody answer at the cloud; return the proposal's id."""
+        whole = {"id": "item", "cursor": 1, "escalation": LEAK, "by": "Eve", "age": 0.0, **values}
+        item = InboxItem(**whole)
+        await self.store.write(lambda transaction: self.escalations.take(transaction, [item], "cloud"))
+        await self.escalations.look()
+        return f"cloud/{item.id}"
+
+    def told(self) -> dict[TellKey, bool]:
+        """Return the outcomes Home Assistant was sent."""
+        return {message.key: message.reached for message in self.sent if isinstance(message, Told)}
+
+    def proposed(self) -> list[str]:
+        """Return the ids of the proposals Home Assistant was sent."""
+        return [message.id for message in self.sent if isinstance(message, Propose)]
+
+
+@asynccontextmanager
+async def gateway(
+    folder: Path, clock: HandClock, destinations: Sequence[str] = ("cloud",), records: int = 0
+) -> AsyncIterator[Gateway]:
+    """Start a gateway in ``folder``; ``records``: how many transitions an earlier one has had."""
+    async with opened(folder) as store:
+        outbox = Outbox(store, clock)
+        escalations = await Escalations.open(store, outbox, clock)
+        for name in destinations:
+            await outbox.register(name, (EventKind.ESCALATION,))
+        yield Gateway(store, outbox, escalations, clock, records=records)

@@ -1,0 +1,159 @@
+"""Limits of the gateway's side: a first session that broke off, many escalations, numbers beyond measure."""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import orjson
+import pytest
+
+from process_cosmos_gateway.alerts import replica
+from process_cosmos_gateway.alerts.transition_processor import Work
+from process_cosmos_gateway.contract.alerts import EscalationState, Transition, TransitionKind
+from process_cosmos_gateway.contract.cloud import InboxPage
+from process_cosmos_gateway.contract.codec import MAX_FRAME, encode, parse
+from process_cosmos_gateway.contract.errors import ContractError
+from process_cosmos_gateway.contract.session import MIN_SCHEMA, SCHEMA, GatewayHello
+from process_cosmos_gateway.errors import StoreError
+from process_cosmos_gateway.store import Transaction
+from tests.gateway.store.parts import HandClock
+
+from .parts import LEAK, ULIDS, Gateway, ask, gateway, key
+
+OPENED = TransitionKind.OPENED
+
+type Row = tuple[Any, ...]
+
+
+async def test_a_first_session_that_broke_off_leaves_a_gateway_that_asks_after_a_restart(
+    tmp_path: Path, clock: HandClock
+) -> None:
+    async with gateway(tmp_path, clock) as first:
+        await first.opens_session(catches_up=False)
+        await first.records_change(OPENED, [ask(key(), due=10)])
+    async with gateway(tmp_path, clock) as second:
+        assert second.escalations.may_drain()
+        await second.passes(60)
+        assert await second.asked() == [(1, 0, 0)]
+
+
+async def test_whose_the_alerts_are_is_kept_with_the_first_transition_and_by_nobody_who_only_asks(
+    tmp_path: Path, clock: HandClock
+) -> None:
+    async with gateway(tmp_path, clock) as first:
+        await first.opens_session(catches_up=False, entry="cellar")
+        assert first.escalations.entry is None
+        await first.records_change(OPENED)
+        assert first.escalations.entry == "cellar"
+        await first.opens_session(catches_up=False, entry="attic")
+        await first.opens_session(catches_up=True)
+    async with gateway(tmp_path, clock) as second:
+        assert second.escalations.entry == "cellar"
+        await second.opens_session(entry="attic")
+        assert second.escalations.entry == "attic"
+
+
+async def test_a_greeting_fits_into_a_frame_however_many_escalations_there_are(site: Gateway) -> None:
+    living = [ULIDS() for _ in range(300)]
+    for number, one in enumerate(living):
+        state = EscalationState.OPEN if number % 2 else EscalationState.RESOLVED
+        await site.records_change(OPENED, id=one, state=state, message="Wörter" * 1500)
+    cursor, heads = await site.escalations.greeting()
+    hello = GatewayHello(
+        schema=SCHEMA,
+        min_schema=MIN_SCHEMA,
+        version="1.0.0",
+        site=ULIDS(),
+        epoch=ULIDS(),
+        cursor=cursor,
+        heads=heads,
+    )
+    assert len(encode(hello)) <= MAX_FRAME
+    assert heads[0].escalation == living[-1]  # the newest alive one first
+
+
+@pytest.mark.parametrize("number", [1 << 63, -(1 << 63) - 1])
+async def test_an_item_with_a_number_no_store_can_hold_breaks_the_contract(number: int) -> None:
+    item = {"id": "item", "cursor": 1, "escalation": LEAK, "by": "Eve", "age": 0, "ring": number, "answer": "turn_on"}
+    with pytest.raises(ContractError):
+        parse(InboxPage, {"items": [item]})
+
+
+async def test_looking_for_asks_on_their_way_does_not_read_those_of_closed_escalations(site: Gateway) -> None:
+    plan: list[Row] = []
+
+    class Explaining:
+        """Asks how the product's own statement would be worked out."""
+
+        def __init__(self, transaction: Transaction) -> None:
+            self._transaction = transaction
+
+        def rows(self, sql: str, *values: str) -> list[Row]:
+            plan.extend(self._transaction.rows(f"EXPLAIN QUERY PLAN {sql}", *values))
+            return []
+
+    await site.store.read(
+        lambda transaction: replica.queued_for(cast("Transaction", Explaining(transaction)), "destination:cloud")
+    )
+    assert plan
+    assert not any("SCAN" in row[-1] for row in plan), orjson.dumps(plan)
+
+
+async def test_a_long_log_is_taken_in_without_a_look_at_all_escalations_for_each_record(
+    site: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+    look = site.escalations.look
+
+    async def counted() -> float | None:
+        nonlocal looks
+        looks += 1
+        return await look()
+
+    await site.opens_session(catches_up=False)
+    running = asyncio.create_task(site.escalations.run())
+    sent = await site.records_change(OPENED, [ask(key(), due=1)])
+    monkeypatch.setattr(site.escalations, "look", counted)
+    for n in range(2, 52):
+        await site.escalations.apply(replace(sent, position=replace(sent.position, n=n)))
+    assert looks < 5
+    await site.escalations.caught_up()
+    site.clock.advance(1)
+    async with asyncio.timeout(20):
+        while await site.asked() != [(1, 0, 0)]:
+            pass
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_of_transitions_applied_together_all_are_on_disk_or_none(
+    site: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await site.records_change(OPENED)
+    second, third = (replace(first, position=replace(first.position, n=n)) for n in (2, 3))
+    apply = Work.apply
+
+    def fails_at_the_third(work: Work, transaction: Transaction, transition: Transition) -> None:
+        apply(work, transaction, transition)
+        if transition is third:
+            raise StoreError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Work, "apply", fails_at_the_third)
+        with pytest.raises(StoreError):
+            await site.escalations.apply(second, third)
+    assert (await site.escalations.greeting())[0] == first.position
+    await site.escalations.apply(second, third)
+    assert (await site.escalations.greeting())[0] == third.position
+
+
+async def test_a_session_that_lasts_for_months_forgets_what_was_closed_long_ago(site: Gateway) -> None:
+    old, new = ULIDS(), ULIDS()
+    await site.records_change(OPENED, [ask(key(escalation=old))], id=old)
+    await site.records_change(TransitionKind.RESOLVED, id=old, state=EscalationState.RESOLVED)
+    await site.passes(31 * 86400, alive=True)
+    await site.records_change(OPENED, id=new)
+    await site.records_change(TransitionKind.RESOLVED, id=new, state=EscalationState.RESOLVED)
+    assert [head.escalation for head in (await site.escalations.greeting())[1]] == [new]
+    assert await site.store.read(lambda transaction: transaction.rows("SELECT * FROM escalation_ask")) == []

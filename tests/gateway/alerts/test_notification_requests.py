@@ -1,0 +1,383 @@
+"""Asks: told to destinations when due, withdrawn, paused, also after restarts."""
+
+import asyncio
+from pathlib import Path
+
+import orjson
+import pytest
+
+from process_cosmos_gateway.alerts.events import asked_id
+from process_cosmos_gateway.contract.alerts import EscalationState, Told, TransitionKind
+from process_cosmos_gateway.contract.destinations import EventKind
+from process_cosmos_gateway.contract.identifiers import is_ulid
+from process_cosmos_gateway.outbox import Delivered, Rejected
+from tests.gateway.store.parts import HandClock
+
+from .parts import LEAK, ULIDS, Gateway, ask, gateway, key
+
+OPENED, RUNG, ACKED, MOVED = TransitionKind.OPENED, TransitionKind.RUNG, TransitionKind.ACKED, TransitionKind.MOVED
+
+
+async def test_every_transition_reaches_every_destination_at_once(site: Gateway) -> None:
+    sent = await site.records_change(OPENED)
+    for destination in ("cloud", "hook"):
+        [parcel] = await site.outbox.parcels(destination, 10)
+        document = orjson.loads(parcel.body)
+        assert (document["type"], document["id"]) == ("process_cosmos.escalation.opened.v1", sent.changes[0].event)
+        assert (document["subject"], document["data"]["message"]) == (LEAK, "Water under the sink")
+        assert parcel.priority == "alarm"
+
+
+async def test_a_transition_sent_again_changes_nothing(site: Gateway) -> None:
+    sent = await site.records_change(OPENED)
+    await site.records_change(RUNG, [ask(key(ring=2))], ring=2)
+    await site.escalations.apply(sent)
+    assert await site.types() == ["opened", "rung", "asked"]
+    cursor, [head] = await site.escalations.greeting()
+    assert cursor is not None
+    assert (cursor.n, head.ring, head.message) == (2, 2, "Water under the sink")
+
+
+async def test_an_ask_goes_to_its_destination_alone_when_it_is_due(site: Gateway) -> None:
+    await site.records_change(OPENED, [ask(key(), due=10)])
+    await site.passes(9, alive=True)
+    assert await site.asked() == []
+    await site.passes(1, alive=True)
+    assert await site.asked() == [(1, 0, 0)]
+    assert await site.asked("hook") == []
+
+
+async def test_the_id_of_an_ask_comes_from_its_key() -> None:
+    assert is_ulid(asked_id(key()))
+    assert asked_id(key())[:10] == LEAK[:10]
+    others = {key(), key(1), key(number=1), key(ring=2), key(to="hook"), key(escalation=ULIDS())}
+    assert len({asked_id(each) for each in others}) == len(others)
+
+
+@pytest.mark.parametrize("reached", [True, False])
+async def test_home_assistant_is_told_how_an_ask_ended(site: Gateway, reached: bool) -> None:  # noqa: FBT001
+    await site.records_change(OPENED, [ask(key())])
+    await (site.delivers() if reached else site.fails())
+    assert site.told() == {key(): reached}
+
+
+async def test_a_late_success_replaces_a_failure(site: Gateway) -> None:
+    await site.records_change(OPENED, [ask(key())])
+    await site.fails()
+    await site.passes(1, alive=True)
+    while await site.delivers():
+        pass
+    assert [(told.key, told.reached) for told in site.sent if isinstance(told, Told)] == [(key(), False), (key(), True)]
+
+
+async def test_an_ask_withdrawn_on_its_way_and_listed_again_is_not_asked_twice(site: Gateway) -> None:
+    await site.opens_session()
+    await site.records_change(OPENED, [ask(key())])
+    on_its_way = await site.outbox.parcels("cloud", 9)
+    await site.records_change(MOVED, [])
+    await site.records_change(MOVED, [ask(key(), due=5)])
+    await site.outbox.settle("cloud", [(parcel, Delivered()) for parcel in on_its_way])
+    await site.passes(6, alive=True)
+    assert site.told() == {key(): True}
+    assert await site.asked() == []
+
+
+async def test_a_rejected_ask_counts_as_not_reached(site: Gateway) -> None:
+    await site.records_change(OPENED, [ask(key())])
+    await site.answers(Rejected("refused_by_destination", "no"))
+    assert site.told() == {key(): False}
+
+
+async def test_a_link_that_is_down_fails_its_asks_at_once_and_they_arrive_later(site: Gateway) -> None:
+    await site.records_change(OPENED, [ask(key()), ask(key(1), due=5)])
+    await site.outbox.link_down("cloud")
+    assert site.told() == {key(): False}
+    await site.passes(5, alive=True)
+    assert site.told() == {key(): False, key(1): False}
+    await site.delivers()
+    assert site.told() == {key(): True, key(1): True}
+
+
+async def test_an_ask_for_an_unknown_destination_fails_at_once(site: Gateway) -> None:
+    await site.records_change(OPENED, [ask(key(to="nobody"))])
+    assert site.told() == {key(to="nobody"): False}
+
+
+async def test_outcomes_go_up_again_in_each_session_while_the_escalation_lives(site: Gateway) -> None:
+    await site.records_change(OPENED, [ask(key())])
+    site.escalations.session_closed(announced=False)
+    await site.delivers()
+    assert site.told() == {}
+    await site.passes(7)
+    await site.opens_session(catches_up=False)
+    assert site.sent == []
+    await site.escalations.caught_up()
+    assert site.told() == {key(): True}
+    assert [message.age for message in site.sent] == [7.0]
+    await site.records_change(TransitionKind.RESOLVED, state=EscalationState.RESOLVED)
+    await site.opens_session()
+    assert site.sent == []
+
+
+async def test_a_newer_list_replaces_the_older_one(site: Gateway) -> None:
+    await site.records_change(OPENED, [ask(key(), due=0), ask(key(1), due=600)])
+    await site.records_change(RUNG, [ask(key(ring=2), due=30)], ring=2)
+    assert await site.types() == ["opened", "rung"]  # the ask on its way was withdrawn
+    await site.passes(30, alive=True)
+    assert await site.asked() == [(2, 0, 0)]
+    await site.passes(600, alive=True)
+    assert await site.asked() == [(2, 0, 0)]
+
+
+async def test_a_record_without_a_list_leaves_the_asks_alone(site: Gateway) -> None:
+    await site.records_change(OPENED, [ask(key(), due=10)])
+    await site.records_change(TransitionKind.WOKE)
+    await site.passes(10, alive=True)
+    assert await site.asked() == [(1, 0, 0)]
+
+
+async def test_a_moved_due_counts_and_a_told_key_is_not_told_again(site: Gateway) -> None:
+    await site.records_change(OPENED, [ask(key()), ask(key(1), due=600)])
+    await site.fails()
+    await site.records_change(MOVED, [ask(key()), ask(key(1), due=0)])
+    assert await site.asked() == [(1, 0, 0), (1, 1, 0)]
+    await site.passes(1, alive=True)
+    while await site.delivers():
+        pass
+    await site.records_change(MOVED, [ask(key()), ask(key(1))])
+    assert await site.asked() == []
+
+
+async def test_closing_ends_all_asks_and_withdraws_those_on_their_way(site: Gateway) -> None:
+    await site.records_change(OPENED, [ask(key()), ask(key(1), due=60)])
+    assert await site.types() == ["opened", "asked"]
+    await site.records_change(TransitionKind.ANSWERED, state=EscalationState.ANSWERED, by="Eve", answer="keep_off")
+    assert await site.types() == ["opened", "answered"]
+    await site.passes(3600, alive=True)
+    assert await site.asked() == []
+
+
+async def test_nobody_is_asked_while_an_acknowledgement_lasts_and_asked_after_it_without_a_word(site: Gateway) -> None:
+    await site.records_change(OPENED, [ask(key(), due=100)])
+    await site.records_change(
+        ACKED, [ask(key(ring=2), due=3600)], ring=2, state=EscalationState.ACKNOWLEDGED, ring_in=3600.0
+    )
+    await site.goes_away()
+    await site.passes(3539)
+    assert await site.asked() == []
+    await site.passes(1)
+    assert await site.asked() == [(2, 0, 0)]
+    [parcel] = [parcel for parcel in await site.outbox.parcels("cloud", 10) if parcel.type.endswith("asked.v1")]
+    assert orjson.loads(parcel.body)["data"]["state"] == "open"
+
+
+async def test_nobody_is_asked_after_the_give_up(site: Gateway) -> None:
+    await site.records_change(OPENED, [ask(key(), due=100)], until_in=50.0)
+    await site.passes(200, alive=True)
+    assert await site.asked() == []
+
+
+async def test_missed_rounds_collapse_into_the_newest(site: Gateway) -> None:
+    await site.records_change(OPENED, [ask(key(number=number), due=300.0 * number) for number in range(4)])
+    await site.delivers()
+    await site.passes(700, alive=True)
+    assert await site.asked() == [(1, 0, 2)]
+
+
+async def test_a_newer_round_withdraws_one_still_on_its_way(site: Gateway) -> None:
+    await site.records_change(OPENED, [ask(key(number=number), due=300.0 * number) for number in range(3)])
+    assert await site.asked() == [(1, 0, 0)]
+    await site.passes(300, alive=True)
+    assert await site.asked() == [(1, 0, 1)]
+
+
+async def test_rounds_keep_a_minute_between_them_however_late_one_was_delivered(site: Gateway) -> None:
+    await site.records_change(OPENED, [ask(key(number=number), due=300.0 * number) for number in range(2)])
+    await site.passes(290, alive=True)
+    await site.delivers()
+    await site.passes(10, alive=True)
+    assert await site.asked() == []
+    await site.passes(50, alive=True)
+    assert await site.asked() == [(1, 0, 1)]
+
+
+async def test_missed_levels_are_told_once_in_order(site: Gateway) -> None:
+    asks = [ask(key(level, number), due=600.0 * level + 300.0 * number) for level in range(3) for number in range(2)]
+    await site.records_change(OPENED, asks)
+    await site.delivers()
+    await site.passes(3600, alive=True)
+    assert await site.asked() == [(1, 0, 1), (1, 1, 1), (1, 2, 1)]
+
+
+async def test_a_session_that_catches_up_holds_asks_and_draining_back(site: Gateway) -> None:
+    await site.records_change(OPENED, [ask(key(), due=10)])
+    await site.opens_session(catches_up=False)
+    assert not site.escalations.may_drain()
+    await site.passes(20, alive=True)
+    assert await site.asked() == []
+    draining = asyncio.create_task(site.escalations.until_may_drain())
+    await asyncio.sleep(0)
+    assert not draining.done()
+    await site.escalations.caught_up()
+    await asyncio.wait_for(draining, 20)
+    await site.escalations.look()
+    assert await site.asked() == [(1, 0, 0)]
+
+
+async def test_a_caught_up_of_a_session_that_is_over_opens_nothing(site: Gateway) -> None:
+    await site.opens_session(catches_up=False)
+    late = asyncio.create_task(site.escalations.caught_up())
+    await asyncio.sleep(0)
+    site.escalations.session_closed(announced=False)
+    await site.opens_session(catches_up=False)
+    await late
+    assert not site.escalations.may_drain()
+
+
+async def test_home_assistant_is_away_a_minute_after_its_last_receipt(site: Gateway) -> None:
+    await site.records_change(OPENED, [ask(key(), due=1000, away=30)])
+    await site.passes(59, alive=True)
+    await site.passes(59)
+    assert await site.asked() == []
+    await site.passes(1)
+    assert await site.asked() == [(1, 0, 0)]
+
+
+async def test_after_an_announced_stop_home_assistant_has_five_minutes_also_across_a_restart(
+    tmp_path: Path, clock: HandClock
+) -> None:
+    async with gateway(tmp_path, clock) as first:
+        await first.opens_session()
+        await first.records_change(OPENED, [ask(key(), due=1000, away=30)])
+        first.escalations.session_closed(announced=True)
+        await first.passes(200)
+        assert await first.asked() == []
+    async with gateway(tmp_path, clock) as second:
+        await second.passes(299)
+        assert await second.asked() == []
+        await second.passes(1)
+        assert await second.asked() == [(1, 0, 0)]
+
+
+async def test_a_level_that_reached_nobody_makes_the_next_due_while_home_assistant_is_away(site: Gateway) -> None:
+    await site.records_change(
+        OPENED,
+        [ask(key(0, number, to=to), due=300.0 * number) for number in range(3) for to in ("cloud", "hook")]
+        + [ask(key(1, number), due=3600.0 + 300 * number) for number in range(3)]
+        + [ask(key(2, to="hook"), due=7200.0)],
+    )
+    await site.goes_away()
+    await site.fails()
+    assert await site.asked() == [(1, 0, 0)]  # the hook may still be reached
+    await site.outbox.link_down("hook")
+    await site.escalations.look()
+    assert (1, 1, 0) in await site.asked()
+    assert (1, 2, 0) not in await site.asked("hook")
+
+
+async def test_a_level_that_reached_nobody_moves_nothing_while_home_assistant_is_there(site: Gateway) -> None:
+    await site.records_change(OPENED, [ask(key()), ask(key(1), due=3600.0)])
+    await site.fails()
+    await site.passes(30, alive=True)
+    assert (1, 1, 0) not in await site.asked()
+
+
+async def test_asks_and_outcomes_survive_a_restart(tmp_path: Path, clock: HandClock) -> None:
+    async with gateway(tmp_path, clock) as first:
+        await first.opens_session()
+        await first.records_change(OPENED, [ask(key()), ask(key(1), due=600)])
+        await first.delivers()
+    clock.advance(599)
+    async with gateway(tmp_path, clock, records=1) as second:
+        await second.opens_session()
+        assert second.told() == {key(): True}
+        await second.escalations.look()
+        assert await second.asked() == []
+        await second.passes(1, alive=True)
+        assert await second.asked() == [(1, 1, 0)]
+
+
+@pytest.mark.parametrize("jump", [10 * 365 * 86400.0, 3600.0, -3600.0])
+async def test_a_clock_that_is_set_moves_no_timer(site: Gateway, clock: HandClock, jump: float) -> None:
+    await site.records_change(OPENED, [ask(key(), due=600)])
+    await site.passes(300, alive=True)
+    clock.set_wall(jump)
+    await site.passes(299, alive=True)
+    assert await site.asked() == []
+    await site.passes(1, alive=True)
+    assert await site.asked() == [(1, 0, 0)]
+
+
+async def test_a_start_with_a_clock_from_before_the_last_commit_counts_what_was_left(
+    tmp_path: Path, clock: HandClock
+) -> None:
+    async with gateway(tmp_path, clock) as first:
+        await first.opens_session()
+        await first.records_change(OPENED, [ask(key(), due=600)])
+        await first.passes(60, alive=True)
+    clock.set_wall(-20 * 365 * 86400.0)
+    async with gateway(tmp_path, clock) as second:
+        await second.opens_session()
+        await second.passes(539, alive=True)
+        assert await second.asked() == []
+        clock.set_wall(20 * 365 * 86400.0)
+        await second.passes(1, alive=True)
+        assert await second.asked() == [(1, 0, 0)]
+
+
+async def test_a_store_out_of_a_backup_neither_asks_nor_drains_before_it_has_caught_up(
+    tmp_path: Path, clock: HandClock
+) -> None:
+    async with gateway(tmp_path, clock) as first:
+        await first.opens_session()
+        await first.records_change(OPENED, [ask(key(), due=10)])
+        epoch = ULIDS()
+        await first.store.write(
+            lambda transaction: transaction.run("UPDATE meta SET value = ? WHERE key = 'epoch'", epoch)
+        )
+    async with gateway(tmp_path, clock) as restored:
+        assert not restored.escalations.may_drain()
+        await restored.passes(3600)
+        assert await restored.asked() == []
+        await restored.opens_session()
+        await restored.escalations.look()
+        assert restored.escalations.may_drain()
+        assert await restored.asked() == [(1, 0, 0)]
+
+
+async def test_a_destination_that_joins_hears_of_the_living_escalations(site: Gateway) -> None:
+    closed = ULIDS()
+    await site.records_change(OPENED, id=closed)
+    await site.records_change(TransitionKind.RESOLVED, id=closed, state=EscalationState.RESOLVED)
+    await site.records_change(OPENED)
+    rung = await site.records_change(RUNG, ring=2)
+    await site.outbox.register("new", (EventKind.ESCALATION,))
+    [parcel] = await site.outbox.parcels("new", 10)
+    document = orjson.loads(parcel.body)
+    assert (parcel.id, document["data"]["ring"]) == (rung.changes[0].event, 2)
+    assert document["data"]["escalation"] == LEAK
+
+
+async def test_closed_escalations_are_forgotten_after_a_month(site: Gateway) -> None:
+    await site.records_change(OPENED, [ask(key())])
+    await site.records_change(TransitionKind.RESOLVED, state=EscalationState.RESOLVED)
+    await site.opens_session()
+    assert len((await site.escalations.greeting())[1]) == 1
+    site.clock.advance(31 * 86400)
+    await site.opens_session()
+    assert (await site.escalations.greeting())[1] == ()
+
+
+async def test_the_service_asks_by_itself_when_time_comes(site: Gateway) -> None:
+    running = asyncio.create_task(site.escalations.run())
+    await site.records_change(OPENED, [ask(key(), due=10)])
+    site.clock.advance(10)
+    async with asyncio.timeout(20):
+        await site.delivers()
+        while not site.told():
+            await site.outbox.wait("cloud")
+            parcels = await site.outbox.parcels("cloud", 10)
+            await site.outbox.settle("cloud", [(parcel, Delivered()) for parcel in parcels])
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert site.told() == {key(): True}

@@ -1,0 +1,187 @@
+"""Proposals: answers and acknowledgements from outside, until the integration has settled them."""
+
+from pathlib import Path
+
+import apsw
+import pytest
+
+from process_cosmos_gateway.alerts import proposals
+from process_cosmos_gateway.contract.alerts import EscalationState, Propose, TransitionKind
+from process_cosmos_gateway.contract.cloud import InboxItem
+from process_cosmos_gateway.contract.session import Problem, Result
+from process_cosmos_gateway.store import Transaction
+from tests.gateway.store.parts import HandClock, opened
+from tests.gateway.store.plans import Explained
+from tests.gateway.store.test_migrations import make_first_release
+
+from .parts import LEAK, Gateway, ask, gateway, key
+
+OPENED, RUNG = TransitionKind.OPENED, TransitionKind.RUNG
+
+
+async def test_an_answer_from_outside_is_proposed_with_its_age(site: Gateway) -> None:
+    await site.records_change(OPENED)
+    proposal = await site.proposes(answer="keep_off", ring=1, age=5.0)
+    assert site.sent == [
+        Propose(id=proposal, escalation=LEAK, ring=1, answer="keep_off", age=5.0, by="Eve", acknowledge_for=None)
+    ]
+
+
+async def test_an_item_that_comes_again_is_passed_over(site: Gateway) -> None:
+    await site.records_change(OPENED)
+    proposal = await site.proposes(answer="keep_off")
+    await site.proposes(answer="keep_off")
+    assert site.proposed() == [proposal]
+    await site.escalations.settle(Result(id=proposal))
+    await site.proposes(answer="keep_off")
+    assert site.proposed() == [proposal]
+
+
+async def test_a_proposal_is_sent_again_in_each_session_until_a_record_settles_it(site: Gateway) -> None:
+    await site.records_change(OPENED)
+    proposal = await site.proposes(answer="keep_off")
+    await site.opens_session()
+    assert site.proposed() == [proposal]
+    await site.records_change(
+        TransitionKind.ANSWERED, state=EscalationState.ANSWERED, by="Eve", answer="keep_off", proposal=proposal
+    )
+    await site.opens_session()
+    assert site.proposed() == []
+
+
+async def test_a_proposal_refused_without_a_record_is_settled_too(site: Gateway) -> None:
+    proposal = await site.proposes(answer="keep_off")
+    problem = Problem(code="unknown_escalation", message="There is no such escalation.")
+    await site.escalations.settle(Result(id=proposal, problem=problem))
+    await site.opens_session()
+    assert site.proposed() == []
+
+
+async def test_a_proposal_survives_a_restart_and_waits_for_home_assistant(tmp_path: Path, clock: HandClock) -> None:
+    async with gateway(tmp_path, clock) as first:
+        await first.opens_session()
+        await first.records_change(OPENED)
+        first.escalations.session_closed(announced=False)
+        proposal = await first.proposes(answer="keep_off")
+        assert first.sent == []
+    clock.advance(100)
+    async with gateway(tmp_path, clock) as second:
+        await second.opens_session()
+        [sent] = second.sent
+        assert isinstance(sent, Propose)
+        assert (sent.id, sent.age) == (proposal, 100.0)
+
+
+async def test_a_proposal_lost_before_its_commit_is_fetched_again_with_the_same_id(site: Gateway) -> None:
+    await site.records_change(OPENED)
+
+    def broken(_: object) -> None:
+        raise ValueError("the cursor could not be written")
+
+    with pytest.raises(ValueError, match="cursor"):
+        await site.store.write(broken)
+    assert await site.proposes(answer="keep_off") == await site.proposes(answer="keep_off")
+    assert len(site.proposed()) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "pauses"),
+    [
+        ({"answer": "keep_off"}, True),
+        ({"answer": "keep_off", "ring": 2}, True),
+        ({"answer": "keep_off", "ring": 1}, False),
+        ({"answer": "keep_off", "age": 86400.0}, False),
+        ({"answer": "never offered"}, False),
+        ({"acknowledge_for": 3600.0}, True),
+        ({"acknowledge_for": 3600.0, "ring": 1}, False),
+        ({"acknowledge_for": 300.0, "age": 300.0}, False),
+        ({}, True),
+        ({"age": 3500.0}, False),
+    ],
+)
+async def test_a_proposal_pauses_asks_only_if_it_would_be_recorded(
+    site: Gateway, answer: dict[str, object], *, pauses: bool
+) -> None:
+    await site.records_change(RUNG, [ask(key(ring=2), due=100)], ring=2, answers_from=2)
+    await site.goes_away()
+    await site.proposes(**answer)
+    await site.passes(100)
+    assert await site.asked() == ([] if pauses else [(2, 0, 0)])
+
+
+async def test_asks_go_on_once_a_proposal_is_refused(site: Gateway) -> None:
+    await site.records_change(OPENED, [ask(key(), due=10)])
+    proposal = await site.proposes(answer="keep_off")
+    await site.passes(10, alive=True)
+    assert await site.asked() == []
+    await site.escalations.settle(Result(id=proposal, problem=Problem(code="not_allowed", message="No.")))
+    await site.escalations.look()
+    assert await site.asked() == [(1, 0, 0)]
+
+
+async def test_an_acknowledgement_from_outside_pauses_until_its_own_end(site: Gateway) -> None:
+    await site.records_change(OPENED, [ask(key(), due=10)])
+    await site.goes_away()
+    await site.proposes(acknowledge_for=600.0, age=100.0)
+    assert await site.asked() == [(1, 0, 0)]
+    await site.delivers()
+    await site.records_change(RUNG, [ask(key(ring=2))], ring=2)
+    assert await site.asked() == []
+    await site.passes(499)
+    assert await site.asked() == []
+    await site.passes(1)
+    assert await site.asked() == [(2, 0, 0)]
+
+
+async def test_answers_that_wait_and_those_that_are_remembered_are_bounded(
+    site: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proposals, "MOST_UNSETTLED", 2)
+    monkeypatch.setattr(proposals, "REMEMBERED", 4)
+    await site.records_change(OPENED)
+    sent = []
+    for number in range(5):
+        assert await site.store.read(site.escalations.has_room)
+        sent.append(await site.proposes(id=f"i{number}", answer="keep_off", age=float(5 + number)))
+        await site.escalations.settle(Result(id=sent[-1]))
+    sent += [await site.proposes(id=f"i{number}", answer="keep_off") for number in (5, 6)]
+    assert not await site.store.read(site.escalations.has_room)
+
+    known = await site.store.read(lambda transaction: transaction.rows("SELECT id FROM escalation_proposal"))
+    assert sorted(identifier for (identifier,) in known) == sorted(sent[3:])
+
+
+async def test_the_answers_of_two_destinations_count_both_however_their_names_join(site: Gateway) -> None:
+    def take_twice(transaction: Transaction) -> None:
+        for identifier, destination in [("a@b", "c"), ("a", "b@c"), ("a", "c/b"), ("b/a", "c"), ("b%2Fa", "c")]:
+            item = InboxItem(id=identifier, cursor=1, escalation=LEAK, by="Eve", age=0.0, answer="keep_off")
+            site.escalations.take(transaction, [item, item], destination)
+
+    await site.store.write(take_twice)
+    assert len(site.proposed()) == 5
+
+
+@pytest.mark.parametrize(
+    ("settled", "known"), [(1, "cloud/01J"), (0, "01J@cloud")], ids=["settled", "about to be settled"]
+)
+async def test_answers_of_a_store_of_the_previous_schema_are_known(tmp_path: Path, settled: int, known: str) -> None:
+    path = tmp_path / "gateway.sqlite"
+    make_first_release(path)
+    connection = apsw.Connection(str(path))
+    stored = "INSERT INTO escalation_proposal (id, escalation, given_at, settled, by) VALUES (?, ?, ?, ?, 'Eve')"
+    connection.executemany(stored, [("01J@cloud", LEAK, 2.0, settled), ("a@b@c", LEAK, 1.0, settled)])
+    connection.close()
+    async with opened(tmp_path) as store:
+        rows = await store.read(lambda transaction: transaction.rows("SELECT number, id FROM escalation_proposal"))
+    assert sorted(rows) == [(1, "a@b@c"), (2, known)]
+
+
+def test_no_answer_makes_the_writer_read_those_that_are_remembered() -> None:
+    transaction = Explained()
+    item = InboxItem(id="1", cursor=1, escalation=LEAK, by="Eve", age=0.0, answer="keep_off")
+    assert proposals.take(transaction, item, "cloud", 0.0)
+    deletes = [steps for sql, steps in transaction.plans.items() if sql.startswith("DELETE")]
+    assert deletes == [["SEARCH escalation_proposal USING INDEX escalation_proposal_settled (number<?)"]]
+    transaction.ran.clear()
+    assert proposals.take(transaction, item, "cloud", 0.0) is None
+    assert len(transaction.ran) == 1, "a repeat only tries to be inserted"

@@ -1,0 +1,166 @@
+"""A server with fakes behind it, at the borders of the parts they stand for."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any, cast
+
+from aiohttp import ClientSession
+
+from process_cosmos_gateway.api.change_feed import Feed
+from process_cosmos_gateway.api.ingress.page import Page
+from process_cosmos_gateway.api.pairing import Access, offer_pairing
+from process_cosmos_gateway.api.requests import Requests
+from process_cosmos_gateway.api.server import Server
+from process_cosmos_gateway.api.session import Limits, Parts
+from process_cosmos_gateway.api.status import StatusReader
+from process_cosmos_gateway.contract.alerts import Propose, Told, Transition
+from process_cosmos_gateway.contract.destinations import Status, Waiting
+from process_cosmos_gateway.contract.devices import Device
+from process_cosmos_gateway.contract.identifiers import Position, Ulid
+from process_cosmos_gateway.contract.pairing import PairingRequest
+from process_cosmos_gateway.contract.session import GatewayHello, Result
+from process_cosmos_gateway.errors import StoreError
+from process_cosmos_gateway.store import Store
+
+from .link import RUN, SECONDS, Link, hello
+from .test_change_feed import HandClock
+
+SITE = Ulid("01KAQ70000PC0SM0S000000000")
+EPOCH = Ulid("01KAQ70001EP0CH00000000000")
+
+
+@dataclass
+class FakeEscalations:
+    """Writes down what it is told, in order."""
+
+    heard: list[Any] = field(default_factory=list)
+    lives: int = 0
+    commits: int = 0
+    broken: bool = False
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    send: Callable[[Told | Propose], None] | None = None
+    entry: str | None = None
+
+    def __post_init__(self) -> None:
+        self.gate.set()
+
+    async def greeting(self) -> tuple[Position | None, tuple[()]]:
+        if self.broken:
+            raise StoreError
+        return Position(run=RUN, n=3), ()
+
+    def session_opened(self, send: Callable[[Told | Propose], None], entry: str | None) -> None:
+        self.send = send
+        self.entry = entry
+        self.heard.append("opened")
+
+    def session_closed(self, *, announced: bool) -> None:
+        self.heard.append("closed, announced" if announced else "closed")
+
+    def home_assistant_lives(self) -> None:
+        self.lives += 1
+
+    async def apply(self, *transitions: Transition) -> None:
+        await self.gate.wait()
+        if self.broken:
+            raise StoreError
+        self.commits += 1
+        self.heard += [transition.position.n for transition in transitions]
+
+    async def caught_up(self) -> None:
+        self.heard.append("caught up")
+
+    async def settle(self, result: Result) -> None:
+        self.heard.append(result)
+
+
+@dataclass
+class FakeOwners:
+    """Devices, destinations, outbox and the status reader in one."""
+
+    written: list[object] = field(default_factory=list)
+    test: Callable[[object], Awaitable[object]] | None = None
+    error: Exception | None = None
+    rejected_count: int = 0
+    status_broken: bool = False
+    ages: Iterator[float] = field(default_factory=partial(count, 0.5))
+
+    async def write(self, request: object) -> None:
+        if self.error:
+            raise self.error
+        self.written.append(request)
+
+    def __getattr__(self, name: str) -> object:
+        return self.write
+
+    async def read(self) -> Status:
+        if self.status_broken:
+            raise StoreError
+        return Status(
+            links=(),
+            waiting=Waiting(),
+            rejected=self.rejected_count,
+            dropped=0,
+            broker_connected=True,
+            oldest_waiting_age=next(self.ages),
+        )
+
+
+@dataclass
+class House:
+    """A server with fakes behind it."""
+
+    http: ClientSession
+    url: str
+    token: str
+    escalations: FakeEscalations
+    owners: FakeOwners
+    feed: Feed
+    access: Access
+    devices: list[Device]
+    links: list[Link] = field(default_factory=list)
+
+    async def connect(self, token: str | None = None) -> Link:
+        headers = {"Authorization": f"Bearer {self.token if token is None else token}"}
+        self.links.append(Link(await self.http.ws_connect(f"{self.url}/ws", headers=headers, max_msg_size=0)))
+        return self.links[-1]
+
+    async def open(self) -> Link:
+        link = await self.connect()
+        await link.say(hello())
+        assert isinstance(await link.next(), GatewayHello)
+        return link
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        async with asyncio.timeout(SECONDS):
+            while not condition():  # noqa: ASYNC110 - the fakes' lists have no event
+                await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def serving(folder: Path, port: int, limits: Limits, page: Page | None = None) -> AsyncIterator[House]:
+    clock, escalations, owners = HandClock(), FakeEscalations(), FakeOwners()
+    access = Access(folder, clock, supervised=False)
+    token = await access.pair(PairingRequest(secret=offer_pairing(folder, clock), instance="home"))
+    devices: list[Device] = []
+    feed = Feed(clock, lambda: tuple(devices))
+    store = await Store.open(folder, lambda: SITE)
+    parts = Parts(
+        escalations=cast("Any", escalations),
+        feed=feed,
+        requests=Requests(cast("Any", owners), cast("Any", owners), cast("Any", owners)),
+        status=cast("StatusReader", owners),
+        limits=limits,
+    )
+    server = Server(parts, store, access, "0.1.0", page=page)
+    async with server.listen("127.0.0.1", port, None), ClientSession() as http:
+        house = House(http, f"http://127.0.0.1:{port}", token, escalations, owners, feed, access, devices)
+        yield house
+        for link in house.links:
+            await link.socket.close()
+    await store.close()

@@ -1,0 +1,193 @@
+"""Which programs come in at the doors: each by a token of its own, which is made, listed and revoked by commands."""
+
+import asyncio
+import stat
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from aiohttp import WSServerHandshakeError
+
+from process_cosmos_gateway.api.local_programs import admission
+from process_cosmos_gateway.api.local_programs.tokens import (
+    Tokens,
+    TokensUnreadableError,
+    is_known,
+    make_token,
+    programs,
+    read_tokens,
+    revoke_token,
+)
+from process_cosmos_gateway.contract.destinations import EventKind
+from process_cosmos_gateway.contract.local_programs import MOST_CONNECTIONS
+from process_cosmos_gateway.errors import StartError
+from tests.gateway.gateway_process import COMMAND
+
+from .endpoints import PROGRAM, Doors, publish, with_doors
+from .link import SECONDS
+from .services import House
+from .test_change_feed import HandClock
+
+
+@pytest.fixture
+async def doors(tmp_path: Path, unused_tcp_port: int) -> AsyncIterator[Doors]:
+    async with with_doors(tmp_path, unused_tcp_port) as made:
+        await made.outbox.register("cloud", [EventKind.DEVICE])
+        yield made
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/ws/events"])
+async def test_home_assistants_token_opens_no_door_for_programs(doors: Doors, path: str) -> None:
+    headers = {"Authorization": f"Bearer {doors.home_token}"}
+    await (await doors.http.ws_connect(f"{doors.url}/ws", headers=headers)).close()
+    async with doors.http.get(f"{doors.url}{path}", headers=headers) as reply:
+        assert (reply.status, (await reply.json())["code"]) == (401, "unauthorized")
+
+
+async def test_a_programs_token_opens_no_session(house: House, tmp_path: Path) -> None:
+    with pytest.raises(WSServerHandshakeError, match="401"):
+        await house.connect(make_token(tmp_path, PROGRAM, HandClock()))
+
+
+async def test_a_program_whose_token_is_revoked_is_sent_away_and_not_let_in_again(doors: Doors) -> None:
+    producer = await doors.producer()
+    assert await producer.codes(publish(1)) == [None]
+    revoke_token(doors.folder, PROGRAM)
+    async with asyncio.timeout(SECONDS):
+        message = await producer.socket.receive()
+    assert message.data in (1001, None)
+    with pytest.raises(WSServerHandshakeError, match="401"):
+        await doors.producer()
+
+
+async def test_one_connection_too_many_is_refused_with_a_code_until_another_goes(doors: Doors) -> None:
+    producers = [await doors.producer() for _ in range(MOST_CONNECTIONS)]
+    async with doors.http.get(f"{doors.url}/ws/events", headers=doors.bearer()) as reply:
+        assert (reply.status, (await reply.json())["code"]) == (503, "too_many_connections")
+    async with doors.http.get(f"{doors.url}/metrics", headers=doors.bearer()) as reply:
+        assert reply.status == 200
+    await producers[0].socket.close()
+    assert await (await doors.producer()).codes(publish(1)) == [None]
+    for producer in producers:
+        await producer.socket.close()
+
+
+@contextmanager
+def unreadable(path: Path) -> Iterator[None]:
+    """Put a link that leads nowhere but to itself in the place of ``path``: for ``root`` no mode bars the way."""
+    aside = path.with_name("aside")
+    path.rename(aside)
+    path.symlink_to(path)
+    yield
+    path.unlink()
+    aside.rename(path)
+
+
+@pytest.mark.parametrize("what", ["programs", f"programs/{PROGRAM}.json"])
+async def test_tokens_that_cannot_be_read_are_no_revoked_tokens(
+    doors: Doors, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    looks: list[Path] = []
+
+    def look(folder: Path) -> Tokens:
+        looks.append(folder)
+        return read_tokens(folder)
+
+    monkeypatch.setattr(admission, "read_tokens", look)
+    producer = await doors.producer()
+    with unreadable(doors.folder / what):
+        for path in ("/metrics", "/ws/events", "/ws/events"):
+            async with doors.http.get(f"{doors.url}{path}", headers=doors.bearer()) as reply:
+                assert (reply.status, (await reply.json())["code"]) == (503, "store_failed")
+        with pytest.raises(WSServerHandshakeError, match="503"):
+            await doors.producer()
+        before = len(looks)
+        async with asyncio.timeout(SECONDS):
+            while len(looks) < before + 2:  # noqa: ASYNC110 - nothing else tells of a look that changes nothing
+                await asyncio.sleep(0)
+        assert await producer.codes(publish(1)) == [None]
+    assert await (await doors.producer()).codes(publish(2)) == [None]
+    told = [record.getMessage() for record in caplog.records if "tokens" in record.getMessage()]
+    assert [text.partition(".")[0] for text in told] == [
+        "store_failed: The tokens of local programs cannot be read",
+        "The tokens of local programs can be read again",
+    ]
+
+
+def test_one_token_that_cannot_be_read_locks_no_other_program_out(tmp_path: Path) -> None:
+    token = make_token(tmp_path, PROGRAM, HandClock())
+    make_token(tmp_path, "grafana", HandClock())
+    with unreadable(tmp_path / "programs/grafana.json"):
+        assert is_known(tmp_path, token)
+        with pytest.raises(TokensUnreadableError):
+            is_known(tmp_path, "another")
+        with pytest.raises(TokensUnreadableError):
+            programs(tmp_path)
+
+
+def test_without_a_folder_nobody_has_a_token(tmp_path: Path) -> None:
+    assert not is_known(tmp_path, "")
+    assert programs(tmp_path) == {}
+
+
+def test_a_token_is_known_until_it_is_revoked_and_only_its_hash_is_kept(tmp_path: Path) -> None:
+    token = make_token(tmp_path, "grafana", HandClock())
+    other = make_token(tmp_path, "node-red", HandClock())
+    assert is_known(tmp_path, token)
+    assert not is_known(tmp_path, token[:-1])
+    assert not is_known(tmp_path, "")
+    [file, _] = sorted((tmp_path / "programs").iterdir())
+    assert token not in file.read_text()
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (file, file.parent)] == [0o600, 0o700]
+    revoke_token(tmp_path, "grafana")
+    assert not is_known(tmp_path, token)
+    assert is_known(tmp_path, other)
+
+
+def test_who_has_a_token_gets_no_second_one(tmp_path: Path) -> None:
+    token = make_token(tmp_path, PROGRAM, HandClock())
+    with pytest.raises(StartError, match="Revoke it first"):
+        make_token(tmp_path, PROGRAM, HandClock())
+    assert is_known(tmp_path, token)
+
+
+@pytest.mark.parametrize("name", ["", "Node-RED", "../home_assistant", "a" * 65, "-a", "a.b"])
+def test_a_name_that_is_no_name_is_refused(tmp_path: Path, name: str) -> None:
+    other = tmp_path / "home_assistant.json"
+    other.touch()
+    (tmp_path / "programs").mkdir()
+    for act in (lambda: make_token(tmp_path, name, HandClock()), lambda: revoke_token(tmp_path, name)):
+        with pytest.raises(StartError, match="64 letters"):
+            act()
+    assert other.exists()
+
+
+def test_a_broken_file_lets_nobody_in(tmp_path: Path) -> None:
+    token = make_token(tmp_path, PROGRAM, HandClock())
+    (tmp_path / "programs" / "broken.json").write_text("{")
+    assert list(programs(tmp_path)) == [PROGRAM]
+    assert is_known(tmp_path, token)
+
+
+async def run(folder: Path, *words: str) -> tuple[int | None, str]:
+    """Run ``token``; return its exit code and what it said."""
+    options = folder / "gateway.toml"
+    options.write_text(f'data = "{folder / "data"}"')
+    process = await asyncio.create_subprocess_exec(
+        COMMAND, "token", "--options", options, *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    output, _ = await process.communicate()
+    return process.returncode, output.decode()
+
+
+async def test_tokens_are_made_listed_and_revoked_by_commands(tmp_path: Path) -> None:
+    code, token = await run(tmp_path, PROGRAM)
+    assert code == 0
+    assert is_known(tmp_path / "data", token.strip())
+    code, listed = await run(tmp_path, "--list")
+    assert (code, listed.split()[0]) == (0, PROGRAM)
+    assert await run(tmp_path, "--revoke", PROGRAM) == (0, "")
+    assert await run(tmp_path, "--revoke", PROGRAM) == (1, "command_failed: No program called watcher has a token.\n")
+    assert await run(tmp_path, "--list") == (0, "")
+    assert (await run(tmp_path))[0] == 2

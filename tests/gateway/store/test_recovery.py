@@ -1,0 +1,386 @@
+"""A damaged database is not the end: what can be read of it goes on, the rest is counted."""
+
+import asyncio
+from functools import partial
+from pathlib import Path
+
+import apsw
+import pytest
+
+from process_cosmos_gateway.store import Store, Transaction, schema
+from process_cosmos_gateway.store.errors import StoreDamagedError
+from process_cosmos_gateway.store.opening import prepare
+from process_cosmos_gateway.store.recovery import finish_salvage
+
+from .parts import new_ulids, opened
+
+PAGE = 4096
+ALARMS = 3_000
+WITHIN = 20
+
+
+def add_alarms(transaction: Transaction) -> None:
+    transaction.run_many(
+        "INSERT INTO outbox_alarm (id, type, kind, subject, key, accepted_at, body) "
+        "VALUES (?, 't', 'k', 's', 'k', 1, ?)",
+        ((f"alarm {number:06}", b"%06d" % number * 50) for number in range(ALARMS)),
+    )
+    transaction.run("UPDATE outbox_counter SET value = value + ? WHERE name = 'alarm'", ALARMS)
+
+
+def alarms(transaction: Transaction) -> list[tuple[int, str, bytes]]:
+    rows = transaction.rows("SELECT sequence, id, body FROM outbox_alarm ORDER BY sequence")
+    return [(row[0], row[1], row[2]) for row in rows]
+
+
+def delete_alarm(number: int, transaction: Transaction) -> None:
+    transaction.run("DELETE FROM outbox_alarm WHERE sequence = ?", number)
+
+
+def waiting(transaction: Transaction) -> int:
+    return int(transaction.rows("SELECT value FROM outbox_counter WHERE name = 'alarm'")[0][0])
+
+
+async def filled(folder: Path) -> tuple[str, str]:
+    async with opened(folder) as store:
+        await store.write(add_alarms)
+        return store.site, store.epoch
+
+
+def pages(folder: Path, name: str, kind: str) -> list[int]:
+    connection = apsw.Connection(str(folder / "gateway.sqlite"))
+    found = connection.execute("SELECT pageno FROM dbstat WHERE name = ? AND pagetype = ?", (name, kind)).fetchall()
+    connection.close()
+    return [int(str(number)) for (number,) in found]
+
+
+def spoil(file: Path, offset: int, content: bytes = b"\xff" * PAGE) -> None:
+    with file.open("r+b") as opened_file:
+        opened_file.seek(offset)
+        opened_file.write(content)
+
+
+def suspect(folder: Path) -> None:
+    """Do what a running store does when it meets a page it cannot read."""
+    (folder / "gateway.sqlite.suspect").touch()
+
+
+def damaged(folder: Path) -> list[Path]:
+    return [path for path in folder.glob("gateway.sqlite.damaged-*") if not path.name.endswith("-wal")]
+
+
+async def check_kept(store: Store, at_least: int) -> None:
+    rows = await store.read(alarms)
+    assert all(body == b"%06d" % (sequence - 1) * 50 for sequence, _, body in rows)
+    assert ALARMS > len(rows) >= at_least
+    assert await store.read(waiting) == len(rows)
+    assert store.salvaged is not None
+    assert store.salvaged.kept["outbox_alarm"] == len(rows)
+    assert store.salvaged.lost["outbox_alarm"] >= ALARMS - len(rows)
+
+
+@pytest.mark.parametrize("number", [0, 1, 7, 50, -1])
+async def test_a_lost_leaf_costs_its_own_rows_only(tmp_path: Path, number: int) -> None:
+    site, epoch = await filled(tmp_path)
+    leaves = pages(tmp_path, "outbox_alarm", "leaf")
+    assert len(leaves) > 100
+    spoil(tmp_path / "gateway.sqlite", (leaves[number] - 1) * PAGE)
+    suspect(tmp_path)
+    async with opened(tmp_path) as store:
+        rows = await store.read(alarms)
+        await check_kept(store, ALARMS - 15)
+        assert store.salvaged is not None
+        assert ALARMS - len(rows) == store.salvaged.lost["outbox_alarm"]
+        assert store.site == site
+        assert store.epoch != epoch
+    assert len(damaged(tmp_path)) == 1
+
+
+async def test_what_had_left_before_the_damage_is_not_counted_as_lost(tmp_path: Path) -> None:
+    await filled(tmp_path)
+    left = ALARMS - 100
+
+    def settle(transaction: Transaction) -> None:
+        transaction.run("DELETE FROM outbox_alarm WHERE sequence <= ?", left)
+        transaction.run("UPDATE outbox_counter SET value = value - ? WHERE name = 'alarm'", left)
+
+    async with opened(tmp_path) as store:
+        await store.write(settle)
+    spoil(tmp_path / "gateway.sqlite", (pages(tmp_path, "outbox_alarm", "leaf")[0] - 1) * PAGE)
+    suspect(tmp_path)
+    async with opened(tmp_path) as store:
+        rows = await store.read(alarms)
+        assert 80 < len(rows) < 100
+        assert store.salvaged is not None
+        assert store.salvaged.lost["outbox_alarm"] == 100 - len(rows)
+
+
+async def test_messages_long_forgotten_are_not_counted_as_lost(tmp_path: Path) -> None:
+    def remember(transaction: Transaction) -> None:
+        transaction.run_many(
+            "INSERT INTO device_message VALUES (?, 'session', ?)",
+            ((10_000_000 + number, b"x" * 18) for number in range(1_000)),
+        )
+
+    async with opened(tmp_path) as store:
+        await store.write(remember)
+    spoil(tmp_path / "gateway.sqlite", (pages(tmp_path, "device_message", "leaf")[0] - 1) * PAGE)
+    suspect(tmp_path)
+    async with opened(tmp_path) as store:
+        assert store.salvaged is not None
+        assert 0 < store.salvaged.lost["device_message"] < 10_000
+
+
+async def test_damage_at_the_ends_is_found_at_the_open(tmp_path: Path) -> None:
+    await filled(tmp_path)
+    spoil(tmp_path / "gateway.sqlite", (pages(tmp_path, "outbox_alarm", "leaf")[-1] - 1) * PAGE)
+    async with opened(tmp_path) as store:
+        await check_kept(store, ALARMS - 15)
+
+
+async def test_a_lost_inner_page_costs_what_hangs_on_it(tmp_path: Path) -> None:
+    await filled(tmp_path)
+    spoil(tmp_path / "gateway.sqlite", (pages(tmp_path, "outbox_alarm", "internal")[0] - 1) * PAGE)
+    suspect(tmp_path)
+    async with opened(tmp_path) as store:
+        rows = await store.read(alarms)
+        assert store.salvaged is not None
+        assert store.salvaged.lost["outbox_alarm"] >= ALARMS - len(rows)
+        await store.write(add_alarms)
+        newest = (await store.read(alarms))[-1][0]
+        assert newest == 2 * ALARMS  # a number never comes back
+
+
+async def test_a_cut_tail_costs_what_stood_there(tmp_path: Path) -> None:
+    await filled(tmp_path)
+    file = tmp_path / "gateway.sqlite"
+    with file.open("r+b") as opened_file:
+        opened_file.truncate(file.stat().st_size // PAGE * 3 // 4 * PAGE)
+    async with opened(tmp_path) as store:
+        await check_kept(store, ALARMS // 2)
+
+
+@pytest.mark.parametrize("offset", [0, 5, 16, 17, 18, 19, 21, 22, 23, 44, 47, 56, 59])
+async def test_a_bit_flipped_in_the_header_costs_no_row(tmp_path: Path, offset: int) -> None:
+    site, _ = await filled(tmp_path)
+    before = (tmp_path / "gateway.sqlite").read_bytes()[offset]
+    spoil(tmp_path / "gateway.sqlite", offset, bytes([before ^ 0x80]))
+    async with opened(tmp_path) as store:
+        assert len(await store.read(alarms)) == ALARMS
+        assert store.site == site
+
+
+async def test_an_index_that_lies_is_made_anew(tmp_path: Path) -> None:
+    await filled(tmp_path)
+    async with opened(tmp_path) as store:
+        await store.write(lambda t: t.run("UPDATE outbox_alarm SET only_for = 'cloud' WHERE sequence % 2"))
+    for page in pages(tmp_path, "outbox_alarm_only", "leaf"):
+        spoil(tmp_path / "gateway.sqlite", (page - 1) * PAGE)
+    suspect(tmp_path)
+    async with opened(tmp_path) as store:
+        [(found,)] = await store.read(
+            lambda t: t.rows("SELECT count(*) FROM outbox_alarm INDEXED BY outbox_alarm_only WHERE only_for NOTNULL")
+        )
+        assert found == ALARMS // 2
+
+
+@pytest.mark.parametrize("content", [b"", b"no database " * 1000, b"SQLite format 3\0" + bytes(4080)], ids=range(3))
+async def test_a_file_that_is_no_database_any_more_is_set_aside_and_the_site_stays(
+    tmp_path: Path, content: bytes
+) -> None:
+    site, epoch = await filled(tmp_path)
+    (tmp_path / "gateway.sqlite").write_bytes(content)
+    async with opened(tmp_path) as store:
+        assert store.site == site
+        assert store.epoch != epoch
+        await store.write(add_alarms)
+    [aside] = damaged(tmp_path)
+    assert aside.read_bytes() == content
+
+
+async def test_a_database_that_never_knew_a_version_is_set_aside(tmp_path: Path) -> None:
+    connection = apsw.Connection(str(tmp_path / "gateway.sqlite"))
+    connection.execute("CREATE TABLE meta (key, value)")
+    connection.close()
+    async with opened(tmp_path) as store:
+        await store.write(add_alarms)
+        assert store.salvaged is not None
+    assert len(damaged(tmp_path)) == 1
+
+
+def copied(folder: Path, *names: str) -> Path:
+    """Return a folder with some of the files of a store that is open: what a kill leaves."""
+    copy = folder / "copy"
+    copy.mkdir()
+    for name in names:
+        (copy / name).write_bytes((folder / name).read_bytes())
+    return copy
+
+
+async def test_without_its_log_the_database_is_as_of_the_last_checkpoint_and_begins_an_epoch(tmp_path: Path) -> None:
+    site, epoch = await filled(tmp_path)
+    async with opened(tmp_path) as store:
+        await store.write(partial(delete_alarm, 1))
+        copy = copied(tmp_path, "gateway.sqlite")
+    async with opened(copy) as store:
+        assert len(await store.read(alarms)) == ALARMS
+        assert (store.site == site, store.epoch == epoch) == (True, False)
+        assert store.salvaged is not None
+        assert store.salvaged.lost["log"] == 1
+    async with opened(copy) as store:
+        assert len(damaged(copy)) == 1, "once"
+
+
+async def test_an_emptied_log_is_a_lost_one(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        await store.write(add_alarms)
+        copy = copied(tmp_path, "gateway.sqlite", "gateway.sqlite-wal")
+    (copy / "gateway.sqlite-wal").write_bytes(b"")
+    async with opened(copy) as store:
+        assert store.salvaged is not None
+
+
+@pytest.mark.parametrize("moment", ["opened", "written", "given back", "closed"])
+async def test_a_kill_or_a_stop_loses_no_log(tmp_path: Path, moment: str) -> None:
+    async with opened(tmp_path) as store:
+        epoch = store.epoch
+        if moment != "opened":
+            await store.write(add_alarms)
+        if moment == "given back":
+            await store.give_back()
+        copy = copied(tmp_path, "gateway.sqlite", "gateway.sqlite-wal")
+    if moment == "closed":
+        copy = tmp_path
+        assert not (tmp_path / "gateway.sqlite-wal").exists()
+    async with opened(copy) as store:
+        assert (store.epoch, store.salvaged) == (epoch, None)
+        assert len(await store.read(alarms)) == (0 if moment == "opened" else ALARMS)
+
+
+async def test_damaged_files_of_the_newest_two_salvages_stay(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    await filled(tmp_path)
+    epochs = []
+    for _ in range(3):
+        suspect(tmp_path)
+        async with opened(tmp_path) as store:
+            epochs.append(store.epoch)
+    assert sorted(file.name[-26:] for file in damaged(tmp_path)) == epochs[1:]
+    assert f"Removing {tmp_path}/gateway.sqlite.damaged-{epochs[0]}" in caplog.text
+
+
+async def test_the_newest_damaged_files_stay_also_when_the_clock_went_back(tmp_path: Path) -> None:
+    await filled(tmp_path)
+    for year in ("7", "6"):
+        (tmp_path / f"gateway.sqlite.damaged-{year}{'0' * 25}").touch()
+    suspect(tmp_path)
+    async with opened(tmp_path) as store:
+        assert {file.name[-26:] for file in damaged(tmp_path)} == {store.epoch, "7" + "0" * 25}
+
+
+async def test_a_text_that_is_none_any_more_costs_its_own_row(tmp_path: Path) -> None:
+    await filled(tmp_path)
+    async with opened(tmp_path) as store:
+        await store.write(
+            lambda t: t.run("UPDATE outbox_alarm SET subject = CAST(x'ff41' AS TEXT) WHERE sequence = 700")
+        )
+        with pytest.raises(StoreDamagedError):
+            await store.read(lambda transaction: transaction.rows("SELECT subject FROM outbox_alarm"))
+    async with opened(tmp_path) as store:
+        assert 700 not in {row[0] for row in await store.read(alarms)}
+        await check_kept(store, ALARMS - 1)
+
+
+async def test_a_bit_flipped_in_the_log_costs_no_more_than_what_follows_it(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        await store.write(add_alarms)
+        for number in range(1, 9):
+            await store.write(partial(delete_alarm, number))
+        copy = copied(tmp_path, "gateway.sqlite", "gateway.sqlite-wal")
+    log = copy / "gateway.sqlite-wal"
+    at = log.stat().st_size - PAGE
+    spoil(log, at, bytes([log.read_bytes()[at] ^ 1]))
+    async with opened(copy) as store:
+        rows = await store.read(alarms)
+        assert len(rows) == ALARMS - 7
+
+
+async def test_damage_met_later_ends_the_run_and_the_next_open_salvages(tmp_path: Path) -> None:
+    await filled(tmp_path)
+    spoil(tmp_path / "gateway.sqlite", (pages(tmp_path, "outbox_alarm", "leaf")[50] - 1) * PAGE)
+    async with opened(tmp_path) as store:
+        assert store.salvaged is None
+        with pytest.raises(StoreDamagedError):
+            await store.read(alarms)
+        async with asyncio.timeout(WITHIN):
+            with pytest.raises(StoreDamagedError) as damage:
+                await store.run()
+        assert damage.value.code == "store_damaged"
+        assert store.health.state == "failing"
+    async with opened(tmp_path) as store:
+        await check_kept(store, ALARMS - 15)
+
+
+async def test_a_salvage_is_remembered_and_happens_once(tmp_path: Path) -> None:
+    await filled(tmp_path)
+    suspect(tmp_path)
+    async with opened(tmp_path) as store:
+        first = store.salvaged, store.epoch
+    async with opened(tmp_path) as store:
+        assert (store.salvaged, store.epoch) == first
+    assert len(damaged(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("moved", [[], ["-wal"], ["-wal", ""]], ids=["nothing", "the log", "both"])
+async def test_a_salvage_killed_between_its_renames_is_finished(tmp_path: Path, moved: list[str]) -> None:
+    await filled(tmp_path)
+    path = tmp_path / "gateway.sqlite"
+    (tmp_path / "gateway.sqlite-wal").write_bytes(b"an old log")
+    epoch = new_ulids()()
+    async with opened(tmp_path / "other") as other:
+        await other.write(add_alarms)
+        site = other.site
+    (tmp_path / "other/gateway.sqlite").rename(tmp_path / f"gateway.sqlite.salvaged-{epoch}")
+    for rest in moved:
+        (tmp_path / f"gateway.sqlite{rest}").rename(tmp_path / f"gateway.sqlite.damaged-{epoch}{rest}")
+    finish_salvage(path)
+    assert (tmp_path / f"gateway.sqlite.damaged-{epoch}").exists()
+    assert not (tmp_path / "gateway.sqlite-wal").exists()
+    async with opened(tmp_path) as store:
+        assert store.site == site
+
+
+async def test_an_older_database_is_salvaged_and_then_migrated(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.sqlite"
+    connection = apsw.Connection(str(path))
+    connection.execute(Path(__file__).with_name("schema_1.sql").read_text("utf-8"))
+    facts: list[tuple[str, int | str]] = [("schema", 1), ("site", new_ulids()()), ("epoch", new_ulids()())]
+    connection.executemany("INSERT INTO meta VALUES (?, ?)", facts)
+    connection.execute("INSERT INTO destination (name, kind, settings) VALUES ('cloud', 'cloud', x'7b7d')")
+    connection.close()
+    suspect(tmp_path)
+    async with opened(tmp_path) as store:
+        assert await store.read(lambda t: t.rows("SELECT name FROM destination")) == [("cloud",)]
+        assert await store.read(lambda t: t.rows("SELECT value FROM meta WHERE key = 'schema'")) == [(schema.NEWEST,)]
+
+
+async def test_keys_of_text_are_salvaged_from_both_sides_of_a_lost_page(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        names = [(f"{number:06}", b"12345678") for number in range(5_000)]
+        await store.write(lambda t: t.run_many("INSERT INTO outbox_id VALUES (?, ?, 1)", names))
+        await store.write(lambda t: t.run("UPDATE outbox_counter SET value = 5000 WHERE name = 'id'"))
+    leaves = pages(tmp_path, "outbox_id", "leaf")
+    for number in (len(leaves) // 3, len(leaves) // 2):
+        spoil(tmp_path / "gateway.sqlite", (leaves[number] - 1) * PAGE)
+    suspect(tmp_path)
+    async with opened(tmp_path) as store:
+        assert store.salvaged is not None
+        assert 4_999 > store.salvaged.kept["outbox_id"] > 4_500
+        assert store.salvaged.lost["outbox_id"] == 5_000 - store.salvaged.kept["outbox_id"]
+
+
+async def test_the_check_at_the_open_takes_the_same_time_whatever_the_size(tmp_path: Path) -> None:
+    await filled(tmp_path)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    await asyncio.to_thread(prepare, tmp_path / "gateway.sqlite", new_ulids(), None)
+    assert loop.time() - began < 0.5

@@ -1,0 +1,216 @@
+"""Both shipped sides of the escalation protocol in one process, a cloud that remembers, and a link that breaks."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import apsw
+import orjson
+
+from custom_components.process_cosmos.contract import alerts as told
+from custom_components.process_cosmos.contract import session as wire
+from custom_components.process_cosmos.contract.codec import decode, encode
+from custom_components.process_cosmos.contract.messages import FROM_GATEWAY, FromHomeAssistant
+from custom_components.process_cosmos.gateway.client import GatewayAwayError
+from process_cosmos_gateway.alerts import Escalations
+from process_cosmos_gateway.contract import codec
+from process_cosmos_gateway.contract.alerts import CaughtUp, Propose, Told, Transition
+from process_cosmos_gateway.contract.cloud import InboxItem
+from process_cosmos_gateway.contract.destinations import EventKind
+from process_cosmos_gateway.contract.identifiers import Ulid
+from process_cosmos_gateway.contract.messages import FROM_HOME_ASSISTANT
+from process_cosmos_gateway.contract.session import GatewayHello, Receipt, Result
+from process_cosmos_gateway.outbox import Delivered, Outbox
+from process_cosmos_gateway.store import Store
+from tests.gateway.store.parts import HandClock, new_ulids
+from tests.powercut.disk import Disk, Image, Kept
+from tests.powercut.recorder import lay_out, recorded
+
+from .site import Site
+
+CLOUD = "cloud"
+
+
+@dataclass
+class Cloud:
+    """Knows each event once by id, in order; gives its answers out again and again."""
+
+    events: dict[str, dict[str, Any]] = field(default_factory=dict)
+    items: list[InboxItem] = field(default_factory=list)
+
+    def receive(self, body: bytes) -> None:
+        event = orjson.loads(body)
+        assert self.events.setdefault(event["id"], event) == event, "an id came again with other content"
+
+    def of(self, escalation: str) -> Sequence[tuple[str, dict[str, Any]]]:
+        """The kinds and the data of the events of an escalation."""
+        return [
+            (event["type"].split(".")[2], event["data"])
+            for event in self.events.values()
+            if event["data"]["escalation"] == escalation
+        ]
+
+    def newest(self) -> dict[str, Any] | None:
+        return next((event["data"] for event in reversed(self.events.values())), None)
+
+    def answer(self, answer: str | None, *, outdated: bool) -> None:
+        """Let somebody answer (None: acknowledge) what was heard of last, or its ring before."""
+        if newest := self.newest():
+            item = InboxItem(
+                id=f"item-{len(self.items)}",
+                cursor=len(self.items) + 1,
+                escalation=Ulid(newest["escalation"]),
+                by="Eve",
+                age=0.0,
+                ring=max(1, newest["ring"] - outdated),
+                answer=answer,
+                acknowledge_for=None if answer else 600.0,
+            )
+            self.items.append(item)
+
+
+class GatewaySide:
+    """The shipped store, outbox and escalations of a gateway, on a disk whose power is cut."""
+
+    def __init__(self, folder: Path, clock: HandClock) -> None:
+        self._folder = folder
+        self._clock = clock
+        self._lives = 0
+        self.sent: list[Told | Propose] = []
+
+    async def start(self, image: Image) -> None:
+        """Begin with what is on a disk."""
+        self._lives += 1
+        self.live = self._folder / str(self._lives)
+        lay_out(image, self.live)
+        self.disk = Disk(image)
+        self._recording = recorded(self.live, self.disk)
+        vfs = self._recording.__enter__()
+        self.store = await Store.open(self.live, new_ulids(), vfs=vfs)
+        self.outbox = Outbox(self.store, self._clock)
+        self.escalations = await Escalations.open(self.store, self.outbox, self._clock)
+        await self.outbox.register(CLOUD, (EventKind.ESCALATION,))
+
+    async def stop(self) -> None:
+        await self.store.close()
+        self._recording.__exit__(None, None, None)
+
+    async def cut(self, since: int, where: float, kept: Kept, random: Random) -> None:
+        """Lose the power at a step after ``since``, and start again from what is left."""
+        step = since + round(where * (len(self.disk.steps) - since))
+        image = self.disk.cut(step, kept, random)
+        await self.stop()
+        await self.start(image)
+
+    async def backup(self) -> Image:
+        """Return what a backup holds."""
+        return self.disk.cut(len(self.disk.steps), Kept.ALL, Random(0))  # noqa: S311 - no secret
+
+    async def restore(self, backup: Image) -> None:
+        """Start from a backup, each time in another epoch."""
+        await self.stop()
+        copy = self._folder / "backup"
+        shutil.rmtree(copy, ignore_errors=True)
+        lay_out(backup, copy)
+        connection = apsw.Connection(str(copy / "gateway.sqlite"))
+        connection.execute("DELETE FROM meta WHERE key = 'log'")
+        connection.execute("UPDATE meta SET value = ? WHERE key = 'epoch'", (new_ulids()(),))
+        connection.close()
+        await self.start({file.name: file.read_bytes() for file in copy.iterdir()})
+
+    async def deliver(self, cloud: Cloud, *, reply_lost: bool) -> None:
+        """Send all that waits; the cloud has it, and its reply may be lost."""
+        while self.escalations.may_drain():
+            parcels = await self.outbox.parcels(CLOUD, 500)
+            for parcel in parcels:
+                cloud.receive(parcel.body)
+            if reply_lost or not parcels:
+                return
+            await self.outbox.settle(CLOUD, [(parcel, Delivered()) for parcel in parcels])
+
+    async def poll(self, cloud: Cloud) -> None:
+        if self.escalations.may_drain():
+            await self.store.write(lambda transaction: self.escalations.take(transaction, cloud.items, CLOUD))
+
+
+class Link:
+    """The session between the two sides, message by message, through the wire's own bytes."""
+
+    def __init__(self, site: Site, gateway: GatewaySide) -> None:
+        self._site = site
+        self._gateway = gateway
+        self._left = 0
+        self._receipts: list[Receipt] = []
+        self.up = False
+
+    async def connect(self, messages: int, *, receipts_lost: bool = False) -> None:
+        """Open a session that breaks after ``messages`` of Home Assistant."""
+        self.cut()
+        gateway = self._gateway
+        cursor, heads = await gateway.escalations.greeting()
+        gateway.sent.clear()
+        gateway.escalations.session_opened(gateway.sent.append)
+        hello = GatewayHello(
+            schema=1,
+            min_schema=1,
+            version="0",
+            site=gateway.store.site,
+            epoch=gateway.store.epoch,
+            cursor=cursor,
+            heads=heads,
+        )
+        self._left, self.up = messages, True
+        greeting = decode(codec.encode(hello), FROM_GATEWAY)
+        assert isinstance(greeting, wire.GatewayHello)
+        try:
+            await self._site.escalations.handover.async_session_opened(greeting, self._receive)
+        except GatewayAwayError:
+            self.cut()
+        if not receipts_lost:
+            await self.carry()
+
+    def cut(self) -> None:
+        """Break the session; what is on its way is lost."""
+        if self.up:
+            self.up = False
+            self._receipts.clear()
+            self._gateway.escalations.session_closed(announced=False)
+            self._site.escalations.handover.async_session_closed()
+
+    async def carry(self) -> None:
+        """Bring everything over that is on its way, until both are quiet."""
+        await self._site.settle()
+        while self.up and (self._receipts or self._gateway.sent):
+            messages: list[Receipt | Told | Propose] = [*self._receipts, *self._gateway.sent]
+            self._receipts.clear()
+            self._gateway.sent.clear()
+            for message in messages:
+                arrived = decode(codec.encode(message), FROM_GATEWAY)
+                assert isinstance(arrived, wire.Receipt | told.Told | told.Propose)
+                if self.up:
+                    await self._site.escalations.handover.async_receive(arrived)
+                    await self._site.settle()
+
+    async def live(self) -> None:
+        """Let each side hear that the other lives."""
+        if self.up:
+            self._gateway.escalations.home_assistant_lives()
+            self._site.escalations.handover.async_heard()
+
+    async def _receive(self, message: FromHomeAssistant) -> None:
+        if not self.up or not self._left:
+            self.cut()
+            raise GatewayAwayError("gateway_away", "the link was cut")
+        self._left -= 1
+        escalations = self._gateway.escalations
+        match codec.decode(encode(message), FROM_HOME_ASSISTANT):
+            case Transition() as transition:
+                await escalations.apply(transition)
+                self._receipts.append(Receipt(position=transition.position))
+            case CaughtUp():
+                await escalations.caught_up()
+            case Result() as result:
+                await escalations.settle(result)

@@ -1,0 +1,119 @@
+"""The gateway's side of a session, as docs/escalation.md describes it: a replica that follows, and nothing more."""
+
+from dataclasses import dataclass, field
+
+from custom_components.process_cosmos.contract.alerts import (
+    Ask,
+    CaughtUp,
+    Head,
+    Propose,
+    Replica,
+    Told,
+    Transition,
+    TransitionKind,
+)
+from custom_components.process_cosmos.contract.codec import decode, encode
+from custom_components.process_cosmos.contract.identifiers import Position, TellKey, Ulid
+from custom_components.process_cosmos.contract.messages import FROM_HOME_ASSISTANT, FromHomeAssistant
+from custom_components.process_cosmos.contract.session import GatewayHello, Receipt, Result
+from tests.home_assistant.alerts.site import Site
+
+GATEWAY = Ulid("01JD000000000000000000000G")
+
+
+@dataclass
+class Gateway:
+    """Applies what is newer than its cursor, once; ``log`` has the kinds, in order."""
+
+    site: Site
+    cursor: Position | None = None
+    replica: dict[Ulid, Replica] = field(default_factory=dict)
+    positions: dict[Ulid, Position] = field(default_factory=dict)
+    asks: dict[Ulid, tuple[Ask, ...]] = field(default_factory=dict)
+    log: list[TransitionKind] = field(default_factory=list)
+    events: list[Ulid] = field(default_factory=list)
+    settled: dict[str, str | None] = field(default_factory=dict)
+    results: list[Result] = field(default_factory=list)
+    caught_up: bool = False
+    entry: str | None = None
+
+    async def connect(self) -> None:
+        self.caught_up = False
+        heads = tuple(
+            Head(
+                escalation=one.id,
+                ring=one.ring,
+                answers_from=one.answers_from,
+                state=one.state,
+                position=self.positions[one.id],
+                group=one.group,
+                severity=one.severity,
+                message=one.message,
+                entities=one.entities,
+            )
+            for one in self.replica.values()
+        )
+        hello = GatewayHello(
+            schema=1,
+            min_schema=1,
+            version="0",
+            site=GATEWAY,
+            epoch=GATEWAY,
+            cursor=self.cursor,
+            heads=heads,
+            entry=self.entry,
+        )
+        await self.site.escalations.handover.async_session_opened(hello, self.receive)
+        await self.site.settle()
+
+    def disconnect(self) -> None:
+        self.site.escalations.handover.async_session_closed()
+
+    async def receive(self, message: FromHomeAssistant) -> None:
+        match decode(encode(message), FROM_HOME_ASSISTANT):
+            case Transition() as transition:
+                self.apply(transition)
+            case CaughtUp():
+                self.caught_up = True
+            case Result() as result:
+                self.results.append(result)
+
+    def apply(self, transition: Transition) -> None:
+        if self.cursor is not None and transition.position <= self.cursor:
+            return
+        self.cursor = transition.position
+        if transition.proposal:
+            self.settled[transition.proposal] = transition.code
+        for change in transition.changes:
+            self.log.append(change.kind)
+            self.events.append(change.event)
+            if (known := self.replica.get(change.escalation.id)) and not known.state.alive:
+                assert not change.escalation.state.alive, "closed stays closed"
+            self.replica[change.escalation.id] = change.escalation
+            self.positions[change.escalation.id] = transition.position
+            if change.asks is not None:
+                self.asks[change.escalation.id] = change.asks
+
+    async def live(self) -> None:
+        """A receipt."""
+        await self.site.escalations.handover.async_receive(Receipt(position=self.cursor))
+        await self.site.settle()
+
+    async def tell(self, key: TellKey, *, reached: bool, age: float = 0.0) -> None:
+        await self.site.escalations.handover.async_receive(Told(key=key, reached=reached, age=age))
+        await self.site.settle()
+
+    async def propose(
+        self, escalation: str, answer: str | None, *, ring: int | None = 1, number: int = 1, age: float = 1.0
+    ) -> None:
+        proposal = Propose(
+            id=f"proposal-{number}",
+            escalation=Ulid(escalation),
+            ring=ring,
+            answer=answer,
+            age=age,
+            by="the control room",
+            acknowledge_for=None if answer else 600.0,
+        )
+        await self.site.escalations.handover.async_receive(proposal)
+        await self.site.settle()

@@ -1,0 +1,189 @@
+"""What comes between two steps: bursts, a start that is not over, a restored memory, a message out of measure."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from homeassistant.core import CoreState, HomeAssistant, ServiceCall
+
+from custom_components.process_cosmos.contract.alerts import Propose, TransitionKind
+from custom_components.process_cosmos.contract.identifiers import Ulid
+from tests.home_assistant.alerts.gateway import Gateway
+from tests.home_assistant.alerts.site import Phone, Site
+
+
+@pytest.fixture
+def gateway(linked: Site) -> Gateway:
+    return Gateway(linked)
+
+
+async def test_two_sensors_that_get_wet_at_the_same_moment_ring_at_once(site: Site, anna: Phone) -> None:
+    await asyncio.gather(
+        *(site.call("escalate", message=message, group="leak") for message in ("Water here", "Water there"))
+    )
+    await site.settle()
+    assert [ring["message"] for ring in anna.rings] == ["Water there (2 times)"]
+    assert anna.rings[0]["data"]["actions"][0]["action"].split("/")[2] == "2"
+
+
+async def test_new_content_at_the_very_moment_of_a_ring_does_not_put_it_off_again(site: Site, anna: Phone) -> None:
+    await site.escalate("Water: 1 litre")
+    await site.escalate("Water: 2 litres")
+    for number in range(3, 6):
+        site.freezer.tick(timedelta(seconds=60))  # no timer has had its turn yet
+        await site.escalate(f"Water: {number} litres")
+    assert len(anna.rings) >= 4
+
+
+async def test_what_has_run_out_before_home_assistant_has_started_swallows_no_new_call(
+    hass: HomeAssistant, site: Site, anna: Phone
+) -> None:
+    first = await site.escalate()
+
+    def a_day_later() -> None:
+        hass.set_state(CoreState.starting)
+        site.freezer.tick(timedelta(hours=25))
+
+    await site.crash_after(None, before_start=a_day_later)
+    anna.sent.clear()
+    again = await site.escalate()
+    hass.set_state(CoreState.running)
+    hass.bus.async_fire("homeassistant_started")
+    await site.settle()
+    assert again["new"]
+    assert again["id"] != first["id"]
+    assert site.known(first["id"]).state == "unanswered"
+    assert len(anna.rings) == 1
+
+
+async def test_what_two_sensors_say_while_home_assistant_starts_rings_when_it_has_started(
+    hass: HomeAssistant, site: Site, anna: Phone
+) -> None:
+    await site.crash_after(None, before_start=lambda: hass.set_state(CoreState.starting))
+    await site.escalate("Water here")
+    await site.escalate("Water there")
+    assert anna.rings == []
+    hass.set_state(CoreState.running)
+    hass.bus.async_fire("homeassistant_started")
+    await site.settle()
+    assert [ring["message"] for ring in anna.rings] == ["Water there (2 times)"]
+
+
+async def test_people_hear_of_an_interrupted_answer_when_their_phones_are_there(
+    hass: HomeAssistant, site: Site, anna: Phone
+) -> None:
+    began, never = asyncio.Event(), asyncio.Event()
+
+    async def hang(_: ServiceCall) -> None:
+        began.set()
+        await never.wait()
+
+    hass.services.async_register("valve", "open_valve", hang)
+    escalated = await site.escalate(answers=[{"name": "Open", "actions": [{"action": "valve.open_valve"}]}])
+    await site.call("answer", escalation=escalated["id"], answer="Open")
+    await began.wait()
+
+    def phones_come_late() -> None:
+        hass.set_state(CoreState.starting)
+        anna.remove()
+
+    await site.crash_after("running", before_start=phones_come_late)
+    anna.add_notify_action()
+    hass.set_state(CoreState.running)
+    hass.bus.async_fire("homeassistant_started")
+    await site.until(lambda: site.known(escalated["id"]).outcome)
+    assert any("interrupted" in notice for notice in anna.notices)
+
+
+async def test_a_restored_escalation_is_told_at_once_while_the_gateway_lives(
+    linked: Site, gateway: Gateway, anna: Phone
+) -> None:
+    await gateway.connect()
+    await linked.escalate()
+    anna.sent.clear()
+    gateway.disconnect()
+    await linked.crash_after("start")
+    await gateway.connect()
+    for _ in range(10):
+        await gateway.live()
+        await linked.pass_time(timedelta(seconds=1), seconds=1)
+    assert len(anna.rings) == 1
+
+
+async def test_a_link_that_flaps_after_a_restore_rings_once(linked: Site, gateway: Gateway, anna: Phone) -> None:
+    await gateway.connect()
+    escalated = await linked.escalate()
+    await linked.escalate("Water everywhere")
+    gateway.disconnect()
+    await linked.crash_after("opened")
+    anna.sent.clear()
+    replica, cursor = dict(gateway.replica), gateway.cursor
+    for _ in range(3):
+        gateway.replica, gateway.cursor = dict(replica), cursor  # nothing reached its disk
+        await gateway.connect()
+    assert gateway.log.count(TransitionKind.RECONCILED) == 3
+    assert linked.alive.ring == gateway.replica[escalated["id"]].ring == 3
+    assert len(anna.rings) == 1
+
+
+@pytest.mark.parametrize("answer", ["Open", None])
+async def test_a_proposal_beyond_measure_is_refused_and_does_not_end_the_session(
+    linked: Site, gateway: Gateway, answer: str | None
+) -> None:
+    await gateway.connect()
+    escalated = await linked.escalate(answers=[{"name": "Open"}])
+    for number, (age, long) in enumerate(((1e300, 600.0), (1.0, 1e300))):
+        await linked.escalations.handover.async_receive(
+            Propose(
+                id=f"proposal-{number}",
+                escalation=Ulid(escalated["id"]),
+                ring=None,
+                answer=answer,
+                age=age,
+                by="the control room",
+                acknowledge_for=long,
+            )
+        )
+    await linked.settle()
+    assert gateway.settled == {"proposal-0": "answer_too_late", "proposal-1": None}
+
+
+async def test_a_gateway_that_joins_and_breaks_off_gets_nothing_of_before_it_was_there(
+    add_site: Callable[..., Site], anna: Phone
+) -> None:
+    site = add_site(phones=[anna.device_id])
+    await site.set_up()
+    alive = await site.escalate()
+    old = await site.escalate(group="old")
+    await site.call("resolve", group="old")
+    gateway = Gateway(site)
+    await gateway.connect()
+    gateway.disconnect()
+    await gateway.connect()
+    assert list(gateway.replica) == [alive["id"]]
+    assert old["id"] not in gateway.replica
+
+
+async def test_counting_a_call_every_second_costs_no_copy_of_the_escalation(linked: Site, gateway: Gateway) -> None:
+    await gateway.connect()
+    await linked.escalate()
+    kept = len(linked.escalations._journal._after)
+    for _ in range(50):
+        await linked.call("escalate", message="Water in the kitchen", group="leak")
+    assert linked.alive.count == 51
+    assert len(linked.escalations._journal._after) == kept
+
+
+async def test_what_is_forgotten_is_forgotten_in_whole(linked: Site, gateway: Gateway) -> None:
+    await gateway.connect()
+    for number in range(6):
+        escalated = await linked.call("escalate", message="Water", group=f"group {number}")
+        await gateway.propose(escalated["id"], None, number=number)
+        await linked.call("resolve", escalation=escalated["id"])
+    await linked.until(lambda: gateway.log.count(TransitionKind.RESOLVED) == 6)
+    await gateway.live()
+    linked.freezer.tick(timedelta(days=31))
+    await linked.escalations._async_compact()
+    state = linked.escalations._journal.state
+    assert (state.escalations, state.newest, state.alive, state.proposals) == ({}, {}, {}, {})

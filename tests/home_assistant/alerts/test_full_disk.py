@@ -1,0 +1,135 @@
+"""A disk that is full or damaged: people are told, and told what may be lost."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from homeassistant.core import HomeAssistant, ServiceCall
+from homeassistant.helpers import issue_registry as ir
+
+from custom_components.process_cosmos.alerts.errors import NotOnDiskError
+from custom_components.process_cosmos.const import DOMAIN
+from tests.home_assistant.alerts.site import Phone, Site
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[], AbstractContextManager[None]]:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    @contextmanager
+    def disk() -> Iterator[None]:
+        with monkeypatch.context() as patch:
+            patch.setattr("custom_components.process_cosmos.alerts.record_log.os.fsync", full)
+            yield
+
+    return disk
+
+
+def issues(hass: HomeAssistant) -> list[str | None]:
+    return [issue.translation_key for issue in ir.async_get(hass).issues.values() if issue.domain == DOMAIN]
+
+
+async def test_with_a_full_disk_people_are_told_the_action_raises_and_an_issue_says_so(
+    hass: HomeAssistant, site: Site, anna: Phone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("custom_components.process_cosmos.alerts.record_log.os.fsync", full)
+        with pytest.raises(NotOnDiskError) as raised:
+            await site.escalate()
+        assert raised.value.translation_key == "memory_not_written"
+        await site.settle()
+        assert len(anna.rings) == 1
+        issue = f"memory_not_written_{site.entry.entry_id}"
+        assert ir.async_get(hass).async_get_issue(DOMAIN, issue)
+    await site.pass_time(seconds=20)
+    assert not ir.async_get(hass).async_get_issue(DOMAIN, issue)
+    await site.reload()
+    assert len(site.escalations.alive) == 1
+
+
+async def test_what_waits_for_a_full_disk_outlives_a_reload_and_its_answer_runs_once(
+    hass: HomeAssistant, site: Site, anna: Phone, full_disk: Callable[[], AbstractContextManager[None]]
+) -> None:
+    calls: list[ServiceCall] = []
+    hass.services.async_register("valve", "open_valve", calls.append)
+    answers = [{"name": "Open", "actions": [{"action": "valve.open_valve"}]}]
+    with full_disk():
+        for group in ("kitchen", "bath"):
+            with pytest.raises(NotOnDiskError):
+                await site.call("escalate", message=group, group=group, answers=answers)
+        with pytest.raises(NotOnDiskError):
+            await site.call("answer", escalation=site.escalations.alive[0].id, answer="Open")
+        assert await hass.config_entries.async_unload(site.entry.entry_id)
+        assert issues(hass) == []
+    await site.set_up()
+    assert site.alive.group == "bath"
+    await site.until(lambda: calls)
+    await site.pass_time(timedelta(minutes=1), minutes=6)
+    assert [ring["message"] for ring in anna.rings][-1] == "bath"
+    await site.reload()
+    assert site.alive.group == "bath"
+    assert len(calls) == 1
+    assert issues(hass) == []
+
+
+async def test_a_site_is_set_up_on_a_full_disk_and_tells(
+    hass: HomeAssistant,
+    add_site: Callable[..., Site],
+    anna: Phone,
+    full_disk: Callable[[], AbstractContextManager[None]],
+) -> None:
+    site = add_site(phones=[anna.device_id])
+    with full_disk():
+        await site.set_up()
+        with pytest.raises(NotOnDiskError):
+            await site.escalate()
+        await site.settle()
+        assert len(anna.rings) == 1
+        assert issues(hass) == ["memory_not_written"]
+    await site.reload()
+    assert site.alive.group == "leak"
+    assert issues(hass) == []
+
+
+async def test_a_damaged_memory_is_said_and_the_rest_is_told_on(hass: HomeAssistant, site: Site, anna: Phone) -> None:
+    for group in ("kitchen", "bath"):
+        await site.escalate(group, group=group)
+    assert await hass.config_entries.async_unload(site.entry.entry_id)
+    path = Path(hass.config.path(".storage", f"{DOMAIN}.{site.entry.entry_id}.memory"))
+    path.write_bytes(path.read_bytes().replace(b'"message":"kitchen"', b'"message":"kitschen'))
+    await site.set_up()
+    assert site.alive.group == "bath"
+    assert issues(hass) == ["memory_damaged"]
+    assert [aside.name for aside in path.parent.glob("*.damaged-*")] == [f"{path.name}.damaged-1"]
+    await site.reload()
+    assert issues(hass) == []
+    await hass.config_entries.async_remove(site.entry.entry_id)
+    assert list(path.parent.glob("*.memory*")) == []
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("strike", [Path.unlink, empty], ids=["missing", "empty"])
+async def test_a_memory_that_is_gone_is_no_first_start(
+    hass: HomeAssistant, site: Site, anna: Phone, strike: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert "memory_lost" not in issues(hass)
+    await site.escalate()
+    assert await hass.config_entries.async_unload(site.entry.entry_id)
+    strike(Path(hass.config.path(".storage", f"{DOMAIN}.{site.entry.entry_id}.memory")))
+    await site.set_up()
+    assert issues(hass) == ["memory_lost"]
+    assert "memory_lost: " in caplog.text
+    assert site.escalations.alive == ()
+    await site.escalate()
+    await site.reload()
+    assert issues(hass) == []
+    assert len(site.escalations.alive) == 1

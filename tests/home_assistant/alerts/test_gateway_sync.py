@@ -1,0 +1,388 @@
+"""The session with the gateway: the log in order, outcomes and proposals, and what a backup asks for."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from homeassistant.core import HomeAssistant, ServiceCall
+from homeassistant.util import dt as dt_util
+
+from custom_components.process_cosmos.alerts.records import ToldRecord
+from custom_components.process_cosmos.contract.alerts import EscalationState, TransitionKind
+from custom_components.process_cosmos.contract.errors import Code
+from custom_components.process_cosmos.contract.identifiers import Position, Ulid
+from custom_components.process_cosmos.contract.session import Problem
+from custom_components.process_cosmos.gateway.client import GatewayAwayError, GatewayRefusedError
+from tests.home_assistant.alerts.gateway import Gateway
+from tests.home_assistant.alerts.site import Phone, Site
+
+ANSWERS = [{"name": "Open", "actions": [{"action": "valve.open_valve"}]}, {"name": "Keep off"}]
+
+
+@pytest.fixture
+def valve(hass: HomeAssistant) -> list[ServiceCall]:
+    calls: list[ServiceCall] = []
+    hass.services.async_register("valve", "open_valve", calls.append)
+    return calls
+
+
+@pytest.fixture
+def gateway(linked: Site) -> Gateway:
+    return Gateway(linked)
+
+
+async def test_people_are_told_in_full_with_the_gateway_away(linked: Site, anna: Phone) -> None:
+    await linked.escalate()
+    await linked.pass_time(timedelta(minutes=1), hours=3)
+    assert len(anna.rings) == 12
+
+
+async def test_the_log_goes_up_in_order_then_caught_up_then_what_is_new(linked: Site, gateway: Gateway) -> None:
+    escalated = await linked.escalate(answers=ANSWERS)
+    await linked.escalate()
+    await linked.escalate("Water everywhere")
+    await gateway.connect()
+    assert gateway.caught_up
+    assert gateway.log == [TransitionKind.OPENED, TransitionKind.RUNG]
+    await linked.call("resolve", group="leak")
+    await linked.until(lambda: gateway.log[-1] is TransitionKind.RESOLVED)
+    assert gateway.asks[escalated["id"]] == ()
+    replica = gateway.replica[escalated["id"]]
+    assert replica.answers == ("Open", "Keep off")
+    assert replica.count == 3
+    assert "valve" not in repr(replica)  # names of answers, never their actions
+
+
+async def test_what_the_gateway_has_is_not_sent_again_and_what_it_lost_is(linked: Site, gateway: Gateway) -> None:
+    await linked.escalate()
+    await gateway.connect()
+    cursor, events = gateway.cursor, list(gateway.events)
+    gateway.disconnect()
+    await linked.call("acknowledge", group="leak")
+    await linked.crash_after(None)
+    await gateway.connect()
+    assert gateway.log == [TransitionKind.OPENED, TransitionKind.ACKED]
+    gateway.cursor = None  # its store was lost before this was on its disk
+    gateway.replica.clear()
+    await gateway.connect()
+    assert cursor
+    assert gateway.cursor
+    assert gateway.cursor > cursor
+    assert gateway.events[2:] == [*events, gateway.events[1]]  # the same ids
+
+
+async def test_times_travel_as_ages(linked: Site, gateway: Gateway) -> None:
+    escalated = await linked.escalate()
+    await linked.pass_time(minutes=4)
+    await gateway.connect()
+    first = gateway.asks[escalated["id"]][0]
+    assert (first.key.level, first.key.round, first.key.recipient) == (1, 0, "destination:cloud")
+    assert first.due_in == pytest.approx(360, abs=1)
+    # Home Assistant away: nobody at home is told, so the destination is asked at once.
+    assert first.due_if_home_assistant_away_in == pytest.approx(-240, abs=1)
+    assert gateway.replica[escalated["id"]].until_in == pytest.approx(24 * 3600 - 240, abs=1)
+
+
+async def test_a_level_that_reached_nobody_moves_the_asks_earlier_and_never_later(
+    linked: Site, gateway: Gateway, anna: Phone, ben: Phone
+) -> None:
+    await gateway.connect()
+    anna.away = True
+    escalated = await linked.escalate()
+    assert gateway.log == [TransitionKind.OPENED]
+    await linked.call("resolve", group="leak")
+    ben.away = True
+    escalated = await linked.escalate()
+    assert gateway.log[2:] == [TransitionKind.OPENED, TransitionKind.MOVED]
+    assert gateway.asks[escalated["id"]][0].due_in == pytest.approx(0, abs=1)
+    anna.away = ben.away = False
+    for _ in range(10):
+        await gateway.live()
+        await linked.pass_time(seconds=10)
+    assert gateway.log[4:] == []
+
+
+async def test_a_failed_ask_is_recorded_and_a_late_success_replaces_it(linked: Site, gateway: Gateway) -> None:
+    await gateway.connect()
+    escalated = await linked.escalate()
+    key = gateway.asks[escalated["id"]][0].key
+    await gateway.tell(key, reached=False, age=5)
+    await gateway.tell(key, reached=False, age=6)
+    outcomes = linked.escalations._journal.outcomes[escalated["id"]]
+    assert outcomes.failed == {(1, "destination:cloud"): dt_util.utcnow() - timedelta(seconds=5)}
+    await gateway.tell(key, reached=True)
+    assert outcomes.failed == {}
+    records = [entry.record for entry in linked.escalations._journal.memory.entries]
+    assert [one.reached for one in records if isinstance(one, ToldRecord) and one.key == key] == [False, True]
+
+
+async def test_the_gateway_is_away_two_seconds_after_its_last_receipt(linked: Site, gateway: Gateway) -> None:
+    await gateway.connect()
+    handover = linked.escalations.handover
+    assert handover.away_since is None
+    await linked.pass_time(timedelta(seconds=1), seconds=1)
+    await gateway.live()
+    await linked.pass_time(timedelta(seconds=1), seconds=1)
+    assert handover.away_since is None
+    await linked.pass_time(timedelta(seconds=1), seconds=2)
+    assert handover.away_since is not None
+    await gateway.live()
+    assert handover.away_since is None
+
+
+@pytest.mark.parametrize("first", ["phone", "cloud"])
+async def test_an_answer_from_phone_and_cloud_at_the_same_time_one_runs_and_the_other_is_told_who_won(
+    linked: Site, gateway: Gateway, anna: Phone, valve: list[ServiceCall], first: str
+) -> None:
+    await gateway.connect()
+    escalated = await linked.escalate(answers=ANSWERS)
+    button = anna.button("Open")
+    if first == "phone":
+        anna.press(button)
+        await gateway.propose(escalated["id"], "Open")
+        assert gateway.settled == {"proposal-1": "already_answered"}
+        assert gateway.replica[escalated["id"]].by == "Anna"
+    else:
+        await asyncio.gather(gateway.propose(escalated["id"], "Open"), _press(anna, button))
+        await linked.settle()
+        assert gateway.settled == {"proposal-1": None}
+        assert anna.refusals == ["already_answered"]
+        assert gateway.replica[escalated["id"]].by == "the control room"
+    await linked.until(lambda: gateway.log[-1] is TransitionKind.OUTCOME)
+    assert len(valve) == 1
+
+
+async def _press(phone: Phone, button: str) -> None:
+    phone.press(button)
+
+
+async def test_a_proposal_sent_again_gets_the_same_result_and_runs_nothing(
+    linked: Site, gateway: Gateway, valve: list[ServiceCall]
+) -> None:
+    await gateway.connect()
+    escalated = await linked.escalate(answers=ANSWERS)
+    await gateway.propose(escalated["id"], "Open")
+    await linked.until(lambda: len(valve) == 1)
+    await linked.crash_after(None)
+    await gateway.connect()
+    await gateway.propose(escalated["id"], "Open")
+    assert [(result.id, result.problem) for result in gateway.results] == [("proposal-1", None)]
+    await gateway.propose(escalated["id"], "Keep off", number=2)
+    await gateway.propose(escalated["id"], "Keep off", number=2)
+    assert gateway.settled == {"proposal-1": None, "proposal-2": "already_answered"}
+    assert gateway.results[-1].problem == Problem(code="already_answered", message="already_answered")
+    assert len(valve) == 1
+
+
+async def test_each_proposal_that_does_not_count_is_refused_with_its_code(linked: Site, gateway: Gateway) -> None:
+    await gateway.connect()
+    escalated = await linked.escalate(answers=ANSWERS)
+    await linked.escalate("Water everywhere")
+    await gateway.propose("01JD0000000000000000000001", "Open", number=1)
+    await gateway.propose(escalated["id"], "Blow up", number=2)
+    await gateway.propose(escalated["id"], "Open", ring=1, number=3)
+    await gateway.propose(escalated["id"], "Open", ring=2, age=25 * 3600, number=4)
+    await gateway.propose(escalated["id"], None, ring=2, age=601, number=5)
+    assert list(gateway.settled.values()) == [
+        "unknown_escalation",
+        "not_offered",
+        "answer_too_late",
+        "answer_too_late",
+        "answer_too_late",
+    ]
+    assert linked.alive.state == "open"
+
+
+async def test_an_acknowledgement_from_outside_silences_for_what_is_left_of_it(
+    linked: Site, gateway: Gateway, anna: Phone
+) -> None:
+    await gateway.connect()
+    escalated = await linked.escalate()
+    await gateway.propose(escalated["id"], None, ring=None, age=300)
+    assert linked.alive.state == "acknowledged"
+    assert gateway.replica[escalated["id"]].ring_in == pytest.approx(300, abs=1)
+    await linked.pass_time(minutes=6)
+    assert len(anna.rings) == 2
+    assert gateway.log == [TransitionKind.OPENED, TransitionKind.ACKED, TransitionKind.WOKE]
+
+
+async def test_a_gateway_that_joins_later_gets_what_is_alive(
+    add_site: Callable[..., Site], anna: Phone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = add_site(phones=[anna.device_id])
+    await site.set_up()
+    await site.escalate(group="old")
+    await site.call("resolve", group="old")
+    alive = await site.escalate()
+    gateway = Gateway(site)
+    await gateway.connect()
+    assert list(gateway.replica) == [alive["id"]]
+
+
+async def test_a_disk_that_refuses_keeps_the_session_closed_until_what_counts_is_on_it(
+    linked: Site, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    gateway.cursor = Position(run=Ulid("01JD0000000000000000000009"), n=3)
+    with monkeypatch.context() as patch:
+        patch.setattr("custom_components.process_cosmos.alerts.record_log.os.fsync", full)
+        with pytest.raises(GatewayAwayError):
+            await gateway.connect()
+    assert gateway.log == []
+    await linked.pass_time(seconds=20)
+    await gateway.connect()
+    assert gateway.caught_up
+
+
+# Out of a backup.
+
+
+async def restored(linked: Site, gateway: Gateway, until: str) -> None:
+    """Home Assistant comes back from a backup made when ``until`` was the newest record."""
+    gateway.disconnect()
+    await linked.crash_after(until)
+
+
+async def test_an_escalation_only_the_gateway_knows_is_restored_and_told_without_actions(
+    linked: Site, gateway: Gateway, anna: Phone
+) -> None:
+    await gateway.connect()
+    escalated = await linked.escalate(answers=ANSWERS, entities=["valve.main"], severity="critical")
+    anna.sent.clear()
+    await restored(linked, gateway, "start")
+    assert linked.escalations.alive == ()
+    await gateway.connect()
+    assert gateway.log[-1] is TransitionKind.RESTORED
+    alive = linked.alive
+    assert (alive.id, alive.ring, alive.content.entities) == (escalated["id"], 2, ("valve.main",))
+    assert alive.content.severity == "critical"
+    assert alive.content.answers == ()
+    assert gateway.replica[escalated["id"]].ring == 2
+    assert gateway.asks[escalated["id"]] != ()
+    await linked.pass_time(seconds=10)
+    assert len(anna.rings) == 1
+
+
+@pytest.mark.parametrize("entry", ["ours", "another"])
+async def test_what_another_entry_left_at_the_gateway_is_resolved_and_what_is_ours_is_restored(
+    linked: Site, gateway: Gateway, anna: Phone, entry: str
+) -> None:
+    await gateway.connect()
+    left = await linked.escalate()
+    anna.sent.clear()
+    await restored(linked, gateway, "start")
+    is_ours = entry == "ours"
+    gateway.entry = linked.entry.entry_id if is_ours else entry
+    await gateway.connect()
+    assert gateway.log[-1] is (TransitionKind.RESTORED if is_ours else TransitionKind.RESOLVED)
+    assert gateway.replica[left["id"]].state.alive is is_ours
+    await linked.pass_time(seconds=10)
+    assert len(anna.rings) == is_ours
+
+
+async def test_of_two_of_a_group_the_one_the_gateway_knew_is_resolved(linked: Site, gateway: Gateway) -> None:
+    await gateway.connect()
+    lost = await linked.escalate()
+    await restored(linked, gateway, "start")
+    ours = await linked.escalate()
+    await gateway.connect()
+    assert linked.alive.id == ours["id"]
+    assert gateway.replica[lost["id"]].state is EscalationState.RESOLVED
+    assert gateway.replica[ours["id"]].state is EscalationState.OPEN
+
+
+async def test_what_the_gateway_saw_closed_is_closed_and_its_answer_not_run(
+    linked: Site, gateway: Gateway, valve: list[ServiceCall]
+) -> None:
+    await gateway.connect()
+    escalated = await linked.escalate(answers=ANSWERS)
+    await linked.call("answer", escalation=escalated["id"], answer="Open")
+    await linked.until(lambda: gateway.log[-1] is TransitionKind.OUTCOME)
+    valve.clear()
+    await restored(linked, gateway, "opened")
+    assert linked.alive.id == escalated["id"]
+    await gateway.connect()
+    assert linked.escalations.alive == ()
+    assert linked.known(escalated["id"]).state == "answered"
+    await linked.pass_time(minutes=1)
+    assert valve == []
+
+
+async def test_what_both_know_alive_rings_again(linked: Site, gateway: Gateway, anna: Phone) -> None:
+    await gateway.connect()
+    escalated = await linked.escalate(answers=ANSWERS)
+    await linked.escalate("Water everywhere")
+    await restored(linked, gateway, "opened")
+    await gateway.connect()
+    assert gateway.log[-1] is TransitionKind.RECONCILED
+    assert linked.alive.ring == gateway.replica[escalated["id"]].ring == 3
+    assert linked.alive.answers_from == 2
+    await gateway.propose(escalated["id"], "Keep off", ring=1)
+    assert gateway.settled == {"proposal-1": "answer_too_late"}
+
+
+async def test_a_clock_that_went_back_does_not_hide_what_a_restored_memory_says(linked: Site, gateway: Gateway) -> None:
+    await gateway.connect()
+    escalated = await linked.escalate()
+    gateway.cursor = Position(run=Ulid("5ZZZZZZZZZZZZZZZZZZZZZZZ00"), n=9)
+    await gateway.connect()
+    assert gateway.replica[escalated["id"]].ring == 2
+    await linked.call("resolve", group="leak")
+    await linked.settle()
+    assert gateway.log[-2:] == [TransitionKind.RECONCILED, TransitionKind.RESOLVED]
+
+
+async def test_a_gateway_that_names_the_last_run_of_all_is_refused_and_people_are_alerted_as_before(
+    linked: Site, gateway: Gateway
+) -> None:
+    gateway.cursor = Position(run=Ulid("7" + "Z" * 25), n=9)
+    with pytest.raises(GatewayRefusedError) as refused:
+        await gateway.connect()
+    assert refused.value.code == Code.MALFORMED
+    assert linked.known((await linked.escalate())["id"]).alive
+
+
+async def test_an_escalation_with_the_greatest_id_of_all_does_not_overtake_the_answers_that_come_after_it(
+    linked: Site, gateway: Gateway, valve: list[ServiceCall]
+) -> None:
+    await gateway.connect()
+    await linked.escalate()
+    await linked.until(lambda: bool(gateway.replica))
+    [known] = gateway.replica.values()
+    await linked.call("resolve", group="leak")
+    foreign = replace(known, id=Ulid("7" + "Z" * 25))
+    gateway.cursor = Position(run=Ulid("5ZZZZZZZZZZZZZZZZZZZZZZZ00"), n=9)
+    gateway.replica, gateway.positions = {foreign.id: foreign}, {foreign.id: gateway.cursor}
+    await gateway.connect()
+    assert linked.alive.id == foreign.id
+    await linked.call("resolve", group="leak")
+    after = await linked.escalate(answers=ANSWERS)
+    await linked.call("answer", escalation=after["id"], answer="Open")
+    await linked.until(lambda: len(valve) == 1)
+
+
+async def test_closed_escalations_are_forgotten_after_30_days_unless_the_gateway_still_needs_them(
+    linked: Site, gateway: Gateway
+) -> None:
+    first = await linked.escalate()
+    for _ in range(5):
+        await linked.call("resolve", group="leak")
+        await linked.escalate()
+    await linked.call("resolve", group="leak")
+    linked.freezer.tick(timedelta(days=31))
+    await linked.reload()
+    assert linked.escalations.get(first["id"])  # no gateway has it yet
+    await gateway.connect()
+    await gateway.live()
+    kept = await linked.escalate()
+    await linked.pass_time(timedelta(days=1), days=1)
+    await linked.until(lambda: linked.escalations.get(first["id"]) is None)
+    await linked.reload()
+    assert linked.escalations.get(first["id"]) is None
+    assert linked.escalations.get(kept["id"])
+    await gateway.connect()
+    assert gateway.caught_up

@@ -1,0 +1,83 @@
+"""What a memory out of a backup makes of the gateway's word, case by case."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from custom_components.process_cosmos.alerts.merge import merge
+from custom_components.process_cosmos.alerts.model import Escalation, State
+from custom_components.process_cosmos.alerts.records import Content
+from custom_components.process_cosmos.contract.alerts import EscalationState, Head, Severity
+from custom_components.process_cosmos.contract.identifiers import Position, Ulid
+
+OPEN, ANSWERED, RESOLVED = EscalationState.OPEN, EscalationState.ANSWERED, EscalationState.RESOLVED
+ONE = Ulid("01K8J5Z0000000000000000001")
+RUN = Ulid("01K8J5Z0000000000000000002")
+EVENT = Ulid("01K8J5Z0000000000000000003")
+NOW = datetime(2026, 11, 23, tzinfo=UTC)
+
+
+def here(state: EscalationState, ring: int) -> State:
+    """Return a memory of one escalation."""
+    content = Content(message="Water", severity=Severity.CRITICAL, give_up_after=60.0)
+    known = Escalation(
+        id=ONE,
+        group="sink",
+        content=content,
+        opened_at=NOW,
+        count=1,
+        state=state,
+        ring=ring,
+        answers_from=1,
+        ring_at=NOW,
+        walk_at=NOW,
+        walk_ring=ring,
+        until=NOW,
+    )
+    return State(escalations={ONE: known}, alive={"sink": ONE} if state.alive else {})
+
+
+def there(state: EscalationState, ring: int) -> Head:
+    """Return what the gateway says of it."""
+    return Head(
+        escalation=ONE,
+        ring=ring,
+        answers_from=1,
+        state=state,
+        position=Position(run=RUN, n=1),
+        group="sink",
+        severity=Severity.CRITICAL,
+        message="Water",
+    )
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "after"),
+    [
+        pytest.param((OPEN, 1), (OPEN, 3), (OPEN, 4), id="alive on both: the next ring"),
+        pytest.param((OPEN, 1), (ANSWERED, 3), (ANSWERED, 3), id="closed there: closed"),
+        pytest.param((RESOLVED, 1), (OPEN, 3), (RESOLVED, 3), id="closed here: closed"),
+        pytest.param((RESOLVED, 1), (ANSWERED, 3), (ANSWERED, 3), id="closed on both, not alike: as there"),
+        pytest.param((RESOLVED, 1), (RESOLVED, 3), (RESOLVED, 3), id="closed in another ring: as there"),
+        pytest.param((RESOLVED, 3), (RESOLVED, 3), None, id="closed alike: nothing to say"),
+    ],
+)
+def test_both_sides_agree_after_a_backup_was_restored(
+    mine: tuple[EscalationState, int], theirs: tuple[EscalationState, int], after: tuple[EscalationState, int] | None
+) -> None:
+    restored, reconciled = merge(here(*mine), [there(*theirs)], lambda: EVENT)
+    assert restored == ()
+    assert [(one.state, one.ring) for one in reconciled] == ([after] if after else [])
+
+
+def test_what_the_gateway_never_heard_of_rings_once_more() -> None:
+    _, [one] = merge(here(OPEN, 2), [], lambda: EVENT)
+    assert (one.state, one.ring) == (OPEN, 3)
+
+
+@pytest.mark.parametrize("resolved", [False, True])
+def test_what_only_the_gateway_knows_is_restored_unless_its_group_has_an_alive_one(resolved: bool) -> None:  # noqa: FBT001 - a parameter
+    state = State(alive={"sink": RUN} if resolved else {})
+    [one], reconciled = merge(state, [there(OPEN, 3)], lambda: EVENT)
+    assert reconciled == ()
+    assert (one.resolved, one.ring) == (resolved, 3 if resolved else 4)

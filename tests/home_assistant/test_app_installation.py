@@ -1,0 +1,240 @@
+"""The set-up beside a Supervisor: the app is installed, started and found without leaving it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from unittest.mock import patch
+
+import pytest
+from aiohasupervisor import SupervisorError
+from aiohasupervisor.discovery import DiscoveryClient
+from aiohasupervisor.exceptions import SupervisorTimeoutError
+from aiohasupervisor.models import StoreAddRepository
+from aiohasupervisor.store import StoreClient
+from homeassistant.components.hassio import AddonManager
+from homeassistant.config_entries import SOURCE_USER, ConfigFlowResult
+from homeassistant.core import HomeAssistant
+from homeassistant.data_entry_flow import FlowResultType
+from pytest_homeassistant_custom_component.common import MockConfigEntry
+
+from custom_components.process_cosmos.const import DOMAIN
+from custom_components.process_cosmos.contract.session import Refused
+from custom_components.process_cosmos.flows import app_installation
+from tests.supervisor.apps import State
+
+from .contract_gateway import SITE, TOKEN, ContractGateway, until
+from .setting_up import NEITHER, begin, choose, discover, submit, tell
+from .supervised import Supervised, supervised
+
+WITHOUT = {"without_app": True}
+AGAIN = {"without_app": False}
+
+
+@pytest.fixture
+async def supervisor(hass: HomeAssistant, notify_entity: str, gateway: ContractGateway) -> AsyncIterator[Supervised]:
+    """A Supervisor with a broker, which could install an app that answers."""
+    async with supervised(hass) as there:
+        there.add_broker({})
+        there.announced = {"host": "127.0.0.1", "port": gateway.port, "token": TOKEN, "site": SITE}
+        yield there
+        await hass.async_block_till_done()
+
+
+async def after_progress(hass: HomeAssistant, result: ConfigFlowResult) -> ConfigFlowResult:
+    """Return what is shown when nothing is being done any more."""
+    assert result["type"] is FlowResultType.SHOW_PROGRESS
+    while result["type"] is FlowResultType.SHOW_PROGRESS:
+        await hass.async_block_till_done()
+        result = await hass.config_entries.flow.async_configure(result["flow_id"])
+    return result
+
+
+async def test_from_nothing_the_app_is_installed_started_and_used(
+    hass: HomeAssistant, supervisor: Supervised, gateway: ContractGateway
+) -> None:
+    result = await begin(hass)
+    assert result["menu_options"] == ["app", "without_app", "pairing"]
+    result = await after_progress(hass, await choose(hass, result, "app"))
+    assert supervisor.done() == ["repositories", "install", "start"]
+    result = await submit(hass, await choose(hass, await tell(hass, result), "finish"), NEITHER)
+    assert result["data"] == {"site": SITE, "url": gateway.url, "token": TOKEN, "sha256": None}
+
+
+async def test_an_app_that_runs_is_found_at_once(hass: HomeAssistant, supervisor: Supervised) -> None:
+    await supervisor.has_app(State.STARTED)
+    assert (await after_progress(hass, await begin(hass, "app")))["step_id"] == "who"
+    assert supervisor.done() == []
+
+
+async def test_an_app_that_was_stopped_is_started(hass: HomeAssistant, supervisor: Supervised) -> None:
+    await supervisor.has_app(State.STOPPED)
+    assert (await after_progress(hass, await begin(hass, "app")))["step_id"] == "who"
+    assert supervisor.done() == ["start"]
+
+
+async def test_a_repository_that_is_there_is_not_added_again(hass: HomeAssistant, supervisor: Supervised) -> None:
+    supervisor._add_repository(app_installation.REPOSITORY)
+    assert (await after_progress(hass, await begin(hass, "app")))["step_id"] == "who"
+    assert supervisor.done() == ["install", "start"]
+
+
+async def test_a_repository_that_takes_longer_than_the_client_waits_is_waited_for(
+    hass: HomeAssistant, supervisor: Supervised
+) -> None:
+    async def add_late(_: StoreClient, asked: StoreAddRepository) -> None:
+        hass.loop.call_later(0.05, supervisor._add_repository, asked.repository)
+        raise SupervisorTimeoutError("late")
+
+    with patch.object(StoreClient, "add_repository", autospec=True, side_effect=add_late):
+        assert (await after_progress(hass, await begin(hass, "app")))["step_id"] == "who"
+
+
+async def test_a_repository_that_never_comes_is_named(
+    hass: HomeAssistant, supervisor: Supervised, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app_installation, "LISTED_WITHIN", 0.05)
+    with patch.object(StoreClient, "add_repository", autospec=True, side_effect=SupervisorTimeoutError("late")):
+        result = await after_progress(hass, await begin(hass, "app"))
+    assert (result["step_id"], result["errors"]) == ("app_failed", {"base": "app_not_installed"})
+
+
+@pytest.mark.parametrize(
+    ("trouble", "code", "reason"),
+    [
+        ({"broken": True}, "app_not_installed", "Failed to get the Process Cosmos app info"),
+        ({"refusal": (500, "Boom")}, "app_not_installed", "Boom"),
+        ({"elsewhere": {}}, "app_not_installed", "see Supervisor logs"),
+        ({"arch": "armv7"}, "app_not_installed", "not supported on this platform"),
+        ({"stuck": OSError("Port 8735 is taken")}, "app_not_started", "Check Supervisor logs"),
+    ],
+)
+async def test_what_the_supervisor_refuses_is_said_in_its_words_and_can_be_tried_again(
+    hass: HomeAssistant, supervisor: Supervised, trouble: dict[str, object], code: str, reason: str
+) -> None:
+    well = {name: getattr(supervisor, name) for name in trouble}
+    vars(supervisor).update(trouble)
+    result = await after_progress(hass, await begin(hass, "app"))
+    assert (result["step_id"], result["errors"]) == ("app_failed", {"base": code})
+    assert reason in (result["description_placeholders"] or {})["reason"]
+    vars(supervisor).update(well)
+    result = await after_progress(hass, await submit(hass, result, AGAIN))
+    assert result["step_id"] == "who"
+
+
+async def test_whoever_cannot_have_the_app_goes_on_without(hass: HomeAssistant, supervisor: Supervised) -> None:
+    supervisor.arch = "armv7"
+    result = await after_progress(hass, await begin(hass, "app"))
+    assert (await submit(hass, result, WITHOUT))["step_id"] == "who"
+
+
+async def test_whoever_asked_for_the_app_after_the_first_question_keeps_his_answer(
+    hass: HomeAssistant, supervisor: Supervised
+) -> None:
+    supervisor.arch = "armv7"
+    result = await tell(hass, await begin(hass, "without_app"))
+    assert result["menu_options"] == ["finish", "app"]
+    result = await after_progress(hass, await choose(hass, result, "app"))
+    result = await submit(hass, result, WITHOUT)
+    assert result["step_id"] == "finish"
+    assert (await submit(hass, result, NEITHER))["options"]["notify_entities"] == ["notify.hall"]
+
+
+async def test_an_app_that_never_announces_itself_is_named(
+    hass: HomeAssistant, supervisor: Supervised, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app_installation, "ANSWERS_WITHIN", 0.05)
+    supervisor.announced = None
+    result = await after_progress(hass, await begin(hass, "app"))
+    assert result["errors"] == {"base": "app_silent"}
+    with patch.object(DiscoveryClient, "list", autospec=True, side_effect=SupervisorError("500")):
+        result = await after_progress(hass, await submit(hass, result, AGAIN))
+    assert result["errors"] == {"base": "app_silent"}
+
+
+async def test_an_app_that_refuses_for_good_is_not_waited_for(
+    hass: HomeAssistant, supervisor: Supervised, gateway: ContractGateway
+) -> None:
+    gateway.refused = Refused(code="schema_too_new", message="The integration is too new")
+    result = await after_progress(hass, await begin(hass, "app"))
+    assert result["errors"] == {"base": "schema_too_old"}
+    assert len(gateway.heard) == 1
+
+
+async def test_an_app_that_takes_its_time_to_listen_is_waited_for(
+    hass: HomeAssistant, supervisor: Supervised, gateway: ContractGateway
+) -> None:
+    await gateway.stop()
+    result = await begin(hass, "app")
+    await hass.async_block_till_done()
+    result = await hass.config_entries.flow.async_configure(result["flow_id"])
+    assert result["step_id"] == "start_app"
+    await until(lambda: "start" in supervisor.done())
+    await gateway.start()
+    assert (await after_progress(hass, result))["step_id"] == "who"
+
+
+async def test_without_a_broker_it_says_so_and_goes_on(hass: HomeAssistant, supervisor: Supervised) -> None:
+    broker, supervisor.messages = supervisor.messages, []
+    result = await after_progress(hass, await begin(hass, "app"))
+    assert (result["step_id"], result["menu_options"]) == ("broker", ["without_broker", "broker"])
+    result = await choose(hass, result, "broker")
+    assert result["step_id"] == "broker"
+    supervisor.messages += broker
+    assert (await choose(hass, result, "broker"))["step_id"] == "who"
+
+
+async def test_a_broker_that_does_not_run_is_none(hass: HomeAssistant, supervisor: Supervised) -> None:
+    supervisor.apps[0].state = State.STOPPED
+    assert (await after_progress(hass, await begin(hass, "app")))["step_id"] == "broker"
+
+
+@pytest.mark.parametrize("silent", [False, True])
+async def test_a_broker_of_ones_own_or_a_supervisor_that_is_silent_stops_nobody(
+    hass: HomeAssistant, supervisor: Supervised, gateway: ContractGateway, *, silent: bool
+) -> None:
+    supervisor.messages = []
+    await supervisor.has_app(State.STARTED)
+    supervisor.apps[-1].options["mqtt_host"] = "broker.example"
+    supervisor.broken = silent
+    assert (await submit(hass, await discover(hass, gateway), {}))["step_id"] == "who"
+
+
+async def test_a_discovered_app_says_too_that_there_is_no_broker(
+    hass: HomeAssistant, supervisor: Supervised, gateway: ContractGateway
+) -> None:
+    supervisor.messages = []
+    result = await submit(hass, await discover(hass, gateway), {})
+    assert (await choose(hass, result, "without_broker"))["step_id"] == "who"
+
+
+async def test_the_app_joins_the_site_without_one_and_is_offered_no_second_time(
+    hass: HomeAssistant, supervisor: Supervised, gateway: ContractGateway, people_only: MockConfigEntry
+) -> None:
+    offered = await discover(hass, gateway)
+    assert offered["step_id"] == "hassio_confirm"
+    result = await after_progress(hass, await begin(hass, "app"))
+    assert (await choose(hass, result, "finish"))["reason"] == "joined"
+    assert people_only.data["site"] == SITE
+    assert not hass.config_entries.flow.async_progress_by_handler(DOMAIN)
+
+
+async def test_a_dialog_that_is_closed_leaves_the_installation_going_and_the_next_one_joins_it(
+    hass: HomeAssistant, supervisor: Supervised
+) -> None:
+    released = asyncio.Event()
+    install = AddonManager.async_install_addon
+    installs: list[AddonManager] = []
+
+    async def slow(manager: AddonManager) -> None:
+        installs.append(manager)
+        await released.wait()
+        await install(manager)
+
+    with patch.object(AddonManager, "async_install_addon", slow):
+        first = await begin(hass, "app")
+        await until(lambda: installs)
+        hass.config_entries.flow.async_abort(first["flow_id"])
+        second = await hass.config_entries.flow.async_init(DOMAIN, context={"source": SOURCE_USER})
+        second = await choose(hass, second, "app")
+        released.set()
+        assert (await after_progress(hass, second))["step_id"] == "who"
+    assert len(installs) == 1

@@ -1,0 +1,244 @@
+"""What was missed while one side was away is told once to people, and fires nothing."""
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from homeassistant.components import persistent_notification
+from homeassistant.core import HomeAssistant, ServiceCall
+from pytest_homeassistant_custom_component.common import MockConfigEntry
+
+from custom_components.process_cosmos.contract.devices import (
+    Device,
+    Missed,
+    Property,
+    PropertyKind,
+    Snapshot,
+    Subscribe,
+    ValueChanged,
+    WhileAway,
+)
+from custom_components.process_cosmos.contract.session import Receipt
+from custom_components.process_cosmos.gateway.devices import Things
+from custom_components.process_cosmos.gateway.missed_changes import summary
+
+from .contract_gateway import ContractGateway, until
+from .devices import LEAK, ROOM, VALVE
+from .test_link import find, lose
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+BEGAN = NOW - timedelta(minutes=20)
+BEFORE = NOW - timedelta(days=365)
+
+
+def things(*devices: Device) -> Things:
+    held = Things()
+    held.take_all(Snapshot(sequence=1, devices=devices))
+    return held
+
+
+def told(*changes: Missed, more: int = 0) -> WhileAway:
+    return WhileAway(since=1200, changes=changes, more=more)
+
+
+def read(message: WhileAway, *silent: tuple[str, str], began: datetime = BEGAN, added: datetime = BEFORE) -> list[str]:
+    text = summary(things(LEAK, VALVE, ROOM), message, silent, began=began, added=added, now=NOW)
+    return text.splitlines() if text else []
+
+
+@pytest.fixture(autouse=True)
+async def _utc(hass: HomeAssistant) -> None:
+    await hass.config.async_set_time_zone("UTC")
+
+
+def test_each_thing_has_a_line_with_its_changes_in_order_and_in_its_own_words() -> None:
+    dry = Missed(device="leak-1", age=300, property="wet", value=False)
+    wet = Missed(device="leak-1", age=600, property="wet", value=True)
+    shut = Missed(device="valve-1", age=590, property="open", value=False)
+    pressed = Missed(device="leak-1", age=60, event="button")
+    assert read(told(dry, wet, shut, pressed)) == [
+        "While away (11:40 to 12:00):",
+        "- Kitchen leak, Wet: wet 11:50, dry 11:55",
+        "- Main valve, Water: closed 11:50",
+        "- Kitchen leak, Button: 11:59",
+    ]
+
+
+def test_what_is_known_by_its_end_alone_has_no_time() -> None:
+    siren = Missed(device="valve-1", age=60, property="siren", value=True)
+    assert read(told(siren), ("valve-1", "siren"), ("valve-1", "open")) == [
+        "While away (11:40 to 12:00):",
+        "- Main valve, Siren: on 11:59",
+        "- Main valve, Water: now open",
+    ]
+
+
+def test_what_was_before_the_site_was_added_or_is_of_no_device_here_is_not_told() -> None:
+    assert read(told()) == []
+    assert read(told(Missed(device="leak-1", age=1300, property="wet", value=True)), added=BEGAN) == []
+    assert read(told(Missed(device="gone", age=60, property="wet", value=True)), ("gone", "wet")) == []
+
+
+def test_what_was_sent_before_the_link_was_known_to_be_lost_is_told() -> None:
+    assert read(told(Missed(device="leak-1", age=1260, property="wet", value=True))) == [
+        "While away (11:39 to 12:00):",
+        "- Kitchen leak, Wet: wet 11:39",
+    ]
+
+
+def test_much_is_shortened_and_counted() -> None:
+    drips = [Missed(device="leak-1", age=60 * age, property="wet", value=age % 2 == 0) for age in range(9, 0, -1)]
+    assert read(told(*drips, more=4)) == [
+        "While away (11:40 to 12:00):",
+        "- Kitchen leak, Wet: dry 11:51, wet 11:52, 4 more, dry 11:57, wet 11:58, dry 11:59",
+        "- and 4 more",
+    ]
+    names = [f"p{number}" for number in range(25)]
+    many = Device(
+        id="many",
+        title="Many",
+        properties=tuple(Property(name=name, title=name, kind=PropertyKind.TEXT) for name in names),
+    )
+    changes = [Missed(device="many", age=60, property=name, value="x" * 100) for name in names]
+    text = summary(things(many), told(*changes), (), began=BEGAN, added=BEFORE, now=NOW)
+    assert text
+    assert len(text.splitlines()) == 22
+    assert text.endswith("- and 5 more")
+    assert "x" * 51 not in text
+
+
+def test_another_day_is_named() -> None:
+    wet = Missed(device="leak-1", age=90_000, property="wet", value=True)
+    first, line = read(told(wet), began=NOW - timedelta(days=2))
+    assert first == "While away (2026-11-20 12:00 to 12:00):"
+    assert line.endswith("wet 2026-11-21 11:00")
+
+
+@pytest.fixture
+def gateway(gateway: ContractGateway) -> ContractGateway:
+    gateway.devices = (LEAK, VALVE)
+    return gateway
+
+
+@pytest.fixture
+def messages(hass: HomeAssistant, notify_entity: str) -> list[str]:
+    """What people were told."""
+    heard: list[str] = []
+
+    def hear(call: ServiceCall) -> None:
+        heard.append(call.data["message"])
+
+    hass.services.async_register("notify", "send_message", hear)
+    return heard
+
+
+def notices(hass: HomeAssistant) -> list[str]:
+    shown = persistent_notification._async_get_or_create_notifications(hass)  # type: ignore[attr-defined]  # the only list
+    return [notice["message"] for notice in shown.values()]
+
+
+async def test_people_hear_of_it_once_home_assistant_shows_it_and_no_state_was_written(
+    hass: HomeAssistant,
+    gateway: ContractGateway,
+    linked: MockConfigEntry,
+    messages: list[str],
+) -> None:
+    await lose(hass, gateway, linked)
+    let_time_pass(linked)
+    gateway.missed = told(
+        Missed(device="leak-1", age=300, property="wet", value=True),
+        Missed(device="leak-1", age=200, property="wet", value=False),
+    )
+    gateway.devices = (LEAK, with_water(VALVE, open_=False))
+    await find(hass, gateway, linked)
+    await until(lambda: messages)
+    [message] = messages
+    assert notices(hass) == [message]
+    assert "- Kitchen leak, Wet: wet " in message
+    assert "- Main valve, Water: now closed" in message
+    shown = hass.states.get("binary_sensor.kitchen_leak_wet")
+    assert shown
+    assert shown.state == "off"
+
+    await hass.config_entries.async_remove(linked.entry_id)
+    assert notices(hass) == []
+
+
+def let_time_pass(entry: MockConfigEntry) -> None:
+    """Let the site be a day old, and its link lost ten minutes ago."""
+    missed = entry.runtime_data.coordinator._missed
+    object.__setattr__(entry, "created_at", missed._closed_at - timedelta(days=1))
+    missed._closed_at -= timedelta(minutes=10)
+
+
+async def test_after_a_short_absence_only_what_was_never_heard_is_told(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, messages: list[str]
+) -> None:
+    object.__setattr__(linked, "created_at", NOW)
+    gateway.devices = (with_water(VALVE, open_=False), LEAK)
+    await lose(hass, gateway, linked)
+    await find(hass, gateway, linked)
+    await gateway.until_confirmed()
+    assert messages == notices(hass) == []
+
+    gateway.missed = told(Missed(device="leak-1", age=1, property="wet", value=True))
+    await hass.config_entries.async_reload(linked.entry_id)
+    await until(lambda: messages)
+    assert "- Kitchen leak, Wet: wet " in messages[0]
+
+
+async def test_a_session_that_ends_before_it_has_said_what_was_missed_loses_nothing(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, messages: list[str]
+) -> None:
+    await gateway.until_confirmed()
+    await lose(hass, gateway, linked)
+    let_time_pass(linked)
+    gateway.devices = (with_water(VALVE, open_=False), LEAK)
+    gateway.missed = None  # cut off behind the snapshot
+    await find(hass, gateway, linked)
+    await lose(hass, gateway, linked)
+    gateway.missed = told(Missed(device="leak-1", age=300, property="wet", value=True))
+    await find(hass, gateway, linked)
+    await until(lambda: messages)
+    assert "- Kitchen leak, Wet: wet " in messages[0]
+    assert "- Main valve, Water: now closed" in messages[0]
+    assert [request.confirmed for request in gateway.heard_of(Subscribe)] == [0, 100, 100]
+
+
+async def test_what_was_missed_is_confirmed_only_once_people_are_notified(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    notified = asyncio.Event()
+    asked = asyncio.Event()
+
+    async def hear(_: ServiceCall) -> None:
+        asked.set()
+        await notified.wait()
+
+    hass.services.async_register("notify", "send_message", hear)
+    await lose(hass, gateway, linked)
+    let_time_pass(linked)
+    gateway.missed = told(Missed(device="leak-1", age=300, property="wet", value=True))
+    gateway.heard.clear()
+    await find(hass, gateway, linked)
+    await asked.wait()
+    await lose(hass, gateway, linked)
+    assert {receipt.sequence for receipt in gateway.heard_of(Receipt)} <= {None}
+    await find(hass, gateway, linked)
+    notified.set()
+    await gateway.until_confirmed()
+
+
+async def test_an_unloaded_site_confirms_what_it_has_processed_before_it_closes(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    await gateway.until_confirmed()
+    await gateway.say(ValueChanged(sequence=101, device="leak-1", property="wet", value=True, age=0))
+    await until(lambda: linked.runtime_data.coordinator.things.sequence == 101)
+    await hass.config_entries.async_unload(linked.entry_id)
+    await until(lambda: gateway.heard_of(Receipt)[-1].sequence == 101)
+
+
+def with_water(valve: Device, *, open_: bool) -> Device:
+    return replace(valve, properties=(replace(valve.properties[0], value=open_), valve.properties[1]))
