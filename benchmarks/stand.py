@@ -12,7 +12,7 @@ from time import monotonic
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
-from process_cosmos_gateway.alerts import Escalations
+from process_cosmos_gateway.alerts import Alerts
 from process_cosmos_gateway.api.local_programs.tokens import make_token, revoke_token
 from process_cosmos_gateway.clock import SystemClock
 from process_cosmos_gateway.contract.destinations import EventKind, SetCloud
@@ -79,8 +79,8 @@ async def enrolled(bench: Bench, waiting: int) -> Path:
         cloud = await _start_cloud(folder)
         try:
             code = await run_once(BIN / "process-cosmos-cloud", "code", "--data", folder / CLOUD)
-            escalations = await Escalations.open(parts.store, parts.outbox, SystemClock())
-            destinations = Destinations(parts.store, parts.outbox, escalations, SystemClock())
+            alerts = await Alerts.open(parts.store, parts.outbox, SystemClock())
+            destinations = Destinations(parts.store, parts.outbox, alerts, SystemClock())
             running = asyncio.create_task(destinations.run())
             request = SetCloud(id="1", name=DESTINATION, code=code.strip(), kinds=tuple(EventKind))
             await destinations.set_cloud(request)

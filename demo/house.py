@@ -154,9 +154,9 @@ class House:
         url = f"https://127.0.0.1:{self._proxy_port}"
         return await self._command(BIN / "process-cosmos-cloud", "code", "--data", self._cloud_data, "--url", url)
 
-    async def answer_at_the_cloud(self, escalation: str, answer: str, by: str) -> None:
-        """Answer an escalation as an operator at the cloud endpoint does."""
-        words = ("answer", "--data", self._cloud_data, "--by", by, escalation, answer)
+    async def answer_at_the_cloud(self, alert: str, answer: str, by: str) -> None:
+        """Answer an alert as an operator at the cloud endpoint does."""
+        words = ("answer", "--data", self._cloud_data, "--by", by, alert, answer)
         await self._command(BIN / "process-cosmos-cloud", *words)
 
     async def device(self, *words: str) -> Any:  # noqa: ANN401 - JSON

@@ -125,7 +125,7 @@ class PhoneFaults:
         latest = 0.0
         for phone in FAILING:
             latest = max(latest, await self._notified(phone, phone) - back)
-        await self._home.action("process_cosmos.resolve", {"escalation": alert})
+        await self._home.action("process_cosmos.resolve", {"alert": alert})
         self._must(not await self._issues(), "no repair issue while everybody can be found")
         await self._remove_everybody()
         return (
@@ -168,7 +168,7 @@ class PhoneFaults:
 
     async def _alert(self, message: str) -> str:
         data = {"message": message, "severity": "critical", "group": message[:20]}
-        alert = await self._home.action("process_cosmos.escalate", data, reply=True)
+        alert = await self._home.action("process_cosmos.alert", data, reply=True)
         return str(alert["id"])
 
     async def _notified(self, phone: str, address: str) -> float:

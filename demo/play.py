@@ -48,7 +48,7 @@ class Play:
         self._connection = AsyncExitStack()
         self._stage: Stage
         self._kitchen: Entities
-        self._expected: dict[str, Any] = {"effects": {}, "other_escalations": 0, "calls": {}}
+        self._expected: dict[str, Any] = {"effects": {}, "other_alerts": 0, "calls": {}}
 
     async def perform(self) -> None:
         """Play everything; raise if a part fails."""
@@ -127,9 +127,9 @@ class Play:
     async def _cloud_up(self) -> dict[str, Any]:
         stage = self._stage
         self._result.edge += await self._leak(self._leaks, stage.kitchen_leak)
-        replies = [await stage.escalate(message="Water in the attic", group="attic") for _ in range(CALLS)]
+        replies = [await stage.raise_alert(message="Water in the attic", group="attic") for _ in range(CALLS)]
         if len({reply["id"] for reply in replies}) != 1 or sum(reply["new"] for reply in replies) != 1:
-            self._result.surprises.append("one leak called 20 times became more than one escalation")
+            self._result.surprises.append("one leak called 20 times became more than one alert")
         attic = replies[0]["id"]
         self._expected["calls"] = {attic: CALLS}
         await stage.next_opened("the attic")
@@ -138,7 +138,7 @@ class Play:
         await stage.until_over(attic)
         self._pump = await stage.ask_people("The pump stands still", "pump_restarts", "Restart it")
         self._neighbour = await stage.ask_people("Nobody is at home", "neighbour_called", "Call the neighbour")
-        self._expected["other_escalations"] = 3
+        self._expected["other_alerts"] = 3
         await self._expect()
         await self._until_arrived()
         return {"leaks": self._leaks, "calls of one leak": CALLS}
@@ -208,12 +208,12 @@ class Play:
         await stage.until_open(1)  # the pump
         return {"leaks": 1, "answers": "1 by phone, 2 waiting at the cloud"}
 
-    async def _answer_by_phone(self, escalation: str, answer: str) -> None:
+    async def _answer_by_phone(self, alert: str, answer: str) -> None:
         phone = self._phones[0]
-        button = await self._house.ask("button", escalation=escalation, phone=phone.name, title=answer)
+        button = await self._house.ask("button", alert=alert, phone=phone.name, title=answer)
         await press(self._stage.home, phone, button)
         await press(self._stage.home, phone, button)  # a finger that trembles: it counts once
-        await self._stage.until_over(escalation)
+        await self._stage.until_over(alert)
 
     async def _link_back(self) -> dict[str, Any]:
         house, stage = self._house, self._stage
@@ -226,14 +226,14 @@ class Play:
         await stage.until_state("counter.pump_restarts", "1")
         self._progress.say("everything has arrived; the cloud answers a last leak, twice")
         await house.device("kitchen", "leak")
-        escalation = await stage.next_opened("the last leak")
-        await stage.until_rung(escalation)
+        alert = await stage.next_opened("the last leak")
+        await stage.until_rung(alert)
         await house.device("kitchen", "until_closed")
         await self._expect(**{OPENED_AGAIN: 1})
         await self._until_arrived()
         for _ in range(2):
-            await house.answer_at_the_cloud(escalation, "Turn on again", "operator at the cloud")
-        await stage.until_over(escalation)
+            await house.answer_at_the_cloud(alert, "Turn on again", "operator at the cloud")
+        await stage.until_over(alert)
         await house.device("kitchen", "until_open")
         await house.device("kitchen", "dry")
         await stage.until_open(0)

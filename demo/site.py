@@ -9,7 +9,7 @@ from .onboarding import Phone, register_phone
 
 DOMAIN = "process_cosmos"
 BLUEPRINT = "process_cosmos/leak_guard.yaml"
-KINDS = ["escalation", "device"]
+KINDS = ["alert", "device"]
 PHONES = ("ann", "ben")
 
 

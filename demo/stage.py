@@ -12,7 +12,7 @@ from .onboarding import Phone
 SOON = 30.0
 """Seconds within which Home Assistant must have done what takes it milliseconds."""
 
-OPEN_ESCALATIONS = "sensor.process_cosmos_open_escalations"
+OPEN_ALERTS = "sensor.process_cosmos_open_alerts"
 BREATH = 0.05
 """Seconds before each leak of the kitchen: what the one before left to do is not measured with it."""
 
@@ -34,78 +34,78 @@ class Stage:
         self._closed: dict[str, asyncio.Event] = {}
 
     async def listen(self) -> None:
-        """Hear of escalations from now on."""
-        opened = {"trigger": "process_cosmos.escalation_opened"}
+        """Hear of alerts from now on."""
+        opened = {"trigger": "process_cosmos.alert_opened"}
         await self.home.subscribe(
-            lambda event: self.opened.put_nowait(_escalation(event)), "subscribe_trigger", trigger=opened
+            lambda event: self.opened.put_nowait(_alert(event)), "subscribe_trigger", trigger=opened
         )
         for state in ("resolved", "answered"):
-            trigger = {"trigger": f"process_cosmos.escalation_{state}"}
+            trigger = {"trigger": f"process_cosmos.alert_{state}"}
             await self.home.subscribe(
-                lambda event: self._over(_escalation(event)).set(), "subscribe_trigger", trigger=trigger
+                lambda event: self._over(_alert(event)).set(), "subscribe_trigger", trigger=trigger
             )
 
     async def kitchen_leak(self) -> float:
         """Play one leak from wet to dry; return milliseconds from the sensor's message to the command at the valve."""
         await asyncio.sleep(BREATH)
         milliseconds = float(await self.house.device("kitchen", "leak"))
-        escalation = await self.next_opened("a leak in the kitchen")
-        await self.until_rung(escalation)
+        alert = await self.next_opened("a leak in the kitchen")
+        await self.until_rung(alert)
         await self.house.device("kitchen", "until_closed")
         await self.house.device("kitchen", "dry")
-        await self.until_over(escalation)
+        await self.until_over(alert)
         return milliseconds
 
     async def cellar_leak(self) -> None:
         """Play one leak in the cellar, whose sensor and valve are Home Assistant's own and need no gateway."""
         await self.home.action("input_boolean.turn_on", target={"entity_id": CELLAR_WATER})
-        escalation = await self.next_opened("a leak in the cellar")
-        await self.until_rung(escalation)
+        alert = await self.next_opened("a leak in the cellar")
+        await self.until_rung(alert)
         await self.until_state(CELLAR_VALVE, "off")
         await self.home.action("input_boolean.turn_on", target={"entity_id": CELLAR_OPEN})
         await self.home.action("input_boolean.turn_off", target={"entity_id": CELLAR_WATER})
-        await self.until_over(escalation)
+        await self.until_over(alert)
 
     async def ask_people(self, message: str, counter: str, answer: str) -> str:
-        """Escalate a question whose ``answer`` counts up ``counter``; return the escalation."""
+        """Escalate a question whose ``answer`` counts up ``counter``; return the alert."""
         increment = {"action": "counter.increment", "target": {"entity_id": f"counter.{counter}"}}
         answers = [{"name": answer, "actions": [increment]}, {"name": "Leave it"}]
-        escalated = await self.escalate(message=message, answers=answers)
+        raised = await self.raise_alert(message=message, answers=answers)
         await self.next_opened(message)
-        await self.until_rung(escalated["id"])
-        return str(escalated["id"])
+        await self.until_rung(raised["id"])
+        return str(raised["id"])
 
-    async def escalate(self, **data: Any) -> dict[str, Any]:  # noqa: ANN401 - the action's own fields
+    async def raise_alert(self, **data: Any) -> dict[str, Any]:  # noqa: ANN401 - the action's own fields
         """Call the action and return its response: what it returns is on disk."""
-        escalated: dict[str, Any] = await self.home.action("process_cosmos.escalate", data, reply=True)
-        return escalated
+        raised: dict[str, Any] = await self.home.action("process_cosmos.alert", data, reply=True)
+        return raised
 
     async def next_opened(self, what: str) -> str:
-        """Return the escalation that opens next."""
+        """Return the alert that opens next."""
         try:
             async with asyncio.timeout(SOON):
                 return await self.opened.get()
         except TimeoutError as error:
-            raise self.house.home_assistant.failure(f"opened no escalation for {what}") from error
+            raise self.house.home_assistant.failure(f"opened no alert for {what}") from error
 
     async def until_open(self, number: int) -> None:
-        """Return when ``number`` escalations are open; forget that others opened meanwhile."""
-        await self.until_state(OPEN_ESCALATIONS, str(number))
+        """Return when ``number`` alerts are open; forget that others opened meanwhile."""
+        await self.until_state(OPEN_ALERTS, str(number))
         while not self.opened.empty():
             self.opened.get_nowait()
 
-    async def until_over(self, escalation: str) -> None:
-        """Return when the escalation is answered or resolved."""
+    async def until_over(self, alert: str) -> None:
+        """Return when the alert is answered or resolved."""
         try:
             async with asyncio.timeout(SOON):
-                await self._over(escalation).wait()
+                await self._over(alert).wait()
         except TimeoutError as error:
-            raise self.house.home_assistant.failure(f"did not close escalation {escalation}") from error
+            raise self.house.home_assistant.failure(f"did not close alert {alert}") from error
 
-    async def until_rung(self, escalation: str) -> None:
+    async def until_rung(self, alert: str) -> None:
         """Return when every phone has rung."""
-        if not await self.house.ask("rings", escalation=escalation, phones=len(self.phones)):
-            raise self.house.home_assistant.failure(f"did not ring the phones for {escalation}")
+        if not await self.house.ask("rings", alert=alert, phones=len(self.phones)):
+            raise self.house.home_assistant.failure(f"did not ring the phones for {alert}")
 
     async def until_state(self, entity: str, *states: str) -> None:
         """Return when an entity has one of ``states``."""
@@ -118,9 +118,9 @@ class Stage:
         except TimeoutError as error:
             raise PartFailedError(f"{entity} is {state}, not {' or '.join(states)}") from error
 
-    def _over(self, escalation: str) -> asyncio.Event:
-        return self._closed.setdefault(escalation, asyncio.Event())
+    def _over(self, alert: str) -> asyncio.Event:
+        return self._closed.setdefault(alert, asyncio.Event())
 
 
-def _escalation(event: dict[str, Any]) -> str:
-    return str(event["variables"]["trigger"]["escalation"])
+def _alert(event: dict[str, Any]) -> str:
+    return str(event["variables"]["trigger"]["alert"])

@@ -25,7 +25,7 @@ def _lines(result: Result) -> Iterator[str]:
         (judgement.get("leaks"), "leaks: a sensor turned wet"),
         (judgement.get("closings"), "commands that closed a valve"),
         (judgement.get("closed_again"), "of them a second one of the same moment, which changed nothing"),
-        (judgement.get("escalations"), "escalations opened, one a leak and the questions to people"),
+        (judgement.get("alerts"), "alerts opened, one a leak and the questions to people"),
         (judgement.get("rings"), "rings on the two phones"),
         (judgement.get("answers_run"), "effects of answers given by phone or at the cloud endpoint"),
         (judgement.get("device_events"), "messages of devices that the gateway acknowledged"),

@@ -14,7 +14,7 @@ from pathlib import Path
 from socket import gethostname
 
 from . import VERSION
-from .alerts import Escalations
+from .alerts import Alerts
 from .api.change_feed import Feed
 from .api.identity import ensure_identity, server_context
 from .api.ingress.page import About, Page
@@ -103,17 +103,17 @@ async def _serve(
     try:
         outbox = Outbox(store, clock, _limits(options))
         ulids = make_ulids(await outbox.last_own_id())
-        escalations = await Escalations.open(store, outbox, clock)
+        alerts = await Alerts.open(store, outbox, clock)
         devices = Devices(
             store, outbox, clock, ulids, broker, readings=options.readings, new_a_minute=machine.new_devices
         )
         await devices.load()
-        destinations = Destinations(store, outbox, escalations, clock)
+        destinations = Destinations(store, outbox, alerts, clock)
         feed = Feed(clock, devices.devices)
         devices.watch(feed.publish)
         status = StatusReader(devices, destinations, outbox, store)
         requests = Requests(devices, destinations, outbox)
-        parts = Parts(escalations=escalations, feed=feed, requests=requests, status=status)
+        parts = Parts(alerts=alerts, feed=feed, requests=requests, status=status)
         producers = Producers(outbox)
         metrics = Metrics(store, outbox, status, options.data, [producers.alarm_seconds])
         guests = Guests(options.data, {"/ws/events": producers.serve, "/metrics": metrics.serve})
@@ -134,7 +134,7 @@ async def _serve(
         async with server.listen(options.host, options.port, tls), asyncio.TaskGroup() as tasks:
             running: list[asyncio.Task[object]] = [
                 tasks.create_task(store.run(), name="store"),
-                tasks.create_task(escalations.run(), name="escalations"),
+                tasks.create_task(alerts.run(), name="alerts"),
                 tasks.create_task(destinations.run(), name="destinations"),
                 tasks.create_task(devices.run(), name="devices"),
                 tasks.create_task(guests.run(), name="guests"),

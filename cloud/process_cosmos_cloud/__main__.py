@@ -89,15 +89,15 @@ def _parser() -> argparse.ArgumentParser:
     sites.set_defaults(command_fn=_sites)
 
     answer = commands.add_parser("answer", parents=[common], help="put an answer into a site's inbox")
-    answer.add_argument("escalation", help="its id")
+    answer.add_argument("alert", help="its id")
     what = answer.add_mutually_exclusive_group(required=True)
-    what.add_argument("answer", nargs="?", help="one of the answers the escalation offers")
+    what.add_argument("answer", nargs="?", help="one of the answers the alert offers")
     what.add_argument("--acknowledge", type=float, metavar="SECONDS", help="silence it for so long instead")
     answer.add_argument(
         "--ring", type=_whole(1, MOST_SIGNED), help="the ring it is meant for (default: the current one)"
     )
     answer.add_argument("--by", default="cloud", help="who answers (default: %(default)s)")
-    answer.add_argument("--site", help="default: the site that opened the escalation")
+    answer.add_argument("--site", help="default: the site that opened the alert")
     answer.set_defaults(command_fn=_answer)
 
     ledger = commands.add_parser("ledger", parents=[common], help="print every arrival, repeats included, in order")
@@ -175,19 +175,19 @@ def _sites(arguments: argparse.Namespace) -> None:
 
 
 def _answer(arguments: argparse.Namespace) -> None:
-    if not is_ulid(arguments.escalation):
-        raise UsageError("the escalation's id has 26 characters, as the ledger prints it")
+    if not is_ulid(arguments.alert):
+        raise UsageError("the alert's id has 26 characters, as the ledger prints it")
     if arguments.site is not None and not is_ulid(arguments.site):
         raise UsageError("--site must be a site's id")
     connection = open_database(arguments.data / DATABASE)
-    site = arguments.site or _only_site_of(connection, arguments.escalation)
+    site = arguments.site or _only_site_of(connection, arguments.alert)
     item = _item(arguments)
     with connection:
         put(
             connection,
             identifier=item.id,
             site=site,
-            escalation=item.escalation,
+            alert=item.alert,
             by=item.by,
             now=time.time(),
             ring=item.ring,
@@ -197,12 +197,12 @@ def _answer(arguments: argparse.Namespace) -> None:
     print(item.id)  # noqa: T201 - the command's output
 
 
-def _only_site_of(connection: Connection, escalation: str) -> Ulid:
-    sites = sites_of(connection, escalation)
+def _only_site_of(connection: Connection, alert: str) -> Ulid:
+    sites = sites_of(connection, alert)
     if len(sites) > 1:
-        raise UsageError(f"say --site: {', '.join(sites)} have this escalation; {sites[0]} was the first")
+        raise UsageError(f"say --site: {', '.join(sites)} have this alert; {sites[0]} was the first")
     if not sites:
-        raise UsageError("no site told of this escalation; say --site")
+        raise UsageError("no site told of this alert; say --site")
     return sites[0]
 
 
@@ -211,7 +211,7 @@ def _item(arguments: argparse.Namespace) -> InboxItem:
     given = {
         "id": UlidFactory(lambda: time.time_ns() // 1_000_000, os.urandom)(),
         "cursor": 0,
-        "escalation": arguments.escalation,
+        "alert": arguments.alert,
         "by": arguments.by,
         "age": 0.0,
         "ring": arguments.ring,

@@ -18,9 +18,9 @@ from .database import Connection
 from .inbox import forget
 from .readings import CONTENT_TYPE, keep
 
-_OPENED = event_type("escalation", "opened")
-_ESCALATIONS = event_type("escalation").removesuffix("v1")
-"""How the types of events about escalations begin."""
+_OPENED = event_type("alert", "opened")
+_ALERTS = event_type("alert").removesuffix("v1")
+"""How the types of events about alerts begin."""
 
 ROWS_AT_ONCE = 100
 PAGE, PAGE_CHARACTERS = 1000, 1 << 20
@@ -131,8 +131,8 @@ def _stored(body: str) -> tuple[Mapping[str, Any], str | None]:
     return (document, None) if isinstance(document, dict) else ({}, Code.MALFORMED)
 
 
-def sites_of(connection: Connection, escalation: str) -> Sequence[Ulid]:
-    """Return the sites that have opened ``escalation``, the first one first.
+def sites_of(connection: Connection, alert: str) -> Sequence[Ulid]:
+    """Return the sites that have opened ``alert``, the first one first.
 
     If nobody has (a site that was added later, or its event was rejected), those with another event about it. A later
     mention never takes an alert from who opened it; several sites are for a person to tell apart.
@@ -140,9 +140,9 @@ def sites_of(connection: Connection, escalation: str) -> Sequence[Ulid]:
     opened: dict[Ulid, None] = {}
     mentioned: dict[Ulid, None] = {}
     for site, body in connection.execute(
-        "SELECT site, body FROM arrival WHERE instr(body, ?) ORDER BY sequence", (escalation,)
+        "SELECT site, body FROM arrival WHERE instr(body, ?) ORDER BY sequence", (alert,)
     ):
         event = _stored(body)[0]
-        if event.get("subject") == escalation and str(event.get("type")).startswith(_ESCALATIONS):
+        if event.get("subject") == alert and str(event.get("type")).startswith(_ALERTS):
             (opened if event["type"] == _OPENED else mentioned)[Ulid(site)] = None
     return tuple(opened or mentioned)

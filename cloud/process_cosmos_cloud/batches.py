@@ -25,7 +25,7 @@ from .readings import CONTENT_TYPE, Record, unpack
 SEPARATOR = b",\n"
 """Our own gateway joins stored events with it; JSON written compactly has no newline elsewhere."""
 
-CLOSING = frozenset(event_type("escalation", kind) for kind in ("answered", "unanswered", "resolved"))
+CLOSING = frozenset(event_type("alert", kind) for kind in ("answered", "unanswered", "resolved"))
 
 MOST_ITEMS = 5_000
 """Items of a batch: five times as many as our own gateway sends."""
@@ -66,7 +66,7 @@ _SCANNER = json.JSONDecoder(parse_int=float)
 class Item(NamedTuple):
     """An event that can be kept: its place in the batch, its id, its JSON as it was sent.
 
-    ``readings``: what it brings if it is a pack. ``closes``: the escalation it says is over.
+    ``readings``: what it brings if it is a pack. ``closes``: the alert it says is over.
     """
 
     place: int

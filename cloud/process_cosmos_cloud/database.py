@@ -24,12 +24,12 @@ DROP INDEX IF EXISTS certificate_site;
 CREATE INDEX IF NOT EXISTS certificate_order ON certificate (site, issued_at);
 CREATE INDEX IF NOT EXISTS certificate_good ON certificate (site) WHERE refused IS NULL;
 CREATE INDEX IF NOT EXISTS inbox_order ON inbox (site, cursor);
-CREATE INDEX IF NOT EXISTS inbox_escalation ON inbox (site, escalation);
+CREATE INDEX IF NOT EXISTS inbox_alert ON inbox (site, alert);
 """
 """Added within a version. polled: up to where each site has fetched its inbox, at most: an older one may come back.
 
 renewal: certificates (PEM) that were issued for another one (serial numbers) and not used yet, by the request's hash.
-Without the indexes each poll and each closed escalation would read the inboxes of all sites, and each batch and poll
+Without the indexes each poll and each closed alert would read the inboxes of all sites, and each batch and poll
 all certificates its site ever had.
 """
 

@@ -13,7 +13,7 @@ def put(
     *,
     identifier: str,
     site: Ulid,
-    escalation: str,
+    alert: str,
     by: str,
     now: float,
     ring: int | None = None,
@@ -22,21 +22,21 @@ def put(
 ) -> None:
     """Add one item; the site fetches it with its next poll."""
     connection.execute(
-        "INSERT INTO inbox (id, site, escalation, given_by, given_at, ring, answer, acknowledge_for)"
+        "INSERT INTO inbox (id, site, alert, given_by, given_at, ring, answer, acknowledge_for)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (identifier, site, escalation, by, now, ring, answer, acknowledge_for),
+        (identifier, site, alert, by, now, ring, answer, acknowledge_for),
     )
 
 
-def forget(connection: Connection, site: Ulid, escalation: str) -> None:
-    """Hand out no more what the site has fetched about an escalation it has closed since.
+def forget(connection: Connection, site: Ulid, alert: str) -> None:
+    """Hand out no more what the site has fetched about an alert it has closed since.
 
     A site restored from a backup would take it for new, and act on it once more. What it has not fetched yet it gets
     all the same: whoever came too late is told so.
     """
     connection.execute(
-        "DELETE FROM inbox WHERE site = ? AND escalation = ? AND cursor <= (SELECT cursor FROM polled WHERE site = ?)",
-        (site, escalation, site),
+        "DELETE FROM inbox WHERE site = ? AND alert = ? AND cursor <= (SELECT cursor FROM polled WHERE site = ?)",
+        (site, alert, site),
     )
 
 
@@ -64,15 +64,15 @@ def page_after(connection: Connection, site: Ulid, cursor: int, now: float) -> I
         InboxItem(
             id=identifier,
             cursor=number,
-            escalation=Ulid(escalation),
+            alert=Ulid(alert),
             by=by,
             age=max(0.0, now - given_at),
             ring=ring,
             answer=answer,
             acknowledge_for=acknowledge_for,
         )
-        for number, identifier, escalation, by, given_at, ring, answer, acknowledge_for in connection.execute(
-            "SELECT cursor, id, escalation, given_by, given_at, ring, answer, acknowledge_for FROM inbox"
+        for number, identifier, alert, by, given_at, ring, answer, acknowledge_for in connection.execute(
+            "SELECT cursor, id, alert, given_by, given_at, ring, answer, acknowledge_for FROM inbox"
             " WHERE cursor > ? AND site = ? ORDER BY cursor LIMIT ?",
             (cursor, site, PAGE),
         )

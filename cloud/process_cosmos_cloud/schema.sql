@@ -20,7 +20,7 @@ CREATE TABLE inbox (
   cursor INTEGER PRIMARY KEY AUTOINCREMENT,
   id TEXT NOT NULL,
   site TEXT NOT NULL,
-  escalation TEXT NOT NULL,
+  alert TEXT NOT NULL,
   given_by TEXT NOT NULL,
   given_at REAL NOT NULL,
   ring INTEGER,

@@ -1,4 +1,4 @@
-"""Process Cosmos: escalations that reach people, and devices and destinations where the app is installed."""
+"""Process Cosmos: alerts that reach people, and devices and destinations where the app is installed."""
 
 from homeassistant.components.automation import EVENT_AUTOMATION_RELOADED
 from homeassistant.config_entries import ConfigEntryState
@@ -10,7 +10,7 @@ from homeassistant.helpers.start import async_at_started
 from homeassistant.helpers.typing import ConfigType
 
 from .actions.alert_actions import async_setup_services
-from .alerts.engine import Escalations
+from .alerts.engine import Alerts
 from .alerts.recipients import as_options
 from .alerts.removal import async_resolve_all
 from .const import CONF_DESTINATIONS, DOMAIN, PLATFORMS
@@ -53,11 +53,11 @@ async def async_migrate_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> 
 
 
 async def async_setup_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> None:
-    """Set up a site: escalations first, which need nobody; then the link, which may take its time."""
-    escalations = Escalations(hass, entry)
-    await escalations.async_start()
-    coordinator = CosmosCoordinator(hass, entry, escalations) if entry.data[CONF_URL] else None
-    entry.runtime_data = CosmosRuntime(escalations=escalations, coordinator=coordinator)
+    """Set up a site: alerts first, which need nobody; then the link, which may take its time."""
+    alerts = Alerts(hass, entry)
+    await alerts.async_start()
+    coordinator = CosmosCoordinator(hass, entry, alerts) if entry.data[CONF_URL] else None
+    entry.runtime_data = CosmosRuntime(alerts=alerts, coordinator=coordinator)
     # The hub comes before the Things, which name it as the device they are reached by.
     register_site(hass, entry)
     await hass.config_entries.async_forward_entry_setups(entry, PLATFORMS)
@@ -76,7 +76,7 @@ async def async_unload_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> N
     await hass.config_entries.async_unload_platforms_or_raise(entry, PLATFORMS)
     if entry.runtime_data.coordinator:
         await entry.runtime_data.coordinator.async_stop()
-    await entry.runtime_data.escalations.async_stop()
+    await entry.runtime_data.alerts.async_stop()
     clear_all_issues(hass, entry)
 
 
@@ -85,12 +85,12 @@ async def async_remove_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> N
 
     What automations were made from stays: with the integration gone they still act.
     """
-    escalations = Escalations(hass, entry)
-    await escalations.async_take_away()
+    alerts = Alerts(hass, entry)
+    await alerts.async_take_away()
     if found := Found.of(entry.data):
         await async_resolve_all(hass, entry, found)
         await async_forget_destinations(hass, found, entry.options[CONF_DESTINATIONS])
-    await escalations.async_remove()
+    await alerts.async_remove()
     clear_all_issues(hass, entry)
     missed_changes.forget(hass, entry)
     if not hass.config_entries.async_entries(DOMAIN):

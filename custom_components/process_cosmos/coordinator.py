@@ -1,4 +1,4 @@
-"""Keeps a session with the gateway open; holds devices and status, and hands escalations over."""
+"""Keeps a session with the gateway open; holds devices and status, and hands alerts over."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ from homeassistant.helpers.event import async_call_later
 from homeassistant.util import dt as dt_util
 
 from .alerts.durations import duration
-from .alerts.engine import Escalations
+from .alerts.engine import Alerts
 from .const import AVAILABLE_FOR, CONF_SHA256, CONF_SITE, DOMAIN, LOGGER, UNREACHABLE_AFTER, VERSION
 from .contract.alerts import Propose, Told
 from .contract.destinations import Status
@@ -69,7 +69,7 @@ _REFUSED_FAILURES = 8
 """A refusal needs a person: wait as long as after this many failures."""
 
 _MOST_WAITING = 1000
-"""Messages about escalations waiting for the memory; beyond, the gateway is read more slowly."""
+"""Messages about alerts waiting for the memory; beyond, the gateway is read more slowly."""
 
 _DEVICES_AT_ONCE = 10
 """Devices shown before the rest of the event loop has its turn."""
@@ -98,7 +98,7 @@ class SiteStatus:
 class CosmosCoordinator:
     """One site's link to its gateway."""
 
-    def __init__(self, hass: HomeAssistant, entry: CosmosConfigEntry, escalations: Escalations) -> None:
+    def __init__(self, hass: HomeAssistant, entry: CosmosConfigEntry, alerts: Alerts) -> None:
         """Take what the entry knows of the gateway; connects when started."""
         self.entry = entry
         self.things = Things()
@@ -107,14 +107,14 @@ class CosmosCoordinator:
         """Whether what is held still counts: the link is open, or dropped less than 10 s ago."""
         self.session: Session | None = None
         self.hass = hass
-        self._escalations = escalations
+        self._alerts = alerts
         data = entry.data
         self._client = GatewayClient(async_get_clientsession(hass), data[CONF_URL], data[CONF_TOKEN], data[CONF_SHA256])
         self._listeners: dict[Subject, list[Listener]] = defaultdict(list)
         self._failures = 0
         self._refused = False
         self._shown = asyncio.Event()
-        self._missed = MissedChanges(hass, entry, escalations.telling, self.things)
+        self._missed = MissedChanges(hass, entry, alerts.telling, self.things)
         self._away_timers: list[CALLBACK_TYPE] = []
         self._destination_issues = DestinationIssues(hass, entry)
         self._polarity_issue = PolarityIssue(hass, entry)
@@ -180,7 +180,7 @@ class CosmosCoordinator:
             min_schema=MIN_SCHEMA,
             version=VERSION,
             instance=await instance_id.async_get(self.hass),
-            run=self._escalations.run,
+            run=self._alerts.run,
             entry=self.entry.entry_id,
         )
 
@@ -189,13 +189,13 @@ class CosmosCoordinator:
         if session.hello.site != self.entry.data[CONF_SITE]:
             raise GatewayRefusedError(Code.IDENTITY_MISMATCH, "The gateway of another site answers there")
         waiting: asyncio.Queue[Receipt | Told | Propose] = asyncio.Queue(_MOST_WAITING)
-        handover = self._escalations.handover
+        handover = self._alerts.handover
         self._opened(session)
         ended: GatewayError | None = None
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._read(session, waiting), name="process_cosmos reader")
-                # The edges of devices do not wait until the memory has put a message about an escalation on disk.
+                # The edges of devices do not wait until the memory has put a message about an alert on disk.
                 group.create_task(self._hand_over(waiting), name="process_cosmos handover")
                 group.create_task(self._prove(session), name="process_cosmos opening")
         except* GatewayError as errors:
@@ -208,7 +208,7 @@ class CosmosCoordinator:
 
     async def _prove(self, session: Session) -> None:
         """Begin the backoff anew on proof of work, not of a connection: the log is sent, the devices are here."""
-        await self._escalations.handover.async_session_opened(session.hello, session.send)
+        await self._alerts.handover.async_session_opened(session.hello, session.send)
         await self._shown.wait()
         self._failures = 0
 
@@ -216,7 +216,7 @@ class CosmosCoordinator:
         await session.send(
             Subscribe(
                 id=uuid.uuid4().hex,
-                run=self._escalations.run,
+                run=self._alerts.run,
                 after=self.things.sequence,
                 tell_missed=True,
                 confirmed=self._missed.confirmed,
@@ -224,7 +224,7 @@ class CosmosCoordinator:
         )
         async for message in session.messages():
             if isinstance(message, Receipt | Told | Propose):
-                self._escalations.handover.async_heard()
+                self._alerts.handover.async_heard()
                 await waiting.put(message)
             elif isinstance(message, Snapshot):
                 await self._take_snapshot(message)
@@ -233,7 +233,7 @@ class CosmosCoordinator:
 
     async def _hand_over(self, waiting: asyncio.Queue[Receipt | Told | Propose]) -> None:
         while True:
-            await self._escalations.handover.async_receive(await waiting.get())
+            await self._alerts.handover.async_receive(await waiting.get())
 
     @callback
     def _receive(self, message: FromGateway) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from homeassistant.config_entries import ConfigEntry
 
 if TYPE_CHECKING:
-    from .alerts.engine import Escalations
+    from .alerts.engine import Alerts
     from .coordinator import CosmosCoordinator
 
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class CosmosRuntime:
     """The parts of one site; ``coordinator`` is None without the app."""
 
-    escalations: Escalations
+    alerts: Alerts
     coordinator: CosmosCoordinator | None
 
 

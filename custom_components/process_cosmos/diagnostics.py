@@ -1,4 +1,4 @@
-"""What a person may attach to an issue: no token, no address, no message of an escalation, no name of a device."""
+"""What a person may attach to an issue: no token, no address, no message of an alert, no name of a device."""
 
 from collections import Counter
 from dataclasses import asdict
@@ -27,7 +27,7 @@ async def async_get_config_entry_diagnostics(hass: HomeAssistant, entry: CosmosC
         "app": entry.data[CONF_URL] is not None,
         "told": {key: len(entry.options[key]) for key in (CONF_PHONES, CONF_NOTIFY_ENTITIES, CONF_DESTINATIONS)}
         | {CONF_PERSISTENT: entry.options.get(CONF_PERSISTENT, False)},
-        "escalations": Counter(escalation.state for escalation in runtime.escalations.alive) if runtime else None,
+        "alerts": Counter(alert.state for alert in runtime.alerts.alive) if runtime else None,
         "gateway": _gateway(runtime.coordinator) if runtime and runtime.coordinator else None,
         "workflows": [_workflow(hass, copy) for each in (await async_copies(hass)).values() for copy in each],
     }

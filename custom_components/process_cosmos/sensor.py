@@ -1,4 +1,4 @@
-"""Numbers and texts of Things, and how the site's escalations and destinations stand."""
+"""Numbers and texts of Things, and how the site's alerts and destinations stand."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from homeassistant.core import HomeAssistant
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 from homeassistant.helpers.typing import StateType
 
-from .alerts.engine import Escalations
+from .alerts.engine import Alerts
 from .contract.destinations import LinkState, Priority, StorageState
 from .contract.devices import Hint, Property, PropertyKind
 from .coordinator import SiteStatus
@@ -132,8 +132,8 @@ SITE_SENSORS = (
     ),
 )
 
-OPEN_ESCALATIONS = SensorEntityDescription(
-    key="open_escalations", translation_key="open_escalations", state_class=SensorStateClass.MEASUREMENT
+OPEN_ALERTS = SensorEntityDescription(
+    key="open_alerts", translation_key="open_alerts", state_class=SensorStateClass.MEASUREMENT
 )
 
 
@@ -168,30 +168,30 @@ async def async_setup_entry(
     async_add_entities: AddConfigEntryEntitiesCallback,
 ) -> None:
     """Add the site's own sensors, and those of all Things."""
-    async_add_entities([OpenEscalations(entry, entry.runtime_data.escalations)])
+    async_add_entities([OpenAlerts(entry, entry.runtime_data.alerts)])
     if coordinator := entry.runtime_data.coordinator:
         async_add_entities(SiteSensor(coordinator, row) for row in SITE_SENSORS)
     add_properties(entry, async_add_entities, ThingSensor)
 
 
-class OpenEscalations(SiteEntity, SensorEntity):
-    """How many escalations are alive; there without the app too."""
+class OpenAlerts(SiteEntity, SensorEntity):
+    """How many alerts are alive; there without the app too."""
 
-    def __init__(self, entry: CosmosConfigEntry, escalations: Escalations) -> None:
-        """Count the alive escalations of ``escalations``, the site's."""
-        super().__init__(entry, OPEN_ESCALATIONS)
-        self._escalations = escalations
+    def __init__(self, entry: CosmosConfigEntry, alerts: Alerts) -> None:
+        """Count the alive alerts of ``alerts``, the site's."""
+        super().__init__(entry, OPEN_ALERTS)
+        self._alerts = alerts
 
     @property
     @override
     def native_value(self) -> int:
         """How many are open or acknowledged."""
-        return len(self._escalations.alive)
+        return len(self._alerts.alive)
 
     @override
     async def async_added_to_hass(self) -> None:
-        """Write the state with each change of an escalation that is on disk."""
-        self.async_on_remove(self._escalations.async_listen(lambda _: self.async_write_ha_state()))
+        """Write the state with each change of an alert that is on disk."""
+        self.async_on_remove(self._alerts.async_listen(lambda _: self.async_write_ha_state()))
 
 
 class SiteSensor(StatusEntity, SensorEntity):

@@ -23,7 +23,7 @@ async def _info(hass: HomeAssistant) -> dict[str, Any]:
         "version": VERSION,
         "sites": len(entries),
         "gateways_connected": f"{sum(gateway.session is not None for gateway in gateways)} / {len(gateways)}",
-        "open_escalations": sum(len(entry.runtime_data.escalations.alive) for entry in entries),
+        "open_alerts": sum(len(entry.runtime_data.alerts.alive) for entry in entries),
         "events_waiting": sum(
             status.waiting.alarm + status.waiting.change + status.waiting.measurement for status in statuses
         ),

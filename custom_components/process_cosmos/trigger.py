@@ -1,4 +1,4 @@
-"""Triggers for the five states an escalation can reach."""
+"""Triggers for the five states an alert can reach."""
 
 from typing import Any, ClassVar, override
 
@@ -11,7 +11,7 @@ from homeassistant.helpers.dispatcher import async_dispatcher_connect
 from homeassistant.helpers.trigger import Trigger, TriggerActionRunner, TriggerConfig, TriggerNotTriggeredReporter
 from homeassistant.helpers.typing import ConfigType
 
-from .alerts.engine import EscalationChange, Escalations, Listener
+from .alerts.engine import AlertChange, Alerts, Listener
 from .const import DOMAIN
 from .contract.alerts import TransitionKind
 
@@ -34,8 +34,8 @@ class _Sites:
         if entry.state is not ConfigEntryState.LOADED:
             self._stop(entry.entry_id)
         elif entry.entry_id not in self._listening:
-            escalations: Escalations = entry.runtime_data.escalations
-            self._listening[entry.entry_id] = escalations.async_listen(self._listener)
+            alerts: Alerts = entry.runtime_data.alerts
+            self._listening[entry.entry_id] = alerts.async_listen(self._listener)
 
     def let_go(self) -> None:
         for entry_id in tuple(self._listening):
@@ -46,8 +46,8 @@ class _Sites:
             stop()
 
 
-class EscalationTrigger(Trigger):
-    """Fires when an escalation about one of the entities (none given: any) has reached a state, on disk."""
+class AlertTrigger(Trigger):
+    """Fires when an alert about one of the entities (none given: any) has reached a state, on disk."""
 
     kind: ClassVar[TransitionKind]
 
@@ -59,7 +59,7 @@ class EscalationTrigger(Trigger):
         return validated
 
     def __init__(self, hass: HomeAssistant, config: TriggerConfig) -> None:
-        """Fire for escalations about the entities in the options; without any, for all."""
+        """Fire for alerts about the entities in the options; without any, for all."""
         super().__init__(hass, config)
         self._entities = set((config.options or {}).get(CONF_ENTITY_ID, ()))
 
@@ -70,9 +70,9 @@ class EscalationTrigger(Trigger):
         """Run the action for each match at any site, also one that is loaded later; return how to stop."""
 
         @callback
-        def changed(change: EscalationChange) -> None:
+        def changed(change: AlertChange) -> None:
             if self._matches(change):
-                run_action(_payload(change), f"escalation {change.kind}: {change.escalation.content.message}")
+                run_action(_payload(change), f"alert {change.kind}: {change.alert.content.message}")
 
         sites = _Sites(changed)
         stop_following = async_dispatcher_connect(self._hass, SIGNAL_CONFIG_ENTRY_CHANGED, sites.follow)
@@ -86,63 +86,63 @@ class EscalationTrigger(Trigger):
 
         return remove
 
-    def _matches(self, change: EscalationChange) -> bool:
-        about = change.escalation.content.about
+    def _matches(self, change: AlertChange) -> bool:
+        about = change.alert.content.about
         return change.kind is self.kind and (not self._entities or not self._entities.isdisjoint(about))
 
 
-def _payload(change: EscalationChange) -> dict[str, Any]:
+def _payload(change: AlertChange) -> dict[str, Any]:
     """Return what the automation's ``trigger`` variable holds besides the usual."""
-    escalation = change.escalation
+    alert = change.alert
     return {
-        "escalation": escalation.id,
-        "ring": escalation.ring,
-        "group": escalation.group,
-        "message": escalation.content.message,
-        "severity": escalation.content.severity.value,
-        "entities": list(escalation.content.about),
-        "answer": escalation.answer,
-        "by": escalation.by,
-        "note": escalation.note,
+        "alert": alert.id,
+        "ring": alert.ring,
+        "group": alert.group,
+        "message": alert.content.message,
+        "severity": alert.content.severity.value,
+        "entities": list(alert.content.about),
+        "answer": alert.answer,
+        "by": alert.by,
+        "note": alert.note,
     }
 
 
-class OpenedTrigger(EscalationTrigger):
-    """A new escalation."""
+class OpenedTrigger(AlertTrigger):
+    """A new alert."""
 
     kind = TransitionKind.OPENED
 
 
-class AcknowledgedTrigger(EscalationTrigger):
+class AcknowledgedTrigger(AlertTrigger):
     """Somebody acknowledged."""
 
     kind = TransitionKind.ACKED
 
 
-class AnsweredTrigger(EscalationTrigger):
+class AnsweredTrigger(AlertTrigger):
     """Somebody answered."""
 
     kind = TransitionKind.ANSWERED
 
 
-class UnansweredTrigger(EscalationTrigger):
+class UnansweredTrigger(AlertTrigger):
     """Nobody answered in time."""
 
     kind = TransitionKind.UNANSWERED
 
 
-class ResolvedTrigger(EscalationTrigger):
+class ResolvedTrigger(AlertTrigger):
     """It is over without an answer."""
 
     kind = TransitionKind.RESOLVED
 
 
 TRIGGERS: dict[str, type[Trigger]] = {
-    "escalation_opened": OpenedTrigger,
-    "escalation_acknowledged": AcknowledgedTrigger,
-    "escalation_answered": AnsweredTrigger,
-    "escalation_unanswered": UnansweredTrigger,
-    "escalation_resolved": ResolvedTrigger,
+    "alert_opened": OpenedTrigger,
+    "alert_acknowledged": AcknowledgedTrigger,
+    "alert_answered": AnsweredTrigger,
+    "alert_unanswered": UnansweredTrigger,
+    "alert_resolved": ResolvedTrigger,
 }
 
 

@@ -26,17 +26,17 @@ class Command:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
-    """The integration said that it holds an escalation: its trigger fired, or the action returned it."""
+    """The integration said that it holds an alert: its trigger fired, or the action returned it."""
 
-    escalation: str
+    alert: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ring:
-    """A phone rang. ``key``: the escalation's tag with its ring; rounds repeat it by the clock. ``at``: in seconds."""
+    """A phone rang. ``key``: the alert's tag with its ring; rounds repeat it by the clock. ``at``: in seconds."""
 
     phone: str
-    escalation: str
+    alert: str
     key: str
     at: float = 0.0
 
@@ -52,7 +52,7 @@ class ActionRun:
 class Arrival:
     """An event reached a destination, repeats included.
 
-    ``device`` is (device, affordance) for a device's events; ``count``: calls of an escalation.
+    ``device`` is (device, affordance) for a device's events; ``count``: calls of an alert.
     ``marked``: the event says that it may be a repeat. ``taken_as_new``: what the destination itself says of it;
     None where the ledger is the destination, and takes what it never saw.
     """
@@ -92,13 +92,13 @@ class Guard:
 class Expected:
     """What the play set up, so that too few effects are seen as well as too many.
 
-    ``effects``: how often each answer's effect must happen. ``other_escalations``: those that no leak opened.
-    ``calls``: escalations that were called more than once, and how often.
+    ``effects``: how often each answer's effect must happen. ``other_alerts``: those that no leak opened.
+    ``calls``: alerts that were called more than once, and how often.
     """
 
     phones: tuple[str, ...] = ()
     destinations: tuple[str, ...] = ()
     guards: tuple[Guard, ...] = ()
     effects: dict[str, int] = field(default_factory=dict)
-    other_escalations: int = 0
+    other_alerts: int = 0
     calls: dict[str, int] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What Home Assistant says by its WebSocket API: leaks and valves of its own, escalations, effects of answers."""
+"""What Home Assistant says by its WebSocket API: leaks and valves of its own, alerts, effects of answers."""
 
 import asyncio
 import time
@@ -49,12 +49,12 @@ class HomeWatch:
 
     async def _watch(self, home: Home) -> None:
         await home.until_running()
-        await home.subscribe(self._escalation, "subscribe_trigger", trigger=TRIGGER)
+        await home.subscribe(self._alert, "subscribe_trigger", trigger=TRIGGER)
         entities = [*self._watched.sensors, *self._watched.closings, *self._watched.effects]
         await home.subscribe(self.take_states, "subscribe_entities", entity_ids=entities)
 
-    def _escalation(self, event: dict[str, Any]) -> None:
-        self._book.write(Opened(escalation=event["variables"]["trigger"]["escalation"]))
+    def _alert(self, event: dict[str, Any]) -> None:
+        self._book.write(Opened(alert=event["variables"]["trigger"]["alert"]))
 
     def take_states(self, event: dict[str, Any]) -> None:
         """Read Home Assistant's compressed states: all of them at first (a), then what changes (c)."""
@@ -82,4 +82,4 @@ class HomeWatch:
                 self._book.write(ActionRun(effect=self._watched.effects[entity]))
 
 
-TRIGGER = {"trigger": "process_cosmos.escalation_opened", "options": {}}
+TRIGGER = {"trigger": "process_cosmos.alert_opened", "options": {}}

@@ -7,14 +7,14 @@ from itertools import pairwise
 
 from .evidence import ActionRun, Arrival, Command, DeviceEvent, Expected, Leak, Opened, Record, Ring, Scalar
 
-OPENED = "process_cosmos.escalation.opened.v1"
-CLOSING = tuple(f"process_cosmos.escalation.{kind}.v1" for kind in ("answered", "unanswered", "resolved"))
+OPENED = "process_cosmos.alert.opened.v1"
+CLOSING = tuple(f"process_cosmos.alert.{kind}.v1" for kind in ("answered", "unanswered", "resolved"))
 OTHER = tuple(
-    f"process_cosmos.escalation.{kind}.v1"
+    f"process_cosmos.alert.{kind}.v1"
     for kind in ("rung", "acked", "woke", "moved", "outcome", "restored", "reconciled")
 )
 TRANSITIONS = frozenset({OPENED, *CLOSING, *OTHER})
-"""What happened to an escalation, in order; `asked` is no transition, its id comes from its key."""
+"""What happened to an alert, in order; `asked` is no transition, its id comes from its key."""
 
 VALVE_OPENED = "valve opened"
 """The effect of the answer "turn on again": nothing else commands a valve to open."""
@@ -44,7 +44,7 @@ class Judgement:
     leaks: int = 0
     closings: int = 0
     closed_again: int = 0
-    escalations: int = 0
+    alerts: int = 0
     rings: int = 0
     device_events: int = 0
     answers_run: int = 0
@@ -110,7 +110,7 @@ def _settle_leak(valve: str, commands: Sequence[float] | None, verdict: Judgemen
 
 
 def _judge_rings(records: Sequence[Record], expected: Expected, verdict: Judgement) -> None:
-    """Each escalation rings on each phone, and no ring is heard twice; the next round comes minutes later."""
+    """Each alert rings on each phone, and no ring is heard twice; the next round comes minutes later."""
     rings: dict[tuple[str, str], list[float]] = {}
     for record in records:
         if isinstance(record, Ring):
@@ -119,10 +119,10 @@ def _judge_rings(records: Sequence[Record], expected: Expected, verdict: Judgeme
     for (phone, key), times in rings.items():
         again = sum(later - earlier < NEXT_ROUND for earlier, later in pairwise(times))
         verdict.repeat(again, f"{phone} rang again for {key}")
-    heard = {(record.phone, record.escalation) for record in records if isinstance(record, Ring)}
-    for escalation in _escalations(records):
+    heard = {(record.phone, record.alert) for record in records if isinstance(record, Ring)}
+    for alert in _alerts(records):
         for phone in expected.phones:
-            verdict.lose((phone, escalation) not in heard, f"{phone} never rang for escalation {escalation}")
+            verdict.lose((phone, alert) not in heard, f"{phone} never rang for alert {alert}")
 
 
 def _judge_effects(records: Sequence[Record], expected: Expected, verdict: Judgement) -> None:
@@ -136,37 +136,37 @@ def _judge_effects(records: Sequence[Record], expected: Expected, verdict: Judge
         verdict.repeat(runs[effect] - wanted, f"an answer ran too often: {effect}")
 
 
-def _escalations(records: Iterable[Record]) -> Sequence[str]:
-    """Return each escalation the integration said to hold, or rang for."""
-    return list(dict.fromkeys(record.escalation for record in records if isinstance(record, (Opened, Ring))))
+def _alerts(records: Iterable[Record]) -> Sequence[str]:
+    """Return each alert the integration said to hold, or rang for."""
+    return list(dict.fromkeys(record.alert for record in records if isinstance(record, (Opened, Ring))))
 
 
 def _judge_arrivals(records: Sequence[Record], expected: Expected, verdict: Judgement) -> None:
     """Everything accepted reached every destination once, in the order of its key."""
-    opened = _escalations(records)
+    opened = _alerts(records)
     events: dict[tuple[str, str], list[Scalar]] = {}
     for record in records:
         if isinstance(record, DeviceEvent):
             events.setdefault(record.device, []).append(record.value)
-    verdict.escalations = len(opened)
+    verdict.alerts = len(opened)
     verdict.device_events = sum(map(len, events.values()))
-    verdict.accepted = verdict.escalations + verdict.device_events
-    surplus = len(opened) - verdict.leaks - expected.other_escalations
-    verdict.lose(-surplus, "a leak opened no escalation of its own")
-    verdict.repeat(surplus, "more escalations than leaks")
+    verdict.accepted = verdict.alerts + verdict.device_events
+    surplus = len(opened) - verdict.leaks - expected.other_alerts
+    verdict.lose(-surplus, "a leak opened no alert of its own")
+    verdict.repeat(surplus, "more alerts than leaks")
     later = {
         record.id
         for record in records
         if isinstance(record, Arrival) and record.type in TRANSITIONS and record.type != OPENED
     }
-    missing_escalations: set[str] = set()
+    missing_alerts: set[str] = set()
     missing_events: Counter[tuple[str, str]] = Counter()
     for destination in expected.destinations:
         first = _first_arrivals(records, destination, verdict)
         verdict.lose(len(later - {arrival.id for arrival in first}), f"transitions never reached {destination}")
-        missing_escalations |= _judge_escalations(destination, first, opened, expected, verdict)
+        missing_alerts |= _judge_alerts(destination, first, opened, expected, verdict)
         missing_events |= _judge_device_events(destination, first, events, verdict)
-    verdict.arrived = verdict.accepted - len(missing_escalations) - missing_events.total()
+    verdict.arrived = verdict.accepted - len(missing_alerts) - missing_events.total()
 
 
 def _first_arrivals(records: Iterable[Record], destination: str, verdict: Judgement) -> Sequence[Arrival]:
@@ -183,29 +183,29 @@ def _first_arrivals(records: Iterable[Record], destination: str, verdict: Judgem
     return list(first.values())
 
 
-def _judge_escalations(
+def _judge_alerts(
     destination: str, first: Iterable[Arrival], opened: Iterable[str], expected: Expected, verdict: Judgement
 ) -> set[str]:
-    """Return the escalations whose opening never arrived; one opens first, closes once and last, ids only rise."""
+    """Return the alerts whose opening never arrived; one opens first, closes once and last, ids only rise."""
     histories: dict[str, list[Arrival]] = {}
     for arrival in first:
         if arrival.type in TRANSITIONS:
             histories.setdefault(arrival.subject, []).append(arrival)
-    for escalation, history in histories.items():
+    for alert, history in histories.items():
         types = [arrival.type for arrival in history]
         for kind, once in (("opened", (OPENED,)), ("closed", CLOSING)):
             number = sum(type_ in once for type_ in types)
-            verdict.repeat(number - 1, f"{destination} heard more than once that {escalation} was {kind}")
+            verdict.repeat(number - 1, f"{destination} heard more than once that {alert} was {kind}")
         verdict.disorder(
             sum(later.id < earlier.id for earlier, later in pairwise(history)) + (types[0] != OPENED),
-            f"{destination} heard of {escalation}: {', '.join(types)}",
+            f"{destination} heard of {alert}: {', '.join(types)}",
         )
-    for escalation, calls in expected.calls.items():
-        heard = max((arrival.count or 0 for arrival in histories.get(escalation, ())), default=0)
-        verdict.lose(calls - heard, f"{destination} heard of {heard} calls of {escalation}, not {calls}")
-        verdict.repeat(heard - calls, f"{destination} heard of {heard} calls of {escalation}, not {calls}")
-    missing = {escalation for escalation in opened if not any(a.type == OPENED for a in histories.get(escalation, ()))}
-    verdict.lose(len(missing), f"escalations never reached {destination}")
+    for alert, calls in expected.calls.items():
+        heard = max((arrival.count or 0 for arrival in histories.get(alert, ())), default=0)
+        verdict.lose(calls - heard, f"{destination} heard of {heard} calls of {alert}, not {calls}")
+        verdict.repeat(heard - calls, f"{destination} heard of {heard} calls of {alert}, not {calls}")
+    missing = {alert for alert in opened if not any(a.type == OPENED for a in histories.get(alert, ()))}
+    verdict.lose(len(missing), f"alerts never reached {destination}")
     return missing
 
 

@@ -15,8 +15,8 @@ def ring_of(phone: str, push: dict[str, Any]) -> Ring | None:
     buttons = [str(action["action"]).split("/", _PARTS - 1) for action in data.get("actions", ())]
     if not buttons:
         return None
-    escalation = str(data["tag"])
-    return Ring(phone=phone, escalation=escalation, key=f"{escalation}/{buttons[0][_RING]}", at=time.monotonic())
+    alert = str(data["tag"])
+    return Ring(phone=phone, alert=alert, key=f"{alert}/{buttons[0][_RING]}", at=time.monotonic())
 
 
 def button_of(push: dict[str, Any], title: str) -> str:

@@ -39,7 +39,7 @@ class Receivers:
         push = await request.json()
         ring = ring_of(request.match_info["phone"], push)
         if ring is not None:
-            self._heard[ring.escalation][ring.phone] = push
+            self._heard[ring.alert][ring.phone] = push
             self._book.write(ring)
         return web.json_response({}, status=HTTPStatus.CREATED)
 
@@ -50,18 +50,18 @@ class Receivers:
         return web.Response(status=HTTPStatus.ACCEPTED)
 
     async def _wait_for_rings(self, request: web.Request) -> web.Response:
-        """Wait until ``phones`` phones have rung for ``escalation``."""
+        """Wait until ``phones`` phones have rung for ``alert``."""
         wanted = await request.json()
 
         def rang() -> bool:
-            return len(self._heard[wanted["escalation"]]) >= int(wanted["phones"])
+            return len(self._heard[wanted["alert"]]) >= int(wanted["phones"])
 
         return web.json_response(await self._book.until(rang, LIMIT))
 
     async def _button(self, request: web.Request) -> web.Response:
-        """Return the id of the button ``title`` that ``phone`` shows for ``escalation``."""
+        """Return the id of the button ``title`` that ``phone`` shows for ``alert``."""
         wanted = await request.json()
-        return web.json_response(button_of(self._heard[wanted["escalation"]][wanted["phone"]], wanted["title"]))
+        return web.json_response(button_of(self._heard[wanted["alert"]][wanted["phone"]], wanted["title"]))
 
     async def _ask(self, request: web.Request) -> web.Response:
         question = self._questions.get(request.match_info["question"])

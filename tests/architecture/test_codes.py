@@ -84,7 +84,7 @@ def sentences_of_actions() -> set[str]:
 
 
 def problems_of_calls() -> set[str]:
-    """What can be wrong with a call of ``escalate``: read as text, because Home Assistant is not there."""
+    """What can be wrong with a call of ``alert``: read as text, because Home Assistant is not there."""
     [module] = matching("custom_components.process_cosmos.actions.alert_call")
     [codes] = [node for node in ast.walk(module.tree) if isinstance(node, ast.ClassDef) and node.name == "ProblemCode"]
     return {text for each in codes.body if isinstance(each, ast.Assign) for text in texts(each)}

@@ -84,7 +84,7 @@ def test_what_is_declared_is_translated_and_has_an_icon(kind: str) -> None:
 
 def test_the_action_that_alerts_people_is_found_by_the_words_they_use() -> None:
     """Home Assistant's editor searches names and descriptions, and shows the first five: mostly names."""
-    texts = _json("translations/en.json")["services"]["escalate"]
+    texts = _json("translations/en.json")["services"]["alert"]
     assert [word for word in ("alert", "alarm", "notify", "leak", "ask") if word not in texts["name"].lower()] == []
     assert [word for word in ("escalate", "ring") if word not in texts["description"].lower()] == []
 

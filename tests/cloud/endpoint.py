@@ -115,7 +115,7 @@ def event(number: int, site: str, **changes: object) -> dict[str, object]:
         "specversion": "1.0",
         "id": f"01K{number:023d}",
         "source": f"/sites/{site}",
-        "type": "process_cosmos.escalation.opened.v1",
+        "type": "process_cosmos.alert.opened.v1",
         "subject": f"01J{number:023d}",
         "time": "2026-11-22T10:00:00Z",
         "datacontenttype": "application/json",

@@ -193,7 +193,7 @@ async def test_a_site_that_polls_again_and_again_has_four_polls_waiting(
     site: Site, connection: apsw.Connection
 ) -> None:
     for number in range(1, 7):
-        put(connection, identifier=f"{number}", site=Ulid(OTHER), escalation=OTHER, by="x", now=NOW, answer="a")
+        put(connection, identifier=f"{number}", site=Ulid(OTHER), alert=OTHER, by="x", now=NOW, answer="a")
     polls = []
     for number in range(1, 7):
         polls.append(asyncio.create_task(site.poll(number)))

@@ -96,7 +96,7 @@ async def test_an_answer_given_on_the_command_line_reaches_the_site_that_asked(p
     identifier = await process.answer(str(asked["subject"]), "keep_off", "--ring", "2", "--by", "Ada")
 
     [item] = await site.inbox()
-    assert (item["id"], item["escalation"], item["answer"], item["ring"], item["by"]) == (
+    assert (item["id"], item["alert"], item["answer"], item["ring"], item["by"]) == (
         identifier,
         asked["subject"],
         "keep_off",
@@ -134,7 +134,7 @@ async def test_the_ledger_holds_few_large_events_at_a_time_and_prints_all(
 async def test_the_ledger_is_a_table_for_people(site: Site, command: Command) -> None:
     await site.send([event(1, SITE), event(1, SITE), event(2, SITE)])
     first, second, third = command("ledger").splitlines()
-    assert "escalation.opened" in first
+    assert "alert.opened" in first
     assert second.endswith("(again)")
     assert not third.endswith("(again)")
     assert command("ledger", "--after", "2").splitlines() == [third]

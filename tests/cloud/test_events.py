@@ -39,7 +39,7 @@ async def test_a_repeated_event_is_kept_once_and_both_arrivals_are_on_record(
     ]
     assert (arrivals[0].site, arrivals[0].type, arrivals[0].data) == (
         SITE,
-        "process_cosmos.escalation.opened.v1",
+        "process_cosmos.alert.opened.v1",
         {"number": 1},
     )
 

@@ -250,7 +250,7 @@ async def test_an_answer_goes_to_the_site_that_opened_the_alert_not_to_who_named
     await rogue.enrol(new_code(folder, url))
     alert = "01J00000000000000000000001"
     await site.send([event(1, SITE, subject=alert)])
-    mention = event(2, rogue.site, subject=alert, type="process_cosmos.escalation.rung.v1")
+    mention = event(2, rogue.site, subject=alert, type="process_cosmos.alert.rung.v1")
     await rogue.send([mention, event(3, rogue.site, subject=alert, type="other.v1")])
 
     await run_command(folder, "answer", alert, "keep_off")
@@ -274,7 +274,7 @@ async def test_two_sites_that_opened_the_same_alert_are_named_and_one_has_to_be_
     _, said = await process.communicate()
 
     assert process.returncode
-    assert f"say --site: {SITE}, {rogue.site} have this escalation; {SITE} was the first".encode() in said
+    assert f"say --site: {SITE}, {rogue.site} have this alert; {SITE} was the first".encode() in said
     assert connection.execute("SELECT count(*) FROM inbox").get == 0
     await run_command(folder, "answer", alert, "keep_off", "--site", SITE)
     assert connection.execute("SELECT site FROM inbox").fetchall() == [(Ulid(SITE),)]

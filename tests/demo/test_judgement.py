@@ -23,18 +23,18 @@ SENSOR, VALVE = "sensor", "valve"
 WET = (SENSOR, "wet")
 
 
-def told(escalation: str) -> list[Record]:
-    """Return what a kept promise about one escalation looks like to the ledger."""
+def told(alert: str) -> list[Record]:
+    """Return what a kept promise about one alert looks like to the ledger."""
     return [
-        Opened(escalation=escalation),
-        *(Ring(phone=phone, escalation=escalation, key=f"{escalation}/1") for phone in PHONES),
-        *(arrived(to, escalation, kind) for kind in ("opened", "resolved") for to in DESTINATIONS),
+        Opened(alert=alert),
+        *(Ring(phone=phone, alert=alert, key=f"{alert}/1") for phone in PHONES),
+        *(arrived(to, alert, kind) for kind in ("opened", "resolved") for to in DESTINATIONS),
     ]
 
 
-def arrived(destination: str, escalation: str, kind: str) -> Arrival:
-    event = f"{escalation}-{('opened', 'rung', 'resolved', 'answered').index(kind)}"
-    return Arrival(destination=destination, id=event, type=f"process_cosmos.escalation.{kind}.v1", subject=escalation)
+def arrived(destination: str, alert: str, kind: str) -> Arrival:
+    event = f"{alert}-{('opened', 'rung', 'resolved', 'answered').index(kind)}"
+    return Arrival(destination=destination, id=event, type=f"process_cosmos.alert.{kind}.v1", subject=alert)
 
 
 def reported(destination: str, number: int, value: Scalar) -> Arrival:
@@ -48,14 +48,14 @@ def reported(destination: str, number: int, value: Scalar) -> Arrival:
     )
 
 
-def leak(escalation: str) -> list[Record]:
-    return [Leak(sensor=SENSOR), Command(valve=VALVE, closes=True), *told(escalation)]
+def leak(alert: str) -> list[Record]:
+    return [Leak(sensor=SENSOR), Command(valve=VALVE, closes=True), *told(alert)]
 
 
 def verdict(
     *records: Record,
     effects: dict[str, int] | None = None,
-    other_escalations: int = 0,
+    other_alerts: int = 0,
     calls: dict[str, int] | None = None,
 ) -> Judgement:
     expected = Expected(
@@ -63,7 +63,7 @@ def verdict(
         destinations=DESTINATIONS,
         guards=(Guard(sensor=SENSOR, valve=VALVE),),
         effects=effects or {},
-        other_escalations=other_escalations,
+        other_alerts=other_alerts,
         calls=calls or {},
     )
     return judge(records, expected)
@@ -106,14 +106,14 @@ def test_a_command_that_opens_the_valve_is_no_closing() -> None:
     assert figures(verdict(*leak("E1"), reopened)) == (0, 1, 0)
 
 
-def test_a_leak_without_an_escalation_of_its_own_is_lost() -> None:
+def test_a_leak_without_an_alert_of_its_own_is_lost() -> None:
     result = verdict(*leak("E1"), Leak(sensor=SENSOR), Command(valve=VALVE, closes=True))
     assert figures(result) == (1, 0, 0)
 
 
-def test_an_escalation_that_nobody_expected_is_a_duplicate() -> None:
+def test_an_alert_that_nobody_expected_is_a_duplicate() -> None:
     assert figures(verdict(*leak("E1"), *told("E2"))) == (0, 1, 0)
-    assert figures(verdict(*leak("E1"), *told("E2"), other_escalations=1)) == (0, 0, 0)
+    assert figures(verdict(*leak("E1"), *told("E2"), other_alerts=1)) == (0, 0, 0)
 
 
 def test_a_phone_that_never_rings_is_lost() -> None:
@@ -122,16 +122,16 @@ def test_a_phone_that_never_rings_is_lost() -> None:
 
 
 def test_a_phone_that_rings_twice_with_one_key_is_a_duplicate_effect() -> None:
-    again = Ring(phone="ann", escalation="E1", key="E1/1", at=1)
+    again = Ring(phone="ann", alert="E1", key="E1/1", at=1)
     assert figures(verdict(*leak("E1"), again)) == (0, 1, 0)
 
 
 def test_the_next_round_of_a_ring_is_no_duplicate() -> None:
-    next_round = Ring(phone="ann", escalation="E1", key="E1/1", at=300)
+    next_round = Ring(phone="ann", alert="E1", key="E1/1", at=300)
     assert figures(verdict(*leak("E1"), next_round)) == (0, 0, 0)
 
 
-def test_a_ring_proves_an_escalation_that_the_ledger_did_not_see_opening() -> None:
+def test_a_ring_proves_an_alert_that_the_ledger_did_not_see_opening() -> None:
     records = [record for record in leak("E1") if not isinstance(record, Opened)]
     result = verdict(*records)
     assert (result.accepted, figures(result)) == (1, (0, 0, 0))
@@ -145,7 +145,7 @@ def test_the_actions_of_an_answer_run_exactly_once() -> None:
     assert figures(verdict(run)) == (0, 1, 0)
 
 
-def test_an_escalation_missing_at_one_destination_is_lost_and_not_counted_as_arrived() -> None:
+def test_an_alert_missing_at_one_destination_is_lost_and_not_counted_as_arrived() -> None:
     records = [r for r in leak("E1") if not (isinstance(r, Arrival) and r.destination == "webhook")]
     result = verdict(*records, *leak("E2"))
     assert figures(result) == (2, 0, 0)  # its opening, its closing
@@ -158,7 +158,7 @@ def test_a_transition_that_reached_only_one_destination_is_lost() -> None:
     assert figures(verdict(*records)) == (1, 0, 0)
 
 
-def test_calls_of_one_escalation_are_all_counted_at_every_destination() -> None:
+def test_calls_of_one_alert_are_all_counted_at_every_destination() -> None:
     def called(times: int) -> list[Record]:
         return [replace(one, count=times) if isinstance(one, Arrival) else one for one in leak("E1")]
 
@@ -174,7 +174,7 @@ def test_a_repeat_with_the_same_id_is_absorbed() -> None:
 
 
 def test_the_same_opening_under_two_ids_is_a_duplicate() -> None:
-    other = Arrival(destination="cloud", id="E1-9", type="process_cosmos.escalation.opened.v1", subject="E1")
+    other = Arrival(destination="cloud", id="E1-9", type="process_cosmos.alert.opened.v1", subject="E1")
     records = leak("E1")
     records.insert(4, other)
     assert verdict(*records).duplicates == 1
@@ -184,7 +184,7 @@ def test_an_event_the_receiver_took_twice_as_new_is_a_duplicate() -> None:
     again = Arrival(
         destination="cloud",
         id="E1-0",
-        type="process_cosmos.escalation.opened.v1",
+        type="process_cosmos.alert.opened.v1",
         subject="E1",
         taken_as_new=True,
     )

@@ -12,7 +12,7 @@ import orjson
 import pytest
 from aiohttp import ClientSession
 
-from process_cosmos_gateway.contract.alerts import EscalationEvent
+from process_cosmos_gateway.contract.alerts import AlertEvent
 from process_cosmos_gateway.contract.cloud import BatchReceipt
 from process_cosmos_gateway.contract.codec import parse
 from process_cosmos_gateway.contract.pairing import parse_line, parse_pairing_line
@@ -37,7 +37,7 @@ HELD = {
     "docs/destinations.md:json": "here",
     "docs/destinations.md:python": "tests/gateway/destinations/test_documented_receiver.py",
     "docs/destinations.md:yaml": "tests/home_assistant/test_documents.py",
-    "docs/escalation.md:mermaid": "a picture",
+    "docs/alert.md:mermaid": "a picture",
     "docs/faults.md:sh": "here",
     "docs/install.md:bash": "here; docker by tests/system/test_compose.py, pip by tests/system/test_wheels.py",
     "docs/install.md:toml": "here",
@@ -69,8 +69,8 @@ def test_options_of_the_pages_are_options_of_the_gateway(page: str, tmp_path: Pa
 
 def test_the_examples_of_events_and_receipts_are_what_is_sent() -> None:
     alert, receipt, tested = map(orjson.loads, blocks("docs/destinations.md", "json"))
-    said = parse(EscalationEvent, alert["data"])
-    assert alert["subject"] == said.escalation
+    said = parse(AlertEvent, alert["data"])
+    assert alert["subject"] == said.alert
     assert said.answers == ("Turn on again", "Keep off")
     assert parse(BatchReceipt, receipt).duplicates == (1,)
     assert (tested["type"], set(tested)) == (TEST, {*alert})
@@ -150,7 +150,7 @@ async def test_the_cloud_endpoints_commands_do_what_the_page_says(tmp_path: Path
     of = {line[1] + line[-1] * (line[1] == "ledger"): line for line in lines}
     assert len(of) == len(lines) == 8
     alert = str(event(1, SITE)["subject"])
-    values = {"DIR": str(tmp_path), "SITE": SITE, "ESCALATION": alert, "8443": "0"}
+    values = {"DIR": str(tmp_path), "SITE": SITE, "ALERT": alert, "8443": "0"}
 
     def command(name: str) -> Sequence[str]:
         return [sys.executable, "-m", "process_cosmos_cloud", *(values.get(each, each) for each in of[name][1:])]

@@ -18,8 +18,8 @@ def read(kind: str, data: Any, subject: str = "wot/meter-0") -> list[tuple[Item,
     return [(arrival.item, arrival.at) for arrival in arrivals]
 
 
-def test_an_escalation_is_known_by_how_often_it_was_called() -> None:
-    found = read("process_cosmos.escalation.rung.v1", {"count": 3}, "01KAP")
+def test_an_alert_is_known_by_how_often_it_was_called() -> None:
+    found = read("process_cosmos.alert.rung.v1", {"count": 3}, "01KAP")
     assert found == [(Item(Priority.ALARM, "01KAP", 3), None)]
 
 

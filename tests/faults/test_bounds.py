@@ -81,7 +81,7 @@ async def test_an_alarm_without_acknowledgement_has_waited_until_now(
 ) -> None:
     monkeypatch.setattr(meter, "_WAIT_SECONDS", 0.3)
     bounds = Bounds(silent, 1.0)
-    alarm = silent.home.new_escalation()
+    alarm = silent.home.new_alert()
     async with bounds.held("flood"):
         for _ in range(3):
             silent.home.ring(alarm)
@@ -92,7 +92,7 @@ async def test_an_alarm_without_acknowledgement_has_waited_until_now(
 
 async def test_an_alarm_that_is_acknowledged_after_the_flood_is_waited_for(silent: Site) -> None:
     bounds = Bounds(silent, 1.0)
-    alarm = silent.home.new_escalation()
+    alarm = silent.home.new_alert()
     later = partial(silent.ledger.acknowledge, Item(Priority.ALARM, alarm, 1))
     async with bounds.held("flood"):
         silent.home.ring(alarm)

@@ -38,7 +38,7 @@ from process_cosmos_gateway.outbox import Delivered, Outbox
 from process_cosmos_gateway.store import Transaction
 from tests.hostile import HEALTHY, LEVELS, documents, is_json, nested
 
-from .alerts.parts import escalation, gateway, leak_opened
+from .alerts.parts import alert, gateway, leak_opened
 from .api.endpoints import publish, with_doors
 from .store.parts import HandClock, new_ulids, opened
 
@@ -94,7 +94,7 @@ async def a_program(folder: Path) -> AsyncIterator[Attack]:
 
 @asynccontextmanager
 async def home_assistant(folder: Path) -> AsyncIterator[Attack]:
-    """``data`` of an escalation in a frame of the integration."""
+    """``data`` of an alert in a frame of the integration."""
     numbers = count(2)
     async with gateway(folder, HandClock(), ("cloud",)) as parts:
         await parts.opens_session()
@@ -106,17 +106,17 @@ async def home_assistant(folder: Path) -> AsyncIterator[Attack]:
             message = replace(
                 opening,
                 position=replace(opening.position, n=number),
-                changes=(replace(change, escalation=escalation(data="HERE", ring=number)),),
+                changes=(replace(change, alert=alert(data="HERE", ring=number)),),
             )
             frame = orjson.dumps({"type": message.type, **orjson.loads(orjson.dumps(message))}).replace(b'"HERE"', text)
             try:
                 read: Any = decode(frame, FROM_HOME_ASSISTANT, cuts=True)
             except ContractError as error:
                 return error.code
-            await parts.escalations.apply(read)
-            await parts.escalations.look()
+            await parts.alerts.apply(read)
+            await parts.alerts.look()
             assert len(await drained(parts.outbox, "cloud")) == 1
-            await parts.escalations.greeting()
+            await parts.alerts.greeting()
             return ACCEPTED
 
         yield attack
@@ -189,15 +189,15 @@ async def webhook_reply(folder: Path) -> AsyncIterator[Attack]:
     """A receiver's reply with an answer."""
     async with gateway(folder, HandClock(), ("hook",)) as parts:
         await parts.opens_session()
-        await parts.escalations.apply(leak_opened(new_ulids()(), ()))
+        await parts.alerts.apply(leak_opened(new_ulids()(), ()))
         [parcel] = await parts.outbox.parcels("hook", 1)
         hook = Webhook(WebhookSettings(name="hook", url="https://h/", kinds=()))
 
         async def attack(text: bytes) -> str:
             body = b'{"answer":"turn_on","more":' + text + b"}"
             items = hook._answers(parcel, Reply(status=200, body=body))
-            await parts.store.write(lambda transaction: parts.escalations.take(transaction, items, "hook"))
-            await parts.escalations.look()
+            await parts.store.write(lambda transaction: parts.alerts.take(transaction, items, "hook"))
+            await parts.alerts.look()
             return ACCEPTED if items else GARBAGE
 
         yield attack
@@ -213,7 +213,7 @@ async def inbox(folder: Path) -> AsyncIterator[Attack]:
 
         async def attack(text: bytes) -> str:
             items = [
-                {"id": f"i{number}", "cursor": number, "escalation": SITE, "by": "Ada", "age": 1.0, "answer": "x"}
+                {"id": f"i{number}", "cursor": number, "alert": SITE, "by": "Ada", "age": 1.0, "answer": "x"}
                 for number in (next(numbers), next(numbers), next(numbers))
             ]
             items[1]["acknowledge_for"] = "HERE"
@@ -225,8 +225,8 @@ async def inbox(folder: Path) -> AsyncIterator[Attack]:
             assert polled.cursor == items[2]["cursor"]
             read = {item.id for item in polled.items}
             assert {items[0]["id"], items[2]["id"]} <= read
-            await parts.store.write(lambda transaction: parts.escalations.take(transaction, polled.items, "cloud"))
-            await parts.escalations.look()
+            await parts.store.write(lambda transaction: parts.alerts.take(transaction, polled.items, "cloud"))
+            await parts.alerts.look()
             await parts.opens_session()
             assert not any(is_deeper(decode_json(write_json(each))) for each in parts.sent)
             return ACCEPTED if items[1]["id"] in read else GARBAGE

@@ -14,9 +14,9 @@ import pytest
 from aiohttp import ClientError, ServerFingerprintMismatch, WSServerHandshakeError
 
 from process_cosmos_gateway.contract.alerts import (
+    AlertState,
     CaughtUp,
     Change,
-    EscalationState,
     Replica,
     Severity,
     Transition,
@@ -55,12 +55,12 @@ async def gateway(tmp_path: Path, unused_tcp_port: int) -> AsyncIterator[Gateway
 
 
 def opened(n: int, message: str = "Water under the sink") -> Transition:
-    """Record ``n``: an escalation of its own."""
-    escalation = IDS()
+    """Record ``n``: an alert of its own."""
+    alert = IDS()
     replica = Replica(
-        id=escalation,
+        id=alert,
         group=f"automation.leak_{n}",
-        state=EscalationState.OPEN,
+        state=AlertState.OPEN,
         ring=1,
         answers_from=1,
         severity=Severity.CRITICAL,
@@ -71,7 +71,7 @@ def opened(n: int, message: str = "Water under the sink") -> Transition:
         until_in=86400.0,
     )
     change = Change(
-        kind=TransitionKind.OPENED, escalation=replica, event=IDS(), at=datetime(2026, 11, 22, tzinfo=UTC), asks=()
+        kind=TransitionKind.OPENED, alert=replica, event=IDS(), at=datetime(2026, 11, 22, tzinfo=UTC), asks=()
     )
     return Transition(position=Position(run=RUN, n=n), changes=(change,))
 

@@ -18,7 +18,7 @@ from .alerts.parts import LEAK, ask, gateway, key, leak_opened
 from .store.parts import HandClock, new_ulids
 
 STORED = {
-    "escalation": "UPDATE escalation SET body = ?1, event = ?1 WHERE id = 'bad'",
+    "alert": "UPDATE alert SET body = ?1, event = ?1 WHERE id = 'bad'",
     "destination": "UPDATE destination SET settings = ?1 WHERE name = 'bad'",
     "value": "UPDATE device_property SET value = ?1 WHERE name = 'bad'",
 }
@@ -33,11 +33,11 @@ async def test_a_row_that_cannot_be_read_costs_none_of_those_beside_it(
     clock = HandClock()
     async with gateway(tmp_path_factory.mktemp("rows"), clock, ("cloud",)) as parts:
         await parts.opens_session()
-        await parts.escalations.apply(leak_opened(new_ulids()(), (ask(key()),)))
+        await parts.alerts.apply(leak_opened(new_ulids()(), (ask(key()),)))
 
         def spoil(transaction: Transaction) -> None:
             names = "state, alive, run, n, ring_at, until_at, changed_at, body, event"
-            transaction.run(f"INSERT INTO escalation SELECT 'bad', {names} FROM escalation")  # noqa: S608 - the test's own words
+            transaction.run(f"INSERT INTO alert SELECT 'bad', {names} FROM alert")  # noqa: S608 - the test's own words
             hook = destination_settings.WebhookSettings(name="good", kinds=(), url="http://h/")
             for name in ("bad", "good"):
                 destination_settings.save(transaction, DestinationKind.WEBHOOK, replace(hook, name=name))
@@ -49,11 +49,11 @@ async def test_a_row_that_cannot_be_read_costs_none_of_those_beside_it(
             assert transaction.run(STORED[row], text) == 1
 
         await parts.store.write(spoil)
-        _, heads = await parts.escalations.greeting()
-        assert LEAK in {head.escalation for head in heads}
-        await parts.escalations.look()
+        _, heads = await parts.alerts.greeting()
+        assert LEAK in {head.alert for head in heads}
+        await parts.alerts.look()
         assert await parts.asked() == [(1, 0, 0)]
-        await parts.outbox.register("new", [EventKind.ESCALATION])
+        await parts.outbox.register("new", [EventKind.ALERT])
         assert await parts.types("new")
         kept = await parts.store.read(destination_settings.load_all)
         assert "good" in {each.settings.name for each in kept}
@@ -61,15 +61,15 @@ async def test_a_row_that_cannot_be_read_costs_none_of_those_beside_it(
         assert "good" in device.held
 
 
-async def test_an_escalation_that_cannot_be_read_is_set_aside_once(tmp_path: Path) -> None:
+async def test_an_alert_that_cannot_be_read_is_set_aside_once(tmp_path: Path) -> None:
     async with gateway(tmp_path, HandClock(), ("cloud",)) as parts:
         await parts.opens_session()
-        await parts.escalations.apply(leak_opened(new_ulids()(), ()))
-        await parts.store.write(lambda transaction: transaction.run("UPDATE escalation SET body = x'00'"))
+        await parts.alerts.apply(leak_opened(new_ulids()(), ()))
+        await parts.store.write(lambda transaction: transaction.run("UPDATE alert SET body = x'00'"))
         for _ in range(2):
-            await parts.escalations.look()
+            await parts.alerts.look()
         rows = await parts.store.read(lambda transaction: transaction.rows("SELECT origin FROM quarantine"))
-        assert rows == [("escalation",)]
+        assert rows == [("alert",)]
 
 
 async def test_a_store_with_an_event_of_254_levels_delivers_what_waits_behind_it(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from custom_components.process_cosmos.const import DOMAIN
 
 from .contract_gateway import SITE, TOKEN, ContractGateway
 
-WEBHOOK = {"url": "https://hooks.example/secret", "kinds": ["escalation"]}
+WEBHOOK = {"url": "https://hooks.example/secret", "kinds": ["alert"]}
 NEITHER = {"test_ring": False, "install_blueprints": False}
 
 

@@ -62,9 +62,9 @@ async def test_the_test_ring_reaches_those_chosen_and_ends_by_itself(hass: HomeA
     assert "test notification" in message.data["service_data"]["message"]
     assert result["description"] == "tested"
     assert result["description_placeholders"] == {"results": "- **notify.hall**: handed over"}
-    assert len(entry.runtime_data.escalations.alive) == 1
+    assert len(entry.runtime_data.alerts.alive) == 1
     async_fire_time_changed(hass, dt_util.utcnow() + LASTS + timedelta(seconds=1))
-    await until(lambda: not entry.runtime_data.escalations.alive)
+    await until(lambda: not entry.runtime_data.alerts.alive)
 
 
 async def test_a_test_ring_that_is_not_on_disk_keeps_nobody_from_the_site(hass: HomeAssistant) -> None:
@@ -214,13 +214,13 @@ async def test_a_webhook_is_set_at_the_gateway_and_known_by_its_name(
         "url": "https://hooks.example/secret",
         "header": "X-Key",
         "header_value": "s3cret",
-        "kinds": ["escalation", "device"],
+        "kinds": ["alert", "device"],
     }
     result = await submit(hass, await submit(hass, result, answer), NEITHER)
     assert result["options"]["destinations"] == ["webhook"]
     asked = await gateway.until_heard(SetWebhook)
     assert (asked.url, asked.header, asked.header_value) == ("https://hooks.example/secret", "X-Key", "s3cret")
-    assert asked.kinds == (EventKind.ESCALATION, EventKind.DEVICE)
+    assert asked.kinds == (EventKind.ALERT, EventKind.DEVICE)
     assert "secret" not in str((result["data"], result["options"]))
 
 
@@ -249,10 +249,10 @@ async def test_a_refused_code_of_a_cloud_says_why_and_can_be_mended(
     result = await tell(hass, await submit(hass, await discover(hass, gateway), {}))
     result = await choose(hass, result, "cloud")
     mend, gateway.reply = gateway.reply, refusing(code)
-    result = await submit(hass, result, {"code": CLOUD_CODE, "kinds": ["escalation"]})
+    result = await submit(hass, result, {"code": CLOUD_CODE, "kinds": ["alert"]})
     assert result["errors"] == {"code": code}
     gateway.reply = mend
-    result = await submit(hass, result, {"code": f" {CLOUD_CODE} ", "kinds": ["escalation"]})
+    result = await submit(hass, result, {"code": f" {CLOUD_CODE} ", "kinds": ["alert"]})
     assert result["step_id"] == "finish"
     assert (await gateway.until_heard(SetCloud, times=2)).code == CLOUD_CODE
 
@@ -266,7 +266,7 @@ async def test_what_cannot_be_a_code_of_a_cloud_is_never_sent(
 ) -> None:
     result = await tell(hass, await submit(hass, await discover(hass, gateway), {}))
     result = await choose(hass, result, "cloud")
-    result = await submit(hass, result, {"code": pasted, "kinds": ["escalation"]})
+    result = await submit(hass, result, {"code": pasted, "kinds": ["alert"]})
     assert result["errors"] == {"code": code}
     assert not gateway.heard_of(SetCloud)
 

@@ -69,7 +69,7 @@ async def test_destinations_come_and_go(hass: HomeAssistant, gateway: ContractGa
         assert (await gateway.until_heard(SetWebhook, times=number)).name == name
         assert (await gateway.until_heard(TestDestination, times=number)).name == name
         await settle(hass, linked)
-    await answer(hass, await options(hass, linked, "cloud"), {"code": CLOUD_CODE, "kinds": ["escalation"]})
+    await answer(hass, await options(hass, linked, "cloud"), {"code": CLOUD_CODE, "kinds": ["alert"]})
     await settle(hass, linked)
     assert linked.options["destinations"] == ["webhook", "webhook_2", "cloud"]
     await answer(hass, await chosen(hass, linked, step="remove"), {})
@@ -222,13 +222,13 @@ async def test_a_webhook_is_changed_without_its_secrets_being_typed_again(
 ) -> None:
     await have_links(gateway, linked, HOOK, CLOUD)
     form = await chosen(hass, linked, step="change_webhook")
-    taken = await answer(hass, form, {"label": "Head office", "kinds": ["escalation"]})
+    taken = await answer(hass, form, {"label": "Head office", "kinds": ["alert"]})
     assert taken["errors"] == {"label": "label_taken"}
-    result = await answer(hass, taken, {"label": "Mill", "kinds": ["escalation", "device"]})
+    result = await answer(hass, taken, {"label": "Mill", "kinds": ["alert", "device"]})
     assert result["type"] is FlowResultType.CREATE_ENTRY
     asked = await gateway.until_heard(ChangeDestination)
     assert asked == ChangeDestination(
-        id=asked.id, name="webhook", label="Mill", kinds=(EventKind.ESCALATION, EventKind.DEVICE)
+        id=asked.id, name="webhook", label="Mill", kinds=(EventKind.ALERT, EventKind.DEVICE)
     )
     assert not gateway.heard_of(TestDestination)
     assert not gateway.heard_of(RemoveDestination)
@@ -253,7 +253,7 @@ async def test_a_webhook_that_is_reached_in_another_way_is_tested_at_once(
 ) -> None:
     await have_links(gateway, linked, HOOK)
     form = await chosen(hass, linked, step="change_webhook")
-    result = await answer(hass, form, {"label": "Node-RED", "kinds": ["escalation"]} | typed)
+    result = await answer(hass, form, {"label": "Node-RED", "kinds": ["alert"]} | typed)
     assert result["reason"] == "confirmed"
     asked = await gateway.until_heard(ChangeDestination)
     fields = ("url", "header", "header_value")
@@ -265,12 +265,12 @@ async def test_a_cloud_endpoint_is_renamed_or_enrolled_again(
 ) -> None:
     await have_links(gateway, linked, CLOUD)
     form = await chosen(hass, linked, "cloud", "change_cloud")
-    await answer(hass, form, {"label": "Office", "kinds": ["escalation"]})
+    await answer(hass, form, {"label": "Office", "kinds": ["alert"]})
     assert (await gateway.until_heard(ChangeDestination)).label == "Office"
     form = await chosen(hass, linked, "cloud", "change_cloud")
-    form = await answer(hass, form, {"label": "Office", "code": CLOUD_CODE[:-1], "kinds": ["escalation"]})
+    form = await answer(hass, form, {"label": "Office", "code": CLOUD_CODE[:-1], "kinds": ["alert"]})
     assert form["errors"] == {"code": "line_cut"}
-    await answer(hass, form, {"label": "Office", "code": CLOUD_CODE, "kinds": ["escalation"]})
+    await answer(hass, form, {"label": "Office", "code": CLOUD_CODE, "kinds": ["alert"]})
     asked = await gateway.until_heard(SetCloud)
     assert (asked.name, asked.label) == ("cloud", "Office")
 
@@ -347,7 +347,7 @@ async def test_a_changed_address_is_shown_encoded_too_and_blanks_inside_are_left
 ) -> None:
     await have_links(gateway, linked, HOOK)
     form = await chosen(hass, linked, step="change_webhook")
-    changes = {"no_header": False, "kinds": ["escalation"]}
+    changes = {"no_header": False, "kinds": ["alert"]}
     shown = await answer(hass, form, {"url": "https://hooks.example/|", **changes})
     assert shown["errors"] == {"url": "url_encoded"}
     gateway.reply = refusing("url_invalid")

@@ -56,7 +56,7 @@ async def test_diagnostics_and_log_hold_no_secret(
                 detail=CANARY,
                 kind=DestinationKind.WEBHOOK,
                 address=f"https://{CANARY}.example",
-                kinds=(EventKind.ESCALATION,),
+                kinds=(EventKind.ALERT,),
                 state=LinkState.OFFLINE,
                 reason="timeout",
             ),
@@ -65,14 +65,14 @@ async def test_diagnostics_and_log_hold_no_secret(
     site.add_to_hass(hass)
     assert await hass.config_entries.async_setup(site.entry_id)
     await until(lambda: site.runtime_data.coordinator.status)
-    await hass.services.async_call(DOMAIN, "escalate", {"message": CANARY}, blocking=True)
+    await hass.services.async_call(DOMAIN, "alert", {"message": CANARY}, blocking=True)
     text = await diagnostics(hass, site)
     assert CANARY not in text
     assert gateway.url not in text
     for shown in (text, caplog.text):
         assert TOKEN not in shown
     document = json.loads(text)
-    assert document["escalations"] == {"open": 1}
+    assert document["alerts"] == {"open": 1}
     assert document["gateway"]["version"] == GATEWAY_VERSION
     (link,) = document["gateway"]["status"]["links"]
     assert (link["name"], link["reason"]) == ("webhook", "timeout")
@@ -99,7 +99,7 @@ async def test_a_site_without_the_app_has_diagnostics_too(hass: HomeAssistant, p
 async def test_a_site_that_is_not_loaded_has_diagnostics_too(hass: HomeAssistant, people_only: MockConfigEntry) -> None:
     assert await hass.config_entries.async_unload(people_only.entry_id)
     document = json.loads(await diagnostics(hass, people_only))
-    assert (document["state"], document["escalations"], document["gateway"]) == ("not_loaded", None, None)
+    assert (document["state"], document["alerts"], document["gateway"]) == ("not_loaded", None, None)
 
 
 async def test_a_gateway_that_is_away_has_diagnostics_too(
@@ -137,7 +137,7 @@ async def test_the_system_information_counts_sites_and_what_waits_and_says_how_t
         "version": VERSION,
         "sites": 2,
         "gateways_connected": "1 / 1",
-        "open_escalations": 0,
+        "open_alerts": 0,
         "events_waiting": 321,
         "events_rejected": 2,
         "events_dropped": 3,

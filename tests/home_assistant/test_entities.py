@@ -304,7 +304,7 @@ async def test_the_site_says_how_its_destinations_stand(
         name="cloud",
         kind=DestinationKind.CLOUD,
         address="https://cloud.example",
-        kinds=(EventKind.ESCALATION,),
+        kinds=(EventKind.ALERT,),
         state=LinkState.CONNECTED,
         last_contact_age=1,
     )
@@ -341,7 +341,7 @@ async def test_what_moves_as_events_come_and_go_is_no_row_in_the_activity_of_the
         name="cloud",
         kind=DestinationKind.CLOUD,
         address="https://cloud.example",
-        kinds=(EventKind.ESCALATION,),
+        kinds=(EventKind.ALERT,),
         state=LinkState.OFF,
     )
     for age in (1, 400):
@@ -355,14 +355,12 @@ async def test_what_moves_as_events_come_and_go_is_no_row_in_the_activity_of_the
     assert [one for one in moved if not is_sensor_continuous(hass, registry, one)] == []
 
 
-async def test_open_escalations_are_counted_with_and_without_the_app(
-    hass: HomeAssistant, linked: MockConfigEntry
-) -> None:
-    assert states(hass)["sensor.process_cosmos_open_escalations"] == "0"
+async def test_open_alerts_are_counted_with_and_without_the_app(hass: HomeAssistant, linked: MockConfigEntry) -> None:
+    assert states(hass)["sensor.process_cosmos_open_alerts"] == "0"
     reply = await hass.services.async_call(
-        DOMAIN, "escalate", {"message": "Wet", "site": linked.entry_id}, blocking=True, return_response=True
+        DOMAIN, "alert", {"message": "Wet", "site": linked.entry_id}, blocking=True, return_response=True
     )
     assert reply
-    await until(lambda: states(hass)["sensor.process_cosmos_open_escalations"] == "1")
-    await hass.services.async_call(DOMAIN, "resolve", {"escalation": reply["id"]}, blocking=True)
-    await until(lambda: states(hass)["sensor.process_cosmos_open_escalations"] == "0")
+    await until(lambda: states(hass)["sensor.process_cosmos_open_alerts"] == "1")
+    await hass.services.async_call(DOMAIN, "resolve", {"alert": reply["id"]}, blocking=True)
+    await until(lambda: states(hass)["sensor.process_cosmos_open_alerts"] == "0")

@@ -54,7 +54,7 @@ async def gateway(gateway: ContractGateway, monkeypatch: pytest.MonkeyPatch) -> 
 async def test_a_disk_that_takes_its_time_does_not_make_the_gateway_away(
     hass: HomeAssistant, linked: MockConfigEntry, gateway: ContractGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    handover = linked.runtime_data.escalations.handover
+    handover = linked.runtime_data.alerts.handover
     await gateway.until_heard(CaughtUp)
     gateway.receipts = False
     heard, note = list[None](), handover.async_heard
@@ -68,7 +68,7 @@ async def test_a_disk_that_takes_its_time_does_not_make_the_gateway_away(
 
     monkeypatch.setattr("custom_components.process_cosmos.alerts.record_log.os.fsync", slow)
     unknown = Ulid("01JD0000000000000000000001")
-    proposal = Propose(id="", escalation=unknown, ring=None, answer="Yes", age=0.0, by="Eve")
+    proposal = Propose(id="", alert=unknown, ring=None, answer="Yes", age=0.0, by="Eve")
     try:
         for number in range(12):
             await gateway.say(replace(proposal, id=str(number)), Receipt())
@@ -144,7 +144,7 @@ async def test_entities_stay_available_for_ten_seconds_only(
     assert state(hass) == "off"
     await pass_time(hass, AVAILABLE_FOR + 1)
     assert state(hass) == state(hass, "sensor.process_cosmos_rejected_events") == "unavailable"
-    assert state(hass, "sensor.process_cosmos_open_escalations") == "0"
+    assert state(hass, "sensor.process_cosmos_open_alerts") == "0"
     await find(hass, gateway, linked)
     await until(lambda: state(hass) == "off")
     said = [one.message for one in caplog.records if one.name == LOGGER.name and one.levelno >= logging.INFO]
@@ -187,7 +187,7 @@ async def test_a_site_is_loaded_and_people_are_told_without_its_gateway(
     await gateway.stop()
     await set_up(hass, site)
     told = async_capture_events(hass, "call_service")
-    await hass.services.async_call(DOMAIN, "escalate", {"message": "Wet"}, blocking=True)
+    await hass.services.async_call(DOMAIN, "alert", {"message": "Wet"}, blocking=True)
     await until(lambda: [event for event in told if event.data["service"] == "send_message"])
     await pass_time(hass, UNREACHABLE_AFTER + 1)
     assert issues(hass) == {"gateway_unreachable"}
@@ -272,14 +272,14 @@ async def test_sessions_that_never_show_their_devices_leave_nothing_available(
 async def test_an_age_beyond_measure_ends_no_session(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    escalations = linked.runtime_data.escalations
-    opened = await hass.services.async_call(DOMAIN, "escalate", {"message": "Wet"}, blocking=True, return_response=True)
+    alerts = linked.runtime_data.alerts
+    opened = await hass.services.async_call(DOMAIN, "alert", {"message": "Wet"}, blocking=True, return_response=True)
     assert opened
     sessions = gateway.sessions
-    key = TellKey(escalation=Ulid(str(opened["id"])), ring=1, level=1, round=0, recipient="destination:cloud")
+    key = TellKey(alert=Ulid(str(opened["id"])), ring=1, level=1, round=0, recipient="destination:cloud")
     await gateway.say(Told(key=key, reached=True, age=1e300), replace(IDLE, oldest_waiting_age=1e300, rejected=1))
     await until(lambda: "rejected_events" in issues(hass))
-    await until(lambda: escalations._journal.outcomes[key.escalation].reached)
+    await until(lambda: alerts._journal.outcomes[key.alert].reached)
     assert gateway.sessions == sessions
 
 
@@ -323,19 +323,19 @@ async def test_a_bug_met_in_a_session_does_not_end_the_link_for_good(
     caplog.clear()
 
 
-async def test_escalations_are_handed_over_and_proposals_recorded(
+async def test_alerts_are_handed_over_and_proposals_recorded(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     await gateway.until_heard(CaughtUp)
     call = {"message": "Wet", "answers": [{"name": "Keep off"}]}
-    reply = await hass.services.async_call(DOMAIN, "escalate", call, blocking=True, return_response=True)
+    reply = await hass.services.async_call(DOMAIN, "alert", call, blocking=True, return_response=True)
     assert reply
     opened = await gateway.until_heard(Transition)
-    assert opened.changes[0].escalation.id == reply["id"]
-    proposal = Propose(id="item-1", escalation=Ulid(str(reply["id"])), ring=1, answer="Keep off", age=0, by="Cloud")
+    assert opened.changes[0].alert.id == reply["id"]
+    proposal = Propose(id="item-1", alert=Ulid(str(reply["id"])), ring=1, answer="Keep off", age=0, by="Cloud")
     await gateway.say(proposal)
     await until(lambda: [one for one in gateway.heard_of(Transition) if one.proposal == "item-1"])
-    assert not linked.runtime_data.escalations.alive
+    assert not linked.runtime_data.alerts.alive
 
 
 async def test_the_stop_of_home_assistant_is_announced(
@@ -373,7 +373,7 @@ async def set_up_again(hass: HomeAssistant, entry: MockConfigEntry) -> None:
 async def test_removal_leaves_nothing_behind(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, config_folder: Path
 ) -> None:
-    await hass.services.async_call(DOMAIN, "escalate", {"message": "Wet"}, blocking=True)
+    await hass.services.async_call(DOMAIN, "alert", {"message": "Wet"}, blocking=True)
     await lose(hass, gateway, linked)
     await pass_time(hass, UNREACHABLE_AFTER + 1)
     assert list((config_folder / ".storage").glob(f"{DOMAIN}*"))

@@ -49,12 +49,12 @@ async def test_a_test_ring_can_be_sent_at_any_time(hass: HomeAssistant, people_o
     result = await answer(hass, result, {"critical": False})
     assert result["step_id"] == "test_ring_result"
     assert result["description_placeholders"] == {"results": "- **notify.hall**: handed over"}
-    (test,) = people_only.runtime_data.escalations.alive
+    (test,) = people_only.runtime_data.alerts.alive
     assert test.content.severity == "info"
     result = await answer(hass, result, {"next_step_id": "test_ring"})
     assert result["type"] is FlowResultType.FORM
     await answer(hass, result, {"critical": True})
-    (_, test) = people_only.runtime_data.escalations.alive
+    (_, test) = people_only.runtime_data.alerts.alive
     assert test.content.severity == "critical"
 
 
@@ -89,12 +89,12 @@ async def test_a_test_notification_that_somebody_ends_early_still_says_how_it_we
     result = await options(hass, people_only, "who")
     await answer(hass, result, {"phones": [anna.device_id], "notify_entities": ["notify.hall"]})
     await hass.async_block_till_done()
-    escalations = people_only.runtime_data.escalations
+    alerts = people_only.runtime_data.alerts
 
     async def press_done_before_it_is_sent(_: ServiceCall) -> None:
         await until(lambda: anna.rings)
         anna.press(anna.button("Done"))
-        await until(lambda: not escalations.alive)
+        await until(lambda: not alerts.alive)
         await until(lambda: anna.clearings)
 
     hass.services.async_register("notify", "send_message", press_done_before_it_is_sent)
@@ -103,7 +103,7 @@ async def test_a_test_notification_that_somebody_ends_early_still_says_how_it_we
         "- **Anna**: handed over",
         "- **notify.hall**: handed over",
     ]
-    assert not escalations._rounds._results
+    assert not alerts._rounds._results
 
 
 async def test_a_test_notification_with_nobody_left_says_so(hass: HomeAssistant, people_only: MockConfigEntry) -> None:

@@ -79,11 +79,11 @@ def known(hass: HomeAssistant, entry: MockConfigEntry) -> tuple[set[str], dict[s
     return {device.id for device in devices}, {entity.id: entity.entity_id for entity in entities}
 
 
-async def test_devices_entities_and_open_escalations_stay_when_another_app_is_paired(
+async def test_devices_entities_and_open_alerts_stay_when_another_app_is_paired(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, new_app: ContractGateway
 ) -> None:
     hass.config_entries.async_update_entry(linked, options={**linked.options, "destinations": ["webhook"]})
-    reply = await hass.services.async_call(DOMAIN, "escalate", {"message": "Wet"}, blocking=True, return_response=True)
+    reply = await hass.services.async_call(DOMAIN, "alert", {"message": "Wet"}, blocking=True, return_response=True)
     before = known(hass, linked)
     assert len(before[1]) > 5
     await lose_data(gateway)
@@ -93,7 +93,7 @@ async def test_devices_entities_and_open_escalations_stay_when_another_app_is_pa
     assert (await flow.async_step_line({"line": new_app.line}))["type"] is FlowResultType.CREATE_ENTRY
     transition = await new_app.until_heard(Transition)
     assert reply
-    assert [change.escalation.id for change in transition.changes] == [reply["id"]]
+    assert [change.alert.id for change in transition.changes] == [reply["id"]]
     await until(lambda: linked.runtime_data.coordinator.available)
     await hass.async_block_till_done()
     assert known(hass, linked) == before

@@ -159,13 +159,13 @@ async def test_a_write_while_the_broker_is_away_raises_at_once(hass: HomeAssista
     assert caught.value.translation_key == "broker_away"
 
 
-async def test_an_escalation_is_applied_by_the_gateway(hass: HomeAssistant, house: House) -> None:
-    reply = await hass.services.async_call(DOMAIN, "escalate", {"message": "Wet"}, blocking=True, return_response=True)
+async def test_an_alert_is_applied_by_the_gateway(hass: HomeAssistant, house: House) -> None:
+    reply = await hass.services.async_call(DOMAIN, "alert", {"message": "Wet"}, blocking=True, return_response=True)
     assert reply
     await hass.config_entries.async_reload(house.entry.entry_id)
     await until(lambda: house.coordinator.session and house.coordinator.session.hello.heads)
     assert house.coordinator.session
-    assert [head.escalation for head in house.coordinator.session.hello.heads] == [reply["id"]]
+    assert [head.alert for head in house.coordinator.session.hello.heads] == [reply["id"]]
 
 
 async def test_a_used_pairing_token_is_refused(hass: HomeAssistant, house: House) -> None:
@@ -177,7 +177,7 @@ async def test_a_used_pairing_token_is_refused(hass: HomeAssistant, house: House
 async def test_a_gateway_whose_volume_was_lost_is_paired_again_and_the_sites_history_goes_on(
     hass: HomeAssistant, house: House
 ) -> None:
-    reply = await hass.services.async_call(DOMAIN, "escalate", {"message": "Wet"}, blocking=True, return_response=True)
+    reply = await hass.services.async_call(DOMAIN, "alert", {"message": "Wet"}, blocking=True, return_response=True)
     assert reply
     devices = {device.id for device in dr.async_entries_for_config_entry(dr.async_get(hass), house.entry.entry_id)}
     lost = house.entry.data["site"]
@@ -203,7 +203,7 @@ async def test_a_gateway_whose_volume_was_lost_is_paired_again_and_the_sites_his
     await hass.config_entries.async_reload(house.entry.entry_id)
     await until(lambda: house.coordinator.session and house.coordinator.session.hello.heads)
     assert house.coordinator.session
-    assert [head.escalation for head in house.coordinator.session.hello.heads] == [reply["id"]]
+    assert [head.alert for head in house.coordinator.session.hello.heads] == [reply["id"]]
 
 
 async def test_a_rejected_event_is_listed_sent_again_by_its_number_and_then_unknown(
@@ -221,7 +221,7 @@ async def test_a_rejected_event_is_listed_sent_again_by_its_number_and_then_unkn
     application.router.add_post("/hook", receive)
     async with TestServer(application, host="127.0.0.1") as receiver:
         await house.coordinator.async_ask(SetWebhook(id="1", name="hook", url=str(receiver.make_url("/hook"))))
-        await hass.services.async_call(DOMAIN, "escalate", {"message": "Wet"}, blocking=True)
+        await hass.services.async_call(DOMAIN, "alert", {"message": "Wet"}, blocking=True)
         await until(lambda: shown(hass, "sensor.process_cosmos_rejected_events") == "1")
         listed = await hass.services.async_call(DOMAIN, "list_rejected", {}, blocking=True, return_response=True)
         assert listed

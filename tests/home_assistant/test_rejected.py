@@ -28,7 +28,7 @@ from .links import CLOUD, have_links
 REJECTED = RejectedEvent(
     event=Ulid("01JDG0000000000000000000V1"),
     destination="cloud",
-    type="process_cosmos.escalation.opened.v1",
+    type="process_cosmos.alert.opened.v1",
     subject="x",
     code="invalid",
     message="Bad subject",
@@ -70,7 +70,7 @@ async def test_rejected_events_are_listed_with_what_a_person_needs(
         "id": "01JDG0000000000000000000V1",
         "destination": "cloud",
         "label": "Head office",
-        "type": "process_cosmos.escalation.opened.v1",
+        "type": "process_cosmos.alert.opened.v1",
         "subject": "x",
         "code": "invalid",
         "message": "Bad subject",

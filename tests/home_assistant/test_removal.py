@@ -70,7 +70,7 @@ async def test_files_registries_and_states_are_as_before(hass: HomeAssistant, si
     before = found(hass)
     await set_up(hass, site)
     await async_install(hass)
-    await hass.services.async_call(DOMAIN, "escalate", {"message": "Wet"}, blocking=True)
+    await hass.services.async_call(DOMAIN, "alert", {"message": "Wet"}, blocking=True)
     await hass.async_block_till_done()
     during = found(hass)
     assert all(during[kind] != before[kind] for kind in ("files", "devices", "entities", "states"))

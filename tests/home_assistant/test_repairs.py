@@ -34,7 +34,7 @@ NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 REJECTED = RejectedEvent(
     event=Ulid("01JDG0000000000000000000V1"),
     destination="cloud",
-    type="process_cosmos.escalation.opened.v1",
+    type="process_cosmos.alert.opened.v1",
     subject="x",
     code="invalid",
     message="Bad subject",
@@ -134,7 +134,7 @@ async def test_an_alert_is_named_by_its_message_and_a_device_by_its_title(
     await gateway.say(DeviceChanged(sequence=101, device=device))
     await until(lambda: linked.runtime_data.coordinator.things.by_id)
     alert = await hass.services.async_call(
-        DOMAIN, "escalate", {"message": "*Water* in the cellar"}, blocking=True, return_response=True
+        DOMAIN, "alert", {"message": "*Water* in the cellar"}, blocking=True, return_response=True
     )
     assert alert
     outbox.events = (replace(REJECTED, subject=str(alert["id"])), replace(CHANGE, subject=device.id))

@@ -19,7 +19,7 @@ from .contract_gateway import ContractGateway, refusing
 
 LEAK_GUARD = "automation/process_cosmos/leak_guard.yaml"
 SECRET = "https://hooks.example.com/secret-of-building-7"
-WEBHOOK = {"name": "webhook", "kind": "webhook", "address": "https://hooks.example.com", "kinds": ["escalation"]}
+WEBHOOK = {"name": "webhook", "kind": "webhook", "address": "https://hooks.example.com", "kinds": ["alert"]}
 
 
 async def call(hass: HomeAssistant, action: str, context: Context | None = None, /, **data: object) -> Any:  # noqa: ANN401 - a response
@@ -64,7 +64,7 @@ async def test_the_import_takes_what_is_here_and_names_the_rest(
         ],
     }
     asked = await gateway.until_heard(SetWebhook)
-    assert (asked.url, asked.kinds, asked.label) == (SECRET, (EventKind.ESCALATION,), "Node-RED")
+    assert (asked.url, asked.kinds, asked.label) == (SECRET, (EventKind.ALERT,), "Node-RED")
     await hass.async_block_till_done()
     assert linked.options == {
         "phones": [],
@@ -129,7 +129,7 @@ async def test_a_blueprint_folder_that_cannot_be_written_is_said(
         ({}, "settings_malformed"),
         ({"version": "new"}, "settings_malformed"),
         (
-            {"version": 1, "destinations": [{"name": "webhook", "kind": "pigeon", "kinds": ["escalation"]}]},
+            {"version": 1, "destinations": [{"name": "webhook", "kind": "pigeon", "kinds": ["alert"]}]},
             "settings_malformed",
         ),
         ({"version": 1, "destinations": [{**WEBHOOK, "kinds": []}]}, "settings_malformed"),

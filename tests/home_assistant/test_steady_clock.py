@@ -1,4 +1,4 @@
-"""The escalations' clock does not jump while somebody waits to be told."""
+"""The alerts' clock does not jump while somebody waits to be told."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta

@@ -7,11 +7,11 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from custom_components.process_cosmos.alerts.model import Escalation, State
+from custom_components.process_cosmos.alerts.model import Alert, State
 from custom_components.process_cosmos.alerts.policy import Level, Policy, default_policy
 from custom_components.process_cosmos.alerts.records import Acked, Content, Opened, Record, Rung, ToldRecord, Woke
 from custom_components.process_cosmos.alerts.timetable import Outcomes, Timetable, is_earlier, timetable
-from custom_components.process_cosmos.contract.alerts import EscalationState, Severity
+from custom_components.process_cosmos.contract.alerts import AlertState, Severity
 from custom_components.process_cosmos.contract.identifiers import TellKey, Ulid
 
 ID = Ulid("01JD0000000000000000000001")
@@ -35,7 +35,7 @@ def content(message: str = "Water", give_up_after: float = 24 * 3600) -> Content
 
 @dataclass
 class Night:
-    """One escalation on a clock of its own; tells end at once, as ``reached`` says."""
+    """One alert on a clock of its own; tells end at once, as ``reached`` says."""
 
     policy: Policy = POLICY
     now: datetime = BEGIN
@@ -47,34 +47,34 @@ class Night:
     records: list[Record] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.record(Opened(escalation=ID, event=EVENT, at=self.now, group="g", content=content()))
+        self.record(Opened(alert=ID, event=EVENT, at=self.now, group="g", content=content()))
 
     @property
-    def escalation(self) -> Escalation:
-        return self.state.escalations[ID]
+    def alert(self) -> Alert:
+        return self.state.alerts[ID]
 
     @property
     def table(self) -> Timetable:
-        return timetable(self.policy, self.escalation, self.outcomes, self.now, self.gateway_away_since)
+        return timetable(self.policy, self.alert, self.outcomes, self.now, self.gateway_away_since)
 
     def record(self, record: Record) -> None:
         self.records.append(record)
         self.state.fold(record)
-        self.outcomes.follow(self.escalation.ring, self.escalation.walk_ring)
+        self.outcomes.follow(self.alert.ring, self.alert.walk_ring)
         if isinstance(record, ToldRecord):
             self.outcomes.learn(record.key, reached=record.reached, at=record.at)
 
     def ring(self, message: str) -> None:
-        ring_at = self.escalation.next_ring_at(self.now)
-        self.record(Rung(escalation=ID, event=EVENT, at=self.now, content=content(message), ring_at=ring_at))
+        ring_at = self.alert.next_ring_at(self.now)
+        self.record(Rung(alert=ID, event=EVENT, at=self.now, content=content(message), ring_at=ring_at))
 
     def acknowledge(self, duration: timedelta) -> None:
-        self.record(Acked(escalation=ID, event=EVENT, at=self.now, ring_at=self.now + duration, by="Anna"))
+        self.record(Acked(alert=ID, event=EVENT, at=self.now, ring_at=self.now + duration, by="Anna"))
 
     def look(self) -> None:
         """Do what is due until nothing is."""
-        if self.escalation.state is EscalationState.ACKNOWLEDGED and self.now >= self.escalation.ring_at:
-            self.record(Woke(escalation=ID, event=EVENT, at=self.now))
+        if self.alert.state is AlertState.ACKNOWLEDGED and self.now >= self.alert.ring_at:
+            self.record(Woke(alert=ID, event=EVENT, at=self.now))
         while tells := self.table.tells:
             for key in tells:
                 reached = key.recipient not in self.away
@@ -189,7 +189,7 @@ def test_an_acknowledgement_puts_everything_off_to_its_end() -> None:
 
 def test_nothing_is_told_after_the_give_up() -> None:
     night = Night()
-    night.now = night.escalation.until
+    night.now = night.alert.until
     assert night.table == Timetable(tells=(), asks=(), look_at=None)
 
 
@@ -236,23 +236,23 @@ def test_whatever_happens_no_tell_is_repeated_and_somebody_who_can_be_reached_is
         assert len({key for _, key in night.told}) == len(night.told)
         assert table.tells == []
         for at, key in night.told:
-            assert key.ring <= night.escalation.ring
+            assert key.ring <= night.alert.ring
             assert at <= night.now
         # The list of asks is whole: unique keys, in order, of this ring, away never later than planned.
         keys = [ask.key for ask in table.asks]
         assert len(set(keys)) == len(keys)
         for ask in table.asks:
-            assert ask.key.ring == night.escalation.ring
+            assert ask.key.ring == night.alert.ring
             assert ask.due_if_home_assistant_away <= ask.due
-            assert ask.due >= night.escalation.ring_at
+            assert ask.due >= night.alert.ring_at
         # Looking again changes nothing, and there is always a next look.
         assert not is_earlier(table.asks, table.asks)
         assert table.look_at is not None
-        assert night.now < table.look_at <= night.escalation.until
+        assert night.now < table.look_at <= night.alert.until
         assert before is not None
     night.away = set()
     told = len(night.told)
-    silent_until = max(night.now, night.escalation.ring_at)
+    silent_until = max(night.now, night.alert.ring_at)
     if night.outcomes.tries.get((0, ANNA)) is None:
         night.run(silent_until - night.now + MINUTE)
         assert len(night.told) > told
@@ -267,7 +267,7 @@ def test_every_level_starts_at_the_latest_at_its_time_whatever_the_other_side_do
     for step in steps:
         play(night, step)
         due = {ask.key.level: ask.due for ask in reversed(night.table.asks) if ask.key.round == 0}
-        latest = max(night.escalation.walk_at + 10 * MINUTE, night.escalation.ring_at)
+        latest = max(night.alert.walk_at + 10 * MINUTE, night.alert.ring_at)
         assert due.get(1, latest) <= latest
 
 
@@ -277,14 +277,14 @@ def test_the_state_is_the_same_when_its_records_are_folded_again(steps: list[tup
     night = Night()
     records: list[Record] = []
     night.records = records
-    opened = Opened(escalation=ID, event=EVENT, at=BEGIN, group="g", content=content())
+    opened = Opened(alert=ID, event=EVENT, at=BEGIN, group="g", content=content())
     for step in steps:
         play(night, step)
     again = Night(now=BEGIN)
-    assert again.escalation == State().fold(opened)[0]
+    assert again.alert == State().fold(opened)[0]
     for record in records:
         again.record(record)
-    assert again.escalation == night.escalation
+    assert again.alert == night.alert
     assert again.outcomes == night.outcomes
     again.now, again.gateway_away_since = night.now, night.gateway_away_since
     assert again.table == night.table

@@ -1,4 +1,4 @@
-"""Escalations on both real sides: Home Assistant, the gateway's process, and a webhook that listens."""
+"""Alerts on both real sides: Home Assistant, the gateway's process, and a webhook that listens."""
 
 import asyncio
 import sys
@@ -17,9 +17,9 @@ from homeassistant.config_entries import ConfigEntry
 from homeassistant.core import HomeAssistant, ServiceCall
 from homeassistant.helpers import translation
 
-from custom_components.process_cosmos.alerts.engine import Escalations
-from custom_components.process_cosmos.alerts.errors import EscalationRefusedError
-from custom_components.process_cosmos.alerts.model import Escalation
+from custom_components.process_cosmos.alerts.engine import Alerts
+from custom_components.process_cosmos.alerts.errors import AlertRefusedError
+from custom_components.process_cosmos.alerts.model import Alert
 from custom_components.process_cosmos.alerts.policy import Level, Policy
 from custom_components.process_cosmos.const import DOMAIN
 from custom_components.process_cosmos.contract.destinations import SetCloud, SetWebhook
@@ -58,18 +58,18 @@ class House:
     anna: Phone
 
     @property
-    def escalations(self) -> Escalations:
-        escalations: Escalations = self.entry.runtime_data.escalations
-        return escalations
+    def alerts(self) -> Alerts:
+        alerts: Alerts = self.entry.runtime_data.alerts
+        return alerts
 
-    def known(self, escalation: str) -> Escalation:
-        known = self.escalations.get(escalation)
+    def known(self, alert: str) -> Alert:
+        known = self.alerts.get(alert)
         assert known
         return known
 
-    async def escalate(self, **data: object) -> str:
+    async def raise_alert(self, **data: object) -> str:
         data = {"message": "Water in the cellar", "answers": ANSWERS, "group": "leak", **data}
-        reply = await self.hass.services.async_call(DOMAIN, "escalate", data, blocking=True, return_response=True)
+        reply = await self.hass.services.async_call(DOMAIN, "alert", data, blocking=True, return_response=True)
         assert reply
         return str(reply["id"])
 
@@ -79,7 +79,7 @@ class House:
         await entries.async_remove(self.entry.entry_id)
 
     async def until_linked(self) -> None:
-        await until(lambda: self.escalations.handover._pump is not None)
+        await until(lambda: self.alerts.handover._pump is not None)
 
     def heard(self, kind: str) -> Sequence[dict[str, Any]]:
         """Return the data of the events of a kind that reached the webhook, once by id.
@@ -87,16 +87,16 @@ class House:
         What the gateway was killed over is delivered again, with the same id.
         """
         events = {event["id"]: event for call in self.hook.calls for event in (orjson.loads(call.body),)}
-        return [event["data"] for event in events.values() if event["type"] == f"process_cosmos.escalation.{kind}.v1"]
+        return [event["data"] for event in events.values() if event["type"] == f"process_cosmos.alert.{kind}.v1"]
 
     @property
     def asked(self) -> Sequence[tuple[int, int, int]]:
         """Return (ring, level, round) of the asks that reached the webhook."""
         return [(data["ring"], data["level"], data["round"]) for data in self.heard("asked")]
 
-    def rounds(self, escalation: str) -> set[int]:
-        """Return the rounds of an escalation the webhook was asked in."""
-        return {data["round"] for data in self.heard("asked") if data["escalation"] == escalation}
+    def rounds(self, alert: str) -> set[int]:
+        """Return the rounds of an alert the webhook was asked in."""
+        return {data["round"] for data in self.heard("asked") if data["alert"] == alert}
 
 
 type Furnish = Callable[..., Any]
@@ -136,7 +136,7 @@ async def furnish(
 
 def asking(call: Call | bytes) -> bool:
     body = call if isinstance(call, bytes) else call.body
-    return bool(orjson.loads(body)["type"] == "process_cosmos.escalation.asked.v1")
+    return bool(orjson.loads(body)["type"] == "process_cosmos.alert.asked.v1")
 
 
 async def answer_open(_request: web.Request, body: bytes) -> web.Response:
@@ -147,13 +147,13 @@ async def answer_open(_request: web.Request, body: bytes) -> web.Response:
 async def test_the_second_level_reaches_the_webhook_when_it_is_due_and_the_outcome_comes_back(furnish: Furnish) -> None:
     async with furnish(Level(after=timedelta(seconds=1.5), destinations=(HOOK,), every=HOUR)) as house:
         called = time.monotonic()
-        escalation = await house.escalate()
+        alert = await house.raise_alert()
         await until(lambda: house.asked)
         assert 1.4 <= next(call.at for call in house.hook.calls if asking(call)) - called < WITHIN
         assert house.asked == [(1, 1, 0)]
         assert len(house.heard("opened")) == 1  # every transition at once, beside the ask
         assert house.heard("asked")[0]["answers"] == ["Open", "Keep off"]
-        outcomes = house.escalations._journal.outcomes[house.known(escalation).id]
+        outcomes = house.alerts._journal.outcomes[house.known(alert).id]
         await until(lambda: (1, HOOK) in outcomes.tries)
         assert outcomes.tries[1, HOOK].reached
         assert len(house.anna.rings) == 1
@@ -164,7 +164,7 @@ async def test_what_the_automation_gives_along_reaches_the_destination(furnish: 
         house.hass.states.async_set("sensor.meter", "17.5")
         meter = house.hass.states.get("sensor.meter")
         assert meter
-        await house.escalate(data={"rooms": ["cellar"]}, attach=["sensor.meter", "sensor.gone"])
+        await house.raise_alert(data={"rooms": ["cellar"]}, attach=["sensor.meter", "sensor.gone"])
         house.hass.states.async_set("sensor.meter", "99")
         await until(lambda: house.heard("asked"))
         for told in (house.heard("opened")[0], house.heard("asked")[0]):
@@ -177,7 +177,7 @@ async def test_what_the_automation_gives_along_reaches_the_destination(furnish: 
 
 async def test_an_acknowledgement_before_it_is_due_keeps_the_webhook_unasked_until_its_end(furnish: Furnish) -> None:
     async with furnish(Level(after=timedelta(seconds=1), destinations=(HOOK,), every=HOUR)) as house:
-        await house.escalate()
+        await house.raise_alert()
         acknowledged = time.monotonic()
         await house.hass.services.async_call(DOMAIN, "acknowledge", {"group": "leak", "for": {"seconds": 2}}, True)
         await until(lambda: house.asked)
@@ -192,23 +192,21 @@ async def test_an_answer_in_the_webhooks_reply_runs_its_actions_once_whatever_is
 ) -> None:
     async with furnish(Level(after=timedelta(seconds=0.3), destinations=(HOOK,), every=HOUR)) as house:
         house.hook.behave = answer_open
-        escalation = await house.escalate()
+        alert = await house.raise_alert()
         await until(lambda: house.heard("outcome"))
-        assert house.known(escalation).by == "hook"
-        with pytest.raises(EscalationRefusedError, match="hook") as refused:
-            await house.hass.services.async_call(
-                DOMAIN, "answer", {"escalation": escalation, "answer": "Keep off"}, True
-            )
+        assert house.known(alert).by == "hook"
+        with pytest.raises(AlertRefusedError, match="hook") as refused:
+            await house.hass.services.async_call(DOMAIN, "answer", {"alert": alert, "answer": "Keep off"}, True)
         assert refused.value.code == "already_answered"
         await house.gateway.kill()
-        await until(lambda: not house.escalations.handover._pump is not None)
+        await until(lambda: not house.alerts.handover._pump is not None)
         await house.hass.config_entries.async_reload(house.entry.entry_id)
         await house.gateway.start()
         await house.until_linked()
-        again = await house.escalate()
-        await until(lambda: len(pump) == 2)  # a new escalation is asked and answered anew
+        again = await house.raise_alert()
+        await until(lambda: len(pump) == 2)  # a new alert is asked and answered anew
         assert house.known(again).by == "hook"
-        assert [data["outcome"] for data in house.heard("outcome") if data["escalation"] == escalation] == ["done"]
+        assert [data["outcome"] for data in house.heard("outcome") if data["alert"] == alert] == ["done"]
 
 
 @pytest.mark.parametrize("first", ["phone", "webhook", "nobody"])
@@ -225,7 +223,7 @@ async def test_of_two_answers_at_the_same_time_one_runs_and_the_other_is_told_wh
 
     async with furnish(Level(after=timedelta(seconds=0.2), destinations=(HOOK,), every=HOUR)) as house:
         house.hook.behave = reply_late
-        escalation = await house.escalate()
+        alert = await house.raise_alert()
         await until(lambda: house.asked and house.anna.rings)
         button = house.anna.button("Open")
         for who in {"phone": ("phone", "webhook"), "webhook": ("webhook", "phone")}.get(first, ("phone+webhook",)):
@@ -233,9 +231,9 @@ async def test_of_two_answers_at_the_same_time_one_runs_and_the_other_is_told_wh
                 replying.set()
             if "phone" in who:
                 house.anna.press(button)
-            await until(lambda: not house.known(escalation).alive)
+            await until(lambda: not house.known(alert).alive)
         await until(lambda: house.heard("answered") and house.heard("outcome"))
-        winner = house.known(escalation).by
+        winner = house.known(alert).by
         assert winner in {"phone": ("Anna",), "webhook": ("hook",), "nobody": ("Anna", "hook")}[first]
         assert [data["by"] for data in house.heard("answered")] == [winner]
         if winner == "hook":
@@ -243,7 +241,7 @@ async def test_of_two_answers_at_the_same_time_one_runs_and_the_other_is_told_wh
             assert house.anna.refusals == ["already_answered"]
             assert "hook" in house.anna.notices[-1]
         else:
-            records = house.escalations._journal.state.proposals
+            records = house.alerts._journal.state.proposals
             await until(lambda: records)
             assert list(records.values()) == ["already_answered"]
         assert len(pump) == 1
@@ -257,23 +255,23 @@ async def test_of_answers_from_phone_and_cloud_at_the_same_time_one_runs_and_the
         await house.entry.runtime_data.coordinator.async_request(
             SetCloud(id="2", name="cloud", code=await cloud.code())
         )
-        escalation = await house.escalate()
+        alert = await house.raise_alert()
         await until(lambda: house.anna.rings)
         button = house.anna.button("Open")
         for who in {"phone": ("phone", "cloud"), "cloud": ("cloud", "phone")}.get(first, ("cloud+phone",)):
             if "cloud" in who:
-                await cloud.answer(escalation, "Open", "--by", "Eve", "--ring", "1")
+                await cloud.answer(alert, "Open", "--by", "Eve", "--ring", "1")
             if "phone" in who:
                 house.anna.press(button)
-            await until(lambda: not house.known(escalation).alive)
-        winner = house.known(escalation).by
+            await until(lambda: not house.known(alert).alive)
+        winner = house.known(alert).by
         assert winner in {"phone": ("Anna",), "cloud": ("Eve",), "nobody": ("Anna", "Eve")}[first]
         if winner == "Eve":
             await until(lambda: house.anna.refusals)
             assert house.anna.refusals == ["already_answered"]
             assert "Eve" in house.anna.notices[-1]
         else:
-            records = house.escalations._journal.state.proposals
+            records = house.alerts._journal.state.proposals
             await until(lambda: records)
             assert list(records.values()) == ["already_answered"]
         async with asyncio.timeout(WITHIN):
@@ -285,7 +283,7 @@ async def test_of_answers_from_phone_and_cloud_at_the_same_time_one_runs_and_the
 
 async def answered_by(cloud: EndpointProcess) -> Sequence[str]:
     """Return who answered, as the cloud was told."""
-    answered = "process_cosmos.escalation.answered.v1"
+    answered = "process_cosmos.alert.answered.v1"
     return [arrival["data"]["by"] for arrival in await cloud.ledger() if arrival["type"] == answered]
 
 
@@ -297,7 +295,7 @@ async def test_the_webhook_is_asked_in_full_while_home_assistant_is_away(
         Level(after=timedelta(seconds=5), destinations=(HOOK,), every=HOUR, rounds=1),
     )
     async with furnish(*levels, program=(sys.executable, "-c", HASTY)) as house:
-        escalation = await house.escalate()
+        alert = await house.raise_alert()
         await until(lambda: house.heard("opened"))
         assert house.asked == []
         await house.hass.config_entries.async_unload(house.entry.entry_id)
@@ -307,7 +305,7 @@ async def test_the_webhook_is_asked_in_full_while_home_assistant_is_away(
         assert (1, 1, 2) in house.asked
         await house.hass.config_entries.async_setup(house.entry.entry_id)
         await house.until_linked()
-        outcomes = house.escalations._journal.outcomes[house.known(escalation).id]
+        outcomes = house.alerts._journal.outcomes[house.known(alert).id]
         await until(lambda: outcomes.reached.keys() >= {(1, HOOK), (2, HOOK)})
         assert pump == []
 
@@ -322,8 +320,8 @@ async def test_an_answer_given_while_home_assistant_is_away_pauses_the_asks_and_
     levels = (Level(after=HOUR, destinations=(HOOK,), every=timedelta(seconds=1)),)
     async with furnish(*levels, program=(sys.executable, "-c", HASTY)) as house:
         house.hook.behave = answer_the_leak
-        leak = await house.escalate()
-        smoke = await house.escalate(group="smoke", message="Smoke")
+        leak = await house.raise_alert()
+        smoke = await house.raise_alert(group="smoke", message="Smoke")
         await until(lambda: len(house.heard("opened")) == 2)
         await house.hass.config_entries.async_unload(house.entry.entry_id)
         await until(lambda: house.rounds(leak))
@@ -340,27 +338,27 @@ async def test_an_answer_given_while_home_assistant_is_away_pauses_the_asks_and_
 
 async def test_what_was_open_before_the_gateway_was_killed_is_asked_by_the_next_one(furnish: Furnish) -> None:
     async with furnish(Level(after=timedelta(seconds=2), destinations=(HOOK,), every=HOUR)) as house:
-        await house.escalate()
+        await house.raise_alert()
         await until(lambda: house.heard("opened"))
         await house.gateway.kill()
-        await house.escalate(message="Water everywhere")  # while it is away
+        await house.raise_alert(message="Water everywhere")  # while it is away
         await house.gateway.start()
         await until(lambda: house.heard("rung"))
         await house.until_linked()
         await house.hass.services.async_call(DOMAIN, "resolve", {"group": "leak"}, True)
         await until(lambda: house.heard("resolved"))
         assert [data["ring"] for data in (*house.heard("opened"), *house.heard("rung"))] == [1, 2]
-        second = await house.escalate()
-        await until(lambda: any(data["escalation"] == second for data in house.heard("asked")))
+        second = await house.raise_alert()
+        await until(lambda: any(data["alert"] == second for data in house.heard("asked")))
 
 
 async def test_a_site_that_is_deleted_closes_its_alerts_and_destinations_hear_so(furnish: Furnish) -> None:
     async with furnish(Level(after=HOUR, destinations=(HOOK,), every=HOUR)) as house:
-        first = await house.escalate()
-        second = await house.escalate(group="smoke", message="Smoke")
+        first = await house.raise_alert()
+        second = await house.raise_alert(group="smoke", message="Smoke")
         await until(lambda: len(house.heard("opened")) == 2)
         await house.delete()
-        assert {data["escalation"] for data in house.heard("resolved")} == {first, second}
+        assert {data["alert"] for data in house.heard("resolved")} == {first, second}
         assert {data["by"] for data in house.heard("resolved")} == {house.entry.title}
         assert await alerts_of_the_next_site(house) == ()
 
@@ -369,14 +367,14 @@ async def test_an_away_destination_holds_up_no_removal(furnish: Furnish, monkeyp
     monkeypatch.setattr("custom_components.process_cosmos.alerts.removal._DELIVERED_WITHIN", 0.2)
     async with furnish() as house:
         await house.hook.stop()
-        await house.escalate()
+        await house.raise_alert()
         await house.delete()
         assert await alerts_of_the_next_site(house) == ()
 
 
 async def test_what_a_site_left_open_at_an_app_that_was_away_is_closed_by_the_next_one(furnish: Furnish) -> None:
     async with furnish(Level(after=HOUR, destinations=(HOOK,), every=HOUR)) as house:
-        left = await house.escalate()
+        left = await house.raise_alert()
         await until(lambda: house.heard("opened"))
         await house.gateway.kill()
         await house.hass.config_entries.async_remove(house.entry.entry_id)
@@ -384,15 +382,15 @@ async def test_what_a_site_left_open_at_an_app_that_was_away_is_closed_by_the_ne
         await house.gateway.start()
         assert await alerts_of_the_next_site(house) == ()
         await until(lambda: house.heard("resolved"))
-        assert [data["escalation"] for data in house.heard("resolved")] == [left]
+        assert [data["alert"] for data in house.heard("resolved")] == [left]
         assert house.anna.rings == []
 
 
-async def alerts_of_the_next_site(house: House) -> Sequence[Escalation]:
+async def alerts_of_the_next_site(house: House) -> Sequence[Alert]:
     """Set a new site up with the same app; return what is alive there once both sides agree."""
     entry = await set_up_with(house.hass, str(await house.gateway.pairing_line()))
     assert entry.entry_id != house.entry.entry_id
-    escalations: Escalations = entry.runtime_data.escalations
-    await until(lambda: escalations.handover._pump is not None)
-    alive: Sequence[Escalation] = escalations.alive
+    alerts: Alerts = entry.runtime_data.alerts
+    await until(lambda: alerts.handover._pump is not None)
+    alive: Sequence[Alert] = alerts.alive
     return alive

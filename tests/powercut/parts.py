@@ -19,8 +19,8 @@ from tests.gateway.store.parts import new_ulids
 from .model import Group, Seen
 
 DESTINATIONS: Mapping[str, tuple[EventKind, ...]] = {
-    "cloud": (EventKind.ESCALATION, EventKind.DEVICE, EventKind.READING),
-    "webhook": (EventKind.ESCALATION,),
+    "cloud": (EventKind.ALERT, EventKind.DEVICE, EventKind.READING),
+    "webhook": (EventKind.ALERT,),
 }
 LIMITS = Limits(quota={**Limits().quota, Priority.ALARM: 6_000})
 """Room for some four alarms a destination: the others are parked."""

@@ -43,7 +43,7 @@ VERDICTS: Mapping[str, Verdict] = {
     "failed": Failed("timeout"),
     "rejected": Rejected("invalid", "no"),
 }
-KINDS = {Priority.ALARM: EventKind.ESCALATION, Priority.CHANGE: EventKind.DEVICE}
+KINDS = {Priority.ALARM: EventKind.ALERT, Priority.CHANGE: EventKind.DEVICE}
 
 CUTS_AT_THE_END = 12
 """Of each game, beside those it plays itself."""

@@ -149,7 +149,7 @@ class Person:
     async def look_at_the_site(self, device: str) -> None:
         """Open the site's page."""
         await self._go(f"/config/devices/device/{device}")
-        await self._page.get_by_text("Open escalations").first.wait_for()
+        await self._page.get_by_text("Open alerts").first.wait_for()
         await self._page.locator("ha-logbook ha-spinner").wait_for(state="detached")
         await self._page.wait_for_load_state("networkidle")  # the icons come last
         await self.look("site")
@@ -160,7 +160,7 @@ class Person:
         await self._page.get_by_text(f"{number} repairs").wait_for()
         await self.look("repairs", 520)
 
-    async def answer(self, escalation: str, answer: str) -> None:
+    async def answer(self, alert: str, answer: str) -> None:
         """Run the action ``process_cosmos.answer`` in the tools for developers."""
         page = self._page
         await self._go("/config/tools/action")
@@ -168,7 +168,7 @@ class Person:
         await page.locator("ha-service-picker").get_by_placeholder("Search").fill("process_cosmos.answer")
         await page.get_by_text("process_cosmos.answer", exact=True).first.click()
         fields = page.locator("ha-service-control ha-selector-text")
-        await fields.nth(0).locator("input").fill(escalation)
+        await fields.nth(0).locator("input").fill(alert)
         await fields.nth(1).locator("input").fill(answer)
         await self.look("answer")
         await page.get_by_role("button", name="Perform action").click()

@@ -44,7 +44,7 @@ CONNECTED = Link(
     name="cloud",
     kind=DestinationKind.CLOUD,
     address="https://cloud.example.com",
-    kinds=(EventKind.ESCALATION,),
+    kinds=(EventKind.ALERT,),
     state=LinkState.CONNECTED,
     last_contact_age=3,
 )
@@ -66,7 +66,7 @@ async def take_the_site(folder: Path) -> None:
         site = await set_up(home, gateway.line)
         async with somebody_at(home.url) as person:
             await person.log_in()
-            await home.api.action("process_cosmos.escalate", {"message": "Water in the cellar"})
+            await home.api.action("process_cosmos.alert", {"message": "Water in the cellar"})
             await person.look_at_the_site(site)
             keep(person, "site")
             gateway.status = TROUBLED
@@ -84,7 +84,7 @@ async def set_up(home: Lived, line: str) -> str:
     await until_linked(home.api)
     await home.api.command("config_entries/update", entry_id=entry, title=NAME)
     entities = await home.api.command("config/entity_registry/list")
-    site = str(next(each["device_id"] for each in entities if each["unique_id"].endswith("open_escalations")))
+    site = str(next(each["device_id"] for each in entities if each["unique_id"].endswith("open_alerts")))
     await home.api.command("config/device_registry/update", device_id=site, name_by_user=NAME)
     return site
 

@@ -35,7 +35,7 @@ from demo.stage import Stage
 from process_cosmos_gateway.lab.processes import free_ports, run_once
 
 EFFECTS = {"counter.pump_restarts": "pump restarted", "counter.neighbour_called": "neighbour called"}
-_RECORDS = re.compile(rb'"type":"(opened|answered|unanswered|resolved)","escalation":"([0-9A-Z]{26})"')
+_RECORDS = re.compile(rb'"type":"(opened|answered|unanswered|resolved)","alert":"([0-9A-Z]{26})"')
 
 
 class Site:
@@ -46,7 +46,7 @@ class Site:
         self.house = house
         self.leaked = 0
         """How often the kitchen was wet and has dried since."""
-        self.expected: dict[str, Any] = {"effects": {}, "other_escalations": 0, "calls": {}}
+        self.expected: dict[str, Any] = {"effects": {}, "other_alerts": 0, "calls": {}}
         self.home: Home
         self.stage: Stage
         self.phones: list[Phone]
@@ -159,12 +159,12 @@ class Site:
         await self._run_in_app(app["backup_post"])
 
     def alive_in_backups(self, *sides: str) -> set[str]:
-        """Return the escalations that were alive in a backup of any of ``sides``."""
+        """Return the alerts that were alive in a backup of any of ``sides``."""
         alive = set()
         if "home" in sides:
             alive |= self._alive_in_home_backup()
         if "app" in sides:
-            alive |= {str(one) for (one,) in self._asked_of_backup("SELECT id FROM escalation WHERE alive = 1")}
+            alive |= {str(one) for (one,) in self._asked_of_backup("SELECT id FROM alert WHERE alive = 1")}
         return alive
 
     def epoch_of_backup(self) -> str:
@@ -232,8 +232,8 @@ class Site:
                 memory = archive.extractfile(name)
                 assert memory is not None
                 records = _RECORDS.findall(memory.read())
-        opened = {escalation.decode() for kind, escalation in records if kind == b"opened"}
-        return opened - {escalation.decode() for kind, escalation in records if kind != b"opened"}
+        opened = {alert.decode() for kind, alert in records if kind == b"opened"}
+        return opened - {alert.decode() for kind, alert in records if kind != b"opened"}
 
     async def _run_in_app(self, command: str) -> None:
         program, *arguments = shlex.split(command)

@@ -16,15 +16,15 @@ from .setting_up import REPOSITORY, home_beside, until_linked
 
 async def test_a_homeowner_adds_the_integration_makes_a_leak_alarm_sees_it_react_and_answers(tmp_path: Path) -> None:
     async with living_home(tmp_path) as home, somebody_at(home.url) as person:
-        escalation = await first_leak_alarm(home, person)
+        alert = await first_leak_alarm(home, person)
         assert 0 < person.clicks <= 14
         await person.look_at_the_site(await site_of(home))
-        await person.answer(escalation, "Turn on again")
+        await person.answer(alert, "Turn on again")
         await state_is(home, CELLAR_VALVE, "on")
 
         await dry(home)
         second = await water(home)
-        assert second != escalation
+        assert second != alert
         button = next(
             action["action"]
             for action in home.pushes.received[-1]["data"]["actions"]
@@ -47,7 +47,7 @@ async def test_with_the_app_which_the_set_up_installs_it_takes_few_clicks_more(t
 
 
 async def first_leak_alarm(home: Lived, person: Person, *, with_app: bool = False) -> str:
-    """Go from *Add integration* to an alarm that has rung the phone, for a test and for a leak; return that escalation.
+    """Go from *Add integration* to an alarm that has rung the phone, for a test and for a leak; return that alert.
 
     From there on presses of the mouse are counted.
     """
@@ -61,7 +61,7 @@ async def first_leak_alarm(home: Lived, person: Person, *, with_app: bool = Fals
 
 
 async def water(home: Lived) -> str:
-    """Let water into the cellar; return the escalation the phone rings for, when the valve has closed."""
+    """Let water into the cellar; return the alert the phone rings for, when the valve has closed."""
     home.pushes.received.clear()
     await home.api.action("input_boolean.turn_on", target={"entity_id": CELLAR_WATER})
     await state_is(home, CELLAR_VALVE, "off")

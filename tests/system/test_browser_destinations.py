@@ -49,13 +49,13 @@ async def test_a_destination_is_corrected_and_gets_what_waited(tmp_path: Path, u
         somebody_at(home.url) as person,
     ):
         await set_up_with_a_webhook(home, str(await gateway.pairing_line()), f"{url}/old")
-        await home.api.action("process_cosmos.escalate", {"message": "Water in the cellar"})
+        await home.api.action("process_cosmos.alert", {"message": "Water in the cellar"})
         await person.log_in()
         await person.look_at_the_repair("Mill refuses events")
         await person.correct_the_destination("Mill", f"{url}/new")
         await until(lambda: waited(receiver), "what waited, at the new address")
     assert "process_cosmos.test.v1" in {event["type"] for event in receiver.taken}
-    opened = next(event for event in receiver.taken if event["type"] == "process_cosmos.escalation.opened.v1")
+    opened = next(event for event in receiver.taken if event["type"] == "process_cosmos.alert.opened.v1")
     assert opened["data"]["message"] == "Water in the cellar"
 
 
@@ -65,7 +65,7 @@ async def test_without_a_phone_alerts_appear_in_home_assistant(tmp_path: Path) -
             await home.api.delete(f"/api/config/config_entries/entry/{entry['entry_id']}")
         await person.log_in()
         await person.add_the_integration_without_a_phone()
-        await home.api.action("process_cosmos.escalate", {"message": "Water in the cellar"})
+        await home.api.action("process_cosmos.alert", {"message": "Water in the cellar"})
         await person.read_the_notification("Water in the cellar")
 
 
@@ -76,7 +76,7 @@ async def set_up_with_a_webhook(home: Lived, line: str, url: str) -> None:
     flow = await step(home.api, flow, line=line)
     flow = await step(home.api, flow, phones=[], notify_entities=[], persistent_notification=True)
     flow = await step(home.api, flow, next_step_id="webhook")
-    flow = await step(home.api, flow, url=url, label="Mill", kinds=["escalation"])
+    flow = await step(home.api, flow, url=url, label="Mill", kinds=["alert"])
     assert flow["step_id"] == "unconfirmed", flow
     assert flow["description_placeholders"]["reply"] == "HTTP 401: `This token has been rotated.`"
     flow = await step(home.api, flow, next_step_id="keep")
@@ -86,4 +86,4 @@ async def set_up_with_a_webhook(home: Lived, line: str, url: str) -> None:
 
 async def waited(receiver: Receiver) -> bool | None:
     """Return True once the alert has arrived."""
-    return any(event["type"] == "process_cosmos.escalation.opened.v1" for event in receiver.taken) or None
+    return any(event["type"] == "process_cosmos.alert.opened.v1" for event in receiver.taken) or None

@@ -42,7 +42,7 @@ async def test_a_secret_in_options_payload_and_url_is_found_in_nothing_the_proce
             await find_entities(home)
             await add_webhook(home, entry, f"{house.ledger_url}/{URL}")
             await garbage(house._broker_port)
-            await home.action("process_cosmos.escalate", {"message": "For the webhook"}, reply=True)
+            await home.action("process_cosmos.alert", {"message": "For the webhook"}, reply=True)
             await until(lambda: refused(home), "a destination that refuses", 30)
             shown = [await diagnostics(house.url, token, entry), orjson.dumps(await home.get("/api/states"))]
         for secret in (URL, HEADER):

@@ -32,7 +32,7 @@ async def test_a_site_restored_on_an_empty_machine_loses_and_repeats_nothing(
         await answered_by_phone(site)
         neighbour = await site.stage.ask_people("Nobody is at home", "neighbour_called", "Call the neighbour")
         boiler = await site.stage.ask_people("The boiler is cold", "pump_restarts", "Restart it")
-        site.expected |= {"other_escalations": 3, "effects": {"pump restarted": 1}}
+        site.expected |= {"other_alerts": 3, "effects": {"pump restarted": 1}}
         await site.house.fault("blackhole")
         async with site.load():
             for side in backed_up:
@@ -66,9 +66,9 @@ async def test_a_site_restored_on_an_empty_machine_loses_and_repeats_nothing(
         site.expected["effects"] |= {"neighbour called": 1}
         await close(site, boiler, still_open=0)
         verdict = await site.until_arrived()
-        unavoidable = [f"heard more than once that {escalation} was closed" for escalation in unknown]
+        unavoidable = [f"heard more than once that {alert} was closed" for alert in unknown]
         # Whoever was being rung when Home Assistant was backed up is rung again: that he was is not in the backup.
-        unavoidable += [f"rang again for {escalation}/" for escalation in in_flight]
+        unavoidable += [f"rang again for {alert}/" for alert in in_flight]
         complaints = [each for each in verdict["complaints"] if not any(words in each for words in unavoidable)]
         assert complaints == []
         assert verdict["repeats_absorbed"] > 0 or "app" not in lost, "what waited in the backup had been sent before"
@@ -77,14 +77,14 @@ async def test_a_site_restored_on_an_empty_machine_loses_and_repeats_nothing(
 async def answered_by_phone(site: Site) -> None:
     """Ask people something, which one of them answers by phone."""
     pump = await site.stage.ask_people("The pump stands still", "pump_restarts", "Restart it")
-    button = await site.house.ask("button", escalation=pump, phone=site.phones[0].name, title="Restart it")
+    button = await site.house.ask("button", alert=pump, phone=site.phones[0].name, title="Restart it")
     await press(site.home, site.phones[0], button)
     await site.stage.until_over(pump)
     await site.stage.until_state(PUMP, "1")
 
 
-async def close(site: Site, *escalations: str, still_open: int) -> None:
-    """Resolve ``escalations``, as their owner does; what is closed already stays as it is."""
-    for escalation in escalations:
-        await site.home.action("process_cosmos.resolve", {"escalation": escalation, "note": "over since the backup"})
+async def close(site: Site, *alerts: str, still_open: int) -> None:
+    """Resolve ``alerts``, as their owner does; what is closed already stays as it is."""
+    for alert in alerts:
+        await site.home.action("process_cosmos.resolve", {"alert": alert, "note": "over since the backup"})
     await site.stage.until_open(still_open)

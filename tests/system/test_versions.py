@@ -15,7 +15,7 @@ LANGUAGE = {"schema_too_old", "schema_too_new", "refused", "memory_too_new", "ga
 
 async def test_the_app_may_be_updated_first_and_an_older_app_leaves_its_data_alone(tmp_path: Path) -> None:
     async with site_of_the_previous_version(tmp_path) as site:
-        kept = await site.escalate(KEPT)
+        kept = await site.raise_alert(KEPT)
         await works(site, "the previous version on both sides", 1)
         await site.start_gateway(COMMAND)
         await works(site, "the app updated", 2)
@@ -33,7 +33,7 @@ async def test_the_app_may_be_updated_first_and_an_older_app_leaves_its_data_alo
 
 async def test_the_integration_may_be_updated_first_and_an_older_one_leaves_its_memory_alone(tmp_path: Path) -> None:
     async with site_of_the_previous_version(tmp_path) as site:
-        kept = await site.escalate(KEPT)
+        kept = await site.raise_alert(KEPT)
         await site.start_home(INTEGRATION)
         await works(site, "the integration updated", 1)
         await site.stop_home()
@@ -61,21 +61,21 @@ async def works(site: Site, pairing: str, answers: int) -> None:
     await site.dry()
 
     site.receiver.to_answer.add(pairing)
-    escalation = await site.escalate(pairing)
+    alert = await site.raise_alert(pairing)
     await site.until_state(DONE, str(answers))
-    await site.until_heard(escalation, "opened", "answered", "outcome")
+    await site.until_heard(alert, "opened", "answered", "outcome")
     assert not await site.shown_issues() & LANGUAGE
 
 
 async def answer_by_the_first_button(site: Site) -> None:
-    """Press the button of the first notification of the kept escalation, which the previous version made."""
+    """Press the button of the first notification of the kept alert, which the previous version made."""
     push = await site.pushes.next_ring(KEPT)
     [button] = [each["action"] for each in push["data"]["actions"] if each["title"] == ANSWER]
     await press(site.home, site.phone, button)
 
 
 async def nothing_came_twice(site: Site, kept: str) -> None:
-    """See the kept escalation end as it should, and each event once."""
+    """See the kept alert end as it should, and each event once."""
     await site.until_heard(kept, "opened", "answered", "outcome")
     ids = [event["id"] for event in site.receiver.events]
     assert len(ids) == len(set(ids))

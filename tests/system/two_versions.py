@@ -33,7 +33,7 @@ INTEGRATION = ROOT / "custom_components/process_cosmos"
 
 @dataclass(slots=True)
 class Receiver:
-    """A webhook; to an escalation of which ``to_answer`` holds the message it replies with the answer."""
+    """A webhook; to an alert of which ``to_answer`` holds the message it replies with the answer."""
 
     events: list[dict[str, Any]] = field(default_factory=list)
     to_answer: set[str] = field(default_factory=set)
@@ -45,9 +45,9 @@ class Receiver:
         asked = event["type"].endswith(".opened.v1") and event["data"]["message"] in self.to_answer
         return web.json_response({"answer": ANSWER} if asked else {})
 
-    def heard(self, escalation: str) -> list[str]:
-        """Return the kinds of transitions heard of an escalation, in order."""
-        return [event["type"].split(".")[2] for event in self.events if event["subject"] == escalation]
+    def heard(self, alert: str) -> list[str]:
+        """Return the kinds of transitions heard of an alert, in order."""
+        return [event["type"].split(".")[2] for event in self.events if event["subject"] == alert]
 
 
 class Site:
@@ -120,7 +120,7 @@ class Site:
 
     @property
     def memory(self) -> Path:
-        """The integration's file of escalations."""
+        """The integration's file of alerts."""
         [file] = (self._folder / ".storage").glob("process_cosmos.*.memory")
         return file
 
@@ -130,14 +130,14 @@ class Site:
         assert entry["state"] == "setup_error"
         return str(entry["error_reason_translation_key"])
 
-    async def escalate(self, message: str) -> str:
-        """Escalate with an answer whose actions count up; return the escalation once the phone has rung."""
+    async def raise_alert(self, message: str) -> str:
+        """Escalate with an answer whose actions count up; return the alert once the phone has rung."""
         actions = [{"action": "counter.increment", "target": {"entity_id": DONE}}]
         answers = [{"name": ANSWER, "actions": actions}, {"name": "Leave it"}]
         data = {"message": message, "answers": answers, "group": message}
-        escalated = await self.home.action("process_cosmos.escalate", data, reply=True)
+        raised = await self.home.action("process_cosmos.alert", data, reply=True)
         await self.pushes.next_ring(message)
-        return str(escalated["id"])
+        return str(raised["id"])
 
     async def until_state(self, entity: str, *states: str) -> None:
         """Return when an entity has one of ``states``."""
@@ -147,13 +147,13 @@ class Site:
 
         await until(has, f"{entity} {states[0]}", 30)
 
-    async def until_heard(self, escalation: str, *kinds: str) -> None:
+    async def until_heard(self, alert: str, *kinds: str) -> None:
         """Return when the receiver has heard these kinds of transitions, in this order, and nothing else."""
 
         async def heard() -> bool | None:
-            return self.receiver.heard(escalation) == list(kinds) or None
+            return self.receiver.heard(alert) == list(kinds) or None
 
-        await until(heard, f"{', '.join(kinds)} of {escalation}", 30)
+        await until(heard, f"{', '.join(kinds)} of {alert}", 30)
 
     async def shown_issues(self) -> set[str]:
         """Return which of our repair issues are shown."""

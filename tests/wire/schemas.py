@@ -15,7 +15,7 @@ from typing import Any, TypeAliasType, get_args, get_origin, get_type_hints
 
 import orjson
 
-from process_cosmos_gateway.contract.alerts import EscalationEvent
+from process_cosmos_gateway.contract.alerts import AlertEvent
 from process_cosmos_gateway.contract.cloud import BatchReceipt, Enrolled, EnrolmentRequest, InboxPage, RenewalRequest
 from process_cosmos_gateway.contract.codec import MAX_TEXT, Json
 from process_cosmos_gateway.contract.identifiers import Ulid
@@ -36,7 +36,7 @@ BODIES: Mapping[str, type] = {
     "enrolled": Enrolled,
     "batch_receipt": BatchReceipt,
     "inbox_page": InboxPage,
-    "escalation_event": EscalationEvent,
+    "alert_event": AlertEvent,
 }
 """What travels by HTTP, by the name of its schema: these have no ``type``."""
 

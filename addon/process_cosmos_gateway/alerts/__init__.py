@@ -1,5 +1,5 @@
-"""The gateway's side of the escalation protocol: replica, asks, proposals."""
+"""The gateway's side of the alert protocol: replica, asks, proposals."""
 
-from .service import Escalations
+from .service import Alerts
 
-__all__ = ["Escalations"]
+__all__ = ["Alerts"]

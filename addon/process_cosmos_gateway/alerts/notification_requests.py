@@ -39,7 +39,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
-    """What bears on the asks of one living escalation; times are steady.
+    """What bears on the asks of one living alert; times are steady.
 
     ``silent_until``: the end of an acknowledgement or of the pause a proposal makes. ``may_ask``: no session with the
     integration is catching up.
@@ -63,7 +63,7 @@ class Decision:
 
 
 def decide(asks: Collection[Ask], situation: Situation) -> Decision:
-    """Decide on the asks of one living escalation."""
+    """Decide on the asks of one living alert."""
     waiting = [ask for ask in asks if ask.state is AskState.WAITING]
     if situation.now >= situation.until:
         return Decision(gone=waiting)

@@ -26,7 +26,7 @@ class Proposal:
     """One proposal not yet settled; ``given_at`` is steady time."""
 
     id: str
-    escalation: Ulid
+    alert: Ulid
     given_at: float
     ring: int | None
     answer: str | None
@@ -37,7 +37,7 @@ class Proposal:
         """Return what the integration is sent."""
         return Propose(
             id=self.id,
-            escalation=self.escalation,
+            alert=self.alert,
             ring=self.ring,
             answer=self.answer,
             age=max(0.0, now - self.given_at),
@@ -45,13 +45,13 @@ class Proposal:
             acknowledge_for=self.acknowledge_for,
         )
 
-    def pauses_until(self, escalation: Replica) -> float:
+    def pauses_until(self, alert: Replica) -> float:
         """Return until when nobody further is asked: the integration would record this, as far as is known here."""
-        ring = escalation.ring if self.ring is None else self.ring
-        if ring < escalation.answers_from:
+        ring = alert.ring if self.ring is None else self.ring
+        if ring < alert.answers_from:
             return float("-inf")
         if self.answer is not None:
-            return self.given_at + LONGEST_PAUSE if self.answer in escalation.answers else float("-inf")
+            return self.given_at + LONGEST_PAUSE if self.answer in alert.answers else float("-inf")
         return self.given_at + min(self.acknowledge_for or ACKNOWLEDGED_FOR, LONGEST_PAUSE)
 
 
@@ -59,7 +59,7 @@ def take(transaction: Transaction, item: InboxItem, destination: str, now: float
     """Keep an inbox item as a proposal, and forget the settled ones that are old; return None if it came before."""
     proposal = Proposal(
         id=join_names(destination, item.id),
-        escalation=item.escalation,
+        alert=item.alert,
         given_at=now - max(0.0, item.age),
         ring=item.ring,
         answer=item.answer,
@@ -68,10 +68,10 @@ def take(transaction: Transaction, item: InboxItem, destination: str, now: float
     )
     is_new = transaction.run(
         """
-INSERT OR IGNORE INTO escalation_proposal (id, escalation, given_at, ring, answer, acknowledge_for, by)
+INSERT OR IGNORE INTO alert_proposal (id, alert, given_at, ring, answer, acknowledge_for, by)
 VALUES (?, ?, ?, ?, ?, ?, ?)""",
         proposal.id,
-        proposal.escalation,
+        proposal.alert,
         proposal.given_at,
         proposal.ring,
         proposal.answer,
@@ -81,21 +81,19 @@ VALUES (?, ?, ?, ?, ?, ?, ?)""",
     if not is_new:
         return None
     # The endpoint says when an answer was given, so that says nothing about which came first.
-    transaction.run(
-        "DELETE FROM escalation_proposal WHERE settled = 1 AND number <= ?", transaction.last_row() - REMEMBERED
-    )
+    transaction.run("DELETE FROM alert_proposal WHERE settled = 1 AND number <= ?", transaction.last_row() - REMEMBERED)
     return proposal
 
 
 def settle(transaction: Transaction, proposal: str) -> None:
     """Note that the integration has recorded or refused it."""
-    transaction.run("UPDATE escalation_proposal SET settled = 1 WHERE id = ?", proposal)
+    transaction.run("UPDATE alert_proposal SET settled = 1 WHERE id = ?", proposal)
 
 
 def unsettled(transaction: Transaction) -> Sequence[Proposal]:
     """Return what waits for the integration's word, oldest first."""
     rows = transaction.rows("""
-SELECT id, escalation, given_at, ring, answer, acknowledge_for, by FROM escalation_proposal
+SELECT id, alert, given_at, ring, answer, acknowledge_for, by FROM alert_proposal
 WHERE settled = 0 ORDER BY given_at""")
     return [Proposal(*row) for row in rows]
 
@@ -103,5 +101,5 @@ WHERE settled = 0 ORDER BY given_at""")
 def count_unsettled(transaction: Transaction) -> int:
     """Return how many wait for the integration's word."""
     count: int
-    [(count,)] = transaction.rows("SELECT count(*) FROM escalation_proposal WHERE settled = 0")
+    [(count,)] = transaction.rows("SELECT count(*) FROM alert_proposal WHERE settled = 0")
     return count

@@ -1,4 +1,4 @@
-"""The replica of the integration's escalations and their asks, in the store."""
+"""The replica of the integration's alerts and their asks, in the store."""
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from process_cosmos_gateway.contract.alerts import Change, EscalationEvent, EscalationState, Head, Replica
+from process_cosmos_gateway.contract.alerts import AlertEvent, AlertState, Change, Head, Replica
 from process_cosmos_gateway.contract.bounds import write_json
 from process_cosmos_gateway.contract.codec import MAX_FRAME, parse
 from process_cosmos_gateway.contract.errors import ContractError
@@ -23,7 +23,7 @@ from .events import asked_id, transition_event
 from .notification_requests import Ask, AskState
 
 KEPT_CLOSED = 30 * 24 * 3600.0
-"""Seconds a closed escalation is remembered."""
+"""Seconds a closed alert is remembered."""
 
 _LOGGER = logging.getLogger(__name__)
 _UNREADABLE = (ContractError, KeyError, TypeError, ValueError)
@@ -33,12 +33,12 @@ _MOST_CLOSED_HEADS = 1_000
 _LONGEST_HEADS = MAX_FRAME * 3 // 4
 """Bytes: a greeting that is too long for a frame would keep Home Assistant out for good."""
 
-_ASKS = "SELECT escalation, ring, level, round, recipient, due, due_away, state, settled_at FROM escalation_ask"
+_ASKS = "SELECT alert, ring, level, round, recipient, due, due_away, state, settled_at FROM alert_ask"
 
 
 @dataclass(frozen=True, slots=True)
 class Alive:
-    """A living escalation; times are steady. ``ring_at``: the end of a put-off ring or an acknowledgement."""
+    """A living alert; times are steady. ``ring_at``: the end of a put-off ring or an acknowledgement."""
 
     replica: Replica
     ring_at: float | None
@@ -47,34 +47,32 @@ class Alive:
     @property
     def silent_until(self) -> float:
         """The end of an acknowledgement, if there is one."""
-        acknowledged = self.replica.state is EscalationState.ACKNOWLEDGED
+        acknowledged = self.replica.state is AlertState.ACKNOWLEDGED
         return self.ring_at if acknowledged and self.ring_at is not None else float("-inf")
 
 
 def cursor(transaction: Transaction) -> Position | None:
     """Return the position of the newest transition applied."""
-    memory: dict[str, Any] = dict(
-        transaction.rows("SELECT key, value FROM escalation_memory WHERE key IN ('run', 'n')")
-    )
+    memory: dict[str, Any] = dict(transaction.rows("SELECT key, value FROM alert_memory WHERE key IN ('run', 'n')"))
     return Position(run=Ulid(memory["run"]), n=memory["n"]) if memory else None
 
 
 def remember(transaction: Transaction, **values: str | float) -> None:
-    """Keep values of ``escalation_memory``."""
-    transaction.run_many("INSERT OR REPLACE INTO escalation_memory VALUES (?, ?)", values.items())
+    """Keep values of ``alert_memory``."""
+    transaction.run_many("INSERT OR REPLACE INTO alert_memory VALUES (?, ?)", values.items())
 
 
-def closed(transaction: Transaction, escalation: Ulid) -> Replica | None:
-    """Return ``escalation`` if it is known and closed."""
-    rows = transaction.rows("SELECT body FROM escalation WHERE id = ? AND alive = 0", escalation)
+def closed(transaction: Transaction, alert: Ulid) -> Replica | None:
+    """Return ``alert`` if it is known and closed."""
+    rows = transaction.rows("SELECT body FROM alert WHERE id = ? AND alive = 0", alert)
     return next((replica for (replica,) in _replicas(rows)), None)
 
 
 def save(transaction: Transaction, change: Change, position: Position, now: float) -> None:
-    """Write what the integration says of an escalation."""
-    replica = change.escalation
+    """Write what the integration says of an alert."""
+    replica = change.alert
     transaction.run(
-        "INSERT OR REPLACE INTO escalation VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO alert VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         replica.id,
         replica.state,
         replica.state.alive,
@@ -89,8 +87,8 @@ def save(transaction: Transaction, change: Change, position: Position, now: floa
 
 
 def alive(transaction: Transaction) -> Sequence[Alive]:
-    """Return the living escalations."""
-    rows = transaction.rows("SELECT body, ring_at, until_at, id FROM escalation WHERE alive = 1 ORDER BY id")
+    """Return the living alerts."""
+    rows = transaction.rows("SELECT body, ring_at, until_at, id FROM alert WHERE alive = 1 ORDER BY id")
     living = [Alive(replica, ring_at, until) for replica, ring_at, until, _ in _replicas(rows)]
     if len(living) < len(rows):
         _set_aside(transaction, {row[3] for row in rows} - {each.replica.id for each in living})
@@ -98,26 +96,26 @@ def alive(transaction: Transaction) -> Sequence[Alive]:
 
 
 def _set_aside(transaction: Transaction, unreadable: Iterable[str]) -> None:
-    """Move escalations that cannot be read to the quarantine; the integration's next word makes them anew."""
+    """Move alerts that cannot be read to the quarantine; the integration's next word makes them anew."""
     for name in unreadable:
-        for row in transaction.rows("SELECT * FROM escalation WHERE id = ?", name):
-            Store.quarantine(transaction, "escalation", row)
-        transaction.run("DELETE FROM escalation WHERE id = ?", name)
+        for row in transaction.rows("SELECT * FROM alert WHERE id = ?", name):
+            Store.quarantine(transaction, "alert", row)
+        transaction.run("DELETE FROM alert WHERE id = ?", name)
 
 
 def newest_events(transaction: Transaction, destination: str) -> Iterable[Event]:
-    """Return, for ``destination`` alone, the newest transition of each living escalation."""
-    for (body,) in transaction.rows("SELECT event FROM escalation WHERE alive = 1 ORDER BY run, n"):
+    """Return, for ``destination`` alone, the newest transition of each living alert."""
+    for (body,) in transaction.rows("SELECT event FROM alert WHERE alive = 1 ORDER BY run, n"):
         try:
             event = orjson.loads(body)
             event |= {
                 "time": datetime.fromisoformat(event["time"]),
-                "data": parse(EscalationEvent, event["data"]),
+                "data": parse(AlertEvent, event["data"]),
                 "only": destination,
             }
             yield Event(**event)
         except _UNREADABLE:
-            _LOGGER.exception("%s: an event of a living escalation is left out", ROW_UNREADABLE)
+            _LOGGER.exception("%s: an event of a living alert is left out", ROW_UNREADABLE)
 
 
 def heads(transaction: Transaction) -> tuple[Head, ...]:
@@ -125,9 +123,9 @@ def heads(transaction: Transaction) -> tuple[Head, ...]:
 
     What does not fit into a greeting is left out: an integration that knows it needs no word of it.
     """
-    rows = transaction.rows("SELECT body, run, n FROM escalation WHERE alive = 1 ORDER BY run DESC, n DESC")
+    rows = transaction.rows("SELECT body, run, n FROM alert WHERE alive = 1 ORDER BY run DESC, n DESC")
     rows += transaction.rows(
-        "SELECT body, run, n FROM escalation WHERE alive = 0 ORDER BY changed_at DESC LIMIT ?", _MOST_CLOSED_HEADS
+        "SELECT body, run, n FROM alert WHERE alive = 0 ORDER BY changed_at DESC LIMIT ?", _MOST_CLOSED_HEADS
     )
     found = [_head(replica, Position(run=run, n=n)) for replica, run, n in _replicas(rows)]
     sizes = accumulate(len(write_json(head)) + 1 for head in found)
@@ -140,7 +138,7 @@ def _replicas(rows: Iterable[Row]) -> Iterator[tuple[Any, ...]]:
         try:
             replica = parse(Replica, orjson.loads(body))
         except _UNREADABLE:
-            _LOGGER.exception("%s: an escalation is left out", ROW_UNREADABLE)
+            _LOGGER.exception("%s: an alert is left out", ROW_UNREADABLE)
         else:
             yield replica, *rest
 
@@ -148,7 +146,7 @@ def _replicas(rows: Iterable[Row]) -> Iterator[tuple[Any, ...]]:
 def _head(replica: Replica, position: Position) -> Head:
     is_alive = replica.state.alive
     return Head(
-        escalation=replica.id,
+        alert=replica.id,
         ring=replica.ring,
         answers_from=replica.answers_from,
         state=replica.state,
@@ -164,15 +162,15 @@ def forget_old(transaction: Transaction, now: float) -> None:
     """Delete what was closed ``KEPT_CLOSED`` seconds ago or earlier, with its asks."""
     old = now - KEPT_CLOSED
     transaction.run(
-        "DELETE FROM escalation_ask WHERE escalation IN (SELECT id FROM escalation WHERE alive = 0 AND changed_at < ?)",
+        "DELETE FROM alert_ask WHERE alert IN (SELECT id FROM alert WHERE alive = 0 AND changed_at < ?)",
         old,
     )
-    transaction.run("DELETE FROM escalation WHERE alive = 0 AND changed_at < ?", old)
+    transaction.run("DELETE FROM alert WHERE alive = 0 AND changed_at < ?", old)
 
 
-def asks_of(transaction: Transaction, escalation: Ulid) -> Mapping[TellKey, Ask]:
-    """Return the asks of one escalation."""
-    rows = transaction.rows(_ASKS + " WHERE escalation = ?", escalation)
+def asks_of(transaction: Transaction, alert: Ulid) -> Mapping[TellKey, Ask]:
+    """Return the asks of one alert."""
+    rows = transaction.rows(_ASKS + " WHERE alert = ?", alert)
     return {ask.key: ask for ask in map(_ask, rows)}
 
 
@@ -187,15 +185,15 @@ def queued_for(transaction: Transaction, recipient: str) -> Sequence[Ask]:
 
 
 def outcomes(transaction: Transaction) -> Sequence[Ask]:
-    """Return the asks of living escalations that have an outcome, in the order it came."""
-    of_living = " WHERE state IN ('delivered', 'failed') AND escalation IN (SELECT id FROM escalation WHERE alive = 1)"
+    """Return the asks of living alerts that have an outcome, in the order it came."""
+    of_living = " WHERE state IN ('delivered', 'failed') AND alert IN (SELECT id FROM alert WHERE alive = 1)"
     return [_ask(row) for row in transaction.rows(_ASKS + of_living + " ORDER BY settled_at")]
 
 
 def _ask(row: Row) -> Ask:
-    escalation, ring, level, round_, recipient, due, due_away, state, settled_at = row
+    alert, ring, level, round_, recipient, due, due_away, state, settled_at = row
     return Ask(
-        key=TellKey(escalation=escalation, ring=ring, level=level, round=round_, recipient=recipient),
+        key=TellKey(alert=alert, ring=ring, level=level, round=round_, recipient=recipient),
         due=due,
         due_away=due_away,
         state=AskState(state),
@@ -206,7 +204,7 @@ def _ask(row: Row) -> Ask:
 def save_ask(transaction: Transaction, ask: Ask) -> None:
     """Write an ask."""
     transaction.run(
-        "INSERT OR REPLACE INTO escalation_ask VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO alert_ask VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         *_key(ask.key),
         ask.due,
         ask.due_away,
@@ -219,15 +217,15 @@ def save_ask(transaction: Transaction, ask: Ask) -> None:
 def delete_ask(transaction: Transaction, key: TellKey) -> None:
     """Forget an ask that is gone."""
     transaction.run(
-        "DELETE FROM escalation_ask WHERE escalation = ? AND ring = ? AND level = ? AND round = ? AND recipient = ?",
+        "DELETE FROM alert_ask WHERE alert = ? AND ring = ? AND level = ? AND round = ? AND recipient = ?",
         *_key(key),
     )
 
 
-def delete_older_rings(transaction: Transaction, escalation: Ulid, ring: int) -> None:
+def delete_older_rings(transaction: Transaction, alert: Ulid, ring: int) -> None:
     """Forget asks of rings long over; the last ring's outcomes may still have to go up."""
-    transaction.run("DELETE FROM escalation_ask WHERE escalation = ? AND ring < ?", escalation, ring - 1)
+    transaction.run("DELETE FROM alert_ask WHERE alert = ? AND ring < ?", alert, ring - 1)
 
 
 def _key(key: TellKey) -> tuple[str, int, int, int, str]:
-    return key.escalation, key.ring, key.level, key.round, key.recipient
+    return key.alert, key.ring, key.level, key.round, key.recipient

@@ -1,4 +1,4 @@
-"""Escalations: talks to the integration, keeps time, and leaves decisions to ``asks`` and records to ``work``."""
+"""Alerts: talks to the integration, keeps time, and leaves decisions to ``asks`` and records to ``work``."""
 
 import asyncio
 import logging
@@ -36,8 +36,8 @@ _AFTER_STORE_ERROR = 5.0
 _LOGGER = logging.getLogger(__name__)
 
 
-class Escalations:
-    """The gateway's side of the protocol of ``docs/escalation.md``. Made by ``Escalations.open``."""
+class Alerts:
+    """The gateway's side of the protocol of ``docs/alert.md``. Made by ``Alerts.open``."""
 
     def __init__(
         self, store: Store, outbox: Outbox, clock: Clock, steady: SteadyClock, memory: Mapping[str, Any]
@@ -64,7 +64,7 @@ class Escalations:
     @classmethod
     async def open(cls, store: Store, outbox: Outbox, clock: Clock) -> Self:
         """Go on from what the store has; raise ``StoreError``."""
-        rows = await store.read(lambda transaction: transaction.rows("SELECT key, value FROM escalation_memory"))
+        rows = await store.read(lambda transaction: transaction.rows("SELECT key, value FROM alert_memory"))
         memory: dict[str, Any] = dict(rows)
         steady = SteadyClock(clock, memory.get("offset", 0.0), memory.get("newest", 0.0))
         return cls(store, outbox, clock, steady, memory)

@@ -1,4 +1,4 @@
-"""What the gateway does about escalations within one transaction."""
+"""What the gateway does about alerts within one transaction."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -33,7 +33,7 @@ _CLOSINGS = frozenset({TransitionKind.ANSWERED, TransitionKind.RESOLVED, Transit
 
 def _closes_again(change: Change, closed: Replica) -> bool:
     """Say whether an integration out of a backup closes what is ``closed``, in just the way destinations heard."""
-    again = change.escalation
+    again = change.alert
     alike = (again.state, again.ring, again.answer) == (closed.state, closed.ring, closed.answer)
     return change.kind in _CLOSINGS and alike
 
@@ -48,7 +48,7 @@ class Work:
         self._steady = steady
         self._tell = tell
         self._merged: set[Ulid] = set()
-        """Escalations of which the integration itself has said, in this process, how they stand after a restore."""
+        """Alerts of which the integration itself has said, in this process, how they stand after a restore."""
 
     def note_time(self, transaction: Transaction) -> None:
         """Keep what timers need after a restart."""
@@ -67,32 +67,32 @@ class Work:
         self.note_time(transaction)
 
     def _apply_change(self, transaction: Transaction, change: Change, transition: Transition) -> None:
-        escalation = change.escalation
-        closed = replica.closed(transaction, escalation.id)
-        if closed and escalation.state.alive:
+        alert = change.alert
+        closed = replica.closed(transaction, alert.id)
+        if closed and alert.state.alive:
             return  # closed stays closed: an integration out of a backup hears so, destinations know, nobody is asked
         if closed is None or not _closes_again(change, closed):
             self._outbox.add(transaction, transition_event(change))
         if change.kind in _MERGED:
-            self._merged.add(escalation.id)
+            self._merged.add(alert.id)
         replica.save(transaction, change, transition.position, self._steady.now())
-        if not escalation.state.alive:
+        if not alert.state.alive:
             replica.forget_old(transaction, self._steady.now())
-        asks = change.asks if escalation.state.alive else ()
+        asks = change.asks if alert.state.alive else ()
         if asks is None:
             return
         now = self._steady.now()
         newer = [
             Ask(key=ask.key, due=now + ask.due_in, due_away=now + ask.due_if_home_assistant_away_in) for ask in asks
         ]
-        replacement = replace_asks(replica.asks_of(transaction, escalation.id), newer)
+        replacement = replace_asks(replica.asks_of(transaction, alert.id), newer)
         for ask in replacement.kept:
             replica.save_ask(transaction, ask)
         self._end(transaction, gone=replacement.gone, withdraw=replacement.withdraw)
-        replica.delete_older_rings(transaction, escalation.id, escalation.ring)
+        replica.delete_older_rings(transaction, alert.id, alert.ring)
 
     def announce(self, transaction: Transaction) -> None:
-        """Let destinations hear how each living escalation stands: some heard since the backup that it is over.
+        """Let destinations hear how each living alert stands: some heard since the backup that it is over.
 
         Not of those the integration has merged: destinations hear of them by its own event.
         """
@@ -109,7 +109,7 @@ class Work:
         unsettled = proposals.unsettled(transaction)
         living = replica.alive(transaction)
         for alive in living:
-            pauses = [each.pauses_until(alive.replica) for each in unsettled if each.escalation == alive.replica.id]
+            pauses = [each.pauses_until(alive.replica) for each in unsettled if each.alert == alive.replica.id]
             silent_until = max([alive.silent_until, *pauses])
             while (decision := self._decide(transaction, alive, silent_until, circumstances)).queue:
                 self._carry_out(transaction, decision, alive)
@@ -168,7 +168,7 @@ class Work:
             transaction.after_commit(lambda: self._tell(self.told(after)))
 
     def outcomes(self, transaction: Transaction) -> Sequence[Told]:
-        """Return how the asks of living escalations have ended."""
+        """Return how the asks of living alerts have ended."""
         return [self.told(ask) for ask in replica.outcomes(transaction)]
 
     def told(self, ask: Ask) -> Told:

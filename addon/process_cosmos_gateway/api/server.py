@@ -169,7 +169,7 @@ class Server:
                 raise RequestRefusedError(Code.UNAUTHORIZED, _NO_TOKEN)
             await self._end_session()
             try:
-                cursor, heads = await self._parts.escalations.greeting()
+                cursor, heads = await self._parts.alerts.greeting()
             except StoreError as error:
                 raise RequestRefusedError(Code.STORE_FAILED, "The gateway could not read its disk.") from error
             if not self._has_token(request):
@@ -182,7 +182,7 @@ class Server:
                 epoch=self._store.epoch,
                 cursor=cursor,
                 heads=heads,
-                entry=self._parts.escalations.entry,
+                entry=self._parts.alerts.entry,
             )
             await socket.send_frame(encode(greeting), WSMsgType.TEXT)
             self._session = Session(socket, self._parts, entry)

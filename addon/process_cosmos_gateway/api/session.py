@@ -8,7 +8,7 @@ from itertools import groupby
 
 from aiohttp import ClientConnectionResetError, WSCloseCode, WSMsgType, web
 
-from process_cosmos_gateway.alerts import Escalations
+from process_cosmos_gateway.alerts import Alerts
 from process_cosmos_gateway.contract.alerts import CaughtUp, Transition
 from process_cosmos_gateway.contract.codec import MAX_FRAME, decode, encode, members
 from process_cosmos_gateway.contract.devices import Snapshot, Subscribe
@@ -48,7 +48,7 @@ class Limits:
 class Parts:
     """What a session works with."""
 
-    escalations: Escalations
+    alerts: Alerts
     feed: Feed
     requests: Requests
     status: StatusReader
@@ -90,7 +90,7 @@ class Session:
     async def serve(self) -> None:
         """Return when the session is over and its parts know of it."""
         try:
-            self._parts.escalations.session_opened(self.send, self._entry)
+            self._parts.alerts.session_opened(self.send, self._entry)
             async with asyncio.TaskGroup() as tasks:
                 for name, work in {
                     "reader": self._read(tasks),
@@ -106,7 +106,7 @@ class Session:
             pass
         finally:
             self._parts.feed.unfollow()
-            self._parts.escalations.session_closed(announced=self._announced)
+            self._parts.alerts.session_closed(announced=self._announced)
             self.finished.set()
         if refusal := self._ended.result():
             await refuse(self._socket, refusal)
@@ -117,7 +117,7 @@ class Session:
 
     async def _read(self, tasks: asyncio.TaskGroup) -> None:
         while (frame := await self._next_frame()) is not None:
-            self._parts.escalations.home_assistant_lives()
+            self._parts.alerts.home_assistant_lives()
             try:
                 message = decode(frame, FROM_HOME_ASSISTANT, cuts=True)
             except ContractError as error:
@@ -189,20 +189,20 @@ class Session:
 
     async def _work_off(self, messages: Iterable[Transition | CaughtUp | Result]) -> None:
         """Do what messages of one type want; transitions that wait are applied together, with one fsync."""
-        escalations, transitions = self._parts.escalations, list[Transition]()
+        alerts, transitions = self._parts.alerts, list[Transition]()
         for message in messages:
             match message:
                 case Transition():
                     transitions.append(message)
                 case CaughtUp():
-                    await escalations.caught_up()
+                    await alerts.caught_up()
                     self._caught_up.set()
                     self._slots.release()
                 case Result():
-                    await escalations.settle(message)
+                    await alerts.settle(message)
                     self._slots.release()
         if transitions:
-            await escalations.apply(*transitions)
+            await alerts.apply(*transitions)
         for transition in transitions:
             self.send(Receipt(position=transition.position))
             self._slots.release()
@@ -220,7 +220,7 @@ class Session:
             async with asyncio.timeout(self._parts.limits.caught_up):
                 await self._caught_up.wait()
         except TimeoutError:
-            _LOGGER.warning("Home Assistant did not hand over its escalations in time: the session ends")
+            _LOGGER.warning("Home Assistant did not hand over its alerts in time: the session ends")
             self.end()
 
     async def _send_receipts(self) -> None:

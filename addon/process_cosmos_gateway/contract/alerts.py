@@ -1,4 +1,4 @@
-"""Messages about escalations: transitions and results up to the gateway, outcomes and proposals down from it.
+"""Messages about alerts: transitions and results up to the gateway, outcomes and proposals down from it.
 
 Times travel as ages and waits in seconds, never as wall time: the two sides' clocks may be hours apart.
 """
@@ -12,8 +12,8 @@ from .codec import Json
 from .identifiers import Position, TellKey, Ulid
 
 
-class EscalationState(StrEnum):
-    """An escalation is alive while open or acknowledged; the others are closed."""
+class AlertState(StrEnum):
+    """An alert is alive while open or acknowledged; the others are closed."""
 
     OPEN = "open"
     ACKNOWLEDGED = "acknowledged"
@@ -24,7 +24,7 @@ class EscalationState(StrEnum):
     @property
     def alive(self) -> bool:
         """Whether somebody may still have to be told."""
-        return self in (EscalationState.OPEN, EscalationState.ACKNOWLEDGED)
+        return self in (AlertState.OPEN, AlertState.ACKNOWLEDGED)
 
 
 class Severity(StrEnum):
@@ -36,7 +36,7 @@ class Severity(StrEnum):
 
 
 class TransitionKind(StrEnum):
-    """What happened to an escalation; destinations hear of it as ``process_cosmos.escalation.<kind>.v1``."""
+    """What happened to an alert; destinations hear of it as ``process_cosmos.alert.<kind>.v1``."""
 
     OPENED = "opened"
     RUNG = "rung"
@@ -62,7 +62,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attached:
-    """An entity's state when the escalation was called, and since when it had it."""
+    """An entity's state when the alert was called, and since when it had it."""
 
     entity: str
     state: str
@@ -71,15 +71,15 @@ class Attached:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """What the gateway's replica says of one alive or lately closed escalation; a restored integration mends from it.
+    """What the gateway's replica says of one alive or lately closed alert; a restored integration mends from it.
 
-    ``message``, ``entities``, ``severity``, ``group``: for an escalation the integration no longer knows.
+    ``message``, ``entities``, ``severity``, ``group``: for an alert the integration no longer knows.
     """
 
-    escalation: Ulid
+    alert: Ulid
     ring: int
     answers_from: int
-    state: EscalationState
+    state: AlertState
     position: Position
     group: str
     severity: Severity
@@ -89,7 +89,7 @@ class Head:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replica:
-    """An escalation as the gateway and the destinations may know it: names of answers, never their actions.
+    """An alert as the gateway and the destinations may know it: names of answers, never their actions.
 
     ``ring_in``: seconds until a put-off ring or the end of an acknowledgement, None when nothing is put off.
     ``until_in``: seconds until the give-up. ``answers_from``: the ring of the newest content. ``data``: whatever the
@@ -98,7 +98,7 @@ class Replica:
 
     id: Ulid
     group: str
-    state: EscalationState
+    state: AlertState
     ring: int
     answers_from: int
     severity: Severity
@@ -127,14 +127,14 @@ class Ask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One escalation's change within a transition.
+    """One alert's change within a transition.
 
     ``event``: id of the CloudEvent, born in the record; ``at``: its time, the integration's wall clock (content, not
     timetable). ``asks``: the whole list, which replaces the older one; None leaves it as it is.
     """
 
     kind: TransitionKind
-    escalation: Replica
+    alert: Replica
     event: Ulid
     at: datetime
     asks: tuple[Ask, ...] | None = None
@@ -146,7 +146,7 @@ class Transition:
 
     Applied once, in order; answered by a ``Receipt``. ``proposal``: the proposal this record settles; ``code``: why it
     was refused (None: it was recorded).
-    A refused proposal of an unknown escalation has no changes.
+    A refused proposal of an unknown alert has no changes.
     """
 
     type: ClassVar[str] = "transition"
@@ -165,7 +165,7 @@ class CaughtUp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """Gateway → Home Assistant: how an ask ended, ``age`` seconds ago; again in each session for alive escalations."""
+    """Gateway → Home Assistant: how an ask ended, ``age`` seconds ago; again in each session for alive alerts."""
 
     type: ClassVar[str] = "told"
     key: TellKey
@@ -184,7 +184,7 @@ class Propose:
 
     type: ClassVar[str] = "propose"
     id: str
-    escalation: Ulid
+    alert: Ulid
     ring: int | None
     answer: str | None
     age: float
@@ -193,16 +193,16 @@ class Propose:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EscalationEvent:
-    """``data`` of a ``process_cosmos.escalation.<kind>.v1`` or ``…asked.v1`` CloudEvent: what a destination is told.
+class AlertEvent:
+    """``data`` of a ``process_cosmos.alert.<kind>.v1`` or ``…asked.v1`` CloudEvent: what a destination is told.
 
     ``level`` and ``round``: in ``asked`` events only, which say: please tell your people. ``data`` and ``attached``: as
     the automation gave them.
     """
 
-    escalation: Ulid
+    alert: Ulid
     ring: int
-    state: EscalationState
+    state: AlertState
     severity: Severity
     message: str
     entities: tuple[str, ...]

@@ -81,7 +81,7 @@ class InboxItem:
 
     id: str
     cursor: int
-    escalation: Ulid
+    alert: Ulid
     by: str
     age: float
     ring: int | None = None

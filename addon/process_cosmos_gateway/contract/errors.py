@@ -18,7 +18,7 @@ class Code(StrEnum):
     STORE_FAILED = "store_failed"
     TOO_MANY_CONNECTIONS = "too_many_connections"
     # Answers and acknowledgements (the order in which they are checked)
-    UNKNOWN_ESCALATION = "unknown_escalation"
+    UNKNOWN_ALERT = "unknown_alert"
     NOT_OFFERED = "not_offered"
     NOT_ALLOWED = "not_allowed"
     ALREADY_ANSWERED = "already_answered"

@@ -14,7 +14,7 @@ BATCH_CONTENT_TYPE = "application/cloudevents-batch+json"
 
 
 def event_type(*words: str) -> str:
-    """Return the ``type`` of an event, e.g. ``process_cosmos.escalation.opened.v1``."""
+    """Return the ``type`` of an event, e.g. ``process_cosmos.alert.opened.v1``."""
     return TYPE_PREFIX + ".".join(words) + ".v1"
 
 

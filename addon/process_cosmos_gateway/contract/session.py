@@ -33,7 +33,7 @@ class HomeAssistantHello:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayHello:
-    """Gateway → Home Assistant: the position it has applied, and what its replica of the escalations says.
+    """Gateway → Home Assistant: the position it has applied, and what its replica of the alerts says.
 
     ``cursor``: None before the first transition. ``epoch``: new when the store is new or came out of a backup.
     ``entry``: the config entry that ``cursor`` and ``heads`` come from; None: not known.

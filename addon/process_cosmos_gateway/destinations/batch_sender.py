@@ -28,7 +28,7 @@ class InBatches:
     async def run(self) -> None:
         """Send load after load; pause, longer each time, while the endpoint is away. Ends only by cancellation."""
         while True:
-            await self._sending.escalations.until_may_drain()
+            await self._sending.alerts.until_may_drain()
             try:
                 trouble = await self._send_all()
             except* StoreError:
@@ -73,7 +73,7 @@ class InBatches:
 
     def _may_follow(self, parcels: Sequence[Parcel], sent: Sent) -> bool:
         arrived = sum(isinstance(verdict, Delivered) for _, verdict in sent.verdicts)
-        return arrived == len(parcels) and sent.trouble is None and self._sending.escalations.may_drain()
+        return arrived == len(parcels) and sent.trouble is None and self._sending.alerts.may_drain()
 
     async def _pause(self, seconds: float, trouble: Trouble) -> None:
         """Wait until a try is due or wanted; or, if the failure may be the events' own, an untried alarm waits."""

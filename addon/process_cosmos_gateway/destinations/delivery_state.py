@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
-from process_cosmos_gateway.alerts import Escalations
+from process_cosmos_gateway.alerts import Alerts
 from process_cosmos_gateway.clock import Clock
 from process_cosmos_gateway.logs import DESTINATION
 from process_cosmos_gateway.outbox import Delivered, Outbox
@@ -33,7 +33,7 @@ class Sending:
         kept: settings.Kept,
         store: Store,
         outbox: Outbox,
-        escalations: Escalations,
+        alerts: Alerts,
         clock: Clock,
         jitter_fn: Callable[[], float],
     ) -> None:
@@ -42,7 +42,7 @@ class Sending:
         self.kept = kept
         self.store = store
         self.outbox = outbox
-        self.escalations = escalations
+        self.alerts = alerts
         self.clock = clock
         self.jitter_fn = jitter_fn
         self.proven = kept.proven
@@ -70,7 +70,7 @@ class Sending:
         if not sent.verdicts:
             return
         if sent.answers:
-            await self.store.write(lambda transaction: self.escalations.take(transaction, sent.answers, self.name))
+            await self.store.write(lambda transaction: self.alerts.take(transaction, sent.answers, self.name))
         await self._settle(sent)
         if any(isinstance(verdict, Delivered) for _, verdict in sent.verdicts):
             await self.note_proven()

@@ -35,7 +35,7 @@ class Pump:
         self._settings = sending.kept.settings
         self._inbox_cursor = sending.kept.inbox_cursor
         self._store = sending.store
-        self._escalations = sending.escalations
+        self._alerts = sending.alerts
         self._clock = sending.clock
         self._jitter_fn = sending.jitter_fn
 
@@ -77,7 +77,7 @@ class Pump:
     async def _poll_for_ever(self) -> None:
         pace = Pace()
         while True:
-            await self._escalations.until_may_drain()
+            await self._alerts.until_may_drain()
             began = self._clock.monotonic()
             self._sending.proof.clear()
             polled = await self._destination.poll(self._inbox_cursor)
@@ -110,7 +110,7 @@ class Pump:
     async def _take(self, polled: Polled) -> Trouble | None:
         """Put the items on disk together with the cursor; leave them for the next poll while the gate is closed."""
         cursor = polled.cursor
-        if cursor is None or not self._escalations.may_drain():
+        if cursor is None or not self._alerts.may_drain():
             return None
         try:
             taken = await self._store.write(lambda transaction: self._take_items(transaction, polled.items, cursor))
@@ -123,11 +123,11 @@ class Pump:
 
     def _take_items(self, transaction: Transaction, items: Sequence[InboxItem], cursor: int) -> bool:
         """Take a page; return False, and leave it in the inbox, while too many wait for Home Assistant."""
-        if items and not self._escalations.has_room(transaction):
+        if items and not self._alerts.has_room(transaction):
             _LOGGER.warning(
                 "%s: too many answers wait for Home Assistant; more stay in the inbox", self._destination.name
             )
             return False
-        self._escalations.take(transaction, items, self._destination.name)
+        self._alerts.take(transaction, items, self._destination.name)
         settings.note_inbox(transaction, self._destination.name, cursor)
         return True

@@ -11,7 +11,7 @@ from dataclasses import replace
 from operator import attrgetter
 from typing import Any
 
-from process_cosmos_gateway.alerts import Escalations
+from process_cosmos_gateway.alerts import Alerts
 from process_cosmos_gateway.clock import Clock
 from process_cosmos_gateway.contract.destinations import (
     ApproveReply,
@@ -77,7 +77,7 @@ class Destinations:
         self,
         store: Store,
         outbox: Outbox,
-        escalations: Escalations,
+        alerts: Alerts,
         clock: Clock,
         *,
         jitter_fn: Callable[[], float] = random.random,
@@ -90,7 +90,7 @@ class Destinations:
         """
         self._store = store
         self._outbox = outbox
-        self._escalations = escalations
+        self._alerts = alerts
         self._clock = clock
         self._jitter_fn = jitter_fn
         self._enrol_fn = enrol_fn
@@ -317,7 +317,7 @@ class Destinations:
             kept=kept,
             store=self._store,
             outbox=self._outbox,
-            escalations=self._escalations,
+            alerts=self._alerts,
             clock=self._clock,
             jitter_fn=self._jitter_fn,
         )

@@ -232,7 +232,7 @@ def set_anew(request: ChangeDestination) -> SetWebhook | None:
         url=request.url,
         header=header,
         header_value=None if header is None else request.header_value,
-        kinds=request.kinds or (EventKind.ESCALATION,),
+        kinds=request.kinds or (EventKind.ALERT,),
         label=request.label,
     )
 

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 import orjson
 
-from process_cosmos_gateway.contract.alerts import EscalationEvent
+from process_cosmos_gateway.contract.alerts import AlertEvent
 from process_cosmos_gateway.contract.cloud import InboxItem
 from process_cosmos_gateway.contract.codec import decode_json, parse
 from process_cosmos_gateway.contract.destinations import DestinationKind
@@ -29,8 +29,8 @@ from .settings import WebhookSettings, address_of
 BATCH = 64
 """Events looked at to find some of different order keys."""
 
-ESCALATIONS = event_type("escalation").removesuffix("v1")
-"""How the types of events about escalations begin."""
+ALERTS = event_type("alert").removesuffix("v1")
+"""How the types of events about alerts begin."""
 
 _SHORTEST_SECRET = 6
 _WORDS = re.compile(rf"[^\s/?&=#:@,;\"']{{{_SHORTEST_SECRET},}}")
@@ -40,7 +40,7 @@ _LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """A receiver's reply that answers the escalation at once."""
+    """A receiver's reply that answers the alert at once."""
 
     answer: str
 
@@ -117,18 +117,18 @@ class Webhook:
 
     def _answers(self, parcel: Parcel, reply: Reply) -> Sequence[InboxItem]:
         """Read ``{"answer": …}`` out of a reply; the item's id comes of the event's, so a repeat is the same answer."""
-        if not parcel.type.startswith(ESCALATIONS) or reply.body.lstrip()[:1] != b"{":
+        if not parcel.type.startswith(ALERTS) or reply.body.lstrip()[:1] != b"{":
             return ()
         try:
             document = decode_json(reply.body)
             if not isinstance(document, dict) or "answer" not in document:
                 return ()
             answer = parse(Answered, document).answer
-            about = parse(EscalationEvent, orjson.loads(parcel.body)["data"])
+            about = parse(AlertEvent, orjson.loads(parcel.body)["data"])
             item = InboxItem(
                 id=parcel.id,
                 cursor=0,
-                escalation=about.escalation,
+                alert=about.alert,
                 by=self.name,
                 age=0.0,
                 ring=about.ring,

@@ -86,7 +86,7 @@ def _refusals(transaction: Transaction, entries: Sequence[Entry], under: Conditi
                 error = OutboxFullError("hardly any of the disk is free", DropReason.DISK)
             elif wanting and len(arrival.body) > longest:
                 error = OutboxFullError("there is no room for an event of this length", DropReason.QUOTA)
-        elif event.kind is not EventKind.ESCALATION:
+        elif event.kind is not EventKind.ALERT:
             error = _refuse_alarm(arrival, wanting, under)
         else:
             continue
@@ -98,7 +98,7 @@ def _refusals(transaction: Transaction, entries: Sequence[Entry], under: Conditi
 
 
 def _refuse_alarm(arrival: Arrival, wanting: Sequence[str], under: Conditions) -> OutboxFullError | None:
-    """Refuse an alarm that has no escalation to wait with, where there is no room for it."""
+    """Refuse an alarm that has no alert to wait with, where there is no room for it."""
     for name in wanting:
         if not has_room(under.audience, name, len(arrival.body), under.limits):
             return OutboxFullError(f"too much waits for {name}", DropReason.QUOTA)

@@ -72,7 +72,7 @@ class Outbox:
         """Call these in the transaction of what they hear of.
 
         ``on_settled``: a destination has answered. ``on_link_down``: what waits for a destination has to go on waiting.
-        ``on_joined``: a destination that wants escalations is new; what is returned goes to it alone, ids known or not.
+        ``on_joined``: a destination that wants alerts is new; what is returned goes to it alone, ids known or not.
         """
         self._watchers.append((on_settled, on_link_down, on_joined))
 
@@ -81,7 +81,7 @@ class Outbox:
     def add(self, transaction: Transaction, event: Event) -> Added:
         """Accept ``event`` together with whatever else ``transaction`` changes.
 
-        A change for which there is no room is dropped. Raises ``OutboxFullError`` for such an alarm of no escalation;
+        A change for which there is no room is dropped. Raises ``OutboxFullError`` for such an alarm of no alert;
         then nothing of it is kept.
         """
         [taken] = self._take(transaction, [Arrival(event, event.encode(self._store.site))])
@@ -178,7 +178,7 @@ class Outbox:
     # Destinations
 
     async def register(self, name: str, kinds: Collection[EventKind]) -> None:
-        """Let ``name`` have events of ``kinds`` from now on; a new one also hears of the escalations that are alive."""
+        """Let ``name`` have events of ``kinds`` from now on; a new one also hears of the alerts that are alive."""
 
         def change(transaction: Transaction) -> None:
             if subscriptions.join(transaction, name, kinds):

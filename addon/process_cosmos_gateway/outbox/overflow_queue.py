@@ -1,4 +1,4 @@
-"""Alarms of escalations for which a destination's share has no room: they wait beside the queue."""
+"""Alarms of alerts for which a destination's share has no room: they wait beside the queue."""
 
 import zlib
 
@@ -16,7 +16,7 @@ _MOVED_AT_ONCE = 500
 def park(  # noqa: PLR0917 - an event, its text and time, where to and how much
     transaction: Transaction, destination: str, event: Event, body: bytes, now: float, most: int
 ) -> None:
-    """Let ``event`` wait for room; beyond ``most`` bytes only the newest of its escalation stays."""
+    """Let ``event`` wait for room; beyond ``most`` bytes only the newest of its alert stays."""
     asked = int(event.only is not None)
     if counted(transaction, "parked_bytes") + len(body) > most:
         expire(transaction, now)

@@ -13,7 +13,7 @@ from .statements import STATEMENTS
 def join(transaction: Transaction, name: str, kinds: Collection[EventKind]) -> bool:
     """Let ``name`` have events of ``kinds``; a new one begins at the end of the queue.
 
-    Returns whether it did not hear of escalations before, and now wants to.
+    Returns whether it did not hear of alerts before, and now wants to.
     """
     is_new = transaction.run("INSERT OR IGNORE INTO outbox_destination (name) VALUES (?)", name) > 0
     before = {kind for (kind,) in transaction.rows("SELECT kind FROM outbox_kind WHERE destination = ?", name)}
@@ -34,7 +34,7 @@ def join(transaction: Transaction, name: str, kinds: Collection[EventKind]) -> b
         transaction.run("DELETE FROM outbox_pack WHERE destination = ?", name)
     _clean_all(transaction)
     _count_anew(transaction, name, reads=EventKind.READING in kinds and EventKind.READING in before)
-    return EventKind.ESCALATION in kinds and EventKind.ESCALATION not in before
+    return EventKind.ALERT in kinds and EventKind.ALERT not in before
 
 
 def _count_anew(transaction: Transaction, name: str, *, reads: bool) -> None:

@@ -124,38 +124,38 @@ INSERT INTO outbox_counter (name) VALUES
   ('id_generation_size'), ('id_oldest'), ('own_id_ms');
 INSERT INTO outbox_counter VALUES ('id_generation', 1);
 
--- escalations ---------------------------------------------------------------------------------------------------------
+-- alerts ---------------------------------------------------------------------------------------------------------
 
 -- One value a key: the position applied (run, n), the steady clock (offset, newest), the last stop (stop_announced), and
 -- the epoch in which the integration was last caught up with.
-CREATE TABLE escalation_memory (key TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE alert_memory (key TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
 
--- The replica. body: contract Replica as JSON. ring_at, until_at, changed_at: steady time (escalations/steady.py).
+-- The replica. body: contract Replica as JSON. ring_at, until_at, changed_at: steady time (alerts/steady.py).
 -- event: the newest transition's event as JSON, for a destination that joins later.
-CREATE TABLE escalation (
+CREATE TABLE alert (
   id TEXT PRIMARY KEY, state TEXT NOT NULL, alive INTEGER NOT NULL, run TEXT NOT NULL, n INTEGER NOT NULL,
   ring_at REAL, until_at REAL NOT NULL, changed_at REAL NOT NULL, body BLOB NOT NULL, event BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX escalation_alive ON escalation (id) WHERE alive = 1;
-CREATE INDEX escalation_closed ON escalation (changed_at) WHERE alive = 0;
+CREATE INDEX alert_alive ON alert (id) WHERE alive = 1;
+CREATE INDEX alert_closed ON alert (changed_at) WHERE alive = 0;
 
 -- due, due_away, settled_at: steady time. event: id of the asked event.
-CREATE TABLE escalation_ask (
-  escalation TEXT NOT NULL, ring INTEGER NOT NULL, level INTEGER NOT NULL, round INTEGER NOT NULL,
+CREATE TABLE alert_ask (
+  alert TEXT NOT NULL, ring INTEGER NOT NULL, level INTEGER NOT NULL, round INTEGER NOT NULL,
   recipient TEXT NOT NULL, due REAL NOT NULL, due_away REAL NOT NULL, state TEXT NOT NULL, event TEXT NOT NULL,
-  settled_at REAL, PRIMARY KEY (escalation, ring, level, round, recipient)
+  settled_at REAL, PRIMARY KEY (alert, ring, level, round, recipient)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX escalation_ask_event ON escalation_ask (event);
-CREATE INDEX escalation_ask_queued ON escalation_ask (recipient) WHERE state = 'queued';
+CREATE INDEX alert_ask_event ON alert_ask (event);
+CREATE INDEX alert_ask_queued ON alert_ask (recipient) WHERE state = 'queued';
 
 -- Answers and acknowledgements from outside, in the order of their arrival. id: destination/item, joined names. given_at:
 -- steady time. settled: the integration has recorded or refused it.
-CREATE TABLE escalation_proposal (
-  number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, escalation TEXT NOT NULL, given_at REAL NOT NULL,
+CREATE TABLE alert_proposal (
+  number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, alert TEXT NOT NULL, given_at REAL NOT NULL,
   settled INTEGER NOT NULL DEFAULT 0, ring INTEGER, answer TEXT, acknowledge_for REAL, by TEXT NOT NULL
 ) STRICT;
-CREATE INDEX escalation_proposal_open ON escalation_proposal (escalation) WHERE settled = 0;
-CREATE INDEX escalation_proposal_settled ON escalation_proposal (number) WHERE settled = 1;
+CREATE INDEX alert_proposal_open ON alert_proposal (alert) WHERE settled = 0;
+CREATE INDEX alert_proposal_settled ON alert_proposal (number) WHERE settled = 1;
 
 -- destinations --------------------------------------------------------------------------------------------------------
 

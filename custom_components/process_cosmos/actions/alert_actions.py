@@ -1,4 +1,4 @@
-"""The actions about escalations: escalate, acknowledge, answer, resolve."""
+"""The actions about alerts: escalate, acknowledge, answer, resolve."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -11,11 +11,11 @@ from homeassistant.exceptions import ServiceValidationError
 from homeassistant.helpers import config_validation as cv
 from homeassistant.helpers.start import async_at_started
 
-from custom_components.process_cosmos.alerts.calls import EscalateCall
+from custom_components.process_cosmos.alerts.calls import AlertRequest
 from custom_components.process_cosmos.alerts.decisions import Attempt
-from custom_components.process_cosmos.alerts.engine import Escalations
-from custom_components.process_cosmos.alerts.errors import NO_GROUP, EscalationRefusedError
-from custom_components.process_cosmos.alerts.model import Escalation
+from custom_components.process_cosmos.alerts.engine import Alerts
+from custom_components.process_cosmos.alerts.errors import NO_GROUP, AlertRefusedError
+from custom_components.process_cosmos.alerts.model import Alert
 from custom_components.process_cosmos.alerts.notification_actions import listen_to_buttons
 from custom_components.process_cosmos.const import DOMAIN, LOGGER
 from custom_components.process_cosmos.contract.errors import Code
@@ -28,19 +28,19 @@ from .rejected_events import async_setup_rejected
 from .settings_transfer import async_setup_transfer
 from .site_lookup import async_site_called, async_sites
 
-ESCALATE: Final = "escalate"
+ALERT: Final = "alert"
 ACKNOWLEDGE: Final = "acknowledge"
 ANSWER: Final = "answer"
 RESOLVE: Final = "resolve"
 
-_ESCALATION: dict[Any, Any] = {
-    vol.Exclusive("escalation", "which"): text_of,
+_ALERT: dict[Any, Any] = {
+    vol.Exclusive("alert", "which"): text_of,
     vol.Exclusive("group", "which"): text_of,
 }
 
 _ACKNOWLEDGE_SCHEMA = vol.Schema(
     {
-        **_ESCALATION,
+        **_ALERT,
         vol.Optional("ring"): cv.positive_int,
         vol.Optional("for"): POSITIVE,
     }
@@ -48,14 +48,14 @@ _ACKNOWLEDGE_SCHEMA = vol.Schema(
 
 _ANSWER_ACTION_SCHEMA = vol.Schema(
     {
-        vol.Required("escalation"): text_of,
+        vol.Required("alert"): text_of,
         vol.Required("answer"): answer_name,
         vol.Optional("ring"): cv.positive_int,
         vol.Optional("note"): text_of,
     }
 )
 
-_RESOLVE_SCHEMA = vol.Schema({**_ESCALATION, vol.Optional("note"): text_of})
+_RESOLVE_SCHEMA = vol.Schema({**_ALERT, vol.Optional("note"): text_of})
 
 
 @callback
@@ -65,7 +65,7 @@ def async_setup_services(hass: HomeAssistant) -> None:
     listen_to_buttons(hass, lambda context: _async_allowed(hass, context))
     async_at_started(hass, forget_problems_of_removed_callers)
     register = hass.services.async_register
-    register(DOMAIN, ESCALATE, _async_escalate, supports_response=SupportsResponse.OPTIONAL)
+    register(DOMAIN, ALERT, _async_alert, supports_response=SupportsResponse.OPTIONAL)
     register(DOMAIN, ACKNOWLEDGE, _async_acknowledge, _ACKNOWLEDGE_SCHEMA)
     register(DOMAIN, ANSWER, _async_answer, _ANSWER_ACTION_SCHEMA)
     register(DOMAIN, RESOLVE, _async_resolve, _RESOLVE_SCHEMA)
@@ -73,7 +73,7 @@ def async_setup_services(hass: HomeAssistant) -> None:
     async_setup_transfer(hass)
 
 
-async def _async_escalate(call: ServiceCall) -> ServiceResponse:
+async def _async_alert(call: ServiceCall) -> ServiceResponse:
     """Alert first, complain second: what is wrong with the call is noted once the alert is on its way."""
     callers = call.hass.data[CALLERS]
     await callers.async_announced(call.context)
@@ -84,8 +84,8 @@ async def _async_escalate(call: ServiceCall) -> ServiceResponse:
     alert = read_alert(call.hass, call.data, caller=name, user=user, trusted=trusted, rendered=not is_direct)
     site, problems = await _async_site(call.hass, alert)
     try:
-        escalated = await site.async_escalate(
-            EscalateCall(
+        raised = await site.async_raise_alert(
+            AlertRequest(
                 content=alert.content,
                 group=alert.group or caller,
                 given=alert.given,
@@ -110,10 +110,10 @@ async def _async_escalate(call: ServiceCall) -> ServiceResponse:
             )
     if not call.return_response:
         return None
-    return {**asdict(escalated), "problems": [asdict(problem) for problem in problems]}
+    return {**asdict(raised), "problems": [asdict(problem) for problem in problems]}
 
 
-async def _async_site(hass: HomeAssistant, alert: AlertCall) -> tuple[Escalations, tuple[Problem, ...]]:
+async def _async_site(hass: HomeAssistant, alert: AlertCall) -> tuple[Alerts, tuple[Problem, ...]]:
     """Return the site to alert at, the oldest one if that of the call is not there, and all problems of the call."""
     try:
         return await async_site_called(hass, alert.site), alert.problems
@@ -128,10 +128,10 @@ async def _async_acknowledge(call: ServiceCall) -> None:
     await call.hass.data[CALLERS].async_announced(call.context)
     found = await _async_meant(call)
     if not found:
-        raise EscalationRefusedError(Code.UNKNOWN_ESCALATION, escalation=_group(call))
-    for site, escalation in found:
+        raise AlertRefusedError(Code.UNKNOWN_ALERT, alert=_group(call))
+    for site, alert in found:
         attempt = Attempt(
-            escalation=escalation,
+            alert=alert,
             answer=None,
             by=await _async_name(call),
             ring=call.data.get("ring"),
@@ -143,9 +143,9 @@ async def _async_acknowledge(call: ServiceCall) -> None:
 
 async def _async_answer(call: ServiceCall) -> None:
     await call.hass.data[CALLERS].async_announced(call.context)
-    site, escalation = await _async_find(call.hass, call.data["escalation"])
+    site, alert = await _async_find(call.hass, call.data["alert"])
     attempt = Attempt(
-        escalation=escalation,
+        alert=alert,
         answer=call.data["answer"],
         by=await _async_name(call),
         ring=call.data.get("ring"),
@@ -157,9 +157,9 @@ async def _async_answer(call: ServiceCall) -> None:
 
 async def _async_resolve(call: ServiceCall) -> None:
     await call.hass.data[CALLERS].async_announced(call.context)
-    for site, escalation in await _async_meant(call):  # none of the group is alive: dry again without an alarm
+    for site, alert in await _async_meant(call):  # none of the group is alive: dry again without an alarm
         await site.async_resolve(
-            escalation,
+            alert,
             by=await _async_name(call),
             note=call.data.get("note"),
             allowed=await _async_allowed(call.hass, call.context),
@@ -171,17 +171,17 @@ async def _async_is_admin(call: ServiceCall) -> bool:
     return user is not None and user.is_admin
 
 
-async def _async_find(hass: HomeAssistant, escalation: str) -> tuple[Escalations, Ulid]:
+async def _async_find(hass: HomeAssistant, alert: str) -> tuple[Alerts, Ulid]:
     for site in await async_sites(hass):
-        if site.get(escalation):
-            return site, Ulid(escalation)
-    raise EscalationRefusedError(Code.UNKNOWN_ESCALATION, escalation=escalation)
+        if site.get(alert):
+            return site, Ulid(alert)
+    raise AlertRefusedError(Code.UNKNOWN_ALERT, alert=alert)
 
 
-async def _async_meant(call: ServiceCall) -> list[tuple[Escalations, Ulid]]:
-    """Return the escalation the call names, or the alive ones of its group, at most one at each site."""
-    if "escalation" in call.data:
-        return [await _async_find(call.hass, call.data["escalation"])]
+async def _async_meant(call: ServiceCall) -> list[tuple[Alerts, Ulid]]:
+    """Return the alert the call names, or the alive ones of its group, at most one at each site."""
+    if "alert" in call.data:
+        return [await _async_find(call.hass, call.data["alert"])]
     group = _group(call)
     return [(site, alive.id) for site in await async_sites(call.hass) if (alive := site.alive_of(group))]
 
@@ -189,7 +189,7 @@ async def _async_meant(call: ServiceCall) -> list[tuple[Escalations, Ulid]]:
 def _group(call: ServiceCall) -> str:
     group: str | None = call.data.get("group") or call.hass.data[CALLERS].caller(call.context)
     if group is None:
-        raise EscalationRefusedError(NO_GROUP)
+        raise AlertRefusedError(NO_GROUP)
     return group
 
 
@@ -202,12 +202,12 @@ async def _async_name(call: ServiceCall) -> str:
     return state.name if state else caller or "Home Assistant"
 
 
-async def _async_allowed(hass: HomeAssistant, context: Context) -> Callable[[Escalation], bool]:
-    """Return who may decide on an escalation: automations, and users who may control all its entities."""
+async def _async_allowed(hass: HomeAssistant, context: Context) -> Callable[[Alert], bool]:
+    """Return who may decide on an alert: automations, and users who may control all its entities."""
     if context.user_id is None:
         return lambda _: True
     user = await hass.auth.async_get_user(context.user_id)
     if user is None:
         return lambda _: False
     check = user.permissions.check_entity
-    return lambda escalation: all(check(entity, POLICY_CONTROL) for entity in escalation.content.entities)
+    return lambda alert: all(check(entity, POLICY_CONTROL) for entity in alert.content.entities)

@@ -1,4 +1,4 @@
-"""Read a call of the action ``escalate``. What is wrong with it is noted and never keeps the alert from going out."""
+"""Read a call of the action ``alert``. What is wrong with it is noted and never keeps the alert from going out."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
@@ -92,7 +92,7 @@ class AlertCall:
 def read_alert(
     hass: HomeAssistant, data: Mapping[str, Any], *, caller: str, user: str | None, trusted: bool, rendered: bool
 ) -> AlertCall:
-    """Read the fields of one call of ``escalate``; never raises for what they hold.
+    """Read the fields of one call of ``alert``; never raises for what they hold.
 
     Args:
         hass: Home Assistant, for the states of ``attach``.

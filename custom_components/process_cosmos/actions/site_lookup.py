@@ -8,7 +8,7 @@ from homeassistant.core import HomeAssistant
 from homeassistant.exceptions import ServiceValidationError
 from homeassistant.helpers.service import async_get_config_entry
 
-from custom_components.process_cosmos.alerts.engine import Escalations
+from custom_components.process_cosmos.alerts.engine import Alerts
 from custom_components.process_cosmos.const import DOMAIN
 from custom_components.process_cosmos.coordinator import CosmosCoordinator
 from custom_components.process_cosmos.data import CosmosConfigEntry
@@ -29,9 +29,9 @@ async def async_entry_called(hass: HomeAssistant, site: str | None) -> CosmosCon
     return found
 
 
-async def async_site_called(hass: HomeAssistant, site: str | None) -> Escalations:
-    """Return the escalations of the site called, as ``async_entry_called`` finds it."""
-    return _escalations(await async_entry_called(hass, site))
+async def async_site_called(hass: HomeAssistant, site: str | None) -> Alerts:
+    """Return the alerts of the site called, as ``async_entry_called`` finds it."""
+    return _alerts(await async_entry_called(hass, site))
 
 
 async def async_link_called(hass: HomeAssistant, site: str | None) -> CosmosCoordinator:
@@ -50,9 +50,9 @@ async def async_link_called(hass: HomeAssistant, site: str | None) -> CosmosCoor
     return links[0]
 
 
-async def async_sites(hass: HomeAssistant) -> list[Escalations]:
+async def async_sites(hass: HomeAssistant) -> list[Alerts]:
     """Return all sites that are loaded, or will be in a moment."""
-    return [_escalations(entry) for entry in hass.config_entries.async_entries(DOMAIN) if await _async_is_loaded(entry)]
+    return [_alerts(entry) for entry in hass.config_entries.async_entries(DOMAIN) if await _async_is_loaded(entry)]
 
 
 async def _async_is_loaded(entry: CosmosConfigEntry) -> bool:
@@ -63,5 +63,5 @@ async def _async_is_loaded(entry: CosmosConfigEntry) -> bool:
     return entry.state is ConfigEntryState.LOADED
 
 
-def _escalations(entry: CosmosConfigEntry) -> Escalations:
-    return entry.runtime_data.escalations
+def _alerts(entry: CosmosConfigEntry) -> Alerts:
+    return entry.runtime_data.alerts

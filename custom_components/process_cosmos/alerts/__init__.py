@@ -1,1 +1,1 @@
-"""Escalations: what people or systems must hear of until one answers."""
+"""Alerts: what people or systems must hear of until one answers."""

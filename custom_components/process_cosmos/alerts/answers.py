@@ -24,7 +24,7 @@ from custom_components.process_cosmos.contract.identifiers import Ulid
 
 from .decisions import TOO_OLD
 from .journal import Journal
-from .model import Escalation
+from .model import Alert
 from .records import Answer, Ended, IfInterrupted, Noticed, Running
 from .service_failures import async_reason_of_failure
 from .timetable import TRY_AGAIN_AFTER
@@ -45,7 +45,7 @@ _SENTENCES = {
 
 
 class Answers:
-    """At most one run per escalation.
+    """At most one run per alert.
 
     ``async_tell_people`` says what did not go well, and returns whether anybody was reached.
     """
@@ -55,7 +55,7 @@ class Answers:
         hass: HomeAssistant,
         entry: ConfigEntry,
         journal: Journal,
-        async_tell_people: Callable[[Escalation, str], Awaitable[bool]],
+        async_tell_people: Callable[[Alert, str], Awaitable[bool]],
     ) -> None:
         """``journal`` records each step; nothing runs before ``run`` or ``resume``."""
         self._hass = hass
@@ -70,75 +70,75 @@ class Answers:
     @callback
     def resume(self) -> None:
         """Go on with what a restart interrupted: actions, and people who have not heard how they ended."""
-        for escalation in self._journal.state.escalations.values():
-            if escalation.closed_at is not None and escalation.outcome is None:
-                self.run(escalation)
-            elif escalation.outcome in _SENTENCES and not escalation.noticed:
+        for alert in self._journal.state.alerts.values():
+            if alert.closed_at is not None and alert.outcome is None:
+                self.run(alert)
+            elif alert.outcome in _SENTENCES and not alert.noticed:
                 self._entry.async_create_background_task(
-                    self._hass, self._async_notice(escalation), f"process_cosmos notice {escalation.id}"
+                    self._hass, self._async_notice(alert), f"process_cosmos notice {alert.id}"
                 )
 
     @callback
-    def run(self, escalation: Escalation) -> None:
-        """Run the actions of the answer ``escalation`` was closed with, if it has any."""
-        answer = escalation.offered(escalation.answer)
-        if answer and answer.has_actions and escalation.id not in self._taken_on:
-            self._taken_on.add(escalation.id)
+    def run(self, alert: Alert) -> None:
+        """Run the actions of the answer ``alert`` was closed with, if it has any."""
+        answer = alert.offered(alert.answer)
+        if answer and answer.has_actions and alert.id not in self._taken_on:
+            self._taken_on.add(alert.id)
             self._entry.async_create_background_task(
-                self._hass, self._async_run(escalation, answer), f"process_cosmos answer {escalation.id}"
+                self._hass, self._async_run(alert, answer), f"process_cosmos answer {alert.id}"
             )
 
     @callback
-    def overtake(self, newest: Escalation) -> None:
-        """Stop before their next effect the runs of older escalations of the group."""
-        for escalation_id, script in tuple(self._scripts.items()):
-            if self._journal.state.escalations[escalation_id].group == newest.group:
-                self._stopped.add(escalation_id)
+    def overtake(self, newest: Alert) -> None:
+        """Stop before their next effect the runs of older alerts of the group."""
+        for alert_id, script in tuple(self._scripts.items()):
+            if self._journal.state.alerts[alert_id].group == newest.group:
+                self._stopped.add(alert_id)
                 # Started eagerly: the script is told to stop before anything else happens.
-                self._hass.async_create_task(script.async_stop(), f"process_cosmos overtaken {escalation_id}")
+                self._hass.async_create_task(script.async_stop(), f"process_cosmos overtaken {alert_id}")
 
-    async def _async_run(self, escalation: Escalation, answer: Answer) -> None:
+    async def _async_run(self, alert: Alert, answer: Answer) -> None:
         await self._async_started()  # before that, people's phones may be missing too
-        if escalation.running and answer.if_interrupted is IfInterrupted.SKIP:
-            await self._async_end(escalation, Outcome.UNKNOWN)
+        if alert.running and answer.if_interrupted is IfInterrupted.SKIP:
+            await self._async_end(alert, Outcome.UNKNOWN)
             return
         sequence: list[dict[str, Any]] = orjson.loads(answer.actions)
         if missing := await self._async_missing(sequence):
-            await self._async_end(escalation, Outcome.FAILED, f"the action {missing} is missing")
+            await self._async_end(alert, Outcome.FAILED, f"the action {missing} is missing")
             return
-        if self._is_overtaken(escalation):
-            await self._async_end(escalation, Outcome.OVERTAKEN)
+        if self._is_overtaken(alert):
+            await self._async_end(alert, Outcome.OVERTAKEN)
             return
-        self._journal.record(Running(escalation=escalation.id, at=self._journal.now()))
+        self._journal.record(Running(alert=alert.id, at=self._journal.now()))
         await self._journal.async_until_on_disk()
         trace_clear()  # of our own: else the automation's that happened to write the answer's record
-        reason = await async_reason_of_failure(self._async_effects(escalation, sequence)) or _reason_of_abort()
+        reason = await async_reason_of_failure(self._async_effects(alert, sequence)) or _reason_of_abort()
         if self._hass.is_stopping:
             return  # Home Assistant stopped the script: the next run finds it interrupted
-        if escalation.id in self._stopped:
-            await self._async_end(escalation, Outcome.OVERTAKEN)
+        if alert.id in self._stopped:
+            await self._async_end(alert, Outcome.OVERTAKEN)
         elif reason:
-            await self._async_end(escalation, Outcome.FAILED, reason)
+            await self._async_end(alert, Outcome.FAILED, reason)
         else:
-            await self._async_end(escalation, Outcome.DONE)
+            await self._async_end(alert, Outcome.DONE)
 
-    async def _async_effects(self, escalation: Escalation, sequence: list[dict[str, Any]]) -> None:
+    async def _async_effects(self, alert: Alert, sequence: list[dict[str, Any]]) -> None:
         actions = await async_validate_actions_config(self._hass, cv.SCRIPT_SCHEMA(sequence))
-        script = Script(self._hass, as_text(actions), f"Answer {escalation.answer}", DOMAIN)
-        self._scripts[escalation.id] = script
-        assert escalation.closed_at  # noqa: S101 - it has an answer
-        left = (escalation.closed_at + TOO_OLD - self._journal.now()).total_seconds()
+        script = Script(self._hass, as_text(actions), f"Answer {alert.answer}", DOMAIN)
+        self._scripts[alert.id] = script
+        assert alert.closed_at  # noqa: S101 - it has an answer
+        left = (alert.closed_at + TOO_OLD - self._journal.now()).total_seconds()
 
         async def too_old(_now: datetime) -> None:
-            self._stopped.add(escalation.id)
+            self._stopped.add(alert.id)
             await script.async_stop()
 
         cancel = async_call_later(self._hass, left, HassJob(too_old, cancel_on_shutdown=True))
         try:
-            if self._is_overtaken(escalation):
-                self._stopped.add(escalation.id)
+            if self._is_overtaken(alert):
+                self._stopped.add(alert.id)
             else:
-                context = Context(user_id=escalation.content.user)
+                context = Context(user_id=alert.content.user)
                 self._hass.data[CALLERS].note_answer(context)
                 await script.async_run(context=context)
         except asyncio.CancelledError as error:
@@ -146,34 +146,32 @@ class Answers:
             task = asyncio.current_task()
             if self._hass.is_stopping or (task and task.cancelling()):
                 raise
-            if escalation.id not in self._stopped:
+            if alert.id not in self._stopped:
                 raise HomeAssistantError("it was cancelled") from error
         finally:
             cancel()
-            del self._scripts[escalation.id]
+            del self._scripts[alert.id]
             await script.async_unload()
 
-    async def _async_end(self, escalation: Escalation, outcome: Outcome, reason: str = "") -> None:
+    async def _async_end(self, alert: Alert, outcome: Outcome, reason: str = "") -> None:
         """Record it, so that nothing runs again; then tell people of what went wrong."""
         event, now = self._journal.new_id(), self._journal.now()
-        ended = Ended(escalation=escalation.id, event=event, at=now, outcome=outcome, reason=reason)
-        [escalation] = self._journal.record(ended)
+        ended = Ended(alert=alert.id, event=event, at=now, outcome=outcome, reason=reason)
+        [alert] = self._journal.record(ended)
         if outcome in _SENTENCES:
-            LOGGER.warning("answer_%s: %s %s", outcome, escalation.id, reason)
-            await self._async_notice(escalation)
+            LOGGER.warning("answer_%s: %s %s", outcome, alert.id, reason)
+            await self._async_notice(alert)
 
-    async def _async_notice(self, escalation: Escalation) -> None:
+    async def _async_notice(self, alert: Alert) -> None:
         """Tell people how it ended, each minute until somebody is reached, at most for a day; then record that."""
         await self._async_started()
-        assert escalation.outcome  # noqa: S101 - it has ended
-        message = escalation.content.message
-        sentence = _SENTENCES[escalation.outcome].format(
-            answer=escalation.answer, message=message, reason=escalation.reason
-        )
-        given_up = (escalation.closed_at or self._journal.now()) + 2 * TOO_OLD
-        while not await self._async_tell_people(escalation, sentence) and self._journal.now() < given_up:
+        assert alert.outcome  # noqa: S101 - it has ended
+        message = alert.content.message
+        sentence = _SENTENCES[alert.outcome].format(answer=alert.answer, message=message, reason=alert.reason)
+        given_up = (alert.closed_at or self._journal.now()) + 2 * TOO_OLD
+        while not await self._async_tell_people(alert, sentence) and self._journal.now() < given_up:
             await self._async_a_minute()
-        self._journal.record(Noticed(escalation=escalation.id, at=self._journal.now()))
+        self._journal.record(Noticed(alert=alert.id, at=self._journal.now()))
 
     async def _async_a_minute(self) -> None:
         over = asyncio.Event()
@@ -188,10 +186,10 @@ class Answers:
         finally:
             cancel()
 
-    def _is_overtaken(self, escalation: Escalation) -> bool:
-        """Say whether a newer escalation of the group exists, or the answer is too old to be carried out."""
-        newest = self._journal.state.newest.get(escalation.group, escalation.id)
-        return newest != escalation.id or self._journal.now() - (escalation.closed_at or self._journal.now()) >= TOO_OLD
+    def _is_overtaken(self, alert: Alert) -> bool:
+        """Say whether a newer alert of the group exists, or the answer is too old to be carried out."""
+        newest = self._journal.state.newest.get(alert.group, alert.id)
+        return newest != alert.id or self._journal.now() - (alert.closed_at or self._journal.now()) >= TOO_OLD
 
     async def _async_started(self) -> None:
         started = asyncio.Event()

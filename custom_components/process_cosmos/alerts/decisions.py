@@ -7,7 +7,7 @@ from datetime import timedelta
 from custom_components.process_cosmos.contract.errors import Code
 from custom_components.process_cosmos.contract.identifiers import Ulid
 
-from .model import Escalation, State
+from .model import Alert, State
 
 ACKNOWLEDGED_FOR = timedelta(hours=1)
 """How long an acknowledgement lasts if nobody says."""
@@ -22,7 +22,7 @@ class Attempt:
     ``ring`` None: the current one counts. ``acknowledge_for`` None: nobody said for how long.
     """
 
-    escalation: Ulid
+    alert: Ulid
     answer: str | None
     by: str
     ring: int | None = None
@@ -30,7 +30,7 @@ class Attempt:
     proposal: str | None = None
     age: timedelta = timedelta()
     acknowledge_for: timedelta | None = None
-    allowed: Callable[[Escalation], bool] = field(default=lambda _: True)
+    allowed: Callable[[Alert], bool] = field(default=lambda _: True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,27 +43,27 @@ class Refusal:
 
 def refusal(state: State, attempt: Attempt) -> Refusal | None:
     """Return why ``attempt`` is refused, None if it is to be recorded. The caller knows proposals settled before."""
-    escalation = state.escalations.get(attempt.escalation)
-    if escalation is None:
-        return Refusal(code=Code.UNKNOWN_ESCALATION, placeholders={"escalation": attempt.escalation})
-    if attempt.answer is not None and not escalation.offered(attempt.answer):
-        offered = ", ".join(answer.name for answer in escalation.answers)
+    alert = state.alerts.get(attempt.alert)
+    if alert is None:
+        return Refusal(code=Code.UNKNOWN_ALERT, placeholders={"alert": attempt.alert})
+    if attempt.answer is not None and not alert.offered(attempt.answer):
+        offered = ", ".join(answer.name for answer in alert.answers)
         return Refusal(code=Code.NOT_OFFERED, placeholders={"answer": attempt.answer, "offered": offered})
-    if not attempt.allowed(escalation):
-        return Refusal(code=Code.NOT_ALLOWED, placeholders={"needed": right_to(escalation)})
-    message = {"message": escalation.content.message}
-    if not escalation.alive and escalation.answer and escalation.by:
-        winner = {"by": escalation.by, "answer": escalation.answer}
+    if not attempt.allowed(alert):
+        return Refusal(code=Code.NOT_ALLOWED, placeholders={"needed": right_to(alert)})
+    message = {"message": alert.content.message}
+    if not alert.alive and alert.answer and alert.by:
+        winner = {"by": alert.by, "answer": alert.answer}
         return Refusal(code=Code.ALREADY_ANSWERED, placeholders=message | winner)
-    outdated = attempt.ring is not None and attempt.ring < escalation.answers_from
-    if not escalation.alive or outdated or _is_too_old(attempt):
+    outdated = attempt.ring is not None and attempt.ring < alert.answers_from
+    if not alert.alive or outdated or _is_too_old(attempt):
         return Refusal(code=Code.ANSWER_TOO_LATE, placeholders=message)
     return None
 
 
-def right_to(escalation: Escalation) -> str:
-    """Say which right deciding about ``escalation`` takes."""
-    return f"the right to control {', '.join(escalation.content.entities) or 'entities'}"
+def right_to(alert: Alert) -> str:
+    """Say which right deciding about ``alert`` takes."""
+    return f"the right to control {', '.join(alert.content.entities) or 'entities'}"
 
 
 def _is_too_old(attempt: Attempt) -> bool:

@@ -1,4 +1,4 @@
-"""The escalations of one site: the actions, and what follows from each record once it is on disk."""
+"""The alerts of one site: the actions, and what follows from each record once it is on disk."""
 
 import asyncio
 import contextlib
@@ -16,19 +16,19 @@ from homeassistant.helpers.start import async_at_started
 from custom_components.process_cosmos.alerts.durations import duration
 from custom_components.process_cosmos.alerts.record_log import Entry, MemoryTooNewError, MemoryWriteError
 from custom_components.process_cosmos.const import CONF_HAS_LOG, DOMAIN, LOGGER
-from custom_components.process_cosmos.contract.alerts import EscalationState, Propose, TransitionKind
+from custom_components.process_cosmos.contract.alerts import AlertState, Propose, TransitionKind
 from custom_components.process_cosmos.contract.errors import Code
 from custom_components.process_cosmos.contract.identifiers import Ulid
 from custom_components.process_cosmos.issues.recipient_issues import RecipientIssues
 from custom_components.process_cosmos.issues.site_issues import Issue, clear_issues, create_issue
 
 from .answers import Answers
-from .calls import EscalateCall, Escalated
+from .calls import AlertRequest, RaisedAlert
 from .decisions import ACKNOWLEDGED_FOR, Attempt, Refusal, refusal, right_to
-from .errors import EscalationRefusedError, NotOnDiskError
+from .errors import AlertRefusedError, NotOnDiskError
 from .gateway_sync import Handover
 from .journal import Journal
-from .model import Escalation
+from .model import Alert
 from .notification_results import NotificationResult
 from .notification_sender import Telling
 from .recipient_selection import policy_of
@@ -46,17 +46,17 @@ _TAKEN_AWAY = (TransitionKind.ANSWERED, TransitionKind.RESOLVED, TransitionKind.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EscalationChange:
-    """What listeners hear of: on disk, and what it made of the escalation."""
+class AlertChange:
+    """What listeners hear of: on disk, and what it made of the alert."""
 
     kind: TransitionKind
-    escalation: Escalation
+    alert: Alert
 
 
-type Listener = Callable[[EscalationChange], None]
+type Listener = Callable[[AlertChange], None]
 
 
-class Escalations:
+class Alerts:
     """Tells until somebody answers; needs neither a gateway nor a network."""
 
     def __init__(self, hass: HomeAssistant, entry: ConfigEntry) -> None:
@@ -89,9 +89,9 @@ class Escalations:
         """Whether none of those chosen can be found, or nobody is chosen."""
         return self._recipient_issues.nobody_left
 
-    async def async_results(self, escalation: Ulid) -> Mapping[str, NotificationResult | None]:
-        """Return how notifying each recipient of ``escalation`` went, by recipient; None: not tried yet."""
-        results = await self._rounds.async_results(escalation)
+    async def async_results(self, alert: Ulid) -> Mapping[str, NotificationResult | None]:
+        """Return how notifying each recipient of ``alert`` went, by recipient; None: not tried yet."""
+        results = await self._rounds.async_results(alert)
         return {recipient: results.get(recipient) for recipient in self._policy.people}
 
     @property
@@ -100,17 +100,17 @@ class Escalations:
         return self._journal.run
 
     @property
-    def alive(self) -> tuple[Escalation, ...]:
-        """All open and acknowledged escalations, oldest first."""
+    def alive(self) -> tuple[Alert, ...]:
+        """All open and acknowledged alerts, oldest first."""
         state = self._journal.state
-        return tuple(state.escalations[one] for one in sorted(state.alive.values()))
+        return tuple(state.alerts[one] for one in sorted(state.alive.values()))
 
-    def get(self, escalation_id: str) -> Escalation | None:
-        """Return one of the escalations still remembered."""
-        return self._journal.state.escalations.get(Ulid(escalation_id))
+    def get(self, alert_id: str) -> Alert | None:
+        """Return one of the alerts still remembered."""
+        return self._journal.state.alerts.get(Ulid(alert_id))
 
-    def alive_of(self, group: str) -> Escalation | None:
-        """Return the alive escalation of a group."""
+    def alive_of(self, group: str) -> Alert | None:
+        """Return the alive alert of a group."""
         return self._journal.state.alive_of(group)
 
     async def async_start(self) -> None:
@@ -158,7 +158,7 @@ class Escalations:
         with contextlib.suppress(MemoryTooNewError, OSError):
             await self._journal.memory.async_load()
             self._journal.read()
-            await asyncio.gather(*(self._async_clear(escalation.id) for escalation in self.alive))
+            await asyncio.gather(*(self._async_clear(alert.id) for alert in self.alive))
 
     async def async_remove(self) -> None:
         """Delete the memory."""
@@ -175,8 +175,8 @@ class Escalations:
 
         return remove
 
-    async def async_escalate(self, call: EscalateCall) -> Escalated:
-        """Open an escalation, or ring or count the alive one of the group. Return when it is on disk.
+    async def async_raise_alert(self, call: AlertRequest) -> RaisedAlert:
+        """Open an alert, or ring or count the alive one of the group. Return when it is on disk.
 
         Raises ``NotOnDiskError`` while people are told from RAM.
         """
@@ -194,52 +194,48 @@ class Escalations:
         if alive is None:
             new_id = self._journal.new_id()
             group = call.group or new_id
-            opened = Opened(escalation=new_id, event=self._journal.new_id(), at=now, group=group, content=content)
-            (escalation,) = self._journal.record(self._rounds.with_asks(opened))
-            self._answers.overtake(escalation)
+            opened = Opened(alert=new_id, event=self._journal.new_id(), at=now, group=group, content=content)
+            (alert,) = self._journal.record(self._rounds.with_asks(opened))
+            self._answers.overtake(alert)
         elif alive.brings_news(content):
             rung = Rung(
-                escalation=alive.id,
+                alert=alive.id,
                 event=self._journal.new_id(),
                 at=now,
                 content=content,
                 ring_at=self._rounds.next_ring_at(alive, now),
                 adds_only=adds_only,
             )
-            (escalation,) = self._journal.record(self._rounds.with_asks(rung))
+            (alert,) = self._journal.record(self._rounds.with_asks(rung))
         else:
-            (escalation,) = self._journal.record(Recurred(escalation=alive.id, at=now))
-        self._rounds.look(escalation.id)
+            (alert,) = self._journal.record(Recurred(alert=alive.id, at=now))
+        self._rounds.look(alert.id)
         await self._async_on_disk()
-        return Escalated(
-            id=escalation.id, state=escalation.state, new=alive is None, ring=escalation.ring, ignored=ignored
-        )
+        return RaisedAlert(id=alert.id, state=alert.state, new=alive is None, ring=alert.ring, ignored=ignored)
 
     async def async_attempt(self, attempt: Attempt) -> None:
-        """Close an escalation with an answer, whose actions then run; without one silence it for a while.
+        """Close an alert with an answer, whose actions then run; without one silence it for a while.
 
-        Raises ``EscalationRefusedError`` or ``NotOnDiskError``.
+        Raises ``AlertRefusedError`` or ``NotOnDiskError``.
         """
         refused = self._decide(attempt)
         await self._async_on_disk()  # also a refusal names what must be on disk: the winner
         if refused:
-            raise EscalationRefusedError(refused.code, **refused.placeholders)
+            raise AlertRefusedError(refused.code, **refused.placeholders)
 
     async def async_resolve(
-        self, escalation_id: Ulid, *, by: str, note: str | None, allowed: Callable[[Escalation], bool]
+        self, alert_id: Ulid, *, by: str, note: str | None, allowed: Callable[[Alert], bool]
     ) -> None:
-        """Close an escalation without an answer; one that is closed stays as it is. Raise as ``async_attempt``."""
-        escalation = self._journal.state.escalations.get(escalation_id)
-        if escalation is None:
-            raise EscalationRefusedError(Code.UNKNOWN_ESCALATION, escalation=escalation_id)
-        if not allowed(escalation):
-            raise EscalationRefusedError(Code.NOT_ALLOWED, needed=right_to(escalation))
-        if escalation.alive:
+        """Close an alert without an answer; one that is closed stays as it is. Raise as ``async_attempt``."""
+        alert = self._journal.state.alerts.get(alert_id)
+        if alert is None:
+            raise AlertRefusedError(Code.UNKNOWN_ALERT, alert=alert_id)
+        if not allowed(alert):
+            raise AlertRefusedError(Code.NOT_ALLOWED, needed=right_to(alert))
+        if alert.alive:
             event = self._journal.new_id()
-            self._journal.record(
-                Resolved(escalation=escalation_id, event=event, at=self._journal.now(), by=by, note=note)
-            )
-            self._rounds.look(escalation_id)
+            self._journal.record(Resolved(alert=alert_id, event=event, at=self._journal.now(), by=by, note=note))
+            self._rounds.look(alert_id)
         await self._async_on_disk()
 
     def _decide(self, attempt: Attempt) -> Refusal | None:
@@ -248,14 +244,12 @@ class Escalations:
         now = self._journal.now()
         if refused:
             if attempt.proposal is not None:
-                self._journal.record(
-                    Refused(escalation=attempt.escalation, at=now, proposal=attempt.proposal, code=refused.code)
-                )
+                self._journal.record(Refused(alert=attempt.alert, at=now, proposal=attempt.proposal, code=refused.code))
             return refused
         event = self._journal.new_id()
         if attempt.answer is None:
             acked = Acked(
-                escalation=attempt.escalation,
+                alert=attempt.alert,
                 event=event,
                 at=now,
                 ring_at=self._silent_until(attempt, now),
@@ -266,7 +260,7 @@ class Escalations:
         else:
             self._journal.record(
                 Answered(
-                    escalation=attempt.escalation,
+                    alert=attempt.alert,
                     event=event,
                     at=now,
                     answer=attempt.answer,
@@ -275,22 +269,22 @@ class Escalations:
                     proposal=attempt.proposal,
                 )
             )
-        self._rounds.look(attempt.escalation)
+        self._rounds.look(attempt.alert)
         return None
 
     def _silent_until(self, attempt: Attempt, now: datetime) -> datetime:
         """Return the end of an acknowledgement: one that says for how long sets it, another shortens none."""
         until = now + (attempt.acknowledge_for or ACKNOWLEDGED_FOR) - attempt.age
-        escalation = self._journal.state.escalations[attempt.escalation]
-        is_longer = escalation.state is EscalationState.ACKNOWLEDGED and attempt.acknowledge_for is None
-        return max(until, escalation.ring_at) if is_longer else until
+        alert = self._journal.state.alerts[attempt.alert]
+        is_longer = alert.state is AlertState.ACKNOWLEDGED and attempt.acknowledge_for is None
+        return max(until, alert.ring_at) if is_longer else until
 
     async def _async_settle(self, proposal: Propose) -> tuple[bool, str | None]:
         """Decide on a proposal of the gateway, once; return whether it was known already, and its code."""
         known = proposal.id in self._journal.state.proposals
         if not known:
             attempt = Attempt(
-                escalation=proposal.escalation,
+                alert=proposal.alert,
                 answer=proposal.answer,
                 by=proposal.by,
                 ring=proposal.ring,
@@ -314,33 +308,33 @@ class Escalations:
     @callback
     def _on_disk(self, entries: Sequence[Entry[Record]]) -> None:
         for entry in entries:
-            after = {escalation.id: escalation for escalation in self._journal.after(entry.position)}
-            for escalation_id, kind in kinds_of(entry.record).items():
-                if escalation := after.get(escalation_id):
-                    self._follow(EscalationChange(kind=kind, escalation=escalation))
+            after = {alert.id: alert for alert in self._journal.after(entry.position)}
+            for alert_id, kind in kinds_of(entry.record).items():
+                if alert := after.get(alert_id):
+                    self._follow(AlertChange(kind=kind, alert=alert))
         self.handover.send_news()
 
-    def _follow(self, change: EscalationChange) -> None:
+    def _follow(self, change: AlertChange) -> None:
         """Do what follows from a record on disk: run the answer, clear the phones, tell the listeners."""
-        escalation = change.escalation
+        alert = change.alert
         if change.kind in (TransitionKind.ANSWERED, TransitionKind.UNANSWERED):
-            self._answers.run(escalation)
-        if not escalation.alive and change.kind in _TAKEN_AWAY:
+            self._answers.run(alert)
+        if not alert.alive and change.kind in _TAKEN_AWAY:
             self._entry.async_create_background_task(
-                self._hass, self._async_clear(escalation.id), f"process_cosmos clear {escalation.id}"
+                self._hass, self._async_clear(alert.id), f"process_cosmos clear {alert.id}"
             )
         for listener in tuple(self._listeners):
             listener(change)
 
-    async def _async_clear(self, escalation: Ulid) -> None:
+    async def _async_clear(self, alert: Ulid) -> None:
         """Take the notification from all who were told, also from those who are no longer chosen."""
-        told = self._journal.told(escalation)
-        await self.telling.async_clear({*told, *self._policy.people}, escalation)
+        told = self._journal.told(alert)
+        await self.telling.async_clear({*told, *self._policy.people}, alert)
 
-    async def _async_tell_people(self, escalation: Escalation, message: str) -> bool:
-        people, tag = self._policy.people, f"{escalation.id}-outcome"
-        if self._recipient_issues.nobody_left and escalation.id not in self._outcomes_shown:
-            self._outcomes_shown.add(escalation.id)  # once: a person may dismiss it
+    async def _async_tell_people(self, alert: Alert, message: str) -> bool:
+        people, tag = self._policy.people, f"{alert.id}-outcome"
+        if self._recipient_issues.nobody_left and alert.id not in self._outcomes_shown:
+            self._outcomes_shown.add(alert.id)  # once: a person may dismiss it
             self.telling.show_here(message, tag)
         results = await self.telling.async_notice(people, message, tag)
         return not people or any(result.handed_over for result in results.values())

@@ -8,7 +8,7 @@ MEMORY_NOT_WRITTEN = "memory_not_written"
 NO_GROUP = "no_group"
 
 
-class EscalationRefusedError(ServiceValidationError):
+class AlertRefusedError(ServiceValidationError):
     """The caller has to do something else: ``code`` is stable, the sentence stands in the translations."""
 
     def __init__(self, code: str, **placeholders: str) -> None:

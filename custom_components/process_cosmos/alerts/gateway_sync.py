@@ -21,7 +21,7 @@ from custom_components.process_cosmos.gateway.client import GATEWAY_AWAY, Gatewa
 
 from .journal import Journal
 from .merge import merge
-from .model import Escalation, after
+from .model import Alert, after
 from .records import Asks, Merged
 from .transitions import transition
 
@@ -34,16 +34,16 @@ type Send = Callable[[FromHomeAssistant], Awaitable[None]]
 class Timekeeper(Protocol):
     """Keeps the timetable: ``Rounds``, or ``removal.NobodyTold`` for a site that is deleted."""
 
-    def asks(self, escalation: Escalation) -> Asks:
-        """Return what the gateway is to do for ``escalation`` as it stands."""
+    def asks(self, alert: Alert) -> Asks:
+        """Return what the gateway is to do for ``alert`` as it stands."""
         ...
 
     def learn(self, key: TellKey, *, reached: bool, at: datetime) -> None:
         """Record how the notification ``key`` ended."""
         ...
 
-    def look(self, escalation_id: Ulid) -> None:
-        """Do what is due for one escalation."""
+    def look(self, alert_id: Ulid) -> None:
+        """Do what is due for one alert."""
         ...
 
     def look_at_all(self) -> None:
@@ -98,15 +98,15 @@ class Handover:
         )
 
     async def async_receive(self, message: Receipt | Told | Propose) -> None:
-        """Take what the gateway says about escalations."""
+        """Take what the gateway says about alerts."""
         self.async_heard()
         match message:
             case Receipt(position=Position() as position):
                 self._journal.confirm(position)
-            case Told() if self._journal.is_alive(message.key.escalation):
+            case Told() if self._journal.is_alive(message.key.alert):
                 at = self._journal.now() - duration(message.age)
                 self._rounds.learn(message.key, reached=message.reached, at=at)
-                self._rounds.look(message.key.escalation)
+                self._rounds.look(message.key.alert)
             case Propose():
                 await self._settle(message)
 
@@ -163,7 +163,7 @@ class Handover:
         if any(entry.position > cursor and isinstance(entry.record, Merged) for entry in memory.entries):
             return False
         return not memory.knows(cursor) or any(
-            not memory.knows(head.position) and (head.state.alive or is_alive(head.escalation)) for head in heads
+            not memory.knows(head.position) and (head.state.alive or is_alive(head.alert)) for head in heads
         )
 
     def _merge(self, hello: GatewayHello) -> None:
@@ -181,18 +181,17 @@ class Handover:
         restored, reconciled = merge(journal.state, hello.heads, journal.new_id, adopt=not is_other)
         bare = Merged(at=self._journal.now(), restored=restored, reconciled=reconciled, after=hello.cursor)
         asks = {
-            escalation.id: self._rounds.asks(escalation) if escalation.alive else ()
-            for escalation in after(bare, journal.state.escalations)
+            alert.id: self._rounds.asks(alert) if alert.alive else () for alert in after(bare, journal.state.alerts)
         }
         changed = journal.record(
             replace(
                 bare,
-                restored=tuple(replace(one, asks=asks[one.escalation]) for one in restored),
-                reconciled=tuple(replace(one, asks=asks[one.escalation]) for one in reconciled),
+                restored=tuple(replace(one, asks=asks[one.alert]) for one in restored),
+                reconciled=tuple(replace(one, asks=asks[one.alert]) for one in reconciled),
             )
         )
-        for escalation in changed:
-            self._rounds.look(escalation.id)
+        for alert in changed:
+            self._rounds.look(alert.id)
 
     @callback
     def async_heard(self) -> None:

@@ -1,4 +1,4 @@
-"""The escalations' records: decided on in RAM, known to be on disk, kept as long as somebody needs them."""
+"""The alerts' records: decided on in RAM, known to be on disk, kept as long as somebody needs them."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ from custom_components.process_cosmos.alerts.record_log import RETRY_AFTER, Entr
 from custom_components.process_cosmos.const import CONF_HAS_LOG, DOMAIN
 from custom_components.process_cosmos.contract.identifiers import Position, Ulid, UlidFactory, milliseconds_of
 
-from .model import Escalation, State
+from .model import Alert, State
 from .records import (
     RECORDS,
     Confirmed,
@@ -29,7 +29,7 @@ from .records import (
     Refused,
     Start,
     ToldRecord,
-    escalations_of,
+    alerts_of,
     events_of,
     proposal_of,
 )
@@ -43,7 +43,7 @@ _LEFT_OVER: HassKey[dict[str, Sequence[Entry[Record]]]] = HassKey(f"{DOMAIN}_lef
 
 
 class Journal:
-    """One memory of escalations with what it says. Decisions use ``state``, which knows queued records too."""
+    """One memory of alerts with what it says. Decisions use ``state``, which knows queued records too."""
 
     def __init__(
         self,
@@ -60,9 +60,9 @@ class Journal:
         self._clock = SteadyClock(dt_util.utcnow, time.monotonic)
         self._gateway_runs: set[Ulid] = set()
         self._confirmed: Position | None = None
-        self._after: dict[Position, tuple[Escalation, ...]] = {}
+        self._after: dict[Position, tuple[Alert, ...]] = {}
         self._was_closed: dict[Ulid, tuple[Position, Position]] = {}
-        """Escalations that a merge found closed, and the positions between which this memory did not know it."""
+        """Alerts that a merge found closed, and the positions between which this memory did not know it."""
         path = Path(hass.config.path(".storage", f"{DOMAIN}.{entry.entry_id}.memory"))
         self._left_over = hass.data.setdefault(_LEFT_OVER, {})
         self._entry_id = entry.entry_id
@@ -94,13 +94,13 @@ class Journal:
         for entry in self.memory.entries:
             self._take_in(entry.position, entry.record)
 
-    def told(self, escalation: Ulid) -> set[str]:
-        """Return whom ``escalation`` has reached."""
+    def told(self, alert: Ulid) -> set[str]:
+        """Return whom ``alert`` has reached."""
         records = (entry.record for entry in self.memory.entries)
         return {
             record.key.recipient
             for record in records
-            if isinstance(record, ToldRecord) and record.reached and record.key.escalation == escalation
+            if isinstance(record, ToldRecord) and record.reached and record.key.alert == alert
         }
 
     async def async_close(self) -> None:
@@ -115,7 +115,7 @@ class Journal:
         await self.memory.async_remove()
 
     def now(self) -> datetime:
-        """Return the time, which does not jump while an escalation is alive."""
+        """Return the time, which does not jump while an alert is alive."""
         if not self.state.alive:
             self._clock.trust_the_wall()
         return self._clock.now()
@@ -134,8 +134,8 @@ class Journal:
             self.new_id = new_id
             self.begin()
 
-    def record(self, record: Record) -> tuple[Escalation, ...]:
-        """Queue ``record`` and return the escalations it changed."""
+    def record(self, record: Record) -> tuple[Alert, ...]:
+        """Queue ``record`` and return the alerts it changed."""
         return self._take_in(self.memory.append(record), record)
 
     async def async_on_disk(self) -> None:
@@ -149,13 +149,13 @@ class Journal:
                 return await self.memory.async_durable()
             await asyncio.sleep(RETRY_AFTER)
 
-    def after(self, position: Position) -> tuple[Escalation, ...]:
-        """Return the escalations the record at ``position`` changed, as they were after it."""
+    def after(self, position: Position) -> tuple[Alert, ...]:
+        """Return the alerts the record at ``position`` changed, as they were after it."""
         return self._after.get(position, ())
 
-    def is_alive(self, escalation: Ulid) -> bool:
-        """Say whether this escalation is known and alive."""
-        known = self.state.escalations.get(escalation)
+    def is_alive(self, alert: Ulid) -> bool:
+        """Say whether this alert is known and alive."""
+        known = self.state.alerts.get(alert)
         return known is not None and known.alive
 
     def confirm(self, position: Position, *, durably: bool = False) -> None:
@@ -166,20 +166,18 @@ class Journal:
                 self.record(Confirmed(position=position))
 
     def is_owed(self, entry: Entry[Record], *, to_new: bool) -> bool:
-        """Say whether the gateway gets ``entry``: its escalation is alive, or it was meant for a gateway.
+        """Say whether the gateway gets ``entry``: its alert is alive, or it was meant for a gateway.
 
         ``to_new``: to one that knows nothing yet; it gets nothing closed that another has applied.
         """
-        if kinds_of(entry.record) and any(
-            self._was_closed_at(one, entry.position) for one in escalations_of(entry.record)
-        ):
+        if kinds_of(entry.record) and any(self._was_closed_at(one, entry.position) for one in alerts_of(entry.record)):
             return False  # to a gateway out of a backup it would be news, told after the end
         applied = self._confirmed is not None and entry.position <= self._confirmed
         meant = entry.position.run in self._gateway_runs and not (to_new and applied)
-        return meant or any(self.is_alive(one) for one in escalations_of(entry.record))
+        return meant or any(self.is_alive(one) for one in alerts_of(entry.record))
 
-    def _was_closed_at(self, escalation: Ulid, position: Position) -> bool:
-        after, merged = self._was_closed.get(escalation, (position, position))
+    def _was_closed_at(self, alert: Ulid, position: Position) -> bool:
+        after, merged = self._was_closed.get(alert, (position, position))
         return after < position < merged
 
     async def async_forget_what_is_old(self) -> None:
@@ -191,9 +189,9 @@ class Journal:
         if len(kept) * 4 > len(self.memory.entries) * 3:
             return
         await self.memory.async_compact(kept)
-        for escalation in forgotten:
-            self.state.forget(escalation)
-            self.outcomes.pop(escalation, None)
+        for alert in forgotten:
+            self.state.forget(alert)
+            self.outcomes.pop(alert, None)
         self.state.proposals = {
             proposal: self.state.proposals[proposal]
             for entry in self.memory.entries
@@ -203,17 +201,17 @@ class Journal:
         self._after = {position: after for position, after in self._after.items() if position in positions}
 
     def _sort_out(self, now: datetime) -> tuple[Sequence[Entry[Record]], set[Ulid]]:
-        """Return what is kept (alive, closed in the last 30 days, unconfirmed), and the escalations that are not."""
+        """Return what is kept (alive, closed in the last 30 days, unconfirmed), and the alerts that are not."""
         oldest = now - KEEP_CLOSED_FOR
-        known = self.state.escalations.values()
+        known = self.state.alerts.values()
         needed = {one.id for one in known if one.closed_at is None or one.closed_at > oldest}
         for entry in self.memory.entries:
             unconfirmed = self._confirmed is None or entry.position > self._confirmed
             if unconfirmed and entry.position.run in self._gateway_runs:
-                needed.update(escalations_of(entry.record))
+                needed.update(alerts_of(entry.record))
         kept = [entry for entry in self.memory.entries if self._is_kept(entry.record, needed, oldest)]
         queued = {entry.position for entry in self.memory.queued}
-        return _without_starts(_folded(kept, queued), self.run), set(self.state.escalations) - needed
+        return _without_starts(_folded(kept, queued), self.run), set(self.state.alerts) - needed
 
     def _is_kept(self, record: Record, needed: set[Ulid], oldest: datetime) -> bool:
         match record:
@@ -224,24 +222,24 @@ class Journal:
             case Refused():
                 return record.at > oldest
             case _:
-                return not needed.isdisjoint(escalations_of(record))
+                return not needed.isdisjoint(alerts_of(record))
 
-    def _take_in(self, position: Position, record: Record) -> tuple[Escalation, ...]:
+    def _take_in(self, position: Position, record: Record) -> tuple[Alert, ...]:
         changed = self.state.fold(record)
         if kinds_of(record):  # somebody will be told of it
             self._after[position] = changed
-        for escalation in changed:
-            outcomes = self.outcomes.setdefault(escalation.id, Outcomes())
-            outcomes.follow(escalation.ring, escalation.walk_ring)
+        for alert in changed:
+            outcomes = self.outcomes.setdefault(alert.id, Outcomes())
+            outcomes.follow(alert.ring, alert.walk_ring)
         match record:
-            case ToldRecord(key=key) if key.escalation in self.outcomes:
-                self.outcomes[key.escalation].learn(key, reached=record.reached, at=record.at)
+            case ToldRecord(key=key) if key.alert in self.outcomes:
+                self.outcomes[key.alert].learn(key, reached=record.reached, at=record.at)
             case Start() if record.gateway:
                 self._gateway_runs.add(position.run)
             case Confirmed():
                 self._confirmed = record.position
             case Merged(after=Position() as after):
-                closed = (one.escalation for one in record.reconciled if not one.state.alive)
+                closed = (one.alert for one in record.reconciled if not one.state.alive)
                 self._was_closed |= dict.fromkeys(closed, (after, position))
         return changed
 
@@ -251,20 +249,20 @@ def _new_ids(last: int | None) -> UlidFactory:
 
 
 def _folded(entries: Sequence[Entry[Record]], queued: set[Position]) -> Sequence[Entry[Record]]:
-    """Return ``entries`` with each row of recurrences of an escalation as its newest, unless that is still queued."""
+    """Return ``entries`` with each row of recurrences of an alert as its newest, unless that is still queued."""
     folded: dict[Position, Entry[Record]] = {}
     newest: dict[Ulid, Entry[Recurred]] = {}
     for entry in entries:
         record = entry.record
         if isinstance(record, Recurred) and entry.position not in queued:
-            if before := newest.get(record.escalation):
+            if before := newest.get(record.alert):
                 del folded[before.position]
                 record = replace(record, times=before.record.times + record.times)
-            newest[record.escalation] = Entry(position=entry.position, record=record)
+            newest[record.alert] = Entry(position=entry.position, record=record)
             folded[entry.position] = Entry(position=entry.position, record=record)
         else:
-            for escalation in escalations_of(record):
-                newest.pop(escalation, None)
+            for alert in alerts_of(record):
+                newest.pop(alert, None)
             folded[entry.position] = entry
     return list(folded.values())
 

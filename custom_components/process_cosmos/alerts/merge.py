@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Iterable
 
-from custom_components.process_cosmos.contract.alerts import EscalationState, Head
+from custom_components.process_cosmos.contract.alerts import AlertState, Head
 from custom_components.process_cosmos.contract.identifiers import Ulid
 
-from .model import Escalation, State
+from .model import Alert, State
 from .records import Reconciled, Restored
 
 
@@ -19,18 +19,18 @@ def merge(
     Closed on one side: closed, its answer not run. Closed on both, but not alike: as there, where destinations have
     heard of it. Alive on both, or unknown there: the next ring. Of two in one group the one that changed last is newer.
     """
-    by_id = {head.escalation: head for head in heads}
+    by_id = {head.alert: head for head in heads}
     reconciled = tuple(
-        _reconciled(escalation, head, new_id())
-        for escalation in state.escalations.values()
-        if (head := by_id.get(escalation.id)) or escalation.alive
-        if escalation.alive or (head and (head.state, head.ring) != (escalation.state, escalation.ring))
+        _reconciled(alert, head, new_id())
+        for alert in state.alerts.values()
+        if (head := by_id.get(alert.id)) or alert.alive
+        if alert.alive or (head and (head.state, head.ring) != (alert.state, alert.ring))
     )
-    closed = {one.escalation for one in reconciled if not one.state.alive}
+    closed = {one.alert for one in reconciled if not one.state.alive}
     taken = {group for group, alive in state.alive.items() if alive not in closed}
     restored = []
-    for head in sorted(by_id.values(), key=lambda head: (head.position, head.escalation), reverse=True):
-        if head.escalation not in state.escalations and head.state.alive:
+    for head in sorted(by_id.values(), key=lambda head: (head.position, head.alert), reverse=True):
+        if head.alert not in state.alerts and head.state.alive:
             restored.append(_restored(head, new_id(), resolved=not adopt or head.group in taken))
             taken.add(head.group)
     return tuple(restored), reconciled
@@ -38,7 +38,7 @@ def merge(
 
 def _restored(head: Head, event: Ulid, *, resolved: bool) -> Restored:
     return Restored(
-        escalation=head.escalation,
+        alert=head.alert,
         event=event,
         group=head.group,
         ring=head.ring if resolved else head.ring + 1,
@@ -49,15 +49,15 @@ def _restored(head: Head, event: Ulid, *, resolved: bool) -> Restored:
     )
 
 
-def _reconciled(escalation: Escalation, head: Head | None, event: Ulid) -> Reconciled:
-    ring = max(escalation.ring, head.ring if head else 0)
-    state = EscalationState.OPEN if escalation.alive else escalation.state
+def _reconciled(alert: Alert, head: Head | None, event: Ulid) -> Reconciled:
+    ring = max(alert.ring, head.ring if head else 0)
+    state = AlertState.OPEN if alert.alive else alert.state
     if head and not head.state.alive:
         state = head.state
     return Reconciled(
-        escalation=escalation.id,
+        alert=alert.id,
         event=event,
         state=state,
         ring=ring + 1 if state.alive else ring,
-        answers_from=max(escalation.answers_from, head.answers_from if head else 0),
+        answers_from=max(alert.answers_from, head.answers_from if head else 0),
     )

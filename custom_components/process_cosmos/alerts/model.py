@@ -1,10 +1,10 @@
-"""An escalation as a value, folded from its records."""
+"""An alert as a value, folded from its records."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from custom_components.process_cosmos.contract.alerts import EscalationState, Outcome, Severity
+from custom_components.process_cosmos.contract.alerts import AlertState, Outcome, Severity
 from custom_components.process_cosmos.contract.identifiers import Ulid
 from custom_components.process_cosmos.texts import shortened
 
@@ -47,8 +47,8 @@ _SEVERITIES = tuple(Severity)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Escalation:
-    """What the records say of one escalation.
+class Alert:
+    """What the records say of one alert.
 
     ``ring_at``: from when the newest ring is told. ``walk_at``: from when its levels count; ``walk_ring``: the ring
     that set it. ``answers_from``: the ring of the newest content by callers who may answer; an answer to an older one
@@ -60,7 +60,7 @@ class Escalation:
     content: Content
     opened_at: datetime
     count: int
-    state: EscalationState
+    state: AlertState
     ring: int
     answers_from: int
     ring_at: datetime
@@ -124,51 +124,51 @@ class Escalation:
 
     def next_ring_at(self, now: datetime) -> datetime:
         """Return when a ring called now is told: at most one a minute, and one that is put off keeps its time."""
-        if self.state is EscalationState.ACKNOWLEDGED:
+        if self.state is AlertState.ACKNOWLEDGED:
             return now
         return self.ring_at if self.ring_at > now else max(now, self.ring_at + RING_AT_MOST_EVERY)
 
 
 @dataclass(slots=True)
 class State:
-    """All escalations of a memory, and the proposals it has settled (code, None: recorded)."""
+    """All alerts of a memory, and the proposals it has settled (code, None: recorded)."""
 
-    escalations: dict[Ulid, Escalation] = field(default_factory=dict)
+    alerts: dict[Ulid, Alert] = field(default_factory=dict)
     proposals: dict[str, str | None] = field(default_factory=dict)
     newest: dict[str, Ulid] = field(default_factory=dict)
-    """The newest escalation of each group."""
+    """The newest alert of each group."""
     alive: dict[str, Ulid] = field(default_factory=dict)
-    """The alive escalation of each group that has one."""
+    """The alive alert of each group that has one."""
 
-    def fold(self, record: Record) -> tuple[Escalation, ...]:
-        """Apply ``record`` and return the escalations it changed, as they are after it."""
-        changed = after(record, self.escalations)
-        for escalation in changed:
-            self._keep(escalation)
+    def fold(self, record: Record) -> tuple[Alert, ...]:
+        """Apply ``record`` and return the alerts it changed, as they are after it."""
+        changed = after(record, self.alerts)
+        for alert in changed:
+            self._keep(alert)
         proposal = proposal_of(record)
         if proposal is not None:
             self.proposals[proposal] = record.code if isinstance(record, Refused) else None
         return changed
 
-    def alive_of(self, group: str) -> Escalation | None:
-        """Return the alive escalation of ``group``."""
-        return self.escalations.get(self.alive.get(group, Ulid("")))
+    def alive_of(self, group: str) -> Alert | None:
+        """Return the alive alert of ``group``."""
+        return self.alerts.get(self.alive.get(group, Ulid("")))
 
-    def forget(self, escalation_id: Ulid) -> None:
+    def forget(self, alert_id: Ulid) -> None:
         """Forget one that is closed."""
-        forgotten = self.escalations.pop(escalation_id)
-        if self.newest.get(forgotten.group) == escalation_id:
+        forgotten = self.alerts.pop(alert_id)
+        if self.newest.get(forgotten.group) == alert_id:
             del self.newest[forgotten.group]
 
-    def _keep(self, escalation: Escalation) -> None:
+    def _keep(self, alert: Alert) -> None:
         # By the order of the records: an id that another clock, or somebody else, has made tells no age.
-        if escalation.id not in self.escalations and (escalation.alive or escalation.group not in self.newest):
-            self.newest[escalation.group] = escalation.id
-        self.escalations[escalation.id] = escalation
-        if escalation.alive:
-            self.alive[escalation.group] = escalation.id
-        elif self.alive.get(escalation.group) == escalation.id:
-            del self.alive[escalation.group]
+        if alert.id not in self.alerts and (alert.alive or alert.group not in self.newest):
+            self.newest[alert.group] = alert.id
+        self.alerts[alert.id] = alert
+        if alert.alive:
+            self.alive[alert.group] = alert.id
+        elif self.alive.get(alert.group) == alert.id:
+            del self.alive[alert.group]
 
 
 def fold(records: Iterable[Record]) -> State:
@@ -179,71 +179,69 @@ def fold(records: Iterable[Record]) -> State:
     return state
 
 
-def after(record: Record, known: Mapping[Ulid, Escalation]) -> tuple[Escalation, ...]:
-    """Return the escalations ``record`` changes, as they are after it; a record of an unknown one changes nothing."""
+def after(record: Record, known: Mapping[Ulid, Alert]) -> tuple[Alert, ...]:
+    """Return the alerts ``record`` changes, as they are after it; a record of an unknown one changes nothing."""
     if isinstance(record, Opened):
         return (_opened(record),)
     if isinstance(record, Merged):
         restored = [_restored(item, record.at) for item in record.restored]
-        reconciled = [
-            _reconciled(known[one.escalation], one, record.at) for one in record.reconciled if one.escalation in known
-        ]
+        reconciled = [_reconciled(known[one.alert], one, record.at) for one in record.reconciled if one.alert in known]
         return (*restored, *reconciled)
     if isinstance(record, Start | Confirmed | ToldRecord):
         return ()
-    escalation = known.get(record.escalation)
-    changed = _changed(escalation, record) if escalation else None
+    alert = known.get(record.alert)
+    changed = _changed(alert, record) if alert else None
     return (changed,) if changed else ()
 
 
-def _changed(escalation: Escalation, record: Record) -> Escalation | None:
-    changed: Escalation | None
+def _changed(alert: Alert, record: Record) -> Alert | None:
+    changed: Alert | None
     match record:
         case Rung():
-            changed = _rung(escalation, record)
+            changed = _rung(alert, record)
         case Recurred():
-            changed = replace(escalation, count=escalation.count + record.times)
+            changed = replace(alert, count=alert.count + record.times)
         case Acked():
-            changed = _acked(escalation, record)
+            changed = _acked(alert, record)
         case Woke():
-            changed = replace(escalation, state=EscalationState.OPEN, acknowledged_for=None)
+            changed = replace(alert, state=AlertState.OPEN, acknowledged_for=None)
         case Moved():
-            changed = replace(escalation, asks=record.asks)
+            changed = replace(alert, asks=record.asks)
         case Running():
-            changed = replace(escalation, running=True)
+            changed = replace(alert, running=True)
         case Ended():
-            changed = replace(escalation, running=False, outcome=record.outcome, reason=record.reason)
+            changed = replace(alert, running=False, outcome=record.outcome, reason=record.reason)
         case Noticed():
-            changed = replace(escalation, noticed=True)
+            changed = replace(alert, noticed=True)
         case _:
-            changed = _closed(escalation, record)
+            changed = _closed(alert, record)
     return changed
 
 
-def _closed(escalation: Escalation, record: Record) -> Escalation | None:
+def _closed(alert: Alert, record: Record) -> Alert | None:
     match record:
         case Answered(at=at):
-            state = EscalationState.ANSWERED
-            closed = replace(escalation, by=record.by, answer=record.answer, note=record.note)
+            state = AlertState.ANSWERED
+            closed = replace(alert, by=record.by, answer=record.answer, note=record.note)
         case Resolved(at=at):
-            state = EscalationState.RESOLVED
-            closed = replace(escalation, by=record.by, note=record.note)
+            state = AlertState.RESOLVED
+            closed = replace(alert, by=record.by, note=record.note)
         case Unanswered(at=at):
-            state = EscalationState.UNANSWERED
-            closed = replace(escalation, by=None, answer=escalation.content.if_unanswered)
+            state = AlertState.UNANSWERED
+            closed = replace(alert, by=None, answer=alert.content.if_unanswered)
         case _:
             return None
     return replace(closed, state=state, closed_at=at, asks=(), acknowledged_for=None)
 
 
-def _opened(record: Opened) -> Escalation:
-    return Escalation(
-        id=record.escalation,
+def _opened(record: Opened) -> Alert:
+    return Alert(
+        id=record.alert,
         group=record.group,
         content=record.content,
         opened_at=record.at,
         count=1,
-        state=EscalationState.OPEN,
+        state=AlertState.OPEN,
         ring=1,
         answers_from=1,
         ring_at=record.at,
@@ -254,9 +252,9 @@ def _opened(record: Opened) -> Escalation:
     )
 
 
-def _rung(escalation: Escalation, record: Rung) -> Escalation:
+def _rung(alert: Alert, record: Rung) -> Alert:
     """The newest message, the highest severity, all entities; answers are the newest call's, if it offers any."""
-    old, new = escalation.content, record.content
+    old, new = alert.content, record.content
     answers = new if new.answers or (new.trusted and not old.trusted) else old
     entities = _deciding(old, new)
     content = replace(
@@ -269,19 +267,19 @@ def _rung(escalation: Escalation, record: Rung) -> Escalation:
         if_unanswered=answers.if_unanswered,
         user=answers.user,
     )
-    ring = escalation.ring + 1
-    breaks = escalation.state is EscalationState.ACKNOWLEDGED
+    ring = alert.ring + 1
+    breaks = alert.state is AlertState.ACKNOWLEDGED
     return replace(
-        escalation,
+        alert,
         content=content,
-        count=escalation.count + 1,
-        state=EscalationState.OPEN,
+        count=alert.count + 1,
+        state=AlertState.OPEN,
         ring=ring,
-        answers_from=escalation.answers_from if record.adds_only else ring,
+        answers_from=alert.answers_from if record.adds_only else ring,
         ring_at=record.ring_at,
-        walk_at=record.ring_at if breaks else escalation.walk_at,
-        walk_ring=ring if breaks else escalation.walk_ring,
-        until=escalation.until if record.adds_only else record.at + timedelta(seconds=content.give_up_after),
+        walk_at=record.ring_at if breaks else alert.walk_at,
+        walk_ring=ring if breaks else alert.walk_ring,
+        until=alert.until if record.adds_only else record.at + timedelta(seconds=content.give_up_after),
         acknowledged_for=None,
         by=None,
         asks=record.asks,
@@ -304,17 +302,17 @@ def _without(known: Iterable[str], entities: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(entity for entity in entities if entity not in known))[:MAX_ENTITIES]
 
 
-def _acked(escalation: Escalation, record: Acked) -> Escalation:
+def _acked(alert: Alert, record: Acked) -> Alert:
     return replace(
-        _walking(escalation, escalation.ring + 1, record.ring_at),
-        state=EscalationState.ACKNOWLEDGED,
+        _walking(alert, alert.ring + 1, record.ring_at),
+        state=AlertState.ACKNOWLEDGED,
         by=record.by,
         acknowledged_for=(record.ring_at - record.at).total_seconds(),
         asks=record.asks,
     )
 
 
-def _restored(item: Restored, at: datetime) -> Escalation:
+def _restored(item: Restored, at: datetime) -> Alert:
     content = Content(
         message=item.message,
         severity=item.severity,
@@ -322,21 +320,19 @@ def _restored(item: Restored, at: datetime) -> Escalation:
         give_up_after=timedelta(days=1).total_seconds(),
     )
     opened = _opened(
-        Opened(escalation=item.escalation, event=item.event, at=at, group=item.group, content=content, asks=item.asks)
+        Opened(alert=item.alert, event=item.event, at=at, group=item.group, content=content, asks=item.asks)
     )
     alive = replace(opened, ring=item.ring, answers_from=item.ring, walk_ring=item.ring)
-    return replace(alive, state=EscalationState.RESOLVED, closed_at=at, asks=()) if item.resolved else alive
+    return replace(alive, state=AlertState.RESOLVED, closed_at=at, asks=()) if item.resolved else alive
 
 
-def _reconciled(escalation: Escalation, item: Reconciled, at: datetime) -> Escalation:
-    changed = replace(
-        escalation, state=item.state, answers_from=item.answers_from, asks=item.asks, acknowledged_for=None
-    )
+def _reconciled(alert: Alert, item: Reconciled, at: datetime) -> Alert:
+    changed = replace(alert, state=item.state, answers_from=item.answers_from, asks=item.asks, acknowledged_for=None)
     if item.state.alive:
         return _walking(changed, item.ring, at)
-    return replace(changed, ring=item.ring, closed_at=escalation.closed_at or at)
+    return replace(changed, ring=item.ring, closed_at=alert.closed_at or at)
 
 
-def _walking(escalation: Escalation, ring: int, at: datetime) -> Escalation:
-    """Return ``escalation`` in a new ring whose levels count from ``at``."""
-    return replace(escalation, ring=ring, ring_at=at, walk_at=at, walk_ring=ring)
+def _walking(alert: Alert, ring: int, at: datetime) -> Alert:
+    """Return ``alert`` in a new ring whose levels count from ``at``."""
+    return replace(alert, ring=ring, ring_at=at, walk_at=at, walk_ring=ring)

@@ -9,12 +9,12 @@ from custom_components.process_cosmos.actions.site_lookup import async_sites
 from custom_components.process_cosmos.contract.identifiers import PHONE
 
 from .decisions import Attempt
-from .engine import Escalations
-from .model import Escalation
+from .engine import Alerts
+from .model import Alert
 from .phones import BUTTON_EVENT, Button, read_button
 from .recipients import phone_name
 
-type Permission = Callable[[Context], Awaitable[Callable[[Escalation], bool]]]
+type Permission = Callable[[Context], Awaitable[Callable[[Alert], bool]]]
 
 
 @callback
@@ -28,17 +28,15 @@ def listen_to_buttons(hass: HomeAssistant, async_allowed: Permission) -> None:
     hass.bus.async_listen(BUTTON_EVENT, async_pressed)
 
 
-async def _async_site_of(hass: HomeAssistant, button: Button) -> Escalations | None:
-    """Return the site that rang; any other can still say that it does not know the escalation."""
+async def _async_site_of(hass: HomeAssistant, button: Button) -> Alerts | None:
+    """Return the site that rang; any other can still say that it does not know the alert."""
     sites = await async_sites(hass)
-    return next((site for site in sites if site.get(button.escalation)), sites[0] if sites else None)
+    return next((site for site in sites if site.get(button.alert)), sites[0] if sites else None)
 
 
-async def _async_settle(
-    hass: HomeAssistant, site: Escalations, button: Button, allowed: Callable[[Escalation], bool]
-) -> None:
+async def _async_settle(hass: HomeAssistant, site: Alerts, button: Button, allowed: Callable[[Alert], bool]) -> None:
     attempt = Attempt(
-        escalation=button.escalation,
+        alert=button.alert,
         answer=button.answer,
         by=phone_name(hass, button.phone) or f"{PHONE}{button.phone}",
         ring=button.ring,
@@ -47,4 +45,4 @@ async def _async_settle(
     try:
         await site.async_attempt(attempt)
     except HomeAssistantError as error:
-        await site.telling.async_notice([f"{PHONE}{button.phone}"], str(error), f"{button.escalation}-reply")
+        await site.telling.async_notice([f"{PHONE}{button.phone}"], str(error), f"{button.alert}-reply")

@@ -16,7 +16,7 @@ from custom_components.process_cosmos.contract.identifiers import NOTIFY, PHONE
 from custom_components.process_cosmos.texts import escaped
 
 from . import phones
-from .model import Escalation
+from .model import Alert
 from .notification_results import HANDED_OVER, FailureCode, NotificationResult, failed
 from .policy import PERSISTENT
 from .push import async_push
@@ -36,18 +36,18 @@ class Telling:
         self._title = title
         self._learn = learn
 
-    async def async_tell(self, recipient: str, escalation: Escalation) -> NotificationResult:
+    async def async_tell(self, recipient: str, alert: Alert) -> NotificationResult:
         """Notify ``recipient`` of the newest ring."""
         phone = recipient.removeprefix(PHONE)
         return await self._async_notify(
             recipient,
-            escalation.content.message,
-            escalation.id,
-            lambda entry: phones.ring_notification(escalation, self._title, phone, entry),
+            alert.content.message,
+            alert.id,
+            lambda entry: phones.ring_notification(alert, self._title, phone, entry),
         )
 
     async def async_notice(self, recipients: Iterable[str], message: str, tag: str) -> Mapping[str, NotificationResult]:
-        """Say something that needs no answer, beside the escalation's notification; return each one's result."""
+        """Say something that needs no answer, beside the alert's notification; return each one's result."""
         asked = tuple(recipients)
 
         def notification(entry: ConfigEntry) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from custom_components.process_cosmos.contract.identifiers import Ulid, is_ulid
 from custom_components.process_cosmos.texts import json_size, shortened_to_bytes
 
 from .companion_commands import as_text
-from .model import Escalation
+from .model import Alert
 from .push import MAX_PAYLOAD, posted
 
 BUTTON_EVENT = "mobile_app_notification_action"
@@ -40,12 +40,12 @@ _APP_IOS = "io.robbie."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Button:
-    """A button of a notification: which ring of which escalation, on which phone; ``answer`` None: Seen.
+    """A button of a notification: which ring of which alert, on which phone; ``answer`` None: Seen.
 
     ``phone``: the app's device id; older notifications have the id of its device in Home Assistant. Both find it.
     """
 
-    escalation: Ulid
+    alert: Ulid
     ring: int
     phone: str
     answer: str | None
@@ -53,17 +53,17 @@ class Button:
     def __str__(self) -> str:
         """Return the id the phone sends back."""
         kind = "seen" if self.answer is None else "answer"
-        return f"{_BUTTON}/{self.escalation}/{self.ring}/{quote(self.phone, safe='')}/{kind}/{self.answer or ''}"
+        return f"{_BUTTON}/{self.alert}/{self.ring}/{quote(self.phone, safe='')}/{kind}/{self.answer or ''}"
 
 
 def read_button(action: object) -> Button | None:
     """Read a button id; None if it is not one of ours."""
     parts = action.split("/", _PARTS - 1) if isinstance(action, str) else []
     match parts:
-        case [prefix, escalation, ring, phone, kind, answer] if prefix == _BUTTON and is_ulid(escalation):
+        case [prefix, alert, ring, phone, kind, answer] if prefix == _BUTTON and is_ulid(alert):
             if ring.isdecimal() and kind in ("answer", "seen"):
                 return Button(
-                    escalation=Ulid(escalation),
+                    alert=Ulid(alert),
                     ring=int(ring),
                     phone=unquote(phone),
                     answer=answer if kind == "answer" else None,
@@ -71,17 +71,17 @@ def read_button(action: object) -> Button | None:
     return None
 
 
-def ring_notification(escalation: Escalation, title: str, phone: str, entry: ConfigEntry) -> dict[str, Any]:
+def ring_notification(alert: Alert, title: str, phone: str, entry: ConfigEntry) -> dict[str, Any]:
     """Return the notification of the newest ring: a round replaces the last one's, buttons carry the ring.
 
     ``phone``: the word its buttons name it by; ``entry``: its registration, which says what it shows and is posted too.
     As many answers as the platform shows and the payload holds, then *Seen*; the text takes the room that is left.
     """
-    content, text = escalation.content, as_text(escalation.content.message)
-    times = f" ({escalation.count} times)" if escalation.count > 1 else ""
-    seen = {"action": _button_id(escalation, phone, None), "title": "Seen"}
+    content, text = alert.content, as_text(alert.content.message)
+    times = f" ({alert.count} times)" if alert.count > 1 else ""
+    seen = {"action": _button_id(alert, phone, None), "title": "Seen"}
     data = {
-        "tag": escalation.id,
+        "tag": alert.id,
         "group": DOMAIN,
         "actions": [seen],
         "url": SITE_PAGE,
@@ -90,9 +90,9 @@ def ring_notification(escalation: Escalation, title: str, phone: str, entry: Con
     }
     notification = {"title": shortened_to_bytes(title, MAX_TITLE), "message": times, "data": data}
     text_room = min(json_size(shortened_to_bytes(text, MIN_TEXT)), MIN_TEXT)
-    for answer in escalation.answers[: _buttons_shown(entry) - 1]:
+    for answer in alert.answers[: _buttons_shown(entry) - 1]:
         button = {
-            "action": _button_id(escalation, phone, answer.name),
+            "action": _button_id(alert, phone, answer.name),
             "title": answer.name,
             "authenticationRequired": answer.has_actions,
         }
@@ -137,8 +137,8 @@ def _buttons_shown(entry: ConfigEntry) -> int:
     return _BUTTONS_IOS if is_ios or str(entry.data.get("app_id", "")).startswith(_APP_IOS) else _BUTTONS
 
 
-def _button_id(escalation: Escalation, phone: str, answer: str | None) -> str:
-    return str(Button(escalation=escalation.id, ring=escalation.ring, phone=phone, answer=answer))
+def _button_id(alert: Alert, phone: str, answer: str | None) -> str:
+    return str(Button(alert=alert.id, ring=alert.ring, phone=phone, answer=answer))
 
 
 # Android reads ttl, priority and channel; iOS reads push.

@@ -1,4 +1,4 @@
-"""The records of the memory: what happened to escalations, in the words of docs/escalation.md.
+"""The records of the memory: what happened to alerts, in the words of docs/alert.md.
 
 ``at``: wall time of the record. ``event``: id of the CloudEvent, born here. ``asks``: the whole list for the gateway.
 """
@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar
 
-from custom_components.process_cosmos.contract.alerts import Attached, EscalationState, Outcome, Severity
+from custom_components.process_cosmos.contract.alerts import AlertState, Attached, Outcome, Severity
 from custom_components.process_cosmos.contract.identifiers import Position, TellKey, Ulid
 
 
@@ -36,7 +36,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
-    """What one call of ``escalate`` says. ``data``: JSON; ``user``: whose rights the answers' actions have.
+    """What one call of ``alert`` says. ``data``: JSON; ``user``: whose rights the answers' actions have.
 
     ``trusted``: an automation, a script or an administrator said it. ``mentioned``: entities of other callers, if one
     of these has called: shown, but nobody needs a right to them. ``own_message``: the message without what callers
@@ -93,10 +93,10 @@ class Confirmed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
-    """A new escalation; its ring is 1 and goes at once."""
+    """A new alert; its ring is 1 and goes at once."""
 
     type: ClassVar[str] = "opened"
-    escalation: Ulid
+    alert: Ulid
     event: Ulid
     at: datetime
     group: str
@@ -106,13 +106,13 @@ class Opened:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rung:
-    """The same escalation called again with new content: the next ring, told from ``ring_at`` on.
+    """The same alert called again with new content: the next ring, told from ``ring_at`` on.
 
     ``adds_only``: by a caller who may not answer: answers to older rings count on, and the give-up stays.
     """
 
     type: ClassVar[str] = "rung"
-    escalation: Ulid
+    alert: Ulid
     event: Ulid
     at: datetime
     content: Content
@@ -123,10 +123,10 @@ class Rung:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recurred:
-    """The same escalation called again with nothing new, ``times`` times by ``at``: counted."""
+    """The same alert called again with nothing new, ``times`` times by ``at``: counted."""
 
     type: ClassVar[str] = "recurred"
-    escalation: Ulid
+    alert: Ulid
     at: datetime
     times: int = 1
 
@@ -136,7 +136,7 @@ class Acked:
     """Somebody acknowledged: the next ring, put off to ``ring_at``."""
 
     type: ClassVar[str] = "acked"
-    escalation: Ulid
+    alert: Ulid
     event: Ulid
     at: datetime
     ring_at: datetime
@@ -150,7 +150,7 @@ class Woke:
     """An acknowledgement ended unresolved."""
 
     type: ClassVar[str] = "woke"
-    escalation: Ulid
+    alert: Ulid
     event: Ulid
     at: datetime
 
@@ -160,7 +160,7 @@ class Moved:
     """Asks became due earlier than the last list says."""
 
     type: ClassVar[str] = "moved"
-    escalation: Ulid
+    alert: Ulid
     event: Ulid
     at: datetime
     asks: Asks
@@ -171,7 +171,7 @@ class Unanswered:
     """Nobody answered in time; the answer named by ``if_unanswered`` is run."""
 
     type: ClassVar[str] = "unanswered"
-    escalation: Ulid
+    alert: Ulid
     event: Ulid
     at: datetime
 
@@ -181,7 +181,7 @@ class Resolved:
     """It is over without an answer."""
 
     type: ClassVar[str] = "resolved"
-    escalation: Ulid
+    alert: Ulid
     event: Ulid
     at: datetime
     by: str
@@ -193,7 +193,7 @@ class Answered:
     """Somebody chose ``answer``."""
 
     type: ClassVar[str] = "answered"
-    escalation: Ulid
+    alert: Ulid
     event: Ulid
     at: datetime
     answer: str
@@ -204,10 +204,10 @@ class Answered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """A proposal was refused with ``code``; ``escalation`` may be unknown here."""
+    """A proposal was refused with ``code``; ``alert`` may be unknown here."""
 
     type: ClassVar[str] = "refused"
-    escalation: Ulid
+    alert: Ulid
     at: datetime
     proposal: str
     code: str
@@ -218,7 +218,7 @@ class Running:
     """The actions of the answer are about to run."""
 
     type: ClassVar[str] = "running"
-    escalation: Ulid
+    alert: Ulid
     at: datetime
 
 
@@ -227,7 +227,7 @@ class Ended:
     """How the actions of the answer ended; ``reason``: why they failed, for people."""
 
     type: ClassVar[str] = "outcome"
-    escalation: Ulid
+    alert: Ulid
     event: Ulid
     at: datetime
     outcome: Outcome
@@ -239,7 +239,7 @@ class Noticed:
     """People heard of an outcome that is not as they wanted it."""
 
     type: ClassVar[str] = "noticed"
-    escalation: Ulid
+    alert: Ulid
     at: datetime
 
 
@@ -255,9 +255,9 @@ class ToldRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restored:
-    """An escalation only the gateway still knew: told on, without actions. ``resolved``: over, as ``merge`` says."""
+    """An alert only the gateway still knew: told on, without actions. ``resolved``: over, as ``merge`` says."""
 
-    escalation: Ulid
+    alert: Ulid
     event: Ulid
     group: str
     ring: int
@@ -270,11 +270,11 @@ class Restored:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reconciled:
-    """An escalation of this memory after the gateway's word: alive in the next ring, or closed as ``state`` says."""
+    """An alert of this memory after the gateway's word: alive in the next ring, or closed as ``state`` says."""
 
-    escalation: Ulid
+    alert: Ulid
     event: Ulid
-    state: EscalationState
+    state: AlertState
     ring: int
     answers_from: int
     asks: Asks = ()
@@ -339,7 +339,7 @@ RECORDS: Mapping[str, type[Record]] = {
 """The memory's records by type."""
 
 Eventful = Opened | Rung | Acked | Woke | Moved | Unanswered | Resolved | Answered | Ended
-"""Records about one escalation that somebody is told of."""
+"""Records about one alert that somebody is told of."""
 
 
 def proposal_of(record: Record) -> str | None:
@@ -347,17 +347,17 @@ def proposal_of(record: Record) -> str | None:
     return record.proposal if isinstance(record, Acked | Answered | Refused) else None
 
 
-def escalations_of(record: Record) -> tuple[Ulid, ...]:
-    """Return the escalations ``record`` is about, known or not."""
+def alerts_of(record: Record) -> tuple[Ulid, ...]:
+    """Return the alerts ``record`` is about, known or not."""
     match record:
         case Start() | Confirmed():
             return ()
         case ToldRecord():
-            return (record.key.escalation,)
+            return (record.key.alert,)
         case Merged():
-            return (*(one.escalation for one in record.restored), *(one.escalation for one in record.reconciled))
+            return (*(one.alert for one in record.restored), *(one.alert for one in record.reconciled))
         case _:
-            return (record.escalation,)
+            return (record.alert,)
 
 
 def events_of(record: Record) -> tuple[Ulid, ...]:

@@ -19,7 +19,7 @@ from custom_components.process_cosmos.gateway.client import GatewayError, Sessio
 
 from .gateway_sync import Handover
 from .journal import Journal
-from .model import Escalation
+from .model import Alert
 from .record_log import MemoryTooNewError, MemoryWriteError
 from .records import Asks, Resolved
 
@@ -30,15 +30,15 @@ _DELIVERED_WITHIN = 5.0
 class NobodyTold:
     """The timetable of a site that is deleted: nobody is notified any more."""
 
-    def asks(self, _escalation: Escalation) -> Asks:
+    def asks(self, _alert: Alert) -> Asks:
         """Ask nothing of the gateway."""
         return ()
 
     def learn(self, key: TellKey, *, reached: bool, at: datetime) -> None:
         """Record nothing: what is alive is closed next."""
 
-    def look(self, _escalation_id: Ulid) -> None:
-        """Leave the recipients of one escalation alone: the site is being deleted."""
+    def look(self, _alert_id: Ulid) -> None:
+        """Leave the recipients of one alert alone: the site is being deleted."""
 
     def look_at_all(self) -> None:
         """Leave all recipients alone."""
@@ -47,7 +47,7 @@ class NobodyTold:
 async def async_resolve_all(hass: HomeAssistant, entry: ConfigEntry, found: Found) -> None:
     """Resolve what is alive at the app of ``entry``, which is not loaded, and give destinations a moment to hear of it.
 
-    An app that is away keeps them until the next site connects to it, which closes them (``escalations/merge.py``).
+    An app that is away keeps them until the next site connects to it, which closes them (``alerts/merge.py``).
     """
     journal = Journal(hass, entry, lambda _: None, lambda _: None)
     try:
@@ -85,8 +85,8 @@ async def _async_hand_over(hass: HomeAssistant, entry: ConfigEntry, found: Found
 
 async def _async_resolve(journal: Journal, by: str) -> Position:
     """Record that everything is over; return the position of the last record."""
-    for escalation in tuple(journal.state.alive.values()):
-        journal.record(Resolved(escalation=escalation, event=journal.new_id(), at=journal.now(), by=by))
+    for alert in tuple(journal.state.alive.values()):
+        journal.record(Resolved(alert=alert, event=journal.new_id(), at=journal.now(), by=by))
     await journal.async_on_disk()
     return journal.memory.entries[-1].position
 

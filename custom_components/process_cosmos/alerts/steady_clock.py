@@ -1,4 +1,4 @@
-"""The escalations' clock: wall time without jumps."""
+"""The alerts' clock: wall time without jumps."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime

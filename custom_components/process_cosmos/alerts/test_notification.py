@@ -12,7 +12,7 @@ from custom_components.process_cosmos.data import CosmosConfigEntry
 from custom_components.process_cosmos.selector_texts import selector_text
 from custom_components.process_cosmos.texts import escaped
 
-from .calls import EscalateCall
+from .calls import AlertRequest
 from .notification_results import NotificationResult
 from .recipients import shown_name
 from .records import Content
@@ -31,17 +31,17 @@ async def async_test_ring(
 
     It is resolved after 2 minutes. Raises ``NotOnDiskError``, as every alert: people are notified all the same.
     """
-    escalations = entry.runtime_data.escalations
+    alerts = entry.runtime_data.alerts
     message = f"This is a test notification of {entry.title}. An alert would look like this; there is nothing to do."
-    escalated = await escalations.async_escalate(
-        EscalateCall(content=Content(message=message, severity=severity, give_up_after=_GIVE_UP_AFTER.total_seconds()))
+    raised = await alerts.async_raise_alert(
+        AlertRequest(content=Content(message=message, severity=severity, give_up_after=_GIVE_UP_AFTER.total_seconds()))
     )
 
     async def resolve(_: datetime) -> None:
-        await escalations.async_resolve(escalated.id, by=DOMAIN, note="test notification", allowed=lambda _: True)
+        await alerts.async_resolve(raised.id, by=DOMAIN, note="test notification", allowed=lambda _: True)
 
     entry.async_on_unload(async_call_later(hass, LASTS, resolve))
-    return await escalations.async_results(escalated.id)
+    return await alerts.async_results(raised.id)
 
 
 def results_shown(

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from custom_components.process_cosmos.contract.identifiers import TellKey
 
-from .model import Escalation
+from .model import Alert
 from .policy import Level, Policy
 from .records import AskDue, Asks
 
@@ -36,7 +36,7 @@ class Tries:
 
 @dataclass(slots=True)
 class Outcomes:
-    """What is known of the tells of one escalation: of the current ring in full, of its walk what starts levels."""
+    """What is known of the tells of one alert: of the current ring in full, of its walk what starts levels."""
 
     ring: int = 0
     walk_ring: int = 0
@@ -97,19 +97,19 @@ class Timetable:
 
 
 def timetable(
-    policy: Policy, escalation: Escalation, outcomes: Outcomes, now: datetime, gateway_away_since: datetime | None
+    policy: Policy, alert: Alert, outcomes: Outcomes, now: datetime, gateway_away_since: datetime | None
 ) -> Timetable:
     """Return whom to tell now, what to ask of the gateway, and when to look again.
 
     ``gateway_away_since``: since when no destination can be reached through the gateway, None while it is there.
     """
-    if not escalation.alive or now >= escalation.until:
+    if not alert.alive or now >= alert.until:
         return Timetable(tells=(), asks=(), look_at=None)
-    starts = _starts(policy, escalation, outcomes, _missed_now(outcomes, gateway_away_since))
+    starts = _starts(policy, alert, outcomes, _missed_now(outcomes, gateway_away_since))
     tells: list[TellKey] = []
-    looks = [escalation.until, escalation.ring_at]
+    looks = [alert.until, alert.ring_at]
     for index, level in enumerate(policy.levels):
-        due = max(escalation.ring_at, starts[index])
+        due = max(alert.ring_at, starts[index])
         looks.append(due)
         if due > now:
             continue
@@ -117,10 +117,10 @@ def timetable(
             number, look = _next_round(level, due, outcomes.tries.get((index, person)), now)
             looks += look
             if number is not None:
-                tells.append(_key(escalation, index, number, person))
+                tells.append(_key(alert, index, number, person))
     return Timetable(
         tells=tells,
-        asks=_asks(policy, escalation, outcomes, now, starts),
+        asks=_asks(policy, alert, outcomes, now, starts),
         look_at=min((look for look in looks if look > now), default=None),
     )
 
@@ -136,18 +136,18 @@ def is_earlier(asks: Asks, last: Asks) -> bool:
     )
 
 
-def _key(escalation: Escalation, level: int, number: int, recipient: str) -> TellKey:
-    return TellKey(escalation=escalation.id, ring=escalation.ring, level=level, round=number, recipient=recipient)
+def _key(alert: Alert, level: int, number: int, recipient: str) -> TellKey:
+    return TellKey(alert=alert.id, ring=alert.ring, level=level, round=number, recipient=recipient)
 
 
 type _Missed = Callable[[int, Level, datetime], datetime | None]
 """(index, level, its start) → since when every recipient of the level is known as not reached."""
 
 
-def _starts(policy: Policy, escalation: Escalation, outcomes: Outcomes, missed: _Missed) -> Sequence[datetime]:
+def _starts(policy: Policy, alert: Alert, outcomes: Outcomes, missed: _Missed) -> Sequence[datetime]:
     """Return when each level starts: at its time, when the level before it reached nobody, or at its first tell."""
     starts: list[datetime] = []
-    earliest = escalation.walk_at
+    earliest = alert.walk_at
     over: datetime | None = None
     for index, level in enumerate(policy.levels):
         bounds = [earliest + level.after]
@@ -201,25 +201,23 @@ def _next_round(
     return (number, following) if again <= now else (None, [again, *following])
 
 
-def _asks(
-    policy: Policy, escalation: Escalation, outcomes: Outcomes, now: datetime, starts: Sequence[datetime]
-) -> Asks:
-    away = _starts(policy, escalation, outcomes, _missed_while_home_assistant_is_away(outcomes))
+def _asks(policy: Policy, alert: Alert, outcomes: Outcomes, now: datetime, starts: Sequence[datetime]) -> Asks:
+    away = _starts(policy, alert, outcomes, _missed_while_home_assistant_is_away(outcomes))
     asks: list[AskDue] = []
     for index, level in enumerate(policy.levels):
-        due = max(escalation.ring_at, starts[index])
-        due_away = max(escalation.ring_at, min(starts[index], away[index]))
+        due = max(alert.ring_at, starts[index])
+        due_away = max(alert.ring_at, min(starts[index], away[index]))
         newest_due = min((now - due) // level.every, level.rounds - 1) if due <= now else 0
         for destination in level.destinations:
             tries = outcomes.tries.get((index, destination))
             first = max(newest_due, tries.reached_round + 1) if tries else newest_due
             asks += [
                 AskDue(
-                    key=_key(escalation, index, number, destination),
+                    key=_key(alert, index, number, destination),
                     due=due + number * level.every,
                     due_if_home_assistant_away=due_away + number * level.every,
                 )
                 for number in range(first, level.rounds)
-                if due_away + number * level.every <= escalation.until
+                if due_away + number * level.every <= alert.until
             ]
     return tuple(asks)

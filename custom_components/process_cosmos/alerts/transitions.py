@@ -10,7 +10,7 @@ from custom_components.process_cosmos.contract.alerts import Ask, Change, Replic
 from custom_components.process_cosmos.contract.bounds import bounded
 from custom_components.process_cosmos.contract.identifiers import Ulid
 
-from .model import MAX_ENTITIES, Escalation
+from .model import MAX_ENTITIES, Alert
 from .records import (
     Acked,
     Answered,
@@ -44,8 +44,8 @@ KINDS: Mapping[type, TransitionKind] = {
 }
 
 
-def transition(entry: Entry[Record], after: tuple[Escalation, ...], now: datetime) -> Transition | None:
-    """Return the message for ``entry``, after which the escalations are ``after``; None: it is not for the gateway."""
+def transition(entry: Entry[Record], after: tuple[Alert, ...], now: datetime) -> Transition | None:
+    """Return the message for ``entry``, after which the alerts are ``after``; None: it is not for the gateway."""
     record = entry.record
     if isinstance(record, Refused):
         return Transition(position=entry.position, changes=(), proposal=record.proposal, code=record.code)
@@ -56,63 +56,63 @@ def transition(entry: Entry[Record], after: tuple[Escalation, ...], now: datetim
 
 
 def kinds_of(record: Record) -> Mapping[Ulid, TransitionKind]:
-    """Return what ``record`` means for which escalations."""
+    """Return what ``record`` means for which alerts."""
     if isinstance(record, Merged):
         return {
-            **{one.escalation: _restored_kind(one) for one in record.restored},
-            **{one.escalation: TransitionKind.RECONCILED for one in record.reconciled},
+            **{one.alert: _restored_kind(one) for one in record.restored},
+            **{one.alert: TransitionKind.RECONCILED for one in record.reconciled},
         }
-    return {record.escalation: KINDS[type(record)]} if isinstance(record, Eventful) else {}
+    return {record.alert: KINDS[type(record)]} if isinstance(record, Eventful) else {}
 
 
-def replica(escalation: Escalation, now: datetime) -> Replica:
-    """Return what the gateway and the destinations may know of ``escalation``."""
-    content = escalation.content
-    ring_in = (escalation.ring_at - now).total_seconds()
+def replica(alert: Alert, now: datetime) -> Replica:
+    """Return what the gateway and the destinations may know of ``alert``."""
+    content = alert.content
+    ring_in = (alert.ring_at - now).total_seconds()
     return Replica(
-        id=escalation.id,
-        group=escalation.group,
-        state=escalation.state,
-        ring=escalation.ring,
-        answers_from=escalation.answers_from,
+        id=alert.id,
+        group=alert.group,
+        state=alert.state,
+        ring=alert.ring,
+        answers_from=alert.answers_from,
         severity=content.severity,
         message=content.message,
         entities=content.about[:MAX_ENTITIES],
-        answers=tuple(answer.name for answer in escalation.answers),
-        count=escalation.count,
-        until_in=(escalation.until - now).total_seconds(),
+        answers=tuple(answer.name for answer in alert.answers),
+        count=alert.count,
+        until_in=(alert.until - now).total_seconds(),
         ring_in=ring_in if ring_in > 0 else None,
-        acknowledged_for=escalation.acknowledged_for,
-        by=escalation.by,
-        answer=escalation.answer,
-        outcome=escalation.outcome,
+        acknowledged_for=alert.acknowledged_for,
+        by=alert.by,
+        answer=alert.answer,
+        outcome=alert.outcome,
         data=bounded(orjson.loads(content.data)) if content.data else None,  # an older version knew no limit
         attached=content.attached,
     )
 
 
-def _changes(record: Record, after: tuple[Escalation, ...], now: datetime) -> tuple[Change, ...]:
-    by_id = {escalation.id: escalation for escalation in after}
+def _changes(record: Record, after: tuple[Alert, ...], now: datetime) -> tuple[Change, ...]:
+    by_id = {alert.id: alert for alert in after}
     parts: Mapping[Ulid, Eventful | Restored | Reconciled]
     if isinstance(record, Merged):
         parts = {
-            **{one.escalation: one for one in record.restored},
-            **{one.escalation: one for one in record.reconciled},
+            **{one.alert: one for one in record.restored},
+            **{one.alert: one for one in record.reconciled},
         }
     elif isinstance(record, Eventful):
-        parts = {record.escalation: record}
+        parts = {record.alert: record}
     else:
         return ()
     return tuple(
         Change(
             kind=kind,
-            escalation=replica(by_id[escalation], now),
-            event=parts[escalation].event,
+            alert=replica(by_id[alert], now),
+            event=parts[alert].event,
             at=record.at,
-            asks=_asks_of(parts[escalation], now),
+            asks=_asks_of(parts[alert], now),
         )
-        for escalation, kind in kinds_of(record).items()
-        if escalation in by_id
+        for alert, kind in kinds_of(record).items()
+        if alert in by_id
     )
 
 

@@ -25,9 +25,9 @@ class DestinationKind(StrEnum):
 
 
 class EventKind(StrEnum):
-    """What a destination may subscribe to: escalations; device transitions and device events; readings."""
+    """What a destination may subscribe to: alerts; device transitions and device events; readings."""
 
-    ESCALATION = "escalation"
+    ALERT = "alert"
     DEVICE = "device"
     READING = "reading"
 
@@ -161,7 +161,7 @@ class SetWebhook:
     url: str
     header: str | None = None
     header_value: str | None = None
-    kinds: tuple[EventKind, ...] = (EventKind.ESCALATION,)
+    kinds: tuple[EventKind, ...] = (EventKind.ALERT,)
     label: str | None = None
 
 
@@ -173,7 +173,7 @@ class SetCloud:
     id: str
     name: str
     code: str
-    kinds: tuple[EventKind, ...] = (EventKind.ESCALATION,)
+    kinds: tuple[EventKind, ...] = (EventKind.ALERT,)
     label: str | None = None
 
 

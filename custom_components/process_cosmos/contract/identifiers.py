@@ -108,9 +108,9 @@ class Position:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TellKey:
-    """One tell: a recipient, in a round of a level of a ring of an escalation. Executed once."""
+    """One tell: a recipient, in a round of a level of a ring of an alert. Executed once."""
 
-    escalation: Ulid
+    alert: Ulid
     ring: int
     level: int
     round: int
@@ -118,4 +118,4 @@ class TellKey:
 
     def __str__(self) -> str:
         """Return the key as one word, for phones' button ids and tables."""
-        return f"{self.escalation}/{self.ring}/{self.level}/{self.round}/{self.recipient}"
+        return f"{self.alert}/{self.ring}/{self.level}/{self.round}/{self.recipient}"

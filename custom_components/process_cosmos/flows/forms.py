@@ -58,7 +58,7 @@ _LONGEST_LABEL = 64
 
 _SECRET = TextSelector(TextSelectorConfig(type=TextSelectorType.PASSWORD, autocomplete="off"))
 _KINDS: Mapping[vol.Marker, SelectSelector] = {
-    vol.Required(CONF_KINDS, default=[EventKind.ESCALATION]): SelectSelector(
+    vol.Required(CONF_KINDS, default=[EventKind.ALERT]): SelectSelector(
         SelectSelectorConfig(options=[*EventKind], multiple=True, translation_key="kinds")
     )
 }
@@ -233,7 +233,7 @@ def change(kind: str, answer: Mapping[str, Any], name: str) -> ChangeDestination
 
 
 def _kinds(answer: Mapping[str, Any]) -> tuple[EventKind, ...]:
-    return tuple(EventKind(kind) for kind in answer[CONF_KINDS]) or (EventKind.ESCALATION,)
+    return tuple(EventKind(kind) for kind in answer[CONF_KINDS]) or (EventKind.ALERT,)
 
 
 async def attempt[T](form: str, action: Callable[[], Awaitable[T]]) -> tuple[T | None, dict[str, str]]:

@@ -8,7 +8,7 @@ from homeassistant.config_entries import ConfigEntryState, ConfigFlowResult, Opt
 from homeassistant.core import callback
 from homeassistant.exceptions import HomeAssistantError
 
-from custom_components.process_cosmos.alerts.engine import Escalations
+from custom_components.process_cosmos.alerts.engine import Alerts
 from custom_components.process_cosmos.alerts.recipient_selection import chosen, not_offered
 from custom_components.process_cosmos.alerts.recipients import as_options
 from custom_components.process_cosmos.alerts.test_notification import async_test_ring, results_shown
@@ -127,7 +127,7 @@ class CosmosOptionsFlow(AddDestinationSteps, OptionsFlowWithReload):
             except HomeAssistantError as error:
                 errors["base"] = error.translation_key or "unknown"
             else:
-                if not self._escalations.nobody_left:
+                if not self._alerts.nobody_left:
                     self._results = results_shown(self.hass, self.config_entry, results)
                     return await self.async_step_test_ring_result()
                 errors["base"] = "nobody_left"
@@ -209,9 +209,9 @@ class CosmosOptionsFlow(AddDestinationSteps, OptionsFlowWithReload):
         return self.async_create_entry(data={**self.config_entry.options, **changed})
 
     @property
-    def _escalations(self) -> Escalations:
+    def _alerts(self) -> Alerts:
         entry: CosmosConfigEntry = self.config_entry
-        return entry.runtime_data.escalations
+        return entry.runtime_data.alerts
 
     @property
     def _coordinator(self) -> CosmosCoordinator | None:

@@ -38,7 +38,7 @@ _SHOWN = 5
 _LOOK_EVERY = 1.0
 """Seconds: the status is news at most so often, and says nothing if all is refused again at once."""
 
-_ALERT = f"{TYPE_PREFIX}escalation."
+_ALERT = f"{TYPE_PREFIX}alert."
 _WHAT = {
     _ALERT: "alert",
     f"{TYPE_PREFIX}device.changed.": "device_changed",
@@ -155,7 +155,7 @@ class RejectedEventsFlow(RepairsFlow):
         what = selector_text(self.hass, "event_type", known) or escaped(event.type)
         about = None
         if (runtime := self._runtime) and event.type.startswith(_ALERT):
-            alert = runtime.escalations.get(event.subject)
+            alert = runtime.alerts.get(event.subject)
             about = alert.content.message if alert else None
         elif runtime and runtime.coordinator:
             thing = runtime.coordinator.things.by_id.get(event.subject)

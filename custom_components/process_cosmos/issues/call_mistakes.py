@@ -1,4 +1,4 @@
-"""The repair issues of automations that call ``escalate`` with mistakes: the alert went out, its author should know."""
+"""The repair issues of automations that call ``alert`` with mistakes: the alert went out, its author should know."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -15,7 +15,7 @@ from custom_components.process_cosmos.texts import escaped, listed
 CALL_PROBLEMS: Final = "call_problems"
 """The translation key, and how the ids of these issues begin."""
 
-_LEARN_MORE = "https://github.com/process-cosmos/process-cosmos/blob/main/docs/escalation.md#when-a-call-has-mistakes"
+_LEARN_MORE = "https://github.com/process-cosmos/process-cosmos/blob/main/docs/alert.md#when-a-call-has-mistakes"
 _REMEMBERED = 100
 """Mistakes that are kept, so that they can be shown beside those of later calls."""
 

@@ -1,4 +1,4 @@
-"""A gateway's escalations on a real store and outbox, with Home Assistant played by the test."""
+"""A gateway's alerts on a real store and outbox, with Home Assistant played by the test."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -8,11 +8,11 @@ from typing import Any
 
 import orjson
 
-from process_cosmos_gateway.alerts import Escalations
+from process_cosmos_gateway.alerts import Alerts
 from process_cosmos_gateway.contract.alerts import (
+    AlertState,
     Ask,
     Change,
-    EscalationState,
     Propose,
     Replica,
     Severity,
@@ -32,9 +32,9 @@ LEAK = Ulid("01KAP3B0000000000000000001")
 RUN = Ulid("01KAP3A0000000000000000001")
 
 
-def key(level: int = 0, number: int = 0, *, ring: int = 1, to: str = "cloud", escalation: Ulid = LEAK) -> TellKey:
+def key(level: int = 0, number: int = 0, *, ring: int = 1, to: str = "cloud", alert: Ulid = LEAK) -> TellKey:
     """Return the key of a tell."""
-    return TellKey(escalation=escalation, ring=ring, level=level, round=number, recipient=f"destination:{to}")
+    return TellKey(alert=alert, ring=ring, level=level, round=number, recipient=f"destination:{to}")
 
 
 def ask(tell: TellKey, due: float = 0.0, away: float | None = None) -> Ask:
@@ -42,12 +42,12 @@ def ask(tell: TellKey, due: float = 0.0, away: float | None = None) -> Ask:
     return Ask(key=tell, due_in=due, due_if_home_assistant_away_in=due if away is None else away)
 
 
-def escalation(**values: Any) -> Replica:  # noqa: ANN401
-    """Return an open escalation with ``values``."""
+def alert(**values: Any) -> Replica:  # noqa: ANN401
+    """Return an open alert with ``values``."""
     whole: dict[str, Any] = {
         "id": LEAK,
         "group": "automation.leak",
-        "state": EscalationState.OPEN,
+        "state": AlertState.OPEN,
         "ring": 1,
         "answers_from": 1,
         "severity": Severity.CRITICAL,
@@ -62,9 +62,7 @@ def escalation(**values: Any) -> Replica:  # noqa: ANN401
 
 def leak_opened(event: Ulid, asks: Sequence[Ask]) -> Transition:
     """Return the first record of a memory; the same at every call."""
-    change = Change(
-        kind=TransitionKind.OPENED, escalation=escalation(), event=event, at=HandClock().now(), asks=tuple(asks)
-    )
+    change = Change(kind=TransitionKind.OPENED, alert=alert(), event=event, at=HandClock().now(), asks=tuple(asks))
     return Transition(position=Position(run=RUN, n=1), changes=(change,))
 
 
@@ -74,7 +72,7 @@ class Gateway:
 
     store: Store
     outbox: Outbox
-    escalations: Escalations
+    alerts: Alerts
     clock: HandClock
     sent: list[Told | Propose] = field(default_factory=list)
     records: int = 0
@@ -82,9 +80,9 @@ class Gateway:
     async def opens_session(self, *, catches_up: bool = True, entry: str | None = None) -> None:
         """Begin a session."""
         self.sent.clear()
-        self.escalations.session_opened(self.sent.append, entry)
+        self.alerts.session_opened(self.sent.append, entry)
         if catches_up:
-            await self.escalations.caught_up()
+            await self.alerts.caught_up()
 
     async def records_change(
         self,
@@ -97,7 +95,7 @@ class Gateway:
         """Send the next record of Home Assistant's memory."""
         change = Change(
             kind=kind,
-            escalation=escalation(**values),
+            alert=alert(**values),
             event=ULIDS(),
             at=self.clock.now(),
             asks=None if asks is None else tuple(asks),
@@ -105,20 +103,20 @@ class Gateway:
         self.records += 1
         position = Position(run=RUN, n=self.records)
         transition = Transition(position=position, changes=(change,), proposal=proposal)
-        await self.escalations.apply(transition)
-        await self.escalations.look()
+        await self.alerts.apply(transition)
+        await self.alerts.look()
         return transition
 
     async def passes(self, seconds: float, *, alive: bool = False) -> None:
         """Let time pass; ``alive``: Home Assistant has just said that it lives."""
         self.clock.advance(seconds)
         if alive:
-            self.escalations.home_assistant_lives()
-        await self.escalations.look()
+            self.alerts.home_assistant_lives()
+        await self.alerts.look()
 
     async def goes_away(self) -> None:
         """Let Home Assistant vanish, and be away."""
-        self.escalations.session_closed(announced=False)
+        self.alerts.session_closed(announced=False)
         await self.passes(60)
 
     async def asked(self, destination: str = "cloud") -> list[tuple[int, int, int]]:
@@ -136,7 +134,7 @@ class Gateway:
         """Let ``destination`` answer all that waits for it."""
         parcels = await self.outbox.parcels(destination, 500)
         await self.outbox.settle(destination, [(parcel, verdict) for parcel in parcels])
-        await self.escalations.look()
+        await self.alerts.look()
         return len(parcels)
 
     async def delivers(self, destination: str = "cloud") -> int:
@@ -149,10 +147,10 @@ class Gateway:
 
     async def proposes(self, **values: Any) -> str:  # noqa: ANN401
         """Let somebody answer at the cloud; return the proposal's id."""
-        whole = {"id": "item", "cursor": 1, "escalation": LEAK, "by": "Eve", "age": 0.0, **values}
+        whole = {"id": "item", "cursor": 1, "alert": LEAK, "by": "Eve", "age": 0.0, **values}
         item = InboxItem(**whole)
-        await self.store.write(lambda transaction: self.escalations.take(transaction, [item], "cloud"))
-        await self.escalations.look()
+        await self.store.write(lambda transaction: self.alerts.take(transaction, [item], "cloud"))
+        await self.alerts.look()
         return f"cloud/{item.id}"
 
     def told(self) -> dict[TellKey, bool]:
@@ -171,7 +169,7 @@ async def gateway(
     """Start a gateway in ``folder``; ``records``: how many transitions an earlier one has had."""
     async with opened(folder) as store:
         outbox = Outbox(store, clock)
-        escalations = await Escalations.open(store, outbox, clock)
+        alerts = await Alerts.open(store, outbox, clock)
         for name in destinations:
-            await outbox.register(name, (EventKind.ESCALATION,))
-        yield Gateway(store, outbox, escalations, clock, records=records)
+            await outbox.register(name, (EventKind.ALERT,))
+        yield Gateway(store, outbox, alerts, clock, records=records)

@@ -1,4 +1,4 @@
-"""Limits of the gateway's side: a first session that broke off, many escalations, numbers beyond measure."""
+"""Limits of the gateway's side: a first session that broke off, many alerts, numbers beyond measure."""
 
 import asyncio
 from dataclasses import replace
@@ -10,7 +10,7 @@ import pytest
 
 from process_cosmos_gateway.alerts import replica
 from process_cosmos_gateway.alerts.transition_processor import Work
-from process_cosmos_gateway.contract.alerts import EscalationState, Transition, TransitionKind
+from process_cosmos_gateway.contract.alerts import AlertState, Transition, TransitionKind
 from process_cosmos_gateway.contract.cloud import InboxPage
 from process_cosmos_gateway.contract.codec import MAX_FRAME, encode, parse
 from process_cosmos_gateway.contract.errors import ContractError
@@ -33,7 +33,7 @@ async def test_a_first_session_that_broke_off_leaves_a_gateway_that_asks_after_a
         await first.opens_session(catches_up=False)
         await first.records_change(OPENED, [ask(key(), due=10)])
     async with gateway(tmp_path, clock) as second:
-        assert second.escalations.may_drain()
+        assert second.alerts.may_drain()
         await second.passes(60)
         assert await second.asked() == [(1, 0, 0)]
 
@@ -43,23 +43,23 @@ async def test_whose_the_alerts_are_is_kept_with_the_first_transition_and_by_nob
 ) -> None:
     async with gateway(tmp_path, clock) as first:
         await first.opens_session(catches_up=False, entry="cellar")
-        assert first.escalations.entry is None
+        assert first.alerts.entry is None
         await first.records_change(OPENED)
-        assert first.escalations.entry == "cellar"
+        assert first.alerts.entry == "cellar"
         await first.opens_session(catches_up=False, entry="attic")
         await first.opens_session(catches_up=True)
     async with gateway(tmp_path, clock) as second:
-        assert second.escalations.entry == "cellar"
+        assert second.alerts.entry == "cellar"
         await second.opens_session(entry="attic")
-        assert second.escalations.entry == "attic"
+        assert second.alerts.entry == "attic"
 
 
-async def test_a_greeting_fits_into_a_frame_however_many_escalations_there_are(site: Gateway) -> None:
+async def test_a_greeting_fits_into_a_frame_however_many_alerts_there_are(site: Gateway) -> None:
     living = [ULIDS() for _ in range(300)]
     for number, one in enumerate(living):
-        state = EscalationState.OPEN if number % 2 else EscalationState.RESOLVED
+        state = AlertState.OPEN if number % 2 else AlertState.RESOLVED
         await site.records_change(OPENED, id=one, state=state, message="Wörter" * 1500)
-    cursor, heads = await site.escalations.greeting()
+    cursor, heads = await site.alerts.greeting()
     hello = GatewayHello(
         schema=SCHEMA,
         min_schema=MIN_SCHEMA,
@@ -70,17 +70,17 @@ async def test_a_greeting_fits_into_a_frame_however_many_escalations_there_are(s
         heads=heads,
     )
     assert len(encode(hello)) <= MAX_FRAME
-    assert heads[0].escalation == living[-1]  # the newest alive one first
+    assert heads[0].alert == living[-1]  # the newest alive one first
 
 
 @pytest.mark.parametrize("number", [1 << 63, -(1 << 63) - 1])
 async def test_an_item_with_a_number_no_store_can_hold_breaks_the_contract(number: int) -> None:
-    item = {"id": "item", "cursor": 1, "escalation": LEAK, "by": "Eve", "age": 0, "ring": number, "answer": "turn_on"}
+    item = {"id": "item", "cursor": 1, "alert": LEAK, "by": "Eve", "age": 0, "ring": number, "answer": "turn_on"}
     with pytest.raises(ContractError):
         parse(InboxPage, {"items": [item]})
 
 
-async def test_looking_for_asks_on_their_way_does_not_read_those_of_closed_escalations(site: Gateway) -> None:
+async def test_looking_for_asks_on_their_way_does_not_read_those_of_closed_alerts(site: Gateway) -> None:
     plan: list[Row] = []
 
     class Explaining:
@@ -100,11 +100,11 @@ async def test_looking_for_asks_on_their_way_does_not_read_those_of_closed_escal
     assert not any("SCAN" in row[-1] for row in plan), orjson.dumps(plan)
 
 
-async def test_a_long_log_is_taken_in_without_a_look_at_all_escalations_for_each_record(
+async def test_a_long_log_is_taken_in_without_a_look_at_all_alerts_for_each_record(
     site: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks = 0
-    look = site.escalations.look
+    look = site.alerts.look
 
     async def counted() -> float | None:
         nonlocal looks
@@ -112,13 +112,13 @@ async def test_a_long_log_is_taken_in_without_a_look_at_all_escalations_for_each
         return await look()
 
     await site.opens_session(catches_up=False)
-    running = asyncio.create_task(site.escalations.run())
+    running = asyncio.create_task(site.alerts.run())
     sent = await site.records_change(OPENED, [ask(key(), due=1)])
-    monkeypatch.setattr(site.escalations, "look", counted)
+    monkeypatch.setattr(site.alerts, "look", counted)
     for n in range(2, 52):
-        await site.escalations.apply(replace(sent, position=replace(sent.position, n=n)))
+        await site.alerts.apply(replace(sent, position=replace(sent.position, n=n)))
     assert looks < 5
-    await site.escalations.caught_up()
+    await site.alerts.caught_up()
     site.clock.advance(1)
     async with asyncio.timeout(20):
         while await site.asked() != [(1, 0, 0)]:
@@ -142,18 +142,18 @@ async def test_of_transitions_applied_together_all_are_on_disk_or_none(
     with monkeypatch.context() as patched:
         patched.setattr(Work, "apply", fails_at_the_third)
         with pytest.raises(StoreError):
-            await site.escalations.apply(second, third)
-    assert (await site.escalations.greeting())[0] == first.position
-    await site.escalations.apply(second, third)
-    assert (await site.escalations.greeting())[0] == third.position
+            await site.alerts.apply(second, third)
+    assert (await site.alerts.greeting())[0] == first.position
+    await site.alerts.apply(second, third)
+    assert (await site.alerts.greeting())[0] == third.position
 
 
 async def test_a_session_that_lasts_for_months_forgets_what_was_closed_long_ago(site: Gateway) -> None:
     old, new = ULIDS(), ULIDS()
-    await site.records_change(OPENED, [ask(key(escalation=old))], id=old)
-    await site.records_change(TransitionKind.RESOLVED, id=old, state=EscalationState.RESOLVED)
+    await site.records_change(OPENED, [ask(key(alert=old))], id=old)
+    await site.records_change(TransitionKind.RESOLVED, id=old, state=AlertState.RESOLVED)
     await site.passes(31 * 86400, alive=True)
     await site.records_change(OPENED, id=new)
-    await site.records_change(TransitionKind.RESOLVED, id=new, state=EscalationState.RESOLVED)
-    assert [head.escalation for head in (await site.escalations.greeting())[1]] == [new]
-    assert await site.store.read(lambda transaction: transaction.rows("SELECT * FROM escalation_ask")) == []
+    await site.records_change(TransitionKind.RESOLVED, id=new, state=AlertState.RESOLVED)
+    assert [head.alert for head in (await site.alerts.greeting())[1]] == [new]
+    assert await site.store.read(lambda transaction: transaction.rows("SELECT * FROM alert_ask")) == []

@@ -62,7 +62,7 @@ async def die_before_the_transition_is_committed(folder: Path) -> None:
     async with gateway(folder, HandClock()) as site:
         await site.opens_session()
         die_before_commit(site)
-        await site.escalations.apply(leak_opened(EVENT, [ask(key())]))
+        await site.alerts.apply(leak_opened(EVENT, [ask(key())]))
         print("receipt", flush=True)  # noqa: T201
 
 
@@ -70,15 +70,15 @@ async def die_before_the_receipt(folder: Path) -> None:
     async with gateway(folder, HandClock()) as site:
         await site.opens_session()
         die_after_commit(site)
-        await site.escalations.apply(leak_opened(EVENT, [ask(key())]))
+        await site.alerts.apply(leak_opened(EVENT, [ask(key())]))
         print("receipt", flush=True)  # noqa: T201
 
 
 async def die_before_the_outcome_is_told(folder: Path) -> None:
     async with gateway(folder, HandClock()) as site:
         await site.opens_session()
-        await site.escalations.apply(leak_opened(EVENT, [ask(key())]))
-        await site.escalations.look()
+        await site.alerts.apply(leak_opened(EVENT, [ask(key())]))
+        await site.alerts.look()
         parcels = await site.outbox.parcels("cloud", 10)
         die_after_commit(site)
         await site.outbox.settle("cloud", [(parcel, Delivered()) for parcel in parcels])
@@ -88,8 +88,8 @@ async def die_before_the_outcome_is_told(folder: Path) -> None:
 async def die_before_the_delivery_is_settled(folder: Path) -> None:
     async with gateway(folder, HandClock()) as site:
         await site.opens_session()
-        await site.escalations.apply(leak_opened(EVENT, [ask(key())]))
-        await site.escalations.look()
+        await site.alerts.apply(leak_opened(EVENT, [ask(key())]))
+        await site.alerts.look()
         for parcel in await site.outbox.parcels("cloud", 10):
             print(parcel.id, flush=True)  # noqa: T201
         os.kill(os.getpid(), signal.SIGKILL)
@@ -98,7 +98,7 @@ async def die_before_the_delivery_is_settled(folder: Path) -> None:
 async def die_before_the_proposal_is_sent(folder: Path) -> None:
     async with gateway(folder, HandClock()) as site:
         await site.opens_session()
-        await site.escalations.apply(leak_opened(EVENT, []))
+        await site.alerts.apply(leak_opened(EVENT, []))
         die_after_commit(site)
         print(await site.proposes(answer="keep_off"), flush=True)  # noqa: T201
 
@@ -125,13 +125,13 @@ async def test_a_transition_that_was_not_committed_has_no_receipt_and_is_sent_ag
 ) -> None:
     assert await killed("die_before_the_transition_is_committed", tmp_path) == []
     async with gateway(tmp_path, restarted_clock) as site:
-        cursor, heads = await site.escalations.greeting()
+        cursor, heads = await site.alerts.greeting()
         assert (cursor, list(heads)) == (None, []), "so the integration's log begins before it"
         assert await site.types() == []
         await site.opens_session(catches_up=False)
-        await site.escalations.apply(leak_opened(EVENT, [ask(key())]))
-        await site.escalations.caught_up()
-        await site.escalations.look()
+        await site.alerts.apply(leak_opened(EVENT, [ask(key())]))
+        await site.alerts.caught_up()
+        await site.alerts.look()
         assert await site.types() == ["opened", "asked"]
 
 
@@ -140,13 +140,13 @@ async def test_a_transition_whose_receipt_was_lost_is_sent_again_and_applied_onc
 ) -> None:
     assert await killed("die_before_the_receipt", tmp_path) == []
     async with gateway(tmp_path, restarted_clock) as site:
-        cursor, _ = await site.escalations.greeting()
+        cursor, _ = await site.alerts.greeting()
         transition = leak_opened(EVENT, [ask(key())])
         assert cursor == transition.position
         await site.opens_session(catches_up=False)
-        await site.escalations.apply(transition)
-        await site.escalations.caught_up()
-        await site.escalations.look()
+        await site.alerts.apply(transition)
+        await site.alerts.caught_up()
+        await site.alerts.look()
         assert await site.types() == ["opened", "asked"]
 
 

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from process_cosmos_gateway.alerts.events import asked_id
-from process_cosmos_gateway.contract.alerts import EscalationState, Told, TransitionKind
+from process_cosmos_gateway.contract.alerts import AlertState, Told, TransitionKind
 from process_cosmos_gateway.contract.destinations import EventKind
 from process_cosmos_gateway.contract.identifiers import is_ulid
 from process_cosmos_gateway.outbox import Delivered, Rejected
@@ -23,7 +23,7 @@ async def test_every_transition_reaches_every_destination_at_once(site: Gateway)
     for destination in ("cloud", "hook"):
         [parcel] = await site.outbox.parcels(destination, 10)
         document = orjson.loads(parcel.body)
-        assert (document["type"], document["id"]) == ("process_cosmos.escalation.opened.v1", sent.changes[0].event)
+        assert (document["type"], document["id"]) == ("process_cosmos.alert.opened.v1", sent.changes[0].event)
         assert (document["subject"], document["data"]["message"]) == (LEAK, "Water under the sink")
         assert parcel.priority == "alarm"
 
@@ -31,9 +31,9 @@ async def test_every_transition_reaches_every_destination_at_once(site: Gateway)
 async def test_a_transition_sent_again_changes_nothing(site: Gateway) -> None:
     sent = await site.records_change(OPENED)
     await site.records_change(RUNG, [ask(key(ring=2))], ring=2)
-    await site.escalations.apply(sent)
+    await site.alerts.apply(sent)
     assert await site.types() == ["opened", "rung", "asked"]
-    cursor, [head] = await site.escalations.greeting()
+    cursor, [head] = await site.alerts.greeting()
     assert cursor is not None
     assert (cursor.n, head.ring, head.message) == (2, 2, "Water under the sink")
 
@@ -50,7 +50,7 @@ async def test_an_ask_goes_to_its_destination_alone_when_it_is_due(site: Gateway
 async def test_the_id_of_an_ask_comes_from_its_key() -> None:
     assert is_ulid(asked_id(key()))
     assert asked_id(key())[:10] == LEAK[:10]
-    others = {key(), key(1), key(number=1), key(ring=2), key(to="hook"), key(escalation=ULIDS())}
+    others = {key(), key(1), key(number=1), key(ring=2), key(to="hook"), key(alert=ULIDS())}
     assert len({asked_id(each) for each in others}) == len(others)
 
 
@@ -103,18 +103,18 @@ async def test_an_ask_for_an_unknown_destination_fails_at_once(site: Gateway) ->
     assert site.told() == {key(to="nobody"): False}
 
 
-async def test_outcomes_go_up_again_in_each_session_while_the_escalation_lives(site: Gateway) -> None:
+async def test_outcomes_go_up_again_in_each_session_while_the_alert_lives(site: Gateway) -> None:
     await site.records_change(OPENED, [ask(key())])
-    site.escalations.session_closed(announced=False)
+    site.alerts.session_closed(announced=False)
     await site.delivers()
     assert site.told() == {}
     await site.passes(7)
     await site.opens_session(catches_up=False)
     assert site.sent == []
-    await site.escalations.caught_up()
+    await site.alerts.caught_up()
     assert site.told() == {key(): True}
     assert [message.age for message in site.sent] == [7.0]
-    await site.records_change(TransitionKind.RESOLVED, state=EscalationState.RESOLVED)
+    await site.records_change(TransitionKind.RESOLVED, state=AlertState.RESOLVED)
     await site.opens_session()
     assert site.sent == []
 
@@ -151,7 +151,7 @@ async def test_a_moved_due_counts_and_a_told_key_is_not_told_again(site: Gateway
 async def test_closing_ends_all_asks_and_withdraws_those_on_their_way(site: Gateway) -> None:
     await site.records_change(OPENED, [ask(key()), ask(key(1), due=60)])
     assert await site.types() == ["opened", "asked"]
-    await site.records_change(TransitionKind.ANSWERED, state=EscalationState.ANSWERED, by="Eve", answer="keep_off")
+    await site.records_change(TransitionKind.ANSWERED, state=AlertState.ANSWERED, by="Eve", answer="keep_off")
     assert await site.types() == ["opened", "answered"]
     await site.passes(3600, alive=True)
     assert await site.asked() == []
@@ -160,7 +160,7 @@ async def test_closing_ends_all_asks_and_withdraws_those_on_their_way(site: Gate
 async def test_nobody_is_asked_while_an_acknowledgement_lasts_and_asked_after_it_without_a_word(site: Gateway) -> None:
     await site.records_change(OPENED, [ask(key(), due=100)])
     await site.records_change(
-        ACKED, [ask(key(ring=2), due=3600)], ring=2, state=EscalationState.ACKNOWLEDGED, ring_in=3600.0
+        ACKED, [ask(key(ring=2), due=3600)], ring=2, state=AlertState.ACKNOWLEDGED, ring_in=3600.0
     )
     await site.goes_away()
     await site.passes(3539)
@@ -212,26 +212,26 @@ async def test_missed_levels_are_told_once_in_order(site: Gateway) -> None:
 async def test_a_session_that_catches_up_holds_asks_and_draining_back(site: Gateway) -> None:
     await site.records_change(OPENED, [ask(key(), due=10)])
     await site.opens_session(catches_up=False)
-    assert not site.escalations.may_drain()
+    assert not site.alerts.may_drain()
     await site.passes(20, alive=True)
     assert await site.asked() == []
-    draining = asyncio.create_task(site.escalations.until_may_drain())
+    draining = asyncio.create_task(site.alerts.until_may_drain())
     await asyncio.sleep(0)
     assert not draining.done()
-    await site.escalations.caught_up()
+    await site.alerts.caught_up()
     await asyncio.wait_for(draining, 20)
-    await site.escalations.look()
+    await site.alerts.look()
     assert await site.asked() == [(1, 0, 0)]
 
 
 async def test_a_caught_up_of_a_session_that_is_over_opens_nothing(site: Gateway) -> None:
     await site.opens_session(catches_up=False)
-    late = asyncio.create_task(site.escalations.caught_up())
+    late = asyncio.create_task(site.alerts.caught_up())
     await asyncio.sleep(0)
-    site.escalations.session_closed(announced=False)
+    site.alerts.session_closed(announced=False)
     await site.opens_session(catches_up=False)
     await late
-    assert not site.escalations.may_drain()
+    assert not site.alerts.may_drain()
 
 
 async def test_home_assistant_is_away_a_minute_after_its_last_receipt(site: Gateway) -> None:
@@ -249,7 +249,7 @@ async def test_after_an_announced_stop_home_assistant_has_five_minutes_also_acro
     async with gateway(tmp_path, clock) as first:
         await first.opens_session()
         await first.records_change(OPENED, [ask(key(), due=1000, away=30)])
-        first.escalations.session_closed(announced=True)
+        first.alerts.session_closed(announced=True)
         await first.passes(200)
         assert await first.asked() == []
     async with gateway(tmp_path, clock) as second:
@@ -270,7 +270,7 @@ async def test_a_level_that_reached_nobody_makes_the_next_due_while_home_assista
     await site.fails()
     assert await site.asked() == [(1, 0, 0)]  # the hook may still be reached
     await site.outbox.link_down("hook")
-    await site.escalations.look()
+    await site.alerts.look()
     assert (1, 1, 0) in await site.asked()
     assert (1, 2, 0) not in await site.asked("hook")
 
@@ -291,7 +291,7 @@ async def test_asks_and_outcomes_survive_a_restart(tmp_path: Path, clock: HandCl
     async with gateway(tmp_path, clock, records=1) as second:
         await second.opens_session()
         assert second.told() == {key(): True}
-        await second.escalations.look()
+        await second.alerts.look()
         assert await second.asked() == []
         await second.passes(1, alive=True)
         assert await second.asked() == [(1, 1, 0)]
@@ -336,40 +336,40 @@ async def test_a_store_out_of_a_backup_neither_asks_nor_drains_before_it_has_cau
             lambda transaction: transaction.run("UPDATE meta SET value = ? WHERE key = 'epoch'", epoch)
         )
     async with gateway(tmp_path, clock) as restored:
-        assert not restored.escalations.may_drain()
+        assert not restored.alerts.may_drain()
         await restored.passes(3600)
         assert await restored.asked() == []
         await restored.opens_session()
-        await restored.escalations.look()
-        assert restored.escalations.may_drain()
+        await restored.alerts.look()
+        assert restored.alerts.may_drain()
         assert await restored.asked() == [(1, 0, 0)]
 
 
-async def test_a_destination_that_joins_hears_of_the_living_escalations(site: Gateway) -> None:
+async def test_a_destination_that_joins_hears_of_the_living_alerts(site: Gateway) -> None:
     closed = ULIDS()
     await site.records_change(OPENED, id=closed)
-    await site.records_change(TransitionKind.RESOLVED, id=closed, state=EscalationState.RESOLVED)
+    await site.records_change(TransitionKind.RESOLVED, id=closed, state=AlertState.RESOLVED)
     await site.records_change(OPENED)
     rung = await site.records_change(RUNG, ring=2)
-    await site.outbox.register("new", (EventKind.ESCALATION,))
+    await site.outbox.register("new", (EventKind.ALERT,))
     [parcel] = await site.outbox.parcels("new", 10)
     document = orjson.loads(parcel.body)
     assert (parcel.id, document["data"]["ring"]) == (rung.changes[0].event, 2)
-    assert document["data"]["escalation"] == LEAK
+    assert document["data"]["alert"] == LEAK
 
 
-async def test_closed_escalations_are_forgotten_after_a_month(site: Gateway) -> None:
+async def test_closed_alerts_are_forgotten_after_a_month(site: Gateway) -> None:
     await site.records_change(OPENED, [ask(key())])
-    await site.records_change(TransitionKind.RESOLVED, state=EscalationState.RESOLVED)
+    await site.records_change(TransitionKind.RESOLVED, state=AlertState.RESOLVED)
     await site.opens_session()
-    assert len((await site.escalations.greeting())[1]) == 1
+    assert len((await site.alerts.greeting())[1]) == 1
     site.clock.advance(31 * 86400)
     await site.opens_session()
-    assert (await site.escalations.greeting())[1] == ()
+    assert (await site.alerts.greeting())[1] == ()
 
 
 async def test_the_service_asks_by_itself_when_time_comes(site: Gateway) -> None:
-    running = asyncio.create_task(site.escalations.run())
+    running = asyncio.create_task(site.alerts.run())
     await site.records_change(OPENED, [ask(key(), due=10)])
     site.clock.advance(10)
     async with asyncio.timeout(20):

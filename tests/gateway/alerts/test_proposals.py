@@ -6,7 +6,7 @@ import apsw
 import pytest
 
 from process_cosmos_gateway.alerts import proposals
-from process_cosmos_gateway.contract.alerts import EscalationState, Propose, TransitionKind
+from process_cosmos_gateway.contract.alerts import AlertState, Propose, TransitionKind
 from process_cosmos_gateway.contract.cloud import InboxItem
 from process_cosmos_gateway.contract.session import Problem, Result
 from process_cosmos_gateway.store import Transaction
@@ -23,7 +23,7 @@ async def test_an_answer_from_outside_is_proposed_with_its_age(site: Gateway) ->
     await site.records_change(OPENED)
     proposal = await site.proposes(answer="keep_off", ring=1, age=5.0)
     assert site.sent == [
-        Propose(id=proposal, escalation=LEAK, ring=1, answer="keep_off", age=5.0, by="Eve", acknowledge_for=None)
+        Propose(id=proposal, alert=LEAK, ring=1, answer="keep_off", age=5.0, by="Eve", acknowledge_for=None)
     ]
 
 
@@ -32,7 +32,7 @@ async def test_an_item_that_comes_again_is_passed_over(site: Gateway) -> None:
     proposal = await site.proposes(answer="keep_off")
     await site.proposes(answer="keep_off")
     assert site.proposed() == [proposal]
-    await site.escalations.settle(Result(id=proposal))
+    await site.alerts.settle(Result(id=proposal))
     await site.proposes(answer="keep_off")
     assert site.proposed() == [proposal]
 
@@ -43,7 +43,7 @@ async def test_a_proposal_is_sent_again_in_each_session_until_a_record_settles_i
     await site.opens_session()
     assert site.proposed() == [proposal]
     await site.records_change(
-        TransitionKind.ANSWERED, state=EscalationState.ANSWERED, by="Eve", answer="keep_off", proposal=proposal
+        TransitionKind.ANSWERED, state=AlertState.ANSWERED, by="Eve", answer="keep_off", proposal=proposal
     )
     await site.opens_session()
     assert site.proposed() == []
@@ -51,8 +51,8 @@ async def test_a_proposal_is_sent_again_in_each_session_until_a_record_settles_i
 
 async def test_a_proposal_refused_without_a_record_is_settled_too(site: Gateway) -> None:
     proposal = await site.proposes(answer="keep_off")
-    problem = Problem(code="unknown_escalation", message="There is no such escalation.")
-    await site.escalations.settle(Result(id=proposal, problem=problem))
+    problem = Problem(code="unknown_alert", message="There is no such alert.")
+    await site.alerts.settle(Result(id=proposal, problem=problem))
     await site.opens_session()
     assert site.proposed() == []
 
@@ -61,7 +61,7 @@ async def test_a_proposal_survives_a_restart_and_waits_for_home_assistant(tmp_pa
     async with gateway(tmp_path, clock) as first:
         await first.opens_session()
         await first.records_change(OPENED)
-        first.escalations.session_closed(announced=False)
+        first.alerts.session_closed(announced=False)
         proposal = await first.proposes(answer="keep_off")
         assert first.sent == []
     clock.advance(100)
@@ -114,8 +114,8 @@ async def test_asks_go_on_once_a_proposal_is_refused(site: Gateway) -> None:
     proposal = await site.proposes(answer="keep_off")
     await site.passes(10, alive=True)
     assert await site.asked() == []
-    await site.escalations.settle(Result(id=proposal, problem=Problem(code="not_allowed", message="No.")))
-    await site.escalations.look()
+    await site.alerts.settle(Result(id=proposal, problem=Problem(code="not_allowed", message="No.")))
+    await site.alerts.look()
     assert await site.asked() == [(1, 0, 0)]
 
 
@@ -141,21 +141,21 @@ async def test_answers_that_wait_and_those_that_are_remembered_are_bounded(
     await site.records_change(OPENED)
     sent = []
     for number in range(5):
-        assert await site.store.read(site.escalations.has_room)
+        assert await site.store.read(site.alerts.has_room)
         sent.append(await site.proposes(id=f"i{number}", answer="keep_off", age=float(5 + number)))
-        await site.escalations.settle(Result(id=sent[-1]))
+        await site.alerts.settle(Result(id=sent[-1]))
     sent += [await site.proposes(id=f"i{number}", answer="keep_off") for number in (5, 6)]
-    assert not await site.store.read(site.escalations.has_room)
+    assert not await site.store.read(site.alerts.has_room)
 
-    known = await site.store.read(lambda transaction: transaction.rows("SELECT id FROM escalation_proposal"))
+    known = await site.store.read(lambda transaction: transaction.rows("SELECT id FROM alert_proposal"))
     assert sorted(identifier for (identifier,) in known) == sorted(sent[3:])
 
 
 async def test_the_answers_of_two_destinations_count_both_however_their_names_join(site: Gateway) -> None:
     def take_twice(transaction: Transaction) -> None:
         for identifier, destination in [("a@b", "c"), ("a", "b@c"), ("a", "c/b"), ("b/a", "c"), ("b%2Fa", "c")]:
-            item = InboxItem(id=identifier, cursor=1, escalation=LEAK, by="Eve", age=0.0, answer="keep_off")
-            site.escalations.take(transaction, [item, item], destination)
+            item = InboxItem(id=identifier, cursor=1, alert=LEAK, by="Eve", age=0.0, answer="keep_off")
+            site.alerts.take(transaction, [item, item], destination)
 
     await site.store.write(take_twice)
     assert len(site.proposed()) == 5
@@ -168,20 +168,20 @@ async def test_answers_of_a_store_of_the_previous_schema_are_known(tmp_path: Pat
     path = tmp_path / "gateway.sqlite"
     make_first_release(path)
     connection = apsw.Connection(str(path))
-    stored = "INSERT INTO escalation_proposal (id, escalation, given_at, settled, by) VALUES (?, ?, ?, ?, 'Eve')"
+    stored = "INSERT INTO alert_proposal (id, alert, given_at, settled, by) VALUES (?, ?, ?, ?, 'Eve')"
     connection.executemany(stored, [("01J@cloud", LEAK, 2.0, settled), ("a@b@c", LEAK, 1.0, settled)])
     connection.close()
     async with opened(tmp_path) as store:
-        rows = await store.read(lambda transaction: transaction.rows("SELECT number, id FROM escalation_proposal"))
+        rows = await store.read(lambda transaction: transaction.rows("SELECT number, id FROM alert_proposal"))
     assert sorted(rows) == [(1, "a@b@c"), (2, known)]
 
 
 def test_no_answer_makes_the_writer_read_those_that_are_remembered() -> None:
     transaction = Explained()
-    item = InboxItem(id="1", cursor=1, escalation=LEAK, by="Eve", age=0.0, answer="keep_off")
+    item = InboxItem(id="1", cursor=1, alert=LEAK, by="Eve", age=0.0, answer="keep_off")
     assert proposals.take(transaction, item, "cloud", 0.0)
     deletes = [steps for sql, steps in transaction.plans.items() if sql.startswith("DELETE")]
-    assert deletes == [["SEARCH escalation_proposal USING INDEX escalation_proposal_settled (number<?)"]]
+    assert deletes == [["SEARCH alert_proposal USING INDEX alert_proposal_settled (number<?)"]]
     transaction.ran.clear()
     assert proposals.take(transaction, item, "cloud", 0.0) is None
     assert len(transaction.ran) == 1, "a repeat only tries to be inserted"

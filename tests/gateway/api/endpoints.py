@@ -25,7 +25,7 @@ from process_cosmos_gateway.store import Store
 from process_cosmos_gateway.store.disk_reserve import free_bytes
 
 from .link import SECONDS
-from .services import SITE, FakeEscalations, FakeOwners
+from .services import SITE, FakeAlerts, FakeOwners
 from .test_change_feed import HandClock
 
 PROGRAM = "watcher"
@@ -120,7 +120,7 @@ async def with_doors(
     store = await Store.open(folder, lambda: SITE, free_fn=free_fn)
     outbox = CountedOutbox(store, clock, limits)
     parts = Parts(
-        escalations=cast("Any", FakeEscalations()),
+        alerts=cast("Any", FakeAlerts()),
         feed=Feed(clock, tuple),
         requests=Requests(anybody, anybody, anybody),
         status=anybody,

@@ -35,7 +35,7 @@ EPOCH = Ulid("01KAQ70001EP0CH00000000000")
 
 
 @dataclass
-class FakeEscalations:
+class FakeAlerts:
     """Writes down what it is told, in order."""
 
     heard: list[Any] = field(default_factory=list)
@@ -118,7 +118,7 @@ class House:
     http: ClientSession
     url: str
     token: str
-    escalations: FakeEscalations
+    alerts: FakeAlerts
     owners: FakeOwners
     feed: Feed
     access: Access
@@ -144,14 +144,14 @@ class House:
 
 @asynccontextmanager
 async def serving(folder: Path, port: int, limits: Limits, page: Page | None = None) -> AsyncIterator[House]:
-    clock, escalations, owners = HandClock(), FakeEscalations(), FakeOwners()
+    clock, alerts, owners = HandClock(), FakeAlerts(), FakeOwners()
     access = Access(folder, clock, supervised=False)
     token = await access.pair(PairingRequest(secret=offer_pairing(folder, clock), instance="home"))
     devices: list[Device] = []
     feed = Feed(clock, lambda: tuple(devices))
     store = await Store.open(folder, lambda: SITE)
     parts = Parts(
-        escalations=cast("Any", escalations),
+        alerts=cast("Any", alerts),
         feed=feed,
         requests=Requests(cast("Any", owners), cast("Any", owners), cast("Any", owners)),
         status=cast("StatusReader", owners),
@@ -159,7 +159,7 @@ async def serving(folder: Path, port: int, limits: Limits, page: Page | None = N
     )
     server = Server(parts, store, access, "0.1.0", page=page)
     async with server.listen("127.0.0.1", port, None), ClientSession() as http:
-        house = House(http, f"http://127.0.0.1:{port}", token, escalations, owners, feed, access, devices)
+        house = House(http, f"http://127.0.0.1:{port}", token, alerts, owners, feed, access, devices)
         yield house
         for link in house.links:
             await link.socket.close()

@@ -23,7 +23,7 @@ async def test_without_the_token_there_is_no_session(house: House, token: str) -
     with pytest.raises(WSServerHandshakeError) as refused:
         await house.connect(token)
     assert refused.value.status == 401
-    assert house.escalations.heard == []
+    assert house.alerts.heard == []
 
 
 async def test_a_socket_opened_before_another_was_paired_is_not_greeted_after_it(house: House, tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ async def test_a_socket_opened_before_another_was_paired_is_not_greeted_after_it
     refused = await link.next()
     assert isinstance(refused, Refused)
     assert refused.code == Code.UNAUTHORIZED
-    assert house.escalations.heard == []
+    assert house.alerts.heard == []
 
 
 async def test_the_token_alone_is_no_authorization(house: House) -> None:
@@ -67,7 +67,7 @@ async def test_who_does_not_fit_is_refused_with_the_reason(house: House, first: 
     assert isinstance(refused, Refused)
     assert refused.code == code
     await link.end()
-    assert house.escalations.heard == []
+    assert house.alerts.heard == []
 
 
 async def test_a_newer_integration_that_still_speaks_our_schema_is_welcome(house: House) -> None:
@@ -96,11 +96,11 @@ async def test_who_says_nothing_is_refused(tmp_path: Path, unused_tcp_port: int)
 async def test_who_hangs_up_without_a_hello_leaves_no_trace(house: House) -> None:
     await (await house.connect()).socket.close()
     await house.open()
-    assert house.escalations.heard == ["opened"]
+    assert house.alerts.heard == ["opened"]
 
 
 async def test_a_store_that_cannot_be_read_refuses_the_session(house: House) -> None:
-    house.escalations.broken = True
+    house.alerts.broken = True
     link = await house.connect()
     await link.say(hello())
     refused = await link.next()
@@ -121,5 +121,5 @@ async def test_who_says_hello_with_a_token_that_is_over_by_then_ends_nobodys_ses
     refused = await late.next()
     assert isinstance(refused, Refused)
     assert refused.code == Code.UNAUTHORIZED
-    assert house.escalations.heard == ["opened"], "and not closed"
+    assert house.alerts.heard == ["opened"], "and not closed"
     assert not served.socket.closed

@@ -213,7 +213,7 @@ async def test_a_connection_that_waits_for_its_results_is_not_read(doors: Doors)
 @pytest.mark.parametrize(
     ("message", "code"),
     [
-        (publish(1, event_type="process_cosmos.escalation.opened.v1"), "invalid_value"),
+        (publish(1, event_type="process_cosmos.alert.opened.v1"), "invalid_value"),
         (publish(1, event_type=""), "invalid_value"),
         (publish(1, subject=""), "invalid_value"),
         (publish(1, event="no ulid"), "malformed"),

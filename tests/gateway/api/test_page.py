@@ -93,7 +93,7 @@ async def test_it_says_whose_it_is_and_whether_home_assistant_is_there(desk: Des
     link = await desk.house.open()
     assert "not connected" not in await desk.look()
     await link.socket.close()
-    await desk.house.until(lambda: "closed" in desk.house.escalations.heard)
+    await desk.house.until(lambda: "closed" in desk.house.alerts.heard)
     assert "not connected" in await desk.look()
 
 

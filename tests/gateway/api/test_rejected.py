@@ -64,7 +64,7 @@ class Office:
 async def office(tmp_path: Path) -> AsyncIterator[Office]:
     async with opened(tmp_path) as store:
         outbox = Outbox(store, HandClock())
-        await outbox.register("cloud", [EventKind.ESCALATION])
+        await outbox.register("cloud", [EventKind.ALERT])
         yield Office(outbox)
 
 

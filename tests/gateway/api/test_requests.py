@@ -113,13 +113,13 @@ async def test_a_refused_request_says_why(house: House, error: Exception, code: 
 async def test_a_home_assistant_that_does_not_read_has_to_come_back(house: House) -> None:
     link = await house.open()
     await link.say(Subscribe(id="1", run=RUN))
-    await house.until(lambda: house.escalations.lives == 1)
+    await house.until(lambda: house.alerts.lives == 1)
     long = ValueChanged(sequence=0, device="leak", property="note", value="x" * 1000, age=0.0)
     async with asyncio.timeout(SECONDS):
-        while house.escalations.heard == ["opened"]:
+        while house.alerts.heard == ["opened"]:
             house.feed.publish(long)
             await asyncio.sleep(0)  # whoever reads would keep up
-    assert house.escalations.heard == ["opened", "closed"]
+    assert house.alerts.heard == ["opened", "closed"]
 
 
 async def test_a_home_assistant_that_reads_keeps_up_with_a_flood(house: House) -> None:

@@ -34,7 +34,7 @@ REFUSED = Link(
     name="cloud",
     kind=DestinationKind.CLOUD,
     address="https://cloud.example",
-    kinds=(EventKind.ESCALATION,),
+    kinds=(EventKind.ALERT,),
     state=LinkState.REFUSED,
     reason=Code.IDENTITY_CONFLICT,
 )
@@ -108,7 +108,7 @@ async def test_every_drop_is_shown_with_priority_reason_and_count(desk: Desk) ->
 
 
 async def test_a_priority_without_room_is_shown(desk: Desk) -> None:
-    await desk.outbox.register("cloud", [EventKind.ESCALATION, EventKind.DEVICE])
+    await desk.outbox.register("cloud", [EventKind.ALERT, EventKind.DEVICE])
     assert (await desk.reader.read()).full == ()
     with suppress(OutboxFullError):
         for number in range(40):

@@ -1,4 +1,4 @@
-"""Real store, real outbox, real servers; only escalations are a stand-in."""
+"""Real store, real outbox, real servers; only alerts are a stand-in."""
 
 import asyncio
 import os
@@ -18,7 +18,7 @@ from process_cosmos_gateway.destinations import Destinations
 from process_cosmos_gateway.outbox import Limits, Outbox
 from process_cosmos_gateway.store import Store
 
-from .parts import FakeEscalations, Receiver, event, receiver
+from .parts import FakeAlerts, Receiver, event, receiver
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Site:
 
     store: Store
     outbox: Outbox
-    escalations: FakeEscalations
+    alerts: FakeAlerts
     destinations: Destinations = field(init=False)
     running: asyncio.Task[None] = field(init=False)
 
@@ -37,7 +37,7 @@ class Site:
 
     async def set_cloud(self, code: str, name: str = "cloud") -> None:
         """Enrol at a cloud endpoint."""
-        kinds = (EventKind.ESCALATION,)
+        kinds = (EventKind.ALERT,)
         await self.destinations.set_cloud(SetCloud(id="1", name=name, code=code, kinds=kinds))
 
     async def accept(self, *numbers: int) -> None:
@@ -53,8 +53,8 @@ class Site:
 
     def start(self) -> None:
         """Run the destinations."""
-        escalations: Any = self.escalations
-        self.destinations = Destinations(self.store, self.outbox, escalations, SystemClock(), jitter_fn=lambda: 0.0)
+        alerts: Any = self.alerts
+        self.destinations = Destinations(self.store, self.outbox, alerts, SystemClock(), jitter_fn=lambda: 0.0)
         self.running = asyncio.create_task(self.destinations.run())
 
     def link(self, name: str) -> Link:
@@ -72,7 +72,7 @@ async def running_site(folder: Path, limits: Limits | None = None) -> AsyncItera
     """Run a site's store, outbox and destinations for as long as the block runs."""
     store = await Store.open(folder, UlidFactory(lambda: time.time_ns() // 1_000_000, os.urandom))
     outbox = Outbox(store, SystemClock(), limits)
-    site = Site(store, outbox, FakeEscalations())
+    site = Site(store, outbox, FakeAlerts())
     site.start()
     try:
         yield site

@@ -1,4 +1,4 @@
-"""What the tests of destinations are made of: a receiver that can misbehave, events, a stand-in for escalations."""
+"""What the tests of destinations are made of: a receiver that can misbehave, events, a stand-in for alerts."""
 
 import asyncio
 import time
@@ -10,7 +10,7 @@ from ssl import SSLContext
 
 from aiohttp import web
 
-from process_cosmos_gateway.contract.alerts import EscalationEvent, EscalationState, Severity
+from process_cosmos_gateway.contract.alerts import AlertEvent, AlertState, Severity
 from process_cosmos_gateway.contract.cloud import InboxItem
 from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_gateway.contract.events import event_type
@@ -36,26 +36,26 @@ def event_id(number: int) -> Ulid:
     return Ulid(f"01K{number:023d}")
 
 
-def escalation_id(number: int) -> Ulid:
-    """Return the id of escalation ``number``."""
+def alert_id(number: int) -> Ulid:
+    """Return the id of alert ``number``."""
     return Ulid(f"01J{number:023d}")
 
 
-def event(number: int, escalation: int = 0, ring: int = 1) -> Event:
-    """Return event ``number``, about an escalation of the same number if none is said."""
-    about = escalation_id(escalation or number)
+def event(number: int, alert: int = 0, ring: int = 1) -> Event:
+    """Return event ``number``, about an alert of the same number if none is said."""
+    about = alert_id(alert or number)
     return Event(
         id=event_id(number),
-        type=event_type("escalation", "opened"),
-        kind=EventKind.ESCALATION,
+        type=event_type("alert", "opened"),
+        kind=EventKind.ALERT,
         priority=Priority.ALARM,
         subject=about,
         key=about,
         time=datetime(2026, 11, 22, 10, tzinfo=UTC),
-        data=EscalationEvent(
-            escalation=about,
+        data=AlertEvent(
+            alert=about,
             ring=ring,
-            state=EscalationState.OPEN,
+            state=AlertState.OPEN,
             severity=Severity.CRITICAL,
             message="Water in the cellar",
             entities=("binary_sensor.cellar",),
@@ -80,8 +80,8 @@ def parcel(number: int, key: str = "") -> Parcel:
 
 
 @dataclass
-class FakeEscalations:
-    """Stands in for ``Escalations`` at its border: a gate, and a place where inbox items go."""
+class FakeAlerts:
+    """Stands in for ``Alerts`` at its border: a gate, and a place where inbox items go."""
 
     taken: list[tuple[str, InboxItem]] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)

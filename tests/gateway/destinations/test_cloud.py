@@ -24,7 +24,7 @@ from tests.cloud.conftest import new_code
 from tests.cloud.endpoint import EndpointProcess, endpoint_process, swallowing_replies
 
 from .conftest import Site
-from .parts import Receiver, escalation_id, event_id, until
+from .parts import Receiver, alert_id, event_id, until
 
 
 @pytest.fixture
@@ -53,10 +53,10 @@ async def test_events_reach_the_endpoint_once_and_an_answer_comes_back(site: Sit
     assert [arrival["id"] for arrival in arrivals] == [event_id(number) for number in (2, 3, 4)]
     assert {arrival["site"] for arrival in arrivals} == {site.store.site}
 
-    identifier = await cloud.answer(escalation_id(3), "keep_off", "--by", "Ada", "--ring", "1")
-    await until(lambda: bool(site.escalations.taken))
+    identifier = await cloud.answer(alert_id(3), "keep_off", "--by", "Ada", "--ring", "1")
+    await until(lambda: bool(site.alerts.taken))
 
-    [(destination, item)] = site.escalations.taken
+    [(destination, item)] = site.alerts.taken
     assert (destination, item.id, item.answer, item.by, item.ring) == ("cloud", identifier, "keep_off", "Ada", 1)
 
 
@@ -64,7 +64,7 @@ async def test_a_kill_between_commit_and_reply_costs_nothing_and_repeats_are_dro
     site: Site, cloud: EndpointProcess
 ) -> None:
     async with swallowing_replies(cloud.port) as way:
-        site.escalations.gate.clear()
+        site.alerts.gate.clear()
         await site.set_cloud(await cloud.code())
         await site.destinations.remove("cloud")
         line = parse_line(await cloud.code("--site", site.store.site))
@@ -77,7 +77,7 @@ async def test_a_kill_between_commit_and_reply_costs_nothing_and_repeats_are_dro
         site.destinations._enrol_fn = enrolled
         await site.set_cloud(str(through_the_way))
         await site.accept(*range(1, 21))
-        site.escalations.gate.set()
+        site.alerts.gate.set()
         async with asyncio.timeout(20):
             while len(await cloud.ledger()) < 20:
                 pass
@@ -98,27 +98,27 @@ async def test_a_kill_between_commit_and_reply_costs_nothing_and_repeats_are_dro
 async def test_the_inbox_is_read_on_from_its_cursor_after_a_restart(site: Site, cloud: EndpointProcess) -> None:
     await site.set_cloud(await cloud.code())
     site_id = ("--site", site.store.site)
-    await cloud.answer(escalation_id(1), "first", *site_id)
-    await until(lambda: len(site.escalations.taken) == 1)
+    await cloud.answer(alert_id(1), "first", *site_id)
+    await until(lambda: len(site.alerts.taken) == 1)
 
     await site.restart()
-    await cloud.answer(escalation_id(1), *site_id, "--acknowledge", "60")
-    await until(lambda: len(site.escalations.taken) == 2)
+    await cloud.answer(alert_id(1), *site_id, "--acknowledge", "60")
+    await until(lambda: len(site.alerts.taken) == 2)
 
-    first, second = (item for _, item in site.escalations.taken)
+    first, second = (item for _, item in site.alerts.taken)
     assert (first.answer, second.answer, second.acknowledge_for) == ("first", None, 60.0)
 
 
 async def test_a_cursor_that_is_far_too_high_hides_no_later_answer(site: Site, cloud: EndpointProcess) -> None:
     await site.set_cloud(await cloud.code())
     site_id = ("--site", site.store.site)
-    await cloud.answer(escalation_id(1), "first", *site_id)
-    await until(lambda: len(site.escalations.taken) == 1)
+    await cloud.answer(alert_id(1), "first", *site_id)
+    await until(lambda: len(site.alerts.taken) == 1)
     await site.store.write(lambda transaction: note_inbox(transaction, "cloud", LARGEST_CURSOR))
 
     await site.restart()
-    await cloud.answer(escalation_id(1), "second", *site_id)
-    await until(lambda: [item.answer for _, item in site.escalations.taken][-1] == "second")
+    await cloud.answer(alert_id(1), "second", *site_id)
+    await until(lambda: [item.answer for _, item in site.alerts.taken][-1] == "second")
     kept = await site.store.read(lambda transaction: load_one(transaction, "cloud"))
     assert kept is not None
     assert kept.inbox_cursor == 2
@@ -126,17 +126,17 @@ async def test_a_cursor_that_is_far_too_high_hides_no_later_answer(site: Site, c
 
 async def test_a_closed_gate_leaves_the_inbox_alone(site: Site, cloud: EndpointProcess) -> None:
     await site.set_cloud(await cloud.code())
-    await cloud.answer(escalation_id(1), "first", "--site", site.store.site)
-    await until(lambda: len(site.escalations.taken) == 1)
-    site.escalations.gate.clear()
+    await cloud.answer(alert_id(1), "first", "--site", site.store.site)
+    await until(lambda: len(site.alerts.taken) == 1)
+    site.alerts.gate.clear()
     closed_at = time.monotonic()
-    await cloud.answer(escalation_id(1), "second", "--site", site.store.site)
+    await cloud.answer(alert_id(1), "second", "--site", site.store.site)
     # The poll that was under way ends with the item, which is contact, and leaves it where it is.
     await until(lambda: (site.link("cloud").last_contact_age or 0.0) < time.monotonic() - closed_at)
-    assert len(site.escalations.taken) == 1
+    assert len(site.alerts.taken) == 1
 
-    site.escalations.gate.set()
-    await until(lambda: len(site.escalations.taken) == 2)
+    site.alerts.gate.set()
+    await until(lambda: len(site.alerts.taken) == 2)
 
 
 async def test_an_endpoint_that_stops_is_offline_until_it_is_back(site: Site, cloud: EndpointProcess) -> None:

@@ -27,7 +27,7 @@ from process_cosmos_gateway.errors import RequestRefusedError
 from process_cosmos_gateway.outbox import Delivered, Failed, Rejected
 from tests.cloud.endpoint import Site
 
-from .parts import SITE, Behaviour, Receiver, break_off, escalation_id, keep_silent, parcel, receiver, reply
+from .parts import SITE, Behaviour, Receiver, alert_id, break_off, keep_silent, parcel, receiver, reply
 
 EPOCH = Ulid("01K8J5Z0000000000000000009")
 TOKEN = "1-0123456789abcdef"
@@ -61,7 +61,7 @@ def enrolled(folder: Path) -> Credentials:
 def destination(url: str, credentials: Credentials, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Cloud:
     """Return the destination under test."""
     tls = credentials.tls()
-    kinds = (EventKind.ESCALATION,)
+    kinds = (EventKind.ALERT,)
     return Cloud(name="cloud", url=url, kinds=kinds, credentials=credentials, tls=tls, epoch=EPOCH, now=now)
 
 
@@ -141,8 +141,8 @@ async def test_an_event_the_endpoint_fails_at_is_found_and_may_become_poison(far
 
 
 async def test_an_inbox_item_that_cannot_be_read_blocks_nobody(far: Far, caplog: pytest.LogCaptureFixture) -> None:
-    good = {"id": "b", "cursor": 2, "escalation": escalation_id(1), "by": "Eve", "age": 1.0, "answer": "keep_off"}
-    items = [{**good, "cursor": 1, "escalation": "e-17"}, good, {"cursor": 3}]
+    good = {"id": "b", "cursor": 2, "alert": alert_id(1), "by": "Eve", "age": 1.0, "answer": "keep_off"}
+    items = [{**good, "cursor": 1, "alert": "e-17"}, good, {"cursor": 3}]
     far.server.behave = reply(200, orjson.dumps({"items": items}))
     polled = await far.destination.poll(0)
     assert ([item.id for item in polled.items], polled.cursor, polled.trouble) == (["b"], 3, None)

@@ -19,7 +19,7 @@ from process_cosmos_gateway.outbox import Delivered, Failed, Outbox, Parcel, Rej
 from process_cosmos_gateway.store import Store
 from tests.gateway.store.parts import opened
 
-from .parts import FakeEscalations, event, until
+from .parts import FakeAlerts, event, until
 
 FAR = "far"
 
@@ -33,7 +33,7 @@ class Far:
     label: Final[str | None] = None
     kind: Final[DestinationKind] = DestinationKind.CLOUD
     address: Final = "https://far.invalid"
-    kinds: Final[tuple[EventKind, ...]] = (EventKind.ESCALATION,)
+    kinds: Final[tuple[EventKind, ...]] = (EventKind.ALERT,)
     batch: int = 2
     takes_all: Final = True
     poll_fn: Callable[[], Polled | None] = lambda: None
@@ -72,20 +72,20 @@ async def store(tmp_path: Any) -> AsyncIterator[Store]:  # noqa: ANN401 - pytest
 @pytest.fixture
 async def outbox(store: Store) -> Outbox:
     outbox = Outbox(store, SystemClock())
-    await outbox.register(FAR, [EventKind.ESCALATION])
+    await outbox.register(FAR, [EventKind.ALERT])
     for number in range(1, 8):
         await outbox.accept(event(number))
     return outbox
 
 
 @asynccontextmanager
-async def pumping(far: Far, store: Store, outbox: Outbox, gate: FakeEscalations | None = None) -> AsyncIterator[Pump]:
+async def pumping(far: Far, store: Store, outbox: Outbox, gate: FakeAlerts | None = None) -> AsyncIterator[Pump]:
     sending = Sending(
         far,
         kept=settings.Kept(settings=cast("Any", None), proven=True),
         store=store,
         outbox=outbox,
-        escalations=cast("Any", gate or FakeEscalations()),
+        alerts=cast("Any", gate or FakeAlerts()),
         clock=SystemClock(),
         jitter_fn=lambda: 0.0,
     )
@@ -181,7 +181,7 @@ async def test_a_settlement_that_failed_sends_its_load_again_with_the_token_on_d
 
 
 async def test_nothing_follows_while_the_gate_is_closed(store: Store, outbox: Outbox) -> None:
-    gate = FakeEscalations()
+    gate = FakeAlerts()
 
     def closing(load: int, parcels: Sequence[Parcel]) -> Sent:
         if load == 1:

@@ -57,9 +57,9 @@ async def documented(tmp_path: Path) -> AsyncIterator[tuple[str, asyncio.subproc
 async def test_it_takes_an_event_and_answers_it(site: Site, documented: tuple[str, asyncio.subprocess.Process]) -> None:
     await site.set_webhook(documented[0])
     await site.accept(1)
-    await until(lambda: bool(site.escalations.taken))
+    await until(lambda: bool(site.alerts.taken))
 
-    [(_, item)] = site.escalations.taken
+    [(_, item)] = site.alerts.taken
     assert item.answer == "Keep off"
     await until(lambda: site.link("hook").state is LinkState.CONNECTED)
     assert await site.waiting() == 0
@@ -75,7 +75,7 @@ async def test_it_takes_a_test_event_and_answers_nothing(
     process.terminate()
     assert process.stdout is not None
     assert (await process.stdout.read()).startswith(b"process_cosmos.test.v1 This is a test.")
-    assert site.escalations.taken == []
+    assert site.alerts.taken == []
 
 
 async def test_it_does_its_part_once_and_repeats_its_reply(
@@ -92,7 +92,7 @@ async def test_it_does_its_part_once_and_repeats_its_reply(
     process.terminate()
     assert process.stdout is not None
     printed = (await process.stdout.read()).decode().splitlines()
-    assert printed == ["process_cosmos.escalation.opened.v1 Water in the cellar"] * 2
+    assert printed == ["process_cosmos.alert.opened.v1 Water in the cellar"] * 2
 
 
 def of_device(number: int, kind: str, subject: str, data: object) -> Event:
@@ -147,7 +147,7 @@ async def test_it_takes_every_kind_of_event(site: Site, documented: tuple[str, a
     assert site.link("hook").state is LinkState.CONNECTED
     assert sorted(said) == sorted(
         [
-            "process_cosmos.escalation.opened.v1 Water in the cellar",
+            "process_cosmos.alert.opened.v1 Water in the cellar",
             *(f"{each.type} {each.subject}" for each in others()),
             "process_cosmos.readings.v1 readings",
             "process_cosmos.test.v1 This is a test. Nothing has happened, and nothing is to be done.",

@@ -54,10 +54,10 @@ async def test_of_400_events_one_fails_and_the_others_arrive_at_once_and_once(
     site: Site, hook: Receiver, how: Behaviour
 ) -> None:
     hook.behave = failing(lambda identifier: identifier == BAD, how)
-    site.escalations.gate.clear()
+    site.alerts.gate.clear()
     await site.set_webhook(hook.url)
     await asyncio.gather(*(site.accept(number) for number in range(1, 401)))
-    site.escalations.gate.set()
+    site.alerts.gate.set()
     begun = time.monotonic()
     await until(lambda: len(arrived(hook)) >= 399)
 
@@ -67,11 +67,11 @@ async def test_of_400_events_one_fails_and_the_others_arrive_at_once_and_once(
 
 async def test_an_alarm_gets_past_the_thousands_that_wait_behind_one_that_fails(site: Site, hook: Receiver) -> None:
     hook.behave = failing(lambda identifier: identifier == BAD, reply(500))
-    site.escalations.gate.clear()
+    site.alerts.gate.clear()
     await site.set_webhook(hook.url)
-    await asyncio.gather(*(site.outbox.accept(event(number, escalation=1)) for number in range(1, 4201)))
+    await asyncio.gather(*(site.outbox.accept(event(number, alert=1)) for number in range(1, 4201)))
     await site.accept(4201)
-    site.escalations.gate.set()
+    site.alerts.gate.set()
     await until(lambda: hook.has_heard(event_id(4201).encode()))
     await until(lambda: site.link("hook").state is LinkState.CONNECTED)
     await site.accept(4202)
@@ -85,10 +85,10 @@ async def test_an_alarm_waits_for_no_time_out_of_other_subjects(
     monkeypatch.setattr(http_request, "SILENCE_SECONDS", 2 * LATE_SECONDS)
     hanging = {event_id(number) for number in range(1, IN_FLIGHT + 1)}
     hook.behave = failing(lambda identifier: identifier in hanging, keep_silent)
-    site.escalations.gate.clear()
+    site.alerts.gate.clear()
     await site.set_webhook(hook.url)
     await site.accept(*range(1, IN_FLIGHT + 1))
-    site.escalations.gate.set()
+    site.alerts.gate.set()
     await until(lambda: len(hook.calls) == IN_FLIGHT)
 
     for number in range(100, 104):  # the first while all requests hang, the others while all seems down
@@ -113,12 +113,12 @@ async def test_an_alarm_that_comes_while_the_only_other_event_fails_ends_its_pau
 async def test_what_comes_behind_the_event_that_fails_waits_for_it(site: Site, hook: Receiver, how: Behaviour) -> None:
     fails = True
     hook.behave = failing(lambda identifier: fails and identifier == BAD, how)
-    site.escalations.gate.clear()
+    site.alerts.gate.clear()
     await site.set_webhook(hook.url)
     for number in (1, 2, 3):
-        await site.outbox.accept(event(number, escalation=1))
+        await site.outbox.accept(event(number, alert=1))
     await site.accept(*range(10, 40))
-    site.escalations.gate.set()
+    site.alerts.gate.set()
     await until(lambda: len(arrived(hook)) == 30)
     fails = False
     await until(lambda: len(arrived(hook)) == 32)
@@ -149,10 +149,10 @@ async def test_an_event_that_fails_twenty_times_while_others_pass_is_poison(
 
 async def test_while_nothing_passes_no_event_is_charged(site: Site, hook: Receiver) -> None:
     hook.behave = keep_silent
-    site.escalations.gate.clear()
+    site.alerts.gate.clear()
     await site.set_webhook(hook.url)
     await site.accept(*range(1, 20))
-    site.escalations.gate.set()
+    site.alerts.gate.set()
     await until(lambda: site.link("hook").reason == "timeout")
     await until(lambda: len(hook.calls) > IN_FLIGHT)
     hook.behave = accept
@@ -168,9 +168,9 @@ async def test_readings_do_not_wait_for_a_request_that_hangs(
 ) -> None:
     monkeypatch.setattr(http_request, "SILENCE_SECONDS", 5 * LATE_SECONDS)
     hook.behave = failing(lambda identifier: identifier == BAD, keep_silent)
-    await site.set_webhook(hook.url, kinds=(EventKind.ESCALATION, EventKind.READING))
+    await site.set_webhook(hook.url, kinds=(EventKind.ALERT, EventKind.READING))
     for number in (1, 2):
-        await site.outbox.accept(event(number, escalation=1))
+        await site.outbox.accept(event(number, alert=1))
     reading = Measurement(device="meter", property="level", unit="l", time=100.0, value=1.0)
     await site.store.write(lambda transaction: site.outbox.add_measurements(transaction, [reading]))
     begun = time.monotonic()

@@ -29,7 +29,7 @@ from process_cosmos_gateway.lab.clock import ShiftableClock, SkippingLoop
 from process_cosmos_gateway.outbox import Outbox
 from process_cosmos_gateway.store import Store
 
-from .parts import FakeEscalations, Receiver, escalation_id, event, event_id, receiver
+from .parts import FakeAlerts, Receiver, alert_id, event, event_id, receiver
 from .test_cloud_replies import enrolled
 
 EVENTS = 9
@@ -74,7 +74,7 @@ def page(*cursors: object, size: int = 0) -> Answer:
         after = int(request.query.get("after", 0))
         places = [after + int(cursor) if isinstance(cursor, str) else cursor for cursor in cursors]
         items = [
-            {"id": f"i{place}"[:99], "cursor": place, "escalation": escalation_id(1), "by": "Eve" * size, "age": 1.0}
+            {"id": f"i{place}"[:99], "cursor": place, "alert": alert_id(1), "by": "Eve" * size, "age": 1.0}
             for place in places
         ]
         return web.Response(body=orjson.dumps({"items": items}))
@@ -209,14 +209,14 @@ async def play(folder: Path, authority: Path, endpoint: Endpoint, loop: Skipping
     async def enrol(_line: object, _site: object) -> Credentials:
         return credentials
 
-    escalations = FakeEscalations()
-    destinations = Destinations(store, outbox, escalations, clock, jitter_fn=lambda: 0.0, enrol_fn=enrol)  # type: ignore[arg-type]
+    alerts = FakeAlerts()
+    destinations = Destinations(store, outbox, alerts, clock, jitter_fn=lambda: 0.0, enrol_fn=enrol)  # type: ignore[arg-type]
     running = asyncio.create_task(destinations.run())
     async with receiver(endpoint.behave, Authority(authority).server_context(["127.0.0.1"])) as server:
         code = str(OneTimeLine(url=server.url, secret="s" * 20, sha256="0" * 64))
-        await destinations.set_cloud(SetCloud(id="1", name="cloud", code=code, kinds=(EventKind.ESCALATION,)))
+        await destinations.set_cloud(SetCloud(id="1", name="cloud", code=code, kinds=(EventKind.ALERT,)))
         for number in range(1, EVENTS + 1):
-            await outbox.accept(event(number, escalation=1 + number % KEYS))
+            await outbox.accept(event(number, alert=1 + number % KEYS))
         async with asyncio.timeout(100_000):
             while (await outbox.depths()).waiting.alarm or endpoint.scripts["inbox"]:
                 await leave_out_waits(server, loop)

@@ -28,7 +28,7 @@ from process_cosmos_gateway.errors import RequestRefusedError
 from process_cosmos_gateway.outbox import Rejected
 
 from .conftest import Site
-from .parts import SITE, Receiver, escalation_id, event_id, receiver, reply, until
+from .parts import SITE, Receiver, alert_id, event_id, receiver, reply, until
 from .test_cloud_replies import TOKEN, enrolled
 from .test_hostile_endpoint import ANSWERS
 
@@ -152,7 +152,7 @@ def test_of_a_rejection_only_what_can_be_shown_is_kept() -> None:
 
 def items(*cursors: object, newest: object = None, **members: object) -> bytes:
     """Return an inbox page."""
-    item = {"id": "i", "escalation": escalation_id(1), "by": "Eve", "age": 1.0, "answer": "yes", **members}
+    item = {"id": "i", "alert": alert_id(1), "by": "Eve", "age": 1.0, "answer": "yes", **members}
     page = {"items": [{**item, "cursor": cursor} for cursor in cursors]}
     return orjson.dumps(page if newest is None else {**page, "newest": newest})
 
@@ -211,7 +211,7 @@ def test_an_item_nobody_can_be_given_is_passed_over(
 
 
 def test_what_can_be_cut_is_cut() -> None:
-    item = InboxItem(id="i", cursor=1, escalation=escalation_id(1), by="E\nve" * 999, age=1e300)
+    item = InboxItem(id="i", cursor=1, alert=alert_id(1), by="E\nve" * 999, age=1e300)
     assert (len(checked(item).by), checked(item).by[:4], checked(item).age) == (255, "E ve", 366 * 86_400.0)
     assert checked(replace(item, age=-5.0)).age == 0.0
 
@@ -282,9 +282,7 @@ async def test_what_an_earlier_version_stored_unchecked_is_dropped_at_the_start(
 
 async def keep(site: Site, credentials: Any) -> None:  # noqa: ANN401
     """Put a cloud endpoint among the site's settings."""
-    cloud = CloudSettings(
-        name="cloud", kinds=(EventKind.ESCALATION,), url="https://127.0.0.1:1", credentials=credentials
-    )
+    cloud = CloudSettings(name="cloud", kinds=(EventKind.ALERT,), url="https://127.0.0.1:1", credentials=credentials)
     await site.store.write(lambda transaction: save(transaction, DestinationKind.CLOUD, cloud))
 
 
@@ -317,7 +315,7 @@ async def test_an_answer_of_a_webhook_that_is_too_long_is_no_answer(
     await site.set_webhook(hook.url)
     await site.accept(1)
     await until(lambda: site.link("hook").state is LinkState.CONNECTED)
-    assert site.escalations.taken == []
+    assert site.alerts.taken == []
     assert "no answer that can be read" in caplog.text
 
 

@@ -47,10 +47,10 @@ async def test_new_alarms_that_are_refused_do_not_lengthen_the_pause_of_what_wou
 
 async def test_each_of_many_refused_alarms_is_tried_once_in_a_pause(site: Site, hook: Receiver) -> None:
     hook.behave = reply(403)
-    site.escalations.gate.clear()
+    site.alerts.gate.clear()
     await site.set_webhook(hook.url)
     await site.accept(*range(1, MOST_SUSPECTS + 20))
-    site.escalations.gate.set()
+    site.alerts.gate.set()
     await until(lambda: len(hook.calls) >= MOST_SUSPECTS + 19)
     await site.accept(CHANGE)
     await until(lambda: hook.has_heard(event_id(CHANGE).encode()))

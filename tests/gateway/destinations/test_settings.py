@@ -76,7 +76,7 @@ async def test_settings_the_client_cannot_use_are_the_links_trouble() -> None:
     settings = WebhookSettings(
         name="hook",
         url="http://user:pw@127.0.0.1/",
-        kinds=(EventKind.ESCALATION,),
+        kinds=(EventKind.ALERT,),
         header="Authorization",
         header_value="Bearer x",
     )
@@ -137,7 +137,7 @@ async def test_secrets_reach_the_receiver_and_nothing_else(
 async def test_destinations_are_there_again_after_a_restart(tmp_path: Path, hook: Receiver) -> None:
     async with running_site(tmp_path) as site:
         await site.set_webhook(hook.url, header="X-Key", header_value="v")
-        site.escalations.gate.clear()
+        site.alerts.gate.clear()
         await site.accept(1)
     async with running_site(tmp_path) as site:
         await until(lambda: len(hook.calls) == 1)
@@ -147,7 +147,7 @@ async def test_destinations_are_there_again_after_a_restart(tmp_path: Path, hook
 
 async def test_a_removed_destination_is_forgotten_with_what_waited_for_it(tmp_path: Path, hook: Receiver) -> None:
     async with running_site(tmp_path) as site:
-        site.escalations.gate.clear()
+        site.alerts.gate.clear()
         await site.set_webhook(hook.url)
         await site.accept(1)
         await site.destinations.remove("hook")

@@ -46,7 +46,7 @@ async def not_reached(site: Site) -> None:
 
 async def spoil(site: Site, hook: Receiver, change: Callable[[Transaction], object]) -> None:
     """Let one event wait for the destination, whose row is then ``change``d, beside one that works."""
-    site.escalations.gate.clear()
+    site.alerts.gate.clear()
     await site.set_webhook(hook.url, NAME)
     await site.set_webhook(hook.url, "good")
     await site.accept(1)
@@ -65,7 +65,7 @@ def of_another_kind(transaction: Transaction) -> None:
 @pytest.fixture
 def with_wrong_key(tmp_path: Path) -> Callable[[Transaction], None]:
     credentials = replace(enrolled(tmp_path / "ca"), key=enrolled(tmp_path / "other").key)
-    kinds = (EventKind.ESCALATION,)
+    kinds = (EventKind.ALERT,)
     settings = CloudSettings(name=NAME, kinds=kinds, url=ENDPOINT, credentials=credentials, label="Head office")
     return lambda transaction: save(transaction, DestinationKind.CLOUD, settings)
 
@@ -82,7 +82,7 @@ async def test_a_destination_whose_credentials_cannot_be_used_is_listed_and_remo
     with pytest.raises(RequestRefusedError) as caught:
         await site.destinations.test(TestDestination(id="1", name=NAME))
     assert caught.value.code is Code.ENROLMENT_REFUSED
-    site.escalations.gate.set()
+    site.alerts.gate.set()
     await until(lambda: site.link("good").state is LinkState.CONNECTED)
     assert await site.waiting() == 1
     await site.destinations.remove(NAME)
@@ -102,7 +102,7 @@ async def test_a_destination_whose_row_cannot_be_read_is_listed_and_removed_with
     assert (link.kind, link.address, link.reason) == (DestinationKind.WEBHOOK, "-", "store_row_unreadable")
     await not_reached(site)
     await site.destinations.remove(NAME)
-    site.escalations.gate.set()
+    site.alerts.gate.set()
     await until(lambda: len(hook.calls) == 1)
     assert [link.name for link in site.destinations.links()] == ["good"]
     assert await site.store.read(load_kinds) == {"good": DestinationKind.WEBHOOK}
@@ -137,7 +137,7 @@ async def test_changed_with_an_address_it_gets_what_waited(site: Site, hook: Rec
     await site.destinations.change(
         ChangeDestination(id="1", name=NAME, label="Hook", url=f"{hook.url}/anew", header="X-Key", header_value="v")
     )
-    site.escalations.gate.set()
+    site.alerts.gate.set()
     await until(lambda: len(hook.calls) == 2)
     assert {(call.path, call.headers.get("X-Key")) for call in hook.calls} == {("/", None), ("/anew", "v")}
     await until(lambda: site.link(NAME).state is LinkState.CONNECTED)
@@ -151,7 +151,7 @@ async def test_enrolled_again_it_gets_what_waited(
         await spoil(site, hook, with_wrong_key)
         await listed(site)
         await site.set_cloud(await cloud.code(), NAME)
-        site.escalations.gate.set()
+        site.alerts.gate.set()
         await until(lambda: site.link(NAME).state is LinkState.CONNECTED)
         assert len(await cloud.ledger()) == 1
 

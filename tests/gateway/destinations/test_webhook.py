@@ -21,8 +21,8 @@ from .parts import (
     Behaviour,
     Receiver,
     accept,
+    alert_id,
     break_off,
-    escalation_id,
     event,
     event_id,
     in_turn,
@@ -46,7 +46,7 @@ async def test_each_event_is_one_post_with_its_idempotency_key_and_the_header_as
     assert first.headers["Content-Type"] == "application/cloudevents+json"
     assert first.headers["Authorization"] == "Bearer y"
     assert first.headers["Idempotency-Key"] == f"/sites/{site.store.site}/{event_id(1)}"
-    assert (content["specversion"], content["id"], content["subject"]) == ("1.0", event_id(1), escalation_id(1))
+    assert (content["specversion"], content["id"], content["subject"]) == ("1.0", event_id(1), alert_id(1))
     assert content["data"]["answers"] == ["Turn on again", "Keep off"]
     await until(lambda: site.link("hook").state is LinkState.CONNECTED)
 
@@ -55,11 +55,11 @@ async def test_a_reply_with_an_answer_becomes_a_proposal_with_the_ring_it_saw(si
     hook.behave = reply(200, b'{"answer": "keep_off"}', Content_Type="application/json")
     await site.set_webhook(hook.url)
     await site.outbox.accept(event(1, ring=4))
-    await until(lambda: bool(site.escalations.taken))
+    await until(lambda: bool(site.alerts.taken))
 
-    [(destination, item)] = site.escalations.taken
+    [(destination, item)] = site.alerts.taken
     assert destination == "hook"
-    assert (item.id, item.escalation, item.ring) == (event_id(1), escalation_id(1), 4)
+    assert (item.id, item.alert, item.ring) == (event_id(1), alert_id(1), 4)
     assert (item.answer, item.by, item.age) == ("keep_off", "hook", 0.0)
 
 
@@ -73,7 +73,7 @@ async def test_a_reply_that_answers_nothing_is_a_delivery_nevertheless(site: Sit
     await site.accept(1)
     await until(lambda: site.link("hook").state is LinkState.CONNECTED)
 
-    assert site.escalations.taken == []
+    assert site.alerts.taken == []
     assert await site.waiting() == 0
 
 
@@ -90,11 +90,11 @@ async def test_one_request_is_in_flight_per_order_key_and_several_in_all(site: S
         return web.Response(status=204)
 
     hook.behave = behave
-    site.escalations.gate.clear()
+    site.alerts.gate.clear()
     await site.set_webhook(hook.url)
     for number in range(1, 2 * IN_FLIGHT + 1):
-        await site.outbox.accept(event(number, escalation=(number - 1) // 2 + 1))
-    site.escalations.gate.set()
+        await site.outbox.accept(event(number, alert=(number - 1) // 2 + 1))
+    site.alerts.gate.set()
     await until(lambda: len(hook.calls) == 2 * IN_FLIGHT)
 
     assert hook.most_at_once == IN_FLIGHT
@@ -198,7 +198,7 @@ async def test_an_alarm_waits_for_one_reply_and_not_for_a_queue(site: Site, hook
         return web.Response(status=204)
 
     hook.behave = behave
-    await site.set_webhook(hook.url, kinds=(EventKind.ESCALATION, EventKind.DEVICE))
+    await site.set_webhook(hook.url, kinds=(EventKind.ALERT, EventKind.DEVICE))
     for number in range(1, 20):
         about = replace(event(number), kind=EventKind.DEVICE, priority=Priority.CHANGE, key="one device")
         await site.outbox.accept(about)
@@ -242,10 +242,10 @@ async def test_an_event_that_fails_alone_lets_others_pass_and_the_link_stands(si
         return web.Response(status=500 if orjson.loads(body)["id"] == event_id(1) else 204)
 
     hook.behave = behave
-    site.escalations.gate.clear()
+    site.alerts.gate.clear()
     await site.set_webhook(hook.url)
     await site.accept(1, 2, 3)
-    site.escalations.gate.set()
+    site.alerts.gate.set()
     await until(lambda: site.link("hook").state is LinkState.CONNECTED)
 
     assert await site.waiting() == 1
@@ -270,7 +270,7 @@ async def test_a_reply_that_breaks_off_confirms_nothing(site: Site, hook: Receiv
     await until(lambda: len(hook.calls) == 2)
 
     assert len(set(hook.keys)) == 1
-    assert site.escalations.taken == []
+    assert site.alerts.taken == []
 
 
 async def test_a_reply_without_end_confirms_nothing(site: Site, hook: Receiver) -> None:
@@ -300,7 +300,7 @@ async def test_what_was_accepted_in_an_outage_arrives_after_it_once_and_in_order
     await until(lambda: len(hook.calls) == 1)
     await hook.stop()
     for number in range(2, 12):
-        await site.outbox.accept(event(number, escalation=1))
+        await site.outbox.accept(event(number, alert=1))
     await until(lambda: site.link("hook").state is LinkState.OFFLINE)
     assert site.link("hook").reason in ("unreachable", "connection_lost")
     assert await site.waiting() == 10
@@ -335,14 +335,14 @@ async def test_a_far_side_that_speaks_no_tls_is_refused(site: Site, hook: Receiv
 
 
 async def test_nothing_is_sent_while_the_gate_is_closed(site: Site, hook: Receiver) -> None:
-    site.escalations.gate.clear()
+    site.alerts.gate.clear()
     await site.set_webhook(hook.url)
     await site.accept(1)
     async with asyncio.timeout(20):
         while await site.waiting() != 1:
             pass
     assert hook.calls == []
-    site.escalations.gate.set()
+    site.alerts.gate.set()
     await until(lambda: len(hook.calls) == 1)
 
 

@@ -13,9 +13,9 @@ from tests.gateway.store.parts import HandClock, new_ulids
 
 WITHIN = 20
 ULIDS = new_ulids()
-ALL = (EventKind.ESCALATION, EventKind.DEVICE, EventKind.READING)
+ALL = (EventKind.ALERT, EventKind.DEVICE, EventKind.READING)
 KINDS = {
-    Priority.ALARM: EventKind.ESCALATION,
+    Priority.ALARM: EventKind.ALERT,
     Priority.CHANGE: EventKind.DEVICE,
 }
 

@@ -45,7 +45,7 @@ async def test_a_destination_a_salvage_saved_without_its_place_gets_what_waits(s
     assert await drain(after, "cloud") == ["1", "2"]
 
 
-async def test_a_destination_that_wants_escalations_later_hears_of_those_alive(outbox: Outbox) -> None:
+async def test_a_destination_that_wants_alerts_later_hears_of_those_alive(outbox: Outbox) -> None:
     outbox.watch(on_joined=lambda _, name: [event("alive", only=name)])
     await outbox.register("hook", (EventKind.DEVICE,))
     assert await drain(outbox, "hook") == []
@@ -63,7 +63,7 @@ async def test_without_a_destination_nothing_is_queued(outbox: Outbox) -> None:
 
 async def test_an_event_waits_until_every_destination_that_wants_it_has_confirmed(outbox: Outbox) -> None:
     await outbox.register("cloud", ALL)
-    await outbox.register("hook", (EventKind.ESCALATION,))
+    await outbox.register("hook", (EventKind.ALERT,))
     await accept(outbox, event("a"), event("c", priority=Priority.CHANGE))
     assert await drain(outbox, "cloud") == ["a", "c"]
     assert (await outbox.depths()).waiting == Waiting(alarm=1)
@@ -105,14 +105,14 @@ async def test_a_new_destination_begins_at_the_end_but_hears_of_what_is_alive(ou
 async def test_registering_again_keeps_what_waits_and_changes_the_kinds(outbox: Outbox) -> None:
     await outbox.register("cloud", ALL)
     await accept(outbox, event("a"), event("c", priority=Priority.CHANGE))
-    await outbox.register("cloud", (EventKind.ESCALATION,))
+    await outbox.register("cloud", (EventKind.ALERT,))
     assert (await outbox.depths()).waiting == Waiting(alarm=1)
     assert await drain(outbox, "cloud") == ["a"]
 
 
 async def test_a_forgotten_destination_takes_along_what_only_it_was_waiting_for(outbox: Outbox) -> None:
     await outbox.register("gone", ALL)
-    await outbox.register("here", (EventKind.ESCALATION,))
+    await outbox.register("here", (EventKind.ALERT,))
     await accept(outbox, event("a"), event("only", only="gone"), event("c", priority=Priority.CHANGE))
     parcels = await outbox.parcels("gone", 1)
     await outbox.settle("gone", [(parcels[0], Rejected("refused_by_destination", "no"))])

@@ -50,7 +50,7 @@ async def test_others_get_past_what_waits_behind_a_failed_event_in_order(
 async def test_a_destination_that_comes_to_want_other_kinds_gets_them_from_what_was_looked_through(
     outbox: Outbox,
 ) -> None:
-    await outbox.register("hook", (EventKind.ESCALATION,))
+    await outbox.register("hook", (EventKind.ALERT,))
     await outbox.register("archive", ALL)
     await accept(outbox, event("a0", "a"), event("d", "d", kind=EventKind.DEVICE))
     await asyncio.gather(*(outbox.accept(event(f"a{number}", "a")) for number in range(1, 2 * WIDTH)))

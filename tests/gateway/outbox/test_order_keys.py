@@ -81,7 +81,7 @@ async def test_an_alerts_events_from_before_the_update_keep_its_id_as_their_key(
     async with opened(tmp_path) as store:
         outbox = Outbox(store, clock)
         await outbox.register("cloud", ALL)
-        await accept(outbox, event("waits", ALERT, type=event_type("escalation", kind)))
+        await accept(outbox, event("waits", ALERT, type=event_type("alert", kind)))
         await store.write(lambda transaction: transaction.run("UPDATE meta SET value = 3 WHERE key = 'schema'"))
     async with opened(tmp_path) as store:
         [parcel] = await Outbox(store, clock).parcels("cloud", 10)

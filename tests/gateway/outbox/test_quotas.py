@@ -66,7 +66,7 @@ async def test_parked_alarms_leave_in_order_once_there_is_room(store: Store, clo
     await outbox.register("cloud", ALL)
     await outbox.register("quick", ALL)
     for number in range(20):
-        await accept(outbox, event(f"a{number}", key=f"escalation {number}"))
+        await accept(outbox, event(f"a{number}", key=f"alert {number}"))
         assert await drain(outbox, "quick") == [f"a{number}"]
     depths = await outbox.depths()
     assert (depths.waiting.alarm, ALARM in depths.full, dict(depths.drops)) == (20, True, {})
@@ -74,7 +74,7 @@ async def test_parked_alarms_leave_in_order_once_there_is_room(store: Store, clo
     assert (await outbox.depths()).waiting == Waiting()
 
 
-async def test_beyond_the_reserve_only_the_newest_of_an_escalation_is_parked(store: Store, clock: HandClock) -> None:
+async def test_beyond_the_reserve_only_the_newest_of_an_alert_is_parked(store: Store, clock: HandClock) -> None:
     outbox = Outbox(store, clock, limits(alarm=600, parked=600))
     await outbox.register("cloud", ALL)
     await accept(outbox, *(event(f"a{number}", key="one") for number in range(10)))

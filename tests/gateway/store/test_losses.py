@@ -46,9 +46,9 @@ async def filled(folder: Path) -> None:
     async with opened(folder) as store:
         outbox = Outbox(store, HandClock())
         await outbox.register("cloud", tuple(EventKind))
-        await outbox.register("webhook", (EventKind.ESCALATION, EventKind.READING))
+        await outbox.register("webhook", (EventKind.ALERT, EventKind.READING))
         events = [event(number, EventKind.DEVICE, Priority.CHANGE) for number in range(300)]
-        events += [event(number, EventKind.ESCALATION, Priority.ALARM) for number in range(300)]
+        events += [event(number, EventKind.ALERT, Priority.ALARM) for number in range(300)]
         some = [
             Measurement(device="meter", property=f"p{number % 7}", unit="l", time=float(number), value=0.5)
             for number in range(2_000)
@@ -65,7 +65,7 @@ async def filled(folder: Path) -> None:
                 (Ulid(f"{number:026}"), "closed", 0, "run", number, 1.0, 1.0, b"{}", b"{}") for number in range(200)
             ]
             columns = "id, state, alive, run, n, until_at, changed_at, body, event"
-            transaction.run_many(f"INSERT INTO escalation ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)  # noqa: S608 - names from above
+            transaction.run_many(f"INSERT INTO alert ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)  # noqa: S608 - names from above
 
         await store.write(change)
     copy_back(folder)
@@ -177,5 +177,5 @@ def test_a_count_is_not_believed_when_its_own_table_is_damaged_or_it_is_too_smal
 def test_numbers_bound_what_a_damaged_table_lost_and_without_any_nobody_knows() -> None:
     bounded = {"device": Copied(kept=7, lost=1, is_whole=False, highest=9)}
     assert losses(bounded, []) == ({"device": 2}, False)
-    unknown = {"escalation": Copied(kept=7, lost=1, is_whole=False)}
-    assert losses(unknown, []) == ({"escalation": 1}, True)
+    unknown = {"alert": Copied(kept=7, lost=1, is_whole=False)}
+    assert losses(unknown, []) == ({"alert": 1}, True)

@@ -1,4 +1,4 @@
-"""Both shipped sides of the escalation protocol in one process, a cloud that remembers, and a link that breaks."""
+"""Both shipped sides of the alert protocol in one process, a cloud that remembers, and a link that breaks."""
 
 import shutil
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from custom_components.process_cosmos.contract import session as wire
 from custom_components.process_cosmos.contract.codec import decode, encode
 from custom_components.process_cosmos.contract.messages import FROM_GATEWAY, FromHomeAssistant
 from custom_components.process_cosmos.gateway.client import GatewayAwayError
-from process_cosmos_gateway.alerts import Escalations
+from process_cosmos_gateway.alerts import Alerts
 from process_cosmos_gateway.contract import codec
 from process_cosmos_gateway.contract.alerts import CaughtUp, Propose, Told, Transition
 from process_cosmos_gateway.contract.cloud import InboxItem
@@ -45,12 +45,12 @@ class Cloud:
         event = orjson.loads(body)
         assert self.events.setdefault(event["id"], event) == event, "an id came again with other content"
 
-    def of(self, escalation: str) -> Sequence[tuple[str, dict[str, Any]]]:
-        """The kinds and the data of the events of an escalation."""
+    def of(self, alert: str) -> Sequence[tuple[str, dict[str, Any]]]:
+        """The kinds and the data of the events of an alert."""
         return [
             (event["type"].split(".")[2], event["data"])
             for event in self.events.values()
-            if event["data"]["escalation"] == escalation
+            if event["data"]["alert"] == alert
         ]
 
     def newest(self) -> dict[str, Any] | None:
@@ -62,7 +62,7 @@ class Cloud:
             item = InboxItem(
                 id=f"item-{len(self.items)}",
                 cursor=len(self.items) + 1,
-                escalation=Ulid(newest["escalation"]),
+                alert=Ulid(newest["alert"]),
                 by="Eve",
                 age=0.0,
                 ring=max(1, newest["ring"] - outdated),
@@ -73,7 +73,7 @@ class Cloud:
 
 
 class GatewaySide:
-    """The shipped store, outbox and escalations of a gateway, on a disk whose power is cut."""
+    """The shipped store, outbox and alerts of a gateway, on a disk whose power is cut."""
 
     def __init__(self, folder: Path, clock: HandClock) -> None:
         self._folder = folder
@@ -91,8 +91,8 @@ class GatewaySide:
         vfs = self._recording.__enter__()
         self.store = await Store.open(self.live, new_ulids(), vfs=vfs)
         self.outbox = Outbox(self.store, self._clock)
-        self.escalations = await Escalations.open(self.store, self.outbox, self._clock)
-        await self.outbox.register(CLOUD, (EventKind.ESCALATION,))
+        self.alerts = await Alerts.open(self.store, self.outbox, self._clock)
+        await self.outbox.register(CLOUD, (EventKind.ALERT,))
 
     async def stop(self) -> None:
         await self.store.close()
@@ -123,7 +123,7 @@ class GatewaySide:
 
     async def deliver(self, cloud: Cloud, *, reply_lost: bool) -> None:
         """Send all that waits; the cloud has it, and its reply may be lost."""
-        while self.escalations.may_drain():
+        while self.alerts.may_drain():
             parcels = await self.outbox.parcels(CLOUD, 500)
             for parcel in parcels:
                 cloud.receive(parcel.body)
@@ -132,8 +132,8 @@ class GatewaySide:
             await self.outbox.settle(CLOUD, [(parcel, Delivered()) for parcel in parcels])
 
     async def poll(self, cloud: Cloud) -> None:
-        if self.escalations.may_drain():
-            await self.store.write(lambda transaction: self.escalations.take(transaction, cloud.items, CLOUD))
+        if self.alerts.may_drain():
+            await self.store.write(lambda transaction: self.alerts.take(transaction, cloud.items, CLOUD))
 
 
 class Link:
@@ -150,9 +150,9 @@ class Link:
         """Open a session that breaks after ``messages`` of Home Assistant."""
         self.cut()
         gateway = self._gateway
-        cursor, heads = await gateway.escalations.greeting()
+        cursor, heads = await gateway.alerts.greeting()
         gateway.sent.clear()
-        gateway.escalations.session_opened(gateway.sent.append)
+        gateway.alerts.session_opened(gateway.sent.append)
         hello = GatewayHello(
             schema=1,
             min_schema=1,
@@ -166,7 +166,7 @@ class Link:
         greeting = decode(codec.encode(hello), FROM_GATEWAY)
         assert isinstance(greeting, wire.GatewayHello)
         try:
-            await self._site.escalations.handover.async_session_opened(greeting, self._receive)
+            await self._site.alerts.handover.async_session_opened(greeting, self._receive)
         except GatewayAwayError:
             self.cut()
         if not receipts_lost:
@@ -177,8 +177,8 @@ class Link:
         if self.up:
             self.up = False
             self._receipts.clear()
-            self._gateway.escalations.session_closed(announced=False)
-            self._site.escalations.handover.async_session_closed()
+            self._gateway.alerts.session_closed(announced=False)
+            self._site.alerts.handover.async_session_closed()
 
     async def carry(self) -> None:
         """Bring everything over that is on its way, until both are quiet."""
@@ -191,26 +191,26 @@ class Link:
                 arrived = decode(codec.encode(message), FROM_GATEWAY)
                 assert isinstance(arrived, wire.Receipt | told.Told | told.Propose)
                 if self.up:
-                    await self._site.escalations.handover.async_receive(arrived)
+                    await self._site.alerts.handover.async_receive(arrived)
                     await self._site.settle()
 
     async def live(self) -> None:
         """Let each side hear that the other lives."""
         if self.up:
-            self._gateway.escalations.home_assistant_lives()
-            self._site.escalations.handover.async_heard()
+            self._gateway.alerts.home_assistant_lives()
+            self._site.alerts.handover.async_heard()
 
     async def _receive(self, message: FromHomeAssistant) -> None:
         if not self.up or not self._left:
             self.cut()
             raise GatewayAwayError("gateway_away", "the link was cut")
         self._left -= 1
-        escalations = self._gateway.escalations
+        alerts = self._gateway.alerts
         match codec.decode(encode(message), FROM_HOME_ASSISTANT):
             case Transition() as transition:
-                await escalations.apply(transition)
+                await alerts.apply(transition)
                 self._receipts.append(Receipt(position=transition.position))
             case CaughtUp():
-                await escalations.caught_up()
+                await alerts.caught_up()
             case Result() as result:
-                await escalations.settle(result)
+                await alerts.settle(result)

@@ -54,7 +54,7 @@ class BothSides(RuleBasedStateMachine):
         self.clock = HandClock()
         self.calls: dict[int, str] = {}
         self.over: dict[str, str] = {}
-        """How each escalation was closed."""
+        """How each alert was closed."""
         self.recorded: set[str] = set()
         """Proposals of the cloud that were found to count."""
         self.backups: tuple[bytes, Image] | None = None
@@ -78,36 +78,36 @@ class BothSides(RuleBasedStateMachine):
         await self.gateway.start({})
         self.link = Link(self.site, self.gateway)
         await self._connect(ENOUGH)
-        await self._escalate()
+        await self._raise_alert()
         await self._back_up()
 
     @rule()
-    def escalate(self) -> None:
-        self.go(self._escalate())
+    def raise_alert(self) -> None:
+        self.go(self._raise_alert())
 
-    async def _escalate(self) -> None:
+    async def _raise_alert(self) -> None:
         number = next(self.numbers)
-        alive = self.site.escalations.alive_of(GROUP)
+        alive = self.site.alerts.alive_of(GROUP)
         answers = [
             {"name": name, "actions": [{"action": "valve.turn", "data": {"mark": f"{number} {name}"}}]}
             for name in NAMES
         ]
         self.offered.append(number)
-        reply = await self.site.escalate(f"Water {number}", group=GROUP, answers=answers)
-        assert reply["new"] == (alive is None), "after closing the next call is a new escalation"
+        reply = await self.site.raise_alert(f"Water {number}", group=GROUP, answers=answers)
+        assert reply["new"] == (alive is None), "after closing the next call is a new alert"
         assert reply["id"] not in self.calls.values() or alive
         self.calls[number] = reply["id"]
         await self._quiet()
 
     @rule(where=wheres)
-    def escalate_and_crash(self, where: float) -> None:
+    def alert_and_crash(self, where: float) -> None:
         """Home Assistant dies somewhere in a call, with nobody to hear of it."""
-        self.go(self._escalate_and_crash(where))
+        self.go(self._alert_and_crash(where))
 
-    async def _escalate_and_crash(self, where: float) -> None:
+    async def _alert_and_crash(self, where: float) -> None:
         self.link.cut()
         before = len(self._memory.read_bytes())
-        await self._escalate()
+        await self._raise_alert()
         number = self.offered[-1]
         left = self._memory_in(before, where)
         if f"Water {number}".encode() not in left[before:]:
@@ -146,7 +146,7 @@ class BothSides(RuleBasedStateMachine):
     async def _answer_the_last(self, name: str) -> None:
         if self.calls:
             with contextlib.suppress(HomeAssistantError):  # refused: it is closed
-                await self.site.call("answer", escalation=self.calls[max(self.calls)], answer=name)
+                await self.site.call("answer", alert=self.calls[max(self.calls)], answer=name)
         await self._quiet()
 
     @rule()
@@ -158,9 +158,9 @@ class BothSides(RuleBasedStateMachine):
         self.go(self._act("resolve"))
 
     async def _act(self, action: str, **data: str) -> None:
-        if alive := self.site.escalations.alive_of(GROUP):
+        if alive := self.site.alerts.alive_of(GROUP):
             with contextlib.suppress(HomeAssistantError):  # refused: a newer ring, or too late
-                await self.site.call(action, escalation=alive.id, **data)
+                await self.site.call(action, alert=alive.id, **data)
         await self._quiet()
 
     @rule(answer=st.sampled_from([*NAMES, None]), outdated=st.booleans())
@@ -173,10 +173,10 @@ class BothSides(RuleBasedStateMachine):
         self.go(self._answer_what_has_rung_anew(name))
 
     async def _answer_what_has_rung_anew(self, name: str) -> None:
-        await self._escalate()
+        await self._raise_alert()
         await self._connect(ENOUGH)
         await self._deliver(reply_lost=False)
-        await self._escalate()
+        await self._raise_alert()
         self.cloud.answer(name, outdated=False)
         await self._poll()
 
@@ -278,37 +278,37 @@ class BothSides(RuleBasedStateMachine):
 
     async def _quiet(self) -> None:
         """Let both sides do what is due, and look whether the promises hold."""
-        await self.gateway.escalations.look()
+        await self.gateway.alerts.look()
         await self.link.carry()
-        await self.site.until(lambda: not self.site.escalations._answers._scripts)
+        await self.site.until(lambda: not self.site.alerts._answers._scripts)
         await self.link.carry()
         self._check()
 
     def _check(self) -> None:
         ran = [self.calls.get(int(mark.split()[0])) for mark in self.runs]
-        assert len(ran) == len(set(ran)), f"an escalation's answers ran more than once: {self.runs}"
+        assert len(ran) == len(set(ran)), f"an alert's answers ran more than once: {self.runs}"
         if not self.older_home_assistant:
             assert not self.late, f"an answer ran after newer content: {self.late}"
-            known = self.site.escalations
-            assert all(known.get(escalation) for escalation in self.calls.values()), "what escalate returned is lost"
+            known = self.site.alerts
+            assert all(known.get(alert) for alert in self.calls.values()), "what escalate returned is lost"
             self._check_what_is_over()
             self._check_what_counted()
 
     def _check_what_is_over(self) -> None:
-        for one in self.site.escalations._journal.state.escalations.values():
+        for one in self.site.alerts._journal.state.alerts.values():
             if one.alive:
                 assert one.id not in self.over, "what was closed is alive"
             else:
                 assert self.over.setdefault(one.id, one.state) == one.state, "what was closed was closed again"
 
     def _check_what_counted(self) -> None:
-        settled = self.site.escalations._journal.state.proposals
+        settled = self.site.alerts._journal.state.proposals
         for item in self.cloud.items:
             proposal = f"{item.id}@{CLOUD}"
             if proposal in self.recorded or settled.get(proposal, "not settled") is not None:
                 continue
             self.recorded.add(proposal)
-            answers_from = self.site.known(item.escalation).answers_from
+            answers_from = self.site.known(item.alert).answers_from
             assert item.ring is None or item.ring >= answers_from, "an answer to an older ring counted"
 
     def teardown(self) -> None:
@@ -328,21 +328,21 @@ class BothSides(RuleBasedStateMachine):
             await self._pass(65)
             await self._deliver(reply_lost=False)
             await self._poll()
-        _, heads = await self.gateway.escalations.greeting()
-        known = self.site.escalations._journal.state.escalations.values()
+        _, heads = await self.gateway.alerts.greeting()
+        known = self.site.alerts._journal.state.alerts.values()
         here = {str(one.id): (one.state.value, one.ring) for one in known}
-        there = {str(head.escalation): (head.state.value, head.ring) for head in heads}
+        there = {str(head.alert): (head.state.value, head.ring) for head in heads}
         # What is over and came into being after the backup of Home Assistant is not told it again.
         extra = {one: state for one, (state, _) in there.items() if one not in here}
         assert self.older_home_assistant or not extra
         assert {"open", "acknowledged"}.isdisjoint(extra.values()), "what is alive is not known here"
         assert {one: there.get(one) for one in here} == here, "the two sides disagree"
-        for escalation, (state, ring) in here.items():
-            kinds = [kind for kind, _ in self.cloud.of(escalation) if kind != "asked"]
-            newest = [data for kind, data in self.cloud.of(escalation) if kind != "asked"][-1]
+        for alert, (state, ring) in here.items():
+            kinds = [kind for kind, _ in self.cloud.of(alert) if kind != "asked"]
+            newest = [data for kind, data in self.cloud.of(alert) if kind != "asked"][-1]
             assert (newest["state"], newest["ring"]) == (state, ring), f"the cloud disagrees: {kinds}"
             if state == "open":
-                message = self.site.known(escalation).content.message
+                message = self.site.known(alert).content.message
                 assert any(data["message"].startswith(message) for data in self.anna.rings), "nobody was told"
 
     async def _close(self) -> None:

@@ -1,4 +1,4 @@
-"""The gateway's side of a session, as docs/escalation.md describes it: a replica that follows, and nothing more."""
+"""The gateway's side of a session, as docs/alert.md describes it: a replica that follows, and nothing more."""
 
 from dataclasses import dataclass, field
 
@@ -41,7 +41,7 @@ class Gateway:
         self.caught_up = False
         heads = tuple(
             Head(
-                escalation=one.id,
+                alert=one.id,
                 ring=one.ring,
                 answers_from=one.answers_from,
                 state=one.state,
@@ -63,11 +63,11 @@ class Gateway:
             heads=heads,
             entry=self.entry,
         )
-        await self.site.escalations.handover.async_session_opened(hello, self.receive)
+        await self.site.alerts.handover.async_session_opened(hello, self.receive)
         await self.site.settle()
 
     def disconnect(self) -> None:
-        self.site.escalations.handover.async_session_closed()
+        self.site.alerts.handover.async_session_closed()
 
     async def receive(self, message: FromHomeAssistant) -> None:
         match decode(encode(message), FROM_HOME_ASSISTANT):
@@ -87,33 +87,33 @@ class Gateway:
         for change in transition.changes:
             self.log.append(change.kind)
             self.events.append(change.event)
-            if (known := self.replica.get(change.escalation.id)) and not known.state.alive:
-                assert not change.escalation.state.alive, "closed stays closed"
-            self.replica[change.escalation.id] = change.escalation
-            self.positions[change.escalation.id] = transition.position
+            if (known := self.replica.get(change.alert.id)) and not known.state.alive:
+                assert not change.alert.state.alive, "closed stays closed"
+            self.replica[change.alert.id] = change.alert
+            self.positions[change.alert.id] = transition.position
             if change.asks is not None:
-                self.asks[change.escalation.id] = change.asks
+                self.asks[change.alert.id] = change.asks
 
     async def live(self) -> None:
         """A receipt."""
-        await self.site.escalations.handover.async_receive(Receipt(position=self.cursor))
+        await self.site.alerts.handover.async_receive(Receipt(position=self.cursor))
         await self.site.settle()
 
     async def tell(self, key: TellKey, *, reached: bool, age: float = 0.0) -> None:
-        await self.site.escalations.handover.async_receive(Told(key=key, reached=reached, age=age))
+        await self.site.alerts.handover.async_receive(Told(key=key, reached=reached, age=age))
         await self.site.settle()
 
     async def propose(
-        self, escalation: str, answer: str | None, *, ring: int | None = 1, number: int = 1, age: float = 1.0
+        self, alert: str, answer: str | None, *, ring: int | None = 1, number: int = 1, age: float = 1.0
     ) -> None:
         proposal = Propose(
             id=f"proposal-{number}",
-            escalation=Ulid(escalation),
+            alert=Ulid(alert),
             ring=ring,
             answer=answer,
             age=age,
             by="the control room",
             acknowledge_for=None if answer else 600.0,
         )
-        await self.site.escalations.handover.async_receive(proposal)
+        await self.site.alerts.handover.async_receive(proposal)
         await self.site.settle()

@@ -19,8 +19,8 @@ from homeassistant.helpers import device_registry as dr
 from homeassistant.helpers import translation
 from pytest_homeassistant_custom_component.common import MockConfigEntry, async_fire_time_changed
 
-from custom_components.process_cosmos.alerts.engine import Escalations
-from custom_components.process_cosmos.alerts.model import Escalation
+from custom_components.process_cosmos.alerts.engine import Alerts
+from custom_components.process_cosmos.alerts.model import Alert
 from custom_components.process_cosmos.alerts.record_frames import find_frames
 from custom_components.process_cosmos.const import DOMAIN
 
@@ -125,20 +125,20 @@ class Site:
     entry: MockConfigEntry
 
     @property
-    def escalations(self) -> Escalations:
-        escalations: Escalations = self.entry.runtime_data.escalations
-        return escalations
+    def alerts(self) -> Alerts:
+        alerts: Alerts = self.entry.runtime_data.alerts
+        return alerts
 
-    def known(self, escalation: str) -> Escalation:
-        known = self.escalations.get(escalation)
+    def known(self, alert: str) -> Alert:
+        known = self.alerts.get(alert)
         assert known
         return known
 
     @property
-    def alive(self) -> Escalation:
-        """The one alive escalation."""
-        (escalation,) = self.escalations.alive
-        return escalation
+    def alive(self) -> Alert:
+        """The one alive alert."""
+        (alert,) = self.alerts.alive
+        return alert
 
     async def set_up(self) -> None:
         await translation.async_load_integrations(self.hass, {DOMAIN})
@@ -175,17 +175,17 @@ class Site:
     def _is_busy(self) -> bool:
         if self.entry.state is not ConfigEntryState.LOADED:
             return False
-        journal, rounds = self.escalations._journal, self.escalations._rounds
+        journal, rounds = self.alerts._journal, self.alerts._rounds
         return bool(rounds._telling_now) or bool(journal.memory._writer)
 
     async def call(self, action: str, context: Context | None = None, /, **data: object) -> dict[str, Any]:
         response = await self.hass.services.async_call(
-            DOMAIN, action, data, blocking=True, context=context, return_response=action == "escalate"
+            DOMAIN, action, data, blocking=True, context=context, return_response=action == "alert"
         )
         return dict(response or {})
 
-    async def escalate(self, message: str = "Water in the kitchen", /, **data: object) -> dict[str, Any]:
-        response = await self.call("escalate", **{"message": message, "group": "leak", **data})
+    async def raise_alert(self, message: str = "Water in the kitchen", /, **data: object) -> dict[str, Any]:
+        response = await self.call("alert", **{"message": message, "group": "leak", **data})
         await self.settle()
         return response
 

@@ -9,7 +9,7 @@ import pytest
 from homeassistant.core import CoreState, HomeAssistant, ServiceCall
 from homeassistant.exceptions import HomeAssistantError
 
-from custom_components.process_cosmos.alerts.errors import EscalationRefusedError
+from custom_components.process_cosmos.alerts.errors import AlertRefusedError
 from tests.home_assistant.alerts.site import Phone, Site
 
 
@@ -30,23 +30,23 @@ def answers(if_interrupted: str = "skip", action: str = "valve.open_valve") -> l
     return [{"name": "Turn on again", "actions": actions, "if_interrupted": if_interrupted}, {"name": "Keep off"}]
 
 
-def outcome(site: Site, escalation: str) -> str | None:
-    known = site.known(escalation)
+def outcome(site: Site, alert: str) -> str | None:
+    known = site.known(alert)
     return known.outcome and known.outcome.value
 
 
 async def test_a_phones_answer_runs_its_actions_once_and_clears_the_other_phones(
     site: Site, anna: Phone, ben: Phone, valve: list[ServiceCall]
 ) -> None:
-    escalated = await site.escalate(answers=answers())
+    raised = await site.raise_alert(answers=answers())
     buttons = {button["title"]: button for button in anna.rings[0]["data"]["actions"]}
     assert buttons["Turn on again"]["authenticationRequired"]
     assert not buttons["Keep off"]["authenticationRequired"]
     anna.press(anna.button("Turn on again"))
-    await site.until(lambda: outcome(site, escalated["id"]) == "done")
+    await site.until(lambda: outcome(site, raised["id"]) == "done")
     assert [call.data["entity_id"] for call in valve] == [["valve.main"]]
-    assert ben.clearings == [{"message": "clear_notification", "data": {"tag": escalated["id"]}}]
-    closed = site.escalations.get(escalated["id"])
+    assert ben.clearings == [{"message": "clear_notification", "data": {"tag": raised["id"]}}]
+    closed = site.alerts.get(raised["id"])
     assert closed
     assert (closed.state, closed.by, closed.answer) == ("answered", "Anna", "Turn on again")
 
@@ -65,10 +65,10 @@ async def test_a_phones_answer_runs_its_actions_once_and_clears_the_other_phones
 async def test_actions_that_abort_have_failed_and_those_that_stop_are_done(
     site: Site, anna: Phone, step: dict[str, Any], ended: str, reason: str | None
 ) -> None:
-    escalated = await site.escalate(answers=[{"name": "Open", "actions": [step]}])
-    await site.call("answer", escalation=escalated["id"], answer="Open")
-    await site.until(lambda: outcome(site, escalated["id"]))
-    assert outcome(site, escalated["id"]) == ended
+    raised = await site.raise_alert(answers=[{"name": "Open", "actions": [step]}])
+    await site.call("answer", alert=raised["id"], answer="Open")
+    await site.until(lambda: outcome(site, raised["id"]))
+    assert outcome(site, raised["id"]) == ended
     assert [reason is not None and reason in notice for notice in anna.notices] == ([True] if reason else [])
 
 
@@ -76,10 +76,10 @@ async def test_what_went_wrong_is_told_as_soon_as_a_phone_can_be_reached(
     site: Site, anna: Phone, ben: Phone, valve: list[ServiceCall]
 ) -> None:
     steps = [{"action": "valve.open_valve"}, {"stop": "stuck", "error": True}]
-    escalated = await site.escalate(answers=[{"name": "Open", "actions": steps, "if_interrupted": "repeat"}])
+    raised = await site.raise_alert(answers=[{"name": "Open", "actions": steps, "if_interrupted": "repeat"}])
     anna.away = ben.away = True
-    await site.call("answer", escalation=escalated["id"], answer="Open")
-    await site.until(lambda: outcome(site, escalated["id"]) == "failed")
+    await site.call("answer", alert=raised["id"], answer="Open")
+    await site.until(lambda: outcome(site, raised["id"]) == "failed")
     await site.pass_time(minutes=3)
     await site.crash_after("outcome")
     await site.pass_time(minutes=3)
@@ -94,9 +94,9 @@ async def test_what_went_wrong_is_told_as_soon_as_a_phone_can_be_reached(
 
 
 async def test_people_who_stay_away_are_given_up_after_a_day_or_two(site: Site, anna: Phone, ben: Phone) -> None:
-    escalated = await site.escalate(answers=[{"name": "Open", "actions": [{"stop": "stuck", "error": True}]}])
+    raised = await site.raise_alert(answers=[{"name": "Open", "actions": [{"stop": "stuck", "error": True}]}])
     anna.away = ben.away = True
-    await site.call("answer", escalation=escalated["id"], answer="Open")
+    await site.call("answer", alert=raised["id"], answer="Open")
     await site.pass_time(timedelta(hours=7), hours=49)
     anna.away = False
     await site.pass_time(minutes=5)
@@ -105,22 +105,22 @@ async def test_people_who_stay_away_are_given_up_after_a_day_or_two(site: Site, 
 
 async def test_actions_that_waited_in_vain_have_failed(site: Site, anna: Phone) -> None:
     wait = {"wait_template": "{{ false }}", "timeout": {"seconds": 5}, "continue_on_timeout": False}
-    escalated = await site.escalate(answers=[{"name": "Open", "actions": [wait]}])
-    await site.call("answer", escalation=escalated["id"], answer="Open")
+    raised = await site.raise_alert(answers=[{"name": "Open", "actions": [wait]}])
+    await site.call("answer", alert=raised["id"], answer="Open")
     await site.pass_time(seconds=20)
-    await site.until(lambda: outcome(site, escalated["id"]))
-    assert outcome(site, escalated["id"]) == "failed"
+    await site.until(lambda: outcome(site, raised["id"]))
+    assert outcome(site, raised["id"]) == "failed"
     assert ["TimeoutError" in notice for notice in anna.notices] == [True]
 
 
 async def test_the_second_answer_is_refused_and_its_phone_is_told_who_won(
     site: Site, anna: Phone, ben: Phone, valve: list[ServiceCall]
 ) -> None:
-    escalated = await site.escalate(answers=answers())
+    raised = await site.raise_alert(answers=answers())
     anna.press(anna.button("Keep off"))
     ben.press(ben.button("Turn on again"))
     await site.settle()
-    closed = site.escalations.get(escalated["id"])
+    closed = site.alerts.get(raised["id"])
     assert closed
     assert closed.answer == "Keep off"
     assert ben.refusals == ["already_answered"]
@@ -129,9 +129,9 @@ async def test_the_second_answer_is_refused_and_its_phone_is_told_who_won(
 
 
 async def test_an_answer_to_an_older_ring_is_refused(site: Site, anna: Phone, valve: list[ServiceCall]) -> None:
-    await site.escalate(answers=answers())
+    await site.raise_alert(answers=answers())
     old = anna.button("Turn on again")
-    await site.escalate("Water everywhere", answers=answers())
+    await site.raise_alert("Water everywhere", answers=answers())
     anna.press(old)
     await site.settle()
     assert anna.refusals == ["answer_too_late"]
@@ -140,9 +140,9 @@ async def test_an_answer_to_an_older_ring_is_refused(site: Site, anna: Phone, va
 
 
 async def test_an_acknowledgement_of_an_older_ring_does_not_silence_a_worse_one(site: Site, anna: Phone) -> None:
-    await site.escalate()
+    await site.raise_alert()
     old = anna.button("Seen")
-    await site.escalate("Water everywhere")
+    await site.raise_alert("Water everywhere")
     anna.press(old)
     await site.settle()
     assert anna.refusals == ["answer_too_late"]
@@ -152,17 +152,17 @@ async def test_an_acknowledgement_of_an_older_ring_does_not_silence_a_worse_one(
 async def test_rounds_and_the_end_of_an_acknowledgement_do_not_outdate_an_answer(
     site: Site, anna: Phone, valve: list[ServiceCall]
 ) -> None:
-    escalated = await site.escalate(answers=answers())
+    raised = await site.raise_alert(answers=answers())
     first = anna.button("Turn on again")
     anna.press(anna.button("Seen"))
     await site.pass_time(timedelta(minutes=1), minutes=70)
     anna.press(first)
-    await site.until(lambda: outcome(site, escalated["id"]) == "done")
+    await site.until(lambda: outcome(site, raised["id"]) == "done")
     assert len(valve) == 1
 
 
 async def test_an_answer_after_closing_is_too_late(site: Site, anna: Phone) -> None:
-    await site.escalate(answers=answers())
+    await site.raise_alert(answers=answers())
     await site.call("resolve", group="leak")
     anna.press(anna.button("Keep off"))
     await site.settle()
@@ -170,7 +170,7 @@ async def test_an_answer_after_closing_is_too_late(site: Site, anna: Phone) -> N
 
 
 async def test_garbage_from_a_phone_is_passed_over(site: Site, anna: Phone) -> None:
-    await site.escalate(answers=answers())
+    await site.raise_alert(answers=answers())
     for garbage in (None, 5, "", "other", "cosmos/x/1/a/answer/b", anna.button("Seen").replace("/1/", "/-1/")):
         site.hass.bus.async_fire("mobile_app_notification_action", {"action": garbage})
     await site.settle()
@@ -180,15 +180,15 @@ async def test_garbage_from_a_phone_is_passed_over(site: Site, anna: Phone) -> N
     assert anna.refusals == ["not_offered"]
     anna.press(anna.button("Keep off").replace(site.alive.id, "01JD0000000000000000000001"))
     await site.settle()
-    assert anna.refusals == ["not_offered", "unknown_escalation"]
+    assert anna.refusals == ["not_offered", "unknown_alert"]
 
 
 async def test_the_answer_named_by_if_unanswered_runs_at_the_give_up(
     site: Site, anna: Phone, valve: list[ServiceCall]
 ) -> None:
-    escalated = await site.escalate(answers=answers(), if_unanswered="Turn on again", give_up_after={"minutes": 30})
+    raised = await site.raise_alert(answers=answers(), if_unanswered="Turn on again", give_up_after={"minutes": 30})
     await site.pass_time(timedelta(minutes=1), minutes=31)
-    await site.until(lambda: outcome(site, escalated["id"]) == "done")
+    await site.until(lambda: outcome(site, raised["id"]) == "done")
     assert len(valve) == 1
     anna.press(anna.button("Keep off"))
     await site.settle()
@@ -199,23 +199,23 @@ async def test_the_answer_named_by_if_unanswered_runs_at_the_give_up(
 
 
 async def test_a_crash_before_opened_is_on_disk_tells_nobody(site: Site, anna: Phone) -> None:
-    await site.escalate()
+    await site.raise_alert()
     anna.sent.clear()
     await site.crash_after("start")
-    assert site.escalations.alive == ()
+    assert site.alerts.alive == ()
     await site.pass_time(minutes=6)
     assert anna.sent == []
 
 
 async def test_a_crash_between_a_tell_and_its_record_tells_the_same_again(site: Site, anna: Phone) -> None:
-    escalated = await site.escalate()
+    raised = await site.raise_alert()
     await site.crash_after("opened")
-    assert [ring["data"]["tag"] for ring in anna.rings] == [escalated["id"]] * 2
+    assert [ring["data"]["tag"] for ring in anna.rings] == [raised["id"]] * 2
     assert anna.rings[0]["data"]["actions"] == anna.rings[1]["data"]["actions"]
 
 
 async def test_a_crash_after_a_tells_record_does_not_tell_again(site: Site, anna: Phone, ben: Phone) -> None:
-    await site.escalate()
+    await site.raise_alert()
     await site.crash_after(None)
     assert len(anna.rings) == len(ben.rings) == 1
 
@@ -224,42 +224,42 @@ async def test_a_crash_after_a_tells_record_does_not_tell_again(site: Site, anna
 async def test_a_crash_between_answered_and_running_runs_the_answer(
     site: Site, valve: list[ServiceCall], if_interrupted: str
 ) -> None:
-    escalated = await site.escalate(answers=answers(if_interrupted))
-    await site.call("answer", escalation=escalated["id"], answer="Turn on again")
-    await site.until(lambda: outcome(site, escalated["id"]) == "done")
+    raised = await site.raise_alert(answers=answers(if_interrupted))
+    await site.call("answer", alert=raised["id"], answer="Turn on again")
+    await site.until(lambda: outcome(site, raised["id"]) == "done")
     valve.clear()
     await site.crash_after("answered")
-    await site.until(lambda: outcome(site, escalated["id"]) == "done")
+    await site.until(lambda: outcome(site, raised["id"]) == "done")
     assert len(valve) == 1
 
 
 async def test_a_crash_while_running_is_unknown_with_skip_and_people_are_told(
     site: Site, anna: Phone, valve: list[ServiceCall]
 ) -> None:
-    escalated = await site.escalate(answers=answers("skip"))
-    await site.call("answer", escalation=escalated["id"], answer="Turn on again")
-    await site.until(lambda: outcome(site, escalated["id"]) == "done")
+    raised = await site.raise_alert(answers=answers("skip"))
+    await site.call("answer", alert=raised["id"], answer="Turn on again")
+    await site.until(lambda: outcome(site, raised["id"]) == "done")
     valve.clear()
     await site.crash_after("running")
-    await site.until(lambda: outcome(site, escalated["id"]) == "unknown")
+    await site.until(lambda: outcome(site, raised["id"]) == "unknown")
     assert valve == []
     assert any("whether it was carried out is unknown" in notice for notice in anna.notices)
 
 
 async def test_a_crash_while_running_runs_again_with_repeat(site: Site, valve: list[ServiceCall]) -> None:
-    escalated = await site.escalate(answers=answers("repeat"))
-    await site.call("answer", escalation=escalated["id"], answer="Turn on again")
-    await site.until(lambda: outcome(site, escalated["id"]) == "done")
+    raised = await site.raise_alert(answers=answers("repeat"))
+    await site.call("answer", alert=raised["id"], answer="Turn on again")
+    await site.until(lambda: outcome(site, raised["id"]) == "done")
     valve.clear()
     await site.crash_after("running")
-    await site.until(lambda: outcome(site, escalated["id"]) == "done")
+    await site.until(lambda: outcome(site, raised["id"]) == "done")
     assert len(valve) == 1
 
 
 async def test_a_crash_after_the_outcome_runs_nothing(site: Site, valve: list[ServiceCall]) -> None:
-    escalated = await site.escalate(answers=answers("repeat"))
-    await site.call("answer", escalation=escalated["id"], answer="Turn on again")
-    await site.until(lambda: outcome(site, escalated["id"]) == "done")
+    raised = await site.raise_alert(answers=answers("repeat"))
+    await site.call("answer", alert=raised["id"], answer="Turn on again")
+    await site.until(lambda: outcome(site, raised["id"]) == "done")
     valve.clear()
     await site.crash_after(None)
     await site.pass_time(minutes=1)
@@ -270,12 +270,12 @@ async def test_a_crash_after_the_outcome_runs_nothing(site: Site, valve: list[Se
 async def test_what_a_day_or_a_newer_leak_has_overtaken_does_not_run(
     site: Site, anna: Phone, valve: list[ServiceCall], record: str
 ) -> None:
-    escalated = await site.escalate(answers=answers("repeat"))
-    await site.call("answer", escalation=escalated["id"], answer="Turn on again")
-    await site.until(lambda: outcome(site, escalated["id"]) == "done")
+    raised = await site.raise_alert(answers=answers("repeat"))
+    await site.call("answer", alert=raised["id"], answer="Turn on again")
+    await site.until(lambda: outcome(site, raised["id"]) == "done")
     valve.clear()
     await site.crash_after(record, before_start=lambda: site.freezer.tick(timedelta(hours=25)))
-    await site.until(lambda: outcome(site, escalated["id"]) == "overtaken")
+    await site.until(lambda: outcome(site, raised["id"]) == "overtaken")
     assert valve == []
     assert any("overtook it" in notice for notice in anna.notices)
 
@@ -283,9 +283,9 @@ async def test_what_a_day_or_a_newer_leak_has_overtaken_does_not_run(
 async def test_an_answer_waits_until_home_assistant_has_started(
     hass: HomeAssistant, site: Site, valve: list[ServiceCall]
 ) -> None:
-    escalated = await site.escalate(answers=answers())
+    raised = await site.raise_alert(answers=answers())
     hass.set_state(CoreState.starting)
-    await site.call("answer", escalation=escalated["id"], answer="Turn on again")
+    await site.call("answer", alert=raised["id"], answer="Turn on again")
     await site.settle()
     assert valve == []
     hass.set_state(CoreState.running)
@@ -304,20 +304,20 @@ async def test_a_newer_leak_stops_a_running_answer_before_its_next_effect(
 
     hass.services.async_register("pump", "drain", wait)
     sequence = [{"action": "pump.drain"}, {"action": "valve.open_valve", "target": {"entity_id": "valve.main"}}]
-    escalated = await site.escalate(answers=[{"name": "Drain", "actions": sequence}])
-    await site.call("answer", escalation=escalated["id"], answer="Drain")
+    raised = await site.raise_alert(answers=[{"name": "Drain", "actions": sequence}])
+    await site.call("answer", alert=raised["id"], answer="Drain")
     await began.wait()
-    await site.call("escalate", message="Water again", group="leak")
-    await site.until(lambda: outcome(site, escalated["id"]) == "overtaken")
+    await site.call("alert", message="Water again", group="leak")
+    await site.until(lambda: outcome(site, raised["id"]) == "overtaken")
     assert valve == []
 
 
 async def test_a_newer_leak_before_the_first_effect_lets_none_happen(site: Site, valve: list[ServiceCall]) -> None:
-    escalated = await site.escalate(answers=answers())
-    closing = site.hass.async_create_task(site.call("answer", escalation=escalated["id"], answer="Turn on again"))
-    await site.escalate()
+    raised = await site.raise_alert(answers=answers())
+    closing = site.hass.async_create_task(site.call("answer", alert=raised["id"], answer="Turn on again"))
+    await site.raise_alert()
     await closing
-    await site.until(lambda: outcome(site, escalated["id"]) == "overtaken")
+    await site.until(lambda: outcome(site, raised["id"]) == "overtaken")
     assert valve == []
 
 
@@ -325,30 +325,30 @@ async def test_an_answer_that_waits_is_stopped_when_it_is_a_day_old(
     site: Site, anna: Phone, valve: list[ServiceCall]
 ) -> None:
     sequence = [{"delay": {"hours": 30}}, {"action": "valve.open_valve", "target": {"entity_id": "valve.main"}}]
-    escalated = await site.escalate(answers=[{"name": "Later", "actions": sequence}])
-    await site.call("answer", escalation=escalated["id"], answer="Later")
-    await site.until(lambda: site.known(escalated["id"]).running)
+    raised = await site.raise_alert(answers=[{"name": "Later", "actions": sequence}])
+    await site.call("answer", alert=raised["id"], answer="Later")
+    await site.until(lambda: site.known(raised["id"]).running)
     await site.pass_time(timedelta(hours=1), hours=25)
-    await site.until(lambda: outcome(site, escalated["id"]) == "overtaken")
+    await site.until(lambda: outcome(site, raised["id"]) == "overtaken")
     assert valve == []
     assert any("not to its end" in notice for notice in anna.notices)
 
 
 async def test_an_action_that_comes_late_is_waited_for(hass: HomeAssistant, site: Site) -> None:
-    escalated = await site.escalate(answers=answers(action="siren.turn_off"))
-    await site.call("answer", escalation=escalated["id"], answer="Turn on again")
+    raised = await site.raise_alert(answers=answers(action="siren.turn_off"))
+    await site.call("answer", alert=raised["id"], answer="Turn on again")
     await site.pass_time(minutes=2)
     calls: list[ServiceCall] = []
     hass.services.async_register("siren", "turn_off", calls.append)
-    await site.until(lambda: outcome(site, escalated["id"]) == "done")
+    await site.until(lambda: outcome(site, raised["id"]) == "done")
     assert len(calls) == 1
 
 
 async def test_an_action_missing_for_five_minutes_has_failed_and_people_are_told(site: Site, anna: Phone) -> None:
-    escalated = await site.escalate(answers=answers(action="siren.turn_off"))
-    await site.call("answer", escalation=escalated["id"], answer="Turn on again")
+    raised = await site.raise_alert(answers=answers(action="siren.turn_off"))
+    await site.call("answer", alert=raised["id"], answer="Turn on again")
     await site.pass_time(minutes=6)
-    assert outcome(site, escalated["id"]) == "failed"
+    assert outcome(site, raised["id"]) == "failed"
     assert any("siren.turn_off is missing" in notice for notice in anna.notices)
 
 
@@ -362,26 +362,26 @@ async def test_an_action_that_raises_anything_has_failed_and_people_are_told(
         raise error
 
     hass.services.async_register("valve", "open_valve", jam)
-    escalated = await site.escalate(answers=answers())
-    await site.call("answer", escalation=escalated["id"], answer="Turn on again")
-    await site.until(lambda: outcome(site, escalated["id"]) == "failed")
+    raised = await site.raise_alert(answers=answers())
+    await site.call("answer", alert=raised["id"], answer="Turn on again")
+    await site.until(lambda: outcome(site, raised["id"]) == "failed")
     assert any("could not be carried out" in notice for notice in anna.notices)
 
 
-async def test_two_sites_keep_their_escalations_apart(
+async def test_two_sites_keep_their_alerts_apart(
     hass: HomeAssistant, add_site: Callable[..., Site], anna: Phone, ben: Phone
 ) -> None:
     home, cabin = add_site(phones=[anna.device_id]), add_site(phones=[ben.device_id])
     await home.set_up()
     if cabin.entry.state.value != "loaded":
         await cabin.set_up()
-    first = await home.escalate(site=home.entry.entry_id)
-    second = await cabin.escalate(site=cabin.entry.entry_id)
+    first = await home.raise_alert(site=home.entry.entry_id)
+    second = await cabin.raise_alert(site=cabin.entry.entry_id)
     await home.settle()
     assert first["id"] != second["id"]
     assert len(anna.rings) == len(ben.rings) == 1
     ben.press(ben.button("Seen"))
     await cabin.settle()
     assert (home.alive.state, cabin.alive.state) == ("open", "acknowledged")
-    with pytest.raises(EscalationRefusedError):
-        await home.call("answer", escalation=first["id"], answer="x")
+    with pytest.raises(AlertRefusedError):
+        await home.call("answer", alert=first["id"], answer="x")

@@ -107,7 +107,7 @@ def _restore_the_gateway_after_a_merge_closed_what_had_rung() -> None:
     game.connect(ENOUGH)
     game.deliver(reply_lost=False)
     game.restore_home_assistant()
-    game.escalate()
+    game.raise_alert()
     game.connect(ENOUGH)
     game.deliver(reply_lost=False)
     game.restore_the_gateway()
@@ -133,7 +133,7 @@ def _restore_both_sides_after_a_closing(restorings: Sequence[str]) -> None:
     [
         ("restore_home_assistant", "restore_the_gateway"),
         ("restore_the_gateway", "restore_home_assistant"),
-        ("restore_home_assistant", "restore_the_gateway", "resolve", "escalate", "restore_home_assistant"),
+        ("restore_home_assistant", "restore_the_gateway", "resolve", "alert", "restore_home_assistant"),
         ("restore_home_assistant", "restore_the_gateway", "home_assistant_crashes"),
     ],
 )

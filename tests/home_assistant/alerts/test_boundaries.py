@@ -20,7 +20,7 @@ def gateway(linked: Site) -> Gateway:
 
 async def test_two_sensors_that_get_wet_at_the_same_moment_ring_at_once(site: Site, anna: Phone) -> None:
     await asyncio.gather(
-        *(site.call("escalate", message=message, group="leak") for message in ("Water here", "Water there"))
+        *(site.call("alert", message=message, group="leak") for message in ("Water here", "Water there"))
     )
     await site.settle()
     assert [ring["message"] for ring in anna.rings] == ["Water there (2 times)"]
@@ -28,18 +28,18 @@ async def test_two_sensors_that_get_wet_at_the_same_moment_ring_at_once(site: Si
 
 
 async def test_new_content_at_the_very_moment_of_a_ring_does_not_put_it_off_again(site: Site, anna: Phone) -> None:
-    await site.escalate("Water: 1 litre")
-    await site.escalate("Water: 2 litres")
+    await site.raise_alert("Water: 1 litre")
+    await site.raise_alert("Water: 2 litres")
     for number in range(3, 6):
         site.freezer.tick(timedelta(seconds=60))  # no timer has had its turn yet
-        await site.escalate(f"Water: {number} litres")
+        await site.raise_alert(f"Water: {number} litres")
     assert len(anna.rings) >= 4
 
 
 async def test_what_has_run_out_before_home_assistant_has_started_swallows_no_new_call(
     hass: HomeAssistant, site: Site, anna: Phone
 ) -> None:
-    first = await site.escalate()
+    first = await site.raise_alert()
 
     def a_day_later() -> None:
         hass.set_state(CoreState.starting)
@@ -47,7 +47,7 @@ async def test_what_has_run_out_before_home_assistant_has_started_swallows_no_ne
 
     await site.crash_after(None, before_start=a_day_later)
     anna.sent.clear()
-    again = await site.escalate()
+    again = await site.raise_alert()
     hass.set_state(CoreState.running)
     hass.bus.async_fire("homeassistant_started")
     await site.settle()
@@ -61,8 +61,8 @@ async def test_what_two_sensors_say_while_home_assistant_starts_rings_when_it_ha
     hass: HomeAssistant, site: Site, anna: Phone
 ) -> None:
     await site.crash_after(None, before_start=lambda: hass.set_state(CoreState.starting))
-    await site.escalate("Water here")
-    await site.escalate("Water there")
+    await site.raise_alert("Water here")
+    await site.raise_alert("Water there")
     assert anna.rings == []
     hass.set_state(CoreState.running)
     hass.bus.async_fire("homeassistant_started")
@@ -80,8 +80,8 @@ async def test_people_hear_of_an_interrupted_answer_when_their_phones_are_there(
         await never.wait()
 
     hass.services.async_register("valve", "open_valve", hang)
-    escalated = await site.escalate(answers=[{"name": "Open", "actions": [{"action": "valve.open_valve"}]}])
-    await site.call("answer", escalation=escalated["id"], answer="Open")
+    raised = await site.raise_alert(answers=[{"name": "Open", "actions": [{"action": "valve.open_valve"}]}])
+    await site.call("answer", alert=raised["id"], answer="Open")
     await began.wait()
 
     def phones_come_late() -> None:
@@ -92,15 +92,15 @@ async def test_people_hear_of_an_interrupted_answer_when_their_phones_are_there(
     anna.add_notify_action()
     hass.set_state(CoreState.running)
     hass.bus.async_fire("homeassistant_started")
-    await site.until(lambda: site.known(escalated["id"]).outcome)
+    await site.until(lambda: site.known(raised["id"]).outcome)
     assert any("interrupted" in notice for notice in anna.notices)
 
 
-async def test_a_restored_escalation_is_told_at_once_while_the_gateway_lives(
+async def test_a_restored_alert_is_told_at_once_while_the_gateway_lives(
     linked: Site, gateway: Gateway, anna: Phone
 ) -> None:
     await gateway.connect()
-    await linked.escalate()
+    await linked.raise_alert()
     anna.sent.clear()
     gateway.disconnect()
     await linked.crash_after("start")
@@ -113,8 +113,8 @@ async def test_a_restored_escalation_is_told_at_once_while_the_gateway_lives(
 
 async def test_a_link_that_flaps_after_a_restore_rings_once(linked: Site, gateway: Gateway, anna: Phone) -> None:
     await gateway.connect()
-    escalated = await linked.escalate()
-    await linked.escalate("Water everywhere")
+    raised = await linked.raise_alert()
+    await linked.raise_alert("Water everywhere")
     gateway.disconnect()
     await linked.crash_after("opened")
     anna.sent.clear()
@@ -123,7 +123,7 @@ async def test_a_link_that_flaps_after_a_restore_rings_once(linked: Site, gatewa
         gateway.replica, gateway.cursor = dict(replica), cursor  # nothing reached its disk
         await gateway.connect()
     assert gateway.log.count(TransitionKind.RECONCILED) == 3
-    assert linked.alive.ring == gateway.replica[escalated["id"]].ring == 3
+    assert linked.alive.ring == gateway.replica[raised["id"]].ring == 3
     assert len(anna.rings) == 1
 
 
@@ -132,12 +132,12 @@ async def test_a_proposal_beyond_measure_is_refused_and_does_not_end_the_session
     linked: Site, gateway: Gateway, answer: str | None
 ) -> None:
     await gateway.connect()
-    escalated = await linked.escalate(answers=[{"name": "Open"}])
+    raised = await linked.raise_alert(answers=[{"name": "Open"}])
     for number, (age, long) in enumerate(((1e300, 600.0), (1.0, 1e300))):
-        await linked.escalations.handover.async_receive(
+        await linked.alerts.handover.async_receive(
             Propose(
                 id=f"proposal-{number}",
-                escalation=Ulid(escalated["id"]),
+                alert=Ulid(raised["id"]),
                 ring=None,
                 answer=answer,
                 age=age,
@@ -154,8 +154,8 @@ async def test_a_gateway_that_joins_and_breaks_off_gets_nothing_of_before_it_was
 ) -> None:
     site = add_site(phones=[anna.device_id])
     await site.set_up()
-    alive = await site.escalate()
-    old = await site.escalate(group="old")
+    alive = await site.raise_alert()
+    old = await site.raise_alert(group="old")
     await site.call("resolve", group="old")
     gateway = Gateway(site)
     await gateway.connect()
@@ -165,25 +165,25 @@ async def test_a_gateway_that_joins_and_breaks_off_gets_nothing_of_before_it_was
     assert old["id"] not in gateway.replica
 
 
-async def test_counting_a_call_every_second_costs_no_copy_of_the_escalation(linked: Site, gateway: Gateway) -> None:
+async def test_counting_a_call_every_second_costs_no_copy_of_the_alert(linked: Site, gateway: Gateway) -> None:
     await gateway.connect()
-    await linked.escalate()
-    kept = len(linked.escalations._journal._after)
+    await linked.raise_alert()
+    kept = len(linked.alerts._journal._after)
     for _ in range(50):
-        await linked.call("escalate", message="Water in the kitchen", group="leak")
+        await linked.call("alert", message="Water in the kitchen", group="leak")
     assert linked.alive.count == 51
-    assert len(linked.escalations._journal._after) == kept
+    assert len(linked.alerts._journal._after) == kept
 
 
 async def test_what_is_forgotten_is_forgotten_in_whole(linked: Site, gateway: Gateway) -> None:
     await gateway.connect()
     for number in range(6):
-        escalated = await linked.call("escalate", message="Water", group=f"group {number}")
-        await gateway.propose(escalated["id"], None, number=number)
-        await linked.call("resolve", escalation=escalated["id"])
+        raised = await linked.call("alert", message="Water", group=f"group {number}")
+        await gateway.propose(raised["id"], None, number=number)
+        await linked.call("resolve", alert=raised["id"])
     await linked.until(lambda: gateway.log.count(TransitionKind.RESOLVED) == 6)
     await gateway.live()
     linked.freezer.tick(timedelta(days=31))
-    await linked.escalations._async_compact()
-    state = linked.escalations._journal.state
-    assert (state.escalations, state.newest, state.alive, state.proposals) == ({}, {}, {}, {})
+    await linked.alerts._async_compact()
+    state = linked.alerts._journal.state
+    assert (state.alerts, state.newest, state.alive, state.proposals) == ({}, {}, {}, {})

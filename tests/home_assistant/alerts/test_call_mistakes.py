@@ -28,7 +28,7 @@ BROKEN = [{"action": "valve.open_valve", "data": {"position": "{{ broken"}}]
 
 async def run_script(hass: HomeAssistant, data: dict[str, Any]) -> None:
     """Call the action from a script, whose templates Home Assistant renders."""
-    sequence = [{"action": "process_cosmos.escalate", "data": data}]
+    sequence = [{"action": "process_cosmos.alert", "data": data}]
     # Home Assistant cannot read a trace again that holds half a surrogate pair.
     script = {"alias": "Leak", "sequence": sequence, "trace": {"stored_traces": 0}}
     assert await async_setup_component(hass, "script", {"script": {"leak": script}})
@@ -87,7 +87,7 @@ def problems(hass: HomeAssistant) -> dict[str, str]:
 async def test_nothing_in_a_call_keeps_people_from_being_notified(
     hass: HomeAssistant, site: Site, anna: Phone, data: dict[str, Any], code: str | None
 ) -> None:
-    response = await site.call("escalate", **{"message": "Water", **data})
+    response = await site.call("alert", **{"message": "Water", **data})
     await site.settle()
     assert len(anna.rings) == 1
     orjson.dumps(anna.rings)  # a push service takes it
@@ -100,10 +100,10 @@ async def test_nothing_in_a_call_keeps_people_from_being_notified(
 
 
 async def test_a_mistyped_severity_is_the_louder_one(site: Site) -> None:
-    await site.escalate(severity="citical")
+    await site.raise_alert(severity="citical")
     assert site.alive.content.severity == "critical"
-    await site.escalate(group="other", severity=" Info ")
-    assert site.escalations.alive[-1].content.severity == "info"
+    await site.raise_alert(group="other", severity=" Info ")
+    assert site.alerts.alive[-1].content.severity == "info"
 
 
 @pytest.mark.parametrize("template", ["{{ 'a\\ud83d' }}", "{{ ['Restart it', 'Leave it'] }}"], ids=["half", "list"])
@@ -138,7 +138,7 @@ async def test_a_right_call_of_the_same_run_leaves_the_mistakes_of_the_others_sh
     hass.states.async_set("input_text.more", "sound")
     more = {"message": "m", "data": "{{ {'a': 1} if is_state('input_text.more', 'right') else 1 }}"}
     calls = [{"message": "m", "severity": "{{ states('input_text.more') }}"}, {"message": "m"}, more, {"message": "m"}]
-    sequence = [{"action": "process_cosmos.escalate", "data": data} for data in calls]
+    sequence = [{"action": "process_cosmos.alert", "data": data} for data in calls]
     assert await async_setup_component(hass, "script", {"script": {"leak": {"sequence": sequence}}})
     for _ in range(2):
         await hass.services.async_call("script", "leak", blocking=True)
@@ -154,7 +154,7 @@ async def test_a_right_call_of_the_same_run_leaves_the_mistakes_of_the_others_sh
 async def test_a_right_call_for_another_group_leaves_the_mistakes_shown(hass: HomeAssistant, site: Site) -> None:
     """As in the leak guard: one step is rare, the other may run again in the next second."""
     rare = {"message": "stuck", "group": "valve", "severity": "{{ states('input_text.severity') }}"}
-    steps = [{"action": "process_cosmos.escalate", "data": data} for data in (rare, {"message": "wet"})]
+    steps = [{"action": "process_cosmos.alert", "data": data} for data in (rare, {"message": "wet"})]
     sequence = [{"if": "{{ rare | default(false) }}", "then": steps[:1], "else": steps[1:]}]
     assert await async_setup_component(hass, "script", {"script": {"leak": {"sequence": sequence}}})
     hass.states.async_set("input_text.severity", "loud")
@@ -170,7 +170,7 @@ async def test_a_right_call_for_another_group_leaves_the_mistakes_shown(hass: Ho
 async def test_mistakes_in_a_direct_call_stand_in_the_response_and_the_log_only(
     hass: HomeAssistant, site: Site, hass_admin_user: User, caplog: pytest.LogCaptureFixture
 ) -> None:
-    response = await site.call("escalate", Context(user_id=hass_admin_user.id), message="m", sound="loud")
+    response = await site.call("alert", Context(user_id=hass_admin_user.id), message="m", sound="loud")
     assert [problem["code"] for problem in response["problems"]] == ["unknown_field"]
     assert "unknown_field: the alert of Mock User went out" in caplog.text
     assert problems(hass) == {}
@@ -181,9 +181,9 @@ async def test_an_answer_with_invalid_actions_can_be_given_and_its_failure_is_sa
     site: Site, anna: Phone, hass_admin_user: User
 ) -> None:
     context = Context(user_id=hass_admin_user.id)
-    escalated = await site.call("escalate", context, message="m", answers=[{"name": "Open", "actions": BROKEN}])
-    assert [problem["code"] for problem in escalated["problems"]] == ["invalid_actions"]
-    await site.call("answer", escalation=escalated["id"], answer="Open")
+    raised = await site.call("alert", context, message="m", answers=[{"name": "Open", "actions": BROKEN}])
+    assert [problem["code"] for problem in raised["problems"]] == ["invalid_actions"]
+    await site.call("answer", alert=raised["id"], answer="Open")
     await site.until(lambda: anna.notices)
     assert "could not be carried out" in anna.notices[0]
 
@@ -195,7 +195,7 @@ async def test_text_that_was_rendered_once_is_never_rendered_again(hass: HomeAss
     hass.states.async_set("sensor.device", "{{ states('sensor.secret') }}")
     says = {"action": "notify.log", "data": {"message": "{{ states('sensor.device') }}", "title": "{{ 1 + 1 }}"}}
     await run_script(hass, {"message": "W", "answers": [{"name": "Say", "actions": [says]}]})
-    await site.call("answer", escalation=site.alive.id, answer="Say")
+    await site.call("answer", alert=site.alive.id, answer="Say")
     await site.until(lambda: calls)
     assert calls[0].data == {"message": "{{ states('sensor.secret') }}", "title": 2}
 
@@ -207,9 +207,9 @@ async def test_templates_of_an_administrators_direct_call_are_rendered_when_the_
     hass.services.async_register("notify", "log", calls.append)
     says = {"action": "notify.log", "data": {"message": "{{ states('sensor.level') }}"}}
     answers = [{"name": "Say", "actions": [says]}]
-    await site.call("escalate", Context(user_id=hass_admin_user.id), message="W", answers=answers)
+    await site.call("alert", Context(user_id=hass_admin_user.id), message="W", answers=answers)
     hass.states.async_set("sensor.level", "9")
-    await site.call("answer", escalation=site.alive.id, answer="Say")
+    await site.call("answer", alert=site.alive.id, answer="Say")
     await site.until(lambda: calls)
     assert calls[0].data == {"message": 9}
 
@@ -225,8 +225,8 @@ async def test_only_actions_that_would_run_are_waited_for(
         {"if": "{{ true }}", "then": {"action": "valve.open_valve"}, "else": {"stop": "it is dry"}},
     ]
     context = Context(user_id=hass_admin_user.id)
-    await site.call("escalate", context, message="m", answers=[{"name": "Open", "actions": steps}])
-    await site.call("answer", escalation=site.alive.id, answer="Open")
+    await site.call("alert", context, message="m", answers=[{"name": "Open", "actions": steps}])
+    await site.call("answer", alert=site.alive.id, answer="Open")
     await site.until(lambda: calls)
 
 
@@ -256,7 +256,7 @@ async def test_a_repair_issue_lists_its_mistakes_and_goes_with_its_automation(ha
     assert lines[20:] == ["- … (+3)"]
     forget_problems_of_removed_callers(hass)
     assert set(problems(hass)) == {"script.leak"}
-    await site.escalate(sound="loud")  # by nobody who could be found again after a restart
+    await site.raise_alert(sound="loud")  # by nobody who could be found again after a restart
     assert set(problems(hass)) == {"script.leak", "process_cosmos"}
     forget_problems_of_removed_callers(hass)
     assert set(problems(hass)) == {"script.leak"}

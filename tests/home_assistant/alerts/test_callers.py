@@ -35,12 +35,12 @@ def person(hass: HomeAssistant) -> Callable[[str], Context]:
 def alert(message: str, *actions: dict[str, Any]) -> dict[str, Any]:
     """A step that alerts people, with an answer that has these actions."""
     data = {"message": message, "answers": [{"name": "Go on", "actions": list(actions)}]}
-    return {"action": "process_cosmos.escalate", "data": data}
+    return {"action": "process_cosmos.alert", "data": data}
 
 
 async def go_on(site: Site) -> None:
     """Give the answer of the one alert."""
-    await site.call("answer", escalation=site.alive.id, answer="Go on")
+    await site.call("answer", alert=site.alive.id, answer="Go on")
 
 
 SAY = {"action": "notify.log", "data": {"message": "{{ states('sensor.device') }}"}}
@@ -55,7 +55,7 @@ async def test_what_an_answers_actions_escalate_is_no_direct_call_of_who_started
     assert await async_setup_component(hass, "script", {"script": {"leak": {"sequence": sequence}}})
     await hass.services.async_call("script", "leak", blocking=True, context=person(group))
     await go_on(site)
-    await site.until(lambda: site.escalations.alive and site.alive.content.message == "Still wet")
+    await site.until(lambda: site.alerts.alive and site.alive.content.message == "Still wet")
     await go_on(site)
     await site.until(lambda: logged)
     assert logged[0].data == {"message": "{{ states('sensor.secret') }}"}, "rendered once, by the script"
@@ -83,7 +83,7 @@ async def test_a_script_that_an_answer_calls_is_the_group_of_its_alert(
     assert await async_setup_component(hass, "script", {"script": scripts})
     await hass.services.async_call("script", "leak", blocking=True, context=person("guest"))
     await go_on(site)
-    await site.until(lambda: site.escalations.alive)
+    await site.until(lambda: site.alerts.alive)
     assert site.alive.group == "script.next"
 
 

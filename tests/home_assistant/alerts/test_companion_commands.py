@@ -50,11 +50,11 @@ async def test_a_phone_shows_a_command_as_text_and_still_takes_our_own_clearing(
     await site.set_up()
 
     for number, message in enumerate(("Clear_Notification", "TTS", "command_dnd", "Water")):
-        escalated = await site.escalate(message, group=str(number))
+        raised = await site.raise_alert(message, group=str(number))
         shown = message if message == "Water" else f"{message}\u200b"
         assert push_server.messages("anna") == push_server.messages("bob") == [shown]
         push_server.bodies.clear()
-        await site.call("resolve", escalation=escalated["id"])
+        await site.call("resolve", alert=raised["id"])
         await site.until(lambda: push_server.messages("anna") == ["clear_notification"])
-        assert push_server.pushes("anna")[0]["data"] == {"tag": escalated["id"]}
+        assert push_server.pushes("anna")[0]["data"] == {"tag": raised["id"]}
         push_server.bodies.clear()

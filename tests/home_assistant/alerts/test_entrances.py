@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from custom_components.process_cosmos.actions.settings_transfer import _read
-from custom_components.process_cosmos.alerts.calls import EscalateCall
+from custom_components.process_cosmos.alerts.calls import AlertRequest
 from custom_components.process_cosmos.alerts.durations import duration
 from custom_components.process_cosmos.alerts.record_frames import framed
 from custom_components.process_cosmos.alerts.records import Content
@@ -44,24 +44,24 @@ async def test_a_record_of_an_older_version_with_deep_data_blocks_no_event(
     linked: Site, gateway: Gateway, levels: int
 ) -> None:
     deep = content(data=nested(levels).decode())
-    escalated = await linked.escalations.async_escalate(EscalateCall(content=deep, group="deep"))
-    await linked.escalate()
+    raised = await linked.alerts.async_raise_alert(AlertRequest(content=deep, group="deep"))
+    await linked.raise_alert()
     await linked.reload()
     await gateway.connect()
     assert gateway.caught_up
     assert gateway.log == [TransitionKind.OPENED, TransitionKind.OPENED]
-    data = gateway.replica[escalated.id].data
+    data = gateway.replica[raised.id].data
     assert is_deeper(data, MAX_DATA_DEPTH - 1)
     assert not is_deeper(data, MAX_DATA_DEPTH)
 
 
 async def test_half_a_surrogate_reaches_disk_and_gateway_as_a_replacement(linked: Site, gateway: Gateway) -> None:
-    call = EscalateCall(content=content(message="Water \ud83d"), group="attic \ud83d")
-    escalated = await linked.escalations.async_escalate(call)
+    call = AlertRequest(content=content(message="Water \ud83d"), group="attic \ud83d")
+    raised = await linked.alerts.async_raise_alert(call)
     await linked.reload()
-    assert linked.known(escalated.id).content.message == "Water \ufffd"
+    assert linked.known(raised.id).content.message == "Water \ufffd"
     await gateway.connect()
-    assert gateway.replica[escalated.id].message == "Water \ufffd"
+    assert gateway.replica[raised.id].message == "Water \ufffd"
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[*HealthCheck])
@@ -103,7 +103,7 @@ def path(tmp_path: Path) -> Path:
 FRAMES = (
     b'{"type":"value_changed","sequence":1,"device":"d","property":"p","value":HERE,"age":HERE}',
     b'{"type":"snapshot","sequence":HERE,"devices":HERE}',
-    b'{"type":"propose","id":"i","escalation":"01JD0000000000000000000001","ring":HERE,"answer":null,"age":HERE,"by":"x"}',
+    b'{"type":"propose","id":"i","alert":"01JD0000000000000000000001","ring":HERE,"answer":null,"age":HERE,"by":"x"}',
     b'{"type":"while_away","since":HERE}',
     b"HERE",
 )

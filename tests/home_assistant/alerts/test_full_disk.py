@@ -41,7 +41,7 @@ async def test_with_a_full_disk_people_are_told_the_action_raises_and_an_issue_s
     with monkeypatch.context() as patch:
         patch.setattr("custom_components.process_cosmos.alerts.record_log.os.fsync", full)
         with pytest.raises(NotOnDiskError) as raised:
-            await site.escalate()
+            await site.raise_alert()
         assert raised.value.translation_key == "memory_not_written"
         await site.settle()
         assert len(anna.rings) == 1
@@ -50,7 +50,7 @@ async def test_with_a_full_disk_people_are_told_the_action_raises_and_an_issue_s
     await site.pass_time(seconds=20)
     assert not ir.async_get(hass).async_get_issue(DOMAIN, issue)
     await site.reload()
-    assert len(site.escalations.alive) == 1
+    assert len(site.alerts.alive) == 1
 
 
 async def test_what_waits_for_a_full_disk_outlives_a_reload_and_its_answer_runs_once(
@@ -62,9 +62,9 @@ async def test_what_waits_for_a_full_disk_outlives_a_reload_and_its_answer_runs_
     with full_disk():
         for group in ("kitchen", "bath"):
             with pytest.raises(NotOnDiskError):
-                await site.call("escalate", message=group, group=group, answers=answers)
+                await site.call("alert", message=group, group=group, answers=answers)
         with pytest.raises(NotOnDiskError):
-            await site.call("answer", escalation=site.escalations.alive[0].id, answer="Open")
+            await site.call("answer", alert=site.alerts.alive[0].id, answer="Open")
         assert await hass.config_entries.async_unload(site.entry.entry_id)
         assert issues(hass) == []
     await site.set_up()
@@ -88,7 +88,7 @@ async def test_a_site_is_set_up_on_a_full_disk_and_tells(
     with full_disk():
         await site.set_up()
         with pytest.raises(NotOnDiskError):
-            await site.escalate()
+            await site.raise_alert()
         await site.settle()
         assert len(anna.rings) == 1
         assert issues(hass) == ["memory_not_written"]
@@ -99,7 +99,7 @@ async def test_a_site_is_set_up_on_a_full_disk_and_tells(
 
 async def test_a_damaged_memory_is_said_and_the_rest_is_told_on(hass: HomeAssistant, site: Site, anna: Phone) -> None:
     for group in ("kitchen", "bath"):
-        await site.escalate(group, group=group)
+        await site.raise_alert(group, group=group)
     assert await hass.config_entries.async_unload(site.entry.entry_id)
     path = Path(hass.config.path(".storage", f"{DOMAIN}.{site.entry.entry_id}.memory"))
     path.write_bytes(path.read_bytes().replace(b'"message":"kitchen"', b'"message":"kitschen'))
@@ -122,14 +122,14 @@ async def test_a_memory_that_is_gone_is_no_first_start(
     hass: HomeAssistant, site: Site, anna: Phone, strike: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     assert "memory_lost" not in issues(hass)
-    await site.escalate()
+    await site.raise_alert()
     assert await hass.config_entries.async_unload(site.entry.entry_id)
     strike(Path(hass.config.path(".storage", f"{DOMAIN}.{site.entry.entry_id}.memory")))
     await site.set_up()
     assert issues(hass) == ["memory_lost"]
     assert "memory_lost: " in caplog.text
-    assert site.escalations.alive == ()
-    await site.escalate()
+    assert site.alerts.alive == ()
+    await site.raise_alert()
     await site.reload()
     assert issues(hass) == []
-    assert len(site.escalations.alive) == 1
+    assert len(site.alerts.alive) == 1

@@ -10,7 +10,7 @@ from homeassistant.core import HomeAssistant, ServiceCall
 from homeassistant.util import dt as dt_util
 
 from custom_components.process_cosmos.alerts.records import ToldRecord
-from custom_components.process_cosmos.contract.alerts import EscalationState, TransitionKind
+from custom_components.process_cosmos.contract.alerts import AlertState, TransitionKind
 from custom_components.process_cosmos.contract.errors import Code
 from custom_components.process_cosmos.contract.identifiers import Position, Ulid
 from custom_components.process_cosmos.contract.session import Problem
@@ -34,29 +34,29 @@ def gateway(linked: Site) -> Gateway:
 
 
 async def test_people_are_told_in_full_with_the_gateway_away(linked: Site, anna: Phone) -> None:
-    await linked.escalate()
+    await linked.raise_alert()
     await linked.pass_time(timedelta(minutes=1), hours=3)
     assert len(anna.rings) == 12
 
 
 async def test_the_log_goes_up_in_order_then_caught_up_then_what_is_new(linked: Site, gateway: Gateway) -> None:
-    escalated = await linked.escalate(answers=ANSWERS)
-    await linked.escalate()
-    await linked.escalate("Water everywhere")
+    raised = await linked.raise_alert(answers=ANSWERS)
+    await linked.raise_alert()
+    await linked.raise_alert("Water everywhere")
     await gateway.connect()
     assert gateway.caught_up
     assert gateway.log == [TransitionKind.OPENED, TransitionKind.RUNG]
     await linked.call("resolve", group="leak")
     await linked.until(lambda: gateway.log[-1] is TransitionKind.RESOLVED)
-    assert gateway.asks[escalated["id"]] == ()
-    replica = gateway.replica[escalated["id"]]
+    assert gateway.asks[raised["id"]] == ()
+    replica = gateway.replica[raised["id"]]
     assert replica.answers == ("Open", "Keep off")
     assert replica.count == 3
     assert "valve" not in repr(replica)  # names of answers, never their actions
 
 
 async def test_what_the_gateway_has_is_not_sent_again_and_what_it_lost_is(linked: Site, gateway: Gateway) -> None:
-    await linked.escalate()
+    await linked.raise_alert()
     await gateway.connect()
     cursor, events = gateway.cursor, list(gateway.events)
     gateway.disconnect()
@@ -74,15 +74,15 @@ async def test_what_the_gateway_has_is_not_sent_again_and_what_it_lost_is(linked
 
 
 async def test_times_travel_as_ages(linked: Site, gateway: Gateway) -> None:
-    escalated = await linked.escalate()
+    raised = await linked.raise_alert()
     await linked.pass_time(minutes=4)
     await gateway.connect()
-    first = gateway.asks[escalated["id"]][0]
+    first = gateway.asks[raised["id"]][0]
     assert (first.key.level, first.key.round, first.key.recipient) == (1, 0, "destination:cloud")
     assert first.due_in == pytest.approx(360, abs=1)
     # Home Assistant away: nobody at home is told, so the destination is asked at once.
     assert first.due_if_home_assistant_away_in == pytest.approx(-240, abs=1)
-    assert gateway.replica[escalated["id"]].until_in == pytest.approx(24 * 3600 - 240, abs=1)
+    assert gateway.replica[raised["id"]].until_in == pytest.approx(24 * 3600 - 240, abs=1)
 
 
 async def test_a_level_that_reached_nobody_moves_the_asks_earlier_and_never_later(
@@ -90,13 +90,13 @@ async def test_a_level_that_reached_nobody_moves_the_asks_earlier_and_never_late
 ) -> None:
     await gateway.connect()
     anna.away = True
-    escalated = await linked.escalate()
+    raised = await linked.raise_alert()
     assert gateway.log == [TransitionKind.OPENED]
     await linked.call("resolve", group="leak")
     ben.away = True
-    escalated = await linked.escalate()
+    raised = await linked.raise_alert()
     assert gateway.log[2:] == [TransitionKind.OPENED, TransitionKind.MOVED]
-    assert gateway.asks[escalated["id"]][0].due_in == pytest.approx(0, abs=1)
+    assert gateway.asks[raised["id"]][0].due_in == pytest.approx(0, abs=1)
     anna.away = ben.away = False
     for _ in range(10):
         await gateway.live()
@@ -106,21 +106,21 @@ async def test_a_level_that_reached_nobody_moves_the_asks_earlier_and_never_late
 
 async def test_a_failed_ask_is_recorded_and_a_late_success_replaces_it(linked: Site, gateway: Gateway) -> None:
     await gateway.connect()
-    escalated = await linked.escalate()
-    key = gateway.asks[escalated["id"]][0].key
+    raised = await linked.raise_alert()
+    key = gateway.asks[raised["id"]][0].key
     await gateway.tell(key, reached=False, age=5)
     await gateway.tell(key, reached=False, age=6)
-    outcomes = linked.escalations._journal.outcomes[escalated["id"]]
+    outcomes = linked.alerts._journal.outcomes[raised["id"]]
     assert outcomes.failed == {(1, "destination:cloud"): dt_util.utcnow() - timedelta(seconds=5)}
     await gateway.tell(key, reached=True)
     assert outcomes.failed == {}
-    records = [entry.record for entry in linked.escalations._journal.memory.entries]
+    records = [entry.record for entry in linked.alerts._journal.memory.entries]
     assert [one.reached for one in records if isinstance(one, ToldRecord) and one.key == key] == [False, True]
 
 
 async def test_the_gateway_is_away_two_seconds_after_its_last_receipt(linked: Site, gateway: Gateway) -> None:
     await gateway.connect()
-    handover = linked.escalations.handover
+    handover = linked.alerts.handover
     assert handover.away_since is None
     await linked.pass_time(timedelta(seconds=1), seconds=1)
     await gateway.live()
@@ -137,19 +137,19 @@ async def test_an_answer_from_phone_and_cloud_at_the_same_time_one_runs_and_the_
     linked: Site, gateway: Gateway, anna: Phone, valve: list[ServiceCall], first: str
 ) -> None:
     await gateway.connect()
-    escalated = await linked.escalate(answers=ANSWERS)
+    raised = await linked.raise_alert(answers=ANSWERS)
     button = anna.button("Open")
     if first == "phone":
         anna.press(button)
-        await gateway.propose(escalated["id"], "Open")
+        await gateway.propose(raised["id"], "Open")
         assert gateway.settled == {"proposal-1": "already_answered"}
-        assert gateway.replica[escalated["id"]].by == "Anna"
+        assert gateway.replica[raised["id"]].by == "Anna"
     else:
-        await asyncio.gather(gateway.propose(escalated["id"], "Open"), _press(anna, button))
+        await asyncio.gather(gateway.propose(raised["id"], "Open"), _press(anna, button))
         await linked.settle()
         assert gateway.settled == {"proposal-1": None}
         assert anna.refusals == ["already_answered"]
-        assert gateway.replica[escalated["id"]].by == "the control room"
+        assert gateway.replica[raised["id"]].by == "the control room"
     await linked.until(lambda: gateway.log[-1] is TransitionKind.OUTCOME)
     assert len(valve) == 1
 
@@ -162,15 +162,15 @@ async def test_a_proposal_sent_again_gets_the_same_result_and_runs_nothing(
     linked: Site, gateway: Gateway, valve: list[ServiceCall]
 ) -> None:
     await gateway.connect()
-    escalated = await linked.escalate(answers=ANSWERS)
-    await gateway.propose(escalated["id"], "Open")
+    raised = await linked.raise_alert(answers=ANSWERS)
+    await gateway.propose(raised["id"], "Open")
     await linked.until(lambda: len(valve) == 1)
     await linked.crash_after(None)
     await gateway.connect()
-    await gateway.propose(escalated["id"], "Open")
+    await gateway.propose(raised["id"], "Open")
     assert [(result.id, result.problem) for result in gateway.results] == [("proposal-1", None)]
-    await gateway.propose(escalated["id"], "Keep off", number=2)
-    await gateway.propose(escalated["id"], "Keep off", number=2)
+    await gateway.propose(raised["id"], "Keep off", number=2)
+    await gateway.propose(raised["id"], "Keep off", number=2)
     assert gateway.settled == {"proposal-1": None, "proposal-2": "already_answered"}
     assert gateway.results[-1].problem == Problem(code="already_answered", message="already_answered")
     assert len(valve) == 1
@@ -178,15 +178,15 @@ async def test_a_proposal_sent_again_gets_the_same_result_and_runs_nothing(
 
 async def test_each_proposal_that_does_not_count_is_refused_with_its_code(linked: Site, gateway: Gateway) -> None:
     await gateway.connect()
-    escalated = await linked.escalate(answers=ANSWERS)
-    await linked.escalate("Water everywhere")
+    raised = await linked.raise_alert(answers=ANSWERS)
+    await linked.raise_alert("Water everywhere")
     await gateway.propose("01JD0000000000000000000001", "Open", number=1)
-    await gateway.propose(escalated["id"], "Blow up", number=2)
-    await gateway.propose(escalated["id"], "Open", ring=1, number=3)
-    await gateway.propose(escalated["id"], "Open", ring=2, age=25 * 3600, number=4)
-    await gateway.propose(escalated["id"], None, ring=2, age=601, number=5)
+    await gateway.propose(raised["id"], "Blow up", number=2)
+    await gateway.propose(raised["id"], "Open", ring=1, number=3)
+    await gateway.propose(raised["id"], "Open", ring=2, age=25 * 3600, number=4)
+    await gateway.propose(raised["id"], None, ring=2, age=601, number=5)
     assert list(gateway.settled.values()) == [
-        "unknown_escalation",
+        "unknown_alert",
         "not_offered",
         "answer_too_late",
         "answer_too_late",
@@ -199,10 +199,10 @@ async def test_an_acknowledgement_from_outside_silences_for_what_is_left_of_it(
     linked: Site, gateway: Gateway, anna: Phone
 ) -> None:
     await gateway.connect()
-    escalated = await linked.escalate()
-    await gateway.propose(escalated["id"], None, ring=None, age=300)
+    raised = await linked.raise_alert()
+    await gateway.propose(raised["id"], None, ring=None, age=300)
     assert linked.alive.state == "acknowledged"
-    assert gateway.replica[escalated["id"]].ring_in == pytest.approx(300, abs=1)
+    assert gateway.replica[raised["id"]].ring_in == pytest.approx(300, abs=1)
     await linked.pass_time(minutes=6)
     assert len(anna.rings) == 2
     assert gateway.log == [TransitionKind.OPENED, TransitionKind.ACKED, TransitionKind.WOKE]
@@ -213,9 +213,9 @@ async def test_a_gateway_that_joins_later_gets_what_is_alive(
 ) -> None:
     site = add_site(phones=[anna.device_id])
     await site.set_up()
-    await site.escalate(group="old")
+    await site.raise_alert(group="old")
     await site.call("resolve", group="old")
-    alive = await site.escalate()
+    alive = await site.raise_alert()
     gateway = Gateway(site)
     await gateway.connect()
     assert list(gateway.replica) == [alive["id"]]
@@ -247,22 +247,22 @@ async def restored(linked: Site, gateway: Gateway, until: str) -> None:
     await linked.crash_after(until)
 
 
-async def test_an_escalation_only_the_gateway_knows_is_restored_and_told_without_actions(
+async def test_an_alert_only_the_gateway_knows_is_restored_and_told_without_actions(
     linked: Site, gateway: Gateway, anna: Phone
 ) -> None:
     await gateway.connect()
-    escalated = await linked.escalate(answers=ANSWERS, entities=["valve.main"], severity="critical")
+    raised = await linked.raise_alert(answers=ANSWERS, entities=["valve.main"], severity="critical")
     anna.sent.clear()
     await restored(linked, gateway, "start")
-    assert linked.escalations.alive == ()
+    assert linked.alerts.alive == ()
     await gateway.connect()
     assert gateway.log[-1] is TransitionKind.RESTORED
     alive = linked.alive
-    assert (alive.id, alive.ring, alive.content.entities) == (escalated["id"], 2, ("valve.main",))
+    assert (alive.id, alive.ring, alive.content.entities) == (raised["id"], 2, ("valve.main",))
     assert alive.content.severity == "critical"
     assert alive.content.answers == ()
-    assert gateway.replica[escalated["id"]].ring == 2
-    assert gateway.asks[escalated["id"]] != ()
+    assert gateway.replica[raised["id"]].ring == 2
+    assert gateway.asks[raised["id"]] != ()
     await linked.pass_time(seconds=10)
     assert len(anna.rings) == 1
 
@@ -272,7 +272,7 @@ async def test_what_another_entry_left_at_the_gateway_is_resolved_and_what_is_ou
     linked: Site, gateway: Gateway, anna: Phone, entry: str
 ) -> None:
     await gateway.connect()
-    left = await linked.escalate()
+    left = await linked.raise_alert()
     anna.sent.clear()
     await restored(linked, gateway, "start")
     is_ours = entry == "ours"
@@ -286,51 +286,51 @@ async def test_what_another_entry_left_at_the_gateway_is_resolved_and_what_is_ou
 
 async def test_of_two_of_a_group_the_one_the_gateway_knew_is_resolved(linked: Site, gateway: Gateway) -> None:
     await gateway.connect()
-    lost = await linked.escalate()
+    lost = await linked.raise_alert()
     await restored(linked, gateway, "start")
-    ours = await linked.escalate()
+    ours = await linked.raise_alert()
     await gateway.connect()
     assert linked.alive.id == ours["id"]
-    assert gateway.replica[lost["id"]].state is EscalationState.RESOLVED
-    assert gateway.replica[ours["id"]].state is EscalationState.OPEN
+    assert gateway.replica[lost["id"]].state is AlertState.RESOLVED
+    assert gateway.replica[ours["id"]].state is AlertState.OPEN
 
 
 async def test_what_the_gateway_saw_closed_is_closed_and_its_answer_not_run(
     linked: Site, gateway: Gateway, valve: list[ServiceCall]
 ) -> None:
     await gateway.connect()
-    escalated = await linked.escalate(answers=ANSWERS)
-    await linked.call("answer", escalation=escalated["id"], answer="Open")
+    raised = await linked.raise_alert(answers=ANSWERS)
+    await linked.call("answer", alert=raised["id"], answer="Open")
     await linked.until(lambda: gateway.log[-1] is TransitionKind.OUTCOME)
     valve.clear()
     await restored(linked, gateway, "opened")
-    assert linked.alive.id == escalated["id"]
+    assert linked.alive.id == raised["id"]
     await gateway.connect()
-    assert linked.escalations.alive == ()
-    assert linked.known(escalated["id"]).state == "answered"
+    assert linked.alerts.alive == ()
+    assert linked.known(raised["id"]).state == "answered"
     await linked.pass_time(minutes=1)
     assert valve == []
 
 
 async def test_what_both_know_alive_rings_again(linked: Site, gateway: Gateway, anna: Phone) -> None:
     await gateway.connect()
-    escalated = await linked.escalate(answers=ANSWERS)
-    await linked.escalate("Water everywhere")
+    raised = await linked.raise_alert(answers=ANSWERS)
+    await linked.raise_alert("Water everywhere")
     await restored(linked, gateway, "opened")
     await gateway.connect()
     assert gateway.log[-1] is TransitionKind.RECONCILED
-    assert linked.alive.ring == gateway.replica[escalated["id"]].ring == 3
+    assert linked.alive.ring == gateway.replica[raised["id"]].ring == 3
     assert linked.alive.answers_from == 2
-    await gateway.propose(escalated["id"], "Keep off", ring=1)
+    await gateway.propose(raised["id"], "Keep off", ring=1)
     assert gateway.settled == {"proposal-1": "answer_too_late"}
 
 
 async def test_a_clock_that_went_back_does_not_hide_what_a_restored_memory_says(linked: Site, gateway: Gateway) -> None:
     await gateway.connect()
-    escalated = await linked.escalate()
+    raised = await linked.raise_alert()
     gateway.cursor = Position(run=Ulid("5ZZZZZZZZZZZZZZZZZZZZZZZ00"), n=9)
     await gateway.connect()
-    assert gateway.replica[escalated["id"]].ring == 2
+    assert gateway.replica[raised["id"]].ring == 2
     await linked.call("resolve", group="leak")
     await linked.settle()
     assert gateway.log[-2:] == [TransitionKind.RECONCILED, TransitionKind.RESOLVED]
@@ -343,14 +343,14 @@ async def test_a_gateway_that_names_the_last_run_of_all_is_refused_and_people_ar
     with pytest.raises(GatewayRefusedError) as refused:
         await gateway.connect()
     assert refused.value.code == Code.MALFORMED
-    assert linked.known((await linked.escalate())["id"]).alive
+    assert linked.known((await linked.raise_alert())["id"]).alive
 
 
-async def test_an_escalation_with_the_greatest_id_of_all_does_not_overtake_the_answers_that_come_after_it(
+async def test_an_alert_with_the_greatest_id_of_all_does_not_overtake_the_answers_that_come_after_it(
     linked: Site, gateway: Gateway, valve: list[ServiceCall]
 ) -> None:
     await gateway.connect()
-    await linked.escalate()
+    await linked.raise_alert()
     await linked.until(lambda: bool(gateway.replica))
     [known] = gateway.replica.values()
     await linked.call("resolve", group="leak")
@@ -360,29 +360,29 @@ async def test_an_escalation_with_the_greatest_id_of_all_does_not_overtake_the_a
     await gateway.connect()
     assert linked.alive.id == foreign.id
     await linked.call("resolve", group="leak")
-    after = await linked.escalate(answers=ANSWERS)
-    await linked.call("answer", escalation=after["id"], answer="Open")
+    after = await linked.raise_alert(answers=ANSWERS)
+    await linked.call("answer", alert=after["id"], answer="Open")
     await linked.until(lambda: len(valve) == 1)
 
 
-async def test_closed_escalations_are_forgotten_after_30_days_unless_the_gateway_still_needs_them(
+async def test_closed_alerts_are_forgotten_after_30_days_unless_the_gateway_still_needs_them(
     linked: Site, gateway: Gateway
 ) -> None:
-    first = await linked.escalate()
+    first = await linked.raise_alert()
     for _ in range(5):
         await linked.call("resolve", group="leak")
-        await linked.escalate()
+        await linked.raise_alert()
     await linked.call("resolve", group="leak")
     linked.freezer.tick(timedelta(days=31))
     await linked.reload()
-    assert linked.escalations.get(first["id"])  # no gateway has it yet
+    assert linked.alerts.get(first["id"])  # no gateway has it yet
     await gateway.connect()
     await gateway.live()
-    kept = await linked.escalate()
+    kept = await linked.raise_alert()
     await linked.pass_time(timedelta(days=1), days=1)
-    await linked.until(lambda: linked.escalations.get(first["id"]) is None)
+    await linked.until(lambda: linked.alerts.get(first["id"]) is None)
     await linked.reload()
-    assert linked.escalations.get(first["id"]) is None
-    assert linked.escalations.get(kept["id"])
+    assert linked.alerts.get(first["id"]) is None
+    assert linked.alerts.get(kept["id"])
     await gateway.connect()
     assert gateway.caught_up

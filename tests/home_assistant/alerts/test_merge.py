@@ -5,22 +5,22 @@ from datetime import UTC, datetime
 import pytest
 
 from custom_components.process_cosmos.alerts.merge import merge
-from custom_components.process_cosmos.alerts.model import Escalation, State
+from custom_components.process_cosmos.alerts.model import Alert, State
 from custom_components.process_cosmos.alerts.records import Content
-from custom_components.process_cosmos.contract.alerts import EscalationState, Head, Severity
+from custom_components.process_cosmos.contract.alerts import AlertState, Head, Severity
 from custom_components.process_cosmos.contract.identifiers import Position, Ulid
 
-OPEN, ANSWERED, RESOLVED = EscalationState.OPEN, EscalationState.ANSWERED, EscalationState.RESOLVED
+OPEN, ANSWERED, RESOLVED = AlertState.OPEN, AlertState.ANSWERED, AlertState.RESOLVED
 ONE = Ulid("01K8J5Z0000000000000000001")
 RUN = Ulid("01K8J5Z0000000000000000002")
 EVENT = Ulid("01K8J5Z0000000000000000003")
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 
 
-def here(state: EscalationState, ring: int) -> State:
-    """Return a memory of one escalation."""
+def here(state: AlertState, ring: int) -> State:
+    """Return a memory of one alert."""
     content = Content(message="Water", severity=Severity.CRITICAL, give_up_after=60.0)
-    known = Escalation(
+    known = Alert(
         id=ONE,
         group="sink",
         content=content,
@@ -34,13 +34,13 @@ def here(state: EscalationState, ring: int) -> State:
         walk_ring=ring,
         until=NOW,
     )
-    return State(escalations={ONE: known}, alive={"sink": ONE} if state.alive else {})
+    return State(alerts={ONE: known}, alive={"sink": ONE} if state.alive else {})
 
 
-def there(state: EscalationState, ring: int) -> Head:
+def there(state: AlertState, ring: int) -> Head:
     """Return what the gateway says of it."""
     return Head(
-        escalation=ONE,
+        alert=ONE,
         ring=ring,
         answers_from=1,
         state=state,
@@ -63,7 +63,7 @@ def there(state: EscalationState, ring: int) -> Head:
     ],
 )
 def test_both_sides_agree_after_a_backup_was_restored(
-    mine: tuple[EscalationState, int], theirs: tuple[EscalationState, int], after: tuple[EscalationState, int] | None
+    mine: tuple[AlertState, int], theirs: tuple[AlertState, int], after: tuple[AlertState, int] | None
 ) -> None:
     restored, reconciled = merge(here(*mine), [there(*theirs)], lambda: EVENT)
     assert restored == ()

@@ -44,7 +44,7 @@ async def test_what_is_posted_is_at_most_3500_bytes(
     hass.config_entries.async_update_entry(site.entry, title="House \U0001f3e0" * 50)
     await site.set_up()
     answers = [{"name": f"{number} {'答え' * 30}"} for number in range(10)]
-    await site.escalate(TEXTS[text], answers=answers, severity="critical")
+    await site.raise_alert(TEXTS[text], answers=answers, severity="critical")
     (ring,) = push_server.pushes("anna")
     assert [button["title"] for button in ring["data"]["actions"]][-1] == "Seen"
     for body in (*push_server.bodies["anna"], *push_server.bodies["ben"]):
@@ -81,7 +81,7 @@ def test_half_a_surrogate_becomes_a_question_mark() -> None:
 
 
 async def test_a_text_that_fits_is_not_cut(site: Site, anna: Phone) -> None:
-    await site.escalate("水漏れ" * 250)
+    await site.raise_alert("水漏れ" * 250)
     (ring,) = anna.rings
     assert ring["message"] == "水漏れ" * 250
 
@@ -105,7 +105,7 @@ async def test_as_many_answers_are_offered_as_the_platform_shows(
     hass.config_entries.async_update_entry(phone.entry, data={**phone.entry.data, **registration})
     site = add_site(phones=[phone.device_id])
     await site.set_up()
-    await site.escalate(answers=[{"name": str(number)} for number in range(1, 11)])
+    await site.raise_alert(answers=[{"name": str(number)} for number in range(1, 11)])
     assert [button["title"] for button in phone.rings[0]["data"]["actions"]] == shown
     phone.press(phone.button(shown[-2]))
-    await site.until(lambda: not site.escalations.alive)
+    await site.until(lambda: not site.alerts.alive)

@@ -10,27 +10,27 @@ from tests.home_assistant.alerts.site import Phone, Site
 
 
 async def test_people_are_told_in_full_without_a_gateway(site: Site, anna: Phone, ben: Phone) -> None:
-    escalated = await site.escalate(severity="critical", answers=[{"name": "Dealt with"}])
-    assert escalated["new"]
-    assert escalated["ring"] == 1
+    raised = await site.raise_alert(severity="critical", answers=[{"name": "Dealt with"}])
+    assert raised["new"]
+    assert raised["ring"] == 1
     assert len(anna.rings) == len(ben.rings) == 1
     assert anna.rings[0]["message"] == "Water in the kitchen"
-    assert anna.rings[0]["data"]["tag"] == escalated["id"]
+    assert anna.rings[0]["data"]["tag"] == raised["id"]
     assert anna.rings[0]["data"]["push"]["interruption-level"] == "critical"
     assert anna.rings[0]["data"]["ttl"] == 0
     assert [button["title"] for button in anna.rings[0]["data"]["actions"]] == ["Dealt with", "Seen"]
     await site.pass_time(timedelta(minutes=1), hours=23)
     assert len(anna.rings) == len(ben.rings) == 12
     await site.pass_time(timedelta(minutes=10), hours=1)
-    assert site.escalations.alive == ()
-    escalation = site.escalations.get(escalated["id"])
-    assert escalation is not None
-    assert escalation.state == "unanswered"
+    assert site.alerts.alive == ()
+    alert = site.alerts.get(raised["id"])
+    assert alert is not None
+    assert alert.state == "unanswered"
 
 
 async def test_a_recurrence_without_news_is_counted_and_not_told(site: Site, anna: Phone) -> None:
-    first = await site.escalate(entities=["binary_sensor.kitchen"])
-    again = await site.escalate(entities=["binary_sensor.kitchen"])
+    first = await site.raise_alert(entities=["binary_sensor.kitchen"])
+    again = await site.raise_alert(entities=["binary_sensor.kitchen"])
     assert again == {**first, "new": False}
     assert site.alive.count == 2
     assert len(anna.rings) == 1
@@ -42,8 +42,8 @@ async def test_a_recurrence_without_news_is_counted_and_not_told(site: Site, ann
 async def test_a_recurrence_with_news_rings_a_minute_after_the_last_ring(
     site: Site, anna: Phone, news: dict[str, str]
 ) -> None:
-    await site.escalate(entities=["binary_sensor.kitchen"], answers=[{"name": "Dealt with"}])
-    assert (await site.escalate(**{"entities": ["binary_sensor.kitchen"], **news}))["ring"] == 2
+    await site.raise_alert(entities=["binary_sensor.kitchen"], answers=[{"name": "Dealt with"}])
+    assert (await site.raise_alert(**{"entities": ["binary_sensor.kitchen"], **news}))["ring"] == 2
     await site.pass_time(seconds=50)
     assert len(anna.rings) == 1
     await site.pass_time(seconds=20)
@@ -59,7 +59,7 @@ async def test_new_content_every_50_seconds_for_an_hour_tells_people_each_minute
     await site.set_up()
     firsts = []
     for number in range(72):
-        await site.escalate(f"Water: {number} litres")
+        await site.raise_alert(f"Water: {number} litres")
         firsts.append(site.alive.asks[0])
         await site.pass_time(seconds=50)
     assert site.alive.count == 72
@@ -74,7 +74,7 @@ async def test_new_content_every_50_seconds_for_an_hour_tells_people_each_minute
 
 
 async def test_an_acknowledgement_silences_and_rings_again_when_it_ends(site: Site, anna: Phone, ben: Phone) -> None:
-    await site.escalate()
+    await site.raise_alert()
     anna.press(anna.button("Seen"))
     await site.settle()
     assert site.alive.state == "acknowledged"
@@ -87,8 +87,8 @@ async def test_an_acknowledgement_silences_and_rings_again_when_it_ends(site: Si
 
 
 async def test_an_acknowledgement_of_so_long_silences_for_so_long(site: Site, anna: Phone) -> None:
-    escalated = await site.escalate()
-    await site.call("acknowledge", escalation=escalated["id"], **{"for": {"minutes": 10}})
+    raised = await site.raise_alert()
+    await site.call("acknowledge", alert=raised["id"], **{"for": {"minutes": 10}})
     await site.pass_time(timedelta(minutes=1), minutes=9)
     assert len(anna.rings) == 1
     await site.pass_time(timedelta(minutes=1), minutes=2)
@@ -96,13 +96,13 @@ async def test_an_acknowledgement_of_so_long_silences_for_so_long(site: Site, an
 
 
 async def test_seen_does_not_shorten_an_acknowledgement_and_a_said_duration_does(site: Site, anna: Phone) -> None:
-    escalated = await site.escalate()
-    await site.call("acknowledge", escalation=escalated["id"], **{"for": {"hours": 8}})
+    raised = await site.raise_alert()
+    await site.call("acknowledge", alert=raised["id"], **{"for": {"hours": 8}})
     eight_hours = site.alive.ring_at
     anna.press(anna.button("Seen"))
     await site.settle()
     assert site.alive.ring_at == eight_hours
-    await site.call("acknowledge", escalation=escalated["id"], **{"for": {"minutes": 10}})
+    await site.call("acknowledge", alert=raised["id"], **{"for": {"minutes": 10}})
     assert site.alive.ring_at < eight_hours
     anna.press(anna.button("Seen"))
     await site.settle()
@@ -110,56 +110,56 @@ async def test_seen_does_not_shorten_an_acknowledgement_and_a_said_duration_does
 
 
 async def test_a_second_leak_after_an_acknowledged_one_rings_at_once(site: Site, anna: Phone) -> None:
-    first = await site.escalate(entities=["binary_sensor.kitchen"])
+    first = await site.raise_alert(entities=["binary_sensor.kitchen"])
     await site.call("acknowledge", group="leak")
-    second = await site.escalate("Water in the bath", entities=["binary_sensor.bath"])
+    second = await site.raise_alert("Water in the bath", entities=["binary_sensor.bath"])
     assert second["id"] == first["id"]
     assert not second["new"]
     assert site.alive.state == "open"
     assert len(anna.rings) == 2
 
 
-async def test_a_second_leak_after_an_answered_one_is_a_new_escalation_and_rings(site: Site, anna: Phone) -> None:
-    first = await site.escalate(answers=[{"name": "Dealt with"}])
-    await site.call("answer", escalation=first["id"], answer="Dealt with")
-    second = await site.escalate(answers=[{"name": "Dealt with"}])
+async def test_a_second_leak_after_an_answered_one_is_a_new_alert_and_rings(site: Site, anna: Phone) -> None:
+    first = await site.raise_alert(answers=[{"name": "Dealt with"}])
+    await site.call("answer", alert=first["id"], answer="Dealt with")
+    second = await site.raise_alert(answers=[{"name": "Dealt with"}])
     assert second["new"]
     assert second["id"] > first["id"]
     assert len(anna.rings) == 2
 
 
 async def test_resolving_takes_the_notifications_away(site: Site, anna: Phone, ben: Phone) -> None:
-    escalated = await site.escalate()
+    raised = await site.raise_alert()
     await site.call("resolve", group="leak", note="Dry again")
     await site.settle()
-    assert site.escalations.alive == ()
+    assert site.alerts.alive == ()
     for phone in (anna, ben):
-        assert phone.clearings == [{"message": "clear_notification", "data": {"tag": escalated["id"]}}]
+        assert phone.clearings == [{"message": "clear_notification", "data": {"tag": raised["id"]}}]
     await site.call("resolve", group="leak")  # nothing is alive: nothing happens
 
 
 async def test_a_phone_no_longer_chosen_is_cleared_too(
     hass: HomeAssistant, site: Site, anna: Phone, ben: Phone
 ) -> None:
-    escalated = await site.escalate()
+    raised = await site.raise_alert()
     hass.config_entries.async_update_entry(site.entry, options={**site.entry.options, "phones": [anna.device_id]})
     await site.reload()
     await site.call("resolve", group="leak")
     await site.settle()
-    assert ben.clearings == [{"message": "clear_notification", "data": {"tag": escalated["id"]}}]
+    assert ben.clearings == [{"message": "clear_notification", "data": {"tag": raised["id"]}}]
 
 
 async def test_a_removed_site_takes_its_notifications_away(hass: HomeAssistant, site: Site, anna: Phone) -> None:
-    escalated = await site.escalate()
+    raised = await site.raise_alert()
     assert await hass.config_entries.async_remove(site.entry.entry_id)
-    assert anna.clearings == [{"message": "clear_notification", "data": {"tag": escalated["id"]}}]
+    assert anna.clearings == [{"message": "clear_notification", "data": {"tag": raised["id"]}}]
 
 
 async def test_a_removed_phone_is_not_reached_and_the_rest_goes_on(
     site: Site, anna: Phone, ben: Phone, caplog: pytest.LogCaptureFixture
 ) -> None:
     ben.remove()
-    await site.escalate()
+    await site.raise_alert()
     assert len(anna.rings) == 1
     await site.pass_time(minutes=3)
     assert caplog.text.count("phone_gone: Ben") == 1
@@ -172,8 +172,8 @@ async def test_a_level_that_reached_nobody_is_over_at_once_and_tries_go_on_each_
     site = add_site(phones=[anna.device_id, ben.device_id], destinations=["cloud"])
     await site.set_up()
     anna.away = ben.away = True
-    await site.escalate()
-    outcomes = site.escalations._journal.outcomes[site.alive.id]
+    await site.raise_alert()
+    outcomes = site.alerts._journal.outcomes[site.alive.id]
     assert set(outcomes.first_tell) == {0}
     assert site.alive.asks[0].due <= site.alive.opened_at + timedelta(seconds=10)
     anna.away = False
@@ -188,23 +188,23 @@ async def test_notify_entities_are_told_too(hass: HomeAssistant, add_site: Calla
     hass.states.async_set("notify.siren", "unknown")
     site = add_site(notify_entities=["notify.siren", "notify.gone"])
     await site.set_up()
-    await site.escalate()
+    await site.raise_alert()
     assert [dict(call.data) for call in told] == [
         {"entity_id": "notify.siren", "message": "Water in the kitchen", "title": "Home"}
     ]
 
 
 async def test_what_was_open_is_told_on_after_a_restart(site: Site, anna: Phone) -> None:
-    escalated = await site.escalate()
+    raised = await site.raise_alert()
     await site.reload()
-    assert site.alive.id == escalated["id"]
+    assert site.alive.id == raised["id"]
     assert len(anna.rings) == 1
     await site.pass_time(timedelta(minutes=1), minutes=6)
     assert len(anna.rings) == 2
 
 
 async def test_the_memory_goes_with_the_entry(hass: HomeAssistant, site: Site) -> None:
-    path = site.escalations._journal.memory._path
+    path = site.alerts._journal.memory._path
     assert path.exists()
     await hass.config_entries.async_remove(site.entry.entry_id)
     assert not path.exists()

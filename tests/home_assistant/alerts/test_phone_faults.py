@@ -63,7 +63,7 @@ async def test_a_push_service_that_fails_for_an_hour_starts_level_2_at_once_and_
         await push_server.stop()
     else:
         push_server.status["anna"] = status
-    await site.escalate()
+    await site.raise_alert()
     assert site.alive.asks[0].key.level == 1
     assert site.alive.asks[0].due - site.alive.opened_at < timedelta(seconds=1)
     await site.pass_time(timedelta(seconds=20), minutes=58)
@@ -85,7 +85,7 @@ async def test_a_push_service_that_fails_for_an_hour_starts_level_2_at_once_and_
 async def test_a_phone_registered_anew_is_notified(
     hass: HomeAssistant, client: Client, site: Site, anna: Registered, push_server: PushServer
 ) -> None:
-    await site.escalate()
+    await site.raise_alert()
     (*_, seen) = push_server.pushes("anna")[0]["data"]["actions"]
     old_device = anna.device_id
     await hass.config_entries.async_remove(anna.entry.entry_id)
@@ -97,7 +97,7 @@ async def test_a_phone_registered_anew_is_notified(
         await anew.press(button)
         await site.settle()
         assert site.alive.state == "acknowledged"
-    await site.escalate("Water everywhere")
+    await site.raise_alert("Water everywhere")
     assert push_server.messages("anew") == ["Water everywhere (2 times)"]
 
 
@@ -105,12 +105,12 @@ async def test_a_button_of_a_notification_sent_by_an_older_version_counts(
     hass: HomeAssistant, site: Site, anna: Registered, push_server: PushServer
 ) -> None:
     """It names the phone by its device in Home Assistant."""
-    escalated = await site.escalate(answers=[{"name": "Close"}])
-    await anna.press(f"cosmos/{escalated['id']}/1/{anna.device_id}/answer/Close")
+    raised = await site.raise_alert(answers=[{"name": "Close"}])
+    await anna.press(f"cosmos/{raised['id']}/1/{anna.device_id}/answer/Close")
     await site.settle()
-    closed = site.known(escalated["id"])
+    closed = site.known(raised["id"])
     assert (closed.state, closed.by) == ("answered", "Anna")
-    await anna.press(f"cosmos/{escalated['id']}/1/{anna.device_id}/answer/Open")
+    await anna.press(f"cosmos/{raised['id']}/1/{anna.device_id}/answer/Open")
     await site.until(lambda: len(push_server.bodies["anna"]) == 3)
     assert "not one of the answers" in push_server.messages("anna")[-1]
 
@@ -124,7 +124,7 @@ async def test_a_notify_entity_that_was_renamed_is_notified(
     await hass.async_block_till_done()
     await site.pass_time(seconds=10)
     assert issues(hass) == {}
-    await site.escalate()
+    await site.raise_alert()
     assert push_server.messages("anna") == ["Water in the kitchen"]
 
 
@@ -143,7 +143,7 @@ async def test_who_cannot_be_found_is_named_and_the_rest_is_notified(
     said = issues(hass)
     assert set(said) == {"recipient_gone"}
     assert (said["recipient_gone"]["recipient"], said["recipient_gone"]["code"]) == ("Ben", "phone_gone")
-    await site.escalate()
+    await site.raise_alert()
     assert push_server.messages("anna") == ["Water in the kitchen"], "once: the phone was chosen in two ways"
     assert shown_here(hass) == []
     hass.config_entries.async_update_entry(site.entry, options={**site.entry.options, "phones": ["anna"]})
@@ -158,20 +158,20 @@ async def test_nobody_left_is_said_at_once_and_the_alert_is_shown_in_home_assist
     await site.pass_time(seconds=10)
     assert set(issues(hass)) == {"nobody_left", "recipient_gone"}
     assert issues(hass)["recipient_gone"]["recipient"] == "Anna"
-    escalated = await site.escalate("Water in the cellar")
+    raised = await site.raise_alert("Water in the cellar")
     assert shown_here(hass) == ["Water in the cellar"]
     assert site.alive.asks[0].due - site.alive.opened_at < timedelta(seconds=1)
     hass.data["persistent_notification"].clear()
     await site.pass_time(minutes=2)
     assert shown_here(hass) == [], "a person has dismissed it"
-    await site.escalate("Water in the attic")
+    await site.raise_alert("Water in the attic")
     await site.pass_time(minutes=1)
     assert shown_here(hass) == ["Water in the attic"]
     await register(hass, client, "Anna", app_data=cloud(push_server, "anew"))
     await site.pass_time(minutes=1)
     assert push_server.messages("anew") == ["Water in the attic (2 times)"]
     assert issues(hass) == {}
-    await site.call("resolve", escalation=escalated["id"])
+    await site.call("resolve", alert=raised["id"])
     await site.settle()
     assert shown_here(hass) == []
 
@@ -197,7 +197,7 @@ async def test_a_disabled_notify_entity_is_nobody_until_it_is_enabled(
         "Anna",
         "entity_gone",
     )
-    await site.escalate("Water in the cellar")
+    await site.raise_alert("Water in the cellar")
     assert shown_here(hass) == ["Water in the cellar"]
     await disable(None)
     assert issues(hass) == {}
@@ -208,9 +208,9 @@ async def test_an_answer_that_failed_is_shown_in_home_assistant_once_where_nobod
 ) -> None:
     await hass.config_entries.async_remove(anna.entry.entry_id)
     fails = [{"stop": "no valve", "error": True}]
-    escalated = await site.escalate(answers=[{"name": "Close", "actions": fails}])
-    await site.call("answer", escalation=escalated["id"], answer="Close")
-    await site.until(lambda: site.known(escalated["id"]).outcome)
+    raised = await site.raise_alert(answers=[{"name": "Close", "actions": fails}])
+    await site.call("answer", alert=raised["id"], answer="Close")
+    await site.until(lambda: site.known(raised["id"]).outcome)
     await site.settle()
     assert [message for message in shown_here(hass) if "could not be carried out" in message]
     hass.data["persistent_notification"].clear()

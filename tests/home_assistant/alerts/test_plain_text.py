@@ -41,11 +41,11 @@ async def test_any_text_is_rendered_to_itself(hass: HomeAssistant, text: str) ->
 
 async def run_answer(site: Site, steps: list[dict[str, Any]]) -> str:
     """Alert as an integration does, whose texts nobody renders again, and run the answer; return the alert's id."""
-    escalated = await site.escalate(answers=[{"name": "Go", "actions": steps}])
-    assert escalated["problems"] == []
-    await site.call("answer", escalation=escalated["id"], answer="Go")
-    await site.until(lambda: site.known(escalated["id"]).outcome)
-    return str(escalated["id"])
+    raised = await site.raise_alert(answers=[{"name": "Go", "actions": steps}])
+    assert raised["problems"] == []
+    await site.call("answer", alert=raised["id"], answer="Go")
+    await site.until(lambda: site.known(raised["id"]).outcome)
+    return str(raised["id"])
 
 
 @pytest.mark.parametrize("text", [LIST, " {{ 1 + 1 }} ", "{# x #}", "{{ broken", "None # {{"])

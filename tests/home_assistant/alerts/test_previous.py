@@ -13,7 +13,7 @@ from pytest_homeassistant_custom_component.common import async_mock_service
 from custom_components.process_cosmos.alerts.record_frames import find_frames
 from custom_components.process_cosmos.alerts.record_log import VERSION
 from custom_components.process_cosmos.const import DOMAIN
-from custom_components.process_cosmos.contract.alerts import EscalationState
+from custom_components.process_cosmos.contract.alerts import AlertState
 from tests.home_assistant.alerts.site import Phone, Site
 from tests.home_assistant.alerts.test_services import refused
 from tests.versions.parts import ALIVE, ANSWERED, WRITTEN_AT, unpack
@@ -38,8 +38,8 @@ async def site(
 
 
 async def test_everything_alive_is_alive_with_its_ring_and_count(site: Site, caplog: pytest.LogCaptureFixture) -> None:
-    assert {one.group: one.id for one in site.escalations.alive} == ALIVE
-    assert {one.group: (one.state.value, one.content.message, one.count) for one in site.escalations.alive} == {
+    assert {one.group: one.id for one in site.alerts.alive} == ALIVE
+    assert {one.group: (one.state.value, one.content.message, one.count) for one in site.alerts.alive} == {
         "pump": ("open", "The pump stands still", 1),
         "home": ("acknowledged", "Nobody is at home", 1),
         "attic": ("open", "Water in the attic 2", 3),
@@ -62,7 +62,7 @@ async def test_the_file_is_of_this_version_from_then_on_and_holds_the_same_recor
     for run, n, record in old:
         if record["type"] != "start":
             assert records[run, n]["type"] == record["type"]
-            assert records[run, n].get("escalation") == record.get("escalation")
+            assert records[run, n].get("alert") == record.get("alert")
 
 
 async def test_an_answer_offered_before_the_update_runs_its_actions_after_it(
@@ -70,18 +70,18 @@ async def test_an_answer_offered_before_the_update_runs_its_actions_after_it(
 ) -> None:
     restarted = async_mock_service(hass, "counter", "increment")
     await site.until(lambda: any(ring["data"]["tag"] == ALIVE["pump"] for ring in anna.rings))
-    await site.call("answer", escalation=ALIVE["pump"], answer="Restart it")
+    await site.call("answer", alert=ALIVE["pump"], answer="Restart it")
     await site.until(lambda: restarted)
     assert restarted[0].data["entity_id"] == ["counter.pump_restarts"]
-    assert site.known(ALIVE["pump"]).state is EscalationState.ANSWERED
+    assert site.known(ALIVE["pump"]).state is AlertState.ANSWERED
 
 
 async def test_what_was_answered_before_the_update_is_not_answered_again(hass: HomeAssistant, site: Site) -> None:
     restarted = async_mock_service(hass, "counter", "increment")
-    assert await refused(site, "answer", escalation=ANSWERED, answer="Restart it") == "already_answered"
+    assert await refused(site, "answer", alert=ANSWERED, answer="Restart it") == "already_answered"
     assert restarted == []
 
 
-async def test_a_call_after_the_update_joins_the_escalation_of_before(site: Site) -> None:
-    called = await site.escalate("Water in the attic 3", group="attic")
+async def test_a_call_after_the_update_joins_the_alert_of_before(site: Site) -> None:
+    called = await site.raise_alert("Water in the attic 3", group="attic")
     assert (called["id"], called["new"]) == (ALIVE["attic"], False)

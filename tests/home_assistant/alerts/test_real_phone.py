@@ -48,7 +48,7 @@ async def test_a_registered_phone_rings_and_its_second_answer_is_told_who_won(
     await site.set_up()
     await site.until(lambda: hass.services.has_service("notify", "mobile_app_anna_s_phone"))
 
-    escalated = await site.escalate(answers=[{"name": "Dealt with"}, {"name": "Keep off"}])
+    raised = await site.raise_alert(answers=[{"name": "Dealt with"}, {"name": "Keep off"}])
     await site.until(lambda: aioclient_mock.mock_calls)
     pushes = [call[2] for call in aioclient_mock.mock_calls]
     assert [push["message"] for push in pushes] == ["Water in the kitchen"]
@@ -63,8 +63,8 @@ async def test_a_registered_phone_rings_and_its_second_answer_is_told_who_won(
         await site.settle()
 
     await press("Dealt with")
-    assert site.known(escalated["id"]).state == "answered"
-    assert site.known(escalated["id"]).by == "Anna's phone"
+    assert site.known(raised["id"]).state == "answered"
+    assert site.known(raised["id"]).by == "Anna's phone"
     await press("Keep off")
     await site.until(lambda: len(aioclient_mock.mock_calls) == 3)
     assert [call[2]["message"] for call in aioclient_mock.mock_calls[1:]] == [
@@ -98,8 +98,8 @@ async def test_two_phones_of_one_name_are_both_notified(
     ]
     site = add_site(phones=[a, b])
     await site.set_up()
-    await site.escalate()
+    await site.raise_alert()
     await site.until(lambda: len(aioclient_mock.mock_calls) == 2)
     assert {str(call[1]) for call in aioclient_mock.mock_calls} == {f"{PUSH_URL}/a", f"{PUSH_URL}/b"}
-    tries = site.escalations._journal.outcomes[site.alive.id].tries
+    tries = site.alerts._journal.outcomes[site.alive.id].tries
     assert {recipient: one.reached for (_, recipient), one in tries.items()} == {"phone:a": True, "phone:b": True}

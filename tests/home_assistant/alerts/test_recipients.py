@@ -36,13 +36,13 @@ async def test_an_alert_is_shown_in_home_assistant_again_each_round_and_goes_whe
 ) -> None:
     site = add_site(persistent_notification=True)
     await site.set_up()
-    alert = (await site.escalate("Water in the cellar"))["id"]
+    alert = (await site.raise_alert("Water in the cellar"))["id"]
     [shown] = notifications(hass)
     assert notifications(hass) == {shown: "Water in the cellar"}
     persistent_notification.async_dismiss(hass, shown)
     await site.pass_time(minutes=6)
     assert notifications(hass) == {shown: "Water in the cellar"}
-    await site.call("resolve", escalation=alert)
+    await site.call("resolve", alert=alert)
     await site.settle()
     assert notifications(hass) == {}
 

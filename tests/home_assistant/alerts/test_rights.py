@@ -1,4 +1,4 @@
-"""Who may not answer an open alert cannot disarm it by calling ``escalate`` with its group; everybody can close one."""
+"""Who may not answer an open alert cannot disarm it by calling ``alert`` with its group; everybody can close one."""
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -30,7 +30,7 @@ def guest(hass: HomeAssistant) -> Context:
 async def leak(hass: HomeAssistant) -> Callable[[], Awaitable[None]]:
     """Return what calls the script that finds water."""
     data = {"message": "Water", "severity": "critical", "entities": ["binary_sensor.wet"], "answers": [OPEN]}
-    sequence = [{"action": "process_cosmos.escalate", "data": data}]
+    sequence = [{"action": "process_cosmos.alert", "data": data}]
     assert await async_setup_component(hass, "script", {"script": {"leak": {"sequence": sequence}}})
 
     async def run() -> None:
@@ -56,7 +56,7 @@ async def test_who_may_not_answer_adds_a_message_and_entities_to_show_and_nothin
         "data": {"a": 1},
         "attach": ["light.guest"],
     }
-    response = await site.call("escalate", guest, group=GROUP, **data)
+    response = await site.call("alert", guest, group=GROUP, **data)
     assert set(response["ignored"]) == data.keys() - {"message", "severity", "entities"}
     content = site.alive.content
     assert (content.message, content.severity) == ("Water\nNever mind", "critical")
@@ -67,7 +67,7 @@ async def test_who_may_not_answer_adds_a_message_and_entities_to_show_and_nothin
     await site.pass_time(minutes=2)
     assert anna.rings[-1]["message"].startswith("Water\nNever mind")
     assert anna.button("Open")
-    await site.call("escalate", guest, group=GROUP, message="Go away")
+    await site.call("alert", guest, group=GROUP, message="Go away")
     assert site.alive.content.message == "Water\nGo away", "the newest addition only"
     await site.reload()
     assert site.alive.content.message == "Water\nGo away"
@@ -83,13 +83,13 @@ async def test_who_may_not_answer_cannot_put_off_what_runs_when_nobody_answers(
     hass.services.async_register("valve", "close_valve", closed.append)
     close = {"name": "Close", "actions": [{"action": "valve.close_valve"}]}
     data = {"entities": ["binary_sensor.wet"], "answers": [close], "if_unanswered": "Close", "give_up_after": 300}
-    escalated = await site.escalate(**data)
+    raised = await site.raise_alert(**data)
     for number in range(2):
         await site.pass_time(minutes=2)
-        await site.call("escalate", guest, group="leak", message=f"Never mind {number}")
+        await site.call("alert", guest, group="leak", message=f"Never mind {number}")
     await site.reload()
     await site.pass_time(minutes=1)
-    assert site.known(escalated["id"]).state == "unanswered"
+    assert site.known(raised["id"]).state == "unanswered"
     await site.until(lambda: closed)
 
 
@@ -99,15 +99,15 @@ async def test_who_may_not_answer_cannot_make_the_buttons_on_phones_too_late(
     await leak()
     await site.settle()
     for number in range(3):
-        await site.call("escalate", guest, group=GROUP, message=f"Never mind {number}")
+        await site.call("alert", guest, group=GROUP, message=f"Never mind {number}")
     assert site.alive.ring == 4
     anna.press(anna.button("Seen"))
     await site.settle()
     assert (site.alive.state, anna.refusals) == ("acknowledged", [])
-    await site.call("escalate", guest, group=GROUP, message="Never mind")
+    await site.call("alert", guest, group=GROUP, message="Never mind")
     anna.press(anna.button("Open", 0))
     await site.settle()
-    assert (site.escalations.alive, anna.refusals) == ((), [])
+    assert (site.alerts.alive, anna.refusals) == ((), [])
 
 
 async def test_entities_of_somebody_without_rights_take_nobodys_right_to_answer(
@@ -116,16 +116,16 @@ async def test_entities_of_somebody_without_rights_take_nobodys_right_to_answer(
     owner = MockUser(name="Owner").add_to_hass(hass)
     owner.mock_policy({"entities": {"entity_ids": {"binary_sensor.wet": {POLICY_CONTROL: True}}}})
     await leak()
-    await site.call("escalate", guest, group=GROUP, message="Me too", entities=["light.guest"])
-    await site.call("answer", Context(user_id=owner.id), escalation=site.alive.id, answer="Open")
+    await site.call("alert", guest, group=GROUP, message="Me too", entities=["light.guest"])
+    await site.call("answer", Context(user_id=owner.id), alert=site.alive.id, answer="Open")
     await site.settle()
-    assert site.escalations.alive == ()
+    assert site.alerts.alive == ()
 
 
 async def test_an_alert_that_somebody_without_rights_opened_and_silenced_before_is_loud_again(
     site: Site, anna: Phone, guest: Context, leak: Callable[[], Awaitable[None]]
 ) -> None:
-    await site.call("escalate", guest, group=GROUP, message="Water", severity="critical", entities=[])
+    await site.call("alert", guest, group=GROUP, message="Water", severity="critical", entities=[])
     await site.call("acknowledge", guest, group=GROUP, **{"for": {"hours": 20}})
     await site.pass_time(minutes=2)
     rings = len(anna.rings)
@@ -148,20 +148,20 @@ async def test_a_guest_who_names_many_entities_cannot_answer_for_those_of_the_au
     guest = Context(user_id=lights.id)
     if not is_first:
         await leak()
-    await site.call("escalate", guest, group=GROUP, message="Me", entities=[f"light.a{n}" for n in range(500)])
+    await site.call("alert", guest, group=GROUP, message="Me", entities=[f"light.a{n}" for n in range(500)])
     await leak()
     assert site.alive.content.entities == ("binary_sensor.wet",)
     assert "light.a0" in site.alive.content.mentioned
     for action, data in (("answer", {"answer": "Open"}), ("acknowledge", {}), ("resolve", {})):
-        assert await refused(site, action, guest, escalation=site.alive.id, **data) == "not_allowed"
-    await site.call("answer", Context(user_id=owner.id), escalation=site.alive.id, answer="Open")
+        assert await refused(site, action, guest, alert=site.alive.id, **data) == "not_allowed"
+    await site.call("answer", Context(user_id=owner.id), alert=site.alive.id, answer="Open")
     await site.settle()
-    assert site.escalations.alive == ()
+    assert site.alerts.alive == ()
 
 
 async def test_every_entity_of_two_automations_counts_for_the_right_to_answer(site: Site) -> None:
-    await site.escalate(entities=["valve.main"], answers=[OPEN])
-    await site.escalate(entities=[f"light.a{n}" for n in range(500)])
+    await site.raise_alert(entities=["valve.main"], answers=[OPEN])
+    await site.raise_alert(entities=[f"light.a{n}" for n in range(500)])
     assert {"valve.main", "light.a499"} <= set(site.alive.content.entities)
     assert len(replica(site.alive, site.alive.opened_at).entities) == 500
 
@@ -169,12 +169,12 @@ async def test_every_entity_of_two_automations_counts_for_the_right_to_answer(si
 async def test_an_entity_that_a_guest_mentioned_before_rings_when_the_automation_names_it(
     site: Site, guest: Context
 ) -> None:
-    await site.escalate(entities=["binary_sensor.wet"])
-    await site.call("escalate", guest, group="leak", message="Me", entities=["valve.main"])
-    await site.escalate(entities=["binary_sensor.wet"])
+    await site.raise_alert(entities=["binary_sensor.wet"])
+    await site.call("alert", guest, group="leak", message="Me", entities=["valve.main"])
+    await site.raise_alert(entities=["binary_sensor.wet"])
     before = site.alive
     assert before.content.mentioned == ("valve.main",)
-    await site.escalate(entities=["valve.main"], answers=[OPEN])
+    await site.raise_alert(entities=["valve.main"], answers=[OPEN])
     assert site.alive.ring == before.ring + 1
     assert (site.alive.content.entities, site.alive.content.mentioned) == (("binary_sensor.wet", "valve.main"), ())
 
@@ -186,7 +186,7 @@ async def test_who_may_answer_but_write_no_automation_adds_no_entity_that_others
     family.mock_policy({"entities": True})
     await leak()
     for _ in range(2):
-        await site.call("escalate", Context(user_id=family.id), group=GROUP, message="Hall", entities=["light.hall"])
+        await site.call("alert", Context(user_id=family.id), group=GROUP, message="Hall", entities=["light.hall"])
     content = site.alive.content
     assert (content.entities, content.mentioned, site.alive.ring) == (("binary_sensor.wet",), ("light.hall",), 2)
     await site.settle()
@@ -195,8 +195,8 @@ async def test_who_may_answer_but_write_no_automation_adds_no_entity_that_others
 async def test_the_answers_of_who_opened_the_alert_without_rights_are_not_the_automations(
     site: Site, guest: Context
 ) -> None:
-    await site.call("escalate", guest, group="leak", message="Water", answers=["Nobody cares"])
-    await site.escalate()
+    await site.call("alert", guest, group="leak", message="Water", answers=["Nobody cares"])
+    await site.raise_alert()
     assert [answer.name for answer in site.alive.answers] == ["Done"]
 
 
@@ -217,12 +217,12 @@ async def test_actions_of_somebody_who_may_write_no_automation_are_left_out_and_
     hass: HomeAssistant, site: Site, anna: Phone, guest: Context, hass_admin_user: User
 ) -> None:
     for caller in (guest, Context(user_id="nobody")):
-        response = await site.call("escalate", caller, message="m", answers=[OPEN, "Keep off"], if_unanswered="Open")
+        response = await site.call("alert", caller, message="m", answers=[OPEN, "Keep off"], if_unanswered="Open")
         assert [problem["code"] for problem in response["problems"]] == ["not_allowed", "not_offered"]
         assert [answer.name for answer in site.known(response["id"]).answers] == ["Keep off"]
     await site.settle()
     assert len(anna.rings) == 2
-    response = await site.call("escalate", Context(user_id=hass_admin_user.id), message="m", answers=[OPEN])
+    response = await site.call("alert", Context(user_id=hass_admin_user.id), message="m", answers=[OPEN])
     assert response["problems"] == []
     await site.settle()
 
@@ -230,15 +230,15 @@ async def test_actions_of_somebody_who_may_write_no_automation_are_left_out_and_
 async def test_an_alert_without_answers_can_be_closed_by_everybody_who_is_notified(
     hass: HomeAssistant, site: Site, anna: Phone, ben: Phone
 ) -> None:
-    await site.escalate()
+    await site.raise_alert()
     anna.press(anna.button("Done"))
     await site.settle()
-    assert site.escalations.alive == ()
+    assert site.alerts.alive == ()
     assert ben.clearings
     calls: list[ServiceCall] = []
     hass.services.async_register("valve", "open_valve", calls.append)
-    await site.escalate(answers=[OPEN])
-    await site.escalate("More water")
+    await site.raise_alert(answers=[OPEN])
+    await site.raise_alert("More water")
     assert [answer.name for answer in site.alive.answers] == ["Open"], "the answers of before count on"
     await site.pass_time(timedelta(seconds=30), minutes=2)
     assert anna.button("Open")

@@ -42,17 +42,17 @@ def add_user(hass: HomeAssistant, entity: str | None = None) -> User:
     return user
 
 
-async def test_escalate_returns_id_state_new_and_ring(site: Site) -> None:
-    first = await site.escalate()
+async def test_the_action_returns_id_state_new_and_ring(site: Site) -> None:
+    first = await site.raise_alert()
     said: dict[str, Any] = {"ignored": (), "problems": []}
     assert first == {"id": site.alive.id, "state": "open", "new": True, "ring": 1, **said}
-    assert await site.escalate("More water") == {**first, "new": False, "ring": 2}
+    assert await site.raise_alert("More water") == {**first, "new": False, "ring": 2}
 
 
 async def test_the_automation_that_calls_is_the_group_and_can_resolve_without_saying_which(
     hass: HomeAssistant, site: Site
 ) -> None:
-    call = {"action": "process_cosmos.escalate", "data": {"message": "Water"}}
+    call = {"action": "process_cosmos.alert", "data": {"message": "Water"}}
     automation = {
         "alias": "Leak",
         "triggers": [{"trigger": "event", "event_type": ["wet", "dry"]}],
@@ -72,13 +72,13 @@ async def test_the_automation_that_calls_is_the_group_and_can_resolve_without_sa
     assert (site.alive.group, site.alive.count) == ("automation.leak", 2)
     hass.bus.async_fire("dry")
     await site.settle()
-    assert site.escalations.alive == ()
+    assert site.alerts.alive == ()
     hass.bus.async_fire("dry")  # nothing is alive: the automation ends without an error
     await site.settle()
 
 
 async def test_a_script_that_calls_is_the_group(hass: HomeAssistant, site: Site) -> None:
-    sequence = [{"action": "process_cosmos.escalate", "data": {"message": "Water"}}]
+    sequence = [{"action": "process_cosmos.alert", "data": {"message": "Water"}}]
     assert await async_setup_component(hass, "script", {"script": {"leak": {"sequence": sequence}}})
     await hass.services.async_call("script", "leak", blocking=True)
     await site.settle()
@@ -87,24 +87,24 @@ async def test_a_script_that_calls_is_the_group(hass: HomeAssistant, site: Site)
 
 @pytest.mark.parametrize("group", ["Kitchen\n", "\ud83d", "x" * 5000], ids=["line break", "half a character", "long"])
 async def test_a_group_is_the_same_in_every_action(site: Site, group: str) -> None:
-    await site.escalate(group=group)
+    await site.raise_alert(group=group)
     await site.call("acknowledge", group=group)
     assert site.alive.state == "acknowledged"
     await site.call("resolve", group=group)
-    assert site.escalations.alive == ()
+    assert site.alerts.alive == ()
 
 
 @pytest.mark.parametrize("name", ["Close " * 12, " Close "], ids=["long", "blanks"])
 async def test_the_name_of_an_answer_is_the_same_wherever_it_stands(site: Site, name: str) -> None:
-    first = await site.escalate(answers=[name], if_unanswered=name)
+    first = await site.raise_alert(answers=[name], if_unanswered=name)
     assert site.alive.content.if_unanswered == site.alive.answers[0].name
-    await site.call("answer", escalation=f" {first['id']}\n", answer=name)
+    await site.call("answer", alert=f" {first['id']}\n", answer=name)
     assert site.known(first["id"]).state == "answered"
 
 
-async def test_a_call_by_nobody_is_always_a_new_escalation(site: Site) -> None:
-    first = await site.call("escalate", message="Water")
-    second = await site.call("escalate", message="Water")
+async def test_a_call_by_nobody_is_always_a_new_alert(site: Site) -> None:
+    first = await site.call("alert", message="Water")
+    second = await site.call("alert", message="Water")
     assert first["id"] != second["id"]
     await site.settle()
 
@@ -116,14 +116,12 @@ async def test_templates_in_actions_are_rendered_at_the_call(hass: HomeAssistant
         "name": "Open",
         "actions": [{"action": "valve.{{ 'open' }}_valve", "data": {"level": "{{ states('sensor.level') }}"}}],
     }
-    script = {
-        "leak": {"sequence": [{"action": "process_cosmos.escalate", "data": {"message": "W", "answers": [answer]}}]}
-    }
+    script = {"leak": {"sequence": [{"action": "process_cosmos.alert", "data": {"message": "W", "answers": [answer]}}]}}
     hass.states.async_set("sensor.level", "3")
     assert await async_setup_component(hass, "script", {"script": script})
     await hass.services.async_call("script", "leak", blocking=True)
     hass.states.async_set("sensor.level", "9")
-    await site.call("answer", escalation=site.alive.id, answer="Open")
+    await site.call("answer", alert=site.alive.id, answer="Open")
     await site.until(lambda: calls)
     assert calls[0].data == {"level": 3}
 
@@ -133,31 +131,31 @@ async def test_an_answers_actions_run_with_the_callers_rights(hass: HomeAssistan
     hass.services.async_register("valve", "open_valve", calls.append)
     user = add_user(hass, "script.leak")
     data = {"message": "Water", "answers": [{"name": "Open", "actions": [{"action": "valve.open_valve"}]}]}
-    script = {"leak": {"sequence": [{"action": "process_cosmos.escalate", "data": data}]}}
+    script = {"leak": {"sequence": [{"action": "process_cosmos.alert", "data": data}]}}
     assert await async_setup_component(hass, "script", {"script": script})
     await hass.services.async_call("script", "leak", blocking=True, context=Context(user_id=user.id))
-    await site.call("answer", escalation=site.alive.id, answer="Open")
+    await site.call("answer", alert=site.alive.id, answer="Open")
     await site.until(lambda: calls)
     assert calls[0].context.user_id == user.id
 
 
 async def test_each_answer_that_does_not_count_is_refused_with_its_code(site: Site, anna: Phone) -> None:
     unknown = "01JD0000000000000000000001"
-    assert await refused(site, "answer", escalation=unknown, answer="Keep off") == "unknown_escalation"
-    first = (await site.escalate(answers=ANSWERS))["id"]
-    assert await refused(site, "answer", escalation=first, answer="Blow up") == "not_offered"
-    await site.escalate("More water", answers=ANSWERS)
-    assert await refused(site, "answer", escalation=first, answer="Keep off", ring=1) == "answer_too_late"
-    assert await refused(site, "acknowledge", escalation=first, ring=1) == "answer_too_late"
-    await site.call("answer", escalation=first, answer="Keep off", ring=2, note="by hand")
-    assert await refused(site, "answer", escalation=first, answer="Keep off") == "already_answered"
-    second = (await site.escalate(answers=ANSWERS))["id"]
-    await site.call("resolve", escalation=second)
-    await site.call("resolve", escalation=second)  # closed stays as it is
-    assert await refused(site, "answer", escalation=second, answer="Keep off") == "answer_too_late"
-    assert await refused(site, "acknowledge", escalation=second) == "answer_too_late"
-    assert await refused(site, "resolve", escalation=unknown) == "unknown_escalation"
-    assert await refused(site, "acknowledge", group="leak") == "unknown_escalation"
+    assert await refused(site, "answer", alert=unknown, answer="Keep off") == "unknown_alert"
+    first = (await site.raise_alert(answers=ANSWERS))["id"]
+    assert await refused(site, "answer", alert=first, answer="Blow up") == "not_offered"
+    await site.raise_alert("More water", answers=ANSWERS)
+    assert await refused(site, "answer", alert=first, answer="Keep off", ring=1) == "answer_too_late"
+    assert await refused(site, "acknowledge", alert=first, ring=1) == "answer_too_late"
+    await site.call("answer", alert=first, answer="Keep off", ring=2, note="by hand")
+    assert await refused(site, "answer", alert=first, answer="Keep off") == "already_answered"
+    second = (await site.raise_alert(answers=ANSWERS))["id"]
+    await site.call("resolve", alert=second)
+    await site.call("resolve", alert=second)  # closed stays as it is
+    assert await refused(site, "answer", alert=second, answer="Keep off") == "answer_too_late"
+    assert await refused(site, "acknowledge", alert=second) == "answer_too_late"
+    assert await refused(site, "resolve", alert=unknown) == "unknown_alert"
+    assert await refused(site, "acknowledge", group="leak") == "unknown_alert"
     assert await refused(site, "resolve") == "no_group"
 
 
@@ -166,19 +164,19 @@ async def test_answering_needs_the_right_to_control_all_entities(
 ) -> None:
     guest = Context(user_id=add_user(hass, "valve.main").id)
     gone = Context(user_id="nobody")
-    only_ours = await site.escalate(entities=["valve.main"], answers=ANSWERS)
-    both = await site.escalate(group="b", entities=["valve.main", "valve.other"], answers=ANSWERS)
+    only_ours = await site.raise_alert(entities=["valve.main"], answers=ANSWERS)
+    both = await site.raise_alert(group="b", entities=["valve.main", "valve.other"], answers=ANSWERS)
     for action, data in (("answer", {"answer": "Keep off"}), ("acknowledge", {}), ("resolve", {})):
-        assert await refused(site, action, guest, escalation=both["id"], **data) == "not_allowed"
-        assert await refused(site, action, gone, escalation=both["id"], **data) == "not_allowed"
+        assert await refused(site, action, guest, alert=both["id"], **data) == "not_allowed"
+        assert await refused(site, action, gone, alert=both["id"], **data) == "not_allowed"
     anna.press(anna.button("Keep off"), guest)
     await site.settle()
     assert anna.refusals == ["not_allowed"]
-    await site.call("answer", guest, escalation=only_ours["id"], answer="Keep off")
-    closed = site.escalations.get(only_ours["id"])
+    await site.call("answer", guest, alert=only_ours["id"], answer="Keep off")
+    closed = site.alerts.get(only_ours["id"])
     assert closed
     assert closed.by == "Guest"
-    await site.call("answer", Context(user_id=hass_admin_user.id), escalation=both["id"], answer="Keep off")
+    await site.call("answer", Context(user_id=hass_admin_user.id), alert=both["id"], answer="Keep off")
     await site.settle()
 
 
@@ -187,23 +185,23 @@ async def test_with_several_sites_the_oldest_rings_unless_said_and_a_group_is_ov
 ) -> None:
     other = add_site()
     await other.set_up()
-    await site.escalate()
+    await site.raise_alert()
     assert site.alive.group == "leak"
     assert len(anna.rings) == 1
-    assert other.escalations.alive == ()
-    await site.escalate(site=other.entry.entry_id)
+    assert other.alerts.alive == ()
+    await site.raise_alert(site=other.entry.entry_id)
     await site.call("acknowledge", group="leak")
     assert [at.alive.state for at in (site, other)] == ["acknowledged"] * 2
     await site.call("resolve", group="leak")
-    assert (*site.escalations.alive, *other.escalations.alive) == ()
+    assert (*site.alerts.alive, *other.alerts.alive) == ()
 
 
 async def test_a_call_during_a_reload_waits_for_its_end(hass: HomeAssistant, site: Site, anna: Phone) -> None:
-    first = await site.escalate(answers=ANSWERS)
+    first = await site.raise_alert(answers=ANSWERS)
     for call in (
-        partial(site.call, "escalate", message="Water in the bath", group="bath"),
+        partial(site.call, "alert", message="Water in the bath", group="bath"),
         partial(site.call, "acknowledge", group="bath"),
-        partial(site.call, "answer", escalation=first["id"], answer="Keep off"),
+        partial(site.call, "answer", alert=first["id"], answer="Keep off"),
         partial(site.call, "resolve", group="bath"),
     ):
         reload = hass.async_create_task(hass.config_entries.async_reload(site.entry.entry_id))
@@ -214,11 +212,11 @@ async def test_a_call_during_a_reload_waits_for_its_end(hass: HomeAssistant, sit
         await site.settle()
     assert "Water in the bath" in [ring["message"] for ring in anna.rings]
     assert site.known(first["id"]).state == "answered"
-    assert site.escalations.alive == ()
+    assert site.alerts.alive == ()
 
 
 async def test_a_button_pressed_during_a_reload_counts(hass: HomeAssistant, site: Site, anna: Phone) -> None:
-    first = await site.escalate(answers=ANSWERS)
+    first = await site.raise_alert(answers=ANSWERS)
     reload = hass.async_create_task(hass.config_entries.async_reload(site.entry.entry_id))
     await asyncio.sleep(0)
     anna.press(anna.button("Keep off"))
@@ -232,21 +230,21 @@ async def test_a_site_that_is_not_loaded_is_named(
 ) -> None:
     add_site()
     assert await hass.config_entries.async_unload(site.entry.entry_id)
-    assert await refused(site, "escalate", message="m") == "service_config_entry_not_loaded"
+    assert await refused(site, "alert", message="m") == "service_config_entry_not_loaded"
     await site.set_up()
 
 
 async def test_integers_beyond_64_bits_become_texts(site: Site, anna: Phone) -> None:
     iccid = 89014103211118510720
     actions = [{"action": "sim.block", "data": {"iccid": [iccid, -iccid, 7]}}]
-    await site.escalate(data={"iccid": iccid}, answers=[{"name": "Block", "actions": actions}])
+    await site.raise_alert(data={"iccid": iccid}, answers=[{"name": "Block", "actions": actions}])
     assert site.alive.content.data == '{"iccid":"89014103211118510720"}'
     assert '["89014103211118510720","-89014103211118510720",7]' in site.alive.content.answers[0].actions
     assert len(anna.rings) == 1
 
 
 async def test_a_long_message_is_cut_and_told_as_far_as_a_push_service_takes_it(site: Site, anna: Phone) -> None:
-    await site.escalate("Water: " + "kitchen, " * 1000)
+    await site.raise_alert("Water: " + "kitchen, " * 1000)
     assert len(site.alive.content.message) == 4096
     (ring,) = anna.rings
     assert ring["message"][-1] == "…"
@@ -281,7 +279,7 @@ def issues(hass: HomeAssistant) -> list[ir.IssueEntry]:
 def test_every_code_has_a_sentence_for_people() -> None:
     translations = json.loads(Path("custom_components/process_cosmos/translations/en.json").read_text())
     codes = {
-        *(Code.UNKNOWN_ESCALATION, Code.NOT_OFFERED, Code.NOT_ALLOWED, Code.ALREADY_ANSWERED, Code.ANSWER_TOO_LATE),
+        *(Code.UNKNOWN_ALERT, Code.NOT_OFFERED, Code.NOT_ALLOWED, Code.ALREADY_ANSWERED, Code.ANSWER_TOO_LATE),
         *(MEMORY_NOT_WRITTEN, NO_GROUP, "memory_too_new", "memory_not_read"),
     }
     assert codes <= set(translations["exceptions"])

@@ -1,4 +1,4 @@
-"""The triggers: five states, filtered by what the escalation is about."""
+"""The triggers: five states, filtered by what the alert is about."""
 
 import pytest
 from homeassistant.core import HomeAssistant
@@ -6,7 +6,7 @@ from homeassistant.setup import async_setup_component
 
 from tests.home_assistant.alerts.site import Site
 
-FIRED = "{{ trigger.escalation }} {{ trigger.answer }} {{ trigger.by }}"
+FIRED = "{{ trigger.alert }} {{ trigger.answer }} {{ trigger.by }}"
 
 
 async def add_automation(hass: HomeAssistant, trigger: str, **options: str) -> list[str]:
@@ -15,7 +15,7 @@ async def add_automation(hass: HomeAssistant, trigger: str, **options: str) -> l
     hass.bus.async_listen("fired", lambda event: fired.append(event.data["what"]))
     config = {
         "alias": "a",
-        "triggers": [{"trigger": f"process_cosmos.escalation_{trigger}", "options": options}],
+        "triggers": [{"trigger": f"process_cosmos.alert_{trigger}", "options": options}],
         "actions": [{"event": "fired", "event_data": {"what": FIRED}}],
     }
     assert await async_setup_component(hass, "automation", {"automation": [config]})
@@ -31,15 +31,15 @@ async def test_a_trigger_fires_when_its_state_is_on_disk(
     hass: HomeAssistant, site: Site, state: str, action: str, data: dict[str, str]
 ) -> None:
     fired = await add_automation(hass, state)
-    escalated = await site.escalate(answers=[{"name": "Keep off"}])
-    await site.call(action, escalation=escalated["id"], **data)
+    raised = await site.raise_alert(answers=[{"name": "Keep off"}])
+    await site.call(action, alert=raised["id"], **data)
     await site.until(lambda: fired)
-    assert fired == [f"{escalated['id']} {data.get('answer')} Home Assistant"]
+    assert fired == [f"{raised['id']} {data.get('answer')} Home Assistant"]
 
 
 async def test_the_unanswered_trigger_fires_at_the_give_up(hass: HomeAssistant, site: Site) -> None:
     fired = await add_automation(hass, "unanswered")
-    await site.escalate(give_up_after=30)
+    await site.raise_alert(give_up_after=30)
     assert fired == []
     await site.pass_time(seconds=40)
     await site.until(lambda: fired)
@@ -48,10 +48,10 @@ async def test_the_unanswered_trigger_fires_at_the_give_up(hass: HomeAssistant, 
 
 async def test_a_trigger_of_an_entity_passes_over_what_is_about_others(hass: HomeAssistant, site: Site) -> None:
     fired = await add_automation(hass, "opened", entity_id="valve.main")
-    await site.escalate(group="a", entities=["valve.other"])
-    await site.escalate(group="b")
+    await site.raise_alert(group="a", entities=["valve.other"])
+    await site.raise_alert(group="b")
     assert fired == []
-    await site.escalate(group="c", entities=["valve.other", "valve.main"])
+    await site.raise_alert(group="c", entities=["valve.other", "valve.main"])
     await site.until(lambda: fired)
     assert len(fired) == 1
 
@@ -59,9 +59,9 @@ async def test_a_trigger_of_an_entity_passes_over_what_is_about_others(hass: Hom
 async def test_a_trigger_follows_a_site_that_is_loaded_again_and_lets_go(hass: HomeAssistant, site: Site) -> None:
     fired = await add_automation(hass, "opened")
     await site.reload()
-    await site.escalate()
+    await site.raise_alert()
     await site.until(lambda: fired)
     await hass.services.async_call("automation", "turn_off", {"entity_id": "automation.a"}, blocking=True)
-    await site.escalate(group="other")
+    await site.raise_alert(group="other")
     await site.settle()
     assert len(fired) == 1

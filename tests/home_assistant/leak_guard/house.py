@@ -138,20 +138,20 @@ class House:
 
     hass: HomeAssistant
     valve: Valve
-    escalated: list[dict[str, Any]] = field(default_factory=list)
+    raised: list[dict[str, Any]] = field(default_factory=list)
     resolved: list[dict[str, Any]] = field(default_factory=list)
     runs: list[str] = field(default_factory=list)
 
     def with_process_cosmos(self) -> None:
         """Stand in for the integration's two actions."""
 
-        async def escalate(call: ServiceCall) -> None:
-            self.escalated.append(dict(call.data))
+        async def raise_alert(call: ServiceCall) -> None:
+            self.raised.append(dict(call.data))
 
         async def resolve(call: ServiceCall) -> None:
             self.resolved.append(dict(call.data))
 
-        self.hass.services.async_register("process_cosmos", "escalate", escalate)
+        self.hass.services.async_register("process_cosmos", "alert", raise_alert)
         self.hass.services.async_register("process_cosmos", "resolve", resolve)
 
     def sensor(self, entity_id: str, state: str) -> None:
@@ -210,7 +210,7 @@ class House:
 
     async def answer(self, name: str) -> None:
         """Run the actions of an answer of the newest alert of the leak, as Process Cosmos does."""
-        alert = next(call for call in reversed(self.escalated) if "group" not in call)
+        alert = next(call for call in reversed(self.raised) if "group" not in call)
         [actions] = [answer["actions"] for answer in alert["answers"] if answer["name"] == name]
         sequence = await async_validate_actions_config(self.hass, cv.SCRIPT_SCHEMA(actions))
         await Script(self.hass, sequence, name, "test").async_run(context=Context())
@@ -222,7 +222,7 @@ class House:
 
     @property
     def messages(self) -> list[str]:
-        return [call["message"] for call in self.escalated]
+        return [call["message"] for call in self.raised]
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

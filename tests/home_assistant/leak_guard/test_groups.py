@@ -33,7 +33,7 @@ async def test_each_wet_sensor_of_a_group_closes_the_valve_and_is_named(house: H
         assert house.valve.is_closed
         assert house.valve.commands == commands
     assert house.messages == ["Water: Kitchen", "Water: Bath, Kitchen", "Water: Bath, Cellar, Kitchen"]
-    assert house.escalated[-1]["entities"] == [BATH, CELLAR, KITCHEN, VALVE]
+    assert house.raised[-1]["entities"] == [BATH, CELLAR, KITCHEN, VALVE]
 
 
 async def test_sensors_of_a_group_that_get_wet_at_once_are_all_named(house: House, floors: str) -> None:
@@ -71,7 +71,7 @@ async def test_a_valve_that_hangs_hides_no_sensor_of_a_group(house: House, floor
     await house.automation(sensors=[floors], valve=VALVE)
     for sensor in MEMBERS:
         await house.wet(sensor)
-    assert len(house.escalated) == len(MEMBERS)
+    assert len(house.raised) == len(MEMBERS)
     assert house.valve.commands == len(MEMBERS)
 
 

@@ -16,7 +16,7 @@ async def test_a_leak_closes_the_valve_and_tells_with_answers(house: House) -> N
     await house.automation(sensors=SENSORS, valve=VALVE)
     await house.wet(KITCHEN)
     assert house.valve.is_closed
-    assert house.escalated == [
+    assert house.raised == [
         {
             "message": "Water: Kitchen",
             "severity": "critical",
@@ -45,7 +45,7 @@ async def test_a_leak_closes_the_valve_and_tells_with_answers(house: House) -> N
     ]
     await house.later(60)
     assert house.valve.commands == 1
-    assert len(house.escalated) == 1
+    assert len(house.raised) == 1
 
 
 async def test_a_switch_is_turned_off_in_the_place_of_a_valve(house: House) -> None:
@@ -55,7 +55,7 @@ async def test_a_switch_is_turned_off_in_the_place_of_a_valve(house: House) -> N
     await house.automation(sensors=SENSORS, valve="switch.pump")
     await house.wet(KITCHEN)
     assert pump.is_on is False
-    again = house.escalated[0]["answers"][0]["actions"][0]["parallel"]
+    again = house.raised[0]["answers"][0]["actions"][0]["parallel"]
     assert [step["action"] for step in again if step["enabled"]] == ["switch.turn_on"]
 
 
@@ -65,8 +65,8 @@ async def test_without_a_valve_people_are_told(house: House) -> None:
     await house.wet(KITCHEN)
     await house.later(60)
     assert house.messages == ["Water: Kitchen"]
-    assert house.escalated[0]["entities"] == [KITCHEN]
-    assert house.escalated[0]["answers"] == [{"name": "Dealt with"}]
+    assert house.raised[0]["entities"] == [KITCHEN]
+    assert house.raised[0]["answers"] == [{"name": "Dealt with"}]
     assert house.valve.commands == 0
 
 
@@ -102,7 +102,7 @@ async def test_a_sensor_that_was_wet_before_home_assistant_started_counts(house:
     hass.set_state(CoreState.not_running)
     await house.automation(sensors=SENSORS, valve=VALVE)
     await house.wet(KITCHEN)
-    assert house.escalated == []
+    assert house.raised == []
     await hass.async_start()
     await house.settle()
     assert house.valve.is_closed
@@ -133,7 +133,7 @@ async def test_a_valve_that_does_not_close_is_tried_twice_and_told_by_itself(hou
     assert house.valve.commands == 2
     await house.later(11)
     assert house.messages == ["Water: Kitchen", DID_NOT_CLOSE]
-    assert house.escalated[1] == {
+    assert house.raised[1] == {
         "message": DID_NOT_CLOSE,
         "severity": "critical",
         "group": f"{AUTOMATION} valve",
@@ -162,7 +162,7 @@ async def test_a_hundred_leaks_behind_a_valve_that_hangs_are_all_told(house: Hou
     for _ in range(100):
         await house.wet(KITCHEN)
         await house.dry(KITCHEN)
-    assert len(house.escalated) == 100
+    assert len(house.raised) == 100
 
 
 @pytest.mark.parametrize("temper", [Close.CLOSES, Close.IGNORES])
@@ -191,7 +191,7 @@ async def test_with_the_integration_removed_the_trace_names_what_could_not_be_to
         if isinstance(run, ActionTrace) and run.as_short_dict()["script_execution"] != "failed_conditions"
     ]
     errors = {path: step["error"] for path, [*_, step] in steps.items() if "error" in step}
-    assert set(errors.values()) == {"Action process_cosmos.escalate not found"}
+    assert set(errors.values()) == {"Action process_cosmos.alert not found"}
     assert "/parallel/5/" in max(errors, key=len), "the branch that tells"
 
 
@@ -206,7 +206,7 @@ async def test_dry_again_resolves_once_all_sensors_are_dry_for_long_enough(house
     assert house.resolved == []
     await house.later(61)
     assert house.resolved == [{"note": "Dry again"}]
-    assert len(house.escalated) == 2
+    assert len(house.raised) == 2
 
 
 async def test_a_sensor_nobody_hears_is_not_dry(house: House) -> None:
@@ -227,7 +227,7 @@ async def test_dry_again_while_home_assistant_was_away_resolves_at_the_start(hou
     await hass.async_start()
     await house.settle()
     assert house.resolved == [{"note": "Dry again"}]
-    assert house.escalated == []
+    assert house.raised == []
 
 
 async def test_run_by_hand_it_acts_only_where_it_is_wet(house: House, hass: HomeAssistant) -> None:

@@ -58,25 +58,25 @@ async def test_a_leak_rings_and_turn_on_again_opens_the_valve(
     await house.wet(KITCHEN)
     await until(hass, lambda: phone.rings)
     assert house.valve.is_closed
-    assert [alive.group for alive in entry.runtime_data.escalations.alive] == [AUTOMATION]
+    assert [alive.group for alive in entry.runtime_data.alerts.alive] == [AUTOMATION]
     phone.press(phone.button("Turn on again"))
     await until(hass, lambda: not house.valve.is_closed)
-    assert entry.runtime_data.escalations.alive == ()
+    assert entry.runtime_data.alerts.alive == ()
 
 
-async def test_dry_again_closes_the_escalation_and_the_next_leak_rings_anew(
+async def test_dry_again_closes_the_alert_and_the_next_leak_rings_anew(
     house: House, hass: HomeAssistant, entry: MockConfigEntry, phone: Phone
 ) -> None:
     await house.automation(sensors=[KITCHEN], valve=VALVE, dry_for=0)
-    escalations = entry.runtime_data.escalations
+    alerts = entry.runtime_data.alerts
     await house.wet(KITCHEN)
     await until(hass, lambda: len(phone.rings) == 1)
-    (first,) = escalations.alive
+    (first,) = alerts.alive
     await house.dry(KITCHEN)
-    await until(hass, lambda: not escalations.alive)
+    await until(hass, lambda: not alerts.alive)
     await house.wet(KITCHEN)
     await until(hass, lambda: len(phone.rings) == 2)
-    (second,) = escalations.alive
+    (second,) = alerts.alive
     assert second.id != first.id
 
 
@@ -85,13 +85,13 @@ async def test_a_valve_that_hangs_rings_beside_the_leak(
 ) -> None:
     house.valve.behaviour = [Close.HANGS]
     await house.automation(sensors=[KITCHEN], valve=VALVE)
-    escalations = entry.runtime_data.escalations
+    alerts = entry.runtime_data.alerts
 
     await house.wet(KITCHEN)
     for seconds in (16, 31):
         await house.later(seconds)
     groups = {AUTOMATION, f"{AUTOMATION} valve"}
-    await soon(house, lambda: {alive.group for alive in escalations.alive} == groups)
+    await soon(house, lambda: {alive.group for alive in alerts.alive} == groups)
 
 
 async def test_groups_of_sensors_and_of_valves_alert_by_name_and_turn_on_again_opens_them_all(
@@ -106,7 +106,7 @@ async def test_groups_of_sensors_and_of_valves_alert_by_name_and_turn_on_again_o
     await house.automation(sensors=[floors], valve="group.water")
 
     def newest() -> str:
-        return next((alive.content.message for alive in entry.runtime_data.escalations.alive), "")
+        return next((alive.content.message for alive in entry.runtime_data.alerts.alive), "")
 
     await house.wet(KITCHEN)
     await soon(house, lambda: phone.rings)
@@ -116,8 +116,8 @@ async def test_groups_of_sensors_and_of_valves_alert_by_name_and_turn_on_again_o
     pump.shows("on")
     await soon(house, lambda: newest() == "Pump came back open. Water: Bath, Kitchen")
     assert [house.valve.state, side.state, pump.state] == ["closed", "closed", "off"]
-    (alive,) = entry.runtime_data.escalations.alive
-    answer = {"escalation": alive.id, "answer": "Turn on again"}
+    (alive,) = entry.runtime_data.alerts.alive
+    answer = {"alert": alive.id, "answer": "Turn on again"}
     await hass.services.async_call(DOMAIN, "answer", answer, blocking=True)
     await soon(house, lambda: [house.valve.state, side.state, pump.state] == ["open", "open", "on"])
 

@@ -12,7 +12,7 @@ from .ledger import UNNUMBERED, Arrival, Item
 from .meters import LEVEL, PULSE, TICK, pulse_key
 from .program import EVENT_TYPE
 
-_ESCALATION = event_type("escalation").removesuffix("v1")
+_ALERT = event_type("alert").removesuffix("v1")
 _DEVICE_EVENT = event_type("device", "event")
 _READING = event_type("reading")
 _READINGS = event_type("readings")
@@ -27,7 +27,7 @@ def arrivals_of(event: Mapping[str, Any], *, fresh: bool) -> Iterator[Arrival]:
 
 
 def _items(kind: str, subject: str, data: Any) -> Iterator[tuple[Item, float | None]]:  # noqa: ANN401 - JSON
-    if kind.startswith(_ESCALATION):
+    if kind.startswith(_ALERT):
         yield Item(Priority.ALARM, subject, data["count"]), None
     elif kind == EVENT_TYPE:
         yield Item(Priority(data["priority"]), subject, data["number"]), None

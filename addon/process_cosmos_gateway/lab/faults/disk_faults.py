@@ -21,7 +21,7 @@ async def failing_disk(site: Site, scale: Scale) -> None:
 
 async def _fail(site: Site, fault: DiskFault, after: int) -> None:
     before = await _failures(site)
-    burst = site.home.new_escalation()
+    burst = site.home.new_alert()
     await site.tell_machine("disk", "fail", fault, after, 1)
     site.prove(f"{fault} failed", await _until_failed(site, before, lambda: site.home.ring(burst)))
     await site.revive()

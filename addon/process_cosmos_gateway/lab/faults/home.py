@@ -1,4 +1,4 @@
-"""Home Assistant, played: hands escalations over as the integration does, and sends again what has no receipt."""
+"""Home Assistant, played: hands alerts over as the integration does, and sends again what has no receipt."""
 
 import asyncio
 import os
@@ -12,9 +12,9 @@ import aiohttp
 import orjson
 
 from process_cosmos_gateway.contract.alerts import (
+    AlertState,
     CaughtUp,
     Change,
-    EscalationState,
     Replica,
     Severity,
     Transition,
@@ -88,17 +88,17 @@ class Home:
             paired = parse(Paired, orjson.loads(await reply.read()))
             self.token, self.site = paired.token, paired.site
 
-    def new_escalation(self) -> Ulid:
-        """Return the id of an escalation to ring about."""
+    def new_alert(self) -> Ulid:
+        """Return the id of an alert to ring about."""
         return self._ulids()
 
-    def ring(self, escalation: Ulid, text: str = "Water under the sink") -> None:
-        """Record that ``escalation`` rings once more; it goes over as soon as it can."""
-        number = self._counts[escalation] = self._counts.get(escalation, 0) + 1
+    def ring(self, alert: Ulid, text: str = "Water under the sink") -> None:
+        """Record that ``alert`` rings once more; it goes over as soon as it can."""
+        number = self._counts[alert] = self._counts.get(alert, 0) + 1
         replica = Replica(
-            id=escalation,
+            id=alert,
             group="automation.lab",
-            state=EscalationState.OPEN,
+            state=AlertState.OPEN,
             ring=number,
             answers_from=1,
             severity=Severity.CRITICAL,
@@ -109,10 +109,10 @@ class Home:
             until_in=86400.0,
         )
         kind = TransitionKind.OPENED if number == 1 else TransitionKind.RUNG
-        change = Change(kind=kind, escalation=replica, event=self._ulids(), at=datetime.now(UTC))
+        change = Change(kind=kind, alert=replica, event=self._ulids(), at=datetime.now(UTC))
         position = Position(run=self._run, n=len(self._log) + 1)
         transition = Transition(position=position, changes=(change,))
-        record = _Record(Item(Priority.ALARM, escalation, number), time.monotonic(), transition)
+        record = _Record(Item(Priority.ALARM, alert, number), time.monotonic(), transition)
         self._log.append(record)
         self._ledger.attempt(record.item, record.at)
         self._news.set()

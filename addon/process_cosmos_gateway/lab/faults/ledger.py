@@ -19,7 +19,7 @@ UNNUMBERED = 0
 
 
 class Item(NamedTuple):
-    """One thing a producer said: its number counts within ``key`` (an escalation or a device) and priority.
+    """One thing a producer said: its number counts within ``key`` (an alert or a device) and priority.
 
     Greetings, which nobody judges, have numbers below 0.
     """

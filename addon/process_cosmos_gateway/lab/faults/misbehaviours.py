@@ -111,7 +111,7 @@ def item(step: int) -> Misbehave:
 
     async def misbehave(request: web.Request, _: bytes, __: Take) -> web.StreamResponse:
         cursor = min(int(request.query["after"]) + step, (1 << 63) - 1)
-        found = {"id": f"item-{cursor}", "cursor": cursor, "escalation": _NOBODYS, "by": "Eve", "age": 1.0}
+        found = {"id": f"item-{cursor}", "cursor": cursor, "alert": _NOBODYS, "by": "Eve", "age": 1.0}
         body = orjson.dumps({"items": [{**found, "answer": "yes"}]})
         return web.Response(body=body, content_type="application/json")
 

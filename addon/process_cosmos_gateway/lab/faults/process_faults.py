@@ -108,7 +108,7 @@ async def _cut_power(site: Site, kept: str, times: int) -> None:
     async with site.traffic():
         for _ in range(times):
             await asyncio.sleep(site.random.uniform(0.1, 0.4))
-            burst = site.home.new_escalation()
+            burst = site.home.new_alert()
             for _ in range(100):
                 site.home.ring(burst)
             await site.cut_power(kept)

@@ -65,7 +65,7 @@ async def _too_long(site: Site, middle: Middle) -> None:
     await site.until_flowing()
     before = middle.misbehaviours
     middle.misbehave = status(413, choose=lambda body: len(orjson.loads(body)) > 3)  # noqa: PLR2004 - any few
-    burst = site.home.new_escalation()
+    burst = site.home.new_alert()
     for _ in range(50):
         site.home.ring(burst)
     await site.until_struck("cloud: 413", lambda: middle.misbehaviours, before=before, skip=_PAUSE)

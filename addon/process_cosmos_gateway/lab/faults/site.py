@@ -55,7 +55,7 @@ class Site(House):
         self.ledger = Ledger(BOUND)
         self._log = Part("arrivals", folder)
         self.home = Home(f"https://127.0.0.1:{self.gateway_port}", self.ledger)
-        self._burst = self.home.new_escalation()
+        self._burst = self.home.new_alert()
         self.meters: list[Meter] = []
         self._programs: list[Program] = []
         self.events_at_cloud = 0
@@ -159,7 +159,7 @@ class Site(House):
     @asynccontextmanager
     async def traffic(self, rate: float = 20.0, keys: int = 3) -> AsyncIterator[None]:
         """Let Home Assistant, a program and ``keys`` devices talk, ``rate`` items a second a key and priority."""
-        names = [self.home.new_escalation() for _ in range(keys)]
+        names = [self.home.new_alert() for _ in range(keys)]
         meters = await self.add_meters(keys)
         program = await self._program()
         async with asyncio.TaskGroup() as group:
