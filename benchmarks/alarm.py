@@ -10,7 +10,7 @@ from process_cosmos_gateway.outbox import Event
 
 from .bench import Bench, Benchmark
 from .figures import Goal, Outcome
-from .load import Parts, events, opened, readings
+from .load import Services, events, opened, readings
 from .machine import fdatasync
 
 PER_SECOND = 50
@@ -54,7 +54,7 @@ async def _latencies(bench: Bench, number: int, *, flood: bool) -> tuple[list[fl
         return found, rate
 
 
-async def _alarms(parts: Parts, number: int) -> list[float]:
+async def _alarms(parts: Services, number: int) -> list[float]:
     seconds: list[float] = []
 
     async def accept(alarm: Event, due: float) -> None:
@@ -63,17 +63,17 @@ async def _alarms(parts: Parts, number: int) -> list[float]:
 
     begun = time.perf_counter()
     async with asyncio.TaskGroup() as tasks:
-        for count, alarm in enumerate(events(number, Priority.ALARM)):
+        for count, alarm in enumerate(events(number, Priority.URGENT)):
             due = begun + count / PER_SECOND
             await asyncio.sleep(due - time.perf_counter())
             tasks.create_task(accept(alarm, due))
     return seconds
 
 
-async def _flood(parts: Parts, taken: list[int]) -> None:
+async def _flood(parts: Services, taken: list[int]) -> None:
     """Bring readings, a handful to a write, each write when the one before is on disk."""
     while True:
-        await parts.store.write(partial(parts.outbox.add_measurements, measurements=readings(_READINGS)))
+        await parts.store.write(partial(parts.outbox.add_readings, readings=readings(_READINGS)))
         taken[0] += _READINGS
 
 

@@ -9,10 +9,10 @@ from . import raw
 from .accept import database
 from .bench import Bench, Benchmark
 from .figures import Goal, Outcome, at_least, at_most
-from .load import DESTINATION, Parts, opened
+from .load import DESTINATION, Services, opened
 from .written import by_readings, committed_first
 
-_QUEUES = ("outbox_alarm", "outbox_change", "outbox_measurement")
+_QUEUES = ("outbox_urgent", "outbox_change", "outbox_reading")
 _ID_BYTES = 35  # a ULID, 8 bytes of hash, the result
 _BATCH = 500
 _STEADY_LOOKS = 50
@@ -25,7 +25,7 @@ async def run(bench: Bench) -> Outcome:
     folder = bench.folder("disk")
     async with opened(folder) as parts:
         await parts.fill(number)
-        [parcel] = await parts.outbox.parcels(DESTINATION, 1)
+        [parcel] = await parts.outbox.deliveries(DESTINATION, 1)
     tables, size_full = raw.table_bytes(database(folder)), _size(database(folder))
     async with opened(folder) as parts:
         giving_back = asyncio.create_task(parts.store.run())
@@ -50,9 +50,9 @@ async def run(bench: Bench) -> Outcome:
     )
 
 
-async def _drain(parts: Parts) -> None:
-    while parcels := await parts.outbox.parcels(DESTINATION, _BATCH):
-        await parts.outbox.settle(DESTINATION, [(parcel, Delivered()) for parcel in parcels])
+async def _drain(parts: Services) -> None:
+    while deliveries := await parts.outbox.deliveries(DESTINATION, _BATCH):
+        await parts.outbox.settle(DESTINATION, [(parcel, Delivered()) for parcel in deliveries])
 
 
 async def _until_steady(path: Path) -> None:

@@ -42,8 +42,8 @@ async def _rates(outbox: Outbox, rounds: int) -> tuple[float, float]:
         came += _AT_ONCE / await accept_rate(outbox, some, PRODUCERS)
         begun = time.perf_counter()
         for _ in range(_AT_ONCE // _BATCH):
-            parcels = await outbox.parcels(DESTINATION, _BATCH)
-            await outbox.settle(DESTINATION, [(parcel, Delivered()) for parcel in parcels])
+            deliveries = await outbox.deliveries(DESTINATION, _BATCH)
+            await outbox.settle(DESTINATION, [(parcel, Delivered()) for parcel in deliveries])
         left += time.perf_counter() - begun
     return rounds * _AT_ONCE / came, rounds * _AT_ONCE / left
 

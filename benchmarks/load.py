@@ -14,7 +14,7 @@ from pathlib import Path
 from process_cosmos_gateway.clock import SystemClock
 from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_gateway.contract.identifiers import Ulid, UlidFactory
-from process_cosmos_gateway.outbox import Event, Limits, Measurement, Outbox
+from process_cosmos_gateway.outbox import Event, Limits, OutgoingReading, Outbox
 from process_cosmos_gateway.store import Store
 
 DESTINATION = "cloud"
@@ -64,7 +64,7 @@ def roomy() -> Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class Services:
     """A store with its outbox."""
 
     store: Store
@@ -78,13 +78,13 @@ class Parts:
 
 
 @asynccontextmanager
-async def opened(folder: Path) -> AsyncIterator[Parts]:
+async def opened(folder: Path) -> AsyncIterator[Services]:
     """Open the store in ``folder``, with one destination that wants everything."""
     store = await Store.open(folder, ulid)
     try:
         outbox = Outbox(store, SystemClock(), roomy())
         await outbox.register(DESTINATION, tuple(EventKind))
-        yield Parts(store, outbox)
+        yield Services(store, outbox)
     finally:
         await store.close()
 
@@ -107,10 +107,10 @@ def copied(folder: Path, to: Path) -> Path:
     return to
 
 
-def readings(number: int) -> Sequence[Measurement]:
+def readings(number: int) -> Sequence[OutgoingReading]:
     """Return ``number`` readings of one device, each at its own time."""
     now = time.time()
     return [
-        Measurement(device="device-000", property="level", unit="mm", time=now + count / 1_000_000, value=count)
+        OutgoingReading(device="device-000", property="level", unit="mm", time=now + count / 1_000_000, value=count)
         for count in range(number)
     ]

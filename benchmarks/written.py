@@ -63,10 +63,10 @@ async def by_readings(bench: Bench, more: str = "") -> float:
 def committed_first() -> str:
     """Return the options with which a gateway commits each reading before it acknowledges it."""
     try:
-        parse_options({"data": "unused", "measurement_linger": 0})
+        parse_options({"data": "unused", "reading_linger": 0})
     except OptionsError:  # a gateway that knows no other way
         return ""
-    return "measurement_linger = 0\n"
+    return "reading_linger = 0\n"
 
 
 async def _start(broker: Part, folder: Path, port: int) -> None:

@@ -18,13 +18,13 @@ from .alerts import Alerts
 from .api.change_feed import Feed
 from .api.identity import ensure_identity, server_context
 from .api.ingress.page import About, Page
-from .api.local_programs.admission import Guests
+from .api.local_programs.admission import Admission
 from .api.local_programs.endpoint import Producers
 from .api.metrics import Metrics
-from .api.pairing import Access, discovery_token
+from .api.pairing import Pairing, discovery_token
 from .api.requests import Requests
 from .api.server import Server
-from .api.session import Parts
+from .api.session import Services
 from .api.status import StatusReader
 from .clock import Clock, SystemClock
 from .contract.destinations import Priority
@@ -113,11 +113,11 @@ async def _serve(
         devices.watch(feed.publish)
         status = StatusReader(devices, destinations, outbox, store)
         requests = Requests(devices, destinations, outbox)
-        parts = Parts(alerts=alerts, feed=feed, requests=requests, status=status)
+        parts = Services(alerts=alerts, feed=feed, requests=requests, status=status)
         producers = Producers(outbox)
         metrics = Metrics(store, outbox, status, options.data, [producers.alarm_seconds])
-        guests = Guests(options.data, {"/ws/events": producers.serve, "/metrics": metrics.serve})
-        access = Access(options.data, clock, supervised=supervisor is not None)
+        admission = Admission(options.data, {"/ws/events": producers.serve, "/metrics": metrics.serve})
+        access = Pairing(options.data, clock, supervised=supervisor is not None)
         # In the Supervisor's network an app is reached by its host name.
         address = gethostname()
         about = About(
@@ -128,7 +128,7 @@ async def _serve(
             broker=broker,
         )
         page = Page(about, status, outbox, clock) if supervisor else None
-        server = Server(parts, store, access, VERSION, guests, page=page)
+        server = Server(parts, store, access, VERSION, admission, page=page)
         tls = None if supervisor else server_context(options.data)
         _LOGGER.info("Process Cosmos gateway %s, site %s, data in %s", VERSION, store.site, options.data)
         async with server.listen(options.host, options.port, tls), asyncio.TaskGroup() as tasks:
@@ -137,7 +137,7 @@ async def _serve(
                 tasks.create_task(alerts.run(), name="alerts"),
                 tasks.create_task(destinations.run(), name="destinations"),
                 tasks.create_task(devices.run(), name="devices"),
-                tasks.create_task(guests.run(), name="guests"),
+                tasks.create_task(admission.run(), name="guests"),
             ]
             ends: list[asyncio.Task[object]] = [tasks.create_task(stop.wait(), name="stop")]
             if supervisor is not None:
@@ -160,9 +160,9 @@ async def _serve(
 def _limits(options: Options) -> Limits:
     """Return the quotas that the options set; the others follow what is free on the disk."""
     chosen = {
-        Priority.ALARM: options.outbox_alarm_mb,
+        Priority.URGENT: options.outbox_urgent_mb,
         Priority.CHANGE: options.outbox_change_mb,
-        Priority.MEASUREMENT: options.outbox_measurement_mb,
+        Priority.READING: options.outbox_reading_mb,
     }
     return Limits(quota={priority: number * MEGABYTE for priority, number in chosen.items() if number is not None})
 

@@ -117,9 +117,9 @@ class Options:
     topics: tuple[str, ...] = DESCRIPTION_TOPICS
     log_level: str = "info"
     reserve_mb: int = 16
-    outbox_alarm_mb: int | None = None
+    outbox_urgent_mb: int | None = None
     outbox_change_mb: int | None = None
-    outbox_measurement_mb: int | None = None
+    outbox_reading_mb: int | None = None
     readings: ReadingOptions = field(default_factory=ReadingOptions)
     supervisor_token: str | None = field(default=None, repr=False)
 
@@ -342,7 +342,7 @@ _RULE_READERS: Mapping[str, Callable[[object], Any]] = {
 }
 
 _OF_READINGS = {
-    "measurement_linger": "linger",
+    "reading_linger": "linger",
     "readings_mb": "megabytes",
     "volume": "volume",
     "daily_mb": "daily_megabytes",
@@ -354,10 +354,10 @@ _READERS: Mapping[str, Callable[[object], Any]] = {
     "port": _port,
     "log_level": _level,
     "reserve_mb": _megabytes,
-    "outbox_alarm_mb": _megabytes,
+    "outbox_urgent_mb": _megabytes,
     "outbox_change_mb": _megabytes,
-    "outbox_measurement_mb": _megabytes,
-    "measurement_linger": _number(0, _LONGEST_LINGER),
+    "outbox_reading_mb": _megabytes,
+    "reading_linger": _number(0, _LONGEST_LINGER),
     "readings_mb": _megabytes,
     "volume": _volume,
     "daily_mb": _number(0.001, _MOST_MEGABYTES),

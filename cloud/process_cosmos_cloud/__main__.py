@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("answer", nargs="?", help="one of the answers the alert offers")
     what.add_argument("--acknowledge", type=float, metavar="SECONDS", help="silence it for so long instead")
     answer.add_argument(
-        "--ring", type=_whole(1, MOST_SIGNED), help="the ring it is meant for (default: the current one)"
+        "--revision", type=_whole(1, MOST_SIGNED), help="the ring it is meant for (default: the current one)"
     )
     answer.add_argument("--by", default="cloud", help="who answers (default: %(default)s)")
     answer.add_argument("--site", help="default: the site that opened the alert")
@@ -190,7 +190,7 @@ def _answer(arguments: argparse.Namespace) -> None:
             alert=item.alert,
             by=item.by,
             now=time.time(),
-            ring=item.ring,
+            revision=item.revision,
             answer=item.answer,
             acknowledge_for=item.acknowledge_for,
         )
@@ -214,7 +214,7 @@ def _item(arguments: argparse.Namespace) -> InboxItem:
         "alert": arguments.alert,
         "by": arguments.by,
         "age": 0.0,
-        "ring": arguments.ring,
+        "revision": arguments.revision,
         "answer": arguments.answer,
         "acknowledge_for": arguments.acknowledge,
     }

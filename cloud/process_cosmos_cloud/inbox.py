@@ -16,15 +16,15 @@ def put(
     alert: str,
     by: str,
     now: float,
-    ring: int | None = None,
+    revision: int | None = None,
     answer: str | None = None,
     acknowledge_for: float | None = None,
 ) -> None:
     """Add one item; the site fetches it with its next poll."""
     connection.execute(
-        "INSERT INTO inbox (id, site, alert, given_by, given_at, ring, answer, acknowledge_for)"
+        "INSERT INTO inbox (id, site, alert, given_by, given_at, revision, answer, acknowledge_for)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (identifier, site, alert, by, now, ring, answer, acknowledge_for),
+        (identifier, site, alert, by, now, revision, answer, acknowledge_for),
     )
 
 
@@ -67,12 +67,12 @@ def page_after(connection: Connection, site: Ulid, cursor: int, now: float) -> I
             alert=Ulid(alert),
             by=by,
             age=max(0.0, now - given_at),
-            ring=ring,
+            revision=revision,
             answer=answer,
             acknowledge_for=acknowledge_for,
         )
-        for number, identifier, alert, by, given_at, ring, answer, acknowledge_for in connection.execute(
-            "SELECT cursor, id, alert, given_by, given_at, ring, answer, acknowledge_for FROM inbox"
+        for number, identifier, alert, by, given_at, revision, answer, acknowledge_for in connection.execute(
+            "SELECT cursor, id, alert, given_by, given_at, revision, answer, acknowledge_for FROM inbox"
             " WHERE cursor > ? AND site = ? ORDER BY cursor LIMIT ?",
             (cursor, site, PAGE),
         )

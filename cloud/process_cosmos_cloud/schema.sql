@@ -23,7 +23,7 @@ CREATE TABLE inbox (
   alert TEXT NOT NULL,
   given_by TEXT NOT NULL,
   given_at REAL NOT NULL,
-  ring INTEGER,
+  revision INTEGER,
   answer TEXT,
   acknowledge_for REAL
 ) STRICT;

@@ -20,7 +20,7 @@ from homeassistant.util import dt as dt_util
 from .alerts.durations import duration
 from .alerts.engine import Alerts
 from .const import AVAILABLE_FOR, CONF_SHA256, CONF_SITE, DOMAIN, LOGGER, UNREACHABLE_AFTER, VERSION
-from .contract.alerts import Propose, Told
+from .contract.alerts import Notified, Propose
 from .contract.destinations import Status
 from .contract.devices import (
     AvailabilityChanged,
@@ -114,7 +114,7 @@ class CosmosCoordinator:
         self._failures = 0
         self._refused = False
         self._shown = asyncio.Event()
-        self._missed = MissedChanges(hass, entry, alerts.telling, self.things)
+        self._missed = MissedChanges(hass, entry, alerts.sender, self.things)
         self._away_timers: list[CALLBACK_TYPE] = []
         self._destination_issues = DestinationIssues(hass, entry)
         self._polarity_issue = PolarityIssue(hass, entry)
@@ -188,8 +188,8 @@ class CosmosCoordinator:
         """Serve one session until it ends; raises a ``GatewayError``."""
         if session.hello.site != self.entry.data[CONF_SITE]:
             raise GatewayRefusedError(Code.IDENTITY_MISMATCH, "The gateway of another site answers there")
-        waiting: asyncio.Queue[Receipt | Told | Propose] = asyncio.Queue(_MOST_WAITING)
-        handover = self._alerts.handover
+        waiting: asyncio.Queue[Receipt | Notified | Propose] = asyncio.Queue(_MOST_WAITING)
+        gateway_sync = self._alerts.gateway_sync
         self._opened(session)
         ended: GatewayError | None = None
         try:
@@ -201,39 +201,39 @@ class CosmosCoordinator:
         except* GatewayError as errors:
             ended = next(error for error in errors.exceptions if isinstance(error, GatewayError))
         finally:
-            handover.async_session_closed()
+            gateway_sync.async_session_closed()
             self._closed()
         if ended:
             raise ended
 
     async def _prove(self, session: Session) -> None:
         """Begin the backoff anew on proof of work, not of a connection: the log is sent, the devices are here."""
-        await self._alerts.handover.async_session_opened(session.hello, session.send)
+        await self._alerts.gateway_sync.async_session_opened(session.hello, session.send)
         await self._shown.wait()
         self._failures = 0
 
-    async def _read(self, session: Session, waiting: asyncio.Queue[Receipt | Told | Propose]) -> None:
+    async def _read(self, session: Session, waiting: asyncio.Queue[Receipt | Notified | Propose]) -> None:
         await session.send(
             Subscribe(
                 id=uuid.uuid4().hex,
                 run=self._alerts.run,
                 after=self.things.sequence,
-                tell_missed=True,
+                report_missed=True,
                 confirmed=self._missed.confirmed,
             ),
         )
         async for message in session.messages():
-            if isinstance(message, Receipt | Told | Propose):
-                self._alerts.handover.async_heard()
+            if isinstance(message, Receipt | Notified | Propose):
+                self._alerts.gateway_sync.async_heard()
                 await waiting.put(message)
             elif isinstance(message, Snapshot):
                 await self._take_snapshot(message)
             else:
                 self._receive(message)
 
-    async def _hand_over(self, waiting: asyncio.Queue[Receipt | Told | Propose]) -> None:
+    async def _hand_over(self, waiting: asyncio.Queue[Receipt | Notified | Propose]) -> None:
         while True:
-            await self._alerts.handover.async_receive(await waiting.get())
+            await self._alerts.gateway_sync.async_receive(await waiting.get())
 
     @callback
     def _receive(self, message: FromGateway) -> None:

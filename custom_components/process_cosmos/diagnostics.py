@@ -25,7 +25,7 @@ async def async_get_config_entry_diagnostics(hass: HomeAssistant, entry: CosmosC
         "version": VERSION,
         "site": entry.data[CONF_SITE],
         "app": entry.data[CONF_URL] is not None,
-        "told": {key: len(entry.options[key]) for key in (CONF_PHONES, CONF_NOTIFY_ENTITIES, CONF_DESTINATIONS)}
+        "notified": {key: len(entry.options[key]) for key in (CONF_PHONES, CONF_NOTIFY_ENTITIES, CONF_DESTINATIONS)}
         | {CONF_PERSISTENT: entry.options.get(CONF_PERSISTENT, False)},
         "alerts": Counter(alert.state for alert in runtime.alerts.alive) if runtime else None,
         "gateway": _gateway(runtime.coordinator) if runtime and runtime.coordinator else None,

@@ -80,7 +80,7 @@ SITE_SENSORS = (
         key="waiting_alarm",
         translation_key="waiting_alarm",
         state_class=SensorStateClass.MEASUREMENT,
-        value_fn=lambda site: site.status.waiting.alarm,
+        value_fn=lambda site: site.status.waiting.urgent,
     ),
     SiteSensorDescription(
         key="waiting_change",
@@ -92,7 +92,7 @@ SITE_SENSORS = (
         key="waiting_measurement",
         translation_key="waiting_measurement",
         state_class=SensorStateClass.MEASUREMENT,
-        value_fn=lambda site: site.status.waiting.measurement,
+        value_fn=lambda site: site.status.waiting.reading,
     ),
     SiteSensorDescription(
         key="oldest_waiting",
@@ -113,9 +113,9 @@ SITE_SENSORS = (
         state_class=SensorStateClass.TOTAL_INCREASING,
         value_fn=lambda site: site.status.dropped,
     ),
-    _dropped("dropped_alarm", Priority.ALARM),
+    _dropped("dropped_alarm", Priority.URGENT),
     _dropped("dropped_change", Priority.CHANGE),
-    _dropped("dropped_measurement", Priority.MEASUREMENT),
+    _dropped("dropped_measurement", Priority.READING),
     SiteSensorDescription(
         key="storage",
         translation_key="storage",
@@ -143,7 +143,7 @@ def _is_number(item: Property, device_class: SensorDeviceClass | None = None) ->
     return item.kind is PropertyKind.NUMBER and not item.writable and known
 
 
-def _measures(hint: Hint, device_class: SensorDeviceClass, **more: Any) -> ThingSensorDescription:  # noqa: ANN401
+def _readings_of(hint: Hint, device_class: SensorDeviceClass, **more: Any) -> ThingSensorDescription:  # noqa: ANN401
     return ThingSensorDescription(
         key=hint,
         device_class=device_class,
@@ -154,9 +154,9 @@ def _measures(hint: Hint, device_class: SensorDeviceClass, **more: Any) -> Thing
 
 
 THING_SENSORS = (
-    _measures(Hint.TEMPERATURE, SensorDeviceClass.TEMPERATURE),
-    _measures(Hint.HUMIDITY, SensorDeviceClass.HUMIDITY),
-    _measures(Hint.BATTERY, SensorDeviceClass.BATTERY, entity_category=EntityCategory.DIAGNOSTIC),
+    _readings_of(Hint.TEMPERATURE, SensorDeviceClass.TEMPERATURE),
+    _readings_of(Hint.HUMIDITY, SensorDeviceClass.HUMIDITY),
+    _readings_of(Hint.BATTERY, SensorDeviceClass.BATTERY, entity_category=EntityCategory.DIAGNOSTIC),
     ThingSensorDescription(key="number", state_class=SensorStateClass.MEASUREMENT, fits_fn=_is_number),
     ThingSensorDescription(key="text", fits_fn=lambda item: item.kind is PropertyKind.TEXT),
 )

@@ -25,7 +25,7 @@ async def _info(hass: HomeAssistant) -> dict[str, Any]:
         "gateways_connected": f"{sum(gateway.session is not None for gateway in gateways)} / {len(gateways)}",
         "open_alerts": sum(len(entry.runtime_data.alerts.alive) for entry in entries),
         "events_waiting": sum(
-            status.waiting.alarm + status.waiting.change + status.waiting.measurement for status in statuses
+            status.waiting.urgent + status.waiting.change + status.waiting.reading for status in statuses
         ),
         "events_rejected": sum(status.rejected for status in statuses),
         "events_dropped": sum(status.dropped for status in statuses),

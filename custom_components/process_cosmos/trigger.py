@@ -96,7 +96,7 @@ def _payload(change: AlertChange) -> dict[str, Any]:
     alert = change.alert
     return {
         "alert": alert.id,
-        "ring": alert.ring,
+        "revision": alert.revision,
         "group": alert.group,
         "message": alert.content.message,
         "severity": alert.content.severity.value,
@@ -116,7 +116,7 @@ class OpenedTrigger(AlertTrigger):
 class AcknowledgedTrigger(AlertTrigger):
     """Somebody acknowledged."""
 
-    kind = TransitionKind.ACKED
+    kind = TransitionKind.ACKNOWLEDGED
 
 
 class AnsweredTrigger(AlertTrigger):

@@ -87,7 +87,7 @@ class Ledger:
 
         def rang() -> bool:
             rings = (record for record in self._book.records[self._mark :] if isinstance(record, Ring))
-            return len({ring.phone for ring in rings}) >= int(wanted["phones"])
+            return len({notification.phone for notification in rings}) >= int(wanted["phones"])
 
         return await self._book.until(rang, ARRIVES_WITHIN)
 

@@ -11,7 +11,15 @@ OPENED = "process_cosmos.alert.opened.v1"
 CLOSING = tuple(f"process_cosmos.alert.{kind}.v1" for kind in ("answered", "unanswered", "resolved"))
 OTHER = tuple(
     f"process_cosmos.alert.{kind}.v1"
-    for kind in ("rung", "acked", "woke", "moved", "outcome", "restored", "reconciled")
+    for kind in (
+        "updated",
+        "acknowledged",
+        "acknowledgement_expired",
+        "rescheduled",
+        "outcome",
+        "restored",
+        "reconciled",
+    )
 )
 TRANSITIONS = frozenset({OPENED, *CLOSING, *OTHER})
 """What happened to an alert, in order; `asked` is no transition, its id comes from its key."""

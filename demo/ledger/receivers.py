@@ -37,10 +37,10 @@ class Receivers:
 
     async def _push(self, request: web.Request) -> web.Response:
         push = await request.json()
-        ring = ring_of(request.match_info["phone"], push)
-        if ring is not None:
-            self._heard[ring.alert][ring.phone] = push
-            self._book.write(ring)
+        notification = ring_of(request.match_info["phone"], push)
+        if notification is not None:
+            self._heard[notification.alert][notification.phone] = push
+            self._book.write(notification)
         return web.json_response({}, status=HTTPStatus.CREATED)
 
     async def _webhook(self, request: web.Request) -> web.Response:

@@ -93,10 +93,10 @@ async def test_an_answer_given_on_the_command_line_reaches_the_site_that_asked(p
     asked = event(1, SITE)
     await site.send([asked])
 
-    identifier = await process.answer(str(asked["subject"]), "keep_off", "--ring", "2", "--by", "Ada")
+    identifier = await process.answer(str(asked["subject"]), "keep_off", "--revision", "2", "--by", "Ada")
 
     [item] = await site.inbox()
-    assert (item["id"], item["alert"], item["answer"], item["ring"], item["by"]) == (
+    assert (item["id"], item["alert"], item["answer"], item["revision"], item["by"]) == (
         identifier,
         asked["subject"],
         "keep_off",
@@ -177,7 +177,7 @@ def test_a_command_that_cannot_be_done_says_what_to_change(
     "arguments",
     [
         ("ledger", "--after", "9" * 30),
-        ("answer", "01J00000000000000000000001", "yes", "--ring", "-1"),
+        ("answer", "01J00000000000000000000001", "yes", "--revision", "-1"),
         ("rotate-ca", "--days", "9" * 12),
         ("serve", "--port", "65536"),
     ],

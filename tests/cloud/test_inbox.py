@@ -27,7 +27,7 @@ async def test_a_waiting_poll_ends_as_soon_as_there_is_an_answer(site: Site, con
         alert=ALERT,
         by="Ada",
         now=time.time() - 5,
-        ring=3,
+        revision=3,
         answer="turn_on_again",
     )
 
@@ -40,7 +40,7 @@ async def test_a_waiting_poll_ends_as_soon_as_there_is_an_answer(site: Site, con
         "cursor": 1,
         "alert": ALERT,
         "by": "Ada",
-        "ring": 3,
+        "revision": 3,
         "answer": "turn_on_again",
         "acknowledge_for": None,
     }

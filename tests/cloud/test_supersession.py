@@ -250,7 +250,7 @@ async def test_an_answer_goes_to_the_site_that_opened_the_alert_not_to_who_named
     await rogue.enrol(new_code(folder, url))
     alert = "01J00000000000000000000001"
     await site.send([event(1, SITE, subject=alert)])
-    mention = event(2, rogue.site, subject=alert, type="process_cosmos.alert.rung.v1")
+    mention = event(2, rogue.site, subject=alert, type="process_cosmos.alert.updated.v1")
     await rogue.send([mention, event(3, rogue.site, subject=alert, type="other.v1")])
 
     await run_command(folder, "answer", alert, "keep_off")

@@ -82,9 +82,9 @@ def test_a_payload_is_a_value_or_its_text() -> None:
 
 
 def test_a_push_with_buttons_is_a_ring_and_one_without_is_none() -> None:
-    ring = ring_of("ann", PUSH)
-    assert ring is not None
-    assert (ring.phone, ring.alert, ring.key) == ("ann", "E1", "E1/3")
+    notification = ring_of("ann", PUSH)
+    assert notification is not None
+    assert (notification.phone, notification.alert, notification.key) == ("ann", "E1", "E1/3")
     assert ring_of("ann", {"message": "clear_notification", "data": {"tag": "E1"}}) is None
     assert button_of(PUSH, "Turn on again") == "cosmos/E1/3/phone/answer/Turn on again"
 

@@ -8,7 +8,7 @@ from process_cosmos_gateway.contract.destinations import Priority
 from process_cosmos_gateway.lab.faults.arrivals import arrivals_of
 from process_cosmos_gateway.lab.faults.ledger import UNNUMBERED, Arrival, Item
 
-CHANGE, MEASUREMENT = Priority.CHANGE, Priority.MEASUREMENT
+CHANGE, READING = Priority.CHANGE, Priority.READING
 
 
 def read(kind: str, data: Any, subject: str = "wot/meter-0") -> list[tuple[Item, float | None]]:  # noqa: ANN401 - JSON
@@ -19,8 +19,8 @@ def read(kind: str, data: Any, subject: str = "wot/meter-0") -> list[tuple[Item,
 
 
 def test_an_alert_is_known_by_how_often_it_was_called() -> None:
-    found = read("process_cosmos.alert.rung.v1", {"count": 3}, "01KAP")
-    assert found == [(Item(Priority.ALARM, "01KAP", 3), None)]
+    found = read("process_cosmos.alert.updated.v1", {"count": 3}, "01KAP")
+    assert found == [(Item(Priority.URGENT, "01KAP", 3), None)]
 
 
 def test_a_tick_is_known_by_its_number() -> None:
@@ -42,14 +42,14 @@ def test_a_pulse_has_no_number_and_a_key_of_its_own() -> None:
 
 
 def test_a_programs_event_is_known_by_its_number() -> None:
-    found = read("lab.said.v1", {"priority": "alarm", "number": 2}, "program-1")
-    assert found == [(Item(Priority.ALARM, "program-1", 2), None)]
+    found = read("lab.said.v1", {"priority": "urgent", "number": 2}, "program-1")
+    assert found == [(Item(Priority.URGENT, "program-1", 2), None)]
 
 
 def test_readings_keep_their_devices_time() -> None:
     reading = {"time": "2026-11-22T10:00:00.250Z", "value": 5}
     data = {"device": "wot/meter-0", "property": "level", "readings": [reading]}
-    assert read("process_cosmos.reading.v1", data) == [(Item(MEASUREMENT, "wot/meter-0", 5), 1795341600.25)]
+    assert read("process_cosmos.reading.v1", data) == [(Item(READING, "wot/meter-0", 5), 1795341600.25)]
 
 
 def test_a_pack_is_read_with_its_base_fields() -> None:
@@ -60,9 +60,9 @@ def test_a_pack_is_read_with_its_base_fields() -> None:
         {"bn": "wot%2Fmeter-1/", "bv": 10, "n": "level", "v": 4},
     ]
     assert read("process_cosmos.readings.v1", pack) == [
-        (Item(MEASUREMENT, "wot/meter-0", 1), 100.0),
-        (Item(MEASUREMENT, "wot/meter-0", 2), 100.5),
-        (Item(MEASUREMENT, "wot/meter-1", 14), 100.0),
+        (Item(READING, "wot/meter-0", 1), 100.0),
+        (Item(READING, "wot/meter-0", 2), 100.5),
+        (Item(READING, "wot/meter-1", 14), 100.0),
     ]
 
 

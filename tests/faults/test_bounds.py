@@ -81,21 +81,21 @@ async def test_an_alarm_without_acknowledgement_has_waited_until_now(
 ) -> None:
     monkeypatch.setattr(meter, "_WAIT_SECONDS", 0.3)
     bounds = Bounds(silent, 1.0)
-    alarm = silent.home.new_alert()
+    urgent = silent.home.new_alert()
     async with bounds.held("flood"):
         for _ in range(3):
-            silent.home.ring(alarm)
-        silent.ledger.acknowledge(Item(Priority.ALARM, alarm, 1), time.monotonic())
+            silent.home.revision(urgent)
+        silent.ledger.acknowledge(Item(Priority.URGENT, urgent, 1), time.monotonic())
     with pytest.raises(FaultError, match="alarm flood_p99_ms: 3"):
         bounds.judge()
 
 
 async def test_an_alarm_that_is_acknowledged_after_the_flood_is_waited_for(silent: Site) -> None:
     bounds = Bounds(silent, 1.0)
-    alarm = silent.home.new_alert()
-    later = partial(silent.ledger.acknowledge, Item(Priority.ALARM, alarm, 1))
+    urgent = silent.home.new_alert()
+    later = partial(silent.ledger.acknowledge, Item(Priority.URGENT, urgent, 1))
     async with bounds.held("flood"):
-        silent.home.ring(alarm)
+        silent.home.revision(urgent)
         asyncio.get_running_loop().call_later(0.1, lambda: later(time.monotonic()))
     bounds.judge()
     assert 100 <= silent.figures["alarm flood_p99_ms"] < 200

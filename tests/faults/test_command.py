@@ -56,7 +56,7 @@ def test_a_copy_of_ones_own_settings_has_nothing_of_ones_own_folder_or_broker(tm
 
 @pytest.mark.parametrize("promise", ["lost", "unexpected", "duplicate_effects", "order_violations"])
 def test_one_broken_promise_fails_the_run(promise: str, capsys: pytest.CaptureFixture[str]) -> None:
-    row = Row(priority=Priority.ALARM)
+    row = Row(priority=Priority.URGENT)
     setattr(row, promise, 1)
     outcome = Outcome(fault="F1", sentence="", rows=(row,))
     assert not document(1, [outcome])["ok"]
@@ -65,7 +65,7 @@ def test_one_broken_promise_fails_the_run(promise: str, capsys: pytest.CaptureFi
 
 
 def test_no_promise_broken_passes() -> None:
-    outcome = Outcome(fault="F1", sentence="", rows=(Row(priority=Priority.ALARM, ok=3),))
+    outcome = Outcome(fault="F1", sentence="", rows=(Row(priority=Priority.URGENT, ok=3),))
     assert document(1, [outcome])["ok"]
     assert outcome.summary == "held · alarm: 3 ok"
 

@@ -89,7 +89,7 @@ async def test_a_flood_counts_what_the_broker_has_confirmed() -> None:
 
 
 def arrivals(*events: tuple[str, bool]) -> Sequence[Arrival]:
-    return [Arrival(item=Item(Priority.ALARM, event, 1), event=event, fresh=fresh) for event, fresh in events]
+    return [Arrival(item=Item(Priority.URGENT, event, 1), event=event, fresh=fresh) for event, fresh in events]
 
 
 async def test_what_shared_a_request_with_the_event_that_fails_has_not_passed_it() -> None:
@@ -150,7 +150,7 @@ async def test_forged_events_count_once_they_are_refused_and_never_more_than_a_b
 
     ledger = Ledger(bound=1.5)
     forger = Forger(ledger, forward)
-    data = {"priority": "alarm", "number": 1}
+    data = {"priority": "urgent", "number": 1}
     events = [
         {"id": f"{n}", "type": "lab.said.v1", "subject": f"{n}", "source": "me", "data": data} for n in range(400)
     ]

@@ -15,7 +15,7 @@ def item(number: int, priority: Priority = Priority.CHANGE, key: str = "pump") -
 def sent(*items: Item, acknowledged: bool = True, at: float = 100.0) -> Ledger:
     ledger = Ledger(bound=1.5)
     for each in items:
-        ledger.attempt(each, at, 5.0 if each.priority is Priority.MEASUREMENT else None)
+        ledger.attempt(each, at, 5.0 if each.priority is Priority.READING else None)
         if acknowledged:
             ledger.acknowledge(each, at)
     return ledger
@@ -58,11 +58,11 @@ def test_a_drop_the_gateway_counted_is_no_loss_and_one_it_did_not_count_is() -> 
 
 @pytest.mark.parametrize(("cut", "within"), [(101.0, 1), (101.6, 0), (99.9, 0)])
 def test_only_a_reading_acknowledged_just_before_a_cut_may_be_lost(cut: float, within: int) -> None:
-    ledger = sent(item(1, Priority.MEASUREMENT), item(1))
+    ledger = sent(item(1, Priority.READING), item(1))
     ledger.attempt(item(2), 100.1)
     arrives_at(ledger, item(2), 100.2)
     ledger.cuts.append(cut)
-    reading = row(ledger, Priority.MEASUREMENT)
+    reading = row(ledger, Priority.READING)
     assert (reading.lost_within_bound, reading.lost) == (within, 1 - within)
     assert row(ledger).lost == 1
 
@@ -75,17 +75,17 @@ def test_only_a_reading_acknowledged_just_before_a_cut_may_be_lost(cut: float, w
 def test_a_reading_the_broker_kept_may_be_lost_until_something_later_was_heard(
     said_at: float, heard_at: float, within: int
 ) -> None:
-    ledger = sent(item(1, Priority.MEASUREMENT))
+    ledger = sent(item(1, Priority.READING))
     ledger.attempt(item(2), said_at)
     arrives_at(ledger, item(2), heard_at)
     ledger.cuts.append(120.0)
-    assert row(ledger, Priority.MEASUREMENT).lost_within_bound == within
+    assert row(ledger, Priority.READING).lost_within_bound == within
 
 
 def test_no_reading_is_kept_by_the_broker_for_ever() -> None:
-    ledger = sent(item(1, Priority.MEASUREMENT))
+    ledger = sent(item(1, Priority.READING))
     ledger.cuts.append(130.1)
-    assert row(ledger, Priority.MEASUREMENT).lost == 1
+    assert row(ledger, Priority.READING).lost == 1
 
 
 def test_who_was_not_told_learns_whether_it_arrived() -> None:
@@ -141,12 +141,12 @@ def test_a_repeat_the_destination_dropped_is_none() -> None:
 def test_a_reading_in_another_pack_is_merged_by_its_key_only_where_a_damaged_or_copied_store_does_not_know_the_first(
     *, rewound: bool, duplicates: int
 ) -> None:
-    ledger = sent(item(1, Priority.MEASUREMENT), item(2))
+    ledger = sent(item(1, Priority.READING), item(2))
     ledger.rewound = rewound
     for event in ("first", "second"):
-        arrives(ledger, item(1, Priority.MEASUREMENT), event, at=5.0)
+        arrives(ledger, item(1, Priority.READING), event, at=5.0)
         arrives(ledger, item(2), event)
-    assert row(ledger, Priority.MEASUREMENT).duplicate_effects == duplicates
+    assert row(ledger, Priority.READING).duplicate_effects == duplicates
     assert row(ledger).duplicate_effects == 1
 
 
@@ -170,13 +170,13 @@ def test_greetings_are_known_and_not_judged() -> None:
 
 
 def test_an_alarm_waits_from_the_moment_it_was_to_be_sent() -> None:
-    ledger = sent(item(1, Priority.ALARM), acknowledged=False, at=100.0)
-    ledger.attempt(item(1, Priority.ALARM), 107.0)
-    [alarm] = ledger.sent(Priority.ALARM, 100.0, 101.0)
-    assert alarm.waited(now=109.0) == 9.0
-    ledger.acknowledge(item(1, Priority.ALARM), 108.0)
-    assert alarm.waited(now=109.0) == 8.0
-    assert not ledger.sent(Priority.ALARM, 101.0, 102.0)
+    ledger = sent(item(1, Priority.URGENT), acknowledged=False, at=100.0)
+    ledger.attempt(item(1, Priority.URGENT), 107.0)
+    [urgent] = ledger.sent(Priority.URGENT, 100.0, 101.0)
+    assert urgent.waited(now=109.0) == 9.0
+    ledger.acknowledge(item(1, Priority.URGENT), 108.0)
+    assert urgent.waited(now=109.0) == 8.0
+    assert not ledger.sent(Priority.URGENT, 101.0, 102.0)
 
 
 def test_order_counts_within_a_key() -> None:
@@ -195,16 +195,16 @@ def test_what_was_refused_and_sent_again_by_a_person_may_come_late() -> None:
 
 
 def test_what_nobody_sent_and_a_reading_with_another_time_are_unexpected() -> None:
-    ledger = sent(item(1, Priority.MEASUREMENT))
-    arrives(ledger, item(1, Priority.MEASUREMENT), at=6.0)
-    arrives(ledger, item(2, Priority.MEASUREMENT), at=5.0)
-    assert row(ledger, Priority.MEASUREMENT).unexpected == 2
+    ledger = sent(item(1, Priority.READING))
+    arrives(ledger, item(1, Priority.READING), at=6.0)
+    arrives(ledger, item(2, Priority.READING), at=5.0)
+    assert row(ledger, Priority.READING).unexpected == 2
 
 
 def test_the_next_fault_begins_with_clean_books() -> None:
     ledger = sent(item(1))
     ledger.cuts.append(1.0)
-    ledger.close_books()
+    ledger.start_next_round()
     arrives(ledger, item(1))
     assert row(ledger) == Row(priority=Priority.CHANGE)
     assert not ledger.cuts

@@ -15,15 +15,15 @@ def status(**drops: int) -> Status:
 def test_drops_are_excused_by_priority_and_only_since_the_fault_began(tmp_path: Path) -> None:
     site = Site(tmp_path, {})
     assert site.dropped() == {}
-    site.home.status = status(change=2, measurement=5)
-    assert site.dropped() == {Priority.CHANGE: 2, Priority.MEASUREMENT: 5}
+    site.home.status = status(change=2, reading=5)
+    assert site.dropped() == {Priority.CHANGE: 2, Priority.READING: 5}
     site.begin("1 F1")
-    assert site.dropped() == {Priority.CHANGE: 0, Priority.MEASUREMENT: 0}
-    site.home.status = status(change=3, measurement=5)
-    assert site.dropped() == {Priority.CHANGE: 1, Priority.MEASUREMENT: 0}
+    assert site.dropped() == {Priority.CHANGE: 0, Priority.READING: 0}
+    site.home.status = status(change=3, reading=5)
+    assert site.dropped() == {Priority.CHANGE: 1, Priority.READING: 0}
 
 
 def test_nothing_excuses_a_lost_alarm(tmp_path: Path) -> None:
     site = Site(tmp_path, {})
-    site.home.status = status(alarm=1)
+    site.home.status = status(urgent=1)
     assert not any(site.dropped().values())

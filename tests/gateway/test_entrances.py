@@ -39,7 +39,7 @@ from process_cosmos_gateway.store import Transaction
 from tests.hostile import HEALTHY, LEVELS, documents, is_json, nested
 
 from .alerts.parts import alert, gateway, leak_opened
-from .api.endpoints import publish, with_doors
+from .api.endpoints import publish, with_endpoints
 from .store.parts import HandClock, new_ulids, opened
 
 ACCEPTED = "accepted"
@@ -62,9 +62,9 @@ def free_port() -> int:
 async def drained(outbox: Outbox, destination: str) -> Sequence[Any]:
     """Let a destination take all that waits for it; every other side could have read it."""
     taken = []
-    while parcels := await outbox.parcels(destination, 500):
-        taken += [orjson.loads(parcel.body) for parcel in parcels]
-        await outbox.settle(destination, [(parcel, Delivered()) for parcel in parcels])
+    while deliveries := await outbox.deliveries(destination, 500):
+        taken += [orjson.loads(delivery.body) for delivery in deliveries]
+        await outbox.settle(destination, [(delivery, Delivered()) for delivery in deliveries])
     assert not any(is_deeper(each) for each in taken)
     return taken
 
@@ -73,9 +73,9 @@ async def drained(outbox: Outbox, destination: str) -> Sequence[Any]:
 async def a_program(folder: Path) -> AsyncIterator[Attack]:
     """``data`` of a message at ``/ws/events``."""
     numbers = count(1)
-    async with with_doors(folder, free_port()) as doors:
-        await doors.outbox.register("cloud", [EventKind.DEVICE])
-        producer = await doors.producer()
+    async with with_endpoints(folder, free_port()) as endpoints:
+        await endpoints.outbox.register("cloud", [EventKind.DEVICE])
+        producer = await endpoints.producer()
 
         async def attack(text: bytes) -> str:
             number = next(numbers)
@@ -86,7 +86,7 @@ async def a_program(folder: Path) -> AsyncIterator[Attack]:
             [result] = await producer.frame()
             assert result["id"] in (str(number), "")
             assert result["id"] or not is_json(frame)
-            assert len(await drained(doors.outbox, "cloud")) == (result["problem"] is None)
+            assert len(await drained(endpoints.outbox, "cloud")) == (result["problem"] is None)
             return result["problem"]["code"] if result["problem"] else ACCEPTED
 
         yield attack
@@ -106,7 +106,7 @@ async def home_assistant(folder: Path) -> AsyncIterator[Attack]:
             message = replace(
                 opening,
                 position=replace(opening.position, n=number),
-                changes=(replace(change, alert=alert(data="HERE", ring=number)),),
+                changes=(replace(change, alert=alert(data="HERE", revision=number)),),
             )
             frame = orjson.dumps({"type": message.type, **orjson.loads(orjson.dumps(message))}).replace(b'"HERE"', text)
             try:
@@ -190,12 +190,12 @@ async def webhook_reply(folder: Path) -> AsyncIterator[Attack]:
     async with gateway(folder, HandClock(), ("hook",)) as parts:
         await parts.opens_session()
         await parts.alerts.apply(leak_opened(new_ulids()(), ()))
-        [parcel] = await parts.outbox.parcels("hook", 1)
+        [delivery] = await parts.outbox.deliveries("hook", 1)
         hook = Webhook(WebhookSettings(name="hook", url="https://h/", kinds=()))
 
         async def attack(text: bytes) -> str:
             body = b'{"answer":"turn_on","more":' + text + b"}"
-            items = hook._answers(parcel, Reply(status=200, body=body))
+            items = hook._answers(delivery, Reply(status=200, body=body))
             await parts.store.write(lambda transaction: parts.alerts.take(transaction, items, "hook"))
             await parts.alerts.look()
             return ACCEPTED if items else GARBAGE
@@ -237,11 +237,11 @@ async def inbox(folder: Path) -> AsyncIterator[Attack]:
 @asynccontextmanager
 async def pairing(folder: Path) -> AsyncIterator[Attack]:
     """The body of ``POST /v1/pair``."""
-    async with with_doors(folder, free_port()) as doors:
+    async with with_endpoints(folder, free_port()) as endpoints:
 
         async def attack(text: bytes) -> str:
             body = b'{"secret":"none","instance":"home","more":' + text + b"}"
-            async with doors.http.post(f"{doors.url}/v1/pair", data=body) as reply:
+            async with endpoints.http.post(f"{endpoints.url}/v1/pair", data=body) as reply:
                 code: str = orjson.loads(await reply.read())["code"]
             return ACCEPTED if code == Code.PAIRING_REFUSED else code
 
@@ -339,7 +339,7 @@ async def test_nothing_that_is_sent_to_an_entrance_stops_what_comes_after_it(
             assert await attack(healthy) == ACCEPTED
 
 
-OPTIONS = ("data", "host", "port", "reserve_mb", "measurement_linger", "daily_mb", "volume", "mqtt_host", "mqtt_topics")
+OPTIONS = ("data", "host", "port", "reserve_mb", "reading_linger", "daily_mb", "volume", "mqtt_host", "mqtt_topics")
 
 
 @given(text=documents, name=st.sampled_from(OPTIONS))

@@ -81,8 +81,8 @@ def test_a_reserve_is_megabytes_from_file_and_environment_alike() -> None:
 
 
 def test_quotas_of_the_outbox_are_megabytes_each_left_to_the_free_disk_if_not_given() -> None:
-    options = parse_options({"data": "/data", "outbox_alarm_mb": 70, "outbox_measurement_mb": "500"})
-    assert (options.outbox_alarm_mb, options.outbox_change_mb, options.outbox_measurement_mb) == (70, None, 500)
+    options = parse_options({"data": "/data", "outbox_urgent_mb": 70, "outbox_reading_mb": "500"})
+    assert (options.outbox_urgent_mb, options.outbox_change_mb, options.outbox_reading_mb) == (70, None, 500)
     assert mistakes_of(outbox_change_mb=0) == ("outbox_change_mb: must be a whole number from 1 to 10000",)
 
 
@@ -91,7 +91,7 @@ def test_what_becomes_of_readings_is_read_with_its_rules_in_their_order() -> Non
         {"match": "wot/tank/*", "deadband": 0.5, "every": 60},
         {"match": "*", "aggregate": "mean", "window": 300, "every": None},
     ]
-    given = {"measurement_linger": 0, "readings_mb": "200", "volume": rules, "daily_mb": "2.5"}
+    given = {"reading_linger": 0, "readings_mb": "200", "volume": rules, "daily_mb": "2.5"}
     assert parse_options({"data": "/data", **given}).readings == ReadingOptions(
         linger=0.0,
         megabytes=200,
@@ -133,7 +133,7 @@ def test_what_is_no_list_of_rules_is_refused(rules: object) -> None:
 
 @pytest.mark.parametrize("linger", [True, -1, 61, "soon", "-1", float("inf"), None, "", "1e1"])
 def test_what_is_no_linger_is_refused(linger: object) -> None:
-    assert mistakes_of(measurement_linger=linger) == ("measurement_linger: must be a number from 0 to 60",)
+    assert mistakes_of(reading_linger=linger) == ("reading_linger: must be a number from 0 to 60",)
 
 
 @pytest.mark.parametrize("level", [["info"], {}, 7, "INFO"])

@@ -57,10 +57,10 @@ def test_every_option_of_the_app_is_one_of_the_gateways_and_has_words(app: dict[
     own = {
         "log_level": "debug",
         "reserve_mb": 32,
-        "outbox_alarm_mb": 64,
+        "outbox_urgent_mb": 64,
         "outbox_change_mb": 100,
-        "outbox_measurement_mb": 200,
-        "measurement_linger": 0.5,
+        "outbox_reading_mb": 200,
+        "reading_linger": 0.5,
         "readings_mb": 100,
         "volume": [{"match": "*", "deadband": 0.5, "every": 60, "aggregate": "mean", "window": 60}],
         "daily_mb": 2.5,

@@ -61,7 +61,7 @@ def opened(n: int, message: str = "Water under the sink") -> Transition:
         id=alert,
         group=f"automation.leak_{n}",
         state=AlertState.OPEN,
-        ring=1,
+        revision=1,
         answers_from=1,
         severity=Severity.CRITICAL,
         message=message,
@@ -71,7 +71,7 @@ def opened(n: int, message: str = "Water under the sink") -> Transition:
         until_in=86400.0,
     )
     change = Change(
-        kind=TransitionKind.OPENED, alert=replica, event=IDS(), at=datetime(2026, 11, 22, tzinfo=UTC), asks=()
+        kind=TransitionKind.OPENED, alert=replica, event=IDS(), at=datetime(2026, 11, 22, tzinfo=UTC), requests=()
     )
     return Transition(position=Position(run=RUN, n=n), changes=(change,))
 
@@ -84,7 +84,7 @@ async def test_a_pairing_line_opens_sessions_over_tls_with_the_certificate_it_na
     greeting = await gateway.greeting()
     assert greeting.site == paired.site
     assert greeting.cursor is None
-    assert greeting.heads == ()
+    assert greeting.summaries == ()
 
 
 async def test_a_pairing_line_of_another_gateway_sends_it_nothing(gateway: GatewayProcess) -> None:
@@ -249,11 +249,11 @@ async def nothing_confirmed_is_lost(gateway: GatewayProcess, confirmed: int) -> 
         assert greeting.cursor
         applied = greeting.cursor.n
         assert confirmed <= applied < 400, "nothing was in flight"
-        assert sorted(head.position.n for head in greeting.heads) == list(range(1, applied + 1))
+        assert sorted(head.position.n for head in greeting.summaries) == list(range(1, applied + 1))
         await link.say(*RECORDS[applied - 1 :], CaughtUp())
         for n in range(applied, 401):
             assert await link.next() == Receipt(position=Position(run=RUN, n=n))
-    assert len((await gateway.greeting()).heads) == 400
+    assert len((await gateway.greeting()).summaries) == 400
 
 
 async def test_what_was_confirmed_before_a_kill_is_there_and_the_rest_comes_again(gateway: GatewayProcess) -> None:

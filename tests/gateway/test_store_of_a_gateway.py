@@ -36,7 +36,7 @@ async def test_damage_met_while_it_runs_makes_it_salvage_and_go_on(
         if len(epochs) == 1:
             (tmp_path / "gateway.sqlite.suspect").touch()
             raise StoreDamagedError("a page was not readable")
-        assert store.salvaged is not None
+        assert store.recovered is not None
         os.kill(os.getpid(), signal.SIGTERM)
         await run(store)
 

@@ -14,7 +14,7 @@ from process_cosmos_gateway.devices.things.values import Reading
 from process_cosmos_gateway.store import Transaction
 from tests.hostile import documents, nested
 
-from .alerts.parts import LEAK, ask, gateway, key, leak_opened
+from .alerts.parts import LEAK, request, gateway, key, leak_opened
 from .store.parts import HandClock, new_ulids
 
 STORED = {
@@ -33,10 +33,10 @@ async def test_a_row_that_cannot_be_read_costs_none_of_those_beside_it(
     clock = HandClock()
     async with gateway(tmp_path_factory.mktemp("rows"), clock, ("cloud",)) as parts:
         await parts.opens_session()
-        await parts.alerts.apply(leak_opened(new_ulids()(), (ask(key()),)))
+        await parts.alerts.apply(leak_opened(new_ulids()(), (request(key()),)))
 
         def spoil(transaction: Transaction) -> None:
-            names = "state, alive, run, n, ring_at, until_at, changed_at, body, event"
+            names = "state, alive, run, n, notify_at, until_at, changed_at, body, event"
             transaction.run(f"INSERT INTO alert SELECT 'bad', {names} FROM alert")  # noqa: S608 - the test's own words
             hook = destination_settings.WebhookSettings(name="good", kinds=(), url="http://h/")
             for name in ("bad", "good"):
@@ -52,7 +52,7 @@ async def test_a_row_that_cannot_be_read_costs_none_of_those_beside_it(
         _, heads = await parts.alerts.greeting()
         assert LEAK in {head.alert for head in heads}
         await parts.alerts.look()
-        assert await parts.asked() == [(1, 0, 0)]
+        assert await parts.requested() == [(1, 0, 0)]
         await parts.outbox.register("new", [EventKind.ALERT])
         assert await parts.types("new")
         kept = await parts.store.read(destination_settings.load_all)
@@ -78,7 +78,7 @@ async def test_a_store_with_an_event_of_254_levels_delivers_what_waits_behind_it
         await parts.records_change(TransitionKind.OPENED)
         deep = b'{"id":"x","source":"/sites/x","data":' + nested(253) + b"}"
         await parts.store.write(
-            lambda transaction: transaction.run("UPDATE outbox_alarm SET body = ?, checksum = NULL", deep)
+            lambda transaction: transaction.run("UPDATE outbox_urgent SET body = ?, checksum = NULL", deep)
         )
-        await parts.records_change(TransitionKind.RUNG, ring=2)
-        assert [parcel.body == deep for parcel in await parts.outbox.parcels("cloud", 10)] == [True, False]
+        await parts.records_change(TransitionKind.UPDATED, revision=2)
+        assert [delivery.body == deep for delivery in await parts.outbox.deliveries("cloud", 10)] == [True, False]

@@ -112,7 +112,7 @@ async def test_what_happened_while_the_gateway_was_dead_comes_as_edges_to_the_sa
 async def test_a_stop_writes_the_readings_that_were_acknowledged_and_not_yet_on_disk(
     broker: Broker, tmp_path: Path, unused_tcp_port: int
 ) -> None:
-    options = mqtt(broker) + "measurement_linger = 60\n"
+    options = mqtt(broker) + "reading_linger = 60\n"
     async with (
         gateway_process(tmp_path, unused_tcp_port, options) as gateway,
         TemperatureSensor(broker.options, "cellar") as sensor,

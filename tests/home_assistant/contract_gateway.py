@@ -79,7 +79,7 @@ class ContractGateway:
             site=SITE,
             epoch=Ulid("01JDG0000000000000000000E1"),
             cursor=None,
-            heads=(),
+            summaries=(),
         )
     )
     devices: tuple[Device, ...] = ()
@@ -212,7 +212,7 @@ class ContractGateway:
     async def _answer(self, message: FromHomeAssistant) -> None:
         self.heard.append(message)
         if isinstance(message, Subscribe):
-            told = [self.missed] if self.missed and message.tell_missed else []
+            told = [self.missed] if self.missed and message.report_missed else []
             await self.say(*self.replay, Snapshot(sequence=100, devices=self.devices), *told, self.status)
         elif reply := self.reply(message):
             await self.say(reply)

@@ -69,9 +69,11 @@ async def test_the_test_ring_reaches_those_chosen_and_ends_by_itself(hass: HomeA
 
 async def test_a_test_ring_that_is_not_on_disk_keeps_nobody_from_the_site(hass: HomeAssistant) -> None:
     result = await choose(hass, await tell(hass, await begin(hass, "without_app")), "finish")
-    with patch.object(config_flow, "async_test_ring", autospec=True, side_effect=NotOnDiskError("disk full")) as ring:
+    with patch.object(
+        config_flow, "async_test_ring", autospec=True, side_effect=NotOnDiskError("disk full")
+    ) as revision:
         result = await submit(hass, result, {"test_ring": True, "install_blueprints": False})
-    assert ring.call_count == 1
+    assert revision.call_count == 1
     assert result["type"] is FlowResultType.CREATE_ENTRY
 
 

@@ -307,7 +307,7 @@ async def test_a_test_that_could_not_be_sent_says_why_and_can_be_tried_again(
 async def test_how_much_waits_is_said_before_a_destination_is_removed(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    await have(gateway, linked, replace(IDLE, links=(CLOUD,), waiting=Waiting(alarm=1, change=20, measurement=300)))
+    await have(gateway, linked, replace(IDLE, links=(CLOUD,), waiting=Waiting(urgent=1, change=20, reading=300)))
     result = await chosen(hass, linked, "cloud", "remove")
     assert result["description_placeholders"]["waiting"] == "321"
     assert result["description_placeholders"]["destination"] == "Head office"

@@ -40,7 +40,7 @@ async def test_a_refused_destination_is_said_at_once_with_its_reason_and_what_to
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     detail = "wrong `token`\nsorry"
-    status = replace(IDLE, links=(replace(REFUSED, detail=detail),), waiting=Waiting(alarm=2, change=40))
+    status = replace(IDLE, links=(replace(REFUSED, detail=detail),), waiting=Waiting(urgent=2, change=40))
     await have(gateway, linked, status)
     assert keys(hass) == {"webhook": "destination_refused"}
     assert says(hass) == {

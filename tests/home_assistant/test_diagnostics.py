@@ -44,7 +44,7 @@ async def test_diagnostics_and_log_hold_no_secret(
         rejected=1,
         passed_over={"garbage": 2},
         dropped=5,
-        drops=(Drop(priority=Priority.MEASUREMENT, reason="quota", count=5),),
+        drops=(Drop(priority=Priority.READING, reason="quota", count=5),),
         storage=StorageState.FULL,
         storage_reason="no room",
         broker_dropped=17,
@@ -78,7 +78,7 @@ async def test_diagnostics_and_log_hold_no_secret(
     assert (link["name"], link["reason"]) == ("webhook", "timeout")
     status = document["gateway"]["status"]
     assert status["passed_over"] == {"garbage": 2}
-    assert status["drops"] == [{"priority": "measurement", "reason": "quota", "count": 5}]
+    assert status["drops"] == [{"priority": "reading", "reason": "quota", "count": 5}]
     assert (status["storage"], status["storage_reason"]) == ("full", "no room")
     assert (status["broker_dropped"], status["gaps"], status["identity_conflict"]) == (17, 1, False)
     assert [len(thing["properties"]) for thing in document["gateway"]["things"]] == [3, 2, 6]
@@ -88,7 +88,7 @@ async def test_a_site_without_the_app_has_diagnostics_too(hass: HomeAssistant, p
     document = json.loads(await diagnostics(hass, people_only))
     assert document["app"] is False
     assert document["gateway"] is None
-    assert document["told"] == {
+    assert document["notified"] == {
         "phones": 0,
         "notify_entities": 1,
         "destinations": 0,
@@ -123,7 +123,7 @@ async def test_the_system_information_counts_sites_and_what_waits_and_says_how_t
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, people_only: MockConfigEntry
 ) -> None:
     coordinator = linked.runtime_data.coordinator
-    waiting = Waiting(alarm=1, change=20, measurement=300)
+    waiting = Waiting(urgent=1, change=20, reading=300)
     await gateway.say(replace(IDLE, waiting=waiting, rejected=2, dropped=3, storage=StorageState.READ_ONLY))
     await until(lambda: coordinator.status.status.rejected)
 

@@ -311,7 +311,7 @@ async def test_the_site_says_how_its_destinations_stand(
     away = replace(link, name="webhook", state=LinkState.OFFLINE, reason="timeout", last_contact_age=None)
     status = Status(
         links=(link, away),
-        waiting=Waiting(alarm=3, change=2, measurement=1),
+        waiting=Waiting(urgent=3, change=2, reading=1),
         rejected=0,
         dropped=0,
         broker_connected=True,
@@ -345,7 +345,7 @@ async def test_what_moves_as_events_come_and_go_is_no_row_in_the_activity_of_the
         state=LinkState.OFF,
     )
     for age in (1, 400):
-        waiting = Waiting(alarm=age, change=age, measurement=age)
+        waiting = Waiting(urgent=age, change=age, reading=age)
         status = replace(IDLE, waiting=waiting, rejected=age, dropped=age, oldest_waiting_age=age)
         await say(hass, gateway, replace(status, links=(replace(link, last_contact_age=age),)))
     changes = [event.data for event in written if event.data["old_state"].state != event.data["new_state"].state]

@@ -26,10 +26,10 @@ from pytest_homeassistant_custom_component.common import (
 
 from custom_components.process_cosmos import coordinator as coordinator_module
 from custom_components.process_cosmos.const import AVAILABLE_FOR, DOMAIN, LOGGER, UNREACHABLE_AFTER, VERSION
-from custom_components.process_cosmos.contract.alerts import CaughtUp, Propose, Told, Transition
+from custom_components.process_cosmos.contract.alerts import CaughtUp, Notified, Propose, Transition
 from custom_components.process_cosmos.contract.destinations import RemoveDestination
 from custom_components.process_cosmos.contract.devices import Subscribe, ValueChanged
-from custom_components.process_cosmos.contract.identifiers import TellKey, Ulid
+from custom_components.process_cosmos.contract.identifiers import NotificationKey, Ulid
 from custom_components.process_cosmos.contract.messages import FromHomeAssistant
 from custom_components.process_cosmos.contract.session import HomeAssistantHello, Receipt, Refused, Stopping
 from custom_components.process_cosmos.gateway.backoff import FIRST, MOST, next_delay
@@ -54,11 +54,11 @@ async def gateway(gateway: ContractGateway, monkeypatch: pytest.MonkeyPatch) -> 
 async def test_a_disk_that_takes_its_time_does_not_make_the_gateway_away(
     hass: HomeAssistant, linked: MockConfigEntry, gateway: ContractGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    handover = linked.runtime_data.alerts.handover
+    gateway_sync = linked.runtime_data.alerts.gateway_sync
     await gateway.until_heard(CaughtUp)
     gateway.receipts = False
-    heard, note = list[None](), handover.async_heard
-    monkeypatch.setattr(handover, "async_heard", lambda: heard.append(note()))
+    heard, note = list[None](), gateway_sync.async_heard
+    monkeypatch.setattr(gateway_sync, "async_heard", lambda: heard.append(note()))
     released = threading.Event()
     fsync = os.fsync
 
@@ -68,7 +68,7 @@ async def test_a_disk_that_takes_its_time_does_not_make_the_gateway_away(
 
     monkeypatch.setattr("custom_components.process_cosmos.alerts.record_log.os.fsync", slow)
     unknown = Ulid("01JD0000000000000000000001")
-    proposal = Propose(id="", alert=unknown, ring=None, answer="Yes", age=0.0, by="Eve")
+    proposal = Propose(id="", alert=unknown, revision=None, answer="Yes", age=0.0, by="Eve")
     try:
         for number in range(12):
             await gateway.say(replace(proposal, id=str(number)), Receipt())
@@ -276,8 +276,8 @@ async def test_an_age_beyond_measure_ends_no_session(
     opened = await hass.services.async_call(DOMAIN, "alert", {"message": "Wet"}, blocking=True, return_response=True)
     assert opened
     sessions = gateway.sessions
-    key = TellKey(alert=Ulid(str(opened["id"])), ring=1, level=1, round=0, recipient="destination:cloud")
-    await gateway.say(Told(key=key, reached=True, age=1e300), replace(IDLE, oldest_waiting_age=1e300, rejected=1))
+    key = NotificationKey(alert=Ulid(str(opened["id"])), revision=1, level=1, round=0, recipient="destination:cloud")
+    await gateway.say(Notified(key=key, reached=True, age=1e300), replace(IDLE, oldest_waiting_age=1e300, rejected=1))
     await until(lambda: "rejected_events" in issues(hass))
     await until(lambda: alerts._journal.outcomes[key.alert].reached)
     assert gateway.sessions == sessions
@@ -332,7 +332,7 @@ async def test_alerts_are_handed_over_and_proposals_recorded(
     assert reply
     opened = await gateway.until_heard(Transition)
     assert opened.changes[0].alert.id == reply["id"]
-    proposal = Propose(id="item-1", alert=Ulid(str(reply["id"])), ring=1, answer="Keep off", age=0, by="Cloud")
+    proposal = Propose(id="item-1", alert=Ulid(str(reply["id"])), revision=1, answer="Keep off", age=0, by="Cloud")
     await gateway.say(proposal)
     await until(lambda: [one for one in gateway.heard_of(Transition) if one.proposal == "item-1"])
     assert not linked.runtime_data.alerts.alive

@@ -92,7 +92,7 @@ async def test_a_test_notification_that_somebody_ends_early_still_says_how_it_we
     alerts = people_only.runtime_data.alerts
 
     async def press_done_before_it_is_sent(_: ServiceCall) -> None:
-        await until(lambda: anna.rings)
+        await until(lambda: anna.notifications)
         anna.press(anna.button("Done"))
         await until(lambda: not alerts.alive)
         await until(lambda: anna.clearings)
@@ -103,7 +103,7 @@ async def test_a_test_notification_that_somebody_ends_early_still_says_how_it_we
         "- **Anna**: handed over",
         "- **notify.hall**: handed over",
     ]
-    assert not alerts._rounds._results
+    assert not alerts._scheduler._results
 
 
 async def test_a_test_notification_with_nobody_left_says_so(hass: HomeAssistant, people_only: MockConfigEntry) -> None:

@@ -142,7 +142,7 @@ async def until_heard(hass: HomeAssistant, house: House, values: list[Value]) ->
     heard: list[Value | None] = []
     instance = await instance_id.async_get(hass)
     async with house.gateway.session(house.entry.data["token"], instance) as (link, _):
-        await link.say(Subscribe(id="1", run=RUN, tell_missed=True, confirmed=0))
+        await link.say(Subscribe(id="1", run=RUN, report_missed=True, confirmed=0))
         while heard != values:
             match await link.next():
                 case WhileAway(changes=changes):
@@ -163,9 +163,9 @@ async def test_an_alert_is_applied_by_the_gateway(hass: HomeAssistant, house: Ho
     reply = await hass.services.async_call(DOMAIN, "alert", {"message": "Wet"}, blocking=True, return_response=True)
     assert reply
     await hass.config_entries.async_reload(house.entry.entry_id)
-    await until(lambda: house.coordinator.session and house.coordinator.session.hello.heads)
+    await until(lambda: house.coordinator.session and house.coordinator.session.hello.summaries)
     assert house.coordinator.session
-    assert [head.alert for head in house.coordinator.session.hello.heads] == [reply["id"]]
+    assert [head.alert for head in house.coordinator.session.hello.summaries] == [reply["id"]]
 
 
 async def test_a_used_pairing_token_is_refused(hass: HomeAssistant, house: House) -> None:
@@ -201,9 +201,9 @@ async def test_a_gateway_whose_volume_was_lost_is_paired_again_and_the_sites_his
     known = {device.id for device in dr.async_entries_for_config_entry(dr.async_get(hass), house.entry.entry_id)}
     assert known == devices
     await hass.config_entries.async_reload(house.entry.entry_id)
-    await until(lambda: house.coordinator.session and house.coordinator.session.hello.heads)
+    await until(lambda: house.coordinator.session and house.coordinator.session.hello.summaries)
     assert house.coordinator.session
-    assert [head.alert for head in house.coordinator.session.hello.heads] == [reply["id"]]
+    assert [head.alert for head in house.coordinator.session.hello.summaries] == [reply["id"]]
 
 
 async def test_a_rejected_event_is_listed_sent_again_by_its_number_and_then_unknown(

@@ -71,5 +71,5 @@ async def test_a_disabled_registration_is_no_phone(hass: HomeAssistant, people_o
 @pytest.mark.parametrize("phone", ["a/b%c", "Größe / 📱", "0123456789abcdef0123456789abcdef"])
 @pytest.mark.parametrize("answer", ["Close / now", None])
 def test_a_button_id_is_read_as_it_was_written(phone: str, answer: str | None) -> None:
-    button = Button(alert="01J0000000000000000000000A", ring=7, phone=phone, answer=answer)  # type: ignore[arg-type]
+    button = Button(alert="01J0000000000000000000000A", revision=7, phone=phone, answer=answer)  # type: ignore[arg-type]
     assert read_button(str(button)) == button

@@ -76,7 +76,7 @@ class Outbox:
         return done(message)
 
     async def say(self) -> None:
-        waiting = Waiting() if self.delivers else Waiting(alarm=1)
+        waiting = Waiting() if self.delivers else Waiting(urgent=1)
         links = (replace(HOOK, label="Node-RED"), CLOUD)
         await self.gateway.say(replace(IDLE, links=links, rejected=len(self.events), waiting=waiting))
 
@@ -120,8 +120,8 @@ async def test_the_dialog_says_in_words_what_was_rejected_by_whom_why_when_and_h
     assert result["type"] is FlowResultType.MENU
     said = result["description_placeholders"] or {}
     assert said["count"] == "4"
-    alarm, pack, ours = said["events"].splitlines()  # each different case once
-    assert alarm == "- Alert → Head office: Bad subject (2 events, tried once, 2026-11-22 04:00)"
+    urgent, pack, ours = said["events"].splitlines()  # each different case once
+    assert urgent == "- Alert → Head office: Bad subject (2 events, tried once, 2026-11-22 04:00)"
     assert pack.startswith("""- Readings → Node-RED: The receiver replied 422. `{"error": "no 'unit'"}...""")
     assert pack.endswith("…` (tried 3 times, 2026-11-22 04:00)")
     assert ours == "- com.example.order.v1 → Head office: Bad subject"

@@ -19,7 +19,7 @@ from custom_components.process_cosmos.contract.destinations import (
     BrokerLink,
     Drop,
     Priority,
-    Salvaged,
+    Recovered,
     Status,
     StorageState,
 )
@@ -30,7 +30,7 @@ from custom_components.process_cosmos.repairs import ReadFlow, async_create_fix_
 from .contract_gateway import IDLE, ContractGateway, until
 
 BROKER = "binary_sensor.process_cosmos_mqtt_broker"
-SALVAGED = Salvaged(kept=120, lost=3, at=datetime(2026, 11, 21, 11, 30, tzinfo=UTC))
+RECOVERED = Recovered(kept=120, lost=3, at=datetime(2026, 11, 21, 11, 30, tzinfo=UTC))
 
 
 def shown(hass: HomeAssistant) -> dict[str, dict[str, str] | None]:
@@ -54,9 +54,9 @@ def troubled(reason: str) -> Status:
 @pytest.mark.parametrize(
     ("status", "issue", "says"),
     [
-        (replace(IDLE, full=(Priority.ALARM,)), "outbox_full_alarm", {}),
+        (replace(IDLE, full=(Priority.URGENT,)), "outbox_full_alarm", {}),
         (replace(IDLE, full=(Priority.CHANGE,)), "outbox_full_change", {}),
-        (replace(IDLE, full=(Priority.MEASUREMENT,)), "outbox_full_measurement", {}),
+        (replace(IDLE, full=(Priority.READING,)), "outbox_full_measurement", {}),
         (replace(IDLE, storage=StorageState.FULL, storage_reason="no room"), "storage_full", {"reason": "no room"}),
         (replace(IDLE, storage=StorageState.READ_ONLY), "storage_read_only", {"reason": "read_only"}),
         (replace(IDLE, storage=StorageState.FAILING, storage_reason="I/O"), "storage_failing", {"reason": "I/O"}),
@@ -118,16 +118,14 @@ async def test_what_lasts_is_not_taken_away_by_a_new_session(
     assert "storage_full" in shown(hass)
 
 
-ONCE = replace(IDLE, salvaged=SALVAGED)
-AGAIN = replace(IDLE, salvaged=replace(SALVAGED, at=datetime(2026, 11, 22, 11, 30, tzinfo=UTC)))
-UNKNOWN = replace(IDLE, salvaged=replace(SALVAGED, lost_unknown=True))
-AGAIN_UNKNOWN = replace(AGAIN, salvaged=replace(SALVAGED, lost_unknown=True, at=datetime(2026, 11, 22, tzinfo=UTC)))
-LOST = replace(IDLE, drops=(dropped(Priority.ALARM, "damaged", 1), dropped(Priority.CHANGE, "quota", 5)))
+ONCE = replace(IDLE, recovered=RECOVERED)
+AGAIN = replace(IDLE, recovered=replace(RECOVERED, at=datetime(2026, 11, 22, 11, 30, tzinfo=UTC)))
+UNKNOWN = replace(IDLE, recovered=replace(RECOVERED, lost_unknown=True))
+AGAIN_UNKNOWN = replace(AGAIN, recovered=replace(RECOVERED, lost_unknown=True, at=datetime(2026, 11, 22, tzinfo=UTC)))
+LOST = replace(IDLE, drops=(dropped(Priority.URGENT, "damaged", 1), dropped(Priority.CHANGE, "quota", 5)))
 LOST_MORE = replace(IDLE, drops=(dropped(Priority.CHANGE, "quota", 7),))
-OVERFLOWN = replace(
-    IDLE, drops=(dropped(Priority.MEASUREMENT, "quota", 20), dropped(Priority.MEASUREMENT, "volume", 900))
-)
-OVERFLOWN_MORE = replace(IDLE, drops=(dropped(Priority.MEASUREMENT, "disk", 21),))
+OVERFLOWN = replace(IDLE, drops=(dropped(Priority.READING, "quota", 20), dropped(Priority.READING, "volume", 900)))
+OVERFLOWN_MORE = replace(IDLE, drops=(dropped(Priority.READING, "disk", 21),))
 
 
 @pytest.mark.parametrize(
@@ -281,7 +279,7 @@ async def fix_flow(hass: HomeAssistant, key: str) -> ReadFlow:
 async def test_measurements_that_are_dropped_all_the_time_are_told_once_it_is_over(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    await gateway.say(replace(OVERFLOWN, full=(Priority.MEASUREMENT,)))
+    await gateway.say(replace(OVERFLOWN, full=(Priority.READING,)))
     await until(lambda: set(shown(hass)) == {"outbox_full_measurement"})
     await gateway.say(replace(OVERFLOWN_MORE, full=()))
     await until(lambda: set(shown(hass)) == {"measurements_dropped"})

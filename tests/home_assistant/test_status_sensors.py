@@ -17,8 +17,8 @@ BY_PRIORITY = {
 }
 DROPS = (
     Drop(priority=Priority.CHANGE, reason="superseded", count=5),
-    Drop(priority=Priority.MEASUREMENT, reason="quota", count=20),
-    Drop(priority=Priority.MEASUREMENT, reason="volume", count=10),
+    Drop(priority=Priority.READING, reason="quota", count=20),
+    Drop(priority=Priority.READING, reason="volume", count=10),
 )
 
 

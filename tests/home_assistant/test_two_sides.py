@@ -79,7 +79,7 @@ class House:
         await entries.async_remove(self.entry.entry_id)
 
     async def until_linked(self) -> None:
-        await until(lambda: self.alerts.handover._pump is not None)
+        await until(lambda: self.alerts.gateway_sync._worker is not None)
 
     def heard(self, kind: str) -> Sequence[dict[str, Any]]:
         """Return the data of the events of a kind that reached the webhook, once by id.
@@ -90,20 +90,20 @@ class House:
         return [event["data"] for event in events.values() if event["type"] == f"process_cosmos.alert.{kind}.v1"]
 
     @property
-    def asked(self) -> Sequence[tuple[int, int, int]]:
+    def requested(self) -> Sequence[tuple[int, int, int]]:
         """Return (ring, level, round) of the asks that reached the webhook."""
-        return [(data["ring"], data["level"], data["round"]) for data in self.heard("asked")]
+        return [(data["revision"], data["level"], data["round"]) for data in self.heard("notification_requested")]
 
     def rounds(self, alert: str) -> set[int]:
         """Return the rounds of an alert the webhook was asked in."""
-        return {data["round"] for data in self.heard("asked") if data["alert"] == alert}
+        return {data["round"] for data in self.heard("notification_requested") if data["alert"] == alert}
 
 
 type Furnish = Callable[..., Any]
 
 
 @pytest.fixture
-def pump(hass: HomeAssistant) -> list[ServiceCall]:
+def worker(hass: HomeAssistant) -> list[ServiceCall]:
     calls: list[ServiceCall] = []
     hass.services.async_register("pump", "drain", calls.append)
     return calls
@@ -136,7 +136,7 @@ async def furnish(
 
 def asking(call: Call | bytes) -> bool:
     body = call if isinstance(call, bytes) else call.body
-    return bool(orjson.loads(body)["type"] == "process_cosmos.alert.asked.v1")
+    return bool(orjson.loads(body)["type"] == "process_cosmos.alert.notification_requested.v1")
 
 
 async def answer_open(_request: web.Request, body: bytes) -> web.Response:
@@ -148,15 +148,15 @@ async def test_the_second_level_reaches_the_webhook_when_it_is_due_and_the_outco
     async with furnish(Level(after=timedelta(seconds=1.5), destinations=(HOOK,), every=HOUR)) as house:
         called = time.monotonic()
         alert = await house.raise_alert()
-        await until(lambda: house.asked)
+        await until(lambda: house.requested)
         assert 1.4 <= next(call.at for call in house.hook.calls if asking(call)) - called < WITHIN
-        assert house.asked == [(1, 1, 0)]
+        assert house.requested == [(1, 1, 0)]
         assert len(house.heard("opened")) == 1  # every transition at once, beside the ask
-        assert house.heard("asked")[0]["answers"] == ["Open", "Keep off"]
+        assert house.heard("notification_requested")[0]["answers"] == ["Open", "Keep off"]
         outcomes = house.alerts._journal.outcomes[house.known(alert).id]
         await until(lambda: (1, HOOK) in outcomes.tries)
         assert outcomes.tries[1, HOOK].reached
-        assert len(house.anna.rings) == 1
+        assert len(house.anna.notifications) == 1
 
 
 async def test_what_the_automation_gives_along_reaches_the_destination(furnish: Furnish) -> None:
@@ -166,8 +166,8 @@ async def test_what_the_automation_gives_along_reaches_the_destination(furnish: 
         assert meter
         await house.raise_alert(data={"rooms": ["cellar"]}, attach=["sensor.meter", "sensor.gone"])
         house.hass.states.async_set("sensor.meter", "99")
-        await until(lambda: house.heard("asked"))
-        for told in (house.heard("opened")[0], house.heard("asked")[0]):
+        await until(lambda: house.heard("notification_requested"))
+        for told in (house.heard("opened")[0], house.heard("notification_requested")[0]):
             assert told["data"] == {"rooms": ["cellar"]}
             known, gone = told["attached"]
             assert (known["entity"], known["state"]) == ("sensor.meter", "17.5")
@@ -180,15 +180,15 @@ async def test_an_acknowledgement_before_it_is_due_keeps_the_webhook_unasked_unt
         await house.raise_alert()
         acknowledged = time.monotonic()
         await house.hass.services.async_call(DOMAIN, "acknowledge", {"group": "leak", "for": {"seconds": 2}}, True)
-        await until(lambda: house.asked)
-        assert house.asked == [(2, 1, 0)]
+        await until(lambda: house.requested)
+        assert house.requested == [(2, 1, 0)]
         assert next(call.at for call in house.hook.calls if asking(call)) - acknowledged >= 2.9
-        assert [data["ring"] for data in house.heard("acked")] == [2]
-        assert len(house.anna.rings) == 2
+        assert [data["revision"] for data in house.heard("acknowledged")] == [2]
+        assert len(house.anna.notifications) == 2
 
 
 async def test_an_answer_in_the_webhooks_reply_runs_its_actions_once_whatever_is_killed(
-    furnish: Furnish, pump: list[ServiceCall]
+    furnish: Furnish, worker: list[ServiceCall]
 ) -> None:
     async with furnish(Level(after=timedelta(seconds=0.3), destinations=(HOOK,), every=HOUR)) as house:
         house.hook.behave = answer_open
@@ -199,19 +199,19 @@ async def test_an_answer_in_the_webhooks_reply_runs_its_actions_once_whatever_is
             await house.hass.services.async_call(DOMAIN, "answer", {"alert": alert, "answer": "Keep off"}, True)
         assert refused.value.code == "already_answered"
         await house.gateway.kill()
-        await until(lambda: not house.alerts.handover._pump is not None)
+        await until(lambda: not house.alerts.gateway_sync._worker is not None)
         await house.hass.config_entries.async_reload(house.entry.entry_id)
         await house.gateway.start()
         await house.until_linked()
         again = await house.raise_alert()
-        await until(lambda: len(pump) == 2)  # a new alert is asked and answered anew
+        await until(lambda: len(worker) == 2)  # a new alert is asked and answered anew
         assert house.known(again).by == "hook"
         assert [data["outcome"] for data in house.heard("outcome") if data["alert"] == alert] == ["done"]
 
 
 @pytest.mark.parametrize("first", ["phone", "webhook", "nobody"])
 async def test_of_two_answers_at_the_same_time_one_runs_and_the_other_is_told_who_won(
-    furnish: Furnish, pump: list[ServiceCall], first: str
+    furnish: Furnish, worker: list[ServiceCall], first: str
 ) -> None:
     replying = asyncio.Event()
 
@@ -224,7 +224,7 @@ async def test_of_two_answers_at_the_same_time_one_runs_and_the_other_is_told_wh
     async with furnish(Level(after=timedelta(seconds=0.2), destinations=(HOOK,), every=HOUR)) as house:
         house.hook.behave = reply_late
         alert = await house.raise_alert()
-        await until(lambda: house.asked and house.anna.rings)
+        await until(lambda: house.requested and house.anna.notifications)
         button = house.anna.button("Open")
         for who in {"phone": ("phone", "webhook"), "webhook": ("webhook", "phone")}.get(first, ("phone+webhook",)):
             if "webhook" in who:
@@ -244,23 +244,23 @@ async def test_of_two_answers_at_the_same_time_one_runs_and_the_other_is_told_wh
             records = house.alerts._journal.state.proposals
             await until(lambda: records)
             assert list(records.values()) == ["already_answered"]
-        assert len(pump) == 1
+        assert len(worker) == 1
 
 
 @pytest.mark.parametrize("first", ["phone", "cloud", "nobody"])
 async def test_of_answers_from_phone_and_cloud_at_the_same_time_one_runs_and_the_other_is_told_who_won(
-    furnish: Furnish, pump: list[ServiceCall], first: str, tmp_path: Path
+    furnish: Furnish, worker: list[ServiceCall], first: str, tmp_path: Path
 ) -> None:
     async with furnish() as house, endpoint_process(tmp_path / "cloud") as cloud:
         await house.entry.runtime_data.coordinator.async_request(
             SetCloud(id="2", name="cloud", code=await cloud.code())
         )
         alert = await house.raise_alert()
-        await until(lambda: house.anna.rings)
+        await until(lambda: house.anna.notifications)
         button = house.anna.button("Open")
         for who in {"phone": ("phone", "cloud"), "cloud": ("cloud", "phone")}.get(first, ("cloud+phone",)):
             if "cloud" in who:
-                await cloud.answer(alert, "Open", "--by", "Eve", "--ring", "1")
+                await cloud.answer(alert, "Open", "--by", "Eve", "--revision", "1")
             if "phone" in who:
                 house.anna.press(button)
             await until(lambda: not house.known(alert).alive)
@@ -278,7 +278,7 @@ async def test_of_answers_from_phone_and_cloud_at_the_same_time_one_runs_and_the
             while not (told := await answered_by(cloud)):
                 pass
         assert told == [winner], "and so the cloud knows who won"
-        assert len(pump) == 1
+        assert len(worker) == 1
 
 
 async def answered_by(cloud: EndpointProcess) -> Sequence[str]:
@@ -288,7 +288,7 @@ async def answered_by(cloud: EndpointProcess) -> Sequence[str]:
 
 
 async def test_the_webhook_is_asked_in_full_while_home_assistant_is_away(
-    furnish: Furnish, pump: list[ServiceCall]
+    furnish: Furnish, worker: list[ServiceCall]
 ) -> None:
     levels = (
         Level(after=HOUR, destinations=(HOOK,), every=timedelta(seconds=2), rounds=3),
@@ -297,21 +297,21 @@ async def test_the_webhook_is_asked_in_full_while_home_assistant_is_away(
     async with furnish(*levels, program=(sys.executable, "-c", HASTY)) as house:
         alert = await house.raise_alert()
         await until(lambda: house.heard("opened"))
-        assert house.asked == []
+        assert house.requested == []
         await house.hass.config_entries.async_unload(house.entry.entry_id)
-        await until(lambda: (1, 2, 0) in house.asked)
+        await until(lambda: (1, 2, 0) in house.requested)
         # Each once and in order; of rounds that were missed until Home Assistant counted as away, only the newest.
-        assert house.asked == sorted(set(house.asked))
-        assert (1, 1, 2) in house.asked
+        assert house.requested == sorted(set(house.requested))
+        assert (1, 1, 2) in house.requested
         await house.hass.config_entries.async_setup(house.entry.entry_id)
         await house.until_linked()
         outcomes = house.alerts._journal.outcomes[house.known(alert).id]
         await until(lambda: outcomes.reached.keys() >= {(1, HOOK), (2, HOOK)})
-        assert pump == []
+        assert worker == []
 
 
 async def test_an_answer_given_while_home_assistant_is_away_pauses_the_asks_and_runs_when_it_is_back(
-    furnish: Furnish, pump: list[ServiceCall]
+    furnish: Furnish, worker: list[ServiceCall]
 ) -> None:
     async def answer_the_leak(request: web.Request, body: bytes) -> web.Response:
         about_leak = orjson.loads(body)["data"]["message"] == "Water in the cellar"
@@ -332,7 +332,7 @@ async def test_an_answer_given_while_home_assistant_is_away_pauses_the_asks_and_
         await house.hass.config_entries.async_setup(house.entry.entry_id)
         await until(lambda: house.heard("outcome"))
         assert house.known(leak).by == "hook"
-        assert len(pump) == 1
+        assert len(worker) == 1
         assert len(house.rounds(leak)) == 1
 
 
@@ -343,13 +343,13 @@ async def test_what_was_open_before_the_gateway_was_killed_is_asked_by_the_next_
         await house.gateway.kill()
         await house.raise_alert(message="Water everywhere")  # while it is away
         await house.gateway.start()
-        await until(lambda: house.heard("rung"))
+        await until(lambda: house.heard("updated"))
         await house.until_linked()
         await house.hass.services.async_call(DOMAIN, "resolve", {"group": "leak"}, True)
         await until(lambda: house.heard("resolved"))
-        assert [data["ring"] for data in (*house.heard("opened"), *house.heard("rung"))] == [1, 2]
+        assert [data["revision"] for data in (*house.heard("opened"), *house.heard("updated"))] == [1, 2]
         second = await house.raise_alert()
-        await until(lambda: any(data["alert"] == second for data in house.heard("asked")))
+        await until(lambda: any(data["alert"] == second for data in house.heard("notification_requested")))
 
 
 async def test_a_site_that_is_deleted_closes_its_alerts_and_destinations_hear_so(furnish: Furnish) -> None:
@@ -383,7 +383,7 @@ async def test_what_a_site_left_open_at_an_app_that_was_away_is_closed_by_the_ne
         assert await alerts_of_the_next_site(house) == ()
         await until(lambda: house.heard("resolved"))
         assert [data["alert"] for data in house.heard("resolved")] == [left]
-        assert house.anna.rings == []
+        assert house.anna.notifications == []
 
 
 async def alerts_of_the_next_site(house: House) -> Sequence[Alert]:
@@ -391,6 +391,6 @@ async def alerts_of_the_next_site(house: House) -> Sequence[Alert]:
     entry = await set_up_with(house.hass, str(await house.gateway.pairing_line()))
     assert entry.entry_id != house.entry.entry_id
     alerts: Alerts = entry.runtime_data.alerts
-    await until(lambda: alerts.handover._pump is not None)
+    await until(lambda: alerts.gateway_sync._worker is not None)
     alive: Sequence[Alert] = alerts.alive
     return alive

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from process_cosmos_gateway.contract.destinations import Priority
 from process_cosmos_gateway.contract.identifiers import Ulid
-from process_cosmos_gateway.outbox import Delivered, Event, Failed, Verdict
+from process_cosmos_gateway.outbox import Delivered, Event, Failed, DeliveryResult
 
 type Group = tuple[Priority, str, bool]
 """Priority, key, whether it was sent again: within it the order is kept."""
@@ -51,12 +51,12 @@ class State:
         waiting = {name: (*of, new) if name in wanted_by else of for name, of in self.waiting.items()}
         return replace(self, waiting=waiting, known=self.known | {event.id})
 
-    def settled(self, destination: str, verdicts: Mapping[Ulid, Verdict]) -> State:
+    def settled(self, destination: str, results: Mapping[Ulid, DeliveryResult]) -> State:
         """Return the state after ``destination`` has answered."""
         left: list[Waiting] = []
         rejected = list(self.rejected)
         for each in self.waiting[destination]:
-            match verdicts.get(each.event):
+            match results.get(each.event):
                 case None:
                     left.append(each)
                 case Failed():
@@ -83,7 +83,7 @@ class State:
         """Return the state with all that was rejected back at the end of its destination's queue."""
         waiting = {name: list(of) for name, of in self.waiting.items()}
         for number, (destination, each) in enumerate(self.rejected):
-            priority = Priority.ALARM if each.priority is Priority.ALARM else Priority.CHANGE
+            priority = Priority.URGENT if each.priority is Priority.URGENT else Priority.CHANGE
             again = replace(each, priority=priority, row=row + number, attempts=0, replayed=True, expires_at=None)
             waiting[destination].append(again)
         return replace(self, waiting={name: tuple(of) for name, of in waiting.items()}, rejected=())
@@ -109,11 +109,11 @@ class State:
         """Say whether so much may wait: a row for all who want it, and one for each for whom an alarm is parked."""
         everywhere = {each.row: each.priority for of in self.waiting.values() for each in of}
         once = {priority: list(everywhere.values()).count(priority) for priority in Priority}
-        most = sum(each.priority is Priority.ALARM for of in self.waiting.values() for each in of)
+        most = sum(each.priority is Priority.URGENT for of in self.waiting.values() for each in of)
         return (
-            once[Priority.ALARM] <= rows[Priority.ALARM] <= most
+            once[Priority.URGENT] <= rows[Priority.URGENT] <= most
             and rows[Priority.CHANGE] == once[Priority.CHANGE]
-            and rows[Priority.MEASUREMENT] == max(map(len, self.readings.values()))
+            and rows[Priority.READING] == max(map(len, self.readings.values()))
         )
 
     def left(self, seen: Seen, now: datetime) -> bool:

@@ -12,7 +12,7 @@ import orjson
 from process_cosmos_gateway.clock import Clock
 from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_gateway.contract.identifiers import Ulid, UlidFactory
-from process_cosmos_gateway.outbox import Added, Delivered, DropReason, Event, Limits, Outbox, Parcel
+from process_cosmos_gateway.outbox import Added, Delivered, DropReason, Event, Limits, Outbox, Delivery
 from process_cosmos_gateway.store import Store, Transaction, wal
 from tests.gateway.store.parts import new_ulids
 
@@ -22,7 +22,7 @@ DESTINATIONS: Mapping[str, tuple[EventKind, ...]] = {
     "cloud": (EventKind.ALERT, EventKind.DEVICE, EventKind.READING),
     "webhook": (EventKind.ALERT,),
 }
-LIMITS = Limits(quota={**Limits().quota, Priority.ALARM: 6_000})
+LIMITS = Limits(quota={**Limits().quota, Priority.URGENT: 6_000})
 """Room for some four alarms a destination: the others are parked."""
 TABLES = {priority: f"outbox_{priority}" for priority in Priority}
 
@@ -71,24 +71,26 @@ async def look(folder: Path, events: Sequence[Event], who: tuple[Ulid, Ulid], cl
         repeated = zip(events, results, strict=True)
         [(integrity,)] = await store.read(lambda transaction: transaction.rows("PRAGMA integrity_check"))
         assert integrity == "ok"
-    parcels = [parcel for of in drained.values() for parcel in of]
+    deliveries = [delivery for of in drained.values() for delivery in of]
     return Seen(
         groups={name: _groups(of) for name, of in drained.items()},
-        readings={name: tuple(value for parcel in of for value in readings(parcel)) for name, of in drained.items()},
+        readings={
+            name: tuple(value for delivery in of for value in readings(delivery)) for name, of in drained.items()
+        },
         known=frozenset(event.id for event, result in repeated if result is Added.DUPLICATE),
         rejected=frozenset(rejected),
         rows=rows,
         expired=sum(number for (_, reason), number in depths.drops.items() if reason is DropReason.EXPIRED),
         parked=parked,
-        bodies={parcel.id: parcel.body for parcel in parcels},
+        bodies={delivery.id: delivery.body for delivery in deliveries},
     )
 
 
-def readings(parcel: Parcel) -> Sequence[float]:
+def readings(delivery: Delivery) -> Sequence[float]:
     """Return the values of the readings in a pack; none of another event."""
-    if parcel.priority is not Priority.MEASUREMENT:
+    if delivery.priority is not Priority.READING:
         return ()
-    return [record["v"] for record in orjson.loads(parcel.body)["data"]]
+    return [record["v"] for record in orjson.loads(delivery.body)["data"]]
 
 
 def _rows(transaction: Transaction) -> Mapping[Priority, int]:
@@ -96,26 +98,26 @@ def _rows(transaction: Transaction) -> Mapping[Priority, int]:
         priority: transaction.rows(f"SELECT count(*) FROM {table}")[0][0]  # noqa: S608 - names from above
         for priority, table in TABLES.items()
     }
-    return {**rows, Priority.ALARM: rows[Priority.ALARM] + _parked(transaction)}
+    return {**rows, Priority.URGENT: rows[Priority.URGENT] + _parked(transaction)}
 
 
 def _parked(transaction: Transaction) -> int:
-    return int(transaction.rows("SELECT count(*) FROM outbox_parked")[0][0])
+    return int(transaction.rows("SELECT count(*) FROM outbox_overflow")[0][0])
 
 
-async def _drained(outbox: Outbox, destination: str) -> Sequence[Parcel]:
+async def _drained(outbox: Outbox, destination: str) -> Sequence[Delivery]:
     """Let ``destination`` confirm all that waits for it; return it."""
-    drained: list[Parcel] = []
-    while parcels := await outbox.parcels(destination, 500):
-        drained += parcels
-        await outbox.settle(destination, [(parcel, Delivered()) for parcel in parcels])
+    drained: list[Delivery] = []
+    while deliveries := await outbox.deliveries(destination, 500):
+        drained += deliveries
+        await outbox.settle(destination, [(delivery, Delivered()) for delivery in deliveries])
     return drained
 
 
-def _groups(parcels: Sequence[Parcel]) -> Mapping[Group, Sequence[tuple[Ulid, int, bool]]]:
+def _groups(deliveries: Sequence[Delivery]) -> Mapping[Group, Sequence[tuple[Ulid, int, bool]]]:
     groups: dict[Group, list[tuple[Ulid, int, bool]]] = {}
-    for parcel in parcels:
-        if parcel.priority is not Priority.MEASUREMENT:
-            group = groups.setdefault((parcel.priority, parcel.key, parcel.replayed), [])
-            group.append((parcel.id, parcel.attempts, parcel.replayed))
+    for delivery in deliveries:
+        if delivery.priority is not Priority.READING:
+            group = groups.setdefault((delivery.priority, delivery.key, delivery.replayed), [])
+            group.append((delivery.id, delivery.attempts, delivery.replayed))
     return groups

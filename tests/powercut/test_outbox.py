@@ -24,11 +24,11 @@ from process_cosmos_gateway.outbox import (
     Delivered,
     Event,
     Failed,
-    Measurement,
+    OutgoingReading,
     Outbox,
-    Parcel,
+    Delivery,
     Rejected,
-    Verdict,
+    DeliveryResult,
 )
 from process_cosmos_gateway.store import Store
 from tests.gateway.store.parts import HandClock, new_ulids
@@ -38,12 +38,12 @@ from .model import Group, History, State, Waiting
 from .parts import DESTINATIONS, LIMITS, counted_ulids, frequent_checkpoints, look, readings, site
 from .recorder import lay_out, recorded
 
-VERDICTS: Mapping[str, Verdict] = {
+RESULTS: Mapping[str, DeliveryResult] = {
     "delivered": Delivered(),
     "failed": Failed("timeout"),
     "rejected": Rejected("invalid", "no"),
 }
-KINDS = {Priority.ALARM: EventKind.ALERT, Priority.CHANGE: EventKind.DEVICE}
+KINDS = {Priority.URGENT: EventKind.ALERT, Priority.CHANGE: EventKind.DEVICE}
 
 CUTS_AT_THE_END = 12
 """Of each game, beside those it plays itself."""
@@ -65,7 +65,7 @@ drafts = st.tuples(
 points = st.tuples(st.booleans(), st.floats(0, 1))
 """Where the power goes: at a moment somebody asked or was answered, or anywhere; and how far into the recording."""
 randoms = st.integers(0, 2**32 - 1).map(Random)
-verdicts = st.lists(st.sampled_from([*VERDICTS, "delivered", "failed"]), min_size=1, max_size=8)
+results = st.lists(st.sampled_from([*RESULTS, "delivered", "failed"]), min_size=1, max_size=8)
 
 
 type Draft = tuple[Priority, str, str | None, float | None]
@@ -76,9 +76,9 @@ def as_accepted(body: bytes) -> bytes:
     return body.replace(b',"replayed":true}', b"}")
 
 
-def group_of(parcel: Parcel) -> Group:
+def group_of(delivery: Delivery) -> Group:
     """Return that within which the order of an event is kept."""
-    return parcel.priority, parcel.key, parcel.replayed
+    return delivery.priority, delivery.key, delivery.replayed
 
 
 class PowerCuts(RuleBasedStateMachine):
@@ -123,66 +123,67 @@ class PowerCuts(RuleBasedStateMachine):
         state = self._history.now.accepted(event, _wanted_by(event), next(self._rows))
         return self._asked(state, self._outbox.accept(event), added)
 
-    @rule(destination=st.sampled_from(list(DESTINATIONS)), limit=st.integers(1, 8), verdicts=verdicts)
-    def drain(self, destination: str, limit: int, verdicts: Sequence[str]) -> None:
+    @rule(destination=st.sampled_from(list(DESTINATIONS)), limit=st.integers(1, 8), results=results)
+    def drain(self, destination: str, limit: int, results: Sequence[str]) -> None:
         """A destination answers for some of what it is given; the rest comes again."""
-        parcels = self._runner.run(self._outbox.parcels(destination, limit))
-        for parcel in parcels:
-            body = as_accepted(parcel.body)
-            assert self._bodies.setdefault(parcel.id, body) == body, "a repeat is not the same"
-        events = [parcel for parcel in parcels if parcel.priority is not Priority.MEASUREMENT]
+        deliveries = self._runner.run(self._outbox.deliveries(destination, limit))
+        for delivery in deliveries:
+            body = as_accepted(delivery.body)
+            assert self._bodies.setdefault(delivery.id, body) == body, "a repeat is not the same"
+        events = [delivery for delivery in deliveries if delivery.priority is not Priority.READING]
         groups = self._history.now.groups(destination, self._clock.now())
-        for group in {group_of(parcel) for parcel in events}:
+        for group in {group_of(delivery) for delivery in events}:
             given = [(each.id, each.attempts, each.replayed) for each in events if group_of(each) == group]
             assert given == groups.get(group, [])[: len(given)], "given out of order, or what does not wait"
-        settled = list(zip(events, (VERDICTS[name] for name in verdicts), strict=False))
+        settled = list(zip(events, (RESULTS[name] for name in results), strict=False))
         if settled:
-            state = self._history.now.settled(destination, {parcel.id: verdict for parcel, verdict in settled})
+            state = self._history.now.settled(destination, {delivery.id: result for delivery, result in settled})
             self._run(self._asked(state, self._outbox.settle(destination, settled), None))
-        for pack in set(parcels) - set(events):
+        for pack in set(deliveries) - set(events):
             values = readings(pack)
             assert tuple(values) == self._history.now.readings[destination][: len(values)], "readings out of order"
             state = self._history.now
-            if verdicts[0] == "delivered":
+            if results[0] == "delivered":
                 state = state.packed(destination, len(values))
-            elif verdicts[0] == "rejected":
+            elif results[0] == "rejected":
                 refused = Waiting(event=pack.id, priority=pack.priority, key=pack.key, row=-1)
                 state = state.pack_rejected(destination, len(values), refused)
-            self._run(self._asked(state, self._outbox.settle(destination, [(pack, VERDICTS[verdicts[0]])]), None))
+            self._run(self._asked(state, self._outbox.settle(destination, [(pack, RESULTS[results[0]])]), None))
 
     @rule(destination=st.sampled_from(list(DESTINATIONS)), limit=st.integers(1, 4), news=st.lists(drafts, max_size=3))
     def drain_ahead(self, destination: str, limit: int, news: Sequence[Draft]) -> None:
         """A load is on its way while the one before is settled, and others are accepted meanwhile; all arrive."""
-        first = self._runner.run(self._outbox.parcels(destination, limit))
+        first = self._runner.run(self._outbox.deliveries(destination, limit))
         second = self._runner.run(self._outbox.following(destination, limit, first)) if first else ()
         type(self).met["following"] += bool(second)
-        assert not {parcel.id for parcel in first} & {parcel.id for parcel in second}, "sent twice at once"
+        assert not {delivery.id for delivery in first} & {delivery.id for delivery in second}, "sent twice at once"
         groups = self._history.now.groups(destination, self._clock.now())
-        events = [parcel for parcel in (*first, *second) if parcel.priority is not Priority.MEASUREMENT]
-        for group in {group_of(parcel) for parcel in events}:
+        events = [delivery for delivery in (*first, *second) if delivery.priority is not Priority.READING]
+        for group in {group_of(delivery) for delivery in events}:
             given = [(each.id, each.attempts, each.replayed) for each in events if group_of(each) == group]
             assert given == groups.get(group, [])[: len(given)], "given out of order, or what does not wait"
         if news:
             self.accept(news, [])
         for load in filter(None, (first, second)):
             state = self._history.now.settled(
-                destination, {parcel.id: Delivered() for parcel in load if parcel.priority is not Priority.MEASUREMENT}
+                destination,
+                {delivery.id: Delivered() for delivery in load if delivery.priority is not Priority.READING},
             )
-            for pack in (parcel for parcel in load if parcel.priority is Priority.MEASUREMENT):
+            for pack in (delivery for delivery in load if delivery.priority is Priority.READING):
                 state = state.packed(destination, len(readings(pack)))
-            settled = [(parcel, Delivered()) for parcel in load]
+            settled = [(delivery, Delivered()) for delivery in load]
             self._run(self._asked(state, self._outbox.settle(destination, settled), None))
 
     @rule(number=st.integers(1, 5))
     def measure(self, number: int) -> None:
         """A device says some values."""
         values = [float(next(self._rows)) for _ in range(number)]
-        measurements = [
-            Measurement(device=f"tank {value % 2}", property="level", unit="m", time=value, value=value)
+        readings = [
+            OutgoingReading(device=f"tank {value % 2}", property="level", unit="m", time=value, value=value)
             for value in values
         ]
         state = self._history.now.measured(MEASURED, values)
-        write = self._store.write(lambda transaction: self._outbox.add_measurements(transaction, measurements))
+        write = self._store.write(lambda transaction: self._outbox.add_readings(transaction, readings))
         self._run(self._asked(state, write, None))
 
     @rule()
@@ -330,7 +331,7 @@ def _play_by_hand() -> None:
         game.accept([(priority, key, None, None) for priority in KINDS for key in "aabb"], [])
     game.drain(MEASURED, 1, ["rejected"])
     game.drain_ahead(MEASURED, 1, [])
-    game.accept([(Priority.ALARM, key, None, None) for key in "aabbaabb"], [])
+    game.accept([(Priority.URGENT, key, None, None) for key in "aabbaabb"], [])
     game.teardown()
 
 

@@ -22,7 +22,7 @@ from custom_components.process_cosmos.contract.destinations import (
     Link,
     LinkState,
     Priority,
-    Salvaged,
+    Recovered,
     Status,
     Waiting,
 )
@@ -54,8 +54,8 @@ TROUBLED = replace(
     rejected=2,
     broker_dropped=120,
     full=(Priority.CHANGE,),
-    drops=(Drop(priority=Priority.MEASUREMENT, reason="quota", count=4_210),),
-    salvaged=Salvaged(kept=51_200, lost=12, at=datetime(2026, 11, 30, 3, tzinfo=UTC)),
+    drops=(Drop(priority=Priority.READING, reason="quota", count=4_210),),
+    recovered=Recovered(kept=51_200, lost=12, at=datetime(2026, 11, 30, 3, tzinfo=UTC)),
 )
 
 
@@ -105,8 +105,8 @@ async def take_the_page(folder: Path) -> None:
         reason="timeout",
         last_contact_age=7_300.0,
     )
-    waiting = of_the_gateway.Waiting(alarm=3, change=214)
-    ages = {of_the_gateway.Priority.ALARM: 90.0, of_the_gateway.Priority.CHANGE: 7_300.0}
+    waiting = of_the_gateway.Waiting(urgent=3, change=214)
+    ages = {of_the_gateway.Priority.URGENT: 90.0, of_the_gateway.Priority.CHANGE: 7_300.0}
     owners = Owners(status=replace(WELL, links=(cloud, workshop), waiting=waiting), ages=ages)
     [port] = free_ports(1)
     async with async_playwright() as playwright:

@@ -84,15 +84,15 @@ class Site:
         """Ask the ledger."""
         guards = [{"sensor": "wot/leak-kitchen", "valve": "wot/valve-kitchen"}]
         await self.house.ask("expect", phones=PHONES, destinations=["cloud", "webhook"], guards=guards, **self.expected)
-        verdict: dict[str, Any] = await self.house.ask("judge")
-        return verdict
+        result: dict[str, Any] = await self.house.ask("judge")
+        return result
 
     async def until_arrived(self) -> dict[str, Any]:
         """Return the verdict once everything accepted has arrived at both destinations."""
 
         async def arrived() -> dict[str, Any] | None:
-            verdict = await self.judged()
-            return verdict if verdict["lost"] == 0 else None
+            result = await self.judged()
+            return result if result["lost"] == 0 else None
 
         return await until(arrived, "everything at both destinations", 80, every=0.3)
 

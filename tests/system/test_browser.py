@@ -65,8 +65,8 @@ async def water(home: Lived) -> str:
     home.pushes.received.clear()
     await home.api.action("input_boolean.turn_on", target={"entity_id": CELLAR_WATER})
     await state_is(home, CELLAR_VALVE, "off")
-    ring = await home.pushes.next_ring("Water: Cellar floor")
-    return str(ring["data"]["tag"])
+    notification = await home.pushes.next_ring("Water: Cellar floor")
+    return str(notification["data"]["tag"])
 
 
 async def dry(home: Lived) -> None:

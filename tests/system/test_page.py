@@ -30,7 +30,7 @@ TROUBLE = replace(
         replace(CLOUD, name="Hook", state=LinkState.OFFLINE, reason="timeout", last_contact_age=7300.0),
         replace(CLOUD, name=LONG, state=LinkState.REFUSED, reason="certificate_expired"),
     ),
-    waiting=Waiting(alarm=3, change=214, measurement=1_234_567),
+    waiting=Waiting(urgent=3, change=214, reading=1_234_567),
     rejected=2,
     broker_connected=False,
     storage=StorageState.FULL,
@@ -102,7 +102,7 @@ async def app_with(owners: Owners, folder: Path, port: int) -> AsyncIterator[Hou
 async def test_the_page_can_be_read_on_any_screen_and_gives_a_pairing_line(
     tmp_path: Path, unused_tcp_port: int, browser: Browser
 ) -> None:
-    owners = Owners(status=TROUBLE, ages={Priority.ALARM: 90.0})
+    owners = Owners(status=TROUBLE, ages={Priority.URGENT: 90.0})
     async with app_with(owners, tmp_path, unused_tcp_port) as house, behind_ingress(house.url) as url:
         for scheme, width in (("light", 1000), ("dark", 1000), ("light", 320), ("dark", 360)):
             async with somebody_looks(browser, url, scheme, width) as page:

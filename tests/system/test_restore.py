@@ -9,7 +9,7 @@ from demo.onboarding import press
 
 from .restored import Site, site_in_a_house
 
-PUMP, NEIGHBOUR = "counter.pump_restarts", "counter.neighbour_called"
+WORKER, NEIGHBOUR = "counter.pump_restarts", "counter.neighbour_called"
 
 
 BOTH = ("home", "app")
@@ -47,7 +47,7 @@ async def test_a_site_restored_on_an_empty_machine_loses_and_repeats_nothing(
         await site.house.fault("heal")
         await site.until_arrived()
         await site.house.answer_at_the_cloud(boiler, "Restart it", "operator at the cloud")
-        await site.stage.until_state(PUMP, "2")
+        await site.stage.until_state(WORKER, "2")
         site.expected["effects"] = {"pump restarted": 2}
         assert (await site.until_arrived())["complaints"] == []
 
@@ -65,22 +65,22 @@ async def test_a_site_restored_on_an_empty_machine_loses_and_repeats_nothing(
         await site.stage.until_state(NEIGHBOUR, "1")
         site.expected["effects"] |= {"neighbour called": 1}
         await close(site, boiler, still_open=0)
-        verdict = await site.until_arrived()
+        result = await site.until_arrived()
         unavoidable = [f"heard more than once that {alert} was closed" for alert in unknown]
         # Whoever was being rung when Home Assistant was backed up is rung again: that he was is not in the backup.
         unavoidable += [f"rang again for {alert}/" for alert in in_flight]
-        complaints = [each for each in verdict["complaints"] if not any(words in each for words in unavoidable)]
+        complaints = [each for each in result["complaints"] if not any(words in each for words in unavoidable)]
         assert complaints == []
-        assert verdict["repeats_absorbed"] > 0 or "app" not in lost, "what waited in the backup had been sent before"
+        assert result["repeats_absorbed"] > 0 or "app" not in lost, "what waited in the backup had been sent before"
 
 
 async def answered_by_phone(site: Site) -> None:
     """Ask people something, which one of them answers by phone."""
-    pump = await site.stage.ask_people("The pump stands still", "pump_restarts", "Restart it")
-    button = await site.house.ask("button", alert=pump, phone=site.phones[0].name, title="Restart it")
+    worker = await site.stage.ask_people("The pump stands still", "pump_restarts", "Restart it")
+    button = await site.house.ask("button", alert=worker, phone=site.phones[0].name, title="Restart it")
     await press(site.home, site.phones[0], button)
-    await site.stage.until_over(pump)
-    await site.stage.until_state(PUMP, "1")
+    await site.stage.until_over(worker)
+    await site.stage.until_state(WORKER, "1")
 
 
 async def close(site: Site, *alerts: str, still_open: int) -> None:

@@ -53,7 +53,7 @@ async def left(tmp_path: Path) -> AsyncIterator[Left]:
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
     """The same files, opened by this version."""
     async with opened(unpack("written", tmp_path)) as store:
-        assert store.salvaged is None
+        assert store.recovered is None
         yield store
 
 
@@ -84,12 +84,12 @@ async def test_each_event_that_waited_is_sent_once_and_in_order(
         )
     assert {priority: len(rows) for priority, rows in waiting.items()} == {"alarm": 7, "change": 3}
     outbox, sent = Outbox(store, clock), []
-    while parcels := await outbox.parcels(destination, 3):
-        sent += [(parcel.priority.value, parcel.id, parcel.body) for parcel in parcels]
-        await outbox.settle(destination, [(parcel, Delivered()) for parcel in parcels])
+    while deliveries := await outbox.deliveries(destination, 3):
+        sent += [(delivery.priority.value, delivery.id, delivery.body) for delivery in deliveries]
+        await outbox.settle(destination, [(delivery, Delivered()) for delivery in deliveries])
     for priority, rows in waiting.items():
         assert [(name, body) for of, name, body in sent if of == priority] == rows
-    assert (await outbox.depths()).waiting.alarm == 7, "the other destination has had nothing yet"
+    assert (await outbox.depths()).waiting.urgent == 7, "the other destination has had nothing yet"
 
 
 async def test_an_event_the_previous_version_had_taken_is_known(left: Left, store: Store, clock: HandClock) -> None:
@@ -113,8 +113,8 @@ async def test_the_escalations_it_knew_are_greeted_with_as_they_were(
     states = {head.escalation: head.state.value for head in heads}
     assert states == dict(left.rows("SELECT id, state FROM escalation"))
     assert states.keys() >= set(ALIVE.values())
-    asks = "SELECT count(*) FROM escalation_ask"
-    assert await store.read(lambda transaction: transaction.rows(asks)) == left.rows(asks)
+    requests = "SELECT count(*) FROM escalation_ask"
+    assert await store.read(lambda transaction: transaction.rows(requests)) == left.rows(requests)
     assert escalations.may_drain() or "epoch" not in left.column("SELECT key FROM escalation_memory")
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from process_cosmos_gateway.contract.identifiers import (
-    TellKey,
+    NotificationKey,
     Ulid,
     UlidFactory,
     UlidRangeError,
@@ -67,7 +67,7 @@ def test_a_clock_that_was_far_ahead_for_a_moment_leaves_room_for_all_ids_that_fo
 
 
 def test_a_tell_key_is_one_word() -> None:
-    key = TellKey(alert=Ulid("01ARYZ6S41ZZZZZZZZZZZZZZZZ"), ring=2, level=1, round=0, recipient="phone:7")
+    key = NotificationKey(alert=Ulid("01ARYZ6S41ZZZZZZZZZZZZZZZZ"), revision=2, level=1, round=0, recipient="phone:7")
     assert str(key) == "01ARYZ6S41ZZZZZZZZZZZZZZZZ/2/1/0/phone:7"
 
 

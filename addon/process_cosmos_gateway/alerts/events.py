@@ -6,10 +6,10 @@ from hashlib import blake2b
 from process_cosmos_gateway.contract.alerts import AlertEvent, AlertState, Change, Replica, TransitionKind
 from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_gateway.contract.events import event_type
-from process_cosmos_gateway.contract.identifiers import DESTINATION, TellKey, Ulid
+from process_cosmos_gateway.contract.identifiers import DESTINATION, NotificationKey, Ulid
 from process_cosmos_gateway.outbox import Event
 
-ASKED = event_type("alert", "asked")
+NOTIFICATION_REQUESTED = event_type("alert", "notification_requested")
 
 _TIME_LETTERS = 10
 _HASH_LETTERS = 16
@@ -21,13 +21,15 @@ def transition_event(change: Change) -> Event:
     return _event(change.event, event_type("alert", change.kind), change.at, _data(change.alert))
 
 
-def asked_event(key: TellKey, alert: Replica, now: datetime) -> Event:
+def request_event(key: NotificationKey, alert: Replica, now: datetime) -> Event:
     """Return the event that says: please tell your people."""
-    data = _data(alert, ring=key.ring, level=key.level, round_=key.round, state=AlertState.OPEN)
-    return _event(asked_id(key), ASKED, now, data, only=key.recipient.removeprefix(DESTINATION))
+    data = _data(alert, revision=key.revision, level=key.level, round_=key.round, state=AlertState.OPEN)
+    return _event(
+        request_event_id(key), NOTIFICATION_REQUESTED, now, data, only=key.recipient.removeprefix(DESTINATION)
+    )
 
 
-def asked_id(key: TellKey) -> Ulid:
+def request_event_id(key: NotificationKey) -> Ulid:
     """Return the id of the ask's event: a ULID with the alert's time and the key's hash, always the same."""
     number = int.from_bytes(blake2b(str(key).encode(), digest_size=10).digest())
     letters = (_ALPHABET[number >> 5 * place & 31] for place in reversed(range(_HASH_LETTERS)))
@@ -44,7 +46,7 @@ def _event(event: Ulid, kind: str, time: datetime, data: AlertEvent, only: str |
         id=event,
         type=kind,
         kind=EventKind.ALERT,
-        priority=Priority.ALARM,
+        priority=Priority.URGENT,
         subject=data.alert,
         key=data.alert,
         time=time,
@@ -56,14 +58,14 @@ def _event(event: Ulid, kind: str, time: datetime, data: AlertEvent, only: str |
 def _data(
     alert: Replica,
     *,
-    ring: int | None = None,
+    revision: int | None = None,
     level: int | None = None,
     round_: int | None = None,
     state: AlertState | None = None,
 ) -> AlertEvent:
     return AlertEvent(
         alert=alert.id,
-        ring=alert.ring if ring is None else ring,
+        revision=alert.revision if revision is None else revision,
         state=state or alert.state,
         severity=alert.severity,
         message=alert.message,

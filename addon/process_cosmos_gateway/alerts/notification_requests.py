@@ -4,13 +4,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from process_cosmos_gateway.contract.identifiers import TellKey
+from process_cosmos_gateway.contract.identifiers import NotificationKey
 
 ROUND_GAP = 60.0
 """Seconds between a delivered round and the next of the same ring, level and destination."""
 
 
-class AskState(StrEnum):
+class RequestState(StrEnum):
     """An ask that is over before it was queued is gone: it has no state."""
 
     WAITING = "waiting"
@@ -20,20 +20,20 @@ class AskState(StrEnum):
     WITHDRAWN = "withdrawn"
 
 
-_UNDER_WAY = (AskState.QUEUED, AskState.FAILED)
+_UNDER_WAY = (RequestState.QUEUED, RequestState.FAILED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+class TrackedRequest:
     """One ask; times are steady.
 
     ``due_away`` counts while Home Assistant is away. ``settled_at``: when the destination answered.
     """
 
-    key: TellKey
+    key: NotificationKey
     due: float
     due_away: float
-    state: AskState = AskState.WAITING
+    state: RequestState = RequestState.WAITING
     settled_at: float | None = None
 
 
@@ -41,7 +41,7 @@ class Ask:
 class Situation:
     """What bears on the asks of one living alert; times are steady.
 
-    ``silent_until``: the end of an acknowledgement or of the pause a proposal makes. ``may_ask``: no session with the
+    ``silent_until``: the end of an acknowledgement or of the pause a proposal makes. ``may_request``: no session with the
     integration is catching up.
     """
 
@@ -49,94 +49,102 @@ class Situation:
     until: float
     silent_until: float
     home_assistant_away: bool
-    may_ask: bool
+    may_request: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """What to do now, and when to look again (None: not before something happens)."""
 
-    queue: Sequence[Ask] = ()
-    gone: Sequence[Ask] = ()
-    withdraw: Sequence[Ask] = ()
+    queue: Sequence[TrackedRequest] = ()
+    gone: Sequence[TrackedRequest] = ()
+    withdraw: Sequence[TrackedRequest] = ()
     look_again: float | None = None
 
 
-def decide(asks: Collection[Ask], situation: Situation) -> Decision:
+def decide(requests: Collection[TrackedRequest], situation: Situation) -> Decision:
     """Decide on the asks of one living alert."""
-    waiting = [ask for ask in asks if ask.state is AskState.WAITING]
+    waiting = [request for request in requests if request.state is RequestState.WAITING]
     if situation.now >= situation.until:
         return Decision(gone=waiting)
-    times = {ask.key: _effective_due(ask, asks, situation) for ask in waiting}
-    due = [ask for ask in waiting if times[ask.key] <= situation.now]
-    gone = [ask for ask in due if _has_newer_round(ask, due)]
-    due = [ask for ask in due if ask not in gone]
+    times = {request.key: _effective_due(request, requests, situation) for request in waiting}
+    due = [request for request in waiting if times[request.key] <= situation.now]
+    gone = [request for request in due if _has_newer_round(request, due)]
+    due = [request for request in due if request not in gone]
     look = [time for time in times.values() if time > situation.now]
-    queue: Sequence[Ask] = ()
-    if due and situation.may_ask:
+    queue: Sequence[TrackedRequest] = ()
+    if due and situation.may_request:
         if situation.now < situation.silent_until:
             look.append(situation.silent_until)
         else:
-            opens = {ask.key: _gap_ends(ask, asks) for ask in due}
+            opens = {request.key: _gap_ends(request, requests) for request in due}
             queue = _in_order(due, opens, situation.now)
             look += [time for time in opens.values() if time > situation.now]
     return Decision(
         queue=queue,
         gone=gone,
-        withdraw=[ask for ask in asks if ask.state in _UNDER_WAY and _has_newer_round(ask, queue)],
+        withdraw=[request for request in requests if request.state in _UNDER_WAY and _has_newer_round(request, queue)],
         look_again=min([*look, situation.until]) if waiting else None,
     )
 
 
-def _effective_due(ask: Ask, asks: Collection[Ask], situation: Situation) -> float:
+def _effective_due(request: TrackedRequest, requests: Collection[TrackedRequest], situation: Situation) -> float:
     if not situation.home_assistant_away:
-        return ask.due
-    if _is_next_after_nobody(ask, asks):
-        return min(ask.due, ask.due_away, situation.now)
-    return min(ask.due, ask.due_away)
+        return request.due
+    if _is_next_after_nobody(request, requests):
+        return min(request.due, request.due_away, situation.now)
+    return min(request.due, request.due_away)
 
 
-def _is_next_after_nobody(ask: Ask, asks: Collection[Ask]) -> bool:
-    """Say whether ``ask`` is the first round of a level whose predecessor has reached nobody."""
-    of_ring = [other for other in asks if other.key.ring == ask.key.ring]
-    lower = [other.key.level for other in of_ring if other.key.level < ask.key.level]
+def _is_next_after_nobody(request: TrackedRequest, requests: Collection[TrackedRequest]) -> bool:
+    """Say whether ``request`` is the first round of a level whose predecessor has reached nobody."""
+    of_revision = [other for other in requests if other.key.revision == request.key.revision]
+    lower = [other.key.level for other in of_revision if other.key.level < request.key.level]
     if not lower:
         return False
-    first = min(other.key.round for other in of_ring if other.key.level == ask.key.level)
-    return ask.key.round == first and _reached_nobody([other for other in of_ring if other.key.level == max(lower)])
+    first = min(other.key.round for other in of_revision if other.key.level == request.key.level)
+    return request.key.round == first and _reached_nobody(
+        [other for other in of_revision if other.key.level == max(lower)]
+    )
 
 
-def _reached_nobody(level: Sequence[Ask]) -> bool:
-    if any(ask.state in (AskState.QUEUED, AskState.DELIVERED) for ask in level):
+def _reached_nobody(level: Sequence[TrackedRequest]) -> bool:
+    if any(request.state in (RequestState.QUEUED, RequestState.DELIVERED) for request in level):
         return False
-    failed = {ask.key.recipient for ask in level if ask.state is AskState.FAILED}
-    return failed == {ask.key.recipient for ask in level}
+    failed = {request.key.recipient for request in level if request.state is RequestState.FAILED}
+    return failed == {request.key.recipient for request in level}
 
 
-def _line(key: TellKey) -> tuple[int, int, str]:
+def _line(key: NotificationKey) -> tuple[int, int, str]:
     """Return what the rounds of one recipient have in common."""
-    return key.ring, key.level, key.recipient
+    return key.revision, key.level, key.recipient
 
 
-def _has_newer_round(ask: Ask, others: Iterable[Ask]) -> bool:
-    return any(_line(other.key) == _line(ask.key) and other.key.round > ask.key.round for other in others)
+def _has_newer_round(request: TrackedRequest, others: Iterable[TrackedRequest]) -> bool:
+    return any(_line(other.key) == _line(request.key) and other.key.round > request.key.round for other in others)
 
 
-def _gap_ends(ask: Ask, asks: Collection[Ask]) -> float:
+def _gap_ends(request: TrackedRequest, requests: Collection[TrackedRequest]) -> float:
     delivered = [
         other.settled_at
-        for other in asks
-        if other.state is AskState.DELIVERED and other.settled_at is not None and _line(other.key) == _line(ask.key)
+        for other in requests
+        if other.state is RequestState.DELIVERED
+        and other.settled_at is not None
+        and _line(other.key) == _line(request.key)
     ]
     return max(delivered) + ROUND_GAP if delivered else float("-inf")
 
 
-def _in_order(due: Sequence[Ask], opens: Mapping[TellKey, float], now: float) -> Sequence[Ask]:
+def _in_order(
+    due: Sequence[TrackedRequest], opens: Mapping[NotificationKey, float], now: float
+) -> Sequence[TrackedRequest]:
     """Return what may go now: nothing passes an earlier level or round that has to wait."""
-    ordered = sorted(due, key=lambda ask: (ask.key.level, ask.key.round, ask.key.recipient))
-    held = [(ask.key.level, ask.key.round) for ask in ordered if opens[ask.key] > now]
+    ordered = sorted(due, key=lambda request: (request.key.level, request.key.round, request.key.recipient))
+    held = [(request.key.level, request.key.round) for request in ordered if opens[request.key] > now]
     return [
-        ask for ask in ordered if opens[ask.key] <= now and not (held and min(held) < (ask.key.level, ask.key.round))
+        request
+        for request in ordered
+        if opens[request.key] <= now and not (held and min(held) < (request.key.level, request.key.round))
     ]
 
 
@@ -144,28 +152,30 @@ def _in_order(due: Sequence[Ask], opens: Mapping[TellKey, float], now: float) ->
 class Replacement:
     """What a newer list does to the asks: ``kept`` is written, ``gone`` deleted, ``withdraw`` taken back."""
 
-    kept: Sequence[Ask] = ()
-    gone: Sequence[Ask] = ()
-    withdraw: Sequence[Ask] = ()
+    kept: Sequence[TrackedRequest] = ()
+    gone: Sequence[TrackedRequest] = ()
+    withdraw: Sequence[TrackedRequest] = ()
 
 
-def replace_asks(asks: Mapping[TellKey, Ask], newer: Iterable[Ask]) -> Replacement:
+def replace_requests(
+    requests: Mapping[NotificationKey, TrackedRequest], newer: Iterable[TrackedRequest]
+) -> Replacement:
     """Replace the list: what it lacks is over; what is under way or delivered stays what it is."""
-    wanted = {ask.key: ask for ask in newer}
-    over = [ask for key, ask in asks.items() if key not in wanted]
-    open_states = (AskState.WAITING, AskState.WITHDRAWN)
+    wanted = {request.key: request for request in newer}
+    over = [request for key, request in requests.items() if key not in wanted]
+    open_states = (RequestState.WAITING, RequestState.WITHDRAWN)
     return Replacement(
-        kept=[ask for key, ask in wanted.items() if key not in asks or asks[key].state in open_states],
-        gone=[ask for ask in over if ask.state is AskState.WAITING],
-        withdraw=[ask for ask in over if ask.state in _UNDER_WAY],
+        kept=[request for key, request in wanted.items() if key not in requests or requests[key].state in open_states],
+        gone=[request for request in over if request.state is RequestState.WAITING],
+        withdraw=[request for request in over if request.state in _UNDER_WAY],
     )
 
 
-def settled(state: AskState, *, reached: bool) -> AskState | None:
+def settled(state: RequestState, *, reached: bool) -> RequestState | None:
     """Return the state after a destination answered; None: as before.
 
     A late success replaces whatever was thought meanwhile: also that an ask withdrawn on its way waits again.
     """
     if reached:
-        return None if state is AskState.DELIVERED else AskState.DELIVERED
-    return AskState.FAILED if state is AskState.QUEUED else None
+        return None if state is RequestState.DELIVERED else RequestState.DELIVERED
+    return RequestState.FAILED if state is RequestState.QUEUED else None

@@ -28,7 +28,7 @@ class Proposal:
     id: str
     alert: Ulid
     given_at: float
-    ring: int | None
+    revision: int | None
     answer: str | None
     acknowledge_for: float | None
     by: str
@@ -38,7 +38,7 @@ class Proposal:
         return Propose(
             id=self.id,
             alert=self.alert,
-            ring=self.ring,
+            revision=self.revision,
             answer=self.answer,
             age=max(0.0, now - self.given_at),
             by=self.by,
@@ -47,8 +47,8 @@ class Proposal:
 
     def pauses_until(self, alert: Replica) -> float:
         """Return until when nobody further is asked: the integration would record this, as far as is known here."""
-        ring = alert.ring if self.ring is None else self.ring
-        if ring < alert.answers_from:
+        revision = alert.revision if self.revision is None else self.revision
+        if revision < alert.answers_from:
             return float("-inf")
         if self.answer is not None:
             return self.given_at + LONGEST_PAUSE if self.answer in alert.answers else float("-inf")
@@ -61,19 +61,19 @@ def take(transaction: Transaction, item: InboxItem, destination: str, now: float
         id=join_names(destination, item.id),
         alert=item.alert,
         given_at=now - max(0.0, item.age),
-        ring=item.ring,
+        revision=item.revision,
         answer=item.answer,
         acknowledge_for=item.acknowledge_for,
         by=item.by,
     )
     is_new = transaction.run(
         """
-INSERT OR IGNORE INTO alert_proposal (id, alert, given_at, ring, answer, acknowledge_for, by)
+INSERT OR IGNORE INTO alert_proposal (id, alert, given_at, revision, answer, acknowledge_for, by)
 VALUES (?, ?, ?, ?, ?, ?, ?)""",
         proposal.id,
         proposal.alert,
         proposal.given_at,
-        proposal.ring,
+        proposal.revision,
         proposal.answer,
         proposal.acknowledge_for,
         proposal.by,
@@ -93,7 +93,7 @@ def settle(transaction: Transaction, proposal: str) -> None:
 def unsettled(transaction: Transaction) -> Sequence[Proposal]:
     """Return what waits for the integration's word, oldest first."""
     rows = transaction.rows("""
-SELECT id, alert, given_at, ring, answer, acknowledge_for, by FROM alert_proposal
+SELECT id, alert, given_at, revision, answer, acknowledge_for, by FROM alert_proposal
 WHERE settled = 0 ORDER BY given_at""")
     return [Proposal(*row) for row in rows]
 

@@ -1,4 +1,4 @@
-"""Alerts: talks to the integration, keeps time, and leaves decisions to ``asks`` and records to ``work``."""
+"""Alerts: talks to the integration, keeps time, and leaves decisions to ``requests`` and records to ``work``."""
 
 import asyncio
 import logging
@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Self
 
 from process_cosmos_gateway.clock import Clock
-from process_cosmos_gateway.contract.alerts import Head, Propose, Told, Transition
+from process_cosmos_gateway.contract.alerts import AlertSummary, Notified, Propose, Transition
 from process_cosmos_gateway.contract.cloud import InboxItem
 from process_cosmos_gateway.contract.identifiers import Position
 from process_cosmos_gateway.contract.session import Result
@@ -18,9 +18,9 @@ from process_cosmos_gateway.store import Store, Transaction
 from . import proposals, replica
 from .proposals import Proposal
 from .steady_clock import SteadyClock
-from .transition_processor import Circumstances, Work
+from .transition_processor import Circumstances, TransitionProcessor
 
-type Send = Callable[[Told | Propose], None]
+type Send = Callable[[Notified | Propose], None]
 
 AWAY_AFTER = 60.0
 """Seconds without a receipt after which Home Assistant is away."""
@@ -46,7 +46,7 @@ class Alerts:
         self._store = store
         self._clock = clock
         self._steady = steady
-        self._work = Work(outbox, clock, steady, self._tell)
+        self._work = TransitionProcessor(outbox, clock, steady, self._tell)
         self._send: Send | None = None
         self._caught_up = False
         self.entry: str | None = memory.get("entry")
@@ -64,16 +64,16 @@ class Alerts:
     @classmethod
     async def open(cls, store: Store, outbox: Outbox, clock: Clock) -> Self:
         """Go on from what the store has; raise ``StoreError``."""
-        rows = await store.read(lambda transaction: transaction.rows("SELECT key, value FROM alert_memory"))
+        rows = await store.read(lambda transaction: transaction.rows("SELECT key, value FROM alert_state"))
         memory: dict[str, Any] = dict(rows)
         steady = SteadyClock(clock, memory.get("offset", 0.0), memory.get("newest", 0.0))
         return cls(store, outbox, clock, steady, memory)
 
     # The session with the integration
 
-    async def greeting(self) -> tuple[Position | None, tuple[Head, ...]]:
+    async def greeting(self) -> tuple[Position | None, tuple[AlertSummary, ...]]:
         """Return the position applied, and what the replica says; raise ``StoreError``."""
-        return await self._store.read(lambda transaction: (replica.cursor(transaction), replica.heads(transaction)))
+        return await self._store.read(lambda transaction: (replica.cursor(transaction), replica.summaries(transaction)))
 
     def session_opened(self, send: Send, entry: str | None = None) -> None:
         """Begin a session of ``entry``; discard what is left of an older one. Nothing is sent before ``caught_up``."""
@@ -127,7 +127,7 @@ class Alerts:
     def _note_entry(self, entry: str) -> None:
         self.entry = entry
 
-    def _resume(self, session: Send | None, outcomes: Sequence[Told], unsettled: Sequence[Proposal]) -> None:
+    def _resume(self, session: Send | None, outcomes: Sequence[Notified], unsettled: Sequence[Proposal]) -> None:
         if session is None or session is not self._send:
             return
         self._caught_up = self._reconciled = True
@@ -212,7 +212,7 @@ class Alerts:
         return await self._store.write(change)
 
     def _circumstances(self) -> Circumstances:
-        return Circumstances(home_assistant_away=self._is_away(), may_ask=self.may_drain())
+        return Circumstances(home_assistant_away=self._is_away(), may_request=self.may_drain())
 
     def _is_away(self) -> bool:
         limit = AWAY_AFTER_STOPPING if self._stop_announced else AWAY_AFTER
@@ -225,7 +225,7 @@ class Alerts:
             self._may_drain.clear()
         self._news.set()
 
-    def _tell(self, told: Told) -> None:
+    def _tell(self, told: Notified) -> None:
         if self._send is not None and self._caught_up:
             self._send(told)
         self._news.set()

@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 from secrets import token_bytes
 
 from process_cosmos_gateway.clock import Clock
-from process_cosmos_gateway.contract.alerts import Change, Replica, Told, Transition, TransitionKind
+from process_cosmos_gateway.contract.alerts import Change, Notified, Replica, Transition, TransitionKind
 from process_cosmos_gateway.contract.identifiers import DESTINATION, Ulid, UlidFactory
-from process_cosmos_gateway.outbox import Delivered, Outbox, Parcel, Verdict
+from process_cosmos_gateway.outbox import Delivered, Outbox, Delivery, DeliveryResult
 from process_cosmos_gateway.store import Transaction
 
 from . import proposals, replica
-from .events import ASKED, asked_event, asked_id, standing_event, transition_event
-from .notification_requests import Ask, AskState, Decision, Situation, decide, replace_asks, settled
+from .events import NOTIFICATION_REQUESTED, request_event, request_event_id, standing_event, transition_event
+from .notification_requests import TrackedRequest, Decision, RequestState, Situation, decide, replace_requests, settled
 from .steady_clock import SteadyClock
 
 _LONGEST_SILENCE = 60.0
@@ -24,7 +24,7 @@ class Circumstances:
     """What the service knows and the store does not."""
 
     home_assistant_away: bool
-    may_ask: bool
+    may_request: bool
 
 
 _MERGED = frozenset({TransitionKind.RESTORED, TransitionKind.RECONCILED})
@@ -34,14 +34,14 @@ _CLOSINGS = frozenset({TransitionKind.ANSWERED, TransitionKind.RESOLVED, Transit
 def _closes_again(change: Change, closed: Replica) -> bool:
     """Say whether an integration out of a backup closes what is ``closed``, in just the way destinations heard."""
     again = change.alert
-    alike = (again.state, again.ring, again.answer) == (closed.state, closed.ring, closed.answer)
+    alike = (again.state, again.revision, again.answer) == (closed.state, closed.revision, closed.answer)
     return change.kind in _CLOSINGS and alike
 
 
-class Work:
+class TransitionProcessor:
     """Every change to replica, asks and proposals; each method runs inside somebody's transaction."""
 
-    def __init__(self, outbox: Outbox, clock: Clock, steady: SteadyClock, tell: Callable[[Told], None]) -> None:
+    def __init__(self, outbox: Outbox, clock: Clock, steady: SteadyClock, tell: Callable[[Notified], None]) -> None:
         """``tell``: called in the event loop with outcomes that are on disk."""
         self._outbox = outbox
         self._clock = clock
@@ -78,18 +78,21 @@ class Work:
         replica.save(transaction, change, transition.position, self._steady.now())
         if not alert.state.alive:
             replica.forget_old(transaction, self._steady.now())
-        asks = change.asks if alert.state.alive else ()
-        if asks is None:
+        requests = change.requests if alert.state.alive else ()
+        if requests is None:
             return
         now = self._steady.now()
         newer = [
-            Ask(key=ask.key, due=now + ask.due_in, due_away=now + ask.due_if_home_assistant_away_in) for ask in asks
+            TrackedRequest(
+                key=request.key, due=now + request.due_in, due_away=now + request.due_if_home_assistant_away_in
+            )
+            for request in requests
         ]
-        replacement = replace_asks(replica.asks_of(transaction, alert.id), newer)
-        for ask in replacement.kept:
-            replica.save_ask(transaction, ask)
+        replacement = replace_requests(replica.requests_of(transaction, alert.id), newer)
+        for request in replacement.kept:
+            replica.save_request(transaction, request)
         self._end(transaction, gone=replacement.gone, withdraw=replacement.withdraw)
-        replica.delete_older_rings(transaction, alert.id, alert.ring)
+        replica.delete_older_rings(transaction, alert.id, alert.revision)
 
     def announce(self, transaction: Transaction) -> None:
         """Let destinations hear how each living alert stands: some heard since the backup that it is over.
@@ -129,49 +132,55 @@ class Work:
             until=alive.until,
             silent_until=silent_until,
             home_assistant_away=circumstances.home_assistant_away,
-            may_ask=circumstances.may_ask,
+            may_request=circumstances.may_request,
         )
-        return decide(replica.asks_of(transaction, alive.replica.id).values(), situation)
+        return decide(replica.requests_of(transaction, alive.replica.id).values(), situation)
 
     def _carry_out(self, transaction: Transaction, decision: Decision, alive: replica.Alive) -> None:
         self._end(transaction, gone=decision.gone, withdraw=decision.withdraw)
-        for ask in decision.queue:
-            self._outbox.add(transaction, asked_event(ask.key, alive.replica, self._clock.now()))
-            replica.save_ask(transaction, replace(ask, state=AskState.QUEUED))
-            if not self._outbox.reaches(transaction, ask.key.recipient.removeprefix(DESTINATION)):
-                self._settle(transaction, replace(ask, state=AskState.QUEUED), reached=False)
+        for request in decision.queue:
+            self._outbox.add(transaction, request_event(request.key, alive.replica, self._clock.now()))
+            replica.save_request(transaction, replace(request, state=RequestState.QUEUED))
+            if not self._outbox.reaches(transaction, request.key.recipient.removeprefix(DESTINATION)):
+                self._settle(transaction, replace(request, state=RequestState.QUEUED), reached=False)
 
-    def _end(self, transaction: Transaction, *, gone: Iterable[Ask], withdraw: Iterable[Ask]) -> None:
-        for ask in gone:
-            replica.delete_ask(transaction, ask.key)
-        for ask in withdraw:
-            self._outbox.withdraw(transaction, asked_id(ask.key), ask.key.recipient.removeprefix(DESTINATION))
-            replica.save_ask(transaction, replace(ask, state=AskState.WITHDRAWN))
+    def _end(
+        self, transaction: Transaction, *, gone: Iterable[TrackedRequest], withdraw: Iterable[TrackedRequest]
+    ) -> None:
+        for request in gone:
+            replica.delete_request(transaction, request.key)
+        for request in withdraw:
+            self._outbox.withdraw(
+                transaction, request_event_id(request.key), request.key.recipient.removeprefix(DESTINATION)
+            )
+            replica.save_request(transaction, replace(request, state=RequestState.WITHDRAWN))
 
-    def on_settled(self, transaction: Transaction, destination: str, parcel: Parcel, verdict: Verdict) -> None:
+    def on_settled(
+        self, transaction: Transaction, destination: str, delivery: Delivery, result: DeliveryResult
+    ) -> None:
         """Note how an ask ended."""
-        if parcel.type == ASKED:
-            for ask in replica.asks_of_event(transaction, parcel.id):
-                if ask.key.recipient == DESTINATION + destination:
-                    self._settle(transaction, ask, reached=isinstance(verdict, Delivered))
+        if delivery.type == NOTIFICATION_REQUESTED:
+            for request in replica.requests_of_event(transaction, delivery.id):
+                if request.key.recipient == DESTINATION + destination:
+                    self._settle(transaction, request, reached=isinstance(result, Delivered))
 
     def on_link_down(self, transaction: Transaction, destination: str) -> None:
         """Note that what is on its way to ``destination`` has not reached it; it may later."""
-        for ask in replica.queued_for(transaction, DESTINATION + destination):
-            self._settle(transaction, ask, reached=False)
+        for request in replica.queued_for(transaction, DESTINATION + destination):
+            self._settle(transaction, request, reached=False)
 
-    def _settle(self, transaction: Transaction, ask: Ask, *, reached: bool) -> None:
-        state = settled(ask.state, reached=reached)
+    def _settle(self, transaction: Transaction, request: TrackedRequest, *, reached: bool) -> None:
+        state = settled(request.state, reached=reached)
         if state is not None:
-            after = replace(ask, state=state, settled_at=self._steady.now())
-            replica.save_ask(transaction, after)
+            after = replace(request, state=state, settled_at=self._steady.now())
+            replica.save_request(transaction, after)
             transaction.after_commit(lambda: self._tell(self.told(after)))
 
-    def outcomes(self, transaction: Transaction) -> Sequence[Told]:
+    def outcomes(self, transaction: Transaction) -> Sequence[Notified]:
         """Return how the asks of living alerts have ended."""
-        return [self.told(ask) for ask in replica.outcomes(transaction)]
+        return [self.told(request) for request in replica.outcomes(transaction)]
 
-    def told(self, ask: Ask) -> Told:
+    def told(self, request: TrackedRequest) -> Notified:
         """Return what the integration is told of an ask that has ended."""
-        age = 0.0 if ask.settled_at is None else max(0.0, self._steady.now() - ask.settled_at)
-        return Told(key=ask.key, reached=ask.state is AskState.DELIVERED, age=age)
+        age = 0.0 if request.settled_at is None else max(0.0, self._steady.now() - request.settled_at)
+        return Notified(key=request.key, reached=request.state is RequestState.DELIVERED, age=age)

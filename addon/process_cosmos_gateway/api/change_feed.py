@@ -18,7 +18,7 @@ from process_cosmos_gateway.contract.devices import (
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.contract.messages import DeviceChange
 
-from .missed_changes import Absence
+from .missed_changes import MissedChanges
 
 REPLAY_SECONDS = 60
 """Older edges must not fire automations as if they happened now."""
@@ -43,7 +43,7 @@ class Feed:
         self._kept: deque[tuple[float, DeviceChange]] = deque(maxlen=MOST_KEPT)
         self._run: Ulid | None = None
         self._listener: Listener | None = None
-        self._absence = Absence(devices(), clock.monotonic())
+        self._missed_changes = MissedChanges(devices(), clock.monotonic())
 
     def publish(self, change: DeviceChange) -> None:
         """Number ``change``, keep it for a minute, and hand it to the follower."""
@@ -54,11 +54,11 @@ class Feed:
         while self._kept[0][0] < now - REPLAY_SECONDS:
             self._kept.popleft()
         if isinstance(numbered, ValueChanged | EventHappened):
-            self._absence.note(numbered, now)
+            self._missed_changes.note(numbered, now)
         elif isinstance(numbered, DeviceChanged):
-            self._absence.forget(numbered.device.id, but={each.name for each in numbered.device.properties})
+            self._missed_changes.forget(numbered.device.id, but={each.name for each in numbered.device.properties})
         elif isinstance(numbered, DeviceRemoved):
-            self._absence.forget(numbered.device)
+            self._missed_changes.forget(numbered.device)
         if self._listener is not None:
             self._listener(numbered)
 
@@ -71,12 +71,12 @@ class Feed:
         for change in replayed:
             listener(change)
         listener(Snapshot(sequence=self._sequence, devices=self._devices()))
-        missed = self._absence.follow(
+        missed = self._missed_changes.follow(
             self._clock.monotonic(),
             {change.sequence for change in replayed},
             confirmed=None if request.confirmed is None else self._given(request.confirmed),
         )
-        if request.tell_missed:
+        if request.report_missed:
             listener(missed)
         self._run = request.run
         self._listener = listener
@@ -84,11 +84,11 @@ class Feed:
     def unfollow(self) -> None:
         """Hand changes to nobody; they are kept for the next to follow."""
         self._listener = None
-        self._absence.unfollow(self._clock.monotonic())
+        self._missed_changes.unfollow(self._clock.monotonic())
 
     def confirm(self, number: int) -> None:
         """Note that the follower has processed everything up to ``number``."""
-        self._absence.confirm(number, self._clock.monotonic())
+        self._missed_changes.confirm(number, self._clock.monotonic())
 
     def _given(self, number: int) -> int:
         """Return ``number``, or 0 if it was given before the wall clock went back: then all that is kept is news."""

@@ -23,7 +23,7 @@ class _Unconfirmed:
     missed: Missed
 
 
-class Absence:
+class MissedChanges:
     """Keeps changes of what is no number, and device events, until Home Assistant confirms their numbers.
 
     A change that was written to a socket is not a change that was heard: the session may be dying, for up to 30 s

@@ -55,7 +55,7 @@ def discovery_token(folder: Path) -> str:
     return path.read_text("ascii")
 
 
-class Access:
+class Pairing:
     """Decides who may open a session. Kept beside the store, so that a store that had to be mended stays paired."""
 
     def __init__(self, folder: Path, clock: Clock, *, supervised: bool) -> None:

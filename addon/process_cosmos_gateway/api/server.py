@@ -22,10 +22,10 @@ from process_cosmos_gateway.listener import LISTENER, Listener, ListenerLimits
 from process_cosmos_gateway.store import Store
 
 from .ingress.page import Page
-from .local_programs.admission import BEARER, Guests
-from .pairing import Access
+from .local_programs.admission import BEARER, Admission
+from .pairing import Pairing
 from .replies import json_reply, problem_reply
-from .session import Parts, Session, refuse
+from .session import Services, Session, refuse
 
 _LOGGER = logging.getLogger(__name__)
 _MOST_BODY = 1 << 14
@@ -41,11 +41,11 @@ class Server:
 
     def __init__(
         self,
-        parts: Parts,
+        parts: Services,
         store: Store,
-        access: Access,
+        access: Pairing,
         version: str,
-        guests: Guests | None = None,
+        admission: Admission | None = None,
         *,
         page: Page | None = None,
     ) -> None:
@@ -54,7 +54,7 @@ class Server:
         self._store = store
         self._access = access
         self._version = version
-        self._guests = guests
+        self._admission = admission
         self._page = page
         self._session: Session | None = None
         self._opening = asyncio.Lock()
@@ -73,8 +73,8 @@ class Server:
         if self._page:
             self._page.add_to(application, self._has_session)
         application.on_shutdown.append(self._end_session)
-        if self._guests:
-            self._guests.add_to(application)
+        if self._admission:
+            self._admission.add_to(application)
         server_logger.addFilter(_is_no_nonsense)
         async with AsyncExitStack() as stack:
             try:
@@ -169,7 +169,7 @@ class Server:
                 raise RequestRefusedError(Code.UNAUTHORIZED, _NO_TOKEN)
             await self._end_session()
             try:
-                cursor, heads = await self._parts.alerts.greeting()
+                cursor, summaries = await self._parts.alerts.greeting()
             except StoreError as error:
                 raise RequestRefusedError(Code.STORE_FAILED, "The gateway could not read its disk.") from error
             if not self._has_token(request):
@@ -181,7 +181,7 @@ class Server:
                 site=self._store.site,
                 epoch=self._store.epoch,
                 cursor=cursor,
-                heads=heads,
+                summaries=summaries,
                 entry=self._parts.alerts.entry,
             )
             await socket.send_frame(encode(greeting), WSMsgType.TEXT)

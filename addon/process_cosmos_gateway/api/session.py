@@ -45,7 +45,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
+class Services:
     """What a session works with."""
 
     alerts: Alerts
@@ -62,7 +62,7 @@ class _EndError(Exception):
 class Session:
     """Reads, answers and sends until one side ends it; all that is left in it then is discarded."""
 
-    def __init__(self, socket: web.WebSocketResponse, parts: Parts, entry: str | None) -> None:
+    def __init__(self, socket: web.WebSocketResponse, parts: Services, entry: str | None) -> None:
         """Take the socket after the handshake, and the config entry that said hello."""
         self._entry = entry
         self.finished = asyncio.Event()

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from process_cosmos_gateway.contract.destinations import Drop, Priority, Salvaged, Status
+from process_cosmos_gateway.contract.destinations import Drop, Priority, Recovered, Status
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.destinations import Destinations
 from process_cosmos_gateway.devices import Devices
@@ -43,7 +43,7 @@ class StatusReader:
             full=tuple(priority for priority in Priority if priority in depths.full),
             storage=health.state,
             storage_reason=health.reason,
-            salvaged=self._salvaged(),
+            recovered=self._recovered(),
             broker_dropped=self._devices.broker_dropped,
             gaps=self._devices.gaps,
             identity_conflict=self._devices.identity_conflict
@@ -51,11 +51,11 @@ class StatusReader:
             broker=self._devices.broker_link,
         )
 
-    def _salvaged(self) -> Salvaged | None:
-        found = self._store.salvaged
+    def _recovered(self) -> Recovered | None:
+        found = self._store.recovered
         if found is None:
             return None
-        return Salvaged(
+        return Recovered(
             kept=sum(found.kept.values()),
             lost=sum(found.lost.values()),
             at=found.at,

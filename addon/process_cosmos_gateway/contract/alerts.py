@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import ClassVar
 
 from .codec import Json
-from .identifiers import Position, TellKey, Ulid
+from .identifiers import NotificationKey, Position, Ulid
 
 
 class AlertState(StrEnum):
@@ -39,10 +39,10 @@ class TransitionKind(StrEnum):
     """What happened to an alert; destinations hear of it as ``process_cosmos.alert.<kind>.v1``."""
 
     OPENED = "opened"
-    RUNG = "rung"
-    ACKED = "acked"
-    WOKE = "woke"
-    MOVED = "moved"
+    UPDATED = "updated"
+    ACKNOWLEDGED = "acknowledged"
+    ACKNOWLEDGEMENT_EXPIRED = "acknowledgement_expired"
+    RESCHEDULED = "rescheduled"
     UNANSWERED = "unanswered"
     RESOLVED = "resolved"
     ANSWERED = "answered"
@@ -57,7 +57,7 @@ class Outcome(StrEnum):
     DONE = "done"
     FAILED = "failed"
     UNKNOWN = "unknown"
-    OVERTAKEN = "overtaken"
+    SUPERSEDED = "superseded"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,14 +70,14 @@ class Attached:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
+class AlertSummary:
     """What the gateway's replica says of one alive or lately closed alert; a restored integration mends from it.
 
     ``message``, ``entities``, ``severity``, ``group``: for an alert the integration no longer knows.
     """
 
     alert: Ulid
-    ring: int
+    revision: int
     answers_from: int
     state: AlertState
     position: Position
@@ -91,7 +91,7 @@ class Head:
 class Replica:
     """An alert as the gateway and the destinations may know it: names of answers, never their actions.
 
-    ``ring_in``: seconds until a put-off ring or the end of an acknowledgement, None when nothing is put off.
+    ``notify_in``: seconds until a put-off ring or the end of an acknowledgement, None when nothing is put off.
     ``until_in``: seconds until the give-up. ``answers_from``: the ring of the newest content. ``data``: whatever the
     automation gave along, ``attached``: states it asked for; both for destinations.
     """
@@ -99,7 +99,7 @@ class Replica:
     id: Ulid
     group: str
     state: AlertState
-    ring: int
+    revision: int
     answers_from: int
     severity: Severity
     message: str
@@ -107,7 +107,7 @@ class Replica:
     answers: tuple[str, ...]
     count: int
     until_in: float
-    ring_in: float | None = None
+    notify_in: float | None = None
     acknowledged_for: float | None = None
     by: str | None = None
     answer: str | None = None
@@ -117,10 +117,10 @@ class Replica:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+class NotificationRequest:
     """A tell the gateway is to do at a destination ``due_in`` seconds from now; the other counts while HA is away."""
 
-    key: TellKey
+    key: NotificationKey
     due_in: float
     due_if_home_assistant_away_in: float
 
@@ -130,14 +130,14 @@ class Change:
     """One alert's change within a transition.
 
     ``event``: id of the CloudEvent, born in the record; ``at``: its time, the integration's wall clock (content, not
-    timetable). ``asks``: the whole list, which replaces the older one; None leaves it as it is.
+    timetable). ``requests``: the whole list, which replaces the older one; None leaves it as it is.
     """
 
     kind: TransitionKind
     alert: Replica
     event: Ulid
     at: datetime
-    asks: tuple[Ask, ...] | None = None
+    requests: tuple[NotificationRequest, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,11 +164,11 @@ class CaughtUp:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class Notified:
     """Gateway → Home Assistant: how an ask ended, ``age`` seconds ago; again in each session for alive alerts."""
 
-    type: ClassVar[str] = "told"
-    key: TellKey
+    type: ClassVar[str] = "notified"
+    key: NotificationKey
     reached: bool
     age: float
 
@@ -179,13 +179,13 @@ class Propose:
 
     Settled by a transition carrying its id, or by ``Result``. ``answer`` is None for an acknowledgement, which then
     silences for ``acknowledge_for`` seconds. ``age``: seconds since it was given. ``by``: who, as the destination says.
-    ``ring``: the ring it saw; None: none was said, the current one counts.
+    ``revision``: the ring it saw; None: none was said, the current one counts.
     """
 
     type: ClassVar[str] = "propose"
     id: str
     alert: Ulid
-    ring: int | None
+    revision: int | None
     answer: str | None
     age: float
     by: str
@@ -196,12 +196,12 @@ class Propose:
 class AlertEvent:
     """``data`` of a ``process_cosmos.alert.<kind>.v1`` or ``…asked.v1`` CloudEvent: what a destination is told.
 
-    ``level`` and ``round``: in ``asked`` events only, which say: please tell your people. ``data`` and ``attached``: as
+    ``level`` and ``round``: in ``requested`` events only, which say: please tell your people. ``data`` and ``attached``: as
     the automation gave them.
     """
 
     alert: Ulid
-    ring: int
+    revision: int
     state: AlertState
     severity: Severity
     message: str

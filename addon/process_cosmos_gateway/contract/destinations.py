@@ -12,9 +12,9 @@ from .identifiers import Ulid
 class Priority(StrEnum):
     """The outbox's priorities, first drained first; given by us, never by a device."""
 
-    ALARM = "alarm"
+    URGENT = "urgent"
     CHANGE = "change"
-    MEASUREMENT = "measurement"
+    READING = "reading"
 
 
 class DestinationKind(StrEnum):
@@ -66,9 +66,9 @@ class Link:
 class Waiting:
     """Events in the outbox not yet confirmed by every destination, per priority."""
 
-    alarm: int = 0
+    urgent: int = 0
     change: int = 0
-    measurement: int = 0
+    reading: int = 0
 
 
 class StorageState(StrEnum):
@@ -90,7 +90,7 @@ class Drop:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Salvaged:
+class Recovered:
     """What was read of a damaged or deleted store: rows kept, and at most how many were lost; ``at``: when.
 
     ``lost_unknown``: more may be lost than ``lost``; nobody can know how much.
@@ -144,7 +144,7 @@ class Status:
     full: tuple[Priority, ...] = ()
     storage: StorageState = StorageState.OK
     storage_reason: str | None = None
-    salvaged: Salvaged | None = None
+    recovered: Recovered | None = None
     broker_dropped: int = 0
     gaps: int = 0
     identity_conflict: bool = False

@@ -76,7 +76,7 @@ class Subscribe:
     """Home Assistant → gateway: send devices and status from now on.
 
     What the same ``run`` missed since change number ``after``, at most 60 s old, comes first, in order; then one
-    ``Snapshot``, then, if ``tell_missed``, ``WhileAway``, then changes as they happen. ``confirmed``: the newest number
+    ``Snapshot``, then, if ``report_missed``, ``WhileAway``, then changes as they happen. ``confirmed``: the newest number
     this run has confirmed (``Receipt.sequence``), 0 if none; None: the sender confirms nothing.
     """
 
@@ -84,7 +84,7 @@ class Subscribe:
     id: str
     run: Ulid
     after: int | None = None
-    tell_missed: bool = False
+    report_missed: bool = False
     confirmed: int | None = None
 
 

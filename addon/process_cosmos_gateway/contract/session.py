@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from .alerts import Head
+from .alerts import AlertSummary
 from .identifiers import Position, Ulid
 
 SCHEMA = 1
@@ -36,7 +36,7 @@ class GatewayHello:
     """Gateway → Home Assistant: the position it has applied, and what its replica of the alerts says.
 
     ``cursor``: None before the first transition. ``epoch``: new when the store is new or came out of a backup.
-    ``entry``: the config entry that ``cursor`` and ``heads`` come from; None: not known.
+    ``entry``: the config entry that ``cursor`` and ``summaries`` come from; None: not known.
     """
 
     type: ClassVar[str] = "gateway_hello"
@@ -46,7 +46,7 @@ class GatewayHello:
     site: Ulid
     epoch: Ulid
     cursor: Position | None
-    heads: tuple[Head, ...]
+    summaries: tuple[AlertSummary, ...]
     entry: str | None = None
 
 

@@ -7,7 +7,7 @@ from typing import Self
 
 from process_cosmos_gateway.contract.destinations import Priority
 from process_cosmos_gateway.contract.identifiers import Ulid
-from process_cosmos_gateway.outbox import Parcel
+from process_cosmos_gateway.outbox import Delivery
 
 from .failure_cause import key_of
 
@@ -38,45 +38,45 @@ class Isolation:
         """How many events to choose from; while there are suspects, all that may be among them."""
         return self.most if self.suspects else self.size
 
-    def choose(self, parcels: Sequence[Parcel]) -> Sequence[Parcel]:
+    def choose(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
         """Return the events of the next batch, in order per key."""
         if not self.suspects:
-            return parcels[: self.size]
-        others = list(self._alarms_apart(parcels)) if self.others_next else []
+            return deliveries[: self.size]
+        others = list(self._alarms_apart(deliveries)) if self.others_next else []
         if others:
             return others[: self.size]
-        suspects = list(islice((each for each in parcels if each.id in self.suspects), self.size))
-        return suspects or parcels[: self.size]
+        suspects = list(islice((each for each in deliveries if each.id in self.suspects), self.size))
+        return suspects or deliveries[: self.size]
 
-    def _alarms_apart(self, parcels: Sequence[Parcel]) -> Iterator[Parcel]:
+    def _alarms_apart(self, deliveries: Sequence[Delivery]) -> Iterator[Delivery]:
         """Yield alarms that are no suspects and wait behind none of their key."""
-        behind = {key_of(parcel) for parcel in parcels if parcel.id in self.suspects}
-        for parcel in parcels:
-            if parcel.priority is Priority.ALARM and key_of(parcel) not in behind:
-                yield parcel
+        behind = {key_of(delivery) for delivery in deliveries if delivery.id in self.suspects}
+        for delivery in deliveries:
+            if delivery.priority is Priority.URGENT and key_of(delivery) not in behind:
+                yield delivery
 
-    def passed(self, parcels: Sequence[Parcel]) -> Self:
+    def passed(self, deliveries: Sequence[Delivery]) -> Self:
         """Return the state after these were settled; once no suspect is left, batches grow again."""
         if not self.suspects:
-            return self if self.size == self.most else replace(self, size=self._grown(parcels))
-        settled = {parcel.id for parcel in parcels}
+            return self if self.size == self.most else replace(self, size=self._grown(deliveries))
+        settled = {delivery.id for delivery in deliveries}
         suspects = self.suspects - settled
-        size = self.size if suspects else self._grown(parcels)
+        size = self.size if suspects else self._grown(deliveries)
         return replace(self, suspects=suspects, size=size, others_next=bool(settled & self.suspects))
 
-    def _grown(self, parcels: Sequence[Parcel]) -> int:
-        return min(self.most, max(self.size, len(parcels)) * 2)
+    def _grown(self, deliveries: Sequence[Delivery]) -> int:
+        return min(self.most, max(self.size, len(deliveries)) * 2)
 
-    def failed(self, parcels: Sequence[Parcel]) -> Self:
+    def failed(self, deliveries: Sequence[Delivery]) -> Self:
         """Return the state after a batch got no proper reply while the endpoint is there.
 
         One that failed alone is found: it is to be held back, and the others are no suspects any more.
         """
-        if len(parcels) == 1:
+        if len(deliveries) == 1:
             return replace(self, suspects=frozenset(), size=1, others_next=False)
-        suspects = frozenset(parcel.id for parcel in parcels)
-        return replace(self, suspects=suspects, size=max(1, len(parcels) // PARTS), others_next=True)
+        suspects = frozenset(delivery.id for delivery in deliveries)
+        return replace(self, suspects=suspects, size=max(1, len(deliveries) // PARTS), others_next=True)
 
-    def split(self, parcels: Sequence[Parcel]) -> Self:
+    def split(self, deliveries: Sequence[Delivery]) -> Self:
         """Return the state after a reply that says at once that something in the batch is never taken."""
-        return replace(self, size=max(1, len(parcels) // 2))
+        return replace(self, size=max(1, len(deliveries) // 2))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from process_cosmos_gateway.contract.destinations import Priority
 from process_cosmos_gateway.errors import StoreError
-from process_cosmos_gateway.outbox import Delivered, Parcel
+from process_cosmos_gateway.outbox import Delivered, Delivery
 
 from .delivery_state import PROBE_SECONDS, STORE_FAILED, Sending
 from .destination import Refused, Sent, Trouble
@@ -44,21 +44,23 @@ class InBatches:
         such load only where all before it has arrived, order is kept; a crash repeats two loads instead of one.
         """
         name = self._sending.name
-        parcels = await self._outbox.parcels(name, self._destination.batch)
-        if not parcels:
+        deliveries = await self._outbox.deliveries(name, self._destination.batch)
+        if not deliveries:
             await self._outbox.wait(name)
             return None
         self._sending.retry.clear()
-        before: Sequence[Parcel] = ()
+        before: Sequence[Delivery] = ()
         sent, token = Sent(), self._sending.token
-        while parcels:
+        while deliveries:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._sending.record(sent))
-                drawing = group.create_task(self._following(before, parcels))
-                sending = group.create_task(self._destination.send(parcels, proven=self._sending.proven, token=token))
+                drawing = group.create_task(self._following(before, deliveries))
+                sending = group.create_task(
+                    self._destination.send(deliveries, proven=self._sending.proven, token=token)
+                )
             sent = sending.result()
             token = sent.token or token
-            before, parcels = parcels, drawing.result() if self._may_follow(parcels, sent) else ()
+            before, deliveries = deliveries, drawing.result() if self._may_follow(deliveries, sent) else ()
         await self._sending.record(sent)
         if isinstance(sent.trouble, Refused):
             self._newest_seen = max(self._newest_seen, _newest_untried(before))
@@ -66,14 +68,14 @@ class InBatches:
             await self._outbox.link_down(name)
         return sent.trouble
 
-    async def _following(self, before: Sequence[Parcel], parcels: Sequence[Parcel]) -> Sequence[Parcel]:
-        if len(parcels) < self._destination.batch:
+    async def _following(self, before: Sequence[Delivery], deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
+        if len(deliveries) < self._destination.batch:
             return ()
-        return await self._outbox.following(self._sending.name, self._destination.batch, [*before, *parcels])
+        return await self._outbox.following(self._sending.name, self._destination.batch, [*before, *deliveries])
 
-    def _may_follow(self, parcels: Sequence[Parcel], sent: Sent) -> bool:
-        arrived = sum(isinstance(verdict, Delivered) for _, verdict in sent.verdicts)
-        return arrived == len(parcels) and sent.trouble is None and self._sending.alerts.may_drain()
+    def _may_follow(self, deliveries: Sequence[Delivery], sent: Sent) -> bool:
+        arrived = sum(isinstance(result, Delivered) for _, result in sent.results)
+        return arrived == len(deliveries) and sent.trouble is None and self._sending.alerts.may_drain()
 
     async def _pause(self, seconds: float, trouble: Trouble) -> None:
         """Wait until a try is due or wanted; or, if the failure may be the events' own, an untried alarm waits."""
@@ -94,14 +96,14 @@ class InBatches:
         newest = 0
         while newest <= after:
             await asyncio.sleep(PROBE_SECONDS)
-            parcels = await self._outbox.parcels(
-                self._sending.name, self._destination.batch, priorities=[Priority.ALARM]
+            deliveries = await self._outbox.deliveries(
+                self._sending.name, self._destination.batch, priorities=[Priority.URGENT]
             )
-            newest = _newest_untried(parcels)
+            newest = _newest_untried(deliveries)
         self._newest_seen = max(self._newest_seen, newest)
 
 
-def _newest_untried(parcels: Sequence[Parcel]) -> int:
+def _newest_untried(deliveries: Sequence[Delivery]) -> int:
     """Return the sequence of the newest alarm that has not failed; 0: there is none."""
-    alarms = (each.sequence for each in parcels if each.priority is Priority.ALARM and not each.attempts)
+    alarms = (each.sequence for each in deliveries if each.priority is Priority.URGENT and not each.attempts)
     return max(alarms, default=0)

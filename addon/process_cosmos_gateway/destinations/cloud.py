@@ -18,7 +18,7 @@ from process_cosmos_gateway.contract.destinations import DestinationKind, EventK
 from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.contract.events import BATCH_CONTENT_TYPE
 from process_cosmos_gateway.contract.identifiers import Ulid
-from process_cosmos_gateway.outbox import Delivered, Failed, Parcel, Rejected, Verdict
+from process_cosmos_gateway.outbox import Delivered, Failed, Delivery, Rejected, DeliveryResult
 
 from .batch_bisection import Isolation
 from .batch_receipts import read_receipt
@@ -129,30 +129,30 @@ class Cloud:
         """The most parcels to choose a batch from, now."""
         return self._isolation.wanted
 
-    async def send(self, parcels: Sequence[Parcel], *, proven: bool, token: str | None) -> Sent:
+    async def send(self, deliveries: Sequence[Delivery], *, proven: bool, token: str | None) -> Sent:
         """Send one batch of these; after one that failed smaller ones, until the event is found that makes it fail.
 
         ``token``: of the newest reply that is settled on disk, by which the endpoint tells a copy of this site.
         """
         if self._now() >= self._expires_at:
             return Sent(trouble=_EXPIRED)
-        parcels = fitting(self._isolation.choose(parcels), self._room)
+        deliveries = fitting(self._isolation.choose(deliveries), self._room)
         headers = {"Content-Type": BATCH_CONTENT_TYPE, EPOCH_HEADER: self._epoch}
         if token is not None:
             headers[TOKEN_HEADER] = token
-        body = b"[" + b",\n".join([parcel.body for parcel in parcels]) + b"]"
+        body = b"[" + b",\n".join([delivery.body for delivery in deliveries]) + b"]"
         begun = time.monotonic()
         reply = await exchange(self._session, "POST", f"{self.address}/v1/events", headers=headers, body=body)
         self._make_room(time.monotonic() - begun)
         if not isinstance(reply, Reply):
-            return await self._failed(parcels, reply)
+            return await self._failed(deliveries, reply)
         if refused := self._refused(reply):
             return Sent(trouble=refused)
-        sent = self._understand(parcels, body, reply, proven=proven)
+        sent = self._understand(deliveries, body, reply, proven=proven)
         if isinstance(sent.trouble, Refused):
             self._room = SHORTEST_BODY  # each new alarm is a try, which may be refused again
         if isinstance(sent.trouble, Down) and sent.trouble.of_event:
-            return await self._failed(parcels, sent.trouble)
+            return await self._failed(deliveries, sent.trouble)
         return sent
 
     def _make_room(self, seconds: float) -> None:
@@ -173,23 +173,23 @@ class Cloud:
         _LOGGER.warning("%s: %s", self.name, problem.detail)
         return Refused(reason=problem.code)
 
-    def _understand(self, parcels: Sequence[Parcel], body: bytes, reply: Reply, *, proven: bool) -> Sent:
-        match reply.meaning(single=len(parcels) == 1, proven=proven):
+    def _understand(self, deliveries: Sequence[Delivery], body: bytes, reply: Reply, *, proven: bool) -> Sent:
+        match reply.meaning(single=len(deliveries) == 1, proven=proven):
             case Meaning.DELIVERED if reply.status == HTTPStatus.CONFLICT:
-                self._isolation = self._isolation.passed(parcels)
-                return Sent(verdicts=[(parcels[0], Delivered())])
+                self._isolation = self._isolation.passed(deliveries)
+                return Sent(results=[(deliveries[0], Delivered())])
             case Meaning.DELIVERED:
-                return self._receipt(parcels, body, reply)
+                return self._receipt(deliveries, body, reply)
             case Meaning.SPLIT:
-                self._isolation = self._isolation.split(parcels)
+                self._isolation = self._isolation.split(deliveries)
                 return Sent()
             case Meaning.REJECTED:
-                self._isolation = self._isolation.passed(parcels)
-                return Sent(verdicts=[(parcels[0], _rejection(reply))])
+                self._isolation = self._isolation.passed(deliveries)
+                return Sent(results=[(deliveries[0], _rejection(reply))])
             case _:
                 return Sent(trouble=reply.trouble)
 
-    async def _failed(self, parcels: Sequence[Parcel], trouble: Trouble) -> Sent:
+    async def _failed(self, deliveries: Sequence[Delivery], trouble: Trouble) -> Sent:
         """Tell a link that is down from an event the endpoint fails at: then the endpoint answers other requests.
 
         The event is looked for without a pause. If nothing was delivered between two that failed alone, it is the
@@ -197,12 +197,12 @@ class Cloud:
         """
         if not trouble.of_event or await self._sick() is not None:
             return Sent(trouble=replace(trouble, of_event=False))
-        self._isolation = self._isolation.failed(parcels)
-        if len(parcels) > 1:
+        self._isolation = self._isolation.failed(deliveries)
+        if len(deliveries) > 1:
             return Sent()
         in_doubt, self._is_in_doubt = self._is_in_doubt, True
         failed = Failed(trouble.reason, trouble.detail)
-        return Sent(verdicts=[(parcels[0], failed)], trouble=trouble if in_doubt else None)
+        return Sent(results=[(deliveries[0], failed)], trouble=trouble if in_doubt else None)
 
     async def _sick(self) -> Trouble | None:
         """Ask the endpoint whether it is well; return what is wrong, None: nothing."""
@@ -221,18 +221,18 @@ class Cloud:
             return MALFORMED_REPLY
         return None if healthy else MALFORMED_REPLY
 
-    def _receipt(self, parcels: Sequence[Parcel], body: bytes, reply: Reply) -> Sent:
+    def _receipt(self, deliveries: Sequence[Delivery], body: bytes, reply: Reply) -> Sent:
         """Match the receipt with the batch; one that cannot be read, or of anything else, confirms nothing."""
         try:
-            receipt = read_receipt(reply.body, body, len(parcels))
+            receipt = read_receipt(reply.body, body, len(deliveries))
         except ContractError as error:
             return Sent(trouble=replace(MALFORMED_REPLY, of_event=True, detail=str(error)))
-        self._isolation = self._isolation.passed(parcels)
+        self._isolation = self._isolation.passed(deliveries)
         self._is_in_doubt = False
-        verdicts: list[tuple[Parcel, Verdict]] = [
-            (parcel, receipt.rejected.get(place, _DELIVERED)) for place, parcel in enumerate(parcels)
+        results: list[tuple[Delivery, DeliveryResult]] = [
+            (delivery, receipt.rejected.get(place, _DELIVERED)) for place, delivery in enumerate(deliveries)
         ]
-        return Sent(verdicts=verdicts, token=receipt.token)
+        return Sent(results=results, token=receipt.token)
 
     async def poll(self, after: int) -> Polled:
         """Ask for inbox items after a cursor; the endpoint holds the reply back until there is one, at most 25 s."""
@@ -280,10 +280,10 @@ class Cloud:
         await self._inbox.close()
 
 
-def fitting(parcels: Sequence[Parcel], room: int) -> Sequence[Parcel]:
-    """Return the first of ``parcels`` that make a body of less than ``room`` bytes, at least one."""
-    sizes = accumulate(len(parcel.body) + 2 for parcel in parcels)
-    return parcels[: max(1, sum(size < room for size in sizes))]
+def fitting(deliveries: Sequence[Delivery], room: int) -> Sequence[Delivery]:
+    """Return the first of ``deliveries`` that make a body of less than ``room`` bytes, at least one."""
+    sizes = accumulate(len(delivery.body) + 2 for delivery in deliveries)
+    return deliveries[: max(1, sum(size < room for size in sizes))]
 
 
 def _rejection(reply: Reply) -> Rejected:

@@ -67,12 +67,12 @@ class Sending:
 
     async def record(self, sent: Sent) -> None:
         """Put on disk what was answered, then what was delivered: a crash between repeats the answer by its id."""
-        if not sent.verdicts:
+        if not sent.results:
             return
         if sent.answers:
             await self.store.write(lambda transaction: self.alerts.take(transaction, sent.answers, self.name))
         await self._settle(sent)
-        if any(isinstance(verdict, Delivered) for _, verdict in sent.verdicts):
+        if any(isinstance(result, Delivered) for _, result in sent.results):
             await self.note_proven()
             self.worked()
 
@@ -80,10 +80,10 @@ class Sending:
         """Write down what became of a load; its token counts from then on."""
         token = sent.token
         if token is None:
-            await self.outbox.settle(self.name, sent.verdicts)
+            await self.outbox.settle(self.name, sent.results)
             return
         note = partial(settings.note_token, name=self.name, token=token)
-        await self.outbox.settle(self.name, sent.verdicts, also=note)
+        await self.outbox.settle(self.name, sent.results, also=note)
         self.token = token
 
     async def note_proven(self) -> None:

@@ -25,7 +25,7 @@ _POLL_EVERY = 1.0
 _LOGGER = logging.getLogger(__name__)
 
 
-class Pump:
+class DeliveryWorker:
     """Runs one destination until it is cancelled; what it is worth is on disk before it is forgotten here."""
 
     def __init__(self, sending: Sending) -> None:

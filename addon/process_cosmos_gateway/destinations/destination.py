@@ -6,7 +6,7 @@ from typing import Protocol
 
 from process_cosmos_gateway.contract.cloud import InboxItem
 from process_cosmos_gateway.contract.destinations import DestinationKind, EventKind
-from process_cosmos_gateway.outbox import Parcel, Verdict
+from process_cosmos_gateway.outbox import Delivery, DeliveryResult
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,7 @@ class Sent:
     ``token``: to be kept in the transaction that settles the verdicts, and presented with the next load.
     """
 
-    verdicts: Sequence[tuple[Parcel, Verdict]] = ()
+    results: Sequence[tuple[Delivery, DeliveryResult]] = ()
     answers: Sequence[InboxItem] = ()
     trouble: Trouble | None = None
     token: str | None = None
@@ -110,7 +110,7 @@ class Destination(Protocol):
     def takes_all(self) -> bool:
         """Whether a load goes as a whole; else each event goes alone, and those of different keys side by side."""
 
-    async def send(self, parcels: Sequence[Parcel], *, proven: bool, token: str | None) -> Sent:
+    async def send(self, deliveries: Sequence[Delivery], *, proven: bool, token: str | None) -> Sent:
         """Send a load, in order per key; of a destination that does not take all, one event. Never raises.
 
         ``proven``: something got through since it was set up. ``token``: of the newest load that is settled on

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from process_cosmos_gateway.contract.destinations import Priority
-from process_cosmos_gateway.outbox import Failed, Parcel
+from process_cosmos_gateway.outbox import Failed, Delivery
 
 from .destination import Trouble
 
@@ -26,12 +26,12 @@ MOST_TRIED = 1024
 type Key = tuple[Priority, str]
 """Order is kept within it."""
 
-type Failure = tuple[Parcel, Failed]
+type Failure = tuple[Delivery, Failed]
 
 
-def key_of(parcel: Parcel) -> Key:
+def key_of(delivery: Delivery) -> Key:
     """Return the order key of an event."""
-    return parcel.priority, parcel.key
+    return delivery.priority, delivery.key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,24 +54,24 @@ class Blame:
         """Whether events of several keys failed and nothing was delivered since."""
         return len(self.suspects) > 1
 
-    def started(self, parcel: Parcel) -> Blame:
+    def started(self, delivery: Delivery) -> Blame:
         """Return the state after an event was sent: if it was a suspect, this try decides anew."""
-        return replace(self, suspects={key: each for key, each in self.suspects.items() if key != key_of(parcel)})
+        return replace(self, suspects={key: each for key, each in self.suspects.items() if key != key_of(delivery)})
 
-    def failed(self, parcel: Parcel, trouble: Trouble, *, began: float) -> tuple[Blame, Sequence[Failure]]:
+    def failed(self, delivery: Delivery, trouble: Trouble, *, began: float) -> tuple[Blame, Sequence[Failure]]:
         """Return the state after a failure that may be the event's, and the failures that are now known to be own."""
-        failure = parcel, Failed(trouble.reason, trouble.detail)
+        failure = delivery, Failed(trouble.reason, trouble.detail)
         if self.passed_at is not None and self.passed_at >= began:
             return self, [failure]
-        key = key_of(parcel)
+        key = key_of(delivery)
         others = [(each, suspect) for each, suspect in self.suspects.items() if each != key]
         suspects = dict([*others, (key, failure)][-MOST_SUSPECTS:])
         tried = self.tried if key in self.tried else (*self.tried, key)[-MOST_TRIED:]
         return replace(self, suspects=suspects, tried=tried), []
 
-    def passed(self, parcel: Parcel, *, at: float) -> tuple[Blame, Sequence[Failure]]:
+    def passed(self, delivery: Delivery, *, at: float) -> tuple[Blame, Sequence[Failure]]:
         """Return the state after a delivery, and the failures that are now known to be the events' own."""
-        own = [each for key, each in self.suspects.items() if key != key_of(parcel)]
+        own = [each for key, each in self.suspects.items() if key != key_of(delivery)]
         return Blame(passed_at=at), [] if self.is_of_link else own
 
 
@@ -87,7 +87,7 @@ class Room:
         """The priorities of which one may be sent."""
         if self.any > 0:
             return tuple(Priority)
-        return (Priority.ALARM,) if self.alarms > 0 else ()
+        return (Priority.URGENT,) if self.alarms > 0 else ()
 
 
 def room(ages: Sequence[float]) -> Room:

@@ -128,7 +128,7 @@ def checked(item: InboxItem) -> InboxItem:
         raise ContractError("$.answer", f"must have {LONGEST_TEXT} characters at most")
     if item.acknowledge_for is not None and not 0 < item.acknowledge_for <= LONGEST_ACKNOWLEDGEMENT:
         raise ContractError("$.acknowledge_for", f"must be more than 0 seconds, {LONGEST_ACKNOWLEDGEMENT:.0f} at most")
-    if item.ring is not None and item.ring < 1:
-        raise ContractError("$.ring", "must be 1 or more")
+    if item.revision is not None and item.revision < 1:
+        raise ContractError("$.revision", "must be 1 or more")
     shown = "".join(letter if letter.isprintable() else " " for letter in item.by[:LONGEST_TEXT])
     return replace(item, by=shown, age=min(max(item.age, 0.0), LONGEST_ACKNOWLEDGEMENT))

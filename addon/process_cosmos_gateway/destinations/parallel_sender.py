@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from process_cosmos_gateway.contract.cloud import InboxItem
 from process_cosmos_gateway.contract.destinations import Priority
 from process_cosmos_gateway.errors import StoreError
-from process_cosmos_gateway.outbox import Delivered, Parcel, Verdict
+from process_cosmos_gateway.outbox import Delivered, Delivery, DeliveryResult
 
 from .backoff import LONGEST_RETRY_AFTER
 from .delivery_state import PROBE_SECONDS, STORE_FAILED, Sending
@@ -23,10 +23,10 @@ _LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Result:
+class _Reply:
     """What became of one event, and when (monotonic)."""
 
-    parcel: Parcel
+    delivery: Delivery
     sent: Sent
     began: float
     ended: float
@@ -38,7 +38,7 @@ class _Request:
 
     began: float
     has_more: bool
-    task: asyncio.Task[_Result]
+    task: asyncio.Task[_Reply]
 
 
 class SideBySide:
@@ -49,7 +49,7 @@ class SideBySide:
         self._sending = sending
         self._clock = sending.clock
         self._requests: dict[Key, _Request] = {}
-        self._together: Collection[asyncio.Task[_Result]] = ()
+        self._together: Collection[asyncio.Task[_Reply]] = ()
         self._blame = Blame()
         self._doubt: Trouble | None = None
         self._paused_until = self._probe_at = 0.0
@@ -75,16 +75,16 @@ class SideBySide:
         ended = [key for key, request in self._requests.items() if request.task.done()]
         if not ended:
             return
-        results = sorted((self._requests.pop(key).task.result() for key in ended), key=lambda result: result.ended)
-        verdicts: list[tuple[Parcel, Verdict]] = []
+        replies = sorted((self._requests.pop(key).task.result() for key in ended), key=lambda reply: reply.ended)
+        results: list[tuple[Delivery, DeliveryResult]] = []
         answers: list[InboxItem] = []
         trouble: Trouble | None = None
-        for result in results:
-            if any(isinstance(verdict, Delivered) for _, verdict in result.sent.verdicts):
+        for reply in replies:
+            if any(isinstance(result, Delivered) for _, result in reply.sent.results):
                 trouble = None
-            trouble = _worse(trouble, self._judge(result, verdicts))
-            answers += result.sent.answers
-        await self._sending.record(Sent(verdicts=verdicts, answers=answers))
+            trouble = _worse(trouble, self._judge(reply, results))
+            answers += reply.sent.answers
+        await self._sending.record(Sent(results=results, answers=answers))
         if self._sending.health.trouble is None:
             self._paused_until = self._probe_at = 0.0
         if 0 < self._paused_until <= self._clock.monotonic():
@@ -93,19 +93,19 @@ class SideBySide:
         if trouble is not None and (self._blame.is_of_link or not trouble.of_event):
             await self._pause(trouble)
 
-    def _judge(self, result: _Result, verdicts: list[tuple[Parcel, Verdict]]) -> Trouble | None:
+    def _judge(self, reply: _Reply, results: list[tuple[Delivery, DeliveryResult]]) -> Trouble | None:
         """Add the verdicts that follow from one reply; return what may be wrong with the link."""
-        verdicts += result.sent.verdicts
-        trouble = result.sent.trouble
+        results += reply.sent.results
+        trouble = reply.sent.trouble
         if trouble is not None and not trouble.of_event:
             return trouble
         if trouble is not None:
-            self._blame, own = self._blame.failed(result.parcel, trouble, began=result.began)
-            verdicts += own
+            self._blame, own = self._blame.failed(reply.delivery, trouble, began=reply.began)
+            results += own
             return None if own else trouble
-        if any(isinstance(verdict, Delivered) for _, verdict in result.sent.verdicts):
-            self._blame, own = self._blame.passed(result.parcel, at=result.ended)
-            verdicts += own
+        if any(isinstance(result, Delivered) for _, result in reply.sent.results):
+            self._blame, own = self._blame.passed(reply.delivery, at=reply.ended)
+            results += own
         return None
 
     async def _pause(self, trouble: Trouble) -> None:
@@ -164,28 +164,30 @@ class SideBySide:
             self._probe_at = self._clock.monotonic() + PROBE_SECONDS
         return is_any
 
-    async def _draw(self, space: Room, busy: Collection[Key]) -> Sequence[Parcel]:
+    async def _draw(self, space: Room, busy: Collection[Key]) -> Sequence[Delivery]:
         """Return events that may go now; no pack of readings while others wait behind a reply that is not late."""
         now = self._clock.monotonic()
         held = any(each.has_more and now - each.began < LATE_SECONDS for each in self._requests.values())
-        priorities = [each for each in space.priorities if not (held and each is Priority.MEASUREMENT)]
+        priorities = [each for each in space.priorities if not (held and each is Priority.READING)]
         destination = self._sending.destination
-        return await self._sending.outbox.parcels(destination.name, destination.batch, priorities=priorities, busy=busy)
+        return await self._sending.outbox.deliveries(
+            destination.name, destination.batch, priorities=priorities, busy=busy
+        )
 
-    def _send_from(self, group: asyncio.TaskGroup, space: Room, parcels: Sequence[Parcel]) -> bool:
-        waiting = Counter(map(key_of, parcels))
-        chosen = list(fitting(space, parcels))
-        for parcel in chosen:
-            key, began = key_of(parcel), self._clock.monotonic()
-            self._blame = self._blame.started(parcel)
-            task = group.create_task(self._deliver(parcel, began), name=f"deliver to {self._sending.name}")
+    def _send_from(self, group: asyncio.TaskGroup, space: Room, deliveries: Sequence[Delivery]) -> bool:
+        waiting = Counter(map(key_of, deliveries))
+        chosen = list(fitting(space, deliveries))
+        for delivery in chosen:
+            key, began = key_of(delivery), self._clock.monotonic()
+            self._blame = self._blame.started(delivery)
+            task = group.create_task(self._deliver(delivery, began), name=f"deliver to {self._sending.name}")
             self._requests[key] = _Request(began=began, has_more=waiting[key] > 1, task=task)
-        self._together = [self._requests[key_of(parcel)].task for parcel in chosen]
+        self._together = [self._requests[key_of(delivery)].task for delivery in chosen]
         return bool(chosen)
 
-    async def _deliver(self, parcel: Parcel, began: float) -> _Result:
-        sent = await self._sending.destination.send([parcel], proven=self._sending.proven, token=None)
-        return _Result(parcel=parcel, sent=sent, began=began, ended=self._clock.monotonic())
+    async def _deliver(self, delivery: Delivery, began: float) -> _Reply:
+        sent = await self._sending.destination.send([delivery], proven=self._sending.proven, token=None)
+        return _Reply(delivery=delivery, sent=sent, began=began, ended=self._clock.monotonic())
 
     # Waiting
 
@@ -219,22 +221,22 @@ class SideBySide:
         return min((moment - now for moment in moments if moment > now), default=None)
 
 
-def fitting(space: Room, parcels: Sequence[Parcel]) -> Iterator[Parcel]:
+def fitting(space: Room, deliveries: Sequence[Delivery]) -> Iterator[Delivery]:
     """Yield the first event of each key, in order, as far as there is room.
 
     But no pack of readings behind what has to wait for its key: on a thin line it takes as long as many alarms.
     """
     keys: set[Key] = set()
     chosen = 0
-    for place, parcel in enumerate(parcels):
-        if parcel.priority is Priority.MEASUREMENT and len(keys) < place:
+    for place, delivery in enumerate(deliveries):
+        if delivery.priority is Priority.READING and len(keys) < place:
             return
-        if key_of(parcel) in keys:
+        if key_of(delivery) in keys:
             continue
-        keys.add(key_of(parcel))
-        if chosen < (max(space.any, space.alarms) if parcel.priority is Priority.ALARM else space.any):
+        keys.add(key_of(delivery))
+        if chosen < (max(space.any, space.alarms) if delivery.priority is Priority.URGENT else space.any):
             chosen += 1
-            yield parcel
+            yield delivery
 
 
 def _worse(one: Trouble | None, other: Trouble | None) -> Trouble | None:

@@ -34,7 +34,7 @@ from process_cosmos_gateway.store import Store
 from . import enrolment
 from .cloud import Cloud, Credentials
 from .delivery_state import Sending
-from .delivery_worker import Pump
+from .delivery_worker import DeliveryWorker
 from .destination import Destination, ProbeResult
 from .renewal import Renewals, RenewFn
 from .settings import (
@@ -96,7 +96,7 @@ class Destinations:
         self._enrol_fn = enrol_fn
         self._ulid_fn = UlidFactory(lambda: int(clock.now().timestamp() * 1000), secrets.token_bytes)
         self._renewals = Renewals(store, clock, renew_fn, self._renewed)
-        self._pumps: dict[str, tuple[Pump, asyncio.Task[None]]] = {}
+        self._pumps: dict[str, tuple[DeliveryWorker, asyncio.Task[None]]] = {}
         self._left_out = LeftOut(clock)
         self._changing = asyncio.Lock()
         self._changes: set[asyncio.Task[None]] = set()
@@ -104,7 +104,7 @@ class Destinations:
 
     def links(self) -> tuple[Link, ...]:
         """Return how each link stands, by name; addresses without what is secret in them."""
-        links = (*(pump.link() for pump, _ in self._pumps.values()), *self._left_out.links())
+        links = (*(worker.link() for worker, _ in self._pumps.values()), *self._left_out.links())
         return tuple(sorted(links, key=attrgetter("name")))
 
     async def run(self) -> None:
@@ -125,8 +125,8 @@ class Destinations:
             for change in self._changes:
                 change.cancel()
             await asyncio.gather(*self._changes, return_exceptions=True)
-            for pump, _ in self._pumps.values():
-                await pump.close()
+            for worker, _ in self._pumps.values():
+                await worker.close()
 
     async def set_webhook(self, request: SetWebhook) -> None:
         """Set or replace a webhook; what waits for it is tried at once. Raises ``RequestRefusedError``."""
@@ -321,18 +321,18 @@ class Destinations:
             clock=self._clock,
             jitter_fn=self._jitter_fn,
         )
-        pump = Pump(sending)
+        worker = DeliveryWorker(sending)
         self._left_out.discard(destination.name)
-        self._pumps[destination.name] = pump, group.create_task(pump.run(), name=f"destination {destination.name}")
+        self._pumps[destination.name] = worker, group.create_task(worker.run(), name=f"destination {destination.name}")
 
     async def _stop(self, name: str) -> None:
         if name in self._pumps:
-            pump, task = self._pumps.pop(name)
+            worker, task = self._pumps.pop(name)
             task.cancel()
             try:
                 await asyncio.wait({task})
             finally:
-                await pump.close()
+                await worker.close()
 
     async def _build(self, settings: Settings) -> Destination:
         if isinstance(settings, CloudSettings):

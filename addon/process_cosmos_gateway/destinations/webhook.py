@@ -16,7 +16,7 @@ from process_cosmos_gateway.contract.destinations import DestinationKind
 from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.contract.events import CONTENT_TYPE, event_type
 from process_cosmos_gateway.contract.urls import encode_url
-from process_cosmos_gateway.outbox import Delivered, Parcel, Rejected
+from process_cosmos_gateway.outbox import Delivered, Delivery, Rejected
 
 from .confirmation import digest
 from .destination import Polled, ProbeResult, Sent, Trouble
@@ -69,22 +69,22 @@ class Webhook:
 
     async def send(
         self,
-        parcels: Sequence[Parcel],
+        deliveries: Sequence[Delivery],
         *,
         proven: bool,
         token: str | None,  # noqa: ARG002 - the Protocol's
     ) -> Sent:
-        """Post the one event of ``parcels``; return what the receiver's reply means for it."""
-        [parcel] = parcels
-        reply = await self._post(parcel.body)
+        """Post the one event of ``deliveries``; return what the receiver's reply means for it."""
+        [delivery] = deliveries
+        reply = await self._post(delivery.body)
         if not isinstance(reply, Reply):
             return Sent(trouble=reply)
         match reply.meaning(single=True, proven=proven):
             case Meaning.DELIVERED:
-                return Sent(verdicts=[(parcel, Delivered())], answers=self._answers(parcel, reply))
+                return Sent(results=[(delivery, Delivered())], answers=self._answers(delivery, reply))
             case Meaning.REJECTED:
                 said = f"The receiver replied {reply.status}."
-                return Sent(verdicts=[(parcel, Rejected(Code.REFUSED_BY_DESTINATION, said, reply.quote()))])
+                return Sent(results=[(delivery, Rejected(Code.REFUSED_BY_DESTINATION, said, reply.quote()))])
             case _:
                 return Sent(trouble=reply.trouble)
 
@@ -115,28 +115,30 @@ class Webhook:
         headers = {**self._headers, "Content-Type": CONTENT_TYPE, "Idempotency-Key": idempotency_key(event)}
         return await exchange(self._session, "POST", self._url, headers=headers, body=event, source=self._source)
 
-    def _answers(self, parcel: Parcel, reply: Reply) -> Sequence[InboxItem]:
+    def _answers(self, delivery: Delivery, reply: Reply) -> Sequence[InboxItem]:
         """Read ``{"answer": …}`` out of a reply; the item's id comes of the event's, so a repeat is the same answer."""
-        if not parcel.type.startswith(ALERTS) or reply.body.lstrip()[:1] != b"{":
+        if not delivery.type.startswith(ALERTS) or reply.body.lstrip()[:1] != b"{":
             return ()
         try:
             document = decode_json(reply.body)
             if not isinstance(document, dict) or "answer" not in document:
                 return ()
             answer = parse(Answered, document).answer
-            about = parse(AlertEvent, orjson.loads(parcel.body)["data"])
+            about = parse(AlertEvent, orjson.loads(delivery.body)["data"])
             item = InboxItem(
-                id=parcel.id,
+                id=delivery.id,
                 cursor=0,
                 alert=about.alert,
                 by=self.name,
                 age=0.0,
-                ring=about.ring,
+                revision=about.revision,
                 answer=answer,
             )
             return (checked(item),)
         except ContractError as error:
-            _LOGGER.warning("%s: the reply to event %s has no answer that can be read: %s", self.name, parcel.id, error)
+            _LOGGER.warning(
+                "%s: the reply to event %s has no answer that can be read: %s", self.name, delivery.id, error
+            )
             return ()
 
 

@@ -27,12 +27,12 @@ from . import repository
 from .message_writer import Change
 from .readings import readings
 from .readings.downsampling import Point
-from .readings.forwarding import Leaving
+from .readings.forwarding import Forwarding
 from .readings.pending_readings import Series
 from .readings.readings import READING_DAYS
 from .things.description import DescriptionError
 from .things.description_intake import Descriptions
-from .things.device_table import Role, Roster, Route
+from .things.device_table import Role, DeviceTable, Route
 from .things.property_writes import Writes
 from .things.rate_limiter import Received, Throttle
 from .things.twin import Twin, inverted, is_transition, newest, with_reading
@@ -51,10 +51,10 @@ _LONGEST_TOPIC = 256
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """What is to be written for a message. ``is_measurement``: nothing but a number's reading comes of it."""
+    """What is to be written for a message. ``is_reading``: nothing but a number's reading comes of it."""
 
     changes: Sequence[Change] = ()
-    is_measurement: bool = False
+    is_reading: bool = False
 
 
 class Intake:
@@ -63,23 +63,23 @@ class Intake:
     def __init__(
         self,
         *,
-        roster: Roster,
+        device_table: DeviceTable,
         descriptions: Descriptions,
         throttle: Throttle,
         outbox: Outbox,
         writes: Writes,
         clock: Clock,
         ulid_fn: Callable[[], Ulid],
-        leaving: Leaving,
+        forwarding: Forwarding,
         counts: Counter[str],
         tell: Callable[[DeviceChange], None],
     ) -> None:
         """Take the parts, and whom to ``tell`` of changes."""
-        self._roster = roster
+        self._device_table = device_table
         self._descriptions = descriptions
         self._throttle = throttle
         self._outbox = outbox
-        self._leaving = leaving
+        self._forwarding = forwarding
         self._writes = writes
         self._clock = clock
         self._ulid_fn = ulid_fn
@@ -99,7 +99,7 @@ class Intake:
             self._counts["oversized"] += 1
             self.complain(topic, f"oversized: a message of {message.oversized} bytes")
             return News()
-        route = self._roster.routes.get(topic)
+        route = self._device_table.routes.get(topic)
         try:
             if route is None:
                 return News(self._descriptions.take(topic, message.payload))
@@ -135,14 +135,14 @@ class Intake:
         return self._throttle.admits(
             route.device,
             received,
-            may_be_alarm=route.role is not Role.PROPERTY or route.is_boolean,
+            may_be_urgent=route.role is not Role.PROPERTY or route.is_boolean,
             is_state=is_state,
         )
 
     # Values, device events, availability
 
     def _take_news(self, route: Route, heard: Received) -> News:
-        twin = self._roster.twins[route.device]
+        twin = self._device_table.twins[route.device]
         match route.role:
             case Role.PROPERTY:
                 return self._take_value(twin, route.name, heard)
@@ -166,7 +166,7 @@ class Intake:
         after = newest(before, said, received)
         changes: list[Change] = []
         if before is None or after != before:
-            self._roster.twins[twin.id] = with_reading(twin, name, after)
+            self._device_table.twins[twin.id] = with_reading(twin, name, after)
             changes.append(partial(repository.keep_held, device=twin.id, name=name, reading=after))
         if before is None or after.value != before.value:
             self._tell(
@@ -187,8 +187,8 @@ class Intake:
         confirmed = self._writes.reported(twin.id, name, after.value) if after is not before else None
         if confirmed:
             changes.append(confirmed)
-        is_measurement = described.kind is PropertyKind.NUMBER and not message.retained and not confirmed
-        return News(changes, is_measurement)
+        is_reading = described.kind is PropertyKind.NUMBER and not message.retained and not confirmed
+        return News(changes, is_reading)
 
     def _take_event(self, twin: Twin, name: str, heard: Received) -> list[Change]:
         message = heard.message
@@ -218,7 +218,7 @@ class Intake:
             raise GarbageError("neither online nor offline")
         if online is twin.online:
             return []
-        self._roster.twins[twin.id] = Twin(thing=twin.thing, online=online, held=twin.held)
+        self._device_table.twins[twin.id] = Twin(thing=twin.thing, online=online, held=twin.held)
         self._tell(AvailabilityChanged(sequence=0, device=twin.id, online=online))
         changes: list[Change] = [partial(repository.keep_online, device=twin.id, online=online)]
         if twin.online is not None or not online:
@@ -256,7 +256,7 @@ class Intake:
                 transaction.after_commit(lambda: self._counts.update(too_old=too_old))
             if fresh and described.kind is PropertyKind.NUMBER:
                 points = [Point(each.time, float(each.value)) for each in fresh]
-                self._leaving.add(transaction, series, points, received)
+                self._forwarding.add(transaction, series, points, received)
 
         return change
 

@@ -36,7 +36,7 @@ type Change = Callable[[Transaction], object]
 class Arrival:
     """A message and what is to be written for it, ``session``: our name for the broker's session at that time.
 
-    ``mark``: what tells the message from others of its session, None with QoS 0. ``is_measurement``: nothing but a
+    ``mark``: what tells the message from others of its session, None with QoS 0. ``is_reading``: nothing but a
     reading comes of it.
     """
 
@@ -45,7 +45,7 @@ class Arrival:
     session: str
     mark: bytes | None = None
     changes: Sequence[Change] = field(default=())
-    is_measurement: bool = False
+    is_reading: bool = False
 
     @property
     def cost(self) -> int:
@@ -53,7 +53,7 @@ class Arrival:
         return _BYTES_OF_MESSAGE + len(self.message.payload)
 
 
-class Keeper:
+class MessageWriter:
     """Writes arrivals in order, all that wait in one transaction; acknowledges in order, after the commit.
 
     A measurement waits for the next commit, for ``linger`` seconds at most, and may be acknowledged meanwhile. Once one
@@ -73,7 +73,7 @@ class Keeper:
         self._news = asyncio.Event()
         self._number = 0
         self._waiting: dict[int, Arrival] = {}
-        self._measurements: deque[int] = deque()
+        self._readings: deque[int] = deque()
         self._bytes = 0
         self._since = 0.0
         self._unacknowledged: deque[tuple[int, Arrival]] = deque()
@@ -111,10 +111,10 @@ class Keeper:
             self._since = self._now()
         self._waiting[number] = arrival
         self._bytes += arrival.cost
-        if arrival.is_measurement:
-            self._measurements.append(number)
-        while self._bytes > MOST_BYTES and self._measurements:
-            self._drop(self._measurements.popleft(), Priority.MEASUREMENT)
+        if arrival.is_reading:
+            self._readings.append(number)
+        while self._bytes > MOST_BYTES and self._readings:
+            self._drop(self._readings.popleft(), Priority.READING)
         if self._bytes > _MOST_BYTES_OF_CHANGES and not arrival.message.qos:
             self._drop(number, Priority.CHANGE)
         if len(self._waiting) == 1 or self._is_due():
@@ -138,7 +138,7 @@ class Keeper:
     def _is_due(self) -> bool:
         if not self._waiting:
             return False
-        is_urgent = len(self._waiting) > len(self._measurements) or len(self._waiting) >= _AT_ONCE
+        is_urgent = len(self._waiting) > len(self._readings) or len(self._waiting) >= _AT_ONCE
         return is_urgent or self._now() >= self._since + self._linger
 
     async def _commit_next(self) -> bool:
@@ -149,8 +149,8 @@ class Keeper:
         numbers = self._next_numbers()
         self._taken = numbers[-1]
         batch = [self._waiting.pop(number) for number in numbers]
-        while self._measurements and self._measurements[0] <= self._taken:
-            self._measurements.popleft()
+        while self._readings and self._readings[0] <= self._taken:
+            self._readings.popleft()
         self._bytes -= sum(arrival.cost for arrival in batch)
         dropped, self._dropped = self._dropped, Counter()
         self._committing_since = self._since
@@ -196,7 +196,7 @@ class Keeper:
         while self._unacknowledged:
             number, arrival = self._unacknowledged[0]
             waits = number in self._waiting or self._written < number <= self._taken
-            if waits and not (arrival.is_measurement and in_time):
+            if waits and not (arrival.is_reading and in_time):
                 return
             self._unacknowledged.popleft()
             if arrival.mark is None:

@@ -22,7 +22,7 @@ from process_cosmos_gateway.store import Store
 
 from . import repository
 from .message_handler import Intake, News
-from .message_writer import Arrival, Change, Keeper
+from .message_writer import Arrival, Change, MessageWriter
 from .mqtt.broker_reconnect import Bridge
 from .mqtt.broker_state import Link
 from .mqtt.connection import Connection, Message
@@ -30,11 +30,11 @@ from .mqtt.errors import DeniedError, MqttError
 from .mqtt.mqtt_session import DROPPED_TOPIC, Session
 from .mqtt.redelivery import Delivery, ReceivedMessages
 from .options import BrokerOptions, ReadingOptions
-from .readings.forwarding import Leaving
-from .readings.retention import Shelf
+from .readings.forwarding import Forwarding
+from .readings.retention import Retention
 from .things.description import DescriptionError, parse_description
 from .things.description_intake import NEW_A_MINUTE, Descriptions, Listening
-from .things.device_table import Roster
+from .things.device_table import DeviceTable
 from .things.property_writes import Sent, Writes
 from .things.rate_limiter import Received, Throttle
 from .things.twin import Twin, as_device, problem_with
@@ -67,20 +67,20 @@ class Devices:
         self._store = store
         self._clock = clock
         options = readings or ReadingOptions()
-        self._shelf = Shelf(store, outbox, clock, self.counts, options.megabytes * MEGABYTE)
-        self._leaving = Leaving(outbox, clock, options, self.counts)
+        self._retention = Retention(store, outbox, clock, self.counts, options.megabytes * MEGABYTE)
+        self._forwarding = Forwarding(outbox, clock, options, self.counts)
         self._received = ReceivedMessages()
         self._session = Session(store, outbox, clock, ulid_fn, self._received)
         self._broker = broker
         self._filters = broker.topics if broker else ()
         self._watchers: list[Callable[[DeviceChange], None]] = []
-        self._roster = Roster()
-        self._keeper = Keeper(store, outbox, self.counts, options.linger, self._received)
+        self._device_table = DeviceTable()
+        self._writer = MessageWriter(store, outbox, self.counts, options.linger, self._received)
         self._writes = Writes(store, clock, self.counts, self._send)
         self._throttle = Throttle(self.counts, clock.monotonic)
         self._link = Link(clock.monotonic)
         self._descriptions = Descriptions(
-            roster=self._roster,
+            device_table=self._device_table,
             filters=self._filters,
             counts=self.counts,
             new_a_minute=new_a_minute,
@@ -89,14 +89,14 @@ class Devices:
             on_removed=self._forget,
         )
         self._intake = Intake(
-            roster=self._roster,
+            device_table=self._device_table,
             descriptions=self._descriptions,
             throttle=self._throttle,
             outbox=outbox,
             writes=self._writes,
             clock=clock,
             ulid_fn=ulid_fn,
-            leaving=self._leaving,
+            forwarding=self._forwarding,
             counts=self.counts,
             tell=self._tell,
         )
@@ -142,7 +142,7 @@ class Devices:
 
     def devices(self) -> tuple[Device, ...]:
         """Return all devices as they are now."""
-        return tuple(as_device(twin, reachable=not self._away) for twin in self._roster.twins.values())
+        return tuple(as_device(twin, reachable=not self._away) for twin in self._device_table.twins.values())
 
     def watch(self, on_change: Callable[[DeviceChange], None]) -> None:
         """Call ``on_change`` with every change, before it is on disk; its ``sequence`` is for the feed to fill."""
@@ -153,7 +153,7 @@ class Devices:
 
         Raises ``RequestRefusedError`` and ``StoreError``.
         """
-        twin = self._roster.twins.get(request.device)
+        twin = self._device_table.twins.get(request.device)
         if twin is None:
             raise RequestRefusedError(Code.UNKNOWN_DEVICE, "This device is not known")
         asked = next((each for each in twin.thing.device.properties if each.name == request.property), None)
@@ -185,15 +185,15 @@ class Devices:
             on_open=self._on_open,
             on_ended=self._received.end_connection,
             on_lost=self._on_lost,
-            on_stop=self._keeper.finish,
+            on_stop=self._writer.finish,
         )
         self._on_lost("starting")
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._keeper.run(), name="devices: keeper")
+                group.create_task(self._writer.run(), name="devices: keeper")
                 group.create_task(self._writes.run(), name="devices: writes")
-                group.create_task(self._leaving.run(self._store), name="devices: leaving")
-                group.create_task(self._shelf.run(), name="devices: old readings")
+                group.create_task(self._forwarding.run(self._store), name="devices: leaving")
+                group.create_task(self._retention.run(), name="devices: old readings")
                 group.create_task(self._subscribe_new(), name="devices: subscriptions")
                 group.create_task(self._throttle.run(self._take_held), name="devices: states held back")
                 group.create_task(
@@ -203,7 +203,7 @@ class Devices:
         finally:
             self._bridge = None
             self._is_back()
-            await self._keeper.finish()
+            await self._writer.finish()
 
     async def load(self) -> None:
         """Know again what was known at the last commit; raise ``StoreError``. Before anybody asks for ``devices``."""
@@ -212,13 +212,13 @@ class Devices:
         for each in await self._store.read(repository.known_devices):
             try:
                 thing = parse_description(each.topic, each.description, self._filters)
-                twin = self._roster.admit(thing, each.description)
+                twin = self._device_table.admit(thing, each.description)
             except DescriptionError as error:
                 _LOGGER.warning("%s is not known any more: %s", each.topic, error)
             else:
                 names = {described.name for described in thing.device.properties}
                 held = {name: reading for name, reading in each.held.items() if name in names}
-                self._roster.twins[twin.id] = Twin(thing=thing, online=each.online, held=held)
+                self._device_table.twins[twin.id] = Twin(thing=thing, online=each.online, held=held)
         await self._writes.load()
         await self._session.load()
 
@@ -226,11 +226,11 @@ class Devices:
 
     async def _on_open(self, connection: Connection) -> None:
         self._open = connection
-        held = (reading.time for twin in self._roster.twins.values() for reading in twin.held.values())
+        held = (reading.time for twin in self._device_table.twins.values() for reading in twin.held.values())
         await self._session.opened(present=connection.session_present, heard_at=max(held, default=None))
         heard = list(self._filters)
         values = []
-        for twin in self._roster.twins.values():
+        for twin in self._device_table.twins.values():
             topics, availability = twin.heard_topics()
             # How a property stands that has no value here (it is new, or a backup was restored) the broker may know.
             unknown = [topic for topic, name in twin.thing.reads.items() if name not in twin.held]
@@ -274,9 +274,9 @@ class Devices:
             session=self._session.name,
             mark=mark,
             changes=news.changes,
-            is_measurement=news.is_measurement,
+            is_reading=news.is_reading,
         )
-        self._keeper.put(arrival)
+        self._writer.put(arrival)
 
     # What was acknowledged before it was its turn
 
@@ -303,7 +303,9 @@ class Devices:
             return
         if listening.end is not None:
             heard, availability = listening.end.heard_topics()
-            connection.unsubscribe([topic for topic in (*heard, *availability) if topic not in self._roster.routes])
+            connection.unsubscribe(
+                [topic for topic in (*heard, *availability) if topic not in self._device_table.routes]
+            )
         if listening.begin is not None:
             heard, availability = listening.begin.heard_topics()
             self._new_topics.put_nowait((connection, [*availability, *heard]))
@@ -339,7 +341,9 @@ class Devices:
             for topic in some:
                 if topic not in refused:
                     self._link.allowed(topic)
-                elif topic in self._filters or self._roster.is_claimed(topic):  # its device may have gone meanwhile
+                elif topic in self._filters or self._device_table.is_claimed(
+                    topic
+                ):  # its device may have gone meanwhile
                     self._link.denied(topic)
 
     # Telling
@@ -351,7 +355,7 @@ class Devices:
     def _is_away(self) -> None:
         self._away_timer = None
         self._away = True
-        for twin in self._roster.twins.values():
+        for twin in self._device_table.twins.values():
             if twin.online is not False:
                 self._tell(AvailabilityChanged(sequence=0, device=twin.id, online=False))
 
@@ -361,12 +365,12 @@ class Devices:
             self._away_timer = None
         if self._away:
             self._away = False
-            for twin in self._roster.twins.values():
+            for twin in self._device_table.twins.values():
                 if twin.online is not False:
                     self._tell(AvailabilityChanged(sequence=0, device=twin.id, online=twin.online))
 
     def _send(self, device: str, name: str, value: Value) -> Sent | None:
-        connection, twin = self._connection, self._roster.twins.get(device)
+        connection, twin = self._connection, self._device_table.twins.get(device)
         topic = twin.thing.writes.get(name) if twin else None
         if connection is None or topic is None:
             return None
@@ -380,5 +384,5 @@ class Devices:
             return
         if sent.exception() is None:
             self._link.allowed(topic)
-        elif isinstance(sent.exception(), DeniedError) and self._roster.is_claimed(topic):
+        elif isinstance(sent.exception(), DeniedError) and self._device_table.is_claimed(topic):
             self._link.denied(topic)

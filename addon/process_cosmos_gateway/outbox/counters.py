@@ -92,7 +92,7 @@ class Audience:
         parking: set[str] = set()
         known = counters(transaction)
         if known["parked"]:
-            parking = {name for (name,) in transaction.rows("SELECT DISTINCT destination FROM outbox_parked")}
+            parking = {name for (name,) in transaction.rows("SELECT DISTINCT destination FROM outbox_overflow")}
         return cls(kinds, dict(backlogs(transaction)), parking, known)
 
     def of(self, kind: str, only: str | None) -> tuple[str, ...]:

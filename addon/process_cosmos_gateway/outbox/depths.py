@@ -18,9 +18,9 @@ def read_depths(transaction: Transaction, under: Conditions) -> Depths:
     drops = transaction.rows("SELECT priority, reason, count FROM outbox_drop")
     return Depths(
         waiting=Waiting(
-            alarm=counters[Priority.ALARM] + counters["parked"],
+            urgent=counters[Priority.URGENT] + counters["parked"],
             change=counters[Priority.CHANGE],
-            measurement=counters[Priority.MEASUREMENT],
+            reading=counters[Priority.READING],
         ),
         ages={of: max(0.0, under.now - accepted_at) for of, accepted_at in _oldest(transaction).items()},
         rejected=counters["rejected"],
@@ -31,7 +31,7 @@ def read_depths(transaction: Transaction, under: Conditions) -> Depths:
         full=frozenset(
             priority
             for priority in Priority
-            if (priority is Priority.ALARM and counters["parked"])
+            if (priority is Priority.URGENT and counters["parked"])
             or sizes[priority] > _NEARLY_FULL * share(under.limits.quota[priority], len(waiting) // len(Priority))
             or (waiting and under.refuses(priority))
         ),
@@ -40,5 +40,5 @@ def read_depths(transaction: Transaction, under: Conditions) -> Depths:
 
 def _oldest(transaction: Transaction) -> dict[Priority, float]:
     statements = {priority: each.oldest for priority, each in STATEMENTS.items()}
-    statements[Priority.MEASUREMENT] = "SELECT accepted_at FROM outbox_measurement ORDER BY sequence LIMIT 1"
+    statements[Priority.READING] = "SELECT accepted_at FROM outbox_reading ORDER BY sequence LIMIT 1"
     return {of: row[0] for of, statement in statements.items() for row in transaction.rows(statement)}

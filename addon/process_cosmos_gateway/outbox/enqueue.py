@@ -107,13 +107,13 @@ def _refuse_alarm(arrival: Arrival, wanting: Sequence[str], under: Conditions) -
 
 def has_room(audience: Audience, destination: str, size: int, limits: Limits) -> bool:
     """Say whether an alarm may join those that wait for ``destination``; none passes one that is parked."""
-    most = share(limits.quota[Priority.ALARM], len(audience.kinds))
-    waiting = audience.bytes[destination, Priority.ALARM]
+    most = share(limits.quota[Priority.URGENT], len(audience.kinds))
+    waiting = audience.bytes[destination, Priority.URGENT]
     return destination not in audience.parking and (not waiting or waiting + size <= most)
 
 
 def _queue(transaction: Transaction, priority: Priority, entries: Sequence[Entry], under: Conditions) -> None:
-    if priority is Priority.ALARM:
+    if priority is Priority.URGENT:
         for arrival, wanting in entries:
             _queue_alarm(transaction, arrival, wanting, under)
         return
@@ -136,9 +136,9 @@ def _queue_alarm(transaction: Transaction, arrival: Arrival, wanting: Sequence[s
         audience.parking.add(name)
     waiting = [name for name in wanting if name not in parked]
     if waiting:
-        sequence = enqueue(transaction, Priority.ALARM, [(arrival, waiting)], under.now, audience)
+        sequence = enqueue(transaction, Priority.URGENT, [(arrival, waiting)], under.now, audience)
         for name in parked:
-            transaction.run("INSERT INTO outbox_skip VALUES (?, ?, ?)", name, Priority.ALARM, sequence)
+            transaction.run("INSERT INTO outbox_skip VALUES (?, ?, ?)", name, Priority.URGENT, sequence)
 
 
 def enqueue(
@@ -190,14 +190,14 @@ def _row(arrival: Arrival, now: float) -> Row:
 
 def withdraw(transaction: Transaction, event: Ulid, destination: str, limits: Limits) -> None:
     """Take back an alarm that was for ``destination`` only, and forget its id; one on its way may still arrive."""
-    statements = STATEMENTS[Priority.ALARM]
+    statements = STATEMENTS[Priority.URGENT]
     is_known = bool(transaction.rows("SELECT 1 FROM outbox_destination WHERE name = ?", destination))
     for sequence, size in transaction.rows(statements.withdraw, event, destination):
         for mark in ("exception", "skip"):
             transaction.run(statements.drop_marks.replace("<mark>", mark), sequence)
-        count(transaction, Priority.ALARM, -1)
+        count(transaction, Priority.URGENT, -1)
         if is_known:
-            wait(transaction, destination, Priority.ALARM, -1, -size)
+            wait(transaction, destination, Priority.URGENT, -1, -size)
     overflow_queue.remove(transaction, "id = ? AND destination = ?", event, destination)
     known_ids.forget(transaction, event)
     overflow_queue.unpark(transaction, destination, limits)

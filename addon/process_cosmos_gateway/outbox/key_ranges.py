@@ -13,7 +13,7 @@ WIDTH = 4096
 
 
 @dataclass(slots=True)
-class Stretches:
+class KeyRanges:
     """The stretches of one destination's queues in which all that it waits for was found to be of unwanted keys.
 
     Events join a queue at its end and leave it anywhere, so the keys of a whole stretch become fewer, never more. Where

@@ -44,7 +44,7 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measurement:
+class OutgoingReading:
     """One reading to be sent; ``time``: the device's own, seconds since 1970. Many leave in one event."""
 
     device: str
@@ -92,7 +92,7 @@ class Added(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parcel:
+class Delivery:
     """One event on its way to one destination. ``attempts``: how often it has failed there.
 
     ``replayed``: it was rejected before and a person sent it again.
@@ -138,7 +138,7 @@ class Failed:
         return Rejected(Code.POISON, f"failed {strikes} times while others passed: {self.reason}", self.reply)
 
 
-type Verdict = Delivered | Rejected | Failed
+type DeliveryResult = Delivered | Rejected | Failed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +178,7 @@ class Limits:
     free on the disk. ``keeps_backlog``: priorities whose backlogs stay when their share shrinks below them.
     ``parked_bytes``: of alarms for which there was no room; beyond it only the newest of each alert stays.
     ``id_bytes``: for remembered ids. ``unsettled``: how many events may have failed at a destination until it gets no
-    others. ``strikes``: failures, with others delivered in between, that make an event poison. ``longest_rest``:
+    others. ``strikes``: failures, with others delivered in between, that make an event poison. ``longest_backoff``:
     seconds.
     """
 
@@ -188,4 +188,4 @@ class Limits:
     id_bytes: int = 64 * MB
     unsettled: int = 1_000
     strikes: int = 20
-    longest_rest: float = 60
+    longest_backoff: float = 60

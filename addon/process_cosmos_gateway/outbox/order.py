@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from process_cosmos_gateway.contract.destinations import Priority
 
-from .model import Parcel
+from .model import Delivery
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class Candidate:
     failures: int = 0
 
 
-def sendable(candidates: Iterable[Candidate], resting: Collection[int]) -> Iterator[Candidate]:
+def sendable(candidates: Iterable[Candidate], backing_off: Collection[int]) -> Iterator[Candidate]:
     """Yield, of ``candidates`` in order, those that may be sent now.
 
     An event that failed goes alone of its key, and only when it does not rest; the later ones of its key wait.
@@ -29,7 +29,7 @@ def sendable(candidates: Iterable[Candidate], resting: Collection[int]) -> Itera
             continue
         if candidate.failures:
             blocked.add(candidate.key)
-            if candidate.sequence in resting:
+            if candidate.sequence in backing_off:
                 continue
         yield candidate
 
@@ -39,7 +39,7 @@ def rest(failures: int, longest: float) -> float:
     return float(min(longest, 2 ** min(failures - 1, 32)))
 
 
-GUARANTEED: Mapping[Priority, float] = {Priority.MEASUREMENT: 0.12, Priority.CHANGE: 0.24}
+GUARANTEED: Mapping[Priority, float] = {Priority.READING: 0.12, Priority.CHANGE: 0.24}
 """A little more than the parts promised, a tenth and a fifth, because the first bytes do not count."""
 
 _FREE_OF_GUARD = 64 << 10
@@ -47,15 +47,15 @@ _REMEMBERED = 1 << 20
 
 
 def compose(
-    waiting: Mapping[Priority, Sequence[Parcel]], sent: Mapping[Priority, float], limit: int
-) -> Sequence[Parcel]:
+    waiting: Mapping[Priority, Sequence[Delivery]], sent: Mapping[Priority, float], limit: int
+) -> Sequence[Delivery]:
     """Return at most ``limit`` parcels, alarms first, but for those that have less than is guaranteed to them.
 
     ``sent``: bytes lately delivered while more than one priority waited.
     """
-    kept = {priority: deque(parcels) for priority, parcels in waiting.items() if parcels}
+    kept = {priority: deque(deliveries) for priority, deliveries in waiting.items() if deliveries}
     totals = {priority: sent.get(priority, 0.0) for priority in Priority}
-    chosen: list[Parcel] = []
+    chosen: list[Delivery] = []
     while kept and len(chosen) < limit:
         counting = sum(totals.values()) - _FREE_OF_GUARD
         starving = (each for each, part in GUARANTEED.items() if each in kept and totals[each] < part * counting)

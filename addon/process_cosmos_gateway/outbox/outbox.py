@@ -16,10 +16,10 @@ from process_cosmos_gateway.store import Store, Transaction
 
 from . import counters, enqueue, eviction, overflow_queue, reading_batches, rejected, series, settlement, subscriptions
 from .depths import read_depths
-from .dequeue import Busy, Drawn, Wish, draw
+from .dequeue import Busy, FetchResult, FetchRequest, fetch
 from .enqueue import Arrival, Conditions
 from .group_commit import Acceptor, Outcome
-from .key_ranges import Stretches
+from .key_ranges import KeyRanges
 from .model import (
     Added,
     Delivered,
@@ -28,15 +28,15 @@ from .model import (
     Event,
     Failed,
     Limits,
-    Measurement,
+    OutgoingReading,
     OutboxFullError,
-    Parcel,
-    Verdict,
+    Delivery,
+    DeliveryResult,
 )
 from .order import remember, rest
 from .quotas import Backlogs, quotas_now
 
-type OnSettled = Callable[[Transaction, str, Parcel, Verdict], None]
+type OnSettled = Callable[[Transaction, str, Delivery, DeliveryResult], None]
 type OnLinkDown = Callable[[Transaction, str], None]
 type OnJoined = Callable[[Transaction, str], Iterable[Event]]
 
@@ -59,7 +59,7 @@ class Outbox:
         self._news: dict[str, asyncio.Event] = {}
         self._resting: dict[str, dict[tuple[Priority, int], float]] = {}
         self._sent: dict[str, Mapping[Priority, float]] = {}
-        self._stretches: dict[str, Stretches] = {}
+        self._key_ranges: dict[str, KeyRanges] = {}
         self._down: set[str] = set()
         self._acceptor = Acceptor(self._commit)
 
@@ -91,7 +91,7 @@ class Outbox:
             [taken] = self._take(transaction, [Arrival(event, event.encode(self._store.site))])
         if not isinstance(taken, OutboxFullError):
             return taken
-        if event.priority is Priority.ALARM:
+        if event.priority is Priority.URGENT:
             raise taken
         counters.drop(transaction, event.priority, taken.reason, 1)
         return Added.DROPPED
@@ -107,9 +107,9 @@ class Outbox:
         """
         return self._acceptor.offer(Arrival(event, event.encode(self._store.site)), after)
 
-    def add_measurements(self, transaction: Transaction, measurements: Sequence[Measurement]) -> None:
+    def add_readings(self, transaction: Transaction, readings: Sequence[OutgoingReading]) -> None:
         """Queue readings that are new, for destinations that want readings; many leave in one event."""
-        reading_batches.add(transaction, measurements, self._prepare_intake(transaction))
+        reading_batches.add(transaction, readings, self._prepare_intake(transaction))
         transaction.after_commit(self._wake_all)
 
     async def forget_series(self) -> None:
@@ -189,7 +189,7 @@ class Outbox:
                     enqueue.enqueue(transaction, event.priority, [entry], now, audience)
 
         await self._store.write(change)
-        self._stretches.pop(name, None)
+        self._key_ranges.pop(name, None)
         self._wake_all()
 
     async def forget(self, name: str) -> None:
@@ -203,7 +203,7 @@ class Outbox:
         self._news.pop(name, None)
         self._resting.pop(name, None)
         self._sent.pop(name, None)
-        self._stretches.pop(name, None)
+        self._key_ranges.pop(name, None)
         self._down.discard(name)
 
     async def link_down(self, name: str) -> None:
@@ -227,24 +227,24 @@ class Outbox:
         """Return when there may be something to send."""
         news = self._news_of(destination)
         while not news.is_set():
-            resting = self._resting.get(destination, {})
-            if not resting:
+            backing_off = self._resting.get(destination, {})
+            if not backing_off:
                 await news.wait()
                 return
-            left = min(resting.values()) - self._clock.monotonic()
+            left = min(backing_off.values()) - self._clock.monotonic()
             if left <= 0:
                 return
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(news.wait(), min(left, _LONGEST_LOOK_AWAY))
 
-    async def parcels(
+    async def deliveries(
         self,
         destination: str,
         limit: int,
         *,
         priorities: Collection[Priority] = tuple(Priority),
         busy: Busy = (),
-    ) -> Sequence[Parcel]:
+    ) -> Sequence[Delivery]:
         """Return at most ``limit`` events to send now, in order per key, without what is held back or has expired.
 
         Alarms come first, but for what is guaranteed to the others. The same come again until they are settled.
@@ -253,105 +253,105 @@ class Outbox:
         news = self._news_of(destination)
         news.clear()
         now = self._clock.monotonic()
-        resting = {key: ready for key, ready in self._resting.get(destination, {}).items() if ready > now}
-        self._resting[destination] = resting
-        wish = replace(self._wish(destination, limit), resting=resting, priorities=priorities, busy=busy)
-        while not (drawn := await self._draw(wish)).is_clear or drawn.goes_on:
-            if not drawn.is_clear:
-                await self._store.write(partial(self._clear, destination=destination, drawn=drawn))
-            wish = replace(wish, now=self._clock.now().timestamp())
-        if not busy and len(priorities) == len(Priority) and sum(map(bool, drawn.waiting.values())) == 1:
+        backing_off = {key: ready for key, ready in self._resting.get(destination, {}).items() if ready > now}
+        self._resting[destination] = backing_off
+        request = replace(self._request(destination, limit), backing_off=backing_off, priorities=priorities, busy=busy)
+        while not (result := await self._draw(request)).is_clear or result.goes_on:
+            if not result.is_clear:
+                await self._store.write(partial(self._clear, destination=destination, result=result))
+            request = replace(request, now=self._clock.now().timestamp())
+        if not busy and len(priorities) == len(Priority) and sum(map(bool, result.waiting.values())) == 1:
             self._sent.pop(destination, None)
-        parcels = drawn.compose(self._sent.get(destination, {}), limit)
-        if parcels:
+        deliveries = result.compose(self._sent.get(destination, {}), limit)
+        if deliveries:
             news.set()
-        return parcels
+        return deliveries
 
-    async def following(self, destination: str, limit: int, on_the_way: Sequence[Parcel]) -> Sequence[Parcel]:
+    async def following(self, destination: str, limit: int, on_the_way: Sequence[Delivery]) -> Sequence[Delivery]:
         """Return what may go once all ``on_the_way``, not settled yet, is delivered: so that the link need not wait.
 
-        Nothing, where something has failed, or stands in the way: that is for ``parcels`` to see, after the settlement.
+        Nothing, where something has failed, or stands in the way: that is for ``deliveries`` to see, after the settlement.
         """
         if self._resting.get(destination):
             return ()
         reached: dict[Priority, int] = {}
-        for parcel in on_the_way:
-            reached[parcel.priority] = max(parcel.sequence, reached.get(parcel.priority, 0))
-        drawn = await self._draw(replace(self._wish(destination, limit), reached=reached))
-        return drawn.compose(self._sent.get(destination, {}), limit) if drawn.is_clear else ()
+        for delivery in on_the_way:
+            reached[delivery.priority] = max(delivery.sequence, reached.get(delivery.priority, 0))
+        result = await self._draw(replace(self._request(destination, limit), reached=reached))
+        return result.compose(self._sent.get(destination, {}), limit) if result.is_clear else ()
 
-    def _wish(self, destination: str, limit: int) -> Wish:
+    def _request(self, destination: str, limit: int) -> FetchRequest:
         now = self._clock.now().timestamp()
-        return Wish(
+        return FetchRequest(
             destination=destination,
             limit=limit,
             limits=self._limits,
             now=now,
             site=self._store.site,
-            stretches=self._stretches.setdefault(destination, Stretches()),
+            key_ranges=self._key_ranges.setdefault(destination, KeyRanges()),
         )
 
-    async def _draw(self, wish: Wish) -> Drawn:
+    async def _draw(self, request: FetchRequest) -> FetchResult:
         return await self._store.read(
-            lambda transaction: draw(transaction, replace(wish, limits=self._limits_now(transaction)))
+            lambda transaction: fetch(transaction, replace(request, limits=self._limits_now(transaction)))
         )
 
-    def _clear(self, transaction: Transaction, destination: str, drawn: Drawn) -> None:
+    def _clear(self, transaction: Transaction, destination: str, result: FetchResult) -> None:
         """Give up what has expired, set aside what is damaged, unpark, cut the pack that is to go."""
-        for priority, sequence in drawn.expired:
+        for priority, sequence in result.expired:
             eviction.give_up_for_all(transaction, priority, [sequence], DropReason.EXPIRED)
-        for priority, sequence in drawn.damaged:
+        for priority, sequence in result.damaged:
             # Another destination may have met it at the same time.
             for row in transaction.rows(f"SELECT * FROM outbox_{priority} WHERE sequence = ?", sequence):  # noqa: S608 - ours
                 self._store.quarantine(transaction, f"outbox_{priority}", row)
-                if priority is Priority.MEASUREMENT:
+                if priority is Priority.READING:
                     reading_batches.give_up(transaction, sequence)
                 else:
                     eviction.give_up_for_all(transaction, priority, [sequence], DropReason.DAMAGED)
-        overflow_queue.expire(transaction, drawn.now)
+        overflow_queue.expire(transaction, result.now)
         overflow_queue.unpark(transaction, destination, self._limits_now(transaction))
         reading_batches.cut(transaction, destination, self._ulid_fn)
 
     async def settle(
         self,
         destination: str,
-        verdicts: Sequence[tuple[Parcel, Verdict]],
+        results: Sequence[tuple[Delivery, DeliveryResult]],
         *,
         also: Callable[[Transaction], None] | None = None,
     ) -> None:
-        """Write down what became of parcels that ``parcels`` gave, with ``also``.
+        """Write down what became of parcels that ``deliveries`` gave, with ``also``.
 
         Watchers hear of it in the same transaction.
         """
 
-        def change(transaction: Transaction) -> Sequence[tuple[Parcel, Verdict]]:
+        def change(transaction: Transaction) -> Sequence[tuple[Delivery, DeliveryResult]]:
             now = self._clock.now().timestamp()
-            judged = settlement.settle(transaction, destination, verdicts, self._limits_now(transaction), now)
+            judged = settlement.settle(transaction, destination, results, self._limits_now(transaction), now)
             for settled, _, _ in self._watchers:
-                for parcel, verdict in judged:
-                    settled(transaction, destination, parcel, verdict)
+                for delivery, result in judged:
+                    settled(transaction, destination, delivery, result)
             if also is not None:
                 also(transaction)
             reading_batches.cut(transaction, destination, self._ulid_fn)
             return judged
 
-        if not verdicts:
+        if not results:
             return
         self._note(destination, await self._store.write(change))
 
-    def _note(self, destination: str, judged: Sequence[tuple[Parcel, Verdict]]) -> None:
+    def _note(self, destination: str, judged: Sequence[tuple[Delivery, DeliveryResult]]) -> None:
         """Remember, until the next start, what rests and how much each priority had of the link."""
-        resting = self._resting.setdefault(destination, {})
+        backing_off = self._resting.setdefault(destination, {})
         sent = dict.fromkeys(Priority, 0)
-        for parcel, verdict in judged:
-            if isinstance(verdict, Failed):
-                pause = rest(parcel.attempts + 1, self._limits.longest_rest)
-                resting[parcel.priority, parcel.sequence] = self._clock.monotonic() + pause
+        for delivery, result in judged:
+            if isinstance(result, Failed):
+                pause = rest(delivery.attempts + 1, self._limits.longest_backoff)
+                backing_off[delivery.priority, delivery.sequence] = self._clock.monotonic() + pause
                 continue
-            resting.pop((parcel.priority, parcel.sequence), None)
+            backing_off.pop((delivery.priority, delivery.sequence), None)
             self._down.discard(destination)
-            if isinstance(verdict, Delivered):
-                sent[parcel.priority] += len(parcel.body)
+            if isinstance(result, Delivered):
+                sent[delivery.priority] += len(delivery.body)
         self._sent[destination] = remember(self._sent.get(destination, {}), sent)
         self._news_of(destination).set()
 

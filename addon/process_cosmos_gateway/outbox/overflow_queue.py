@@ -22,10 +22,10 @@ def park(  # noqa: PLR0917 - an event, its text and time, where to and how much
         expire(transaction, now)
     if counted(transaction, "parked_bytes") + len(body) > most:
         superseded = remove(transaction, "destination = ? AND key = ? AND asked = ?", destination, event.key, asked)
-        drop(transaction, Priority.ALARM, DropReason.SUPERSEDED, superseded)
+        drop(transaction, Priority.URGENT, DropReason.SUPERSEDED, superseded)
     expires = None if event.expires_at is None else event.expires_at.timestamp()
     transaction.run(
-        "INSERT INTO outbox_parked"
+        "INSERT INTO outbox_overflow"
         " (destination, id, type, kind, subject, key, asked, accepted_at, expires_at, checksum, body)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         destination,
@@ -46,19 +46,19 @@ def park(  # noqa: PLR0917 - an event, its text and time, where to and how much
 
 def has_expired(transaction: Transaction, now: float) -> bool:
     """Say whether something parked is not to be sent any more."""
-    expired = "SELECT 1 FROM outbox_parked WHERE expires_at <= ? LIMIT 1"
+    expired = "SELECT 1 FROM outbox_overflow WHERE expires_at <= ? LIMIT 1"
     return bool(counted(transaction, "parked") and transaction.rows(expired, now))
 
 
 def expire(transaction: Transaction, now: float) -> None:
     """Give up what is not to be sent any more, and count it."""
-    drop(transaction, Priority.ALARM, DropReason.EXPIRED, remove(transaction, "expires_at <= ?", now))
+    drop(transaction, Priority.URGENT, DropReason.EXPIRED, remove(transaction, "expires_at <= ?", now))
 
 
 def remove(transaction: Transaction, where: str, *values: str | float) -> int:
     """Remove parked alarms; return how many."""
     sizes = transaction.rows(
-        f"DELETE FROM outbox_parked WHERE {where} RETURNING length(body)",  # noqa: S608 - of our own callers
+        f"DELETE FROM outbox_overflow WHERE {where} RETURNING length(body)",  # noqa: S608 - of our own callers
         *values,
     )
     count(transaction, "parked", -len(sizes))
@@ -70,7 +70,7 @@ def may_unpark(transaction: Transaction, destination: str, limits: Limits) -> bo
     """Say whether there is room for the oldest alarm that is parked for ``destination``."""
     if not counted(transaction, "parked"):
         return False
-    oldest = "SELECT length(body) FROM outbox_parked WHERE destination = ? ORDER BY number LIMIT 1"
+    oldest = "SELECT length(body) FROM outbox_overflow WHERE destination = ? ORDER BY number LIMIT 1"
     events, room = _room(transaction, destination, limits)
     return any(size <= room or not events for (size,) in transaction.rows(oldest, destination))
 
@@ -78,8 +78,8 @@ def may_unpark(transaction: Transaction, destination: str, limits: Limits) -> bo
 def _room(transaction: Transaction, destination: str, limits: Limits) -> tuple[int, int]:
     """Return the alarms queued for ``destination``, and the bytes left of its share."""
     [(number,)] = transaction.rows("SELECT count(*) FROM outbox_destination")
-    events, size = backlog(transaction, destination, Priority.ALARM)
-    return events, share(limits.quota[Priority.ALARM], number) - size
+    events, size = backlog(transaction, destination, Priority.URGENT)
+    return events, share(limits.quota[Priority.URGENT], number) - size
 
 
 def unpark(transaction: Transaction, destination: str, limits: Limits) -> None:
@@ -89,11 +89,11 @@ def unpark(transaction: Transaction, destination: str, limits: Limits) -> None:
     events, room = _room(transaction, destination, limits)
     rows = transaction.rows(
         "SELECT length(body), number, id, type, kind, subject, key, accepted_at, expires_at, checksum, body"
-        " FROM outbox_parked WHERE destination = ? ORDER BY number LIMIT ?",
+        " FROM outbox_overflow WHERE destination = ? ORDER BY number LIMIT ?",
         destination,
         _MOVED_AT_ONCE,
     )
-    insert = STATEMENTS[Priority.ALARM].insert + "(?, ?, ?, ?, ?, ?, NULL, 0, ?, ?, ?, ?)"
+    insert = STATEMENTS[Priority.URGENT].insert + "(?, ?, ?, ?, ?, ?, NULL, 0, ?, ?, ?, ?)"
     for size, row, identifier, kind_of, kind, subject, key, accepted_at, expires, checksum, body in rows:
         if events and size > room:
             return
@@ -101,5 +101,5 @@ def unpark(transaction: Transaction, destination: str, limits: Limits) -> None:
         values = (identifier, kind_of, kind, subject, key, destination, accepted_at, expires, checksum, body)
         transaction.run(insert, *values)
         remove(transaction, "number = ?", row)
-        count(transaction, Priority.ALARM, 1)
-        wait(transaction, destination, Priority.ALARM, 1, size)
+        count(transaction, Priority.URGENT, 1)
+        wait(transaction, destination, Priority.URGENT, 1, size)

@@ -14,9 +14,9 @@ ID_BYTES = 48
 
 _MOST = 2048 * MB
 _PART_OF_FREE = 5
-_LEAST = {Priority.ALARM: 64 * MB, Priority.CHANGE: 16 * MB, Priority.MEASUREMENT: 16 * MB}
-_WEIGHTS = {Priority.ALARM: 2, Priority.CHANGE: 3, Priority.MEASUREMENT: 5}
-_RESERVES = {Priority.ALARM: 0, Priority.CHANGE: 2, Priority.MEASUREMENT: 3}
+_LEAST = {Priority.URGENT: 64 * MB, Priority.CHANGE: 16 * MB, Priority.READING: 16 * MB}
+_WEIGHTS = {Priority.URGENT: 2, Priority.CHANGE: 3, Priority.READING: 5}
+_RESERVES = {Priority.URGENT: 0, Priority.CHANGE: 2, Priority.READING: 3}
 _PART_FREED = 50
 _LEAST_FOR_IDS = 4 * MB
 _PART_FOR_IDS = 8
@@ -31,10 +31,10 @@ def default_quotas(free_bytes: int) -> Mapping[Priority, int]:
     Each priority has a minimum, also on a small disk: ``refused_by_disk`` decides what a nearly full one takes.
     """
     whole = min(_MOST, max(0, free_bytes) // _PART_OF_FREE)
-    alarms = max(_LEAST[Priority.ALARM], whole * _WEIGHTS[Priority.ALARM] // 10)
+    alarms = max(_LEAST[Priority.URGENT], whole * _WEIGHTS[Priority.URGENT] // 10)
     rest = max(0, whole - alarms)
     changes = rest * _WEIGHTS[Priority.CHANGE] // 8
-    computed = {Priority.ALARM: alarms, Priority.CHANGE: changes, Priority.MEASUREMENT: rest - changes}
+    computed = {Priority.URGENT: alarms, Priority.CHANGE: changes, Priority.READING: rest - changes}
     return {priority: max(size, _LEAST[priority]) for priority, size in computed.items()}
 
 
@@ -51,13 +51,13 @@ def quotas_now(
     for (_, priority), size in backlogs.items():
         waiting[priority] = max(size, waiting[priority])
     quotas = {**default_quotas(free + sum(waiting.values())), **fixed}
-    keeps_backlog = frozenset({Priority.CHANGE, Priority.MEASUREMENT} - fixed.keys())
+    keeps_backlog = frozenset({Priority.CHANGE, Priority.READING} - fixed.keys())
     if free >= reserve:
         return quotas, keeps_backlog
     destinations = max(1, len({name for name, _ in backlogs}))
-    left = max(0, waiting[Priority.MEASUREMENT] - (reserve - free))
-    quotas[Priority.MEASUREMENT] = min(quotas[Priority.MEASUREMENT], left * destinations)
-    return quotas, keeps_backlog - {Priority.MEASUREMENT}
+    left = max(0, waiting[Priority.READING] - (reserve - free))
+    quotas[Priority.READING] = min(quotas[Priority.READING], left * destinations)
+    return quotas, keeps_backlog - {Priority.READING}
 
 
 def share(quota: int, destinations: int) -> int:

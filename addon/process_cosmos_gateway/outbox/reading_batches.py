@@ -16,7 +16,7 @@ from process_cosmos_gateway.store import Transaction
 
 from .counters import backlog, count, drop, wait
 from .enqueue import Conditions, Row
-from .model import DropReason, Failed, Limits, Measurement, Parcel, Rejected, Verdict
+from .model import DropReason, Failed, Limits, OutgoingReading, Delivery, Rejected, DeliveryResult
 from .quotas import READING_BYTES, Bound, bound, share
 
 READINGS = event_type("readings")
@@ -25,36 +25,36 @@ READINGS_AT_ONCE = 500
 
 _CONTENT_TYPE = "application/senml+json"
 _KEY = "readings"
-_CURSOR = "SELECT sequence FROM outbox_cursor WHERE destination = ? AND priority = 'measurement'"
+_CURSOR = "SELECT sequence FROM outbox_cursor WHERE destination = ? AND priority = 'reading'"
 _WAITING = "SELECT 1 FROM outbox_kind WHERE kind = 'reading' AND destination = ?"
 
 
-def add(transaction: Transaction, measurements: Sequence[Measurement], under: Conditions) -> None:
+def add(transaction: Transaction, readings: Sequence[OutgoingReading], under: Conditions) -> None:
     """Queue readings for who wants them; the oldest of a destination whose share is full are dropped."""
     audience = under.audience
     wanting = audience.of(EventKind.READING, None)
-    if not wanting or not measurements:
+    if not wanting or not readings:
         return
-    if under.refuses(Priority.MEASUREMENT):
-        drop(transaction, Priority.MEASUREMENT, DropReason.DISK, len(measurements))
+    if under.refuses(Priority.READING):
+        drop(transaction, Priority.READING, DropReason.DISK, len(readings))
         return
-    numbers = {series: _number(transaction, series) for series in {_series(each) for each in measurements}}
-    rows = [_row(each, numbers[_series(each)], under.now) for each in measurements]
-    transaction.insert("INSERT INTO outbox_measurement (series, time, value, accepted_at, checksum) VALUES ", rows)
-    count(transaction, Priority.MEASUREMENT, len(rows))
-    most = share(under.limits.quota[Priority.MEASUREMENT], len(audience.kinds))
+    numbers = {series: _number(transaction, series) for series in {_series(each) for each in readings}}
+    rows = [_row(each, numbers[_series(each)], under.now) for each in readings]
+    transaction.insert("INSERT INTO outbox_reading (series, time, value, accepted_at, checksum) VALUES ", rows)
+    count(transaction, Priority.READING, len(rows))
+    most = share(under.limits.quota[Priority.READING], len(audience.kinds))
     for name in wanting:
-        wait(transaction, name, Priority.MEASUREMENT, len(rows), len(rows) * READING_BYTES)
-        before = audience.bytes[name, Priority.MEASUREMENT]
-        to = bound(most, before, keeps=Priority.MEASUREMENT in under.limits.keeps_backlog)
+        wait(transaction, name, Priority.READING, len(rows), len(rows) * READING_BYTES)
+        before = audience.bytes[name, Priority.READING]
+        to = bound(most, before, keeps=Priority.READING in under.limits.keeps_backlog)
         if before + len(rows) * READING_BYTES > to.most:
             _drop_oldest(transaction, name, to, DropReason.QUOTA)
 
 
 def make_room(transaction: Transaction, limits: Limits) -> None:
     """Give up the oldest readings of each backlog beyond its share: alarms need the room on a disk that is full."""
-    waiting = transaction.rows("SELECT destination, bytes FROM outbox_backlog WHERE priority = 'measurement'")
-    to = bound(share(limits.quota[Priority.MEASUREMENT], len(waiting)))
+    waiting = transaction.rows("SELECT destination, bytes FROM outbox_backlog WHERE priority = 'reading'")
+    to = bound(share(limits.quota[Priority.READING], len(waiting)))
     for name, size in waiting:
         if size > to.most:
             _drop_oldest(transaction, name, to, DropReason.DISK)
@@ -63,9 +63,9 @@ def make_room(transaction: Transaction, limits: Limits) -> None:
 type _Series = tuple[str, str, str]
 
 
-def _series(measurement: Measurement) -> _Series:
+def _series(reading: OutgoingReading) -> _Series:
     """A property that changes its unit begins another series: what a pack already says must stay as it is."""
-    return measurement.device, measurement.property, measurement.unit or ""
+    return reading.device, reading.property, reading.unit or ""
 
 
 def _number(transaction: Transaction, series: _Series) -> int:
@@ -75,10 +75,10 @@ def _number(transaction: Transaction, series: _Series) -> int:
     return int(number)
 
 
-def _row(measurement: Measurement, number: int, now: float) -> Row:
+def _row(reading: OutgoingReading, number: int, now: float) -> Row:
     # SQLite knows one zero for times, but two for values.
-    time, value = float(measurement.time) + 0.0, _stored(measurement)
-    return number, time, value, now, _checksum(*_series(measurement), time, value, now)
+    time, value = float(reading.time) + 0.0, _stored(reading)
+    return number, time, value, now, _checksum(*_series(reading), time, value, now)
 
 
 def _checksum(*fields: object) -> int:
@@ -86,25 +86,25 @@ def _checksum(*fields: object) -> int:
     return zlib.crc32(orjson.dumps(fields, default=repr))
 
 
-def _stored(measurement: Measurement) -> float | str:
-    value = measurement.value
+def _stored(reading: OutgoingReading) -> float | str:
+    value = reading.value
     return orjson.dumps(value).decode() if isinstance(value, bool | str) else float(value)
 
 
 def _drop_oldest(transaction: Transaction, destination: str, to: Bound, reason: DropReason) -> None:
-    waiting, size = backlog(transaction, destination, Priority.MEASUREMENT)
+    waiting, size = backlog(transaction, destination, Priority.READING)
     over = -(-(size - to.target) // READING_BYTES)
     [(cursor,)] = transaction.rows(_CURSOR, destination)
     last = transaction.rows(
         "SELECT max(sequence) FROM ("
-        "  SELECT sequence FROM outbox_measurement WHERE sequence > ? ORDER BY sequence LIMIT ?)",
+        "  SELECT sequence FROM outbox_reading WHERE sequence > ? ORDER BY sequence LIMIT ?)",
         cursor,
         min(over, waiting),
     )[0][0]
     # A pack begins with the oldest: it is gone with them, its last reading too.
-    packs = transaction.rows("DELETE FROM outbox_pack WHERE destination = ? RETURNING last", destination)
+    packs = transaction.rows("DELETE FROM outbox_reading_batch WHERE destination = ? RETURNING last", destination)
     gone = _pass(transaction, destination, max([last, *(last_of_pack for (last_of_pack,) in packs)]))
-    drop(transaction, Priority.MEASUREMENT, reason, gone)
+    drop(transaction, Priority.READING, reason, gone)
 
 
 def _pass(transaction: Transaction, destination: str, last: int) -> int:
@@ -112,12 +112,12 @@ def _pass(transaction: Transaction, destination: str, last: int) -> int:
     [(cursor,)] = transaction.rows(_CURSOR, destination)
     passed: int
     [(passed,)] = transaction.rows(
-        "SELECT count(*) FROM outbox_measurement WHERE sequence > ? AND sequence <= ?", cursor, last
+        "SELECT count(*) FROM outbox_reading WHERE sequence > ? AND sequence <= ?", cursor, last
     )
     transaction.run(
-        "UPDATE outbox_cursor SET sequence = ? WHERE destination = ? AND priority = 'measurement'", last, destination
+        "UPDATE outbox_cursor SET sequence = ? WHERE destination = ? AND priority = 'reading'", last, destination
     )
-    wait(transaction, destination, Priority.MEASUREMENT, -passed, -passed * READING_BYTES)
+    wait(transaction, destination, Priority.READING, -passed, -passed * READING_BYTES)
     clean(transaction)
     return passed
 
@@ -125,19 +125,19 @@ def _pass(transaction: Transaction, destination: str, last: int) -> int:
 def clean(transaction: Transaction) -> None:
     """Delete the readings nobody waits for."""
     [(last,)] = transaction.rows(
-        "SELECT min(sequence) FROM outbox_cursor WHERE priority = 'measurement'"
+        "SELECT min(sequence) FROM outbox_cursor WHERE priority = 'reading'"
         " AND destination IN (SELECT destination FROM outbox_kind WHERE kind = 'reading')"
     )
-    gone = transaction.run("DELETE FROM outbox_measurement WHERE ?1 IS NULL OR sequence <= ?1", last)
-    count(transaction, Priority.MEASUREMENT, -gone)
+    gone = transaction.run("DELETE FROM outbox_reading WHERE ?1 IS NULL OR sequence <= ?1", last)
+    count(transaction, Priority.READING, -gone)
 
 
 def join(transaction: Transaction, destination: str) -> None:
     """Let ``destination`` begin at the end."""
-    transaction.run("DELETE FROM outbox_pack WHERE destination = ?", destination)
+    transaction.run("DELETE FROM outbox_reading_batch WHERE destination = ?", destination)
     transaction.run(
-        "INSERT OR REPLACE INTO outbox_cursor SELECT ?, 'measurement',"
-        " coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'outbox_measurement'), 0)",
+        "INSERT OR REPLACE INTO outbox_cursor SELECT ?, 'reading',"
+        " coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'outbox_reading'), 0)",
         destination,
     )
 
@@ -146,36 +146,36 @@ def needs_cut(transaction: Transaction, destination: str) -> bool:
     """Say whether readings wait that no pack holds yet."""
     if not transaction.rows(_WAITING, destination):
         return False
-    whole = "SELECT 1 FROM outbox_pack JOIN outbox_measurement ON sequence BETWEEN first AND last WHERE destination = ?"
+    whole = "SELECT 1 FROM outbox_reading_batch JOIN outbox_reading ON sequence BETWEEN first AND last WHERE destination = ?"
     if transaction.rows(f"{whole} LIMIT 1", destination):
         return False
-    ahead = "SELECT 1 FROM outbox_measurement WHERE sequence > (SELECT sequence FROM outbox_cursor"
-    mine = "WHERE destination = ? AND priority = 'measurement') LIMIT 1"
+    ahead = "SELECT 1 FROM outbox_reading WHERE sequence > (SELECT sequence FROM outbox_cursor"
+    mine = "WHERE destination = ? AND priority = 'reading') LIMIT 1"
     return bool(transaction.rows(f"{ahead} {mine}", destination))
 
 
 def give_up(transaction: Transaction, sequence: int) -> None:
     """Send a damaged reading to nobody any more; a pack that holds it is cut anew, under another id."""
     waiting = transaction.rows(
-        "SELECT destination FROM outbox_cursor WHERE priority = 'measurement' AND sequence < ?"
+        "SELECT destination FROM outbox_cursor WHERE priority = 'reading' AND sequence < ?"
         " AND destination IN (SELECT destination FROM outbox_kind WHERE kind = 'reading')",
         sequence,
     )
     for (name,) in waiting:
-        wait(transaction, name, Priority.MEASUREMENT, -1, -READING_BYTES)
-    drop(transaction, Priority.MEASUREMENT, DropReason.DAMAGED, len(waiting))
-    transaction.run("DELETE FROM outbox_pack WHERE ? BETWEEN first AND last", sequence)
-    transaction.run("DELETE FROM outbox_measurement WHERE sequence = ?", sequence)
-    count(transaction, Priority.MEASUREMENT, -1)
+        wait(transaction, name, Priority.READING, -1, -READING_BYTES)
+    drop(transaction, Priority.READING, DropReason.DAMAGED, len(waiting))
+    transaction.run("DELETE FROM outbox_reading_batch WHERE ? BETWEEN first AND last", sequence)
+    transaction.run("DELETE FROM outbox_reading WHERE sequence = ?", sequence)
+    count(transaction, Priority.READING, -1)
 
 
 def _next_id(transaction: Transaction, ulid_fn: Callable[[], Ulid]) -> Ulid:
     """Return an id above those of all packs before, also when the clock is behind them since a restart."""
     made = ulid_fn()
-    for (last,) in transaction.rows("SELECT id FROM outbox_last_pack"):
+    for (last,) in transaction.rows("SELECT id FROM outbox_last_reading_batch"):
         if made <= last:
             made = UlidFactory(lambda: 0, token_bytes, milliseconds_of(last))()
-    transaction.run("INSERT OR REPLACE INTO outbox_last_pack VALUES (1, ?)", made)
+    transaction.run("INSERT OR REPLACE INTO outbox_last_reading_batch VALUES (1, ?)", made)
     return made
 
 
@@ -184,14 +184,14 @@ def cut(transaction: Transaction, destination: str, ulid_fn: Callable[[], Ulid])
     if not needs_cut(transaction, destination):
         return
     [(first, last)] = transaction.rows(
-        "SELECT min(sequence), max(sequence) FROM (SELECT sequence FROM outbox_measurement"
-        " WHERE sequence > (SELECT sequence FROM outbox_cursor WHERE destination = ? AND priority = 'measurement')"
+        "SELECT min(sequence), max(sequence) FROM (SELECT sequence FROM outbox_reading"
+        " WHERE sequence > (SELECT sequence FROM outbox_cursor WHERE destination = ? AND priority = 'reading')"
         " ORDER BY sequence LIMIT ?)",
         destination,
         READINGS_AT_ONCE,
     )
     transaction.run(
-        "INSERT OR REPLACE INTO outbox_pack (destination, id, first, last) VALUES (?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO outbox_reading_batch (destination, id, first, last) VALUES (?, ?, ?, ?)",
         destination,
         _next_id(transaction, ulid_fn),
         first,
@@ -203,19 +203,21 @@ def cut(transaction: Transaction, destination: str, ulid_fn: Callable[[], Ulid])
 class Pack:
     """The pack that is to go next, or the numbers of its readings that are not what they were; nothing: no pack."""
 
-    parcel: Parcel | None = None
+    delivery: Delivery | None = None
     damaged: Sequence[int] = ()
 
 
 def look(transaction: Transaction, destination: str, site: Ulid) -> Pack:
     """Return the same bytes each time, until the pack is settled."""
-    packs = transaction.rows("SELECT id, first, last, failures FROM outbox_pack WHERE destination = ?", destination)
+    packs = transaction.rows(
+        "SELECT id, first, last, failures FROM outbox_reading_batch WHERE destination = ?", destination
+    )
     if not packs:
         return Pack()
     [(identifier, first, last, failures)] = packs
     rows = transaction.rows(
         "SELECT device, property, unit, time, value, accepted_at, sequence, checksum"
-        " FROM outbox_measurement LEFT JOIN outbox_series ON number = series"
+        " FROM outbox_reading LEFT JOIN outbox_series ON number = series"
         " WHERE sequence BETWEEN ? AND ? ORDER BY sequence",
         first,
         last,
@@ -234,8 +236,8 @@ def look(transaction: Transaction, destination: str, site: Ulid) -> Pack:
         "data": [_record(*row[:5]) for row in rows],
     }
     return Pack(
-        Parcel(
-            priority=Priority.MEASUREMENT,
+        Delivery(
+            priority=Priority.READING,
             sequence=last,
             id=identifier,
             type=READINGS,
@@ -260,43 +262,45 @@ def _record(device: str, name: str, unit: str, time: float, value: float | str) 
 def settle(
     transaction: Transaction,
     destination: str,
-    settlement: tuple[Parcel, Verdict],
+    settlement: tuple[Delivery, DeliveryResult],
     *,
     delivered: int,
     most_strikes: int,
     now: float,
-) -> tuple[Parcel, Verdict] | None:
+) -> tuple[Delivery, DeliveryResult] | None:
     """Write down what became of a pack, poison turned into rejected; None: it is not known any more."""
-    sent, verdict = settlement
-    if not transaction.rows("SELECT 1 FROM outbox_pack WHERE destination = ? AND id = ?", destination, sent.id):
+    sent, result = settlement
+    if not transaction.rows(
+        "SELECT 1 FROM outbox_reading_batch WHERE destination = ? AND id = ?", destination, sent.id
+    ):
         return None
-    if isinstance(verdict, Failed):
+    if isinstance(result, Failed):
         [(strikes,)] = transaction.rows(
-            "UPDATE outbox_pack SET failures = failures + 1, strikes = strikes + (:delivered > delivered_then),"
+            "UPDATE outbox_reading_batch SET failures = failures + 1, strikes = strikes + (:delivered > delivered_then),"
             " delivered_then = :delivered WHERE destination = :destination RETURNING strikes",
             delivered=delivered,
             destination=destination,
         )
         if strikes < most_strikes:
             return settlement
-        verdict = verdict.as_poison(most_strikes)
-    if isinstance(verdict, Rejected):
-        _reject(transaction, destination, sent, verdict, now)
-    transaction.run("DELETE FROM outbox_pack WHERE destination = ?", destination)
+        result = result.as_poison(most_strikes)
+    if isinstance(result, Rejected):
+        _reject(transaction, destination, sent, result, now)
+    transaction.run("DELETE FROM outbox_reading_batch WHERE destination = ?", destination)
     _pass(transaction, destination, sent.sequence)
-    return sent, verdict
+    return sent, result
 
 
-def _reject(transaction: Transaction, destination: str, sent: Parcel, verdict: Rejected, now: float) -> None:
+def _reject(transaction: Transaction, destination: str, sent: Delivery, result: Rejected, now: float) -> None:
     transaction.run(
         "INSERT INTO outbox_rejected"
         " (destination, priority, code, message, reply, attempts, rejected_at, id, type, kind, subject, key, body)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         destination,
-        Priority.MEASUREMENT,
-        verdict.code,
-        verdict.message,
-        verdict.reply,
+        Priority.READING,
+        result.code,
+        result.message,
+        result.reply,
         sent.attempts + 1,
         now,
         sent.id,

@@ -58,7 +58,7 @@ def send_again(transaction: Transaction, numbers: Collection[int] | None, now: f
         limit=_MOVED_AT_ONCE,
     ):
         for number, destination, was, identifier, kind_of, kind, subject, key, refused in rows:
-            priority = Priority.ALARM if was == Priority.ALARM else Priority.CHANGE
+            priority = Priority.URGENT if was == Priority.URGENT else Priority.CHANGE
             body = _marked(refused)
             values = (identifier, kind_of, kind, subject, key, destination, None, 1, now, None, zlib.crc32(body), body)
             transaction.run(STATEMENTS[priority].insert + f"({', '.join('?' * len(values))})", *values)

@@ -14,7 +14,7 @@ def used(transaction: Transaction, after: int) -> tuple[set[int], int | None]:
     """Return the series of some of the readings above number ``after``, and where to go on; None: these are all."""
     rows = transaction.rows(
         """SELECT series, max(sequence) FROM (
-             SELECT series, sequence FROM outbox_measurement WHERE sequence > ? ORDER BY sequence LIMIT ?)
+             SELECT series, sequence FROM outbox_reading WHERE sequence > ? ORDER BY sequence LIMIT ?)
            GROUP BY series""",
         after,
         _READ_AT_ONCE,
@@ -27,7 +27,7 @@ def forget_unused(transaction: Transaction, used: Collection[int], until: int) -
     return transaction.run(
         """DELETE FROM outbox_series WHERE number IN (
              SELECT number FROM outbox_series WHERE number NOT IN (SELECT value FROM json_each(?))
-               AND number NOT IN (SELECT series FROM outbox_measurement WHERE sequence > ?) LIMIT ?)""",
+               AND number NOT IN (SELECT series FROM outbox_reading WHERE sequence > ?) LIMIT ?)""",
         array([*used]),
         until,
         _FORGOTTEN_AT_ONCE,

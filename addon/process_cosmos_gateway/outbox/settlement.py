@@ -8,13 +8,13 @@ from process_cosmos_gateway.store import Transaction
 
 from . import overflow_queue, reading_batches
 from .counters import array, count, wait
-from .model import Delivered, Failed, Limits, Parcel, Rejected, Verdict
+from .model import Delivered, Failed, Limits, Delivery, Rejected, DeliveryResult
 from .statements import STATEMENTS
 
 _MOST_PASSED = 4096
 """Events the cursor leaves behind at a time: each takes a row of its own."""
 
-type Settlement = tuple[Parcel, Verdict]
+type Settlement = tuple[Delivery, DeliveryResult]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,10 +29,10 @@ class Progress:
 
 
 def settle(
-    transaction: Transaction, destination: str, verdicts: Sequence[Settlement], limits: Limits, now: float
+    transaction: Transaction, destination: str, results: Sequence[Settlement], limits: Limits, now: float
 ) -> Sequence[Settlement]:
     """Write down what became of some parcels; return the same, with poison turned into rejected."""
-    delivered = sum(isinstance(verdict, Delivered) for _, verdict in verdicts)
+    delivered = sum(isinstance(result, Delivered) for _, result in results)
     known = transaction.rows(
         "UPDATE outbox_destination SET delivered = delivered + ? WHERE name = ? RETURNING delivered",
         delivered,
@@ -44,32 +44,32 @@ def settle(
     progress = Progress(destination=destination, before=after - delivered, after=after, now=now, limits=limits)
     settled: list[Settlement] = []
     for priority in STATEMENTS:
-        of_priority = [settlement for settlement in verdicts if settlement[0].priority is priority]
+        of_priority = [settlement for settlement in results if settlement[0].priority is priority]
         if of_priority and _settle_run(transaction, priority, of_priority, progress):
             settled += of_priority
         elif of_priority:
             settled += _settle_each(transaction, priority, of_priority, progress)
-    settled += _settle_packs(transaction, verdicts, progress)
+    settled += _settle_packs(transaction, results, progress)
     overflow_queue.expire(transaction, now)
     overflow_queue.unpark(transaction, destination, limits)
     return settled
 
 
 def _settle_run(
-    transaction: Transaction, priority: Priority, verdicts: Sequence[Settlement], progress: Progress
+    transaction: Transaction, priority: Priority, results: Sequence[Settlement], progress: Progress
 ) -> bool:
     """Settle what is delivered without a gap, by the cursor alone; say whether it was that.
 
     Side by side, events are confirmed in any order, and one may have been withdrawn on its way: only the very same
     events are no gap, not as many.
     """
-    if not all(isinstance(verdict, Delivered) for _, verdict in verdicts):
+    if not all(isinstance(result, Delivered) for _, result in results):
         return False
     statements, destination = STATEMENTS[priority], progress.destination
     [(cursor,)] = transaction.rows(statements.cursor, destination)
     if transaction.rows(statements.has_exceptions, destination):
         return False
-    sequences, events = sorted(parcel.sequence for parcel, _ in verdicts), len(verdicts)
+    sequences, events = sorted(delivery.sequence for delivery, _ in results), len(results)
     rows = transaction.rows(statements.next, destination=destination, cursor=cursor, limit=events)
     if [sequence for sequence, _ in rows] != sequences:
         return False
@@ -84,19 +84,19 @@ def _settle_run(
 
 
 def _settle_each(
-    transaction: Transaction, priority: Priority, verdicts: Sequence[Settlement], progress: Progress
+    transaction: Transaction, priority: Priority, results: Sequence[Settlement], progress: Progress
 ) -> Sequence[Settlement]:
     statements, destination = STATEMENTS[priority], progress.destination
     pending: dict[int, int] = dict(
         transaction.rows(
             statements.pending,
             destination=destination,
-            sequences=array([parcel.sequence for parcel, _ in verdicts]),
+            sequences=array([delivery.sequence for delivery, _ in results]),
         )
     )
-    _advance(transaction, priority, verdicts, progress)
-    judged = [_judge(transaction, each, progress) for each in verdicts]
-    settled = [parcel.sequence for parcel, verdict in judged if not isinstance(verdict, Failed)]
+    _advance(transaction, priority, results, progress)
+    judged = [_judge(transaction, each, progress) for each in results]
+    settled = [delivery.sequence for delivery, result in judged if not isinstance(result, Failed)]
     transaction.run(statements.settle_exceptions, destination, array(settled))
     gone = transaction.rows(statements.clean, array(settled))
     transaction.run_many(statements.drop_marks.replace("<mark>", "skip"), gone)
@@ -107,16 +107,16 @@ def _settle_each(
     return judged
 
 
-def _advance(transaction: Transaction, priority: Priority, verdicts: Sequence[Settlement], progress: Progress) -> None:
-    """Move the cursor to the newest of ``verdicts``; what it passes and is not settled stays behind as exceptions.
+def _advance(transaction: Transaction, priority: Priority, results: Sequence[Settlement], progress: Progress) -> None:
+    """Move the cursor to the newest of ``results``; what it passes and is not settled stays behind as exceptions.
 
     What is settled far ahead is marked there instead: behind a hanging event as many may wait as the queue takes.
     """
     statements, destination = STATEMENTS[priority], progress.destination
     [(cursor,)] = transaction.rows(statements.cursor, destination)
-    settled = [parcel.sequence for parcel, verdict in verdicts if not isinstance(verdict, Failed)]
+    settled = [delivery.sequence for delivery, result in results if not isinstance(result, Failed)]
     far = {sequence for sequence in settled if sequence > cursor + _MOST_PASSED}
-    reached = max((parcel.sequence for parcel, _ in verdicts if parcel.sequence not in far), default=cursor)
+    reached = max((delivery.sequence for delivery, _ in results if delivery.sequence not in far), default=cursor)
     if reached > cursor:
         transaction.run(
             statements.leave_behind,
@@ -131,31 +131,31 @@ def _advance(transaction: Transaction, priority: Priority, verdicts: Sequence[Se
 
 
 def _judge(transaction: Transaction, settlement: Settlement, progress: Progress) -> Settlement:
-    parcel, verdict = settlement
-    statements, most_strikes = STATEMENTS[parcel.priority], progress.limits.strikes
-    if isinstance(verdict, Failed):
+    delivery, result = settlement
+    statements, most_strikes = STATEMENTS[delivery.priority], progress.limits.strikes
+    if isinstance(result, Failed):
         strikes = transaction.rows(
-            statements.fail, destination=progress.destination, sequence=parcel.sequence, delivered=progress.after
+            statements.fail, destination=progress.destination, sequence=delivery.sequence, delivered=progress.after
         )
         if not strikes or strikes[0][0] < most_strikes:
             return settlement
-        verdict = verdict.as_poison(most_strikes)
-    if isinstance(verdict, Rejected):
+        result = result.as_poison(most_strikes)
+    if isinstance(result, Rejected):
         rejected = transaction.run(
             statements.reject,
             progress.destination,
-            verdict.code,
-            verdict.message,
-            verdict.reply,
-            parcel.attempts + 1,
+            result.code,
+            result.message,
+            result.reply,
+            delivery.attempts + 1,
             progress.now,
-            parcel.sequence,
+            delivery.sequence,
         )
         count(transaction, "rejected", rejected)
-    return parcel, verdict
+    return delivery, result
 
 
-def _settle_packs(transaction: Transaction, verdicts: Sequence[Settlement], progress: Progress) -> Sequence[Settlement]:
+def _settle_packs(transaction: Transaction, results: Sequence[Settlement], progress: Progress) -> Sequence[Settlement]:
     judged = [
         reading_batches.settle(
             transaction,
@@ -165,7 +165,7 @@ def _settle_packs(transaction: Transaction, verdicts: Sequence[Settlement], prog
             most_strikes=progress.limits.strikes,
             now=progress.now,
         )
-        for settlement in verdicts
-        if settlement[0].priority is Priority.MEASUREMENT
+        for settlement in results
+        if settlement[0].priority is Priority.READING
     ]
     return [settlement for settlement in judged if settlement is not None]

@@ -190,6 +190,6 @@ WHERE slot IS NOT NULL AND EXISTS (
 
 
 STATEMENTS: Mapping[Priority, Statements] = {
-    priority: Statements.of(priority) for priority in (Priority.ALARM, Priority.CHANGE)
+    priority: Statements.of(priority) for priority in (Priority.URGENT, Priority.CHANGE)
 }
 """In the order in which priorities are drained; measurements have no event before they leave (packs.py)."""

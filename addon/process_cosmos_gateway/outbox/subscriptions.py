@@ -31,7 +31,7 @@ def join(transaction: Transaction, name: str, kinds: Collection[EventKind]) -> b
     if EventKind.READING not in before:
         reading_batches.join(transaction, name)
     elif EventKind.READING not in kinds:
-        transaction.run("DELETE FROM outbox_pack WHERE destination = ?", name)
+        transaction.run("DELETE FROM outbox_reading_batch WHERE destination = ?", name)
     _clean_all(transaction)
     _count_anew(transaction, name, reads=EventKind.READING in kinds and EventKind.READING in before)
     return EventKind.ALERT in kinds and EventKind.ALERT not in before
@@ -39,7 +39,7 @@ def join(transaction: Transaction, name: str, kinds: Collection[EventKind]) -> b
 
 def _count_anew(transaction: Transaction, name: str, *, reads: bool) -> None:
     if not reads:
-        transaction.run("INSERT OR REPLACE INTO outbox_backlog VALUES (?, ?, 0, 0)", name, Priority.MEASUREMENT)
+        transaction.run("INSERT OR REPLACE INTO outbox_backlog VALUES (?, ?, 0, 0)", name, Priority.READING)
     for priority, statements in STATEMENTS.items():
         [(events, size)] = transaction.rows(statements.pending_in_all, destination=name)
         transaction.run("INSERT OR REPLACE INTO outbox_backlog VALUES (?, ?, ?, ?)", name, priority, events, size)

@@ -4,8 +4,8 @@ from process_cosmos_gateway.contract.destinations import StorageState
 
 from .disk_reserve import Space
 from .health import StorageHealth
-from .recovery import Salvaged
+from .recovery import Recovered
 from .store import Store
 from .transaction import Transaction
 
-__all__ = ["Salvaged", "Space", "StorageHealth", "StorageState", "Store", "Transaction"]
+__all__ = ["Recovered", "Space", "StorageHealth", "StorageState", "Store", "Transaction"]

@@ -1,17 +1,17 @@
 -- Run after a salvage on what was copied: how many rows a table had at most, as another table says. Columns: the table,
 -- the rows, whether that is their exact number, and the table it was read from, which must be whole to be believed.
 
-SELECT 'outbox_alarm', max(value, coalesce((SELECT max(events) FROM outbox_backlog WHERE priority = 'alarm'), 0)),
-  1, 'outbox_counter' FROM outbox_counter WHERE name = 'alarm'
+SELECT 'outbox_urgent', max(value, coalesce((SELECT max(events) FROM outbox_backlog WHERE priority = 'urgent'), 0)),
+  1, 'outbox_counter' FROM outbox_counter WHERE name = 'urgent'
 UNION ALL
 SELECT 'outbox_change', max(value, coalesce((SELECT max(events) FROM outbox_backlog WHERE priority = 'change'), 0)),
   1, 'outbox_counter' FROM outbox_counter WHERE name = 'change'
 UNION ALL
-SELECT 'outbox_measurement',
-  max(value, coalesce((SELECT max(events) FROM outbox_backlog WHERE priority = 'measurement'), 0)),
-  1, 'outbox_counter' FROM outbox_counter WHERE name = 'measurement'
+SELECT 'outbox_reading',
+  max(value, coalesce((SELECT max(events) FROM outbox_backlog WHERE priority = 'reading'), 0)),
+  1, 'outbox_counter' FROM outbox_counter WHERE name = 'reading'
 UNION ALL
-SELECT 'outbox_parked', value, 1, 'outbox_counter' FROM outbox_counter WHERE name = 'parked'
+SELECT 'outbox_overflow', value, 1, 'outbox_counter' FROM outbox_counter WHERE name = 'parked'
 UNION ALL
 SELECT 'outbox_rejected', value, 1, 'outbox_counter' FROM outbox_counter WHERE name = 'rejected'
 UNION ALL
@@ -25,7 +25,7 @@ SELECT 'device_message', 2700, 0, NULL
 UNION ALL
 SELECT 'quarantine', 1000, 0, NULL
 UNION ALL
-SELECT 'outbox_last_pack', 1, 0, NULL
+SELECT 'outbox_last_reading_batch', 1, 0, NULL
 UNION ALL
 SELECT 'device_session', 1, 0, NULL
 UNION ALL
@@ -38,7 +38,7 @@ SELECT 'destination', 1 + count(*), 0, 'outbox_destination' FROM outbox_destinat
 UNION ALL
 SELECT 'destination_token', count(*), 0, 'destination' FROM destination
 UNION ALL
-SELECT 'outbox_pack', count(*), 0, 'outbox_destination' FROM outbox_destination
+SELECT 'outbox_reading_batch', count(*), 0, 'outbox_destination' FROM outbox_destination
 UNION ALL
 SELECT 'outbox_kind', 3 * count(*), 0, 'outbox_destination' FROM outbox_destination
 UNION ALL

@@ -58,7 +58,7 @@ class Ends:
     problem_fn: Callable[[], str | None] = lambda: None
 
 
-class Lane:
+class DatabaseThread:
     """Runs jobs in order; what was asked for before ``close`` is still done."""
 
     def __init__(self, name: str, connect_fn: Callable[[], apsw.Connection], begin: str, ends: Ends) -> None:

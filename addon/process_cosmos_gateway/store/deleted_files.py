@@ -8,7 +8,7 @@ import apsw
 from process_cosmos_gateway.private_files import sync_file, sync_folder
 
 from . import schema, wal
-from .recovery import Salvaged, finish_salvage
+from .recovery import Recovered, finish_recovery
 
 
 def rescue(connection: apsw.Connection, path: Path, vfs: str | None, ulid_fn: schema.UlidFn, *, is_ours: bool) -> None:
@@ -16,7 +16,7 @@ def rescue(connection: apsw.Connection, path: Path, vfs: str | None, ulid_fn: sc
 
     Site and epoch stay: nothing that was committed is missing. ``is_ours``: the file at ``path`` is the open one and
     only its log is gone; another file is kept as ``….damaged-<ULID>``. Raises ``apsw.Error`` and ``OSError``; then
-    nothing at ``path`` has changed, or ``finish_salvage`` does the rest.
+    nothing at ``path`` has changed, or ``finish_recovery`` does the rest.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = draft_beside(path)
@@ -28,8 +28,8 @@ def rescue(connection: apsw.Connection, path: Path, vfs: str | None, ulid_fn: sc
     try:
         with copy:
             copy.execute("DELETE FROM meta WHERE key = ?", (wal.KEY,))
-            salvaged = Salvaged(_rows(copy), {}, datetime.now(UTC))
-            copy.execute("INSERT OR REPLACE INTO meta VALUES ('salvaged', ?)", (salvaged.encode(),))
+            recovered = Recovered(_rows(copy), {}, datetime.now(UTC))
+            copy.execute("INSERT OR REPLACE INTO meta VALUES ('salvaged', ?)", (recovered.encode(),))
     finally:
         copy.close()
     sync_file(draft)
@@ -38,7 +38,7 @@ def rescue(connection: apsw.Connection, path: Path, vfs: str | None, ulid_fn: sc
     if is_ours:
         path.unlink()
     path.with_name(f"{path.name}-wal").unlink(missing_ok=True)
-    finish_salvage(path)
+    finish_recovery(path)
 
 
 def draft_beside(path: Path) -> Path:

@@ -14,7 +14,7 @@ from .deleted_files import draft_beside
 from .errors import StoreDamagedError
 from .file_watch import CODE
 from .integrity import find_damage
-from .recovery import Salvaged, finish_salvage, salvage
+from .recovery import Recovered, finish_recovery, recover
 
 _LOGGER = logging.getLogger(__name__)
 _LOG_LOST = "its log is gone, with what was written last"
@@ -30,7 +30,7 @@ def prepare(path: Path, ulid_fn: schema.UlidFn, vfs: str | None, migrations: Seq
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.parent.chmod(0o700)
-    finish_salvage(path)
+    finish_recovery(path)
     suspect = suspect_marker(path)
     if not is_there(path) and is_there(rescued := draft_beside(path)):
         # Killed while the last handle was read: what had been written by then is better than nothing.
@@ -44,7 +44,7 @@ def prepare(path: Path, ulid_fn: schema.UlidFn, vfs: str | None, migrations: Seq
     reason = _LOG_LOST if without_log else "a page could not be read" if is_there(suspect) else find_damage(path, vfs)
     if reason is not None:
         _LOGGER.error("%s is damaged (%s): what can be read goes into a new database", path, reason)
-        salvage(path, ulid_fn, vfs, _known_site(path), without_log=without_log)
+        recover(path, ulid_fn, vfs, _known_site(path), without_log=without_log)
     suspect.unlink(missing_ok=True)
     try:
         schema.migrate(path, vfs, migrations)
@@ -62,7 +62,7 @@ def _begin(path: Path, ulid_fn: schema.UlidFn, vfs: str | None, version: int) ->
     site = _known_site(path)
     if site is not None:
         _LOGGER.error("%s: %s is not there, although this site had one: all that it held is lost", CODE, path)
-        facts["salvaged"] = Salvaged({}, {}, datetime.now(UTC), is_unknown=True).encode()
+        facts["salvaged"] = Recovered({}, {}, datetime.now(UTC), is_unknown=True).encode()
     if is_there(rest := path.with_name(f"{path.name}-wal")) and rest.stat().st_size:
         rest.rename(path.with_name(f"{path.name}.damaged-{facts['epoch']}-wal"))
     fresh = path.with_name(path.name + ".new")

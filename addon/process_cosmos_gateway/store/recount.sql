@@ -10,27 +10,27 @@ UPDATE sqlite_sequence SET seq = max(
   ifnull((SELECT max(sequence) FROM outbox_exception WHERE 'outbox_' || priority = name), 0),
   ifnull((SELECT max(sequence) FROM outbox_skip WHERE 'outbox_' || priority = name), 0)
 );
-UPDATE outbox_counter SET value = (SELECT count(*) FROM outbox_alarm) WHERE name = 'alarm';
+UPDATE outbox_counter SET value = (SELECT count(*) FROM outbox_urgent) WHERE name = 'urgent';
 UPDATE outbox_counter SET value = (SELECT count(*) FROM outbox_change) WHERE name = 'change';
-UPDATE outbox_counter SET value = (SELECT count(*) FROM outbox_measurement) WHERE name = 'measurement';
+UPDATE outbox_counter SET value = (SELECT count(*) FROM outbox_reading) WHERE name = 'reading';
 UPDATE outbox_counter SET value = (SELECT count(*) FROM outbox_id) WHERE name = 'id';
 -- Where the counter was lost, ids that arrive from now on must not pass for the oldest.
 UPDATE outbox_counter SET value = max(value, 1 + ifnull((SELECT max(generation) FROM outbox_id), 0))
   WHERE name = 'id_generation';
 INSERT OR IGNORE INTO outbox_id_sweep VALUES (1, '');
 UPDATE outbox_counter SET value = (SELECT count(*) FROM outbox_rejected) WHERE name = 'rejected';
-UPDATE outbox_counter SET value = (SELECT count(*) FROM outbox_parked) WHERE name = 'parked';
-UPDATE outbox_counter SET value = (SELECT coalesce(sum(length(body)), 0) FROM outbox_parked) WHERE name = 'parked_bytes';
+UPDATE outbox_counter SET value = (SELECT count(*) FROM outbox_overflow) WHERE name = 'parked';
+UPDATE outbox_counter SET value = (SELECT coalesce(sum(length(body)), 0) FROM outbox_overflow) WHERE name = 'parked_bytes';
 INSERT OR REPLACE INTO outbox_backlog SELECT destination, priority, 0, 0 FROM outbox_cursor;
 UPDATE outbox_backlog SET (events, bytes) = (
-  SELECT count(*), coalesce(sum(length(body)), 0) FROM outbox_alarm AS queue
-  JOIN outbox_cursor AS cursor ON cursor.destination = outbox_backlog.destination AND cursor.priority = 'alarm'
+  SELECT count(*), coalesce(sum(length(body)), 0) FROM outbox_urgent AS queue
+  JOIN outbox_cursor AS cursor ON cursor.destination = outbox_backlog.destination AND cursor.priority = 'urgent'
   WHERE queue.sequence > cursor.sequence AND (only_for = cursor.destination OR only_for IS NULL AND EXISTS (
       SELECT 1 FROM outbox_kind AS wanted WHERE wanted.kind = queue.kind AND wanted.destination = cursor.destination))
     AND NOT EXISTS (SELECT 1 FROM outbox_skip AS skip WHERE skip.destination = cursor.destination
-      AND skip.priority = 'alarm' AND skip.sequence = queue.sequence)
+      AND skip.priority = 'urgent' AND skip.sequence = queue.sequence)
     OR EXISTS (SELECT 1 FROM outbox_exception AS behind WHERE behind.destination = cursor.destination
-      AND behind.priority = 'alarm' AND behind.sequence = queue.sequence)) WHERE priority = 'alarm';
+      AND behind.priority = 'urgent' AND behind.sequence = queue.sequence)) WHERE priority = 'urgent';
 UPDATE outbox_backlog SET (events, bytes) = (
   SELECT count(*), coalesce(sum(length(body)), 0) FROM outbox_change AS queue
   JOIN outbox_cursor AS cursor ON cursor.destination = outbox_backlog.destination AND cursor.priority = 'change'
@@ -41,12 +41,12 @@ UPDATE outbox_backlog SET (events, bytes) = (
     OR EXISTS (SELECT 1 FROM outbox_exception AS behind WHERE behind.destination = cursor.destination
       AND behind.priority = 'change' AND behind.sequence = queue.sequence)) WHERE priority = 'change';
 -- A pack whose readings are not all there any more is another one: it gets another id.
-DELETE FROM outbox_pack WHERE (SELECT count(*) FROM outbox_measurement WHERE sequence BETWEEN first AND last) <
+DELETE FROM outbox_reading_batch WHERE (SELECT count(*) FROM outbox_reading WHERE sequence BETWEEN first AND last) <
   last - first + 1;
 UPDATE outbox_backlog SET (events, bytes) = (
-  SELECT count(*), count(*) * 48 FROM outbox_measurement AS queue
-  JOIN outbox_cursor AS cursor ON cursor.destination = outbox_backlog.destination AND cursor.priority = 'measurement'
-  WHERE queue.sequence > cursor.sequence) WHERE priority = 'measurement'
+  SELECT count(*), count(*) * 48 FROM outbox_reading AS queue
+  JOIN outbox_cursor AS cursor ON cursor.destination = outbox_backlog.destination AND cursor.priority = 'reading'
+  WHERE queue.sequence > cursor.sequence) WHERE priority = 'reading'
   AND destination IN (SELECT destination FROM outbox_kind WHERE kind = 'reading');
 
 -- devices -------------------------------------------------------------------------------------------------------------

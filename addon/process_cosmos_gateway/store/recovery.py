@@ -35,7 +35,7 @@ _CONSTANTS = {0: b"SQLite format 3\0\x10\x00\x02\x02\x00\x40\x20\x20", 44: b"\0\
 
 
 @dataclass(frozen=True, slots=True)
-class Salvaged:
+class Recovered:
     """Rows per table that were kept, and at most how many were lost; ``at``: when.
 
     ``is_unknown``: more may be lost, because a table cannot be read whose rows nobody counted, or the log is gone
@@ -54,7 +54,7 @@ class Salvaged:
         ).decode()
 
     @classmethod
-    def decode(cls, text: str) -> Salvaged:
+    def decode(cls, text: str) -> Recovered:
         """Return what ``encode`` was given."""
         fields = orjson.loads(text)
         return cls(
@@ -65,13 +65,13 @@ class Salvaged:
         )
 
 
-def salvage(
+def recover(
     path: Path, ulid_fn: schema.UlidFn, vfs: str | None, site: Ulid | None, *, without_log: bool = False
-) -> Salvaged:
+) -> Recovered:
     """Put a new database at ``path``, with all rows of the damaged one that can be read and with a new epoch.
 
     The site stays: its own record's, else ``site``. The damaged files stay beside it as ``….damaged-<ULID>``, those of
-    the newest two salvages. Killed at any point, it begins again or is finished by ``finish_salvage``.
+    the newest two salvages. Killed at any point, it begins again or is finished by ``finish_recovery``.
     Raises ``apsw.Error`` and ``OSError``.
     """
     epoch = ulid_fn()
@@ -95,11 +95,11 @@ def salvage(
     sync_file(draft)
     draft.replace(path.with_name(f"{path.name}.salvaged-{epoch}"))
     sync_folder(path.parent)
-    finish_salvage(path)
+    finish_recovery(path)
     return result
 
 
-def finish_salvage(path: Path) -> None:
+def finish_recovery(path: Path) -> None:
     """Put a salvaged database that is whole in the place of the damaged one."""
     # Not by a pattern: ``Path.glob`` takes a folder that cannot be listed for an empty one.
     files = sorted(path.parent.iterdir())
@@ -178,7 +178,7 @@ def _own_schema(source: apsw.Connection) -> str:
 
 def _fill(
     draft: Path, source: apsw.Connection, vfs: str | None, meta: dict[str, Any], *, without_log: bool
-) -> Salvaged:
+) -> Recovered:
     target = apsw.Connection(str(draft), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
     copied: dict[str, Copied] = {}
     try:
@@ -207,7 +207,7 @@ def _fill(
     return result
 
 
-def _result(copied: Mapping[str, Copied], counts: Sequence[Count], *, without_log: bool) -> Salvaged:
+def _result(copied: Mapping[str, Copied], counts: Sequence[Count], *, without_log: bool) -> Recovered:
     lost, is_unknown = losses(copied, counts)
     kept = {table: copy.kept for table, copy in copied.items()}
     for table, number in kept.items():
@@ -216,7 +216,7 @@ def _result(copied: Mapping[str, Copied], counts: Sequence[Count], *, without_lo
         lost[wal.KEY], is_unknown = 1, True
     if is_unknown:
         _LOGGER.warning("More may be lost: something cannot be read of which nobody knows how much it was")
-    return Salvaged(kept, lost, datetime.now(UTC), is_unknown=is_unknown)
+    return Recovered(kept, lost, datetime.now(UTC), is_unknown=is_unknown)
 
 
 def _sequences(source: apsw.Connection) -> dict[str, int]:

@@ -15,13 +15,13 @@ CREATE TABLE quarantine (
 -- One table per priority. AUTOINCREMENT: a number never comes back, also when the table was empty in between.
 -- only_for: the one destination that gets it. slot: a newer event of it makes this one needless, if room is short.
 -- checksum: CRC-32 of body, NULL: not known (written by schema 1). body: the encoded CloudEvent.
-CREATE TABLE outbox_alarm (
+CREATE TABLE outbox_urgent (
   sequence INTEGER PRIMARY KEY AUTOINCREMENT,
   id TEXT NOT NULL, type TEXT NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL, key TEXT NOT NULL,
   only_for TEXT, slot TEXT, replayed INTEGER NOT NULL DEFAULT 0, accepted_at REAL NOT NULL, expires_at REAL,
   checksum INTEGER, body BLOB NOT NULL
 ) STRICT;
-CREATE INDEX outbox_alarm_only ON outbox_alarm (id) WHERE only_for IS NOT NULL;
+CREATE INDEX outbox_urgent_only ON outbox_urgent (id) WHERE only_for IS NOT NULL;
 
 CREATE TABLE outbox_change (
   sequence INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -33,7 +33,7 @@ CREATE INDEX outbox_change_slot ON outbox_change (slot, sequence) WHERE slot IS 
 
 -- One reading a row; packed when they leave. value: a number, or JSON of a text or a truth. checksum: CRC-32 of the rest
 -- and of the series' own words.
-CREATE TABLE outbox_measurement (
+CREATE TABLE outbox_reading (
   sequence INTEGER PRIMARY KEY AUTOINCREMENT,
   series INTEGER NOT NULL, time REAL NOT NULL, value ANY NOT NULL, accepted_at REAL NOT NULL,
   checksum INTEGER NOT NULL
@@ -45,25 +45,25 @@ CREATE TABLE outbox_series (
 ) STRICT;
 
 -- What a destination's next event of readings holds: decided before its first try, so that a repeat is the same.
-CREATE TABLE outbox_pack (
+CREATE TABLE outbox_reading_batch (
   destination TEXT PRIMARY KEY, id TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
   failures INTEGER NOT NULL DEFAULT 0, strikes INTEGER NOT NULL DEFAULT 0, delivered_then INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 
 -- The id of the newest pack there ever was: the next is above it, whatever the clock says.
-CREATE TABLE outbox_last_pack (one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL) STRICT;
+CREATE TABLE outbox_last_reading_batch (one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL) STRICT;
 
 -- Alarms for which a destination's share had no room; they go to the queue in this order as soon as there is some.
 -- asked: it is for this destination only.
-CREATE TABLE outbox_parked (
+CREATE TABLE outbox_overflow (
   number INTEGER PRIMARY KEY AUTOINCREMENT, destination TEXT NOT NULL,
   id TEXT NOT NULL, type TEXT NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL, key TEXT NOT NULL,
   asked INTEGER NOT NULL, accepted_at REAL NOT NULL, expires_at REAL, checksum INTEGER, body BLOB NOT NULL
 ) STRICT;
-CREATE INDEX outbox_parked_destination ON outbox_parked (destination, number);
-CREATE INDEX outbox_parked_key ON outbox_parked (destination, key, asked);
-CREATE INDEX outbox_parked_id ON outbox_parked (id);
-CREATE INDEX outbox_parked_expiry ON outbox_parked (expires_at) WHERE expires_at IS NOT NULL;
+CREATE INDEX outbox_overflow_destination ON outbox_overflow (destination, number);
+CREATE INDEX outbox_overflow_key ON outbox_overflow (destination, key, asked);
+CREATE INDEX outbox_overflow_id ON outbox_overflow (id);
+CREATE INDEX outbox_overflow_expiry ON outbox_overflow (expires_at) WHERE expires_at IS NOT NULL;
 
 -- Every id accepted, also after delivery, so that a repeat is known. hash: 8 bytes of the content.
 -- generation: counts arrivals, not one by one; the oldest are forgotten first, whatever their ids.
@@ -120,7 +120,7 @@ CREATE TABLE outbox_rejected (
 -- own_id_ms: the time in the newest id this gateway has made for an event.
 CREATE TABLE outbox_counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL DEFAULT 0) STRICT, WITHOUT ROWID;
 INSERT INTO outbox_counter (name) VALUES
-  ('alarm'), ('change'), ('measurement'), ('parked'), ('parked_bytes'), ('id'), ('rejected'), ('conflict'), ('forgotten'),
+  ('urgent'), ('change'), ('reading'), ('parked'), ('parked_bytes'), ('id'), ('rejected'), ('conflict'), ('forgotten'),
   ('id_generation_size'), ('id_oldest'), ('own_id_ms');
 INSERT INTO outbox_counter VALUES ('id_generation', 1);
 
@@ -128,31 +128,31 @@ INSERT INTO outbox_counter VALUES ('id_generation', 1);
 
 -- One value a key: the position applied (run, n), the steady clock (offset, newest), the last stop (stop_announced), and
 -- the epoch in which the integration was last caught up with.
-CREATE TABLE alert_memory (key TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE alert_state (key TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
 
--- The replica. body: contract Replica as JSON. ring_at, until_at, changed_at: steady time (alerts/steady.py).
+-- The replica. body: contract Replica as JSON. notify_at, until_at, changed_at: steady time (alerts/steady.py).
 -- event: the newest transition's event as JSON, for a destination that joins later.
 CREATE TABLE alert (
   id TEXT PRIMARY KEY, state TEXT NOT NULL, alive INTEGER NOT NULL, run TEXT NOT NULL, n INTEGER NOT NULL,
-  ring_at REAL, until_at REAL NOT NULL, changed_at REAL NOT NULL, body BLOB NOT NULL, event BLOB NOT NULL
+  notify_at REAL, until_at REAL NOT NULL, changed_at REAL NOT NULL, body BLOB NOT NULL, event BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX alert_alive ON alert (id) WHERE alive = 1;
 CREATE INDEX alert_closed ON alert (changed_at) WHERE alive = 0;
 
 -- due, due_away, settled_at: steady time. event: id of the asked event.
-CREATE TABLE alert_ask (
-  alert TEXT NOT NULL, ring INTEGER NOT NULL, level INTEGER NOT NULL, round INTEGER NOT NULL,
+CREATE TABLE notification_request (
+  alert TEXT NOT NULL, revision INTEGER NOT NULL, level INTEGER NOT NULL, round INTEGER NOT NULL,
   recipient TEXT NOT NULL, due REAL NOT NULL, due_away REAL NOT NULL, state TEXT NOT NULL, event TEXT NOT NULL,
-  settled_at REAL, PRIMARY KEY (alert, ring, level, round, recipient)
+  settled_at REAL, PRIMARY KEY (alert, revision, level, round, recipient)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX alert_ask_event ON alert_ask (event);
-CREATE INDEX alert_ask_queued ON alert_ask (recipient) WHERE state = 'queued';
+CREATE INDEX notification_request_event ON notification_request (event);
+CREATE INDEX notification_request_queued ON notification_request (recipient) WHERE state = 'queued';
 
 -- Answers and acknowledgements from outside, in the order of their arrival. id: destination/item, joined names. given_at:
 -- steady time. settled: the integration has recorded or refused it.
 CREATE TABLE alert_proposal (
   number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, alert TEXT NOT NULL, given_at REAL NOT NULL,
-  settled INTEGER NOT NULL DEFAULT 0, ring INTEGER, answer TEXT, acknowledge_for REAL, by TEXT NOT NULL
+  settled INTEGER NOT NULL DEFAULT 0, revision INTEGER, answer TEXT, acknowledge_for REAL, by TEXT NOT NULL
 ) STRICT;
 CREATE INDEX alert_proposal_open ON alert_proposal (alert) WHERE settled = 0;
 CREATE INDEX alert_proposal_settled ON alert_proposal (number) WHERE settled = 1;

@@ -18,14 +18,14 @@ from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.errors import StoreError
 
 from . import schema, wal
-from .database_thread import Ends, Lane
+from .database_thread import Ends, DatabaseThread
 from .deleted_files import rescue
 from .disk_reserve import RESERVE, Disk, Space, free_bytes
 from .errors import StoreDamagedError, StoreFilesGoneError, StoreReadOnlyError
 from .file_watch import Presence
 from .health import StorageHealth, Watch
 from .opening import prepare, suspect_marker
-from .recovery import Salvaged
+from .recovery import Recovered
 from .transaction import Transaction
 
 _LOGGER = logging.getLogger(__name__)
@@ -49,14 +49,14 @@ class Store:
     """One SQLite database: one thread writes, one reads. Made by ``Store.open``; ``run`` keeps its house in order.
 
     ``site``: who this gateway is, for ever. ``epoch``: new when the database is new, came out of a backup or was
-    salvaged. ``salvaged``: what the last salvage kept and lost, None: there was none.
+    salvaged. ``recovered``: what the last salvage kept and lost, None: there was none.
     """
 
     def __init__(self, path: Path, ulid_fn: Callable[[], Ulid], vfs: str | None, disk: Disk) -> None:
         """Begin the threads; ``open`` does the rest."""
         self.site = Ulid("")
         self.epoch = Ulid("")
-        self.salvaged: Salvaged | None = None
+        self.recovered: Recovered | None = None
         self._path = path
         self._vfs = vfs
         self._disk = disk
@@ -69,8 +69,10 @@ class Store:
         writing = Ends(self._watch.failed, self._watch.committed, self._watch.find_problem)
         # A read that succeeds says nothing of a disk that takes no commits.
         reading = Ends(self._watch.failed, lambda: None)
-        self._writer = Lane("store writer", self._connect_writer, "BEGIN IMMEDIATE", writing)
-        self._reader = Lane("store reader", partial(schema.connect, path, vfs, read_only=True), "BEGIN", reading)
+        self._writer = DatabaseThread("store writer", self._connect_writer, "BEGIN IMMEDIATE", writing)
+        self._reader = DatabaseThread(
+            "store reader", partial(schema.connect, path, vfs, read_only=True), "BEGIN", reading
+        )
 
     @classmethod
     async def open(
@@ -104,7 +106,7 @@ class Store:
             raise
         store.site, store.epoch = Ulid(meta["site"]), Ulid(meta["epoch"])
         if "salvaged" in meta:
-            store.salvaged = Salvaged.decode(meta["salvaged"])
+            store.recovered = Recovered.decode(meta["salvaged"])
         if wal.KEY not in meta:
             await store._mark_log()
         store._presence.begin()

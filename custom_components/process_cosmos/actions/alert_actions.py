@@ -41,7 +41,7 @@ _ALERT: dict[Any, Any] = {
 _ACKNOWLEDGE_SCHEMA = vol.Schema(
     {
         **_ALERT,
-        vol.Optional("ring"): cv.positive_int,
+        vol.Optional("revision"): cv.positive_int,
         vol.Optional("for"): POSITIVE,
     }
 )
@@ -50,7 +50,7 @@ _ANSWER_ACTION_SCHEMA = vol.Schema(
     {
         vol.Required("alert"): text_of,
         vol.Required("answer"): answer_name,
-        vol.Optional("ring"): cv.positive_int,
+        vol.Optional("revision"): cv.positive_int,
         vol.Optional("note"): text_of,
     }
 )
@@ -134,7 +134,7 @@ async def _async_acknowledge(call: ServiceCall) -> None:
             alert=alert,
             answer=None,
             by=await _async_name(call),
-            ring=call.data.get("ring"),
+            revision=call.data.get("revision"),
             acknowledge_for=call.data.get("for"),
             allowed=await _async_allowed(call.hass, call.context),
         )
@@ -148,7 +148,7 @@ async def _async_answer(call: ServiceCall) -> None:
         alert=alert,
         answer=call.data["answer"],
         by=await _async_name(call),
-        ring=call.data.get("ring"),
+        revision=call.data.get("revision"),
         note=call.data.get("note"),
         allowed=await _async_allowed(call.hass, call.context),
     )

@@ -38,7 +38,7 @@ _STEPS = {"choose", "default", "else", "parallel", "repeat", "sequence", "then"}
 _SENTENCES = {
     Outcome.FAILED: "“{answer}” ({message}) could not be carried out: {reason}.",
     Outcome.UNKNOWN: "“{answer}” ({message}) was interrupted; whether it was carried out is unknown.",
-    Outcome.OVERTAKEN: (
+    Outcome.SUPERSEDED: (
         "“{answer}” ({message}) was not carried out, or not to its end: a newer alarm overtook it, or it is too old."
     ),
 }
@@ -106,8 +106,8 @@ class Answers:
         if missing := await self._async_missing(sequence):
             await self._async_end(alert, Outcome.FAILED, f"the action {missing} is missing")
             return
-        if self._is_overtaken(alert):
-            await self._async_end(alert, Outcome.OVERTAKEN)
+        if self._is_superseded(alert):
+            await self._async_end(alert, Outcome.SUPERSEDED)
             return
         self._journal.record(Running(alert=alert.id, at=self._journal.now()))
         await self._journal.async_until_on_disk()
@@ -116,7 +116,7 @@ class Answers:
         if self._hass.is_stopping:
             return  # Home Assistant stopped the script: the next run finds it interrupted
         if alert.id in self._stopped:
-            await self._async_end(alert, Outcome.OVERTAKEN)
+            await self._async_end(alert, Outcome.SUPERSEDED)
         elif reason:
             await self._async_end(alert, Outcome.FAILED, reason)
         else:
@@ -135,7 +135,7 @@ class Answers:
 
         cancel = async_call_later(self._hass, left, HassJob(too_old, cancel_on_shutdown=True))
         try:
-            if self._is_overtaken(alert):
+            if self._is_superseded(alert):
                 self._stopped.add(alert.id)
             else:
                 context = Context(user_id=alert.content.user)
@@ -186,7 +186,7 @@ class Answers:
         finally:
             cancel()
 
-    def _is_overtaken(self, alert: Alert) -> bool:
+    def _is_superseded(self, alert: Alert) -> bool:
         """Say whether a newer alert of the group exists, or the answer is too old to be carried out."""
         newest = self._journal.state.newest.get(alert.group, alert.id)
         return newest != alert.id or self._journal.now() - (alert.closed_at or self._journal.now()) >= TOO_OLD

@@ -33,5 +33,5 @@ class RaisedAlert:
     id: Ulid
     state: AlertState
     new: bool
-    ring: int
+    revision: int
     ignored: tuple[str, ...] = ()

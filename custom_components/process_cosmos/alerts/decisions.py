@@ -19,13 +19,13 @@ TOO_OLD = timedelta(hours=24)
 class Attempt:
     """An answer, or with ``answer`` None an acknowledgement.
 
-    ``ring`` None: the current one counts. ``acknowledge_for`` None: nobody said for how long.
+    ``revision`` None: the current one counts. ``acknowledge_for`` None: nobody said for how long.
     """
 
     alert: Ulid
     answer: str | None
     by: str
-    ring: int | None = None
+    revision: int | None = None
     note: str | None = None
     proposal: str | None = None
     age: timedelta = timedelta()
@@ -55,7 +55,7 @@ def refusal(state: State, attempt: Attempt) -> Refusal | None:
     if not alert.alive and alert.answer and alert.by:
         winner = {"by": alert.by, "answer": alert.answer}
         return Refusal(code=Code.ALREADY_ANSWERED, placeholders=message | winner)
-    outdated = attempt.ring is not None and attempt.ring < alert.answers_from
+    outdated = attempt.revision is not None and attempt.revision < alert.answers_from
     if not alert.alive or outdated or _is_too_old(attempt):
         return Refusal(code=Code.ANSWER_TOO_LATE, placeholders=message)
     return None

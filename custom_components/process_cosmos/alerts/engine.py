@@ -26,14 +26,14 @@ from .answers import Answers
 from .calls import AlertRequest, RaisedAlert
 from .decisions import ACKNOWLEDGED_FOR, Attempt, Refusal, refusal, right_to
 from .errors import AlertRefusedError, NotOnDiskError
-from .gateway_sync import Handover
+from .gateway_sync import GatewaySync
 from .journal import Journal
 from .model import Alert
 from .notification_results import NotificationResult
 from .notification_sender import Telling
 from .recipient_selection import policy_of
-from .records import Acked, Answered, Opened, Record, Recurred, Refused, Resolved, Rung
-from .scheduler import Rounds
+from .records import Acknowledged, Answered, Opened, Record, Recurred, Refused, Resolved, Updated
+from .scheduler import Scheduler
 from .transitions import kinds_of
 
 COMPACT_EVERY = timedelta(days=1)
@@ -71,17 +71,17 @@ class Alerts:
         """Alerts whose outcome was shown in Home Assistant, because nobody was left to notify."""
         self._journal = Journal(hass, entry, self._on_disk, self._on_trouble)
         self._recipient_issues = RecipientIssues(hass, entry, self._policy.people, self._journal.now)
-        self.telling = Telling(hass, entry.title, self._recipient_issues.learn)
-        self._rounds = Rounds(
+        self.sender = Telling(hass, entry.title, self._recipient_issues.learn)
+        self._scheduler = Scheduler(
             hass,
             entry,
             self._journal,
             policy=self._policy,
-            telling=self.telling,
+            sender=self.sender,
             recipient_issues=self._recipient_issues,
-            gateway_away_since=lambda: self.handover.away_since,
+            gateway_away_since=lambda: self.gateway_sync.away_since,
         )
-        self.handover = Handover(hass, entry, self._journal, self._rounds, self._async_settle)
+        self.gateway_sync = GatewaySync(hass, entry, self._journal, self._scheduler, self._async_settle)
         self._answers = Answers(hass, entry, self._journal, self._async_tell_people)
 
     @property
@@ -91,7 +91,7 @@ class Alerts:
 
     async def async_results(self, alert: Ulid) -> Mapping[str, NotificationResult | None]:
         """Return how notifying each recipient of ``alert`` went, by recipient; None: not tried yet."""
-        results = await self._rounds.async_results(alert)
+        results = await self._scheduler.async_results(alert)
         return {recipient: results.get(recipient) for recipient in self._policy.people}
 
     @property
@@ -149,8 +149,8 @@ class Alerts:
         """Stop telling; what is alive stays in the memory."""
         for cancel in self._cancels:
             cancel()
-        self._rounds.stop()
-        self.handover.async_stop()
+        self._scheduler.stop()
+        self.gateway_sync.async_stop()
         await self._journal.async_close()
 
     async def async_take_away(self) -> None:
@@ -183,7 +183,7 @@ class Alerts:
         now = self._journal.now()
         alive = self._journal.state.alive_of(call.group) if call.group else None
         if alive:  # what is due is due before this call, and what has run out swallows none
-            self._rounds.look(alive.id)
+            self._scheduler.look(alive.id)
             alive = self._journal.state.alive_of(alive.group)
         content = call.content
         ignored: tuple[str, ...] = ()
@@ -195,23 +195,23 @@ class Alerts:
             new_id = self._journal.new_id()
             group = call.group or new_id
             opened = Opened(alert=new_id, event=self._journal.new_id(), at=now, group=group, content=content)
-            (alert,) = self._journal.record(self._rounds.with_asks(opened))
+            (alert,) = self._journal.record(self._scheduler.with_requests(opened))
             self._answers.overtake(alert)
         elif alive.brings_news(content):
-            rung = Rung(
+            rung = Updated(
                 alert=alive.id,
                 event=self._journal.new_id(),
                 at=now,
                 content=content,
-                ring_at=self._rounds.next_ring_at(alive, now),
+                notify_at=self._scheduler.next_notification_at(alive, now),
                 adds_only=adds_only,
             )
-            (alert,) = self._journal.record(self._rounds.with_asks(rung))
+            (alert,) = self._journal.record(self._scheduler.with_requests(rung))
         else:
             (alert,) = self._journal.record(Recurred(alert=alive.id, at=now))
-        self._rounds.look(alert.id)
+        self._scheduler.look(alert.id)
         await self._async_on_disk()
-        return RaisedAlert(id=alert.id, state=alert.state, new=alive is None, ring=alert.ring, ignored=ignored)
+        return RaisedAlert(id=alert.id, state=alert.state, new=alive is None, revision=alert.revision, ignored=ignored)
 
     async def async_attempt(self, attempt: Attempt) -> None:
         """Close an alert with an answer, whose actions then run; without one silence it for a while.
@@ -235,7 +235,7 @@ class Alerts:
         if alert.alive:
             event = self._journal.new_id()
             self._journal.record(Resolved(alert=alert_id, event=event, at=self._journal.now(), by=by, note=note))
-            self._rounds.look(alert_id)
+            self._scheduler.look(alert_id)
         await self._async_on_disk()
 
     def _decide(self, attempt: Attempt) -> Refusal | None:
@@ -248,15 +248,15 @@ class Alerts:
             return refused
         event = self._journal.new_id()
         if attempt.answer is None:
-            acked = Acked(
+            acked = Acknowledged(
                 alert=attempt.alert,
                 event=event,
                 at=now,
-                ring_at=self._silent_until(attempt, now),
+                notify_at=self._silent_until(attempt, now),
                 by=attempt.by,
                 proposal=attempt.proposal,
             )
-            self._journal.record(self._rounds.with_asks(acked))
+            self._journal.record(self._scheduler.with_requests(acked))
         else:
             self._journal.record(
                 Answered(
@@ -269,7 +269,7 @@ class Alerts:
                     proposal=attempt.proposal,
                 )
             )
-        self._rounds.look(attempt.alert)
+        self._scheduler.look(attempt.alert)
         return None
 
     def _silent_until(self, attempt: Attempt, now: datetime) -> datetime:
@@ -277,7 +277,7 @@ class Alerts:
         until = now + (attempt.acknowledge_for or ACKNOWLEDGED_FOR) - attempt.age
         alert = self._journal.state.alerts[attempt.alert]
         is_longer = alert.state is AlertState.ACKNOWLEDGED and attempt.acknowledge_for is None
-        return max(until, alert.ring_at) if is_longer else until
+        return max(until, alert.notify_at) if is_longer else until
 
     async def _async_settle(self, proposal: Propose) -> tuple[bool, str | None]:
         """Decide on a proposal of the gateway, once; return whether it was known already, and its code."""
@@ -287,7 +287,7 @@ class Alerts:
                 alert=proposal.alert,
                 answer=proposal.answer,
                 by=proposal.by,
-                ring=proposal.ring,
+                revision=proposal.revision,
                 proposal=proposal.id,
                 age=duration(proposal.age),
                 acknowledge_for=duration(proposal.acknowledge_for) if proposal.acknowledge_for else None,
@@ -312,7 +312,7 @@ class Alerts:
             for alert_id, kind in kinds_of(entry.record).items():
                 if alert := after.get(alert_id):
                     self._follow(AlertChange(kind=kind, alert=alert))
-        self.handover.send_news()
+        self.gateway_sync.send_news()
 
     def _follow(self, change: AlertChange) -> None:
         """Do what follows from a record on disk: run the answer, clear the phones, tell the listeners."""
@@ -329,23 +329,23 @@ class Alerts:
     async def _async_clear(self, alert: Ulid) -> None:
         """Take the notification from all who were told, also from those who are no longer chosen."""
         told = self._journal.told(alert)
-        await self.telling.async_clear({*told, *self._policy.people}, alert)
+        await self.sender.async_clear({*told, *self._policy.people}, alert)
 
     async def _async_tell_people(self, alert: Alert, message: str) -> bool:
         people, tag = self._policy.people, f"{alert.id}-outcome"
         if self._recipient_issues.nobody_left and alert.id not in self._outcomes_shown:
             self._outcomes_shown.add(alert.id)  # once: a person may dismiss it
-            self.telling.show_here(message, tag)
-        results = await self.telling.async_notice(people, message, tag)
+            self.sender.show_here(message, tag)
+        results = await self.sender.async_notice(people, message, tag)
         return not people or any(result.handed_over for result in results.values())
 
     @callback
     def _begin_to_tell(self, _hass: HomeAssistant) -> None:
-        self._rounds.start()
+        self._scheduler.start()
 
     @callback
     def _stop_telling(self, _event: Event) -> None:
-        self._rounds.stop()
+        self._scheduler.stop()
 
     async def async_begin_backup(self) -> None:
         """Write no file anew from now on, and have on disk what was recorded so far, if the disk takes it."""

@@ -13,8 +13,8 @@ from homeassistant.helpers.event import async_call_later
 
 from custom_components.process_cosmos.alerts.durations import duration
 from custom_components.process_cosmos.alerts.record_log import MemoryWriteError
-from custom_components.process_cosmos.contract.alerts import CaughtUp, Head, Propose, Told
-from custom_components.process_cosmos.contract.identifiers import Position, TellKey, Ulid, UlidRangeError
+from custom_components.process_cosmos.contract.alerts import AlertSummary, CaughtUp, Notified, Propose
+from custom_components.process_cosmos.contract.identifiers import NotificationKey, Position, Ulid, UlidRangeError
 from custom_components.process_cosmos.contract.messages import FromHomeAssistant
 from custom_components.process_cosmos.contract.session import GatewayHello, Problem, Receipt, Result
 from custom_components.process_cosmos.gateway.client import GATEWAY_AWAY, GatewayAwayError, GatewayRefusedError
@@ -22,7 +22,7 @@ from custom_components.process_cosmos.gateway.client import GATEWAY_AWAY, Gatewa
 from .journal import Journal
 from .merge import merge
 from .model import Alert, after
-from .records import Asks, Merged
+from .records import Merged, PlannedRequests
 from .transitions import transition
 
 GATEWAY_AWAY_AFTER = 2.0
@@ -32,13 +32,13 @@ type Send = Callable[[FromHomeAssistant], Awaitable[None]]
 
 
 class Timekeeper(Protocol):
-    """Keeps the timetable: ``Rounds``, or ``removal.NobodyTold`` for a site that is deleted."""
+    """Keeps the timetable: ``Scheduler``, or ``removal.NobodyTold`` for a site that is deleted."""
 
-    def asks(self, alert: Alert) -> Asks:
+    def requests(self, alert: Alert) -> PlannedRequests:
         """Return what the gateway is to do for ``alert`` as it stands."""
         ...
 
-    def learn(self, key: TellKey, *, reached: bool, at: datetime) -> None:
+    def learn(self, key: NotificationKey, *, reached: bool, at: datetime) -> None:
         """Record how the notification ``key`` ended."""
         ...
 
@@ -51,7 +51,7 @@ class Timekeeper(Protocol):
         ...
 
 
-class Handover:
+class GatewaySync:
     """The protocol's session: one at a time, a new one ends the old."""
 
     def __init__(
@@ -59,7 +59,7 @@ class Handover:
         hass: HomeAssistant,
         entry: ConfigEntry,
         journal: Journal,
-        rounds: Timekeeper,
+        scheduler: Timekeeper,
         async_settle: Callable[[Propose], Awaitable[tuple[bool, str | None]]],
     ) -> None:
         """``async_settle`` settles a proposal and returns whether it was known already, and its code."""
@@ -67,7 +67,7 @@ class Handover:
         self._entry = entry
         self._journal = journal
         self._async_settle = async_settle
-        self._rounds = rounds
+        self._scheduler = scheduler
         self.away_since: datetime | None = journal.now()
         """Since when the gateway counts as away (or there is none); None while it is there."""
         self._silence: CALLBACK_TYPE | None = None
@@ -75,7 +75,7 @@ class Handover:
         self._sent: Position | None = None
         self._new_gateway = False
         self._news = asyncio.Event()
-        self._pump: asyncio.Task[None] | None = None
+        self._worker: asyncio.Task[None] | None = None
 
     async def async_session_opened(self, hello: GatewayHello, send: Send) -> None:
         """Send the log from the gateway's cursor, then ``CaughtUp``, then what is new. Raise a ``GatewayError``."""
@@ -83,7 +83,7 @@ class Handover:
         self.async_heard()
         if hello.cursor:
             self._journal.confirm(hello.cursor, durably=True)
-            if self._must_merge(hello.cursor, hello.heads):
+            if self._must_merge(hello.cursor, hello.summaries):
                 self._merge(hello)
         try:
             await self._journal.async_on_disk()
@@ -93,20 +93,20 @@ class Handover:
         await self._send_news()
         await send(CaughtUp())
         self._new_gateway = False
-        self._pump = self._entry.async_create_background_task(
+        self._worker = self._entry.async_create_background_task(
             self._hass, self._send_until_lost(), "process_cosmos handover"
         )
 
-    async def async_receive(self, message: Receipt | Told | Propose) -> None:
+    async def async_receive(self, message: Receipt | Notified | Propose) -> None:
         """Take what the gateway says about alerts."""
         self.async_heard()
         match message:
             case Receipt(position=Position() as position):
                 self._journal.confirm(position)
-            case Told() if self._journal.is_alive(message.key.alert):
+            case Notified() if self._journal.is_alive(message.key.alert):
                 at = self._journal.now() - duration(message.age)
-                self._rounds.learn(message.key, reached=message.reached, at=at)
-                self._rounds.look(message.key.alert)
+                self._scheduler.learn(message.key, reached=message.reached, at=at)
+                self._scheduler.look(message.key.alert)
             case Propose():
                 await self._settle(message)
 
@@ -114,9 +114,9 @@ class Handover:
     def async_session_closed(self) -> None:
         """Discard what is left in the session; the gateway counts as away 2 s after its last receipt."""
         self._send = None
-        if self._pump:
-            self._pump.cancel()
-            self._pump = None
+        if self._worker:
+            self._worker.cancel()
+            self._worker = None
 
     @callback
     def async_stop(self) -> None:
@@ -153,7 +153,7 @@ class Handover:
                     await self._send(message)
                 self._sent = entry.position
 
-    def _must_merge(self, cursor: Position, heads: Iterable[Head]) -> bool:
+    def _must_merge(self, cursor: Position, summaries: Iterable[AlertSummary]) -> bool:
         """Return whether the gateway has applied records that this memory lost, unless a merge is on its way to it.
 
         A known cursor alone proves nothing: the session that was to bring the merge may have ended right before it,
@@ -163,7 +163,8 @@ class Handover:
         if any(entry.position > cursor and isinstance(entry.record, Merged) for entry in memory.entries):
             return False
         return not memory.knows(cursor) or any(
-            not memory.knows(head.position) and (head.state.alive or is_alive(head.alert)) for head in heads
+            not memory.knows(summary.position) and (summary.state.alive or is_alive(summary.alert))
+            for summary in summaries
         )
 
     def _merge(self, hello: GatewayHello) -> None:
@@ -178,20 +179,21 @@ class Handover:
             except UlidRangeError as error:
                 raise GatewayRefusedError(error.code, f"The gateway has applied an impossible run: {error}") from error
         is_other = hello.entry not in (None, self._entry.entry_id)
-        restored, reconciled = merge(journal.state, hello.heads, journal.new_id, adopt=not is_other)
+        restored, reconciled = merge(journal.state, hello.summaries, journal.new_id, adopt=not is_other)
         bare = Merged(at=self._journal.now(), restored=restored, reconciled=reconciled, after=hello.cursor)
-        asks = {
-            alert.id: self._rounds.asks(alert) if alert.alive else () for alert in after(bare, journal.state.alerts)
+        requests = {
+            alert.id: self._scheduler.requests(alert) if alert.alive else ()
+            for alert in after(bare, journal.state.alerts)
         }
         changed = journal.record(
             replace(
                 bare,
-                restored=tuple(replace(one, asks=asks[one.alert]) for one in restored),
-                reconciled=tuple(replace(one, asks=asks[one.alert]) for one in reconciled),
+                restored=tuple(replace(one, requests=requests[one.alert]) for one in restored),
+                reconciled=tuple(replace(one, requests=requests[one.alert]) for one in reconciled),
             )
         )
         for alert in changed:
-            self._rounds.look(alert.id)
+            self._scheduler.look(alert.id)
 
     @callback
     def async_heard(self) -> None:
@@ -202,10 +204,10 @@ class Handover:
         self._silence = async_call_later(self._hass, GATEWAY_AWAY_AFTER, job)
         if self.away_since is not None:
             self.away_since = None
-            self._rounds.look_at_all()
+            self._scheduler.look_at_all()
 
     @callback
     def _fell_silent(self, _now: datetime) -> None:
         self._silence = None
         self.away_since = self._journal.now()
-        self._rounds.look_at_all()
+        self._scheduler.look_at_all()

@@ -24,11 +24,11 @@ from .records import (
     RECORDS,
     Confirmed,
     Merged,
+    NotifiedRecord,
     Record,
     Recurred,
     Refused,
     Start,
-    ToldRecord,
     alerts_of,
     events_of,
     proposal_of,
@@ -100,7 +100,7 @@ class Journal:
         return {
             record.key.recipient
             for record in records
-            if isinstance(record, ToldRecord) and record.reached and record.key.alert == alert
+            if isinstance(record, NotifiedRecord) and record.reached and record.key.alert == alert
         }
 
     async def async_close(self) -> None:
@@ -230,9 +230,9 @@ class Journal:
             self._after[position] = changed
         for alert in changed:
             outcomes = self.outcomes.setdefault(alert.id, Outcomes())
-            outcomes.follow(alert.ring, alert.walk_ring)
+            outcomes.follow(alert.revision, alert.cycle_revision)
         match record:
-            case ToldRecord(key=key) if key.alert in self.outcomes:
+            case NotifiedRecord(key=key) if key.alert in self.outcomes:
                 self.outcomes[key.alert].learn(key, reached=record.reached, at=record.at)
             case Start() if record.gateway:
                 self._gateway_runs.add(position.run)

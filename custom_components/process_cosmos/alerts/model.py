@@ -9,33 +9,33 @@ from custom_components.process_cosmos.contract.identifiers import Ulid
 from custom_components.process_cosmos.texts import shortened
 
 from .records import (
-    Acked,
+    Acknowledged,
+    AcknowledgementExpired,
     Answer,
     Answered,
-    Asks,
     Confirmed,
     Content,
     Ended,
     Merged,
-    Moved,
     Noticed,
+    NotifiedRecord,
     Opened,
+    PlannedRequests,
     Reconciled,
     Record,
     Recurred,
     Refused,
+    Rescheduled,
     Resolved,
     Restored,
-    Rung,
     Running,
     Start,
-    ToldRecord,
     Unanswered,
-    Woke,
+    Updated,
     proposal_of,
 )
 
-RING_AT_MOST_EVERY = timedelta(minutes=1)
+NOTIFY_AT_MOST_EVERY = timedelta(minutes=1)
 MAX_ENTITIES = 500
 """Entities that one call names, and that a frame to the gateway can hold."""
 MAX_MESSAGE = 4096
@@ -50,9 +50,9 @@ _SEVERITIES = tuple(Severity)
 class Alert:
     """What the records say of one alert.
 
-    ``ring_at``: from when the newest ring is told. ``walk_at``: from when its levels count; ``walk_ring``: the ring
+    ``notify_at``: from when the newest ring is told. ``cycle_started_at``: from when its levels count; ``cycle_revision``: the ring
     that set it. ``answers_from``: the ring of the newest content by callers who may answer; an answer to an older one
-    is too late. ``until``: the give-up. ``asks``: the last list on record.
+    is too late. ``until``: the give-up. ``requests``: the last list on record.
     """
 
     id: Ulid
@@ -61,13 +61,13 @@ class Alert:
     opened_at: datetime
     count: int
     state: AlertState
-    ring: int
+    revision: int
     answers_from: int
-    ring_at: datetime
-    walk_at: datetime
-    walk_ring: int
+    notify_at: datetime
+    cycle_started_at: datetime
+    cycle_revision: int
     until: datetime
-    asks: Asks = ()
+    requests: PlannedRequests = ()
     acknowledged_for: float | None = None
     by: str | None = None
     answer: str | None = None
@@ -122,11 +122,11 @@ class Alert:
             mentioned=_without(self.content.entities, (*self.content.mentioned, *added.entities)),
         )
 
-    def next_ring_at(self, now: datetime) -> datetime:
+    def next_notification_at(self, now: datetime) -> datetime:
         """Return when a ring called now is told: at most one a minute, and one that is put off keeps its time."""
         if self.state is AlertState.ACKNOWLEDGED:
             return now
-        return self.ring_at if self.ring_at > now else max(now, self.ring_at + RING_AT_MOST_EVERY)
+        return self.notify_at if self.notify_at > now else max(now, self.notify_at + NOTIFY_AT_MOST_EVERY)
 
 
 @dataclass(slots=True)
@@ -187,7 +187,7 @@ def after(record: Record, known: Mapping[Ulid, Alert]) -> tuple[Alert, ...]:
         restored = [_restored(item, record.at) for item in record.restored]
         reconciled = [_reconciled(known[one.alert], one, record.at) for one in record.reconciled if one.alert in known]
         return (*restored, *reconciled)
-    if isinstance(record, Start | Confirmed | ToldRecord):
+    if isinstance(record, Start | Confirmed | NotifiedRecord):
         return ()
     alert = known.get(record.alert)
     changed = _changed(alert, record) if alert else None
@@ -197,16 +197,16 @@ def after(record: Record, known: Mapping[Ulid, Alert]) -> tuple[Alert, ...]:
 def _changed(alert: Alert, record: Record) -> Alert | None:
     changed: Alert | None
     match record:
-        case Rung():
-            changed = _rung(alert, record)
+        case Updated():
+            changed = _updated(alert, record)
         case Recurred():
             changed = replace(alert, count=alert.count + record.times)
-        case Acked():
-            changed = _acked(alert, record)
-        case Woke():
+        case Acknowledged():
+            changed = _acknowledged(alert, record)
+        case AcknowledgementExpired():
             changed = replace(alert, state=AlertState.OPEN, acknowledged_for=None)
-        case Moved():
-            changed = replace(alert, asks=record.asks)
+        case Rescheduled():
+            changed = replace(alert, requests=record.requests)
         case Running():
             changed = replace(alert, running=True)
         case Ended():
@@ -231,7 +231,7 @@ def _closed(alert: Alert, record: Record) -> Alert | None:
             closed = replace(alert, by=None, answer=alert.content.if_unanswered)
         case _:
             return None
-    return replace(closed, state=state, closed_at=at, asks=(), acknowledged_for=None)
+    return replace(closed, state=state, closed_at=at, requests=(), acknowledged_for=None)
 
 
 def _opened(record: Opened) -> Alert:
@@ -242,17 +242,17 @@ def _opened(record: Opened) -> Alert:
         opened_at=record.at,
         count=1,
         state=AlertState.OPEN,
-        ring=1,
+        revision=1,
         answers_from=1,
-        ring_at=record.at,
-        walk_at=record.at,
-        walk_ring=1,
+        notify_at=record.at,
+        cycle_started_at=record.at,
+        cycle_revision=1,
         until=record.at + timedelta(seconds=record.content.give_up_after),
-        asks=record.asks,
+        requests=record.requests,
     )
 
 
-def _rung(alert: Alert, record: Rung) -> Alert:
+def _updated(alert: Alert, record: Updated) -> Alert:
     """The newest message, the highest severity, all entities; answers are the newest call's, if it offers any."""
     old, new = alert.content, record.content
     answers = new if new.answers or (new.trusted and not old.trusted) else old
@@ -267,22 +267,22 @@ def _rung(alert: Alert, record: Rung) -> Alert:
         if_unanswered=answers.if_unanswered,
         user=answers.user,
     )
-    ring = alert.ring + 1
+    revision = alert.revision + 1
     breaks = alert.state is AlertState.ACKNOWLEDGED
     return replace(
         alert,
         content=content,
         count=alert.count + 1,
         state=AlertState.OPEN,
-        ring=ring,
-        answers_from=alert.answers_from if record.adds_only else ring,
-        ring_at=record.ring_at,
-        walk_at=record.ring_at if breaks else alert.walk_at,
-        walk_ring=ring if breaks else alert.walk_ring,
+        revision=revision,
+        answers_from=alert.answers_from if record.adds_only else revision,
+        notify_at=record.notify_at,
+        cycle_started_at=record.notify_at if breaks else alert.cycle_started_at,
+        cycle_revision=revision if breaks else alert.cycle_revision,
         until=alert.until if record.adds_only else record.at + timedelta(seconds=content.give_up_after),
         acknowledged_for=None,
         by=None,
-        asks=record.asks,
+        requests=record.requests,
     )
 
 
@@ -302,13 +302,13 @@ def _without(known: Iterable[str], entities: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(entity for entity in entities if entity not in known))[:MAX_ENTITIES]
 
 
-def _acked(alert: Alert, record: Acked) -> Alert:
+def _acknowledged(alert: Alert, record: Acknowledged) -> Alert:
     return replace(
-        _walking(alert, alert.ring + 1, record.ring_at),
+        _cycle_started(alert, alert.revision + 1, record.notify_at),
         state=AlertState.ACKNOWLEDGED,
         by=record.by,
-        acknowledged_for=(record.ring_at - record.at).total_seconds(),
-        asks=record.asks,
+        acknowledged_for=(record.notify_at - record.at).total_seconds(),
+        requests=record.requests,
     )
 
 
@@ -320,19 +320,21 @@ def _restored(item: Restored, at: datetime) -> Alert:
         give_up_after=timedelta(days=1).total_seconds(),
     )
     opened = _opened(
-        Opened(alert=item.alert, event=item.event, at=at, group=item.group, content=content, asks=item.asks)
+        Opened(alert=item.alert, event=item.event, at=at, group=item.group, content=content, requests=item.requests)
     )
-    alive = replace(opened, ring=item.ring, answers_from=item.ring, walk_ring=item.ring)
-    return replace(alive, state=AlertState.RESOLVED, closed_at=at, asks=()) if item.resolved else alive
+    alive = replace(opened, revision=item.revision, answers_from=item.revision, cycle_revision=item.revision)
+    return replace(alive, state=AlertState.RESOLVED, closed_at=at, requests=()) if item.resolved else alive
 
 
 def _reconciled(alert: Alert, item: Reconciled, at: datetime) -> Alert:
-    changed = replace(alert, state=item.state, answers_from=item.answers_from, asks=item.asks, acknowledged_for=None)
+    changed = replace(
+        alert, state=item.state, answers_from=item.answers_from, requests=item.requests, acknowledged_for=None
+    )
     if item.state.alive:
-        return _walking(changed, item.ring, at)
-    return replace(changed, ring=item.ring, closed_at=alert.closed_at or at)
+        return _cycle_started(changed, item.revision, at)
+    return replace(changed, revision=item.revision, closed_at=alert.closed_at or at)
 
 
-def _walking(alert: Alert, ring: int, at: datetime) -> Alert:
+def _cycle_started(alert: Alert, revision: int, at: datetime) -> Alert:
     """Return ``alert`` in a new ring whose levels count from ``at``."""
-    return replace(alert, ring=ring, ring_at=at, walk_at=at, walk_ring=ring)
+    return replace(alert, revision=revision, notify_at=at, cycle_started_at=at, cycle_revision=revision)

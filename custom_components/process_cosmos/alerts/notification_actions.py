@@ -39,10 +39,10 @@ async def _async_settle(hass: HomeAssistant, site: Alerts, button: Button, allow
         alert=button.alert,
         answer=button.answer,
         by=phone_name(hass, button.phone) or f"{PHONE}{button.phone}",
-        ring=button.ring,
+        revision=button.revision,
         allowed=allowed,
     )
     try:
         await site.async_attempt(attempt)
     except HomeAssistantError as error:
-        await site.telling.async_notice([f"{PHONE}{button.phone}"], str(error), f"{button.alert}-reply")
+        await site.sender.async_notice([f"{PHONE}{button.phone}"], str(error), f"{button.alert}-reply")

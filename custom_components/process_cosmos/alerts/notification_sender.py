@@ -48,13 +48,13 @@ class Telling:
 
     async def async_notice(self, recipients: Iterable[str], message: str, tag: str) -> Mapping[str, NotificationResult]:
         """Say something that needs no answer, beside the alert's notification; return each one's result."""
-        asked = tuple(recipients)
+        requested = tuple(recipients)
 
         def notification(entry: ConfigEntry) -> dict[str, Any]:
             return phones.plain_notification(self._title, message, tag, entry)
 
-        results = await asyncio.gather(*(self._async_notify(one, message, tag, notification) for one in asked))
-        return dict(zip(asked, results, strict=True))
+        results = await asyncio.gather(*(self._async_notify(one, message, tag, notification) for one in requested))
+        return dict(zip(requested, results, strict=True))
 
     async def async_clear(self, recipients: Iterable[str], tag: str) -> None:
         """Take the notification away from Home Assistant and phones; a message of an entity cannot be."""

@@ -46,25 +46,25 @@ class Button:
     """
 
     alert: Ulid
-    ring: int
+    revision: int
     phone: str
     answer: str | None
 
     def __str__(self) -> str:
         """Return the id the phone sends back."""
         kind = "seen" if self.answer is None else "answer"
-        return f"{_BUTTON}/{self.alert}/{self.ring}/{quote(self.phone, safe='')}/{kind}/{self.answer or ''}"
+        return f"{_BUTTON}/{self.alert}/{self.revision}/{quote(self.phone, safe='')}/{kind}/{self.answer or ''}"
 
 
 def read_button(action: object) -> Button | None:
     """Read a button id; None if it is not one of ours."""
     parts = action.split("/", _PARTS - 1) if isinstance(action, str) else []
     match parts:
-        case [prefix, alert, ring, phone, kind, answer] if prefix == _BUTTON and is_ulid(alert):
-            if ring.isdecimal() and kind in ("answer", "seen"):
+        case [prefix, alert, revision, phone, kind, answer] if prefix == _BUTTON and is_ulid(alert):
+            if revision.isdecimal() and kind in ("answer", "seen"):
                 return Button(
                     alert=Ulid(alert),
-                    ring=int(ring),
+                    revision=int(revision),
                     phone=unquote(phone),
                     answer=answer if kind == "answer" else None,
                 )
@@ -138,7 +138,7 @@ def _buttons_shown(entry: ConfigEntry) -> int:
 
 
 def _button_id(alert: Alert, phone: str, answer: str | None) -> str:
-    return str(Button(alert=alert.id, ring=alert.ring, phone=phone, answer=answer))
+    return str(Button(alert=alert.id, revision=alert.revision, phone=phone, answer=answer))
 
 
 # Android reads ttl, priority and channel; iOS reads push.

@@ -385,5 +385,5 @@ def _position(entry: Entry[object]) -> Position:
 
 
 def _line_of(entry: Entry[Message]) -> bytes:
-    head = orjson.dumps([entry.position.run, entry.position.n])
-    return head[:-1] + b"," + encode(entry.record) + b"]"
+    summary = orjson.dumps([entry.position.run, entry.position.n])
+    return summary[:-1] + b"," + encode(entry.record) + b"]"

@@ -1,6 +1,6 @@
 """The records of the memory: what happened to alerts, in the words of docs/alert.md.
 
-``at``: wall time of the record. ``event``: id of the CloudEvent, born here. ``asks``: the whole list for the gateway.
+``at``: wall time of the record. ``event``: id of the CloudEvent, born here. ``requests``: the whole list for the gateway.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import ClassVar
 
 from custom_components.process_cosmos.contract.alerts import AlertState, Attached, Outcome, Severity
-from custom_components.process_cosmos.contract.identifiers import Position, TellKey, Ulid
+from custom_components.process_cosmos.contract.identifiers import NotificationKey, Position, Ulid
 
 
 class IfInterrupted(StrEnum):
@@ -63,15 +63,15 @@ class Content:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AskDue:
+class PlannedRequest:
     """An ask with the moments it is due: as planned, and while Home Assistant is away."""
 
-    key: TellKey
+    key: NotificationKey
     due: datetime
     due_if_home_assistant_away: datetime
 
 
-type Asks = tuple[AskDue, ...]
+type PlannedRequests = tuple[PlannedRequest, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,24 +101,24 @@ class Opened:
     at: datetime
     group: str
     content: Content
-    asks: Asks = ()
+    requests: PlannedRequests = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rung:
-    """The same alert called again with new content: the next ring, told from ``ring_at`` on.
+class Updated:
+    """The same alert called again with new content: the next ring, told from ``notify_at`` on.
 
     ``adds_only``: by a caller who may not answer: answers to older rings count on, and the give-up stays.
     """
 
-    type: ClassVar[str] = "rung"
+    type: ClassVar[str] = "updated"
     alert: Ulid
     event: Ulid
     at: datetime
     content: Content
-    ring_at: datetime
+    notify_at: datetime
     adds_only: bool = False
-    asks: Asks = ()
+    requests: PlannedRequests = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,38 +132,38 @@ class Recurred:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Acked:
-    """Somebody acknowledged: the next ring, put off to ``ring_at``."""
+class Acknowledged:
+    """Somebody acknowledged: the next ring, put off to ``notify_at``."""
 
-    type: ClassVar[str] = "acked"
+    type: ClassVar[str] = "acknowledged"
     alert: Ulid
     event: Ulid
     at: datetime
-    ring_at: datetime
+    notify_at: datetime
     by: str
     proposal: str | None = None
-    asks: Asks = ()
+    requests: PlannedRequests = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Woke:
+class AcknowledgementExpired:
     """An acknowledgement ended unresolved."""
 
-    type: ClassVar[str] = "woke"
+    type: ClassVar[str] = "acknowledgement_expired"
     alert: Ulid
     event: Ulid
     at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Moved:
+class Rescheduled:
     """Asks became due earlier than the last list says."""
 
-    type: ClassVar[str] = "moved"
+    type: ClassVar[str] = "rescheduled"
     alert: Ulid
     event: Ulid
     at: datetime
-    asks: Asks
+    requests: PlannedRequests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,11 +244,11 @@ class Noticed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ToldRecord:
+class NotifiedRecord:
     """How a tell ended, ours or the gateway's."""
 
-    type: ClassVar[str] = "told"
-    key: TellKey
+    type: ClassVar[str] = "notified"
+    key: NotificationKey
     reached: bool
     at: datetime
 
@@ -260,12 +260,12 @@ class Restored:
     alert: Ulid
     event: Ulid
     group: str
-    ring: int
+    revision: int
     severity: Severity
     message: str
     entities: tuple[str, ...]
     resolved: bool = False
-    asks: Asks = ()
+    requests: PlannedRequests = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,9 +275,9 @@ class Reconciled:
     alert: Ulid
     event: Ulid
     state: AlertState
-    ring: int
+    revision: int
     answers_from: int
-    asks: Asks = ()
+    requests: PlannedRequests = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -298,11 +298,11 @@ type Record = (
     Start
     | Confirmed
     | Opened
-    | Rung
+    | Updated
     | Recurred
-    | Acked
-    | Woke
-    | Moved
+    | Acknowledged
+    | AcknowledgementExpired
+    | Rescheduled
     | Unanswered
     | Resolved
     | Answered
@@ -310,7 +310,7 @@ type Record = (
     | Running
     | Ended
     | Noticed
-    | ToldRecord
+    | NotifiedRecord
     | Merged
 )
 
@@ -320,11 +320,11 @@ RECORDS: Mapping[str, type[Record]] = {
         Start,
         Confirmed,
         Opened,
-        Rung,
+        Updated,
         Recurred,
-        Acked,
-        Woke,
-        Moved,
+        Acknowledged,
+        AcknowledgementExpired,
+        Rescheduled,
         Unanswered,
         Resolved,
         Answered,
@@ -332,19 +332,21 @@ RECORDS: Mapping[str, type[Record]] = {
         Running,
         Ended,
         Noticed,
-        ToldRecord,
+        NotifiedRecord,
         Merged,
     )
 }
 """The memory's records by type."""
 
-Eventful = Opened | Rung | Acked | Woke | Moved | Unanswered | Resolved | Answered | Ended
+Eventful = (
+    Opened | Updated | Acknowledged | AcknowledgementExpired | Rescheduled | Unanswered | Resolved | Answered | Ended
+)
 """Records about one alert that somebody is told of."""
 
 
 def proposal_of(record: Record) -> str | None:
     """Return the proposal that ``record`` settles."""
-    return record.proposal if isinstance(record, Acked | Answered | Refused) else None
+    return record.proposal if isinstance(record, Acknowledged | Answered | Refused) else None
 
 
 def alerts_of(record: Record) -> tuple[Ulid, ...]:
@@ -352,7 +354,7 @@ def alerts_of(record: Record) -> tuple[Ulid, ...]:
     match record:
         case Start() | Confirmed():
             return ()
-        case ToldRecord():
+        case NotifiedRecord():
             return (record.key.alert,)
         case Merged():
             return (*(one.alert for one in record.restored), *(one.alert for one in record.reconciled))

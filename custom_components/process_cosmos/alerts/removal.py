@@ -12,29 +12,29 @@ from custom_components.process_cosmos.contract.alerts import Propose
 from custom_components.process_cosmos.contract.destinations import Status
 from custom_components.process_cosmos.contract.devices import Subscribe
 from custom_components.process_cosmos.contract.errors import Code
-from custom_components.process_cosmos.contract.identifiers import Position, TellKey, Ulid
+from custom_components.process_cosmos.contract.identifiers import NotificationKey, Position, Ulid
 from custom_components.process_cosmos.contract.session import Receipt
 from custom_components.process_cosmos.flows.gateway_requests import Found, async_connect
 from custom_components.process_cosmos.gateway.client import GatewayError, Session
 
-from .gateway_sync import Handover
+from .gateway_sync import GatewaySync
 from .journal import Journal
 from .model import Alert
 from .record_log import MemoryTooNewError, MemoryWriteError
-from .records import Asks, Resolved
+from .records import PlannedRequests, Resolved
 
 _APPLIED_WITHIN = 5.0
 _DELIVERED_WITHIN = 5.0
 
 
-class NobodyTold:
+class NobodyNotified:
     """The timetable of a site that is deleted: nobody is notified any more."""
 
-    def asks(self, _alert: Alert) -> Asks:
+    def requests(self, _alert: Alert) -> PlannedRequests:
         """Ask nothing of the gateway."""
         return ()
 
-    def learn(self, key: TellKey, *, reached: bool, at: datetime) -> None:
+    def learn(self, key: NotificationKey, *, reached: bool, at: datetime) -> None:
         """Record nothing: what is alive is closed next."""
 
     def look(self, _alert_id: Ulid) -> None:
@@ -70,17 +70,17 @@ async def _async_hand_over(hass: HomeAssistant, entry: ConfigEntry, found: Found
     async with await async_connect(hass, found, run=journal.run, entry=entry.entry_id) as session:
         if session.hello.entry not in (None, entry.entry_id):
             return  # it serves another site by now, whose alerts are not ours to close
-        handover = Handover(hass, entry, journal, NobodyTold(), _async_settle)
+        gateway_sync = GatewaySync(hass, entry, journal, NobodyNotified(), _async_settle)
         try:
             async with asyncio.timeout(_APPLIED_WITHIN):
-                await handover.async_session_opened(session.hello, session.send)
+                await gateway_sync.async_session_opened(session.hello, session.send)
                 newest = await _async_resolve(journal, entry.title)
-                handover.send_news()
+                gateway_sync.send_news()
                 await _async_until_applied(session, newest)
             if entry.options[CONF_DESTINATIONS]:
                 await _async_until_delivered(session, journal)
         finally:
-            handover.async_stop()
+            gateway_sync.async_stop()
 
 
 async def _async_resolve(journal: Journal, by: str) -> Position:
@@ -103,7 +103,7 @@ async def _async_until_delivered(session: Session, journal: Journal) -> None:
         async with asyncio.timeout(_DELIVERED_WITHIN):
             await session.send(Subscribe(id=uuid.uuid4().hex, run=journal.run, confirmed=0))
             async for message in session.messages():
-                if isinstance(message, Status) and not message.waiting.alarm:
+                if isinstance(message, Status) and not message.waiting.urgent:
                     return
     except TimeoutError:
         LOGGER.debug("A destination was away, and will not hear that alerts are over")

@@ -14,7 +14,7 @@ from homeassistant.helpers.event import async_call_later
 
 from custom_components.process_cosmos.alerts.record_log import MemoryWriteError
 from custom_components.process_cosmos.contract.alerts import AlertState
-from custom_components.process_cosmos.contract.identifiers import TellKey, Ulid
+from custom_components.process_cosmos.contract.identifiers import NotificationKey, Ulid
 from custom_components.process_cosmos.issues.recipient_issues import RecipientIssues
 
 from .journal import Journal
@@ -22,11 +22,20 @@ from .model import Alert, after
 from .notification_results import NotificationResult
 from .notification_sender import Telling
 from .policy import Policy
-from .records import Acked, Asks, Moved, Opened, Rung, ToldRecord, Unanswered, Woke
+from .records import (
+    Acknowledged,
+    AcknowledgementExpired,
+    NotifiedRecord,
+    Opened,
+    PlannedRequests,
+    Rescheduled,
+    Unanswered,
+    Updated,
+)
 from .timetable import Outcomes, Timetable, is_earlier, timetable
 
 
-class Rounds:
+class Scheduler:
     """Looks at an alert whenever its timetable may say something new."""
 
     def __init__(
@@ -36,7 +45,7 @@ class Rounds:
         journal: Journal,
         *,
         policy: Policy,
-        telling: Telling,
+        sender: Telling,
         recipient_issues: RecipientIssues,
         gateway_away_since: Callable[[], datetime | None],
     ) -> None:
@@ -45,11 +54,11 @@ class Rounds:
         self._entry = entry
         self._journal = journal
         self._policy = policy
-        self._telling = telling
+        self._sender = sender
         self._recipient_issues = recipient_issues
         self._gateway_away_since = gateway_away_since
         self._timers: dict[Ulid, CALLBACK_TYPE] = {}
-        self._telling_now: dict[TellKey, asyncio.Future[None]] = {}
+        self._telling_now: dict[NotificationKey, asyncio.Future[None]] = {}
         self._results: dict[Ulid, dict[str, NotificationResult]] = {}
         """How the newest notification of each recipient went, of what is alive or has notifications on their way."""
         self._shown_here: dict[Ulid, int] = {}
@@ -72,21 +81,21 @@ class Rounds:
             cancel()
         self._timers.clear()
 
-    def with_asks[R: (Opened, Rung, Acked)](self, record: R) -> R:
+    def with_requests[R: (Opened, Updated, Acknowledged)](self, record: R) -> R:
         """Return ``record`` with the asks that hold after it."""
         (alert,) = after(record, self._journal.state.alerts)
-        return replace(record, asks=self.asks(alert))
+        return replace(record, requests=self.requests(alert))
 
-    def next_ring_at(self, alert: Alert, now: datetime) -> datetime:
+    def next_notification_at(self, alert: Alert, now: datetime) -> datetime:
         """Return when a ring called now is told; behind one that waits for Home Assistant's start it need not wait."""
         is_untold = not self._started and not self._journal.outcomes[alert.id].tries
-        return now if is_untold else alert.next_ring_at(now)
+        return now if is_untold else alert.next_notification_at(now)
 
-    def asks(self, alert: Alert) -> Asks:
+    def requests(self, alert: Alert) -> PlannedRequests:
         """Return what the gateway is to do for ``alert`` as it stands."""
         outcomes = deepcopy(self._journal.outcomes.get(alert.id, Outcomes()))
-        outcomes.follow(alert.ring, alert.walk_ring)
-        return self._timetable(alert, outcomes).asks
+        outcomes.follow(alert.revision, alert.cycle_revision)
+        return self._timetable(alert, outcomes).requests
 
     @callback
     def look_at_all(self) -> None:
@@ -103,16 +112,20 @@ class Rounds:
         alert = self._alive(alert_id, now)
         if alert is None or not self._started:
             return
-        if alert.state is AlertState.ACKNOWLEDGED and now >= alert.ring_at:
-            (alert,) = self._journal.record(Woke(alert=alert.id, event=self._journal.new_id(), at=now))
+        if alert.state is AlertState.ACKNOWLEDGED and now >= alert.notify_at:
+            (alert,) = self._journal.record(
+                AcknowledgementExpired(alert=alert.id, event=self._journal.new_id(), at=now)
+            )
         table = self._timetable(alert, self._journal.outcomes[alert.id])
-        if is_earlier(table.asks, alert.asks):
-            self._journal.record(Moved(alert=alert.id, event=self._journal.new_id(), at=now, asks=table.asks))
+        if is_earlier(table.requests, alert.requests):
+            self._journal.record(
+                Rescheduled(alert=alert.id, event=self._journal.new_id(), at=now, requests=table.requests)
+            )
         if table.look_at:
             self._timers[alert.id] = async_call_later(
                 self._hass, table.look_at - now, partial(self._look_when_due, alert_id)
             )
-        if alert.state is AlertState.OPEN and now >= alert.ring_at:
+        if alert.state is AlertState.OPEN and now >= alert.notify_at:
             self._show_if_nobody_is_left(alert)
         # Marked before the first one starts: a tell starts eagerly, and looks again when it ends.
         due = [key for key in table.tells if key not in self._telling_now]
@@ -141,14 +154,14 @@ class Rounds:
     def _timetable(self, alert: Alert, outcomes: Outcomes) -> Timetable:
         return timetable(self._policy, alert, outcomes, self._journal.now(), self._gateway_away_since())
 
-    async def _async_tell(self, key: TellKey) -> None:
+    async def _async_tell(self, key: NotificationKey) -> None:
         """Tell once the ring is on disk, or cannot be: a full disk silences nobody."""
         try:
             with contextlib.suppress(MemoryWriteError):
                 await self._journal.async_on_disk()
             alert = self._journal.state.alerts[key.alert]
-            if alert.alive and (alert.ring == key.ring or self._is_put_off(alert, key)):
-                result = await self._telling.async_tell(key.recipient, alert)
+            if alert.alive and (alert.revision == key.revision or self._is_put_off(alert, key)):
+                result = await self._sender.async_tell(key.recipient, alert)
                 self._results[key.alert][key.recipient] = result
                 self.learn(key, reached=result.handed_over, at=self._journal.now())
                 await self._take_back(key)
@@ -168,22 +181,26 @@ class Rounds:
 
     def _show_if_nobody_is_left(self, alert: Alert) -> None:
         """Show the alert in Home Assistant where there is nobody to notify, each ring once: a person may dismiss it."""
-        if self._shown_here.get(alert.id) != alert.ring and self._recipient_issues.nobody_left:
-            self._shown_here[alert.id] = alert.ring
-            self._telling.show_here(alert.content.message, alert.id)
+        if self._shown_here.get(alert.id) != alert.revision and self._recipient_issues.nobody_left:
+            self._shown_here[alert.id] = alert.revision
+            self._sender.show_here(alert.content.message, alert.id)
 
-    def _is_put_off(self, alert: Alert, key: TellKey) -> bool:
+    def _is_put_off(self, alert: Alert, key: NotificationKey) -> bool:
         """Say whether new content overtook the tell ``key`` and has to wait: then the tell carries it."""
-        return alert.state is AlertState.OPEN and alert.walk_ring <= key.ring and alert.ring_at > self._journal.now()
+        return (
+            alert.state is AlertState.OPEN
+            and alert.cycle_revision <= key.revision
+            and alert.notify_at > self._journal.now()
+        )
 
-    async def _take_back(self, key: TellKey) -> None:
+    async def _take_back(self, key: NotificationKey) -> None:
         """Take away what arrived after the alert was closed."""
         alert = self._journal.state.alerts[key.alert]
         if not alert.alive and alert.state is not AlertState.UNANSWERED:
-            await self._telling.async_clear([key.recipient], alert.id)
+            await self._sender.async_clear([key.recipient], alert.id)
 
     @callback
-    def learn(self, key: TellKey, *, reached: bool, at: datetime) -> None:
+    def learn(self, key: NotificationKey, *, reached: bool, at: datetime) -> None:
         """Record how a tell ended, unless that is on record; a further failure only puts the next try off."""
         outcomes = self._journal.outcomes.get(key.alert)
         if outcomes is None:
@@ -191,4 +208,4 @@ class Rounds:
         if outcomes.knows(key, reached=reached):
             outcomes.learn(key, reached=reached, at=at)
         else:
-            self._journal.record(ToldRecord(key=key, reached=reached, at=at))
+            self._journal.record(NotifiedRecord(key=key, reached=reached, at=at))

@@ -4,16 +4,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from custom_components.process_cosmos.contract.identifiers import TellKey
+from custom_components.process_cosmos.contract.identifiers import NotificationKey
 
 from .model import Alert
 from .policy import Level, Policy
-from .records import AskDue, Asks
+from .records import PlannedRequest, PlannedRequests
 
 TRY_AGAIN_AFTER = timedelta(seconds=60)
 """Between two tries at a recipient never reached in this ring."""
 
-MOVED_BY = timedelta(seconds=1)
+RESCHEDULED_BY = timedelta(seconds=1)
 """How much earlier an unasked due must be to be moved."""
 
 type _Place = tuple[int, str]
@@ -38,46 +38,46 @@ class Tries:
 class Outcomes:
     """What is known of the tells of one alert: of the current ring in full, of its walk what starts levels."""
 
-    ring: int = 0
-    walk_ring: int = 0
+    revision: int = 0
+    cycle_revision: int = 0
     tries: dict[_Place, Tries] = field(default_factory=dict)
-    first_tell: dict[int, datetime] = field(default_factory=dict)
+    first_notification: dict[int, datetime] = field(default_factory=dict)
     failed: dict[_Place, datetime] = field(default_factory=dict)
     """When a recipient not reached since then was first missed."""
     reached: dict[_Place, tuple[int, int]] = field(default_factory=dict)
     """The newest (ring, round) that reached a recipient."""
 
-    def follow(self, ring: int, walk_ring: int) -> None:
+    def follow(self, revision: int, cycle_revision: int) -> None:
         """Start over with what a new ring or a new walk makes old."""
-        if ring != self.ring:
-            self.ring = ring
+        if revision != self.revision:
+            self.revision = revision
             self.tries.clear()
-        if walk_ring != self.walk_ring:
-            self.walk_ring = walk_ring
-            self.first_tell.clear()
+        if cycle_revision != self.cycle_revision:
+            self.cycle_revision = cycle_revision
+            self.first_notification.clear()
             self.failed.clear()
             self.reached.clear()
 
-    def learn(self, key: TellKey, *, reached: bool, at: datetime) -> None:
+    def learn(self, key: NotificationKey, *, reached: bool, at: datetime) -> None:
         """Take in how the tell ``key`` ended; a late success replaces a failure, a late failure no success."""
-        if key.ring < self.walk_ring:
+        if key.revision < self.cycle_revision:
             return
         place = (key.level, key.recipient)
-        self.first_tell[key.level] = min(at, self.first_tell.get(key.level, at))
+        self.first_notification[key.level] = min(at, self.first_notification.get(key.level, at))
         newest_reached = self.reached.get(place, (0, 0))
         if reached:
-            self.reached[place] = max(newest_reached, (key.ring, key.round))
+            self.reached[place] = max(newest_reached, (key.revision, key.round))
             self.failed.pop(place, None)
-        elif (key.ring, key.round) > newest_reached:
+        elif (key.revision, key.round) > newest_reached:
             self.failed.setdefault(place, at)
-        if key.ring == self.ring:
+        if key.revision == self.revision:
             self._learn_of_this_ring(place, key.round, reached=reached, at=at)
 
-    def knows(self, key: TellKey, *, reached: bool) -> bool:
+    def knows(self, key: NotificationKey, *, reached: bool) -> bool:
         """Say whether the memory already has this outcome of ``key``."""
         tries = self.tries.get((key.level, key.recipient))
-        if tries is None or key.ring != self.ring:
-            return key.ring < self.ring
+        if tries is None or key.revision != self.revision:
+            return key.revision < self.revision
         return tries.reached_round >= key.round or (not reached and tries.round >= key.round)
 
     def _learn_of_this_ring(self, place: _Place, number: int, *, reached: bool, at: datetime) -> None:
@@ -91,8 +91,8 @@ class Outcomes:
 class Timetable:
     """``tells``: to people, due now, lowest level first. ``look_at``: when to look again (None: never)."""
 
-    tells: Sequence[TellKey]
-    asks: Asks
+    tells: Sequence[NotificationKey]
+    requests: PlannedRequests
     look_at: datetime | None
 
 
@@ -104,12 +104,12 @@ def timetable(
     ``gateway_away_since``: since when no destination can be reached through the gateway, None while it is there.
     """
     if not alert.alive or now >= alert.until:
-        return Timetable(tells=(), asks=(), look_at=None)
+        return Timetable(tells=(), requests=(), look_at=None)
     starts = _starts(policy, alert, outcomes, _missed_now(outcomes, gateway_away_since))
-    tells: list[TellKey] = []
-    looks = [alert.until, alert.ring_at]
+    tells: list[NotificationKey] = []
+    looks = [alert.until, alert.notify_at]
     for index, level in enumerate(policy.levels):
-        due = max(alert.ring_at, starts[index])
+        due = max(alert.notify_at, starts[index])
         looks.append(due)
         if due > now:
             continue
@@ -120,24 +120,24 @@ def timetable(
                 tells.append(_key(alert, index, number, person))
     return Timetable(
         tells=tells,
-        asks=_asks(policy, alert, outcomes, now, starts),
+        requests=_requests(policy, alert, outcomes, now, starts),
         look_at=min((look for look in looks if look > now), default=None),
     )
 
 
-def is_earlier(asks: Asks, last: Asks) -> bool:
-    """Say whether one of ``asks`` is due over a second before the ``last`` list on record says, or is not on it."""
-    known = {ask.key: ask for ask in last}
+def is_earlier(requests: PlannedRequests, last: PlannedRequests) -> bool:
+    """Say whether one of ``requests`` is due over a second before the ``last`` list on record says, or is not on it."""
+    known = {request.key: request for request in last}
     return any(
-        (old := known.get(ask.key)) is None
-        or ask.due < old.due - MOVED_BY
-        or ask.due_if_home_assistant_away < old.due_if_home_assistant_away - MOVED_BY
-        for ask in asks
+        (old := known.get(request.key)) is None
+        or request.due < old.due - RESCHEDULED_BY
+        or request.due_if_home_assistant_away < old.due_if_home_assistant_away - RESCHEDULED_BY
+        for request in requests
     )
 
 
-def _key(alert: Alert, level: int, number: int, recipient: str) -> TellKey:
-    return TellKey(alert=alert.id, ring=alert.ring, level=level, round=number, recipient=recipient)
+def _key(alert: Alert, level: int, number: int, recipient: str) -> NotificationKey:
+    return NotificationKey(alert=alert.id, revision=alert.revision, level=level, round=number, recipient=recipient)
 
 
 type _Missed = Callable[[int, Level, datetime], datetime | None]
@@ -147,14 +147,14 @@ type _Missed = Callable[[int, Level, datetime], datetime | None]
 def _starts(policy: Policy, alert: Alert, outcomes: Outcomes, missed: _Missed) -> Sequence[datetime]:
     """Return when each level starts: at its time, when the level before it reached nobody, or at its first tell."""
     starts: list[datetime] = []
-    earliest = alert.walk_at
+    earliest = alert.cycle_started_at
     over: datetime | None = None
     for index, level in enumerate(policy.levels):
         bounds = [earliest + level.after]
         if over is not None:
             bounds.append(max(over, earliest))
-        if index in outcomes.first_tell:
-            bounds.append(outcomes.first_tell[index])
+        if index in outcomes.first_notification:
+            bounds.append(outcomes.first_notification[index])
         earliest = min(bounds)
         starts.append(earliest)
         over = missed(index, level, earliest)
@@ -201,18 +201,20 @@ def _next_round(
     return (number, following) if again <= now else (None, [again, *following])
 
 
-def _asks(policy: Policy, alert: Alert, outcomes: Outcomes, now: datetime, starts: Sequence[datetime]) -> Asks:
+def _requests(
+    policy: Policy, alert: Alert, outcomes: Outcomes, now: datetime, starts: Sequence[datetime]
+) -> PlannedRequests:
     away = _starts(policy, alert, outcomes, _missed_while_home_assistant_is_away(outcomes))
-    asks: list[AskDue] = []
+    requests: list[PlannedRequest] = []
     for index, level in enumerate(policy.levels):
-        due = max(alert.ring_at, starts[index])
-        due_away = max(alert.ring_at, min(starts[index], away[index]))
+        due = max(alert.notify_at, starts[index])
+        due_away = max(alert.notify_at, min(starts[index], away[index]))
         newest_due = min((now - due) // level.every, level.rounds - 1) if due <= now else 0
         for destination in level.destinations:
             tries = outcomes.tries.get((index, destination))
             first = max(newest_due, tries.reached_round + 1) if tries else newest_due
-            asks += [
-                AskDue(
+            requests += [
+                PlannedRequest(
                     key=_key(alert, index, number, destination),
                     due=due + number * level.every,
                     due_if_home_assistant_away=due_away + number * level.every,
@@ -220,4 +222,4 @@ def _asks(policy: Policy, alert: Alert, outcomes: Outcomes, now: datetime, start
                 for number in range(first, level.rounds)
                 if due_away + number * level.every <= alert.until
             ]
-    return tuple(asks)
+    return tuple(requests)

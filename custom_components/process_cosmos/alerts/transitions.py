@@ -6,37 +6,43 @@ from datetime import datetime
 import orjson
 
 from custom_components.process_cosmos.alerts.record_log import Entry
-from custom_components.process_cosmos.contract.alerts import Ask, Change, Replica, Transition, TransitionKind
+from custom_components.process_cosmos.contract.alerts import (
+    NotificationRequest,
+    Change,
+    Replica,
+    Transition,
+    TransitionKind,
+)
 from custom_components.process_cosmos.contract.bounds import bounded
 from custom_components.process_cosmos.contract.identifiers import Ulid
 
 from .model import MAX_ENTITIES, Alert
 from .records import (
-    Acked,
+    Acknowledged,
+    AcknowledgementExpired,
     Answered,
-    Asks,
     Ended,
     Eventful,
     Merged,
-    Moved,
     Opened,
+    PlannedRequests,
     Reconciled,
     Record,
     Refused,
+    Rescheduled,
     Resolved,
     Restored,
-    Rung,
     Unanswered,
-    Woke,
+    Updated,
     proposal_of,
 )
 
 KINDS: Mapping[type, TransitionKind] = {
     Opened: TransitionKind.OPENED,
-    Rung: TransitionKind.RUNG,
-    Acked: TransitionKind.ACKED,
-    Woke: TransitionKind.WOKE,
-    Moved: TransitionKind.MOVED,
+    Updated: TransitionKind.UPDATED,
+    Acknowledged: TransitionKind.ACKNOWLEDGED,
+    AcknowledgementExpired: TransitionKind.ACKNOWLEDGEMENT_EXPIRED,
+    Rescheduled: TransitionKind.RESCHEDULED,
     Unanswered: TransitionKind.UNANSWERED,
     Resolved: TransitionKind.RESOLVED,
     Answered: TransitionKind.ANSWERED,
@@ -68,12 +74,12 @@ def kinds_of(record: Record) -> Mapping[Ulid, TransitionKind]:
 def replica(alert: Alert, now: datetime) -> Replica:
     """Return what the gateway and the destinations may know of ``alert``."""
     content = alert.content
-    ring_in = (alert.ring_at - now).total_seconds()
+    notify_in = (alert.notify_at - now).total_seconds()
     return Replica(
         id=alert.id,
         group=alert.group,
         state=alert.state,
-        ring=alert.ring,
+        revision=alert.revision,
         answers_from=alert.answers_from,
         severity=content.severity,
         message=content.message,
@@ -81,7 +87,7 @@ def replica(alert: Alert, now: datetime) -> Replica:
         answers=tuple(answer.name for answer in alert.answers),
         count=alert.count,
         until_in=(alert.until - now).total_seconds(),
-        ring_in=ring_in if ring_in > 0 else None,
+        notify_in=notify_in if notify_in > 0 else None,
         acknowledged_for=alert.acknowledged_for,
         by=alert.by,
         answer=alert.answer,
@@ -109,32 +115,32 @@ def _changes(record: Record, after: tuple[Alert, ...], now: datetime) -> tuple[C
             alert=replica(by_id[alert], now),
             event=parts[alert].event,
             at=record.at,
-            asks=_asks_of(parts[alert], now),
+            requests=_requests_of(parts[alert], now),
         )
         for alert, kind in kinds_of(record).items()
         if alert in by_id
     )
 
 
-def _asks_of(part: Eventful | Restored | Reconciled, now: datetime) -> tuple[Ask, ...] | None:
+def _requests_of(part: Eventful | Restored | Reconciled, now: datetime) -> tuple[NotificationRequest, ...] | None:
     """Return the asks that are left; None: they stay as they were."""
     match part:
-        case Woke() | Ended():
+        case AcknowledgementExpired() | Ended():
             return None
         case Unanswered() | Resolved() | Answered():
             return ()
         case _:
-            return _asks(part.asks, now)
+            return _requests(part.requests, now)
 
 
-def _asks(asks: Asks, now: datetime) -> tuple[Ask, ...]:
+def _requests(requests: PlannedRequests, now: datetime) -> tuple[NotificationRequest, ...]:
     return tuple(
-        Ask(
-            key=ask.key,
-            due_in=(ask.due - now).total_seconds(),
-            due_if_home_assistant_away_in=(ask.due_if_home_assistant_away - now).total_seconds(),
+        NotificationRequest(
+            key=request.key,
+            due_in=(request.due - now).total_seconds(),
+            due_if_home_assistant_away_in=(request.due_if_home_assistant_away - now).total_seconds(),
         )
-        for ask in asks
+        for request in requests
     )
 
 

@@ -76,7 +76,7 @@ class BatchReceipt:
 class InboxItem:
     """An answer (``answer``) or an acknowledgement (``acknowledge_for`` seconds) given at the cloud endpoint.
 
-    ``ring`` None: the current ring counts. ``age``: seconds since it was given, by the endpoint's clock.
+    ``revision`` None: the current ring counts. ``age``: seconds since it was given, by the endpoint's clock.
     """
 
     id: str
@@ -84,7 +84,7 @@ class InboxItem:
     alert: Ulid
     by: str
     age: float
-    ring: int | None = None
+    revision: int | None = None
     answer: str | None = None
     acknowledge_for: float | None = None
 

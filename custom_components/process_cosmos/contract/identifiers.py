@@ -107,15 +107,15 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TellKey:
+class NotificationKey:
     """One tell: a recipient, in a round of a level of a ring of an alert. Executed once."""
 
     alert: Ulid
-    ring: int
+    revision: int
     level: int
     round: int
     recipient: str
 
     def __str__(self) -> str:
         """Return the key as one word, for phones' button ids and tables."""
-        return f"{self.alert}/{self.ring}/{self.level}/{self.round}/{self.recipient}"
+        return f"{self.alert}/{self.revision}/{self.level}/{self.round}/{self.recipient}"

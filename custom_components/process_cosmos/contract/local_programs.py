@@ -24,7 +24,7 @@ class Publish:
 
     ``event``: its id for ever; the same event sent again is dropped. ``event_type``, ``subject``, ``time``, ``data``:
     of the CloudEvent; types that begin with ``process_cosmos.`` are the gateway's own. ``slot``: while the outbox is
-    full a newer event of the slot replaces an older one. ``alarm``: goes out first, and is never replaced.
+    full a newer event of the slot replaces an older one. ``urgent``: goes out first, and is never replaced.
     """
 
     type: ClassVar[str] = "publish"
@@ -35,7 +35,7 @@ class Publish:
     time: datetime
     data: Json
     slot: str | None = None
-    alarm: bool = False
+    urgent: bool = False
 
 
 FROM_PRODUCER: Mapping[str, type[Publish]] = {Publish.type: Publish}

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from .alerts import CaughtUp, Propose, Told, Transition
+from .alerts import CaughtUp, Notified, Propose, Transition
 from .destinations import (
     ApproveReply,
     ChangeDestination,
@@ -48,7 +48,7 @@ type FromGateway = (
     GatewayHello
     | Refused
     | Receipt
-    | Told
+    | Notified
     | Propose
     | Result
     | Snapshot
@@ -89,7 +89,7 @@ FROM_GATEWAY: Mapping[str, type[FromGateway]] = {
         GatewayHello,
         Refused,
         Receipt,
-        Told,
+        Notified,
         Propose,
         Result,
         Snapshot,

@@ -257,5 +257,5 @@ class CosmosOptionsFlow(AddDestinationSteps, OptionsFlowWithReload):
             "destination": label_of(link) if link else self._chosen,
             "address": link.address if link else "-",
             "state": state_words(self.hass, link) if link else "-",
-            "waiting": str(waiting.alarm + waiting.change + waiting.measurement),
+            "waiting": str(waiting.urgent + waiting.change + waiting.reading),
         }

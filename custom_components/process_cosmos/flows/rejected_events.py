@@ -192,4 +192,4 @@ def _is_settled(status: Status | None, before: Status | None, listed: int) -> bo
     """Whether nothing waits any more, by a status that is newer than the request and knows of all that is listed."""
     if status is None or status is before or status.rejected != listed:
         return False
-    return status.waiting.alarm + status.waiting.change + status.waiting.measurement == 0
+    return status.waiting.urgent + status.waiting.change + status.waiting.reading == 0

@@ -83,11 +83,11 @@ def summary(
 class MissedChanges:
     """Notifies people once of what was missed, and knows which changes may be confirmed to the gateway."""
 
-    def __init__(self, hass: HomeAssistant, entry: ConfigEntry, telling: Telling, things: Things) -> None:
+    def __init__(self, hass: HomeAssistant, entry: ConfigEntry, sender: Telling, things: Things) -> None:
         """Take who sends notifications, and the devices as they are held."""
         self._hass = hass
         self._entry = entry
-        self._telling = telling
+        self._sender = sender
         self._things = things
         self._silent: dict[tuple[str, str], None] = {}
         """What is known only by how it ended, until it is reported: device and property, in order."""
@@ -141,15 +141,15 @@ class MissedChanges:
         return self.confirmed
 
     async def _async_report(self, text: str, session: int) -> None:
-        await async_tell(self._hass, self._entry, self._telling, text)
+        await async_tell(self._hass, self._entry, self._sender, text)
         self._reported = max(self._reported, session)
 
 
-async def async_tell(hass: HomeAssistant, entry: ConfigEntry, telling: Telling, text: str) -> None:
+async def async_tell(hass: HomeAssistant, entry: ConfigEntry, sender: Telling, text: str) -> None:
     """Show ``text`` in Home Assistant and say it to the site's people; a later one takes its place."""
     persistent_notification.async_create(hass, escaped(text), entry.title, _tag(entry))
     people = [person for person in policy_of(hass, entry.options).people if person != PERSISTENT]
-    await telling.async_notice(people, text, _tag(entry))
+    await sender.async_notice(people, text, _tag(entry))
 
 
 @callback

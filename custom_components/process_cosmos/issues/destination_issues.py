@@ -73,7 +73,7 @@ class DestinationIssues:
             "destination": label_of(link),
             "address": link.address,
             "reason": f"{reason} {quoted(link.detail)}".strip(),
-            "waiting": _roughly(waiting.alarm + waiting.change + waiting.measurement),
+            "waiting": _roughly(waiting.urgent + waiting.change + waiting.reading),
         }
 
 

@@ -26,16 +26,16 @@ class Issue(StrEnum):
     DESTINATION_REFUSED = "destination_refused"
     DESTINATION_OFFLINE = "destination_offline"
     REJECTED_EVENTS = "rejected_events"
-    OUTBOX_FULL_ALARM = "outbox_full_alarm"
+    OUTBOX_FULL_URGENT = "outbox_full_alarm"
     OUTBOX_FULL_CHANGE = "outbox_full_change"
-    OUTBOX_FULL_MEASUREMENT = "outbox_full_measurement"
+    OUTBOX_FULL_READING = "outbox_full_measurement"
     STORAGE_FULL = "storage_full"
     STORAGE_READ_ONLY = "storage_read_only"
     STORAGE_FAILING = "storage_failing"
-    STORE_SALVAGED = "store_salvaged"
+    STORE_RECOVERED = "store_salvaged"
     STORE_LOST = "store_lost"
     EVENTS_DROPPED = "events_dropped"
-    MEASUREMENTS_DROPPED = "measurements_dropped"
+    READINGS_DROPPED = "measurements_dropped"
     BROKER_DROPS = "broker_drops"
     BROKER_AWAY = "broker_away"
     BROKER_LOGIN_REFUSED = "broker_login_refused"
@@ -79,16 +79,16 @@ _FORMS: Mapping[Issue, _Form] = {
     Issue.DESTINATION_REFUSED: _Form(learn_more=_LINKS),
     Issue.DESTINATION_OFFLINE: _Form(severity=ir.IssueSeverity.WARNING, learn_more=_LINKS),
     Issue.REJECTED_EVENTS: _Form(severity=ir.IssueSeverity.WARNING, fixable=True),
-    Issue.OUTBOX_FULL_ALARM: _Form(),
+    Issue.OUTBOX_FULL_URGENT: _Form(),
     Issue.OUTBOX_FULL_CHANGE: _Form(severity=ir.IssueSeverity.WARNING),
-    Issue.OUTBOX_FULL_MEASUREMENT: _Form(severity=ir.IssueSeverity.WARNING),
+    Issue.OUTBOX_FULL_READING: _Form(severity=ir.IssueSeverity.WARNING),
     Issue.STORAGE_FULL: _Form(),
     Issue.STORAGE_READ_ONLY: _Form(),
     Issue.STORAGE_FAILING: _Form(),
-    Issue.STORE_SALVAGED: _Form(fixable=True),
+    Issue.STORE_RECOVERED: _Form(fixable=True),
     Issue.STORE_LOST: _Form(fixable=True),
     Issue.EVENTS_DROPPED: _Form(fixable=True),
-    Issue.MEASUREMENTS_DROPPED: _Form(severity=ir.IssueSeverity.WARNING, fixable=True),
+    Issue.READINGS_DROPPED: _Form(severity=ir.IssueSeverity.WARNING, fixable=True),
     Issue.BROKER_DROPS: _Form(severity=ir.IssueSeverity.WARNING, fixable=True),
     Issue.BROKER_AWAY: _Form(),
     Issue.BROKER_LOGIN_REFUSED: _Form(),

@@ -71,9 +71,9 @@ _CONDITIONS = (
         issue=Issue.REJECTED_EVENTS,
         shown_fn=lambda status: {} if status.rejected else None,
     ),
-    _Condition(issue=Issue.OUTBOX_FULL_ALARM, shown_fn=_full(Priority.ALARM)),
+    _Condition(issue=Issue.OUTBOX_FULL_URGENT, shown_fn=_full(Priority.URGENT)),
     _Condition(issue=Issue.OUTBOX_FULL_CHANGE, shown_fn=_full(Priority.CHANGE)),
-    _Condition(issue=Issue.OUTBOX_FULL_MEASUREMENT, shown_fn=_full(Priority.MEASUREMENT)),
+    _Condition(issue=Issue.OUTBOX_FULL_READING, shown_fn=_full(Priority.READING)),
     _Condition(issue=Issue.STORAGE_FULL, shown_fn=_storage(StorageState.FULL)),
     _Condition(issue=Issue.STORAGE_READ_ONLY, shown_fn=_storage(StorageState.READ_ONLY)),
     _Condition(issue=Issue.STORAGE_FAILING, shown_fn=_storage(StorageState.FAILING)),
@@ -107,18 +107,18 @@ def _count(number: int) -> str:
     return str(number) if number else ""
 
 
-def _measurements(status: Status) -> str:
+def _readings(status: Status) -> str:
     """Keep silent while they are dropped all the time: that their queue is full is an issue of its own, and says so."""
-    return "" if Priority.MEASUREMENT in status.full else _count(_lost(status, Priority.MEASUREMENT))
+    return "" if Priority.READING in status.full else _count(_lost(status, Priority.READING))
 
 
-def _when_salvaged(status: Status, *, lost_unknown: bool) -> str:
-    found = status.salvaged
+def _when_recovered(status: Status, *, lost_unknown: bool) -> str:
+    found = status.recovered
     return found.at.isoformat() if found is not None and found.lost_unknown is lost_unknown else ""
 
 
-def _what_was_salvaged(status: Status) -> Placeholders:
-    found = status.salvaged
+def _what_was_recovered(status: Status) -> Placeholders:
+    found = status.recovered
     if found is None:
         return {}
     at = dt_util.as_local(found.at).strftime("%Y-%m-%d %H:%M")
@@ -129,27 +129,27 @@ OCCURRENCES: Mapping[Issue, Occurrence] = {
     each.issue: each
     for each in (
         Occurrence(
-            issue=Issue.STORE_SALVAGED,
-            mark_fn=lambda status: _when_salvaged(status, lost_unknown=False),
-            says_fn=_what_was_salvaged,
+            issue=Issue.STORE_RECOVERED,
+            mark_fn=lambda status: _when_recovered(status, lost_unknown=False),
+            says_fn=_what_was_recovered,
         ),
         Occurrence(
             issue=Issue.STORE_LOST,
-            mark_fn=lambda status: _when_salvaged(status, lost_unknown=True),
-            says_fn=_what_was_salvaged,
+            mark_fn=lambda status: _when_recovered(status, lost_unknown=True),
+            says_fn=_what_was_recovered,
         ),
         Occurrence(
             issue=Issue.EVENTS_DROPPED,
-            mark_fn=lambda status: _count(_lost(status, Priority.ALARM, Priority.CHANGE)),
+            mark_fn=lambda status: _count(_lost(status, Priority.URGENT, Priority.CHANGE)),
             says_fn=lambda status: {
-                "alarms": str(_lost(status, Priority.ALARM)),
+                "alarms": str(_lost(status, Priority.URGENT)),
                 "changes": str(_lost(status, Priority.CHANGE)),
             },
         ),
         Occurrence(
-            issue=Issue.MEASUREMENTS_DROPPED,
-            mark_fn=_measurements,
-            says_fn=lambda status: {"count": str(_lost(status, Priority.MEASUREMENT))},
+            issue=Issue.READINGS_DROPPED,
+            mark_fn=_readings,
+            says_fn=lambda status: {"count": str(_lost(status, Priority.READING))},
         ),
         Occurrence(
             issue=Issue.BROKER_DROPS,

@@ -11,19 +11,19 @@ import orjson
 from process_cosmos_gateway.alerts import Alerts
 from process_cosmos_gateway.contract.alerts import (
     AlertState,
-    Ask,
+    NotificationRequest,
     Change,
+    Notified,
     Propose,
     Replica,
     Severity,
-    Told,
     Transition,
     TransitionKind,
 )
 from process_cosmos_gateway.contract.cloud import InboxItem
 from process_cosmos_gateway.contract.destinations import EventKind
-from process_cosmos_gateway.contract.identifiers import Position, TellKey, Ulid
-from process_cosmos_gateway.outbox import Delivered, Failed, Outbox, Verdict
+from process_cosmos_gateway.contract.identifiers import NotificationKey, Position, Ulid
+from process_cosmos_gateway.outbox import Delivered, Failed, Outbox, DeliveryResult
 from process_cosmos_gateway.store import Store
 from tests.gateway.store.parts import HandClock, new_ulids, opened
 
@@ -32,14 +32,16 @@ LEAK = Ulid("01KAP3B0000000000000000001")
 RUN = Ulid("01KAP3A0000000000000000001")
 
 
-def key(level: int = 0, number: int = 0, *, ring: int = 1, to: str = "cloud", alert: Ulid = LEAK) -> TellKey:
+def key(
+    level: int = 0, number: int = 0, *, revision: int = 1, to: str = "cloud", alert: Ulid = LEAK
+) -> NotificationKey:
     """Return the key of a tell."""
-    return TellKey(alert=alert, ring=ring, level=level, round=number, recipient=f"destination:{to}")
+    return NotificationKey(alert=alert, revision=revision, level=level, round=number, recipient=f"destination:{to}")
 
 
-def ask(tell: TellKey, due: float = 0.0, away: float | None = None) -> Ask:
+def request(tell: NotificationKey, due: float = 0.0, away: float | None = None) -> NotificationRequest:
     """Return an ask due in ``due`` seconds, and ``away`` seconds while Home Assistant is away."""
-    return Ask(key=tell, due_in=due, due_if_home_assistant_away_in=due if away is None else away)
+    return NotificationRequest(key=tell, due_in=due, due_if_home_assistant_away_in=due if away is None else away)
 
 
 def alert(**values: Any) -> Replica:  # noqa: ANN401
@@ -48,7 +50,7 @@ def alert(**values: Any) -> Replica:  # noqa: ANN401
         "id": LEAK,
         "group": "automation.leak",
         "state": AlertState.OPEN,
-        "ring": 1,
+        "revision": 1,
         "answers_from": 1,
         "severity": Severity.CRITICAL,
         "message": "Water under the sink",
@@ -60,9 +62,11 @@ def alert(**values: Any) -> Replica:  # noqa: ANN401
     return Replica(**{**whole, **values})
 
 
-def leak_opened(event: Ulid, asks: Sequence[Ask]) -> Transition:
+def leak_opened(event: Ulid, requests: Sequence[NotificationRequest]) -> Transition:
     """Return the first record of a memory; the same at every call."""
-    change = Change(kind=TransitionKind.OPENED, alert=alert(), event=event, at=HandClock().now(), asks=tuple(asks))
+    change = Change(
+        kind=TransitionKind.OPENED, alert=alert(), event=event, at=HandClock().now(), requests=tuple(requests)
+    )
     return Transition(position=Position(run=RUN, n=1), changes=(change,))
 
 
@@ -74,7 +78,7 @@ class Gateway:
     outbox: Outbox
     alerts: Alerts
     clock: HandClock
-    sent: list[Told | Propose] = field(default_factory=list)
+    sent: list[Notified | Propose] = field(default_factory=list)
     records: int = 0
 
     async def opens_session(self, *, catches_up: bool = True, entry: str | None = None) -> None:
@@ -87,7 +91,7 @@ class Gateway:
     async def records_change(
         self,
         kind: TransitionKind,
-        asks: Sequence[Ask] | None = None,
+        requests: Sequence[NotificationRequest] | None = None,
         *,
         proposal: str | None = None,
         **values: Any,  # noqa: ANN401
@@ -98,7 +102,7 @@ class Gateway:
             alert=alert(**values),
             event=ULIDS(),
             at=self.clock.now(),
-            asks=None if asks is None else tuple(asks),
+            requests=None if requests is None else tuple(requests),
         )
         self.records += 1
         position = Position(run=RUN, n=self.records)
@@ -119,23 +123,23 @@ class Gateway:
         self.alerts.session_closed(announced=False)
         await self.passes(60)
 
-    async def asked(self, destination: str = "cloud") -> list[tuple[int, int, int]]:
+    async def requested(self, destination: str = "cloud") -> list[tuple[int, int, int]]:
         """Return (ring, level, round) of the asks that wait for ``destination``, held back or not."""
-        question = "SELECT body FROM outbox_alarm WHERE only_for = ? ORDER BY sequence"
+        question = "SELECT body FROM outbox_urgent WHERE only_for = ? ORDER BY sequence"
         rows = await self.store.read(lambda transaction: transaction.rows(question, destination))
         data = [orjson.loads(body)["data"] for (body,) in rows]
-        return [(each["ring"], each["level"], each["round"]) for each in data]
+        return [(each["revision"], each["level"], each["round"]) for each in data]
 
     async def types(self, destination: str = "cloud") -> list[str]:
         """Return the types of all that waits for ``destination``."""
-        return [parcel.type.split(".")[2] for parcel in await self.outbox.parcels(destination, 500)]
+        return [delivery.type.split(".")[2] for delivery in await self.outbox.deliveries(destination, 500)]
 
-    async def answers(self, verdict: Verdict, destination: str = "cloud") -> int:
+    async def answers(self, result: DeliveryResult, destination: str = "cloud") -> int:
         """Let ``destination`` answer all that waits for it."""
-        parcels = await self.outbox.parcels(destination, 500)
-        await self.outbox.settle(destination, [(parcel, verdict) for parcel in parcels])
+        deliveries = await self.outbox.deliveries(destination, 500)
+        await self.outbox.settle(destination, [(delivery, result) for delivery in deliveries])
         await self.alerts.look()
-        return len(parcels)
+        return len(deliveries)
 
     async def delivers(self, destination: str = "cloud") -> int:
         """Let ``destination`` confirm all that waits for it."""
@@ -153,9 +157,9 @@ class Gateway:
         await self.alerts.look()
         return f"cloud/{item.id}"
 
-    def told(self) -> dict[TellKey, bool]:
+    def told(self) -> dict[NotificationKey, bool]:
         """Return the outcomes Home Assistant was sent."""
-        return {message.key: message.reached for message in self.sent if isinstance(message, Told)}
+        return {message.key: message.reached for message in self.sent if isinstance(message, Notified)}
 
     def proposed(self) -> list[str]:
         """Return the ids of the proposals Home Assistant was sent."""

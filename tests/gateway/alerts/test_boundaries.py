@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from process_cosmos_gateway.alerts import replica
-from process_cosmos_gateway.alerts.transition_processor import Work
+from process_cosmos_gateway.alerts.transition_processor import TransitionProcessor
 from process_cosmos_gateway.contract.alerts import AlertState, Transition, TransitionKind
 from process_cosmos_gateway.contract.cloud import InboxPage
 from process_cosmos_gateway.contract.codec import MAX_FRAME, encode, parse
@@ -19,7 +19,7 @@ from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.store import Transaction
 from tests.gateway.store.parts import HandClock
 
-from .parts import LEAK, ULIDS, Gateway, ask, gateway, key
+from .parts import LEAK, ULIDS, Gateway, gateway, key, request
 
 OPENED = TransitionKind.OPENED
 
@@ -31,11 +31,11 @@ async def test_a_first_session_that_broke_off_leaves_a_gateway_that_asks_after_a
 ) -> None:
     async with gateway(tmp_path, clock) as first:
         await first.opens_session(catches_up=False)
-        await first.records_change(OPENED, [ask(key(), due=10)])
+        await first.records_change(OPENED, [request(key(), due=10)])
     async with gateway(tmp_path, clock) as second:
         assert second.alerts.may_drain()
         await second.passes(60)
-        assert await second.asked() == [(1, 0, 0)]
+        assert await second.requested() == [(1, 0, 0)]
 
 
 async def test_whose_the_alerts_are_is_kept_with_the_first_transition_and_by_nobody_who_only_asks(
@@ -59,7 +59,7 @@ async def test_a_greeting_fits_into_a_frame_however_many_alerts_there_are(site: 
     for number, one in enumerate(living):
         state = AlertState.OPEN if number % 2 else AlertState.RESOLVED
         await site.records_change(OPENED, id=one, state=state, message="Wörter" * 1500)
-    cursor, heads = await site.alerts.greeting()
+    cursor, summaries = await site.alerts.greeting()
     hello = GatewayHello(
         schema=SCHEMA,
         min_schema=MIN_SCHEMA,
@@ -67,15 +67,15 @@ async def test_a_greeting_fits_into_a_frame_however_many_alerts_there_are(site: 
         site=ULIDS(),
         epoch=ULIDS(),
         cursor=cursor,
-        heads=heads,
+        summaries=summaries,
     )
     assert len(encode(hello)) <= MAX_FRAME
-    assert heads[0].alert == living[-1]  # the newest alive one first
+    assert summaries[0].alert == living[-1]  # the newest alive one first
 
 
 @pytest.mark.parametrize("number", [1 << 63, -(1 << 63) - 1])
 async def test_an_item_with_a_number_no_store_can_hold_breaks_the_contract(number: int) -> None:
-    item = {"id": "item", "cursor": 1, "alert": LEAK, "by": "Eve", "age": 0, "ring": number, "answer": "turn_on"}
+    item = {"id": "item", "cursor": 1, "alert": LEAK, "by": "Eve", "age": 0, "revision": number, "answer": "turn_on"}
     with pytest.raises(ContractError):
         parse(InboxPage, {"items": [item]})
 
@@ -113,7 +113,7 @@ async def test_a_long_log_is_taken_in_without_a_look_at_all_alerts_for_each_reco
 
     await site.opens_session(catches_up=False)
     running = asyncio.create_task(site.alerts.run())
-    sent = await site.records_change(OPENED, [ask(key(), due=1)])
+    sent = await site.records_change(OPENED, [request(key(), due=1)])
     monkeypatch.setattr(site.alerts, "look", counted)
     for n in range(2, 52):
         await site.alerts.apply(replace(sent, position=replace(sent.position, n=n)))
@@ -121,7 +121,7 @@ async def test_a_long_log_is_taken_in_without_a_look_at_all_alerts_for_each_reco
     await site.alerts.caught_up()
     site.clock.advance(1)
     async with asyncio.timeout(20):
-        while await site.asked() != [(1, 0, 0)]:
+        while await site.requested() != [(1, 0, 0)]:
             pass
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
@@ -132,15 +132,15 @@ async def test_of_transitions_applied_together_all_are_on_disk_or_none(
 ) -> None:
     first = await site.records_change(OPENED)
     second, third = (replace(first, position=replace(first.position, n=n)) for n in (2, 3))
-    apply = Work.apply
+    apply = TransitionProcessor.apply
 
-    def fails_at_the_third(work: Work, transaction: Transaction, transition: Transition) -> None:
+    def fails_at_the_third(work: TransitionProcessor, transaction: Transaction, transition: Transition) -> None:
         apply(work, transaction, transition)
         if transition is third:
             raise StoreError
 
     with monkeypatch.context() as patched:
-        patched.setattr(Work, "apply", fails_at_the_third)
+        patched.setattr(TransitionProcessor, "apply", fails_at_the_third)
         with pytest.raises(StoreError):
             await site.alerts.apply(second, third)
     assert (await site.alerts.greeting())[0] == first.position
@@ -150,10 +150,10 @@ async def test_of_transitions_applied_together_all_are_on_disk_or_none(
 
 async def test_a_session_that_lasts_for_months_forgets_what_was_closed_long_ago(site: Gateway) -> None:
     old, new = ULIDS(), ULIDS()
-    await site.records_change(OPENED, [ask(key(alert=old))], id=old)
+    await site.records_change(OPENED, [request(key(alert=old))], id=old)
     await site.records_change(TransitionKind.RESOLVED, id=old, state=AlertState.RESOLVED)
     await site.passes(31 * 86400, alive=True)
     await site.records_change(OPENED, id=new)
     await site.records_change(TransitionKind.RESOLVED, id=new, state=AlertState.RESOLVED)
-    assert [head.alert for head in (await site.alerts.greeting())[1]] == [new]
-    assert await site.store.read(lambda transaction: transaction.rows("SELECT * FROM alert_ask")) == []
+    assert [summary.alert for summary in (await site.alerts.greeting())[1]] == [new]
+    assert await site.store.read(lambda transaction: transaction.rows("SELECT * FROM notification_request")) == []

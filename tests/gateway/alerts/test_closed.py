@@ -2,17 +2,17 @@
 
 from process_cosmos_gateway.contract.alerts import AlertState, TransitionKind
 
-from .parts import Gateway, ask, key
+from .parts import Gateway, key, request
 
 
 async def test_what_is_closed_stays_closed(site: Gateway) -> None:
     await site.records_change(TransitionKind.OPENED, [])
     await site.records_change(TransitionKind.RESOLVED, state=AlertState.RESOLVED)
-    await site.records_change(TransitionKind.RUNG, [ask(key(ring=2))], ring=2)
-    assert await site.asked() == []
+    await site.records_change(TransitionKind.UPDATED, [request(key(revision=2))], revision=2)
+    assert await site.requested() == []
     assert await site.types() == ["opened", "resolved"]
-    _, [head] = await site.alerts.greeting()
-    assert (head.state, head.message) == (AlertState.RESOLVED, "")
+    _, [summary] = await site.alerts.greeting()
+    assert (summary.state, summary.message) == (AlertState.RESOLVED, "")
 
 
 async def test_destinations_hear_once_that_it_is_over_and_again_if_it_ended_otherwise(site: Gateway) -> None:

@@ -15,7 +15,7 @@ from process_cosmos_gateway.outbox import Delivered
 from process_cosmos_gateway.store import Transaction
 from tests.gateway.store.parts import HandClock
 
-from .parts import Gateway, ask, gateway, key, leak_opened
+from .parts import Gateway, gateway, key, leak_opened, request
 
 WITHIN = 20
 
@@ -62,7 +62,7 @@ async def die_before_the_transition_is_committed(folder: Path) -> None:
     async with gateway(folder, HandClock()) as site:
         await site.opens_session()
         die_before_commit(site)
-        await site.alerts.apply(leak_opened(EVENT, [ask(key())]))
+        await site.alerts.apply(leak_opened(EVENT, [request(key())]))
         print("receipt", flush=True)  # noqa: T201
 
 
@@ -70,28 +70,28 @@ async def die_before_the_receipt(folder: Path) -> None:
     async with gateway(folder, HandClock()) as site:
         await site.opens_session()
         die_after_commit(site)
-        await site.alerts.apply(leak_opened(EVENT, [ask(key())]))
+        await site.alerts.apply(leak_opened(EVENT, [request(key())]))
         print("receipt", flush=True)  # noqa: T201
 
 
 async def die_before_the_outcome_is_told(folder: Path) -> None:
     async with gateway(folder, HandClock()) as site:
         await site.opens_session()
-        await site.alerts.apply(leak_opened(EVENT, [ask(key())]))
+        await site.alerts.apply(leak_opened(EVENT, [request(key())]))
         await site.alerts.look()
-        parcels = await site.outbox.parcels("cloud", 10)
+        deliveries = await site.outbox.deliveries("cloud", 10)
         die_after_commit(site)
-        await site.outbox.settle("cloud", [(parcel, Delivered()) for parcel in parcels])
+        await site.outbox.settle("cloud", [(delivery, Delivered()) for delivery in deliveries])
         print(site.told(), flush=True)  # noqa: T201
 
 
 async def die_before_the_delivery_is_settled(folder: Path) -> None:
     async with gateway(folder, HandClock()) as site:
         await site.opens_session()
-        await site.alerts.apply(leak_opened(EVENT, [ask(key())]))
+        await site.alerts.apply(leak_opened(EVENT, [request(key())]))
         await site.alerts.look()
-        for parcel in await site.outbox.parcels("cloud", 10):
-            print(parcel.id, flush=True)  # noqa: T201
+        for delivery in await site.outbox.deliveries("cloud", 10):
+            print(delivery.id, flush=True)  # noqa: T201
         os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -125,14 +125,14 @@ async def test_a_transition_that_was_not_committed_has_no_receipt_and_is_sent_ag
 ) -> None:
     assert await killed("die_before_the_transition_is_committed", tmp_path) == []
     async with gateway(tmp_path, restarted_clock) as site:
-        cursor, heads = await site.alerts.greeting()
-        assert (cursor, list(heads)) == (None, []), "so the integration's log begins before it"
+        cursor, summaries = await site.alerts.greeting()
+        assert (cursor, list(summaries)) == (None, []), "so the integration's log begins before it"
         assert await site.types() == []
         await site.opens_session(catches_up=False)
-        await site.alerts.apply(leak_opened(EVENT, [ask(key())]))
+        await site.alerts.apply(leak_opened(EVENT, [request(key())]))
         await site.alerts.caught_up()
         await site.alerts.look()
-        assert await site.types() == ["opened", "asked"]
+        assert await site.types() == ["opened", "notification_requested"]
 
 
 async def test_a_transition_whose_receipt_was_lost_is_sent_again_and_applied_once(
@@ -141,13 +141,13 @@ async def test_a_transition_whose_receipt_was_lost_is_sent_again_and_applied_onc
     assert await killed("die_before_the_receipt", tmp_path) == []
     async with gateway(tmp_path, restarted_clock) as site:
         cursor, _ = await site.alerts.greeting()
-        transition = leak_opened(EVENT, [ask(key())])
+        transition = leak_opened(EVENT, [request(key())])
         assert cursor == transition.position
         await site.opens_session(catches_up=False)
         await site.alerts.apply(transition)
         await site.alerts.caught_up()
         await site.alerts.look()
-        assert await site.types() == ["opened", "asked"]
+        assert await site.types() == ["opened", "notification_requested"]
 
 
 async def test_an_outcome_that_was_not_told_goes_up_in_the_next_session(
@@ -165,7 +165,7 @@ async def test_a_delivery_that_was_not_settled_is_repeated_with_the_same_ids(
 ) -> None:
     sent = await killed("die_before_the_delivery_is_settled", tmp_path)
     async with gateway(tmp_path, restarted_clock) as site:
-        assert [parcel.id for parcel in await site.outbox.parcels("cloud", 10)] == sent
+        assert [delivery.id for delivery in await site.outbox.deliveries("cloud", 10)] == sent
         assert len(sent) == 2
 
 

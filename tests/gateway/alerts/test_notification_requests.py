@@ -6,90 +6,98 @@ from pathlib import Path
 import orjson
 import pytest
 
-from process_cosmos_gateway.alerts.events import asked_id
-from process_cosmos_gateway.contract.alerts import AlertState, Told, TransitionKind
+from process_cosmos_gateway.alerts.events import request_event_id
+from process_cosmos_gateway.contract.alerts import AlertState, Notified, TransitionKind
 from process_cosmos_gateway.contract.destinations import EventKind
 from process_cosmos_gateway.contract.identifiers import is_ulid
 from process_cosmos_gateway.outbox import Delivered, Rejected
 from tests.gateway.store.parts import HandClock
 
-from .parts import LEAK, ULIDS, Gateway, ask, gateway, key
+from .parts import LEAK, ULIDS, Gateway, gateway, key, request
 
-OPENED, RUNG, ACKED, MOVED = TransitionKind.OPENED, TransitionKind.RUNG, TransitionKind.ACKED, TransitionKind.MOVED
+OPENED, UPDATED, ACKNOWLEDGED, RESCHEDULED = (
+    TransitionKind.OPENED,
+    TransitionKind.UPDATED,
+    TransitionKind.ACKNOWLEDGED,
+    TransitionKind.RESCHEDULED,
+)
 
 
 async def test_every_transition_reaches_every_destination_at_once(site: Gateway) -> None:
     sent = await site.records_change(OPENED)
     for destination in ("cloud", "hook"):
-        [parcel] = await site.outbox.parcels(destination, 10)
-        document = orjson.loads(parcel.body)
+        [delivery] = await site.outbox.deliveries(destination, 10)
+        document = orjson.loads(delivery.body)
         assert (document["type"], document["id"]) == ("process_cosmos.alert.opened.v1", sent.changes[0].event)
         assert (document["subject"], document["data"]["message"]) == (LEAK, "Water under the sink")
-        assert parcel.priority == "alarm"
+        assert delivery.priority == "urgent"
 
 
 async def test_a_transition_sent_again_changes_nothing(site: Gateway) -> None:
     sent = await site.records_change(OPENED)
-    await site.records_change(RUNG, [ask(key(ring=2))], ring=2)
+    await site.records_change(UPDATED, [request(key(revision=2))], revision=2)
     await site.alerts.apply(sent)
-    assert await site.types() == ["opened", "rung", "asked"]
-    cursor, [head] = await site.alerts.greeting()
+    assert await site.types() == ["opened", "updated", "notification_requested"]
+    cursor, [summary] = await site.alerts.greeting()
     assert cursor is not None
-    assert (cursor.n, head.ring, head.message) == (2, 2, "Water under the sink")
+    assert (cursor.n, summary.revision, summary.message) == (2, 2, "Water under the sink")
 
 
 async def test_an_ask_goes_to_its_destination_alone_when_it_is_due(site: Gateway) -> None:
-    await site.records_change(OPENED, [ask(key(), due=10)])
+    await site.records_change(OPENED, [request(key(), due=10)])
     await site.passes(9, alive=True)
-    assert await site.asked() == []
+    assert await site.requested() == []
     await site.passes(1, alive=True)
-    assert await site.asked() == [(1, 0, 0)]
-    assert await site.asked("hook") == []
+    assert await site.requested() == [(1, 0, 0)]
+    assert await site.requested("hook") == []
 
 
 async def test_the_id_of_an_ask_comes_from_its_key() -> None:
-    assert is_ulid(asked_id(key()))
-    assert asked_id(key())[:10] == LEAK[:10]
-    others = {key(), key(1), key(number=1), key(ring=2), key(to="hook"), key(alert=ULIDS())}
-    assert len({asked_id(each) for each in others}) == len(others)
+    assert is_ulid(request_event_id(key()))
+    assert request_event_id(key())[:10] == LEAK[:10]
+    others = {key(), key(1), key(number=1), key(revision=2), key(to="hook"), key(alert=ULIDS())}
+    assert len({request_event_id(each) for each in others}) == len(others)
 
 
 @pytest.mark.parametrize("reached", [True, False])
 async def test_home_assistant_is_told_how_an_ask_ended(site: Gateway, reached: bool) -> None:  # noqa: FBT001
-    await site.records_change(OPENED, [ask(key())])
+    await site.records_change(OPENED, [request(key())])
     await (site.delivers() if reached else site.fails())
     assert site.told() == {key(): reached}
 
 
 async def test_a_late_success_replaces_a_failure(site: Gateway) -> None:
-    await site.records_change(OPENED, [ask(key())])
+    await site.records_change(OPENED, [request(key())])
     await site.fails()
     await site.passes(1, alive=True)
     while await site.delivers():
         pass
-    assert [(told.key, told.reached) for told in site.sent if isinstance(told, Told)] == [(key(), False), (key(), True)]
+    assert [(told.key, told.reached) for told in site.sent if isinstance(told, Notified)] == [
+        (key(), False),
+        (key(), True),
+    ]
 
 
 async def test_an_ask_withdrawn_on_its_way_and_listed_again_is_not_asked_twice(site: Gateway) -> None:
     await site.opens_session()
-    await site.records_change(OPENED, [ask(key())])
-    on_its_way = await site.outbox.parcels("cloud", 9)
-    await site.records_change(MOVED, [])
-    await site.records_change(MOVED, [ask(key(), due=5)])
-    await site.outbox.settle("cloud", [(parcel, Delivered()) for parcel in on_its_way])
+    await site.records_change(OPENED, [request(key())])
+    on_its_way = await site.outbox.deliveries("cloud", 9)
+    await site.records_change(RESCHEDULED, [])
+    await site.records_change(RESCHEDULED, [request(key(), due=5)])
+    await site.outbox.settle("cloud", [(delivery, Delivered()) for delivery in on_its_way])
     await site.passes(6, alive=True)
     assert site.told() == {key(): True}
-    assert await site.asked() == []
+    assert await site.requested() == []
 
 
 async def test_a_rejected_ask_counts_as_not_reached(site: Gateway) -> None:
-    await site.records_change(OPENED, [ask(key())])
+    await site.records_change(OPENED, [request(key())])
     await site.answers(Rejected("refused_by_destination", "no"))
     assert site.told() == {key(): False}
 
 
 async def test_a_link_that_is_down_fails_its_asks_at_once_and_they_arrive_later(site: Gateway) -> None:
-    await site.records_change(OPENED, [ask(key()), ask(key(1), due=5)])
+    await site.records_change(OPENED, [request(key()), request(key(1), due=5)])
     await site.outbox.link_down("cloud")
     assert site.told() == {key(): False}
     await site.passes(5, alive=True)
@@ -99,12 +107,12 @@ async def test_a_link_that_is_down_fails_its_asks_at_once_and_they_arrive_later(
 
 
 async def test_an_ask_for_an_unknown_destination_fails_at_once(site: Gateway) -> None:
-    await site.records_change(OPENED, [ask(key(to="nobody"))])
+    await site.records_change(OPENED, [request(key(to="nobody"))])
     assert site.told() == {key(to="nobody"): False}
 
 
 async def test_outcomes_go_up_again_in_each_session_while_the_alert_lives(site: Gateway) -> None:
-    await site.records_change(OPENED, [ask(key())])
+    await site.records_change(OPENED, [request(key())])
     site.alerts.session_closed(announced=False)
     await site.delivers()
     assert site.told() == {}
@@ -120,108 +128,112 @@ async def test_outcomes_go_up_again_in_each_session_while_the_alert_lives(site: 
 
 
 async def test_a_newer_list_replaces_the_older_one(site: Gateway) -> None:
-    await site.records_change(OPENED, [ask(key(), due=0), ask(key(1), due=600)])
-    await site.records_change(RUNG, [ask(key(ring=2), due=30)], ring=2)
-    assert await site.types() == ["opened", "rung"]  # the ask on its way was withdrawn
+    await site.records_change(OPENED, [request(key(), due=0), request(key(1), due=600)])
+    await site.records_change(UPDATED, [request(key(revision=2), due=30)], revision=2)
+    assert await site.types() == ["opened", "updated"]  # the ask on its way was withdrawn
     await site.passes(30, alive=True)
-    assert await site.asked() == [(2, 0, 0)]
+    assert await site.requested() == [(2, 0, 0)]
     await site.passes(600, alive=True)
-    assert await site.asked() == [(2, 0, 0)]
+    assert await site.requested() == [(2, 0, 0)]
 
 
 async def test_a_record_without_a_list_leaves_the_asks_alone(site: Gateway) -> None:
-    await site.records_change(OPENED, [ask(key(), due=10)])
-    await site.records_change(TransitionKind.WOKE)
+    await site.records_change(OPENED, [request(key(), due=10)])
+    await site.records_change(TransitionKind.ACKNOWLEDGEMENT_EXPIRED)
     await site.passes(10, alive=True)
-    assert await site.asked() == [(1, 0, 0)]
+    assert await site.requested() == [(1, 0, 0)]
 
 
 async def test_a_moved_due_counts_and_a_told_key_is_not_told_again(site: Gateway) -> None:
-    await site.records_change(OPENED, [ask(key()), ask(key(1), due=600)])
+    await site.records_change(OPENED, [request(key()), request(key(1), due=600)])
     await site.fails()
-    await site.records_change(MOVED, [ask(key()), ask(key(1), due=0)])
-    assert await site.asked() == [(1, 0, 0), (1, 1, 0)]
+    await site.records_change(RESCHEDULED, [request(key()), request(key(1), due=0)])
+    assert await site.requested() == [(1, 0, 0), (1, 1, 0)]
     await site.passes(1, alive=True)
     while await site.delivers():
         pass
-    await site.records_change(MOVED, [ask(key()), ask(key(1))])
-    assert await site.asked() == []
+    await site.records_change(RESCHEDULED, [request(key()), request(key(1))])
+    assert await site.requested() == []
 
 
 async def test_closing_ends_all_asks_and_withdraws_those_on_their_way(site: Gateway) -> None:
-    await site.records_change(OPENED, [ask(key()), ask(key(1), due=60)])
-    assert await site.types() == ["opened", "asked"]
+    await site.records_change(OPENED, [request(key()), request(key(1), due=60)])
+    assert await site.types() == ["opened", "notification_requested"]
     await site.records_change(TransitionKind.ANSWERED, state=AlertState.ANSWERED, by="Eve", answer="keep_off")
     assert await site.types() == ["opened", "answered"]
     await site.passes(3600, alive=True)
-    assert await site.asked() == []
+    assert await site.requested() == []
 
 
 async def test_nobody_is_asked_while_an_acknowledgement_lasts_and_asked_after_it_without_a_word(site: Gateway) -> None:
-    await site.records_change(OPENED, [ask(key(), due=100)])
+    await site.records_change(OPENED, [request(key(), due=100)])
     await site.records_change(
-        ACKED, [ask(key(ring=2), due=3600)], ring=2, state=AlertState.ACKNOWLEDGED, ring_in=3600.0
+        ACKNOWLEDGED, [request(key(revision=2), due=3600)], revision=2, state=AlertState.ACKNOWLEDGED, notify_in=3600.0
     )
     await site.goes_away()
     await site.passes(3539)
-    assert await site.asked() == []
+    assert await site.requested() == []
     await site.passes(1)
-    assert await site.asked() == [(2, 0, 0)]
-    [parcel] = [parcel for parcel in await site.outbox.parcels("cloud", 10) if parcel.type.endswith("asked.v1")]
-    assert orjson.loads(parcel.body)["data"]["state"] == "open"
+    assert await site.requested() == [(2, 0, 0)]
+    [delivery] = [
+        delivery for delivery in await site.outbox.deliveries("cloud", 10) if delivery.type.endswith("asked.v1")
+    ]
+    assert orjson.loads(delivery.body)["data"]["state"] == "open"
 
 
 async def test_nobody_is_asked_after_the_give_up(site: Gateway) -> None:
-    await site.records_change(OPENED, [ask(key(), due=100)], until_in=50.0)
+    await site.records_change(OPENED, [request(key(), due=100)], until_in=50.0)
     await site.passes(200, alive=True)
-    assert await site.asked() == []
+    assert await site.requested() == []
 
 
 async def test_missed_rounds_collapse_into_the_newest(site: Gateway) -> None:
-    await site.records_change(OPENED, [ask(key(number=number), due=300.0 * number) for number in range(4)])
+    await site.records_change(OPENED, [request(key(number=number), due=300.0 * number) for number in range(4)])
     await site.delivers()
     await site.passes(700, alive=True)
-    assert await site.asked() == [(1, 0, 2)]
+    assert await site.requested() == [(1, 0, 2)]
 
 
 async def test_a_newer_round_withdraws_one_still_on_its_way(site: Gateway) -> None:
-    await site.records_change(OPENED, [ask(key(number=number), due=300.0 * number) for number in range(3)])
-    assert await site.asked() == [(1, 0, 0)]
+    await site.records_change(OPENED, [request(key(number=number), due=300.0 * number) for number in range(3)])
+    assert await site.requested() == [(1, 0, 0)]
     await site.passes(300, alive=True)
-    assert await site.asked() == [(1, 0, 1)]
+    assert await site.requested() == [(1, 0, 1)]
 
 
 async def test_rounds_keep_a_minute_between_them_however_late_one_was_delivered(site: Gateway) -> None:
-    await site.records_change(OPENED, [ask(key(number=number), due=300.0 * number) for number in range(2)])
+    await site.records_change(OPENED, [request(key(number=number), due=300.0 * number) for number in range(2)])
     await site.passes(290, alive=True)
     await site.delivers()
     await site.passes(10, alive=True)
-    assert await site.asked() == []
+    assert await site.requested() == []
     await site.passes(50, alive=True)
-    assert await site.asked() == [(1, 0, 1)]
+    assert await site.requested() == [(1, 0, 1)]
 
 
 async def test_missed_levels_are_told_once_in_order(site: Gateway) -> None:
-    asks = [ask(key(level, number), due=600.0 * level + 300.0 * number) for level in range(3) for number in range(2)]
-    await site.records_change(OPENED, asks)
+    requests = [
+        request(key(level, number), due=600.0 * level + 300.0 * number) for level in range(3) for number in range(2)
+    ]
+    await site.records_change(OPENED, requests)
     await site.delivers()
     await site.passes(3600, alive=True)
-    assert await site.asked() == [(1, 0, 1), (1, 1, 1), (1, 2, 1)]
+    assert await site.requested() == [(1, 0, 1), (1, 1, 1), (1, 2, 1)]
 
 
 async def test_a_session_that_catches_up_holds_asks_and_draining_back(site: Gateway) -> None:
-    await site.records_change(OPENED, [ask(key(), due=10)])
+    await site.records_change(OPENED, [request(key(), due=10)])
     await site.opens_session(catches_up=False)
     assert not site.alerts.may_drain()
     await site.passes(20, alive=True)
-    assert await site.asked() == []
+    assert await site.requested() == []
     draining = asyncio.create_task(site.alerts.until_may_drain())
     await asyncio.sleep(0)
     assert not draining.done()
     await site.alerts.caught_up()
     await asyncio.wait_for(draining, 20)
     await site.alerts.look()
-    assert await site.asked() == [(1, 0, 0)]
+    assert await site.requested() == [(1, 0, 0)]
 
 
 async def test_a_caught_up_of_a_session_that_is_over_opens_nothing(site: Gateway) -> None:
@@ -235,12 +247,12 @@ async def test_a_caught_up_of_a_session_that_is_over_opens_nothing(site: Gateway
 
 
 async def test_home_assistant_is_away_a_minute_after_its_last_receipt(site: Gateway) -> None:
-    await site.records_change(OPENED, [ask(key(), due=1000, away=30)])
+    await site.records_change(OPENED, [request(key(), due=1000, away=30)])
     await site.passes(59, alive=True)
     await site.passes(59)
-    assert await site.asked() == []
+    assert await site.requested() == []
     await site.passes(1)
-    assert await site.asked() == [(1, 0, 0)]
+    assert await site.requested() == [(1, 0, 0)]
 
 
 async def test_after_an_announced_stop_home_assistant_has_five_minutes_also_across_a_restart(
@@ -248,64 +260,64 @@ async def test_after_an_announced_stop_home_assistant_has_five_minutes_also_acro
 ) -> None:
     async with gateway(tmp_path, clock) as first:
         await first.opens_session()
-        await first.records_change(OPENED, [ask(key(), due=1000, away=30)])
+        await first.records_change(OPENED, [request(key(), due=1000, away=30)])
         first.alerts.session_closed(announced=True)
         await first.passes(200)
-        assert await first.asked() == []
+        assert await first.requested() == []
     async with gateway(tmp_path, clock) as second:
         await second.passes(299)
-        assert await second.asked() == []
+        assert await second.requested() == []
         await second.passes(1)
-        assert await second.asked() == [(1, 0, 0)]
+        assert await second.requested() == [(1, 0, 0)]
 
 
 async def test_a_level_that_reached_nobody_makes_the_next_due_while_home_assistant_is_away(site: Gateway) -> None:
     await site.records_change(
         OPENED,
-        [ask(key(0, number, to=to), due=300.0 * number) for number in range(3) for to in ("cloud", "hook")]
-        + [ask(key(1, number), due=3600.0 + 300 * number) for number in range(3)]
-        + [ask(key(2, to="hook"), due=7200.0)],
+        [request(key(0, number, to=to), due=300.0 * number) for number in range(3) for to in ("cloud", "hook")]
+        + [request(key(1, number), due=3600.0 + 300 * number) for number in range(3)]
+        + [request(key(2, to="hook"), due=7200.0)],
     )
     await site.goes_away()
     await site.fails()
-    assert await site.asked() == [(1, 0, 0)]  # the hook may still be reached
+    assert await site.requested() == [(1, 0, 0)]  # the hook may still be reached
     await site.outbox.link_down("hook")
     await site.alerts.look()
-    assert (1, 1, 0) in await site.asked()
-    assert (1, 2, 0) not in await site.asked("hook")
+    assert (1, 1, 0) in await site.requested()
+    assert (1, 2, 0) not in await site.requested("hook")
 
 
 async def test_a_level_that_reached_nobody_moves_nothing_while_home_assistant_is_there(site: Gateway) -> None:
-    await site.records_change(OPENED, [ask(key()), ask(key(1), due=3600.0)])
+    await site.records_change(OPENED, [request(key()), request(key(1), due=3600.0)])
     await site.fails()
     await site.passes(30, alive=True)
-    assert (1, 1, 0) not in await site.asked()
+    assert (1, 1, 0) not in await site.requested()
 
 
 async def test_asks_and_outcomes_survive_a_restart(tmp_path: Path, clock: HandClock) -> None:
     async with gateway(tmp_path, clock) as first:
         await first.opens_session()
-        await first.records_change(OPENED, [ask(key()), ask(key(1), due=600)])
+        await first.records_change(OPENED, [request(key()), request(key(1), due=600)])
         await first.delivers()
     clock.advance(599)
     async with gateway(tmp_path, clock, records=1) as second:
         await second.opens_session()
         assert second.told() == {key(): True}
         await second.alerts.look()
-        assert await second.asked() == []
+        assert await second.requested() == []
         await second.passes(1, alive=True)
-        assert await second.asked() == [(1, 1, 0)]
+        assert await second.requested() == [(1, 1, 0)]
 
 
 @pytest.mark.parametrize("jump", [10 * 365 * 86400.0, 3600.0, -3600.0])
 async def test_a_clock_that_is_set_moves_no_timer(site: Gateway, clock: HandClock, jump: float) -> None:
-    await site.records_change(OPENED, [ask(key(), due=600)])
+    await site.records_change(OPENED, [request(key(), due=600)])
     await site.passes(300, alive=True)
     clock.set_wall(jump)
     await site.passes(299, alive=True)
-    assert await site.asked() == []
+    assert await site.requested() == []
     await site.passes(1, alive=True)
-    assert await site.asked() == [(1, 0, 0)]
+    assert await site.requested() == [(1, 0, 0)]
 
 
 async def test_a_start_with_a_clock_from_before_the_last_commit_counts_what_was_left(
@@ -313,16 +325,16 @@ async def test_a_start_with_a_clock_from_before_the_last_commit_counts_what_was_
 ) -> None:
     async with gateway(tmp_path, clock) as first:
         await first.opens_session()
-        await first.records_change(OPENED, [ask(key(), due=600)])
+        await first.records_change(OPENED, [request(key(), due=600)])
         await first.passes(60, alive=True)
     clock.set_wall(-20 * 365 * 86400.0)
     async with gateway(tmp_path, clock) as second:
         await second.opens_session()
         await second.passes(539, alive=True)
-        assert await second.asked() == []
+        assert await second.requested() == []
         clock.set_wall(20 * 365 * 86400.0)
         await second.passes(1, alive=True)
-        assert await second.asked() == [(1, 0, 0)]
+        assert await second.requested() == [(1, 0, 0)]
 
 
 async def test_a_store_out_of_a_backup_neither_asks_nor_drains_before_it_has_caught_up(
@@ -330,7 +342,7 @@ async def test_a_store_out_of_a_backup_neither_asks_nor_drains_before_it_has_cau
 ) -> None:
     async with gateway(tmp_path, clock) as first:
         await first.opens_session()
-        await first.records_change(OPENED, [ask(key(), due=10)])
+        await first.records_change(OPENED, [request(key(), due=10)])
         epoch = ULIDS()
         await first.store.write(
             lambda transaction: transaction.run("UPDATE meta SET value = ? WHERE key = 'epoch'", epoch)
@@ -338,11 +350,11 @@ async def test_a_store_out_of_a_backup_neither_asks_nor_drains_before_it_has_cau
     async with gateway(tmp_path, clock) as restored:
         assert not restored.alerts.may_drain()
         await restored.passes(3600)
-        assert await restored.asked() == []
+        assert await restored.requested() == []
         await restored.opens_session()
         await restored.alerts.look()
         assert restored.alerts.may_drain()
-        assert await restored.asked() == [(1, 0, 0)]
+        assert await restored.requested() == [(1, 0, 0)]
 
 
 async def test_a_destination_that_joins_hears_of_the_living_alerts(site: Gateway) -> None:
@@ -350,16 +362,16 @@ async def test_a_destination_that_joins_hears_of_the_living_alerts(site: Gateway
     await site.records_change(OPENED, id=closed)
     await site.records_change(TransitionKind.RESOLVED, id=closed, state=AlertState.RESOLVED)
     await site.records_change(OPENED)
-    rung = await site.records_change(RUNG, ring=2)
+    rung = await site.records_change(UPDATED, revision=2)
     await site.outbox.register("new", (EventKind.ALERT,))
-    [parcel] = await site.outbox.parcels("new", 10)
-    document = orjson.loads(parcel.body)
-    assert (parcel.id, document["data"]["ring"]) == (rung.changes[0].event, 2)
+    [delivery] = await site.outbox.deliveries("new", 10)
+    document = orjson.loads(delivery.body)
+    assert (delivery.id, document["data"]["revision"]) == (rung.changes[0].event, 2)
     assert document["data"]["alert"] == LEAK
 
 
 async def test_closed_alerts_are_forgotten_after_a_month(site: Gateway) -> None:
-    await site.records_change(OPENED, [ask(key())])
+    await site.records_change(OPENED, [request(key())])
     await site.records_change(TransitionKind.RESOLVED, state=AlertState.RESOLVED)
     await site.opens_session()
     assert len((await site.alerts.greeting())[1]) == 1
@@ -370,14 +382,14 @@ async def test_closed_alerts_are_forgotten_after_a_month(site: Gateway) -> None:
 
 async def test_the_service_asks_by_itself_when_time_comes(site: Gateway) -> None:
     running = asyncio.create_task(site.alerts.run())
-    await site.records_change(OPENED, [ask(key(), due=10)])
+    await site.records_change(OPENED, [request(key(), due=10)])
     site.clock.advance(10)
     async with asyncio.timeout(20):
         await site.delivers()
         while not site.told():
             await site.outbox.wait("cloud")
-            parcels = await site.outbox.parcels("cloud", 10)
-            await site.outbox.settle("cloud", [(parcel, Delivered()) for parcel in parcels])
+            deliveries = await site.outbox.deliveries("cloud", 10)
+            await site.outbox.settle("cloud", [(delivery, Delivered()) for delivery in deliveries])
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert site.told() == {key(): True}

@@ -14,16 +14,16 @@ from tests.gateway.store.parts import HandClock, opened
 from tests.gateway.store.plans import Explained
 from tests.gateway.store.test_migrations import make_first_release
 
-from .parts import LEAK, Gateway, ask, gateway, key
+from .parts import LEAK, Gateway, gateway, key, request
 
-OPENED, RUNG = TransitionKind.OPENED, TransitionKind.RUNG
+OPENED, UPDATED = TransitionKind.OPENED, TransitionKind.UPDATED
 
 
 async def test_an_answer_from_outside_is_proposed_with_its_age(site: Gateway) -> None:
     await site.records_change(OPENED)
-    proposal = await site.proposes(answer="keep_off", ring=1, age=5.0)
+    proposal = await site.proposes(answer="keep_off", revision=1, age=5.0)
     assert site.sent == [
-        Propose(id=proposal, alert=LEAK, ring=1, answer="keep_off", age=5.0, by="Eve", acknowledge_for=None)
+        Propose(id=proposal, alert=LEAK, revision=1, answer="keep_off", age=5.0, by="Eve", acknowledge_for=None)
     ]
 
 
@@ -88,12 +88,12 @@ async def test_a_proposal_lost_before_its_commit_is_fetched_again_with_the_same_
     ("answer", "pauses"),
     [
         ({"answer": "keep_off"}, True),
-        ({"answer": "keep_off", "ring": 2}, True),
-        ({"answer": "keep_off", "ring": 1}, False),
+        ({"answer": "keep_off", "revision": 2}, True),
+        ({"answer": "keep_off", "revision": 1}, False),
         ({"answer": "keep_off", "age": 86400.0}, False),
         ({"answer": "never offered"}, False),
         ({"acknowledge_for": 3600.0}, True),
-        ({"acknowledge_for": 3600.0, "ring": 1}, False),
+        ({"acknowledge_for": 3600.0, "revision": 1}, False),
         ({"acknowledge_for": 300.0, "age": 300.0}, False),
         ({}, True),
         ({"age": 3500.0}, False),
@@ -102,35 +102,35 @@ async def test_a_proposal_lost_before_its_commit_is_fetched_again_with_the_same_
 async def test_a_proposal_pauses_asks_only_if_it_would_be_recorded(
     site: Gateway, answer: dict[str, object], *, pauses: bool
 ) -> None:
-    await site.records_change(RUNG, [ask(key(ring=2), due=100)], ring=2, answers_from=2)
+    await site.records_change(UPDATED, [request(key(revision=2), due=100)], revision=2, answers_from=2)
     await site.goes_away()
     await site.proposes(**answer)
     await site.passes(100)
-    assert await site.asked() == ([] if pauses else [(2, 0, 0)])
+    assert await site.requested() == ([] if pauses else [(2, 0, 0)])
 
 
 async def test_asks_go_on_once_a_proposal_is_refused(site: Gateway) -> None:
-    await site.records_change(OPENED, [ask(key(), due=10)])
+    await site.records_change(OPENED, [request(key(), due=10)])
     proposal = await site.proposes(answer="keep_off")
     await site.passes(10, alive=True)
-    assert await site.asked() == []
+    assert await site.requested() == []
     await site.alerts.settle(Result(id=proposal, problem=Problem(code="not_allowed", message="No.")))
     await site.alerts.look()
-    assert await site.asked() == [(1, 0, 0)]
+    assert await site.requested() == [(1, 0, 0)]
 
 
 async def test_an_acknowledgement_from_outside_pauses_until_its_own_end(site: Gateway) -> None:
-    await site.records_change(OPENED, [ask(key(), due=10)])
+    await site.records_change(OPENED, [request(key(), due=10)])
     await site.goes_away()
     await site.proposes(acknowledge_for=600.0, age=100.0)
-    assert await site.asked() == [(1, 0, 0)]
+    assert await site.requested() == [(1, 0, 0)]
     await site.delivers()
-    await site.records_change(RUNG, [ask(key(ring=2))], ring=2)
-    assert await site.asked() == []
+    await site.records_change(UPDATED, [request(key(revision=2))], revision=2)
+    assert await site.requested() == []
     await site.passes(499)
-    assert await site.asked() == []
+    assert await site.requested() == []
     await site.passes(1)
-    assert await site.asked() == [(2, 0, 0)]
+    assert await site.requested() == [(2, 0, 0)]
 
 
 async def test_answers_that_wait_and_those_that_are_remembered_are_bounded(

@@ -11,14 +11,14 @@ import orjson
 from aiohttp import ClientSession, ClientWebSocketResponse, WSMsgType
 
 from process_cosmos_gateway.api.change_feed import Feed
-from process_cosmos_gateway.api.local_programs.admission import Guests
+from process_cosmos_gateway.api.local_programs.admission import Admission
 from process_cosmos_gateway.api.local_programs.endpoint import Producers
 from process_cosmos_gateway.api.local_programs.tokens import make_token
 from process_cosmos_gateway.api.metrics import Metrics
-from process_cosmos_gateway.api.pairing import Access, offer_pairing
+from process_cosmos_gateway.api.pairing import Pairing, offer_pairing
 from process_cosmos_gateway.api.requests import Requests
 from process_cosmos_gateway.api.server import Server
-from process_cosmos_gateway.api.session import Parts
+from process_cosmos_gateway.api.session import Services
 from process_cosmos_gateway.contract.pairing import PairingRequest
 from process_cosmos_gateway.outbox import Event, Limits, Outbox, Outcome
 from process_cosmos_gateway.store import Store
@@ -82,7 +82,7 @@ class CountedOutbox(Outbox):
 
 
 @dataclass
-class Doors:
+class Endpoints:
     """The server, its outbox, and how to come in."""
 
     http: ClientSession
@@ -112,14 +112,14 @@ class Doors:
 
 
 @asynccontextmanager
-async def with_doors(
+async def with_endpoints(
     folder: Path, port: int, limits: Limits | None = None, free_fn: Callable[[Path], int] = free_bytes
-) -> AsyncIterator[Doors]:
+) -> AsyncIterator[Endpoints]:
     clock, anybody = HandClock(), cast("Any", FakeOwners())
     token = make_token(folder, PROGRAM, clock)
     store = await Store.open(folder, lambda: SITE, free_fn=free_fn)
     outbox = CountedOutbox(store, clock, limits)
-    parts = Parts(
+    parts = Services(
         alerts=cast("Any", FakeAlerts()),
         feed=Feed(clock, tuple),
         requests=Requests(anybody, anybody, anybody),
@@ -127,16 +127,16 @@ async def with_doors(
     )
     producers = Producers(outbox)
     metrics = Metrics(store, outbox, anybody, folder, [producers.alarm_seconds])
-    guests = Guests(folder, {"/ws/events": producers.serve, "/metrics": metrics.serve}, look_every=0.01)
-    access = Access(folder, clock, supervised=False)
+    admission = Admission(folder, {"/ws/events": producers.serve, "/metrics": metrics.serve}, look_every=0.01)
+    access = Pairing(folder, clock, supervised=False)
     home = await access.pair(PairingRequest(secret=offer_pairing(folder, clock), instance="home"))
     async with ClientSession() as http, AsyncExitStack() as listening:
         await listening.enter_async_context(
-            Server(parts, store, access, "0.1.0", guests).listen("127.0.0.1", port, None)
+            Server(parts, store, access, "0.1.0", admission).listen("127.0.0.1", port, None)
         )
-        looking = asyncio.create_task(guests.run())
+        looking = asyncio.create_task(admission.run())
         listening.callback(looking.cancel)
-        made = Doors(http, f"http://127.0.0.1:{port}", folder, token, home, store, outbox, listening)
+        made = Endpoints(http, f"http://127.0.0.1:{port}", folder, token, home, store, outbox, listening)
         yield made
     if made.store_works:
         await store.close()

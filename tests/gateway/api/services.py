@@ -13,12 +13,12 @@ from aiohttp import ClientSession
 
 from process_cosmos_gateway.api.change_feed import Feed
 from process_cosmos_gateway.api.ingress.page import Page
-from process_cosmos_gateway.api.pairing import Access, offer_pairing
+from process_cosmos_gateway.api.pairing import Pairing, offer_pairing
 from process_cosmos_gateway.api.requests import Requests
 from process_cosmos_gateway.api.server import Server
-from process_cosmos_gateway.api.session import Limits, Parts
+from process_cosmos_gateway.api.session import Limits, Services
 from process_cosmos_gateway.api.status import StatusReader
-from process_cosmos_gateway.contract.alerts import Propose, Told, Transition
+from process_cosmos_gateway.contract.alerts import Notified, Propose, Transition
 from process_cosmos_gateway.contract.destinations import Status, Waiting
 from process_cosmos_gateway.contract.devices import Device
 from process_cosmos_gateway.contract.identifiers import Position, Ulid
@@ -43,7 +43,7 @@ class FakeAlerts:
     commits: int = 0
     broken: bool = False
     gate: asyncio.Event = field(default_factory=asyncio.Event)
-    send: Callable[[Told | Propose], None] | None = None
+    send: Callable[[Notified | Propose], None] | None = None
     entry: str | None = None
 
     def __post_init__(self) -> None:
@@ -54,7 +54,7 @@ class FakeAlerts:
             raise StoreError
         return Position(run=RUN, n=3), ()
 
-    def session_opened(self, send: Callable[[Told | Propose], None], entry: str | None) -> None:
+    def session_opened(self, send: Callable[[Notified | Propose], None], entry: str | None) -> None:
         self.send = send
         self.entry = entry
         self.heard.append("opened")
@@ -121,7 +121,7 @@ class House:
     alerts: FakeAlerts
     owners: FakeOwners
     feed: Feed
-    access: Access
+    access: Pairing
     devices: list[Device]
     links: list[Link] = field(default_factory=list)
 
@@ -145,12 +145,12 @@ class House:
 @asynccontextmanager
 async def serving(folder: Path, port: int, limits: Limits, page: Page | None = None) -> AsyncIterator[House]:
     clock, alerts, owners = HandClock(), FakeAlerts(), FakeOwners()
-    access = Access(folder, clock, supervised=False)
+    access = Pairing(folder, clock, supervised=False)
     token = await access.pair(PairingRequest(secret=offer_pairing(folder, clock), instance="home"))
     devices: list[Device] = []
     feed = Feed(clock, lambda: tuple(devices))
     store = await Store.open(folder, lambda: SITE)
-    parts = Parts(
+    parts = Services(
         alerts=cast("Any", alerts),
         feed=feed,
         requests=Requests(cast("Any", owners), cast("Any", owners), cast("Any", owners)),

@@ -69,7 +69,7 @@ class House:
     def missed(self, run: Ulid = OTHER_RUN, after: int | None = None, confirmed: int | None = 0) -> WhileAway:
         """Come back, and return what is reported of the absence."""
         self.heard.clear()
-        request = Subscribe(id="1", run=run, after=after, tell_missed=True, confirmed=confirmed)
+        request = Subscribe(id="1", run=run, after=after, report_missed=True, confirmed=confirmed)
         self.feed.follow(request, self.heard.append)
         told = self.heard[-1]
         assert isinstance(told, WhileAway)
@@ -308,7 +308,7 @@ def test_of_a_long_absence_the_newest_are_told_and_the_rest_counted(house: House
 
 def test_the_values_of_devices_that_come_and_go_are_forgotten() -> None:
     house = House()
-    absence = house.feed._absence
+    missed_changes = house.feed._missed_changes
     mode = Property(name="mode", title="Mode", kind=PropertyKind.TEXT, value=None)
     for number in range(1000):
         device = f"visitor-{number}"
@@ -316,6 +316,6 @@ def test_the_values_of_devices_that_come_and_go_are_forgotten() -> None:
         for name, value in (("mode", "x" * 1000), ("wet", True)):
             house.feed.publish(ValueChanged(sequence=0, device=device, property=name, value=value, age=0.0))
         house.feed.publish(DeviceChanged(sequence=0, device=Device(id=device, title="V", properties=(WET,))))
-        assert absence._values == {"leak": {"wet": False}, device: {"wet": True}}
+        assert missed_changes._values == {"leak": {"wet": False}, device: {"wet": True}}
         house.feed.publish(DeviceRemoved(sequence=0, device=device))
-    assert absence._values == {"leak": {"wet": False}}
+    assert missed_changes._values == {"leak": {"wet": False}}

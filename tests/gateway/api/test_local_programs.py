@@ -18,7 +18,7 @@ from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.outbox import DropReason, Limits
 from process_cosmos_gateway.outbox.enqueue import Arrival, Taken
 
-from .endpoints import Doors, publish, with_doors
+from .endpoints import Endpoints, publish, with_endpoints
 from .link import SECONDS
 from .services import SITE
 
@@ -30,18 +30,18 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 @pytest.fixture
-async def doors(tmp_path: Path, unused_tcp_port: int) -> AsyncIterator[Doors]:
-    async with with_doors(tmp_path, unused_tcp_port) as made:
+async def endpoints(tmp_path: Path, unused_tcp_port: int) -> AsyncIterator[Endpoints]:
+    async with with_endpoints(tmp_path, unused_tcp_port) as made:
         await made.outbox.register("cloud", [EventKind.DEVICE])
         yield made
 
 
-async def test_a_published_event_waits_as_a_cloudevent_when_its_result_comes(doors: Doors) -> None:
-    producer = await doors.producer()
-    assert await producer.codes(publish(7, alarm=True)) == [None]
-    [parcel] = await doors.outbox.parcels("cloud", 10)
-    assert parcel.priority == "alarm"
-    assert orjson.loads(parcel.body) == {
+async def test_a_published_event_waits_as_a_cloudevent_when_its_result_comes(endpoints: Endpoints) -> None:
+    producer = await endpoints.producer()
+    assert await producer.codes(publish(7, urgent=True)) == [None]
+    [delivery] = await endpoints.outbox.deliveries("cloud", 10)
+    assert delivery.priority == "urgent"
+    assert orjson.loads(delivery.body) == {
         "specversion": "1.0",
         "id": "01K00000000000000000000007",
         "source": f"/sites/{SITE}",
@@ -54,30 +54,30 @@ async def test_a_published_event_waits_as_a_cloudevent_when_its_result_comes(doo
 
 
 @pytest.fixture
-async def narrow(tmp_path: Path, unused_tcp_port: int) -> AsyncIterator[Doors]:
+async def narrow(tmp_path: Path, unused_tcp_port: int) -> AsyncIterator[Endpoints]:
     """Doors of an outbox with room for some ten events of a priority."""
     limits = Limits(quota=dict.fromkeys(Priority, 3_000))
-    async with with_doors(tmp_path, unused_tcp_port, limits) as made:
+    async with with_endpoints(tmp_path, unused_tcp_port, limits) as made:
         await made.outbox.register("cloud", [EventKind.DEVICE])
         yield made
 
 
-async def test_an_alarm_without_room_is_refused_and_what_waits_stays(narrow: Doors) -> None:
+async def test_an_alarm_without_room_is_refused_and_what_waits_stays(narrow: Endpoints) -> None:
     producer = await narrow.producer()
-    codes = [await producer.codes(publish(number, alarm=True)) for number in range(40)]
+    codes = [await producer.codes(publish(number, urgent=True)) for number in range(40)]
     accepted = codes.count([None])
     assert 0 < accepted < 40
     assert codes == [[None]] * accepted + [["outbox_full"]] * (40 - accepted)
-    assert len(await narrow.outbox.parcels("cloud", 100)) == accepted
+    assert len(await narrow.outbox.deliveries("cloud", 100)) == accepted
 
 
-async def test_without_room_a_newer_event_of_a_slot_replaces_the_older_one(narrow: Doors) -> None:
+async def test_without_room_a_newer_event_of_a_slot_replaces_the_older_one(narrow: Endpoints) -> None:
     producer = await narrow.producer()
     for number in range(40):
         assert await producer.codes(publish(number, slot="front-door/pressed")) == [None]
     drops = (await narrow.outbox.depths()).drops
     assert drops.keys() == {(Priority.CHANGE, DropReason.SUPERSEDED)}
-    newest = (await narrow.outbox.parcels("cloud", 100))[-1]
+    newest = (await narrow.outbox.deliveries("cloud", 100))[-1]
     assert newest.id == "01K00000000000000000000039"
 
 
@@ -85,73 +85,73 @@ async def test_without_room_a_newer_event_of_a_slot_replaces_the_older_one(narro
 class SmallDisk:
     """A disk that is nearly full until somebody makes room."""
 
-    doors: Doors
+    endpoints: Endpoints
     free: int = 0
 
     async def make_room(self) -> None:
         self.free = 1 << 40
-        await until(lambda: self.doors.store.space.free > 0)
+        await until(lambda: self.endpoints.store.space.free > 0)
 
 
 @pytest.fixture
 async def small(tmp_path: Path, unused_tcp_port: int) -> AsyncIterator[SmallDisk]:
     free: Callable[[Path], int] = lambda _: found.free if found else 0  # noqa: E731 - it looks at what is made below
     found: SmallDisk | None = None
-    async with with_doors(tmp_path, unused_tcp_port, free_fn=free) as made:
+    async with with_endpoints(tmp_path, unused_tcp_port, free_fn=free) as made:
         await made.outbox.register("cloud", [EventKind.DEVICE])
         found = SmallDisk(made)
         yield found
 
 
 async def test_a_change_refused_for_a_full_disk_is_no_duplicate_when_it_comes_again(small: SmallDisk) -> None:
-    producer = await small.doors.producer()
-    assert await producer.codes(publish(1), publish(2, alarm=True)) == ["outbox_full", None]
+    producer = await small.endpoints.producer()
+    assert await producer.codes(publish(1), publish(2, urgent=True)) == ["outbox_full", None]
     await small.make_room()
     assert await producer.codes(publish(1), publish(1)) == [None, None]
-    depths = await small.doors.outbox.depths()
-    assert (depths.waiting.change, depths.waiting.alarm, depths.drops) == (1, 1, {})
+    depths = await small.endpoints.outbox.depths()
+    assert (depths.waiting.change, depths.waiting.urgent, depths.drops) == (1, 1, {})
 
 
-async def test_what_was_accepted_is_not_refused_when_it_comes_again_without_room(narrow: Doors) -> None:
+async def test_what_was_accepted_is_not_refused_when_it_comes_again_without_room(narrow: Endpoints) -> None:
     producer = await narrow.producer()
-    codes = [await producer.codes(publish(number, alarm=True)) for number in range(40)]
+    codes = [await producer.codes(publish(number, urgent=True)) for number in range(40)]
     assert codes[-1] == ["outbox_full"]
-    assert await (await narrow.producer()).codes(publish(0, alarm=True)) == [None]
+    assert await (await narrow.producer()).codes(publish(0, urgent=True)) == [None]
 
 
 async def test_nothing_passes_a_refused_event_of_its_subject_until_that_comes_again(small: SmallDisk) -> None:
-    producer, other = await small.doors.producer(), await small.doors.producer()
+    producer, other = await small.endpoints.producer(), await small.endpoints.producer()
     assert await producer.codes(publish(1)) == ["outbox_full"]
     await small.make_room()
-    sent = publish(2), publish(3, subject="back-door"), publish(4, alarm=True), publish(1), publish(2)
+    sent = publish(2), publish(3, subject="back-door"), publish(4, urgent=True), publish(1), publish(2)
     assert await producer.codes(*sent) == ["outbox_full", None, None, None, None]
     assert await other.codes(publish(5)) == [None], "another program is not held back"
-    got = [parcel.id[-1] for parcel in await small.doors.outbox.parcels("cloud", 10)]
+    got = [delivery.id[-1] for delivery in await small.endpoints.outbox.deliveries("cloud", 10)]
     assert got == ["4", "3", "1", "2", "5"]
 
 
-async def test_pipelined_events_of_a_subject_share_the_refusal_of_the_first(narrow: Doors) -> None:
+async def test_pipelined_events_of_a_subject_share_the_refusal_of_the_first(narrow: Endpoints) -> None:
     producer = await narrow.producer()
     long = publish(1, data={"text": "x" * 5_000})
     assert await producer.codes(long, publish(2), publish(3, subject="back-door")) == ["outbox_full"] * 2 + [None]
-    assert [parcel.id[-1] for parcel in await narrow.outbox.parcels("cloud", 10)] == ["3"]
+    assert [delivery.id[-1] for delivery in await narrow.outbox.deliveries("cloud", 10)] == ["3"]
 
 
-async def test_a_failed_commit_refuses_what_waits_behind_it_about_the_same_subject(doors: Doors) -> None:
-    producer, gate = await doors.producer(), threading.Event()
-    commit = doors.outbox._acceptor._commit_fn
+async def test_a_failed_commit_refuses_what_waits_behind_it_about_the_same_subject(endpoints: Endpoints) -> None:
+    producer, gate = await endpoints.producer(), threading.Event()
+    commit = endpoints.outbox._acceptor._commit_fn
 
     async def fail_once(arrivals: Sequence[Arrival]) -> Sequence[Taken]:
-        doors.outbox._acceptor._commit_fn = commit
+        endpoints.outbox._acceptor._commit_fn = commit
         await asyncio.to_thread(gate.wait, SECONDS)
         raise StoreError("the disk has failed")
 
-    doors.outbox._acceptor._commit_fn = fail_once
+    endpoints.outbox._acceptor._commit_fn = fail_once
     await producer.say(publish(1))
-    await until(lambda: doors.outbox.asked == 1)
+    await until(lambda: endpoints.outbox.asked == 1)
     await asyncio.sleep(0)
     await producer.say(publish(2), publish(3), publish(4, subject="back-door"))
-    await until(lambda: doors.outbox.asked == 4)
+    await until(lambda: endpoints.outbox.asked == 4)
     gate.set()
     results = await producer.results(4)
     assert [each["id"] for each in results] == ["1", "2", "3", "4"]
@@ -162,7 +162,7 @@ async def test_a_refused_event_that_is_given_up_holds_back_nothing_for_ever(
     small: SmallDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(endpoint, "HELD_SECONDS", 0)
-    producer = await small.doors.producer()
+    producer = await small.endpoints.producer()
     assert await producer.codes(publish(1)) == ["outbox_full"]
     await small.make_room()
     assert await producer.codes(publish(2)) == [None]
@@ -172,7 +172,7 @@ async def test_a_program_that_is_held_back_everywhere_is_hung_up_on(
     small: SmallDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(endpoint, "MOST_LINES", 3)
-    producer = await small.doors.producer()
+    producer = await small.endpoints.producer()
     await producer.say(*(publish(number, subject=f"door {number}") for number in range(4)))
     async with asyncio.timeout(SECONDS):
         while (message := await producer.socket.receive()).type is WSMsgType.TEXT:
@@ -180,31 +180,31 @@ async def test_a_program_that_is_held_back_everywhere_is_hung_up_on(
     assert (message.type, message.data) == (WSMsgType.CLOSE, 1013)
 
 
-async def test_the_same_event_again_is_taken_once_and_another_content_is_refused(doors: Doors) -> None:
-    producer = await doors.producer()
+async def test_the_same_event_again_is_taken_once_and_another_content_is_refused(endpoints: Endpoints) -> None:
+    producer = await endpoints.producer()
     assert await producer.codes(publish(1), publish(1)) == [None, None]
     assert await producer.codes(publish(1, data="other")) == ["id_conflict"]
-    assert (await doors.outbox.depths()).waiting.change == 1
+    assert (await endpoints.outbox.depths()).waiting.change == 1
 
 
-async def test_all_results_of_one_commit_come_in_one_frame(doors: Doors) -> None:
-    producer, gate = await doors.producer(), threading.Event()
-    held = asyncio.ensure_future(doors.store.write(lambda _: gate.wait(SECONDS)))
+async def test_all_results_of_one_commit_come_in_one_frame(endpoints: Endpoints) -> None:
+    producer, gate = await endpoints.producer(), threading.Event()
+    held = asyncio.ensure_future(endpoints.store.write(lambda _: gate.wait(SECONDS)))
     await producer.say(*(publish(number) for number in range(5)))
-    await until(lambda: doors.outbox.asked == 5)
+    await until(lambda: endpoints.outbox.asked == 5)
     gate.set()
     await held
     assert [result["id"] for result in await producer.frame()] == ["0", "1", "2", "3", "4"]
 
 
-async def test_a_connection_that_waits_for_its_results_is_not_read(doors: Doors) -> None:
-    producer, gate = await doors.producer(), threading.Event()
-    held = asyncio.ensure_future(doors.store.write(lambda _: gate.wait(SECONDS)))
+async def test_a_connection_that_waits_for_its_results_is_not_read(endpoints: Endpoints) -> None:
+    producer, gate = await endpoints.producer(), threading.Event()
+    held = asyncio.ensure_future(endpoints.store.write(lambda _: gate.wait(SECONDS)))
     await producer.say(*(publish(number) for number in range(3 * MOST_UNANSWERED)))
-    await until(lambda: doors.outbox.asked >= MOST_UNANSWERED)
+    await until(lambda: endpoints.outbox.asked >= MOST_UNANSWERED)
     for _ in range(1_000):
         await asyncio.sleep(0)
-    assert doors.outbox.asked == MOST_UNANSWERED
+    assert endpoints.outbox.asked == MOST_UNANSWERED
     gate.set()
     await held
     assert len(await producer.results(3 * MOST_UNANSWERED)) == 3 * MOST_UNANSWERED
@@ -223,9 +223,9 @@ async def test_a_connection_that_waits_for_its_results_is_not_read(doors: Doors)
     ],
 )
 async def test_what_is_no_event_of_a_program_is_refused_and_the_connection_goes_on(
-    doors: Doors, message: object, code: str
+    endpoints: Endpoints, message: object, code: str
 ) -> None:
-    producer = await doors.producer()
+    producer = await endpoints.producer()
     await producer.say(message)
     [result] = await producer.frame()
     assert (result["id"], result["problem"]["code"]) == ("1", code)
@@ -233,15 +233,15 @@ async def test_what_is_no_event_of_a_program_is_refused_and_the_connection_goes_
 
 
 @pytest.mark.parametrize("frame", [b"{", b"[]", b'{"type": "publish", "id": 7}'])
-async def test_a_message_without_a_readable_id_is_refused_without_one(doors: Doors, frame: bytes) -> None:
-    producer = await doors.producer()
+async def test_a_message_without_a_readable_id_is_refused_without_one(endpoints: Endpoints, frame: bytes) -> None:
+    producer = await endpoints.producer()
     await producer.say(frame)
     [result] = await producer.frame()
     assert (result["id"], result["problem"]["code"]) == ("", "malformed")
 
 
-async def test_a_frame_that_is_too_long_ends_the_connection(doors: Doors) -> None:
-    producer = await doors.producer()
+async def test_a_frame_that_is_too_long_ends_the_connection(endpoints: Endpoints) -> None:
+    producer = await endpoints.producer()
     longest = orjson.dumps(publish(1))
     assert await producer.codes(longest.ljust(LONGEST_PUBLISH)) == [None]
     await producer.say(longest.ljust(MAX_FRAME))
@@ -250,55 +250,55 @@ async def test_a_frame_that_is_too_long_ends_the_connection(doors: Doors) -> Non
     assert message.type in (WSMsgType.CLOSE, WSMsgType.CLOSED)
 
 
-async def test_a_store_that_fails_is_said_and_nothing_counts_as_accepted(doors: Doors) -> None:
-    producer = await doors.producer()
-    await doors.break_store()
+async def test_a_store_that_fails_is_said_and_nothing_counts_as_accepted(endpoints: Endpoints) -> None:
+    producer = await endpoints.producer()
+    await endpoints.break_store()
     assert await producer.codes(publish(1)) == ["store_failed"]
 
 
-async def test_a_stranger_publishes_nothing(doors: Doors) -> None:
+async def test_a_stranger_publishes_nothing(endpoints: Endpoints) -> None:
     for header in ({}, {"Authorization": "Bearer wrong"}):
         with pytest.raises(WSServerHandshakeError, match="401"):
-            await doors.http.ws_connect(f"{doors.url}/ws/events", headers=header)
+            await endpoints.http.ws_connect(f"{endpoints.url}/ws/events", headers=header)
 
 
 async def test_a_gateway_that_stops_says_goodbye_to_producers(tmp_path: Path, unused_tcp_port: int) -> None:
-    async with with_doors(tmp_path, unused_tcp_port) as doors:
-        goodbye = asyncio.ensure_future((await doors.producer()).socket.receive())
-        await doors.stop()
+    async with with_endpoints(tmp_path, unused_tcp_port) as endpoints:
+        goodbye = asyncio.ensure_future((await endpoints.producer()).socket.receive())
+        await endpoints.stop()
         async with asyncio.timeout(SECONDS):
             assert (await goodbye).data == 1001
 
 
-async def test_a_producer_that_goes_in_the_midst_leaves_what_was_accepted(doors: Doors) -> None:
-    producer = await doors.producer()
+async def test_a_producer_that_goes_in_the_midst_leaves_what_was_accepted(endpoints: Endpoints) -> None:
+    producer = await endpoints.producer()
     assert await producer.codes(publish(1)) == [None]
     await producer.say(publish(2))
     await producer.socket.close()
     async with asyncio.timeout(SECONDS):
-        while (await doors.outbox.depths()).waiting.change < 2:  # noqa: ASYNC110 - the store tells nobody
+        while (await endpoints.outbox.depths()).waiting.change < 2:  # noqa: ASYNC110 - the store tells nobody
             await asyncio.sleep(0)
 
 
-async def test_nothing_passes_a_failed_event_of_its_subject_when_their_program_has_gone(doors: Doors) -> None:
-    producer, gate = await doors.producer(), threading.Event()
-    commit = doors.outbox._acceptor._commit_fn
+async def test_nothing_passes_a_failed_event_of_its_subject_when_their_program_has_gone(endpoints: Endpoints) -> None:
+    producer, gate = await endpoints.producer(), threading.Event()
+    commit = endpoints.outbox._acceptor._commit_fn
 
     async def fail_once(arrivals: Sequence[Arrival]) -> Sequence[Taken]:
-        doors.outbox._acceptor._commit_fn = commit
+        endpoints.outbox._acceptor._commit_fn = commit
         await asyncio.to_thread(gate.wait, SECONDS)
         raise StoreError("the disk has failed")
 
-    doors.outbox._acceptor._commit_fn = fail_once
+    endpoints.outbox._acceptor._commit_fn = fail_once
     await producer.say(publish(1))
-    await until(lambda: doors.outbox.asked == 1)
+    await until(lambda: endpoints.outbox.asked == 1)
     await asyncio.sleep(0)
     await producer.say(publish(2), publish(3, subject="back-door"))
-    await until(lambda: doors.outbox.asked == 3)
+    await until(lambda: endpoints.outbox.asked == 3)
     await producer.socket.close()
     gate.set()
     async with asyncio.timeout(SECONDS):
-        while not (await doors.outbox.depths()).waiting.change:  # noqa: ASYNC110 - the store tells nobody
+        while not (await endpoints.outbox.depths()).waiting.change:  # noqa: ASYNC110 - the store tells nobody
             await asyncio.sleep(0)
-    assert await (await doors.producer()).codes(publish(1), publish(2)) == [None, None]
-    assert [parcel.id[-1] for parcel in await doors.outbox.parcels("cloud", 10)] == ["3", "1", "2"]
+    assert await (await endpoints.producer()).codes(publish(1), publish(2)) == [None, None]
+    assert [delivery.id[-1] for delivery in await endpoints.outbox.deliveries("cloud", 10)] == ["3", "1", "2"]

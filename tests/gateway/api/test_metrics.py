@@ -10,19 +10,19 @@ from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_gateway.outbox import Delivered, DropReason
 from process_cosmos_gateway.store import Transaction
 
-from .endpoints import Doors, publish, with_doors
+from .endpoints import Endpoints, publish, with_endpoints
 
 
 @pytest.fixture
-async def doors(tmp_path: Path, unused_tcp_port: int) -> AsyncIterator[Doors]:
-    async with with_doors(tmp_path, unused_tcp_port) as made:
+async def endpoints(tmp_path: Path, unused_tcp_port: int) -> AsyncIterator[Endpoints]:
+    async with with_endpoints(tmp_path, unused_tcp_port) as made:
         await made.outbox.register("cloud", [EventKind.DEVICE])
         yield made
 
 
-async def scraped(doors: Doors) -> dict[tuple[str, str], float]:
+async def scraped(endpoints: Endpoints) -> dict[tuple[str, str], float]:
     """Return every sample, by name and the value of its label."""
-    async with doors.http.get(f"{doors.url}/metrics", headers=doors.bearer()) as reply:
+    async with endpoints.http.get(f"{endpoints.url}/metrics", headers=endpoints.bearer()) as reply:
         assert reply.status == 200
         families = text_string_to_metric_families(await reply.text())
         samples = [sample for family in families for sample in family.samples]
@@ -32,32 +32,32 @@ async def scraped(doors: Doors) -> dict[tuple[str, str], float]:
     }
 
 
-async def test_what_waits_and_what_was_delivered_is_counted(doors: Doors) -> None:
-    producer = await doors.producer()
-    await producer.codes(publish(1, alarm=True), publish(2), publish(3), publish(3, data="other"))
-    parcels = await doors.outbox.parcels("cloud", 2)
-    await doors.outbox.settle("cloud", [(parcel, Delivered()) for parcel in parcels])
-    samples = await scraped(doors)
-    assert [samples["waiting_events", priority] for priority in ("alarm", "change", "measurement")] == [0, 1, 0]
-    assert [samples["queued_events_total", priority] for priority in ("alarm", "change")] == [1, 2]
+async def test_what_waits_and_what_was_delivered_is_counted(endpoints: Endpoints) -> None:
+    producer = await endpoints.producer()
+    await producer.codes(publish(1, urgent=True), publish(2), publish(3), publish(3, data="other"))
+    deliveries = await endpoints.outbox.deliveries("cloud", 2)
+    await endpoints.outbox.settle("cloud", [(delivery, Delivered()) for delivery in deliveries])
+    samples = await scraped(endpoints)
+    assert [samples["waiting_events", priority] for priority in ("urgent", "change", "reading")] == [0, 1, 0]
+    assert [samples["queued_events_total", priority] for priority in ("urgent", "change")] == [1, 2]
     assert samples["delivered_events_total", "cloud"] == 2
     assert samples["id_conflicts_total", ""] == 1
     assert samples["alarm_accept_seconds_count", ""] == 1
     assert samples["oldest_waiting_seconds", ""] >= 0
     assert samples["waiting_bytes", "change"] > 200
-    assert samples["queue_full", "alarm"] == 0
+    assert samples["queue_full", "urgent"] == 0
 
 
-async def test_what_was_dropped_is_counted_by_priority_and_reason(doors: Doors) -> None:
+async def test_what_was_dropped_is_counted_by_priority_and_reason(endpoints: Endpoints) -> None:
     def drop(transaction: Transaction) -> None:
-        doors.outbox.count_drop(transaction, Priority.MEASUREMENT, DropReason.VOLUME, 7)
+        endpoints.outbox.count_drop(transaction, Priority.READING, DropReason.VOLUME, 7)
 
-    await doors.store.write(drop)
-    assert (await scraped(doors))["dropped_events_total", "measurementvolume"] == 7
+    await endpoints.store.write(drop)
+    assert (await scraped(endpoints))["dropped_events_total", "measurementvolume"] == 7
 
 
-async def test_what_the_process_and_the_disk_cost_is_shown(doors: Doors) -> None:
-    samples = await scraped(doors)
+async def test_what_the_process_and_the_disk_cost_is_shown(endpoints: Endpoints) -> None:
+    samples = await scraped(endpoints)
     assert samples["store_bytes", "gateway.sqlite"] > 0
     assert samples["process_resident_memory_bytes", ""] > 10_000_000
     assert samples["process_cpu_seconds_total", ""] > 0
@@ -67,13 +67,13 @@ async def test_what_the_process_and_the_disk_cost_is_shown(doors: Doors) -> None
     assert ("oldest_waiting_seconds", "") not in samples  # nothing waits
 
 
-async def test_a_store_that_cannot_be_read_is_said(doors: Doors) -> None:
-    await doors.break_store()
-    async with doors.http.get(f"{doors.url}/metrics", headers=doors.bearer()) as reply:
+async def test_a_store_that_cannot_be_read_is_said(endpoints: Endpoints) -> None:
+    await endpoints.break_store()
+    async with endpoints.http.get(f"{endpoints.url}/metrics", headers=endpoints.bearer()) as reply:
         assert (reply.status, await reply.text()) == (503, "store_failed")
 
 
-async def test_a_stranger_is_shown_nothing(doors: Doors) -> None:
-    async with doors.http.get(f"{doors.url}/metrics") as reply:
+async def test_a_stranger_is_shown_nothing(endpoints: Endpoints) -> None:
+    async with endpoints.http.get(f"{endpoints.url}/metrics") as reply:
         assert reply.status == 401
         assert "process_cosmos" not in (await reply.text())

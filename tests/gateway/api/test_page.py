@@ -16,7 +16,7 @@ from process_cosmos_gateway.api.ingress.page import INGRESS_PEER
 from process_cosmos_gateway.api.ingress.wording import reason
 from process_cosmos_gateway.api.local_programs.tokens import is_known
 from process_cosmos_gateway.api.session import Limits
-from process_cosmos_gateway.contract.destinations import LinkState, Priority, Salvaged, StorageState, Waiting
+from process_cosmos_gateway.contract.destinations import LinkState, Priority, Recovered, StorageState, Waiting
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.contract.pairing import parse_pairing_line
 from process_cosmos_gateway.options import BrokerOptions
@@ -48,10 +48,10 @@ class Desk:
         assert found
         return unescape(found[1])
 
-    async def ask_about_programs(self, status: int, **wish: str) -> str:
+    async def ask_about_programs(self, status: int, **request: str) -> str:
         """See the page of programs, or send one of its forms."""
-        method = "POST" if wish else "GET"
-        async with self.house.http.request(method, f"{self.house.url}/programs", data=wish) as reply:
+        method = "POST" if request else "GET"
+        async with self.house.http.request(method, f"{self.house.url}/programs", data=request) as reply:
             assert reply.status == status
             return await reply.text()
 
@@ -109,9 +109,9 @@ async def test_it_says_of_each_destination_how_it_is_and_what_to_do(desk: Desk) 
 
 async def test_it_says_what_waits_and_since_when(desk: Desk) -> None:
     desk.owners.status = replace(
-        WELL, waiting=Waiting(alarm=1, measurement=1_234_567), rejected=2, full=(Priority.MEASUREMENT,)
+        WELL, waiting=Waiting(urgent=1, reading=1_234_567), rejected=2, full=(Priority.READING,)
     )
-    desk.owners.ages = {Priority.ALARM: 59.0, Priority.MEASUREMENT: 200_000.0}
+    desk.owners.ages = {Priority.URGENT: 59.0, Priority.READING: 200_000.0}
     text = await desk.look()
     assert re.findall(r"<td>([\d,]+)(?:<div class=\"soft\">the oldest for ([^<]*))?", text) == [
         ("1", "less than a minute"),
@@ -125,9 +125,9 @@ async def test_it_says_what_waits_and_since_when(desk: Desk) -> None:
 
 
 async def test_it_says_what_is_wrong_with_the_machine(desk: Desk) -> None:
-    found = Salvaged(kept=12, lost=3, at=datetime(2026, 11, 23, tzinfo=UTC))
+    found = Recovered(kept=12, lost=3, at=datetime(2026, 11, 23, tzinfo=UTC))
     desk.owners.status = replace(
-        WELL, broker_connected=False, storage=StorageState.READ_ONLY, salvaged=found, identity_conflict=True
+        WELL, broker_connected=False, storage=StorageState.READ_ONLY, recovered=found, identity_conflict=True
     )
     text = await desk.look()
     assert "core-mosquitto:1883 does not let this app in or cannot be reached." in text
@@ -250,9 +250,9 @@ async def test_tokens_that_cannot_be_read_are_not_shown_as_none(desk: Desk) -> N
 
 
 @pytest.mark.parametrize("wish", [{"make": NONSENSE}, {"revoke": "../pairing"}, {"revoke": "nobody"}])
-async def test_a_name_no_program_can_have_is_refused_with_a_sentence(desk: Desk, wish: dict[str, str]) -> None:
+async def test_a_name_no_program_can_have_is_refused_with_a_sentence(desk: Desk, request: dict[str, str]) -> None:
     before = set(desk.folder.rglob("*"))
-    page = await desk.ask_about_programs(400, **wish)
+    page = await desk.ask_about_programs(400, **request)
     assert 'class="bad"' in page
     assert "<script" not in page
     assert set(desk.folder.rglob("*")) == before

@@ -38,8 +38,8 @@ class Office:
         """Let so many events be refused for good."""
         for count in range(number):
             await self.outbox.accept(event(f"event {count}", key=f"key {count}"))
-        while parcels := await self.outbox.parcels("cloud", 500):
-            await self.outbox.settle("cloud", [(parcel, Rejected("invalid", message)) for parcel in parcels])
+        while deliveries := await self.outbox.deliveries("cloud", 500):
+            await self.outbox.settle("cloud", [(delivery, Rejected("invalid", message)) for delivery in deliveries])
 
     async def page(self, after: int = 0) -> RejectedEvents:
         reply = await self._requests.answer(ListRejected(id="1", after=after))
@@ -86,16 +86,16 @@ async def test_the_events_of_these_numbers_are_sent_again_marked_and_the_others_
     await office.reject(3)
     assert await office.ask(SendAgain(id="1", numbers=(1, 3))) is None
     assert await office.numbers() == [2]
-    parcels = await office.outbox.parcels("cloud", 10)
-    assert [orjson.loads(parcel.body)["data"]["name"] for parcel in parcels] == ["event 0", "event 2"]
-    assert all(orjson.loads(parcel.body)["replayed"] for parcel in parcels)
+    deliveries = await office.outbox.deliveries("cloud", 10)
+    assert [orjson.loads(delivery.body)["data"]["name"] for delivery in deliveries] == ["event 0", "event 2"]
+    assert all(orjson.loads(delivery.body)["replayed"] for delivery in deliveries)
 
 
 async def test_the_events_of_these_numbers_are_discarded_and_the_others_stay(office: Office) -> None:
     await office.reject(3)
     assert await office.ask(DiscardRejected(id="1", numbers=(2,))) is None
     assert await office.numbers() == [1, 3]
-    assert not await office.outbox.parcels("cloud", 10)
+    assert not await office.outbox.deliveries("cloud", 10)
 
 
 @pytest.mark.parametrize("request_type", [SendAgain, DiscardRejected])

@@ -135,7 +135,7 @@ def change(value: bool) -> ValueChanged:  # noqa: FBT001
 
 async def subscribe(link: Link) -> WhileAway:
     """Return what is reported as missed."""
-    await link.say(Subscribe(id="1", run=RUN, tell_missed=True, confirmed=0))
+    await link.say(Subscribe(id="1", run=RUN, report_missed=True, confirmed=0))
     while not isinstance(message := await link.next(), WhileAway):
         pass
     return message
@@ -167,7 +167,7 @@ async def test_a_home_assistant_that_stops_confirms_nothing_any_more(house: Hous
 
 async def test_told_and_proposals_go_to_home_assistant(house: House) -> None:
     link = await house.open()
-    proposal = Propose(id="cloud/1", alert=SITE, ring=1, answer="Keep off", age=0.5, by="Anna")
+    proposal = Propose(id="cloud/1", alert=SITE, revision=1, answer="Keep off", age=0.5, by="Anna")
     assert house.alerts.send
     house.alerts.send(proposal)
     assert await link.next() == proposal

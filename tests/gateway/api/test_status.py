@@ -20,12 +20,12 @@ from process_cosmos_gateway.contract.destinations import (
     Link,
     LinkState,
     Priority,
-    Salvaged,
+    Recovered,
     StorageState,
 )
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.outbox import DropReason, Limits, Outbox, OutboxFullError
-from process_cosmos_gateway.store import Salvaged as SalvagedTables
+from process_cosmos_gateway.store import Recovered as RecoveredTables
 from process_cosmos_gateway.store import StorageHealth, Store, Transaction
 from tests.gateway.outbox.parts import event
 from tests.gateway.store.parts import HandClock, opened
@@ -92,8 +92,8 @@ async def test_what_devices_said_in_vain_is_counted_in_the_status_and_is_no_news
 
 async def test_every_drop_is_shown_with_priority_reason_and_count(desk: Desk) -> None:
     def drop(transaction: Transaction) -> None:
-        desk.outbox.count_drop(transaction, Priority.MEASUREMENT, DropReason.VOLUME, 7)
-        desk.outbox.count_drop(transaction, Priority.MEASUREMENT, DropReason.DISK, 2)
+        desk.outbox.count_drop(transaction, Priority.READING, DropReason.VOLUME, 7)
+        desk.outbox.count_drop(transaction, Priority.READING, DropReason.DISK, 2)
         desk.outbox.count_drop(transaction, Priority.CHANGE, DropReason.EXPIRED, 1)
 
     assert (await desk.reader.read()).drops == ()
@@ -102,8 +102,8 @@ async def test_every_drop_is_shown_with_priority_reason_and_count(desk: Desk) ->
     assert status.dropped == 10
     assert status.drops == (
         Drop(priority=Priority.CHANGE, reason="expired", count=1),
-        Drop(priority=Priority.MEASUREMENT, reason="disk", count=2),
-        Drop(priority=Priority.MEASUREMENT, reason="volume", count=7),
+        Drop(priority=Priority.READING, reason="disk", count=2),
+        Drop(priority=Priority.READING, reason="volume", count=7),
     )
 
 
@@ -113,18 +113,18 @@ async def test_a_priority_without_room_is_shown(desk: Desk) -> None:
     with suppress(OutboxFullError):
         for number in range(40):
             await desk.outbox.accept(event(f"{number}", kind=EventKind.DEVICE))
-    assert (await desk.reader.read()).full == (Priority.ALARM,)
+    assert (await desk.reader.read()).full == (Priority.URGENT,)
 
 
 async def test_how_the_disk_does_and_what_was_salvaged_is_shown(desk: Desk) -> None:
     well = await desk.reader.read()
-    assert (well.storage, well.storage_reason, well.salvaged) == (StorageState.OK, None, None)
+    assert (well.storage, well.storage_reason, well.recovered) == (StorageState.OK, None, None)
     at = datetime(2026, 11, 21, 3, 4, 5, tzinfo=UTC)
-    desk.store.salvaged = SalvagedTables({"outbox_alarm": 100, "reading": 20}, {"reading": 3}, at)
+    desk.store.recovered = RecoveredTables({"outbox_urgent": 100, "reading": 20}, {"reading": 3}, at)
     desk.store._watch.health = StorageHealth(StorageState.FULL, "database or disk is full")
     ill = await desk.reader.read()
     assert (ill.storage, ill.storage_reason) == (StorageState.FULL, "database or disk is full")
-    assert ill.salvaged == Salvaged(kept=120, lost=3, at=at)
+    assert ill.recovered == Recovered(kept=120, lost=3, at=at)
 
 
 async def test_what_the_broker_dropped_and_forgot_is_shown(desk: Desk) -> None:

@@ -24,24 +24,24 @@ from process_cosmos_gateway.contract.local_programs import MOST_CONNECTIONS
 from process_cosmos_gateway.errors import StartError
 from tests.gateway.gateway_process import COMMAND
 
-from .endpoints import PROGRAM, Doors, publish, with_doors
+from .endpoints import PROGRAM, Endpoints, publish, with_endpoints
 from .link import SECONDS
 from .services import House
 from .test_change_feed import HandClock
 
 
 @pytest.fixture
-async def doors(tmp_path: Path, unused_tcp_port: int) -> AsyncIterator[Doors]:
-    async with with_doors(tmp_path, unused_tcp_port) as made:
+async def endpoints(tmp_path: Path, unused_tcp_port: int) -> AsyncIterator[Endpoints]:
+    async with with_endpoints(tmp_path, unused_tcp_port) as made:
         await made.outbox.register("cloud", [EventKind.DEVICE])
         yield made
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/ws/events"])
-async def test_home_assistants_token_opens_no_door_for_programs(doors: Doors, path: str) -> None:
-    headers = {"Authorization": f"Bearer {doors.home_token}"}
-    await (await doors.http.ws_connect(f"{doors.url}/ws", headers=headers)).close()
-    async with doors.http.get(f"{doors.url}{path}", headers=headers) as reply:
+async def test_home_assistants_token_opens_no_door_for_programs(endpoints: Endpoints, path: str) -> None:
+    headers = {"Authorization": f"Bearer {endpoints.home_token}"}
+    await (await endpoints.http.ws_connect(f"{endpoints.url}/ws", headers=headers)).close()
+    async with endpoints.http.get(f"{endpoints.url}{path}", headers=headers) as reply:
         assert (reply.status, (await reply.json())["code"]) == (401, "unauthorized")
 
 
@@ -50,25 +50,25 @@ async def test_a_programs_token_opens_no_session(house: House, tmp_path: Path) -
         await house.connect(make_token(tmp_path, PROGRAM, HandClock()))
 
 
-async def test_a_program_whose_token_is_revoked_is_sent_away_and_not_let_in_again(doors: Doors) -> None:
-    producer = await doors.producer()
+async def test_a_program_whose_token_is_revoked_is_sent_away_and_not_let_in_again(endpoints: Endpoints) -> None:
+    producer = await endpoints.producer()
     assert await producer.codes(publish(1)) == [None]
-    revoke_token(doors.folder, PROGRAM)
+    revoke_token(endpoints.folder, PROGRAM)
     async with asyncio.timeout(SECONDS):
         message = await producer.socket.receive()
     assert message.data in (1001, None)
     with pytest.raises(WSServerHandshakeError, match="401"):
-        await doors.producer()
+        await endpoints.producer()
 
 
-async def test_one_connection_too_many_is_refused_with_a_code_until_another_goes(doors: Doors) -> None:
-    producers = [await doors.producer() for _ in range(MOST_CONNECTIONS)]
-    async with doors.http.get(f"{doors.url}/ws/events", headers=doors.bearer()) as reply:
+async def test_one_connection_too_many_is_refused_with_a_code_until_another_goes(endpoints: Endpoints) -> None:
+    producers = [await endpoints.producer() for _ in range(MOST_CONNECTIONS)]
+    async with endpoints.http.get(f"{endpoints.url}/ws/events", headers=endpoints.bearer()) as reply:
         assert (reply.status, (await reply.json())["code"]) == (503, "too_many_connections")
-    async with doors.http.get(f"{doors.url}/metrics", headers=doors.bearer()) as reply:
+    async with endpoints.http.get(f"{endpoints.url}/metrics", headers=endpoints.bearer()) as reply:
         assert reply.status == 200
     await producers[0].socket.close()
-    assert await (await doors.producer()).codes(publish(1)) == [None]
+    assert await (await endpoints.producer()).codes(publish(1)) == [None]
     for producer in producers:
         await producer.socket.close()
 
@@ -86,7 +86,7 @@ def unreadable(path: Path) -> Iterator[None]:
 
 @pytest.mark.parametrize("what", ["programs", f"programs/{PROGRAM}.json"])
 async def test_tokens_that_cannot_be_read_are_no_revoked_tokens(
-    doors: Doors, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, what: str
+    endpoints: Endpoints, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, what: str
 ) -> None:
     looks: list[Path] = []
 
@@ -95,19 +95,19 @@ async def test_tokens_that_cannot_be_read_are_no_revoked_tokens(
         return read_tokens(folder)
 
     monkeypatch.setattr(admission, "read_tokens", look)
-    producer = await doors.producer()
-    with unreadable(doors.folder / what):
+    producer = await endpoints.producer()
+    with unreadable(endpoints.folder / what):
         for path in ("/metrics", "/ws/events", "/ws/events"):
-            async with doors.http.get(f"{doors.url}{path}", headers=doors.bearer()) as reply:
+            async with endpoints.http.get(f"{endpoints.url}{path}", headers=endpoints.bearer()) as reply:
                 assert (reply.status, (await reply.json())["code"]) == (503, "store_failed")
         with pytest.raises(WSServerHandshakeError, match="503"):
-            await doors.producer()
+            await endpoints.producer()
         before = len(looks)
         async with asyncio.timeout(SECONDS):
             while len(looks) < before + 2:  # noqa: ASYNC110 - nothing else tells of a look that changes nothing
                 await asyncio.sleep(0)
         assert await producer.codes(publish(1)) == [None]
-    assert await (await doors.producer()).codes(publish(2)) == [None]
+    assert await (await endpoints.producer()).codes(publish(2)) == [None]
     told = [record.getMessage() for record in caplog.records if "tokens" in record.getMessage()]
     assert [text.partition(".")[0] for text in told] == [
         "store_failed: The tokens of local programs cannot be read",

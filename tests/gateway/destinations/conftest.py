@@ -64,7 +64,7 @@ class Site:
 
     async def waiting(self) -> int:
         """Return how many alarms wait."""
-        return (await self.outbox.depths()).waiting.alarm
+        return (await self.outbox.depths()).waiting.urgent
 
 
 @asynccontextmanager

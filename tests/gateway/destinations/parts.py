@@ -15,7 +15,7 @@ from process_cosmos_gateway.contract.cloud import InboxItem
 from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_gateway.contract.events import event_type
 from process_cosmos_gateway.contract.identifiers import Ulid
-from process_cosmos_gateway.outbox import Event, Parcel
+from process_cosmos_gateway.outbox import Event, Delivery
 from process_cosmos_gateway.store import Transaction
 
 SITE = Ulid("01K8J5Z0000000000000000001")
@@ -41,20 +41,20 @@ def alert_id(number: int) -> Ulid:
     return Ulid(f"01J{number:023d}")
 
 
-def event(number: int, alert: int = 0, ring: int = 1) -> Event:
+def event(number: int, alert: int = 0, revision: int = 1) -> Event:
     """Return event ``number``, about an alert of the same number if none is said."""
     about = alert_id(alert or number)
     return Event(
         id=event_id(number),
         type=event_type("alert", "opened"),
         kind=EventKind.ALERT,
-        priority=Priority.ALARM,
+        priority=Priority.URGENT,
         subject=about,
         key=about,
         time=datetime(2026, 11, 22, 10, tzinfo=UTC),
         data=AlertEvent(
             alert=about,
-            ring=ring,
+            revision=revision,
             state=AlertState.OPEN,
             severity=Severity.CRITICAL,
             message="Water in the cellar",
@@ -65,10 +65,10 @@ def event(number: int, alert: int = 0, ring: int = 1) -> Event:
     )
 
 
-def parcel(number: int, key: str = "") -> Parcel:
+def delivery(number: int, key: str = "") -> Delivery:
     """Return event ``number`` as the outbox hands it out."""
     content = event(number)
-    return Parcel(
+    return Delivery(
         priority=content.priority,
         sequence=number,
         id=content.id,

@@ -5,22 +5,22 @@ from hypothesis import strategies as st
 
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.destinations.batch_bisection import Isolation
-from process_cosmos_gateway.outbox import Parcel
+from process_cosmos_gateway.outbox import Delivery
 
-from .parts import parcel
+from .parts import delivery
 
 MOST = 1000
 
 
-def is_in_order(parcels: list[Parcel]) -> bool:
-    keys = {each.key for each in parcels}
-    lines = [[each.sequence for each in parcels if each.key == key] for key in keys]
+def is_in_order(deliveries: list[Delivery]) -> bool:
+    keys = {each.key for each in deliveries}
+    lines = [[each.sequence for each in deliveries if each.key == key] for key in keys]
     return all(line == sorted(line) for line in lines)
 
 
-def found(waiting: list[Parcel], bad: Ulid, isolation: Isolation) -> tuple[int, list[Parcel], Isolation]:
+def found(waiting: list[Delivery], bad: Ulid, isolation: Isolation) -> tuple[int, list[Delivery], Isolation]:
     """Send until the bad event failed alone; return how many batches failed, and what arrived."""
-    failures, arrived = 0, list[Parcel]()
+    failures, arrived = 0, list[Delivery]()
     for _ in range(len(waiting) + 100):
         batch = isolation.choose(waiting[: isolation.wanted])
         if bad not in {each.id for each in batch}:
@@ -35,7 +35,7 @@ def found(waiting: list[Parcel], bad: Ulid, isolation: Isolation) -> tuple[int, 
     raise AssertionError
 
 
-THOUSAND = [parcel(sequence, key=str(sequence % 7)) for sequence in range(1, MOST + 1)]
+THOUSAND = [delivery(sequence, key=str(sequence % 7)) for sequence in range(1, MOST + 1)]
 
 
 @settings(deadline=None)
@@ -50,24 +50,24 @@ def test_one_in_a_thousand_is_found_with_three_failures(number: int, data: st.Da
 
 
 def test_batches_grow_again_when_it_is_found() -> None:
-    waiting = [parcel(sequence) for sequence in range(1, 65)]
+    waiting = [delivery(sequence) for sequence in range(1, 65)]
     _, _, isolation = found(waiting, waiting[0].id, Isolation.of(MOST))
     sizes = []
     for _ in range(12):
         sizes.append(isolation.wanted)
-        isolation = isolation.passed([parcel(number) for number in range(1, isolation.wanted + 1)])
+        isolation = isolation.passed([delivery(number) for number in range(1, isolation.wanted + 1)])
     assert sizes == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, MOST, MOST]
 
 
 def test_an_alarm_that_comes_meanwhile_goes_next_and_apart_but_never_before_its_own_key() -> None:
-    suspects = [parcel(sequence) for sequence in range(1, 65)]
+    suspects = [delivery(sequence) for sequence in range(1, 65)]
     isolation = Isolation.of(MOST).failed(suspects)
-    alarm, behind = parcel(99), parcel(100, key=suspects[3].key)
-    assert isolation.choose([*suspects, alarm, behind]) == [alarm]
-    isolation = isolation.passed([alarm])
-    assert isolation.choose([*suspects, behind, parcel(101)]) == suspects[:2]
+    urgent, behind = delivery(99), delivery(100, key=suspects[3].key)
+    assert isolation.choose([*suspects, urgent, behind]) == [urgent]
+    isolation = isolation.passed([urgent])
+    assert isolation.choose([*suspects, behind, delivery(101)]) == suspects[:2]
 
 
 def test_a_batch_that_fails_is_never_sent_as_long_again() -> None:
-    suspects = [parcel(sequence) for sequence in range(1, 3)]
+    suspects = [delivery(sequence) for sequence in range(1, 3)]
     assert len(Isolation.of(MOST).failed(suspects).choose(suspects)) == 1

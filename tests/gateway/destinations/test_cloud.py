@@ -53,11 +53,11 @@ async def test_events_reach_the_endpoint_once_and_an_answer_comes_back(site: Sit
     assert [arrival["id"] for arrival in arrivals] == [event_id(number) for number in (2, 3, 4)]
     assert {arrival["site"] for arrival in arrivals} == {site.store.site}
 
-    identifier = await cloud.answer(alert_id(3), "keep_off", "--by", "Ada", "--ring", "1")
+    identifier = await cloud.answer(alert_id(3), "keep_off", "--by", "Ada", "--revision", "1")
     await until(lambda: bool(site.alerts.taken))
 
     [(destination, item)] = site.alerts.taken
-    assert (destination, item.id, item.answer, item.by, item.ring) == ("cloud", identifier, "keep_off", "Ada", 1)
+    assert (destination, item.id, item.answer, item.by, item.revision) == ("cloud", identifier, "keep_off", "Ada", 1)
 
 
 async def test_a_kill_between_commit_and_reply_costs_nothing_and_repeats_are_dropped(

@@ -27,12 +27,12 @@ from process_cosmos_gateway.errors import RequestRefusedError
 from process_cosmos_gateway.outbox import Delivered, Failed, Rejected
 from tests.cloud.endpoint import Site
 
-from .parts import SITE, Behaviour, Receiver, alert_id, break_off, keep_silent, parcel, receiver, reply
+from .parts import SITE, Behaviour, Receiver, alert_id, break_off, keep_silent, delivery, receiver, reply
 
 EPOCH = Ulid("01K8J5Z0000000000000000009")
 TOKEN = "1-0123456789abcdef"
 MALFORMED = Down(reason="malformed_reply")
-PARCELS = [parcel(number) for number in range(1, 9)]
+DELIVERIES = [delivery(number) for number in range(1, 9)]
 
 
 @dataclass
@@ -87,20 +87,20 @@ def receipt(**members: object) -> Behaviour:
 
 
 async def test_a_batch_is_the_stored_bytes_joined(far: Far) -> None:
-    sent = await far.destination.send(PARCELS, proven=True, token=None)
+    sent = await far.destination.send(DELIVERIES, proven=True, token=None)
 
     [call] = far.server.calls
     assert call.path == "/v1/events"
     assert call.headers["Content-Type"] == "application/cloudevents-batch+json"
-    assert call.body == b"[" + b",\n".join(parcel.body for parcel in PARCELS) + b"]"
-    assert sent.verdicts == [(parcel, Delivered()) for parcel in PARCELS]
+    assert call.body == b"[" + b",\n".join(delivery.body for delivery in DELIVERIES) + b"]"
+    assert sent.results == [(delivery, Delivered()) for delivery in DELIVERIES]
     assert sent.trouble is None
 
 
 async def test_the_token_of_a_reply_is_handed_on_and_presented_with_the_epoch(far: Far) -> None:
-    sent = await far.destination.send(PARCELS[:1], proven=True, token=None)
+    sent = await far.destination.send(DELIVERIES[:1], proven=True, token=None)
     assert sent.token == TOKEN
-    await far.destination.send(PARCELS[1:2], proven=True, token=sent.token)
+    await far.destination.send(DELIVERIES[1:2], proven=True, token=sent.token)
 
     first, second = (call.headers for call in far.server.calls)
     assert (first.get("Process-Cosmos-Token"), second["Process-Cosmos-Token"]) == (None, TOKEN)
@@ -110,8 +110,8 @@ async def test_the_token_of_a_reply_is_handed_on_and_presented_with_the_epoch(fa
 async def test_a_batch_is_taken_in_part(far: Far) -> None:
     problem = {"code": "malformed", "message": "$.data: is missing"}
     far.server.behave = receipt(duplicates=[1], rejected=[{"index": 2, "problem": problem}])
-    sent = await far.destination.send(PARCELS[:3], proven=True, token=None)
-    assert [verdict for _, verdict in sent.verdicts] == [
+    sent = await far.destination.send(DELIVERIES[:3], proven=True, token=None)
+    assert [result for _, result in sent.results] == [
         Delivered(),
         Delivered(),
         Rejected("malformed", "$.data: is missing", '{"code":"malformed","message":"$.data: is missing"}'),
@@ -125,18 +125,18 @@ async def test_a_receipt_that_rejects_what_was_not_sent_confirms_nothing(far: Fa
 
 
 async def test_an_event_the_endpoint_fails_at_is_found_and_may_become_poison(far: Far) -> None:
-    poison = PARCELS[1]
+    poison = DELIVERIES[1]
 
     async def behave(request: web.Request, body: bytes) -> web.StreamResponse:
         return web.Response(status=500) if poison.body in body else await receipt()(request, body)
 
     far.server.behave = behave
-    left, failed = list(PARCELS), []
+    left, failed = list(DELIVERIES), []
     async with asyncio.timeout(20):
         while left:
             sent = await far.destination.send(left[: far.destination.batch], proven=True, token=None)
-            failed += [parcel for parcel, verdict in sent.verdicts if verdict == Failed("http_500")]
-            left = [parcel for parcel in left if parcel not in [settled for settled, _ in sent.verdicts]]
+            failed += [delivery for delivery, result in sent.results if result == Failed("http_500")]
+            left = [delivery for delivery in left if delivery not in [settled for settled, _ in sent.results]]
     assert failed == [poison]
 
 
@@ -152,10 +152,10 @@ async def test_an_inbox_item_that_cannot_be_read_blocks_nobody(far: Far, caplog:
 async def assert_held_back(far: Far, behave: Behaviour, detail: str) -> None:
     """Assert that a reply of an endpoint that is well confirms nothing, and is held against one event alone."""
     far.server.behave = behave
-    sent = await far.destination.send(PARCELS[:3], proven=True, token=None)
+    sent = await far.destination.send(DELIVERIES[:3], proven=True, token=None)
     assert sent == Sent()
-    sent = await far.destination.send(PARCELS[:1], proven=True, token=None)
-    assert sent == Sent(verdicts=[(PARCELS[0], Failed("malformed_reply", detail))])
+    sent = await far.destination.send(DELIVERIES[:1], proven=True, token=None)
+    assert sent == Sent(results=[(DELIVERIES[0], Failed("malformed_reply", detail))])
 
 
 async def test_a_receipt_of_another_batch_confirms_nothing(far: Far) -> None:
@@ -181,36 +181,36 @@ async def test_a_refusal_of_the_site_is_the_links_and_confirms_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     far.server.behave = reply(status, orjson.dumps({"code": code, "detail": "Two gateways speak as one."}))
-    sent = await far.destination.send(PARCELS[: 1 if single else 3], proven=True, token=None)
-    assert (sent.verdicts, sent.trouble) == ((), Refused(reason=code))
+    sent = await far.destination.send(DELIVERIES[: 1 if single else 3], proven=True, token=None)
+    assert (sent.results, sent.trouble) == ((), Refused(reason=code))
     assert (await far.destination.poll(0)).trouble == Refused(reason=code)
     assert "Two gateways speak as one." in caplog.text
 
 
 @pytest.mark.parametrize("status", [400, 413, 415, 422])
 async def test_a_poison_event_is_found_by_ever_smaller_batches_and_rejected_alone(far: Far, status: int) -> None:
-    poison = PARCELS[5]
+    poison = DELIVERIES[5]
 
     async def behave(request: web.Request, body: bytes) -> web.StreamResponse:
         return await (reply(status) if poison.id.encode() in body else receipt())(request, body)
 
     far.server.behave = behave
-    waiting, verdicts = list(PARCELS), {}
+    waiting, results = list(DELIVERIES), {}
     for _ in range(30):
         sent = await far.destination.send(waiting[: far.destination.batch], proven=True, token=None)
-        verdicts.update({parcel.id: verdict for parcel, verdict in sent.verdicts})
-        waiting = [parcel for parcel in PARCELS if parcel.id not in verdicts]
+        results.update({delivery.id: result for delivery, result in sent.results})
+        waiting = [delivery for delivery in DELIVERIES if delivery.id not in results]
         if not waiting:
             break
 
-    assert [identifier for identifier, verdict in verdicts.items() if isinstance(verdict, Rejected)] == [poison.id]
-    assert len(verdicts) == len(PARCELS)
+    assert [identifier for identifier, result in results.items() if isinstance(result, Rejected)] == [poison.id]
+    assert len(results) == len(DELIVERIES)
 
 
 async def test_a_single_409_is_a_delivery(far: Far) -> None:
     far.server.behave = reply(409)
-    sent = await far.destination.send(PARCELS[:1], proven=True, token=None)
-    assert sent.verdicts == [(PARCELS[0], Delivered())]
+    sent = await far.destination.send(DELIVERIES[:1], proven=True, token=None)
+    assert sent.results == [(DELIVERIES[0], Delivered())]
 
 
 @pytest.mark.parametrize(
@@ -225,8 +225,8 @@ async def test_a_single_409_is_a_delivery(far: Far) -> None:
 )
 async def test_a_reply_that_is_no_receipt_confirms_nothing(far: Far, behave: Behaviour) -> None:
     far.server.behave = behave
-    sent = await far.destination.send(PARCELS[:1], proven=True, token=None)
-    assert sent.verdicts == ()
+    sent = await far.destination.send(DELIVERIES[:1], proven=True, token=None)
+    assert sent.results == ()
     assert sent.trouble is not None
     assert replace(sent.trouble, detail=None) == MALFORMED
     polled = await far.destination.poll(0)
@@ -251,7 +251,7 @@ async def test_trouble_is_the_links_for_events_and_inbox_alike(
     far: Far, behave: Behaviour, trouble: Down | Refused
 ) -> None:
     far.server.behave = behave
-    sent = (await far.destination.send(PARCELS, proven=True, token=None)).trouble
+    sent = (await far.destination.send(DELIVERIES, proven=True, token=None)).trouble
     assert sent is not None
     assert replace(sent, of_event=trouble.of_event) == trouble
     assert (await far.destination.poll(0)).trouble == trouble
@@ -264,19 +264,19 @@ async def test_of_a_batch_that_fails_while_the_endpoint_is_well_one_event_alone_
     far: Far, failure: Behaviour, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http_request, "SILENCE_SECONDS", 0.2)
-    bad = PARCELS[5]
+    bad = DELIVERIES[5]
 
     async def behave(request: web.Request, body: bytes) -> web.StreamResponse:
         return await (failure if bad.body in body else receipt())(request, body)
 
     far.server.behave = behave
-    left, failed = list(PARCELS), []
-    for _ in range(len(PARCELS) + 1):
+    left, failed = list(DELIVERIES), []
+    for _ in range(len(DELIVERIES) + 1):
         sent = await far.destination.send(left, proven=True, token=None)
         assert sent.trouble is None, "the link is well, so nothing waits"
-        failed += [parcel for parcel, verdict in sent.verdicts if isinstance(verdict, Failed)]
-        settled = {parcel.id for parcel, _ in sent.verdicts}
-        left = [parcel for parcel in left if parcel.id not in settled]
+        failed += [delivery for delivery, result in sent.results if isinstance(result, Failed)]
+        settled = {delivery.id for delivery, _ in sent.results}
+        left = [delivery for delivery in left if delivery.id not in settled]
     assert (failed, left) == ([bad], [])
 
 
@@ -285,9 +285,9 @@ async def test_a_batch_that_fails_like_everything_else_is_the_links_and_stays_as
 ) -> None:
     monkeypatch.setattr(http_request, "SILENCE_SECONDS", 0.2)
     far.server.behave = keep_silent
-    for parcels in (PARCELS, PARCELS[:1]):
-        sent = await far.destination.send(parcels, proven=True, token=None)
-        assert (sent.verdicts, sent.trouble) == ((), Down(reason="timeout"))
+    for deliveries in (DELIVERIES, DELIVERIES[:1]):
+        sent = await far.destination.send(deliveries, proven=True, token=None)
+        assert (sent.results, sent.trouble) == ((), Down(reason="timeout"))
     assert far.destination.batch == BATCH
 
 
@@ -296,8 +296,8 @@ async def test_an_endpoint_that_is_well_and_takes_no_event_is_down_and_nothing_c
         return await (receipt() if request.path == "/health" else break_off)(request, body)
 
     far.server.behave = behave
-    first = await far.destination.send(PARCELS[:1], proven=True, token=None)
-    second = await far.destination.send(PARCELS[1:2], proven=True, token=None)
+    first = await far.destination.send(DELIVERIES[:1], proven=True, token=None)
+    second = await far.destination.send(DELIVERIES[1:2], proven=True, token=None)
     assert (first.trouble, second.trouble) == (None, Down(reason="connection_lost", of_event=True))
 
 
@@ -306,7 +306,7 @@ async def test_a_certificate_the_endpoint_does_not_know_gets_nothing_through(far
     ours = enrolled(tmp_path / "ca")
     mixed = replace(stranger, ca=ours.ca)
     cloud = destination(far.server.url, mixed)
-    sent = await cloud.send(PARCELS, proven=True, token=None)
+    sent = await cloud.send(DELIVERIES, proven=True, token=None)
     await cloud.close()
     assert sent.trouble is not None
     assert far.server.calls == []
@@ -330,39 +330,39 @@ def test_an_alert_about_our_certificate_needs_a_person(expired: bool, reason: st
 
 async def test_an_endpoint_with_another_ca_gets_nothing(far: Far, tmp_path: Path) -> None:
     cloud = destination(far.server.url, enrolled(tmp_path / "elsewhere"))
-    assert (await cloud.send(PARCELS, proven=True, token=None)).trouble == Refused(reason="certificate")
+    assert (await cloud.send(DELIVERIES, proven=True, token=None)).trouble == Refused(reason="certificate")
     await cloud.close()
 
 
 async def test_an_expired_certificate_is_refused_before_anything_is_sent(far: Far, tmp_path: Path) -> None:
     credentials = enrolled(tmp_path / "ca")
     cloud = destination(far.server.url, credentials, now=lambda: credentials.expires_at)
-    assert (await cloud.send(PARCELS, proven=True, token=None)).trouble == Refused(reason="certificate_expired")
+    assert (await cloud.send(DELIVERIES, proven=True, token=None)).trouble == Refused(reason="certificate_expired")
     assert (await cloud.poll(0)).trouble == Refused(reason="certificate_expired")
     await cloud.close()
     assert far.server.calls == []
 
 
 def test_a_body_stays_bearable_and_one_long_event_goes_alone() -> None:
-    assert fitting(PARCELS, 3 * (len(PARCELS[0].body) + 2) + 1) == PARCELS[:3]
-    assert fitting(PARCELS, 10) == PARCELS[:1]
+    assert fitting(DELIVERIES, 3 * (len(DELIVERIES[0].body) + 2) + 1) == DELIVERIES[:3]
+    assert fitting(DELIVERIES, 10) == DELIVERIES[:1]
 
 
 async def test_on_a_thin_line_or_refused_batches_are_short_so_that_no_alarm_waits_long_and_grow_when_it_is_over(
     far: Far, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = sum(len(parcel.body) + 2 for parcel in PARCELS) + 32
+    whole = sum(len(delivery.body) + 2 for delivery in DELIVERIES) + 32
     for name, value in {"LONGEST_BODY": whole, "SHORTEST_BODY": whole // 4, "BEARABLE_SECONDS": 0.0}.items():
         monkeypatch.setattr(cloud_module, name, value)
     cloud = destination(far.server.url, enrolled(tmp_path / "ca"))
     for _ in range(4):
-        await cloud.send(PARCELS, proven=True, token=None)
+        await cloud.send(DELIVERIES, proven=True, token=None)
     monkeypatch.setattr(cloud_module, "BEARABLE_SECONDS", 60.0)
     for _ in range(3):
-        await cloud.send(PARCELS, proven=True, token=None)
+        await cloud.send(DELIVERIES, proven=True, token=None)
     far.server.behave = reply(404)
     for _ in range(2):
-        await cloud.send(PARCELS, proven=True, token=None)
+        await cloud.send(DELIVERIES, proven=True, token=None)
     await cloud.close()
     assert [len(orjson.loads(call.body)) for call in far.server.calls] == [8, 4, 2, 2, 2, 4, 8, 8, 2]
 

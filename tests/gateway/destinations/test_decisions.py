@@ -92,10 +92,10 @@ def test_a_link_is_connected_only_after_proof_of_work() -> None:
 
 
 def test_proof_of_work_resets_the_backoff_and_keeps_nothing_of_the_failures() -> None:
-    tired = Health()
+    backoff = Health()
     for _ in range(9):
-        tired = tired.failed(Down(reason="timeout"))
-    assert tired.worked(1.0).failed(Down(reason="timeout")).wait(1.0) == 1.0
+        backoff = backoff.failed(Down(reason="timeout"))
+    assert backoff.worked(1.0).failed(Down(reason="timeout")).wait(1.0) == 1.0
 
 
 def test_a_refused_link_is_tried_every_quarter_of_an_hour() -> None:

@@ -12,10 +12,10 @@ from process_cosmos_gateway.clock import SystemClock
 from process_cosmos_gateway.contract.destinations import DestinationKind, EventKind, LinkState
 from process_cosmos_gateway.destinations import batch_sender, settings
 from process_cosmos_gateway.destinations.delivery_state import Sending
-from process_cosmos_gateway.destinations.delivery_worker import Pump
+from process_cosmos_gateway.destinations.delivery_worker import DeliveryWorker
 from process_cosmos_gateway.destinations.destination import Down, Polled, ProbeResult, Refused, Sent
 from process_cosmos_gateway.errors import StoreError
-from process_cosmos_gateway.outbox import Delivered, Failed, Outbox, Parcel, Rejected, Verdict
+from process_cosmos_gateway.outbox import Delivered, Failed, Outbox, Delivery, Rejected, DeliveryResult
 from process_cosmos_gateway.store import Store
 from tests.gateway.store.parts import opened
 
@@ -28,7 +28,7 @@ FAR = "far"
 class Far:
     """A destination that takes two events at once; ``answer_fn`` says what becomes of a load, ``poll_fn`` of a poll."""
 
-    answer_fn: Callable[[int, Sequence[Parcel]], Sent]
+    answer_fn: Callable[[int, Sequence[Delivery]], Sent]
     name: Final[str] = FAR
     label: Final[str | None] = None
     kind: Final[DestinationKind] = DestinationKind.CLOUD
@@ -40,11 +40,11 @@ class Far:
     loads: list[list[int]] = field(default_factory=list)
     tokens: list[str | None] = field(default_factory=list)
 
-    async def send(self, parcels: Sequence[Parcel], *, proven: bool, token: str | None) -> Sent:
+    async def send(self, deliveries: Sequence[Delivery], *, proven: bool, token: str | None) -> Sent:
         """Note what came."""
-        self.loads.append([int(parcel.id[3:]) for parcel in parcels])
+        self.loads.append([int(delivery.id[3:]) for delivery in deliveries])
         self.tokens.append(token)
-        return self.answer_fn(len(self.loads), parcels)
+        return self.answer_fn(len(self.loads), deliveries)
 
     async def poll(self, after: int) -> Polled | None:
         """Look into the inbox."""
@@ -58,9 +58,9 @@ class Far:
         """Have nothing to end."""
 
 
-def taken(load: int, parcels: Sequence[Parcel]) -> Sent:
+def taken(load: int, deliveries: Sequence[Delivery]) -> Sent:
     """Take everything, with a token a load."""
-    return Sent(verdicts=[(parcel, Delivered()) for parcel in parcels], token=f"token {load}")
+    return Sent(results=[(delivery, Delivered()) for delivery in deliveries], token=f"token {load}")
 
 
 @pytest.fixture
@@ -79,7 +79,9 @@ async def outbox(store: Store) -> Outbox:
 
 
 @asynccontextmanager
-async def pumping(far: Far, store: Store, outbox: Outbox, gate: FakeAlerts | None = None) -> AsyncIterator[Pump]:
+async def pumping(
+    far: Far, store: Store, outbox: Outbox, gate: FakeAlerts | None = None
+) -> AsyncIterator[DeliveryWorker]:
     sending = Sending(
         far,
         kept=settings.Kept(settings=cast("Any", None), proven=True),
@@ -89,10 +91,10 @@ async def pumping(far: Far, store: Store, outbox: Outbox, gate: FakeAlerts | Non
         clock=SystemClock(),
         jitter_fn=lambda: 0.0,
     )
-    pump = Pump(sending)
-    task = asyncio.create_task(pump.run())
+    worker = DeliveryWorker(sending)
+    task = asyncio.create_task(worker.run())
     try:
-        yield pump
+        yield worker
     finally:
         task.cancel()
         with suppress(asyncio.CancelledError):
@@ -100,7 +102,7 @@ async def pumping(far: Far, store: Store, outbox: Outbox, gate: FakeAlerts | Non
 
 
 async def waiting(outbox: Outbox) -> int:
-    return (await outbox.depths()).waiting.alarm
+    return (await outbox.depths()).waiting.urgent
 
 
 async def until_empty(outbox: Outbox) -> None:
@@ -140,11 +142,11 @@ async def test_the_next_load_is_on_its_way_before_the_one_before_is_settled(
 
 
 async def test_a_load_that_arrived_in_part_is_settled_before_anything_else_goes(store: Store, outbox: Outbox) -> None:
-    def first_refused(load: int, parcels: Sequence[Parcel]) -> Sent:
+    def first_refused(load: int, deliveries: Sequence[Delivery]) -> Sent:
         if load > 1:
-            return taken(load, parcels)
-        verdicts: list[tuple[Parcel, Verdict]] = [(parcels[0], Rejected("refused", "no"))]
-        return Sent(verdicts=verdicts, token="token 1")
+            return taken(load, deliveries)
+        results: list[tuple[Delivery, DeliveryResult]] = [(deliveries[0], Rejected("refused", "no"))]
+        return Sent(results=results, token="token 1")
 
     far = Far(first_refused)
     async with pumping(far, store, outbox):
@@ -154,7 +156,7 @@ async def test_a_load_that_arrived_in_part_is_settled_before_anything_else_goes(
 
 
 async def test_a_load_that_failed_goes_again_before_what_comes_after_it(store: Store, outbox: Outbox) -> None:
-    far = Far(lambda load, parcels: Sent(trouble=Down(reason="timeout")) if load == 2 else taken(load, parcels))
+    far = Far(lambda load, deliveries: Sent(trouble=Down(reason="timeout")) if load == 2 else taken(load, deliveries))
     async with pumping(far, store, outbox):
         await until_empty(outbox)
     assert far.loads == [[1, 2], [3, 4], [3, 4], [5, 6], [7]]
@@ -183,10 +185,10 @@ async def test_a_settlement_that_failed_sends_its_load_again_with_the_token_on_d
 async def test_nothing_follows_while_the_gate_is_closed(store: Store, outbox: Outbox) -> None:
     gate = FakeAlerts()
 
-    def closing(load: int, parcels: Sequence[Parcel]) -> Sent:
+    def closing(load: int, deliveries: Sequence[Delivery]) -> Sent:
         if load == 1:
             gate.gate.clear()
-        return taken(load, parcels)
+        return taken(load, deliveries)
 
     far = Far(closing)
     async with pumping(far, store, outbox, gate):
@@ -205,12 +207,12 @@ async def test_an_alarm_does_not_wait_while_the_only_other_one_fails_again_and_a
     monkeypatch.setattr(batch_sender, "PROBE_SECONDS", 0.01)
     bad = event(1).id
 
-    def first_fails(_: int, parcels: Sequence[Parcel]) -> Sent:
-        verdicts: list[tuple[Parcel, Verdict]] = [
-            (parcel, Failed("timeout") if parcel.id == bad else Delivered()) for parcel in parcels
+    def first_fails(_: int, deliveries: Sequence[Delivery]) -> Sent:
+        results: list[tuple[Delivery, DeliveryResult]] = [
+            (delivery, Failed("timeout") if delivery.id == bad else Delivered()) for delivery in deliveries
         ]
         away = Down(reason="timeout", retry_after=600, of_event=True)
-        return Sent(verdicts=verdicts, trouble=away if [parcel.id for parcel in parcels] == [bad] else None)
+        return Sent(results=results, trouble=away if [delivery.id for delivery in deliveries] == [bad] else None)
 
     far = Far(first_fails)
     async with pumping(far, store, outbox):
@@ -224,9 +226,9 @@ async def test_a_load_that_was_refused_goes_again_with_a_new_alarm_and_not_befor
 ) -> None:
     monkeypatch.setattr(batch_sender, "PROBE_SECONDS", 0.01)
     looked = 0
-    look = outbox.parcels
+    look = outbox.deliveries
 
-    async def counted(*arguments: Any, **named: Any) -> Sequence[Parcel]:  # noqa: ANN401 - passed on
+    async def counted(*arguments: Any, **named: Any) -> Sequence[Delivery]:  # noqa: ANN401 - passed on
         nonlocal looked
         looked += 1
         return await look(*arguments, **named)
@@ -251,12 +253,12 @@ async def test_a_refused_poll_is_repeated_when_the_link_is_known_to_work(
     is_free = False
     refusal = Refused(reason="not_a_receiver", of_event=True)
     far = Far(taken, poll_fn=lambda: Polled(trouble=None if is_free else refusal))
-    async with pumping(far, store, outbox) as pump:
+    async with pumping(far, store, outbox) as worker:
         await until_empty(outbox)
-        await until(lambda: pump.link().state is LinkState.REFUSED)
+        await until(lambda: worker.link().state is LinkState.REFUSED)
         is_free = True
         if how == "delivery":
             await outbox.accept(event(99))
         else:
-            await pump.proven_by_test(cast("Any", None))
-        await until(lambda: pump.link().state is LinkState.CONNECTED)
+            await worker.proven_by_test(cast("Any", None))
+        await until(lambda: worker.link().state is LinkState.CONNECTED)

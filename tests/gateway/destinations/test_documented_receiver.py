@@ -11,12 +11,12 @@ import pytest
 
 from process_cosmos_gateway.contract.destinations import EventKind, LinkState, Priority, TestDestination, Waiting
 from process_cosmos_gateway.contract.events import event_type
-from process_cosmos_gateway.outbox import GAP_KEY, Event, Measurement, device_key
+from process_cosmos_gateway.outbox import GAP_KEY, Event, OutgoingReading, device_key
 from tests.brokers import free_port
 from tests.documents import TOP, blocks
 
 from .conftest import Site
-from .parts import event, event_id, parcel, until
+from .parts import event, event_id, delivery, until
 
 BLUEPRINT = TOP / "blueprints/automation/process_cosmos/leak_guard.yaml"
 
@@ -84,7 +84,7 @@ async def test_it_does_its_part_once_and_repeats_its_reply(
     url, process = documented
     async with aiohttp.ClientSession() as session:
         for number in (1, 1, 2):
-            async with session.post(url, data=parcel(number).body) as response:
+            async with session.post(url, data=delivery(number).body) as response:
                 assert response.status == 200
                 assert await response.json() == {"answer": "Keep off"}
         async with session.post(url, data=b"<html>") as response:
@@ -130,10 +130,10 @@ async def test_it_takes_every_kind_of_event(site: Site, documented: tuple[str, a
     for each in others():
         await site.outbox.accept(each)
     readings = [
-        Measurement(device="wot/meter", property="level", unit="l", time=1.0, value=1.5),
-        Measurement(device="wot/door", property="open", unit=None, time=2.0, value=True),
+        OutgoingReading(device="wot/meter", property="level", unit="l", time=1.0, value=1.5),
+        OutgoingReading(device="wot/door", property="open", unit=None, time=2.0, value=True),
     ]
-    await site.store.write(lambda transaction: site.outbox.add_measurements(transaction, readings))
+    await site.store.write(lambda transaction: site.outbox.add_readings(transaction, readings))
     async with asyncio.timeout(20):
         while (await site.outbox.depths()).waiting != Waiting():  # noqa: ASYNC110 - the queue tells nobody
             await asyncio.sleep(0.01)

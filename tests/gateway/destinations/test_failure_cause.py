@@ -19,15 +19,15 @@ from process_cosmos_gateway.destinations.failure_cause import (
     key_of,
     room,
 )
-from process_cosmos_gateway.outbox import Failed, Parcel
+from process_cosmos_gateway.outbox import Failed, Delivery
 
-from .parts import parcel
+from .parts import delivery
 
 TIMED_OUT = Down(reason="timeout", of_event=True)
-A, B, C = (parcel(number) for number in (1, 2, 3))
+A, B, C = (delivery(number) for number in (1, 2, 3))
 
 
-def names(failures: Sequence[tuple[Parcel, Failed]]) -> list[int]:
+def names(failures: Sequence[tuple[Delivery, Failed]]) -> list[int]:
     return [each.sequence for each, _ in failures]
 
 
@@ -62,7 +62,7 @@ def test_an_event_that_passes_in_its_next_try_was_not_at_fault() -> None:
 def test_what_is_remembered_of_an_outage_does_not_grow_with_it() -> None:
     blame = Blame()
     for number in range(1, 2 * MOST_TRIED):
-        blame, _ = blame.failed(parcel(number), TIMED_OUT, began=1.0)
+        blame, _ = blame.failed(delivery(number), TIMED_OUT, began=1.0)
     assert (len(blame.suspects), len(blame.tried)) == (MOST_SUSPECTS, MOST_TRIED)
     blame, _ = blame.passed(C, at=60.0)
     assert (blame.suspects, blame.tried) == ({}, ())
@@ -81,7 +81,7 @@ class Play:
 
     def turn(self, now: int, waiting: Mapping[int, list[int]]) -> None:
         """Send the first event of each key that has not failed, else of all; each turn takes one unit of time."""
-        heads = [parcel(line[0], key=str(key)) for key, line in waiting.items() if line]
+        heads = [delivery(line[0], key=str(key)) for key, line in waiting.items() if line]
         chosen = [each for each in heads if key_of(each) not in self.blame.tried][:IN_FLIGHT] or heads[:IN_FLIGHT]
         passed = [each for each in chosen if self.up[now] and each.sequence not in self.bad]
         for each in chosen:
@@ -129,5 +129,5 @@ def test_there_is_room_for_an_alarm_but_behind_requests_that_are_in_time(ages: l
     in_time = sum(age < LATE_SECONDS for age in ages)
     assert space.any <= max(0, space.alarms) or len(ages) >= IN_FLIGHT
     if in_time < IN_FLIGHT and len(ages) < MOST_IN_FLIGHT:
-        assert Priority.ALARM in space.priorities
+        assert Priority.URGENT in space.priorities
     assert len(ages) + max(space.any, space.alarms, 0) <= max(MOST_IN_FLIGHT, len(ages))

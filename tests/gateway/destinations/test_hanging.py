@@ -13,7 +13,7 @@ from process_cosmos_gateway.contract.destinations import EventKind, LinkState
 from process_cosmos_gateway.destinations import http_request
 from process_cosmos_gateway.destinations.delivery_state import PROBE_SECONDS
 from process_cosmos_gateway.destinations.failure_cause import IN_FLIGHT, LATE_SECONDS
-from process_cosmos_gateway.outbox import Limits, Measurement
+from process_cosmos_gateway.outbox import Limits, OutgoingReading
 
 from .conftest import Site, running_site
 from .parts import Behaviour, Receiver, accept, break_off, event, event_id, keep_silent, reply, until
@@ -134,7 +134,7 @@ async def test_an_event_that_fails_twenty_times_while_others_pass_is_poison(
 ) -> None:
     monkeypatch.setattr(http_request, "SILENCE_SECONDS", 0.05)
     hook.behave = failing(lambda identifier: identifier == BAD, how)
-    async with running_site(tmp_path / "site", Limits(longest_rest=0)) as site:
+    async with running_site(tmp_path / "site", Limits(longest_backoff=0)) as site:
         await site.set_webhook(hook.url)
         await site.accept(1)
         number = 1
@@ -171,8 +171,8 @@ async def test_readings_do_not_wait_for_a_request_that_hangs(
     await site.set_webhook(hook.url, kinds=(EventKind.ALERT, EventKind.READING))
     for number in (1, 2):
         await site.outbox.accept(event(number, alert=1))
-    reading = Measurement(device="meter", property="level", unit="l", time=100.0, value=1.0)
-    await site.store.write(lambda transaction: site.outbox.add_measurements(transaction, [reading]))
+    reading = OutgoingReading(device="meter", property="level", unit="l", time=100.0, value=1.0)
+    await site.store.write(lambda transaction: site.outbox.add_readings(transaction, [reading]))
     begun = time.monotonic()
     await until(lambda: hook.has_heard(b"process_cosmos.readings.v1"))
     assert time.monotonic() - begun < 2 * LATE_SECONDS

@@ -218,7 +218,7 @@ async def play(folder: Path, authority: Path, endpoint: Endpoint, loop: Skipping
         for number in range(1, EVENTS + 1):
             await outbox.accept(event(number, alert=1 + number % KEYS))
         async with asyncio.timeout(100_000):
-            while (await outbox.depths()).waiting.alarm or endpoint.scripts["inbox"]:
+            while (await outbox.depths()).waiting.urgent or endpoint.scripts["inbox"]:
                 await leave_out_waits(server, loop)
         running.cancel()
         await asyncio.wait({running})

@@ -199,7 +199,7 @@ def test_of_a_page_a_hundred_items_are_taken_and_the_rest_comes_with_the_next() 
         {"answer": "x" * 256},
         {"acknowledge_for": 0.0},
         {"acknowledge_for": 1e300},
-        {"ring": 0},
+        {"revision": 0},
     ],
 )
 def test_an_item_nobody_can_be_given_is_passed_over(

@@ -13,7 +13,7 @@ from process_cosmos_gateway.destinations.webhook import Webhook
 from process_cosmos_gateway.errors import RequestRefusedError, StoreError
 
 from .conftest import Site, running_site
-from .parts import Receiver, parcel, reply, until
+from .parts import Receiver, delivery, reply, until
 
 CANARY = "canary-5b1d0c7e"
 
@@ -81,7 +81,7 @@ async def test_settings_the_client_cannot_use_are_the_links_trouble() -> None:
         header_value="Bearer x",
     )
     hook = Webhook(settings)
-    assert (await hook.send([parcel(1)], proven=True, token=None)).trouble == Refused(reason="url")
+    assert (await hook.send([delivery(1)], proven=True, token=None)).trouble == Refused(reason="url")
     await hook.close()
 
 

@@ -54,12 +54,12 @@ async def test_each_event_is_one_post_with_its_idempotency_key_and_the_header_as
 async def test_a_reply_with_an_answer_becomes_a_proposal_with_the_ring_it_saw(site: Site, hook: Receiver) -> None:
     hook.behave = reply(200, b'{"answer": "keep_off"}', Content_Type="application/json")
     await site.set_webhook(hook.url)
-    await site.outbox.accept(event(1, ring=4))
+    await site.outbox.accept(event(1, revision=4))
     await until(lambda: bool(site.alerts.taken))
 
     [(destination, item)] = site.alerts.taken
     assert destination == "hook"
-    assert (item.id, item.alert, item.ring) == (event_id(1), alert_id(1), 4)
+    assert (item.id, item.alert, item.revision) == (event_id(1), alert_id(1), 4)
     assert (item.answer, item.by, item.age) == ("keep_off", "hook", 0.0)
 
 
@@ -166,7 +166,7 @@ async def test_a_poison_event_is_rejected_after_twenty_failures_while_others_pas
         return web.Response(status=500, headers={"Retry-After": "0"}, text="no such table: orders")
 
     hook.behave = behave
-    limits = Limits(longest_rest=0)
+    limits = Limits(longest_backoff=0)
     async with running_site(tmp_path / "site", limits) as site:
         await site.set_webhook(hook.url)
         for number in range(1, 40):

@@ -80,9 +80,9 @@ class Hearing:
 
     async def drained(self) -> list[dict[str, Any]]:
         """Take what waits for a destination, as one that confirms everything; return all it ever took."""
-        parcels = await self.outbox.parcels(EVERYTHING, 500)
-        await self.outbox.settle(EVERYTHING, [(parcel, Delivered()) for parcel in parcels])
-        self.taken += [orjson.loads(parcel.body) for parcel in parcels]
+        deliveries = await self.outbox.deliveries(EVERYTHING, 500)
+        await self.outbox.settle(EVERYTHING, [(delivery, Delivered()) for delivery in deliveries])
+        self.taken += [orjson.loads(delivery.body) for delivery in deliveries]
         return self.taken
 
     async def until_drained(self, wanted: Callable[[dict[str, Any]], bool], count: int) -> list[dict[str, Any]]:
@@ -125,7 +125,7 @@ async def hearing(
 @asynccontextmanager
 async def hanging_disk(heard: Hearing) -> AsyncIterator[None]:
     """Nothing is written inside the block; what came before is."""
-    await until(lambda: not heard.devices._keeper._unacknowledged)
+    await until(lambda: not heard.devices._writer._unacknowledged)
     hangs, goes_on = threading.Event(), threading.Event()
 
     def hang(_: object) -> None:

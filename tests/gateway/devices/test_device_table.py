@@ -5,7 +5,7 @@ import pytest
 
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.devices.things.description import DescriptionError, Thing, parse_description
-from process_cosmos_gateway.devices.things.device_table import Roster
+from process_cosmos_gateway.devices.things.device_table import DeviceTable
 
 from .parts import description_of
 
@@ -17,37 +17,37 @@ def thing(topic: str, *paths: str) -> Thing:
     return parse_description(topic, orjson.dumps(description_of("x", properties=forms, events={})), ANYWHERE)
 
 
-def refusal(roster: Roster, newcomer: Thing) -> Code:
-    before = (dict(roster.twins), dict(roster.routes))
+def refusal(device_table: DeviceTable, newcomer: Thing) -> Code:
+    before = (dict(device_table.twins), dict(device_table.routes))
     with pytest.raises(DescriptionError) as refused:
-        roster.admit(newcomer)
-    assert (roster.twins, roster.routes) == before
+        device_table.admit(newcomer)
+    assert (device_table.twins, device_table.routes) == before
     return refused.value.code
 
 
 def test_the_first_owner_keeps_a_topic_until_it_goes() -> None:
-    roster = Roster()
-    roster.admit(thing("a", "a/b/c"))
-    assert refusal(roster, thing("a/b", "a/b/c", "a/b/d")) is Code.TOPIC_TAKEN
-    roster.dismiss("a")
-    assert roster.admit(thing("a/b", "a/b/c", "a/b/d")).id == "a/b"
+    device_table = DeviceTable()
+    device_table.admit(thing("a", "a/b/c"))
+    assert refusal(device_table, thing("a/b", "a/b/c", "a/b/d")) is Code.TOPIC_TAKEN
+    device_table.dismiss("a")
+    assert device_table.admit(thing("a/b", "a/b/c", "a/b/d")).id == "a/b"
 
 
 def test_one_device_has_one_description() -> None:
-    roster = Roster()
-    roster.admit(thing("a", "a/b"))
-    assert refusal(roster, thing("a/td", "a/c")) is Code.TOPIC_TAKEN
-    assert roster.admit(thing("a", "a/c")).thing.reads == {"a/c": "a/c"}
-    assert list(roster.routes) == ["a/c"]
+    device_table = DeviceTable()
+    device_table.admit(thing("a", "a/b"))
+    assert refusal(device_table, thing("a/td", "a/c")) is Code.TOPIC_TAKEN
+    assert device_table.admit(thing("a", "a/c")).thing.reads == {"a/c": "a/c"}
+    assert list(device_table.routes) == ["a/c"]
 
 
 def test_a_flood_of_devices_ends_somewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("process_cosmos_gateway.devices.things.device_table.MAX_THINGS", 2)
-    roster = Roster()
-    roster.admit(thing("a", "a/b"))
-    roster.admit(thing("b", "b/b"))
+    device_table = DeviceTable()
+    device_table.admit(thing("a", "a/b"))
+    device_table.admit(thing("b", "b/b"))
     with pytest.raises(DescriptionError) as refused:
-        roster.check_room("c", 1)
+        device_table.check_room("c", 1)
     assert refused.value.code is Code.TOO_MANY_DEVICES
-    roster.check_room("b", 1)
-    roster.admit(thing("b", "b/c"))
+    device_table.check_room("b", 1)
+    device_table.admit(thing("b", "b/c"))

@@ -22,7 +22,7 @@ from .parts import client, description, description_of, hearing, until
 
 TD = "wot/tank/td"
 LEVEL = "wot/tank/properties/level"
-PUMP = "wot/tank/properties/pump"
+WORKER = "wot/tank/properties/pump"
 READINGS = """SELECT name, device_reading.value FROM device_reading
   JOIN device_property ON number = property ORDER BY device_reading.time"""
 
@@ -153,7 +153,7 @@ async def test_devices_values_and_availability_survive_a_restart_without_the_bro
     async with hearing(tmp_path / "data", broker.options) as heard, client(broker.options) as tank:
         await tank.say(TD, description(**{AVAILABILITY: {"href": "mqtt://x/wot/tank/availability"}}), retain=True)
         await tank.say("wot/tank/availability", b"online", retain=True)
-        await tank.say(PUMP, True, retain=True)
+        await tank.say(WORKER, True, retain=True)
         await until(lambda: heard.value("wot/tank", "pump"))
         await until(lambda: (device := heard.device("wot/tank")) and device.online)
         before = heard.devices.devices()
@@ -276,14 +276,14 @@ async def test_a_description_anew_keeps_what_is_still_there(broker: Broker, tmp_
         await tank.say(TD, first, retain=True)
         await until(lambda: heard.device("wot/tank"))
         await tank.say(LEVEL, 4, retain=True)
-        await tank.say(PUMP, True, retain=True)
+        await tank.say(WORKER, True, retain=True)
         await until(lambda: heard.value("wot/tank", "level") == 4)
         await until(lambda: heard.value("wot/tank", "pump"))
         second = {**first, "title": "New tank", "properties": {"level": first["properties"]["level"]}}
         await tank.say(TD, second, retain=True)
         await until(lambda: (device := heard.device("wot/tank")) and device.title == "New tank")
         assert heard.value("wot/tank", "level") == 4
-        await tank.say(PUMP, False)
+        await tank.say(WORKER, False)
         await tank.say(LEVEL, 5)
         await until(lambda: heard.value("wot/tank", "level") == 5)
         assert heard.values("pump") == [True]

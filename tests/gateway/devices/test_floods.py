@@ -9,14 +9,14 @@ import pytest
 
 from process_cosmos_gateway.contract.devices import DeviceChanged
 from process_cosmos_gateway.devices.things.description_intake import Descriptions
-from process_cosmos_gateway.devices.things.device_table import Roster
+from process_cosmos_gateway.devices.things.device_table import DeviceTable
 from process_cosmos_gateway.devices.things.rates import Bucket, DeviceRate, Window
 from tests.brokers import Broker
 
 from .parts import Client, Hearing, client, description, description_of, hearing, ready, until
 
 LEVEL = "wot/tank/properties/level"
-PUMP = "wot/tank/properties/pump"
+WORKER = "wot/tank/properties/pump"
 OVERFLOW = "wot/tank/events/overflow"
 
 
@@ -50,13 +50,13 @@ async def test_a_device_beyond_its_rate_is_named_counted_and_acknowledged_and_it
         await ready(heard, tank)
         await limited(heard, tank)
         await tank.say(OVERFLOW, 5)
-        await tank.say(PUMP, payload=True)
+        await tank.say(WORKER, payload=True)
         await until(lambda: heard.events("overflow") and heard.value("wot/tank", "pump"))
         link = heard.devices.broker_link
         assert link is not None
         assert link.limited == ("wot/tank",)
         assert caplog.text.count("rate_limited: wot/tank") == 1
-        await until(lambda: not heard.devices._keeper._unacknowledged)
+        await until(lambda: not heard.devices._writer._unacknowledged)
 
 
 async def test_the_newest_state_of_a_device_beyond_its_rate_is_taken_once_it_may_speak_again(
@@ -65,8 +65,8 @@ async def test_the_newest_state_of_a_device_beyond_its_rate_is_taken_once_it_may
     async with hearing(tmp_path, broker.options) as heard, client(broker.options) as tank:
         await ready(heard, tank)
         for number in range(60):
-            await tank.say(PUMP, number % 2 == 0)
-        await tank.say(PUMP, payload=True)
+            await tank.say(WORKER, number % 2 == 0)
+        await tank.say(WORKER, payload=True)
         await until(lambda: heard.devices.counts["rate_limited"] and heard.value("wot/tank", "pump") is True)
         await heard.until_rows("SELECT value FROM device_property WHERE name = 'pump'", [(b"true",)])
 
@@ -152,7 +152,7 @@ def test_a_description_that_is_known_is_not_read_again(monkeypatch: pytest.Monke
     async def play() -> None:
         changes: list[object] = []
         taking = Descriptions(
-            roster=Roster(),
+            device_table=DeviceTable(),
             filters=("wot/+/td",),
             counts=Counter(),
             new_a_minute=10,
@@ -171,17 +171,17 @@ def test_a_description_that_is_known_is_not_read_again(monkeypatch: pytest.Monke
 
 def test_an_alarm_uses_what_readings_left_and_readings_never_what_is_for_alarms() -> None:
     rate = DeviceRate(Bucket(rate=1.0, burst=2.0), Bucket(rate=1.0, burst=2.0))
-    assert [rate.admit(1, 0.0, may_be_alarm=False) for _ in range(3)] == [True, True, False]
-    assert [rate.admit(1, 0.0, may_be_alarm=True) for _ in range(3)] == [True, True, False]
-    assert rate.admit(1, 1.0, may_be_alarm=False)
-    assert rate.admit(1, 2.0, may_be_alarm=True)
+    assert [rate.admit(1, 0.0, may_be_urgent=False) for _ in range(3)] == [True, True, False]
+    assert [rate.admit(1, 0.0, may_be_urgent=True) for _ in range(3)] == [True, True, False]
+    assert rate.admit(1, 1.0, may_be_urgent=False)
+    assert rate.admit(1, 2.0, may_be_urgent=True)
 
 
 def test_a_long_message_counts_for_many() -> None:
     rate = DeviceRate(Bucket(rate=1.0, burst=2.0), Bucket(rate=1.0, burst=2.0))
-    assert rate.admit(65_536, 0.0, may_be_alarm=False)
-    assert not rate.admit(1, 30.0, may_be_alarm=False)
-    assert rate.admit(1, 32.0, may_be_alarm=False)
+    assert rate.admit(65_536, 0.0, may_be_urgent=False)
+    assert not rate.admit(1, 30.0, may_be_urgent=False)
+    assert rate.admit(1, 32.0, may_be_urgent=False)
 
 
 def test_a_window_lets_so_many_pass_within_any_minute() -> None:

@@ -57,7 +57,7 @@ async def test_raw_readings_stay_and_one_for_each_window_leaves(broker: Broker, 
         await heard.until_rows(KEPT, [(3,)])
         await tank.say(LEVEL, backlog(clock, 8, ago=-30))
         await heard.until_rows(KEPT, [(4,)])
-        assert await heard.rows("SELECT count(*) FROM outbox_measurement") == [(0,)]
+        assert await heard.rows("SELECT count(*) FROM outbox_reading") == [(0,)]
         clock.advance(66)
         assert await said(heard, 1) == [3.5]
         assert heard.devices.counts["thinned"] == 3
@@ -159,7 +159,7 @@ async def test_beyond_the_days_bytes_readings_stay_here_and_are_counted_until_th
             await tank.say(LEVEL, backlog(clock, *range(12, 24), ago=-20))
             await heard.until_rows(KEPT, [(24,)])
             left = await said(heard, 1)
-            held_back = (await heard.outbox.depths()).drops[Priority.MEASUREMENT, DropReason.VOLUME]
+            held_back = (await heard.outbox.depths()).drops[Priority.READING, DropReason.VOLUME]
             assert len(left) + held_back == 24
             assert left == list(range(len(left)))
             assert 10 < len(left) < 20

@@ -66,11 +66,11 @@ async def test_ids_that_a_killed_broker_gives_out_again_lose_no_event(forgetful:
     async with hearing(folder, forgetful.options) as heard:
         async with client(forgetful.options) as tank:
             await ready(heard, tank)
-        await until(lambda: not heard.devices._keeper._unacknowledged)
+        await until(lambda: not heard.devices._writer._unacknowledged)
         await save(forgetful)
         await say_true(forgetful, 7)
         assert len(await marks_of_events(heard, 7)) == 7
-        await until(lambda: not heard.devices._keeper._unacknowledged)
+        await until(lambda: not heard.devices._writer._unacknowledged)
         site = heard.store.site
     await restarted(forgetful)
     await say_true(forgetful, 3)  # with the ids of the first three
@@ -85,7 +85,7 @@ async def test_identical_events_around_kills_of_the_broker_arrive_each_once(forg
     async with hearing(tmp_path / "data", forgetful.options) as heard:
         async with client(forgetful.options) as tank:
             await ready(heard, tank)
-        await until(lambda: not heard.devices._keeper._unacknowledged)
+        await until(lambda: not heard.devices._writer._unacknowledged)
         await save(forgetful)
         for each in range(1, 5):
             await say_true(forgetful, 10)
@@ -130,7 +130,7 @@ async def test_a_message_whose_acknowledgement_was_lost_on_the_way_is_accepted_a
             await tank.say(OVERFLOW, True)
             await until(lambda: heard.events("overflow"))
             proxy.stall()
-        await until(lambda: not heard.devices._keeper._unacknowledged)
+        await until(lambda: not heard.devices._writer._unacknowledged)
         proxy.reset()
         proxy.heal()
         assert await marks_of_events(heard, 2) == [False, True]

@@ -17,7 +17,7 @@ from tests.brokers import Broker
 from .parts import client, hanging_disk, hearing, ready, until
 
 LEVEL = "wot/tank/properties/level"
-PUMP = "wot/tank/properties/pump"
+WORKER = "wot/tank/properties/pump"
 KEPT = "SELECT value FROM device_reading ORDER BY time"
 LEVELS = """SELECT device_reading.value FROM device_reading JOIN device_property ON number = property
   WHERE name = 'level' ORDER BY device_reading.time"""
@@ -32,7 +32,7 @@ def acknowledged(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     acknowledge = Connection.acknowledge
 
     def noting(self: Connection, message: Message) -> bool:
-        if message.topic in (LEVEL, PUMP):
+        if message.topic in (LEVEL, WORKER):
             payloads.append(message.payload)
         return acknowledge(self, message)
 
@@ -49,7 +49,7 @@ async def test_a_reading_is_acknowledged_before_its_commit_a_change_after_and_al
         async with hanging_disk(heard):
             await tank.say(LEVEL, 1)
             await until(lambda: acknowledged == [b"0", b"1"])
-            await tank.say(PUMP, True)
+            await tank.say(WORKER, True)
             await tank.say(LEVEL, 2)
             await until(lambda: heard.value("wot/tank", "level") == 2)
             assert acknowledged == [b"0", b"1"]
@@ -82,7 +82,7 @@ async def test_readings_are_written_together_once_the_first_has_waited_long_enou
         def noting(
             transaction: Transaction, batch: Sequence[message_writer.Arrival], unconfirmed: Sequence[bytes]
         ) -> None:
-            batches.append(sum(arrival.is_measurement for arrival in batch))
+            batches.append(sum(arrival.is_reading for arrival in batch))
             keep(transaction, batch, unconfirmed)
 
         monkeypatch.setattr(message_writer, "_keep", noting)
@@ -101,7 +101,7 @@ async def test_once_a_reading_has_waited_too_long_the_next_ones_are_acknowledged
         async with hanging_disk(heard):
             await tank.say(LEVEL, 1)
             await until(lambda: acknowledged[1:] == [b"1"])
-            await until(lambda: heard.devices._keeper._committing_since is not None)
+            await until(lambda: heard.devices._writer._committing_since is not None)
             await tank.say(LEVEL, 2)
             await until(lambda: heard.value("wot/tank", "level") == 2)
             assert acknowledged[1:] == [b"1"]
@@ -130,7 +130,7 @@ async def test_a_stop_in_the_midst_of_a_commit_loses_and_doubles_nothing(
             hanging = hanging_disk(heard)
             await hanging.__aenter__()
             await tank.say(LEVEL, 1)
-            await tank.say(PUMP, True)
+            await tank.say(WORKER, True)
             await tank.say(LEVEL, 2)
             await until(lambda: heard.value("wot/tank", "level") == 2)
             asyncio.get_running_loop().call_later(0.1, asyncio.ensure_future, hanging.__aexit__(None, None, None))
@@ -143,10 +143,10 @@ async def test_a_stop_while_the_disk_fails_writes_nothing_that_came_after_what_i
     broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(message_writer, "_AT_ONCE", 1)
-    write, tries = message_writer.Keeper._write, [0, 0]
+    write, tries = message_writer.MessageWriter._write, [0, 0]
 
     async def fail_until_after_the_stop(
-        self: message_writer.Keeper, batch: Sequence[message_writer.Arrival], dropped: Mapping[Priority, int]
+        self: message_writer.MessageWriter, batch: Sequence[message_writer.Arrival], dropped: Mapping[Priority, int]
     ) -> bool:
         tries[self._finishing] += 1
         return tries[True] > 1 and await write(self, batch, dropped)
@@ -154,14 +154,14 @@ async def test_a_stop_while_the_disk_fails_writes_nothing_that_came_after_what_i
     async with client(broker.options) as tank:
         async with hearing(tmp_path, broker.options) as heard:
             await ready(heard, tank)
-            await until(lambda: not heard.devices._keeper._unacknowledged)
+            await until(lambda: not heard.devices._writer._unacknowledged)
             monkeypatch.setattr(message_writer, "_RETRY_SECONDS", 0.01)
-            monkeypatch.setattr(message_writer.Keeper, "_write", fail_until_after_the_stop)
-            await tank.say(PUMP, True)
+            monkeypatch.setattr(message_writer.MessageWriter, "_write", fail_until_after_the_stop)
+            await tank.say(WORKER, True)
             await until(lambda: tries[False])
-            await tank.say(PUMP, False)
+            await tank.say(WORKER, False)
             await until(lambda: heard.value("wot/tank", "pump") is False)
-        monkeypatch.setattr(message_writer.Keeper, "_write", write)
+        monkeypatch.setattr(message_writer.MessageWriter, "_write", write)
         async with hearing(tmp_path, broker.options) as heard:
             changed = await heard.until_drained(lambda event: event["type"].endswith("device.changed.v1"), 2)
             assert [event["data"]["value"] for event in changed] == [True, False]
@@ -174,17 +174,17 @@ async def test_where_too_much_waits_the_oldest_readings_make_room_are_counted_an
     async with hearing(tmp_path, broker.options, readings=LONG) as heard, client(broker.options) as tank:
         await ready(heard, tank)
         async with hanging_disk(heard):
-            await tank.say(PUMP, True)
+            await tank.say(WORKER, True)
             for value in range(1, 101):
                 await tank.say(LEVEL, value)
-            await tank.say(PUMP, False)
+            await tank.say(WORKER, False)
             await until(lambda: heard.value("wot/tank", "pump") is False)
         await until(lambda: len(acknowledged) == 103)
         numbers = [value for (value,) in await heard.rows(LEVELS)]
         dropped = heard.devices.counts["dropped"]
         assert dropped == 100 - len(numbers) > 50
         assert numbers[-1] == 100
-        assert (await heard.outbox.depths()).drops == {(Priority.MEASUREMENT, DropReason.QUOTA): dropped}
+        assert (await heard.outbox.depths()).drops == {(Priority.READING, DropReason.QUOTA): dropped}
         pumps = [event["data"]["value"] for event in await heard.drained() if event["type"].endswith("changed.v1")]
         assert pumps == [True, False]
 
@@ -198,7 +198,7 @@ async def test_changes_without_acknowledgement_are_dropped_only_when_nothing_els
         await ready(heard, tank)
         async with hanging_disk(heard):
             for number in range(40):
-                tank.connection.send(PUMP, b"true" if number % 2 else b"false", qos=0)
+                tank.connection.send(WORKER, b"true" if number % 2 else b"false", qos=0)
             await tank.say("wot/tank/events/overflow", 1)
             await until(lambda: heard.events("overflow"))
         await heard.until_drained(lambda event: event["type"].endswith("device.event.v1"), 1)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from process_cosmos_gateway.clock import SystemClock
 from process_cosmos_gateway.devices import repository
 from process_cosmos_gateway.devices.readings import readings
-from process_cosmos_gateway.devices.readings.retention import Shelf, history_quota
+from process_cosmos_gateway.devices.readings.retention import Retention, history_quota
 from process_cosmos_gateway.devices.things.values import Reading
 from process_cosmos_gateway.outbox import Outbox
 from process_cosmos_gateway.store import Store, Transaction, disk_reserve
@@ -40,8 +40,10 @@ async def test_beyond_their_bytes_the_oldest_readings_of_all_properties_go_and_a
     async with opened(tmp_path) as store:
         await store.write(lambda transaction: keep(transaction, "often", 3_000, every=10))
         await store.write(lambda transaction: keep(transaction, "rarely", 30, every=1000))
-        shelf = Shelf(store, Outbox(store, SystemClock()), SystemClock(), counts, 2_000 * readings.READING_BYTES)
-        await shelf.make_room()
+        retention = Retention(
+            store, Outbox(store, SystemClock()), SystemClock(), counts, 2_000 * readings.READING_BYTES
+        )
+        await retention.make_room()
         [(often, first), (rarely, other)] = await rows(
             store, "SELECT count(*), min(time) FROM device_reading GROUP BY property ORDER BY property"
         )
@@ -52,7 +54,7 @@ async def test_beyond_their_bytes_the_oldest_readings_of_all_properties_go_and_a
         assert counts["readings_forgotten"] == 3_030 - int(str(often)) - int(str(rarely))
         assert await rows(store, COUNTED) == await rows(store, SIZE)
         before = counts.total()
-        await shelf.make_room()
+        await retention.make_room()
         assert counts.total() == before
 
 
@@ -69,7 +71,7 @@ async def test_many_readings_of_one_moment_go_too(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         said = [Reading(value=place, time=NOW) for place in range(2_500)]
         await store.write(lambda transaction: readings.keep(transaction, "tank", "level", said, NOW))
-        await Shelf(store, Outbox(store, SystemClock()), SystemClock(), Counter(), 100).make_room()
+        await Retention(store, Outbox(store, SystemClock()), SystemClock(), Counter(), 100).make_room()
         assert await rows(store, COUNTED) == [(0,)]
 
 
@@ -77,13 +79,13 @@ async def test_a_counter_that_says_more_than_there_is_ends_nothing(tmp_path: Pat
     async with opened(tmp_path) as store:
         await store.write(lambda transaction: keep(transaction, "level", 3, every=1))
         await store.write(lambda transaction: transaction.run("UPDATE device_property SET bytes = 1000000000"))
-        await Shelf(store, Outbox(store, SystemClock()), SystemClock(), Counter(), 100).make_room()
+        await Retention(store, Outbox(store, SystemClock()), SystemClock(), Counter(), 100).make_room()
 
 
 async def test_the_shelf_keeps_room_by_itself(broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("process_cosmos_gateway.devices.readings.retention._LOOK_SECONDS", 0.02)
     async with hearing(tmp_path, broker.options) as heard, client(broker.options) as tank:
-        heard.devices._shelf._most = 200
+        heard.devices._retention._most = 200
         await ready(heard, tank)
         for value in range(20):
             await tank.say("wot/tank/properties/level", value)
@@ -120,15 +122,15 @@ async def test_raw_readings_give_way_when_the_disk_fills_and_no_more_than_is_nee
     free = 1000 * RESERVE
     store = await Store.open(tmp_path, new_ulids(), free_fn=lambda _: free)
     counts: Counter[str] = Counter()
-    shelf = Shelf(store, Outbox(store, SystemClock()), SystemClock(), counts, 1e12)
+    retention = Retention(store, Outbox(store, SystemClock()), SystemClock(), counts, 1e12)
     try:
         await store.write(lambda transaction: keep(transaction, "often", 60_000, every=0.1))
-        await shelf.make_room()
+        await retention.make_room()
         assert not counts
         free = 4 * RESERVE - 500_000
-        await shelf.make_room()
+        await retention.make_room()
         assert 500_000 // readings.READING_BYTES <= counts["readings_forgotten"] < 30_000
-        await shelf.make_room()
+        await retention.make_room()
         assert counts["readings_forgotten"] < 30_000
     finally:
         await store.close()
@@ -152,7 +154,7 @@ async def test_of_the_things_that_come_and_go_only_so_many_leave_readings_behind
 
     async with opened(tmp_path) as store:
         await store.write(come_and_go)
-        await Shelf(store, Outbox(store, SystemClock()), SystemClock(), counts, 1e9).tidy()
+        await Retention(store, Outbox(store, SystemClock()), SystemClock(), counts, 1e9).tidy()
         left = await rows(store, "SELECT id FROM device ORDER BY id")
         assert [device for (device,) in left] == ["thing-03", *(f"thing-{number}" for number in range(35, 40))]
         assert await rows(store, "SELECT count(*) FROM device_reading") == [(60,)]

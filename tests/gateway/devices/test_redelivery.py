@@ -18,7 +18,7 @@ from .parts import Hearing, client, description, hearing, until
 TD = "wot/tank/td"
 LEVEL = "wot/tank/properties/level"
 OVERFLOW = "wot/tank/events/overflow"
-PUMP = "wot/tank/properties/pump"
+WORKER = "wot/tank/properties/pump"
 TOP = Path(__file__).parents[3]
 
 
@@ -87,7 +87,7 @@ async def test_a_value_that_is_on_disk_when_the_broker_sends_it_again_makes_no_t
     folder = tmp_path / "data"
     await known_device(folder, broker)
     async with client(broker.options) as tank:
-        await tank.say(PUMP, True)
+        await tank.say(WORKER, True)
     await told_until_killed(folder, broker, "ack")
     async with hearing(folder, broker.options) as heard:
         await until(lambda: heard.devices.counts["possible_repeats"] == 1)

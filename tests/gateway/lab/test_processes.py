@@ -18,8 +18,8 @@ async def never() -> bool | None:
 
 
 def test_free_ports_are_different_and_not_those_that_connections_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn = iter((10_000, 10_000, 10_001, 10_002))
-    monkeypatch.setattr(secrets, "choice", lambda _: next(drawn))
+    result = iter((10_000, 10_000, 10_001, 10_002))
+    monkeypatch.setattr(secrets, "choice", lambda _: next(result))
     assert len(set(free_ports(2))) == 2
     monkeypatch.undo()
     assert all(port < 32_768 for port in free_ports(50))

@@ -7,7 +7,7 @@ import orjson
 
 from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_gateway.contract.events import event_type
-from process_cosmos_gateway.outbox import Added, Delivered, Event, Measurement, Outbox, Parcel
+from process_cosmos_gateway.outbox import Added, Delivered, Event, OutgoingReading, Outbox, Delivery
 from process_cosmos_gateway.store import Store
 from tests.gateway.store.parts import HandClock, new_ulids
 
@@ -15,12 +15,12 @@ WITHIN = 20
 ULIDS = new_ulids()
 ALL = (EventKind.ALERT, EventKind.DEVICE, EventKind.READING)
 KINDS = {
-    Priority.ALARM: EventKind.ALERT,
+    Priority.URGENT: EventKind.ALERT,
     Priority.CHANGE: EventKind.DEVICE,
 }
 
 
-def event(name: str, key: str = "key", priority: Priority = Priority.ALARM, **more: object) -> Event:
+def event(name: str, key: str = "key", priority: Priority = Priority.URGENT, **more: object) -> Event:
     """Return an event that says ``name``."""
     values: dict[str, Any] = {
         "id": ULIDS(),
@@ -35,23 +35,25 @@ def event(name: str, key: str = "key", priority: Priority = Priority.ALARM, **mo
     return Event(**{**values, **more})
 
 
-def names(parcels: Sequence[Parcel]) -> list[str]:
-    """Return what the events in ``parcels`` say, of readings their values, as ``m0``."""
-    return [name for parcel in parcels for name in _names(orjson.loads(parcel.body)["data"])]
+def names(deliveries: Sequence[Delivery]) -> list[str]:
+    """Return what the events in ``deliveries`` say, of readings their values, as ``m0``."""
+    return [name for delivery in deliveries for name in _names(orjson.loads(delivery.body)["data"])]
 
 
 def _names(data: Any) -> list[str]:  # noqa: ANN401 - JSON
     return [data["name"]] if isinstance(data, dict) else [f"m{record['v']:g}" for record in data]
 
 
-def measurements(*values: float, device: str = "meter") -> list[Measurement]:
+def readings(*values: float, device: str = "meter") -> list[OutgoingReading]:
     """Return a reading a value."""
-    return [Measurement(device=device, property="level", unit="l", time=100.0 + each, value=each) for each in values]
+    return [
+        OutgoingReading(device=device, property="level", unit="l", time=100.0 + each, value=each) for each in values
+    ]
 
 
 async def measure(store: Store, outbox: Outbox, *values: float) -> None:
     """Add a reading a value."""
-    await store.write(lambda transaction: outbox.add_measurements(transaction, measurements(*values)))
+    await store.write(lambda transaction: outbox.add_readings(transaction, readings(*values)))
 
 
 async def accept(outbox: Outbox, *events: Event) -> None:
@@ -63,7 +65,7 @@ async def accept(outbox: Outbox, *events: Event) -> None:
 async def drain(outbox: Outbox, destination: str, limit: int = 500) -> list[str]:
     """Let ``destination`` confirm all it can get; return what it got."""
     got: list[str] = []
-    while parcels := await outbox.parcels(destination, limit):
-        got += names(parcels)
-        await outbox.settle(destination, [(parcel, Delivered()) for parcel in parcels])
+    while deliveries := await outbox.deliveries(destination, limit):
+        got += names(deliveries)
+        await outbox.settle(destination, [(delivery, Delivered()) for delivery in deliveries])
     return got

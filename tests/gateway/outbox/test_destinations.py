@@ -17,11 +17,11 @@ async def test_an_accepted_event_is_stored_as_the_cloud_event_destinations_get(s
     await outbox.register("cloud", ALL)
     accepted = event("leak")
     await accept(outbox, accepted)
-    [parcel] = await outbox.parcels("cloud", 10)
-    document = orjson.loads(parcel.body)
+    [delivery] = await outbox.deliveries("cloud", 10)
+    document = orjson.loads(delivery.body)
     assert document["source"] == f"/sites/{store.site}"
     assert (document["id"], document["subject"], document["data"]) == (accepted.id, "key", {"name": "leak"})
-    assert (parcel.id, parcel.key, parcel.attempts, parcel.replayed) == (accepted.id, "key", 0, False)
+    assert (delivery.id, delivery.key, delivery.attempts, delivery.replayed) == (accepted.id, "key", 0, False)
 
 
 async def test_what_waited_before_a_restart_is_not_waited_for_again(store: Store, clock: HandClock) -> None:
@@ -41,7 +41,7 @@ async def test_a_destination_a_salvage_saved_without_its_place_gets_what_waits(s
     await store.write(lambda transaction: transaction.run("DELETE FROM outbox_cursor"))
     after = Outbox(store, clock)
     await after.register("cloud", ALL)
-    assert (await after.depths()).waiting == Waiting(alarm=1, change=1)
+    assert (await after.depths()).waiting == Waiting(urgent=1, change=1)
     assert await drain(after, "cloud") == ["1", "2"]
 
 
@@ -66,7 +66,7 @@ async def test_an_event_waits_until_every_destination_that_wants_it_has_confirme
     await outbox.register("hook", (EventKind.ALERT,))
     await accept(outbox, event("a"), event("c", priority=Priority.CHANGE))
     assert await drain(outbox, "cloud") == ["a", "c"]
-    assert (await outbox.depths()).waiting == Waiting(alarm=1)
+    assert (await outbox.depths()).waiting == Waiting(urgent=1)
     assert await drain(outbox, "hook") == ["a"]
     assert (await outbox.depths()).waiting == Waiting()
 
@@ -76,7 +76,7 @@ async def test_a_destination_that_is_away_keeps_only_its_own_share(outbox: Outbo
     await outbox.register("away", ALL)
     await accept(outbox, event("for both"), *(event("for one", only="here") for _ in range(3)))
     await drain(outbox, "here")
-    assert (await outbox.depths()).waiting == Waiting(alarm=1)
+    assert (await outbox.depths()).waiting == Waiting(urgent=1)
     assert await drain(outbox, "away") == ["for both"]
 
 
@@ -106,7 +106,7 @@ async def test_registering_again_keeps_what_waits_and_changes_the_kinds(outbox: 
     await outbox.register("cloud", ALL)
     await accept(outbox, event("a"), event("c", priority=Priority.CHANGE))
     await outbox.register("cloud", (EventKind.ALERT,))
-    assert (await outbox.depths()).waiting == Waiting(alarm=1)
+    assert (await outbox.depths()).waiting == Waiting(urgent=1)
     assert await drain(outbox, "cloud") == ["a"]
 
 
@@ -114,13 +114,13 @@ async def test_a_forgotten_destination_takes_along_what_only_it_was_waiting_for(
     await outbox.register("gone", ALL)
     await outbox.register("here", (EventKind.ALERT,))
     await accept(outbox, event("a"), event("only", only="gone"), event("c", priority=Priority.CHANGE))
-    parcels = await outbox.parcels("gone", 1)
-    await outbox.settle("gone", [(parcels[0], Rejected("refused_by_destination", "no"))])
+    deliveries = await outbox.deliveries("gone", 1)
+    await outbox.settle("gone", [(deliveries[0], Rejected("refused_by_destination", "no"))])
     await outbox.forget("gone")
     depths = await outbox.depths()
-    assert (depths.waiting, depths.rejected) == (Waiting(alarm=1), 0)
-    assert await outbox.parcels("gone", 10) == []
-    await outbox.settle("gone", [(parcels[0], Delivered())])
+    assert (depths.waiting, depths.rejected) == (Waiting(urgent=1), 0)
+    assert await outbox.deliveries("gone", 10) == []
+    await outbox.settle("gone", [(deliveries[0], Delivered())])
     assert await drain(outbox, "here") == ["a"]
 
 
@@ -142,11 +142,11 @@ async def test_a_link_that_is_down_is_told_once_until_something_is_delivered(sto
 
 async def test_waiting_ends_when_there_is_something_to_send(outbox: Outbox) -> None:
     await outbox.register("cloud", ALL)
-    assert await outbox.parcels("cloud", 1) == []
+    assert await outbox.deliveries("cloud", 1) == []
     waiting = asyncio.create_task(outbox.wait("cloud"))
     await asyncio.sleep(0)
     assert not waiting.done()
     await accept(outbox, event("1"))
     await asyncio.wait_for(waiting, WITHIN)
-    await outbox.parcels("cloud", 1)
+    await outbox.deliveries("cloud", 1)
     await asyncio.wait_for(outbox.wait("cloud"), WITHIN)  # it was not settled

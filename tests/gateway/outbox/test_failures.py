@@ -6,7 +6,7 @@ from pathlib import Path
 import orjson
 
 from process_cosmos_gateway.contract.destinations import Priority, Waiting
-from process_cosmos_gateway.outbox import Delivered, Failed, Limits, Outbox, Rejected, Verdict
+from process_cosmos_gateway.outbox import Delivered, Failed, Limits, Outbox, Rejected, DeliveryResult
 from process_cosmos_gateway.store import Store
 from tests.gateway.store.parts import HandClock, opened
 
@@ -16,11 +16,11 @@ from .parts import ALL, WITHIN, accept, drain, event, measure, names
 async def test_a_failed_event_holds_back_its_key_and_lets_others_pass(outbox: Outbox, clock: HandClock) -> None:
     await outbox.register("cloud", ALL)
     await accept(outbox, event("a1", "a"), event("b1", "b"), event("a2", "a"), event("b2", "b"))
-    first, *_ = await outbox.parcels("cloud", 1)
+    first, *_ = await outbox.deliveries("cloud", 1)
     await outbox.settle("cloud", [(first, Failed("timeout"))])
     assert await drain(outbox, "cloud") == ["b1", "b2"]
     clock.advance(1)
-    [again] = await outbox.parcels("cloud", 10)
+    [again] = await outbox.deliveries("cloud", 10)
     assert (names([again]), again.attempts) == (["a1"], 1)
     await outbox.settle("cloud", [(again, Delivered())])
     assert await drain(outbox, "cloud") == ["a2"]
@@ -32,71 +32,71 @@ async def test_what_follows_a_failed_event_waits_also_after_a_restart(tmp_path: 
         outbox = Outbox(store, clock)
         await outbox.register("cloud", ALL)
         await accept(outbox, event("a1", "a"), event("a2", "a"), event("b1", "b"))
-        first, *_ = await outbox.parcels("cloud", 10)
+        first, *_ = await outbox.deliveries("cloud", 10)
         await outbox.settle("cloud", [(first, Failed("timeout"))])
     async with opened(tmp_path) as store:
         outbox = Outbox(store, clock)
-        assert names(await outbox.parcels("cloud", 10)) == ["a1", "b1"]
+        assert names(await outbox.deliveries("cloud", 10)) == ["a1", "b1"]
 
 
 async def test_a_batch_settled_in_part_leaves_the_rest_in_order(outbox: Outbox) -> None:
     await outbox.register("cloud", ALL)
     await accept(outbox, *(event(str(number), key=f"k{number % 2}") for number in range(6)))
-    parcels = await outbox.parcels("cloud", 6)
-    await outbox.settle("cloud", [(parcels[1], Delivered()), (parcels[3], Delivered())])
+    deliveries = await outbox.deliveries("cloud", 6)
+    await outbox.settle("cloud", [(deliveries[1], Delivered()), (deliveries[3], Delivered())])
     assert await drain(outbox, "cloud", limit=2) == ["0", "2", "4", "5"]
 
 
 async def test_of_keys_that_are_busy_nothing_comes_and_others_are_found_behind_them(outbox: Outbox) -> None:
     await outbox.register("hook", ALL)
     await accept(outbox, *(event(f"a{number}", "a") for number in range(20)), event("b1", "b"), event("c1", "c"))
-    busy = [(Priority.ALARM, "a"), (Priority.ALARM, "c")]
-    found = await outbox.parcels("hook", 5, busy=busy)
+    busy = [(Priority.URGENT, "a"), (Priority.URGENT, "c")]
+    found = await outbox.deliveries("hook", 5, busy=busy)
     assert names(found) == ["b1"]
     await outbox.settle("hook", [(found[0], Delivered())])
-    assert await outbox.parcels("hook", 5, busy=busy) == []
-    assert names(await outbox.parcels("hook", 2)) == ["a0", "a1"]
+    assert await outbox.deliveries("hook", 5, busy=busy) == []
+    assert names(await outbox.deliveries("hook", 2)) == ["a0", "a1"]
     assert len(await drain(outbox, "hook", limit=5)) == 21
 
 
 async def test_only_priorities_that_are_wanted_come(store: Store, outbox: Outbox) -> None:
     await outbox.register("hook", ALL)
-    await accept(outbox, event("alarm"), event("change", priority=Priority.CHANGE))
+    await accept(outbox, event("urgent"), event("change", priority=Priority.CHANGE))
     await measure(store, outbox, 1.0)
-    for priorities, expected in (((Priority.ALARM,), ["alarm"]), ((Priority.CHANGE,), ["change"]), ((), [])):
-        assert names(await outbox.parcels("hook", 5, priorities=priorities)) == expected
-    packs = await outbox.parcels("hook", 5, priorities=[Priority.MEASUREMENT])
+    for priorities, expected in (((Priority.URGENT,), ["urgent"]), ((Priority.CHANGE,), ["change"]), ((), [])):
+        assert names(await outbox.deliveries("hook", 5, priorities=priorities)) == expected
+    packs = await outbox.deliveries("hook", 5, priorities=[Priority.READING])
     assert names(packs) == ["m1"]
-    assert await outbox.parcels("hook", 5, busy=[(each.priority, each.key) for each in packs]) != packs
+    assert await outbox.deliveries("hook", 5, busy=[(each.priority, each.key) for each in packs]) != packs
 
 
 async def test_each_failure_doubles_the_rest_up_to_a_limit(outbox: Outbox, clock: HandClock) -> None:
     await outbox.register("cloud", ALL)
     await accept(outbox, event("1"))
-    rests = []
+    backs_off = []
     for _ in range(8):
-        [parcel] = await outbox.parcels("cloud", 1)
-        await outbox.settle("cloud", [(parcel, Failed("timeout"))])
+        [delivery] = await outbox.deliveries("cloud", 1)
+        await outbox.settle("cloud", [(delivery, Failed("timeout"))])
         seconds = 0
-        while not await outbox.parcels("cloud", 1):
+        while not await outbox.deliveries("cloud", 1):
             clock.advance(1)
             seconds += 1
-        rests.append(seconds)
-    assert rests == [1, 2, 4, 8, 16, 32, 60, 60]
+        backs_off.append(seconds)
+    assert backs_off == [1, 2, 4, 8, 16, 32, 60, 60]
 
 
 async def test_an_event_that_fails_while_others_pass_becomes_poison(store: Store, clock: HandClock) -> None:
-    outbox = Outbox(store, clock, Limits(longest_rest=0))
-    heard: dict[str, Verdict] = {}
-    outbox.watch(on_settled=lambda _, __, parcel, verdict: heard.update({names([parcel])[0]: verdict}))
+    outbox = Outbox(store, clock, Limits(longest_backoff=0))
+    heard: dict[str, DeliveryResult] = {}
+    outbox.watch(on_settled=lambda _, __, delivery, result: heard.update({names([delivery])[0]: result}))
     await outbox.register("cloud", ALL)
     await accept(outbox, event("poison", "bad"), event("after poison", "bad"))
     for number in range(20):
         assert (await outbox.depths()).rejected == 0
         await accept(outbox, event(f"good {number}", "good"))
-        parcels = dict(zip(names(found := await outbox.parcels("cloud", 10)), found, strict=True))
+        deliveries = dict(zip(names(found := await outbox.deliveries("cloud", 10)), found, strict=True))
         await outbox.settle(
-            "cloud", [(parcels["poison"], Failed("HTTP 500")), (parcels[f"good {number}"], Delivered())]
+            "cloud", [(deliveries["poison"], Failed("HTTP 500")), (deliveries[f"good {number}"], Delivered())]
         )
     [rejected] = await outbox.rejected()
     assert (rejected.code, rejected.destination) == ("poison", "cloud")
@@ -106,12 +106,12 @@ async def test_an_event_that_fails_while_others_pass_becomes_poison(store: Store
 
 
 async def test_an_event_that_fails_while_nothing_passes_never_becomes_poison(store: Store, clock: HandClock) -> None:
-    outbox = Outbox(store, clock, Limits(longest_rest=0))
+    outbox = Outbox(store, clock, Limits(longest_backoff=0))
     await outbox.register("cloud", ALL)
     await accept(outbox, event("1"))
     for _ in range(50):
-        [parcel] = await outbox.parcels("cloud", 1)
-        await outbox.settle("cloud", [(parcel, Failed("timeout"))])
+        [delivery] = await outbox.deliveries("cloud", 1)
+        await outbox.settle("cloud", [(delivery, Failed("timeout"))])
     assert (await outbox.depths()).rejected == 0
     assert await drain(outbox, "cloud") == ["1"]
 
@@ -126,13 +126,15 @@ async def test_a_device_that_goes_on_behind_a_poison_event_keeps_nobody_waiting(
         await accept(
             outbox, event(f"bad {number}", "bad"), event(f"bad too {number}", "bad"), event(str(number), "good")
         )
-        parcels = list({parcel.key: parcel for parcel in reversed(await outbox.parcels("cloud", 10))}.values())
-        said = names(parcels)  # the first of each key, as a webhook sends them
+        deliveries = list(
+            {delivery.key: delivery for delivery in reversed(await outbox.deliveries("cloud", 10))}.values()
+        )
+        said = names(deliveries)  # the first of each key, as a webhook sends them
         await outbox.settle(
             "cloud",
             [
                 (each, Failed("500") if name == "poison" else Delivered())
-                for each, name in zip(parcels, said, strict=True)
+                for each, name in zip(deliveries, said, strict=True)
             ],
         )
         passed += [name for name in said if name != "poison"]
@@ -148,7 +150,7 @@ async def test_a_rejected_event_blocks_nobody_and_can_be_sent_again_or_discarded
     await outbox.register("hook", ALL)
     bad = event("bad")
     await accept(outbox, bad, event("next"))
-    first, _ = await outbox.parcels("cloud", 10)
+    first, _ = await outbox.deliveries("cloud", 10)
     await outbox.settle("cloud", [(first, Rejected("refused_by_destination", "no such field", "{}"))])
     assert await drain(outbox, "cloud") == ["next"]
     assert await drain(outbox, "hook") == ["bad", "next"]
@@ -158,14 +160,14 @@ async def test_a_rejected_event_blocks_nobody_and_can_be_sent_again_or_discarded
 
     assert await outbox.send_again() == 1
     assert await outbox.rejected() == ()
-    assert await outbox.parcels("hook", 10) == []
-    [again] = await outbox.parcels("cloud", 10)
+    assert await outbox.deliveries("hook", 10) == []
+    [again] = await outbox.deliveries("cloud", 10)
     assert (again.id, again.replayed) == (bad.id, True)
     assert orjson.loads(again.body)["replayed"] is True, "and the far side can see it"
 
     await outbox.settle("cloud", [(again, Rejected("refused_by_destination", "not yet"))])
     await outbox.send_again()
-    [once_more] = await outbox.parcels("cloud", 10)
+    [once_more] = await outbox.deliveries("cloud", 10)
     assert once_more.body == again.body
     await outbox.settle("cloud", [(once_more, Rejected("refused_by_destination", "still not"))])
     assert (await outbox.depths()).rejected == 1
@@ -177,15 +179,15 @@ async def test_a_rejected_event_blocks_nobody_and_can_be_sent_again_or_discarded
 async def test_waiting_ends_when_a_failed_event_has_rested(outbox: Outbox, clock: HandClock) -> None:
     await outbox.register("cloud", ALL)
     await accept(outbox, event("1"))
-    [parcel] = await outbox.parcels("cloud", 1)
-    await outbox.settle("cloud", [(parcel, Failed("timeout"))])
-    assert await outbox.parcels("cloud", 1) == []
+    [delivery] = await outbox.deliveries("cloud", 1)
+    await outbox.settle("cloud", [(delivery, Failed("timeout"))])
+    assert await outbox.deliveries("cloud", 1) == []
     waiting = asyncio.create_task(outbox.wait("cloud"))
     await asyncio.sleep(0)
     assert not waiting.done()
     clock.advance(1)
     await asyncio.wait_for(waiting, WITHIN)
-    assert names(await outbox.parcels("cloud", 1)) == ["1"]
+    assert names(await outbox.deliveries("cloud", 1)) == ["1"]
 
 
 async def test_many_unsettled_events_stop_the_cursor_so_that_the_list_behind_it_stays_short(
@@ -194,8 +196,8 @@ async def test_many_unsettled_events_stop_the_cursor_so_that_the_list_behind_it_
     outbox = Outbox(store, clock, Limits(unsettled=3))
     await outbox.register("cloud", ALL)
     await accept(outbox, *(event(str(number), key=f"k{number}") for number in range(6)))
-    parcels = await outbox.parcels("cloud", 3)
-    await outbox.settle("cloud", [(parcel, Failed("timeout")) for parcel in parcels])
-    assert await outbox.parcels("cloud", 10) == []
+    deliveries = await outbox.deliveries("cloud", 3)
+    await outbox.settle("cloud", [(delivery, Failed("timeout")) for delivery in deliveries])
+    assert await outbox.deliveries("cloud", 10) == []
     clock.advance(1)
     assert await drain(outbox, "cloud") == ["0", "1", "2", "3", "4", "5"]

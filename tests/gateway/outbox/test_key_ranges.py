@@ -8,7 +8,7 @@ import pytest
 from process_cosmos_gateway.contract.destinations import EventKind, Priority, Waiting
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.outbox import Delivered, Failed, Limits, Outbox
-from process_cosmos_gateway.outbox.dequeue import Drawn, Wish, draw
+from process_cosmos_gateway.outbox.dequeue import FetchResult, FetchRequest, fetch
 from process_cosmos_gateway.outbox.key_ranges import WIDTH
 from process_cosmos_gateway.outbox.quotas import MB
 from process_cosmos_gateway.store import Store
@@ -29,15 +29,15 @@ async def test_others_get_past_what_waits_behind_a_failed_event_in_order(
     said = [f"a{number}" for number in range(2 * WIDTH)]
     await asyncio.gather(*(outbox.accept(event(name, "a")) for name in said))
     await accept(outbox, *(event(f"b{number}", "b") for number in range(4)))
-    first, *_ = await outbox.parcels("hook", 5)
+    first, *_ = await outbox.deliveries("hook", 5)
     await outbox.settle("hook", [(first, Failed("HTTP 500"))])
     for number in range(3):
-        [parcel] = await outbox.parcels("hook", 1)
-        assert names([parcel]) == [f"b{number}"]
-        await outbox.settle("hook", [(parcel, Delivered())])
+        [delivery] = await outbox.deliveries("hook", 1)
+        assert names([delivery]) == [f"b{number}"]
+        await outbox.settle("hook", [(delivery, Delivered())])
         left = await store.read(lambda transaction: transaction.rows("SELECT count(*) FROM outbox_exception"))
         assert left == [(1,)], "the writer is not held up by rows for all that was passed"
-    assert (await outbox.depths()).waiting == Waiting(alarm=len(said) + (4 if others else 1))
+    assert (await outbox.depths()).waiting == Waiting(urgent=len(said) + (4 if others else 1))
 
     for name in others:
         assert await drain(outbox, name) == [*said, "b0", "b1", "b2", "b3"]
@@ -54,35 +54,35 @@ async def test_a_destination_that_comes_to_want_other_kinds_gets_them_from_what_
     await outbox.register("archive", ALL)
     await accept(outbox, event("a0", "a"), event("d", "d", kind=EventKind.DEVICE))
     await asyncio.gather(*(outbox.accept(event(f"a{number}", "a")) for number in range(1, 2 * WIDTH)))
-    busy = [(Priority.ALARM, "a")]
-    assert await outbox.parcels("hook", 5, busy=busy) == []
+    busy = [(Priority.URGENT, "a")]
+    assert await outbox.deliveries("hook", 5, busy=busy) == []
     await outbox.register("hook", ALL)
-    assert names(await outbox.parcels("hook", 5, busy=busy)) == ["d"]
+    assert names(await outbox.deliveries("hook", 5, busy=busy)) == ["d"]
 
 
 def test_a_draw_reads_a_bounded_part_of_the_queue_and_none_of_it_twice() -> None:
     transaction, new = Explained(), new_ulids()
     transaction.run("INSERT INTO outbox_destination (name) VALUES ('hook')")
     transaction.run("INSERT INTO outbox_kind VALUES ('device', 'hook')")
-    transaction.run("INSERT INTO outbox_cursor VALUES ('hook', 'alarm', 0)")
-    row = "INSERT INTO outbox_alarm (id, type, kind, subject, key, accepted_at, body) VALUES "
+    transaction.run("INSERT INTO outbox_cursor VALUES ('hook', 'urgent', 0)")
+    row = "INSERT INTO outbox_urgent (id, type, kind, subject, key, accepted_at, body) VALUES "
     transaction.insert(row, [(new(), "t", "device", "s", "a", 0.0, b"") for _ in range(HELD)])
-    wish = Wish(
+    request = FetchRequest(
         destination="hook",
         limit=5,
         limits=Limits(quota=dict.fromkeys(Priority, MB)),
         now=0.0,
         site=Ulid("0" * 26),
-        priorities=[Priority.ALARM],
-        busy=[(Priority.ALARM, "a")],
+        priorities=[Priority.URGENT],
+        busy=[(Priority.URGENT, "a")],
     )
 
-    def stretches_read() -> tuple[Drawn, int]:
+    def key_ranges_read() -> tuple[FetchResult, int]:
         transaction.ran.clear()
-        drawn = draw(transaction, wish)
-        return drawn, sum("json_each" in sql and "UNION ALL" in sql for sql in transaction.ran)
+        result = fetch(transaction, request)
+        return result, sum("json_each" in sql and "UNION ALL" in sql for sql in transaction.ran)
 
-    first, second, third = stretches_read(), stretches_read(), stretches_read()
+    first, second, third = key_ranges_read(), key_ranges_read(), key_ranges_read()
     assert (first[0].goes_on, first[1]) == (True, 8)
     assert (second[0].goes_on, second[1]) == (False, 3)
     assert (third[0].goes_on, third[1]) == (False, 1), "the last stretch may have grown"

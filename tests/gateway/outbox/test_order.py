@@ -18,13 +18,13 @@ KEYS = st.sampled_from("abc")
 @given(st.lists(st.tuples(KEYS, st.integers(0, 2), st.booleans())))
 def test_nothing_passes_a_failed_event_of_its_key(events: list[tuple[str, int, bool]]) -> None:
     candidates = [Candidate(number, key, failures) for number, (key, failures, _) in enumerate(events)]
-    resting = {number for number, (_, _, rests) in enumerate(events) if rests}
-    sent = list(sendable(candidates, resting))
+    backing_off = {number for number, (_, _, backs_off) in enumerate(events) if backs_off}
+    sent = list(sendable(candidates, backing_off))
     assert sent == sorted(sent, key=lambda each: each.sequence)
     failed_before: defaultdict[str, bool] = defaultdict(bool)
     expected = []
     for candidate in candidates:
-        if not failed_before[candidate.key] and not (candidate.failures and candidate.sequence in resting):
+        if not failed_before[candidate.key] and not (candidate.failures and candidate.sequence in backing_off):
             expected.append(candidate)
         failed_before[candidate.key] |= candidate.failures > 0
     assert sent == expected
@@ -39,20 +39,20 @@ async def test_what_follows_is_what_comes_after_all_that_is_on_its_way(outbox: O
     await accept(outbox, *(event(f"a{number}") for number in range(3)))
     await accept(outbox, *(event(f"c{number}", priority=Priority.CHANGE) for number in range(2)))
     await measure(store, outbox, 1.0)
-    first = await outbox.parcels("cloud", 2)
+    first = await outbox.deliveries("cloud", 2)
     second = await outbox.following("cloud", 2, first)
     assert [names(first), names(second)] == [["a0", "a1"], ["a2", "c0"]]
     third = await outbox.following("cloud", 2, [*first, *second])
     assert names(third) == ["c1", "m1"]
     assert await outbox.following("cloud", 2, [*first, *second, *third]) == []
-    assert await outbox.parcels("cloud", 2) == first
+    assert await outbox.deliveries("cloud", 2) == first
 
 
 async def test_nothing_follows_where_something_has_failed(outbox: Outbox) -> None:
     await outbox.register("cloud", ALL)
     await accept(outbox, *(event(f"a{number}", key=f"key {number}") for number in range(4)))
-    first = (await outbox.parcels("cloud", 4))[0]
+    first = (await outbox.deliveries("cloud", 4))[0]
     await outbox.settle("cloud", [(first, Failed("http_500"))])
-    parcels = await outbox.parcels("cloud", 1)
-    assert names(parcels) == ["a1"]
-    assert await outbox.following("cloud", 1, parcels) == ()
+    deliveries = await outbox.deliveries("cloud", 1)
+    assert names(deliveries) == ["a1"]
+    assert await outbox.following("cloud", 1, deliveries) == ()

@@ -36,12 +36,12 @@ async def test_a_device_called_like_an_alert_or_a_programs_subject_holds_neither
 ) -> None:
     await outbox.register("cloud", ALL)
     await accept(outbox, event("of a device", key=strange, priority=Priority.CHANGE))
-    [parcel] = await outbox.parcels("cloud", 10)
-    await outbox.settle("cloud", [(parcel, Failed("HTTP 500"))])
+    [delivery] = await outbox.deliveries("cloud", 10)
+    await outbox.settle("cloud", [(delivery, Failed("HTTP 500"))])
     await accept(outbox, event("of another", key=own, priority=Priority.CHANGE))
-    [parcel] = await outbox.parcels("cloud", 10)
-    assert parcel.key == own
-    await outbox.settle("cloud", [(parcel, Delivered())])
+    [delivery] = await outbox.deliveries("cloud", 10)
+    assert delivery.key == own
+    await outbox.settle("cloud", [(delivery, Delivered())])
 
 
 @pytest.mark.parametrize(
@@ -62,19 +62,19 @@ async def test_events_from_before_the_update_keep_their_order_with_those_that_fo
         await outbox.register("cloud", ALL)
         before: dict[str, Any] = {"type": kind, "kind": EventKind.DEVICE}
         await accept(outbox, event("refused", subject, Priority.CHANGE, **before))
-        [refused] = await outbox.parcels("cloud", 10)
+        [refused] = await outbox.deliveries("cloud", 10)
         await outbox.settle("cloud", [(refused, Rejected("refused_by_destination", "no"))])
         await accept(outbox, event("waits", subject, Priority.CHANGE, **before))
         if not kind.startswith("process_cosmos."):
-            await accept(outbox, event("alarm", subject, **before))
+            await accept(outbox, event("urgent", subject, **before))
         await store.write(lambda transaction: transaction.run("UPDATE meta SET value = 3 WHERE key = 'schema'"))
     async with opened(tmp_path) as store:
         outbox = Outbox(store, clock)
         await outbox.send_again()
-        assert {parcel.key for parcel in await outbox.parcels("cloud", 10)} == {key}
+        assert {delivery.key for delivery in await outbox.deliveries("cloud", 10)} == {key}
 
 
-@pytest.mark.parametrize("kind", ["opened", "asked"])
+@pytest.mark.parametrize("kind", ["opened", "notification_requested"])
 async def test_an_alerts_events_from_before_the_update_keep_its_id_as_their_key(
     tmp_path: Path, clock: HandClock, kind: str
 ) -> None:
@@ -84,5 +84,5 @@ async def test_an_alerts_events_from_before_the_update_keep_its_id_as_their_key(
         await accept(outbox, event("waits", ALERT, type=event_type("alert", kind)))
         await store.write(lambda transaction: transaction.run("UPDATE meta SET value = 3 WHERE key = 'schema'"))
     async with opened(tmp_path) as store:
-        [parcel] = await Outbox(store, clock).parcels("cloud", 10)
-        assert parcel.key == ALERT
+        [delivery] = await Outbox(store, clock).deliveries("cloud", 10)
+        assert delivery.key == ALERT

@@ -28,14 +28,14 @@ async def test_alarms_go_first_each_priority_in_order(store: Store, outbox: Outb
         event("c2", priority=Priority.CHANGE),
         event("a2"),
     )
-    assert names(await outbox.parcels("cloud", 4)) == ["a1", "a2", "c1", "c2"]
+    assert names(await outbox.deliveries("cloud", 4)) == ["a1", "a2", "c1", "c2"]
     assert await drain(outbox, "cloud") == ["a1", "a2", "c1", "c2", "m1"]
 
 
 async def test_parcels_come_again_until_they_are_settled(outbox: Outbox) -> None:
     await outbox.register("cloud", ALL)
     await accept(outbox, event("1"), event("2"))
-    assert names(await outbox.parcels("cloud", 10)) == names(await outbox.parcels("cloud", 10)) == ["1", "2"]
+    assert names(await outbox.deliveries("cloud", 10)) == names(await outbox.deliveries("cloud", 10)) == ["1", "2"]
 
 
 async def test_a_repeated_id_is_a_duplicate_also_after_delivery_and_a_restart(tmp_path: Path, clock: HandClock) -> None:
@@ -63,14 +63,14 @@ async def test_an_id_with_other_content_is_a_conflict_and_counted(outbox: Outbox
 
 async def test_a_withdrawn_event_is_not_sent_and_frees_what_it_held_back(store: Store, outbox: Outbox) -> None:
     await outbox.register("cloud", ALL)
-    asked = event("asked", only="cloud")
+    asked = event("notification_requested", only="cloud")
     await accept(outbox, asked, event("closed"))
-    [parcel, _] = await outbox.parcels("cloud", 10)
-    await outbox.settle("cloud", [(parcel, Failed("timeout"))])
-    assert await outbox.parcels("cloud", 10) == []
+    [delivery, _] = await outbox.deliveries("cloud", 10)
+    await outbox.settle("cloud", [(delivery, Failed("timeout"))])
+    assert await outbox.deliveries("cloud", 10) == []
     await store.write(lambda transaction: outbox.withdraw(transaction, asked.id, "cloud"))
     assert await drain(outbox, "cloud") == ["closed"]
-    await outbox.settle("cloud", [(parcel, Failed("it was on its way"))])
+    await outbox.settle("cloud", [(delivery, Failed("it was on its way"))])
     assert (await outbox.depths()).waiting == Waiting()
     assert await outbox.accept(asked) is Added.ADDED
 

@@ -13,7 +13,7 @@ from tests.gateway.store.parts import HandClock
 
 from .parts import ALL, ULIDS, accept, drain, event, measure, names
 
-CHANGE, ALARM, MEASUREMENT = Priority.CHANGE, Priority.ALARM, Priority.MEASUREMENT
+CHANGE, URGENT, READING = Priority.CHANGE, Priority.URGENT, Priority.READING
 
 
 def change(number: int, slot: str | None = None) -> Event:
@@ -27,7 +27,7 @@ def limits(parked: int = MB, **quota: int) -> Limits:
 
 
 async def test_an_away_destination_costs_only_its_own_share(store: Store, clock: HandClock) -> None:
-    outbox = Outbox(store, clock, limits(change=10_000, measurement=READING_BYTES * 100))
+    outbox = Outbox(store, clock, limits(change=10_000, reading=READING_BYTES * 100))
     await outbox.register("here", ALL)
     await outbox.register("away", ALL)
     got: list[str] = []
@@ -41,7 +41,7 @@ async def test_an_away_destination_costs_only_its_own_share(store: Store, clock:
     lost = {key: number for key, number in depths.drops.items() if number}
     assert lost == {
         (CHANGE, DropReason.QUOTA): 60 - sum(name[0] == "c" for name in late),
-        (MEASUREMENT, DropReason.QUOTA): 60 - sum(name[0] == "m" for name in late),
+        (READING, DropReason.QUOTA): 60 - sum(name[0] == "m" for name in late),
     }
     assert late[-1] == "m59"
     assert depths.bytes[CHANGE] <= 5_000
@@ -62,30 +62,30 @@ async def test_changes_keep_the_newest_of_each_slot_before_the_oldest_are_droppe
 
 
 async def test_parked_alarms_leave_in_order_once_there_is_room(store: Store, clock: HandClock) -> None:
-    outbox = Outbox(store, clock, limits(alarm=2_000))
+    outbox = Outbox(store, clock, limits(urgent=2_000))
     await outbox.register("cloud", ALL)
     await outbox.register("quick", ALL)
     for number in range(20):
         await accept(outbox, event(f"a{number}", key=f"alert {number}"))
         assert await drain(outbox, "quick") == [f"a{number}"]
     depths = await outbox.depths()
-    assert (depths.waiting.alarm, ALARM in depths.full, dict(depths.drops)) == (20, True, {})
+    assert (depths.waiting.urgent, URGENT in depths.full, dict(depths.drops)) == (20, True, {})
     assert await drain(outbox, "cloud") == [f"a{number}" for number in range(20)]
     assert (await outbox.depths()).waiting == Waiting()
 
 
 async def test_beyond_the_reserve_only_the_newest_of_an_alert_is_parked(store: Store, clock: HandClock) -> None:
-    outbox = Outbox(store, clock, limits(alarm=600, parked=600))
+    outbox = Outbox(store, clock, limits(urgent=600, parked=600))
     await outbox.register("cloud", ALL)
     await accept(outbox, *(event(f"a{number}", key="one") for number in range(10)))
     depths = await outbox.depths()
     got = await drain(outbox, "cloud")
     assert got[-1] == "a9"
-    assert depths.drops == {(ALARM, DropReason.SUPERSEDED): 10 - len(got)}
+    assert depths.drops == {(URGENT, DropReason.SUPERSEDED): 10 - len(got)}
 
 
 async def test_a_parked_alarm_that_is_withdrawn_is_not_sent(store: Store, clock: HandClock) -> None:
-    outbox = Outbox(store, clock, limits(alarm=300))
+    outbox = Outbox(store, clock, limits(urgent=300))
     await outbox.register("cloud", ALL)
     parked = event("parked", only="cloud")
     await accept(outbox, event("first"), event("second"), parked)
@@ -94,7 +94,7 @@ async def test_a_parked_alarm_that_is_withdrawn_is_not_sent(store: Store, clock:
 
 
 async def test_a_producers_alarm_without_room_is_refused_and_nothing_of_it_kept(store: Store, clock: HandClock) -> None:
-    outbox = Outbox(store, clock, limits(alarm=300))
+    outbox = Outbox(store, clock, limits(urgent=300))
     await outbox.register("cloud", ALL)
     first, second = (event(name, kind=EventKind.DEVICE) for name in ("first", "second"))
     await accept(outbox, first)
@@ -126,48 +126,48 @@ async def test_a_change_is_dropped_for_a_full_disk_with_its_reason_and_its_id_fo
     await outbox.register("cloud", ALL)
     assert await store.write(lambda transaction: outbox.add(transaction, refused)) is Added.DROPPED
     await measure(store, outbox, 1)
-    assert (await outbox.depths()).drops == {(CHANGE, DropReason.DISK): 1, (MEASUREMENT, DropReason.DISK): 1}
+    assert (await outbox.depths()).drops == {(CHANGE, DropReason.DISK): 1, (READING, DropReason.DISK): 1}
     assert await outbox.last_own_id() is None
     await store.close()
 
 
 async def test_a_parked_alarm_expires_at_its_own_time(store: Store, clock: HandClock) -> None:
-    outbox = Outbox(store, clock, limits(alarm=300))
+    outbox = Outbox(store, clock, limits(urgent=300))
     await outbox.register("cloud", ALL)
     soon = clock.now() + timedelta(seconds=10)
     await accept(outbox, event("first"), event("late", expires_at=soon), event("good"))
     clock.advance(10)
-    [first] = await outbox.parcels("cloud", 10)
+    [first] = await outbox.deliveries("cloud", 10)
     depths = await outbox.depths()
-    assert (names([first]), depths.waiting.alarm) == (["first"], 2)
-    assert depths.drops == {(ALARM, DropReason.EXPIRED): 1}
+    assert (names([first]), depths.waiting.urgent) == (["first"], 2)
+    assert depths.drops == {(URGENT, DropReason.EXPIRED): 1}
     assert await drain(outbox, "cloud") == ["first", "good"]
-    assert (await outbox.depths()).drops == {(ALARM, DropReason.EXPIRED): 1}
+    assert (await outbox.depths()).drops == {(URGENT, DropReason.EXPIRED): 1}
 
 
 async def test_parked_alarms_leave_also_when_all_before_them_expire_or_are_damaged(
     store: Store, clock: HandClock
 ) -> None:
-    outbox = Outbox(store, clock, limits(alarm=300))
+    outbox = Outbox(store, clock, limits(urgent=300))
     await outbox.register("cloud", ALL)
     soon = clock.now() + timedelta(seconds=10)
     await accept(outbox, event("late", expires_at=soon), event("parked"), event("behind"))
     clock.advance(10)
-    assert names(await outbox.parcels("cloud", 10)) == ["parked"]
-    await store.write(lambda transaction: transaction.run("UPDATE outbox_alarm SET body = CAST('{' AS BLOB)"))
+    assert names(await outbox.deliveries("cloud", 10)) == ["parked"]
+    await store.write(lambda transaction: transaction.run("UPDATE outbox_urgent SET body = CAST('{' AS BLOB)"))
     assert await drain(outbox, "cloud") == ["behind"]
 
 
 async def test_what_has_expired_makes_room_among_the_parked_before_anything_is_superseded(
     store: Store, clock: HandClock
 ) -> None:
-    outbox = Outbox(store, clock, limits(alarm=300, parked=600))
+    outbox = Outbox(store, clock, limits(urgent=300, parked=600))
     await outbox.register("cloud", ALL)
     soon = clock.now() + timedelta(seconds=10)
     await accept(outbox, event("first"), event("late", expires_at=soon), event("a1"))
     clock.advance(10)
     await accept(outbox, event("a2"))
-    assert (await outbox.depths()).drops == {(ALARM, DropReason.EXPIRED): 1}
+    assert (await outbox.depths()).drops == {(URGENT, DropReason.EXPIRED): 1}
     assert await drain(outbox, "cloud") == ["first", "a1", "a2"]
 
 
@@ -177,29 +177,29 @@ async def test_expired_events_are_never_sent_but_counted(outbox: Outbox, clock: 
     await accept(outbox, event("late", expires_at=soon), event("good"))
     clock.advance(10)
     assert await drain(outbox, "cloud") == ["good"]
-    assert (await outbox.depths()).drops == {(ALARM, DropReason.EXPIRED): 1}
+    assert (await outbox.depths()).drops == {(URGENT, DropReason.EXPIRED): 1}
 
 
 async def test_a_damaged_event_is_set_aside_and_never_sent(store: Store, outbox: Outbox) -> None:
     await outbox.register("cloud", ALL)
     await accept(outbox, event("bad"), event("good"))
-    flip = "UPDATE outbox_alarm SET body = CAST('{' AS BLOB) WHERE sequence = 1"
+    flip = "UPDATE outbox_urgent SET body = CAST('{' AS BLOB) WHERE sequence = 1"
     await store.write(lambda transaction: transaction.run(flip))
     assert await drain(outbox, "cloud") == ["good"]
-    assert (await outbox.depths()).drops == {(ALARM, DropReason.DAMAGED): 1}
+    assert (await outbox.depths()).drops == {(URGENT, DropReason.DAMAGED): 1}
     kept = await store.read(lambda transaction: transaction.rows("SELECT origin FROM quarantine"))
-    assert kept == [("outbox_alarm",)]
+    assert kept == [("outbox_urgent",)]
 
 
 async def test_an_alarm_overtakes_100_000_measurements(store: Store, outbox: Outbox) -> None:
     await outbox.register("cloud", ALL)
     for begin in range(0, 100_000, 10_000):
         await measure(store, outbox, *range(begin, begin + 10_000))
-    await outbox.parcels("cloud", 10)
-    await accept(outbox, event("alarm"))
-    first, *_ = await outbox.parcels("cloud", 10)
-    assert names([first]) == ["alarm"]
-    assert (await outbox.depths()).waiting == Waiting(alarm=1, measurement=100_000)
+    await outbox.deliveries("cloud", 10)
+    await accept(outbox, event("urgent"))
+    first, *_ = await outbox.deliveries("cloud", 10)
+    assert names([first]) == ["urgent"]
+    assert (await outbox.depths()).waiting == Waiting(urgent=1, reading=100_000)
 
 
 async def test_measurements_keep_a_tenth_and_changes_a_fifth_of_the_link_under_a_flood_of_alarms(
@@ -216,12 +216,12 @@ async def test_measurements_keep_a_tenth_and_changes_a_fifth_of_the_link_under_a
     )
     sent = dict.fromkeys(Priority, 0)
     while sum(sent.values()) < 1_500_000:
-        parcels = await outbox.parcels("cloud", 500)
-        assert parcels[0].priority is ALARM or sent[ALARM]
-        for parcel in parcels:
-            sent[parcel.priority] += len(parcel.body)
-        await outbox.settle("cloud", [(parcel, Delivered()) for parcel in parcels])
+        deliveries = await outbox.deliveries("cloud", 500)
+        assert deliveries[0].priority is URGENT or sent[URGENT]
+        for delivery in deliveries:
+            sent[delivery.priority] += len(delivery.body)
+        await outbox.settle("cloud", [(delivery, Delivered()) for delivery in deliveries])
     whole = sum(sent.values())
-    assert sent[MEASUREMENT] >= whole / 10
+    assert sent[READING] >= whole / 10
     assert sent[CHANGE] >= whole / 5
-    assert sent[ALARM] >= whole / 2
+    assert sent[URGENT] >= whole / 2

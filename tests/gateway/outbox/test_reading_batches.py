@@ -15,7 +15,7 @@ from process_cosmos_gateway.outbox import (
     DropReason,
     Failed,
     Limits,
-    Measurement,
+    OutgoingReading,
     Outbox,
     Rejected,
     series,
@@ -23,9 +23,9 @@ from process_cosmos_gateway.outbox import (
 from process_cosmos_gateway.store import Store, Transaction
 from tests.gateway.store.parts import HandClock, opened
 
-from .parts import ALL, accept, drain, event, measure, measurements, names
+from .parts import ALL, accept, drain, event, measure, readings, names
 
-MEASUREMENT = Priority.MEASUREMENT
+READING = Priority.READING
 
 
 async def test_a_pack_repeated_after_a_crash_has_the_same_id_and_bytes(tmp_path: Path, clock: HandClock) -> None:
@@ -33,29 +33,29 @@ async def test_a_pack_repeated_after_a_crash_has_the_same_id_and_bytes(tmp_path:
         outbox = Outbox(store, clock)
         await outbox.register("cloud", ALL)
         await measure(store, outbox, 1, 2)
-        [before] = await outbox.parcels("cloud", 10)
+        [before] = await outbox.deliveries("cloud", 10)
     async with opened(tmp_path) as store:
         outbox = Outbox(store, clock)
         await measure(store, outbox, 3)
-        [after] = await outbox.parcels("cloud", 10)
+        [after] = await outbox.deliveries("cloud", 10)
         assert (before.id, before.body) == (after.id, after.body)
         await outbox.settle("cloud", [(after, Delivered())])
-        [following] = await outbox.parcels("cloud", 10)
+        [following] = await outbox.deliveries("cloud", 10)
         assert (names([following]), following.id == after.id) == (["m3"], False)
         await outbox.settle("cloud", [(after, Delivered())])  # an older reply that comes again confirms nothing
-        assert names(await outbox.parcels("cloud", 10)) == ["m3"]
+        assert names(await outbox.deliveries("cloud", 10)) == ["m3"]
 
 
 async def test_a_rejected_pack_is_kept_and_can_be_sent_again(store: Store, outbox: Outbox) -> None:
     await outbox.register("cloud", ALL)
     await measure(store, outbox, 1, 2)
-    [pack] = await outbox.parcels("cloud", 10)
+    [pack] = await outbox.deliveries("cloud", 10)
     await outbox.settle("cloud", [(pack, Rejected("refused_by_destination", "no"))])
     [listed] = await outbox.rejected()
     assert (listed.event, listed.attempts, (await outbox.depths()).waiting) == (pack.id, 1, Waiting())
     assert await outbox.send_again([listed.number + 1]) == 0
     assert await outbox.send_again([listed.number]) == 1
-    [again] = await outbox.parcels("cloud", 10)
+    [again] = await outbox.deliveries("cloud", 10)
     assert (again.id, again.replayed, await outbox.discard_rejected()) == (pack.id, True, 0)
     assert orjson.loads(again.body) == {**orjson.loads(pack.body), "replayed": True}
 
@@ -66,31 +66,31 @@ async def test_a_pack_that_fails_rests_and_becomes_poison(store: Store, clock: H
     await measure(store, outbox, 1)
     for _ in range(2):
         await accept(outbox, event("good"))
-        parcels = await outbox.parcels("cloud", 10)
-        verdicts = [(each, Failed("HTTP 500") if each.priority is MEASUREMENT else Delivered()) for each in parcels]
-        await outbox.settle("cloud", verdicts)
+        deliveries = await outbox.deliveries("cloud", 10)
+        results = [(each, Failed("HTTP 500") if each.priority is READING else Delivered()) for each in deliveries]
+        await outbox.settle("cloud", results)
         clock.advance(60)
     assert [each.code for each in await outbox.rejected()] == ["poison"]
-    assert await outbox.parcels("cloud", 10) == []
+    assert await outbox.deliveries("cloud", 10) == []
 
 
 async def test_a_pack_says_the_same_after_its_device_has_changed_the_unit(store: Store, outbox: Outbox) -> None:
     await outbox.register("cloud", ALL)
     await measure(store, outbox, 1)
-    [first] = await outbox.parcels("cloud", 10)
-    gallons = [replace(each, unit="gal") for each in measurements(2)]
-    await store.write(lambda transaction: outbox.add_measurements(transaction, gallons))
-    assert await outbox.parcels("cloud", 10) == [first]
+    [first] = await outbox.deliveries("cloud", 10)
+    gallons = [replace(each, unit="gal") for each in readings(2)]
+    await store.write(lambda transaction: outbox.add_readings(transaction, gallons))
+    assert await outbox.deliveries("cloud", 10) == [first]
     await outbox.settle("cloud", [(first, Delivered())])
-    [second] = await outbox.parcels("cloud", 10)
+    [second] = await outbox.deliveries("cloud", 10)
     assert [orjson.loads(each.body)["data"][0]["u"] for each in (first, second)] == ["l", "gal"]
 
 
 async def test_a_pack_whose_readings_a_salvage_lost_blocks_nobody(store: Store, outbox: Outbox) -> None:
     await outbox.register("cloud", ALL)
     await measure(store, outbox, 1)
-    await outbox.parcels("cloud", 10)
-    await store.write(lambda transaction: transaction.run("DELETE FROM outbox_measurement"))
+    await outbox.deliveries("cloud", 10)
+    await store.write(lambda transaction: transaction.run("DELETE FROM outbox_reading"))
     await measure(store, outbox, 2)
     assert await drain(outbox, "cloud") == ["m2"]
 
@@ -98,12 +98,12 @@ async def test_a_pack_whose_readings_a_salvage_lost_blocks_nobody(store: Store, 
 async def test_readings_say_what_they_are_of(store: Store, outbox: Outbox) -> None:
     await outbox.register("cloud", (EventKind.READING,))
     some = [
-        *measurements(1.5),
-        Measurement(device="door", property="open", unit=None, time=2.0, value=True),
-        Measurement(device="door", property="mode", unit=None, time=3.0, value="auto"),
+        *readings(1.5),
+        OutgoingReading(device="door", property="open", unit=None, time=2.0, value=True),
+        OutgoingReading(device="door", property="mode", unit=None, time=3.0, value="auto"),
     ]
-    await store.write(lambda transaction: outbox.add_measurements(transaction, some))
-    [pack] = await outbox.parcels("cloud", 10)
+    await store.write(lambda transaction: outbox.add_readings(transaction, some))
+    [pack] = await outbox.deliveries("cloud", 10)
     assert b'"data":[{"n":"meter/level","t":101.5,"u":"l","v":1.5}' in pack.body
     assert b'{"n":"door/open","t":2.0,"vb":true},{"n":"door/mode","t":3.0,"vs":"auto"}' in pack.body
 
@@ -113,11 +113,11 @@ async def test_two_devices_whose_joined_names_look_alike_have_different_names_in
 ) -> None:
     await outbox.register("cloud", (EventKind.READING,))
     some = [
-        Measurement(device="wot", property="kitchen/leak", unit=None, time=1.0, value=False),
-        Measurement(device="wot/kitchen", property="leak", unit=None, time=1.0, value=True),
+        OutgoingReading(device="wot", property="kitchen/leak", unit=None, time=1.0, value=False),
+        OutgoingReading(device="wot/kitchen", property="leak", unit=None, time=1.0, value=True),
     ]
-    await store.write(lambda transaction: outbox.add_measurements(transaction, some))
-    [pack] = await outbox.parcels("cloud", 10)
+    await store.write(lambda transaction: outbox.add_readings(transaction, some))
+    [pack] = await outbox.deliveries("cloud", 10)
     said = [record["n"] for record in orjson.loads(pack.body)["data"]]
     assert said == ["wot/kitchen%2Fleak", "wot%2Fkitchen/leak"]
     assert [split_names(name) for name in said] == [(each.device, each.property) for each in some]
@@ -127,33 +127,33 @@ async def test_two_devices_whose_joined_names_look_alike_have_different_names_in
 async def test_a_pack_an_older_version_has_cut_gets_another_id_if_its_bytes_become_others(
     tmp_path: Path, clock: HandClock, device: str
 ) -> None:
-    reading = Measurement(device=device, property="wet", unit=None, time=1.0, value=True)
+    reading = OutgoingReading(device=device, property="wet", unit=None, time=1.0, value=True)
     async with opened(tmp_path) as store:
         outbox = Outbox(store, clock)
         await outbox.register("cloud", ALL)
-        await store.write(lambda transaction: outbox.add_measurements(transaction, [reading]))
-        [before] = await outbox.parcels("cloud", 10)
+        await store.write(lambda transaction: outbox.add_readings(transaction, [reading]))
+        [before] = await outbox.deliveries("cloud", 10)
         await store.write(lambda transaction: transaction.run("UPDATE meta SET value = 3 WHERE key = 'schema'"))
     async with opened(tmp_path) as store:
         outbox = Outbox(store, clock)
-        [after] = await outbox.parcels("cloud", 10)
+        [after] = await outbox.deliveries("cloud", 10)
         assert (after.id == before.id) is (device == "leak-1")
         assert after.id >= before.id
-        assert (await outbox.depths()).waiting == Waiting(measurement=1)
+        assert (await outbox.depths()).waiting == Waiting(reading=1)
         await outbox.settle("cloud", [(after, Delivered())])
-        assert await outbox.parcels("cloud", 10) == []
+        assert await outbox.deliveries("cloud", 10) == []
 
 
 @pytest.mark.parametrize(
     "flip",
     [
-        "UPDATE outbox_measurement SET value = 2.5 WHERE sequence = 2",
-        "UPDATE outbox_measurement SET value = x'00' WHERE sequence = 2",
-        "UPDATE outbox_measurement SET time = 1.0 WHERE sequence = 2",
-        "UPDATE outbox_measurement SET accepted_at = 1.0 WHERE sequence = 2",
-        "UPDATE outbox_measurement SET series = 2 WHERE sequence = 2",
-        "UPDATE outbox_measurement SET series = 7 WHERE sequence = 2",
-        "UPDATE outbox_measurement SET checksum = 1 WHERE sequence = 2",
+        "UPDATE outbox_reading SET value = 2.5 WHERE sequence = 2",
+        "UPDATE outbox_reading SET value = x'00' WHERE sequence = 2",
+        "UPDATE outbox_reading SET time = 1.0 WHERE sequence = 2",
+        "UPDATE outbox_reading SET accepted_at = 1.0 WHERE sequence = 2",
+        "UPDATE outbox_reading SET series = 2 WHERE sequence = 2",
+        "UPDATE outbox_reading SET series = 7 WHERE sequence = 2",
+        "UPDATE outbox_reading SET checksum = 1 WHERE sequence = 2",
     ],
 )
 async def test_a_reading_that_is_not_what_it_was_is_set_aside_and_the_others_leave(
@@ -162,27 +162,27 @@ async def test_a_reading_that_is_not_what_it_was_is_set_aside_and_the_others_lea
     await outbox.register("cloud", ALL)
     await outbox.register("archive", (EventKind.READING,))
     await measure(store, outbox, 1, 2)
-    other = measurements(3, device="other")
-    await store.write(lambda transaction: outbox.add_measurements(transaction, other))
-    await outbox.parcels("archive", 10)
+    other = readings(3, device="other")
+    await store.write(lambda transaction: outbox.add_readings(transaction, other))
+    await outbox.deliveries("archive", 10)
     await store.write(lambda transaction: transaction.run(flip))
     assert await drain(outbox, "cloud") == ["m1", "m3"]
     assert await drain(outbox, "archive") == ["m1", "m3"]
     depths = await outbox.depths()
-    assert depths.drops == {(MEASUREMENT, DropReason.DAMAGED): 2}, "once for each who waited for it"
-    assert (depths.waiting, depths.bytes[MEASUREMENT]) == (Waiting(), 0)
+    assert depths.drops == {(READING, DropReason.DAMAGED): 2}, "once for each who waited for it"
+    assert (depths.waiting, depths.bytes[READING]) == (Waiting(), 0)
     kept = await store.read(lambda transaction: transaction.rows("SELECT origin FROM quarantine"))
-    assert kept == [("outbox_measurement",)]
+    assert kept == [("outbox_reading",)]
 
 
 async def test_a_series_that_lost_its_name_costs_its_own_readings_only(store: Store, outbox: Outbox) -> None:
     await outbox.register("cloud", ALL)
     await measure(store, outbox, 1, 2)
-    other = measurements(3, device="other")
-    await store.write(lambda transaction: outbox.add_measurements(transaction, other))
+    other = readings(3, device="other")
+    await store.write(lambda transaction: outbox.add_readings(transaction, other))
     await store.write(lambda transaction: transaction.run("UPDATE outbox_series SET unit = 'm' WHERE number = 1"))
     assert await drain(outbox, "cloud") == ["m3"]
-    assert (await outbox.depths()).drops == {(MEASUREMENT, DropReason.DAMAGED): 2}
+    assert (await outbox.depths()).drops == {(READING, DropReason.DAMAGED): 2}
 
 
 async def test_a_pack_whose_reading_is_damaged_after_a_try_goes_on_under_another_id(
@@ -190,9 +190,9 @@ async def test_a_pack_whose_reading_is_damaged_after_a_try_goes_on_under_another
 ) -> None:
     await outbox.register("cloud", ALL)
     await measure(store, outbox, 1, 2)
-    [tried] = await outbox.parcels("cloud", 10)
-    await store.write(lambda transaction: transaction.run("UPDATE outbox_measurement SET value = 5.0 WHERE value = 2"))
-    [again] = await outbox.parcels("cloud", 10)
+    [tried] = await outbox.deliveries("cloud", 10)
+    await store.write(lambda transaction: transaction.run("UPDATE outbox_reading SET value = 5.0 WHERE value = 2"))
+    [again] = await outbox.deliveries("cloud", 10)
     assert (names([again]), again.id > tried.id) == (["m1"], True)
 
 
@@ -203,16 +203,16 @@ async def test_names_of_properties_no_reading_of_which_waits_are_forgotten(
     monkeypatch.setattr(series, "_FORGOTTEN_AT_ONCE", 2)
     await outbox.register("cloud", ALL)
     for number in range(10):
-        some = measurements(number, device=f"gone {number}")
-        await store.write(partial(outbox.add_measurements, measurements=some))
+        some = readings(number, device=f"gone {number}")
+        await store.write(partial(outbox.add_readings, readings=some))
     assert len(await drain(outbox, "cloud")) == 10
-    waiting = [each for number in range(5) for each in measurements(number, device=f"waits {number}")]
-    await store.write(partial(outbox.add_measurements, measurements=waiting))
-    read, late = store.read, measurements(7, device="gone 7")
+    waiting = [each for number in range(5) for each in readings(number, device=f"waits {number}")]
+    await store.write(partial(outbox.add_readings, readings=waiting))
+    read, late = store.read, readings(7, device="gone 7")
 
     async def meanwhile[T](question: Callable[[Transaction], T]) -> T:
         result = await read(question)
-        await store.write(partial(outbox.add_measurements, measurements=late[:1]))
+        await store.write(partial(outbox.add_readings, readings=late[:1]))
         late.clear()
         return result
 
@@ -227,8 +227,8 @@ async def test_names_of_properties_no_reading_of_which_waits_are_forgotten(
 
 async def test_no_zero_is_taken_for_damage(store: Store, outbox: Outbox) -> None:
     await outbox.register("cloud", ALL)
-    zeros = [Measurement(device="d", property="p", unit=None, time=-0.0, value=value) for value in (0.0, -0.0, 0)]
-    await store.write(lambda transaction: outbox.add_measurements(transaction, zeros))
+    zeros = [OutgoingReading(device="d", property="p", unit=None, time=-0.0, value=value) for value in (0.0, -0.0, 0)]
+    await store.write(lambda transaction: outbox.add_readings(transaction, zeros))
     assert await drain(outbox, "cloud") == ["m0", "m-0", "m0"]
 
 
@@ -241,7 +241,7 @@ async def test_ids_of_packs_go_up_also_over_a_restart_with_the_clock_behind(tmp_
             await outbox.register("cloud", ALL)
             for value in (1, 2):
                 await measure(store, outbox, value)
-                [pack] = await outbox.parcels("cloud", 10)
+                [pack] = await outbox.deliveries("cloud", 10)
                 await outbox.settle("cloud", [(pack, Delivered())])
                 ids.append(pack.id)
     assert ids == sorted(set(ids))

@@ -15,12 +15,12 @@ async def test_what_is_accepted_after_the_last_numbers_were_lost_twice_is_sent(
 ) -> None:
     for turn in range(3):
         async with opened(tmp_path) as store:
-            assert (store.salvaged is not None) == bool(turn)
+            assert (store.recovered is not None) == bool(turn)
             outbox = Outbox(store, clock)
             await outbox.register("cloud", ALL)
-            await accept(outbox, event("alarm"), event("change", priority=Priority.CHANGE))
+            await accept(outbox, event("urgent"), event("change", priority=Priority.CHANGE))
             await measure(store, outbox, turn)
-            assert await drain(outbox, "cloud") == ["alarm", "change", f"m{turn}"]
+            assert await drain(outbox, "cloud") == ["urgent", "change", f"m{turn}"]
             assert (await outbox.depths()).waiting == Waiting()
         [page] = pages(tmp_path, "sqlite_sequence", "leaf")
         spoil(tmp_path / "gateway.sqlite", (page - 1) * PAGE)

@@ -26,7 +26,7 @@ from tests.gateway.store.parts import HandClock
 
 from .parts import ALL, ULIDS, accept, drain, event, measure
 
-CHANGE, ALARM, MEASUREMENT = Priority.CHANGE, Priority.ALARM, Priority.MEASUREMENT
+CHANGE, URGENT, READING = Priority.CHANGE, Priority.URGENT, Priority.READING
 
 sizes = st.integers(0, 1 << 41)
 backlogs = st.dictionaries(
@@ -127,17 +127,17 @@ async def test_waiting_readings_make_room_for_alarms_once_the_disk_is_at_its_res
 ) -> None:
     for begin in range(0, 60_000, 10_000):
         await measure(store, outbox, *range(begin, begin + 10_000))
-    waiting = (await outbox.depths()).bytes[MEASUREMENT]
+    waiting = (await outbox.depths()).bytes[READING]
     disk.free = RESERVE - 1 * MB
-    await accept(outbox, event("alarm"))
+    await accept(outbox, event("urgent"))
     after = await outbox.depths()
-    assert waiting - 2 * MB < after.bytes[MEASUREMENT] <= waiting - 1 * MB
-    gone = (waiting - after.bytes[MEASUREMENT]) // READING_BYTES
-    assert after.drops == {(MEASUREMENT, DropReason.DISK): gone}
-    assert {CHANGE, MEASUREMENT} <= after.full
+    assert waiting - 2 * MB < after.bytes[READING] <= waiting - 1 * MB
+    gone = (waiting - after.bytes[READING]) // READING_BYTES
+    assert after.drops == {(READING, DropReason.DISK): gone}
+    assert {CHANGE, READING} <= after.full
     for number in range(20):
         await accept(outbox, event(f"alarm {number}"))
-    assert (await outbox.depths()).bytes[MEASUREMENT] >= waiting - 2 * MB, "pages that are free now count"
+    assert (await outbox.depths()).bytes[READING] >= waiting - 2 * MB, "pages that are free now count"
     disk.free = 200 * MB
     left = await drain(outbox, "away")
     assert sum(name[0] == "a" for name in left) == 21
@@ -147,7 +147,7 @@ async def test_waiting_readings_make_room_for_alarms_once_the_disk_is_at_its_res
 @given(free=sizes)
 def test_default_quotas_are_a_fifth_of_the_free_disk_and_at_most_2_gb_with_a_minimum_each(free: int) -> None:
     quotas = default_quotas(free)
-    assert quotas[ALARM] >= 64 * MB
+    assert quotas[URGENT] >= 64 * MB
     assert min(quotas.values()) >= 16 * MB
     assert sum(quotas.values()) <= max(96 * MB, min(2048 * MB, free // 5) + 32 * MB)
 
@@ -171,23 +171,23 @@ def test_a_backlog_is_never_cut_because_the_disk_shrank_unless_alarms_need_the_r
 ) -> None:
     quotas, keeps = quotas_now(free, RESERVE, waiting, {})
     destinations = len({name for name, _ in waiting})
-    assert quotas[ALARM] >= 64 * MB
-    assert ALARM not in keeps
-    longest = max((size for (_, of), size in waiting.items() if of == MEASUREMENT), default=0)
+    assert quotas[URGENT] >= 64 * MB
+    assert URGENT not in keeps
+    longest = max((size for (_, of), size in waiting.items() if of == READING), default=0)
     for (_, priority), size in waiting.items():
         to = bound(share(quotas[Priority(priority)], destinations), size, keeps=priority in keeps)
         assert to.target <= to.most
-        if priority == CHANGE or (priority == MEASUREMENT and free >= RESERVE):
+        if priority == CHANGE or (priority == READING and free >= RESERVE):
             assert to.most >= size
-        elif priority == MEASUREMENT:
+        elif priority == READING:
             assert to.most <= max(0, longest - (RESERVE - free))
 
 
 @given(free=sizes, waiting=backlogs, moved=sizes)
 def test_filling_the_outbox_does_not_change_the_quotas_of_others(free: int, waiting: Backlogs, moved: int) -> None:
     moved = min(moved, max(0, free - RESERVE))
-    with_room: Backlogs = {**waiting, ("first", MEASUREMENT): 5 << 30}
-    filled: Backlogs = {**waiting, ("first", MEASUREMENT): (5 << 30) + moved}
+    with_room: Backlogs = {**waiting, ("first", READING): 5 << 30}
+    filled: Backlogs = {**waiting, ("first", READING): (5 << 30) + moved}
     if free >= RESERVE:
         assert quotas_now(free - moved, RESERVE, filled, {}) == quotas_now(free, RESERVE, with_room, {})
 
@@ -208,4 +208,4 @@ def test_remembered_ids_take_a_small_part_of_a_small_disk(free: int, taken: int)
 
 def test_a_nearly_full_disk_refuses_measurements_first_and_alarms_never() -> None:
     refused = [{priority for priority in Priority if refused_by_disk(priority, free, 10)} for free in (31, 29, 19, 0)]
-    assert refused == [set(), {MEASUREMENT}, {MEASUREMENT, CHANGE}, {MEASUREMENT, CHANGE}]
+    assert refused == [set(), {READING}, {READING, CHANGE}, {READING, CHANGE}]

@@ -56,7 +56,7 @@ async def test_a_backup_made_under_load_is_whole_and_adopted_with_a_new_epoch(tm
         assert found["left"] >= set(range(100))
         assert store.site == site
         assert store.epoch != epoch
-        assert store.salvaged is None, "a backup has no log to lose"
+        assert store.recovered is None, "a backup has no log to lose"
         restored_epoch = store.epoch
     assert not (tmp_path / "restored/backup/store.sqlite").exists()
     async with opened(tmp_path / "restored") as store:
@@ -82,7 +82,7 @@ async def test_a_damaged_backup_is_salvaged(tmp_path: Path) -> None:
         file.write(b"no database")
     async with opened(tmp_path / "restored") as store:
         assert store.site == site
-        assert store.salvaged is not None
+        assert store.recovered is not None
 
 
 async def test_a_backup_again_replaces_the_one_before_and_can_be_removed(tmp_path: Path) -> None:

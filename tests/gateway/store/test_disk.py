@@ -32,17 +32,17 @@ def remount(disk: Path, how: str) -> None:
     subprocess.run([str(shutil.which("mount")), "-o", f"remount,bind,{how}", str(disk)], check=True)
 
 
-def alarm(number: int, size: int = 1000) -> Callable[[Transaction], int]:
+def urgent(number: int, size: int = 1000) -> Callable[[Transaction], int]:
     def change(transaction: Transaction) -> int:
         columns = "id, type, kind, subject, key, accepted_at, body"
-        sql = f"INSERT INTO outbox_alarm ({columns}) VALUES (?, '', '', '', '', 1, ?)"  # noqa: S608 - names from above
+        sql = f"INSERT INTO outbox_urgent ({columns}) VALUES (?, '', '', '', '', 1, ?)"  # noqa: S608 - names from above
         return transaction.run(sql, f"alarm {number}", bytes(size))
 
     return change
 
 
 def count(transaction: Transaction) -> int:
-    return int(transaction.rows("SELECT count(*) FROM outbox_alarm")[0][0])
+    return int(transaction.rows("SELECT count(*) FROM outbox_urgent")[0][0])
 
 
 @asynccontextmanager
@@ -77,10 +77,10 @@ async def test_on_a_full_disk_alarms_go_on_thanks_to_the_ballast(small_disk: Pat
     try:
         async with running(store):
             await until(lambda: store.space.ballast == 4 * MB)
-            assert await store.write(alarm(0)) == 1
+            assert await store.write(urgent(0)) == 1
             other = fill(small_disk)
             for number in range(1, 200):
-                assert await store.write(alarm(number, 4000)) == 1
+                assert await store.write(urgent(number, 4000)) == 1
             assert store.health.state is StorageState.FULL
             assert store.space.ballast == 0
             other.unlink()
@@ -100,14 +100,14 @@ async def test_when_the_ballast_is_used_up_too_a_write_fails_and_nothing_is_lost
             accepted = 0
             with suppress(StoreError):
                 while accepted < 100:
-                    accepted += await store.write(alarm(accepted, 100_000))
+                    accepted += await store.write(urgent(accepted, 100_000))
             assert 2 < accepted < 100
             assert store.health.state is StorageState.FULL
             assert store.health.reason
             assert await store.read(count) == accepted
             other.unlink()
             await until(lambda: store.health.state is StorageState.OK)
-            assert await store.write(alarm(accepted)) == 1
+            assert await store.write(urgent(accepted)) == 1
     finally:
         await store.close()
 
@@ -116,10 +116,10 @@ async def test_a_disk_that_turns_read_only_is_tried_until_it_is_not(small_disk: 
     store = await Store.open(small_disk, new_ulids(), vfs="sync_counting")
     try:
         async with running(store):
-            await store.write(alarm(0))
+            await store.write(urgent(0))
             vfs.refuse = apsw.ReadOnlyError
             with pytest.raises(StoreError):
-                await store.write(alarm(1))
+                await store.write(urgent(1))
             assert store.health.state is StorageState.READ_ONLY
             assert await store.read(count) == 1
             vfs.refuse = None
@@ -130,7 +130,7 @@ async def test_a_disk_that_turns_read_only_is_tried_until_it_is_not(small_disk: 
 
 async def test_a_disk_mounted_read_only_is_no_place_to_start(small_disk: Path) -> None:
     async with opened(small_disk / "data") as store:
-        await store.write(alarm(0))
+        await store.write(urgent(0))
     remount(small_disk, "ro")
     with pytest.raises(StoreReadOnlyError) as refusal:
         await Store.open(small_disk / "data", new_ulids())
@@ -150,26 +150,26 @@ async def test_an_error_of_the_disk_is_over_when_it_takes_a_commit(
     tmp_path: Path, vfs: SyncCountingVfs, error: type[apsw.Error]
 ) -> None:
     async with opened(tmp_path, vfs="sync_counting") as store:
-        await store.write(alarm(0))
+        await store.write(urgent(0))
         vfs.refuse = error
         with pytest.raises(StoreError):
-            await store.write(alarm(1))
+            await store.write(urgent(1))
         assert store.health.state is not StorageState.OK
         assert await store.read(count) == 1
         vfs.refuse = None
         async with running(store):
             await until(lambda: store.health.state is StorageState.OK)
-        assert await store.write(alarm(1)) == 1
+        assert await store.write(urgent(1)) == 1
 
 
 async def test_a_failed_fsync_is_a_state_until_a_new_handle_has_committed(tmp_path: Path, vfs: SyncCountingVfs) -> None:
     async with opened(tmp_path, vfs="sync_counting") as store:
-        await store.write(alarm(0))
+        await store.write(urgent(0))
         vfs.fail_next_syncs = 1
         with pytest.raises(StoreError):
-            await store.write(alarm(1))
+            await store.write(urgent(1))
         states = [store.health.state]
-        assert await store.write(alarm(2)) == 1
+        assert await store.write(urgent(2)) == 1
         states.append(store.health.state)
         assert states == [StorageState.FAILING, StorageState.OK]
         assert await store.read(count) == 2
@@ -180,7 +180,7 @@ async def test_the_ballast_goes_before_an_alarm_is_refused(tmp_path: Path, vfs: 
         async with running(store):
             await until(lambda: store.space.ballast == store.space.reserve)
         vfs.refuse, vfs.refuse_while = apsw.FullError, tmp_path / "ballast"
-        assert await store.write(alarm(0)) == 1
+        assert await store.write(urgent(0)) == 1
         assert store.space.ballast == 0
         assert store.health.state is StorageState.FULL
 
@@ -204,11 +204,11 @@ async def test_after_a_drain_the_disk_gets_its_pages_back(tmp_path: Path) -> Non
 
     async with opened(tmp_path) as store:
         empty = size()
-        await store.write(lambda transaction: [alarm(number, 2000)(transaction) for number in range(10_000)])
+        await store.write(lambda transaction: [urgent(number, 2000)(transaction) for number in range(10_000)])
         full = size()
         assert full > 20_000_000
         async with running(store):
-            await store.write(lambda transaction: transaction.run("DELETE FROM outbox_alarm"))
+            await store.write(lambda transaction: transaction.run("DELETE FROM outbox_urgent"))
             await until(lambda: full - size() >= 0.9 * (full - empty))
 
 
@@ -217,12 +217,12 @@ async def test_damaged_rows_are_kept_the_newest_thousand(tmp_path: Path) -> None
 
         def set_aside(transaction: Transaction) -> None:
             for number in range(1200):
-                store.quarantine(transaction, "outbox_alarm", (number, "text", b"\x00\xff", None))
+                store.quarantine(transaction, "outbox_urgent", (number, "text", b"\x00\xff", None))
 
         await store.write(set_aside)
         kept = await store.read(lambda t: t.rows("SELECT origin, row FROM quarantine ORDER BY number"))
         assert len(kept) == 1000
-        assert kept[-1] == ("outbox_alarm", b'[1199,"text","00ff",null]')
+        assert kept[-1] == ("outbox_urgent", b'[1199,"text","00ff",null]')
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def replace_with_another(folder: Path) -> None:
 
 
 def move_away(folder: Path) -> None:
-    (folder / FILE).rename(folder / "moved")
+    (folder / FILE).rename(folder / "rescheduled")
 
 
 def delete(*names: str) -> Callable[[Path], None]:
@@ -88,8 +88,8 @@ async def test_what_was_acknowledged_is_there_after_the_files_were_deleted(
         assert await store.read(notes) >= set(range(50))
         assert 51 not in await store.read(notes)
         assert (store.site, store.epoch) == who
-        assert store.salvaged is not None
-        assert (sum(store.salvaged.lost.values()), store.salvaged.is_unknown) == (0, False)
+        assert store.recovered is not None
+        assert (sum(store.recovered.lost.values()), store.recovered.is_unknown) == (0, False)
         await store.write(note(52))
 
 
@@ -130,7 +130,7 @@ async def test_a_kill_while_it_is_saved_keeps_what_was_written_by_then(tmp_path:
     (tmp_path / FILE).unlink()
     async with opened(tmp_path) as store:
         assert store.site == site
-        assert store.salvaged is not None
+        assert store.recovered is not None
         assert (await store.read(notes) == {1}) is whole
     assert not (tmp_path / f"{FILE}.rescued").exists()
 
@@ -139,14 +139,14 @@ async def test_a_database_that_is_gone_at_the_start_is_no_first_start(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with opened(tmp_path) as store:
-        assert store.salvaged is None
+        assert store.recovered is None
         site, epoch = store.site, store.epoch
     (tmp_path / FILE).unlink()
     (tmp_path / f"{FILE}-wal").write_bytes(b"what was written last")
     async with opened(tmp_path) as store:
         assert (store.site == site, store.epoch == epoch) == (True, False)
-        assert store.salvaged is not None
-        assert store.salvaged.is_unknown
+        assert store.recovered is not None
+        assert store.recovered.is_unknown
     assert "store_files_gone" in caplog.text
     [log] = tmp_path.glob(f"{FILE}.damaged-*-wal")
     assert log.read_bytes() == b"what was written last"

@@ -12,7 +12,7 @@ from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.devices.readings import readings
 from process_cosmos_gateway.devices.things.values import Reading
-from process_cosmos_gateway.outbox import Event, Measurement, Outbox
+from process_cosmos_gateway.outbox import Event, OutgoingReading, Outbox
 from process_cosmos_gateway.store import Transaction
 from process_cosmos_gateway.store.losses import Copied, Count, losses
 
@@ -48,16 +48,16 @@ async def filled(folder: Path) -> None:
         await outbox.register("cloud", tuple(EventKind))
         await outbox.register("webhook", (EventKind.ALERT, EventKind.READING))
         events = [event(number, EventKind.DEVICE, Priority.CHANGE) for number in range(300)]
-        events += [event(number, EventKind.ALERT, Priority.ALARM) for number in range(300)]
+        events += [event(number, EventKind.ALERT, Priority.URGENT) for number in range(300)]
         some = [
-            Measurement(device="meter", property=f"p{number % 7}", unit="l", time=float(number), value=0.5)
+            OutgoingReading(device="meter", property=f"p{number % 7}", unit="l", time=float(number), value=0.5)
             for number in range(2_000)
         ]
 
         def change(transaction: Transaction) -> None:
             for each in events:
                 outbox.add(transaction, each)
-            outbox.add_measurements(transaction, some)
+            outbox.add_readings(transaction, some)
             for number in range(5):
                 said = [Reading(value=place / 7, time=float(place)) for place in range(400)]
                 readings.keep(transaction, f"device-{number}", "level", [*said, Reading(value="text", time=1e6)], 1.0)
@@ -146,8 +146,8 @@ async def test_no_more_is_lost_than_a_salvage_says(tmp_path: Path, original: Pat
         (folder / FILE).write_bytes(spoiled)
         (folder / f"{FILE}.suspect").touch()
         async with opened(folder) as store:
-            assert store.salvaged is not None
-            said = store.salvaged
+            assert store.recovered is not None
+            said = store.recovered
         after = rows(folder / FILE)
         lost = {table: len(keys - after[table]) for table, keys in before.items()}
         if said.is_unknown:
@@ -161,16 +161,16 @@ async def test_no_more_is_lost_than_a_salvage_says(tmp_path: Path, original: Pat
 
 
 def test_an_exact_count_tells_of_cells_that_vanished_without_an_error() -> None:
-    copied = {"outbox_alarm": Copied(kept=90), "outbox_counter": Copied(kept=9)}
-    exact = Count("outbox_alarm", 100, is_exact=True, basis="outbox_counter")
-    assert losses(copied, [exact]) == ({"outbox_alarm": 10, "outbox_counter": 0}, False)
+    copied = {"outbox_urgent": Copied(kept=90), "outbox_counter": Copied(kept=9)}
+    exact = Count("outbox_urgent", 100, is_exact=True, basis="outbox_counter")
+    assert losses(copied, [exact]) == ({"outbox_urgent": 10, "outbox_counter": 0}, False)
 
 
 def test_a_count_is_not_believed_when_its_own_table_is_damaged_or_it_is_too_small() -> None:
-    exact = Count("outbox_alarm", 100, is_exact=True, basis="outbox_counter")
-    doubtful = {"outbox_alarm": Copied(kept=90, lost=1, is_whole=False), "outbox_counter": Copied(is_whole=False)}
+    exact = Count("outbox_urgent", 100, is_exact=True, basis="outbox_counter")
+    doubtful = {"outbox_urgent": Copied(kept=90, lost=1, is_whole=False), "outbox_counter": Copied(is_whole=False)}
     assert losses(doubtful, [exact])[1]
-    too_few = {"outbox_alarm": Copied(kept=101, lost=1, is_whole=False), "outbox_counter": Copied()}
+    too_few = {"outbox_urgent": Copied(kept=101, lost=1, is_whole=False), "outbox_counter": Copied()}
     assert losses(too_few, [exact])[1]
 
 

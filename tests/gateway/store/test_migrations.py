@@ -27,7 +27,7 @@ def make_first_release(path: Path, alarms: int = 3) -> None:
         facts: list[tuple[str, int | str]] = [("schema", 1), ("site", new_ulids()()), ("epoch", new_ulids()())]
         connection.executemany("INSERT INTO meta VALUES (?, ?)", facts)
         event = (
-            "INSERT INTO outbox_alarm (id, type, kind, subject, key, accepted_at, body) "
+            "INSERT INTO outbox_urgent (id, type, kind, subject, key, accepted_at, body) "
             "VALUES (?, 't', 'k', 's', 'k', 1, x'00')"
         )
         connection.executemany(event, [(f"alarm {number}",) for number in range(alarms)])
@@ -53,7 +53,7 @@ async def test_a_migrated_database_has_the_schema_of_a_fresh_one(tmp_path: Path)
 async def test_what_waited_in_the_older_database_still_waits(tmp_path: Path) -> None:
     make_first_release(tmp_path / "gateway.sqlite")
     async with opened(tmp_path) as store:
-        ids = await store.read(lambda transaction: transaction.rows("SELECT id FROM outbox_alarm ORDER BY sequence"))
+        ids = await store.read(lambda transaction: transaction.rows("SELECT id FROM outbox_urgent ORDER BY sequence"))
     assert ids == [("alarm 0",), ("alarm 1",), ("alarm 2",)]
 
 
@@ -89,8 +89,8 @@ async def test_a_migration_killed_at_any_point_goes_on(tmp_path: Path, after_ms:
             process.send_signal(signal.SIGKILL)
         await process.wait()
     async with opened(tmp_path) as store:
-        assert store.salvaged is None
-        assert await store.read(lambda transaction: transaction.rows("SELECT count(*) FROM outbox_alarm")) == [
+        assert store.recovered is None
+        assert await store.read(lambda transaction: transaction.rows("SELECT count(*) FROM outbox_urgent")) == [
             (20_000,)
         ]
     async with opened(tmp_path / "fresh"):

@@ -10,7 +10,7 @@ import pytest
 from process_cosmos_gateway.store import Store, Transaction, schema
 from process_cosmos_gateway.store.errors import StoreDamagedError
 from process_cosmos_gateway.store.opening import prepare
-from process_cosmos_gateway.store.recovery import finish_salvage
+from process_cosmos_gateway.store.recovery import finish_recovery
 
 from .parts import new_ulids, opened
 
@@ -19,31 +19,31 @@ ALARMS = 3_000
 WITHIN = 20
 
 
-def add_alarms(transaction: Transaction) -> None:
+def add_urgent(transaction: Transaction) -> None:
     transaction.run_many(
-        "INSERT INTO outbox_alarm (id, type, kind, subject, key, accepted_at, body) "
+        "INSERT INTO outbox_urgent (id, type, kind, subject, key, accepted_at, body) "
         "VALUES (?, 't', 'k', 's', 'k', 1, ?)",
         ((f"alarm {number:06}", b"%06d" % number * 50) for number in range(ALARMS)),
     )
-    transaction.run("UPDATE outbox_counter SET value = value + ? WHERE name = 'alarm'", ALARMS)
+    transaction.run("UPDATE outbox_counter SET value = value + ? WHERE name = 'urgent'", ALARMS)
 
 
 def alarms(transaction: Transaction) -> list[tuple[int, str, bytes]]:
-    rows = transaction.rows("SELECT sequence, id, body FROM outbox_alarm ORDER BY sequence")
+    rows = transaction.rows("SELECT sequence, id, body FROM outbox_urgent ORDER BY sequence")
     return [(row[0], row[1], row[2]) for row in rows]
 
 
-def delete_alarm(number: int, transaction: Transaction) -> None:
-    transaction.run("DELETE FROM outbox_alarm WHERE sequence = ?", number)
+def delete_urgent(number: int, transaction: Transaction) -> None:
+    transaction.run("DELETE FROM outbox_urgent WHERE sequence = ?", number)
 
 
 def waiting(transaction: Transaction) -> int:
-    return int(transaction.rows("SELECT value FROM outbox_counter WHERE name = 'alarm'")[0][0])
+    return int(transaction.rows("SELECT value FROM outbox_counter WHERE name = 'urgent'")[0][0])
 
 
 async def filled(folder: Path) -> tuple[str, str]:
     async with opened(folder) as store:
-        await store.write(add_alarms)
+        await store.write(add_urgent)
         return store.site, store.epoch
 
 
@@ -74,23 +74,23 @@ async def check_kept(store: Store, at_least: int) -> None:
     assert all(body == b"%06d" % (sequence - 1) * 50 for sequence, _, body in rows)
     assert ALARMS > len(rows) >= at_least
     assert await store.read(waiting) == len(rows)
-    assert store.salvaged is not None
-    assert store.salvaged.kept["outbox_alarm"] == len(rows)
-    assert store.salvaged.lost["outbox_alarm"] >= ALARMS - len(rows)
+    assert store.recovered is not None
+    assert store.recovered.kept["outbox_urgent"] == len(rows)
+    assert store.recovered.lost["outbox_urgent"] >= ALARMS - len(rows)
 
 
 @pytest.mark.parametrize("number", [0, 1, 7, 50, -1])
 async def test_a_lost_leaf_costs_its_own_rows_only(tmp_path: Path, number: int) -> None:
     site, epoch = await filled(tmp_path)
-    leaves = pages(tmp_path, "outbox_alarm", "leaf")
+    leaves = pages(tmp_path, "outbox_urgent", "leaf")
     assert len(leaves) > 100
     spoil(tmp_path / "gateway.sqlite", (leaves[number] - 1) * PAGE)
     suspect(tmp_path)
     async with opened(tmp_path) as store:
         rows = await store.read(alarms)
         await check_kept(store, ALARMS - 15)
-        assert store.salvaged is not None
-        assert ALARMS - len(rows) == store.salvaged.lost["outbox_alarm"]
+        assert store.recovered is not None
+        assert ALARMS - len(rows) == store.recovered.lost["outbox_urgent"]
         assert store.site == site
         assert store.epoch != epoch
     assert len(damaged(tmp_path)) == 1
@@ -101,18 +101,18 @@ async def test_what_had_left_before_the_damage_is_not_counted_as_lost(tmp_path: 
     left = ALARMS - 100
 
     def settle(transaction: Transaction) -> None:
-        transaction.run("DELETE FROM outbox_alarm WHERE sequence <= ?", left)
-        transaction.run("UPDATE outbox_counter SET value = value - ? WHERE name = 'alarm'", left)
+        transaction.run("DELETE FROM outbox_urgent WHERE sequence <= ?", left)
+        transaction.run("UPDATE outbox_counter SET value = value - ? WHERE name = 'urgent'", left)
 
     async with opened(tmp_path) as store:
         await store.write(settle)
-    spoil(tmp_path / "gateway.sqlite", (pages(tmp_path, "outbox_alarm", "leaf")[0] - 1) * PAGE)
+    spoil(tmp_path / "gateway.sqlite", (pages(tmp_path, "outbox_urgent", "leaf")[0] - 1) * PAGE)
     suspect(tmp_path)
     async with opened(tmp_path) as store:
         rows = await store.read(alarms)
         assert 80 < len(rows) < 100
-        assert store.salvaged is not None
-        assert store.salvaged.lost["outbox_alarm"] == 100 - len(rows)
+        assert store.recovered is not None
+        assert store.recovered.lost["outbox_urgent"] == 100 - len(rows)
 
 
 async def test_messages_long_forgotten_are_not_counted_as_lost(tmp_path: Path) -> None:
@@ -127,26 +127,26 @@ async def test_messages_long_forgotten_are_not_counted_as_lost(tmp_path: Path) -
     spoil(tmp_path / "gateway.sqlite", (pages(tmp_path, "device_message", "leaf")[0] - 1) * PAGE)
     suspect(tmp_path)
     async with opened(tmp_path) as store:
-        assert store.salvaged is not None
-        assert 0 < store.salvaged.lost["device_message"] < 10_000
+        assert store.recovered is not None
+        assert 0 < store.recovered.lost["device_message"] < 10_000
 
 
 async def test_damage_at_the_ends_is_found_at_the_open(tmp_path: Path) -> None:
     await filled(tmp_path)
-    spoil(tmp_path / "gateway.sqlite", (pages(tmp_path, "outbox_alarm", "leaf")[-1] - 1) * PAGE)
+    spoil(tmp_path / "gateway.sqlite", (pages(tmp_path, "outbox_urgent", "leaf")[-1] - 1) * PAGE)
     async with opened(tmp_path) as store:
         await check_kept(store, ALARMS - 15)
 
 
 async def test_a_lost_inner_page_costs_what_hangs_on_it(tmp_path: Path) -> None:
     await filled(tmp_path)
-    spoil(tmp_path / "gateway.sqlite", (pages(tmp_path, "outbox_alarm", "internal")[0] - 1) * PAGE)
+    spoil(tmp_path / "gateway.sqlite", (pages(tmp_path, "outbox_urgent", "internal")[0] - 1) * PAGE)
     suspect(tmp_path)
     async with opened(tmp_path) as store:
         rows = await store.read(alarms)
-        assert store.salvaged is not None
-        assert store.salvaged.lost["outbox_alarm"] >= ALARMS - len(rows)
-        await store.write(add_alarms)
+        assert store.recovered is not None
+        assert store.recovered.lost["outbox_urgent"] >= ALARMS - len(rows)
+        await store.write(add_urgent)
         newest = (await store.read(alarms))[-1][0]
         assert newest == 2 * ALARMS  # a number never comes back
 
@@ -173,13 +173,13 @@ async def test_a_bit_flipped_in_the_header_costs_no_row(tmp_path: Path, offset: 
 async def test_an_index_that_lies_is_made_anew(tmp_path: Path) -> None:
     await filled(tmp_path)
     async with opened(tmp_path) as store:
-        await store.write(lambda t: t.run("UPDATE outbox_alarm SET only_for = 'cloud' WHERE sequence % 2"))
-    for page in pages(tmp_path, "outbox_alarm_only", "leaf"):
+        await store.write(lambda t: t.run("UPDATE outbox_urgent SET only_for = 'cloud' WHERE sequence % 2"))
+    for page in pages(tmp_path, "outbox_urgent_only", "leaf"):
         spoil(tmp_path / "gateway.sqlite", (page - 1) * PAGE)
     suspect(tmp_path)
     async with opened(tmp_path) as store:
         [(found,)] = await store.read(
-            lambda t: t.rows("SELECT count(*) FROM outbox_alarm INDEXED BY outbox_alarm_only WHERE only_for NOTNULL")
+            lambda t: t.rows("SELECT count(*) FROM outbox_urgent INDEXED BY outbox_urgent_only WHERE only_for NOTNULL")
         )
         assert found == ALARMS // 2
 
@@ -193,7 +193,7 @@ async def test_a_file_that_is_no_database_any_more_is_set_aside_and_the_site_sta
     async with opened(tmp_path) as store:
         assert store.site == site
         assert store.epoch != epoch
-        await store.write(add_alarms)
+        await store.write(add_urgent)
     [aside] = damaged(tmp_path)
     assert aside.read_bytes() == content
 
@@ -203,8 +203,8 @@ async def test_a_database_that_never_knew_a_version_is_set_aside(tmp_path: Path)
     connection.execute("CREATE TABLE meta (key, value)")
     connection.close()
     async with opened(tmp_path) as store:
-        await store.write(add_alarms)
-        assert store.salvaged is not None
+        await store.write(add_urgent)
+        assert store.recovered is not None
     assert len(damaged(tmp_path)) == 1
 
 
@@ -220,24 +220,24 @@ def copied(folder: Path, *names: str) -> Path:
 async def test_without_its_log_the_database_is_as_of_the_last_checkpoint_and_begins_an_epoch(tmp_path: Path) -> None:
     site, epoch = await filled(tmp_path)
     async with opened(tmp_path) as store:
-        await store.write(partial(delete_alarm, 1))
+        await store.write(partial(delete_urgent, 1))
         copy = copied(tmp_path, "gateway.sqlite")
     async with opened(copy) as store:
         assert len(await store.read(alarms)) == ALARMS
         assert (store.site == site, store.epoch == epoch) == (True, False)
-        assert store.salvaged is not None
-        assert store.salvaged.lost["log"] == 1
+        assert store.recovered is not None
+        assert store.recovered.lost["log"] == 1
     async with opened(copy) as store:
         assert len(damaged(copy)) == 1, "once"
 
 
 async def test_an_emptied_log_is_a_lost_one(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
-        await store.write(add_alarms)
+        await store.write(add_urgent)
         copy = copied(tmp_path, "gateway.sqlite", "gateway.sqlite-wal")
     (copy / "gateway.sqlite-wal").write_bytes(b"")
     async with opened(copy) as store:
-        assert store.salvaged is not None
+        assert store.recovered is not None
 
 
 @pytest.mark.parametrize("moment", ["opened", "written", "given back", "closed"])
@@ -245,7 +245,7 @@ async def test_a_kill_or_a_stop_loses_no_log(tmp_path: Path, moment: str) -> Non
     async with opened(tmp_path) as store:
         epoch = store.epoch
         if moment != "opened":
-            await store.write(add_alarms)
+            await store.write(add_urgent)
         if moment == "given back":
             await store.give_back()
         copy = copied(tmp_path, "gateway.sqlite", "gateway.sqlite-wal")
@@ -253,7 +253,7 @@ async def test_a_kill_or_a_stop_loses_no_log(tmp_path: Path, moment: str) -> Non
         copy = tmp_path
         assert not (tmp_path / "gateway.sqlite-wal").exists()
     async with opened(copy) as store:
-        assert (store.epoch, store.salvaged) == (epoch, None)
+        assert (store.epoch, store.recovered) == (epoch, None)
         assert len(await store.read(alarms)) == (0 if moment == "opened" else ALARMS)
 
 
@@ -281,10 +281,10 @@ async def test_a_text_that_is_none_any_more_costs_its_own_row(tmp_path: Path) ->
     await filled(tmp_path)
     async with opened(tmp_path) as store:
         await store.write(
-            lambda t: t.run("UPDATE outbox_alarm SET subject = CAST(x'ff41' AS TEXT) WHERE sequence = 700")
+            lambda t: t.run("UPDATE outbox_urgent SET subject = CAST(x'ff41' AS TEXT) WHERE sequence = 700")
         )
         with pytest.raises(StoreDamagedError):
-            await store.read(lambda transaction: transaction.rows("SELECT subject FROM outbox_alarm"))
+            await store.read(lambda transaction: transaction.rows("SELECT subject FROM outbox_urgent"))
     async with opened(tmp_path) as store:
         assert 700 not in {row[0] for row in await store.read(alarms)}
         await check_kept(store, ALARMS - 1)
@@ -292,9 +292,9 @@ async def test_a_text_that_is_none_any_more_costs_its_own_row(tmp_path: Path) ->
 
 async def test_a_bit_flipped_in_the_log_costs_no_more_than_what_follows_it(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
-        await store.write(add_alarms)
+        await store.write(add_urgent)
         for number in range(1, 9):
-            await store.write(partial(delete_alarm, number))
+            await store.write(partial(delete_urgent, number))
         copy = copied(tmp_path, "gateway.sqlite", "gateway.sqlite-wal")
     log = copy / "gateway.sqlite-wal"
     at = log.stat().st_size - PAGE
@@ -306,9 +306,9 @@ async def test_a_bit_flipped_in_the_log_costs_no_more_than_what_follows_it(tmp_p
 
 async def test_damage_met_later_ends_the_run_and_the_next_open_salvages(tmp_path: Path) -> None:
     await filled(tmp_path)
-    spoil(tmp_path / "gateway.sqlite", (pages(tmp_path, "outbox_alarm", "leaf")[50] - 1) * PAGE)
+    spoil(tmp_path / "gateway.sqlite", (pages(tmp_path, "outbox_urgent", "leaf")[50] - 1) * PAGE)
     async with opened(tmp_path) as store:
-        assert store.salvaged is None
+        assert store.recovered is None
         with pytest.raises(StoreDamagedError):
             await store.read(alarms)
         async with asyncio.timeout(WITHIN):
@@ -324,25 +324,25 @@ async def test_a_salvage_is_remembered_and_happens_once(tmp_path: Path) -> None:
     await filled(tmp_path)
     suspect(tmp_path)
     async with opened(tmp_path) as store:
-        first = store.salvaged, store.epoch
+        first = store.recovered, store.epoch
     async with opened(tmp_path) as store:
-        assert (store.salvaged, store.epoch) == first
+        assert (store.recovered, store.epoch) == first
     assert len(damaged(tmp_path)) == 1
 
 
-@pytest.mark.parametrize("moved", [[], ["-wal"], ["-wal", ""]], ids=["nothing", "the log", "both"])
+@pytest.mark.parametrize("rescheduled", [[], ["-wal"], ["-wal", ""]], ids=["nothing", "the log", "both"])
 async def test_a_salvage_killed_between_its_renames_is_finished(tmp_path: Path, moved: list[str]) -> None:
     await filled(tmp_path)
     path = tmp_path / "gateway.sqlite"
     (tmp_path / "gateway.sqlite-wal").write_bytes(b"an old log")
     epoch = new_ulids()()
     async with opened(tmp_path / "other") as other:
-        await other.write(add_alarms)
+        await other.write(add_urgent)
         site = other.site
     (tmp_path / "other/gateway.sqlite").rename(tmp_path / f"gateway.sqlite.salvaged-{epoch}")
     for rest in moved:
         (tmp_path / f"gateway.sqlite{rest}").rename(tmp_path / f"gateway.sqlite.damaged-{epoch}{rest}")
-    finish_salvage(path)
+    finish_recovery(path)
     assert (tmp_path / f"gateway.sqlite.damaged-{epoch}").exists()
     assert not (tmp_path / "gateway.sqlite-wal").exists()
     async with opened(tmp_path) as store:
@@ -373,9 +373,9 @@ async def test_keys_of_text_are_salvaged_from_both_sides_of_a_lost_page(tmp_path
         spoil(tmp_path / "gateway.sqlite", (leaves[number] - 1) * PAGE)
     suspect(tmp_path)
     async with opened(tmp_path) as store:
-        assert store.salvaged is not None
-        assert 4_999 > store.salvaged.kept["outbox_id"] > 4_500
-        assert store.salvaged.lost["outbox_id"] == 5_000 - store.salvaged.kept["outbox_id"]
+        assert store.recovered is not None
+        assert 4_999 > store.recovered.kept["outbox_id"] > 4_500
+        assert store.recovered.lost["outbox_id"] == 5_000 - store.recovered.kept["outbox_id"]
 
 
 async def test_the_check_at_the_open_takes_the_same_time_whatever_the_size(tmp_path: Path) -> None:

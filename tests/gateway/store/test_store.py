@@ -69,7 +69,7 @@ async def test_a_file_is_not_made_anew_because_nobody_can_tell_whether_it_is_the
     aside.rename(file)
     async with opened(tmp_path) as store:
         assert store.site == site
-        assert (store.salvaged is None) == (name != "site")
+        assert (store.recovered is None) == (name != "site")
 
 
 async def test_only_the_owner_may_read_the_data(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from custom_components.process_cosmos.contract.messages import FROM_GATEWAY, Fro
 from custom_components.process_cosmos.gateway.client import GatewayAwayError
 from process_cosmos_gateway.alerts import Alerts
 from process_cosmos_gateway.contract import codec
-from process_cosmos_gateway.contract.alerts import CaughtUp, Propose, Told, Transition
+from process_cosmos_gateway.contract.alerts import CaughtUp, Notified, Propose, Transition
 from process_cosmos_gateway.contract.cloud import InboxItem
 from process_cosmos_gateway.contract.destinations import EventKind
 from process_cosmos_gateway.contract.identifiers import Ulid
@@ -65,7 +65,7 @@ class Cloud:
                 alert=Ulid(newest["alert"]),
                 by="Eve",
                 age=0.0,
-                ring=max(1, newest["ring"] - outdated),
+                revision=max(1, newest["revision"] - outdated),
                 answer=answer,
                 acknowledge_for=None if answer else 600.0,
             )
@@ -79,7 +79,7 @@ class GatewaySide:
         self._folder = folder
         self._clock = clock
         self._lives = 0
-        self.sent: list[Told | Propose] = []
+        self.sent: list[Notified | Propose] = []
 
     async def start(self, image: Image) -> None:
         """Begin with what is on a disk."""
@@ -124,12 +124,12 @@ class GatewaySide:
     async def deliver(self, cloud: Cloud, *, reply_lost: bool) -> None:
         """Send all that waits; the cloud has it, and its reply may be lost."""
         while self.alerts.may_drain():
-            parcels = await self.outbox.parcels(CLOUD, 500)
-            for parcel in parcels:
-                cloud.receive(parcel.body)
-            if reply_lost or not parcels:
+            deliveries = await self.outbox.deliveries(CLOUD, 500)
+            for delivery in deliveries:
+                cloud.receive(delivery.body)
+            if reply_lost or not deliveries:
                 return
-            await self.outbox.settle(CLOUD, [(parcel, Delivered()) for parcel in parcels])
+            await self.outbox.settle(CLOUD, [(delivery, Delivered()) for delivery in deliveries])
 
     async def poll(self, cloud: Cloud) -> None:
         if self.alerts.may_drain():
@@ -150,7 +150,7 @@ class Link:
         """Open a session that breaks after ``messages`` of Home Assistant."""
         self.cut()
         gateway = self._gateway
-        cursor, heads = await gateway.alerts.greeting()
+        cursor, summaries = await gateway.alerts.greeting()
         gateway.sent.clear()
         gateway.alerts.session_opened(gateway.sent.append)
         hello = GatewayHello(
@@ -160,13 +160,13 @@ class Link:
             site=gateway.store.site,
             epoch=gateway.store.epoch,
             cursor=cursor,
-            heads=heads,
+            summaries=summaries,
         )
         self._left, self.up = messages, True
         greeting = decode(codec.encode(hello), FROM_GATEWAY)
         assert isinstance(greeting, wire.GatewayHello)
         try:
-            await self._site.alerts.handover.async_session_opened(greeting, self._receive)
+            await self._site.alerts.gateway_sync.async_session_opened(greeting, self._receive)
         except GatewayAwayError:
             self.cut()
         if not receipts_lost:
@@ -178,27 +178,27 @@ class Link:
             self.up = False
             self._receipts.clear()
             self._gateway.alerts.session_closed(announced=False)
-            self._site.alerts.handover.async_session_closed()
+            self._site.alerts.gateway_sync.async_session_closed()
 
     async def carry(self) -> None:
         """Bring everything over that is on its way, until both are quiet."""
         await self._site.settle()
         while self.up and (self._receipts or self._gateway.sent):
-            messages: list[Receipt | Told | Propose] = [*self._receipts, *self._gateway.sent]
+            messages: list[Receipt | Notified | Propose] = [*self._receipts, *self._gateway.sent]
             self._receipts.clear()
             self._gateway.sent.clear()
             for message in messages:
                 arrived = decode(codec.encode(message), FROM_GATEWAY)
-                assert isinstance(arrived, wire.Receipt | told.Told | told.Propose)
+                assert isinstance(arrived, wire.Receipt | told.Notified | told.Propose)
                 if self.up:
-                    await self._site.alerts.handover.async_receive(arrived)
+                    await self._site.alerts.gateway_sync.async_receive(arrived)
                     await self._site.settle()
 
     async def live(self) -> None:
         """Let each side hear that the other lives."""
         if self.up:
             self._gateway.alerts.home_assistant_lives()
-            self._site.alerts.handover.async_heard()
+            self._site.alerts.gateway_sync.async_heard()
 
     async def _receive(self, message: FromHomeAssistant) -> None:
         if not self.up or not self._left:

@@ -309,7 +309,7 @@ class BothSides(RuleBasedStateMachine):
                 continue
             self.recorded.add(proposal)
             answers_from = self.site.known(item.alert).answers_from
-            assert item.ring is None or item.ring >= answers_from, "an answer to an older ring counted"
+            assert item.revision is None or item.revision >= answers_from, "an answer to an older ring counted"
 
     def teardown(self) -> None:
         try:
@@ -328,22 +328,22 @@ class BothSides(RuleBasedStateMachine):
             await self._pass(65)
             await self._deliver(reply_lost=False)
             await self._poll()
-        _, heads = await self.gateway.alerts.greeting()
+        _, summaries = await self.gateway.alerts.greeting()
         known = self.site.alerts._journal.state.alerts.values()
-        here = {str(one.id): (one.state.value, one.ring) for one in known}
-        there = {str(head.alert): (head.state.value, head.ring) for head in heads}
+        here = {str(one.id): (one.state.value, one.revision) for one in known}
+        there = {str(summary.alert): (summary.state.value, summary.revision) for summary in summaries}
         # What is over and came into being after the backup of Home Assistant is not told it again.
         extra = {one: state for one, (state, _) in there.items() if one not in here}
         assert self.older_home_assistant or not extra
         assert {"open", "acknowledged"}.isdisjoint(extra.values()), "what is alive is not known here"
         assert {one: there.get(one) for one in here} == here, "the two sides disagree"
-        for alert, (state, ring) in here.items():
-            kinds = [kind for kind, _ in self.cloud.of(alert) if kind != "asked"]
-            newest = [data for kind, data in self.cloud.of(alert) if kind != "asked"][-1]
-            assert (newest["state"], newest["ring"]) == (state, ring), f"the cloud disagrees: {kinds}"
+        for alert, (state, revision) in here.items():
+            kinds = [kind for kind, _ in self.cloud.of(alert) if kind != "notification_requested"]
+            newest = [data for kind, data in self.cloud.of(alert) if kind != "notification_requested"][-1]
+            assert (newest["state"], newest["revision"]) == (state, revision), f"the cloud disagrees: {kinds}"
             if state == "open":
                 message = self.site.known(alert).content.message
-                assert any(data["message"].startswith(message) for data in self.anna.rings), "nobody was told"
+                assert any(data["message"].startswith(message) for data in self.anna.notifications), "nobody was told"
 
     async def _close(self) -> None:
         self.link.cut()

@@ -3,17 +3,17 @@
 from dataclasses import dataclass, field
 
 from custom_components.process_cosmos.contract.alerts import (
-    Ask,
+    AlertSummary,
+    NotificationRequest,
     CaughtUp,
-    Head,
+    Notified,
     Propose,
     Replica,
-    Told,
     Transition,
     TransitionKind,
 )
 from custom_components.process_cosmos.contract.codec import decode, encode
-from custom_components.process_cosmos.contract.identifiers import Position, TellKey, Ulid
+from custom_components.process_cosmos.contract.identifiers import NotificationKey, Position, Ulid
 from custom_components.process_cosmos.contract.messages import FROM_HOME_ASSISTANT, FromHomeAssistant
 from custom_components.process_cosmos.contract.session import GatewayHello, Receipt, Result
 from tests.home_assistant.alerts.site import Site
@@ -29,7 +29,7 @@ class Gateway:
     cursor: Position | None = None
     replica: dict[Ulid, Replica] = field(default_factory=dict)
     positions: dict[Ulid, Position] = field(default_factory=dict)
-    asks: dict[Ulid, tuple[Ask, ...]] = field(default_factory=dict)
+    requests: dict[Ulid, tuple[NotificationRequest, ...]] = field(default_factory=dict)
     log: list[TransitionKind] = field(default_factory=list)
     events: list[Ulid] = field(default_factory=list)
     settled: dict[str, str | None] = field(default_factory=dict)
@@ -39,10 +39,10 @@ class Gateway:
 
     async def connect(self) -> None:
         self.caught_up = False
-        heads = tuple(
-            Head(
+        summaries = tuple(
+            AlertSummary(
                 alert=one.id,
-                ring=one.ring,
+                revision=one.revision,
                 answers_from=one.answers_from,
                 state=one.state,
                 position=self.positions[one.id],
@@ -60,14 +60,14 @@ class Gateway:
             site=GATEWAY,
             epoch=GATEWAY,
             cursor=self.cursor,
-            heads=heads,
+            summaries=summaries,
             entry=self.entry,
         )
-        await self.site.alerts.handover.async_session_opened(hello, self.receive)
+        await self.site.alerts.gateway_sync.async_session_opened(hello, self.receive)
         await self.site.settle()
 
     def disconnect(self) -> None:
-        self.site.alerts.handover.async_session_closed()
+        self.site.alerts.gateway_sync.async_session_closed()
 
     async def receive(self, message: FromHomeAssistant) -> None:
         match decode(encode(message), FROM_HOME_ASSISTANT):
@@ -91,29 +91,29 @@ class Gateway:
                 assert not change.alert.state.alive, "closed stays closed"
             self.replica[change.alert.id] = change.alert
             self.positions[change.alert.id] = transition.position
-            if change.asks is not None:
-                self.asks[change.alert.id] = change.asks
+            if change.requests is not None:
+                self.requests[change.alert.id] = change.requests
 
     async def live(self) -> None:
         """A receipt."""
-        await self.site.alerts.handover.async_receive(Receipt(position=self.cursor))
+        await self.site.alerts.gateway_sync.async_receive(Receipt(position=self.cursor))
         await self.site.settle()
 
-    async def tell(self, key: TellKey, *, reached: bool, age: float = 0.0) -> None:
-        await self.site.alerts.handover.async_receive(Told(key=key, reached=reached, age=age))
+    async def tell(self, key: NotificationKey, *, reached: bool, age: float = 0.0) -> None:
+        await self.site.alerts.gateway_sync.async_receive(Notified(key=key, reached=reached, age=age))
         await self.site.settle()
 
     async def propose(
-        self, alert: str, answer: str | None, *, ring: int | None = 1, number: int = 1, age: float = 1.0
+        self, alert: str, answer: str | None, *, revision: int | None = 1, number: int = 1, age: float = 1.0
     ) -> None:
         proposal = Propose(
             id=f"proposal-{number}",
             alert=Ulid(alert),
-            ring=ring,
+            revision=revision,
             answer=answer,
             age=age,
             by="the control room",
             acknowledge_for=None if answer else 600.0,
         )
-        await self.site.alerts.handover.async_receive(proposal)
+        await self.site.alerts.gateway_sync.async_receive(proposal)
         await self.site.settle()

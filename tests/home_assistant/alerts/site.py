@@ -49,13 +49,13 @@ class Phone:
         return own_id
 
     @property
-    def rings(self) -> list[dict[str, Any]]:
+    def notifications(self) -> list[dict[str, Any]]:
         """What rang, without notices and without what takes a notification away."""
         return [data for data in self.sent if "actions" in data.get("data", {})]
 
     @property
     def notices(self) -> list[str]:
-        return [data["message"] for data in self.sent if data not in self.rings and data not in self.clearings]
+        return [data["message"] for data in self.sent if data not in self.notifications and data not in self.clearings]
 
     @property
     def refusals(self) -> list[str]:
@@ -66,9 +66,11 @@ class Phone:
     def clearings(self) -> list[dict[str, Any]]:
         return [data for data in self.sent if data["message"] == "clear_notification"]
 
-    def button(self, title: str, ring: int = -1) -> str:
+    def button(self, title: str, revision: int = -1) -> str:
         """The id of a button of one of the notifications, the newest if not said."""
-        button: str = next(one["action"] for one in self.rings[ring]["data"]["actions"] if one["title"] == title)
+        button: str = next(
+            one["action"] for one in self.notifications[revision]["data"]["actions"] if one["title"] == title
+        )
         return button
 
     def press(self, button: str, context: Context | None = None) -> None:
@@ -175,7 +177,7 @@ class Site:
     def _is_busy(self) -> bool:
         if self.entry.state is not ConfigEntryState.LOADED:
             return False
-        journal, rounds = self.alerts._journal, self.alerts._rounds
+        journal, rounds = self.alerts._journal, self.alerts._scheduler
         return bool(rounds._telling_now) or bool(journal.memory._writer)
 
     async def call(self, action: str, context: Context | None = None, /, **data: object) -> dict[str, Any]:

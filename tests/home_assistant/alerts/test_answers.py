@@ -39,7 +39,7 @@ async def test_a_phones_answer_runs_its_actions_once_and_clears_the_other_phones
     site: Site, anna: Phone, ben: Phone, valve: list[ServiceCall]
 ) -> None:
     raised = await site.raise_alert(answers=answers())
-    buttons = {button["title"]: button for button in anna.rings[0]["data"]["actions"]}
+    buttons = {button["title"]: button for button in anna.notifications[0]["data"]["actions"]}
     assert buttons["Turn on again"]["authenticationRequired"]
     assert not buttons["Keep off"]["authenticationRequired"]
     anna.press(anna.button("Turn on again"))
@@ -210,14 +210,14 @@ async def test_a_crash_before_opened_is_on_disk_tells_nobody(site: Site, anna: P
 async def test_a_crash_between_a_tell_and_its_record_tells_the_same_again(site: Site, anna: Phone) -> None:
     raised = await site.raise_alert()
     await site.crash_after("opened")
-    assert [ring["data"]["tag"] for ring in anna.rings] == [raised["id"]] * 2
-    assert anna.rings[0]["data"]["actions"] == anna.rings[1]["data"]["actions"]
+    assert [notification["data"]["tag"] for notification in anna.notifications] == [raised["id"]] * 2
+    assert anna.notifications[0]["data"]["actions"] == anna.notifications[1]["data"]["actions"]
 
 
 async def test_a_crash_after_a_tells_record_does_not_tell_again(site: Site, anna: Phone, ben: Phone) -> None:
     await site.raise_alert()
     await site.crash_after(None)
-    assert len(anna.rings) == len(ben.rings) == 1
+    assert len(anna.notifications) == len(ben.notifications) == 1
 
 
 @pytest.mark.parametrize("if_interrupted", ["skip", "repeat"])
@@ -275,7 +275,7 @@ async def test_what_a_day_or_a_newer_leak_has_overtaken_does_not_run(
     await site.until(lambda: outcome(site, raised["id"]) == "done")
     valve.clear()
     await site.crash_after(record, before_start=lambda: site.freezer.tick(timedelta(hours=25)))
-    await site.until(lambda: outcome(site, raised["id"]) == "overtaken")
+    await site.until(lambda: outcome(site, raised["id"]) == "superseded")
     assert valve == []
     assert any("overtook it" in notice for notice in anna.notices)
 
@@ -308,7 +308,7 @@ async def test_a_newer_leak_stops_a_running_answer_before_its_next_effect(
     await site.call("answer", alert=raised["id"], answer="Drain")
     await began.wait()
     await site.call("alert", message="Water again", group="leak")
-    await site.until(lambda: outcome(site, raised["id"]) == "overtaken")
+    await site.until(lambda: outcome(site, raised["id"]) == "superseded")
     assert valve == []
 
 
@@ -317,7 +317,7 @@ async def test_a_newer_leak_before_the_first_effect_lets_none_happen(site: Site,
     closing = site.hass.async_create_task(site.call("answer", alert=raised["id"], answer="Turn on again"))
     await site.raise_alert()
     await closing
-    await site.until(lambda: outcome(site, raised["id"]) == "overtaken")
+    await site.until(lambda: outcome(site, raised["id"]) == "superseded")
     assert valve == []
 
 
@@ -329,7 +329,7 @@ async def test_an_answer_that_waits_is_stopped_when_it_is_a_day_old(
     await site.call("answer", alert=raised["id"], answer="Later")
     await site.until(lambda: site.known(raised["id"]).running)
     await site.pass_time(timedelta(hours=1), hours=25)
-    await site.until(lambda: outcome(site, raised["id"]) == "overtaken")
+    await site.until(lambda: outcome(site, raised["id"]) == "superseded")
     assert valve == []
     assert any("not to its end" in notice for notice in anna.notices)
 
@@ -379,7 +379,7 @@ async def test_two_sites_keep_their_alerts_apart(
     second = await cabin.raise_alert(site=cabin.entry.entry_id)
     await home.settle()
     assert first["id"] != second["id"]
-    assert len(anna.rings) == len(ben.rings) == 1
+    assert len(anna.notifications) == len(ben.notifications) == 1
     ben.press(ben.button("Seen"))
     await cabin.settle()
     assert (home.alive.state, cabin.alive.state) == ("open", "acknowledged")

@@ -23,8 +23,8 @@ async def test_two_sensors_that_get_wet_at_the_same_moment_ring_at_once(site: Si
         *(site.call("alert", message=message, group="leak") for message in ("Water here", "Water there"))
     )
     await site.settle()
-    assert [ring["message"] for ring in anna.rings] == ["Water there (2 times)"]
-    assert anna.rings[0]["data"]["actions"][0]["action"].split("/")[2] == "2"
+    assert [notification["message"] for notification in anna.notifications] == ["Water there (2 times)"]
+    assert anna.notifications[0]["data"]["actions"][0]["action"].split("/")[2] == "2"
 
 
 async def test_new_content_at_the_very_moment_of_a_ring_does_not_put_it_off_again(site: Site, anna: Phone) -> None:
@@ -33,7 +33,7 @@ async def test_new_content_at_the_very_moment_of_a_ring_does_not_put_it_off_agai
     for number in range(3, 6):
         site.freezer.tick(timedelta(seconds=60))  # no timer has had its turn yet
         await site.raise_alert(f"Water: {number} litres")
-    assert len(anna.rings) >= 4
+    assert len(anna.notifications) >= 4
 
 
 async def test_what_has_run_out_before_home_assistant_has_started_swallows_no_new_call(
@@ -54,7 +54,7 @@ async def test_what_has_run_out_before_home_assistant_has_started_swallows_no_ne
     assert again["new"]
     assert again["id"] != first["id"]
     assert site.known(first["id"]).state == "unanswered"
-    assert len(anna.rings) == 1
+    assert len(anna.notifications) == 1
 
 
 async def test_what_two_sensors_say_while_home_assistant_starts_rings_when_it_has_started(
@@ -63,11 +63,11 @@ async def test_what_two_sensors_say_while_home_assistant_starts_rings_when_it_ha
     await site.crash_after(None, before_start=lambda: hass.set_state(CoreState.starting))
     await site.raise_alert("Water here")
     await site.raise_alert("Water there")
-    assert anna.rings == []
+    assert anna.notifications == []
     hass.set_state(CoreState.running)
     hass.bus.async_fire("homeassistant_started")
     await site.settle()
-    assert [ring["message"] for ring in anna.rings] == ["Water there (2 times)"]
+    assert [notification["message"] for notification in anna.notifications] == ["Water there (2 times)"]
 
 
 async def test_people_hear_of_an_interrupted_answer_when_their_phones_are_there(
@@ -108,7 +108,7 @@ async def test_a_restored_alert_is_told_at_once_while_the_gateway_lives(
     for _ in range(10):
         await gateway.live()
         await linked.pass_time(timedelta(seconds=1), seconds=1)
-    assert len(anna.rings) == 1
+    assert len(anna.notifications) == 1
 
 
 async def test_a_link_that_flaps_after_a_restore_rings_once(linked: Site, gateway: Gateway, anna: Phone) -> None:
@@ -123,8 +123,8 @@ async def test_a_link_that_flaps_after_a_restore_rings_once(linked: Site, gatewa
         gateway.replica, gateway.cursor = dict(replica), cursor  # nothing reached its disk
         await gateway.connect()
     assert gateway.log.count(TransitionKind.RECONCILED) == 3
-    assert linked.alive.ring == gateway.replica[raised["id"]].ring == 3
-    assert len(anna.rings) == 1
+    assert linked.alive.revision == gateway.replica[raised["id"]].revision == 3
+    assert len(anna.notifications) == 1
 
 
 @pytest.mark.parametrize("answer", ["Open", None])
@@ -134,11 +134,11 @@ async def test_a_proposal_beyond_measure_is_refused_and_does_not_end_the_session
     await gateway.connect()
     raised = await linked.raise_alert(answers=[{"name": "Open"}])
     for number, (age, long) in enumerate(((1e300, 600.0), (1.0, 1e300))):
-        await linked.alerts.handover.async_receive(
+        await linked.alerts.gateway_sync.async_receive(
             Propose(
                 id=f"proposal-{number}",
                 alert=Ulid(raised["id"]),
-                ring=None,
+                revision=None,
                 answer=answer,
                 age=age,
                 by="the control room",

@@ -89,8 +89,8 @@ async def test_nothing_in_a_call_keeps_people_from_being_notified(
 ) -> None:
     response = await site.call("alert", **{"message": "Water", **data})
     await site.settle()
-    assert len(anna.rings) == 1
-    orjson.dumps(anna.rings)  # a push service takes it
+    assert len(anna.notifications) == 1
+    orjson.dumps(anna.notifications)  # a push service takes it
     found = [problem["code"] for problem in response["problems"]]
     assert found == [code] * len(found)
     assert bool(found) == (code is not None)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from homeassistant.core import HomeAssistant
 
-from custom_components.process_cosmos.alerts.records import Recurred, Rung, Start
+from custom_components.process_cosmos.alerts.records import Recurred, Start, Updated
 from custom_components.process_cosmos.backup import async_post_backup, async_pre_backup
 from tests.home_assistant.alerts.site import Phone, Site
 
@@ -22,7 +22,7 @@ async def test_recurrences_are_folded_and_their_count_and_order_stay(site: Site,
     records = [entry.record for entry in journal.memory.entries]
     assert [record.times for record in records if isinstance(record, Recurred)] == [20, 10]
     at = [type(record) for record in records]
-    assert at.index(Recurred) < at.index(Rung)
+    assert at.index(Recurred) < at.index(Updated)
     await site.reload()
     assert site.alive.count == 32
     await site.raise_alert("More water")

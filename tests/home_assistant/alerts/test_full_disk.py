@@ -44,7 +44,7 @@ async def test_with_a_full_disk_people_are_told_the_action_raises_and_an_issue_s
             await site.raise_alert()
         assert raised.value.translation_key == "memory_not_written"
         await site.settle()
-        assert len(anna.rings) == 1
+        assert len(anna.notifications) == 1
         issue = f"memory_not_written_{site.entry.entry_id}"
         assert ir.async_get(hass).async_get_issue(DOMAIN, issue)
     await site.pass_time(seconds=20)
@@ -71,7 +71,7 @@ async def test_what_waits_for_a_full_disk_outlives_a_reload_and_its_answer_runs_
     assert site.alive.group == "bath"
     await site.until(lambda: calls)
     await site.pass_time(timedelta(minutes=1), minutes=6)
-    assert [ring["message"] for ring in anna.rings][-1] == "bath"
+    assert [notification["message"] for notification in anna.notifications][-1] == "bath"
     await site.reload()
     assert site.alive.group == "bath"
     assert len(calls) == 1
@@ -90,7 +90,7 @@ async def test_a_site_is_set_up_on_a_full_disk_and_tells(
         with pytest.raises(NotOnDiskError):
             await site.raise_alert()
         await site.settle()
-        assert len(anna.rings) == 1
+        assert len(anna.notifications) == 1
         assert issues(hass) == ["memory_not_written"]
     await site.reload()
     assert site.alive.group == "leak"

@@ -9,7 +9,7 @@ import pytest
 from homeassistant.core import HomeAssistant, ServiceCall
 from homeassistant.util import dt as dt_util
 
-from custom_components.process_cosmos.alerts.records import ToldRecord
+from custom_components.process_cosmos.alerts.records import NotifiedRecord
 from custom_components.process_cosmos.contract.alerts import AlertState, TransitionKind
 from custom_components.process_cosmos.contract.errors import Code
 from custom_components.process_cosmos.contract.identifiers import Position, Ulid
@@ -36,7 +36,7 @@ def gateway(linked: Site) -> Gateway:
 async def test_people_are_told_in_full_with_the_gateway_away(linked: Site, anna: Phone) -> None:
     await linked.raise_alert()
     await linked.pass_time(timedelta(minutes=1), hours=3)
-    assert len(anna.rings) == 12
+    assert len(anna.notifications) == 12
 
 
 async def test_the_log_goes_up_in_order_then_caught_up_then_what_is_new(linked: Site, gateway: Gateway) -> None:
@@ -45,10 +45,10 @@ async def test_the_log_goes_up_in_order_then_caught_up_then_what_is_new(linked: 
     await linked.raise_alert("Water everywhere")
     await gateway.connect()
     assert gateway.caught_up
-    assert gateway.log == [TransitionKind.OPENED, TransitionKind.RUNG]
+    assert gateway.log == [TransitionKind.OPENED, TransitionKind.UPDATED]
     await linked.call("resolve", group="leak")
     await linked.until(lambda: gateway.log[-1] is TransitionKind.RESOLVED)
-    assert gateway.asks[raised["id"]] == ()
+    assert gateway.requests[raised["id"]] == ()
     replica = gateway.replica[raised["id"]]
     assert replica.answers == ("Open", "Keep off")
     assert replica.count == 3
@@ -63,7 +63,7 @@ async def test_what_the_gateway_has_is_not_sent_again_and_what_it_lost_is(linked
     await linked.call("acknowledge", group="leak")
     await linked.crash_after(None)
     await gateway.connect()
-    assert gateway.log == [TransitionKind.OPENED, TransitionKind.ACKED]
+    assert gateway.log == [TransitionKind.OPENED, TransitionKind.ACKNOWLEDGED]
     gateway.cursor = None  # its store was lost before this was on its disk
     gateway.replica.clear()
     await gateway.connect()
@@ -77,7 +77,7 @@ async def test_times_travel_as_ages(linked: Site, gateway: Gateway) -> None:
     raised = await linked.raise_alert()
     await linked.pass_time(minutes=4)
     await gateway.connect()
-    first = gateway.asks[raised["id"]][0]
+    first = gateway.requests[raised["id"]][0]
     assert (first.key.level, first.key.round, first.key.recipient) == (1, 0, "destination:cloud")
     assert first.due_in == pytest.approx(360, abs=1)
     # Home Assistant away: nobody at home is told, so the destination is asked at once.
@@ -95,8 +95,8 @@ async def test_a_level_that_reached_nobody_moves_the_asks_earlier_and_never_late
     await linked.call("resolve", group="leak")
     ben.away = True
     raised = await linked.raise_alert()
-    assert gateway.log[2:] == [TransitionKind.OPENED, TransitionKind.MOVED]
-    assert gateway.asks[raised["id"]][0].due_in == pytest.approx(0, abs=1)
+    assert gateway.log[2:] == [TransitionKind.OPENED, TransitionKind.RESCHEDULED]
+    assert gateway.requests[raised["id"]][0].due_in == pytest.approx(0, abs=1)
     anna.away = ben.away = False
     for _ in range(10):
         await gateway.live()
@@ -107,7 +107,7 @@ async def test_a_level_that_reached_nobody_moves_the_asks_earlier_and_never_late
 async def test_a_failed_ask_is_recorded_and_a_late_success_replaces_it(linked: Site, gateway: Gateway) -> None:
     await gateway.connect()
     raised = await linked.raise_alert()
-    key = gateway.asks[raised["id"]][0].key
+    key = gateway.requests[raised["id"]][0].key
     await gateway.tell(key, reached=False, age=5)
     await gateway.tell(key, reached=False, age=6)
     outcomes = linked.alerts._journal.outcomes[raised["id"]]
@@ -115,21 +115,21 @@ async def test_a_failed_ask_is_recorded_and_a_late_success_replaces_it(linked: S
     await gateway.tell(key, reached=True)
     assert outcomes.failed == {}
     records = [entry.record for entry in linked.alerts._journal.memory.entries]
-    assert [one.reached for one in records if isinstance(one, ToldRecord) and one.key == key] == [False, True]
+    assert [one.reached for one in records if isinstance(one, NotifiedRecord) and one.key == key] == [False, True]
 
 
 async def test_the_gateway_is_away_two_seconds_after_its_last_receipt(linked: Site, gateway: Gateway) -> None:
     await gateway.connect()
-    handover = linked.alerts.handover
-    assert handover.away_since is None
+    gateway_sync = linked.alerts.gateway_sync
+    assert gateway_sync.away_since is None
     await linked.pass_time(timedelta(seconds=1), seconds=1)
     await gateway.live()
     await linked.pass_time(timedelta(seconds=1), seconds=1)
-    assert handover.away_since is None
+    assert gateway_sync.away_since is None
     await linked.pass_time(timedelta(seconds=1), seconds=2)
-    assert handover.away_since is not None
+    assert gateway_sync.away_since is not None
     await gateway.live()
-    assert handover.away_since is None
+    assert gateway_sync.away_since is None
 
 
 @pytest.mark.parametrize("first", ["phone", "cloud"])
@@ -182,9 +182,9 @@ async def test_each_proposal_that_does_not_count_is_refused_with_its_code(linked
     await linked.raise_alert("Water everywhere")
     await gateway.propose("01JD0000000000000000000001", "Open", number=1)
     await gateway.propose(raised["id"], "Blow up", number=2)
-    await gateway.propose(raised["id"], "Open", ring=1, number=3)
-    await gateway.propose(raised["id"], "Open", ring=2, age=25 * 3600, number=4)
-    await gateway.propose(raised["id"], None, ring=2, age=601, number=5)
+    await gateway.propose(raised["id"], "Open", revision=1, number=3)
+    await gateway.propose(raised["id"], "Open", revision=2, age=25 * 3600, number=4)
+    await gateway.propose(raised["id"], None, revision=2, age=601, number=5)
     assert list(gateway.settled.values()) == [
         "unknown_alert",
         "not_offered",
@@ -200,12 +200,12 @@ async def test_an_acknowledgement_from_outside_silences_for_what_is_left_of_it(
 ) -> None:
     await gateway.connect()
     raised = await linked.raise_alert()
-    await gateway.propose(raised["id"], None, ring=None, age=300)
+    await gateway.propose(raised["id"], None, revision=None, age=300)
     assert linked.alive.state == "acknowledged"
-    assert gateway.replica[raised["id"]].ring_in == pytest.approx(300, abs=1)
+    assert gateway.replica[raised["id"]].notify_in == pytest.approx(300, abs=1)
     await linked.pass_time(minutes=6)
-    assert len(anna.rings) == 2
-    assert gateway.log == [TransitionKind.OPENED, TransitionKind.ACKED, TransitionKind.WOKE]
+    assert len(anna.notifications) == 2
+    assert gateway.log == [TransitionKind.OPENED, TransitionKind.ACKNOWLEDGED, TransitionKind.ACKNOWLEDGEMENT_EXPIRED]
 
 
 async def test_a_gateway_that_joins_later_gets_what_is_alive(
@@ -258,13 +258,13 @@ async def test_an_alert_only_the_gateway_knows_is_restored_and_told_without_acti
     await gateway.connect()
     assert gateway.log[-1] is TransitionKind.RESTORED
     alive = linked.alive
-    assert (alive.id, alive.ring, alive.content.entities) == (raised["id"], 2, ("valve.main",))
+    assert (alive.id, alive.revision, alive.content.entities) == (raised["id"], 2, ("valve.main",))
     assert alive.content.severity == "critical"
     assert alive.content.answers == ()
-    assert gateway.replica[raised["id"]].ring == 2
-    assert gateway.asks[raised["id"]] != ()
+    assert gateway.replica[raised["id"]].revision == 2
+    assert gateway.requests[raised["id"]] != ()
     await linked.pass_time(seconds=10)
-    assert len(anna.rings) == 1
+    assert len(anna.notifications) == 1
 
 
 @pytest.mark.parametrize("entry", ["ours", "another"])
@@ -281,7 +281,7 @@ async def test_what_another_entry_left_at_the_gateway_is_resolved_and_what_is_ou
     assert gateway.log[-1] is (TransitionKind.RESTORED if is_ours else TransitionKind.RESOLVED)
     assert gateway.replica[left["id"]].state.alive is is_ours
     await linked.pass_time(seconds=10)
-    assert len(anna.rings) == is_ours
+    assert len(anna.notifications) == is_ours
 
 
 async def test_of_two_of_a_group_the_one_the_gateway_knew_is_resolved(linked: Site, gateway: Gateway) -> None:
@@ -319,9 +319,9 @@ async def test_what_both_know_alive_rings_again(linked: Site, gateway: Gateway, 
     await restored(linked, gateway, "opened")
     await gateway.connect()
     assert gateway.log[-1] is TransitionKind.RECONCILED
-    assert linked.alive.ring == gateway.replica[raised["id"]].ring == 3
+    assert linked.alive.revision == gateway.replica[raised["id"]].revision == 3
     assert linked.alive.answers_from == 2
-    await gateway.propose(raised["id"], "Keep off", ring=1)
+    await gateway.propose(raised["id"], "Keep off", revision=1)
     assert gateway.settled == {"proposal-1": "answer_too_late"}
 
 
@@ -330,7 +330,7 @@ async def test_a_clock_that_went_back_does_not_hide_what_a_restored_memory_says(
     raised = await linked.raise_alert()
     gateway.cursor = Position(run=Ulid("5ZZZZZZZZZZZZZZZZZZZZZZZ00"), n=9)
     await gateway.connect()
-    assert gateway.replica[raised["id"]].ring == 2
+    assert gateway.replica[raised["id"]].revision == 2
     await linked.call("resolve", group="leak")
     await linked.settle()
     assert gateway.log[-2:] == [TransitionKind.RECONCILED, TransitionKind.RESOLVED]

@@ -7,7 +7,7 @@ import pytest
 from custom_components.process_cosmos.alerts.merge import merge
 from custom_components.process_cosmos.alerts.model import Alert, State
 from custom_components.process_cosmos.alerts.records import Content
-from custom_components.process_cosmos.contract.alerts import AlertState, Head, Severity
+from custom_components.process_cosmos.contract.alerts import AlertState, AlertSummary, Severity
 from custom_components.process_cosmos.contract.identifiers import Position, Ulid
 
 OPEN, ANSWERED, RESOLVED = AlertState.OPEN, AlertState.ANSWERED, AlertState.RESOLVED
@@ -17,7 +17,7 @@ EVENT = Ulid("01K8J5Z0000000000000000003")
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 
 
-def here(state: AlertState, ring: int) -> State:
+def here(state: AlertState, revision: int) -> State:
     """Return a memory of one alert."""
     content = Content(message="Water", severity=Severity.CRITICAL, give_up_after=60.0)
     known = Alert(
@@ -27,21 +27,21 @@ def here(state: AlertState, ring: int) -> State:
         opened_at=NOW,
         count=1,
         state=state,
-        ring=ring,
+        revision=revision,
         answers_from=1,
-        ring_at=NOW,
-        walk_at=NOW,
-        walk_ring=ring,
+        notify_at=NOW,
+        cycle_started_at=NOW,
+        cycle_revision=revision,
         until=NOW,
     )
     return State(alerts={ONE: known}, alive={"sink": ONE} if state.alive else {})
 
 
-def there(state: AlertState, ring: int) -> Head:
+def there(state: AlertState, revision: int) -> AlertSummary:
     """Return what the gateway says of it."""
-    return Head(
+    return AlertSummary(
         alert=ONE,
-        ring=ring,
+        revision=revision,
         answers_from=1,
         state=state,
         position=Position(run=RUN, n=1),
@@ -67,12 +67,12 @@ def test_both_sides_agree_after_a_backup_was_restored(
 ) -> None:
     restored, reconciled = merge(here(*mine), [there(*theirs)], lambda: EVENT)
     assert restored == ()
-    assert [(one.state, one.ring) for one in reconciled] == ([after] if after else [])
+    assert [(one.state, one.revision) for one in reconciled] == ([after] if after else [])
 
 
 def test_what_the_gateway_never_heard_of_rings_once_more() -> None:
     _, [one] = merge(here(OPEN, 2), [], lambda: EVENT)
-    assert (one.state, one.ring) == (OPEN, 3)
+    assert (one.state, one.revision) == (OPEN, 3)
 
 
 @pytest.mark.parametrize("resolved", [False, True])
@@ -80,4 +80,4 @@ def test_what_only_the_gateway_knows_is_restored_unless_its_group_has_an_alive_o
     state = State(alive={"sink": RUN} if resolved else {})
     [one], reconciled = merge(state, [there(OPEN, 3)], lambda: EVENT)
     assert reconciled == ()
-    assert (one.resolved, one.ring) == (resolved, 3 if resolved else 4)
+    assert (one.resolved, one.revision) == (resolved, 3 if resolved else 4)

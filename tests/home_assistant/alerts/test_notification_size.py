@@ -45,8 +45,8 @@ async def test_what_is_posted_is_at_most_3500_bytes(
     await site.set_up()
     answers = [{"name": f"{number} {'答え' * 30}"} for number in range(10)]
     await site.raise_alert(TEXTS[text], answers=answers, severity="critical")
-    (ring,) = push_server.pushes("anna")
-    assert [button["title"] for button in ring["data"]["actions"]][-1] == "Seen"
+    (notification,) = push_server.pushes("anna")
+    assert [button["title"] for button in notification["data"]["actions"]][-1] == "Seen"
     for body in (*push_server.bodies["anna"], *push_server.bodies["ben"]):
         assert 3000 - 500 < len(body) <= 3500
         message = orjson.loads(body)["message"]
@@ -82,8 +82,8 @@ def test_half_a_surrogate_becomes_a_question_mark() -> None:
 
 async def test_a_text_that_fits_is_not_cut(site: Site, anna: Phone) -> None:
     await site.raise_alert("水漏れ" * 250)
-    (ring,) = anna.rings
-    assert ring["message"] == "水漏れ" * 250
+    (notification,) = anna.notifications
+    assert notification["message"] == "水漏れ" * 250
 
 
 @pytest.mark.parametrize(
@@ -106,6 +106,6 @@ async def test_as_many_answers_are_offered_as_the_platform_shows(
     site = add_site(phones=[phone.device_id])
     await site.set_up()
     await site.raise_alert(answers=[{"name": str(number)} for number in range(1, 11)])
-    assert [button["title"] for button in phone.rings[0]["data"]["actions"]] == shown
+    assert [button["title"] for button in phone.notifications[0]["data"]["actions"]] == shown
     phone.press(phone.button(shown[-2]))
     await site.until(lambda: not site.alerts.alive)

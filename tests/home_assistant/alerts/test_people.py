@@ -12,15 +12,15 @@ from tests.home_assistant.alerts.site import Phone, Site
 async def test_people_are_told_in_full_without_a_gateway(site: Site, anna: Phone, ben: Phone) -> None:
     raised = await site.raise_alert(severity="critical", answers=[{"name": "Dealt with"}])
     assert raised["new"]
-    assert raised["ring"] == 1
-    assert len(anna.rings) == len(ben.rings) == 1
-    assert anna.rings[0]["message"] == "Water in the kitchen"
-    assert anna.rings[0]["data"]["tag"] == raised["id"]
-    assert anna.rings[0]["data"]["push"]["interruption-level"] == "critical"
-    assert anna.rings[0]["data"]["ttl"] == 0
-    assert [button["title"] for button in anna.rings[0]["data"]["actions"]] == ["Dealt with", "Seen"]
+    assert raised["revision"] == 1
+    assert len(anna.notifications) == len(ben.notifications) == 1
+    assert anna.notifications[0]["message"] == "Water in the kitchen"
+    assert anna.notifications[0]["data"]["tag"] == raised["id"]
+    assert anna.notifications[0]["data"]["push"]["interruption-level"] == "critical"
+    assert anna.notifications[0]["data"]["ttl"] == 0
+    assert [button["title"] for button in anna.notifications[0]["data"]["actions"]] == ["Dealt with", "Seen"]
     await site.pass_time(timedelta(minutes=1), hours=23)
-    assert len(anna.rings) == len(ben.rings) == 12
+    assert len(anna.notifications) == len(ben.notifications) == 12
     await site.pass_time(timedelta(minutes=10), hours=1)
     assert site.alerts.alive == ()
     alert = site.alerts.get(raised["id"])
@@ -33,7 +33,7 @@ async def test_a_recurrence_without_news_is_counted_and_not_told(site: Site, ann
     again = await site.raise_alert(entities=["binary_sensor.kitchen"])
     assert again == {**first, "new": False}
     assert site.alive.count == 2
-    assert len(anna.rings) == 1
+    assert len(anna.notifications) == 1
 
 
 @pytest.mark.parametrize(
@@ -43,11 +43,11 @@ async def test_a_recurrence_with_news_rings_a_minute_after_the_last_ring(
     site: Site, anna: Phone, news: dict[str, str]
 ) -> None:
     await site.raise_alert(entities=["binary_sensor.kitchen"], answers=[{"name": "Dealt with"}])
-    assert (await site.raise_alert(**{"entities": ["binary_sensor.kitchen"], **news}))["ring"] == 2
+    assert (await site.raise_alert(**{"entities": ["binary_sensor.kitchen"], **news}))["revision"] == 2
     await site.pass_time(seconds=50)
-    assert len(anna.rings) == 1
+    assert len(anna.notifications) == 1
     await site.pass_time(seconds=20)
-    assert len(anna.rings) == 2
+    assert len(anna.notifications) == 2
     # The newest message; answers stay when the new call offers none.
     assert anna.button("Dealt with")
 
@@ -60,17 +60,17 @@ async def test_new_content_every_50_seconds_for_an_hour_tells_people_each_minute
     firsts = []
     for number in range(72):
         await site.raise_alert(f"Water: {number} litres")
-        firsts.append(site.alive.asks[0])
+        firsts.append(site.alive.requests[0])
         await site.pass_time(seconds=50)
     assert site.alive.count == 72
     # Level 0 once a minute, never silent, never more often.
-    assert len(anna.rings) == 61
+    assert len(anna.notifications) == 61
     # Level 1 is due when it was from the beginning; from then on it is asked again with each ring.
     tenth_minute = site.alive.opened_at + timedelta(minutes=10)
-    assert {ask.key.level for ask in firsts} == {1}
-    assert {ask.due for ask in firsts[:12]} == {tenth_minute}
-    assert all(tenth_minute <= ask.due <= site.alive.ring_at for ask in firsts[12:])
-    assert site.alive.asks[0].due == site.alive.ring_at
+    assert {request.key.level for request in firsts} == {1}
+    assert {request.due for request in firsts[:12]} == {tenth_minute}
+    assert all(tenth_minute <= request.due <= site.alive.notify_at for request in firsts[12:])
+    assert site.alive.requests[0].due == site.alive.notify_at
 
 
 async def test_an_acknowledgement_silences_and_rings_again_when_it_ends(site: Site, anna: Phone, ben: Phone) -> None:
@@ -80,30 +80,30 @@ async def test_an_acknowledgement_silences_and_rings_again_when_it_ends(site: Si
     assert site.alive.state == "acknowledged"
     assert site.alive.by == "Anna"
     await site.pass_time(timedelta(minutes=1), minutes=59)
-    assert len(anna.rings) == len(ben.rings) == 1
+    assert len(anna.notifications) == len(ben.notifications) == 1
     await site.pass_time(timedelta(minutes=1), minutes=2)
     assert site.alive.state == "open"
-    assert len(anna.rings) == len(ben.rings) == 2
+    assert len(anna.notifications) == len(ben.notifications) == 2
 
 
 async def test_an_acknowledgement_of_so_long_silences_for_so_long(site: Site, anna: Phone) -> None:
     raised = await site.raise_alert()
     await site.call("acknowledge", alert=raised["id"], **{"for": {"minutes": 10}})
     await site.pass_time(timedelta(minutes=1), minutes=9)
-    assert len(anna.rings) == 1
+    assert len(anna.notifications) == 1
     await site.pass_time(timedelta(minutes=1), minutes=2)
-    assert len(anna.rings) == 2
+    assert len(anna.notifications) == 2
 
 
 async def test_seen_does_not_shorten_an_acknowledgement_and_a_said_duration_does(site: Site, anna: Phone) -> None:
     raised = await site.raise_alert()
     await site.call("acknowledge", alert=raised["id"], **{"for": {"hours": 8}})
-    eight_hours = site.alive.ring_at
+    eight_hours = site.alive.notify_at
     anna.press(anna.button("Seen"))
     await site.settle()
-    assert site.alive.ring_at == eight_hours
+    assert site.alive.notify_at == eight_hours
     await site.call("acknowledge", alert=raised["id"], **{"for": {"minutes": 10}})
-    assert site.alive.ring_at < eight_hours
+    assert site.alive.notify_at < eight_hours
     anna.press(anna.button("Seen"))
     await site.settle()
     assert site.alive.acknowledged_for == 3600
@@ -116,7 +116,7 @@ async def test_a_second_leak_after_an_acknowledged_one_rings_at_once(site: Site,
     assert second["id"] == first["id"]
     assert not second["new"]
     assert site.alive.state == "open"
-    assert len(anna.rings) == 2
+    assert len(anna.notifications) == 2
 
 
 async def test_a_second_leak_after_an_answered_one_is_a_new_alert_and_rings(site: Site, anna: Phone) -> None:
@@ -125,7 +125,7 @@ async def test_a_second_leak_after_an_answered_one_is_a_new_alert_and_rings(site
     second = await site.raise_alert(answers=[{"name": "Dealt with"}])
     assert second["new"]
     assert second["id"] > first["id"]
-    assert len(anna.rings) == 2
+    assert len(anna.notifications) == 2
 
 
 async def test_resolving_takes_the_notifications_away(site: Site, anna: Phone, ben: Phone) -> None:
@@ -160,10 +160,10 @@ async def test_a_removed_phone_is_not_reached_and_the_rest_goes_on(
 ) -> None:
     ben.remove()
     await site.raise_alert()
-    assert len(anna.rings) == 1
+    assert len(anna.notifications) == 1
     await site.pass_time(minutes=3)
     assert caplog.text.count("phone_gone: Ben") == 1
-    assert len(anna.rings) == 1
+    assert len(anna.notifications) == 1
 
 
 async def test_a_level_that_reached_nobody_is_over_at_once_and_tries_go_on_each_minute(
@@ -174,12 +174,12 @@ async def test_a_level_that_reached_nobody_is_over_at_once_and_tries_go_on_each_
     anna.away = ben.away = True
     await site.raise_alert()
     outcomes = site.alerts._journal.outcomes[site.alive.id]
-    assert set(outcomes.first_tell) == {0}
-    assert site.alive.asks[0].due <= site.alive.opened_at + timedelta(seconds=10)
+    assert set(outcomes.first_notification) == {0}
+    assert site.alive.requests[0].due <= site.alive.opened_at + timedelta(seconds=10)
     anna.away = False
     await site.pass_time(seconds=70)
-    assert len(anna.rings) == 1
-    assert ben.rings == []
+    assert len(anna.notifications) == 1
+    assert ben.notifications == []
 
 
 async def test_notify_entities_are_told_too(hass: HomeAssistant, add_site: Callable[..., Site]) -> None:
@@ -198,9 +198,9 @@ async def test_what_was_open_is_told_on_after_a_restart(site: Site, anna: Phone)
     raised = await site.raise_alert()
     await site.reload()
     assert site.alive.id == raised["id"]
-    assert len(anna.rings) == 1
+    assert len(anna.notifications) == 1
     await site.pass_time(timedelta(minutes=1), minutes=6)
-    assert len(anna.rings) == 2
+    assert len(anna.notifications) == 2
 
 
 async def test_the_memory_goes_with_the_entry(hass: HomeAssistant, site: Site) -> None:

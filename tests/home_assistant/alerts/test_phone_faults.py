@@ -64,8 +64,8 @@ async def test_a_push_service_that_fails_for_an_hour_starts_level_2_at_once_and_
     else:
         push_server.status["anna"] = status
     await site.raise_alert()
-    assert site.alive.asks[0].key.level == 1
-    assert site.alive.asks[0].due - site.alive.opened_at < timedelta(seconds=1)
+    assert site.alive.requests[0].key.level == 1
+    assert site.alive.requests[0].due - site.alive.opened_at < timedelta(seconds=1)
     await site.pass_time(timedelta(seconds=20), minutes=58)
     assert issues(hass) == {}
     await site.pass_time(timedelta(seconds=20), minutes=3)
@@ -160,7 +160,7 @@ async def test_nobody_left_is_said_at_once_and_the_alert_is_shown_in_home_assist
     assert issues(hass)["recipient_gone"]["recipient"] == "Anna"
     raised = await site.raise_alert("Water in the cellar")
     assert shown_here(hass) == ["Water in the cellar"]
-    assert site.alive.asks[0].due - site.alive.opened_at < timedelta(seconds=1)
+    assert site.alive.requests[0].due - site.alive.opened_at < timedelta(seconds=1)
     hass.data["persistent_notification"].clear()
     await site.pass_time(minutes=2)
     assert shown_here(hass) == [], "a person has dismissed it"

@@ -69,7 +69,7 @@ async def test_an_answer_offered_before_the_update_runs_its_actions_after_it(
     hass: HomeAssistant, site: Site, anna: Phone
 ) -> None:
     restarted = async_mock_service(hass, "counter", "increment")
-    await site.until(lambda: any(ring["data"]["tag"] == ALIVE["pump"] for ring in anna.rings))
+    await site.until(lambda: any(notification["data"]["tag"] == ALIVE["pump"] for notification in anna.notifications))
     await site.call("answer", alert=ALIVE["pump"], answer="Restart it")
     await site.until(lambda: restarted)
     assert restarted[0].data["entity_id"] == ["counter.pump_restarts"]

@@ -65,7 +65,7 @@ async def test_who_may_not_answer_adds_a_message_and_entities_to_show_and_nothin
     assert (content.if_unanswered, content.data, content.attached) == (None, None, ())
     assert site.alive.until == before.until
     await site.pass_time(minutes=2)
-    assert anna.rings[-1]["message"].startswith("Water\nNever mind")
+    assert anna.notifications[-1]["message"].startswith("Water\nNever mind")
     assert anna.button("Open")
     await site.call("alert", guest, group=GROUP, message="Go away")
     assert site.alive.content.message == "Water\nGo away", "the newest addition only"
@@ -100,7 +100,7 @@ async def test_who_may_not_answer_cannot_make_the_buttons_on_phones_too_late(
     await site.settle()
     for number in range(3):
         await site.call("alert", guest, group=GROUP, message=f"Never mind {number}")
-    assert site.alive.ring == 4
+    assert site.alive.revision == 4
     anna.press(anna.button("Seen"))
     await site.settle()
     assert (site.alive.state, anna.refusals) == ("acknowledged", [])
@@ -128,10 +128,10 @@ async def test_an_alert_that_somebody_without_rights_opened_and_silenced_before_
     await site.call("alert", guest, group=GROUP, message="Water", severity="critical", entities=[])
     await site.call("acknowledge", guest, group=GROUP, **{"for": {"hours": 20}})
     await site.pass_time(minutes=2)
-    rings = len(anna.rings)
+    notifications = len(anna.notifications)
     await leak()
     await site.pass_time(seconds=30)
-    assert len(anna.rings) == rings + 1
+    assert len(anna.notifications) == notifications + 1
     assert anna.button("Open")
     assert site.alive.content.entities == ("binary_sensor.wet",)
 
@@ -175,7 +175,7 @@ async def test_an_entity_that_a_guest_mentioned_before_rings_when_the_automation
     before = site.alive
     assert before.content.mentioned == ("valve.main",)
     await site.raise_alert(entities=["valve.main"], answers=[OPEN])
-    assert site.alive.ring == before.ring + 1
+    assert site.alive.revision == before.revision + 1
     assert (site.alive.content.entities, site.alive.content.mentioned) == (("binary_sensor.wet", "valve.main"), ())
 
 
@@ -188,7 +188,7 @@ async def test_who_may_answer_but_write_no_automation_adds_no_entity_that_others
     for _ in range(2):
         await site.call("alert", Context(user_id=family.id), group=GROUP, message="Hall", entities=["light.hall"])
     content = site.alive.content
-    assert (content.entities, content.mentioned, site.alive.ring) == (("binary_sensor.wet",), ("light.hall",), 2)
+    assert (content.entities, content.mentioned, site.alive.revision) == (("binary_sensor.wet",), ("light.hall",), 2)
     await site.settle()
 
 
@@ -221,7 +221,7 @@ async def test_actions_of_somebody_who_may_write_no_automation_are_left_out_and_
         assert [problem["code"] for problem in response["problems"]] == ["not_allowed", "not_offered"]
         assert [answer.name for answer in site.known(response["id"]).answers] == ["Keep off"]
     await site.settle()
-    assert len(anna.rings) == 2
+    assert len(anna.notifications) == 2
     response = await site.call("alert", Context(user_id=hass_admin_user.id), message="m", answers=[OPEN])
     assert response["problems"] == []
     await site.settle()

@@ -45,8 +45,8 @@ def add_user(hass: HomeAssistant, entity: str | None = None) -> User:
 async def test_the_action_returns_id_state_new_and_ring(site: Site) -> None:
     first = await site.raise_alert()
     said: dict[str, Any] = {"ignored": (), "problems": []}
-    assert first == {"id": site.alive.id, "state": "open", "new": True, "ring": 1, **said}
-    assert await site.raise_alert("More water") == {**first, "new": False, "ring": 2}
+    assert first == {"id": site.alive.id, "state": "open", "new": True, "revision": 1, **said}
+    assert await site.raise_alert("More water") == {**first, "new": False, "revision": 2}
 
 
 async def test_the_automation_that_calls_is_the_group_and_can_resolve_without_saying_which(
@@ -145,9 +145,9 @@ async def test_each_answer_that_does_not_count_is_refused_with_its_code(site: Si
     first = (await site.raise_alert(answers=ANSWERS))["id"]
     assert await refused(site, "answer", alert=first, answer="Blow up") == "not_offered"
     await site.raise_alert("More water", answers=ANSWERS)
-    assert await refused(site, "answer", alert=first, answer="Keep off", ring=1) == "answer_too_late"
-    assert await refused(site, "acknowledge", alert=first, ring=1) == "answer_too_late"
-    await site.call("answer", alert=first, answer="Keep off", ring=2, note="by hand")
+    assert await refused(site, "answer", alert=first, answer="Keep off", revision=1) == "answer_too_late"
+    assert await refused(site, "acknowledge", alert=first, revision=1) == "answer_too_late"
+    await site.call("answer", alert=first, answer="Keep off", revision=2, note="by hand")
     assert await refused(site, "answer", alert=first, answer="Keep off") == "already_answered"
     second = (await site.raise_alert(answers=ANSWERS))["id"]
     await site.call("resolve", alert=second)
@@ -187,7 +187,7 @@ async def test_with_several_sites_the_oldest_rings_unless_said_and_a_group_is_ov
     await other.set_up()
     await site.raise_alert()
     assert site.alive.group == "leak"
-    assert len(anna.rings) == 1
+    assert len(anna.notifications) == 1
     assert other.alerts.alive == ()
     await site.raise_alert(site=other.entry.entry_id)
     await site.call("acknowledge", group="leak")
@@ -210,7 +210,7 @@ async def test_a_call_during_a_reload_waits_for_its_end(hass: HomeAssistant, sit
         await call()
         await reload
         await site.settle()
-    assert "Water in the bath" in [ring["message"] for ring in anna.rings]
+    assert "Water in the bath" in [notification["message"] for notification in anna.notifications]
     assert site.known(first["id"]).state == "answered"
     assert site.alerts.alive == ()
 
@@ -240,16 +240,16 @@ async def test_integers_beyond_64_bits_become_texts(site: Site, anna: Phone) -> 
     await site.raise_alert(data={"iccid": iccid}, answers=[{"name": "Block", "actions": actions}])
     assert site.alive.content.data == '{"iccid":"89014103211118510720"}'
     assert '["89014103211118510720","-89014103211118510720",7]' in site.alive.content.answers[0].actions
-    assert len(anna.rings) == 1
+    assert len(anna.notifications) == 1
 
 
 async def test_a_long_message_is_cut_and_told_as_far_as_a_push_service_takes_it(site: Site, anna: Phone) -> None:
     await site.raise_alert("Water: " + "kitchen, " * 1000)
     assert len(site.alive.content.message) == 4096
-    (ring,) = anna.rings
-    assert ring["message"][-1] == "…"
-    assert 3490 < len(orjson.dumps(posted(anna.entry, ring))) <= 3500
-    assert len(json.dumps(ring)) < 4000
+    (notification,) = anna.notifications
+    assert notification["message"][-1] == "…"
+    assert 3490 < len(orjson.dumps(posted(anna.entry, notification))) <= 3500
+    assert len(json.dumps(notification)) < 4000
 
 
 async def test_a_memory_of_a_newer_version_is_refused_by_the_set_up(

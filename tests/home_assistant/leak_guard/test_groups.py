@@ -148,19 +148,19 @@ async def test_each_valve_of_a_group_is_closed_by_what_it_supports(
 
 
 async def test_valves_and_switches_of_one_group_are_all_closed(house: House, hass: HomeAssistant) -> None:
-    pump, side = Switch(), Valve("Side", POSITION_ONLY)
-    await house.add(pump, side)
+    worker, side = Switch(), Valve("Side", POSITION_ONLY)
+    await house.add(worker, side)
     members = [VALVE, "valve.side", "switch.pump"]
     assert await async_setup_component(hass, "group", {"group": {"water": {"entities": members}}})
     house.with_process_cosmos()
     await house.automation(sensors=[KITCHEN], valve="group.water")
     await house.wet(KITCHEN)
-    assert [house.valve.state, side.state, pump.state] == ["closed", "closed", "off"]
+    assert [house.valve.state, side.state, worker.state] == ["closed", "closed", "off"]
 
 
 async def test_a_switch_of_a_group_that_comes_back_on_is_turned_off(house: House) -> None:
-    pump, heater = Switch(), Switch("Heater")
-    await house.add(pump, heater)
+    worker, heater = Switch(), Switch("Heater")
+    await house.add(worker, heater)
     group = await house.group("switch", "Water", ["switch.pump", "switch.heater"])
     heater.shows("unavailable")
     house.with_process_cosmos()
@@ -168,7 +168,7 @@ async def test_a_switch_of_a_group_that_comes_back_on_is_turned_off(house: House
     await house.wet(KITCHEN)
     heater.shows("on")
     await house.settle()
-    assert [pump.state, heater.state] == ["off", "off"]
+    assert [worker.state, heater.state] == ["off", "off"]
     assert house.messages == ["Water: Kitchen", "Heater came back open. Water: Kitchen"]
 
 

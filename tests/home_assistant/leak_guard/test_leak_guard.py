@@ -49,12 +49,12 @@ async def test_a_leak_closes_the_valve_and_tells_with_answers(house: House) -> N
 
 
 async def test_a_switch_is_turned_off_in_the_place_of_a_valve(house: House) -> None:
-    pump = Switch()
-    await house.add(pump)
+    worker = Switch()
+    await house.add(worker)
     house.with_process_cosmos()
     await house.automation(sensors=SENSORS, valve="switch.pump")
     await house.wet(KITCHEN)
-    assert pump.is_on is False
+    assert worker.is_on is False
     again = house.raised[0]["answers"][0]["actions"][0]["parallel"]
     assert [step["action"] for step in again if step["enabled"]] == ["switch.turn_on"]
 

@@ -104,16 +104,16 @@ async def test_a_valve_away_at_the_leak_is_closed_when_it_comes_back_open(
 
 
 async def test_a_switch_away_at_the_leak_is_turned_off_when_it_comes_back_on(house: House) -> None:
-    pump = Switch()
-    await house.add(pump)
-    pump.shows("unavailable")
+    worker = Switch()
+    await house.add(worker)
+    worker.shows("unavailable")
     house.with_process_cosmos()
     await house.automation(sensors=SENSORS, valve="switch.pump")
     await house.wet(KITCHEN)
-    pump.shows("on")
+    worker.shows("on")
     await house.settle()
-    assert pump.state == "off"
-    assert pump.commands == 1
+    assert worker.state == "off"
+    assert worker.commands == 1
     assert house.messages == [WATER, "Pump came back open. Water: Kitchen"]
 
 

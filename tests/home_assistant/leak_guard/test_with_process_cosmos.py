@@ -56,7 +56,7 @@ async def test_a_leak_rings_and_turn_on_again_opens_the_valve(
 ) -> None:
     await house.automation(sensors=[KITCHEN], valve=VALVE)
     await house.wet(KITCHEN)
-    await until(hass, lambda: phone.rings)
+    await until(hass, lambda: phone.notifications)
     assert house.valve.is_closed
     assert [alive.group for alive in entry.runtime_data.alerts.alive] == [AUTOMATION]
     phone.press(phone.button("Turn on again"))
@@ -70,12 +70,12 @@ async def test_dry_again_closes_the_alert_and_the_next_leak_rings_anew(
     await house.automation(sensors=[KITCHEN], valve=VALVE, dry_for=0)
     alerts = entry.runtime_data.alerts
     await house.wet(KITCHEN)
-    await until(hass, lambda: len(phone.rings) == 1)
+    await until(hass, lambda: len(phone.notifications) == 1)
     (first,) = alerts.alive
     await house.dry(KITCHEN)
     await until(hass, lambda: not alerts.alive)
     await house.wet(KITCHEN)
-    await until(hass, lambda: len(phone.rings) == 2)
+    await until(hass, lambda: len(phone.notifications) == 2)
     (second,) = alerts.alive
     assert second.id != first.id
 
@@ -97,29 +97,29 @@ async def test_a_valve_that_hangs_rings_beside_the_leak(
 async def test_groups_of_sensors_and_of_valves_alert_by_name_and_turn_on_again_opens_them_all(
     house: House, hass: HomeAssistant, entry: MockConfigEntry, phone: Phone
 ) -> None:
-    side, pump = Valve("Side", POSITION_ONLY), Switch()
-    await house.add(side, pump)
+    side, worker = Valve("Side", POSITION_ONLY), Switch()
+    await house.add(side, worker)
     members = [VALVE, "valve.side", "switch.pump"]
     assert await async_setup_component(hass, "group", {"group": {"water": {"name": "Water", "entities": members}}})
     floors = await house.group("binary_sensor", "Floors", [KITCHEN, BATH])
-    pump.shows("unavailable")
+    worker.shows("unavailable")
     await house.automation(sensors=[floors], valve="group.water")
 
     def newest() -> str:
         return next((alive.content.message for alive in entry.runtime_data.alerts.alive), "")
 
     await house.wet(KITCHEN)
-    await soon(house, lambda: phone.rings)
+    await soon(house, lambda: phone.notifications)
     assert newest() == "Water: Kitchen"
     await house.wet(BATH)
     await soon(house, lambda: newest() == "Water: Bath, Kitchen")
-    pump.shows("on")
+    worker.shows("on")
     await soon(house, lambda: newest() == "Pump came back open. Water: Bath, Kitchen")
-    assert [house.valve.state, side.state, pump.state] == ["closed", "closed", "off"]
+    assert [house.valve.state, side.state, worker.state] == ["closed", "closed", "off"]
     (alive,) = entry.runtime_data.alerts.alive
     answer = {"alert": alive.id, "answer": "Turn on again"}
     await hass.services.async_call(DOMAIN, "answer", answer, blocking=True)
-    await soon(house, lambda: [house.valve.state, side.state, pump.state] == ["open", "open", "on"])
+    await soon(house, lambda: [house.valve.state, side.state, worker.state] == ["open", "open", "on"])
 
 
 async def test_removed_at_run_time_the_valve_still_closes(

@@ -128,8 +128,8 @@ class Page:
     async def _programs(self, request: web.Request) -> web.Response:
         if not self._is_for(request):
             return _not_here()
-        wish = {key: value for key, value in (await request.post()).items() if isinstance(value, str)}
-        card, done = await asyncio.to_thread(token_page.tokens, self._about.data, self._clock, wish)
+        form = {key: value for key, value in (await request.post()).items() if isinstance(value, str)}
+        card, done = await asyncio.to_thread(token_page.tokens, self._about.data, self._clock, form)
         return _reply(request, self._head(), card, status=HTTPStatus.OK if done else HTTPStatus.BAD_REQUEST)
 
     def _head(self) -> Html:
@@ -148,7 +148,7 @@ class Page:
         good = status.storage is StorageState.OK
         state = "ok" if good else status.storage.replace("_", " ")
         yield Row("Storage", "good" if good else "bad", state, words.STORAGE[status.storage])
-        if found := status.salvaged:
+        if found := status.recovered:
             lost = "an unknown number were lost" if found.lost_unknown else f"at most {found.lost} were lost"
             sentence = (
                 f"The database was damaged or deleted on {found.at:%Y-%m-%d}: {found.kept} rows were kept, {lost}."

@@ -32,15 +32,15 @@ def overview(folder: Path) -> Html:
     )
 
 
-def tokens(folder: Path, clock: Clock, wish: Mapping[str, str]) -> tuple[Html, bool]:
+def tokens(folder: Path, clock: Clock, request: Mapping[str, str]) -> tuple[Html, bool]:
     """Do what is wished (``make``, ``revoke``: a program's name); return the card and whether it could be done.
 
     Blocks for a moment.
     """
     try:
-        if name := wish.get("make"):
+        if name := request.get("make"):
             return _made(name, make_token(folder, name, clock)), True
-        if name := wish.get("revoke"):
+        if name := request.get("revoke"):
             revoke_token(folder, name)
         return _listed(programs(folder)), True
     except (StartError, TokensUnreadableError) as error:

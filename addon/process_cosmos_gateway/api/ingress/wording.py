@@ -7,9 +7,9 @@ from process_cosmos_gateway.contract.destinations import LinkState, Priority, St
 _UNITS = ((86_400, "day", "days"), (3600, "hour", "hours"), (60, "minute", "minutes"))
 
 PRIORITIES: Mapping[Priority, str] = {
-    Priority.ALARM: "Alerts",
+    Priority.URGENT: "Alerts",
     Priority.CHANGE: "Device changes",
-    Priority.MEASUREMENT: "Readings",
+    Priority.READING: "Readings",
 }
 
 LINKS: Mapping[LinkState, str] = {

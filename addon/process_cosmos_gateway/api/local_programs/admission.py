@@ -26,30 +26,30 @@ _LOOK_SECONDS = 5.0
 _UNREADABLE = "The tokens of local programs cannot be read. Connected programs stay; others cannot connect"
 _NO_TOKEN = "This is no program's token. Make one where the app runs: process-cosmos-gateway token NAME"  # noqa: S105 - says that there is none
 
-type Door = Callable[[web.Request], Awaitable[web.StreamResponse]]
+type Endpoint = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Guest:
+class _Program:
     path: str
     token: str
 
 
-class Guests:
+class Admission:
     """Lets programs with a token in; at most ``MOST_CONNECTIONS`` at each door."""
 
-    def __init__(self, folder: Path, doors: Mapping[str, Door], look_every: float = _LOOK_SECONDS) -> None:
+    def __init__(self, folder: Path, endpoints: Mapping[str, Endpoint], look_every: float = _LOOK_SECONDS) -> None:
         """Take where tokens are kept, the doors by path, and the seconds between two looks for revoked tokens."""
         self._folder = folder
-        self._doors = doors
+        self._endpoints = endpoints
         self._look_every = look_every
-        self._inside: dict[asyncio.Task[object], _Guest] = {}
+        self._inside: dict[asyncio.Task[object], _Program] = {}
         self._readable = True
 
     def add_to(self, application: web.Application) -> None:
         """Register a GET route per path; end all connections when ``application`` shuts down."""
-        for path, door in self._doors.items():
-            application.router.add_get(path, partial(self._serve, path, door))
+        for path, endpoint in self._endpoints.items():
+            application.router.add_get(path, partial(self._serve, path, endpoint))
         application.on_shutdown.append(self._send_all_away)
 
     async def run(self) -> None:
@@ -57,14 +57,14 @@ class Guests:
         while True:
             await asyncio.sleep(self._look_every)
             # Those who come in meanwhile may have a newer token than what is read.
-            if guests := tuple(self._inside.items()):
+            if admission := tuple(self._inside.items()):
                 tokens = await self._read_tokens()
-                for task, guest in guests:
+                for task, guest in admission:
                     with suppress(TokensUnreadableError):  # no revocation
                         if self._inside.get(task) is guest and not tokens.is_known(guest.token):
                             task.cancel()
 
-    async def _serve(self, path: str, door: Door, request: web.Request) -> web.StreamResponse:
+    async def _serve(self, path: str, endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
         header = request.headers.get("Authorization", "")
         token = header.removeprefix(BEARER)
         try:
@@ -77,9 +77,9 @@ class Guests:
             return problem_reply(Code.TOO_MANY_CONNECTIONS, sentence, HTTPStatus.SERVICE_UNAVAILABLE)
         request.app[LISTENER].admit(request, f"program {token}")
         task = cast("asyncio.Task[object]", asyncio.current_task())
-        self._inside[task] = _Guest(path, token)
+        self._inside[task] = _Program(path, token)
         try:
-            return await door(request)
+            return await endpoint(request)
         finally:
             del self._inside[task]
 

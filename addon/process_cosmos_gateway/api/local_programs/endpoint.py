@@ -201,7 +201,7 @@ class _Connection:
         result, now = message.result(), self._loop.time()
         if message.event is None:
             return result
-        if result.problem is None and message.event.priority is Priority.ALARM:
+        if result.problem is None and message.event.priority is Priority.URGENT:
             self._alarm_seconds.observe(now - message.begun)
         key = message.event.priority, message.event.key
         if line := self._lines.get(key):
@@ -227,7 +227,7 @@ def _event(publish: Publish) -> Event:
         id=publish.event,
         type=publish.event_type,
         kind=EventKind.DEVICE,
-        priority=Priority.ALARM if publish.alarm else Priority.CHANGE,
+        priority=Priority.URGENT if publish.urgent else Priority.CHANGE,
         subject=publish.subject,
         key=program_key(publish.subject),
         time=publish.time,

@@ -16,7 +16,7 @@ from process_cosmos_gateway.devices.options import ReadingOptions, VolumeRule
 from process_cosmos_gateway.devices.repository import property_number
 from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.options import MEGABYTE
-from process_cosmos_gateway.outbox import DropReason, Measurement, Outbox
+from process_cosmos_gateway.outbox import DropReason, OutgoingReading, Outbox
 from process_cosmos_gateway.store import Store, Transaction
 
 from . import pending_readings
@@ -29,7 +29,7 @@ _DAY = 86_400.0
 _LOOK_SECONDS = 1.0
 
 
-class Leaving:
+class Forwarding:
     """Thins readings as the rules say, and keeps to the day's bytes.
 
     What waits, what left last and what the day has cost are on disk with the readings: none is lost or leaves twice.
@@ -136,7 +136,7 @@ class _Load:
         self._spent = 0.0
         if daily is not None and counted(transaction, "budget_day") == today:
             self._spent = counted(transaction, "budget_bytes")
-        self._taken: list[Measurement] = []
+        self._taken: list[OutgoingReading] = []
         self._held_back = 0
 
     def take(self, series: Series, point: Point) -> bool:
@@ -153,7 +153,7 @@ class _Load:
             return False
         self._spent = spent
         self._taken.append(
-            Measurement(
+            OutgoingReading(
                 device=series.device, property=series.name, unit=series.unit, time=point.time, value=point.value
             )
         )
@@ -161,8 +161,8 @@ class _Load:
 
     def leave(self, outbox: Outbox) -> None:
         """Queue what was taken, count what was held back, and note what the day has cost."""
-        outbox.add_measurements(self._transaction, self._taken)
-        outbox.count_drop(self._transaction, Priority.MEASUREMENT, DropReason.VOLUME, self._held_back)
+        outbox.add_readings(self._transaction, self._taken)
+        outbox.count_drop(self._transaction, Priority.READING, DropReason.VOLUME, self._held_back)
         if self._daily is not None and self._taken:
             set_counter(self._transaction, "budget_day", self._today)
             set_counter(self._transaction, "budget_bytes", self._spent)

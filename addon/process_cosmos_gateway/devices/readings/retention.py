@@ -36,7 +36,7 @@ def history_quota(most: float, free: float, reserve: float, taken: float) -> flo
     return most if missing <= 0 else min(most, max(0.0, taken - missing))
 
 
-class Shelf:
+class Retention:
     """Forgets what is too old, and the oldest of what is too much; that is counted as ``readings_forgotten``."""
 
     def __init__(self, store: Store, outbox: Outbox, clock: Clock, counts: Counter[str], most: float) -> None:

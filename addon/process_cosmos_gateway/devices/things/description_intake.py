@@ -16,7 +16,7 @@ from process_cosmos_gateway.devices.message_writer import Change
 from process_cosmos_gateway.devices.mqtt.connection import matches
 
 from .description import DescriptionError, check_plausible, is_meant_as_description, parse_description
-from .device_table import Roster
+from .device_table import DeviceTable
 from .rates import Bucket, Window
 from .twin import Twin, as_device, turned
 
@@ -73,7 +73,7 @@ class Descriptions:
     def __init__(
         self,
         *,
-        roster: Roster,
+        device_table: DeviceTable,
         filters: Sequence[str],
         counts: Counter[str],
         new_a_minute: int,
@@ -82,7 +82,7 @@ class Descriptions:
         on_removed: Callable[[str], None],
     ) -> None:
         """Take where devices stand, where their descriptions are looked for, and who is told of changes."""
-        self._roster = roster
+        self._device_table = device_table
         self._filters = filters
         self._counts = counts
         self._tell = tell
@@ -97,17 +97,17 @@ class Descriptions:
         """Return what is to be written for a message that is no device's; raise ``DescriptionError``."""
         if not any(matches(each, topic) for each in self._filters):
             return []
-        known = self._roster.by_topic(topic)
+        known = self._device_table.by_topic(topic)
         if not payload:
             self._forget(topic)
             return [] if known is None else self._withdraw(known)
-        if self._roster.is_known(topic, payload):
+        if self._device_table.is_known(topic, payload):
             self._forget(topic)
             return []
         if known is None and not is_meant_as_description(topic, payload):
             return []
         check_plausible(payload)
-        self._roster.check_room(topic, len(payload))
+        self._device_table.check_room(topic, len(payload))
         waiting = self._new if known is None else self._changed
         if not waiting.payloads and self._may_read(waiting, len(payload)):
             return self._read(waiting, topic, payload)
@@ -127,7 +127,7 @@ class Descriptions:
                     continue
                 payload = waiting.pop(topic) or b""
                 try:
-                    self._roster.check_room(topic, len(payload))
+                    self._device_table.check_room(topic, len(payload))
                     write(payload, self._read(waiting, topic, payload))
                 except DescriptionError as error:
                     self._counts[error.code] += 1
@@ -144,11 +144,11 @@ class Descriptions:
         self._changed.pop(topic)
 
     def _read(self, waiting: _Waiting, topic: str, payload: bytes) -> list[Change]:
-        known = self._roster.by_topic(topic)
+        known = self._device_table.by_topic(topic)
         thing = parse_description(topic, payload, self._filters)
         if known is not None and known.thing == thing:
             return []
-        twin = self._roster.admit(thing, payload)
+        twin = self._device_table.admit(thing, payload)
         waiting.window.note(asyncio.get_running_loop().time())
         if thing.left_out:
             self._counts["forms_unusable"] += len(thing.left_out)
@@ -163,7 +163,7 @@ class Descriptions:
         ]
 
     def _withdraw(self, twin: Twin) -> list[Change]:
-        self._roster.dismiss(twin.id)
+        self._device_table.dismiss(twin.id)
         self._on_removed(twin.id)
         self._listen(Listening(end=twin))
         self._tell(DeviceRemoved(sequence=0, device=twin.id))

@@ -36,7 +36,7 @@ class Route:
     is_boolean: bool = False
 
 
-class Roster:
+class DeviceTable:
     """The devices now known, by id, and the routes of their topics; the first owner keeps a topic."""
 
     def __init__(self) -> None:

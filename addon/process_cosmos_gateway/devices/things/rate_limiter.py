@@ -47,12 +47,12 @@ class Throttle:
         self._limited = {device: at for device, at in self._limited.items() if now - at < _NAMED_SECONDS}
         return tuple(self._limited)
 
-    def admits(self, device: str, received: Received, *, may_be_alarm: bool, is_state: bool) -> bool:
+    def admits(self, device: str, received: Received, *, may_be_urgent: bool, is_state: bool) -> bool:
         """Say whether a message of ``device`` is taken now; ``is_state``: a newer one of its topic replaces it."""
         topic = received.message.topic or ""
         now = self._now()
         rate = self._rates.setdefault(device, DeviceRate())
-        if rate.admit(len(received.message.payload), now, may_be_alarm=may_be_alarm):
+        if rate.admit(len(received.message.payload), now, may_be_urgent=may_be_urgent):
             self._held.pop(topic, None)
             return True
         self._counts[RATE_LIMITED] += 1
@@ -62,7 +62,7 @@ class Throttle:
                 "%s: %s sends more messages than a device may; what is beyond is dropped", RATE_LIMITED, device
             )
         if is_state and len(received.message.payload) <= _LONGEST_HELD and len(self._held) < _MOST_HELD:
-            self._held[topic] = (device, received, may_be_alarm)
+            self._held[topic] = (device, received, may_be_urgent)
             self._news.set()
         return False
 
@@ -83,7 +83,7 @@ class Throttle:
             await asyncio.sleep(_LOOK_SECONDS)
             if not self._held:
                 self._news.clear()
-            for topic, (device, received, may_be_alarm) in tuple(self._held.items()):
-                if topic in self._held and self._rates[device].may(self._now(), may_be_alarm=may_be_alarm):
+            for topic, (device, received, may_be_urgent) in tuple(self._held.items()):
+                if topic in self._held and self._rates[device].may(self._now(), may_be_urgent=may_be_urgent):
                     del self._held[topic]
                     take(received)

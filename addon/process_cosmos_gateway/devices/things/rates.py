@@ -59,16 +59,16 @@ class DeviceRate:
     readings: Bucket = field(default_factory=lambda: Bucket(rate=RATE, burst=BURST))
     alarms: Bucket = field(default_factory=lambda: Bucket(rate=ALARM_RATE, burst=ALARM_BURST))
 
-    def admit(self, size: int, now: float, *, may_be_alarm: bool) -> bool:
+    def admit(self, size: int, now: float, *, may_be_urgent: bool) -> bool:
         """Say whether a message of ``size`` bytes is taken."""
         cost = 1.0 + size // BYTES_OF_A_MESSAGE
-        if may_be_alarm and self.alarms.take(cost, now):
+        if may_be_urgent and self.alarms.take(cost, now):
             return True
         return self.readings.take(cost, now)
 
-    def may(self, now: float, *, may_be_alarm: bool) -> bool:
+    def may(self, now: float, *, may_be_urgent: bool) -> bool:
         """Say whether a message would be taken."""
-        return (may_be_alarm and self.alarms.has_any(now)) or self.readings.has_any(now)
+        return (may_be_urgent and self.alarms.has_any(now)) or self.readings.has_any(now)
 
 
 class Window:

@@ -28,7 +28,7 @@ def arrivals_of(event: Mapping[str, Any], *, fresh: bool) -> Iterator[Arrival]:
 
 def _items(kind: str, subject: str, data: Any) -> Iterator[tuple[Item, float | None]]:  # noqa: ANN401 - JSON
     if kind.startswith(_ALERT):
-        yield Item(Priority.ALARM, subject, data["count"]), None
+        yield Item(Priority.URGENT, subject, data["count"]), None
     elif kind == EVENT_TYPE:
         yield Item(Priority(data["priority"]), subject, data["number"]), None
     elif kind == _DEVICE_EVENT and data["event"] == TICK:
@@ -38,7 +38,7 @@ def _items(kind: str, subject: str, data: Any) -> Iterator[tuple[Item, float | N
     elif kind == _READING and data["property"] == LEVEL:
         for reading in data["readings"]:
             moment = datetime.fromisoformat(reading["time"]).timestamp()
-            yield Item(Priority.MEASUREMENT, data["device"], round(reading["value"])), round(moment, 3)
+            yield Item(Priority.READING, data["device"], round(reading["value"])), round(moment, 3)
     elif kind == _READINGS:
         yield from _pack(data)
 
@@ -52,4 +52,4 @@ def _pack(records: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Item, float]]:
         device, said = split_names(f"{name}{record.get('n', '')}")
         if said == LEVEL and "v" in record:
             at = round(time + record.get("t", 0.0), 3)
-            yield Item(Priority.MEASUREMENT, device, round(value + record["v"])), at
+            yield Item(Priority.READING, device, round(value + record["v"])), at

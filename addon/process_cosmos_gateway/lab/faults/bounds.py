@@ -83,7 +83,7 @@ class Bounds:
 
     async def _check_alarms(self, name: str, begun: float, ended: float) -> None:
         """Judge the alarms recorded in between; one that has no acknowledgement yet has waited until now."""
-        alarms = self.site.ledger.sent(Priority.ALARM, begun, ended)
+        alarms = self.site.ledger.sent(Priority.URGENT, begun, ended)
         with suppress(TimeoutError):
             await until(lambda: all(each.acknowledged_at for each in alarms), "acknowledgements", _WAIT_SECONDS, 0.02)
         now = time.monotonic()

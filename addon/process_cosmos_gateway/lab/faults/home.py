@@ -92,14 +92,14 @@ class Home:
         """Return the id of an alert to ring about."""
         return self._ulids()
 
-    def ring(self, alert: Ulid, text: str = "Water under the sink") -> None:
+    def revision(self, alert: Ulid, text: str = "Water under the sink") -> None:
         """Record that ``alert`` rings once more; it goes over as soon as it can."""
         number = self._counts[alert] = self._counts.get(alert, 0) + 1
         replica = Replica(
             id=alert,
             group="automation.lab",
             state=AlertState.OPEN,
-            ring=number,
+            revision=number,
             answers_from=1,
             severity=Severity.CRITICAL,
             message=text,
@@ -108,11 +108,11 @@ class Home:
             count=number,
             until_in=86400.0,
         )
-        kind = TransitionKind.OPENED if number == 1 else TransitionKind.RUNG
+        kind = TransitionKind.OPENED if number == 1 else TransitionKind.UPDATED
         change = Change(kind=kind, alert=replica, event=self._ulids(), at=datetime.now(UTC))
         position = Position(run=self._run, n=len(self._log) + 1)
         transition = Transition(position=position, changes=(change,))
-        record = _Record(Item(Priority.ALARM, alert, number), time.monotonic(), transition)
+        record = _Record(Item(Priority.URGENT, alert, number), time.monotonic(), transition)
         self._log.append(record)
         self._ledger.attempt(record.item, record.at)
         self._news.set()

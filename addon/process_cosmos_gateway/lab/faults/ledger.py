@@ -132,7 +132,7 @@ class Ledger:
         if attempt is not None and now is not None:
             attempt.arrived_at = attempt.arrived_at or now
 
-    def close_books(self) -> None:
+    def start_next_round(self) -> None:
         """Begin the next fault: what was noted so far counts as known, and is not judged again."""
         self.forgiven |= self.attempts.keys()
         self.attempts.clear()
@@ -173,7 +173,7 @@ class Ledger:
         later, unless something the device said after it was on disk before the cut, which takes it along.
         """
         acknowledged = self.attempts[item].acknowledged_at or 0.0
-        return item.priority is Priority.MEASUREMENT and any(
+        return item.priority is Priority.READING and any(
             cut - self.bound <= acknowledged <= cut
             or (cut - LONGEST_WAY <= acknowledged <= cut and not self._heard(item.key, acknowledged, cut))
             for cut in self.cuts
@@ -237,4 +237,4 @@ class Ledger:
     def _is_known_reading(self, arrival: Arrival, first: Mapping[Item, Arrival]) -> bool:
         """Say whether it is a reading a destination has: whose device, property, time and value it knows it merges."""
         known = first.get(arrival.item)
-        return arrival.item.priority is Priority.MEASUREMENT and known is not None and known.at == arrival.at
+        return arrival.item.priority is Priority.READING and known is not None and known.at == arrival.at

@@ -55,7 +55,7 @@ class Meter(Thing):
         number, at = -self._greetings, self._begun - self._greetings * _STEP
         await self.publish(f"events/{TICK}", orjson.dumps(number))
         await self.publish(f"properties/{LEVEL}", orjson.dumps([{"n": LEVEL, "t": at, "v": number}]))
-        return [Item(priority, self.topic, number) for priority in (Priority.CHANGE, Priority.MEASUREMENT)]
+        return [Item(priority, self.topic, number) for priority in (Priority.CHANGE, Priority.READING)]
 
     async def tick(self) -> None:
         """Say one device event."""
@@ -77,7 +77,7 @@ class Meter(Thing):
         for _ in range(readings):
             self._levels += 1
             at = round(self._begun + self.clock_wrong_by + self._levels * _STEP, 3)
-            items.append(Item(Priority.MEASUREMENT, self.topic, self._levels))
+            items.append(Item(Priority.READING, self.topic, self._levels))
             records.append({"n": LEVEL, "t": at, "v": self._levels})
             self._ledger.attempt(items[-1], time.monotonic(), at)
         await self._say(f"properties/{LEVEL}", orjson.dumps(records), tuple(items))

@@ -36,7 +36,7 @@ class Program:
         name = self._ulids()
         self._lines = {
             (priority, f"program-{name}-{subject}"): deque[tuple[Item, Publish]]()
-            for priority in (Priority.ALARM, Priority.CHANGE)
+            for priority in (Priority.URGENT, Priority.CHANGE)
             for subject in range(_SUBJECTS)
         }
         self._numbers = dict.fromkeys(self._lines, 0)
@@ -54,7 +54,7 @@ class Program:
                 subject=subject,
                 time=datetime.now(UTC),
                 data={"priority": priority, "number": number},
-                alarm=priority is Priority.ALARM,
+                urgent=priority is Priority.URGENT,
             )
             item = Item(priority, subject, number)
             self._ledger.attempt(item, time.monotonic())

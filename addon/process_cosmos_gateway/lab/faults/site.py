@@ -92,7 +92,7 @@ class Site(House):
         """``kill -9`` to the gateway in the midst of a burst of alarms; the moment is noted as a cut."""
         begun = self.home.receipts
         for _ in range(_BURST):
-            self.home.ring(self._burst)
+            self.home.revision(self._burst)
         await until(lambda: self.home.receipts > begun, "a receipt")
         await asyncio.sleep(self.random.uniform(0.0, 0.01))
         unsure = self.home.unconfirmed
@@ -164,7 +164,7 @@ class Site(House):
         program = await self._program()
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(_repeat(program.say, 2 / rate))]
-            tasks += [group.create_task(_repeat(partial(self.home.ring, name), 1 / rate)) for name in names]
+            tasks += [group.create_task(_repeat(partial(self.home.revision, name), 1 / rate)) for name in names]
             tasks += [group.create_task(_repeat(meter.tick, 1 / rate)) for meter in meters]
             tasks += [group.create_task(_repeat(meter.measure, 1 / rate)) for meter in meters]
             try:
@@ -288,7 +288,7 @@ class Site(House):
         counted = Counter[Priority]()
         for drop in status.drops:
             counted[drop.priority] += drop.count
-        excused = (Priority.CHANGE, Priority.MEASUREMENT)
+        excused = (Priority.CHANGE, Priority.READING)
         return {priority: max(0, counted[priority] - self._dropped.get(priority, 0)) for priority in excused}
 
     def begin(self, seed: str) -> None:
@@ -296,7 +296,7 @@ class Site(House):
         self.random.seed(seed)
         for proxy in (self.to_broker, self.to_cloud, self.to_webhook):
             proxy.seed(seed)
-        self.ledger.close_books()
+        self.ledger.start_next_round()
         self.proof.clear()
         self.figures.clear()
         self._connections = self.to_broker.counts.connections

@@ -66,12 +66,12 @@ async def _fill_up_to_the_reserve(site: Site) -> None:
 
 
 async def _delete_files(site: Site, names: tuple[str, ...]) -> None:
-    before = _salvaged_at(site)
+    before = _recovered_at(site)
     async with site.traffic():
         begun = time.monotonic()
         for name in names:
             site.database.with_name(site.database.name + name).unlink()
-        await until(lambda: _salvaged_at(site) != before, "notice of the deleted files")
+        await until(lambda: _recovered_at(site) != before, "notice of the deleted files")
         seconds = time.monotonic() - begun
         # The app begins anew: readings of the last second may be lost, as with a kill.
         site.ledger.cuts += [begun + _LOOKS_APART, time.monotonic()]
@@ -86,9 +86,9 @@ def _named(rest: str) -> str:
     return {"": "database", "-wal": "log", "-shm": "shared memory"}[rest]
 
 
-def _salvaged_at(site: Site) -> str | None:
+def _recovered_at(site: Site) -> str | None:
     status = site.home.status
-    return str(status.salvaged.at) if status is not None and status.salvaged is not None else None
+    return str(status.recovered.at) if status is not None and status.recovered is not None else None
 
 
 FAULTS = (Fault(name="F34", sentence="a small disk, deleted files", play=little_space, disk=True),)

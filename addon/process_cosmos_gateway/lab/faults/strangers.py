@@ -33,7 +33,7 @@ ADDRESSES = tuple(f"127.0.0.{number}" for number in range(2, 32))
 HELD = 600
 """Connections that are held open at a time, 20 of each address; half of it too is more than a listener lets be."""
 
-_TIRED = 0.02
+_BACKOFF = 0.02
 _THROWN_OUT = 0.2
 """Seconds until somebody connects anew who was thrown out: who shakes hands all the time needs a core of his own."""
 _UNPACKED = 256 << 20
@@ -103,7 +103,7 @@ class Flood:
             with suppress(OSError, EOFError, TimeoutError):
                 async with asyncio.timeout(_PATIENCE):
                     await strike()
-            await asyncio.sleep(_TIRED)
+            await asyncio.sleep(_BACKOFF)
 
 
 class HarmfulSite:
