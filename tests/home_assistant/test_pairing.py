@@ -161,7 +161,7 @@ async def test_the_pairing_line_of_another_app_lets_it_serve_the_site_once_confi
     assert result["step_id"] == "other_gateway"
     assert site.unique_id == SITE
     result = await submit(hass, result, {})
-    assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "rescheduled")
+    assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "moved")
     assert site.unique_id == site.data["site"] == OTHER_SITE
     assert (site.options["notify_entities"], site.options["destinations"]) == (["notify.hall"], [])
     await until(lambda: tls_gateway.sessions)

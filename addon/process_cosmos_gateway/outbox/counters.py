@@ -91,7 +91,7 @@ class Audience:
             kinds[name].add(kind)
         parking: set[str] = set()
         known = counters(transaction)
-        if known["parked"]:
+        if known["overflow"]:
             parking = {name for (name,) in transaction.rows("SELECT DISTINCT destination FROM outbox_overflow")}
         return cls(kinds, dict(backlogs(transaction)), parking, known)
 

@@ -18,7 +18,7 @@ def read_depths(transaction: Transaction, under: Conditions) -> Depths:
     drops = transaction.rows("SELECT priority, reason, count FROM outbox_drop")
     return Depths(
         waiting=Waiting(
-            urgent=counters[Priority.URGENT] + counters["parked"],
+            urgent=counters[Priority.URGENT] + counters["overflow"],
             change=counters[Priority.CHANGE],
             reading=counters[Priority.READING],
         ),
@@ -31,7 +31,7 @@ def read_depths(transaction: Transaction, under: Conditions) -> Depths:
         full=frozenset(
             priority
             for priority in Priority
-            if (priority is Priority.URGENT and counters["parked"])
+            if (priority is Priority.URGENT and counters["overflow"])
             or sizes[priority] > _NEARLY_FULL * share(under.limits.quota[priority], len(waiting) // len(Priority))
             or (waiting and under.refuses(priority))
         ),

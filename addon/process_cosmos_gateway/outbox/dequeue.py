@@ -33,7 +33,7 @@ class FetchResult:
     waiting: dict[Priority, Sequence[Delivery]] = field(default_factory=dict)
     expired: list[tuple[Priority, int]] = field(default_factory=list)
     damaged: list[tuple[Priority, int]] = field(default_factory=list)
-    moves_parked: bool = False
+    moves_overflow: bool = False
     needs_cut: bool = False
     has_more: bool = False
 
@@ -45,7 +45,7 @@ class FetchResult:
     @property
     def is_clear(self) -> bool:
         """Whether nothing stands in the way."""
-        return not (self.expired or self.damaged or self.moves_parked or self.needs_cut)
+        return not (self.expired or self.damaged or self.moves_overflow or self.needs_cut)
 
     def compose(self, sent: Mapping[Priority, float], limit: int) -> Sequence[Delivery]:
         """Return the batch to be sent."""
@@ -94,7 +94,7 @@ def fetch(transaction: Transaction, request: FetchRequest) -> FetchResult:
     if pack.delivery is not None and request.wants(pack.delivery) and Priority.READING not in request.reached:
         result.waiting[Priority.READING] = [pack.delivery]
     expired = overflow_queue.has_expired(transaction, request.now)
-    result.moves_parked = expired or overflow_queue.may_unpark(transaction, request.destination, request.limits)
+    result.moves_overflow = expired or overflow_queue.may_requeue(transaction, request.destination, request.limits)
     return result
 
 

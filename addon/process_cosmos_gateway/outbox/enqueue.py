@@ -132,7 +132,7 @@ def _queue_alarm(transaction: Transaction, arrival: Arrival, wanting: Sequence[s
     audience = under.audience
     parked = [name for name in wanting if not has_room(audience, name, len(arrival.body), under.limits)]
     for name in parked:
-        overflow_queue.park(transaction, name, arrival.event, arrival.body, under.now, under.limits.parked_bytes)
+        overflow_queue.park(transaction, name, arrival.event, arrival.body, under.now, under.limits.overflow_bytes)
         audience.parking.add(name)
     waiting = [name for name in wanting if name not in parked]
     if waiting:

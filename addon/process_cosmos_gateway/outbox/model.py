@@ -176,7 +176,7 @@ class Limits:
 
     ``quota``: bytes of events per priority, in equal shares for the destinations; one that is not given follows what is
     free on the disk. ``keeps_backlog``: priorities whose backlogs stay when their share shrinks below them.
-    ``parked_bytes``: of alarms for which there was no room; beyond it only the newest of each alert stays.
+    ``overflow_bytes``: of alarms for which there was no room; beyond it only the newest of each alert stays.
     ``id_bytes``: for remembered ids. ``unsettled``: how many events may have failed at a destination until it gets no
     others. ``strikes``: failures, with others delivered in between, that make an event poison. ``longest_backoff``:
     seconds.
@@ -184,7 +184,7 @@ class Limits:
 
     quota: Mapping[Priority, int] = field(default_factory=dict)
     keeps_backlog: frozenset[Priority] = frozenset()
-    parked_bytes: int = 16 * MB
+    overflow_bytes: int = 16 * MB
     id_bytes: int = 64 * MB
     unsettled: int = 1_000
     strikes: int = 20

@@ -18,9 +18,9 @@ def park(  # noqa: PLR0917 - an event, its text and time, where to and how much
 ) -> None:
     """Let ``event`` wait for room; beyond ``most`` bytes only the newest of its alert stays."""
     asked = int(event.only is not None)
-    if counted(transaction, "parked_bytes") + len(body) > most:
+    if counted(transaction, "overflow_bytes") + len(body) > most:
         expire(transaction, now)
-    if counted(transaction, "parked_bytes") + len(body) > most:
+    if counted(transaction, "overflow_bytes") + len(body) > most:
         superseded = remove(transaction, "destination = ? AND key = ? AND asked = ?", destination, event.key, asked)
         drop(transaction, Priority.URGENT, DropReason.SUPERSEDED, superseded)
     expires = None if event.expires_at is None else event.expires_at.timestamp()
@@ -40,14 +40,14 @@ def park(  # noqa: PLR0917 - an event, its text and time, where to and how much
         zlib.crc32(body),
         body,
     )
-    count(transaction, "parked", 1)
-    count(transaction, "parked_bytes", len(body))
+    count(transaction, "overflow", 1)
+    count(transaction, "overflow_bytes", len(body))
 
 
 def has_expired(transaction: Transaction, now: float) -> bool:
     """Say whether something parked is not to be sent any more."""
     expired = "SELECT 1 FROM outbox_overflow WHERE expires_at <= ? LIMIT 1"
-    return bool(counted(transaction, "parked") and transaction.rows(expired, now))
+    return bool(counted(transaction, "overflow") and transaction.rows(expired, now))
 
 
 def expire(transaction: Transaction, now: float) -> None:
@@ -61,14 +61,14 @@ def remove(transaction: Transaction, where: str, *values: str | float) -> int:
         f"DELETE FROM outbox_overflow WHERE {where} RETURNING length(body)",  # noqa: S608 - of our own callers
         *values,
     )
-    count(transaction, "parked", -len(sizes))
-    count(transaction, "parked_bytes", -sum(size for (size,) in sizes))
+    count(transaction, "overflow", -len(sizes))
+    count(transaction, "overflow_bytes", -sum(size for (size,) in sizes))
     return len(sizes)
 
 
-def may_unpark(transaction: Transaction, destination: str, limits: Limits) -> bool:
+def may_requeue(transaction: Transaction, destination: str, limits: Limits) -> bool:
     """Say whether there is room for the oldest alarm that is parked for ``destination``."""
-    if not counted(transaction, "parked"):
+    if not counted(transaction, "overflow"):
         return False
     oldest = "SELECT length(body) FROM outbox_overflow WHERE destination = ? ORDER BY number LIMIT 1"
     events, room = _room(transaction, destination, limits)
@@ -84,7 +84,7 @@ def _room(transaction: Transaction, destination: str, limits: Limits) -> tuple[i
 
 def unpark(transaction: Transaction, destination: str, limits: Limits) -> None:
     """Move parked alarms to the queue, in their order, as far as there is room."""
-    if not counted(transaction, "parked"):
+    if not counted(transaction, "overflow"):
         return
     events, room = _room(transaction, destination, limits)
     rows = transaction.rows(

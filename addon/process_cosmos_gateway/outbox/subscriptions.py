@@ -48,7 +48,7 @@ def _count_anew(transaction: Transaction, name: str, *, reads: bool) -> None:
 def leave(transaction: Transaction, name: str) -> None:
     """Forget ``name``, with what only it was waiting for and what it has rejected."""
     transaction.run("DELETE FROM outbox_destination WHERE name = ?", name)
-    for table in ("kind", "cursor", "exception", "skip", "backlog", "pack"):
+    for table in ("kind", "cursor", "exception", "skip", "backlog", "reading_batch"):
         transaction.run(f"DELETE FROM outbox_{table} WHERE destination = ?", name)  # noqa: S608 - names from above
     count(transaction, "rejected", -transaction.run("DELETE FROM outbox_rejected WHERE destination = ?", name))
     overflow_queue.remove(transaction, "destination = ?", name)

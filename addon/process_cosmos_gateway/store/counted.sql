@@ -11,7 +11,7 @@ SELECT 'outbox_reading',
   max(value, coalesce((SELECT max(events) FROM outbox_backlog WHERE priority = 'reading'), 0)),
   1, 'outbox_counter' FROM outbox_counter WHERE name = 'reading'
 UNION ALL
-SELECT 'outbox_overflow', value, 1, 'outbox_counter' FROM outbox_counter WHERE name = 'parked'
+SELECT 'outbox_overflow', value, 1, 'outbox_counter' FROM outbox_counter WHERE name = 'overflow'
 UNION ALL
 SELECT 'outbox_rejected', value, 1, 'outbox_counter' FROM outbox_counter WHERE name = 'rejected'
 UNION ALL

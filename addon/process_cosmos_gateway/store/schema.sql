@@ -120,7 +120,7 @@ CREATE TABLE outbox_rejected (
 -- own_id_ms: the time in the newest id this gateway has made for an event.
 CREATE TABLE outbox_counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL DEFAULT 0) STRICT, WITHOUT ROWID;
 INSERT INTO outbox_counter (name) VALUES
-  ('urgent'), ('change'), ('reading'), ('parked'), ('parked_bytes'), ('id'), ('rejected'), ('conflict'), ('forgotten'),
+  ('urgent'), ('change'), ('reading'), ('overflow'), ('overflow_bytes'), ('id'), ('rejected'), ('conflict'), ('forgotten'),
   ('id_generation_size'), ('id_oldest'), ('own_id_ms');
 INSERT INTO outbox_counter VALUES ('id_generation', 1);
 

@@ -176,7 +176,7 @@ async def test_nobody_is_asked_while_an_acknowledgement_lasts_and_asked_after_it
     await site.passes(1)
     assert await site.requested() == [(2, 0, 0)]
     [delivery] = [
-        delivery for delivery in await site.outbox.deliveries("cloud", 10) if delivery.type.endswith("asked.v1")
+        delivery for delivery in await site.outbox.deliveries("cloud", 10) if delivery.type.endswith("notification_requested.v1")
     ]
     assert orjson.loads(delivery.body)["data"]["state"] == "open"
 

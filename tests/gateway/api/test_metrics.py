@@ -53,7 +53,7 @@ async def test_what_was_dropped_is_counted_by_priority_and_reason(endpoints: End
         endpoints.outbox.count_drop(transaction, Priority.READING, DropReason.VOLUME, 7)
 
     await endpoints.store.write(drop)
-    assert (await scraped(endpoints))["dropped_events_total", "measurementvolume"] == 7
+    assert (await scraped(endpoints))["dropped_events_total", "readingvolume"] == 7
 
 
 async def test_what_the_process_and_the_disk_cost_is_shown(endpoints: Endpoints) -> None:

@@ -249,10 +249,10 @@ async def test_tokens_that_cannot_be_read_are_not_shown_as_none(desk: Desk) -> N
     assert "No program has a token" not in page
 
 
-@pytest.mark.parametrize("wish", [{"make": NONSENSE}, {"revoke": "../pairing"}, {"revoke": "nobody"}])
-async def test_a_name_no_program_can_have_is_refused_with_a_sentence(desk: Desk, request: dict[str, str]) -> None:
+@pytest.mark.parametrize("form", [{"make": NONSENSE}, {"revoke": "../pairing"}, {"revoke": "nobody"}])
+async def test_a_name_no_program_can_have_is_refused_with_a_sentence(desk: Desk, form: dict[str, str]) -> None:
     before = set(desk.folder.rglob("*"))
-    page = await desk.ask_about_programs(400, **request)
+    page = await desk.ask_about_programs(400, **form)
     assert 'class="bad"' in page
     assert "<script" not in page
     assert set(desk.folder.rglob("*")) == before

@@ -236,7 +236,7 @@ async def test_a_load_that_was_refused_goes_again_with_a_new_alarm_and_not_befor
     far = Far(lambda *_: Sent(trouble=Refused(reason="http_404", of_event=True)), batch=10)
     async with pumping(far, store, outbox):
         await until(lambda: len(far.loads) == 1)
-        monkeypatch.setattr(outbox, "parcels", counted)
+        monkeypatch.setattr(outbox, "deliveries", counted)
         await until(lambda: looked > 5)
         assert len(far.loads) == 1
         await outbox.accept(event(99))

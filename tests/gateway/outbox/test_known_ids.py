@@ -41,7 +41,7 @@ def own(identifier: Ulid, name: str) -> Event:
     return event(name, id=identifier, is_own=True)
 
 
-@pytest.mark.parametrize("rescheduled", [0.0, -86_400.0], ids=["the clock goes on", "the clock is a day behind"])
+@pytest.mark.parametrize("moved", [0.0, -86_400.0], ids=["the clock goes on", "the clock is a day behind"])
 async def test_after_the_greatest_id_of_all_and_a_restart_own_events_are_delivered(
     tmp_path: Path, clock: HandClock, moved: float
 ) -> None:

@@ -23,7 +23,7 @@ def change(number: int, slot: str | None = None) -> Event:
 
 def limits(parked: int = MB, **quota: int) -> Limits:
     """Return limits with some quotas small."""
-    return Limits(quota={priority: quota.get(priority, MB) for priority in Priority}, parked_bytes=parked)
+    return Limits(quota={priority: quota.get(priority, MB) for priority in Priority}, overflow_bytes=parked)
 
 
 async def test_an_away_destination_costs_only_its_own_share(store: Store, clock: HandClock) -> None:

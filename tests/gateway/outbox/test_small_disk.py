@@ -129,7 +129,7 @@ async def test_waiting_readings_make_room_for_alarms_once_the_disk_is_at_its_res
         await measure(store, outbox, *range(begin, begin + 10_000))
     waiting = (await outbox.depths()).bytes[READING]
     disk.free = RESERVE - 1 * MB
-    await accept(outbox, event("urgent"))
+    await accept(outbox, event("alarm"))
     after = await outbox.depths()
     assert waiting - 2 * MB < after.bytes[READING] <= waiting - 1 * MB
     gone = (waiting - after.bytes[READING]) // READING_BYTES

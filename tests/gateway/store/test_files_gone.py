@@ -32,7 +32,7 @@ def replace_with_another(folder: Path) -> None:
 
 
 def move_away(folder: Path) -> None:
-    (folder / FILE).rename(folder / "rescheduled")
+    (folder / FILE).rename(folder / "moved")
 
 
 def delete(*names: str) -> Callable[[Path], None]:

@@ -330,7 +330,7 @@ async def test_a_salvage_is_remembered_and_happens_once(tmp_path: Path) -> None:
     assert len(damaged(tmp_path)) == 1
 
 
-@pytest.mark.parametrize("rescheduled", [[], ["-wal"], ["-wal", ""]], ids=["nothing", "the log", "both"])
+@pytest.mark.parametrize("moved", [[], ["-wal"], ["-wal", ""]], ids=["nothing", "the log", "both"])
 async def test_a_salvage_killed_between_its_renames_is_finished(tmp_path: Path, moved: list[str]) -> None:
     await filled(tmp_path)
     path = tmp_path / "gateway.sqlite"
