@@ -28,7 +28,7 @@ from homeassistant.util.yaml import load_yaml_dict
 
 from custom_components.process_cosmos.const import LOGGER
 
-_OFFERED = Path(__file__).parent / "blueprints"
+_OFFERED = Path(__file__).parents[1] / "blueprints"
 
 RELEASED: Mapping[str, tuple[str, str]] = {
     "6c26872afd55f1332ce248942e23429c29f8f75dce25d986c8b77a5c2c26b8ec": ("leak_guard", "0.1.0"),

@@ -133,7 +133,7 @@ def _restore_both_sides_after_a_closing(restorings: Sequence[str]) -> None:
     [
         ("restore_home_assistant", "restore_the_gateway"),
         ("restore_the_gateway", "restore_home_assistant"),
-        ("restore_home_assistant", "restore_the_gateway", "resolve", "alert", "restore_home_assistant"),
+        ("restore_home_assistant", "restore_the_gateway", "resolve", "raise_alert", "restore_home_assistant"),
         ("restore_home_assistant", "restore_the_gateway", "home_assistant_crashes"),
     ],
 )
