@@ -14,7 +14,7 @@ from pathlib import Path
 from process_cosmos_gateway.clock import SystemClock
 from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_gateway.contract.identifiers import Ulid, UlidFactory
-from process_cosmos_gateway.outbox import Event, Limits, OutgoingReading, Outbox
+from process_cosmos_gateway.outbox import Event, Limits, Outbox, OutgoingReading
 from process_cosmos_gateway.store import Store
 
 DESTINATION = "cloud"

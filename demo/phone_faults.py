@@ -143,7 +143,7 @@ class PhoneFaults:
         await flow.choose("without_app")
         await flow.fill("who", phones=[phone.device for phone in phones], notify_entities=[group])
         await flow.choose("finish")
-        await flow.fill("finish", test_ring=False, install_blueprints=False)
+        await flow.fill("finish", test_notification=False, install_blueprints=False)
         await register_phone(self._home, ANEW, self._push_service.url(ANEW, "anew"))
         await self._home.command("config/entity_registry/update", entity_id=group, new_entity_id="notify.kitchen")
         await until(lambda: self._exists("notify.kitchen"), "the renamed entity", 20)

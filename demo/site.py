@@ -34,7 +34,7 @@ async def add_integration(home: Home, house: House, phones: list[Phone]) -> str:
     await flow.fill("who", phones=[phone.device for phone in phones], notify_entities=[])
     await flow.choose("cloud")
     await flow.fill("cloud", code=await house.one_time_code(), kinds=KINDS)
-    created = await flow.fill("finish", test_ring=False, install_blueprints=True)
+    created = await flow.fill("finish", test_notification=False, install_blueprints=True)
     return str(created["result"]["entry_id"])
 
 

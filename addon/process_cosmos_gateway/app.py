@@ -15,11 +15,11 @@ from socket import gethostname
 
 from . import VERSION
 from .alerts import Alerts
-from .api.change_feed import Feed
+from .api.change_feed import ChangeFeed
 from .api.identity import ensure_identity, server_context
 from .api.ingress.page import About, Page
 from .api.local_programs.admission import Admission
-from .api.local_programs.endpoint import Producers
+from .api.local_programs.endpoint import EventsEndpoint
 from .api.metrics import Metrics
 from .api.pairing import Pairing, discovery_token
 from .api.requests import Requests
@@ -109,12 +109,12 @@ async def _serve(
         )
         await devices.load()
         destinations = Destinations(store, outbox, alerts, clock)
-        feed = Feed(clock, devices.devices)
+        feed = ChangeFeed(clock, devices.devices)
         devices.watch(feed.publish)
         status = StatusReader(devices, destinations, outbox, store)
         requests = Requests(devices, destinations, outbox)
         parts = Services(alerts=alerts, feed=feed, requests=requests, status=status)
-        producers = Producers(outbox)
+        producers = EventsEndpoint(outbox)
         metrics = Metrics(store, outbox, status, options.data, [producers.alarm_seconds])
         admission = Admission(options.data, {"/ws/events": producers.serve, "/metrics": metrics.serve})
         access = Pairing(options.data, clock, supervised=supervisor is not None)

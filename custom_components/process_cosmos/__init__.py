@@ -86,7 +86,7 @@ async def async_remove_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> N
     What automations were made from stays: with the integration gone they still act.
     """
     alerts = Alerts(hass, entry)
-    await alerts.async_take_away()
+    await alerts.async_withdraw_notifications()
     if found := Found.of(entry.data):
         await async_resolve_all(hass, entry, found)
         await async_forget_destinations(hass, found, entry.options[CONF_DESTINATIONS])

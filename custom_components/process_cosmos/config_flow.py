@@ -21,7 +21,7 @@ from homeassistant.util.file import WriteError
 
 from .alerts.recipient_selection import not_offered, suggested
 from .alerts.recipients import as_options
-from .alerts.test_notification import async_test_ring, results_shown
+from .alerts.test_notification import async_test_notification, results_shown
 from .const import CONF_DESTINATIONS, CONF_PHONES, CONF_SHA256, CONF_SITE, DOMAIN, LOGGER
 from .contract.destinations import DestinationKind
 from .contract.messages import Request
@@ -51,7 +51,7 @@ class CosmosConfigFlow(AddDestinationSteps, ConfigFlow, domain=DOMAIN):
         self._joined: ConfigEntry | None = None
         """The site without an app that the gateway becomes part of."""
         self._options: dict[str, Any] = {CONF_DESTINATIONS: []}
-        self._test_ring = False
+        self._test_notification = False
         self._finished = False
         self._work: asyncio.Task[Found | None] | None = None
         """What the Supervisor is doing for us."""
@@ -195,7 +195,7 @@ class CosmosConfigFlow(AddDestinationSteps, ConfigFlow, domain=DOMAIN):
             errors = await self._install_blueprints(user_input)
             if not errors:
                 self._finished = True
-                self._test_ring = user_input[forms.CONF_TEST_RING]
+                self._test_notification = user_input[forms.CONF_TEST_NOTIFICATION]
                 return self.async_create_entry(
                     title=self._title(),
                     data=self._found.data if self._found else _PEOPLE_ONLY,
@@ -208,10 +208,10 @@ class CosmosConfigFlow(AddDestinationSteps, ConfigFlow, domain=DOMAIN):
     @override
     async def async_on_create_entry(self, result: ConfigFlowResult) -> ConfigFlowResult:
         """Send the test notification, now that there is a site to send it, and show how it went."""
-        if self._test_ring and result["result"].state is ConfigEntryState.LOADED:
+        if self._test_notification and result["result"].state is ConfigEntryState.LOADED:
             # Nobody is kept from a site whose disk is full: a repair issue says so, and people are notified from RAM.
             with contextlib.suppress(HomeAssistantError):
-                results = await async_test_ring(self.hass, result["result"])
+                results = await async_test_notification(self.hass, result["result"])
                 result["description"] = "leak_guard_tested" if result["description"] else "tested"
                 result["description_placeholders"] = {"results": results_shown(self.hass, result["result"], results)}
         return result

@@ -27,10 +27,10 @@ from .contract.devices import (
     DeviceChanged,
     DeviceRemoved,
     EventHappened,
+    MissedChangesReport,
     Snapshot,
     Subscribe,
     ValueChanged,
-    WhileAway,
 )
 from .contract.errors import Code
 from .contract.messages import DeviceChange, FromGateway, Request
@@ -240,7 +240,7 @@ class CosmosCoordinator:
         match message:
             case Status():
                 self._take_status(message)
-            case WhileAway():
+            case MissedChangesReport():
                 self._missed.report(message)
             case DeviceChanged() | DeviceRemoved() | ValueChanged() | AvailabilityChanged() | EventHappened():
                 self._take_change(message)

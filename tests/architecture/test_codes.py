@@ -66,7 +66,7 @@ def codes_of_stores() -> set[str]:
     store = {text for module in matching("process_cosmos_gateway.store.errors") for text in texts(module.tree)}
     logged = {found[1] for text in integration if (found := _LOGGED.match(text))}
     said = {text for text in integration | store if _STORED.fullmatch(text)}
-    return logged | said - {"store_salvaged", "store_lost"}  # issues, which have their own words
+    return logged | said - {"store_recovered", "store_lost"}  # issues, which have their own words
 
 
 def codes_of_the_start() -> set[str]:

@@ -14,7 +14,7 @@ from process_cosmos_gateway.devices.things.values import Reading
 from process_cosmos_gateway.store import Transaction
 from tests.hostile import documents, nested
 
-from .alerts.parts import LEAK, request, gateway, key, leak_opened
+from .alerts.parts import LEAK, gateway, key, leak_opened, request
 from .store.parts import HandClock, new_ulids
 
 STORED = {

@@ -21,7 +21,7 @@ from custom_components.process_cosmos.contract.destinations import (
     TestDestination,
     Waiting,
 )
-from custom_components.process_cosmos.contract.devices import Device, Snapshot, Subscribe, WhileAway
+from custom_components.process_cosmos.contract.devices import Device, MissedChangesReport, Snapshot, Subscribe
 from custom_components.process_cosmos.contract.identifiers import Ulid
 from custom_components.process_cosmos.contract.messages import FROM_HOME_ASSISTANT, FromGateway, FromHomeAssistant
 from custom_components.process_cosmos.contract.pairing import OneTimeLine, Paired, PairingRequest
@@ -84,7 +84,7 @@ class ContractGateway:
     )
     devices: tuple[Device, ...] = ()
     replay: tuple[FromGateway, ...] = ()
-    missed: WhileAway | None = field(default_factory=lambda: WhileAway(since=0))
+    missed: MissedChangesReport | None = field(default_factory=lambda: MissedChangesReport(since=0))
     status: Status = IDLE
     reply: Reply = done
     token: str = TOKEN

@@ -13,7 +13,7 @@ from custom_components.process_cosmos.const import DOMAIN
 from .contract_gateway import SITE, TOKEN, ContractGateway
 
 WEBHOOK = {"url": "https://hooks.example/secret", "kinds": ["alert"]}
-NEITHER = {"test_ring": False, "install_blueprints": False}
+NEITHER = {"test_notification": False, "install_blueprints": False}
 
 
 async def begin(hass: HomeAssistant, *choices: str) -> ConfigFlowResult:

@@ -52,10 +52,10 @@ async def test_without_the_app_two_answers_make_a_site(hass: HomeAssistant) -> N
     }
 
 
-async def test_the_test_ring_reaches_those_chosen_and_ends_by_itself(hass: HomeAssistant) -> None:
+async def test_the_test_notification_reaches_those_chosen_and_ends_by_itself(hass: HomeAssistant) -> None:
     told = async_capture_events(hass, "call_service")
     result = await choose(hass, await tell(hass, await begin(hass, "without_app")), "finish")
-    result = await submit(hass, result, {"test_ring": True, "install_blueprints": False})
+    result = await submit(hass, result, {"test_notification": True, "install_blueprints": False})
     entry = result["result"]
     await until(lambda: [event for event in told if event.data["service"] == "send_message"])
     message = next(event for event in told if event.data["service"] == "send_message")
@@ -67,12 +67,12 @@ async def test_the_test_ring_reaches_those_chosen_and_ends_by_itself(hass: HomeA
     await until(lambda: not entry.runtime_data.alerts.alive)
 
 
-async def test_a_test_ring_that_is_not_on_disk_keeps_nobody_from_the_site(hass: HomeAssistant) -> None:
+async def test_a_test_notification_that_is_not_on_disk_keeps_nobody_from_the_site(hass: HomeAssistant) -> None:
     result = await choose(hass, await tell(hass, await begin(hass, "without_app")), "finish")
     with patch.object(
-        config_flow, "async_test_ring", autospec=True, side_effect=NotOnDiskError("disk full")
+        config_flow, "async_test_notification", autospec=True, side_effect=NotOnDiskError("disk full")
     ) as revision:
-        result = await submit(hass, result, {"test_ring": True, "install_blueprints": False})
+        result = await submit(hass, result, {"test_notification": True, "install_blueprints": False})
     assert revision.call_count == 1
     assert result["type"] is FlowResultType.CREATE_ENTRY
 
@@ -81,7 +81,7 @@ async def test_the_offered_blueprint_is_installed_with_consent_only(hass: HomeAs
     with patch.object(workflows, "async_install", autospec=True) as install:
         result = await choose(hass, await tell(hass, await begin(hass, "without_app")), "finish")
         assert install.call_count == 0
-        await submit(hass, result, {"test_ring": False, "install_blueprints": True})
+        await submit(hass, result, {"test_notification": False, "install_blueprints": True})
     assert install.call_count == 1
 
 
@@ -91,7 +91,7 @@ async def test_a_folder_that_cannot_be_written_is_named(hass: HomeAssistant, con
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.write_text("a file where the folder should be")
     result = await choose(hass, await tell(hass, await begin(hass, "without_app")), "finish")
-    result = await submit(hass, result, {"test_ring": False, "install_blueprints": True})
+    result = await submit(hass, result, {"test_notification": False, "install_blueprints": True})
     assert result["errors"] == {"base": "blueprints_not_written"}
     assert (await submit(hass, result, NEITHER))["type"] is FlowResultType.CREATE_ENTRY
 
@@ -118,7 +118,7 @@ async def test_where_the_blueprint_was_copied_the_way_to_the_alarm_is_shown(hass
     for is_copied, shown in ((True, "leak_guard"), (False, None)):
         result = await choose(hass, await tell(hass, await begin(hass, "without_app")), "finish")
         with patch.object(workflows, "async_install", autospec=True):
-            result = await submit(hass, result, {"test_ring": False, "install_blueprints": is_copied})
+            result = await submit(hass, result, {"test_notification": False, "install_blueprints": is_copied})
         assert result["description"] == shown
         await hass.config_entries.async_remove(result["result"].entry_id)
 

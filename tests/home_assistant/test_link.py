@@ -33,7 +33,7 @@ from custom_components.process_cosmos.contract.identifiers import NotificationKe
 from custom_components.process_cosmos.contract.messages import FromHomeAssistant
 from custom_components.process_cosmos.contract.session import HomeAssistantHello, Receipt, Refused, Stopping
 from custom_components.process_cosmos.gateway.backoff import FIRST, MOST, next_delay
-from custom_components.process_cosmos.gateway.deduplication import KEPT_FOR, RecentKeys
+from custom_components.process_cosmos.gateway.deduplication import KEPT_FOR, RecentEvents
 from custom_components.process_cosmos.gateway.deduplication import MOST as MOST_KEYS
 from custom_components.process_cosmos.gateway.devices import Things
 
@@ -114,7 +114,7 @@ def test_attempts_are_never_further_apart_than_the_longest_wait(failures: int, j
 
 
 def test_a_key_is_forgotten_after_ten_minutes_and_when_there_are_too_many() -> None:
-    keys = RecentKeys()
+    keys = RecentEvents()
     assert not keys.remember("a", 0)
     assert keys.remember("a", 1)
     assert not keys.remember("a", 2 + KEPT_FOR)

@@ -11,13 +11,13 @@ from pytest_homeassistant_custom_component.common import MockConfigEntry
 
 from custom_components.process_cosmos.contract.devices import (
     Device,
-    Missed,
+    MissedChange,
+    MissedChangesReport,
     Property,
     PropertyKind,
     Snapshot,
     Subscribe,
     ValueChanged,
-    WhileAway,
 )
 from custom_components.process_cosmos.contract.session import Receipt
 from custom_components.process_cosmos.gateway.devices import Things
@@ -38,11 +38,13 @@ def things(*devices: Device) -> Things:
     return held
 
 
-def told(*changes: Missed, more: int = 0) -> WhileAway:
-    return WhileAway(since=1200, changes=changes, more=more)
+def told(*changes: MissedChange, more: int = 0) -> MissedChangesReport:
+    return MissedChangesReport(since=1200, changes=changes, more=more)
 
 
-def read(message: WhileAway, *silent: tuple[str, str], began: datetime = BEGAN, added: datetime = BEFORE) -> list[str]:
+def read(
+    message: MissedChangesReport, *silent: tuple[str, str], began: datetime = BEGAN, added: datetime = BEFORE
+) -> list[str]:
     text = summary(things(LEAK, VALVE, ROOM), message, silent, began=began, added=added, now=NOW)
     return text.splitlines() if text else []
 
@@ -53,10 +55,10 @@ async def _utc(hass: HomeAssistant) -> None:
 
 
 def test_each_thing_has_a_line_with_its_changes_in_order_and_in_its_own_words() -> None:
-    dry = Missed(device="leak-1", age=300, property="wet", value=False)
-    wet = Missed(device="leak-1", age=600, property="wet", value=True)
-    shut = Missed(device="valve-1", age=590, property="open", value=False)
-    pressed = Missed(device="leak-1", age=60, event="button")
+    dry = MissedChange(device="leak-1", age=300, property="wet", value=False)
+    wet = MissedChange(device="leak-1", age=600, property="wet", value=True)
+    shut = MissedChange(device="valve-1", age=590, property="open", value=False)
+    pressed = MissedChange(device="leak-1", age=60, event="button")
     assert read(told(dry, wet, shut, pressed)) == [
         "While away (11:40 to 12:00):",
         "- Kitchen leak, Wet: wet 11:50, dry 11:55",
@@ -66,7 +68,7 @@ def test_each_thing_has_a_line_with_its_changes_in_order_and_in_its_own_words() 
 
 
 def test_what_is_known_by_its_end_alone_has_no_time() -> None:
-    siren = Missed(device="valve-1", age=60, property="siren", value=True)
+    siren = MissedChange(device="valve-1", age=60, property="siren", value=True)
     assert read(told(siren), ("valve-1", "siren"), ("valve-1", "open")) == [
         "While away (11:40 to 12:00):",
         "- Main valve, Siren: on 11:59",
@@ -76,19 +78,19 @@ def test_what_is_known_by_its_end_alone_has_no_time() -> None:
 
 def test_what_was_before_the_site_was_added_or_is_of_no_device_here_is_not_told() -> None:
     assert read(told()) == []
-    assert read(told(Missed(device="leak-1", age=1300, property="wet", value=True)), added=BEGAN) == []
-    assert read(told(Missed(device="gone", age=60, property="wet", value=True)), ("gone", "wet")) == []
+    assert read(told(MissedChange(device="leak-1", age=1300, property="wet", value=True)), added=BEGAN) == []
+    assert read(told(MissedChange(device="gone", age=60, property="wet", value=True)), ("gone", "wet")) == []
 
 
 def test_what_was_sent_before_the_link_was_known_to_be_lost_is_told() -> None:
-    assert read(told(Missed(device="leak-1", age=1260, property="wet", value=True))) == [
+    assert read(told(MissedChange(device="leak-1", age=1260, property="wet", value=True))) == [
         "While away (11:39 to 12:00):",
         "- Kitchen leak, Wet: wet 11:39",
     ]
 
 
 def test_much_is_shortened_and_counted() -> None:
-    drips = [Missed(device="leak-1", age=60 * age, property="wet", value=age % 2 == 0) for age in range(9, 0, -1)]
+    drips = [MissedChange(device="leak-1", age=60 * age, property="wet", value=age % 2 == 0) for age in range(9, 0, -1)]
     assert read(told(*drips, more=4)) == [
         "While away (11:40 to 12:00):",
         "- Kitchen leak, Wet: dry 11:51, wet 11:52, 4 more, dry 11:57, wet 11:58, dry 11:59",
@@ -100,7 +102,7 @@ def test_much_is_shortened_and_counted() -> None:
         title="Many",
         properties=tuple(Property(name=name, title=name, kind=PropertyKind.TEXT) for name in names),
     )
-    changes = [Missed(device="many", age=60, property=name, value="x" * 100) for name in names]
+    changes = [MissedChange(device="many", age=60, property=name, value="x" * 100) for name in names]
     text = summary(things(many), told(*changes), (), began=BEGAN, added=BEFORE, now=NOW)
     assert text
     assert len(text.splitlines()) == 22
@@ -109,7 +111,7 @@ def test_much_is_shortened_and_counted() -> None:
 
 
 def test_another_day_is_named() -> None:
-    wet = Missed(device="leak-1", age=90_000, property="wet", value=True)
+    wet = MissedChange(device="leak-1", age=90_000, property="wet", value=True)
     first, line = read(told(wet), began=NOW - timedelta(days=2))
     assert first == "While away (2026-11-20 12:00 to 12:00):"
     assert line.endswith("wet 2026-11-21 11:00")
@@ -147,8 +149,8 @@ async def test_people_hear_of_it_once_home_assistant_shows_it_and_no_state_was_w
     await lose(hass, gateway, linked)
     let_time_pass(linked)
     gateway.missed = told(
-        Missed(device="leak-1", age=300, property="wet", value=True),
-        Missed(device="leak-1", age=200, property="wet", value=False),
+        MissedChange(device="leak-1", age=300, property="wet", value=True),
+        MissedChange(device="leak-1", age=200, property="wet", value=False),
     )
     gateway.devices = (LEAK, with_water(VALVE, open_=False))
     await find(hass, gateway, linked)
@@ -182,7 +184,7 @@ async def test_after_a_short_absence_only_what_was_never_heard_is_told(
     await gateway.until_confirmed()
     assert messages == notices(hass) == []
 
-    gateway.missed = told(Missed(device="leak-1", age=1, property="wet", value=True))
+    gateway.missed = told(MissedChange(device="leak-1", age=1, property="wet", value=True))
     await hass.config_entries.async_reload(linked.entry_id)
     await until(lambda: messages)
     assert "- Kitchen leak, Wet: wet " in messages[0]
@@ -198,7 +200,7 @@ async def test_a_session_that_ends_before_it_has_said_what_was_missed_loses_noth
     gateway.missed = None  # cut off behind the snapshot
     await find(hass, gateway, linked)
     await lose(hass, gateway, linked)
-    gateway.missed = told(Missed(device="leak-1", age=300, property="wet", value=True))
+    gateway.missed = told(MissedChange(device="leak-1", age=300, property="wet", value=True))
     await find(hass, gateway, linked)
     await until(lambda: messages)
     assert "- Kitchen leak, Wet: wet " in messages[0]
@@ -219,7 +221,7 @@ async def test_what_was_missed_is_confirmed_only_once_people_are_notified(
     hass.services.async_register("notify", "send_message", hear)
     await lose(hass, gateway, linked)
     let_time_pass(linked)
-    gateway.missed = told(Missed(device="leak-1", age=300, property="wet", value=True))
+    gateway.missed = told(MissedChange(device="leak-1", age=300, property="wet", value=True))
     gateway.heard.clear()
     await find(hass, gateway, linked)
     await asked.wait()

@@ -40,18 +40,18 @@ async def test_who_is_told_can_be_changed(hass: HomeAssistant, people_only: Mock
 
 async def test_without_the_app_no_destination_is_offered(hass: HomeAssistant, people_only: MockConfigEntry) -> None:
     result = await hass.config_entries.options.async_init(people_only.entry_id)
-    assert result["menu_options"] == ["who", "test_ring"]
+    assert result["menu_options"] == ["who", "test_notification"]
 
 
-async def test_a_test_ring_can_be_sent_at_any_time(hass: HomeAssistant, people_only: MockConfigEntry) -> None:
-    result = await options(hass, people_only, "test_ring")
+async def test_a_test_notification_can_be_sent_at_any_time(hass: HomeAssistant, people_only: MockConfigEntry) -> None:
+    result = await options(hass, people_only, "test_notification")
     assert result["type"] is FlowResultType.FORM
     result = await answer(hass, result, {"critical": False})
-    assert result["step_id"] == "test_ring_result"
+    assert result["step_id"] == "test_notification_result"
     assert result["description_placeholders"] == {"results": "- **notify.hall**: handed over"}
     (test,) = people_only.runtime_data.alerts.alive
     assert test.content.severity == "info"
-    result = await answer(hass, result, {"next_step_id": "test_ring"})
+    result = await answer(hass, result, {"next_step_id": "test_notification"})
     assert result["type"] is FlowResultType.FORM
     await answer(hass, result, {"critical": True})
     (_, test) = people_only.runtime_data.alerts.alive
@@ -73,7 +73,7 @@ async def test_a_test_notification_says_how_it_went_with_each_recipient(
     assert await hass.config_entries.async_reload(people_only.entry_id)
     cleo.remove()
     hass.states.async_set("notify.hall", "unavailable")
-    result = await answer(hass, await options(hass, people_only, "test_ring"), {"critical": False})
+    result = await answer(hass, await options(hass, people_only, "test_notification"), {"critical": False})
     assert (result["description_placeholders"] or {})["results"].splitlines() == [
         "- **Anna**: handed over",
         "- **Ben**: not delivered (notify_failed): The notify action failed: HomeAssistantError",
@@ -98,7 +98,7 @@ async def test_a_test_notification_that_somebody_ends_early_still_says_how_it_we
         await until(lambda: anna.clearings)
 
     hass.services.async_register("notify", "send_message", press_done_before_it_is_sent)
-    result = await answer(hass, await options(hass, people_only, "test_ring"), {"critical": False})
+    result = await answer(hass, await options(hass, people_only, "test_notification"), {"critical": False})
     assert (result["description_placeholders"] or {})["results"].splitlines() == [
         "- **Anna**: handed over",
         "- **notify.hall**: handed over",
@@ -108,13 +108,15 @@ async def test_a_test_notification_that_somebody_ends_early_still_says_how_it_we
 
 async def test_a_test_notification_with_nobody_left_says_so(hass: HomeAssistant, people_only: MockConfigEntry) -> None:
     hass.states.async_remove("notify.hall")
-    result = await answer(hass, await options(hass, people_only, "test_ring"), {"critical": False})
+    result = await answer(hass, await options(hass, people_only, "test_notification"), {"critical": False})
     assert result["errors"] == {"base": "nobody_left"}
 
 
-async def test_a_test_ring_that_is_not_on_disk_says_so(hass: HomeAssistant, people_only: MockConfigEntry) -> None:
-    result = await options(hass, people_only, "test_ring")
-    with patch.object(options_flow, "async_test_ring", autospec=True, side_effect=NotOnDiskError("disk full")):
+async def test_a_test_notification_that_is_not_on_disk_says_so(
+    hass: HomeAssistant, people_only: MockConfigEntry
+) -> None:
+    result = await options(hass, people_only, "test_notification")
+    with patch.object(options_flow, "async_test_notification", autospec=True, side_effect=NotOnDiskError("disk full")):
         result = await answer(hass, result, {"critical": False})
     assert result["errors"] == {"base": "memory_not_written"}
 

@@ -25,7 +25,7 @@ from custom_components.process_cosmos.contract.devices import Value
 from custom_components.process_cosmos.coordinator import CosmosCoordinator
 from custom_components.process_cosmos.flows.other_gateway import OtherGatewayFlow
 from custom_components.process_cosmos.repairs import async_create_fix_flow
-from process_cosmos_gateway.contract.devices import Subscribe, ValueChanged, WhileAway
+from process_cosmos_gateway.contract.devices import MissedChangesReport, Subscribe, ValueChanged
 from process_cosmos_gateway.lab.devices import LeakSensor, Valve
 from tests.brokers import Broker, free_port, running_broker
 from tests.gateway.api.link import RUN
@@ -67,7 +67,7 @@ async def set_up_with(hass: HomeAssistant, line: str) -> ConfigEntry:
     for answer in (
         {"phones": [], "notify_entities": ["notify.hall"]},
         {"next_step_id": "finish"},
-        {"test_ring": False, "install_blueprints": False},
+        {"test_notification": False, "install_blueprints": False},
     ):
         result = await flows.async_configure(result["flow_id"], answer)
     assert result["type"] is FlowResultType.CREATE_ENTRY
@@ -145,7 +145,7 @@ async def until_heard(hass: HomeAssistant, house: House, values: list[Value]) ->
         await link.say(Subscribe(id="1", run=RUN, report_missed=True, confirmed=0))
         while heard != values:
             match await link.next():
-                case WhileAway(changes=changes):
+                case MissedChangesReport(changes=changes):
                     heard += [missed.value for missed in changes if missed.property]
                 case ValueChanged(value=value):
                     heard.append(value)

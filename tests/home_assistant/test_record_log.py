@@ -11,7 +11,7 @@ import pytest
 
 from custom_components.process_cosmos.alerts import record_log as module
 from custom_components.process_cosmos.alerts.record_frames import find_frames
-from custom_components.process_cosmos.alerts.record_log import Entry, Memory, MemoryTooNewError, MemoryWriteError
+from custom_components.process_cosmos.alerts.record_log import Entry, Memory, RecordLogTooNewError, RecordLogWriteError
 from custom_components.process_cosmos.contract.identifiers import Position, Ulid
 
 RUN = Ulid("01JD0000000000000000000001")
@@ -179,7 +179,7 @@ async def test_without_room_for_the_file_itself_it_is_written_once_there_is(
         patch.setattr(os, "fsync", fail)
         new = await opened(path)
         new.memory.begin(RUN, Note(text="start"))
-        with pytest.raises(MemoryWriteError):
+        with pytest.raises(RecordLogWriteError):
             await new.memory.async_append(Note(text="a"))
         await new.memory.async_close()
     later = await opened(path)
@@ -203,7 +203,7 @@ async def test_a_disk_that_refuses_for_long_is_said_when_it_begins_and_when_it_i
         patch.setattr(os, "fsync", fail)
         new.memory.begin(NEXT_RUN, Note(text="start"))
         for text in "bcd":
-            with pytest.raises(MemoryWriteError):
+            with pytest.raises(RecordLogWriteError):
                 await new.memory.async_append(Note(text=text))
     await new.memory.async_close()
     assert [message.split(":")[0] for message in caplog.messages] == ["memory_not_written", "memory_written"]
@@ -231,7 +231,7 @@ async def test_a_newer_version_is_refused_and_left_untouched(path: Path, monkeyp
         patch.setattr(module, "VERSION", module.VERSION + 1)
         await written(path, "a")
     content = path.read_bytes()
-    with pytest.raises(MemoryTooNewError):
+    with pytest.raises(RecordLogTooNewError):
         await opened(path)
     assert path.read_bytes() == content
 
@@ -270,7 +270,7 @@ async def test_a_failed_write_is_told_kept_and_tried_again_on_a_new_handle(
         sync(file)
 
     monkeypatch.setattr(os, "fsync", fail_once)
-    with pytest.raises(MemoryWriteError, match="No space"):
+    with pytest.raises(RecordLogWriteError, match="No space"):
         await new.memory.async_append(Note(text="b"))
     assert new.texts == ["start", "a", "start", "b"]
     await new.memory.async_append(Note(text="c"))
@@ -291,7 +291,7 @@ async def test_closing_while_the_disk_refuses_says_what_is_lost(
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(MemoryWriteError):
+    with pytest.raises(RecordLogWriteError):
         await new.memory.async_append(Note(text="b"))
     await new.memory.async_close()
     assert "1 records of site.memory could not be written" in caplog.text
@@ -300,7 +300,7 @@ async def test_closing_while_the_disk_refuses_says_what_is_lost(
 async def test_what_comes_after_closing_is_not_written(path: Path) -> None:
     new = await written(path, "a")
     content = path.read_bytes()
-    with pytest.raises(MemoryWriteError):
+    with pytest.raises(RecordLogWriteError):
         await new.memory.async_append(Note(text="late"))
     assert path.read_bytes() == content
 

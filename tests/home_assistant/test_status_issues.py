@@ -131,7 +131,7 @@ OVERFLOWN_MORE = replace(IDLE, drops=(dropped(Priority.READING, "disk", 21),))
 @pytest.mark.parametrize(
     ("first", "second", "issue", "says"),
     [
-        (ONCE, AGAIN, "store_salvaged", {"kept": "120", "lost": "3", "at": "2026-11-21 03:30"}),
+        (ONCE, AGAIN, "store_recovered", {"kept": "120", "lost": "3", "at": "2026-11-21 03:30"}),
         (UNKNOWN, AGAIN_UNKNOWN, "store_lost", {"kept": "120", "lost": "3", "at": "2026-11-21 03:30"}),
         (LOST, LOST_MORE, "events_dropped", {"alarms": "1", "changes": "5"}),
         (OVERFLOWN, OVERFLOWN_MORE, "measurements_dropped", {"count": "20"}),
@@ -169,7 +169,7 @@ async def test_a_person_reads_it_in_home_assistants_own_dialog(
     await gateway.say(ONCE)
     await until(lambda: shown(hass))
     client = await hass_client()
-    begin = {"handler": DOMAIN, "issue_id": f"store_salvaged_{linked.entry_id}"}
+    begin = {"handler": DOMAIN, "issue_id": f"store_recovered_{linked.entry_id}"}
     async with client.post("/api/repairs/issues/fix", json=begin) as reply:
         form = await reply.json()
     assert (form["step_id"], form["description_placeholders"]["lost"]) == ("confirm", "3")
@@ -185,7 +185,7 @@ async def test_what_was_read_stays_read_when_the_site_is_loaded_again(
     gateway.status = ONCE
     await gateway.say(ONCE)
     await until(lambda: shown(hass))
-    flow = await fix_flow(hass, "store_salvaged")
+    flow = await fix_flow(hass, "store_recovered")
     await flow.async_step_init()
     await flow.async_step_confirm({})
     assert await hass.config_entries.async_reload(linked.entry_id)
@@ -214,7 +214,7 @@ async def test_a_dialog_about_what_the_app_knows_nothing_of_any_more_is_over(
 ) -> None:
     await gateway.say(ONCE)
     await until(lambda: shown(hass))
-    flow = await fix_flow(hass, "store_salvaged")
+    flow = await fix_flow(hass, "store_recovered")
     await gateway.say(IDLE)
     await until(lambda: not shown(hass))
     assert (await flow.async_step_init())["type"] is FlowResultType.CREATE_ENTRY
@@ -238,7 +238,7 @@ async def test_the_dialog_of_a_site_that_is_not_loaded_ends(
 ) -> None:
     await gateway.say(ONCE)
     await until(lambda: shown(hass))
-    flow = await fix_flow(hass, "store_salvaged")
+    flow = await fix_flow(hass, "store_recovered")
     assert await hass.config_entries.async_unload(linked.entry_id)
     assert (await flow.async_step_init())["reason"] == "gateway_away"
 

@@ -36,8 +36,8 @@ HOOK = "destination:hook"
 HOUR = timedelta(hours=1)
 WITHIN = 20
 HASTY = (
-    "import sys; from process_cosmos_gateway.alerts import asks, service; service.AWAY_AFTER = 1.0;"
-    " asks.ROUND_GAP = 0.1; from process_cosmos_gateway.__main__ import main; sys.exit(main())"
+    "import sys; from process_cosmos_gateway.alerts import notification_requests, service; service.AWAY_AFTER = 1.0;"
+    " notification_requests.ROUND_GAP = 0.1; from process_cosmos_gateway.__main__ import main; sys.exit(main())"
 )
 """The gateway with less patience: a minute is too long for a test."""
 

@@ -8,17 +8,17 @@ from homeassistant.core import HomeAssistant
 from homeassistant.helpers import issue_registry as ir
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 
-from custom_components.process_cosmos.alerts.notification_sender import Telling
+from custom_components.process_cosmos.alerts.notification_sender import NotificationSender
 from custom_components.process_cosmos.contract.destinations import BrokerLink
 from custom_components.process_cosmos.contract.devices import (
     Device,
     DeviceChanged,
     DeviceRemoved,
     Hint,
-    Missed,
+    MissedChange,
+    MissedChangesReport,
     Property,
     PropertyKind,
-    WhileAway,
 )
 from custom_components.process_cosmos.texts import escaped
 
@@ -89,8 +89,8 @@ async def test_what_devices_call_themselves_is_no_markdown_in_notifications(
     )
     object.__setattr__(linked, "created_at", linked.created_at.replace(year=2020))
     await gateway.say(DeviceChanged(sequence=101, device=device))
-    missed = Missed(device="d1", age=60, property="note", value="www.evil.example\n- fine")
-    await gateway.say(WhileAway(since=120, changes=(missed,)))
+    missed = MissedChange(device="d1", age=60, property="note", value="www.evil.example\n- fine")
+    await gateway.say(MissedChangesReport(since=120, changes=(missed,)))
     await until(lambda: notices(hass))
     [notice] = notices(hass)
     assert notice.splitlines()[1].startswith(
@@ -99,7 +99,7 @@ async def test_what_devices_call_themselves_is_no_markdown_in_notifications(
 
 
 async def test_an_alert_is_shown_in_home_assistant_as_it_reads_on_a_phone(hass: HomeAssistant) -> None:
-    Telling(hass, "Home", lambda *_: None).show_here("*Water*: see [here](http://evil.example)", "a")
+    NotificationSender(hass, "Home", lambda *_: None).show_here("*Water*: see [here](http://evil.example)", "a")
     assert notices(hass) == [r"\*Water\*: see \[here\](http\://evil.example)"]
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from process_cosmos_gateway.contract.destinations import Priority
 from process_cosmos_gateway.contract.identifiers import Ulid
-from process_cosmos_gateway.outbox import Delivered, Event, Failed, DeliveryResult
+from process_cosmos_gateway.outbox import Delivered, DeliveryResult, Event, Failed
 
 type Group = tuple[Priority, str, bool]
 """Priority, key, whether it was sent again: within it the order is kept."""

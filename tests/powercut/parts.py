@@ -12,7 +12,7 @@ import orjson
 from process_cosmos_gateway.clock import Clock
 from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_gateway.contract.identifiers import Ulid, UlidFactory
-from process_cosmos_gateway.outbox import Added, Delivered, DropReason, Event, Limits, Outbox, Delivery
+from process_cosmos_gateway.outbox import Added, Delivered, Delivery, DropReason, Event, Limits, Outbox
 from process_cosmos_gateway.store import Store, Transaction, wal
 from tests.gateway.store.parts import new_ulids
 

@@ -22,13 +22,13 @@ from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.outbox import (
     Added,
     Delivered,
+    Delivery,
+    DeliveryResult,
     Event,
     Failed,
-    OutgoingReading,
     Outbox,
-    Delivery,
+    OutgoingReading,
     Rejected,
-    DeliveryResult,
 )
 from process_cosmos_gateway.store import Store
 from tests.gateway.store.parts import HandClock, new_ulids

@@ -46,7 +46,7 @@ async def finish(api: Home, flow: dict[str, Any], phone: str) -> dict[str, Any]:
     flow = await step(api, flow, phones=[phone], notify_entities=[])
     assert flow["type"] == "menu"
     flow = await step(api, flow, next_step_id="finish")
-    flow = await step(api, flow, test_ring=False, install_blueprints=False)
+    flow = await step(api, flow, test_notification=False, install_blueprints=False)
     assert flow["type"] == "create_entry", flow
     return flow
 

@@ -80,7 +80,7 @@ async def set_up_with_a_webhook(home: Lived, line: str, url: str) -> None:
     assert flow["step_id"] == "unconfirmed", flow
     assert flow["description_placeholders"]["reply"] == "HTTP 401: `This token has been rotated.`"
     flow = await step(home.api, flow, next_step_id="keep")
-    flow = await step(home.api, flow, test_ring=False, install_blueprints=False)
+    flow = await step(home.api, flow, test_notification=False, install_blueprints=False)
     assert flow["type"] == "create_entry", flow
 
 

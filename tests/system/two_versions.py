@@ -85,7 +85,7 @@ class Site:
         await flow.fill("who", phones=[self.phone.device], notify_entities=[])
         await flow.choose("webhook")
         await flow.fill("webhook", url=str(server.make_url("/webhook")), kinds=KINDS)
-        await flow.fill("finish", test_ring=False, install_blueprints=False)
+        await flow.fill("finish", test_notification=False, install_blueprints=False)
         self.entities = await find_entities(self.home)
 
     async def start_home(self, integration: Path) -> None:

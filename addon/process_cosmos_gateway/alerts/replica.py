@@ -20,7 +20,7 @@ from process_cosmos_gateway.store.errors import ROW_UNREADABLE
 from process_cosmos_gateway.store.transaction import Row
 
 from .events import request_event_id, transition_event
-from .notification_requests import TrackedRequest, RequestState
+from .notification_requests import RequestState, TrackedRequest
 
 KEPT_CLOSED = 30 * 24 * 3600.0
 """Seconds a closed alert is remembered."""
@@ -222,7 +222,7 @@ def delete_request(transaction: Transaction, key: NotificationKey) -> None:
     )
 
 
-def delete_older_rings(transaction: Transaction, alert: Ulid, revision: int) -> None:
+def delete_older_revisions(transaction: Transaction, alert: Ulid, revision: int) -> None:
     """Forget asks of rings long over; the last ring's outcomes may still have to go up."""
     transaction.run("DELETE FROM notification_request WHERE alert = ? AND revision < ?", alert, revision - 1)
 

@@ -56,7 +56,7 @@ class Alerts:
         self._reconciled = "run" not in memory or memory.get("epoch") == store.epoch
         self._stop_announced = bool(memory.get("stop_announced"))
         self._heard_at = clock.monotonic()
-        self._may_drain = asyncio.Event()
+        self._may_deliver = asyncio.Event()
         self._news = asyncio.Event()
         self._open_gate()
         outbox.watch(self._work.on_settled, self._work.on_link_down, replica.newest_events)
@@ -81,7 +81,7 @@ class Alerts:
         self._session_entry = entry
         self._caught_up = False
         self._stop_announced = False
-        self.home_assistant_lives()
+        self.heard_from_home_assistant()
         self._open_gate()
 
     async def apply(self, *transitions: Transition) -> None:
@@ -98,7 +98,7 @@ class Alerts:
                 replica.remember(transaction, epoch=self._store.epoch)
 
         await self._store.write(change)
-        if self.may_drain():  # else nothing may be asked yet, and a look at all for each record of a long log is dear
+        if self.may_deliver():  # else nothing may be asked yet, and a look at all for each record of a long log is dear
             self._news.set()
 
     async def caught_up(self) -> None:
@@ -146,7 +146,7 @@ class Alerts:
             self._heard_at = self._clock.monotonic()
         self._open_gate()
 
-    def home_assistant_lives(self) -> None:
+    def heard_from_home_assistant(self) -> None:
         """Note that something was heard of Home Assistant."""
         self._heard_at = self._clock.monotonic()
 
@@ -169,13 +169,13 @@ class Alerts:
         """Return whether more answers can wait for Home Assistant."""
         return proposals.count_unsettled(transaction) < proposals.MOST_UNSETTLED
 
-    def may_drain(self) -> bool:
+    def may_deliver(self) -> bool:
         """Say whether destinations may be sent to and polled: not while a session is catching up."""
-        return self._may_drain.is_set()
+        return self._may_deliver.is_set()
 
-    async def until_may_drain(self) -> None:
+    async def until_may_deliver(self) -> None:
         """Return once destinations may be sent to and polled."""
-        await self._may_drain.wait()
+        await self._may_deliver.wait()
 
     # Time
 
@@ -212,7 +212,7 @@ class Alerts:
         return await self._store.write(change)
 
     def _circumstances(self) -> Circumstances:
-        return Circumstances(home_assistant_away=self._is_away(), may_request=self.may_drain())
+        return Circumstances(home_assistant_away=self._is_away(), may_request=self.may_deliver())
 
     def _is_away(self) -> bool:
         limit = AWAY_AFTER_STOPPING if self._stop_announced else AWAY_AFTER
@@ -220,9 +220,9 @@ class Alerts:
 
     def _open_gate(self) -> None:
         if self._reconciled and (self._send is None or self._caught_up):
-            self._may_drain.set()
+            self._may_deliver.set()
         else:
-            self._may_drain.clear()
+            self._may_deliver.clear()
         self._news.set()
 
     def _tell(self, told: Notified) -> None:

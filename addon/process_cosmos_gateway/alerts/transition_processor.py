@@ -7,12 +7,12 @@ from secrets import token_bytes
 from process_cosmos_gateway.clock import Clock
 from process_cosmos_gateway.contract.alerts import Change, Notified, Replica, Transition, TransitionKind
 from process_cosmos_gateway.contract.identifiers import DESTINATION, Ulid, UlidFactory
-from process_cosmos_gateway.outbox import Delivered, Outbox, Delivery, DeliveryResult
+from process_cosmos_gateway.outbox import Delivered, Delivery, DeliveryResult, Outbox
 from process_cosmos_gateway.store import Transaction
 
 from . import proposals, replica
 from .events import NOTIFICATION_REQUESTED, request_event, request_event_id, standing_event, transition_event
-from .notification_requests import TrackedRequest, Decision, RequestState, Situation, decide, replace_requests, settled
+from .notification_requests import Decision, RequestState, Situation, TrackedRequest, decide, replace_requests, settled
 from .steady_clock import SteadyClock
 
 _LONGEST_SILENCE = 60.0
@@ -92,7 +92,7 @@ class TransitionProcessor:
         for request in replacement.kept:
             replica.save_request(transaction, request)
         self._end(transaction, gone=replacement.gone, withdraw=replacement.withdraw)
-        replica.delete_older_rings(transaction, alert.id, alert.revision)
+        replica.delete_older_revisions(transaction, alert.id, alert.revision)
 
     def announce(self, transaction: Transaction) -> None:
         """Let destinations hear how each living alert stands: some heard since the backup that it is over.

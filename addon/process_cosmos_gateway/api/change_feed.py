@@ -10,10 +10,10 @@ from process_cosmos_gateway.contract.devices import (
     DeviceChanged,
     DeviceRemoved,
     EventHappened,
+    MissedChangesReport,
     Snapshot,
     Subscribe,
     ValueChanged,
-    WhileAway,
 )
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.contract.messages import DeviceChange
@@ -26,10 +26,10 @@ REPLAY_SECONDS = 60
 MOST_KEPT = 10_000
 """Changes kept for a replay."""
 
-type Listener = Callable[[DeviceChange | Snapshot | WhileAway], None]
+type Listener = Callable[[DeviceChange | Snapshot | MissedChangesReport], None]
 
 
-class Feed:
+class ChangeFeed:
     """Hands device changes to whoever follows, each with the next number."""
 
     def __init__(self, clock: Clock, devices: Callable[[], tuple[Device, ...]]) -> None:

@@ -4,7 +4,14 @@ from collections import deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
-from process_cosmos_gateway.contract.devices import Device, EventHappened, Missed, Value, ValueChanged, WhileAway
+from process_cosmos_gateway.contract.devices import (
+    Device,
+    EventHappened,
+    MissedChange,
+    MissedChangesReport,
+    Value,
+    ValueChanged,
+)
 
 MOST_TOLD = 200
 """Changes kept, the newest; the others are counted."""
@@ -20,7 +27,7 @@ class _Unconfirmed:
 
     at: float
     number: int
-    missed: Missed
+    missed: MissedChange
 
 
 class MissedChanges:
@@ -54,7 +61,7 @@ class MissedChanges:
         if len(self._changes) == MOST_TOLD:
             self._newest_evicted = self._changes.popleft().number
             self._evicted += 1
-        missed = Missed(
+        missed = MissedChange(
             device=change.device,
             age=change.age,
             property=change.property if isinstance(change, ValueChanged) else None,
@@ -69,7 +76,7 @@ class MissedChanges:
         if kept := {name: value for name, value in values.items() if name in but}:
             self._values[device] = kept
 
-    def follow(self, now: float, replayed: Collection[int], *, confirmed: int | None) -> WhileAway:
+    def follow(self, now: float, replayed: Collection[int], *, confirmed: int | None) -> MissedChangesReport:
         """Begin a session; return what was never confirmed, but for the changes with the numbers ``replayed``.
 
         ``confirmed``: the newest number confirmed before, None from an integration that confirms nothing.
@@ -77,7 +84,7 @@ class MissedChanges:
         self._followed_from = now
         self._confirms = confirmed is not None
         self._forget_until(confirmed or 0)
-        return WhileAway(
+        return MissedChangesReport(
             since=now - self._confirmed_at,
             changes=tuple(
                 replace(each.missed, age=each.missed.age + now - each.at)

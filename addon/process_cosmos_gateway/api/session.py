@@ -17,7 +17,7 @@ from process_cosmos_gateway.contract.messages import FROM_HOME_ASSISTANT, FromGa
 from process_cosmos_gateway.contract.session import HomeAssistantHello, Problem, Receipt, Refused, Result, Stopping
 from process_cosmos_gateway.errors import StoreError
 
-from .change_feed import MOST_KEPT, Feed
+from .change_feed import MOST_KEPT, ChangeFeed
 from .requests import Answerable, Requests
 from .status import AGES_EVERY, StatusReader, without_ages
 
@@ -49,7 +49,7 @@ class Services:
     """What a session works with."""
 
     alerts: Alerts
-    feed: Feed
+    feed: ChangeFeed
     requests: Requests
     status: StatusReader
     limits: Limits = Limits()
@@ -117,7 +117,7 @@ class Session:
 
     async def _read(self, tasks: asyncio.TaskGroup) -> None:
         while (frame := await self._next_frame()) is not None:
-            self._parts.alerts.home_assistant_lives()
+            self._parts.alerts.heard_from_home_assistant()
             try:
                 message = decode(frame, FROM_HOME_ASSISTANT, cuts=True)
             except ContractError as error:

@@ -16,7 +16,7 @@ PARTS = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Isolation:
+class BatchBisection:
     """How many events go at once, and which may be the one at fault.
 
     ``size``: events of the next batch; ``most``: when all is well; ``suspects``: ids of the events of the batch that

@@ -14,7 +14,7 @@ from .destination import Refused, Sent, Trouble
 _LOGGER = logging.getLogger(__name__)
 
 
-class InBatches:
+class BatchSender:
     """Has one load on its way at a time."""
 
     def __init__(self, sending: Sending) -> None:
@@ -28,7 +28,7 @@ class InBatches:
     async def run(self) -> None:
         """Send load after load; pause, longer each time, while the endpoint is away. Ends only by cancellation."""
         while True:
-            await self._sending.alerts.until_may_drain()
+            await self._sending.alerts.until_may_deliver()
             try:
                 trouble = await self._send_all()
             except* StoreError:
@@ -75,7 +75,7 @@ class InBatches:
 
     def _may_follow(self, deliveries: Sequence[Delivery], sent: Sent) -> bool:
         arrived = sum(isinstance(result, Delivered) for _, result in sent.results)
-        return arrived == len(deliveries) and sent.trouble is None and self._sending.alerts.may_drain()
+        return arrived == len(deliveries) and sent.trouble is None and self._sending.alerts.may_deliver()
 
     async def _pause(self, seconds: float, trouble: Trouble) -> None:
         """Wait until a try is due or wanted; or, if the failure may be the events' own, an untried alarm waits."""

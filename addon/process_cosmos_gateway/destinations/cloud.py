@@ -18,9 +18,9 @@ from process_cosmos_gateway.contract.destinations import DestinationKind, EventK
 from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.contract.events import BATCH_CONTENT_TYPE
 from process_cosmos_gateway.contract.identifiers import Ulid
-from process_cosmos_gateway.outbox import Delivered, Failed, Delivery, Rejected, DeliveryResult
+from process_cosmos_gateway.outbox import Delivered, Delivery, DeliveryResult, Failed, Rejected
 
-from .batch_bisection import Isolation
+from .batch_bisection import BatchBisection
 from .batch_receipts import read_receipt
 from .destination import MALFORMED_REPLY, Down, Polled, ProbeResult, Refused, Sent, Trouble
 from .http_request import Reply, exchange, open_session
@@ -114,7 +114,7 @@ class Cloud:
         self.label = label
         self.address = url
         self.kinds = kinds
-        self._isolation = Isolation.of(BATCH)
+        self._isolation = BatchBisection.of(BATCH)
         self._is_in_doubt = False
         self._room = LONGEST_BODY
         self._expires_at = credentials.expires_at

@@ -12,11 +12,11 @@ from process_cosmos_gateway.store import Transaction
 
 from . import settings
 from .backoff import next_delay
-from .batch_sender import InBatches
+from .batch_sender import BatchSender
 from .delivery_state import STORE_FAILED, Sending
 from .destination import Polled, Refused, Trouble
 from .inbox import Pace
-from .parallel_sender import SideBySide
+from .parallel_sender import ParallelSender
 
 LONGEST_DETAIL = 200
 """Characters of what a far side said that a link shows."""
@@ -58,7 +58,7 @@ class DeliveryWorker:
 
     async def run(self) -> None:
         """Send and poll until cancelled."""
-        sender = InBatches(self._sending) if self._destination.takes_all else SideBySide(self._sending)
+        sender = BatchSender(self._sending) if self._destination.takes_all else ParallelSender(self._sending)
         async with asyncio.TaskGroup() as group:
             group.create_task(sender.run(), name=f"send to {self._destination.name}")
             group.create_task(self._poll_for_ever(), name=f"poll {self._destination.name}")
@@ -77,7 +77,7 @@ class DeliveryWorker:
     async def _poll_for_ever(self) -> None:
         pace = Pace()
         while True:
-            await self._alerts.until_may_drain()
+            await self._alerts.until_may_deliver()
             began = self._clock.monotonic()
             self._sending.proof.clear()
             polled = await self._destination.poll(self._inbox_cursor)
@@ -110,7 +110,7 @@ class DeliveryWorker:
     async def _take(self, polled: Polled) -> Trouble | None:
         """Put the items on disk together with the cursor; leave them for the next poll while the gate is closed."""
         cursor = polled.cursor
-        if cursor is None or not self._alerts.may_drain():
+        if cursor is None or not self._alerts.may_deliver():
             return None
         try:
             taken = await self._store.write(lambda transaction: self._take_items(transaction, polled.items, cursor))

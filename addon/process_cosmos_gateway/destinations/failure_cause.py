@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from process_cosmos_gateway.contract.destinations import Priority
-from process_cosmos_gateway.outbox import Failed, Delivery
+from process_cosmos_gateway.outbox import Delivery, Failed
 
 from .destination import Trouble
 

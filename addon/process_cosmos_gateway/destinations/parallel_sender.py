@@ -41,7 +41,7 @@ class _Request:
     task: asyncio.Task[_Reply]
 
 
-class SideBySide:
+class ParallelSender:
     """Has one event of each key on its way, and settles it when its reply has come."""
 
     def __init__(self, sending: Sending) -> None:
@@ -132,7 +132,7 @@ class SideBySide:
         self._together = ()
         now = self._clock.monotonic()
         space = self._room(now)
-        if not self._sending.alerts.may_drain() or not space.priorities:
+        if not self._sending.alerts.may_deliver() or not space.priorities:
             return False
         if now >= self._paused_until:
             self._paused_until = 0.0
@@ -201,8 +201,8 @@ class SideBySide:
         wakers: list[asyncio.Task[object]] = [asyncio.create_task(self._sending.retry.wait())]
         if listens:
             wakers.append(asyncio.create_task(self._sending.outbox.wait(self._sending.name)))
-        if not self._sending.alerts.may_drain():
-            wakers.append(asyncio.create_task(self._sending.alerts.until_may_drain()))
+        if not self._sending.alerts.may_deliver():
+            wakers.append(asyncio.create_task(self._sending.alerts.until_may_deliver()))
         try:
             await asyncio.wait([*tasks, *wakers], timeout=self._left(), return_when=asyncio.FIRST_COMPLETED)
             if wakers[0].done():

@@ -56,7 +56,7 @@ from .settings import (
     save,
     set_anew,
 )
-from .unusable import UNUSABLE, LeftOut
+from .unusable import UNUSABLE, UnusableDestinations
 from .webhook import Webhook
 
 TEST = event_type("test")
@@ -97,14 +97,14 @@ class Destinations:
         self._ulid_fn = UlidFactory(lambda: int(clock.now().timestamp() * 1000), secrets.token_bytes)
         self._renewals = Renewals(store, clock, renew_fn, self._renewed)
         self._pumps: dict[str, tuple[DeliveryWorker, asyncio.Task[None]]] = {}
-        self._left_out = LeftOut(clock)
+        self._unusable = UnusableDestinations(clock)
         self._changing = asyncio.Lock()
         self._changes: set[asyncio.Task[None]] = set()
         self._running: asyncio.Future[asyncio.TaskGroup] = asyncio.get_running_loop().create_future()
 
     def links(self) -> tuple[Link, ...]:
         """Return how each link stands, by name; addresses without what is secret in them."""
-        links = (*(worker.link() for worker, _ in self._pumps.values()), *self._left_out.links())
+        links = (*(worker.link() for worker, _ in self._pumps.values()), *self._unusable.links())
         return tuple(sorted(links, key=attrgetter("name")))
 
     async def run(self) -> None:
@@ -116,7 +116,7 @@ class Destinations:
                     await self._outbox.register(entry.settings.name, entry.settings.kinds)
                     await self._start_kept(group, entry)
                 for name in kinds.keys() - self._pumps.keys():
-                    self._left_out.add(name, kinds[name])
+                    self._unusable.add(name, kinds[name])
                     await self._outbox.link_down(name)
                 self._running.set_result(group)
                 group.create_task(self._renewals.run(), name="renew certificates")
@@ -138,7 +138,7 @@ class Destinations:
             await self._amend(request.name, lambda settings: changed(settings, request))
         except RequestRefusedError as error:
             anew = set_anew(request)
-            if anew is None or error.code != Code.UNKNOWN_DESTINATION or request.name not in self._left_out:
+            if anew is None or error.code != Code.UNKNOWN_DESTINATION or request.name not in self._unusable:
                 raise
             await self.set_webhook(anew)
 
@@ -212,13 +212,13 @@ class Destinations:
     async def _remove(self, name: str) -> None:
         async with self._changing:
             await self._group()
-            if name not in self._pumps and name not in self._left_out:
+            if name not in self._pumps and name not in self._unusable:
                 raise _unknown()
             async with self._stopped(name):
                 # The settings go last: after a crash in between it is there again, and nothing waits for nobody.
                 await self._outbox.forget(name)
                 await self._store.write(lambda transaction: forget(transaction, name))
-            self._left_out.discard(name)
+            self._unusable.discard(name)
 
     async def _to_its_end(self, change: Coroutine[Any, Any, None]) -> None:
         """Run a change to its end, also when the session that asked for it ends: half of it would leave no sender."""
@@ -307,7 +307,7 @@ class Destinations:
             name = kept.settings.name
             _LOGGER.exception("%s: %s is left out; set it up again, or remove it", UNUSABLE.reason, name)
             kind = DestinationKind.CLOUD if isinstance(kept.settings, CloudSettings) else DestinationKind.WEBHOOK
-            self._left_out.add(name, kind, kept.settings)
+            self._unusable.add(name, kind, kept.settings)
         else:
             self._start(group, destination, kept)
 
@@ -322,7 +322,7 @@ class Destinations:
             jitter_fn=self._jitter_fn,
         )
         worker = DeliveryWorker(sending)
-        self._left_out.discard(destination.name)
+        self._unusable.discard(destination.name)
         self._pumps[destination.name] = worker, group.create_task(worker.run(), name=f"destination {destination.name}")
 
     async def _stop(self, name: str) -> None:

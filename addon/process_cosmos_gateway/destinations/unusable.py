@@ -22,7 +22,7 @@ class _Entry:
     since: float
 
 
-class LeftOut:
+class UnusableDestinations:
     """Which destinations are left out; what waits for them is kept."""
 
     def __init__(self, clock: Clock) -> None:

@@ -32,9 +32,9 @@ from .readings.pending_readings import Series
 from .readings.readings import READING_DAYS
 from .things.description import DescriptionError
 from .things.description_intake import Descriptions
-from .things.device_table import Role, DeviceTable, Route
+from .things.device_table import DeviceTable, Role, Route
 from .things.property_writes import Writes
-from .things.rate_limiter import Received, Throttle
+from .things.rate_limiter import RateLimiter, Received
 from .things.twin import Twin, inverted, is_transition, newest, with_reading
 from .things.values import GarbageError, Reading, parse_json, parse_readings, simple
 
@@ -65,7 +65,7 @@ class Intake:
         *,
         device_table: DeviceTable,
         descriptions: Descriptions,
-        throttle: Throttle,
+        throttle: RateLimiter,
         outbox: Outbox,
         writes: Writes,
         clock: Clock,

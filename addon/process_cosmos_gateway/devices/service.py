@@ -36,7 +36,7 @@ from .things.description import DescriptionError, parse_description
 from .things.description_intake import NEW_A_MINUTE, Descriptions, Listening
 from .things.device_table import DeviceTable
 from .things.property_writes import Sent, Writes
-from .things.rate_limiter import Received, Throttle
+from .things.rate_limiter import RateLimiter, Received
 from .things.twin import Twin, as_device, problem_with
 
 _LOGGER = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class Devices:
         self._device_table = DeviceTable()
         self._writer = MessageWriter(store, outbox, self.counts, options.linger, self._received)
         self._writes = Writes(store, clock, self.counts, self._send)
-        self._throttle = Throttle(self.counts, clock.monotonic)
+        self._throttle = RateLimiter(self.counts, clock.monotonic)
         self._link = Link(clock.monotonic)
         self._descriptions = Descriptions(
             device_table=self._device_table,

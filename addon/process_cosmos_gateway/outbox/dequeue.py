@@ -14,7 +14,7 @@ from process_cosmos_gateway.store.transaction import Row
 from . import overflow_queue, reading_batches
 from .counters import array
 from .key_ranges import WIDTH, KeyRanges
-from .model import Limits, Delivery
+from .model import Delivery, Limits
 from .order import Candidate, compose, sendable
 from .statements import STATEMENTS
 

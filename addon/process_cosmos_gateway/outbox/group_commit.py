@@ -30,7 +30,7 @@ class _Offered:
         return error is not None
 
 
-class Acceptor:
+class GroupCommit:
     """Takes what is offered in its order, all that waits at once."""
 
     def __init__(self, commit_fn: Callable[[Sequence[Arrival]], Coroutine[Any, Any, Sequence[Taken]]]) -> None:

@@ -16,22 +16,22 @@ from process_cosmos_gateway.store import Store, Transaction
 
 from . import counters, enqueue, eviction, overflow_queue, reading_batches, rejected, series, settlement, subscriptions
 from .depths import read_depths
-from .dequeue import Busy, FetchResult, FetchRequest, fetch
+from .dequeue import Busy, FetchRequest, FetchResult, fetch
 from .enqueue import Arrival, Conditions
-from .group_commit import Acceptor, Outcome
+from .group_commit import GroupCommit, Outcome
 from .key_ranges import KeyRanges
 from .model import (
     Added,
     Delivered,
+    Delivery,
+    DeliveryResult,
     Depths,
     DropReason,
     Event,
     Failed,
     Limits,
-    OutgoingReading,
     OutboxFullError,
-    Delivery,
-    DeliveryResult,
+    OutgoingReading,
 )
 from .order import remember, rest
 from .quotas import Backlogs, quotas_now
@@ -61,7 +61,7 @@ class Outbox:
         self._sent: dict[str, Mapping[Priority, float]] = {}
         self._key_ranges: dict[str, KeyRanges] = {}
         self._down: set[str] = set()
-        self._acceptor = Acceptor(self._commit)
+        self._acceptor = GroupCommit(self._commit)
 
     def watch(
         self,

@@ -16,7 +16,7 @@ from process_cosmos_gateway.store import Transaction
 
 from .counters import backlog, count, drop, wait
 from .enqueue import Conditions, Row
-from .model import DropReason, Failed, Limits, OutgoingReading, Delivery, Rejected, DeliveryResult
+from .model import Delivery, DeliveryResult, DropReason, Failed, Limits, OutgoingReading, Rejected
 from .quotas import READING_BYTES, Bound, bound, share
 
 READINGS = event_type("readings")

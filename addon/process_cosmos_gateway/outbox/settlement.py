@@ -8,7 +8,7 @@ from process_cosmos_gateway.store import Transaction
 
 from . import overflow_queue, reading_batches
 from .counters import array, count, wait
-from .model import Delivered, Failed, Limits, Delivery, Rejected, DeliveryResult
+from .model import Delivered, Delivery, DeliveryResult, Failed, Limits, Rejected
 from .statements import STATEMENTS
 
 _MOST_PASSED = 4096

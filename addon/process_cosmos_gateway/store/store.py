@@ -18,7 +18,7 @@ from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.errors import StoreError
 
 from . import schema, wal
-from .database_thread import Ends, DatabaseThread
+from .database_thread import DatabaseThread, Ends
 from .deleted_files import rescue
 from .disk_reserve import RESERVE, Disk, Space, free_bytes
 from .errors import StoreDamagedError, StoreFilesGoneError, StoreReadOnlyError

@@ -61,7 +61,7 @@ class Answers:
         self._hass = hass
         self._entry = entry
         self._journal = journal
-        self._async_tell_people = async_tell_people
+        self._async_notify_people = async_tell_people
         self._scripts: dict[Ulid, Script] = {}
         self._stopped: set[Ulid] = set()
         self._taken_on: set[Ulid] = set()
@@ -169,7 +169,7 @@ class Answers:
         message = alert.content.message
         sentence = _SENTENCES[alert.outcome].format(answer=alert.answer, message=message, reason=alert.reason)
         given_up = (alert.closed_at or self._journal.now()) + 2 * TOO_OLD
-        while not await self._async_tell_people(alert, sentence) and self._journal.now() < given_up:
+        while not await self._async_notify_people(alert, sentence) and self._journal.now() < given_up:
             await self._async_a_minute()
         self._journal.record(Noticed(alert=alert.id, at=self._journal.now()))
 

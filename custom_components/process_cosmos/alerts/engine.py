@@ -14,7 +14,7 @@ from homeassistant.helpers.event import async_track_time_interval
 from homeassistant.helpers.start import async_at_started
 
 from custom_components.process_cosmos.alerts.durations import duration
-from custom_components.process_cosmos.alerts.record_log import Entry, MemoryTooNewError, MemoryWriteError
+from custom_components.process_cosmos.alerts.record_log import Entry, RecordLogTooNewError, RecordLogWriteError
 from custom_components.process_cosmos.const import CONF_HAS_LOG, DOMAIN, LOGGER
 from custom_components.process_cosmos.contract.alerts import AlertState, Propose, TransitionKind
 from custom_components.process_cosmos.contract.errors import Code
@@ -30,7 +30,7 @@ from .gateway_sync import GatewaySync
 from .journal import Journal
 from .model import Alert
 from .notification_results import NotificationResult
-from .notification_sender import Telling
+from .notification_sender import NotificationSender
 from .recipient_selection import policy_of
 from .records import Acknowledged, Answered, Opened, Record, Recurred, Refused, Resolved, Updated
 from .scheduler import Scheduler
@@ -60,7 +60,7 @@ class Alerts:
     """Tells until somebody answers; needs neither a gateway nor a network."""
 
     def __init__(self, hass: HomeAssistant, entry: ConfigEntry) -> None:
-        """Build the parts. The memory is read by ``async_start``, or by ``async_take_away`` for a deleted site."""
+        """Build the parts. The memory is read by ``async_start``, or by ``async_withdraw_notifications`` for a deleted site."""
         self._hass = hass
         self._entry = entry
         self._policy = policy_of(hass, entry.options)
@@ -71,7 +71,7 @@ class Alerts:
         """Alerts whose outcome was shown in Home Assistant, because nobody was left to notify."""
         self._journal = Journal(hass, entry, self._on_disk, self._on_trouble)
         self._recipient_issues = RecipientIssues(hass, entry, self._policy.people, self._journal.now)
-        self.sender = Telling(hass, entry.title, self._recipient_issues.learn)
+        self.sender = NotificationSender(hass, entry.title, self._recipient_issues.learn)
         self._scheduler = Scheduler(
             hass,
             entry,
@@ -82,7 +82,7 @@ class Alerts:
             gateway_away_since=lambda: self.gateway_sync.away_since,
         )
         self.gateway_sync = GatewaySync(hass, entry, self._journal, self._scheduler, self._async_settle)
-        self._answers = Answers(hass, entry, self._journal, self._async_tell_people)
+        self._answers = Answers(hass, entry, self._journal, self._async_notify_people)
 
     @property
     def nobody_left(self) -> bool:
@@ -117,7 +117,7 @@ class Alerts:
         """Read the memory and go on where it ends. Raise Home Assistant's errors of a set-up."""
         try:
             await self._journal.async_open()
-        except MemoryTooNewError as error:
+        except RecordLogTooNewError as error:
             LOGGER.error("memory_too_new: %s", error)
             create_issue(self._hass, self._entry, Issue.MEMORY_TOO_NEW)
             raise ConfigEntryError(translation_domain=DOMAIN, translation_key="memory_too_new") from error
@@ -153,9 +153,9 @@ class Alerts:
         self.gateway_sync.async_stop()
         await self._journal.async_close()
 
-    async def async_take_away(self) -> None:
+    async def async_withdraw_notifications(self) -> None:
         """Take the notifications of what is alive away from the phones, of a site that is not loaded."""
-        with contextlib.suppress(MemoryTooNewError, OSError):
+        with contextlib.suppress(RecordLogTooNewError, OSError):
             await self._journal.memory.async_load()
             self._journal.read()
             await asyncio.gather(*(self._async_clear(alert.id) for alert in self.alive))
@@ -295,14 +295,14 @@ class Alerts:
             self._decide(attempt)
         try:
             await self._journal.async_on_disk()
-        except MemoryWriteError:
+        except RecordLogWriteError:
             return False, None  # the record's transition settles it once it is on disk
         return known, self._journal.state.proposals[proposal.id]
 
     async def _async_on_disk(self) -> None:
         try:
             await self._journal.async_on_disk()
-        except MemoryWriteError as error:
+        except RecordLogWriteError as error:
             raise NotOnDiskError(str(error)) from error
 
     @callback
@@ -331,7 +331,7 @@ class Alerts:
         told = self._journal.told(alert)
         await self.sender.async_clear({*told, *self._policy.people}, alert)
 
-    async def _async_tell_people(self, alert: Alert, message: str) -> bool:
+    async def _async_notify_people(self, alert: Alert, message: str) -> bool:
         people, tag = self._policy.people, f"{alert.id}-outcome"
         if self._recipient_issues.nobody_left and alert.id not in self._outcomes_shown:
             self._outcomes_shown.add(alert.id)  # once: a person may dismiss it
@@ -350,7 +350,7 @@ class Alerts:
     async def async_begin_backup(self) -> None:
         """Write no file anew from now on, and have on disk what was recorded so far, if the disk takes it."""
         await self._compacting.acquire()
-        with contextlib.suppress(MemoryWriteError):
+        with contextlib.suppress(RecordLogWriteError):
             await self._journal.async_on_disk()
 
     def end_backup(self) -> None:
@@ -362,7 +362,7 @@ class Alerts:
         try:
             async with self._compacting:
                 await self._journal.async_forget_what_is_old()
-        except (OSError, MemoryWriteError) as error:
+        except (OSError, RecordLogWriteError) as error:
             LOGGER.warning("memory_not_compacted: %s", error)
 
     @callback

@@ -12,7 +12,7 @@ from homeassistant.core import CALLBACK_TYPE, HassJob, HomeAssistant, callback
 from homeassistant.helpers.event import async_call_later
 
 from custom_components.process_cosmos.alerts.durations import duration
-from custom_components.process_cosmos.alerts.record_log import MemoryWriteError
+from custom_components.process_cosmos.alerts.record_log import RecordLogWriteError
 from custom_components.process_cosmos.contract.alerts import AlertSummary, CaughtUp, Notified, Propose
 from custom_components.process_cosmos.contract.identifiers import NotificationKey, Position, Ulid, UlidRangeError
 from custom_components.process_cosmos.contract.messages import FromHomeAssistant
@@ -87,7 +87,7 @@ class GatewaySync:
                 self._merge(hello)
         try:
             await self._journal.async_on_disk()
-        except MemoryWriteError as error:
+        except RecordLogWriteError as error:
             raise GatewayAwayError(GATEWAY_AWAY, "The memory cannot be written, so nothing is sent") from error
         self._sent, self._new_gateway, self._send = hello.cursor, hello.cursor is None, send
         await self._send_news()

@@ -15,7 +15,7 @@ from homeassistant.core import HomeAssistant
 from homeassistant.util import dt as dt_util
 from homeassistant.util.hass_dict import HassKey
 
-from custom_components.process_cosmos.alerts.record_log import RETRY_AFTER, Entry, Memory, MemoryWriteError
+from custom_components.process_cosmos.alerts.record_log import RETRY_AFTER, Entry, Memory, RecordLogWriteError
 from custom_components.process_cosmos.const import CONF_HAS_LOG, DOMAIN
 from custom_components.process_cosmos.contract.identifiers import Position, Ulid, UlidFactory, milliseconds_of
 
@@ -74,7 +74,7 @@ class Journal:
         )
 
     async def async_open(self) -> None:
-        """Read the memory and begin a run, in RAM if the disk refuses. Raise ``MemoryTooNewError`` or ``OSError``."""
+        """Read the memory and begin a run, in RAM if the disk refuses. Raise ``RecordLogTooNewError`` or ``OSError``."""
         await self.memory.async_load()
         self.is_lost = self.memory.is_empty or (self.memory.is_new and self._had_log)
         self.memory.adopt(self._left_over.pop(self._entry_id, ()))
@@ -86,7 +86,7 @@ class Journal:
             if not isinstance(entry.record, Confirmed):
                 self._clock.not_before(entry.record.at)
         self.begin()
-        with contextlib.suppress(MemoryWriteError):
+        with contextlib.suppress(RecordLogWriteError):
             await self.memory.async_durable()
 
     def read(self) -> None:
@@ -139,13 +139,13 @@ class Journal:
         return self._take_in(self.memory.append(record), record)
 
     async def async_on_disk(self) -> None:
-        """Return once everything recorded so far is on disk; raise ``MemoryWriteError`` if the disk refuses."""
+        """Return once everything recorded so far is on disk; raise ``RecordLogWriteError`` if the disk refuses."""
         await self.memory.async_durable()
 
     async def async_until_on_disk(self) -> None:
         """Return once everything recorded so far is on disk, however long the disk refuses."""
         while True:
-            with contextlib.suppress(MemoryWriteError):
+            with contextlib.suppress(RecordLogWriteError):
                 return await self.memory.async_durable()
             await asyncio.sleep(RETRY_AFTER)
 

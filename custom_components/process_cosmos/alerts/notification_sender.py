@@ -27,7 +27,7 @@ TELL_WITHIN = 30.0
 """Seconds until a notification that hangs counts as failed."""
 
 
-class Telling:
+class NotificationSender:
     """Hands notifications over. *Handed over* is no reception: only an answer proves that somebody saw it."""
 
     def __init__(self, hass: HomeAssistant, title: str, learn: Callable[[str, NotificationResult], None]) -> None:
@@ -36,14 +36,14 @@ class Telling:
         self._title = title
         self._learn = learn
 
-    async def async_tell(self, recipient: str, alert: Alert) -> NotificationResult:
+    async def async_notify(self, recipient: str, alert: Alert) -> NotificationResult:
         """Notify ``recipient`` of the newest ring."""
         phone = recipient.removeprefix(PHONE)
         return await self._async_notify(
             recipient,
             alert.content.message,
             alert.id,
-            lambda entry: phones.ring_notification(alert, self._title, phone, entry),
+            lambda entry: phones.alert_notification(alert, self._title, phone, entry),
         )
 
     async def async_notice(self, recipients: Iterable[str], message: str, tag: str) -> Mapping[str, NotificationResult]:

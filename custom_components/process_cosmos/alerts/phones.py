@@ -71,7 +71,7 @@ def read_button(action: object) -> Button | None:
     return None
 
 
-def ring_notification(alert: Alert, title: str, phone: str, entry: ConfigEntry) -> dict[str, Any]:
+def alert_notification(alert: Alert, title: str, phone: str, entry: ConfigEntry) -> dict[str, Any]:
     """Return the notification of the newest ring: a round replaces the last one's, buttons carry the ring.
 
     ``phone``: the word its buttons name it by; ``entry``: its registration, which says what it shows and is posted too.

@@ -45,8 +45,8 @@ def suggested(hass: HomeAssistant) -> dict[str, Any]:
 
     Of several phones some may be the children's.
     """
-    phones, left_out = reachable(hass), not_offered(hass)
-    others = [entity for entity in hass.states.async_entity_ids(NOTIFY_DOMAIN) if entity not in left_out]
+    phones, unusable = reachable(hass), not_offered(hass)
+    others = [entity for entity in hass.states.async_entity_ids(NOTIFY_DOMAIN) if entity not in unusable]
     return {
         CONF_PHONES: [*phones] if len(phones) == 1 else [],
         CONF_NOTIFY_ENTITIES: [],

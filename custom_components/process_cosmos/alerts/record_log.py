@@ -31,7 +31,7 @@ RETRY_AFTER = 10.0
 """Seconds until what could not be written is tried again."""
 
 
-class MemoryTooNewError(Exception):
+class RecordLogTooNewError(Exception):
     """A newer version of the integration wrote the file; it is left untouched."""
 
 
@@ -39,7 +39,7 @@ class _FileGoneError(Exception):
     """The file is not the one that was written before."""
 
 
-class MemoryWriteError(Exception):
+class RecordLogWriteError(Exception):
     """Nothing of it is on disk yet; it stays in RAM and is tried again."""
 
 
@@ -112,7 +112,7 @@ class Memory[R: Message]:
         """Whether it found one without content: a file of ours is put in place whole, so its content is lost."""
 
     async def async_load(self) -> None:
-        """Read what is there, without a torn tail. Raise ``MemoryTooNewError`` or ``OSError``."""
+        """Read what is there, without a torn tail. Raise ``RecordLogTooNewError`` or ``OSError``."""
         await self._in_executor(self._load)
 
     @property
@@ -145,17 +145,17 @@ class Memory[R: Message]:
         return entry.position
 
     async def async_append(self, record: R) -> Position:
-        """Append ``record`` and return when it is on disk; raise ``MemoryWriteError`` if it is not."""
+        """Append ``record`` and return when it is on disk; raise ``RecordLogWriteError`` if it is not."""
         position = self.append(record)
         await self.async_durable()
         return position
 
     async def async_durable(self) -> None:
-        """Return once everything appended so far is on disk; raise ``MemoryWriteError`` if a write fails first."""
+        """Return once everything appended so far is on disk; raise ``RecordLogWriteError`` if a write fails first."""
         if not self._queue:
             return
         if self._closed:
-            raise MemoryWriteError("closed")
+            raise RecordLogWriteError("closed")
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((self._queue[-1][0].position, future))
         self._start_writing()
@@ -253,7 +253,7 @@ class Memory[R: Message]:
         waiting, self._waiting = self._waiting, []
         for _, future in waiting:
             if not future.done():
-                future.set_exception(MemoryWriteError(reason))
+                future.set_exception(RecordLogWriteError(reason))
         self._retry = asyncio.get_running_loop().call_later(RETRY_AFTER, self._start_writing)
         self._in_trouble = True
         self._on_trouble(reason)
@@ -331,7 +331,7 @@ class Memory[R: Message]:
         # Before anything else: a newer header may hold other members, but never another ``version``.
         version = parse(_Version, header).version
         if version > VERSION:
-            raise MemoryTooNewError(f"a newer version wrote {self._path}; it is left as it is")
+            raise RecordLogTooNewError(f"a newer version wrote {self._path}; it is left as it is")
         self._is_older = version < VERSION
         self.runs = {Ulid(run): n for run, n in parse(_Header, header).runs.items()}
 

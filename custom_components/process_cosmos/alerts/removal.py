@@ -20,14 +20,14 @@ from custom_components.process_cosmos.gateway.client import GatewayError, Sessio
 from .gateway_sync import GatewaySync
 from .journal import Journal
 from .model import Alert
-from .record_log import MemoryTooNewError, MemoryWriteError
+from .record_log import RecordLogTooNewError, RecordLogWriteError
 from .records import PlannedRequests, Resolved
 
 _APPLIED_WITHIN = 5.0
 _DELIVERED_WITHIN = 5.0
 
 
-class NobodyNotified:
+class NoNotifications:
     """The timetable of a site that is deleted: nobody is notified any more."""
 
     def requests(self, _alert: Alert) -> PlannedRequests:
@@ -54,7 +54,7 @@ async def async_resolve_all(hass: HomeAssistant, entry: ConfigEntry, found: Foun
         await journal.async_open()
         if journal.state.alive:
             await _async_hand_over(hass, entry, found, journal)
-    except (GatewayError, MemoryTooNewError, MemoryWriteError, OSError) as error:
+    except (GatewayError, RecordLogTooNewError, RecordLogWriteError, OSError) as error:
         LOGGER.warning(
             "alerts_left_open: the app of %s does not know that its alerts are over (%s); the next site that connects"
             " to it closes them",
@@ -70,7 +70,7 @@ async def _async_hand_over(hass: HomeAssistant, entry: ConfigEntry, found: Found
     async with await async_connect(hass, found, run=journal.run, entry=entry.entry_id) as session:
         if session.hello.entry not in (None, entry.entry_id):
             return  # it serves another site by now, whose alerts are not ours to close
-        gateway_sync = GatewaySync(hass, entry, journal, NobodyNotified(), _async_settle)
+        gateway_sync = GatewaySync(hass, entry, journal, NoNotifications(), _async_settle)
         try:
             async with asyncio.timeout(_APPLIED_WITHIN):
                 await gateway_sync.async_session_opened(session.hello, session.send)

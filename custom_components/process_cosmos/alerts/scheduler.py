@@ -12,7 +12,7 @@ from homeassistant.config_entries import ConfigEntry
 from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
 from homeassistant.helpers.event import async_call_later
 
-from custom_components.process_cosmos.alerts.record_log import MemoryWriteError
+from custom_components.process_cosmos.alerts.record_log import RecordLogWriteError
 from custom_components.process_cosmos.contract.alerts import AlertState
 from custom_components.process_cosmos.contract.identifiers import NotificationKey, Ulid
 from custom_components.process_cosmos.issues.recipient_issues import RecipientIssues
@@ -20,7 +20,7 @@ from custom_components.process_cosmos.issues.recipient_issues import RecipientIs
 from .journal import Journal
 from .model import Alert, after
 from .notification_results import NotificationResult
-from .notification_sender import Telling
+from .notification_sender import NotificationSender
 from .policy import Policy
 from .records import (
     Acknowledged,
@@ -45,7 +45,7 @@ class Scheduler:
         journal: Journal,
         *,
         policy: Policy,
-        sender: Telling,
+        sender: NotificationSender,
         recipient_issues: RecipientIssues,
         gateway_away_since: Callable[[], datetime | None],
     ) -> None:
@@ -132,7 +132,9 @@ class Scheduler:
         self._results.setdefault(alert_id, {})
         self._telling_now.update({key: self._hass.loop.create_future() for key in due})
         for key in due:
-            self._entry.async_create_background_task(self._hass, self._async_tell(key), f"process_cosmos tell {key}")
+            self._entry.async_create_background_task(
+                self._hass, self._async_notify_recipient(key), f"process_cosmos tell {key}"
+            )
 
     def _alive(self, alert_id: Ulid, now: datetime) -> Alert | None:
         """Return the alert if it is alive, else forget it; one whose time is over becomes unanswered."""
@@ -154,14 +156,14 @@ class Scheduler:
     def _timetable(self, alert: Alert, outcomes: Outcomes) -> Timetable:
         return timetable(self._policy, alert, outcomes, self._journal.now(), self._gateway_away_since())
 
-    async def _async_tell(self, key: NotificationKey) -> None:
+    async def _async_notify_recipient(self, key: NotificationKey) -> None:
         """Tell once the ring is on disk, or cannot be: a full disk silences nobody."""
         try:
-            with contextlib.suppress(MemoryWriteError):
+            with contextlib.suppress(RecordLogWriteError):
                 await self._journal.async_on_disk()
             alert = self._journal.state.alerts[key.alert]
             if alert.alive and (alert.revision == key.revision or self._is_put_off(alert, key)):
-                result = await self._sender.async_tell(key.recipient, alert)
+                result = await self._sender.async_notify(key.recipient, alert)
                 self._results[key.alert][key.recipient] = result
                 self.learn(key, reached=result.handed_over, at=self._journal.now())
                 await self._take_back(key)

@@ -24,7 +24,7 @@ _GIVE_UP_AFTER = timedelta(minutes=4)
 """Ends it where Home Assistant was restarted meanwhile; still shorter than a round."""
 
 
-async def async_test_ring(
+async def async_test_notification(
     hass: HomeAssistant, entry: CosmosConfigEntry, severity: Severity = Severity.INFO
 ) -> Mapping[str, NotificationResult | None]:
     """Notify everybody chosen of a test; return each recipient's result, by recipient (None: not tried yet).

@@ -71,7 +71,7 @@ class Outcomes:
         elif (key.revision, key.round) > newest_reached:
             self.failed.setdefault(place, at)
         if key.revision == self.revision:
-            self._learn_of_this_ring(place, key.round, reached=reached, at=at)
+            self._learn_of_this_revision(place, key.round, reached=reached, at=at)
 
     def knows(self, key: NotificationKey, *, reached: bool) -> bool:
         """Say whether the memory already has this outcome of ``key``."""
@@ -80,7 +80,7 @@ class Outcomes:
             return key.revision < self.revision
         return tries.reached_round >= key.round or (not reached and tries.round >= key.round)
 
-    def _learn_of_this_ring(self, place: _Place, number: int, *, reached: bool, at: datetime) -> None:
+    def _learn_of_this_revision(self, place: _Place, number: int, *, reached: bool, at: datetime) -> None:
         tries = self.tries.setdefault(place, Tries(round=number, at=at))
         tries.round, tries.at = max(tries.round, number), max(tries.at, at)
         if reached:

@@ -7,8 +7,8 @@ import orjson
 
 from custom_components.process_cosmos.alerts.record_log import Entry
 from custom_components.process_cosmos.contract.alerts import (
-    NotificationRequest,
     Change,
+    NotificationRequest,
     Replica,
     Transition,
     TransitionKind,

@@ -194,7 +194,7 @@ class Propose:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertEvent:
-    """``data`` of a ``process_cosmos.alert.<kind>.v1`` or ``…asked.v1`` CloudEvent: what a destination is told.
+    """``data`` of a ``process_cosmos.alert.<kind>.v1`` or ``…notification_requested.v1`` CloudEvent: what a destination is told.
 
     ``level`` and ``round``: in ``requested`` events only, which say: please tell your people. ``data`` and ``attached``: as
     the automation gave them.

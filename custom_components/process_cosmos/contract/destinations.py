@@ -12,9 +12,9 @@ from .identifiers import Ulid
 class Priority(StrEnum):
     """The outbox's priorities, first drained first; given by us, never by a device."""
 
-    URGENT = "alarm"
+    URGENT = "urgent"
     CHANGE = "change"
-    READING = "measurement"
+    READING = "reading"
 
 
 class DestinationKind(StrEnum):

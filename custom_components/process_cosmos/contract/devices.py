@@ -76,7 +76,7 @@ class Subscribe:
     """Home Assistant → gateway: send devices and status from now on.
 
     What the same ``run`` missed since change number ``after``, at most 60 s old, comes first, in order; then one
-    ``Snapshot``, then, if ``report_missed``, ``WhileAway``, then changes as they happen. ``confirmed``: the newest number
+    ``Snapshot``, then, if ``report_missed``, ``MissedChangesReport``, then changes as they happen. ``confirmed``: the newest number
     this run has confirmed (``Receipt.sequence``), 0 if none; None: the sender confirms nothing.
     """
 
@@ -102,7 +102,7 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Missed:
+class MissedChange:
     """A ``property`` that is no number, or a device ``event``; it changed, or happened, ``age`` seconds ago."""
 
     device: str
@@ -113,16 +113,16 @@ class Missed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WhileAway:
+class MissedChangesReport:
     """Gateway → Home Assistant: what changed and no Home Assistant has confirmed, for people to read.
 
     It must fire no automation: it is over. Numbers are left out, and what came as changes before the snapshot.
     ``since``: seconds since Home Assistant last confirmed, or the gateway began. ``more``: older changes not listed.
     """
 
-    type: ClassVar[str] = "while_away"
+    type: ClassVar[str] = "missed_changes"
     since: float
-    changes: tuple[Missed, ...] = ()
+    changes: tuple[MissedChange, ...] = ()
     more: int = 0
 
 

@@ -22,10 +22,10 @@ from .devices import (
     DeviceChanged,
     DeviceRemoved,
     EventHappened,
+    MissedChangesReport,
     Snapshot,
     Subscribe,
     ValueChanged,
-    WhileAway,
     WriteProperty,
 )
 from .session import GatewayHello, HomeAssistantHello, Receipt, Refused, Result, Stopping
@@ -52,7 +52,7 @@ type FromGateway = (
     | Propose
     | Result
     | Snapshot
-    | WhileAway
+    | MissedChangesReport
     | DeviceChange
     | Status
     | RejectedEvents
@@ -93,7 +93,7 @@ FROM_GATEWAY: Mapping[str, type[FromGateway]] = {
         Propose,
         Result,
         Snapshot,
-        WhileAway,
+        MissedChangesReport,
         DeviceChanged,
         DeviceRemoved,
         ValueChanged,

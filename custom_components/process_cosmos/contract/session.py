@@ -63,7 +63,7 @@ class Refused:
 class Receipt:
     """Either way, at least once a second: the sender lives. From the gateway also: ``position`` is on its disk.
 
-    From Home Assistant also: everything up to change number ``sequence`` was processed, ``WhileAway`` included.
+    From Home Assistant also: everything up to change number ``sequence`` was processed, ``MissedChangesReport`` included.
     """
 
     type: ClassVar[str] = "receipt"

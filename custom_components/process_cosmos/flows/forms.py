@@ -47,7 +47,7 @@ CONF_KINDS: Final = "kinds"
 CONF_LABEL: Final = "label"
 CONF_NAME: Final = "name"
 CONF_NO_HEADER: Final = "no_header"
-CONF_TEST_RING: Final = "test_ring"
+CONF_TEST_NOTIFICATION: Final = "test_notification"
 CONF_CRITICAL: Final = "critical"
 CONF_INSTALL_BLUEPRINTS: Final = "install_blueprints"
 CONF_WITHOUT_APP: Final = "without_app"
@@ -96,11 +96,11 @@ CHANGES: Mapping[str, vol.Schema] = {
 REACHED_BY: Final = (CONF_URL, CONF_HEADER, CONF_HEADER_VALUE, CONF_NO_HEADER)
 """Fields that change how a destination is reached: it is tested again."""
 
-TEST_RING = vol.Schema({vol.Required(CONF_CRITICAL, default=False): BooleanSelector()})
+TEST_NOTIFICATION = vol.Schema({vol.Required(CONF_CRITICAL, default=False): BooleanSelector()})
 
 FINISH = vol.Schema(
     {
-        vol.Required(CONF_TEST_RING, default=True): BooleanSelector(),
+        vol.Required(CONF_TEST_NOTIFICATION, default=True): BooleanSelector(),
         vol.Required(CONF_INSTALL_BLUEPRINTS, default=True): BooleanSelector(),
     }
 )
@@ -143,9 +143,9 @@ _FIELDS: Mapping[str, Mapping[str, Collection[str]]] = {
 }
 
 
-def who(left_out: Collection[str]) -> vol.Schema:
-    """Return the form that asks whom to notify. ``left_out``: notify entities that are not offered."""
-    entities = EntitySelectorConfig(multiple=True, filter={"domain": NOTIFY_DOMAIN}, exclude_entities=[*left_out])
+def who(unusable: Collection[str]) -> vol.Schema:
+    """Return the form that asks whom to notify. ``unusable``: notify entities that are not offered."""
+    entities = EntitySelectorConfig(multiple=True, filter={"domain": NOTIFY_DOMAIN}, exclude_entities=[*unusable])
     return vol.Schema(
         {
             vol.Optional(CONF_PHONES, default=[]): DeviceSelector(

@@ -11,7 +11,7 @@ from homeassistant.exceptions import HomeAssistantError
 from custom_components.process_cosmos.alerts.engine import Alerts
 from custom_components.process_cosmos.alerts.recipient_selection import chosen, not_offered
 from custom_components.process_cosmos.alerts.recipients import as_options
-from custom_components.process_cosmos.alerts.test_notification import async_test_ring, results_shown
+from custom_components.process_cosmos.alerts.test_notification import async_test_notification, results_shown
 from custom_components.process_cosmos.const import CONF_DESTINATIONS, DOMAIN
 from custom_components.process_cosmos.contract.alerts import Severity
 from custom_components.process_cosmos.contract.destinations import DestinationKind, Link, RemoveDestination, Waiting
@@ -48,7 +48,7 @@ class CosmosOptionsFlow(AddDestinationSteps, OptionsFlowWithReload):
             menu.append("destinations")
         if self._coordinator:
             menu += DestinationKind
-        return self.async_show_menu(step_id="init", menu_options=[*menu, "test_ring"])
+        return self.async_show_menu(step_id="init", menu_options=[*menu, "test_notification"])
 
     async def async_step_who(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Change who is notified."""
@@ -117,27 +117,27 @@ class CosmosOptionsFlow(AddDestinationSteps, OptionsFlowWithReload):
             step_id="remove", errors=errors, description_placeholders=self._placeholders, last_step=True
         )
 
-    async def async_step_test_ring(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+    async def async_step_test_notification(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Send a test notification, then show how it went with each recipient."""
         errors: dict[str, str] = {}
         if user_input is not None:
             severity = Severity.CRITICAL if user_input[forms.CONF_CRITICAL] else Severity.INFO
             try:
-                results = await async_test_ring(self.hass, self.config_entry, severity)
+                results = await async_test_notification(self.hass, self.config_entry, severity)
             except HomeAssistantError as error:
                 errors["base"] = error.translation_key or "unknown"
             else:
                 if not self._alerts.nobody_left:
                     self._results = results_shown(self.hass, self.config_entry, results)
-                    return await self.async_step_test_ring_result()
+                    return await self.async_step_test_notification_result()
                 errors["base"] = "nobody_left"
-        return self.async_show_form(step_id="test_ring", data_schema=forms.TEST_RING, errors=errors)
+        return self.async_show_form(step_id="test_notification", data_schema=forms.TEST_NOTIFICATION, errors=errors)
 
-    async def async_step_test_ring_result(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
+    async def async_step_test_notification_result(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Show how the test notification went with each recipient."""
         return self.async_show_menu(
-            step_id="test_ring_result",
-            menu_options=["test_ring", "who"],
+            step_id="test_notification_result",
+            menu_options=["test_notification", "who"],
             description_placeholders={"results": self._results},
         )
 

@@ -7,7 +7,7 @@ MOST = 65_535
 """Keys remembered at most: as many as MQTT has message ids."""
 
 
-class RecentKeys:
+class RecentEvents:
     """Remembers keys for ten minutes."""
 
     def __init__(self) -> None:

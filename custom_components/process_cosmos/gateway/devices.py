@@ -16,7 +16,7 @@ from custom_components.process_cosmos.contract.devices import (
     ValueChanged,
 )
 
-from .deduplication import RecentKeys
+from .deduplication import RecentEvents
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,7 +44,7 @@ class Things:
 
     sequence: int | None = None
     by_id: dict[str, Thing] = field(default_factory=dict)
-    _recent: RecentKeys = field(default_factory=RecentKeys)
+    _recent: RecentEvents = field(default_factory=RecentEvents)
 
     def take_all(self, snapshot: Snapshot) -> Iterable[str]:
         """Hold exactly what the snapshot has; return the ids of the devices that are gone."""

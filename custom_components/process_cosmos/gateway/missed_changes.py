@@ -10,11 +10,11 @@ from homeassistant.core import HomeAssistant, callback
 from homeassistant.util import dt as dt_util
 
 from custom_components.process_cosmos.alerts.durations import duration
-from custom_components.process_cosmos.alerts.notification_sender import Telling
+from custom_components.process_cosmos.alerts.notification_sender import NotificationSender
 from custom_components.process_cosmos.alerts.policy import PERSISTENT
 from custom_components.process_cosmos.alerts.recipient_selection import policy_of
 from custom_components.process_cosmos.const import DOMAIN
-from custom_components.process_cosmos.contract.devices import Device, Hint, Missed, Value, WhileAway
+from custom_components.process_cosmos.contract.devices import Device, Hint, MissedChange, MissedChangesReport, Value
 from custom_components.process_cosmos.texts import escaped, shortened
 
 from .devices import Things
@@ -49,7 +49,7 @@ def silent_changes(before: Things, devices: Iterable[Device]) -> tuple[tuple[str
 
 def summary(
     things: Things,
-    told: WhileAway,
+    told: MissedChangesReport,
     silent: Iterable[tuple[str, str]],
     *,
     began: datetime,
@@ -70,7 +70,7 @@ def summary(
     for device, name in silent:
         if device not in things.by_id:
             continue
-        missed = Missed(device=device, age=0, property=name, value=things.by_id[device].values.get(name))
+        missed = MissedChange(device=device, age=0, property=name, value=things.by_id[device].values.get(name))
         lines.setdefault(_place(missed), [f"now {_word(things, missed)}"])
     if not lines:
         return None
@@ -83,7 +83,7 @@ def summary(
 class MissedChanges:
     """Notifies people once of what was missed, and knows which changes may be confirmed to the gateway."""
 
-    def __init__(self, hass: HomeAssistant, entry: ConfigEntry, sender: Telling, things: Things) -> None:
+    def __init__(self, hass: HomeAssistant, entry: ConfigEntry, sender: NotificationSender, things: Things) -> None:
         """Take who sends notifications, and the devices as they are held."""
         self._hass = hass
         self._entry = entry
@@ -118,7 +118,7 @@ class MissedChanges:
         self._silent |= dict.fromkeys(silent_changes(self._things, devices))
 
     @callback
-    def report(self, message: WhileAway) -> None:
+    def report(self, message: MissedChangesReport) -> None:
         """Notify people of what is over; what was before this site was added is no news."""
         self._heard = self._session
         now = dt_util.utcnow()
@@ -141,11 +141,11 @@ class MissedChanges:
         return self.confirmed
 
     async def _async_report(self, text: str, session: int) -> None:
-        await async_tell(self._hass, self._entry, self._sender, text)
+        await async_notify(self._hass, self._entry, self._sender, text)
         self._reported = max(self._reported, session)
 
 
-async def async_tell(hass: HomeAssistant, entry: ConfigEntry, sender: Telling, text: str) -> None:
+async def async_notify(hass: HomeAssistant, entry: ConfigEntry, sender: NotificationSender, text: str) -> None:
     """Show ``text`` in Home Assistant and say it to the site's people; a later one takes its place."""
     persistent_notification.async_create(hass, escaped(text), entry.title, _tag(entry))
     people = [person for person in policy_of(hass, entry.options).people if person != PERSISTENT]
@@ -159,10 +159,10 @@ def forget(hass: HomeAssistant, entry: ConfigEntry) -> None:
 
 
 def _tag(entry: ConfigEntry) -> str:
-    return f"{DOMAIN}_while_away_{entry.entry_id}"
+    return f"{DOMAIN}_missed_changes_{entry.entry_id}"
 
 
-def _place(missed: Missed) -> _Place:
+def _place(missed: MissedChange) -> _Place:
     return _Place(missed.device, missed.property, missed.event)
 
 
@@ -174,7 +174,7 @@ def _title(things: Things, place: _Place) -> str:
     return " ".join(f"{device.title}, {title}".split())  # in one line, whatever it is called
 
 
-def _word(things: Things, missed: Missed) -> str:
+def _word(things: Things, missed: MissedChange) -> str:
     hints = {item.name: item.hint for item in things.by_id[missed.device].device.properties}
     return _shown(missed.value, hints.get(missed.property or "", Hint.NONE))
 

@@ -32,7 +32,7 @@ class Issue(StrEnum):
     STORAGE_FULL = "storage_full"
     STORAGE_READ_ONLY = "storage_read_only"
     STORAGE_FAILING = "storage_failing"
-    STORE_RECOVERED = "store_salvaged"
+    STORE_RECOVERED = "store_recovered"
     STORE_LOST = "store_lost"
     EVENTS_DROPPED = "events_dropped"
     READINGS_DROPPED = "measurements_dropped"

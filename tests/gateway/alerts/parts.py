@@ -11,8 +11,8 @@ import orjson
 from process_cosmos_gateway.alerts import Alerts
 from process_cosmos_gateway.contract.alerts import (
     AlertState,
-    NotificationRequest,
     Change,
+    NotificationRequest,
     Notified,
     Propose,
     Replica,
@@ -23,7 +23,7 @@ from process_cosmos_gateway.contract.alerts import (
 from process_cosmos_gateway.contract.cloud import InboxItem
 from process_cosmos_gateway.contract.destinations import EventKind
 from process_cosmos_gateway.contract.identifiers import NotificationKey, Position, Ulid
-from process_cosmos_gateway.outbox import Delivered, Failed, Outbox, DeliveryResult
+from process_cosmos_gateway.outbox import Delivered, DeliveryResult, Failed, Outbox
 from process_cosmos_gateway.store import Store
 from tests.gateway.store.parts import HandClock, new_ulids, opened
 
@@ -115,7 +115,7 @@ class Gateway:
         """Let time pass; ``alive``: Home Assistant has just said that it lives."""
         self.clock.advance(seconds)
         if alive:
-            self.alerts.home_assistant_lives()
+            self.alerts.heard_from_home_assistant()
         await self.alerts.look()
 
     async def goes_away(self) -> None:

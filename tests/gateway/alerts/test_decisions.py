@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from process_cosmos_gateway.alerts.notification_requests import (
     ROUND_GAP,
-    TrackedRequest,
     Decision,
     RequestState,
     Situation,
+    TrackedRequest,
     decide,
     replace_requests,
     settled,

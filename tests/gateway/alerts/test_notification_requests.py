@@ -176,7 +176,9 @@ async def test_nobody_is_asked_while_an_acknowledgement_lasts_and_asked_after_it
     await site.passes(1)
     assert await site.requested() == [(2, 0, 0)]
     [delivery] = [
-        delivery for delivery in await site.outbox.deliveries("cloud", 10) if delivery.type.endswith("notification_requested.v1")
+        delivery
+        for delivery in await site.outbox.deliveries("cloud", 10)
+        if delivery.type.endswith("notification_requested.v1")
     ]
     assert orjson.loads(delivery.body)["data"]["state"] == "open"
 
@@ -224,10 +226,10 @@ async def test_missed_levels_are_told_once_in_order(site: Gateway) -> None:
 async def test_a_session_that_catches_up_holds_asks_and_draining_back(site: Gateway) -> None:
     await site.records_change(OPENED, [request(key(), due=10)])
     await site.opens_session(catches_up=False)
-    assert not site.alerts.may_drain()
+    assert not site.alerts.may_deliver()
     await site.passes(20, alive=True)
     assert await site.requested() == []
-    draining = asyncio.create_task(site.alerts.until_may_drain())
+    draining = asyncio.create_task(site.alerts.until_may_deliver())
     await asyncio.sleep(0)
     assert not draining.done()
     await site.alerts.caught_up()
@@ -243,7 +245,7 @@ async def test_a_caught_up_of_a_session_that_is_over_opens_nothing(site: Gateway
     site.alerts.session_closed(announced=False)
     await site.opens_session(catches_up=False)
     await late
-    assert not site.alerts.may_drain()
+    assert not site.alerts.may_deliver()
 
 
 async def test_home_assistant_is_away_a_minute_after_its_last_receipt(site: Gateway) -> None:
@@ -348,12 +350,12 @@ async def test_a_store_out_of_a_backup_neither_asks_nor_drains_before_it_has_cau
             lambda transaction: transaction.run("UPDATE meta SET value = ? WHERE key = 'epoch'", epoch)
         )
     async with gateway(tmp_path, clock) as restored:
-        assert not restored.alerts.may_drain()
+        assert not restored.alerts.may_deliver()
         await restored.passes(3600)
         assert await restored.requested() == []
         await restored.opens_session()
         await restored.alerts.look()
-        assert restored.alerts.may_drain()
+        assert restored.alerts.may_deliver()
         assert await restored.requested() == [(1, 0, 0)]
 
 

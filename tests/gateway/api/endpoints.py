@@ -10,9 +10,9 @@ from typing import Any, cast, override
 import orjson
 from aiohttp import ClientSession, ClientWebSocketResponse, WSMsgType
 
-from process_cosmos_gateway.api.change_feed import Feed
+from process_cosmos_gateway.api.change_feed import ChangeFeed
 from process_cosmos_gateway.api.local_programs.admission import Admission
-from process_cosmos_gateway.api.local_programs.endpoint import Producers
+from process_cosmos_gateway.api.local_programs.endpoint import EventsEndpoint
 from process_cosmos_gateway.api.local_programs.tokens import make_token
 from process_cosmos_gateway.api.metrics import Metrics
 from process_cosmos_gateway.api.pairing import Pairing, offer_pairing
@@ -121,11 +121,11 @@ async def with_endpoints(
     outbox = CountedOutbox(store, clock, limits)
     parts = Services(
         alerts=cast("Any", FakeAlerts()),
-        feed=Feed(clock, tuple),
+        feed=ChangeFeed(clock, tuple),
         requests=Requests(anybody, anybody, anybody),
         status=anybody,
     )
-    producers = Producers(outbox)
+    producers = EventsEndpoint(outbox)
     metrics = Metrics(store, outbox, anybody, folder, [producers.alarm_seconds])
     admission = Admission(folder, {"/ws/events": producers.serve, "/metrics": metrics.serve}, look_every=0.01)
     access = Pairing(folder, clock, supervised=False)

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from aiohttp import ClientSession
 
-from process_cosmos_gateway.api.change_feed import Feed
+from process_cosmos_gateway.api.change_feed import ChangeFeed
 from process_cosmos_gateway.api.ingress.page import Page
 from process_cosmos_gateway.api.pairing import Pairing, offer_pairing
 from process_cosmos_gateway.api.requests import Requests
@@ -62,7 +62,7 @@ class FakeAlerts:
     def session_closed(self, *, announced: bool) -> None:
         self.heard.append("closed, announced" if announced else "closed")
 
-    def home_assistant_lives(self) -> None:
+    def heard_from_home_assistant(self) -> None:
         self.lives += 1
 
     async def apply(self, *transitions: Transition) -> None:
@@ -120,7 +120,7 @@ class House:
     token: str
     alerts: FakeAlerts
     owners: FakeOwners
-    feed: Feed
+    feed: ChangeFeed
     access: Pairing
     devices: list[Device]
     links: list[Link] = field(default_factory=list)
@@ -148,7 +148,7 @@ async def serving(folder: Path, port: int, limits: Limits, page: Page | None = N
     access = Pairing(folder, clock, supervised=False)
     token = await access.pair(PairingRequest(secret=offer_pairing(folder, clock), instance="home"))
     devices: list[Device] = []
-    feed = Feed(clock, lambda: tuple(devices))
+    feed = ChangeFeed(clock, lambda: tuple(devices))
     store = await Store.open(folder, lambda: SITE)
     parts = Services(
         alerts=cast("Any", alerts),

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from process_cosmos_gateway.api.change_feed import Feed
+from process_cosmos_gateway.api.change_feed import ChangeFeed
 from process_cosmos_gateway.api.missed_changes import MOST_TOLD
 from process_cosmos_gateway.contract.devices import (
     AvailabilityChanged,
@@ -13,13 +13,13 @@ from process_cosmos_gateway.contract.devices import (
     DeviceChanged,
     DeviceRemoved,
     EventHappened,
-    Missed,
+    MissedChange,
+    MissedChangesReport,
     Property,
     PropertyKind,
     Snapshot,
     Subscribe,
     ValueChanged,
-    WhileAway,
 )
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.contract.messages import DeviceChange
@@ -50,10 +50,10 @@ class House:
     """A feed with what its follower heard."""
 
     clock: HandClock = field(default_factory=HandClock)
-    heard: list[DeviceChange | Snapshot | WhileAway] = field(default_factory=list)
+    heard: list[DeviceChange | Snapshot | MissedChangesReport] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.feed = Feed(self.clock, lambda: DEVICES)
+        self.feed = ChangeFeed(self.clock, lambda: DEVICES)
 
     def restart(self) -> None:
         self.__post_init__()
@@ -61,23 +61,23 @@ class House:
     def wet(self, value: bool, age: float = 0.5) -> None:  # noqa: FBT001
         self.feed.publish(ValueChanged(sequence=0, device="leak", property="wet", value=value, age=age))
 
-    def follow(self, run: Ulid = RUN, after: int | None = None) -> list[DeviceChange | Snapshot | WhileAway]:
+    def follow(self, run: Ulid = RUN, after: int | None = None) -> list[DeviceChange | Snapshot | MissedChangesReport]:
         self.heard.clear()
         self.feed.follow(Subscribe(id="1", run=run, after=after), self.heard.append)
         return list(self.heard)
 
-    def missed(self, run: Ulid = OTHER_RUN, after: int | None = None, confirmed: int | None = 0) -> WhileAway:
+    def missed(self, run: Ulid = OTHER_RUN, after: int | None = None, confirmed: int | None = 0) -> MissedChangesReport:
         """Come back, and return what is reported of the absence."""
         self.heard.clear()
         request = Subscribe(id="1", run=run, after=after, report_missed=True, confirmed=confirmed)
         self.feed.follow(request, self.heard.append)
         told = self.heard[-1]
-        assert isinstance(told, WhileAway)
+        assert isinstance(told, MissedChangesReport)
         return told
 
     def last_number(self) -> int:
         last = self.heard[-1]
-        assert not isinstance(last, WhileAway)
+        assert not isinstance(last, MissedChangesReport)
         return last.sequence
 
 
@@ -86,7 +86,7 @@ def house() -> House:
     return House()
 
 
-def replayed(heard: list[DeviceChange | Snapshot | WhileAway]) -> list[object]:
+def replayed(heard: list[DeviceChange | Snapshot | MissedChangesReport]) -> list[object]:
     assert isinstance(heard[-1], Snapshot)
     return [change.value for change in heard[:-1] if isinstance(change, ValueChanged)]
 
@@ -98,7 +98,9 @@ def test_the_first_to_follow_gets_the_snapshot_and_then_each_change_numbered(hou
     assert snapshot.devices == DEVICES
     house.wet(False)
     house.feed.publish(AvailabilityChanged(sequence=0, device="leak", online=False))
-    assert [change.sequence - snapshot.sequence for change in house.heard if not isinstance(change, WhileAway)] == [
+    assert [
+        change.sequence - snapshot.sequence for change in house.heard if not isinstance(change, MissedChangesReport)
+    ] == [
         0,
         1,
         2,
@@ -178,7 +180,7 @@ def test_a_flood_keeps_the_newest_ten_thousand(house: House) -> None:
     assert len(house.follow(after=seen)) == 10_001
 
 
-def values(told: WhileAway) -> list[object]:
+def values(told: MissedChangesReport) -> list[object]:
     return [missed.value for missed in told.changes]
 
 
@@ -196,9 +198,9 @@ def test_what_came_and_went_while_home_assistant_was_away_is_told_with_its_age(h
     told = house.missed()
     assert told.since == 200
     assert told.changes == (
-        Missed(device="leak", age=105, property="wet", value=True),
-        Missed(device="leak", age=80.5, property="wet", value=False),
-        Missed(device="leak", age=80, event="pressed"),
+        MissedChange(device="leak", age=105, property="wet", value=True),
+        MissedChange(device="leak", age=80.5, property="wet", value=False),
+        MissedChange(device="leak", age=80, event="pressed"),
     )
     assert isinstance(house.heard[-2], Snapshot)
 
@@ -302,7 +304,7 @@ def test_of_a_long_absence_the_newest_are_told_and_the_rest_counted(house: House
     snapshot = house.heard[-2]
     assert isinstance(snapshot, Snapshot)
     house.feed.confirm(snapshot.sequence)
-    assert house.missed() == WhileAway(since=0)
+    assert house.missed() == MissedChangesReport(since=0)
     assert {len(str(value)) for value in values(told)} == {255}
 
 

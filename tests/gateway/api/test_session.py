@@ -9,7 +9,7 @@ import pytest
 from process_cosmos_gateway.api.session import MOST_UNANSWERED, Limits
 from process_cosmos_gateway.contract.alerts import CaughtUp, Propose, Transition
 from process_cosmos_gateway.contract.codec import MAX_FRAME, encode
-from process_cosmos_gateway.contract.devices import Subscribe, ValueChanged, WhileAway
+from process_cosmos_gateway.contract.devices import MissedChangesReport, Subscribe, ValueChanged
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.contract.identifiers import Position
 from process_cosmos_gateway.contract.session import Receipt, Refused, Result, Stopping
@@ -133,10 +133,10 @@ def change(value: bool) -> ValueChanged:  # noqa: FBT001
     return ValueChanged(sequence=0, device="leak", property="wet", value=value, age=0)
 
 
-async def subscribe(link: Link) -> WhileAway:
+async def subscribe(link: Link) -> MissedChangesReport:
     """Return what is reported as missed."""
     await link.say(Subscribe(id="1", run=RUN, report_missed=True, confirmed=0))
-    while not isinstance(message := await link.next(), WhileAway):
+    while not isinstance(message := await link.next(), MissedChangesReport):
         pass
     return message
 

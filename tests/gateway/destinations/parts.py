@@ -15,7 +15,7 @@ from process_cosmos_gateway.contract.cloud import InboxItem
 from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_gateway.contract.events import event_type
 from process_cosmos_gateway.contract.identifiers import Ulid
-from process_cosmos_gateway.outbox import Event, Delivery
+from process_cosmos_gateway.outbox import Delivery, Event
 from process_cosmos_gateway.store import Transaction
 
 SITE = Ulid("01K8J5Z0000000000000000001")
@@ -90,11 +90,11 @@ class FakeAlerts:
         """Begin with an open gate."""
         self.gate.set()
 
-    def may_drain(self) -> bool:
+    def may_deliver(self) -> bool:
         """Whether the gate is open."""
         return self.gate.is_set()
 
-    async def until_may_drain(self) -> None:
+    async def until_may_deliver(self) -> None:
         """Wait for the gate."""
         await self.gate.wait()
 

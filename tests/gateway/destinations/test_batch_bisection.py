@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from process_cosmos_gateway.contract.identifiers import Ulid
-from process_cosmos_gateway.destinations.batch_bisection import Isolation
+from process_cosmos_gateway.destinations.batch_bisection import BatchBisection
 from process_cosmos_gateway.outbox import Delivery
 
 from .parts import delivery
@@ -18,7 +18,7 @@ def is_in_order(deliveries: list[Delivery]) -> bool:
     return all(line == sorted(line) for line in lines)
 
 
-def found(waiting: list[Delivery], bad: Ulid, isolation: Isolation) -> tuple[int, list[Delivery], Isolation]:
+def found(waiting: list[Delivery], bad: Ulid, isolation: BatchBisection) -> tuple[int, list[Delivery], BatchBisection]:
     """Send until the bad event failed alone; return how many batches failed, and what arrived."""
     failures, arrived = 0, list[Delivery]()
     for _ in range(len(waiting) + 100):
@@ -43,7 +43,7 @@ THOUSAND = [delivery(sequence, key=str(sequence % 7)) for sequence in range(1, M
 def test_one_in_a_thousand_is_found_with_three_failures(number: int, data: st.DataObject) -> None:
     waiting = THOUSAND[:number]
     bad = waiting[data.draw(st.integers(0, number - 1))].id
-    failures, arrived, _ = found(waiting, bad, Isolation.of(MOST))
+    failures, arrived, _ = found(waiting, bad, BatchBisection.of(MOST))
     assert failures <= 3
     assert is_in_order(arrived)
     assert len({each.id for each in arrived}) == len(arrived)
@@ -51,7 +51,7 @@ def test_one_in_a_thousand_is_found_with_three_failures(number: int, data: st.Da
 
 def test_batches_grow_again_when_it_is_found() -> None:
     waiting = [delivery(sequence) for sequence in range(1, 65)]
-    _, _, isolation = found(waiting, waiting[0].id, Isolation.of(MOST))
+    _, _, isolation = found(waiting, waiting[0].id, BatchBisection.of(MOST))
     sizes = []
     for _ in range(12):
         sizes.append(isolation.wanted)
@@ -61,7 +61,7 @@ def test_batches_grow_again_when_it_is_found() -> None:
 
 def test_an_alarm_that_comes_meanwhile_goes_next_and_apart_but_never_before_its_own_key() -> None:
     suspects = [delivery(sequence) for sequence in range(1, 65)]
-    isolation = Isolation.of(MOST).failed(suspects)
+    isolation = BatchBisection.of(MOST).failed(suspects)
     urgent, behind = delivery(99), delivery(100, key=suspects[3].key)
     assert isolation.choose([*suspects, urgent, behind]) == [urgent]
     isolation = isolation.passed([urgent])
@@ -70,4 +70,4 @@ def test_an_alarm_that_comes_meanwhile_goes_next_and_apart_but_never_before_its_
 
 def test_a_batch_that_fails_is_never_sent_as_long_again() -> None:
     suspects = [delivery(sequence) for sequence in range(1, 3)]
-    assert len(Isolation.of(MOST).failed(suspects).choose(suspects)) == 1
+    assert len(BatchBisection.of(MOST).failed(suspects).choose(suspects)) == 1

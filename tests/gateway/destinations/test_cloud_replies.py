@@ -27,7 +27,7 @@ from process_cosmos_gateway.errors import RequestRefusedError
 from process_cosmos_gateway.outbox import Delivered, Failed, Rejected
 from tests.cloud.endpoint import Site
 
-from .parts import SITE, Behaviour, Receiver, alert_id, break_off, keep_silent, delivery, receiver, reply
+from .parts import SITE, Behaviour, Receiver, alert_id, break_off, delivery, keep_silent, receiver, reply
 
 EPOCH = Ulid("01K8J5Z0000000000000000009")
 TOKEN = "1-0123456789abcdef"

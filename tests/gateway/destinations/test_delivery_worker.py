@@ -15,7 +15,7 @@ from process_cosmos_gateway.destinations.delivery_state import Sending
 from process_cosmos_gateway.destinations.delivery_worker import DeliveryWorker
 from process_cosmos_gateway.destinations.destination import Down, Polled, ProbeResult, Refused, Sent
 from process_cosmos_gateway.errors import StoreError
-from process_cosmos_gateway.outbox import Delivered, Failed, Outbox, Delivery, Rejected, DeliveryResult
+from process_cosmos_gateway.outbox import Delivered, Delivery, DeliveryResult, Failed, Outbox, Rejected
 from process_cosmos_gateway.store import Store
 from tests.gateway.store.parts import opened
 

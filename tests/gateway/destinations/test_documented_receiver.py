@@ -16,7 +16,7 @@ from tests.brokers import free_port
 from tests.documents import TOP, blocks
 
 from .conftest import Site
-from .parts import event, event_id, delivery, until
+from .parts import delivery, event, event_id, until
 
 BLUEPRINT = TOP / "blueprints/automation/process_cosmos/leak_guard.yaml"
 

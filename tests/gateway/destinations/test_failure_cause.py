@@ -19,7 +19,7 @@ from process_cosmos_gateway.destinations.failure_cause import (
     key_of,
     room,
 )
-from process_cosmos_gateway.outbox import Failed, Delivery
+from process_cosmos_gateway.outbox import Delivery, Failed
 
 from .parts import delivery
 

@@ -17,7 +17,7 @@ from process_cosmos_gateway.contract.destinations import (
 )
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.destinations.settings import CloudSettings, WebhookSettings, load_kinds, save
-from process_cosmos_gateway.destinations.unusable import LeftOut
+from process_cosmos_gateway.destinations.unusable import UnusableDestinations
 from process_cosmos_gateway.errors import RequestRefusedError, StoreError
 from process_cosmos_gateway.store import Transaction
 from tests.cloud.endpoint import endpoint_process
@@ -160,8 +160,8 @@ async def test_enrolled_again_it_gets_what_waited(
     ("url", "shown"), [("https://hook.example/s3cret?token=s3cret", "https://hook.example:443"), ("no address", "-")]
 )
 def test_the_address_of_a_webhook_is_shown_without_its_secrets_or_not_at_all(url: str, shown: str) -> None:
-    left_out = LeftOut(HandClock())
+    unusable = UnusableDestinations(HandClock())
     settings = WebhookSettings(name=NAME, kinds=(EventKind.DEVICE,), url=url, label="Hook")
-    left_out.add(NAME, DestinationKind.WEBHOOK, settings)
-    [link] = left_out.links()
+    unusable.add(NAME, DestinationKind.WEBHOOK, settings)
+    [link] = unusable.links()
     assert (link.address, link.label, link.state) == (shown, "Hook", LinkState.REFUSED)

@@ -260,7 +260,7 @@ def test_a_form_that_cannot_be_used_costs_its_property_and_not_the_device(forms:
     known = description()["properties"]
     thing = parse(description(properties={**known, "x": {"type": "boolean", "readOnly": True, "forms": forms}}))
     assert set(thing.reads.values()) == {"level", "pump"}
-    assert set(thing.left_out) <= {"x"}
+    assert set(thing.unusable) <= {"x"}
 
 
 MISTAKES: dict[str, Any] = {
@@ -278,7 +278,7 @@ def test_a_mistake_in_one_property_costs_that_one_and_not_the_device(said: dict[
     known = description()["properties"]
     odd = {**said, "forms": [{"href": "mqtt://b/wot/tank/x"}]} if isinstance(said, dict) else said
     thing = parse(description(properties={"x": odd, **known}))
-    assert (set(thing.reads.values()), set(thing.left_out)) == ({"level", "pump"}, {"x"})
+    assert (set(thing.reads.values()), set(thing.unusable)) == ({"level", "pump"}, {"x"})
     assert [each.name for each in thing.device.properties] == ["level", "pump"]
 
 
@@ -286,14 +286,14 @@ def test_a_mistake_in_one_property_costs_that_one_and_not_the_device(said: dict[
 def test_a_property_without_a_proper_name_costs_itself(name: str) -> None:
     odd = {name: {"type": "boolean", "forms": [{"href": "mqtt://b/wot/tank/x"}]}}
     thing = parse(description(properties={**odd, **description()["properties"]}))
-    assert (set(thing.reads.values()), set(thing.left_out)) == ({"level", "pump"}, {name[:255]})
+    assert (set(thing.reads.values()), set(thing.unusable)) == ({"level", "pump"}, {name[:255]})
 
 
 def test_a_mistake_in_an_event_costs_that_one_and_not_the_device() -> None:
     forms = [{"href": "mqtt://b/wot/tank/x"}]
     known = description()["events"]
     thing = parse(description(events={"x": {"title": 5, "forms": forms}, **known}))
-    assert (set(thing.events.values()), set(thing.left_out)) == ({"overflow"}, {"x"})
+    assert (set(thing.events.values()), set(thing.unusable)) == ({"overflow"}, {"x"})
     assert len(parse(description(events=known)).events) == len(thing.device.events) == 1
 
 
@@ -304,7 +304,7 @@ def test_a_mistake_in_an_event_costs_that_one_and_not_the_device() -> None:
 def test_a_mistake_in_the_availability_costs_that_and_not_the_device(said: object) -> None:
     thing = parse(description(**{"cosmos:availability": said}))
     assert thing.availability is None
-    assert (set(thing.reads.values()), set(thing.left_out)) == ({"level", "pump"}, {"cosmos:availability"})
+    assert (set(thing.reads.values()), set(thing.unusable)) == ({"level", "pump"}, {"cosmos:availability"})
 
 
 def test_a_makers_name_that_cannot_be_shown_costs_itself() -> None:
@@ -314,7 +314,7 @@ def test_a_makers_name_that_cannot_be_shown_costs_itself() -> None:
 def test_a_form_behind_one_that_cannot_be_used_is_used() -> None:
     forms = [{"href": "mqtt://b/#"}, {"href": 5}, {"href": "mqtt://b/wot/tank/x"}]
     thing = parse(description(properties={"x": {"type": "boolean", "readOnly": True, "forms": forms}}))
-    assert (thing.reads, thing.left_out) == ({"wot/tank/x": "x"}, {})
+    assert (thing.reads, thing.unusable) == ({"wot/tank/x": "x"}, {})
 
 
 def test_the_w3cs_mqtt_forms_name_their_topics_by_members() -> None:

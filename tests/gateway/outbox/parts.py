@@ -7,7 +7,7 @@ import orjson
 
 from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_gateway.contract.events import event_type
-from process_cosmos_gateway.outbox import Added, Delivered, Event, OutgoingReading, Outbox, Delivery
+from process_cosmos_gateway.outbox import Added, Delivered, Delivery, Event, Outbox, OutgoingReading
 from process_cosmos_gateway.store import Store
 from tests.gateway.store.parts import HandClock, new_ulids
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import orjson
 
 from process_cosmos_gateway.contract.destinations import Priority, Waiting
-from process_cosmos_gateway.outbox import Delivered, Failed, Limits, Outbox, Rejected, DeliveryResult
+from process_cosmos_gateway.outbox import Delivered, DeliveryResult, Failed, Limits, Outbox, Rejected
 from process_cosmos_gateway.store import Store
 from tests.gateway.store.parts import HandClock, opened
 

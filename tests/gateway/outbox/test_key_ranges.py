@@ -8,7 +8,7 @@ import pytest
 from process_cosmos_gateway.contract.destinations import EventKind, Priority, Waiting
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.outbox import Delivered, Failed, Limits, Outbox
-from process_cosmos_gateway.outbox.dequeue import FetchResult, FetchRequest, fetch
+from process_cosmos_gateway.outbox.dequeue import FetchRequest, FetchResult, fetch
 from process_cosmos_gateway.outbox.key_ranges import WIDTH
 from process_cosmos_gateway.outbox.quotas import MB
 from process_cosmos_gateway.store import Store

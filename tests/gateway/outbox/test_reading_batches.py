@@ -15,15 +15,15 @@ from process_cosmos_gateway.outbox import (
     DropReason,
     Failed,
     Limits,
-    OutgoingReading,
     Outbox,
+    OutgoingReading,
     Rejected,
     series,
 )
 from process_cosmos_gateway.store import Store, Transaction
 from tests.gateway.store.parts import HandClock, opened
 
-from .parts import ALL, accept, drain, event, measure, readings, names
+from .parts import ALL, accept, drain, event, measure, names, readings
 
 READING = Priority.READING
 

@@ -12,7 +12,7 @@ from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.devices.readings import readings
 from process_cosmos_gateway.devices.things.values import Reading
-from process_cosmos_gateway.outbox import Event, OutgoingReading, Outbox
+from process_cosmos_gateway.outbox import Event, Outbox, OutgoingReading
 from process_cosmos_gateway.store import Transaction
 from process_cosmos_gateway.store.losses import Copied, Count, losses
 

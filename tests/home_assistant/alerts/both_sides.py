@@ -123,7 +123,7 @@ class GatewaySide:
 
     async def deliver(self, cloud: Cloud, *, reply_lost: bool) -> None:
         """Send all that waits; the cloud has it, and its reply may be lost."""
-        while self.alerts.may_drain():
+        while self.alerts.may_deliver():
             deliveries = await self.outbox.deliveries(CLOUD, 500)
             for delivery in deliveries:
                 cloud.receive(delivery.body)
@@ -132,7 +132,7 @@ class GatewaySide:
             await self.outbox.settle(CLOUD, [(delivery, Delivered()) for delivery in deliveries])
 
     async def poll(self, cloud: Cloud) -> None:
-        if self.alerts.may_drain():
+        if self.alerts.may_deliver():
             await self.store.write(lambda transaction: self.alerts.take(transaction, cloud.items, CLOUD))
 
 
@@ -197,7 +197,7 @@ class Link:
     async def live(self) -> None:
         """Let each side hear that the other lives."""
         if self.up:
-            self._gateway.alerts.home_assistant_lives()
+            self._gateway.alerts.heard_from_home_assistant()
             self._site.alerts.gateway_sync.async_heard()
 
     async def _receive(self, message: FromHomeAssistant) -> None:

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 from custom_components.process_cosmos.contract.alerts import (
     AlertSummary,
-    NotificationRequest,
     CaughtUp,
+    NotificationRequest,
     Notified,
     Propose,
     Replica,

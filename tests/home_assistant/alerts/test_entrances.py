@@ -104,7 +104,7 @@ FRAMES = (
     b'{"type":"value_changed","sequence":1,"device":"d","property":"p","value":HERE,"age":HERE}',
     b'{"type":"snapshot","sequence":HERE,"devices":HERE}',
     b'{"type":"propose","id":"i","alert":"01JD0000000000000000000001","revision":HERE,"answer":null,"age":HERE,"by":"x"}',
-    b'{"type":"while_away","since":HERE}',
+    b'{"type":"missed_changes","since":HERE}',
     b"HERE",
 )
 

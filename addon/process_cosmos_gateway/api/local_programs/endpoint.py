@@ -32,7 +32,7 @@ _SLOTS = "program:"  # no program replaces what a device said
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1, 10)
 
 
-class Producers:
+class EventsEndpoint:
     """Accepts what local programs publish; each gets its results in the order of its messages."""
 
     def __init__(self, outbox: Outbox) -> None:

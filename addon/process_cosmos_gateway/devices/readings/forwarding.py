@@ -16,7 +16,7 @@ from process_cosmos_gateway.devices.options import ReadingOptions, VolumeRule
 from process_cosmos_gateway.devices.repository import property_number
 from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.options import MEGABYTE
-from process_cosmos_gateway.outbox import DropReason, OutgoingReading, Outbox
+from process_cosmos_gateway.outbox import DropReason, Outbox, OutgoingReading
 from process_cosmos_gateway.store import Store, Transaction
 
 from . import pending_readings

@@ -54,7 +54,7 @@ class Thing:
 
     ``reads`` and ``events``: name by topic; ``writes``: topic by property; ``availability``: the last will's topic.
     ``inverted``: properties whose true means closed or dry; everybody but the device sees them turned round.
-    ``left_out``: why properties, events or the availability, by name, cannot be used.
+    ``unusable``: why properties, events or the availability, by name, cannot be used.
     """
 
     topic: str
@@ -64,7 +64,7 @@ class Thing:
     events: Mapping[str, str]
     availability: str | None
     inverted: frozenset[str] = frozenset()
-    left_out: Mapping[str, str] = field(default_factory=dict)
+    unusable: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -134,14 +134,14 @@ class _Reader:
         self._writes: dict[str, str] = {}
         self._events: dict[str, str] = {}
         self._inverted: set[str] = set()
-        self._left_out: dict[str, DescriptionError] = {}
+        self._unusable: dict[str, DescriptionError] = {}
         self._used: set[str] = set()
 
     def thing(self) -> Thing:
         properties = self._each("properties", self._property)
         events = self._each("events", self._event)
         if not self._reads and not self._events:
-            raise next(iter(self._left_out.values()), None) or _invalid(
+            raise next(iter(self._unusable.values()), None) or _invalid(
                 "The description has no form this gateway can use (MQTT, with a value)"
             )
         used = (*self._reads.values(), *self._events.values())
@@ -154,7 +154,7 @@ class _Reader:
             events=self._events,
             availability=availability,
             inverted=frozenset(self._inverted),
-            left_out={name: str(error) for name, error in self._left_out.items() if name not in used},
+            unusable={name: str(error) for name, error in self._unusable.items() if name not in used},
         )
 
     def _each[T](self, kind: str, read: Callable[[str, Mapping[str, Any]], T | None]) -> list[T]:
@@ -171,7 +171,7 @@ class _Reader:
                     raise _invalid(f"One of the {kind} is no object, or has no proper name")
                 one = read(name, said)
             except DescriptionError as error:
-                self._left_out.setdefault(name[:_MAX_TEXT], error)
+                self._unusable.setdefault(name[:_MAX_TEXT], error)
             else:
                 found += [] if one is None else [one]
         return found
@@ -184,7 +184,7 @@ class _Reader:
             return None
         write = self._form_topic(said, name, _WRITE, _READ | _WRITE, other_than=read)
         if write in self._used:
-            self._left_out.setdefault(name, _two_purposes())
+            self._unusable.setdefault(name, _two_purposes())
             write = None
         meaning = self._meaning(name, said, kind, writable=write is not None and said.get("readOnly") is not True)
         described = _property(name, said, kind, meaning)
@@ -245,7 +245,7 @@ class _Reader:
                 if topic is not None and topic != other_than:
                     return self._claims.check(topic)
             except DescriptionError as error:
-                self._left_out.setdefault(name, error)
+                self._unusable.setdefault(name, error)
         return None
 
     def _topic_of(self, form: object, wanted: frozenset[str], default: frozenset[str]) -> str | None:
@@ -277,7 +277,7 @@ class _Reader:
                 raise _two_purposes()
             return None if path is None else self._claims.check(path)
         except DescriptionError as error:
-            self._left_out[AVAILABILITY] = error
+            self._unusable[AVAILABILITY] = error
             return None
 
     def _path(self, href: str) -> str | None:

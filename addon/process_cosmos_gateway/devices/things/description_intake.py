@@ -150,9 +150,9 @@ class Descriptions:
             return []
         twin = self._device_table.admit(thing, payload)
         waiting.window.note(asyncio.get_running_loop().time())
-        if thing.left_out:
-            self._counts["forms_unusable"] += len(thing.left_out)
-            why = "; ".join(f"{name}: {error}" for name, error in islice(thing.left_out.items(), _MOST_NAMED))
+        if thing.unusable:
+            self._counts["forms_unusable"] += len(thing.unusable)
+            why = "; ".join(f"{name}: {error}" for name, error in islice(thing.unusable.items(), _MOST_NAMED))
             _LOGGER.warning("forms_unusable: %s is taken without what cannot be used of it: %s", twin.id, why)
         self._listen(Listening(begin=twin, end=known))
         self._tell(DeviceChanged(sequence=0, device=as_device(twin, reachable=True)))

@@ -28,7 +28,7 @@ class Received:
     possible_repeat: bool = False
 
 
-class Throttle:
+class RateLimiter:
     """Decides which messages are taken. Those that are not are acknowledged and counted, by reason and by device."""
 
     def __init__(self, counts: Counter[str], now_fn: Callable[[], float]) -> None:

@@ -242,11 +242,11 @@ class Site(House):
         Readings that a cut may have taken are not waited for as long as the rest.
         """
         self.heal()
-        for turn, (silence, left_out) in enumerate(_WAITS):
+        for turn, (silence, unusable) in enumerate(_WAITS):
             if await self._arrived(silence) or (turn and not self._owes(at_a_cut=False)):
                 break
             # Whoever backs off is spared the rest of its wait.
-            await self.tell_machine("time", "skip", left_out)
+            await self.tell_machine("time", "skip", unusable)
         await asyncio.sleep(_QUIET)
 
     async def _arrived(self, silence: float) -> bool:
