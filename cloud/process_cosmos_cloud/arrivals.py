@@ -66,7 +66,7 @@ def take_batch(connection: Connection, site: Ulid, batch: Batch, now: float, tok
     duplicates = _keep(connection, site_source(site), items, last + 1)
     for arrival, item in enumerate(items, last + 1):
         if item.readings and item.place not in duplicates:
-            keep(connection, site, item.readings, arrival)
+            keep(connection, site, item.readings, arrival, batch.series)
     for closed in {item.closes for item in items if item.closes is not None}:
         forget(connection, site, closed)
     return BatchReceipt(batch=batch.sha256, token=token, duplicates=tuple(duplicates), rejected=tuple(batch.rejected))

@@ -20,7 +20,7 @@ from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.contract.session import Problem
 
 from .problems import ProblemError
-from .readings import CONTENT_TYPE, Record, unpack
+from .readings import CONTENT_TYPE, Record, SeriesNumbers, unpack
 
 SEPARATOR = b",\n"
 """Our own gateway joins stored events with it; JSON written compactly has no newline elsewhere."""
@@ -78,11 +78,12 @@ class Item(NamedTuple):
 
 @dataclass(slots=True)
 class Batch:
-    """What a batch holds. ``sha256``: of the whole body (hexadecimal)."""
+    """What a batch holds. ``sha256``: of the whole body (hexadecimal). ``series``: those numbered so far."""
 
     sha256: str = ""
     items: list[Item] = field(default_factory=list)
     rejected: list[RejectedItem] = field(default_factory=list)
+    series: SeriesNumbers = field(default_factory=dict)
 
 
 class BatchReader:

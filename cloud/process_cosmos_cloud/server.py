@@ -4,8 +4,9 @@ import asyncio
 import hashlib
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
+from itertools import batched, chain
 from typing import Any
 
 import orjson
@@ -28,7 +29,7 @@ from process_cosmos_gateway.listener import LISTENER, address_group
 
 from .arrivals import take_batch
 from .authority import Authority, CertificateRequestError, Issued, SiteCertificate, TooLateError
-from .batches import MOST_VALUES_IN_ALL, BatchReader
+from .batches import MOST_VALUES_IN_ALL, Batch, BatchReader
 from .bodies import MAX_BODY, MAX_REQUEST, read_body
 from .codes import CodeRefusedError, check_code, spend_code
 from .connections import opened_at
@@ -37,6 +38,7 @@ from .identity import Caller, Refusal, RefusedError, admit, enrolled, present, r
 from .inbox import note_polled, page_after
 from .places import Places, SupersededError
 from .problems import ProblemError
+from .readings import SERIES_AT_ONCE, Record, number_series
 
 LARGEST = (1 << 63) - 1
 """Of whole numbers, in the database."""
@@ -207,6 +209,7 @@ class Endpoint:
         )
         while not await self._database.prepare(reader.read_some, site):
             pass
+        await self._number_series(reader.batch, certificate)
 
         def take(connection: Connection) -> BatchReceipt | Refusal:
             admit(connection, certificate)
@@ -220,6 +223,21 @@ class Endpoint:
             request.app.logger.warning("%s", outcome.message)
             raise _refused(outcome)
         return _reply(outcome)
+
+    async def _number_series(self, batch: Batch, certificate: SiteCertificate) -> None:
+        """Number many series in several short transactions, so that no other site waits for all of them."""
+        by_name: dict[tuple[str, str], Record] = {}
+        for record in chain.from_iterable(item.readings for item in batch.items):
+            by_name.setdefault(record.name, record)
+        if len(by_name) <= SERIES_AT_ONCE:
+            return  # the transaction that stores the readings does it
+        for records in batched(by_name.values(), SERIES_AT_ONCE, strict=False):
+
+            def number(connection: Connection, records: Sequence[Record] = records) -> None:
+                admit(connection, certificate)
+                number_series(connection, certificate.site, records, batch.series)
+
+            await self._database.write(number, certificate.site)
 
     def _check_newest(self, site: Ulid, opened: int) -> None:
         """Refuse what was held up on the way: its gateway has given it up, and goes on by a newer connection.

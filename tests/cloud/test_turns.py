@@ -4,18 +4,23 @@ import asyncio
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import apsw
 import pytest
 
+from process_cosmos_cloud import server
 from process_cosmos_cloud.authority import Issued
 from process_cosmos_cloud.codes import CodeRefusedError
 from process_cosmos_cloud.identity import RefusedError
+from process_cosmos_cloud.readings import read_readings
 from process_cosmos_cloud.server import Endpoint
 from process_cosmos_cloud.turns import Turns
 from process_cosmos_gateway.contract.identifiers import Ulid
 
-from .conftest import SITE, new_code
+from .conftest import OTHER, SITE, new_code
 from .endpoint import Site, event, run_command
+from .test_readings import pack
 
 MANY = 60
 SOON = 20
@@ -129,3 +134,29 @@ async def test_a_site_has_one_renewal_at_work_and_its_newest_one_waiting(
     assert at_work == [SITE]
     go.set()
     assert [status for status, _ in await asyncio.gather(*waiting)] == [200, 200]
+
+
+async def test_a_batch_of_many_new_series_lets_other_sites_in_between(
+    site: Site, url: str, folder: Path, connection: apsw.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "SERIES_AT_ONCE", 2)
+    other = Site.new(OTHER, url)
+    await other.enrol(new_code(folder, url))
+    served: list[str] = []
+    run = Turns.run
+
+    async def noted[T](turns: Turns, whose: str, work: Callable[[], T]) -> T:
+        done = await run(turns, whose, work)
+        served.append(whose)
+        return done
+
+    monkeypatch.setattr(Turns, "run", noted)
+    records: list[dict[str, Any]] = [{"bn": "meters/", "n": f"m{number}", "v": 1.0, "u": "W"} for number in range(9)]
+    heavy = asyncio.create_task(site.send([pack(1, *records)]))
+    assert await other.send([event(1, OTHER)]) == ["accepted"]
+    assert await heavy == ["accepted"]
+    assert served.count(SITE) >= 6
+    assert served.index(OTHER) < len(served) - 1 - served[::-1].index(SITE)
+    assert [(reading.property, reading.unit) for reading in read_readings(connection)] == [
+        (f"m{number}", "W") for number in range(9)
+    ]
