@@ -10,28 +10,10 @@ import apsw
 
 from .turns import Turns
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 1
 
 OWN = ""
 """Whose turn it is when the endpoint itself has something to do."""
-
-_ADDED = """
-CREATE TABLE IF NOT EXISTS polled (site TEXT PRIMARY KEY, cursor INTEGER NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS renewal (
-  request TEXT PRIMARY KEY, old TEXT NOT NULL, new TEXT NOT NULL UNIQUE, certificate TEXT NOT NULL) STRICT;
-CREATE INDEX IF NOT EXISTS renewal_old ON renewal (old);
-DROP INDEX IF EXISTS certificate_site;
-CREATE INDEX IF NOT EXISTS certificate_order ON certificate (site, issued_at);
-CREATE INDEX IF NOT EXISTS certificate_good ON certificate (site) WHERE refused IS NULL;
-CREATE INDEX IF NOT EXISTS inbox_order ON inbox (site, cursor);
-CREATE INDEX IF NOT EXISTS inbox_alert ON inbox (site, alert);
-"""
-"""Added within a version. polled: up to where each site has fetched its inbox, at most: an older one may come back.
-
-renewal: certificates (PEM) that were issued for another one (serial numbers) and not used yet, by the request's hash.
-Without the indexes each poll and each closed alert would read the inboxes of all sites, and each batch and poll
-all certificates its site ever had.
-"""
 
 PATIENCE_MS = 10_000
 """How long a process waits for another one's transaction."""
@@ -63,7 +45,6 @@ def open_database(path: Path) -> Connection:
             connection.pragma("user_version", SCHEMA_VERSION)
         elif version != SCHEMA_VERSION:
             raise DatabaseError(f"{path} has schema {version}; this version knows {SCHEMA_VERSION}")
-        connection.execute(_ADDED)
     return connection
 
 

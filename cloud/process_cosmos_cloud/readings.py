@@ -88,17 +88,12 @@ def unpack(data: object) -> list[Record]:
 
 
 def _names(name: str, path: str) -> tuple[str, str]:
-    """Return device and property of a SenML name: two escaped names, or as older gateways wrote them, unescaped.
-
-    A device's name with slashes in it is unescaped; the property is what follows the last one.
-    """
-    device, _, last = name.rpartition("/")
-    if not (device.strip("/") and last):
-        raise ContractError(path, "must be named <device>/<property>")
-    if "/" in device:
-        return device, last
-    device, last = split_names(name)
-    return device, last
+    """Return device and property of a SenML name, in which both are percent-encoded."""
+    match split_names(name):
+        case [device, last] if device and last:
+            return device, last
+        case _:
+            raise ContractError(path, "must be named <device>/<property>")
 
 
 def _value(item: Mapping[str, Any], base: float, path: str) -> Value:

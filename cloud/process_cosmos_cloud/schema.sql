@@ -27,6 +27,12 @@ CREATE TABLE inbox (
   answer TEXT,
   acknowledge_for REAL
 ) STRICT;
+-- Without these indexes each poll and each closed alert would read the inboxes of all sites.
+CREATE INDEX inbox_order ON inbox (site, cursor);
+CREATE INDEX inbox_alert ON inbox (site, alert);
+
+-- The greatest cursor up to which each site has fetched its inbox. A site restored from a backup may ask with an earlier one.
+CREATE TABLE polled (site TEXT PRIMARY KEY, cursor INTEGER NOT NULL) STRICT;
 
 -- One-time codes: only the hash of the secret is kept. `site`: the code is for this site alone.
 CREATE TABLE code (
@@ -60,6 +66,15 @@ CREATE TABLE certificate (
   issued_at REAL NOT NULL,
   refused TEXT
 ) STRICT, WITHOUT ROWID;
+-- Without these indexes each batch and each poll would read all certificates the site has ever had.
+CREATE INDEX certificate_order ON certificate (site, issued_at);
+CREATE INDEX certificate_good ON certificate (site) WHERE refused IS NULL;
+
+-- Certificates (PEM) issued as renewals and not used yet, by the SHA-256 of the request. old, new: serial numbers.
+CREATE TABLE renewal (
+  request TEXT PRIMARY KEY, old TEXT NOT NULL, new TEXT NOT NULL UNIQUE, certificate TEXT NOT NULL
+) STRICT;
+CREATE INDEX renewal_old ON renewal (old);
 
 -- Raw readings out of packs, for ever. value: REAL, or JSON of what is no number. The key makes one of repeats and keeps
 -- what contradicts: two rows of one series and time are a conflict.

@@ -203,7 +203,7 @@ async def test_a_stored_row_that_cannot_be_shown_ends_no_list_of_the_others(
 ) -> None:
     await site.send([event(number, SITE) for number in range(4)])
     deep = '{"type":"t","subject":"s","data":' + "[" * 300 + "]" * 300 + "}"
-    for sequence, body in ((2, deep), (3, "{")):  # as an older version took them
+    for sequence, body in ((2, deep), (3, "{")):  # damaged on disk
         connection.execute("UPDATE arrival SET body = ? WHERE sequence = ?", (body, sequence))
     connection.execute("INSERT INTO series VALUES (1, ?, 'a', 'b', NULL)", (SITE,))
     readings = ((1e300, 1.0), (float("inf"), float("inf")), (-1e300, '"x"'), (5.0, "{"), (6.0, 2.0))

@@ -101,6 +101,7 @@ async def test_readings_of_two_sites_never_meet(
         [{"n": "/level", "v": 1}],
         [{"n": "cellar/", "v": 1}],
         [{"n": "//level", "v": 1}],
+        [{"n": "attic/cellar/level", "v": 1}],
         [{"n": 7, "v": 1}],
         [{"n": "cellar/level", "v": "1"}],
         [{"n": "cellar/level", "v": True}],
@@ -143,12 +144,3 @@ async def test_readings_of_two_devices_whose_joined_names_look_alike_stay_apart(
     ]
     said = await run_command(folder, "ledger", "--readings")
     assert [line.split("  ")[2] for line in said.splitlines()] == ["100%25/level", "a%252fb/level", *names[:2]]
-
-
-async def test_readings_of_an_older_gateway_are_of_the_same_device(site: Site, connection: apsw.Connection) -> None:
-    await site.send([pack(1, {"n": "wot/kitchen/leak", "t": 1.0, "v": 1})])
-    await site.send([pack(2, {"n": "wot%2Fkitchen/leak", "t": 1.0, "v": 1}, {"n": "wot%2Fkitchen/leak", "v": 2})])
-    assert kept(connection) == [
-        ("wot/kitchen", "leak", 0.0, 2.0, False),
-        ("wot/kitchen", "leak", 1.0, 1.0, False),
-    ]

@@ -70,7 +70,7 @@ def read_counts(connection: apsw.Connection) -> list[Count]:
     try:
         rows = connection.execute(COUNTED.read_text("utf-8")).fetchall()
     except apsw.SQLError:
-        return []  # tables of an older version
+        return []  # the tables of another schema, which is migrated after the copy
     return [
         Count(str(table), int(str(number)), bool(exact), None if basis is None else str(basis))
         for table, number, exact, basis in rows

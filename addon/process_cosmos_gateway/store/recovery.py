@@ -61,7 +61,7 @@ class Recovered:
             fields["kept"],
             fields["lost"],
             datetime.fromisoformat(fields["at"]),
-            is_unknown=fields.get("is_unknown", False),
+            is_unknown=fields["is_unknown"],
         )
 
 

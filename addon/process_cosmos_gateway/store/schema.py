@@ -8,7 +8,6 @@ import apsw
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.private_files import is_there, make_private, sync_folder
 
-from .disk_reserve import free_bytes
 from .errors import SchemaTooNewError, StoreDamagedError
 
 type UlidFn = Callable[[], Ulid]
@@ -30,7 +29,7 @@ NEWEST = 1 + len(MIGRATIONS)
 FILE = "gateway.sqlite"
 
 _BUSY_MS = 5000
-INCREMENTAL = 2
+_INCREMENTAL = 2
 PAGE_BYTES = 4096
 
 
@@ -60,7 +59,7 @@ def create(path: Path, vfs: str | None, facts: Mapping[str, int | str], sql: str
     make_private(path)
     connection = apsw.Connection(str(path), vfs=vfs)
     try:
-        connection.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
+        connection.execute(f"PRAGMA auto_vacuum = {_INCREMENTAL}")
         connection.execute("PRAGMA synchronous = FULL")
         with connection:
             connection.execute(SCHEMA.read_text("utf-8") if sql is None else sql)
@@ -105,7 +104,6 @@ def migrate(path: Path, vfs: str | None, migrations: Sequence[str] = MIGRATIONS)
             with connection:
                 connection.execute(migrations[step - 1])
                 connection.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (step + 1,))
-        _let_shrink(connection, path)
     except (apsw.NotADBError, apsw.CorruptError) as error:
         raise StoreDamagedError(f"{path.name} cannot be read: {error}") from error
     finally:
@@ -156,12 +154,3 @@ def _open(path: Path, vfs: str | None) -> apsw.Connection:
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
     connection.set_busy_timeout(_BUSY_MS)
     return connection
-
-
-def _let_shrink(connection: apsw.Connection, path: Path) -> None:
-    if connection.pragma("auto_vacuum") == INCREMENTAL:
-        return
-    # VACUUM writes the database twice: into its copy and into the log. Where there is no room, a later start will do.
-    if free_bytes(path.parent) > 3 * path.stat().st_size:
-        connection.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
-        connection.execute("VACUUM")

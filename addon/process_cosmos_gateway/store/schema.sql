@@ -1,5 +1,5 @@
 -- The gateway's whole memory. One section per owner; only the owner's package reads and writes its tables.
--- Times are seconds since 1970 (REAL). A change here needs the same change in migrations/.
+-- Times are seconds since 1970 (REAL). Once a version is released, a change here needs the same change in migrations/.
 
 -- store ---------------------------------------------------------------------------------------------------------------
 
@@ -14,12 +14,12 @@ CREATE TABLE quarantine (
 
 -- One table per priority. AUTOINCREMENT: a number never comes back, also when the table was empty in between.
 -- only_for: the one destination that gets it. slot: a newer event of it makes this one needless, if room is short.
--- checksum: CRC-32 of body, NULL: not known (written by schema 1). body: the encoded CloudEvent.
+-- checksum: CRC-32 of body. body: the encoded CloudEvent.
 CREATE TABLE outbox_urgent (
   sequence INTEGER PRIMARY KEY AUTOINCREMENT,
   id TEXT NOT NULL, type TEXT NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL, key TEXT NOT NULL,
   only_for TEXT, slot TEXT, replayed INTEGER NOT NULL DEFAULT 0, accepted_at REAL NOT NULL, expires_at REAL,
-  checksum INTEGER, body BLOB NOT NULL
+  checksum INTEGER NOT NULL, body BLOB NOT NULL
 ) STRICT;
 CREATE INDEX outbox_urgent_only ON outbox_urgent (id) WHERE only_for IS NOT NULL;
 
@@ -27,7 +27,7 @@ CREATE TABLE outbox_change (
   sequence INTEGER PRIMARY KEY AUTOINCREMENT,
   id TEXT NOT NULL, type TEXT NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL, key TEXT NOT NULL,
   only_for TEXT, slot TEXT, replayed INTEGER NOT NULL DEFAULT 0, accepted_at REAL NOT NULL, expires_at REAL,
-  checksum INTEGER, body BLOB NOT NULL
+  checksum INTEGER NOT NULL, body BLOB NOT NULL
 ) STRICT;
 CREATE INDEX outbox_change_slot ON outbox_change (slot, sequence) WHERE slot IS NOT NULL;
 
@@ -58,7 +58,8 @@ CREATE TABLE outbox_last_reading_batch (one INTEGER PRIMARY KEY CHECK (one = 1),
 CREATE TABLE outbox_overflow (
   number INTEGER PRIMARY KEY AUTOINCREMENT, destination TEXT NOT NULL,
   id TEXT NOT NULL, type TEXT NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL, key TEXT NOT NULL,
-  asked INTEGER NOT NULL, accepted_at REAL NOT NULL, expires_at REAL, checksum INTEGER, body BLOB NOT NULL
+  asked INTEGER NOT NULL, accepted_at REAL NOT NULL, expires_at REAL, checksum INTEGER NOT NULL,
+  body BLOB NOT NULL
 ) STRICT;
 CREATE INDEX outbox_overflow_destination ON outbox_overflow (destination, number);
 CREATE INDEX outbox_overflow_key ON outbox_overflow (destination, key, asked);
@@ -130,7 +131,7 @@ INSERT INTO outbox_counter VALUES ('id_generation', 1);
 -- the epoch in which the integration was last caught up with.
 CREATE TABLE alert_state (key TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
 
--- The replica. body: contract Replica as JSON. notify_at, until_at, changed_at: steady time (alerts/steady.py).
+-- The replica. body: contract Replica as JSON. notify_at, until_at, changed_at: steady time (alerts/steady_clock.py).
 -- event: the newest transition's event as JSON, for a destination that joins later.
 CREATE TABLE alert (
   id TEXT PRIMARY KEY, state TEXT NOT NULL, alive INTEGER NOT NULL, run TEXT NOT NULL, n INTEGER NOT NULL,

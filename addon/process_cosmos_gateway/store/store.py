@@ -248,10 +248,8 @@ def _probe(transaction: Transaction) -> None:
 
 
 def _free_pages(transaction: Transaction) -> int:
-    """Return the pages that can be given back: none in a database that was never made to shrink."""
-    [(mode,)] = transaction.rows("PRAGMA auto_vacuum")
     [(free,)] = transaction.rows("PRAGMA freelist_count")
-    return int(free) if mode == schema.INCREMENTAL else 0
+    return int(free)
 
 
 def _give_back_bite(transaction: Transaction) -> int:

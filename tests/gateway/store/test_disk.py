@@ -34,8 +34,8 @@ def remount(disk: Path, how: str) -> None:
 
 def urgent(number: int, size: int = 1000) -> Callable[[Transaction], int]:
     def change(transaction: Transaction) -> int:
-        columns = "id, type, kind, subject, key, accepted_at, body"
-        sql = f"INSERT INTO outbox_urgent ({columns}) VALUES (?, '', '', '', '', 1, ?)"  # noqa: S608 - names from above
+        columns = "id, type, kind, subject, key, accepted_at, checksum, body"
+        sql = f"INSERT INTO outbox_urgent ({columns}) VALUES (?, '', '', '', '', 1, 0, ?)"  # noqa: S608 - names from above
         return transaction.run(sql, f"alarm {number}", bytes(size))
 
     return change

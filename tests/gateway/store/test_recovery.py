@@ -12,6 +12,7 @@ from process_cosmos_gateway.store.errors import StoreDamagedError
 from process_cosmos_gateway.store.opening import prepare
 from process_cosmos_gateway.store.recovery import finish_recovery
 
+from . import test_migrations
 from .parts import new_ulids, opened
 
 PAGE = 4096
@@ -21,8 +22,8 @@ WITHIN = 20
 
 def add_urgent(transaction: Transaction) -> None:
     transaction.run_many(
-        "INSERT INTO outbox_urgent (id, type, kind, subject, key, accepted_at, body) "
-        "VALUES (?, 't', 'k', 's', 'k', 1, ?)",
+        "INSERT INTO outbox_urgent (id, type, kind, subject, key, accepted_at, checksum, body) "
+        "VALUES (?, 't', 'k', 's', 'k', 1, 0, ?)",
         ((f"alarm {number:06}", b"%06d" % number * 50) for number in range(ALARMS)),
     )
     transaction.run("UPDATE outbox_counter SET value = value + ? WHERE name = 'urgent'", ALARMS)
@@ -115,20 +116,20 @@ async def test_what_had_left_before_the_damage_is_not_counted_as_lost(tmp_path: 
         assert store.recovered.lost["outbox_urgent"] == 100 - len(rows)
 
 
-async def test_messages_long_forgotten_are_not_counted_as_lost(tmp_path: Path) -> None:
-    def remember(transaction: Transaction) -> None:
+async def test_quarantined_rows_deleted_long_ago_are_not_counted_as_lost(tmp_path: Path) -> None:
+    def fill_quarantine(transaction: Transaction) -> None:
         transaction.run_many(
-            "INSERT INTO device_message VALUES (?, 'session', ?)",
+            "INSERT INTO quarantine VALUES (?, 'outbox_urgent', ?, 1)",
             ((10_000_000 + number, b"x" * 18) for number in range(1_000)),
         )
 
     async with opened(tmp_path) as store:
-        await store.write(remember)
-    spoil(tmp_path / "gateway.sqlite", (pages(tmp_path, "device_message", "leaf")[0] - 1) * PAGE)
+        await store.write(fill_quarantine)
+    spoil(tmp_path / "gateway.sqlite", (pages(tmp_path, "quarantine", "leaf")[0] - 1) * PAGE)
     suspect(tmp_path)
     async with opened(tmp_path) as store:
         assert store.recovered is not None
-        assert 0 < store.recovered.lost["device_message"] < 10_000
+        assert 0 < store.recovered.lost["quarantine"] < 1_000
 
 
 async def test_damage_at_the_ends_is_found_at_the_open(tmp_path: Path) -> None:
@@ -349,18 +350,16 @@ async def test_a_salvage_killed_between_its_renames_is_finished(tmp_path: Path, 
         assert store.site == site
 
 
-async def test_an_older_database_is_salvaged_and_then_migrated(tmp_path: Path) -> None:
-    path = tmp_path / "gateway.sqlite"
-    connection = apsw.Connection(str(path))
-    connection.execute(Path(__file__).with_name("schema_1.sql").read_text("utf-8"))
-    facts: list[tuple[str, int | str]] = [("schema", 1), ("site", new_ulids()()), ("epoch", new_ulids()())]
-    connection.executemany("INSERT INTO meta VALUES (?, ?)", facts)
-    connection.execute("INSERT INTO destination (name, kind, settings) VALUES ('cloud', 'cloud', x'7b7d')")
-    connection.close()
+def test_an_older_database_is_recovered_and_then_migrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / schema.FILE
+    test_migrations.make_version_1(path)
     suspect(tmp_path)
-    async with opened(tmp_path) as store:
-        assert await store.read(lambda t: t.rows("SELECT name FROM destination")) == [("cloud",)]
-        assert await store.read(lambda t: t.rows("SELECT value FROM meta WHERE key = 'schema'")) == [(schema.NEWEST,)]
+    monkeypatch.setattr(schema, "NEWEST", 2)
+    prepare(path, new_ulids(), None, [test_migrations.MIGRATION])
+    assert len(damaged(tmp_path)) == 1
+    waiting = test_migrations.rows(path, "SELECT id, subject, origin FROM outbox_urgent ORDER BY sequence")
+    assert waiting == [(f"event {number}", "site/boiler", "site") for number in range(3)]
+    assert test_migrations.version(path) == 2
 
 
 async def test_keys_of_text_are_salvaged_from_both_sides_of_a_lost_page(tmp_path: Path) -> None:
