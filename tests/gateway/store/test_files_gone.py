@@ -157,10 +157,10 @@ async def test_nothing_of_ours_looks_like_a_deletion(tmp_path: Path) -> None:
         running = asyncio.create_task(store.run())
         for number in range(300):
             await store.write(note(number))
-        await store.give_back()
+        await store.return_free_pages()
         await store._writer.borrow(lambda _: store._writer._disconnect())
         await store._reader.borrow(lambda _: store._reader._disconnect())
-        await store.give_back()
+        await store.return_free_pages()
         await store.write(note(300))
         assert not running.done()
         assert store.health.state is StorageState.OK

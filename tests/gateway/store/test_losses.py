@@ -14,7 +14,7 @@ from process_cosmos_gateway.devices.readings import readings
 from process_cosmos_gateway.devices.things.values import Reading
 from process_cosmos_gateway.outbox import Event, Outbox, OutgoingReading
 from process_cosmos_gateway.store import Transaction
-from process_cosmos_gateway.store.losses import Copied, Count, losses
+from process_cosmos_gateway.store.losses import Copied, Count, compute_losses
 
 from .parts import HandClock, new_ulids, opened
 
@@ -163,19 +163,19 @@ async def test_no_more_is_lost_than_a_salvage_says(tmp_path: Path, original: Pat
 def test_an_exact_count_tells_of_cells_that_vanished_without_an_error() -> None:
     copied = {"outbox_urgent": Copied(kept=90), "outbox_counter": Copied(kept=9)}
     exact = Count("outbox_urgent", 100, is_exact=True, basis="outbox_counter")
-    assert losses(copied, [exact]) == ({"outbox_urgent": 10, "outbox_counter": 0}, False)
+    assert compute_losses(copied, [exact]) == ({"outbox_urgent": 10, "outbox_counter": 0}, False)
 
 
 def test_a_count_is_not_believed_when_its_own_table_is_damaged_or_it_is_too_small() -> None:
     exact = Count("outbox_urgent", 100, is_exact=True, basis="outbox_counter")
     doubtful = {"outbox_urgent": Copied(kept=90, lost=1, is_whole=False), "outbox_counter": Copied(is_whole=False)}
-    assert losses(doubtful, [exact])[1]
+    assert compute_losses(doubtful, [exact])[1]
     too_few = {"outbox_urgent": Copied(kept=101, lost=1, is_whole=False), "outbox_counter": Copied()}
-    assert losses(too_few, [exact])[1]
+    assert compute_losses(too_few, [exact])[1]
 
 
 def test_numbers_bound_what_a_damaged_table_lost_and_without_any_nobody_knows() -> None:
     bounded = {"device": Copied(kept=7, lost=1, is_whole=False, highest=9)}
-    assert losses(bounded, []) == ({"device": 2}, False)
+    assert compute_losses(bounded, []) == ({"device": 2}, False)
     unknown = {"alert": Copied(kept=7, lost=1, is_whole=False)}
-    assert losses(unknown, []) == ({"alert": 1}, True)
+    assert compute_losses(unknown, []) == ({"alert": 1}, True)

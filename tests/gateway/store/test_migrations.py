@@ -159,7 +159,7 @@ async def test_a_migration_killed_at_any_point_is_completed_at_the_next_start(
             process.send_signal(signal.SIGKILL)
         await process.wait()
     prepare(path, new_ulids(), None, [MIGRATION])
-    assert rows(path, "SELECT value FROM meta WHERE key = 'salvaged'") == []
+    assert rows(path, "SELECT value FROM meta WHERE key = 'recovered'") == []
     assert rows(path, "SELECT count(*), min(subject), max(subject) FROM outbox_urgent") == [
         (20_000, "site/boiler", "site/boiler")
     ]

@@ -248,7 +248,7 @@ async def test_a_kill_or_a_stop_loses_no_log(tmp_path: Path, moment: str) -> Non
         if moment != "opened":
             await store.write(add_urgent)
         if moment == "given back":
-            await store.give_back()
+            await store.return_free_pages()
         copy = copied(tmp_path, "gateway.sqlite", "gateway.sqlite-wal")
     if moment == "closed":
         copy = tmp_path
@@ -340,7 +340,7 @@ async def test_a_salvage_killed_between_its_renames_is_finished(tmp_path: Path, 
     async with opened(tmp_path / "other") as other:
         await other.write(add_urgent)
         site = other.site
-    (tmp_path / "other/gateway.sqlite").rename(tmp_path / f"gateway.sqlite.salvaged-{epoch}")
+    (tmp_path / "other/gateway.sqlite").rename(tmp_path / f"gateway.sqlite.recovered-{epoch}")
     for rest in moved:
         (tmp_path / f"gateway.sqlite{rest}").rename(tmp_path / f"gateway.sqlite.damaged-{epoch}{rest}")
     finish_recovery(path)

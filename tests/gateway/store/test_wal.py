@@ -28,7 +28,7 @@ def notes_in_file(folder: Path) -> int:
 
 
 async def test_a_grown_log_is_copied_beside_the_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wal, "_WORTH_PAGES", 10)
+    monkeypatch.setattr(wal, "_CHECKPOINT_PAGES", 10)
     async with opened(tmp_path) as store:
         for number in range(COMMITS):
             await store.write(note(number))
@@ -44,7 +44,7 @@ async def test_a_grown_log_is_copied_beside_the_writer(tmp_path: Path, monkeypat
 
 async def test_where_nobody_copies_it_the_writer_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     most = 30
-    monkeypatch.setattr(wal, "_MOST_PAGES", most)
+    monkeypatch.setattr(wal, "_MAX_PAGES", most)
     async with opened(tmp_path) as store:
         for number in range(COMMITS):
             await store.write(note(number))
