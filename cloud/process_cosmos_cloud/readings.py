@@ -1,4 +1,4 @@
-"""Readings out of packs (SenML, RFC 8428): merged by key, kept for ever, contradictions too."""
+"""Parses reading batches (SenML, RFC 8428) and stores the readings permanently, without repeats."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -17,22 +17,22 @@ CONTENT_TYPE = "application/senml+json"
 NEWEST_VERSION = 10
 
 MOST_RECORDS = 5_000
-"""Of a pack: ten times as many as our own gateway sends."""
+"""Records per reading batch: ten times as many as the gateway sends."""
 
 MOST_CHARACTERS = 1 << 20
-"""Of a pack's names and units, base names resolved: a base of 100 kB would multiply with each record."""
+"""Characters of names and units per reading batch. A long base name counts in each of its records."""
 
 EARLIEST = 0.0
 LATEST = 253_402_300_799.0
-"""Seconds since 1970 that are a date: what is outside could be kept, but not be shown."""
+"""Bounds of a reading's time in seconds since 1970: the years 1970 to 9999, which can be shown as a date."""
 
 type Value = float | str
-"""A number, or JSON of a text or a truth."""
+"""A number, or JSON of a string or a boolean."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
-    """One row for readers. ``conflict``: another value of the same moment is kept beside it."""
+class StoredReading:
+    """One stored reading. ``conflict``: another value with the same time is stored too."""
 
     site: str
     device: str
@@ -45,8 +45,8 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """One SenML record, base fields resolved; ``name``: the device's and the property's."""
+class SenMLRecord:
+    """One SenML record with resolved base fields; ``name``: device and property."""
 
     name: tuple[str, str]
     unit: str | None
@@ -55,13 +55,13 @@ class Record:
 
 
 class TooLargeError(ContractError):
-    """The event holds more than can be taken at once."""
+    """The event exceeds the limits of a reading batch."""
 
     code = Code.TOO_LARGE
 
 
-def unpack(data: object) -> list[Record]:
-    """Resolve a pack's records; raise ``ContractError`` for what is no SenML of device and property."""
+def parse_records(data: object) -> list[SenMLRecord]:
+    """Parse the data of a reading batch and resolve base fields; raise ``ContractError`` if it is not valid SenML."""
     if not isinstance(data, list) or not all(isinstance(item, dict) for item in data):
         raise ContractError("$.data", "must be an array of SenML records")
     if len(data) > MOST_RECORDS:
@@ -79,15 +79,15 @@ def unpack(data: object) -> list[Record]:
         characters += len(name) + len(own) + len(own_unit or "")
         if characters > MOST_CHARACTERS:
             raise TooLargeError("$.data", f"must not have more than {MOST_CHARACTERS} characters of names and units")
-        names = _names(f"{name}{own}", path)
+        names = _parse_name(f"{name}{own}", path)
         at = time + _number(item, "t", 0.0, path)
         if not EARLIEST <= at <= LATEST:
             raise ContractError(path, "must have a time of the years 1970 to 9999")
-        records.append(Record(names, own_unit, at, _value(item, value, path)))
+        records.append(SenMLRecord(names, own_unit, at, _value(item, value, path)))
     return records
 
 
-def _names(name: str, path: str) -> tuple[str, str]:
+def _parse_name(name: str, path: str) -> tuple[str, str]:
     """Return device and property of a SenML name, in which both are percent-encoded."""
     match split_names(name):
         case [device, last] if device and last:
@@ -122,19 +122,19 @@ def _text[T: (str, str | None)](item: Mapping[str, Any], name: str, default: T, 
     return value
 
 
-def keep(connection: Connection, site: Ulid, records: list[Record], arrival: int) -> None:
-    """Keep readings by (site, device, property, time, value): repeats are one, contradictions are both kept."""
+def insert_readings(connection: Connection, site: Ulid, records: list[SenMLRecord], arrival: int) -> None:
+    """Insert readings by (site, device, property, time, value): repeats are ignored, other values are added."""
     numbers: dict[tuple[str, str], int] = {}
     for record in records:
         if record.name not in numbers:
-            numbers[record.name] = _series(connection, site, record)
+            numbers[record.name] = _series_number(connection, site, record)
     connection.executemany(
         "INSERT OR IGNORE INTO reading (series, time, value, arrival) VALUES (?, ?, ?, ?)",
         [(numbers[record.name], record.time, record.value, arrival) for record in records],
     )
 
 
-def _series(connection: Connection, site: Ulid, record: Record) -> int:
+def _series_number(connection: Connection, site: Ulid, record: SenMLRecord) -> int:
     number: int = connection.execute(
         "INSERT INTO series (site, device, property, unit) VALUES (?, ?, ?, ?)"
         " ON CONFLICT DO UPDATE SET unit = coalesce(excluded.unit, unit) RETURNING number",
@@ -143,26 +143,26 @@ def _series(connection: Connection, site: Ulid, record: Record) -> int:
     return number
 
 
-def _shown(value: Value) -> object:
+def _decode_value(value: Value) -> object:
     with suppress(orjson.JSONDecodeError):
         return orjson.loads(value) if isinstance(value, str) else value
     return value
 
 
-def read_readings(connection: Connection) -> Iterator[Reading]:
-    """Return all readings, by series and time."""
+def read_readings(connection: Connection) -> Iterator[StoredReading]:
+    """Yield all readings, ordered by site, device, property and time."""
     for site, device, name, time, value, unit, arrival, conflict in connection.execute(
         "SELECT site, device, property, time, value, unit, arrival,"
         " EXISTS (SELECT 1 FROM reading other WHERE other.series = reading.series AND other.time = reading.time"
         "   AND other.value <> reading.value)"
         " FROM reading JOIN series ON series.number = reading.series ORDER BY site, device, property, time, value"
     ):
-        yield Reading(
+        yield StoredReading(
             site=site,
             device=device,
             property=name,
             time=time,
-            value=_shown(value),
+            value=_decode_value(value),
             unit=unit,
             arrival=arrival,
             conflict=bool(conflict),

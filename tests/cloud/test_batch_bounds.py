@@ -95,7 +95,7 @@ async def test_a_body_of_tiny_values_is_refused_whole_before_it_is_parsed(
     status, problem = await site.post(BytesIO(b"[" + inner + b"]"))
     assert status == expected
     assert problem["detail"].startswith(
-        f"A batch has at most {MOST_VALUES} values an event" if expected == 413 else "More than 100 events"
+        f"A batch has at most {MOST_VALUES} values per event" if expected == 413 else "More than 100 events"
     )
     assert list(read_arrivals(connection)) == []
 

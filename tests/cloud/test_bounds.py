@@ -15,10 +15,10 @@ import pytest
 
 from process_cosmos_cloud.arrivals import read_arrivals
 from process_cosmos_cloud.batches import MOST_ITEMS, MOST_READINGS, MOST_REJECTED, BatchReader
-from process_cosmos_cloud.inbox import put
-from process_cosmos_cloud.places import Places, SupersededError
+from process_cosmos_cloud.inbox import add_item
+from process_cosmos_cloud.places import RequestSlots, SupersededError
 from process_cosmos_cloud.readings import MOST_RECORDS
-from process_cosmos_cloud.turns import Turns
+from process_cosmos_cloud.turns import RoundRobin
 from process_cosmos_gateway.contract.errors import ContractError
 from process_cosmos_gateway.contract.identifiers import Ulid
 
@@ -104,10 +104,10 @@ async def test_sites_take_turns_and_a_caller_who_left_gets_none() -> None:
     order: list[str] = []
     begin = threading.Event()
     with ThreadPoolExecutor(1) as thread:
-        turns = Turns(thread)
-        blocking = asyncio.create_task(turns.run("a", begin.wait))
+        work = RoundRobin(thread)
+        blocking = asyncio.create_task(work.run("a", begin.wait))
         pieces = [
-            asyncio.create_task(turns.run(name[0], partial(order.append, name)))
+            asyncio.create_task(work.run(name[0], partial(order.append, name)))
             for name in ("a1", "a2", "b1", "c1", "b2")
         ]
         await asyncio.sleep(0)
@@ -119,19 +119,19 @@ async def test_sites_take_turns_and_a_caller_who_left_gets_none() -> None:
 
 async def test_an_error_of_a_piece_is_its_callers_and_the_next_has_its_turn() -> None:
     with ThreadPoolExecutor(1) as thread:
-        turns = Turns(thread)
-        failing = asyncio.create_task(turns.run("a", lambda: 1 // 0))
-        assert await turns.run("a", lambda: 2) == 2
+        work = RoundRobin(thread)
+        failing = asyncio.create_task(work.run("a", lambda: 1 // 0))
+        assert await work.run("a", lambda: 2) == 2
         with pytest.raises(ZeroDivisionError):
             await failing
 
 
 async def test_a_newer_request_ends_the_one_that_waits_for_its_body_and_waits_for_the_one_at_work() -> None:
-    places, ended, inside = Places(1), asyncio.Event(), asyncio.Event()
+    slots, ended, inside = RequestSlots(1), asyncio.Event(), asyncio.Event()
 
     async def wait_for_a_body() -> None:
         try:
-            async with places.one(Ulid(SITE)) as place, place.waiting():
+            async with slots.acquire(Ulid(SITE)) as slot, slot.interruptible():
                 inside.set()
                 await asyncio.Event().wait()
         except SupersededError:
@@ -139,10 +139,10 @@ async def test_a_newer_request_ends_the_one_that_waits_for_its_body_and_waits_fo
 
     waiting = asyncio.create_task(wait_for_a_body())
     await inside.wait()
-    async with places.one(Ulid(OTHER)):
+    async with slots.acquire(Ulid(OTHER)):
         assert not ended.is_set()
     inside.clear()
-    async with places.one(Ulid(SITE)):
+    async with slots.acquire(Ulid(SITE)):
         await ended.wait()
         following = [asyncio.create_task(wait_for_a_body()) for _ in range(2)]
         await asyncio.wait(following, return_when=asyncio.FIRST_COMPLETED)
@@ -151,21 +151,21 @@ async def test_a_newer_request_ends_the_one_that_waits_for_its_body_and_waits_fo
     await inside.wait()
     following[1].cancel()
     await asyncio.gather(waiting, *following, return_exceptions=True)
-    async with places.one(Ulid(SITE)):
+    async with slots.acquire(Ulid(SITE)):
         pass
 
 
 async def test_a_request_that_is_ended_as_its_turn_comes_is_superseded() -> None:
-    places, order = Places(1), []
+    slots, order = RequestSlots(1), []
 
     async def ask(name: str) -> None:
         try:
-            async with places.one(Ulid(SITE)):
+            async with slots.acquire(Ulid(SITE)):
                 order.append(name)
         except SupersededError:
             order.append(f"{name} superseded")
 
-    async with places.one(Ulid(SITE)):
+    async with slots.acquire(Ulid(SITE)):
         second = asyncio.create_task(ask("second"))
         await asyncio.sleep(0)
         third = asyncio.create_task(ask("third"))  # begins in the loop's turn in which the first one ends
@@ -174,17 +174,17 @@ async def test_a_request_that_is_ended_as_its_turn_comes_is_superseded() -> None
 
 
 async def test_a_request_that_is_ended_as_its_body_comes_is_superseded() -> None:
-    places, came, inside = Places(1), asyncio.Event(), asyncio.Event()
+    slots, came, inside = RequestSlots(1), asyncio.Event(), asyncio.Event()
 
     async def wait_for_a_body() -> None:
-        async with places.one(Ulid(SITE)) as place, place.waiting():
+        async with slots.acquire(Ulid(SITE)) as slot, slot.interruptible():
             inside.set()
             await came.wait()
 
     waiting = asyncio.create_task(wait_for_a_body())
     await inside.wait()
     came.set()
-    async with places.one(Ulid(SITE)):
+    async with slots.acquire(Ulid(SITE)):
         with pytest.raises(SupersededError):
             await waiting
 
@@ -193,7 +193,7 @@ async def test_a_site_that_polls_again_and_again_has_four_polls_waiting(
     site: Site, connection: apsw.Connection
 ) -> None:
     for number in range(1, 7):
-        put(connection, identifier=f"{number}", site=Ulid(OTHER), alert=OTHER, by="x", now=NOW, answer="a")
+        add_item(connection, identifier=f"{number}", site=Ulid(OTHER), alert=OTHER, by="x", now=NOW, answer="a")
     polls = []
     for number in range(1, 7):
         polls.append(asyncio.create_task(site.poll(number)))

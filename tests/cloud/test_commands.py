@@ -158,7 +158,7 @@ def test_a_code_can_be_made_before_the_first_start_if_the_url_is_said(command: C
         (("code", "--url", "http://cloud.example"), "https://host:port"),
         (("code", "--url", "https://cloud.example", "--site", "home"), "a site's id"),
         (("answer", "leak", "yes"), "26 characters"),
-        (("answer", "01J00000000000000000000001", "yes"), "say --site"),
+        (("answer", "01J00000000000000000000001", "yes"), "pass --site"),
         (("answer", "01J00000000000000000000001", "yes", "--site", "home"), "a site's id"),
         (("answer", "01J00000000000000000000001", "yes", "--site", SITE, "--by", "\udcff"), "printable"),
         (("answer", "01J00000000000000000000001", "--acknowledge", "nan", "--site", SITE), "--acknowledge must"),

@@ -39,7 +39,7 @@ async def test_an_unknown_code_is_refused_as_problem_details(url: str, folder: P
         "type": "about:blank",
         "title": "Forbidden",
         "status": 403,
-        "detail": "This one-time code is not known here.",
+        "detail": "This one-time code is not known to this endpoint. Check that it is complete, or ask for a new one.",
         "code": "enrolment_refused",
     }
 

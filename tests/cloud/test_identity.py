@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import apsw
 import pytest
 
-from process_cosmos_cloud.identity import Caller, Refusal, describe_sites, present
+from process_cosmos_cloud.identity import Caller, Refusal, accept_token, describe_sites
 from process_cosmos_cloud.serving import serving
 from process_cosmos_gateway.contract.identifiers import Ulid
 
@@ -38,7 +38,7 @@ async def test_of_two_gateways_with_one_disk_both_are_named_and_refused(
     assert (status, problem["code"]) == (409, "identity_conflict")
     assert problem["detail"].count("127.0.0.1 (") == 2
     assert await refusal(site) == "identity_conflict"
-    assert any("Two gateways speak" in line for line in describe_sites(connection))
+    assert any("Two gateways act" in line for line in describe_sites(connection))
     assert connection.execute("SELECT count(*) FROM event").get == 4
 
 
@@ -153,7 +153,7 @@ async def test_a_made_up_token_is_malformed(site: Site) -> None:
 
 def test_a_site_that_enrolled_before_a_restored_database_is_taken_in(connection: apsw.Connection) -> None:
     caller = Caller(token="12-0123456789abcdef", epoch=EPOCH, address="10.0.0.7")
-    token = present(connection, Ulid("01K8J5Z0000000000000000008"), caller, NOW)
+    token = accept_token(connection, Ulid("01K8J5Z0000000000000000008"), caller, NOW)
     assert not isinstance(token, Refusal)
     assert token.startswith("13-")
 

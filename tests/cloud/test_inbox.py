@@ -7,7 +7,7 @@ import apsw
 import pytest
 
 from process_cosmos_cloud import server
-from process_cosmos_cloud.inbox import page_after, put
+from process_cosmos_cloud.inbox import add_item, page_after
 from process_cosmos_gateway.contract.identifiers import Ulid
 
 from .conftest import NOW, OTHER, SITE
@@ -20,7 +20,7 @@ FIRST, SECOND = Ulid("01M00000000000000000000001"), Ulid("01M0000000000000000000
 async def test_a_waiting_poll_ends_as_soon_as_there_is_an_answer(site: Site, connection: apsw.Connection) -> None:
     poll = asyncio.create_task(site.inbox())
     begun = time.monotonic()
-    put(
+    add_item(
         connection,
         identifier=FIRST,
         site=Ulid(SITE),
@@ -66,7 +66,7 @@ async def test_a_cursor_or_a_wait_that_is_none_is_refused_in_a_sentence(site: Si
 
 def test_a_site_sees_its_own_items_after_its_cursor_and_no_others(connection: apsw.Connection) -> None:
     for identifier, site in ((FIRST, SITE), (SECOND, SITE), (Ulid("01M00000000000000000000003"), OTHER)):
-        put(connection, identifier=identifier, site=Ulid(site), alert=ALERT, by="x", now=NOW, answer="a")
+        add_item(connection, identifier=identifier, site=Ulid(site), alert=ALERT, by="x", now=NOW, answer="a")
 
     first = page_after(connection, Ulid(SITE), 0, NOW)
     rest = page_after(connection, Ulid(SITE), first.items[0].cursor, NOW)
@@ -78,8 +78,8 @@ def test_a_site_sees_its_own_items_after_its_cursor_and_no_others(connection: ap
 async def test_a_cursor_that_was_never_given_is_answered_at_once_and_is_no_proof_of_having_read(
     site: Site, connection: apsw.Connection
 ) -> None:
-    put(connection, identifier=FIRST, site=Ulid(SITE), alert=ALERT, by="x", now=NOW, answer="a")
-    put(connection, identifier=SECOND, site=Ulid(OTHER), alert=ALERT, by="x", now=NOW, answer="a")
+    add_item(connection, identifier=FIRST, site=Ulid(SITE), alert=ALERT, by="x", now=NOW, answer="a")
+    add_item(connection, identifier=SECOND, site=Ulid(OTHER), alert=ALERT, by="x", now=NOW, answer="a")
     begun = time.monotonic()
     assert await site.poll(3) == (200, {"items": [], "newest": 2})
     assert time.monotonic() - begun < server.LONG_POLL_SECONDS / 2
@@ -91,7 +91,7 @@ async def test_a_cursor_that_was_never_given_is_answered_at_once_and_is_no_proof
 async def test_the_newest_cursor_stays_when_its_item_is_handed_out_no_more(
     site: Site, connection: apsw.Connection
 ) -> None:
-    put(connection, identifier=FIRST, site=Ulid(SITE), alert=ALERT, by="x", now=NOW, answer="a")
+    add_item(connection, identifier=FIRST, site=Ulid(SITE), alert=ALERT, by="x", now=NOW, answer="a")
     await site.poll(1, wait="0")
     closed = event(1, site.site, type="process_cosmos.alert.resolved.v1", subject=ALERT)
     assert await site.send([closed]) == ["accepted"]
@@ -103,10 +103,10 @@ async def test_a_site_that_comes_back_from_a_backup_is_not_told_again_what_it_ha
     site: Site, connection: apsw.Connection, kind: str
 ) -> None:
     for identifier, alert in ((FIRST, ALERT), (SECOND, "01J00000000000000000000002")):
-        put(connection, identifier=identifier, site=Ulid(SITE), alert=alert, by="x", now=NOW, answer="a")
+        add_item(connection, identifier=identifier, site=Ulid(SITE), alert=alert, by="x", now=NOW, answer="a")
     third = Ulid("01M00000000000000000000003")
     assert [item["id"] for item in await site.inbox()] == [FIRST, SECOND]
-    put(connection, identifier=third, site=Ulid(SITE), alert=ALERT, by="x", now=NOW, answer="a")
+    add_item(connection, identifier=third, site=Ulid(SITE), alert=ALERT, by="x", now=NOW, answer="a")
     assert [item["id"] for item in await site.inbox(2)] == [third]
 
     closed = event(1, site.site, type=f"process_cosmos.alert.{kind}.v1", subject=ALERT)
@@ -117,6 +117,6 @@ async def test_a_site_that_comes_back_from_a_backup_is_not_told_again_what_it_ha
 
 
 def test_an_age_is_never_negative_when_the_clock_goes_back(connection: apsw.Connection) -> None:
-    put(connection, identifier=FIRST, site=Ulid(SITE), alert=ALERT, by="x", now=NOW, acknowledge_for=60.0)
+    add_item(connection, identifier=FIRST, site=Ulid(SITE), alert=ALERT, by="x", now=NOW, acknowledge_for=60.0)
     [item] = page_after(connection, Ulid(SITE), 0, NOW - 3600).items
     assert (item.age, item.answer, item.acknowledge_for) == (0.0, None, 60.0)

@@ -105,7 +105,7 @@ async def test_sites_meet_a_new_ca_through_the_old_one_and_are_handed_it_by_rene
     said = await run_command(folder, "rotate-ca")
 
     second = Authority(folder).sha256
-    assert said.startswith(f"{first} is followed by {second}")
+    assert said.startswith(f"{first} was replaced by {second}")
     async with serving(folder, "127.0.0.1", 0, ["127.0.0.1"]) as url:
         site.url = url
         assert await site.send([event(1, SITE)]) == ["accepted"]
@@ -151,8 +151,8 @@ def test_an_old_ca_is_trusted_until_its_last_certificate_can_be_renewed_no_more(
     certificate = old.issue(site.request(), Ulid(SITE)).certificate
     rotate(folder, NOW)
     last = x509.load_pem_x509_certificate(certificate.encode()).not_valid_after_utc + timedelta(days=GRACE_DAYS)
-    assert len(ca.load_authorities(folder, last - timedelta(seconds=1)).elders) == 1
-    assert ca.load_authorities(folder, NOW + timedelta(days=TRUST_DAYS + 1)).elders == []
+    assert len(ca.load_ca(folder, last - timedelta(seconds=1)).previous) == 1
+    assert ca.load_ca(folder, NOW + timedelta(days=TRUST_DAYS + 1)).previous == []
 
 
 @pytest.mark.parametrize("step", range(4))
@@ -193,7 +193,7 @@ def test_the_old_cas_key_is_gone(folder: Path) -> None:
     assert all(file.stat().st_mode & 0o077 == 0 for file in folder.iterdir())
 
 
-@pytest.mark.parametrize("name", [ca.CERTIFICATE, ca.ELDERS, ca.NEXT])
+@pytest.mark.parametrize("name", [ca.CERTIFICATE, ca.PREVIOUS, ca.NEXT])
 def test_a_ca_is_not_made_anew_because_nobody_can_tell_whether_it_is_there(tmp_path: Path, name: str) -> None:
     Authority(tmp_path)
     rotate(tmp_path, NOW)

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from process_cosmos_cloud.authority import SiteCertificate
-from process_cosmos_cloud.identity import MOST_UNUSED, issued, used
+from process_cosmos_cloud.identity import MOST_UNUSED, record_certificate, record_use
 from process_cosmos_cloud.serving import serving
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.listener import Listener
@@ -128,7 +128,7 @@ def test_no_batch_reads_all_the_certificates_a_site_ever_had(connection: apsw.Co
         "INSERT INTO certificate VALUES (?, ?, ?, 'certificate_superseded')",
         [(f"{number}", SITE, number) for number in range(3_000)],
     )
-    used(connection, certificate)
+    record_use(connection, certificate)
     hundreds = 0
 
     def count() -> bool:
@@ -137,8 +137,8 @@ def test_no_batch_reads_all_the_certificates_a_site_ever_had(connection: apsw.Co
         return False
 
     connection.set_progress_handler(count, 100)
-    used(connection, certificate)
-    issued(connection, Ulid(SITE), "next", 2e9)
+    record_use(connection, certificate)
+    record_certificate(connection, Ulid(SITE), "next", 2e9)
     assert hundreds < 5
 
 
@@ -274,7 +274,7 @@ async def test_two_sites_that_opened_the_same_alert_are_named_and_one_has_to_be_
     _, said = await process.communicate()
 
     assert process.returncode
-    assert f"say --site: {SITE}, {rogue.site} have this alert; {SITE} was the first".encode() in said
+    assert f"pass --site: {SITE}, {rogue.site} have this alert; {SITE} was the first".encode() in said
     assert connection.execute("SELECT count(*) FROM inbox").get == 0
     await run_command(folder, "answer", alert, "keep_off", "--site", SITE)
     assert connection.execute("SELECT site FROM inbox").fetchall() == [(Ulid(SITE),)]

@@ -11,7 +11,7 @@ from process_cosmos_cloud.authority import Issued
 from process_cosmos_cloud.codes import CodeRefusedError
 from process_cosmos_cloud.identity import RefusedError
 from process_cosmos_cloud.server import Endpoint
-from process_cosmos_cloud.turns import Turns
+from process_cosmos_cloud.turns import RoundRobin
 from process_cosmos_gateway.contract.identifiers import Ulid
 
 from .conftest import SITE, new_code
@@ -28,10 +28,10 @@ class Watch:
         """Watch from now on."""
         self.asked = 0
         self._refused: list[bool] = []
-        self._turns: Turns | None = None
-        run = Turns.run
+        self._turns: RoundRobin | None = None
+        run = RoundRobin.run
 
-        async def watched[T](turns: Turns, whose: str, work: Callable[[], T]) -> T:
+        async def watched[T](turns: RoundRobin, whose: str, work: Callable[[], T]) -> T:
             self._turns = turns
             self.asked += 1
             try:
@@ -42,7 +42,7 @@ class Watch:
             self._refused.append(False)
             return done
 
-        monkeypatch.setattr(Turns, "run", watched)
+        monkeypatch.setattr(RoundRobin, "run", watched)
 
     async def hold(self) -> threading.Event:
         """Let the thread do nothing until the event that is returned is set."""

@@ -12,7 +12,7 @@ from .health import is_damage
 
 
 def find_damage(path: Path, vfs: str | None) -> str | None:
-    """Read schema, site, epoch, and the first and last row of each table; return what is wrong, or None.
+    """Read schema, site, epoch, and each table's first and last row; return what is wrong, or None.
 
     Damage elsewhere is found when a page is read, or by the checksum of a row.
     """
