@@ -111,8 +111,8 @@ def record_renewal(connection: Connection, old: SiteCertificate, request: str, n
 def record_use(connection: Connection, certificate: SiteCertificate) -> None:
     """Record the use of an admitted certificate; refuse older ones, and other renewals of the same one."""
     site, serial = certificate.site, certificate.serial
-    # A database restored from a backup may not know it. Then its own date orders it, rounded up, so that it never counts
-    # as older than one issued in the same second.
+    # A database restored from a backup may not know it. Then its own date orders it, rounded up, so that it never
+    # counts as older than one issued in the same second.
     issued_at = certificate.not_before + CLOCK_SKEW.total_seconds() + 1
     connection.execute(
         "INSERT OR IGNORE INTO certificate (serial, site, issued_at) VALUES (?, ?, ?)", (serial, site, issued_at)
