@@ -65,7 +65,7 @@ def store_batch(connection: Connection, site: Ulid, batch: Batch, now: float, to
     )
     duplicates = _insert_new_events(connection, site_source(site), items, last + 1)
     for arrival, item in enumerate(items, last + 1):
-        if item.readings and item.place not in duplicates:
+        if item.readings and item.position not in duplicates:
             insert_readings(connection, site, item.readings, arrival)
     for closed in {item.closes for item in items if item.closes is not None}:
         delete_fetched(connection, site, closed)
@@ -80,7 +80,7 @@ def _insert_new_events(connection: Connection, source: str, items: Sequence[Batc
     if connection.total_changes() - before == len(rows):
         return ()
     kept = "SELECT 1 FROM event WHERE id = ? AND source = ? AND arrival = ?"
-    return {item.place for item, row in zip(items, rows, strict=True) if connection.execute(kept, row).get is None}
+    return {item.position for item, row in zip(items, rows, strict=True) if connection.execute(kept, row).get is None}
 
 
 def _insert(connection: Connection, sql: str, rows: Sequence[tuple[str | float, ...]]) -> None:

@@ -69,7 +69,7 @@ class BatchItem(NamedTuple):
     ``readings``: those of a reading batch. ``closes``: the id of the alert that the event closes.
     """
 
-    place: int
+    position: int
     id: str
     text: bytes
     readings: list[SenMLRecord]
@@ -101,10 +101,10 @@ class BatchReader:
         Raises ``ContractError`` if the body is not a JSON array, ``ProblemError`` if it exceeds the limits of a batch.
         """
         until = time.monotonic() + seconds
-        for place, (text, document) in self._pieces:
-            if place >= MOST_ITEMS:
+        for position, (text, document) in self._pieces:
+            if position >= MOST_ITEMS:
                 raise _too_large(f"{MOST_ITEMS} events")
-            self._read_item(place, text, document)
+            self._read_item(position, text, document)
             if time.monotonic() >= until:
                 return False
         return True
@@ -113,16 +113,16 @@ class BatchReader:
         self.batch.sha256 = hashlib.sha256(body).hexdigest()
         yield from enumerate(split_batch(body))
 
-    def _read_item(self, place: int, text: bytes, document: object) -> None:
+    def _read_item(self, position: int, text: bytes, document: object) -> None:
         try:
             check_depth(text, document)
             identifier, readings, closes = _check_event(document, self._source)
         except ContractError as error:
-            self._reject(place, error)
+            self._reject(position, error)
             return
         if readings:
             self._count_readings(readings)
-        self.batch.items.append(BatchItem(place, identifier, text, readings, closes))
+        self.batch.items.append(BatchItem(position, identifier, text, readings, closes))
 
     def _count_readings(self, readings: Sequence[SenMLRecord]) -> None:
         self._readings += len(readings)
@@ -130,12 +130,12 @@ class BatchReader:
         if self._readings > MOST_READINGS or self._characters > MOST_CHARACTERS:
             raise _too_large(f"{MOST_READINGS} readings, with {MOST_CHARACTERS} characters of names and units")
 
-    def _reject(self, place: int, error: ContractError) -> None:
+    def _reject(self, position: int, error: ContractError) -> None:
         if len(self.batch.rejected) >= MOST_REJECTED:
             message = f"More than {MOST_REJECTED} events of the batch are invalid. Send smaller batches to find them."
             # 422, not 400: a gateway without a successful delivery so far treats 400 as a wrong address.
             raise ProblemError(HTTPStatus.UNPROCESSABLE_CONTENT, Code.MALFORMED, message)
-        self.batch.rejected.append(RejectedItem(index=place, problem=Problem(code=error.code, message=str(error))))
+        self.batch.rejected.append(RejectedItem(index=position, problem=Problem(code=error.code, message=str(error))))
 
 
 def split_batch(body: bytes) -> Iterator[tuple[bytes, object]]:
@@ -169,30 +169,29 @@ def _scan(array: bytes, begin: int) -> Iterator[tuple[bytes, object]]:
     """Yield the items of an array from offset ``begin`` on, with any white space between them."""
     _check_values(array[begin:])
     try:
-        text = array.decode(
-            "latin-1"
-        )  # one character per byte: no UTF-8 continuation byte looks like a bracket, quote or comma
-        place = _skip(text, begin)
-        if begin == 1 and place == len(text) - 1:
+        # One character per byte, so that offsets fit ``array``; no byte of another UTF-8 character is a bracket or quote.
+        text = array.decode("latin-1")
+        offset = _skip(text, begin)
+        if begin == 1 and offset == len(text) - 1:
             return
         while True:
-            stop = _SCANNER.raw_decode(text, place)[1]
-            piece = array[place:stop]
+            stop = _SCANNER.raw_decode(text, offset)[1]
+            piece = array[offset:stop]
             yield piece, orjson.loads(piece)
-            place = _skip(text, stop)
-            if text[place] != ",":
+            offset = _skip(text, stop)
+            if text[offset] != ",":
                 break
-            place = _skip(text, place + 1)
+            offset = _skip(text, offset + 1)
     except (ValueError, IndexError, RecursionError) as error:
         raise ContractError("$", "must be JSON") from error
-    if place != len(text) - 1:
+    if offset != len(text) - 1:
         raise ContractError("$", "must be JSON")
 
 
-def _skip(text: str, place: int) -> int:
+def _skip(text: str, offset: int) -> int:
     """Return the offset of the next character that is not white space; the closing bracket is always one."""
-    found = _BLANKS.match(text, place)
-    return found.end() if found else place
+    found = _BLANKS.match(text, offset)
+    return found.end() if found else offset
 
 
 def _check_values(text: bytes) -> None:

@@ -88,7 +88,7 @@ async def problem_details(request: web.Request, handler: Handler) -> web.StreamR
         return _problem(
             HTTPStatus.SERVICE_UNAVAILABLE,
             Code.STORE_FAILED,
-            "The endpoint's database failed; nothing was stored. The site retries by itself.",
+            "The endpoint's database failed; nothing was stored. Try again later.",
         )
 
 

@@ -128,8 +128,8 @@ def said(receipt: Any, count: int) -> list[str]:  # noqa: ANN401 - JSON
     """Return the result of each of ``count`` events according to a receipt."""
     rejected = [item["index"] for item in receipt["rejected"]]
     return [
-        "rejected" if place in rejected else "duplicate" if place in receipt["duplicates"] else "accepted"
-        for place in range(count)
+        "rejected" if index in rejected else "duplicate" if index in receipt["duplicates"] else "accepted"
+        for index in range(count)
     ]
 
 

@@ -90,7 +90,7 @@ async def test_the_readings_of_a_batch_are_limited(site: Site, connection: apsw.
 def test_a_batch_is_parsed_in_time_slices() -> None:
     reader = BatchReader(joined([event(number, SITE) for number in range(3)]), Ulid(SITE))
     assert [reader.read_some(0.0) for _ in range(4)] == [False, False, False, True]
-    assert [item.place for item in reader.batch.items] == [0, 1, 2]
+    assert [item.position for item in reader.batch.items] == [0, 1, 2]
 
 
 @pytest.mark.parametrize(

@@ -62,9 +62,9 @@ STRIKES: dict[str, Callable[[Path], None]] = {
 
 async def until_noticed(store: Store) -> None:
     async with asyncio.timeout(WITHIN):
-        with pytest.raises(StoreFilesGoneError) as gone:
+        with pytest.raises(StoreFilesGoneError) as raised:
             await store.run()
-    assert gone.value.code == "store_files_gone"
+    assert raised.value.code == "store_files_gone"
     assert store.health.state is StorageState.FAILING
     assert str(store.health.reason).startswith("store_files_gone: gateway.sqlite")
 
@@ -75,7 +75,7 @@ async def test_acknowledged_writes_survive_the_deletion_of_the_files(
 ) -> None:
     folder = tmp_path / "data"
     async with opened(folder) as store:
-        who = store.site, store.epoch
+        identity = store.site, store.epoch
         for number in range(50):
             await store.write(note(number))
         strike(folder)
@@ -87,7 +87,7 @@ async def test_acknowledged_writes_survive_the_deletion_of_the_files(
     async with opened(folder) as store:
         assert await store.read(notes) >= set(range(50))
         assert 51 not in await store.read(notes)
-        assert (store.site, store.epoch) == who
+        assert (store.site, store.epoch) == identity
         assert store.recovered is not None
         assert (sum(store.recovered.lost.values()), store.recovered.is_unknown) == (0, False)
         await store.write(note(52))
