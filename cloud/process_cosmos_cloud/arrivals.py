@@ -1,4 +1,4 @@
-"""Events of a batch in the database: each arrival logged, each event kept once."""
+"""Stores batches of events: logs each arrival, and keeps each event once."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,29 +13,29 @@ from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.contract.events import event_type, site_source
 from process_cosmos_gateway.contract.identifiers import Ulid
 
-from .batches import Batch, Item
+from .batches import Batch, BatchItem
 from .database import Connection
-from .inbox import forget
-from .readings import CONTENT_TYPE, keep
+from .inbox import delete_fetched
+from .readings import CONTENT_TYPE, insert_readings
 
 _OPENED = event_type("alert", "opened")
 _ALERTS = event_type("alert").removesuffix("v1")
-"""How the types of events about alerts begin."""
+"""The common prefix of the types of alert events."""
 
 ROWS_AT_ONCE = 100
 PAGE, PAGE_CHARACTERS = 1000, 1 << 20
-"""Arrivals that are read at once; characters of their events after which none is added.
+"""Limits of a page of arrivals: rows, and characters of their events after which no more are added.
 
-The log may be longer than the memory, and an event takes ten times its length once it is parsed.
+The log may not fit in memory, and a parsed event takes ten times its length.
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Arrival:
-    """One arrival of an event: the log's row, for readers.
+class ArrivalRow:
+    """One logged arrival of an event, as the command ``ledger`` prints it.
 
-    ``duplicate``: the event had been here before. ``readings``: how many it holds, if it is a pack. ``problem``: the
-    code why the stored event cannot be shown; its type is empty then.
+    ``duplicate``: the event had been received before. ``readings``: their number in a reading batch. ``problem``: the
+    error code if the stored event cannot be parsed; its type is empty then.
     """
 
     sequence: int
@@ -51,10 +51,10 @@ class Arrival:
     problem: str | None = None
 
 
-def take_batch(connection: Connection, site: Ulid, batch: Batch, now: float, token: str) -> BatchReceipt:
-    """Log every arrival of a batch, keep each event and reading once, and say what became of them.
+def store_batch(connection: Connection, site: Ulid, batch: Batch, now: float, token: str) -> BatchReceipt:
+    """Log every arrival of a batch, store each new event and reading, and return the receipt.
 
-    To be run in a transaction.
+    Must run in a transaction.
     """
     items = batch.items
     [(last,)] = connection.execute("SELECT coalesce(max(sequence), 0) FROM arrival")
@@ -63,35 +63,35 @@ def take_batch(connection: Connection, site: Ulid, batch: Batch, now: float, tok
         "INSERT INTO arrival (site, id, arrived_at, body) VALUES ",
         [(site, item.id, now, item.text.decode()) for item in items],
     )
-    duplicates = _keep(connection, site_source(site), items, last + 1)
+    duplicates = _insert_new_events(connection, site_source(site), items, last + 1)
     for arrival, item in enumerate(items, last + 1):
-        if item.readings and item.place not in duplicates:
-            keep(connection, site, item.readings, arrival, batch.series)
+        if item.readings and item.position not in duplicates:
+            insert_readings(connection, site, item.readings, arrival, batch.series)
     for closed in {item.closes for item in items if item.closes is not None}:
-        forget(connection, site, closed)
+        delete_fetched(connection, site, closed)
     return BatchReceipt(batch=batch.sha256, token=token, duplicates=tuple(duplicates), rejected=tuple(batch.rejected))
 
 
-def _keep(connection: Connection, source: str, items: Sequence[Item], first: int) -> Collection[int]:
-    """Keep the events that are new; return the places of those that are not."""
+def _insert_new_events(connection: Connection, source: str, items: Sequence[BatchItem], first: int) -> Collection[int]:
+    """Insert the events that are new; return the indexes of the duplicates."""
     rows = [(item.id, source, arrival) for arrival, item in enumerate(items, first)]
     before = connection.total_changes()
     _insert(connection, "INSERT OR IGNORE INTO event (id, source, arrival) VALUES ", rows)
     if connection.total_changes() - before == len(rows):
         return ()
     kept = "SELECT 1 FROM event WHERE id = ? AND source = ? AND arrival = ?"
-    return {item.place for item, row in zip(items, rows, strict=True) if connection.execute(kept, row).get is None}
+    return {item.position for item, row in zip(items, rows, strict=True) if connection.execute(kept, row).get is None}
 
 
 def _insert(connection: Connection, sql: str, rows: Sequence[tuple[str | float, ...]]) -> None:
-    """Insert many rows by few statements, a quarter cheaper than one each."""
+    """Insert many rows with few statements, which takes a quarter less time than one statement per row."""
     for some in batched(rows, ROWS_AT_ONCE, strict=False):
         row = f"({', '.join('?' * len(some[0]))})"
         connection.execute(sql + ", ".join([row] * len(some)), list(chain.from_iterable(some)))
 
 
-def read_arrivals(connection: Connection, after: int = 0) -> Iterator[Arrival]:
-    """Return the next page of the log after a sequence number, in order of arrival."""
+def read_arrivals(connection: Connection, after: int = 0) -> Iterator[ArrivalRow]:
+    """Yield the next page of the log after a sequence number, in order of arrival."""
     size = 0
     for sequence, site, identifier, arrived_at, body, duplicate in connection.execute(
         "SELECT sequence, site, arrival.id, arrived_at, body, event.arrival <> sequence "
@@ -99,9 +99,9 @@ def read_arrivals(connection: Connection, after: int = 0) -> Iterator[Arrival]:
         "WHERE sequence > ? ORDER BY sequence LIMIT ?",
         (after, PAGE),
     ):
-        event, problem = _stored(body)
+        event, problem = _parse_stored(body)
         data = event.get("data")
-        yield Arrival(
+        yield ArrivalRow(
             sequence=sequence,
             site=site,
             id=identifier,
@@ -119,8 +119,8 @@ def read_arrivals(connection: Connection, after: int = 0) -> Iterator[Arrival]:
             return
 
 
-def _stored(body: str) -> tuple[Mapping[str, Any], str | None]:
-    """Return a stored event and None, or nothing of it and the code of why not: an older version took more."""
+def _parse_stored(body: str) -> tuple[Mapping[str, Any], str | None]:
+    """Parse a stored event; return it and None, or what is readable of a damaged row and an error code."""
     try:
         document = orjson.loads(body)
         check_depth(body, document)
@@ -131,18 +131,18 @@ def _stored(body: str) -> tuple[Mapping[str, Any], str | None]:
     return (document, None) if isinstance(document, dict) else ({}, Code.MALFORMED)
 
 
-def sites_of(connection: Connection, alert: str) -> Sequence[Ulid]:
-    """Return the sites that have opened ``alert``, the first one first.
+def find_sites(connection: Connection, alert: str) -> Sequence[Ulid]:
+    """Return the sites that have opened ``alert``, in order of arrival.
 
-    If nobody has (a site that was added later, or its event was rejected), those with another event about it. A later
-    mention never takes an alert from who opened it; several sites are for a person to tell apart.
+    If there is none (a site added later, or its event was rejected), return the sites with another event about it: a
+    later event of another site never takes an alert over. The caller has to choose between several sites.
     """
     opened: dict[Ulid, None] = {}
     mentioned: dict[Ulid, None] = {}
     for site, body in connection.execute(
         "SELECT site, body FROM arrival WHERE instr(body, ?) ORDER BY sequence", (alert,)
     ):
-        event = _stored(body)[0]
+        event = _parse_stored(body)[0]
         if event.get("subject") == alert and str(event.get("type")).startswith(_ALERTS):
             (opened if event["type"] == _OPENED else mentioned)[Ulid(site)] = None
     return tuple(opened or mentioned)

@@ -1,4 +1,4 @@
-"""The enrolment authority: signs the certificates of sites and the endpoint's own."""
+"""The certificate authority: issues the certificates of sites and of the endpoint."""
 
 import hashlib
 import ipaddress
@@ -21,31 +21,31 @@ from process_cosmos_gateway.contract.identifiers import Ulid, is_ulid
 from .ca import (
     CERTIFICATE,
     KEY,
-    alone,
     builder_of,
     is_there,
     key_pem,
-    load_authorities,
+    load_ca,
+    lock_ca,
     pem,
-    self_signed,
-    signed,
+    self_sign,
+    sign,
     write_private,
 )
 
 CERTIFICATE_DAYS = 365
 GRACE_DAYS = 90
-"""A certificate can be renewed for so long after it expired: a site may have been offline."""
+"""Days after its expiry in which a certificate can still be renewed, as a site may have been offline."""
 
 _UNREADABLE = (ValueError, InvalidSignature, UnsupportedAlgorithm, x509.InvalidVersion)
-"""What cryptography raises for requests and certificates that anybody may have made."""
+"""Exceptions of the package cryptography for invalid requests and certificates."""
 
 
 class CertificateRequestError(Exception):
-    """What came is no certificate request, or none that proves it holds its key."""
+    """The certificate request is invalid, or does not prove possession of its key."""
 
 
 class TooLateError(CertificateRequestError):
-    """The certificate expired too long ago to be renewed."""
+    """The certificate expired more than 90 days ago and cannot be renewed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,9 +58,9 @@ class Issued:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteCertificate:
-    """A certificate of ours as its holder presents it.
+    """A certificate of this CA, as a site presents it.
 
-    ``not_before``: seconds since 1970, a day before it was issued (``ca.CLOCK_SKEW``).
+    ``not_before``: seconds since 1970, one day before its issue (``ca.CLOCK_SKEW``).
     """
 
     site: Ulid
@@ -69,23 +69,23 @@ class SiteCertificate:
 
 
 class Authority:
-    """Signs certificates of sites and the endpoint's own; its key stays in the data folder, mode 0600."""
+    """Issues certificates for sites and the endpoint; its key is stored in the data folder with mode 0600."""
 
     def __init__(self, folder: Path, now_fn: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        """Load the CA of ``folder`` with those it followed, or make one; end a rotation that was broken off."""
+        """Load the current and previous CAs of ``folder``, or create one; complete an interrupted rotation."""
         self._folder = folder
         self._now_fn = now_fn
-        with alone(folder):
+        with lock_ca(folder):
             if not is_there(folder / CERTIFICATE):
                 key = ec.generate_private_key(ec.SECP256R1())
                 write_private(folder / KEY, key_pem(key))
-                write_private(folder / CERTIFICATE, pem(self_signed(key, now_fn())))
-            authorities = load_authorities(folder, now_fn())
-        self._key, self._certificate, self._elders = authorities.key, authorities.certificate, authorities.elders
+                write_private(folder / CERTIFICATE, pem(self_sign(key, now_fn())))
+            loaded = load_ca(folder, now_fn())
+        self._key, self._certificate, self._previous = loaded.key, loaded.certificate, loaded.previous
 
     @property
     def pem(self) -> str:
-        """The CA's certificate."""
+        """The certificate of the current CA, in PEM."""
         return pem(self._certificate).decode()
 
     @property
@@ -96,66 +96,73 @@ class Authority:
         return hashlib.sha256(public.public_bytes(serialization.Encoding.DER, form)).hexdigest()
 
     def issue(self, csr_pem: str, site: Ulid) -> Issued:
-        """Return a site's certificate, good for a year. Of the request only the key counts, never the names."""
+        """Issue a site's certificate, valid for a year. Only the key of the request is used, never its names.
+
+        Raises ``CertificateRequestError``.
+        """
         try:
             csr = x509.load_pem_x509_csr(csr_pem.encode())
             key = csr.public_key()
-            # The kind of key first: a signature by a key of another kind may take long to verify.
+            # Check the type of the key first: a signature of another type may take long to verify.
             if not isinstance(key, ec.EllipticCurvePublicKey) or not csr.is_signature_valid:
-                raise CertificateRequestError("the request must be signed with its own key, on an elliptic curve")
+                raise CertificateRequestError(
+                    "the certificate request must be signed with its own key, on an elliptic curve"
+                )
         except _UNREADABLE as error:
-            raise CertificateRequestError("the request cannot be read") from error
+            raise CertificateRequestError("the certificate request cannot be parsed") from error
         name = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(f"urn:process-cosmos:site:{site}")])
         certificate = self._sign(key, site, name, ExtendedKeyUsageOID.CLIENT_AUTH)
         return Issued(certificate=pem(certificate).decode(), serial=f"{certificate.serial_number:x}")
 
-    def renewable(self, request: RenewalRequest) -> SiteCertificate:
-        """Return whose certificate is to be renewed, once its key has signed the request.
+    def verify_renewal(self, request: RenewalRequest) -> SiteCertificate:
+        """Return the certificate to be renewed, after verifying that its key signed the request.
 
         Raises ``CertificateRequestError``, and ``TooLateError`` if it expired more than 90 days ago.
         """
         try:
             old = x509.load_pem_x509_certificate(request.certificate.encode())
-            self._check_ours(old)
+            self._check_issuer(old)
             key = old.public_key()
             if not isinstance(key, ec.EllipticCurvePublicKey):
-                raise CertificateRequestError("the certificate is not one of a site")
+                raise CertificateRequestError("the certificate is not that of a site")
             key.verify(bytes.fromhex(request.proof), request.csr.encode(), ec.ECDSA(hashes.SHA256()))
             usage = old.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
         except (*_UNREADABLE, x509.ExtensionNotFound) as error:
-            raise CertificateRequestError("the certificate is not ours, or its key did not sign the request") from error
+            raise CertificateRequestError(
+                "the certificate was not issued here, or its key did not sign the request"
+            ) from error
         [name] = old.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
         site = str(name.value)
         if ExtendedKeyUsageOID.CLIENT_AUTH not in usage or not is_ulid(site):
-            raise CertificateRequestError("the certificate is not one of a site")
+            raise CertificateRequestError("the certificate is not that of a site")
         if self._now_fn() > old.not_valid_after_utc + timedelta(days=GRACE_DAYS):
             raise TooLateError(f"The certificate expired more than {GRACE_DAYS} days ago. Enrol with a new code.")
         not_before = old.not_valid_before_utc.timestamp()
         return SiteCertificate(site=Ulid(site), serial=f"{old.serial_number:x}", not_before=not_before)
 
-    def _check_ours(self, certificate: x509.Certificate) -> None:
-        """Raise ``InvalidSignature`` if neither the CA nor one it followed has signed it."""
-        for authority in (self._certificate, *(elder.certificate for elder in self._elders)):
+    def _check_issuer(self, certificate: x509.Certificate) -> None:
+        """Raise ``InvalidSignature`` if neither the current CA nor a trusted previous one has signed it."""
+        for authority in (self._certificate, *(each.certificate for each in self._previous)):
             with suppress(InvalidSignature):
                 return certificate.verify_directly_issued_by(authority)
         raise InvalidSignature
 
     def server_context(self, names: Sequence[str]) -> ssl.SSLContext:
-        """Return TLS for the endpoint under ``names`` (host names, IP addresses); certificates of clients optional.
+        """Return the TLS context for ``names`` (host names, IP addresses); client certificates are optional.
 
-        The server's certificate is made anew at each start and shown together with the CA's, so that enrolment can
-        hold the CA against the one-time code; between them what ties it to the CAs before, for sites that trust those.
+        The server's certificate is issued at each start and sent with the CA's, so that a site can compare the CA with
+        its one-time code. The chain also contains the successor certificates, for sites that trust a previous CA.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         names_extension = x509.SubjectAlternativeName([_general_name(name) for name in names])
         certificate = self._sign(key.public_key(), names[0][:64], names_extension, ExtendedKeyUsageOID.SERVER_AUTH)
-        links = b"".join(pem(elder.successor) for elder in self._elders)
+        links = b"".join(pem(each.successor) for each in self._previous)
         file = self._folder / "server.pem"
         write_private(file, key_pem(key) + pem(certificate) + links + self.pem.encode())
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.load_cert_chain(file)
-        trusted = [self._certificate, *(elder.certificate for elder in self._elders)]
+        trusted = [self._certificate, *(each.certificate for each in self._previous)]
         context.load_verify_locations(cadata=b"".join(map(pem, trusted)).decode())
         context.verify_mode = ssl.CERT_OPTIONAL
         return context
@@ -171,9 +178,9 @@ class Authority:
         builder = builder_of(common_name, key, now, timedelta(days=CERTIFICATE_DAYS))
         builder = builder.issuer_name(self._certificate.subject)
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        # A site's certificate must not pass as the endpoint's, nor the other way round.
+        # The usage prevents a site's certificate from passing as the endpoint's, and the reverse.
         builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False).add_extension(names, False)
-        return signed(builder, self._key)
+        return sign(builder, self._key)
 
 
 def _general_name(name: str) -> x509.GeneralName:

@@ -1,4 +1,4 @@
-"""A batch on its way into the database: told apart and checked, item by item, within bounds."""
+"""Parses and validates a batch of events item by item, within limits of size and time."""
 
 import hashlib
 import json
@@ -20,92 +20,92 @@ from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.contract.session import Problem
 
 from .problems import ProblemError
-from .readings import CONTENT_TYPE, Record, SeriesNumbers, unpack
+from .readings import CONTENT_TYPE, SenMLRecord, SeriesNumbers, parse_records
 
 SEPARATOR = b",\n"
-"""Our own gateway joins stored events with it; JSON written compactly has no newline elsewhere."""
+"""The gateway joins stored events with it; compact JSON has no line feed elsewhere."""
 
 CLOSING = frozenset(event_type("alert", kind) for kind in ("answered", "unanswered", "resolved"))
 
 MOST_ITEMS = 5_000
-"""Items of a batch: five times as many as our own gateway sends."""
+"""Items per batch: five times as many as the gateway sends."""
 
 MOST_REJECTED = 100
-"""Items of a batch that are rejected by name; with more, the sender has to find them in smaller batches."""
+"""Items of a batch that are rejected one by one; with more, the sender has to find them in smaller batches."""
 
 MOST_READINGS = 30_000
-"""Readings of a batch: what a megabyte holds, which is the most our own gateway sends."""
+"""Readings per batch: the content of a megabyte, which is the most the gateway sends."""
 
 MOST_CHARACTERS = 8 << 20
-"""Of the names and units of a batch's readings, base names resolved."""
+"""Characters of names and units per batch, with base names resolved."""
 
 MOST_VALUES = 200_000
-"""Values of an event, or of a whole batch that another encoder wrote: commas and opening brackets, in texts too.
+"""Values per event, or per batch of another encoder: commas and opening brackets, including those in strings.
 
-Thirty thousand readings have 150,000. At the worst (3 MiB, four bytes a character in memory) the process takes 150 MB,
-and they take 0.3 s, for which others wait.
+30,000 readings have 150,000. In the worst case (3 MiB, four bytes per character in memory) the process takes 150 MB,
+and parsing takes 0.3 s, during which other sites wait.
 """
 
 MOST_VALUES_IN_ALL = 1_000_000
-"""Commas of a batch, in texts too: thirty thousand readings have an eighth."""
+"""Commas per batch, including those in strings: 30,000 readings have an eighth of it."""
 
 SLICE_SECONDS = 0.05
-"""A batch is read for so long at a time; then other sites have their turn.
+"""Time slice for parsing a batch, after which other sites are served.
 
-A single event, and the transaction that keeps the batch, are not cut.
+A single event, and the transaction that stores the batch, are not interrupted.
 """
 
 LONGEST_ID = 128
 
 _BLANK = b" \t\r\n"
 _BLANKS = re.compile(r"[ \t\r\n]*")
-# Only to find where an item ends: what it says, and whether it is JSON at all, is orjson's word.
+# Used only to find the end of an item; orjson parses it and decides whether it is valid JSON.
 _SCANNER = json.JSONDecoder(parse_int=float)
 
 
-class Item(NamedTuple):
-    """An event that can be kept: its place in the batch, its id, its JSON as it was sent.
+class BatchItem(NamedTuple):
+    """A valid event: its index in the batch, its id, and its JSON as received.
 
-    ``readings``: what it brings if it is a pack. ``closes``: the alert it says is over.
+    ``readings``: those of a reading batch. ``closes``: the id of the alert that the event closes.
     """
 
-    place: int
+    position: int
     id: str
     text: bytes
-    readings: list[Record]
+    readings: list[SenMLRecord]
     closes: str | None
 
 
 @dataclass(slots=True)
 class Batch:
-    """What a batch holds. ``sha256``: of the whole body (hexadecimal). ``series``: those numbered so far."""
+    """A parsed batch. ``sha256``: of the request body (hexadecimal). ``series``: series numbers resolved so far."""
 
     sha256: str = ""
-    items: list[Item] = field(default_factory=list)
+    items: list[BatchItem] = field(default_factory=list)
     rejected: list[RejectedItem] = field(default_factory=list)
     series: SeriesNumbers = field(default_factory=dict)
 
 
 class BatchReader:
-    """Reads the batch of a site a little at a time."""
+    """Parses the batch of a site in time slices."""
 
     def __init__(self, body: bytes, site: Ulid) -> None:
-        """Take the body; nothing of it is looked at yet."""
+        """Keep the body; parsing begins with ``read_some``."""
         self.batch = Batch()
         self._source = site_source(site)
         self._pieces = self._begin(body)
         self._readings = self._characters = 0
 
     def read_some(self, seconds: float = SLICE_SECONDS) -> bool:
-        """Read on for about so long; return whether all is read.
+        """Parse items for about ``seconds``; return whether all are parsed.
 
-        Raises ``ContractError`` if the body is no JSON array, ``ProblemError`` if it is beyond the bounds of a batch.
+        Raises ``ContractError`` if the body is not a JSON array, ``ProblemError`` if it exceeds the limits of a batch.
         """
         until = time.monotonic() + seconds
-        for place, (text, document) in self._pieces:
-            if place >= MOST_ITEMS:
+        for position, (text, document) in self._pieces:
+            if position >= MOST_ITEMS:
                 raise _too_large(f"{MOST_ITEMS} events")
-            self._read(place, text, document)
+            self._read_item(position, text, document)
             if time.monotonic() >= until:
                 return False
         return True
@@ -114,43 +114,43 @@ class BatchReader:
         self.batch.sha256 = hashlib.sha256(body).hexdigest()
         yield from enumerate(split_batch(body))
 
-    def _read(self, place: int, text: bytes, document: object) -> None:
+    def _read_item(self, position: int, text: bytes, document: object) -> None:
         try:
             check_depth(text, document)
-            identifier, readings, closes = _check(document, self._source)
+            identifier, readings, closes = _check_event(document, self._source)
         except ContractError as error:
-            self._reject(place, error)
+            self._reject(position, error)
             return
         if readings:
-            self._count(readings)
-        self.batch.items.append(Item(place, identifier, text, readings, closes))
+            self._count_readings(readings)
+        self.batch.items.append(BatchItem(position, identifier, text, readings, closes))
 
-    def _count(self, readings: Sequence[Record]) -> None:
+    def _count_readings(self, readings: Sequence[SenMLRecord]) -> None:
         self._readings += len(readings)
         self._characters += sum(sum(map(len, each.name)) + len(each.unit or "") for each in readings)
         if self._readings > MOST_READINGS or self._characters > MOST_CHARACTERS:
             raise _too_large(f"{MOST_READINGS} readings, with {MOST_CHARACTERS} characters of names and units")
 
-    def _reject(self, place: int, error: ContractError) -> None:
+    def _reject(self, position: int, error: ContractError) -> None:
         if len(self.batch.rejected) >= MOST_REJECTED:
-            message = f"More than {MOST_REJECTED} events of the batch are broken. Send fewer at a time to find them."
-            # 422, not 400: a gateway that got nothing through yet takes a 400 for a wrong address.
+            message = f"More than {MOST_REJECTED} events of the batch are invalid. Send smaller batches to find them."
+            # 422, not 400: a gateway without a successful delivery so far treats 400 as a wrong address.
             raise ProblemError(HTTPStatus.UNPROCESSABLE_CONTENT, Code.MALFORMED, message)
-        self.batch.rejected.append(RejectedItem(index=place, problem=Problem(code=error.code, message=str(error))))
+        self.batch.rejected.append(RejectedItem(index=position, problem=Problem(code=error.code, message=str(error))))
 
 
 def split_batch(body: bytes) -> Iterator[tuple[bytes, object]]:
-    """Yield the items of a JSON array, each as it was sent and parsed, one after the other.
+    """Yield each item of a JSON array, as received and parsed.
 
-    Raises ``ContractError`` where it turns out to be none, ``ProblemError`` (413) for too many values.
+    Raises ``ContractError`` as soon as the body proves not to be one, ``ProblemError`` (413) for too many values.
     """
     inner = body.strip(_BLANK)
     if inner[:1] != b"[" or inner[-1:] != b"]":
         raise ContractError("$", "must be an array of events in JSON")
     begin, end = 1, len(inner) - 1
     while True:
-        # A valid first piece ends at the array's own level, so the second begins there, and so on: no piece can be cut
-        # inside an item without being invalid itself.
+        # If a piece is valid JSON, the separator behind it lies between two items, so the next piece begins with an
+        # item too. A separator inside an item leaves an invalid piece, and ``_scan`` continues from there.
         stop = inner.find(SEPARATOR, begin, end)
         piece = inner[begin : end if stop < 0 else stop]
         _check_values(piece)
@@ -162,44 +162,45 @@ def split_batch(body: bytes) -> Iterator[tuple[bytes, object]]:
         if stop < 0:
             return
         begin = stop + len(SEPARATOR)
-    del piece  # as long as the batch, at the worst
+    del piece  # it may be as long as the batch
     yield from _scan(inner, begin)
 
 
 def _scan(array: bytes, begin: int) -> Iterator[tuple[bytes, object]]:
-    """Yield the items that begin at a place of an array or after it, as another encoder wrote them."""
+    """Yield the items of an array from offset ``begin`` on, with any white space between them."""
     _check_values(array[begin:])
     try:
-        text = array.decode("latin-1")  # a character a byte: brackets, quotes and commas are none of UTF-8's others
-        place = _skip(text, begin)
-        if begin == 1 and place == len(text) - 1:
+        # One character per byte, so that offsets fit ``array``; no byte of another UTF-8 character is a bracket or quote.
+        text = array.decode("latin-1")
+        offset = _skip(text, begin)
+        if begin == 1 and offset == len(text) - 1:
             return
         while True:
-            stop = _SCANNER.raw_decode(text, place)[1]
-            piece = array[place:stop]
+            stop = _SCANNER.raw_decode(text, offset)[1]
+            piece = array[offset:stop]
             yield piece, orjson.loads(piece)
-            place = _skip(text, stop)
-            if text[place] != ",":
+            offset = _skip(text, stop)
+            if text[offset] != ",":
                 break
-            place = _skip(text, place + 1)
-    except (ValueError, IndexError, RecursionError) as error:  # also of the encoding
+            offset = _skip(text, offset + 1)
+    except (ValueError, IndexError, RecursionError) as error:
         raise ContractError("$", "must be JSON") from error
-    if place != len(text) - 1:
+    if offset != len(text) - 1:
         raise ContractError("$", "must be JSON")
 
 
-def _skip(text: str, place: int) -> int:
-    """Return the place of the next character that is no blank; there is one, the closing bracket."""
-    found = _BLANKS.match(text, place)
-    return found.end() if found else place
+def _skip(text: str, offset: int) -> int:
+    """Return the offset of the next character that is not white space; the closing bracket is always one."""
+    found = _BLANKS.match(text, offset)
+    return found.end() if found else offset
 
 
 def _check_values(text: bytes) -> None:
-    """Raise ``ProblemError`` if JSON may have more than ``MOST_VALUES`` values; it is not parsed for that."""
+    """Raise ``ProblemError`` if JSON may have more than ``MOST_VALUES`` values, without parsing it."""
     if text.count(b",") + text.count(b"[") + text.count(b"{") > MOST_VALUES:
         raise _too_large(
-            f"{MOST_VALUES} values an event, or in all where events are not joined by a comma and a line feed;"
-            " commas and opening brackets in texts count too"
+            f"{MOST_VALUES} values per event, or in total if events are not joined by a comma and a line feed;"
+            " commas and opening brackets in strings count too"
         )
 
 
@@ -207,10 +208,10 @@ def _too_large(most: str) -> ProblemError:
     return ProblemError(HTTPStatus.CONTENT_TOO_LARGE, Code.TOO_LARGE, f"A batch has at most {most}.")
 
 
-def _check(document: object, source: str) -> tuple[str, list[Record], str | None]:
-    """Return an event's id, its readings, and what it closes; raise ``ContractError`` with what is wrong with it.
+def _check_event(document: object, source: str) -> tuple[str, list[SenMLRecord], str | None]:
+    """Return an event's id, its readings and the alert it closes; raise ``ContractError`` if it is invalid.
 
-    By hand, not by the contract's parser: this is what a batch costs most.
+    Does not use the contract's parser, because this check takes most of the time of a batch.
     """
     if not isinstance(document, dict):
         raise ContractError("$", "must be an object")
@@ -220,19 +221,19 @@ def _check(document: object, source: str) -> tuple[str, list[Record], str | None
     if not isinstance(identifier, str) or not 0 < len(identifier) <= LONGEST_ID:
         raise ContractError("$.id", f"must have 1 to {LONGEST_ID} characters")
     if not isinstance(document.get("type"), str):
-        raise ContractError("$.type", "must be a text")
+        raise ContractError("$.type", "must be a string")
     if not isinstance(document.get("subject"), str | None):
-        raise ContractError("$.subject", "must be a text")
+        raise ContractError("$.subject", "must be a string")
     _check_time(document.get("time"))
     if document.get("source") != source:
-        raise StrangerError("$.source", "must be the site this certificate was issued to")
+        raise WrongSiteError("$.source", "must be the site this certificate was issued to")
     if document.get("datacontenttype") == CONTENT_TYPE:
-        return identifier, unpack(document.get("data")), None
+        return identifier, parse_records(document.get("data")), None
     return identifier, [], document.get("subject") if document["type"] in CLOSING else None
 
 
-class StrangerError(ContractError):
-    """The event says it is of another site."""
+class WrongSiteError(ContractError):
+    """The source of the event is another site."""
 
     code = Code.NOT_ALLOWED
 

@@ -1,4 +1,4 @@
-"""One-time codes: made by an admin, spent by one enrolment."""
+"""One-time enrolment codes: created by an administrator, valid for one enrolment."""
 
 import hashlib
 import secrets
@@ -11,11 +11,11 @@ VALID_SECONDS = 24 * 3600
 
 
 class CodeRefusedError(Exception):
-    """The code does not let this site in; the message says why, for a person."""
+    """The code is not valid for this site; the message says why, for people."""
 
 
 def make_code(connection: Connection, now: float, site: str | None = None) -> str:
-    """Return a new secret, good for one enrolment within a day; with ``site``, of this site only."""
+    """Create and return a new secret, valid for one enrolment within a day; ``site``: valid for this site only."""
     secret = secrets.token_urlsafe(24)
     connection.execute(
         "INSERT INTO code (sha256, expires_at, site) VALUES (?, ?, ?)", (_hash(secret), now + VALID_SECONDS, site)
@@ -24,14 +24,15 @@ def make_code(connection: Connection, now: float, site: str | None = None) -> st
 
 
 def check_code(connection: Connection, secret: str, site: Ulid, now: float) -> None:
-    """Raise ``CodeRefusedError`` if the code does not let ``site`` in; changes nothing.
+    """Raise ``CodeRefusedError`` if the code is not valid for ``site``; change nothing.
 
-    Whoever holds a code may bring in a site of his own, never step into the place of one that is enrolled: for that
-    the code must name the site.
+    A code without a site enrols any new site, but cannot replace an enrolled one: for that the code must name it.
     """
     row = connection.execute("SELECT expires_at, used_at, site FROM code WHERE sha256 = ?", (_hash(secret),)).fetchone()
     if row is None:
-        raise CodeRefusedError("This one-time code is not known here.")
+        raise CodeRefusedError(
+            "This one-time code is not known to this endpoint. Check that it is complete, or ask for a new one."
+        )
     expires_at, used_at, meant_for = row
     if used_at is not None:
         raise CodeRefusedError("This one-time code was used before. Ask for a new one.")
@@ -41,11 +42,11 @@ def check_code(connection: Connection, secret: str, site: Ulid, now: float) -> N
         raise CodeRefusedError("This one-time code was made for another site.")
     enrolled = connection.execute("SELECT 1 FROM site WHERE site = ?", (site,)).get is not None
     if enrolled and meant_for is None:
-        raise CodeRefusedError(f"Site {site} is enrolled already. Ask for a code that was made for it.")
+        raise CodeRefusedError(f"Site {site} is enrolled already. Ask for a code made for this site.")
 
 
 def spend_code(connection: Connection, secret: str, site: Ulid, now: float) -> None:
-    """Spend the code on ``site``, in the transaction that enrols it anew, or raise ``CodeRefusedError``."""
+    """Mark the code as used, in the transaction that enrols ``site``; raise ``CodeRefusedError`` if it is not valid."""
     check_code(connection, secret, site, now)
     connection.execute("UPDATE code SET used_at = ? WHERE sha256 = ?", (now, _hash(secret)))
 

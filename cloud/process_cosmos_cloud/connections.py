@@ -1,4 +1,4 @@
-"""Which of two connections is the newer one."""
+"""Records when each TLS connection was accepted, to tell which of two is newer."""
 
 import ssl
 import time
@@ -8,23 +8,23 @@ from aiohttp import web
 
 
 class DatedTLS(ssl.SSLObject):
-    """One connection's TLS, made when the connection was accepted."""
+    """The TLS object of a connection, with the time it was accepted."""
 
     opened_at: int
 
     def __new__(cls, *_: object, **__: object) -> Self:
-        """Note the moment."""
+        """Record the time of creation."""
         self = super().__new__(cls)
         self.opened_at = time.monotonic_ns()
         return self
 
 
 def date_connections(context: ssl.SSLContext) -> None:
-    """Have every connection of ``context`` know when it was accepted."""
+    """Make every connection of ``context`` record when it was accepted."""
     context.sslobject_class = DatedTLS
 
 
 def opened_at(request: web.Request) -> int:
-    """Return when the connection of a request was accepted: nanoseconds of the monotonic clock."""
+    """Return when the connection of a request was accepted, in nanoseconds of the monotonic clock; 0: not TLS."""
     tls = request.get_extra_info("ssl_object")
     return tls.opened_at if isinstance(tls, DatedTLS) else 0

@@ -1,4 +1,4 @@
-"""The endpoint's SQLite file: one thread of the server writes it, other processes may read and add."""
+"""The endpoint's SQLite file: one thread of the server uses it; command-line processes read and add rows."""
 
 import os
 from collections.abc import Callable
@@ -8,48 +8,30 @@ from pathlib import Path
 
 import apsw
 
-from .turns import Turns
+from .turns import RoundRobin
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 1
 
 OWN = ""
-"""Whose turn it is when the endpoint itself has something to do."""
-
-_ADDED = """
-CREATE TABLE IF NOT EXISTS polled (site TEXT PRIMARY KEY, cursor INTEGER NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS renewal (
-  request TEXT PRIMARY KEY, old TEXT NOT NULL, new TEXT NOT NULL UNIQUE, certificate TEXT NOT NULL) STRICT;
-CREATE INDEX IF NOT EXISTS renewal_old ON renewal (old);
-DROP INDEX IF EXISTS certificate_site;
-CREATE INDEX IF NOT EXISTS certificate_order ON certificate (site, issued_at);
-CREATE INDEX IF NOT EXISTS certificate_good ON certificate (site) WHERE refused IS NULL;
-CREATE INDEX IF NOT EXISTS inbox_order ON inbox (site, cursor);
-CREATE INDEX IF NOT EXISTS inbox_alert ON inbox (site, alert);
-"""
-"""Added within a version. polled: up to where each site has fetched its inbox, at most: an older one may come back.
-
-renewal: certificates (PEM) that were issued for another one (serial numbers) and not used yet, by the request's hash.
-Without the indexes each poll and each closed alert would read the inboxes of all sites, and each batch and poll
-all certificates its site ever had.
-"""
+"""The queue of the endpoint's own work."""
 
 PATIENCE_MS = 10_000
-"""How long a process waits for another one's transaction."""
+"""How long a process waits for the transaction of another process."""
 
 Connection = apsw.Connection
-"""What the modules with SQL of their own are given; none but this one makes it."""
+"""The connection passed to the modules that run SQL; only this module opens one."""
 
 
 SqlError = apsw.Error
-"""What SQL raises there."""
+"""The base class of the errors that SQL statements raise."""
 
 
 class DatabaseError(Exception):
-    """The file cannot serve: it is of a newer version, damaged, or the disk is full. Nothing of the change is on it."""
+    """The file cannot be used: another schema version, damage, or a full disk. The change is not on disk."""
 
 
 def open_database(path: Path) -> Connection:
-    """Open the file, make it where there is none, and return a connection whose commits survive a power cut."""
+    """Open or create the file; return a connection whose commits survive a power failure. Raises ``DatabaseError``."""
     connection = apsw.Connection(str(path))
     connection.set_busy_timeout(PATIENCE_MS)
     connection.transaction_mode = "IMMEDIATE"
@@ -62,34 +44,35 @@ def open_database(path: Path) -> Connection:
             connection.execute(files(__package__).joinpath("schema.sql").read_text("utf-8"))
             connection.pragma("user_version", SCHEMA_VERSION)
         elif version != SCHEMA_VERSION:
-            raise DatabaseError(f"{path} has schema {version}; this version knows {SCHEMA_VERSION}")
-        connection.execute(_ADDED)
+            raise DatabaseError(
+                f"{path} has schema {version}, but this version supports {SCHEMA_VERSION}: update process-cosmos-cloud"
+            )
     return connection
 
 
 class Database:
-    """Does everything on one thread, sites in turn: parsing and SQL stay off the event loop, without locks."""
+    """Runs SQL and parsing on one thread, round-robin between sites, to keep the event loop free without locks."""
 
     def __init__(self, path: Path) -> None:
-        """Name the file; ``start`` opens it."""
+        """Use the file at ``path``; ``start`` opens it."""
         self._path = path
         self._open: Connection | None = None
-        self._log = path.with_name(f"{path.name}-wal")
+        self._wal = path.with_name(f"{path.name}-wal")
         self._files: dict[Path, tuple[int, int] | None] = {}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database")
-        self._turns = Turns(self._thread)
+        self._work = RoundRobin(self._thread)
 
     async def start(self) -> None:
         """Open the file, or raise ``DatabaseError``."""
         await self._on_thread(lambda: self._connection)
 
-    async def write[T](self, change: Callable[[Connection], T], whose: str = OWN) -> T:
-        """Run ``change`` in a transaction; return when it survives a power cut. An exception undoes it.
+    async def write[T](self, change: Callable[[Connection], T], queue: str = OWN) -> T:
+        """Run ``change`` in a transaction; return once the commit survives a power failure. An exception undoes it.
 
-        ``whose``: the site it is for, or the serial number or network address of one that is not admitted yet; they
-        take turns.
+        ``queue``: the site, or before its admission its certificate's serial number or network address; the queues are
+        served round-robin.
 
-        Raises ``DatabaseError`` too once the file was deleted or replaced: what SQLite goes on to write there is lost.
+        Raises ``DatabaseError``, also once the file was deleted or replaced, as SQLite's writes to it would be lost.
         """
 
         def commit() -> T:
@@ -99,28 +82,28 @@ class Database:
                 with connection:
                     result = change(connection)
             except apsw.IOError, apsw.FullError, apsw.CorruptError:
-                # After a failed fsync the kernel may have dropped the pages: this handle must not try again.
+                # After a failed fsync the kernel may have dropped the pages, so this handle must not be used again.
                 self._open = None
                 connection.close(True)
                 raise
             self._check_files()
             return result
 
-        return await self._on_thread(commit, whose)
+        return await self._on_thread(commit, queue)
 
-    async def read[T](self, question: Callable[[Connection], T], whose: str = OWN) -> T:
-        """Run ``question``, which changes nothing, in its turn (see ``write``)."""
-        return await self._on_thread(lambda: question(self._connection), whose)
+    async def read[T](self, query: Callable[[Connection], T], queue: str = OWN) -> T:
+        """Run ``query``, which changes nothing; ``queue``: see ``write``."""
+        return await self._on_thread(lambda: query(self._connection), queue)
 
-    async def prepare[T](self, work: Callable[[], T], whose: str) -> T:
-        """Run work that comes before a transaction, off the event loop, in its turn (see ``write``).
+    async def prepare[T](self, work: Callable[[], T], queue: str) -> T:
+        """Run work that precedes a transaction off the event loop; ``queue``: see ``write``.
 
-        A thread of its own would only compete with this one for the interpreter.
+        A separate thread would only compete with this one for the interpreter.
         """
-        return await self._turns.run(whose, work)
+        return await self._work.run(queue, work)
 
     async def close(self) -> None:
-        """Close the file, after what is under way."""
+        """Close the file after the running work."""
         if self._open is not None:
             await self._on_thread(self._open.close)
         self._thread.shutdown()
@@ -128,29 +111,29 @@ class Database:
     @property
     def _connection(self) -> Connection:
         if self._open is None:
-            # Closing the handle that failed has removed its log.
-            self._files.pop(self._log, None)
+            # Closing the failed handle has deleted its log.
+            self._files.pop(self._wal, None)
             self._check_files()
             self._open = open_database(self._path)
-            self._files = {file: _identity(file) for file in (self._path, self._log)}
+            self._files = {file: _identity(file) for file in (self._path, self._wal)}
         return self._open
 
     def _check_files(self) -> None:
         for file, known in self._files.items():
             if _identity(file) != known:
                 raise DatabaseError(
-                    f"{file} was deleted or replaced while in use. Nothing is accepted until the endpoint is restarted;"
-                    f" before that, copy what it still has open from /proc/{os.getpid()}/fd."
+                    f"{file} was deleted or replaced while in use. Nothing is accepted until the endpoint is restarted."
+                    f" Before that, copy the open files from /proc/{os.getpid()}/fd."
                 )
 
-    async def _on_thread[T](self, work: Callable[[], T], whose: str = OWN) -> T:
+    async def _on_thread[T](self, work: Callable[[], T], queue: str = OWN) -> T:
         def run() -> T:
             try:
                 return work()
             except (apsw.Error, OSError) as error:
                 raise DatabaseError(f"the database failed: {error}") from error
 
-        return await self._turns.run(whose, run)
+        return await self._work.run(queue, run)
 
 
 def _identity(file: Path) -> tuple[int, int] | None:

@@ -1,4 +1,4 @@
-"""Which gateway may speak for a site: certificates taken back or superseded, reply tokens, epochs."""
+"""Decides which gateway may act as a site, by certificates, reply tokens and epochs."""
 
 import re
 import secrets
@@ -16,10 +16,10 @@ from .ca import CLOCK_SKEW
 from .database import Connection
 
 TOKENS_KEPT = 3
-"""The newest, the one before (its reply was lost), and one more: a batch may leave while the one before is settled."""
+"""The newest, the one before (its reply may be lost), and one more: a batch may be sent while the last is settled."""
 
 MOST_UNUSED = 8
-"""Good certificates that were issued for the same one and not used yet: each lost reply leaves one."""
+"""Valid, unused certificates issued as renewals of the same one: each lost reply leaves one."""
 
 _SENTENCES = {
     Code.CERTIFICATE_REVOKED: "This certificate was revoked.",
@@ -31,24 +31,24 @@ _TOKEN = re.compile(r"(\d{1,15})-[0-9a-f]{16}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """Why nothing is taken from a caller: a stable code, and a sentence."""
+    """Why a caller's requests are refused: a stable code and a sentence."""
 
     code: Code
     message: str
 
 
 class RefusedError(Exception):
-    """Nothing is taken from this caller; the transaction is to be undone."""
+    """The caller's request is refused; roll the transaction back."""
 
     def __init__(self, refusal: Refusal) -> None:
-        """Keep why."""
+        """Set the code and sentence of the refusal."""
         super().__init__(refusal.message)
         self.refusal = refusal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """What came with a batch: the token and epoch its gateway goes on from (empty: none), and its network address."""
+    """The sender of a batch: the token and epoch its gateway continues from (empty: none), and its address."""
 
     token: str
     epoch: str
@@ -56,16 +56,16 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True)
-class _Line:
-    """The newest tokens of a site, each presented to get the next, and the number of the newest ever given."""
+class _TokenChain:
+    """The newest tokens of a site, each given for the one before, and the number of the newest ever given."""
 
     tokens: Sequence[str]
     number: int
     epoch: str | None
 
 
-def enrolled(connection: Connection, site: Ulid, serial: str, now: float) -> None:
-    """Begin anew with one certificate: all before it are refused, for the reason the site was refused for."""
+def record_enrolment(connection: Connection, site: Ulid, serial: str, now: float) -> None:
+    """Enrol ``site`` with a new certificate; refuse earlier ones, with the code the site was refused with if any."""
     row = connection.execute("SELECT refused FROM site WHERE site = ?", (site,)).fetchone()
     connection.execute(
         "UPDATE certificate SET refused = ? WHERE site = ? AND refused IS NULL",
@@ -73,11 +73,11 @@ def enrolled(connection: Connection, site: Ulid, serial: str, now: float) -> Non
     )
     connection.execute("DELETE FROM epoch WHERE site = ?", (site,))
     connection.execute("INSERT OR REPLACE INTO site (site, enrolled_at) VALUES (?, ?)", (site, now))
-    issued(connection, site, serial, now)
+    record_certificate(connection, site, serial, now)
 
 
-def issued(connection: Connection, site: Ulid, serial: str, now: float) -> None:
-    """Remember a certificate, so that it can be taken back; it is the site's newest, whatever the clock says."""
+def record_certificate(connection: Connection, site: Ulid, serial: str, now: float) -> None:
+    """Store a certificate as the site's newest, even if the clock went back."""
     connection.execute(
         "INSERT INTO certificate (serial, site, issued_at) SELECT ?1, ?2, max(?3, coalesce(max(issued_at) + 0.001, 0))"
         " FROM certificate WHERE site = ?2",
@@ -85,15 +85,15 @@ def issued(connection: Connection, site: Ulid, serial: str, now: float) -> None:
     )
 
 
-def renewed(connection: Connection, old: SiteCertificate, request: str, new: Issued, now: float) -> str:
-    """Remember ``new``, issued for the certificate ``old``; return the certificate (PEM) to reply with.
+def record_renewal(connection: Connection, old: SiteCertificate, request: str, new: Issued, now: float) -> str:
+    """Store ``new``, issued as the renewal of ``old``; return the certificate (PEM) for the reply.
 
-    The same request gets the same certificate until it was used: its reply may have been lost. Of different requests
-    the newest ``MOST_UNUSED`` keep theirs.
+    Until it is used, the same request gets the same certificate, because the reply may have been lost. The renewals of
+    the newest ``MOST_UNUSED`` different requests stay valid.
     """
     for (known,) in connection.execute("SELECT certificate FROM renewal WHERE request = ?", (request,)):
         return str(known)
-    issued(connection, old.site, new.serial, now)
+    record_certificate(connection, old.site, new.serial, now)
     connection.execute("INSERT INTO renewal VALUES (?, ?, ?, ?)", (request, old.serial, new.serial, new.certificate))
     for (spare,) in connection.execute(
         "SELECT new FROM renewal JOIN certificate ON serial = new WHERE old = ?"
@@ -108,11 +108,11 @@ def renewed(connection: Connection, old: SiteCertificate, request: str, new: Iss
     return new.certificate
 
 
-def used(connection: Connection, certificate: SiteCertificate) -> None:
-    """Note that an admitted certificate is used: those before it, and others issued for the same one, are over."""
+def record_use(connection: Connection, certificate: SiteCertificate) -> None:
+    """Record the use of an admitted certificate; refuse older ones, and other renewals of the same one."""
     site, serial = certificate.site, certificate.serial
-    # A database out of a backup may not know it: then its own date orders it, rounded up, so that it never counts as
-    # older than one that was issued in the same second.
+    # A database restored from a backup may not know it. Then its own date orders it, rounded up, so that it never
+    # counts as older than one issued in the same second.
     issued_at = certificate.not_before + CLOCK_SKEW.total_seconds() + 1
     connection.execute(
         "INSERT OR IGNORE INTO certificate (serial, site, issued_at) VALUES (?, ?, ?)", (serial, site, issued_at)
@@ -132,7 +132,7 @@ def used(connection: Connection, certificate: SiteCertificate) -> None:
 
 
 def revoke(connection: Connection, what: str) -> int:
-    """Take back one certificate (its serial number) or all of a site (its id); return how many, 0: unknown."""
+    """Revoke one certificate (by serial number) or all of a site (by id); return their number, 0 if unknown."""
     if is_ulid(what):
         connection.execute("UPDATE site SET refused = ? WHERE site = ?", (Code.CERTIFICATE_REVOKED, what))
     connection.execute("UPDATE certificate SET refused = ? WHERE ? IN (site, serial)", (Code.CERTIFICATE_REVOKED, what))
@@ -140,7 +140,7 @@ def revoke(connection: Connection, what: str) -> int:
 
 
 def admit(connection: Connection, certificate: SiteCertificate) -> None:
-    """Let a certificate of ours pass, or raise ``RefusedError``: it, or its site, is not to be listened to."""
+    """Raise ``RefusedError`` if the certificate or its site is refused."""
     [(of_certificate, of_site, reason)] = connection.execute(
         "SELECT certificate.refused, site.refused, reason FROM (SELECT 1)"
         " LEFT JOIN certificate ON serial = ? LEFT JOIN site ON site.site = ?",
@@ -150,11 +150,13 @@ def admit(connection: Connection, certificate: SiteCertificate) -> None:
         return
     code = Code(of_certificate or of_site)
     said = _SENTENCES.get(code, reason)
-    raise RefusedError(Refusal(code=code, message=said or "The site was enrolled again: this certificate is over."))
+    raise RefusedError(
+        Refusal(code=code, message=said or "The site was enrolled again; this certificate is no longer valid.")
+    )
 
 
 def describe_sites(connection: Connection) -> Iterator[str]:
-    """Say for people how each site stands, and which certificates it was given."""
+    """Yield lines for people: the state of each site, and its certificates."""
     for site, address, heard_at, refused, reason in connection.execute(
         "SELECT site, address, heard_at, refused, reason FROM site ORDER BY site"
     ):
@@ -167,22 +169,22 @@ def describe_sites(connection: Connection) -> Iterator[str]:
             yield f"  {serial}  issued {_time(issued_at)}  {taken_back or 'ok'}"
 
 
-def present(connection: Connection, site: Ulid, caller: Caller, now: float) -> str | Refusal:
-    """Take what a caller presents and return the token for its next batch, or why it is refused.
+def accept_token(connection: Connection, site: Ulid, caller: Caller, now: float) -> str | Refusal:
+    """Check the caller's token and epoch; return the token for its next batch, or the refusal.
 
-    A refusal is for both gateways, and written down: the transaction is to be committed.
+    A refusal applies to both gateways of the site and is stored, so the transaction must be committed.
     """
     connection.execute("INSERT OR IGNORE INTO site (site, enrolled_at) VALUES (?, ?)", (site, now))
     [(tokens, number, epoch, address, heard_at)] = connection.execute(
         "SELECT tokens, number, epoch, address, heard_at FROM site WHERE site = ?", (site,)
     )
-    line = _Line(orjson.loads(tokens), number, epoch)
+    chain = _TokenChain(orjson.loads(tokens), number, epoch)
     presented = _number(caller.token)
-    seen = caller.epoch != epoch and _seen(connection, site, caller.epoch)
-    history = None if seen else _history(line, caller, presented)
+    seen = caller.epoch != epoch and _had_epoch(connection, site, caller.epoch)
+    history = None if seen else _history(chain, caller, presented)
     if history is None:
         both = f"one at {address} (last heard {_time(heard_at)}), one at {caller.address} ({_time(now)})"
-        reason = f"Two gateways speak as site {site}: {both}. Both are refused until one is enrolled again."
+        reason = f"Two gateways act as site {site}: {both}. Both are refused until one is enrolled again."
         sql = "UPDATE site SET refused = ?, reason = ? WHERE site = ?"
         connection.execute(sql, (Code.IDENTITY_CONFLICT, reason, site))
         return Refusal(code=Code.IDENTITY_CONFLICT, message=reason)
@@ -197,21 +199,21 @@ def present(connection: Connection, site: Ulid, caller: Caller, now: float) -> s
     return token
 
 
-def _history(line: _Line, caller: Caller, presented: int) -> Sequence[str] | None:
-    """Return the tokens up to the presented one; None: somebody else went on from an older one.
+def _history(chain: _TokenChain, caller: Caller, presented: int) -> Sequence[str] | None:
+    """Return the tokens up to the presented one; None: another gateway has continued from an older token.
 
-    What was given after the presented token was never heard by this gateway; if another one has heard it, that one
-    presents it, and it is unknown then.
+    This gateway never received the tokens given after the presented one, so they are dropped; if another gateway
+    received one of them, it is unknown when presented.
     """
-    if caller.token in line.tokens:
-        return line.tokens[: line.tokens.index(caller.token) + 1]
+    if caller.token in chain.tokens:
+        return chain.tokens[: chain.tokens.index(caller.token) + 1]
     # A new epoch: the site was restored from a backup. A higher number: this endpoint was.
-    if caller.epoch != line.epoch or presented > line.number:
+    if caller.epoch != chain.epoch or presented > chain.number:
         return [caller.token]
     return None
 
 
-def _seen(connection: Connection, site: Ulid, epoch: str) -> bool:
+def _had_epoch(connection: Connection, site: Ulid, epoch: str) -> bool:
     return connection.execute("SELECT 1 FROM epoch WHERE site = ? AND epoch = ?", (site, epoch)).get is not None
 
 
@@ -220,7 +222,7 @@ def _number(token: str) -> int:
         return 0
     match = _TOKEN.fullmatch(token)
     if match is None:
-        raise ContractError("$", "the token must be one this endpoint gave")
+        raise ContractError("$", "the token must be one that this endpoint has given")
     return int(match[1])
 
 

@@ -8,7 +8,7 @@ from .database import Connection
 PAGE = 100
 
 
-def put(
+def add_item(
     connection: Connection,
     *,
     identifier: str,
@@ -20,7 +20,7 @@ def put(
     answer: str | None = None,
     acknowledge_for: float | None = None,
 ) -> None:
-    """Add one item; the site fetches it with its next poll."""
+    """Add one item, which the site fetches with its next poll. ``now``: seconds since 1970."""
     connection.execute(
         "INSERT INTO inbox (id, site, alert, given_by, given_at, revision, answer, acknowledge_for)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -28,11 +28,11 @@ def put(
     )
 
 
-def forget(connection: Connection, site: Ulid, alert: str) -> None:
-    """Hand out no more what the site has fetched about an alert it has closed since.
+def delete_fetched(connection: Connection, site: Ulid, alert: str) -> None:
+    """Delete the items about a closed alert that the site has fetched.
 
-    A site restored from a backup would take it for new, and act on it once more. What it has not fetched yet it gets
-    all the same: whoever came too late is told so.
+    A site restored from a backup would fetch them again and act on them once more. Items not fetched yet stay, so that
+    the site can refuse them and the person who answered too late is notified.
     """
     connection.execute(
         "DELETE FROM inbox WHERE site = ? AND alert = ? AND cursor <= (SELECT cursor FROM polled WHERE site = ?)",
@@ -40,15 +40,15 @@ def forget(connection: Connection, site: Ulid, alert: str) -> None:
     )
 
 
-def newest(connection: Connection) -> int:
-    """Return the greatest cursor that was ever given, 0: none; all sites' items share one sequence."""
+def newest_cursor(connection: Connection) -> int:
+    """Return the greatest cursor ever given, 0 if none; the items of all sites share one sequence."""
     found: int | None = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'inbox'").get
     return found or 0
 
 
 def note_polled(connection: Connection, site: Ulid, cursor: int) -> None:
-    """Note that ``site`` has what came up to ``cursor`` on disk; a cursor that was never given says nothing of that."""
-    if cursor > newest(connection):
+    """Record that ``site`` has stored all items up to ``cursor``; a cursor that was never given deletes the record."""
+    if cursor > newest_cursor(connection):
         connection.execute("DELETE FROM polled WHERE site = ?", (site,))
         return
     connection.execute(
@@ -59,7 +59,7 @@ def note_polled(connection: Connection, site: Ulid, cursor: int) -> None:
 
 
 def page_after(connection: Connection, site: Ulid, cursor: int, now: float) -> InboxPage:
-    """Return what came for ``site`` after ``cursor``, oldest first, at most 100 items."""
+    """Return the items for ``site`` after ``cursor``, oldest first, at most 100."""
     items = tuple(
         InboxItem(
             id=identifier,
@@ -77,5 +77,5 @@ def page_after(connection: Connection, site: Ulid, cursor: int, now: float) -> I
             (cursor, site, PAGE),
         )
     )
-    # After the items: another process may add one between the two.
-    return InboxPage(items=items, newest=newest(connection))
+    # Read after the items, because another process may add one in between.
+    return InboxPage(items=items, newest=newest_cursor(connection))

@@ -1,4 +1,4 @@
-"""How many requests of one site there are at a time: what a site can occupy of the endpoint's memory and time."""
+"""Limits the concurrent requests of each site, and so its share of the endpoint's memory and time."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,30 +11,33 @@ from .problems import ProblemError
 
 
 class SupersededError(ProblemError):
-    """A newer request of the site goes on in place of this one."""
+    """A newer request of the site has replaced this one."""
 
     def __init__(self) -> None:
-        """Answer 503 and close the connection: nobody waits for the reply."""
-        message = "The site goes on by a newer connection."
+        """Answer 503 and close the connection, as the site no longer waits for the reply."""
+        message = "A newer request of the site has replaced this one."
         super().__init__(HTTPStatus.SERVICE_UNAVAILABLE, "superseded", message, closing=True)
 
 
-class Place:
-    """One request's place; while it only waits it can be ended in favour of a newer request of its site."""
+class RequestSlot:
+    """The slot of one request; while the request only waits, a newer one of its site can take its place."""
 
     def __init__(self) -> None:
-        """Begin as one that does not wait."""
-        self.moved = asyncio.Event()
+        """Begin as a request that does not wait."""
+        self.changed = asyncio.Event()
         self._waiting: asyncio.Timeout | None = None
 
     @asynccontextmanager
-    async def waiting(self) -> AsyncIterator[None]:
-        """Wait, for a body or for news, inside the block; raises ``SupersededError`` when it was ended meanwhile."""
+    async def interruptible(self) -> AsyncIterator[None]:
+        """Allow the request to be ended inside the block, while it waits for a body or for news.
+
+        Raises ``SupersededError`` if it was ended.
+        """
         try:
             async with asyncio.timeout(None) as waiting:
                 self._waiting = waiting
                 yield
-            if self._waiting is None:  # what it waited for came before it was cancelled
+            if self._waiting is None:  # ended, but the block finished before the cancellation
                 raise SupersededError
         except TimeoutError as error:
             if not waiting.expired():
@@ -45,45 +48,45 @@ class Place:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether it can be ended."""
+        """Whether the request waits, so that it can be ended."""
         return self._waiting is not None
 
     def end(self) -> None:
-        """End a request that waits."""
+        """End the request if it waits."""
         if self._waiting is not None:
             self._waiting.reschedule(asyncio.get_running_loop().time())
             self._waiting = None
 
 
-class Places:
-    """The places of all sites for one kind of request."""
+class RequestSlots:
+    """The slots of all sites for one kind of request."""
 
     def __init__(self, most: int) -> None:
-        """Let each site have ``most`` requests at a time."""
+        """Allow each site ``most`` concurrent requests."""
         self._most = most
-        self._held: dict[Ulid, list[Place]] = {}
+        self._held: dict[Ulid, list[RequestSlot]] = {}
 
     @asynccontextmanager
-    async def one(self, site: Ulid) -> AsyncIterator[Place]:
-        """Have a place inside the block.
+    async def acquire(self, site: Ulid) -> AsyncIterator[RequestSlot]:
+        """Occupy a slot inside the block.
 
-        Where all are taken, the oldest request that only waits is ended; if all are at work, this one waits for them.
+        If all are occupied, the oldest request that only waits is ended; if none waits, this one waits for a slot.
         """
-        held, place = self._held.setdefault(site, []), Place()
+        held, slot = self._held.setdefault(site, []), RequestSlot()
         while len(held) >= self._most and (oldest := next((each for each in held if each.is_waiting), None)):
             oldest.end()
             held.remove(oldest)
-        held.append(place)
+        held.append(slot)
         try:
-            async with place.waiting():
-                while place in held[self._most :]:
-                    place.moved.clear()
-                    await place.moved.wait()
-            yield place
+            async with slot.interruptible():
+                while slot in held[self._most :]:
+                    slot.changed.clear()
+                    await slot.changed.wait()
+            yield slot
         finally:
-            if place in held:
-                held.remove(place)
+            if slot in held:
+                held.remove(slot)
             for each in held:
-                each.moved.set()
+                each.changed.set()
             if not held and self._held.get(site) is held:
                 del self._held[site]

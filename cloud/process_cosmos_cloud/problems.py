@@ -1,13 +1,13 @@
-"""What a request is refused with."""
+"""The exception for refused requests."""
 
 from http import HTTPStatus
 
 
 class ProblemError(Exception):
-    """The request is refused: answered as problem details (RFC 9457)."""
+    """The request is refused; the reply is problem details (RFC 9457)."""
 
     def __init__(self, status: HTTPStatus, code: str, message: str, *, closing: bool = False) -> None:
-        """Take the status, a stable code for programs, a sentence for people; ``closing``: the connection ends."""
+        """Set status, stable code and a sentence for people; ``closing``: close the connection after the reply."""
         super().__init__(message)
         self.status = status
         self.code = code

@@ -1,4 +1,4 @@
-"""Readings out of packs (SenML, RFC 8428): merged by key, kept for ever, contradictions too."""
+"""Parses reading batches (SenML, RFC 8428) and stores the readings permanently, without repeats."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,28 +17,28 @@ CONTENT_TYPE = "application/senml+json"
 NEWEST_VERSION = 10
 
 MOST_RECORDS = 5_000
-"""Of a pack: ten times as many as our own gateway sends."""
+"""Records per reading batch: ten times as many as the gateway sends."""
 
 MOST_CHARACTERS = 1 << 20
-"""Of a pack's names and units, base names resolved: a base of 100 kB would multiply with each record."""
+"""Characters of names and units per reading batch. A long base name counts in each of its records."""
 
 EARLIEST = 0.0
 LATEST = 253_402_300_799.0
-"""Seconds since 1970 that are a date: what is outside could be kept, but not be shown."""
+"""Bounds of a reading's time in seconds since 1970: the years 1970 to 9999, which can be shown as a date."""
 
 SERIES_AT_ONCE = 2_000
-"""New series that one transaction makes, in about 10 ms: 30,000 at once would keep other sites waiting for 0.2 s."""
+"""New series per transaction, about 10 ms. 30,000 at once would block other sites for 0.2 s."""
 
 type Value = float | str
-"""A number, or JSON of a text or a truth."""
+"""A number, or JSON of a string or a boolean."""
 
 type SeriesNumbers = dict[tuple[str, str], int]
-"""By device and property: the number of the series in the database. Series are never deleted."""
+"""Series numbers by device and property. Series are never deleted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
-    """One row for readers. ``conflict``: another value of the same moment is kept beside it."""
+class StoredReading:
+    """One stored reading. ``conflict``: another value with the same time is stored too."""
 
     site: str
     device: str
@@ -51,8 +51,8 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """One SenML record, base fields resolved; ``name``: the device's and the property's."""
+class SenMLRecord:
+    """One SenML record with resolved base fields; ``name``: device and property."""
 
     name: tuple[str, str]
     unit: str | None
@@ -61,13 +61,13 @@ class Record:
 
 
 class TooLargeError(ContractError):
-    """The event holds more than can be taken at once."""
+    """The event exceeds the limits of a reading batch."""
 
     code = Code.TOO_LARGE
 
 
-def unpack(data: object) -> list[Record]:
-    """Resolve a pack's records; raise ``ContractError`` for what is no SenML of device and property."""
+def parse_records(data: object) -> list[SenMLRecord]:
+    """Parse the data of a reading batch and resolve base fields; raise ``ContractError`` if it is not valid SenML."""
     if not isinstance(data, list) or not all(isinstance(item, dict) for item in data):
         raise ContractError("$.data", "must be an array of SenML records")
     if len(data) > MOST_RECORDS:
@@ -85,26 +85,21 @@ def unpack(data: object) -> list[Record]:
         characters += len(name) + len(own) + len(own_unit or "")
         if characters > MOST_CHARACTERS:
             raise TooLargeError("$.data", f"must not have more than {MOST_CHARACTERS} characters of names and units")
-        names = _names(f"{name}{own}", path)
+        names = _parse_name(f"{name}{own}", path)
         at = time + _number(item, "t", 0.0, path)
         if not EARLIEST <= at <= LATEST:
             raise ContractError(path, "must have a time of the years 1970 to 9999")
-        records.append(Record(names, own_unit, at, _value(item, value, path)))
+        records.append(SenMLRecord(names, own_unit, at, _value(item, value, path)))
     return records
 
 
-def _names(name: str, path: str) -> tuple[str, str]:
-    """Return device and property of a SenML name: two escaped names, or as older gateways wrote them, unescaped.
-
-    A device's name with slashes in it is unescaped; the property is what follows the last one.
-    """
-    device, _, last = name.rpartition("/")
-    if not (device.strip("/") and last):
-        raise ContractError(path, "must be named <device>/<property>")
-    if "/" in device:
-        return device, last
-    device, last = split_names(name)
-    return device, last
+def _parse_name(name: str, path: str) -> tuple[str, str]:
+    """Return device and property of a SenML name, in which both are percent-encoded."""
+    match split_names(name):
+        case [device, last] if device and last:
+            return device, last
+        case _:
+            raise ContractError(path, "must be named <device>/<property>")
 
 
 def _value(item: Mapping[str, Any], base: float, path: str) -> Value:
@@ -133,26 +128,31 @@ def _text[T: (str, str | None)](item: Mapping[str, Any], name: str, default: T, 
     return value
 
 
-def keep(connection: Connection, site: Ulid, records: Sequence[Record], arrival: int, numbers: SeriesNumbers) -> None:
-    """Store readings by (site, device, property, time, value): repeats are stored once, contradictions both.
+def insert_readings(
+    connection: Connection, site: Ulid, records: Sequence[SenMLRecord], arrival: int, numbers: SeriesNumbers
+) -> None:
+    """Store readings keyed by (site, device, property, time, value).
 
-    ``numbers``: of the series that are known already; the others are added to it.
+    A repeated reading is ignored; contradicting values of one time are both stored. ``numbers``: the series resolved
+    so far; missing ones are added.
     """
-    number_series(connection, site, records, numbers)
+    resolve_series(connection, site, records, numbers)
     connection.executemany(
         "INSERT OR IGNORE INTO reading (series, time, value, arrival) VALUES (?, ?, ?, ?)",
         [(numbers[record.name], record.time, record.value, arrival) for record in records],
     )
 
 
-def number_series(connection: Connection, site: Ulid, records: Sequence[Record], numbers: SeriesNumbers) -> None:
-    """Add to ``numbers`` the series of ``records``, made where the site has none of that name."""
+def resolve_series(
+    connection: Connection, site: Ulid, records: Sequence[SenMLRecord], numbers: SeriesNumbers
+) -> None:
+    """Add the series of ``records`` to ``numbers``, creating those that the site does not have yet."""
     for record in records:
         if record.name not in numbers:
-            numbers[record.name] = _series(connection, site, record)
+            numbers[record.name] = _series_number(connection, site, record)
 
 
-def _series(connection: Connection, site: Ulid, record: Record) -> int:
+def _series_number(connection: Connection, site: Ulid, record: SenMLRecord) -> int:
     number: int = connection.execute(
         "INSERT INTO series (site, device, property, unit) VALUES (?, ?, ?, ?)"
         " ON CONFLICT DO UPDATE SET unit = coalesce(excluded.unit, unit) RETURNING number",
@@ -161,26 +161,26 @@ def _series(connection: Connection, site: Ulid, record: Record) -> int:
     return number
 
 
-def _shown(value: Value) -> object:
+def _decode_value(value: Value) -> object:
     with suppress(orjson.JSONDecodeError):
         return orjson.loads(value) if isinstance(value, str) else value
     return value
 
 
-def read_readings(connection: Connection) -> Iterator[Reading]:
-    """Return all readings, by series and time."""
+def read_readings(connection: Connection) -> Iterator[StoredReading]:
+    """Yield all readings, ordered by site, device, property and time."""
     for site, device, name, time, value, unit, arrival, conflict in connection.execute(
         "SELECT site, device, property, time, value, unit, arrival,"
         " EXISTS (SELECT 1 FROM reading other WHERE other.series = reading.series AND other.time = reading.time"
         "   AND other.value <> reading.value)"
         " FROM reading JOIN series ON series.number = reading.series ORDER BY site, device, property, time, value"
     ):
-        yield Reading(
+        yield StoredReading(
             site=site,
             device=device,
             property=name,
             time=time,
-            value=_shown(value),
+            value=_decode_value(value),
             unit=unit,
             arrival=arrival,
             conflict=bool(conflict),

@@ -1,4 +1,4 @@
--- Every arrival of an event, in order, repeats included; written before repeats are dropped.
+-- Every arrival of an event in order, including repeats.
 CREATE TABLE arrival (
   sequence INTEGER PRIMARY KEY,
   site TEXT NOT NULL,
@@ -7,7 +7,7 @@ CREATE TABLE arrival (
   body TEXT NOT NULL
 ) STRICT;
 
--- The events themselves, each once for ever. The key begins with the ULID: ids grow, so inserts append.
+-- Each event once, permanently. The key begins with the ULID: ids grow, so that inserts append.
 CREATE TABLE event (
   id TEXT NOT NULL,
   source TEXT NOT NULL,
@@ -15,7 +15,7 @@ CREATE TABLE event (
   PRIMARY KEY (id, source)
 ) STRICT, WITHOUT ROWID;
 
--- What people at the cloud want told to a site.
+-- Answers and acknowledgements given at the endpoint, to be fetched by the site.
 CREATE TABLE inbox (
   cursor INTEGER PRIMARY KEY AUTOINCREMENT,
   id TEXT NOT NULL,
@@ -27,8 +27,14 @@ CREATE TABLE inbox (
   answer TEXT,
   acknowledge_for REAL
 ) STRICT;
+-- Without these indexes each poll and each closed alert would read the inboxes of all sites.
+CREATE INDEX inbox_order ON inbox (site, cursor);
+CREATE INDEX inbox_alert ON inbox (site, alert);
 
--- One-time codes: only the hash of the secret is kept. `site`: the code is for this site alone.
+-- The greatest cursor up to which each site has fetched its inbox. A site restored from a backup may ask with an earlier one.
+CREATE TABLE polled (site TEXT PRIMARY KEY, cursor INTEGER NOT NULL) STRICT;
+
+-- One-time codes. Only the hash of the secret is stored. site: the only site the code is valid for.
 CREATE TABLE code (
   sha256 TEXT PRIMARY KEY,
   expires_at REAL NOT NULL,
@@ -36,8 +42,8 @@ CREATE TABLE code (
   site TEXT
 ) STRICT, WITHOUT ROWID;
 
--- tokens: a JSON array of the newest ones given with replies; number: of the newest ever. refused: the code with which
--- nothing more is taken from the site, reason: the sentence to it; until it enrols again.
+-- tokens: JSON array of the newest reply tokens; number: the number of the newest token ever given. refused: the code with
+-- which all requests of the site are refused until it enrols again; reason: the sentence.
 CREATE TABLE site (
   site TEXT PRIMARY KEY,
   enrolled_at REAL NOT NULL,
@@ -50,19 +56,28 @@ CREATE TABLE site (
   reason TEXT
 ) STRICT, WITHOUT ROWID;
 
--- The epochs a site has had since it enrolled: one that comes back after a newer one is a second gateway.
+-- The epochs of a site since its enrolment. An epoch that returns after a newer one belongs to a second gateway.
 CREATE TABLE epoch (site TEXT NOT NULL, epoch TEXT NOT NULL, PRIMARY KEY (site, epoch)) STRICT, WITHOUT ROWID;
 
--- refused: the code with which its bearer is sent away.
+-- refused: the code with which requests with this certificate are refused.
 CREATE TABLE certificate (
   serial TEXT PRIMARY KEY,
   site TEXT NOT NULL,
   issued_at REAL NOT NULL,
   refused TEXT
 ) STRICT, WITHOUT ROWID;
+-- Without these indexes each batch and each poll would read all certificates the site has ever had.
+CREATE INDEX certificate_order ON certificate (site, issued_at);
+CREATE INDEX certificate_good ON certificate (site) WHERE refused IS NULL;
 
--- Raw readings out of packs, for ever. value: REAL, or JSON of what is no number. The key makes one of repeats and keeps
--- what contradicts: two rows of one series and time are a conflict.
+-- Certificates (PEM) issued as renewals and not used yet, by the SHA-256 of the request. old, new: serial numbers.
+CREATE TABLE renewal (
+  request TEXT PRIMARY KEY, old TEXT NOT NULL, new TEXT NOT NULL UNIQUE, certificate TEXT NOT NULL
+) STRICT;
+CREATE INDEX renewal_old ON renewal (old);
+
+-- Raw readings, permanently. value: REAL, or JSON of another type. Repeats have the same key; two rows with the same series
+-- and time are a conflict.
 CREATE TABLE series (
   number INTEGER PRIMARY KEY,
   site TEXT NOT NULL,

@@ -1,4 +1,4 @@
-"""The endpoint's HTTPS interface: enrolment, renewal, events, inbox."""
+"""The endpoint's HTTPS interface: enrolment, renewal, events and inbox."""
 
 import asyncio
 import hashlib
@@ -27,42 +27,51 @@ from process_cosmos_gateway.contract.events import BATCH_CONTENT_TYPE
 from process_cosmos_gateway.contract.identifiers import Ulid, is_ulid
 from process_cosmos_gateway.listener import LISTENER, address_group
 
-from .arrivals import take_batch
+from .arrivals import store_batch
 from .authority import Authority, CertificateRequestError, Issued, SiteCertificate, TooLateError
 from .batches import MOST_VALUES_IN_ALL, Batch, BatchReader
 from .bodies import MAX_BODY, MAX_REQUEST, read_body
 from .codes import CodeRefusedError, check_code, spend_code
 from .connections import opened_at
 from .database import Connection, Database, DatabaseError
-from .identity import Caller, Refusal, RefusedError, admit, enrolled, present, renewed, used
+from .identity import (
+    Caller,
+    Refusal,
+    RefusedError,
+    accept_token,
+    admit,
+    record_enrolment,
+    record_renewal,
+    record_use,
+)
 from .inbox import note_polled, page_after
-from .places import Places, SupersededError
+from .places import RequestSlots, SupersededError
 from .problems import ProblemError
-from .readings import SERIES_AT_ONCE, Record, number_series
+from .readings import SERIES_AT_ONCE, SenMLRecord, resolve_series
 
 LARGEST = (1 << 63) - 1
-"""Of whole numbers, in the database."""
+"""The largest integer that SQLite stores."""
 
 LONGEST_HEADER = 128
-"""Characters of what a site presents."""
+"""Maximum length of a token or epoch header, in characters."""
 
 MOST_BATCHES, MOST_POLLS, MOST_RENEWALS = 1, 4, 1
-"""Of one site at a time: a gateway sends one batch after the other. It polls, once more where a person tests it, and
-polls that it gave up when its settings changed may not have ended here yet."""
+"""Concurrent requests per site. A gateway sends one batch after another. It polls once, a second time while a person
+tests it, and polls given up when its settings changed may not have ended here yet."""
 
 LONG_POLL_SECONDS = 25.0
-LOOK_AGAIN_SECONDS = 0.2
-"""Answers come from other processes, so a waiting poll has to look."""
+POLL_INTERVAL_SECONDS = 0.2
+"""Answers are added by other processes, so a waiting poll reads the database repeatedly."""
 
-OPEN_TO_ALL = frozenset({"/health", "/v1/enroll", "/v1/renew"})
+PUBLIC_PATHS = frozenset({"/health", "/v1/enroll", "/v1/renew"})
 CERTIFICATE = web.RequestKey("certificate", SiteCertificate)
 
 type Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @web.middleware
-async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer every refusal as problem details, and let nothing end the server."""
+async def problem_details(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn every refusal and database error into problem details (RFC 9457)."""
     try:
         return await handler(request)
     except ProblemError as error:
@@ -77,12 +86,16 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except web.HTTPException as error:
         return _problem(HTTPStatus(error.status), error.reason.lower().replace(" ", "_"), f"{error.reason}.")
     except DatabaseError:
-        request.app.logger.exception("nothing of this request is on disk")
-        return _problem(HTTPStatus.SERVICE_UNAVAILABLE, Code.STORE_FAILED, "The endpoint's database failed.")
+        request.app.logger.exception("The database failed; nothing of this request was stored. Check the disk")
+        return _problem(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            Code.STORE_FAILED,
+            "The endpoint's database failed; nothing was stored. Try again later.",
+        )
 
 
 def site_certificate(certificate: Mapping[str, Any] | None) -> SiteCertificate | None:
-    """Return a verified certificate if it is a site's; the TLS layer has checked signature and dates."""
+    """Return the client certificate if it is that of a site; TLS has verified its signature and dates."""
     for (name, value), *_ in (certificate or {}).get("subject", ()):
         if certificate and name == "commonName" and is_ulid(value):
             serial, not_before = certificate["serialNumber"], certificate["notBefore"]
@@ -93,19 +106,23 @@ def site_certificate(certificate: Mapping[str, Any] | None) -> SiteCertificate |
 
 
 class Endpoint:
-    """Answers the requests of sites."""
+    """Handles the requests of sites."""
 
     def __init__(self, database: Database, authority: Authority) -> None:
-        """Take what the handlers need."""
+        """Use ``database`` and ``authority`` for all requests."""
         self._database = database
         self._authority = authority
         self._stopping = asyncio.Event()
-        self._newest: dict[Ulid, int] = {}
-        self._batches, self._polls, self._renewals = Places(MOST_BATCHES), Places(MOST_POLLS), Places(MOST_RENEWALS)
+        self._newest_connection: dict[Ulid, int] = {}
+        self._batches, self._polls, self._renewals = (
+            RequestSlots(MOST_BATCHES),
+            RequestSlots(MOST_POLLS),
+            RequestSlots(MOST_RENEWALS),
+        )
 
     def app(self) -> web.Application:
-        """Return the application: routes behind the two middlewares."""
-        app = web.Application(middlewares=[problems, self._certificates], client_max_size=MAX_BODY)
+        """Return the web application with all routes."""
+        app = web.Application(middlewares=[problem_details, self._authenticate], client_max_size=MAX_BODY)
         app.router.add_get("/health", self._health)
         app.router.add_post("/v1/enroll", self._enroll)
         app.router.add_post("/v1/renew", self._renew)
@@ -118,23 +135,25 @@ class Endpoint:
         self._stopping.set()
 
     @web.middleware
-    async def _certificates(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Let nobody past without a certificate of ours that is still good, and remember whose it is."""
+    async def _authenticate(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Refuse requests without a valid certificate of a site, except to the public paths."""
         try:
-            if request.path not in OPEN_TO_ALL:
+            if request.path not in PUBLIC_PATHS:
                 await self._identify(request)
             return await handler(request)
         except RefusedError as error:
             raise _refused(error.refusal) from error
 
     async def _identify(self, request: web.Request) -> None:
-        """Note whose request it is; raise ``RefusedError``. Its connection is a stranger's until then."""
+        """Store the site's certificate in the request and admit its connection; raise ``RefusedError``."""
         certificate = site_certificate(request.get_extra_info("peercert"))
         if certificate is None:
-            raise ProblemError(HTTPStatus.UNAUTHORIZED, Code.UNAUTHORIZED, "A site's certificate is needed here.")
+            raise ProblemError(
+                HTTPStatus.UNAUTHORIZED, Code.UNAUTHORIZED, "This request needs the certificate of an enrolled site."
+            )
         listener = request.app[LISTENER]
         if not listener.is_admitted(request):
-            # Not in the site's turn: a revoked certificate, tried again and again, must delay only itself.
+            # Not in the site's queue: repeated attempts with a revoked certificate must delay only themselves.
             await self._database.read(lambda connection: admit(connection, certificate), certificate.serial)
             listener.admit(request, certificate.site)
         request[CERTIFICATE] = certificate
@@ -143,29 +162,29 @@ class Endpoint:
         return _reply({"status": "ok"})
 
     async def _enroll(self, request: web.Request) -> web.Response:
-        wanted = parse(EnrolmentRequest, decode_json(await read_body(request, MAX_REQUEST)))
+        requested = parse(EnrolmentRequest, decode_json(await read_body(request, MAX_REQUEST)))
         now = time.time()
 
         def check(connection: Connection) -> None:
-            check_code(connection, wanted.secret, wanted.site, now)
+            check_code(connection, requested.secret, requested.site, now)
 
         def enrol(connection: Connection) -> None:
-            spend_code(connection, wanted.secret, wanted.site, now)
-            enrolled(connection, wanted.site, certificate.serial, now)
+            spend_code(connection, requested.secret, requested.site, now)
+            record_enrolment(connection, requested.site, certificate.serial, now)
 
         try:
-            # Without a code a request costs a look into the database: its CSR is not parsed, nothing is signed.
+            # Checked first: without a valid code the CSR is not parsed and nothing is signed.
             await self._database.read(check, _address(request))
-            certificate = await self._issue(wanted.csr, wanted.site)
-            await self._database.write(enrol, wanted.site)
+            certificate = await self._issue(requested.csr, requested.site)
+            await self._database.write(enrol, requested.site)
         except CodeRefusedError as error:
             raise ProblemError(HTTPStatus.FORBIDDEN, Code.ENROLMENT_REFUSED, str(error)) from error
         return _reply(Enrolled(certificate=certificate.certificate, ca=self._authority.pem))
 
     async def _renew(self, request: web.Request) -> web.Response:
-        wanted = parse(RenewalRequest, decode_json(await read_body(request, MAX_REQUEST)))
+        requested = parse(RenewalRequest, decode_json(await read_body(request, MAX_REQUEST)))
         try:
-            old = await self._database.prepare(lambda: self._authority.renewable(wanted), _address(request))
+            old = await self._database.prepare(lambda: self._authority.verify_renewal(requested), _address(request))
         except TooLateError as error:
             raise RefusedError(Refusal(code=Code.CERTIFICATE_EXPIRED, message=str(error))) from error
         except CertificateRequestError as error:
@@ -174,17 +193,17 @@ class Endpoint:
 
         def renew(connection: Connection) -> str:
             admit(connection, old)
-            used(connection, old)
-            return renewed(connection, old, same, certificate, time.time())
+            record_use(connection, old)
+            return record_renewal(connection, old, request_hash, certificate, time.time())
 
-        # Under another CA the same request is another one: its certificate would not fit the CA of the reply.
-        same = hashlib.sha256(f"{self._authority.sha256} {old.serial} {wanted.csr}".encode()).hexdigest()
-        async with self._renewals.one(old.site):
-            certificate = await self._issue(wanted.csr, old.site)
+        # Includes the CA: after a rotation the same request needs a new certificate, which matches the CA of the reply.
+        request_hash = hashlib.sha256(f"{self._authority.sha256} {old.serial} {requested.csr}".encode()).hexdigest()
+        async with self._renewals.acquire(old.site):
+            certificate = await self._issue(requested.csr, old.site)
             return _reply(Enrolled(certificate=await self._database.write(renew, old.site), ca=self._authority.pem))
 
     async def _issue(self, csr: str, site: Ulid) -> Issued:
-        """Sign a certificate, off the event loop."""
+        """Issue a certificate off the event loop; raise ``ProblemError`` for an invalid request."""
         try:
             return await self._database.prepare(lambda: self._authority.issue(csr, site), site)
         except CertificateRequestError as error:
@@ -192,15 +211,15 @@ class Endpoint:
 
     async def _events(self, request: web.Request) -> web.Response:
         if request.content_type != BATCH_CONTENT_TYPE:
-            message = f"Events come as {BATCH_CONTENT_TYPE}."
+            message = f"The content type must be {BATCH_CONTENT_TYPE}."
             raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, Code.MALFORMED, message)
         site = request[CERTIFICATE].site
-        async with self._batches.one(site) as place:
-            async with place.waiting():
+        async with self._batches.acquire(site) as slot:
+            async with slot.interruptible():
                 body = await read_body(request, MAX_BODY, most_values=MOST_VALUES_IN_ALL)
-            return await self._take(request, BatchReader(body, site))
+            return await self._store_batch(request, BatchReader(body, site))
 
-    async def _take(self, request: web.Request, reader: BatchReader) -> web.Response:
+    async def _store_batch(self, request: web.Request, reader: BatchReader) -> web.Response:
         certificate, now = request[CERTIFICATE], time.time()
         site = certificate.site
         opened = opened_at(request)
@@ -209,46 +228,46 @@ class Endpoint:
         )
         while not await self._database.prepare(reader.read_some, site):
             pass
-        await self._number_series(reader.batch, certificate)
+        await self._resolve_series(reader.batch, certificate)
 
-        def take(connection: Connection) -> BatchReceipt | Refusal:
+        def store(connection: Connection) -> BatchReceipt | Refusal:
             admit(connection, certificate)
-            self._check_newest(site, opened)
-            used(connection, certificate)
-            token = present(connection, site, caller, now)
-            return token if isinstance(token, Refusal) else take_batch(connection, site, reader.batch, now, token)
+            self._check_connection(site, opened)
+            record_use(connection, certificate)
+            token = accept_token(connection, site, caller, now)
+            return token if isinstance(token, Refusal) else store_batch(connection, site, reader.batch, now, token)
 
-        outcome = await self._database.write(take, site)
+        outcome = await self._database.write(store, site)
         if isinstance(outcome, Refusal):
             request.app.logger.warning("%s", outcome.message)
             raise _refused(outcome)
         return _reply(outcome)
 
-    async def _number_series(self, batch: Batch, certificate: SiteCertificate) -> None:
-        """Number many series in several short transactions, so that no other site waits for all of them."""
-        by_name: dict[tuple[str, str], Record] = {}
+    async def _resolve_series(self, batch: Batch, certificate: SiteCertificate) -> None:
+        """Resolve many series in several short transactions, so that other sites are served in between."""
+        by_name: dict[tuple[str, str], SenMLRecord] = {}
         for record in chain.from_iterable(item.readings for item in batch.items):
             by_name.setdefault(record.name, record)
         if len(by_name) <= SERIES_AT_ONCE:
-            return  # the transaction that stores the readings does it
+            return  # resolved by the transaction that stores the readings
         for records in batched(by_name.values(), SERIES_AT_ONCE, strict=False):
 
-            def number(connection: Connection, records: Sequence[Record] = records) -> None:
+            def resolve(connection: Connection, records: Sequence[SenMLRecord] = records) -> None:
                 admit(connection, certificate)
-                number_series(connection, certificate.site, records, batch.series)
+                resolve_series(connection, certificate.site, records, batch.series)
 
-            await self._database.write(number, certificate.site)
+            await self._database.write(resolve, certificate.site)
 
-    def _check_newest(self, site: Ulid, opened: int) -> None:
-        """Refuse what was held up on the way: its gateway has given it up, and goes on by a newer connection.
+    def _check_connection(self, site: Ulid, opened: int) -> None:
+        """Raise ``SupersededError`` for a request on an older connection: its gateway has given it up.
 
-        Runs in the transaction that has admitted the certificate: what is refused changes nothing for its site.
-        It would take the place of the newer request, whose token would then look like a second gateway's. A gateway
-        that is there nevertheless connects anew, and is told apart by its token.
+        Such a delayed request would use up the token of the newer one, which would then look like that of a second
+        gateway. A real second gateway opens new connections and is detected by its token. Runs in the transaction that
+        admits the certificate, so that a refused request changes nothing for its site.
         """
-        if opened < self._newest.get(site, 0):
+        if opened < self._newest_connection.get(site, 0):
             raise SupersededError
-        self._newest[site] = opened
+        self._newest_connection[site] = opened
 
     async def _inbox(self, request: web.Request) -> web.Response:
         after, wait = _number(request, "after", 0), _number(request, "wait", int(LONG_POLL_SECONDS))
@@ -256,43 +275,43 @@ class Endpoint:
         site = certificate.site
         deadline = time.monotonic() + min(wait, LONG_POLL_SECONDS)
 
-        def question(connection: Connection) -> InboxPage:
+        def query(connection: Connection) -> InboxPage:
             admit(connection, certificate)
             return page_after(connection, site, after, time.time())
 
-        def note(connection: Connection) -> None:
+        def record_poll(connection: Connection) -> None:
             admit(connection, certificate)
-            used(connection, certificate)
+            record_use(connection, certificate)
             note_polled(connection, site, after)
 
-        async with self._polls.one(site) as place:
-            await self._database.write(note, site)
+        async with self._polls.acquire(site) as slot:
+            await self._database.write(record_poll, site)
             while True:
-                page = await self._database.read(question, site)
-                is_known = page.newest is None or after <= page.newest
-                if page.items or not is_known or self._stopping.is_set() or time.monotonic() >= deadline:
+                page = await self._database.read(query, site)
+                was_given = page.newest is None or after <= page.newest
+                if page.items or not was_given or self._stopping.is_set() or time.monotonic() >= deadline:
                     return _reply(page)
-                async with place.waiting():
-                    await asyncio.sleep(LOOK_AGAIN_SECONDS)
+                async with slot.interruptible():
+                    await asyncio.sleep(POLL_INTERVAL_SECONDS)
 
 
 def _address(request: web.Request) -> str:
-    """Return whose turn it is when nobody is known yet."""
+    """Return the queue of a request without a known site: its network address group."""
     return address_group(request.remote or "::")
 
 
 def _header(request: web.Request, name: str) -> str:
-    """Return a header, empty where there is none; a byte that is no text would not go into the database."""
+    """Return a header, empty if missing; raise ``ProblemError`` if it is too long or not ASCII."""
     value = request.headers.get(name, "")
     if not value.isascii() or len(value) > LONGEST_HEADER:
         raise ProblemError(
-            HTTPStatus.BAD_REQUEST, Code.MALFORMED, f"{name} must be {LONGEST_HEADER} ASCII letters at most"
+            HTTPStatus.BAD_REQUEST, Code.MALFORMED, f"{name} can have at most {LONGEST_HEADER} ASCII characters"
         )
     return value
 
 
 def _number(request: web.Request, name: str, default: int) -> int:
-    """Return a whole number of the query; raise ``ProblemError`` for what is none."""
+    """Return an integer from the query string; raise ``ProblemError`` if it is invalid."""
     try:
         number = int(request.query.get(name, default))
     except ValueError as error:
@@ -309,7 +328,7 @@ def _reply(body: object) -> web.Response:
 def _refused(refusal: Refusal) -> ProblemError:
     conflict = refusal.code is Code.IDENTITY_CONFLICT
     status = HTTPStatus.CONFLICT if conflict else HTTPStatus.FORBIDDEN
-    # The connection was admitted: it must not stay so.
+    # Close the connection, because it was admitted.
     return ProblemError(status, refusal.code, refusal.message, closing=True)
 
 

@@ -1,4 +1,4 @@
-"""The running endpoint: authority, database and listener put together."""
+"""Runs the endpoint: connects authority, database and listener."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -17,9 +17,9 @@ SHUTDOWN_SECONDS = 2.0
 
 @asynccontextmanager
 async def serving(folder: Path, host: str, port: int, names: Sequence[str]) -> AsyncIterator[str]:
-    """Serve from ``folder`` for as long as the block runs; gives the URL, with the port that was free for 0.
+    """Serve the data in ``folder`` inside the block; yield the URL. Port 0: any free port.
 
-    ``names``: host names and IP addresses the certificate is for; the first one stands in the URL.
+    ``names``: host names and IP addresses of the certificate; the first one is used in the URL.
     """
     authority = Authority(folder)
     database = Database(folder / DATABASE)

@@ -1,4 +1,4 @@
-"""Whose work is done next: one piece of each site after another's, so that no site waits behind all of another's."""
+"""Schedules work on one thread round-robin between sites, so that no site waits for all work of another."""
 
 import asyncio
 from collections import OrderedDict, deque
@@ -7,34 +7,34 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import Any
 
-type _Piece = tuple[Callable[[], Any], asyncio.Future[Any]]
+type _Job = tuple[Callable[[], Any], asyncio.Future[Any]]
 
 
-class Turns:
-    """Does one piece of work at a time on a thread; those who wait get theirs in turn."""
+class RoundRobin:
+    """Runs one job at a time on a thread, taking the next job from each queue in turn."""
 
     def __init__(self, thread: Executor) -> None:
-        """Do all work on ``thread``, which has one worker."""
+        """Run all jobs on ``thread``, an executor with one worker."""
         self._thread = thread
-        self._waiting: OrderedDict[str, deque[_Piece]] = OrderedDict()
+        self._waiting: OrderedDict[str, deque[_Job]] = OrderedDict()
         self._is_busy = False
 
-    async def run[T](self, whose: str, work: Callable[[], T]) -> T:
-        """Return what ``work`` returns, or raise what it raises, when it has had its turn."""
+    async def run[T](self, queue: str, work: Callable[[], T]) -> T:
+        """Run ``work`` when it is the turn of ``queue``; return its result or raise its exception."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(whose, deque()).append((work, future))
+        self._waiting.setdefault(queue, deque()).append((work, future))
         self._begin_next()
         try:
             return await future
         finally:
-            del future  # its error's traceback leads back here, and to the batch: a cycle would keep both
+            del future  # breaks the cycle with the traceback of its error, which would keep the batch in memory
 
     def _begin_next(self) -> None:
         while self._waiting and not self._is_busy:
-            whose, pieces = self._waiting.popitem(last=False)
-            work, future = pieces.popleft()
-            if pieces:
-                self._waiting[whose] = pieces  # behind all others who wait
+            queue, jobs = self._waiting.popitem(last=False)
+            work, future = jobs.popleft()
+            if jobs:
+                self._waiting[queue] = jobs  # behind all other waiting queues
             if future.cancelled():
                 continue
             self._is_busy = True

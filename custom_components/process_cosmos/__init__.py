@@ -11,23 +11,16 @@ from homeassistant.helpers.typing import ConfigType
 
 from .actions.alert_actions import async_setup_services
 from .alerts.engine import Alerts
-from .alerts.recipients import as_options
 from .alerts.removal import async_resolve_all
 from .const import CONF_DESTINATIONS, DOMAIN, PLATFORMS
 from .coordinator import CosmosCoordinator
 from .data import CosmosConfigEntry, CosmosRuntime
 from .flows.gateway_requests import Found, async_forget_destinations
 from .gateway import missed_changes
-from .gateway.registry import escape_unique_ids, identifier, register_site
+from .gateway.registry import identifier, register_site
 from .issues import call_mistakes
 from .issues.site_issues import clear_all_issues
 from .workflows import workflow_update, workflows
-
-_FOLLOWS_REGISTRIES = 2
-"""The minor version from which recipients are kept by ids that outlive a new registration."""
-
-_ESCAPES_NAMES = 3
-"""The minor version from which names are escaped in the unique ids of entities."""
 
 CONFIG_SCHEMA = cv.config_entry_only_config_schema(DOMAIN)
 
@@ -35,20 +28,6 @@ CONFIG_SCHEMA = cv.config_entry_only_config_schema(DOMAIN)
 async def async_setup(hass: HomeAssistant, config: ConfigType) -> bool:  # noqa: ARG001 - Home Assistant's signature
     """Register the actions: they name what is missing also while no entry is loaded."""
     async_setup_services(hass)
-    return True
-
-
-async def async_migrate_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> bool:
-    """Take over the options of an older version; refuse those of a newer one."""
-    if entry.version > 1:
-        return False
-    if entry.minor_version < _FOLLOWS_REGISTRIES:
-        hass.config_entries.async_update_entry(
-            entry, options=as_options(hass, entry.options), minor_version=_FOLLOWS_REGISTRIES
-        )
-    if entry.minor_version < _ESCAPES_NAMES:
-        escape_unique_ids(hass, entry)
-        hass.config_entries.async_update_entry(entry, minor_version=_ESCAPES_NAMES)
     return True
 
 

@@ -42,8 +42,6 @@ class CosmosConfigFlow(AddDestinationSteps, ConfigFlow, domain=DOMAIN):
     """Sets a site up, or joins a gateway to one."""
 
     VERSION = 1
-    MINOR_VERSION = 3
-    """2: options keep phones by the app's device ids, notify entities by registry ids. 3: unique ids escape names."""
 
     def __init__(self) -> None:
         """Start without an app, without recipients and without a site to join."""

@@ -37,7 +37,7 @@ CONF_NOTIFY_ENTITIES: Final = "notify_entities"
 """By their ids in the entity registry, by entity id where they are not in it."""
 
 CONF_PERSISTENT: Final = "persistent_notification"
-"""Whether alerts are shown under *Notifications* in Home Assistant too; older entries do not have it."""
+"""Whether alerts are shown under *Notifications* in Home Assistant too."""
 
 CONF_DESTINATIONS: Final = "destinations"
 

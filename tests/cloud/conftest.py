@@ -1,4 +1,4 @@
-"""An endpoint in this process (so that coverage sees it), and an enrolled site."""
+"""Fixtures: an endpoint in this process, so that its coverage is measured, and an enrolled site."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -32,12 +32,12 @@ async def url(folder: Path) -> AsyncIterator[str]:
 
 @pytest.fixture
 def connection(url: str, folder: Path) -> apsw.Connection:
-    """The endpoint's database, from beside it."""
+    """A second connection to the endpoint's database."""
     return open_database(folder / DATABASE)
 
 
 def new_code(folder: Path, url: str, site: str | None = None) -> str:
-    """Return a one-time code that has not expired."""
+    """Return a one-time code that does not expire during the tests."""
     with open_database(folder / DATABASE) as connection:
         secret = make_code(connection, 4e9, site)
     return str(OneTimeLine(url=url, secret=secret, sha256=key_sha256((folder / "ca.pem").read_text())))
@@ -45,7 +45,7 @@ def new_code(folder: Path, url: str, site: str | None = None) -> str:
 
 @pytest.fixture
 async def site(url: str, folder: Path) -> Site:
-    """A site that has enrolled."""
+    """An enrolled site."""
     site = Site.new(SITE, url)
     status, _ = await site.enrol(new_code(folder, url))
     assert status == 200

@@ -1,4 +1,4 @@
-"""The cloud endpoint as tests use it: a real process, and a site that speaks to it with tools of its own."""
+"""The cloud endpoint as a process, and a client for its sites that shares no code with the gateway."""
 
 import asyncio
 import hashlib
@@ -27,7 +27,7 @@ PATIENCE = 20.0
 
 
 async def run_command(folder: Path, *arguments: str) -> str:
-    """Run one command of the endpoint's command line; return what it prints."""
+    """Run one command of the endpoint's command line; return its output."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -44,7 +44,7 @@ async def run_command(folder: Path, *arguments: str) -> str:
 
 @dataclass
 class EndpointProcess:
-    """``process-cosmos-cloud serve`` as a process; ``port`` stays the same when it is started again."""
+    """``process-cosmos-cloud serve`` as a process; ``port`` stays the same after a restart."""
 
     folder: Path
     port: int = 0
@@ -52,7 +52,7 @@ class EndpointProcess:
     process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
-        """Start it and wait until it listens."""
+        """Start the process and wait until it listens."""
         self.process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -70,13 +70,13 @@ class EndpointProcess:
         self.port = int(self.url.rpartition(":")[2])
 
     async def kill(self) -> None:
-        """Let it die without a word (SIGKILL)."""
+        """Kill the process (SIGKILL)."""
         assert self.process is not None
         self.process.kill()
         await self.process.wait()
 
     async def stop(self) -> int:
-        """Ask it to stop (SIGTERM); return its exit code."""
+        """Stop the process (SIGTERM); return its exit code."""
         assert self.process is not None
         if self.process.returncode is None:
             self.process.terminate()
@@ -87,11 +87,11 @@ class EndpointProcess:
         return (await run_command(self.folder, "code", *arguments)).strip()
 
     async def answer(self, *arguments: str) -> str:
-        """Put something into an inbox; return the item's id."""
+        """Add an inbox item with the command ``answer``; return its id."""
         return (await run_command(self.folder, "answer", *arguments)).strip()
 
     async def ledger(self, *arguments: str) -> list[dict[str, Any]]:
-        """Return all arrivals."""
+        """Return all arrivals, as the command ``ledger`` prints them."""
         return [
             orjson.loads(line)
             for line in (await run_command(self.folder, "ledger", "--json", *arguments)).split("\n")[:-1]
@@ -100,7 +100,7 @@ class EndpointProcess:
 
 @asynccontextmanager
 async def endpoint_process(folder: Path) -> AsyncIterator[EndpointProcess]:
-    """Run the endpoint for as long as the block runs."""
+    """Run the endpoint as a process inside the block."""
     endpoint = EndpointProcess(folder)
     await endpoint.start()
     try:
@@ -110,7 +110,7 @@ async def endpoint_process(folder: Path) -> AsyncIterator[EndpointProcess]:
 
 
 def event(number: int, site: str, **changes: object) -> dict[str, object]:
-    """Return one CloudEvent; its id is a ULID made of ``number``."""
+    """Return one CloudEvent; ``number`` determines its id and subject."""
     return {
         "specversion": "1.0",
         "id": f"01K{number:023d}",
@@ -125,22 +125,22 @@ def event(number: int, site: str, **changes: object) -> dict[str, object]:
 
 
 def said(receipt: Any, count: int) -> list[str]:  # noqa: ANN401 - JSON
-    """Return what a receipt says of each of ``count`` events."""
+    """Return the result of each of ``count`` events according to a receipt."""
     rejected = [item["index"] for item in receipt["rejected"]]
     return [
-        "rejected" if place in rejected else "duplicate" if place in receipt["duplicates"] else "accepted"
-        for place in range(count)
+        "rejected" if index in rejected else "duplicate" if index in receipt["duplicates"] else "accepted"
+        for index in range(count)
     ]
 
 
 def joined(events: Sequence[object]) -> bytes:
-    """Return events as the gateway joins them."""
+    """Return a batch, joined as the gateway does it."""
     return b"[" + b",\n".join(orjson.dumps(item) for item in events) + b"]"
 
 
 @dataclass
 class Site:
-    """A site's side of the wire, written for tests with none of the gateway's code."""
+    """A client that acts as a site, with no code of the gateway."""
 
     site: str
     url: str
@@ -150,15 +150,15 @@ class Site:
     token: str | None = None
     epoch: str | None = None
     address: str | None = None
-    """The address it renews from."""
+    """The local address used for renewals."""
 
     def copy(self) -> Site:
-        """Return what somebody has who copied the disk now."""
+        """Return a copy of the site, as a copied disk would hold it."""
         return replace(self)
 
     @classmethod
     def new(cls, site: str, url: str) -> Site:
-        """Make a site with a key and no certificate yet."""
+        """Return a site with a key, but no certificate yet."""
         return cls(site, url, ec.generate_private_key(ec.SECP256R1()))
 
     def request(self, name: str | None = None) -> str:
@@ -168,7 +168,7 @@ class Site:
         return csr.public_bytes(serialization.Encoding.PEM).decode()
 
     async def enrol(self, code: str, **changes: object) -> tuple[int, Any]:
-        """Spend a code; return status and reply."""
+        """Enrol with a code; return status and reply."""
         body = {"secret": parse_line(code).secret, "site": self.site, "csr": self.request(), **changes}
         async with (
             aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=False)) as session,
@@ -180,7 +180,7 @@ class Site:
         return response.status, reply
 
     def tls(self) -> ssl.SSLContext:
-        """Return mutual TLS with what enrolment gave."""
+        """Return a TLS context with the client certificate and the CA from enrolment."""
         context = ssl.create_default_context(cadata=self.ca)
         with NamedTemporaryFile("w") as file:
             file.write(self.key_pem() + self.certificate)
@@ -202,19 +202,19 @@ class Site:
             return response.status, await response.json(content_type=None)
 
     async def send(self, events: Sequence[object]) -> list[str]:
-        """Send a batch as a gateway does, and keep the reply's token; return the status of each event."""
+        """Send a batch and keep the reply's token, as a gateway does; return the result of each event."""
         status, reply = await self.present(joined(events))
         assert status == 200, reply
         self.token = reply["token"]
         return said(reply, len(events))
 
     async def present(self, body: bytes) -> tuple[int, Any]:
-        """Post a body with the token and epoch this site has, and do not hear the reply."""
+        """Post a body with the site's token and epoch, without keeping the reply's token."""
         shown = {"Process-Cosmos-Token": self.token, "Process-Cosmos-Epoch": self.epoch}
         return await self.post(body, BATCH | {name: value for name, value in shown.items() if value is not None})
 
     async def renew(self, **changes: str) -> tuple[int, Any]:
-        """Ask for the next certificate with a new key; return status and reply."""
+        """Renew the certificate with a new key; return status and reply."""
         fresh = Site.new(self.site, self.url)
         csr = fresh.request()
         proof = self.key.sign(csr.encode(), ec.ECDSA(hashes.SHA256())).hex()
@@ -235,18 +235,18 @@ class Site:
 
     @property
     def serial(self) -> str:
-        """The certificate's serial number, as the endpoint prints it."""
+        """The serial number of the certificate, as the endpoint prints it."""
         return f"{x509.load_pem_x509_certificate(self.certificate.encode()).serial_number:x}"
 
     async def inbox(self, after: int = 0) -> list[dict[str, Any]]:
-        """Poll once."""
+        """Poll the inbox once; return its items."""
         status, page = await self.poll(after)
         assert status == 200
         items: list[dict[str, Any]] = page["items"]
         return items
 
     async def poll(self, after: int | str, **more: str) -> tuple[int, Any]:
-        """Poll once; return status and reply."""
+        """Poll the inbox once; return status and reply."""
         async with (
             aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=self.tls())) as session,
             session.get(f"{self.url}/v1/inbox", params={"after": after, **more}) as response,
@@ -255,14 +255,14 @@ class Site:
 
 
 def altered(pem: str, old: str, new: str) -> str:
-    """Return a certificate, or a request for one, with some of its DER replaced (hexadecimal)."""
+    """Return a PEM certificate or request in which some DER bytes (hexadecimal) are replaced."""
     begin, *lines, end = pem.strip().split("\n")
     der = b64decode("".join(lines)).replace(bytes.fromhex(old), bytes.fromhex(new), 1)
     return f"{begin}\n{b64encode(der).decode()}\n{end}\n"
 
 
 def key_sha256(ca_pem: str) -> str:
-    """Return the SHA-256 of a CA's public key, as codes carry it."""
+    """Return the SHA-256 of a CA's public key, as contained in codes."""
     public = x509.load_pem_x509_certificate(ca_pem.encode()).public_key()
     form = serialization.PublicFormat.SubjectPublicKeyInfo
     return hashlib.sha256(public.public_bytes(serialization.Encoding.DER, form)).hexdigest()
@@ -270,19 +270,19 @@ def key_sha256(ca_pem: str) -> str:
 
 @asynccontextmanager
 async def swallowing_replies(port: int) -> AsyncIterator[int]:
-    """Give a way to ``port`` on which requests get through and replies do not.
+    """Proxy ``port`` so that requests arrive and replies are lost; yield the proxy's port.
 
-    In TLS 1.3 a client speaks twice before it needs an answer to its request: what comes back after its second word is
-    swallowed, so the handshake succeeds and the reply is lost.
+    In TLS 1.3 a client sends twice before it needs a reply: dropping everything that comes back after the second chunk
+    completes the handshake and loses the reply.
     """
 
     async def serve(client_reader: asyncio.StreamReader, client_writer: asyncio.StreamWriter) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         back = asyncio.create_task(first_flight(reader, client_writer))
-        words = 0
+        chunks = 0
         while chunk := await client_reader.read(1 << 16):
-            words += 1
-            if words == 2:
+            chunks += 1
+            if chunks == 2:
                 back.cancel()
             writer.write(chunk)
         writer.close()

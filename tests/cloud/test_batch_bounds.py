@@ -1,4 +1,4 @@
-"""What one batch can cost: its values are bounded before it is parsed, and others have their turn while it is read."""
+"""Limits of one batch: its values are counted before parsing, and other sites are served meanwhile."""
 
 import asyncio
 import hashlib
@@ -20,28 +20,28 @@ from .conftest import OTHER, SITE, new_code
 from .endpoint import Site, endpoint_process, event, joined
 
 MOST_BYTES = 150_000_000
-"""What SECURITY.md says that the endpoint takes at the worst."""
+"""The maximum memory of the endpoint according to SECURITY.md."""
 
 
 def with_data(data: bytes) -> bytes:
-    """Return an event as JSON with this text as its data."""
+    """Return an event as JSON with ``data`` as its data."""
     return joined([event(1, SITE, data="DATA")]).strip(b"[]").replace(b'"DATA"', data)
 
 
 def wide_members(count: int) -> bytes:
-    """Return an object whose keys and values take four bytes a character in memory."""
+    """Return an object whose keys and values take four bytes per character in memory."""
     wide = "😀".encode()
     return b"{" + b",".join(b'"%s%06d":"%s"' % (wide, number, wide) for number in range(count)) + b"}"
 
 
 HOSTILE = {
     "an unclosed string of escaped quotes": b"[" + b"," * (MOST_VALUES + 1) + b'"' + b'\\"' * 40_000 + b"]",
-    "a long text of brackets": b"[" + with_data(b'"' + b"[" * (MOST_VALUES + 1) + b"x" * 2_000_000 + b'"') + b"]",
+    "a long string of brackets": b"[" + with_data(b'"' + b"[" * (MOST_VALUES + 1) + b"x" * 2_000_000 + b'"') + b"]",
 }
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_what_may_hold_too_many_values_is_refused_without_work_and_without_memory(name: str) -> None:
+def test_a_body_with_too_many_values_is_refused_without_parsing_it(name: str) -> None:
     tracemalloc.start()
     begun = time.monotonic()
     with pytest.raises(ProblemError, match=f"at most {MOST_VALUES} values"):
@@ -52,13 +52,13 @@ def test_what_may_hold_too_many_values_is_refused_without_work_and_without_memor
     assert peak < 2 * len(HOSTILE[name]) + 1_000_000
 
 
-async def test_the_batches_that_cost_most_take_no_more_memory_than_is_documented(tmp_path: Path) -> None:
+async def test_the_most_expensive_batches_use_no_more_memory_than_documented(tmp_path: Path) -> None:
     longest_event = with_data(wide_members((MAX_BODY - 1_000) // 20))
     assert 0.9 * MAX_BODY < len(longest_event) < MAX_BODY
     async with endpoint_process(tmp_path) as endpoint:
         site = Site.new(SITE, endpoint.url)
         await site.enrol(await endpoint.code())
-        for begin in [b"[", b"[0, "] * 3:  # as our own encoder joins events, and as others do
+        for begin in [b"[", b"[0, "] * 3:  # joined as the gateway does it, and as another encoder does
             status, _ = await site.post(BytesIO(begin + longest_event + b"]"))
             assert status == 200
         assert endpoint.process
@@ -67,7 +67,7 @@ async def test_the_batches_that_cost_most_take_no_more_memory_than_is_documented
     assert kibibytes * 1024 < MOST_BYTES
 
 
-def test_nothing_of_a_body_is_looked_at_before_its_sites_turn() -> None:
+def test_a_body_is_not_parsed_before_its_sites_turn() -> None:
     body = joined([event(1, SITE)])
     reader = BatchReader(body, Ulid(SITE))
     assert reader.batch.sha256 == ""
@@ -76,18 +76,18 @@ def test_nothing_of_a_body_is_looked_at_before_its_sites_turn() -> None:
 
 
 COMMAS = 400_000
-"""Of a body that passes the first limit, which counts while the body comes."""
+"""Commas of a body that passes the first limit, which is checked while the body is received."""
 
 DENSE = {
     "numbers": (b"0," * COMMAS + b"0", 413),
     "objects": (b"{}," * COMMAS + b"0", 413),
     "members": (b'{"":0},' * COMMAS + b"0", 413),
-    "arrays of our own encoder": (b"[]" + b",\n[]" * COMMAS, 422),
+    "arrays joined as by the gateway": (b"[]" + b",\n[]" * COMMAS, 422),
 }
 
 
 @pytest.mark.parametrize("name", DENSE)
-async def test_a_body_of_tiny_values_is_refused_whole_before_it_is_parsed(
+async def test_a_body_of_tiny_values_is_refused_before_it_is_parsed(
     site: Site, connection: apsw.Connection, name: str
 ) -> None:
     inner, expected = DENSE[name]
@@ -95,27 +95,27 @@ async def test_a_body_of_tiny_values_is_refused_whole_before_it_is_parsed(
     status, problem = await site.post(BytesIO(b"[" + inner + b"]"))
     assert status == expected
     assert problem["detail"].startswith(
-        f"A batch has at most {MOST_VALUES} values an event" if expected == 413 else "More than 100 events"
+        f"A batch has at most {MOST_VALUES} values per event" if expected == 413 else "More than 100 events"
     )
     assert list(read_arrivals(connection)) == []
 
 
-async def test_a_body_of_a_million_commas_is_refused_while_it_comes(site: Site) -> None:
+async def test_a_body_of_a_million_commas_is_refused_while_it_is_received(site: Site) -> None:
     status, problem = await site.post(BytesIO(b"[" + b"0," * (MOST_VALUES_IN_ALL + 1) + b"0]"))
     assert (status, problem["detail"]) == (413, f"A batch has at most {MOST_VALUES_IN_ALL} values.")
 
 
-async def test_names_and_units_of_a_batch_are_bounded(site: Site, connection: apsw.Connection) -> None:
+async def test_names_and_units_of_a_batch_are_limited(site: Site, connection: apsw.Connection) -> None:
     records = [{"bn": "a/" + "x" * 100_000, "v": 1}, *[{"n": "y", "v": 1}] * 9]
-    packs = [event(number, SITE, datacontenttype="application/senml+json", data=records) for number in range(9)]
-    assert 100_000 * 10 * len(packs) > MOST_CHARACTERS
-    status, problem = await site.post(BytesIO(joined(packs)))
+    batches = [event(number, SITE, datacontenttype="application/senml+json", data=records) for number in range(9)]
+    assert 100_000 * 10 * len(batches) > MOST_CHARACTERS
+    status, problem = await site.post(BytesIO(joined(batches)))
     assert (status, problem["code"]) == (413, "too_large")
     assert f"{MOST_CHARACTERS} characters of names and units" in problem["detail"]
     assert list(read_arrivals(connection)) == []
 
 
-async def test_another_site_is_answered_while_a_large_batch_is_still_being_read(
+async def test_another_site_is_served_while_a_large_batch_is_parsed(
     site: Site, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = Site.new(OTHER, site.url)

@@ -1,4 +1,4 @@
-"""The command line beside a running endpoint, and what a crash of it leaves."""
+"""The command line, and the endpoint after a crash."""
 
 import asyncio
 import sys
@@ -28,7 +28,7 @@ type Command = Callable[..., str]
 
 @pytest.fixture
 def command(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Run a command in this process; return what it printed."""
+    """Run a command in this process; return its output."""
 
     def run(*arguments: str) -> str:
         monkeypatch.setattr(sys, "argv", ["process-cosmos-cloud", *arguments, "--data", str(folder)])
@@ -50,7 +50,7 @@ async def enrolled(endpoint: EndpointProcess) -> Site:
     return site
 
 
-async def test_a_kill_between_commit_and_reply_repeats_the_batch_and_the_endpoint_keeps_one(
+async def test_a_batch_repeated_after_a_kill_before_the_reply_is_stored_once(
     process: EndpointProcess,
 ) -> None:
     site = await enrolled(process)
@@ -75,7 +75,7 @@ async def test_a_kill_between_commit_and_reply_repeats_the_batch_and_the_endpoin
     assert len({arrival["id"] for arrival in arrivals if not arrival["duplicate"]}) == 11
 
 
-async def test_sigterm_ends_it_at_once_also_while_a_site_polls(process: EndpointProcess) -> None:
+async def test_sigterm_stops_the_endpoint_at_once_even_during_a_poll(process: EndpointProcess) -> None:
     site = await enrolled(process)
     poll = asyncio.create_task(site.inbox())
     await site.send([event(1, SITE)])
@@ -88,7 +88,7 @@ async def test_sigterm_ends_it_at_once_also_while_a_site_polls(process: Endpoint
     poll.exception()
 
 
-async def test_an_answer_given_on_the_command_line_reaches_the_site_that_asked(process: EndpointProcess) -> None:
+async def test_an_answer_given_on_the_command_line_reaches_the_site(process: EndpointProcess) -> None:
     site = await enrolled(process)
     asked = event(1, SITE)
     await site.send([asked])
@@ -105,7 +105,7 @@ async def test_an_answer_given_on_the_command_line_reaches_the_site_that_asked(p
     )
 
 
-async def test_a_reader_that_follows_sees_what_arrives_later(process: EndpointProcess) -> None:
+async def test_the_ledger_with_follow_prints_later_arrivals(process: EndpointProcess) -> None:
     site = await enrolled(process)
     reader = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "process_cosmos_cloud", "ledger", "--json", "--follow", "--data", str(process.folder)),
@@ -122,7 +122,7 @@ async def test_a_reader_that_follows_sees_what_arrives_later(process: EndpointPr
         await reader.wait()
 
 
-async def test_the_ledger_holds_few_large_events_at_a_time_and_prints_all(
+async def test_the_ledger_reads_large_events_in_pages_and_prints_all(
     site: Site, command: Command, connection: apsw.Connection
 ) -> None:
     large = [event(number, SITE, data="x" * (PAGE_CHARACTERS // 2)) for number in range(5)]
@@ -140,13 +140,13 @@ async def test_the_ledger_is_a_table_for_people(site: Site, command: Command) ->
     assert command("ledger", "--after", "2").splitlines() == [third]
 
 
-def test_an_acknowledgement_and_a_site_can_be_said(command: Command, folder: Path) -> None:
+def test_the_answer_command_accepts_an_acknowledgement_and_a_site(command: Command, folder: Path) -> None:
     command("answer", "01J00000000000000000000001", "--acknowledge", "60", "--site", SITE)
     row = open_database(folder / DATABASE).execute("SELECT site, acknowledge_for, answer FROM inbox").fetchone()
     assert row == (SITE, 60.0, None)
 
 
-def test_a_code_can_be_made_before_the_first_start_if_the_url_is_said(command: Command) -> None:
+def test_a_code_can_be_created_before_the_first_start_with_a_url(command: Command) -> None:
     line = parse_line(command("code", "--url", "https://cloud.example:8443"))
     assert line.url == "https://cloud.example:8443"
 
@@ -158,7 +158,7 @@ def test_a_code_can_be_made_before_the_first_start_if_the_url_is_said(command: C
         (("code", "--url", "http://cloud.example"), "https://host:port"),
         (("code", "--url", "https://cloud.example", "--site", "home"), "a site's id"),
         (("answer", "leak", "yes"), "26 characters"),
-        (("answer", "01J00000000000000000000001", "yes"), "say --site"),
+        (("answer", "01J00000000000000000000001", "yes"), "pass --site"),
         (("answer", "01J00000000000000000000001", "yes", "--site", "home"), "a site's id"),
         (("answer", "01J00000000000000000000001", "yes", "--site", SITE, "--by", "\udcff"), "printable"),
         (("answer", "01J00000000000000000000001", "--acknowledge", "nan", "--site", SITE), "--acknowledge must"),
@@ -166,9 +166,7 @@ def test_a_code_can_be_made_before_the_first_start_if_the_url_is_said(command: C
         (("revoke", "\udcff"), "no such site"),
     ],
 )
-def test_a_command_that_cannot_be_done_says_what_to_change(
-    command: Command, arguments: tuple[str, ...], sentence: str
-) -> None:
+def test_an_invalid_command_says_what_to_change(command: Command, arguments: tuple[str, ...], sentence: str) -> None:
     with pytest.raises(SystemExit, match=sentence):
         command(*arguments)
 
@@ -182,7 +180,7 @@ def test_a_command_that_cannot_be_done_says_what_to_change(
         ("serve", "--port", "65536"),
     ],
 )
-def test_a_number_nothing_can_hold_is_refused_with_its_bounds(
+def test_a_number_out_of_range_is_refused_with_its_bounds(
     command: Command, arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
@@ -190,7 +188,7 @@ def test_a_number_nothing_can_hold_is_refused_with_its_bounds(
     assert "must be a whole number from" in capsys.readouterr().err
 
 
-async def test_an_event_nested_beyond_measure_keeps_nobody_from_answering(site: Site, command: Command) -> None:
+async def test_a_deeply_nested_event_does_not_prevent_an_answer(site: Site, command: Command) -> None:
     about = "01K8J5Z0000000000000000007"
     deep = b"[" * 1010 + b"1" + b"]" * 1010
     batch = joined([event(1, SITE, subject=about), event(2, SITE, data={"mentions": about, "deep": "here"})])
@@ -198,12 +196,12 @@ async def test_an_event_nested_beyond_measure_keeps_nobody_from_answering(site: 
     assert len(command("answer", about, "keep_off").strip()) == 26
 
 
-async def test_a_stored_row_that_cannot_be_shown_ends_no_list_of_the_others(
+async def test_a_damaged_row_does_not_end_the_list_of_the_others(
     site: Site, command: Command, connection: apsw.Connection
 ) -> None:
     await site.send([event(number, SITE) for number in range(4)])
     deep = '{"type":"t","subject":"s","data":' + "[" * 300 + "]" * 300 + "}"
-    for sequence, body in ((2, deep), (3, "{")):  # as an older version took them
+    for sequence, body in ((2, deep), (3, "{")):  # damaged on disk
         connection.execute("UPDATE arrival SET body = ? WHERE sequence = ?", (body, sequence))
     connection.execute("INSERT INTO series VALUES (1, ?, 'a', 'b', NULL)", (SITE,))
     readings = ((1e300, 1.0), (float("inf"), float("inf")), (-1e300, '"x"'), (5.0, "{"), (6.0, 2.0))
@@ -218,14 +216,14 @@ async def test_a_stored_row_that_cannot_be_shown_ends_no_list_of_the_others(
     assert len(command("answer", str(event(3, SITE)["subject"]), "keep_off").strip()) == 26
 
 
-def test_a_database_sqlite_cannot_use_is_said_in_a_sentence(folder: Path, command: Command) -> None:
+def test_an_unusable_database_is_reported_in_a_sentence(folder: Path, command: Command) -> None:
     folder.mkdir(exist_ok=True)
     (folder / DATABASE).write_bytes(b"garbage" * 1000)
     with pytest.raises(SystemExit, match="process-cosmos-cloud: "):
         command("sites")
 
 
-async def test_after_a_failed_write_the_file_is_opened_anew(folder: Path) -> None:
+async def test_the_file_is_opened_again_after_a_failed_write(folder: Path) -> None:
     folder.mkdir()
     database = Database(folder / DATABASE)
     await database.start()
@@ -248,28 +246,24 @@ def test_a_database_of_a_newer_version_is_left_alone(folder: Path, command: Comm
         command("ledger")
 
 
-async def test_a_damaged_database_is_said_to_be_one(folder: Path) -> None:
+async def test_a_damaged_database_is_a_database_error(folder: Path) -> None:
     folder.mkdir()
     (folder / DATABASE).write_bytes(b"not a database at all" * 100)
     with pytest.raises(DatabaseError):
         await Database(folder / DATABASE).start()
 
 
-async def test_a_database_of_which_nobody_can_tell_whether_it_is_there_fails_like_a_disk(
-    site: Site, folder: Path
-) -> None:
+async def test_a_database_whose_existence_is_unknown_is_a_store_failure(site: Site, folder: Path) -> None:
     file = folder / DATABASE
     aside = file.rename(folder / "aside")
-    file.symlink_to(file)  # it leads nowhere but to itself
+    file.symlink_to(file)  # a symbolic link to itself
     status, problem = await site.post(joined([event(1, SITE)]))
     assert (status, problem["code"]) == (503, "store_failed")
     aside.rename(file)
     assert await site.send([event(1, SITE)]) == ["accepted"]
 
 
-async def test_a_database_that_fails_costs_the_request_and_not_the_endpoint(
-    site: Site, connection: apsw.Connection
-) -> None:
+async def test_a_database_error_fails_the_request_and_not_the_endpoint(site: Site, connection: apsw.Connection) -> None:
     connection.execute("ALTER TABLE arrival RENAME TO elsewhere")
     status, problem = await site.post(joined([event(1, SITE)]))
     assert (status, problem["code"]) == (503, "store_failed")
@@ -278,7 +272,7 @@ async def test_a_database_that_fails_costs_the_request_and_not_the_endpoint(
     assert await site.send([event(1, SITE)]) == ["accepted"]
 
 
-async def test_other_sites_events_do_not_meet(site: Site, url: str, folder: Path) -> None:
+async def test_two_sites_may_use_the_same_event_id(site: Site, url: str, folder: Path) -> None:
     other = Site.new(OTHER, url)
     await other.enrol((await run_command(folder, "code")).strip())
     same = {"id": event(1, SITE)["id"]}

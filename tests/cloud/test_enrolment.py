@@ -1,4 +1,4 @@
-"""Who gets in: one-time codes and certificates."""
+"""Enrolment with one-time codes and certificates."""
 
 import ssl
 from pathlib import Path
@@ -17,7 +17,7 @@ from .conftest import NOW, OTHER, SITE, new_code
 from .endpoint import Site, altered, event, key_sha256
 
 
-async def test_a_code_lets_one_site_in_and_nobody_after_it(url: str, folder: Path) -> None:
+async def test_a_code_enrols_one_site_only_once(url: str, folder: Path) -> None:
     code = new_code(folder, url)
     first, second = Site.new(SITE, url), Site.new(OTHER, url)
     status, reply = await first.enrol(code)
@@ -39,7 +39,7 @@ async def test_an_unknown_code_is_refused_as_problem_details(url: str, folder: P
         "type": "about:blank",
         "title": "Forbidden",
         "status": 403,
-        "detail": "This one-time code is not known here.",
+        "detail": "This one-time code is not known to this endpoint. Check that it is complete, or ask for a new one.",
         "code": "enrolment_refused",
     }
 
@@ -53,7 +53,7 @@ def test_a_code_expires_after_a_day(connection: apsw.Connection) -> None:
     spend_code(connection, secret, Ulid(SITE), NOW + VALID_SECONDS)
 
 
-async def test_a_code_for_one_site_lets_no_other_in(url: str, folder: Path) -> None:
+async def test_a_code_for_one_site_is_refused_for_another(url: str, folder: Path) -> None:
     status, problem = await Site.new(OTHER, url).enrol(new_code(folder, url, site=SITE))
 
     assert (status, problem["code"]) == (403, "enrolment_refused")
@@ -81,7 +81,7 @@ async def test_an_enrolled_site_can_only_be_replaced_with_a_code_made_for_it(
         pytest.param("020100", "020109", id="version"),
     ],
 )
-async def test_a_certificate_request_of_an_unknown_kind_is_malformed(
+async def test_a_certificate_request_with_an_unknown_algorithm_is_malformed(
     url: str, folder: Path, old: str, new: str
 ) -> None:
     site, code = Site.new(SITE, url), new_code(folder, url)
@@ -91,7 +91,7 @@ async def test_a_certificate_request_of_an_unknown_kind_is_malformed(
 
 
 @pytest.mark.parametrize("csr", ["", "no request", "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END"])
-async def test_what_is_no_certificate_request_does_not_spend_the_code(url: str, folder: Path, csr: str) -> None:
+async def test_an_invalid_certificate_request_does_not_use_up_the_code(url: str, folder: Path, csr: str) -> None:
     site, code = Site.new(SITE, url), new_code(folder, url)
     status, problem = await site.enrol(code, csr=csr)
     assert (status, problem["code"]) == (400, "malformed")
@@ -101,7 +101,7 @@ async def test_what_is_no_certificate_request_does_not_spend_the_code(url: str, 
     assert status == 200
 
 
-async def test_of_a_request_only_the_key_counts_never_the_name(url: str, folder: Path) -> None:
+async def test_only_the_key_of_a_certificate_request_is_used(url: str, folder: Path) -> None:
     site = Site.new(SITE, url)
 
     await site.enrol(new_code(folder, url), csr=site.request(name=OTHER))
@@ -142,7 +142,7 @@ async def test_nothing_but_health_and_enrolment_answers_without_a_certificate(si
                 assert response.status == expected
 
 
-async def test_a_certificate_of_another_ca_does_not_get_through_the_handshake(site: Site, tmp_path: Path) -> None:
+async def test_a_certificate_of_another_ca_fails_the_handshake(site: Site, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     async with serving(tmp_path / "elsewhere", "127.0.0.1", 0, ["127.0.0.1"]) as url:
         stranger = Site.new(SITE, url)
@@ -155,7 +155,7 @@ async def test_a_certificate_of_another_ca_does_not_get_through_the_handshake(si
     assert await site.send([event(1, SITE)]) == ["accepted"]
 
 
-def test_keys_and_database_are_for_their_owner_alone(connection: apsw.Connection, folder: Path) -> None:
+def test_only_the_owner_may_read_the_keys(connection: apsw.Connection, folder: Path) -> None:
     assert connection is not None
     for name in ("ca.key", "server.pem"):
         assert (folder / name).stat().st_mode & 0o077 == 0

@@ -1,4 +1,4 @@
-"""What becomes of events: each kept once for ever, every arrival on record."""
+"""Events are stored once permanently, and every arrival is logged."""
 
 import asyncio
 import gzip
@@ -23,7 +23,7 @@ from .conftest import OTHER, SITE
 from .endpoint import BATCH, Site, event, joined, said
 
 
-async def test_a_repeated_event_is_kept_once_and_both_arrivals_are_on_record(
+async def test_a_repeated_event_is_stored_once_and_both_arrivals_are_logged(
     site: Site, connection: apsw.Connection
 ) -> None:
     assert await site.send([event(1, SITE), event(2, SITE)]) == ["accepted", "accepted"]
@@ -52,7 +52,7 @@ async def test_nothing_is_accepted_into_a_file_that_was_deleted(site: Site, fold
     assert (status, problem["code"]) == (503, "store_failed")
 
 
-async def test_an_event_twice_in_one_batch_is_kept_once(site: Site) -> None:
+async def test_an_event_twice_in_one_batch_is_stored_once(site: Site) -> None:
     assert await site.send([event(1, SITE), event(1, SITE)]) == ["accepted", "duplicate"]
 
 
@@ -80,7 +80,7 @@ async def test_a_poison_event_is_rejected_alone(site: Site, item: object, code: 
     assert reply["rejected"][0]["problem"]["code"] == code
 
 
-async def test_json_of_another_encoder_is_understood(site: Site) -> None:
+async def test_json_of_another_encoder_is_accepted(site: Site) -> None:
     body = orjson.dumps([event(1, SITE), event(2, SITE, data={"text": ",\n"})], option=orjson.OPT_INDENT_2)
     status, reply = await site.post(body)
     assert status == 200
@@ -96,7 +96,7 @@ async def test_json_of_another_encoder_is_understood(site: Site) -> None:
         (b"<!doctype html><html></html>", {"Content-Type": "text/html"}, 415),
     ],
 )
-async def test_garbage_is_refused_with_a_code_and_nothing_of_it_is_kept(
+async def test_an_invalid_body_is_refused_with_a_code_and_not_stored(
     site: Site, connection: apsw.Connection, body: bytes, headers: dict[str, str], status: int
 ) -> None:
     got, problem = await site.post(body, headers)
@@ -111,14 +111,14 @@ async def test_a_body_over_the_limit_is_refused_as_too_large(site: Site) -> None
     assert (got, problem["code"]) == (413, "too_large")
 
 
-async def test_a_compressed_body_is_refused_before_anybody_unpacks_it(site: Site) -> None:
+async def test_a_compressed_body_is_refused_without_decompressing_it(site: Site) -> None:
     bomb = gzip.compress(b"[" + b" " * (64 << 20) + b"]")
     got, problem = await site.post(bomb, BATCH | {"Content-Encoding": "gzip"})
 
     assert (got, problem["code"]) == (415, "malformed")
 
 
-async def test_a_request_for_a_certificate_is_short(site: Site) -> None:
+async def test_a_long_certificate_request_is_refused(site: Site) -> None:
     site.url = site.url.replace("/v1/events", "")
     for path in ("enroll", "renew"):
         address = urlsplit(site.url)
@@ -128,13 +128,11 @@ async def test_a_request_for_a_certificate_is_short(site: Site) -> None:
         writer.transport.abort()
 
 
-async def test_a_payload_of_a_megabyte_is_taken(site: Site) -> None:
+async def test_an_event_of_a_megabyte_is_accepted(site: Site) -> None:
     assert await site.send([event(1, SITE, data="x" * 1_000_000)]) == ["accepted"]
 
 
-async def test_a_body_that_ends_too_soon_is_not_kept_and_the_next_one_is(
-    site: Site, connection: apsw.Connection
-) -> None:
+async def test_an_incomplete_body_is_not_stored_and_the_next_one_is(site: Site, connection: apsw.Connection) -> None:
     address = urlsplit(site.url)
     reader, writer = await asyncio.open_connection(address.hostname, address.port, ssl=site.tls())
     body = joined([event(1, SITE)])
@@ -150,7 +148,7 @@ async def test_a_body_that_ends_too_soon_is_not_kept_and_the_next_one_is(
     assert [int(arrival.id[3:]) for arrival in read_arrivals(connection)] == [2]
 
 
-async def test_an_unknown_path_is_a_problem_too(site: Site) -> None:
+async def test_an_unknown_path_is_answered_with_problem_details(site: Site) -> None:
     site.url += "/elsewhere"
     status, problem = await site.post(b"[]")
     assert (status, problem["code"]) == (404, "not_found")
@@ -164,12 +162,12 @@ _JSON = st.recursive(
 
 
 @given(st.lists(_JSON, max_size=5), st.sampled_from([joined, orjson.dumps, lambda x: orjson.dumps(x, option=2)]))
-def test_a_batch_is_split_into_what_was_joined(items: list[object], encode_fn: Callable[[object], bytes]) -> None:
+def test_a_batch_is_split_into_its_items(items: list[object], encode_fn: Callable[[object], bytes]) -> None:
     assert [document for _, document in split_batch(encode_fn(items))] == items
 
 
 @given(st.binary(max_size=40))
-def test_no_bytes_split_into_something_they_are_not(body: bytes) -> None:
+def test_splitting_any_bytes_agrees_with_orjson(body: bytes) -> None:
     try:
         expected = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -181,7 +179,7 @@ def test_no_bytes_split_into_something_they_are_not(body: bytes) -> None:
             list(split_batch(body))
 
 
-async def test_a_header_that_is_no_text_is_refused_and_the_site_goes_on(site: Site) -> None:
+async def test_a_header_that_is_not_ascii_is_refused_and_the_next_batch_accepted(site: Site) -> None:
     status, reply = await site.post(joined([event(1, SITE)]), BATCH | {"Process-Cosmos-Epoch": "é"})
     assert (status, reply["code"]) == (400, "malformed")
     assert await site.send([event(1, SITE)]) == ["accepted"]

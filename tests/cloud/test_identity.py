@@ -1,4 +1,4 @@
-"""Who may speak for a site: copied disks, restored backups, certificates taken back."""
+"""Detection of copied disks and restored backups, and revoked certificates."""
 
 import asyncio
 from pathlib import Path
@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import apsw
 import pytest
 
-from process_cosmos_cloud.identity import Caller, Refusal, describe_sites, present
+from process_cosmos_cloud.identity import Caller, Refusal, accept_token, describe_sites
 from process_cosmos_cloud.serving import serving
 from process_cosmos_gateway.contract.identifiers import Ulid
 
@@ -18,16 +18,14 @@ EPOCH, RESTORED = "01K8J5Z0000000000000000003", "01K8J5Z0000000000000000004"
 
 
 async def refusal(site: Site) -> str:
-    """Return the code with which a batch of this site is refused."""
+    """Return the error code with which a batch of this site is refused."""
     status, problem = await site.present(joined([event(9, SITE)]))
     assert status in (403, 409), problem
     code: str = problem["code"]
     return code
 
 
-async def test_of_two_gateways_with_one_disk_both_are_named_and_refused(
-    site: Site, connection: apsw.Connection
-) -> None:
+async def test_two_gateways_with_copies_of_one_disk_are_both_refused(site: Site, connection: apsw.Connection) -> None:
     await site.send([event(1, SITE)])
     clone = site.copy()
     for number in range(2, 5):
@@ -38,11 +36,11 @@ async def test_of_two_gateways_with_one_disk_both_are_named_and_refused(
     assert (status, problem["code"]) == (409, "identity_conflict")
     assert problem["detail"].count("127.0.0.1 (") == 2
     assert await refusal(site) == "identity_conflict"
-    assert any("Two gateways speak" in line for line in describe_sites(connection))
+    assert any("Two gateways act" in line for line in describe_sites(connection))
     assert connection.execute("SELECT count(*) FROM event").get == 4
 
 
-async def test_two_gateways_that_take_turns_are_found_too(site: Site) -> None:
+async def test_two_alternating_gateways_are_detected_too(site: Site) -> None:
     await site.send([event(1, SITE)])
     clone = site.copy()
     await site.send([event(2, SITE)])
@@ -52,7 +50,7 @@ async def test_two_gateways_that_take_turns_are_found_too(site: Site) -> None:
     assert await refusal(clone) == "identity_conflict"
 
 
-async def test_enrolled_again_one_of_them_goes_on_and_the_other_stays_refused(
+async def test_after_a_new_enrolment_one_gateway_continues_and_the_other_stays_refused(
     site: Site, url: str, folder: Path
 ) -> None:
     await site.send([event(1, SITE)])
@@ -68,7 +66,7 @@ async def test_enrolled_again_one_of_them_goes_on_and_the_other_stays_refused(
     assert await refusal(site) == await refusal(clone) == "identity_conflict"
 
 
-async def test_a_conflict_shuts_inbox_and_renewal_too(site: Site) -> None:
+async def test_a_conflict_refuses_inbox_and_renewal_too(site: Site) -> None:
     await site.send([event(1, SITE)])
     clone = site.copy()
     for number in range(2, 5):
@@ -81,7 +79,7 @@ async def test_a_conflict_shuts_inbox_and_renewal_too(site: Site) -> None:
     assert (status, problem["code"]) == (409, "identity_conflict")
 
 
-async def test_lost_replies_make_no_second_gateway_however_many(site: Site) -> None:
+async def test_lost_replies_are_not_mistaken_for_a_second_gateway(site: Site) -> None:
     await site.send([event(1, SITE)])
     for number in range(2, 9):
         status, _ = await site.present(joined([event(number, SITE)]))
@@ -91,7 +89,7 @@ async def test_lost_replies_make_no_second_gateway_however_many(site: Site) -> N
     assert await site.send([event(10, SITE)]) == ["accepted"]
 
 
-async def test_a_crash_between_reply_and_settlement_makes_no_second_gateway(site: Site) -> None:
+async def test_a_crash_between_reply_and_settlement_is_not_mistaken_for_a_second_gateway(site: Site) -> None:
     await site.send([event(1, SITE)])
     for number in range(2, 6):
         on_disk = site.token
@@ -100,7 +98,7 @@ async def test_a_crash_between_reply_and_settlement_makes_no_second_gateway(site
         assert await site.send([event(number, SITE)]) == ["duplicate"]
 
 
-async def test_a_batch_may_leave_while_the_one_before_is_settled(site: Site) -> None:
+async def test_a_batch_may_be_sent_while_the_previous_one_is_settled(site: Site) -> None:
     for number in range(1, 4):
         on_disk = site.token
         await site.send([event(number, SITE)])
@@ -109,7 +107,7 @@ async def test_a_batch_may_leave_while_the_one_before_is_settled(site: Site) -> 
         assert await site.send([event(number, SITE)]) == ["duplicate"]
 
 
-async def test_a_restored_backup_has_a_new_epoch_and_is_no_second_gateway(site: Site) -> None:
+async def test_a_restored_backup_with_a_new_epoch_is_not_a_second_gateway(site: Site) -> None:
     site.epoch = EPOCH
     await site.send([event(1, SITE)])
     backup = site.copy()
@@ -121,7 +119,7 @@ async def test_a_restored_backup_has_a_new_epoch_and_is_no_second_gateway(site: 
     assert await backup.send([event(7, SITE)]) == ["accepted"]
 
 
-async def test_the_gateway_a_backup_was_restored_beside_is_a_second_one(site: Site) -> None:
+async def test_the_original_gateway_beside_its_restored_backup_is_a_second_one(site: Site) -> None:
     site.epoch = EPOCH
     await site.send([event(1, SITE)])
     backup = site.copy()
@@ -132,9 +130,7 @@ async def test_the_gateway_a_backup_was_restored_beside_is_a_second_one(site: Si
     assert await refusal(backup) == "identity_conflict"
 
 
-async def test_an_endpoint_out_of_a_backup_goes_on_with_sites_that_know_more(
-    site: Site, connection: apsw.Connection
-) -> None:
+async def test_an_endpoint_restored_from_a_backup_accepts_newer_tokens(site: Site, connection: apsw.Connection) -> None:
     await site.send([event(1, SITE)])
     before = connection.execute("SELECT tokens, number FROM site").fetchone()
     for number in range(2, 6):
@@ -151,14 +147,14 @@ async def test_a_made_up_token_is_malformed(site: Site) -> None:
     assert (status, problem["code"]) == (400, "malformed")
 
 
-def test_a_site_that_enrolled_before_a_restored_database_is_taken_in(connection: apsw.Connection) -> None:
+def test_an_unknown_site_with_a_valid_certificate_is_accepted(connection: apsw.Connection) -> None:
     caller = Caller(token="12-0123456789abcdef", epoch=EPOCH, address="10.0.0.7")
-    token = present(connection, Ulid("01K8J5Z0000000000000000008"), caller, NOW)
+    token = accept_token(connection, Ulid("01K8J5Z0000000000000000008"), caller, NOW)
     assert not isinstance(token, Refusal)
     assert token.startswith("13-")
 
 
-async def test_a_request_held_up_on_the_way_is_not_taken_after_a_newer_connection_spoke(
+async def test_a_delayed_request_is_refused_after_one_on_a_newer_connection(
     site: Site, connection: apsw.Connection
 ) -> None:
     await site.send([event(1, SITE)])
@@ -182,7 +178,7 @@ async def test_a_request_held_up_on_the_way_is_not_taken_after_a_newer_connectio
     assert connection.execute("SELECT count(*) FROM arrival").get == 3
 
 
-async def test_a_revoked_site_is_refused_at_once_and_by_its_inbox_too(site: Site, folder: Path) -> None:
+async def test_a_revoked_site_is_refused_at_once(site: Site, folder: Path) -> None:
     await site.send([event(1, SITE)])
 
     assert await run_command(folder, "revoke", SITE) == "1 revoked\n"
@@ -193,7 +189,7 @@ async def test_a_revoked_site_is_refused_at_once_and_by_its_inbox_too(site: Site
     assert "certificate_revoked" in await run_command(folder, "sites")
 
 
-async def test_one_revoked_certificate_leaves_the_sites_other_one(site: Site, folder: Path) -> None:
+async def test_revoking_one_certificate_leaves_the_other_valid(site: Site, folder: Path) -> None:
     old = site.copy()
     await site.renew()
 
@@ -203,7 +199,7 @@ async def test_one_revoked_certificate_leaves_the_sites_other_one(site: Site, fo
     assert await site.send([event(1, SITE)]) == ["accepted"]
 
 
-async def test_a_revoked_site_comes_back_with_a_code_made_for_it(site: Site, url: str, folder: Path) -> None:
+async def test_a_revoked_site_can_enrol_again_with_a_code_made_for_it(site: Site, url: str, folder: Path) -> None:
     await run_command(folder, "revoke", SITE)
     again = Site.new(SITE, url)
 
@@ -213,7 +209,7 @@ async def test_a_revoked_site_comes_back_with_a_code_made_for_it(site: Site, url
     assert await refusal(site) == "certificate_revoked"
 
 
-async def test_a_certificate_the_database_does_not_know_is_good_if_the_ca_signed_it(
+async def test_a_certificate_unknown_to_the_database_is_valid_if_the_ca_signed_it(
     site: Site, connection: apsw.Connection
 ) -> None:
     connection.execute("DELETE FROM certificate")
@@ -221,7 +217,7 @@ async def test_a_certificate_the_database_does_not_know_is_good_if_the_ca_signed
     assert await site.send([event(1, SITE)]) == ["accepted"]
 
 
-async def test_tokens_go_on_after_the_endpoint_was_started_again(folder: Path) -> None:
+async def test_tokens_survive_a_restart_of_the_endpoint(folder: Path) -> None:
     folder.mkdir()
     async with serving(folder, "127.0.0.1", 0, ["127.0.0.1"]) as url:
         site = Site.new(SITE, url)

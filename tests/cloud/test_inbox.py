@@ -1,4 +1,4 @@
-"""What people at the endpoint want told to a site."""
+"""Answers and acknowledgements given at the endpoint are fetched by their site."""
 
 import asyncio
 import time
@@ -7,7 +7,7 @@ import apsw
 import pytest
 
 from process_cosmos_cloud import server
-from process_cosmos_cloud.inbox import page_after, put
+from process_cosmos_cloud.inbox import add_item, page_after
 from process_cosmos_gateway.contract.identifiers import Ulid
 
 from .conftest import NOW, OTHER, SITE
@@ -20,7 +20,7 @@ FIRST, SECOND = Ulid("01M00000000000000000000001"), Ulid("01M0000000000000000000
 async def test_a_waiting_poll_ends_as_soon_as_there_is_an_answer(site: Site, connection: apsw.Connection) -> None:
     poll = asyncio.create_task(site.inbox())
     begun = time.monotonic()
-    put(
+    add_item(
         connection,
         identifier=FIRST,
         site=Ulid(SITE),
@@ -46,19 +46,19 @@ async def test_a_waiting_poll_ends_as_soon_as_there_is_an_answer(site: Site, con
     }
 
 
-async def test_a_poll_without_news_ends_empty(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_poll_without_items_ends_empty(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "LONG_POLL_SECONDS", 0.0)
     assert await site.inbox() == []
 
 
-async def test_who_does_not_want_to_wait_is_answered_at_once(site: Site) -> None:
+async def test_a_poll_with_wait_0_is_answered_at_once(site: Site) -> None:
     begun = time.monotonic()
     assert await site.poll(0, wait="0") == (200, {"items": [], "newest": 0})
     assert time.monotonic() - begun < server.LONG_POLL_SECONDS / 2
 
 
 @pytest.mark.parametrize("number", ["x", "-1", str(10**20)])
-async def test_a_cursor_or_a_wait_that_is_none_is_refused_in_a_sentence(site: Site, number: str) -> None:
+async def test_an_invalid_cursor_or_wait_is_refused(site: Site, number: str) -> None:
     for query in ({"after": number}, {"after": "0", "wait": number}):
         status, problem = await site.poll(**query)
         assert (status, problem["code"]) == (400, "malformed")
@@ -66,7 +66,7 @@ async def test_a_cursor_or_a_wait_that_is_none_is_refused_in_a_sentence(site: Si
 
 def test_a_site_sees_its_own_items_after_its_cursor_and_no_others(connection: apsw.Connection) -> None:
     for identifier, site in ((FIRST, SITE), (SECOND, SITE), (Ulid("01M00000000000000000000003"), OTHER)):
-        put(connection, identifier=identifier, site=Ulid(site), alert=ALERT, by="x", now=NOW, answer="a")
+        add_item(connection, identifier=identifier, site=Ulid(site), alert=ALERT, by="x", now=NOW, answer="a")
 
     first = page_after(connection, Ulid(SITE), 0, NOW)
     rest = page_after(connection, Ulid(SITE), first.items[0].cursor, NOW)
@@ -75,11 +75,11 @@ def test_a_site_sees_its_own_items_after_its_cursor_and_no_others(connection: ap
     assert [item.id for item in rest.items] == [SECOND]
 
 
-async def test_a_cursor_that_was_never_given_is_answered_at_once_and_is_no_proof_of_having_read(
+async def test_a_cursor_that_was_never_given_is_answered_at_once_and_confirms_nothing(
     site: Site, connection: apsw.Connection
 ) -> None:
-    put(connection, identifier=FIRST, site=Ulid(SITE), alert=ALERT, by="x", now=NOW, answer="a")
-    put(connection, identifier=SECOND, site=Ulid(OTHER), alert=ALERT, by="x", now=NOW, answer="a")
+    add_item(connection, identifier=FIRST, site=Ulid(SITE), alert=ALERT, by="x", now=NOW, answer="a")
+    add_item(connection, identifier=SECOND, site=Ulid(OTHER), alert=ALERT, by="x", now=NOW, answer="a")
     begun = time.monotonic()
     assert await site.poll(3) == (200, {"items": [], "newest": 2})
     assert time.monotonic() - begun < server.LONG_POLL_SECONDS / 2
@@ -88,10 +88,8 @@ async def test_a_cursor_that_was_never_given_is_answered_at_once_and_is_no_proof
     assert [item["id"] for item in await site.inbox()] == [FIRST]
 
 
-async def test_the_newest_cursor_stays_when_its_item_is_handed_out_no_more(
-    site: Site, connection: apsw.Connection
-) -> None:
-    put(connection, identifier=FIRST, site=Ulid(SITE), alert=ALERT, by="x", now=NOW, answer="a")
+async def test_the_newest_cursor_stays_after_its_item_is_deleted(site: Site, connection: apsw.Connection) -> None:
+    add_item(connection, identifier=FIRST, site=Ulid(SITE), alert=ALERT, by="x", now=NOW, answer="a")
     await site.poll(1, wait="0")
     closed = event(1, site.site, type="process_cosmos.alert.resolved.v1", subject=ALERT)
     assert await site.send([closed]) == ["accepted"]
@@ -99,24 +97,24 @@ async def test_the_newest_cursor_stays_when_its_item_is_handed_out_no_more(
 
 
 @pytest.mark.parametrize("kind", ["answered", "unanswered", "resolved"])
-async def test_a_site_that_comes_back_from_a_backup_is_not_told_again_what_it_has_settled(
+async def test_a_site_restored_from_a_backup_does_not_get_settled_items_again(
     site: Site, connection: apsw.Connection, kind: str
 ) -> None:
     for identifier, alert in ((FIRST, ALERT), (SECOND, "01J00000000000000000000002")):
-        put(connection, identifier=identifier, site=Ulid(SITE), alert=alert, by="x", now=NOW, answer="a")
+        add_item(connection, identifier=identifier, site=Ulid(SITE), alert=alert, by="x", now=NOW, answer="a")
     third = Ulid("01M00000000000000000000003")
     assert [item["id"] for item in await site.inbox()] == [FIRST, SECOND]
-    put(connection, identifier=third, site=Ulid(SITE), alert=ALERT, by="x", now=NOW, answer="a")
+    add_item(connection, identifier=third, site=Ulid(SITE), alert=ALERT, by="x", now=NOW, answer="a")
     assert [item["id"] for item in await site.inbox(2)] == [third]
 
     closed = event(1, site.site, type=f"process_cosmos.alert.{kind}.v1", subject=ALERT)
     assert await site.send([closed]) == ["accepted"]
 
-    # Who answered too late, and was not fetched yet, is told so.
+    # An answer given too late and not fetched yet stays, so that the site can refuse it.
     assert [item["id"] for item in await site.inbox()] == [SECOND, third]
 
 
-def test_an_age_is_never_negative_when_the_clock_goes_back(connection: apsw.Connection) -> None:
-    put(connection, identifier=FIRST, site=Ulid(SITE), alert=ALERT, by="x", now=NOW, acknowledge_for=60.0)
+def test_an_age_is_not_negative_after_the_clock_went_back(connection: apsw.Connection) -> None:
+    add_item(connection, identifier=FIRST, site=Ulid(SITE), alert=ALERT, by="x", now=NOW, acknowledge_for=60.0)
     [item] = page_after(connection, Ulid(SITE), 0, NOW - 3600).items
     assert (item.age, item.answer, item.acknowledge_for) == (0.0, None, 60.0)

@@ -1,4 +1,4 @@
-"""Packs of readings: merged by key, contradictions kept, for ever."""
+"""Reading batches: repeats are stored once, conflicting values are all stored, permanently."""
 
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ from .conftest import OTHER, SITE, new_code
 from .endpoint import Site, event, run_command
 
 
-def pack(number: int, *records: dict[str, Any], site: str = SITE) -> dict[str, object]:
-    """Return one pack."""
+def reading_batch(number: int, *records: dict[str, Any], site: str = SITE) -> dict[str, object]:
+    """Return one reading batch."""
     return event(
         number,
         site,
@@ -26,19 +26,17 @@ def pack(number: int, *records: dict[str, Any], site: str = SITE) -> dict[str, o
 
 
 def kept(connection: apsw.Connection) -> list[tuple[str, str, float, object, bool]]:
-    """Return what is kept, without what is told elsewhere."""
+    """Return the stored readings without site, unit and arrival."""
     return [
         (reading.device, reading.property, reading.time, reading.value, reading.conflict)
         for reading in read_readings(connection)
     ]
 
 
-async def test_a_pack_is_taken_apart_into_readings_with_base_fields_resolved(
-    site: Site, connection: apsw.Connection
-) -> None:
+async def test_base_fields_of_a_reading_batch_are_resolved(site: Site, connection: apsw.Connection) -> None:
     await site.send(
         [
-            pack(
+            reading_batch(
                 1,
                 {"bn": "cellar/", "bt": 1000.0, "bu": "Cel", "bv": 20.0, "n": "temperature", "v": 1.5},
                 {"n": "temperature", "t": 10.0, "v": 2.0},
@@ -57,11 +55,11 @@ async def test_a_pack_is_taken_apart_into_readings_with_base_fields_resolved(
     assert {reading.unit for reading in read_readings(connection) if reading.property == "temperature"} == {"Cel"}
 
 
-async def test_a_reading_that_comes_again_in_another_pack_is_one_and_another_value_is_a_conflict(
+async def test_a_repeated_reading_is_stored_once_and_another_value_is_a_conflict(
     site: Site, connection: apsw.Connection
 ) -> None:
     record = {"n": "cellar/temperature", "t": 1000.0, "v": 21}
-    await site.send([pack(1, record), pack(2, record, {**record, "v": 21.0}, {**record, "v": 22.0})])
+    await site.send([reading_batch(1, record), reading_batch(2, record, {**record, "v": 21.0}, {**record, "v": 22.0})])
 
     assert kept(connection) == [
         ("cellar", "temperature", 1000.0, 21.0, True),
@@ -69,21 +67,21 @@ async def test_a_reading_that_comes_again_in_another_pack_is_one_and_another_val
     ]
 
 
-async def test_a_truth_is_no_one_and_a_text_no_number(site: Site, connection: apsw.Connection) -> None:
+async def test_booleans_strings_and_numbers_are_different_values(site: Site, connection: apsw.Connection) -> None:
     name = {"n": "cellar/level", "t": 1.0}
-    await site.send([pack(1, {**name, "v": 1}, {**name, "vb": True}, {**name, "vs": "1"})])
+    await site.send([reading_batch(1, {**name, "v": 1}, {**name, "vb": True}, {**name, "vs": "1"})])
     assert [value for *_, value, _ in kept(connection)] == [1.0, "1", True]
 
 
-async def test_readings_of_two_sites_never_meet(
+async def test_readings_of_two_sites_are_separate(
     site: Site, url: str, folder: Path, connection: apsw.Connection
 ) -> None:
     other = Site.new(OTHER, url)
     await other.enrol(new_code(folder, url))
     record = {"n": "cellar/temperature", "t": 1000.0, "v": 21.5}
 
-    await site.send([pack(1, record)])
-    await other.send([pack(1, {**record, "v": 3.0}, site=OTHER)])
+    await site.send([reading_batch(1, record)])
+    await other.send([reading_batch(1, {**record, "v": 3.0}, site=OTHER)])
 
     assert [(reading.site, reading.conflict) for reading in read_readings(connection)] == [
         (SITE, False),
@@ -101,6 +99,7 @@ async def test_readings_of_two_sites_never_meet(
         [{"n": "/level", "v": 1}],
         [{"n": "cellar/", "v": 1}],
         [{"n": "//level", "v": 1}],
+        [{"n": "attic/cellar/level", "v": 1}],
         [{"n": 7, "v": 1}],
         [{"n": "cellar/level", "v": "1"}],
         [{"n": "cellar/level", "v": True}],
@@ -111,16 +110,24 @@ async def test_readings_of_two_sites_never_meet(
     ],
     ids=str,
 )
-async def test_a_broken_pack_is_rejected_whole_and_alone(site: Site, connection: apsw.Connection, data: object) -> None:
-    broken = {**pack(2), "data": data}
+async def test_an_invalid_reading_batch_is_rejected_alone(
+    site: Site, connection: apsw.Connection, data: object
+) -> None:
+    broken = {**reading_batch(2), "data": data}
     good = {"n": "cellar/level", "t": 1.0, "v": 5.0}
-    assert await site.send([pack(1, good), broken, pack(3, good)]) == ["accepted", "rejected", "accepted"]
+    assert await site.send([reading_batch(1, good), broken, reading_batch(3, good)]) == [
+        "accepted",
+        "rejected",
+        "accepted",
+    ]
     assert kept(connection) == [("cellar", "level", 1.0, 5.0, False)]
 
 
-async def test_the_ledger_shows_packs_and_readings(site: Site, connection: apsw.Connection, folder: Path) -> None:
+async def test_the_ledger_shows_reading_batches_and_readings(
+    site: Site, connection: apsw.Connection, folder: Path
+) -> None:
     record = {"n": "cellar/temperature", "u": "Cel", "t": 1000.0, "v": 21.5}
-    await site.send([event(1, SITE), pack(2, record, {**record, "v": 22.0})])
+    await site.send([event(1, SITE), reading_batch(2, record, {**record, "v": 22.0})])
 
     assert [arrival.readings for arrival in read_arrivals(connection)] == [0, 2]
     assert "[2 readings]" in await run_command(folder, "ledger")
@@ -130,11 +137,11 @@ async def test_the_ledger_shows_packs_and_readings(site: Site, connection: apsw.
     assert [(row["device"], row["value"], row["arrival"]) for row in rows] == [("cellar", 21.5, 2), ("cellar", 22.0, 2)]
 
 
-async def test_readings_of_two_devices_whose_joined_names_look_alike_stay_apart(
+async def test_readings_of_two_devices_with_similar_joined_names_are_separate(
     site: Site, folder: Path, connection: apsw.Connection
 ) -> None:
     names = ["wot/kitchen%2Fleak", "wot%2Fkitchen/leak", "100%25/level", "a%2fb/level"]
-    await site.send([pack(1, *({"n": name, "t": 1.0, "v": number} for number, name in enumerate(names)))])
+    await site.send([reading_batch(1, *({"n": name, "t": 1.0, "v": number} for number, name in enumerate(names)))])
     assert kept(connection) == [
         ("100%", "level", 1.0, 2.0, False),
         ("a%2fb", "level", 1.0, 3.0, False),
@@ -143,12 +150,3 @@ async def test_readings_of_two_devices_whose_joined_names_look_alike_stay_apart(
     ]
     said = await run_command(folder, "ledger", "--readings")
     assert [line.split("  ")[2] for line in said.splitlines()] == ["100%25/level", "a%252fb/level", *names[:2]]
-
-
-async def test_readings_of_an_older_gateway_are_of_the_same_device(site: Site, connection: apsw.Connection) -> None:
-    await site.send([pack(1, {"n": "wot/kitchen/leak", "t": 1.0, "v": 1})])
-    await site.send([pack(2, {"n": "wot%2Fkitchen/leak", "t": 1.0, "v": 1}, {"n": "wot%2Fkitchen/leak", "v": 2})])
-    assert kept(connection) == [
-        ("wot/kitchen", "leak", 0.0, 2.0, False),
-        ("wot/kitchen", "leak", 1.0, 1.0, False),
-    ]

@@ -1,4 +1,4 @@
-"""Certificates and CAs that come to their end."""
+"""Renewal of certificates and rotation of the CA."""
 
 import ssl
 from datetime import UTC, datetime, timedelta
@@ -21,7 +21,7 @@ NOW = datetime(2026, 11, 23, tzinfo=UTC)
 
 
 def expired(site: Site, folder: Path, days: int) -> Site:
-    """Return the site with a certificate that expired so many days ago."""
+    """Return the site with a certificate that expired ``days`` ago."""
     then = datetime.now(UTC) - timedelta(days=365 + days)
     old = site.copy()
     old.certificate = Authority(folder, now_fn=lambda: then).issue(site.request(), Ulid(site.site)).certificate
@@ -39,7 +39,7 @@ async def test_a_renewed_certificate_is_for_a_new_key_and_for_the_same_site(site
     assert await site.send([event(2, SITE)]) == ["accepted"]
 
 
-async def test_a_certificate_expired_while_offline_gets_nothing_through_but_a_renewal(site: Site, folder: Path) -> None:
+async def test_a_certificate_expired_while_offline_allows_only_a_renewal(site: Site, folder: Path) -> None:
     late = expired(site, folder, GRACE_DAYS - 1)
     with pytest.raises(aiohttp.ClientError):
         await late.send([event(1, SITE)])
@@ -56,7 +56,7 @@ async def test_a_certificate_expired_for_too_long_is_not_renewed(site: Site, fol
     assert "new code" in problem["detail"]
 
 
-async def test_nobody_renews_without_the_old_key(site: Site, url: str) -> None:
+async def test_a_renewal_without_the_old_key_is_refused(site: Site, url: str) -> None:
     thief = Site.new(SITE, url)
     thief.certificate, thief.ca = site.certificate, site.ca
     status, problem = await thief.renew()
@@ -71,13 +71,13 @@ async def test_a_certificate_of_another_ca_is_not_renewed(site: Site, tmp_path: 
     assert (status, problem["code"]) == (400, "malformed")
 
 
-async def test_the_endpoints_own_certificate_is_nobodys_to_renew(site: Site, folder: Path) -> None:
-    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - only here is a key read
+async def test_the_endpoints_own_certificate_cannot_be_renewed(site: Site, folder: Path) -> None:
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - used only here
 
     own = site.copy()
     text = (folder / "server.pem").read_bytes()
     key = serialization.load_pem_private_key(text, None)
-    own.key, own.certificate = key, ca.pem(x509.load_pem_x509_certificates(text)[0]).decode()  # type: ignore[assignment] # it is one on a curve
+    own.key, own.certificate = key, ca.pem(x509.load_pem_x509_certificates(text)[0]).decode()  # type: ignore[assignment] # an elliptic curve key
     status, problem = await own.renew()
     assert (status, problem["code"]) == (400, "malformed")
 
@@ -85,7 +85,7 @@ async def test_the_endpoints_own_certificate_is_nobodys_to_renew(site: Site, fol
 @pytest.mark.parametrize(
     "changes", [{"certificate": "none"}, {"csr": "none"}, {"proof": "00"}, {"proof": "no digits"}], ids=str
 )
-async def test_a_renewal_of_garbage_is_malformed(site: Site, changes: dict[str, str]) -> None:
+async def test_an_invalid_renewal_is_malformed(site: Site, changes: dict[str, str]) -> None:
     status, problem = await site.renew(**changes)
     assert (status, problem["code"]) == (400, "malformed")
 
@@ -95,7 +95,7 @@ async def test_a_certificate_of_an_unknown_version_is_malformed(site: Site) -> N
     assert (status, problem["code"]) == (400, "malformed")
 
 
-async def test_sites_meet_a_new_ca_through_the_old_one_and_are_handed_it_by_renewal(folder: Path) -> None:
+async def test_sites_verify_a_new_ca_through_the_old_one_and_get_it_by_renewal(folder: Path) -> None:
     folder.mkdir()
     async with serving(folder, "127.0.0.1", 0, ["127.0.0.1"]) as url:
         site = Site.new(SITE, url)
@@ -105,7 +105,7 @@ async def test_sites_meet_a_new_ca_through_the_old_one_and_are_handed_it_by_rene
     said = await run_command(folder, "rotate-ca")
 
     second = Authority(folder).sha256
-    assert said.startswith(f"{first} is followed by {second}")
+    assert said.startswith(f"{first} was replaced by {second}")
     async with serving(folder, "127.0.0.1", 0, ["127.0.0.1"]) as url:
         site.url = url
         assert await site.send([event(1, SITE)]) == ["accepted"]
@@ -117,7 +117,7 @@ async def test_sites_meet_a_new_ca_through_the_old_one_and_are_handed_it_by_rene
         assert await fresh.send([event(1, OTHER)]) == ["accepted"]
 
 
-async def test_a_ca_may_be_followed_twice_within_its_time(folder: Path) -> None:
+async def test_a_ca_may_be_rotated_twice_while_it_is_trusted(folder: Path) -> None:
     folder.mkdir()
     async with serving(folder, "127.0.0.1", 0, ["127.0.0.1"]) as url:
         site = Site.new(SITE, url)
@@ -129,7 +129,7 @@ async def test_a_ca_may_be_followed_twice_within_its_time(folder: Path) -> None:
         assert await site.send([event(1, SITE)]) == ["accepted"]
 
 
-async def test_a_ca_that_is_trusted_no_longer_lets_nobody_in(folder: Path) -> None:
+async def test_certificates_of_a_ca_no_longer_trusted_are_refused(folder: Path) -> None:
     folder.mkdir()
     async with serving(folder, "127.0.0.1", 0, ["127.0.0.1"]) as url:
         site = Site.new(SITE, url)
@@ -144,19 +144,19 @@ async def test_a_ca_that_is_trusted_no_longer_lets_nobody_in(folder: Path) -> No
             await site.send([event(1, SITE)])
 
 
-def test_an_old_ca_is_trusted_until_its_last_certificate_can_be_renewed_no_more(folder: Path) -> None:
+def test_an_old_ca_is_trusted_until_its_last_certificate_can_no_longer_be_renewed(folder: Path) -> None:
     folder.mkdir()
     old = Authority(folder, now_fn=lambda: NOW)
     site = Site.new(SITE, "")
     certificate = old.issue(site.request(), Ulid(SITE)).certificate
     rotate(folder, NOW)
     last = x509.load_pem_x509_certificate(certificate.encode()).not_valid_after_utc + timedelta(days=GRACE_DAYS)
-    assert len(ca.load_authorities(folder, last - timedelta(seconds=1)).elders) == 1
-    assert ca.load_authorities(folder, NOW + timedelta(days=TRUST_DAYS + 1)).elders == []
+    assert len(ca.load_ca(folder, last - timedelta(seconds=1)).previous) == 1
+    assert ca.load_ca(folder, NOW + timedelta(days=TRUST_DAYS + 1)).previous == []
 
 
 @pytest.mark.parametrize("step", range(4))
-def test_a_rotation_cut_off_anywhere_leaves_one_ca_that_works(
+def test_an_interrupted_rotation_leaves_one_working_ca(
     folder: Path, step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder.mkdir()
@@ -184,7 +184,7 @@ def test_a_rotation_cut_off_anywhere_leaves_one_ca_that_works(
     assert not (folder / ca.NEXT).exists()
 
 
-def test_the_old_cas_key_is_gone(folder: Path) -> None:
+def test_the_key_of_the_old_ca_is_deleted(folder: Path) -> None:
     folder.mkdir()
     Authority(folder)
     key = (folder / ca.KEY).read_bytes()
@@ -193,13 +193,13 @@ def test_the_old_cas_key_is_gone(folder: Path) -> None:
     assert all(file.stat().st_mode & 0o077 == 0 for file in folder.iterdir())
 
 
-@pytest.mark.parametrize("name", [ca.CERTIFICATE, ca.ELDERS, ca.NEXT])
-def test_a_ca_is_not_made_anew_because_nobody_can_tell_whether_it_is_there(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", [ca.CERTIFICATE, ca.PREVIOUS, ca.NEXT])
+def test_a_ca_is_not_created_again_if_its_existence_is_unknown(tmp_path: Path, name: str) -> None:
     Authority(tmp_path)
     rotate(tmp_path, NOW)
     (tmp_path / name).unlink(missing_ok=True)
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
-    (tmp_path / name).symlink_to(name)  # it leads nowhere but to itself
+    (tmp_path / name).symlink_to(name)  # a symbolic link to itself
     with pytest.raises(OSError, match="symbolic links"):
         Authority(tmp_path)
     (tmp_path / name).unlink()

@@ -1,4 +1,4 @@
-"""A renewed certificate ends the one before once it is used; what a key that is no longer good does changes nothing."""
+"""A renewed certificate supersedes the previous one with its first use."""
 
 import asyncio
 import sys
@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from process_cosmos_cloud.authority import SiteCertificate
-from process_cosmos_cloud.identity import MOST_UNUSED, issued, used
+from process_cosmos_cloud.identity import MOST_UNUSED, record_certificate, record_use
 from process_cosmos_cloud.serving import serving
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.listener import Listener
@@ -26,13 +26,13 @@ SUPERSEDED = (403, "certificate_superseded")
 
 
 async def refusals(site: Site) -> set[tuple[int, str]]:
-    """Return how sending, reading the inbox and renewing are refused."""
+    """Return status and code with which sending, polling and renewing are refused."""
     replies = [await site.present(joined([event(9, SITE)])), await site.poll(0, wait="0"), await site.copy().renew()]
     return {(status, reply["code"]) for status, reply in replies}
 
 
 async def old_then_new(old: Site, site: Site) -> None:
-    """Let a renewed site use its old certificate, which ends nothing, then the new one, which ends the old."""
+    """Use the old certificate, which supersedes nothing, then the new one, which supersedes the old."""
     assert await old.send([event(100, SITE)]) == ["accepted"]
     site.token = old.token
     assert await site.send([event(101, SITE)]) == ["accepted"]
@@ -40,27 +40,27 @@ async def old_then_new(old: Site, site: Site) -> None:
 
 
 class Renewal:
-    """One request for renewal, which can be sent more than once."""
+    """One renewal request, which can be sent more than once."""
 
     def __init__(self, site: Site) -> None:
-        """Make the new key and the request."""
+        """Create the new key and the request."""
         self.old = site.copy()
         self.fresh = Site.new(site.site, site.url)
         self.csr = self.fresh.request()
         self.proof = site.key.sign(self.csr.encode(), ec.ECDSA(hashes.SHA256())).hex()
 
     async def send(self) -> tuple[int, Any]:
-        """Send it; return status and reply."""
+        """Send the request; return status and reply."""
         return await self.old.copy().renew(csr=self.csr, proof=self.proof)
 
-    def take(self, reply: Any, token: str | None) -> Site:  # noqa: ANN401 - JSON
-        """Return the site as it is with the reply."""
+    def apply(self, reply: Any, token: str | None) -> Site:  # noqa: ANN401 - JSON
+        """Return the site with the renewed certificate and ``token``."""
         self.fresh.certificate, self.fresh.ca, self.fresh.token = reply["certificate"], reply["ca"], token
         return self.fresh
 
 
 @pytest.mark.parametrize("use", ["send", "inbox", "renew"])
-async def test_the_old_certificate_is_good_until_the_new_one_was_used_once(site: Site, use: str) -> None:
+async def test_the_old_certificate_is_valid_until_the_first_use_of_the_new_one(site: Site, use: str) -> None:
     await site.send([event(1, SITE)])
     old = site.copy()
     await site.renew()
@@ -87,48 +87,46 @@ async def test_the_same_request_for_renewal_gets_the_same_certificate(site: Site
     assert first == again
     assert first[0] == 200
 
-    renewed = renewal.take(again[1], site.token)
+    renewed = renewal.apply(again[1], site.token)
 
     assert await renewed.send([event(2, SITE)]) == ["accepted"]
     status, problem = await renewal.send()
     assert (status, problem["code"]) == SUPERSEDED
 
 
-async def test_a_reply_that_was_lost_costs_nothing_and_leaves_no_second_certificate(site: Site) -> None:
+async def test_a_lost_renewal_reply_leaves_no_second_valid_certificate(site: Site) -> None:
     await site.send([event(1, SITE)])
     lost, heard = Renewal(site), Renewal(site)
     _, unheard = await lost.send()
     _, reply = await heard.send()
 
-    renewed = heard.take(reply, site.token)
+    renewed = heard.apply(reply, site.token)
 
     assert await renewed.send([event(2, SITE)]) == ["accepted"]
-    assert await refusals(lost.take(unheard, site.token)) == {SUPERSEDED}
+    assert await refusals(lost.apply(unheard, site.token)) == {SUPERSEDED}
 
 
-async def test_of_the_certificates_issued_for_one_the_newest_eight_are_good(
-    site: Site, connection: apsw.Connection
-) -> None:
+async def test_the_newest_eight_renewals_of_a_certificate_are_valid(site: Site, connection: apsw.Connection) -> None:
     renewals = [Renewal(site) for _ in range(MOST_UNUSED + 2)]
     replies = [await renewal.send() for renewal in renewals]
     assert {status for status, _ in replies} == {200}
     good = "SELECT count(*) FROM certificate WHERE refused IS NULL"
     assert connection.execute(good).get == 1 + MOST_UNUSED
     assert connection.execute("SELECT count(*) FROM renewal").get == MOST_UNUSED
-    oldest, kept = (renewals[number].take(replies[number][1], site.token) for number in (1, 2))
+    oldest, kept = (renewals[number].apply(replies[number][1], site.token) for number in (1, 2))
     assert await refusals(oldest) == {SUPERSEDED}
     assert await kept.send([event(1, SITE)]) == ["accepted"]
     assert connection.execute(good).get == 1
 
 
-def test_no_batch_reads_all_the_certificates_a_site_ever_had(connection: apsw.Connection) -> None:
-    """Count the steps of SQLite's machine for a site of 3,000 superseded certificates."""
+def test_a_batch_does_not_read_all_certificates_of_its_site(connection: apsw.Connection) -> None:
+    """Count the virtual machine steps of SQLite for a site with 3,000 superseded certificates."""
     certificate = SiteCertificate(site=Ulid(SITE), serial="new", not_before=1e9)
     connection.executemany(
         "INSERT INTO certificate VALUES (?, ?, ?, 'certificate_superseded')",
         [(f"{number}", SITE, number) for number in range(3_000)],
     )
-    used(connection, certificate)
+    record_use(connection, certificate)
     hundreds = 0
 
     def count() -> bool:
@@ -137,28 +135,26 @@ def test_no_batch_reads_all_the_certificates_a_site_ever_had(connection: apsw.Co
         return False
 
     connection.set_progress_handler(count, 100)
-    used(connection, certificate)
-    issued(connection, Ulid(SITE), "next", 2e9)
+    record_use(connection, certificate)
+    record_certificate(connection, Ulid(SITE), "next", 2e9)
     assert hundreds < 5
 
 
-async def test_of_two_certificates_for_one_key_the_one_used_first_ends_the_other(site: Site) -> None:
+async def test_the_first_renewal_used_supersedes_the_others(site: Site) -> None:
     first, second = Renewal(site), Renewal(site)
     (_, one), (_, two) = await first.send(), await second.send()
-    assert await first.take(one, site.token).send([event(1, SITE)]) == ["accepted"]
-    assert await refusals(second.take(two, site.token)) == {SUPERSEDED}
+    assert await first.apply(one, site.token).send([event(1, SITE)]) == ["accepted"]
+    assert await refusals(second.apply(two, site.token)) == {SUPERSEDED}
 
 
-async def test_a_clock_that_goes_back_ends_no_certificate_that_is_still_to_be_used(
-    site: Site, connection: apsw.Connection
-) -> None:
+async def test_a_clock_that_goes_back_supersedes_no_unused_certificate(site: Site, connection: apsw.Connection) -> None:
     connection.execute("UPDATE certificate SET issued_at = issued_at + 1e6")
     old = site.copy()
     await site.renew()
     await old_then_new(old, site)
 
 
-async def test_a_certificate_of_before_this_rule_is_over_too_once_a_newer_one_is_used(
+async def test_an_older_certificate_without_a_renewal_record_is_superseded_too(
     site: Site, connection: apsw.Connection
 ) -> None:
     await site.send([event(1, SITE)])
@@ -168,7 +164,7 @@ async def test_a_certificate_of_before_this_rule_is_over_too_once_a_newer_one_is
     await old_then_new(old, site)
 
 
-async def test_a_database_out_of_a_backup_lets_a_certificate_it_does_not_know_end_the_one_before(
+async def test_a_certificate_unknown_to_a_restored_database_supersedes_the_previous_one(
     site: Site, connection: apsw.Connection
 ) -> None:
     await site.send([event(1, SITE)])
@@ -183,7 +179,7 @@ async def test_a_database_out_of_a_backup_lets_a_certificate_it_does_not_know_en
     assert connection.execute("SELECT count(*) FROM certificate WHERE serial = ?", (site.serial,)).get == 1
 
 
-async def test_a_site_an_endpoint_out_of_a_backup_does_not_know_ends_its_old_certificate_by_polling(
+async def test_a_site_unknown_to_a_restored_database_supersedes_its_old_certificate_by_polling(
     site: Site, connection: apsw.Connection
 ) -> None:
     await site.send([event(1, SITE)])
@@ -196,7 +192,7 @@ async def test_a_site_an_endpoint_out_of_a_backup_does_not_know_ends_its_old_cer
     assert await refusals(old) == {SUPERSEDED}
 
 
-async def test_the_same_request_after_a_new_ca_gets_a_certificate_that_fits_it(folder: Path) -> None:
+async def test_the_same_renewal_request_after_a_rotation_gets_a_certificate_of_the_new_ca(folder: Path) -> None:
     folder.mkdir()
     async with serving(folder, "127.0.0.1", 0, ["127.0.0.1"]) as url:
         site = Site.new(SITE, url)
@@ -212,7 +208,7 @@ async def test_the_same_request_after_a_new_ca_gets_a_certificate_that_fits_it(f
         assert after["certificate"] != before["certificate"]
 
 
-async def test_a_revoked_certificate_is_not_renewed_by_a_request_that_was_good_before(site: Site, folder: Path) -> None:
+async def test_a_repeated_renewal_request_is_refused_after_a_revocation(site: Site, folder: Path) -> None:
     renewal = Renewal(site)
     assert (await renewal.send())[0] == 200
     await run_command(folder, "revoke", site.serial)
@@ -220,7 +216,7 @@ async def test_a_revoked_certificate_is_not_renewed_by_a_request_that_was_good_b
     assert (status, problem["code"]) == (403, "certificate_revoked")
 
 
-async def test_a_revoked_keys_connection_stays_a_strangers_and_is_closed(
+async def test_the_connection_of_a_revoked_certificate_is_not_admitted_and_closed(
     site: Site, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     admitted: list[str] = []
@@ -243,7 +239,7 @@ async def test_a_revoked_keys_connection_stays_a_strangers_and_is_closed(
     assert admitted == ["/v1/events", "/v1/inbox"]
 
 
-async def test_an_answer_goes_to_the_site_that_opened_the_alert_not_to_who_named_it_last(
+async def test_an_answer_goes_to_the_site_that_opened_the_alert(
     site: Site, url: str, folder: Path, connection: apsw.Connection
 ) -> None:
     rogue = Site.new("01K8J5Z0000000000000000009", url)
@@ -258,7 +254,7 @@ async def test_an_answer_goes_to_the_site_that_opened_the_alert_not_to_who_named
     assert connection.execute("SELECT site FROM inbox").fetchall() == [(Ulid(SITE),)]
 
 
-async def test_two_sites_that_opened_the_same_alert_are_named_and_one_has_to_be_said(
+async def test_two_sites_with_the_same_alert_require_the_option_site(
     site: Site, url: str, folder: Path, connection: apsw.Connection
 ) -> None:
     rogue = Site.new("01K8J5Z0000000000000000009", url)
@@ -274,7 +270,7 @@ async def test_two_sites_that_opened_the_same_alert_are_named_and_one_has_to_be_
     _, said = await process.communicate()
 
     assert process.returncode
-    assert f"say --site: {SITE}, {rogue.site} have this alert; {SITE} was the first".encode() in said
+    assert f"pass --site: {SITE}, {rogue.site} have this alert; {SITE} was the first".encode() in said
     assert connection.execute("SELECT count(*) FROM inbox").get == 0
     await run_command(folder, "answer", alert, "keep_off", "--site", SITE)
     assert connection.execute("SELECT site FROM inbox").fetchall() == [(Ulid(SITE),)]

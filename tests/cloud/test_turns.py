@@ -1,4 +1,4 @@
-"""Who waits behind whom: strangers and revoked keys delay nobody but themselves."""
+"""Round-robin scheduling: requests without a valid code or certificate delay only themselves."""
 
 import asyncio
 import threading
@@ -15,7 +15,7 @@ from process_cosmos_cloud.codes import CodeRefusedError
 from process_cosmos_cloud.identity import RefusedError
 from process_cosmos_cloud.readings import read_readings
 from process_cosmos_cloud.server import Endpoint
-from process_cosmos_cloud.turns import Turns
+from process_cosmos_cloud.turns import RoundRobin
 from process_cosmos_gateway.contract.identifiers import Ulid
 
 from .conftest import OTHER, SITE, new_code
@@ -26,98 +26,96 @@ MANY = 60
 SOON = 20
 
 
-class Watch:
-    """What the endpoint's one thread does: how many turns were asked for, and how they ended, in order."""
+class JobMonitor:
+    """Counts the jobs submitted to the endpoint's thread, and records in order which were refused."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Watch from now on."""
-        self.asked = 0
+        """Monitor the jobs from now on."""
+        self.submitted = 0
         self._refused: list[bool] = []
-        self._turns: Turns | None = None
-        run = Turns.run
+        self._scheduler: RoundRobin | None = None
+        run = RoundRobin.run
 
-        async def watched[T](turns: Turns, whose: str, work: Callable[[], T]) -> T:
-            self._turns = turns
-            self.asked += 1
+        async def watched[T](scheduler: RoundRobin, queue: str, work: Callable[[], T]) -> T:
+            self._scheduler = scheduler
+            self.submitted += 1
             try:
-                done = await run(turns, whose, work)
+                done = await run(scheduler, queue, work)
             except RefusedError, CodeRefusedError:
                 self._refused.append(True)
                 raise
             self._refused.append(False)
             return done
 
-        monkeypatch.setattr(Turns, "run", watched)
+        monkeypatch.setattr(RoundRobin, "run", watched)
 
     async def hold(self) -> threading.Event:
-        """Let the thread do nothing until the event that is returned is set."""
-        assert self._turns is not None
+        """Block the thread until the returned event is set."""
+        assert self._scheduler is not None
         go = threading.Event()
-        self._held = asyncio.create_task(self._turns.run("held", go.wait))
-        self.asked = 0
+        self._held = asyncio.create_task(self._scheduler.run("held", go.wait))
+        self.submitted = 0
         self._refused.clear()
         return go
 
-    async def until_asked(self, count: int) -> None:
-        """Return when so many turns were asked for."""
+    async def until_submitted(self, count: int) -> None:
+        """Wait until ``count`` jobs were submitted."""
         async with asyncio.timeout(SOON):
-            while self.asked < count:  # noqa: ASYNC110 - nothing tells
+            while self.submitted < count:  # noqa: ASYNC110 - there is no notification
                 await asyncio.sleep(0.001)
 
     @property
     def refused_before_the_last_success(self) -> int:
-        """How many turns ended in a refusal before the last one that did not."""
+        """How many jobs were refused before the last successful one."""
         last = len(self._refused) - 1 - self._refused[::-1].index(False)
         return sum(self._refused[:last])
 
 
-async def test_a_revoked_key_that_goes_on_trying_delays_nothing_of_its_site(
+async def test_repeated_attempts_with_a_revoked_key_do_not_delay_the_site(
     site: Site, url: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stolen = site.copy()
     await run_command(folder, "revoke", SITE)
     again = Site.new(SITE, url)
-    watch = Watch(monkeypatch)
+    monitor = JobMonitor(monkeypatch)
     await again.enrol(new_code(folder, url, site=SITE))
-    go = await watch.hold()
+    go = await monitor.hold()
     attempts = [asyncio.create_task(stolen.poll(0)) for _ in range(MANY)]
-    await watch.until_asked(MANY)
+    await monitor.until_submitted(MANY)
     sending = asyncio.create_task(again.send([event(1, SITE)]))
-    await watch.until_asked(MANY + 1)
+    await monitor.until_submitted(MANY + 1)
 
     go.set()
 
     assert await sending == ["accepted"]
-    assert watch.refused_before_the_last_success < MANY / 4
+    assert monitor.refused_before_the_last_success < MANY / 4
     assert {(status, problem["code"]) for status, problem in await asyncio.gather(*attempts)} == {
         (403, "certificate_revoked")
     }
 
 
-async def test_strangers_delay_no_renewal_from_elsewhere(
+async def test_requests_without_a_valid_code_do_not_delay_a_renewal_from_another_address(
     site: Site, url: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    watch = Watch(monkeypatch)
+    monitor = JobMonitor(monkeypatch)
     await site.send([event(1, SITE)])
     code = new_code(folder, url)
-    go = await watch.hold()
+    go = await monitor.hold()
     stranger = Site.new("01K8J5Z0000000000000000009", url)
     attempts = [asyncio.create_task(stranger.enrol(code, secret="never-made")) for _ in range(MANY)]
-    await watch.until_asked(MANY)
+    await monitor.until_submitted(MANY)
     site.address = "127.0.0.2"
     renewing = asyncio.create_task(site.renew())
-    await watch.until_asked(MANY + 1)
+    await monitor.until_submitted(MANY + 1)
 
     go.set()
 
     assert (await renewing)[0] == 200
-    assert watch.refused_before_the_last_success < MANY / 4
+    assert monitor.refused_before_the_last_success < MANY / 4
     assert {status for status, _ in await asyncio.gather(*attempts)} == {403}
 
 
-async def test_a_site_has_one_renewal_at_work_and_its_newest_one_waiting(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_site_has_one_running_and_one_waiting_renewal(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     at_work, go = [], asyncio.Event()
     issue = Endpoint._issue
 

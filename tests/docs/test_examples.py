@@ -176,7 +176,7 @@ async def test_the_cloud_endpoints_commands_do_what_the_page_says(tmp_path: Path
         assert [item["answer"] for item in await site.inbox()] == ["Keep off"]
         assert SITE in await run(*command("sites"))
         assert await run(*command("revoke")) == "1 revoked\n"
-        assert "is followed by" in await run(*command("rotate-ca"))
+        assert "was replaced by" in await run(*command("rotate-ca"))
     finally:
         server.terminate()
         await server.wait()

@@ -47,7 +47,7 @@ FIGURES = {
     ),
     "File descriptors kept for the process's own work": f"{STRANGERS.reserved}",
     "Compressed request bodies": "refused",
-    "Pieces of a body, cloud endpoint": f"{bodies.PIECE_SECONDS:.0f} s until the next one comes",
+    "Pieces of a body, cloud endpoint": f"{bodies.CHUNK_SECONDS:.0f} s until the next one comes",
     "A batch, a request for a certificate": f"{mib(bodies.MAX_BODY)}, {kib(bodies.MAX_REQUEST)}",
     "Events of a batch": f"{batches.MOST_ITEMS:,}",
     "Commas and opening brackets, in texts too, of an event, or of a batch not joined by comma and line feed;"

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from process_cosmos_cloud.__main__ import _line, _reading_line
-from process_cosmos_cloud.arrivals import read_arrivals, take_batch
+from process_cosmos_cloud.arrivals import read_arrivals, store_batch
 from process_cosmos_cloud.batches import BatchReader
 from process_cosmos_cloud.database import open_database
 from process_cosmos_cloud.readings import read_readings
@@ -264,7 +264,7 @@ async def cloud_batch(folder: Path, separator: bytes = b",\n", member: bytes = b
                 reader = BatchReader(body, SITE)
                 while not reader.read_some():
                     pass
-                receipt = take_batch(connection, SITE, reader.batch, 1.0, "t")
+                receipt = store_batch(connection, SITE, reader.batch, 1.0, "t")
             except ContractError as error:
                 return error.code
         codes = {item.index: item.problem.code for item in receipt.rejected}

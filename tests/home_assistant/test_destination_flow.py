@@ -182,19 +182,6 @@ async def test_a_webhook_that_does_not_confirm_is_said_to_in_the_set_up_too(
     assert (await gateway.until_heard(RemoveDestination)).name == "webhook"
 
 
-async def test_an_older_app_that_cannot_test_adds_it_untested(
-    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
-) -> None:
-    gateway.reply = refusing_to("malformed", TestDestination, ChangeDestination)
-    result = await answer(hass, await options(hass, linked, "webhook"), WEBHOOK)
-    assert result["type"] is FlowResultType.CREATE_ENTRY
-    await settle(hass, linked)
-    await have_links(gateway, linked, replace(HOOK, label=None))
-    assert (await chosen(hass, linked, step="test"))["errors"] == {"base": "malformed"}
-    result = await answer(hass, await chosen(hass, linked, step="change_webhook"), {"kinds": ["device"]})
-    assert result["errors"] == {"base": "malformed"}
-
-
 async def test_each_destination_is_recognised_by_name_address_and_state(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:

@@ -109,19 +109,6 @@ async def test_nothing_becomes_due_while_the_app_is_away(
     assert not keys(hass)
 
 
-async def test_an_older_app_that_does_not_say_since_when_is_timed_from_here(
-    hass: HomeAssistant, people_only: MockConfigEntry, freezer: FrozenDateTimeFactory
-) -> None:
-    issues = DestinationIssues(hass, people_only)
-    older = replace(OFFLINE, state_age=None, label=None)
-    issues.show(replace(IDLE, links=(older,)))
-    await pass_time(hass, freezer, timedelta(minutes=31))
-    issues.show(replace(IDLE, links=(replace(older, reason="unreachable"),)))
-    await pass_time(hass, freezer, timedelta(minutes=30))
-    assert keys(hass) == {"cloud": "destination_offline"}
-    assert says(hass)["destination"] == "cloud"
-
-
 async def test_one_that_has_been_offline_for_long_is_said_at_once(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:

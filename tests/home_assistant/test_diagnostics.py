@@ -58,6 +58,7 @@ async def test_diagnostics_and_log_hold_no_secret(
                 address=f"https://{CANARY}.example",
                 kinds=(EventKind.ALERT,),
                 state=LinkState.OFFLINE,
+                state_age=1,
                 reason="timeout",
             ),
         ),

@@ -306,6 +306,7 @@ async def test_the_site_says_how_its_destinations_stand(
         address="https://cloud.example",
         kinds=(EventKind.ALERT,),
         state=LinkState.CONNECTED,
+        state_age=1,
         last_contact_age=1,
     )
     away = replace(link, name="webhook", state=LinkState.OFFLINE, reason="timeout", last_contact_age=None)
@@ -343,6 +344,7 @@ async def test_what_moves_as_events_come_and_go_is_no_row_in_the_activity_of_the
         address="https://cloud.example",
         kinds=(EventKind.ALERT,),
         state=LinkState.OFF,
+        state_age=1,
     )
     for age in (1, 400):
         waiting = Waiting(urgent=age, change=age, reading=age)

@@ -11,7 +11,6 @@ from custom_components.process_cosmos.alerts.recipients import as_answer, as_opt
 from custom_components.process_cosmos.const import DOMAIN
 
 from .alerts.site import add_phone
-from .conftest import set_up
 
 DATA = {"site": None, "url": None, "token": None, "sha256": None}
 
@@ -20,23 +19,6 @@ DATA = {"site": None, "url": None, "token": None, "sha256": None}
 def siren(hass: HomeAssistant, notify_entity: str) -> er.RegistryEntry:
     """A notify entity that stands in the registry; ``notify.hall`` does not."""
     return er.async_get(hass).async_get_or_create("notify", "siren", "1", suggested_object_id="siren")
-
-
-async def test_the_options_of_an_older_version_are_taken_over(hass: HomeAssistant, siren: er.RegistryEntry) -> None:
-    anna = add_phone(hass, "Anna")
-    options = {
-        "phones": [anna.device_id, "0123456789abcdef0123456789abcdef"],
-        "notify_entities": ["notify.siren", "notify.hall", "notify.gone"],
-        "destinations": ["cloud"],
-    }
-    entry = MockConfigEntry(domain=DOMAIN, data=DATA, options=options)
-    await set_up(hass, entry)
-    assert (entry.version, entry.minor_version) == (1, 3)
-    assert entry.options == {
-        "phones": [anna.app_id, "0123456789abcdef0123456789abcdef"],
-        "notify_entities": [siren.id, "notify.hall", "notify.gone"],
-        "destinations": ["cloud"],
-    }
 
 
 async def test_the_options_of_a_newer_version_are_refused(hass: HomeAssistant, notify_entity: str) -> None:

@@ -39,8 +39,10 @@ REJECTED = RejectedEvent(
     code="invalid",
     message="Bad subject",
     number=1,
+    attempts=1,
+    rejected_at=NOON,
 )
-AGAIN = replace(REJECTED, event=Ulid("01JDG0000000000000000000V2"), number=2, attempts=1, rejected_at=NOON)
+AGAIN = replace(REJECTED, event=Ulid("01JDG0000000000000000000V2"), number=2)
 PACK = replace(
     REJECTED,
     event=Ulid("01JDG0000000000000000000V3"),
@@ -50,7 +52,6 @@ PACK = replace(
     message="The receiver replied 422.",
     number=3,
     attempts=3,
-    rejected_at=NOON,
     reply='{"error":\n  "no `unit`"}' + "." * 1000,
 )
 CHANGE = replace(REJECTED, event=Ulid("01JDG0000000000000000000V5"), type="process_cosmos.device.changed.v1", number=5)
@@ -124,7 +125,7 @@ async def test_the_dialog_says_in_words_what_was_rejected_by_whom_why_when_and_h
     assert urgent == "- Alert → Head office: Bad subject (2 events, tried once, 2026-11-22 04:00)"
     assert pack.startswith("""- Readings → Node-RED: The receiver replied 422. `{"error": "no 'unit'"}...""")
     assert pack.endswith("…` (tried 3 times, 2026-11-22 04:00)")
-    assert ours == "- com.example.order.v1 → Head office: Bad subject"
+    assert ours == "- com.example.order.v1 → Head office: Bad subject (tried once, 2026-11-22 04:00)"
 
 
 async def test_an_alert_is_named_by_its_message_and_a_device_by_its_title(
@@ -140,8 +141,8 @@ async def test_an_alert_is_named_by_its_message_and_a_device_by_its_title(
     outbox.events = (replace(REJECTED, subject=str(alert["id"])), replace(CHANGE, subject=device.id))
     said = (await flow.async_step_init())["description_placeholders"] or {}
     assert said["events"].splitlines() == [
-        "- Alert `*Water* in the cellar` → Head office: Bad subject",
-        f"- Change of a device `{device.title}` → Head office: Bad subject",
+        "- Alert `*Water* in the cellar` → Head office: Bad subject (tried once, 2026-11-22 04:00)",
+        f"- Change of a device `{device.title}` → Head office: Bad subject (tried once, 2026-11-22 04:00)",
     ]
 
 

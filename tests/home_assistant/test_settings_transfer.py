@@ -76,7 +76,7 @@ async def test_the_import_takes_what_is_here_and_names_the_rest(
 
 async def test_a_phone_is_known_by_its_name_in_each_home(hass: HomeAssistant, people_only: MockConfigEntry) -> None:
     phone = add_phone(hass, "Anna")
-    hass.config_entries.async_update_entry(people_only, options={**people_only.options, "phones": [phone.device_id]})
+    hass.config_entries.async_update_entry(people_only, options={**people_only.options, "phones": [phone.app_id]})
     exported = await call(hass, "export_settings")
     assert exported["phones"] == ["Anna"]
     hass.config_entries.async_update_entry(people_only, options={**people_only.options, "phones": []})

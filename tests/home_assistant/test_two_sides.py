@@ -119,7 +119,7 @@ async def furnish(
     async def make(*levels: Level, program: Sequence[str | Path] = (COMMAND,)) -> AsyncIterator[House]:
         await translation.async_load_integrations(hass, {DOMAIN})
         anna = add_phone(hass, "Anna")
-        policy = Policy(levels=(Level(after=timedelta(), people=(f"{PHONE}{anna.device_id}",)), *levels))
+        policy = Policy(levels=(Level(after=timedelta(), people=(f"{PHONE}{anna.app_id}",)), *levels))
         monkeypatch.setattr("custom_components.process_cosmos.alerts.engine.policy_of", lambda _hass, _options: policy)
         async with gateway_process(tmp_path, free_port(), program=program) as gateway, receiver() as hook:
             entry = await set_up_with(hass, str(await gateway.pairing_line()))

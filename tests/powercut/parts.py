@@ -36,7 +36,7 @@ def counted_ulids() -> UlidFactory:
 @contextmanager
 def frequent_checkpoints() -> Iterator[None]:
     """Let the log be copied into the database after every few pages, so that cuts meet that too."""
-    with patch.object(wal, "_MOST_PAGES", 20):
+    with patch.object(wal, "_MAX_PAGES", 20):
         yield
 
 

@@ -207,7 +207,7 @@ class PowerCuts(RuleBasedStateMachine):
     @rule()
     def give_back(self) -> None:
         """Pages nobody needs go back to the disk."""
-        self._runner.run(self._store.give_back())
+        self._runner.run(self._store.return_free_pages())
 
     @rule()
     def restart(self) -> None:

@@ -46,6 +46,7 @@ CONNECTED = Link(
     address="https://cloud.example.com",
     kinds=(EventKind.ALERT,),
     state=LinkState.CONNECTED,
+    state_age=3600,
     last_contact_age=3,
 )
 WORKING = Status(links=(CONNECTED,), waiting=Waiting(), rejected=0, dropped=0, broker_connected=True)

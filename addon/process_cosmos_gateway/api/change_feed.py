@@ -74,7 +74,7 @@ class ChangeFeed:
         missed = self._missed_changes.follow(
             self._clock.monotonic(),
             {change.sequence for change in replayed},
-            confirmed=None if request.confirmed is None else self._given(request.confirmed),
+            confirmed=self._given(request.confirmed),
         )
         if request.report_missed:
             listener(missed)
@@ -84,7 +84,6 @@ class ChangeFeed:
     def unfollow(self) -> None:
         """Hand changes to nobody; they are kept for the next to follow."""
         self._listener = None
-        self._missed_changes.unfollow(self._clock.monotonic())
 
     def confirm(self, number: int) -> None:
         """Note that the follower has processed everything up to ``number``."""

@@ -17,8 +17,6 @@ MOST_TOLD = 200
 """Changes kept, the newest; the others are counted."""
 
 _MOST_TEXT = 255
-_ASSUMED_AFTER = 5.0
-"""Seconds a session must have lasted for an integration that confirms nothing to count as having heard everything."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,16 +41,12 @@ class MissedChanges:
             device.id: {item.name: item.value for item in device.properties} for device in devices
         }
         self._confirmed_at = now
-        self._followed_from: float | None = None
-        self._confirms = False
         self._changes: deque[_Unconfirmed] = deque()
-        self._newest = 0
         self._evicted = 0
         self._newest_evicted = 0
 
     def note(self, change: ValueChanged | EventHappened, now: float) -> None:
         """Keep a change; one that repeats the value is none."""
-        self._newest = change.sequence
         if isinstance(change, ValueChanged):
             values = self._values.setdefault(change.device, {})
             if not isinstance(change.value, bool | str) or values.get(change.property) == change.value:
@@ -76,14 +70,12 @@ class MissedChanges:
         if kept := {name: value for name, value in values.items() if name in but}:
             self._values[device] = kept
 
-    def follow(self, now: float, replayed: Collection[int], *, confirmed: int | None) -> MissedChangesReport:
+    def follow(self, now: float, replayed: Collection[int], *, confirmed: int) -> MissedChangesReport:
         """Begin a session; return what was never confirmed, but for the changes with the numbers ``replayed``.
 
-        ``confirmed``: the newest number confirmed before, None from an integration that confirms nothing.
+        ``confirmed``: the newest number confirmed before.
         """
-        self._followed_from = now
-        self._confirms = confirmed is not None
-        self._forget_until(confirmed or 0)
+        self._forget_until(confirmed)
         return MissedChangesReport(
             since=now - self._confirmed_at,
             changes=tuple(
@@ -98,12 +90,6 @@ class MissedChanges:
         """Forget the changes up to ``number``: Home Assistant has processed them, and people know of those before."""
         self._confirmed_at = now
         self._forget_until(number)
-
-    def unfollow(self, now: float) -> None:
-        """End the session, if there is one: what is not confirmed is reported in the next one."""
-        followed_from, self._followed_from = self._followed_from, None
-        if followed_from is not None and not self._confirms and now - followed_from >= _ASSUMED_AFTER:
-            self.confirm(self._newest, now)
 
     def _forget_until(self, number: int) -> None:
         while self._changes and self._changes[0].number <= number:

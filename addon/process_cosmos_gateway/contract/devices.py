@@ -77,7 +77,7 @@ class Subscribe:
 
     What the same ``run`` missed since change number ``after``, at most 60 s old, comes first, in order; then one
     ``Snapshot``, then, if ``report_missed``, ``MissedChangesReport``, then changes as they happen. ``confirmed``: the newest number
-    this run has confirmed (``Receipt.sequence``), 0 if none; None: the sender confirms nothing.
+    this run has confirmed (``Receipt.sequence``), 0 if none.
     """
 
     type: ClassVar[str] = "subscribe"
@@ -85,7 +85,7 @@ class Subscribe:
     run: Ulid
     after: int | None = None
     report_missed: bool = False
-    confirmed: int | None = None
+    confirmed: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -113,7 +113,7 @@ def load_kinds(transaction: Transaction) -> Mapping[str, DestinationKind]:
 
 
 def _usable(name: str, cursor: Any, token: Any) -> tuple[int, str | None]:  # noqa: ANN401 - a row's
-    """Return what is stored of an endpoint's replies as far as it can be used: earlier versions stored all of it."""
+    """Return what is stored of an endpoint's replies as far as it can be used; a damaged value is left out."""
     if not is_cursor(cursor):
         _LOGGER.warning("%s: the inbox of %s is read from its beginning", ROW_UNREADABLE, name)
         cursor = 0

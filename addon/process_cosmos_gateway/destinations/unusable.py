@@ -42,6 +42,7 @@ class UnusableDestinations:
             address=_NO_ADDRESS if settings is None else _address(settings),
             kinds=() if settings is None else settings.kinds,
             state=LinkState.REFUSED,
+            state_age=0.0,
             reason=UNUSABLE.reason,
             label=None if settings is None else settings.label,
         )

@@ -15,7 +15,6 @@ from process_cosmos_gateway.contract.codec import decode_json, parse
 from process_cosmos_gateway.contract.destinations import DestinationKind
 from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.contract.events import CONTENT_TYPE, event_type
-from process_cosmos_gateway.contract.urls import encode_url
 from process_cosmos_gateway.outbox import Delivered, Delivery, Rejected
 
 from .confirmation import digest
@@ -58,7 +57,7 @@ class Webhook:
         self.label = settings.label
         self.address = address_of(settings.url)
         self.kinds = settings.kinds
-        self._url, _ = encode_url(settings.url)  # an older version kept it as it was typed
+        self._url = settings.url
         self._headers = settings.headers
         self._source = Source(
             verified=settings.url.lower().startswith("https:"),

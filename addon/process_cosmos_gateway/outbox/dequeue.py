@@ -173,7 +173,7 @@ def _may_leave(row: Row, priority: Priority, now: float, result: FetchResult) ->
     if expires is not None and expires <= now:
         result.expired.append((priority, sequence))
         return False
-    if checksum is not None and zlib.crc32(body) != checksum:
+    if zlib.crc32(body) != checksum:
         result.damaged.append((priority, sequence))
         return False
     return True

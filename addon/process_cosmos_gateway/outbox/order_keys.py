@@ -1,7 +1,7 @@
 """Order keys: what of one kind never shares its order with another kind, whatever devices and programs call things.
 
 An alert's key is its id. A device's is its id too, unless that looks like an alert's; others begin with ``#``, which no
-MQTT topic contains, so no device's id. Events that wait from before have got them too (migrations/4.sql).
+MQTT topic contains, so no device's id.
 """
 
 from process_cosmos_gateway.contract.identifiers import is_ulid

@@ -1,4 +1,4 @@
-"""The gateway's durable memory: the only package that talks to SQLite."""
+"""The gateway's SQLite database; no other package opens it."""
 
 from process_cosmos_gateway.contract.destinations import StorageState
 

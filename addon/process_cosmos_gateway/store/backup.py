@@ -1,4 +1,4 @@
-"""A copy of the database for Home Assistant's backups, and the way back from one."""
+"""Copies the database for Home Assistant's backups, and adopts such a copy after a restore."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -13,25 +13,27 @@ from .disk_reserve import RESERVE, free_bytes
 
 FOLDER = "backup"
 COPY = "store.sqlite"
-"""Not the database's own name: a backup leaves out each file of that name, in any folder."""
+"""Differs from the database's own name, because a backup leaves out every file of that name, in any folder."""
 _LIVE = (".sqlite", ".sqlite-wal")
 
 
 def make_backup(folder: Path, vfs: str | None = None) -> Path:
-    """Copy the database in ``folder`` as of one moment, also while a gateway writes; return the copy's path.
+    """Make a consistent copy of the database in ``folder``, also while a gateway writes to it; return its path.
 
-    Raises ``StoreError``; an older copy stays then.
+    Raises ``StoreError``; an existing copy is kept then.
     """
     try:
         return _make_backup(folder, vfs)
     except (apsw.Error, OSError) as error:
-        raise StoreError(f"no backup was made: {error}") from error
+        raise StoreError(f"the database could not be copied for the backup: {error}") from error
 
 
 def _make_backup(folder: Path, vfs: str | None) -> Path:
     size = sum(file.stat().st_size for file in folder.glob(f"{schema.FILE}*") if file.suffix in _LIVE)
     if free_bytes(folder) < size + 3 * RESERVE:
-        raise StoreError("no backup was made: it would take the room alarms need")
+        raise StoreError(
+            "the database was not copied for the backup: too little disk space would be left for urgent events"
+        )
     copy = copy_beside(folder / schema.FILE)
     copy.parent.mkdir(mode=0o700, exist_ok=True)
     draft = copy.with_suffix(".new")
@@ -49,18 +51,21 @@ def _make_backup(folder: Path, vfs: str | None) -> Path:
 
 
 def remove_backup(folder: Path) -> None:
-    """Give the room of the copy back, if there is one."""
+    """Delete the backup copy in ``folder``, if there is one."""
     with suppress(FileNotFoundError):
         remove_private(copy_beside(folder / schema.FILE))
 
 
 def copy_beside(path: Path) -> Path:
-    """Return where a copy of the database at ``path`` is, if there is one."""
+    """Return the path of the backup copy that belongs to the database at ``path``."""
     return path.parent / FOLDER / COPY
 
 
 def adopt(path: Path, ulid_fn: schema.UlidFn, vfs: str | None) -> bool:
-    """Make a restored copy the database at ``path``, where none is, with a new epoch; say whether there was one."""
+    """Turn a restored copy into the database at ``path``, with a new epoch; return False if there is no copy.
+
+    There must be no database at ``path``.
+    """
     copy = copy_beside(path)
     if not is_there(copy):
         return False
@@ -71,7 +76,7 @@ def adopt(path: Path, ulid_fn: schema.UlidFn, vfs: str | None) -> bool:
             connection.execute("UPDATE meta SET value = ? WHERE key = 'epoch'", (ulid_fn(),))
             connection.execute(schema.SCHEMA.with_name("restored.sql").read_text("utf-8"))
     except apsw.CorruptError, apsw.NotADBError, apsw.SQLError:
-        # What can be read of it is salvaged, and a salvage begins an epoch too.
+        # The copy is damaged: the check that follows recovers it, and a recovery begins a new epoch too.
         pass
     finally:
         connection.close()

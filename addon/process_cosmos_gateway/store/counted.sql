@@ -1,5 +1,5 @@
--- Run after a salvage on what was copied: how many rows a table had at most, as another table says. Columns: the table,
--- the rows, whether that is their exact number, and the table it was read from, which must be whole to be believed.
+-- Run on the copied tables after a recovery: the number of rows a table had, as counted by another table. Columns: the table,
+-- the number, whether it is exact (else an upper bound), and the table it comes from, which must have been read completely.
 
 SELECT 'outbox_urgent', max(value, coalesce((SELECT max(events) FROM outbox_backlog WHERE priority = 'urgent'), 0)),
   1, 'outbox_counter' FROM outbox_counter WHERE name = 'urgent'
@@ -17,11 +17,11 @@ SELECT 'outbox_rejected', value, 1, 'outbox_counter' FROM outbox_counter WHERE n
 UNION ALL
 SELECT 'outbox_id', value, 1, 'outbox_counter' FROM outbox_counter WHERE name = 'id'
 UNION ALL
--- A number takes 48 bytes, a text more.
+-- A numeric reading is counted as 48 bytes, a string as more.
 SELECT 'device_reading', CAST(total(bytes) / 48 AS INTEGER), 0, 'device_property' FROM device_property
 UNION ALL
--- Those of the newest commit; a database of an earlier version has the newest 2,000, and those of a commit besides.
-SELECT 'device_message', 2700, 0, NULL
+-- All messages of the newest commit are in one row.
+SELECT 'device_message', 1, 0, NULL
 UNION ALL
 SELECT 'quarantine', 1000, 0, NULL
 UNION ALL
@@ -33,7 +33,7 @@ SELECT 'device_write', count(*), 0, 'device_property' FROM device_property
 UNION ALL
 SELECT 'outbox_destination', count(DISTINCT destination), 0, 'outbox_cursor' FROM outbox_cursor
 UNION ALL
--- One may be about to register.
+-- One more destination may be stored that is not registered yet.
 SELECT 'destination', 1 + count(*), 0, 'outbox_destination' FROM outbox_destination
 UNION ALL
 SELECT 'destination_token', count(*), 0, 'destination' FROM destination

@@ -1,4 +1,4 @@
-"""A connection in a thread of its own: all jobs that wait share one transaction."""
+"""Runs database jobs in a thread with its own connection; all waiting jobs share one transaction (group commit)."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -27,30 +27,31 @@ _DISK_ERRORS = (
     apsw.ProtocolError,
     apsw.ReadOnlyError,
 )
-"""After one of these nobody knows what the transaction still holds: it is over for all who share it."""
+"""Errors after which the state of the transaction is unknown: all jobs that share it fail."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One change or question, and where its outcome goes."""
+    """A function to run in a transaction, and the future that receives its result."""
 
     work: Callable[[Transaction], Any]
     outcome: asyncio.Future[Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """The job's value, and what is to be called now that it is on disk."""
+class JobResult:
+    """The return value of a job, and the callbacks to run after the commit."""
 
     value: Any
     callbacks: Sequence[Callable[[], None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Ends:
-    """Called in the lane's thread; ``failed_fn`` says whether the same may be tried again at once.
+class TransactionHooks:
+    """Functions called in the database thread after each transaction.
 
-    ``problem_fn``: why a commit, although it succeeded, must not be acknowledged; None: it may.
+    ``failed_fn`` returns whether to retry the transaction at once. ``problem_fn`` returns why a commit that succeeded
+    must not be acknowledged, or None.
     """
 
     failed_fn: Callable[[Exception], bool]
@@ -59,12 +60,14 @@ class Ends:
 
 
 class DatabaseThread:
-    """Runs jobs in order; what was asked for before ``close`` is still done."""
+    """Runs jobs in the order of their submission; those submitted before ``close`` still run."""
 
-    def __init__(self, name: str, connect_fn: Callable[[], apsw.Connection], begin: str, ends: Ends) -> None:
-        """Connect in the thread ``name`` when the first job comes, and anew after a disk error."""
+    def __init__(
+        self, name: str, connect_fn: Callable[[], apsw.Connection], begin: str, hooks: TransactionHooks
+    ) -> None:
+        """Connect in the thread ``name`` for the first job, and again after a disk error; ``begin``: SQL."""
         self._connect_fn = connect_fn
-        self._ends = ends
+        self._hooks = hooks
         self._begin = begin
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, name)
@@ -76,9 +79,9 @@ class DatabaseThread:
         self._problem: str | None = None
 
     async def do(self, work: Callable[[Transaction], Any]) -> Any:  # noqa: ANN401 - what ``work`` returns
-        """Return what ``work`` returns, once its transaction is committed; raise what it raised, or ``StoreError``.
+        """Run ``work``; return its result once the transaction is committed, raise its exception or ``StoreError``.
 
-        A caller that is cancelled does not undo it.
+        Cancelling the caller does not undo the job.
         """
         if self._closed:
             raise StoreError("the store is closed")
@@ -101,7 +104,7 @@ class DatabaseThread:
         return await self._loop.run_in_executor(self._thread, run)
 
     async def close(self) -> None:
-        """Do what waits, then let go of the database."""
+        """Run the waiting jobs, then close the connection."""
         self._closed = True
         await self._idle.wait()
         await self._loop.run_in_executor(self._thread, self._disconnect)
@@ -117,80 +120,80 @@ class DatabaseThread:
     def _do_batch(self, batch: Sequence[Job]) -> None:
         self._loop.call_soon_threadsafe(self._finish_batch, batch, self._transact(batch))
 
-    def _finish_batch(self, batch: Sequence[Job], outcomes: Sequence[Done | Exception]) -> None:
+    def _finish_batch(self, batch: Sequence[Job], outcomes: Sequence[JobResult | Exception]) -> None:
         try:
-            _hand_out(batch, outcomes)
+            _resolve_jobs(batch, outcomes)
         finally:
-            # Those who just got their outcome run first: what they ask for next shares the next fsync.
+            # Callers that just got their result run first, so that their next jobs share the next fsync.
             self._loop.call_soon(self._start_batch)
 
-    def _transact(self, batch: Sequence[Job]) -> Sequence[Done | Exception]:
+    def _transact(self, batch: Sequence[Job]) -> Sequence[JobResult | Exception]:
         outcomes = self._try_transaction(batch) if self._problem is None else ()
-        self._problem = self._problem or self._ends.problem_fn()
+        self._problem = self._problem or self._hooks.problem_fn()
         return outcomes if self._problem is None else [StoreError(self._problem) for _ in batch]
 
-    def _try_transaction(self, batch: Sequence[Job]) -> Sequence[Done | Exception]:
+    def _try_transaction(self, batch: Sequence[Job]) -> Sequence[JobResult | Exception]:
         try:
             return self._transact_once(batch)
         except (apsw.Error, OSError) as error:
-            if not self._ends.failed_fn(error):
+            if not self._hooks.failed_fn(error):
                 return [_store_error(error) for _ in batch]
         try:
             return self._transact_once(batch)
         except (apsw.Error, OSError) as error:
-            self._ends.failed_fn(error)
+            self._hooks.failed_fn(error)
             return [_store_error(error) for _ in batch]
 
-    def _transact_once(self, batch: Sequence[Job]) -> Sequence[Done | Exception]:
+    def _transact_once(self, batch: Sequence[Job]) -> Sequence[JobResult | Exception]:
         try:
             connection = self._connection = self._connection or self._connect_fn()
             connection.execute(self._begin)
             outcomes = [self._attempt(connection, job) for job in batch]
             connection.execute("COMMIT")
-            self._ends.committed_fn()
+            self._hooks.committed_fn()
         except apsw.Error, OSError:
-            # After a failed fsync the kernel may have dropped the pages: this handle must not try again.
+            # After a failed fsync the kernel may have dropped the pages, so this handle must not be used again.
             self._disconnect()
             raise
         return outcomes
 
     @staticmethod
-    def _attempt(connection: apsw.Connection, job: Job) -> Done | Exception:
+    def _attempt(connection: apsw.Connection, job: Job) -> JobResult | Exception:
         transaction = Transaction(connection)
         connection.execute("SAVEPOINT job")
         try:
             value = job.work(transaction)
         except _DISK_ERRORS:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the caller's, and undoes his job alone
+        except Exception as error:  # noqa: BLE001 - any exception of a job belongs to its caller and undoes that job only
             connection.execute("ROLLBACK TO job")
             connection.execute("RELEASE job")
             return error
         connection.execute("RELEASE job")
-        return Done(value, transaction.callbacks)
+        return JobResult(value, transaction.callbacks)
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.close(True)  # by force: an error of a dying handle says nothing new
+            connection.close(True)  # by force: the error that led here was reported already
 
 
 def _store_error(error: Exception) -> StoreError:
     kind = StoreDamagedError if is_damage(error) else StoreError
-    failure = kind(f"the store failed: {error}")
+    failure = kind(f"the database failed: {error}")
     failure.__cause__ = error
     return failure
 
 
-def _hand_out(batch: Sequence[Job], outcomes: Sequence[Done | Exception]) -> None:
-    done = [outcome for outcome in outcomes if isinstance(outcome, Done)]
+def _resolve_jobs(batch: Sequence[Job], outcomes: Sequence[JobResult | Exception]) -> None:
+    done = [outcome for outcome in outcomes if isinstance(outcome, JobResult)]
     for job, outcome in zip(batch, outcomes, strict=True):
         if job.outcome.cancelled():
             continue
-        if isinstance(outcome, Done):
+        if isinstance(outcome, JobResult):
             job.outcome.set_result(outcome.value)
         else:
             job.outcome.set_exception(outcome)
-    # All callbacks run before anybody who waited goes on.
+    # All callbacks run before any waiting caller continues.
     for callback in chain.from_iterable(outcome.callbacks for outcome in done):
         callback()

@@ -1,4 +1,4 @@
-"""Saves what the open handle of a deleted database still reads."""
+"""Saves the content of a deleted database through a handle that is still open."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,28 +12,28 @@ from .recovery import Recovered, finish_recovery
 
 
 def rescue(connection: apsw.Connection, path: Path, vfs: str | None, ulid_fn: schema.UlidFn, *, is_ours: bool) -> None:
-    """Put what ``connection`` still reads of the deleted database at ``path``.
+    """Write the content that ``connection`` still reads of the deleted database to a new database at ``path``.
 
-    Site and epoch stay: nothing that was committed is missing. ``is_ours``: the file at ``path`` is the open one and
-    only its log is gone; another file is kept as ``….damaged-<ULID>``. Raises ``apsw.Error`` and ``OSError``; then
-    nothing at ``path`` has changed, or ``finish_recovery`` does the rest.
+    Site and epoch stay the same, as no commit is missing. ``is_ours``: the file at ``path`` is the open one, and only
+    its log was deleted; any other file there is kept as ``….damaged-<ULID>``. Raises ``apsw.Error`` and ``OSError``:
+    then nothing at ``path`` has changed, or ``finish_recovery`` completes the work.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = draft_beside(path)
     draft.unlink(missing_ok=True)
-    connection.execute("PRAGMA query_only = 0")  # the reader's handle has it on, and VACUUM INTO asks
+    connection.execute("PRAGMA query_only = 0")  # the reader's handle has it on, and VACUUM INTO obeys it
     connection.execute("VACUUM INTO ?", (str(draft),))
     draft.chmod(0o600)
     copy = apsw.Connection(str(draft), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
     try:
         with copy:
             copy.execute("DELETE FROM meta WHERE key = ?", (wal.KEY,))
-            recovered = Recovered(_rows(copy), {}, datetime.now(UTC))
-            copy.execute("INSERT OR REPLACE INTO meta VALUES ('salvaged', ?)", (recovered.encode(),))
+            recovered = Recovered(_count_rows(copy), {}, datetime.now(UTC))
+            copy.execute("INSERT OR REPLACE INTO meta VALUES ('recovered', ?)", (recovered.encode(),))
     finally:
         copy.close()
     sync_file(draft)
-    draft.replace(path.with_name(f"{path.name}.salvaged-{ulid_fn()}"))
+    draft.replace(path.with_name(f"{path.name}.recovered-{ulid_fn()}"))
     sync_folder(path.parent)
     if is_ours:
         path.unlink()
@@ -42,11 +42,11 @@ def rescue(connection: apsw.Connection, path: Path, vfs: str | None, ulid_fn: sc
 
 
 def draft_beside(path: Path) -> Path:
-    """Return where the database at ``path`` is put together; after a kill it may be there in part."""
+    """Return the path at which ``rescue`` assembles the database; a kill may leave an incomplete file there."""
     return path.with_name(f"{path.name}.rescued")
 
 
-def _rows(connection: apsw.Connection) -> dict[str, int]:
+def _count_rows(connection: apsw.Connection) -> dict[str, int]:
     tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
     counted = [name for name in tables if name != "meta" and not name.startswith("sqlite_")]
     return {name: int(connection.execute(f'SELECT count(*) FROM "{name}"').get) for name in counted}  # noqa: S608 - names of the schema

@@ -1,4 +1,4 @@
-"""The disk below the store: how much of it is free, and a ballast to throw off when nothing is."""
+"""Watches the free disk space, and keeps a ballast file that is deleted when the disk is full."""
 
 import os
 import time
@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 RESERVE = 16 * 1024 * 1024
-"""Bytes kept for alarms, unless an option says otherwise."""
+"""Default size in bytes of the disk space reserved for urgent events."""
 
 _BALLAST = "ballast"
-_ROOM = 3
-"""The ballast is taken in again where so many reserves are free: not a moment before it is needed once more."""
-_LOOK_SECONDS = 1.0
+_FREE_RESERVES = 3
+"""The ballast is written again when this many reserves are free, so that it is not needed again at once."""
+_MAX_AGE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Space:
-    """Bytes: ``free`` on the disk, the ``reserve`` that is for alarms, and the ``ballast`` that is there to give up."""
+    """Sizes in bytes: ``free`` on the disk, the ``reserve`` for urgent events, and the current ``ballast`` file."""
 
     free: int
     reserve: int
@@ -25,51 +25,51 @@ class Space:
 
 
 def free_bytes(folder: Path) -> int:
-    """Return how many bytes this process may still write to the disk of ``folder``."""
+    """Return how many bytes this process can still write to the file system of ``folder``."""
     found = os.statvfs(folder)
     return found.f_bavail * found.f_frsize
 
 
-class Disk:
-    """Looks at the disk no more than once a second; any thread may ask."""
+class DiskReserve:
+    """Measures the free space at most once a second and manages the ballast file. Thread-safe."""
 
     def __init__(self, folder: Path, reserve: int, free_fn: Callable[[Path], int] = free_bytes) -> None:
-        """Look at the disk of ``folder``."""
+        """Measure the file system of ``folder``; ``reserve``: bytes for urgent events, also the size of the ballast."""
         self._folder = folder
         self._file = folder / _BALLAST
         self._reserve = reserve
         self._free_fn = free_fn
-        self._space, self._looked_at = self._look(), time.monotonic()
-        self.gave_up = False
-        """The disk was full, and there was no room for the ballast since."""
+        self._space, self._measured_at = self._measure(), time.monotonic()
+        self.is_ballast_missing = False
+        """The disk was full, and there has been no space for the ballast since."""
 
     @property
     def space(self) -> Space:
-        """What is free, at most a second old."""
-        if time.monotonic() - self._looked_at >= _LOOK_SECONDS:
-            self.look_again()
+        """The sizes, measured at most a second ago."""
+        if time.monotonic() - self._measured_at >= _MAX_AGE_SECONDS:
+            self.measure_now()
         return self._space
 
-    def look_again(self) -> None:
-        """Look at once: something has just failed, or room was made."""
-        self._space, self._looked_at = self._look(), time.monotonic()
+    def measure_now(self) -> None:
+        """Measure at once: a write has just failed, or space was freed."""
+        self._space, self._measured_at = self._measure(), time.monotonic()
 
-    def give_up_ballast(self) -> bool:
-        """Make room at the price of the ballast; say whether there was one."""
-        self.gave_up = True
+    def delete_ballast(self) -> bool:
+        """Delete the ballast file to free disk space; return whether there was one."""
+        self.is_ballast_missing = True
         try:
             self._file.unlink()
         except OSError:
             return False
         finally:
-            self.look_again()
+            self.measure_now()
         return True
 
-    def take_ballast(self) -> None:
-        """Take the ballast in (again) if there is room for it and more; raise ``OSError`` if the disk refuses."""
+    def restore_ballast(self) -> None:
+        """Write the ballast file if it is missing and three reserves are free; raise ``OSError`` if that fails."""
         if self._space.ballast == self._reserve:
-            self.gave_up = False
-        elif self.space.free >= _ROOM * self._reserve:
+            self.is_ballast_missing = False
+        elif self.space.free >= _FREE_RESERVES * self._reserve:
             draft = self._file.with_suffix(".new")
             descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT, 0o600)
             try:
@@ -81,10 +81,10 @@ class Disk:
             finally:
                 os.close(descriptor)
             draft.replace(self._file)
-            self.gave_up = False
-            self.look_again()
+            self.is_ballast_missing = False
+            self.measure_now()
 
-    def _look(self) -> Space:
+    def _measure(self) -> Space:
         try:
             ballast = self._file.stat().st_size
         except OSError:

@@ -1,32 +1,32 @@
-"""What a person must know of a store that cannot be opened."""
+"""Errors of the store, with stable codes for logs and users."""
 
 from typing import ClassVar, Final
 
 from process_cosmos_gateway.errors import StartError, StoreError
 
 ROW_UNREADABLE: Final = "store_row_unreadable"
-"""Before a log line: one row cannot be read, and is left out by itself."""
+"""Code in front of a log line: one row cannot be read and is skipped."""
 
 
 class StoreDamagedError(StoreError):
-    """A page of the database cannot be read: the next ``Store.open`` salvages what can."""
+    """A page of the database cannot be read; the next ``Store.open`` recovers the readable rows."""
 
     code: ClassVar[str] = "store_damaged"
 
 
 class StoreFilesGoneError(StoreDamagedError):
-    """Files of the open database were deleted or replaced: the next ``Store.open`` begins with what was saved."""
+    """Files of the open database were deleted or replaced; the next ``Store.open`` begins with the saved content."""
 
     code: ClassVar[str] = "store_files_gone"
 
 
 class SchemaTooNewError(StoreError):
-    """A newer version of the gateway wrote this database: it is left as it is; a person must update the app."""
+    """A newer version of the gateway wrote this database; it is left unchanged, and the app must be updated."""
 
     code: ClassVar[str] = "store_schema_too_new"
 
 
 class StoreReadOnlyError(StartError):
-    """Nothing can be written to the data folder: there is no sense in a start."""
+    """The data folder is not writable, so the gateway cannot start."""
 
     code: ClassVar[str] = "store_read_only"

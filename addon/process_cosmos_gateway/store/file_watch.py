@@ -1,6 +1,6 @@
-"""Notices that the files of the open database were deleted or replaced.
+"""Detects that files of the open database were deleted or replaced.
 
-SQLite goes on in a deleted file without an error: what is committed there is gone with the process.
+SQLite keeps writing to a deleted file without an error, and its commits are lost when the process ends.
 """
 
 from pathlib import Path
@@ -10,26 +10,26 @@ CODE = "store_files_gone"
 type Identity = tuple[int, int]
 
 
-class Presence:
-    """Which files the open database consists of; any thread may ask."""
+class FileWatch:
+    """Compares the database files on disk with those the process has open. Thread-safe."""
 
     def __init__(self, path: Path) -> None:
-        """Take where the database is; what its files are is known from ``begin`` on, once all are open."""
+        """Watch the database at ``path``; call ``begin`` once all its files are open."""
         self._files = [path.with_name(path.name + rest) for rest in ("", "-wal", "-shm")]
         self._known: dict[Path, Identity] = {}
         self.problem: str | None = None
-        """What is wrong; it stays: the files that come back are others."""
+        """What happened to a file. Never reset: files that reappear are not the open ones."""
 
     def begin(self) -> None:
-        """Remember the files that are there now, all of which the database has open."""
+        """Record the identity of the current files, all of which the database has open."""
         self._known = {file: found for file in self._files if (found := _identity(file)) is not None}
 
     def is_ours(self, file: Path) -> bool:
-        """Return whether the file at this path is the one that is open."""
+        """Return whether the file at this path is the open one."""
         return _identity(file) == self._known.get(file)
 
     def find_problem(self) -> str | None:
-        """Return what happened to a file, if anything did."""
+        """Return which file was deleted or replaced, as a sentence with its code, or None."""
         if self.problem is None:
             for file, known in self._known.items():
                 if (found := _identity(file)) != known:

@@ -1,4 +1,4 @@
-"""What the disk has last done to the store, and what is to be done about it."""
+"""Derives the health of the store from the result of each transaction."""
 
 import logging
 from contextlib import suppress
@@ -9,62 +9,66 @@ import apsw
 
 from process_cosmos_gateway.contract.destinations import StorageState
 
-from .disk_reserve import Disk
-from .file_watch import Presence
+from .disk_reserve import DiskReserve
+from .file_watch import FileWatch
 
 _LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class StorageHealth:
-    """``reason``: what the disk said; None: nothing."""
+    """State of the store's disk; ``reason``: the error message, None if there is none."""
 
     state: StorageState = StorageState.OK
     reason: str | None = None
 
 
-class Watch:
-    """Told by the store's threads how each commit ended."""
+class HealthMonitor:
+    """Receives the result of each transaction from the database threads."""
 
-    def __init__(self, disk: Disk, marker: Path, presence: Presence) -> None:
-        """``marker``: a file that lets the next open salvage the database; ``presence``: of its files."""
+    def __init__(self, disk: DiskReserve, marker: Path, files: FileWatch) -> None:
+        """Begin healthy; ``marker``: created on damage, so that the next open recovers the database."""
         self.health = StorageHealth()
         self.damage: Exception | None = None
-        self._presence = presence
+        self._files = files
         self._disk = disk
         self._marker = marker
 
-    def failed(self, error: Exception) -> bool:
-        """Remember ``error``; return whether room was made, so that the same may be tried again at once."""
+    def note_failure(self, error: Exception) -> bool:
+        """Record ``error``; return whether disk space was freed, so that a retry makes sense."""
         state = _state(error)
         if state is not self.health.state:
-            _LOGGER.error("The store cannot be written: %s (%s)", error, state)
+            _LOGGER.error(
+                "The database cannot be written: %s (%s). Commits are retried every second; check the disk",
+                error,
+                state,
+            )
         self.health = StorageHealth(state, str(error))
         if is_damage(error):
             self.damage = error
             with suppress(OSError):
                 self._marker.touch(mode=0o600)
         if state is StorageState.FULL:
-            return self._disk.give_up_ballast()
+            return self._disk.delete_ballast()
         return False
 
     def find_problem(self) -> str | None:
-        """Return why nothing may be acknowledged any more, if the database's files were deleted or replaced."""
-        problem = self._presence.find_problem()
+        """Return why commits must not be acknowledged: database files were deleted or replaced. None: they may."""
+        problem = self._files.find_problem()
         if problem is not None and self.health.reason != problem:
-            _LOGGER.error("%s. Nothing new is accepted until what the app still has open is saved.", problem)
+            _LOGGER.error("%s. Nothing is accepted until the content of the open files has been saved", problem)
             self.health = StorageHealth(StorageState.FAILING, problem)
         return problem
 
-    def committed(self) -> None:
-        """Remember that the disk takes commits; a full one is over when there is room for the ballast too."""
-        if self.health.state is not StorageState.OK and not self._disk.gave_up and self.damage is None:
-            _LOGGER.warning("The store can be written again")
+    def note_commit(self) -> None:
+        """Record a successful commit; after a full disk the store is healthy only once the ballast is back."""
+        if self.health.state is not StorageState.OK and not self._disk.is_ballast_missing and self.damage is None:
+            _LOGGER.warning("The database can be written again")
             self.health = StorageHealth()
 
 
 def is_damage(error: Exception) -> bool:
-    """Say whether the database itself is wrong, also cut short: no trouble of the disk, which may pass."""
+    """Return whether the database itself is damaged or truncated; disk errors may be temporary and do not count."""
     if isinstance(error, apsw.IOError):
         return getattr(error, "extendedresult", None) == apsw.SQLITE_IOERR_SHORT_READ
     return isinstance(error, apsw.CorruptError | apsw.NotADBError)

@@ -1,4 +1,4 @@
-"""A look at a database that takes the same time whatever its size."""
+"""Checks a database for damage in constant time, whatever its size."""
 
 from pathlib import Path
 
@@ -12,12 +12,12 @@ from .health import is_damage
 
 
 def find_damage(path: Path, vfs: str | None) -> str | None:
-    """Read the schema, the store's own facts, and each table's first and last row; return what is wrong, if anything.
+    """Read schema, site, epoch, and each table's first and last row; return what is wrong, or None.
 
-    Damage elsewhere is met when a page is needed, or by a row's checksum.
+    Damage elsewhere is found when a page is read, or by the checksum of a row.
     """
     if not path.stat().st_size:
-        # A new database appears whole, by a rename: SQLite would take an empty file for a new one and forget the site.
+        # A new database appears complete, by a rename. SQLite would treat an empty file as a new database without a site.
         return "it is empty"
     connection = schema.connect_untouched(path, vfs)
     try:
@@ -31,7 +31,7 @@ def find_damage(path: Path, vfs: str | None) -> str | None:
         return str(error)
     except apsw.Error as error:
         if is_damage(error):
-            return "it is cut short" if isinstance(error, apsw.IOError) else str(error)
+            return "it is truncated" if isinstance(error, apsw.IOError) else str(error)
         raise
     finally:
         connection.close()
@@ -39,7 +39,7 @@ def find_damage(path: Path, vfs: str | None) -> str | None:
 
 
 def key_columns(connection: apsw.Connection, table: str) -> list[str]:
-    """Return the columns of the primary key, in its order."""
+    """Return the quoted names of the primary key's columns, in key order."""
     found = connection.execute("SELECT name FROM pragma_table_info(?) WHERE pk > 0 ORDER BY pk", (table,))
     return [f'"{name}"' for (name,) in found]
 

@@ -1,4 +1,4 @@
-"""How many rows a salvage has lost: a true upper bound, or the statement that nobody can know."""
+"""Computes how many rows a recovery has lost: an upper bound per table, or the statement that there is none."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ _TREE = pattern(r"Tree (\d+) ")
 
 @dataclass(slots=True)
 class Copied:
-    """What became of a table. ``lost``: ranges and rows that could not be read, no bound by itself.
+    """The result of copying one table. ``lost``: unreadable ranges and rows, which is no bound by itself.
 
-    ``is_whole``: every row was read. ``highest``: no row had a greater number; None: nobody knows.
+    ``is_whole``: every row was read. ``highest``: no row had a greater number; None: unknown.
     """
 
     kept: int = 0
@@ -27,7 +27,7 @@ class Copied:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How many rows another table says there were: ``is_exact`` or at most; ``basis``: that table, None: a constant."""
+    """A row count of ``table`` taken from the table ``basis`` (None: a constant); not ``is_exact``: an upper bound."""
 
     table: str
     rows: int
@@ -35,11 +35,11 @@ class Count:
     basis: str | None
 
 
-def losses(copied: Mapping[str, Copied], counts: Iterable[Count]) -> tuple[dict[str, int], bool]:
-    """Return at most how many rows of each table are lost, and whether there is a table without such a bound.
+def compute_losses(copied: Mapping[str, Copied], counts: Iterable[Count]) -> tuple[dict[str, int], bool]:
+    """Return the upper bound of lost rows per table, and whether there is a table without such a bound.
 
-    A count is believed if the table it stands in was read as a whole, and it is not less than what was kept. An exact
-    one counts more than what the copy met: a page that lost cells can be read without an error.
+    A count is trusted if its own table was read completely and it is not less than the rows kept. An exact count
+    overrides the errors met while copying, because a page that lost cells can be read without an error.
     """
     known = {
         count.table: count
@@ -66,11 +66,11 @@ def losses(copied: Mapping[str, Copied], counts: Iterable[Count]) -> tuple[dict[
 
 
 def read_counts(connection: apsw.Connection) -> list[Count]:
-    """Return what the copied tables say about each other."""
+    """Return the row counts that the copied tables hold about each other; empty if they are of another schema."""
     try:
         rows = connection.execute(COUNTED.read_text("utf-8")).fetchall()
     except apsw.SQLError:
-        return []  # tables of an older version
+        return []
     return [
         Count(str(table), int(str(number)), bool(exact), None if basis is None else str(basis))
         for table, number, exact, basis in rows
@@ -78,7 +78,7 @@ def read_counts(connection: apsw.Connection) -> list[Count]:
 
 
 def is_sound(connection: apsw.Connection, table: str) -> bool:
-    """Return whether the pages of ``table`` itself are in order; an index of it may not be."""
+    """Return whether the pages of ``table`` itself are undamaged; its indexes may be damaged."""
     try:
         indexes = {
             int(root)

@@ -1,4 +1,4 @@
-"""What is done before the store's threads begin: a database is made, adopted, checked, salvaged, migrated."""
+"""Prepares the database before the store's threads start: creates, adopts, checks, recovers and migrates it."""
 
 import logging
 from collections.abc import Sequence
@@ -17,33 +17,37 @@ from .integrity import find_damage
 from .recovery import Recovered, finish_recovery, recover
 
 _LOGGER = logging.getLogger(__name__)
-_LOG_LOST = "its log is gone, with what was written last"
+_LOG_LOST = "its write-ahead log is missing, and with it the newest commits"
 _SITE = "site"
 _SUSPECT = "gateway.sqlite.suspect"
 
 
 def prepare(path: Path, ulid_fn: schema.UlidFn, vfs: str | None, migrations: Sequence[str] = schema.MIGRATIONS) -> None:
-    """Make the database at ``path`` if there is none, else bring it to the newest version; salvage a damaged one.
+    """Create the database at ``path`` if there is none, else recover it if it is damaged and migrate it.
 
-    It takes the same time whatever the database's size, but for a salvage. Raises ``SchemaTooNewError`` without a
-    change to the database, or to the backup it would have begun with; ``apsw.Error`` and ``OSError``.
+    Takes constant time whatever the size of the database, except for a recovery or a migration. Raises ``apsw.Error``,
+    ``OSError``, and ``SchemaTooNewError`` without a change to the database or to the backup to be adopted.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.parent.chmod(0o700)
     finish_recovery(path)
     suspect = suspect_marker(path)
     if not is_there(path) and is_there(rescued := draft_beside(path)):
-        # Killed while the last handle was read: what had been written by then is better than nothing.
+        # The process was killed while it saved a deleted database: recover what it had written by then.
         rescued.rename(path)
         suspect.touch(mode=0o600)
     draft_beside(path).unlink(missing_ok=True)
     schema.refuse_newer(path if is_there(path) else backup.copy_beside(path), vfs, 1 + len(migrations))
     if not is_there(path) and not backup.adopt(path, ulid_fn, vfs):
-        _begin(path, ulid_fn, vfs, 1 + len(migrations))
+        _create_fresh(path, ulid_fn, vfs, 1 + len(migrations))
     without_log = wal.is_lost(path, vfs)
     reason = _LOG_LOST if without_log else "a page could not be read" if is_there(suspect) else find_damage(path, vfs)
     if reason is not None:
-        _LOGGER.error("%s is damaged (%s): what can be read goes into a new database", path, reason)
+        _LOGGER.error(
+            "%s is damaged (%s). Copying the readable rows into a new database; the damaged files are kept beside it",
+            path,
+            reason,
+        )
         recover(path, ulid_fn, vfs, _known_site(path), without_log=without_log)
     suspect.unlink(missing_ok=True)
     try:
@@ -56,13 +60,17 @@ def prepare(path: Path, ulid_fn: schema.UlidFn, vfs: str | None, migrations: Seq
     _remember_site(path, vfs)
 
 
-def _begin(path: Path, ulid_fn: schema.UlidFn, vfs: str | None, version: int) -> None:
-    """Make the first database of a site, or the next one of a site whose database is gone, which is said."""
+def _create_fresh(path: Path, ulid_fn: schema.UlidFn, vfs: str | None, version: int) -> None:
+    """Create the first database of a site, or an empty one for a known site whose database is missing."""
     facts: dict[str, int | str] = {"schema": version, "epoch": ulid_fn()}
     site = _known_site(path)
     if site is not None:
-        _LOGGER.error("%s: %s is not there, although this site had one: all that it held is lost", CODE, path)
-        facts["salvaged"] = Recovered({}, {}, datetime.now(UTC), is_unknown=True).encode()
+        _LOGGER.error(
+            "%s: %s is missing, although this site had a database. Its content is lost; beginning with an empty one",
+            CODE,
+            path,
+        )
+        facts["recovered"] = Recovered({}, {}, datetime.now(UTC), is_unknown=True).encode()
     if is_there(rest := path.with_name(f"{path.name}-wal")) and rest.stat().st_size:
         rest.rename(path.with_name(f"{path.name}.damaged-{facts['epoch']}-wal"))
     fresh = path.with_name(path.name + ".new")
@@ -71,7 +79,7 @@ def _begin(path: Path, ulid_fn: schema.UlidFn, vfs: str | None, version: int) ->
 
 
 def suspect_marker(path: Path) -> Path:
-    """Return the file that says: salvage this database at the next open."""
+    """Return the path of the file whose existence requests a recovery at the next open."""
     return path.with_name(_SUSPECT)
 
 

@@ -1,9 +1,9 @@
--- Run after a salvage, when all rows that could be read are copied and before anybody counts on: each owner brings his
--- counters in step with his rows. It may scan.
+-- Run after a recovery, once all readable rows are copied and before the store opens: sets each package's counters to the
+-- rows that are there. It may scan tables.
 
 -- outbox --------------------------------------------------------------------------------------------------------------
 
--- Where a queue's last number was lost, a cursor may be beyond the one it begins at now: what it passed is never sent.
+-- If a queue's last number was lost, new events could get numbers before a cursor, and would never be sent.
 UPDATE sqlite_sequence SET seq = max(
   seq,
   ifnull((SELECT max(sequence) FROM outbox_cursor WHERE 'outbox_' || priority = name), 0),
@@ -14,7 +14,7 @@ UPDATE outbox_counter SET value = (SELECT count(*) FROM outbox_urgent) WHERE nam
 UPDATE outbox_counter SET value = (SELECT count(*) FROM outbox_change) WHERE name = 'change';
 UPDATE outbox_counter SET value = (SELECT count(*) FROM outbox_reading) WHERE name = 'reading';
 UPDATE outbox_counter SET value = (SELECT count(*) FROM outbox_id) WHERE name = 'id';
--- Where the counter was lost, ids that arrive from now on must not pass for the oldest.
+-- If the counter was lost, new ids must not be counted as the oldest generation.
 UPDATE outbox_counter SET value = max(value, 1 + ifnull((SELECT max(generation) FROM outbox_id), 0))
   WHERE name = 'id_generation';
 INSERT OR IGNORE INTO outbox_id_sweep VALUES (1, '');
@@ -40,7 +40,7 @@ UPDATE outbox_backlog SET (events, bytes) = (
       AND skip.priority = 'change' AND skip.sequence = queue.sequence)
     OR EXISTS (SELECT 1 FROM outbox_exception AS behind WHERE behind.destination = cursor.destination
       AND behind.priority = 'change' AND behind.sequence = queue.sequence)) WHERE priority = 'change';
--- A pack whose readings are not all there any more is another one: it gets another id.
+-- A batch with missing readings would have other bytes under the same id: it is built again with a new id.
 DELETE FROM outbox_reading_batch WHERE (SELECT count(*) FROM outbox_reading WHERE sequence BETWEEN first AND last) <
   last - first + 1;
 UPDATE outbox_backlog SET (events, bytes) = (

@@ -1,9 +1,9 @@
--- Run when a backup is adopted, before anybody looks at it, whatever version has made it: what was about to happen when it
--- was made has happened since, or was overtaken.
+-- Run when a backup is adopted, before its migration, so it must fit every schema version. What was pending when the backup
+-- was made has happened since, or was superseded.
 
 -- devices -------------------------------------------------------------------------------------------------------------
 
--- A command that was on its way then must not move a valve now.
+-- A command that was pending then must not move a valve now.
 DELETE FROM device_write;
--- How things stood then is not how they stand now: the broker is asked, and what it says is no news.
+-- The values are outdated: the broker sends the current ones, and these must not count as changes.
 UPDATE device_property SET value = NULL;

@@ -1,4 +1,4 @@
-"""How a database comes into being, is opened, and follows the schema."""
+"""Creates, opens, migrates and checkpoints the database."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -8,34 +8,34 @@ import apsw
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.private_files import is_there, make_private, sync_folder
 
-from .disk_reserve import free_bytes
 from .errors import SchemaTooNewError, StoreDamagedError
 
 type UlidFn = Callable[[], Ulid]
 
 SCHEMA = Path(__file__).with_name("schema.sql")
-_STEPS = Path(__file__).with_name("migrations")
+_FOLDER = Path(__file__).with_name("migrations")
 
 
 def _read_migrations() -> tuple[str, ...]:
-    numbers = sorted(int(file.stem) for file in _STEPS.glob("*.sql"))
-    return tuple((_STEPS / f"{number}.sql").read_text("utf-8") for number in numbers)
+    numbers = sorted(int(file.stem) for file in _FOLDER.glob("*.sql"))
+    return tuple((_FOLDER / f"{number}.sql").read_text("utf-8") for number in numbers)
 
 
 MIGRATIONS = _read_migrations()
-"""SQL that leads from version n + 1 to n + 2, at index n; a new database begins with ``schema.sql`` at once."""
+"""SQL scripts; the one at index n leads from version n + 1 to n + 2. A new database begins with ``schema.sql``."""
 
 NEWEST = 1 + len(MIGRATIONS)
+"""The version of ``schema.sql``."""
 
 FILE = "gateway.sqlite"
 
 _BUSY_MS = 5000
-INCREMENTAL = 2
+_INCREMENTAL = 2
 PAGE_BYTES = 4096
 
 
 def connect(path: Path, vfs: str | None, *, read_only: bool) -> apsw.Connection:
-    """Open the database for one thread: WAL, an fsync at each commit. Closing leaves the log as it is."""
+    """Open the database for one thread, with WAL and an fsync per commit. Closing does not checkpoint the log."""
     connection = connect_untouched(path, vfs)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
@@ -45,22 +45,22 @@ def connect(path: Path, vfs: str | None, *, read_only: bool) -> apsw.Connection:
 
 
 def connect_untouched(path: Path, vfs: str | None) -> apsw.Connection:
-    """Open the database so that closing leaves its log as it is: it may be damaged, or a newer version's."""
+    """Open the database so that closing does not checkpoint its log: it may be damaged, or of a newer version."""
     connection = _open(path, vfs)
     connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
     return connection
 
 
 def create(path: Path, vfs: str | None, facts: Mapping[str, int | str], sql: str | None = None) -> None:
-    """Make a database at ``path``, which nobody else looks at yet, with what it knows of itself: schema, site, epoch.
+    """Create a database at ``path``, replacing any file there; ``facts``: the rows of ``meta``.
 
-    ``sql``: its tables, if not those of ``schema.sql``.
+    ``sql``: the statements that create its tables, if not those of ``schema.sql``. Nothing else may use the file yet.
     """
     path.unlink(missing_ok=True)
     make_private(path)
     connection = apsw.Connection(str(path), vfs=vfs)
     try:
-        connection.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
+        connection.execute(f"PRAGMA auto_vacuum = {_INCREMENTAL}")
         connection.execute("PRAGMA synchronous = FULL")
         with connection:
             connection.execute(SCHEMA.read_text("utf-8") if sql is None else sql)
@@ -70,11 +70,11 @@ def create(path: Path, vfs: str | None, facts: Mapping[str, int | str], sql: str
 
 
 def refuse_newer(path: Path, vfs: str | None, newest: int = NEWEST) -> None:
-    """Raise ``SchemaTooNewError`` if a newer gateway wrote the database at ``path``, which stays as it is.
+    """Raise ``SchemaTooNewError`` if a newer gateway wrote the database at ``path``, without changing the file.
 
-    What cannot be read is for others to judge.
+    A missing or unreadable database is accepted here; the integrity check handles it.
     """
-    # SQLite would remove the log of an empty file.
+    # SQLite would delete the log of an empty file.
     if not is_there(path) or not path.stat().st_size:
         return
     connection = connect_untouched(path, vfs)
@@ -86,15 +86,15 @@ def refuse_newer(path: Path, vfs: str | None, newest: int = NEWEST) -> None:
         connection.close()
     if found > newest:
         raise SchemaTooNewError(
-            f"{path} was written by a newer version of the Process Cosmos app (schema {found}, this one knows {newest})"
-            " and is left as it is. Update the app, or restore a backup this version has made."
+            f"{path} was written by a newer version of the Process Cosmos app (schema {found}; this version supports"
+            f" up to {newest}) and is left unchanged. Update the app, or restore a backup made by this version."
         )
 
 
 def migrate(path: Path, vfs: str | None, migrations: Sequence[str] = MIGRATIONS) -> None:
-    """Bring the database to the newest version, each step in one transaction.
+    """Migrate the database to the newest version, each step in one transaction.
 
-    Raises ``StoreDamagedError`` without a change to the database.
+    Raises ``StoreDamagedError`` if it cannot be read; completed steps are kept.
     """
     path.chmod(0o600)
     connection = connect_untouched(path, vfs)
@@ -105,7 +105,6 @@ def migrate(path: Path, vfs: str | None, migrations: Sequence[str] = MIGRATIONS)
             with connection:
                 connection.execute(migrations[step - 1])
                 connection.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (step + 1,))
-        _let_shrink(connection, path)
     except (apsw.NotADBError, apsw.CorruptError) as error:
         raise StoreDamagedError(f"{path.name} cannot be read: {error}") from error
     finally:
@@ -113,7 +112,7 @@ def migrate(path: Path, vfs: str | None, migrations: Sequence[str] = MIGRATIONS)
 
 
 def version(connection: apsw.Connection) -> int:
-    """Return the schema's version; raise ``StoreDamagedError`` if the database has none."""
+    """Return the schema version; raise ``StoreDamagedError`` if the database has none."""
     try:
         found = connection.execute("SELECT value FROM meta WHERE key = 'schema'").get
     except apsw.SQLError as error:
@@ -124,28 +123,29 @@ def version(connection: apsw.Connection) -> int:
 
 
 def checkpoint(path: Path, vfs: str | None, *, cut: bool, remove: bool = False) -> None:
-    """Copy the log into the database; waits for nobody. ``cut``: cut both to what they hold, if nobody else looks.
+    """Copy the log into the database without waiting for readers.
 
-    ``remove``: remove the log too, once nobody else has the database open.
+    ``cut``: also truncate the log and the database file, if no reader uses the log. ``remove``: also delete the log,
+    if no other connection is open.
     """
     connection = _open(path, vfs) if remove else connect_untouched(path, vfs)
     try:
         connection.set_busy_timeout(0)
-        # A connection finds the log with its first read only.
+        # A connection opens the log only with its first read.
         connection.pragma("schema_version")
         connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         if cut:
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
     except apsw.BusyError:
-        # A long read holds the log: the next one will do.
+        # A long read holds the log; the next checkpoint copies it.
         return
     finally:
         connection.close()
 
 
 def replace(draft: Path, path: Path) -> None:
-    """Put the whole database ``draft`` at ``path``, where none is."""
-    # The log of a database that is gone would be played onto this one.
+    """Move the complete database ``draft`` to ``path``, where there must be none."""
+    # SQLite would apply the log of a removed database to this one.
     for rest in ("-wal", "-shm"):
         path.with_name(path.name + rest).unlink(missing_ok=True)
     draft.rename(path)
@@ -156,12 +156,3 @@ def _open(path: Path, vfs: str | None) -> apsw.Connection:
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
     connection.set_busy_timeout(_BUSY_MS)
     return connection
-
-
-def _let_shrink(connection: apsw.Connection, path: Path) -> None:
-    if connection.pragma("auto_vacuum") == INCREMENTAL:
-        return
-    # VACUUM writes the database twice: into its copy and into the log. Where there is no room, a later start will do.
-    if free_bytes(path.parent) > 3 * path.stat().st_size:
-        connection.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
-        connection.execute("VACUUM")

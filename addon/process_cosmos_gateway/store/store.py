@@ -1,4 +1,4 @@
-"""The store: what it has accepted survives a power cut."""
+"""The store: a SQLite database whose committed writes survive a power failure."""
 
 import asyncio
 import logging
@@ -18,12 +18,12 @@ from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.errors import StoreError
 
 from . import schema, wal
-from .database_thread import DatabaseThread, Ends
+from .database_thread import DatabaseThread, TransactionHooks
 from .deleted_files import rescue
-from .disk_reserve import RESERVE, Disk, Space, free_bytes
+from .disk_reserve import RESERVE, DiskReserve, Space, free_bytes
 from .errors import StoreDamagedError, StoreFilesGoneError, StoreReadOnlyError
-from .file_watch import Presence
-from .health import StorageHealth, Watch
+from .file_watch import FileWatch
+from .health import HealthMonitor, StorageHealth
 from .opening import prepare, suspect_marker
 from .recovery import Recovered
 from .transaction import Transaction
@@ -31,29 +31,29 @@ from .transaction import Transaction
 _LOGGER = logging.getLogger(__name__)
 
 _QUARANTINED = 1000
-"""Damaged rows that are kept, the newest."""
+"""Rows kept in quarantine, the newest ones."""
 
-_BITE_PAGES = 64
-"""Some 5 ms of the writer: an alarm that comes meanwhile waits no longer."""
-_WORTH_PAGES = 256
-"""Free pages below which nothing is given back: the next events need them."""
+_VACUUM_PAGES = 64
+"""Pages per vacuum step: about 5 ms of the writer, the longest an urgent event waits for it."""
+_MIN_FREE_PAGES = 256
+"""Free pages below which none are returned to the disk: the next events need them."""
 
-_SCARCE = 4
-"""Reserves of free disk below which the database's free pages matter."""
+_SCARCE_RESERVES = 4
+"""The disk is scarce below this many free reserves; then the database's free pages count as free space."""
 
 _UPKEEP_SECONDS = 1.0
-_RESCUE_AGAIN_SECONDS = 10.0
+_RESCUE_RETRY_SECONDS = 10.0
 
 
 class Store:
-    """One SQLite database: one thread writes, one reads. Made by ``Store.open``; ``run`` keeps its house in order.
+    """One SQLite database with a writer thread and a reader thread. Created by ``Store.open``; ``run`` maintains it.
 
-    ``site``: who this gateway is, for ever. ``epoch``: new when the database is new, came out of a backup or was
-    salvaged. ``recovered``: what the last salvage kept and lost, None: there was none.
+    ``site``: the permanent identity of this gateway. ``epoch``: changes when the database is new, restored from a
+    backup, or recovered. ``recovered``: what the last recovery kept and lost, None: there was none.
     """
 
-    def __init__(self, path: Path, ulid_fn: Callable[[], Ulid], vfs: str | None, disk: Disk) -> None:
-        """Begin the threads; ``open`` does the rest."""
+    def __init__(self, path: Path, ulid_fn: Callable[[], Ulid], vfs: str | None, disk: DiskReserve) -> None:
+        """Create the threads; use ``open`` instead."""
         self.site = Ulid("")
         self.epoch = Ulid("")
         self.recovered: Recovered | None = None
@@ -61,17 +61,19 @@ class Store:
         self._vfs = vfs
         self._disk = disk
         self._ulid_fn = ulid_fn
-        self._presence = Presence(path)
-        self._watch = Watch(disk, suspect_marker(path), self._presence)
+        self._files = FileWatch(path)
+        self._monitor = HealthMonitor(disk, suspect_marker(path), self._files)
         self._is_rescued = False
         self._free_pages = 0
-        self._growth = wal.Growth()
-        writing = Ends(self._watch.failed, self._watch.committed, self._watch.find_problem)
-        # A read that succeeds says nothing of a disk that takes no commits.
-        reading = Ends(self._watch.failed, lambda: None)
-        self._writer = DatabaseThread("store writer", self._connect_writer, "BEGIN IMMEDIATE", writing)
+        self._wal_growth = wal.WalGrowth()
+        writer_hooks = TransactionHooks(
+            self._monitor.note_failure, self._monitor.note_commit, self._monitor.find_problem
+        )
+        # A successful read does not show that the disk accepts commits.
+        reader_hooks = TransactionHooks(self._monitor.note_failure, lambda: None)
+        self._writer = DatabaseThread("store writer", self._connect_writer, "BEGIN IMMEDIATE", writer_hooks)
         self._reader = DatabaseThread(
-            "store reader", partial(schema.connect, path, vfs, read_only=True), "BEGIN", reading
+            "store reader", partial(schema.connect, path, vfs, read_only=True), "BEGIN", reader_hooks
         )
 
     @classmethod
@@ -84,15 +86,15 @@ class Store:
         reserve: int = RESERVE,
         free_fn: Callable[[Path], int] = free_bytes,
     ) -> Self:
-        """Open the store in ``folder``, or make it; nothing is scanned, but to salvage a damaged one.
+        """Open the store in ``folder``, or create it. Only a recovery reads the whole database.
 
-        ``reserve``: bytes of the disk kept for alarms. Raises ``StoreReadOnlyError``, ``StoreError``;
-        ``SchemaTooNewError`` leaves the database as it is.
+        ``reserve``: bytes of the disk reserved for urgent events. Raises ``StoreReadOnlyError``, ``StoreError``, and
+        ``SchemaTooNewError``, which leaves the database unchanged.
         """
         path = folder / schema.FILE
         try:
             await asyncio.to_thread(prepare, path, ulid_fn, vfs)
-            store = cls(path, ulid_fn, vfs, Disk(folder, reserve, free_fn))
+            store = cls(path, ulid_fn, vfs, DiskReserve(folder, reserve, free_fn))
         except (apsw.Error, OSError) as error:
             if _is_read_only(error):
                 raise StoreReadOnlyError(f"The data folder {folder} cannot be written to: {error}") from error
@@ -105,8 +107,8 @@ class Store:
             await store.close()
             raise
         store.site, store.epoch = Ulid(meta["site"]), Ulid(meta["epoch"])
-        if "salvaged" in meta:
-            store.recovered = Recovered.decode(meta["salvaged"])
+        if "recovered" in meta:
+            store.recovered = Recovered.decode(meta["recovered"])
         if wal.KEY not in meta:
             await store._mark_log()
         store._presence.begin()
@@ -114,39 +116,40 @@ class Store:
 
     @property
     def space(self) -> Space:
-        """The room on the disk, looked at no more than once a second and after each failure."""
+        """The free disk space, measured at most once a second and after each failure."""
         return self._disk.space
 
     def writable(self, transaction: Transaction) -> int:
-        """Return how many bytes can be written now; the database's free pages count where the disk is nearly full."""
+        """Return how many bytes can be written now, including the database's free pages if the disk is scarce."""
         space = self.space
-        if space.free >= _SCARCE * space.reserve:
+        if space.free >= _SCARCE_RESERVES * space.reserve:
             return space.free
         [(pages,)] = transaction.rows("PRAGMA freelist_count")
         return space.free + int(pages) * schema.PAGE_BYTES
 
     @property
     def health(self) -> StorageHealth:
-        """How the disk took the last commit; full until there is room for the ballast again."""
-        return self._watch.health
+        """The result of the last commit; ``full`` until there is space for the ballast again."""
+        return self._monitor.health
 
     async def write[T](self, change: Callable[[Transaction], T]) -> T:
-        """Run ``change`` in the writer's thread; return its value once it survives a power cut.
+        """Run ``change`` in the writer thread; return its value once the commit survives a power failure.
 
-        All changes that wait share one transaction. An exception of ``change`` undoes it alone and is raised here;
-        ``StoreError``: nothing of it is on disk. ``change`` runs once more where the ballast makes room on a full disk.
+        All waiting changes share one transaction. An exception of ``change`` undoes only this change and is raised
+        here; after a ``StoreError`` nothing of it is on disk. ``change`` runs a second time if deleting the ballast
+        has freed space on a full disk.
         """
         value: T = await self._writer.do(change)
         return value
 
-    async def read[T](self, question: Callable[[Transaction], T]) -> T:
-        """Run ``question`` on one consistent state of what is committed; raise ``StoreError`` if it cannot be read."""
-        value: T = await self._reader.do(question)
+    async def read[T](self, query: Callable[[Transaction], T]) -> T:
+        """Run ``query`` in the reader thread on one consistent, committed state; raise ``StoreError`` if that fails."""
+        value: T = await self._reader.do(query)
         return value
 
     @staticmethod
     def quarantine(transaction: Transaction, table: str, row: Sequence[Any]) -> None:
-        """Keep a copy of a damaged ``row`` of ``table`` for a person, in this transaction; the newest 1,000 stay."""
+        """Copy a damaged ``row`` of ``table`` to the quarantine for inspection; the newest 1,000 rows are kept."""
         transaction.run(
             "INSERT INTO quarantine (origin, row, set_aside_at) VALUES (?, ?, ?)",
             table,
@@ -156,44 +159,44 @@ class Store:
         transaction.run("DELETE FROM quarantine WHERE number <= (SELECT max(number) FROM quarantine) - ?", _QUARANTINED)
 
     async def run(self) -> Never:
-        """Take in the ballast, try a disk that failed, give free pages back, copy the log; until cancelled.
+        """Restore the ballast, retry a failed disk, return free pages and checkpoint the log, until cancelled.
 
-        Raises ``StoreDamagedError`` once a page could not be read, or what was left of deleted files is saved: what
-        this process remembers of the database counts no more, and the next ``open`` begins with what can be read.
+        Raises ``StoreDamagedError`` once a page could not be read, and ``StoreFilesGoneError`` once the content of
+        deleted files is saved. State cached from the database is invalid then; the next ``open`` recovers.
         """
         while True:
-            if self._watch.damage is not None:
-                raise StoreDamagedError(f"the store is damaged: {self._watch.damage}")
-            if problem := self._watch.find_problem():
+            if self._monitor.damage is not None:
+                raise StoreDamagedError(f"the database is damaged: {self._monitor.damage}")
+            if problem := self._monitor.find_problem():
                 if await self._rescue():
                     raise StoreFilesGoneError(problem)
-                await asyncio.sleep(_RESCUE_AGAIN_SECONDS)
+                await asyncio.sleep(_RESCUE_RETRY_SECONDS)
                 continue
             with suppress(OSError):
-                await asyncio.to_thread(self._disk.take_ballast)
+                await asyncio.to_thread(self._disk.restore_ballast)
             with suppress(StoreError):
                 if self.health.state is not StorageState.OK:
                     await self.write(_probe)
-                await self._give_back_after_drain()
-            if self._growth.is_worth_copying():
+                await self._return_pages_after_drain()
+            if self._wal_growth.is_checkpoint_due():
                 with suppress(apsw.Error, OSError):
                     await asyncio.to_thread(schema.checkpoint, self._path, self._vfs, cut=False)
             await asyncio.sleep(_UPKEEP_SECONDS)
 
-    async def give_back(self) -> None:
-        """Give the pages nobody needs back to the disk, a bite a commit; others take their turns in between."""
+    async def return_free_pages(self) -> None:
+        """Return free pages to the disk in small commits, between which other writes run; truncate the log."""
         left, before = await self.read(_free_pages), -1
         while left and left != before:
             began = time.monotonic()
-            before, left = left, await self.write(_give_back_bite)
+            before, left = left, await self.write(_vacuum_step)
             await asyncio.sleep(2 * (time.monotonic() - began))
         await self.write(wal.unmark)
         await asyncio.to_thread(schema.checkpoint, self._path, self._vfs, cut=True)
         await self._mark_log()
 
     async def close(self) -> None:
-        """Write what waits, then let go of the database."""
-        if self._watch.find_problem() and not self._is_rescued:
+        """Commit the waiting writes, then close the database."""
+        if self._monitor.find_problem() and not self._is_rescued:
             await self._rescue()
         unmarked = False
         with suppress(StoreError):
@@ -206,41 +209,43 @@ class Store:
                 await asyncio.to_thread(schema.checkpoint, self._path, self._vfs, cut=True, remove=True)
 
     def _connect_writer(self) -> apsw.Connection:
-        return self._growth.follow(schema.connect(self._path, self._vfs, read_only=False))
+        return self._wal_growth.follow(schema.connect(self._path, self._vfs, read_only=False))
 
     async def _rescue(self) -> bool:
-        """Save what the open handles still read of deleted files; return whether there is nothing left to wait for."""
-        is_ours = self._presence.is_ours(self._path)
+        """Save the content of deleted files through the open handles; return False if it must be retried."""
+        is_ours = self._files.is_ours(self._path)
         save = partial(rescue, path=self._path, vfs=self._vfs, ulid_fn=self._ulid_fn, is_ours=is_ours)
         try:
             if not await self._writer.borrow(save) and not await self._reader.borrow(save):
-                _LOGGER.error("%s: no handle is open any more", self._presence.problem)
+                _LOGGER.error("%s. No handle of it is open, so its content cannot be saved", self._files.problem)
         except (apsw.Error, OSError) as error:
             if isinstance(error, apsw.FullError):
-                self._disk.give_up_ballast()
-            _LOGGER.exception("%s, and what the app still has open cannot be saved yet", self._presence.problem)
+                self._disk.delete_ballast()
+            _LOGGER.exception(
+                "%s. Its content cannot be saved yet; retrying every 10 seconds. Free disk space", self._files.problem
+            )
             return False
         self._is_rescued = True
         return True
 
     async def _mark_log(self) -> None:
-        """Let the next open know if the log is lost; a disk that refuses is met again with the next commit."""
+        """Mark that the log exists, so that the next open notices its loss. The next commit reports a failing disk."""
         with suppress(StoreError, apsw.Error):
             await self.write(wal.mark)
             await asyncio.to_thread(schema.checkpoint, self._path, self._vfs, cut=False)
 
-    async def _give_back_after_drain(self) -> None:
+    async def _return_pages_after_drain(self) -> None:
         free = await self.read(_free_pages)
-        # More than a second ago: a drain is on, which needs the disk for itself.
+        # More free pages than a second ago: a drain is under way, and needs the disk for itself.
         grows, self._free_pages = free > self._free_pages, free
-        if free >= self._worth_giving_back() and not grows:
-            await self.give_back()
+        if free >= self._min_free_pages() and not grows:
+            await self.return_free_pages()
             self._free_pages = 0
 
-    def _worth_giving_back(self) -> int:
-        """Return the free pages from which on they go back to the disk: what a disk lacks is kept for alarms."""
+    def _min_free_pages(self) -> int:
+        """Return from how many free pages on they go back to the disk; a scarce disk's are kept for urgent events."""
         space = self.space
-        return max(_WORTH_PAGES, (_SCARCE * space.reserve - space.free) // schema.PAGE_BYTES)
+        return max(_MIN_FREE_PAGES, (_SCARCE_RESERVES * space.reserve - space.free) // schema.PAGE_BYTES)
 
 
 def _probe(transaction: Transaction) -> None:
@@ -248,14 +253,12 @@ def _probe(transaction: Transaction) -> None:
 
 
 def _free_pages(transaction: Transaction) -> int:
-    """Return the pages that can be given back: none in a database that was never made to shrink."""
-    [(mode,)] = transaction.rows("PRAGMA auto_vacuum")
     [(free,)] = transaction.rows("PRAGMA freelist_count")
-    return int(free) if mode == schema.INCREMENTAL else 0
+    return int(free)
 
 
-def _give_back_bite(transaction: Transaction) -> int:
-    transaction.rows(f"PRAGMA incremental_vacuum({_BITE_PAGES})")
+def _vacuum_step(transaction: Transaction) -> int:
+    transaction.rows(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
     return _free_pages(transaction)
 
 

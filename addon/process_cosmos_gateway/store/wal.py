@@ -1,8 +1,8 @@
-"""The write-ahead log: when it is copied into the database, and a mark in the database file that it is there.
+"""Decides when the write-ahead log is checkpointed, and marks in the database file that a log exists.
 
-The mark says: a log stands beside this file, and without it the newest commits are gone. It is there before the log
-holds anything, and gone before the log is cut or removed. A log that is missing all the same was lost: by a hand, a
-copy that left it out, a mended disk.
+The mark means that a log belongs to this file, and that the newest commits are missing without it. It is written
+before the log holds anything, and removed before the log is truncated or deleted. If the log of a marked database is
+missing, it was lost: deleted by a person, left out of a copy, or lost by a file system repair.
 """
 
 from contextlib import suppress
@@ -16,59 +16,59 @@ from . import schema
 from .transaction import Transaction
 
 KEY = "log"
-"""The mark's name among the store's own facts."""
+"""The key of the mark in the table ``meta``."""
 
-_WORTH_PAGES = 4000
-_MOST_PAGES = 8000
+_CHECKPOINT_PAGES = 4000
+_MAX_PAGES = 8000
 
 
-class Growth:
-    """How far the log has grown.
+class WalGrowth:
+    """Tracks the size of the log in pages.
 
-    Somebody beside the writer copies it every 4,000 pages, because an alarm waits as long as the writer does. But only
-    the writer can begin the log anew, when all of it is copied: under a flood it copies the rest at 8,000 pages.
+    Another thread checkpoints every 4,000 pages, because urgent events wait while the writer is busy. But only the
+    writer can restart the log, once all of it is copied: under heavy load it checkpoints by itself at 8,000 pages.
     """
 
     def __init__(self) -> None:
         """Begin with an empty log."""
         self._pages = 0
-        self._copied = 0
+        self._checkpointed = 0
 
     def follow(self, connection: apsw.Connection) -> apsw.Connection:
-        """Hear of each commit of the writer's ``connection``, in its thread."""
-        connection.set_wal_hook(self._committed)
+        """Track the commits of the writer's ``connection``, in its thread; return the connection."""
+        connection.set_wal_hook(self._note_commit)
         return connection
 
-    def is_worth_copying(self) -> bool:
-        """Say whether enough has come since this was last true."""
-        if self._pages - self._copied < _WORTH_PAGES:
+    def is_checkpoint_due(self) -> bool:
+        """Return whether the log has grown by 4,000 pages since this method last returned True."""
+        if self._pages - self._checkpointed < _CHECKPOINT_PAGES:
             return False
-        self._copied = self._pages
+        self._checkpointed = self._pages
         return True
 
-    def _committed(self, connection: apsw.Connection, _: str, pages: int) -> int:
+    def _note_commit(self, connection: apsw.Connection, _: str, pages: int) -> int:
         if pages < self._pages:
-            self._copied = 0
+            self._checkpointed = 0
         self._pages = pages
-        if pages >= _MOST_PAGES:
-            # The commit stands whether or not this can be done; the next one tries again.
+        if pages >= _MAX_PAGES:
+            # The commit is durable even if the checkpoint fails; the next commit tries again.
             with suppress(apsw.Error):
                 connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         return apsw.SQLITE_OK
 
 
 def mark(transaction: Transaction) -> None:
-    """Say that the log counts from now on; it holds once a checkpoint has brought it into the database file."""
+    """Set the mark; it takes effect once a checkpoint has written it into the database file."""
     transaction.run("INSERT OR REPLACE INTO meta VALUES (?, 1)", KEY)
 
 
 def unmark(transaction: Transaction) -> None:
-    """Say that the log may be cut, or removed, once this is on disk."""
+    """Remove the mark; once that is on disk, the log may be truncated or deleted."""
     transaction.run("DELETE FROM meta WHERE key = ?", KEY)
 
 
 def is_lost(path: Path, vfs: str | None) -> bool:
-    """Say whether the database at ``path`` had a log that is not there any more."""
+    """Return whether the database at ``path`` is marked but has no log, or an empty one."""
     log = path.with_name(f"{path.name}-wal")
     if not path.stat().st_size or (is_there(log) and log.stat().st_size):
         return False
@@ -76,6 +76,6 @@ def is_lost(path: Path, vfs: str | None) -> bool:
     try:
         return connection.execute("SELECT 1 FROM meta WHERE key = ?", (KEY,)).get is not None
     except apsw.Error:
-        return False  # whatever is wrong with it, the check says so
+        return False  # the integrity check reports what is wrong
     finally:
         connection.close()

@@ -79,5 +79,5 @@ def _shown(event: RejectedEvent, label: str | None) -> dict[str, Any]:
         "message": event.message,
         "reply": event.reply,
         "attempts": event.attempts,
-        "rejected_at": event.rejected_at.isoformat() if event.rejected_at else None,
+        "rejected_at": event.rejected_at.isoformat(),
     }

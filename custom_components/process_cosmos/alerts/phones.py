@@ -42,7 +42,7 @@ _APP_IOS = "io.robbie."
 class Button:
     """A button of a notification: which ring of which alert, on which phone; ``answer`` None: Seen.
 
-    ``phone``: the app's device id; older notifications have the id of its device in Home Assistant. Both find it.
+    ``phone``: the app's device id.
     """
 
     alert: Ulid

@@ -24,11 +24,10 @@ MOBILE_APP = "mobile_app"
 def phone_entry(hass: HomeAssistant, phone: str) -> ConfigEntry | None:
     """Return the registration of a phone, the newest one that is loaded; None if there is none, or it is disabled.
 
-    ``phone``: the app's device id; the id of its device in Home Assistant is taken too, as older notifications have it.
+    ``phone``: the app's device id.
     """
-    own_id = _own_id(hass, phone) or phone
     entries = hass.config_entries.async_entries(MOBILE_APP, include_ignore=False, include_disabled=False)
-    found = [entry for entry in entries if entry.data.get(ATTR_DEVICE_ID) == own_id]
+    found = [entry for entry in entries if entry.data.get(ATTR_DEVICE_ID) == phone]
     return max(found, key=lambda entry: (entry.state is ConfigEntryState.LOADED, entry.created_at), default=None)
 
 

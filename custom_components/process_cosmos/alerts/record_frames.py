@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 
 _FRAME = struct.Struct(">II")
-_PAYLOAD = re.compile(rb'\[\[?"|\{"')
+_PAYLOAD = re.compile(rb'\[\["|\{"')
 """How each payload begins: where to look for the next frame behind a damaged one."""
 
 

@@ -1,7 +1,7 @@
 """One append-only file of records that survives power cuts.
 
 Format: frames of ``length, CRC-32, payload`` (big endian, 4 bytes each). The first payload is the header, which has
-the version; the others are lists of ``[run, n, record]`` in JSON (in version 1 each was one such record). What is
+the version; the others are lists of ``[run, n, record]`` in JSON. What is
 written at once is one frame: a power cut may keep its end without its beginning, and no record may come back without
 those before it. So any prefix of the file is a valid memory: what a power cut or a hot copy tore is dropped at the
 next start.
@@ -26,7 +26,7 @@ from custom_components.process_cosmos.contract.identifiers import Position, Ulid
 
 from .record_frames import find_frames, frame_of_lines, framed
 
-VERSION = 2
+VERSION = 1
 RETRY_AFTER = 10.0
 """Seconds until what could not be written is tried again."""
 
@@ -104,7 +104,6 @@ class Memory[R: Message]:
         self.damaged = 0
         """Bytes between and around sound frames that could not be read."""
         self._is_to_keep = False
-        self._is_older = False
         self._identity: tuple[int, int] | None = None
         self.is_new = True
         """Whether ``async_load`` found no file."""
@@ -292,7 +291,7 @@ class Memory[R: Message]:
         if self.damaged:
             LOGGER.error("memory_damaged: %d bytes of %s cannot be read", self.damaged, self._path.name)
             self._is_to_keep = True
-        if self.damaged or self._is_older:
+        if self.damaged:
             with contextlib.suppress(OSError):  # else before the next record, or with the next compaction
                 self._rewrite(self.entries, self.runs)
 
@@ -303,8 +302,6 @@ class Memory[R: Message]:
             self._note_unreadable(error)
             return
         match document:
-            case [str(), int(), dict()] as line:  # of version 1
-                self._remember_record(line)
             case [*lines]:
                 for line in lines:
                     self._remember_record(line)
@@ -332,7 +329,6 @@ class Memory[R: Message]:
         version = parse(_Version, header).version
         if version > VERSION:
             raise RecordLogTooNewError(f"a newer version wrote {self._path}; it is left as it is")
-        self._is_older = version < VERSION
         self.runs = {Ulid(run): n for run, n in parse(_Header, header).runs.items()}
 
     def _rewrite(self, kept: Sequence[Entry[R]], runs: Mapping[Ulid, int]) -> None:

@@ -13,7 +13,6 @@ from custom_components.process_cosmos.contract.alerts import (
     Transition,
     TransitionKind,
 )
-from custom_components.process_cosmos.contract.bounds import bounded
 from custom_components.process_cosmos.contract.identifiers import Ulid
 
 from .model import MAX_ENTITIES, Alert
@@ -92,7 +91,7 @@ def replica(alert: Alert, now: datetime) -> Replica:
         by=alert.by,
         answer=alert.answer,
         outcome=alert.outcome,
-        data=bounded(orjson.loads(content.data)) if content.data else None,  # an older version knew no limit
+        data=orjson.loads(content.data) if content.data else None,
         attached=content.attached,
     )
 

@@ -94,8 +94,8 @@ class InboxPage:
     """Reply to ``GET /v1/inbox?after=cursor`` (long poll, 25 s): what came after, oldest first.
 
     ``newest``: the greatest cursor the endpoint has ever given, to any site's item; no cursor in the page is greater.
-    If it is less than the cursor asked with, that one was never given, and the site reads from the beginning. None: an
-    older endpoint, which does not say.
+    If it is less than the cursor asked with, that one was never given, and the site reads from the beginning. None: the
+    endpoint does not say.
     """
 
     items: tuple[InboxItem, ...]

@@ -55,11 +55,11 @@ class Link:
     address: str
     kinds: tuple[EventKind, ...]
     state: LinkState
+    state_age: float
     reason: str | None = None
     last_contact_age: float | None = None
     label: str | None = None
     detail: str | None = None
-    state_age: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,9 +264,9 @@ class RejectedEvent:
     subject: str
     code: str
     message: str
-    number: int = 0
-    attempts: int = 0
-    rejected_at: datetime | None = None
+    number: int
+    attempts: int
+    rejected_at: datetime
     reply: str | None = None
 
 

@@ -123,7 +123,7 @@ class AddDestinationSteps(ConfigEntryBaseFlow):
         name = str(self._adding)
         tested, _ = await self._ask_for_test(name)
         if tested is None or tested.delivered:
-            return await self._finish_adding(name)  # an app that is away now, or too old to test, has it nevertheless
+            return await self._finish_adding(name)  # an app that is away now has it nevertheless
         return await self.async_step_unconfirmed()
 
     async def _ask_for_test(self, name: str) -> tuple[DestinationTested | None, str]:

@@ -166,14 +166,13 @@ class RejectedEventsFlow(RepairsFlow):
         """Say how many events, how often each was tried, and when the last one was rejected."""
         attempts = max(event.attempts for event in group)
         tried = "tried_once" if attempts == 1 else "tried"
-        moments = [event.rejected_at for event in group if event.rejected_at]
+        moments = [event.rejected_at for event in group]
         parts = (
             selector_text(self.hass, "rejected_times", "events", count=len(group)) if len(group) > 1 else "",
-            selector_text(self.hass, "rejected_times", tried, count=attempts) if attempts else "",
-            dt_util.as_local(max(moments)).strftime("%Y-%m-%d %H:%M") if moments else "",
+            selector_text(self.hass, "rejected_times", tried, count=attempts),
+            dt_util.as_local(max(moments)).strftime("%Y-%m-%d %H:%M"),
         )
-        said = ", ".join(part for part in parts if part)
-        return f" ({said})" if said else ""
+        return f" ({', '.join(part for part in parts if part)})"
 
     @property
     def _runtime(self) -> CosmosRuntime | None:

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import apsw
 import pytest
 
 from process_cosmos_gateway.alerts import proposals
@@ -10,9 +9,8 @@ from process_cosmos_gateway.contract.alerts import AlertState, Propose, Transiti
 from process_cosmos_gateway.contract.cloud import InboxItem
 from process_cosmos_gateway.contract.session import Problem, Result
 from process_cosmos_gateway.store import Transaction
-from tests.gateway.store.parts import HandClock, opened
+from tests.gateway.store.parts import HandClock
 from tests.gateway.store.plans import Explained
-from tests.gateway.store.test_migrations import make_first_release
 
 from .parts import LEAK, Gateway, gateway, key, request
 
@@ -159,21 +157,6 @@ async def test_the_answers_of_two_destinations_count_both_however_their_names_jo
 
     await site.store.write(take_twice)
     assert len(site.proposed()) == 5
-
-
-@pytest.mark.parametrize(
-    ("settled", "known"), [(1, "cloud/01J"), (0, "01J@cloud")], ids=["settled", "about to be settled"]
-)
-async def test_answers_of_a_store_of_the_previous_schema_are_known(tmp_path: Path, settled: int, known: str) -> None:
-    path = tmp_path / "gateway.sqlite"
-    make_first_release(path)
-    connection = apsw.Connection(str(path))
-    stored = "INSERT INTO alert_proposal (id, alert, given_at, settled, by) VALUES (?, ?, ?, ?, 'Eve')"
-    connection.executemany(stored, [("01J@cloud", LEAK, 2.0, settled), ("a@b@c", LEAK, 1.0, settled)])
-    connection.close()
-    async with opened(tmp_path) as store:
-        rows = await store.read(lambda transaction: transaction.rows("SELECT number, id FROM alert_proposal"))
-    assert sorted(rows) == [(1, "a@b@c"), (2, known)]
 
 
 def test_no_answer_makes_the_writer_read_those_that_are_remembered() -> None:

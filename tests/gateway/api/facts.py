@@ -20,6 +20,7 @@ CLOUD = Link(
     address="https://cloud.example",
     kinds=(),
     state=LinkState.CONNECTED,
+    state_age=3.0,
     last_contact_age=3.0,
 )
 

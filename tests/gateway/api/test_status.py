@@ -36,6 +36,7 @@ REFUSED = Link(
     address="https://cloud.example",
     kinds=(EventKind.ALERT,),
     state=LinkState.REFUSED,
+    state_age=1,
     reason=Code.IDENTITY_CONFLICT,
 )
 

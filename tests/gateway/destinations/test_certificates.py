@@ -226,7 +226,7 @@ async def test_two_gateways_on_copies_of_one_disk_are_both_named_and_refused(
     await site.accept(6)
     await refused(site, Code.IDENTITY_CONFLICT)
 
-    assert "Two gateways speak as site" in caplog.text
+    assert "Two gateways act as site" in caplog.text
     assert (await site.waiting(), await copy.waiting()) == (1, 1)
     assert len(await cloud.ledger()) == 4
 

@@ -65,8 +65,8 @@ def test_a_draw_reads_a_bounded_part_of_the_queue_and_none_of_it_twice() -> None
     transaction.run("INSERT INTO outbox_destination (name) VALUES ('hook')")
     transaction.run("INSERT INTO outbox_kind VALUES ('device', 'hook')")
     transaction.run("INSERT INTO outbox_cursor VALUES ('hook', 'urgent', 0)")
-    row = "INSERT INTO outbox_urgent (id, type, kind, subject, key, accepted_at, body) VALUES "
-    transaction.insert(row, [(new(), "t", "device", "s", "a", 0.0, b"") for _ in range(HELD)])
+    row = "INSERT INTO outbox_urgent (id, type, kind, subject, key, accepted_at, checksum, body) VALUES "
+    transaction.insert(row, [(new(), "t", "device", "s", "a", 0.0, 0, b"") for _ in range(HELD)])
     request = FetchRequest(
         destination="hook",
         limit=5,

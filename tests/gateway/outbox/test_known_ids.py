@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -141,20 +140,3 @@ def test_a_commit_sweeps_in_proportion_to_the_ids_it_remembers(at_once: int, pie
     transaction.ran.clear()
     remember(transaction, [(new(), b"") for _ in range(at_once)], counters(transaction), limits, 0)
     assert sum("generation <= ?" in sql for sql in transaction.ran) == pieces
-
-
-async def test_ids_of_a_store_of_the_previous_schema_are_the_first_to_be_forgotten(
-    store: Store, clock: HandClock
-) -> None:
-    outbox, old = limited(store, clock), event("old", id=LAST)
-    await accept(outbox, old)
-    await store.write(lambda transaction: transaction.run("UPDATE outbox_id SET generation = 1"))
-    await store.write(
-        lambda transaction: transaction.run_many(
-            "UPDATE outbox_counter SET value = ? WHERE name = ?", [(2, "id_generation"), (1, "id_oldest")]
-        )
-    )
-    new = event("new", id=Ulid("0" * 26))
-    await accept(outbox, new, *(event(str(number)) for number in range(MOST - 1)))
-    assert await outbox.accept(new) is Added.DUPLICATE
-    assert await outbox.accept(replace(old, data={})) is Added.ADDED

@@ -1,15 +1,9 @@
 """A failing event holds back only what is about the same: names of devices, programs and alerts never meet."""
 
-from pathlib import Path
-from typing import Any
-
 import pytest
 
-from process_cosmos_gateway.contract.destinations import EventKind, Priority
-from process_cosmos_gateway.contract.events import event_type
-from process_cosmos_gateway.devices.mqtt.mqtt_session import GAP
-from process_cosmos_gateway.outbox import GAP_KEY, Delivered, Failed, Outbox, Rejected, device_key, program_key
-from tests.gateway.store.parts import HandClock, opened
+from process_cosmos_gateway.contract.destinations import Priority
+from process_cosmos_gateway.outbox import GAP_KEY, Delivered, Failed, Outbox, device_key, program_key
 
 from .parts import ALL, accept, event
 
@@ -42,47 +36,3 @@ async def test_a_device_called_like_an_alert_or_a_programs_subject_holds_neither
     [delivery] = await outbox.deliveries("cloud", 10)
     assert delivery.key == own
     await outbox.settle("cloud", [(delivery, Delivered())])
-
-
-@pytest.mark.parametrize(
-    ("kind", "subject", "key"),
-    [
-        ("weather.rain", "roof", program_key("roof")),
-        ("process_cosmos.device.changed.v1", "wot/leak-1", "wot/leak-1"),
-        ("process_cosmos.device.changed.v1", ALERT, device_key(ALERT)),
-        ("process_cosmos.device.event.v1", "#odd", device_key("#odd")),
-        (GAP, "broker", GAP_KEY),
-    ],
-)
-async def test_events_from_before_the_update_keep_their_order_with_those_that_follow(
-    tmp_path: Path, clock: HandClock, kind: str, subject: str, key: str
-) -> None:
-    async with opened(tmp_path) as store:
-        outbox = Outbox(store, clock)
-        await outbox.register("cloud", ALL)
-        before: dict[str, Any] = {"type": kind, "kind": EventKind.DEVICE}
-        await accept(outbox, event("refused", subject, Priority.CHANGE, **before))
-        [refused] = await outbox.deliveries("cloud", 10)
-        await outbox.settle("cloud", [(refused, Rejected("refused_by_destination", "no"))])
-        await accept(outbox, event("waits", subject, Priority.CHANGE, **before))
-        if not kind.startswith("process_cosmos."):
-            await accept(outbox, event("urgent", subject, **before))
-        await store.write(lambda transaction: transaction.run("UPDATE meta SET value = 3 WHERE key = 'schema'"))
-    async with opened(tmp_path) as store:
-        outbox = Outbox(store, clock)
-        await outbox.send_again()
-        assert {delivery.key for delivery in await outbox.deliveries("cloud", 10)} == {key}
-
-
-@pytest.mark.parametrize("kind", ["opened", "notification_requested"])
-async def test_an_alerts_events_from_before_the_update_keep_its_id_as_their_key(
-    tmp_path: Path, clock: HandClock, kind: str
-) -> None:
-    async with opened(tmp_path) as store:
-        outbox = Outbox(store, clock)
-        await outbox.register("cloud", ALL)
-        await accept(outbox, event("waits", ALERT, type=event_type("alert", kind)))
-        await store.write(lambda transaction: transaction.run("UPDATE meta SET value = 3 WHERE key = 'schema'"))
-    async with opened(tmp_path) as store:
-        [delivery] = await Outbox(store, clock).deliveries("cloud", 10)
-        assert delivery.key == ALERT

@@ -123,27 +123,6 @@ async def test_two_devices_whose_joined_names_look_alike_have_different_names_in
     assert [split_names(name) for name in said] == [(each.device, each.property) for each in some]
 
 
-@pytest.mark.parametrize("device", ["leak-1", "wot/leak-1", "50%"])
-async def test_a_pack_an_older_version_has_cut_gets_another_id_if_its_bytes_become_others(
-    tmp_path: Path, clock: HandClock, device: str
-) -> None:
-    reading = OutgoingReading(device=device, property="wet", unit=None, time=1.0, value=True)
-    async with opened(tmp_path) as store:
-        outbox = Outbox(store, clock)
-        await outbox.register("cloud", ALL)
-        await store.write(lambda transaction: outbox.add_readings(transaction, [reading]))
-        [before] = await outbox.deliveries("cloud", 10)
-        await store.write(lambda transaction: transaction.run("UPDATE meta SET value = 3 WHERE key = 'schema'"))
-    async with opened(tmp_path) as store:
-        outbox = Outbox(store, clock)
-        [after] = await outbox.deliveries("cloud", 10)
-        assert (after.id == before.id) is (device == "leak-1")
-        assert after.id >= before.id
-        assert (await outbox.depths()).waiting == Waiting(reading=1)
-        await outbox.settle("cloud", [(after, Delivered())])
-        assert await outbox.deliveries("cloud", 10) == []
-
-
 @pytest.mark.parametrize(
     "flip",
     [

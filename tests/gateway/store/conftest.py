@@ -1,4 +1,4 @@
-"""File systems of a test's own, also without root: then the test runs in a user namespace that may mount them."""
+"""Mounts file systems for tests; without root the test runs in a user namespace that may mount them."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ WITHIN = 120
 
 _IN_NAMESPACE = "PROCESS_COSMOS_TESTS_IN_NAMESPACE"
 _HELP = (
-    "a file system of its own needs root, or user namespaces that an ordinary user may make: run as root, or allow them"
+    "mounting a file system needs root or unprivileged user namespaces: run as root, or enable them"
     " with `sysctl kernel.unprivileged_userns_clone=1` (Debian) or `sysctl"
     " kernel.apparmor_restrict_unprivileged_userns=0` (Ubuntu)"
 )
@@ -23,7 +23,7 @@ _MAY_NOT_MOUNT = pytest.StashKey[bool]()
 
 @pytest.fixture
 def small_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
-    """Mount a real file system of 48 MB; where that is not allowed the test runs in a child that may."""
+    """Mount a file system of 48 MB; without the right to mount, the test runs in a child process that has it."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = shutil.which("mount")
@@ -40,7 +40,7 @@ def small_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run a test whose file system could not be mounted in a user namespace of its own; skip it where there is none."""
+    """Run a test whose file system could not be mounted in a user namespace; skip it if there are none."""
     if not pyfuncitem.stash.get(_MAY_NOT_MOUNT, False):
         return None
     unshare = shutil.which("unshare")

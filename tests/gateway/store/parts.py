@@ -1,4 +1,4 @@
-"""Parts for tests of what stands on the store."""
+"""Helpers for tests that use the store: ids, a clock, and a VFS that fails on request."""
 
 import os
 import time
@@ -14,13 +14,13 @@ from process_cosmos_gateway.store import Store
 
 
 def new_ulids() -> UlidFactory:
-    """Return a source of ids."""
+    """Return a factory of new ULIDs."""
     return UlidFactory(lambda: time.time_ns() // 1_000_000, os.urandom)
 
 
 @asynccontextmanager
 async def opened(folder: Path, *, vfs: str | None = None) -> AsyncIterator[Store]:
-    """Open the store in ``folder`` and close it."""
+    """Open the store in ``folder`` inside the block."""
     store = await Store.open(folder, new_ulids(), vfs=vfs)
     try:
         yield store
@@ -29,33 +29,33 @@ async def opened(folder: Path, *, vfs: str | None = None) -> AsyncIterator[Store
 
 
 class HandClock:
-    """A clock moved by hand; ``set_wall`` moves the wall clock alone."""
+    """A clock that tests advance; ``set_wall`` changes only the wall clock."""
 
     def __init__(self) -> None:
-        """Begin at an ordinary moment."""
+        """Begin at a fixed time."""
         self._now = datetime(2026, 11, 22, 12, tzinfo=UTC)
         self._monotonic = 1000.0
 
     def now(self) -> datetime:
-        """Return the wall time."""
+        """Return the wall clock time."""
         return self._now
 
     def monotonic(self) -> float:
-        """Return the monotonic time."""
+        """Return the monotonic time in seconds."""
         return self._monotonic
 
     def advance(self, seconds: float) -> None:
-        """Let time pass."""
+        """Advance both clocks by ``seconds``."""
         self._now += timedelta(seconds=seconds)
         self._monotonic += seconds
 
     def set_wall(self, seconds: float) -> None:
-        """Let somebody set the wall clock by ``seconds``."""
+        """Move only the wall clock by ``seconds``."""
         self._now += timedelta(seconds=seconds)
 
 
 class SyncCountingVfs(apsw.VFS):
-    """The machine's files; counts fsyncs, and fails some when told to."""
+    """The default VFS; counts fsyncs, and fails writes or fsyncs on request."""
 
     def __init__(self, name: str) -> None:
         """Register as ``name``."""
@@ -66,7 +66,7 @@ class SyncCountingVfs(apsw.VFS):
         super().__init__(name, base="")
 
     def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:  # noqa: N802 - apsw's name
-        """Open a file that asks here at each fsync."""
+        """Open a file that counts its fsyncs here."""
         return _CountingFile(self, name, flags)
 
 
@@ -76,13 +76,13 @@ class _CountingFile(apsw.VFSFile):
         super().__init__("", name, flags)
 
     def xWrite(self, data: Buffer, offset: int) -> None:  # noqa: N802 - apsw's name
-        """Write, or refuse: always, or as long as ``refuse_while`` is there."""
+        """Write, or raise ``refuse``: always, or while the file ``refuse_while`` exists."""
         if self._vfs.refuse and (self._vfs.refuse_while is None or self._vfs.refuse_while.exists()):
             raise self._vfs.refuse("refused")
         super().xWrite(data, offset)
 
     def xSync(self, flags: int) -> None:  # noqa: N802 - apsw's name
-        """Sync, or fail."""
+        """Count the fsync, then run it or fail."""
         self._vfs.syncs += 1
         if self._vfs.fail_next_syncs:
             self._vfs.fail_next_syncs -= 1

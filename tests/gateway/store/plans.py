@@ -1,4 +1,4 @@
-"""How SQLite goes about what a change does to the tables of the gateway."""
+"""Records SQLite's query plans for the statements of a transaction."""
 
 from typing import Any
 
@@ -8,13 +8,13 @@ from process_cosmos_gateway.store import Transaction, schema
 
 
 class Explained(Transaction):
-    """A transaction on tables in memory.
+    """A transaction on an in-memory database.
 
-    ``ran``: its statements in order; ``plans``: the steps SQLite takes for each of them.
+    ``ran``: its statements in order; ``plans``: the query plan of each statement.
     """
 
     def __init__(self) -> None:
-        """Make the tables of the newest schema in memory."""
+        """Create the tables of the newest schema in memory."""
         self._tables = apsw.Connection(":memory:")
         self._tables.execute(schema.SCHEMA.read_text("utf-8"))
         self.ran: list[str] = []
@@ -22,12 +22,12 @@ class Explained(Transaction):
         super().__init__(self._tables)
 
     def rows(self, sql: str, *values: Any, **names: Any) -> list[tuple[Any, ...]]:  # noqa: ANN401 - as its base
-        """Note the steps, then read the rows."""
+        """Record the query plan, then read the rows."""
         self._explain(sql, names or values)
         return super().rows(sql, *values, **names)
 
     def run(self, sql: str, *values: Any, **names: Any) -> int:  # noqa: ANN401
-        """Note the steps, then make the change."""
+        """Record the query plan, then run the statement."""
         self._explain(sql, names or values)
         return super().run(sql, *values, **names)
 

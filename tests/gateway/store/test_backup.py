@@ -1,4 +1,4 @@
-"""A backup is whole, whatever the gateway does meanwhile, and starts a new epoch where it is restored."""
+"""A backup is consistent while the gateway writes, and begins a new epoch when it is restored."""
 
 import asyncio
 import stat
@@ -73,7 +73,7 @@ async def test_a_backup_does_not_replace_a_database_that_is_there(tmp_path: Path
         assert await store.read(halves) == {"left": {1}, "right": {1}}
 
 
-async def test_a_damaged_backup_is_salvaged(tmp_path: Path) -> None:
+async def test_a_damaged_backup_is_recovered(tmp_path: Path) -> None:
     async with opened(tmp_path / "live") as store:
         make_backup(tmp_path / "live")
         site = store.site
@@ -85,7 +85,7 @@ async def test_a_damaged_backup_is_salvaged(tmp_path: Path) -> None:
         assert store.recovered is not None
 
 
-async def test_a_backup_again_replaces_the_one_before_and_can_be_removed(tmp_path: Path) -> None:
+async def test_a_new_backup_replaces_the_previous_one_and_can_be_removed(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         make_backup(tmp_path)
         await store.write(add_pair(1))
@@ -104,9 +104,11 @@ async def test_without_a_database_there_is_no_backup(tmp_path: Path) -> None:
     assert not (tmp_path / "gateway.sqlite").exists()
 
 
-async def test_a_backup_does_not_take_the_room_alarms_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_backup_is_refused_if_it_would_use_the_space_reserved_for_urgent_events(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(backup, "free_bytes", lambda _: 3 * RESERVE)
     async with opened(tmp_path):
-        with pytest.raises(StoreError, match="room"):
+        with pytest.raises(StoreError, match="too little disk space"):
             make_backup(tmp_path)
     assert not (tmp_path / "backup").exists()

@@ -34,9 +34,9 @@ def remount(disk: Path, how: str) -> None:
 
 def urgent(number: int, size: int = 1000) -> Callable[[Transaction], int]:
     def change(transaction: Transaction) -> int:
-        columns = "id, type, kind, subject, key, accepted_at, body"
-        sql = f"INSERT INTO outbox_urgent ({columns}) VALUES (?, '', '', '', '', 1, ?)"  # noqa: S608 - names from above
-        return transaction.run(sql, f"alarm {number}", bytes(size))
+        columns = "id, type, kind, subject, key, accepted_at, checksum, body"
+        sql = f"INSERT INTO outbox_urgent ({columns}) VALUES (?, '', '', '', '', 1, 0, ?)"  # noqa: S608 - names from above
+        return transaction.run(sql, f"event {number}", bytes(size))
 
     return change
 
@@ -58,20 +58,20 @@ async def running(store: Store) -> AsyncIterator[None]:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(WITHIN):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens in the store's threads and on the disk
+        while not condition():  # noqa: ASYNC110 - the condition depends on the store's threads and the disk
             await asyncio.sleep(0.01)
 
 
 def fill(disk: Path) -> Path:
-    """Do what another process does to the disk."""
-    file = disk / "somebody elses"
+    """Fill the disk, as another process would."""
+    file = disk / "other"
     with file.open("wb", buffering=0) as opened_file, suppress(OSError):
         while opened_file.write(bytes(4096)):
             pass
     return file
 
 
-async def test_on_a_full_disk_alarms_go_on_thanks_to_the_ballast(small_disk: Path) -> None:
+async def test_urgent_events_are_accepted_on_a_full_disk_by_deleting_the_ballast(small_disk: Path) -> None:
     folder = small_disk / "data"
     store = await Store.open(folder, new_ulids(), reserve=4 * MB)
     try:
@@ -91,7 +91,7 @@ async def test_on_a_full_disk_alarms_go_on_thanks_to_the_ballast(small_disk: Pat
         await store.close()
 
 
-async def test_when_the_ballast_is_used_up_too_a_write_fails_and_nothing_is_lost(small_disk: Path) -> None:
+async def test_a_write_fails_and_loses_nothing_once_the_ballast_is_used_up(small_disk: Path) -> None:
     store = await Store.open(small_disk / "data", new_ulids(), reserve=1 * MB)
     try:
         async with running(store):
@@ -112,7 +112,9 @@ async def test_when_the_ballast_is_used_up_too_a_write_fails_and_nothing_is_lost
         await store.close()
 
 
-async def test_a_disk_that_turns_read_only_is_tried_until_it_is_not(small_disk: Path, vfs: SyncCountingVfs) -> None:
+async def test_a_disk_that_turns_read_only_is_retried_until_it_is_writable(
+    small_disk: Path, vfs: SyncCountingVfs
+) -> None:
     store = await Store.open(small_disk, new_ulids(), vfs="sync_counting")
     try:
         async with running(store):
@@ -128,7 +130,7 @@ async def test_a_disk_that_turns_read_only_is_tried_until_it_is_not(small_disk: 
         await store.close()
 
 
-async def test_a_disk_mounted_read_only_is_no_place_to_start(small_disk: Path) -> None:
+async def test_the_store_does_not_open_on_a_disk_mounted_read_only(small_disk: Path) -> None:
     async with opened(small_disk / "data") as store:
         await store.write(urgent(0))
     remount(small_disk, "ro")
@@ -140,13 +142,13 @@ async def test_a_disk_mounted_read_only_is_no_place_to_start(small_disk: Path) -
         assert await store.read(count) == 1
 
 
-async def test_a_folder_that_may_not_be_written_to_is_no_place_to_start() -> None:
+async def test_the_store_does_not_open_in_a_folder_that_is_not_writable() -> None:
     with pytest.raises(StoreReadOnlyError):
-        await Store.open(Path("/sys/data"), new_ulids())  # where root may not write either
+        await Store.open(Path("/sys/data"), new_ulids())  # not writable even for root
 
 
 @pytest.mark.parametrize("error", [apsw.IOError, apsw.FullError])
-async def test_an_error_of_the_disk_is_over_when_it_takes_a_commit(
+async def test_the_store_is_healthy_again_after_a_successful_commit(
     tmp_path: Path, vfs: SyncCountingVfs, error: type[apsw.Error]
 ) -> None:
     async with opened(tmp_path, vfs="sync_counting") as store:
@@ -162,7 +164,9 @@ async def test_an_error_of_the_disk_is_over_when_it_takes_a_commit(
         assert await store.write(urgent(1)) == 1
 
 
-async def test_a_failed_fsync_is_a_state_until_a_new_handle_has_committed(tmp_path: Path, vfs: SyncCountingVfs) -> None:
+async def test_the_store_is_failing_after_a_failed_fsync_until_a_new_handle_has_committed(
+    tmp_path: Path, vfs: SyncCountingVfs
+) -> None:
     async with opened(tmp_path, vfs="sync_counting") as store:
         await store.write(urgent(0))
         vfs.fail_next_syncs = 1
@@ -175,7 +179,7 @@ async def test_a_failed_fsync_is_a_state_until_a_new_handle_has_committed(tmp_pa
         assert await store.read(count) == 2
 
 
-async def test_the_ballast_goes_before_an_alarm_is_refused(tmp_path: Path, vfs: SyncCountingVfs) -> None:
+async def test_the_ballast_is_deleted_before_an_urgent_event_is_refused(tmp_path: Path, vfs: SyncCountingVfs) -> None:
     async with opened(tmp_path, vfs="sync_counting") as store:
         async with running(store):
             await until(lambda: store.space.ballast == store.space.reserve)
@@ -185,7 +189,7 @@ async def test_the_ballast_goes_before_an_alarm_is_refused(tmp_path: Path, vfs: 
         assert store.health.state is StorageState.FULL
 
 
-async def test_the_ballast_waits_for_room(tmp_path: Path) -> None:
+async def test_the_ballast_is_written_only_if_three_reserves_are_free(tmp_path: Path) -> None:
     free = 3 * MB - 1
     store = await Store.open(tmp_path, new_ulids(), reserve=MB, free_fn=lambda _: free)
     try:
@@ -198,7 +202,7 @@ async def test_the_ballast_waits_for_room(tmp_path: Path) -> None:
         await store.close()
 
 
-async def test_after_a_drain_the_disk_gets_its_pages_back(tmp_path: Path) -> None:
+async def test_free_pages_are_returned_to_the_disk_after_a_drain(tmp_path: Path) -> None:
     def size() -> int:
         return sum((tmp_path / name).stat().st_size for name in ("gateway.sqlite", "gateway.sqlite-wal"))
 
@@ -212,7 +216,7 @@ async def test_after_a_drain_the_disk_gets_its_pages_back(tmp_path: Path) -> Non
             await until(lambda: full - size() >= 0.9 * (full - empty))
 
 
-async def test_damaged_rows_are_kept_the_newest_thousand(tmp_path: Path) -> None:
+async def test_the_quarantine_keeps_the_newest_thousand_rows(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
 
         def set_aside(transaction: Transaction) -> None:
@@ -234,11 +238,11 @@ async def test_damaged_rows_are_kept_the_newest_thousand(tmp_path: Path) -> None
         (apsw.FullError, apsw.SQLITE_FULL, False),
     ],
 )
-def test_a_database_cut_short_is_damage_and_a_read_that_fails_is_the_disks_trouble(
+def test_a_truncated_database_is_damaged_and_a_read_error_of_the_disk_is_not_damage(
     kind: type[apsw.Error],
     code: int,
     damaged: bool,  # noqa: FBT001 - a parameter
 ) -> None:
-    error = kind("said by the disk")
+    error = kind("error of the disk")
     vars(error)["extendedresult"] = code  # as apsw does
     assert is_damage(error) is damaged

@@ -1,4 +1,4 @@
-"""Files of the open database that are deleted or replaced are noticed, and nothing that was acknowledged is lost."""
+"""Deleting or replacing files of the open database is detected, and no acknowledged write is lost."""
 
 import asyncio
 import shutil
@@ -27,7 +27,7 @@ def notes(transaction: Transaction) -> set[int]:
 
 
 def replace_with_another(folder: Path) -> None:
-    (folder / "other").write_bytes(b"somebody else's file")
+    (folder / "other").write_bytes(b"another file")
     (folder / "other").rename(folder / FILE)
 
 
@@ -62,20 +62,20 @@ STRIKES: dict[str, Callable[[Path], None]] = {
 
 async def until_noticed(store: Store) -> None:
     async with asyncio.timeout(WITHIN):
-        with pytest.raises(StoreFilesGoneError) as gone:
+        with pytest.raises(StoreFilesGoneError) as raised:
             await store.run()
-    assert gone.value.code == "store_files_gone"
+    assert raised.value.code == "store_files_gone"
     assert store.health.state is StorageState.FAILING
     assert str(store.health.reason).startswith("store_files_gone: gateway.sqlite")
 
 
 @pytest.mark.parametrize("strike", STRIKES.values(), ids=STRIKES)
-async def test_what_was_acknowledged_is_there_after_the_files_were_deleted(
+async def test_acknowledged_writes_survive_the_deletion_of_the_files(
     tmp_path: Path, strike: Callable[[Path], None]
 ) -> None:
     folder = tmp_path / "data"
     async with opened(folder) as store:
-        who = store.site, store.epoch
+        identity = store.site, store.epoch
         for number in range(50):
             await store.write(note(number))
         strike(folder)
@@ -87,13 +87,13 @@ async def test_what_was_acknowledged_is_there_after_the_files_were_deleted(
     async with opened(folder) as store:
         assert await store.read(notes) >= set(range(50))
         assert 51 not in await store.read(notes)
-        assert (store.site, store.epoch) == who
+        assert (store.site, store.epoch) == identity
         assert store.recovered is not None
         assert (sum(store.recovered.lost.values()), store.recovered.is_unknown) == (0, False)
         await store.write(note(52))
 
 
-async def test_a_stop_right_after_the_deletion_saves_it_too(tmp_path: Path) -> None:
+async def test_closing_right_after_the_deletion_saves_the_content_too(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         await store.write(note(1))
         (tmp_path / FILE).unlink()
@@ -101,7 +101,7 @@ async def test_a_stop_right_after_the_deletion_saves_it_too(tmp_path: Path) -> N
         assert await store.read(notes) == {1}
 
 
-async def test_it_is_saved_through_the_readers_handle_when_the_writer_has_none(tmp_path: Path) -> None:
+async def test_the_content_is_saved_through_the_readers_handle_if_the_writer_has_none(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         await store.write(note(1))
         await store.read(notes)
@@ -112,16 +112,16 @@ async def test_it_is_saved_through_the_readers_handle_when_the_writer_has_none(t
         assert await store.read(notes) == {1}
 
 
-async def test_what_somebody_put_in_its_place_stays_beside_it(tmp_path: Path) -> None:
+async def test_a_file_that_replaced_the_database_is_kept_beside_it(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         replace_with_another(tmp_path)
         await until_noticed(store)
     [beside] = tmp_path.glob(f"{FILE}.damaged-*")
-    assert beside.read_bytes() == b"somebody else's file"
+    assert beside.read_bytes() == b"another file"
 
 
 @pytest.mark.parametrize("whole", [True, False])
-async def test_a_kill_while_it_is_saved_keeps_what_was_written_by_then(tmp_path: Path, *, whole: bool) -> None:
+async def test_a_kill_while_the_content_is_saved_keeps_the_part_written_by_then(tmp_path: Path, *, whole: bool) -> None:
     async with opened(tmp_path) as store:
         site = store.site
         await store.write(note(1))
@@ -135,7 +135,7 @@ async def test_a_kill_while_it_is_saved_keeps_what_was_written_by_then(tmp_path:
     assert not (tmp_path / f"{FILE}.rescued").exists()
 
 
-async def test_a_database_that_is_gone_at_the_start_is_no_first_start(
+async def test_a_database_missing_at_the_start_is_reported_as_lost(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with opened(tmp_path) as store:
@@ -152,15 +152,15 @@ async def test_a_database_that_is_gone_at_the_start_is_no_first_start(
     assert log.read_bytes() == b"what was written last"
 
 
-async def test_nothing_of_ours_looks_like_a_deletion(tmp_path: Path) -> None:
+async def test_normal_operation_is_not_mistaken_for_a_deletion(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         running = asyncio.create_task(store.run())
         for number in range(300):
             await store.write(note(number))
-        await store.give_back()
+        await store.return_free_pages()
         await store._writer.borrow(lambda _: store._writer._disconnect())
         await store._reader.borrow(lambda _: store._reader._disconnect())
-        await store.give_back()
+        await store.return_free_pages()
         await store.write(note(300))
         assert not running.done()
         assert store.health.state is StorageState.OK

@@ -1,4 +1,4 @@
-"""What a salvage says is lost is never less than what is lost, wherever the damage is."""
+"""A recovery never reports fewer lost rows than are lost, wherever the damage is."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from process_cosmos_gateway.devices.readings import readings
 from process_cosmos_gateway.devices.things.values import Reading
 from process_cosmos_gateway.outbox import Event, Outbox, OutgoingReading
 from process_cosmos_gateway.store import Transaction
-from process_cosmos_gateway.store.losses import Copied, Count, losses
+from process_cosmos_gateway.store.losses import Copied, Count, compute_losses
 
 from .parts import HandClock, new_ulids, opened
 
@@ -22,7 +22,7 @@ PAGE = 4096
 FILE = "gateway.sqlite"
 SEEDS = range(16)
 BOUNDED_BY_A_CONSTANT = {"device_message", "quarantine"}
-"""Of these the newest some are kept: when nothing of them can be read, no less can be said."""
+"""Tables that keep a fixed number of rows: if none can be read, that number is reported."""
 ULIDS = new_ulids()
 
 type Damage = Callable[[bytearray, Random], None]
@@ -42,7 +42,7 @@ def event(number: int, kind: EventKind, priority: Priority) -> Event:
 
 
 async def filled(folder: Path) -> None:
-    """Fill tables of each kind by the code that owns them, and take some away again."""
+    """Fill tables of each kind with the code that owns them."""
     async with opened(folder) as store:
         outbox = Outbox(store, HandClock())
         await outbox.register("cloud", tuple(EventKind))
@@ -72,14 +72,14 @@ async def filled(folder: Path) -> None:
 
 
 def copy_back(folder: Path) -> None:
-    """Have everything in the database file itself."""
+    """Checkpoint the log, so that the database file holds everything."""
     connection = apsw.Connection(str(folder / FILE))
     connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
     connection.close()
 
 
 def rows(file: Path) -> dict[str, set[tuple[object, ...]]]:
-    """Return the keys that each table of an undamaged database has."""
+    """Return the primary keys of the rows in each table of an undamaged database."""
     connection = apsw.Connection(str(file))
     found = {}
     tables = "SELECT name, wr FROM pragma_table_list WHERE type = 'table' AND schema = 'main'"
@@ -127,14 +127,14 @@ DAMAGES: dict[str, Damage] = {
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a store that was filled and closed."""
+    """A folder with a filled, closed store."""
     folder = tmp_path_factory.mktemp("original")
     asyncio.run(filled(folder))
     return folder
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-async def test_no_more_is_lost_than_a_salvage_says(tmp_path: Path, original: Path, damage: Damage) -> None:
+async def test_no_more_is_lost_than_a_recovery_reports(tmp_path: Path, original: Path, damage: Damage) -> None:
     before = rows(original / FILE)
     content = (original / FILE).read_bytes()
     bounded = 0
@@ -160,22 +160,22 @@ async def test_no_more_is_lost_than_a_salvage_says(tmp_path: Path, original: Pat
     assert bounded >= len(SEEDS) // 2 or damage in (cut_the_tail, spoil_many_pages)
 
 
-def test_an_exact_count_tells_of_cells_that_vanished_without_an_error() -> None:
+def test_an_exact_count_reveals_cells_lost_without_an_error() -> None:
     copied = {"outbox_urgent": Copied(kept=90), "outbox_counter": Copied(kept=9)}
     exact = Count("outbox_urgent", 100, is_exact=True, basis="outbox_counter")
-    assert losses(copied, [exact]) == ({"outbox_urgent": 10, "outbox_counter": 0}, False)
+    assert compute_losses(copied, [exact]) == ({"outbox_urgent": 10, "outbox_counter": 0}, False)
 
 
-def test_a_count_is_not_believed_when_its_own_table_is_damaged_or_it_is_too_small() -> None:
+def test_a_count_is_not_trusted_if_its_own_table_is_damaged_or_it_is_too_small() -> None:
     exact = Count("outbox_urgent", 100, is_exact=True, basis="outbox_counter")
     doubtful = {"outbox_urgent": Copied(kept=90, lost=1, is_whole=False), "outbox_counter": Copied(is_whole=False)}
-    assert losses(doubtful, [exact])[1]
+    assert compute_losses(doubtful, [exact])[1]
     too_few = {"outbox_urgent": Copied(kept=101, lost=1, is_whole=False), "outbox_counter": Copied()}
-    assert losses(too_few, [exact])[1]
+    assert compute_losses(too_few, [exact])[1]
 
 
-def test_numbers_bound_what_a_damaged_table_lost_and_without_any_nobody_knows() -> None:
+def test_row_numbers_bound_the_losses_of_a_damaged_table_which_are_unknown_without_them() -> None:
     bounded = {"device": Copied(kept=7, lost=1, is_whole=False, highest=9)}
-    assert losses(bounded, []) == ({"device": 2}, False)
+    assert compute_losses(bounded, []) == ({"device": 2}, False)
     unknown = {"alert": Copied(kept=7, lost=1, is_whole=False)}
-    assert losses(unknown, []) == ({"alert": 1}, True)
+    assert compute_losses(unknown, []) == ({"alert": 1}, True)

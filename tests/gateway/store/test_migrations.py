@@ -1,4 +1,4 @@
-"""An older database becomes the newest one, whatever happens on the way."""
+"""A database of version 1 is brought to version 2 by a migration made for these tests; there is no released one yet."""
 
 import asyncio
 import os
@@ -9,77 +9,147 @@ from pathlib import Path
 import apsw
 import pytest
 
-from process_cosmos_gateway.store import schema
+from process_cosmos_gateway.store import Store, schema
+from process_cosmos_gateway.store.errors import SchemaTooNewError
+from process_cosmos_gateway.store.opening import prepare
 
-from .parts import new_ulids, opened
+from .parts import new_ulids
 
-SCHEMA_1 = Path(__file__).with_name("schema_1.sql")
-"""What the first release made."""
+COLUMN = "origin TEXT NOT NULL DEFAULT 'site'"
+INDEX = "CREATE INDEX outbox_urgent_origin ON outbox_urgent (origin)"
+MIGRATION = """
+ALTER TABLE outbox_urgent ADD COLUMN origin TEXT NOT NULL DEFAULT 'site';
+UPDATE outbox_urgent SET subject = 'site/' || subject;
+CREATE INDEX outbox_urgent_origin ON outbox_urgent (origin);
+"""
+"""From version 1 to 2: adds a column with a default, rewrites every row, and adds an index."""
+
+BROKEN = "INSERT INTO nowhere VALUES (1)"
 
 WITHIN = 20
 
 
-def make_first_release(path: Path, alarms: int = 3) -> None:
-    connection = apsw.Connection(str(path))
-    connection.execute("PRAGMA journal_mode = WAL")
+def make_version_1(path: Path, events: int = 3) -> None:
+    """Make a database of version 1 at ``path``, in which ``events`` urgent events wait."""
+    prepare(path, new_ulids(), None)
+    connection = schema.connect(path, None, read_only=False)
     with connection:
-        connection.execute(SCHEMA_1.read_text("utf-8"))
-        facts: list[tuple[str, int | str]] = [("schema", 1), ("site", new_ulids()()), ("epoch", new_ulids()())]
-        connection.executemany("INSERT INTO meta VALUES (?, ?)", facts)
-        event = (
-            "INSERT INTO outbox_urgent (id, type, kind, subject, key, accepted_at, body) "
-            "VALUES (?, 't', 'k', 's', 'k', 1, x'00')"
+        connection.executemany(
+            "INSERT INTO outbox_urgent (id, type, kind, subject, key, accepted_at, checksum, body) "
+            "VALUES (?, 't', 'k', 'boiler', 'k', 1, 0, x'')",
+            [(f"event {number}",) for number in range(events)],
         )
-        connection.executemany(event, [(f"alarm {number}",) for number in range(alarms)])
     connection.close()
 
 
-def tables(path: Path) -> dict[tuple[str, str], str]:
+def rows(path: Path, sql: str) -> list[tuple[object, ...]]:
     connection = schema.connect(path, None, read_only=True)
-    rows = connection.execute("SELECT type, name, sql FROM sqlite_schema").fetchall()
+    found = connection.execute(sql).fetchall()
     connection.close()
-    return {(str(kind), str(name)): "".join(str(sql).split()) for kind, name, sql in rows}
+    return found
 
 
-async def test_a_migrated_database_has_the_schema_of_a_fresh_one(tmp_path: Path) -> None:
-    (tmp_path / "old").mkdir()
-    make_first_release(tmp_path / "old/gateway.sqlite")
-    async with opened(tmp_path / "old"), opened(tmp_path / "fresh"):
-        migrated, fresh = tables(tmp_path / "old/gateway.sqlite"), tables(tmp_path / "fresh/gateway.sqlite")
-    assert len(fresh) > 20
-    assert migrated == fresh
+def tables(path: Path) -> dict[tuple[object, object], str]:
+    """Return the SQL of each table and index without white space, by type and name."""
+    return {
+        (kind, name): "".join(str(sql).split())
+        for kind, name, sql in rows(path, "SELECT type, name, sql FROM sqlite_schema")
+    }
 
 
-async def test_what_waited_in_the_older_database_still_waits(tmp_path: Path) -> None:
-    make_first_release(tmp_path / "gateway.sqlite")
-    async with opened(tmp_path) as store:
-        ids = await store.read(lambda transaction: transaction.rows("SELECT id FROM outbox_urgent ORDER BY sequence"))
-    assert ids == [("alarm 0",), ("alarm 1",), ("alarm 2",)]
+def version(path: Path) -> object:
+    [(found,)] = rows(path, "SELECT value FROM meta WHERE key = 'schema'")
+    return found
 
 
-async def test_an_older_database_gives_pages_back_too(tmp_path: Path) -> None:
-    make_first_release(tmp_path / "gateway.sqlite")
-    async with opened(tmp_path) as store:
-        assert await store.read(lambda transaction: transaction.rows("PRAGMA auto_vacuum")) == [(schema.INCREMENTAL,)]
+@pytest.fixture
+def expected(tmp_path: Path) -> dict[tuple[object, object], str]:
+    """The schema of version 2, as a new database would have it."""
+    head, table, rest = schema.SCHEMA.read_text("utf-8").partition("CREATE TABLE outbox_urgent (")
+    columns, end, rest = rest.partition("\n) STRICT;")
+    path = tmp_path / "expected.sqlite"
+    facts: dict[str, int | str] = {"schema": 2, "site": new_ulids()(), "epoch": new_ulids()()}
+    schema.create(path, None, facts, f"{head}{table}{columns}, {COLUMN}{end}{rest}\n{INDEX};")
+    return tables(path)
+
+
+def test_a_migrated_database_has_the_schema_of_a_new_one(
+    tmp_path: Path, expected: dict[tuple[object, object], str]
+) -> None:
+    path = tmp_path / schema.FILE
+    make_version_1(path)
+    prepare(path, new_ulids(), None, [MIGRATION])
+    assert len(expected) > 20
+    assert tables(path) == expected
+    assert version(path) == 2
+
+
+def test_events_that_waited_before_a_migration_still_wait_after_it(tmp_path: Path) -> None:
+    path = tmp_path / schema.FILE
+    make_version_1(path)
+    prepare(path, new_ulids(), None, [MIGRATION])
+    waiting = rows(path, "SELECT id, subject, origin FROM outbox_urgent ORDER BY sequence")
+    assert waiting == [(f"event {number}", "site/boiler", "site") for number in range(3)]
+
+
+def test_a_migration_keeps_site_and_epoch(tmp_path: Path) -> None:
+    path, names = tmp_path / schema.FILE, "SELECT * FROM meta WHERE key IN ('site', 'epoch')"
+    make_version_1(path)
+    before = rows(path, names)
+    prepare(path, new_ulids(), None, [MIGRATION])
+    assert len(before) == 2
+    assert rows(path, names) == before
+
+
+def test_a_migration_that_fails_half_way_leaves_the_database_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / schema.FILE
+    make_version_1(path)
+    before = tables(path), rows(path, "SELECT * FROM outbox_urgent"), rows(path, "SELECT * FROM meta")
+    with pytest.raises(apsw.SQLError):
+        prepare(path, new_ulids(), None, [MIGRATION + BROKEN])
+    assert (tables(path), rows(path, "SELECT * FROM outbox_urgent"), rows(path, "SELECT * FROM meta")) == before
+
+
+def test_steps_before_a_failing_one_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / schema.FILE
+    make_version_1(path)
+    with pytest.raises(apsw.SQLError):
+        prepare(path, new_ulids(), None, [MIGRATION, BROKEN])
+    assert version(path) == 2
+    prepare(path, new_ulids(), None, [MIGRATION, "CREATE TABLE third (value)"])
+    assert version(path) == 3
+    assert rows(path, "SELECT DISTINCT subject FROM outbox_urgent") == [("site/boiler",)]
+
+
+async def test_a_migrated_database_is_refused_by_the_version_before(tmp_path: Path) -> None:
+    path = tmp_path / schema.FILE
+    make_version_1(path)
+    prepare(path, new_ulids(), None, [MIGRATION])
+    before = path.read_bytes()
+    with pytest.raises(SchemaTooNewError):
+        await Store.open(tmp_path, new_ulids())
+    assert path.read_bytes() == before
 
 
 CHILD = """
 import sys
 from pathlib import Path
 from process_cosmos_gateway.store import schema
-path = Path(sys.argv[1])
+path, migration = Path(sys.argv[1]), sys.argv[2]
 print("begins", flush=True)
-schema.migrate(path, None)
+schema.migrate(path, None, [migration])
 print("is done", flush=True)
 """
 
 
 @pytest.mark.parametrize("after_ms", range(0, 60, 6))
-async def test_a_migration_killed_at_any_point_goes_on(tmp_path: Path, after_ms: int) -> None:
-    path = tmp_path / "gateway.sqlite"
-    make_first_release(path, alarms=20_000)
+async def test_a_migration_killed_at_any_point_is_completed_at_the_next_start(
+    tmp_path: Path, expected: dict[tuple[object, object], str], after_ms: int
+) -> None:
+    path = tmp_path / schema.FILE
+    make_version_1(path, events=20_000)
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", CHILD, str(path), stdout=asyncio.subprocess.PIPE, env={**os.environ}
+        sys.executable, "-c", CHILD, str(path), MIGRATION, stdout=asyncio.subprocess.PIPE, env={**os.environ}
     )
     assert process.stdout is not None
     async with asyncio.timeout(WITHIN):
@@ -88,10 +158,9 @@ async def test_a_migration_killed_at_any_point_goes_on(tmp_path: Path, after_ms:
         if process.returncode is None:
             process.send_signal(signal.SIGKILL)
         await process.wait()
-    async with opened(tmp_path) as store:
-        assert store.recovered is None
-        assert await store.read(lambda transaction: transaction.rows("SELECT count(*) FROM outbox_urgent")) == [
-            (20_000,)
-        ]
-    async with opened(tmp_path / "fresh"):
-        assert tables(path) == tables(tmp_path / "fresh/gateway.sqlite")
+    prepare(path, new_ulids(), None, [MIGRATION])
+    assert rows(path, "SELECT value FROM meta WHERE key = 'recovered'") == []
+    assert rows(path, "SELECT count(*), min(subject), max(subject) FROM outbox_urgent") == [
+        (20_000, "site/boiler", "site/boiler")
+    ]
+    assert tables(path) == expected

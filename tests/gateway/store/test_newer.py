@@ -1,4 +1,4 @@
-"""What a newer version wrote is refused by this one and stays as it is, to the last byte."""
+"""A database of a newer version is refused and stays unchanged, byte by byte."""
 
 import asyncio
 import shutil
@@ -20,22 +20,22 @@ COMMAND = Path(sys.executable).with_name("process-cosmos-gateway")
 
 
 async def make_newer(folder: Path) -> None:
-    """Make a database of the next version in ``folder``."""
+    """Create a database of the next version in ``folder``."""
     async with opened(folder):
         pass
-    let_be_newer(folder / schema.FILE)
+    mark_as_newer(folder / schema.FILE)
 
 
-def let_be_newer(path: Path) -> None:
-    """Make the database at ``path`` the next version's."""
+def mark_as_newer(path: Path) -> None:
+    """Turn the database at ``path`` into one of the next version."""
     connection = apsw.Connection(str(path))
     connection.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (NEWER,))
     connection.execute("CREATE TABLE next_version (value)")
     connection.close()
 
 
-def let_be_killed_as_newer(folder: Path) -> None:
-    """Leave the next version's last commits in the log, as a kill does."""
+def leave_newer_commit_in_log(folder: Path) -> None:
+    """Leave the last commit of the next version in the log, as a kill would."""
     connection = apsw.Connection(str(folder / schema.FILE))
     connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
     connection.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (NEWER,))
@@ -43,13 +43,13 @@ def let_be_killed_as_newer(folder: Path) -> None:
 
 
 def written(folder: Path) -> dict[str, bytes]:
-    """Return every file in ``folder`` that holds data; SQLite makes the index of a log anew whenever it looks."""
+    """Return the files in ``folder`` and their content, except the log index, which SQLite rebuilds at each open."""
     files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".sqlite-shm")
     return {str(path.relative_to(folder)): content for path in files if (content := path.read_bytes())}
 
 
-async def is_refused_untouched(folder: Path) -> None:
-    """Open the store in ``folder`` in vain."""
+async def check_refused_and_unchanged(folder: Path) -> None:
+    """Check that opening the store in ``folder`` twice is refused and changes no file."""
     before = written(folder)
     for _ in range(2):
         with pytest.raises(SchemaTooNewError, match=f"schema {NEWER}.*Update the app, or restore a backup"):
@@ -59,21 +59,21 @@ async def is_refused_untouched(folder: Path) -> None:
 
 async def test_a_newer_database_is_refused_and_left_untouched(tmp_path: Path) -> None:
     await make_newer(tmp_path)
-    await is_refused_untouched(tmp_path)
+    await check_refused_and_unchanged(tmp_path)
 
 
-async def test_a_newer_database_is_known_by_its_log_alone_and_left_untouched(tmp_path: Path) -> None:
+async def test_a_newer_database_is_recognised_by_its_log_alone_and_left_untouched(tmp_path: Path) -> None:
     async with opened(tmp_path):
         pass
-    let_be_killed_as_newer(tmp_path)
+    leave_newer_commit_in_log(tmp_path)
     assert schema.FILE + "-wal" in written(tmp_path)
-    await is_refused_untouched(tmp_path)
+    await check_refused_and_unchanged(tmp_path)
 
 
-async def test_a_newer_database_that_is_damaged_is_for_the_newer_version_to_salvage(tmp_path: Path) -> None:
+async def test_a_damaged_database_of_a_newer_version_is_not_recovered(tmp_path: Path) -> None:
     await make_newer(tmp_path)
     (tmp_path / "gateway.sqlite.suspect").write_text("a page could not be read")
-    await is_refused_untouched(tmp_path)
+    await check_refused_and_unchanged(tmp_path)
 
 
 async def test_a_backup_of_a_newer_version_is_refused_and_left_untouched(tmp_path: Path) -> None:
@@ -81,11 +81,11 @@ async def test_a_backup_of_a_newer_version_is_refused_and_left_untouched(tmp_pat
     copy = make_backup(tmp_path / "live")
     (tmp_path / "restored/backup").mkdir(parents=True)
     shutil.copy(copy, tmp_path / "restored/backup")
-    await is_refused_untouched(tmp_path / "restored")
+    await check_refused_and_unchanged(tmp_path / "restored")
     assert not (tmp_path / "restored" / schema.FILE).exists()
 
 
-async def test_the_gateway_ends_with_a_sentence_that_says_what_to_do_about_a_newer_database(tmp_path: Path) -> None:
+async def test_the_gateway_exits_with_advice_about_a_newer_database(tmp_path: Path) -> None:
     await make_newer(tmp_path / "data")
     options = tmp_path / "gateway.toml"
     options.write_text(f'data = "{tmp_path / "data"}"\nhost = "127.0.0.1"\nport = 1\n')

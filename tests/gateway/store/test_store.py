@@ -1,4 +1,4 @@
-"""What the store promises, on a real disk."""
+"""The guarantees of the store, on a real disk."""
 
 import asyncio
 import os
@@ -40,7 +40,7 @@ def notes(transaction: Transaction) -> set[str]:
     return {name for (name,) in transaction.rows("SELECT name FROM outbox_counter WHERE name LIKE 'note%'")}
 
 
-async def test_the_site_and_the_epoch_are_made_once(tmp_path: Path) -> None:
+async def test_site_and_epoch_are_created_once(tmp_path: Path) -> None:
     async with opened(tmp_path / "data") as store:
         first = store.site, store.epoch
     async with opened(tmp_path / "data") as store:
@@ -52,7 +52,7 @@ async def test_the_site_and_the_epoch_are_made_once(tmp_path: Path) -> None:
     ("name", "deleted"),
     [(schema.FILE, []), ("backup/store.sqlite", [schema.FILE]), ("site", [schema.FILE, "backup/store.sqlite"])],
 )
-async def test_a_file_is_not_made_anew_because_nobody_can_tell_whether_it_is_there(
+async def test_a_file_is_not_created_again_if_its_existence_is_unknown(
     tmp_path: Path, name: str, deleted: list[str]
 ) -> None:
     async with opened(tmp_path) as store:
@@ -62,7 +62,7 @@ async def test_a_file_is_not_made_anew_because_nobody_can_tell_whether_it_is_the
         (tmp_path / other).unlink()
     file = tmp_path / name
     aside = file.rename(tmp_path / "aside")
-    file.symlink_to(file)  # it leads nowhere but to itself
+    file.symlink_to(file)  # a symbolic link to itself
     with pytest.raises(StoreError, match="cannot be opened"):
         await Store.open(tmp_path, new_ulids())
     assert file.is_symlink()
@@ -82,7 +82,7 @@ async def test_only_the_owner_may_read_the_data(tmp_path: Path) -> None:
         assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
 
 
-async def test_all_writes_that_wait_share_one_fsync(tmp_path: Path, vfs: SyncCountingVfs) -> None:
+async def test_all_waiting_writes_share_one_fsync(tmp_path: Path, vfs: SyncCountingVfs) -> None:
     async with opened(tmp_path, vfs="sync_counting") as store:
         await store.write(note("note"))
         before = vfs.syncs
@@ -91,7 +91,7 @@ async def test_all_writes_that_wait_share_one_fsync(tmp_path: Path, vfs: SyncCou
         assert len(await store.read(notes)) == 65
 
 
-async def test_an_exception_undoes_its_own_change_alone(tmp_path: Path) -> None:
+async def test_an_exception_undoes_only_its_own_change(tmp_path: Path) -> None:
     def broken(transaction: Transaction) -> None:
         note("note of the broken")(transaction)
         raise ValueError("broken")
@@ -110,7 +110,7 @@ async def test_an_exception_undoes_its_own_change_alone(tmp_path: Path) -> None:
         assert await store.read(notes) == {"note1", "note2"}
 
 
-async def test_a_failed_fsync_fails_the_whole_batch_and_the_next_write_goes_through_a_new_connection(
+async def test_a_failed_fsync_fails_the_whole_batch_and_the_next_write_uses_a_new_connection(
     tmp_path: Path, vfs: SyncCountingVfs
 ) -> None:
     async with opened(tmp_path, vfs="sync_counting") as store:
@@ -132,7 +132,7 @@ async def test_a_failed_fsync_fails_the_whole_batch_and_the_next_write_goes_thro
         assert await store.read(notes) == {"note before", "note after"}
 
 
-async def test_what_is_called_after_the_commit_finds_it_on_disk(tmp_path: Path) -> None:
+async def test_callbacks_run_in_the_event_loop_after_the_commit(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         seen: asyncio.Queue[int] = asyncio.Queue()
         loop = asyncio.get_running_loop()
@@ -145,13 +145,13 @@ async def test_what_is_called_after_the_commit_finds_it_on_disk(tmp_path: Path) 
         assert await seen.get()
 
 
-async def test_a_callback_that_raises_stops_nobody(tmp_path: Path) -> None:
-    def break_down() -> None:
-        raise ValueError("a callback broke down")
+async def test_a_failing_callback_affects_no_other_write(tmp_path: Path) -> None:
+    def fail() -> None:
+        raise ValueError("the callback failed")
 
     def change(transaction: Transaction) -> None:
         note("note")(transaction)
-        transaction.after_commit(break_down)
+        transaction.after_commit(fail)
 
     raised: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context["exception"]))
@@ -162,7 +162,7 @@ async def test_a_callback_that_raises_stops_nobody(tmp_path: Path) -> None:
     assert [type(error) for error in raised] == [ValueError]
 
 
-async def test_a_caller_that_gives_up_does_not_undo_his_write(tmp_path: Path) -> None:
+async def test_cancelling_the_caller_does_not_undo_the_write(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         task = asyncio.create_task(store.write(note("note")))
         await asyncio.sleep(0)
@@ -172,7 +172,7 @@ async def test_a_caller_that_gives_up_does_not_undo_his_write(tmp_path: Path) ->
         assert await store.read(notes) == {"note", "note after"}
 
 
-async def test_closing_writes_what_waits_and_takes_nothing_more(tmp_path: Path) -> None:
+async def test_closing_commits_waiting_writes_and_refuses_later_ones(tmp_path: Path) -> None:
     store = await Store.open(tmp_path, new_ulids())
     writes = [asyncio.create_task(store.write(note(f"note{number}"))) for number in range(100)]
     await asyncio.sleep(0)
@@ -184,14 +184,14 @@ async def test_closing_writes_what_waits_and_takes_nothing_more(tmp_path: Path) 
         assert len(await store.read(notes)) == 100
 
 
-async def test_a_question_cannot_change_anything(tmp_path: Path) -> None:
+async def test_a_read_cannot_change_anything(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         with pytest.raises(StoreError):
             await store.read(note("note"))
         assert await store.read(notes) == set()
 
 
-def test_migrations_lead_an_old_database_to_the_newest_schema(tmp_path: Path) -> None:
+def test_migrations_run_in_order_and_once(tmp_path: Path) -> None:
     path = tmp_path / "gateway.sqlite"
     prepare(path, new_ulids(), None)
     migrations = [*schema.MIGRATIONS, "CREATE TABLE next (value)", "CREATE TABLE next_but_one (value)"]
@@ -203,7 +203,7 @@ def test_migrations_lead_an_old_database_to_the_newest_schema(tmp_path: Path) ->
     connection.close()
 
 
-def test_a_migration_that_breaks_changes_nothing(tmp_path: Path) -> None:
+def test_a_failing_migration_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "gateway.sqlite"
     prepare(path, new_ulids(), None)
     broken = "CREATE TABLE next (value); INSERT INTO nowhere VALUES (1)"
@@ -215,13 +215,13 @@ def test_a_migration_that_breaks_changes_nothing(tmp_path: Path) -> None:
     connection.close()
 
 
-async def test_a_folder_that_cannot_be_one_is_a_store_error(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the way")
+async def test_an_unusable_folder_is_a_store_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("a file")
     with pytest.raises(StoreError):
         await Store.open(tmp_path / "file", new_ulids())
 
 
-async def test_a_start_that_died_half_way_begins_again(tmp_path: Path) -> None:
+async def test_an_interrupted_first_start_begins_again(tmp_path: Path) -> None:
     (tmp_path / "gateway.sqlite.new").write_bytes(b"half a database")
     async with opened(tmp_path) as store:
         assert await store.write(note("note")) == 1
@@ -246,7 +246,7 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("after", [1, 50, 333])
-async def test_a_kill_loses_nothing_that_was_acknowledged(tmp_path: Path, after: int) -> None:
+async def test_a_kill_loses_no_acknowledged_write(tmp_path: Path, after: int) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", CHILD, str(tmp_path), stdout=asyncio.subprocess.PIPE, env={**os.environ}
     )

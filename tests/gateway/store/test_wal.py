@@ -1,4 +1,4 @@
-"""The write-ahead log is copied into the database where that holds nobody up, and never grows without end."""
+"""The write-ahead log is checkpointed without delaying the writer, and its size is limited."""
 
 import asyncio
 from collections.abc import Callable
@@ -21,30 +21,32 @@ def note(number: int) -> Callable[[Transaction], int]:
 
 
 def notes_in_file(folder: Path) -> int:
-    """Count what the database file holds without its log."""
+    """Count the rows in the database file without its log."""
     flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
     with closing(apsw.Connection(f"file:{folder / schema.FILE}?immutable=1", flags)) as connection:
         return int(connection.execute("SELECT count(*) FROM outbox_counter WHERE name LIKE 'note%'").get)
 
 
-async def test_a_grown_log_is_copied_beside_the_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wal, "_WORTH_PAGES", 10)
+async def test_a_grown_log_is_checkpointed_by_another_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wal, "_CHECKPOINT_PAGES", 10)
     async with opened(tmp_path) as store:
         for number in range(COMMITS):
             await store.write(note(number))
         assert notes_in_file(tmp_path) == 0
         upkeep = asyncio.create_task(store.run())
         async with asyncio.timeout(WITHIN):
-            while notes_in_file(tmp_path) < COMMITS:  # noqa: ASYNC110 - what is waited for happens in a file
+            while notes_in_file(tmp_path) < COMMITS:  # noqa: ASYNC110 - the condition depends on a file
                 await asyncio.sleep(0.01)
         upkeep.cancel()
         with suppress(asyncio.CancelledError):
             await upkeep
 
 
-async def test_where_nobody_copies_it_the_writer_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_writer_checkpoints_the_log_if_no_other_thread_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     most = 30
-    monkeypatch.setattr(wal, "_MOST_PAGES", most)
+    monkeypatch.setattr(wal, "_MAX_PAGES", most)
     async with opened(tmp_path) as store:
         for number in range(COMMITS):
             await store.write(note(number))

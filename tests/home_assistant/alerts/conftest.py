@@ -13,6 +13,7 @@ from homeassistant.setup import async_setup_component
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 from pytest_homeassistant_custom_component.typing import ClientSessionGenerator
 
+from custom_components.process_cosmos.alerts.recipients import as_options
 from custom_components.process_cosmos.const import DOMAIN
 from custom_components.process_cosmos.contract import codec
 from tests.home_assistant.alerts.push_server import Client, PushServer, push_service
@@ -47,7 +48,7 @@ def add_site(hass: HomeAssistant, freezer: FrozenDateTimeFactory, tmp_path: Path
     def add(url: str | None = None, **options: list[str]) -> Site:
         data = {"site": None, "url": url, "token": None, "sha256": None}
         full = {"phones": [], "notify_entities": [], "destinations": [], **options}
-        entry = MockConfigEntry(domain=DOMAIN, title="Home", data=data, options=full)
+        entry = MockConfigEntry(domain=DOMAIN, title="Home", data=data, options=as_options(hass, full))
         entry.add_to_hass(hass)
         return Site(hass, freezer, entry)
 

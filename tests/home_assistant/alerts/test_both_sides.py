@@ -41,7 +41,7 @@ def _played(
     """A Home Assistant for many houses, each with a phone at once and the cloud five seconds later."""
     monkeypatch.setattr("custom_components.process_cosmos.CosmosCoordinator", lambda *_: None)
     levels = (
-        Level(after=timedelta(), people=(f"{PHONE}{anna.device_id}",)),
+        Level(after=timedelta(), people=(f"{PHONE}{anna.app_id}",)),
         Level(after=timedelta(seconds=5), destinations=(f"{DESTINATION}{CLOUD}",)),
     )
     monkeypatch.setattr(

@@ -142,7 +142,7 @@ async def test_a_phone_no_longer_chosen_is_cleared_too(
     hass: HomeAssistant, site: Site, anna: Phone, ben: Phone
 ) -> None:
     raised = await site.raise_alert()
-    hass.config_entries.async_update_entry(site.entry, options={**site.entry.options, "phones": [anna.device_id]})
+    hass.config_entries.async_update_entry(site.entry, options={**site.entry.options, "phones": [anna.app_id]})
     await site.reload()
     await site.call("resolve", group="leak")
     await site.settle()

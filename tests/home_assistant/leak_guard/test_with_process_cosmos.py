@@ -28,7 +28,7 @@ async def entry(hass: HomeAssistant, phone: Phone) -> MockConfigEntry:
         domain=DOMAIN,
         title="Home",
         data={"site": None, "url": None, "token": None, "sha256": None},
-        options={"phones": [phone.device_id], "notify_entities": [], "destinations": []},
+        options={"phones": [phone.app_id], "notify_entities": [], "destinations": []},
     )
     entry.add_to_hass(hass)
     assert await hass.config_entries.async_setup(entry.entry_id)
