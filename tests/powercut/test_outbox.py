@@ -154,7 +154,7 @@ class PowerCuts(RuleBasedStateMachine):
     def drain_ahead(self, destination: str, limit: int, news: Sequence[Draft]) -> None:
         """A load is on its way while the one before is settled, and others are accepted meanwhile; all arrive."""
         first = self._runner.run(self._outbox.deliveries(destination, limit))
-        second = self._runner.run(self._outbox.following(destination, limit, first)) if first else ()
+        second = self._runner.run(self._outbox.prefetch(destination, limit, first)) if first else ()
         type(self).met["following"] += bool(second)
         assert not {delivery.id for delivery in first} & {delivery.id for delivery in second}, "sent twice at once"
         groups = self._history.now.groups(destination, self._clock.now())

@@ -16,18 +16,18 @@ from .quotas import bound, refused_by_disk, share
 from .statements import STATEMENTS
 
 type Row = tuple[Any, ...]
-type Taken = Added | OutboxFullError
+type EnqueueResult = Added | OutboxFullError
 
 
 @dataclass(slots=True)
-class Arrival:
+class EncodedEvent:
     """An event with its text."""
 
     event: Event
     body: bytes
 
 
-type Entry = tuple[Arrival, Sequence[str]]
+type Entry = tuple[EncodedEvent, Sequence[str]]
 """An event, and the destinations that want it."""
 
 
@@ -46,7 +46,7 @@ class Conditions:
         return refused_by_disk(priority, self.free, self.reserve)
 
 
-def take(transaction: Transaction, arrivals: Sequence[Arrival], under: Conditions) -> Sequence[Taken]:
+def take(transaction: Transaction, arrivals: Sequence[EncodedEvent], under: Conditions) -> Sequence[EnqueueResult]:
     """Take each event once: remember its id, queue it for who wants it, keep to the limits."""
     entries = [(arrival, under.audience.of(arrival.event.kind, arrival.event.only)) for arrival in arrivals]
     refused = _refusals(transaction, entries, under)
@@ -97,7 +97,7 @@ def _refusals(transaction: Transaction, entries: Sequence[Entry], under: Conditi
     return refused
 
 
-def _refuse_alarm(arrival: Arrival, wanting: Sequence[str], under: Conditions) -> OutboxFullError | None:
+def _refuse_alarm(arrival: EncodedEvent, wanting: Sequence[str], under: Conditions) -> OutboxFullError | None:
     """Refuse an alarm that has no alert to wait with, where there is no room for it."""
     for name in wanting:
         if not has_room(under.audience, name, len(arrival.body), under.limits):
@@ -128,7 +128,7 @@ def _queue(transaction: Transaction, priority: Priority, entries: Sequence[Entry
             eviction.relieve(transaction, name, to, slots)
 
 
-def _queue_alarm(transaction: Transaction, arrival: Arrival, wanting: Sequence[str], under: Conditions) -> None:
+def _queue_alarm(transaction: Transaction, arrival: EncodedEvent, wanting: Sequence[str], under: Conditions) -> None:
     audience = under.audience
     parked = [name for name in wanting if not has_room(audience, name, len(arrival.body), under.limits)]
     for name in parked:
@@ -169,7 +169,7 @@ def enqueue(
     return last
 
 
-def _row(arrival: Arrival, now: float) -> Row:
+def _row(arrival: EncodedEvent, now: float) -> Row:
     event, body = arrival.event, arrival.body
     expires = None if event.expires_at is None else event.expires_at.timestamp()
     return (

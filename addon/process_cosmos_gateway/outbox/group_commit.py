@@ -5,26 +5,26 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .enqueue import Arrival, Taken
+from .enqueue import EncodedEvent, EnqueueResult
 from .model import Added
 
 type Outcome = asyncio.Future[Added]
 
 
-def failure(outcome: Outcome | None) -> BaseException | None:
+def outcome_error(outcome: Outcome | None) -> BaseException | None:
     """Return why something offered is not kept; None: it is, or nobody knows yet."""
     return outcome.exception() if outcome is not None and outcome.done() and not outcome.cancelled() else None
 
 
 @dataclass(slots=True)
 class _Offered:
-    arrival: Arrival
+    arrival: EncodedEvent
     outcome: Outcome
     after: Outcome | None
 
     def falls(self) -> bool:
-        """Share the failure of the event that must not be overtaken; say whether there was one."""
-        error = failure(self.after)
+        """Share the outcome_error of the event that must not be overtaken; say whether there was one."""
+        error = outcome_error(self.after)
         if error is not None and not self.outcome.done():
             self.outcome.set_exception(error)
         return error is not None
@@ -33,14 +33,16 @@ class _Offered:
 class GroupCommit:
     """Takes what is offered in its order, all that waits at once."""
 
-    def __init__(self, commit_fn: Callable[[Sequence[Arrival]], Coroutine[Any, Any, Sequence[Taken]]]) -> None:
+    def __init__(
+        self, commit_fn: Callable[[Sequence[EncodedEvent]], Coroutine[Any, Any, Sequence[EnqueueResult]]]
+    ) -> None:
         """``commit_fn`` returns how events were taken once that survives a power cut."""
         self._commit_fn = commit_fn
         self._waiting: list[_Offered] = []
         self._task: asyncio.Task[None] | None = None
 
-    def offer(self, arrival: Arrival, after: Outcome | None) -> Outcome:
-        """Return the outcome to be; ``after``: of an earlier event of the same key, whose failure this one shares."""
+    def submit(self, arrival: EncodedEvent, after: Outcome | None) -> Outcome:
+        """Return the outcome to be; ``after``: of an earlier event of the same key, whose outcome_error this one shares."""
         outcome: Outcome = asyncio.get_running_loop().create_future()
         self._waiting.append(_Offered(arrival, outcome, after))
         if self._task is None:

@@ -17,7 +17,7 @@ from process_cosmos_gateway.store import Store, Transaction
 from . import counters, enqueue, eviction, overflow_queue, reading_batches, rejected, series, settlement, subscriptions
 from .depths import read_depths
 from .dequeue import Busy, FetchRequest, FetchResult, fetch
-from .enqueue import Arrival, Conditions
+from .enqueue import Conditions, EncodedEvent
 from .group_commit import GroupCommit, Outcome
 from .key_ranges import KeyRanges
 from .model import (
@@ -37,8 +37,8 @@ from .order import remember, rest
 from .quotas import Backlogs, quotas_now
 
 type OnSettled = Callable[[Transaction, str, Delivery, DeliveryResult], None]
-type OnLinkDown = Callable[[Transaction, str], None]
-type OnJoined = Callable[[Transaction, str], Iterable[Event]]
+type OnUnreachable = Callable[[Transaction, str], None]
+type OnAlertSubscription = Callable[[Transaction, str], Iterable[Event]]
 
 _LONGEST_LOOK_AWAY = 1.0
 """Seconds: the clock may be shifted or sped up while nobody looks."""
@@ -55,26 +55,26 @@ class Outbox:
         self._clock = clock
         self._limits = limits or Limits()
         self._ulid_fn = ulid_fn or UlidFactory(lambda: int(clock.now().timestamp() * 1000), secrets.token_bytes)
-        self._watchers: list[tuple[OnSettled, OnLinkDown, OnJoined]] = []
+        self._watchers: list[tuple[OnSettled, OnUnreachable, OnAlertSubscription]] = []
         self._news: dict[str, asyncio.Event] = {}
         self._resting: dict[str, dict[tuple[Priority, int], float]] = {}
         self._sent: dict[str, Mapping[Priority, float]] = {}
         self._key_ranges: dict[str, KeyRanges] = {}
         self._down: set[str] = set()
-        self._acceptor = GroupCommit(self._commit)
+        self._group_commit = GroupCommit(self._commit)
 
-    def watch(
+    def add_callbacks(
         self,
         on_settled: OnSettled = lambda *_: None,
-        on_link_down: OnLinkDown = lambda *_: None,
-        on_joined: OnJoined = lambda *_: (),
+        on_unreachable: OnUnreachable = lambda *_: None,
+        on_alert_subscription: OnAlertSubscription = lambda *_: (),
     ) -> None:
         """Call these in the transaction of what they hear of.
 
-        ``on_settled``: a destination has answered. ``on_link_down``: what waits for a destination has to go on waiting.
-        ``on_joined``: a destination that wants alerts is new; what is returned goes to it alone, ids known or not.
+        ``on_settled``: a destination has answered. ``on_unreachable``: what waits for a destination has to go on waiting.
+        ``on_alert_subscription``: a destination that wants alerts is new; what is returned goes to it alone, ids known or not.
         """
-        self._watchers.append((on_settled, on_link_down, on_joined))
+        self._watchers.append((on_settled, on_unreachable, on_alert_subscription))
 
     # Accepting
 
@@ -84,11 +84,11 @@ class Outbox:
         A change for which there is no room is dropped. Raises ``OutboxFullError`` for such an alarm of no alert;
         then nothing of it is kept.
         """
-        [taken] = self._take(transaction, [Arrival(event, event.encode(self._store.site))])
+        [taken] = self._take(transaction, [EncodedEvent(event, event.encode(self._store.site))])
         if taken is Added.CONFLICT and event.is_own:
             # A program has used the id before: nothing tells it whose turn that was, and the event must not be lost.
             event = replace(event, id=self._ulid_fn())
-            [taken] = self._take(transaction, [Arrival(event, event.encode(self._store.site))])
+            [taken] = self._take(transaction, [EncodedEvent(event, event.encode(self._store.site))])
         if not isinstance(taken, OutboxFullError):
             return taken
         if event.priority is Priority.URGENT:
@@ -98,21 +98,21 @@ class Outbox:
 
     async def accept(self, event: Event) -> Added:
         """Return once ``event`` survives a power cut; raise ``StoreError`` or ``OutboxFullError`` if it is not kept."""
-        return await self.offer(event)
+        return await self.submit(event)
 
-    def offer(self, event: Event, after: Outcome | None = None) -> Outcome:
+    def submit(self, event: Event, after: Outcome | None = None) -> Outcome:
         """Begin to accept ``event``; the outcome is what ``accept`` returns or raises. All who wait share one commit.
 
         ``after``: the outcome of an earlier event of the same key and priority. Where that fails, so does this one.
         """
-        return self._acceptor.offer(Arrival(event, event.encode(self._store.site)), after)
+        return self._group_commit.submit(EncodedEvent(event, event.encode(self._store.site)), after)
 
     def add_readings(self, transaction: Transaction, readings: Sequence[OutgoingReading]) -> None:
         """Queue readings that are new, for destinations that want readings; many leave in one event."""
         reading_batches.add(transaction, readings, self._prepare_intake(transaction))
         transaction.after_commit(self._wake_all)
 
-    async def forget_series(self) -> None:
+    async def delete_unused_series(self) -> None:
         """Forget the names of properties of which no reading waits, a bite a commit; raise ``StoreError``."""
         used: set[int] = set()
         last: int | None = 0
@@ -123,7 +123,7 @@ class Outbox:
         while await self._store.write(partial(series.forget_unused, used=used, until=until)):
             pass
 
-    def wants(self, transaction: Transaction, kind: EventKind) -> bool:
+    def has_subscriber(self, transaction: Transaction, kind: EventKind) -> bool:
         """Say whether any destination wants events of ``kind``."""
         return bool(transaction.rows("SELECT 1 FROM outbox_kind WHERE kind = ? LIMIT 1", kind))
 
@@ -131,10 +131,10 @@ class Outbox:
         """Count what somebody else has held back."""
         counters.drop(transaction, priority, reason, number)
 
-    async def _commit(self, arrivals: Sequence[Arrival]) -> Sequence[enqueue.Taken]:
+    async def _commit(self, arrivals: Sequence[EncodedEvent]) -> Sequence[enqueue.EnqueueResult]:
         return await self._store.write(partial(self._take, arrivals=arrivals))
 
-    def _take(self, transaction: Transaction, arrivals: Sequence[Arrival]) -> Sequence[enqueue.Taken]:
+    def _take(self, transaction: Transaction, arrivals: Sequence[EncodedEvent]) -> Sequence[enqueue.EnqueueResult]:
         transaction.after_commit(self._wake_all)
         return enqueue.take(transaction, arrivals, self._prepare_intake(transaction))
 
@@ -170,7 +170,7 @@ class Outbox:
         enqueue.withdraw(transaction, event, destination, self._limits_now(transaction))
         transaction.after_commit(self._wake_all)
 
-    def reaches(self, transaction: Transaction, destination: str) -> bool:
+    def is_reachable(self, transaction: Transaction, destination: str) -> bool:
         """Say whether ``destination`` is known and its link not known to be down."""
         known = transaction.rows("SELECT 1 FROM outbox_destination WHERE name = ?", destination)
         return bool(known) and destination not in self._down
@@ -184,7 +184,7 @@ class Outbox:
             if subscriptions.join(transaction, name, kinds):
                 audience = counters.Audience.read(transaction)
                 for event in chain.from_iterable(joined(transaction, name) for _, _, joined in self._watchers):
-                    entry = Arrival(event, event.encode(self._store.site)), (name,)
+                    entry = EncodedEvent(event, event.encode(self._store.site)), (name,)
                     now = self._clock.now().timestamp()
                     enqueue.enqueue(transaction, event.priority, [entry], now, audience)
 
@@ -192,7 +192,7 @@ class Outbox:
         self._key_ranges.pop(name, None)
         self._wake_all()
 
-    async def forget(self, name: str) -> None:
+    async def unregister(self, name: str) -> None:
         """Forget ``name``, with what only it was waiting for."""
 
         def change(transaction: Transaction) -> None:
@@ -206,7 +206,7 @@ class Outbox:
         self._key_ranges.pop(name, None)
         self._down.discard(name)
 
-    async def link_down(self, name: str) -> None:
+    async def mark_unreachable(self, name: str) -> None:
         """Let watchers know, once until something is delivered, that what waits for ``name`` will not go soon."""
         if name in self._down:
             return
@@ -223,7 +223,7 @@ class Outbox:
 
     # Draining
 
-    async def wait(self, destination: str) -> None:
+    async def wait_for_events(self, destination: str) -> None:
         """Return when there may be something to send."""
         news = self._news_of(destination)
         while not news.is_set():
@@ -267,7 +267,7 @@ class Outbox:
             news.set()
         return deliveries
 
-    async def following(self, destination: str, limit: int, on_the_way: Sequence[Delivery]) -> Sequence[Delivery]:
+    async def prefetch(self, destination: str, limit: int, on_the_way: Sequence[Delivery]) -> Sequence[Delivery]:
         """Return what may go once all ``on_the_way``, not settled yet, is delivered: so that the link need not wait.
 
         Nothing, where something has failed, or stands in the way: that is for ``deliveries`` to see, after the settlement.
@@ -361,7 +361,7 @@ class Outbox:
         """Return what waits, from counters."""
         return await self._store.read(lambda transaction: read_depths(transaction, self._conditions(transaction)))
 
-    async def last_own_id(self) -> int | None:
+    async def last_own_id_ms(self) -> int | None:
         """Return the time (ms) of the newest id this gateway has made for an event, so that later ones are above it."""
         last = await self._store.read(lambda transaction: counters.counted(transaction, "own_id_ms"))
         return last or None

@@ -15,7 +15,7 @@ class Totals:
     delivered: Mapping[str, int]
 
 
-def totals(transaction: Transaction) -> Totals:
+def read_totals(transaction: Transaction) -> Totals:
     """Return what SQLite counts anyway: the numbers it has given away, and each destination's own count."""
     numbers: dict[str, int] = dict(transaction.rows("SELECT name, seq FROM sqlite_sequence"))
     return Totals(

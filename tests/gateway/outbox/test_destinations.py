@@ -46,7 +46,7 @@ async def test_a_destination_a_salvage_saved_without_its_place_gets_what_waits(s
 
 
 async def test_a_destination_that_wants_alerts_later_hears_of_those_alive(outbox: Outbox) -> None:
-    outbox.watch(on_joined=lambda _, name: [event("alive", only=name)])
+    outbox.add_callbacks(on_alert_subscription=lambda _, name: [event("alive", only=name)])
     await outbox.register("hook", (EventKind.DEVICE,))
     assert await drain(outbox, "hook") == []
     await outbox.register("hook", ALL)
@@ -91,7 +91,7 @@ async def test_an_event_for_one_destination_reaches_it_although_it_does_not_subs
 
 async def test_a_new_destination_begins_at_the_end_but_hears_of_what_is_alive(outbox: Outbox) -> None:
     alive = event("alive")
-    outbox.watch(on_joined=lambda _, destination: [replace(alive, only=destination)])
+    outbox.add_callbacks(on_alert_subscription=lambda _, destination: [replace(alive, only=destination)])
     await outbox.register("cloud", ALL)
     assert await drain(outbox, "cloud") == ["alive"]
     await accept(outbox, alive)
@@ -116,7 +116,7 @@ async def test_a_forgotten_destination_takes_along_what_only_it_was_waiting_for(
     await accept(outbox, event("a"), event("only", only="gone"), event("c", priority=Priority.CHANGE))
     deliveries = await outbox.deliveries("gone", 1)
     await outbox.settle("gone", [(deliveries[0], Rejected("refused_by_destination", "no"))])
-    await outbox.forget("gone")
+    await outbox.unregister("gone")
     depths = await outbox.depths()
     assert (depths.waiting, depths.rejected) == (Waiting(urgent=1), 0)
     assert await outbox.deliveries("gone", 10) == []
@@ -126,27 +126,27 @@ async def test_a_forgotten_destination_takes_along_what_only_it_was_waiting_for(
 
 async def test_a_link_that_is_down_is_told_once_until_something_is_delivered(store: Store, outbox: Outbox) -> None:
     heard: list[str] = []
-    outbox.watch(on_link_down=lambda _, destination: heard.append(destination))
+    outbox.add_callbacks(on_unreachable=lambda _, destination: heard.append(destination))
     await outbox.register("cloud", ALL)
     await accept(outbox, event("1"))
-    await outbox.link_down("cloud")
-    await outbox.link_down("cloud")
+    await outbox.mark_unreachable("cloud")
+    await outbox.mark_unreachable("cloud")
     assert heard == ["cloud"]
-    assert not await store.read(lambda transaction: outbox.reaches(transaction, "cloud"))
+    assert not await store.read(lambda transaction: outbox.is_reachable(transaction, "cloud"))
     await drain(outbox, "cloud")
-    assert await store.read(lambda transaction: outbox.reaches(transaction, "cloud"))
-    assert not await store.read(lambda transaction: outbox.reaches(transaction, "nobody"))
-    await outbox.link_down("cloud")
+    assert await store.read(lambda transaction: outbox.is_reachable(transaction, "cloud"))
+    assert not await store.read(lambda transaction: outbox.is_reachable(transaction, "nobody"))
+    await outbox.mark_unreachable("cloud")
     assert heard == ["cloud", "cloud"]
 
 
 async def test_waiting_ends_when_there_is_something_to_send(outbox: Outbox) -> None:
     await outbox.register("cloud", ALL)
     assert await outbox.deliveries("cloud", 1) == []
-    waiting = asyncio.create_task(outbox.wait("cloud"))
+    waiting = asyncio.create_task(outbox.wait_for_events("cloud"))
     await asyncio.sleep(0)
     assert not waiting.done()
     await accept(outbox, event("1"))
     await asyncio.wait_for(waiting, WITHIN)
     await outbox.deliveries("cloud", 1)
-    await asyncio.wait_for(outbox.wait("cloud"), WITHIN)  # it was not settled
+    await asyncio.wait_for(outbox.wait_for_events("cloud"), WITHIN)  # it was not settled

@@ -88,7 +88,7 @@ async def test_each_failure_doubles_the_rest_up_to_a_limit(outbox: Outbox, clock
 async def test_an_event_that_fails_while_others_pass_becomes_poison(store: Store, clock: HandClock) -> None:
     outbox = Outbox(store, clock, Limits(longest_backoff=0))
     heard: dict[str, DeliveryResult] = {}
-    outbox.watch(on_settled=lambda _, __, delivery, result: heard.update({names([delivery])[0]: result}))
+    outbox.add_callbacks(on_settled=lambda _, __, delivery, result: heard.update({names([delivery])[0]: result}))
     await outbox.register("cloud", ALL)
     await accept(outbox, event("poison", "bad"), event("after poison", "bad"))
     for number in range(20):
@@ -182,7 +182,7 @@ async def test_waiting_ends_when_a_failed_event_has_rested(outbox: Outbox, clock
     [delivery] = await outbox.deliveries("cloud", 1)
     await outbox.settle("cloud", [(delivery, Failed("timeout"))])
     assert await outbox.deliveries("cloud", 1) == []
-    waiting = asyncio.create_task(outbox.wait("cloud"))
+    waiting = asyncio.create_task(outbox.wait_for_events("cloud"))
     await asyncio.sleep(0)
     assert not waiting.done()
     clock.advance(1)

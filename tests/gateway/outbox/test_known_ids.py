@@ -48,13 +48,13 @@ async def test_after_the_greatest_id_of_all_and_a_restart_own_events_are_deliver
     async with opened(tmp_path) as store:
         outbox = Outbox(store, clock)
         await outbox.register("cloud", ALL)
-        made = factory(clock, await outbox.last_own_id())()
+        made = factory(clock, await outbox.last_own_id_ms())()
         await accept(outbox, own(made, "before"), event("foreign", id=LAST))
         assert await drain(outbox, "cloud") == ["before", "foreign"]
     clock.set_wall(moved)
     async with opened(tmp_path) as store:
         outbox = Outbox(store, clock)
-        ulids = factory(clock, await outbox.last_own_id())
+        ulids = factory(clock, await outbox.last_own_id_ms())
         after = [ulids() for _ in range(3)]
         assert after == sorted(after)
         assert made < after[0] < LAST

@@ -40,11 +40,11 @@ async def test_what_follows_is_what_comes_after_all_that_is_on_its_way(outbox: O
     await accept(outbox, *(event(f"c{number}", priority=Priority.CHANGE) for number in range(2)))
     await measure(store, outbox, 1.0)
     first = await outbox.deliveries("cloud", 2)
-    second = await outbox.following("cloud", 2, first)
+    second = await outbox.prefetch("cloud", 2, first)
     assert [names(first), names(second)] == [["a0", "a1"], ["a2", "c0"]]
-    third = await outbox.following("cloud", 2, [*first, *second])
+    third = await outbox.prefetch("cloud", 2, [*first, *second])
     assert names(third) == ["c1", "m1"]
-    assert await outbox.following("cloud", 2, [*first, *second, *third]) == []
+    assert await outbox.prefetch("cloud", 2, [*first, *second, *third]) == []
     assert await outbox.deliveries("cloud", 2) == first
 
 
@@ -55,4 +55,4 @@ async def test_nothing_follows_where_something_has_failed(outbox: Outbox) -> Non
     await outbox.settle("cloud", [(first, Failed("http_500"))])
     deliveries = await outbox.deliveries("cloud", 1)
     assert names(deliveries) == ["a1"]
-    assert await outbox.following("cloud", 1, deliveries) == ()
+    assert await outbox.prefetch("cloud", 1, deliveries) == ()

@@ -127,7 +127,7 @@ async def test_a_change_is_dropped_for_a_full_disk_with_its_reason_and_its_id_fo
     assert await store.write(lambda transaction: outbox.add(transaction, refused)) is Added.DROPPED
     await measure(store, outbox, 1)
     assert (await outbox.depths()).drops == {(CHANGE, DropReason.DISK): 1, (READING, DropReason.DISK): 1}
-    assert await outbox.last_own_id() is None
+    assert await outbox.last_own_id_ms() is None
     await store.close()
 
 

@@ -218,7 +218,7 @@ async def test_names_of_properties_no_reading_of_which_waits_are_forgotten(
 
     with monkeypatch.context() as patch:
         patch.setattr(store, "read", meanwhile)
-        await outbox.forget_series()
+        await outbox.delete_unused_series()
     left = await store.read(lambda transaction: transaction.rows("SELECT device FROM outbox_series ORDER BY device"))
     assert left == [("gone 7",), *((f"waits {number}",) for number in range(5))]
     assert len(await drain(outbox, "cloud")) == 6
