@@ -1,4 +1,4 @@
-"""The durable queue to destinations."""
+"""A durable, ordered queue of events per destination (the outbox pattern)."""
 
 from .group_commit import Outcome, outcome_error
 from .model import (

@@ -8,7 +8,7 @@ import pytest
 from process_cosmos_gateway.contract.destinations import EventKind, Priority, Waiting
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.outbox import Delivered, Failed, Limits, Outbox
-from process_cosmos_gateway.outbox.dequeue import FetchRequest, FetchResult, fetch
+from process_cosmos_gateway.outbox.dequeue import FetchRequest, FetchResult, fetch_deliveries
 from process_cosmos_gateway.outbox.key_ranges import WIDTH
 from process_cosmos_gateway.outbox.quotas import MB
 from process_cosmos_gateway.store import Store
@@ -79,13 +79,13 @@ def test_a_draw_reads_a_bounded_part_of_the_queue_and_none_of_it_twice() -> None
 
     def key_ranges_read() -> tuple[FetchResult, int]:
         transaction.ran.clear()
-        result = fetch(transaction, request)
+        result = fetch_deliveries(transaction, request)
         return result, sum("json_each" in sql and "UNION ALL" in sql for sql in transaction.ran)
 
     first, second, third = key_ranges_read(), key_ranges_read(), key_ranges_read()
-    assert (first[0].goes_on, first[1]) == (True, 8)
-    assert (second[0].goes_on, second[1]) == (False, 3)
-    assert (third[0].goes_on, third[1]) == (False, 1), "the last stretch may have grown"
+    assert (first[0].is_incomplete, first[1]) == (True, 8)
+    assert (second[0].is_incomplete, second[1]) == (False, 3)
+    assert (third[0].is_incomplete, third[1]) == (False, 1), "the last stretch may have grown"
     [steps] = [steps for sql, steps in transaction.plans.items() if "json_each" in sql and "UNION ALL" in sql]
     assert [step for step in steps if "queue" in step] == [
         "SEARCH queue USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"

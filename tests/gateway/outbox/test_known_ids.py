@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from process_cosmos_gateway.contract.identifiers import Ulid, UlidFactory
 from process_cosmos_gateway.outbox import Added, Event, Limits, Outbox
-from process_cosmos_gateway.outbox.counters import counters
-from process_cosmos_gateway.outbox.known_ids import remember
+from process_cosmos_gateway.outbox.counters import read_counters
+from process_cosmos_gateway.outbox.known_ids import remember_ids
 from process_cosmos_gateway.outbox.quotas import ID_BYTES
 from process_cosmos_gateway.store import Store, Transaction
 from tests.gateway.store.parts import HandClock, new_ulids, opened
@@ -110,12 +110,12 @@ async def test_what_arrived_last_is_remembered_and_the_rest_is_bounded(
         for batch in batches:
             fresh = [each for each in batch if each not in arrived]
             arrived.update(dict.fromkeys(fresh))
-            remember(transaction, [(each, b"") for each in fresh], counters(transaction), limits, 1 << 40)
+            remember_ids(transaction, [(each, b"") for each in fresh], read_counters(transaction), limits, 1 << 40)
         known = {each for (each,) in transaction.rows("SELECT id FROM outbox_id")}
         newest = list(arrived)[-(MOST - 40 - 2 * WITHIN_ONE_GENERATION) :]
         assert known >= set(newest)
         assert len(known) <= MOST + 40
-        counted = counters(transaction)
+        counted = read_counters(transaction)
         assert (counted["id"], counted["forgotten"]) == (len(known), len(arrived) - len(known))
 
     async with opened(tmp_path_factory.mktemp("store")) as store:
@@ -126,7 +126,7 @@ def test_a_sweep_reads_only_the_ids_between_its_bounds() -> None:
     transaction, new = Explained(), new_ulids()
     ids = [(new(), b"") for _ in range(3 * MOST)]
     for each in ids:
-        remember(transaction, [each], counters(transaction), Limits(id_bytes=MOST * ID_BYTES), 1 << 40)
+        remember_ids(transaction, [each], read_counters(transaction), Limits(id_bytes=MOST * ID_BYTES), 1 << 40)
     deletes = [steps for sql, steps in transaction.plans.items() if sql.startswith("DELETE FROM outbox_id ")]
     assert deletes == [["SEARCH outbox_id USING PRIMARY KEY (id>? AND id<?)"]]
 
@@ -139,7 +139,7 @@ def test_a_commit_sweeps_in_proportion_to_the_ids_it_remembers(at_once: int, pie
     transaction.run("UPDATE outbox_counter SET value = 100000 WHERE name = 'id'")
     transaction.run("UPDATE outbox_counter SET value = 3 WHERE name = 'id_generation'")
     transaction.ran.clear()
-    remember(transaction, [(new(), b"") for _ in range(at_once)], counters(transaction), limits, 0)
+    remember_ids(transaction, [(new(), b"") for _ in range(at_once)], read_counters(transaction), limits, 0)
     assert sum("generation <= ?" in sql for sql in transaction.ran) == pieces
 
 

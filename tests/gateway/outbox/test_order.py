@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from process_cosmos_gateway.contract.destinations import Priority
 from process_cosmos_gateway.outbox import Failed, Outbox
-from process_cosmos_gateway.outbox.order import Candidate, rest, sendable
+from process_cosmos_gateway.outbox.order import Candidate, backoff_seconds, sendable
 from process_cosmos_gateway.store import Store
 
 from .parts import ALL, accept, event, measure, names
@@ -31,7 +31,7 @@ def test_nothing_passes_a_failed_event_of_its_key(events: list[tuple[str, int, b
 
 
 def test_rests_grow_to_their_limit() -> None:
-    assert [rest(failures, 300) for failures in (1, 2, 3, 9, 10, 100)] == [1, 2, 4, 256, 300, 300]
+    assert [backoff_seconds(failures, 300) for failures in (1, 2, 3, 9, 10, 100)] == [1, 2, 4, 256, 300, 300]
 
 
 async def test_what_follows_is_what_comes_after_all_that_is_on_its_way(outbox: Outbox, store: Store) -> None:

@@ -200,7 +200,7 @@ async def test_names_of_properties_no_reading_of_which_waits_are_forgotten(
     store: Store, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(series, "_READ_AT_ONCE", 3)
-    monkeypatch.setattr(series, "_FORGOTTEN_AT_ONCE", 2)
+    monkeypatch.setattr(series, "_DELETED_AT_ONCE", 2)
     await outbox.register("cloud", ALL)
     for number in range(10):
         some = readings(number, device=f"gone {number}")

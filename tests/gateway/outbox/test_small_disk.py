@@ -13,12 +13,12 @@ from process_cosmos_gateway.outbox.quotas import (
     MB,
     READING_BYTES,
     Backlogs,
-    bound,
+    watermarks,
     default_quotas,
     id_quota,
-    quotas_now,
+    current_quotas,
     refused_by_disk,
-    share,
+    share_per_destination,
 )
 from process_cosmos_gateway.store import Store, disk_reserve
 from process_cosmos_gateway.store.disk_reserve import RESERVE
@@ -157,30 +157,30 @@ def test_an_empty_outbox_takes_a_useful_number_of_events_of_each_priority(
     free: int, more: int, destinations: int
 ) -> None:
     empty: Backlogs = {(str(number), priority): 0 for number in range(destinations) for priority in Priority}
-    quotas, _ = quotas_now(free, RESERVE, empty, {})
-    larger, _ = quotas_now(free + more, RESERVE, empty, {})
+    quotas, _ = current_quotas(free, RESERVE, empty, {})
+    larger, _ = current_quotas(free + more, RESERVE, empty, {})
     for priority in Priority:
         assert larger[priority] >= quotas[priority]
         if not refused_by_disk(priority, free, RESERVE):
-            assert bound(share(quotas[priority], destinations)).target >= 1_000 * 1_000
+            assert watermarks(share_per_destination(quotas[priority], destinations)).low >= 1_000 * 1_000
 
 
 @given(free=sizes, waiting=backlogs)
 def test_a_backlog_is_never_cut_because_the_disk_shrank_unless_alarms_need_the_room(
     free: int, waiting: Backlogs
 ) -> None:
-    quotas, keeps = quotas_now(free, RESERVE, waiting, {})
+    quotas, keeps_backlog = current_quotas(free, RESERVE, waiting, {})
     destinations = len({name for name, _ in waiting})
     assert quotas[URGENT] >= 64 * MB
-    assert URGENT not in keeps
+    assert URGENT not in keeps_backlog
     longest = max((size for (_, of), size in waiting.items() if of == READING), default=0)
     for (_, priority), size in waiting.items():
-        to = bound(share(quotas[Priority(priority)], destinations), size, keeps=priority in keeps)
-        assert to.target <= to.most
+        marks = watermarks(share_per_destination(quotas[Priority(priority)], destinations), size, keeps=priority in keeps_backlog)
+        assert marks.low <= marks.high
         if priority == CHANGE or (priority == READING and free >= RESERVE):
-            assert to.most >= size
+            assert marks.high >= size
         elif priority == READING:
-            assert to.most <= max(0, longest - (RESERVE - free))
+            assert marks.high <= max(0, longest - (RESERVE - free))
 
 
 @given(free=sizes, waiting=backlogs, moved=sizes)
@@ -189,14 +189,14 @@ def test_filling_the_outbox_does_not_change_the_quotas_of_others(free: int, wait
     with_room: Backlogs = {**waiting, ("first", READING): 5 << 30}
     filled: Backlogs = {**waiting, ("first", READING): (5 << 30) + moved}
     if free >= RESERVE:
-        assert quotas_now(free - moved, RESERVE, filled, {}) == quotas_now(free, RESERVE, with_room, {})
+        assert current_quotas(free - moved, RESERVE, filled, {}) == current_quotas(free, RESERVE, with_room, {})
 
 
 @given(free=sizes, waiting=backlogs, mine=st.integers(1, 1 << 40))
 def test_a_quota_from_the_options_stays_as_it_is(free: int, waiting: Backlogs, mine: int) -> None:
-    quotas, keeps = quotas_now(free, RESERVE, waiting, {CHANGE: mine})
+    quotas, keeps_backlog = current_quotas(free, RESERVE, waiting, {CHANGE: mine})
     assert quotas[CHANGE] == mine
-    assert CHANGE not in keeps
+    assert CHANGE not in keeps_backlog
 
 
 @given(free=sizes, taken=st.integers(0, 64 * MB))
