@@ -16,7 +16,7 @@ _MOVED_AT_ONCE = 500
 def append_event(  # noqa: PLR0917 - the row, and the limit
     transaction: Transaction, destination: str, event: Event, body: bytes, now: float, max_bytes: int
 ) -> None:
-    """Append ``event``; beyond ``max_bytes``, drop expired events and, if that is not enough, older ones of its alert."""
+    """Append ``event``; beyond ``max_bytes``, drop expired events, then older events of the same alert."""
     for_one = int(event.only is not None)
     if read_counter(transaction, "overflow_bytes") + len(body) > max_bytes:
         drop_expired(transaction, now)
