@@ -61,7 +61,7 @@ class GroupCommit:
     async def _commit_batch(self, batch: Sequence[_Submission]) -> None:
         committing = asyncio.ensure_future(self._commit_fn([each.event for each in batch]))
         await asyncio.wait({committing})
-        error = committing.exception()
+        error = committing.exception()  # of any type: raise it to the callers, not in this task
         for each, result in zip(batch, [error] * len(batch) if error else committing.result(), strict=True):
             if each.outcome.done():
                 continue

@@ -103,7 +103,7 @@ def _delete_oldest(transaction: Transaction, max_ids: int, sweeps: int) -> None:
 
 
 def _sweep_chunk(transaction: Transaction, oldest: int) -> None:
-    """Delete the ids of generation ``oldest`` in the next chunk; after the last chunk, begin the next generation."""
+    """Delete the ids of generation ``oldest`` in the next chunk; after the last one, turn to the next generation."""
     [(begin,)] = transaction.rows("SELECT id FROM outbox_id_sweep")
     end = transaction.rows("SELECT id FROM outbox_id WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?", begin, _CHUNK - 1)
     until = end[0][0] if end else _AFTER_ALL_IDS

@@ -12,7 +12,7 @@ from .model import Delivered, Delivery, DeliveryResult, Failed, Limits, Rejected
 from .statements import STATEMENTS
 
 _MAX_ADVANCE = 4096
-"""Maximum distance in events that the cursor advances at once: each unsettled event it passes needs a row."""
+"""Sequence numbers that the cursor advances at most at once: each unsettled event it passes needs a row."""
 
 type Settlement = tuple[Delivery, DeliveryResult]
 
