@@ -102,7 +102,7 @@ async def _serve(
     )
     try:
         outbox = Outbox(store, clock, _limits(options))
-        ulids = make_ulids(await outbox.last_own_id())
+        ulids = make_ulids(await outbox.last_own_id_ms())
         alerts = await Alerts.open(store, outbox, clock)
         devices = Devices(
             store, outbox, clock, ulids, broker, readings=options.readings, new_a_minute=machine.new_devices

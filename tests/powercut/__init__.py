@@ -1,1 +1,1 @@
-"""Power cuts under the store and the memory that ship."""
+"""Simulated power failures under the real store and the real record log."""

@@ -1,4 +1,4 @@
-"""A disk that remembers each write and sync, and what may be left of it after a power cut: without I/O."""
+"""A model, without I/O, of a disk that records each write and sync and computes its state after a power failure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,13 +6,13 @@ from enum import StrEnum
 from random import Random
 
 SECTOR = 512
-"""Bytes a disk writes whole or not at all."""
+"""Bytes per sector, which a disk writes atomically."""
 
 
 class Kept(StrEnum):
-    """What survives of the writes since the last sync of their file.
+    """The part of the writes after the last fsync of a file that survives a power failure.
 
-    ``torn``: of each sector any state it was in, whatever order that makes.
+    ``torn``: each sector has any of the states it was in, independent of the order of the writes.
     """
 
     NOTHING = "nothing"
@@ -23,7 +23,7 @@ class Kept(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """Bytes put into a file."""
+    """A write of bytes at an offset of a file."""
 
     file: int
     offset: int
@@ -37,7 +37,7 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Truncate:
-    """A file cut to a size."""
+    """A change of a file's size, as by ftruncate."""
 
     file: int
     size: int
@@ -57,7 +57,7 @@ class Sync:
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A name given to a file (made, renamed), or taken away (None). A rename takes away the ``old`` one."""
+    """A directory entry: a file was created, renamed from ``old``, or removed (``file`` is None)."""
 
     name: str
     file: int | None
@@ -66,13 +66,13 @@ class Name:
 
 @dataclass(frozen=True, slots=True)
 class SyncFolder:
-    """An fsync of the folder: the names are on disk."""
+    """An fsync of the folder, which makes its directory entries durable."""
 
 
 type Change = Write | Truncate
 type Step = Change | Sync | Name | SyncFolder
 type Image = Mapping[str, bytes]
-"""The files of the folder by name."""
+"""The contents of the files in the folder, by name."""
 
 
 @dataclass(slots=True)
@@ -80,25 +80,25 @@ class _File:
     synced: bytes = b""
     pending: list[Change] = field(default_factory=list)
 
-    def after(self, changes: Sequence[Change]) -> bytes:
+    def with_changes(self, changes: Sequence[Change]) -> bytes:
         content = bytearray(self.synced)
         for change in changes:
             change.apply(content)
         return bytes(content)
 
-    def left(self, kept: Kept, random: Random) -> bytes:
+    def after_cut(self, kept: Kept, random: Random) -> bytes:
         match kept:
             case Kept.NOTHING:
                 return self.synced
             case Kept.PREFIX:
-                return self.after(self.pending[: random.randint(0, len(self.pending))])
+                return self.with_changes(self.pending[: random.randint(0, len(self.pending))])
             case Kept.TORN:
                 return self._torn(random)
             case Kept.ALL:
-                return self.after(self.pending)
+                return self.with_changes(self.pending)
 
     def _torn(self, random: Random) -> bytes:
-        """Choose for each sector one of the states it was in; what was never written is zeros or old bytes."""
+        """Choose one earlier state for each sector; sectors that were never written hold zeros or random bytes."""
         states = list(self._states())
         size = len(random.choice(states))
         filler = random.choice((bytes(SECTOR), random.randbytes(SECTOR)))
@@ -117,31 +117,31 @@ class _File:
 
 
 class Disk:
-    """The files of one folder: everything that was done to them, in order."""
+    """The files of one folder and the steps applied to them, in order."""
 
     def __init__(self, image: Image) -> None:
-        """Begin with ``image``, all of it synced."""
+        """Start with the files of ``image``, all synced."""
         self.steps: list[Step] = []
         self._image = dict(image)
         self._names = {name: number for number, name in enumerate(image)}
         self._next = len(image)
-        self._made: set[int] = set()
+        self._unsynced_names: set[int] = set()
 
     def file(self, name: str) -> int:
-        """Return the number of the file that has ``name`` now; it is made if nobody has."""
+        """Return the number of the file called ``name``, which is created if there is none."""
         if name not in self._names:
             self._names[name] = self._next
-            self._made.add(self._next)
+            self._unsynced_names.add(self._next)
             self.steps.append(Name(name, self._next))
             self._next += 1
         return self._names[name]
 
-    def knows(self, name: str) -> bool:
-        """Say whether there is a file of this name."""
+    def has_file(self, name: str) -> bool:
+        """Return whether a file of this name exists."""
         return name in self._names
 
     def content(self, file: int) -> bytes:
-        """Return what a program reads from a file now."""
+        """Return the current content of a file, synced or not."""
         images = list(self._image.values())
         content = bytearray(images[file] if file < len(images) else b"")
         for step in self.steps:
@@ -150,29 +150,29 @@ class Disk:
         return bytes(content)
 
     def sync_folder(self) -> None:
-        """Note an fsync of the folder."""
+        """Record an fsync of the folder."""
         self.steps.append(SyncFolder())
 
     def sync(self, file: int, *, with_folder: bool = False) -> None:
-        """Note an fsync; ``with_folder``: of the folder too, if the file is new."""
+        """Record an fsync; ``with_folder``: also of the folder if the file is new."""
         self.steps.append(Sync(file))
-        if with_folder and file in self._made:
-            self._made.discard(file)
+        if with_folder and file in self._unsynced_names:
+            self._unsynced_names.discard(file)
             self.sync_folder()
 
     def rename(self, old: str, new: str) -> None:
-        """Note a rename."""
+        """Record a rename."""
         file = self._names.pop(old)
         self._names[new] = file
         self.steps.append(Name(new, file, old))
 
     def remove(self, name: str) -> None:
-        """Note that a file is gone."""
+        """Record the removal of a file."""
         del self._names[name]
         self.steps.append(Name(name, None))
 
     def cut(self, point: int, kept: Kept, random: Random) -> Image:
-        """Return what is on the disk when the power goes after ``point`` steps."""
+        """Return the files after a power failure that follows the first ``point`` steps."""
         files = {number: _File(content) for number, content in enumerate(self._image.values())}
         names = {name: number for number, name in enumerate(self._image)}
         pending: list[Name] = []
@@ -187,12 +187,12 @@ class Disk:
                     pending = []
                 case Sync():
                     file = files[step.file]
-                    files[step.file] = _File(file.after(file.pending))
+                    files[step.file] = _File(file.with_changes(file.pending))
                 case Write() | Truncate():
                     files[step.file].pending.append(step)
-        most = {Kept.NOTHING: 0, Kept.ALL: len(pending)}
-        _rename_all(names, pending[: most.get(kept, random.randint(0, len(pending)))])
-        return {name: files[number].left(kept, random) for name, number in names.items()}
+        surviving = {Kept.NOTHING: 0, Kept.ALL: len(pending)}
+        _rename_all(names, pending[: surviving.get(kept, random.randint(0, len(pending)))])
+        return {name: files[number].after_cut(kept, random) for name, number in names.items()}
 
 
 def _rename_all(names: dict[str, int], changes: Sequence[Name]) -> None:

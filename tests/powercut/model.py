@@ -1,4 +1,4 @@
-"""What the outbox must hold, as values: every state it was in, and which of them a power cut may leave."""
+"""A model of the outbox as values: its states over time, and which of them a power failure may leave."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,12 +9,12 @@ from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.outbox import Delivered, DeliveryResult, Event, Failed
 
 type Group = tuple[Priority, str, bool]
-"""Priority, key, whether it was sent again: within it the order is kept."""
+"""Priority, key and ``replayed`` of an event: events of one group are delivered in order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
-    """An event that waits for a destination. ``row``: the one event many destinations may wait for."""
+class PendingEvent:
+    """An event pending for a destination. ``row``: number of its database row, which several destinations may share."""
 
     event: Ulid
     priority: Priority
@@ -24,36 +24,36 @@ class Waiting:
     replayed: bool = False
     expires_at: datetime | None = None
 
-    def expired(self, now: datetime) -> bool:
-        """Say whether it is not to be sent any more: whether it is still there is nobody's promise."""
+    def has_expired(self, now: datetime) -> bool:
+        """Return whether the event has expired; whether an expired event is still stored is not guaranteed."""
         return self.expires_at is not None and self.expires_at <= now
 
     @property
     def group(self) -> Group:
-        """Return that within which the order is kept."""
+        """Return the group within which order is guaranteed."""
         return self.priority, self.key, self.replayed
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """One state of the outbox. ``known``: the ids; ``rejected``: destination and event; ``readings``: their values."""
+    """A state of the outbox. ``known``: ids; ``rejected``: destination and event; ``readings``: pending values."""
 
-    waiting: Mapping[str, tuple[Waiting, ...]]
+    waiting: Mapping[str, tuple[PendingEvent, ...]]
     readings: Mapping[str, tuple[float, ...]]
     known: frozenset[Ulid] = frozenset()
-    rejected: tuple[tuple[str, Waiting], ...] = ()
+    rejected: tuple[tuple[str, PendingEvent], ...] = ()
 
-    def accepted(self, event: Event, wanted_by: Sequence[str], row: int) -> State:
-        """Return the state with ``event``, once."""
+    def with_accepted(self, event: Event, receivers: Sequence[str], row: int) -> State:
+        """Return the state after ``event`` was accepted; the same state if its id is known."""
         if event.id in self.known:
             return self
-        new = Waiting(event=event.id, priority=event.priority, key=event.key, row=row, expires_at=event.expires_at)
-        waiting = {name: (*of, new) if name in wanted_by else of for name, of in self.waiting.items()}
+        new = PendingEvent(event=event.id, priority=event.priority, key=event.key, row=row, expires_at=event.expires_at)
+        waiting = {name: (*of, new) if name in receivers else of for name, of in self.waiting.items()}
         return replace(self, waiting=waiting, known=self.known | {event.id})
 
-    def settled(self, destination: str, results: Mapping[Ulid, DeliveryResult]) -> State:
-        """Return the state after ``destination`` has answered."""
-        left: list[Waiting] = []
+    def with_settled(self, destination: str, results: Mapping[Ulid, DeliveryResult]) -> State:
+        """Return the state after the delivery ``results`` of ``destination`` were settled."""
+        left: list[PendingEvent] = []
         rejected = list(self.rejected)
         for each in self.waiting[destination]:
             match results.get(each.event):
@@ -67,20 +67,22 @@ class State:
                     rejected.append((destination, each))
         return replace(self, waiting={**self.waiting, destination: tuple(left)}, rejected=tuple(rejected))
 
-    def measured(self, destination: str, values: Sequence[float]) -> State:
-        """Return the state with readings that wait for ``destination``."""
+    def with_readings(self, destination: str, values: Sequence[float]) -> State:
+        """Return the state after readings with ``values`` were enqueued for ``destination``."""
         return replace(self, readings={**self.readings, destination: (*self.readings[destination], *values)})
 
-    def packed(self, destination: str, number: int) -> State:
-        """Return the state after ``destination`` has taken its oldest ``number`` readings."""
+    def with_readings_delivered(self, destination: str, number: int) -> State:
+        """Return the state after the oldest ``number`` readings were delivered to ``destination``."""
         return replace(self, readings={**self.readings, destination: self.readings[destination][number:]})
 
-    def pack_rejected(self, destination: str, number: int, pack: Waiting) -> State:
-        """Return the state after ``destination`` has refused its oldest ``number`` readings for good."""
-        return replace(self.packed(destination, number), rejected=(*self.rejected, (destination, pack)))
+    def with_batch_rejected(self, destination: str, number: int, batch: PendingEvent) -> State:
+        """Return the state after ``destination`` rejected a batch of its oldest ``number`` readings."""
+        return replace(
+            self.with_readings_delivered(destination, number), rejected=(*self.rejected, (destination, batch))
+        )
 
-    def sent_again(self, row: int) -> State:
-        """Return the state with all that was rejected back at the end of its destination's queue."""
+    def with_rejected_requeued(self, row: int) -> State:
+        """Return the state after all rejected events were requeued at the end of their destinations' queues."""
         waiting = {name: list(of) for name, of in self.waiting.items()}
         for number, (destination, each) in enumerate(self.rejected):
             priority = Priority.URGENT if each.priority is Priority.URGENT else Priority.CHANGE
@@ -88,51 +90,51 @@ class State:
             waiting[destination].append(again)
         return replace(self, waiting={name: tuple(of) for name, of in waiting.items()}, rejected=())
 
-    def discarded(self) -> State:
-        """Return the state without what was rejected."""
+    def with_rejected_discarded(self) -> State:
+        """Return the state after all rejected events were deleted."""
         return replace(self, rejected=())
 
     def groups(self, destination: str, now: datetime) -> Mapping[Group, list[tuple[Ulid, int, bool]]]:
-        """Return what is to be sent to a destination, in order within each group: event, attempts, replayed."""
+        """Return the events to deliver to a destination by group, in order: id, attempts, replayed."""
         groups: dict[Group, list[tuple[Ulid, int, bool]]] = {}
         for each in self.waiting[destination]:
-            if each.expired(now):
+            if each.has_expired(now):
                 continue
             groups.setdefault(each.group, []).append((each.event, each.attempts, each.replayed))
         return groups
 
-    def expired(self, now: datetime) -> int:
-        """Return how many events wait that are not to be sent any more."""
-        return len({each.row for of in self.waiting.values() for each in of if each.expired(now)})
+    def count_expired(self, now: datetime) -> int:
+        """Return the number of pending rows that have expired."""
+        return len({each.row for of in self.waiting.values() for each in of if each.has_expired(now)})
 
-    def fits(self, rows: Mapping[Priority, int]) -> bool:
-        """Say whether so much may wait: a row for all who want it, and one for each for whom an alarm is parked."""
-        everywhere = {each.row: each.priority for of in self.waiting.values() for each in of}
-        once = {priority: list(everywhere.values()).count(priority) for priority in Priority}
-        most = sum(each.priority is Priority.URGENT for of in self.waiting.values() for each in of)
+    def allows_rows(self, rows: Mapping[Priority, int]) -> bool:
+        """Return whether the row counts are possible: one row per event, or per destination for overflowing events."""
+        by_row = {each.row: each.priority for of in self.waiting.values() for each in of}
+        once = {priority: list(by_row.values()).count(priority) for priority in Priority}
+        max_urgent = sum(each.priority is Priority.URGENT for of in self.waiting.values() for each in of)
         return (
-            once[Priority.URGENT] <= rows[Priority.URGENT] <= most
+            once[Priority.URGENT] <= rows[Priority.URGENT] <= max_urgent
             and rows[Priority.CHANGE] == once[Priority.CHANGE]
             and rows[Priority.READING] == max(map(len, self.readings.values()))
         )
 
-    def left(self, seen: Seen, now: datetime) -> bool:
-        """Say whether a look from outside finds this state."""
-        exact = not self.expired(now)
+    def matches(self, found: Content, now: datetime) -> bool:
+        """Return whether ``found`` was read from a database in this state."""
+        exact = not self.count_expired(now)
         return (
-            seen.groups == {name: self.groups(name, now) for name in self.waiting}
-            and seen.readings == self.readings
-            and seen.known == self.known
-            and seen.rejected == {(name, each.event) for name, each in self.rejected}
-            and (self.fits(seen.rows) if exact else seen.expired >= self.expired(now))
+            found.groups == {name: self.groups(name, now) for name in self.waiting}
+            and found.readings == self.readings
+            and found.known == self.known
+            and found.rejected == {(name, each.event) for name, each in self.rejected}
+            and (self.allows_rows(found.rows) if exact else found.expired >= self.count_expired(now))
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """What a look from outside finds: all of it but for the order between groups.
+class Content:
+    """The content of an outbox, read through its public methods; the order between groups is not recorded.
 
-    ``parked``: alarms. ``expired``: how many events were counted as expired after all the rest was drained.
+    ``overflowing``: rows in the overflow queue. ``expired``: events counted as expired after all others were delivered.
     """
 
     groups: Mapping[str, Mapping[Group, Sequence[tuple[Ulid, int, bool]]]]
@@ -141,45 +143,47 @@ class Seen:
     rejected: frozenset[tuple[str, Ulid]]
     rows: Mapping[Priority, int]
     expired: int
-    parked: int
+    overflowing: int
     bodies: Mapping[Ulid, bytes]
 
 
 @dataclass(slots=True)
-class Moment:
-    """A state: the step of the disk at which it was asked for, and the one by which it was acknowledged."""
+class RequestedState:
+    """A state, the disk step at which it was requested, and the step by which it was acknowledged."""
 
     state: State
-    began: int
-    acknowledged: int | None = None
+    requested_at: int
+    acknowledged_at: int | None = None
 
 
 @dataclass(slots=True)
 class History:
-    """All states since the disk was laid out."""
+    """All states since the disk was created, in order."""
 
-    moments: list[Moment] = field(default_factory=list)
+    states: list[RequestedState] = field(default_factory=list)
 
     @property
     def now(self) -> State:
-        """Return the newest state, as far as it was asked for."""
-        return self.moments[-1].state
+        """Return the newest requested state."""
+        return self.states[-1].state
 
-    def ask(self, state: State, step: int) -> Moment:
-        """Note a state that was asked for and is not acknowledged yet."""
-        self.moments.append(Moment(state, step))
-        return self.moments[-1]
+    def request(self, state: State, step: int) -> RequestedState:
+        """Record a requested state, which is not acknowledged yet."""
+        self.states.append(RequestedState(state, step))
+        return self.states[-1]
 
     def edges(self) -> Sequence[int]:
-        """Return the steps at which something was asked for or acknowledged: there the promises are closest."""
-        return sorted({step for each in self.moments for step in (each.began, each.acknowledged) if step is not None})
+        """Return the steps at which a state was requested or acknowledged: the guarantees are tightest there."""
+        return sorted(
+            {step for each in self.states for step in (each.requested_at, each.acknowledged_at) if step is not None}
+        )
 
     def possible(self, cut: int) -> Sequence[State]:
-        """Return the states a cut after ``cut`` steps may leave: none older than the last one acknowledged by then."""
+        """Return the states that a cut after ``cut`` steps may leave: the last acknowledged one and all later ones."""
         acknowledged = [
             number
-            for number, each in enumerate(self.moments)
-            if each.acknowledged is not None and each.acknowledged <= cut
+            for number, each in enumerate(self.states)
+            if each.acknowledged_at is not None and each.acknowledged_at <= cut
         ]
-        asked = [number for number, each in enumerate(self.moments) if each.began <= cut]
-        return [each.state for each in self.moments[acknowledged[-1] : asked[-1] + 1]]
+        requested = [number for number, each in enumerate(self.states) if each.requested_at <= cut]
+        return [each.state for each in self.states[acknowledged[-1] : requested[-1] + 1]]

@@ -1,4 +1,4 @@
-"""A site on a disk whose power can be cut, and what one finds there afterwards."""
+"""Helpers of the power failure tests: open a site and read the content of its outbox."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -16,33 +16,33 @@ from process_cosmos_gateway.outbox import Added, Delivered, Delivery, DropReason
 from process_cosmos_gateway.store import Store, Transaction, wal
 from tests.gateway.store.parts import new_ulids
 
-from .model import Group, Seen
+from .model import Content, Group
 
 DESTINATIONS: Mapping[str, tuple[EventKind, ...]] = {
     "cloud": (EventKind.ALERT, EventKind.DEVICE, EventKind.READING),
     "webhook": (EventKind.ALERT,),
 }
 LIMITS = Limits(quota={**Limits().quota, Priority.URGENT: 6_000})
-"""Room for some four alarms a destination: the others are parked."""
+"""Room for about four urgent events per destination; the others go to the overflow queue."""
 TABLES = {priority: f"outbox_{priority}" for priority in Priority}
 
 
 def counted_ulids() -> UlidFactory:
-    """Return ids that are the same in each run."""
+    """Return a factory of ids that are the same in each run."""
     milliseconds = count(1_790_000_000_000)
     return UlidFactory(lambda: next(milliseconds), bytes)
 
 
 @contextmanager
 def frequent_checkpoints() -> Iterator[None]:
-    """Let the log be copied into the database after every few pages, so that cuts meet that too."""
+    """Checkpoint the WAL every 20 pages, so that cuts also hit checkpoints."""
     with patch.object(wal, "_MAX_PAGES", 20):
         yield
 
 
 @asynccontextmanager
 async def site(folder: Path, clock: Clock, vfs: str | None = None) -> AsyncIterator[tuple[Store, Outbox]]:
-    """Open what is in ``folder`` and close it."""
+    """Open the store in ``folder`` with an outbox, and close it."""
     store = await Store.open(folder, new_ulids(), vfs=vfs)
     try:
         yield store, Outbox(store, clock, LIMITS)
@@ -50,29 +50,33 @@ async def site(folder: Path, clock: Clock, vfs: str | None = None) -> AsyncItera
         await store.close()
 
 
-async def look(folder: Path, events: Sequence[Event], who: tuple[Ulid, Ulid], clock: Clock) -> Seen:
-    """Open what is in ``folder`` and find out what is there by the outbox's own doors; nothing is left as it was.
+async def read_content(folder: Path, events: Sequence[Event], identity: tuple[Ulid, Ulid], clock: Clock) -> Content:
+    """Open the store in ``folder`` and read its content through the outbox, which changes and drains it.
 
-    ``events``: all there ever were, so that known ids show. ``who``: the site and the epoch.
+    ``events``: all events ever accepted, to find the known ids. ``identity``: the expected site and epoch.
     """
     async with site(folder, clock) as (store, outbox):
-        assert (store.site, store.epoch) == who, "what a power cut leaves is sound: nothing is made anew or salvaged"
+        assert (store.site, store.epoch) == identity, (
+            "a power cut leaves an intact store, which is neither created anew nor recovered"
+        )
         depths = await outbox.depths()
         rows = {priority: getattr(depths.waiting, priority) for priority in Priority}
-        assert rows == await store.read(_rows), "a counter is not its rows"
-        parked = await store.read(_parked)
+        assert rows == await store.read(_rows), "a counter differs from its rows"
+        overflowing = await store.read(_overflowing)
         rejected = [(each.destination, Ulid(each.event)) for each in await outbox.rejected()]
-        assert len(rejected) == depths.rejected, "the counter of rejected events is not its rows"
+        assert len(rejected) == depths.rejected, "the counter of rejected events differs from its rows"
         drained = {name: await _drained(outbox, name) for name in DESTINATIONS}
         depths = await outbox.depths()
-        assert not any(getattr(depths.waiting, priority) for priority in Priority), "what all have is still there"
-        assert not any(depths.bytes.values()), "the bytes that wait are not those of the rows"
+        assert not any(getattr(depths.waiting, priority) for priority in Priority), (
+            "events that all destinations confirmed are still there"
+        )
+        assert not any(depths.bytes.values()), "the pending bytes differ from those of the rows"
         results = await asyncio.gather(*(outbox.accept(event) for event in events))
         repeated = zip(events, results, strict=True)
         [(integrity,)] = await store.read(lambda transaction: transaction.rows("PRAGMA integrity_check"))
         assert integrity == "ok"
     deliveries = [delivery for of in drained.values() for delivery in of]
-    return Seen(
+    return Content(
         groups={name: _groups(of) for name, of in drained.items()},
         readings={
             name: tuple(value for delivery in of for value in readings(delivery)) for name, of in drained.items()
@@ -81,13 +85,13 @@ async def look(folder: Path, events: Sequence[Event], who: tuple[Ulid, Ulid], cl
         rejected=frozenset(rejected),
         rows=rows,
         expired=sum(number for (_, reason), number in depths.drops.items() if reason is DropReason.EXPIRED),
-        parked=parked,
+        overflowing=overflowing,
         bodies={delivery.id: delivery.body for delivery in deliveries},
     )
 
 
 def readings(delivery: Delivery) -> Sequence[float]:
-    """Return the values of the readings in a pack; none of another event."""
+    """Return the values of the readings in a batch; nothing for another event."""
     if delivery.priority is not Priority.READING:
         return ()
     return [record["v"] for record in orjson.loads(delivery.body)["data"]]
@@ -95,18 +99,18 @@ def readings(delivery: Delivery) -> Sequence[float]:
 
 def _rows(transaction: Transaction) -> Mapping[Priority, int]:
     rows = {
-        priority: transaction.rows(f"SELECT count(*) FROM {table}")[0][0]  # noqa: S608 - names from above
+        priority: transaction.rows(f"SELECT count(*) FROM {table}")[0][0]  # noqa: S608 - the names above
         for priority, table in TABLES.items()
     }
-    return {**rows, Priority.URGENT: rows[Priority.URGENT] + _parked(transaction)}
+    return {**rows, Priority.URGENT: rows[Priority.URGENT] + _overflowing(transaction)}
 
 
-def _parked(transaction: Transaction) -> int:
+def _overflowing(transaction: Transaction) -> int:
     return int(transaction.rows("SELECT count(*) FROM outbox_overflow")[0][0])
 
 
 async def _drained(outbox: Outbox, destination: str) -> Sequence[Delivery]:
-    """Let ``destination`` confirm all that waits for it; return it."""
+    """Confirm all deliveries of ``destination`` and return them."""
     drained: list[Delivery] = []
     while deliveries := await outbox.deliveries(destination, 500):
         drained += deliveries

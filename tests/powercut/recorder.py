@@ -1,4 +1,4 @@
-"""What writes to a disk that remembers: SQLite by way of a VFS, everybody else by way of ``os``."""
+"""Recording of file operations on a ``Disk``: SQLite's through a VFS, all others through patched ``os`` calls."""
 
 import os
 from collections.abc import Buffer, Callable, Iterator
@@ -12,18 +12,18 @@ import apsw
 
 from .disk import Disk, Image, Truncate, Write
 
-_NUMBERS = count()
-_FORGOTTEN = "-shm"
-"""The index of the log is memory: the first to open the database after a cut makes it anew."""
+_VFS_NUMBERS = count()
+_SHARED_MEMORY = "-shm"
+"""The shared-memory WAL index is not durable; the first connection after a cut rebuilds it."""
 _SYNCS_FOLDER = apsw.SQLITE_OPEN_MAIN_JOURNAL | apsw.SQLITE_OPEN_WAL | apsw.SQLITE_OPEN_SUPER_JOURNAL
 
 
 class RecordingVfs(apsw.VFS):
-    """The machine's files; what happens to those in ``folder`` is noted on ``disk``, and a sync costs nothing."""
+    """A VFS that records the operations on files in ``folder`` on ``disk``, and does not perform the syncs."""
 
     def __init__(self, folder: Path, disk: Disk) -> None:
-        """Register under a name of its own."""
-        self.name = f"recording-{next(_NUMBERS)}"
+        """Register the VFS under a unique name."""
+        self.name = f"recording-{next(_VFS_NUMBERS)}"
         self.disk = disk
         self._folder = folder
         super().__init__(self.name, base="")
@@ -38,7 +38,7 @@ class RecordingVfs(apsw.VFS):
     @override
     def xDelete(self, filename: str, syncdir: bool) -> None:
         super().xDelete(filename, False)
-        if Path(filename).parent == self._folder and self.disk.knows(Path(filename).name):
+        if Path(filename).parent == self._folder and self.disk.has_file(Path(filename).name):
             self.disk.remove(Path(filename).name)
             if syncdir:
                 self.disk.sync_folder()
@@ -49,7 +49,7 @@ class _RecordingFile(apsw.VFSFile):
         super().__init__("", path, flags)
         self._disk = disk
         self._file = disk.file(name)
-        # SQLite's own VFS syncs the folder at the first sync of a journal or a log that it made.
+        # SQLite's own VFS also syncs the folder at the first sync of a journal or WAL file that it created.
         self._with_folder = bool(flags[0] & _SYNCS_FOLDER)
 
     @override
@@ -69,9 +69,10 @@ class _RecordingFile(apsw.VFSFile):
 
 @contextmanager
 def recorded(folder: Path, disk: Disk) -> Iterator[str]:
-    """Note on ``disk`` all that is done in ``folder``; yield the name of the VFS for SQLite.
+    """Record on ``disk`` all file operations in ``folder``; yield the name of the VFS for SQLite.
 
-    A file that is not SQLite's is noted when it is synced or renamed, as a whole: until then nothing was promised.
+    The content of a file that SQLite does not write is recorded when the file is synced or renamed: before that, no
+    guarantee depends on it.
     """
     vfs = RecordingVfs(folder, disk)
     with ExitStack() as stack:
@@ -91,7 +92,7 @@ def _sync_fn(folder: Path, disk: Disk, real: Callable[[int], None]) -> Callable[
         if path == folder:
             disk.sync_folder()
         elif path.parent == folder:
-            _note_whole(path, disk)
+            _record_content(path, disk)
             disk.sync(disk.file(path.name))
         else:
             real(descriptor)
@@ -102,7 +103,7 @@ def _sync_fn(folder: Path, disk: Disk, real: Callable[[int], None]) -> Callable[
 def _rename_fn(folder: Path, disk: Disk, real: Callable[..., None]) -> Callable[..., None]:
     def rename(source: Path | str, target: Path | str) -> None:
         if Path(source).parent == folder:
-            _note_whole(Path(source), disk)
+            _record_content(Path(source), disk)
         real(source, target)
         if Path(source).parent == folder:
             disk.rename(Path(source).name, Path(target).name)
@@ -113,14 +114,14 @@ def _rename_fn(folder: Path, disk: Disk, real: Callable[..., None]) -> Callable[
 def _remove_fn(folder: Path, disk: Disk, real: Callable[..., None]) -> Callable[..., None]:
     def remove(path: Path | str, **more: int) -> None:
         real(path, **more)
-        if Path(path).parent == folder and disk.knows(Path(path).name):
+        if Path(path).parent == folder and disk.has_file(Path(path).name):
             disk.remove(Path(path).name)
 
     return remove
 
 
-def _note_whole(path: Path, disk: Disk) -> None:
-    """Note what is in ``path`` now, unless everything in it was noted as it was written."""
+def _record_content(path: Path, disk: Disk) -> None:
+    """Record the changes of ``path`` that were not recorded when they were written."""
     file = disk.file(path.name)
     content = path.read_bytes()
     before = disk.content(file)
@@ -135,9 +136,9 @@ def _note_whole(path: Path, disk: Disk) -> None:
 
 
 def lay_out(image: Image, folder: Path) -> None:
-    """Put the files of ``image`` into a new ``folder``."""
+    """Write the files of ``image`` to a new ``folder``, without shared-memory files."""
     folder.mkdir(mode=0o700)
     for name, content in image.items():
-        if not name.endswith(_FORGOTTEN):
+        if not name.endswith(_SHARED_MEMORY):
             (folder / name).write_bytes(content)
             (folder / name).chmod(0o600)

@@ -1,4 +1,4 @@
-"""The mutants still fit the code; `scripts/mutants` runs them."""
+"""The mutants of `scripts/mutants` still match the code that they change."""
 
 from pathlib import Path
 from runpy import run_path
@@ -6,7 +6,7 @@ from runpy import run_path
 SCRIPT = Path(__file__).parents[2] / "scripts/mutants"
 
 
-def test_every_mutant_finds_the_text_it_replaces() -> None:
+def test_the_text_of_every_mutant_occurs_exactly_once() -> None:
     script = run_path(str(SCRIPT))
     assert len(script["MUTANTS"]) >= 6
     assert script["misfits"]() == []

@@ -59,7 +59,7 @@ class Alerts:
         self._may_deliver = asyncio.Event()
         self._news = asyncio.Event()
         self._open_gate()
-        outbox.watch(self._work.on_settled, self._work.on_link_down, replica.newest_events)
+        outbox.add_callbacks(self._work.on_settled, self._work.on_unreachable, replica.newest_events)
 
     @classmethod
     async def open(cls, store: Store, outbox: Outbox, clock: Clock) -> Self:

@@ -141,7 +141,7 @@ class TransitionProcessor:
         for request in decision.queue:
             self._outbox.add(transaction, request_event(request.key, alive.replica, self._clock.now()))
             replica.save_request(transaction, replace(request, state=RequestState.QUEUED))
-            if not self._outbox.reaches(transaction, request.key.recipient.removeprefix(DESTINATION)):
+            if not self._outbox.is_reachable(transaction, request.key.recipient.removeprefix(DESTINATION)):
                 self._settle(transaction, replace(request, state=RequestState.QUEUED), reached=False)
 
     def _end(
@@ -164,7 +164,7 @@ class TransitionProcessor:
                 if request.key.recipient == DESTINATION + destination:
                     self._settle(transaction, request, reached=isinstance(result, Delivered))
 
-    def on_link_down(self, transaction: Transaction, destination: str) -> None:
+    def on_unreachable(self, transaction: Transaction, destination: str) -> None:
         """Note that what is on its way to ``destination`` has not reached it; it may later."""
         for request in replica.queued_for(transaction, DESTINATION + destination):
             self._settle(transaction, request, reached=False)

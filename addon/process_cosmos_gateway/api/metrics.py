@@ -13,7 +13,7 @@ from process_cosmos_gateway.contract.destinations import LinkState, Priority, St
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.outbox import Depths, Outbox
-from process_cosmos_gateway.outbox.totals import Totals, totals
+from process_cosmos_gateway.outbox.totals import Totals, read_totals
 from process_cosmos_gateway.store import Store
 
 from .status import StatusReader
@@ -40,7 +40,7 @@ class Metrics:
         """Reply with all metrics; 503 if the store cannot be read."""
         try:
             depths = await self._outbox.depths()
-            found = await self._store.read(totals)
+            found = await self._store.read(read_totals)
             status = await self._status.read()
         except StoreError:
             return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE, text=Code.STORE_FAILED)

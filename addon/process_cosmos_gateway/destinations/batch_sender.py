@@ -46,7 +46,7 @@ class BatchSender:
         name = self._sending.name
         deliveries = await self._outbox.deliveries(name, self._destination.batch)
         if not deliveries:
-            await self._outbox.wait(name)
+            await self._outbox.wait_for_events(name)
             return None
         self._sending.retry.clear()
         before: Sequence[Delivery] = ()
@@ -65,13 +65,13 @@ class BatchSender:
         if isinstance(sent.trouble, Refused):
             self._newest_seen = max(self._newest_seen, _newest_untried(before))
         if sent.trouble is not None:
-            await self._outbox.link_down(name)
+            await self._outbox.mark_unreachable(name)
         return sent.trouble
 
     async def _following(self, before: Sequence[Delivery], deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
         if len(deliveries) < self._destination.batch:
             return ()
-        return await self._outbox.following(self._sending.name, self._destination.batch, [*before, *deliveries])
+        return await self._outbox.prefetch(self._sending.name, self._destination.batch, [*before, *deliveries])
 
     def _may_follow(self, deliveries: Sequence[Delivery], sent: Sent) -> bool:
         arrived = sum(isinstance(result, Delivered) for _, result in sent.results)

@@ -110,7 +110,7 @@ class ParallelSender:
 
     async def _pause(self, trouble: Trouble) -> None:
         self._hold(trouble)
-        await self._sending.outbox.link_down(self._sending.name)
+        await self._sending.outbox.mark_unreachable(self._sending.name)
 
     def _hold(self, trouble: Trouble) -> None:
         """Send nothing for a while; failures of requests that were under way together count as one.
@@ -200,7 +200,7 @@ class ParallelSender:
             return
         wakers: list[asyncio.Task[object]] = [asyncio.create_task(self._sending.retry.wait())]
         if listens:
-            wakers.append(asyncio.create_task(self._sending.outbox.wait(self._sending.name)))
+            wakers.append(asyncio.create_task(self._sending.outbox.wait_for_events(self._sending.name)))
         if not self._sending.alerts.may_deliver():
             wakers.append(asyncio.create_task(self._sending.alerts.until_may_deliver()))
         try:

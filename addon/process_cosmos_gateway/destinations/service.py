@@ -117,7 +117,7 @@ class Destinations:
                     await self._start_kept(group, entry)
                 for name in kinds.keys() - self._pumps.keys():
                     self._unusable.add(name, kinds[name])
-                    await self._outbox.link_down(name)
+                    await self._outbox.mark_unreachable(name)
                 self._running.set_result(group)
                 group.create_task(self._renewals.run(), name="renew certificates")
                 await asyncio.Event().wait()
@@ -216,7 +216,7 @@ class Destinations:
                 raise _unknown()
             async with self._stopped(name):
                 # The settings go last: after a crash in between it is there again, and nothing waits for nobody.
-                await self._outbox.forget(name)
+                await self._outbox.unregister(name)
                 await self._store.write(lambda transaction: forget(transaction, name))
             self._unusable.discard(name)
 

@@ -1,6 +1,6 @@
-"""The durable queue to destinations."""
+"""A durable, ordered queue of events per destination (the outbox pattern)."""
 
-from .group_commit import Outcome, failure
+from .group_commit import Outcome, outcome_error
 from .model import (
     Added,
     Delivered,
@@ -35,6 +35,6 @@ __all__ = [
     "OutgoingReading",
     "Rejected",
     "device_key",
-    "failure",
+    "outcome_error",
     "program_key",
 ]

@@ -1,4 +1,4 @@
-"""The outbox's counters: changed in the transaction of what they count, never by a scan."""
+"""Counters of the outbox: updated in the transaction that changes what they count, never computed by a scan."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,25 +13,25 @@ from .model import DropReason
 from .quotas import Backlogs
 
 
-def count(transaction: Transaction, name: str, more: int) -> None:
-    """Add ``more`` to a counter."""
-    if more:
-        transaction.run("UPDATE outbox_counter SET value = value + ? WHERE name = ?", more, name)
+def add_to_counter(transaction: Transaction, name: str, amount: int) -> None:
+    """Add ``amount``, which may be negative, to a counter."""
+    if amount:
+        transaction.run("UPDATE outbox_counter SET value = value + ? WHERE name = ?", amount, name)
 
 
-def counted(transaction: Transaction, name: str) -> int:
-    """Return one counter; ``schema.sql`` says which there are."""
+def read_counter(transaction: Transaction, name: str) -> int:
+    """Return the value of one counter; ``schema.sql`` lists the names."""
     value: int = transaction.rows("SELECT value FROM outbox_counter WHERE name = ?", name)[0][0]
     return value
 
 
-def counters(transaction: Transaction) -> Mapping[str, int]:
-    """Return every counter by its name, in one statement."""
+def read_counters(transaction: Transaction) -> Mapping[str, int]:
+    """Return all counters by name, read in one statement."""
     return dict(transaction.rows("SELECT name, value FROM outbox_counter"))
 
 
-def drop(transaction: Transaction, priority: Priority, reason: DropReason, number: int) -> None:
-    """Count what was accepted, or should have been, and is not sent."""
+def count_drops(transaction: Transaction, priority: Priority, reason: DropReason, number: int) -> None:
+    """Count events or readings that are never sent to a destination that subscribed to them."""
     if number:
         transaction.run(
             "INSERT INTO outbox_drop VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count",
@@ -41,8 +41,8 @@ def drop(transaction: Transaction, priority: Priority, reason: DropReason, numbe
         )
 
 
-def wait(transaction: Transaction, destination: str, priority: Priority, events: int, size: int) -> None:
-    """Let more, or less, wait for a destination."""
+def add_to_backlog(transaction: Transaction, destination: str, priority: Priority, events: int, size: int) -> None:
+    """Add ``events`` and ``size`` (bytes), which may be negative, to the backlog of a destination."""
     transaction.run(
         "UPDATE outbox_backlog SET events = events + ?, bytes = bytes + ? WHERE destination = ? AND priority = ?",
         events,
@@ -52,53 +52,57 @@ def wait(transaction: Transaction, destination: str, priority: Priority, events:
     )
 
 
-def backlog(transaction: Transaction, destination: str, priority: Priority) -> tuple[int, int]:
-    """Return events and bytes that wait for a destination; none if it is not known."""
+def read_backlog(transaction: Transaction, destination: str, priority: Priority) -> tuple[int, int]:
+    """Return the pending events and bytes of a destination; (0, 0) if it is not registered."""
     rows = transaction.rows(
         "SELECT events, bytes FROM outbox_backlog WHERE destination = ? AND priority = ?", destination, priority
     )
     return rows[0] if rows else (0, 0)
 
 
-def backlogs(transaction: Transaction) -> Backlogs:
-    """Return the bytes that wait, by destination and priority."""
+def read_backlogs(transaction: Transaction) -> Backlogs:
+    """Return the pending bytes by destination and priority."""
     found = transaction.rows("SELECT destination, priority, bytes FROM outbox_backlog")
     return {(name, priority): size for name, priority, size in found}
 
 
-def array(values: Sequence[int] | Sequence[str]) -> str:
-    """Return values as SQLite's ``json_each`` takes them."""
+def json_array(values: Sequence[int] | Sequence[str]) -> str:
+    """Return ``values`` as a JSON array for SQLite's ``json_each``."""
     return orjson.dumps(values).decode()
 
 
 @dataclass(slots=True)
-class Audience:
-    """Who wants what, and how much waits for whom, as one transaction sees it. ``counters``: as they were at first."""
+class DestinationSnapshot:
+    """The destinations, their subscriptions and backlogs, as read at the start of one transaction.
+
+    ``backlog_bytes`` and ``overflowing`` (destinations with events in the overflow queue) follow what the transaction
+    enqueues; ``counters`` keep their initial values.
+    """
 
     kinds: dict[str, set[str]]
-    bytes: dict[tuple[str, str], int]
-    parking: set[str]
+    backlog_bytes: dict[tuple[str, str], int]
+    overflowing: set[str]
     counters: Mapping[str, int]
-    _known: dict[tuple[str, str | None], tuple[str, ...]] = field(default_factory=dict)
+    _receivers: dict[tuple[str, str | None], tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, transaction: Transaction) -> Self:
-        """Read it; the cost grows with the destinations only."""
+        """Read the snapshot; the cost depends only on the number of destinations."""
         kinds: dict[str, set[str]] = {
             name: set() for (name,) in transaction.rows("SELECT name FROM outbox_destination")
         }
         for kind, name in transaction.rows("SELECT kind, destination FROM outbox_kind"):
             kinds[name].add(kind)
-        parking: set[str] = set()
-        known = counters(transaction)
-        if known["overflow"]:
-            parking = {name for (name,) in transaction.rows("SELECT DISTINCT destination FROM outbox_overflow")}
-        return cls(kinds, dict(backlogs(transaction)), parking, known)
+        overflowing: set[str] = set()
+        values = read_counters(transaction)
+        if values["overflow"]:
+            overflowing = {name for (name,) in transaction.rows("SELECT DISTINCT destination FROM outbox_overflow")}
+        return cls(kinds, dict(read_backlogs(transaction)), overflowing, values)
 
-    def of(self, kind: str, only: str | None) -> tuple[str, ...]:
-        """Return the destinations that want an event."""
-        found = self._known.get((kind, only))
+    def receivers(self, kind: str, only: str | None) -> tuple[str, ...]:
+        """Return the destinations of an event: ``only``, if it is registered, or the subscribers of ``kind``."""
+        found = self._receivers.get((kind, only))
         if found is None:
-            wanting = [name for name, kinds in self.kinds.items() if name == only or (only is None and kind in kinds)]
-            found = self._known[kind, only] = tuple(wanting)
+            receivers = [name for name, kinds in self.kinds.items() if name == only or (only is None and kind in kinds)]
+            found = self._receivers[kind, only] = tuple(receivers)
         return found

@@ -1,20 +1,23 @@
-"""What the outbox holds: read from counters, without a scan."""
+"""Queue sizes of the outbox, read from counters without a scan."""
 
 from process_cosmos_gateway.contract.destinations import Priority, Waiting
 from process_cosmos_gateway.store import Transaction
 
-from .enqueue import Conditions
+from .enqueue import EnqueueContext
 from .model import Depths, DropReason
-from .quotas import share
+from .quotas import share_per_destination
 from .statements import STATEMENTS
 
 _NEARLY_FULL = 0.9
 
 
-def read_depths(transaction: Transaction, under: Conditions) -> Depths:
-    """Return what waits, and which priorities have hardly any room left ``under`` the present conditions."""
-    counters, waiting = under.audience.counters, under.audience.bytes
-    sizes = {of: max((size for (_, each), size in waiting.items() if each == of), default=0) for of in Priority}
+def read_depths(transaction: Transaction, context: EnqueueContext) -> Depths:
+    """Return the queue sizes, and the priorities with hardly any room left under the current limits."""
+    counters, waiting = context.destinations.counters, context.destinations.backlog_bytes
+    sizes = {
+        priority: max((size for (_, each), size in waiting.items() if each == priority), default=0)
+        for priority in Priority
+    }
     drops = transaction.rows("SELECT priority, reason, count FROM outbox_drop")
     return Depths(
         waiting=Waiting(
@@ -22,7 +25,10 @@ def read_depths(transaction: Transaction, under: Conditions) -> Depths:
             change=counters[Priority.CHANGE],
             reading=counters[Priority.READING],
         ),
-        ages={of: max(0.0, under.now - accepted_at) for of, accepted_at in _oldest(transaction).items()},
+        ages={
+            priority: max(0.0, context.now - accepted_at)
+            for priority, accepted_at in _oldest_accepted_at(transaction).items()
+        },
         rejected=counters["rejected"],
         conflicts=counters["conflict"],
         forgotten=counters["forgotten"],
@@ -32,13 +38,14 @@ def read_depths(transaction: Transaction, under: Conditions) -> Depths:
             priority
             for priority in Priority
             if (priority is Priority.URGENT and counters["overflow"])
-            or sizes[priority] > _NEARLY_FULL * share(under.limits.quota[priority], len(waiting) // len(Priority))
-            or (waiting and under.refuses(priority))
+            or sizes[priority]
+            > _NEARLY_FULL * share_per_destination(context.limits.quota[priority], len(waiting) // len(Priority))
+            or (waiting and context.refuses(priority))
         ),
     )
 
 
-def _oldest(transaction: Transaction) -> dict[Priority, float]:
-    statements = {priority: each.oldest for priority, each in STATEMENTS.items()}
+def _oldest_accepted_at(transaction: Transaction) -> dict[Priority, float]:
+    statements = {priority: each.oldest_accepted_at for priority, each in STATEMENTS.items()}
     statements[Priority.READING] = "SELECT accepted_at FROM outbox_reading ORDER BY sequence LIMIT 1"
-    return {of: row[0] for of, statement in statements.items() for row in transaction.rows(statement)}
+    return {priority: row[0] for priority, statement in statements.items() for row in transaction.rows(statement)}

@@ -1,4 +1,4 @@
-"""What happens to the tables when events are accepted, or taken back."""
+"""Enqueueing and withdrawal of urgent events and changes."""
 
 import zlib
 from collections.abc import Mapping, Sequence
@@ -10,167 +10,189 @@ from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.store import Transaction
 
 from . import eviction, known_ids, overflow_queue
-from .counters import Audience, count, wait
+from .counters import DestinationSnapshot, add_to_backlog, add_to_counter
 from .model import Added, DropReason, Event, Limits, OutboxFullError
-from .quotas import bound, refused_by_disk, share
+from .quotas import refused_by_disk, share_per_destination, watermarks
 from .statements import STATEMENTS
 
 type Row = tuple[Any, ...]
-type Taken = Added | OutboxFullError
+type EnqueueResult = Added | OutboxFullError
 
 
 @dataclass(slots=True)
-class Arrival:
-    """An event with its text."""
+class EncodedEvent:
+    """An event and its encoding as a CloudEvent."""
 
     event: Event
     body: bytes
 
 
-type Entry = tuple[Arrival, Sequence[str]]
-"""An event, and the destinations that want it."""
+type RoutedEvent = tuple[EncodedEvent, Sequence[str]]
+"""An event and its destinations."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Conditions:
-    """What an intake works under. ``free``: bytes that can be written now; ``reserve``: how many are for alarms."""
+class EnqueueContext:
+    """The time, limits and disk space that enqueueing depends on.
+
+    ``now``: seconds since 1970; ``free``: bytes that can be written now; ``reserve``: bytes of those kept for urgent
+    events.
+    """
 
     now: float
     limits: Limits
     free: int
     reserve: int
-    audience: Audience
+    destinations: DestinationSnapshot
 
     def refuses(self, priority: Priority) -> bool:
-        """Return whether the disk is too full for ``priority``."""
+        """Return whether the disk is too full to accept ``priority``."""
         return refused_by_disk(priority, self.free, self.reserve)
 
 
-def take(transaction: Transaction, arrivals: Sequence[Arrival], under: Conditions) -> Sequence[Taken]:
-    """Take each event once: remember its id, queue it for who wants it, keep to the limits."""
-    entries = [(arrival, under.audience.of(arrival.event.kind, arrival.event.only)) for arrival in arrivals]
-    refused = _refusals(transaction, entries, under)
-    kept = [entry for place, entry in enumerate(entries) if place not in refused] if refused else entries
-    ids = [(arrival.event.id, arrival.body) for arrival, _ in kept]
-    added = known_ids.remember(transaction, ids, under.audience.counters, under.limits, under.free)
-    known_ids.note_own(transaction, [arrival.event.id for arrival, _ in kept if arrival.event.is_own])
+def enqueue_events(
+    transaction: Transaction, events: Sequence[EncodedEvent], context: EnqueueContext
+) -> Sequence[EnqueueResult]:
+    """Store the id of each new event, queue the event for its destinations and enforce the limits."""
+    entries = [(encoded, context.destinations.receivers(encoded.event.kind, encoded.event.only)) for encoded in events]
+    refused = _refused_events(transaction, entries, context)
+    accepted = [entry for index, entry in enumerate(entries) if index not in refused] if refused else entries
+    ids = [(encoded.event.id, encoded.body) for encoded, _ in accepted]
+    added = known_ids.remember_ids(transaction, ids, context.destinations.counters, context.limits, context.free)
+    known_ids.record_newest_own_id(transaction, [encoded.event.id for encoded, _ in accepted if encoded.event.is_own])
     for priority in STATEMENTS:
-        queued = [
+        added_events = [
             entry
-            for entry, result in zip(kept, added, strict=True)
+            for entry, result in zip(accepted, added, strict=True)
             if result is Added.ADDED and entry[1] and entry[0].event.priority is priority
         ]
-        if queued:
-            _queue(transaction, priority, queued, under)
+        if added_events:
+            _enqueue(transaction, priority, added_events, context)
     if not refused:
         return added
     results = iter(added)
-    return [refused.get(place) or next(results) for place in range(len(arrivals))]
+    return [refused.get(index) or next(results) for index in range(len(events))]
 
 
-def _refusals(transaction: Transaction, entries: Sequence[Entry], under: Conditions) -> Mapping[int, OutboxFullError]:
-    """Refuse, by place, what would not be kept, and what follows a refused event of its key: none overtakes another.
+def _refused_events(
+    transaction: Transaction, entries: Sequence[RoutedEvent], context: EnqueueContext
+) -> Mapping[int, OutboxFullError]:
+    """Return the errors, by index, of events for which there is no room and of later events of the same key.
 
-    What is known already is not refused: it is kept.
+    Refusing the later events preserves the order of the key. A known event is not refused: it is already stored.
     """
-    nearly_full = under.refuses(Priority.CHANGE)
-    # What is left where all others of a share are given up.
-    longest = bound(share(under.limits.quota[Priority.CHANGE], len(under.audience.kinds))).target
+    nearly_full = context.refuses(Priority.CHANGE)
+    # What eviction leaves of a share: a larger change could not stay even if all others were dropped.
+    longest = watermarks(
+        share_per_destination(context.limits.quota[Priority.CHANGE], len(context.destinations.kinds))
+    ).low
     refused: dict[int, OutboxFullError] = {}
-    lines: dict[tuple[Priority, str], OutboxFullError] = {}
-    for place, (arrival, wanting) in enumerate(entries):
-        event = arrival.event
+    key_errors: dict[tuple[Priority, str], OutboxFullError] = {}
+    for index, (encoded, receivers) in enumerate(entries):
+        event = encoded.event
         error = None
         if event.priority is Priority.CHANGE:
-            if wanting and nearly_full:
-                error = OutboxFullError("hardly any of the disk is free", DropReason.DISK)
-            elif wanting and len(arrival.body) > longest:
-                error = OutboxFullError("there is no room for an event of this length", DropReason.QUOTA)
+            if receivers and nearly_full:
+                error = OutboxFullError("the disk is almost full", DropReason.DISK)
+            elif receivers and len(encoded.body) > longest:
+                error = OutboxFullError("the event is larger than the share of a destination", DropReason.QUOTA)
         elif event.kind is not EventKind.ALERT:
-            error = _refuse_alarm(arrival, wanting, under)
+            error = _urgent_event_error(encoded, receivers, context)
         else:
             continue
-        if lines:
-            error = lines.get((event.priority, event.key)) or error
-        if error is not None and not known_ids.has(transaction, event.id):
-            refused[place] = lines[event.priority, event.key] = error
+        if key_errors:
+            error = key_errors.get((event.priority, event.key)) or error
+        if error is not None and not known_ids.is_known(transaction, event.id):
+            refused[index] = key_errors[event.priority, event.key] = error
     return refused
 
 
-def _refuse_alarm(arrival: Arrival, wanting: Sequence[str], under: Conditions) -> OutboxFullError | None:
-    """Refuse an alarm that has no alert to wait with, where there is no room for it."""
-    for name in wanting:
-        if not has_room(under.audience, name, len(arrival.body), under.limits):
-            return OutboxFullError(f"too much waits for {name}", DropReason.QUOTA)
+def _urgent_event_error(
+    encoded: EncodedEvent, receivers: Sequence[str], context: EnqueueContext
+) -> OutboxFullError | None:
+    """Return an error if a destination has no room for an urgent event that does not belong to an alert."""
+    for name in receivers:
+        if not has_room_for_urgent_event(context.destinations, name, len(encoded.body), context.limits):
+            return OutboxFullError(f"too many events are waiting for {name}", DropReason.QUOTA)
     return None
 
 
-def has_room(audience: Audience, destination: str, size: int, limits: Limits) -> bool:
-    """Say whether an alarm may join those that wait for ``destination``; none passes one that is parked."""
-    most = share(limits.quota[Priority.URGENT], len(audience.kinds))
-    waiting = audience.bytes[destination, Priority.URGENT]
-    return destination not in audience.parking and (not waiting or waiting + size <= most)
+def has_room_for_urgent_event(destinations: DestinationSnapshot, destination: str, size: int, limits: Limits) -> bool:
+    """Return whether an urgent event fits the queue of ``destination``; none may overtake the overflow queue."""
+    share = share_per_destination(limits.quota[Priority.URGENT], len(destinations.kinds))
+    waiting = destinations.backlog_bytes[destination, Priority.URGENT]
+    return destination not in destinations.overflowing and (not waiting or waiting + size <= share)
 
 
-def _queue(transaction: Transaction, priority: Priority, entries: Sequence[Entry], under: Conditions) -> None:
+def _enqueue(
+    transaction: Transaction, priority: Priority, entries: Sequence[RoutedEvent], context: EnqueueContext
+) -> None:
     if priority is Priority.URGENT:
-        for arrival, wanting in entries:
-            _queue_alarm(transaction, arrival, wanting, under)
+        for encoded, receivers in entries:
+            _enqueue_urgent_event(transaction, encoded, receivers, context)
         return
-    audience = under.audience
-    before = {name: audience.bytes[name, priority] for name in audience.kinds}
-    enqueue(transaction, priority, entries, under.now, audience)
-    most = share(under.limits.quota[priority], len(audience.kinds))
-    slots = {arrival.event.slot for arrival, _ in entries if arrival.event.slot is not None}
+    destinations = context.destinations
+    before = {name: destinations.backlog_bytes[name, priority] for name in destinations.kinds}
+    insert_events(transaction, priority, entries, context.now, destinations)
+    share = share_per_destination(context.limits.quota[priority], len(destinations.kinds))
+    slots = {encoded.event.slot for encoded, _ in entries if encoded.event.slot is not None}
     for name, size in before.items():
-        to = bound(most, size, keeps=priority in under.limits.keeps_backlog)
-        if audience.bytes[name, priority] > to.most:
-            eviction.relieve(transaction, name, to, slots)
+        marks = watermarks(share, size, keeps=priority in context.limits.keeps_backlog)
+        if destinations.backlog_bytes[name, priority] > marks.high:
+            eviction.reduce_backlog(transaction, name, marks, slots)
 
 
-def _queue_alarm(transaction: Transaction, arrival: Arrival, wanting: Sequence[str], under: Conditions) -> None:
-    audience = under.audience
-    parked = [name for name in wanting if not has_room(audience, name, len(arrival.body), under.limits)]
-    for name in parked:
-        overflow_queue.park(transaction, name, arrival.event, arrival.body, under.now, under.limits.overflow_bytes)
-        audience.parking.add(name)
-    waiting = [name for name in wanting if name not in parked]
+def _enqueue_urgent_event(
+    transaction: Transaction, encoded: EncodedEvent, receivers: Sequence[str], context: EnqueueContext
+) -> None:
+    destinations = context.destinations
+    full = [
+        name
+        for name in receivers
+        if not has_room_for_urgent_event(destinations, name, len(encoded.body), context.limits)
+    ]
+    for name in full:
+        overflow_queue.append_event(
+            transaction, name, encoded.event, encoded.body, context.now, context.limits.overflow_bytes
+        )
+        destinations.overflowing.add(name)
+    waiting = [name for name in receivers if name not in full]
     if waiting:
-        sequence = enqueue(transaction, Priority.URGENT, [(arrival, waiting)], under.now, audience)
-        for name in parked:
+        sequence = insert_events(transaction, Priority.URGENT, [(encoded, waiting)], context.now, destinations)
+        for name in full:
             transaction.run("INSERT INTO outbox_skip VALUES (?, ?, ?)", name, Priority.URGENT, sequence)
 
 
-def enqueue(
+def insert_events(
     transaction: Transaction,
     priority: Priority,
-    entries: Sequence[Entry],
+    entries: Sequence[RoutedEvent],
     now: float,
-    audience: Audience,
+    destinations: DestinationSnapshot,
 ) -> int:
-    """Queue events at the end; destinations that had nothing to wait for and want none of them stay without.
+    """Insert events at the end of the queue and return the last sequence number.
 
-    Returns the last one's number.
+    The cursor of a destination that receives none of them, and had nothing pending, moves past them.
     """
     statements = STATEMENTS[priority]
-    transaction.insert(statements.insert, [_row(arrival, now) for arrival, _ in entries])
+    transaction.insert(statements.insert, [_row(encoded, now) for encoded, _ in entries])
     last = transaction.last_row()
-    count(transaction, priority, len(entries))
+    add_to_counter(transaction, priority, len(entries))
     more: dict[str, list[int]] = {}
-    for arrival, wanting in entries:
-        for name in wanting:
-            more.setdefault(name, []).append(len(arrival.body))
-    for name in audience.kinds:
+    for encoded, receivers in entries:
+        for name in receivers:
+            more.setdefault(name, []).append(len(encoded.body))
+    for name in destinations.kinds:
         if sizes := more.get(name):
-            wait(transaction, name, priority, len(sizes), sum(sizes))
-            audience.bytes[name, priority] += sum(sizes)
+            add_to_backlog(transaction, name, priority, len(sizes), sum(sizes))
+            destinations.backlog_bytes[name, priority] += sum(sizes)
         else:
-            transaction.run(statements.go_past, last=last, before=last - len(entries), destination=name)
+            transaction.run(statements.skip_unwanted, last=last, before=last - len(entries), destination=name)
     return last
 
 
-def _row(arrival: Arrival, now: float) -> Row:
-    event, body = arrival.event, arrival.body
+def _row(encoded: EncodedEvent, now: float) -> Row:
+    event, body = encoded.event, encoded.body
     expires = None if event.expires_at is None else event.expires_at.timestamp()
     return (
         event.id,
@@ -181,23 +203,23 @@ def _row(arrival: Arrival, now: float) -> Row:
         event.only,
         event.slot,
         0,
-        int(now),  # four bytes, where a fraction takes eight
+        int(now),  # SQLite stores the integer in 4 bytes, a fraction in 8
         expires,
         zlib.crc32(body),
         body,
     )
 
 
-def withdraw(transaction: Transaction, event: Ulid, destination: str, limits: Limits) -> None:
-    """Take back an alarm that was for ``destination`` only, and forget its id; one on its way may still arrive."""
+def withdraw_event(transaction: Transaction, event: Ulid, destination: str, limits: Limits) -> None:
+    """Delete an urgent event for ``destination`` only, and its id; if it is being sent, it may still arrive."""
     statements = STATEMENTS[Priority.URGENT]
     is_known = bool(transaction.rows("SELECT 1 FROM outbox_destination WHERE name = ?", destination))
     for sequence, size in transaction.rows(statements.withdraw, event, destination):
         for mark in ("exception", "skip"):
-            transaction.run(statements.drop_marks.replace("<mark>", mark), sequence)
-        count(transaction, Priority.URGENT, -1)
+            transaction.run(statements.delete_marks.replace("<mark>", mark), sequence)
+        add_to_counter(transaction, Priority.URGENT, -1)
         if is_known:
-            wait(transaction, destination, Priority.URGENT, -1, -size)
-    overflow_queue.remove(transaction, "id = ? AND destination = ?", event, destination)
-    known_ids.forget(transaction, event)
-    overflow_queue.unpark(transaction, destination, limits)
+            add_to_backlog(transaction, destination, Priority.URGENT, -1, -size)
+    overflow_queue.delete_rows(transaction, "id = ? AND destination = ?", event, destination)
+    known_ids.forget_id(transaction, event)
+    overflow_queue.move_to_queue(transaction, destination, limits)

@@ -1,74 +1,76 @@
-"""What happens to what waits for a destination whose share of changes is full; and how events are given up."""
+"""Eviction of pending changes from a full share, and dropping of pending events in general."""
 
 from collections.abc import Collection, Sequence
 
 from process_cosmos_gateway.contract.destinations import Priority
 from process_cosmos_gateway.store import Transaction
 
-from .counters import array, backlog, count, drop, wait
+from .counters import add_to_backlog, add_to_counter, count_drops, json_array, read_backlog
 from .model import DropReason
-from .quotas import Bound
+from .quotas import Watermarks
 from .statements import STATEMENTS
 
-type Sized = tuple[int, int]
-"""A row's number, and the length of its body."""
+type SizedRow = tuple[int, int]
+"""Sequence number of a row, and the length of its body in bytes."""
 
-_LOOKED_AT = 500
+_ROWS_PER_STEP = 500
 
 
-def relieve(transaction: Transaction, destination: str, to: Bound, slots: Collection[str]) -> None:
-    """Reduce the changes that wait for ``destination`` to the bound.
+def reduce_backlog(transaction: Transaction, destination: str, marks: Watermarks, slots: Collection[str]) -> None:
+    """Drop pending changes of ``destination`` until its backlog is within ``marks``.
 
-    Older values of a slot go first (those of ``slots``, then among the oldest), then the oldest.
+    Superseded changes are dropped first: those of ``slots``, then those among the oldest 500; then the oldest.
     """
     statements = STATEMENTS[Priority.CHANGE]
 
     def size() -> int:
-        return backlog(transaction, destination, Priority.CHANGE)[1]
+        return read_backlog(transaction, destination, Priority.CHANGE)[1]
 
     for slot in slots:
         older = transaction.rows(statements.older_of_slot, destination=destination, slot=slot)
-        give_up(transaction, destination, Priority.CHANGE, older, DropReason.SUPERSEDED)
-    if size() > to.most:
-        some = transaction.rows(statements.superseded, destination=destination, limit=_LOOKED_AT)
-        give_up(transaction, destination, Priority.CHANGE, some, DropReason.SUPERSEDED)
-    while (waiting := size()) > to.most:
-        oldest = transaction.rows(statements.first_pending, destination=destination, limit=_LOOKED_AT)
-        chosen = _enough(oldest, waiting - to.target)
+        drop_events(transaction, destination, Priority.CHANGE, older, DropReason.SUPERSEDED)
+    if size() > marks.high:
+        some = transaction.rows(statements.superseded_among_oldest, destination=destination, limit=_ROWS_PER_STEP)
+        drop_events(transaction, destination, Priority.CHANGE, some, DropReason.SUPERSEDED)
+    while (waiting := size()) > marks.high:
+        oldest = transaction.rows(statements.first_pending, destination=destination, limit=_ROWS_PER_STEP)
+        chosen = _oldest_to_free(oldest, waiting - marks.low)
         if not chosen:
             return
-        give_up(transaction, destination, Priority.CHANGE, chosen, DropReason.QUOTA)
+        drop_events(transaction, destination, Priority.CHANGE, chosen, DropReason.QUOTA)
 
 
-def _enough(rows: Sequence[Sized], needed: int) -> Sequence[Sized]:
+def _oldest_to_free(rows: Sequence[SizedRow], needed: int) -> Sequence[SizedRow]:
     freed = 0
-    for place, (_, size) in enumerate(rows, 1):
+    for count, (_, size) in enumerate(rows, 1):
         freed += size
         if freed >= needed:
-            return rows[:place]
+            return rows[:count]
     return rows
 
 
-def give_up(
-    transaction: Transaction, destination: str, priority: Priority, rows: Sequence[Sized], reason: DropReason
+def drop_events(
+    transaction: Transaction, destination: str, priority: Priority, rows: Sequence[SizedRow], reason: DropReason
 ) -> None:
-    """Send these pending events to ``destination`` no more, and count them; others may still wait for them."""
+    """Drop pending events of ``destination`` and count them; delete those that no other destination waits for."""
     if not rows:
         return
     statements = STATEMENTS[priority]
-    sequences = array([sequence for sequence, _ in rows])
+    sequences = json_array([sequence for sequence, _ in rows])
     transaction.run(statements.settle_exceptions, destination, sequences)
-    transaction.run(statements.skip, destination=destination, sequences=sequences)
-    wait(transaction, destination, priority, -len(rows), -sum(size for _, size in rows))
-    drop(transaction, priority, reason, len(rows))
-    gone = transaction.rows(statements.clean, sequences)
-    transaction.run_many(statements.drop_marks.replace("<mark>", "skip"), gone)
-    count(transaction, priority, -len(gone))
+    transaction.run(statements.mark_skipped, destination=destination, sequences=sequences)
+    add_to_backlog(transaction, destination, priority, -len(rows), -sum(size for _, size in rows))
+    count_drops(transaction, priority, reason, len(rows))
+    deleted = transaction.rows(statements.delete_settled, sequences)
+    transaction.run_many(statements.delete_marks.replace("<mark>", "skip"), deleted)
+    add_to_counter(transaction, priority, -len(deleted))
 
 
-def give_up_for_all(transaction: Transaction, priority: Priority, sequences: Sequence[int], reason: DropReason) -> None:
-    """Send these events to nobody any more; each is counted once for each destination that waited for it."""
-    wanted = array(sequences)
+def drop_for_all_destinations(
+    transaction: Transaction, priority: Priority, sequences: Sequence[int], reason: DropReason
+) -> None:
+    """Drop events for every destination; each is counted once per destination that was waiting for it."""
+    numbers = json_array(sequences)
     for (name,) in transaction.rows("SELECT name FROM outbox_destination"):
-        rows = transaction.rows(STATEMENTS[priority].pending, destination=name, sequences=wanted)
-        give_up(transaction, name, priority, rows, reason)
+        rows = transaction.rows(STATEMENTS[priority].pending, destination=name, sequences=numbers)
+        drop_events(transaction, name, priority, rows, reason)

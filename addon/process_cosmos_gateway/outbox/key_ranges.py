@@ -1,4 +1,4 @@
-"""Which order keys the events of a stretch of a queue have: what waits for a few keys is not read at each draw."""
+"""An in-memory index of the order keys in each range of a queue: ranges with only blocked keys are not read again."""
 
 from dataclasses import dataclass, field
 from sys import intern
@@ -9,33 +9,35 @@ from process_cosmos_gateway.store import Transaction
 from .statements import STATEMENTS
 
 WIDTH = 4096
-"""Sequence numbers in a stretch; stretch 0 begins at number 0."""
+"""Sequence numbers per range; range 0 begins at number 0."""
 
 
 @dataclass(slots=True)
 class KeyRanges:
-    """The stretches of one destination's queues in which all that it waits for was found to be of unwanted keys.
+    """The keys pending in the ranges of one destination's queues that were found to hold only blocked keys.
 
-    Events join a queue at its end and leave it anywhere, so the keys of a whole stretch become fewer, never more. Where
-    a destination comes to want other kinds this no longer holds: then begin anew.
+    Events are appended at the end of a queue and removed anywhere, so a complete range never gains keys. That no longer
+    holds when the destination subscribes to other kinds: discard the index then.
     """
 
     _keys: dict[tuple[Priority, int], frozenset[str]] = field(default_factory=dict)
 
-    def has_only(self, priority: Priority, stretch: int, keys: frozenset[str]) -> bool:
-        """Return whether nothing but events of ``keys`` is known to wait in a stretch."""
-        known = self._keys.get((priority, stretch))
+    def has_only_keys(self, priority: Priority, number: int, keys: frozenset[str]) -> bool:
+        """Return whether the range is known to hold only events of ``keys``."""
+        known = self._keys.get((priority, number))
         return known is not None and known <= keys
 
-    def note(self, transaction: Transaction, priority: Priority, stretch: int, destination: str, cursor: int) -> None:
-        """Remember the keys of a stretch that ends before the queue does."""
-        begin = stretch * WIDTH
+    def record_keys(
+        self, transaction: Transaction, priority: Priority, number: int, destination: str, cursor: int
+    ) -> None:
+        """Read and remember the keys of a range that ends before the queue does."""
+        begin = number * WIDTH
         rows = transaction.rows(
-            STATEMENTS[priority].keys, destination=destination, cursor=cursor, begin=begin, end=begin + WIDTH
+            STATEMENTS[priority].untried_keys, destination=destination, cursor=cursor, begin=begin, end=begin + WIDTH
         )
-        self._keys[priority, stretch] = frozenset(intern(key) for (key,) in rows)
+        self._keys[priority, number] = frozenset(intern(key) for (key,) in rows)
 
-    def drop_before(self, priority: Priority, stretch: int) -> None:
-        """Forget the stretches a destination has behind it."""
-        for known in [each for each in self._keys if each[0] is priority and each[1] < stretch]:
+    def forget_before(self, priority: Priority, number: int) -> None:
+        """Forget the ranges before ``number``: the destination has passed them."""
+        for known in [each for each in self._keys if each[0] is priority and each[1] < number]:
             del self._keys[known]

@@ -1,4 +1,4 @@
-"""What goes through the outbox."""
+"""Events, deliveries, delivery results, limits and depths of the outbox."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,12 +17,13 @@ from .quotas import MB
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One alarm or change to be accepted; ``only``: the one destination.
+    """An urgent event or a change, before it is accepted.
 
-    Order is kept within ``key`` (order_keys.py) and priority. ``data``: anything orjson writes. ``slot``: device and
-    property of a value; where room is short, a newer value of the same slot supersedes it (None: never).
-    ``expires_at``: from then on it is not sent any more. ``is_own``: the gateway has made its id; any other is an
-    opaque key.
+    Events of the same ``key`` (order_keys.py) and priority are delivered in order. ``only``: the single destination
+    (None: every subscriber of ``kind``). ``data``: any value orjson can encode. ``slot``: device and property of a
+    value; when the quota is exceeded, a newer value of the same slot supersedes an older one (None: never).
+    ``expires_at``: the event is not sent at or after this time. ``is_own``: the gateway generated ``id``; any other id
+    is an opaque key.
     """
 
     id: Ulid
@@ -39,13 +40,13 @@ class Event:
     is_own: bool = False
 
     def encode(self, site: Ulid) -> bytes:
-        """Return the event as destinations get it."""
+        """Return the event as the JSON CloudEvent that destinations receive."""
         return encode_event(id=self.id, site=site, type=self.type, subject=self.subject, time=self.time, data=self.data)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutgoingReading:
-    """One reading to be sent; ``time``: the device's own, seconds since 1970. Many leave in one event."""
+    """A reading to be sent, many per event. ``time``: the device's timestamp, seconds since 1970."""
 
     device: str
     property: str
@@ -55,10 +56,11 @@ class OutgoingReading:
 
 
 class DropReason(StrEnum):
-    """Why something accepted is not sent.
+    """The reason why an event or a reading is never sent to a destination.
 
-    ``quota``: the share was full; ``superseded``: by a newer one of its slot; ``disk``: hardly any of it is free;
-    ``damaged``: what is stored is not what was; ``volume``: held back by the daily budget.
+    ``quota``: the destination's share was full; ``superseded``: by a newer event of the same slot or alert;
+    ``expired``: its expiry time passed; ``disk``: the disk was almost full; ``damaged``: the stored row does not match
+    its checksum; ``volume``: withheld by the daily budget.
     """
 
     QUOTA = "quota"
@@ -70,19 +72,20 @@ class DropReason(StrEnum):
 
 
 class OutboxFullError(RequestRefusedError):
-    """No room for an event that nothing else would keep: nothing of it is kept, its producer has to try again."""
+    """There is no room for an event that is stored nowhere else: nothing of it is stored; the producer must retry."""
 
     def __init__(self, why: str, reason: DropReason) -> None:
-        """Say why; ``reason``: what it counts as where nobody can try again."""
+        """Build the message from ``why``; ``reason`` is counted where no producer can retry the event."""
         super().__init__(Code.OUTBOX_FULL, f"The outbox is full: {why}. Try again later.")
         self.reason = reason
 
 
 class Added(StrEnum):
-    """How an event was taken.
+    """The outcome of accepting an event.
 
-    ``conflict``: its id is known with other content; this one is not kept, but counted. ``dropped``: there was no room;
-    it is counted, and its id is not kept.
+    ``duplicate``: an event with this id and content was accepted before. ``conflict``: the id is known with other
+    content; this event is counted and not stored. ``dropped``: there was no room; the event is counted, and neither it
+    nor its id is stored.
     """
 
     ADDED = "added"
@@ -93,9 +96,9 @@ class Added(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """One event on its way to one destination. ``attempts``: how often it has failed there.
+    """An event to be sent to one destination. ``attempts``: how often sending it there has failed.
 
-    ``replayed``: it was rejected before and a person sent it again.
+    ``replayed``: the destination rejected it before, and a user requeued it.
     """
 
     priority: Priority
@@ -111,12 +114,12 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The destination has it, and said so."""
+    """The destination confirmed the event."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The destination will never take it. ``reply``: what it said, short and without our secrets."""
+    """The destination permanently refused the event. ``reply``: an excerpt of its response, without secrets."""
 
     code: str
     message: str
@@ -125,17 +128,19 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """It failed this time, while the link is up: it is tried again, and later events of its key wait for it.
+    """This attempt failed while the link is up: the event is retried, and later events of its key wait for it.
 
-    ``reply``: as in ``Rejected``, which it becomes when it is poison.
+    ``reply``: as in ``Rejected``, into which repeated failures turn (``as_poison``).
     """
 
     reason: str
     reply: str | None = None
 
     def as_poison(self, strikes: int) -> Rejected:
-        """Return the verdict on what failed so often while others passed."""
-        return Rejected(Code.POISON, f"failed {strikes} times while others passed: {self.reason}", self.reply)
+        """Return the rejection of an event that failed ``strikes`` times while other events were delivered."""
+        return Rejected(
+            Code.POISON, f"failed {strikes} times while other events were delivered: {self.reason}", self.reply
+        )
 
 
 type DeliveryResult = Delivered | Rejected | Failed
@@ -143,11 +148,11 @@ type DeliveryResult = Delivered | Rejected | Failed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Depths:
-    """What the outbox holds. ``ages``: seconds since the oldest that waits was accepted, of priorities where one does.
+    """The size of the outbox's queues. ``ages``: seconds since the oldest pending event was accepted, where one is.
 
-    ``bytes``: what waits for the destination furthest behind; ``full``: where one has no room left.
-    Since the store was made: ``drops``, ids met again with other content (``conflicts``), ids ``forgotten`` for want
-    of room.
+    ``bytes``: the backlog of the destination furthest behind; ``full``: priorities with a destination that has no room
+    left. Totals since the store was created: ``drops``, ``conflicts`` (known ids with other content) and ``forgotten``
+    (known ids deleted to stay within the limit).
     """
 
     waiting: Waiting
@@ -161,25 +166,25 @@ class Depths:
 
     @property
     def oldest(self) -> float | None:
-        """The age of the oldest event that waits; None: none does."""
+        """The age in seconds of the oldest pending event; None: there is none."""
         return max(self.ages.values(), default=None)
 
     @property
     def dropped(self) -> int:
-        """How much was dropped in all."""
+        """The number of drops over all priorities and reasons."""
         return sum(self.drops.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How much the outbox keeps, and how patient it is.
+    """The limits on stored bytes, failures and retry delays.
 
-    ``quota``: bytes of events per priority, in equal shares for the destinations; one that is not given follows what is
-    free on the disk. ``keeps_backlog``: priorities whose backlogs stay when their share shrinks below them.
-    ``overflow_bytes``: of alarms for which there was no room; beyond it only the newest of each alert stays.
-    ``id_bytes``: for remembered ids. ``unsettled``: how many events may have failed at a destination until it gets no
-    others. ``strikes``: failures, with others delivered in between, that make an event poison. ``longest_backoff``:
-    seconds.
+    ``quota``: bytes of events per priority, divided equally among the destinations; a priority that is not given
+    follows the free disk space. ``keeps_backlog``: priorities whose backlog is not cut when its share shrinks.
+    ``overflow_bytes``: size of the overflow queue; beyond it only the newest event of each alert stays.
+    ``id_bytes``: size of the table of known ids. ``unsettled``: events that may have failed at a destination before it
+    is sent no others. ``strikes``: failures, with a delivery of another event in between, after which an event is
+    rejected as poison. ``longest_backoff``: seconds.
     """
 
     quota: Mapping[Priority, int] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Which events may go next, in what order, and when one that failed may try again: decisions without I/O."""
+"""Rules without I/O: which events may be sent next, in what order, and when a failed one is retried."""
 
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from .model import Delivery
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An event a destination has not settled. ``failures`` 0: never tried, or only held back."""
+    """An event that a destination has not settled. ``failures`` 0: never sent, or held back behind a failed one."""
 
     sequence: int
     key: str
@@ -19,9 +19,9 @@ class Candidate:
 
 
 def sendable(candidates: Iterable[Candidate], backing_off: Collection[int]) -> Iterator[Candidate]:
-    """Yield, of ``candidates`` in order, those that may be sent now.
+    """Yield those of ``candidates``, which are in sequence order, that may be sent now.
 
-    An event that failed goes alone of its key, and only when it does not rest; the later ones of its key wait.
+    A failed event blocks the later events of its key, and is itself held back while its number is in ``backing_off``.
     """
     blocked: set[str] = set()
     for candidate in candidates:
@@ -34,46 +34,46 @@ def sendable(candidates: Iterable[Candidate], backing_off: Collection[int]) -> I
         yield candidate
 
 
-def rest(failures: int, longest: float) -> float:
-    """Return how many seconds an event rests after its ``failures``-th failure: 1, 2, 4, … ``longest``."""
+def backoff_seconds(failures: int, longest: float) -> float:
+    """Return the delay in seconds before the retry after the ``failures``-th failure: 1, 2, 4, … ``longest``."""
     return float(min(longest, 2 ** min(failures - 1, 32)))
 
 
 GUARANTEED: Mapping[Priority, float] = {Priority.READING: 0.12, Priority.CHANGE: 0.24}
-"""A little more than the parts promised, a tenth and a fifth, because the first bytes do not count."""
+"""Minimum shares of the link: above the promised tenth and fifth, because the first 64 KiB are not counted."""
 
-_FREE_OF_GUARD = 64 << 10
-_REMEMBERED = 1 << 20
+_UNGUARDED_BYTES = 64 << 10
+_MAX_COUNTED_BYTES = 1 << 20
 
 
-def compose(
+def compose_batch(
     waiting: Mapping[Priority, Sequence[Delivery]], sent: Mapping[Priority, float], limit: int
 ) -> Sequence[Delivery]:
-    """Return at most ``limit`` parcels, alarms first, but for those that have less than is guaranteed to them.
+    """Return at most ``limit`` deliveries, most urgent priority first, except one below its guaranteed share.
 
-    ``sent``: bytes lately delivered while more than one priority waited.
+    ``sent``: bytes recently delivered per priority while more than one priority was waiting.
     """
-    kept = {priority: deque(deliveries) for priority, deliveries in waiting.items() if deliveries}
+    queues = {priority: deque(deliveries) for priority, deliveries in waiting.items() if deliveries}
     totals = {priority: sent.get(priority, 0.0) for priority in Priority}
     chosen: list[Delivery] = []
-    while kept and len(chosen) < limit:
-        counting = sum(totals.values()) - _FREE_OF_GUARD
-        starving = (each for each, part in GUARANTEED.items() if each in kept and totals[each] < part * counting)
-        priority = next(starving, None) or next(each for each in Priority if each in kept)
-        chosen.append(kept[priority].popleft())
+    while queues and len(chosen) < limit:
+        counted = sum(totals.values()) - _UNGUARDED_BYTES
+        starving = (each for each, minimum in GUARANTEED.items() if each in queues and totals[each] < minimum * counted)
+        priority = next(starving, None) or next(each for each in Priority if each in queues)
+        chosen.append(queues[priority].popleft())
         totals[priority] += len(chosen[-1].body)
-        if not kept[priority]:
-            del kept[priority]
-        if len(kept) == 1:
-            [(_, rest_of_it)] = kept.items()
-            chosen += list(rest_of_it)[: limit - len(chosen)]
+        if not queues[priority]:
+            del queues[priority]
+        if len(queues) == 1:
+            [remaining] = queues.values()
+            chosen += list(remaining)[: limit - len(chosen)]
             break
     return chosen
 
 
-def remember(sent: Mapping[Priority, float], more: Mapping[Priority, int]) -> Mapping[Priority, float]:
-    """Return what was lately delivered, with ``more``; what is long ago counts less and less."""
+def add_sent_bytes(sent: Mapping[Priority, float], more: Mapping[Priority, int]) -> Mapping[Priority, float]:
+    """Return ``sent`` plus ``more``, in bytes, halved while the total exceeds 1 MiB: old traffic loses weight."""
     totals = {priority: sent.get(priority, 0.0) + more.get(priority, 0) for priority in Priority}
-    while sum(totals.values()) > _REMEMBERED:
+    while sum(totals.values()) > _MAX_COUNTED_BYTES:
         totals = {priority: total / 2 for priority, total in totals.items()}
     return totals

@@ -1,13 +1,13 @@
-"""Order keys: what of one kind never shares its order with another kind, whatever devices and programs call things.
+"""Order keys: alerts, devices and local programs never share a key, whatever names devices and programs choose.
 
-An alert's key is its id. A device's is its id too, unless that looks like an alert's; others begin with ``#``, which no
-MQTT topic contains, so no device's id.
+An alert's key is its id. A device's key is its id too, unless that is a ULID or begins with ``#``. All other keys begin
+with ``#``, which an MQTT topic name cannot contain.
 """
 
 from process_cosmos_gateway.contract.identifiers import is_ulid
 
 GAP_KEY = "#gap"
-"""The key of events about the broker's session."""
+"""The key of events about the MQTT session with the broker."""
 
 
 def device_key(device: str) -> str:
@@ -16,5 +16,5 @@ def device_key(device: str) -> str:
 
 
 def program_key(subject: str) -> str:
-    """Return the order key of the events local programs publish about ``subject``."""
+    """Return the order key of events that local programs publish with this ``subject``."""
     return f"#program/{subject}"

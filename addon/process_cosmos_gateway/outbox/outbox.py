@@ -1,4 +1,4 @@
-"""The outbox: an accepted event is on disk until every destination that wants it has confirmed it."""
+"""The outbox: every accepted event stays on disk until each of its destinations has confirmed it."""
 
 import asyncio
 import contextlib
@@ -16,8 +16,8 @@ from process_cosmos_gateway.store import Store, Transaction
 
 from . import counters, enqueue, eviction, overflow_queue, reading_batches, rejected, series, settlement, subscriptions
 from .depths import read_depths
-from .dequeue import Busy, FetchRequest, FetchResult, fetch
-from .enqueue import Arrival, Conditions
+from .dequeue import Busy, FetchRequest, FetchResult, fetch_deliveries
+from .enqueue import EncodedEvent, EnqueueContext
 from .group_commit import GroupCommit, Outcome
 from .key_ranges import KeyRanges
 from .model import (
@@ -33,209 +33,217 @@ from .model import (
     OutboxFullError,
     OutgoingReading,
 )
-from .order import remember, rest
-from .quotas import Backlogs, quotas_now
+from .order import add_sent_bytes, backoff_seconds
+from .quotas import Backlogs, current_quotas
 
 type OnSettled = Callable[[Transaction, str, Delivery, DeliveryResult], None]
-type OnLinkDown = Callable[[Transaction, str], None]
-type OnJoined = Callable[[Transaction, str], Iterable[Event]]
+type OnUnreachable = Callable[[Transaction, str], None]
+type OnAlertSubscription = Callable[[Transaction, str], Iterable[Event]]
 
-_LONGEST_LOOK_AWAY = 1.0
-"""Seconds: the clock may be shifted or sped up while nobody looks."""
+_MAX_WAIT = 1.0
+"""Longest wait in seconds before the clock is read again: it may be shifted or sped up meanwhile."""
 
 
 class Outbox:
-    """Accepts events, hands them to destinations in order, and forgets them when all have confirmed."""
+    """A durable queue per destination: accepts events, returns them in order and deletes them when confirmed by all."""
 
     def __init__(
         self, store: Store, clock: Clock, limits: Limits | None = None, ulid_fn: Callable[[], Ulid] | None = None
     ) -> None:
-        """Keep events in ``store``; ``ulid_fn`` makes the ids of packs."""
+        """Store events in ``store``; ``ulid_fn`` generates the ids of reading batches."""
         self._store = store
         self._clock = clock
         self._limits = limits or Limits()
         self._ulid_fn = ulid_fn or UlidFactory(lambda: int(clock.now().timestamp() * 1000), secrets.token_bytes)
-        self._watchers: list[tuple[OnSettled, OnLinkDown, OnJoined]] = []
-        self._news: dict[str, asyncio.Event] = {}
-        self._resting: dict[str, dict[tuple[Priority, int], float]] = {}
+        self._callbacks: list[tuple[OnSettled, OnUnreachable, OnAlertSubscription]] = []
+        self._signals: dict[str, asyncio.Event] = {}
+        self._backing_off: dict[str, dict[tuple[Priority, int], float]] = {}
         self._sent: dict[str, Mapping[Priority, float]] = {}
         self._key_ranges: dict[str, KeyRanges] = {}
-        self._down: set[str] = set()
-        self._acceptor = GroupCommit(self._commit)
+        self._unreachable: set[str] = set()
+        self._group_commit = GroupCommit(self._commit)
 
-    def watch(
+    def add_callbacks(
         self,
         on_settled: OnSettled = lambda *_: None,
-        on_link_down: OnLinkDown = lambda *_: None,
-        on_joined: OnJoined = lambda *_: (),
+        on_unreachable: OnUnreachable = lambda *_: None,
+        on_alert_subscription: OnAlertSubscription = lambda *_: (),
     ) -> None:
-        """Call these in the transaction of what they hear of.
+        """Register callbacks, called within the transaction of the change they report.
 
-        ``on_settled``: a destination has answered. ``on_link_down``: what waits for a destination has to go on waiting.
-        ``on_joined``: a destination that wants alerts is new; what is returned goes to it alone, ids known or not.
+        ``on_settled``: a delivery has a result. ``on_unreachable``: a destination was marked as unreachable or removed.
+        ``on_alert_subscription``: a destination newly subscribes to alerts; the returned events are enqueued for it
+        alone, without deduplication by id.
         """
-        self._watchers.append((on_settled, on_link_down, on_joined))
+        self._callbacks.append((on_settled, on_unreachable, on_alert_subscription))
 
-    # Accepting
+    # Enqueueing
 
     def add(self, transaction: Transaction, event: Event) -> Added:
-        """Accept ``event`` together with whatever else ``transaction`` changes.
+        """Accept ``event`` as part of ``transaction``.
 
-        A change for which there is no room is dropped. Raises ``OutboxFullError`` for such an alarm of no alert;
-        then nothing of it is kept.
+        A change for which there is no room is dropped. An urgent event of no alert for which there is no room raises
+        ``OutboxFullError``; nothing of it is stored.
         """
-        [taken] = self._take(transaction, [Arrival(event, event.encode(self._store.site))])
-        if taken is Added.CONFLICT and event.is_own:
-            # A program has used the id before: nothing tells it whose turn that was, and the event must not be lost.
+        [result] = self._enqueue_events(transaction, [EncodedEvent(event, event.encode(self._store.site))])
+        if result is Added.CONFLICT and event.is_own:
+            # A local program used this id before. The event must not be lost, so give it another id.
             event = replace(event, id=self._ulid_fn())
-            [taken] = self._take(transaction, [Arrival(event, event.encode(self._store.site))])
-        if not isinstance(taken, OutboxFullError):
-            return taken
+            [result] = self._enqueue_events(transaction, [EncodedEvent(event, event.encode(self._store.site))])
+        if not isinstance(result, OutboxFullError):
+            return result
         if event.priority is Priority.URGENT:
-            raise taken
-        counters.drop(transaction, event.priority, taken.reason, 1)
+            raise result
+        counters.count_drops(transaction, event.priority, result.reason, 1)
         return Added.DROPPED
 
     async def accept(self, event: Event) -> Added:
-        """Return once ``event`` survives a power cut; raise ``StoreError`` or ``OutboxFullError`` if it is not kept."""
-        return await self.offer(event)
+        """Accept ``event`` and return once it is durable; raise ``StoreError`` or ``OutboxFullError`` if it is not."""
+        return await self.submit(event)
 
-    def offer(self, event: Event, after: Outcome | None = None) -> Outcome:
-        """Begin to accept ``event``; the outcome is what ``accept`` returns or raises. All who wait share one commit.
+    def submit(self, event: Event, after: Outcome | None = None) -> Outcome:
+        """Start accepting ``event``; return the future result of ``accept``. Pending events share one commit.
 
-        ``after``: the outcome of an earlier event of the same key and priority. Where that fails, so does this one.
+        ``after``: the outcome of an earlier event of the same key and priority; if that fails, this event fails too.
         """
-        return self._acceptor.offer(Arrival(event, event.encode(self._store.site)), after)
+        return self._group_commit.submit(EncodedEvent(event, event.encode(self._store.site)), after)
 
     def add_readings(self, transaction: Transaction, readings: Sequence[OutgoingReading]) -> None:
-        """Queue readings that are new, for destinations that want readings; many leave in one event."""
-        reading_batches.add(transaction, readings, self._prepare_intake(transaction))
+        """Enqueue readings, as part of ``transaction``, for the subscribers of readings; they are sent in batches."""
+        reading_batches.add_readings(transaction, readings, self._context_with_room(transaction))
         transaction.after_commit(self._wake_all)
 
-    async def forget_series(self) -> None:
-        """Forget the names of properties of which no reading waits, a bite a commit; raise ``StoreError``."""
+    async def delete_unused_series(self) -> None:
+        """Delete the reading series without pending readings, at most 1,000 per commit; raise ``StoreError``."""
         used: set[int] = set()
         last: int | None = 0
         while last is not None:
             until = last
-            some, last = await self._store.read(partial(series.used, after=until))
-            used |= some
-        while await self._store.write(partial(series.forget_unused, used=used, until=until)):
+            numbers, last = await self._store.read(partial(series.read_used_series, after=until))
+            used |= numbers
+        while await self._store.write(partial(series.delete_unused_series, used=used, until=until)):
             pass
 
-    def wants(self, transaction: Transaction, kind: EventKind) -> bool:
-        """Say whether any destination wants events of ``kind``."""
+    def has_subscriber(self, transaction: Transaction, kind: EventKind) -> bool:
+        """Return whether any destination subscribes to ``kind``."""
         return bool(transaction.rows("SELECT 1 FROM outbox_kind WHERE kind = ? LIMIT 1", kind))
 
     def count_drop(self, transaction: Transaction, priority: Priority, reason: DropReason, number: int) -> None:
-        """Count what somebody else has held back."""
-        counters.drop(transaction, priority, reason, number)
+        """Count events or readings that the caller dropped before they reached the outbox."""
+        counters.count_drops(transaction, priority, reason, number)
 
-    async def _commit(self, arrivals: Sequence[Arrival]) -> Sequence[enqueue.Taken]:
-        return await self._store.write(partial(self._take, arrivals=arrivals))
+    async def _commit(self, events: Sequence[EncodedEvent]) -> Sequence[enqueue.EnqueueResult]:
+        return await self._store.write(partial(self._enqueue_events, events=events))
 
-    def _take(self, transaction: Transaction, arrivals: Sequence[Arrival]) -> Sequence[enqueue.Taken]:
+    def _enqueue_events(
+        self, transaction: Transaction, events: Sequence[EncodedEvent]
+    ) -> Sequence[enqueue.EnqueueResult]:
         transaction.after_commit(self._wake_all)
-        return enqueue.take(transaction, arrivals, self._prepare_intake(transaction))
+        return enqueue.enqueue_events(transaction, events, self._context_with_room(transaction))
 
-    def _conditions(self, transaction: Transaction) -> Conditions:
-        audience = counters.Audience.read(transaction)
+    def _context(self, transaction: Transaction) -> EnqueueContext:
+        destinations = counters.DestinationSnapshot.read(transaction)
         free = self._store.writable(transaction)
-        return Conditions(
+        return EnqueueContext(
             now=self._clock.now().timestamp(),
-            limits=self._limits_with(free, audience.bytes),
+            limits=self._limits_with(free, destinations.backlog_bytes),
             free=free,
             reserve=self._store.space.reserve,
-            audience=audience,
+            destinations=destinations,
         )
 
-    def _prepare_intake(self, transaction: Transaction) -> Conditions:
-        """Let waiting readings make room for alarms on a disk that is nearly full; return the conditions."""
-        under = self._conditions(transaction)
-        if under.free < under.reserve:
-            reading_batches.make_room(transaction, under.limits)
-            return replace(under, audience=counters.Audience.read(transaction))
-        return under
+    def _context_with_room(self, transaction: Transaction) -> EnqueueContext:
+        """Return the context; if less than the reserve is free, first drop readings to make room for urgent events."""
+        context = self._context(transaction)
+        if context.free < context.reserve:
+            reading_batches.drop_for_urgent_events(transaction, context.limits)
+            return replace(context, destinations=counters.DestinationSnapshot.read(transaction))
+        return context
 
     def _limits_now(self, transaction: Transaction) -> Limits:
-        """Return the limits with each quota that follows the free disk as it is now."""
-        return self._limits_with(self._store.writable(transaction), counters.backlogs(transaction))
+        """Return the limits, with quotas that are not fixed computed from the free disk space."""
+        return self._limits_with(self._store.writable(transaction), counters.read_backlogs(transaction))
 
     def _limits_with(self, free: int, backlogs: Backlogs) -> Limits:
-        quota, keeps = quotas_now(free, self._store.space.reserve, backlogs, self._limits.quota)
-        return replace(self._limits, quota=quota, keeps_backlog=keeps)
+        quota, keeps_backlog = current_quotas(free, self._store.space.reserve, backlogs, self._limits.quota)
+        return replace(self._limits, quota=quota, keeps_backlog=keeps_backlog)
 
     def withdraw(self, transaction: Transaction, event: Ulid, destination: str) -> None:
-        """Take back an alarm that was for ``destination`` only; one that is on its way may still arrive."""
-        enqueue.withdraw(transaction, event, destination, self._limits_now(transaction))
+        """Delete an urgent event for ``destination`` only; if it is being sent, it may still arrive."""
+        enqueue.withdraw_event(transaction, event, destination, self._limits_now(transaction))
         transaction.after_commit(self._wake_all)
 
-    def reaches(self, transaction: Transaction, destination: str) -> bool:
-        """Say whether ``destination`` is known and its link not known to be down."""
+    def is_reachable(self, transaction: Transaction, destination: str) -> bool:
+        """Return whether ``destination`` is registered and not marked as unreachable."""
         known = transaction.rows("SELECT 1 FROM outbox_destination WHERE name = ?", destination)
-        return bool(known) and destination not in self._down
+        return bool(known) and destination not in self._unreachable
 
     # Destinations
 
     async def register(self, name: str, kinds: Collection[EventKind]) -> None:
-        """Let ``name`` have events of ``kinds`` from now on; a new one also hears of the alerts that are alive."""
+        """Subscribe ``name`` to exactly ``kinds``; a new subscription to alerts starts with the open alerts."""
 
         def change(transaction: Transaction) -> None:
-            if subscriptions.join(transaction, name, kinds):
-                audience = counters.Audience.read(transaction)
-                for event in chain.from_iterable(joined(transaction, name) for _, _, joined in self._watchers):
-                    entry = Arrival(event, event.encode(self._store.site)), (name,)
+            if subscriptions.subscribe(transaction, name, kinds):
+                destinations = counters.DestinationSnapshot.read(transaction)
+                for event in chain.from_iterable(
+                    on_alert_subscription(transaction, name) for _, _, on_alert_subscription in self._callbacks
+                ):
+                    routed = EncodedEvent(event, event.encode(self._store.site)), (name,)
                     now = self._clock.now().timestamp()
-                    enqueue.enqueue(transaction, event.priority, [entry], now, audience)
+                    enqueue.insert_events(transaction, event.priority, [routed], now, destinations)
 
         await self._store.write(change)
         self._key_ranges.pop(name, None)
         self._wake_all()
 
-    async def forget(self, name: str) -> None:
-        """Forget ``name``, with what only it was waiting for."""
+    async def unregister(self, name: str) -> None:
+        """Remove the destination ``name``, the events pending for it alone and those it rejected."""
 
         def change(transaction: Transaction) -> None:
-            self._tell_link_down(transaction, name)
-            subscriptions.leave(transaction, name)
+            self._call_on_unreachable(transaction, name)
+            subscriptions.unsubscribe(transaction, name)
 
         await self._store.write(change)
-        self._news.pop(name, None)
-        self._resting.pop(name, None)
+        self._signals.pop(name, None)
+        self._backing_off.pop(name, None)
         self._sent.pop(name, None)
         self._key_ranges.pop(name, None)
-        self._down.discard(name)
+        self._unreachable.discard(name)
 
-    async def link_down(self, name: str) -> None:
-        """Let watchers know, once until something is delivered, that what waits for ``name`` will not go soon."""
-        if name in self._down:
+    async def mark_unreachable(self, name: str) -> None:
+        """Mark ``name`` as unreachable until it confirms or rejects an event, and call ``on_unreachable`` once.
+
+        Raise ``StoreError`` if that could not be stored.
+        """
+        if name in self._unreachable:
             return
-        self._down.add(name)
+        self._unreachable.add(name)
         try:
-            await self._store.write(lambda transaction: self._tell_link_down(transaction, name))
+            await self._store.write(lambda transaction: self._call_on_unreachable(transaction, name))
         except StoreError:
-            self._down.discard(name)
+            self._unreachable.discard(name)
             raise
 
-    def _tell_link_down(self, transaction: Transaction, name: str) -> None:
-        for _, link_down, _ in self._watchers:
-            link_down(transaction, name)
+    def _call_on_unreachable(self, transaction: Transaction, name: str) -> None:
+        for _, on_unreachable, _ in self._callbacks:
+            on_unreachable(transaction, name)
 
-    # Draining
+    # Delivery
 
-    async def wait(self, destination: str) -> None:
-        """Return when there may be something to send."""
-        news = self._news_of(destination)
-        while not news.is_set():
-            backing_off = self._resting.get(destination, {})
+    async def wait_for_events(self, destination: str) -> None:
+        """Return when ``destination`` may have events to send: new ones, or failed ones whose retry is due."""
+        signal = self._signal(destination)
+        while not signal.is_set():
+            backing_off = self._backing_off.get(destination, {})
             if not backing_off:
-                await news.wait()
+                await signal.wait()
                 return
             left = min(backing_off.values()) - self._clock.monotonic()
             if left <= 0:
                 return
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(news.wait(), min(left, _LONGEST_LOOK_AWAY))
+                await asyncio.wait_for(signal.wait(), min(left, _MAX_WAIT))
 
     async def deliveries(
         self,
@@ -245,40 +253,41 @@ class Outbox:
         priorities: Collection[Priority] = tuple(Priority),
         busy: Busy = (),
     ) -> Sequence[Delivery]:
-        """Return at most ``limit`` events to send now, in order per key, without what is held back or has expired.
+        """Return at most ``limit`` events to send now, in order per key, without those held back or expired.
 
-        Alarms come first, but for what is guaranteed to the others. The same come again until they are settled.
-        ``priorities``: only those; ``busy``: nothing of these priorities and keys, an event of which is on its way.
+        Urgent events come first, apart from the guaranteed shares of the others. The same events are returned again
+        until they are settled. ``priorities``: return only these. ``busy``: priorities and keys of which an event is
+        being sent; return none of these.
         """
-        news = self._news_of(destination)
-        news.clear()
+        signal = self._signal(destination)
+        signal.clear()
         now = self._clock.monotonic()
-        backing_off = {key: ready for key, ready in self._resting.get(destination, {}).items() if ready > now}
-        self._resting[destination] = backing_off
+        backing_off = {key: ready for key, ready in self._backing_off.get(destination, {}).items() if ready > now}
+        self._backing_off[destination] = backing_off
         request = replace(self._request(destination, limit), backing_off=backing_off, priorities=priorities, busy=busy)
-        while not (result := await self._draw(request)).is_clear or result.goes_on:
-            if not result.is_clear:
-                await self._store.write(partial(self._clear, destination=destination, result=result))
+        while (result := await self._fetch(request)).needs_write or result.is_incomplete:
+            if result.needs_write:
+                await self._store.write(partial(self._apply_writes, destination=destination, result=result))
             request = replace(request, now=self._clock.now().timestamp())
         if not busy and len(priorities) == len(Priority) and sum(map(bool, result.waiting.values())) == 1:
             self._sent.pop(destination, None)
         deliveries = result.compose(self._sent.get(destination, {}), limit)
         if deliveries:
-            news.set()
+            signal.set()
         return deliveries
 
-    async def following(self, destination: str, limit: int, on_the_way: Sequence[Delivery]) -> Sequence[Delivery]:
-        """Return what may go once all ``on_the_way``, not settled yet, is delivered: so that the link need not wait.
+    async def prefetch(self, destination: str, limit: int, in_flight: Sequence[Delivery]) -> Sequence[Delivery]:
+        """Return the events to send after those ``in_flight``, which are not settled yet, to keep the link busy.
 
-        Nothing, where something has failed, or stands in the way: that is for ``deliveries`` to see, after the settlement.
+        Return nothing if an event has failed or rows must be changed first: call ``deliveries`` after the settlement.
         """
-        if self._resting.get(destination):
+        if self._backing_off.get(destination):
             return ()
-        reached: dict[Priority, int] = {}
-        for delivery in on_the_way:
-            reached[delivery.priority] = max(delivery.sequence, reached.get(delivery.priority, 0))
-        result = await self._draw(replace(self._request(destination, limit), reached=reached))
-        return result.compose(self._sent.get(destination, {}), limit) if result.is_clear else ()
+        newest: dict[Priority, int] = {}
+        for delivery in in_flight:
+            newest[delivery.priority] = max(delivery.sequence, newest.get(delivery.priority, 0))
+        result = await self._fetch(replace(self._request(destination, limit), in_flight=newest))
+        return () if result.needs_write else result.compose(self._sent.get(destination, {}), limit)
 
     def _request(self, destination: str, limit: int) -> FetchRequest:
         now = self._clock.now().timestamp()
@@ -291,26 +300,26 @@ class Outbox:
             key_ranges=self._key_ranges.setdefault(destination, KeyRanges()),
         )
 
-    async def _draw(self, request: FetchRequest) -> FetchResult:
+    async def _fetch(self, request: FetchRequest) -> FetchResult:
         return await self._store.read(
-            lambda transaction: fetch(transaction, replace(request, limits=self._limits_now(transaction)))
+            lambda transaction: fetch_deliveries(transaction, replace(request, limits=self._limits_now(transaction)))
         )
 
-    def _clear(self, transaction: Transaction, destination: str, result: FetchResult) -> None:
-        """Give up what has expired, set aside what is damaged, unpark, cut the pack that is to go."""
+    def _apply_writes(self, transaction: Transaction, destination: str, result: FetchResult) -> None:
+        """Drop expired events, quarantine damaged ones, move events from the overflow queue, create a reading batch."""
         for priority, sequence in result.expired:
-            eviction.give_up_for_all(transaction, priority, [sequence], DropReason.EXPIRED)
+            eviction.drop_for_all_destinations(transaction, priority, [sequence], DropReason.EXPIRED)
         for priority, sequence in result.damaged:
-            # Another destination may have met it at the same time.
-            for row in transaction.rows(f"SELECT * FROM outbox_{priority} WHERE sequence = ?", sequence):  # noqa: S608 - ours
+            # The row may be gone: another destination may have found the same damage.
+            for row in transaction.rows(f"SELECT * FROM outbox_{priority} WHERE sequence = ?", sequence):  # noqa: S608 - an enum value
                 self._store.quarantine(transaction, f"outbox_{priority}", row)
                 if priority is Priority.READING:
-                    reading_batches.give_up(transaction, sequence)
+                    reading_batches.drop_damaged_reading(transaction, sequence)
                 else:
-                    eviction.give_up_for_all(transaction, priority, [sequence], DropReason.DAMAGED)
-        overflow_queue.expire(transaction, result.now)
-        overflow_queue.unpark(transaction, destination, self._limits_now(transaction))
-        reading_batches.cut(transaction, destination, self._ulid_fn)
+                    eviction.drop_for_all_destinations(transaction, priority, [sequence], DropReason.DAMAGED)
+        overflow_queue.drop_expired(transaction, result.now)
+        overflow_queue.move_to_queue(transaction, destination, self._limits_now(transaction))
+        reading_batches.create_batch(transaction, destination, self._ulid_fn)
 
     async def settle(
         self,
@@ -319,74 +328,73 @@ class Outbox:
         *,
         also: Callable[[Transaction], None] | None = None,
     ) -> None:
-        """Write down what became of parcels that ``deliveries`` gave, with ``also``.
-
-        Watchers hear of it in the same transaction.
-        """
+        """Apply the results of deliveries; ``also`` and the ``on_settled`` callbacks run in the same transaction."""
 
         def change(transaction: Transaction) -> Sequence[tuple[Delivery, DeliveryResult]]:
             now = self._clock.now().timestamp()
-            judged = settlement.settle(transaction, destination, results, self._limits_now(transaction), now)
-            for settled, _, _ in self._watchers:
-                for delivery, result in judged:
-                    settled(transaction, destination, delivery, result)
+            applied = settlement.settle_deliveries(
+                transaction, destination, results, self._limits_now(transaction), now
+            )
+            for on_settled, _, _ in self._callbacks:
+                for delivery, result in applied:
+                    on_settled(transaction, destination, delivery, result)
             if also is not None:
                 also(transaction)
-            reading_batches.cut(transaction, destination, self._ulid_fn)
-            return judged
+            reading_batches.create_batch(transaction, destination, self._ulid_fn)
+            return applied
 
         if not results:
             return
-        self._note(destination, await self._store.write(change))
+        self._record_results(destination, await self._store.write(change))
 
-    def _note(self, destination: str, judged: Sequence[tuple[Delivery, DeliveryResult]]) -> None:
-        """Remember, until the next start, what rests and how much each priority had of the link."""
-        backing_off = self._resting.setdefault(destination, {})
+    def _record_results(self, destination: str, applied: Sequence[tuple[Delivery, DeliveryResult]]) -> None:
+        """Update the in-memory state: retry times and bytes sent per priority."""
+        backing_off = self._backing_off.setdefault(destination, {})
         sent = dict.fromkeys(Priority, 0)
-        for delivery, result in judged:
+        for delivery, result in applied:
             if isinstance(result, Failed):
-                pause = rest(delivery.attempts + 1, self._limits.longest_backoff)
+                pause = backoff_seconds(delivery.attempts + 1, self._limits.longest_backoff)
                 backing_off[delivery.priority, delivery.sequence] = self._clock.monotonic() + pause
                 continue
             backing_off.pop((delivery.priority, delivery.sequence), None)
-            self._down.discard(destination)
+            self._unreachable.discard(destination)
             if isinstance(result, Delivered):
                 sent[delivery.priority] += len(delivery.body)
-        self._sent[destination] = remember(self._sent.get(destination, {}), sent)
-        self._news_of(destination).set()
+        self._sent[destination] = add_sent_bytes(self._sent.get(destination, {}), sent)
+        self._signal(destination).set()
 
-    # Looking
+    # Queries and rejected events
 
     async def depths(self) -> Depths:
-        """Return what waits, from counters."""
-        return await self._store.read(lambda transaction: read_depths(transaction, self._conditions(transaction)))
+        """Return the queue sizes and drop counts, read from counters."""
+        return await self._store.read(lambda transaction: read_depths(transaction, self._context(transaction)))
 
-    async def last_own_id(self) -> int | None:
-        """Return the time (ms) of the newest id this gateway has made for an event, so that later ones are above it."""
-        last = await self._store.read(lambda transaction: counters.counted(transaction, "own_id_ms"))
+    async def last_own_id_ms(self) -> int | None:
+        """Return the time (ms since 1970) of the newest event id made by this gateway; later ids must be above it."""
+        last = await self._store.read(lambda transaction: counters.read_counter(transaction, "own_id_ms"))
         return last or None
 
     async def rejected(self, after: int = 0) -> Sequence[RejectedEvent]:
-        """Return the oldest 500 events, after a number, that destinations refused for good."""
-        return await self._store.read(lambda transaction: rejected.listed(transaction, after))
+        """Return the oldest 500 rejected events with a number above ``after``."""
+        return await self._store.read(lambda transaction: rejected.list_rejected(transaction, after))
 
     async def send_again(self, numbers: Collection[int] | None = None) -> int:
-        """Queue rejected events anew (None: all), marked as replayed; return how many."""
+        """Requeue rejected events (None: all), marked as replayed; return how many."""
         now = self._clock.now().timestamp()
-        sent = await self._store.write(lambda transaction: rejected.send_again(transaction, numbers, now))
+        sent = await self._store.write(lambda transaction: rejected.requeue(transaction, numbers, now))
         self._wake_all()
         return sent
 
     async def discard_rejected(self, numbers: Collection[int] | None = None) -> int:
-        """Forget rejected events (None: all); return how many."""
-        return await self._store.write(lambda transaction: rejected.discard(transaction, numbers))
+        """Delete rejected events (None: all); return how many."""
+        return await self._store.write(lambda transaction: rejected.delete_rejected(transaction, numbers))
 
-    def _news_of(self, destination: str) -> asyncio.Event:
-        if destination not in self._news:
-            self._news[destination] = asyncio.Event()
-            self._news[destination].set()  # something may have waited since before this start
-        return self._news[destination]
+    def _signal(self, destination: str) -> asyncio.Event:
+        if destination not in self._signals:
+            self._signals[destination] = asyncio.Event()
+            self._signals[destination].set()  # events may be pending since before this start
+        return self._signals[destination]
 
     def _wake_all(self) -> None:
-        for news in self._news.values():
-            news.set()
+        for signal in self._signals.values():
+            signal.set()

@@ -1,28 +1,30 @@
-"""Alarms of alerts for which a destination's share has no room: they wait beside the queue."""
+"""The overflow queue: urgent events of alerts for which the share of a destination has no room."""
 
 import zlib
 
 from process_cosmos_gateway.contract.destinations import Priority
 from process_cosmos_gateway.store import Transaction
 
-from .counters import backlog, count, counted, drop, wait
+from .counters import add_to_backlog, add_to_counter, count_drops, read_backlog, read_counter
 from .model import DropReason, Event, Limits
-from .quotas import share
+from .quotas import share_per_destination
 from .statements import STATEMENTS
 
 _MOVED_AT_ONCE = 500
 
 
-def park(  # noqa: PLR0917 - an event, its text and time, where to and how much
-    transaction: Transaction, destination: str, event: Event, body: bytes, now: float, most: int
+def append_event(  # noqa: PLR0917 - the row, and the limit
+    transaction: Transaction, destination: str, event: Event, body: bytes, now: float, max_bytes: int
 ) -> None:
-    """Let ``event`` wait for room; beyond ``most`` bytes only the newest of its alert stays."""
-    asked = int(event.only is not None)
-    if counted(transaction, "overflow_bytes") + len(body) > most:
-        expire(transaction, now)
-    if counted(transaction, "overflow_bytes") + len(body) > most:
-        superseded = remove(transaction, "destination = ? AND key = ? AND asked = ?", destination, event.key, asked)
-        drop(transaction, Priority.URGENT, DropReason.SUPERSEDED, superseded)
+    """Append ``event``; beyond ``max_bytes``, drop expired events, then older events of the same alert."""
+    for_one = int(event.only is not None)
+    if read_counter(transaction, "overflow_bytes") + len(body) > max_bytes:
+        drop_expired(transaction, now)
+    if read_counter(transaction, "overflow_bytes") + len(body) > max_bytes:
+        superseded = delete_rows(
+            transaction, "destination = ? AND key = ? AND asked = ?", destination, event.key, for_one
+        )
+        count_drops(transaction, Priority.URGENT, DropReason.SUPERSEDED, superseded)
     expires = None if event.expires_at is None else event.expires_at.timestamp()
     transaction.run(
         "INSERT INTO outbox_overflow"
@@ -34,59 +36,59 @@ def park(  # noqa: PLR0917 - an event, its text and time, where to and how much
         event.kind,
         event.subject,
         event.key,
-        asked,
+        for_one,
         now,
         expires,
         zlib.crc32(body),
         body,
     )
-    count(transaction, "overflow", 1)
-    count(transaction, "overflow_bytes", len(body))
+    add_to_counter(transaction, "overflow", 1)
+    add_to_counter(transaction, "overflow_bytes", len(body))
 
 
-def has_expired(transaction: Transaction, now: float) -> bool:
-    """Say whether something parked is not to be sent any more."""
+def has_expired_events(transaction: Transaction, now: float) -> bool:
+    """Return whether the overflow queue holds an expired event."""
     expired = "SELECT 1 FROM outbox_overflow WHERE expires_at <= ? LIMIT 1"
-    return bool(counted(transaction, "overflow") and transaction.rows(expired, now))
+    return bool(read_counter(transaction, "overflow") and transaction.rows(expired, now))
 
 
-def expire(transaction: Transaction, now: float) -> None:
-    """Give up what is not to be sent any more, and count it."""
-    drop(transaction, Priority.URGENT, DropReason.EXPIRED, remove(transaction, "expires_at <= ?", now))
+def drop_expired(transaction: Transaction, now: float) -> None:
+    """Delete expired events and count them as dropped."""
+    count_drops(transaction, Priority.URGENT, DropReason.EXPIRED, delete_rows(transaction, "expires_at <= ?", now))
 
 
-def remove(transaction: Transaction, where: str, *values: str | float) -> int:
-    """Remove parked alarms; return how many."""
+def delete_rows(transaction: Transaction, where: str, *values: str | float) -> int:
+    """Delete the rows that match the SQL condition ``where``; return how many."""
     sizes = transaction.rows(
-        f"DELETE FROM outbox_overflow WHERE {where} RETURNING length(body)",  # noqa: S608 - of our own callers
+        f"DELETE FROM outbox_overflow WHERE {where} RETURNING length(body)",  # noqa: S608 - a constant of the caller
         *values,
     )
-    count(transaction, "overflow", -len(sizes))
-    count(transaction, "overflow_bytes", -sum(size for (size,) in sizes))
+    add_to_counter(transaction, "overflow", -len(sizes))
+    add_to_counter(transaction, "overflow_bytes", -sum(size for (size,) in sizes))
     return len(sizes)
 
 
-def may_requeue(transaction: Transaction, destination: str, limits: Limits) -> bool:
-    """Say whether there is room for the oldest alarm that is parked for ``destination``."""
-    if not counted(transaction, "overflow"):
+def can_move_to_queue(transaction: Transaction, destination: str, limits: Limits) -> bool:
+    """Return whether the queue has room for the oldest event in the overflow queue of ``destination``."""
+    if not read_counter(transaction, "overflow"):
         return False
     oldest = "SELECT length(body) FROM outbox_overflow WHERE destination = ? ORDER BY number LIMIT 1"
-    events, room = _room(transaction, destination, limits)
+    events, room = _free_share(transaction, destination, limits)
     return any(size <= room or not events for (size,) in transaction.rows(oldest, destination))
 
 
-def _room(transaction: Transaction, destination: str, limits: Limits) -> tuple[int, int]:
-    """Return the alarms queued for ``destination``, and the bytes left of its share."""
-    [(number,)] = transaction.rows("SELECT count(*) FROM outbox_destination")
-    events, size = backlog(transaction, destination, Priority.URGENT)
-    return events, share(limits.quota[Priority.URGENT], number) - size
+def _free_share(transaction: Transaction, destination: str, limits: Limits) -> tuple[int, int]:
+    """Return the number of urgent events queued for ``destination``, and the bytes left of its share."""
+    [(destinations,)] = transaction.rows("SELECT count(*) FROM outbox_destination")
+    events, size = read_backlog(transaction, destination, Priority.URGENT)
+    return events, share_per_destination(limits.quota[Priority.URGENT], destinations) - size
 
 
-def unpark(transaction: Transaction, destination: str, limits: Limits) -> None:
-    """Move parked alarms to the queue, in their order, as far as there is room."""
-    if not counted(transaction, "overflow"):
+def move_to_queue(transaction: Transaction, destination: str, limits: Limits) -> None:
+    """Move events to the queue in order, at most 500, while there is room. An empty queue has room for any event."""
+    if not read_counter(transaction, "overflow"):
         return
-    events, room = _room(transaction, destination, limits)
+    events, room = _free_share(transaction, destination, limits)
     rows = transaction.rows(
         "SELECT length(body), number, id, type, kind, subject, key, accepted_at, expires_at, checksum, body"
         " FROM outbox_overflow WHERE destination = ? ORDER BY number LIMIT ?",
@@ -100,6 +102,6 @@ def unpark(transaction: Transaction, destination: str, limits: Limits) -> None:
         events, room = events + 1, room - size
         values = (identifier, kind_of, kind, subject, key, destination, accepted_at, expires, checksum, body)
         transaction.run(insert, *values)
-        remove(transaction, "number = ?", row)
-        count(transaction, Priority.URGENT, 1)
-        wait(transaction, destination, Priority.URGENT, 1, size)
+        delete_rows(transaction, "number = ?", row)
+        add_to_counter(transaction, Priority.URGENT, 1)
+        add_to_backlog(transaction, destination, Priority.URGENT, 1, size)

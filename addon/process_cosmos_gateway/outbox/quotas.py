@@ -1,4 +1,4 @@
-"""How much of the disk the outbox may take: decisions without I/O."""
+"""Rules without I/O for how many bytes of the disk the outbox may use."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,45 +7,45 @@ from process_cosmos_gateway.contract.destinations import Priority
 
 MB = 1 << 20
 READING_BYTES = 48
-"""What a waiting reading counts for: its row, give or take a few bytes."""
+"""Bytes that a pending reading is counted as: the approximate size of its row."""
 
 ID_BYTES = 48
-"""What a remembered id counts for."""
+"""Bytes that a known id is counted as."""
 
-_MOST = 2048 * MB
-_PART_OF_FREE = 5
-_LEAST = {Priority.URGENT: 64 * MB, Priority.CHANGE: 16 * MB, Priority.READING: 16 * MB}
+_MAX_TOTAL = 2048 * MB
+_FREE_DIVISOR = 5
+_MIN_QUOTAS = {Priority.URGENT: 64 * MB, Priority.CHANGE: 16 * MB, Priority.READING: 16 * MB}
 _WEIGHTS = {Priority.URGENT: 2, Priority.CHANGE: 3, Priority.READING: 5}
-_RESERVES = {Priority.URGENT: 0, Priority.CHANGE: 2, Priority.READING: 3}
-_PART_FREED = 50
-_LEAST_FOR_IDS = 4 * MB
-_PART_FOR_IDS = 8
+_RESERVE_FACTORS = {Priority.URGENT: 0, Priority.CHANGE: 2, Priority.READING: 3}
+_MARGIN_DIVISOR = 50
+_MIN_ID_BYTES = 4 * MB
+_ID_DIVISOR = 8
 
 type Backlogs = Mapping[tuple[str, str], int]
-"""Bytes that wait, by destination and priority; a destination without any has entries of 0."""
+"""Pending bytes by destination and priority; a destination without a backlog has entries of 0."""
 
 
 def default_quotas(free_bytes: int) -> Mapping[Priority, int]:
-    """Return bytes per priority for a disk with so much free: a fifth of it and 2 GB at most.
+    """Return bytes per priority: together a fifth of ``free_bytes``, at most 2 GiB.
 
-    Each priority has a minimum, also on a small disk: ``refused_by_disk`` decides what a nearly full one takes.
+    Each priority has a minimum even on a small disk; ``refused_by_disk`` decides what an almost full disk accepts.
     """
-    whole = min(_MOST, max(0, free_bytes) // _PART_OF_FREE)
-    alarms = max(_LEAST[Priority.URGENT], whole * _WEIGHTS[Priority.URGENT] // 10)
-    rest = max(0, whole - alarms)
+    total = min(_MAX_TOTAL, max(0, free_bytes) // _FREE_DIVISOR)
+    urgent = max(_MIN_QUOTAS[Priority.URGENT], total * _WEIGHTS[Priority.URGENT] // 10)
+    rest = max(0, total - urgent)
     changes = rest * _WEIGHTS[Priority.CHANGE] // 8
-    computed = {Priority.URGENT: alarms, Priority.CHANGE: changes, Priority.READING: rest - changes}
-    return {priority: max(size, _LEAST[priority]) for priority, size in computed.items()}
+    computed = {Priority.URGENT: urgent, Priority.CHANGE: changes, Priority.READING: rest - changes}
+    return {priority: max(size, _MIN_QUOTAS[priority]) for priority, size in computed.items()}
 
 
-def quotas_now(
+def current_quotas(
     free: int, reserve: int, backlogs: Backlogs, fixed: Mapping[Priority, int]
 ) -> tuple[Mapping[Priority, int], frozenset[Priority]]:
-    """Return the bytes per priority of all destinations, and the priorities whose backlogs stay when it shrinks.
+    """Return the bytes per priority for all destinations, and the priorities whose backlog is kept when that shrinks.
 
-    ``free``: bytes that can be written now. The quotas follow what would be free if nothing waited, so that an outbox
-    does not shrink its own share by filling it. ``fixed`` quotas, from the options, stay as they are. Once less than
-    ``reserve`` is free, waiting readings have to make up the difference: alarms need it.
+    ``free``: bytes that can be written now. The quotas follow the space that would be free if nothing were pending, so
+    that a growing backlog does not shrink its own quota. ``fixed`` quotas come from the options and do not change. When
+    less than ``reserve`` is free, readings must give up the difference from their backlog: urgent events need it.
     """
     waiting: dict[str, int] = dict.fromkeys(Priority, 0)
     for (_, priority), size in backlogs.items():
@@ -60,35 +60,35 @@ def quotas_now(
     return quotas, keeps_backlog - {Priority.READING}
 
 
-def share(quota: int, destinations: int) -> int:
-    """Return the bytes of a quota that may wait for one of so many destinations."""
+def share_per_destination(quota: int, destinations: int) -> int:
+    """Return the bytes of ``quota`` available to each of ``destinations``."""
     return quota // max(1, destinations)
 
 
 @dataclass(frozen=True, slots=True)
-class Bound:
-    """Above ``most`` bytes the oldest are given up until no more than ``target`` are left."""
+class Watermarks:
+    """Bounds of a backlog in bytes: above ``high`` the oldest events are dropped until at most ``low`` are left."""
 
-    most: int
-    target: int
+    high: int
+    low: int
 
 
-def bound(share_bytes: int, before: int = 0, *, keeps: bool = False) -> Bound:
-    """Return the bound of a destination's backlog that took ``before`` bytes until now.
+def watermarks(share_bytes: int, before: int = 0, *, keeps: bool = False) -> Watermarks:
+    """Return the watermarks of a destination's backlog that has ``before`` bytes now.
 
-    ``keeps``: a backlog longer than its share, which shrank meanwhile, stays as long as it is. What was accepted is not
-    given up because the disk is short of space for a while; the backlog only stops growing.
+    ``keeps``: a backlog larger than its share keeps its size. Accepted events are not dropped because the disk is short
+    of space for a while; the backlog only stops growing.
     """
     if keeps and before > share_bytes:
-        return Bound(before, before)
-    return Bound(share_bytes, share_bytes - share_bytes // _PART_FREED)
+        return Watermarks(before, before)
+    return Watermarks(share_bytes, share_bytes - share_bytes // _MARGIN_DIVISOR)
 
 
-def id_quota(most: int, free: int, taken: int) -> int:
-    """Return the bytes that remembered ids may take: an eighth of what would be free without them, at most ``most``."""
-    return min(most, max(_LEAST_FOR_IDS, (free + taken) // _PART_FOR_IDS))
+def id_quota(max_bytes: int, free: int, taken: int) -> int:
+    """Return the bytes for known ids: an eighth of the space free without them, from 4 MiB up to ``max_bytes``."""
+    return min(max_bytes, max(_MIN_ID_BYTES, (free + taken) // _ID_DIVISOR))
 
 
 def refused_by_disk(priority: Priority, free: int, reserve: int) -> bool:
-    """Return whether ``priority`` must be refused, so that what is free lasts for the more important."""
-    return free < _RESERVES[priority] * reserve
+    """Return whether to refuse ``priority``, so that the free space is left to more urgent priorities."""
+    return free < _RESERVE_FACTORS[priority] * reserve

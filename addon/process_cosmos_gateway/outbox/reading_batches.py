@@ -1,4 +1,4 @@
-"""Readings: small rows while they wait, events of many (SenML, RFC 8428) when they leave."""
+"""Readings: stored as one small row each, sent in batches as SenML events (RFC 8428)."""
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -14,61 +14,61 @@ from process_cosmos_gateway.contract.events import event_type, site_source
 from process_cosmos_gateway.contract.identifiers import Ulid, UlidFactory, join_names, milliseconds_of
 from process_cosmos_gateway.store import Transaction
 
-from .counters import backlog, count, drop, wait
-from .enqueue import Conditions, Row
+from .counters import add_to_backlog, add_to_counter, count_drops, read_backlog
+from .enqueue import EnqueueContext, Row
 from .model import Delivery, DeliveryResult, DropReason, Failed, Limits, OutgoingReading, Rejected
-from .quotas import READING_BYTES, Bound, bound, share
+from .quotas import READING_BYTES, Watermarks, share_per_destination, watermarks
 
 READINGS = event_type("readings")
 READINGS_AT_ONCE = 500
-"""At most so many in one event."""
+"""The maximum number of readings in one event."""
 
 _CONTENT_TYPE = "application/senml+json"
 _KEY = "readings"
-_CURSOR = "SELECT sequence FROM outbox_cursor WHERE destination = ? AND priority = 'reading'"
-_WAITING = "SELECT 1 FROM outbox_kind WHERE kind = 'reading' AND destination = ?"
+_SELECT_CURSOR = "SELECT sequence FROM outbox_cursor WHERE destination = ? AND priority = 'reading'"
+_SUBSCRIBED = "SELECT 1 FROM outbox_kind WHERE kind = 'reading' AND destination = ?"
 
 
-def add(transaction: Transaction, readings: Sequence[OutgoingReading], under: Conditions) -> None:
-    """Queue readings for who wants them; the oldest of a destination whose share is full are dropped."""
-    audience = under.audience
-    wanting = audience.of(EventKind.READING, None)
-    if not wanting or not readings:
+def add_readings(transaction: Transaction, readings: Sequence[OutgoingReading], context: EnqueueContext) -> None:
+    """Enqueue readings for all subscribers; where the share of a destination is full, drop its oldest readings."""
+    destinations = context.destinations
+    receivers = destinations.receivers(EventKind.READING, None)
+    if not receivers or not readings:
         return
-    if under.refuses(Priority.READING):
-        drop(transaction, Priority.READING, DropReason.DISK, len(readings))
+    if context.refuses(Priority.READING):
+        count_drops(transaction, Priority.READING, DropReason.DISK, len(readings))
         return
-    numbers = {series: _number(transaction, series) for series in {_series(each) for each in readings}}
-    rows = [_row(each, numbers[_series(each)], under.now) for each in readings]
+    numbers = {series: _series_number(transaction, series) for series in {_series_key(each) for each in readings}}
+    rows = [_row(each, numbers[_series_key(each)], context.now) for each in readings]
     transaction.insert("INSERT INTO outbox_reading (series, time, value, accepted_at, checksum) VALUES ", rows)
-    count(transaction, Priority.READING, len(rows))
-    most = share(under.limits.quota[Priority.READING], len(audience.kinds))
-    for name in wanting:
-        wait(transaction, name, Priority.READING, len(rows), len(rows) * READING_BYTES)
-        before = audience.bytes[name, Priority.READING]
-        to = bound(most, before, keeps=Priority.READING in under.limits.keeps_backlog)
-        if before + len(rows) * READING_BYTES > to.most:
-            _drop_oldest(transaction, name, to, DropReason.QUOTA)
+    add_to_counter(transaction, Priority.READING, len(rows))
+    share = share_per_destination(context.limits.quota[Priority.READING], len(destinations.kinds))
+    for name in receivers:
+        add_to_backlog(transaction, name, Priority.READING, len(rows), len(rows) * READING_BYTES)
+        before = destinations.backlog_bytes[name, Priority.READING]
+        marks = watermarks(share, before, keeps=Priority.READING in context.limits.keeps_backlog)
+        if before + len(rows) * READING_BYTES > marks.high:
+            _drop_oldest_readings(transaction, name, marks, DropReason.QUOTA)
 
 
-def make_room(transaction: Transaction, limits: Limits) -> None:
-    """Give up the oldest readings of each backlog beyond its share: alarms need the room on a disk that is full."""
+def drop_for_urgent_events(transaction: Transaction, limits: Limits) -> None:
+    """Drop the oldest readings of each backlog beyond its share: an almost full disk must hold urgent events."""
     waiting = transaction.rows("SELECT destination, bytes FROM outbox_backlog WHERE priority = 'reading'")
-    to = bound(share(limits.quota[Priority.READING], len(waiting)))
+    marks = watermarks(share_per_destination(limits.quota[Priority.READING], len(waiting)))
     for name, size in waiting:
-        if size > to.most:
-            _drop_oldest(transaction, name, to, DropReason.DISK)
+        if size > marks.high:
+            _drop_oldest_readings(transaction, name, marks, DropReason.DISK)
 
 
 type _Series = tuple[str, str, str]
 
 
-def _series(reading: OutgoingReading) -> _Series:
-    """A property that changes its unit begins another series: what a pack already says must stay as it is."""
+def _series_key(reading: OutgoingReading) -> _Series:
+    """Return the series key. It includes the unit, so that a batch already created keeps its old unit."""
     return reading.device, reading.property, reading.unit or ""
 
 
-def _number(transaction: Transaction, series: _Series) -> int:
+def _series_number(transaction: Transaction, series: _Series) -> int:
     known = "SELECT number FROM outbox_series WHERE device = ? AND property = ? AND unit = ?"
     new = "INSERT INTO outbox_series (device, property, unit) VALUES (?, ?, ?) RETURNING number"
     [(number,)] = transaction.rows(known, *series) or transaction.rows(new, *series)
@@ -76,40 +76,40 @@ def _number(transaction: Transaction, series: _Series) -> int:
 
 
 def _row(reading: OutgoingReading, number: int, now: float) -> Row:
-    # SQLite knows one zero for times, but two for values.
-    time, value = float(reading.time) + 0.0, _stored(reading)
-    return number, time, value, now, _checksum(*_series(reading), time, value, now)
+    # SQLite stores -0.0 as 0.0 in the REAL column of the time, but not in the ANY column of the value.
+    time, value = float(reading.time) + 0.0, _stored_value(reading)
+    return number, time, value, now, _checksum(*_series_key(reading), time, value, now)
 
 
 def _checksum(*fields: object) -> int:
-    """Return what a flipped bit would change, whatever it makes of a field."""
+    """Return a CRC-32 over the fields, also if a flipped bit changed the type of one."""
     return zlib.crc32(orjson.dumps(fields, default=repr))
 
 
-def _stored(reading: OutgoingReading) -> float | str:
+def _stored_value(reading: OutgoingReading) -> float | str:
     value = reading.value
     return orjson.dumps(value).decode() if isinstance(value, bool | str) else float(value)
 
 
-def _drop_oldest(transaction: Transaction, destination: str, to: Bound, reason: DropReason) -> None:
-    waiting, size = backlog(transaction, destination, Priority.READING)
-    over = -(-(size - to.target) // READING_BYTES)
-    [(cursor,)] = transaction.rows(_CURSOR, destination)
+def _drop_oldest_readings(transaction: Transaction, destination: str, marks: Watermarks, reason: DropReason) -> None:
+    waiting, size = read_backlog(transaction, destination, Priority.READING)
+    excess = -(-(size - marks.low) // READING_BYTES)
+    [(cursor,)] = transaction.rows(_SELECT_CURSOR, destination)
     last = transaction.rows(
         "SELECT max(sequence) FROM ("
         "  SELECT sequence FROM outbox_reading WHERE sequence > ? ORDER BY sequence LIMIT ?)",
         cursor,
-        min(over, waiting),
+        min(excess, waiting),
     )[0][0]
-    # A pack begins with the oldest: it is gone with them, its last reading too.
-    packs = transaction.rows("DELETE FROM outbox_reading_batch WHERE destination = ? RETURNING last", destination)
-    gone = _pass(transaction, destination, max([last, *(last_of_pack for (last_of_pack,) in packs)]))
-    drop(transaction, Priority.READING, reason, gone)
+    # A batch starts with the oldest reading, so it is dropped completely, up to its last reading.
+    batches = transaction.rows("DELETE FROM outbox_reading_batch WHERE destination = ? RETURNING last", destination)
+    dropped = _advance_cursor(transaction, destination, max([last, *(last_of_batch for (last_of_batch,) in batches)]))
+    count_drops(transaction, Priority.READING, reason, dropped)
 
 
-def _pass(transaction: Transaction, destination: str, last: int) -> int:
-    """Let nothing up to ``last`` wait for ``destination`` any more; return how many readings that were."""
-    [(cursor,)] = transaction.rows(_CURSOR, destination)
+def _advance_cursor(transaction: Transaction, destination: str, last: int) -> int:
+    """Move the cursor of ``destination`` to ``last``; return how many readings it passed."""
+    [(cursor,)] = transaction.rows(_SELECT_CURSOR, destination)
     passed: int
     [(passed,)] = transaction.rows(
         "SELECT count(*) FROM outbox_reading WHERE sequence > ? AND sequence <= ?", cursor, last
@@ -117,23 +117,23 @@ def _pass(transaction: Transaction, destination: str, last: int) -> int:
     transaction.run(
         "UPDATE outbox_cursor SET sequence = ? WHERE destination = ? AND priority = 'reading'", last, destination
     )
-    wait(transaction, destination, Priority.READING, -passed, -passed * READING_BYTES)
-    clean(transaction)
+    add_to_backlog(transaction, destination, Priority.READING, -passed, -passed * READING_BYTES)
+    delete_settled_readings(transaction)
     return passed
 
 
-def clean(transaction: Transaction) -> None:
-    """Delete the readings nobody waits for."""
+def delete_settled_readings(transaction: Transaction) -> None:
+    """Delete the readings that all subscribers have passed."""
     [(last,)] = transaction.rows(
         "SELECT min(sequence) FROM outbox_cursor WHERE priority = 'reading'"
         " AND destination IN (SELECT destination FROM outbox_kind WHERE kind = 'reading')"
     )
-    gone = transaction.run("DELETE FROM outbox_reading WHERE ?1 IS NULL OR sequence <= ?1", last)
-    count(transaction, Priority.READING, -gone)
+    deleted = transaction.run("DELETE FROM outbox_reading WHERE ?1 IS NULL OR sequence <= ?1", last)
+    add_to_counter(transaction, Priority.READING, -deleted)
 
 
-def join(transaction: Transaction, destination: str) -> None:
-    """Let ``destination`` begin at the end."""
+def start_at_end(transaction: Transaction, destination: str) -> None:
+    """Set the cursor of ``destination`` to the end of the readings."""
     transaction.run("DELETE FROM outbox_reading_batch WHERE destination = ?", destination)
     transaction.run(
         "INSERT OR REPLACE INTO outbox_cursor SELECT ?, 'reading',"
@@ -142,35 +142,38 @@ def join(transaction: Transaction, destination: str) -> None:
     )
 
 
-def needs_cut(transaction: Transaction, destination: str) -> bool:
-    """Say whether readings wait that no pack holds yet."""
-    if not transaction.rows(_WAITING, destination):
+def needs_batch(transaction: Transaction, destination: str) -> bool:
+    """Return whether readings are pending and the destination has no batch with stored readings."""
+    if not transaction.rows(_SUBSCRIBED, destination):
         return False
-    whole = "SELECT 1 FROM outbox_reading_batch JOIN outbox_reading ON sequence BETWEEN first AND last WHERE destination = ?"
-    if transaction.rows(f"{whole} LIMIT 1", destination):
+    current = (
+        "SELECT 1 FROM outbox_reading_batch JOIN outbox_reading ON sequence BETWEEN first AND last"
+        " WHERE destination = ? LIMIT 1"
+    )
+    if transaction.rows(current, destination):
         return False
-    ahead = "SELECT 1 FROM outbox_reading WHERE sequence > (SELECT sequence FROM outbox_cursor"
-    mine = "WHERE destination = ? AND priority = 'reading') LIMIT 1"
-    return bool(transaction.rows(f"{ahead} {mine}", destination))
+    pending = "SELECT 1 FROM outbox_reading WHERE sequence > (SELECT sequence FROM outbox_cursor"
+    where = "WHERE destination = ? AND priority = 'reading') LIMIT 1"
+    return bool(transaction.rows(f"{pending} {where}", destination))
 
 
-def give_up(transaction: Transaction, sequence: int) -> None:
-    """Send a damaged reading to nobody any more; a pack that holds it is cut anew, under another id."""
+def drop_damaged_reading(transaction: Transaction, sequence: int) -> None:
+    """Drop a damaged reading for all destinations; a batch that contains it will be created again with a new id."""
     waiting = transaction.rows(
         "SELECT destination FROM outbox_cursor WHERE priority = 'reading' AND sequence < ?"
         " AND destination IN (SELECT destination FROM outbox_kind WHERE kind = 'reading')",
         sequence,
     )
     for (name,) in waiting:
-        wait(transaction, name, Priority.READING, -1, -READING_BYTES)
-    drop(transaction, Priority.READING, DropReason.DAMAGED, len(waiting))
+        add_to_backlog(transaction, name, Priority.READING, -1, -READING_BYTES)
+    count_drops(transaction, Priority.READING, DropReason.DAMAGED, len(waiting))
     transaction.run("DELETE FROM outbox_reading_batch WHERE ? BETWEEN first AND last", sequence)
     transaction.run("DELETE FROM outbox_reading WHERE sequence = ?", sequence)
-    count(transaction, Priority.READING, -1)
+    add_to_counter(transaction, Priority.READING, -1)
 
 
-def _next_id(transaction: Transaction, ulid_fn: Callable[[], Ulid]) -> Ulid:
-    """Return an id above those of all packs before, also when the clock is behind them since a restart."""
+def _next_batch_id(transaction: Transaction, ulid_fn: Callable[[], Ulid]) -> Ulid:
+    """Return an id above those of all earlier batches, even if the clock was set back before a restart."""
     made = ulid_fn()
     for (last,) in transaction.rows("SELECT id FROM outbox_last_reading_batch"):
         if made <= last:
@@ -179,9 +182,9 @@ def _next_id(transaction: Transaction, ulid_fn: Callable[[], Ulid]) -> Ulid:
     return made
 
 
-def cut(transaction: Transaction, destination: str, ulid_fn: Callable[[], Ulid]) -> None:
-    """Decide what the next pack holds, if readings wait and it is not decided yet."""
-    if not needs_cut(transaction, destination):
+def create_batch(transaction: Transaction, destination: str, ulid_fn: Callable[[], Ulid]) -> None:
+    """Store the id and range of the next batch if readings are pending and there is no batch yet."""
+    if not needs_batch(transaction, destination):
         return
     [(first, last)] = transaction.rows(
         "SELECT min(sequence), max(sequence) FROM (SELECT sequence FROM outbox_reading"
@@ -193,28 +196,28 @@ def cut(transaction: Transaction, destination: str, ulid_fn: Callable[[], Ulid])
     transaction.run(
         "INSERT OR REPLACE INTO outbox_reading_batch (destination, id, first, last) VALUES (?, ?, ?, ?)",
         destination,
-        _next_id(transaction, ulid_fn),
+        _next_batch_id(transaction, ulid_fn),
         first,
         last,
     )
 
 
 @dataclass(frozen=True, slots=True)
-class Pack:
-    """The pack that is to go next, or the numbers of its readings that are not what they were; nothing: no pack."""
+class NextBatch:
+    """The next batch as a delivery, or the numbers of its damaged readings; both are empty if there is no batch."""
 
     delivery: Delivery | None = None
     damaged: Sequence[int] = ()
 
 
-def look(transaction: Transaction, destination: str, site: Ulid) -> Pack:
-    """Return the same bytes each time, until the pack is settled."""
-    packs = transaction.rows(
+def read_batch(transaction: Transaction, destination: str, site: Ulid) -> NextBatch:
+    """Return the current batch: the same id and bytes at each call until it is settled."""
+    batches = transaction.rows(
         "SELECT id, first, last, failures FROM outbox_reading_batch WHERE destination = ?", destination
     )
-    if not packs:
-        return Pack()
-    [(identifier, first, last, failures)] = packs
+    if not batches:
+        return NextBatch()
+    [(identifier, first, last, failures)] = batches
     rows = transaction.rows(
         "SELECT device, property, unit, time, value, accepted_at, sequence, checksum"
         " FROM outbox_reading LEFT JOIN outbox_series ON number = series"
@@ -224,7 +227,7 @@ def look(transaction: Transaction, destination: str, site: Ulid) -> Pack:
     )
     damaged = [row[6] for row in rows if _checksum(*row[:6]) != row[7]]
     if damaged or not rows:
-        return Pack(damaged=damaged)
+        return NextBatch(damaged=damaged)
     document = {
         "specversion": "1.0",
         "id": identifier,
@@ -235,7 +238,7 @@ def look(transaction: Transaction, destination: str, site: Ulid) -> Pack:
         "datacontenttype": _CONTENT_TYPE,
         "data": [_record(*row[:5]) for row in rows],
     }
-    return Pack(
+    return NextBatch(
         Delivery(
             priority=Priority.READING,
             sequence=last,
@@ -255,20 +258,20 @@ def _record(device: str, name: str, unit: str, time: float, value: float | str) 
         record["u"] = unit
     if isinstance(value, float):
         return record | {"v": value}
-    said = orjson.loads(value)
-    return record | ({"vb": said} if isinstance(said, bool) else {"vs": said})
+    decoded = orjson.loads(value)
+    return record | ({"vb": decoded} if isinstance(decoded, bool) else {"vs": decoded})
 
 
-def settle(
+def settle_batch(
     transaction: Transaction,
     destination: str,
     settlement: tuple[Delivery, DeliveryResult],
     *,
     delivered: int,
-    most_strikes: int,
+    max_strikes: int,
     now: float,
 ) -> tuple[Delivery, DeliveryResult] | None:
-    """Write down what became of a pack, poison turned into rejected; None: it is not known any more."""
+    """Apply the result of a batch and return it, with poison as ``Rejected``; None if the batch no longer exists."""
     sent, result = settlement
     if not transaction.rows(
         "SELECT 1 FROM outbox_reading_batch WHERE destination = ? AND id = ?", destination, sent.id
@@ -276,22 +279,23 @@ def settle(
         return None
     if isinstance(result, Failed):
         [(strikes,)] = transaction.rows(
-            "UPDATE outbox_reading_batch SET failures = failures + 1, strikes = strikes + (:delivered > delivered_then),"
-            " delivered_then = :delivered WHERE destination = :destination RETURNING strikes",
+            "UPDATE outbox_reading_batch SET failures = failures + 1,"
+            " strikes = strikes + (:delivered > delivered_then), delivered_then = :delivered"
+            " WHERE destination = :destination RETURNING strikes",
             delivered=delivered,
             destination=destination,
         )
-        if strikes < most_strikes:
+        if strikes < max_strikes:
             return settlement
-        result = result.as_poison(most_strikes)
+        result = result.as_poison(max_strikes)
     if isinstance(result, Rejected):
-        _reject(transaction, destination, sent, result, now)
+        _store_rejected(transaction, destination, sent, result, now)
     transaction.run("DELETE FROM outbox_reading_batch WHERE destination = ?", destination)
-    _pass(transaction, destination, sent.sequence)
+    _advance_cursor(transaction, destination, sent.sequence)
     return sent, result
 
 
-def _reject(transaction: Transaction, destination: str, sent: Delivery, result: Rejected, now: float) -> None:
+def _store_rejected(transaction: Transaction, destination: str, sent: Delivery, result: Rejected, now: float) -> None:
     transaction.run(
         "INSERT INTO outbox_rejected"
         " (destination, priority, code, message, reply, attempts, rejected_at, id, type, kind, subject, key, body)"
@@ -310,4 +314,4 @@ def _reject(transaction: Transaction, destination: str, sent: Delivery, result: 
         sent.key,
         sent.body,
     )
-    count(transaction, "rejected", 1)
+    add_to_counter(transaction, "rejected", 1)

@@ -1,4 +1,4 @@
-"""Events a destination refused for good: listed, sent again, forgotten."""
+"""Rejected events (dead letters): list, requeue and delete them."""
 
 import zlib
 from collections.abc import Collection
@@ -9,28 +9,28 @@ from process_cosmos_gateway.contract.destinations import Priority, RejectedEvent
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.store import Transaction
 
-from .counters import array, count, wait
+from .counters import add_to_backlog, add_to_counter, json_array
 from .statements import STATEMENTS
 
 _LISTED = 500
 _MARK = b',"replayed":true}'
 _MOVED_AT_ONCE = 500
 _COLUMNS = "number, destination, priority, id, type, kind, subject, key, body"
-_CHOSEN = "(:all OR number IN (SELECT value FROM json_each(:numbers)))"
+_SELECTED = "(:all OR number IN (SELECT value FROM json_each(:numbers)))"
 
 
-def listed(transaction: Transaction, after: int) -> tuple[RejectedEvent, ...]:
-    """Return the oldest 500 after a number."""
+def list_rejected(transaction: Transaction, after: int) -> tuple[RejectedEvent, ...]:
+    """Return the oldest 500 rejected events with a number above ``after``."""
     rows = transaction.rows(
         "SELECT number, id, destination, type, subject, code, message, attempts, rejected_at, reply"
         " FROM outbox_rejected WHERE number > ? ORDER BY number LIMIT ?",
         after,
         _LISTED,
     )
-    return tuple(_event(*row) for row in rows)
+    return tuple(_rejected_event(*row) for row in rows)
 
 
-def _event(number: int, identifier: Ulid, destination: str, *row: Any) -> RejectedEvent:  # noqa: ANN401 - a row's rest
+def _rejected_event(number: int, identifier: Ulid, destination: str, *row: Any) -> RejectedEvent:  # noqa: ANN401 - the other columns
     kind, subject, code, message, attempts, rejected_at, reply = row
     return RejectedEvent(
         event=identifier,
@@ -46,44 +46,47 @@ def _event(number: int, identifier: Ulid, destination: str, *row: Any) -> Reject
     )
 
 
-def send_again(transaction: Transaction, numbers: Collection[int] | None, now: float) -> int:
-    """Queue rejected events anew, marked as replayed, each for who rejected it; packs go with the changes."""
-    names = {"all": numbers is None, "numbers": array(list(numbers or ()))}
+def requeue(transaction: Transaction, numbers: Collection[int] | None, now: float) -> int:
+    """Requeue rejected events (None: all) for the destination that rejected each, marked as replayed; return how many.
+
+    Reading batches are requeued as changes.
+    """
+    names = {"all": numbers is None, "numbers": json_array(list(numbers or ()))}
     sent, last = 0, 0
-    some = f"SELECT {_COLUMNS} FROM outbox_rejected WHERE number > :after AND {_CHOSEN}"  # noqa: S608 - the texts above
+    select = f"SELECT {_COLUMNS} FROM outbox_rejected WHERE number > :after AND {_SELECTED}"  # noqa: S608 - the constants above
     while rows := transaction.rows(
-        f"{some} ORDER BY number LIMIT :limit",
+        f"{select} ORDER BY number LIMIT :limit",
         **names,
         after=last,
         limit=_MOVED_AT_ONCE,
     ):
-        for number, destination, was, identifier, kind_of, kind, subject, key, refused in rows:
+        for number, destination, was, identifier, kind_of, kind, subject, key, rejected_body in rows:
             priority = Priority.URGENT if was == Priority.URGENT else Priority.CHANGE
-            body = _marked(refused)
+            body = _mark_replayed(rejected_body)
             values = (identifier, kind_of, kind, subject, key, destination, None, 1, now, None, zlib.crc32(body), body)
             transaction.run(STATEMENTS[priority].insert + f"({', '.join('?' * len(values))})", *values)
-            count(transaction, priority, 1)
-            wait(transaction, destination, priority, 1, len(body))
+            add_to_counter(transaction, priority, 1)
+            add_to_backlog(transaction, destination, priority, 1, len(body))
             last = number
         sent += len(rows)
-    discard(transaction, numbers)
+    delete_rejected(transaction, numbers)
     for statements in STATEMENTS.values():
         for (name,) in transaction.rows("SELECT name FROM outbox_destination"):
-            transaction.run(statements.advance, destination=name, reached=0)
+            transaction.run(statements.advance_cursor, destination=name, reached=0)
     return sent
 
 
-def _marked(body: bytes) -> bytes:
-    """Return an encoded event with the extension attribute that says a person has sent it again."""
+def _mark_replayed(body: bytes) -> bytes:
+    """Return an encoded event with the CloudEvents extension attribute ``replayed``."""
     return body if body.endswith(_MARK) else body[:-1] + _MARK
 
 
-def discard(transaction: Transaction, numbers: Collection[int] | None) -> int:
-    """Forget rejected events (None: all); return how many."""
-    gone = transaction.run(
-        f"DELETE FROM outbox_rejected WHERE {_CHOSEN}",  # noqa: S608 - the text above
+def delete_rejected(transaction: Transaction, numbers: Collection[int] | None) -> int:
+    """Delete rejected events (None: all); return how many."""
+    deleted = transaction.run(
+        f"DELETE FROM outbox_rejected WHERE {_SELECTED}",  # noqa: S608 - the constant above
         all=numbers is None,
-        numbers=array(list(numbers or ())),
+        numbers=json_array(list(numbers or ())),
     )
-    count(transaction, "rejected", -gone)
-    return gone
+    add_to_counter(transaction, "rejected", -deleted)
+    return deleted

@@ -1,4 +1,4 @@
-"""What happens to the tables when a destination has answered."""
+"""Settlement: apply the delivery results of a destination to the queues, as in AMQP."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,19 +7,19 @@ from process_cosmos_gateway.contract.destinations import Priority
 from process_cosmos_gateway.store import Transaction
 
 from . import overflow_queue, reading_batches
-from .counters import array, count, wait
+from .counters import add_to_backlog, add_to_counter, json_array
 from .model import Delivered, Delivery, DeliveryResult, Failed, Limits, Rejected
 from .statements import STATEMENTS
 
-_MOST_PASSED = 4096
-"""Events the cursor leaves behind at a time: each takes a row of its own."""
+_MAX_ADVANCE = 4096
+"""Sequence numbers that the cursor advances at most at once: each unsettled event it passes needs a row."""
 
 type Settlement = tuple[Delivery, DeliveryResult]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """``before``, ``after``: events the destination has taken without, and with, those that are settled now."""
+    """The context of one settlement. ``before``, ``after``: events delivered to the destination before and after it."""
 
     destination: str
     before: int
@@ -28,10 +28,13 @@ class Progress:
     limits: Limits
 
 
-def settle(
+def settle_deliveries(
     transaction: Transaction, destination: str, results: Sequence[Settlement], limits: Limits, now: float
 ) -> Sequence[Settlement]:
-    """Write down what became of some parcels; return the same, with poison turned into rejected."""
+    """Apply delivery results and return them, with poison events as ``Rejected``.
+
+    Results of an unknown destination or of an outdated reading batch are ignored and not returned.
+    """
     delivered = sum(isinstance(result, Delivered) for _, result in results)
     known = transaction.rows(
         "UPDATE outbox_destination SET delivered = delivered + ? WHERE name = ? RETURNING delivered",
@@ -44,24 +47,24 @@ def settle(
     progress = Progress(destination=destination, before=after - delivered, after=after, now=now, limits=limits)
     settled: list[Settlement] = []
     for priority in STATEMENTS:
-        of_priority = [settlement for settlement in results if settlement[0].priority is priority]
-        if of_priority and _settle_run(transaction, priority, of_priority, progress):
-            settled += of_priority
-        elif of_priority:
-            settled += _settle_each(transaction, priority, of_priority, progress)
-    settled += _settle_packs(transaction, results, progress)
-    overflow_queue.expire(transaction, now)
-    overflow_queue.unpark(transaction, destination, limits)
+        priority_results = [settlement for settlement in results if settlement[0].priority is priority]
+        if priority_results and _settle_contiguous(transaction, priority, priority_results, progress):
+            settled += priority_results
+        elif priority_results:
+            settled += _settle_each(transaction, priority, priority_results, progress)
+    settled += _settle_reading_batches(transaction, results, progress)
+    overflow_queue.drop_expired(transaction, now)
+    overflow_queue.move_to_queue(transaction, destination, limits)
     return settled
 
 
-def _settle_run(
+def _settle_contiguous(
     transaction: Transaction, priority: Priority, results: Sequence[Settlement], progress: Progress
 ) -> bool:
-    """Settle what is delivered without a gap, by the cursor alone; say whether it was that.
+    """Settle by moving the cursor alone if exactly the next pending events were delivered; return whether they were.
 
-    Side by side, events are confirmed in any order, and one may have been withdrawn on its way: only the very same
-    events are no gap, not as many.
+    Parallel deliveries are confirmed in any order, and an event may be withdrawn while it is being sent. So compare the
+    sequence numbers: an equal number of events is not enough.
     """
     if not all(isinstance(result, Delivered) for _, result in results):
         return False
@@ -70,16 +73,16 @@ def _settle_run(
     if transaction.rows(statements.has_exceptions, destination):
         return False
     sequences, events = sorted(delivery.sequence for delivery, _ in results), len(results)
-    rows = transaction.rows(statements.next, destination=destination, cursor=cursor, limit=events)
+    rows = transaction.rows(statements.next_rows, destination=destination, cursor=cursor, limit=events)
     if [sequence for sequence, _ in rows] != sequences:
         return False
-    transaction.run(statements.advance, destination=destination, reached=sequences[-1])
-    transaction.run(statements.forget_skips, destination=destination)
-    wait(transaction, destination, priority, -events, -sum(size for _, size in rows))
-    gone = transaction.run(statements.clean_below)
-    if gone < events:
-        gone += len(transaction.rows(statements.clean, array(sequences)))
-    count(transaction, priority, -gone)
+    transaction.run(statements.advance_cursor, destination=destination, reached=sequences[-1])
+    transaction.run(statements.delete_passed_skips, destination=destination)
+    add_to_backlog(transaction, destination, priority, -events, -sum(size for _, size in rows))
+    deleted = transaction.run(statements.delete_settled_below)
+    if deleted < events:
+        deleted += len(transaction.rows(statements.delete_settled, json_array(sequences)))
+    add_to_counter(transaction, priority, -deleted)
     return True
 
 
@@ -91,58 +94,64 @@ def _settle_each(
         transaction.rows(
             statements.pending,
             destination=destination,
-            sequences=array([delivery.sequence for delivery, _ in results]),
+            sequences=json_array([delivery.sequence for delivery, _ in results]),
         )
     )
-    _advance(transaction, priority, results, progress)
-    judged = [_judge(transaction, each, progress) for each in results]
-    settled = [delivery.sequence for delivery, result in judged if not isinstance(result, Failed)]
-    transaction.run(statements.settle_exceptions, destination, array(settled))
-    gone = transaction.rows(statements.clean, array(settled))
-    transaction.run_many(statements.drop_marks.replace("<mark>", "skip"), gone)
-    transaction.run(statements.forget_skips, destination=destination)
-    count(transaction, priority, -len(gone))
+    _advance_cursor(transaction, priority, results, progress)
+    applied = [_apply_result(transaction, each, progress) for each in results]
+    settled = [delivery.sequence for delivery, result in applied if not isinstance(result, Failed)]
+    transaction.run(statements.settle_exceptions, destination, json_array(settled))
+    deleted = transaction.rows(statements.delete_settled, json_array(settled))
+    transaction.run_many(statements.delete_marks.replace("<mark>", "skip"), deleted)
+    transaction.run(statements.delete_passed_skips, destination=destination)
+    add_to_counter(transaction, priority, -len(deleted))
     sizes = [pending[sequence] for sequence in settled if sequence in pending]
-    wait(transaction, destination, priority, -len(sizes), -sum(sizes))
-    return judged
+    add_to_backlog(transaction, destination, priority, -len(sizes), -sum(sizes))
+    return applied
 
 
-def _advance(transaction: Transaction, priority: Priority, results: Sequence[Settlement], progress: Progress) -> None:
-    """Move the cursor to the newest of ``results``; what it passes and is not settled stays behind as exceptions.
+def _advance_cursor(
+    transaction: Transaction, priority: Priority, results: Sequence[Settlement], progress: Progress
+) -> None:
+    """Move the cursor to the newest of ``results`` and record the unsettled events it passes as exceptions.
 
-    What is settled far ahead is marked there instead: behind a hanging event as many may wait as the queue takes.
+    Events settled far ahead of the cursor are marked as skipped instead: behind an event that hangs, the whole queue
+    may be pending.
     """
     statements, destination = STATEMENTS[priority], progress.destination
     [(cursor,)] = transaction.rows(statements.cursor, destination)
     settled = [delivery.sequence for delivery, result in results if not isinstance(result, Failed)]
-    far = {sequence for sequence in settled if sequence > cursor + _MOST_PASSED}
-    reached = max((delivery.sequence for delivery, _ in results if delivery.sequence not in far), default=cursor)
+    far_ahead = {sequence for sequence in settled if sequence > cursor + _MAX_ADVANCE}
+    reached = max((delivery.sequence for delivery, _ in results if delivery.sequence not in far_ahead), default=cursor)
     if reached > cursor:
         transaction.run(
-            statements.leave_behind,
+            statements.record_exceptions,
             destination=destination,
             cursor=cursor,
             reached=reached,
             delivered=progress.before,
-            settled=array(settled),
+            settled=json_array(settled),
         )
-    transaction.run(statements.advance, destination=destination, reached=reached)
-    transaction.run(statements.skip, destination=destination, sequences=array([*far]))
+    transaction.run(statements.advance_cursor, destination=destination, reached=reached)
+    transaction.run(statements.mark_skipped, destination=destination, sequences=json_array([*far_ahead]))
 
 
-def _judge(transaction: Transaction, settlement: Settlement, progress: Progress) -> Settlement:
+def _apply_result(transaction: Transaction, settlement: Settlement, progress: Progress) -> Settlement:
     delivery, result = settlement
-    statements, most_strikes = STATEMENTS[delivery.priority], progress.limits.strikes
+    statements, max_strikes = STATEMENTS[delivery.priority], progress.limits.strikes
     if isinstance(result, Failed):
         strikes = transaction.rows(
-            statements.fail, destination=progress.destination, sequence=delivery.sequence, delivered=progress.after
+            statements.count_failure,
+            destination=progress.destination,
+            sequence=delivery.sequence,
+            delivered=progress.after,
         )
-        if not strikes or strikes[0][0] < most_strikes:
+        if not strikes or strikes[0][0] < max_strikes:
             return settlement
-        result = result.as_poison(most_strikes)
+        result = result.as_poison(max_strikes)
     if isinstance(result, Rejected):
         rejected = transaction.run(
-            statements.reject,
+            statements.copy_to_rejected,
             progress.destination,
             result.code,
             result.message,
@@ -151,21 +160,23 @@ def _judge(transaction: Transaction, settlement: Settlement, progress: Progress)
             progress.now,
             delivery.sequence,
         )
-        count(transaction, "rejected", rejected)
+        add_to_counter(transaction, "rejected", rejected)
     return delivery, result
 
 
-def _settle_packs(transaction: Transaction, results: Sequence[Settlement], progress: Progress) -> Sequence[Settlement]:
-    judged = [
-        reading_batches.settle(
+def _settle_reading_batches(
+    transaction: Transaction, results: Sequence[Settlement], progress: Progress
+) -> Sequence[Settlement]:
+    applied = [
+        reading_batches.settle_batch(
             transaction,
             progress.destination,
             settlement,
             delivered=progress.after,
-            most_strikes=progress.limits.strikes,
+            max_strikes=progress.limits.strikes,
             now=progress.now,
         )
         for settlement in results
         if settlement[0].priority is Priority.READING
     ]
-    return [settlement for settlement in judged if settlement is not None]
+    return [settlement for settlement in applied if settlement is not None]

@@ -1,4 +1,4 @@
-"""The outbox's SQL for encoded events, once per priority: each has a table of its own."""
+"""SQL statements for encoded events, generated for each priority because each has its own table."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -12,7 +12,7 @@ _WANTED = """(only_for = :destination OR only_for IS NULL AND kind IN (
 _SKIPPED = """sequence IN (
   SELECT sequence FROM outbox_skip WHERE destination = :destination AND priority = '<priority>')"""
 
-_NEEDLESS = """NOT EXISTS (
+_SETTLED = """NOT EXISTS (
   SELECT 1 FROM outbox_cursor AS cursor
   WHERE cursor.priority = '<priority>'
     AND (queue.only_for = cursor.destination OR queue.only_for IS NULL AND EXISTS (
@@ -43,18 +43,20 @@ _UNTRIED = """FROM (
 
 @dataclass(frozen=True, slots=True)
 class Statements:
-    """The statements of one priority.
+    """The statements of one priority, written with placeholders.
 
-    ``<priority>`` stands for its name, ``<wanted>`` for: the destination wants it, ``<pending>`` for: it waits for it,
-    ``<untried>`` for: those it waits for from ``:begin`` to before ``:end`` that have not failed,
-    ``<skipped>`` for: it is not for it any more, ``<needless>`` for: nobody waits for it.
+    ``<priority>``: its name. ``<wanted>``: the destination receives the event. ``<pending>``: the event waits for the
+    destination. ``<untried>``: pending events that have not failed, with ``:begin`` <= sequence < ``:end``.
+    ``<skipped>``: the event is no longer, or not from this queue, sent to the destination. ``<settled>``: the event
+    waits for no destination. Ahead of the cursor an event is pending unless it is in ``outbox_skip``, behind it
+    only if it is in ``outbox_exception``.
     """
 
     insert: str = """
 INSERT INTO outbox_<priority>
   (id, type, kind, subject, key, only_for, slot, replayed, accepted_at, expires_at, checksum, body) VALUES """
 
-    go_past: str = """
+    skip_unwanted: str = """
 UPDATE outbox_cursor SET sequence = :last
 WHERE priority = '<priority>' AND sequence = :before AND destination = :destination"""
 
@@ -73,11 +75,11 @@ WHERE destination = :destination AND priority = '<priority>' AND failures > 0
   AND key NOT IN (SELECT value FROM json_each(:busy))
 ORDER BY sequence LIMIT :limit"""
 
-    ahead: str = """
+    after_cursor: str = """
 SELECT sequence, key, 0, id, type, subject, body, replayed, expires_at, checksum FROM outbox_<priority> AS queue
 WHERE sequence > :cursor AND <wanted> AND NOT <skipped> ORDER BY sequence LIMIT :limit"""
 
-    bounds: str = """
+    exception_and_newest: str = """
 SELECT
   (SELECT min(sequence) FROM outbox_exception WHERE destination = ? AND priority = '<priority>'),
   ifnull((SELECT seq FROM sqlite_sequence WHERE name = 'outbox_<priority>'), 0)"""
@@ -86,11 +88,11 @@ SELECT
 SELECT sequence, key, 0, id, type, subject, body, replayed, expires_at, checksum <untried>
 WHERE key NOT IN (SELECT value FROM json_each(:blocked)) ORDER BY sequence LIMIT :limit"""
 
-    keys: str = "SELECT DISTINCT key <untried>"
+    untried_keys: str = "SELECT DISTINCT key <untried>"
 
-    oldest: str = "SELECT accepted_at FROM outbox_<priority> ORDER BY sequence LIMIT 1"
+    oldest_accepted_at: str = "SELECT accepted_at FROM outbox_<priority> ORDER BY sequence LIMIT 1"
 
-    next: str = """
+    next_rows: str = """
 SELECT sequence, length(body) FROM outbox_<priority> AS queue
 WHERE sequence > :cursor AND <wanted> AND NOT <skipped> ORDER BY sequence LIMIT :limit"""
 
@@ -98,36 +100,36 @@ WHERE sequence > :cursor AND <wanted> AND NOT <skipped> ORDER BY sequence LIMIT 
 SELECT sequence, length(body) FROM outbox_<priority> AS queue
 WHERE sequence IN (SELECT value FROM json_each(:sequences)) AND <pending>"""
 
-    pending_in_all: str = """
+    pending_totals: str = """
 SELECT count(*), coalesce(sum(length(body)), 0) FROM outbox_<priority> AS queue WHERE <pending>"""
 
     first_pending: str = """
 SELECT sequence, length(body) FROM outbox_<priority> AS queue WHERE <pending> ORDER BY sequence LIMIT :limit"""
 
-    leave_behind: str = """
+    record_exceptions: str = """
 INSERT OR IGNORE INTO outbox_exception (destination, priority, sequence, delivered_then)
 SELECT :destination, '<priority>', sequence, :delivered FROM outbox_<priority> AS queue
 WHERE sequence > :cursor AND sequence <= :reached AND <wanted> AND NOT <skipped>
   AND sequence NOT IN (SELECT value FROM json_each(:settled))"""
 
-    advance: str = """
+    advance_cursor: str = """
 UPDATE outbox_cursor SET sequence = max(sequence, :reached, coalesce(
   (SELECT sequence - 1 FROM outbox_<priority> AS queue
    WHERE sequence > max(:reached, outbox_cursor.sequence) AND <wanted> ORDER BY sequence LIMIT 1),
   (SELECT seq FROM sqlite_sequence WHERE name = 'outbox_<priority>'), 0))
 WHERE destination = :destination AND priority = '<priority>'"""
 
-    skip: str = """
+    mark_skipped: str = """
 INSERT OR IGNORE INTO outbox_skip
 SELECT :destination, '<priority>', sequence FROM outbox_<priority>
 WHERE sequence IN (SELECT value FROM json_each(:sequences))
   AND sequence > (SELECT sequence FROM outbox_cursor WHERE destination = :destination AND priority = '<priority>')"""
 
-    forget_skips: str = """
+    delete_passed_skips: str = """
 DELETE FROM outbox_skip WHERE destination = :destination AND priority = '<priority>' AND sequence <= (
   SELECT sequence FROM outbox_cursor WHERE destination = :destination AND priority = '<priority>')"""
 
-    drop_marks: str = """
+    delete_marks: str = """
 DELETE FROM outbox_<mark>
 WHERE destination IN (SELECT name FROM outbox_destination) AND priority = '<priority>' AND sequence = ?"""
 
@@ -138,26 +140,26 @@ SELECT 1 FROM outbox_exception WHERE destination = ? AND priority = '<priority>'
 DELETE FROM outbox_exception
 WHERE destination = ? AND priority = '<priority>' AND sequence IN (SELECT value FROM json_each(?))"""
 
-    fail: str = """
+    count_failure: str = """
 UPDATE outbox_exception
 SET failures = failures + 1, strikes = strikes + (:delivered > delivered_then), delivered_then = :delivered
 WHERE destination = :destination AND priority = '<priority>' AND sequence = :sequence RETURNING strikes"""
 
-    reject: str = """
+    copy_to_rejected: str = """
 INSERT INTO outbox_rejected
   (destination, priority, code, message, reply, attempts, rejected_at, id, type, kind, subject, key, body)
 SELECT ?, '<priority>', ?, ?, ?, ?, ?, id, type, kind, subject, key, body FROM outbox_<priority> WHERE sequence = ?"""
 
-    clean_below: str = """
+    delete_settled_below: str = """
 DELETE FROM outbox_<priority> WHERE sequence <= min(
   (SELECT min(sequence) FROM outbox_cursor WHERE priority = '<priority>'),
   coalesce((SELECT min(sequence) - 1 FROM outbox_exception WHERE priority = '<priority>'), 9e18))"""
 
-    clean: str = """
+    delete_settled: str = """
 DELETE FROM outbox_<priority> AS queue
-WHERE sequence IN (SELECT value FROM json_each(?)) AND <needless> RETURNING sequence"""
+WHERE sequence IN (SELECT value FROM json_each(?)) AND <settled> RETURNING sequence"""
 
-    clean_all: str = "DELETE FROM outbox_<priority> AS queue WHERE <needless>"
+    delete_all_settled: str = "DELETE FROM outbox_<priority> AS queue WHERE <settled>"
 
     withdraw: str = "DELETE FROM outbox_<priority> WHERE id = ? AND only_for = ? RETURNING sequence, length(body)"
 
@@ -166,23 +168,23 @@ SELECT sequence, length(body) FROM outbox_<priority> AS queue
 WHERE slot = :slot AND sequence < (SELECT max(sequence) FROM outbox_<priority> WHERE slot = :slot) AND <pending>
 ORDER BY sequence"""
 
-    superseded: str = """
+    superseded_among_oldest: str = """
 SELECT sequence, size FROM (
   SELECT sequence, slot, length(body) AS size FROM outbox_<priority> AS queue
-  WHERE <pending> ORDER BY sequence LIMIT :limit) AS some
+  WHERE <pending> ORDER BY sequence LIMIT :limit) AS oldest
 WHERE slot IS NOT NULL AND EXISTS (
-  SELECT 1 FROM outbox_<priority> AS newer WHERE newer.slot = some.slot AND newer.sequence > some.sequence)"""
+  SELECT 1 FROM outbox_<priority> AS newer WHERE newer.slot = oldest.slot AND newer.sequence > oldest.sequence)"""
 
     @classmethod
-    def of(cls, priority: Priority) -> Self:
-        """Return the statements of ``priority``."""
+    def for_priority(cls, priority: Priority) -> Self:
+        """Return the statements of ``priority`` with all placeholders replaced."""
         texts = [str(field.default) for field in fields(cls)]
         for name, meaning in (
             ("<pending>", _PENDING),
             ("<untried>", _UNTRIED),
             ("<wanted>", _WANTED),
             ("<skipped>", _SKIPPED),
-            ("<needless>", _NEEDLESS),
+            ("<settled>", _SETTLED),
             ("<priority>", priority.value),
         ):
             texts = [text.replace(name, meaning) for text in texts]
@@ -190,6 +192,6 @@ WHERE slot IS NOT NULL AND EXISTS (
 
 
 STATEMENTS: Mapping[Priority, Statements] = {
-    priority: Statements.of(priority) for priority in (Priority.URGENT, Priority.CHANGE)
+    priority: Statements.for_priority(priority) for priority in (Priority.URGENT, Priority.CHANGE)
 }
-"""In the order in which priorities are drained; measurements have no event before they leave (packs.py)."""
+"""In the order in which priorities are sent. Readings are not stored as encoded events (reading_batches.py)."""

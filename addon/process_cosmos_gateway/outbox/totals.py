@@ -1,4 +1,4 @@
-"""What the outbox has taken and given since its store was made."""
+"""Totals of queued and delivered events since the store was created."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from process_cosmos_gateway.store import Transaction
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
-    """``queued``: rows per priority, measurements one a reading; ``delivered``: events, per destination."""
+    """Totals. ``queued``: rows per priority, one for each reading; ``delivered``: events per destination."""
 
     queued: Mapping[Priority, int]
     delivered: Mapping[str, int]
 
 
-def totals(transaction: Transaction) -> Totals:
-    """Return what SQLite counts anyway: the numbers it has given away, and each destination's own count."""
+def read_totals(transaction: Transaction) -> Totals:
+    """Return the totals from SQLite's AUTOINCREMENT sequences and each destination's own counter, without a scan."""
     numbers: dict[str, int] = dict(transaction.rows("SELECT name, seq FROM sqlite_sequence"))
     return Totals(
         queued={priority: numbers.get(f"outbox_{priority}", 0) for priority in Priority},

@@ -98,7 +98,7 @@ async def test_a_rejected_ask_counts_as_not_reached(site: Gateway) -> None:
 
 async def test_a_link_that_is_down_fails_its_asks_at_once_and_they_arrive_later(site: Gateway) -> None:
     await site.records_change(OPENED, [request(key()), request(key(1), due=5)])
-    await site.outbox.link_down("cloud")
+    await site.outbox.mark_unreachable("cloud")
     assert site.told() == {key(): False}
     await site.passes(5, alive=True)
     assert site.told() == {key(): False, key(1): False}
@@ -283,7 +283,7 @@ async def test_a_level_that_reached_nobody_makes_the_next_due_while_home_assista
     await site.goes_away()
     await site.fails()
     assert await site.requested() == [(1, 0, 0)]  # the hook may still be reached
-    await site.outbox.link_down("hook")
+    await site.outbox.mark_unreachable("hook")
     await site.alerts.look()
     assert (1, 1, 0) in await site.requested()
     assert (1, 2, 0) not in await site.requested("hook")
@@ -389,7 +389,7 @@ async def test_the_service_asks_by_itself_when_time_comes(site: Gateway) -> None
     async with asyncio.timeout(20):
         await site.delivers()
         while not site.told():
-            await site.outbox.wait("cloud")
+            await site.outbox.wait_for_events("cloud")
             deliveries = await site.outbox.deliveries("cloud", 10)
             await site.outbox.settle("cloud", [(delivery, Delivered()) for delivery in deliveries])
     running.cancel()

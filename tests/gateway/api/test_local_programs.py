@@ -16,7 +16,7 @@ from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_gateway.contract.local_programs import LONGEST_PUBLISH, MOST_UNANSWERED
 from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.outbox import DropReason, Limits
-from process_cosmos_gateway.outbox.enqueue import Arrival, Taken
+from process_cosmos_gateway.outbox.enqueue import EncodedEvent, EnqueueResult
 
 from .endpoints import Endpoints, publish, with_endpoints
 from .link import SECONDS
@@ -139,14 +139,14 @@ async def test_pipelined_events_of_a_subject_share_the_refusal_of_the_first(narr
 
 async def test_a_failed_commit_refuses_what_waits_behind_it_about_the_same_subject(endpoints: Endpoints) -> None:
     producer, gate = await endpoints.producer(), threading.Event()
-    commit = endpoints.outbox._acceptor._commit_fn
+    commit = endpoints.outbox._group_commit._commit_fn
 
-    async def fail_once(arrivals: Sequence[Arrival]) -> Sequence[Taken]:
-        endpoints.outbox._acceptor._commit_fn = commit
+    async def fail_once(arrivals: Sequence[EncodedEvent]) -> Sequence[EnqueueResult]:
+        endpoints.outbox._group_commit._commit_fn = commit
         await asyncio.to_thread(gate.wait, SECONDS)
         raise StoreError("the disk has failed")
 
-    endpoints.outbox._acceptor._commit_fn = fail_once
+    endpoints.outbox._group_commit._commit_fn = fail_once
     await producer.say(publish(1))
     await until(lambda: endpoints.outbox.asked == 1)
     await asyncio.sleep(0)
@@ -282,14 +282,14 @@ async def test_a_producer_that_goes_in_the_midst_leaves_what_was_accepted(endpoi
 
 async def test_nothing_passes_a_failed_event_of_its_subject_when_their_program_has_gone(endpoints: Endpoints) -> None:
     producer, gate = await endpoints.producer(), threading.Event()
-    commit = endpoints.outbox._acceptor._commit_fn
+    commit = endpoints.outbox._group_commit._commit_fn
 
-    async def fail_once(arrivals: Sequence[Arrival]) -> Sequence[Taken]:
-        endpoints.outbox._acceptor._commit_fn = commit
+    async def fail_once(arrivals: Sequence[EncodedEvent]) -> Sequence[EnqueueResult]:
+        endpoints.outbox._group_commit._commit_fn = commit
         await asyncio.to_thread(gate.wait, SECONDS)
         raise StoreError("the disk has failed")
 
-    endpoints.outbox._acceptor._commit_fn = fail_once
+    endpoints.outbox._group_commit._commit_fn = fail_once
     await producer.say(publish(1))
     await until(lambda: endpoints.outbox.asked == 1)
     await asyncio.sleep(0)

@@ -40,7 +40,7 @@ async def listed(site: Site) -> Link:
 async def not_reached(site: Site) -> None:
     """Return once whoever asks is told that nothing gets there."""
     async with asyncio.timeout(20):
-        while await site.store.read(lambda transaction: site.outbox.reaches(transaction, NAME)):
+        while await site.store.read(lambda transaction: site.outbox.is_reachable(transaction, NAME)):
             pass
 
 

@@ -190,7 +190,7 @@ async def test_nothing_is_thinned_counted_or_held_back_where_no_destination_want
 ) -> None:
     options = ReadingOptions(linger=0, volume=(MEAN,), daily_megabytes=0.001)
     async with hearing(tmp_path, broker.options, readings=options) as heard, client(broker.options) as tank:
-        await heard.outbox.forget("everything")
+        await heard.outbox.unregister("everything")
         await ready(heard, tank)
         await tank.say(LEVEL, backlog(HandClock(), *range(50)))
         await heard.until_rows(KEPT, [(50,)])

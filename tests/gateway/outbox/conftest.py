@@ -1,4 +1,4 @@
-"""An outbox for each test."""
+"""Fixtures: a store, a clock and an outbox for each test."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,18 +12,18 @@ from tests.gateway.store.parts import HandClock, opened
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    """Return a store in a folder of its own."""
+    """Yield a store in a temporary folder."""
     async with opened(tmp_path) as store:
         yield store
 
 
 @pytest.fixture
 def clock() -> HandClock:
-    """Return the clock of the test."""
+    """Return a clock that the test advances."""
     return HandClock()
 
 
 @pytest.fixture
 def outbox(store: Store, clock: HandClock) -> Outbox:
-    """Return an outbox with the usual limits."""
+    """Return an outbox with the default limits."""
     return Outbox(store, clock)

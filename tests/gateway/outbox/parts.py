@@ -1,4 +1,4 @@
-"""Events for tests of the outbox."""
+"""Helpers for tests of the outbox: events, readings and a draining destination."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +21,7 @@ KINDS = {
 
 
 def event(name: str, key: str = "key", priority: Priority = Priority.URGENT, **more: object) -> Event:
-    """Return an event that says ``name``."""
+    """Return an event with the data ``{"name": name}``; ``more`` overrides fields."""
     values: dict[str, Any] = {
         "id": ULIDS(),
         "type": event_type("test", "happened"),
@@ -36,7 +36,7 @@ def event(name: str, key: str = "key", priority: Priority = Priority.URGENT, **m
 
 
 def names(deliveries: Sequence[Delivery]) -> list[str]:
-    """Return what the events in ``deliveries`` say, of readings their values, as ``m0``."""
+    """Return the names in the data of ``deliveries``; each reading is named after its value, as ``m0``."""
     return [name for delivery in deliveries for name in _names(orjson.loads(delivery.body)["data"])]
 
 
@@ -45,14 +45,14 @@ def _names(data: Any) -> list[str]:  # noqa: ANN401 - JSON
 
 
 def readings(*values: float, device: str = "meter") -> list[OutgoingReading]:
-    """Return a reading a value."""
+    """Return one reading per value."""
     return [
         OutgoingReading(device=device, property="level", unit="l", time=100.0 + each, value=each) for each in values
     ]
 
 
-async def measure(store: Store, outbox: Outbox, *values: float) -> None:
-    """Add a reading a value."""
+async def enqueue_readings(store: Store, outbox: Outbox, *values: float) -> None:
+    """Enqueue one reading per value."""
     await store.write(lambda transaction: outbox.add_readings(transaction, readings(*values)))
 
 
@@ -63,9 +63,9 @@ async def accept(outbox: Outbox, *events: Event) -> None:
 
 
 async def drain(outbox: Outbox, destination: str, limit: int = 500) -> list[str]:
-    """Let ``destination`` confirm all it can get; return what it got."""
-    got: list[str] = []
+    """Confirm every available delivery of ``destination``; return their names."""
+    drained: list[str] = []
     while deliveries := await outbox.deliveries(destination, limit):
-        got += names(deliveries)
+        drained += names(deliveries)
         await outbox.settle(destination, [(delivery, Delivered()) for delivery in deliveries])
-    return got
+    return drained

@@ -1,4 +1,4 @@
-"""Whatever is confirmed, in whatever order: exactly the rest goes on waiting."""
+"""Confirmations in any order: exactly the unconfirmed events stay pending."""
 
 from itertools import permutations
 
@@ -9,26 +9,24 @@ from process_cosmos_gateway.store import Store
 from .parts import ALL, accept, drain, event, names
 
 
-async def test_what_was_not_confirmed_still_waits_in_whatever_order_the_rest_was(outbox: Outbox) -> None:
+async def test_unconfirmed_events_stay_pending_whatever_the_order_of_confirmations(outbox: Outbox) -> None:
     await outbox.register("webhook", ALL)
     for confirmed in (order for number in range(1, 5) for order in permutations(range(5), number)):
         await accept(outbox, *(event(str(number), key=f"key {number}") for number in range(5)))
         deliveries = await outbox.deliveries("webhook", 10)
         await outbox.settle("webhook", [(deliveries[number], Delivered()) for number in confirmed])
-        rest = [str(number) for number in range(5) if number not in confirmed]
-        assert (confirmed, names(await outbox.deliveries("webhook", 10))) == (confirmed, rest)
-        assert (await outbox.depths()).waiting == Waiting(urgent=len(rest))
-        assert await drain(outbox, "webhook") == rest
+        remaining = [str(number) for number in range(5) if number not in confirmed]
+        assert (confirmed, names(await outbox.deliveries("webhook", 10))) == (confirmed, remaining)
+        assert (await outbox.depths()).waiting == Waiting(urgent=len(remaining))
+        assert await drain(outbox, "webhook") == remaining
 
 
-async def test_an_event_withdrawn_on_its_way_is_not_counted_for_one_that_was_not_sent(
-    store: Store, outbox: Outbox
-) -> None:
+async def test_withdrawing_an_event_in_flight_does_not_settle_an_unsent_one(store: Store, outbox: Outbox) -> None:
     await outbox.register("webhook", ALL)
-    asked = event("notification_requested", key="a", only="webhook")
-    await accept(outbox, asked, event("not sent", key="a"), event("sent", key="b"))
+    request = event("notification_requested", key="a", only="webhook")
+    await accept(outbox, request, event("not sent", key="a"), event("sent", key="b"))
     first, _, last = await outbox.deliveries("webhook", 10)
-    await store.write(lambda transaction: outbox.withdraw(transaction, asked.id, "webhook"))
+    await store.write(lambda transaction: outbox.withdraw(transaction, request.id, "webhook"))
     await outbox.settle("webhook", [(first, Delivered()), (last, Delivered())])
     assert await drain(outbox, "webhook") == ["not sent"]
     assert (await outbox.depths()).waiting == Waiting()

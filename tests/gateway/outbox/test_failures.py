@@ -1,4 +1,4 @@
-"""What the outbox does about events that fail, or are refused for good."""
+"""Events that fail temporarily, turn into poison, or are rejected."""
 
 import asyncio
 from pathlib import Path
@@ -10,7 +10,7 @@ from process_cosmos_gateway.outbox import Delivered, DeliveryResult, Failed, Lim
 from process_cosmos_gateway.store import Store
 from tests.gateway.store.parts import HandClock, opened
 
-from .parts import ALL, WITHIN, accept, drain, event, measure, names
+from .parts import ALL, WITHIN, accept, drain, enqueue_readings, event, names
 
 
 async def test_a_failed_event_holds_back_its_key_and_lets_others_pass(outbox: Outbox, clock: HandClock) -> None:
@@ -27,7 +27,7 @@ async def test_a_failed_event_holds_back_its_key_and_lets_others_pass(outbox: Ou
     assert (await outbox.depths()).waiting == Waiting()
 
 
-async def test_what_follows_a_failed_event_waits_also_after_a_restart(tmp_path: Path, clock: HandClock) -> None:
+async def test_events_behind_a_failed_one_wait_also_after_a_restart(tmp_path: Path, clock: HandClock) -> None:
     async with opened(tmp_path) as store:
         outbox = Outbox(store, clock)
         await outbox.register("cloud", ALL)
@@ -47,7 +47,7 @@ async def test_a_batch_settled_in_part_leaves_the_rest_in_order(outbox: Outbox) 
     assert await drain(outbox, "cloud", limit=2) == ["0", "2", "4", "5"]
 
 
-async def test_of_keys_that_are_busy_nothing_comes_and_others_are_found_behind_them(outbox: Outbox) -> None:
+async def test_busy_keys_are_skipped_and_other_keys_behind_them_are_returned(outbox: Outbox) -> None:
     await outbox.register("hook", ALL)
     await accept(outbox, *(event(f"a{number}", "a") for number in range(20)), event("b1", "b"), event("c1", "c"))
     busy = [(Priority.URGENT, "a"), (Priority.URGENT, "c")]
@@ -59,21 +59,21 @@ async def test_of_keys_that_are_busy_nothing_comes_and_others_are_found_behind_t
     assert len(await drain(outbox, "hook", limit=5)) == 21
 
 
-async def test_only_priorities_that_are_wanted_come(store: Store, outbox: Outbox) -> None:
+async def test_only_the_requested_priorities_are_returned(store: Store, outbox: Outbox) -> None:
     await outbox.register("hook", ALL)
     await accept(outbox, event("urgent"), event("change", priority=Priority.CHANGE))
-    await measure(store, outbox, 1.0)
+    await enqueue_readings(store, outbox, 1.0)
     for priorities, expected in (((Priority.URGENT,), ["urgent"]), ((Priority.CHANGE,), ["change"]), ((), [])):
         assert names(await outbox.deliveries("hook", 5, priorities=priorities)) == expected
-    packs = await outbox.deliveries("hook", 5, priorities=[Priority.READING])
-    assert names(packs) == ["m1"]
-    assert await outbox.deliveries("hook", 5, busy=[(each.priority, each.key) for each in packs]) != packs
+    batches = await outbox.deliveries("hook", 5, priorities=[Priority.READING])
+    assert names(batches) == ["m1"]
+    assert await outbox.deliveries("hook", 5, busy=[(each.priority, each.key) for each in batches]) != batches
 
 
-async def test_each_failure_doubles_the_rest_up_to_a_limit(outbox: Outbox, clock: HandClock) -> None:
+async def test_each_failure_doubles_the_backoff_up_to_a_limit(outbox: Outbox, clock: HandClock) -> None:
     await outbox.register("cloud", ALL)
     await accept(outbox, event("1"))
-    backs_off = []
+    delays = []
     for _ in range(8):
         [delivery] = await outbox.deliveries("cloud", 1)
         await outbox.settle("cloud", [(delivery, Failed("timeout"))])
@@ -81,14 +81,16 @@ async def test_each_failure_doubles_the_rest_up_to_a_limit(outbox: Outbox, clock
         while not await outbox.deliveries("cloud", 1):
             clock.advance(1)
             seconds += 1
-        backs_off.append(seconds)
-    assert backs_off == [1, 2, 4, 8, 16, 32, 60, 60]
+        delays.append(seconds)
+    assert delays == [1, 2, 4, 8, 16, 32, 60, 60]
 
 
-async def test_an_event_that_fails_while_others_pass_becomes_poison(store: Store, clock: HandClock) -> None:
+async def test_an_event_that_fails_while_others_are_delivered_is_rejected_as_poison(
+    store: Store, clock: HandClock
+) -> None:
     outbox = Outbox(store, clock, Limits(longest_backoff=0))
-    heard: dict[str, DeliveryResult] = {}
-    outbox.watch(on_settled=lambda _, __, delivery, result: heard.update({names([delivery])[0]: result}))
+    settled: dict[str, DeliveryResult] = {}
+    outbox.add_callbacks(on_settled=lambda _, __, delivery, result: settled.update({names([delivery])[0]: result}))
     await outbox.register("cloud", ALL)
     await accept(outbox, event("poison", "bad"), event("after poison", "bad"))
     for number in range(20):
@@ -101,11 +103,11 @@ async def test_an_event_that_fails_while_others_pass_becomes_poison(store: Store
     [rejected] = await outbox.rejected()
     assert (rejected.code, rejected.destination) == ("poison", "cloud")
     assert "HTTP 500" in rejected.message
-    assert isinstance(heard["poison"], Rejected)
+    assert isinstance(settled["poison"], Rejected)
     assert await drain(outbox, "cloud") == ["after poison"]
 
 
-async def test_an_event_that_fails_while_nothing_passes_never_becomes_poison(store: Store, clock: HandClock) -> None:
+async def test_an_event_that_fails_while_nothing_is_delivered_is_never_poison(store: Store, clock: HandClock) -> None:
     outbox = Outbox(store, clock, Limits(longest_backoff=0))
     await outbox.register("cloud", ALL)
     await accept(outbox, event("1"))
@@ -116,36 +118,38 @@ async def test_an_event_that_fails_while_nothing_passes_never_becomes_poison(sto
     assert await drain(outbox, "cloud") == ["1"]
 
 
-async def test_a_device_that_goes_on_behind_a_poison_event_keeps_nobody_waiting(store: Store, clock: HandClock) -> None:
+async def test_further_events_behind_a_poison_event_delay_no_other_key(store: Store, clock: HandClock) -> None:
     outbox = Outbox(store, clock, Limits(unsettled=5))
     await outbox.register("cloud", ALL)
     await accept(outbox, event("poison", "bad"))
-    passed: list[str] = []
+    delivered: list[str] = []
     while not (await outbox.depths()).rejected:
-        number = len(passed)
+        number = len(delivered)
         await accept(
             outbox, event(f"bad {number}", "bad"), event(f"bad too {number}", "bad"), event(str(number), "good")
         )
         deliveries = list(
             {delivery.key: delivery for delivery in reversed(await outbox.deliveries("cloud", 10))}.values()
         )
-        said = names(deliveries)  # the first of each key, as a webhook sends them
+        sent = names(deliveries)  # the first event of each key, as a webhook receives them
         await outbox.settle(
             "cloud",
             [
                 (each, Failed("500") if name == "poison" else Delivered())
-                for each, name in zip(deliveries, said, strict=True)
+                for each, name in zip(deliveries, sent, strict=True)
             ],
         )
-        passed += [name for name in said if name != "poison"]
-        assert passed == [str(each) for each in range(number + 1)], "the good device's event passed at once"
+        delivered += [name for name in sent if name != "poison"]
+        assert delivered == [str(each) for each in range(number + 1)], (
+            "the event of the other device was delivered at once"
+        )
         clock.advance(61)
     await accept(outbox, event("bad at last", "bad"))
-    held_back = [f"bad{too} {number}" for number in range(len(passed)) for too in ("", " too")]
-    assert await drain(outbox, "cloud") == [*held_back, "bad at last"], "and then the others of the key, in order"
+    held_back = [f"bad{too} {number}" for number in range(len(delivered)) for too in ("", " too")]
+    assert await drain(outbox, "cloud") == [*held_back, "bad at last"], "the other events of the key follow in order"
 
 
-async def test_a_rejected_event_blocks_nobody_and_can_be_sent_again_or_discarded(outbox: Outbox) -> None:
+async def test_a_rejected_event_blocks_no_other_and_can_be_requeued_or_discarded(outbox: Outbox) -> None:
     await outbox.register("cloud", ALL)
     await outbox.register("hook", ALL)
     bad = event("bad")
@@ -163,7 +167,7 @@ async def test_a_rejected_event_blocks_nobody_and_can_be_sent_again_or_discarded
     assert await outbox.deliveries("hook", 10) == []
     [again] = await outbox.deliveries("cloud", 10)
     assert (again.id, again.replayed) == (bad.id, True)
-    assert orjson.loads(again.body)["replayed"] is True, "and the far side can see it"
+    assert orjson.loads(again.body)["replayed"] is True, "the receiver can see that the event is replayed"
 
     await outbox.settle("cloud", [(again, Rejected("refused_by_destination", "not yet"))])
     await outbox.send_again()
@@ -176,13 +180,13 @@ async def test_a_rejected_event_blocks_nobody_and_can_be_sent_again_or_discarded
     assert (depths.rejected, depths.waiting) == (0, Waiting())
 
 
-async def test_waiting_ends_when_a_failed_event_has_rested(outbox: Outbox, clock: HandClock) -> None:
+async def test_wait_for_events_returns_when_a_retry_is_due(outbox: Outbox, clock: HandClock) -> None:
     await outbox.register("cloud", ALL)
     await accept(outbox, event("1"))
     [delivery] = await outbox.deliveries("cloud", 1)
     await outbox.settle("cloud", [(delivery, Failed("timeout"))])
     assert await outbox.deliveries("cloud", 1) == []
-    waiting = asyncio.create_task(outbox.wait("cloud"))
+    waiting = asyncio.create_task(outbox.wait_for_events("cloud"))
     await asyncio.sleep(0)
     assert not waiting.done()
     clock.advance(1)
@@ -190,9 +194,7 @@ async def test_waiting_ends_when_a_failed_event_has_rested(outbox: Outbox, clock
     assert names(await outbox.deliveries("cloud", 1)) == ["1"]
 
 
-async def test_many_unsettled_events_stop_the_cursor_so_that_the_list_behind_it_stays_short(
-    store: Store, clock: HandClock
-) -> None:
+async def test_many_failed_events_stop_the_cursor_to_limit_the_exceptions(store: Store, clock: HandClock) -> None:
     outbox = Outbox(store, clock, Limits(unsettled=3))
     await outbox.register("cloud", ALL)
     await accept(outbox, *(event(str(number), key=f"k{number}") for number in range(6)))

@@ -1,4 +1,4 @@
-"""What the outbox promises, on a real store."""
+"""Acceptance, order, deduplication and withdrawal, on a real store."""
 
 import asyncio
 import os
@@ -15,12 +15,12 @@ from process_cosmos_gateway.outbox import Added, Failed, Outbox
 from process_cosmos_gateway.store import Store, Transaction
 from tests.gateway.store.parts import HandClock, opened
 
-from .parts import ALL, ULIDS, WITHIN, accept, drain, event, measure, names
+from .parts import ALL, ULIDS, WITHIN, accept, drain, enqueue_readings, event, names
 
 
-async def test_alarms_go_first_each_priority_in_order(store: Store, outbox: Outbox) -> None:
+async def test_urgent_events_are_sent_first_and_each_priority_in_order(store: Store, outbox: Outbox) -> None:
     await outbox.register("cloud", ALL)
-    await measure(store, outbox, 1)
+    await enqueue_readings(store, outbox, 1)
     await accept(
         outbox,
         event("c1", priority=Priority.CHANGE),
@@ -32,7 +32,7 @@ async def test_alarms_go_first_each_priority_in_order(store: Store, outbox: Outb
     assert await drain(outbox, "cloud") == ["a1", "a2", "c1", "c2", "m1"]
 
 
-async def test_parcels_come_again_until_they_are_settled(outbox: Outbox) -> None:
+async def test_deliveries_are_returned_again_until_settled(outbox: Outbox) -> None:
     await outbox.register("cloud", ALL)
     await accept(outbox, event("1"), event("2"))
     assert names(await outbox.deliveries("cloud", 10)) == names(await outbox.deliveries("cloud", 10)) == ["1", "2"]
@@ -61,21 +61,21 @@ async def test_an_id_with_other_content_is_a_conflict_and_counted(outbox: Outbox
     assert await drain(outbox, "cloud") == ["first"]
 
 
-async def test_a_withdrawn_event_is_not_sent_and_frees_what_it_held_back(store: Store, outbox: Outbox) -> None:
+async def test_a_withdrawn_event_is_not_sent_and_unblocks_its_key(store: Store, outbox: Outbox) -> None:
     await outbox.register("cloud", ALL)
-    asked = event("notification_requested", only="cloud")
-    await accept(outbox, asked, event("closed"))
+    request = event("notification_requested", only="cloud")
+    await accept(outbox, request, event("closed"))
     [delivery, _] = await outbox.deliveries("cloud", 10)
     await outbox.settle("cloud", [(delivery, Failed("timeout"))])
     assert await outbox.deliveries("cloud", 10) == []
-    await store.write(lambda transaction: outbox.withdraw(transaction, asked.id, "cloud"))
+    await store.write(lambda transaction: outbox.withdraw(transaction, request.id, "cloud"))
     assert await drain(outbox, "cloud") == ["closed"]
-    await outbox.settle("cloud", [(delivery, Failed("it was on its way"))])
+    await outbox.settle("cloud", [(delivery, Failed("it was in flight"))])
     assert (await outbox.depths()).waiting == Waiting()
-    assert await outbox.accept(asked) is Added.ADDED
+    assert await outbox.accept(request) is Added.ADDED
 
 
-async def test_an_event_of_somebodys_transaction_is_undone_with_it(store: Store, outbox: Outbox) -> None:
+async def test_an_added_event_is_rolled_back_with_its_transaction(store: Store, outbox: Outbox) -> None:
     await outbox.register("cloud", ALL)
 
     def change(transaction: Transaction) -> None:
@@ -89,7 +89,7 @@ async def test_an_event_of_somebodys_transaction_is_undone_with_it(store: Store,
     assert (await outbox.depths()).waiting == Waiting()
 
 
-async def test_the_age_of_the_oldest_waiting_event_is_known(outbox: Outbox, clock: HandClock) -> None:
+async def test_depths_report_the_age_of_the_oldest_pending_event(outbox: Outbox, clock: HandClock) -> None:
     await outbox.register("cloud", ALL)
     assert (await outbox.depths()).oldest is None
     await accept(outbox, event("1"))
@@ -119,7 +119,7 @@ asyncio.run(main())
 """
 
 
-async def test_a_kill_between_commit_and_acknowledgement_keeps_one_of_the_repeated_event(
+async def test_a_repeat_after_a_kill_between_commit_and_acknowledgement_is_a_duplicate(
     tmp_path: Path, clock: HandClock
 ) -> None:
     once = ULIDS()

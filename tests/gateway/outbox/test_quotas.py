@@ -1,4 +1,4 @@
-"""What the outbox does when there is no more room, and how the link is shared."""
+"""Quotas: eviction, the overflow queue, refusals and expiry; and the shares of the link."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -11,33 +11,33 @@ from process_cosmos_gateway.outbox.quotas import MB, READING_BYTES
 from process_cosmos_gateway.store import Store
 from tests.gateway.store.parts import HandClock
 
-from .parts import ALL, ULIDS, accept, drain, event, measure, names
+from .parts import ALL, ULIDS, accept, drain, enqueue_readings, event, names
 
 CHANGE, URGENT, READING = Priority.CHANGE, Priority.URGENT, Priority.READING
 
 
 def change(number: int, slot: str | None = None) -> Event:
-    """Return a change of 400 bytes or so."""
+    """Return a change of about 400 bytes."""
     return event(f"c{number}", priority=CHANGE, slot=slot, data={"name": f"c{number}", "padding": "x" * 200})
 
 
-def limits(parked: int = MB, **quota: int) -> Limits:
-    """Return limits with some quotas small."""
-    return Limits(quota={priority: quota.get(priority, MB) for priority in Priority}, overflow_bytes=parked)
+def limits(overflow: int = MB, **quota: int) -> Limits:
+    """Return limits of 1 MiB, except for the given quotas."""
+    return Limits(quota={priority: quota.get(priority, MB) for priority in Priority}, overflow_bytes=overflow)
 
 
-async def test_an_away_destination_costs_only_its_own_share(store: Store, clock: HandClock) -> None:
+async def test_an_offline_destination_uses_only_its_own_share(store: Store, clock: HandClock) -> None:
     outbox = Outbox(store, clock, limits(change=10_000, reading=READING_BYTES * 100))
-    await outbox.register("here", ALL)
-    await outbox.register("away", ALL)
-    got: list[str] = []
+    await outbox.register("online", ALL)
+    await outbox.register("offline", ALL)
+    received: list[str] = []
     for number in range(60):
         await accept(outbox, change(number))
-        await measure(store, outbox, number)
-        got += await drain(outbox, "here")
-    assert sorted(got) == sorted([f"c{number}" for number in range(60)] + [f"m{number}" for number in range(60)])
+        await enqueue_readings(store, outbox, number)
+        received += await drain(outbox, "online")
+    assert sorted(received) == sorted([f"c{number}" for number in range(60)] + [f"m{number}" for number in range(60)])
     depths = await outbox.depths()
-    late = await drain(outbox, "away")
+    late = await drain(outbox, "offline")
     lost = {key: number for key, number in depths.drops.items() if number}
     assert lost == {
         (CHANGE, DropReason.QUOTA): 60 - sum(name[0] == "c" for name in late),
@@ -49,19 +49,17 @@ async def test_an_away_destination_costs_only_its_own_share(store: Store, clock:
     assert (await outbox.depths()).bytes == dict.fromkeys(Priority, 0)
 
 
-async def test_changes_keep_the_newest_of_each_slot_before_the_oldest_are_dropped(
-    store: Store, clock: HandClock
-) -> None:
+async def test_superseded_changes_are_dropped_before_the_oldest(store: Store, clock: HandClock) -> None:
     outbox = Outbox(store, clock, limits(change=10_000))
-    await outbox.register("away", ALL)
+    await outbox.register("offline", ALL)
     await accept(outbox, change(0, "rare"), *(change(number, "frequent") for number in range(1, 100)))
     depths = await outbox.depths()
-    left = await drain(outbox, "away")
+    left = await drain(outbox, "offline")
     assert (left[0], left[-1]) == ("c0", "c99")
     assert depths.drops == {(CHANGE, DropReason.SUPERSEDED): 100 - len(left)}
 
 
-async def test_parked_alarms_leave_in_order_once_there_is_room(store: Store, clock: HandClock) -> None:
+async def test_overflowing_events_are_sent_in_order_once_there_is_room(store: Store, clock: HandClock) -> None:
     outbox = Outbox(store, clock, limits(urgent=2_000))
     await outbox.register("cloud", ALL)
     await outbox.register("quick", ALL)
@@ -74,26 +72,28 @@ async def test_parked_alarms_leave_in_order_once_there_is_room(store: Store, clo
     assert (await outbox.depths()).waiting == Waiting()
 
 
-async def test_beyond_the_reserve_only_the_newest_of_an_alert_is_parked(store: Store, clock: HandClock) -> None:
-    outbox = Outbox(store, clock, limits(urgent=600, parked=600))
+async def test_a_full_overflow_queue_keeps_the_newest_event_of_an_alert(store: Store, clock: HandClock) -> None:
+    outbox = Outbox(store, clock, limits(urgent=600, overflow=600))
     await outbox.register("cloud", ALL)
     await accept(outbox, *(event(f"a{number}", key="one") for number in range(10)))
     depths = await outbox.depths()
-    got = await drain(outbox, "cloud")
-    assert got[-1] == "a9"
-    assert depths.drops == {(URGENT, DropReason.SUPERSEDED): 10 - len(got)}
+    received = await drain(outbox, "cloud")
+    assert received[-1] == "a9"
+    assert depths.drops == {(URGENT, DropReason.SUPERSEDED): 10 - len(received)}
 
 
-async def test_a_parked_alarm_that_is_withdrawn_is_not_sent(store: Store, clock: HandClock) -> None:
+async def test_an_event_withdrawn_from_the_overflow_queue_is_not_sent(store: Store, clock: HandClock) -> None:
     outbox = Outbox(store, clock, limits(urgent=300))
     await outbox.register("cloud", ALL)
-    parked = event("parked", only="cloud")
-    await accept(outbox, event("first"), event("second"), parked)
-    await store.write(lambda transaction: outbox.withdraw(transaction, parked.id, "cloud"))
+    overflowing = event("overflowing", only="cloud")
+    await accept(outbox, event("first"), event("second"), overflowing)
+    await store.write(lambda transaction: outbox.withdraw(transaction, overflowing.id, "cloud"))
     assert await drain(outbox, "cloud") == ["first", "second"]
 
 
-async def test_a_producers_alarm_without_room_is_refused_and_nothing_of_it_kept(store: Store, clock: HandClock) -> None:
+async def test_an_urgent_event_of_no_alert_without_room_is_refused_and_not_stored(
+    store: Store, clock: HandClock
+) -> None:
     outbox = Outbox(store, clock, limits(urgent=300))
     await outbox.register("cloud", ALL)
     first, second = (event(name, kind=EventKind.DEVICE) for name in ("first", "second"))
@@ -106,7 +106,7 @@ async def test_a_producers_alarm_without_room_is_refused_and_nothing_of_it_kept(
     assert await outbox.accept(second) is Added.ADDED
 
 
-async def test_a_change_without_room_is_dropped_and_counted_and_its_id_forgotten(
+async def test_a_change_without_room_is_dropped_and_counted_and_its_id_not_stored(
     store: Store, clock: HandClock
 ) -> None:
     outbox = Outbox(store, clock, limits(change=300))
@@ -116,22 +116,22 @@ async def test_a_change_without_room_is_dropped_and_counted_and_its_id_forgotten
     with pytest.raises(OutboxFullError):
         await outbox.accept(long)
     assert (await outbox.depths()).drops == {(CHANGE, DropReason.QUOTA): 1}
-    roomy = Outbox(store, clock)
-    assert await roomy.accept(long) is Added.ADDED
+    larger = Outbox(store, clock)
+    assert await larger.accept(long) is Added.ADDED
 
 
-async def test_a_change_is_dropped_for_a_full_disk_with_its_reason_and_its_id_forgotten(tmp_path: Path) -> None:
+async def test_a_full_disk_drops_a_change_with_its_reason_and_without_its_id(tmp_path: Path) -> None:
     store = await Store.open(tmp_path, ULIDS, free_fn=lambda _: 0)
     outbox, refused = Outbox(store, HandClock()), change(1)
     await outbox.register("cloud", ALL)
     assert await store.write(lambda transaction: outbox.add(transaction, refused)) is Added.DROPPED
-    await measure(store, outbox, 1)
+    await enqueue_readings(store, outbox, 1)
     assert (await outbox.depths()).drops == {(CHANGE, DropReason.DISK): 1, (READING, DropReason.DISK): 1}
-    assert await outbox.last_own_id() is None
+    assert await outbox.last_own_id_ms() is None
     await store.close()
 
 
-async def test_a_parked_alarm_expires_at_its_own_time(store: Store, clock: HandClock) -> None:
+async def test_an_event_in_the_overflow_queue_expires_at_its_own_time(store: Store, clock: HandClock) -> None:
     outbox = Outbox(store, clock, limits(urgent=300))
     await outbox.register("cloud", ALL)
     soon = clock.now() + timedelta(seconds=10)
@@ -145,23 +145,21 @@ async def test_a_parked_alarm_expires_at_its_own_time(store: Store, clock: HandC
     assert (await outbox.depths()).drops == {(URGENT, DropReason.EXPIRED): 1}
 
 
-async def test_parked_alarms_leave_also_when_all_before_them_expire_or_are_damaged(
+async def test_overflowing_events_are_sent_when_all_before_them_expire_or_are_damaged(
     store: Store, clock: HandClock
 ) -> None:
     outbox = Outbox(store, clock, limits(urgent=300))
     await outbox.register("cloud", ALL)
     soon = clock.now() + timedelta(seconds=10)
-    await accept(outbox, event("late", expires_at=soon), event("parked"), event("behind"))
+    await accept(outbox, event("late", expires_at=soon), event("overflowing"), event("behind"))
     clock.advance(10)
-    assert names(await outbox.deliveries("cloud", 10)) == ["parked"]
+    assert names(await outbox.deliveries("cloud", 10)) == ["overflowing"]
     await store.write(lambda transaction: transaction.run("UPDATE outbox_urgent SET body = CAST('{' AS BLOB)"))
     assert await drain(outbox, "cloud") == ["behind"]
 
 
-async def test_what_has_expired_makes_room_among_the_parked_before_anything_is_superseded(
-    store: Store, clock: HandClock
-) -> None:
-    outbox = Outbox(store, clock, limits(urgent=300, parked=600))
+async def test_the_overflow_queue_drops_expired_events_before_superseded_ones(store: Store, clock: HandClock) -> None:
+    outbox = Outbox(store, clock, limits(urgent=300, overflow=600))
     await outbox.register("cloud", ALL)
     soon = clock.now() + timedelta(seconds=10)
     await accept(outbox, event("first"), event("late", expires_at=soon), event("a1"))
@@ -180,7 +178,7 @@ async def test_expired_events_are_never_sent_but_counted(outbox: Outbox, clock: 
     assert (await outbox.depths()).drops == {(URGENT, DropReason.EXPIRED): 1}
 
 
-async def test_a_damaged_event_is_set_aside_and_never_sent(store: Store, outbox: Outbox) -> None:
+async def test_a_damaged_event_is_quarantined_and_never_sent(store: Store, outbox: Outbox) -> None:
     await outbox.register("cloud", ALL)
     await accept(outbox, event("bad"), event("good"))
     flip = "UPDATE outbox_urgent SET body = CAST('{' AS BLOB) WHERE sequence = 1"
@@ -191,10 +189,10 @@ async def test_a_damaged_event_is_set_aside_and_never_sent(store: Store, outbox:
     assert kept == [("outbox_urgent",)]
 
 
-async def test_an_alarm_overtakes_100_000_measurements(store: Store, outbox: Outbox) -> None:
+async def test_an_urgent_event_overtakes_100_000_readings(store: Store, outbox: Outbox) -> None:
     await outbox.register("cloud", ALL)
     for begin in range(0, 100_000, 10_000):
-        await measure(store, outbox, *range(begin, begin + 10_000))
+        await enqueue_readings(store, outbox, *range(begin, begin + 10_000))
     await outbox.deliveries("cloud", 10)
     await accept(outbox, event("urgent"))
     first, *_ = await outbox.deliveries("cloud", 10)
@@ -202,11 +200,11 @@ async def test_an_alarm_overtakes_100_000_measurements(store: Store, outbox: Out
     assert (await outbox.depths()).waiting == Waiting(urgent=1, reading=100_000)
 
 
-async def test_measurements_keep_a_tenth_and_changes_a_fifth_of_the_link_under_a_flood_of_alarms(
+async def test_readings_keep_a_tenth_and_changes_a_fifth_of_the_link_under_a_flood_of_urgent_events(
     store: Store, outbox: Outbox
 ) -> None:
     await outbox.register("cloud", ALL)
-    await measure(store, outbox, *range(20_000))
+    await enqueue_readings(store, outbox, *range(20_000))
     await store.write(
         lambda transaction: [
             outbox.add(transaction, each)
@@ -221,7 +219,7 @@ async def test_measurements_keep_a_tenth_and_changes_a_fifth_of_the_link_under_a
         for delivery in deliveries:
             sent[delivery.priority] += len(delivery.body)
         await outbox.settle("cloud", [(delivery, Delivered()) for delivery in deliveries])
-    whole = sum(sent.values())
-    assert sent[READING] >= whole / 10
-    assert sent[CHANGE] >= whole / 5
-    assert sent[URGENT] >= whole / 2
+    total = sum(sent.values())
+    assert sent[READING] >= total / 10
+    assert sent[CHANGE] >= total / 5
+    assert sent[URGENT] >= total / 2

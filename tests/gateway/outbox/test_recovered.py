@@ -1,4 +1,4 @@
-"""A salvaged store gives out no number that a destination's cursor has passed: its event would never be sent."""
+"""A recovered store assigns no sequence number behind the cursor of a destination: the event would never be sent."""
 
 from pathlib import Path
 
@@ -7,10 +7,10 @@ from process_cosmos_gateway.outbox import Outbox
 from tests.gateway.store.parts import HandClock, opened
 from tests.gateway.store.test_recovery import PAGE, pages, spoil, suspect
 
-from .parts import ALL, accept, drain, event, measure
+from .parts import ALL, accept, drain, enqueue_readings, event
 
 
-async def test_what_is_accepted_after_the_last_numbers_were_lost_twice_is_sent(
+async def test_events_accepted_after_the_last_sequence_numbers_were_lost_twice_are_sent(
     tmp_path: Path, clock: HandClock
 ) -> None:
     for turn in range(3):
@@ -19,7 +19,7 @@ async def test_what_is_accepted_after_the_last_numbers_were_lost_twice_is_sent(
             outbox = Outbox(store, clock)
             await outbox.register("cloud", ALL)
             await accept(outbox, event("urgent"), event("change", priority=Priority.CHANGE))
-            await measure(store, outbox, turn)
+            await enqueue_readings(store, outbox, turn)
             assert await drain(outbox, "cloud") == ["urgent", "change", f"m{turn}"]
             assert (await outbox.depths()).waiting == Waiting()
         [page] = pages(tmp_path, "sqlite_sequence", "leaf")

@@ -15,7 +15,7 @@ from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.contract.local_programs import FROM_PRODUCER, LONGEST_PUBLISH, MOST_UNANSWERED, Publish
 from process_cosmos_gateway.contract.session import Problem, Result
 from process_cosmos_gateway.errors import RequestRefusedError, StoreError
-from process_cosmos_gateway.outbox import Added, Event, Outbox, Outcome, failure, program_key
+from process_cosmos_gateway.outbox import Added, Event, Outbox, Outcome, outcome_error, program_key
 
 HELD_SECONDS = 10.0
 """So long nothing passes an event that was refused and does not come again: its program has given it up."""
@@ -85,7 +85,7 @@ class _Line:
             self.refused = self.error = None
         while self.under_way and self.under_way[0][1].done():
             event, outcome = self.under_way.popleft()
-            if self.refused is None and (error := failure(outcome)):
+            if self.refused is None and (error := outcome_error(outcome)):
                 self.refused, self.error, self.until = event, error, now + HELD_SECONDS
 
     def holds_back(self, event: Ulid, now: float) -> BaseException | None:
@@ -173,7 +173,7 @@ class _Connection:
         line = self._lines.setdefault((event.priority, event.key), _Line())
         if held := line.holds_back(event.id, begun):
             return _Message(publish.id, begun, self._failed(held), event)
-        outcome = self._outbox.offer(event, line.under_way[-1][1] if line.under_way else None)
+        outcome = self._outbox.submit(event, line.under_way[-1][1] if line.under_way else None)
         line.under_way.append((event.id, outcome))
         return _Message(publish.id, begun, outcome, event)
 
@@ -214,7 +214,7 @@ class _Connection:
         """Wait for no outcome any more: what was offered is taken, but nobody is told."""
         for message in self._unanswered:
             # Not cancelled: what comes after it about its subject has to learn that it failed.
-            message.outcome.add_done_callback(failure)
+            message.outcome.add_done_callback(outcome_error)
 
 
 def _event(publish: Publish) -> Event:

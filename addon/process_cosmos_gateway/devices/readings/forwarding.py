@@ -46,7 +46,7 @@ class Forwarding:
 
     def add(self, transaction: Transaction, series: Series, points: Sequence[Point], received: float) -> None:
         """Let new readings leave, wait or end here; nothing happens where no destination wants readings."""
-        if not self._outbox.wants(transaction, EventKind.READING):
+        if not self._outbox.has_subscriber(transaction, EventKind.READING):
             return
         load = self._load(transaction)
         rule = rule_for(self._rules, series.device, series.name)

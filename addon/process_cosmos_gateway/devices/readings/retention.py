@@ -72,7 +72,7 @@ class Retention:
             after = await self._store.write(
                 partial(forget_old, before=now - READING_DAYS * 86_400, now=now, after=after)
             )
-        await self._outbox.forget_series()
+        await self._outbox.delete_unused_series()
 
     async def make_room(self) -> None:
         """Forget the oldest readings if all take more than they may; raise ``StoreError``."""
