@@ -27,7 +27,7 @@ from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.contract.local_programs import LONGEST_PUBLISH
 from process_cosmos_gateway.contract.messages import FROM_GATEWAY, FROM_HOME_ASSISTANT, DeviceChange
 from process_cosmos_gateway.destinations.http_request import Reply
-from process_cosmos_gateway.destinations.inbox import read_page
+from process_cosmos_gateway.destinations.inbox import parse_inbox_page
 from process_cosmos_gateway.destinations.settings import WebhookSettings
 from process_cosmos_gateway.destinations.webhook import Webhook
 from process_cosmos_gateway.devices import BrokerOptions, Devices, repository
@@ -219,7 +219,7 @@ async def inbox(folder: Path) -> AsyncIterator[Attack]:
             items[1]["acknowledge_for"] = "HERE"
             page = orjson.dumps({"items": items}).replace(b'"HERE"', text)
             try:
-                polled = read_page("cloud", page, 0)
+                polled = parse_inbox_page("cloud", page, 0)
             except ContractError as error:
                 return error.code
             assert polled.cursor == items[2]["cursor"]

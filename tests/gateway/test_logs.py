@@ -7,9 +7,9 @@ from io import StringIO
 import pytest
 
 from process_cosmos_gateway import logs
-from process_cosmos_gateway.destinations.delivery_state import logged
+from process_cosmos_gateway.destinations.delivery_state import log_health_change
 from process_cosmos_gateway.destinations.destination import Down
-from process_cosmos_gateway.destinations.link import Health
+from process_cosmos_gateway.destinations.link import LinkHealth
 from process_cosmos_gateway.logs import DESTINATION, ENTRIES_A_MINUTE, LONGEST, OneLine, Rate, redact
 
 
@@ -143,12 +143,12 @@ def link_state(name: str, state: str, created: float) -> logging.LogRecord:
 
 
 def test_a_destination_that_goes_and_comes_hides_no_other_one(caplog: pytest.LogCaptureFixture) -> None:
-    there, away = Health().worked(0.0), Health().failed(Down(reason="timeout"))
+    there, away = LinkHealth().succeeded(0.0), LinkHealth().failed(Down(reason="timeout"))
     caplog.handler.addFilter(rate := Rate())
     with caplog.at_level(logging.INFO):
         for _ in range(30):
-            logged("hook", "sending", there, away)
-        logged("cloud", "sending", away, there)
+            log_health_change("hook", "sending", there, away)
+        log_health_change("cloud", "sending", away, there)
     caplog.handler.removeFilter(rate)
     written = [record.getMessage() for record in caplog.records]
     assert written == [*["hook, sending: offline: timeout"] * ENTRIES_A_MINUTE, "cloud, sending: connected"]

@@ -1,4 +1,4 @@
-"""A destination is corrected, named and tested, and loses nothing that waits for it."""
+"""A destination can be corrected, renamed and tested without losing waiting events."""
 
 import asyncio
 from pathlib import Path
@@ -17,14 +17,14 @@ from process_cosmos_gateway.contract.destinations import (
 )
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.destinations import service
-from process_cosmos_gateway.destinations.confirmation import digest
+from process_cosmos_gateway.destinations.confirmation import body_digest
 from process_cosmos_gateway.destinations.settings import (
     MOST_APPROVED,
-    Kept,
+    StoredDestination,
     WebhookSettings,
     load_one,
-    note_inbox,
-    note_token,
+    store_inbox_cursor,
+    store_token,
 )
 from process_cosmos_gateway.errors import RequestRefusedError
 from tests.cloud.endpoint import endpoint_process, run_command
@@ -47,7 +47,7 @@ async def approve(site: Site, reply_digest: str, name: str = "hook") -> None:
     await site.destinations.approve(ApproveReply(id="1", name=name, digest=reply_digest))
 
 
-async def kept(site: Site, name: str = "hook") -> Kept:
+async def kept(site: Site, name: str = "hook") -> StoredDestination:
     found = await site.store.read(lambda transaction: load_one(transaction, name))
     assert found is not None
     return found
@@ -98,8 +98,8 @@ async def test_what_was_proven_and_read_counts_on_but_at_another_address_nothing
     await site.set_webhook(hook.url)
     await site.accept(1)
     await until(lambda: site.link("hook").state is LinkState.CONNECTED)
-    await site.store.write(lambda transaction: note_inbox(transaction, "hook", 7))
-    await site.store.write(lambda transaction: note_token(transaction, "hook", "3-abc"))
+    await site.store.write(lambda transaction: store_inbox_cursor(transaction, "hook", 7))
+    await site.store.write(lambda transaction: store_token(transaction, "hook", "3-abc"))
 
     await change(site, label="x", header="X-Key", header_value="v")
     same = await kept(site)
@@ -150,7 +150,7 @@ async def test_a_test_event_passes_the_queue_and_what_waits_is_tried_at_once(sit
     await until(lambda: site.link("hook").state is LinkState.CONNECTED)
 
     sent = orjson.loads(hook.calls[0].body)
-    assert (sent["type"], sent["subject"], sent["source"]) == (service.TEST, "hook", f"/sites/{site.store.site}")
+    assert (sent["type"], sent["subject"], sent["source"]) == (service.TEST_TYPE, "hook", f"/sites/{site.store.site}")
     assert sent["data"]["message"]
     assert hook.calls[0].headers["X-Key"] == "v"
     assert hook.calls[0].headers["Idempotency-Key"] == f"{sent['source']}/{sent['id']}"
@@ -171,7 +171,7 @@ async def test_a_test_event_passes_the_queue_and_what_waits_is_tried_at_once(sit
                 "status": 200,
                 "reply": PAGE.decode(),
                 "approvable": True,
-                "digest": digest(PAGE),
+                "digest": body_digest(PAGE),
             },
         ),
     ],
@@ -208,7 +208,7 @@ async def test_a_reply_a_person_vouches_for_counts_at_once_and_after_a_restart(s
     await site.accept(1)
     await until(lambda: site.link("hook").reason == "not_a_receiver")
 
-    await approve(site, digest(PAGE))
+    await approve(site, body_digest(PAGE))
     await until(lambda: site.link("hook").state is LinkState.CONNECTED)
     assert await site.waiting() == 0
 
@@ -222,7 +222,7 @@ async def test_a_reply_a_person_vouches_for_counts_at_once_and_after_a_restart(s
 
 async def test_approvals_stay_at_an_address_a_handful_of_them(site: Site, hook: Receiver) -> None:
     await site.set_webhook(hook.url)
-    digests = [digest(bytes([number])) for number in range(MOST_APPROVED + 1)]
+    digests = [body_digest(bytes([number])) for number in range(MOST_APPROVED + 1)]
     for each in digests:
         await approve(site, each)
     await approve(site, digests[1])

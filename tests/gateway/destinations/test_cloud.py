@@ -1,4 +1,4 @@
-"""The cloud endpoint as a destination, against the real one: enrolment by a real child process, real mutual TLS."""
+"""The cloud endpoint as a destination: a real endpoint, enrolment by a real child process, real mutual TLS."""
 
 import asyncio
 import sys
@@ -17,7 +17,7 @@ from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.contract.pairing import OneTimeLine, parse_line
 from process_cosmos_gateway.destinations import enrolment
 from process_cosmos_gateway.destinations.inbox import LARGEST_CURSOR
-from process_cosmos_gateway.destinations.settings import load_one, note_inbox
+from process_cosmos_gateway.destinations.settings import load_one, store_inbox_cursor
 from process_cosmos_gateway.errors import RequestRefusedError
 from tests.brokers import free_port
 from tests.cloud.conftest import new_code
@@ -34,7 +34,7 @@ async def cloud(tmp_path: Path) -> AsyncIterator[EndpointProcess]:
 
 
 async def refusal(site: Site, code: str) -> RequestRefusedError:
-    """Return why a code was refused; nothing was set."""
+    """Return why a code was refused, and assert that nothing was set."""
     with pytest.raises(RequestRefusedError) as caught:
         await site.set_cloud(code)
     assert site.destinations.links() == ()
@@ -114,7 +114,7 @@ async def test_a_cursor_that_is_far_too_high_hides_no_later_answer(site: Site, c
     site_id = ("--site", site.store.site)
     await cloud.answer(alert_id(1), "first", *site_id)
     await until(lambda: len(site.alerts.taken) == 1)
-    await site.store.write(lambda transaction: note_inbox(transaction, "cloud", LARGEST_CURSOR))
+    await site.store.write(lambda transaction: store_inbox_cursor(transaction, "cloud", LARGEST_CURSOR))
 
     await site.restart()
     await cloud.answer(alert_id(1), "second", *site_id)
@@ -131,7 +131,7 @@ async def test_a_closed_gate_leaves_the_inbox_alone(site: Site, cloud: EndpointP
     site.alerts.gate.clear()
     closed_at = time.monotonic()
     await cloud.answer(alert_id(1), "second", "--site", site.store.site)
-    # The poll that was under way ends with the item, which is contact, and leaves it where it is.
+    # The running poll ends with the item, which counts as contact, and leaves the item in the inbox.
     await until(lambda: (site.link("cloud").last_contact_age or 0.0) < time.monotonic() - closed_at)
     assert len(site.alerts.taken) == 1
 
@@ -162,7 +162,7 @@ async def test_a_code_is_checked_against_the_endpoints_key_before_anything_is_se
     assert error.code is Code.IDENTITY_MISMATCH
     assert "Nothing was sent" in str(error)
 
-    await site.set_cloud(code)  # it was not spent
+    await site.set_cloud(code)  # it was not used up
 
 
 async def test_a_used_code_is_refused_with_the_endpoints_own_sentence(site: Site, cloud: EndpointProcess) -> None:

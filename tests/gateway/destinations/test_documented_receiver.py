@@ -1,4 +1,4 @@
-"""The receiver printed in docs/destinations.md, run as it stands there, with every kind of event."""
+"""The receiver printed in docs/destinations.md, run as printed, with every kind of event."""
 
 import asyncio
 import sys
@@ -29,7 +29,7 @@ def program() -> str:
 
 
 async def listening(port: int) -> None:
-    """Wait until somebody listens."""
+    """Wait until the port accepts connections."""
     async with asyncio.timeout(20):
         while True:
             try:
@@ -96,7 +96,7 @@ async def test_it_does_its_part_once_and_repeats_its_reply(
 
 
 def of_device(number: int, kind: str, subject: str, data: object) -> Event:
-    """Return an event as devices, or the broker's session, make them."""
+    """Return an event as created for devices or the broker's session."""
     return Event(
         id=event_id(number),
         type=kind,
@@ -110,7 +110,7 @@ def of_device(number: int, kind: str, subject: str, data: object) -> Event:
 
 
 def others() -> Sequence[Event]:
-    """Return one event of each kind beside alerts, readings and tests."""
+    """Return one event of each kind except alerts, readings and tests."""
     about = {"device": "wot/leak", "title": "Leak"}
     gap = {"reason": "session_lost", "since": None, "until": datetime(2026, 11, 22, 10, tzinfo=UTC)}
     return (
@@ -150,7 +150,7 @@ async def test_it_takes_every_kind_of_event(site: Site, documented: tuple[str, a
             "process_cosmos.alert.opened.v1 Water in the cellar",
             *(f"{each.type} {each.subject}" for each in others()),
             "process_cosmos.readings.v1 readings",
-            "process_cosmos.test.v1 This is a test. Nothing has happened, and nothing is to be done.",
+            "process_cosmos.test.v1 This is a test. Nothing has happened and no action is needed.",
         ]
     )
 

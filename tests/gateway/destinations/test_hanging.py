@@ -1,4 +1,4 @@
-"""One event that gets no proper reply, while the receiver takes all others: it alone waits."""
+"""An event without a valid reply waits alone while the receiver accepts all others."""
 
 import asyncio
 import time
@@ -36,7 +36,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def failing(fails: Callable[[str], bool], how: Behaviour) -> Behaviour:
-    """Fail for the events ``fails`` is true of, take the others."""
+    """Return a behaviour that fails for events selected by ``fails`` and accepts the others."""
 
     async def behave(request: web.Request, body: bytes) -> web.StreamResponse:
         return await (how if fails(orjson.loads(body)["id"]) else accept)(request, body)
@@ -45,7 +45,7 @@ def failing(fails: Callable[[str], bool], how: Behaviour) -> Behaviour:
 
 
 def arrived(hook: Receiver) -> list[str]:
-    """Return the ids that came, in order, but for the bad one."""
+    """Return the ids received, in order, without the bad event."""
     return [found for call in hook.calls if (found := orjson.loads(call.body)["id"]) != BAD]
 
 

@@ -1,4 +1,4 @@
-"""A receiver that refuses alarms: its pause ends in time, and each alarm is tried once meanwhile."""
+"""A receiver that refuses urgent events: the pause ends in time, and each event is tried once during it."""
 
 from collections import Counter
 from dataclasses import replace
@@ -23,7 +23,7 @@ def quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def but_for_the_change(request: web.Request, body: bytes) -> web.StreamResponse:
-    """Refuse alarms, take the change."""
+    """Refuse urgent events, accept the change."""
     is_change = orjson.loads(body)["id"] == event_id(CHANGE)
     return await (accept if is_change else reply(403))(request, body)
 

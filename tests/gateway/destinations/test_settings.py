@@ -1,4 +1,4 @@
-"""Settings of destinations: checked, kept with their secrets, shown without them."""
+"""Settings of destinations are checked, stored with their secrets, and shown without them."""
 
 import logging
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from process_cosmos_gateway.contract.destinations import EventKind, LinkState
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.destinations.destination import Refused
-from process_cosmos_gateway.destinations.settings import WebhookSettings, address_of
+from process_cosmos_gateway.destinations.settings import WebhookSettings, public_address
 from process_cosmos_gateway.destinations.webhook import Webhook
 from process_cosmos_gateway.errors import RequestRefusedError, StoreError
 
@@ -113,7 +113,7 @@ async def test_a_destination_the_disk_would_not_change_goes_on(
     ],
 )
 def test_an_address_is_all_of_a_url_that_is_no_secret(url: str, address: str) -> None:
-    assert address_of(url) == address
+    assert public_address(url) == address
 
 
 async def test_secrets_reach_the_receiver_and_nothing_else(

@@ -1,4 +1,4 @@
-"""A destination that cannot be used as it is stored is listed with the reason, set again, or removed."""
+"""A destination that cannot be used as stored is listed with the reason until set again or removed."""
 
 import asyncio
 from collections.abc import Callable
@@ -32,20 +32,20 @@ ENDPOINT = "https://endpoint.example:8443"
 
 
 async def listed(site: Site) -> Link:
-    """Return how the destination stands, once the destinations run."""
+    """Return the state of the destination, once the destinations run."""
     await until(lambda: any(link.name == NAME for link in site.destinations.links()))
     return site.link(NAME)
 
 
 async def not_reached(site: Site) -> None:
-    """Return once whoever asks is told that nothing gets there."""
+    """Wait until waiters learn that nothing can be delivered."""
     async with asyncio.timeout(20):
         while await site.store.read(lambda transaction: site.outbox.reaches(transaction, NAME)):
             pass
 
 
 async def spoil(site: Site, hook: Receiver, change: Callable[[Transaction], object]) -> None:
-    """Let one event wait for the destination, whose row is then ``change``d, beside one that works."""
+    """Enqueue one event for the destination, change its row with ``change``, and set up a second one that works."""
     site.alerts.gate.clear()
     await site.set_webhook(hook.url, NAME)
     await site.set_webhook(hook.url, "good")

@@ -1,4 +1,4 @@
-"""A URL is sent as it was given: signed URLs arrive unchanged."""
+"""URLs are sent unchanged, so that signed URLs stay valid."""
 
 import asyncio
 import base64
@@ -18,10 +18,10 @@ from .parts import delivery, until
 
 
 class RawServer:
-    """An HTTP server that parses nothing: it keeps the head of each request, byte by byte."""
+    """An HTTP server without a parser that records the head of each request byte by byte."""
 
     def __init__(self) -> None:
-        """Begin with no request."""
+        """Start without requests."""
         self.heads: list[bytes] = []
         self.port = 0
 
@@ -32,7 +32,7 @@ class RawServer:
 
     @property
     def target(self) -> bytes:
-        """The newest request's target."""
+        """The target of the newest request."""
         method, target, version = self.heads[-1].split(b"\r\n")[0].split(b" ")
         assert (method, version) == (b"POST", b"HTTP/1.1")
         return target

@@ -1,4 +1,4 @@
-"""Webhooks: one CloudEvent per POST, and what a receiver can do to us."""
+"""Webhooks: one CloudEvent per POST, and the effects of a receiver's replies."""
 
 import asyncio
 import ssl
