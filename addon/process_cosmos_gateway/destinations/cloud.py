@@ -109,7 +109,7 @@ class Cloud:
         now: Callable[[], datetime],
         label: str | None = None,
     ) -> None:
-        """Send to ``url``. ``tls`` is made from ``credentials``; ``now`` is the wall clock that decides their expiry."""
+        """Send to ``url``. ``tls`` is made from ``credentials``; they expire according to ``now``, the wall clock."""
         self.name = name
         self.label = label
         self.address = url

@@ -49,7 +49,7 @@ def test_one_in_a_thousand_is_found_with_three_failures(number: int, data: st.Da
     assert len({each.id for each in arrived}) == len(arrived)
 
 
-def test_batches_grow_again_when_it_is_found() -> None:
+def test_batches_grow_after_the_event_was_found() -> None:
     waiting = [delivery(sequence) for sequence in range(1, 65)]
     _, _, bisection = search(waiting, waiting[0].id, BatchBisection.initial(MOST))
     sizes = []
@@ -59,7 +59,7 @@ def test_batches_grow_again_when_it_is_found() -> None:
     assert sizes == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, MOST, MOST]
 
 
-def test_an_alarm_that_comes_meanwhile_goes_next_and_apart_but_never_before_its_own_key() -> None:
+def test_a_new_urgent_event_is_sent_next_and_separately_but_never_before_its_key() -> None:
     suspects = [delivery(sequence) for sequence in range(1, 65)]
     bisection = BatchBisection.initial(MOST).failed(suspects)
     urgent, behind = delivery(99), delivery(100, key=suspects[3].key)
@@ -68,6 +68,6 @@ def test_an_alarm_that_comes_meanwhile_goes_next_and_apart_but_never_before_its_
     assert bisection.choose([*suspects, behind, delivery(101)]) == suspects[:2]
 
 
-def test_a_batch_that_fails_is_never_sent_as_long_again() -> None:
+def test_a_failed_batch_is_never_repeated_at_the_same_size() -> None:
     suspects = [delivery(sequence) for sequence in range(1, 3)]
     assert len(BatchBisection.initial(MOST).failed(suspects).choose(suspects)) == 1

@@ -88,7 +88,7 @@ async def expired(site: Site, cloud: EndpointProcess, days: int) -> Credentials:
     return replace(old, key=wire.key_pem(), certificate=certificate, renew_at=then, expires_at=end)
 
 
-async def test_a_certificate_is_renewed_from_half_of_its_life_on_by_a_child_process(
+async def test_a_certificate_is_renewed_from_half_of_its_lifetime_by_a_child_process(
     site: Site, cloud: EndpointProcess
 ) -> None:
     await site.set_cloud(await cloud.code())
@@ -156,7 +156,7 @@ async def test_a_revoked_certificate_keeps_everything_until_it_is_enrolled_again
     assert [arrival["id"] for arrival in await cloud.ledger()] == [event_id(1), event_id(2)]
 
 
-async def test_an_endpoint_under_a_name_that_is_not_its_own_gets_nothing(site: Site, cloud: EndpointProcess) -> None:
+async def test_an_endpoint_with_a_wrong_name_gets_nothing(site: Site, cloud: EndpointProcess) -> None:
     await site.set_cloud(await cloud.code())
     await change(site, await credentials_of(site), cloud.url.replace("127.0.0.1", "127.0.0.2"))
     async with await asyncio.start_server(
@@ -180,7 +180,7 @@ async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, p
     await asyncio.gather(copy(reader, there_writer), copy(there_reader, writer), return_exceptions=True)
 
 
-async def test_a_rotated_ca_is_met_through_the_old_one_and_trusted_after_the_next_renewal(
+async def test_a_rotated_ca_is_verified_by_the_old_one_and_trusted_after_the_next_renewal(
     site: Site, cloud: EndpointProcess
 ) -> None:
     await site.set_cloud(await cloud.code())
@@ -292,7 +292,7 @@ async def test_the_token_is_on_disk_with_what_it_confirms_and_goes_with_the_dest
     assert await site.store.read(lambda transaction: transaction.rows("SELECT * FROM destination_token")) == []
 
 
-async def test_a_renewal_that_does_not_get_through_is_tried_again_and_one_that_is_refused_rests(
+async def test_a_failed_renewal_is_repeated_and_a_refused_one_backs_off(
     site: Site, cloud: EndpointProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(renewal, "CHECK_SECONDS", 0.01)
@@ -322,7 +322,7 @@ async def test_a_renewal_that_does_not_get_through_is_tried_again_and_one_that_i
     assert tries == answers
 
 
-async def test_a_disk_that_refuses_the_renewed_certificate_leaves_the_old_one_at_work(
+async def test_a_renewed_certificate_that_cannot_be_stored_leaves_the_old_one_in_use(
     site: Site, cloud: EndpointProcess, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(renewal, "CHECK_SECONDS", 0.01)

@@ -109,7 +109,7 @@ async def test_the_inbox_is_read_on_from_its_cursor_after_a_restart(site: Site, 
     assert (first.answer, second.answer, second.acknowledge_for) == ("first", None, 60.0)
 
 
-async def test_a_cursor_that_is_far_too_high_hides_no_later_answer(site: Site, cloud: EndpointProcess) -> None:
+async def test_a_cursor_that_is_too_high_does_not_hide_later_answers(site: Site, cloud: EndpointProcess) -> None:
     await site.set_cloud(await cloud.code())
     site_id = ("--site", site.store.site)
     await cloud.answer(alert_id(1), "first", *site_id)
@@ -181,12 +181,12 @@ async def test_a_code_cut_off_or_made_up_is_malformed(site: Site) -> None:
         assert (await refusal(site, code)).code is Code.CODE_MALFORMED
 
 
-async def test_nobody_at_the_address_is_away(site: Site) -> None:
+async def test_a_refused_connection_is_reported_as_away(site: Site) -> None:
     code = str(OneTimeLine(url=f"https://127.0.0.1:{free_port()}", secret="s" * 20, sha256="0" * 64))
     assert (await refusal(site, code)).code is Code.DESTINATION_AWAY
 
 
-async def test_what_speaks_no_tls_is_not_the_endpoint(site: Site, hook: Receiver) -> None:
+async def test_a_server_without_tls_is_not_the_endpoint(site: Site, hook: Receiver) -> None:
     code = str(OneTimeLine(url=f"https://127.0.0.1:{hook.port}", secret="s" * 20, sha256="0" * 64))
     assert (await refusal(site, code)).code is Code.IDENTITY_MISMATCH
 
@@ -245,7 +245,7 @@ async def test_the_parent_process_never_imports_cryptography() -> None:
     assert await process.wait() == 0
 
 
-async def test_an_expired_certificate_is_said_before_anything_is_tried(site: Site, cloud: EndpointProcess) -> None:
+async def test_an_expired_certificate_is_reported_before_any_request(site: Site, cloud: EndpointProcess) -> None:
     credentials = await enrolment.enrol(parse_line(await cloud.code()), site.store.site)
     assert (credentials.expires_at - datetime.now(UTC)).days > 360
     assert "PRIVATE" not in repr(credentials)

@@ -97,7 +97,7 @@ async def test_a_batch_is_the_stored_bytes_joined(endpoint: FakeEndpoint) -> Non
     assert sent.trouble is None
 
 
-async def test_the_token_of_a_reply_is_handed_on_and_presented_with_the_epoch(endpoint: FakeEndpoint) -> None:
+async def test_the_token_of_a_reply_is_returned_and_presented_with_the_epoch(endpoint: FakeEndpoint) -> None:
     sent = await endpoint.destination.send(DELIVERIES[:1], proven=True, token=None)
     assert sent.token == TOKEN
     await endpoint.destination.send(DELIVERIES[1:2], proven=True, token=sent.token)
@@ -107,7 +107,7 @@ async def test_the_token_of_a_reply_is_handed_on_and_presented_with_the_epoch(en
     assert first["Process-Cosmos-Epoch"] == second["Process-Cosmos-Epoch"] == EPOCH
 
 
-async def test_a_batch_is_taken_in_part(endpoint: FakeEndpoint) -> None:
+async def test_a_batch_is_accepted_in_part(endpoint: FakeEndpoint) -> None:
     problem = {"code": "malformed", "message": "$.data: is missing"}
     endpoint.server.behave = receipt(duplicates=[1], rejected=[{"index": 2, "problem": problem}])
     sent = await endpoint.destination.send(DELIVERIES[:3], proven=True, token=None)
@@ -140,9 +140,7 @@ async def test_an_event_the_endpoint_fails_at_is_found_and_may_become_poison(end
     assert failed == [poison]
 
 
-async def test_an_inbox_item_that_cannot_be_read_blocks_nobody(
-    endpoint: FakeEndpoint, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_an_invalid_inbox_item_is_skipped(endpoint: FakeEndpoint, caplog: pytest.LogCaptureFixture) -> None:
     good = {"id": "b", "cursor": 2, "alert": alert_id(1), "by": "Eve", "age": 1.0, "answer": "keep_off"}
     items = [{**good, "cursor": 1, "alert": "e-17"}, good, {"cursor": 3}]
     endpoint.server.behave = reply(200, orjson.dumps({"items": items}))
@@ -190,7 +188,7 @@ async def test_a_refusal_of_the_site_is_the_links_and_confirms_nothing(
 
 
 @pytest.mark.parametrize("status", [400, 413, 415, 422])
-async def test_a_poison_event_is_found_by_ever_smaller_batches_and_rejected_alone(
+async def test_an_unacceptable_event_is_found_by_smaller_batches_and_rejected_alone(
     endpoint: FakeEndpoint, status: int
 ) -> None:
     poison = DELIVERIES[5]
@@ -227,7 +225,7 @@ async def test_a_single_409_is_a_delivery(endpoint: FakeEndpoint) -> None:
         reply(204),
     ],
 )
-async def test_a_reply_that_is_no_receipt_confirms_nothing(endpoint: FakeEndpoint, behave: Behaviour) -> None:
+async def test_an_invalid_receipt_confirms_nothing(endpoint: FakeEndpoint, behave: Behaviour) -> None:
     endpoint.server.behave = behave
     sent = await endpoint.destination.send(DELIVERIES[:1], proven=True, token=None)
     assert sent.results == ()
@@ -251,7 +249,7 @@ async def test_a_reply_that_is_no_receipt_confirms_nothing(endpoint: FakeEndpoin
         (break_off, Down(reason="connection_lost", event_suspected=True)),
     ],
 )
-async def test_trouble_is_the_links_for_events_and_inbox_alike(
+async def test_a_failure_is_attributed_to_the_link_for_events_and_inbox(
     endpoint: FakeEndpoint, behave: Behaviour, trouble: Down | Refused
 ) -> None:
     endpoint.server.behave = behave
@@ -295,7 +293,7 @@ async def test_a_batch_that_fails_like_everything_else_is_the_links_and_stays_as
     assert endpoint.destination.batch == BATCH
 
 
-async def test_an_endpoint_that_is_well_and_takes_no_event_is_down_and_nothing_counts_as_passed(
+async def test_a_healthy_endpoint_that_accepts_no_event_is_down(
     endpoint: FakeEndpoint,
 ) -> None:
     async def behave(request: web.Request, body: bytes) -> web.StreamResponse:
@@ -353,12 +351,12 @@ async def test_an_expired_certificate_is_refused_before_anything_is_sent(
     assert endpoint.server.calls == []
 
 
-def test_a_body_stays_bearable_and_one_long_event_goes_alone() -> None:
+def test_a_body_is_limited_and_a_long_event_is_sent_alone() -> None:
     assert limit_body(DELIVERIES, 3 * (len(DELIVERIES[0].body) + 2) + 1) == DELIVERIES[:3]
     assert limit_body(DELIVERIES, 10) == DELIVERIES[:1]
 
 
-async def test_on_a_thin_line_or_refused_batches_are_short_so_that_no_alarm_waits_long_and_grow_when_it_is_over(
+async def test_batches_are_short_on_a_slow_or_refused_link_and_grow_afterwards(
     endpoint: FakeEndpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = sum(len(delivery.body) + 2 for delivery in DELIVERIES) + 32
@@ -388,7 +386,7 @@ async def test_on_a_thin_line_or_refused_batches_are_short_so_that_no_alarm_wait
         (break_off, Code.DESTINATION_AWAY),
     ],
 )
-async def test_an_enrolment_that_is_not_answered_properly_is_refused(
+async def test_an_enrolment_with_an_invalid_reply_is_refused(
     endpoint: FakeEndpoint, tmp_path: Path, behave: Behaviour, code: Code
 ) -> None:
     endpoint.server.behave = behave

@@ -88,7 +88,7 @@ async def refused(site: Site) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
-async def test_a_page_that_stands_in_the_way_confirms_nothing(
+async def test_a_page_from_an_intermediary_confirms_nothing(
     site: Site, hook: Receiver, page: tuple[bytes, str | None]
 ) -> None:
     hook.behave = typed(*page)
@@ -98,7 +98,7 @@ async def test_a_page_that_stands_in_the_way_confirms_nothing(
 
 
 @pytest.mark.parametrize("form", [{"encoding": "gzip"}, {"chunked": True}, {"encoding": "gzip", "chunked": True}])
-async def test_a_page_is_known_however_it_is_packed(site: Site, hook: Receiver, form: dict[str, Any]) -> None:
+async def test_a_page_is_recognised_in_every_encoding(site: Site, hook: Receiver, form: dict[str, Any]) -> None:
     hook.behave = typed(SCRIPT.encode(), "text/html", **form)
     await site.set_webhook(hook.url)
     await site.accept(1)
@@ -106,7 +106,7 @@ async def test_a_page_is_known_however_it_is_packed(site: Site, hook: Receiver, 
 
 
 @pytest.mark.parametrize("own", OWN.values(), ids=OWN)
-async def test_nothing_and_json_confirm_whatever_type_they_are_said_to_be(
+async def test_empty_bodies_and_json_confirm_with_any_content_type(
     site: Site, hook: Receiver, own: tuple[bytes, str | None]
 ) -> None:
     hook.behave = typed(*own)
@@ -131,7 +131,7 @@ async def test_a_body_that_claims_to_be_compressed_and_is_not_confirms_nothing(s
     assert await site.waiting() == 1
 
 
-async def test_words_confirm_over_verified_tls_and_not_over_plain_http(site: Site, hook: Receiver) -> None:
+async def test_text_confirms_over_verified_tls_and_not_over_plain_http(site: Site, hook: Receiver) -> None:
     hook.behave = reply(200, b"Thank you")
     await site.set_webhook(hook.url)
     await site.accept(1)
@@ -157,7 +157,7 @@ def trusted(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.mark.parametrize(("body", "state"), [(b"Thank you", LinkState.CONNECTED), (SCRIPT.encode(), LinkState.REFUSED)])
-async def test_over_verified_tls_words_confirm_and_markup_does_not(
+async def test_over_verified_tls_text_confirms_and_markup_does_not(
     site: Site, trusted: Callable[[], ssl.SSLContext], body: bytes, state: LinkState
 ) -> None:
     async with receiver(reply(200, body), trusted()) as server:
@@ -166,7 +166,7 @@ async def test_over_verified_tls_words_confirm_and_markup_does_not(
         await until(lambda: site.link("hook").state is state)
 
 
-async def test_a_link_that_is_refused_quotes_the_reply_without_our_secrets(site: Site, hook: Receiver) -> None:
+async def test_a_refused_link_quotes_the_reply_without_our_secrets(site: Site, hook: Receiver) -> None:
     said = f"<p>{'You may not see /in/deep-secret nor abc-def-123. ' * 20}"
     hook.behave = typed(said.encode("utf-16"), "text/html")
     await site.set_webhook(f"{hook.url}/in/deep-secret", header="X-Key", header_value="abc-def-123")
@@ -188,7 +188,7 @@ async def test_a_link_that_is_refused_quotes_the_reply_without_our_secrets(site:
     st.binary(max_size=300),
     st.sampled_from([None, "utf-8", "utf-16", "latin-1", "shift_jis", "utf-7", "punycode", "\0"]),
 )
-def test_whatever_comes_is_decoded_and_judged(body: bytes, charset: str | None) -> None:
+def test_every_body_is_decoded_and_classified(body: bytes, charset: str | None) -> None:
     decode_body(body, charset)
     found = classify_body(body, charset)
     assert is_confirmation(body, charset, verified=False, approved=()) is (found is BodyKind.DATA)

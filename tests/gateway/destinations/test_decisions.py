@@ -32,7 +32,7 @@ def test_a_status_about_an_event_of_a_batch_asks_for_smaller_batches(status: int
 
 
 @pytest.mark.parametrize("single", [True, False])
-def test_a_first_400_says_that_the_address_is_wrong(single: bool) -> None:  # noqa: FBT001 - a case
+def test_a_400_before_any_delivery_means_a_wrong_address(single: bool) -> None:  # noqa: FBT001 - a case
     assert meaning(400, own=True, single=single, proven=False) is Meaning.REFUSED
 
 
@@ -55,7 +55,7 @@ def test_what_may_be_a_page_never_confirms_and_never_rejects(status: int, single
         (Reply(status=400, body=b""), Refused(reason="http_400", event_suspected=True)),
     ],
 )
-def test_trouble_has_a_stable_word(reply: Reply, trouble: Trouble) -> None:
+def test_a_failure_has_a_stable_code(reply: Reply, trouble: Trouble) -> None:
     assert reply.trouble == trouble
 
 
@@ -102,7 +102,7 @@ def test_a_refused_link_is_tried_every_quarter_of_an_hour() -> None:
     assert LinkHealth().failed(Refused(reason="http_404")).retry_delay(0.3) == REFUSED_SECONDS
 
 
-def test_the_worse_way_is_what_people_see_and_an_untried_one_says_nothing() -> None:
+def test_the_link_shows_the_worse_health_and_ignores_an_untried_one() -> None:
     untried, well = LinkHealth(), LinkHealth().succeeded(3.0)
     away = LinkHealth().succeeded(9.0).failed(Down(reason="timeout"))
     refused = LinkHealth().failed(Refused(reason="not_a_receiver"))

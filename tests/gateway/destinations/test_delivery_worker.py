@@ -111,9 +111,7 @@ async def until_empty(outbox: Outbox) -> None:
             await asyncio.sleep(0.005)
 
 
-async def test_every_event_goes_once_and_in_order_with_the_token_of_the_previous_batch(
-    store: Store, outbox: Outbox
-) -> None:
+async def test_every_event_is_sent_once_and_in_order_with_the_previous_token(store: Store, outbox: Outbox) -> None:
     destination = FakeDestination(accept_all)
     async with running_worker(destination, store, outbox):
         await until_empty(outbox)
@@ -121,7 +119,7 @@ async def test_every_event_goes_once_and_in_order_with_the_token_of_the_previous
     assert destination.tokens == [None, "token 1", "token 2", "token 3"]
 
 
-async def test_the_next_load_is_on_its_way_before_the_one_before_is_settled(
+async def test_the_next_batch_is_sent_before_the_previous_one_is_settled(
     store: Store, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settle, may_settle = outbox.settle, asyncio.Event()
@@ -141,7 +139,7 @@ async def test_the_next_load_is_on_its_way_before_the_one_before_is_settled(
     assert destination.batches == [[1, 2], [3, 4], [5, 6], [7]]
 
 
-async def test_a_load_that_arrived_in_part_is_settled_before_anything_else_goes(store: Store, outbox: Outbox) -> None:
+async def test_a_batch_delivered_in_part_is_settled_before_the_next_is_sent(store: Store, outbox: Outbox) -> None:
     def first_refused(batch: int, deliveries: Sequence[Delivery]) -> Sent:
         if batch > 1:
             return accept_all(batch, deliveries)
@@ -155,7 +153,7 @@ async def test_a_load_that_arrived_in_part_is_settled_before_anything_else_goes(
     assert [each.event for each in await outbox.rejected()] == [event(1).id]
 
 
-async def test_a_load_that_failed_goes_again_before_what_comes_after_it(store: Store, outbox: Outbox) -> None:
+async def test_a_failed_batch_is_repeated_before_later_events(store: Store, outbox: Outbox) -> None:
     destination = FakeDestination(
         lambda batch, deliveries: Sent(trouble=Down(reason="timeout")) if batch == 2 else accept_all(batch, deliveries)
     )
@@ -164,7 +162,7 @@ async def test_a_load_that_failed_goes_again_before_what_comes_after_it(store: S
     assert destination.batches == [[1, 2], [3, 4], [3, 4], [5, 6], [7]]
 
 
-async def test_a_settlement_that_failed_sends_its_load_again_with_the_token_on_disk(
+async def test_a_failed_settlement_repeats_its_batch_with_the_stored_token(
     store: Store, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settle, times = outbox.settle, 0
@@ -203,7 +201,7 @@ async def test_nothing_follows_while_the_gate_is_closed(store: Store, outbox: Ou
     assert destination.batches == [[1, 2], [3, 4], [5, 6], [7]]
 
 
-async def test_an_alarm_does_not_wait_while_the_only_other_one_fails_again_and_again(
+async def test_an_urgent_event_does_not_wait_for_another_that_keeps_failing(
     store: Store, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batch_sender, "PROBE_SECONDS", 0.01)
@@ -223,7 +221,7 @@ async def test_an_alarm_does_not_wait_while_the_only_other_one_fails_again_and_a
         await until(lambda: any(99 in batch for batch in destination.batches))
 
 
-async def test_a_load_that_was_refused_goes_again_with_a_new_alarm_and_not_before(
+async def test_a_refused_batch_is_repeated_only_with_a_new_urgent_event(
     store: Store, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batch_sender, "PROBE_SECONDS", 0.01)

@@ -54,7 +54,9 @@ async def documented(tmp_path: Path) -> AsyncIterator[tuple[str, asyncio.subproc
     await process.wait()
 
 
-async def test_it_takes_an_event_and_answers_it(site: Site, documented: tuple[str, asyncio.subprocess.Process]) -> None:
+async def test_it_accepts_an_event_and_answers_it(
+    site: Site, documented: tuple[str, asyncio.subprocess.Process]
+) -> None:
     await site.set_webhook(documented[0])
     await site.accept(1)
     await until(lambda: bool(site.alerts.taken))
@@ -65,7 +67,7 @@ async def test_it_takes_an_event_and_answers_it(site: Site, documented: tuple[st
     assert await site.waiting() == 0
 
 
-async def test_it_takes_a_test_event_and_answers_nothing(
+async def test_it_accepts_a_test_event_without_an_answer(
     site: Site, documented: tuple[str, asyncio.subprocess.Process]
 ) -> None:
     url, process = documented
@@ -78,7 +80,7 @@ async def test_it_takes_a_test_event_and_answers_nothing(
     assert site.alerts.taken == []
 
 
-async def test_it_does_its_part_once_and_repeats_its_reply(
+async def test_it_acts_once_and_repeats_its_reply(
     documented: tuple[str, asyncio.subprocess.Process],
 ) -> None:
     url, process = documented
@@ -123,7 +125,7 @@ def others() -> Sequence[Event]:
     )
 
 
-async def test_it_takes_every_kind_of_event(site: Site, documented: tuple[str, asyncio.subprocess.Process]) -> None:
+async def test_it_accepts_every_kind_of_event(site: Site, documented: tuple[str, asyncio.subprocess.Process]) -> None:
     url, process = documented
     await site.set_webhook(url, kinds=tuple(EventKind))
     await site.outbox.accept(event(1))

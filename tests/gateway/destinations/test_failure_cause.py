@@ -31,14 +31,14 @@ def names(failures: Sequence[tuple[Delivery, Failed]]) -> list[int]:
     return [each.sequence for each, _ in failures]
 
 
-def test_a_failure_while_another_passed_is_the_events_own() -> None:
+def test_a_failure_during_another_delivery_is_attributed_to_the_event() -> None:
     attribution, own = FailureAttribution().started(A).started(B).delivered(B, at=5.0)
     attribution, own = attribution.failed(A, TIMED_OUT, began=1.0)
     assert own == [(A, Failed("timeout"))]
     assert not attribution.suspects
 
 
-def test_a_failure_is_the_events_own_if_the_next_of_another_key_passes() -> None:
+def test_a_failure_is_attributed_to_the_event_if_another_key_is_delivered_next() -> None:
     attribution, own = FailureAttribution().failed(A, TIMED_OUT, began=1.0)
     assert (own, attribution.is_link_failure) == ([], False)
     attribution, own = attribution.delivered(B, at=30.0)
@@ -46,20 +46,20 @@ def test_a_failure_is_the_events_own_if_the_next_of_another_key_passes() -> None
     assert not attribution.suspects
 
 
-def test_failures_of_two_keys_are_the_links_and_charged_to_nobody() -> None:
+def test_failures_of_two_keys_are_attributed_to_the_link() -> None:
     attribution, _ = FailureAttribution().failed(A, TIMED_OUT, began=1.0)
     attribution, own = attribution.failed(B, TIMED_OUT, began=2.0)
     assert (own, attribution.is_link_failure) == ([], True)
     assert attribution.delivered(C, at=60.0)[1] == []
 
 
-def test_an_event_that_passes_in_its_next_try_was_not_at_fault() -> None:
+def test_an_event_delivered_by_its_next_attempt_was_not_at_fault() -> None:
     attribution, _ = FailureAttribution().failed(A, TIMED_OUT, began=1.0)
     _, own = attribution.started(A).delivered(A, at=40.0)
     assert own == []
 
 
-def test_what_is_remembered_of_an_outage_does_not_grow_with_it() -> None:
+def test_memory_does_not_grow_with_an_outage() -> None:
     attribution = FailureAttribution()
     for number in range(1, 2 * MOST_FAILED_KEYS):
         attribution, _ = attribution.failed(delivery(number), TIMED_OUT, began=1.0)
@@ -70,7 +70,7 @@ def test_what_is_remembered_of_an_outage_does_not_grow_with_it() -> None:
 
 @dataclass
 class LinkSimulation:
-    """A link that is up at times, and events that sometimes always fail; one request of a key at a time."""
+    """A link that is up at times, with events of which some always fail; one request of a key at a time."""
 
     up: Sequence[bool]
     bad: frozenset[int]
@@ -106,7 +106,7 @@ class LinkSimulation:
     st.dictionaries(st.integers(0, 9), st.integers(1, 3), min_size=1),
     st.sets(st.integers(0, 9), max_size=3),
 )
-def test_whatever_the_link_does_order_holds_and_only_while_others_pass_is_anything_charged(
+def test_order_is_kept_and_failures_count_against_events_only_while_others_are_delivered(
     up: list[bool], sizes: dict[int, int], bad_keys: set[int]
 ) -> None:
     waiting = {key: [100 * key + place for place in range(1, size + 1)] for key, size in sizes.items()}
@@ -126,7 +126,7 @@ def test_whatever_the_link_does_order_holds_and_only_while_others_pass_is_anythi
 
 @settings(deadline=None)
 @given(st.lists(st.floats(0, 100), max_size=MOST_IN_FLIGHT))
-def test_there_is_room_for_an_alarm_but_behind_requests_that_are_in_time(ages: list[float]) -> None:
+def test_an_urgent_event_has_capacity_unless_timely_requests_use_it(ages: list[float]) -> None:
     capacity = send_capacity(ages)
     in_time = sum(age < LATE_SECONDS for age in ages)
     assert capacity.any <= max(0, capacity.urgent) or len(ages) >= IN_FLIGHT

@@ -65,7 +65,7 @@ async def test_of_400_events_one_fails_and_the_others_arrive_at_once_and_once(
     assert sorted(arrived(hook)) == [event_id(number) for number in range(2, 401)]
 
 
-async def test_an_alarm_gets_past_the_thousands_that_wait_behind_one_that_fails(site: Site, hook: Receiver) -> None:
+async def test_an_urgent_event_overtakes_thousands_waiting_behind_a_failing_one(site: Site, hook: Receiver) -> None:
     hook.behave = failing(lambda identifier: identifier == BAD, reply(500))
     site.alerts.gate.clear()
     await site.set_webhook(hook.url)
@@ -79,7 +79,7 @@ async def test_an_alarm_gets_past_the_thousands_that_wait_behind_one_that_fails(
     assert await site.waiting() == 4200
 
 
-async def test_an_alarm_waits_for_no_time_out_of_other_subjects(
+async def test_an_urgent_event_does_not_wait_for_time_outs_of_other_subjects(
     site: Site, hook: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http_request, "SILENCE_SECONDS", 2 * LATE_SECONDS)
@@ -99,7 +99,7 @@ async def test_an_alarm_waits_for_no_time_out_of_other_subjects(
         await until(lambda: site.link("hook").state is LinkState.CONNECTED)
 
 
-async def test_an_alarm_that_comes_while_the_only_other_event_fails_ends_its_pause(site: Site, hook: Receiver) -> None:
+async def test_a_new_urgent_event_ends_the_pause_of_a_failing_one(site: Site, hook: Receiver) -> None:
     hook.behave = failing(lambda identifier: identifier == BAD, reply(403))
     await site.set_webhook(hook.url)
     await site.accept(1)
@@ -110,7 +110,7 @@ async def test_an_alarm_that_comes_while_the_only_other_event_fails_ends_its_pau
 
 
 @pytest.mark.parametrize("how", [keep_silent, break_off, reply(403)])
-async def test_what_comes_behind_the_event_that_fails_waits_for_it(site: Site, hook: Receiver, how: Behaviour) -> None:
+async def test_later_events_of_the_same_key_wait_for_a_failing_one(site: Site, hook: Receiver, how: Behaviour) -> None:
     fails = True
     hook.behave = failing(lambda identifier: fails and identifier == BAD, how)
     site.alerts.gate.clear()
@@ -129,7 +129,7 @@ async def test_what_comes_behind_the_event_that_fails_waits_for_it(site: Site, h
 
 
 @pytest.mark.parametrize("how", [keep_silent, break_off, reply(403)])
-async def test_an_event_that_fails_twenty_times_while_others_pass_is_poison(
+async def test_an_event_that_fails_twenty_times_while_others_are_delivered_is_rejected(
     hook: Receiver, tmp_path: Path, how: Behaviour, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http_request, "SILENCE_SECONDS", 0.05)
@@ -147,7 +147,7 @@ async def test_an_event_that_fails_twenty_times_while_others_pass_is_poison(
         assert len(set(arrived(hook))) == len(arrived(hook)) == number - 1
 
 
-async def test_while_nothing_passes_no_event_is_charged(site: Site, hook: Receiver) -> None:
+async def test_while_nothing_is_delivered_no_failure_counts_against_an_event(site: Site, hook: Receiver) -> None:
     hook.behave = keep_silent
     site.alerts.gate.clear()
     await site.set_webhook(hook.url)

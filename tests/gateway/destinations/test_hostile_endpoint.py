@@ -190,7 +190,7 @@ _SCRIPT = st.lists(st.sampled_from(sorted(ANSWERS)), max_size=8)
 @example({"events": ["token of 65 kB"] * 3, "inbox": ["cursor at the end"] * 3, "health": []})
 @example({"events": ["header of 9 kB"] * 8, "inbox": ["never empty"] * 60, "health": []})
 @example({"events": ["switching", "status 999"], "inbox": ["a million zeros"] * 2, "health": ["page"]})
-def test_whatever_an_endpoint_replies_nothing_is_lost_and_nothing_bad_is_kept(
+def test_no_reply_of_an_endpoint_causes_losses_or_invalid_stored_data(
     authority: Path, scripts: dict[str, list[str]]
 ) -> None:
     with TemporaryDirectory() as folder, asyncio.Runner(loop_factory=SkippingLoop) as runner:

@@ -39,7 +39,7 @@ BATCH = b'[{"id":"a"},{"id":"b"}]'
 
 @pytest.fixture
 async def wire() -> AsyncIterator[list[bytes]]:
-    """Serve raw replies: the elements are sent to the next connections; the last element is the port."""
+    """Send the first element of the list as the reply to each connection; the last element is the port."""
     answer: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -79,7 +79,7 @@ async def asked(wire: list[bytes], answer: bytes) -> Reply | Trouble:
         (b"", LOST),
     ],
 )
-async def test_a_reply_that_cannot_be_read_is_one_requests_failure_with_its_reason(
+async def test_an_unreadable_reply_fails_one_request_with_its_reason(
     wire: list[bytes], answer: bytes, trouble: Trouble
 ) -> None:
     assert await asked(wire, answer) == trouble
@@ -136,12 +136,12 @@ PROBLEM = {"code": "malformed", "message": "$.id: is missing"}
         {"rejected": [{"index": 0}]},
     ],
 )
-def test_a_receipt_with_a_field_that_cannot_be_is_none(members: dict[str, object]) -> None:
+def test_a_receipt_with_an_invalid_field_is_refused(members: dict[str, object]) -> None:
     with pytest.raises(ContractError):
         parse_receipt(receipt(**members), BATCH, 2)
 
 
-def test_of_a_rejection_only_what_can_be_shown_is_kept() -> None:
+def test_only_displayable_text_of_a_rejection_is_kept() -> None:
     problem = {"code": "\r\n", "message": "x\x00y" + "z" * 60_000}
     got = parse_receipt(receipt(rejected=[{"index": 1, "problem": problem}]), BATCH, 2)
     rejected = got.rejected[1]
@@ -160,13 +160,13 @@ def items(*cursors: object, newest: object = None, **members: object) -> bytes:
 @pytest.mark.parametrize(
     "cursors", [(5,), (4,), (6, 6), (7, 6), (-1,), (LARGEST_CURSOR + 1,), ((1 << 63) - 1,), ("6",)]
 )
-def test_a_page_whose_cursors_do_not_grow_is_a_broken_reply(cursors: tuple[object, ...]) -> None:
+def test_a_page_without_growing_cursors_is_refused(cursors: tuple[object, ...]) -> None:
     with pytest.raises(ContractError):
         parse_inbox_page("cloud", items(*cursors), 5)
 
 
 @pytest.mark.parametrize("newest", [7, "8", -1, LARGEST_CURSOR + 1, True, 8.0])
-def test_a_page_with_an_item_beyond_the_newest_or_with_none_is_a_broken_reply(newest: object) -> None:
+def test_a_page_with_an_invalid_newest_cursor_is_refused(newest: object) -> None:
     with pytest.raises(ContractError):
         parse_inbox_page("cloud", items(6, 8, newest=newest), 5)
 
@@ -183,7 +183,7 @@ def test_an_inbox_that_ends_before_the_cursor_is_read_from_its_beginning(cursors
     assert (page.items, page.cursor) == ((), 0)
 
 
-def test_of_a_page_a_hundred_items_are_taken_and_the_rest_comes_with_the_next() -> None:
+def test_a_hundred_items_of_a_page_are_read_and_later_ones_with_the_next() -> None:
     body = items(*range(1, 3 * MOST_ITEMS))
     first = parse_inbox_page("cloud", body, 0)
     assert (len(first.items), first.cursor) == (MOST_ITEMS, MOST_ITEMS)
@@ -202,15 +202,13 @@ def test_of_a_page_a_hundred_items_are_taken_and_the_rest_comes_with_the_next() 
         {"revision": 0},
     ],
 )
-def test_an_item_nobody_can_be_given_is_passed_over(
-    members: dict[str, object], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_invalid_item_is_skipped(members: dict[str, object], caplog: pytest.LogCaptureFixture) -> None:
     page = parse_inbox_page("cloud", items(6, **members), 5)
     assert (page.items, page.cursor) == ([], 6)
     assert "an inbox item cannot be read" in caplog.text
 
 
-def test_what_can_be_cut_is_cut() -> None:
+def test_long_texts_are_truncated() -> None:
     item = InboxItem(id="i", cursor=1, alert=alert_id(1), by="E\nve" * 999, age=1e300)
     assert (len(check_item(item).by), check_item(item).by[:4], check_item(item).age) == (255, "E ve", 366 * 86_400.0)
     assert check_item(replace(item, age=-5.0)).age == 0.0
@@ -234,7 +232,7 @@ def test_full_pages_bring_ten_items_a_second() -> None:
     assert taken <= 10 * 100 + 2 * MOST_ITEMS
 
 
-def test_pace_that_was_not_used_is_no_credit() -> None:
+def test_unused_pace_gives_no_credit() -> None:
     pace = PollPace().after(1, now=0.0)
     for _ in range(10):
         pace = pace.after(1, now=1_000.0)
@@ -242,7 +240,7 @@ def test_pace_that_was_not_used_is_no_credit() -> None:
     assert pace.after(1, now=1_000.0).delay(now=1_000.0) == 1.0
 
 
-async def test_an_inbox_that_is_never_empty_is_polled_at_a_pace(
+async def test_an_inbox_that_is_never_empty_is_polled_at_the_pace(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def behave(request: web.Request, body: bytes) -> web.StreamResponse:
@@ -263,7 +261,7 @@ async def test_an_inbox_that_is_never_empty_is_polled_at_a_pace(
     assert seconds >= 1.9
 
 
-async def test_what_an_earlier_version_stored_unchecked_is_dropped_at_the_start(
+async def test_invalid_data_stored_by_an_earlier_version_is_dropped_at_the_start(
     site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     await keep(site, enrolled(tmp_path / "ca"))
@@ -308,7 +306,7 @@ async def test_a_destination_whose_credentials_cannot_be_used_leaves_the_others_
     assert hook.has_heard(event_id(1).encode())
 
 
-async def test_an_answer_of_a_webhook_that_is_too_long_is_no_answer(
+async def test_a_webhook_answer_that_is_too_long_is_ignored(
     site: Site, hook: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
     hook.behave = reply(200, orjson.dumps({"answer": "x" * 256}))
@@ -320,7 +318,7 @@ async def test_an_answer_of_a_webhook_that_is_too_long_is_no_answer(
 
 
 @pytest.mark.parametrize("case", ["another site", "another authority", "expired", "not yet"])
-async def test_a_certificate_that_would_not_work_is_refused(tmp_path: Path, case: str) -> None:
+async def test_an_unusable_certificate_is_refused(tmp_path: Path, case: str) -> None:
     enrolled(tmp_path / "ca")
     shift = {"expired": -timedelta(days=400), "not yet": timedelta(days=400)}.get(case, timedelta())
     folder = tmp_path / ("elsewhere" if case == "another authority" else "ca")
@@ -354,9 +352,7 @@ async def test_a_renewal_that_brings_a_ca_the_endpoint_does_not_show_is_refused(
     assert caught.value.code is Code.ENROLMENT_REFUSED
 
 
-async def test_a_chunk_without_an_end_ends_the_child_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_endless_chunk_stops_only_the_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("process_cosmos_gateway.destinations.enrolment.LONGEST_SECONDS", 20.0)
     enrolled(tmp_path / "ca")
 

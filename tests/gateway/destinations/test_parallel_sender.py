@@ -22,7 +22,7 @@ def delivery(priority: Priority, key: str, sequence: int) -> Delivery:
     )
 
 
-def test_side_by_side_goes_the_first_of_each_key_and_no_pack_of_readings_behind_what_waits() -> None:
+def test_the_first_event_of_each_key_is_sent_and_no_reading_batch_behind_waiting_events() -> None:
     leak, lift = delivery(Priority.URGENT, "leak", 1), delivery(Priority.URGENT, "lift", 2)
     worker, batch = delivery(Priority.CHANGE, "pump", 1), delivery(Priority.READING, "", 1)
     free = SendCapacity(any=8, urgent=8)
@@ -35,7 +35,7 @@ def test_side_by_side_goes_the_first_of_each_key_and_no_pack_of_readings_behind_
     assert list(select_deliveries(free, [leak, change, batch])) == [leak, change, batch]
 
 
-def test_where_late_replies_leave_no_room_alarms_still_go() -> None:
+def test_urgent_events_are_sent_although_late_requests_use_the_capacity() -> None:
     leak, worker = delivery(Priority.URGENT, "leak", 1), delivery(Priority.CHANGE, "pump", 1)
     assert list(select_deliveries(SendCapacity(any=0, urgent=1), [leak, worker])) == [leak]
     assert list(select_deliveries(SendCapacity(any=1, urgent=1), [leak, worker])) == [leak]

@@ -28,7 +28,7 @@ async def but_for_the_change(request: web.Request, body: bytes) -> web.StreamRes
     return await (accept if is_change else reply(403))(request, body)
 
 
-async def test_new_alarms_that_are_refused_do_not_lengthen_the_pause_of_what_would_be_taken(
+async def test_refused_new_urgent_events_do_not_lengthen_the_pause(
     site: Site, hook: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(link, "REFUSED_SECONDS", 1.0)
@@ -45,7 +45,7 @@ async def test_new_alarms_that_are_refused_do_not_lengthen_the_pause_of_what_wou
     pytest.fail("the change was not tried")
 
 
-async def test_each_of_many_refused_alarms_is_tried_once_in_a_pause(site: Site, hook: Receiver) -> None:
+async def test_each_of_many_refused_urgent_events_is_tried_once_in_a_pause(site: Site, hook: Receiver) -> None:
     hook.behave = reply(403)
     site.alerts.gate.clear()
     await site.set_webhook(hook.url)
