@@ -1,4 +1,4 @@
-"""The command line: ``process-cosmos-gateway run | pair | token | certificate | health | backup | lab``."""
+"""The gateway's command line: ``process-cosmos-gateway run | pair | token | certificate | health | backup | lab``."""
 
 import argparse
 import asyncio
@@ -51,7 +51,9 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--options", type=Path, metavar="FILE", help="TOML file with options (environment variables take precedence)"
     )
-    parser = argparse.ArgumentParser("process-cosmos-gateway", description=__doc__)
+    parser = argparse.ArgumentParser(
+        "process-cosmos-gateway", description="Run and administer the Process Cosmos gateway."
+    )
     parser.set_defaults(command_fn=_run, options=None)
     commands = parser.add_subparsers(metavar="COMMAND")
     run = commands.add_parser("run", parents=[options], help="run until SIGTERM (the default)")

@@ -82,7 +82,7 @@ class Supervisor:
         return None
 
     async def wait_for_broker_change(self, used: BrokerOptions | None) -> None:
-        """Return when the Supervisor's broker differs from ``used``; a failed request does not count as a change."""
+        """Return when the Supervisor's broker differs from ``used``; a failed request is not a change."""
         while True:
             await asyncio.sleep(self._poll_seconds)
             if (broker := await self.broker()) not in (None, used):

@@ -59,14 +59,14 @@ def free_port() -> int:
     return port
 
 
-async def drained(outbox: Outbox, destination: str) -> Sequence[Any]:
+async def deliver_all(outbox: Outbox, destination: str) -> Sequence[Any]:
     """Deliver all events waiting for a destination and return them parsed; assert that none is nested too deeply."""
-    taken = []
+    delivered = []
     while deliveries := await outbox.deliveries(destination, 500):
-        taken += [orjson.loads(delivery.body) for delivery in deliveries]
+        delivered += [orjson.loads(delivery.body) for delivery in deliveries]
         await outbox.settle(destination, [(delivery, Delivered()) for delivery in deliveries])
-    assert not any(is_deeper(each) for each in taken)
-    return taken
+    assert not any(is_deeper(each) for each in delivered)
+    return delivered
 
 
 @asynccontextmanager
@@ -86,7 +86,7 @@ async def a_program(folder: Path) -> AsyncIterator[Attack]:
             [result] = await producer.frame()
             assert result["id"] in (str(number), "")
             assert result["id"] or not is_json(frame)
-            assert len(await drained(endpoints.outbox, "cloud")) == (result["problem"] is None)
+            assert len(await deliver_all(endpoints.outbox, "cloud")) == (result["problem"] is None)
             return result["problem"]["code"] if result["problem"] else ACCEPTED
 
         yield attack
@@ -115,7 +115,7 @@ async def home_assistant(folder: Path) -> AsyncIterator[Attack]:
                 return error.code
             await parts.alerts.apply(read)
             await parts.alerts.look()
-            assert len(await drained(parts.outbox, "cloud")) == 1
+            assert len(await deliver_all(parts.outbox, "cloud")) == 1
             await parts.alerts.greeting()
             return ACCEPTED
 
@@ -158,10 +158,10 @@ async def a_device(folder: Path, topic: str) -> AsyncIterator[Attack]:
                 described = {"level": {"type": "number", "minimum": "HERE", **form}}
                 payload = orjson.dumps({**description, "properties": described, "x": "HERE"}).replace(b'"HERE"', text)
             await say(topic, payload)
-            for told in [*changes, Snapshot(sequence=1, devices=devices.devices())]:
-                decode(encode(told), FROM_GATEWAY)
+            for message in [*changes, Snapshot(sequence=1, devices=devices.devices())]:
+                decode(encode(message), FROM_GATEWAY)
             changes.clear()
-            await drained(outbox, "cloud")
+            await deliver_all(outbox, "cloud")
             assert await store.read(repository.known_devices)
             refused = devices.counts - before
             return GARBAGE if refused[GARBAGE] or refused[Code.DESCRIPTION_INVALID] else ACCEPTED
@@ -287,7 +287,7 @@ def foreign_batch(folder: Path) -> AbstractAsyncContextManager[Attack]:
     return cloud_batch(folder, b", ")
 
 
-def pack_of_readings(folder: Path) -> AbstractAsyncContextManager[Attack]:
+def reading_batch(folder: Path) -> AbstractAsyncContextManager[Attack]:
     """Attack time and value of a reading in a reading batch."""
     record = b'[{"n":"a/b","v":1},{"n":"a/b","t":1,"v":1,"more":HERE},{"n":"a/b","v":HERE,"t":HERE}]'
     return cloud_batch(folder, member=b'"datacontenttype":"application/senml+json","data":' + record)
@@ -302,7 +302,7 @@ DEEP_IS_REFUSED: dict[str, tuple[Entrance, str]] = {
     "pairing": (pairing, Code.TOO_DEEP),
     "batch": (cloud_batch, Code.TOO_DEEP),
     "batch of another encoder": (foreign_batch, Code.TOO_DEEP),
-    "pack of readings": (pack_of_readings, Code.TOO_DEEP),
+    "reading batch": (reading_batch, Code.TOO_DEEP),
 }
 """Entry points open to unauthenticated clients: too deep values are refused with this code."""
 
@@ -310,7 +310,7 @@ DEEP_IS_CUT: dict[str, tuple[Entrance, str]] = {"Home Assistant": (home_assistan
 """Entry points of alerts and answers: they are accepted without the members that are too deep."""
 
 ENTRANCES = {**DEEP_IS_REFUSED, **DEEP_IS_CUT}
-HEALTHY_VALUES = {"inbox": b"60", "pack of readings": b"5", "device value": b'[{"v":5}]', "description": b"-5"}
+HEALTHY_VALUES = {"inbox": b"60", "reading batch": b"5", "device value": b'[{"v":5}]', "description": b"-5"}
 
 
 @pytest.mark.parametrize("name", ENTRANCES)

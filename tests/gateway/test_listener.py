@@ -178,9 +178,9 @@ async def test_a_peer_over_its_limit_loses_the_connection_idle_longest() -> None
             await end(*each)
         await ask("a", *reused)
         await end(*reused)
-        for gone, each in zip((idle, reused), more, strict=True):
+        for lost, each in zip((idle, reused), more, strict=True):
             await ask("a", *each)
-            assert await closed(gone[0])
+            assert await closed(lost[0])
         await end(*at_work)
         await ask("b", *other)
         for _, writer in connections:
@@ -247,7 +247,7 @@ async def main():
     application = web.Application()
     listener = Listener(application, ListenerLimits(unauthenticated=10_000, per_address=10_000, reserved=0))
     async with listener.listen("127.0.0.1", 0, None):
-        listener._max_connections = 10_000  # as if nobody counted
+        listener._max_connections = 10_000  # without the limit
         print(listener.port, flush=True)
         await asyncio.to_thread(sys.stdin.readline)
         print(listener._rejected["descriptors"], flush=True)

@@ -131,7 +131,7 @@ def test_after_a_flood_the_next_entry_reports_the_suppressed_ones() -> None:
     later = entry(61.0)
     assert rate.filter(later)
     assert later.getMessage() == f"garbage 1 ({1000 - ENTRIES_A_MINUTE} similar entries were suppressed)"
-    assert rate.filter(entry(-3600.0)), "a clock that was set back silences nobody"
+    assert rate.filter(entry(-3600.0)), "a clock that was set back suppresses no entries"
 
 
 def link_state(name: str, state: str, created: float) -> logging.LogRecord:

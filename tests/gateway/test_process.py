@@ -151,10 +151,10 @@ async def test_after_subscribing_the_current_state_is_sent(gateway: GatewayProce
 
 async def test_an_impossible_request_is_refused_with_its_code(gateway: GatewayProcess) -> None:
     requests: dict[SetWebhook | SetCloud | RemoveDestination | WriteProperty, Code] = {
-        WriteProperty(id="1", device="nobody", property="open", value=True): Code.UNKNOWN_DEVICE,
+        WriteProperty(id="1", device="unknown", property="open", value=True): Code.UNKNOWN_DEVICE,
         SetWebhook(id="2", name="hook", url="no address"): Code.URL_INVALID,
         SetCloud(id="3", name="cloud", code="no code"): Code.CODE_MALFORMED,
-        RemoveDestination(id="4", name="nobody"): Code.UNKNOWN_DESTINATION,
+        RemoveDestination(id="4", name="unknown"): Code.UNKNOWN_DESTINATION,
     }
     async with gateway.session() as (link, _):
         await link.say(CaughtUp())

@@ -92,13 +92,13 @@ async def test_changes_while_the_gateway_was_down_reach_the_same_run(gateway: Ga
             await link.say(CaughtUp(), Subscribe(id="1", run=RUN))
             await until(link, is_described)
             await sensor.set(True)
-            heard = await until(link, lambda message: isinstance(message, EventHappened))
+            received = await until(link, lambda message: isinstance(message, EventHappened))
         await gateway.kill()
         await sensor.set(False)
         await sensor.set(True)
         await gateway.start()
-        last = max(getattr(message, "sequence", 0) for message in heard)
-        known = {key_of(message) for message in heard}
+        last = max(getattr(message, "sequence", 0) for message in received)
+        known = {key_of(message) for message in received}
         async with gateway.session() as (link, _):
             await link.say(CaughtUp(), Subscribe(id="1", run=RUN, after=last))
             seen = await until(

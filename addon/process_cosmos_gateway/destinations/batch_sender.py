@@ -107,5 +107,5 @@ class BatchSender:
 
 def _newest_untried_urgent(deliveries: Sequence[Delivery]) -> int:
     """Return the sequence of the newest urgent event without failures, or 0."""
-    alarms = (each.sequence for each in deliveries if each.priority is Priority.URGENT and not each.attempts)
-    return max(alarms, default=0)
+    sequences = (each.sequence for each in deliveries if each.priority is Priority.URGENT and not each.attempts)
+    return max(sequences, default=0)

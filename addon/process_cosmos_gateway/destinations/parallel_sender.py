@@ -90,7 +90,9 @@ class ParallelSender:
         if self._state.sending_health.trouble is None:
             self._paused_until = self._probe_at = 0.0
         if 0 < self._paused_until <= self._clock.monotonic():
-            trouble = None  # the pause is over: an urgent event tried during it does not speak for all the others
+            trouble = (
+                None  # an expired pause: the result of an urgent event tried during it does not hold for the others
+            )
         self._unattributed = trouble if trouble is not None and trouble.event_suspected else None
         if trouble is not None and (self._attribution.is_link_failure or not trouble.event_suspected):
             await self._pause(trouble)
@@ -196,7 +198,7 @@ class ParallelSender:
     # Waiting
 
     async def _wait_for_change(self, *, listens: bool) -> None:
-        """Return when replies arrived, new events may be sent, or a pause is over."""
+        """Return when replies arrived, new events may be sent, or a pause has ended."""
         if self._started_together:
             await asyncio.wait(self._started_together, timeout=GATHER_SECONDS)
         tasks = [request.task for request in self._requests.values()]

@@ -83,7 +83,7 @@ def delivery(number: int, key: str = "") -> Delivery:
 class FakeAlerts:
     """A stand-in for ``Alerts``: a gate for deliveries, and a list of stored inbox items."""
 
-    taken: list[tuple[str, InboxItem]] = field(default_factory=list)
+    stored: list[tuple[str, InboxItem]] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -104,7 +104,7 @@ class FakeAlerts:
 
     def take(self, transaction: Transaction, items: Sequence[InboxItem], destination: str) -> None:
         """Record the items once the transaction is on disk, like the real class."""
-        transaction.after_commit(lambda: self.taken.extend((destination, item) for item in items))
+        transaction.after_commit(lambda: self.stored.extend((destination, item) for item in items))
 
 
 @dataclass
@@ -182,7 +182,7 @@ class Receiver:
         """The idempotency keys of the requests, in order."""
         return [call.headers["Idempotency-Key"] for call in self.calls]
 
-    def has_heard(self, content: bytes) -> bool:
+    def has_received(self, content: bytes) -> bool:
         """Return whether a request contained ``content`` in its body."""
         return any(content in call.body for call in self.calls)
 

@@ -111,7 +111,7 @@ async def test_proof_and_cursor_are_kept_but_another_address_resets_the_proof(si
 @pytest.mark.parametrize(
     ("members", "code"),
     [
-        ({"name": "nobody"}, Code.UNKNOWN_DESTINATION),
+        ({"name": "unknown"}, Code.UNKNOWN_DESTINATION),
         ({"url": "ftp://example.org"}, Code.URL_INVALID),
         ({"url": ""}, Code.URL_INVALID),
         ({"label": "x" * 65}, Code.MALFORMED),

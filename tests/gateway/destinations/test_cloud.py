@@ -54,9 +54,9 @@ async def test_events_reach_the_endpoint_once_and_an_answer_comes_back(site: Sit
     assert {arrival["site"] for arrival in arrivals} == {site.store.site}
 
     identifier = await cloud.answer(alert_id(3), "keep_off", "--by", "Ada", "--revision", "1")
-    await until(lambda: bool(site.alerts.taken))
+    await until(lambda: bool(site.alerts.stored))
 
-    [(destination, item)] = site.alerts.taken
+    [(destination, item)] = site.alerts.stored
     assert (destination, item.id, item.answer, item.by, item.revision) == ("cloud", identifier, "keep_off", "Ada", 1)
 
 
@@ -99,13 +99,13 @@ async def test_the_inbox_is_read_on_from_its_cursor_after_a_restart(site: Site, 
     await site.set_cloud(await cloud.code())
     site_id = ("--site", site.store.site)
     await cloud.answer(alert_id(1), "first", *site_id)
-    await until(lambda: len(site.alerts.taken) == 1)
+    await until(lambda: len(site.alerts.stored) == 1)
 
     await site.restart()
     await cloud.answer(alert_id(1), *site_id, "--acknowledge", "60")
-    await until(lambda: len(site.alerts.taken) == 2)
+    await until(lambda: len(site.alerts.stored) == 2)
 
-    first, second = (item for _, item in site.alerts.taken)
+    first, second = (item for _, item in site.alerts.stored)
     assert (first.answer, second.answer, second.acknowledge_for) == ("first", None, 60.0)
 
 
@@ -113,12 +113,12 @@ async def test_a_cursor_that_is_too_high_does_not_hide_later_answers(site: Site,
     await site.set_cloud(await cloud.code())
     site_id = ("--site", site.store.site)
     await cloud.answer(alert_id(1), "first", *site_id)
-    await until(lambda: len(site.alerts.taken) == 1)
+    await until(lambda: len(site.alerts.stored) == 1)
     await site.store.write(lambda transaction: store_inbox_cursor(transaction, "cloud", LARGEST_CURSOR))
 
     await site.restart()
     await cloud.answer(alert_id(1), "second", *site_id)
-    await until(lambda: [item.answer for _, item in site.alerts.taken][-1] == "second")
+    await until(lambda: [item.answer for _, item in site.alerts.stored][-1] == "second")
     kept = await site.store.read(lambda transaction: load_one(transaction, "cloud"))
     assert kept is not None
     assert kept.inbox_cursor == 2
@@ -127,16 +127,16 @@ async def test_a_cursor_that_is_too_high_does_not_hide_later_answers(site: Site,
 async def test_a_closed_gate_leaves_the_inbox_alone(site: Site, cloud: EndpointProcess) -> None:
     await site.set_cloud(await cloud.code())
     await cloud.answer(alert_id(1), "first", "--site", site.store.site)
-    await until(lambda: len(site.alerts.taken) == 1)
+    await until(lambda: len(site.alerts.stored) == 1)
     site.alerts.gate.clear()
     closed_at = time.monotonic()
     await cloud.answer(alert_id(1), "second", "--site", site.store.site)
     # The running poll ends with the item, which counts as contact, and leaves the item in the inbox.
     await until(lambda: (site.link("cloud").last_contact_age or 0.0) < time.monotonic() - closed_at)
-    assert len(site.alerts.taken) == 1
+    assert len(site.alerts.stored) == 1
 
     site.alerts.gate.set()
-    await until(lambda: len(site.alerts.taken) == 2)
+    await until(lambda: len(site.alerts.stored) == 2)
 
 
 async def test_an_endpoint_that_stops_is_offline_until_it_is_back(site: Site, cloud: EndpointProcess) -> None:

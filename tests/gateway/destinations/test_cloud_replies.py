@@ -80,8 +80,8 @@ def receipt(**members: object) -> Behaviour:
     async def behave(request: web.Request, body: bytes) -> web.Response:
         if request.path == "/health":
             return web.Response(body=b'{"status": "ok"}')
-        taken = {"batch": hashlib.sha256(body).hexdigest(), "token": TOKEN}
-        return web.Response(body=orjson.dumps({**taken, **members}))
+        receipt = {"batch": hashlib.sha256(body).hexdigest(), "token": TOKEN}
+        return web.Response(body=orjson.dumps({**receipt, **members}))
 
     return behave
 
@@ -308,9 +308,9 @@ async def test_a_healthy_endpoint_that_accepts_no_event_is_down(
 async def test_a_certificate_the_endpoint_does_not_know_gets_nothing_through(
     endpoint: FakeEndpoint, tmp_path: Path
 ) -> None:
-    stranger = enrolled(tmp_path / "elsewhere")
+    other = enrolled(tmp_path / "elsewhere")
     ours = enrolled(tmp_path / "ca")
-    mixed = replace(stranger, ca=ours.ca)
+    mixed = replace(other, ca=ours.ca)
     cloud = destination(endpoint.server.url, mixed)
     sent = await cloud.send(DELIVERIES, proven=True, token=None)
     await cloud.close()

@@ -40,7 +40,7 @@ PAGES: dict[str, tuple[bytes, str | None]] = {
     "UTF-16 by nothing": (SCRIPT.encode("utf-16-le"), None),
     "UTF-32 by its mark": (SCRIPT.encode("utf-32"), "text/html"),
     "UTF-7": (b"+ADw-script+AD4-location.href=1+ADw-/script+AD4-", "text/html; charset=utf-7"),
-    "a charset nobody knows": (SCRIPT.encode(), "text/html; charset=klingon"),
+    "an unknown charset": (SCRIPT.encode(), "text/html; charset=klingon"),
     "a codec of Python's": (SCRIPT.encode(), "text/html; charset=unicode_escape"),
     "a long script between braces": (b"{" + SCRIPT.encode() + b" " * 100_000 + b"}", "text/html"),
     "XML": (b'<?xml version="1.0"?><WISPAccessGatewayParam/>', "application/xml"),

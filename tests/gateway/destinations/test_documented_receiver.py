@@ -59,9 +59,9 @@ async def test_it_accepts_an_event_and_answers_it(
 ) -> None:
     await site.set_webhook(documented[0])
     await site.accept(1)
-    await until(lambda: bool(site.alerts.taken))
+    await until(lambda: bool(site.alerts.stored))
 
-    [(_, item)] = site.alerts.taken
+    [(_, item)] = site.alerts.stored
     assert item.answer == "Keep off"
     await until(lambda: site.link("hook").state is LinkState.CONNECTED)
     assert await site.waiting() == 0
@@ -77,7 +77,7 @@ async def test_it_accepts_a_test_event_without_an_answer(
     process.terminate()
     assert process.stdout is not None
     assert (await process.stdout.read()).startswith(b"process_cosmos.test.v1 This is a test.")
-    assert site.alerts.taken == []
+    assert site.alerts.stored == []
 
 
 async def test_it_acts_once_and_repeats_its_reply(
@@ -137,7 +137,7 @@ async def test_it_accepts_every_kind_of_event(site: Site, documented: tuple[str,
     ]
     await site.store.write(lambda transaction: site.outbox.add_readings(transaction, readings))
     async with asyncio.timeout(20):
-        while (await site.outbox.depths()).waiting != Waiting():  # noqa: ASYNC110 - the queue tells nobody
+        while (await site.outbox.depths()).waiting != Waiting():  # noqa: ASYNC110 - the queue sends no notification
             await asyncio.sleep(0.01)
     tested = await site.destinations.test(TestDestination(id="1", name="hook"))
 

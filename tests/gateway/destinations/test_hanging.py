@@ -72,10 +72,10 @@ async def test_an_urgent_event_overtakes_thousands_waiting_behind_a_failing_one(
     await asyncio.gather(*(site.outbox.accept(event(number, alert=1)) for number in range(1, 4201)))
     await site.accept(4201)
     site.alerts.gate.set()
-    await until(lambda: hook.has_heard(event_id(4201).encode()))
+    await until(lambda: hook.has_received(event_id(4201).encode()))
     await until(lambda: site.link("hook").state is LinkState.CONNECTED)
     await site.accept(4202)
-    await until(lambda: hook.has_heard(event_id(4202).encode()))
+    await until(lambda: hook.has_received(event_id(4202).encode()))
     assert await site.waiting() == 4200
 
 
@@ -94,7 +94,7 @@ async def test_an_urgent_event_does_not_wait_for_time_outs_of_other_subjects(
     for number in range(100, 104):  # the first while all requests hang, the others while all seems down
         await site.accept(number)
         accepted = time.monotonic()
-        await until(lambda: hook.has_heard(event_id(number).encode()))  # noqa: B023 - done before the next
+        await until(lambda: hook.has_received(event_id(number).encode()))  # noqa: B023 - done before the next
         assert time.monotonic() - accepted < LATE_SECONDS + PROBE_SECONDS
         await until(lambda: site.link("hook").state is LinkState.CONNECTED)
 
@@ -141,7 +141,7 @@ async def test_an_event_that_fails_twenty_times_while_others_are_delivered_is_re
         while not (rejected := await site.outbox.rejected()):
             number += 1
             await site.accept(number)
-            await until(lambda: hook.has_heard(event_id(number).encode()))  # noqa: B023 - done before the next
+            await until(lambda: hook.has_received(event_id(number).encode()))  # noqa: B023 - done before the next
         assert [(each.event, each.code, each.attempts) for each in rejected] == [(BAD, "poison", rejected[0].attempts)]
         assert rejected[0].attempts >= 20
         assert len(set(arrived(hook))) == len(arrived(hook)) == number - 1
@@ -174,5 +174,5 @@ async def test_readings_do_not_wait_for_a_request_that_hangs(
     reading = OutgoingReading(device="meter", property="level", unit="l", time=100.0, value=1.0)
     await site.store.write(lambda transaction: site.outbox.add_readings(transaction, [reading]))
     begun = time.monotonic()
-    await until(lambda: hook.has_heard(b"process_cosmos.readings.v1"))
+    await until(lambda: hook.has_received(b"process_cosmos.readings.v1"))
     assert time.monotonic() - begun < 2 * LATE_SECONDS

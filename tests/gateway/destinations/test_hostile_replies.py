@@ -303,7 +303,7 @@ async def test_a_destination_whose_credentials_cannot_be_used_leaves_the_others_
     assert [link.name for link in site.destinations.links()] == ["cloud", "hook"]
     assert site.link("cloud").reason == "store_row_unreadable"
     assert "store_row_unreadable: the credentials of cloud cannot be used" in caplog.text
-    assert hook.has_heard(event_id(1).encode())
+    assert hook.has_received(event_id(1).encode())
 
 
 async def test_a_webhook_answer_that_is_too_long_is_ignored(
@@ -313,7 +313,7 @@ async def test_a_webhook_answer_that_is_too_long_is_ignored(
     await site.set_webhook(hook.url)
     await site.accept(1)
     await until(lambda: site.link("hook").state is LinkState.CONNECTED)
-    assert site.alerts.taken == []
+    assert site.alerts.stored == []
     assert "is invalid and was ignored" in caplog.text
 
 

@@ -39,8 +39,8 @@ async def test_refused_new_urgent_events_do_not_lengthen_the_pause(
     await site.outbox.accept(replace(event(CHANGE), priority=Priority.CHANGE))
     for number in range(2, 400):
         await site.accept(number)
-        await until(lambda: hook.has_heard(event_id(number).encode()))  # noqa: B023 - done before the next
-        if hook.has_heard(event_id(CHANGE).encode()):
+        await until(lambda: hook.has_received(event_id(number).encode()))  # noqa: B023 - done before the next
+        if hook.has_received(event_id(CHANGE).encode()):
             return
     pytest.fail("the change was not tried")
 
@@ -53,5 +53,5 @@ async def test_each_of_many_refused_urgent_events_is_tried_once_in_a_pause(site:
     site.alerts.gate.set()
     await until(lambda: len(hook.calls) >= MOST_SUSPECTS + 19)
     await site.accept(CHANGE)
-    await until(lambda: hook.has_heard(event_id(CHANGE).encode()))
+    await until(lambda: hook.has_received(event_id(CHANGE).encode()))
     assert set(Counter(hook.keys).values()) == {1}

@@ -55,9 +55,9 @@ async def test_a_reply_with_an_answer_becomes_a_proposal_with_its_revision(site:
     hook.behave = reply(200, b'{"answer": "keep_off"}', Content_Type="application/json")
     await site.set_webhook(hook.url)
     await site.outbox.accept(event(1, revision=4))
-    await until(lambda: bool(site.alerts.taken))
+    await until(lambda: bool(site.alerts.stored))
 
-    [(destination, item)] = site.alerts.taken
+    [(destination, item)] = site.alerts.stored
     assert destination == "hook"
     assert (item.id, item.alert, item.revision) == (event_id(1), alert_id(1), 4)
     assert (item.answer, item.by, item.age) == ("keep_off", "hook", 0.0)
@@ -73,7 +73,7 @@ async def test_a_reply_that_answers_nothing_is_a_delivery_nevertheless(site: Sit
     await site.accept(1)
     await until(lambda: site.link("hook").state is LinkState.CONNECTED)
 
-    assert site.alerts.taken == []
+    assert site.alerts.stored == []
     assert await site.waiting() == 0
 
 
@@ -172,7 +172,7 @@ async def test_an_event_is_rejected_after_twenty_failures_while_others_were_deli
         for number in range(1, 40):
             await site.accept(number)
             came = event_id(number).encode()
-            await until(partial(hook.has_heard, came))
+            await until(partial(hook.has_received, came))
         async with asyncio.timeout(20):
             while not (rejected := await site.outbox.rejected()):
                 pass
@@ -268,7 +268,7 @@ async def test_a_reply_that_breaks_off_confirms_nothing(site: Site, hook: Receiv
     await until(lambda: len(hook.calls) == 2)
 
     assert len(set(hook.keys)) == 1
-    assert site.alerts.taken == []
+    assert site.alerts.stored == []
 
 
 async def test_a_reply_without_end_confirms_nothing(site: Site, hook: Receiver) -> None:
