@@ -92,8 +92,8 @@ class Supervisor:
     async def announce(self, config: Mapping[str, Any], connected: asyncio.Event) -> None:
         """Announce ``config`` to Home Assistant until one has connected, at growing intervals.
 
-        The Supervisor forwards a message only if it differs from this app's last one, perhaps of an earlier run; a random
-        mark makes each message differ. Each message replaces the last one, so that Home Assistant always finds one.
+        The Supervisor forwards a message only if it differs from this app's last one, perhaps of an earlier run; a
+        random mark makes each differ. Each message replaces the last one, so that Home Assistant always finds one.
         """
         pause = self._poll_seconds / 2
         while not connected.is_set():

@@ -188,9 +188,7 @@ async def test_a_refusal_of_the_site_is_the_links_and_confirms_nothing(
 
 
 @pytest.mark.parametrize("status", [400, 413, 415, 422])
-async def test_an_unacceptable_event_is_found_by_smaller_batches_and_rejected_alone(
-    endpoint: FakeEndpoint, status: int
-) -> None:
+async def test_an_unacceptable_event_is_found_and_rejected_alone(endpoint: FakeEndpoint, status: int) -> None:
     poison = DELIVERIES[5]
 
     async def behave(request: web.Request, body: bytes) -> web.StreamResponse:
@@ -293,9 +291,7 @@ async def test_a_batch_that_fails_like_everything_else_is_the_links_and_stays_as
     assert endpoint.destination.batch == BATCH
 
 
-async def test_a_healthy_endpoint_that_accepts_no_event_is_down(
-    endpoint: FakeEndpoint,
-) -> None:
+async def test_a_healthy_endpoint_that_accepts_no_event_is_down(endpoint: FakeEndpoint) -> None:
     async def behave(request: web.Request, body: bytes) -> web.StreamResponse:
         return await (receipt() if request.path == "/health" else break_off)(request, body)
 
@@ -305,9 +301,7 @@ async def test_a_healthy_endpoint_that_accepts_no_event_is_down(
     assert (first.trouble, second.trouble) == (None, Down(reason="connection_lost", event_suspected=True))
 
 
-async def test_a_certificate_the_endpoint_does_not_know_gets_nothing_through(
-    endpoint: FakeEndpoint, tmp_path: Path
-) -> None:
+async def test_an_unknown_certificate_gets_nothing_through(endpoint: FakeEndpoint, tmp_path: Path) -> None:
     other = enrolled(tmp_path / "elsewhere")
     ours = enrolled(tmp_path / "ca")
     mixed = replace(other, ca=ours.ca)
@@ -340,9 +334,7 @@ async def test_an_endpoint_with_another_ca_gets_nothing(endpoint: FakeEndpoint, 
     await cloud.close()
 
 
-async def test_an_expired_certificate_is_refused_before_anything_is_sent(
-    endpoint: FakeEndpoint, tmp_path: Path
-) -> None:
+async def test_an_expired_certificate_is_refused_before_any_request(endpoint: FakeEndpoint, tmp_path: Path) -> None:
     credentials = enrolled(tmp_path / "ca")
     cloud = destination(endpoint.server.url, credentials, now=lambda: credentials.expires_at)
     assert (await cloud.send(DELIVERIES, proven=True, token=None)).trouble == Refused(reason="certificate_expired")
