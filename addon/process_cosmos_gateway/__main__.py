@@ -1,4 +1,4 @@
-"""The command line: ``process-cosmos-gateway run | pair | token | certificate | health | backup | lab``."""
+"""The gateway's command line: ``process-cosmos-gateway run | pair | token | certificate | health | backup | lab``."""
 
 import argparse
 import asyncio
@@ -25,60 +25,70 @@ _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared wi
 
 
 def main() -> None:
-    """Run one command; exit 2 with all mistakes in the options, 1 with a sentence if it cannot be done."""
+    """Run one command. Exit with 2 and all option errors, or with 1 and a sentence if the command fails."""
     arguments = _parser().parse_args()
-    # The store's thread hands the interpreter back sooner than after the usual 5 ms: an alarm waits in the event loop.
+    # Switch threads sooner than after the default 5 ms: while the store's thread runs, urgent events wait.
     sys.setswitchinterval(0.0005)
-    # Nobody else on the machine may read what this process writes.
+    # Keep every file this process writes private to its user.
     os.umask(0o077)
     try:
         sys.exit(arguments.command_fn(arguments))
     except OptionsError as error:
-        sys.stderr.write("options_invalid: The options cannot be used. Correct them, then start again:\n")
+        sys.stderr.write("options_invalid: Some options are invalid. Correct them and start again:\n")
         sys.stderr.write("".join(f"{mistake}\n" for mistake in error.mistakes))
         sys.exit(2)
     except (StartError, StoreError) as error:
         sys.stderr.write(f"{error.code}: {error}\n")
         sys.exit(1)
     except ExceptionGroup:
-        # Whoever watches over the process starts it again: half a gateway would be worse.
-        logging.getLogger(__name__).critical("A part of the gateway failed", exc_info=True)
+        # The process supervisor restarts the process: a gateway without one of its components would be worse.
+        logging.getLogger(__name__).critical("A component of the gateway failed; the process ends", exc_info=True)
         sys.exit(1)
 
 
 def _parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(add_help=False)
-    options.add_argument("--options", type=Path, metavar="FILE", help="options in TOML (environment variables win)")
-    parser = argparse.ArgumentParser("process-cosmos-gateway", description=__doc__)
+    options.add_argument(
+        "--options", type=Path, metavar="FILE", help="TOML file with options (environment variables take precedence)"
+    )
+    parser = argparse.ArgumentParser(
+        "process-cosmos-gateway", description="Run and administer the Process Cosmos gateway."
+    )
     parser.set_defaults(command_fn=_run, options=None)
     commands = parser.add_subparsers(metavar="COMMAND")
-    run = commands.add_parser("run", parents=[options], help="serve until SIGTERM (the default)")
+    run = commands.add_parser("run", parents=[options], help="run until SIGTERM (the default)")
     run.set_defaults(command_fn=_run)
-    pair = commands.add_parser("pair", parents=[options], help="print a pairing line that works once, for 10 minutes")
-    pair.add_argument("--host", default=socket.gethostname(), help="this machine, as Home Assistant reaches it")
+    pair = commands.add_parser(
+        "pair", parents=[options], help="print a pairing line, valid for one pairing within 10 minutes"
+    )
+    pair.add_argument(
+        "--host", default=socket.gethostname(), help="host name or address at which Home Assistant reaches this machine"
+    )
     pair.set_defaults(command_fn=_pair)
-    token = commands.add_parser("token", parents=[options], help="make, list or revoke the tokens of local programs")
+    token = commands.add_parser("token", parents=[options], help="create, list or revoke tokens of local programs")
     which = token.add_mutually_exclusive_group(required=True)
-    which.add_argument("name", nargs="?", help="the program: its new token is printed, once")
-    which.add_argument("--list", action="store_true", help="print who has a token, and since when")
-    which.add_argument("--revoke", metavar="NAME", help="let this program in no longer")
+    which.add_argument("name", nargs="?", help="name of the program; its new token is printed once")
+    which.add_argument("--list", action="store_true", help="list the programs that have a token, with its date")
+    which.add_argument("--revoke", metavar="NAME", help="revoke the token of this program")
     token.set_defaults(command_fn=_token)
-    health = commands.add_parser("health", parents=[options], help="exit 0 if the gateway is well")
+    health = commands.add_parser("health", parents=[options], help="exit with 0 if the gateway is healthy")
     health.set_defaults(command_fn=_health)
-    certificate = commands.add_parser("certificate", help="make the gateway's key and certificate (run does it)")
-    certificate.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="where they are kept")
+    certificate = commands.add_parser("certificate", help="create the gateway's key and certificate (run does it too)")
+    certificate.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="folder of key and certificate")
     certificate.set_defaults(command_fn=_certificate)
-    backup = commands.add_parser("backup", parents=[options], help="copy the database for a backup of the data folder")
-    backup.add_argument("--remove", action="store_true", help="remove the copy instead: the backup is made")
+    backup = commands.add_parser(
+        "backup", parents=[options], help="copy the database before a backup of the data folder"
+    )
+    backup.add_argument("--remove", action="store_true", help="remove the copy after the backup")
     backup.set_defaults(command_fn=_backup)
-    lab = commands.add_parser("lab", help="virtual devices and a fault proxy, to try things out")
+    lab = commands.add_parser("lab", help="virtual devices and a fault proxy for experiments")
     lab.add_argument("arguments", nargs=argparse.REMAINDER, help="see: lab -- --help")
     lab.set_defaults(command_fn=_lab)
     return parser
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from process_cosmos_gateway.app import run  # noqa: PLC0415 - loads every part; the other commands need none
+    from process_cosmos_gateway.app import run  # noqa: PLC0415 - loads every component; other commands need none
 
     options = read_options(arguments.options)
     set_up_logs(options.log_level)
@@ -150,9 +160,9 @@ def _backup(arguments: argparse.Namespace) -> int:
 
 
 def _lab(arguments: argparse.Namespace) -> int:
-    from process_cosmos_gateway.lab.__main__ import main as play  # noqa: PLC0415 - no business of a running gateway
+    from process_cosmos_gateway.lab.__main__ import main as run_lab  # noqa: PLC0415 - unused in a running gateway
 
-    return play(arguments.arguments)
+    return run_lab(arguments.arguments)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The composition root: builds every part, runs them until the process is told to stop."""
+"""The composition root: builds all components and runs them until the process is stopped."""
 
 import asyncio
 import fcntl
@@ -47,10 +47,10 @@ type SupervisorFn = Callable[[str, tuple[str, ...]], Supervisor]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """What the gateway stands on; the lab has one that fails when told.
+    """The system services used by the gateway; the lab replaces them to inject faults.
 
-    ``vfs``: SQLite's (None: the system's). ``free_fn``: how many bytes are free on the disk of a folder.
-    ``new_devices``: so many are taken in within a minute.
+    ``vfs``: name of SQLite's VFS (None: the system's). ``free_fn``: returns the free bytes on the disk of a folder.
+    ``new_devices``: number of new devices accepted in a minute.
     """
 
     clock: Clock = field(default_factory=SystemClock)
@@ -60,15 +60,15 @@ class Machine:
 
 
 async def run(options: Options, supervisor_fn: SupervisorFn = Supervisor, machine: Machine | None = None) -> None:
-    """Serve until SIGTERM or SIGINT; raise ``StartError`` or ``StoreError`` if that cannot be.
+    """Serve until SIGTERM or SIGINT; raise ``StartError`` or ``StoreError`` on failure.
 
-    What was accepted by then is on disk; what was not was not confirmed either, and comes again.
+    Every accepted event is then on disk; events that are not were never confirmed, and their senders repeat them.
     """
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
-        stack.enter_context(_only_one(options.data))
+        stack.enter_context(_lock_data_folder(options.data))
         supervisor = None
         if options.supervisor_token:
             supervisor = supervisor_fn(options.supervisor_token, options.topics)
@@ -90,7 +90,7 @@ async def _serve(
     supervisor: Supervisor | None,
     stop: asyncio.Event,
 ) -> None:
-    """Build the parts and run them until ``stop``, or until the Supervisor names another broker."""
+    """Build the components and run them until ``stop``, or until the Supervisor's broker changes."""
     clock = machine.clock
     make_ulids = partial(UlidFactory, lambda: int(clock.now().timestamp() * 1000), secrets.token_bytes)
     store = await Store.open(
@@ -113,12 +113,12 @@ async def _serve(
         devices.watch(feed.publish)
         status = StatusReader(devices, destinations, outbox, store)
         requests = Requests(devices, destinations, outbox)
-        parts = Services(alerts=alerts, feed=feed, requests=requests, status=status)
-        producers = EventsEndpoint(outbox)
-        metrics = Metrics(store, outbox, status, options.data, [producers.alarm_seconds])
-        admission = Admission(options.data, {"/ws/events": producers.serve, "/metrics": metrics.serve})
-        access = Pairing(options.data, clock, supervised=supervisor is not None)
-        # In the Supervisor's network an app is reached by its host name.
+        services = Services(alerts=alerts, feed=feed, requests=requests, status=status)
+        events_endpoint = EventsEndpoint(outbox)
+        metrics = Metrics(store, outbox, status, options.data, [events_endpoint.alarm_seconds])
+        admission = Admission(options.data, {"/ws/events": events_endpoint.serve, "/metrics": metrics.serve})
+        pairing = Pairing(options.data, clock, supervised=supervisor is not None)
+        # In the Supervisor's network an app's address is its host name.
         address = gethostname()
         about = About(
             site=store.site,
@@ -128,7 +128,7 @@ async def _serve(
             broker=broker,
         )
         page = Page(about, status, outbox, clock) if supervisor else None
-        server = Server(parts, store, access, VERSION, admission, page=page)
+        server = Server(services, store, pairing, VERSION, admission, page=page)
         tls = None if supervisor else server_context(options.data)
         _LOGGER.info("Process Cosmos gateway %s, site %s, data in %s", VERSION, store.site, options.data)
         async with server.listen(options.host, options.port, tls), asyncio.TaskGroup() as tasks:
@@ -137,7 +137,7 @@ async def _serve(
                 tasks.create_task(alerts.run(), name="alerts"),
                 tasks.create_task(destinations.run(), name="destinations"),
                 tasks.create_task(devices.run(), name="devices"),
-                tasks.create_task(admission.run(), name="guests"),
+                tasks.create_task(admission.run(), name="local programs"),
             ]
             ends: list[asyncio.Task[object]] = [tasks.create_task(stop.wait(), name="stop")]
             if supervisor is not None:
@@ -146,19 +146,19 @@ async def _serve(
                 announcement = supervisor.announce(offer, server.connected)
                 running.append(tasks.create_task(announcement, name="discovery"))
                 if options.broker is None:
-                    other = supervisor.until_broker_differs(broker)
-                    ends.append(tasks.create_task(other, name="broker of the Supervisor"))
+                    broker_change = supervisor.wait_for_broker_change(broker)
+                    ends.append(tasks.create_task(broker_change, name="broker of the Supervisor"))
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             for task in (*running, *ends):
                 task.cancel()
     except* StoreDamagedError:
-        _LOGGER.exception("The store is opened again, to salvage it")
+        _LOGGER.exception("The store is damaged; opening it again to recover it")
     finally:
         await store.close()
 
 
 def _limits(options: Options) -> Limits:
-    """Return the quotas that the options set; the others follow what is free on the disk."""
+    """Return the quotas set by options; the others depend on the free disk space."""
     chosen = {
         Priority.URGENT: options.outbox_urgent_mb,
         Priority.CHANGE: options.outbox_change_mb,
@@ -168,8 +168,8 @@ def _limits(options: Options) -> Limits:
 
 
 @contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
-    """Make the data folder and hold it: two gateways with one identity would take each other's messages."""
+def _lock_data_folder(folder: Path) -> Iterator[None]:
+    """Create and lock the data folder: two gateways with one identity would receive each other's messages."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with (folder / "lock").open("w") as lock:
@@ -177,15 +177,16 @@ def _only_one(folder: Path) -> Iterator[None]:
             yield
     except BlockingIOError as error:
         raise FolderTakenError(
-            f"Another gateway uses the data folder {folder}. Stop it, or give this one another."
+            f"Another gateway uses the data folder {folder}. Stop it, or set another folder for this one."
         ) from error
     except OSError as error:
         if error.errno in (EEXIST, ENOTDIR, ENAMETOOLONG, EISDIR, ELOOP, ENOENT):
             raise FolderInvalidError(
-                f"{folder} cannot be the data folder ({error.strerror}). Name a folder that can be made there."
+                f"{folder} cannot be the data folder ({error.strerror}). Set a folder that can be created."
             ) from error
         if error.errno not in (EACCES, EPERM, EROFS):
             raise
         raise StoreReadOnlyError(
-            f"The data folder {folder} cannot be written to. Make it writable; a disk that fails is mounted read-only."
+            f"The data folder {folder} is not writable. Make it writable, and check the disk: a failing one is mounted"
+            " read-only."
         ) from error

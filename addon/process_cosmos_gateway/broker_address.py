@@ -1,4 +1,4 @@
-"""Read the address of an MQTT broker as people write it: a host, ``host:port``, ``[::1]:1883``, ``mqtts://host``."""
+"""Parsing of MQTT broker addresses as typed: a host, ``host:port``, ``[::1]:1883``, ``mqtts://host``."""
 
 import re
 from collections.abc import Mapping
@@ -6,15 +6,15 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 _TLS = {"mqtt": False, "tcp": False, "mqtts": True, "ssl": True, "tls": True}
-"""Schemes other MQTT programs take, and whether each means TLS."""
+"""Schemes accepted by other MQTT programs, and whether each means TLS."""
 
 _WITH_PORT = re.compile(r"(?P<host>\[[^\]]*\]|[^:\[\]]+)(:(?P<port>\d{1,5}))?", re.ASCII)
 
 
-def take_apart(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options with ``mqtt_host`` as a bare host, and what its text says besides under keys of its own.
+def split_broker_address(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options with ``mqtt_host`` as a bare host; other parts of its text become options of their own.
 
-    A key that is given as well must say the same. Raises ``ValueError`` with a sentence about ``mqtt_host``.
+    An option that is also given separately must have the same value. Raises ``ValueError`` about ``mqtt_host``.
     """
     written = given.get("mqtt_host")
     if not isinstance(written, str):
@@ -23,13 +23,15 @@ def take_apart(given: Mapping[str, Any]) -> dict[str, Any]:
     found = _from_url(text) if "://" in text else _from_host(text)
     for key, value in found.items():
         if key != "mqtt_host" and key in given and str(given[key]).lower() != str(value).lower():
-            raise ValueError(f"says another {key.removeprefix('mqtt_')} than {key}: write it once")
+            raise ValueError(
+                f"contains a {key.removeprefix('mqtt_')} that differs from {key}; set it in one place only"
+            )
     return {**found, **given, "mqtt_host": found["mqtt_host"]}
 
 
 def _from_host(text: str) -> dict[str, Any]:
     match = _WITH_PORT.fullmatch(text)
-    if match is None:  # a bare IPv6 address, or nothing of use: whoever reads hosts says so
+    if match is None:  # a bare IPv6 address, or invalid: the parser of hosts decides
         return {"mqtt_host": text}
     port = {"mqtt_port": int(match["port"])} if match["port"] else {}
     return {"mqtt_host": match["host"].strip("[]"), **port}

@@ -1,4 +1,4 @@
-"""The one clock: wall time in UTC, and a monotonic time that no adjustment moves."""
+"""The gateway's clock: wall time in UTC, and a monotonic time unaffected by adjustments."""
 
 import time
 from datetime import UTC, datetime
@@ -6,22 +6,22 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Where every part of the gateway reads the time; the lab has one it can shift."""
+    """The source of time for all components; the lab has one it can shift."""
 
     def now(self) -> datetime:
-        """Return the wall time, in UTC."""
+        """Return the wall time in UTC."""
 
     def monotonic(self) -> float:
-        """Return seconds since some moment; never goes back."""
+        """Return seconds since an arbitrary moment; never decreases."""
 
 
 class SystemClock:
-    """The machine's clock."""
+    """The clock of the machine."""
 
     def now(self) -> datetime:
-        """Return the wall time, in UTC."""
+        """Return the wall time in UTC."""
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        """Return seconds since some moment; never goes back."""
+        """Return seconds since an arbitrary moment; never decreases."""
         return time.monotonic()

@@ -1,4 +1,4 @@
-"""The gateway's errors, named by what the caller does with them."""
+"""The gateway's errors, grouped by how callers handle them."""
 
 from typing import ClassVar
 
@@ -6,28 +6,28 @@ from .contract.errors import Code
 
 
 class RequestRefusedError(Exception):
-    """Tell the one who asked: ``code`` for programs, the message for people; neither holds a secret."""
+    """A request is refused: ``code`` for programs, the message for people; neither contains a secret."""
 
     def __init__(self, code: Code, message: str) -> None:
-        """Take the stable code and the sentence."""
+        """Create the error from its stable code and a sentence."""
         super().__init__(message)
         self.code = code
 
 
 class StoreError(Exception):
-    """Nothing of the change is on disk; the caller may try again."""
+    """A change was not stored, not even in part; the caller may try again."""
 
     code: ClassVar[str] = Code.STORE_FAILED
 
 
 class StartError(Exception):
-    """The gateway cannot start; the message says what a person must mend, and holds no secret."""
+    """The gateway cannot start; the message says what to correct, and contains no secret."""
 
     code: ClassVar[str] = "command_failed"
 
 
 class PortTakenError(StartError):
-    """Another program listens where the gateway should."""
+    """Another program listens on the gateway's port."""
 
     code: ClassVar[str] = "start_port_taken"
 
@@ -39,12 +39,12 @@ class FolderTakenError(StartError):
 
 
 class FolderInvalidError(StartError):
-    """The data folder cannot be one: a file is in its place, or its name is too long."""
+    """The data folder cannot be created: a file is in its place, or its name is too long."""
 
     code: ClassVar[str] = "start_folder_invalid"
 
 
 class TokenMissingError(StartError):
-    """The Supervisor's options are there, its token is not."""
+    """The Supervisor provided options but no token."""
 
     code: ClassVar[str] = "start_token_missing"

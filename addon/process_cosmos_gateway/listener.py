@@ -1,8 +1,8 @@
-"""Accept connections for an aiohttp application within limits that hold against strangers.
+"""A listener for an aiohttp application, with limits on unauthenticated connections.
 
-A connection is a stranger's until a request on it was let in (``admit``). Strangers get a number of connections at a
-time, together and per address, and a number of seconds; a peer that is known gets a number of connections, for as long
-as it likes. aiohttp itself has no limit for anybody, and asyncio logs each failing ``accept`` anew.
+A connection is unauthenticated until a request on it was admitted (``admit``). Unauthenticated connections are
+limited in number, in total and for each address, and in time. An authenticated peer may have a number of
+connections for any time. aiohttp has no such limits, and asyncio logs every failing ``accept``.
 """
 
 import asyncio
@@ -26,29 +26,27 @@ from aiohttp import web
 
 _LOGGER = logging.getLogger(__name__)
 _BACKLOG = 256
-# Each TLS connection has a buffer of this length from its start: asyncio's 256 KiB are 32 MB for 128 mute strangers.
+# Each TLS connection allocates a buffer of this size at once: 256 KiB, asyncio's default, is 32 MB for 128 idle ones.
 sslproto.SSLProtocol.max_size = 1 << 16
-_NO_ROOM = frozenset({EMFILE, ENFILE, ENOBUFS, ENOMEM})
-_GONE = frozenset({ECONNABORTED, EPROTO})
-"""The connection ended before it was accepted; the next one may be well."""
-_BRAKE_SECONDS = 0.25
+_NO_RESOURCES = frozenset({EMFILE, ENFILE, ENOBUFS, ENOMEM})
+_ENDED_EARLY = frozenset({ECONNABORTED, EPROTO})
+"""The connection ended before it was accepted; the next one may succeed."""
+_RETRY_SECONDS = 0.25
 _LOG_SECONDS = 60.0
 _MOST_DESCRIPTORS = 1 << 16
 _IPV6_HOST_PREFIX = 64
-"""Bits of an IPv6 address that tell one subscriber from another (RFC 6177): the rest is his to choose."""
+"""Bits of an IPv6 address that identify a subscriber (RFC 6177), who chooses the others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerLimits:
-    """``strangers``: their connections at a time, ``per_address``: of one address; ``per_peer``: of one known peer.
+    """Limits of connections. ``unauthenticated``: in total, ``per_address``: of one address, ``per_peer``: of one peer.
 
-    Times in seconds.
-
-    ``handshake``: for TLS. ``request``: for all a stranger does on a connection, from accept to the end of the body.
-    ``reserved``: file descriptors that connections leave to the rest of the process: its own deliveries, files, pipes.
+    Times in seconds. ``handshake``: for TLS. ``request``: for everything on an unauthenticated connection, from accept
+    to the end of the body. ``reserved``: file descriptors left to the rest of the process: deliveries, files, pipes.
     """
 
-    strangers: int = 128
+    unauthenticated: int = 128
     per_address: int = 64
     per_peer: int = 16
     handshake: float = 10.0
@@ -64,16 +62,16 @@ class _Connection:
     transport: asyncio.Transport | None = None
     deadline: asyncio.TimerHandle | None = None
     peer: str | None = None
-    """Whose it is; None: a stranger's."""
+    """The peer; None: unauthenticated."""
     idle_since: float = math.inf
-    """When its last request ended (monotonic clock); infinite while one is under way."""
+    """When the last request ended (monotonic clock); infinite while one is running."""
 
     @property
     def is_closed(self) -> bool:
         return self.transport.is_closing() if self.transport else self.task is None or self.task.done()
 
     def abort(self) -> None:
-        """End it at once."""
+        """Close the connection at once."""
         if self.transport:
             self.transport.abort()
         elif self.task:
@@ -81,38 +79,38 @@ class _Connection:
 
 
 class Listener:
-    """Listens at one port; used as an asynchronous context."""
+    """Listens on one port; used as an asynchronous context."""
 
     def __init__(
         self, application: web.Application, limits: ListenerLimits | None = None, *, closing_seconds: float = 1.0
     ) -> None:
-        """Take what to serve; ``closing_seconds``: what requests get to end when the listener closes."""
+        """Serve ``application``; ``closing_seconds``: time for running requests to end when the listener closes."""
         self._limits = limits or ListenerLimits()
         application.middlewares.insert(0, self._note_idle)
-        # Bodies stay as they came: unpacking them for everybody would be work for strangers.
+        # Bodies are not decompressed here: for unauthenticated clients that would be wasted work.
         self._runner = web.AppRunner(
             application, access_log=None, shutdown_timeout=closing_seconds, auto_decompress=False
         )
         self._connections: dict[object, _Connection] = {}
-        """By what aiohttp calls the connection's protocol; a connection in its handshake by itself."""
+        """Connections by aiohttp's protocol object; during the handshake by the connection itself."""
         self._accepting: list[asyncio.Task[None]] = []
         self._sockets: list[socket.socket] = []
-        self._turned_away: Counter[str] = Counter()
+        self._rejected: Counter[str] = Counter()
         self._logged_at = float("-inf")
-        self._most = 0
+        self._max_connections = 0
 
     @property
     def port(self) -> int:
-        """The port listened at, also where 0 was asked for."""
+        """The port listened on, also if 0 was requested."""
         return int(self._sockets[0].getsockname()[1])
 
     @contextlib.asynccontextmanager
     async def listen(self, host: str, port: int, tls: ssl.SSLContext | None) -> AsyncIterator[Self]:
-        """Serve inside the context; raise ``OSError`` if the address cannot be had."""
+        """Serve inside the context; raise ``OSError`` if the address cannot be bound."""
         await self._runner.setup()
         try:
-            self._sockets = await _bound(host, port)
-            self._most = _most_connections(self._limits.reserved)
+            self._sockets = await _bind_sockets(host, port)
+            self._max_connections = _most_connections(self._limits.reserved)
             self._accepting = [asyncio.create_task(self._accept(each, tls), name="accept") for each in self._sockets]
             yield self
         finally:
@@ -121,18 +119,18 @@ class Listener:
             await asyncio.gather(*self._accepting, return_exceptions=True)
             for each in self._sockets:
                 each.close()
-            for connection in self._living():
+            for connection in self._open_connections():
                 if connection.peer is None:
                     connection.abort()
             await self._runner.cleanup()
 
     def admit(self, request: web.Request, peer: str) -> None:
-        """Note that a known ``peer`` makes this request: its connection is no stranger's any more.
+        """Mark the request's connection as authenticated by ``peer``.
 
-        A peer that has too many connections loses the one that has been idle for longest.
+        If the peer has too many connections, the one idle for longest is closed.
         """
         if connection := self._connections.get(request.protocol):
-            others = [each for each in self._living() if each.peer == peer and each is not connection]
+            others = [each for each in self._open_connections() if each.peer == peer and each is not connection]
             if len(others) >= self._limits.per_peer:
                 min(others, key=attrgetter("idle_since")).abort()
             connection.peer = peer
@@ -140,7 +138,7 @@ class Listener:
                 connection.deadline.cancel()
 
     def is_admitted(self, request: web.Request) -> bool:
-        """Say whether an earlier request on this connection was admitted."""
+        """Return whether an earlier request on this connection was admitted."""
         connection = self._connections.get(request.protocol)
         return connection is not None and connection.peer is not None
 
@@ -148,9 +146,9 @@ class Listener:
     async def _note_idle(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        """Tell connections that have a request under way from idle ones."""
+        """Record which connections have a running request and since when the others are idle."""
         connection = self._connections.get(request.protocol)
-        if connection is None:  # closed meanwhile
+        if connection is None:  # closed in the meantime
             return await handler(request)
         connection.idle_since = math.inf
         try:
@@ -164,29 +162,31 @@ class Listener:
             try:
                 accepted, address = await loop.sock_accept(listening)
             except OSError as error:
-                if error.errno in _NO_ROOM:
-                    self._turn_away("descriptors")
-                    self._drop_oldest_stranger(self._living())
-                elif error.errno not in _GONE:
-                    _LOGGER.warning("No connection can be accepted (%s); trying again", errorcode.get(error.errno or 0))
-                pause = 0.0 if error.errno in _GONE else _BRAKE_SECONDS
+                if error.errno in _NO_RESOURCES:
+                    self._count_rejection("descriptors")
+                    self._drop_oldest_unauthenticated(self._open_connections())
+                elif error.errno not in _ENDED_EARLY:
+                    _LOGGER.warning(
+                        "A connection could not be accepted (%s); retrying", errorcode.get(error.errno or 0)
+                    )
+                pause = 0.0 if error.errno in _ENDED_EARLY else _RETRY_SECONDS
             else:
-                self._welcome(_Connection(socket=accepted, address=address_group(address[0])), tls)
+                self._start_connection(_Connection(socket=accepted, address=address_group(address[0])), tls)
                 pause = 0.0
-            # While connections wait to be accepted, or fail, ``sock_accept`` ends without letting anything else run.
+            # While connections wait or fail, ``sock_accept`` returns without suspending: let other tasks run.
             await asyncio.sleep(pause)
 
-    def _welcome(self, connection: _Connection, tls: ssl.SSLContext | None) -> None:
-        living = self._living()
-        strangers = [each for each in living if each.peer is None]
-        neighbours = [each for each in strangers if each.address == connection.address]
-        if len(neighbours) >= self._limits.per_address:
-            # Not the newcomer: a site behind the same address as somebody's mute connections has to get in.
-            self._turn_away("address")
-            neighbours[0].abort()
-        elif len(strangers) >= self._limits.strangers or len(living) >= self._most:
-            self._turn_away("strangers")
-            if not self._drop_oldest_stranger(living):
+    def _start_connection(self, connection: _Connection, tls: ssl.SSLContext | None) -> None:
+        opened = self._open_connections()
+        unauthenticated = [each for each in opened if each.peer is None]
+        same_address = [each for each in unauthenticated if each.address == connection.address]
+        if len(same_address) >= self._limits.per_address:
+            # Close an old one, not the new one: a site behind the same address as idle connections must get in.
+            self._count_rejection("address")
+            same_address[0].abort()
+        elif len(unauthenticated) >= self._limits.unauthenticated or len(opened) >= self._max_connections:
+            self._count_rejection("strangers")
+            if not self._drop_oldest_unauthenticated(opened):
                 connection.socket.close()
                 return
         self._connections[connection] = connection
@@ -213,8 +213,8 @@ class Listener:
             return
         connection.transport = transport
 
-    def _living(self) -> list[_Connection]:
-        """Return the open connections, oldest first, and forget those that have ended."""
+    def _open_connections(self) -> list[_Connection]:
+        """Return the open connections, oldest first, and remove closed ones."""
         for key, connection in tuple(self._connections.items()):
             if connection.is_closed:
                 del self._connections[key]
@@ -222,22 +222,25 @@ class Listener:
                     connection.deadline.cancel()
         return list(self._connections.values())
 
-    def _drop_oldest_stranger(self, living: list[_Connection]) -> bool:
-        """End the stranger's connection that has had the longest time; return whether there was one."""
-        oldest = next((each for each in living if each.peer is None), None)
+    def _drop_oldest_unauthenticated(self, opened: list[_Connection]) -> bool:
+        """Close the oldest unauthenticated connection; return whether there was one."""
+        oldest = next((each for each in opened if each.peer is None), None)
         if oldest:
             oldest.abort()
         return oldest is not None
 
-    def _turn_away(self, reason: str) -> None:
-        """Count what was not served; log it once a minute."""
-        self._turned_away[reason] += 1
+    def _count_rejection(self, reason: str) -> None:
+        """Count a rejection by reason; log the counts once a minute."""
+        self._rejected[reason] += 1
         if time.monotonic() - self._logged_at >= _LOG_SECONDS:
             self._logged_at = time.monotonic()
-            _LOGGER.warning("too_many_connections: strangers hold too many connections (%s)", dict(self._turned_away))
+            _LOGGER.warning(
+                "too_many_connections: too many unauthenticated connections; closed so far by reason: %s",
+                dict(self._rejected),
+            )
 
 
-async def _bound(host: str, port: int) -> list[socket.socket]:
+async def _bind_sockets(host: str, port: int) -> list[socket.socket]:
     """Return listening sockets for all addresses of ``host``."""
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -257,7 +260,7 @@ async def _bound(host: str, port: int) -> list[socket.socket]:
 
 
 def _most_connections(reserved: int) -> int:
-    """Return how many connections the process may hold: as many descriptors as it can get, less ``reserved``."""
+    """Return the limit of connections: the file descriptors the process can get, less ``reserved``."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MOST_DESCRIPTORS)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -269,7 +272,7 @@ def _most_connections(reserved: int) -> int:
 
 
 def address_group(address: str) -> str:
-    """Return what counts as one address: an IPv4 address, or an IPv6 network of one subscriber."""
+    """Return the unit of the limit per address: an IPv4 address, or the IPv6 network of one subscriber."""
     parsed = ip_address(address.partition("%")[0])
     if parsed.version == 4:  # noqa: PLR2004 - the Internet Protocol's
         return str(parsed)
@@ -277,4 +280,4 @@ def address_group(address: str) -> str:
 
 
 LISTENER: web.AppKey[Listener] = web.AppKey("listener", Listener)
-"""Where an application keeps who accepts its connections, so that its handlers can ``admit``."""
+"""The application's key of its listener, with which handlers call ``admit``."""

@@ -1,4 +1,4 @@
-"""Options: what a person may set, read once at start, every mistake named with its key."""
+"""The gateway's options, read once at start; every error is reported with its key."""
 
 import os
 import re
@@ -12,17 +12,17 @@ from typing import Any
 
 import orjson
 
-from .broker_address import take_apart
+from .broker_address import split_broker_address
 from .errors import TokenMissingError
 
 PREFIX = "PROCESS_COSMOS_"
-"""Before each key, in upper case, in the environment; ``PROCESS_COSMOS_OPTIONS`` names the TOML file."""
+"""The prefix of each key, in upper case, in the environment; ``PROCESS_COSMOS_OPTIONS`` names the TOML file."""
 
 SUPERVISOR_OPTIONS = Path("/data/options.json")
 PORT = 8735
 MEGABYTE = 1_000_000
 DESCRIPTION_TOPICS = ("+", "wot/+/td")
-"""Where Thing Descriptions are looked for: node-wot's topics, and ours."""
+"""Topics of Thing Descriptions: node-wot's and this project's."""
 
 _LAST_PORT = 65535
 _MOST_MEGABYTES = 10_000
@@ -38,19 +38,19 @@ _LEVELS = ("debug", "info", "warning", "error")
 
 
 class OptionsError(Exception):
-    """The options are not usable; ``mistakes`` has one line a mistake, beginning with its key."""
+    """The options are invalid; ``mistakes`` has one line for each mistake, starting with its key."""
 
     def __init__(self, mistakes: tuple[str, ...]) -> None:
-        """Keep all of them, so that a person mends them in one go."""
+        """Store all mistakes, so that a person can correct them at once."""
         super().__init__("; ".join(mistakes))
         self.mistakes = mistakes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerOptions:
-    """Where devices speak MQTT. ``ca`` None with ``tls``: the system's certificate authorities count.
+    """The MQTT broker of the devices. ``ca`` None with ``tls``: the system's certificate authorities are trusted.
 
-    ``certificate`` and ``key`` (PEM files) come together. ``topics``: topic filters of Thing Descriptions.
+    ``certificate`` and ``key`` (PEM files) belong together. ``topics``: topic filters of Thing Descriptions.
     """
 
     host: str
@@ -65,7 +65,7 @@ class BrokerOptions:
 
 
 class Aggregate(StrEnum):
-    """What many readings leave the site as."""
+    """The aggregate sent in place of many readings."""
 
     MEAN = "mean"
     MIN = "min"
@@ -75,10 +75,10 @@ class Aggregate(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VolumeRule:
-    """How readings are thinned before they leave. ``match``: a glob on ``device/property``.
+    """A rule that reduces the readings sent to destinations. ``match``: a glob on ``device/property``.
 
-    In the property ``%`` and ``/`` are percent-encoded. ``deadband``: a smaller change stays here. ``every``: at most
-    one in so many seconds. ``aggregate``: one for all readings of a ``window`` of seconds; None: each by itself.
+    In the property ``%`` and ``/`` are percent-encoded. ``deadband``: smaller changes are not sent. ``every``: minimum
+    seconds between readings. ``aggregate``: one value for all readings in ``window`` seconds; None: no aggregation.
     """
 
     match: str
@@ -90,10 +90,10 @@ class VolumeRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadingOptions:
-    """What becomes of readings. ``linger``: seconds one may be acknowledged before it is on disk.
+    """Options for readings. ``linger``: seconds for which an acknowledged reading may not yet be on disk.
 
-    ``megabytes``: how much of them stays here, besides the days. ``volume``: the first rule that matches counts.
-    ``daily_megabytes``: what may leave in a day, None: everything.
+    ``megabytes``: limit of stored readings, besides the limit in days. ``volume``: the first matching rule applies.
+    ``daily_megabytes``: limit sent in a day, None: unlimited.
     """
 
     linger: float = 1.0
@@ -104,10 +104,10 @@ class ReadingOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """All options. ``supervisor_token`` None: not an app of a Supervisor.
+    """All options. ``supervisor_token`` None: not run by a Supervisor.
 
-    ``reserve_mb``: megabytes of the disk kept for alarms. ``outbox_…_mb``: what may wait, None: by the free disk.
-    ``broker`` None: the Supervisor's, if it has one, else no devices; ``topics`` count for both.
+    ``reserve_mb``: megabytes of disk reserved for urgent events. ``outbox_…_mb``: limit of waiting events, None: by
+    free disk space. ``broker`` None: the Supervisor's if it has one, else no devices; ``topics`` apply to both.
     """
 
     data: Path
@@ -127,11 +127,12 @@ class Options:
 def read_options(file: Path | None = None, environment: Mapping[str, str] = os.environ) -> Options:
     """Read the options of this process; raise ``OptionsError`` with every mistake, or ``TokenMissingError``.
 
-    Under the Supervisor (``SUPERVISOR_TOKEN`` is set) they come from ``/data/options.json``; elsewhere from the TOML
-    ``file`` (or the one ``PROCESS_COSMOS_OPTIONS`` names) and ``PROCESS_COSMOS_<KEY>`` variables, which win.
+    Under the Supervisor (``SUPERVISOR_TOKEN`` is set) they come from ``/data/options.json``. Elsewhere they come from
+    the TOML ``file`` (or the one named by ``PROCESS_COSMOS_OPTIONS``) and ``PROCESS_COSMOS_<KEY>`` variables, which
+    take precedence.
     """
     if token := environment.get("SUPERVISOR_TOKEN"):
-        given = _read(file or SUPERVISOR_OPTIONS, orjson.loads)
+        given = _load_document(file or SUPERVISOR_OPTIONS, orjson.loads)
         return parse_options({"data": "/data", **given}, supervisor_token=token)
     variables = {
         name.removeprefix(PREFIX).lower(): value
@@ -139,22 +140,22 @@ def read_options(file: Path | None = None, environment: Mapping[str, str] = os.e
         if name.startswith(PREFIX) and not _is_of_kubernetes(name.removeprefix(PREFIX), value)
     }
     if not variables and file is None and SUPERVISOR_OPTIONS.exists():
-        raise TokenMissingError("The Supervisor gave this app options, but no token. Restart the app, then the host.")
+        raise TokenMissingError("The Supervisor provided options but no token. Restart the app, then the host.")
     named = variables.pop("options", None)
     path = file or (Path(named) if named else None)
-    return parse_options({**(_read(path, tomllib.loads) if path else {}), **variables})
+    return parse_options({**(_load_document(path, tomllib.loads) if path else {}), **variables})
 
 
 def _is_of_kubernetes(name: str, value: str) -> bool:
-    """Say whether Kubernetes set this variable: a service called ``process-cosmos`` brings a dozen of our prefix."""
+    """Return whether Kubernetes set this variable: a service ``process-cosmos`` gets a dozen with this prefix."""
     return bool(_KUBERNETES.search(name)) or (name.endswith("PORT") and bool(_KUBERNETES_PORT.match(value)))
 
 
 def parse_options(given: Mapping[str, Any], *, supervisor_token: str | None = None) -> Options:
-    """Turn keys and values into ``Options``; raise ``OptionsError`` with every mistake."""
-    mistakes = [f"{key}: is no option" for key in given if key not in _READERS]
+    """Convert keys and values to ``Options``; raise ``OptionsError`` with every mistake."""
+    mistakes = [f"{key}: unknown option" for key in given if key not in _READERS]
     try:
-        given = take_apart(given)
+        given = split_broker_address(given)
     except ValueError as error:
         mistakes.append(f"mqtt_host: {error}")
     values: dict[str, Any] = {}
@@ -167,13 +168,13 @@ def parse_options(given: Mapping[str, Any], *, supervisor_token: str | None = No
             except ValueError as error:
                 mistakes.append(f"{key}: {error}")
     if "data" not in given:
-        mistakes.append("data: is missing (the folder the gateway keeps everything in)")
+        mistakes.append("data: is missing (the folder for the gateway's data)")
     mistakes += _contradictions(given, tls=values.get("mqtt_tls"))
     if mistakes:
         raise OptionsError(tuple(mistakes))
     mqtt = {key.removeprefix("mqtt_"): values.pop(key) for key in list(values) if key.startswith("mqtt_")}
     topics = {"topics": mqtt["topics"]} if "topics" in mqtt else {}
-    readings = ReadingOptions(**{name: values.pop(key) for key, name in _OF_READINGS.items() if key in values})
+    readings = ReadingOptions(**{name: values.pop(key) for key, name in _READING_OPTIONS.items() if key in values})
     return Options(broker=_broker(mqtt), readings=readings, supervisor_token=supervisor_token, **topics, **values)
 
 
@@ -191,29 +192,31 @@ def _contradictions(given: Mapping[str, Any], *, tls: bool | None) -> list[str]:
         ("mqtt_key", "mqtt_certificate"),
         *((f"mqtt_{name}", "mqtt_host") for name in ("port", "username", "tls", "ca", "certificate", "key")),
     ]
-    mistakes = [f"{key}: needs {other} too" for key, other in needs if key in given and other not in given]
+    mistakes = [f"{key}: requires {other}" for key, other in needs if key in given and other not in given]
     if tls is False:
         mistakes += [
-            f"{key}: needs mqtt_tls, which is false" for key in ("mqtt_ca", "mqtt_certificate") if key in given
+            f"{key}: requires mqtt_tls, which is false" for key in ("mqtt_ca", "mqtt_certificate") if key in given
         ]
     return mistakes
 
 
-def _read(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+def _load_document(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
     try:
         document = parse(path.read_text("utf-8-sig"))
     except OSError as error:
         raise OptionsError((f"{path}: cannot be read ({error.strerror})",)) from error
     except ValueError as error:
-        raise OptionsError((f"{path}: is cut off or broken ({error}): mend it, or save the options again",)) from error
+        raise OptionsError(
+            (f"{path}: is truncated or invalid ({error}): correct it or save the options again",)
+        ) from error
     if not isinstance(document, dict):
-        raise OptionsError((f"{path}: must hold keys with values",))
+        raise OptionsError((f"{path}: must contain keys with values",))
     return document
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value:
-        raise ValueError("must be a text that is not empty")
+        raise ValueError("must be a non-empty text")
     return value
 
 
@@ -224,7 +227,7 @@ def _host(value: object) -> str:
         if _HOST_NAME.fullmatch(host) is None:
             ip_address(host)
     except ValueError as error:
-        raise ValueError("must be the name or the address of a host") from error
+        raise ValueError("must be a host name or an IP address") from error
     return host
 
 
@@ -235,7 +238,7 @@ def _path(value: object) -> Path:
 def _file(value: object) -> Path:
     path = _path(value)
     if not path.is_file():
-        raise ValueError("names no file")
+        raise ValueError("must be an existing file")
     return path
 
 
@@ -254,7 +257,7 @@ def _megabytes(value: object) -> int:
 
 
 def _number(least: float, most: float) -> Callable[[object], float]:
-    """Return a reader of finite numbers between two bounds."""
+    """Return a parser of finite numbers between two bounds."""
 
     def read(value: object) -> float:
         number = float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
@@ -265,7 +268,7 @@ def _number(least: float, most: float) -> Callable[[object], float]:
     return read
 
 
-def _switch(value: object) -> bool:
+def _boolean(value: object) -> bool:
     if isinstance(value, bool):
         return value
     if value in ("true", "false"):
@@ -286,10 +289,10 @@ def _aggregate(value: object) -> Aggregate:
     raise ValueError(f"must be one of {', '.join(Aggregate)}")
 
 
-def _volume(value: object) -> tuple[VolumeRule, ...]:
-    """Read the rules; raise ``OptionsError`` with every mistake, each beginning with its place."""
+def _volume_rules(value: object) -> tuple[VolumeRule, ...]:
+    """Parse the rules; raise ``OptionsError`` with every mistake, each starting with its index."""
     if not isinstance(value, list):
-        raise ValueError("must be a list of tables")  # noqa: TRY004 - one kind of error for what a person got wrong
+        raise ValueError("must be a list of tables")  # noqa: TRY004 - one type of error for all mistakes
     mistakes: list[str] = []
     rules = [_rule(f"[{place}]", table, mistakes) for place, table in enumerate(value)]
     if mistakes:
@@ -302,11 +305,11 @@ def _rule(place: str, table: object, mistakes: list[str]) -> dict[str, Any]:
         mistakes.append(f"{place}: must be a table")
         return {}
     given = {key: value for key, value in table.items() if value is not None}
-    mistakes += (f"{place}.{key}: is no option of a rule" for key in given if key not in _RULE_READERS)
+    mistakes += (f"{place}.{key}: unknown key of a rule" for key in given if key not in _RULE_READERS)
     needs = (("aggregate", "window"), ("window", "aggregate"))
-    mistakes += (f"{place}.{key}: needs {other} too" for key, other in needs if key in given and other not in given)
+    mistakes += (f"{place}.{key}: requires {other}" for key, other in needs if key in given and other not in given)
     if "match" not in given:
-        mistakes.append(f"{place}.match: is missing (which device/property it is for, with * and ?)")
+        mistakes.append(f"{place}.match: is missing (a pattern for device/property, with the wildcards * and ?)")
     rule = {}
     for key, read in _RULE_READERS.items():
         if key in given:
@@ -326,7 +329,7 @@ def _topics(value: object) -> tuple[str, ...]:
 
 
 def _is_topic_filter(topic: object) -> bool:
-    """Say whether ``topic`` is a topic filter (MQTT 5.0, section 4.7.1)."""
+    """Return whether ``topic`` is a topic filter (MQTT 5.0, section 4.7.1)."""
     if not isinstance(topic, str) or not 0 < len(topic.encode()) <= _LONGEST_TOPIC or "\0" in topic:
         return False
     levels = topic.split("/")
@@ -341,7 +344,7 @@ _RULE_READERS: Mapping[str, Callable[[object], Any]] = {
     "window": _number(1, _LONGEST_SECONDS),
 }
 
-_OF_READINGS = {
+_READING_OPTIONS = {
     "reading_linger": "linger",
     "readings_mb": "megabytes",
     "volume": "volume",
@@ -359,13 +362,13 @@ _READERS: Mapping[str, Callable[[object], Any]] = {
     "outbox_reading_mb": _megabytes,
     "reading_linger": _number(0, _LONGEST_LINGER),
     "readings_mb": _megabytes,
-    "volume": _volume,
+    "volume": _volume_rules,
     "daily_mb": _number(0.001, _MOST_MEGABYTES),
     "mqtt_host": _host,
     "mqtt_port": _port,
     "mqtt_username": _text,
     "mqtt_password": _text,
-    "mqtt_tls": _switch,
+    "mqtt_tls": _boolean,
     "mqtt_ca": _file,
     "mqtt_certificate": _file,
     "mqtt_key": _file,

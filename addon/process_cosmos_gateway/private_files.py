@@ -1,13 +1,13 @@
-"""Small files only the gateway may read, which survive a power cut."""
+"""Small files that only the gateway's user can read, written to survive a power cut."""
 
 import os
 from pathlib import Path
 
 
 def write_private(path: Path, content: bytes, *, replace: bool = True) -> None:
-    """Put ``content`` at ``path`` with mode 0600; after a crash the old or the new file is there, whole.
+    """Write ``content`` to ``path`` with mode 0600; after a crash either the old or the new file is complete.
 
-    With ``replace`` False a file that is there already stays as it is.
+    If ``replace`` is False, an existing file stays unchanged.
     """
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     draft.unlink(missing_ok=True)
@@ -24,7 +24,7 @@ def write_private(path: Path, content: bytes, *, replace: bool = True) -> None:
 
 
 def remove_private(path: Path) -> None:
-    """Remove ``path`` for good; raise ``FileNotFoundError`` if it is not there."""
+    """Remove ``path`` durably; raise ``FileNotFoundError`` if it does not exist."""
     path.unlink()
     sync_folder(path.parent)
 
@@ -39,9 +39,9 @@ def _link(draft: Path, path: Path) -> None:
 
 
 def is_there(path: Path) -> bool:
-    """Return whether ``path`` exists; raise ``OSError`` where that cannot be told.
+    """Return whether ``path`` exists; raise ``OSError`` if that cannot be determined.
 
-    ``Path.exists`` takes each error for an absence: what is made because it is absent would replace what is there.
+    ``Path.exists`` treats every error as absence; a file created for that reason would replace an existing one.
     """
     try:
         path.stat()
@@ -51,17 +51,17 @@ def is_there(path: Path) -> bool:
 
 
 def make_private(path: Path) -> None:
-    """Make the empty file ``path`` with mode 0600; raise ``FileExistsError`` if it is there."""
+    """Create the empty file ``path`` with mode 0600; raise ``FileExistsError`` if it exists."""
     os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def sync_file(path: Path) -> None:
-    """Return when what is written to ``path`` survives a power cut."""
+    """Return once the content of ``path`` survives a power cut."""
     _sync(path, os.O_RDONLY)
 
 
 def sync_folder(folder: Path) -> None:
-    """Return when the names in ``folder`` survive a power cut."""
+    """Return once the names in ``folder`` survive a power cut."""
     _sync(folder, os.O_RDONLY | os.O_DIRECTORY)
 
 

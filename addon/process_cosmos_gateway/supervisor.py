@@ -1,4 +1,4 @@
-"""The Supervisor of Home Assistant OS: tells us of its broker, tells Home Assistant of us."""
+"""The client of Home Assistant's Supervisor: reads its MQTT broker, and announces the app to Home Assistant."""
 
 import asyncio
 import logging
@@ -15,111 +15,111 @@ import orjson
 from .options import BrokerOptions
 
 SUPERVISOR_URL = "http://supervisor"
-LOOK_AGAIN_SECONDS = 60.0
-"""How often the broker's coordinates are looked up, and after how long a discovery is first repeated."""
+POLL_SECONDS = 60.0
+"""Seconds between checks of the broker, and before a discovery message is first repeated."""
 
 _LONGEST_SECONDS = 3600.0
 _LONGEST_MESSAGE = 200
 _NO_BROKER = "supervisor_no_broker"
-_WHAT_TO_DO = {
-    "supervisor_away": "It is asked again by itself. If this goes on, restart the host.",
-    "supervisor_failed": "It is asked again by itself. If this goes on, its own log says more: "
+_ADVICE = {
+    "supervisor_away": "The request is repeated automatically. If this persists, restart the host.",
+    "supervisor_failed": "The request is repeated automatically. If this persists, see the Supervisor's log: "
     "Settings, System, Logs, Supervisor.",
-    _NO_BROKER: "For devices install the Mosquitto broker app; it is taken over by itself.",
-    "supervisor_refused": "Restart the app; if this goes on, install it again.",
+    _NO_BROKER: "For devices, install the Mosquitto broker app; it is used automatically.",
+    "supervisor_refused": "Restart the app; if this persists, install it again.",
 }
 _LOGGER = logging.getLogger(__name__)
 _SERVICE = "process_cosmos"
 
 
 class SupervisorError(Exception):
-    """The Supervisor did not do what it was asked; ``code`` is stable, the message says what to do."""
+    """A request to the Supervisor failed; ``code`` is stable, the message says what to do."""
 
     def __init__(self, code: str, what: str) -> None:
-        """Take the code, and what happened."""
-        super().__init__(f"{what}. {_WHAT_TO_DO[code]}")
+        """Create the error from its code and a description; the advice for the code is appended."""
+        super().__init__(f"{what}. {_ADVICE[code]}")
         self.code = code
 
 
 class Supervisor:
-    """A client of the Supervisor's API; what fails there is tried again, never fatal."""
+    """A client of the Supervisor's API; failed requests are repeated and never fatal."""
 
     def __init__(
         self,
         token: str,
         topics: tuple[str, ...],
         url: str = SUPERVISOR_URL,
-        look_again: float = LOOK_AGAIN_SECONDS,
+        poll_seconds: float = POLL_SECONDS,
         *,
-        patience: float = 10.0,
+        timeout: float = 10.0,
     ) -> None:
-        """Take the token the Supervisor gave this app, and where Thing Descriptions are looked for at its broker.
+        """Use the app's ``token``; ``topics`` are the topic filters of Thing Descriptions at the Supervisor's broker.
 
-        ``look_again``: seconds until what may have changed is asked, or said, again; ``patience``: for a reply.
+        ``poll_seconds``: between checks and announcements; ``timeout``: seconds for a reply.
         """
-        self._look_again = look_again
+        self._poll_seconds = poll_seconds
         self._topics = topics
-        self._troubles: dict[str, str] = {}
-        """What was last wrong with a matter."""
-        timeout = aiohttp.ClientTimeout(total=patience)
+        self._failures: dict[str, str] = {}
+        """The last error code of each kind of request."""
+        limits = aiohttp.ClientTimeout(total=timeout)
         headers = {"Authorization": f"Bearer {token}"}
-        self._http = aiohttp.ClientSession(base_url=url, headers=headers, timeout=timeout)
+        self._http = aiohttp.ClientSession(base_url=url, headers=headers, timeout=limits)
 
     async def __aenter__(self) -> Self:
-        """Return the client."""
+        """Return the client itself."""
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close its connections."""
+        """Close the connections."""
         await self._http.close()
 
     async def broker(self) -> BrokerOptions | None:
-        """Return the broker the Supervisor knows; None if there is none, or the Supervisor does not answer."""
-        with self._told_once("the broker"):
-            return _broker(await self._ask("GET", "/services/mqtt"), self._topics)
+        """Return the Supervisor's broker; None if there is none, or if the request fails."""
+        with self._log_failures_once("the broker"):
+            return _broker(await self._request("GET", "/services/mqtt"), self._topics)
         return None
 
-    async def until_broker_differs(self, used: BrokerOptions | None) -> None:
-        """Return when the Supervisor names another broker than the one in use; silence is no other broker."""
+    async def wait_for_broker_change(self, used: BrokerOptions | None) -> None:
+        """Return when the Supervisor's broker differs from ``used``; a failed request is not a change."""
         while True:
-            await asyncio.sleep(self._look_again)
+            await asyncio.sleep(self._poll_seconds)
             if (broker := await self.broker()) not in (None, used):
-                _LOGGER.info("The Supervisor names another broker: %s", broker)
+                _LOGGER.info("The Supervisor's MQTT broker has changed to %s", broker)
                 return
 
     async def announce(self, config: Mapping[str, Any], connected: asyncio.Event) -> None:
-        """Offer ``config`` to Home Assistant until one has connected, ever more rarely.
+        """Announce ``config`` to Home Assistant until one has connected, at growing intervals.
 
-        The Supervisor passes a message on only if it differs from the one it has of this app, which may be an earlier
-        run's: so each bears a mark of its own. It replaces the one before, and Home Assistant always finds one.
+        The Supervisor forwards a message only if it differs from this app's last one, perhaps of an earlier run; a
+        random mark makes each differ. Each message replaces the last one, so that Home Assistant always finds one.
         """
-        pause = self._look_again / 2
+        pause = self._poll_seconds / 2
         while not connected.is_set():
             message = {**config, "mark": secrets.token_hex(8)}
-            with self._told_once("discovery"):
-                await self._ask("POST", "/discovery", {"service": _SERVICE, "config": message})
+            with self._log_failures_once("discovery"):
+                await self._request("POST", "/discovery", {"service": _SERVICE, "config": message})
                 pause = min(2 * pause, _LONGEST_SECONDS)
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await connected.wait()
 
     @contextmanager
-    def _told_once(self, matter: str) -> Iterator[None]:
-        """Log what is wrong with a matter once, not at each further try, and go on without it."""
+    def _log_failures_once(self, subject: str) -> Iterator[None]:
+        """Log a failure of one kind of request when its code changes, not on each retry, and suppress the error."""
         try:
             yield
         except SupervisorError as error:
-            if self._troubles.get(matter) != error.code:
+            if self._failures.get(subject) != error.code:
                 level = logging.INFO if error.code == _NO_BROKER else logging.WARNING
                 _LOGGER.log(level, "%s: %s", error.code, error)
-            self._troubles[matter] = error.code
+            self._failures[subject] = error.code
         else:
-            self._troubles.pop(matter, None)
+            self._failures.pop(subject, None)
 
-    async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
-        """Return the ``data`` of the reply; raise ``SupervisorError``."""
+    async def _request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+        """Return the ``data`` of the reply; raise ``SupervisorError`` on failure."""
         data = None if body is None else orjson.dumps(body)
         headers = {"Content-Type": "application/json"}
         try:
@@ -137,18 +137,18 @@ class Supervisor:
             case HTTPStatus.OK, {"data": dict(result)}:
                 return result
             case HTTPStatus.BAD_REQUEST, {"message": "Service not enabled"}:
-                raise SupervisorError(_NO_BROKER, "The Supervisor knows no MQTT broker")
+                raise SupervisorError(_NO_BROKER, "The Supervisor has no MQTT broker")
             case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN, _:
-                raise SupervisorError("supervisor_refused", "The Supervisor does not let this app in")
+                raise SupervisorError("supervisor_refused", "The Supervisor rejects the token of this app")
             case status, {"message": str(message)}:
-                said = f"The Supervisor answers {status}: {message[:_LONGEST_MESSAGE]}"
+                said = f"The Supervisor replied {status}: {message[:_LONGEST_MESSAGE]}"
                 raise SupervisorError("supervisor_failed", said)
             case status, _:
-                raise SupervisorError("supervisor_failed", f"The Supervisor answers {status}, with nothing of use")
+                raise SupervisorError("supervisor_failed", f"The Supervisor replied {status} without valid data")
 
 
 def _broker(data: Mapping[str, Any], topics: tuple[str, ...]) -> BrokerOptions:
-    """Read the Supervisor's ``services/mqtt``; raise ``SupervisorError`` if it is none."""
+    """Parse the Supervisor's ``services/mqtt``; raise ``SupervisorError`` if it is invalid."""
     try:
         return BrokerOptions(
             host=str(data["host"]),
@@ -159,5 +159,5 @@ def _broker(data: Mapping[str, Any], topics: tuple[str, ...]) -> BrokerOptions:
             topics=topics,
         )
     except (KeyError, ValueError, TypeError) as error:
-        what = "What the Supervisor says of its broker makes no sense"
+        what = "The description of the MQTT broker by the Supervisor is invalid"
         raise SupervisorError("supervisor_failed", what) from error

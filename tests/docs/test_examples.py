@@ -16,7 +16,7 @@ from process_cosmos_gateway.contract.alerts import AlertEvent
 from process_cosmos_gateway.contract.cloud import BatchReceipt
 from process_cosmos_gateway.contract.codec import parse
 from process_cosmos_gateway.contract.pairing import parse_line, parse_pairing_line
-from process_cosmos_gateway.destinations.service import TEST
+from process_cosmos_gateway.destinations.service import TEST_TYPE
 from process_cosmos_gateway.devices.things.description import parse_description
 from process_cosmos_gateway.lab.faults.__main__ import _parser as faults_parser
 from process_cosmos_gateway.options import read_options
@@ -73,7 +73,7 @@ def test_the_examples_of_events_and_receipts_are_what_is_sent() -> None:
     assert alert["subject"] == said.alert
     assert said.answers == ("Turn on again", "Keep off")
     assert parse(BatchReceipt, receipt).duplicates == (1,)
-    assert (tested["type"], set(tested)) == (TEST, {*alert})
+    assert (tested["type"], set(tested)) == (TEST_TYPE, {*alert})
 
 
 def test_the_example_of_a_description_is_a_device() -> None:

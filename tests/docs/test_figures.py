@@ -38,7 +38,7 @@ def mb(size: int) -> str:
 
 FIGURES = {
     "Connections of strangers (nobody let in yet), gateway and cloud endpoint": (
-        f"{STRANGERS.strangers} at a time, {STRANGERS.per_address} of one address"
+        f"{STRANGERS.unauthenticated} at a time, {STRANGERS.per_address} of one address"
         f" (IPv6: of one /{listener._IPV6_HOST_PREFIX})"
     ),
     "Time of such a connection": f"{STRANGERS.handshake:.0f} s for the TLS handshake, {STRANGERS.request:.0f} s in all",

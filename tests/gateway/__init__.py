@@ -1,1 +1,1 @@
-"""The gateway: its parts, and the whole process."""
+"""Tests of the gateway's packages and of the whole process."""

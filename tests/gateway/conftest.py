@@ -1,4 +1,4 @@
-"""What many tests of the gateway stand on: a real broker."""
+"""Fixtures shared by the gateway's tests: a real broker."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,7 +10,7 @@ from tests.brokers import Broker, running_broker
 
 @pytest.fixture
 async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
-    """A Mosquitto with a folder of its own; ``stop``, ``kill`` and ``start`` again at will."""
+    """Run a Mosquitto with its own folder; tests may ``stop``, ``kill`` and ``start`` it."""
     folder = tmp_path / "broker"
     folder.mkdir()
     async with running_broker(folder) as running:

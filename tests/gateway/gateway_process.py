@@ -1,4 +1,4 @@
-"""A real gateway process, as the tests start, stop and kill it."""
+"""A real gateway process that tests start, stop and kill."""
 
 import asyncio
 import os
@@ -27,16 +27,16 @@ COMMAND = Path(sys.executable).with_name("process-cosmos-gateway")
 
 @dataclass
 class GatewayProcess:
-    """The gateway with its data in ``folder``, listening at ``port`` of 127.0.0.1; ``options`` are lines of TOML."""
+    """A gateway with its data in ``folder``, listening on ``port`` of 127.0.0.1; ``options`` are lines of TOML."""
 
     folder: Path
     port: int
     options: str = ""
     token: str = ""
     measured: bool = True
-    """Whether coverage may come along: it takes memory and time of its own."""
+    """Whether coverage may run in the process; it needs memory and time of its own."""
     program: Sequence[str | Path] = (COMMAND,)
-    """What is run; a test may shorten the gateway's patience."""
+    """The command to run; a test may use one with shorter time limits."""
     http: ClientSession = field(init=False)
 
     def __post_init__(self) -> None:
@@ -47,7 +47,7 @@ class GatewayProcess:
         self.url = f"https://127.0.0.1:{self.port}"
 
     async def start(self) -> float:
-        """Return when it is well, and after how many seconds."""
+        """Start the process; return the seconds until it is healthy."""
         begin = time.monotonic()
         environment = {name: value for name, value in os.environ.items() if self.measured or "COVERAGE" not in name}
         with self.log.open("ab") as log:
@@ -61,7 +61,7 @@ class GatewayProcess:
         return time.monotonic() - begin
 
     async def is_well(self) -> bool:
-        """Ask whether it is well; nobody listening is a no."""
+        """Return whether the process is healthy; a refused connection means False."""
         try:
             async with self.http.get(f"{self.url}/health", ssl=False) as reply:
                 return reply.status == 200
@@ -69,7 +69,7 @@ class GatewayProcess:
             return False
 
     async def stop(self) -> float:
-        """Send SIGTERM; return after how many seconds it had ended by itself."""
+        """Send SIGTERM; return the seconds until the process has ended."""
         begin = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(SECONDS):
@@ -77,12 +77,12 @@ class GatewayProcess:
         return time.monotonic() - begin
 
     async def kill(self) -> None:
-        """Send SIGKILL."""
+        """Send SIGKILL and wait for the end of the process."""
         self.process.kill()
         await self.process.wait()
 
     async def command(self, *arguments: str) -> tuple[int, str, str]:
-        """Run another command of it beside it; return exit code, output, errors."""
+        """Run another command with the same options; return exit code, output, errors."""
         pipe = asyncio.subprocess.PIPE
         child = await asyncio.create_subprocess_exec(
             COMMAND, *arguments, "--options", self.file, stdout=pipe, stderr=pipe
@@ -92,7 +92,7 @@ class GatewayProcess:
         return child.returncode or 0, output.decode(), errors.decode()
 
     async def pairing_line(self) -> OneTimeLine:
-        """Return a fresh pairing line."""
+        """Return a new pairing line."""
         code, output, errors = await self.command("pair", "--host", "127.0.0.1")
         assert code == 0, errors
         return parse_line(output)
@@ -116,7 +116,7 @@ class GatewayProcess:
     async def session(
         self, token: str | None = None, instance: str = "home"
     ) -> AsyncIterator[tuple[Link, FromGateway]]:
-        """Open a session; yield it with the gateway's first word."""
+        """Open a session; yield it with the gateway's first message."""
         if not token and not self.token:
             await self.paired()
         headers = {"Authorization": f"Bearer {token or self.token}"}
@@ -126,13 +126,13 @@ class GatewayProcess:
             yield link, await link.next()
 
     async def greeting(self) -> GatewayHello:
-        """Return how it greets."""
+        """Return the gateway's greeting of a new session."""
         async with self.session() as (_, greeting):
             assert isinstance(greeting, GatewayHello)
             return greeting
 
     def resident_megabytes(self) -> float:
-        """Return its resident memory."""
+        """Return the resident memory in MiB."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         found = re.search(r"VmRSS:\s+(\d+) kB", status)
         assert found
@@ -143,7 +143,7 @@ class GatewayProcess:
 async def gateway_process(
     folder: Path, port: int, options: str = "", *, measured: bool = True, program: Sequence[str | Path] = (COMMAND,)
 ) -> AsyncIterator[GatewayProcess]:
-    """Start a gateway; if it still runs in the end it is stopped."""
+    """Run a gateway inside the context, and stop it at the end if it still runs."""
     gateway = GatewayProcess(folder, port, options, measured=measured, program=program)
     async with ClientSession() as gateway.http:
         await gateway.start()
@@ -155,5 +155,5 @@ async def gateway_process(
 
 
 def served_certificate(port: int) -> bytes:
-    """Return the certificate (DER) somebody shows at ``port``."""
+    """Return the certificate (DER) presented at ``port``."""
     return ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate(("127.0.0.1", port)))

@@ -1,4 +1,4 @@
-"""Every entrance refuses hostile JSON by itself: what comes before and after it is accepted, and can be written."""
+"""Every entry point refuses hostile JSON without affecting the messages before and after it."""
 
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -27,7 +27,7 @@ from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.contract.local_programs import LONGEST_PUBLISH
 from process_cosmos_gateway.contract.messages import FROM_GATEWAY, FROM_HOME_ASSISTANT, DeviceChange
 from process_cosmos_gateway.destinations.http_request import Reply
-from process_cosmos_gateway.destinations.inbox import read_page
+from process_cosmos_gateway.destinations.inbox import parse_inbox_page
 from process_cosmos_gateway.destinations.settings import WebhookSettings
 from process_cosmos_gateway.destinations.webhook import Webhook
 from process_cosmos_gateway.devices import BrokerOptions, Devices, repository
@@ -47,31 +47,31 @@ GARBAGE = "garbage"
 SITE = Ulid("01K8J5Z0000000000000000001")
 
 type Attack = Callable[[bytes], Awaitable[str]]
-"""Sends one hostile value to an entrance; returns what became of it: ``ACCEPTED``, or the code of the refusal."""
+"""Sends one hostile value to an entry point; returns the outcome: ``ACCEPTED``, or the code of the refusal."""
 
 type Entrance = Callable[[Path], AbstractAsyncContextManager[Attack]]
 
 
 def free_port() -> int:
-    """Return a port nobody listens at."""
+    """Return an unused port."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
     return port
 
 
-async def drained(outbox: Outbox, destination: str) -> Sequence[Any]:
-    """Let a destination take all that waits for it; every other side could have read it."""
-    taken = []
+async def deliver_all(outbox: Outbox, destination: str) -> Sequence[Any]:
+    """Deliver all events waiting for a destination and return them parsed; assert that none is nested too deeply."""
+    delivered = []
     while deliveries := await outbox.deliveries(destination, 500):
-        taken += [orjson.loads(delivery.body) for delivery in deliveries]
+        delivered += [orjson.loads(delivery.body) for delivery in deliveries]
         await outbox.settle(destination, [(delivery, Delivered()) for delivery in deliveries])
-    assert not any(is_deeper(each) for each in taken)
-    return taken
+    assert not any(is_deeper(each) for each in delivered)
+    return delivered
 
 
 @asynccontextmanager
 async def a_program(folder: Path) -> AsyncIterator[Attack]:
-    """``data`` of a message at ``/ws/events``."""
+    """Attack the ``data`` of a message at ``/ws/events``."""
     numbers = count(1)
     async with with_endpoints(folder, free_port()) as endpoints:
         await endpoints.outbox.register("cloud", [EventKind.DEVICE])
@@ -86,7 +86,7 @@ async def a_program(folder: Path) -> AsyncIterator[Attack]:
             [result] = await producer.frame()
             assert result["id"] in (str(number), "")
             assert result["id"] or not is_json(frame)
-            assert len(await drained(endpoints.outbox, "cloud")) == (result["problem"] is None)
+            assert len(await deliver_all(endpoints.outbox, "cloud")) == (result["problem"] is None)
             return result["problem"]["code"] if result["problem"] else ACCEPTED
 
         yield attack
@@ -94,7 +94,7 @@ async def a_program(folder: Path) -> AsyncIterator[Attack]:
 
 @asynccontextmanager
 async def home_assistant(folder: Path) -> AsyncIterator[Attack]:
-    """``data`` of an alert in a frame of the integration."""
+    """Attack the ``data`` of an alert in a frame of the integration."""
     numbers = count(2)
     async with gateway(folder, HandClock(), ("cloud",)) as parts:
         await parts.opens_session()
@@ -115,7 +115,7 @@ async def home_assistant(folder: Path) -> AsyncIterator[Attack]:
                 return error.code
             await parts.alerts.apply(read)
             await parts.alerts.look()
-            assert len(await drained(parts.outbox, "cloud")) == 1
+            assert len(await deliver_all(parts.outbox, "cloud")) == 1
             await parts.alerts.greeting()
             return ACCEPTED
 
@@ -158,10 +158,10 @@ async def a_device(folder: Path, topic: str) -> AsyncIterator[Attack]:
                 described = {"level": {"type": "number", "minimum": "HERE", **form}}
                 payload = orjson.dumps({**description, "properties": described, "x": "HERE"}).replace(b'"HERE"', text)
             await say(topic, payload)
-            for told in [*changes, Snapshot(sequence=1, devices=devices.devices())]:
-                decode(encode(told), FROM_GATEWAY)
+            for message in [*changes, Snapshot(sequence=1, devices=devices.devices())]:
+                decode(encode(message), FROM_GATEWAY)
             changes.clear()
-            await drained(outbox, "cloud")
+            await deliver_all(outbox, "cloud")
             assert await store.read(repository.known_devices)
             refused = devices.counts - before
             return GARBAGE if refused[GARBAGE] or refused[Code.DESCRIPTION_INVALID] else ACCEPTED
@@ -170,23 +170,23 @@ async def a_device(folder: Path, topic: str) -> AsyncIterator[Attack]:
 
 
 def device_value(folder: Path) -> AbstractAsyncContextManager[Attack]:
-    """The payload of a property: a value, or SenML."""
+    """Attack the payload of a property: a value, or SenML."""
     return a_device(folder, "wot/attic/level")
 
 
 def device_event(folder: Path) -> AbstractAsyncContextManager[Attack]:
-    """The payload of a device event."""
+    """Attack the payload of a device event."""
     return a_device(folder, "wot/attic/door")
 
 
 def description(folder: Path) -> AbstractAsyncContextManager[Attack]:
-    """A member of a Thing Description."""
+    """Attack a member of a Thing Description."""
     return a_device(folder, "wot/attic/td")
 
 
 @asynccontextmanager
 async def webhook_reply(folder: Path) -> AsyncIterator[Attack]:
-    """A receiver's reply with an answer."""
+    """Attack with a receiver's reply that contains an answer."""
     async with gateway(folder, HandClock(), ("hook",)) as parts:
         await parts.opens_session()
         await parts.alerts.apply(leak_opened(new_ulids()(), ()))
@@ -206,7 +206,7 @@ async def webhook_reply(folder: Path) -> AsyncIterator[Attack]:
 
 @asynccontextmanager
 async def inbox(folder: Path) -> AsyncIterator[Attack]:
-    """A member of one item of the cloud endpoint's inbox."""
+    """Attack a member of one item in the cloud endpoint's inbox."""
     numbers = count(1)
     async with gateway(folder, HandClock(), ("cloud",)) as parts:
         await parts.opens_session()
@@ -219,7 +219,7 @@ async def inbox(folder: Path) -> AsyncIterator[Attack]:
             items[1]["acknowledge_for"] = "HERE"
             page = orjson.dumps({"items": items}).replace(b'"HERE"', text)
             try:
-                polled = read_page("cloud", page, 0)
+                polled = parse_inbox_page("cloud", page, 0)
             except ContractError as error:
                 return error.code
             assert polled.cursor == items[2]["cursor"]
@@ -236,7 +236,7 @@ async def inbox(folder: Path) -> AsyncIterator[Attack]:
 
 @asynccontextmanager
 async def pairing(folder: Path) -> AsyncIterator[Attack]:
-    """The body of ``POST /v1/pair``."""
+    """Attack the body of ``POST /v1/pair``."""
     async with with_endpoints(folder, free_port()) as endpoints:
 
         async def attack(text: bytes) -> str:
@@ -283,12 +283,12 @@ async def cloud_batch(folder: Path, separator: bytes = b",\n", member: bytes = b
 
 
 def foreign_batch(folder: Path) -> AbstractAsyncContextManager[Attack]:
-    """A batch as another encoder than ours writes it."""
+    """Attack with a batch written by another encoder."""
     return cloud_batch(folder, b", ")
 
 
-def pack_of_readings(folder: Path) -> AbstractAsyncContextManager[Attack]:
-    """Time and value of a reading."""
+def reading_batch(folder: Path) -> AbstractAsyncContextManager[Attack]:
+    """Attack time and value of a reading in a reading batch."""
     record = b'[{"n":"a/b","v":1},{"n":"a/b","t":1,"v":1,"more":HERE},{"n":"a/b","v":HERE,"t":HERE}]'
     return cloud_batch(folder, member=b'"datacontenttype":"application/senml+json","data":' + record)
 
@@ -302,25 +302,25 @@ DEEP_IS_REFUSED: dict[str, tuple[Entrance, str]] = {
     "pairing": (pairing, Code.TOO_DEEP),
     "batch": (cloud_batch, Code.TOO_DEEP),
     "batch of another encoder": (foreign_batch, Code.TOO_DEEP),
-    "pack of readings": (pack_of_readings, Code.TOO_DEEP),
+    "reading batch": (reading_batch, Code.TOO_DEEP),
 }
-"""Where strangers speak: what is too deep is refused with this."""
+"""Entry points open to unauthenticated clients: too deep values are refused with this code."""
 
 DEEP_IS_CUT: dict[str, tuple[Entrance, str]] = {"Home Assistant": (home_assistant, ACCEPTED), "inbox": (inbox, GARBAGE)}
-"""Where an alert or an answer comes in: it counts without what is too deep."""
+"""Entry points of alerts and answers: they are accepted without the members that are too deep."""
 
 ENTRANCES = {**DEEP_IS_REFUSED, **DEEP_IS_CUT}
-HEALTHY_VALUES = {"inbox": b"60", "pack of readings": b"5", "device value": b'[{"v":5}]', "description": b"-5"}
+HEALTHY_VALUES = {"inbox": b"60", "reading batch": b"5", "device value": b'[{"v":5}]', "description": b"-5"}
 
 
 @pytest.mark.parametrize("name", ENTRANCES)
-async def test_the_attack_reaches_the_entrance_and_depth_is_refused_by_itself(tmp_path: Path, name: str) -> None:
+async def test_the_attack_reaches_the_entry_point_and_depth_is_refused(tmp_path: Path, name: str) -> None:
     entrance, outcome = ENTRANCES[name]
     healthy = HEALTHY_VALUES.get(name, HEALTHY)
     async with entrance(tmp_path) as attack:
         for levels in LEVELS:
             assert await attack(healthy) == ACCEPTED
-            # Beyond 1,024 levels with those around it orjson reads nothing at all.
+            # Beyond 1,024 levels, including those around it, orjson parses nothing.
             assert await attack(nested(levels)) in ({outcome} if levels < 1000 else {outcome, Code.MALFORMED, GARBAGE})
         assert await attack(healthy) == ACCEPTED
 
@@ -328,7 +328,7 @@ async def test_the_attack_reaches_the_entrance_and_depth_is_refused_by_itself(tm
 @pytest.mark.parametrize("name", ENTRANCES)
 @settings(max_examples=4, deadline=None, suppress_health_check=[*HealthCheck])
 @given(texts=st.lists(documents, min_size=5, max_size=20))
-async def test_nothing_that_is_sent_to_an_entrance_stops_what_comes_after_it(
+async def test_no_value_stops_later_messages_at_the_same_entry_point(
     tmp_path_factory: pytest.TempPathFactory, name: str, texts: Sequence[bytes]
 ) -> None:
     entrance, _ = ENTRANCES[name]
@@ -343,7 +343,7 @@ OPTIONS = ("data", "host", "port", "reserve_mb", "reading_linger", "daily_mb", "
 
 
 @given(text=documents, name=st.sampled_from(OPTIONS))
-def test_an_option_is_read_or_refused_with_its_name(text: bytes, name: str) -> None:
+def test_an_option_is_parsed_or_refused_with_its_name(text: bytes, name: str) -> None:
     value = orjson.loads(text) if is_json(text) else text.decode("latin-1")
     mistakes: Sequence[str] = ()
     try:

@@ -1,4 +1,4 @@
-"""The fake Supervisor, met by the library Home Assistant asks the real one with: it reads every answer strictly."""
+"""The fake Supervisor, tested with the library of Home Assistant, which parses every reply strictly."""
 
 from collections.abc import AsyncIterator
 from uuid import UUID
@@ -49,7 +49,7 @@ async def ask(
         return reply.status, await reply.text()
 
 
-async def test_everything_home_assistant_asks_at_its_start_is_answered(
+async def test_every_request_of_a_starting_home_assistant_is_answered(
     fake: FakeSupervisor, home: SupervisorClient
 ) -> None:
     fake.add_broker(BROKER)
@@ -88,7 +88,7 @@ async def test_an_app_is_found_installed_set_started_and_removed(fake: FakeSuper
     assert await home.addons.list() == []
 
 
-async def test_what_cannot_be_had_is_refused_in_the_supervisors_words(
+async def test_impossible_requests_are_refused_with_the_supervisors_messages(
     fake: FakeSupervisor, home: SupervisorClient
 ) -> None:
     with pytest.raises(SupervisorError, match="see Supervisor logs"):
@@ -108,7 +108,7 @@ async def test_what_cannot_be_had_is_refused_in_the_supervisors_words(
         await home.addons.start_addon("core_nothing")
 
 
-async def test_a_message_is_known_by_app_and_service_and_listed_while_its_app_runs(
+async def test_a_message_is_identified_by_app_and_service_and_listed_while_its_app_runs(
     fake: FakeSupervisor, home: SupervisorClient, http: ClientSession
 ) -> None:
     fake.apps = [App.ours(State.STARTED, TOKEN)]
@@ -125,7 +125,7 @@ async def test_a_message_is_known_by_app_and_service_and_listed_while_its_app_ru
         await home.discovery.get(UUID(message.uuid.hex))
 
 
-async def test_an_app_may_ask_for_its_own_only(fake: FakeSupervisor, http: ClientSession) -> None:
+async def test_an_app_has_access_only_to_its_own_resources(fake: FakeSupervisor, http: ClientSession) -> None:
     fake.apps = [App.ours(State.STARTED, TOKEN), App.mosquitto()]
     assert await ask(http, "GET", "/services/mqtt") == (400, '{"result": "error", "message": "Service not enabled"}')
     fake.mqtt = BROKER
@@ -143,7 +143,7 @@ async def test_an_app_may_ask_for_its_own_only(fake: FakeSupervisor, http: Clien
     assert fake.messages == []
 
 
-async def test_nobody_is_let_in_without_a_token_or_with_an_old_one(
+async def test_requests_without_a_valid_token_are_refused(
     fake: FakeSupervisor, home: SupervisorClient, http: ClientSession
 ) -> None:
     fake.apps = [App.ours(State.STARTED, TOKEN)]
@@ -153,7 +153,7 @@ async def test_nobody_is_let_in_without_a_token_or_with_an_old_one(
     assert (await ask(http, "GET", "/supervisor/ping", None))[0] == 200
 
 
-async def test_what_it_does_not_play_is_noted(fake: FakeSupervisor, home: SupervisorClient) -> None:
+async def test_unsupported_requests_are_recorded(fake: FakeSupervisor, home: SupervisorClient) -> None:
     with pytest.raises(SupervisorNotFoundError):
         await home.network.reload()
     with pytest.raises(SupervisorForbiddenError):

@@ -1,4 +1,4 @@
-"""The listener: strangers take no place and no time of those it knows."""
+"""The listener: unauthenticated connections take neither place nor time from authenticated ones."""
 
 import asyncio
 import errno
@@ -37,7 +37,7 @@ async def _health(_: web.Request) -> web.Response:
 
 
 async def _known(request: web.Request) -> web.StreamResponse:
-    """Let the caller in and say one more word when he says one."""
+    """Admit the caller, reply, and reply once more after another byte."""
     request.app[LISTENER].admit(request, request.headers.get("Peer", ""))
     response = web.StreamResponse()
     await response.prepare(request)
@@ -69,7 +69,7 @@ async def connect(listener: Listener) -> tuple[asyncio.StreamReader, asyncio.Str
 
 
 async def closed(reader: asyncio.StreamReader) -> bool:
-    """Return once the far side has closed, whatever it said before."""
+    """Wait until the peer has closed the connection; return True."""
     try:
         await asyncio.wait_for(reader.read(), 10)
     except ConnectionResetError:
@@ -87,21 +87,21 @@ async def health(listener: Listener, tls: ssl.SSLContext | None = None) -> str:
 
 
 @pytest.mark.parametrize("says", [b"", b"\x16\x03\x01", b"GET / HTTP/1.1\r\n"], ids=["nothing", "half", "no TLS"])
-async def test_hundreds_of_half_open_connections_stop_nobody(
+async def test_half_open_connections_do_not_block_requests(
     tls: tuple[ssl.SSLContext, ssl.SSLContext], says: bytes
 ) -> None:
-    async with listening(ListenerLimits(strangers=32, per_address=500), tls[0]) as listener:
-        strangers = [await connect(listener) for _ in range(300)]
-        for _, writer in strangers:
+    async with listening(ListenerLimits(unauthenticated=32, per_address=500), tls[0]) as listener:
+        unauthenticated = [await connect(listener) for _ in range(300)]
+        for _, writer in unauthenticated:
             writer.write(says)
         assert await health(listener, tls[1]) == "ok"
-        assert sum(listener._turned_away.values()) > 200
-        for _, writer in strangers:
+        assert sum(listener._rejected.values()) > 200
+        for _, writer in unauthenticated:
             writer.close()
 
 
 @pytest.mark.parametrize("says", [b"", b"GET /health HTTP/1.1\r\nHost: a\r\n", b"POST /body HTTP/1.1\r\nHost: a\r\n"])
-async def test_a_stranger_who_does_not_get_to_the_end_of_a_request_is_ended(says: bytes) -> None:
+async def test_an_unauthenticated_connection_without_a_complete_request_is_closed(says: bytes) -> None:
     async with listening(ListenerLimits(request=0.2)) as listener:
         reader, writer = await connect(listener)
         writer.write(says + (b"Content-Length: 9\r\n\r\nab" if says.startswith(b"POST") else b""))
@@ -109,15 +109,15 @@ async def test_a_stranger_who_does_not_get_to_the_end_of_a_request_is_ended(says
         writer.close()
 
 
-async def test_a_handshake_has_its_time(tls: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+async def test_a_handshake_has_a_time_limit(tls: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
     async with listening(ListenerLimits(handshake=0.2), tls[0]) as listener:
         reader, writer = await connect(listener)
         assert await closed(reader)
         writer.close()
 
 
-async def test_whoever_was_let_in_stays_and_takes_no_strangers_place() -> None:
-    async with listening(ListenerLimits(strangers=2, per_address=500, request=0.2)) as listener:
+async def test_an_admitted_connection_stays_and_does_not_count_as_unauthenticated() -> None:
+    async with listening(ListenerLimits(unauthenticated=2, per_address=500, request=0.2)) as listener:
         reader, writer = await connect(listener)
         writer.write(b"POST /known HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n")
         assert b"in" in await reader.readuntil(b"in\n")
@@ -129,22 +129,26 @@ async def test_whoever_was_let_in_stays_and_takes_no_strangers_place() -> None:
             each.close()
 
 
-async def test_one_address_does_not_take_the_place_of_others(caplog: pytest.LogCaptureFixture) -> None:
+async def test_one_address_is_limited_to_its_share(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        async with listening(ListenerLimits(strangers=100, per_address=5)) as listener:
+        async with listening(ListenerLimits(unauthenticated=100, per_address=5)) as listener:
             mute = [await connect(listener) for _ in range(6)]
             assert await closed(mute[0][0])
-            assert listener._turned_away == {"address": 1}
-            assert [len(listener._living()), *(reader.at_eof() for reader, _ in mute)] == [5, True, *[False] * 5]
+            assert listener._rejected == {"address": 1}
+            assert [len(listener._open_connections()), *(reader.at_eof() for reader, _ in mute)] == [
+                5,
+                True,
+                *[False] * 5,
+            ]
             for _, each in mute:
                 each.close()
     assert [record.message.partition(":")[0] for record in caplog.records] == ["too_many_connections"]
 
 
-async def test_a_newcomer_is_served_although_its_address_has_all_its_mute_connections(
+async def test_a_new_connection_is_served_although_its_address_is_at_its_limit(
     tls: tuple[ssl.SSLContext, ssl.SSLContext],
 ) -> None:
-    async with listening(ListenerLimits(strangers=100, per_address=5), tls[0]) as listener:
+    async with listening(ListenerLimits(unauthenticated=100, per_address=5), tls[0]) as listener:
         mute = [await connect(listener) for _ in range(5)]
         assert await health(listener, tls[1]) == "ok"
         for _, each in mute:
@@ -152,18 +156,18 @@ async def test_a_newcomer_is_served_although_its_address_has_all_its_mute_connec
 
 
 async def ask(peer: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Make a request as a known peer, and keep it under way."""
+    """Start a request as an authenticated peer and keep it running."""
     writer.write(f"POST /known HTTP/1.1\r\nHost: a\r\nPeer: {peer}\r\nContent-Length: 1\r\n\r\n".encode())
     await reader.readuntil(b"in\n")
 
 
 async def end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """End the request that is under way."""
+    """Complete the running request."""
     writer.write(b"x")
     await reader.readuntil(b"0\r\n\r\n")
 
 
-async def test_a_known_peer_with_too_many_connections_loses_the_one_that_was_idle_longest() -> None:
+async def test_a_peer_over_its_limit_loses_the_connection_idle_longest() -> None:
     async with listening(ListenerLimits(per_peer=3)) as listener:
         [other, at_work, idle, reused, *more] = connections = [await connect(listener) for _ in range(6)]
         await ask("b", *other)
@@ -174,16 +178,16 @@ async def test_a_known_peer_with_too_many_connections_loses_the_one_that_was_idl
             await end(*each)
         await ask("a", *reused)
         await end(*reused)
-        for gone, each in zip((idle, reused), more, strict=True):
+        for lost, each in zip((idle, reused), more, strict=True):
             await ask("a", *each)
-            assert await closed(gone[0])
+            assert await closed(lost[0])
         await end(*at_work)
         await ask("b", *other)
         for _, writer in connections:
             writer.close()
 
 
-async def test_a_known_peer_whose_connections_are_all_at_work_loses_the_oldest() -> None:
+async def test_a_peer_over_its_limit_with_busy_connections_loses_the_oldest() -> None:
     async with listening(ListenerLimits(per_peer=2)) as listener:
         connections = [await connect(listener) for _ in range(3)]
         for each in connections:
@@ -195,14 +199,14 @@ async def test_a_known_peer_whose_connections_are_all_at_work_loses_the_oldest()
             writer.close()
 
 
-async def test_a_compressed_body_stays_as_it_came() -> None:
+async def test_a_compressed_body_is_not_decompressed() -> None:
     async with listening(ListenerLimits()) as listener, ClientSession(timeout=SOON) as http:
         headers = {"Content-Encoding": "gzip"}
         async with http.post(f"http://{HOST}:{listener.port}/body", data=b"\x1f\x8b no gzip", headers=headers) as reply:
             assert (await reply.read(), reply.headers["Seen"]) == (b"\x1f\x8b no gzip", "gzip")
 
 
-async def test_each_stop_ends_what_strangers_hold() -> None:
+async def test_a_stop_closes_unauthenticated_connections() -> None:
     async with listening(ListenerLimits()) as listener:
         reader, writer = await connect(listener)
         await health(listener)
@@ -211,7 +215,7 @@ async def test_each_stop_ends_what_strangers_hold() -> None:
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.ECONNABORTED], ids=["denied", "reset"])
-async def test_an_accept_that_fails_lets_everything_else_run(
+async def test_a_failing_accept_does_not_block_other_tasks(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
 ) -> None:
     loop, left = asyncio.get_running_loop(), 1000
@@ -241,17 +245,17 @@ from process_cosmos_gateway.listener import Listener, ListenerLimits
 
 async def main():
     application = web.Application()
-    listener = Listener(application, ListenerLimits(strangers=10_000, per_address=10_000, reserved=0))
+    listener = Listener(application, ListenerLimits(unauthenticated=10_000, per_address=10_000, reserved=0))
     async with listener.listen("127.0.0.1", 0, None):
-        listener._most = 10_000  # as if nobody counted
+        listener._max_connections = 10_000  # without the limit
         print(listener.port, flush=True)
         await asyncio.to_thread(sys.stdin.readline)
-        print(listener._turned_away["descriptors"], flush=True)
+        print(listener._rejected["descriptors"], flush=True)
 asyncio.run(main())
 """
 
 
-async def test_without_descriptors_it_makes_room_and_logs_once() -> None:
+async def test_without_descriptors_it_closes_connections_and_logs_once() -> None:
     def few() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 

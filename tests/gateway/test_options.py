@@ -1,4 +1,4 @@
-"""Options: what a person sets, and what he is told when it is wrong."""
+"""The options: accepted values, and the messages for wrong ones."""
 
 from pathlib import Path
 
@@ -35,25 +35,25 @@ def test_a_data_folder_is_enough() -> None:
     assert parse_options({"data": "/somewhere"}) == Options(data=Path("/somewhere"), port=8735, broker=None)
 
 
-def test_without_a_data_folder_there_is_no_start() -> None:
+def test_a_data_folder_is_required() -> None:
     with pytest.raises(OptionsError, match="data: is missing"):
         parse_options({})
 
 
-def test_every_mistake_is_named_with_its_key() -> None:
+def test_every_mistake_is_reported_with_its_key() -> None:
     mistakes = mistakes_of(port=0, log_level="loud", mqtt_host="", mqtt_tls="maybe", colour="red", mqtt_ca="/nowhere")
     assert mistakes == (
-        "colour: is no option",
+        "colour: unknown option",
         "port: must be a whole number from 1 to 65535",
         "log_level: must be one of debug, info, warning, error",
-        "mqtt_host: must be a text that is not empty",
+        "mqtt_host: must be a non-empty text",
         "mqtt_tls: must be true or false",
-        "mqtt_ca: names no file",
+        "mqtt_ca: must be an existing file",
     )
 
 
 @pytest.mark.parametrize("port", [True, 1.5, "1e3", "-1", 65536, None, "٣"])
-def test_what_is_no_port_is_refused(port: object) -> None:
+def test_an_invalid_port_is_refused(port: object) -> None:
     assert mistakes_of(port=port) == ("port: must be a whole number from 1 to 65535",)
 
 
@@ -62,8 +62,8 @@ NO_HOSTS = ["h:", "h:abc", "h/p", "user@h", "user:secret@h", "[::1", "h:1883/", 
 
 @pytest.mark.parametrize("key", ["host", "mqtt_host"])
 @pytest.mark.parametrize("host", ["mqtt..local", ".", "a b", "broker\0", "x" * 64, "\udcff", *NO_HOSTS])
-def test_what_is_no_host_is_refused(key: str, host: str) -> None:
-    assert mistakes_of(**{key: host}) == (f"{key}: must be the name or the address of a host",)
+def test_an_invalid_host_is_refused(key: str, host: str) -> None:
+    assert mistakes_of(**{key: host}) == (f"{key}: must be a host name or an IP address",)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "fe80::1%eth0", "broker.local.", "bücher.example", "my_broker-2"])
@@ -72,7 +72,7 @@ def test_a_host_is_a_name_or_an_address(host: str) -> None:
 
 
 @pytest.mark.parametrize("reserve", [0, 10_001, "", "-1", "1.5", 1.5, True, None])
-def test_what_is_no_reserve_is_refused(reserve: object) -> None:
+def test_an_invalid_reserve_is_refused(reserve: object) -> None:
     assert mistakes_of(reserve_mb=reserve) == ("reserve_mb: must be a whole number from 1 to 10000",)
 
 
@@ -80,13 +80,13 @@ def test_a_reserve_is_megabytes_from_file_and_environment_alike() -> None:
     assert [parse_options({"data": "/data", "reserve_mb": given}).reserve_mb for given in (64, "64")] == [64, 64]
 
 
-def test_quotas_of_the_outbox_are_megabytes_each_left_to_the_free_disk_if_not_given() -> None:
+def test_outbox_quotas_are_megabytes_and_optional() -> None:
     options = parse_options({"data": "/data", "outbox_urgent_mb": 70, "outbox_reading_mb": "500"})
     assert (options.outbox_urgent_mb, options.outbox_change_mb, options.outbox_reading_mb) == (70, None, 500)
     assert mistakes_of(outbox_change_mb=0) == ("outbox_change_mb: must be a whole number from 1 to 10000",)
 
 
-def test_what_becomes_of_readings_is_read_with_its_rules_in_their_order() -> None:
+def test_reading_options_are_parsed_with_their_rules_in_order() -> None:
     rules = [
         {"match": "wot/tank/*", "deadband": 0.5, "every": 60},
         {"match": "*", "aggregate": "mean", "window": 300, "every": None},
@@ -103,7 +103,7 @@ def test_what_becomes_of_readings_is_read_with_its_rules_in_their_order() -> Non
     )
 
 
-def test_every_mistake_in_a_rule_is_named_with_its_place() -> None:
+def test_every_mistake_in_a_rule_is_reported_with_its_index() -> None:
     rules = [
         {"match": "", "every": -1, "colour": "red"},
         {"deadband": float("nan"), "aggregate": "median", "window": 0},
@@ -112,80 +112,80 @@ def test_every_mistake_in_a_rule_is_named_with_its_place() -> None:
         {"match": "*", "aggregate": "last"},
     ]
     assert mistakes_of(volume=rules, daily_mb=0) == (
-        "volume[0].colour: is no option of a rule",
-        "volume[0].match: must be a text that is not empty",
+        "volume[0].colour: unknown key of a rule",
+        "volume[0].match: must be a non-empty text",
         "volume[0].every: must be a number from 0 to 604800",
-        "volume[1].match: is missing (which device/property it is for, with * and ?)",
+        "volume[1].match: is missing (a pattern for device/property, with the wildcards * and ?)",
         "volume[1].deadband: must be a number from 0 to 1e+300",
         "volume[1].aggregate: must be one of mean, min, max, last",
         "volume[1].window: must be a number from 1 to 604800",
-        "volume[2].window: needs aggregate too",
+        "volume[2].window: requires aggregate",
         "volume[3]: must be a table",
-        "volume[4].aggregate: needs window too",
+        "volume[4].aggregate: requires window",
         "daily_mb: must be a number from 0.001 to 10000",
     )
 
 
 @pytest.mark.parametrize("rules", ["*", {"match": "*"}, None, 1])
-def test_what_is_no_list_of_rules_is_refused(rules: object) -> None:
+def test_an_invalid_list_of_rules_is_refused(rules: object) -> None:
     assert mistakes_of(volume=rules) == ("volume: must be a list of tables",)
 
 
 @pytest.mark.parametrize("linger", [True, -1, 61, "soon", "-1", float("inf"), None, "", "1e1"])
-def test_what_is_no_linger_is_refused(linger: object) -> None:
+def test_an_invalid_linger_is_refused(linger: object) -> None:
     assert mistakes_of(reading_linger=linger) == ("reading_linger: must be a number from 0 to 60",)
 
 
 @pytest.mark.parametrize("level", [["info"], {}, 7, "INFO"])
-def test_what_is_no_level_is_refused(level: object) -> None:
+def test_an_invalid_level_is_refused(level: object) -> None:
     assert mistakes_of(log_level=level) == ("log_level: must be one of debug, info, warning, error",)
 
 
 @pytest.mark.parametrize("switch", [0, 1, "yes", []])
-def test_what_is_neither_true_nor_false_is_no_switch(switch: object) -> None:
+def test_an_invalid_boolean_is_refused(switch: object) -> None:
     assert mistakes_of(mqtt_host="broker", mqtt_tls=switch) == ("mqtt_tls: must be true or false",)
 
 
 @pytest.mark.parametrize("topics", [[], [""], ["a/#/b"], ["a+/b"], ["a\0"], [7], 7, "a,,b", ["x" * 65536]])
-def test_what_is_no_topic_filter_is_refused(topics: object) -> None:
+def test_an_invalid_topic_filter_is_refused(topics: object) -> None:
     assert mistakes_of(mqtt_host="broker", mqtt_topics=topics) == ("mqtt_topics: must be a list of MQTT topic filters",)
 
 
 @pytest.mark.parametrize(
     ("given", "needed"),
     [
-        ({"mqtt_port": 1883}, "mqtt_port: needs mqtt_host too"),
-        ({"mqtt_host": "broker", "mqtt_password": "made up"}, "mqtt_password: needs mqtt_username too"),
+        ({"mqtt_port": 1883}, "mqtt_port: requires mqtt_host"),
+        ({"mqtt_host": "broker", "mqtt_password": "made up"}, "mqtt_password: requires mqtt_username"),
     ],
 )
-def test_an_option_that_needs_another_says_so(given: dict[str, object], needed: str) -> None:
+def test_an_option_that_requires_another_is_reported(given: dict[str, object], needed: str) -> None:
     assert mistakes_of(**given) == (needed,)
 
 
 def test_a_client_certificate_needs_its_key(pem: Path) -> None:
-    assert mistakes_of(mqtt_host="broker", mqtt_certificate=str(pem)) == ("mqtt_certificate: needs mqtt_key too",)
+    assert mistakes_of(mqtt_host="broker", mqtt_certificate=str(pem)) == ("mqtt_certificate: requires mqtt_key",)
 
 
 @pytest.mark.parametrize("key", ["mqtt_certificate", "mqtt_key"])
 def test_a_client_certificate_needs_a_broker(pem: Path, key: str) -> None:
-    assert f"{key}: needs mqtt_host too" in mistakes_of(**{key: str(pem)})
+    assert f"{key}: requires mqtt_host" in mistakes_of(**{key: str(pem)})
 
 
 @pytest.mark.parametrize("tls", [False, "false"])
-def test_certificates_do_not_go_together_with_tls_switched_off(pem: Path, tls: object) -> None:
+def test_certificates_conflict_with_disabled_tls(pem: Path, tls: object) -> None:
     given = {"mqtt_ca": str(pem), "mqtt_certificate": str(pem), "mqtt_key": str(pem)}
     assert mistakes_of(mqtt_host="broker", mqtt_tls=tls, **given) == (
-        "mqtt_ca: needs mqtt_tls, which is false",
-        "mqtt_certificate: needs mqtt_tls, which is false",
+        "mqtt_ca: requires mqtt_tls, which is false",
+        "mqtt_certificate: requires mqtt_tls, which is false",
     )
 
 
-def test_the_broker_takes_tls_and_its_port_from_the_authority_that_is_named(pem: Path) -> None:
+def test_a_certificate_authority_implies_tls_and_its_port(pem: Path) -> None:
     options = parse_options({"data": "/somewhere", "mqtt_host": "broker", "mqtt_ca": str(pem)})
     assert options.broker == BrokerOptions(host="broker", port=8883, tls=True, ca=pem)
 
 
-def test_a_plain_broker_is_met_at_its_usual_port() -> None:
+def test_a_broker_without_tls_has_the_default_port() -> None:
     options = parse_options({"data": "/somewhere", "mqtt_host": "broker", "mqtt_topics": ["things/#", "+"]})
     assert options.broker == BrokerOptions(host="broker", port=1883, topics=("things/#", "+"))
 
@@ -216,19 +216,19 @@ def test_options_may_come_from_the_environment_alone() -> None:
     assert options.broker == BrokerOptions(host="broker", port=8883, tls=True)
 
 
-def test_an_unknown_variable_of_ours_is_refused() -> None:
-    with pytest.raises(OptionsError, match="prot: is no option"):
+def test_an_unknown_variable_with_the_prefix_is_refused() -> None:
+    with pytest.raises(OptionsError, match="prot: unknown option"):
         read_options(environment={"PROCESS_COSMOS_DATA": "/somewhere", "PROCESS_COSMOS_PROT": "9000"})
 
 
 def test_an_unknown_key_in_a_file_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "gateway.toml"
     file.write_text('data = "/somewhere"\nprot = 9000\n')
-    with pytest.raises(OptionsError, match="prot: is no option"):
+    with pytest.raises(OptionsError, match="prot: unknown option"):
         read_options(file, {})
 
 
-def test_under_the_supervisor_options_come_from_its_file_and_no_variable_counts(tmp_path: Path) -> None:
+def test_under_the_supervisor_variables_are_ignored(tmp_path: Path) -> None:
     file = tmp_path / "options.json"
     file.write_text('{"log_level": "debug"}')
     options = read_options(file, {"SUPERVISOR_TOKEN": "made up", "PROCESS_COSMOS_PORT": "9000"})
@@ -239,7 +239,7 @@ def test_under_the_supervisor_options_come_from_its_file_and_no_variable_counts(
 def test_an_unknown_key_in_the_supervisors_file_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "options.json"
     file.write_text('{"log_level": "info", "loglevel": "debug"}')
-    with pytest.raises(OptionsError, match="loglevel: is no option"):
+    with pytest.raises(OptionsError, match="loglevel: unknown option"):
         read_options(file, {"SUPERVISOR_TOKEN": "made up"})
 
 
@@ -249,9 +249,7 @@ def test_the_supervisors_file_is_the_one_it_writes() -> None:
         read_options(environment={"SUPERVISOR_TOKEN": "made up"})
 
 
-def test_options_of_the_supervisor_without_its_token_are_noticed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_supervisor_options_without_a_token_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "options.json"
     file.write_text('{"log_level": "debug"}')
     monkeypatch.setattr("process_cosmos_gateway.options.SUPERVISOR_OPTIONS", file)
@@ -263,12 +261,12 @@ def test_options_of_the_supervisor_without_its_token_are_noticed(
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("port = ", "is cut off or broken"),
-        ('mqtt_password = "canary\n', "is cut off or broken"),
-        ("\udcff", "is cut off or broken"),
+        ("port = ", "is truncated or invalid"),
+        ('mqtt_password = "canary\n', "is truncated or invalid"),
+        ("\udcff", "is truncated or invalid"),
     ],
 )
-def test_a_broken_file_is_named_without_its_content(tmp_path: Path, text: str, complaint: str) -> None:
+def test_an_invalid_file_is_reported_without_its_content(tmp_path: Path, text: str, complaint: str) -> None:
     file = tmp_path / "gateway.toml"
     file.write_text(text, "utf-8", "surrogateescape")
     with pytest.raises(OptionsError) as wrong:
@@ -278,18 +276,18 @@ def test_a_broken_file_is_named_without_its_content(tmp_path: Path, text: str, c
     assert "canary" not in str(wrong.value)
 
 
-def test_the_supervisors_file_cut_anywhere_is_noticed(tmp_path: Path) -> None:
+def test_a_truncated_supervisor_file_is_reported(tmp_path: Path) -> None:
     file = tmp_path / "options.json"
     whole = b'{"log_level": "info", "mqtt_topics": ["+"], "volume": []}'
     for end in range(len(whole)):
         file.write_bytes(whole[:end])
-        with pytest.raises(OptionsError, match=r"is cut off or broken .* save the options again"):
+        with pytest.raises(OptionsError, match=r"is truncated or invalid .* save the options again"):
             read_options(file, {"SUPERVISOR_TOKEN": "made up"})
     file.write_bytes(whole)
     assert read_options(file, {"SUPERVISOR_TOKEN": "made up"}).topics == ("+",)
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(OptionsError, match="No such file"):
         read_options(tmp_path / "nowhere.toml", {})
 
@@ -297,7 +295,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_a_file_that_holds_a_list_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "options.json"
     file.write_text("[]")
-    with pytest.raises(OptionsError, match="must hold keys with values"):
+    with pytest.raises(OptionsError, match="must contain keys with values"):
         read_options(file, {"SUPERVISOR_TOKEN": "made up"})
 
 
@@ -323,7 +321,7 @@ def test_secrets_are_not_in_the_representation() -> None:
         ("fe80::1%eth0", ("fe80::1%eth0", 1883, False, None)),
     ],
 )
-def test_a_brokers_address_is_taken_as_people_write_it(written: str, read: tuple[str, int, bool, str | None]) -> None:
+def test_a_broker_address_is_accepted_in_common_forms(written: str, read: tuple[str, int, bool, str | None]) -> None:
     broker = parse_options({"data": "/data", "mqtt_host": written}).broker
     assert broker
     assert (broker.host, broker.port, broker.tls, broker.password) == read
@@ -335,23 +333,27 @@ def test_a_brokers_address_is_taken_as_people_write_it(written: str, read: tuple
         ({"mqtt_host": "ws://broker"}, "must be a host, or begin with mqtt://, tcp://, mqtts://, ssl://, tls://"),
         ({"mqtt_host": "mqtt://broker/topic"}, "must end after host and port"),
         ({"mqtt_host": "mqtt://broker:99999"}, "Port out of range 0-65535"),
-        ({"mqtt_host": "broker:1884", "mqtt_port": 1883}, "says another port than mqtt_port: write it once"),
-        ({"mqtt_host": "mqtts://broker", "mqtt_tls": False}, "says another tls than mqtt_tls: write it once"),
-        ({"mqtt_host": "mqtt://"}, "must be a text that is not empty"),
+        (
+            {"mqtt_host": "broker:1884", "mqtt_port": 1883},
+            "contains a port that differs from mqtt_port; set it in one place only",
+        ),
+        (
+            {"mqtt_host": "mqtts://broker", "mqtt_tls": False},
+            "contains a tls that differs from mqtt_tls; set it in one place only",
+        ),
+        ({"mqtt_host": "mqtt://"}, "must be a non-empty text"),
     ],
 )
-def test_a_brokers_address_that_cannot_be_meant_is_refused_by_a_sentence(
-    given: dict[str, object], mistake: str
-) -> None:
+def test_an_invalid_broker_address_is_refused_with_a_sentence(given: dict[str, object], mistake: str) -> None:
     assert f"mqtt_host: {mistake}" in mistakes_of(**given)
 
 
-def test_what_is_written_twice_alike_is_taken() -> None:
+def test_equal_values_given_twice_are_accepted() -> None:
     given = {"data": "/data", "mqtt_host": "mqtts://broker:8884", "mqtt_port": "8884", "mqtt_tls": "true"}
     assert parse_options(given).broker == BrokerOptions(host="broker", port=8884, tls=True)
 
 
-def test_variables_that_kubernetes_sets_for_a_service_stop_no_start() -> None:
+def test_kubernetes_service_variables_are_ignored() -> None:
     environment = {
         "PROCESS_COSMOS_PORT": "tcp://10.0.0.1:8735",
         "PROCESS_COSMOS_PORT_8735_TCP": "tcp://10.0.0.1:8735",
@@ -376,7 +378,7 @@ def test_a_file_with_a_byte_order_mark_and_blanks_in_lists_are_read(tmp_path: Pa
     assert read_options(path, {}).topics == ("+", "wot/+/td")
 
 
-def test_blanks_in_the_supervisors_lists_are_none(tmp_path: Path) -> None:
+def test_whitespace_in_supervisor_lists_is_removed(tmp_path: Path) -> None:
     path = tmp_path / "options.json"
     path.write_text('{"mqtt_host": "broker", "mqtt_topics": ["wot/+/td "]}')
     assert read_options(path, {"SUPERVISOR_TOKEN": "made up"}).topics == ("wot/+/td",)

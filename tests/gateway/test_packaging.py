@@ -1,4 +1,4 @@
-"""The app's folder: version, options and their words in step with the code, and what the Supervisor asks of it."""
+"""The app's folder: version, options and their texts match the code, and meet the Supervisor's requirements."""
 
 import importlib.util
 import re
@@ -48,7 +48,7 @@ def test_the_apps_default_options_are_accepted_as_they_are(app: dict[str, Any]) 
     assert options.broker is None
 
 
-def test_every_option_of_the_app_is_one_of_the_gateways_and_has_words(app: dict[str, Any]) -> None:
+def test_every_option_of_the_app_exists_in_the_gateway_and_has_texts(app: dict[str, Any]) -> None:
     words = yaml.safe_load((ADDON / "translations/en.yaml").read_text())["configuration"]
     assert app["schema"].keys() == words.keys() >= app["options"].keys()
     assert app["schema"]["volume"][0].keys() == words["volume"]["fields"].keys()
@@ -94,7 +94,7 @@ def test_no_key_repeats_the_supervisors_default(app: dict[str, Any]) -> None:
     assert app["arch"] == ["amd64", "aarch64"]
 
 
-def test_the_image_starts_the_gateway_and_looks_after_it() -> None:
+def test_the_image_starts_the_gateway_and_checks_its_health() -> None:
     lines = (ADDON / "Dockerfile").read_text()
     assert 'ENTRYPOINT ["process-cosmos-gateway"]' in lines
     assert 'CMD ["process-cosmos-gateway", "health"]' in lines
@@ -106,7 +106,7 @@ def test_the_marketplace_and_the_app_name_the_same_home_assistant(app: dict[str,
     assert marketplace["homeassistant"] == app["homeassistant"] == "2026.11.0"
 
 
-def test_the_documents_of_a_project_are_there() -> None:
+def test_the_project_documents_exist() -> None:
     of_the_app = ("addon/DOCS.md", "addon/CHANGELOG.md")
     for name in ("LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "repository.yaml", *of_the_app):
         assert (TOP / name).stat().st_size > 100, name
@@ -157,7 +157,7 @@ def test_the_supervisor_rates_the_app_best(app: dict[str, Any], rating: Rating) 
         ({"ingress": False, "apparmor": False, "hassio_role": "admin", "host_network": True, "host_pid": True}, 1),
     ],
 )
-def test_what_an_app_asks_for_costs_its_rating(
+def test_requested_privileges_lower_the_rating(
     app: dict[str, Any], rating: Rating, more: dict[str, Any], found: int
 ) -> None:
     assert rating({**app, **more}, PROFILE)[0] == found

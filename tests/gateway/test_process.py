@@ -1,4 +1,4 @@
-"""The gateway as a process: it starts, pairs, serves over TLS, stops, and loses nothing when it is killed."""
+"""The gateway as a process: it starts, pairs, serves TLS, stops, and loses nothing when killed."""
 
 import asyncio
 import socket
@@ -55,7 +55,7 @@ async def gateway(tmp_path: Path, unused_tcp_port: int) -> AsyncIterator[Gateway
 
 
 def opened(n: int, message: str = "Water under the sink") -> Transition:
-    """Record ``n``: an alert of its own."""
+    """Return transition ``n``, which opens an alert of its own."""
     alert = IDS()
     replica = Replica(
         id=alert,
@@ -117,7 +117,7 @@ async def test_a_broken_pairing_request_is_refused(gateway: GatewayProcess, body
     assert await gateway.is_well()
 
 
-async def test_the_guesses_of_somebody_at_the_same_address_do_not_lock_the_right_line_out(
+async def test_wrong_guesses_from_the_same_address_do_not_block_the_right_pairing_line(
     gateway: GatewayProcess,
 ) -> None:
     line = await gateway.pairing_line()
@@ -139,7 +139,7 @@ async def test_a_new_pairing_ends_the_old_session_and_its_token(gateway: Gateway
     await gateway.greeting()
 
 
-async def test_after_subscribing_comes_what_there_is(gateway: GatewayProcess) -> None:
+async def test_after_subscribing_the_current_state_is_sent(gateway: GatewayProcess) -> None:
     async with gateway.session() as (link, _):
         await link.say(CaughtUp(), Subscribe(id="1", run=RUN))
         result, snapshot, status = [await link.next() for _ in range(3)]
@@ -149,12 +149,12 @@ async def test_after_subscribing_comes_what_there_is(gateway: GatewayProcess) ->
         assert status == Status(links=(), waiting=Waiting(), rejected=0, dropped=0, broker_connected=False)
 
 
-async def test_a_request_that_cannot_be_done_is_refused_with_its_code(gateway: GatewayProcess) -> None:
+async def test_an_impossible_request_is_refused_with_its_code(gateway: GatewayProcess) -> None:
     requests: dict[SetWebhook | SetCloud | RemoveDestination | WriteProperty, Code] = {
-        WriteProperty(id="1", device="nobody", property="open", value=True): Code.UNKNOWN_DEVICE,
+        WriteProperty(id="1", device="unknown", property="open", value=True): Code.UNKNOWN_DEVICE,
         SetWebhook(id="2", name="hook", url="no address"): Code.URL_INVALID,
         SetCloud(id="3", name="cloud", code="no code"): Code.CODE_MALFORMED,
-        RemoveDestination(id="4", name="nobody"): Code.UNKNOWN_DESTINATION,
+        RemoveDestination(id="4", name="unknown"): Code.UNKNOWN_DESTINATION,
     }
     async with gateway.session() as (link, _):
         await link.say(CaughtUp())
@@ -185,7 +185,7 @@ async def test_frames_of_one_mebibyte_go_through_and_longer_ones_end_the_session
     assert (await gateway.greeting()).cursor == Position(run=RUN, n=1)
 
 
-async def test_garbage_at_the_port_harms_nobody(gateway: GatewayProcess) -> None:
+async def test_garbage_at_the_port_is_harmless(gateway: GatewayProcess) -> None:
     async with gateway.session() as (link, _):
         for garbage in (b"\x00" * 4096, b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\xff\xff" + b"\xff" * 100, b""):
             reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
@@ -200,7 +200,7 @@ async def test_garbage_at_the_port_harms_nobody(gateway: GatewayProcess) -> None
 
 
 async def tls_garbage(port: int) -> None:
-    """Speak TLS, and then nonsense."""
+    """Complete a TLS handshake, then send garbage."""
     anything = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     anything.check_hostname = False
     anything.verify_mode = ssl.CERT_NONE
@@ -217,9 +217,9 @@ async def test_there_is_no_plain_http(gateway: GatewayProcess) -> None:
 
 
 async def flood(
-    gateway: GatewayProcess, records: Sequence[Transition], blow: Callable[[], Coroutine[None, None, object]]
+    gateway: GatewayProcess, records: Sequence[Transition], strike: Callable[[], Coroutine[None, None, object]]
 ) -> int:
-    """Send ``records`` without waiting, strike in the middle; return the number of the last that was confirmed."""
+    """Send ``records`` without waiting and call ``strike`` in between; return the number of the last confirmed one."""
     async with gateway.session() as (link, _):
         sending = asyncio.create_task(link.say(*records))
         confirmed = 0
@@ -228,7 +228,7 @@ async def flood(
             assert isinstance(receipt, Receipt)
             assert receipt.position
             confirmed = receipt.position.n
-        striking = asyncio.create_task(blow())
+        striking = asyncio.create_task(strike())
         async for frame in link.socket:
             receipt = decode(frame.data, FROM_GATEWAY)
             if isinstance(receipt, Receipt) and receipt.position:
@@ -242,7 +242,7 @@ RECORDS = [opened(n) for n in range(1, 401)]
 
 
 async def nothing_confirmed_is_lost(gateway: GatewayProcess, confirmed: int) -> None:
-    """Start it again: what it confirmed is there, and what it did not can be sent again."""
+    """Restart the gateway; assert that it has everything confirmed, and accepts the rest again."""
     await gateway.start()
     async with gateway.session() as (link, greeting):
         assert isinstance(greeting, GatewayHello)
@@ -256,11 +256,11 @@ async def nothing_confirmed_is_lost(gateway: GatewayProcess, confirmed: int) -> 
     assert len((await gateway.greeting()).summaries) == 400
 
 
-async def test_what_was_confirmed_before_a_kill_is_there_and_the_rest_comes_again(gateway: GatewayProcess) -> None:
+async def test_confirmed_records_survive_a_kill_and_the_rest_is_accepted_again(gateway: GatewayProcess) -> None:
     await nothing_confirmed_is_lost(gateway, await flood(gateway, RECORDS, gateway.kill))
 
 
-async def test_sigterm_ends_it_within_five_seconds_and_loses_nothing(gateway: GatewayProcess) -> None:
+async def test_sigterm_stops_it_within_five_seconds_without_losses(gateway: GatewayProcess) -> None:
     ended: list[float] = []
 
     async def stop() -> None:
@@ -286,7 +286,7 @@ async def test_a_second_gateway_on_the_same_data_is_refused(gateway: GatewayProc
 
 
 @pytest.mark.parametrize("name", ["a file", "x" * 300, "a file/below"])
-async def test_a_data_folder_that_cannot_be_one_is_named(tmp_path: Path, name: str) -> None:
+async def test_an_impossible_data_folder_is_reported(tmp_path: Path, name: str) -> None:
     (tmp_path / "a file").touch()
     gateway = GatewayProcess(tmp_path, 1)
     gateway.file.write_text(f'data = "{tmp_path / name}"\n')
@@ -295,7 +295,7 @@ async def test_a_data_folder_that_cannot_be_one_is_named(tmp_path: Path, name: s
     assert errors.splitlines()[-1].startswith(f"start_folder_invalid: {tmp_path / name} cannot be the data folder (")
 
 
-async def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+async def test_a_port_in_use_is_reported(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         gateway = GatewayProcess(tmp_path, port)
@@ -309,15 +309,15 @@ async def test_every_mistake_in_the_options_is_printed_without_values(tmp_path: 
     code, output, errors = await gateway.command("run")
     assert (code, output) == (2, "")
     assert errors.splitlines() == [
-        "options_invalid: The options cannot be used. Correct them, then start again:",
-        "colour: is no option",
-        "mqtt_ca: names no file",
-        "mqtt_password: needs mqtt_username too",
-        "mqtt_ca: needs mqtt_host too",
+        "options_invalid: Some options are invalid. Correct them and start again:",
+        "colour: unknown option",
+        "mqtt_ca: must be an existing file",
+        "mqtt_password: requires mqtt_username",
+        "mqtt_ca: requires mqtt_host",
     ]
 
 
-async def test_a_broken_certificate_is_named_with_what_to_do(gateway: GatewayProcess) -> None:
+async def test_a_broken_certificate_is_reported_with_advice(gateway: GatewayProcess) -> None:
     await gateway.stop()
     (gateway.data / "gateway.pem").write_text("half")
     for command in ("run", "pair", "health"):
@@ -329,20 +329,20 @@ async def test_a_broken_certificate_is_named_with_what_to_do(gateway: GatewayPro
     await gateway.paired()
 
 
-async def test_the_labs_commands_are_there_too() -> None:
+async def test_the_lab_commands_are_available() -> None:
     child = await asyncio.create_subprocess_exec(COMMAND, "lab", "proxy", "--help", stdout=asyncio.subprocess.PIPE)
     output, _ = await child.communicate()
     assert (child.returncode, b"--listen" in output) == (0, True)
 
 
-async def test_health_tells_by_its_exit_code(gateway: GatewayProcess) -> None:
+async def test_health_returns_an_exit_code(gateway: GatewayProcess) -> None:
     assert await gateway.command("health") == (0, "", "")
     await gateway.stop()
     code, _, errors = await gateway.command("health")
     assert (code, errors) == (1, "command_failed: The gateway does not answer (ConnectionRefusedError).\n")
 
 
-async def test_only_its_user_can_read_what_it_keeps(gateway: GatewayProcess) -> None:
+async def test_only_its_user_can_read_its_files(gateway: GatewayProcess) -> None:
     await gateway.paired()
     await gateway.pairing_line()
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in gateway.data.iterdir()}
@@ -372,7 +372,7 @@ async def test_secrets_of_broker_and_destinations_never_reach_the_log(tmp_path: 
         assert "canary" not in gateway.log.read_text()
 
 
-async def test_neither_tokens_nor_secrets_are_logged_or_kept(gateway: GatewayProcess) -> None:
+async def test_neither_tokens_nor_secrets_are_logged_or_stored(gateway: GatewayProcess) -> None:
     line = await gateway.pairing_line()
     await gateway.pair(line)
     await gateway.paired()

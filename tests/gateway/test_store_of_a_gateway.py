@@ -1,4 +1,4 @@
-"""What the whole gateway does about its store: damage met while it runs, backups by its command."""
+"""The store in the whole gateway: damage found while it runs, backups by its command."""
 
 import asyncio
 import os
@@ -25,7 +25,7 @@ async def command(*arguments: str | Path) -> int:
         return await process.wait()
 
 
-async def test_damage_met_while_it_runs_makes_it_salvage_and_go_on(
+async def test_damage_found_while_it_runs_is_recovered(
     tmp_path: Path, unused_tcp_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     epochs = []
@@ -61,7 +61,7 @@ async def test_the_backup_command_copies_the_store_of_a_running_gateway_and_remo
     assert not (tmp_path / "data/backup/store.sqlite").exists()
 
 
-async def test_where_there_is_no_store_the_backup_command_fails(tmp_path: Path) -> None:
+async def test_the_backup_command_fails_without_a_store(tmp_path: Path) -> None:
     options = tmp_path / "gateway.toml"
     options.write_text(f'data = "{tmp_path / "nowhere"}"\n')
     assert await command("backup", "--options", options) == 1

@@ -1,4 +1,4 @@
-"""A damaged row in the store costs none of the rows beside it."""
+"""A row that an older version or a bad disk made unreadable does not affect the rows beside it."""
 
 import zlib
 from dataclasses import replace
@@ -28,7 +28,7 @@ STORED = {
 @pytest.mark.parametrize("row", STORED)
 @settings(max_examples=10, deadline=None, suppress_health_check=[*HealthCheck])
 @given(text=documents)
-async def test_a_row_that_cannot_be_read_costs_none_of_those_beside_it(
+async def test_an_unreadable_row_does_not_affect_the_rows_beside_it(
     tmp_path_factory: pytest.TempPathFactory, row: str, text: bytes
 ) -> None:
     clock = HandClock()
@@ -62,7 +62,7 @@ async def test_a_row_that_cannot_be_read_costs_none_of_those_beside_it(
         assert "good" in device.held
 
 
-async def test_an_alert_that_cannot_be_read_is_set_aside_once(tmp_path: Path) -> None:
+async def test_an_unreadable_alert_is_moved_aside_once(tmp_path: Path) -> None:
     async with gateway(tmp_path, HandClock(), ("cloud",)) as parts:
         await parts.opens_session()
         await parts.alerts.apply(leak_opened(new_ulids()(), ()))
@@ -73,7 +73,7 @@ async def test_an_alert_that_cannot_be_read_is_set_aside_once(tmp_path: Path) ->
         assert rows == [("alert",)]
 
 
-async def test_a_store_with_an_event_of_254_levels_delivers_what_waits_behind_it(tmp_path: Path) -> None:
+async def test_an_event_of_254_levels_does_not_block_later_events(tmp_path: Path) -> None:
     async with gateway(tmp_path, HandClock(), ("cloud",)) as parts:
         await parts.opens_session()
         await parts.records_change(TransitionKind.OPENED)

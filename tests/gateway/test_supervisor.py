@@ -1,4 +1,4 @@
-"""The Supervisor: its broker is taken over, and the app offers itself until a Home Assistant has come."""
+"""The Supervisor's client: uses its broker, and announces the app until a Home Assistant has connected."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ async def fake() -> AsyncIterator[tuple[FakeSupervisor, str]]:
         yield supervisor, url
 
 
-async def test_its_broker_is_taken_over_with_our_topics(fake: tuple[FakeSupervisor, str]) -> None:
+async def test_the_supervisors_broker_is_used_with_our_topics(fake: tuple[FakeSupervisor, str]) -> None:
     supervisor, url = fake
     supervisor.mqtt = BROKER
     async with Supervisor(TOKEN, ("things/#",), url) as client:
@@ -45,14 +45,14 @@ async def test_its_broker_is_taken_over_with_our_topics(fake: tuple[FakeSupervis
 
 
 @pytest.mark.parametrize("mqtt", [None, {}, {"host": "core-mosquitto", "port": "many"}, []])
-async def test_without_a_broker_there_is_none(fake: tuple[FakeSupervisor, str], mqtt: object) -> None:
+async def test_an_absent_or_invalid_broker_is_none(fake: tuple[FakeSupervisor, str], mqtt: object) -> None:
     supervisor, url = fake
     supervisor.mqtt = cast("Any", mqtt)
     async with Supervisor(TOKEN, (), url) as client:
         assert await client.broker() is None
 
 
-async def test_a_supervisor_that_does_not_answer_names_no_broker(unused_tcp_port: int) -> None:
+async def test_an_unreachable_supervisor_yields_no_broker(unused_tcp_port: int) -> None:
     async with Supervisor(TOKEN, (), f"http://127.0.0.1:{unused_tcp_port}/") as client:
         assert await client.broker() is None
 
@@ -60,27 +60,27 @@ async def test_a_supervisor_that_does_not_answer_names_no_broker(unused_tcp_port
 @pytest.mark.parametrize(
     ("trouble", "line"),
     [
-        ({}, "supervisor_no_broker: The Supervisor knows no MQTT broker. For devices install the Mosquitto broker app"),
-        ({"broken": True}, "supervisor_failed: The Supervisor answers 502, with nothing of use. It is asked again"),
-        ({"refusal": (500, "Boom")}, "supervisor_failed: The Supervisor answers 500: Boom. It is asked again"),
+        ({}, "supervisor_no_broker: The Supervisor has no MQTT broker. For devices, install the Mosquitto broker app"),
+        ({"broken": True}, "supervisor_failed: The Supervisor replied 502 without valid data. The request is repeated"),
+        ({"refusal": (500, "Boom")}, "supervisor_failed: The Supervisor replied 500: Boom. The request is repeated"),
         (
             {"refusal": (400, "System is not ready with state: setup")},
-            "supervisor_failed: The Supervisor answers 400: System is not ready with state: setup. It is asked again",
+            "supervisor_failed: The Supervisor replied 400: System is not ready with state: setup. The request",
         ),
-        ({"refusal": (401, "")}, "supervisor_refused: The Supervisor does not let this app in. Restart the app"),
-        ({"refusal": (403, "")}, "supervisor_refused: The Supervisor does not let this app in. Restart the app"),
-        ({"late": True}, "supervisor_away: The Supervisor does not answer (TimeoutError). It is asked again"),
-        ({"mqtt": {"host": 7}}, "supervisor_failed: What the Supervisor says of its broker makes no sense."),
+        ({"refusal": (401, "")}, "supervisor_refused: The Supervisor rejects the token of this app. Restart the app"),
+        ({"refusal": (403, "")}, "supervisor_refused: The Supervisor rejects the token of this app. Restart the app"),
+        ({"late": True}, "supervisor_away: The Supervisor does not answer (TimeoutError). The request is repeated"),
+        ({"mqtt": {"host": 7}}, "supervisor_failed: The description of the MQTT broker by the Supervisor is invalid."),
     ],
 )
-async def test_what_is_wrong_is_said_once_with_a_code_and_what_to_do(
+async def test_a_failure_is_logged_once_with_a_code_and_advice(
     fake: tuple[FakeSupervisor, str], caplog: pytest.LogCaptureFixture, trouble: dict[str, Any], line: str
 ) -> None:
     supervisor, url = fake
     for name, value in trouble.items():
         setattr(supervisor, name, value)
     caplog.set_level("INFO", "process_cosmos_gateway")
-    async with Supervisor(TOKEN, (), url, patience=0.05) as client:
+    async with Supervisor(TOKEN, (), url, timeout=0.05) as client:
         for _ in range(3):
             assert await client.broker() is None
         (said,) = caplog.messages
@@ -94,12 +94,12 @@ async def test_what_is_wrong_is_said_once_with_a_code_and_what_to_do(
 
 
 @pytest.mark.parametrize("nonsense", ["[]", "null", "7", '{"data": [1]}', '{"data": {}}', "<html>"])
-async def test_a_reply_that_makes_no_sense_is_asked_for_again(fake: tuple[FakeSupervisor, str], nonsense: str) -> None:
+async def test_a_request_with_an_invalid_reply_is_repeated(fake: tuple[FakeSupervisor, str], nonsense: str) -> None:
     supervisor, url = fake
     supervisor.mqtt = BROKER
     supervisor.nonsense = nonsense
     connected = asyncio.Event()
-    async with Supervisor(TOKEN, (), url, look_again=0.005) as client, asyncio.TaskGroup() as tasks:
+    async with Supervisor(TOKEN, (), url, poll_seconds=0.005) as client, asyncio.TaskGroup() as tasks:
         assert await client.broker() is None
         tasks.create_task(client.announce({"port": 8735}, connected))
         await supervisor.until(lambda: supervisor.said.count("POST /discovery") > 1)
@@ -109,12 +109,12 @@ async def test_a_reply_that_makes_no_sense_is_asked_for_again(fake: tuple[FakeSu
         connected.set()
 
 
-async def test_a_broker_that_changes_is_noticed_and_a_silence_is_no_change(fake: tuple[FakeSupervisor, str]) -> None:
+async def test_a_changed_broker_is_detected_and_a_failed_request_is_no_change(fake: tuple[FakeSupervisor, str]) -> None:
     supervisor, url = fake
     supervisor.mqtt = BROKER
-    async with Supervisor(TOKEN, (), url, look_again=0.001) as client, asyncio.TaskGroup() as tasks:
+    async with Supervisor(TOKEN, (), url, poll_seconds=0.001) as client, asyncio.TaskGroup() as tasks:
         used = await client.broker()
-        watching = tasks.create_task(client.until_broker_differs(used))
+        watching = tasks.create_task(client.wait_for_broker_change(used))
         await supervisor.until(lambda: len(supervisor.said) > 3)
         supervisor.broken = True
         await supervisor.until(lambda: len(supervisor.said) > 6)
@@ -125,10 +125,10 @@ async def test_a_broker_that_changes_is_noticed_and_a_silence_is_no_change(fake:
             await watching
 
 
-async def test_the_offer_is_passed_on_again_until_somebody_came(fake: tuple[FakeSupervisor, str]) -> None:
+async def test_the_announcement_is_repeated_until_a_connection(fake: tuple[FakeSupervisor, str]) -> None:
     supervisor, url = fake
     connected = asyncio.Event()
-    async with Supervisor(TOKEN, (), url, look_again=0.001) as client, asyncio.TaskGroup() as tasks:
+    async with Supervisor(TOKEN, (), url, poll_seconds=0.001) as client, asyncio.TaskGroup() as tasks:
         supervisor.broken = True
         tasks.create_task(client.announce({"port": 8735}, connected))
         await supervisor.until(lambda: len(supervisor.said) > 1)
@@ -138,7 +138,7 @@ async def test_the_offer_is_passed_on_again_until_somebody_came(fake: tuple[Fake
     assert {message["port"] for message in supervisor.passed_on} == {8735}
 
 
-async def test_an_offer_equal_to_an_earlier_runs_reaches_home_assistant_too(fake: tuple[FakeSupervisor, str]) -> None:
+async def test_an_announcement_equal_to_an_earlier_one_is_forwarded(fake: tuple[FakeSupervisor, str]) -> None:
     supervisor, url = fake
     for times in (1, 2):
         connected = asyncio.Event()
@@ -205,7 +205,7 @@ async def test_as_an_app_its_page_gives_a_line_that_opens_a_session_of_its_own(
 
 
 @pytest.mark.parametrize("trouble", ["broken", "late"])
-async def test_an_app_starts_although_the_supervisor_is_in_trouble_and_offers_itself_once_that_is_over(
+async def test_an_app_starts_although_the_supervisor_fails_and_announces_itself_later(
     fake: tuple[FakeSupervisor, str], tmp_path: Path, unused_tcp_port: int, trouble: str
 ) -> None:
     supervisor, url = fake
@@ -213,7 +213,7 @@ async def test_an_app_starts_although_the_supervisor_is_in_trouble_and_offers_it
     given = {"data": str(tmp_path), "host": "127.0.0.1", "port": unused_tcp_port}
     options = parse_options(given, supervisor_token=TOKEN)
     async with asyncio.TaskGroup() as tasks, ClientSession() as http:
-        tasks.create_task(run(options, partial(Supervisor, url=url, look_again=0.1, patience=0.05)))
+        tasks.create_task(run(options, partial(Supervisor, url=url, poll_seconds=0.1, timeout=0.05)))
         await supervisor.until(lambda: "POST /discovery" in supervisor.said)
         async with http.get(f"http://127.0.0.1:{unused_tcp_port}/health") as reply:
             assert reply.status == 200
@@ -234,14 +234,14 @@ async def test_a_pairing_line_from_inside_the_container_names_no_certificate(tmp
     assert (line.url, line.sha256) == ("http://a1b2c3d4-process-cosmos:8735", None)
 
 
-async def test_with_another_broker_the_app_begins_anew_with_the_same_identity(
+async def test_with_another_broker_the_app_restarts_with_the_same_identity(
     fake: tuple[FakeSupervisor, str], tmp_path: Path, unused_tcp_port: int
 ) -> None:
     supervisor, url = fake
     given = {"data": str(tmp_path), "host": "127.0.0.1", "port": unused_tcp_port}
     options = parse_options(given, supervisor_token=TOKEN)
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(run(options, partial(Supervisor, url=url, look_again=0.01)))
+        tasks.create_task(run(options, partial(Supervisor, url=url, poll_seconds=0.01)))
         await supervisor.until(lambda: supervisor.passed_on)
         first = supervisor.passed_on[0]
         supervisor.mqtt = {**BROKER, "host": "127.0.0.1", "port": unused_tcp_port}

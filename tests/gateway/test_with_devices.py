@@ -1,4 +1,4 @@
-"""The whole gateway with a real broker and devices: what happens at MQTT reaches Home Assistant, also over a crash."""
+"""The whole gateway with a real broker and devices: MQTT messages reach Home Assistant, even across a crash."""
 
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -36,7 +36,7 @@ def mqtt(broker: Broker) -> str:
 
 
 async def until(link: Link, fits: Callable[[FromGateway], bool]) -> list[FromGateway]:
-    """Return what comes, up to the first message that fits."""
+    """Return the messages up to the first that fits."""
     seen = [await link.next()]
     while not fits(seen[-1]):
         seen.append(await link.next())
@@ -44,7 +44,7 @@ async def until(link: Link, fits: Callable[[FromGateway], bool]) -> list[FromGat
 
 
 def key_of(message: FromGateway) -> str | None:
-    """Return what a redelivered message has in common with its first copy; the integration drops what it has seen."""
+    """Return the key shared by a redelivered message and its first copy, by which the integration drops repeats."""
     return getattr(message, "key", None)
 
 
@@ -61,7 +61,7 @@ def is_described(message: FromGateway) -> bool:
     return bool(devices) or isinstance(message, DeviceChanged)
 
 
-async def test_a_device_is_described_and_its_wet_sensor_is_heard_at_once(
+async def test_a_device_is_described_and_its_wet_sensor_is_reported_at_once(
     gateway: GatewayProcess, broker: Broker
 ) -> None:
     async with gateway.session() as (link, _), LeakSensor(broker.options, "leak-kitchen") as sensor:
@@ -86,21 +86,19 @@ async def test_a_write_reaches_the_valve_and_is_answered(gateway: GatewayProcess
         assert valve.commands[0].value is False
 
 
-async def test_what_happened_while_the_gateway_was_dead_comes_as_edges_to_the_same_run(
-    gateway: GatewayProcess, broker: Broker
-) -> None:
+async def test_changes_while_the_gateway_was_down_reach_the_same_run(gateway: GatewayProcess, broker: Broker) -> None:
     async with LeakSensor(broker.options, "leak-kitchen") as sensor:
         async with gateway.session() as (link, _):
             await link.say(CaughtUp(), Subscribe(id="1", run=RUN))
             await until(link, is_described)
             await sensor.set(True)
-            heard = await until(link, lambda message: isinstance(message, EventHappened))
+            received = await until(link, lambda message: isinstance(message, EventHappened))
         await gateway.kill()
         await sensor.set(False)
         await sensor.set(True)
         await gateway.start()
-        last = max(getattr(message, "sequence", 0) for message in heard)
-        known = {key_of(message) for message in heard}
+        last = max(getattr(message, "sequence", 0) for message in received)
+        known = {key_of(message) for message in received}
         async with gateway.session() as (link, _):
             await link.say(CaughtUp(), Subscribe(id="1", run=RUN, after=last))
             seen = await until(
@@ -130,7 +128,7 @@ async def test_a_stop_writes_the_readings_that_were_acknowledged_and_not_yet_on_
         await gateway.start()
 
 
-async def test_the_status_says_whether_the_broker_is_there(gateway: GatewayProcess, broker: Broker) -> None:
+async def test_the_status_reports_the_link_to_the_broker(gateway: GatewayProcess, broker: Broker) -> None:
     async with gateway.session() as (link, _):
         await link.say(CaughtUp(), Subscribe(id="1", run=RUN))
         await until(link, lambda message: isinstance(message, Status) and message.broker_connected)

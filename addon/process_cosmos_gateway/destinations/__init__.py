@@ -1,4 +1,4 @@
-"""Where a site sends events: webhooks, cloud endpoints. One file a kind behind one Protocol."""
+"""Destinations of events: webhooks and cloud endpoints, one module for each kind behind one ``Protocol``."""
 
 from .service import Destinations
 

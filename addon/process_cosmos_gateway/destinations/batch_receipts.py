@@ -1,4 +1,4 @@
-"""What a cloud endpoint says of a batch: its receipt, each field checked before anything of it is stored."""
+"""Receipts of a cloud endpoint for batches. Every field is checked before any of them is stored."""
 
 import hashlib
 import re
@@ -15,14 +15,14 @@ from process_cosmos_gateway.outbox import Rejected
 from .http_request import quote
 
 _TOKEN = re.compile(r"[!-~]{0,128}")
-"""What can stand in a header; the reference endpoint's have 32 characters at most."""
+"""Characters that are valid in a header; the reference endpoint's tokens have at most 32 characters."""
 
 _CODE = re.compile(r"[a-z0-9_]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
-    """The token to present next, and why events were rejected, by their place in the batch."""
+class ParsedReceipt:
+    """The token to present with the next batch, and the rejections by index in this batch."""
 
     token: str
     rejected: Mapping[int, Rejected]
@@ -33,8 +33,8 @@ def is_token(value: object) -> bool:
     return isinstance(value, str) and _TOKEN.fullmatch(value) is not None
 
 
-def read_receipt(reply: bytes, batch: bytes, count: int) -> Receipt:
-    """Return the receipt of ``batch``, which holds ``count`` events; raise ``ContractError`` for anything else."""
+def parse_receipt(reply: bytes, batch: bytes, count: int) -> ParsedReceipt:
+    """Parse the receipt of ``batch``, which holds ``count`` events; raise ``ContractError`` if it is invalid."""
     document = decode_json(reply)
     for name in ("duplicates", "rejected"):
         named = document.get(name) if isinstance(document, dict) else None
@@ -45,17 +45,17 @@ def read_receipt(reply: bytes, batch: bytes, count: int) -> Receipt:
         raise ContractError("$.batch", "must be the SHA-256 of the batch")
     if not is_token(receipt.token):
         raise ContractError("$.token", "must have 128 printable ASCII characters at most, and no blanks")
-    _check_places("duplicates", receipt.duplicates, count)
-    _check_places("rejected", [item.index for item in receipt.rejected], count)
-    return Receipt(receipt.token, {item.index: _rejection(item) for item in receipt.rejected})
+    _check_indexes("duplicates", receipt.duplicates, count)
+    _check_indexes("rejected", [item.index for item in receipt.rejected], count)
+    return ParsedReceipt(receipt.token, {item.index: _rejection(item) for item in receipt.rejected})
 
 
-def _check_places(name: str, places: Collection[int], count: int) -> None:
-    if len(set(places)) < len(places) or not all(0 <= place < count for place in places):
+def _check_indexes(name: str, indexes: Collection[int], count: int) -> None:
+    if len(set(indexes)) < len(indexes) or not all(0 <= index < count for index in indexes):
         raise ContractError(f"$.{name}", "must name events of the batch, each once")
 
 
 def _rejection(item: RejectedItem) -> Rejected:
-    """Return why an event was rejected; a code that is none of a program's words is not repeated."""
+    """Convert a rejected item; a malformed code becomes ``refused_by_destination``."""
     code = item.problem.code if _CODE.fullmatch(item.problem.code) else Code.REFUSED_BY_DESTINATION
     return Rejected(code, quote(item.problem.message) or "", quote(orjson.dumps(item.problem).decode()))

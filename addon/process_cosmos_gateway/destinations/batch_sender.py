@@ -1,4 +1,4 @@
-"""Sends load after load to a destination that takes many events at once."""
+"""The sender for destinations that accept many events in one request."""
 
 import asyncio
 import logging
@@ -8,82 +8,84 @@ from process_cosmos_gateway.contract.destinations import Priority
 from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.outbox import Delivered, Delivery
 
-from .delivery_state import PROBE_SECONDS, STORE_FAILED, Sending
+from .delivery_state import PROBE_SECONDS, STORE_FAILED, DeliveryState
 from .destination import Refused, Sent, Trouble
 
 _LOGGER = logging.getLogger(__name__)
 
 
 class BatchSender:
-    """Has one load on its way at a time."""
+    """Sends batches one after another."""
 
-    def __init__(self, sending: Sending) -> None:
-        """Send to the destination of ``sending``, which takes all (``takes_all``)."""
-        self._sending = sending
-        self._destination = sending.destination
-        self._outbox = sending.outbox
+    def __init__(self, state: DeliveryState) -> None:
+        """Send to the destination of ``state``, which accepts batches."""
+        self._state = state
+        self._destination = state.destination
+        self._outbox = state.outbox
         self._newest_seen = 0
-        """The greatest sequence of an alarm that waited when a load was refused."""
+        """The greatest sequence of an urgent event that was waiting when a batch was refused."""
 
     async def run(self) -> None:
-        """Send load after load; pause, longer each time, while the endpoint is away. Ends only by cancellation."""
+        """Send batches until cancelled; back off while the endpoint is down."""
         while True:
-            await self._sending.alerts.until_may_deliver()
+            await self._state.alerts.until_may_deliver()
             try:
                 trouble = await self._send_all()
             except* StoreError:
-                _LOGGER.exception("%s: what was sent could not be settled; it is sent again", self._sending.name)
+                _LOGGER.exception(
+                    "%s: the delivery results could not be stored; the events are sent again", self._state.name
+                )
                 trouble = STORE_FAILED
             if trouble is not None:
-                await self._pause(self._sending.failed(trouble), trouble)
+                await self._pause(self._state.note_failure(trouble), trouble)
 
     async def _send_all(self) -> Trouble | None:
-        """Send load after load, or wait for news; return what is wrong with the link.
+        """Send batches until the queue is empty or the link fails, or wait for events; return the link's failure.
 
-        Each load is settled while the one after it, which was drawn meanwhile, is on its way. So that there is one
-        such load only where all before it has arrived, order is kept; a crash repeats two loads instead of one.
+        Each batch is settled while the next one, fetched meanwhile, is being sent. The next one is sent only if all
+        events before it were delivered, which keeps the order. A crash therefore repeats up to two batches.
         """
-        name = self._sending.name
+        name = self._state.name
         deliveries = await self._outbox.deliveries(name, self._destination.batch)
         if not deliveries:
             await self._outbox.wait_for_events(name)
             return None
-        self._sending.retry.clear()
+        self._state.resume_sending.clear()
         before: Sequence[Delivery] = ()
-        sent, token = Sent(), self._sending.token
+        sent, token = Sent(), self._state.token
         while deliveries:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._sending.record(sent))
-                drawing = group.create_task(self._following(before, deliveries))
-                sending = group.create_task(
-                    self._destination.send(deliveries, proven=self._sending.proven, token=token)
+                group.create_task(self._state.record(sent))
+                fetch_task = group.create_task(self._fetch_following(before, deliveries))
+                send_task = group.create_task(
+                    self._destination.send(deliveries, proven=self._state.proven, token=token)
                 )
-            sent = sending.result()
+            sent = send_task.result()
             token = sent.token or token
-            before, deliveries = deliveries, drawing.result() if self._may_follow(deliveries, sent) else ()
-        await self._sending.record(sent)
+            before, deliveries = deliveries, fetch_task.result() if self._may_follow(deliveries, sent) else ()
+        await self._state.record(sent)
         if isinstance(sent.trouble, Refused):
-            self._newest_seen = max(self._newest_seen, _newest_untried(before))
+            self._newest_seen = max(self._newest_seen, _newest_untried_urgent(before))
         if sent.trouble is not None:
             await self._outbox.mark_unreachable(name)
         return sent.trouble
 
-    async def _following(self, before: Sequence[Delivery], deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
+    async def _fetch_following(self, before: Sequence[Delivery], deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
         if len(deliveries) < self._destination.batch:
             return ()
-        return await self._outbox.prefetch(self._sending.name, self._destination.batch, [*before, *deliveries])
+        return await self._outbox.following(self._state.name, self._destination.batch, [*before, *deliveries])
 
     def _may_follow(self, deliveries: Sequence[Delivery], sent: Sent) -> bool:
         arrived = sum(isinstance(result, Delivered) for _, result in sent.results)
-        return arrived == len(deliveries) and sent.trouble is None and self._sending.alerts.may_deliver()
+        return arrived == len(deliveries) and sent.trouble is None and self._state.alerts.may_deliver()
 
     async def _pause(self, seconds: float, trouble: Trouble) -> None:
-        """Wait until a try is due or wanted; or, if the failure may be the events' own, an untried alarm waits."""
-        waits: list[asyncio.Task[object]] = [asyncio.create_task(self._sending.retry.wait())]
-        if trouble.of_event:
-            # What was refused is not tried one by one: only an alarm that is new may find the endpoint as it should be.
+        """Wait for the next attempt; if the events may have caused the failure, a new urgent event ends the wait."""
+        waits: list[asyncio.Task[object]] = [asyncio.create_task(self._state.resume_sending.wait())]
+        if trouble.event_suspected:
+            # Refused events are not tried one by one: only a new urgent event may find the endpoint accepting again.
             after = self._newest_seen if isinstance(trouble, Refused) else 0
-            waits.append(asyncio.create_task(self._until_untried_alarm(after)))
+            waits.append(asyncio.create_task(self._wait_for_untried_urgent(after)))
         try:
             await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -91,19 +93,19 @@ class BatchSender:
                 wait.cancel()
             await asyncio.gather(*waits, return_exceptions=True)
 
-    async def _until_untried_alarm(self, after: int) -> None:
-        """Return when an alarm waits that has not failed and has a sequence greater than ``after``."""
+    async def _wait_for_untried_urgent(self, after: int) -> None:
+        """Return once an urgent event without failures and with a sequence above ``after`` is waiting."""
         newest = 0
         while newest <= after:
             await asyncio.sleep(PROBE_SECONDS)
             deliveries = await self._outbox.deliveries(
-                self._sending.name, self._destination.batch, priorities=[Priority.URGENT]
+                self._state.name, self._destination.batch, priorities=[Priority.URGENT]
             )
-            newest = _newest_untried(deliveries)
+            newest = _newest_untried_urgent(deliveries)
         self._newest_seen = max(self._newest_seen, newest)
 
 
-def _newest_untried(deliveries: Sequence[Delivery]) -> int:
-    """Return the sequence of the newest alarm that has not failed; 0: there is none."""
-    alarms = (each.sequence for each in deliveries if each.priority is Priority.URGENT and not each.attempts)
-    return max(alarms, default=0)
+def _newest_untried_urgent(deliveries: Sequence[Delivery]) -> int:
+    """Return the sequence of the newest urgent event without failures, or 0."""
+    sequences = (each.sequence for each in deliveries if each.priority is Priority.URGENT and not each.attempts)
+    return max(sequences, default=0)

@@ -1,4 +1,4 @@
-"""The cloud endpoint: batches over mutual TLS, one receipt for each, an inbox by long poll."""
+"""The cloud endpoint: batches over mutual TLS with a receipt for each, and an inbox read by long polling."""
 
 import asyncio
 import logging
@@ -21,25 +21,25 @@ from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.outbox import Delivered, Delivery, DeliveryResult, Failed, Rejected
 
 from .batch_bisection import BatchBisection
-from .batch_receipts import read_receipt
+from .batch_receipts import parse_receipt
 from .destination import MALFORMED_REPLY, Down, Polled, ProbeResult, Refused, Sent, Trouble
-from .http_request import Reply, exchange, open_session
+from .http_request import Reply, open_session, send_request
 from .http_statuses import Meaning
-from .inbox import read_page
+from .inbox import parse_inbox_page
 
 BATCH = 1000
-"""Events: with more, one fsync of the endpoint serves no more of them to speak of."""
+"""Events in a batch. Larger batches hardly raise the number of events per fsync of the endpoint."""
 LONGEST_BODY = 1 << 20
 SHORTEST_BODY = 1 << 15
-"""Bytes of a batch, unless one event alone is longer: fewer, down to the shortest, where the line is thin."""
+"""Bounds of a batch in bytes, unless a single event is longer; slow replies lower the limit to the shortest."""
 
-BEARABLE_SECONDS = 2.0
-"""A batch that takes longer was too long: an alarm that comes meanwhile waits for it."""
+SLOW_SECONDS = 2.0
+"""A batch that takes longer is too large: an urgent event enqueued meanwhile waits for it."""
 
 LONG_POLL_SECONDS = 25.0
 
 HEALTH_SECONDS = 5.0
-"""An endpoint that is well says so in this time."""
+"""Time limit for the endpoint's health check."""
 
 _EXPIRED = Refused(reason=Code.CERTIFICATE_EXPIRED)
 _DELIVERED = Delivered()
@@ -48,25 +48,25 @@ _LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Refusal:
-    """What of problem details (RFC 9457) says who is refused."""
+class _ProblemDetails:
+    """The members of problem details (RFC 9457) that identify a refusal of the site."""
 
     code: str
     detail: str
 
 
 @dataclass(frozen=True, slots=True)
-class _Health:
-    """What an endpoint says of itself."""
+class _HealthReply:
+    """The reply to a health check."""
 
     status: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """What enrolment gave: the site's key and certificate and the CA's certificate (PEM). ``repr`` shows no key.
+    """The result of enrolment: the site's key and certificate, and the CA's certificate (PEM). ``repr`` hides the key.
 
-    ``renew_at``: half of the certificate's life.
+    ``renew_at``: half of the certificate's lifetime.
     """
 
     key: str = field(repr=False)
@@ -76,14 +76,14 @@ class Credentials:
     expires_at: datetime
 
     def tls(self) -> ssl.SSLContext:
-        """Return TLS that shows the site's certificate and trusts the enrolled CA alone. Blocks for a moment.
+        """Return TLS that presents the site's certificate and trusts only the enrolled CA. Blocks for a moment.
 
         Raises ``ssl.SSLError`` or ``ValueError`` if the credentials cannot be used.
         """
         if not self.ca:
-            raise ValueError("there is no CA to trust")  # with none, OpenSSL would trust all of the system's
+            raise ValueError("there is no CA to trust")  # an empty CA would make OpenSSL trust the system's CAs
         context = ssl.create_default_context(cadata=self.ca)
-        # OpenSSL reads keys from files only: this one is in memory, where a power cut leaves nothing of it.
+        # OpenSSL reads keys only from files: this one is in memory, so that a power cut leaves no copy of it.
         with os.fdopen(os.memfd_create("certificate"), "w", encoding="ascii") as file:
             file.write(self.key + self.certificate)
             file.flush()
@@ -92,10 +92,10 @@ class Credentials:
 
 
 class Cloud:
-    """Sends batches by joining stored bytes."""
+    """Sends batches, built by joining stored bytes."""
 
     kind: Final = DestinationKind.CLOUD
-    takes_all: Final = True
+    accepts_batches: Final = True
 
     def __init__(
         self,
@@ -109,63 +109,63 @@ class Cloud:
         now: Callable[[], datetime],
         label: str | None = None,
     ) -> None:
-        """Take the settings, TLS made of the credentials, the store's epoch, the wall clock (when they expire)."""
+        """Send to ``url``. ``tls`` is made from ``credentials``; they expire according to ``now``, the wall clock."""
         self.name = name
         self.label = label
         self.address = url
         self.kinds = kinds
-        self._isolation = BatchBisection.of(BATCH)
+        self._bisection = BatchBisection.initial(BATCH)
         self._is_in_doubt = False
-        self._room = LONGEST_BODY
+        self._body_limit = LONGEST_BODY
         self._expires_at = credentials.expires_at
         self._epoch = epoch
         self._now = now
-        # One connection: to the endpoint, what comes by an older one was held up on the way.
+        # One connection each: the endpoint treats events from an older connection as delayed on the way.
         self._session = open_session(tls, connections=1)
         self._inbox = open_session(tls, connections=1)
 
     @property
     def batch(self) -> int:
-        """The most parcels to choose a batch from, now."""
-        return self._isolation.wanted
+        """The greatest number of events to choose a batch from at present."""
+        return self._bisection.fetch_limit
 
     async def send(self, deliveries: Sequence[Delivery], *, proven: bool, token: str | None) -> Sent:
-        """Send one batch of these; after one that failed smaller ones, until the event is found that makes it fail.
+        """Send one batch. After a failed batch send smaller ones until the event that causes the failure is found.
 
-        ``token``: of the newest reply that is settled on disk, by which the endpoint tells a copy of this site.
+        ``token``: from the newest reply settled on disk; it lets the endpoint recognise a copy of this site.
         """
         if self._now() >= self._expires_at:
             return Sent(trouble=_EXPIRED)
-        deliveries = fitting(self._isolation.choose(deliveries), self._room)
+        deliveries = limit_body(self._bisection.choose(deliveries), self._body_limit)
         headers = {"Content-Type": BATCH_CONTENT_TYPE, EPOCH_HEADER: self._epoch}
         if token is not None:
             headers[TOKEN_HEADER] = token
         body = b"[" + b",\n".join([delivery.body for delivery in deliveries]) + b"]"
         begun = time.monotonic()
-        reply = await exchange(self._session, "POST", f"{self.address}/v1/events", headers=headers, body=body)
-        self._make_room(time.monotonic() - begun)
+        reply = await send_request(self._session, "POST", f"{self.address}/v1/events", headers=headers, body=body)
+        self._adapt_body_limit(time.monotonic() - begun)
         if not isinstance(reply, Reply):
             return await self._failed(deliveries, reply)
-        if refused := self._refused(reply):
+        if refused := self._identity_refusal(reply):
             return Sent(trouble=refused)
-        sent = self._understand(deliveries, body, reply, proven=proven)
+        sent = self._interpret_reply(deliveries, body, reply, proven=proven)
         if isinstance(sent.trouble, Refused):
-            self._room = SHORTEST_BODY  # each new alarm is a try, which may be refused again
-        if isinstance(sent.trouble, Down) and sent.trouble.of_event:
+            self._body_limit = SHORTEST_BODY  # each new urgent event is sent, and may be refused again
+        if isinstance(sent.trouble, Down) and sent.trouble.event_suspected:
             return await self._failed(deliveries, sent.trouble)
         return sent
 
-    def _make_room(self, seconds: float) -> None:
-        """Follow the line: it tells by its pace how many bytes it bears."""
-        room = self._room // 2 if seconds > BEARABLE_SECONDS else self._room * 2
-        self._room = min(LONGEST_BODY, max(SHORTEST_BODY, room))
+    def _adapt_body_limit(self, seconds: float) -> None:
+        """Halve the size limit of batches after a slow reply, double it after a fast one."""
+        limit = self._body_limit // 2 if seconds > SLOW_SECONDS else self._body_limit * 2
+        self._body_limit = min(LONGEST_BODY, max(SHORTEST_BODY, limit))
 
-    def _refused(self, reply: Reply) -> Refused | None:
-        """Return why this site is refused, whatever it sends; None: the reply is about what was sent."""
+    def _identity_refusal(self, reply: Reply) -> Refused | None:
+        """Return why the endpoint refuses this site, or None if the reply concerns the events."""
         if reply.status not in (HTTPStatus.FORBIDDEN, HTTPStatus.CONFLICT):
             return None
         try:
-            problem = parse(_Refusal, decode_json(reply.body))
+            problem = parse(_ProblemDetails, decode_json(reply.body))
         except ContractError:
             return None
         if problem.code not in IDENTITY_CODES:
@@ -173,42 +173,42 @@ class Cloud:
         _LOGGER.warning("%s: %s", self.name, problem.detail)
         return Refused(reason=problem.code)
 
-    def _understand(self, deliveries: Sequence[Delivery], body: bytes, reply: Reply, *, proven: bool) -> Sent:
+    def _interpret_reply(self, deliveries: Sequence[Delivery], body: bytes, reply: Reply, *, proven: bool) -> Sent:
         match reply.meaning(single=len(deliveries) == 1, proven=proven):
             case Meaning.DELIVERED if reply.status == HTTPStatus.CONFLICT:
-                self._isolation = self._isolation.passed(deliveries)
+                self._bisection = self._bisection.settled(deliveries)
                 return Sent(results=[(deliveries[0], Delivered())])
             case Meaning.DELIVERED:
-                return self._receipt(deliveries, body, reply)
+                return self._match_receipt(deliveries, body, reply)
             case Meaning.SPLIT:
-                self._isolation = self._isolation.split(deliveries)
+                self._bisection = self._bisection.split(deliveries)
                 return Sent()
             case Meaning.REJECTED:
-                self._isolation = self._isolation.passed(deliveries)
+                self._bisection = self._bisection.settled(deliveries)
                 return Sent(results=[(deliveries[0], _rejection(reply))])
             case _:
                 return Sent(trouble=reply.trouble)
 
     async def _failed(self, deliveries: Sequence[Delivery], trouble: Trouble) -> Sent:
-        """Tell a link that is down from an event the endpoint fails at: then the endpoint answers other requests.
+        """Distinguish a link that is down from an event that makes the endpoint fail, by a health check.
 
-        The event is looked for without a pause. If nothing was delivered between two that failed alone, it is the
-        link's trouble too, or the endpoint takes nothing at all.
+        The search for the event continues without a pause. If nothing was delivered between two events that failed
+        alone, the failure is reported as the link's too: the endpoint may accept nothing at all.
         """
-        if not trouble.of_event or await self._sick() is not None:
-            return Sent(trouble=replace(trouble, of_event=False))
-        self._isolation = self._isolation.failed(deliveries)
+        if not trouble.event_suspected or await self._check_health() is not None:
+            return Sent(trouble=replace(trouble, event_suspected=False))
+        self._bisection = self._bisection.failed(deliveries)
         if len(deliveries) > 1:
             return Sent()
         in_doubt, self._is_in_doubt = self._is_in_doubt, True
         failed = Failed(trouble.reason, trouble.detail)
         return Sent(results=[(deliveries[0], failed)], trouble=trouble if in_doubt else None)
 
-    async def _sick(self) -> Trouble | None:
-        """Ask the endpoint whether it is well; return what is wrong, None: nothing."""
+    async def _check_health(self) -> Trouble | None:
+        """Request the endpoint's health; return what is wrong, or None."""
         try:
             async with asyncio.timeout(HEALTH_SECONDS):
-                reply = await exchange(self._session, "GET", f"{self.address}/health")
+                reply = await send_request(self._session, "GET", f"{self.address}/health")
         except TimeoutError:
             return Down(reason="timeout")
         if not isinstance(reply, Reply):
@@ -216,18 +216,18 @@ class Cloud:
         if reply.meaning(single=True, proven=True) is not Meaning.DELIVERED:
             return reply.trouble
         try:
-            healthy = parse(_Health, decode_json(reply.body)).status == "ok"
+            healthy = parse(_HealthReply, decode_json(reply.body)).status == "ok"
         except ContractError:
             return MALFORMED_REPLY
         return None if healthy else MALFORMED_REPLY
 
-    def _receipt(self, deliveries: Sequence[Delivery], body: bytes, reply: Reply) -> Sent:
-        """Match the receipt with the batch; one that cannot be read, or of anything else, confirms nothing."""
+    def _match_receipt(self, deliveries: Sequence[Delivery], body: bytes, reply: Reply) -> Sent:
+        """Match the receipt with the batch; an invalid receipt, or one for another batch, confirms nothing."""
         try:
-            receipt = read_receipt(reply.body, body, len(deliveries))
+            receipt = parse_receipt(reply.body, body, len(deliveries))
         except ContractError as error:
-            return Sent(trouble=replace(MALFORMED_REPLY, of_event=True, detail=str(error)))
-        self._isolation = self._isolation.passed(deliveries)
+            return Sent(trouble=replace(MALFORMED_REPLY, event_suspected=True, detail=str(error)))
+        self._bisection = self._bisection.settled(deliveries)
         self._is_in_doubt = False
         results: list[tuple[Delivery, DeliveryResult]] = [
             (delivery, receipt.rejected.get(place, _DELIVERED)) for place, delivery in enumerate(deliveries)
@@ -235,55 +235,55 @@ class Cloud:
         return Sent(results=results, token=receipt.token)
 
     async def poll(self, after: int) -> Polled:
-        """Ask for inbox items after a cursor; the endpoint holds the reply back until there is one, at most 25 s."""
+        """Fetch inbox items after a cursor; the endpoint delays an empty reply by up to 25 s."""
         if self._now() >= self._expires_at:
             return Polled(trouble=_EXPIRED)
         url = f"{self.address}/v1/inbox?after={after}"
-        reply = await exchange(self._inbox, "GET", url, extra_patience=LONG_POLL_SECONDS)
+        reply = await send_request(self._inbox, "GET", url, extra_seconds=LONG_POLL_SECONDS)
         if not isinstance(reply, Reply):
             return Polled(trouble=reply)
-        if refused := self._refused(reply):
+        if refused := self._identity_refusal(reply):
             return Polled(trouble=refused)
-        return self._page(reply, after)
+        return self._parse_page(reply, after)
 
-    def _page(self, reply: Reply, after: int) -> Polled:
+    def _parse_page(self, reply: Reply, after: int) -> Polled:
         if reply.meaning(single=True, proven=False) is not Meaning.DELIVERED:
             return Polled(trouble=reply.trouble)
         try:
-            page = read_page(self.name, reply.body, after)
+            page = parse_inbox_page(self.name, reply.body, after)
         except ContractError as error:
             return Polled(trouble=replace(MALFORMED_REPLY, detail=str(error)))
         return Polled(items=page.items, cursor=page.cursor)
 
     async def probe(self, event: bytes) -> ProbeResult:  # noqa: ARG002 - the Protocol's
-        """Ask whether the endpoint is well, and for the inbox, which only a site it knows may read.
+        """Check the endpoint's health, then read the inbox, which only an enrolled site may do.
 
-        No test event goes there: an endpoint keeps for ever what it takes.
+        No test event is sent: an endpoint keeps accepted events for ever.
         """
         if self._now() >= self._expires_at:
             return ProbeResult(delivered=False, reason=_EXPIRED.reason)
-        if trouble := await self._sick():
+        if trouble := await self._check_health():
             return ProbeResult(delivered=False, reason=trouble.reason, reply=trouble.detail)
-        reply = await exchange(
-            self._inbox, "GET", f"{self.address}/v1/inbox?after=0&wait=0", extra_patience=LONG_POLL_SECONDS
+        reply = await send_request(
+            self._inbox, "GET", f"{self.address}/v1/inbox?after=0&wait=0", extra_seconds=LONG_POLL_SECONDS
         )
         if not isinstance(reply, Reply):
             return ProbeResult(delivered=False, reason=reply.reason)
-        trouble = self._refused(reply) or self._page(reply, 0).trouble
+        trouble = self._identity_refusal(reply) or self._parse_page(reply, 0).trouble
         if trouble is not None:
             return ProbeResult(delivered=False, reason=trouble.reason, status=reply.status, reply=reply.quote())
         return ProbeResult(delivered=True, status=reply.status)
 
     async def close(self) -> None:
-        """End the connections."""
+        """Close the connections."""
         await self._session.close()
         await self._inbox.close()
 
 
-def fitting(deliveries: Sequence[Delivery], room: int) -> Sequence[Delivery]:
-    """Return the first of ``deliveries`` that make a body of less than ``room`` bytes, at least one."""
+def limit_body(deliveries: Sequence[Delivery], limit: int) -> Sequence[Delivery]:
+    """Return the first of ``deliveries`` whose body is shorter than ``limit`` bytes, at least one."""
     sizes = accumulate(len(delivery.body) + 2 for delivery in deliveries)
-    return deliveries[: max(1, sum(size < room for size in sizes))]
+    return deliveries[: max(1, sum(size < limit for size in sizes))]
 
 
 def _rejection(reply: Reply) -> Rejected:

@@ -1,4 +1,4 @@
-"""Whether the body of a reply can be a receiver's own words, or may be a page that stands in the way."""
+"""Recognition of replies that come from the receiver itself, not from a page of a portal or proxy in between."""
 
 import codecs
 from collections.abc import Collection, Mapping
@@ -8,15 +8,15 @@ from hashlib import sha256
 import orjson
 
 LOOKED_AT = 4096
-"""Characters in which markup is looked for."""
+"""Characters of a body searched for markup."""
 
 MOST_VALUES = 1 << 16
-"""Commas and opening brackets of a reply that is parsed to see whether it is JSON: a few milliseconds."""
+"""Limit of commas and opening brackets in a reply that is parsed as JSON: a few milliseconds."""
 
 _LONGEST_CHARACTER = 4
 
 _BYTE_ORDER_MARKS: Mapping[bytes, str] = {
-    # The mark of UTF-32 begins with that of UTF-16.
+    # UTF-32's mark begins with UTF-16's.
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF8: "utf-8-sig",
@@ -28,28 +28,28 @@ _BYTE_ORDER_MARKS: Mapping[bytes, str] = {
 _OF_THE_WEB = ("utf", "ascii", "iso", "cp", "koi8", "mac", "gb", "big5", "euc", "shift_jis", "hz")
 
 
-class Body(Enum):
-    """What a reply's body is."""
+class BodyKind(Enum):
+    """The kind of content in a reply's body."""
 
     DATA = auto()
-    """Nothing but blanks, or one JSON document: no login page looks like that."""
+    """Only whitespace, or one JSON document: no login page looks like that."""
     TEXT = auto()
-    """Words without markup. A login page that came over plain HTTP could be this, too."""
+    """Text without markup. A login page sent over plain HTTP could look like that."""
     PAGE = auto()
-    """Markup, which captive portals, proxies and firewalls send in a receiver's place."""
+    """Markup, as sent by captive portals, proxies and firewalls in place of the receiver."""
 
 
-def decoded(body: bytes, charset: str | None) -> str:
-    """Return ``body`` as text: by its byte order mark, else by ``charset``, else as UTF-8. Never raises."""
+def decode_body(body: bytes, charset: str | None) -> str:
+    """Decode ``body`` by its byte order mark, else by ``charset``, else as UTF-8. Never raises."""
     marked = next((encoding for mark, encoding in _BYTE_ORDER_MARKS.items() if body.startswith(mark)), None)
     try:
-        return body.decode(marked or _known(charset), "replace")
+        return body.decode(marked or _web_charset(charset), "replace")
     except ValueError:
         return body.decode("utf-8", "replace")
 
 
-def _known(charset: str | None) -> str:
-    """Return the name of a character set of the web; Python's own codecs cost time with the square of the length."""
+def _web_charset(charset: str | None) -> str:
+    """Return the codec for a web charset, else UTF-8; some other codecs of Python take quadratic time."""
     try:
         name = codecs.lookup(charset or "utf-8").name
     except LookupError, ValueError:
@@ -57,21 +57,21 @@ def _known(charset: str | None) -> str:
     return name if name.startswith(_OF_THE_WEB) else "utf-8"
 
 
-def body_of(body: bytes, charset: str | None) -> Body:
-    """Say what ``body`` is; the content type is not asked, because many receivers leave ``text/html`` in it."""
+def classify_body(body: bytes, charset: str | None) -> BodyKind:
+    """Return the kind of ``body``; the content type is ignored, because many receivers leave it at ``text/html``."""
     if not body.strip() or _is_json(body):
-        return Body.DATA
-    text = decoded(body, charset).strip().removeprefix("\ufeff").strip()
+        return BodyKind.DATA
+    text = decode_body(body, charset).strip().removeprefix("\ufeff").strip()
     if not text or _is_json(text.encode()):
-        return Body.DATA
-    beginning = decoded(body[: LOOKED_AT * _LONGEST_CHARACTER], charset)[:LOOKED_AT]
-    return Body.PAGE if "<" in beginning else Body.TEXT
+        return BodyKind.DATA
+    beginning = decode_body(body[: LOOKED_AT * _LONGEST_CHARACTER], charset)[:LOOKED_AT]
+    return BodyKind.PAGE if "<" in beginning else BodyKind.TEXT
 
 
 def _is_json(document: bytes) -> bool:
-    """Return whether it is one JSON document of at most ``MOST_VALUES`` values.
+    """Return whether ``document`` is one JSON document of at most ``MOST_VALUES`` values.
 
-    A megabyte of tiny values takes 0.1 s to parse, during which the event loop does nothing else.
+    A megabyte of tiny values takes 0.1 s to parse, during which the event loop is blocked.
     """
     if sum(map(document.count, (b",", b"[", b"{"))) > MOST_VALUES:
         return False
@@ -82,19 +82,19 @@ def _is_json(document: bytes) -> bool:
     return True
 
 
-def digest(body: bytes) -> str:
-    """Return what a person approves a reply by: the SHA-256 of its body, in hex."""
+def body_digest(body: bytes) -> str:
+    """Return the SHA-256 of a body in hex, by which a person approves a reply."""
     return sha256(body).hexdigest()
 
 
-def confirms(body: bytes, charset: str | None, *, verified: bool, approved: Collection[str]) -> bool:
-    """Say whether a reply with status 200, or another that may carry a page, is the receiver's own.
+def is_confirmation(body: bytes, charset: str | None, *, verified: bool, approved: Collection[str]) -> bool:
+    """Return whether a reply with status 200, or another status that can carry a page, is the receiver's own.
 
     Args:
         body: the whole body, decompressed.
-        charset: of its content type.
-        verified: it came over TLS with a certificate that was checked, so that nobody in between could write it.
-        approved: digests of bodies a person has vouched for.
+        charset: from its content type.
+        verified: the reply came over TLS with a checked certificate, so that no intermediary can have written it.
+        approved: digests of bodies approved by a person.
     """
-    found = body_of(body, charset)
-    return found is Body.DATA or (found is Body.TEXT and verified) or digest(body) in approved
+    found = classify_body(body, charset)
+    return found is BodyKind.DATA or (found is BodyKind.TEXT and verified) or body_digest(body) in approved

@@ -1,4 +1,4 @@
-"""What sending and polling share: the health of the link, and how results reach the disk."""
+"""The state shared by sending to and polling one destination: health of the link, and settlement of results."""
 
 import asyncio
 import logging
@@ -13,60 +13,60 @@ from process_cosmos_gateway.store import Store
 
 from . import settings
 from .destination import Destination, Down, Sent, Trouble
-from .link import Health, together
+from .link import LinkHealth, combine_health
 
 PROBE_SECONDS = 1.0
-"""Between alarms of other keys that are tried while the link seems to be down."""
+"""Seconds between urgent events of other keys that are tried while the link seems to be down."""
 
 STORE_FAILED = Down(reason="store_failed")
 
 _LOGGER = logging.getLogger(__name__)
 
 
-class Sending:
-    """The state of the link to one destination, for what sends and what polls; settles what was sent."""
+class DeliveryState:
+    """The state of the link to one destination, shared by its sender and its poller; settles delivery results."""
 
     def __init__(
         self,
         destination: Destination,
         *,
-        kept: settings.Kept,
+        stored: settings.StoredDestination,
         store: Store,
         outbox: Outbox,
         alerts: Alerts,
         clock: Clock,
         jitter_fn: Callable[[], float],
     ) -> None:
-        """Take the destination, what the store knows of it, and the parts results go to."""
+        """Start with the stored state of ``destination``; ``jitter_fn`` returns a number in [0, 1]."""
         self.destination = destination
-        self.kept = kept
+        self.stored = stored
         self.store = store
         self.outbox = outbox
         self.alerts = alerts
         self.clock = clock
         self.jitter_fn = jitter_fn
-        self.proven = kept.proven
-        self.token = kept.token
-        self.health = self.polling = Health()
-        self.since = clock.monotonic()
-        """Monotonic time from which the whole link has been in its state."""
-        self.retry = asyncio.Event()
-        """Ends a pause of sending: polling works again, or a test was taken."""
-        self.proof = asyncio.Event()
-        """Ends a pause of polling: something was delivered, or a test was taken."""
+        self.proven = stored.proven
+        self.token = stored.token
+        self.sending_health = self.polling_health = LinkHealth()
+        self.state_since = clock.monotonic()
+        """Monotonic time since which the whole link has been in its state."""
+        self.resume_sending = asyncio.Event()
+        """Ends a pause of sending: polling works again, or a test succeeded."""
+        self.resume_polling = asyncio.Event()
+        """Ends a pause of polling: an event was delivered, or a test succeeded."""
 
     @property
     def name(self) -> str:
-        """The destination's name, by which the outbox and the logs know it."""
+        """The destination's identifier in the outbox and in logs."""
         return self.destination.name
 
     @property
-    def link(self) -> Health:
-        """The health of the whole link, sending and polling."""
-        return together(self.health, self.polling)
+    def link(self) -> LinkHealth:
+        """The combined health of sending and polling."""
+        return combine_health(self.sending_health, self.polling_health)
 
     async def record(self, sent: Sent) -> None:
-        """Put on disk what was answered, then what was delivered: a crash between repeats the answer by its id."""
+        """Store the answers in replies, then settle the events: a crash in between repeats the answer, under its id."""
         if not sent.results:
             return
         if sent.answers:
@@ -74,49 +74,55 @@ class Sending:
         await self._settle(sent)
         if any(isinstance(result, Delivered) for _, result in sent.results):
             await self.note_proven()
-            self.worked()
+            self.note_success()
 
     async def _settle(self, sent: Sent) -> None:
-        """Write down what became of a load; its token counts from then on."""
+        """Settle events; the batch's token is stored in the same transaction and presented from then on."""
         token = sent.token
         if token is None:
             await self.outbox.settle(self.name, sent.results)
             return
-        note = partial(settings.note_token, name=self.name, token=token)
+        note = partial(settings.store_token, name=self.name, token=token)
         await self.outbox.settle(self.name, sent.results, also=note)
         self.token = token
 
     async def note_proven(self) -> None:
-        """Remember that the destination took something."""
+        """Store that the destination accepted an event."""
         if not self.proven:
-            await self.store.write(lambda transaction: settings.note_proven(transaction, self.name))
+            await self.store.write(lambda transaction: settings.store_proven(transaction, self.name))
             self.proven = True
 
-    def worked(self) -> None:
-        """Note proof that the link works."""
-        self._become(sending=self.health.worked(self.clock.monotonic()))
-        self.proof.set()
+    def note_success(self) -> None:
+        """Record a success of sending."""
+        self._update_health(sending=self.sending_health.succeeded(self.clock.monotonic()))
+        self.resume_polling.set()
 
-    def failed(self, trouble: Trouble) -> float:
-        """Note that the link does not work; return the seconds until the next try."""
-        self._become(sending=self.health.failed(trouble))
-        return self.health.wait(self.jitter_fn())
+    def note_failure(self, trouble: Trouble) -> float:
+        """Record a failure of sending; return the seconds until the next attempt."""
+        self._update_health(sending=self.sending_health.failed(trouble))
+        return self.sending_health.retry_delay(self.jitter_fn())
 
-    def polled(self, trouble: Trouble | None) -> None:
-        """Note what a poll came to."""
+    def note_poll(self, trouble: Trouble | None) -> None:
+        """Record the outcome of a poll; ``trouble`` None: it succeeded."""
         now = self.clock.monotonic()
-        self._become(polling=self.polling.worked(now) if trouble is None else self.polling.failed(trouble))
+        self._update_health(
+            polling=self.polling_health.succeeded(now) if trouble is None else self.polling_health.failed(trouble)
+        )
 
-    def _become(self, *, sending: Health | None = None, polling: Health | None = None) -> None:
+    def _update_health(self, *, sending: LinkHealth | None = None, polling: LinkHealth | None = None) -> None:
         before = self.link.state
-        self.health = logged(self.name, "sending", self.health, sending or self.health)
-        self.polling = logged(self.name, "polling", self.polling, polling or self.polling)
+        self.sending_health = log_health_change(
+            self.name, "sending", self.sending_health, sending or self.sending_health
+        )
+        self.polling_health = log_health_change(
+            self.name, "polling", self.polling_health, polling or self.polling_health
+        )
         if self.link.state is not before:
-            self.since = self.clock.monotonic()
+            self.state_since = self.clock.monotonic()
 
 
-def logged(name: str, work: str, before: Health, after: Health) -> Health:
-    """Return ``after``, and log it if it is another state than ``before``."""
+def log_health_change(name: str, work: str, before: LinkHealth, after: LinkHealth) -> LinkHealth:
+    """Return ``after``; log it if its state or reason differs from ``before``."""
     if (before.state, before.reason) != (after.state, after.reason):
         state = after.state if after.reason is None else f"{after.state}: {after.reason}"
         _LOGGER.info("%s, %s: %s", name, work, state, extra={DESTINATION: name})

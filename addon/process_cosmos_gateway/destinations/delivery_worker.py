@@ -1,4 +1,4 @@
-"""The pump of one destination: sends what the outbox has for it, and polls its inbox."""
+"""The delivery worker of one destination: sends queued events and polls the inbox."""
 
 import asyncio
 import logging
@@ -13,35 +13,35 @@ from process_cosmos_gateway.store import Transaction
 from . import settings
 from .backoff import next_delay
 from .batch_sender import BatchSender
-from .delivery_state import STORE_FAILED, Sending
+from .delivery_state import STORE_FAILED, DeliveryState
 from .destination import Polled, Refused, Trouble
-from .inbox import Pace
+from .inbox import PollPace
 from .parallel_sender import ParallelSender
 
 LONGEST_DETAIL = 200
-"""Characters of what a far side said that a link shows."""
+"""Characters of a receiver's text that a link shows."""
 
 _POLL_EVERY = 1.0
 _LOGGER = logging.getLogger(__name__)
 
 
 class DeliveryWorker:
-    """Runs one destination until it is cancelled; what it is worth is on disk before it is forgotten here."""
+    """Runs one destination until cancelled; what it must not lose is on disk."""
 
-    def __init__(self, sending: Sending) -> None:
-        """Take the state of the destination; the inbox is polled beside it, with the same parts."""
-        self._sending = sending
-        self._destination = sending.destination
-        self._settings = sending.kept.settings
-        self._inbox_cursor = sending.kept.inbox_cursor
-        self._store = sending.store
-        self._alerts = sending.alerts
-        self._clock = sending.clock
-        self._jitter_fn = sending.jitter_fn
+    def __init__(self, state: DeliveryState) -> None:
+        """Run the destination of ``state``."""
+        self._state = state
+        self._destination = state.destination
+        self._settings = state.stored.settings
+        self._inbox_cursor = state.stored.inbox_cursor
+        self._store = state.store
+        self._alerts = state.alerts
+        self._clock = state.clock
+        self._jitter_fn = state.jitter_fn
 
     def link(self) -> Link:
-        """Return how the link stands, without secrets."""
-        health = self._sending.link
+        """Return the state of the link, without secrets."""
+        health = self._state.link
         now, last = self._clock.monotonic(), health.last_contact
         return Link(
             name=self._destination.name,
@@ -50,84 +50,84 @@ class DeliveryWorker:
             address=self._destination.address,
             kinds=self._destination.kinds,
             state=health.state,
-            state_age=now - self._sending.since,
+            state_age=now - self._state.state_since,
             reason=health.reason,
             detail=health.detail and health.detail[:LONGEST_DETAIL],
             last_contact_age=None if last is None else now - last,
         )
 
     async def run(self) -> None:
-        """Send and poll until cancelled."""
-        sender = BatchSender(self._sending) if self._destination.takes_all else ParallelSender(self._sending)
+        """Send events and poll the inbox until cancelled."""
+        sender = BatchSender(self._state) if self._destination.accepts_batches else ParallelSender(self._state)
         async with asyncio.TaskGroup() as group:
             group.create_task(sender.run(), name=f"send to {self._destination.name}")
-            group.create_task(self._poll_for_ever(), name=f"poll {self._destination.name}")
+            group.create_task(self._poll_forever(), name=f"poll {self._destination.name}")
 
-    async def proven_by_test(self, tested: settings.Settings) -> None:
-        """Try at once what waits, because a test with these settings was taken."""
+    async def resume_after_test(self, tested: settings.Settings) -> None:
+        """End the pauses of sending and polling, because a test with these settings succeeded."""
         if tested == self._settings:
-            await self._sending.note_proven()
-            self._sending.retry.set()
-            self._sending.proof.set()
+            await self._state.note_proven()
+            self._state.resume_sending.set()
+            self._state.resume_polling.set()
 
     async def close(self) -> None:
-        """End the connections, also of a pump that was cancelled before it ran."""
+        """Close the connections, also of a worker that was cancelled before it ran."""
         await self._destination.close()
 
-    async def _poll_for_ever(self) -> None:
-        pace = Pace()
+    async def _poll_forever(self) -> None:
+        pace = PollPace()
         while True:
             await self._alerts.until_may_deliver()
             began = self._clock.monotonic()
-            self._sending.proof.clear()
+            self._state.resume_polling.clear()
             polled = await self._destination.poll(self._inbox_cursor)
             if polled is None:
                 return
-            trouble = polled.trouble or await self._take(polled)
+            trouble = polled.trouble or await self._store_page(polled)
             if trouble is not None:
-                self._sending.polled(trouble)
+                self._state.note_poll(trouble)
                 await self._pause(trouble)
                 continue
-            if self._sending.polling.failures:
-                self._sending.retry.set()  # the way is free again: what waits to be sent need not wait on
-            self._sending.polled(None)
+            if self._state.polling_health.failures:
+                self._state.resume_sending.set()  # the endpoint is reachable again: send what is queued
+            self._state.note_poll(None)
             pace = pace.after(len(polled.items), now=self._clock.monotonic())
-            if seconds := pace.wait(now=self._clock.monotonic()):
+            if seconds := pace.delay(now=self._clock.monotonic()):
                 await asyncio.sleep(seconds)
             if polled.cursor is None:
-                # An endpoint that does not hold an empty reply back must not be asked without a pause.
+                # An endpoint that replies to an empty poll at once must not be polled without a pause.
                 await asyncio.sleep(_POLL_EVERY - (self._clock.monotonic() - began))
 
     async def _pause(self, trouble: Trouble) -> None:
-        """Wait for the next poll; after a refusal only as if the link were down, if something sent is delivered."""
+        """Wait for the next poll. After a refusal wait as after a failure, then longer, until an event is delivered."""
         jitter = self._jitter_fn()
-        longest = self._sending.polling.wait(jitter)
-        shortest = next_delay(self._sending.polling.failures, jitter) if isinstance(trouble, Refused) else longest
+        longest = self._state.polling_health.retry_delay(jitter)
+        shortest = next_delay(self._state.polling_health.failures, jitter) if isinstance(trouble, Refused) else longest
         await asyncio.sleep(shortest)
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._sending.proof.wait(), longest - shortest)
+            await asyncio.wait_for(self._state.resume_polling.wait(), longest - shortest)
 
-    async def _take(self, polled: Polled) -> Trouble | None:
-        """Put the items on disk together with the cursor; leave them for the next poll while the gate is closed."""
+    async def _store_page(self, polled: Polled) -> Trouble | None:
+        """Store the items together with the cursor; leave them for the next poll while deliveries are held back."""
         cursor = polled.cursor
         if cursor is None or not self._alerts.may_deliver():
             return None
         try:
-            taken = await self._store.write(lambda transaction: self._take_items(transaction, polled.items, cursor))
+            stored = await self._store.write(lambda transaction: self._store_items(transaction, polled.items, cursor))
         except StoreError:
-            _LOGGER.exception("%s: inbox items could not be taken; they are fetched again", self._destination.name)
+            _LOGGER.exception("%s: inbox items could not be stored; they are fetched again", self._destination.name)
             return STORE_FAILED
-        if taken:
+        if stored:
             self._inbox_cursor = cursor
         return None
 
-    def _take_items(self, transaction: Transaction, items: Sequence[InboxItem], cursor: int) -> bool:
-        """Take a page; return False, and leave it in the inbox, while too many wait for Home Assistant."""
+    def _store_items(self, transaction: Transaction, items: Sequence[InboxItem], cursor: int) -> bool:
+        """Store a page; return False and leave it in the inbox while too many answers wait for Home Assistant."""
         if items and not self._alerts.has_room(transaction):
             _LOGGER.warning(
-                "%s: too many answers wait for Home Assistant; more stay in the inbox", self._destination.name
+                "%s: too many answers wait for Home Assistant; later ones stay in the inbox", self._destination.name
             )
             return False
         self._alerts.take(transaction, items, self._destination.name)
-        settings.note_inbox(transaction, self._destination.name, cursor)
+        settings.store_inbox_cursor(transaction, self._destination.name, cursor)
         return True

@@ -1,4 +1,4 @@
-"""What every kind of destination is to the pump."""
+"""The interface of destinations to the delivery worker, and the results they return."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,43 +11,43 @@ from process_cosmos_gateway.outbox import Delivery, DeliveryResult
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Down:
-    """The far side cannot be reached or is busy: tried again soon, at the earliest after ``retry_after`` seconds.
+    """The receiver cannot be reached or is busy. It is tried again soon, at the earliest after ``retry_after`` seconds.
 
-    ``of_event``: it got something to read, so that this may be the event's fault and no other's. ``detail``: what it
-    said, without secrets.
+    ``event_suspected``: the receiver got something to read, so the event itself may have caused the failure.
+    ``detail``: the receiver's text, without secrets.
     """
 
     reason: str
     retry_after: float | None = None
-    of_event: bool = False
+    event_suspected: bool = False
     detail: str | None = None
 
 
 MALFORMED_REPLY = Down(reason="malformed_reply")
-"""It replied something else than is understood, so nothing is confirmed."""
+"""A reply in an unknown format, which confirms nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """The far side wants none of it until a person has changed something; everything is kept.
+    """The receiver refuses all events until a person changes something; every event is kept.
 
-    ``of_event``, ``detail``: as in ``Down``.
+    ``event_suspected``, ``detail``: as in ``Down``.
     """
 
     reason: str
-    of_event: bool = False
+    event_suspected: bool = False
     detail: str | None = None
 
 
 type Trouble = Down | Refused
-"""What is wrong with a link. ``reason``: a stable word of docs/errors.md."""
+"""A failure of a link. ``reason``: a stable code from docs/errors.md."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """What became of a load: a verdict where there is one, answers given in the reply, trouble with the link.
+    """The outcome of sending events: results per event, answers in the reply, failure of the link.
 
-    ``token``: to be kept in the transaction that settles the verdicts, and presented with the next load.
+    ``token``: stored in the transaction that settles the results, and presented with the next batch.
     """
 
     results: Sequence[tuple[Delivery, DeliveryResult]] = ()
@@ -58,9 +58,9 @@ class Sent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Polled:
-    """What a poll of the inbox brought, oldest first.
+    """The outcome of polling the inbox, oldest item first.
 
-    ``cursor``: how far it goes, None: there was nothing, 0: it is to be read from its beginning.
+    ``cursor``: position after the last item; None if there was nothing, 0 if the inbox must be read from its beginning.
     """
 
     items: Sequence[InboxItem] = ()
@@ -70,7 +70,7 @@ class Polled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeResult:
-    """What a test event came to; the members are those of ``DestinationTested``."""
+    """The outcome of a test; its fields are those of ``DestinationTested``."""
 
     delivered: bool
     reason: str | None = None
@@ -80,51 +80,51 @@ class ProbeResult:
 
 
 class Destination(Protocol):
-    """One far side."""
+    """One receiver of events."""
 
     @property
     def name(self) -> str:
-        """What other parts of the site call it; never changes."""
+        """The identifier used by other components; it never changes."""
 
     @property
     def label(self) -> str | None:
-        """What people call it; None: by its name."""
+        """The name shown to people; None: ``name`` is shown."""
 
     @property
     def kind(self) -> DestinationKind:
-        """The protocol it speaks: webhook or cloud endpoint."""
+        """The protocol: webhook or cloud endpoint."""
 
     @property
     def address(self) -> str:
-        """Scheme, host and port: the rest of a URL is a secret."""
+        """Scheme, host and port. The rest of the URL is secret."""
 
     @property
     def kinds(self) -> tuple[EventKind, ...]:
-        """What it subscribed to."""
+        """The kinds of events it subscribes to."""
 
     @property
     def batch(self) -> int:
-        """The most parcels it takes at once, now."""
+        """The greatest number of events to pass to ``send`` at present."""
 
     @property
-    def takes_all(self) -> bool:
-        """Whether a load goes as a whole; else each event goes alone, and those of different keys side by side."""
+    def accepts_batches(self) -> bool:
+        """Whether a request carries many events; if not, each request carries one, with keys in parallel."""
 
     async def send(self, deliveries: Sequence[Delivery], *, proven: bool, token: str | None) -> Sent:
-        """Send a load, in order per key; of a destination that does not take all, one event. Never raises.
+        """Send events, in order within each key; only one if the destination does not accept batches. Never raises.
 
-        ``proven``: something got through since it was set up. ``token``: of the newest load that is settled on
-        disk, or that is being settled while this one is on its way.
+        ``proven``: an event was delivered since the destination was set up. ``token``: from the newest batch that is
+        settled on disk, or being settled while this one is sent.
         """
 
     async def poll(self, after: int) -> Polled | None:
-        """Wait for inbox items after a cursor; None: this kind has no inbox. Never raises."""
+        """Wait for inbox items after a cursor; return None if this kind of destination has no inbox. Never raises."""
 
     async def probe(self, event: bytes) -> ProbeResult:
-        """Find out at once, past the queue, whether events would be taken. Never raises.
+        """Test at once, bypassing the queue, whether events would be accepted. Never raises.
 
-        ``event``: an encoded test event, for a destination that throws it away.
+        ``event``: an encoded test event, which the receiver should discard.
         """
 
     async def close(self) -> None:
-        """End its connections."""
+        """Close the connections."""

@@ -1,4 +1,4 @@
-"""Enrolment and renewal at a cloud endpoint, by a child process: cryptography takes 9 MB an idle gateway can spare."""
+"""Enrolment and renewal at a cloud endpoint in a child process, which keeps cryptography's 9 MB out of the gateway."""
 
 import asyncio
 import sys
@@ -20,23 +20,23 @@ LONGEST_SECONDS = 60.0
 
 
 async def enrol(line: OneTimeLine, site: Ulid) -> Credentials:
-    """Have a child make a key and get a certificate for ``site``; raise ``RequestRefusedError`` with the reason."""
-    return await _by_child({"url": line.url, "secret": line.secret, "sha256": line.sha256, "site": site})
+    """Create a key and get a certificate for ``site``; raise ``RequestRefusedError`` with the reason."""
+    return await _run_child({"url": line.url, "secret": line.secret, "sha256": line.sha256, "site": site})
 
 
 async def renew(url: str, old: Credentials) -> Credentials:
-    """Have a child make a new key and get the next certificate for it, or raise ``RequestRefusedError``."""
-    return await _by_child({"url": url, "certificate": old.certificate, "key": old.key, "ca": old.ca})
+    """Create a new key and get the next certificate for it; raise ``RequestRefusedError`` with the reason."""
+    return await _run_child({"url": url, "certificate": old.certificate, "key": old.key, "ca": old.ca})
 
 
-async def _by_child(order: Mapping[str, str]) -> Credentials:
-    """Secrets go to the child by its standard input: arguments can be read by everybody on the machine."""
+async def _run_child(parameters: Mapping[str, str]) -> Credentials:
+    """Run the child; secrets go to its standard input because every user of the machine can read arguments."""
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-m", CHILD, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
     try:
         async with asyncio.timeout(LONGEST_SECONDS):
-            output, _ = await child.communicate(orjson.dumps(order))
+            output, _ = await child.communicate(orjson.dumps(parameters))
     except TimeoutError:
         raise RequestRefusedError(Code.DESTINATION_AWAY, "The cloud endpoint did not answer in time.") from None
     finally:

@@ -1,6 +1,6 @@
-"""The child process of enrolment and renewal: checks whom it speaks to, makes a key, asks for a certificate.
+"""The child process of enrolment and renewal: checks the endpoint's identity, creates a key, gets a certificate.
 
-Reads one JSON object from standard input, writes one to standard output: credentials, or (exit 1) a problem.
+Reads one JSON object from standard input. Writes one to standard output: credentials, or a problem with exit code 1.
 """
 
 import hashlib
@@ -32,28 +32,28 @@ from process_cosmos_gateway.errors import RequestRefusedError
 SECONDS = 15.0
 LONGEST_REASON = 300
 MOST_MEMORY = 256 << 20
-"""Bytes: http.client reads a chunk that says it has -1 bytes without an end."""
+"""Bytes: ``http.client`` reads a chunk with a declared length of -1 without end."""
 
 HTTPS = 443
 
 
-class Far(NamedTuple):
-    """Where the endpoint is."""
+class Endpoint(NamedTuple):
+    """The host and port of the cloud endpoint."""
 
     host: str
     port: int
 
 
-class Order(NamedTuple):
-    """What the parent asks for with a one-time code: the code taken apart, and whose certificate it is to be."""
+class EnrolmentParameters(NamedTuple):
+    """The input of an enrolment: the parsed one-time code, and the site that gets the certificate."""
 
     secret: str
     sha256: str
     site: Ulid
 
 
-class Renewal(NamedTuple):
-    """What the parent asks for with a certificate: it, its key, and the CA to trust (PEM)."""
+class RenewalParameters(NamedTuple):
+    """The input of a renewal: the certificate, its key, and the CA to trust (PEM)."""
 
     certificate: str
     key: str
@@ -61,65 +61,69 @@ class Renewal(NamedTuple):
 
 
 def main() -> None:
-    """Do one enrolment, or one renewal."""
+    """Run one enrolment or one renewal."""
     resource.setrlimit(resource.RLIMIT_DATA, (MOST_MEMORY, resource.getrlimit(resource.RLIMIT_DATA)[1]))
     document = orjson.loads(sys.stdin.buffer.read())
     url = urlsplit(document.pop("url"))
-    far = Far(url.hostname or "", url.port or HTTPS)
+    endpoint = Endpoint(url.hostname or "", url.port or HTTPS)
     try:
-        reply = enrol(far, Order(**document)) if "secret" in document else renew(far, Renewal(**document))
+        reply = (
+            enrol(endpoint, EnrolmentParameters(**document))
+            if "secret" in document
+            else renew(endpoint, RenewalParameters(**document))
+        )
     except RequestRefusedError as error:
         sys.stdout.buffer.write(orjson.dumps({"code": error.code, "message": str(error)}))
         sys.exit(1)
     sys.stdout.buffer.write(orjson.dumps(reply))
 
 
-def enrol(far: Far, order: Order) -> dict[str, str | datetime]:
-    """Return key, certificate, CA and dates; nothing of ours is sent before the CA's key has been checked."""
-    with _told_in_words(far):
-        trusted = _trust(far, order)
+def enrol(endpoint: Endpoint, code: EnrolmentParameters) -> dict[str, str | datetime]:
+    """Return key, certificate, CA and dates; nothing is sent before the CA's key has been checked."""
+    with _translate_errors(endpoint):
+        trusted = _fetch_pinned_ca(endpoint, code)
         key = ec.generate_private_key(ec.SECP256R1())
-        body = EnrolmentRequest(secret=order.secret, site=order.site, csr=_request(key, order.site))
-        reply = _ask(far, _pem(trusted), "/v1/enroll", body)
-    return _credentials(reply, key, order.site, trusted)
+        body = EnrolmentRequest(secret=code.secret, site=code.site, csr=_create_csr(key, code.site))
+        reply = _post(endpoint, _pem(trusted), "/v1/enroll", body)
+    return _check_credentials(reply, key, code.site, trusted)
 
 
-def renew(far: Far, renewal: Renewal) -> dict[str, str | datetime]:
-    """Return a new key, its certificate, the CA to trust from now on, and dates; the old key vouches for it."""
+def renew(endpoint: Endpoint, renewal: RenewalParameters) -> dict[str, str | datetime]:
+    """Return a new key, its certificate, the CA to trust from now on, and dates; the old key signs the request."""
     old_key = serialization.load_pem_private_key(renewal.key.encode(), None)
     if not isinstance(old_key, ec.EllipticCurvePrivateKey):
         raise TypeError("the key to renew with must be on an elliptic curve")
     old = x509.load_pem_x509_certificate(renewal.certificate.encode())
-    site = _site_of(old)
+    site = _site_in(old)
     key = ec.generate_private_key(ec.SECP256R1())
-    csr = _request(key, site)
+    csr = _create_csr(key, site)
     proof = old_key.sign(csr.encode(), ec.ECDSA(hashes.SHA256())).hex()
-    with _told_in_words(far):
+    with _translate_errors(endpoint):
         body = RenewalRequest(certificate=renewal.certificate, csr=csr, proof=proof)
-        reply = _ask(far, renewal.ca, "/v1/renew", body)
-    # The CA may have been followed by another one: who it is was said over TLS that the old one vouches for.
-    credentials = _credentials(reply, key, site, None)
+        reply = _post(endpoint, renewal.ca, "/v1/renew", body)
+    # The CA may have been replaced: the reply that names the new one came over TLS verified by the old one.
+    credentials = _check_credentials(reply, key, site, None)
     if credentials["ca"] != renewal.ca:
-        _check_shown(far, str(credentials["ca"]))
+        _check_ca_matches(endpoint, str(credentials["ca"]))
     return credentials
 
 
-def _check_shown(far: Far, ca: str) -> None:
-    """Refuse a CA by which the endpoint cannot be reached: with it in the place of the old one, nothing could be."""
+def _check_ca_matches(endpoint: Endpoint, ca: str) -> None:
+    """Refuse a CA that does not match the endpoint's own certificate: with it the endpoint would be out of reach."""
     try:
         context = ssl.create_default_context(cadata=ca)
         with (
-            socket.create_connection(far, SECONDS) as plain,
-            context.wrap_socket(plain, server_hostname=far.host),
+            socket.create_connection(endpoint, SECONDS) as plain,
+            context.wrap_socket(plain, server_hostname=endpoint.host),
         ):
             return
     except OSError as error:  # TLS errors are OSErrors too
-        message = "The cloud endpoint gave a CA that its own certificate is not from. The old certificate is kept."
+        message = "The cloud endpoint sent a CA that did not issue its own certificate. The old certificate is kept."
         raise RequestRefusedError(Code.ENROLMENT_REFUSED, message) from error
 
 
-def _site_of(certificate: x509.Certificate) -> Ulid:
-    """Return whose certificate it is; raise ``ValueError`` if it is no site's."""
+def _site_in(certificate: x509.Certificate) -> Ulid:
+    """Return the site named by a certificate; raise ``ValueError`` if it names none."""
     [name] = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     if not is_ulid(str(name.value)):
         raise ValueError("the certificate is not one of a site")
@@ -127,40 +131,40 @@ def _site_of(certificate: x509.Certificate) -> Ulid:
 
 
 @contextmanager
-def _told_in_words(far: Far) -> Iterator[None]:
-    """Translate what can go wrong on the way."""
-    host, port = far
+def _translate_errors(endpoint: Endpoint) -> Iterator[None]:
+    """Convert network and TLS errors into ``RequestRefusedError`` with a sentence for people."""
+    host, port = endpoint
     try:
         yield
     except ssl.SSLCertVerificationError as error:
-        message = f"The certificate at {host}:{port} does not fit: {error.verify_message}."
+        message = f"The certificate of {host}:{port} is not valid: {error.verify_message}."
         raise RequestRefusedError(Code.IDENTITY_MISMATCH, message) from error
     except ssl.SSLError as error:
-        message = f"What answers at {host}:{port} is not the endpoint of this code: no TLS with it."
+        message = f"{host}:{port} is not the endpoint that issued this code: no TLS connection is possible."
         raise RequestRefusedError(Code.IDENTITY_MISMATCH, message) from error
     except (http.client.HTTPException, ValueError, MemoryError) as error:
-        message = f"What answers at {host}:{port} does not speak HTTP as it should."
+        message = f"{host}:{port} does not send valid HTTP replies."
         raise RequestRefusedError(Code.DESTINATION_AWAY, message) from error
     except OSError as error:
         message = f"The cloud endpoint at {host}:{port} cannot be reached."
         raise RequestRefusedError(Code.DESTINATION_AWAY, message) from error
 
 
-def _trust(far: Far, order: Order) -> x509.Certificate:
-    """Return the CA the far side shows, if its key is the one the code names."""
+def _fetch_pinned_ca(endpoint: Endpoint, code: EnrolmentParameters) -> x509.Certificate:
+    """Return the CA presented by the endpoint whose key has the digest in the code."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    # Looked at, not trusted: the CA that is found here is what the real connection is checked with.
+    # Not verified yet: the CA found here verifies the actual connection.
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     with (
-        socket.create_connection(far, SECONDS) as plain,
-        context.wrap_socket(plain, server_hostname=far.host) as secured,
+        socket.create_connection(endpoint, SECONDS) as plain,
+        context.wrap_socket(plain, server_hostname=endpoint.host) as secured,
     ):
         shown = [x509.load_der_x509_certificate(der) for der in secured.get_unverified_chain()]
     for certificate in shown:
-        if _key_sha256(certificate) == order.sha256:
+        if _key_sha256(certificate) == code.sha256:
             return certificate
-    message = f"What answers at {far.host}:{far.port} is not the endpoint this code was made by. Nothing was sent."
+    message = f"{endpoint.host}:{endpoint.port} is not the endpoint that issued this code. Nothing was sent."
     raise RequestRefusedError(Code.IDENTITY_MISMATCH, message)
 
 
@@ -169,7 +173,7 @@ def _key_sha256(certificate: x509.Certificate) -> str:
     return hashlib.sha256(certificate.public_key().public_bytes(serialization.Encoding.DER, form)).hexdigest()
 
 
-def _request(key: ec.EllipticCurvePrivateKey, site: Ulid) -> str:
+def _create_csr(key: ec.EllipticCurvePrivateKey, site: Ulid) -> str:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, site)])
     csr = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
     return _pem(csr)
@@ -179,26 +183,26 @@ def _pem(signed: x509.Certificate | x509.CertificateSigningRequest) -> str:
     return signed.public_bytes(serialization.Encoding.PEM).decode()
 
 
-def _ask(far: Far, ca: str, path: str, body: EnrolmentRequest | RenewalRequest) -> bytes:
-    """Post the request over TLS that trusts one CA alone; return the reply's body."""
+def _post(endpoint: Endpoint, ca: str, path: str, body: EnrolmentRequest | RenewalRequest) -> bytes:
+    """Post the request over TLS that trusts only ``ca``; return the reply's body."""
     context = ssl.create_default_context(cadata=ca)
-    connection = http.client.HTTPSConnection(*far, timeout=SECONDS, context=context)
+    connection = http.client.HTTPSConnection(*endpoint, timeout=SECONDS, context=context)
     with closing(connection):
         connection.request("POST", path, orjson.dumps(body), {"Content-Type": "application/json"})
         response = connection.getresponse()
         reply = response.read(MAX_FRAME)
-    if response.length:  # read() with a limit does not say that the reply broke off
+    if response.length:  # read() with a limit does not report a truncated reply
         raise http.client.IncompleteRead(reply, response.length)
     if response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         message = f"The cloud endpoint replied {response.status}; try again later."
         raise RequestRefusedError(Code.DESTINATION_AWAY, message)
     if response.status != HTTPStatus.OK:
-        raise _refusal(reply, response.status)
+        raise _parse_refusal(reply, response.status)
     return reply
 
 
-def _refusal(reply: bytes, status: int) -> RequestRefusedError:
-    """Return the endpoint's own words where it gave some (RFC 9457)."""
+def _parse_refusal(reply: bytes, status: int) -> RequestRefusedError:
+    """Return the endpoint's refusal, with the code and detail of its problem details (RFC 9457) if they are valid."""
     try:
         document = decode_json(reply)
     except ContractError:
@@ -211,19 +215,19 @@ def _refusal(reply: bytes, status: int) -> RequestRefusedError:
     return RequestRefusedError(code, f"The cloud endpoint refused with status {status}.")
 
 
-def _credentials(
+def _check_credentials(
     body: bytes, key: ec.EllipticCurvePrivateKey, site: Ulid, trusted: x509.Certificate | None
 ) -> dict[str, str | datetime]:
-    """Check all of a reply before it takes the place of what works: for which site and key, by whom, for when."""
+    """Check that the certificate is for this site and key, issued by the CA and valid now; return the credentials."""
     try:
         enrolled = parse(Enrolled, decode_json(body))
         trusted = trusted or x509.load_pem_x509_certificate(enrolled.ca.encode())
         certificate = x509.load_pem_x509_certificate(enrolled.certificate.encode())
         certificate.verify_directly_issued_by(trusted)
-        is_of_site = _site_of(certificate) == site
+        is_of_site = _site_in(certificate) == site
         is_of_key = certificate.public_key() == key.public_key()
     except (ContractError, ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
-        message = "The cloud endpoint replied something that is no certificate."
+        message = "The cloud endpoint sent an invalid certificate."
         raise RequestRefusedError(Code.ENROLMENT_REFUSED, message) from error
     if not is_of_key:
         raise RequestRefusedError(Code.ENROLMENT_REFUSED, "The cloud endpoint's certificate is for another key.")

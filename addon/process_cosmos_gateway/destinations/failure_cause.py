@@ -1,4 +1,4 @@
-"""Whose fault a failure is, the event's or the link's, and how many events may be on their way: pure decisions."""
+"""The attribution of failures to an event or to the link, and the number of parallel requests. Pure decisions."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,22 +9,22 @@ from process_cosmos_gateway.outbox import Delivery, Failed
 from .destination import Trouble
 
 IN_FLIGHT = 8
-"""Requests at a time, each of another order key: an alarm waits for one reply, not for a queue of them."""
+"""Parallel requests, each for another order key: an urgent event waits for one reply, not for a queue of them."""
 
 MOST_IN_FLIGHT = 32
-"""Requests at a time where late ones would make alarms wait."""
+"""Parallel requests when late ones would otherwise make urgent events wait."""
 
 LATE_SECONDS = 2.0
-"""An alarm waits for a free request no longer than this; then the one in its way counts as late."""
+"""An urgent event waits no longer than this for a free request; then the request in its way counts as late."""
 
 MOST_SUSPECTS = 64
-"""Whole events, so that an outage takes no more memory the longer it lasts."""
+"""Limit of remembered failures, which hold whole events: memory must not grow with the length of an outage."""
 
-MOST_TRIED = 1024
-"""Keys, beyond which the oldest is tried as if it had not failed."""
+MOST_FAILED_KEYS = 1024
+"""Limit of keys that failed; beyond it the oldest is sent as if it had not failed."""
 
 type Key = tuple[Priority, str]
-"""Order is kept within it."""
+"""The scope in which order is kept."""
 
 type Failure = tuple[Delivery, Failed]
 
@@ -35,62 +35,65 @@ def key_of(delivery: Delivery) -> Key:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Blame:
-    """What the failures since the last delivery say.
+class FailureAttribution:
+    """The failures since the last delivery, attributed to an event or to the link.
 
-    A failure is the event's own if another event was delivered while it was under way, or if the next event of another
-    key is delivered after it. Where a second key fails instead, it is the link, and nobody is charged.
+    A failure is attributed to the event if another event was delivered while its request was running, or if the next
+    event of another key is delivered after it. If a second key fails instead, the link is at fault and the failure
+    counts against no event.
 
-    ``suspects``: the newest failure of each key that nobody was charged with, of the newest 64 keys; ``tried``: all
-    keys that failed, which go once no others wait; ``passed_at``: the monotonic time of the last delivery.
+    ``suspects``: the newest unattributed failure of each key, of the newest 64 keys. ``failed_keys``: all keys that
+    failed, sent again once no others wait. ``delivered_at``: monotonic time of the last delivery.
     """
 
     suspects: Mapping[Key, Failure] = field(default_factory=dict)
-    tried: Sequence[Key] = ()
-    passed_at: float | None = None
+    failed_keys: Sequence[Key] = ()
+    delivered_at: float | None = None
 
     @property
-    def is_of_link(self) -> bool:
+    def is_link_failure(self) -> bool:
         """Whether events of several keys failed and nothing was delivered since."""
         return len(self.suspects) > 1
 
-    def started(self, delivery: Delivery) -> Blame:
-        """Return the state after an event was sent: if it was a suspect, this try decides anew."""
+    def started(self, delivery: Delivery) -> FailureAttribution:
+        """Return the state after an event was sent; if it was a suspect, this attempt decides anew."""
         return replace(self, suspects={key: each for key, each in self.suspects.items() if key != key_of(delivery)})
 
-    def failed(self, delivery: Delivery, trouble: Trouble, *, began: float) -> tuple[Blame, Sequence[Failure]]:
-        """Return the state after a failure that may be the event's, and the failures that are now known to be own."""
+    def failed(
+        self, delivery: Delivery, trouble: Trouble, *, began: float
+    ) -> tuple[FailureAttribution, Sequence[Failure]]:
+        """Return the state after a failure that may be the event's, and the failures now attributed to events."""
         failure = delivery, Failed(trouble.reason, trouble.detail)
-        if self.passed_at is not None and self.passed_at >= began:
+        if self.delivered_at is not None and self.delivered_at >= began:
             return self, [failure]
         key = key_of(delivery)
         others = [(each, suspect) for each, suspect in self.suspects.items() if each != key]
         suspects = dict([*others, (key, failure)][-MOST_SUSPECTS:])
-        tried = self.tried if key in self.tried else (*self.tried, key)[-MOST_TRIED:]
-        return replace(self, suspects=suspects, tried=tried), []
+        failed_keys = self.failed_keys if key in self.failed_keys else (*self.failed_keys, key)[-MOST_FAILED_KEYS:]
+        return replace(self, suspects=suspects, failed_keys=failed_keys), []
 
-    def passed(self, delivery: Delivery, *, at: float) -> tuple[Blame, Sequence[Failure]]:
-        """Return the state after a delivery, and the failures that are now known to be the events' own."""
+    def delivered(self, delivery: Delivery, *, at: float) -> tuple[FailureAttribution, Sequence[Failure]]:
+        """Return the state after a delivery, and the failures now attributed to events."""
         own = [each for key, each in self.suspects.items() if key != key_of(delivery)]
-        return Blame(passed_at=at), [] if self.is_of_link else own
+        return FailureAttribution(delivered_at=at), [] if self.is_link_failure else own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Room:
-    """How many more events may be sent now: of any priority, and alarms (the greater of both in all)."""
+class SendCapacity:
+    """The number of further events that may be sent: of any priority, and urgent ones (the greater is the total)."""
 
     any: int
-    alarms: int
+    urgent: int
 
     @property
     def priorities(self) -> Collection[Priority]:
-        """The priorities of which one may be sent."""
+        """The priorities of events that may be sent."""
         if self.any > 0:
             return tuple(Priority)
-        return (Priority.URGENT,) if self.alarms > 0 else ()
+        return (Priority.URGENT,) if self.urgent > 0 else ()
 
 
-def room(ages: Sequence[float]) -> Room:
-    """Return the room beside requests that began ``ages`` seconds ago; late ones are not in the way of alarms."""
+def send_capacity(ages: Sequence[float]) -> SendCapacity:
+    """Return the capacity beside requests begun ``ages`` seconds ago; late ones do not block urgent events."""
     in_time = sum(age < LATE_SECONDS for age in ages)
-    return Room(any=IN_FLIGHT - len(ages), alarms=min(IN_FLIGHT - in_time, MOST_IN_FLIGHT - len(ages)))
+    return SendCapacity(any=IN_FLIGHT - len(ages), urgent=min(IN_FLIGHT - in_time, MOST_IN_FLIGHT - len(ages)))

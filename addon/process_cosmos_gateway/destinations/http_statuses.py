@@ -1,22 +1,22 @@
-"""What a reply's status means: one table for all kinds of destinations."""
+"""The meaning of HTTP statuses: one table for all kinds of destinations."""
 
 from enum import Enum, auto
 from http import HTTPStatus
 
 
 class Meaning(Enum):
-    """What to do with what was sent."""
+    """The consequence of a reply for the events that were sent."""
 
     DELIVERED = auto()
-    """The far side has it."""
+    """The receiver has the events."""
     REJECTED = auto()
-    """The far side will never take it: set it aside, go on with the rest."""
+    """The receiver will never accept this event: reject it and send the next one."""
     SPLIT = auto()
-    """Something in this load will never be taken: send smaller loads to find out what."""
+    """The receiver will never accept some event of this batch: send smaller batches to find it."""
     RETRY = auto()
-    """Not now: keep it, try again soon."""
+    """The receiver cannot accept events at present: keep them and try again soon."""
     REFUSED = auto()
-    """Nothing will be taken until a person has changed something: keep everything."""
+    """The receiver accepts nothing until a person changes something: keep all events."""
 
 
 _RETRY = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
@@ -32,22 +32,22 @@ _ABOUT_EVENTS = frozenset(
 
 
 _NO_PAGE = frozenset({HTTPStatus.ACCEPTED, HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT})
-"""What no captive portal replies, because no browser would show its page."""
+"""Statuses no captive portal sends, because browsers would not show its page."""
 
 
-def is_about_events(status: int) -> bool:
-    """Say whether a status may be about what was sent, rather than about the address or the sender."""
+def may_concern_event(status: int) -> bool:
+    """Return whether a status may concern the events sent, rather than the address or the sender."""
     return status in _ABOUT_EVENTS
 
 
 def meaning(status: int, *, own: bool, single: bool, proven: bool) -> Meaning:
-    """Say what a reply means for what was sent.
+    """Return what a reply means for the events that were sent.
 
     Args:
         status: the HTTP status.
-        own: the body can be the receiver's own (``confirmation``); if not, a captive portal or a proxy spoke.
-        single: one event was sent, so the reply is about that event.
-        proven: this destination took something before. If not, a 400 says that the address is wrong, not the event.
+        own: the body may come from the receiver itself (``confirmation``), not from a captive portal or proxy.
+        single: one event was sent, so the reply concerns that event.
+        proven: this destination accepted an event before. If not, a 400 means a wrong address, not a bad event.
     """
     if status in _RETRY or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return Meaning.RETRY

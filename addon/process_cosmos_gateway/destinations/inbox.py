@@ -1,4 +1,4 @@
-"""What comes from an inbox: pages and items, each field checked before anything of it is stored; the pace of polls."""
+"""Inbox pages and items, each field checked before any of them is stored, and the pace of polls."""
 
 import logging
 from collections.abc import Sequence
@@ -9,32 +9,32 @@ from process_cosmos_gateway.contract.codec import decode_json, parse
 from process_cosmos_gateway.contract.errors import ContractError
 
 MOST_ITEMS = 100
-"""Items of a page that are taken; those after them come with the next page."""
+"""Items of a page that are read; later ones come with the next page."""
 
 LARGEST_CURSOR = 1 << 62
-"""Nanoseconds since 1970 are below it until the year 2116; beyond it no larger cursor might be left to follow."""
+"""Greatest cursor. Nanoseconds since 1970 are below it until 2116; a greater one might leave none to follow."""
 
 LONGEST_ID = 128
 LONGEST_TEXT = 255
-"""Characters of an answer, and of who gave it: what the integration takes."""
+"""Characters of an answer, and of the name of the person who gave it: the integration's limit."""
 
 LONGEST_ACKNOWLEDGEMENT = 366 * 86_400.0
-"""Seconds; also the greatest age of an item, which is over long before."""
+"""Seconds; also the limit of an item's age, which is irrelevant long before."""
 
 ITEMS_A_SECOND = 10
-"""Sustained; a page costs a second at least."""
+"""Sustained rate; a page costs at least a second."""
 
 CREDIT_SECONDS = 10.0
-"""How far polls may be ahead of their pace: so many answers in a row come at once."""
+"""Seconds that polls may be ahead of their pace: so many single answers in a row arrive without delay."""
 
 _LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """Items that can be read, oldest first, and how far the page goes.
+class InboxPage:
+    """The readable items of a page, oldest first, and its last cursor.
 
-    ``cursor`` None: it is empty; 0: the inbox is to be read from its beginning.
+    ``cursor`` None: the page is empty; 0: the inbox must be read from its beginning.
     """
 
     items: Sequence[InboxItem]
@@ -42,44 +42,44 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Extent:
-    """How far the whole inbox goes, if the endpoint says so."""
+class _InboxExtent:
+    """The newest cursor of the whole inbox, if the endpoint reports it."""
 
     newest: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
-    """Of an inbox item what must be there, so that it can be passed over."""
+class _ItemCursor:
+    """The member that an item must have so that it can be skipped."""
 
     cursor: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
-    """The pace of polls, as a value: ``paid_until`` is when the pages so far are paid for (monotonic)."""
+class PollPace:
+    """The pace of polls, as a value. ``paid_until``: monotonic time until which the pages so far use up the rate."""
 
     paid_until: float = float("-inf")
 
-    def after(self, items: int, *, now: float) -> Pace:
-        """Return the pace after a page of so many items."""
-        return Pace(paid_until=max(self.paid_until, now) + max(1.0, items / ITEMS_A_SECOND))
+    def after(self, items: int, *, now: float) -> PollPace:
+        """Return the pace after a page of ``items`` items."""
+        return PollPace(paid_until=max(self.paid_until, now) + max(1.0, items / ITEMS_A_SECOND))
 
-    def wait(self, *, now: float) -> float:
+    def delay(self, *, now: float) -> float:
         """Return the seconds until the next poll."""
         return max(0.0, self.paid_until - CREDIT_SECONDS - now)
 
 
 def is_cursor(value: object) -> bool:
-    """Return whether a stored value is a cursor to go on from, 0: the beginning."""
+    """Return whether a stored value is a valid cursor; 0 is the beginning."""
     return type(value) is int and 0 <= value <= LARGEST_CURSOR
 
 
-def read_page(name: str, body: bytes, after: int) -> Page:
-    """Return a page of destination ``name``; an item that cannot be read is left out, so that it blocks nobody.
+def parse_inbox_page(name: str, body: bytes, after: int) -> InboxPage:
+    """Parse a page of destination ``name``; unreadable items are skipped, so that they block no others.
 
-    An inbox that ends before ``after`` is read from its beginning: that cursor was a mistake, or the endpoint was
-    restored from a backup, and what comes next would stay hidden until as many items have come.
+    An inbox that ends before ``after`` is read from its beginning: the cursor was a mistake, or the endpoint was
+    restored from a backup. New items would otherwise stay hidden until as many had arrived.
 
     Raises ``ContractError`` if ``body`` is not an inbox page, or if an item's cursor is missing, is not greater than
     the one before it, or is greater than the endpoint's ``newest``.
@@ -88,40 +88,40 @@ def read_page(name: str, body: bytes, after: int) -> Page:
     found = document.get("items") if isinstance(document, dict) else None
     if not isinstance(found, list):
         raise ContractError("$.items", "must be an array")
-    newest = parse(_Extent, document).newest
+    newest = parse(_InboxExtent, document).newest
     if newest is not None and not is_cursor(newest):
         raise ContractError("$.newest", f"must be from 0 to {LARGEST_CURSOR}")
     if newest is not None and newest < after:
-        _LOGGER.warning("%s: its inbox ends at %d, before %d: it is read from its beginning", name, newest, after)
-        return Page((), 0)
+        _LOGGER.warning("%s: its inbox ends at %d, before %d; it is read again from its beginning", name, newest, after)
+        return InboxPage((), 0)
     largest = LARGEST_CURSOR if newest is None else newest
     documents = found[:MOST_ITEMS]
     items: list[InboxItem] = []
     cursor = after
     for index, document in enumerate(documents):
         try:
-            place = parse(_Place, document).cursor
+            place = parse(_ItemCursor, document).cursor
         except ContractError as error:
-            _leave_out(name, error)
+            _log_skipped_item(name, error)
             continue
         if not cursor < place <= largest:
             raise ContractError(f"$.items[{index}].cursor", f"must be greater than {cursor}, {largest} at most")
         cursor = place
         try:
-            items.append(checked(parse(InboxItem, document)))
+            items.append(check_item(parse(InboxItem, document)))
         except ContractError as error:
-            _leave_out(name, error)
+            _log_skipped_item(name, error)
     if documents and cursor == after:
-        raise ContractError("$.items", "must say where they are")
-    return Page(items, cursor if documents else None)
+        raise ContractError("$.items", "must have cursors")
+    return InboxPage(items, cursor if documents else None)
 
 
-def _leave_out(name: str, error: ContractError) -> None:
-    _LOGGER.warning("%s: an inbox item cannot be read, so it is passed over: %s", name, error)
+def _log_skipped_item(name: str, error: ContractError) -> None:
+    _LOGGER.warning("%s: an inbox item is invalid and was skipped: %s", name, error)
 
 
-def checked(item: InboxItem) -> InboxItem:
-    """Return an item within the bounds of the contract; raise ``ContractError`` if it cannot be given to anybody."""
+def check_item(item: InboxItem) -> InboxItem:
+    """Return an item within the contract's bounds; raise ``ContractError`` if it cannot be used."""
     if not 0 < len(item.id) <= LONGEST_ID or not item.id.isprintable():
         raise ContractError("$.id", f"must have 1 to {LONGEST_ID} printable characters")
     if len(item.answer or "") > LONGEST_TEXT:

@@ -1,4 +1,4 @@
-"""The state of a link, as values: what each try makes of it."""
+"""The health of a link, as values: each attempt yields the next one."""
 
 from dataclasses import dataclass, replace
 
@@ -12,10 +12,10 @@ _NEVER_TRIED = Down(reason=UNTRIED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Health:
-    """How one way of using a destination (sending, polling) stands.
+class LinkHealth:
+    """The health of one use of a destination: sending or polling.
 
-    ``last_contact``: monotonic time of the last proof of work; ``failures``: tries in a row without one.
+    ``last_contact``: monotonic time of the last success. ``failures``: consecutive failures since then.
     """
 
     trouble: Trouble | None = _NEVER_TRIED
@@ -24,7 +24,7 @@ class Health:
 
     @property
     def state(self) -> LinkState:
-        """The state people see."""
+        """The state shown to people."""
         match self.trouble:
             case None:
                 return LinkState.CONNECTED
@@ -35,24 +35,24 @@ class Health:
 
     @property
     def reason(self) -> str | None:
-        """The stable word that says why it is not connected."""
+        """The code that explains why it is not connected."""
         return None if self.trouble is None else self.trouble.reason
 
     @property
     def detail(self) -> str | None:
-        """What the far side said when it was tried last; None: nothing, or it works."""
+        """The receiver's text at the last failure, if any."""
         return None if self.trouble is None else self.trouble.detail
 
-    def worked(self, now: float) -> Health:
-        """Return the health after proof of work: the far side took something."""
-        return Health(trouble=None, last_contact=now)
+    def succeeded(self, now: float) -> LinkHealth:
+        """Return the health after a success."""
+        return LinkHealth(trouble=None, last_contact=now)
 
-    def failed(self, trouble: Trouble) -> Health:
-        """Return the health after a try that came to nothing."""
+    def failed(self, trouble: Trouble) -> LinkHealth:
+        """Return the health after a failed attempt."""
         return replace(self, trouble=trouble, failures=self.failures + 1)
 
-    def wait(self, jitter: float) -> float:
-        """Return seconds until the next try; 0 when nothing is wrong."""
+    def retry_delay(self, jitter: float) -> float:
+        """Return the seconds until the next attempt; 0 if nothing failed."""
         match self.trouble:
             case Refused():
                 return REFUSED_SECONDS
@@ -62,14 +62,14 @@ class Health:
                 return 0.0
 
 
-def together(sending: Health, polling: Health) -> Health:
-    """Return the health of the whole link: the worse of the two; what was never tried says nothing."""
+def combine_health(sending: LinkHealth, polling: LinkHealth) -> LinkHealth:
+    """Return the health of the whole link: the worse of the two, ignoring a use that was never tried."""
     contacts = [health.last_contact for health in (sending, polling) if health.last_contact is not None]
-    worse = max(sending, polling, key=_badness)
+    worse = max(sending, polling, key=_rank)
     return replace(worse, last_contact=max(contacts, default=None))
 
 
-def _badness(health: Health) -> int:
+def _rank(health: LinkHealth) -> int:
     if health.reason == UNTRIED:
         return 0
     return {LinkState.CONNECTED: 1, LinkState.OFFLINE: 2, LinkState.REFUSED: 3}[health.state]

@@ -1,4 +1,4 @@
-"""All destinations of the site: their settings, their pumps, their links."""
+"""The destinations of the site: their settings, delivery workers and links."""
 
 import asyncio
 import logging
@@ -33,37 +33,37 @@ from process_cosmos_gateway.store import Store
 
 from . import enrolment
 from .cloud import Cloud, Credentials
-from .delivery_state import Sending
+from .delivery_state import DeliveryState
 from .delivery_worker import DeliveryWorker
 from .destination import Destination, ProbeResult
 from .renewal import Renewals, RenewFn
 from .settings import (
     CloudSettings,
-    Kept,
     Settings,
+    StoredDestination,
     WebhookSettings,
-    amend,
-    approving,
-    changed,
+    add_approval,
+    apply_change,
+    carry_over_approvals,
+    check_label,
     check_name,
-    forget,
-    keeping_approvals,
+    delete,
     load_all,
     load_kinds,
     load_one,
-    read_label,
-    read_webhook,
+    parse_webhook,
     save,
-    set_anew,
+    update_settings,
+    webhook_from_change,
 )
 from .unusable import UNUSABLE, UnusableDestinations
 from .webhook import Webhook
 
-TEST = event_type("test")
-"""The type of the event by which a person finds out whether a destination takes events."""
+TEST_TYPE = event_type("test")
+"""The type of the test event sent on a person's request."""
 
 TEST_SECONDS = 25.0
-"""A person waits for the outcome of a test no longer."""
+"""Time limit of a test, for which a person waits."""
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ type EnrolFn = Callable[[OneTimeLine, Ulid], Awaitable[Credentials]]
 
 
 class Destinations:
-    """Keeps settings (with their secrets) in the store and one pump running for each destination."""
+    """Stores settings (with their secrets) and runs one delivery worker for each destination."""
 
     def __init__(
         self,
@@ -84,9 +84,9 @@ class Destinations:
         enrol_fn: EnrolFn = enrolment.enrol,
         renew_fn: RenewFn = enrolment.renew,
     ) -> None:
-        """Take the parts. ``jitter_fn`` returns a number in [0, 1].
+        """Use the given components. ``jitter_fn`` returns a number in [0, 1].
 
-        ``enrol_fn`` gets credentials for a code, ``renew_fn`` the next ones for those of an endpoint's URL.
+        ``enrol_fn`` exchanges a one-time code for credentials, ``renew_fn`` gets the next ones from an endpoint's URL.
         """
         self._store = store
         self._outbox = outbox
@@ -95,27 +95,27 @@ class Destinations:
         self._jitter_fn = jitter_fn
         self._enrol_fn = enrol_fn
         self._ulid_fn = UlidFactory(lambda: int(clock.now().timestamp() * 1000), secrets.token_bytes)
-        self._renewals = Renewals(store, clock, renew_fn, self._renewed)
-        self._pumps: dict[str, tuple[DeliveryWorker, asyncio.Task[None]]] = {}
+        self._renewals = Renewals(store, clock, renew_fn, self._apply_renewal)
+        self._workers: dict[str, tuple[DeliveryWorker, asyncio.Task[None]]] = {}
         self._unusable = UnusableDestinations(clock)
         self._changing = asyncio.Lock()
         self._changes: set[asyncio.Task[None]] = set()
         self._running: asyncio.Future[asyncio.TaskGroup] = asyncio.get_running_loop().create_future()
 
     def links(self) -> tuple[Link, ...]:
-        """Return how each link stands, by name; addresses without what is secret in them."""
-        links = (*(worker.link() for worker, _ in self._pumps.values()), *self._unusable.links())
+        """Return the state of each link, ordered by name; addresses hold no secrets."""
+        links = (*(worker.link() for worker, _ in self._workers.values()), *self._unusable.links())
         return tuple(sorted(links, key=attrgetter("name")))
 
     async def run(self) -> None:
-        """Run a pump for each destination until cancelled; raises ``StoreError`` if the settings cannot be read."""
-        kept, kinds = await self._store.read(lambda transaction: (load_all(transaction), load_kinds(transaction)))
+        """Run a worker for each destination until cancelled; raise ``StoreError`` if the settings cannot be read."""
+        stored, kinds = await self._store.read(lambda transaction: (load_all(transaction), load_kinds(transaction)))
         try:
             async with asyncio.TaskGroup() as group:
-                for entry in kept:
+                for entry in stored:
                     await self._outbox.register(entry.settings.name, entry.settings.kinds)
-                    await self._start_kept(group, entry)
-                for name in kinds.keys() - self._pumps.keys():
+                    await self._start_stored(group, entry)
+                for name in kinds.keys() - self._workers.keys():
                     self._unusable.add(name, kinds[name])
                     await self._outbox.mark_unreachable(name)
                 self._running.set_result(group)
@@ -125,37 +125,37 @@ class Destinations:
             for change in self._changes:
                 change.cancel()
             await asyncio.gather(*self._changes, return_exceptions=True)
-            for worker, _ in self._pumps.values():
+            for worker, _ in self._workers.values():
                 await worker.close()
 
     async def set_webhook(self, request: SetWebhook) -> None:
-        """Set or replace a webhook; what waits for it is tried at once. Raises ``RequestRefusedError``."""
-        await self._to_its_end(self._replace(DestinationKind.WEBHOOK, read_webhook(request)))
+        """Set or replace a webhook and send waiting events at once. Raises ``RequestRefusedError``."""
+        await self._run_to_completion(self._replace(DestinationKind.WEBHOOK, parse_webhook(request)))
 
     async def change(self, request: ChangeDestination) -> None:
-        """Change a destination, which keeps what waits for it, and try it at once. Raises ``RequestRefusedError``."""
+        """Change a destination, keep its waiting events and send them at once. Raises ``RequestRefusedError``."""
         try:
-            await self._amend(request.name, lambda settings: changed(settings, request))
+            await self._change(request.name, lambda settings: apply_change(settings, request))
         except RequestRefusedError as error:
-            anew = set_anew(request)
+            anew = webhook_from_change(request)
             if anew is None or error.code != Code.UNKNOWN_DESTINATION or request.name not in self._unusable:
                 raise
             await self.set_webhook(anew)
 
     async def approve(self, request: ApproveReply) -> None:
-        """Let a webhook's reply count from now on, and try it at once. Raises ``RequestRefusedError``."""
-        await self._amend(request.name, lambda settings: approving(settings, request.digest))
+        """Accept a webhook's reply as a confirmation and retry at once. Raises ``RequestRefusedError``."""
+        await self._change(request.name, lambda settings: add_approval(settings, request.digest))
 
     async def test(self, request: TestDestination) -> DestinationTested:
-        """Send a test event past the queue, by a connection of its own; if it is taken, try at once what waits.
+        """Send a test event past the queue, over its own connection; on success send waiting events at once.
 
-        Raises ``unknown_destination`` if there is none of the name.
+        Raises ``unknown_destination`` if there is none of this name.
         """
         await self._group()
-        kept = await self._store.read(lambda transaction: load_one(transaction, request.name))
-        if kept is None:
-            raise _unknown()
-        destination = await self._build(kept.settings)
+        stored = await self._store.read(lambda transaction: load_one(transaction, request.name))
+        if stored is None:
+            raise _unknown_destination()
+        destination = await self._build(stored.settings)
         try:
             async with asyncio.timeout(TEST_SECONDS):
                 tested = await destination.probe(self._test_event(request.name))
@@ -164,8 +164,8 @@ class Destinations:
         finally:
             await destination.close()
         async with self._changing:
-            if tested.delivered and request.name in self._pumps:
-                await self._pumps[request.name][0].proven_by_test(kept.settings)
+            if tested.delivered and request.name in self._workers:
+                await self._workers[request.name][0].resume_after_test(stored.settings)
         return DestinationTested(
             id=request.id,
             delivered=tested.delivered,
@@ -180,48 +180,48 @@ class Destinations:
         return encode_event(
             id=self._ulid_fn(),
             site=self._store.site,
-            type=TEST,
+            type=TEST_TYPE,
             subject=name,
             time=self._clock.now(),
-            data={"message": "This is a test. Nothing has happened, and nothing is to be done."},
+            data={"message": "This is a test. Nothing has happened and no action is needed."},
         )
 
     async def set_cloud(self, request: SetCloud) -> None:
-        """Enrol at a cloud endpoint, then set or replace it. Raises ``RequestRefusedError``; then nothing changed."""
+        """Enrol at a cloud endpoint, then set or replace it. Raises ``RequestRefusedError`` with nothing changed."""
         check_name(request.name)
-        label = read_label(request.label)
+        label = check_label(request.label)
         try:
             line = parse_line(request.code)
         except LineError as error:
-            message = "This is no one-time code, or a part of it is missing. It reads https://host:port#secret.sha256."
+            message = "This is not a complete one-time code. A code has the form https://host:port#secret.sha256."
             raise RequestRefusedError(error.code, message) from None
 
         async def enrol() -> None:
-            credentials = await self._enrol_fn(line, self._store.site)  # the code is spent by now
+            credentials = await self._enrol_fn(line, self._store.site)  # this uses up the code
             settings = CloudSettings(
                 name=request.name, kinds=request.kinds, url=line.url, credentials=credentials, label=label
             )
             await self._replace(DestinationKind.CLOUD, settings)
 
-        await self._to_its_end(enrol())
+        await self._run_to_completion(enrol())
 
     async def remove(self, name: str) -> None:
-        """Forget a destination with what only it was waiting for; raise ``unknown_destination`` if there is none."""
-        await self._to_its_end(self._remove(name))
+        """Remove a destination and the events waiting only for it; raise ``unknown_destination`` if there is none."""
+        await self._run_to_completion(self._remove(name))
 
     async def _remove(self, name: str) -> None:
         async with self._changing:
             await self._group()
-            if name not in self._pumps and name not in self._unusable:
-                raise _unknown()
+            if name not in self._workers and name not in self._unusable:
+                raise _unknown_destination()
             async with self._stopped(name):
-                # The settings go last: after a crash in between it is there again, and nothing waits for nobody.
-                await self._outbox.unregister(name)
-                await self._store.write(lambda transaction: forget(transaction, name))
+                # The settings are deleted last: after a crash in between, the destination exists with an empty queue.
+                await self._outbox.forget(name)
+                await self._store.write(lambda transaction: delete(transaction, name))
             self._unusable.discard(name)
 
-    async def _to_its_end(self, change: Coroutine[Any, Any, None]) -> None:
-        """Run a change to its end, also when the session that asked for it ends: half of it would leave no sender."""
+    async def _run_to_completion(self, change: Coroutine[Any, Any, None]) -> None:
+        """Complete a change even if the requesting session ends: half a change would leave no worker."""
         task = asyncio.create_task(change, name="change a destination")
         self._changes.add(task)
         task.add_done_callback(self._changes.discard)
@@ -232,16 +232,16 @@ class Destinations:
             group = await self._group()
             before = await self._store.read(lambda transaction: load_one(transaction, settings.name))
             if before is not None and isinstance(settings, WebhookSettings):
-                settings = keeping_approvals(settings, before.settings)
+                settings = carry_over_approvals(settings, before.settings)
             destination = await self._build(settings)
-            # Nothing the old one still hears may be written beside the new one's settings.
+            # The old worker must not write beside the new one's settings.
             async with self._stopped(settings.name, destination):
                 await self._store.write(lambda transaction: save(transaction, kind, settings))
                 await self._outbox.register(settings.name, settings.kinds)
-            self._start(group, destination, Kept(settings=settings))
+            self._start(group, destination, StoredDestination(settings=settings))
 
-    async def _renewed(self, old: CloudSettings, new: CloudSettings) -> None:
-        """Go on with renewed credentials, unless a person has enrolled anew, or removed the destination, meanwhile."""
+    async def _apply_renewal(self, old: CloudSettings, new: CloudSettings) -> None:
+        """Store renewed credentials, unless the destination was enrolled again or removed meanwhile."""
 
         def renew(settings: Settings) -> Settings | None:
             if isinstance(settings, CloudSettings) and settings.credentials == old.credentials:
@@ -249,85 +249,92 @@ class Destinations:
             return None
 
         with suppress(RequestRefusedError):
-            await self._amend(old.name, renew)
+            await self._change(old.name, renew)
 
-    async def _amend(self, name: str, amend_fn: Callable[[Settings], Settings | None]) -> None:
-        """Go on with other settings (None: with the same), the queue, the inbox's cursor and the token of before.
+    async def _change(self, name: str, change_fn: Callable[[Settings], Settings | None]) -> None:
+        """Replace settings and restart the worker; queue, inbox cursor and token are kept. None: change nothing.
 
-        Raises ``unknown_destination`` if there is none of the name, and what ``amend_fn`` raises.
+        Raises ``unknown_destination`` if there is none of this name, and whatever ``change_fn`` raises.
         """
-        await self._to_its_end(self._go_on_with(name, amend_fn))
+        await self._run_to_completion(self._change_settings(name, change_fn))
 
-    async def _go_on_with(self, name: str, amend_fn: Callable[[Settings], Settings | None]) -> None:
+    async def _change_settings(self, name: str, change_fn: Callable[[Settings], Settings | None]) -> None:
         async with self._changing:
             group = await self._group()
-            kept = await self._store.read(lambda transaction: load_one(transaction, name))
-            if kept is None:
-                raise _unknown()
-            settings = amend_fn(kept.settings)
+            stored = await self._store.read(lambda transaction: load_one(transaction, name))
+            if stored is None:
+                raise _unknown_destination()
+            settings = change_fn(stored.settings)
             if settings is None:
                 return
             destination = await self._build(settings)
             async with self._stopped(name, destination):
-                # Read again: what was settled until the old one stopped counts on.
-                kept = await self._store.write(lambda transaction: amend(transaction, settings))
+                # Read again: the old worker may have settled events until it stopped.
+                stored = await self._store.write(lambda transaction: update_settings(transaction, settings))
                 await self._outbox.register(name, settings.kinds)
-            self._start(group, destination, kept)
+            self._start(group, destination, stored)
 
     @asynccontextmanager
     async def _stopped(self, name: str, successor: Destination | None = None) -> AsyncIterator[None]:
-        """Stop a destination while it is changed; if the disk refuses, go on with what it has, not ``successor``."""
+        """Stop a destination while it is changed; if the store fails, restart it as stored, without ``successor``."""
         try:
             await self._stop(name)
             yield
-        except BaseException as error:  # cancelled, too
+        except BaseException as error:  # including cancellation
             if successor is not None:
                 await successor.close()
             if isinstance(error, StoreError):
-                await self._go_on_as_kept(name)
+                await self._restart_from_store(name)
             raise
 
-    async def _go_on_as_kept(self, name: str) -> None:
+    async def _restart_from_store(self, name: str) -> None:
         group = await self._group()
-        for kept in await self._store.read(load_all):
-            if kept.settings.name == name:
-                await self._start_kept(group, kept)
+        for stored in await self._store.read(load_all):
+            if stored.settings.name == name:
+                await self._start_stored(group, stored)
                 with suppress(StoreError):  # the next start registers it
-                    await self._outbox.register(name, kept.settings.kinds)
+                    await self._outbox.register(name, stored.settings.kinds)
 
     async def _group(self) -> asyncio.TaskGroup:
-        """Wait until the kept destinations run; only then may they change."""
+        """Wait until the stored destinations run; only then may they be changed."""
         return await asyncio.shield(self._running)
 
-    async def _start_kept(self, group: asyncio.TaskGroup, kept: Kept) -> None:
-        """Start a destination as the store has it; leave it out if it cannot be used so."""
+    async def _start_stored(self, group: asyncio.TaskGroup, stored: StoredDestination) -> None:
+        """Start a destination as stored; leave it out if it cannot be used."""
         try:
-            destination = await self._build(kept.settings)
+            destination = await self._build(stored.settings)
         except RequestRefusedError:
-            name = kept.settings.name
-            _LOGGER.exception("%s: %s is left out; set it up again, or remove it", UNUSABLE.reason, name)
-            kind = DestinationKind.CLOUD if isinstance(kept.settings, CloudSettings) else DestinationKind.WEBHOOK
-            self._unusable.add(name, kind, kept.settings)
+            name = stored.settings.name
+            _LOGGER.exception(
+                "%s: the credentials of %s cannot be used, so it is not used; set it up again or remove it",
+                UNUSABLE.reason,
+                name,
+            )
+            kind = DestinationKind.CLOUD if isinstance(stored.settings, CloudSettings) else DestinationKind.WEBHOOK
+            self._unusable.add(name, kind, stored.settings)
         else:
-            self._start(group, destination, kept)
+            self._start(group, destination, stored)
 
-    def _start(self, group: asyncio.TaskGroup, destination: Destination, kept: Kept) -> None:
-        sending = Sending(
+    def _start(self, group: asyncio.TaskGroup, destination: Destination, stored: StoredDestination) -> None:
+        state = DeliveryState(
             destination,
-            kept=kept,
+            stored=stored,
             store=self._store,
             outbox=self._outbox,
             alerts=self._alerts,
             clock=self._clock,
             jitter_fn=self._jitter_fn,
         )
-        worker = DeliveryWorker(sending)
+        worker = DeliveryWorker(state)
         self._unusable.discard(destination.name)
-        self._pumps[destination.name] = worker, group.create_task(worker.run(), name=f"destination {destination.name}")
+        self._workers[destination.name] = (
+            worker,
+            group.create_task(worker.run(), name=f"destination {destination.name}"),
+        )
 
     async def _stop(self, name: str) -> None:
-        if name in self._pumps:
-            worker, task = self._pumps.pop(name)
+        if name in self._workers:
+            worker, task = self._workers.pop(name)
             task.cancel()
             try:
                 await asyncio.wait({task})
@@ -339,7 +346,7 @@ class Destinations:
             try:
                 tls = await asyncio.to_thread(settings.credentials.tls)
             except (ssl.SSLError, ValueError) as error:
-                message = "The certificate the cloud endpoint gave cannot be used."
+                message = "The certificate from the cloud endpoint cannot be used."
                 raise RequestRefusedError(Code.ENROLMENT_REFUSED, message) from error
             return Cloud(
                 name=settings.name,
@@ -354,5 +361,5 @@ class Destinations:
         return Webhook(settings)
 
 
-def _unknown() -> RequestRefusedError:
+def _unknown_destination() -> RequestRefusedError:
     return RequestRefusedError(Code.UNKNOWN_DESTINATION, "There is no destination of this name.")

@@ -1,4 +1,4 @@
-"""What is kept of destinations: settings with their secrets, and how far the inbox was read."""
+"""The stored state of destinations: settings with their secrets, inbox cursor and token."""
 
 import logging
 import re
@@ -25,13 +25,13 @@ LONGEST_NAME = 64
 LONGEST_URL = 2048
 LONGEST_HEADER = 4096
 MOST_APPROVED = 5
-"""Replies a person vouched for; the oldest is forgotten first."""
+"""Limit of replies approved by a person; the oldest is dropped first."""
 
 _LOGGER = logging.getLogger(__name__)
 
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_OURS = frozenset(
+_RESERVED_HEADERS = frozenset(
     {"content-type", "content-length", "content-encoding", "transfer-encoding", "host", "idempotency-key"}
 )
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -39,9 +39,9 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebhookSettings:
-    """A webhook as it was set. ``repr`` shows no secret.
+    """The settings of a webhook. ``repr`` shows no secret.
 
-    ``approved``: digests of replies a person vouched for, the oldest first.
+    ``approved``: digests of replies approved by a person, oldest first.
     """
 
     name: str
@@ -54,13 +54,13 @@ class WebhookSettings:
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """The optional header."""
+        """The optional header as a mapping."""
         return {} if self.header is None else {self.header: self.header_value or ""}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloudSettings:
-    """A cloud endpoint after enrolment."""
+    """The settings of a cloud endpoint after enrolment."""
 
     name: str
     kinds: tuple[EventKind, ...]
@@ -71,15 +71,15 @@ class CloudSettings:
 
 type Settings = WebhookSettings | CloudSettings
 
-_SHAPES: Mapping[DestinationKind, type[Settings]] = {
+_SETTINGS_TYPES: Mapping[DestinationKind, type[Settings]] = {
     DestinationKind.WEBHOOK: WebhookSettings,
     DestinationKind.CLOUD: CloudSettings,
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
-    """One destination as the store has it."""
+class StoredDestination:
+    """The stored state of one destination."""
 
     settings: Settings
     proven: bool = False
@@ -87,8 +87,8 @@ class Kept:
     token: str | None = None
 
 
-def load_all(transaction: Transaction) -> Sequence[Kept]:
-    """Return all destinations, by name."""
+def load_all(transaction: Transaction) -> Sequence[StoredDestination]:
+    """Return all destinations, ordered by name; log and skip unreadable ones."""
     rows = transaction.rows(
         "SELECT kind, settings, proven, inbox_cursor, token, name"
         " FROM destination LEFT JOIN destination_token USING (name) ORDER BY name"
@@ -96,35 +96,41 @@ def load_all(transaction: Transaction) -> Sequence[Kept]:
     found = []
     for kind, body, proven, after, token, name in rows:
         try:
-            settings = parse(_SHAPES[DestinationKind(kind)], orjson.loads(body))
+            settings = parse(_SETTINGS_TYPES[DestinationKind(kind)], orjson.loads(body))
         except ContractError, ValueError:
-            _LOGGER.exception("%s: the destination %s is left out; set it up again, or remove it", ROW_UNREADABLE, name)
+            _LOGGER.exception(
+                "%s: the settings of destination %s cannot be read, so it is not used; set it up again or remove it",
+                ROW_UNREADABLE,
+                name,
+            )
         else:
-            cursor, usable = _usable(name, after, token)
-            found.append(Kept(settings=settings, proven=bool(proven), inbox_cursor=cursor, token=usable))
+            cursor, usable = _check_reply_state(name, after, token)
+            found.append(StoredDestination(settings=settings, proven=bool(proven), inbox_cursor=cursor, token=usable))
     return found
 
 
 def load_kinds(transaction: Transaction) -> Mapping[str, DestinationKind]:
-    """Return what each destination is, by name, also of those whose settings cannot be read."""
+    """Return the kind of each destination by name, including those with unreadable settings."""
     rows = transaction.rows("SELECT name, kind FROM destination ORDER BY name")
     known = {str(kind): kind for kind in DestinationKind}
     return {name: known.get(kind, DestinationKind.WEBHOOK) for name, kind in rows}
 
 
-def _usable(name: str, cursor: Any, token: Any) -> tuple[int, str | None]:  # noqa: ANN401 - a row's
-    """Return what is stored of an endpoint's replies as far as it can be used; a damaged value is left out."""
+def _check_reply_state(name: str, cursor: Any, token: Any) -> tuple[int, str | None]:  # noqa: ANN401 - a row's
+    """Return the stored cursor and token, or 0 and None where invalid: earlier versions stored them unchecked."""
     if not is_cursor(cursor):
-        _LOGGER.warning("%s: the inbox of %s is read from its beginning", ROW_UNREADABLE, name)
+        _LOGGER.warning(
+            "%s: the inbox cursor of %s is invalid; the inbox is read from its beginning", ROW_UNREADABLE, name
+        )
         cursor = 0
     if token is not None and not is_token(token):
-        _LOGGER.warning("%s: the token of %s is dropped", ROW_UNREADABLE, name)
+        _LOGGER.warning("%s: the token of %s is invalid and was dropped", ROW_UNREADABLE, name)
         token = None
     return cursor, token
 
 
 def save(transaction: Transaction, kind: DestinationKind, settings: Settings) -> None:
-    """Keep a destination's settings; what an older one of the name has proven or read does not count for it."""
+    """Insert or replace a destination's settings; proof, cursor and token of an older one of this name are reset."""
     transaction.run(
         "INSERT OR REPLACE INTO destination (name, kind, settings) VALUES (?, ?, ?)",
         settings.name,
@@ -134,14 +140,14 @@ def save(transaction: Transaction, kind: DestinationKind, settings: Settings) ->
     transaction.run("DELETE FROM destination_token WHERE name = ?", settings.name)
 
 
-def load_one(transaction: Transaction, name: str) -> Kept | None:
-    """Return one destination, None: there is none of this name."""
-    return next((kept for kept in load_all(transaction) if kept.settings.name == name), None)
+def load_one(transaction: Transaction, name: str) -> StoredDestination | None:
+    """Return the destination of this name, or None."""
+    return next((stored for stored in load_all(transaction) if stored.settings.name == name), None)
 
 
-def amend(transaction: Transaction, settings: Settings) -> Kept:
-    """Keep changed settings; what was read and proven counts on, but at another URL nothing is proven."""
-    [before] = [kept for kept in load_all(transaction) if kept.settings.name == settings.name]
+def update_settings(transaction: Transaction, settings: Settings) -> StoredDestination:
+    """Replace settings but keep cursor, token and proof; at another URL the proof is reset."""
+    [before] = [stored for stored in load_all(transaction) if stored.settings.name == settings.name]
     after = replace(before, settings=settings, proven=before.proven and before.settings.url == settings.url)
     transaction.run(
         "UPDATE destination SET settings = ?, proven = ? WHERE name = ?",
@@ -152,37 +158,39 @@ def amend(transaction: Transaction, settings: Settings) -> Kept:
     return after
 
 
-def forget(transaction: Transaction, name: str) -> None:
-    """Forget a destination."""
+def delete(transaction: Transaction, name: str) -> None:
+    """Delete a destination."""
     transaction.run("DELETE FROM destination WHERE name = ?", name)
     transaction.run("DELETE FROM destination_token WHERE name = ?", name)
 
 
-def note_proven(transaction: Transaction, name: str) -> None:
-    """Remember that the destination took something."""
+def store_proven(transaction: Transaction, name: str) -> None:
+    """Store that the destination accepted an event."""
     transaction.run("UPDATE destination SET proven = 1 WHERE name = ?", name)
 
 
-def note_token(transaction: Transaction, name: str, token: str) -> None:
-    """Remember the token of the reply that is settled in the same transaction."""
+def store_token(transaction: Transaction, name: str, token: str) -> None:
+    """Store the token of the reply that is settled in the same transaction."""
     transaction.run("INSERT OR REPLACE INTO destination_token (name, token) VALUES (?, ?)", name, token)
 
 
-def note_inbox(transaction: Transaction, name: str, cursor: int) -> None:
-    """Remember how far the inbox was read, in the transaction that took the items."""
+def store_inbox_cursor(transaction: Transaction, name: str, cursor: int) -> None:
+    """Store the inbox cursor in the transaction that stores the items."""
     transaction.run("UPDATE destination SET inbox_cursor = ? WHERE name = ?", cursor, name)
 
 
-def read_webhook(request: SetWebhook) -> WebhookSettings:
-    """Check a request's settings; raise ``RequestRefusedError`` without repeating what may be secret.
+def parse_webhook(request: SetWebhook) -> WebhookSettings:
+    """Check a request and return its settings; raise ``RequestRefusedError`` without repeating secrets.
 
-    Of the URL only characters that none can contain are percent-encoded.
+    Only characters that no URL can contain are percent-encoded.
     """
     check_name(request.name)
-    address_of(request.url)
+    public_address(request.url)
     if (request.header is None) != (request.header_value is None):
         raise RequestRefusedError(Code.MALFORMED, "A header needs a name and a value.")
-    if request.header is not None and (not _HEADER.fullmatch(request.header) or request.header.lower() in _OURS):
+    if request.header is not None and (
+        not _HEADER.fullmatch(request.header) or request.header.lower() in _RESERVED_HEADERS
+    ):
         raise RequestRefusedError(Code.MALFORMED, "This header's name cannot be used.")
     if (request.header or "").lower() == "authorization" and urlsplit(request.url).username is not None:
         raise RequestRefusedError(Code.MALFORMED, "Give a user in the URL or an Authorization header, not both.")
@@ -195,17 +203,17 @@ def read_webhook(request: SetWebhook) -> WebhookSettings:
         url=encode_url(request.url)[0],
         header=request.header,
         header_value=request.header_value,
-        label=read_label(request.label),
+        label=check_label(request.label),
     )
 
 
-def changed(settings: Settings, request: ChangeDestination) -> Settings:
-    """Return settings as a request changes them; raise ``RequestRefusedError`` if they cannot be used."""
+def apply_change(settings: Settings, request: ChangeDestination) -> Settings:
+    """Return settings with a change applied; raise ``RequestRefusedError`` if they cannot be used."""
     kinds = settings.kinds if request.kinds is None else request.kinds
-    label = settings.label if request.label is None else read_label(request.label)
+    label = settings.label if request.label is None else check_label(request.label)
     if isinstance(settings, CloudSettings):
         if not request.url is request.header is request.header_value is None:
-            raise RequestRefusedError(Code.MALFORMED, "A cloud endpoint has no URL and no header to be changed.")
+            raise RequestRefusedError(Code.MALFORMED, "The URL and header of a cloud endpoint cannot be changed.")
         return replace(settings, kinds=kinds, label=label)
     header = settings.header if request.header is None else request.header or None
     value = settings.header_value if request.header_value is None and header is not None else request.header_value
@@ -218,11 +226,14 @@ def changed(settings: Settings, request: ChangeDestination) -> Settings:
         kinds=kinds,
         label=label,
     )
-    return keeping_approvals(read_webhook(wanted), settings)
+    return carry_over_approvals(parse_webhook(wanted), settings)
 
 
-def set_anew(request: ChangeDestination) -> SetWebhook | None:
-    """Return the webhook that a change describes by itself, where nothing is known of before; None: it has no URL."""
+def webhook_from_change(request: ChangeDestination) -> SetWebhook | None:
+    """Return the webhook that a change describes by itself, for a destination without readable settings.
+
+    None: the change has no URL.
+    """
     if request.url is None:
         return None
     header = request.header or None
@@ -237,40 +248,40 @@ def set_anew(request: ChangeDestination) -> SetWebhook | None:
     )
 
 
-def keeping_approvals(new: WebhookSettings, old: Settings) -> WebhookSettings:
-    """Return ``new`` with the replies that were approved at the same URL."""
+def carry_over_approvals(new: WebhookSettings, old: Settings) -> WebhookSettings:
+    """Return ``new`` with the approved replies of ``old`` if the URL is the same."""
     if isinstance(old, WebhookSettings) and old.url == new.url:
         return replace(new, approved=old.approved)
     return new
 
 
-def approving(settings: Settings, digest: str) -> Settings:
-    """Return settings with one approved reply more; raise ``RequestRefusedError`` where none can be approved."""
+def add_approval(settings: Settings, digest: str) -> Settings:
+    """Return settings with one more approved reply; raise ``RequestRefusedError`` where none can be approved."""
     if isinstance(settings, CloudSettings) or not _DIGEST.fullmatch(digest):
         raise RequestRefusedError(Code.MALFORMED, "A webhook's reply is approved by the SHA-256 of its body, in hex.")
     others = [each for each in settings.approved if each != digest]
     return replace(settings, approved=(*others, digest)[-MOST_APPROVED:])
 
 
-def read_label(label: str | None) -> str | None:
-    """Return what people call a destination, None: nothing; refuse what cannot stand on a screen."""
+def check_label(label: str | None) -> str | None:
+    """Return the label, None for an empty one; raise ``RequestRefusedError`` if it cannot be displayed."""
     if label:
         check_name(label)
     return label or None
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that cannot stand in a recipient or on a screen."""
+    """Raise ``RequestRefusedError`` for a name that cannot be used in a recipient or displayed."""
     if not 0 < len(name) <= LONGEST_NAME or not name.isprintable() or name != name.strip():
         raise RequestRefusedError(Code.MALFORMED, f"A destination's name has 1 to {LONGEST_NAME} printable characters.")
 
 
-def address_of(url: str) -> str:
-    """Return scheme, host and port of a URL: all of it that is no secret. Raise ``url_invalid`` for what is none."""
+def public_address(url: str) -> str:
+    """Return scheme, host and port of a URL, its only parts that are not secret. Raises ``url_invalid``."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
-        (host or "").encode("idna")  # an empty label, or one that is too long, is no name
+        (host or "").encode("idna")  # refuses an empty label, or one that is too long
     except ValueError:
         host, port = None, None
         parts = urlsplit("")

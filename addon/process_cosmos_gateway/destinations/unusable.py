@@ -1,4 +1,4 @@
-"""Destinations that cannot be used as stored: each is listed with the reason until it is set again or removed."""
+"""Destinations that cannot be used as stored. Each is reported with a reason until it is set up again or removed."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -8,10 +8,10 @@ from process_cosmos_gateway.contract.destinations import DestinationKind, Link, 
 from process_cosmos_gateway.errors import RequestRefusedError
 
 from .destination import Refused
-from .settings import CloudSettings, Settings, address_of
+from .settings import CloudSettings, Settings, public_address
 
 UNUSABLE = Refused(reason="store_row_unreadable")
-"""What is stored of a destination cannot be read, or its credentials cannot be used."""
+"""The stored settings cannot be read, or the credentials cannot be used."""
 
 _NO_ADDRESS = "-"
 
@@ -23,10 +23,10 @@ class _Entry:
 
 
 class UnusableDestinations:
-    """Which destinations are left out; what waits for them is kept."""
+    """The destinations that are left out; events waiting for them are kept."""
 
     def __init__(self, clock: Clock) -> None:
-        """Begin without a destination left out; ``clock`` says since when each one is."""
+        """Start without entries; ``clock`` gives the age of each entry's state."""
         self._clock = clock
         self._entries: dict[str, _Entry] = {}
 
@@ -35,7 +35,7 @@ class UnusableDestinations:
         return name in self._entries
 
     def add(self, name: str, kind: DestinationKind, settings: Settings | None = None) -> None:
-        """Leave a destination out; ``settings``: None if they cannot be read."""
+        """Leave out a destination; ``settings``: None if they cannot be read."""
         link = Link(
             name=name,
             kind=kind,
@@ -49,11 +49,11 @@ class UnusableDestinations:
         self._entries.setdefault(name, _Entry(link, self._clock.monotonic()))
 
     def discard(self, name: str) -> None:
-        """Leave a destination out no longer: it was set again, or removed."""
+        """Remove the entry of a destination that was set up again or removed."""
         self._entries.pop(name, None)
 
     def links(self) -> Iterable[Link]:
-        """Return how each of them stands."""
+        """Return the state of each left-out destination."""
         now = self._clock.monotonic()
         return (replace(entry.link, state_age=now - entry.since) for entry in self._entries.values())
 
@@ -62,6 +62,6 @@ def _address(settings: Settings) -> str:
     if isinstance(settings, CloudSettings):
         return settings.url
     try:
-        return address_of(settings.url)
+        return public_address(settings.url)
     except RequestRefusedError:
         return _NO_ADDRESS

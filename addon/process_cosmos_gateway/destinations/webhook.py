@@ -1,4 +1,4 @@
-"""The webhook: any URL, one CloudEvent per POST."""
+"""The webhook: one CloudEvent per POST to any URL."""
 
 import logging
 import re
@@ -17,19 +17,19 @@ from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.contract.events import CONTENT_TYPE, event_type
 from process_cosmos_gateway.outbox import Delivered, Delivery, Rejected
 
-from .confirmation import digest
+from .confirmation import body_digest
 from .destination import Polled, ProbeResult, Sent, Trouble
 from .failure_cause import MOST_IN_FLIGHT
-from .http_request import Reply, Source, exchange, open_session
+from .http_request import Reply, ReplySource, open_session, send_request
 from .http_statuses import Meaning
-from .inbox import checked
-from .settings import WebhookSettings, address_of
+from .inbox import check_item
+from .settings import WebhookSettings, public_address
 
 BATCH = 64
-"""Events looked at to find some of different order keys."""
+"""Events fetched to find some with different order keys."""
 
 ALERTS = event_type("alert").removesuffix("v1")
-"""How the types of events about alerts begin."""
+"""The prefix of the types of alert events."""
 
 _SHORTEST_SECRET = 6
 _WORDS = re.compile(rf"[^\s/?&=#:@,;\"']{{{_SHORTEST_SECRET},}}")
@@ -38,8 +38,8 @@ _LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
-    """A receiver's reply that answers the alert at once."""
+class AnswerReply:
+    """The answer to an alert in a receiver's reply."""
 
     answer: str
 
@@ -48,21 +48,21 @@ class Webhook:
     """Posts each event to one URL."""
 
     kind: Final = DestinationKind.WEBHOOK
-    takes_all: Final = False
+    accepts_batches: Final = False
     batch: Final = BATCH
 
     def __init__(self, settings: WebhookSettings) -> None:
-        """Take the settings; ``repr`` of them shows no secret."""
+        """Post to the URL in ``settings``."""
         self.name = settings.name
         self.label = settings.label
-        self.address = address_of(settings.url)
+        self.address = public_address(settings.url)
         self.kinds = settings.kinds
-        self._url = settings.url
+        self._url, _ = encode_url(settings.url)  # older versions stored it as typed
         self._headers = settings.headers
-        self._source = Source(
+        self._source = ReplySource(
             verified=settings.url.lower().startswith("https:"),
             approved=settings.approved,
-            secrets=secret_words(self._url.removeprefix(self.address), *settings.headers.values()),
+            secrets=find_secrets(self._url.removeprefix(self.address), *settings.headers.values()),
         )
         self._session = open_session(connections=MOST_IN_FLIGHT)
 
@@ -73,14 +73,14 @@ class Webhook:
         proven: bool,
         token: str | None,  # noqa: ARG002 - the Protocol's
     ) -> Sent:
-        """Post the one event of ``deliveries``; return what the receiver's reply means for it."""
+        """Post the one event of ``deliveries``; return the meaning of the receiver's reply."""
         [delivery] = deliveries
         reply = await self._post(delivery.body)
         if not isinstance(reply, Reply):
             return Sent(trouble=reply)
         match reply.meaning(single=True, proven=proven):
             case Meaning.DELIVERED:
-                return Sent(results=[(delivery, Delivered())], answers=self._answers(delivery, reply))
+                return Sent(results=[(delivery, Delivered())], answers=self._parse_answers(delivery, reply))
             case Meaning.REJECTED:
                 said = f"The receiver replied {reply.status}."
                 return Sent(results=[(delivery, Rejected(Code.REFUSED_BY_DESTINATION, said, reply.quote()))])
@@ -88,7 +88,7 @@ class Webhook:
                 return Sent(trouble=reply.trouble)
 
     async def probe(self, event: bytes) -> ProbeResult:
-        """Post a test event; what is delivered is what would be for any other."""
+        """Post a test event; a reply to it means the same as to any other event."""
         reply = await self._post(event)
         if not isinstance(reply, Reply):
             return ProbeResult(delivered=False, reason=reply.reason)
@@ -99,30 +99,30 @@ class Webhook:
             reason=None if meaning is Meaning.DELIVERED else reason,
             status=reply.status,
             reply=reply.quote(),
-            digest=digest(reply.body) if meaning is Meaning.REFUSED and reply.is_success else None,
+            digest=body_digest(reply.body) if meaning is Meaning.REFUSED and reply.is_success else None,
         )
 
     async def poll(self, after: int) -> Polled | None:  # noqa: ARG002 - the Protocol's
-        """Return None: answers come in replies."""
+        """Return None: a webhook's answers come in replies."""
         return None
 
     async def close(self) -> None:
-        """End the connections."""
+        """Close the connections."""
         await self._session.close()
 
     async def _post(self, event: bytes) -> Reply | Trouble:
         headers = {**self._headers, "Content-Type": CONTENT_TYPE, "Idempotency-Key": idempotency_key(event)}
-        return await exchange(self._session, "POST", self._url, headers=headers, body=event, source=self._source)
+        return await send_request(self._session, "POST", self._url, headers=headers, body=event, source=self._source)
 
-    def _answers(self, delivery: Delivery, reply: Reply) -> Sequence[InboxItem]:
-        """Read ``{"answer": …}`` out of a reply; the item's id comes of the event's, so a repeat is the same answer."""
+    def _parse_answers(self, delivery: Delivery, reply: Reply) -> Sequence[InboxItem]:
+        """Parse ``{"answer": …}`` in a reply; the item has the event's id, so that a repeated reply counts once."""
         if not delivery.type.startswith(ALERTS) or reply.body.lstrip()[:1] != b"{":
             return ()
         try:
             document = decode_json(reply.body)
             if not isinstance(document, dict) or "answer" not in document:
                 return ()
-            answer = parse(Answered, document).answer
+            answer = parse(AnswerReply, document).answer
             about = parse(AlertEvent, orjson.loads(delivery.body)["data"])
             item = InboxItem(
                 id=delivery.id,
@@ -133,21 +133,21 @@ class Webhook:
                 revision=about.revision,
                 answer=answer,
             )
-            return (checked(item),)
+            return (check_item(item),)
         except ContractError as error:
             _LOGGER.warning(
-                "%s: the reply to event %s has no answer that can be read: %s", self.name, delivery.id, error
+                "%s: the answer in the reply to event %s is invalid and was ignored: %s", self.name, delivery.id, error
             )
             return ()
 
 
 def idempotency_key(body: bytes) -> str:
-    """Return ``source`` + ``id`` of an encoded event: what a receiver knows a repeat by."""
+    """Return ``source`` + ``id`` of an encoded event, by which a receiver recognises a repeat."""
     event = orjson.loads(body)
     return f"{event['source']}/{event['id']}"
 
 
-def secret_words(*texts: str) -> frozenset[str]:
-    """Return what of a URL's rest and of header values must not be shown if a receiver says it back."""
+def find_secrets(*texts: str) -> frozenset[str]:
+    """Return the parts of a URL's path and of header values that must be masked in a receiver's text."""
     words = (word for text in texts for form in (text, unquote(text)) for word in _WORDS.findall(form))
     return frozenset(words).union(text for text in texts if len(text) >= _SHORTEST_SECRET)

@@ -1,4 +1,4 @@
-"""Real store, real outbox, real servers; only alerts are a stand-in."""
+"""Fixtures with a real store, a real outbox and real servers; only alerts are a stand-in."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ from .parts import FakeAlerts, Receiver, event, receiver
 
 @dataclass
 class Site:
-    """A gateway's parts around its destinations."""
+    """The components of a gateway around its destinations."""
 
     store: Store
     outbox: Outbox
@@ -32,7 +32,7 @@ class Site:
     running: asyncio.Task[None] = field(init=False)
 
     async def set_webhook(self, url: str, name: str = "hook", **settings: Any) -> None:  # noqa: ANN401 - those of ``SetWebhook``
-        """Set a webhook."""
+        """Set a webhook with ``SetWebhook``'s other fields."""
         await self.destinations.set_webhook(SetWebhook(id="1", name=name, url=url, **settings))
 
     async def set_cloud(self, code: str, name: str = "cloud") -> None:
@@ -41,29 +41,29 @@ class Site:
         await self.destinations.set_cloud(SetCloud(id="1", name=name, code=code, kinds=kinds))
 
     async def accept(self, *numbers: int) -> None:
-        """Accept events."""
+        """Enqueue events by number."""
         for number in numbers:
             await self.outbox.accept(event(number))
 
     async def restart(self) -> None:
-        """Let the destinations end and begin anew over the same store."""
+        """Stop the destinations and start them again with the same store."""
         self.running.cancel()
         await asyncio.wait({self.running})
         self.start()
 
     def start(self) -> None:
-        """Run the destinations."""
+        """Start the destinations in a task."""
         alerts: Any = self.alerts
         self.destinations = Destinations(self.store, self.outbox, alerts, SystemClock(), jitter_fn=lambda: 0.0)
         self.running = asyncio.create_task(self.destinations.run())
 
     def link(self, name: str) -> Link:
-        """Return how a link stands."""
+        """Return the state of a link."""
         [link] = [link for link in self.destinations.links() if link.name == name]
         return link
 
     async def waiting(self) -> int:
-        """Return how many alarms wait."""
+        """Return the number of waiting urgent events."""
         return (await self.outbox.depths()).waiting.urgent
 
 

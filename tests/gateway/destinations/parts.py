@@ -1,4 +1,4 @@
-"""What the tests of destinations are made of: a receiver that can misbehave, events, a stand-in for alerts."""
+"""Helpers for tests of destinations: a receiver that can misbehave, events, a stand-in for alerts."""
 
 import asyncio
 import time
@@ -25,7 +25,7 @@ type Behaviour = Callable[[web.Request, bytes], Awaitable[web.StreamResponse]]
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait until something is so, at most 20 s."""
+    """Wait until a condition holds, at most 20 s."""
     async with asyncio.timeout(PATIENCE):
         while not condition():  # noqa: ASYNC110 - what is waited for does not know of tests
             await asyncio.sleep(0.005)
@@ -42,7 +42,7 @@ def alert_id(number: int) -> Ulid:
 
 
 def event(number: int, alert: int = 0, revision: int = 1) -> Event:
-    """Return event ``number``, about an alert of the same number if none is said."""
+    """Return event ``number`` about ``alert``, by default the alert of the same number."""
     about = alert_id(alert or number)
     return Event(
         id=event_id(number),
@@ -66,7 +66,7 @@ def event(number: int, alert: int = 0, revision: int = 1) -> Event:
 
 
 def delivery(number: int, key: str = "") -> Delivery:
-    """Return event ``number`` as the outbox hands it out."""
+    """Return event ``number`` as the outbox returns it."""
     content = event(number)
     return Delivery(
         priority=content.priority,
@@ -81,35 +81,35 @@ def delivery(number: int, key: str = "") -> Delivery:
 
 @dataclass
 class FakeAlerts:
-    """Stands in for ``Alerts`` at its border: a gate, and a place where inbox items go."""
+    """A stand-in for ``Alerts``: a gate for deliveries, and a list of stored inbox items."""
 
-    taken: list[tuple[str, InboxItem]] = field(default_factory=list)
+    stored: list[tuple[str, InboxItem]] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
-        """Begin with an open gate."""
+        """Start with an open gate."""
         self.gate.set()
 
     def may_deliver(self) -> bool:
-        """Whether the gate is open."""
+        """Return whether the gate is open."""
         return self.gate.is_set()
 
     async def until_may_deliver(self) -> None:
-        """Wait for the gate."""
+        """Wait for an open gate."""
         await self.gate.wait()
 
     def has_room(self, _transaction: Transaction) -> bool:
-        """Take everything."""
+        """Return True: the room is unlimited."""
         return True
 
     def take(self, transaction: Transaction, items: Sequence[InboxItem], destination: str) -> None:
-        """Keep the items once the transaction is on disk, as the real one does."""
-        transaction.after_commit(lambda: self.taken.extend((destination, item) for item in items))
+        """Record the items once the transaction is on disk, like the real class."""
+        transaction.after_commit(lambda: self.stored.extend((destination, item) for item in items))
 
 
 @dataclass
 class Call:
-    """One request that came, whole."""
+    """A received request."""
 
     path: str
     headers: dict[str, str]
@@ -118,12 +118,12 @@ class Call:
 
 
 async def accept(_request: web.Request, _body: bytes) -> web.Response:
-    """Take everything."""
+    """Reply 204 to every request."""
     return web.Response(status=204)
 
 
 def reply(status: int = 200, body: bytes = b"", **headers: str) -> Behaviour:
-    """Always give the same reply."""
+    """Return a behaviour that sends the same reply to every request."""
 
     async def behave(_request: web.Request, _body: bytes) -> web.Response:
         return web.Response(
@@ -134,7 +134,7 @@ def reply(status: int = 200, body: bytes = b"", **headers: str) -> Behaviour:
 
 
 def in_turn(*behaviours: Behaviour) -> Behaviour:
-    """Behave in one way after the other; the last one stays."""
+    """Return a behaviour that uses each of ``behaviours`` for one request, then the last one."""
     left = list(behaviours)
 
     async def behave(request: web.Request, body: bytes) -> web.StreamResponse:
@@ -145,7 +145,7 @@ def in_turn(*behaviours: Behaviour) -> Behaviour:
 
 
 async def break_off(request: web.Request, _body: bytes) -> web.StreamResponse:
-    """Begin a reply and let the connection die in the middle of it."""
+    """Send the beginning of a reply, then abort the connection."""
     response = web.StreamResponse(headers={"Content-Length": "100"})
     await response.prepare(request)
     await response.write(b'{"answer": "turn')
@@ -155,7 +155,7 @@ async def break_off(request: web.Request, _body: bytes) -> web.StreamResponse:
 
 
 async def keep_silent(_request: web.Request, _body: bytes) -> web.StreamResponse:
-    """Never reply."""
+    """Leave the request without a reply."""
     await asyncio.Event().wait()
     raise AssertionError
 
@@ -174,20 +174,20 @@ class Receiver:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The URL it listens at."""
         return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
 
     @property
     def keys(self) -> list[str]:
-        """The idempotency keys that came, in order."""
+        """The idempotency keys of the requests, in order."""
         return [call.headers["Idempotency-Key"] for call in self.calls]
 
-    def has_heard(self, content: bytes) -> bool:
-        """Whether a request with this in its body came."""
+    def has_received(self, content: bytes) -> bool:
+        """Return whether a request contained ``content`` in its body."""
         return any(content in call.body for call in self.calls)
 
     async def start(self) -> None:
-        """Listen, at the same port as before."""
+        """Listen at the same port as before."""
         app = web.Application(client_max_size=1 << 24)
         app.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)

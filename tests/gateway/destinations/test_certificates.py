@@ -1,4 +1,4 @@
-"""What certificates and copied disks do to the link of a real gateway with a real endpoint, each over real TLS."""
+"""The effect of certificates and copied disks on the link of a real gateway to a real endpoint over real TLS."""
 
 import asyncio
 import shutil
@@ -17,7 +17,7 @@ from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.contract.pairing import OneTimeLine, parse_line
 from process_cosmos_gateway.destinations import enrolment, renewal
 from process_cosmos_gateway.destinations.cloud import Credentials
-from process_cosmos_gateway.destinations.settings import CloudSettings, Kept, amend, load_one
+from process_cosmos_gateway.destinations.settings import CloudSettings, StoredDestination, load_one, update_settings
 from process_cosmos_gateway.errors import RequestRefusedError, StoreError
 from process_cosmos_gateway.store import Transaction
 from tests.cloud.endpoint import EndpointProcess, endpoint_process, run_command
@@ -33,45 +33,45 @@ async def cloud(tmp_path: Path) -> AsyncIterator[EndpointProcess]:
         yield endpoint
 
 
-async def kept(site: Site) -> Kept:
-    """Return what the site's store has of its cloud endpoint."""
+async def kept(site: Site) -> StoredDestination:
+    """Return the stored cloud endpoint of the site."""
     found = await site.store.read(lambda transaction: load_one(transaction, "cloud"))
     assert found is not None
     return found
 
 
 async def change(site: Site, credentials: Credentials, url: str | None = None) -> None:
-    """Let the site have other credentials, as if it had slept for long."""
+    """Replace the site's credentials, as after a long pause."""
     settings = (await kept(site)).settings
     assert isinstance(settings, CloudSettings)
     changed = replace(settings, credentials=credentials, url=url or settings.url)
-    await site.store.write(lambda transaction: amend(transaction, changed))
+    await site.store.write(lambda transaction: update_settings(transaction, changed))
     await site.restart()
 
 
 async def credentials_of(site: Site) -> Credentials:
-    """Return what the site has now."""
+    """Return the site's current credentials."""
     settings = (await kept(site)).settings
     assert isinstance(settings, CloudSettings)
     return settings.credentials
 
 
 async def delivered(site: Site) -> None:
-    """Wait until nothing waits any more."""
+    """Wait until the queue is empty."""
     async with asyncio.timeout(20):
         while await site.waiting():
             pass
 
 
 async def refused(site: Site, code: Code) -> None:
-    """Wait until the link says why it is refused."""
+    """Wait until the link is refused with ``code``."""
     await until(
         lambda: [(link.state, link.reason) for link in site.destinations.links()] == [(LinkState.REFUSED, code)]
     )
 
 
 async def renewed(site: Site, old: Credentials) -> Credentials:
-    """Wait until the site has other credentials."""
+    """Wait until the site's credentials differ from ``old``."""
     async with asyncio.timeout(20):
         while (now := await credentials_of(site)) == old:
             pass
@@ -79,7 +79,7 @@ async def renewed(site: Site, old: Credentials) -> Credentials:
 
 
 async def expired(site: Site, cloud: EndpointProcess, days: int) -> Credentials:
-    """Return the site's credentials as they would be so many days after their end."""
+    """Return the site's credentials as they are so many days after their expiry."""
     old = await credentials_of(site)
     then = datetime.now(UTC) - timedelta(days=365 + days)
     wire = Wire.new(site.store.site, cloud.url)
@@ -88,7 +88,7 @@ async def expired(site: Site, cloud: EndpointProcess, days: int) -> Credentials:
     return replace(old, key=wire.key_pem(), certificate=certificate, renew_at=then, expires_at=end)
 
 
-async def test_a_certificate_is_renewed_from_half_of_its_life_on_by_a_child_process(
+async def test_a_certificate_is_renewed_from_half_of_its_lifetime_by_a_child_process(
     site: Site, cloud: EndpointProcess
 ) -> None:
     await site.set_cloud(await cloud.code())
@@ -132,7 +132,7 @@ async def test_a_certificate_that_expired_for_too_long_keeps_everything_until_it
     await change(site, await expired(site, cloud, GRACE_DAYS + 1))
     await site.accept(1)
     await refused(site, Code.CERTIFICATE_EXPIRED)
-    await until(lambda: "is not renewed" in caplog.text)
+    await until(lambda: "could not be renewed" in caplog.text)
 
     assert await site.waiting() == 1
     await site.set_cloud(await cloud.code("--site", site.store.site))
@@ -156,7 +156,7 @@ async def test_a_revoked_certificate_keeps_everything_until_it_is_enrolled_again
     assert [arrival["id"] for arrival in await cloud.ledger()] == [event_id(1), event_id(2)]
 
 
-async def test_an_endpoint_under_a_name_that_is_not_its_own_gets_nothing(site: Site, cloud: EndpointProcess) -> None:
+async def test_an_endpoint_with_a_wrong_name_gets_nothing(site: Site, cloud: EndpointProcess) -> None:
     await site.set_cloud(await cloud.code())
     await change(site, await credentials_of(site), cloud.url.replace("127.0.0.1", "127.0.0.2"))
     async with await asyncio.start_server(
@@ -180,7 +180,7 @@ async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, p
     await asyncio.gather(copy(reader, there_writer), copy(there_reader, writer), return_exceptions=True)
 
 
-async def test_a_rotated_ca_is_met_through_the_old_one_and_trusted_after_the_next_renewal(
+async def test_a_rotated_ca_is_verified_by_the_old_one_and_trusted_after_the_next_renewal(
     site: Site, cloud: EndpointProcess
 ) -> None:
     await site.set_cloud(await cloud.code())
@@ -203,7 +203,7 @@ async def test_a_rotated_ca_is_met_through_the_old_one_and_trusted_after_the_nex
 
 @pytest.fixture
 async def twins(tmp_path: Path, cloud: EndpointProcess) -> AsyncIterator[tuple[Site, Site]]:
-    """A gateway that has delivered something, and one that runs on a copy of its disk."""
+    """Run a gateway that delivered an event, and one on a copy of its disk."""
     async with running_site(tmp_path / "gateway") as site:
         await site.set_cloud(await cloud.code())
         await site.accept(1)
@@ -292,10 +292,10 @@ async def test_the_token_is_on_disk_with_what_it_confirms_and_goes_with_the_dest
     assert await site.store.read(lambda transaction: transaction.rows("SELECT * FROM destination_token")) == []
 
 
-async def test_a_renewal_that_does_not_get_through_is_tried_again_and_one_that_is_refused_rests(
+async def test_a_failed_renewal_is_repeated_and_a_refused_one_backs_off(
     site: Site, cloud: EndpointProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(renewal, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(renewal, "CHECK_SECONDS", 0.01)
     tries: list[Code] = []
     answers = [Code.DESTINATION_AWAY, Code.DESTINATION_AWAY, Code.CERTIFICATE_EXPIRED]
 
@@ -322,20 +322,20 @@ async def test_a_renewal_that_does_not_get_through_is_tried_again_and_one_that_i
     assert tries == answers
 
 
-async def test_a_disk_that_refuses_the_renewed_certificate_leaves_the_old_one_at_work(
+async def test_a_renewed_certificate_that_cannot_be_stored_leaves_the_old_one_in_use(
     site: Site, cloud: EndpointProcess, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(renewal, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(renewal, "CHECK_SECONDS", 0.01)
     await site.set_cloud(await cloud.code())
     half = replace(await credentials_of(site), renew_at=datetime.now(UTC) - timedelta(seconds=1))
     failing = True
 
-    def refuse(transaction: Transaction, settings: CloudSettings) -> Kept:
+    def refuse(transaction: Transaction, settings: CloudSettings) -> StoredDestination:
         if failing:
             raise StoreError("the disk is full")
-        return amend(transaction, settings)
+        return update_settings(transaction, settings)
 
-    monkeypatch.setattr("process_cosmos_gateway.destinations.service.amend", refuse)
+    monkeypatch.setattr("process_cosmos_gateway.destinations.service.update_settings", refuse)
     await change(site, half)
     await until(lambda: "certificates could not be renewed" in caplog.text)
     await site.accept(1)

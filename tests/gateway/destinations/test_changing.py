@@ -1,4 +1,4 @@
-"""A destination is corrected, named and tested, and loses nothing that waits for it."""
+"""A destination can be corrected, renamed and tested without losing waiting events."""
 
 import asyncio
 from pathlib import Path
@@ -17,14 +17,14 @@ from process_cosmos_gateway.contract.destinations import (
 )
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.destinations import service
-from process_cosmos_gateway.destinations.confirmation import digest
+from process_cosmos_gateway.destinations.confirmation import body_digest
 from process_cosmos_gateway.destinations.settings import (
     MOST_APPROVED,
-    Kept,
+    StoredDestination,
     WebhookSettings,
     load_one,
-    note_inbox,
-    note_token,
+    store_inbox_cursor,
+    store_token,
 )
 from process_cosmos_gateway.errors import RequestRefusedError
 from tests.cloud.endpoint import endpoint_process, run_command
@@ -47,7 +47,7 @@ async def approve(site: Site, reply_digest: str, name: str = "hook") -> None:
     await site.destinations.approve(ApproveReply(id="1", name=name, digest=reply_digest))
 
 
-async def kept(site: Site, name: str = "hook") -> Kept:
+async def kept(site: Site, name: str = "hook") -> StoredDestination:
     found = await site.store.read(lambda transaction: load_one(transaction, name))
     assert found is not None
     return found
@@ -59,7 +59,7 @@ async def settings(site: Site) -> WebhookSettings:
     return found
 
 
-async def test_a_corrected_address_gets_what_waited_in_order_and_at_once(site: Site, hook: Receiver) -> None:
+async def test_a_corrected_address_gets_waiting_events_in_order_and_at_once(site: Site, hook: Receiver) -> None:
     hook.behave = reply(404)
     await site.set_webhook(f"{hook.url}/wrong", header="X-Key", header_value="old")
     await site.accept(1, 2, 3)
@@ -75,7 +75,7 @@ async def test_a_corrected_address_gets_what_waited_in_order_and_at_once(site: S
     assert await site.waiting() == 0
 
 
-async def test_a_change_survives_a_restart_and_leaves_what_it_does_not_name(tmp_path: Path, hook: Receiver) -> None:
+async def test_a_change_survives_a_restart_and_keeps_other_settings(tmp_path: Path, hook: Receiver) -> None:
     async with running_site(tmp_path) as site:
         await site.set_webhook(hook.url, header="X-Key", header_value="v")
         await change(site, label="Site office")
@@ -92,14 +92,12 @@ async def test_a_change_survives_a_restart_and_leaves_what_it_does_not_name(tmp_
         assert (site.link("hook").label, removed.header, removed.header_value) == (None, None, None)
 
 
-async def test_what_was_proven_and_read_counts_on_but_at_another_address_nothing_is_proven(
-    site: Site, hook: Receiver
-) -> None:
+async def test_proof_and_cursor_are_kept_but_another_address_resets_the_proof(site: Site, hook: Receiver) -> None:
     await site.set_webhook(hook.url)
     await site.accept(1)
     await until(lambda: site.link("hook").state is LinkState.CONNECTED)
-    await site.store.write(lambda transaction: note_inbox(transaction, "hook", 7))
-    await site.store.write(lambda transaction: note_token(transaction, "hook", "3-abc"))
+    await site.store.write(lambda transaction: store_inbox_cursor(transaction, "hook", 7))
+    await site.store.write(lambda transaction: store_token(transaction, "hook", "3-abc"))
 
     await change(site, label="x", header="X-Key", header_value="v")
     same = await kept(site)
@@ -113,7 +111,7 @@ async def test_what_was_proven_and_read_counts_on_but_at_another_address_nothing
 @pytest.mark.parametrize(
     ("members", "code"),
     [
-        ({"name": "nobody"}, Code.UNKNOWN_DESTINATION),
+        ({"name": "unknown"}, Code.UNKNOWN_DESTINATION),
         ({"url": "ftp://example.org"}, Code.URL_INVALID),
         ({"url": ""}, Code.URL_INVALID),
         ({"label": "x" * 65}, Code.MALFORMED),
@@ -124,7 +122,7 @@ async def test_what_was_proven_and_read_counts_on_but_at_another_address_nothing
         ({"header": "", "header_value": "v"}, Code.MALFORMED),
     ],
 )
-async def test_a_change_that_cannot_be_is_refused_and_nothing_changes(
+async def test_an_impossible_change_is_refused_and_nothing_changes(
     site: Site, hook: Receiver, members: dict[str, str], code: Code
 ) -> None:
     await site.set_webhook(hook.url)
@@ -137,7 +135,7 @@ async def test_a_change_that_cannot_be_is_refused_and_nothing_changes(
     await until(lambda: len(hook.calls) == 1)
 
 
-async def test_a_test_event_passes_the_queue_and_what_waits_is_tried_at_once(site: Site, hook: Receiver) -> None:
+async def test_a_test_event_bypasses_the_queue_and_waiting_events_are_sent_at_once(site: Site, hook: Receiver) -> None:
     hook.behave = reply(404)
     await site.set_webhook(hook.url, header="X-Key", header_value="v")
     await site.accept(1)
@@ -150,7 +148,7 @@ async def test_a_test_event_passes_the_queue_and_what_waits_is_tried_at_once(sit
     await until(lambda: site.link("hook").state is LinkState.CONNECTED)
 
     sent = orjson.loads(hook.calls[0].body)
-    assert (sent["type"], sent["subject"], sent["source"]) == (service.TEST, "hook", f"/sites/{site.store.site}")
+    assert (sent["type"], sent["subject"], sent["source"]) == (service.TEST_TYPE, "hook", f"/sites/{site.store.site}")
     assert sent["data"]["message"]
     assert hook.calls[0].headers["X-Key"] == "v"
     assert hook.calls[0].headers["Idempotency-Key"] == f"{sent['source']}/{sent['id']}"
@@ -171,12 +169,12 @@ async def test_a_test_event_passes_the_queue_and_what_waits_is_tried_at_once(sit
                 "status": 200,
                 "reply": PAGE.decode(),
                 "approvable": True,
-                "digest": digest(PAGE),
+                "digest": body_digest(PAGE),
             },
         ),
     ],
 )
-async def test_a_test_says_what_came_back(
+async def test_a_test_reports_the_reply(
     site: Site, hook: Receiver, behave: Behaviour, expected: dict[str, Any]
 ) -> None:
     hook.behave = behave
@@ -184,7 +182,7 @@ async def test_a_test_says_what_came_back(
     assert await try_out(site) == DestinationTested(id="7", delivered=False, **expected)
 
 
-async def test_a_test_of_what_is_not_there_says_so(site: Site, hook: Receiver) -> None:
+async def test_a_test_of_an_unknown_destination_is_refused(site: Site, hook: Receiver) -> None:
     with pytest.raises(RequestRefusedError) as caught:
         await try_out(site)
     assert caught.value.code is Code.UNKNOWN_DESTINATION
@@ -193,22 +191,20 @@ async def test_a_test_of_what_is_not_there_says_so(site: Site, hook: Receiver) -
     assert (await try_out(site)).reason == "unreachable"
 
 
-async def test_a_person_waits_for_a_test_no_longer_than_a_while(
-    site: Site, hook: Receiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_test_has_a_time_limit(site: Site, hook: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "TEST_SECONDS", 0.1)
     hook.behave = keep_silent
     await site.set_webhook(hook.url)
     assert await try_out(site) == DestinationTested(id="7", delivered=False, reason="timeout")
 
 
-async def test_a_reply_a_person_vouches_for_counts_at_once_and_after_a_restart(site: Site, hook: Receiver) -> None:
+async def test_an_approved_reply_confirms_at_once_and_after_a_restart(site: Site, hook: Receiver) -> None:
     hook.behave = reply(200, PAGE)
     await site.set_webhook(hook.url)
     await site.accept(1)
     await until(lambda: site.link("hook").reason == "not_a_receiver")
 
-    await approve(site, digest(PAGE))
+    await approve(site, body_digest(PAGE))
     await until(lambda: site.link("hook").state is LinkState.CONNECTED)
     assert await site.waiting() == 0
 
@@ -220,9 +216,9 @@ async def test_a_reply_a_person_vouches_for_counts_at_once_and_after_a_restart(s
     await until(lambda: site.link("hook").reason == "not_a_receiver")
 
 
-async def test_approvals_stay_at_an_address_a_handful_of_them(site: Site, hook: Receiver) -> None:
+async def test_approvals_belong_to_an_address_and_are_limited(site: Site, hook: Receiver) -> None:
     await site.set_webhook(hook.url)
-    digests = [digest(bytes([number])) for number in range(MOST_APPROVED + 1)]
+    digests = [body_digest(bytes([number])) for number in range(MOST_APPROVED + 1)]
     for each in digests:
         await approve(site, each)
     await approve(site, digests[1])
@@ -235,14 +231,14 @@ async def test_approvals_stay_at_an_address_a_handful_of_them(site: Site, hook: 
 
 
 @pytest.mark.parametrize("wrong", ["", "x" * 64, "A" * 64, "0" * 63])
-async def test_what_is_no_digest_is_refused(site: Site, hook: Receiver, wrong: str) -> None:
+async def test_an_invalid_digest_is_refused(site: Site, hook: Receiver, wrong: str) -> None:
     await site.set_webhook(hook.url)
     with pytest.raises(RequestRefusedError) as caught:
         await approve(site, wrong)
     assert caught.value.code is Code.MALFORMED
 
 
-async def test_a_link_says_since_when_it_is_as_it_is(site: Site, hook: Receiver) -> None:
+async def test_a_link_reports_the_age_of_its_state(site: Site, hook: Receiver) -> None:
     await site.set_webhook(hook.url)
     first = site.link("hook")
     assert (first.state, first.label) == (LinkState.OFFLINE, None)
@@ -268,7 +264,7 @@ async def test_a_change_while_a_request_hangs_waits_for_nothing(site: Site, hook
     assert await site.waiting() == 0
 
 
-async def test_a_cloud_endpoint_is_named_and_tested_and_keeps_no_junk(site: Site, tmp_path: Path) -> None:
+async def test_a_cloud_endpoint_is_renamed_and_tested_without_storing_test_events(site: Site, tmp_path: Path) -> None:
     async with endpoint_process(tmp_path / "cloud") as cloud:
         await site.set_cloud(await cloud.code())
         await change(site, name="cloud", label="Head office")

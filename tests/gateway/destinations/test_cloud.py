@@ -1,4 +1,4 @@
-"""The cloud endpoint as a destination, against the real one: enrolment by a real child process, real mutual TLS."""
+"""The cloud endpoint as a destination: a real endpoint, enrolment by a real child process, real mutual TLS."""
 
 import asyncio
 import sys
@@ -17,7 +17,7 @@ from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.contract.pairing import OneTimeLine, parse_line
 from process_cosmos_gateway.destinations import enrolment
 from process_cosmos_gateway.destinations.inbox import LARGEST_CURSOR
-from process_cosmos_gateway.destinations.settings import load_one, note_inbox
+from process_cosmos_gateway.destinations.settings import load_one, store_inbox_cursor
 from process_cosmos_gateway.errors import RequestRefusedError
 from tests.brokers import free_port
 from tests.cloud.conftest import new_code
@@ -34,7 +34,7 @@ async def cloud(tmp_path: Path) -> AsyncIterator[EndpointProcess]:
 
 
 async def refusal(site: Site, code: str) -> RequestRefusedError:
-    """Return why a code was refused; nothing was set."""
+    """Return why a code was refused, and assert that nothing was set."""
     with pytest.raises(RequestRefusedError) as caught:
         await site.set_cloud(code)
     assert site.destinations.links() == ()
@@ -54,9 +54,9 @@ async def test_events_reach_the_endpoint_once_and_an_answer_comes_back(site: Sit
     assert {arrival["site"] for arrival in arrivals} == {site.store.site}
 
     identifier = await cloud.answer(alert_id(3), "keep_off", "--by", "Ada", "--revision", "1")
-    await until(lambda: bool(site.alerts.taken))
+    await until(lambda: bool(site.alerts.stored))
 
-    [(destination, item)] = site.alerts.taken
+    [(destination, item)] = site.alerts.stored
     assert (destination, item.id, item.answer, item.by, item.revision) == ("cloud", identifier, "keep_off", "Ada", 1)
 
 
@@ -99,26 +99,26 @@ async def test_the_inbox_is_read_on_from_its_cursor_after_a_restart(site: Site, 
     await site.set_cloud(await cloud.code())
     site_id = ("--site", site.store.site)
     await cloud.answer(alert_id(1), "first", *site_id)
-    await until(lambda: len(site.alerts.taken) == 1)
+    await until(lambda: len(site.alerts.stored) == 1)
 
     await site.restart()
     await cloud.answer(alert_id(1), *site_id, "--acknowledge", "60")
-    await until(lambda: len(site.alerts.taken) == 2)
+    await until(lambda: len(site.alerts.stored) == 2)
 
-    first, second = (item for _, item in site.alerts.taken)
+    first, second = (item for _, item in site.alerts.stored)
     assert (first.answer, second.answer, second.acknowledge_for) == ("first", None, 60.0)
 
 
-async def test_a_cursor_that_is_far_too_high_hides_no_later_answer(site: Site, cloud: EndpointProcess) -> None:
+async def test_a_cursor_that_is_too_high_does_not_hide_later_answers(site: Site, cloud: EndpointProcess) -> None:
     await site.set_cloud(await cloud.code())
     site_id = ("--site", site.store.site)
     await cloud.answer(alert_id(1), "first", *site_id)
-    await until(lambda: len(site.alerts.taken) == 1)
-    await site.store.write(lambda transaction: note_inbox(transaction, "cloud", LARGEST_CURSOR))
+    await until(lambda: len(site.alerts.stored) == 1)
+    await site.store.write(lambda transaction: store_inbox_cursor(transaction, "cloud", LARGEST_CURSOR))
 
     await site.restart()
     await cloud.answer(alert_id(1), "second", *site_id)
-    await until(lambda: [item.answer for _, item in site.alerts.taken][-1] == "second")
+    await until(lambda: [item.answer for _, item in site.alerts.stored][-1] == "second")
     kept = await site.store.read(lambda transaction: load_one(transaction, "cloud"))
     assert kept is not None
     assert kept.inbox_cursor == 2
@@ -127,16 +127,16 @@ async def test_a_cursor_that_is_far_too_high_hides_no_later_answer(site: Site, c
 async def test_a_closed_gate_leaves_the_inbox_alone(site: Site, cloud: EndpointProcess) -> None:
     await site.set_cloud(await cloud.code())
     await cloud.answer(alert_id(1), "first", "--site", site.store.site)
-    await until(lambda: len(site.alerts.taken) == 1)
+    await until(lambda: len(site.alerts.stored) == 1)
     site.alerts.gate.clear()
     closed_at = time.monotonic()
     await cloud.answer(alert_id(1), "second", "--site", site.store.site)
-    # The poll that was under way ends with the item, which is contact, and leaves it where it is.
+    # The running poll ends with the item, which counts as contact, and leaves the item in the inbox.
     await until(lambda: (site.link("cloud").last_contact_age or 0.0) < time.monotonic() - closed_at)
-    assert len(site.alerts.taken) == 1
+    assert len(site.alerts.stored) == 1
 
     site.alerts.gate.set()
-    await until(lambda: len(site.alerts.taken) == 2)
+    await until(lambda: len(site.alerts.stored) == 2)
 
 
 async def test_an_endpoint_that_stops_is_offline_until_it_is_back(site: Site, cloud: EndpointProcess) -> None:
@@ -162,7 +162,7 @@ async def test_a_code_is_checked_against_the_endpoints_key_before_anything_is_se
     assert error.code is Code.IDENTITY_MISMATCH
     assert "Nothing was sent" in str(error)
 
-    await site.set_cloud(code)  # it was not spent
+    await site.set_cloud(code)  # it was not used up
 
 
 async def test_a_used_code_is_refused_with_the_endpoints_own_sentence(site: Site, cloud: EndpointProcess) -> None:
@@ -181,12 +181,12 @@ async def test_a_code_cut_off_or_made_up_is_malformed(site: Site) -> None:
         assert (await refusal(site, code)).code is Code.CODE_MALFORMED
 
 
-async def test_nobody_at_the_address_is_away(site: Site) -> None:
+async def test_a_refused_connection_is_reported_as_away(site: Site) -> None:
     code = str(OneTimeLine(url=f"https://127.0.0.1:{free_port()}", secret="s" * 20, sha256="0" * 64))
     assert (await refusal(site, code)).code is Code.DESTINATION_AWAY
 
 
-async def test_what_speaks_no_tls_is_not_the_endpoint(site: Site, hook: Receiver) -> None:
+async def test_a_server_without_tls_is_not_the_endpoint(site: Site, hook: Receiver) -> None:
     code = str(OneTimeLine(url=f"https://127.0.0.1:{hook.port}", secret="s" * 20, sha256="0" * 64))
     assert (await refusal(site, code)).code is Code.IDENTITY_MISMATCH
 
@@ -245,7 +245,7 @@ async def test_the_parent_process_never_imports_cryptography() -> None:
     assert await process.wait() == 0
 
 
-async def test_an_expired_certificate_is_said_before_anything_is_tried(site: Site, cloud: EndpointProcess) -> None:
+async def test_an_expired_certificate_is_reported_before_any_request(site: Site, cloud: EndpointProcess) -> None:
     credentials = await enrolment.enrol(parse_line(await cloud.code()), site.store.site)
     assert (credentials.expires_at - datetime.now(UTC)).days > 360
     assert "PRIVATE" not in repr(credentials)

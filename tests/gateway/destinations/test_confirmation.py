@@ -1,4 +1,4 @@
-"""Which replies confirm a delivery: a captive portal's page never does, whatever it looks like."""
+"""Confirmation of deliveries by replies: a captive portal's page never confirms, in whatever form."""
 
 import gzip
 import ssl
@@ -13,7 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from process_cosmos_gateway.contract.destinations import LinkState
-from process_cosmos_gateway.destinations.confirmation import MOST_VALUES, Body, body_of, confirms, decoded, digest
+from process_cosmos_gateway.destinations.confirmation import (
+    MOST_VALUES,
+    BodyKind,
+    body_digest,
+    classify_body,
+    decode_body,
+    is_confirmation,
+)
 from process_cosmos_gateway.destinations.http_statuses import Meaning, meaning
 
 from .conftest import Site
@@ -33,7 +40,7 @@ PAGES: dict[str, tuple[bytes, str | None]] = {
     "UTF-16 by nothing": (SCRIPT.encode("utf-16-le"), None),
     "UTF-32 by its mark": (SCRIPT.encode("utf-32"), "text/html"),
     "UTF-7": (b"+ADw-script+AD4-location.href=1+ADw-/script+AD4-", "text/html; charset=utf-7"),
-    "a charset nobody knows": (SCRIPT.encode(), "text/html; charset=klingon"),
+    "an unknown charset": (SCRIPT.encode(), "text/html; charset=klingon"),
     "a codec of Python's": (SCRIPT.encode(), "text/html; charset=unicode_escape"),
     "a long script between braces": (b"{" + SCRIPT.encode() + b" " * 100_000 + b"}", "text/html"),
     "XML": (b'<?xml version="1.0"?><WISPAccessGatewayParam/>', "application/xml"),
@@ -53,7 +60,7 @@ OWN: dict[str, tuple[bytes, str | None]] = {
 
 
 def typed(body: bytes, content_type: str | None, *, encoding: str | None = None, chunked: bool = False) -> Behaviour:
-    """Reply 200 with a body of a type, compressed or in chunks if wished."""
+    """Reply 200 with a body of a content type, optionally compressed or chunked."""
 
     async def behave(request: web.Request, _body: bytes) -> web.StreamResponse:
         response = web.StreamResponse(headers={} if content_type is None else {"Content-Type": content_type})
@@ -74,14 +81,14 @@ def typed(body: bytes, content_type: str | None, *, encoding: str | None = None,
 
 
 async def refused(site: Site) -> None:
-    """Wait until the link is refused for the reply's sake; nothing was delivered."""
+    """Wait until the link is refused because of the reply, and assert that nothing was delivered."""
     await until(lambda: site.link("hook").state is LinkState.REFUSED)
     assert site.link("hook").reason == "not_a_receiver"
     assert await site.waiting() == 1
 
 
 @pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
-async def test_a_page_that_stands_in_the_way_confirms_nothing(
+async def test_a_page_from_an_intermediary_confirms_nothing(
     site: Site, hook: Receiver, page: tuple[bytes, str | None]
 ) -> None:
     hook.behave = typed(*page)
@@ -91,7 +98,7 @@ async def test_a_page_that_stands_in_the_way_confirms_nothing(
 
 
 @pytest.mark.parametrize("form", [{"encoding": "gzip"}, {"chunked": True}, {"encoding": "gzip", "chunked": True}])
-async def test_a_page_is_known_however_it_is_packed(site: Site, hook: Receiver, form: dict[str, Any]) -> None:
+async def test_a_page_is_recognised_in_every_encoding(site: Site, hook: Receiver, form: dict[str, Any]) -> None:
     hook.behave = typed(SCRIPT.encode(), "text/html", **form)
     await site.set_webhook(hook.url)
     await site.accept(1)
@@ -99,7 +106,7 @@ async def test_a_page_is_known_however_it_is_packed(site: Site, hook: Receiver, 
 
 
 @pytest.mark.parametrize("own", OWN.values(), ids=OWN)
-async def test_nothing_and_json_confirm_whatever_type_they_are_said_to_be(
+async def test_empty_bodies_and_json_confirm_with_any_content_type(
     site: Site, hook: Receiver, own: tuple[bytes, str | None]
 ) -> None:
     hook.behave = typed(*own)
@@ -124,7 +131,7 @@ async def test_a_body_that_claims_to_be_compressed_and_is_not_confirms_nothing(s
     assert await site.waiting() == 1
 
 
-async def test_words_confirm_over_verified_tls_and_not_over_plain_http(site: Site, hook: Receiver) -> None:
+async def test_text_confirms_over_verified_tls_and_not_over_plain_http(site: Site, hook: Receiver) -> None:
     hook.behave = reply(200, b"Thank you")
     await site.set_webhook(hook.url)
     await site.accept(1)
@@ -134,7 +141,7 @@ async def test_words_confirm_over_verified_tls_and_not_over_plain_http(site: Sit
 
 @pytest.fixture
 def trusted(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], ssl.SSLContext]:
-    """Let this machine trust an authority, and return what makes a server's TLS by it."""
+    """Trust an authority on this machine; return a factory of TLS contexts for servers."""
     authority = trustme.CA()
     file = tmp_path_factory.mktemp("ca") / "ca.pem"
     authority.cert_pem.write_to_path(file)
@@ -150,7 +157,7 @@ def trusted(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.mark.parametrize(("body", "state"), [(b"Thank you", LinkState.CONNECTED), (SCRIPT.encode(), LinkState.REFUSED)])
-async def test_over_verified_tls_words_confirm_and_markup_does_not(
+async def test_over_verified_tls_text_confirms_and_markup_does_not(
     site: Site, trusted: Callable[[], ssl.SSLContext], body: bytes, state: LinkState
 ) -> None:
     async with receiver(reply(200, body), trusted()) as server:
@@ -159,7 +166,7 @@ async def test_over_verified_tls_words_confirm_and_markup_does_not(
         await until(lambda: site.link("hook").state is state)
 
 
-async def test_a_link_that_is_refused_quotes_the_reply_without_our_secrets(site: Site, hook: Receiver) -> None:
+async def test_a_refused_link_quotes_the_reply_without_our_secrets(site: Site, hook: Receiver) -> None:
     said = f"<p>{'You may not see /in/deep-secret nor abc-def-123. ' * 20}"
     hook.behave = typed(said.encode("utf-16"), "text/html")
     await site.set_webhook(f"{hook.url}/in/deep-secret", header="X-Key", header_value="abc-def-123")
@@ -181,12 +188,12 @@ async def test_a_link_that_is_refused_quotes_the_reply_without_our_secrets(site:
     st.binary(max_size=300),
     st.sampled_from([None, "utf-8", "utf-16", "latin-1", "shift_jis", "utf-7", "punycode", "\0"]),
 )
-def test_whatever_comes_is_decoded_and_judged(body: bytes, charset: str | None) -> None:
-    decoded(body, charset)
-    found = body_of(body, charset)
-    assert confirms(body, charset, verified=False, approved=()) is (found is Body.DATA)
-    assert confirms(body, charset, verified=True, approved=()) is (found is not Body.PAGE)
-    assert confirms(body, charset, verified=False, approved=[digest(body)])
+def test_every_body_is_decoded_and_classified(body: bytes, charset: str | None) -> None:
+    decode_body(body, charset)
+    found = classify_body(body, charset)
+    assert is_confirmation(body, charset, verified=False, approved=()) is (found is BodyKind.DATA)
+    assert is_confirmation(body, charset, verified=True, approved=()) is (found is not BodyKind.PAGE)
+    assert is_confirmation(body, charset, verified=False, approved=[body_digest(body)])
 
 
 @settings(deadline=None)
@@ -197,14 +204,14 @@ def test_whatever_comes_is_decoded_and_judged(body: bytes, charset: str | None) 
     )
 )
 def test_every_json_document_is_data(document: object) -> None:
-    assert body_of(orjson.dumps(document), "text/html") is Body.DATA
+    assert classify_body(orjson.dumps(document), "text/html") is BodyKind.DATA
 
 
 @settings(deadline=None)
 @given(st.text(), st.text(), st.sampled_from(["utf-8", "utf-16", "utf-32", "utf-8-sig"]))
 def test_markup_in_the_beginning_is_a_page_in_every_encoding(before: str, after: str, encoding: str) -> None:
     body = f"x{before}<{after}".encode(encoding, "replace")
-    assert body_of(body, None) is Body.PAGE
+    assert classify_body(body, None) is BodyKind.PAGE
 
 
 @pytest.mark.parametrize("status", [200, 201, 203, 206, 299])
@@ -216,14 +223,14 @@ def test_any_other_success_confirms_by_its_body_alone(status: int) -> None:
 @pytest.mark.parametrize(
     ("body", "found"),
     [
-        (b"[" + b"0," * (MOST_VALUES - 1) + b"0]", Body.DATA),
-        (b"[" + b"0," * MOST_VALUES + b"0]", Body.TEXT),
-        (b' {"a":"' + b"x" * 300_000 + b'"}\n', Body.DATA),
-        (b"x" * 300_000, Body.TEXT),
-        (b"<html>[" + b"x" * 300_000 + b"]", Body.PAGE),
-        (b"[<html>" + b"x" * 300_000 + b"]", Body.PAGE),
+        (b"[" + b"0," * (MOST_VALUES - 1) + b"0]", BodyKind.DATA),
+        (b"[" + b"0," * MOST_VALUES + b"0]", BodyKind.TEXT),
+        (b' {"a":"' + b"x" * 300_000 + b'"}\n', BodyKind.DATA),
+        (b"x" * 300_000, BodyKind.TEXT),
+        (b"<html>[" + b"x" * 300_000 + b"]", BodyKind.PAGE),
+        (b"[<html>" + b"x" * 300_000 + b"]", BodyKind.PAGE),
     ],
     ids=["JSON", "too many values", "a long text in JSON", "words", "a page", "a page in brackets"],
 )
-def test_a_long_body_is_json_only_if_all_of_it_is(body: bytes, found: Body) -> None:
-    assert body_of(body, None) is found
+def test_a_long_body_is_json_only_if_all_of_it_is(body: bytes, found: BodyKind) -> None:
+    assert classify_body(body, None) is found

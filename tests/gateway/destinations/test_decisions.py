@@ -1,4 +1,4 @@
-"""Statuses, backoff and link states: decisions as functions of values."""
+"""Decisions as pure functions: statuses, backoff and link states."""
 
 import pytest
 from hypothesis import given
@@ -9,7 +9,7 @@ from process_cosmos_gateway.destinations.backoff import CAP_SECONDS, LONGEST_RET
 from process_cosmos_gateway.destinations.destination import Down, Refused, Trouble
 from process_cosmos_gateway.destinations.http_request import Reply
 from process_cosmos_gateway.destinations.http_statuses import Meaning, meaning
-from process_cosmos_gateway.destinations.link import Health, together
+from process_cosmos_gateway.destinations.link import LinkHealth, combine_health
 
 STATUSES = {
     Meaning.DELIVERED: (200, 201, 202, 204, 409),
@@ -32,7 +32,7 @@ def test_a_status_about_an_event_of_a_batch_asks_for_smaller_batches(status: int
 
 
 @pytest.mark.parametrize("single", [True, False])
-def test_a_first_400_says_that_the_address_is_wrong(single: bool) -> None:  # noqa: FBT001 - a case
+def test_a_400_before_any_delivery_means_a_wrong_address(single: bool) -> None:  # noqa: FBT001 - a case
     assert meaning(400, own=True, single=single, proven=False) is Meaning.REFUSED
 
 
@@ -47,15 +47,15 @@ def test_what_may_be_a_page_never_confirms_and_never_rejects(status: int, single
     [
         (Reply(status=503, body=b"", retry_after=7.0), Down(reason="http_503", retry_after=7.0)),
         (Reply(status=429, body=b""), Down(reason="http_429")),
-        (Reply(status=502, body=b"<html>"), Down(reason="http_502", of_event=True, detail="<html>")),
-        (Reply(status=200, body=b"<p>"), Refused(reason="not_a_receiver", of_event=True, detail="<p>")),
-        (Reply(status=422, body=b"<p>"), Refused(reason="not_a_receiver", of_event=True, detail="<p>")),
-        (Reply(status=302, body=b""), Refused(reason="redirect", of_event=True)),
-        (Reply(status=401, body=b"<p>"), Refused(reason="http_401", of_event=True, detail="<p>")),
-        (Reply(status=400, body=b""), Refused(reason="http_400", of_event=True)),
+        (Reply(status=502, body=b"<html>"), Down(reason="http_502", event_suspected=True, detail="<html>")),
+        (Reply(status=200, body=b"<p>"), Refused(reason="not_a_receiver", event_suspected=True, detail="<p>")),
+        (Reply(status=422, body=b"<p>"), Refused(reason="not_a_receiver", event_suspected=True, detail="<p>")),
+        (Reply(status=302, body=b""), Refused(reason="redirect", event_suspected=True)),
+        (Reply(status=401, body=b"<p>"), Refused(reason="http_401", event_suspected=True, detail="<p>")),
+        (Reply(status=400, body=b""), Refused(reason="http_400", event_suspected=True)),
     ],
 )
-def test_trouble_has_a_stable_word(reply: Reply, trouble: Trouble) -> None:
+def test_a_failure_has_a_stable_code(reply: Reply, trouble: Trouble) -> None:
     assert reply.trouble == trouble
 
 
@@ -80,36 +80,36 @@ def test_retry_after_is_honoured_up_to_a_quarter_of_an_hour(seconds: float) -> N
 
 
 def test_a_link_is_connected_only_after_proof_of_work() -> None:
-    fresh = Health()
-    assert (fresh.state, fresh.reason, fresh.wait(1.0)) == (LinkState.OFFLINE, "untried", 0.0)
+    fresh = LinkHealth()
+    assert (fresh.state, fresh.reason, fresh.retry_delay(1.0)) == (LinkState.OFFLINE, "untried", 0.0)
 
     failed = fresh.failed(Down(reason="timeout")).failed(Down(reason="unreachable"))
-    assert (failed.state, failed.reason, failed.wait(1.0)) == (LinkState.OFFLINE, "unreachable", 2.0)
+    assert (failed.state, failed.reason, failed.retry_delay(1.0)) == (LinkState.OFFLINE, "unreachable", 2.0)
 
-    worked = failed.worked(5.0)
+    worked = failed.succeeded(5.0)
     assert (worked.state, worked.reason, worked.last_contact) == (LinkState.CONNECTED, None, 5.0)
-    assert worked.wait(1.0) == 0.0
+    assert worked.retry_delay(1.0) == 0.0
 
 
 def test_proof_of_work_resets_the_backoff_and_keeps_nothing_of_the_failures() -> None:
-    backoff = Health()
+    backoff = LinkHealth()
     for _ in range(9):
         backoff = backoff.failed(Down(reason="timeout"))
-    assert backoff.worked(1.0).failed(Down(reason="timeout")).wait(1.0) == 1.0
+    assert backoff.succeeded(1.0).failed(Down(reason="timeout")).retry_delay(1.0) == 1.0
 
 
 def test_a_refused_link_is_tried_every_quarter_of_an_hour() -> None:
-    assert Health().failed(Refused(reason="http_404")).wait(0.3) == REFUSED_SECONDS
+    assert LinkHealth().failed(Refused(reason="http_404")).retry_delay(0.3) == REFUSED_SECONDS
 
 
-def test_the_worse_way_is_what_people_see_and_an_untried_one_says_nothing() -> None:
-    untried, well = Health(), Health().worked(3.0)
-    away = Health().worked(9.0).failed(Down(reason="timeout"))
-    refused = Health().failed(Refused(reason="not_a_receiver"))
+def test_the_link_shows_the_worse_health_and_ignores_an_untried_one() -> None:
+    untried, well = LinkHealth(), LinkHealth().succeeded(3.0)
+    away = LinkHealth().succeeded(9.0).failed(Down(reason="timeout"))
+    refused = LinkHealth().failed(Refused(reason="not_a_receiver"))
 
-    assert together(untried, well).state is LinkState.CONNECTED
-    assert together(well, away).reason == "timeout"
-    assert together(well, away).last_contact == 9.0
-    assert together(refused, away).reason == "not_a_receiver"
-    assert together(untried, untried).reason == "untried"
-    assert together(untried, untried).last_contact is None
+    assert combine_health(untried, well).state is LinkState.CONNECTED
+    assert combine_health(well, away).reason == "timeout"
+    assert combine_health(well, away).last_contact == 9.0
+    assert combine_health(refused, away).reason == "not_a_receiver"
+    assert combine_health(untried, untried).reason == "untried"
+    assert combine_health(untried, untried).last_contact is None

@@ -1,4 +1,4 @@
-"""The pump: a load is settled while the next one is on its way, and a load that failed goes again at its time."""
+"""The delivery worker settles a batch while sending the next one, and repeats a failed batch first."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -11,7 +11,7 @@ import pytest
 from process_cosmos_gateway.clock import SystemClock
 from process_cosmos_gateway.contract.destinations import DestinationKind, EventKind, LinkState
 from process_cosmos_gateway.destinations import batch_sender, settings
-from process_cosmos_gateway.destinations.delivery_state import Sending
+from process_cosmos_gateway.destinations.delivery_state import DeliveryState
 from process_cosmos_gateway.destinations.delivery_worker import DeliveryWorker
 from process_cosmos_gateway.destinations.destination import Down, Polled, ProbeResult, Refused, Sent
 from process_cosmos_gateway.errors import StoreError
@@ -21,46 +21,46 @@ from tests.gateway.store.parts import opened
 
 from .parts import FakeAlerts, event, until
 
-FAR = "far"
+DESTINATION = "receiver"
 
 
 @dataclass
-class Far:
-    """A destination that takes two events at once; ``answer_fn`` says what becomes of a load, ``poll_fn`` of a poll."""
+class FakeDestination:
+    """A destination that accepts two events at once; ``answer_fn`` decides a batch's outcome, ``poll_fn`` a poll's."""
 
     answer_fn: Callable[[int, Sequence[Delivery]], Sent]
-    name: Final[str] = FAR
+    name: Final[str] = DESTINATION
     label: Final[str | None] = None
     kind: Final[DestinationKind] = DestinationKind.CLOUD
-    address: Final = "https://far.invalid"
+    address: Final = "https://receiver.invalid"
     kinds: Final[tuple[EventKind, ...]] = (EventKind.ALERT,)
     batch: int = 2
-    takes_all: Final = True
+    accepts_batches: Final = True
     poll_fn: Callable[[], Polled | None] = lambda: None
-    loads: list[list[int]] = field(default_factory=list)
+    batches: list[list[int]] = field(default_factory=list)
     tokens: list[str | None] = field(default_factory=list)
 
     async def send(self, deliveries: Sequence[Delivery], *, proven: bool, token: str | None) -> Sent:
-        """Note what came."""
-        self.loads.append([int(delivery.id[3:]) for delivery in deliveries])
+        """Record the batch."""
+        self.batches.append([int(delivery.id[3:]) for delivery in deliveries])
         self.tokens.append(token)
-        return self.answer_fn(len(self.loads), deliveries)
+        return self.answer_fn(len(self.batches), deliveries)
 
     async def poll(self, after: int) -> Polled | None:
-        """Look into the inbox."""
+        """Return the result of ``poll_fn``."""
         return self.poll_fn()
 
     async def probe(self, event: bytes) -> ProbeResult:
-        """Find it well."""
+        """Return a successful test."""
         return ProbeResult(delivered=True)
 
     async def close(self) -> None:
-        """Have nothing to end."""
+        """Do nothing: there are no connections."""
 
 
-def taken(load: int, deliveries: Sequence[Delivery]) -> Sent:
-    """Take everything, with a token a load."""
-    return Sent(results=[(delivery, Delivered()) for delivery in deliveries], token=f"token {load}")
+def accept_all(batch: int, deliveries: Sequence[Delivery]) -> Sent:
+    """Accept every event, with a token for each batch."""
+    return Sent(results=[(delivery, Delivered()) for delivery in deliveries], token=f"token {batch}")
 
 
 @pytest.fixture
@@ -72,26 +72,26 @@ async def store(tmp_path: Any) -> AsyncIterator[Store]:  # noqa: ANN401 - pytest
 @pytest.fixture
 async def outbox(store: Store) -> Outbox:
     outbox = Outbox(store, SystemClock())
-    await outbox.register(FAR, [EventKind.ALERT])
+    await outbox.register(DESTINATION, [EventKind.ALERT])
     for number in range(1, 8):
         await outbox.accept(event(number))
     return outbox
 
 
 @asynccontextmanager
-async def pumping(
-    far: Far, store: Store, outbox: Outbox, gate: FakeAlerts | None = None
+async def running_worker(
+    destination: FakeDestination, store: Store, outbox: Outbox, gate: FakeAlerts | None = None
 ) -> AsyncIterator[DeliveryWorker]:
-    sending = Sending(
-        far,
-        kept=settings.Kept(settings=cast("Any", None), proven=True),
+    state = DeliveryState(
+        destination,
+        stored=settings.StoredDestination(settings=cast("Any", None), proven=True),
         store=store,
         outbox=outbox,
         alerts=cast("Any", gate or FakeAlerts()),
         clock=SystemClock(),
         jitter_fn=lambda: 0.0,
     )
-    worker = DeliveryWorker(sending)
+    worker = DeliveryWorker(state)
     task = asyncio.create_task(worker.run())
     try:
         yield worker
@@ -111,17 +111,15 @@ async def until_empty(outbox: Outbox) -> None:
             await asyncio.sleep(0.005)
 
 
-async def test_every_event_goes_once_and_in_order_with_the_token_of_the_load_before(
-    store: Store, outbox: Outbox
-) -> None:
-    far = Far(taken)
-    async with pumping(far, store, outbox):
+async def test_every_event_is_sent_once_and_in_order_with_the_previous_token(store: Store, outbox: Outbox) -> None:
+    destination = FakeDestination(accept_all)
+    async with running_worker(destination, store, outbox):
         await until_empty(outbox)
-    assert far.loads == [[1, 2], [3, 4], [5, 6], [7]]
-    assert far.tokens == [None, "token 1", "token 2", "token 3"]
+    assert destination.batches == [[1, 2], [3, 4], [5, 6], [7]]
+    assert destination.tokens == [None, "token 1", "token 2", "token 3"]
 
 
-async def test_the_next_load_is_on_its_way_before_the_one_before_is_settled(
+async def test_the_next_batch_is_sent_before_the_previous_one_is_settled(
     store: Store, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settle, may_settle = outbox.settle, asyncio.Event()
@@ -131,38 +129,40 @@ async def test_the_next_load_is_on_its_way_before_the_one_before_is_settled(
         await settle(*arguments, **named)
 
     monkeypatch.setattr(outbox, "settle", held_back)
-    far = Far(taken)
-    async with pumping(far, store, outbox):
-        await until(lambda: len(far.loads) == 2)
-        assert far.loads == [[1, 2], [3, 4]]
+    destination = FakeDestination(accept_all)
+    async with running_worker(destination, store, outbox):
+        await until(lambda: len(destination.batches) == 2)
+        assert destination.batches == [[1, 2], [3, 4]]
         assert await waiting(outbox) == 7
         may_settle.set()
         await until_empty(outbox)
-    assert far.loads == [[1, 2], [3, 4], [5, 6], [7]]
+    assert destination.batches == [[1, 2], [3, 4], [5, 6], [7]]
 
 
-async def test_a_load_that_arrived_in_part_is_settled_before_anything_else_goes(store: Store, outbox: Outbox) -> None:
-    def first_refused(load: int, deliveries: Sequence[Delivery]) -> Sent:
-        if load > 1:
-            return taken(load, deliveries)
+async def test_a_batch_delivered_in_part_is_settled_before_the_next_is_sent(store: Store, outbox: Outbox) -> None:
+    def first_refused(batch: int, deliveries: Sequence[Delivery]) -> Sent:
+        if batch > 1:
+            return accept_all(batch, deliveries)
         results: list[tuple[Delivery, DeliveryResult]] = [(deliveries[0], Rejected("refused", "no"))]
         return Sent(results=results, token="token 1")
 
-    far = Far(first_refused)
-    async with pumping(far, store, outbox):
+    destination = FakeDestination(first_refused)
+    async with running_worker(destination, store, outbox):
         await until_empty(outbox)
-    assert far.loads == [[1, 2], [2, 3], [4, 5], [6, 7]]
+    assert destination.batches == [[1, 2], [2, 3], [4, 5], [6, 7]]
     assert [each.event for each in await outbox.rejected()] == [event(1).id]
 
 
-async def test_a_load_that_failed_goes_again_before_what_comes_after_it(store: Store, outbox: Outbox) -> None:
-    far = Far(lambda load, deliveries: Sent(trouble=Down(reason="timeout")) if load == 2 else taken(load, deliveries))
-    async with pumping(far, store, outbox):
+async def test_a_failed_batch_is_repeated_before_later_events(store: Store, outbox: Outbox) -> None:
+    destination = FakeDestination(
+        lambda batch, deliveries: Sent(trouble=Down(reason="timeout")) if batch == 2 else accept_all(batch, deliveries)
+    )
+    async with running_worker(destination, store, outbox):
         await until_empty(outbox)
-    assert far.loads == [[1, 2], [3, 4], [3, 4], [5, 6], [7]]
+    assert destination.batches == [[1, 2], [3, 4], [3, 4], [5, 6], [7]]
 
 
-async def test_a_settlement_that_failed_sends_its_load_again_with_the_token_on_disk(
+async def test_a_failed_settlement_repeats_its_batch_with_the_stored_token(
     store: Store, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settle, times = outbox.settle, 0
@@ -175,33 +175,33 @@ async def test_a_settlement_that_failed_sends_its_load_again_with_the_token_on_d
         await settle(*arguments, **named)
 
     monkeypatch.setattr(outbox, "settle", second_fails)
-    far = Far(taken)
-    async with pumping(far, store, outbox):
+    destination = FakeDestination(accept_all)
+    async with running_worker(destination, store, outbox):
         await until_empty(outbox)
-    assert far.loads == [[1, 2], [3, 4], [5, 6], [3, 4], [5, 6], [7]]
-    assert far.tokens[3] == "token 1"
+    assert destination.batches == [[1, 2], [3, 4], [5, 6], [3, 4], [5, 6], [7]]
+    assert destination.tokens[3] == "token 1"
 
 
 async def test_nothing_follows_while_the_gate_is_closed(store: Store, outbox: Outbox) -> None:
     gate = FakeAlerts()
 
-    def closing(load: int, deliveries: Sequence[Delivery]) -> Sent:
-        if load == 1:
+    def closing(batch: int, deliveries: Sequence[Delivery]) -> Sent:
+        if batch == 1:
             gate.gate.clear()
-        return taken(load, deliveries)
+        return accept_all(batch, deliveries)
 
-    far = Far(closing)
-    async with pumping(far, store, outbox, gate):
+    destination = FakeDestination(closing)
+    async with running_worker(destination, store, outbox, gate):
         async with asyncio.timeout(10):
             while await waiting(outbox) != 5:  # noqa: ASYNC110 - another task settles
                 await asyncio.sleep(0.005)
-        assert far.loads == [[1, 2]]
+        assert destination.batches == [[1, 2]]
         gate.gate.set()
         await until_empty(outbox)
-    assert far.loads == [[1, 2], [3, 4], [5, 6], [7]]
+    assert destination.batches == [[1, 2], [3, 4], [5, 6], [7]]
 
 
-async def test_an_alarm_does_not_wait_while_the_only_other_one_fails_again_and_again(
+async def test_an_urgent_event_does_not_wait_for_another_that_keeps_failing(
     store: Store, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batch_sender, "PROBE_SECONDS", 0.01)
@@ -211,17 +211,17 @@ async def test_an_alarm_does_not_wait_while_the_only_other_one_fails_again_and_a
         results: list[tuple[Delivery, DeliveryResult]] = [
             (delivery, Failed("timeout") if delivery.id == bad else Delivered()) for delivery in deliveries
         ]
-        away = Down(reason="timeout", retry_after=600, of_event=True)
+        away = Down(reason="timeout", retry_after=600, event_suspected=True)
         return Sent(results=results, trouble=away if [delivery.id for delivery in deliveries] == [bad] else None)
 
-    far = Far(first_fails)
-    async with pumping(far, store, outbox):
-        await until(lambda: far.loads[-1:] == [[1]])
+    destination = FakeDestination(first_fails)
+    async with running_worker(destination, store, outbox):
+        await until(lambda: destination.batches[-1:] == [[1]])
         await outbox.accept(event(99))
-        await until(lambda: any(99 in load for load in far.loads))
+        await until(lambda: any(99 in batch for batch in destination.batches))
 
 
-async def test_a_load_that_was_refused_goes_again_with_a_new_alarm_and_not_before(
+async def test_a_refused_batch_is_repeated_only_with_a_new_urgent_event(
     store: Store, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batch_sender, "PROBE_SECONDS", 0.01)
@@ -233,17 +233,17 @@ async def test_a_load_that_was_refused_goes_again_with_a_new_alarm_and_not_befor
         looked += 1
         return await look(*arguments, **named)
 
-    far = Far(lambda *_: Sent(trouble=Refused(reason="http_404", of_event=True)), batch=10)
-    async with pumping(far, store, outbox):
-        await until(lambda: len(far.loads) == 1)
+    destination = FakeDestination(lambda *_: Sent(trouble=Refused(reason="http_404", event_suspected=True)), batch=10)
+    async with running_worker(destination, store, outbox):
+        await until(lambda: len(destination.batches) == 1)
         monkeypatch.setattr(outbox, "deliveries", counted)
         await until(lambda: looked > 5)
-        assert len(far.loads) == 1
+        assert len(destination.batches) == 1
         await outbox.accept(event(99))
-        await until(lambda: len(far.loads) > 1)
+        await until(lambda: len(destination.batches) > 1)
         looked = 0
         await until(lambda: looked > 5)
-    assert far.loads == [[1, 2, 3, 4, 5, 6, 7], [1, 2, 3, 4, 5, 6, 7, 99]]
+    assert destination.batches == [[1, 2, 3, 4, 5, 6, 7], [1, 2, 3, 4, 5, 6, 7, 99]]
 
 
 @pytest.mark.parametrize("how", ["delivery", "test"])
@@ -251,14 +251,14 @@ async def test_a_refused_poll_is_repeated_when_the_link_is_known_to_work(
     store: Store, outbox: Outbox, how: str
 ) -> None:
     is_free = False
-    refusal = Refused(reason="not_a_receiver", of_event=True)
-    far = Far(taken, poll_fn=lambda: Polled(trouble=None if is_free else refusal))
-    async with pumping(far, store, outbox) as worker:
+    refusal = Refused(reason="not_a_receiver", event_suspected=True)
+    destination = FakeDestination(accept_all, poll_fn=lambda: Polled(trouble=None if is_free else refusal))
+    async with running_worker(destination, store, outbox) as worker:
         await until_empty(outbox)
         await until(lambda: worker.link().state is LinkState.REFUSED)
         is_free = True
         if how == "delivery":
             await outbox.accept(event(99))
         else:
-            await worker.proven_by_test(cast("Any", None))
+            await worker.resume_after_test(cast("Any", None))
         await until(lambda: worker.link().state is LinkState.CONNECTED)

@@ -1,4 +1,4 @@
-"""The receiver printed in docs/destinations.md, run as it stands there, with every kind of event."""
+"""The receiver printed in docs/destinations.md, run as printed, with every kind of event."""
 
 import asyncio
 import sys
@@ -29,7 +29,7 @@ def program() -> str:
 
 
 async def listening(port: int) -> None:
-    """Wait until somebody listens."""
+    """Wait until the port accepts connections."""
     async with asyncio.timeout(20):
         while True:
             try:
@@ -54,18 +54,20 @@ async def documented(tmp_path: Path) -> AsyncIterator[tuple[str, asyncio.subproc
     await process.wait()
 
 
-async def test_it_takes_an_event_and_answers_it(site: Site, documented: tuple[str, asyncio.subprocess.Process]) -> None:
+async def test_it_accepts_an_event_and_answers_it(
+    site: Site, documented: tuple[str, asyncio.subprocess.Process]
+) -> None:
     await site.set_webhook(documented[0])
     await site.accept(1)
-    await until(lambda: bool(site.alerts.taken))
+    await until(lambda: bool(site.alerts.stored))
 
-    [(_, item)] = site.alerts.taken
+    [(_, item)] = site.alerts.stored
     assert item.answer == "Keep off"
     await until(lambda: site.link("hook").state is LinkState.CONNECTED)
     assert await site.waiting() == 0
 
 
-async def test_it_takes_a_test_event_and_answers_nothing(
+async def test_it_accepts_a_test_event_without_an_answer(
     site: Site, documented: tuple[str, asyncio.subprocess.Process]
 ) -> None:
     url, process = documented
@@ -75,10 +77,10 @@ async def test_it_takes_a_test_event_and_answers_nothing(
     process.terminate()
     assert process.stdout is not None
     assert (await process.stdout.read()).startswith(b"process_cosmos.test.v1 This is a test.")
-    assert site.alerts.taken == []
+    assert site.alerts.stored == []
 
 
-async def test_it_does_its_part_once_and_repeats_its_reply(
+async def test_it_acts_once_and_repeats_its_reply(
     documented: tuple[str, asyncio.subprocess.Process],
 ) -> None:
     url, process = documented
@@ -96,7 +98,7 @@ async def test_it_does_its_part_once_and_repeats_its_reply(
 
 
 def of_device(number: int, kind: str, subject: str, data: object) -> Event:
-    """Return an event as devices, or the broker's session, make them."""
+    """Return an event as created for devices or the broker's session."""
     return Event(
         id=event_id(number),
         type=kind,
@@ -110,7 +112,7 @@ def of_device(number: int, kind: str, subject: str, data: object) -> Event:
 
 
 def others() -> Sequence[Event]:
-    """Return one event of each kind beside alerts, readings and tests."""
+    """Return one event of each kind except alerts, readings and tests."""
     about = {"device": "wot/leak", "title": "Leak"}
     gap = {"reason": "session_lost", "since": None, "until": datetime(2026, 11, 22, 10, tzinfo=UTC)}
     return (
@@ -123,7 +125,7 @@ def others() -> Sequence[Event]:
     )
 
 
-async def test_it_takes_every_kind_of_event(site: Site, documented: tuple[str, asyncio.subprocess.Process]) -> None:
+async def test_it_accepts_every_kind_of_event(site: Site, documented: tuple[str, asyncio.subprocess.Process]) -> None:
     url, process = documented
     await site.set_webhook(url, kinds=tuple(EventKind))
     await site.outbox.accept(event(1))
@@ -135,7 +137,7 @@ async def test_it_takes_every_kind_of_event(site: Site, documented: tuple[str, a
     ]
     await site.store.write(lambda transaction: site.outbox.add_readings(transaction, readings))
     async with asyncio.timeout(20):
-        while (await site.outbox.depths()).waiting != Waiting():  # noqa: ASYNC110 - the queue tells nobody
+        while (await site.outbox.depths()).waiting != Waiting():  # noqa: ASYNC110 - the queue sends no notification
             await asyncio.sleep(0.01)
     tested = await site.destinations.test(TestDestination(id="1", name="hook"))
 
@@ -150,7 +152,7 @@ async def test_it_takes_every_kind_of_event(site: Site, documented: tuple[str, a
             "process_cosmos.alert.opened.v1 Water in the cellar",
             *(f"{each.type} {each.subject}" for each in others()),
             "process_cosmos.readings.v1 readings",
-            "process_cosmos.test.v1 This is a test. Nothing has happened, and nothing is to be done.",
+            "process_cosmos.test.v1 This is a test. Nothing has happened and no action is needed.",
         ]
     )
 

@@ -1,4 +1,4 @@
-"""One event that gets no proper reply, while the receiver takes all others: it alone waits."""
+"""An event without a valid reply waits alone while the receiver accepts all others."""
 
 import asyncio
 import time
@@ -36,7 +36,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def failing(fails: Callable[[str], bool], how: Behaviour) -> Behaviour:
-    """Fail for the events ``fails`` is true of, take the others."""
+    """Return a behaviour that fails for events selected by ``fails`` and accepts the others."""
 
     async def behave(request: web.Request, body: bytes) -> web.StreamResponse:
         return await (how if fails(orjson.loads(body)["id"]) else accept)(request, body)
@@ -45,7 +45,7 @@ def failing(fails: Callable[[str], bool], how: Behaviour) -> Behaviour:
 
 
 def arrived(hook: Receiver) -> list[str]:
-    """Return the ids that came, in order, but for the bad one."""
+    """Return the ids received, in order, without the bad event."""
     return [found for call in hook.calls if (found := orjson.loads(call.body)["id"]) != BAD]
 
 
@@ -65,21 +65,21 @@ async def test_of_400_events_one_fails_and_the_others_arrive_at_once_and_once(
     assert sorted(arrived(hook)) == [event_id(number) for number in range(2, 401)]
 
 
-async def test_an_alarm_gets_past_the_thousands_that_wait_behind_one_that_fails(site: Site, hook: Receiver) -> None:
+async def test_an_urgent_event_overtakes_thousands_waiting_behind_a_failing_one(site: Site, hook: Receiver) -> None:
     hook.behave = failing(lambda identifier: identifier == BAD, reply(500))
     site.alerts.gate.clear()
     await site.set_webhook(hook.url)
     await asyncio.gather(*(site.outbox.accept(event(number, alert=1)) for number in range(1, 4201)))
     await site.accept(4201)
     site.alerts.gate.set()
-    await until(lambda: hook.has_heard(event_id(4201).encode()))
+    await until(lambda: hook.has_received(event_id(4201).encode()))
     await until(lambda: site.link("hook").state is LinkState.CONNECTED)
     await site.accept(4202)
-    await until(lambda: hook.has_heard(event_id(4202).encode()))
+    await until(lambda: hook.has_received(event_id(4202).encode()))
     assert await site.waiting() == 4200
 
 
-async def test_an_alarm_waits_for_no_time_out_of_other_subjects(
+async def test_an_urgent_event_does_not_wait_for_time_outs_of_other_subjects(
     site: Site, hook: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http_request, "SILENCE_SECONDS", 2 * LATE_SECONDS)
@@ -94,12 +94,12 @@ async def test_an_alarm_waits_for_no_time_out_of_other_subjects(
     for number in range(100, 104):  # the first while all requests hang, the others while all seems down
         await site.accept(number)
         accepted = time.monotonic()
-        await until(lambda: hook.has_heard(event_id(number).encode()))  # noqa: B023 - done before the next
+        await until(lambda: hook.has_received(event_id(number).encode()))  # noqa: B023 - done before the next
         assert time.monotonic() - accepted < LATE_SECONDS + PROBE_SECONDS
         await until(lambda: site.link("hook").state is LinkState.CONNECTED)
 
 
-async def test_an_alarm_that_comes_while_the_only_other_event_fails_ends_its_pause(site: Site, hook: Receiver) -> None:
+async def test_a_new_urgent_event_ends_the_pause_of_a_failing_one(site: Site, hook: Receiver) -> None:
     hook.behave = failing(lambda identifier: identifier == BAD, reply(403))
     await site.set_webhook(hook.url)
     await site.accept(1)
@@ -110,7 +110,7 @@ async def test_an_alarm_that_comes_while_the_only_other_event_fails_ends_its_pau
 
 
 @pytest.mark.parametrize("how", [keep_silent, break_off, reply(403)])
-async def test_what_comes_behind_the_event_that_fails_waits_for_it(site: Site, hook: Receiver, how: Behaviour) -> None:
+async def test_later_events_of_the_same_key_wait_for_a_failing_one(site: Site, hook: Receiver, how: Behaviour) -> None:
     fails = True
     hook.behave = failing(lambda identifier: fails and identifier == BAD, how)
     site.alerts.gate.clear()
@@ -129,7 +129,7 @@ async def test_what_comes_behind_the_event_that_fails_waits_for_it(site: Site, h
 
 
 @pytest.mark.parametrize("how", [keep_silent, break_off, reply(403)])
-async def test_an_event_that_fails_twenty_times_while_others_pass_is_poison(
+async def test_an_event_that_fails_twenty_times_while_others_are_delivered_is_rejected(
     hook: Receiver, tmp_path: Path, how: Behaviour, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http_request, "SILENCE_SECONDS", 0.05)
@@ -141,13 +141,13 @@ async def test_an_event_that_fails_twenty_times_while_others_pass_is_poison(
         while not (rejected := await site.outbox.rejected()):
             number += 1
             await site.accept(number)
-            await until(lambda: hook.has_heard(event_id(number).encode()))  # noqa: B023 - done before the next
+            await until(lambda: hook.has_received(event_id(number).encode()))  # noqa: B023 - done before the next
         assert [(each.event, each.code, each.attempts) for each in rejected] == [(BAD, "poison", rejected[0].attempts)]
         assert rejected[0].attempts >= 20
         assert len(set(arrived(hook))) == len(arrived(hook)) == number - 1
 
 
-async def test_while_nothing_passes_no_event_is_charged(site: Site, hook: Receiver) -> None:
+async def test_while_nothing_is_delivered_no_failure_counts_against_an_event(site: Site, hook: Receiver) -> None:
     hook.behave = keep_silent
     site.alerts.gate.clear()
     await site.set_webhook(hook.url)
@@ -174,5 +174,5 @@ async def test_readings_do_not_wait_for_a_request_that_hangs(
     reading = OutgoingReading(device="meter", property="level", unit="l", time=100.0, value=1.0)
     await site.store.write(lambda transaction: site.outbox.add_readings(transaction, [reading]))
     begun = time.monotonic()
-    await until(lambda: hook.has_heard(b"process_cosmos.readings.v1"))
+    await until(lambda: hook.has_received(b"process_cosmos.readings.v1"))
     assert time.monotonic() - begun < 2 * LATE_SECONDS

@@ -1,4 +1,4 @@
-"""An endpoint that answers anything: nothing is lost, order is kept, the pace too, and nothing on disk is poisoned."""
+"""An endpoint with arbitrary replies: nothing is lost, order and pace are kept, stored data stays valid."""
 
 import asyncio
 import hashlib
@@ -37,10 +37,10 @@ KEYS = 3
 SECONDS = 60.0
 STEP = 30.0
 MOST_POLLS = 75
-"""In ``SECONDS``: one a second, and those that the pace lends."""
+"""Most polls in ``SECONDS``: one a second, plus the credit of the pace."""
 
 MOST_REQUESTS = 150
-"""In ``SECONDS``: enough to find each of ``EVENTS`` that fails alone, and to try it a few times."""
+"""Most requests in ``SECONDS``: enough to find each of ``EVENTS`` that fails alone, and to repeat it a few times."""
 
 type Answer = Callable[[web.Request, bytes], web.Response | bytes]
 
@@ -51,14 +51,14 @@ def raw(text: bytes) -> Answer:
 
 
 def status(code: int, body: bytes = b"", **headers: str) -> Answer:
-    """Reply with a status."""
+    """Reply with an HTTP status."""
     return lambda _request, _body: web.Response(
         status=code, body=body, headers={name.replace("_", "-"): value for name, value in headers.items()}
     )
 
 
 def receipt(**members: object) -> Answer:
-    """Reply with a receipt that is right but for ``members``."""
+    """Reply with a valid receipt changed by ``members``."""
 
     def answer(_request: web.Request, body: bytes) -> web.Response:
         taken = {"batch": hashlib.sha256(body).hexdigest(), "token": "1-0123456789abcdef"}
@@ -68,7 +68,7 @@ def receipt(**members: object) -> Answer:
 
 
 def page(*cursors: object, size: int = 0) -> Answer:
-    """Reply with inbox items at these places; relative to what was asked for where they are texts."""
+    """Reply with inbox items at these cursors; text cursors are relative to the requested one."""
 
     def answer(request: web.Request, _body: bytes) -> web.Response:
         after = int(request.query.get("after", 0))
@@ -132,7 +132,7 @@ ANSWERS: Mapping[str, Answer] = {
 
 @dataclass
 class Endpoint:
-    """Answers by a script, then as it should. ``settled``: the events it took, or said it had."""
+    """Replies from a script, then correctly. ``settled``: events it accepted, or claimed to have."""
 
     scripts: Mapping[str, list[str]]
     seen: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
@@ -140,7 +140,7 @@ class Endpoint:
     requests: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     async def behave(self, request: web.Request, body: bytes) -> web.StreamResponse:
-        """Reply to one request."""
+        """Reply to a single request."""
         kind = request.path.rpartition("/")[2]
         self.requests[kind].append(asyncio.get_running_loop().time())
         events = orjson.loads(body) if kind == "events" else []
@@ -164,7 +164,7 @@ class Endpoint:
 
 
 async def proper(kind: str, request: web.Request, body: bytes) -> web.Response:
-    """Reply as an endpoint does: news in the inbox are waited for."""
+    """Reply like a correct endpoint, which delays an empty inbox page."""
     if kind == "inbox":
         await asyncio.sleep(25)
     if kind == "health":
@@ -176,7 +176,7 @@ async def proper(kind: str, request: web.Request, body: bytes) -> web.Response:
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the endpoint's authority."""
+    """Return the folder of the endpoint's authority."""
     folder = tmp_path_factory.mktemp("authority") / "ca"
     enrolled(folder)
     return folder
@@ -190,7 +190,7 @@ _SCRIPT = st.lists(st.sampled_from(sorted(ANSWERS)), max_size=8)
 @example({"events": ["token of 65 kB"] * 3, "inbox": ["cursor at the end"] * 3, "health": []})
 @example({"events": ["header of 9 kB"] * 8, "inbox": ["never empty"] * 60, "health": []})
 @example({"events": ["switching", "status 999"], "inbox": ["a million zeros"] * 2, "health": ["page"]})
-def test_whatever_an_endpoint_replies_nothing_is_lost_and_nothing_bad_is_kept(
+def test_no_reply_of_an_endpoint_causes_losses_or_invalid_stored_data(
     authority: Path, scripts: dict[str, list[str]]
 ) -> None:
     with TemporaryDirectory() as folder, asyncio.Runner(loop_factory=SkippingLoop) as runner:
@@ -201,7 +201,7 @@ def test_whatever_an_endpoint_replies_nothing_is_lost_and_nothing_bad_is_kept(
 
 
 async def play(folder: Path, authority: Path, endpoint: Endpoint, loop: SkippingLoop) -> None:
-    """Let a gateway send all its events to the endpoint, then look at what both have."""
+    """Send all events of a gateway to the endpoint, then compare what both have."""
     store = await opened(folder)
     outbox, clock = Outbox(store, ShiftableClock(loop)), ShiftableClock(loop)
     credentials = enrolled(authority)
@@ -243,7 +243,7 @@ async def play(folder: Path, authority: Path, endpoint: Endpoint, loop: Skipping
 
 
 async def leave_out_waits(server: Receiver, loop: SkippingLoop) -> None:
-    """Let the two speak; where neither does, leave some seconds out."""
+    """Run gateway and endpoint; skip time while neither communicates."""
     before = len(server.calls)
     await asyncio.sleep(0.01)
     if len(server.calls) == before:
@@ -256,5 +256,5 @@ async def opened(folder: Path) -> Store:
 
 
 def most_in(seconds: float, moments: Sequence[float]) -> int:
-    """Return how many there are at most in any span of so many seconds."""
+    """Return the greatest number of moments in any span of so many seconds."""
     return max((sum(begin <= moment < begin + seconds for moment in moments) for begin in moments), default=0)

@@ -1,4 +1,4 @@
-"""Each field of a far side's replies is checked before it counts or is stored, and what is stored already recovers."""
+"""Every field of a receiver's reply is checked before use or storage, and invalid stored data is recovered."""
 
 import asyncio
 import hashlib
@@ -18,12 +18,12 @@ from process_cosmos_gateway.contract.destinations import DestinationKind, EventK
 from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.contract.pairing import OneTimeLine
 from process_cosmos_gateway.destinations import backoff
-from process_cosmos_gateway.destinations.batch_receipts import is_token, read_receipt
+from process_cosmos_gateway.destinations.batch_receipts import is_token, parse_receipt
 from process_cosmos_gateway.destinations.destination import MALFORMED_REPLY, Down, Trouble
 from process_cosmos_gateway.destinations.enrolment import enrol, renew
-from process_cosmos_gateway.destinations.http_request import LONGEST_WAIT, Reply, exchange, open_session
-from process_cosmos_gateway.destinations.inbox import LARGEST_CURSOR, MOST_ITEMS, Pace, checked, read_page
-from process_cosmos_gateway.destinations.settings import CloudSettings, Kept, load_one, save
+from process_cosmos_gateway.destinations.http_request import LONGEST_WAIT, Reply, open_session, send_request
+from process_cosmos_gateway.destinations.inbox import LARGEST_CURSOR, MOST_ITEMS, PollPace, check_item, parse_inbox_page
+from process_cosmos_gateway.destinations.settings import CloudSettings, StoredDestination, load_one, save
 from process_cosmos_gateway.errors import RequestRefusedError
 from process_cosmos_gateway.outbox import Rejected
 
@@ -32,14 +32,14 @@ from .parts import SITE, Receiver, alert_id, event_id, receiver, reply, until
 from .test_cloud_replies import TOKEN, enrolled
 from .test_hostile_endpoint import ANSWERS
 
-UNREADABLE = replace(MALFORMED_REPLY, of_event=True)
-LOST = Down(reason="connection_lost", of_event=True)
+UNREADABLE = replace(MALFORMED_REPLY, event_suspected=True)
+LOST = Down(reason="connection_lost", event_suspected=True)
 BATCH = b'[{"id":"a"},{"id":"b"}]'
 
 
 @pytest.fixture
 async def wire() -> AsyncIterator[list[bytes]]:
-    """What the next connection is answered, at a server that writes bytes; its port is the last element."""
+    """Send the first element of the list as the reply to each connection; the last element is the port."""
     answer: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -55,10 +55,10 @@ async def wire() -> AsyncIterator[list[bytes]]:
 
 
 async def asked(wire: list[bytes], answer: bytes) -> Reply | Trouble:
-    """Return what comes of a request that is answered so."""
+    """Return the outcome of a request that gets this reply."""
     wire[0] = answer
     async with open_session() as session:
-        return await exchange(session, "GET", f"http://127.0.0.1:{wire[-1].decode()}/")
+        return await send_request(session, "GET", f"http://127.0.0.1:{wire[-1].decode()}/")
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ async def asked(wire: list[bytes], answer: bytes) -> Reply | Trouble:
         (b"", LOST),
     ],
 )
-async def test_a_reply_that_cannot_be_read_is_one_requests_failure_with_its_reason(
+async def test_an_unreadable_reply_fails_one_request_with_its_reason(
     wire: list[bytes], answer: bytes, trouble: Trouble
 ) -> None:
     assert await asked(wire, answer) == trouble
@@ -108,7 +108,7 @@ async def test_no_retry_after_makes_a_gateway_wait_for_longer_than_it_should(
 
 
 def receipt(**members: object) -> bytes:
-    """Return a receipt of ``BATCH`` that is right but for ``members``."""
+    """Return a valid receipt of ``BATCH`` changed by ``members``."""
     return orjson.dumps({"batch": hashlib.sha256(BATCH).hexdigest(), "token": TOKEN, **members})
 
 
@@ -136,14 +136,14 @@ PROBLEM = {"code": "malformed", "message": "$.id: is missing"}
         {"rejected": [{"index": 0}]},
     ],
 )
-def test_a_receipt_with_a_field_that_cannot_be_is_none(members: dict[str, object]) -> None:
+def test_a_receipt_with_an_invalid_field_is_refused(members: dict[str, object]) -> None:
     with pytest.raises(ContractError):
-        read_receipt(receipt(**members), BATCH, 2)
+        parse_receipt(receipt(**members), BATCH, 2)
 
 
-def test_of_a_rejection_only_what_can_be_shown_is_kept() -> None:
+def test_only_displayable_text_of_a_rejection_is_kept() -> None:
     problem = {"code": "\r\n", "message": "x\x00y" + "z" * 60_000}
-    got = read_receipt(receipt(rejected=[{"index": 1, "problem": problem}]), BATCH, 2)
+    got = parse_receipt(receipt(rejected=[{"index": 1, "problem": problem}]), BATCH, 2)
     rejected = got.rejected[1]
     assert isinstance(rejected, Rejected)
     assert (got.token, rejected.code, rejected.message[:4]) == (TOKEN, Code.REFUSED_BY_DESTINATION, "x yz")
@@ -160,34 +160,34 @@ def items(*cursors: object, newest: object = None, **members: object) -> bytes:
 @pytest.mark.parametrize(
     "cursors", [(5,), (4,), (6, 6), (7, 6), (-1,), (LARGEST_CURSOR + 1,), ((1 << 63) - 1,), ("6",)]
 )
-def test_a_page_whose_cursors_do_not_grow_is_a_broken_reply(cursors: tuple[object, ...]) -> None:
+def test_a_page_without_growing_cursors_is_refused(cursors: tuple[object, ...]) -> None:
     with pytest.raises(ContractError):
-        read_page("cloud", items(*cursors), 5)
+        parse_inbox_page("cloud", items(*cursors), 5)
 
 
 @pytest.mark.parametrize("newest", [7, "8", -1, LARGEST_CURSOR + 1, True, 8.0])
-def test_a_page_with_an_item_beyond_the_newest_or_with_none_is_a_broken_reply(newest: object) -> None:
+def test_a_page_with_an_invalid_newest_cursor_is_refused(newest: object) -> None:
     with pytest.raises(ContractError):
-        read_page("cloud", items(6, 8, newest=newest), 5)
+        parse_inbox_page("cloud", items(6, 8, newest=newest), 5)
 
 
 def test_a_page_goes_to_the_newest_with_gaps() -> None:
-    page = read_page("cloud", items(6, 8, newest=8), 5)
+    page = parse_inbox_page("cloud", items(6, 8, newest=8), 5)
     assert (len(page.items), page.cursor) == (2, 8)
-    assert read_page("cloud", items(newest=5), 5).cursor is None
+    assert parse_inbox_page("cloud", items(newest=5), 5).cursor is None
 
 
 @pytest.mark.parametrize("cursors", [(), (4,)])
 def test_an_inbox_that_ends_before_the_cursor_is_read_from_its_beginning(cursors: tuple[int, ...]) -> None:
-    page = read_page("cloud", items(*cursors, newest=4), 5)
+    page = parse_inbox_page("cloud", items(*cursors, newest=4), 5)
     assert (page.items, page.cursor) == ((), 0)
 
 
-def test_of_a_page_a_hundred_items_are_taken_and_the_rest_comes_with_the_next() -> None:
+def test_a_hundred_items_of_a_page_are_read_and_later_ones_with_the_next() -> None:
     body = items(*range(1, 3 * MOST_ITEMS))
-    first = read_page("cloud", body, 0)
+    first = parse_inbox_page("cloud", body, 0)
     assert (len(first.items), first.cursor) == (MOST_ITEMS, MOST_ITEMS)
-    assert read_page("cloud", b'{"items":[]}', 7) == type(first)([], None)
+    assert parse_inbox_page("cloud", b'{"items":[]}', 7) == type(first)([], None)
 
 
 @pytest.mark.parametrize(
@@ -202,24 +202,22 @@ def test_of_a_page_a_hundred_items_are_taken_and_the_rest_comes_with_the_next() 
         {"revision": 0},
     ],
 )
-def test_an_item_nobody_can_be_given_is_passed_over(
-    members: dict[str, object], caplog: pytest.LogCaptureFixture
-) -> None:
-    page = read_page("cloud", items(6, **members), 5)
+def test_an_invalid_item_is_skipped(members: dict[str, object], caplog: pytest.LogCaptureFixture) -> None:
+    page = parse_inbox_page("cloud", items(6, **members), 5)
     assert (page.items, page.cursor) == ([], 6)
     assert "an inbox item cannot be read" in caplog.text
 
 
-def test_what_can_be_cut_is_cut() -> None:
+def test_long_texts_are_truncated() -> None:
     item = InboxItem(id="i", cursor=1, alert=alert_id(1), by="E\nve" * 999, age=1e300)
-    assert (len(checked(item).by), checked(item).by[:4], checked(item).age) == (255, "E ve", 366 * 86_400.0)
-    assert checked(replace(item, age=-5.0)).age == 0.0
+    assert (len(check_item(item).by), check_item(item).by[:4], check_item(item).age) == (255, "E ve", 366 * 86_400.0)
+    assert check_item(replace(item, age=-5.0)).age == 0.0
 
 
 def test_polls_that_bring_something_follow_each_other_once_a_second_after_the_first_ten() -> None:
-    now, pace, polls = 100.0, Pace(), []
+    now, pace, polls = 100.0, PollPace(), []
     for _ in range(60):
-        now += pace.wait(now=now)
+        now += pace.delay(now=now)
         polls.append(now)
         pace = pace.after(1, now=now)
     assert sum(poll == 100.0 for poll in polls) == 11
@@ -227,22 +225,22 @@ def test_polls_that_bring_something_follow_each_other_once_a_second_after_the_fi
 
 
 def test_full_pages_bring_ten_items_a_second() -> None:
-    now, pace, taken = 0.0, Pace(), 0
+    now, pace, taken = 0.0, PollPace(), 0
     while now < 100.0:
         pace, taken = pace.after(MOST_ITEMS, now=now), taken + MOST_ITEMS
-        now += pace.wait(now=now)
+        now += pace.delay(now=now)
     assert taken <= 10 * 100 + 2 * MOST_ITEMS
 
 
-def test_pace_that_was_not_used_is_no_credit() -> None:
-    pace = Pace().after(1, now=0.0)
+def test_unused_pace_gives_no_credit() -> None:
+    pace = PollPace().after(1, now=0.0)
     for _ in range(10):
         pace = pace.after(1, now=1_000.0)
-    assert pace.wait(now=1_000.0) == 0.0
-    assert pace.after(1, now=1_000.0).wait(now=1_000.0) == 1.0
+    assert pace.delay(now=1_000.0) == 0.0
+    assert pace.after(1, now=1_000.0).delay(now=1_000.0) == 1.0
 
 
-async def test_an_inbox_that_is_never_empty_is_polled_at_a_pace(
+async def test_an_inbox_that_is_never_empty_is_polled_at_the_pace(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def behave(request: web.Request, body: bytes) -> web.StreamResponse:
@@ -263,7 +261,7 @@ async def test_an_inbox_that_is_never_empty_is_polled_at_a_pace(
     assert seconds >= 1.9
 
 
-async def test_what_an_earlier_version_stored_unchecked_is_dropped_at_the_start(
+async def test_invalid_data_stored_by_an_earlier_version_is_dropped_at_the_start(
     site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     await keep(site, enrolled(tmp_path / "ca"))
@@ -276,18 +274,18 @@ async def test_what_an_earlier_version_stored_unchecked_is_dropped_at_the_start(
         )
         kept = await loaded(site)
         assert (kept.token, kept.inbox_cursor) == (None, 0)
-    assert "the token of cloud is dropped" in caplog.text
+    assert "the token of cloud is invalid and was dropped" in caplog.text
     assert is_token(TOKEN)
 
 
 async def keep(site: Site, credentials: Any) -> None:  # noqa: ANN401
-    """Put a cloud endpoint among the site's settings."""
+    """Store a cloud endpoint among the site's settings."""
     cloud = CloudSettings(name="cloud", kinds=(EventKind.ALERT,), url="https://127.0.0.1:1", credentials=credentials)
     await site.store.write(lambda transaction: save(transaction, DestinationKind.CLOUD, cloud))
 
 
-async def loaded(site: Site) -> Kept:
-    """Return what is stored of the cloud endpoint, as it is used."""
+async def loaded(site: Site) -> StoredDestination:
+    """Return the stored cloud endpoint as it is used."""
     kept = await site.store.read(lambda transaction: load_one(transaction, "cloud"))
     assert kept is not None
     return kept
@@ -304,23 +302,23 @@ async def test_a_destination_whose_credentials_cannot_be_used_leaves_the_others_
     await until(lambda: bool(hook.calls))
     assert [link.name for link in site.destinations.links()] == ["cloud", "hook"]
     assert site.link("cloud").reason == "store_row_unreadable"
-    assert "store_row_unreadable: cloud is left out; set it up again, or remove it" in caplog.text
-    assert hook.has_heard(event_id(1).encode())
+    assert "store_row_unreadable: the credentials of cloud cannot be used" in caplog.text
+    assert hook.has_received(event_id(1).encode())
 
 
-async def test_an_answer_of_a_webhook_that_is_too_long_is_no_answer(
+async def test_a_webhook_answer_that_is_too_long_is_ignored(
     site: Site, hook: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
     hook.behave = reply(200, orjson.dumps({"answer": "x" * 256}))
     await site.set_webhook(hook.url)
     await site.accept(1)
     await until(lambda: site.link("hook").state is LinkState.CONNECTED)
-    assert site.alerts.taken == []
-    assert "no answer that can be read" in caplog.text
+    assert site.alerts.stored == []
+    assert "is invalid and was ignored" in caplog.text
 
 
 @pytest.mark.parametrize("case", ["another site", "another authority", "expired", "not yet"])
-async def test_a_certificate_that_would_not_work_is_refused(tmp_path: Path, case: str) -> None:
+async def test_an_unusable_certificate_is_refused(tmp_path: Path, case: str) -> None:
     enrolled(tmp_path / "ca")
     shift = {"expired": -timedelta(days=400), "not yet": timedelta(days=400)}.get(case, timedelta())
     folder = tmp_path / ("elsewhere" if case == "another authority" else "ca")
@@ -354,9 +352,7 @@ async def test_a_renewal_that_brings_a_ca_the_endpoint_does_not_show_is_refused(
     assert caught.value.code is Code.ENROLMENT_REFUSED
 
 
-async def test_a_chunk_without_an_end_ends_the_child_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_endless_chunk_stops_only_the_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("process_cosmos_gateway.destinations.enrolment.LONGEST_SECONDS", 20.0)
     enrolled(tmp_path / "ca")
 

@@ -1,8 +1,8 @@
-"""Which events go side by side."""
+"""The selection of events that are sent in parallel."""
 
 from process_cosmos_gateway.contract.destinations import Priority
-from process_cosmos_gateway.destinations.failure_cause import Room
-from process_cosmos_gateway.destinations.parallel_sender import fitting
+from process_cosmos_gateway.destinations.failure_cause import SendCapacity
+from process_cosmos_gateway.destinations.parallel_sender import select_deliveries
 from process_cosmos_gateway.outbox import Delivery
 
 from .parts import event_id
@@ -22,21 +22,21 @@ def delivery(priority: Priority, key: str, sequence: int) -> Delivery:
     )
 
 
-def test_side_by_side_goes_the_first_of_each_key_and_no_pack_of_readings_behind_what_waits() -> None:
+def test_the_first_event_of_each_key_is_sent_and_no_reading_batch_behind_waiting_events() -> None:
     leak, lift = delivery(Priority.URGENT, "leak", 1), delivery(Priority.URGENT, "lift", 2)
-    worker, pack = delivery(Priority.CHANGE, "pump", 1), delivery(Priority.READING, "", 1)
-    free = Room(any=8, alarms=8)
-    assert list(fitting(free, [leak, lift, worker, pack])) == [leak, lift, worker, pack]
+    worker, batch = delivery(Priority.CHANGE, "pump", 1), delivery(Priority.READING, "", 1)
+    free = SendCapacity(any=8, urgent=8)
+    assert list(select_deliveries(free, [leak, lift, worker, batch])) == [leak, lift, worker, batch]
 
     second = delivery(Priority.URGENT, "leak", 3)
-    assert list(fitting(free, [leak, second, lift, worker, pack])) == [leak, lift, worker]
-    # The same key in another priority is another order.
+    assert list(select_deliveries(free, [leak, second, lift, worker, batch])) == [leak, lift, worker]
+    # A key in another priority is ordered separately.
     change = delivery(Priority.CHANGE, "leak", 4)
-    assert list(fitting(free, [leak, change, pack])) == [leak, change, pack]
+    assert list(select_deliveries(free, [leak, change, batch])) == [leak, change, batch]
 
 
-def test_where_late_replies_leave_no_room_alarms_still_go() -> None:
+def test_urgent_events_are_sent_although_late_requests_use_the_capacity() -> None:
     leak, worker = delivery(Priority.URGENT, "leak", 1), delivery(Priority.CHANGE, "pump", 1)
-    assert list(fitting(Room(any=0, alarms=1), [leak, worker])) == [leak]
-    assert list(fitting(Room(any=1, alarms=1), [leak, worker])) == [leak]
-    assert list(fitting(Room(any=2, alarms=2), [leak, worker])) == [leak, worker]
+    assert list(select_deliveries(SendCapacity(any=0, urgent=1), [leak, worker])) == [leak]
+    assert list(select_deliveries(SendCapacity(any=1, urgent=1), [leak, worker])) == [leak]
+    assert list(select_deliveries(SendCapacity(any=2, urgent=2), [leak, worker])) == [leak, worker]

@@ -1,4 +1,4 @@
-"""A receiver that refuses alarms: its pause ends in time, and each alarm is tried once meanwhile."""
+"""A receiver that refuses urgent events: the pause ends in time, and each event is tried once during it."""
 
 from collections import Counter
 from dataclasses import replace
@@ -23,12 +23,12 @@ def quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def but_for_the_change(request: web.Request, body: bytes) -> web.StreamResponse:
-    """Refuse alarms, take the change."""
+    """Refuse urgent events, accept the change."""
     is_change = orjson.loads(body)["id"] == event_id(CHANGE)
     return await (accept if is_change else reply(403))(request, body)
 
 
-async def test_new_alarms_that_are_refused_do_not_lengthen_the_pause_of_what_would_be_taken(
+async def test_refused_new_urgent_events_do_not_lengthen_the_pause(
     site: Site, hook: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(link, "REFUSED_SECONDS", 1.0)
@@ -39,13 +39,13 @@ async def test_new_alarms_that_are_refused_do_not_lengthen_the_pause_of_what_wou
     await site.outbox.accept(replace(event(CHANGE), priority=Priority.CHANGE))
     for number in range(2, 400):
         await site.accept(number)
-        await until(lambda: hook.has_heard(event_id(number).encode()))  # noqa: B023 - done before the next
-        if hook.has_heard(event_id(CHANGE).encode()):
+        await until(lambda: hook.has_received(event_id(number).encode()))  # noqa: B023 - done before the next
+        if hook.has_received(event_id(CHANGE).encode()):
             return
     pytest.fail("the change was not tried")
 
 
-async def test_each_of_many_refused_alarms_is_tried_once_in_a_pause(site: Site, hook: Receiver) -> None:
+async def test_each_of_many_refused_urgent_events_is_tried_once_in_a_pause(site: Site, hook: Receiver) -> None:
     hook.behave = reply(403)
     site.alerts.gate.clear()
     await site.set_webhook(hook.url)
@@ -53,5 +53,5 @@ async def test_each_of_many_refused_alarms_is_tried_once_in_a_pause(site: Site, 
     site.alerts.gate.set()
     await until(lambda: len(hook.calls) >= MOST_SUSPECTS + 19)
     await site.accept(CHANGE)
-    await until(lambda: hook.has_heard(event_id(CHANGE).encode()))
+    await until(lambda: hook.has_received(event_id(CHANGE).encode()))
     assert set(Counter(hook.keys).values()) == {1}

@@ -1,4 +1,4 @@
-"""Settings of destinations: checked, kept with their secrets, shown without them."""
+"""Settings of destinations are checked, stored with their secrets, and shown without them."""
 
 import logging
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from process_cosmos_gateway.contract.destinations import EventKind, LinkState
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.destinations.destination import Refused
-from process_cosmos_gateway.destinations.settings import WebhookSettings, address_of
+from process_cosmos_gateway.destinations.settings import WebhookSettings, public_address
 from process_cosmos_gateway.destinations.webhook import Webhook
 from process_cosmos_gateway.errors import RequestRefusedError, StoreError
 
@@ -38,7 +38,7 @@ CANARY = "canary-5b1d0c7e"
         "https://example.org/" + "x" * 3000,
     ],
 )
-async def test_what_is_no_web_address_is_refused(site: Site, url: str) -> None:
+async def test_an_invalid_url_is_refused(site: Site, url: str) -> None:
     with pytest.raises(RequestRefusedError) as caught:
         await site.set_webhook(url)
     assert caught.value.code is Code.URL_INVALID
@@ -67,12 +67,12 @@ async def test_settings_that_cannot_be_used_are_refused(site: Site, settings: di
     assert site.destinations.links() == ()
 
 
-async def test_two_ways_to_say_who_we_are_are_refused(site: Site) -> None:
+async def test_credentials_in_both_url_and_header_are_refused(site: Site) -> None:
     with pytest.raises(RequestRefusedError, match="not both"):
         await site.set_webhook("https://user:pw@example.org/", header="authorization", header_value="Bearer x")
 
 
-async def test_settings_the_client_cannot_use_are_the_links_trouble() -> None:
+async def test_settings_the_client_cannot_use_fail_the_link() -> None:
     settings = WebhookSettings(
         name="hook",
         url="http://user:pw@127.0.0.1/",
@@ -86,7 +86,7 @@ async def test_settings_the_client_cannot_use_are_the_links_trouble() -> None:
 
 
 @pytest.mark.parametrize("attempt", ["remove", "replace"])
-async def test_a_destination_the_disk_would_not_change_goes_on(
+async def test_a_destination_whose_change_cannot_be_stored_continues(
     site: Site, hook: Receiver, monkeypatch: pytest.MonkeyPatch, attempt: str
 ) -> None:
     await site.set_webhook(hook.url)
@@ -112,13 +112,11 @@ async def test_a_destination_the_disk_would_not_change_goes_on(
         ("https://[2001:db8::1]/x", "https://[2001:db8::1]:443"),
     ],
 )
-def test_an_address_is_all_of_a_url_that_is_no_secret(url: str, address: str) -> None:
-    assert address_of(url) == address
+def test_an_address_is_the_part_of_a_url_that_is_not_secret(url: str, address: str) -> None:
+    assert public_address(url) == address
 
 
-async def test_secrets_reach_the_receiver_and_nothing_else(
-    site: Site, hook: Receiver, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_secrets_reach_only_the_receiver(site: Site, hook: Receiver, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     hook.behave = reply(404)
     await site.set_webhook(f"{hook.url}/{CANARY}", header="X-Key", header_value=CANARY)
@@ -134,7 +132,7 @@ async def test_secrets_reach_the_receiver_and_nothing_else(
     assert CANARY not in repr(site.destinations.links())
 
 
-async def test_destinations_are_there_again_after_a_restart(tmp_path: Path, hook: Receiver) -> None:
+async def test_destinations_survive_a_restart(tmp_path: Path, hook: Receiver) -> None:
     async with running_site(tmp_path) as site:
         await site.set_webhook(hook.url, header="X-Key", header_value="v")
         site.alerts.gate.clear()
@@ -145,7 +143,7 @@ async def test_destinations_are_there_again_after_a_restart(tmp_path: Path, hook
     assert hook.calls[0].headers["X-Key"] == "v"
 
 
-async def test_a_removed_destination_is_forgotten_with_what_waited_for_it(tmp_path: Path, hook: Receiver) -> None:
+async def test_a_removed_destination_is_deleted_with_its_waiting_events(tmp_path: Path, hook: Receiver) -> None:
     async with running_site(tmp_path) as site:
         site.alerts.gate.clear()
         await site.set_webhook(hook.url)
@@ -161,7 +159,7 @@ async def test_a_removed_destination_is_forgotten_with_what_waited_for_it(tmp_pa
     assert hook.calls == []
 
 
-async def test_what_could_not_be_settled_is_sent_again(
+async def test_events_that_could_not_be_settled_are_sent_again(
     site: Site, hook: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settle = site.outbox.settle
@@ -180,7 +178,7 @@ async def test_what_could_not_be_settled_is_sent_again(
     assert len(set(hook.keys)) == 1
 
 
-async def test_destinations_do_not_share_their_troubles(site: Site, hook: Receiver) -> None:
+async def test_destinations_fail_independently(site: Site, hook: Receiver) -> None:
     await site.set_webhook(hook.url, name="well")
     await site.set_webhook("http://127.0.0.1:1/", name="away")
     await site.accept(1)

@@ -1,4 +1,4 @@
-"""A destination that cannot be used as it is stored is listed with the reason, set again, or removed."""
+"""A destination that cannot be used as stored is listed with the reason until set again or removed."""
 
 import asyncio
 from collections.abc import Callable
@@ -32,20 +32,20 @@ ENDPOINT = "https://endpoint.example:8443"
 
 
 async def listed(site: Site) -> Link:
-    """Return how the destination stands, once the destinations run."""
+    """Return the state of the destination, once the destinations run."""
     await until(lambda: any(link.name == NAME for link in site.destinations.links()))
     return site.link(NAME)
 
 
 async def not_reached(site: Site) -> None:
-    """Return once whoever asks is told that nothing gets there."""
+    """Wait until the outbox reports that no event reaches the destination."""
     async with asyncio.timeout(20):
         while await site.store.read(lambda transaction: site.outbox.is_reachable(transaction, NAME)):
             pass
 
 
 async def spoil(site: Site, hook: Receiver, change: Callable[[Transaction], object]) -> None:
-    """Let one event wait for the destination, whose row is then ``change``d, beside one that works."""
+    """Enqueue one event for the destination, change its row with ``change``, and set up a second one that works."""
     site.alerts.gate.clear()
     await site.set_webhook(hook.url, NAME)
     await site.set_webhook(hook.url, "good")
@@ -111,7 +111,7 @@ async def test_a_destination_whose_row_cannot_be_read_is_listed_and_removed_with
     assert caught.value.code is Code.UNKNOWN_DESTINATION
 
 
-async def test_a_disk_that_does_not_let_it_go_leaves_it_listed(
+async def test_a_destination_that_cannot_be_deleted_stays_listed(
     site: Site, hook: Receiver, monkeypatch: pytest.MonkeyPatch, with_wrong_key: Callable[[Transaction], None]
 ) -> None:
     async def refuse(*_: object) -> None:
@@ -128,7 +128,7 @@ async def test_a_disk_that_does_not_let_it_go_leaves_it_listed(
     await site.destinations.remove(NAME)
 
 
-async def test_changed_with_an_address_it_gets_what_waited(site: Site, hook: Receiver) -> None:
+async def test_a_change_with_an_address_delivers_the_waiting_events(site: Site, hook: Receiver) -> None:
     await spoil(site, hook, unreadable)
     await listed(site)
     with pytest.raises(RequestRefusedError) as caught:
@@ -144,7 +144,7 @@ async def test_changed_with_an_address_it_gets_what_waited(site: Site, hook: Rec
     assert site.link(NAME).label == "Hook"
 
 
-async def test_enrolled_again_it_gets_what_waited(
+async def test_a_new_enrolment_delivers_the_waiting_events(
     tmp_path: Path, hook: Receiver, with_wrong_key: Callable[[Transaction], None]
 ) -> None:
     async with endpoint_process(tmp_path / "cloud") as cloud, running_site(tmp_path / "gateway") as site:

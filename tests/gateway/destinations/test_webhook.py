@@ -1,4 +1,4 @@
-"""Webhooks: one CloudEvent per POST, and what a receiver can do to us."""
+"""Webhooks: one CloudEvent per POST, and the effects of a receiver's replies."""
 
 import asyncio
 import ssl
@@ -51,13 +51,13 @@ async def test_each_event_is_one_post_with_its_idempotency_key_and_the_header_as
     await until(lambda: site.link("hook").state is LinkState.CONNECTED)
 
 
-async def test_a_reply_with_an_answer_becomes_a_proposal_with_the_ring_it_saw(site: Site, hook: Receiver) -> None:
+async def test_a_reply_with_an_answer_becomes_a_proposal_with_its_revision(site: Site, hook: Receiver) -> None:
     hook.behave = reply(200, b'{"answer": "keep_off"}', Content_Type="application/json")
     await site.set_webhook(hook.url)
     await site.outbox.accept(event(1, revision=4))
-    await until(lambda: bool(site.alerts.taken))
+    await until(lambda: bool(site.alerts.stored))
 
-    [(destination, item)] = site.alerts.taken
+    [(destination, item)] = site.alerts.stored
     assert destination == "hook"
     assert (item.id, item.alert, item.revision) == (event_id(1), alert_id(1), 4)
     assert (item.answer, item.by, item.age) == ("keep_off", "hook", 0.0)
@@ -73,7 +73,7 @@ async def test_a_reply_that_answers_nothing_is_a_delivery_nevertheless(site: Sit
     await site.accept(1)
     await until(lambda: site.link("hook").state is LinkState.CONNECTED)
 
-    assert site.alerts.taken == []
+    assert site.alerts.stored == []
     assert await site.waiting() == 0
 
 
@@ -113,7 +113,7 @@ async def test_one_request_is_in_flight_per_order_key_and_several_in_all(site: S
         (reply(400), "http_400"),
     ],
 )
-async def test_a_far_side_that_wants_a_person_is_refused_and_everything_is_kept(
+async def test_a_receiver_that_requires_a_person_is_refused_and_all_events_are_kept(
     site: Site, hook: Receiver, behave: Behaviour, reason: str
 ) -> None:
     hook.behave = behave
@@ -140,7 +140,7 @@ async def test_setting_a_refused_destination_again_tries_at_once(site: Site, hoo
     assert await site.waiting() == 0
 
 
-async def test_an_event_refused_for_good_is_set_aside_and_blocks_nobody(site: Site, hook: Receiver) -> None:
+async def test_a_rejected_event_is_moved_aside_and_does_not_block_others(site: Site, hook: Receiver) -> None:
     hook.behave = in_turn(accept, reply(422), accept)
     await site.set_webhook(hook.url)
     await site.accept(1)
@@ -155,7 +155,7 @@ async def test_an_event_refused_for_good_is_set_aside_and_blocks_nobody(site: Si
     assert (rejected.event, rejected.destination, rejected.code) == (event_id(2), "hook", "refused_by_destination")
 
 
-async def test_a_poison_event_is_rejected_after_twenty_failures_while_others_passed(
+async def test_an_event_is_rejected_after_twenty_failures_while_others_were_delivered(
     hook: Receiver, tmp_path: Path
 ) -> None:
     poison = event_id(1).encode()
@@ -172,7 +172,7 @@ async def test_a_poison_event_is_rejected_after_twenty_failures_while_others_pas
         for number in range(1, 40):
             await site.accept(number)
             came = event_id(number).encode()
-            await until(partial(hook.has_heard, came))
+            await until(partial(hook.has_received, came))
         async with asyncio.timeout(20):
             while not (rejected := await site.outbox.rejected()):
                 pass
@@ -190,7 +190,7 @@ async def test_a_400_after_failures_only_is_about_the_address(site: Site, hook: 
     assert await site.waiting() == 2
 
 
-async def test_an_alarm_waits_for_one_reply_and_not_for_a_queue(site: Site, hook: Receiver) -> None:
+async def test_an_urgent_event_waits_for_one_reply_and_not_for_a_queue(site: Site, hook: Receiver) -> None:
     replying = asyncio.Event()
 
     async def behave(_request: web.Request, _body: bytes) -> web.Response:
@@ -210,9 +210,7 @@ async def test_an_alarm_waits_for_one_reply_and_not_for_a_queue(site: Site, hook
     assert ids.index(event_id(99)) <= 1
 
 
-async def test_a_400_rejects_the_event_once_something_got_through_also_after_a_restart(
-    site: Site, hook: Receiver
-) -> None:
+async def test_a_400_rejects_the_event_after_an_earlier_delivery_and_a_restart(site: Site, hook: Receiver) -> None:
     hook.behave = in_turn(accept, reply(400))
     await site.set_webhook(hook.url)
     await site.accept(1)
@@ -237,7 +235,7 @@ async def test_an_event_that_fails_is_sent_again_with_the_same_key_and_body(site
     assert first.body == second.body
 
 
-async def test_an_event_that_fails_alone_lets_others_pass_and_the_link_stands(site: Site, hook: Receiver) -> None:
+async def test_an_event_that_fails_alone_does_not_affect_others_or_the_link(site: Site, hook: Receiver) -> None:
     async def behave(_request: web.Request, body: bytes) -> web.Response:
         return web.Response(status=500 if orjson.loads(body)["id"] == event_id(1) else 204)
 
@@ -270,7 +268,7 @@ async def test_a_reply_that_breaks_off_confirms_nothing(site: Site, hook: Receiv
     await until(lambda: len(hook.calls) == 2)
 
     assert len(set(hook.keys)) == 1
-    assert site.alerts.taken == []
+    assert site.alerts.stored == []
 
 
 async def test_a_reply_without_end_confirms_nothing(site: Site, hook: Receiver) -> None:
@@ -281,7 +279,7 @@ async def test_a_reply_without_end_confirms_nothing(site: Site, hook: Receiver) 
     assert await site.waiting() == 1
 
 
-async def test_a_far_side_that_keeps_silent_is_away(
+async def test_a_receiver_without_a_reply_is_offline(
     site: Site, hook: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http_request, "SILENCE_SECONDS", 0.2)
@@ -294,7 +292,9 @@ async def test_a_far_side_that_keeps_silent_is_away(
     assert len(set(hook.keys)) == 1
 
 
-async def test_what_was_accepted_in_an_outage_arrives_after_it_once_and_in_order(site: Site, hook: Receiver) -> None:
+async def test_events_accepted_in_an_outage_are_delivered_after_it_once_and_in_order(
+    site: Site, hook: Receiver
+) -> None:
     await site.set_webhook(hook.url)
     await site.accept(1)
     await until(lambda: len(hook.calls) == 1)
@@ -311,13 +311,13 @@ async def test_what_was_accepted_in_an_outage_arrives_after_it_once_and_in_order
     assert [key[-26:] for key in hook.keys] == [event_id(number) for number in range(1, 12)]
 
 
-async def test_a_host_nobody_knows_is_offline(site: Site) -> None:
+async def test_an_unknown_host_is_offline(site: Site) -> None:
     await site.set_webhook("http://nowhere.invalid/")
     await site.accept(1)
     await until(lambda: site.link("hook").reason == "name_unknown")
 
 
-async def test_a_certificate_nobody_vouches_for_is_refused(site: Site) -> None:
+async def test_an_untrusted_certificate_is_refused(site: Site) -> None:
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(tls)
     async with receiver(tls=tls) as server:
@@ -328,7 +328,7 @@ async def test_a_certificate_nobody_vouches_for_is_refused(site: Site) -> None:
         assert server.calls == []
 
 
-async def test_a_far_side_that_speaks_no_tls_is_refused(site: Site, hook: Receiver) -> None:
+async def test_a_receiver_without_tls_is_refused(site: Site, hook: Receiver) -> None:
     await site.set_webhook(hook.url.replace("http:", "https:"))
     await site.accept(1)
     await until(lambda: site.link("hook").reason == "tls")
@@ -346,7 +346,7 @@ async def test_nothing_is_sent_while_the_gate_is_closed(site: Site, hook: Receiv
     await until(lambda: len(hook.calls) == 1)
 
 
-async def test_what_a_receiver_says_of_a_rejected_event_is_kept_without_our_secrets(site: Site, hook: Receiver) -> None:
+async def test_a_receivers_text_about_a_rejected_event_is_stored_without_secrets(site: Site, hook: Receiver) -> None:
     said = (
         "Bearer abc-def-123 may not post to /in/deep-secret?token=hush%21hush, nor hush!hush, nor abc-def-123\0\x1b[2J"
     )
@@ -364,5 +364,5 @@ async def test_what_a_receiver_says_of_a_rejected_event_is_kept_without_our_secr
     assert 900 < len(kept.encode()) <= 1024
 
 
-def test_a_reply_without_words_is_none() -> None:
+def test_an_empty_reply_is_not_quoted() -> None:
     assert http_request.quote(" \r\n\0 ") is None
