@@ -3,7 +3,7 @@
 from process_cosmos_gateway.store import Transaction
 
 
-def counted(transaction: Transaction, name: str) -> float:
+def read_counter(transaction: Transaction, name: str) -> float:
     """Return a counter; ``schema.sql`` says which there are and what they count."""
     value: float = transaction.rows("SELECT value FROM device_counter WHERE name = ?", name)[0][0]
     return value

@@ -32,20 +32,20 @@ def tell(change: DeviceChange) -> None:
 
 async def main(folder: Path, port: int, moment: str, linger: float) -> None:
     """Run until the first message of a property or a device event."""
-    acknowledge, keep = Connection.acknowledge, message_writer._keep
+    acknowledge, apply_batch = Connection.acknowledge, message_writer._apply_batch
 
     def crashing_acknowledge(self: Connection, message: Message) -> bool:
         if moment == "ack" and "/td" not in (message.topic or ""):
             die()
         return acknowledge(self, message)
 
-    def crashing_keep(transaction, batch, unconfirmed):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 - as keeper._keep
-        if moment == "commit" and any("/td" not in (arrival.message.topic or "") for arrival in batch):
+    def crashing_apply(transaction, batch, unconfirmed):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 - as message_writer._apply_batch
+        if moment == "commit" and any("/td" not in (pending.message.topic or "") for pending in batch):
             die()
-        return keep(transaction, batch, unconfirmed)
+        return apply_batch(transaction, batch, unconfirmed)
 
     Connection.acknowledge = crashing_acknowledge  # type: ignore[method-assign] # that is how it crashes
-    message_writer._keep = crashing_keep
+    message_writer._apply_batch = crashing_apply
     async with opened(folder) as store:
         broker = BrokerOptions(host="127.0.0.1", port=port)
         outbox = Outbox(store, SystemClock())

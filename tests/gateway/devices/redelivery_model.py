@@ -5,7 +5,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
 
-from process_cosmos_gateway.devices.mqtt.redelivery import Delivery, ReceivedMessages
+from process_cosmos_gateway.devices.mqtt.redelivery import ReceivedMessages, RedeliveryStatus
 
 
 @dataclass(slots=True)
@@ -33,10 +33,10 @@ class BrokerState:
 
 @dataclass(slots=True)
 class Waiting:
-    """A message at the gateway until its PUBACK; ``delivery`` REPEAT: there is nothing to store."""
+    """A message at the gateway until its PUBACK; ``status`` REPEAT: there is nothing to store."""
 
     sent: Sent
-    delivery: Delivery
+    status: RedeliveryStatus
     connection: int
     stored: bool = False
 
@@ -118,9 +118,9 @@ class Model:
         if not self._down:
             return
         sent = self._down.popleft()
-        delivery = self._received.receive(sent.mark, redelivered=sent.dup)
-        self.repeats += delivery is Delivery.REPEAT
-        self._waiting.append(Waiting(sent, delivery, self._connection, stored=delivery is Delivery.REPEAT))
+        status = self._received.receive(sent.mark, redelivered=sent.dup)
+        self.repeats += status is RedeliveryStatus.REPEAT
+        self._waiting.append(Waiting(sent, status, self._connection, stored=status is RedeliveryStatus.REPEAT))
         self._acknowledge()
 
     def _commit(self, most: int | None = None) -> None:
@@ -136,7 +136,7 @@ class Model:
 
     def _store(self, waiting: Waiting) -> None:
         serial = waiting.sent.serial
-        if waiting.delivery is Delivery.POSSIBLE_REPEAT:
+        if waiting.status is RedeliveryStatus.POSSIBLE_REPEAT:
             self.marked += 1
         else:
             assert serial not in self.stored or serial in self.exempt, "stored twice without a mark"

@@ -20,34 +20,34 @@ def thing(topic: str, *paths: str) -> Thing:
 def refusal(device_table: DeviceTable, newcomer: Thing) -> Code:
     before = (dict(device_table.twins), dict(device_table.routes))
     with pytest.raises(DescriptionError) as refused:
-        device_table.admit(newcomer)
+        device_table.add(newcomer)
     assert (device_table.twins, device_table.routes) == before
     return refused.value.code
 
 
 def test_the_first_owner_keeps_a_topic_until_it_goes() -> None:
     device_table = DeviceTable()
-    device_table.admit(thing("a", "a/b/c"))
+    device_table.add(thing("a", "a/b/c"))
     assert refusal(device_table, thing("a/b", "a/b/c", "a/b/d")) is Code.TOPIC_TAKEN
-    device_table.dismiss("a")
-    assert device_table.admit(thing("a/b", "a/b/c", "a/b/d")).id == "a/b"
+    device_table.remove("a")
+    assert device_table.add(thing("a/b", "a/b/c", "a/b/d")).id == "a/b"
 
 
 def test_one_device_has_one_description() -> None:
     device_table = DeviceTable()
-    device_table.admit(thing("a", "a/b"))
+    device_table.add(thing("a", "a/b"))
     assert refusal(device_table, thing("a/td", "a/c")) is Code.TOPIC_TAKEN
-    assert device_table.admit(thing("a", "a/c")).thing.reads == {"a/c": "a/c"}
+    assert device_table.add(thing("a", "a/c")).thing.reads == {"a/c": "a/c"}
     assert list(device_table.routes) == ["a/c"]
 
 
 def test_a_flood_of_devices_ends_somewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("process_cosmos_gateway.devices.things.device_table.MAX_THINGS", 2)
+    monkeypatch.setattr("process_cosmos_gateway.devices.things.device_table.MAX_DEVICES", 2)
     device_table = DeviceTable()
-    device_table.admit(thing("a", "a/b"))
-    device_table.admit(thing("b", "b/b"))
+    device_table.add(thing("a", "a/b"))
+    device_table.add(thing("b", "b/b"))
     with pytest.raises(DescriptionError) as refused:
         device_table.check_room("c", 1)
     assert refused.value.code is Code.TOO_MANY_DEVICES
     device_table.check_room("b", 1)
-    device_table.admit(thing("b", "b/c"))
+    device_table.add(thing("b", "b/c"))

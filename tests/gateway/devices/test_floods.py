@@ -8,9 +8,9 @@ import orjson
 import pytest
 
 from process_cosmos_gateway.contract.devices import DeviceChanged
-from process_cosmos_gateway.devices.things.description_intake import Descriptions
+from process_cosmos_gateway.devices.things.description_intake import DescriptionIntake
 from process_cosmos_gateway.devices.things.device_table import DeviceTable
-from process_cosmos_gateway.devices.things.rates import Bucket, DeviceRate, Window
+from process_cosmos_gateway.devices.things.rates import DeviceRate, SlidingWindow, TokenBucket
 from tests.brokers import Broker
 
 from .parts import Client, Hearing, client, description, description_of, hearing, ready, until
@@ -24,15 +24,15 @@ OVERFLOW = "wot/tank/events/overflow"
 def slow_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten messages at once, two a second."""
 
-    def bucket() -> Bucket:
-        return Bucket(rate=2.0, burst=10.0)
+    def bucket() -> TokenBucket:
+        return TokenBucket(rate=2.0, burst=10.0)
 
     slow = "process_cosmos_gateway.devices.things.rate_limiter.DeviceRate"
     monkeypatch.setattr(slow, lambda: DeviceRate(bucket(), bucket()))
 
 
-def full_window() -> Window:
-    window = Window(1)
+def full_window() -> SlidingWindow:
+    window = SlidingWindow(1)
     window.note(asyncio.get_running_loop().time())
     return window
 
@@ -102,7 +102,7 @@ async def test_a_description_that_waits_is_read_in_its_turn_and_its_device_is_he
         heard.devices._descriptions._new.window = full_window()
         await tank.say("wot/tank/td", description(), retain=True)
         await until(lambda: heard.devices._descriptions._new.payloads)
-        heard.devices._descriptions._new.window = Window(1)
+        heard.devices._descriptions._new.window = SlidingWindow(1)
         await until(lambda: heard.device("wot/tank"))
         await tank.say(LEVEL, 4, retain=True)  # heard also where the subscription follows it
         await until(lambda: heard.value("wot/tank", "level") == 4)
@@ -123,7 +123,7 @@ async def test_a_description_that_is_withdrawn_while_it_waits_is_forgotten(broke
 async def test_more_descriptions_than_can_wait_are_turned_away_and_counted(
     broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("process_cosmos_gateway.devices.things.description_intake._MOST_WAITING", 2)
+    monkeypatch.setattr("process_cosmos_gateway.devices.things.description_intake._MAX_QUEUED", 2)
     async with hearing(tmp_path, broker.options) as heard, client(broker.options) as anyone:
         for number in range(15):
             await anyone.say(f"wot/t{number}/td", description_of(f"t{number}"))
@@ -151,41 +151,41 @@ def test_a_description_that_is_known_is_not_read_again(monkeypatch: pytest.Monke
 
     async def play() -> None:
         changes: list[object] = []
-        taking = Descriptions(
+        intake = DescriptionIntake(
             device_table=DeviceTable(),
             filters=("wot/+/td",),
             counts=Counter(),
             new_a_minute=10,
-            tell=changes.append,
-            listen=lambda _: None,
+            notify=changes.append,
+            update_subscriptions=lambda _: None,
             on_removed=lambda _: None,
         )
         payload = orjson.dumps(description())
-        assert taking.take("wot/tank/td", payload)
+        assert intake.handle_message("wot/tank/td", payload)
         monkeypatch.setattr("process_cosmos_gateway.devices.things.description_intake.parse_description", fail)
-        assert taking.take("wot/tank/td", payload) == []
+        assert intake.handle_message("wot/tank/td", payload) == []
         assert [type(change) for change in changes] == [DeviceChanged]
 
     asyncio.run(play())
 
 
 def test_an_alarm_uses_what_readings_left_and_readings_never_what_is_for_alarms() -> None:
-    rate = DeviceRate(Bucket(rate=1.0, burst=2.0), Bucket(rate=1.0, burst=2.0))
-    assert [rate.admit(1, 0.0, may_be_urgent=False) for _ in range(3)] == [True, True, False]
-    assert [rate.admit(1, 0.0, may_be_urgent=True) for _ in range(3)] == [True, True, False]
-    assert rate.admit(1, 1.0, may_be_urgent=False)
-    assert rate.admit(1, 2.0, may_be_urgent=True)
+    rate = DeviceRate(TokenBucket(rate=1.0, burst=2.0), TokenBucket(rate=1.0, burst=2.0))
+    assert [rate.allow(1, 0.0, may_be_urgent=False) for _ in range(3)] == [True, True, False]
+    assert [rate.allow(1, 0.0, may_be_urgent=True) for _ in range(3)] == [True, True, False]
+    assert rate.allow(1, 1.0, may_be_urgent=False)
+    assert rate.allow(1, 2.0, may_be_urgent=True)
 
 
 def test_a_long_message_counts_for_many() -> None:
-    rate = DeviceRate(Bucket(rate=1.0, burst=2.0), Bucket(rate=1.0, burst=2.0))
-    assert rate.admit(65_536, 0.0, may_be_urgent=False)
-    assert not rate.admit(1, 30.0, may_be_urgent=False)
-    assert rate.admit(1, 32.0, may_be_urgent=False)
+    rate = DeviceRate(TokenBucket(rate=1.0, burst=2.0), TokenBucket(rate=1.0, burst=2.0))
+    assert rate.allow(65_536, 0.0, may_be_urgent=False)
+    assert not rate.allow(1, 30.0, may_be_urgent=False)
+    assert rate.allow(1, 32.0, may_be_urgent=False)
 
 
 def test_a_window_lets_so_many_pass_within_any_minute() -> None:
-    window = Window(2)
+    window = SlidingWindow(2)
     for now in (0.0, 10.0):
         assert not window.wait(now)
         window.note(now)
@@ -196,7 +196,7 @@ def test_a_window_lets_so_many_pass_within_any_minute() -> None:
 async def test_garbage_on_many_topics_silences_no_complaint_about_others(
     broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("process_cosmos_gateway.devices.message_handler._MOST_COMPLAINTS", 5)
+    monkeypatch.setattr("process_cosmos_gateway.devices.message_handler._MAX_LOGGED_TOPICS", 5)
     async with hearing(tmp_path, broker.options) as heard, client(broker.options) as tank:
         await ready(heard, tank)
         for number in range(6):
@@ -204,7 +204,7 @@ async def test_garbage_on_many_topics_silences_no_complaint_about_others(
         await tank.say(LEVEL, b"garbage")
         await until(lambda: heard.devices.counts["garbage"])
         assert f"Passing over what came at {LEVEL}: garbage" in caplog.text
-        assert len(heard.devices._intake._complained) == 5
+        assert len(heard.devices._message_handler._logged_topics) == 5
 
 
 async def test_a_long_topic_is_named_anew_after_a_good_message_too(

@@ -21,7 +21,7 @@ MEAN = VolumeRule(match="wot/*/level", aggregate=Aggregate.MEAN, window=60)
 
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("process_cosmos_gateway.devices.readings.forwarding._LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("process_cosmos_gateway.devices.readings.forwarding._CHECK_SECONDS", 0.02)
 
 
 def thinning(*rules: VolumeRule, daily: float | None = None) -> ReadingOptions:

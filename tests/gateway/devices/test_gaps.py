@@ -120,7 +120,7 @@ async def test_a_broker_that_begins_to_count_anew_drops_more_not_less(tmp_path: 
             (b"-1", 5),
             (b"9" * 5000, 5),
         ):
-            session.take_dropped(payload)
+            session.note_dropped_count(payload)
             assert session.broker_dropped == dropped
 
 

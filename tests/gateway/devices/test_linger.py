@@ -77,15 +77,15 @@ async def test_readings_are_written_together_once_the_first_has_waited_long_enou
     async with hearing(tmp_path, broker.options, readings=readings) as heard, client(broker.options) as tank:
         await ready(heard, tank)
         batches: list[int] = []
-        keep = message_writer._keep
+        apply_batch = message_writer._apply_batch
 
         def noting(
-            transaction: Transaction, batch: Sequence[message_writer.Arrival], unconfirmed: Sequence[bytes]
+            transaction: Transaction, batch: Sequence[message_writer.PendingWrite], unconfirmed: Sequence[bytes]
         ) -> None:
-            batches.append(sum(arrival.is_reading for arrival in batch))
-            keep(transaction, batch, unconfirmed)
+            batches.append(sum(pending.is_reading for pending in batch))
+            apply_batch(transaction, batch, unconfirmed)
 
-        monkeypatch.setattr(message_writer, "_keep", noting)
+        monkeypatch.setattr(message_writer, "_apply_batch", noting)
         for value in range(1, 8):
             await tank.say(LEVEL, value)
         await heard.until_rows(KEPT, [(value,) for value in range(1, 8)])
@@ -142,11 +142,13 @@ async def test_a_stop_in_the_midst_of_a_commit_loses_and_doubles_nothing(
 async def test_a_stop_while_the_disk_fails_writes_nothing_that_came_after_what_is_not_written(
     broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(message_writer, "_AT_ONCE", 1)
+    monkeypatch.setattr(message_writer, "_MAX_BATCH_MESSAGES", 1)
     write, tries = message_writer.MessageWriter._write, [0, 0]
 
     async def fail_until_after_the_stop(
-        self: message_writer.MessageWriter, batch: Sequence[message_writer.Arrival], dropped: Mapping[Priority, int]
+        self: message_writer.MessageWriter,
+        batch: Sequence[message_writer.PendingWrite],
+        dropped: Mapping[Priority, int],
     ) -> bool:
         tries[self._finishing] += 1
         return tries[True] > 1 and await write(self, batch, dropped)
@@ -170,7 +172,7 @@ async def test_a_stop_while_the_disk_fails_writes_nothing_that_came_after_what_i
 async def test_where_too_much_waits_the_oldest_readings_make_room_are_counted_and_hold_nothing_back(
     broker: Broker, tmp_path: Path, acknowledged: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(message_writer, "MOST_BYTES", 5_000)
+    monkeypatch.setattr(message_writer, "MAX_PENDING_BYTES", 5_000)
     async with hearing(tmp_path, broker.options, readings=LONG) as heard, client(broker.options) as tank:
         await ready(heard, tank)
         async with hanging_disk(heard):
@@ -192,8 +194,8 @@ async def test_where_too_much_waits_the_oldest_readings_make_room_are_counted_an
 async def test_changes_without_acknowledgement_are_dropped_only_when_nothing_else_makes_room(
     broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(message_writer, "MOST_BYTES", 1_000)
-    monkeypatch.setattr(message_writer, "_MOST_BYTES_OF_CHANGES", 3_000)
+    monkeypatch.setattr(message_writer, "MAX_PENDING_BYTES", 1_000)
+    monkeypatch.setattr(message_writer, "_MAX_PENDING_CHANGE_BYTES", 3_000)
     async with hearing(tmp_path, broker.options, readings=LONG) as heard, client(broker.options) as tank:
         await ready(heard, tank)
         async with hanging_disk(heard):

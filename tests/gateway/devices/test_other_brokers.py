@@ -11,11 +11,11 @@ import pytest
 from process_cosmos_gateway.contract.destinations import BrokerLink
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.devices import BrokerOptions
-from process_cosmos_gateway.devices.mqtt.broker_state import Link
+from process_cosmos_gateway.devices.mqtt.broker_state import BrokerState
 from process_cosmos_gateway.devices.mqtt.connection import Connection, Message
 from process_cosmos_gateway.devices.mqtt.errors import MqttError
 from process_cosmos_gateway.devices.mqtt.packets import MAX_PACKET
-from process_cosmos_gateway.devices.mqtt.versions import TRY_5_AGAIN, Version, Versions
+from process_cosmos_gateway.devices.mqtt.versions import TRY_5_AGAIN, Version, VersionOrder
 from process_cosmos_gateway.errors import RequestRefusedError
 from process_cosmos_gateway.lab.mqtt_proxy import Manners, MqttProxy, Reaction
 from tests.brokers import Broker, running_broker
@@ -84,22 +84,22 @@ async def test_a_broker_that_answers_mqtt_5_like_3_1_1_is_spoken_to_in_3_1_1() -
 
 
 async def test_a_broker_that_hangs_up_at_both_is_not_remembered(broker: Broker, proxy: MqttProxy) -> None:
-    versions = Versions()
+    version_order = VersionOrder()
     proxy.manners = Manners(to_5=Reaction.HANG_UP)
     broker.stop()
     with pytest.raises(MqttError):
-        await Connection.open(through(broker, proxy), client_id="x", on_message=ignore, versions=versions)
-    assert versions.in_order(asyncio.get_running_loop().time())[0] is Version.V5
+        await Connection.open(through(broker, proxy), client_id="x", on_message=ignore, version_order=version_order)
+    assert version_order.in_order(asyncio.get_running_loop().time())[0] is Version.V5
 
 
 def test_mqtt_5_is_tried_again_every_24_hours() -> None:
-    versions = Versions()
-    versions.answered(Version.V311, 100.0)
-    assert versions.in_order(100.0 + TRY_5_AGAIN - 1)[0] is Version.V311
-    versions.answered(Version.V311, 200.0)
-    assert versions.in_order(100.0 + TRY_5_AGAIN)[0] is Version.V5
-    versions.answered(Version.V5, 300.0)
-    assert versions.in_order(301.0)[0] is Version.V5
+    version_order = VersionOrder()
+    version_order.note_answer(Version.V311, 100.0)
+    assert version_order.in_order(100.0 + TRY_5_AGAIN - 1)[0] is Version.V311
+    version_order.note_answer(Version.V311, 200.0)
+    assert version_order.in_order(100.0 + TRY_5_AGAIN)[0] is Version.V5
+    version_order.note_answer(Version.V5, 300.0)
+    assert version_order.in_order(301.0)[0] is Version.V5
 
 
 async def test_a_refused_login_is_no_reason_to_try_another_version(tmp_path: Path) -> None:
@@ -273,21 +273,21 @@ class At:
 
 def test_a_broker_that_is_away_needs_help_after_ten_minutes_and_one_that_refuses_us_at_once() -> None:
     at = At()
-    standing = Link(at)
-    standing.lost("timeout: no answer")
-    assert (standing.read((), turned_away=False).reason, at.now) == ("timeout", 0.0)
+    state = BrokerState(at)
+    state.note_lost("timeout: no answer")
+    assert (state.to_broker_link((), turned_away=False).reason, at.now) == ("timeout", 0.0)
     at.now = 599.0
-    assert not standing.read((), turned_away=False).needs_help
+    assert not state.to_broker_link((), turned_away=False).needs_help
     at.now = 600.0
-    assert standing.read((), turned_away=False).needs_help
+    assert state.to_broker_link((), turned_away=False).needs_help
     at.now = 0.0
-    refused = Link(at)
-    refused.lost("login_refused: Not authorized")
-    assert refused.read((), turned_away=False).needs_help
-    conflict = Link(at)
-    conflict.lost("identity_conflict")
+    refused = BrokerState(at)
+    refused.note_lost("login_refused: Not authorized")
+    assert refused.to_broker_link((), turned_away=False).needs_help
+    conflict = BrokerState(at)
+    conflict.note_lost("identity_conflict")
     at.now = 700.0
-    assert not conflict.read((), turned_away=False).needs_help, "it has an issue of its own"
+    assert not conflict.to_broker_link((), turned_away=False).needs_help, "it has an issue of its own"
 
 
 async def test_the_lab_counts_messages_alike_that_get_an_id_again(broker: Broker, proxy: MqttProxy) -> None:

@@ -32,7 +32,7 @@ async def rows(store: Store, sql: str) -> list[tuple[object, ...]]:
 
 def keep(transaction: Transaction, name: str, count: int, every: float, text: str | None = None) -> None:
     said = [Reading(value=place if text is None else text, time=NOW + place * every) for place in range(count)]
-    readings.keep(transaction, "tank", name, said, NOW)
+    readings.store_readings(transaction, "tank", name, said, NOW)
 
 
 async def test_beyond_their_bytes_the_oldest_readings_of_all_properties_go_and_are_counted(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ async def test_beyond_their_bytes_the_oldest_readings_of_all_properties_go_and_a
         retention = Retention(
             store, Outbox(store, SystemClock()), SystemClock(), counts, 2_000 * readings.READING_BYTES
         )
-        await retention.make_room()
+        await retention.enforce_quota()
         [(often, first), (rarely, other)] = await rows(
             store, "SELECT count(*), min(time) FROM device_reading GROUP BY property ORDER BY property"
         )
@@ -54,7 +54,7 @@ async def test_beyond_their_bytes_the_oldest_readings_of_all_properties_go_and_a
         assert counts["readings_forgotten"] == 3_030 - int(str(often)) - int(str(rarely))
         assert await rows(store, COUNTED) == await rows(store, SIZE)
         before = counts.total()
-        await retention.make_room()
+        await retention.enforce_quota()
         assert counts.total() == before
 
 
@@ -63,15 +63,15 @@ async def test_texts_count_with_their_bytes_and_repeats_not_at_all(tmp_path: Pat
         for _ in range(2):
             await store.write(lambda transaction: keep(transaction, "state", 3, every=1, text="döse"))
         assert await rows(store, COUNTED) == [(3 * (readings.READING_BYTES + 5),)] == await rows(store, SIZE)
-        await store.write(lambda transaction: readings.forget_old(transaction, NOW + 1, NOW + 100))
+        await store.write(lambda transaction: readings.delete_old(transaction, NOW + 1, NOW + 100))
         assert await rows(store, COUNTED) == [(2 * (readings.READING_BYTES + 5),)] == await rows(store, SIZE)
 
 
 async def test_many_readings_of_one_moment_go_too(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         said = [Reading(value=place, time=NOW) for place in range(2_500)]
-        await store.write(lambda transaction: readings.keep(transaction, "tank", "level", said, NOW))
-        await Retention(store, Outbox(store, SystemClock()), SystemClock(), Counter(), 100).make_room()
+        await store.write(lambda transaction: readings.store_readings(transaction, "tank", "level", said, NOW))
+        await Retention(store, Outbox(store, SystemClock()), SystemClock(), Counter(), 100).enforce_quota()
         assert await rows(store, COUNTED) == [(0,)]
 
 
@@ -79,13 +79,13 @@ async def test_a_counter_that_says_more_than_there_is_ends_nothing(tmp_path: Pat
     async with opened(tmp_path) as store:
         await store.write(lambda transaction: keep(transaction, "level", 3, every=1))
         await store.write(lambda transaction: transaction.run("UPDATE device_property SET bytes = 1000000000"))
-        await Retention(store, Outbox(store, SystemClock()), SystemClock(), Counter(), 100).make_room()
+        await Retention(store, Outbox(store, SystemClock()), SystemClock(), Counter(), 100).enforce_quota()
 
 
 async def test_the_shelf_keeps_room_by_itself(broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("process_cosmos_gateway.devices.readings.retention._LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("process_cosmos_gateway.devices.readings.retention._CHECK_SECONDS", 0.02)
     async with hearing(tmp_path, broker.options) as heard, client(broker.options) as tank:
-        heard.devices._retention._most = 200
+        heard.devices._retention._max_bytes = 200
         await ready(heard, tank)
         for value in range(20):
             await tank.say("wot/tank/properties/level", value)
@@ -125,12 +125,12 @@ async def test_raw_readings_give_way_when_the_disk_fills_and_no_more_than_is_nee
     retention = Retention(store, Outbox(store, SystemClock()), SystemClock(), counts, 1e12)
     try:
         await store.write(lambda transaction: keep(transaction, "often", 60_000, every=0.1))
-        await retention.make_room()
+        await retention.enforce_quota()
         assert not counts
         free = 4 * RESERVE - 500_000
-        await retention.make_room()
+        await retention.enforce_quota()
         assert 500_000 // readings.READING_BYTES <= counts["readings_forgotten"] < 30_000
-        await retention.make_room()
+        await retention.enforce_quota()
         assert counts["readings_forgotten"] < 30_000
     finally:
         await store.close()
@@ -139,22 +139,22 @@ async def test_raw_readings_give_way_when_the_disk_fills_and_no_more_than_is_nee
 async def test_of_the_things_that_come_and_go_only_so_many_leave_readings_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(readings, "_AT_ONCE", 100)
-    monkeypatch.setattr("process_cosmos_gateway.devices.readings.retention.MOST_WITHDRAWN", 5)
+    monkeypatch.setattr(readings, "_MAX_ROWS", 100)
+    monkeypatch.setattr("process_cosmos_gateway.devices.readings.retention.MAX_WITHDRAWN", 5)
     counts: Counter[str] = Counter()
 
     def come_and_go(transaction: Transaction) -> None:
         for number in range(40):
             device = f"thing-{number:02d}"
-            repository.keep_description(transaction, device, f"{device}/td", b"{}", ["level"])
+            repository.store_description(transaction, device, f"{device}/td", b"{}", ["level"])
             said = [Reading(value=each, time=NOW + each) for each in range(10)]
-            readings.keep(transaction, device, "level", said, SystemClock().now().timestamp())
+            readings.store_readings(transaction, device, "level", said, SystemClock().now().timestamp())
             if number != 3:
-                repository.withdraw(transaction, device)
+                repository.withdraw_device(transaction, device)
 
     async with opened(tmp_path) as store:
         await store.write(come_and_go)
-        await Retention(store, Outbox(store, SystemClock()), SystemClock(), counts, 1e9).tidy()
+        await Retention(store, Outbox(store, SystemClock()), SystemClock(), counts, 1e9).delete_expired()
         left = await rows(store, "SELECT id FROM device ORDER BY id")
         assert [device for (device,) in left] == ["thing-03", *(f"thing-{number}" for number in range(35, 40))]
         assert await rows(store, "SELECT count(*) FROM device_reading") == [(60,)]

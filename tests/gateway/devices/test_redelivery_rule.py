@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from process_cosmos_gateway.devices.mqtt.redelivery import MOST_DOUBTFUL, Delivery, ReceivedMessages
+from process_cosmos_gateway.devices.mqtt.redelivery import MAX_DOUBTFUL, ReceivedMessages, RedeliveryStatus
 
 from .redelivery_model import Model
 
@@ -71,14 +71,14 @@ def test_another_session_knows_nothing_of_the_one_before() -> None:
     received.receive(b"1-true", redelivered=False)
     received.end_connection()
     received.begin_session()
-    assert received.receive(b"1-true", redelivered=True) is Delivery.NEW
+    assert received.receive(b"1-true", redelivered=True) is RedeliveryStatus.NEW
 
 
 def test_no_more_is_remembered_than_a_broker_may_send_again() -> None:
     received = ReceivedMessages()
-    for number in range(3 * MOST_DOUBTFUL):
+    for number in range(3 * MAX_DOUBTFUL):
         received.receive(b"%d" % number, redelivered=False)
         received.acknowledged(b"%d" % number)
-    kept = [received.receive(b"%d" % number, redelivered=True) for number in range(3 * MOST_DOUBTFUL)]
-    assert kept.count(Delivery.POSSIBLE_REPEAT) == MOST_DOUBTFUL
-    assert kept[-1] is Delivery.POSSIBLE_REPEAT
+    kept = [received.receive(b"%d" % number, redelivered=True) for number in range(3 * MAX_DOUBTFUL)]
+    assert kept.count(RedeliveryStatus.POSSIBLE_REPEAT) == MAX_DOUBTFUL
+    assert kept[-1] is RedeliveryStatus.POSSIBLE_REPEAT

@@ -25,12 +25,12 @@ async def rows(store: Store, sql: str) -> list[tuple[object, ...]]:
 async def forget(store: Store, now: float) -> None:
     after: int | None = 0
     while after is not None:
-        after = await store.write(partial(readings.forget_old, before=now - 10 * DAY, now=now, after=after))
+        after = await store.write(partial(readings.delete_old, before=now - 10 * DAY, now=now, after=after))
 
 
 def keep(transaction: Transaction, *times: float, received: float = NOW, device: str = "tank") -> None:
     said = [Reading(value=time, time=NOW + time) for time in times]
-    readings.keep(transaction, device, "level", said, received)
+    readings.store_readings(transaction, device, "level", said, received)
 
 
 @pytest.mark.parametrize("own_time", [0, -100 * DAY, 1e9])
@@ -56,8 +56,8 @@ async def test_a_reading_a_little_ahead_of_its_time_goes_ten_days_after_that(tmp
 async def test_things_that_come_and_go_leave_nothing(tmp_path: Path) -> None:
     def come_and_go(transaction: Transaction) -> None:
         for number in range(20):
-            repository.keep_description(transaction, f"thing-{number}", "td", b"{}", ["a", "b"])
-            repository.withdraw(transaction, f"thing-{number}")
+            repository.store_description(transaction, f"thing-{number}", "td", b"{}", ["a", "b"])
+            repository.withdraw_device(transaction, f"thing-{number}")
 
     async with opened(tmp_path) as store:
         await store.write(come_and_go)
@@ -67,8 +67,8 @@ async def test_things_that_come_and_go_leave_nothing(tmp_path: Path) -> None:
 async def test_a_thing_described_anew_leaves_nothing_of_the_properties_it_has_no_more(tmp_path: Path) -> None:
     def change(transaction: Transaction) -> None:
         for number in range(20):
-            repository.keep_description(transaction, "thing", "td", b"{}", [f"{number}"])
-            repository.keep_held(transaction, "thing", f"{number}", Reading(value=1, time=NOW))
+            repository.store_description(transaction, "thing", "td", b"{}", [f"{number}"])
+            repository.store_value(transaction, "thing", f"{number}", Reading(value=1, time=NOW))
 
     async with opened(tmp_path) as store:
         await store.write(change)
@@ -79,9 +79,9 @@ async def test_what_waits_of_a_withdrawn_thing_still_leaves_and_no_number_is_ano
     gate = "INSERT INTO device_gate SELECT number, 0, 1.0, 2.0, ?, 3.0, NULL, 4.0 FROM device_property"
 
     def come_and_go(transaction: Transaction, held: float | None) -> None:
-        repository.keep_description(transaction, "thing", "td", b"{}", ["level"])
+        repository.store_description(transaction, "thing", "td", b"{}", ["level"])
         transaction.run(gate, held)
-        repository.withdraw(transaction, "thing")
+        repository.withdraw_device(transaction, "thing")
 
     async with opened(tmp_path) as store:
         await store.write(partial(come_and_go, held=None))
@@ -91,8 +91,8 @@ async def test_what_waits_of_a_withdrawn_thing_still_leaves_and_no_number_is_ano
 
 
 async def test_old_readings_go_a_bite_a_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readings, "_AT_ONCE", 7)
-    monkeypatch.setattr(readings, "_PROPERTIES_AT_ONCE", 2)
+    monkeypatch.setattr(readings, "_MAX_ROWS", 7)
+    monkeypatch.setattr(readings, "_MAX_PROPERTIES", 2)
     left = "SELECT count(*) FROM device_reading"
 
     def keep_all(transaction: Transaction) -> None:
@@ -104,7 +104,7 @@ async def test_old_readings_go_a_bite_a_commit(tmp_path: Path, monkeypatch: pyte
         after: int | None = 0
         counts = [50]
         while after is not None:
-            after = await store.write(partial(readings.forget_old, before=NOW + DAY, now=NOW + 11 * DAY, after=after))
+            after = await store.write(partial(readings.delete_old, before=NOW + DAY, now=NOW + 11 * DAY, after=after))
             [(count,)] = await rows(store, left)
             counts.append(int(str(count)))
         assert max(before - after for before, after in pairwise(counts)) == 7
@@ -113,9 +113,9 @@ async def test_old_readings_go_a_bite_a_commit(tmp_path: Path, monkeypatch: pyte
 
 async def test_a_withdrawn_thing_is_forgotten_with_its_last_reading(tmp_path: Path) -> None:
     def read_and_withdraw(transaction: Transaction) -> None:
-        repository.keep_description(transaction, "tank", "td", b"{}", ["level"])
+        repository.store_description(transaction, "tank", "td", b"{}", ["level"])
         keep(transaction, 0)
-        repository.withdraw(transaction, "tank")
+        repository.withdraw_device(transaction, "tank")
 
     async with opened(tmp_path) as store:
         await store.write(read_and_withdraw)
@@ -127,33 +127,33 @@ async def test_a_withdrawn_thing_is_forgotten_with_its_last_reading(tmp_path: Pa
 
 async def test_a_living_thing_keeps_its_values_and_writes(tmp_path: Path) -> None:
     held = Reading(value=1, time=NOW)
-    write = repository.KnownWrite(device="tank", name="pump", value=True, written_at=NOW, expires_at=NOW + 1)
+    write = repository.StoredWrite(device="tank", name="pump", value=True, written_at=NOW, expires_at=NOW + 1)
 
     def live(transaction: Transaction) -> None:
-        repository.keep_description(transaction, "tank", "td", b"{}", ["level", "pump", "silent"])
-        repository.keep_held(transaction, "tank", "level", held)
-        repository.keep_write(transaction, write)
+        repository.store_description(transaction, "tank", "td", b"{}", ["level", "pump", "silent"])
+        repository.store_value(transaction, "tank", "level", held)
+        repository.store_write(transaction, write)
 
     async with opened(tmp_path) as store:
         await store.write(live)
         await forget(store, NOW + 100 * DAY)
-        (known,) = await store.read(repository.known_devices)
-        assert (known.topic, known.held) == ("td", {"level": held})
-        assert await store.read(repository.known_writes) == [write]
-        await store.write(partial(repository.keep_held, device="tank", name="silent", reading=held))
-        (known,) = await store.read(repository.known_devices)
-        assert known.held == {"level": held, "silent": held}
+        (known,) = await store.read(repository.load_devices)
+        assert (known.topic, known.values) == ("td", {"level": held})
+        assert await store.read(repository.load_writes) == [write]
+        await store.write(partial(repository.store_value, device="tank", name="silent", reading=held))
+        (known,) = await store.read(repository.load_devices)
+        assert known.values == {"level": held, "silent": held}
 
 
 async def test_only_the_messages_of_the_newest_commit_are_remembered(tmp_path: Path) -> None:
     def receive(transaction: Transaction) -> None:
         for first in range(0, 70, 7):
-            repository.keep_messages(
+            repository.store_message_marks(
                 transaction, "session", [each.to_bytes(2) + bytes(16) for each in range(first, first + 7)]
             )
 
     async with opened(tmp_path) as store:
         await store.write(receive)
-        known = await store.read(lambda transaction: repository.known_messages(transaction, "session"))
+        known = await store.read(lambda transaction: repository.load_message_marks(transaction, "session"))
         assert [int.from_bytes(mark[:2]) for mark in known] == list(range(63, 70))
-        assert await store.read(lambda transaction: repository.known_messages(transaction, "another")) == []
+        assert await store.read(lambda transaction: repository.load_message_marks(transaction, "another")) == []

@@ -1,4 +1,4 @@
-"""Writes to devices while disk or broker are slow or refuse, or the disk holds other bytes than the device reports."""
+"""PropertyWrites to devices while disk or broker are slow or refuse, or the disk holds other bytes than the device reports."""
 
 import asyncio
 from collections import Counter
@@ -12,7 +12,7 @@ import pytest
 from process_cosmos_gateway.contract.devices import Value
 from process_cosmos_gateway.devices import repository
 from process_cosmos_gateway.devices.mqtt.errors import DeniedError
-from process_cosmos_gateway.devices.things.property_writes import Writes
+from process_cosmos_gateway.devices.things.property_writes import PropertyWrites
 from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.store import Store
 from tests.gateway.store.parts import HandClock, SyncCountingVfs, opened
@@ -25,12 +25,12 @@ pytestmark = pytest.mark.usefixtures("quick_looks")
 @pytest.fixture
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look at the shifted clock a hundred times a second."""
-    monkeypatch.setattr("process_cosmos_gateway.devices.things.property_writes._LONGEST_LOOK_AWAY", 0.01)
+    monkeypatch.setattr("process_cosmos_gateway.devices.things.property_writes._MAX_WAIT_SECONDS", 0.01)
 
 
 @dataclass
 class Bench:
-    """Writes on a real store; ``sent`` is what went out, ``answers`` what the broker says to each device's."""
+    """PropertyWrites on a real store; ``sent`` is what went out, ``answers`` what the broker says to each device's."""
 
     store: Store
     clock: HandClock = field(default_factory=HandClock)
@@ -38,8 +38,8 @@ class Bench:
     sent: list[tuple[str, Value]] = field(default_factory=list)
     answers: dict[str, asyncio.Future[None]] = field(default_factory=dict)
 
-    def writes(self) -> Writes:
-        return Writes(self.store, self.clock, self.counts, self._send)
+    def writes(self) -> PropertyWrites:
+        return PropertyWrites(self.store, self.clock, self.counts, self._send)
 
     def _send(self, device: str, _name: str, value: Value) -> asyncio.Future[None]:
         self.sent.append((device, value))
@@ -51,17 +51,17 @@ class Bench:
         return sum(each == device for each, _ in self.sent)
 
     async def kept(self) -> list[tuple[str, Value]]:
-        return [(each.device, each.value) for each in await self.store.read(repository.known_writes)]
+        return [(each.device, each.value) for each in await self.store.read(repository.load_writes)]
 
-    async def until_all_are_looked_at(self, writes: Writes) -> None:
+    async def until_all_are_looked_at(self, writes: PropertyWrites) -> None:
         """Let a write begin and be repeated: whatever else was due has had its turn."""
-        await writes.begin("last", "p", True, 100, None)
+        await writes.submit("last", "p", True, 100, None)
         self.clock.advance(2)
         await until(lambda: self.count("last") > 1)
 
 
 @asynccontextmanager
-async def running(writes: Writes) -> AsyncIterator[None]:
+async def running(writes: PropertyWrites) -> AsyncIterator[None]:
     """Let ``writes`` work; what ends it early is raised."""
     async with asyncio.TaskGroup() as group:
         task = group.create_task(writes.run())
@@ -85,12 +85,12 @@ def hold(monkeypatch: pytest.MonkeyPatch, store: Store) -> asyncio.Event:
 async def test_a_write_the_broker_denies_late_is_not_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, *, restarted: bool
 ) -> None:
-    monkeypatch.setattr("process_cosmos_gateway.devices.things.property_writes._CONFIRMED_WITHIN", 0.01)
+    monkeypatch.setattr("process_cosmos_gateway.devices.things.property_writes._CONFIRMATION_SECONDS", 0.01)
     async with opened(tmp_path) as store:
         bench = Bench(store)
         writes = bench.writes()
         answer = bench.answers["valve"] = asyncio.get_running_loop().create_future()
-        assert await writes.begin("valve", "p", True, 100, None)
+        assert await writes.submit("valve", "p", True, 100, None)
         if restarted:
             writes = bench.writes()
             await writes.load()
@@ -111,13 +111,13 @@ async def test_a_write_confirmed_while_the_disk_is_waited_for_is_over(
     async with opened(tmp_path) as store:
         bench = Bench(store)
         writes = bench.writes()
-        await writes.begin("first", "p", True, 1, None)
-        await writes.begin("valve", "p", True, lasts, None)
+        await writes.submit("first", "p", True, 1, None)
+        await writes.submit("valve", "p", True, lasts, None)
         bench.clock.advance(2)
         free = hold(monkeypatch, store)
         async with running(writes):
             await until(lambda: bench.counts["writes_expired"])
-            assert writes.reported("valve", "p", True)
+            assert writes.note_reported("valve", "p", True)
             free.set()
             await bench.until_all_are_looked_at(writes)
         assert bench.count("valve") == 1
@@ -130,13 +130,13 @@ async def test_a_newer_write_begun_while_the_disk_is_waited_for_goes_on(
     async with opened(tmp_path) as store:
         bench = Bench(store)
         writes = bench.writes()
-        await writes.begin("first", "p", True, 1, None)
-        await writes.begin("valve", "p", True, 1, None)
+        await writes.submit("first", "p", True, 1, None)
+        await writes.submit("valve", "p", True, 1, None)
         bench.clock.advance(2)
         free = hold(monkeypatch, store)
         async with running(writes):
             await until(lambda: bench.counts["writes_expired"])
-            newer = asyncio.create_task(writes.begin("valve", "p", False, 100, None))
+            newer = asyncio.create_task(writes.submit("valve", "p", False, 100, None))
             await until(lambda: ("valve", False) in bench.sent)
             free.set()
             await newer
@@ -149,8 +149,8 @@ async def test_a_number_reported_in_other_digits_ends_the_write_on_disk_too(tmp_
     async with opened(tmp_path) as store:
         bench = Bench(store)
         writes = bench.writes()
-        await writes.begin("heater", "setpoint", 20.0, 100, None)
-        confirmed = writes.reported("heater", "setpoint", 20)
+        await writes.submit("heater", "setpoint", 20.0, 100, None)
+        confirmed = writes.note_reported("heater", "setpoint", 20)
         assert confirmed
         await store.write(confirmed)
         assert await bench.kept() == []
@@ -165,6 +165,6 @@ async def test_a_write_the_disk_refused_is_not_repeated(tmp_path: Path, request:
         async with running(writes):
             vfs.fail_next_syncs = 1
             with pytest.raises(StoreError):
-                await writes.begin("valve", "p", False, 100, True)
+                await writes.submit("valve", "p", False, 100, True)
             await bench.until_all_are_looked_at(writes)
         assert bench.count("valve") == 1

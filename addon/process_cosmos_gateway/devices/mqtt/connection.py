@@ -17,22 +17,31 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from process_cosmos_gateway.devices.options import BrokerOptions
 
-from . import errors as why
+from . import errors as codes
 from .errors import DeniedError, MqttError, NoAnswerError, UnreachableError
 from .packets import PacketSocket, TooLargeError
 from .paho_client import PahoClient
-from .sockets import answer_quickly, open_socket, unread
-from .versions import Version, Versions
+from .sockets import disable_tcp_delays, open_socket, pending_tls_bytes
+from .versions import Version, VersionOrder
 
 _LOGGER = logging.getLogger(__name__)
 
-_REACH_SECONDS = 10.0
+_CONNECT_SECONDS = 10.0
 _ANSWER_SECONDS = 10.0
 """For so long an answer to CONNECT and SUBSCRIBE is waited for."""
 _UNSUPPORTED_VERSION = 132
 _SESSION_TAKEN_OVER = 142
 _PROTOCOLS = {Version.V5: MQTTProtocolVersion.MQTTv5, Version.V311: MQTTProtocolVersion.MQTTv311}
-_UNREADABLE = (MQTTException, TooLargeError, struct.error, ValueError, LookupError, TypeError, OSError, MemoryError)
+_PROTOCOL_ERRORS = (
+    MQTTException,
+    TooLargeError,
+    struct.error,
+    ValueError,
+    LookupError,
+    TypeError,
+    OSError,
+    MemoryError,
+)
 """What paho raises at packets that are not MQTT, and we at packets that are too large."""
 
 
@@ -96,7 +105,7 @@ class Connection:
         self._confirmations: dict[tuple[str, int | None], asyncio.Future[Sequence[ReasonCode]]] = {}
         self._ended: asyncio.Future[str] = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
-        self._reason = why.CLOSED
+        self._reason = codes.CLOSED
 
     @classmethod
     async def open(
@@ -107,21 +116,21 @@ class Connection:
         on_message: Callable[[Connection, Message], None],
         keep_session: bool = False,
         will: Will | None = None,
-        versions: Versions | None = None,
+        version_order: VersionOrder | None = None,
         on_no_answer: Callable[[], None] = lambda: None,
     ) -> Self:
         """Connect with MQTT 5, else 3.1.1; return when the broker has accepted; raise ``MqttError``.
 
-        ``UnreachableError``: the broker cannot have noticed the attempt. ``versions``: remembers what was answered.
+        ``UnreachableError``: the broker cannot have noticed the attempt. ``version_order``: remembers what was answered.
         ``on_no_answer``: an attempt that the broker may have noticed has ended, and the other version is tried.
 
         ``keep_session``: the broker keeps messages for ``SESSION_SECONDS`` and repeats what was not acknowledged.
         """
-        versions = versions or Versions()
+        version_order = version_order or VersionOrder()
         clock = asyncio.get_running_loop()
-        first, second = versions.in_order(clock.time())
+        first, second = version_order.in_order(clock.time())
         for version in (first, second):
-            sock = await _reach(broker)
+            sock = await _open_socket(broker)
             packets = PacketSocket(sock, has_properties=version is Version.V5)
             client = PahoClient(packets, _PROTOCOLS[version], client_id, keep_session=keep_session)
             if broker.username is not None:
@@ -137,10 +146,10 @@ class Connection:
                 on_no_answer()
                 _LOGGER.info("The broker does not answer in MQTT %s (%s), trying %s", first, error, second)
             except MqttError:
-                versions.answered(version, clock.time())
+                version_order.note_answer(version, clock.time())
                 raise
             else:
-                versions.answered(version, clock.time())
+                version_order.note_answer(version, clock.time())
                 return connection
         raise AssertionError  # the second attempt returns or raises
 
@@ -181,7 +190,7 @@ class Connection:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 codes: Sequence[ReasonCode] = await self._confirmation("subscribe", number)
         except TimeoutError as error:
-            raise MqttError(why.UNANSWERED, "no answer to a subscription") from error
+            raise MqttError(codes.UNANSWERED, "no answer to a subscription") from error
         if qos and codes and not any(code.value for code in codes):
             self.max_qos = 0  # the only way in which MQTT 3.1.1 says so
         return [topic for topic, code in zip(filters, codes, strict=False) if code.is_failure]
@@ -198,11 +207,11 @@ class Connection:
         return self.alive
 
     def stop_reading(self) -> None:
-        """Leave what the broker sends from now on unread; acknowledgements still go out."""
+        """Leave what the broker sends from now on pending_tls_bytes; acknowledgements still go out."""
         if self.alive:
             self._loop.remove_reader(self._socket)
 
-    def close(self, reason: str = why.CLOSED) -> None:
+    def close(self, reason: str = codes.CLOSED) -> None:
         """Say goodbye (the will is not published) and end."""
         if self.alive:
             self._reason = reason
@@ -229,12 +238,12 @@ class Connection:
             client.on_socket_close = self._unregister
             client.begin(broker.host, broker.port)
             self._loop.add_reader(self._socket, self._readable)
-            self._plan_housekeeping()
+            self._schedule_housekeeping()
             async with asyncio.timeout(_ANSWER_SECONDS):
                 self.session_present = await self._accepted
         except (TimeoutError, OSError) as error:
             self._end()
-            raise NoAnswerError(why.SILENT) from error
+            raise NoAnswerError(codes.SILENT) from error
         except BaseException:
             self._end()
             raise
@@ -251,18 +260,18 @@ class Connection:
     # What paho calls.
 
     def _connected(
-        self, _client: Client, _data: object, flags: ConnectFlags, code: ReasonCode, asked: Properties | None
+        self, _client: Client, _data: object, flags: ConnectFlags, code: ReasonCode, properties: Properties | None
     ) -> None:
         if self._accepted.done():
             return
         if not code.is_failure:
-            self.max_qos = 1 if asked is None else self._client.obey(asked)
-            self._plan_housekeeping()
+            self.max_qos = 1 if properties is None else self._client.apply_connack_limits(properties)
+            self._schedule_housekeeping()
             self._accepted.set_result(flags.session_present)
         elif code.value == _UNSUPPORTED_VERSION:
-            self._accepted.set_exception(NoAnswerError(why.REFUSED, str(code)))
+            self._accepted.set_exception(NoAnswerError(codes.REFUSED, str(code)))
         else:
-            self._accepted.set_exception(why.refused(code.value, str(code)))
+            self._accepted.set_exception(codes.refused(code.value, str(code)))
 
     def _received(self, _client: Client, _data: object, message: MQTTMessage) -> None:
         try:
@@ -285,7 +294,7 @@ class Connection:
         if confirmation is None or confirmation.done():
             return
         if code.is_failure:
-            _fail(confirmation, DeniedError(why.DENIED, str(code)))
+            _fail(confirmation, DeniedError(codes.DENIED, str(code)))
         else:
             confirmation.set_result((code,))
 
@@ -296,8 +305,8 @@ class Connection:
 
     def _disconnected(self, *_: object) -> None:
         if self.alive:
-            taken_over = self._client.farewell == _SESSION_TAKEN_OVER
-            self._reason = why.TAKEN_OVER if taken_over else why.CONNECTION_LOST
+            taken_over = self._client.disconnect_reason == _SESSION_TAKEN_OVER
+            self._reason = codes.TAKEN_OVER if taken_over else codes.CONNECTION_LOST
         self._end()
 
     def _want_write(self, *_: object) -> None:
@@ -316,35 +325,35 @@ class Connection:
     # What the event loop calls.
 
     def _readable(self) -> None:
-        self._guarded(self._read)
+        self._run_paho(self._read)
 
     def _writable(self) -> None:
-        self._guarded(self._client.loop_write)
+        self._run_paho(self._client.loop_write)
 
     def _housekeeping(self) -> None:
-        self._guarded(self._client.loop_misc)
+        self._run_paho(self._client.loop_misc)
         if self.alive:
-            self._plan_housekeeping()
+            self._schedule_housekeeping()
 
     def _read(self) -> None:
         self._client.loop_read()
-        while self.alive and unread(self._socket):
+        while self.alive and pending_tls_bytes(self._socket):
             self._client.loop_read()
         if self.alive:
-            answer_quickly(self._socket)
+            disable_tcp_delays(self._socket)
 
-    def _guarded(self, step_fn: Callable[[], object]) -> None:
+    def _run_paho(self, step_fn: Callable[[], object]) -> None:
         """Let paho do something; whatever it raises, the connection does not stay open with nobody who reads it."""
         try:
             step_fn()
-        except _UNREADABLE as error:
+        except _PROTOCOL_ERRORS as error:
             _LOGGER.debug("What the broker sent cannot be read", exc_info=True)
-            self._fail(f"{why.PROTOCOL_ERROR}: {type(error).__name__}")
+            self._fail(f"{codes.PROTOCOL_ERROR}: {type(error).__name__}")
         except BaseException:
-            self._fail(why.PROTOCOL_ERROR)
+            self._fail(codes.PROTOCOL_ERROR)
             raise
 
-    def _plan_housekeeping(self) -> None:
+    def _schedule_housekeeping(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_later(self._client.keepalive / 5, self._housekeeping)
@@ -362,7 +371,7 @@ class Connection:
             self._timer.cancel()
         self._unregister()
         self._socket.close()
-        _fail(self._accepted, NoAnswerError(why.HUNG_UP, self._reason))
+        _fail(self._accepted, NoAnswerError(codes.HUNG_UP, self._reason))
         for future in tuple(self._confirmations.values()):
             _fail(future, MqttError(self._reason))
 
@@ -374,14 +383,14 @@ def _fail(future: asyncio.Future[Any], error: MqttError) -> None:
         future.exception()
 
 
-async def _reach(broker: BrokerOptions) -> socket.socket:
+async def _open_socket(broker: BrokerOptions) -> socket.socket:
     try:
-        async with asyncio.timeout(_REACH_SECONDS):
+        async with asyncio.timeout(_CONNECT_SECONDS):
             return await open_socket(broker)
     except OSError as error:
-        raise why.unreachable(error) from error
+        raise codes.unreachable(error) from error
     except (ValueError, OverflowError) as error:
-        raise UnreachableError(why.UNREACHABLE, "the broker's host or port is none") from error
+        raise UnreachableError(codes.UNREACHABLE, "the broker's host or port is none") from error
 
 
 def matches(topic_filter: str, topic: str) -> bool:

@@ -23,7 +23,7 @@ IDENTITY_CONFLICT = "identity_conflict"
 STORE_FAILED = "store_failed"
 CLOSED = "closed"
 
-NEEDS_A_PERSON = frozenset({CERTIFICATE, TLS, LOGIN_REFUSED, REFUSED})
+NEEDS_USER_ACTION = frozenset({CERTIFICATE, TLS, LOGIN_REFUSED, REFUSED})
 """Waiting does not help."""
 
 _LOGIN = frozenset({134, 135, 138, 140})

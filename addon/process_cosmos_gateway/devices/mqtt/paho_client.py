@@ -16,7 +16,7 @@ SESSION_SECONDS = 7 * 24 * 3600
 """For how long the broker keeps messages for us while we are away."""
 
 KEEPALIVE = 15
-"""Seconds without a packet after which either side is asked whether it is there."""
+"""Seconds without a packet after which either side is properties whether it is there."""
 
 
 class PahoClient(Client):
@@ -26,7 +26,7 @@ class PahoClient(Client):
         """Speak ``version`` on ``sock``; ``keep_session``: the broker keeps messages while we are away."""
         self.packets = sock
         self._keep_session = keep_session
-        self.farewell = 0
+        self.disconnect_reason = 0
         settings: dict[str, Any] = {} if version is MQTTProtocolVersion.MQTTv5 else {"clean_session": not keep_session}
         super().__init__(
             CallbackAPIVersion.VERSION2,
@@ -53,13 +53,13 @@ class PahoClient(Client):
         properties.SessionExpiryInterval = SESSION_SECONDS if self._keep_session else 0
         self.connect(host, port, KEEPALIVE, clean_start=not self._keep_session, properties=properties)
 
-    def obey(self, asked: Properties) -> int:
+    def apply_connack_limits(self, properties: Properties) -> int:
         """Do what a CONNACK asks for: keep-alive, messages in flight; return the highest QoS the broker takes."""
         # paho offers no way to change either on an open connection, and without it the broker ends the connection.
-        self._keepalive = min(KEEPALIVE, getattr(asked, "ServerKeepAlive", KEEPALIVE) or KEEPALIVE)
+        self._keepalive = min(KEEPALIVE, getattr(properties, "ServerKeepAlive", KEEPALIVE) or KEEPALIVE)
         in_flight = self._max_inflight_messages
-        self._max_inflight_messages = min(in_flight, getattr(asked, "ReceiveMaximum", in_flight))
-        return int(getattr(asked, "MaximumQoS", 1))
+        self._max_inflight_messages = min(in_flight, getattr(properties, "ReceiveMaximum", in_flight))
+        return int(getattr(properties, "MaximumQoS", 1))
 
     @override
     def _create_socket(self) -> PacketSocket:
@@ -68,5 +68,5 @@ class PahoClient(Client):
     @override
     def _handle_disconnect(self) -> None:
         # paho reads the reason only when properties follow it.
-        self.farewell = int(self._in_packet["packet"][0]) if self._in_packet["packet"] else 0
+        self.disconnect_reason = int(self._in_packet["packet"][0]) if self._in_packet["packet"] else 0
         super()._handle_disconnect()

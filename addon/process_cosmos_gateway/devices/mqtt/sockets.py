@@ -17,15 +17,15 @@ async def open_socket(broker: BrokerOptions) -> socket.socket:
     if context is None:
         return sock
     try:
-        sock = secured = context.wrap_socket(sock, server_hostname=broker.host, do_handshake_on_connect=False)
-        await _shake_hands(secured)
+        sock = tls_socket = context.wrap_socket(sock, server_hostname=broker.host, do_handshake_on_connect=False)
+        await _do_handshake(tls_socket)
     except BaseException:
         sock.close()
         raise
-    return secured
+    return tls_socket
 
 
-def answer_quickly(sock: socket.socket) -> None:
+def disable_tcp_delays(sock: socket.socket) -> None:
     """Send small packets and TCP's own confirmations at once.
 
     Both or neither: without quick confirmations, sending at once can be slower than not. Linux forgets the second
@@ -36,7 +36,7 @@ def answer_quickly(sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)
 
 
-def unread(sock: socket.socket) -> int:
+def pending_tls_bytes(sock: socket.socket) -> int:
     """Return how many bytes TLS has taken from the socket that nobody has read: no selector tells of them."""
     return sock.pending() if isinstance(sock, ssl.SSLSocket) else 0
 
@@ -67,20 +67,20 @@ async def _connect(host: str, port: int) -> socket.socket:
     raise error or OSError("the broker's name has no address")
 
 
-async def _shake_hands(secured: ssl.SSLSocket) -> None:
+async def _do_handshake(tls_socket: ssl.SSLSocket) -> None:
     loop = asyncio.get_running_loop()
     while True:
         try:
-            secured.do_handshake()
+            tls_socket.do_handshake()
         except ssl.SSLWantReadError:
-            await _ready(loop.add_reader, loop.remove_reader, secured)
+            await _wait_ready(loop.add_reader, loop.remove_reader, tls_socket)
         except ssl.SSLWantWriteError:
-            await _ready(loop.add_writer, loop.remove_writer, secured)
+            await _wait_ready(loop.add_writer, loop.remove_writer, tls_socket)
         else:
             return
 
 
-async def _ready(
+async def _wait_ready(
     add: Callable[[socket.socket, Callable[[], None]], None],
     remove: Callable[[socket.socket], object],
     sock: socket.socket,

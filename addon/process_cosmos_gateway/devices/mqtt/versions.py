@@ -13,7 +13,7 @@ class Version(StrEnum):
     V311 = "3.1.1"
 
 
-class Versions:
+class VersionOrder:
     """The order in which versions are tried; times are monotonic.
 
     Some brokers that know only 3.1.1 close the connection at a CONNECT of version 5, or say nothing. A broker that is
@@ -22,15 +22,15 @@ class Versions:
 
     def __init__(self) -> None:
         """Begin with MQTT 5."""
-        self._old_until = 0.0
+        self._v311_until = 0.0
 
     def in_order(self, now: float) -> tuple[Version, Version]:
         """Return both versions, the one to try first in front."""
-        return (Version.V311, Version.V5) if now < self._old_until else (Version.V5, Version.V311)
+        return (Version.V311, Version.V5) if now < self._v311_until else (Version.V5, Version.V311)
 
-    def answered(self, version: Version, now: float) -> None:
+    def note_answer(self, version: Version, now: float) -> None:
         """Note that the broker answered a CONNECT in ``version`` with a CONNACK it understood."""
         if version is Version.V5:
-            self._old_until = 0.0
-        elif now >= self._old_until:
-            self._old_until = now + TRY_5_AGAIN
+            self._v311_until = 0.0
+        elif now >= self._v311_until:
+            self._v311_until = now + TRY_5_AGAIN

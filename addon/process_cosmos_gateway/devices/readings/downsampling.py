@@ -2,7 +2,7 @@
 
 Of a property's readings a rule lets one leave for each window (``aggregate``), holds back changes smaller than
 ``deadband``, and lets one leave in ``every`` seconds: the first at once, then the newest as soon as the time is over.
-Every reading leaves, is thinned, or waits in a window or at a gate; none is lost between.
+Every reading is_forwarded, is thinned, or waits in a window or at a state; none is lost between.
 """
 
 from collections.abc import Sequence
@@ -36,8 +36,8 @@ def rule_for(rules: Sequence[VolumeRule], device: str, name: str) -> VolumeRule 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
-    """``count`` readings of one window as one: ``point``. It leaves at ``due_at``, by the gateway's clock.
+class AggregationWindow:
+    """``count`` readings of one window as one: ``point``. It is_forwarded at ``due_at``, by the gateway's clock.
 
     The least, the greatest and the last keep their own time; a mean has that of the newest reading.
     """
@@ -47,20 +47,22 @@ class Window:
     due_at: float
 
 
-def begin_of(point: Point, length: float) -> float:
+def window_start(point: Point, length: float) -> float:
     """Return when the window began that ``point`` belongs to: windows begin with 1970."""
     return point.time // length * length
 
 
-def folded(window: Window | None, rule: VolumeRule, point: Point, received: float) -> Window:
+def add_to_window(
+    window: AggregationWindow | None, rule: VolumeRule, point: Point, received: float
+) -> AggregationWindow:
     """Return the window with ``point``.
 
     It is due soon after its end; a backlog's soon after it came; with a device's clock that is ahead after its length.
     """
-    end = begin_of(point, rule.window) + rule.window
+    end = window_start(point, rule.window) + rule.window
     due_at = max(received, min(end, received + rule.window)) + LATE_SECONDS
     if window is None:
-        return Window(point=point, count=1, due_at=due_at)
+        return AggregationWindow(point=point, count=1, due_at=due_at)
     count, before = window.count + 1, window.point
     match rule.aggregate:
         case Aggregate.MIN:
@@ -72,11 +74,11 @@ def folded(window: Window | None, rule: VolumeRule, point: Point, received: floa
         case _:
             mean = before.value + (point.value / count - before.value / count)  # the difference may be infinite
             as_one = Point(max(before.time, point.time), mean)
-    return Window(point=as_one, count=count, due_at=max(window.due_at, due_at))
+    return AggregationWindow(point=as_one, count=count, due_at=max(window.due_at, due_at))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gate:
+class FilterState:
     """What left last, and what waits until ``due_at`` (by the gateway's clock) because too little time has passed."""
 
     sent: Point | None = None
@@ -85,50 +87,50 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gates:
-    """The gates of one property. What is older than what left last goes by ``late``.
+class FilterStates:
+    """The states of one property. What is older than what left last goes by ``late``.
 
     So a backlog and live readings that come by turns do not make each other leave.
     """
 
-    front: Gate = field(default_factory=Gate)
-    late: Gate = field(default_factory=Gate)
+    front: FilterState = field(default_factory=FilterState)
+    late: FilterState = field(default_factory=FilterState)
 
     @property
-    def waiting(self) -> int:
+    def held_count(self) -> int:
         """How many readings wait."""
-        return sum(gate.held is not None for gate in (self.front, self.late))
+        return sum(state.held is not None for state in (self.front, self.late))
 
 
-def admit(gates: Gates, rule: VolumeRule, point: Point, received: float) -> tuple[Gates, bool]:
-    """Return the gates after ``point``, and whether it leaves now."""
-    if gates.front.sent is not None and point.time < gates.front.sent.time:
-        late, leaves = _through(gates.late, rule, point, received)
-        return replace(gates, late=late), leaves
-    front, leaves = _through(gates.front, rule, point, received)
+def filter_point(states: FilterStates, rule: VolumeRule, point: Point, received: float) -> tuple[FilterStates, bool]:
+    """Return the states after ``point``, and whether it is_forwarded now."""
+    if states.front.sent is not None and point.time < states.front.sent.time:
+        late, is_forwarded = _apply_rule(states.late, rule, point, received)
+        return replace(states, late=late), is_forwarded
+    front, is_forwarded = _apply_rule(states.front, rule, point, received)
     # What left of a backlog before says nothing of one that comes after this.
-    late = replace(gates.late, sent=None) if leaves else gates.late
-    return Gates(front=front, late=late), leaves
+    late = replace(states.late, sent=None) if is_forwarded else states.late
+    return FilterStates(front=front, late=late), is_forwarded
 
 
-def _through(gate: Gate, rule: VolumeRule, point: Point, received: float) -> tuple[Gate, bool]:
-    if gate.sent is None:
-        return Gate(sent=point), True
-    left = rule.every - abs(point.time - gate.sent.time)
-    if left > 0 and gate.held is not None and point.time < gate.held.time:
-        return gate, False
-    if abs(point.value - gate.sent.value) < rule.deadband:
-        return Gate(sent=gate.sent), False
+def _apply_rule(state: FilterState, rule: VolumeRule, point: Point, received: float) -> tuple[FilterState, bool]:
+    if state.sent is None:
+        return FilterState(sent=point), True
+    left = rule.every - abs(point.time - state.sent.time)
+    if left > 0 and state.held is not None and point.time < state.held.time:
+        return state, False
+    if abs(point.value - state.sent.value) < rule.deadband:
+        return FilterState(sent=state.sent), False
     if left > 0:
-        return Gate(sent=gate.sent, held=point, due_at=received + left), False
-    return Gate(sent=point), True
+        return FilterState(sent=state.sent, held=point, due_at=received + left), False
+    return FilterState(sent=point), True
 
 
-def opened(gates: Gates, now: float, longest: float) -> tuple[Gates, Sequence[Point]]:
-    """Return the gates without what need not wait any more, and that; nothing waits for longer than ``longest``."""
+def release_due(states: FilterStates, now: float, longest: float) -> tuple[FilterStates, Sequence[Point]]:
+    """Return the states without what need not wait any more, and that; nothing waits for longer than ``longest``."""
     due = {
-        side: gate.held
-        for side, gate in (("front", gates.front), ("late", gates.late))
-        if gate.held is not None and not now < gate.due_at <= now + longest
+        side: state.held
+        for side, state in (("front", states.front), ("late", states.late))
+        if state.held is not None and not now < state.due_at <= now + longest
     }
-    return replace(gates, **{side: replace(getattr(gates, side), held=None) for side in due}), tuple(due.values())
+    return replace(states, **{side: replace(getattr(states, side), held=None) for side in due}), tuple(due.values())

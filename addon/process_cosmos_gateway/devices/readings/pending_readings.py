@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from process_cosmos_gateway.devices.options import VolumeRule
 from process_cosmos_gateway.store import Transaction
 
-from .downsampling import LATE_SECONDS, Gate, Gates, Point, Window, begin_of
+from .downsampling import LATE_SECONDS, AggregationWindow, FilterState, FilterStates, Point, window_start
 
-_AT_ONCE = 500
-_DUE_GATE = "held_time IS NOT NULL AND NOT (due_at > :now AND due_at <= :now + :longest)"
+_MAX_ROWS = 500
+_DUE_FILTER = "held_time IS NOT NULL AND NOT (due_at > :now AND due_at <= :now + :longest)"
 _DUE_WINDOW = "NOT (due_at > :now AND due_at <= :now + length + :late)"
 
 
@@ -22,31 +22,35 @@ class Series:
     unit: str | None
 
 
-def window(transaction: Transaction, number: int, rule: VolumeRule, point: Point) -> Window | None:
+def load_window(transaction: Transaction, number: int, rule: VolumeRule, point: Point) -> AggregationWindow | None:
     """Return the window of a property that ``point`` belongs to, if it is open."""
     rows = transaction.rows(
         """SELECT time, value, count, due_at FROM device_window
            WHERE property = ? AND begin = ? AND length = ? AND aggregate = ?""",
-        *(number, begin_of(point, rule.window), rule.window, rule.aggregate),
+        *(number, window_start(point, rule.window), rule.window, rule.aggregate),
     )
-    return next((Window(point=Point(time, value), count=count, due_at=due) for time, value, count, due in rows), None)
+    return next(
+        (AggregationWindow(point=Point(time, value), count=count, due_at=due) for time, value, count, due in rows), None
+    )
 
 
-def keep_window(transaction: Transaction, number: int, series: Series, rule: VolumeRule, window: Window) -> None:
+def store_window(
+    transaction: Transaction, number: int, series: Series, rule: VolumeRule, window: AggregationWindow
+) -> None:
     """Keep a window until it is due; it is the one its point belongs to."""
     transaction.run(
         "INSERT OR REPLACE INTO device_window VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        *(number, begin_of(window.point, rule.window), rule.window, rule.aggregate),
+        *(number, window_start(window.point, rule.window), rule.window, rule.aggregate),
         *(*window.point, window.count, series.unit, window.due_at),
     )
 
 
-def take_due_windows(transaction: Transaction, now: float) -> Sequence[tuple[Series, Point]]:
+def pop_due_windows(transaction: Transaction, now: float) -> Sequence[tuple[Series, Point]]:
     """Close some windows that are due; return them as one point each, in order."""
     rows = transaction.rows(
         f"""SELECT property, begin, length, aggregate, id, name, unit, device_window.time, device_window.value
             FROM device_window JOIN device_property ON device_property.number = property
-            JOIN device ON device.number = device WHERE {_DUE_WINDOW} ORDER BY begin LIMIT {_AT_ONCE}""",  # noqa: S608 - our own words
+            JOIN device ON device.number = device WHERE {_DUE_WINDOW} ORDER BY begin LIMIT {_MAX_ROWS}""",  # noqa: S608 - our own words
         now=now,
         late=LATE_SECONDS,
     )
@@ -57,19 +61,21 @@ def take_due_windows(transaction: Transaction, now: float) -> Sequence[tuple[Ser
     return [(Series(device=row[4], name=row[5], unit=row[6]), Point(*row[7:])) for row in rows]
 
 
-def gates(transaction: Transaction, number: int) -> Gates:
+def load_filter_states(transaction: Transaction, number: int) -> FilterStates:
     """Return the gates of a property."""
-    found = [Gate(), Gate()]
+    found = [FilterState(), FilterState()]
     for late, sent_time, sent_value, held_time, held_value, due_at in transaction.rows(
         "SELECT late, sent_time, sent_value, held_time, held_value, due_at FROM device_gate WHERE property = ?", number
     ):
         sent = None if sent_time is None else Point(sent_time, sent_value)
         held = None if held_time is None else Point(held_time, held_value)
-        found[late] = Gate(sent=sent, held=held, due_at=due_at)
-    return Gates(front=found[0], late=found[1])
+        found[late] = FilterState(sent=sent, held=held, due_at=due_at)
+    return FilterStates(front=found[0], late=found[1])
 
 
-def keep_gates(transaction: Transaction, number: int, series: Series, before: Gates, after: Gates) -> None:
+def store_filter_states(
+    transaction: Transaction, number: int, series: Series, before: FilterStates, after: FilterStates
+) -> None:
     """Keep the gates of a property, as far as they are not as ``before``."""
     for late, (old, new) in enumerate([(before.front, after.front), (before.late, after.late)]):
         if new != old:
@@ -79,22 +85,22 @@ def keep_gates(transaction: Transaction, number: int, series: Series, before: Ga
             )
 
 
-def due_gates(transaction: Transaction, now: float, longest: float) -> Sequence[tuple[int, Series]]:
+def load_due_filters(transaction: Transaction, now: float, longest: float) -> Sequence[tuple[int, Series]]:
     """Return some properties with a reading that need not wait at a gate any more."""
     rows = transaction.rows(
         f"""SELECT DISTINCT property, id, name, unit FROM device_gate
             JOIN device_property ON device_property.number = property
-            JOIN device ON device.number = device WHERE {_DUE_GATE} LIMIT {_AT_ONCE}""",  # noqa: S608 - our own words
+            JOIN device ON device.number = device WHERE {_DUE_FILTER} LIMIT {_MAX_ROWS}""",  # noqa: S608 - our own words
         now=now,
         longest=longest,
     )
     return [(number, Series(device=device, name=name, unit=unit)) for number, device, name, unit in rows]
 
 
-def is_due(transaction: Transaction, now: float, longest: float) -> bool:
+def has_due(transaction: Transaction, now: float, longest: float) -> bool:
     """Say whether anything need not wait any more."""
     [(due,)] = transaction.rows(
-        f"""SELECT EXISTS (SELECT 1 FROM device_gate WHERE {_DUE_GATE})
+        f"""SELECT EXISTS (SELECT 1 FROM device_gate WHERE {_DUE_FILTER})
             OR EXISTS (SELECT 1 FROM device_window WHERE {_DUE_WINDOW})""",  # noqa: S608 - our own words
         now=now,
         longest=longest,
@@ -103,7 +109,7 @@ def is_due(transaction: Transaction, now: float, longest: float) -> bool:
     return bool(due)
 
 
-def is_any(transaction: Transaction) -> bool:
+def has_pending(transaction: Transaction) -> bool:
     """Say whether anything waits."""
     [(waits,)] = transaction.rows(
         """SELECT EXISTS (SELECT 1 FROM device_gate WHERE held_time IS NOT NULL)

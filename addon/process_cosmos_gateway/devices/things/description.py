@@ -11,7 +11,7 @@ from process_cosmos_gateway.contract.bounds import MAX_DEPTH, is_deeper
 from process_cosmos_gateway.contract.devices import Device, DeviceEventDescription, Property, PropertyKind
 from process_cosmos_gateway.contract.errors import Code
 
-from .meaning import Meaning, Said, TrueMeans, meaning_of, unit_of
+from .meaning import Meaning, PropertyDescription, TrueMeaning, meaning_of, unit_of
 
 MAX_BYTES = 256 * 1024
 """Bytes of the longest description read."""
@@ -96,18 +96,18 @@ def parse_description(topic: str, payload: bytes, filters: Sequence[str]) -> Thi
 
     Raises ``DescriptionError``: ``description_invalid``, or ``topic_taken`` if it claims what is not below its prefix.
     """
-    return _Reader(topic, _document(payload), filters).thing()
+    return _Parser(topic, _parse_document(payload), filters).parse()
 
 
 def _invalid(message: str) -> DescriptionError:
     return DescriptionError(Code.DESCRIPTION_INVALID, message)
 
 
-def _two_purposes() -> DescriptionError:
+def _duplicate_topic() -> DescriptionError:
     return _invalid("The description uses one topic for two purposes")
 
 
-def _document(payload: bytes) -> Mapping[str, Any]:
+def _parse_document(payload: bytes) -> Mapping[str, Any]:
     if len(payload) > MAX_BYTES:
         raise _invalid(f"The description is longer than {MAX_BYTES} bytes")
     try:
@@ -121,13 +121,13 @@ def _document(payload: bytes) -> Mapping[str, Any]:
     return document
 
 
-class _Reader:
+class _Parser:
     """Reads one description; holds what each part needs."""
 
     def __init__(self, topic: str, document: Mapping[str, Any], filters: Sequence[str]) -> None:
         self._topic = topic
         self._document = document
-        self._claims = Claims(topic, filters)
+        self._claims = TopicClaims(topic, filters)
         base = document.get("base", "")
         self._base = base if isinstance(base, str) else ""
         self._reads: dict[str, str] = {}
@@ -137,9 +137,9 @@ class _Reader:
         self._unusable: dict[str, DescriptionError] = {}
         self._used: set[str] = set()
 
-    def thing(self) -> Thing:
-        properties = self._each("properties", self._property)
-        events = self._each("events", self._event)
+    def parse(self) -> Thing:
+        properties = self._parse_each("properties", self._property)
+        events = self._parse_each("events", self._event)
         if not self._reads and not self._events:
             raise next(iter(self._unusable.values()), None) or _invalid(
                 "The description has no form this gateway can use (MQTT, with a value)"
@@ -157,7 +157,7 @@ class _Reader:
             unusable={name: str(error) for name, error in self._unusable.items() if name not in used},
         )
 
-    def _each[T](self, kind: str, read: Callable[[str, Mapping[str, Any]], T | None]) -> list[T]:
+    def _parse_each[T](self, kind: str, read: Callable[[str, Mapping[str, Any]], T | None]) -> list[T]:
         """Read the ``properties`` or ``events``; a mistake in one costs that one, and not the device."""
         affordances = self._document.get(kind, {})
         if not isinstance(affordances, dict):
@@ -165,29 +165,31 @@ class _Reader:
         if len(affordances) > _MAX_AFFORDANCES:
             raise _invalid(f"The description has more than {_MAX_AFFORDANCES} {kind}")
         found = []
-        for name, said in affordances.items():
+        for name, described in affordances.items():
             try:
-                if not isinstance(said, dict) or not name or len(name) > _MAX_TEXT:
+                if not isinstance(described, dict) or not name or len(name) > _MAX_TEXT:
                     raise _invalid(f"One of the {kind} is no object, or has no proper name")
-                one = read(name, said)
+                one = read(name, described)
             except DescriptionError as error:
                 self._unusable.setdefault(name[:_MAX_TEXT], error)
             else:
                 found += [] if one is None else [one]
         return found
 
-    def _property(self, name: str, said: Mapping[str, Any]) -> Property | None:
+    def _property(self, name: str, described: Mapping[str, Any]) -> Property | None:
         """Return a property with a topic of its own to read from; None: it has a kind of value not known here."""
-        kind = _KINDS.get(said.get("type")) if isinstance(said.get("type"), str) else None
-        read = self._form_topic(said, name, _READ, _READ | _WRITE)
-        if kind is None or read is None or said.get("writeOnly") is True:
+        kind = _KINDS.get(described.get("type")) if isinstance(described.get("type"), str) else None
+        read = self._form_topic(described, name, _READ, _READ | _WRITE)
+        if kind is None or read is None or described.get("writeOnly") is True:
             return None
-        write = self._form_topic(said, name, _WRITE, _READ | _WRITE, other_than=read)
+        write = self._form_topic(described, name, _WRITE, _READ | _WRITE, other_than=read)
         if write in self._used:
-            self._unusable.setdefault(name, _two_purposes())
+            self._unusable.setdefault(name, _duplicate_topic())
             write = None
-        meaning = self._meaning(name, said, kind, writable=write is not None and said.get("readOnly") is not True)
-        described = _property(name, said, kind, meaning)
+        meaning = self._meaning(
+            name, described, kind, writable=write is not None and described.get("readOnly") is not True
+        )
+        parsed = _property(name, described, kind, meaning)
         self._claim(read, name, self._reads)
         if write is not None:
             self._used.add(write)
@@ -195,21 +197,21 @@ class _Reader:
                 self._writes[name] = write
         if meaning.inverted:
             self._inverted.add(name)
-        return described
+        return parsed
 
-    def _event(self, name: str, said: Mapping[str, Any]) -> DeviceEventDescription | None:
+    def _event(self, name: str, described: Mapping[str, Any]) -> DeviceEventDescription | None:
         """Return what Home Assistant shows of an event; None: it has no form for MQTT."""
-        topic = self._form_topic(said, name, _SUBSCRIBE, _SUBSCRIBE)
+        topic = self._form_topic(described, name, _SUBSCRIBE, _SUBSCRIBE)
         if topic is None:
             return None
-        described = DeviceEventDescription(name=name, title=_text(said, "title", name))
+        parsed = DeviceEventDescription(name=name, title=_text(described, "title", name))
         self._claim(topic, name, self._events)
-        return described
+        return parsed
 
     def _claim(self, topic: str, name: str, names: dict[str, str]) -> None:
         """Let ``topic`` be for ``name`` alone; raise ``DescriptionError`` if the description uses it already."""
         if topic in self._used:
-            raise _two_purposes()
+            raise _duplicate_topic()
         self._used.add(topic)
         names[topic] = name
 
@@ -230,7 +232,7 @@ class _Reader:
 
     def _form_topic(
         self,
-        said: Mapping[str, Any],
+        described: Mapping[str, Any],
         name: str,
         wanted: frozenset[str],
         default: frozenset[str],
@@ -238,7 +240,7 @@ class _Reader:
         other_than: str | None = None,
     ) -> str | None:
         """Return the topic of the first form that can be used for one of the ``wanted`` operations."""
-        forms = said.get("forms")
+        forms = described.get("forms")
         for form in forms if isinstance(forms, list) else ():
             try:
                 topic = self._topic_of(form, wanted, default)
@@ -256,25 +258,25 @@ class _Reader:
             return None
         path = self._path(form["href"])
         named = [_TOPIC, _FILTER] if wanted == _WRITE else [_FILTER, _TOPIC]
-        said = next((form[member] for member in named if member in form), None)
-        if path is None or said is None:
+        described = next((form[member] for member in named if member in form), None)
+        if path is None or described is None:
             return path
-        listed = said if isinstance(said, list) else [said]
+        listed = described if isinstance(described, list) else [described]
         if len(listed) != 1 or not isinstance(listed[0], str):
             raise _invalid("A form names no topic, or several")
         return listed[0]
 
     def _availability(self) -> str | None:
         """Return the topic of the last will, if it is named without a mistake."""
-        said = self._document.get(AVAILABILITY)
-        if said is None:
+        described = self._document.get(AVAILABILITY)
+        if described is None:
             return None
         try:
-            if not isinstance(said, dict) or not isinstance(said.get("href"), str):
+            if not isinstance(described, dict) or not isinstance(described.get("href"), str):
                 raise _invalid(f"{AVAILABILITY} has no href")
-            path = self._path(said["href"])
+            path = self._path(described["href"])
             if path in self._used:
-                raise _two_purposes()
+                raise _duplicate_topic()
             return None if path is None else self._claims.check(path)
         except DescriptionError as error:
             self._unusable[AVAILABILITY] = error
@@ -289,23 +291,23 @@ class _Reader:
         scheme, _, rest = href.partition("://")
         return rest.partition("/")[2] if scheme.lower() in ("mqtt", "mqtts") else None
 
-    def _meaning(self, name: str, said: Mapping[str, Any], kind: PropertyKind, *, writable: bool) -> Meaning:
+    def _meaning(self, name: str, described: Mapping[str, Any], kind: PropertyKind, *, writable: bool) -> Meaning:
         return meaning_of(
-            Said(
-                types=_types(said),
+            PropertyDescription(
+                types=_types(described),
                 name=name,
-                title=_text(said, "title", name),
-                description=_text_or_none(said.get("description")) or "",
+                title=_text(described, "title", name),
+                description=_text_or_none(described.get("description")) or "",
                 thing=_text(self._document, "title"),
-                unit=unit_of(_text_or_none(said.get("unit"))),
+                unit=unit_of(_text_or_none(described.get("unit"))),
                 kind=kind,
                 writable=writable,
-                true_means=_true_means(said, name, kind),
+                true_means=_true_means(described, name, kind),
             )
         )
 
 
-class Claims:
+class TopicClaims:
     """Decides which topics a Thing may claim: those below its prefix, unless they are below another's."""
 
     def __init__(self, topic: str, filters: Sequence[str]) -> None:
@@ -321,11 +323,11 @@ class Claims:
             raise _invalid("A form names no usable topic")
         if set("+#") & set(topic) or topic.startswith("$"):
             raise DescriptionError(Code.TOPIC_TAKEN, "The description claims a wildcard or a topic of the broker")
-        if topic == self._topic or not topic.startswith(self._prefixes) or self._is_anothers(topic):
+        if topic == self._topic or not topic.startswith(self._prefixes) or self._belongs_to_other_thing(topic):
             raise DescriptionError(Code.TOPIC_TAKEN, "The description claims a topic that is not below its own")
         return topic
 
-    def _is_anothers(self, topic: str) -> bool:
+    def _belongs_to_other_thing(self, topic: str) -> bool:
         """Say whether a Thing further down, described or not yet, would own ``topic``."""
         own = len(self._prefixes[0].split("/")) - 1
         levels = topic.split("/")[:-1]
@@ -349,38 +351,38 @@ def _operations(form: Mapping[str, Any], default: frozenset[str]) -> frozenset[s
     return frozenset(operation for operation in listed if isinstance(operation, str))
 
 
-def _property(name: str, said: Mapping[str, Any], kind: PropertyKind, meaning: Meaning) -> Property:
+def _property(name: str, described: Mapping[str, Any], kind: PropertyKind, meaning: Meaning) -> Property:
     return Property(
         name=name,
-        title=_text(said, "title", name),
+        title=_text(described, "title", name),
         kind=kind,
-        integer=said.get("type") == "integer",
+        integer=described.get("type") == "integer",
         hint=meaning.hint,
         suggested_hint=meaning.suggested,
         writable=meaning.writable,
-        unit=unit_of(_text_or_none(said.get("unit"))),
-        minimum=_number(said, "minimum"),
-        maximum=_number(said, "maximum"),
+        unit=unit_of(_text_or_none(described.get("unit"))),
+        minimum=_number(described, "minimum"),
+        maximum=_number(described, "maximum"),
     )
 
 
-def _true_means(said: Mapping[str, Any], name: str, kind: PropertyKind) -> TrueMeans | None:
-    if (meant := said.get(TRUE_MEANS)) is None:
+def _true_means(described: Mapping[str, Any], name: str, kind: PropertyKind) -> TrueMeaning | None:
+    if (meant := described.get(TRUE_MEANS)) is None:
         return None
-    if kind is not PropertyKind.BOOLEAN or meant not in list(TrueMeans):
+    if kind is not PropertyKind.BOOLEAN or meant not in list(TrueMeaning):
         raise _invalid(f"{TRUE_MEANS} of {name[:64]!r} is for booleans, and open, closed, wet or dry")
-    return TrueMeans(meant)
+    return TrueMeaning(meant)
 
 
-def _types(said: Mapping[str, Any]) -> list[str]:
+def _types(described: Mapping[str, Any]) -> list[str]:
     """Return the local names of ``@type``: what stands after the last of ``:``, ``/``, ``#``."""
-    types = said.get("@type", [])
+    types = described.get("@type", [])
     listed = types if isinstance(types, list) else [types]
     return [re.split(r"[:/#]", each)[-1] for each in listed if isinstance(each, str)]
 
 
-def _text(said: Mapping[str, Any], key: str, default: str = "") -> str:
-    text = said.get(key, default)
+def _text(described: Mapping[str, Any], key: str, default: str = "") -> str:
+    text = described.get(key, default)
     if not isinstance(text, str) or len(text) > _MAX_TEXT:
         raise _invalid(f"{key} is no text of at most {_MAX_TEXT} characters")
     return text or default
@@ -390,8 +392,8 @@ def _text_or_none(value: object) -> str | None:
     return value if isinstance(value, str) and 0 < len(value) <= _MAX_TEXT else None
 
 
-def _number(said: Mapping[str, Any], key: str) -> float | None:
-    number = said.get(key)
+def _number(described: Mapping[str, Any], key: str) -> float | None:
+    number = described.get(key)
     if number is None:
         return None
     if isinstance(number, bool) or not isinstance(number, int | float):

@@ -9,9 +9,9 @@ from process_cosmos_gateway.contract.devices import PropertyKind
 from process_cosmos_gateway.contract.errors import Code
 
 from .description import DescriptionError, Thing
-from .twin import Twin, described_anew
+from .twin import Twin, with_description
 
-MAX_THINGS = 1000
+MAX_DEVICES = 1000
 """So many devices a gateway has at most: a flood of descriptions must not fill it."""
 
 MAX_DESCRIPTION_BYTES = 8_000_000
@@ -40,10 +40,10 @@ class DeviceTable:
     """The devices now known, by id, and the routes of their topics; the first owner keeps a topic."""
 
     def __init__(self) -> None:
-        """Know no device; ``admit`` takes those of the store in as it takes new ones."""
+        """Know no device; ``add`` takes those of the store in as it takes new ones."""
         self.twins: dict[str, Twin] = {}
         self.routes: dict[str, Route] = {}
-        self._claims: dict[str, str] = {}
+        self._owners: dict[str, str] = {}
         self._topics: dict[str, str] = {}
         self._descriptions: dict[str, tuple[int, bytes]] = {}
         self._bytes = 0
@@ -59,17 +59,17 @@ class DeviceTable:
 
     def is_claimed(self, topic: str) -> bool:
         """Say whether ``topic`` is a device's, to be read or to be written."""
-        return topic in self._claims
+        return topic in self._owners
 
     def check_room(self, topic: str, size: int) -> None:
         """Raise ``DescriptionError`` if there is no room for a description of ``size`` bytes at ``topic``."""
         before, _ = self._descriptions.get(topic, (0, b""))
-        if topic not in self._topics and len(self.twins) >= MAX_THINGS:
-            raise DescriptionError(Code.TOO_MANY_DEVICES, f"There are {MAX_THINGS} devices already")
+        if topic not in self._topics and len(self.twins) >= MAX_DEVICES:
+            raise DescriptionError(Code.TOO_MANY_DEVICES, f"There are {MAX_DEVICES} devices already")
         if self._bytes - before + size > MAX_DESCRIPTION_BYTES:
             raise DescriptionError(Code.TOO_MANY_DEVICES, "The descriptions of all devices take too much memory")
 
-    def admit(self, thing: Thing, description: bytes = b"") -> Twin:
+    def add(self, thing: Thing, description: bytes = b"") -> Twin:
         """Take a Thing in, new or described anew; raise ``DescriptionError`` and change nothing if it may not.
 
         Whether there is room says ``check_room``, before anything is read.
@@ -77,25 +77,25 @@ class DeviceTable:
         known = self.twins.get(thing.device.id)
         if known is not None and known.thing.topic != thing.topic:
             raise DescriptionError(Code.TOPIC_TAKEN, "Another description stands for this device")
-        if any(self._claims.get(topic, thing.device.id) != thing.device.id for topic in thing.topics):
+        if any(self._owners.get(topic, thing.device.id) != thing.device.id for topic in thing.topics):
             raise DescriptionError(Code.TOPIC_TAKEN, "The description claims a topic another device has")
-        twin = described_anew(known, thing)
+        twin = with_description(known, thing)
         if known is not None:
-            self.dismiss(known.id)
+            self.remove(known.id)
         self.twins[twin.id] = twin
         self.routes |= _routes(thing)
-        self._claims |= dict.fromkeys(thing.topics, twin.id)
+        self._owners |= dict.fromkeys(thing.topics, twin.id)
         self._topics[thing.topic] = twin.id
         self._descriptions[thing.topic] = _fingerprint(description)
         self._bytes += len(description)
         return twin
 
-    def dismiss(self, device: str) -> None:
+    def remove(self, device: str) -> None:
         """Let a device go; its topics are free."""
         twin = self.twins.pop(device)
         for topic in twin.thing.topics:
             self.routes.pop(topic, None)
-            del self._claims[topic]
+            del self._owners[topic]
         del self._topics[twin.thing.topic]
         self._bytes -= self._descriptions.pop(twin.thing.topic)[0]
 

@@ -25,13 +25,13 @@ _TEMPERATURE_UNITS = frozenset({"°C", "°F"})
 _STEMS: Mapping[str, Hint] = {"valve": Hint.VALVE, "leak": Hint.MOISTURE, "moist": Hint.MOISTURE}
 """How words begin of which the polarity matters: a boolean of that name moves a valve, or says wet or dry."""
 
-_SHUT = frozenset({"closed", "shut", "shutoff"})
+_CLOSED_WORDS = frozenset({"closed", "shut", "shutoff"})
 _NEGATIONS = frozenset({"no", "not", "non", "none", "never", "without", "isn", "doesn", "cannot", "un", "false"})
 _STATES = frozenset(
     {"free", "dry", "off", "clear", "ok", "okay", "safe", "absent", "inactive", "disabled", "tight", "proof", "sealed"}
     | {"blocked", "locked", "inverted", "inverse", "reversed", "normal", "normally", "undetected", "unopened"}
 )
-_TURNING = _SHUT | _NEGATIONS | _STATES
+_NEGATING_WORDS = _CLOSED_WORDS | _NEGATIONS | _STATES
 _COMMANDS = frozenset({"close", "closes", "closing", "shuts", "shutting", "clears"})
 """Words that turn a name's meaning, but not a sentence's: "closes the valve"."""
 
@@ -43,7 +43,7 @@ _NUMBERED = re.compile(r"(?i)no\.?[\s_-]*(?=\d)")
 _CLAUSE_END = re.compile(r"[.,;:!?()\n]")
 
 
-class TrueMeans(StrEnum):
+class TrueMeaning(StrEnum):
     """What a boolean's true means, where the description says so (``cosmos:trueMeans``)."""
 
     OPEN = "open"
@@ -53,7 +53,7 @@ class TrueMeans(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
+class PropertyDescription:
     """What a description says of a property: local names of ``@type``, texts, unit, and what its kind allows.
 
     ``thing``: the Thing's own title.
@@ -67,7 +67,7 @@ class Said:
     unit: str | None
     kind: PropertyKind
     writable: bool
-    true_means: TrueMeans | None
+    true_means: TrueMeaning | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,15 +84,15 @@ class Meaning:
     suggested: Hint = Hint.NONE
 
 
-def meaning_of(said: Said) -> Meaning:
+def meaning_of(description: PropertyDescription) -> Meaning:
     """Return what a property means: as ``cosmos:trueMeans`` says, else ``@type``, else its title, name and unit."""
-    if said.kind is PropertyKind.BOOLEAN:
-        if said.true_means is not None:
-            return _declared(said.true_means, writable=said.writable)
-        suggested = _suggested(said)
-        if suggested is not Hint.NONE and _decisive(said) is Hint.NONE:
+    if description.kind is PropertyKind.BOOLEAN:
+        if description.true_means is not None:
+            return _meaning_of_true(description.true_means, writable=description.writable)
+        suggested = _suggested_hint(description)
+        if suggested is not Hint.NONE and _explicit_hint(description) is Hint.NONE:
             return Meaning(writable=False, suggested=suggested)
-    return Meaning(hint=_hint(said), writable=said.writable)
+    return Meaning(hint=_hint(description), writable=description.writable)
 
 
 def unit_of(unit: str | None) -> str | None:
@@ -103,32 +103,32 @@ def unit_of(unit: str | None) -> str | None:
     return _UNITS.get(local.lower().replace(" ", "").replace("degree_", "degree"), unit)
 
 
-def _declared(true_means: TrueMeans, *, writable: bool) -> Meaning:
-    if true_means in (TrueMeans.WET, TrueMeans.DRY):
-        return Meaning(hint=Hint.MOISTURE, writable=False, inverted=true_means is TrueMeans.DRY)
+def _meaning_of_true(true_means: TrueMeaning, *, writable: bool) -> Meaning:
+    if true_means in (TrueMeaning.WET, TrueMeaning.DRY):
+        return Meaning(hint=Hint.MOISTURE, writable=False, inverted=true_means is TrueMeaning.DRY)
     if not writable:
         return Meaning(writable=False)
-    return Meaning(hint=Hint.VALVE, writable=True, inverted=true_means is TrueMeans.CLOSED)
+    return Meaning(hint=Hint.VALVE, writable=True, inverted=true_means is TrueMeaning.CLOSED)
 
 
-def _decisive(said: Said) -> Hint:
+def _explicit_hint(description: PropertyDescription) -> Hint:
     """Return what ``@type`` says in words that leave nothing open."""
-    types = [each for each in said.types if not any(map(_is_turning, _words(each)))]
-    return next(_hints(types, said), Hint.NONE)
+    types = [each for each in description.types if not any(map(_is_negating, _words(each)))]
+    return next(_matching_hints(types, description), Hint.NONE)
 
 
-def _hint(said: Said) -> Hint:
-    hint = next(_hints([*said.types, said.title, said.name], said), Hint.NONE)
-    if hint is Hint.NONE and said.unit in _TEMPERATURE_UNITS and said.kind is PropertyKind.NUMBER:
+def _hint(description: PropertyDescription) -> Hint:
+    hint = next(_matching_hints([*description.types, description.title, description.name], description), Hint.NONE)
+    if hint is Hint.NONE and description.unit in _TEMPERATURE_UNITS and description.kind is PropertyKind.NUMBER:
         return Hint.TEMPERATURE
     return hint
 
 
-def _hints(texts: Sequence[str], said: Said) -> Iterator[Hint]:
+def _matching_hints(texts: Sequence[str], description: PropertyDescription) -> Iterator[Hint]:
     for text in texts:
         for word in _words(text):
             hint = _HINT_WORDS.get(word, Hint.NONE)
-            if _fits(hint, said.kind, writable=said.writable):
+            if _fits(hint, description.kind, writable=description.writable):
                 yield hint
 
 
@@ -147,30 +147,30 @@ def _fits(hint: Hint, kind: PropertyKind, *, writable: bool) -> bool:
 # Whether a name leaves open what true means
 
 
-def _suggested(said: Said) -> Hint:
+def _suggested_hint(description: PropertyDescription) -> Hint:
     """Return what a boolean may be, if a word beside it turns the meaning of its name."""
-    words = [word for text in (*said.types, said.title, said.name) for word in _words(text)]
+    words = [word for text in (*description.types, description.title, description.name) for word in _words(text)]
     stems = [_stem(word) for word in words]
-    if said.writable and not any(stems) and any(map(_is_shut, words)):
-        stems = [_stem(word) for word in _words(said.thing) if _stem(word) is Hint.VALVE]
-    found = [stem for stem in stems if stem is not None and (stem is not Hint.VALVE or said.writable)]
-    if found and (any(map(_is_turning, words)) or _turned_by(said.description)):
+    if description.writable and not any(stems) and any(map(_is_closed_word, words)):
+        stems = [_stem(word) for word in _words(description.thing) if _stem(word) is Hint.VALVE]
+    found = [stem for stem in stems if stem is not None and (stem is not Hint.VALVE or description.writable)]
+    if found and (any(map(_is_negating, words)) or _is_negated_by(description.description)):
         return found[0]
     return Hint.NONE
 
 
 def _words(text: str) -> list[str]:
     """Return the words of a name or text in small letters; those written in one with a stem are parted from it."""
-    return [part for word in _WORD.findall(_NUMBERED.sub("", text)) for part in _parts(word.lower())]
+    return [part for word in _WORD.findall(_NUMBERED.sub("", text)) for part in _split_stem(word.lower())]
 
 
-def _parts(word: str) -> Iterator[str]:
+def _split_stem(word: str) -> Iterator[str]:
     for stem in _HINT_WORDS:
         first, second = word.removeprefix(stem), word.removesuffix(stem)
-        if first != word and _is_turning(first):
+        if first != word and _is_negating(first):
             yield from (stem, first)
             return
-        if second != word and _is_turning(second):
+        if second != word and _is_negating(second):
             yield from (second, stem)
             return
     yield word
@@ -180,26 +180,26 @@ def _stem(word: str) -> Hint | None:
     return next((hint for stem, hint in _STEMS.items() if word.startswith(stem)), None)
 
 
-def _is_shut(word: str) -> bool:
-    return word in _SHUT or word in _COMMANDS
+def _is_closed_word(word: str) -> bool:
+    return word in _CLOSED_WORDS or word in _COMMANDS
 
 
-def _is_turning(word: str) -> bool:
-    return word in _TURNING or word in _COMMANDS
+def _is_negating(word: str) -> bool:
+    return word in _NEGATING_WORDS or word in _COMMANDS
 
 
-def _turned_by(description: str) -> bool:
-    """Say whether a clause has a turning word close to a stem, and not also its opposite ("open or closed")."""
-    for clause in _CLAUSE_END.split(description):
+def _is_negated_by(text: str) -> bool:
+    """Say whether a clause has a negating word close to a stem, and not also its opposite ("open or closed")."""
+    for clause in _CLAUSE_END.split(text):
         words = _words(clause)
         stems = [place for place, word in enumerate(words) if _stem(word)]
-        turning = [place for place, word in enumerate(words) if word in _TURNING]
-        close = any(abs(one - other) <= _WORDS_BETWEEN + 1 for one in stems for other in turning)
-        if close and not _says_opposite(words):
+        negating = [place for place, word in enumerate(words) if word in _NEGATING_WORDS]
+        close = any(abs(one - other) <= _WORDS_BETWEEN + 1 for one in stems for other in negating)
+        if close and not _has_opposite(words):
             return True
     return False
 
 
-def _says_opposite(words: Sequence[str]) -> bool:
+def _has_opposite(words: Sequence[str]) -> bool:
     places = [place for place, word in enumerate(words) if word in _OPPOSITES]
     return any(_NEGATIONS.isdisjoint(words[max(0, place - 2) : place]) for place in places)

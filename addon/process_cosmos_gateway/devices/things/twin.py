@@ -16,14 +16,14 @@ class Twin:
 
     thing: Thing
     online: bool | None = None
-    held: Mapping[str, Reading] = field(default_factory=dict)
+    latest: Mapping[str, Reading] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
         """The device's id."""
         return self.thing.device.id
 
-    def heard_topics(self) -> tuple[list[str], list[str]]:
+    def subscribed_topics(self) -> tuple[list[str], list[str]]:
         """Return the topics to listen to: those of values and device events, and that of the availability."""
         thing = self.thing
         return [*thing.reads, *thing.events], [] if thing.availability is None else [thing.availability]
@@ -32,13 +32,13 @@ class Twin:
 def as_device(twin: Twin, *, reachable: bool) -> Device:
     """Return the device as Home Assistant sees it; not ``reachable``: nobody hears devices at all."""
     properties = tuple(
-        replace(each, value=twin.held[each.name].value if each.name in twin.held else None)
+        replace(each, value=twin.latest[each.name].value if each.name in twin.latest else None)
         for each in twin.thing.device.properties
     )
     return replace(twin.thing.device, properties=properties, online=twin.online if reachable else False)
 
 
-def turned(twin: Twin, thing: Thing) -> frozenset[str]:
+def polarity_changes(twin: Twin, thing: Thing) -> frozenset[str]:
     """Return the properties whose values mean the opposite under the new description."""
     return twin.thing.inverted ^ thing.inverted
 
@@ -48,23 +48,25 @@ def inverted(readings: Sequence[Reading]) -> tuple[Reading, ...]:
     return tuple(replace(reading, value=not reading.value) for reading in readings)
 
 
-def described_anew(twin: Twin | None, thing: Thing) -> Twin:
+def with_description(twin: Twin | None, thing: Thing) -> Twin:
     """Return the twin for a new description: what properties of the same name and kind had stays."""
     if twin is None:
         return Twin(thing=thing)
     kinds = {each.name: each.kind for each in twin.thing.device.properties}
-    kept = {each.name for each in thing.device.properties if kinds.get(each.name) is each.kind} - turned(twin, thing)
+    kept = {each.name for each in thing.device.properties if kinds.get(each.name) is each.kind} - polarity_changes(
+        twin, thing
+    )
     return Twin(
         thing=thing,
         online=twin.online if thing.availability is not None else None,
-        held={name: reading for name, reading in twin.held.items() if name in kept},
+        latest={name: reading for name, reading in twin.latest.items() if name in kept},
     )
 
 
-def newest(held: Reading | None, readings: Sequence[Reading], received: float) -> Reading:
-    """Return what counts as the value now: the newest, where a time from the future counts as the time of receipt."""
-    moments = [replace(reading, time=min(reading.time, received)) for reading in readings]
-    best = max(moments, key=lambda reading: reading.time)
+def newest_reading(held: Reading | None, readings: Sequence[Reading], received: float) -> Reading:
+    """Return what counts as the value now: the newest_reading, where a time from the future counts as the time of receipt."""
+    capped = [replace(reading, time=min(reading.time, received)) for reading in readings]
+    best = max(capped, key=lambda reading: reading.time)
     if held is not None and held.time > best.time and held.time <= received:
         return held
     return best
@@ -72,7 +74,7 @@ def newest(held: Reading | None, readings: Sequence[Reading], received: float) -
 
 def with_reading(twin: Twin, name: str, reading: Reading) -> Twin:
     """Return the twin holding ``reading``."""
-    return replace(twin, held={**twin.held, name: reading})
+    return replace(twin, latest={**twin.latest, name: reading})
 
 
 def is_transition(kind: PropertyKind, before: Reading | None, after: Reading) -> bool:
@@ -80,23 +82,23 @@ def is_transition(kind: PropertyKind, before: Reading | None, after: Reading) ->
     return kind is PropertyKind.BOOLEAN and (before is None or before.value != after.value)
 
 
-def problem_with(device: Device, name: str, value: Value) -> str | None:
+def write_problem(device: Device, name: str, value: Value) -> str | None:
     """Return why ``value`` cannot be written to a property of ``device``, as a sentence; None if it can."""
-    asked = next(each for each in device.properties if each.name == name)
+    target = next(each for each in device.properties if each.name == name)
     number = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
     fits = {
         PropertyKind.BOOLEAN: isinstance(value, bool),
         PropertyKind.NUMBER: number,
         PropertyKind.TEXT: isinstance(value, str),
-    }[asked.kind]
+    }[target.kind]
     if not fits:
-        return f"{asked.title} takes a {asked.kind}"
+        return f"{target.title} takes a {target.kind}"
     if isinstance(value, str) and is_too_long(value):
-        return f"{asked.title} takes a text of at most {MAX_TEXT_BYTES} bytes"
-    if number and asked.integer and not float(value).is_integer():
-        return f"{asked.title} takes a whole number"
-    if number and asked.minimum is not None and float(value) < asked.minimum:
-        return f"{asked.title} takes no less than {asked.minimum:g}"
-    if number and asked.maximum is not None and float(value) > asked.maximum:
-        return f"{asked.title} takes no more than {asked.maximum:g}"
+        return f"{target.title} takes a text of at most {MAX_TEXT_BYTES} bytes"
+    if number and target.integer and not float(value).is_integer():
+        return f"{target.title} takes a whole number"
+    if number and target.minimum is not None and float(value) < target.minimum:
+        return f"{target.title} takes no less than {target.minimum:g}"
+    if number and target.maximum is not None and float(value) > target.maximum:
+        return f"{target.title} takes no more than {target.maximum:g}"
     return None

@@ -14,7 +14,7 @@ from process_cosmos_gateway.contract.devices import PropertyKind, Value
 MAX_BYTES = 64 * 1024
 """Bytes of the longest payload read."""
 
-MOST_RECORDS = 2000
+MAX_RECORDS = 2000
 """Records of the longest SenML list read: one message is written in one transaction, and alarms wait behind it."""
 
 MAX_TEXT_BYTES = 1024
@@ -22,7 +22,7 @@ MAX_TEXT_BYTES = 1024
 
 _SENML_VERSION = 10
 _ABSOLUTE_FROM = 1 << 28
-_MOST_EXACT = 1 << 53
+_MAX_EXACT = 1 << 53
 _LATEST = 253_402_300_799.0
 _SENML_VALUES: Mapping[PropertyKind, str] = {
     PropertyKind.BOOLEAN: "vb",
@@ -48,7 +48,7 @@ def parse_readings(kind: PropertyKind, payload: bytes, received: float) -> tuple
     document = parse_json(payload)
     if isinstance(document, list):
         return tuple(_senml(kind, document, received))
-    return (Reading(value=checked(kind, document), time=received),)
+    return (Reading(value=validate_value(kind, document), time=received),)
 
 
 def parse_json(payload: bytes) -> Any:  # noqa: ANN401 - JSON
@@ -65,15 +65,15 @@ def parse_json(payload: bytes) -> Any:  # noqa: ANN401 - JSON
     return document
 
 
-def simple(document: object) -> Value | None:
+def event_value(document: object) -> Value | None:
     """Return ``document`` as the value of a device event; None: it is none Home Assistant shows."""
     for kind in PropertyKind:
         with suppress(GarbageError):
-            return checked(kind, document)
+            return validate_value(kind, document)
     return None
 
 
-def checked(kind: PropertyKind, value: object) -> Value:
+def validate_value(kind: PropertyKind, value: object) -> Value:
     """Return ``value`` if a property of this kind can have it; raise ``GarbageError``."""
     match kind, value:
         case PropertyKind.BOOLEAN, bool(fit):
@@ -83,7 +83,7 @@ def checked(kind: PropertyKind, value: object) -> Value:
                 raise GarbageError(f"a text longer than {MAX_TEXT_BYTES} bytes")
             return text
         case PropertyKind.NUMBER, int(number) | float(number) if math.isfinite(number) and number is not bool(number):
-            return number if abs(number) <= _MOST_EXACT else float(number)
+            return number if abs(number) <= _MAX_EXACT else float(number)
         case _:
             raise GarbageError(f"no {kind}")
 
@@ -94,8 +94,8 @@ def is_too_long(text: str) -> bool:
 
 
 def _senml(kind: PropertyKind, records: Sequence[object], received: float) -> list[Reading]:
-    if len(records) > MOST_RECORDS:
-        raise GarbageError(f"more than {MOST_RECORDS} SenML records")
+    if len(records) > MAX_RECORDS:
+        raise GarbageError(f"more than {MAX_RECORDS} SenML records")
     readings = []
     base_time = base_value = 0.0
     for record in records:
@@ -111,7 +111,7 @@ def _senml(kind: PropertyKind, records: Sequence[object], received: float) -> li
             value = _real(record, "v", 0.0) + base_value
         time = base_time + _real(record, "t", 0.0)
         moment = time if time >= _ABSOLUTE_FROM else received + time
-        readings.append(Reading(value=checked(kind, value), time=min(max(moment, 0.0), _LATEST)))
+        readings.append(Reading(value=validate_value(kind, value), time=min(max(moment, 0.0), _LATEST)))
     if not readings:
         raise GarbageError(f"no {kind} in SenML")
     return readings
