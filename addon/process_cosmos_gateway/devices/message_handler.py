@@ -1,4 +1,4 @@
-"""Turns a message into what Home Assistant hears at once, and what is written for it."""
+"""Handling of one MQTT message: notify Home Assistant at once, and return what to store."""
 
 import logging
 from collections import Counter
@@ -51,14 +51,14 @@ _MAX_LOGGED_TOPIC = 256
 
 @dataclass(frozen=True, slots=True)
 class MessageChanges:
-    """What is to be written for a message. ``is_reading``: nothing but a number's reading comes of it."""
+    """The changes to store for a message. ``is_reading``: they are only readings of a number."""
 
     changes: Sequence[Change] = ()
     is_reading: bool = False
 
 
 class MessageHandler:
-    """Reads messages. Garbage is read_counter, named in the log without its content, and otherwise passed over."""
+    """Dispatcher of messages by topic. Invalid ones are counted, logged without their content, and ignored."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class MessageHandler:
         counts: Counter[str],
         notify: Callable[[DeviceChange], None],
     ) -> None:
-        """Take the parts, and whom to ``notify`` of changes."""
+        """Use these components; ``notify`` gets every change, before it is stored."""
         self._device_table = device_table
         self._descriptions = descriptions
         self._rate_limiter = rate_limiter
@@ -88,24 +88,24 @@ class MessageHandler:
         self._logged_topics: dict[str, None] = {}
         self._last_received = 0.0
 
-    def handle(self, received: InboundMessage) -> MessageChanges:
-        """Tell who watches, and return what is to be written for a message."""
-        message = received.message
+    def handle(self, inbound: InboundMessage) -> MessageChanges:
+        """Notify Home Assistant of a message's changes, and return those to store."""
+        message = inbound.message
         topic = message.topic
         if topic is None:
-            self.log_ignored("?", "a topic that is no UTF-8")
+            self.log_ignored("?", "the topic is not valid UTF-8")
             return MessageChanges()
         if message.oversized:
             self._counts["oversized"] += 1
-            self.log_ignored(topic, f"oversized: a message of {message.oversized} bytes")
+            self.log_ignored(topic, f"oversized: the message has {message.oversized} bytes")
             return MessageChanges()
         route = self._device_table.routes.get(topic)
         try:
             if route is None:
                 return MessageChanges(self._descriptions.handle_message(topic, message.payload))
-            if not self._is_within_rate(route, received):
+            if not self._is_within_rate(route, inbound):
                 return MessageChanges()
-            result = self._handle_device_message(route, received)
+            result = self._handle_device_message(route, inbound)
         except DescriptionError as error:
             self._counts[error.code] += 1
             self.log_ignored(topic, f"{error.code}: {error}")
@@ -118,9 +118,10 @@ class MessageHandler:
         return MessageChanges()
 
     def log_ignored(self, topic: str, reason: str) -> None:
-        """Name a topic whose message was passed over, once until a message of it is taken.
+        """Log once that a topic's messages are ignored; once more after one of them was accepted.
 
-        Of more topics than are remembered the oldest may be named again; the log has a rate of its own.
+        At most ``_MAX_LOGGED_TOPICS`` topics are remembered; the oldest is dropped and may be logged again. The logging
+        rate is limited elsewhere.
         """
         topic = topic[:_MAX_LOGGED_TOPIC]
         if topic in self._logged_topics:
@@ -128,13 +129,13 @@ class MessageHandler:
         if len(self._logged_topics) >= _MAX_LOGGED_TOPICS:
             del self._logged_topics[next(iter(self._logged_topics))]
         self._logged_topics[topic] = None
-        _LOGGER.warning("Passing over what came at %s: %s", topic, reason)
+        _LOGGER.warning("Ignored a message on %s: %s", topic, reason)
 
-    def _is_within_rate(self, route: Route, received: InboundMessage) -> bool:
+    def _is_within_rate(self, route: Route, inbound: InboundMessage) -> bool:
         is_state = route.role is not Role.EVENT
         return self._rate_limiter.allows(
             route.device,
-            received,
+            inbound,
             may_be_urgent=route.role is not Role.PROPERTY or route.is_boolean,
             is_state=is_state,
         )
@@ -154,7 +155,7 @@ class MessageHandler:
     def _handle_value(self, twin: Twin, name: str, inbound: InboundMessage) -> MessageChanges:
         message = inbound.message
         if not message.payload:
-            return MessageChanges()  # a retained value taken back: the last one inbound still counts
+            return MessageChanges()  # the retained value was deleted; the last one received stays current
         described = next(each for each in twin.thing.device.properties if each.name == name)
         received = self._receipt_time()
         parsed = parse_readings(described.kind, message.payload, received)
@@ -215,7 +216,7 @@ class MessageHandler:
             return []
         online = _AVAILABILITY.get(payload)
         if online is None:
-            raise GarbageError("neither online nor offline")
+            raise GarbageError("the availability is neither online nor offline")
         if online is twin.online:
             return []
         self._device_table.twins[twin.id] = Twin(thing=twin.thing, online=online, latest=twin.latest)
@@ -225,7 +226,7 @@ class MessageHandler:
             changes.append(self._changed_event(twin, inbound, self._receipt_time(), {"online": online}))
         return changes
 
-    # What destinations get
+    # Events and readings for destinations
 
     def _changed_event(self, twin: Twin, inbound: InboundMessage, received_at: float, data: dict[str, Any]) -> Change:
         return partial(self._outbox.add, event=self._event(DEVICE_CHANGED, twin, inbound, received_at, data))
@@ -247,7 +248,7 @@ class MessageHandler:
     def _store_readings(
         self, twin: Twin, described: Property, new_readings: Sequence[Reading], received_at: float
     ) -> Change:
-        """Keep raw readings; new_readings of a number that are new go to destinations, however old they are."""
+        """Store raw readings, and forward those of a number that are new, however old they are."""
         series = Series(device=twin.id, name=described.name, unit=described.unit)
         old = received_at - READING_DAYS * 86_400
 
@@ -263,7 +264,7 @@ class MessageHandler:
         return change
 
     def _receipt_time(self) -> float:
-        """Return the time of receipt; two messages never have the same one, so that their readings stay apart."""
+        """Return the time of receipt, never the same twice, so that two readings stay distinct."""
         self._last_received = max(self._clock.now().timestamp(), self._last_received + 1e-6)
         return self._last_received
 

@@ -1,4 +1,4 @@
-"""Commits what messages brought, then acknowledges them, in their order."""
+"""Storing of message changes in batches, and acknowledgement of the messages in the order of receipt."""
 
 import asyncio
 import contextlib
@@ -20,13 +20,13 @@ from .repository import store_message_marks
 _LOGGER = logging.getLogger(__name__)
 
 MAX_PENDING_BYTES = 4_000_000
-"""What waits to be written may take so much; then measurements make bytes_left."""
+"""Size of all pending writes, in bytes, above which the oldest pending readings are dropped."""
 
 _MAX_PENDING_CHANGE_BYTES = 4 * MAX_PENDING_BYTES
 _MESSAGE_OVERHEAD_BYTES = 200
 _MAX_BATCH_MESSAGES = 500
 _MAX_BATCH_BYTES = 32 * 1024
-"""Payloads of one transaction, which an alarm's commit waits behind: SenML of so many bytes has up to 4,000 records."""
+"""Payload bytes in one transaction. An urgent event's commit waits for it: so much SenML has up to 4,000 records."""
 _RETRY_SECONDS = 1.0
 
 type Change = Callable[[Transaction], object]
@@ -34,10 +34,10 @@ type Change = Callable[[Transaction], object]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PendingWrite:
-    """A message and what is to be written for it, ``session``: our name for the broker's session at that time.
+    """A message and the changes to store for it.
 
-    ``mark``: what tells the message from others of its session, None with QoS 0. ``is_reading``: nothing but a
-    reading comes of it.
+    ``session``: the name of the broker session at the time of receipt. ``mark``: identifies the message within its
+    session; None with QoS 0. ``is_reading``: the changes are only readings of a number.
     """
 
     connection: Connection
@@ -49,22 +49,22 @@ class PendingWrite:
 
     @property
     def size(self) -> int:
-        """Return what it takes while it waits, in bytes, roughly."""
+        """Return the approximate size in memory, in bytes."""
         return _MESSAGE_OVERHEAD_BYTES + len(self.message.payload)
 
 
 class MessageWriter:
-    """Writes arrivals in order, all that wait in one transaction; acknowledges in order, after the commit.
+    """Group commit of pending writes; messages are acknowledged in order of receipt, after the commit.
 
-    A measurement waits for the next commit, for ``linger`` seconds at most, and may be acknowledged meanwhile. Once one
-    has waited for so long, whatever the reason, no other is acknowledged before it is on disk: a power cut never costs
-    more than ``linger`` seconds of measurements, and nothing else.
+    A reading waits for the next commit, at most ``linger`` seconds, and may be acknowledged in the meantime. Once the
+    oldest has waited that long, for whatever reason, no other reading is acknowledged before it is on disk. So a power
+    failure costs at most the readings of the last ``linger`` seconds, and nothing else.
     """
 
     def __init__(
         self, store: Store, outbox: Outbox, counts: Counter[str], linger: float, received: ReceivedMessages
     ) -> None:
-        """Take where to write, where to count what there was no bytes_left for, and who is told of acknowledgements."""
+        """Use these components; ``counts`` gets dropped messages, ``received`` every acknowledgement."""
         self._received = received
         self._store = store
         self._outbox = outbox
@@ -84,7 +84,7 @@ class MessageWriter:
         self._finishing = False
 
     def put(self, pending: PendingWrite) -> None:
-        """Take a message. The broker is not held back for what waits here: the oldest measurements make bytes_left."""
+        """Queue a message. Beyond the size limit the oldest readings are dropped; the broker is not slowed down."""
         self._last_number += 1
         self._unacknowledged.append((self._last_number, pending))
         if pending.changes:
@@ -92,16 +92,16 @@ class MessageWriter:
         self._acknowledge()
 
     async def run(self) -> None:
-        """Write and acknowledge, until cancelled; then ``finish``."""
+        """Commit and acknowledge until cancelled; call ``finish`` afterwards."""
         while True:
             await self._wait_until_due()
             self._commit = asyncio.create_task(self._commit_next(), name="devices: commit")
             await asyncio.shield(self._commit)
 
     async def finish(self) -> None:
-        """Write what was acknowledged already, now that nothing comes any more. A disk that fails is not waited for."""
+        """Commit what is pending, once no message arrives any more. Give up at the first failed commit."""
         self._finishing = True
-        # Nothing is written that came after what is not: the broker gives those changes out again, in order.
+        # After a failed commit nothing later may be stored: the broker sends the failed ones again, out of order then.
         succeeded = self._commit is None or await self._commit
         while succeeded and self._pending:
             succeeded = await self._commit_next()
@@ -142,9 +142,9 @@ class MessageWriter:
         return is_urgent or self._now() >= self._oldest_at + self._linger
 
     async def _commit_next(self) -> bool:
-        """Return once a batch is on disk: what is not must not be acknowledged, so a failing disk is waited for.
+        """Commit a batch; retry until it is on disk, because only then it may be acknowledged.
 
-        False: it is not, for nobody waits any more.
+        Returns False, without the commit, if ``finish`` was called in the meantime.
         """
         numbers = self._next_batch()
         self._last_taken = numbers[-1]
@@ -164,7 +164,10 @@ class MessageWriter:
         return True
 
     def _next_batch(self) -> list[int]:
-        """Return the oldest that wait, as many as one transaction may take without holding up those of others."""
+        """Return the numbers of the oldest pending writes that fit into one transaction.
+
+        The transaction is bounded so that it does not delay the commits of others.
+        """
         numbers: list[int] = []
         bytes_left = _MAX_BATCH_BYTES
         for number in islice(self._pending, _MAX_BATCH_MESSAGES):
@@ -185,12 +188,18 @@ class MessageWriter:
         try:
             await self._store.write(change)
         except StoreError as error:
-            _LOGGER.warning("Device messages cannot be kept (%s); the broker holds them meanwhile", error)
+            _LOGGER.warning(
+                "Device messages could not be stored (%s). The broker keeps them; retrying every second",
+                error,
+            )
             return False
         return True
 
     def _acknowledge(self) -> None:
-        """Acknowledge from the oldest on: what is written, has nothing to write, or is a measurement in time."""
+        """Acknowledge messages from the oldest on, up to the first that must be stored before.
+
+        A message without changes needs no commit; a reading needs none within ``linger`` seconds.
+        """
         oldest = self._oldest_at if self._committing_since is None else self._committing_since
         in_time = self._now() < oldest + self._linger
         while self._unacknowledged:
@@ -208,7 +217,7 @@ class MessageWriter:
 
 
 def _apply_batch(transaction: Transaction, batch: Sequence[PendingWrite], unconfirmed: Sequence[bytes]) -> None:
-    """Write what the messages brought, with their marks and those of earlier ones the broker will send again."""
+    """Apply the changes of a batch, and store its marks with the ``unconfirmed`` ones of earlier commits."""
     for pending in batch:
         for change in pending.changes:
             change(transaction)

@@ -1,4 +1,4 @@
-"""What devices leave on disk: SQL, and what its rows mean."""
+"""SQL for devices, their newest values, property writes and the broker session."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -12,12 +12,12 @@ from process_cosmos_gateway.store import Transaction
 from .things.values import Reading
 
 MARK_BYTES = 18
-"""What tells a message of a session from others: its id in two bytes, and a hash."""
+"""Bytes of a message's mark: its packet id in two bytes, and a hash."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredDevice:
-    """A device as it was at the last commit."""
+    """A device as of the last commit; ``values``: the newest reading of each property that has one."""
 
     topic: str
     description: bytes
@@ -27,7 +27,7 @@ class StoredDevice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredWrite:
-    """A write that was not over at the last commit. Times are seconds since 1970."""
+    """A property write that was neither confirmed nor expired at the last commit. Times are seconds since 1970."""
 
     device: str
     name: str
@@ -42,7 +42,7 @@ def load_devices(transaction: Transaction) -> list[StoredDevice]:
     for number, name, value, time in transaction.rows(
         "SELECT device, name, value, time FROM device_property WHERE value IS NOT NULL"
     ):
-        with suppress(orjson.JSONDecodeError):  # the broker is asked again how it stands
+        with suppress(orjson.JSONDecodeError):  # then its retained value is requested from the broker again
             values.setdefault(number, {})[name] = Reading(value=orjson.loads(value), time=time)
     return [
         StoredDevice(
@@ -60,7 +60,10 @@ def load_devices(transaction: Transaction) -> list[StoredDevice]:
 def store_description(
     transaction: Transaction, device: str, topic: str, description: bytes, properties: Iterable[str]
 ) -> None:
-    """Keep a description, new or changed; properties it no longer has lose their value, not their readings."""
+    """Store a new or changed description.
+
+    Properties that are not in ``properties`` lose their newest value, and keep their readings.
+    """
     transaction.run(
         """INSERT INTO device (id, topic, description) VALUES (?, ?, ?)
            ON CONFLICT (id) DO UPDATE SET topic = excluded.topic, description = excluded.description""",
@@ -83,7 +86,7 @@ def store_description(
 
 
 def withdraw_device(transaction: Transaction, device: str) -> None:
-    """Forget a device, but for its readings and what of them waits."""
+    """Delete a device, except for its readings and those still to be forwarded."""
     for (number,) in transaction.rows("SELECT number FROM device WHERE id = ?", device):
         transaction.run(
             "DELETE FROM device_write WHERE property IN (SELECT number FROM device_property WHERE device = ?)", number
@@ -95,7 +98,10 @@ def withdraw_device(transaction: Transaction, device: str) -> None:
 
 
 def delete_unused_properties(transaction: Transaction, where: str, *values: float | str) -> None:
-    """Forget the properties that leave nothing behind, of those ``where``; a number may come again afterwards."""
+    """Delete the properties matching ``where`` that no row refers to.
+
+    A deleted property gets a new number when it comes again.
+    """
     deleted = transaction.rows(
         f"""DELETE FROM device_property WHERE {where} AND value IS NULL
             AND NOT EXISTS (SELECT 1 FROM device_reading WHERE property = device_property.number)
@@ -103,14 +109,14 @@ def delete_unused_properties(transaction: Transaction, where: str, *values: floa
             AND NOT EXISTS (SELECT 1 FROM device_window WHERE property = device_property.number)
             AND NOT EXISTS (
               SELECT 1 FROM device_gate WHERE property = device_property.number AND held_time IS NOT NULL)
-            RETURNING number""",  # noqa: S608 - of our own callers
+            RETURNING number""",  # noqa: S608 - conditions of this package's callers
         *values,
     )
     transaction.run_many("DELETE FROM device_gate WHERE property = ?", deleted)
 
 
 def delete_unused_devices(transaction: Transaction, where: str = "1", *values: float) -> None:
-    """Forget the withdrawn devices that have no property left, of those ``where``."""
+    """Delete the withdrawn devices matching ``where`` that have no property left."""
     transaction.run(
         f"""DELETE FROM device WHERE {where} AND length(description) = 0
             AND NOT EXISTS (SELECT 1 FROM device_property WHERE device = device.number)""",  # noqa: S608 - as above
@@ -119,12 +125,12 @@ def delete_unused_devices(transaction: Transaction, where: str = "1", *values: f
 
 
 def store_availability(transaction: Transaction, device: str, *, online: bool | None) -> None:
-    """Keep what the last will's topic said."""
+    """Store what the device's last will topic reports."""
     transaction.run("UPDATE device SET online = ? WHERE id = ?", online, device)
 
 
 def store_value(transaction: Transaction, device: str, name: str, reading: Reading) -> None:
-    """Keep a property's newest_reading value."""
+    """Store the newest reading of a property."""
     transaction.run(
         "UPDATE device_property SET value = ?, time = ? WHERE number = ?",
         orjson.dumps(reading.value),
@@ -134,18 +140,18 @@ def store_value(transaction: Transaction, device: str, name: str, reading: Readi
 
 
 def load_session_name(transaction: Transaction) -> str | None:
-    """Return our name for the broker's session."""
+    """Return the gateway's name for the broker session; None if there was no session yet."""
     rows = transaction.rows("SELECT name FROM device_session")
     return None if not rows else str(rows[0][0])
 
 
 def store_session_name(transaction: Transaction, name: str) -> None:
-    """From now on message ids mean something else."""
+    """Store the name of a new broker session; packet ids of the previous one have no meaning any more."""
     transaction.run("INSERT OR REPLACE INTO device_session VALUES (1, ?)", name)
 
 
 def load_message_marks(transaction: Transaction, session: str) -> list[bytes]:
-    """Return the marks of the newest_reading commit, if it was in this session."""
+    """Return the marks stored by the newest commit, if it was made in this session."""
     rows = transaction.rows("SELECT session, marks FROM device_message ORDER BY number DESC LIMIT 1")
     return [
         marks[begin : begin + MARK_BYTES]
@@ -156,13 +162,16 @@ def load_message_marks(transaction: Transaction, session: str) -> list[bytes]:
 
 
 def store_message_marks(transaction: Transaction, session: str, marks: Sequence[bytes]) -> None:
-    """Store the marks of this commit in place of those of the commit before, whose PUBACKs have been sent."""
+    """Replace the marks of the previous commit by those of this one.
+
+    The PUBACKs of the previous commit have been sent.
+    """
     transaction.run("DELETE FROM device_message")
     transaction.run("INSERT INTO device_message VALUES (1, ?, ?)", session, b"".join(marks))
 
 
 def load_writes(transaction: Transaction) -> list[StoredWrite]:
-    """Return the writes that are not over."""
+    """Return the writes that were neither confirmed nor expired."""
     rows = transaction.rows(
         """SELECT device.id, name, device_write.value, written_at, expires_at FROM device_write
            JOIN device_property ON device_property.number = property JOIN device ON device.number = device"""
@@ -174,7 +183,7 @@ def load_writes(transaction: Transaction) -> list[StoredWrite]:
 
 
 def store_write(transaction: Transaction, write: StoredWrite) -> None:
-    """Keep a write until it is over; an older one of the property is replaced."""
+    """Store a write, in place of an older one of the same property."""
     transaction.run(
         "INSERT OR REPLACE INTO device_write VALUES (?, ?, ?, ?)",
         property_number(transaction, write.device, write.name),
@@ -185,13 +194,16 @@ def store_write(transaction: Transaction, write: StoredWrite) -> None:
 
 
 def delete_write(transaction: Transaction, device: str, name: str, value: Value) -> None:
-    """The write of ``value`` is over; a newer one of another value goes on."""
+    """Delete the write of ``value``; a newer one with another value stays."""
     number = property_number(transaction, device, name)
     transaction.run("DELETE FROM device_write WHERE property = ? AND value = ?", number, orjson.dumps(value))
 
 
 def property_number(transaction: Transaction, device: str, name: str) -> int:
-    """Return a property's number; it gets one when it had none to leave, or its description is not on disk yet."""
+    """Return the number of a property; insert it, and its device, if there is no row.
+
+    A property without values or readings has no row, and a description may not be stored yet.
+    """
     query = """SELECT device_property.number FROM device_property JOIN device ON device.number = device
                   WHERE device.id = ? AND name = ?"""
     rows = transaction.rows(query, device, name)

@@ -1,4 +1,4 @@
-"""Devices: what the rest of the gateway knows of Things."""
+"""The service for devices: the rest of the gateway reads, watches and writes them through it."""
 
 import asyncio
 import logging
@@ -42,14 +42,17 @@ from .things.twin import Twin, as_device, write_problem
 _LOGGER = logging.getLogger(__name__)
 
 AWAY_SECONDS = 10.0
-"""For so long the broker may be away before devices count as offline."""
+"""Seconds without a broker after which all devices are reported offline."""
 
 _MAX_TOPICS_A_PACKET = 200
 _DROPPED_TOPIC_RETRY_SECONDS = 24 * 3600.0
 
 
 class Devices:
-    """Hears Things and writes to them, as long as ``run`` runs. ``counts``: what was passed over, and why."""
+    """Service for the devices on the MQTT broker, active while ``run`` runs.
+
+    ``counts``: ignored, repeated and dropped messages, by reason.
+    """
 
     def __init__(
         self,
@@ -62,7 +65,7 @@ class Devices:
         readings: ReadingOptions | None = None,
         new_a_minute: int = NEW_A_MINUTE,
     ) -> None:
-        """Take the parts; ``broker`` None: there are no devices. ``new_a_minute``: devices taken in within a minute."""
+        """Create the components. ``broker`` None: no devices; ``new_a_minute``: new devices accepted a minute."""
         self.counts: Counter[str] = Counter()
         self._store = store
         self._clock = clock
@@ -103,18 +106,18 @@ class Devices:
         self._connector: BrokerConnector | None = None
         self._is_away = False
         self._away_timer: asyncio.TimerHandle | None = None
-        self._opened: Connection | None = None
+        self._open_connection: Connection | None = None
         self._dropped_topic_from = 0.0
         self._new_topics: asyncio.Queue[tuple[Connection, list[str]]] = asyncio.Queue()
 
     @property
     def broker_connected(self) -> bool:
-        """Whether devices can be topics and written to."""
+        """Whether the broker is connected and its subscriptions are made."""
         return self._connection is not None
 
     @property
     def broker_link(self) -> BrokerLink | None:
-        """How the link to the broker stands; None: there are no devices."""
+        """The state of the connection to the broker; None: no broker is configured."""
         if self._broker is None:
             return None
         has_refused_devices = self.counts[Code.TOO_MANY_DEVICES] > 0
@@ -122,17 +125,17 @@ class Devices:
 
     @property
     def broker_dropped(self) -> int:
-        """How many messages, to any of its clients, the broker has dropped since this gateway first topics of it."""
+        """Messages, for any client, that the broker has dropped since this gateway first read its counter."""
         return self._session.broker_dropped
 
     @property
     def gaps(self) -> int:
-        """How often, for ever, the broker had lost our session, and with it what devices said meanwhile."""
+        """How often in the gateway's lifetime the broker had lost the session, and with it messages of devices."""
         return self._session.gaps
 
     @property
     def identity_conflict(self) -> bool:
-        """Whether another client has taken our name at the broker over, twice within a minute."""
+        """Whether another client has taken over the client id, at least twice within a minute."""
         return self._connector is not None and self._connector.identity_conflict
 
     @property
@@ -141,21 +144,21 @@ class Devices:
         return connection if connection is not None and connection.alive else None
 
     def devices(self) -> tuple[Device, ...]:
-        """Return all devices as they are now."""
+        """Return all devices with their current values."""
         return tuple(as_device(twin, reachable=not self._is_away) for twin in self._device_table.twins.values())
 
     def watch(self, on_change: Callable[[DeviceChange], None]) -> None:
-        """Call ``on_change`` with every change, before it is on disk; its ``sequence`` is for the feed to fill."""
+        """Call ``on_change`` with every change, before it is stored; the feed sets its ``sequence``."""
         self._watchers.append(on_change)
 
     async def write(self, request: WriteProperty) -> None:
-        """Let a Thing take a value: return when it is published and on disk; then it is repeated until reported.
+        """Write a property: return once it is published and stored; it is repeated until the device reports it.
 
         Raises ``RequestRefusedError`` and ``StoreError``.
         """
         twin = self._device_table.twins.get(request.device)
         if twin is None:
-            raise RequestRefusedError(Code.UNKNOWN_DEVICE, "This device is not known")
+            raise RequestRefusedError(Code.UNKNOWN_DEVICE, "There is no device with this id")
         target = next((each for each in twin.thing.device.properties if each.name == request.property), None)
         if target is None:
             raise RequestRefusedError(Code.UNKNOWN_PROPERTY, f"{twin.thing.device.title} has no such property")
@@ -169,10 +172,10 @@ class Devices:
         if target.integer and isinstance(value, float):
             value = int(value)
         if not await self._writes.submit(request.device, request.property, value, request.expires_in, reported):
-            raise RequestRefusedError(Code.BROKER_AWAY, "The broker is away, devices cannot be reached")
+            raise RequestRefusedError(Code.BROKER_AWAY, "The MQTT broker is not connected; devices cannot be reached")
 
     async def run(self) -> None:
-        """Hear and write until cancelled; raise ``StoreError`` if ``load`` was not called before and fails."""
+        """Receive messages and send writes until cancelled; call ``load``, if needed, and raise its ``StoreError``."""
         if self._broker is None:
             await asyncio.get_running_loop().create_future()
             return
@@ -190,12 +193,12 @@ class Devices:
         self._on_lost("starting")
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._writer.run(), name="devices: keeper")
+                group.create_task(self._writer.run(), name="devices: message writer")
                 group.create_task(self._writes.run(), name="devices: writes")
-                group.create_task(self._forwarding.run(self._store), name="devices: leaving")
-                group.create_task(self._retention.run(), name="devices: old readings")
+                group.create_task(self._forwarding.run(self._store), name="devices: forwarding")
+                group.create_task(self._retention.run(), name="devices: retention")
                 group.create_task(self._subscribe_new(), name="devices: subscriptions")
-                group.create_task(self._rate_limiter.run(self._handle_deferred), name="devices: states held back")
+                group.create_task(self._rate_limiter.run(self._handle_deferred), name="devices: deferred states")
                 group.create_task(
                     self._descriptions.run(self._write_description, self._message_handler.log_ignored),
                     name="devices: descriptions",
@@ -207,7 +210,7 @@ class Devices:
             await self._writer.finish()
 
     async def load(self) -> None:
-        """Know again what was known at the last commit; raise ``StoreError``. Before anybody asks for ``devices``."""
+        """Load devices, writes and session from the store. Must come before ``devices``. Raises ``StoreError``."""
         if self._broker is None:
             return
         for each in await self._store.read(repository.load_devices):
@@ -215,7 +218,7 @@ class Devices:
                 thing = parse_description(each.topic, each.description, self._filters)
                 twin = self._device_table.add(thing, each.description)
             except DescriptionError as error:
-                _LOGGER.warning("%s is not known any more: %s", each.topic, error)
+                _LOGGER.warning("Ignored the stored description at %s, now invalid: %s", each.topic, error)
             else:
                 names = {described.name for described in thing.device.properties}
                 latest = {name: reading for name, reading in each.values.items() if name in names}
@@ -223,19 +226,18 @@ class Devices:
         await self._writes.load()
         await self._session.load()
 
-    # What the connector calls
+    # Callbacks of the connector
 
     async def _on_open(self, connection: Connection) -> None:
-        self._opened = connection
-        held = (reading.time for twin in self._device_table.twins.values() for reading in twin.latest.values())
-        await self._session.begin_connection(
-            present=connection.session_present, last_reading_at=max(held, default=None)
-        )
+        self._open_connection = connection
+        times = (reading.time for twin in self._device_table.twins.values() for reading in twin.latest.values())
+        last_reading_at = max(times, default=None)
+        await self._session.begin_connection(present=connection.session_present, last_reading_at=last_reading_at)
         with_retained = list(self._filters)
         without_retained: list[str] = []
         for twin in self._device_table.twins.values():
             topics, availability = twin.subscribed_topics()
-            # How a property stands that has no value here (it is new, or a backup was restored) the broker may know.
+            # A property may have no value here, because it is new or a backup was restored: request its retained one.
             unknown = [topic for topic, name in twin.thing.reads.items() if name not in twin.latest]
             without_retained += [topic for topic in topics if topic not in unknown]
             with_retained += [*unknown, *availability]
@@ -261,12 +263,12 @@ class Devices:
             change = self._session.note_dropped_count(message.payload)
             result = MessageChanges([change] if change else [])
         else:
-            received = InboundMessage(
+            inbound = InboundMessage(
                 message=message,
                 key=None if mark is None else f"{self._session.name}-{mark.hex()}",
                 possible_repeat=status is RedeliveryStatus.POSSIBLE_REPEAT,
             )
-            result = self._message_handler.handle(received)
+            result = self._message_handler.handle(inbound)
         if result.changes or message.qos:
             self._enqueue(connection, message, result, mark)
 
@@ -283,16 +285,16 @@ class Devices:
         )
         self._writer.put(pending)
 
-    # What was acknowledged before it was its turn
+    # Messages that were deferred, and acknowledged at that time
 
-    def _handle_deferred(self, received: InboundMessage) -> None:
-        result = self._message_handler.handle(received)
-        if result.changes and self._opened is not None:
-            self._enqueue(self._opened, received.message, result)
+    def _handle_deferred(self, inbound: InboundMessage) -> None:
+        result = self._message_handler.handle(inbound)
+        if result.changes and self._open_connection is not None:
+            self._enqueue(self._open_connection, inbound.message, result)
 
     def _write_description(self, payload: bytes, changes: Sequence[Change]) -> None:
-        if changes and self._opened is not None:
-            self._enqueue(self._opened, Message(topic="", payload=payload), MessageChanges(changes))
+        if changes and self._open_connection is not None:
+            self._enqueue(self._open_connection, Message(topic="", payload=payload), MessageChanges(changes))
 
     def _forget_device(self, device: str) -> None:
         self._writes.forget_device(device)
@@ -303,7 +305,7 @@ class Devices:
     def _update_subscriptions(self, change: SubscriptionChange) -> None:
         if change.removed is not None:
             self._broker_state.forget_topics(change.removed.thing.topics)
-        connection = self._opened
+        connection = self._open_connection
         if connection is None:
             return
         if change.removed is not None:
@@ -324,20 +326,20 @@ class Devices:
             try:
                 await self._subscribe(connection, topics, again=True)
             except MqttError as error:
-                # Without an answer nobody knows what is topics: the next connection subscribes to all.
+                # Without an answer the subscriptions are unknown: the next connection makes all of them again.
                 connection.close(error.code)
 
     async def _subscribe_to_drops(self, connection: Connection) -> None:
-        """Listen to what the broker drops, unless it answered that with silence, or by ending the connection."""
+        """Subscribe to the count of dropped messages; after a refusal or a lost connection not for 24 hours."""
         now = self._clock.monotonic()
         if now < self._dropped_topic_from:
             return
         try:
-            # With QoS 1 it would queue its own result while we are away.
+            # With QoS 1 the broker would queue its own counters while the gateway is away.
             await connection.subscribe([DROPPED_TOPIC], qos=0)
         except MqttError as error:
             self._dropped_topic_from = now + _DROPPED_TOPIC_RETRY_SECONDS
-            _LOGGER.info("The broker does not tell what it drops (%s); it is not target again today", error)
+            _LOGGER.info("The broker does not publish its count of dropped messages (%s); next try in 24 hours", error)
 
     async def _subscribe(self, connection: Connection, topics: Sequence[str], *, again: bool) -> None:
         for chunk in batched(topics, _MAX_TOPICS_A_PACKET, strict=False):
@@ -346,12 +348,10 @@ class Devices:
             for topic in chunk:
                 if topic not in refused:
                     self._broker_state.note_allowed(topic)
-                elif topic in self._filters or self._device_table.is_claimed(
-                    topic
-                ):  # its device may have gone meanwhile
+                elif topic in self._filters or self._device_table.is_claimed(topic):  # its device may be removed by now
                     self._broker_state.note_denied(topic)
 
-    # Telling
+    # Changes for watchers
 
     def _notify(self, change: DeviceChange) -> None:
         for watcher in self._watchers:

@@ -1,4 +1,4 @@
-"""Keeps the one connection to the broker: opens it, and again whenever it ends."""
+"""The one connection to the broker, opened again with exponential back-off whenever it ends."""
 
 import asyncio
 import logging
@@ -25,13 +25,13 @@ _MAX_LOGGED_REASONS = 100
 
 
 def next_delay(failures: int, jitter: float) -> float:
-    """Return how long to wait after so many failures in a row; ``jitter`` from 0 to 1 spreads many gateways."""
+    """Return the seconds to wait after ``failures`` failures in a row; ``jitter`` (0 to 1) spreads many gateways."""
     longest = min(_LONGEST_DELAY, _FIRST_DELAY * 2 ** min(failures, 16))
     return float(longest * (0.5 + jitter / 2))
 
 
 class BrokerConnector:
-    """The broker, as long as ``run`` runs. ``connection`` None: it is away."""
+    """The owner of the broker connection while ``run`` runs; ``connection`` is None while there is none."""
 
     def __init__(
         self,
@@ -44,11 +44,11 @@ class BrokerConnector:
         on_lost: Callable[[str], None],
         on_stop: Callable[[], Awaitable[None]],
     ) -> None:
-        """Take the callbacks.
+        """Use these callbacks.
 
-        ``on_open`` subscribes; until it returns the broker counts as away. ``on_ended``: a connection has ended, or an
-        attempt that may have reached the broker. ``on_stop``: ``run`` is being cancelled, nothing more is received, and
-        what was received can still be acknowledged.
+        ``on_open`` makes the subscriptions; until it returns, ``connection`` stays None. ``on_ended``: a connection has
+        ended, or an attempt that may have reached the broker. ``on_lost`` gets the reason of each end. ``on_stop``:
+        ``run`` is being cancelled; nothing more is received, and received messages can still be acknowledged.
         """
         self._broker = broker
         self._client_id = client_id
@@ -65,11 +65,14 @@ class BrokerConnector:
 
     @property
     def identity_conflict(self) -> bool:
-        """Whether another client takes our name: twice within a minute, and again within five minutes since."""
+        """Whether another client uses our client id.
+
+        It must have taken over our session twice within a minute, and the last time within five minutes.
+        """
         return asyncio.get_running_loop().time() < self._conflict_until
 
     async def run(self) -> None:
-        """Connect, for ever; backing off, and with patience if another has our name."""
+        """Connect and reconnect until cancelled. After an identity conflict the delay is the longest one."""
         loop = asyncio.get_running_loop()
         failures = 0
         while True:
@@ -85,10 +88,12 @@ class BrokerConnector:
             await asyncio.sleep(next_delay(failures, random.random()))  # noqa: S311 - no secret
 
     def _log_reason(self, reason: str) -> None:
-        """Name a reason in the log: once an outage, and once for each kind of what cannot be read."""
+        """Log a reason once in an outage, and each kind of protocol error once in a lifetime."""
         if reason not in self._logged_reasons and len(self._logged_reasons) < _MAX_LOGGED_REASONS:
             self._logged_reasons.add(reason)
-            _LOGGER.warning("The broker is away (%s); trying again until it is back", reason)
+            _LOGGER.warning(
+                "The MQTT broker is not connected (%s): devices cannot be read or written. Reconnecting", reason
+            )
 
     def _note_taken_over(self, now: float) -> None:
         self._takeovers.append(now)
@@ -97,7 +102,7 @@ class BrokerConnector:
             self._conflict_until = now + _CONFLICT_LASTS
 
     async def _connect_once(self) -> str:
-        """Return why it ended."""
+        """Open one connection and wait for its end; return the reason."""
         try:
             connection = await Connection.open(
                 self._broker,
@@ -118,7 +123,7 @@ class BrokerConnector:
             self._logged_reasons = {
                 reason for reason in self._logged_reasons if reason.startswith(codes.PROTOCOL_ERROR)
             }
-            _LOGGER.info("Connected to the broker, MQTT %s", connection.version)
+            _LOGGER.info("Connected to the MQTT broker, version %s", connection.version)
             return await connection.ended()
         except StoreError as error:
             return f"{codes.STORE_FAILED}: {error}"

@@ -1,4 +1,4 @@
-"""How the link to the broker stands, as Home Assistant shows it."""
+"""The state of the connection to the broker, as Home Assistant shows it."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -11,17 +11,17 @@ from .errors import IDENTITY_CONFLICT, NEEDS_USER_ACTION, STARTING
 _LOGGER = logging.getLogger(__name__)
 
 LONG_AWAY_SECONDS = 600.0
-"""After so long somebody should look at the broker: it is no restart any more."""
+"""Seconds without a broker after which the user should look at it: a restart is shorter."""
 
 _MAX_LISTED = 20
 _MAX_DENIED = 1000
 
 
 class BrokerState:
-    """What is known of it; times are monotonic."""
+    """The state of the connection, and the topics that the broker denies; times are monotonic."""
 
     def __init__(self, now_fn: Callable[[], float]) -> None:
-        """Take monotonic time; the broker counts as away from now on."""
+        """Begin without a connection, as of now; ``now_fn`` returns monotonic seconds."""
         self._now_fn = now_fn
         self._reason = STARTING
         self._away_since: float | None = now_fn()
@@ -29,34 +29,40 @@ class BrokerState:
         self._denied: dict[str, None] = {}
 
     def note_connected(self, connection: Connection) -> None:
-        """Note that the broker is there."""
+        """Record the open connection."""
         self._connection = connection
         self._away_since = None
 
     def note_lost(self, reason: str) -> None:
-        """Note that it is away; ``reason``: a code, and perhaps words behind it."""
+        """Record the end of the connection; ``reason``: a code, optionally followed by ``:`` and details."""
         self._connection = None
         self._reason = reason.partition(":")[0]
         if self._away_since is None:
             self._away_since = self._now_fn()
 
     def note_denied(self, topic: str) -> None:
-        """Note that the broker does not let us listen or write to ``topic``."""
+        """Record that the broker refuses subscriptions or messages for ``topic``."""
         if topic not in self._denied and len(self._denied) < _MAX_DENIED:
             self._denied[topic] = None
-            _LOGGER.warning("broker_denied: The broker does not let us use %s; see its access rules", topic)
+            _LOGGER.warning(
+                "broker_denied: The MQTT broker does not allow us to use %s. Check its access rules (ACL)",
+                topic,
+            )
 
     def note_allowed(self, topic: str) -> None:
-        """Remove ``topic`` from those the broker denies: it has accepted a subscription or a message."""
+        """Record that the broker has accepted a subscription or a message for ``topic``."""
         self._denied.pop(topic, None)
 
     def forget_topics(self, topics: Iterable[str]) -> None:
-        """Forget topics nobody uses any more: their device is gone, or described anew."""
+        """Remove topics of a device that was removed or has a new description."""
         for topic in topics:
             self._denied.pop(topic, None)
 
     def to_broker_link(self, limited: tuple[str, ...], *, turned_away: bool) -> BrokerLink:
-        """Return how it stands; ``limited``: devices that sent too much, ``turned_away``: there are too many."""
+        """Return the state for the status message.
+
+        ``limited``: devices above their message rate. ``turned_away``: devices were refused because there are too many.
+        """
         connection, since = self._connection, self._away_since
         is_long_outage = since is not None and self._now_fn() - since >= LONG_AWAY_SECONDS
         return BrokerLink(

@@ -1,4 +1,4 @@
-"""One MQTT connection on the event loop; with ``paho_client`` the only module that touches paho."""
+"""One MQTT connection on the event loop. Only this module and ``paho_client`` use paho."""
 
 import asyncio
 import logging
@@ -28,28 +28,19 @@ _LOGGER = logging.getLogger(__name__)
 
 _CONNECT_SECONDS = 10.0
 _ANSWER_SECONDS = 10.0
-"""For so long an answer to CONNECT and SUBSCRIBE is waited for."""
+"""Seconds to wait for the answer to CONNECT and to SUBSCRIBE."""
 _UNSUPPORTED_VERSION = 132
 _SESSION_TAKEN_OVER = 142
 _PROTOCOLS = {Version.V5: MQTTProtocolVersion.MQTTv5, Version.V311: MQTTProtocolVersion.MQTTv311}
-_PROTOCOL_ERRORS = (
-    MQTTException,
-    TooLargeError,
-    struct.error,
-    ValueError,
-    LookupError,
-    TypeError,
-    OSError,
-    MemoryError,
-)
-"""What paho raises at packets that are not MQTT, and we at packets that are too large."""
+_PAHO_ERRORS = (MQTTException, TooLargeError, struct.error, ValueError, LookupError, TypeError, OSError, MemoryError)
+"""What paho raises for packets that are not MQTT, and ``PacketSocket`` for packets that are too large."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """What the broker sent. ``number``: the message id, 0 with QoS 0. ``topic`` None: it was no UTF-8.
+    """A received message. ``number``: the packet id, 0 with QoS 0. ``topic`` None: it was not valid UTF-8.
 
-    ``oversized``: the bytes of a message that was too large to be read; it has no payload. Else 0.
+    ``oversized``: the size in bytes of a message too large to be read, whose payload is left out; otherwise 0.
     """
 
     topic: str | None
@@ -62,30 +53,30 @@ class Message:
 
     @property
     def mark(self) -> bytes:
-        """Return what tells this message from others of its session: its id, and a hash of topic and payload."""
+        """Return what identifies the message within its session: packet id, and a hash of topic and payload."""
         digest = sha256((self.topic or "").encode() + b"\0" + self.payload).digest()
         return self.number.to_bytes(2) + digest[:16]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Will:
-    """What the broker publishes, retained, when the connection is lost."""
+    """The message that the broker publishes, retained, when the connection is lost."""
 
     topic: str
     payload: bytes
 
 
 class Connection:
-    """One connection from its CONNECT to its end; never reused, so an acknowledgement cannot outlive it.
+    """One connection from CONNECT to its end; never reused, so an acknowledgement cannot reach a later one.
 
-    Every QoS 1 message must be acknowledged by the owner, in the order of receipt. ``on_message`` must not raise.
+    The owner must acknowledge every QoS 1 message, in the order of receipt. ``on_message`` must not raise.
     """
 
     session_present: bool
     """Whether the broker had kept the session."""
 
     max_qos: int = 1
-    """The highest QoS the broker takes from us and gives to us."""
+    """The highest QoS the broker supports, in both directions."""
 
     def __init__(
         self,
@@ -94,7 +85,7 @@ class Connection:
         client: PahoClient,
         on_message: Callable[[Connection, Message], None],
     ) -> None:
-        """Take the parts; ``open`` makes them."""
+        """Use the parts that ``open`` creates."""
         self.version = version
         self._loop = asyncio.get_running_loop()
         self._socket = sock
@@ -119,12 +110,13 @@ class Connection:
         version_order: VersionOrder | None = None,
         on_no_answer: Callable[[], None] = lambda: None,
     ) -> Self:
-        """Connect with MQTT 5, else 3.1.1; return when the broker has accepted; raise ``MqttError``.
+        """Connect with MQTT 5, else 3.1.1; return once the broker has accepted; raise ``MqttError``.
 
-        ``UnreachableError``: the broker cannot have noticed the attempt. ``version_order``: remembers what was answered.
-        ``on_no_answer``: an attempt that the broker may have noticed has ended, and the other version is tried.
+        ``UnreachableError``: the attempt cannot have reached the broker. ``version_order``: remembers which version the
+        broker answered. ``on_no_answer``: called after an attempt that may have reached the broker, before the other
+        version is tried.
 
-        ``keep_session``: the broker keeps messages for ``SESSION_SECONDS`` and repeats what was not acknowledged.
+        ``keep_session``: the broker keeps messages for ``SESSION_SECONDS`` and sends those not acknowledged again.
         """
         version_order = version_order or VersionOrder()
         clock = asyncio.get_running_loop()
@@ -144,7 +136,7 @@ class Connection:
                 if version is second:
                     raise
                 on_no_answer()
-                _LOGGER.info("The broker does not answer in MQTT %s (%s), trying %s", first, error, second)
+                _LOGGER.info("The MQTT broker does not answer version %s (%s); trying version %s", first, error, second)
             except MqttError:
                 version_order.note_answer(version, clock.time())
                 raise
@@ -159,22 +151,23 @@ class Connection:
         return not self._ended.done()
 
     async def ended(self) -> str:
-        """Wait for the connection's end; return why, as one word."""
+        """Wait for the end of the connection; return its reason code, optionally followed by ``:`` and details."""
         return await asyncio.shield(self._ended)
 
     def send(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> asyncio.Future[Any]:
-        """Hand a message to the socket; return what ends when the broker has confirmed it, or with ``MqttError``."""
+        """Send a message; return a future that ends with the broker's confirmation, or with ``MqttError``."""
         number = self._client.publish(topic, payload, qos=min(qos, self.max_qos), retain=retain).mid
         return self._confirmation("publish", number)
 
     async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
-        """Publish with QoS 1; return when the broker has confirmed; raise ``MqttError``."""
+        """Publish with QoS 1; return once the broker has confirmed it; raise ``MqttError``."""
         await self.send(topic, payload, retain=retain)
 
     async def subscribe(self, filters: Sequence[str], *, retained_again: bool = True, qos: int = 1) -> Sequence[str]:
-        """Subscribe with QoS 1, or 0; return the filters the broker refused; raise ``MqttError``.
+        """Subscribe with QoS 1 or 0; return the filters that the broker refused; raise ``MqttError``.
 
-        ``retained_again``: retained messages come also for filters this session had before (MQTT 5; 3.1.1: always).
+        ``retained_again``: request retained messages also for filters that the session had before (MQTT 5; a broker
+        with 3.1.1 always sends them).
         """
         if not filters:
             return ()
@@ -192,40 +185,40 @@ class Connection:
         except TimeoutError as error:
             raise MqttError(codes.UNANSWERED, "no answer to a subscription") from error
         if qos and codes and not any(code.value for code in codes):
-            self.max_qos = 0  # the only way in which MQTT 3.1.1 says so
+            self.max_qos = 0  # MQTT 3.1.1 has no other way to announce it
         return [topic for topic, code in zip(filters, codes, strict=False) if code.is_failure]
 
     def unsubscribe(self, filters: Sequence[str]) -> None:
-        """Ask the broker to send no more; its confirmation is not waited for."""
+        """Remove subscriptions, without waiting for the confirmation."""
         if filters and self.alive:
             self._client.unsubscribe(list(filters))
 
     def acknowledge(self, message: Message) -> bool:
-        """Send the PUBACK of ``message``, which has QoS 1; False, without effect, once the connection has ended."""
+        """Send the PUBACK of a QoS 1 message; return False, without effect, if the connection has ended."""
         if self.alive:
             self._client.ack(message.number, message.qos)
         return self.alive
 
     def stop_reading(self) -> None:
-        """Leave what the broker sends from now on pending_tls_bytes; acknowledgements still go out."""
+        """Leave further messages unread; acknowledgements can still be sent."""
         if self.alive:
             self._loop.remove_reader(self._socket)
 
     def close(self, reason: str = codes.CLOSED) -> None:
-        """Say goodbye (the will is not published) and end."""
+        """Send DISCONNECT, so that the will is not published, and end the connection."""
         if self.alive:
             self._reason = reason
-            self._client.on_disconnect = None  # it would name another reason
+            self._client.on_disconnect = None  # it would set another reason
             self._client.disconnect()
             self._client.loop_write()
             self._end()
 
     def drop(self) -> None:
-        """End without a goodbye, as a power cut would: the broker publishes the will."""
+        """End the connection without DISCONNECT, as a power failure would: the broker publishes the will."""
         self._end()
 
     async def begin(self, broker: BrokerOptions) -> None:
-        """Send CONNECT on the open socket; return when the broker has accepted; raise ``MqttError``."""
+        """Send CONNECT on the open socket; return once the broker has accepted; raise ``MqttError``."""
         try:
             client = self._client
             client.on_connect = self._connected
@@ -257,7 +250,7 @@ class Connection:
             _fail(confirmation, MqttError(self._reason))
         return confirmation
 
-    # What paho calls.
+    # Callbacks of paho
 
     def _connected(
         self, _client: Client, _data: object, flags: ConnectFlags, code: ReasonCode, properties: Properties | None
@@ -322,7 +315,7 @@ class Connection:
             self._loop.remove_reader(self._socket)
             self._loop.remove_writer(self._socket)
 
-    # What the event loop calls.
+    # Callbacks of the event loop
 
     def _readable(self) -> None:
         self._run_paho(self._read)
@@ -343,11 +336,11 @@ class Connection:
             disable_tcp_delays(self._socket)
 
     def _run_paho(self, step_fn: Callable[[], object]) -> None:
-        """Let paho do something; whatever it raises, the connection does not stay open with nobody who reads it."""
+        """Run a step of paho. If it raises, end the connection, which would otherwise stay open and unread."""
         try:
             step_fn()
-        except _PROTOCOL_ERRORS as error:
-            _LOGGER.debug("What the broker sent cannot be read", exc_info=True)
+        except _PAHO_ERRORS as error:
+            _LOGGER.debug("Invalid MQTT data from the broker", exc_info=True)
             self._fail(f"{codes.PROTOCOL_ERROR}: {type(error).__name__}")
         except BaseException:
             self._fail(codes.PROTOCOL_ERROR)
@@ -377,7 +370,7 @@ class Connection:
 
 
 def _fail(future: asyncio.Future[Any], error: MqttError) -> None:
-    """Let ``future`` end with ``error``; that nobody waits for it is no mistake."""
+    """Set ``error`` on ``future``, without a warning by asyncio if the future is never awaited."""
     if not future.done():
         future.set_exception(error)
         future.exception()
@@ -390,9 +383,9 @@ async def _open_socket(broker: BrokerOptions) -> socket.socket:
     except OSError as error:
         raise codes.unreachable(error) from error
     except (ValueError, OverflowError) as error:
-        raise UnreachableError(codes.UNREACHABLE, "the broker's host or port is none") from error
+        raise UnreachableError(codes.UNREACHABLE, "the broker's host or port is invalid") from error
 
 
 def matches(topic_filter: str, topic: str) -> bool:
-    """Say whether ``topic`` is among those a subscription to ``topic_filter`` gets (MQTT 5.0, section 4.7)."""
+    """Return whether ``topic`` matches ``topic_filter`` (MQTT 5.0, section 4.7)."""
     return topic_matches_sub(topic_filter, topic)

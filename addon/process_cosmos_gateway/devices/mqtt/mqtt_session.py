@@ -1,4 +1,4 @@
-"""Our session at the broker: its name, whether it was lost, and what the broker says it dropped."""
+"""The gateway's session at the broker: its name, gaps after a lost session, and messages the broker dropped."""
 
 import logging
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from .redelivery import ReceivedMessages
 _LOGGER = logging.getLogger(__name__)
 
 DROPPED_TOPIC = "$SYS/broker/publish/messages/dropped"
-"""Where Mosquitto says, retained, how many messages to any of its clients it has dropped since it started."""
+"""Topic where Mosquitto publishes, retained, its count of messages dropped since its start, for any client."""
 
 _MOST_DIGITS = 15
 _UNKNOWN = -1
@@ -28,16 +28,17 @@ GAP = event_type("gap")
 
 
 class MqttSession:
-    """What outlives connections and starts; ``load`` it first.
+    """State that outlives connections and restarts; call ``load`` first.
 
-    ``name``: ours for the session, as message ids mean something within one only. ``gaps``: sessions lost, for ever.
-    ``broker_dropped``: messages the broker dropped since this gateway first heard of any, also while it was away.
+    ``name``: ours for the broker's session; packet ids are only unique within one. ``gaps``: sessions lost in the
+    gateway's lifetime. ``broker_dropped``: messages the broker dropped since this gateway first read its counter,
+    including those while the gateway was not running.
     """
 
     def __init__(
         self, store: Store, outbox: Outbox, clock: Clock, ulid_fn: Callable[[], Ulid], received: ReceivedMessages
     ) -> None:
-        """Take where it is kept, where a gap is told, and what was received in it."""
+        """Use these components; ``outbox`` gets gap events, ``received`` the marks of the session."""
         self._received = received
         self._store = store
         self._outbox = outbox
@@ -50,7 +51,7 @@ class MqttSession:
         self.broker_dropped = 0
 
     async def load(self) -> None:
-        """Know again what is on disk, or begin; raise ``StoreError``."""
+        """Load the session from the store, or store a new one; raise ``StoreError``."""
         name, numbers = await self._store.read(
             lambda transaction: (
                 repository.load_session_name(transaction),
@@ -69,11 +70,12 @@ class MqttSession:
         return name
 
     async def begin_connection(self, *, present: bool, last_reading_at: float | None) -> None:
-        """Take note of a connection, before its first message; without the session that was expected tell of a gap.
+        """Record a new connection, before its first message; add a gap event if the session was lost.
 
-        ``present``: the broker had kept the session. ``last_reading_at``: when devices were last heard. Raises ``StoreError``.
+        ``present``: the broker had kept the session. ``last_reading_at``: seconds since 1970 of the newest reading of
+        any device, None without one. Raises ``StoreError``.
         """
-        # The broker has kept the session it began when the disk failed, not the one before.
+        # If storing failed last time, the session the broker has kept is the new one, whose gap is not recorded yet.
         present = present and not self._is_gap_unrecorded
         self._is_gap_unrecorded = not present
         name = self.name if present else self._ulid_fn()
@@ -95,11 +97,13 @@ class MqttSession:
         gaps = await self._store.write(change)
         self._is_gap_unrecorded = False
         if gaps > self.gaps:
-            _LOGGER.warning("The broker has lost our session: what devices count meanwhile may be missing")
+            _LOGGER.warning(
+                "The MQTT broker has lost our session: messages that devices sent in the meantime may be missing"
+            )
         self.name, self.gaps = name, gaps
 
     def note_dropped_count(self, payload: bytes) -> Change | None:
-        """Take what came at ``DROPPED_TOPIC``; return what is to be written if the broker has dropped more."""
+        """Record a payload of ``DROPPED_TOPIC``; return what to store if the count has changed."""
         if not payload.isdigit() or len(payload) > _MOST_DIGITS:
             return None
         count, before = int(payload), self._broker_count
@@ -107,7 +111,7 @@ class MqttSession:
             return None
         self._broker_count = count
         if before != _UNKNOWN:
-            # A broker that was started anew counts from nothing again.
+            # After a restart the broker counts from 0 again.
             self.broker_dropped += count - before if count > before else count
         dropped = self.broker_dropped
 

@@ -1,8 +1,8 @@
-"""What readings are thinned to before they leave the site: functions of values, by the readings' own times.
+"""Downsampling of readings before they are forwarded: functions of values, by the readings' own times.
 
-Of a property's readings a rule lets one leave for each window (``aggregate``), holds back changes smaller than
-``deadband``, and lets one leave in ``every`` seconds: the first at once, then the newest as soon as the time is over.
-Every reading is_forwarded, is thinned, or waits in a window or at a state; none is lost between.
+A rule forwards one value for each window (``aggregate``), holds back changes smaller than ``deadband``, and forwards at
+most one reading in ``every`` seconds: the first at once, then the newest once the interval has passed. Every reading is
+forwarded, dropped and counted as thinned, or held in a window or filter; none is lost in between.
 """
 
 from collections.abc import Sequence
@@ -14,20 +14,21 @@ from process_cosmos_gateway.contract.identifiers import join_names
 from process_cosmos_gateway.devices.options import Aggregate, VolumeRule
 
 LATE_SECONDS = 5.0
-"""For so long after its end a window still takes readings that come late."""
+"""Seconds after its end for which a window still accepts late readings."""
 
 
 class Point(NamedTuple):
-    """A number and when it was so, seconds since 1970 by the device's clock."""
+    """A number and its time, in seconds since 1970 by the device's clock."""
 
     time: float
     value: float
 
 
 def rule_for(rules: Sequence[VolumeRule], device: str, name: str) -> VolumeRule | None:
-    """Return the first rule that matches a property; None: all its readings leave.
+    """Return the first rule that matches a property; None: all its readings are forwarded.
 
-    The property's own ``/`` is percent-encoded, the device's stays: whatever the names, the last ``/`` parts the two.
+    ``/`` in the property's name is percent-encoded, in the device's id it is not, so the last ``/`` always separates
+    the two.
     """
     if not rules:
         return None
@@ -37,9 +38,9 @@ def rule_for(rules: Sequence[VolumeRule], device: str, name: str) -> VolumeRule 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AggregationWindow:
-    """``count`` readings of one window as one: ``point``. It is_forwarded at ``due_at``, by the gateway's clock.
+    """The aggregate of ``count`` readings in one window, forwarded at ``due_at`` by the gateway's clock.
 
-    The least, the greatest and the last keep their own time; a mean has that of the newest reading.
+    Minimum, maximum and last keep their own time; a mean has that of the newest reading.
     """
 
     point: Point
@@ -48,16 +49,17 @@ class AggregationWindow:
 
 
 def window_start(point: Point, length: float) -> float:
-    """Return when the window began that ``point`` belongs to: windows begin with 1970."""
+    """Return the start of the window that ``point`` belongs to; windows are aligned to 1970."""
     return point.time // length * length
 
 
 def add_to_window(
     window: AggregationWindow | None, rule: VolumeRule, point: Point, received: float
 ) -> AggregationWindow:
-    """Return the window with ``point``.
+    """Return the window with ``point`` added.
 
-    It is due soon after its end; a backlog's soon after it came; with a device's clock that is ahead after its length.
+    It is due ``LATE_SECONDS`` after its end; for a backlog, after the receipt; if the device's clock is ahead, one
+    window length after the receipt.
     """
     end = window_start(point, rule.window) + rule.window
     due_at = max(received, min(end, received + rule.window)) + LATE_SECONDS
@@ -72,14 +74,14 @@ def add_to_window(
         case Aggregate.LAST:
             as_one = max(point, before, key=lambda each: each.time)
         case _:
-            mean = before.value + (point.value / count - before.value / count)  # the difference may be infinite
+            mean = before.value + (point.value / count - before.value / count)  # the plain difference may overflow
             as_one = Point(max(before.time, point.time), mean)
     return AggregationWindow(point=as_one, count=count, due_at=max(window.due_at, due_at))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilterState:
-    """What left last, and what waits until ``due_at`` (by the gateway's clock) because too little time has passed."""
+    """The point forwarded last, and one held until ``due_at`` (gateway's clock) because ``every`` has not passed."""
 
     sent: Point | None = None
     held: Point | None = None
@@ -88,9 +90,9 @@ class FilterState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilterStates:
-    """The states of one property. What is older than what left last goes by ``late``.
+    """The filter states of one property; points older than the one forwarded last go through ``late``.
 
-    So a backlog and live readings that come by turns do not make each other leave.
+    With two states, a backlog and live readings that alternate do not reset each other.
     """
 
     front: FilterState = field(default_factory=FilterState)
@@ -98,17 +100,17 @@ class FilterStates:
 
     @property
     def held_count(self) -> int:
-        """How many readings wait."""
+        """How many readings are held."""
         return sum(state.held is not None for state in (self.front, self.late))
 
 
 def filter_point(states: FilterStates, rule: VolumeRule, point: Point, received: float) -> tuple[FilterStates, bool]:
-    """Return the states after ``point``, and whether it is_forwarded now."""
+    """Return the states after ``point``, and whether to forward it now."""
     if states.front.sent is not None and point.time < states.front.sent.time:
         late, is_forwarded = _apply_rule(states.late, rule, point, received)
         return replace(states, late=late), is_forwarded
     front, is_forwarded = _apply_rule(states.front, rule, point, received)
-    # What left of a backlog before says nothing of one that comes after this.
+    # The point forwarded last from one backlog is no reference for the next one.
     late = replace(states.late, sent=None) if is_forwarded else states.late
     return FilterStates(front=front, late=late), is_forwarded
 
@@ -127,7 +129,10 @@ def _apply_rule(state: FilterState, rule: VolumeRule, point: Point, received: fl
 
 
 def release_due(states: FilterStates, now: float, longest: float) -> tuple[FilterStates, Sequence[Point]]:
-    """Return the states without what need not wait any more, and that; nothing waits for longer than ``longest``."""
+    """Return the states without the points that are due, and these points.
+
+    A point is also due if it would be held for longer than ``longest``, because the clock was set back.
+    """
     due = {
         side: state.held
         for side, state in (("front", states.front), ("late", states.late))

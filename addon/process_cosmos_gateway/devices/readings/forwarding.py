@@ -1,4 +1,4 @@
-"""What of a device's readings is_forwarded the site, decided in the transaction that keeps them."""
+"""Selection of the readings to forward to destinations, in the transaction that stores them."""
 
 import asyncio
 import logging
@@ -30,14 +30,15 @@ _CHECK_SECONDS = 1.0
 
 
 class Forwarding:
-    """Thins readings as the rules say, and keeps to the day's bytes.
+    """Downsampling by the volume rules, and the daily byte budget.
 
-    What waits, what left last and what the day has cost are on disk with the readings: none is lost or is_forwarded twice.
-    What is thinned as asked is read_counter as ``thinned``; what the day's budget holds back is a drop of the outbox.
+    Held points, the point forwarded last and the bytes used today are stored with the readings, so none is lost or
+    forwarded twice. Readings dropped by a rule are counted as ``thinned``; those above the budget as drops of the
+    outbox.
     """
 
     def __init__(self, outbox: Outbox, clock: Clock, options: ReadingOptions, counts: Counter[str]) -> None:
-        """Take where readings go, what a person wants of them, and where to count."""
+        """Use the rules and the budget of ``options``; ``counts`` gets ``thinned``."""
         self._outbox = outbox
         self._clock = clock
         self._rules = options.volume
@@ -45,7 +46,7 @@ class Forwarding:
         self._counts = counts
 
     def add(self, transaction: Transaction, series: Series, points: Sequence[Point], received: float) -> None:
-        """Let new readings leave, wait or end here; nothing happens where no destination wants readings."""
+        """Forward, hold or drop new readings. Does nothing if no destination subscribes to readings."""
         if not self._outbox.wants(transaction, EventKind.READING):
             return
         batch = self._new_batch(transaction)
@@ -63,18 +64,18 @@ class Forwarding:
         batch.enqueue(self._outbox)
 
     async def run(self, store: Store) -> None:
-        """Let what waits leave in its time; return once nothing can wait any more."""
+        """Forward held readings when they are due; return once no rule is set and nothing is held."""
         while await store.read(self._may_have_pending):
             try:
                 while await store.read(self._has_due):
                     if not await store.write(self.forward_due):
                         break
             except StoreError as error:
-                _LOGGER.warning("Readings that wait to leave go on held_count (%s)", error)
+                _LOGGER.warning("Held readings could not be forwarded (%s). They stay stored; retrying", error)
             await asyncio.sleep(_CHECK_SECONDS)
 
     def forward_due(self, transaction: Transaction) -> int:
-        """Let what is due leave, or some of it; return of how many properties and windows."""
+        """Forward a batch of the due readings; return the number of properties and windows handled."""
         now, batch = self._clock.now().timestamp(), self._new_batch(transaction)
         states = pending_readings.load_due_filters(transaction, now, self._longest_interval)
         windows = pending_readings.pop_due_windows(transaction, now)
@@ -108,7 +109,10 @@ class Forwarding:
         points: Sequence[Point],
         batch: _ForwardBatch,
     ) -> None:
-        """Let points through the states. One the budget holds back has not left: the next is compared with what did."""
+        """Apply deadband and interval, then the budget.
+
+        A point above the budget does not count as forwarded: the next one is compared with the point before it.
+        """
         if rule is None or not (rule.deadband or rule.every):
             for point in points:
                 batch.add(series, point)
@@ -134,7 +138,7 @@ class Forwarding:
 
 
 class _ForwardBatch:
-    """What is_forwarded in one transaction, within what the day has left."""
+    """The readings forwarded by one transaction, limited to what is left of the daily budget."""
 
     def __init__(self, transaction: Transaction, today: float, daily_bytes: float | None) -> None:
         self._transaction = transaction
@@ -147,7 +151,7 @@ class _ForwardBatch:
         self._held_back = 0
 
     def add(self, series: Series, point: Point) -> bool:
-        """Take a reading along, if the day's bytes allow."""
+        """Add a reading; return False if the daily budget is used up."""
         record = {
             "n": join_names(series.device, series.name),
             "t": point.time,
@@ -167,7 +171,7 @@ class _ForwardBatch:
         return True
 
     def enqueue(self, outbox: Outbox) -> None:
-        """Queue what was taken, count what was held back, and note what the day has cost."""
+        """Enqueue the added readings, count those above the budget, and store the bytes used today."""
         outbox.add_readings(self._transaction, self._accepted)
         outbox.count_drop(self._transaction, Priority.READING, DropReason.VOLUME, self._held_back)
         if self._daily_bytes is not None and self._accepted:

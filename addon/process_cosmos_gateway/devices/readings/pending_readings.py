@@ -1,4 +1,4 @@
-"""Readings that wait to leave, and what left last: SQL, and what its rows mean."""
+"""SQL for held readings: open windows, and filter states (table ``device_gate``)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _DUE_WINDOW = "NOT (due_at > :now AND due_at <= :now + length + :late)"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """A property of a device."""
+    """A property of a device, and its unit."""
 
     device: str
     name: str
@@ -23,7 +23,7 @@ class Series:
 
 
 def load_window(transaction: Transaction, number: int, rule: VolumeRule, point: Point) -> AggregationWindow | None:
-    """Return the window of a property that ``point`` belongs to, if it is open."""
+    """Return the open window of a property that ``point`` belongs to, or None."""
     rows = transaction.rows(
         """SELECT time, value, count, due_at FROM device_window
            WHERE property = ? AND begin = ? AND length = ? AND aggregate = ?""",
@@ -37,7 +37,7 @@ def load_window(transaction: Transaction, number: int, rule: VolumeRule, point: 
 def store_window(
     transaction: Transaction, number: int, series: Series, rule: VolumeRule, window: AggregationWindow
 ) -> None:
-    """Keep a window until it is due; it is the one its point belongs to."""
+    """Store a window under the property and its start time."""
     transaction.run(
         "INSERT OR REPLACE INTO device_window VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         *(number, window_start(window.point, rule.window), rule.window, rule.aggregate),
@@ -46,7 +46,7 @@ def store_window(
 
 
 def pop_due_windows(transaction: Transaction, now: float) -> Sequence[tuple[Series, Point]]:
-    """Close some windows that are due; return them as one point each, in order."""
+    """Delete at most ``_MAX_ROWS`` due windows; return the aggregate of each, in order of their start."""
     rows = transaction.rows(
         f"""SELECT property, begin, length, aggregate, id, name, unit, device_window.time, device_window.value
             FROM device_window JOIN device_property ON device_property.number = property
@@ -62,7 +62,7 @@ def pop_due_windows(transaction: Transaction, now: float) -> Sequence[tuple[Seri
 
 
 def load_filter_states(transaction: Transaction, number: int) -> FilterStates:
-    """Return the gates of a property."""
+    """Return the filter states of a property."""
     found = [FilterState(), FilterState()]
     for late, sent_time, sent_value, held_time, held_value, due_at in transaction.rows(
         "SELECT late, sent_time, sent_value, held_time, held_value, due_at FROM device_gate WHERE property = ?", number
@@ -76,7 +76,7 @@ def load_filter_states(transaction: Transaction, number: int) -> FilterStates:
 def store_filter_states(
     transaction: Transaction, number: int, series: Series, before: FilterStates, after: FilterStates
 ) -> None:
-    """Keep the gates of a property, as far as they are not as ``before``."""
+    """Store the filter states of a property that differ from ``before``."""
     for late, (old, new) in enumerate([(before.front, after.front), (before.late, after.late)]):
         if new != old:
             transaction.run(
@@ -86,7 +86,7 @@ def store_filter_states(
 
 
 def load_due_filters(transaction: Transaction, now: float, longest: float) -> Sequence[tuple[int, Series]]:
-    """Return some properties with a reading that need not wait at a gate any more."""
+    """Return at most ``_MAX_ROWS`` properties that hold a due reading, with their numbers."""
     rows = transaction.rows(
         f"""SELECT DISTINCT property, id, name, unit FROM device_gate
             JOIN device_property ON device_property.number = property
@@ -98,7 +98,7 @@ def load_due_filters(transaction: Transaction, now: float, longest: float) -> Se
 
 
 def has_due(transaction: Transaction, now: float, longest: float) -> bool:
-    """Say whether anything need not wait any more."""
+    """Return whether any held reading or window is due."""
     [(due,)] = transaction.rows(
         f"""SELECT EXISTS (SELECT 1 FROM device_gate WHERE {_DUE_FILTER})
             OR EXISTS (SELECT 1 FROM device_window WHERE {_DUE_WINDOW})""",  # noqa: S608 - our own words
@@ -110,7 +110,7 @@ def has_due(transaction: Transaction, now: float, longest: float) -> bool:
 
 
 def has_pending(transaction: Transaction) -> bool:
-    """Say whether anything waits."""
+    """Return whether any reading is held or any window is open."""
     [(waits,)] = transaction.rows(
         """SELECT EXISTS (SELECT 1 FROM device_gate WHERE held_time IS NOT NULL)
            OR EXISTS (SELECT 1 FROM device_window)"""

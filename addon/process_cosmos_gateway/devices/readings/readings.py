@@ -1,4 +1,4 @@
-"""Raw readings as they are kept here: merged, never overwritten, for some days and within some bytes."""
+"""SQL for raw readings: merged, never overwritten, and deleted by age and size."""
 
 from collections.abc import Sequence
 
@@ -7,10 +7,10 @@ from process_cosmos_gateway.devices.things.values import Reading
 from process_cosmos_gateway.store import Transaction
 
 READING_DAYS = 10
-"""For so long readings are kept after they came."""
+"""Days for which a reading is stored after its receipt."""
 
 READING_BYTES = 48
-"""What a number takes of the disk, its share of half-full pages with it; a text takes its bytes more."""
+"""Disk space of a number, including its share of half-full pages; a text needs its UTF-8 bytes in addition."""
 
 _SLICE_SECONDS = 3600.0
 _MAX_ROWS = 1000
@@ -20,7 +20,7 @@ _MAX_PROPERTIES = 500
 def store_readings(
     transaction: Transaction, device: str, name: str, readings: Sequence[Reading], received: float
 ) -> Sequence[Reading]:
-    """Keep raw readings; return those that were not there yet."""
+    """Store raw readings; return those that were not stored before."""
     number = property_number(transaction, device, name)
     fresh = [
         reading
@@ -35,10 +35,11 @@ def store_readings(
 
 
 def delete_old(transaction: Transaction, before: float, now: float, after: int = 0) -> int | None:
-    """Forget some of the readings received ``before`` a time, and properties and devices that leave nothing behind.
+    """Delete a batch of the readings received ``before`` a time, and properties and devices without any rows left.
 
-    Begins with the properties numbered above ``after``; returns the number to go on after, None: there are no more.
-    A reading whose own time lies between is left before it is over: two ranges of the key are read, not all readings.
+    Starts with the properties numbered above ``after``; returns the number to continue with, None at the end. A reading
+    whose own time is between ``before`` and ``now`` is left for later, so that only two ranges of the key are read, not
+    all readings.
     """
     numbers = [
         number
@@ -62,9 +63,9 @@ def delete_old(transaction: Transaction, before: float, now: float, after: int =
 
 
 def delete_withdrawn(transaction: Transaction, most: int) -> int | None:
-    """Forget some of what withdrawn devices left, but for the ``most`` of them that were described last.
+    """Delete a batch of what withdrawn devices left, except the ``most`` described last.
 
-    Returns the number of readings; None: there is nothing to forget.
+    Returns the number of deleted readings; None: there is nothing to delete.
     """
     numbers = transaction.rows(
         """SELECT number FROM device_property WHERE device IN (
@@ -78,20 +79,20 @@ def delete_withdrawn(transaction: Transaction, most: int) -> int | None:
         if not left:
             break
         for place in ("window WHERE property", "gate WHERE property", "write WHERE property", "property WHERE number"):
-            transaction.run(f"DELETE FROM device_{place} = ?", number)  # noqa: S608 - names from above
+            transaction.run(f"DELETE FROM device_{place} = ?", number)  # noqa: S608 - names from the line above
     return _MAX_ROWS - left if numbers else None
 
 
 def stored_bytes(transaction: Transaction) -> float:
-    """Return the bytes that readings take."""
+    """Return the bytes that all readings use on disk."""
     [(used,)] = transaction.rows("SELECT total(bytes) FROM device_property")
     return float(used)
 
 
 def delete_oldest(transaction: Transaction) -> int:
-    """Forget some of the oldest readings; return how many.
+    """Delete a batch of the oldest readings; return how many.
 
-    An hour of all properties at a time, so that what is frequent and what is rare reach back equally far.
+    Deletes one hour of all properties at a time, so that frequent and rare readings reach back equally far.
     """
     oldest = {
         number: first
@@ -108,7 +109,7 @@ def delete_oldest(transaction: Transaction) -> int:
 
 
 def _delete(transaction: Transaction, number: int, where: str, *values: float, most: int = _MAX_ROWS) -> int:
-    """Forget at most ``most`` readings of a property; return how many."""
+    """Delete at most ``most`` readings of a property; return how many."""
     texts = transaction.rows(
         f"""DELETE FROM device_reading WHERE (property, time, value) IN (
               SELECT property, time, value FROM device_reading WHERE property = ? AND {where} ORDER BY time LIMIT ?)

@@ -1,4 +1,4 @@
-"""Keeps the raw readings within their days and bytes, as long as ``run`` runs."""
+"""Deletion of raw readings beyond their age and size limits."""
 
 import asyncio
 import logging
@@ -15,32 +15,32 @@ from .readings import READING_DAYS, delete_old, delete_oldest, delete_withdrawn,
 _LOGGER = logging.getLogger(__name__)
 
 MAX_WITHDRAWN = 1000
-"""Withdrawn devices that keep their readings: those that come and go under new names must not fill the tables."""
+"""Withdrawn devices whose readings stay: devices that come and go under new names must not fill the tables."""
 
 _CHECK_SECONDS = 10.0
 _MAX_CHECK_SHARE = 0.01
-"""The part of the time a look may take: it reads all properties."""
+"""The largest share of the time spent on checks: each reads all properties."""
 
 _CLEANUP_SECONDS = 3600.0
 _TARGET_SHARE = 0.95
 _FREE_RESERVES = 4
-"""Reserves that readings leave free: one more than the outbox asks for to take readings that are to be sent."""
+"""Disk reserves that readings leave free: one more than the outbox requires to accept readings."""
 
 
 def history_quota(max_bytes: float, free: float, reserve: float, used: float) -> float:
-    """Return the bytes that readings may take, which take ``used`` now; ``max_bytes``: the option.
+    """Return the bytes that readings may use; ``max_bytes``: the configured limit, ``used``: their bytes now.
 
-    They give way as far as ``_FREE_RESERVES`` reserves are not free any more.
+    The quota shrinks by what is missing to ``_FREE_RESERVES`` free reserves.
     """
     missing = _FREE_RESERVES * reserve - free
     return max_bytes if missing <= 0 else min(max_bytes, max(0.0, used - missing))
 
 
 class Retention:
-    """Forgets what is too old, and the oldest of what is too much; that is read_counter as ``readings_forgotten``."""
+    """Deletion of old readings, and of the oldest ones above the quota; counted as ``readings_forgotten``."""
 
     def __init__(self, store: Store, outbox: Outbox, clock: Clock, counts: Counter[str], max_bytes: float) -> None:
-        """Take where readings are and where they leave, and how many bytes they may take at ``max_bytes``."""
+        """Use these components; readings may use at most ``max_bytes``."""
         self._store = store
         self._outbox = outbox
         self._clock = clock
@@ -48,7 +48,7 @@ class Retention:
         self._max_bytes = max_bytes
 
     async def run(self) -> None:
-        """Make room every 10 seconds, forget what is old every hour, until cancelled."""
+        """Enforce the quota about every 10 seconds, and delete old readings every hour, until cancelled."""
         cleanup_at = self._clock.monotonic()
         while True:
             began = self._clock.monotonic()
@@ -59,11 +59,11 @@ class Retention:
                     began = self._clock.monotonic()
                 await self.enforce_quota()
             except StoreError as error:
-                _LOGGER.warning("Old readings stay for now: %s", error)
+                _LOGGER.warning("Old readings could not be deleted (%s); retrying", error)
             await asyncio.sleep(max(_CHECK_SECONDS, (self._clock.monotonic() - began) / _MAX_CHECK_SHARE))
 
     async def delete_expired(self) -> None:
-        """Forget what is too old and what too many withdrawn devices left, a bite a commit; raise ``StoreError``."""
+        """Delete old readings and those of too many withdrawn devices, in batches; raise ``StoreError``."""
         while (deleted := await self._store.write(partial(delete_withdrawn, most=MAX_WITHDRAWN))) is not None:
             self._counts["readings_forgotten"] += deleted
         now = self._clock.now().timestamp()
@@ -75,7 +75,7 @@ class Retention:
         await self._outbox.forget_series()
 
     async def enforce_quota(self) -> None:
-        """Forget the oldest readings if all take more than they may; raise ``StoreError``."""
+        """Delete the oldest readings while all together exceed the quota; raise ``StoreError``."""
         used, quota = await self._store.read(self._measure)
         target = min(quota, self._max_bytes * _TARGET_SHARE)
         while used > quota:
@@ -86,6 +86,6 @@ class Retention:
             used, quota = await self._store.read(stored_bytes), target
 
     def _measure(self, transaction: Transaction) -> tuple[float, float]:
-        """Return the bytes that readings take, and those that they may take."""
+        """Return the bytes that readings use, and their quota."""
         used, free = stored_bytes(transaction), self._store.writable(transaction)
         return used, history_quota(self._max_bytes, free, self._store.space.reserve, used)

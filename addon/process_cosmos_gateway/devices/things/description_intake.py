@@ -1,4 +1,4 @@
-"""Takes Thing DescriptionIntake in: new ones at a bounded pace, all of them within bounded memory and time."""
+"""Acceptance of Thing Descriptions: new devices at a limited rate, with bounded memory and parsing time."""
 
 import asyncio
 import logging
@@ -23,12 +23,12 @@ from .twin import Twin, as_device, polarity_changes
 _LOGGER = logging.getLogger(__name__)
 
 NEW_A_MINUTE = 10
-"""New devices taken in within any minute: nobody has invited them, and each becomes entities in Home Assistant."""
+"""New devices accepted within any minute: anyone may publish them, and each adds entities to Home Assistant."""
 
 CHANGES_A_MINUTE = 60
 _READ_BYTES_A_SECOND = 512 * 1024.0
 _READ_BYTES_AT_ONCE = 4_000_000.0
-"""Reading takes about 0.1 µs a byte: a flood of descriptions costs a twentieth of the event loop."""
+"""Parsing needs about 0.1 µs a byte, so a flood of descriptions uses a twentieth of the event loop."""
 _MAX_QUEUED = 1000
 _MAX_QUEUED_BYTES = 4_000_000
 _MAX_LOGGED = 10
@@ -37,14 +37,14 @@ _CHECK_SECONDS = 0.05
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionChange:
-    """What a change of descriptions means for subscriptions."""
+    """The twin whose topics to subscribe to, and the one whose topics to unsubscribe from."""
 
     added: Twin | None = None
     removed: Twin | None = None
 
 
 class _DescriptionQueue:
-    """DescriptionIntake that came faster than they are taken in: the newest of each topic, the first to come in front."""
+    """Descriptions that arrived too fast: the newest of each topic, in order of first arrival."""
 
     def __init__(self, most_a_minute: int) -> None:
         self.window = SlidingWindow(most_a_minute)
@@ -52,7 +52,7 @@ class _DescriptionQueue:
         self.bytes = 0
 
     def put(self, topic: str, payload: bytes) -> bool:
-        """Keep the newest description of ``topic``; return False, and keep nothing, where there is no room."""
+        """Queue the newest description of ``topic``; return False, without effect, if the queue is full."""
         more = len(payload) - len(self.payloads.get(topic, b""))
         is_full = topic not in self.payloads and len(self.payloads) >= _MAX_QUEUED
         if is_full or self.bytes + more > _MAX_QUEUED_BYTES:
@@ -68,7 +68,7 @@ class _DescriptionQueue:
 
 
 class DescriptionIntake:
-    """Reads what comes on the topics of descriptions; ``run`` reads what had to wait."""
+    """Handler of messages on the topics of descriptions; ``run`` handles the queued ones."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class DescriptionIntake:
         update_subscriptions: Callable[[SubscriptionChange], None],
         on_removed: Callable[[str], None],
     ) -> None:
-        """Take where devices stand, where their descriptions are looked for, and who is told of changes."""
+        """Add devices to ``device_table``; ``filters``: the topics subscribed for descriptions."""
         self._device_table = device_table
         self._filters = filters
         self._counts = counts
@@ -94,7 +94,7 @@ class DescriptionIntake:
         self._wakeup = asyncio.Event()
 
     def handle_message(self, topic: str, payload: bytes) -> list[Change]:
-        """Return what is to be written for a message that is no device's; raise ``DescriptionError``."""
+        """Return the changes to store for a message of no known device; raise ``DescriptionError``."""
         if not any(matches(each, topic) for each in self._filters):
             return []
         known = self._device_table.by_topic(topic)
@@ -112,14 +112,17 @@ class DescriptionIntake:
         if not queue.payloads and self._may_parse(queue, len(payload)):
             return self._apply(queue, topic, payload)
         if not queue.put(topic, payload):
-            raise DescriptionError(Code.TOO_MANY_DEVICES, "More descriptions came at once than can wait")
+            raise DescriptionError(Code.TOO_MANY_DEVICES, "Too many descriptions arrived at once")
         self._wakeup.set()
         return []
 
     async def run(
         self, write: Callable[[bytes, Sequence[Change]], None], log_ignored: Callable[[str, str], None]
     ) -> None:
-        """Read what waits, until cancelled; ``write`` gets a description and its changes, ``log_ignored`` reasons not."""
+        """Handle queued descriptions until cancelled.
+
+        ``write`` gets a payload and the changes to store, ``log_ignored`` a topic and the reason why it is ignored.
+        """
         while True:
             await self._wakeup.wait()
             await asyncio.sleep(_CHECK_SECONDS)
@@ -155,7 +158,11 @@ class DescriptionIntake:
         if thing.unusable:
             self._counts["forms_unusable"] += len(thing.unusable)
             reasons = "; ".join(f"{name}: {error}" for name, error in islice(thing.unusable.items(), _MAX_LOGGED))
-            _LOGGER.warning("forms_unusable: %s is taken without what cannot be used of it: %s", twin.id, reasons)
+            _LOGGER.warning(
+                "forms_unusable: %s is used without these parts, which its description should correct: %s",
+                twin.id,
+                reasons,
+            )
         self._update_subscriptions(SubscriptionChange(added=twin, removed=known))
         self._notify(DeviceChanged(sequence=0, device=as_device(twin, reachable=True)))
         reset = polarity_changes(known, thing) if known else frozenset()

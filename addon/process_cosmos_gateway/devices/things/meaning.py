@@ -1,4 +1,4 @@
-"""Decides what a property means from its Thing Description: functions of values."""
+"""The meaning of a property, derived from its Thing Description: functions of values."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ _UNITS: Mapping[str, str] = {
 _TEMPERATURE_UNITS = frozenset({"°C", "°F"})
 
 _STEMS: Mapping[str, Hint] = {"valve": Hint.VALVE, "leak": Hint.MOISTURE, "moist": Hint.MOISTURE}
-"""How words begin of which the polarity matters: a boolean of that name moves a valve, or says wet or dry."""
+"""Beginnings of words whose polarity matters: a boolean named so controls a valve, or reports wet or dry."""
 
 _CLOSED_WORDS = frozenset({"closed", "shut", "shutoff"})
 _NEGATIONS = frozenset({"no", "not", "non", "none", "never", "without", "isn", "doesn", "cannot", "un", "false"})
@@ -33,7 +33,7 @@ _STATES = frozenset(
 )
 _NEGATING_WORDS = _CLOSED_WORDS | _NEGATIONS | _STATES
 _COMMANDS = frozenset({"close", "closes", "closing", "shuts", "shutting", "clears"})
-"""Words that turn a name's meaning, but not a sentence's: "closes the valve"."""
+"""Words that negate a name, but not a sentence: "closes the valve"."""
 
 _OPPOSITES = frozenset({"open", "opened", "opens", "wet", "detected", "leaking"})
 _WORDS_BETWEEN = 3
@@ -44,7 +44,7 @@ _CLAUSE_END = re.compile(r"[.,;:!?()\n]")
 
 
 class TrueMeaning(StrEnum):
-    """What a boolean's true means, where the description says so (``cosmos:trueMeans``)."""
+    """What true means for a boolean, as declared by ``cosmos:trueMeans``."""
 
     OPEN = "open"
     CLOSED = "closed"
@@ -54,9 +54,9 @@ class TrueMeaning(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PropertyDescription:
-    """What a description says of a property: local names of ``@type``, texts, unit, and what its kind allows.
+    """What a description says of a property: local names of ``@type``, texts, unit and type.
 
-    ``thing``: the Thing's own title.
+    ``thing``: the title of the Thing.
     """
 
     types: Sequence[str]
@@ -72,10 +72,10 @@ class PropertyDescription:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Meaning:
-    """What a property is to Home Assistant.
+    """The meaning of a property for Home Assistant.
 
-    ``inverted``: the device says true where the gateway says false. ``suggested``: its name suggests this and leaves
-    open what true means, so it is not ``writable`` whatever its forms say.
+    ``inverted``: the device's true is the gateway's false. ``suggested``: the name suggests this hint, but leaves open
+    what true means, so the property is not ``writable`` even if its forms are.
     """
 
     hint: Hint = Hint.NONE
@@ -85,7 +85,7 @@ class Meaning:
 
 
 def meaning_of(description: PropertyDescription) -> Meaning:
-    """Return what a property means: as ``cosmos:trueMeans`` says, else ``@type``, else its title, name and unit."""
+    """Return the meaning: by ``cosmos:trueMeans``, else by ``@type``, else by title, name and unit."""
     if description.kind is PropertyKind.BOOLEAN:
         if description.true_means is not None:
             return _meaning_of_true(description.true_means, writable=description.writable)
@@ -96,7 +96,7 @@ def meaning_of(description: PropertyDescription) -> Meaning:
 
 
 def unit_of(unit: str | None) -> str | None:
-    """Return a unit as Home Assistant spells it; one nobody knows stays as it is."""
+    """Return a unit as Home Assistant spells it; an unknown one is returned unchanged."""
     if unit is None:
         return None
     local = re.split(r"[:/#]", unit)[-1] if "://" in unit or ":" in unit else unit
@@ -112,7 +112,7 @@ def _meaning_of_true(true_means: TrueMeaning, *, writable: bool) -> Meaning:
 
 
 def _explicit_hint(description: PropertyDescription) -> Hint:
-    """Return what ``@type`` says in words that leave nothing open."""
+    """Return the hint of ``@type``, from names that do not leave open what true means."""
     types = [each for each in description.types if not any(map(_is_negating, _words(each)))]
     return next(_matching_hints(types, description), Hint.NONE)
 
@@ -144,11 +144,11 @@ def _fits(hint: Hint, kind: PropertyKind, *, writable: bool) -> bool:
             return kind is PropertyKind.NUMBER
 
 
-# Whether a name leaves open what true means
+# Names that leave open what true means
 
 
 def _suggested_hint(description: PropertyDescription) -> Hint:
-    """Return what a boolean may be, if a word beside it turns the meaning of its name."""
+    """Return the hint of a boolean whose name or description contains a negating word."""
     words = [word for text in (*description.types, description.title, description.name) for word in _words(text)]
     stems = [_stem(word) for word in words]
     if description.writable and not any(stems) and any(map(_is_closed_word, words)):
@@ -160,7 +160,7 @@ def _suggested_hint(description: PropertyDescription) -> Hint:
 
 
 def _words(text: str) -> list[str]:
-    """Return the words of a name or text in small letters; those written in one with a stem are parted from it."""
+    """Return the lower-case words of a name or text; a stem and a negating word written as one are separated."""
     return [part for word in _WORD.findall(_NUMBERED.sub("", text)) for part in _split_stem(word.lower())]
 
 
@@ -189,7 +189,7 @@ def _is_negating(word: str) -> bool:
 
 
 def _is_negated_by(text: str) -> bool:
-    """Say whether a clause has a negating word close to a stem, and not also its opposite ("open or closed")."""
+    """Return whether a clause has a negating word near a stem, without its opposite ("open or closed")."""
     for clause in _CLAUSE_END.split(text):
         words = _words(clause)
         stems = [place for place, word in enumerate(words) if _stem(word)]
