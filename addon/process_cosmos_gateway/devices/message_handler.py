@@ -46,7 +46,7 @@ DEVICE_EVENT = event_type("device", "event")
 _AVAILABILITY = {b"online": True, b'"online"': True, b"offline": False, b'"offline"': False}
 _MAX_CLOCK_AHEAD = 300.0
 _MAX_LOGGED_TOPICS = 1000
-_MAX_LOGGED_TOPIC = 256
+_MAX_TOPIC_CHARACTERS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class MessageHandler:
             self._counts["garbage"] += 1
             self.log_ignored(topic, f"garbage: {error}")
         else:
-            self._logged_topics.pop(topic[:_MAX_LOGGED_TOPIC], None)
+            self._logged_topics.pop(topic[:_MAX_TOPIC_CHARACTERS], None)
             return result
         return MessageChanges()
 
@@ -123,7 +123,7 @@ class MessageHandler:
         At most ``_MAX_LOGGED_TOPICS`` topics are remembered; the oldest is dropped and may be logged again. The logging
         rate is limited elsewhere.
         """
-        topic = topic[:_MAX_LOGGED_TOPIC]
+        topic = topic[:_MAX_TOPIC_CHARACTERS]
         if topic in self._logged_topics:
             return
         if len(self._logged_topics) >= _MAX_LOGGED_TOPICS:
@@ -155,16 +155,16 @@ class MessageHandler:
     def _handle_value(self, twin: Twin, name: str, inbound: InboundMessage) -> MessageChanges:
         message = inbound.message
         if not message.payload:
-            return MessageChanges()  # the retained value was deleted; the last one received stays current
+            return MessageChanges()  # the retained value was deleted; the last reading stays current
         described = next(each for each in twin.thing.device.properties if each.name == name)
-        received = self._receipt_time()
-        parsed = parse_readings(described.kind, message.payload, received)
+        received_at = self._receipt_time()
+        parsed = parse_readings(described.kind, message.payload, received_at)
         self._rate_limiter.charge(twin.id, len(parsed))
         if name in twin.thing.inverted:
             parsed = inverted(parsed)
-        self._counts["clock_skewed"] += sum(reading.time > received + _MAX_CLOCK_AHEAD for reading in parsed)
+        self._counts["clock_skewed"] += sum(reading.time > received_at + _MAX_CLOCK_AHEAD for reading in parsed)
         before = twin.latest.get(name)
-        after = newest_reading(before, parsed, received)
+        after = newest_reading(before, parsed, received_at)
         changes: list[Change] = []
         if before is None or after != before:
             self._device_table.twins[twin.id] = with_reading(twin, name, after)
@@ -176,15 +176,15 @@ class MessageHandler:
                     device=twin.id,
                     property=name,
                     value=after.value,
-                    age=max(0.0, received - after.time),
+                    age=max(0.0, received_at - after.time),
                     key=inbound.key,
                     redelivered=message.redelivered,
                 )
             )
         if is_transition(described.kind, before, after) and (before is not None or not message.retained):
-            changes.append(self._changed_event(twin, inbound, received, {"property": name, "value": after.value}))
+            changes.append(self._changed_event(twin, inbound, received_at, {"property": name, "value": after.value}))
         if not message.retained:
-            changes.append(self._store_readings(twin, described, parsed, received))
+            changes.append(self._store_readings(twin, described, parsed, received_at))
         confirmed = self._writes.note_reported(twin.id, name, after.value) if after is not before else None
         if confirmed:
             changes.append(confirmed)
@@ -194,7 +194,7 @@ class MessageHandler:
     def _handle_event(self, twin: Twin, name: str, inbound: InboundMessage) -> list[Change]:
         message = inbound.message
         value = event_value(parse_json(message.payload)) if message.payload else None
-        received = self._receipt_time()
+        received_at = self._receipt_time()
         self._notify(
             EventHappened(
                 sequence=0,
@@ -207,7 +207,7 @@ class MessageHandler:
                 possible_repeat=inbound.possible_repeat,
             )
         )
-        event = self._event(DEVICE_EVENT, twin, inbound, received, {"event": name, "value": value})
+        event = self._event(DEVICE_EVENT, twin, inbound, received_at, {"event": name, "value": value})
         return [partial(self._outbox.add, event=event)]
 
     def _handle_availability(self, twin: Twin, inbound: InboundMessage) -> list[Change]:

@@ -1,6 +1,6 @@
 """A gateway's half that kills itself: ``python -m tests.gateway.devices.crashing FOLDER PORT MOMENT LINGER``.
 
-``commit``: a message has been told and is not on disk. ``ack``: it is on disk and not acknowledged. Every change told
+``commit``: a message has been reported and is not on disk. ``ack``: it is on disk and not acknowledged. Every change reported
 to Home Assistant is a line on standard output.
 """
 

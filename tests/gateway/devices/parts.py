@@ -33,8 +33,8 @@ async def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
 
 
 @dataclass
-class Hearing:
-    """Devices at work, and what was heard of them."""
+class RunningDevices:
+    """Devices at work, and what was gateway of them."""
 
     devices: Devices
     store: Store
@@ -63,51 +63,51 @@ class Hearing:
     async def rows(self, sql: str) -> list[tuple[Any, ...]]:
         return await self.store.read(lambda transaction: transaction.rows(sql))
 
-    async def until_rows(self, sql: str, wanted: list[tuple[Any, ...]]) -> None:
+    async def wait_for_rows(self, sql: str, wanted: list[tuple[Any, ...]]) -> None:
         async with asyncio.timeout(30):
             while await self.rows(sql) != wanted:  # noqa: ASYNC110 - the store tells nobody
                 await asyncio.sleep(0.01)
 
-    async def until_acknowledged(self, device: Client, topic: str, value: float) -> None:
+    async def wait_until_acknowledged(self, device: Client, topic: str, value: float) -> None:
         """Let ``device`` say two more numbers: when the second is on disk, all before is acknowledged."""
         for number in (value, value + 1):
-            await device.say(topic, number)
+            await device.publish(topic, number)
             name = topic.rpartition("/")[2]
-            await self.until_rows(
+            await self.wait_for_rows(
                 f"SELECT CAST(value AS REAL) FROM device_property WHERE name = '{name}'",  # noqa: S608 - the test's own words
                 [(float(number),)],
             )
 
-    async def drained(self) -> list[dict[str, Any]]:
+    async def drain(self) -> list[dict[str, Any]]:
         """Take what waits for a destination, as one that confirms everything; return all it ever took."""
         deliveries = await self.outbox.deliveries(EVERYTHING, 500)
         await self.outbox.settle(EVERYTHING, [(delivery, Delivered()) for delivery in deliveries])
         self.taken += [orjson.loads(delivery.body) for delivery in deliveries]
         return self.taken
 
-    async def until_drained(self, wanted: Callable[[dict[str, Any]], bool], count: int) -> list[dict[str, Any]]:
+    async def wait_for_events(self, wanted: Callable[[dict[str, Any]], bool], count: int) -> list[dict[str, Any]]:
         """The wanted events among those that came, once there are ``count``."""
         async with asyncio.timeout(30):
-            while len(found := [each for each in await self.drained() if wanted(each)]) < count:  # noqa: ASYNC110 - as above
+            while len(found := [each for each in await self.drain() if wanted(each)]) < count:  # noqa: ASYNC110 - as above
                 await asyncio.sleep(0.01)
         return found
 
 
 @asynccontextmanager
-async def hearing(
+async def running_devices(
     folder: Path,
     broker: BrokerOptions | None,
     *,
     clock: Clock | None = None,
     connected: bool = True,
     readings: ReadingOptions | None = None,
-) -> AsyncIterator[Hearing]:
+) -> AsyncIterator[RunningDevices]:
     """Run devices on the store in ``folder``; they go as at SIGTERM."""
     async with opened(folder) as store:
         outbox = Outbox(store, clock or SystemClock())
         await outbox.register(EVERYTHING, set(EventKind))
         devices = Devices(store, outbox, clock or SystemClock(), new_ulids(), broker, readings=readings)
-        found = Hearing(devices, store, outbox)
+        found = RunningDevices(devices, store, outbox)
         devices.watch(found.changes.append)
         await devices.load()
         running = asyncio.create_task(devices.run())
@@ -123,16 +123,16 @@ async def hearing(
 
 
 @asynccontextmanager
-async def hanging_disk(heard: Hearing) -> AsyncIterator[None]:
+async def blocked_store(gateway: RunningDevices) -> AsyncIterator[None]:
     """Nothing is written inside the block; what came before is."""
-    await until(lambda: not heard.devices._writer._unacknowledged)
+    await until(lambda: not gateway.devices._writer._unacknowledged)
     hangs, goes_on = threading.Event(), threading.Event()
 
     def hang(_: object) -> None:
         hangs.set()
         goes_on.wait(20)
 
-    hanging = asyncio.create_task(heard.store.write(hang))
+    hanging = asyncio.create_task(gateway.store.write(hang))
     await until(hangs.is_set)
     try:
         yield
@@ -144,37 +144,37 @@ async def hanging_disk(heard: Hearing) -> AsyncIterator[None]:
 @asynccontextmanager
 async def client(broker: BrokerOptions, name: str = "somebody", topics: Sequence[str] = ()) -> AsyncIterator[Client]:
     """A hand-made MQTT client."""
-    heard: list[Message] = []
+    received: list[Message] = []
 
     def take(connection: Connection, message: Message) -> None:
-        heard.append(message)
+        received.append(message)
         connection.acknowledge(message)
 
     connection = await Connection.open(broker, client_id=name, on_message=take)
     try:
         await connection.subscribe(topics)
-        yield Client(connection, heard)
+        yield Client(connection, received)
     finally:
         connection.close()
 
 
 @dataclass
 class Client:
-    """Publishes what it is told to."""
+    """Publishes what it is reported to."""
 
     connection: Connection
-    heard: list[Message]
+    received: list[Message]
 
-    async def say(self, topic: str, payload: object, *, retain: bool = False) -> None:
+    async def publish(self, topic: str, payload: object, *, retain: bool = False) -> None:
         data = payload if isinstance(payload, bytes) else orjson.dumps(payload)
         await self.connection.publish(topic, data, retain=retain)
 
 
-async def ready(heard: Hearing, tank: Client) -> None:
-    """Let the Thing ``tank`` be known and heard; its level is 0, and no reading yet."""
-    await tank.say("wot/tank/properties/level", 0, retain=True)
-    await tank.say("wot/tank/td", description(), retain=True)
-    await until(lambda: heard.value("wot/tank", "level") == 0)
+async def set_up_tank(gateway: RunningDevices, tank: Client) -> None:
+    """Let the Thing ``tank`` be known and gateway; its level is 0, and no reading yet."""
+    await tank.publish("wot/tank/properties/level", 0, retain=True)
+    await tank.publish("wot/tank/td", description(), retain=True)
+    await until(lambda: gateway.value("wot/tank", "level") == 0)
 
 
 def description(**members: object) -> dict[str, Any]:

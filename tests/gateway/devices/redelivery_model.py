@@ -24,7 +24,7 @@ class Sent:
 
 @dataclass(slots=True)
 class BrokerState:
-    """What a broker has of a session, and may lose when it is killed."""
+    """What a broker has of a session, and may receive_and_drop when it is killed."""
 
     queue: deque[Sent] = field(default_factory=deque)
     in_flight: list[Sent] = field(default_factory=list)

@@ -25,7 +25,7 @@ def refusal(device_table: DeviceTable, newcomer: Thing) -> Code:
     return refused.value.code
 
 
-def test_the_first_owner_keeps_a_topic_until_it_goes() -> None:
+def test_the_first_owner_keeps_a_topic_until_it_is_removed() -> None:
     device_table = DeviceTable()
     device_table.add(thing("a", "a/b/c"))
     assert refusal(device_table, thing("a/b", "a/b/c", "a/b/d")) is Code.TOPIC_TAKEN
@@ -41,7 +41,7 @@ def test_one_device_has_one_description() -> None:
     assert list(device_table.routes) == ["a/c"]
 
 
-def test_a_flood_of_devices_ends_somewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_devices_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("process_cosmos_gateway.devices.things.device_table.MAX_DEVICES", 2)
     device_table = DeviceTable()
     device_table.add(thing("a", "a/b"))

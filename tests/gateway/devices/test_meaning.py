@@ -106,7 +106,7 @@ ASKED_LEAK = (Hint.NONE, False, Hint.MOISTURE)
         (["pump", "pumpOff", "lamp closed", "leakAlarmSwitch"], False, SWITCH),
     ],
 )
-def test_a_word_that_turns_a_name_round_leaves_its_meaning_open(
+def test_a_negating_word_in_a_name_leaves_its_meaning_open(
     names: list[str],
     *,
     readonly: bool,
@@ -131,7 +131,9 @@ def test_a_word_that_turns_a_name_round_leaves_its_meaning_open(
         ("Water. No guarantee", VALVE),
     ],
 )
-def test_a_description_turns_a_name_round_unless_it_also_says_the_opposite(text: str, meant: object) -> None:
+def test_a_negating_description_leaves_the_meaning_open_unless_it_also_names_the_opposite(
+    text: str, meant: object
+) -> None:
     assert meaning(described("valve", description=text)) == meant
 
 
@@ -144,11 +146,11 @@ def test_a_description_turns_a_name_round_unless_it_also_says_the_opposite(text:
         ("NoLeak", "state", True, ASKED_LEAK),
     ],
 )
-def test_a_type_that_leaves_nothing_open_decides(types: str, name: str, *, readonly: bool, meant: object) -> None:
+def test_an_unambiguous_type_takes_precedence(types: str, name: str, *, readonly: bool, meant: object) -> None:
     assert meaning(described(name, readonly=readonly, **{"@type": types})) == meant
 
 
-def test_closed_alone_is_open_to_doubt_at_a_thing_that_is_a_valve() -> None:
+def test_closed_alone_is_ambiguous_for_a_thing_titled_as_a_valve() -> None:
     assert meaning(described("closed", of="Main valve")) == ASKED_VALVE
     assert meaning(described("noise off", of="Main valve")) == SWITCH
     assert meaning(described("closed", of="Window")) == SWITCH
@@ -167,7 +169,7 @@ def test_closed_alone_is_open_to_doubt_at_a_thing_that_is_a_valve() -> None:
         ("Water valve", True, "wet", MOISTURE, False),
     ],
 )
-def test_the_description_says_what_true_means(
+def test_the_description_declares_the_meaning_of_true(
     name: str,
     *,
     readonly: bool,
@@ -182,7 +184,7 @@ def test_the_description_says_what_true_means(
 
 
 @pytest.mark.parametrize(("kind", "means"), [("boolean", "shut"), ("boolean", True), ("number", "open")])
-def test_a_meaning_nobody_knows_is_refused(kind: str, means: object) -> None:
+def test_an_unknown_meaning_is_refused(kind: str, means: object) -> None:
     with pytest.raises(DescriptionError) as refused:
         thing("valve", readonly=False, of="Tank", type=kind, **{"cosmos:trueMeans": means})
     assert refused.value.code is Code.DESCRIPTION_INVALID

@@ -46,27 +46,27 @@ def test_a_kill_marks_no_more_than_the_newest_commit(before: int, newest: int) -
     assert (model.marked, len(model.stored)) == (newest, before + newest)
 
 
-def test_what_was_received_and_not_acknowledged_is_dropped_on_the_next_connection() -> None:
+def test_an_unacknowledged_message_is_a_repeat_on_the_next_connection() -> None:
     model = played([*ONE, "reset"])
     assert (model.marked, model.repeats, len(model.stored)) == (0, 1, 1)
 
 
-def test_a_puback_that_may_have_been_lost_leaves_a_doubt() -> None:
+def test_a_puback_that_may_have_been_lost_makes_a_possible_repeat() -> None:
     model = played([*ONE, "commit", "reset"])
     assert (model.marked, model.repeats) == (1, 0)
 
 
-def test_what_the_next_connection_may_have_brought_as_new_is_in_doubt_on_the_one_after() -> None:
+def test_a_message_is_in_doubt_after_two_ended_connections() -> None:
     model = played([*ONE, "reset", "connect", "reset"])
     assert (model.marked, model.repeats) == (1, 0)
 
 
-def test_a_puback_that_was_due_after_the_connection_had_ended_outlives_a_kill_after_a_later_commit() -> None:
+def test_the_mark_of_a_puback_that_could_not_be_sent_is_stored_with_later_commits() -> None:
     model = played([*ONE, *ONE, "reset", "commit one", "commit one", "kill gateway"])
     assert (model.marked, len(model.stored)) == (2, 2)
 
 
-def test_another_session_knows_nothing_of_the_one_before() -> None:
+def test_a_new_session_has_no_marks_of_the_previous_one() -> None:
     received = ReceivedMessages()
     received.receive(b"1-true", redelivered=False)
     received.end_connection()
@@ -74,7 +74,7 @@ def test_another_session_knows_nothing_of_the_one_before() -> None:
     assert received.receive(b"1-true", redelivered=True) is RedeliveryStatus.NEW
 
 
-def test_no_more_is_remembered_than_a_broker_may_send_again() -> None:
+def test_the_number_of_remembered_marks_is_limited() -> None:
     received = ReceivedMessages()
     for number in range(3 * MAX_DOUBTFUL):
         received.receive(b"%d" % number, redelivered=False)

@@ -34,7 +34,7 @@ def keep(transaction: Transaction, *times: float, received: float = NOW, device:
 
 
 @pytest.mark.parametrize("own_time", [0, -100 * DAY, 1e9])
-async def test_a_reading_is_kept_for_ten_days_after_it_came_whatever_its_own_time(
+async def test_a_reading_is_kept_for_ten_days_after_its_receipt_whatever_its_own_time(
     tmp_path: Path, own_time: float
 ) -> None:
     async with opened(tmp_path) as store:
@@ -45,7 +45,7 @@ async def test_a_reading_is_kept_for_ten_days_after_it_came_whatever_its_own_tim
         assert await rows(store, TIMES) == []
 
 
-async def test_a_reading_a_little_ahead_of_its_time_goes_ten_days_after_that(tmp_path: Path) -> None:
+async def test_a_reading_slightly_in_the_future_is_deleted_ten_days_after_its_own_time(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         await store.write(lambda transaction: keep(transaction, 5 * DAY))
         await forget(store, NOW + 14 * DAY)
@@ -53,7 +53,7 @@ async def test_a_reading_a_little_ahead_of_its_time_goes_ten_days_after_that(tmp
         assert await rows(store, TIMES) == []
 
 
-async def test_things_that_come_and_go_leave_nothing(tmp_path: Path) -> None:
+async def test_added_and_withdrawn_things_leave_no_rows(tmp_path: Path) -> None:
     def come_and_go(transaction: Transaction) -> None:
         for number in range(20):
             repository.store_description(transaction, f"thing-{number}", "td", b"{}", ["a", "b"])
@@ -64,7 +64,7 @@ async def test_things_that_come_and_go_leave_nothing(tmp_path: Path) -> None:
         assert await rows(store, ROWS) == [(0, 0)]
 
 
-async def test_a_thing_described_anew_leaves_nothing_of_the_properties_it_has_no_more(tmp_path: Path) -> None:
+async def test_a_new_description_leaves_no_rows_of_removed_properties(tmp_path: Path) -> None:
     def change(transaction: Transaction) -> None:
         for number in range(20):
             repository.store_description(transaction, "thing", "td", b"{}", [f"{number}"])
@@ -75,7 +75,7 @@ async def test_a_thing_described_anew_leaves_nothing_of_the_properties_it_has_no
         assert await rows(store, ROWS) == [(1, 1)]
 
 
-async def test_what_waits_of_a_withdrawn_thing_still_leaves_and_no_number_is_another_ones(tmp_path: Path) -> None:
+async def test_held_readings_of_a_withdrawn_thing_stay_and_property_numbers_are_not_mixed_up(tmp_path: Path) -> None:
     gate = "INSERT INTO device_gate SELECT number, 0, 1.0, 2.0, ?, 3.0, NULL, 4.0 FROM device_property"
 
     def come_and_go(transaction: Transaction, held: float | None) -> None:
@@ -90,7 +90,7 @@ async def test_what_waits_of_a_withdrawn_thing_still_leaves_and_no_number_is_ano
         assert await rows(store, ROWS) == [(1, 1)]
 
 
-async def test_old_readings_go_a_bite_a_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_old_readings_are_deleted_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readings, "_MAX_ROWS", 7)
     monkeypatch.setattr(readings, "_MAX_PROPERTIES", 2)
     left = "SELECT count(*) FROM device_reading"
@@ -111,7 +111,7 @@ async def test_old_readings_go_a_bite_a_commit(tmp_path: Path, monkeypatch: pyte
         assert await rows(store, ROWS) == [(0, 0)]
 
 
-async def test_a_withdrawn_thing_is_forgotten_with_its_last_reading(tmp_path: Path) -> None:
+async def test_a_withdrawn_thing_is_deleted_with_its_last_reading(tmp_path: Path) -> None:
     def read_and_withdraw(transaction: Transaction) -> None:
         repository.store_description(transaction, "tank", "td", b"{}", ["level"])
         keep(transaction, 0)
@@ -125,7 +125,7 @@ async def test_a_withdrawn_thing_is_forgotten_with_its_last_reading(tmp_path: Pa
         assert await rows(store, ROWS) == [(0, 0)]
 
 
-async def test_a_living_thing_keeps_its_values_and_writes(tmp_path: Path) -> None:
+async def test_a_known_thing_keeps_its_values_and_writes(tmp_path: Path) -> None:
     held = Reading(value=1, time=NOW)
     write = repository.StoredWrite(device="tank", name="pump", value=True, written_at=NOW, expires_at=NOW + 1)
 
@@ -145,7 +145,7 @@ async def test_a_living_thing_keeps_its_values_and_writes(tmp_path: Path) -> Non
         assert known.values == {"level": held, "silent": held}
 
 
-async def test_only_the_messages_of_the_newest_commit_are_remembered(tmp_path: Path) -> None:
+async def test_only_the_marks_of_the_newest_commit_are_stored(tmp_path: Path) -> None:
     def receive(transaction: Transaction) -> None:
         for first in range(0, 70, 7):
             repository.store_message_marks(

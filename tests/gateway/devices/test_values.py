@@ -28,7 +28,7 @@ def read(kind: PropertyKind, document: object) -> list[tuple[Value, float]]:
 @pytest.mark.parametrize(
     ("kind", "document"), [(BOOLEAN, True), (NUMBER, 21.5), (NUMBER, 7), (NUMBER, -0.0), (TEXT, "wet"), (TEXT, "")]
 )
-def test_a_json_value_is_true_when_it_is_received(kind: PropertyKind, document: Value) -> None:
+def test_a_json_value_has_the_time_of_receipt(kind: PropertyKind, document: Value) -> None:
     assert read(kind, document) == [(document, NOW)]
 
 
@@ -44,7 +44,7 @@ def test_senml_has_the_times_of_the_device() -> None:
     assert read(TEXT, [{"vs": "a", "bver": 10}]) == [("a", NOW)]
 
 
-def test_times_beyond_the_calendar_stay_in_it() -> None:
+def test_times_beyond_the_calendar_are_limited() -> None:
     assert read(NUMBER, [{"v": 1, "t": 1e300}, {"v": 1, "t": -1e300}])[1][1] == 0.0
 
 
@@ -79,7 +79,7 @@ def test_times_beyond_the_calendar_stay_in_it() -> None:
         (BOOLEAN, [{"vb": 1}]),
     ],
 )
-def test_garbage_is_told_from_values(kind: PropertyKind, document: object) -> None:
+def test_garbage_is_refused(kind: PropertyKind, document: object) -> None:
     with pytest.raises(GarbageError):
         read(kind, document)
 
@@ -94,7 +94,7 @@ def reading(value: Value, time: float) -> Reading:
     return Reading(value=value, time=time)
 
 
-def test_a_backlog_does_not_outdate_what_is_known() -> None:
+def test_a_backlog_does_not_replace_a_newer_value() -> None:
     held = reading(5, NOW - 10)
     assert newest_reading(held, [reading(1, NOW - 100), reading(2, NOW - 50)], NOW) is held
     assert newest_reading(held, [reading(1, NOW - 100), reading(2, NOW - 5)], NOW).value == 2

@@ -105,7 +105,7 @@ async def test_a_write_the_broker_denies_late_is_not_repeated(
 
 
 @pytest.mark.parametrize("lasts", [1, 100])
-async def test_a_write_confirmed_while_the_disk_is_waited_for_is_over(
+async def test_a_write_confirmed_while_the_store_is_busy_is_not_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lasts: float
 ) -> None:
     async with opened(tmp_path) as store:
@@ -124,7 +124,7 @@ async def test_a_write_confirmed_while_the_disk_is_waited_for_is_over(
         assert bench.counts["writes_expired"] == 1
 
 
-async def test_a_newer_write_begun_while_the_disk_is_waited_for_goes_on(
+async def test_a_newer_write_submitted_while_the_store_is_busy_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with opened(tmp_path) as store:
@@ -145,7 +145,7 @@ async def test_a_newer_write_begun_while_the_disk_is_waited_for_goes_on(
         assert ("valve", False) in await bench.kept()
 
 
-async def test_a_number_reported_in_other_digits_ends_the_write_on_disk_too(tmp_path: Path) -> None:
+async def test_a_number_reported_in_another_notation_deletes_the_stored_write(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         bench = Bench(store)
         writes = bench.writes()
@@ -156,7 +156,7 @@ async def test_a_number_reported_in_other_digits_ends_the_write_on_disk_too(tmp_
         assert await bench.kept() == []
 
 
-async def test_a_write_the_disk_refused_is_not_repeated(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+async def test_a_write_that_could_not_be_stored_is_not_repeated(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     vfs = SyncCountingVfs("refusing")
     request.addfinalizer(vfs.unregister)
     async with opened(tmp_path, vfs="refusing") as store:
