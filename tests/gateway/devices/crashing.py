@@ -1,7 +1,7 @@
-"""A gateway's half that kills itself: ``python -m tests.gateway.devices.crashing FOLDER PORT MOMENT LINGER``.
+"""A devices service that kills itself: ``python -m tests.gateway.devices.crashing FOLDER PORT MOMENT LINGER``.
 
-``commit``: a message has been reported and is not on disk. ``ack``: it is on disk and not acknowledged. Every change reported
-to Home Assistant is a line on standard output.
+``commit``: a message was reported to Home Assistant and is not on disk. ``ack``: it is on disk and not acknowledged.
+Every change reported to Home Assistant is a line on standard output.
 """
 
 import asyncio
@@ -21,12 +21,12 @@ from tests.gateway.store.parts import new_ulids, opened
 
 
 def die(*_: object) -> None:
-    """Be killed as by kill -9."""
+    """Kill this process with SIGKILL."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def tell(change: DeviceChange) -> None:
-    """Write a change down."""
+def report(change: DeviceChange) -> None:
+    """Write a change to standard output."""
     os.write(1, encode(change) + b"\n")
 
 
@@ -44,13 +44,13 @@ async def main(folder: Path, port: int, moment: str, linger: float) -> None:
             die()
         return apply_batch(transaction, batch, unconfirmed)
 
-    Connection.acknowledge = crashing_acknowledge  # type: ignore[method-assign] # that is how it crashes
+    Connection.acknowledge = crashing_acknowledge  # type: ignore[method-assign] # replaced to crash
     message_writer._apply_batch = crashing_apply
     async with opened(folder) as store:
         broker = BrokerOptions(host="127.0.0.1", port=port)
         outbox = Outbox(store, SystemClock())
         devices = Devices(store, outbox, SystemClock(), new_ulids(), broker, readings=ReadingOptions(linger=linger))
-        devices.watch(tell)
+        devices.watch(report)
         await devices.run()
 
 

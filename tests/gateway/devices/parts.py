@@ -1,4 +1,4 @@
-"""Parts for tests of devices: the gateway's half that hears them, and a hand-made device."""
+"""Helpers for tests of devices: a running devices service, and an MQTT client."""
 
 import asyncio
 import threading
@@ -22,25 +22,25 @@ from process_cosmos_gateway.store import Store
 from tests.gateway.store.parts import new_ulids, opened
 
 EVERYTHING = "everything"
-"""The destination that wants all kinds, so that events stay in the outbox."""
+"""A destination that subscribes to all kinds, so that events stay in the outbox."""
 
 
 async def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
-    """Wait until ``condition`` holds; raise ``TimeoutError`` if it does not in time."""
+    """Wait until ``condition`` is true; raise ``TimeoutError`` after ``seconds``."""
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - the condition may be about anything
+        while not condition():  # noqa: ASYNC110 - the condition has no event to wait for
             await asyncio.sleep(0.005)
 
 
 @dataclass
 class RunningDevices:
-    """Devices at work, and what was gateway of them."""
+    """A running devices service, and the changes it has reported."""
 
     devices: Devices
     store: Store
     outbox: Outbox
     changes: list[DeviceChange] = field(default_factory=list)
-    taken: list[dict[str, Any]] = field(default_factory=list)
+    delivered: list[dict[str, Any]] = field(default_factory=list)
 
     def device(self, device_id: str) -> Device | None:
         return next((device for device in self.devices.devices() if device.id == device_id), None)
@@ -65,11 +65,11 @@ class RunningDevices:
 
     async def wait_for_rows(self, sql: str, wanted: list[tuple[Any, ...]]) -> None:
         async with asyncio.timeout(30):
-            while await self.rows(sql) != wanted:  # noqa: ASYNC110 - the store tells nobody
+            while await self.rows(sql) != wanted:  # noqa: ASYNC110 - the store has no event to wait for
                 await asyncio.sleep(0.01)
 
     async def wait_until_acknowledged(self, device: Client, topic: str, value: float) -> None:
-        """Let ``device`` say two more numbers: when the second is on disk, all before is acknowledged."""
+        """Publish two more numbers: once the second is on disk, all earlier messages are acknowledged."""
         for number in (value, value + 1):
             await device.publish(topic, number)
             name = topic.rpartition("/")[2]
@@ -79,14 +79,14 @@ class RunningDevices:
             )
 
     async def drain(self) -> list[dict[str, Any]]:
-        """Take what waits for a destination, as one that confirms everything; return all it ever took."""
+        """Deliver all pending events to the destination; return all events delivered so far."""
         deliveries = await self.outbox.deliveries(EVERYTHING, 500)
         await self.outbox.settle(EVERYTHING, [(delivery, Delivered()) for delivery in deliveries])
-        self.taken += [orjson.loads(delivery.body) for delivery in deliveries]
-        return self.taken
+        self.delivered += [orjson.loads(delivery.body) for delivery in deliveries]
+        return self.delivered
 
     async def wait_for_events(self, wanted: Callable[[dict[str, Any]], bool], count: int) -> list[dict[str, Any]]:
-        """The wanted events among those that came, once there are ``count``."""
+        """Return the delivered events that match ``wanted``, once there are ``count``."""
         async with asyncio.timeout(30):
             while len(found := [each for each in await self.drain() if wanted(each)]) < count:  # noqa: ASYNC110 - as above
                 await asyncio.sleep(0.01)
@@ -102,7 +102,7 @@ async def running_devices(
     connected: bool = True,
     readings: ReadingOptions | None = None,
 ) -> AsyncIterator[RunningDevices]:
-    """Run devices on the store in ``folder``; they go as at SIGTERM."""
+    """Run a devices service on the store in ``folder``; stop it as SIGTERM does."""
     async with opened(folder) as store:
         outbox = Outbox(store, clock or SystemClock())
         await outbox.register(EVERYTHING, set(EventKind))
@@ -124,7 +124,7 @@ async def running_devices(
 
 @asynccontextmanager
 async def blocked_store(gateway: RunningDevices) -> AsyncIterator[None]:
-    """Nothing is written inside the block; what came before is."""
+    """Block all writes of the store inside the block, after the earlier ones have finished."""
     await until(lambda: not gateway.devices._writer._unacknowledged)
     hangs, goes_on = threading.Event(), threading.Event()
 
@@ -142,15 +142,15 @@ async def blocked_store(gateway: RunningDevices) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def client(broker: BrokerOptions, name: str = "somebody", topics: Sequence[str] = ()) -> AsyncIterator[Client]:
-    """A hand-made MQTT client."""
+async def client(broker: BrokerOptions, name: str = "client", topics: Sequence[str] = ()) -> AsyncIterator[Client]:
+    """Connect an MQTT client that acknowledges every message."""
     received: list[Message] = []
 
-    def take(connection: Connection, message: Message) -> None:
+    def receive(connection: Connection, message: Message) -> None:
         received.append(message)
         connection.acknowledge(message)
 
-    connection = await Connection.open(broker, client_id=name, on_message=take)
+    connection = await Connection.open(broker, client_id=name, on_message=receive)
     try:
         await connection.subscribe(topics)
         yield Client(connection, received)
@@ -160,7 +160,7 @@ async def client(broker: BrokerOptions, name: str = "somebody", topics: Sequence
 
 @dataclass
 class Client:
-    """Publishes what it is reported to."""
+    """A connected MQTT client, and the messages it has received."""
 
     connection: Connection
     received: list[Message]
@@ -171,19 +171,22 @@ class Client:
 
 
 async def set_up_tank(gateway: RunningDevices, tank: Client) -> None:
-    """Let the Thing ``tank`` be known and gateway; its level is 0, and no reading yet."""
+    """Add the Thing ``tank`` and subscribe to it; its level is 0, without a reading."""
     await tank.publish("wot/tank/properties/level", 0, retain=True)
     await tank.publish("wot/tank/td", description(), retain=True)
     await until(lambda: gateway.value("wot/tank", "level") == 0)
 
 
 def description(**members: object) -> dict[str, Any]:
-    """Describe the Thing ``tank``."""
+    """Return the description of the Thing ``tank``."""
     return description_of("tank", **members)
 
 
 def description_of(thing: str, /, **members: object) -> dict[str, Any]:
-    """Describe a Thing with a number, a writable boolean and a device event; its hrefs name a wrong host."""
+    """Return the description of a Thing with a number, a writable boolean and a device event.
+
+    The host in its hrefs is wrong.
+    """
     base = f"mqtt://elsewhere:1/wot/{thing}"
     return {
         "@context": "https://www.w3.org/2022/wot/td/v1.1",

@@ -1,4 +1,4 @@
-"""The real aMQTT, which speaks MQTT 3.1.1 only, instead of Mosquitto."""
+"""Tests with aMQTT, a broker that supports MQTT 3.1.1 only, instead of Mosquitto."""
 
 import asyncio
 import subprocess
@@ -30,7 +30,7 @@ plugins:
 
 @pytest.fixture
 async def amqtt(tmp_path: Path) -> AsyncIterator[BrokerOptions]:
-    """An aMQTT process without sessions on disk."""
+    """Start an aMQTT process that does not store sessions on disk."""
     port = free_port()
     file = tmp_path / "amqtt.yaml"
     file.write_text(CONFIGURATION.format(port=port))

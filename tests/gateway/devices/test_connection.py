@@ -1,4 +1,4 @@
-"""The connection to the broker: TLS, client certificates, MQTT 3.1.1, another with our name."""
+"""The connection to the broker: TLS, client certificates, MQTT 3.1.1, a second client with our id."""
 
 import asyncio
 import hashlib
@@ -24,7 +24,7 @@ from .parts import client, running_devices, until
 
 @pytest.fixture
 async def tls_broker(tmp_path: Path) -> AsyncIterator[Broker]:
-    """A broker that wants client certificates."""
+    """Start a broker that requires client certificates."""
     folder = tmp_path / "broker"
     folder.mkdir()
     authority = trustme.CA()
@@ -64,7 +64,7 @@ async def reason(options: BrokerOptions) -> str:
     return str(refused.value)
 
 
-def said(caplog: pytest.LogCaptureFixture, words: str, times: int) -> bool:
+def is_logged(caplog: pytest.LogCaptureFixture, words: str, times: int) -> bool:
     return caplog.text.count(words) == times
 
 
@@ -79,7 +79,7 @@ async def test_devices_are_received_over_tls_with_a_client_certificate(tls_broke
 
 
 async def test_all_messages_of_one_tls_record_are_received(tls_broker: Broker) -> None:
-    """After the first of them the socket has nothing more to read, only TLS has: no selector tells of it."""
+    """Messages after the first are in TLS's own buffer, which a selector does not report."""
     received: list[bytes] = []
     accepted = b"\x20\x03\0\0\0"
     messages = b"".join(b"\x32\x07\0\x01x" + bytes((0, number, 0, number)) for number in range(1, 11))
@@ -101,15 +101,15 @@ async def test_all_messages_of_one_tls_record_are_received(tls_broker: Broker) -
             client_id="x",
             on_message=lambda _, message: received.append(message.payload),
         )
-        await until(lambda: len(received) == 10, 10)  # without a keepalive that would wake it up
+        await until(lambda: len(received) == 10, 10)  # sooner than a keep-alive would trigger a read
         connection.close()
     assert received == [bytes((number,)) for number in range(1, 11)]
 
 
 async def test_a_broker_of_an_unknown_authority_is_not_trusted(tls_broker: Broker, tmp_path: Path) -> None:
-    stranger = tmp_path / "stranger.pem"
-    trustme.CA().cert_pem.write_to_path(stranger)
-    assert "certificate verify failed" in await reason(replace(tls_broker.options, ca=stranger))
+    other_ca = tmp_path / "other_ca.pem"
+    trustme.CA().cert_pem.write_to_path(other_ca)
+    assert "certificate verify failed" in await reason(replace(tls_broker.options, ca=other_ca))
 
 
 async def test_a_missing_certificate_file_is_a_reason_not_a_crash(tls_broker: Broker, tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ async def test_the_same_outage_is_logged_again_after_the_broker_was_back(
         for times in (1, 2):
             await until(lambda: gateway.devices.broker_connected)
             proxy.reset()
-            await until(partial(said, caplog, "The broker is away (connection_lost)", times))
+            await until(partial(is_logged, caplog, "The MQTT broker is not connected (connection_lost)", times))
 
 
 async def test_a_broker_that_never_answers_times_out(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Thing Descriptions: what is read out of them, and what is refused."""
+"""Thing Descriptions: what is parsed, and what is refused."""
 
 from dataclasses import replace
 from typing import Any
@@ -34,13 +34,13 @@ def refusal(document: object, topic: str = TOPIC) -> Code:
     return refused.value.code
 
 
-def one_property(name: str = "x", **said: object) -> dict[str, Any]:
+def one_property(name: str = "x", **affordance: object) -> dict[str, Any]:
     forms = [{"href": "mqtt://b/wot/tank/x"}, {"href": "mqtt://b/wot/tank/x/set", "op": "writeproperty"}]
-    return description(events={}, properties={name: {"forms": forms, **said}})
+    return description(events={}, properties={name: {"forms": forms, **affordance}})
 
 
-def hint_of(name: str = "x", **said: object) -> Hint:
-    return parse(one_property(name, **said)).device.properties[0].hint
+def hint_of(name: str = "x", **affordance: object) -> Hint:
+    return parse(one_property(name, **affordance)).device.properties[0].hint
 
 
 def claiming(href: str) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def test_a_relative_href_is_resolved_against_the_base(base: str, href: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("said", "hint"),
+    ("affordance", "hint"),
     [
         ({"type": "boolean", "@type": "saref:Moisture", "readOnly": True}, Hint.MOISTURE),
         (
@@ -168,8 +168,8 @@ def test_a_relative_href_is_resolved_against_the_base(base: str, href: str) -> N
         ({"type": "number", "title": "Pressure", "unit": "hPa"}, Hint.NONE),
     ],
 )
-def test_type_unit_and_title_determine_the_hint(said: dict[str, Any], hint: Hint) -> None:
-    assert hint_of(**said) is hint
+def test_type_unit_and_title_determine_the_hint(affordance: dict[str, Any], hint: Hint) -> None:
+    assert hint_of(**affordance) is hint
 
 
 def test_a_name_determines_the_hint_too() -> None:
@@ -190,9 +190,9 @@ def test_a_topic_for_both_reading_and_writing_is_not_written() -> None:
     assert (thing.writes, thing.device.properties[0].writable) == ({}, False)
 
 
-@pytest.mark.parametrize(("said", "integer"), [("integer", True), ("number", False)])
-def test_an_integer_is_a_number_marked_as_integer(said: str, integer: bool) -> None:  # noqa: FBT001 - a table
-    (described,) = parse(one_property(type=said)).device.properties
+@pytest.mark.parametrize(("affordance", "integer"), [("integer", True), ("number", False)])
+def test_an_integer_is_a_number_marked_as_integer(affordance: str, integer: bool) -> None:  # noqa: FBT001 - a table
+    (described,) = parse(one_property(type=affordance)).device.properties
     assert (described.kind, described.integer) == (PropertyKind.NUMBER, integer)
 
 
@@ -273,10 +273,10 @@ MISTAKES: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("said", MISTAKES.values(), ids=MISTAKES.keys())
-def test_a_mistake_in_a_property_removes_that_property_only(said: dict[str, Any] | str) -> None:
+@pytest.mark.parametrize("affordance", MISTAKES.values(), ids=MISTAKES.keys())
+def test_a_mistake_in_a_property_removes_that_property_only(affordance: dict[str, Any] | str) -> None:
     known = description()["properties"]
-    odd = {**said, "forms": [{"href": "mqtt://b/wot/tank/x"}]} if isinstance(said, dict) else said
+    odd = {**affordance, "forms": [{"href": "mqtt://b/wot/tank/x"}]} if isinstance(affordance, dict) else affordance
     thing = parse(description(properties={"x": odd, **known}))
     assert (set(thing.reads.values()), set(thing.unusable)) == ({"level", "pump"}, {"x"})
     assert [each.name for each in thing.device.properties] == ["level", "pump"]
@@ -298,11 +298,11 @@ def test_a_mistake_in_an_event_removes_that_event_only() -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "affordance",
     ["online", {"href": 5}, {"href": "mqtt://b/wot/tank/properties/level"}, {"href": "mqtt://b/wot/other/online"}],
 )
-def test_a_mistake_in_the_availability_removes_that_only(said: object) -> None:
-    thing = parse(description(**{"cosmos:availability": said}))
+def test_a_mistake_in_the_availability_removes_that_only(affordance: object) -> None:
+    thing = parse(description(**{"cosmos:availability": affordance}))
     assert thing.availability is None
     assert (set(thing.reads.values()), set(thing.unusable)) == ({"level", "pump"}, {"cosmos:availability"})
 

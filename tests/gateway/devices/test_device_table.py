@@ -1,4 +1,4 @@
-"""Who may be there: one device an id, one owner a topic, and not without end."""
+"""The device table: one description for a device, one owner for a topic, and a limit."""
 
 import orjson
 import pytest
@@ -17,10 +17,10 @@ def thing(topic: str, *paths: str) -> Thing:
     return parse_description(topic, orjson.dumps(description_of("x", properties=forms, events={})), ANYWHERE)
 
 
-def refusal(device_table: DeviceTable, newcomer: Thing) -> Code:
+def refusal(device_table: DeviceTable, added: Thing) -> Code:
     before = (dict(device_table.twins), dict(device_table.routes))
     with pytest.raises(DescriptionError) as refused:
-        device_table.add(newcomer)
+        device_table.add(added)
     assert (device_table.twins, device_table.routes) == before
     return refused.value.code
 

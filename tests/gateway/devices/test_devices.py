@@ -1,4 +1,4 @@
-"""Devices on a real broker: what Home Assistant hears, what is kept, what destinations get."""
+"""Devices on a real broker: changes for Home Assistant, stored rows, events for destinations."""
 
 import asyncio
 from itertools import dropwhile
@@ -78,8 +78,8 @@ async def test_transitions_device_events_and_readings_reach_destinations_in_orde
             lambda each: isinstance(each["data"], list) and each["data"][-1]["v"] == 21.5, 1
         )
         await gateway.wait_for_events(lambda each: each["data"] == {**leak, "value": True}, 2)
-        said = [each for each in gateway.taken if each["subject"] == "wot/leak-1"]
-        changes = list(dropwhile(lambda each: each["data"].get("value") is not True, said))
+        events = [each for each in gateway.delivered if each["subject"] == "wot/leak-1"]
+        changes = list(dropwhile(lambda each: each["data"].get("value") is not True, events))
         assert [(each["type"], each["data"]) for each in changes[:3]] == [
             ("process_cosmos.device.changed.v1", {**leak, "value": True}),
             (
@@ -243,7 +243,7 @@ async def test_garbage_is_counted_logged_without_its_content_and_acknowledged(
         await gateway.wait_until_acknowledged(tank, LEVEL, 2)
         assert gateway.devices.counts["garbage"] == 8
         assert "canary" not in caplog.text
-        assert sum("Passing over" in line for line in caplog.text.splitlines()) == 3
+        assert sum("Ignored a message" in line for line in caplog.text.splitlines()) == 3
     async with running_devices(tmp_path / "data", broker.options) as gateway, client(broker.options, "marker") as tank:
         await tank.publish(LEVEL, 4)
         await until(lambda: gateway.value("wot/tank", "level") == 4)
@@ -254,8 +254,8 @@ async def test_a_hostile_description_does_not_affect_other_devices(
     broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     spying = description_of("tank", title="Spy")
-    async with running_devices(tmp_path / "data", broker.options) as gateway, client(broker.options) as anyone:
-        await anyone.publish(TD, description(), retain=True)
+    async with running_devices(tmp_path / "data", broker.options) as gateway, client(broker.options) as publisher:
+        await publisher.publish(TD, description(), retain=True)
         await until(lambda: gateway.device("wot/tank"))
         for topic, payload in (
             ("wot/spy/td", spying),
@@ -270,8 +270,8 @@ async def test_a_hostile_description_does_not_affect_other_devices(
             ("wot/big/td", b'{"title":"' + b"a" * 300_000 + b'"}'),
             ("something", b"else"),
         ):
-            await anyone.publish(topic, payload, retain=True)
-        await anyone.publish("wot/last/td", description_of("last"), retain=True)
+            await publisher.publish(topic, payload, retain=True)
+        await publisher.publish("wot/last/td", description_of("last"), retain=True)
         await until(lambda: gateway.device("wot/last"))
         assert {device.id for device in gateway.devices.devices()} == {"wot/tank", "wot/last"}
         device = gateway.device("wot/tank")
@@ -313,7 +313,7 @@ async def test_an_invalid_stored_description_removes_its_device_only(
         )
     async with running_devices(tmp_path / "data", broker.options) as gateway:
         assert [device.id for device in gateway.devices.devices()] == ["wot/other"]
-        assert "wot/tank/td is not known any more" in caplog.text
+        assert "Ignored the stored description at wot/tank/td" in caplog.text
 
 
 async def test_without_a_broker_there_are_no_devices(tmp_path: Path) -> None:
@@ -358,4 +358,4 @@ async def test_while_the_disk_fails_messages_stay_at_the_broker(
         await valve.report("open", False)
         await gateway.wait_for_rows("SELECT CAST(value AS TEXT) FROM device_property", [("false",)])
         assert not failures
-        assert caplog.text.count("cannot be kept") == 3
+        assert caplog.text.count("could not be stored") == 3

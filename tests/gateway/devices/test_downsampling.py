@@ -1,4 +1,4 @@
-"""What thinning does to readings, as a function of values."""
+"""Downsampling of readings, as functions of values."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -33,7 +33,7 @@ RULES = st.builds(
 def forwarded_of(
     rule: VolumeRule, points: Sequence[Point], states: FilterStates | None = None
 ) -> tuple[list[Point], FilterStates]:
-    """What is_forwarded at once, of points received at their own time."""
+    """Return the points forwarded at once, if each is received at its own time, and the states afterwards."""
     left, states = [], states or FilterStates()
     for point in points:
         states, is_forwarded = filter_point(states, rule, point, point.time)
@@ -126,7 +126,7 @@ def test_in_order_forwarded_readings_keep_the_interval_and_the_deadband(points: 
     if points:
         newest = states.front.held or states.front.sent
         assert newest is not None
-        assert abs(points[-1].value - newest.value) < max(rule.deadband, 1e-9)  # who listens knows the last value
+        assert abs(points[-1].value - newest.value) < max(rule.deadband, 1e-9)  # a receiver knows the last value
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Floods: one device that never stops, descriptions nobody has asked for, garbage retained."""
+"""Floods: a device that never stops, descriptions in large numbers, retained garbage."""
 
 import asyncio
 from collections import Counter
@@ -22,7 +22,7 @@ OVERFLOW = "wot/tank/events/overflow"
 
 @pytest.fixture
 def slow_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten messages at once, two a second."""
+    """Limit a device to ten messages at once and two a second."""
 
     def bucket() -> TokenBucket:
         return TokenBucket(rate=2.0, burst=10.0)
@@ -37,7 +37,7 @@ def full_window() -> SlidingWindow:
     return window
 
 
-async def limited(gateway: RunningDevices, tank: Client) -> None:
+async def exceed_rate(gateway: RunningDevices, tank: Client) -> None:
     for number in range(30):
         await tank.publish(LEVEL, number)
     await until(lambda: gateway.devices.counts["rate_limited"])
@@ -48,7 +48,7 @@ async def test_a_device_above_its_rate_is_logged_counted_and_acknowledged_and_it
 ) -> None:
     async with running_devices(tmp_path, broker.options) as gateway, client(broker.options) as tank:
         await set_up_tank(gateway, tank)
-        await limited(gateway, tank)
+        await exceed_rate(gateway, tank)
         await tank.publish(OVERFLOW, 5)
         await tank.publish(PUMP, payload=True)
         await until(lambda: gateway.events("overflow") and gateway.value("wot/tank", "pump"))
@@ -76,17 +76,17 @@ async def test_a_device_above_its_rate_does_not_delay_another(broker: Broker, tm
         await set_up_tank(gateway, tank)
         await tank.publish("wot/other/td", description_of("other"), retain=True)
         await until(lambda: gateway.device("wot/other"))
-        await limited(gateway, tank)
+        await exceed_rate(gateway, tank)
         await tank.publish("wot/other/properties/level", 3, retain=True)
         await until(lambda: gateway.value("wot/other", "level") == 3)
 
 
 async def test_new_devices_are_limited_to_ten_a_minute_and_known_ones_are_not(broker: Broker, tmp_path: Path) -> None:
-    async with running_devices(tmp_path, broker.options) as gateway, client(broker.options) as anyone:
+    async with running_devices(tmp_path, broker.options) as gateway, client(broker.options) as publisher:
         for number in range(15):
-            await anyone.publish(f"wot/t{number}/td", description_of(f"t{number}"), retain=True)
+            await publisher.publish(f"wot/t{number}/td", description_of(f"t{number}"), retain=True)
         await until(lambda: len(gateway.devices.devices()) == 10)
-        await anyone.publish("wot/t3/td", description_of("t3", title="Changed"), retain=True)
+        await publisher.publish("wot/t3/td", description_of("t3", title="Changed"), retain=True)
         await until(lambda: (device := gateway.device("wot/t3")) and device.title == "Changed")
         assert len(gateway.devices.devices()) == 10
     async with running_devices(tmp_path, broker.options) as gateway:
@@ -100,7 +100,7 @@ async def test_a_queued_description_is_handled_later_and_its_device_subscribed(b
         await until(lambda: gateway.devices._descriptions._new.payloads)
         gateway.devices._descriptions._new.window = SlidingWindow(1)
         await until(lambda: gateway.device("wot/tank"))
-        await tank.publish(LEVEL, 4, retain=True)  # gateway also where the subscription follows it
+        await tank.publish(LEVEL, 4, retain=True)  # retained, in case the subscription is made later
         await until(lambda: gateway.value("wot/tank", "level") == 4)
         await gateway.wait_for_rows("SELECT count(*) FROM device WHERE length(description) > 0", [(1,)])
 
@@ -120,9 +120,9 @@ async def test_descriptions_beyond_the_queue_limit_are_refused_and_counted(
     broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("process_cosmos_gateway.devices.things.description_intake._MAX_QUEUED", 2)
-    async with running_devices(tmp_path, broker.options) as gateway, client(broker.options) as anyone:
+    async with running_devices(tmp_path, broker.options) as gateway, client(broker.options) as publisher:
         for number in range(15):
-            await anyone.publish(f"wot/t{number}/td", description_of(f"t{number}"))
+            await publisher.publish(f"wot/t{number}/td", description_of(f"t{number}"))
         await until(lambda: gateway.devices.counts["too_many_devices"] == 3)
 
 
@@ -131,13 +131,13 @@ async def test_descriptions_have_a_budget_of_bytes(
 ) -> None:
     size = len(orjson.dumps(description_of("t0")))
     monkeypatch.setattr("process_cosmos_gateway.devices.things.device_table.MAX_DESCRIPTION_BYTES", 2 * size + 10)
-    async with running_devices(tmp_path, broker.options) as gateway, client(broker.options) as anyone:
+    async with running_devices(tmp_path, broker.options) as gateway, client(broker.options) as publisher:
         for number in range(3):
-            await anyone.publish(f"wot/t{number}/td", description_of(f"t{number}"))
+            await publisher.publish(f"wot/t{number}/td", description_of(f"t{number}"))
         await until(lambda: gateway.devices.counts["too_many_devices"] == 1)
-        await anyone.publish("wot/t1/td", b"")
+        await publisher.publish("wot/t1/td", b"")
         await until(lambda: gateway.device("wot/t1") is None)
-        await anyone.publish("wot/t2/td", description_of("t2"))
+        await publisher.publish("wot/t2/td", description_of("t2"))
         await until(lambda: gateway.device("wot/t2"))
 
 
@@ -145,7 +145,7 @@ def test_a_known_description_is_not_parsed_again(monkeypatch: pytest.MonkeyPatch
     def fail(*_: object) -> None:
         raise AssertionError
 
-    async def play() -> None:
+    async def handle_twice() -> None:
         changes: list[object] = []
         intake = DescriptionIntake(
             device_table=DeviceTable(),
@@ -162,7 +162,7 @@ def test_a_known_description_is_not_parsed_again(monkeypatch: pytest.MonkeyPatch
         assert intake.handle_message("wot/tank/td", payload) == []
         assert [type(change) for change in changes] == [DeviceChanged]
 
-    asyncio.run(play())
+    asyncio.run(handle_twice())
 
 
 def test_urgent_messages_may_use_the_budget_of_readings_but_not_the_reverse() -> None:
@@ -199,7 +199,7 @@ async def test_garbage_on_many_topics_does_not_suppress_log_lines_about_others(
             await tank.publish(f"wot/stranger-{number}/td", b"garbage")
         await tank.publish(LEVEL, b"garbage")
         await until(lambda: gateway.devices.counts["garbage"])
-        assert f"Passing over what came at {LEVEL}: garbage" in caplog.text
+        assert f"Ignored a message on {LEVEL}: garbage" in caplog.text
         assert len(gateway.devices._message_handler._logged_topics) == 5
 
 
@@ -215,4 +215,4 @@ async def test_a_long_topic_is_logged_again_after_a_valid_message(
         for value in (b"garbage", 1, b"garbage", b"garbage", 2):
             await tank.publish(topic, value)
         await until(lambda: gateway.value("wot/tank", "level") == 2)
-        assert caplog.text.count(f"Passing over what came at {topic[:256]}") == 2
+        assert caplog.text.count(f"Ignored a message on {topic[:256]}") == 2

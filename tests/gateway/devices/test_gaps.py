@@ -1,4 +1,4 @@
-"""What may have been missed is reported: sessions the broker lost, messages it dropped, another with our name."""
+"""Reports of possibly missed messages: lost sessions, dropped messages, a second client with our id."""
 
 import asyncio
 from pathlib import Path
@@ -83,7 +83,7 @@ async def test_a_lost_session_is_a_gap_also_if_the_disk_fails_when_the_next_begi
         await until(lambda: gateway.devices.broker_connected)
         await gateway.wait_for_events(is_gap, 1)
         assert gateway.devices.gaps == 1
-        assert gateway.devices._session.name != name, "a message's number means another message now"
+        assert gateway.devices._session.name != name, "packet ids are reused in a new session"
 
 
 async def test_messages_dropped_while_the_gateway_is_not_running_are_counted_when_it_is_back(tmp_path: Path) -> None:

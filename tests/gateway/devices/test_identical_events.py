@@ -1,4 +1,4 @@
-"""Identical device events are as many as were sent, whatever ids the broker gives them and whatever breaks."""
+"""As many identical device events are delivered as were sent, despite reused packet ids and failures."""
 
 import asyncio
 import signal
@@ -15,20 +15,20 @@ from tests.brokers import Broker, running_broker
 from .parts import blocked_store, client, running_devices, set_up_tank, until
 from .test_redelivery import OVERFLOW, possible_repeats_of
 
-BY_HAND = ("allow_anonymous true", "autosave_interval 0")
-"""A broker that saves its sessions when it is reported to: killed, it goes back to that."""
+MANUAL_SAVE = ("allow_anonymous true", "autosave_interval 0")
+"""A broker that saves its sessions only on SIGUSR1: after a kill it goes back to that state."""
 
 
 @pytest.fixture
 async def forgetful(tmp_path: Path) -> AsyncIterator[Broker]:
-    """A broker that is reported when to save."""
+    """Start a broker that saves its sessions only on SIGUSR1."""
     (tmp_path / "broker").mkdir()
-    async with running_broker(tmp_path / "broker", BY_HAND) as broker:
+    async with running_broker(tmp_path / "broker", MANUAL_SAVE) as broker:
         yield broker
 
 
 async def save(broker: Broker) -> None:
-    """Let the broker save its sessions, and return when it has."""
+    """Let the broker save its sessions, and return once it has."""
     file = broker.folder / "mosquitto.db"
     file.unlink(missing_ok=True)
     assert broker.process
@@ -37,13 +37,13 @@ async def save(broker: Broker) -> None:
 
 
 async def restarted(broker: Broker) -> None:
-    """Kill the broker and start it again from what it saved."""
+    """Kill the broker and start it again from its saved state."""
     broker.kill()
     await broker.start()
 
 
 async def receive_and_drop(broker: Broker, site: str, count: int) -> None:
-    """Let the broker send ``count`` device events of the gateway's session into a connection that breaks."""
+    """Receive ``count`` device events of the gateway's session without acknowledgement, and break the connection."""
     received: list[Message] = []
     connection = await Connection.open(
         broker.options,
@@ -73,7 +73,7 @@ async def test_packet_ids_reused_by_a_killed_broker_lose_no_event(forgetful: Bro
         await until(lambda: not gateway.devices._writer._unacknowledged)
         site = gateway.store.site
     await restarted(forgetful)
-    await publish_true(forgetful, 3)  # with the ids of the first three
+    await publish_true(forgetful, 3)  # with the packet ids of the first three
     await receive_and_drop(forgetful, site, 3)
     async with running_devices(folder, forgetful.options) as gateway:
         await until(lambda: len(gateway.events("overflow")) == 3)

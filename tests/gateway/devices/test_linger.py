@@ -1,4 +1,4 @@
-"""Readings may be acknowledged before they are on disk, within a bound; everything else is on disk first."""
+"""Readings may be acknowledged before they are stored, for a limited time; everything else only afterwards."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from .parts import blocked_store, client, running_devices, set_up_tank, until
 
 LEVEL = "wot/tank/properties/level"
 PUMP = "wot/tank/properties/pump"
-KEPT = "SELECT value FROM device_reading ORDER BY time"
+STORED_VALUES = "SELECT value FROM device_reading ORDER BY time"
 LEVELS = """SELECT device_reading.value FROM device_reading JOIN device_property ON number = property
   WHERE name = 'level' ORDER BY device_reading.time"""
 LONG = ReadingOptions(linger=60)
@@ -27,7 +27,7 @@ SHORT = ReadingOptions(linger=0.1)
 
 @pytest.fixture
 def acknowledged(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """The payloads of messages of properties, as they are acknowledged."""
+    """Return the payloads of property messages, in the order of their acknowledgement."""
     payloads: list[bytes] = []
     acknowledge = Connection.acknowledge
 
@@ -54,7 +54,7 @@ async def test_a_reading_is_acknowledged_before_its_commit_and_a_change_after_it
             await until(lambda: gateway.value("wot/tank", "level") == 2)
             assert acknowledged == [b"0", b"1"]
         await until(lambda: acknowledged == [b"0", b"1", b"true", b"2"])
-        assert (1,) in await gateway.rows(KEPT)  # it went with the change
+        assert (1,) in await gateway.rows(STORED_VALUES)  # it was committed with the change
 
 
 async def test_without_linger_a_reading_is_on_disk_before_it_is_acknowledged(
@@ -88,7 +88,7 @@ async def test_readings_are_committed_together_when_the_linger_time_of_the_oldes
         monkeypatch.setattr(message_writer, "_apply_batch", noting)
         for value in range(1, 8):
             await tank.publish(LEVEL, value)
-        await gateway.wait_for_rows(KEPT, [(value,) for value in range(1, 8)])
+        await gateway.wait_for_rows(STORED_VALUES, [(value,) for value in range(1, 8)])
         assert sum(batches) == 7
         assert sum(map(bool, batches)) <= 3
 
@@ -115,9 +115,9 @@ async def test_a_stop_loses_no_acknowledged_reading(broker: Broker, tmp_path: Pa
             for value in range(1, 51):
                 await tank.publish(LEVEL, value)
             await until(lambda: len(acknowledged) == 51)
-            assert (50,) not in await gateway.rows(KEPT)
+            assert (50,) not in await gateway.rows(STORED_VALUES)
         async with running_devices(tmp_path, broker.options, readings=LONG) as gateway:
-            assert await gateway.rows(KEPT) == [(value,) for value in range(1, 51)]
+            assert await gateway.rows(STORED_VALUES) == [(value,) for value in range(1, 51)]
             assert gateway.value("wot/tank", "level") == 50
 
 
@@ -135,7 +135,7 @@ async def test_a_stop_during_a_commit_neither_loses_nor_duplicates_messages(
             await until(lambda: gateway.value("wot/tank", "level") == 2)
             asyncio.get_running_loop().call_later(0.1, asyncio.ensure_future, hanging.__aexit__(None, None, None))
         async with running_devices(tmp_path, broker.options, readings=LONG) as gateway:
-            assert await gateway.rows(KEPT) == [(1,), (1,), (2,)]  # that in the middle is the pump's
+            assert await gateway.rows(STORED_VALUES) == [(1,), (1,), (2,)]  # the one in the middle is the pump's
             await gateway.wait_for_events(lambda event: event["type"].endswith("device.changed.v1"), 1)
 
 

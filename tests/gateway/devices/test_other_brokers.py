@@ -1,4 +1,4 @@
-"""Other people's brokers: they hang up, stay silent, deny, shorten the keep-alive, or send what is no MQTT."""
+"""Other brokers: they hang up, stay silent, deny, shorten the keep-alive, or send invalid data."""
 
 import asyncio
 import struct
@@ -216,7 +216,7 @@ async def test_invalid_mqtt_data_ends_the_connection_and_the_next_one_works(
         proxy.manners = Manners()
         await until(lambda: gateway.devices.broker_connected)
         await set_up_tank(gateway, tank)
-    assert sum("The broker is away" in line for line in caplog.text.splitlines()) <= 2
+    assert sum("The MQTT broker is not connected" in line for line in caplog.text.splitlines()) <= 2
 
 
 async def test_an_exception_in_the_message_callback_ends_the_connection_too(broker: Broker) -> None:
@@ -265,8 +265,8 @@ async def test_a_description_of_the_largest_size_fits_into_a_packet(broker: Brok
         await until(lambda: gateway.device("wot/tank"))
 
 
-class At:
-    """Monotonic time, as a test sets it."""
+class FakeTime:
+    """Monotonic seconds, set by the test."""
 
     now = 0.0
 
@@ -275,7 +275,7 @@ class At:
 
 
 def test_an_outage_needs_help_after_ten_minutes_and_a_refusal_at_once() -> None:
-    at = At()
+    at = FakeTime()
     state = BrokerState(at)
     state.note_lost("timeout: no answer")
     assert (state.to_broker_link((), turned_away=False).reason, at.now) == ("timeout", 0.0)
@@ -290,20 +290,20 @@ def test_an_outage_needs_help_after_ten_minutes_and_a_refusal_at_once() -> None:
     conflict = BrokerState(at)
     conflict.note_lost("identity_conflict")
     at.now = 700.0
-    assert not conflict.to_broker_link((), turned_away=False).needs_help, "it has an issue of its own"
+    assert not conflict.to_broker_link((), turned_away=False).needs_help, "it has a repair issue of its own"
 
 
 async def test_the_lab_counts_identical_messages_that_reuse_a_packet_id(broker: Broker, proxy: MqttProxy) -> None:
     received: list[int] = []
 
-    def take(connection: Connection, message: Message) -> None:
+    def receive(connection: Connection, message: Message) -> None:
         received.append(message.number)
         connection.acknowledge(message)
 
     async def listen(payloads: Sequence[bytes]) -> None:
-        """Hear some messages in a session of its own, whose first has the first id."""
+        """Receive the messages in a new session, whose first packet id is 1."""
         before = len(received)
-        connection = await Connection.open(through(broker, proxy), client_id="x", on_message=take)
+        connection = await Connection.open(through(broker, proxy), client_id="x", on_message=receive)
         await connection.subscribe([LEVEL])
         for payload in payloads:
             await connection.publish(LEVEL, payload)

@@ -1,4 +1,4 @@
-"""A boolean whose true means closed or dry: everybody but the device sees it the other way round."""
+"""A boolean whose true means closed or dry: the gateway inverts it in both directions."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ DRY = "wot/tank/properties/noLeak"
 
 
 def tank(**members: object) -> dict[str, Any]:
-    """Describe a valve that says whether it is closed, and a sensor that says whether it is dry."""
+    """Return the description of a valve that reports whether it is closed, and a sensor whether it is dry."""
     base = "mqtt://b/"
     forms = [{"href": base + CLOSED, "op": "observeproperty"}, {"href": f"{base}{CLOSED}/set", "op": "writeproperty"}]
     valve = {"type": "boolean", "forms": forms, **members}

@@ -1,4 +1,4 @@
-"""For how long raw readings stay, by bytes, and what is older than that when it comes."""
+"""Retention of raw readings by bytes and age, and readings that are already older when they arrive."""
 
 from collections import Counter
 from pathlib import Path
@@ -30,16 +30,16 @@ async def rows(store: Store, sql: str) -> list[tuple[object, ...]]:
     return await store.read(lambda transaction: transaction.rows(sql))
 
 
-def keep(transaction: Transaction, name: str, count: int, every: float, text: str | None = None) -> None:
-    said = [Reading(value=place if text is None else text, time=NOW + place * every) for place in range(count)]
-    readings.store_readings(transaction, "tank", name, said, NOW)
+def store_readings(transaction: Transaction, name: str, count: int, every: float, text: str | None = None) -> None:
+    new_readings = [Reading(value=place if text is None else text, time=NOW + place * every) for place in range(count)]
+    readings.store_readings(transaction, "tank", name, new_readings, NOW)
 
 
 async def test_above_the_quota_the_oldest_readings_of_all_properties_are_deleted_and_counted(tmp_path: Path) -> None:
     counts: Counter[str] = Counter()
     async with opened(tmp_path) as store:
-        await store.write(lambda transaction: keep(transaction, "often", 3_000, every=10))
-        await store.write(lambda transaction: keep(transaction, "rarely", 30, every=1000))
+        await store.write(lambda transaction: store_readings(transaction, "often", 3_000, every=10))
+        await store.write(lambda transaction: store_readings(transaction, "rarely", 30, every=1000))
         retention = Retention(
             store, Outbox(store, SystemClock()), SystemClock(), counts, 2_000 * readings.READING_BYTES
         )
@@ -61,7 +61,7 @@ async def test_above_the_quota_the_oldest_readings_of_all_properties_are_deleted
 async def test_texts_count_with_their_bytes_and_repeats_do_not_count(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         for _ in range(2):
-            await store.write(lambda transaction: keep(transaction, "state", 3, every=1, text="döse"))
+            await store.write(lambda transaction: store_readings(transaction, "state", 3, every=1, text="döse"))
         assert await rows(store, COUNTED) == [(3 * (readings.READING_BYTES + 5),)] == await rows(store, SIZE)
         await store.write(lambda transaction: readings.delete_old(transaction, NOW + 1, NOW + 100))
         assert await rows(store, COUNTED) == [(2 * (readings.READING_BYTES + 5),)] == await rows(store, SIZE)
@@ -69,15 +69,15 @@ async def test_texts_count_with_their_bytes_and_repeats_do_not_count(tmp_path: P
 
 async def test_many_readings_of_the_same_time_are_deleted_too(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
-        said = [Reading(value=place, time=NOW) for place in range(2_500)]
-        await store.write(lambda transaction: readings.store_readings(transaction, "tank", "level", said, NOW))
+        new_readings = [Reading(value=place, time=NOW) for place in range(2_500)]
+        await store.write(lambda transaction: readings.store_readings(transaction, "tank", "level", new_readings, NOW))
         await Retention(store, Outbox(store, SystemClock()), SystemClock(), Counter(), 100).enforce_quota()
         assert await rows(store, COUNTED) == [(0,)]
 
 
 async def test_a_byte_counter_that_is_too_high_does_not_loop(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
-        await store.write(lambda transaction: keep(transaction, "level", 3, every=1))
+        await store.write(lambda transaction: store_readings(transaction, "level", 3, every=1))
         await store.write(lambda transaction: transaction.run("UPDATE device_property SET bytes = 1000000000"))
         await Retention(store, Outbox(store, SystemClock()), SystemClock(), Counter(), 100).enforce_quota()
 
@@ -102,8 +102,8 @@ async def test_a_reading_older_than_the_retention_time_is_stored_forwarded_once_
         for document in (old, old, 7):
             await tank.publish("wot/tank/properties/level", document)
         await gateway.wait_for_rows("SELECT count(*) FROM device_reading", [(3,)])
-        packs = await gateway.wait_for_events(lambda event: event["type"].endswith("readings.v1"), 1)
-        assert [record["v"] for pack in packs for record in pack["data"]] == [1, 2, 7]
+        batches = await gateway.wait_for_events(lambda event: event["type"].endswith("readings.v1"), 1)
+        assert [record["v"] for batch in batches for record in batch["data"]] == [1, 2, 7]
         assert gateway.devices.counts["too_old"] == 2
 
 
@@ -112,7 +112,7 @@ def test_raw_readings_leave_free_reserves_for_other_data(free: float, taken: flo
     quota = history_quota(5e8, free, RESERVE, taken)
     assert 0 <= quota <= history_quota(5e8, free + more, RESERVE, taken) <= 5e8
     if free >= 4 * RESERVE:
-        assert quota == 5e8, "nothing is forgotten while there is room"
+        assert quota == 5e8, "nothing is deleted while there is space"
     else:
         assert quota <= max(0, taken - (4 * RESERVE - free))
 
@@ -126,7 +126,7 @@ async def test_raw_readings_are_deleted_when_the_disk_fills_but_no_more_than_nee
     counts: Counter[str] = Counter()
     retention = Retention(store, Outbox(store, SystemClock()), SystemClock(), counts, 1e12)
     try:
-        await store.write(lambda transaction: keep(transaction, "often", 60_000, every=0.1))
+        await store.write(lambda transaction: store_readings(transaction, "often", 60_000, every=0.1))
         await retention.enforce_quota()
         assert not counts
         free = 4 * RESERVE - 500_000
@@ -145,17 +145,17 @@ async def test_readings_of_withdrawn_things_stay_for_a_limited_number_only(
     monkeypatch.setattr("process_cosmos_gateway.devices.readings.retention.MAX_WITHDRAWN", 5)
     counts: Counter[str] = Counter()
 
-    def come_and_go(transaction: Transaction) -> None:
+    def add_and_withdraw(transaction: Transaction) -> None:
         for number in range(40):
             device = f"thing-{number:02d}"
             repository.store_description(transaction, device, f"{device}/td", b"{}", ["level"])
-            said = [Reading(value=each, time=NOW + each) for each in range(10)]
-            readings.store_readings(transaction, device, "level", said, SystemClock().now().timestamp())
+            new_readings = [Reading(value=each, time=NOW + each) for each in range(10)]
+            readings.store_readings(transaction, device, "level", new_readings, SystemClock().now().timestamp())
             if number != 3:
                 repository.withdraw_device(transaction, device)
 
     async with opened(tmp_path) as store:
-        await store.write(come_and_go)
+        await store.write(add_and_withdraw)
         await Retention(store, Outbox(store, SystemClock()), SystemClock(), counts, 1e9).delete_expired()
         left = await rows(store, "SELECT id FROM device ORDER BY id")
         assert [device for (device,) in left] == ["thing-03", *(f"thing-{number}" for number in range(35, 40))]

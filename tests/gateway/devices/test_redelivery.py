@@ -1,4 +1,4 @@
-"""What the broker sends again: dropped where it is surely known, else accepted again and marked."""
+"""Messages that the broker sends again: dropped if they are certainly repeats, else accepted and marked."""
 
 import asyncio
 import signal
@@ -27,13 +27,13 @@ def is_five(event: dict[str, Any]) -> bool:
 
 
 async def possible_repeats_of(gateway: RunningDevices, count: int) -> list[bool]:
-    """Return of each device event that waits for destinations whether it is marked, once there are ``count``."""
+    """Return the ``possible_repeat`` marks of the device events delivered, once there are ``count``."""
     events = await gateway.wait_for_events(lambda each: each["type"].endswith("device.event.v1"), count)
     return [each["data"].get("possible_repeat", False) for each in events]
 
 
 async def changes_until_killed(folder: Path, broker: Broker, moment: str, linger: float = 0.0) -> list[dict[str, Any]]:
-    """Run a gateway's half that kills itself; return what it had reported."""
+    """Run a devices service that kills itself; return the changes it had reported."""
     process = await asyncio.create_subprocess_exec(
         *(
             sys.executable,
@@ -54,7 +54,7 @@ async def changes_until_killed(folder: Path, broker: Broker, moment: str, linger
 
 
 async def set_up_device(folder: Path, broker: Broker) -> None:
-    """Let the gateway know the device and be subscribed, with a first value."""
+    """Let the gateway add the device and subscribe to it, and wait for a first value."""
     async with running_devices(folder, broker.options) as gateway, client(broker.options) as tank:
         await tank.publish(TD, description(), retain=True)
         await until(lambda: gateway.device("wot/tank"))
@@ -120,7 +120,7 @@ async def test_a_device_event_is_accepted_again_and_marked_after_a_kill_before_i
             await until(lambda: gateway.devices.counts["possible_repeats"] == 1)
             (event,) = [change for change in gateway.changes if isinstance(change, EventHappened)]
             assert (event.key, event.redelivered, event.possible_repeat) == (reported[-1]["key"], True, True)
-            await tank.publish(OVERFLOW, True)  # a second one of the same content is another event
+            await tank.publish(OVERFLOW, True)  # a second message with the same content is another event
             await until(lambda: len(gateway.events("overflow")) == 2)
             assert gateway.events("overflow")[1].key != event.key
             assert await possible_repeats_of(gateway, 3) == [False, True, False]
@@ -136,11 +136,11 @@ async def test_messages_sent_again_one_by_one_keep_their_order(broker: Broker, t
         await changes_until_killed(folder, broker, "ack")
     async with running_devices(folder, broker.options) as gateway:
         await gateway.wait_for_rows("SELECT count(DISTINCT value) FROM device_reading WHERE value > 0", [(30,)])
-        kept = [
+        stored = [
             value for (value,) in await gateway.rows("SELECT value FROM device_reading WHERE value > 0 ORDER BY time")
         ]
-        assert list(dict.fromkeys(kept)) == list(range(1, 31))
-        assert len(kept) > 30, "of each kill's commit nothing was acknowledged"
+        assert list(dict.fromkeys(stored)) == list(range(1, 31))
+        assert len(stored) > 30, "the commit before each kill was not acknowledged"
         assert gateway.devices.counts["repeats"] == 0
 
 
@@ -154,6 +154,6 @@ async def test_an_acknowledgement_of_an_ended_connection_is_not_sent(broker: Bro
         assert connection is not None
         connection.drop()
         await until(lambda: gateway.devices.broker_connected)
-        connection.acknowledge(Message(topic=LEVEL, payload=b"", qos=1, number=1))  # goes nowhere, and does no harm
+        connection.acknowledge(Message(topic=LEVEL, payload=b"", qos=1, number=1))  # has no effect
         await tank.publish(LEVEL, 1)
         await until(lambda: gateway.value("wot/tank", "level") == 1)

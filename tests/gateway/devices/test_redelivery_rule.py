@@ -1,4 +1,4 @@
-"""The rule for messages the broker sends again, against a model of everything that can be lost on the way."""
+"""The rule for messages the broker sends again, against a model of all losses between broker and store."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,7 +18,7 @@ PHRASES = st.one_of(
 )
 
 
-def played(steps: list[str], numbers: int = 3) -> Model:
+def run_steps(steps: list[str], numbers: int = 3) -> Model:
     model = Model(numbers)
     for step in steps:
         model.steps()[step]()
@@ -32,7 +32,7 @@ def test_no_acknowledged_event_is_lost_and_none_is_stored_twice_without_a_mark(
     phrases: list[list[str]], numbers: int
 ) -> None:
     steps = [step for phrase in phrases for step in phrase]
-    model = played(steps, numbers)
+    model = run_steps(steps, numbers)
     if not set(FAULTS) & set(steps):
         assert model.marked == 0
         assert len(model.stored) == steps.count("publish") + steps.count("publish another")
@@ -42,27 +42,27 @@ def test_no_acknowledged_event_is_lost_and_none_is_stored_twice_without_a_mark(
 @given(before=st.integers(0, 5), newest=st.integers(1, 5))
 def test_a_kill_marks_no_more_than_the_newest_commit(before: int, newest: int) -> None:
     round_trip = [*ONE, "commit", "puback"]
-    model = played([*before * round_trip, *newest * ONE, "commit", "kill gateway"], numbers=9)
+    model = run_steps([*before * round_trip, *newest * ONE, "commit", "kill gateway"], numbers=9)
     assert (model.marked, len(model.stored)) == (newest, before + newest)
 
 
 def test_an_unacknowledged_message_is_a_repeat_on_the_next_connection() -> None:
-    model = played([*ONE, "reset"])
+    model = run_steps([*ONE, "reset"])
     assert (model.marked, model.repeats, len(model.stored)) == (0, 1, 1)
 
 
 def test_a_puback_that_may_have_been_lost_makes_a_possible_repeat() -> None:
-    model = played([*ONE, "commit", "reset"])
+    model = run_steps([*ONE, "commit", "reset"])
     assert (model.marked, model.repeats) == (1, 0)
 
 
 def test_a_message_is_in_doubt_after_two_ended_connections() -> None:
-    model = played([*ONE, "reset", "connect", "reset"])
+    model = run_steps([*ONE, "reset", "connect", "reset"])
     assert (model.marked, model.repeats) == (1, 0)
 
 
 def test_the_mark_of_a_puback_that_could_not_be_sent_is_stored_with_later_commits() -> None:
-    model = played([*ONE, *ONE, "reset", "commit one", "commit one", "kill gateway"])
+    model = run_steps([*ONE, *ONE, "reset", "commit one", "commit one", "kill gateway"])
     assert (model.marked, len(model.stored)) == (2, 2)
 
 

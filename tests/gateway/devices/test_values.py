@@ -1,4 +1,4 @@
-"""Payloads, and how they are merged."""
+"""Parsing of payloads, and merging of values into a twin."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""PropertyWrites to devices while disk or broker are slow or refuse, or the disk holds other bytes than the device reports."""
+"""Property writes while store or broker are slow or refuse, or the row's JSON differs from the reported value."""
 
 import asyncio
 from collections import Counter
@@ -19,18 +19,18 @@ from tests.gateway.store.parts import HandClock, SyncCountingVfs, opened
 
 from .parts import until
 
-pytestmark = pytest.mark.usefixtures("quick_looks")
+pytestmark = pytest.mark.usefixtures("short_waits")
 
 
 @pytest.fixture
-def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look at the shifted clock a hundred times a second."""
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check the shifted clock a hundred times a second."""
     monkeypatch.setattr("process_cosmos_gateway.devices.things.property_writes._MAX_WAIT_SECONDS", 0.01)
 
 
 @dataclass
-class Bench:
-    """PropertyWrites on a real store; ``sent`` is what went out, ``answers`` what the broker says to each device's."""
+class WritesHarness:
+    """Property writes on a real store; ``sent``: published writes, ``answers``: the broker's answer by device."""
 
     store: Store
     clock: HandClock = field(default_factory=HandClock)
@@ -50,11 +50,11 @@ class Bench:
     def count(self, device: str) -> int:
         return sum(each == device for each, _ in self.sent)
 
-    async def kept(self) -> list[tuple[str, Value]]:
+    async def stored(self) -> list[tuple[str, Value]]:
         return [(each.device, each.value) for each in await self.store.read(repository.load_writes)]
 
-    async def until_all_are_looked_at(self, writes: PropertyWrites) -> None:
-        """Let a write begin and be repeated: whatever else was due has had its turn."""
+    async def wait_until_all_are_processed(self, writes: PropertyWrites) -> None:
+        """Submit a write and wait for its repeat: by then all other due writes have been processed."""
         await writes.submit("last", "p", True, 100, None)
         self.clock.advance(2)
         await until(lambda: self.count("last") > 1)
@@ -62,15 +62,15 @@ class Bench:
 
 @asynccontextmanager
 async def running(writes: PropertyWrites) -> AsyncIterator[None]:
-    """Let ``writes`` work; what ends it early is raised."""
+    """Run ``writes`` inside the block; raise the exception if it ends early."""
     async with asyncio.TaskGroup() as group:
         task = group.create_task(writes.run())
         yield
         task.cancel()
 
 
-def hold(monkeypatch: pytest.MonkeyPatch, store: Store) -> asyncio.Event:
-    """Let everything that is to be written wait until the event is set."""
+def block_writes(monkeypatch: pytest.MonkeyPatch, store: Store) -> asyncio.Event:
+    """Block all writes of the store until the returned event is set."""
     free, write = asyncio.Event(), store.write
 
     async def waiting(change: Callable[..., object]) -> object:
@@ -87,20 +87,20 @@ async def test_a_write_the_broker_denies_late_is_not_repeated(
 ) -> None:
     monkeypatch.setattr("process_cosmos_gateway.devices.things.property_writes._CONFIRMATION_SECONDS", 0.01)
     async with opened(tmp_path) as store:
-        bench = Bench(store)
-        writes = bench.writes()
-        answer = bench.answers["valve"] = asyncio.get_running_loop().create_future()
+        harness = WritesHarness(store)
+        writes = harness.writes()
+        answer = harness.answers["valve"] = asyncio.get_running_loop().create_future()
         assert await writes.submit("valve", "p", True, 100, None)
         if restarted:
-            writes = bench.writes()
+            writes = harness.writes()
             await writes.load()
-            bench.clock.advance(2)
+            harness.clock.advance(2)
         answer.set_exception(DeniedError("broker_denied"))
         async with running(writes):
-            await until(lambda: bench.counts["writes_denied"])
-            await bench.until_all_are_looked_at(writes)
-        assert bench.count("valve") == (2 if restarted else 1)
-        assert ("valve", True) not in await bench.kept()
+            await until(lambda: harness.counts["writes_denied"])
+            await harness.wait_until_all_are_processed(writes)
+        assert harness.count("valve") == (2 if restarted else 1)
+        assert ("valve", True) not in await harness.stored()
         assert "write_denied" in caplog.text
 
 
@@ -109,62 +109,62 @@ async def test_a_write_confirmed_while_the_store_is_busy_is_not_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lasts: float
 ) -> None:
     async with opened(tmp_path) as store:
-        bench = Bench(store)
-        writes = bench.writes()
+        harness = WritesHarness(store)
+        writes = harness.writes()
         await writes.submit("first", "p", True, 1, None)
         await writes.submit("valve", "p", True, lasts, None)
-        bench.clock.advance(2)
-        free = hold(monkeypatch, store)
+        harness.clock.advance(2)
+        free = block_writes(monkeypatch, store)
         async with running(writes):
-            await until(lambda: bench.counts["writes_expired"])
+            await until(lambda: harness.counts["writes_expired"])
             assert writes.note_reported("valve", "p", True)
             free.set()
-            await bench.until_all_are_looked_at(writes)
-        assert bench.count("valve") == 1
-        assert bench.counts["writes_expired"] == 1
+            await harness.wait_until_all_are_processed(writes)
+        assert harness.count("valve") == 1
+        assert harness.counts["writes_expired"] == 1
 
 
 async def test_a_newer_write_submitted_while_the_store_is_busy_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with opened(tmp_path) as store:
-        bench = Bench(store)
-        writes = bench.writes()
+        harness = WritesHarness(store)
+        writes = harness.writes()
         await writes.submit("first", "p", True, 1, None)
         await writes.submit("valve", "p", True, 1, None)
-        bench.clock.advance(2)
-        free = hold(monkeypatch, store)
+        harness.clock.advance(2)
+        free = block_writes(monkeypatch, store)
         async with running(writes):
-            await until(lambda: bench.counts["writes_expired"])
+            await until(lambda: harness.counts["writes_expired"])
             newer = asyncio.create_task(writes.submit("valve", "p", False, 100, None))
-            await until(lambda: ("valve", False) in bench.sent)
+            await until(lambda: ("valve", False) in harness.sent)
             free.set()
             await newer
-            await bench.until_all_are_looked_at(writes)
-        assert bench.sent.count(("valve", False)) > 1
-        assert ("valve", False) in await bench.kept()
+            await harness.wait_until_all_are_processed(writes)
+        assert harness.sent.count(("valve", False)) > 1
+        assert ("valve", False) in await harness.stored()
 
 
 async def test_a_number_reported_in_another_notation_deletes_the_stored_write(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
-        bench = Bench(store)
-        writes = bench.writes()
+        harness = WritesHarness(store)
+        writes = harness.writes()
         await writes.submit("heater", "setpoint", 20.0, 100, None)
         confirmed = writes.note_reported("heater", "setpoint", 20)
         assert confirmed
         await store.write(confirmed)
-        assert await bench.kept() == []
+        assert await harness.stored() == []
 
 
 async def test_a_write_that_could_not_be_stored_is_not_repeated(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     vfs = SyncCountingVfs("refusing")
     request.addfinalizer(vfs.unregister)
     async with opened(tmp_path, vfs="refusing") as store:
-        bench = Bench(store)
-        writes = bench.writes()
+        harness = WritesHarness(store)
+        writes = harness.writes()
         async with running(writes):
             vfs.fail_next_syncs = 1
             with pytest.raises(StoreError):
                 await writes.submit("valve", "p", False, 100, True)
-            await bench.until_all_are_looked_at(writes)
-        assert bench.count("valve") == 1
+            await harness.wait_until_all_are_processed(writes)
+        assert harness.count("valve") == 1

@@ -1,4 +1,4 @@
-"""Writes to devices: published at once, repeated until reported, over when their time is over."""
+"""Property writes: published at once, repeated until reported, dropped when they expire."""
 
 from functools import partial
 from pathlib import Path
@@ -50,7 +50,7 @@ async def test_a_write_is_repeated_until_the_device_reports_it(broker: Broker, t
         valve.obedient = True
         await until(lambda: gateway.value("wot/valve-1", "open") is False)
         await gateway.wait_for_rows(WRITES, [])
-        await valve.report("open", True)  # a hand at the device: nobody fights it
+        await valve.report("open", True)  # operated by hand: the write must not be repeated
         await until(lambda: gateway.value("wot/valve-1", "open"))
         count = len(valve.commands)
         await valve.report("open", False)
@@ -69,7 +69,7 @@ async def test_a_write_expires(broker: Broker, tmp_path: Path, caplog: pytest.Lo
         await until(lambda: gateway.devices.counts["writes_expired"] == 1)
         await gateway.wait_for_rows(WRITES, [])
         assert len(valve.commands) > 1
-        assert "did not take a value" in caplog.text
+        assert "did not report the value" in caplog.text
 
 
 @pytest.mark.usefixtures("quick")
@@ -82,7 +82,7 @@ async def test_a_newer_write_replaces_an_older_one(broker: Broker, tmp_path: Pat
         await gateway.write("wot/valve-1", "open", False)
         await gateway.write("wot/valve-1", "open", True)
         assert await gateway.rows(WRITES) == [("true",)]
-        await valve.report("open", True)  # the old state, said once more, counts as reported
+        await valve.report("open", True)  # the old state, reported once more, confirms the write
         await gateway.wait_for_rows(WRITES, [])
         values = [command.value for command in valve.commands]
         assert values[0] is False

@@ -56,7 +56,7 @@ class ReceivedMessages:
         elif redelivered and (mark in self._current or mark in self._doubtful):
             status = RedeliveryStatus.POSSIBLE_REPEAT
         elif not redelivered and self._unconfirmed:
-            # MQTT 5, section 4.6: a broker sends all repeats before anything new, so it has the PUBACKs of the rest.
+            # MQTT 5, section 4.6: a broker sends all repeats before anything new, so it no longer has the others.
             self._unconfirmed = {each: None for each in self._unconfirmed if each in self._current}
         self._previous.pop(mark, None)
         self._current[mark] = None

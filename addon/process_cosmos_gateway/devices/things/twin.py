@@ -53,9 +53,8 @@ def with_description(twin: Twin | None, thing: Thing) -> Twin:
     if twin is None:
         return Twin(thing=thing)
     kinds = {each.name: each.kind for each in twin.thing.device.properties}
-    kept = {each.name for each in thing.device.properties if kinds.get(each.name) is each.kind} - polarity_changes(
-        twin, thing
-    )
+    same_kind = {each.name for each in thing.device.properties if kinds.get(each.name) is each.kind}
+    kept = same_kind - polarity_changes(twin, thing)
     return Twin(
         thing=thing,
         online=twin.online if thing.availability is not None else None,
