@@ -1,6 +1,6 @@
 """Downsampling of readings before they are forwarded: functions of values, by the readings' own times.
 
-A rule forwards one value for each window (``aggregate``), holds back changes smaller than ``deadband``, and forwards at
+A rule forwards one value for each window (``aggregate``), drops changes smaller than ``deadband``, and forwards at
 most one reading in ``every`` seconds: the first at once, then the newest once the interval has passed. Every reading is
 forwarded, dropped and counted as thinned, or held in a window or filter; none is lost in between.
 """

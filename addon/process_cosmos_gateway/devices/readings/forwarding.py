@@ -77,9 +77,9 @@ class Forwarding:
     def forward_due(self, transaction: Transaction) -> int:
         """Forward a batch of the due readings; return the number of properties and windows handled."""
         now, batch = self._clock.now().timestamp(), self._new_batch(transaction)
-        states = pending_readings.load_due_filters(transaction, now, self._longest_interval)
+        due_filters = pending_readings.load_due_filters(transaction, now, self._longest_interval)
         windows = pending_readings.pop_due_windows(transaction, now)
-        for number, series in states:
+        for number, series in due_filters:
             before = pending_readings.load_filter_states(transaction, number)
             after, points = release_due(before, now, self._longest_interval)
             pending_readings.store_filter_states(transaction, number, series, before, after)
@@ -89,7 +89,7 @@ class Forwarding:
             rule = rule_for(self._rules, series.device, series.name)
             self._forward(transaction, series, rule, [point], batch)
         batch.enqueue(self._outbox)
-        return len(states) + len(windows)
+        return len(due_filters) + len(windows)
 
     def _may_have_pending(self, transaction: Transaction) -> bool:
         return bool(self._rules) or pending_readings.has_pending(transaction)

@@ -16,7 +16,7 @@ BYTES_PER_MESSAGE = 2048
 """A message costs one more for each of these: a backlog of 4 MB, the limit of pending writes, is allowed."""
 
 RECORDS_PER_MESSAGE = 50
-"""A message costs one for each of so many SenML records: 10,000 records a second are allowed."""
+"""A message costs one more for each of so many SenML records: 10,000 records a second are allowed."""
 
 _MINUTE = 60.0
 
