@@ -94,18 +94,18 @@ FIGURES = {
         f" {logs.ENTRIES_A_MINUTE} times a minute at most"
     ),
     "Messages of one device": (
-        f"{rates.RATE:.0f} a second, {rates.BURST:,.0f} at once; {rates.ALARM_RATE:.0f} and"
-        f" {rates.ALARM_BURST:.0f} more for booleans, availability and events"
+        f"{rates.RATE:.0f} a second, {rates.BURST:,.0f} at once; {rates.URGENT_RATE:.0f} and"
+        f" {rates.URGENT_BURST:.0f} more for booleans, availability and events"
     ),
     "A packet of the MQTT broker": kib(packets.MAX_PACKET),
-    "New devices": f"{description_intake.NEW_A_MINUTE} within a minute, {device_table.MAX_THINGS:,} in all",
-    "Withdrawn devices whose readings stay": f"the {retention.MOST_WITHDRAWN:,} described last",
+    "New devices": f"{description_intake.NEW_A_MINUTE} within a minute, {device_table.MAX_DEVICES:,} in all",
+    "Withdrawn devices whose readings stay": f"the {retention.MAX_WITHDRAWN:,} described last",
     "Thing Descriptions": (
         f"{kib(description.MAX_BYTES)} each, {mb(device_table.MAX_DESCRIPTION_BYTES)} in all,"
-        f" {mb(description_intake._MOST_WAITING_BYTES)} waiting"
+        f" {mb(description_intake._MAX_QUEUED_BYTES)} waiting"
     ),
     "SenML records of a message; messages written in one transaction": (
-        f"{values.MOST_RECORDS:,}; {message_writer._AT_ONCE} or {kib(message_writer._BYTES_AT_ONCE)}"
+        f"{values.MAX_RECORDS:,}; {message_writer._MAX_BATCH_MESSAGES} or {kib(message_writer._MAX_BATCH_BYTES)}"
     ),
     "An entry of the log": (
         f"{logs.LONGEST:,} characters (its beginning; with a trace the first and the last {logs.LONGEST // 2:,}),"

@@ -32,7 +32,7 @@ from process_cosmos_gateway.destinations.settings import WebhookSettings
 from process_cosmos_gateway.destinations.webhook import Webhook
 from process_cosmos_gateway.devices import BrokerOptions, Devices, repository
 from process_cosmos_gateway.devices.mqtt.connection import Message
-from process_cosmos_gateway.devices.things.rate_limiter import Received
+from process_cosmos_gateway.devices.things.rate_limiter import InboundMessage
 from process_cosmos_gateway.options import OptionsError, parse_options
 from process_cosmos_gateway.outbox import Delivered, Outbox
 from process_cosmos_gateway.store import Transaction
@@ -128,7 +128,7 @@ async def a_device(folder: Path, topic: str) -> AsyncIterator[Attack]:
         outbox, numbers = Outbox(store, HandClock()), count(1)
         await outbox.register("cloud", set(EventKind))
         devices = Devices(store, outbox, HandClock(), new_ulids(), BrokerOptions(host="127.0.0.1", port=1))
-        intake, changes = devices._intake, list[DeviceChange]()
+        handler, changes = devices._message_handler, list[DeviceChange]()
         devices.watch(changes.append)
         form = {"forms": [{"href": "mqtt://b/wot/attic/level", "op": ["readproperty", "observeproperty"]}]}
         event = {"forms": [{"href": "mqtt://b/wot/attic/door", "op": "subscribeevent"}]}
@@ -140,10 +140,10 @@ async def a_device(folder: Path, topic: str) -> AsyncIterator[Attack]:
 
         async def say(where: str, payload: bytes) -> None:
             message = Message(topic=where, payload=payload, number=next(numbers))
-            news = intake.take(Received(message=message))
+            result = handler.handle(InboundMessage(message=message))
 
             def change(transaction: Transaction) -> None:
-                for each in news.changes:
+                for each in result.changes:
                     each(transaction)
 
             await store.write(change)
@@ -161,8 +161,8 @@ async def a_device(folder: Path, topic: str) -> AsyncIterator[Attack]:
             for message in [*changes, Snapshot(sequence=1, devices=devices.devices())]:
                 decode(encode(message), FROM_GATEWAY)
             changes.clear()
-            await deliver_all(outbox, "cloud")
-            assert await store.read(repository.known_devices)
+            await drained(outbox, "cloud")
+            assert await store.read(repository.load_devices)
             refused = devices.counts - before
             return GARBAGE if refused[GARBAGE] or refused[Code.DESCRIPTION_INVALID] else ACCEPTED
 

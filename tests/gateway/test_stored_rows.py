@@ -42,11 +42,11 @@ async def test_an_unreadable_row_does_not_affect_the_rows_beside_it(
             hook = destination_settings.WebhookSettings(name="good", kinds=(), url="http://h/")
             for name in ("bad", "good"):
                 destination_settings.save(transaction, DestinationKind.WEBHOOK, replace(hook, name=name))
-            repository.keep_description(
+            repository.store_description(
                 transaction, device="attic", topic="attic/td", description=b"{}", properties=("bad", "good")
             )
             for name in ("bad", "good"):
-                repository.keep_held(transaction, device="attic", name=name, reading=Reading(value=1.0, time=1.0))
+                repository.store_value(transaction, device="attic", name=name, reading=Reading(value=1.0, time=1.0))
             assert transaction.run(STORED[row], text) == 1
 
         await parts.store.write(spoil)
@@ -58,7 +58,7 @@ async def test_an_unreadable_row_does_not_affect_the_rows_beside_it(
         assert await parts.types("new")
         kept = await parts.store.read(destination_settings.load_all)
         assert "good" in {each.settings.name for each in kept}
-        [device] = await parts.store.read(repository.known_devices)
+        [device] = await parts.store.read(repository.load_devices)
         assert "good" in device.held
 
 

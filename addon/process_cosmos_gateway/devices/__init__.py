@@ -1,4 +1,4 @@
-"""Things on the broker: their descriptions, values, device events, and the writes that go down to them."""
+"""MQTT devices: their Thing Descriptions, values and events, and the property writes sent to them."""
 
 from .options import BrokerOptions
 from .service import Devices

@@ -1,4 +1,4 @@
-"""Turns a message into what Home Assistant hears at once, and what is written for it."""
+"""Handling of one MQTT message: notify Home Assistant at once, and return what to store."""
 
 import logging
 from collections import Counter
@@ -31,12 +31,12 @@ from .readings.forwarding import Forwarding
 from .readings.pending_readings import Series
 from .readings.readings import READING_DAYS
 from .things.description import DescriptionError
-from .things.description_intake import Descriptions
+from .things.description_intake import DescriptionIntake
 from .things.device_table import DeviceTable, Role, Route
-from .things.property_writes import Writes
-from .things.rate_limiter import RateLimiter, Received
-from .things.twin import Twin, inverted, is_transition, newest, with_reading
-from .things.values import GarbageError, Reading, parse_json, parse_readings, simple
+from .things.property_writes import PropertyWrites
+from .things.rate_limiter import InboundMessage, RateLimiter
+from .things.twin import Twin, inverted, is_transition, newest_reading, with_reading
+from .things.values import GarbageError, Reading, event_value, parse_json, parse_readings
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -44,194 +44,195 @@ DEVICE_CHANGED = event_type("device", "changed")
 DEVICE_EVENT = event_type("device", "event")
 
 _AVAILABILITY = {b"online": True, b'"online"': True, b"offline": False, b'"offline"': False}
-_SKEWED = 300.0
-_MOST_COMPLAINTS = 1000
-_LONGEST_TOPIC = 256
+_MAX_CLOCK_AHEAD = 300.0
+_MAX_LOGGED_TOPICS = 1000
+_MAX_TOPIC_CHARACTERS = 256
 
 
 @dataclass(frozen=True, slots=True)
-class News:
-    """What is to be written for a message. ``is_reading``: nothing but a number's reading comes of it."""
+class MessageChanges:
+    """The changes to store for a message. ``is_reading``: they are only readings of a number."""
 
     changes: Sequence[Change] = ()
     is_reading: bool = False
 
 
-class Intake:
-    """Reads messages. Garbage is counted, named in the log without its content, and otherwise passed over."""
+class MessageHandler:
+    """Dispatcher of messages by topic. Invalid ones are counted, logged without their content, and ignored."""
 
     def __init__(
         self,
         *,
         device_table: DeviceTable,
-        descriptions: Descriptions,
-        throttle: RateLimiter,
+        descriptions: DescriptionIntake,
+        rate_limiter: RateLimiter,
         outbox: Outbox,
-        writes: Writes,
+        writes: PropertyWrites,
         clock: Clock,
         ulid_fn: Callable[[], Ulid],
         forwarding: Forwarding,
         counts: Counter[str],
-        tell: Callable[[DeviceChange], None],
+        notify: Callable[[DeviceChange], None],
     ) -> None:
-        """Take the parts, and whom to ``tell`` of changes."""
+        """Use these components; ``notify`` gets every change, before it is stored."""
         self._device_table = device_table
         self._descriptions = descriptions
-        self._throttle = throttle
+        self._rate_limiter = rate_limiter
         self._outbox = outbox
         self._forwarding = forwarding
         self._writes = writes
         self._clock = clock
         self._ulid_fn = ulid_fn
         self._counts = counts
-        self._tell = tell
-        self._complained: dict[str, None] = {}
+        self._notify = notify
+        self._logged_topics: dict[str, None] = {}
         self._last_received = 0.0
 
-    def take(self, received: Received) -> News:
-        """Tell who watches, and return what is to be written for a message."""
-        message = received.message
+    def handle(self, inbound: InboundMessage) -> MessageChanges:
+        """Notify Home Assistant of a message's changes, and return those to store."""
+        message = inbound.message
         topic = message.topic
         if topic is None:
-            self.complain("?", "a topic that is no UTF-8")
-            return News()
+            self.log_ignored("?", "the topic is not valid UTF-8")
+            return MessageChanges()
         if message.oversized:
             self._counts["oversized"] += 1
-            self.complain(topic, f"oversized: a message of {message.oversized} bytes")
-            return News()
+            self.log_ignored(topic, f"oversized: the message has {message.oversized} bytes")
+            return MessageChanges()
         route = self._device_table.routes.get(topic)
         try:
             if route is None:
-                return News(self._descriptions.take(topic, message.payload))
-            if not self._is_within_rate(route, received):
-                return News()
-            news = self._take_news(route, received)
+                return MessageChanges(self._descriptions.handle_message(topic, message.payload))
+            if not self._is_within_rate(route, inbound):
+                return MessageChanges()
+            result = self._handle_device_message(route, inbound)
         except DescriptionError as error:
             self._counts[error.code] += 1
-            self.complain(topic, f"{error.code}: {error}")
+            self.log_ignored(topic, f"{error.code}: {error}")
         except GarbageError as error:
             self._counts["garbage"] += 1
-            self.complain(topic, f"garbage: {error}")
+            self.log_ignored(topic, f"garbage: {error}")
         else:
-            self._complained.pop(topic[:_LONGEST_TOPIC], None)
-            return news
-        return News()
+            self._logged_topics.pop(topic[:_MAX_TOPIC_CHARACTERS], None)
+            return result
+        return MessageChanges()
 
-    def complain(self, topic: str, why: str) -> None:
-        """Name a topic whose message was passed over, once until a message of it is taken.
+    def log_ignored(self, topic: str, reason: str) -> None:
+        """Log once that a topic's messages are ignored; once more after one of them was accepted.
 
-        Of more topics than are remembered the oldest may be named again; the log has a rate of its own.
+        At most ``_MAX_LOGGED_TOPICS`` topics are remembered; the oldest is dropped and may be logged again. The logging
+        rate is limited elsewhere.
         """
-        topic = topic[:_LONGEST_TOPIC]
-        if topic in self._complained:
+        topic = topic[:_MAX_TOPIC_CHARACTERS]
+        if topic in self._logged_topics:
             return
-        if len(self._complained) >= _MOST_COMPLAINTS:
-            del self._complained[next(iter(self._complained))]
-        self._complained[topic] = None
-        _LOGGER.warning("Passing over what came at %s: %s", topic, why)
+        if len(self._logged_topics) >= _MAX_LOGGED_TOPICS:
+            del self._logged_topics[next(iter(self._logged_topics))]
+        self._logged_topics[topic] = None
+        _LOGGER.warning("Ignored a message on %s: %s", topic, reason)
 
-    def _is_within_rate(self, route: Route, received: Received) -> bool:
+    def _is_within_rate(self, route: Route, inbound: InboundMessage) -> bool:
         is_state = route.role is not Role.EVENT
-        return self._throttle.admits(
+        return self._rate_limiter.allows(
             route.device,
-            received,
+            inbound,
             may_be_urgent=route.role is not Role.PROPERTY or route.is_boolean,
             is_state=is_state,
         )
 
     # Values, device events, availability
 
-    def _take_news(self, route: Route, heard: Received) -> News:
+    def _handle_device_message(self, route: Route, inbound: InboundMessage) -> MessageChanges:
         twin = self._device_table.twins[route.device]
         match route.role:
             case Role.PROPERTY:
-                return self._take_value(twin, route.name, heard)
+                return self._handle_value(twin, route.name, inbound)
             case Role.EVENT:
-                return News([] if heard.message.retained else self._take_event(twin, route.name, heard))
+                return MessageChanges([] if inbound.message.retained else self._handle_event(twin, route.name, inbound))
             case Role.AVAILABILITY:
-                return News(self._take_availability(twin, heard))
+                return MessageChanges(self._handle_availability(twin, inbound))
 
-    def _take_value(self, twin: Twin, name: str, heard: Received) -> News:
-        message = heard.message
+    def _handle_value(self, twin: Twin, name: str, inbound: InboundMessage) -> MessageChanges:
+        message = inbound.message
         if not message.payload:
-            return News()  # a retained value taken back: the last one heard still counts
+            return MessageChanges()  # the retained value was deleted; the last reading stays current
         described = next(each for each in twin.thing.device.properties if each.name == name)
-        received = self._received()
-        said = parse_readings(described.kind, message.payload, received)
-        self._throttle.charge(twin.id, len(said))
+        received_at = self._receipt_time()
+        parsed = parse_readings(described.kind, message.payload, received_at)
+        self._rate_limiter.charge(twin.id, len(parsed))
         if name in twin.thing.inverted:
-            said = inverted(said)
-        self._counts["clock_skewed"] += sum(reading.time > received + _SKEWED for reading in said)
-        before = twin.held.get(name)
-        after = newest(before, said, received)
+            parsed = inverted(parsed)
+        self._counts["clock_skewed"] += sum(reading.time > received_at + _MAX_CLOCK_AHEAD for reading in parsed)
+        before = twin.latest.get(name)
+        after = newest_reading(before, parsed, received_at)
         changes: list[Change] = []
         if before is None or after != before:
             self._device_table.twins[twin.id] = with_reading(twin, name, after)
-            changes.append(partial(repository.keep_held, device=twin.id, name=name, reading=after))
+            changes.append(partial(repository.store_value, device=twin.id, name=name, reading=after))
         if before is None or after.value != before.value:
-            self._tell(
+            self._notify(
                 ValueChanged(
                     sequence=0,
                     device=twin.id,
                     property=name,
                     value=after.value,
-                    age=max(0.0, received - after.time),
-                    key=heard.key,
+                    age=max(0.0, received_at - after.time),
+                    key=inbound.key,
                     redelivered=message.redelivered,
                 )
             )
         if is_transition(described.kind, before, after) and (before is not None or not message.retained):
-            changes.append(self._changed(twin, heard, received, {"property": name, "value": after.value}))
+            changes.append(self._changed_event(twin, inbound, received_at, {"property": name, "value": after.value}))
         if not message.retained:
-            changes.append(self._keep_readings(twin, described, said, received))
-        confirmed = self._writes.reported(twin.id, name, after.value) if after is not before else None
+            changes.append(self._store_readings(twin, described, parsed, received_at))
+        confirmed = self._writes.note_reported(twin.id, name, after.value) if after is not before else None
         if confirmed:
             changes.append(confirmed)
         is_reading = described.kind is PropertyKind.NUMBER and not message.retained and not confirmed
-        return News(changes, is_reading)
+        return MessageChanges(changes, is_reading)
 
-    def _take_event(self, twin: Twin, name: str, heard: Received) -> list[Change]:
-        message = heard.message
-        value = simple(parse_json(message.payload)) if message.payload else None
-        received = self._received()
-        self._tell(
+    def _handle_event(self, twin: Twin, name: str, inbound: InboundMessage) -> list[Change]:
+        message = inbound.message
+        value = event_value(parse_json(message.payload)) if message.payload else None
+        received_at = self._receipt_time()
+        self._notify(
             EventHappened(
                 sequence=0,
                 device=twin.id,
                 event=name,
                 age=0.0,
                 value=value,
-                key=heard.key,
+                key=inbound.key,
                 redelivered=message.redelivered,
-                possible_repeat=heard.possible_repeat,
+                possible_repeat=inbound.possible_repeat,
             )
         )
-        event = self._event(DEVICE_EVENT, twin, heard, received, {"event": name, "value": value})
+        event = self._event(DEVICE_EVENT, twin, inbound, received_at, {"event": name, "value": value})
         return [partial(self._outbox.add, event=event)]
 
-    def _take_availability(self, twin: Twin, heard: Received) -> list[Change]:
-        payload = heard.message.payload
+    def _handle_availability(self, twin: Twin, inbound: InboundMessage) -> list[Change]:
+        payload = inbound.message.payload
         if not payload:
             return []
         online = _AVAILABILITY.get(payload)
         if online is None:
-            raise GarbageError("neither online nor offline")
+            raise GarbageError("the availability is neither online nor offline")
         if online is twin.online:
             return []
-        self._device_table.twins[twin.id] = Twin(thing=twin.thing, online=online, held=twin.held)
-        self._tell(AvailabilityChanged(sequence=0, device=twin.id, online=online))
-        changes: list[Change] = [partial(repository.keep_online, device=twin.id, online=online)]
+        self._device_table.twins[twin.id] = Twin(thing=twin.thing, online=online, latest=twin.latest)
+        self._notify(AvailabilityChanged(sequence=0, device=twin.id, online=online))
+        changes: list[Change] = [partial(repository.store_availability, device=twin.id, online=online)]
         if twin.online is not None or not online:
-            changes.append(self._changed(twin, heard, self._received(), {"online": online}))
+            changes.append(self._changed_event(twin, inbound, self._receipt_time(), {"online": online}))
         return changes
 
-    # What destinations get
+    # Events and readings for destinations
 
-    def _changed(self, twin: Twin, heard: Received, received: float, data: dict[str, Any]) -> Change:
-        return partial(self._outbox.add, event=self._event(DEVICE_CHANGED, twin, heard, received, data))
+    def _changed_event(self, twin: Twin, inbound: InboundMessage, received_at: float, data: dict[str, Any]) -> Change:
+        return partial(self._outbox.add, event=self._event(DEVICE_CHANGED, twin, inbound, received_at, data))
 
-    def _event(self, kind: str, twin: Twin, heard: Received, received: float, data: dict[str, Any]) -> Event:
-        in_doubt = {"possible_repeat": True} if heard.possible_repeat else {}
+    def _event(self, kind: str, twin: Twin, inbound: InboundMessage, received_at: float, data: dict[str, Any]) -> Event:
+        doubt = {"possible_repeat": True} if inbound.possible_repeat else {}
         return Event(
             id=self._ulid_fn(),
             type=kind,
@@ -239,32 +240,34 @@ class Intake:
             priority=Priority.CHANGE,
             subject=twin.id,
             key=device_key(twin.id),
-            time=_moment(received),
-            data={"device": twin.id, "title": twin.thing.device.title, **data, **in_doubt},
+            time=_to_datetime(received_at),
+            data={"device": twin.id, "title": twin.thing.device.title, **data, **doubt},
             is_own=True,
         )
 
-    def _keep_readings(self, twin: Twin, described: Property, those: Sequence[Reading], received: float) -> Change:
-        """Keep raw readings; those of a number that are new go to destinations, however old they are."""
+    def _store_readings(
+        self, twin: Twin, described: Property, new_readings: Sequence[Reading], received_at: float
+    ) -> Change:
+        """Store raw readings, and forward those of a number that are new, however old they are."""
         series = Series(device=twin.id, name=described.name, unit=described.unit)
-        old = received - READING_DAYS * 86_400
+        old = received_at - READING_DAYS * 86_400
 
         def change(transaction: Transaction) -> None:
-            fresh = readings.keep(transaction, twin.id, described.name, those, received)
+            fresh = readings.store_readings(transaction, twin.id, described.name, new_readings, received_at)
             too_old = sum(each.time < old for each in fresh)
             if too_old:
                 transaction.after_commit(lambda: self._counts.update(too_old=too_old))
             if fresh and described.kind is PropertyKind.NUMBER:
                 points = [Point(each.time, float(each.value)) for each in fresh]
-                self._forwarding.add(transaction, series, points, received)
+                self._forwarding.add(transaction, series, points, received_at)
 
         return change
 
-    def _received(self) -> float:
-        """Return the time of receipt; two messages never have the same one, so that their readings stay apart."""
+    def _receipt_time(self) -> float:
+        """Return the time of receipt, never the same twice, so that two readings stay distinct."""
         self._last_received = max(self._clock.now().timestamp(), self._last_received + 1e-6)
         return self._last_received
 
 
-def _moment(time: float) -> datetime:
+def _to_datetime(time: float) -> datetime:
     return datetime.fromtimestamp(time, UTC)

@@ -1,4 +1,4 @@
-"""Commits what messages brought, then acknowledges them, in their order."""
+"""Storing of message changes in batches, and acknowledgement of the messages in the order of receipt."""
 
 import asyncio
 import contextlib
@@ -15,29 +15,29 @@ from process_cosmos_gateway.store import Store, Transaction
 
 from .mqtt.connection import Connection, Message
 from .mqtt.redelivery import ReceivedMessages
-from .repository import keep_messages
+from .repository import store_message_marks
 
 _LOGGER = logging.getLogger(__name__)
 
-MOST_BYTES = 4_000_000
-"""What waits to be written may take so much; then measurements make room."""
+MAX_PENDING_BYTES = 4_000_000
+"""Size of all pending writes, in bytes, above which the oldest pending readings are dropped."""
 
-_MOST_BYTES_OF_CHANGES = 4 * MOST_BYTES
-_BYTES_OF_MESSAGE = 200
-_AT_ONCE = 500
-_BYTES_AT_ONCE = 32 * 1024
-"""Payloads of one transaction, which an alarm's commit waits behind: SenML of so many bytes has up to 4,000 records."""
+_MAX_PENDING_CHANGE_BYTES = 4 * MAX_PENDING_BYTES
+_MESSAGE_OVERHEAD_BYTES = 200
+_MAX_BATCH_MESSAGES = 500
+_MAX_BATCH_BYTES = 32 * 1024
+"""Payload bytes in one transaction. An urgent event's commit waits for it: so much SenML has up to 4,000 records."""
 _RETRY_SECONDS = 1.0
 
 type Change = Callable[[Transaction], object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Arrival:
-    """A message and what is to be written for it, ``session``: our name for the broker's session at that time.
+class PendingWrite:
+    """A message and the changes to store for it.
 
-    ``mark``: what tells the message from others of its session, None with QoS 0. ``is_reading``: nothing but a
-    reading comes of it.
+    ``session``: the name of the broker session at the time of receipt. ``mark``: identifies the message within its
+    session; None with QoS 0. ``is_reading``: the changes are only readings of a number.
     """
 
     connection: Connection
@@ -48,171 +48,180 @@ class Arrival:
     is_reading: bool = False
 
     @property
-    def cost(self) -> int:
-        """Return what it takes while it waits, in bytes, roughly."""
-        return _BYTES_OF_MESSAGE + len(self.message.payload)
+    def size(self) -> int:
+        """Return the approximate size in memory, in bytes."""
+        return _MESSAGE_OVERHEAD_BYTES + len(self.message.payload)
 
 
 class MessageWriter:
-    """Writes arrivals in order, all that wait in one transaction; acknowledges in order, after the commit.
+    """Group commit of pending writes; messages are acknowledged in order of receipt, after the commit.
 
-    A measurement waits for the next commit, for ``linger`` seconds at most, and may be acknowledged meanwhile. Once one
-    has waited for so long, whatever the reason, no other is acknowledged before it is on disk: a power cut never costs
-    more than ``linger`` seconds of measurements, and nothing else.
+    A reading waits for the next commit, at most ``linger`` seconds, and may be acknowledged in the meantime. Once the
+    oldest has waited that long, for whatever reason, no other reading is acknowledged before it is on disk. So a power
+    failure costs at most the readings of the last ``linger`` seconds, and nothing else.
     """
 
     def __init__(
         self, store: Store, outbox: Outbox, counts: Counter[str], linger: float, received: ReceivedMessages
     ) -> None:
-        """Take where to write, where to count what there was no room for, and who is told of acknowledgements."""
+        """Use these components; ``counts`` gets dropped messages, ``received`` every acknowledgement."""
         self._received = received
         self._store = store
         self._outbox = outbox
         self._counts = counts
         self._linger = linger
-        self._news = asyncio.Event()
-        self._number = 0
-        self._waiting: dict[int, Arrival] = {}
-        self._readings: deque[int] = deque()
-        self._bytes = 0
-        self._since = 0.0
-        self._unacknowledged: deque[tuple[int, Arrival]] = deque()
+        self._wakeup = asyncio.Event()
+        self._last_number = 0
+        self._pending: dict[int, PendingWrite] = {}
+        self._pending_readings: deque[int] = deque()
+        self._pending_bytes = 0
+        self._oldest_at = 0.0
+        self._unacknowledged: deque[tuple[int, PendingWrite]] = deque()
         self._dropped: Counter[Priority] = Counter()
         self._commit: asyncio.Task[bool] | None = None
         self._committing_since: float | None = None
-        self._taken = self._written = 0
+        self._last_taken = self._last_written = 0
         self._finishing = False
 
-    def put(self, arrival: Arrival) -> None:
-        """Take a message. The broker is not held back for what waits here: the oldest measurements make room."""
-        self._number += 1
-        self._unacknowledged.append((self._number, arrival))
-        if arrival.changes:
-            self._wait(self._number, arrival)
+    def put(self, pending: PendingWrite) -> None:
+        """Queue a message. Beyond the size limit the oldest readings are dropped; the broker is not slowed down."""
+        self._last_number += 1
+        self._unacknowledged.append((self._last_number, pending))
+        if pending.changes:
+            self._add_pending(self._last_number, pending)
         self._acknowledge()
 
     async def run(self) -> None:
-        """Write and acknowledge, until cancelled; then ``finish``."""
+        """Commit and acknowledge until cancelled; call ``finish`` afterwards."""
         while True:
-            await self._until_due()
+            await self._wait_until_due()
             self._commit = asyncio.create_task(self._commit_next(), name="devices: commit")
             await asyncio.shield(self._commit)
 
     async def finish(self) -> None:
-        """Write what was acknowledged already, now that nothing comes any more. A disk that fails is not waited for."""
+        """Commit what is pending, once no message arrives any more. Give up at the first failed commit."""
         self._finishing = True
-        # Nothing is written that came after what is not: the broker gives those changes out again, in order.
-        goes_on = self._commit is None or await self._commit
-        while goes_on and self._waiting:
-            goes_on = await self._commit_next()
+        # After a failed commit nothing later may be stored: the broker sends the failed ones again, out of order then.
+        succeeded = self._commit is None or await self._commit
+        while succeeded and self._pending:
+            succeeded = await self._commit_next()
 
-    def _wait(self, number: int, arrival: Arrival) -> None:
-        if not self._waiting:
-            self._since = self._now()
-        self._waiting[number] = arrival
-        self._bytes += arrival.cost
-        if arrival.is_reading:
-            self._readings.append(number)
-        while self._bytes > MOST_BYTES and self._readings:
-            self._drop(self._readings.popleft(), Priority.READING)
-        if self._bytes > _MOST_BYTES_OF_CHANGES and not arrival.message.qos:
+    def _add_pending(self, number: int, pending: PendingWrite) -> None:
+        if not self._pending:
+            self._oldest_at = self._now()
+        self._pending[number] = pending
+        self._pending_bytes += pending.size
+        if pending.is_reading:
+            self._pending_readings.append(number)
+        while self._pending_bytes > MAX_PENDING_BYTES and self._pending_readings:
+            self._drop(self._pending_readings.popleft(), Priority.READING)
+        if self._pending_bytes > _MAX_PENDING_CHANGE_BYTES and not pending.message.qos:
             self._drop(number, Priority.CHANGE)
-        if len(self._waiting) == 1 or self._is_due():
-            self._news.set()
+        if len(self._pending) == 1 or self._is_due():
+            self._wakeup.set()
 
     def _drop(self, number: int, priority: Priority) -> None:
-        self._bytes -= self._waiting.pop(number).cost
+        self._pending_bytes -= self._pending.pop(number).size
         self._dropped[priority] += 1
         self._counts["dropped"] += 1
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
 
-    async def _until_due(self) -> None:
+    async def _wait_until_due(self) -> None:
         while not self._is_due():
-            self._news.clear()
-            left = self._since + self._linger - self._now() if self._waiting else None
+            self._wakeup.clear()
+            seconds = self._oldest_at + self._linger - self._now() if self._pending else None
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), left)
+                await asyncio.wait_for(self._wakeup.wait(), seconds)
 
     def _is_due(self) -> bool:
-        if not self._waiting:
+        if not self._pending:
             return False
-        is_urgent = len(self._waiting) > len(self._readings) or len(self._waiting) >= _AT_ONCE
-        return is_urgent or self._now() >= self._since + self._linger
+        is_urgent = len(self._pending) > len(self._pending_readings) or len(self._pending) >= _MAX_BATCH_MESSAGES
+        return is_urgent or self._now() >= self._oldest_at + self._linger
 
     async def _commit_next(self) -> bool:
-        """Return once a batch is on disk: what is not must not be acknowledged, so a failing disk is waited for.
+        """Commit a batch; retry until it is on disk, because only then it may be acknowledged.
 
-        False: it is not, for nobody waits any more.
+        Returns False, without the commit, if ``finish`` was called in the meantime.
         """
-        numbers = self._next_numbers()
-        self._taken = numbers[-1]
-        batch = [self._waiting.pop(number) for number in numbers]
-        while self._readings and self._readings[0] <= self._taken:
-            self._readings.popleft()
-        self._bytes -= sum(arrival.cost for arrival in batch)
+        numbers = self._next_batch()
+        self._last_taken = numbers[-1]
+        batch = [self._pending.pop(number) for number in numbers]
+        while self._pending_readings and self._pending_readings[0] <= self._last_taken:
+            self._pending_readings.popleft()
+        self._pending_bytes -= sum(pending.size for pending in batch)
         dropped, self._dropped = self._dropped, Counter()
-        self._committing_since = self._since
+        self._committing_since = self._oldest_at
         while not await self._write(batch, dropped):
             if self._finishing:
                 return False
             await asyncio.sleep(_RETRY_SECONDS)
         self._committing_since = None
-        self._written = self._taken
+        self._last_written = self._last_taken
         self._acknowledge()
         return True
 
-    def _next_numbers(self) -> list[int]:
-        """Return the oldest that wait, as many as one transaction may take without holding up those of others."""
+    def _next_batch(self) -> list[int]:
+        """Return the numbers of the oldest pending writes that fit into one transaction.
+
+        The transaction is bounded so that it does not delay the commits of others.
+        """
         numbers: list[int] = []
-        room = _BYTES_AT_ONCE
-        for number in islice(self._waiting, _AT_ONCE):
-            room -= len(self._waiting[number].message.payload)
-            if numbers and room < 0:
+        bytes_left = _MAX_BATCH_BYTES
+        for number in islice(self._pending, _MAX_BATCH_MESSAGES):
+            bytes_left -= len(self._pending[number].message.payload)
+            if numbers and bytes_left < 0:
                 break
             numbers.append(number)
         return numbers
 
-    async def _write(self, batch: Sequence[Arrival], dropped: Mapping[Priority, int]) -> bool:
+    async def _write(self, batch: Sequence[PendingWrite], dropped: Mapping[Priority, int]) -> bool:
         unconfirmed = self._received.begin_commit()
 
         def change(transaction: Transaction) -> None:
-            for priority, number in dropped.items():
-                self._outbox.count_drop(transaction, priority, DropReason.QUOTA, number)
-            _keep(transaction, batch, unconfirmed)
+            for priority, count in dropped.items():
+                self._outbox.count_drop(transaction, priority, DropReason.QUOTA, count)
+            _apply_batch(transaction, batch, unconfirmed)
 
         try:
             await self._store.write(change)
         except StoreError as error:
-            _LOGGER.warning("Device messages cannot be kept (%s); the broker holds them meanwhile", error)
+            _LOGGER.warning(
+                "Device messages could not be stored (%s). The broker keeps them; retrying every second",
+                error,
+            )
             return False
         return True
 
     def _acknowledge(self) -> None:
-        """Acknowledge from the oldest on: what is written, has nothing to write, or is a measurement in time."""
-        oldest = self._since if self._committing_since is None else self._committing_since
+        """Acknowledge messages from the oldest on, up to the first that must be stored before.
+
+        A message without changes needs no commit; a reading needs none within ``linger`` seconds.
+        """
+        oldest = self._oldest_at if self._committing_since is None else self._committing_since
         in_time = self._now() < oldest + self._linger
         while self._unacknowledged:
-            number, arrival = self._unacknowledged[0]
-            waits = number in self._waiting or self._written < number <= self._taken
-            if waits and not (arrival.is_reading and in_time):
+            number, pending = self._unacknowledged[0]
+            is_uncommitted = number in self._pending or self._last_written < number <= self._last_taken
+            if is_uncommitted and not (pending.is_reading and in_time):
                 return
             self._unacknowledged.popleft()
-            if arrival.mark is None:
+            if pending.mark is None:
                 continue
-            if arrival.connection.acknowledge(arrival.message):
-                self._received.acknowledged(arrival.mark)
+            if pending.connection.acknowledge(pending.message):
+                self._received.acknowledged(pending.mark)
             else:
-                self._received.unacknowledged(arrival.mark)
+                self._received.unacknowledged(pending.mark)
 
 
-def _keep(transaction: Transaction, batch: Sequence[Arrival], unconfirmed: Sequence[bytes]) -> None:
-    """Write what the messages brought, with their marks and those of earlier ones the broker will send again."""
-    for arrival in batch:
-        for change in arrival.changes:
+def _apply_batch(transaction: Transaction, batch: Sequence[PendingWrite], unconfirmed: Sequence[bytes]) -> None:
+    """Apply the changes of a batch, and store its marks with the ``unconfirmed`` ones of earlier commits."""
+    for pending in batch:
+        for change in pending.changes:
             change(transaction)
     session = batch[-1].session
-    marks = [arrival.mark for arrival in batch if arrival.mark is not None and arrival.session == session]
+    marks = [pending.mark for pending in batch if pending.mark is not None and pending.session == session]
     if marks:
-        keep_messages(transaction, session, [*unconfirmed, *marks])
+        store_message_marks(transaction, session, [*unconfirmed, *marks])

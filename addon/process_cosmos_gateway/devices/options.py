@@ -1,4 +1,4 @@
-"""Where devices speak MQTT and what becomes of their readings, as a person set it."""
+"""The broker and reading options, under the names that the devices package uses."""
 
 from process_cosmos_gateway.options import DESCRIPTION_TOPICS, Aggregate, BrokerOptions, ReadingOptions, VolumeRule
 

@@ -1,4 +1,4 @@
-"""What devices leave on disk: SQL, and what its rows mean."""
+"""SQL for devices, their newest values, property writes and the broker session."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -12,22 +12,22 @@ from process_cosmos_gateway.store import Transaction
 from .things.values import Reading
 
 MARK_BYTES = 18
-"""What tells a message of a session from others: its id in two bytes, and a hash."""
+"""Bytes of a message's mark: its packet id in two bytes, and a hash."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KnownDevice:
-    """A device as it was at the last commit."""
+class StoredDevice:
+    """A device as of the last commit; ``values``: the newest reading of each property that has one."""
 
     topic: str
     description: bytes
     online: bool | None
-    held: Mapping[str, Reading]
+    values: Mapping[str, Reading]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KnownWrite:
-    """A write that was not over at the last commit. Times are seconds since 1970."""
+class StoredWrite:
+    """A property write that was neither confirmed nor expired at the last commit. Times are seconds since 1970."""
 
     device: str
     name: str
@@ -36,20 +36,20 @@ class KnownWrite:
     expires_at: float
 
 
-def known_devices(transaction: Transaction) -> list[KnownDevice]:
+def load_devices(transaction: Transaction) -> list[StoredDevice]:
     """Return all devices whose description was not withdrawn."""
-    held: dict[int, dict[str, Reading]] = {}
+    values: dict[int, dict[str, Reading]] = {}
     for number, name, value, time in transaction.rows(
         "SELECT device, name, value, time FROM device_property WHERE value IS NOT NULL"
     ):
-        with suppress(orjson.JSONDecodeError):  # the broker is asked again how it stands
-            held.setdefault(number, {})[name] = Reading(value=orjson.loads(value), time=time)
+        with suppress(orjson.JSONDecodeError):  # then its retained value is requested from the broker again
+            values.setdefault(number, {})[name] = Reading(value=orjson.loads(value), time=time)
     return [
-        KnownDevice(
+        StoredDevice(
             topic=topic,
             description=description,
             online=None if online is None else bool(online),
-            held=held.get(number, {}),
+            values=values.get(number, {}),
         )
         for number, topic, description, online in transaction.rows(
             "SELECT number, topic, description, online FROM device WHERE length(description) > 0"
@@ -57,10 +57,13 @@ def known_devices(transaction: Transaction) -> list[KnownDevice]:
     ]
 
 
-def keep_description(
+def store_description(
     transaction: Transaction, device: str, topic: str, description: bytes, properties: Iterable[str]
 ) -> None:
-    """Keep a description, new or changed; properties it no longer has lose their value, not their readings."""
+    """Store a new or changed description.
+
+    Properties that are not in ``properties`` lose their newest value, and keep their readings.
+    """
     transaction.run(
         """INSERT INTO device (id, topic, description) VALUES (?, ?, ?)
            ON CONFLICT (id) DO UPDATE SET topic = excluded.topic, description = excluded.description""",
@@ -79,38 +82,41 @@ def keep_description(
         number,
         names,
     )
-    forget_properties(transaction, "device = ? AND name NOT IN (SELECT value FROM json_each(?))", number, names)
+    delete_unused_properties(transaction, "device = ? AND name NOT IN (SELECT value FROM json_each(?))", number, names)
 
 
-def withdraw(transaction: Transaction, device: str) -> None:
-    """Forget a device, but for its readings and what of them waits."""
+def withdraw_device(transaction: Transaction, device: str) -> None:
+    """Delete a device, except for its readings and those still to be forwarded."""
     for (number,) in transaction.rows("SELECT number FROM device WHERE id = ?", device):
         transaction.run(
             "DELETE FROM device_write WHERE property IN (SELECT number FROM device_property WHERE device = ?)", number
         )
         transaction.run("UPDATE device_property SET value = NULL, time = NULL WHERE device = ?", number)
         transaction.run("UPDATE device SET description = x'', online = NULL WHERE number = ?", number)
-        forget_properties(transaction, "device = ?", number)
-        forget_devices(transaction, "number = ?", number)
+        delete_unused_properties(transaction, "device = ?", number)
+        delete_unused_devices(transaction, "number = ?", number)
 
 
-def forget_properties(transaction: Transaction, where: str, *values: float | str) -> None:
-    """Forget the properties that leave nothing behind, of those ``where``; a number may come again afterwards."""
-    gone = transaction.rows(
+def delete_unused_properties(transaction: Transaction, where: str, *values: float | str) -> None:
+    """Delete the properties matching ``where`` that no row refers to.
+
+    A deleted property gets a new number when it comes again.
+    """
+    deleted = transaction.rows(
         f"""DELETE FROM device_property WHERE {where} AND value IS NULL
             AND NOT EXISTS (SELECT 1 FROM device_reading WHERE property = device_property.number)
             AND NOT EXISTS (SELECT 1 FROM device_write WHERE property = device_property.number)
             AND NOT EXISTS (SELECT 1 FROM device_window WHERE property = device_property.number)
             AND NOT EXISTS (
               SELECT 1 FROM device_gate WHERE property = device_property.number AND held_time IS NOT NULL)
-            RETURNING number""",  # noqa: S608 - of our own callers
+            RETURNING number""",  # noqa: S608 - conditions of this package's callers
         *values,
     )
-    transaction.run_many("DELETE FROM device_gate WHERE property = ?", gone)
+    transaction.run_many("DELETE FROM device_gate WHERE property = ?", deleted)
 
 
-def forget_devices(transaction: Transaction, where: str = "1", *values: float) -> None:
-    """Forget the withdrawn devices that have no property left, of those ``where``."""
+def delete_unused_devices(transaction: Transaction, where: str = "1", *values: float) -> None:
+    """Delete the withdrawn devices matching ``where`` that have no property left."""
     transaction.run(
         f"""DELETE FROM device WHERE {where} AND length(description) = 0
             AND NOT EXISTS (SELECT 1 FROM device_property WHERE device = device.number)""",  # noqa: S608 - as above
@@ -118,13 +124,13 @@ def forget_devices(transaction: Transaction, where: str = "1", *values: float) -
     )
 
 
-def keep_online(transaction: Transaction, device: str, *, online: bool | None) -> None:
-    """Keep what the last will's topic said."""
+def store_availability(transaction: Transaction, device: str, *, online: bool | None) -> None:
+    """Store what the device's last will topic reports."""
     transaction.run("UPDATE device SET online = ? WHERE id = ?", online, device)
 
 
-def keep_held(transaction: Transaction, device: str, name: str, reading: Reading) -> None:
-    """Keep a property's newest value."""
+def store_value(transaction: Transaction, device: str, name: str, reading: Reading) -> None:
+    """Store the newest reading of a property."""
     transaction.run(
         "UPDATE device_property SET value = ?, time = ? WHERE number = ?",
         orjson.dumps(reading.value),
@@ -133,48 +139,51 @@ def keep_held(transaction: Transaction, device: str, name: str, reading: Reading
     )
 
 
-def session_name(transaction: Transaction) -> str | None:
-    """Return our name for the broker's session."""
+def load_session_name(transaction: Transaction) -> str | None:
+    """Return the gateway's name for the broker session; None if there was no session yet."""
     rows = transaction.rows("SELECT name FROM device_session")
     return None if not rows else str(rows[0][0])
 
 
-def begin_session(transaction: Transaction, name: str) -> None:
-    """From now on message ids mean something else."""
+def store_session_name(transaction: Transaction, name: str) -> None:
+    """Store the name of a new broker session; packet ids of the previous one have no meaning any more."""
     transaction.run("INSERT OR REPLACE INTO device_session VALUES (1, ?)", name)
 
 
-def known_messages(transaction: Transaction, session: str) -> list[bytes]:
-    """Return the marks of the newest commit, if it was in this session."""
+def load_message_marks(transaction: Transaction, session: str) -> list[bytes]:
+    """Return the marks stored by the newest commit, if it was made in this session."""
     rows = transaction.rows("SELECT session, marks FROM device_message ORDER BY number DESC LIMIT 1")
     return [
         marks[begin : begin + MARK_BYTES]
-        for of_session, marks in rows
-        if of_session == session
+        for stored_session, marks in rows
+        if stored_session == session
         for begin in range(0, len(marks), MARK_BYTES)
     ]
 
 
-def keep_messages(transaction: Transaction, session: str, marks: Sequence[bytes]) -> None:
-    """Store the marks of this commit in place of those of the commit before, whose PUBACKs have been sent."""
+def store_message_marks(transaction: Transaction, session: str, marks: Sequence[bytes]) -> None:
+    """Replace the marks of the previous commit by those of this one.
+
+    The PUBACKs of the previous commit have been sent.
+    """
     transaction.run("DELETE FROM device_message")
     transaction.run("INSERT INTO device_message VALUES (1, ?, ?)", session, b"".join(marks))
 
 
-def known_writes(transaction: Transaction) -> list[KnownWrite]:
-    """Return the writes that are not over."""
+def load_writes(transaction: Transaction) -> list[StoredWrite]:
+    """Return the writes that were neither confirmed nor expired."""
     rows = transaction.rows(
         """SELECT device.id, name, device_write.value, written_at, expires_at FROM device_write
            JOIN device_property ON device_property.number = property JOIN device ON device.number = device"""
     )
     return [
-        KnownWrite(device=device, name=name, value=orjson.loads(value), written_at=written_at, expires_at=expires_at)
+        StoredWrite(device=device, name=name, value=orjson.loads(value), written_at=written_at, expires_at=expires_at)
         for device, name, value, written_at, expires_at in rows
     ]
 
 
-def keep_write(transaction: Transaction, write: KnownWrite) -> None:
-    """Keep a write until it is over; an older one of the property is replaced."""
+def store_write(transaction: Transaction, write: StoredWrite) -> None:
+    """Store a write, in place of an older one of the same property."""
     transaction.run(
         "INSERT OR REPLACE INTO device_write VALUES (?, ?, ?, ?)",
         property_number(transaction, write.device, write.name),
@@ -184,21 +193,24 @@ def keep_write(transaction: Transaction, write: KnownWrite) -> None:
     )
 
 
-def forget_write(transaction: Transaction, device: str, name: str, value: Value) -> None:
-    """The write of ``value`` is over; a newer one of another value goes on."""
+def delete_write(transaction: Transaction, device: str, name: str, value: Value) -> None:
+    """Delete the write of ``value``; a newer one with another value stays."""
     number = property_number(transaction, device, name)
     transaction.run("DELETE FROM device_write WHERE property = ? AND value = ?", number, orjson.dumps(value))
 
 
 def property_number(transaction: Transaction, device: str, name: str) -> int:
-    """Return a property's number; it gets one when it had none to leave, or its description is not on disk yet."""
-    question = """SELECT device_property.number FROM device_property JOIN device ON device.number = device
+    """Return the number of a property; insert it, and its device, if there is no row.
+
+    A property without values or readings has no row, and a description may not be stored yet.
+    """
+    query = """SELECT device_property.number FROM device_property JOIN device ON device.number = device
                   WHERE device.id = ? AND name = ?"""
-    rows = transaction.rows(question, device, name)
+    rows = transaction.rows(query, device, name)
     if not rows:
         transaction.run("INSERT OR IGNORE INTO device (id, topic, description) VALUES (?, '', x'')", device)
         transaction.run(
             "INSERT INTO device_property (device, name) SELECT number, ? FROM device WHERE id = ?", name, device
         )
-        rows = transaction.rows(question, device, name)
+        rows = transaction.rows(query, device, name)
     return int(rows[0][0])

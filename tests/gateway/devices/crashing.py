@@ -1,7 +1,7 @@
-"""A gateway's half that kills itself: ``python -m tests.gateway.devices.crashing FOLDER PORT MOMENT LINGER``.
+"""A devices service that kills itself: ``python -m tests.gateway.devices.crashing FOLDER PORT MOMENT LINGER``.
 
-``commit``: a message has been told and is not on disk. ``ack``: it is on disk and not acknowledged. Every change told
-to Home Assistant is a line on standard output.
+``commit``: a message was reported to Home Assistant and is not on disk. ``ack``: it is on disk and not acknowledged.
+Every change reported to Home Assistant is a line on standard output.
 """
 
 import asyncio
@@ -21,36 +21,36 @@ from tests.gateway.store.parts import new_ulids, opened
 
 
 def die(*_: object) -> None:
-    """Be killed as by kill -9."""
+    """Kill this process with SIGKILL."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def tell(change: DeviceChange) -> None:
-    """Write a change down."""
+def report(change: DeviceChange) -> None:
+    """Write a change to standard output."""
     os.write(1, encode(change) + b"\n")
 
 
 async def main(folder: Path, port: int, moment: str, linger: float) -> None:
     """Run until the first message of a property or a device event."""
-    acknowledge, keep = Connection.acknowledge, message_writer._keep
+    acknowledge, apply_batch = Connection.acknowledge, message_writer._apply_batch
 
     def crashing_acknowledge(self: Connection, message: Message) -> bool:
         if moment == "ack" and "/td" not in (message.topic or ""):
             die()
         return acknowledge(self, message)
 
-    def crashing_keep(transaction, batch, unconfirmed):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 - as keeper._keep
-        if moment == "commit" and any("/td" not in (arrival.message.topic or "") for arrival in batch):
+    def crashing_apply(transaction, batch, unconfirmed):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 - as message_writer._apply_batch
+        if moment == "commit" and any("/td" not in (pending.message.topic or "") for pending in batch):
             die()
-        return keep(transaction, batch, unconfirmed)
+        return apply_batch(transaction, batch, unconfirmed)
 
-    Connection.acknowledge = crashing_acknowledge  # type: ignore[method-assign] # that is how it crashes
-    message_writer._keep = crashing_keep
+    Connection.acknowledge = crashing_acknowledge  # type: ignore[method-assign] # replaced to crash
+    message_writer._apply_batch = crashing_apply
     async with opened(folder) as store:
         broker = BrokerOptions(host="127.0.0.1", port=port)
         outbox = Outbox(store, SystemClock())
         devices = Devices(store, outbox, SystemClock(), new_ulids(), broker, readings=ReadingOptions(linger=linger))
-        devices.watch(tell)
+        devices.watch(report)
         await devices.run()
 
 

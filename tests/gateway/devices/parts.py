@@ -1,4 +1,4 @@
-"""Parts for tests of devices: the gateway's half that hears them, and a hand-made device."""
+"""Helpers for tests of devices: a running devices service, and an MQTT client."""
 
 import asyncio
 import threading
@@ -22,25 +22,25 @@ from process_cosmos_gateway.store import Store
 from tests.gateway.store.parts import new_ulids, opened
 
 EVERYTHING = "everything"
-"""The destination that wants all kinds, so that events stay in the outbox."""
+"""A destination that subscribes to all kinds, so that events stay in the outbox."""
 
 
 async def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
-    """Wait until ``condition`` holds; raise ``TimeoutError`` if it does not in time."""
+    """Wait until ``condition`` is true; raise ``TimeoutError`` after ``seconds``."""
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - the condition may be about anything
+        while not condition():  # noqa: ASYNC110 - the condition has no event to wait for
             await asyncio.sleep(0.005)
 
 
 @dataclass
-class Hearing:
-    """Devices at work, and what was heard of them."""
+class RunningDevices:
+    """A running devices service, and the changes it has reported."""
 
     devices: Devices
     store: Store
     outbox: Outbox
     changes: list[DeviceChange] = field(default_factory=list)
-    taken: list[dict[str, Any]] = field(default_factory=list)
+    delivered: list[dict[str, Any]] = field(default_factory=list)
 
     def device(self, device_id: str) -> Device | None:
         return next((device for device in self.devices.devices() if device.id == device_id), None)
@@ -63,51 +63,51 @@ class Hearing:
     async def rows(self, sql: str) -> list[tuple[Any, ...]]:
         return await self.store.read(lambda transaction: transaction.rows(sql))
 
-    async def until_rows(self, sql: str, wanted: list[tuple[Any, ...]]) -> None:
+    async def wait_for_rows(self, sql: str, wanted: list[tuple[Any, ...]]) -> None:
         async with asyncio.timeout(30):
-            while await self.rows(sql) != wanted:  # noqa: ASYNC110 - the store tells nobody
+            while await self.rows(sql) != wanted:  # noqa: ASYNC110 - the store has no event to wait for
                 await asyncio.sleep(0.01)
 
-    async def until_acknowledged(self, device: Client, topic: str, value: float) -> None:
-        """Let ``device`` say two more numbers: when the second is on disk, all before is acknowledged."""
+    async def wait_until_acknowledged(self, device: Client, topic: str, value: float) -> None:
+        """Publish two more numbers: once the second is on disk, all earlier messages are acknowledged."""
         for number in (value, value + 1):
-            await device.say(topic, number)
+            await device.publish(topic, number)
             name = topic.rpartition("/")[2]
-            await self.until_rows(
+            await self.wait_for_rows(
                 f"SELECT CAST(value AS REAL) FROM device_property WHERE name = '{name}'",  # noqa: S608 - the test's own words
                 [(float(number),)],
             )
 
-    async def drained(self) -> list[dict[str, Any]]:
-        """Take what waits for a destination, as one that confirms everything; return all it ever took."""
+    async def drain(self) -> list[dict[str, Any]]:
+        """Deliver all pending events to the destination; return all events delivered so far."""
         deliveries = await self.outbox.deliveries(EVERYTHING, 500)
         await self.outbox.settle(EVERYTHING, [(delivery, Delivered()) for delivery in deliveries])
-        self.taken += [orjson.loads(delivery.body) for delivery in deliveries]
-        return self.taken
+        self.delivered += [orjson.loads(delivery.body) for delivery in deliveries]
+        return self.delivered
 
-    async def until_drained(self, wanted: Callable[[dict[str, Any]], bool], count: int) -> list[dict[str, Any]]:
-        """The wanted events among those that came, once there are ``count``."""
+    async def wait_for_events(self, wanted: Callable[[dict[str, Any]], bool], count: int) -> list[dict[str, Any]]:
+        """Return the delivered events that match ``wanted``, once there are ``count``."""
         async with asyncio.timeout(30):
-            while len(found := [each for each in await self.drained() if wanted(each)]) < count:  # noqa: ASYNC110 - as above
+            while len(found := [each for each in await self.drain() if wanted(each)]) < count:  # noqa: ASYNC110 - as above
                 await asyncio.sleep(0.01)
         return found
 
 
 @asynccontextmanager
-async def hearing(
+async def running_devices(
     folder: Path,
     broker: BrokerOptions | None,
     *,
     clock: Clock | None = None,
     connected: bool = True,
     readings: ReadingOptions | None = None,
-) -> AsyncIterator[Hearing]:
-    """Run devices on the store in ``folder``; they go as at SIGTERM."""
+) -> AsyncIterator[RunningDevices]:
+    """Run a devices service on the store in ``folder``; stop it as SIGTERM does."""
     async with opened(folder) as store:
         outbox = Outbox(store, clock or SystemClock())
         await outbox.register(EVERYTHING, set(EventKind))
         devices = Devices(store, outbox, clock or SystemClock(), new_ulids(), broker, readings=readings)
-        found = Hearing(devices, store, outbox)
+        found = RunningDevices(devices, store, outbox)
         devices.watch(found.changes.append)
         await devices.load()
         running = asyncio.create_task(devices.run())
@@ -123,16 +123,16 @@ async def hearing(
 
 
 @asynccontextmanager
-async def hanging_disk(heard: Hearing) -> AsyncIterator[None]:
-    """Nothing is written inside the block; what came before is."""
-    await until(lambda: not heard.devices._writer._unacknowledged)
+async def blocked_store(gateway: RunningDevices) -> AsyncIterator[None]:
+    """Block all writes of the store inside the block, after the earlier ones have finished."""
+    await until(lambda: not gateway.devices._writer._unacknowledged)
     hangs, goes_on = threading.Event(), threading.Event()
 
     def hang(_: object) -> None:
         hangs.set()
         goes_on.wait(20)
 
-    hanging = asyncio.create_task(heard.store.write(hang))
+    hanging = asyncio.create_task(gateway.store.write(hang))
     await until(hangs.is_set)
     try:
         yield
@@ -142,48 +142,51 @@ async def hanging_disk(heard: Hearing) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def client(broker: BrokerOptions, name: str = "somebody", topics: Sequence[str] = ()) -> AsyncIterator[Client]:
-    """A hand-made MQTT client."""
-    heard: list[Message] = []
+async def client(broker: BrokerOptions, name: str = "client", topics: Sequence[str] = ()) -> AsyncIterator[Client]:
+    """Connect an MQTT client that acknowledges every message."""
+    received: list[Message] = []
 
-    def take(connection: Connection, message: Message) -> None:
-        heard.append(message)
+    def receive(connection: Connection, message: Message) -> None:
+        received.append(message)
         connection.acknowledge(message)
 
-    connection = await Connection.open(broker, client_id=name, on_message=take)
+    connection = await Connection.open(broker, client_id=name, on_message=receive)
     try:
         await connection.subscribe(topics)
-        yield Client(connection, heard)
+        yield Client(connection, received)
     finally:
         connection.close()
 
 
 @dataclass
 class Client:
-    """Publishes what it is told to."""
+    """A connected MQTT client, and the messages it has received."""
 
     connection: Connection
-    heard: list[Message]
+    received: list[Message]
 
-    async def say(self, topic: str, payload: object, *, retain: bool = False) -> None:
+    async def publish(self, topic: str, payload: object, *, retain: bool = False) -> None:
         data = payload if isinstance(payload, bytes) else orjson.dumps(payload)
         await self.connection.publish(topic, data, retain=retain)
 
 
-async def ready(heard: Hearing, tank: Client) -> None:
-    """Let the Thing ``tank`` be known and heard; its level is 0, and no reading yet."""
-    await tank.say("wot/tank/properties/level", 0, retain=True)
-    await tank.say("wot/tank/td", description(), retain=True)
-    await until(lambda: heard.value("wot/tank", "level") == 0)
+async def set_up_tank(gateway: RunningDevices, tank: Client) -> None:
+    """Add the Thing ``tank`` and subscribe to it; its level is 0, without a reading."""
+    await tank.publish("wot/tank/properties/level", 0, retain=True)
+    await tank.publish("wot/tank/td", description(), retain=True)
+    await until(lambda: gateway.value("wot/tank", "level") == 0)
 
 
 def description(**members: object) -> dict[str, Any]:
-    """Describe the Thing ``tank``."""
+    """Return the description of the Thing ``tank``."""
     return description_of("tank", **members)
 
 
 def description_of(thing: str, /, **members: object) -> dict[str, Any]:
-    """Describe a Thing with a number, a writable boolean and a device event; its hrefs name a wrong host."""
+    """Return the description of a Thing with a number, a writable boolean and a device event.
+
+    The host in its hrefs is wrong.
+    """
     base = f"mqtt://elsewhere:1/wot/{thing}"
     return {
         "@context": "https://www.w3.org/2022/wot/td/v1.1",

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
 
-from process_cosmos_gateway.devices.mqtt.redelivery import Delivery, ReceivedMessages
+from process_cosmos_gateway.devices.mqtt.redelivery import ReceivedMessages, RedeliveryStatus
 
 
 @dataclass(slots=True)
-class Sent:
-    """A message at the broker: ``serial`` is known to nobody else, ``text`` is what all can see."""
+class BrokerMessage:
+    """A message at the broker; only the model sees its ``serial``, all parts see its ``text``."""
 
     serial: int
     text: bytes
@@ -23,58 +23,60 @@ class Sent:
 
 
 @dataclass(slots=True)
-class BrokerState:
-    """What a broker has of a session, and may lose when it is killed."""
+class BrokerSession:
+    """The state of a session at the broker, which a kill resets to the last snapshot."""
 
-    queue: deque[Sent] = field(default_factory=deque)
-    in_flight: list[Sent] = field(default_factory=list)
+    queue: deque[BrokerMessage] = field(default_factory=deque)
+    in_flight: list[BrokerMessage] = field(default_factory=list)
     last_number: int = 0
 
 
 @dataclass(slots=True)
-class Waiting:
-    """A message at the gateway until its PUBACK; ``delivery`` REPEAT: there is nothing to store."""
+class PendingMessage:
+    """A message at the gateway until its PUBACK; with ``status`` REPEAT there is nothing to store."""
 
-    sent: Sent
-    delivery: Delivery
+    sent: BrokerMessage
+    status: RedeliveryStatus
     connection: int
     stored: bool = False
 
 
 class Model:
-    """Plays one step at a time and checks the promises at each.
+    """A model that executes one step at a time and checks the guarantees at each.
 
-    A killed gateway loses what is not stored; PUBACKs handed to the socket before its newest commit began have arrived.
-    A killed broker goes back to its newest snapshot: it loses messages and gives their ids out again.
+    A killed gateway loses everything that is not stored; PUBACKs handed to the socket before its newest commit began
+    have arrived. A killed broker goes back to its newest snapshot: it loses messages and reuses their packet ids.
     """
 
     def __init__(self, numbers: int) -> None:
-        """Let the broker use ids from 1 to ``numbers``, the next free one."""
+        """Let the broker use packet ids from 1 to ``numbers``, always the next free one."""
         self._numbers = numbers
         self._serial = 0
-        self._broker = BrokerState()
-        self._snapshot = BrokerState()
+        self._broker = BrokerSession()
+        self._snapshot = BrokerSession()
         self._confirmed: set[int] = set()
-        self._down: deque[Sent] | None = None
+        self._down: deque[BrokerMessage] | None = None
         self._up: deque[tuple[int, int]] = deque()
         self._connection = 0
         self._received = ReceivedMessages()
-        self._waiting: deque[Waiting] = deque()
+        self._pending: deque[PendingMessage] = deque()
         self._commits = 0
         self._life = 0
         self._row: list[bytes] = []
         self._late: set[int] = set()
         self.stored: dict[int, int] = {}
-        """By serial, the gateway's life that stored it first."""
+        """By serial: the run of the gateway that stored the message first."""
         self.marked = 0
         self.repeats = 0
         self.exempt: set[int] = set()
-        """What nobody can know: what a broker sent again as new, or sent again to another life of the gateway than that
-        which acknowledged it, although it had forgotten the PUBACK, or it was overdue when a connection ended.
+        """Messages whose repeats cannot be recognised, so that they may be stored twice.
+
+        The broker sent them again as new. Or it sent them to a later run of the gateway than the one that acknowledged
+        them, because it had lost the PUBACK, or because the PUBACK was overdue when a connection ended.
         """
 
     def steps(self) -> dict[str, Callable[[], None]]:
-        """Return every step by its name; one that is not possible now does nothing."""
+        """Return every step by its name; one that is impossible at the moment does nothing."""
         return {
             "publish": lambda: self._publish(b"true"),
             "publish another": lambda: self._publish(b"false"),
@@ -91,7 +93,7 @@ class Model:
         }
 
     def settle(self) -> None:
-        """Let everything go its way without another fault."""
+        """Deliver and acknowledge everything, without further faults."""
         self._connect()
         while self._broker.queue or self._broker.in_flight or self._down or self._up:
             for step in (self._send, self._receive, self._commit, self._take_puback):
@@ -99,7 +101,7 @@ class Model:
 
     def _publish(self, text: bytes) -> None:
         self._serial += 1
-        self._broker.queue.append(Sent(self._serial, text))
+        self._broker.queue.append(BrokerMessage(self._serial, text))
 
     def _send(self) -> None:
         taken = {each.number for each in self._broker.in_flight}
@@ -118,13 +120,13 @@ class Model:
         if not self._down:
             return
         sent = self._down.popleft()
-        delivery = self._received.receive(sent.mark, redelivered=sent.dup)
-        self.repeats += delivery is Delivery.REPEAT
-        self._waiting.append(Waiting(sent, delivery, self._connection, stored=delivery is Delivery.REPEAT))
+        status = self._received.receive(sent.mark, redelivered=sent.dup)
+        self.repeats += status is RedeliveryStatus.REPEAT
+        self._pending.append(PendingMessage(sent, status, self._connection, stored=status is RedeliveryStatus.REPEAT))
         self._acknowledge()
 
     def _commit(self, most: int | None = None) -> None:
-        batch = [each for each in self._waiting if not each.stored][:most]
+        batch = [each for each in self._pending if not each.stored][:most]
         if not batch:
             return
         self._row = [*self._received.begin_commit(), *(each.sent.mark for each in batch)]
@@ -134,17 +136,17 @@ class Model:
             self._store(each)
         self._acknowledge()
 
-    def _store(self, waiting: Waiting) -> None:
-        serial = waiting.sent.serial
-        if waiting.delivery is Delivery.POSSIBLE_REPEAT:
+    def _store(self, pending: PendingMessage) -> None:
+        serial = pending.sent.serial
+        if pending.status is RedeliveryStatus.POSSIBLE_REPEAT:
             self.marked += 1
         else:
             assert serial not in self.stored or serial in self.exempt, "stored twice without a mark"
         self.stored.setdefault(serial, self._life)
 
     def _acknowledge(self) -> None:
-        while self._waiting and self._waiting[0].stored:
-            done = self._waiting.popleft()
+        while self._pending and self._pending[0].stored:
+            done = self._pending.popleft()
             if self._down is not None and done.connection == self._connection:
                 self._up.append((self._commits, done.sent.number))
                 self._received.acknowledged(done.sent.mark)
@@ -179,7 +181,7 @@ class Model:
         while self._up and self._up[0][0] < self._commits:
             self._take_puback()
         self._reset()
-        self._waiting.clear()
+        self._pending.clear()
         self._life += 1
         self._received = ReceivedMessages()
         self._received.begin_session(self._row)

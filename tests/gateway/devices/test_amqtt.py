@@ -1,4 +1,4 @@
-"""The real aMQTT, which speaks MQTT 3.1.1 only, instead of Mosquitto."""
+"""Tests with aMQTT, a broker that supports MQTT 3.1.1 only, instead of Mosquitto."""
 
 import asyncio
 import subprocess
@@ -13,7 +13,7 @@ from process_cosmos_gateway.lab.devices import LeakSensor, Valve
 from process_cosmos_gateway.lab.processes import accepts
 from tests.brokers import free_port
 
-from .parts import client, hearing, ready, until
+from .parts import client, running_devices, set_up_tank, until
 
 pytestmark = pytest.mark.long
 
@@ -30,7 +30,7 @@ plugins:
 
 @pytest.fixture
 async def amqtt(tmp_path: Path) -> AsyncIterator[BrokerOptions]:
-    """An aMQTT process without sessions on disk."""
+    """Start an aMQTT process that does not store sessions on disk."""
     port = free_port()
     file = tmp_path / "amqtt.yaml"
     file.write_text(CONFIGURATION.format(port=port))
@@ -48,32 +48,30 @@ async def amqtt(tmp_path: Path) -> AsyncIterator[BrokerOptions]:
         process.wait(10)
 
 
-async def test_devices_are_heard_and_written_to_through_a_broker_that_speaks_3_1_1_only(
+async def test_devices_are_read_and_written_through_a_broker_with_3_1_1_only(
     amqtt: BrokerOptions, tmp_path: Path
 ) -> None:
     async with (
-        hearing(tmp_path / "data", amqtt) as heard,
+        running_devices(tmp_path / "data", amqtt) as gateway,
         LeakSensor(amqtt, "leak-1") as sensor,
         Valve(amqtt, "valve-1") as valve,
     ):
-        await until(lambda: heard.value("wot/leak-1", "leak") is False)
-        link = heard.devices.broker_link
+        await until(lambda: gateway.value("wot/leak-1", "leak") is False)
+        link = gateway.devices.broker_link
         assert link is not None
         assert link.version == "3.1.1"
         await sensor.set(True)
-        await until(lambda: heard.value("wot/leak-1", "leak") and heard.events("leak_detected"))
-        await until(lambda: heard.value("wot/valve-1", "open"))
-        await heard.write("wot/valve-1", "open", value=False)
-        await until(lambda: not valve.is_open and heard.value("wot/valve-1", "open") is False)
+        await until(lambda: gateway.value("wot/leak-1", "leak") and gateway.events("leak_detected"))
+        await until(lambda: gateway.value("wot/valve-1", "open"))
+        await gateway.write("wot/valve-1", "open", value=False)
+        await until(lambda: not valve.is_open and gateway.value("wot/valve-1", "open") is False)
 
 
-async def test_a_session_it_does_not_keep_for_anonymous_clients_is_told_as_a_gap(
-    amqtt: BrokerOptions, tmp_path: Path
-) -> None:
+async def test_a_session_not_kept_for_anonymous_clients_is_a_gap(amqtt: BrokerOptions, tmp_path: Path) -> None:
     async with client(amqtt) as tank:
-        async with hearing(tmp_path / "data", amqtt) as heard:
-            await ready(heard, tank)
-        async with hearing(tmp_path / "data", amqtt) as heard:
-            await until(lambda: heard.devices.gaps == 1)
-            await tank.say("wot/tank/events/overflow", 5)
-            await until(lambda: heard.events("overflow"))
+        async with running_devices(tmp_path / "data", amqtt) as gateway:
+            await set_up_tank(gateway, tank)
+        async with running_devices(tmp_path / "data", amqtt) as gateway:
+            await until(lambda: gateway.devices.gaps == 1)
+            await tank.publish("wot/tank/events/overflow", 5)
+            await until(lambda: gateway.events("overflow"))

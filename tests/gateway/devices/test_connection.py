@@ -1,4 +1,4 @@
-"""The connection to the broker: TLS, client certificates, MQTT 3.1.1, another with our name."""
+"""The connection to the broker: TLS, client certificates, MQTT 3.1.1, a second client with our id."""
 
 import asyncio
 import hashlib
@@ -19,12 +19,12 @@ from process_cosmos_gateway.lab.devices import LeakSensor
 from process_cosmos_gateway.lab.proxy import FaultProxy
 from tests.brokers import Broker, free_port, running_broker
 
-from .parts import client, hearing, until
+from .parts import client, running_devices, until
 
 
 @pytest.fixture
 async def tls_broker(tmp_path: Path) -> AsyncIterator[Broker]:
-    """A broker that wants client certificates."""
+    """Start a broker that requires client certificates."""
     folder = tmp_path / "broker"
     folder.mkdir()
     authority = trustme.CA()
@@ -64,23 +64,23 @@ async def reason(options: BrokerOptions) -> str:
     return str(refused.value)
 
 
-def said(caplog: pytest.LogCaptureFixture, words: str, times: int) -> bool:
+def is_logged(caplog: pytest.LogCaptureFixture, words: str, times: int) -> bool:
     return caplog.text.count(words) == times
 
 
-async def test_devices_are_heard_over_tls_with_a_client_certificate(tls_broker: Broker, tmp_path: Path) -> None:
+async def test_devices_are_received_over_tls_with_a_client_certificate(tls_broker: Broker, tmp_path: Path) -> None:
     async with (
-        hearing(tmp_path / "data", tls_broker.options) as heard,
+        running_devices(tmp_path / "data", tls_broker.options) as gateway,
         LeakSensor(tls_broker.options, "leak-1") as sensor,
     ):
-        await until(lambda: heard.value("wot/leak-1", "leak") is False)
+        await until(lambda: gateway.value("wot/leak-1", "leak") is False)
         await sensor.set(True)
-        await until(lambda: heard.value("wot/leak-1", "leak"))
+        await until(lambda: gateway.value("wot/leak-1", "leak"))
 
 
-async def test_many_messages_in_one_tls_record_are_all_heard(tls_broker: Broker) -> None:
-    """After the first of them the socket has nothing more to read, only TLS has: no selector tells of it."""
-    heard: list[bytes] = []
+async def test_all_messages_of_one_tls_record_are_received(tls_broker: Broker) -> None:
+    """Messages after the first are in TLS's own buffer, which a selector does not report."""
+    received: list[bytes] = []
     accepted = b"\x20\x03\0\0\0"
     messages = b"".join(b"\x32\x07\0\x01x" + bytes((0, number, 0, number)) for number in range(1, 11))
 
@@ -99,17 +99,17 @@ async def test_many_messages_in_one_tls_record_are_all_heard(tls_broker: Broker)
         connection = await Connection.open(
             replace(options, port=server.sockets[0].getsockname()[1]),
             client_id="x",
-            on_message=lambda _, message: heard.append(message.payload),
+            on_message=lambda _, message: received.append(message.payload),
         )
-        await until(lambda: len(heard) == 10, 10)  # without a keepalive that would wake it up
+        await until(lambda: len(received) == 10, 10)  # sooner than a keep-alive would trigger a read
         connection.close()
-    assert heard == [bytes((number,)) for number in range(1, 11)]
+    assert received == [bytes((number,)) for number in range(1, 11)]
 
 
 async def test_a_broker_of_an_unknown_authority_is_not_trusted(tls_broker: Broker, tmp_path: Path) -> None:
-    stranger = tmp_path / "stranger.pem"
-    trustme.CA().cert_pem.write_to_path(stranger)
-    assert "certificate verify failed" in await reason(replace(tls_broker.options, ca=stranger))
+    other_ca = tmp_path / "other_ca.pem"
+    trustme.CA().cert_pem.write_to_path(other_ca)
+    assert "certificate verify failed" in await reason(replace(tls_broker.options, ca=other_ca))
 
 
 async def test_a_missing_certificate_file_is_a_reason_not_a_crash(tls_broker: Broker, tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ async def test_a_missing_certificate_file_is_a_reason_not_a_crash(tls_broker: Br
     assert await reason(replace(tls_broker.options, certificate=None, key=None))
 
 
-async def test_passwords_are_used_and_refused(tmp_path: Path) -> None:
+async def test_passwords_are_sent_and_can_be_refused(tmp_path: Path) -> None:
     passwords = tmp_path / "passwords"
     salt = b"twelve bytes"
     digest = hashlib.pbkdf2_hmac("sha512", b"right", salt, 1000, 64)
@@ -127,24 +127,27 @@ async def test_passwords_are_used_and_refused(tmp_path: Path) -> None:
     async with running_broker(tmp_path, lines) as broker:
         assert "uthori" in await reason(replace(broker.options, username="someone", password="wrong"))
         async with client(replace(broker.options, username="someone", password="right")) as accepted:
-            await accepted.say("x", 1)
+            await accepted.publish("x", 1)
 
 
-async def test_a_broker_without_mqtt_5_is_spoken_to_in_3_1_1(tmp_path: Path) -> None:
+async def test_mqtt_3_1_1_is_used_with_a_broker_without_mqtt_5(tmp_path: Path) -> None:
     folder = tmp_path / "broker"
     folder.mkdir()
     lines = ("allow_anonymous true", "accept_protocol_versions 3,4")
     async with running_broker(folder, lines) as broker:
-        async with hearing(tmp_path / "data", broker.options) as heard, LeakSensor(broker.options, "leak-1") as sensor:
-            await until(lambda: heard.value("wot/leak-1", "leak") is False)
+        async with (
+            running_devices(tmp_path / "data", broker.options) as gateway,
+            LeakSensor(broker.options, "leak-1") as sensor,
+        ):
+            await until(lambda: gateway.value("wot/leak-1", "leak") is False)
             await sensor.set(True)
-            await until(lambda: heard.value("wot/leak-1", "leak"))
-            await heard.until_rows("SELECT count(*) FROM device_message", [(1,)])
-        async with hearing(tmp_path / "data", broker.options) as heard:
-            assert heard.devices.gaps == 0
+            await until(lambda: gateway.value("wot/leak-1", "leak"))
+            await gateway.wait_for_rows("SELECT count(*) FROM device_message", [(1,)])
+        async with running_devices(tmp_path / "data", broker.options) as gateway:
+            assert gateway.devices.gaps == 0
 
 
-async def test_a_session_taken_over_is_told_from_a_lost_connection(broker: Broker) -> None:
+async def test_a_session_takeover_is_distinguished_from_a_lost_connection(broker: Broker) -> None:
     first = await Connection.open(broker.options, client_id="same", on_message=ignore)
     second = await Connection.open(broker.options, client_id="same", on_message=ignore)
     assert await first.ended() == TAKEN_OVER
@@ -152,43 +155,43 @@ async def test_a_session_taken_over_is_told_from_a_lost_connection(broker: Broke
     assert await second.ended() == "connection_lost"
 
 
-async def test_two_gateways_with_one_identity_do_not_fight_for_ever(
+async def test_two_gateways_with_one_client_id_do_not_take_over_for_ever(
     broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with hearing(tmp_path / "data", broker.options) as heard:
-        name = f"process-cosmos-{heard.store.site}"
+    async with running_devices(tmp_path / "data", broker.options) as gateway:
+        name = f"process-cosmos-{gateway.store.site}"
         for _ in range(2):
-            await until(lambda: heard.devices.broker_connected)
+            await until(lambda: gateway.devices.broker_connected)
             other = await Connection.open(broker.options, client_id=name, on_message=ignore)
-            await until(lambda: not heard.devices.broker_connected)
+            await until(lambda: not gateway.devices.broker_connected)
             other.close()
         await until(lambda: "identity_conflict" in caplog.text)
 
 
-async def test_nobody_there_is_a_reason() -> None:
+async def test_an_unreachable_broker_is_a_reason() -> None:
     assert "Connect call failed" in await reason(BrokerOptions(host="127.0.0.1", port=free_port()))
     assert await reason(BrokerOptions(host="no-such-host.invalid", port=1))
 
 
 @pytest.mark.parametrize(("host", "port"), [("mqtt..local", 1), ("mqtt\0local", 1), ("127.0.0.1", 70_000)])
-async def test_a_host_that_is_none_is_a_reason(host: str, port: int) -> None:
+async def test_an_invalid_host_or_port_is_a_reason(host: str, port: int) -> None:
     assert await reason(BrokerOptions(host=host, port=port))
 
 
-async def test_the_same_outage_is_said_again_after_the_broker_was_back(
+async def test_the_same_outage_is_logged_again_after_the_broker_was_back(
     broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with (
         FaultProxy("127.0.0.1", broker.options.port) as proxy,
-        hearing(tmp_path / "data", replace(broker.options, port=proxy.port)) as heard,
+        running_devices(tmp_path / "data", replace(broker.options, port=proxy.port)) as gateway,
     ):
         for times in (1, 2):
-            await until(lambda: heard.devices.broker_connected)
+            await until(lambda: gateway.devices.broker_connected)
             proxy.reset()
-            await until(partial(said, caplog, "The broker is away (connection_lost)", times))
+            await until(partial(is_logged, caplog, "The MQTT broker is not connected (connection_lost)", times))
 
 
-async def test_a_broker_that_never_answers_is_given_up(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_broker_that_never_answers_times_out(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("process_cosmos_gateway.devices.mqtt.connection._ANSWER_SECONDS", 0.3)
     async with FaultProxy("127.0.0.1", broker.options.port) as proxy:
         proxy.blackhole()
@@ -196,23 +199,23 @@ async def test_a_broker_that_never_answers_is_given_up(broker: Broker, monkeypat
         assert proxy.counts.swallowed_bytes > 0
 
 
-async def test_a_half_open_connection_is_noticed(
+async def test_a_half_open_connection_is_detected(
     broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("process_cosmos_gateway.devices.mqtt.paho_client.KEEPALIVE", 1)
     async with (
         FaultProxy("127.0.0.1", broker.options.port) as proxy,
-        hearing(tmp_path / "data", replace(broker.options, port=proxy.port)) as heard,
+        running_devices(tmp_path / "data", replace(broker.options, port=proxy.port)) as gateway,
     ):
         proxy.blackhole()
-        await until(lambda: not heard.devices.broker_connected)
+        await until(lambda: not gateway.devices.broker_connected)
         assert proxy.counts.swallowed_bytes > 0
         proxy.heal()
-        await until(lambda: heard.devices.broker_connected)
+        await until(lambda: gateway.devices.broker_connected)
 
 
 @pytest.mark.parametrize("reply", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x20\x00", b"\x20\xff\xff\xff\xff\xff", b""])
-async def test_what_speaks_no_mqtt_is_left_alone(reply: bytes) -> None:
+async def test_an_endpoint_that_does_not_speak_mqtt_is_a_reason(reply: bytes) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(100)
         writer.write(reply)
@@ -223,7 +226,7 @@ async def test_what_speaks_no_mqtt_is_left_alone(reply: bytes) -> None:
         assert await reason(BrokerOptions(host="127.0.0.1", port=port))
 
 
-async def test_nothing_is_left_of_a_tls_handshake_that_fails() -> None:
+async def test_a_failed_tls_handshake_leaves_no_socket_open() -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(100)
         writer.write(b"this is no TLS at all")

@@ -1,4 +1,4 @@
-"""Thing Descriptions: what is read out of them, and what is refused."""
+"""Thing Descriptions: what is parsed, and what is refused."""
 
 from dataclasses import replace
 from typing import Any
@@ -34,13 +34,13 @@ def refusal(document: object, topic: str = TOPIC) -> Code:
     return refused.value.code
 
 
-def one_property(name: str = "x", **said: object) -> dict[str, Any]:
+def one_property(name: str = "x", **affordance: object) -> dict[str, Any]:
     forms = [{"href": "mqtt://b/wot/tank/x"}, {"href": "mqtt://b/wot/tank/x/set", "op": "writeproperty"}]
-    return description(events={}, properties={name: {"forms": forms, **said}})
+    return description(events={}, properties={name: {"forms": forms, **affordance}})
 
 
-def hint_of(name: str = "x", **said: object) -> Hint:
-    return parse(one_property(name, **said)).device.properties[0].hint
+def hint_of(name: str = "x", **affordance: object) -> Hint:
+    return parse(one_property(name, **affordance)).device.properties[0].hint
 
 
 def claiming(href: str) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def test_the_largest_device_fits_into_a_frame_with_the_longest_texts() -> None:
     assert len(encode(Snapshot(sequence=1, devices=(replace(device, properties=full),)))) < MAX_FRAME * 3 // 4
 
 
-def test_a_description_says_what_a_device_is_and_where_it_speaks() -> None:
+def test_a_description_defines_the_device_and_its_topics() -> None:
     thing = parse(
         description(
             **{
@@ -90,7 +90,7 @@ def test_a_description_says_what_a_device_is_and_where_it_speaks() -> None:
     assert thing.availability == "wot/tank/availability"
 
 
-def test_a_node_wot_description_is_read_as_it_is() -> None:
+def test_a_node_wot_description_is_accepted_unchanged() -> None:
     base = "mqtt://broker:1883/Leak%20Sensor"
     thing = parse(
         {
@@ -145,12 +145,12 @@ def test_a_node_wot_description_is_read_as_it_is() -> None:
         ("mqtts://b", "mqtts://other/wot/tank/level"),
     ],
 )
-def test_a_relative_href_stands_on_the_base(base: str, href: str) -> None:
+def test_a_relative_href_is_resolved_against_the_base(base: str, href: str) -> None:
     assert list(parse({**claiming(href), "base": base, "events": {}}).reads) == ["wot/tank/level"]
 
 
 @pytest.mark.parametrize(
-    ("said", "hint"),
+    ("affordance", "hint"),
     [
         ({"type": "boolean", "@type": "saref:Moisture", "readOnly": True}, Hint.MOISTURE),
         (
@@ -168,11 +168,11 @@ def test_a_relative_href_stands_on_the_base(base: str, href: str) -> None:
         ({"type": "number", "title": "Pressure", "unit": "hPa"}, Hint.NONE),
     ],
 )
-def test_type_unit_and_title_hint_at_the_meaning(said: dict[str, Any], hint: Hint) -> None:
-    assert hint_of(**said) is hint
+def test_type_unit_and_title_determine_the_hint(affordance: dict[str, Any], hint: Hint) -> None:
+    assert hint_of(**affordance) is hint
 
 
-def test_a_name_hints_too() -> None:
+def test_a_name_determines_the_hint_too() -> None:
     assert hint_of("outdoorTemperature", type="number") is Hint.TEMPERATURE
 
 
@@ -184,19 +184,19 @@ def test_units_are_spelled_as_home_assistant_does(unit: str, spelled: str) -> No
     assert parse(one_property(type="number", unit=unit)).device.properties[0].unit == spelled
 
 
-def test_a_topic_for_reading_and_writing_is_only_read() -> None:
+def test_a_topic_for_both_reading_and_writing_is_not_written() -> None:
     forms = [{"href": "mqtt://b/wot/tank/x"}]
     thing = parse(description(properties={"x": {"type": "boolean", "forms": forms}}))
     assert (thing.writes, thing.device.properties[0].writable) == ({}, False)
 
 
-@pytest.mark.parametrize(("said", "integer"), [("integer", True), ("number", False)])
-def test_an_integer_is_a_number_known_to_be_whole(said: str, integer: bool) -> None:  # noqa: FBT001 - a table
-    (described,) = parse(one_property(type=said)).device.properties
+@pytest.mark.parametrize(("affordance", "integer"), [("integer", True), ("number", False)])
+def test_an_integer_is_a_number_marked_as_integer(affordance: str, integer: bool) -> None:  # noqa: FBT001 - a table
+    (described,) = parse(one_property(type=affordance)).device.properties
     assert (described.kind, described.integer) == (PropertyKind.NUMBER, integer)
 
 
-def test_objects_and_what_can_only_be_written_are_passed_over() -> None:
+def test_object_and_write_only_properties_are_ignored() -> None:
     forms = [{"href": "mqtt://b/wot/tank/x"}]
     odd = {
         "position": {"type": "object", "forms": [{"href": "mqtt://b/wot/tank/y"}]},
@@ -237,7 +237,7 @@ def test_objects_and_what_can_only_be_written_are_passed_over() -> None:
         claiming("mqtt://b"),
     ],
 )
-def test_what_is_no_description_is_refused_with_a_code(document: object) -> None:
+def test_an_invalid_description_is_refused_with_a_code(document: object) -> None:
     assert refusal(document) is Code.DESCRIPTION_INVALID
 
 
@@ -256,7 +256,7 @@ UNUSABLE: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("forms", UNUSABLE.values(), ids=UNUSABLE.keys())
-def test_a_form_that_cannot_be_used_costs_its_property_and_not_the_device(forms: object) -> None:
+def test_an_unusable_form_removes_its_property_but_not_the_device(forms: object) -> None:
     known = description()["properties"]
     thing = parse(description(properties={**known, "x": {"type": "boolean", "readOnly": True, "forms": forms}}))
     assert set(thing.reads.values()) == {"level", "pump"}
@@ -273,23 +273,23 @@ MISTAKES: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("said", MISTAKES.values(), ids=MISTAKES.keys())
-def test_a_mistake_in_one_property_costs_that_one_and_not_the_device(said: dict[str, Any] | str) -> None:
+@pytest.mark.parametrize("affordance", MISTAKES.values(), ids=MISTAKES.keys())
+def test_a_mistake_in_a_property_removes_that_property_only(affordance: dict[str, Any] | str) -> None:
     known = description()["properties"]
-    odd = {**said, "forms": [{"href": "mqtt://b/wot/tank/x"}]} if isinstance(said, dict) else said
+    odd = {**affordance, "forms": [{"href": "mqtt://b/wot/tank/x"}]} if isinstance(affordance, dict) else affordance
     thing = parse(description(properties={"x": odd, **known}))
     assert (set(thing.reads.values()), set(thing.unusable)) == ({"level", "pump"}, {"x"})
     assert [each.name for each in thing.device.properties] == ["level", "pump"]
 
 
 @pytest.mark.parametrize("name", ["", "x" * 256])
-def test_a_property_without_a_proper_name_costs_itself(name: str) -> None:
+def test_a_property_with_an_invalid_name_is_left_out(name: str) -> None:
     odd = {name: {"type": "boolean", "forms": [{"href": "mqtt://b/wot/tank/x"}]}}
     thing = parse(description(properties={**odd, **description()["properties"]}))
     assert (set(thing.reads.values()), set(thing.unusable)) == ({"level", "pump"}, {name[:255]})
 
 
-def test_a_mistake_in_an_event_costs_that_one_and_not_the_device() -> None:
+def test_a_mistake_in_an_event_removes_that_event_only() -> None:
     forms = [{"href": "mqtt://b/wot/tank/x"}]
     known = description()["events"]
     thing = parse(description(events={"x": {"title": 5, "forms": forms}, **known}))
@@ -298,26 +298,26 @@ def test_a_mistake_in_an_event_costs_that_one_and_not_the_device() -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "affordance",
     ["online", {"href": 5}, {"href": "mqtt://b/wot/tank/properties/level"}, {"href": "mqtt://b/wot/other/online"}],
 )
-def test_a_mistake_in_the_availability_costs_that_and_not_the_device(said: object) -> None:
-    thing = parse(description(**{"cosmos:availability": said}))
+def test_a_mistake_in_the_availability_removes_that_only(affordance: object) -> None:
+    thing = parse(description(**{"cosmos:availability": affordance}))
     assert thing.availability is None
     assert (set(thing.reads.values()), set(thing.unusable)) == ({"level", "pump"}, {"cosmos:availability"})
 
 
-def test_a_makers_name_that_cannot_be_shown_costs_itself() -> None:
+def test_an_invalid_manufacturer_is_left_out() -> None:
     assert parse(description(**{"schema:manufacturer": {"schema:name": 5}})).device.manufacturer is None
 
 
-def test_a_form_behind_one_that_cannot_be_used_is_used() -> None:
+def test_a_form_after_an_unusable_one_is_used() -> None:
     forms = [{"href": "mqtt://b/#"}, {"href": 5}, {"href": "mqtt://b/wot/tank/x"}]
     thing = parse(description(properties={"x": {"type": "boolean", "readOnly": True, "forms": forms}}))
     assert (thing.reads, thing.unusable) == ({"wot/tank/x": "x"}, {})
 
 
-def test_the_w3cs_mqtt_forms_name_their_topics_by_members() -> None:
+def test_forms_of_the_w3c_mqtt_binding_name_their_topics_in_members() -> None:
     forms = [
         {
             "href": "mqtt://b:1883",
@@ -353,12 +353,12 @@ def test_a_description_may_claim_only_topics_below_its_own(href: str) -> None:
     assert refusal(claiming(href)) is Code.TOPIC_TAKEN
 
 
-def test_a_description_above_others_may_not_claim_what_would_be_theirs() -> None:
+def test_a_description_at_a_higher_level_may_not_claim_topics_of_lower_ones() -> None:
     assert refusal(claiming("mqtt://b/wot/tank/properties/x"), "wot") is Code.TOPIC_TAKEN
     assert list(parse({**claiming("mqtt://b/wot/x"), "events": {}}, "wot").reads) == ["wot/x"]
 
 
-def test_what_others_publish_at_one_level_is_no_mistake() -> None:
+def test_other_messages_on_topics_of_one_level_are_not_logged_as_mistakes() -> None:
     assert not is_meant_as_description("homeassistant", b"online")
     assert is_meant_as_description("wot/tank/td", b"garbage")
     assert is_meant_as_description("tank", orjson.dumps(description()))

@@ -1,4 +1,4 @@
-"""What thinning does to readings, as a function of values."""
+"""Downsampling of readings, as functions of values."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from process_cosmos_gateway.devices.readings.downsampling import (
     LATE_SECONDS,
-    Gate,
-    Gates,
+    AggregationWindow,
+    FilterState,
+    FilterStates,
     Point,
-    Window,
-    admit,
-    folded,
-    opened,
+    add_to_window,
+    filter_point,
+    release_due,
     rule_for,
 )
 from process_cosmos_gateway.options import Aggregate, VolumeRule
@@ -30,20 +30,22 @@ RULES = st.builds(
 )
 
 
-def left_of(rule: VolumeRule, points: Sequence[Point], gates: Gates | None = None) -> tuple[list[Point], Gates]:
-    """What leaves at once, of points received at their own time."""
-    left, gates = [], gates or Gates()
+def forwarded_of(
+    rule: VolumeRule, points: Sequence[Point], states: FilterStates | None = None
+) -> tuple[list[Point], FilterStates]:
+    """Return the points forwarded at once, if each is received at its own time, and the states afterwards."""
+    left, states = [], states or FilterStates()
     for point in points:
-        gates, leaves = admit(gates, rule, point, point.time)
-        left += [point] if leaves else []
-    return left, gates
+        states, is_forwarded = filter_point(states, rule, point, point.time)
+        left += [point] if is_forwarded else []
+    return left, states
 
 
 def series(*values: float, every: float = 1.0, begin: float = NOON) -> list[Point]:
     return [Point(begin + number * every, value) for number, value in enumerate(values)]
 
 
-def test_the_first_rule_that_matches_counts() -> None:
+def test_the_first_matching_rule_applies() -> None:
     rules = [VolumeRule(match="wot/tank/level"), VolumeRule(match="wot/*/level", every=1), VolumeRule(match="*l[xy]")]
     assert rule_for(rules, "wot/tank", "level") is rules[0]
     assert rule_for(rules, "wot/cellar/left", "level") is rules[1]
@@ -51,7 +53,7 @@ def test_the_first_rule_that_matches_counts() -> None:
     assert rule_for(rules, "wot/tank", "lx") is rules[2]
 
 
-def test_names_with_slashes_of_two_properties_are_never_taken_for_one_another() -> None:
+def test_names_with_slashes_are_never_confused() -> None:
     rules = [VolumeRule(match="wot/kitchen/leak"), VolumeRule(match="wot/kitchen%2Fleak"), VolumeRule(match="*/100%25")]
     assert rule_for(rules, "wot/kitchen", "leak") is rules[0]
     assert rule_for(rules, "wot", "kitchen/leak") is rules[1]
@@ -60,71 +62,71 @@ def test_names_with_slashes_of_two_properties_are_never_taken_for_one_another() 
     assert rule_for(rules, "wot/tank", "100%") is rules[2]
 
 
-def test_changes_smaller_than_the_deadband_stay_also_when_they_add_up_slowly() -> None:
-    left, _ = left_of(VolumeRule(match="*", deadband=1), series(20, 20.4, 20.8, 21.2, 20.9, 20.1))
+def test_changes_below_the_deadband_are_dropped_until_they_add_up_to_it() -> None:
+    left, _ = forwarded_of(VolumeRule(match="*", deadband=1), series(20, 20.4, 20.8, 21.2, 20.9, 20.1))
     assert [point.value for point in left] == [20, 21.2, 20.1]
 
 
-def test_of_an_interval_the_first_leaves_at_once_and_the_newest_when_it_is_over() -> None:
+def test_the_first_reading_of_an_interval_is_forwarded_at_once_and_the_newest_at_its_end() -> None:
     rule = VolumeRule(match="*", every=10)
-    left, gates = left_of(rule, series(1, 2, 3))
+    left, states = forwarded_of(rule, series(1, 2, 3))
     assert left == [Point(NOON, 1)]
-    assert opened(gates, NOON + 9, 10) == (gates, ())
-    after, held = opened(gates, NOON + 10, 10)
+    assert release_due(states, NOON + 9, 10) == (states, ())
+    after, held = release_due(states, NOON + 10, 10)
     assert held == (Point(NOON + 2, 3),)
-    assert after.waiting == 0
+    assert after.held_count == 0
 
 
-def test_a_value_that_returns_within_the_interval_need_not_leave() -> None:
-    left, gates = left_of(VolumeRule(match="*", every=10, deadband=1), series(1, 5, 1.5))
+def test_a_value_that_returns_within_the_interval_is_not_forwarded() -> None:
+    left, states = forwarded_of(VolumeRule(match="*", every=10, deadband=1), series(1, 5, 1.5))
     assert [point.value for point in left] == [1]
-    assert gates.waiting == 0
+    assert states.held_count == 0
 
 
-def test_a_clock_that_went_back_holds_nothing_for_longer_than_the_interval() -> None:
-    _, gates = left_of(VolumeRule(match="*", every=10), series(1, 2))
-    assert opened(gates, NOON - 1000, 10)[1] == (Point(NOON + 1, 2),)
+def test_a_clock_set_back_holds_no_reading_for_longer_than_the_interval() -> None:
+    _, states = forwarded_of(VolumeRule(match="*", every=10), series(1, 2))
+    assert release_due(states, NOON - 1000, 10)[1] == (Point(NOON + 1, 2),)
 
 
-def test_live_readings_and_a_backlog_that_come_by_turns_are_thinned_each() -> None:
+def test_alternating_live_readings_and_backlog_are_thinned_separately() -> None:
     rule = VolumeRule(match="*", every=60)
     live, backlog = series(*range(6), every=10), series(*range(6), every=10, begin=NOON - 3600)
-    by_turns = [point for pair in zip(live, backlog, strict=True) for point in pair]
-    left, gates = left_of(rule, by_turns)
+    alternating = [point for pair in zip(live, backlog, strict=True) for point in pair]
+    left, states = forwarded_of(rule, alternating)
     assert left == [live[0], backlog[0]]
-    assert gates.waiting == 2
+    assert states.held_count == 2
 
 
 def test_a_backlog_is_not_compared_with_one_from_before_the_last_live_reading() -> None:
     rule = VolumeRule(match="*", deadband=1)
-    _, gates = left_of(rule, [Point(NOON, 30), Point(NOON - 100, 20), Point(NOON + 1000, 40)])
-    left, _ = left_of(rule, [Point(NOON + 500, 20.1)], gates)
+    _, states = forwarded_of(rule, [Point(NOON, 30), Point(NOON - 100, 20), Point(NOON + 1000, 40)])
+    left, _ = forwarded_of(rule, [Point(NOON + 500, 20.1)], states)
     assert left == [Point(NOON + 500, 20.1)]
 
 
 @given(points=POINTS, rule=RULES)
-def test_every_reading_leaves_is_thinned_or_waits(points: list[Point], rule: VolumeRule) -> None:
-    gates, left, thinned = Gates(), 0, 0
+def test_every_reading_is_forwarded_thinned_or_held(points: list[Point], rule: VolumeRule) -> None:
+    states, left, thinned = FilterStates(), 0, 0
     for point in points:
-        after, leaves = admit(gates, rule, point, point.time)
-        assert 0 <= 1 - leaves - (after.waiting - gates.waiting) <= 2
-        thinned += 1 - leaves - (after.waiting - gates.waiting)
-        left += leaves
-        gates = after
-    assert left + thinned + gates.waiting == len(points)
+        after, is_forwarded = filter_point(states, rule, point, point.time)
+        assert 0 <= 1 - is_forwarded - (after.held_count - states.held_count) <= 2
+        thinned += 1 - is_forwarded - (after.held_count - states.held_count)
+        left += is_forwarded
+        states = after
+    assert left + thinned + states.held_count == len(points)
     if not rule.deadband and not rule.every:
         assert left == len(points)
 
 
 @given(points=POINTS.map(sorted), rule=RULES)
-def test_in_order_what_leaves_is_apart_in_time_and_near_in_value(points: list[Point], rule: VolumeRule) -> None:
-    left, gates = left_of(rule, points)
+def test_in_order_forwarded_readings_keep_the_interval_and_the_deadband(points: list[Point], rule: VolumeRule) -> None:
+    left, states = forwarded_of(rule, points)
     assert all(later.time - earlier.time >= rule.every for earlier, later in pairwise(left))
     assert all(abs(later.value - earlier.value) >= rule.deadband for earlier, later in pairwise(left))
     if points:
-        newest = gates.front.held or gates.front.sent
+        newest = states.front.held or states.front.sent
         assert newest is not None
-        assert abs(points[-1].value - newest.value) < max(rule.deadband, 1e-9)  # who listens knows the last value
+        assert abs(points[-1].value - newest.value) < max(rule.deadband, 1e-9)  # a receiver knows the last value
 
 
 @pytest.mark.parametrize(
@@ -136,32 +138,32 @@ def test_in_order_what_leaves_is_apart_in_time_and_near_in_value(points: list[Po
         (Aggregate.LAST, Point(NOON + 9, 3)),
     ],
 )
-def test_a_window_leaves_as_one(aggregate: Aggregate, as_one: Point) -> None:
+def test_a_window_is_forwarded_as_one_value(aggregate: Aggregate, as_one: Point) -> None:
     rule = VolumeRule(match="*", aggregate=aggregate, window=60)
-    window: Window | None = None
+    window: AggregationWindow | None = None
     for point in (Point(NOON, 8), Point(NOON + 9, 3), Point(NOON + 3, 1)):
-        window = folded(window, rule, point, point.time)
+        window = add_to_window(window, rule, point, point.time)
     assert window is not None
     assert (window.point, window.count) == (as_one, 3)
 
 
-def test_a_mean_of_huge_numbers_is_a_number() -> None:
+def test_a_mean_of_huge_numbers_does_not_overflow() -> None:
     rule = VolumeRule(match="*", aggregate=Aggregate.MEAN, window=60)
-    window = folded(folded(None, rule, Point(NOON, 1.7e308), NOON), rule, Point(NOON, -1.7e308), NOON)
+    window = add_to_window(add_to_window(None, rule, Point(NOON, 1.7e308), NOON), rule, Point(NOON, -1.7e308), NOON)
     assert window.point == Point(NOON, 0.0)
 
 
-def test_a_window_is_due_after_its_end_a_backlogs_after_it_came_and_never_later_than_its_length() -> None:
+def test_a_window_is_due_after_its_end_or_its_receipt_and_never_later_than_its_length() -> None:
     rule = VolumeRule(match="*", aggregate=Aggregate.MEAN, window=60)
-    assert folded(None, rule, Point(NOON + 20, 1), NOON + 20).due_at == NOON + 60 + LATE_SECONDS
-    assert folded(None, rule, Point(NOON, 1), NOON + 5000).due_at == NOON + 5000 + LATE_SECONDS
-    assert folded(None, rule, Point(NOON + 1e8, 1), NOON).due_at == NOON + 60 + LATE_SECONDS
+    assert add_to_window(None, rule, Point(NOON + 20, 1), NOON + 20).due_at == NOON + 60 + LATE_SECONDS
+    assert add_to_window(None, rule, Point(NOON, 1), NOON + 5000).due_at == NOON + 5000 + LATE_SECONDS
+    assert add_to_window(None, rule, Point(NOON + 1e8, 1), NOON).due_at == NOON + 60 + LATE_SECONDS
 
 
-def test_a_late_reading_that_waits_is_not_forgotten_when_a_live_one_leaves() -> None:
-    late = Gate(sent=Point(NOON - 50, 1), held=Point(NOON - 40, 2), due_at=NOON + 1)
-    gates, leaves = admit(
-        Gates(front=Gate(sent=Point(NOON, 1)), late=late), VolumeRule(match="*"), Point(NOON + 1, 1), 0
+def test_a_held_late_reading_stays_when_a_live_one_is_forwarded() -> None:
+    late = FilterState(sent=Point(NOON - 50, 1), held=Point(NOON - 40, 2), due_at=NOON + 1)
+    states, is_forwarded = filter_point(
+        FilterStates(front=FilterState(sent=Point(NOON, 1)), late=late), VolumeRule(match="*"), Point(NOON + 1, 1), 0
     )
-    assert leaves
-    assert gates.waiting == 1
+    assert is_forwarded
+    assert states.held_count == 1

@@ -1,4 +1,4 @@
-"""A broker that lost its session counts from one again: a late acknowledgement would confirm another message."""
+"""A late acknowledgement must not confirm a message of a new session, whose packet ids start at one again."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,25 +12,25 @@ NAME = "gateway"
 TOPIC = "tank/level"
 
 
-class Session:
-    """A connection of a gateway that keeps its session and acknowledges nothing by itself."""
+class KeptSession:
+    """A connection that keeps its session and does not acknowledge messages by itself."""
 
     def __init__(self) -> None:
-        self.heard: list[Message] = []
+        self.received: list[Message] = []
         self.connection: Connection
 
-    async def until_heard(self, *payloads: bytes) -> None:
-        await until(lambda: tuple(message.payload for message in self.heard) == payloads)
+    async def wait_for_payloads(self, *payloads: bytes) -> None:
+        await until(lambda: tuple(message.payload for message in self.received) == payloads)
 
 
 @asynccontextmanager
-async def connected(broker: Broker, *, keep_session: bool = True) -> AsyncIterator[Session]:
-    """Be connected; go as at a power cut."""
-    session = Session()
+async def connected(broker: Broker, *, keep_session: bool = True) -> AsyncIterator[KeptSession]:
+    """Connect; at the end drop the connection as a power failure would."""
+    session = KeptSession()
     session.connection = await Connection.open(
         broker.options,
         client_id=NAME,
-        on_message=lambda _, message: session.heard.append(message),
+        on_message=lambda _, message: session.received.append(message),
         keep_session=keep_session,
     )
     await session.connection.subscribe([TOPIC])
@@ -43,17 +43,17 @@ async def connected(broker: Broker, *, keep_session: bool = True) -> AsyncIterat
 async def test_an_acknowledgement_of_an_older_connection_confirms_nothing_of_the_next(broker: Broker) -> None:
     async with client(broker.options) as tank:
         async with connected(broker) as first:
-            await tank.say(TOPIC, 1)
-            await first.until_heard(b"1")
+            await tank.publish(TOPIC, 1)
+            await first.wait_for_payloads(b"1")
         async with connected(broker, keep_session=False):
-            pass  # the broker forgets the session, and message 1 with it
+            pass  # the broker deletes the session, and message 1 with it
         async with connected(broker) as second:
-            await tank.say(TOPIC, 2)
-            await second.until_heard(b"2")
-            assert second.heard[0].number == first.heard[0].number  # the fault is there
-            first.connection.acknowledge(first.heard[0])
-            # The broker answers in order: when it confirms this, it has read what was sent before.
+            await tank.publish(TOPIC, 2)
+            await second.wait_for_payloads(b"2")
+            assert second.received[0].number == first.received[0].number  # the condition of the fault
+            first.connection.acknowledge(first.received[0])
+            # The broker answers in order: once it confirms this, it has read the acknowledgement.
             await second.connection.publish("elsewhere", b"")
         async with connected(broker) as third:
-            await third.until_heard(b"2")
-            assert third.heard[0].redelivered
+            await third.wait_for_payloads(b"2")
+            assert third.received[0].redelivered

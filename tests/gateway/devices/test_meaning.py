@@ -1,4 +1,4 @@
-"""What a property's name, title, type and description make of it."""
+"""The meaning of a property, from its name, title, type and description."""
 
 import orjson
 import pytest
@@ -22,7 +22,7 @@ WRITABLE = [
     "Valve offset relay",
     "valveFreezeGuard",
 ]
-TURNED_VALVES = [
+NEGATED_VALVES = [
     "valveClosed",
     "closedValve",
     "valve_closed",
@@ -45,7 +45,7 @@ TURNED_VALVES = [
     "valveInverted",
 ]
 READ = ["leak", "Water leak", "leakDetected", "moisture", "leak_sensor", "MOISTURE", "Leak No. 1"]
-TURNED_LEAKS = [
+NEGATED_LEAKS = [
     "noLeak",
     "no_leak",
     "no-leak",
@@ -70,16 +70,16 @@ TURNED_LEAKS = [
 ]
 
 
-def thing(name: str = "x", *, readonly: bool = False, of: str = "Tank", **members: object) -> Thing:
+def thing(name: str = "x", *, readonly: bool = False, title_of_thing: str = "Tank", **members: object) -> Thing:
     base = "mqtt://b/wot/tank/properties/x"
     forms = [{"href": base, "op": "observeproperty"}, {"href": f"{base}/set", "op": "writeproperty"}]
-    said = {"type": "boolean", "readOnly": readonly, "forms": forms, **members}
-    document = description(title=of, properties={name: said}, events={})
+    affordance = {"type": "boolean", "readOnly": readonly, "forms": forms, **members}
+    document = description(title=title_of_thing, properties={name: affordance}, events={})
     return parse_description("wot/tank/td", orjson.dumps(document), ["wot/+/td"])
 
 
-def described(name: str = "x", *, readonly: bool = False, of: str = "Tank", **members: object) -> Property:
-    return thing(name, readonly=readonly, of=of, **members).device.properties[0]
+def described(name: str = "x", *, readonly: bool = False, title_of_thing: str = "Tank", **members: object) -> Property:
+    return thing(name, readonly=readonly, title_of_thing=title_of_thing, **members).device.properties[0]
 
 
 def meaning(found: Property) -> tuple[Hint, bool, Hint]:
@@ -90,23 +90,23 @@ VALVE = (Hint.VALVE, True, Hint.NONE)
 MOISTURE = (Hint.MOISTURE, False, Hint.NONE)
 SWITCH = (Hint.NONE, True, Hint.NONE)
 PLAIN = (Hint.NONE, False, Hint.NONE)
-ASKED_VALVE = (Hint.NONE, False, Hint.VALVE)
-ASKED_LEAK = (Hint.NONE, False, Hint.MOISTURE)
+SUGGESTED_VALVE = (Hint.NONE, False, Hint.VALVE)
+SUGGESTED_LEAK = (Hint.NONE, False, Hint.MOISTURE)
 
 
 @pytest.mark.parametrize(
     ("names", "readonly", "meant"),
     [
         (WRITABLE, False, VALVE),
-        (TURNED_VALVES, False, ASKED_VALVE),
+        (NEGATED_VALVES, False, SUGGESTED_VALVE),
         (READ, True, MOISTURE),
-        (TURNED_LEAKS, True, ASKED_LEAK),
-        (TURNED_LEAKS, False, ASKED_LEAK),
+        (NEGATED_LEAKS, True, SUGGESTED_LEAK),
+        (NEGATED_LEAKS, False, SUGGESTED_LEAK),
         (["valveClosed", "pumpOff", "closed", "dry"], True, PLAIN),
         (["pump", "pumpOff", "lamp closed", "leakAlarmSwitch"], False, SWITCH),
     ],
 )
-def test_a_word_that_turns_a_name_round_leaves_its_meaning_open(
+def test_a_negating_word_in_a_name_leaves_its_meaning_open(
     names: list[str],
     *,
     readonly: bool,
@@ -121,17 +121,19 @@ def test_a_word_that_turns_a_name_round_leaves_its_meaning_open(
 @pytest.mark.parametrize(
     ("text", "meant"),
     [
-        ("True when the valve is closed", ASKED_VALVE),
-        ("Normally closed valve.", ASKED_VALVE),
-        ("True: the valve is not open", ASKED_VALVE),
-        ("No leak detected at the valve", ASKED_VALVE),
+        ("True when the valve is closed", SUGGESTED_VALVE),
+        ("Normally closed valve.", SUGGESTED_VALVE),
+        ("True: the valve is not open", SUGGESTED_VALVE),
+        ("No leak detected at the valve", SUGGESTED_VALVE),
         ("Whether the valve is open or closed", VALVE),
         ("The main valve (true: open, false: closed)", VALVE),
         ("Closes the valve in the cellar", VALVE),
         ("Water. No guarantee", VALVE),
     ],
 )
-def test_a_description_turns_a_name_round_unless_it_also_says_the_opposite(text: str, meant: object) -> None:
+def test_a_negating_description_leaves_the_meaning_open_unless_it_also_names_the_opposite(
+    text: str, meant: object
+) -> None:
     assert meaning(described("valve", description=text)) == meant
 
 
@@ -139,19 +141,19 @@ def test_a_description_turns_a_name_round_unless_it_also_says_the_opposite(text:
     ("types", "name", "readonly", "meant"),
     [
         ("saref:Valve", "valveClosed", False, VALVE),
-        ("a:ValveClosed", "state", False, ASKED_VALVE),
+        ("a:ValveClosed", "state", False, SUGGESTED_VALVE),
         ("Moisture", "noLeak", True, MOISTURE),
-        ("NoLeak", "state", True, ASKED_LEAK),
+        ("NoLeak", "state", True, SUGGESTED_LEAK),
     ],
 )
-def test_a_type_that_leaves_nothing_open_decides(types: str, name: str, *, readonly: bool, meant: object) -> None:
+def test_an_unambiguous_type_takes_precedence(types: str, name: str, *, readonly: bool, meant: object) -> None:
     assert meaning(described(name, readonly=readonly, **{"@type": types})) == meant
 
 
-def test_closed_alone_is_open_to_doubt_at_a_thing_that_is_a_valve() -> None:
-    assert meaning(described("closed", of="Main valve")) == ASKED_VALVE
-    assert meaning(described("noise off", of="Main valve")) == SWITCH
-    assert meaning(described("closed", of="Window")) == SWITCH
+def test_closed_alone_is_ambiguous_for_a_thing_titled_as_a_valve() -> None:
+    assert meaning(described("closed", title_of_thing="Main valve")) == SUGGESTED_VALVE
+    assert meaning(described("noise off", title_of_thing="Main valve")) == SWITCH
+    assert meaning(described("closed", title_of_thing="Window")) == SWITCH
 
 
 @pytest.mark.parametrize(
@@ -167,7 +169,7 @@ def test_closed_alone_is_open_to_doubt_at_a_thing_that_is_a_valve() -> None:
         ("Water valve", True, "wet", MOISTURE, False),
     ],
 )
-def test_the_description_says_what_true_means(
+def test_the_description_declares_the_meaning_of_true(
     name: str,
     *,
     readonly: bool,
@@ -182,9 +184,9 @@ def test_the_description_says_what_true_means(
 
 
 @pytest.mark.parametrize(("kind", "means"), [("boolean", "shut"), ("boolean", True), ("number", "open")])
-def test_a_meaning_nobody_knows_is_refused(kind: str, means: object) -> None:
+def test_an_unknown_meaning_is_refused(kind: str, means: object) -> None:
     with pytest.raises(DescriptionError) as refused:
-        thing("valve", readonly=False, of="Tank", type=kind, **{"cosmos:trueMeans": means})
+        thing("valve", readonly=False, title_of_thing="Tank", type=kind, **{"cosmos:trueMeans": means})
     assert refused.value.code is Code.DESCRIPTION_INVALID
 
 

@@ -1,4 +1,4 @@
-"""Other people's brokers: they hang up, stay silent, deny, shorten the keep-alive, or send what is no MQTT."""
+"""Other brokers: they hang up, stay silent, deny, shorten the keep-alive, or send invalid data."""
 
 import asyncio
 import struct
@@ -11,16 +11,16 @@ import pytest
 from process_cosmos_gateway.contract.destinations import BrokerLink
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.devices import BrokerOptions
-from process_cosmos_gateway.devices.mqtt.broker_state import Link
+from process_cosmos_gateway.devices.mqtt.broker_state import BrokerState
 from process_cosmos_gateway.devices.mqtt.connection import Connection, Message
 from process_cosmos_gateway.devices.mqtt.errors import MqttError
 from process_cosmos_gateway.devices.mqtt.packets import MAX_PACKET
-from process_cosmos_gateway.devices.mqtt.versions import TRY_5_AGAIN, Version, Versions
+from process_cosmos_gateway.devices.mqtt.versions import TRY_5_AGAIN, Version, VersionOrder
 from process_cosmos_gateway.errors import RequestRefusedError
 from process_cosmos_gateway.lab.mqtt_proxy import Manners, MqttProxy, Reaction
 from tests.brokers import Broker, running_broker
 
-from .parts import Hearing, client, description, hearing, ready, until
+from .parts import RunningDevices, client, description, running_devices, set_up_tank, until
 
 LEVEL = "wot/tank/properties/level"
 
@@ -35,8 +35,8 @@ def through(broker: Broker, proxy: MqttProxy) -> BrokerOptions:
     return replace(broker.options, port=proxy.port)
 
 
-def link(heard: Hearing) -> BrokerLink:
-    found = heard.devices.broker_link
+def link(gateway: RunningDevices) -> BrokerLink:
+    found = gateway.devices.broker_link
     assert found is not None
     return found
 
@@ -45,19 +45,19 @@ def ignore(connection: Connection, message: Message) -> None:
     connection.acknowledge(message)
 
 
-async def test_a_broker_that_hangs_up_at_mqtt_5_is_spoken_to_in_3_1_1_at_once_and_remembered(
+async def test_a_broker_that_hangs_up_at_mqtt_5_gets_3_1_1_at_once_and_is_remembered(
     broker: Broker, proxy: MqttProxy, tmp_path: Path
 ) -> None:
     proxy.manners = Manners(to_5=Reaction.HANG_UP)
-    async with hearing(tmp_path, through(broker, proxy)) as heard, client(broker.options) as tank:
-        await ready(heard, tank)
-        assert link(heard) == BrokerLink(version="3.1.1")
+    async with running_devices(tmp_path, through(broker, proxy)) as gateway, client(broker.options) as tank:
+        await set_up_tank(gateway, tank)
+        assert link(gateway) == BrokerLink(version="3.1.1")
         await proxy.reset()
-        await until(lambda: proxy.counts["connects_311"] == 2 and heard.devices.broker_connected)
-        assert (proxy.counts["hang_up_at_5"], heard.devices.gaps) == (1, 0)
+        await until(lambda: proxy.counts["connects_311"] == 2 and gateway.devices.broker_connected)
+        assert (proxy.counts["hang_up_at_5"], gateway.devices.gaps) == (1, 0)
 
 
-async def test_a_broker_that_is_silent_at_mqtt_5_is_spoken_to_in_3_1_1(
+async def test_a_broker_that_is_silent_at_mqtt_5_gets_3_1_1(
     broker: Broker, proxy: MqttProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("process_cosmos_gateway.devices.mqtt.connection._ANSWER_SECONDS", 0.3)
@@ -67,7 +67,7 @@ async def test_a_broker_that_is_silent_at_mqtt_5_is_spoken_to_in_3_1_1(
     connection.close()
 
 
-async def test_a_broker_that_answers_mqtt_5_like_3_1_1_is_spoken_to_in_3_1_1() -> None:
+async def test_a_broker_that_answers_mqtt_5_like_3_1_1_gets_3_1_1() -> None:
     seen: list[int] = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -83,23 +83,23 @@ async def test_a_broker_that_answers_mqtt_5_like_3_1_1_is_spoken_to_in_3_1_1() -
         connection.close()
 
 
-async def test_a_broker_that_hangs_up_at_both_is_not_remembered(broker: Broker, proxy: MqttProxy) -> None:
-    versions = Versions()
+async def test_a_broker_that_hangs_up_at_both_versions_is_not_remembered(broker: Broker, proxy: MqttProxy) -> None:
+    version_order = VersionOrder()
     proxy.manners = Manners(to_5=Reaction.HANG_UP)
     broker.stop()
     with pytest.raises(MqttError):
-        await Connection.open(through(broker, proxy), client_id="x", on_message=ignore, versions=versions)
-    assert versions.in_order(asyncio.get_running_loop().time())[0] is Version.V5
+        await Connection.open(through(broker, proxy), client_id="x", on_message=ignore, version_order=version_order)
+    assert version_order.in_order(asyncio.get_running_loop().time())[0] is Version.V5
 
 
 def test_mqtt_5_is_tried_again_every_24_hours() -> None:
-    versions = Versions()
-    versions.answered(Version.V311, 100.0)
-    assert versions.in_order(100.0 + TRY_5_AGAIN - 1)[0] is Version.V311
-    versions.answered(Version.V311, 200.0)
-    assert versions.in_order(100.0 + TRY_5_AGAIN)[0] is Version.V5
-    versions.answered(Version.V5, 300.0)
-    assert versions.in_order(301.0)[0] is Version.V5
+    version_order = VersionOrder()
+    version_order.note_answer(Version.V311, 100.0)
+    assert version_order.in_order(100.0 + TRY_5_AGAIN - 1)[0] is Version.V311
+    version_order.note_answer(Version.V311, 200.0)
+    assert version_order.in_order(100.0 + TRY_5_AGAIN)[0] is Version.V5
+    version_order.note_answer(Version.V5, 300.0)
+    assert version_order.in_order(301.0)[0] is Version.V5
 
 
 async def test_a_refused_login_is_no_reason_to_try_another_version(tmp_path: Path) -> None:
@@ -111,76 +111,76 @@ async def test_a_refused_login_is_no_reason_to_try_another_version(tmp_path: Pat
 
 
 @pytest.mark.parametrize("reaction", [Reaction.HANG_UP, Reaction.SILENCE])
-async def test_what_the_broker_drops_is_left_out_where_it_will_not_tell(
+async def test_the_count_of_dropped_messages_is_left_out_if_the_broker_does_not_publish_it(
     broker: Broker, proxy: MqttProxy, tmp_path: Path, reaction: Reaction, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("process_cosmos_gateway.devices.mqtt.connection._ANSWER_SECONDS", 0.5)
     proxy.manners = Manners(to_sys=reaction)
-    async with hearing(tmp_path, through(broker, proxy)) as heard, client(broker.options) as tank:
-        await until(lambda: heard.devices._dropped_topic_from)
-        await until(lambda: heard.devices.broker_connected)
-        await ready(heard, tank)
+    async with running_devices(tmp_path, through(broker, proxy)) as gateway, client(broker.options) as tank:
+        await until(lambda: gateway.devices._dropped_topic_from)
+        await until(lambda: gateway.devices.broker_connected)
+        await set_up_tank(gateway, tank)
         assert proxy.counts[f"{reaction}_at_sys"] == 1
         assert proxy.counts["connects_5"] == (2 if reaction is Reaction.HANG_UP else 1)
 
 
-async def test_a_denied_write_is_told_to_whoever_wrote_and_is_not_repeated(
+async def test_a_denied_write_is_reported_to_the_caller_and_not_repeated(
     broker: Broker, proxy: MqttProxy, tmp_path: Path
 ) -> None:
     proxy.manners = Manners(denied="wot/tank/properties/pump/writeproperty")
-    async with hearing(tmp_path, through(broker, proxy)) as heard, client(broker.options) as tank:
-        await ready(heard, tank)
+    async with running_devices(tmp_path, through(broker, proxy)) as gateway, client(broker.options) as tank:
+        await set_up_tank(gateway, tank)
         with pytest.raises(RequestRefusedError) as refused:
-            await heard.write("wot/tank", "pump", value=True)
+            await gateway.write("wot/tank", "pump", value=True)
         assert refused.value.code is Code.WRITE_DENIED
-        assert link(heard).denied == ("wot/tank/properties/pump/writeproperty",)
-        await heard.until_rows("SELECT * FROM device_write", [])
-        assert heard.devices.counts["writes_denied"] == 1
+        assert link(gateway).denied == ("wot/tank/properties/pump/writeproperty",)
+        await gateway.wait_for_rows("SELECT * FROM device_write", [])
+        assert gateway.devices.counts["writes_denied"] == 1
         proxy.manners = Manners()
         await proxy.reset()
-        await until(lambda: heard.devices.broker_connected)
-        await heard.write("wot/tank", "pump", value=True)
-        await until(lambda: not link(heard).denied)
+        await until(lambda: gateway.devices.broker_connected)
+        await gateway.write("wot/tank", "pump", value=True)
+        await until(lambda: not link(gateway).denied)
 
 
-async def test_a_denied_subscription_is_named(broker: Broker, proxy: MqttProxy, tmp_path: Path) -> None:
+async def test_a_denied_subscription_is_listed(broker: Broker, proxy: MqttProxy, tmp_path: Path) -> None:
     proxy.manners = Manners(denied="wot/tank/events")
-    async with hearing(tmp_path, through(broker, proxy)) as heard, client(broker.options) as tank:
-        await ready(heard, tank)
-        await until(lambda: link(heard).denied)
-        assert link(heard).denied == ("wot/tank/events/overflow",)
-        await tank.say("wot/tank/td", b"", retain=True)
-        await until(lambda: not link(heard).denied)
+    async with running_devices(tmp_path, through(broker, proxy)) as gateway, client(broker.options) as tank:
+        await set_up_tank(gateway, tank)
+        await until(lambda: link(gateway).denied)
+        assert link(gateway).denied == ("wot/tank/events/overflow",)
+        await tank.publish("wot/tank/td", b"", retain=True)
+        await until(lambda: not link(gateway).denied)
 
 
-async def test_a_new_device_whose_subscription_is_not_answered_is_heard_by_a_new_connection(
+async def test_an_unanswered_subscription_is_made_by_a_new_connection(
     broker: Broker, proxy: MqttProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("process_cosmos_gateway.devices.mqtt.connection._ANSWER_SECONDS", 0.5)
     proxy.manners = Manners(lost="wot/tank/properties")
-    async with hearing(tmp_path, through(broker, proxy)) as heard, client(broker.options) as tank:
+    async with running_devices(tmp_path, through(broker, proxy)) as gateway, client(broker.options) as tank:
         proxy.manners = Manners()
-        await ready(heard, tank)
+        await set_up_tank(gateway, tank)
         assert (proxy.counts["silence_at_topic"], proxy.counts["connects_5"]) == (1, 2)
     assert "subscription_unanswered" in caplog.text
 
 
 @pytest.mark.parametrize("old", [False, True])
-async def test_a_broker_that_takes_only_qos_0_is_obeyed(
+async def test_a_broker_that_supports_only_qos_0_gets_qos_0(
     broker: Broker, proxy: MqttProxy, tmp_path: Path, *, old: bool
 ) -> None:
     proxy.manners = Manners(max_qos=0, to_5=Reaction.HANG_UP if old else Reaction.NONE)
     async with (
-        hearing(tmp_path, through(broker, proxy)) as heard,
+        running_devices(tmp_path, through(broker, proxy)) as gateway,
         client(broker.options, topics=["wot/tank/properties/pump/writeproperty"]) as tank,
     ):
-        await ready(heard, tank)
-        await heard.write("wot/tank", "pump", value=True)
-        await until(lambda: tank.heard)
-        assert (link(heard).max_qos, proxy.counts["qos_not_supported"]) == (0, 0)
+        await set_up_tank(gateway, tank)
+        await gateway.write("wot/tank", "pump", value=True)
+        await until(lambda: tank.received)
+        assert (link(gateway).max_qos, proxy.counts["qos_not_supported"]) == (0, 0)
 
 
-async def test_a_server_keep_alive_is_obeyed(broker: Broker, proxy: MqttProxy) -> None:
+async def test_a_server_keep_alive_is_applied(broker: Broker, proxy: MqttProxy) -> None:
     proxy.manners = Manners(keep_alive=1)
     connection = await Connection.open(through(broker, proxy), client_id="x", on_message=ignore)
     with pytest.raises(TimeoutError):
@@ -204,19 +204,22 @@ GARBAGE = {
 
 
 @pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE.keys())
-async def test_whatever_cannot_be_read_ends_the_connection_and_the_next_one_works(
+async def test_invalid_mqtt_data_ends_the_connection_and_the_next_one_works(
     broker: Broker, proxy: MqttProxy, tmp_path: Path, garbage: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     proxy.manners = Manners(garbage=garbage)
-    async with hearing(tmp_path, through(broker, proxy), connected=False) as heard, client(broker.options) as tank:
+    async with (
+        running_devices(tmp_path, through(broker, proxy), connected=False) as gateway,
+        client(broker.options) as tank,
+    ):
         await until(lambda: proxy.counts["garbage"] >= 2)
         proxy.manners = Manners()
-        await until(lambda: heard.devices.broker_connected)
-        await ready(heard, tank)
-    assert sum("The broker is away" in line for line in caplog.text.splitlines()) <= 2
+        await until(lambda: gateway.devices.broker_connected)
+        await set_up_tank(gateway, tank)
+    assert sum("The MQTT broker is not connected" in line for line in caplog.text.splitlines()) <= 2
 
 
-async def test_a_bug_of_ours_while_reading_ends_the_connection_too(broker: Broker) -> None:
+async def test_an_exception_in_the_message_callback_ends_the_connection_too(broker: Broker) -> None:
     def fail(_: Connection, __: Message) -> None:
         raise RuntimeError("a bug")
 
@@ -225,45 +228,45 @@ async def test_a_bug_of_ours_while_reading_ends_the_connection_too(broker: Broke
     connection = await Connection.open(broker.options, client_id="x", on_message=fail)
     await connection.subscribe(["x"])
     async with client(broker.options) as other:
-        await other.say("x", 1)
+        await other.publish("x", 1)
     assert await connection.ended() == "protocol_error"
 
 
 @pytest.mark.parametrize("old", [False, True])
-async def test_a_message_that_is_too_large_is_acknowledged_counted_and_never_held(
+async def test_a_message_that_is_too_large_is_acknowledged_and_counted(
     broker: Broker, proxy: MqttProxy, tmp_path: Path, *, old: bool
 ) -> None:
     proxy.manners = Manners(to_5=Reaction.HANG_UP if old else Reaction.NONE)
-    async with hearing(tmp_path, through(broker, proxy)) as heard, client(broker.options) as tank:
-        await ready(heard, tank)
-        await tank.say(LEVEL, b"1" * (3 * MAX_PACKET))
-        await tank.say(LEVEL, 7)
-        await until(lambda: heard.value("wot/tank", "level") == 7)
-        assert heard.devices.counts["oversized"] == old, "a broker with MQTT 5 drops it"
-        await heard.until_acknowledged(tank, LEVEL, 8)
+    async with running_devices(tmp_path, through(broker, proxy)) as gateway, client(broker.options) as tank:
+        await set_up_tank(gateway, tank)
+        await tank.publish(LEVEL, b"1" * (3 * MAX_PACKET))
+        await tank.publish(LEVEL, 7)
+        await until(lambda: gateway.value("wot/tank", "level") == 7)
+        assert gateway.devices.counts["oversized"] == old, "a broker with MQTT 5 drops it"
+        await gateway.wait_until_acknowledged(tank, LEVEL, 8)
 
 
-async def test_a_packet_of_exactly_the_limit_is_read(broker: Broker) -> None:
-    heard: list[Message] = []
-    connection = await Connection.open(broker.options, client_id="x", on_message=lambda _, each: heard.append(each))
+async def test_a_packet_of_exactly_the_limit_is_accepted(broker: Broker) -> None:
+    received: list[Message] = []
+    connection = await Connection.open(broker.options, client_id="x", on_message=lambda _, each: received.append(each))
     await connection.subscribe(["x"])
     overhead = len(struct.pack("!BBBB", 0, 0, 0, 0)) + 2 + 1 + 2 + 1  # header, topic, id, no properties
     async with client(broker.options) as other:
-        await other.say("x", b"1" * (MAX_PACKET - overhead))
-    await until(lambda: heard)
-    assert heard[0].oversized == 0
-    assert len(heard[0].payload) == MAX_PACKET - overhead
+        await other.publish("x", b"1" * (MAX_PACKET - overhead))
+    await until(lambda: received)
+    assert received[0].oversized == 0
+    assert len(received[0].payload) == MAX_PACKET - overhead
     connection.close()
 
 
 async def test_a_description_of_the_largest_size_fits_into_a_packet(broker: Broker, tmp_path: Path) -> None:
-    async with hearing(tmp_path, broker.options) as heard, client(broker.options) as tank:
-        await tank.say("wot/tank/td", description(padding="x" * 260_000), retain=True)
-        await until(lambda: heard.device("wot/tank"))
+    async with running_devices(tmp_path, broker.options) as gateway, client(broker.options) as tank:
+        await tank.publish("wot/tank/td", description(padding="x" * 260_000), retain=True)
+        await until(lambda: gateway.device("wot/tank"))
 
 
-class At:
-    """Monotonic time, as a test sets it."""
+class FakeTime:
+    """Monotonic seconds, set by the test."""
 
     now = 0.0
 
@@ -271,44 +274,44 @@ class At:
         return self.now
 
 
-def test_a_broker_that_is_away_needs_help_after_ten_minutes_and_one_that_refuses_us_at_once() -> None:
-    at = At()
-    standing = Link(at)
-    standing.lost("timeout: no answer")
-    assert (standing.read((), turned_away=False).reason, at.now) == ("timeout", 0.0)
+def test_an_outage_needs_help_after_ten_minutes_and_a_refusal_at_once() -> None:
+    at = FakeTime()
+    state = BrokerState(at)
+    state.note_lost("timeout: no answer")
+    assert (state.to_broker_link((), turned_away=False).reason, at.now) == ("timeout", 0.0)
     at.now = 599.0
-    assert not standing.read((), turned_away=False).needs_help
+    assert not state.to_broker_link((), turned_away=False).needs_help
     at.now = 600.0
-    assert standing.read((), turned_away=False).needs_help
+    assert state.to_broker_link((), turned_away=False).needs_help
     at.now = 0.0
-    refused = Link(at)
-    refused.lost("login_refused: Not authorized")
-    assert refused.read((), turned_away=False).needs_help
-    conflict = Link(at)
-    conflict.lost("identity_conflict")
+    refused = BrokerState(at)
+    refused.note_lost("login_refused: Not authorized")
+    assert refused.to_broker_link((), turned_away=False).needs_help
+    conflict = BrokerState(at)
+    conflict.note_lost("identity_conflict")
     at.now = 700.0
-    assert not conflict.read((), turned_away=False).needs_help, "it has an issue of its own"
+    assert not conflict.to_broker_link((), turned_away=False).needs_help, "it has a repair issue of its own"
 
 
-async def test_the_lab_counts_messages_alike_that_get_an_id_again(broker: Broker, proxy: MqttProxy) -> None:
-    heard: list[int] = []
+async def test_the_lab_counts_identical_messages_that_reuse_a_packet_id(broker: Broker, proxy: MqttProxy) -> None:
+    received: list[int] = []
 
-    def take(connection: Connection, message: Message) -> None:
-        heard.append(message.number)
+    def receive(connection: Connection, message: Message) -> None:
+        received.append(message.number)
         connection.acknowledge(message)
 
     async def listen(payloads: Sequence[bytes]) -> None:
-        """Hear some messages in a session of its own, whose first has the first id."""
-        before = len(heard)
-        connection = await Connection.open(through(broker, proxy), client_id="x", on_message=take)
+        """Receive the messages in a new session, whose first packet id is 1."""
+        before = len(received)
+        connection = await Connection.open(through(broker, proxy), client_id="x", on_message=receive)
         await connection.subscribe([LEVEL])
         for payload in payloads:
             await connection.publish(LEVEL, payload)
-        await until(lambda: len(heard) == before + len(payloads))
+        await until(lambda: len(received) == before + len(payloads))
         connection.close()
 
     await listen([b"1", b"2", b"2"])
     assert proxy.counts["ids_given_out_again"] == 0
     await listen([b"1", b"1", b"2"])
-    assert heard == [1, 2, 3, 1, 2, 3]
+    assert received == [1, 2, 3, 1, 2, 3]
     assert proxy.counts["ids_given_out_again"] == 2

@@ -1,4 +1,4 @@
-"""What the broker sends again: dropped where it is surely known, else accepted again and marked."""
+"""Messages that the broker sends again: dropped if they are certainly repeats, else accepted and marked."""
 
 import asyncio
 import signal
@@ -13,12 +13,12 @@ from process_cosmos_gateway.contract.devices import EventHappened, ValueChanged
 from process_cosmos_gateway.devices.mqtt.connection import Message
 from tests.brokers import Broker
 
-from .parts import Hearing, client, description, hearing, until
+from .parts import RunningDevices, client, description, running_devices, until
 
 TD = "wot/tank/td"
 LEVEL = "wot/tank/properties/level"
 OVERFLOW = "wot/tank/events/overflow"
-WORKER = "wot/tank/properties/pump"
+PUMP = "wot/tank/properties/pump"
 TOP = Path(__file__).parents[3]
 
 
@@ -26,14 +26,14 @@ def is_five(event: dict[str, Any]) -> bool:
     return isinstance(event["data"], list) and [reading["v"] for reading in event["data"]].count(5) == 1
 
 
-async def marks_of_events(heard: Hearing, count: int) -> list[bool]:
-    """Return of each device event that waits for destinations whether it is marked, once there are ``count``."""
-    events = await heard.until_drained(lambda each: each["type"].endswith("device.event.v1"), count)
+async def possible_repeats_of(gateway: RunningDevices, count: int) -> list[bool]:
+    """Return the ``possible_repeat`` marks of the device events delivered, once there are ``count``."""
+    events = await gateway.wait_for_events(lambda each: each["type"].endswith("device.event.v1"), count)
     return [each["data"].get("possible_repeat", False) for each in events]
 
 
-async def told_until_killed(folder: Path, broker: Broker, moment: str, linger: float = 0.0) -> list[dict[str, Any]]:
-    """Run a gateway's half that kills itself; return what it had told."""
+async def changes_until_killed(folder: Path, broker: Broker, moment: str, linger: float = 0.0) -> list[dict[str, Any]]:
+    """Run a devices service that kills itself; return the changes it had reported."""
     process = await asyncio.create_subprocess_exec(
         *(
             sys.executable,
@@ -53,111 +53,107 @@ async def told_until_killed(folder: Path, broker: Broker, moment: str, linger: f
     return [orjson.loads(line) for line in output.splitlines()]
 
 
-async def known_device(folder: Path, broker: Broker) -> None:
-    """Let the gateway know the device and be subscribed, with a first value."""
-    async with hearing(folder, broker.options) as heard, client(broker.options) as tank:
-        await tank.say(TD, description(), retain=True)
-        await until(lambda: heard.device("wot/tank"))
-        await tank.say(LEVEL, 0, retain=True)
-        await until(lambda: heard.value("wot/tank", "level") == 0)
-        await heard.until_acknowledged(tank, LEVEL, -1)
+async def set_up_device(folder: Path, broker: Broker) -> None:
+    """Let the gateway add the device and subscribe to it, and wait for a first value."""
+    async with running_devices(folder, broker.options) as gateway, client(broker.options) as tank:
+        await tank.publish(TD, description(), retain=True)
+        await until(lambda: gateway.device("wot/tank"))
+        await tank.publish(LEVEL, 0, retain=True)
+        await until(lambda: gateway.value("wot/tank", "level") == 0)
+        await gateway.wait_until_acknowledged(tank, LEVEL, -1)
 
 
 @pytest.mark.parametrize(("moment", "linger"), [("commit", 0), ("ack", 60)])
-async def test_a_kill_before_the_commit_leaves_one_reading_and_one_key(
+async def test_a_kill_before_the_commit_leaves_one_reading_with_the_same_key(
     broker: Broker, tmp_path: Path, moment: str, linger: float
 ) -> None:
     folder = tmp_path / "data"
-    await known_device(folder, broker)
+    await set_up_device(folder, broker)
     async with client(broker.options) as tank:
-        await tank.say(LEVEL, 5)
-    told = await told_until_killed(folder, broker, moment, linger)
-    first = told[-1]
+        await tank.publish(LEVEL, 5)
+    reported = await changes_until_killed(folder, broker, moment, linger)
+    first = reported[-1]
     assert (first["type"], first["value"], first["redelivered"]) == ("value_changed", 5, False)
-    async with hearing(folder, broker.options) as heard:
-        await heard.until_rows("SELECT value FROM device_reading WHERE value > 0", [(5,)])
-        again = [change for change in heard.changes if isinstance(change, ValueChanged)]
+    async with running_devices(folder, broker.options) as gateway:
+        await gateway.wait_for_rows("SELECT value FROM device_reading WHERE value > 0", [(5,)])
+        again = [change for change in gateway.changes if isinstance(change, ValueChanged)]
         assert [(change.key, change.redelivered) for change in again] == [(first["key"], True)]
-        assert len(await heard.until_drained(is_five, 1)) == 1
+        assert len(await gateway.wait_for_events(is_five, 1)) == 1
 
 
-async def test_a_value_that_is_on_disk_when_the_broker_sends_it_again_makes_no_transition(
+async def test_a_stored_value_that_the_broker_sends_again_is_no_transition(broker: Broker, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    await set_up_device(folder, broker)
+    async with client(broker.options) as tank:
+        await tank.publish(PUMP, True)
+    await changes_until_killed(folder, broker, "ack")
+    async with running_devices(folder, broker.options) as gateway:
+        await until(lambda: gateway.devices.counts["possible_repeats"] == 1)
+        assert gateway.value("wot/tank", "pump") is True
+        assert gateway.values("pump") == []
+        assert len(await gateway.wait_for_events(lambda each: each["type"].endswith("device.changed.v1"), 1)) == 1
+
+
+async def test_a_kill_loses_only_readings_acknowledged_within_the_linger_time(broker: Broker, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    await set_up_device(folder, broker)
+    async with client(broker.options) as tank:
+        await tank.publish(LEVEL, 5)
+        await tank.publish(OVERFLOW, True)
+    await changes_until_killed(folder, broker, "commit", 60)
+    async with running_devices(folder, broker.options) as gateway:
+        await gateway.wait_for_events(lambda each: each["type"].endswith("device.event.v1"), 1)
+        assert await gateway.rows("SELECT value FROM device_reading WHERE value > 0") == []
+        assert gateway.devices.counts["repeats"] == 0
+
+
+async def test_a_device_event_is_accepted_again_and_marked_after_a_kill_before_its_acknowledgement(
     broker: Broker, tmp_path: Path
 ) -> None:
     folder = tmp_path / "data"
-    await known_device(folder, broker)
+    await set_up_device(folder, broker)
     async with client(broker.options) as tank:
-        await tank.say(WORKER, True)
-    await told_until_killed(folder, broker, "ack")
-    async with hearing(folder, broker.options) as heard:
-        await until(lambda: heard.devices.counts["possible_repeats"] == 1)
-        assert heard.value("wot/tank", "pump") is True
-        assert heard.values("pump") == []
-        assert len(await heard.until_drained(lambda each: each["type"].endswith("device.changed.v1"), 1)) == 1
+        await tank.publish(OVERFLOW, True)
+        reported = await changes_until_killed(folder, broker, "ack")
+        assert reported[-1]["type"] == "event_happened"
+        async with running_devices(folder, broker.options) as gateway:
+            await until(lambda: gateway.devices.counts["possible_repeats"] == 1)
+            (event,) = [change for change in gateway.changes if isinstance(change, EventHappened)]
+            assert (event.key, event.redelivered, event.possible_repeat) == (reported[-1]["key"], True, True)
+            await tank.publish(OVERFLOW, True)  # a second message with the same content is another event
+            await until(lambda: len(gateway.events("overflow")) == 2)
+            assert gateway.events("overflow")[1].key != event.key
+            assert await possible_repeats_of(gateway, 3) == [False, True, False]
 
 
-async def test_a_kill_costs_readings_that_were_acknowledged_within_the_linger_and_nothing_else(
-    broker: Broker, tmp_path: Path
-) -> None:
+async def test_messages_sent_again_one_by_one_keep_their_order(broker: Broker, tmp_path: Path) -> None:
     folder = tmp_path / "data"
-    await known_device(folder, broker)
-    async with client(broker.options) as tank:
-        await tank.say(LEVEL, 5)
-        await tank.say(OVERFLOW, True)
-    await told_until_killed(folder, broker, "commit", 60)
-    async with hearing(folder, broker.options) as heard:
-        await heard.until_drained(lambda each: each["type"].endswith("device.event.v1"), 1)
-        assert await heard.rows("SELECT value FROM device_reading WHERE value > 0") == []
-        assert heard.devices.counts["repeats"] == 0
-
-
-async def test_a_device_event_is_accepted_again_and_marked_if_the_gateway_was_killed_before_it_acknowledged(
-    broker: Broker, tmp_path: Path
-) -> None:
-    folder = tmp_path / "data"
-    await known_device(folder, broker)
-    async with client(broker.options) as tank:
-        await tank.say(OVERFLOW, True)
-        told = await told_until_killed(folder, broker, "ack")
-        assert told[-1]["type"] == "event_happened"
-        async with hearing(folder, broker.options) as heard:
-            await until(lambda: heard.devices.counts["possible_repeats"] == 1)
-            (event,) = [change for change in heard.changes if isinstance(change, EventHappened)]
-            assert (event.key, event.redelivered, event.possible_repeat) == (told[-1]["key"], True, True)
-            await tank.say(OVERFLOW, True)  # a second one of the same content is another event
-            await until(lambda: len(heard.events("overflow")) == 2)
-            assert heard.events("overflow")[1].key != event.key
-            assert await marks_of_events(heard, 3) == [False, True, False]
-
-
-async def test_messages_given_out_again_one_by_one_keep_their_order(broker: Broker, tmp_path: Path) -> None:
-    folder = tmp_path / "data"
-    await known_device(folder, broker)
+    await set_up_device(folder, broker)
     async with client(broker.options) as tank:
         for value in range(1, 31):
-            await tank.say(LEVEL, value)
+            await tank.publish(LEVEL, value)
     for _ in range(3):
-        await told_until_killed(folder, broker, "ack")
-    async with hearing(folder, broker.options) as heard:
-        await heard.until_rows("SELECT count(DISTINCT value) FROM device_reading WHERE value > 0", [(30,)])
-        kept = [
-            value for (value,) in await heard.rows("SELECT value FROM device_reading WHERE value > 0 ORDER BY time")
+        await changes_until_killed(folder, broker, "ack")
+    async with running_devices(folder, broker.options) as gateway:
+        await gateway.wait_for_rows("SELECT count(DISTINCT value) FROM device_reading WHERE value > 0", [(30,)])
+        stored = [
+            value for (value,) in await gateway.rows("SELECT value FROM device_reading WHERE value > 0 ORDER BY time")
         ]
-        assert list(dict.fromkeys(kept)) == list(range(1, 31))
-        assert len(kept) > 30, "of each kill's commit nothing was acknowledged"
-        assert heard.devices.counts["repeats"] == 0
+        assert list(dict.fromkeys(stored)) == list(range(1, 31))
+        assert len(stored) > 30, "the commit before each kill was not acknowledged"
+        assert gateway.devices.counts["repeats"] == 0
 
 
-async def test_an_acknowledgement_does_not_outlive_its_connection(broker: Broker, tmp_path: Path) -> None:
-    async with client(broker.options) as tank, hearing(tmp_path / "data", broker.options) as heard:
-        await tank.say(TD, description(), retain=True)
-        await until(lambda: heard.device("wot/tank"))
-        await tank.say(LEVEL, 0, retain=True)
-        await until(lambda: heard.value("wot/tank", "level") == 0)
-        connection = heard.devices._connection
+async def test_an_acknowledgement_of_an_ended_connection_is_not_sent(broker: Broker, tmp_path: Path) -> None:
+    async with client(broker.options) as tank, running_devices(tmp_path / "data", broker.options) as gateway:
+        await tank.publish(TD, description(), retain=True)
+        await until(lambda: gateway.device("wot/tank"))
+        await tank.publish(LEVEL, 0, retain=True)
+        await until(lambda: gateway.value("wot/tank", "level") == 0)
+        connection = gateway.devices._connection
         assert connection is not None
         connection.drop()
-        await until(lambda: heard.devices.broker_connected)
-        connection.acknowledge(Message(topic=LEVEL, payload=b"", qos=1, number=1))  # goes nowhere, and does no harm
-        await tank.say(LEVEL, 1)
-        await until(lambda: heard.value("wot/tank", "level") == 1)
+        await until(lambda: gateway.devices.broker_connected)
+        connection.acknowledge(Message(topic=LEVEL, payload=b"", qos=1, number=1))  # has no effect
+        await tank.publish(LEVEL, 1)
+        await until(lambda: gateway.value("wot/tank", "level") == 1)

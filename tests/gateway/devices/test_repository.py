@@ -1,4 +1,4 @@
-"""What devices leave on disk, and for how long."""
+"""Rows that devices leave in the store, and for how long."""
 
 from functools import partial
 from itertools import pairwise
@@ -22,138 +22,138 @@ async def rows(store: Store, sql: str) -> list[tuple[object, ...]]:
     return await store.read(lambda transaction: transaction.rows(sql))
 
 
-async def forget(store: Store, now: float) -> None:
+async def delete_old(store: Store, now: float) -> None:
     after: int | None = 0
     while after is not None:
-        after = await store.write(partial(readings.forget_old, before=now - 10 * DAY, now=now, after=after))
+        after = await store.write(partial(readings.delete_old, before=now - 10 * DAY, now=now, after=after))
 
 
-def keep(transaction: Transaction, *times: float, received: float = NOW, device: str = "tank") -> None:
-    said = [Reading(value=time, time=NOW + time) for time in times]
-    readings.keep(transaction, device, "level", said, received)
+def store_readings(transaction: Transaction, *times: float, received: float = NOW, device: str = "tank") -> None:
+    new_readings = [Reading(value=time, time=NOW + time) for time in times]
+    readings.store_readings(transaction, device, "level", new_readings, received)
 
 
 @pytest.mark.parametrize("own_time", [0, -100 * DAY, 1e9])
-async def test_a_reading_is_kept_for_ten_days_after_it_came_whatever_its_own_time(
+async def test_a_reading_is_kept_for_ten_days_after_its_receipt_whatever_its_own_time(
     tmp_path: Path, own_time: float
 ) -> None:
     async with opened(tmp_path) as store:
-        await store.write(lambda transaction: keep(transaction, own_time))
-        await forget(store, NOW + 9 * DAY)
+        await store.write(lambda transaction: store_readings(transaction, own_time))
+        await delete_old(store, NOW + 9 * DAY)
         assert await rows(store, TIMES) == [(own_time,)]
-        await forget(store, NOW + 11 * DAY)
+        await delete_old(store, NOW + 11 * DAY)
         assert await rows(store, TIMES) == []
 
 
-async def test_a_reading_a_little_ahead_of_its_time_goes_ten_days_after_that(tmp_path: Path) -> None:
+async def test_a_reading_slightly_in_the_future_is_deleted_ten_days_after_its_own_time(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
-        await store.write(lambda transaction: keep(transaction, 5 * DAY))
-        await forget(store, NOW + 14 * DAY)
-        await forget(store, NOW + 16 * DAY)
+        await store.write(lambda transaction: store_readings(transaction, 5 * DAY))
+        await delete_old(store, NOW + 14 * DAY)
+        await delete_old(store, NOW + 16 * DAY)
         assert await rows(store, TIMES) == []
 
 
-async def test_things_that_come_and_go_leave_nothing(tmp_path: Path) -> None:
-    def come_and_go(transaction: Transaction) -> None:
+async def test_added_and_withdrawn_things_leave_no_rows(tmp_path: Path) -> None:
+    def add_and_withdraw(transaction: Transaction) -> None:
         for number in range(20):
-            repository.keep_description(transaction, f"thing-{number}", "td", b"{}", ["a", "b"])
-            repository.withdraw(transaction, f"thing-{number}")
+            repository.store_description(transaction, f"thing-{number}", "td", b"{}", ["a", "b"])
+            repository.withdraw_device(transaction, f"thing-{number}")
 
     async with opened(tmp_path) as store:
-        await store.write(come_and_go)
+        await store.write(add_and_withdraw)
         assert await rows(store, ROWS) == [(0, 0)]
 
 
-async def test_a_thing_described_anew_leaves_nothing_of_the_properties_it_has_no_more(tmp_path: Path) -> None:
+async def test_a_new_description_leaves_no_rows_of_removed_properties(tmp_path: Path) -> None:
     def change(transaction: Transaction) -> None:
         for number in range(20):
-            repository.keep_description(transaction, "thing", "td", b"{}", [f"{number}"])
-            repository.keep_held(transaction, "thing", f"{number}", Reading(value=1, time=NOW))
+            repository.store_description(transaction, "thing", "td", b"{}", [f"{number}"])
+            repository.store_value(transaction, "thing", f"{number}", Reading(value=1, time=NOW))
 
     async with opened(tmp_path) as store:
         await store.write(change)
         assert await rows(store, ROWS) == [(1, 1)]
 
 
-async def test_what_waits_of_a_withdrawn_thing_still_leaves_and_no_number_is_another_ones(tmp_path: Path) -> None:
+async def test_held_readings_of_a_withdrawn_thing_stay_and_property_numbers_are_not_mixed_up(tmp_path: Path) -> None:
     gate = "INSERT INTO device_gate SELECT number, 0, 1.0, 2.0, ?, 3.0, NULL, 4.0 FROM device_property"
 
-    def come_and_go(transaction: Transaction, held: float | None) -> None:
-        repository.keep_description(transaction, "thing", "td", b"{}", ["level"])
+    def add_and_withdraw(transaction: Transaction, held: float | None) -> None:
+        repository.store_description(transaction, "thing", "td", b"{}", ["level"])
         transaction.run(gate, held)
-        repository.withdraw(transaction, "thing")
+        repository.withdraw_device(transaction, "thing")
 
     async with opened(tmp_path) as store:
-        await store.write(partial(come_and_go, held=None))
+        await store.write(partial(add_and_withdraw, held=None))
         assert await rows(store, "SELECT count(*) FROM device_gate") == [(0,)]
-        await store.write(partial(come_and_go, held=1.0))
+        await store.write(partial(add_and_withdraw, held=1.0))
         assert await rows(store, ROWS) == [(1, 1)]
 
 
-async def test_old_readings_go_a_bite_a_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readings, "_AT_ONCE", 7)
-    monkeypatch.setattr(readings, "_PROPERTIES_AT_ONCE", 2)
+async def test_old_readings_are_deleted_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readings, "_MAX_ROWS", 7)
+    monkeypatch.setattr(readings, "_MAX_PROPERTIES", 2)
     left = "SELECT count(*) FROM device_reading"
 
-    def keep_all(transaction: Transaction) -> None:
+    def store_all(transaction: Transaction) -> None:
         for number in range(5):
-            keep(transaction, *range(10), device=f"tank-{number}")
+            store_readings(transaction, *range(10), device=f"tank-{number}")
 
     async with opened(tmp_path) as store:
-        await store.write(keep_all)
+        await store.write(store_all)
         after: int | None = 0
         counts = [50]
         while after is not None:
-            after = await store.write(partial(readings.forget_old, before=NOW + DAY, now=NOW + 11 * DAY, after=after))
+            after = await store.write(partial(readings.delete_old, before=NOW + DAY, now=NOW + 11 * DAY, after=after))
             [(count,)] = await rows(store, left)
             counts.append(int(str(count)))
         assert max(before - after for before, after in pairwise(counts)) == 7
         assert await rows(store, ROWS) == [(0, 0)]
 
 
-async def test_a_withdrawn_thing_is_forgotten_with_its_last_reading(tmp_path: Path) -> None:
+async def test_a_withdrawn_thing_is_deleted_with_its_last_reading(tmp_path: Path) -> None:
     def read_and_withdraw(transaction: Transaction) -> None:
-        repository.keep_description(transaction, "tank", "td", b"{}", ["level"])
-        keep(transaction, 0)
-        repository.withdraw(transaction, "tank")
+        repository.store_description(transaction, "tank", "td", b"{}", ["level"])
+        store_readings(transaction, 0)
+        repository.withdraw_device(transaction, "tank")
 
     async with opened(tmp_path) as store:
         await store.write(read_and_withdraw)
-        await forget(store, NOW)
+        await delete_old(store, NOW)
         assert await rows(store, ROWS) == [(1, 1)]
-        await forget(store, NOW + 11 * DAY)
+        await delete_old(store, NOW + 11 * DAY)
         assert await rows(store, ROWS) == [(0, 0)]
 
 
-async def test_a_living_thing_keeps_its_values_and_writes(tmp_path: Path) -> None:
+async def test_a_known_thing_keeps_its_values_and_writes(tmp_path: Path) -> None:
     held = Reading(value=1, time=NOW)
-    write = repository.KnownWrite(device="tank", name="pump", value=True, written_at=NOW, expires_at=NOW + 1)
+    write = repository.StoredWrite(device="tank", name="pump", value=True, written_at=NOW, expires_at=NOW + 1)
 
-    def live(transaction: Transaction) -> None:
-        repository.keep_description(transaction, "tank", "td", b"{}", ["level", "pump", "silent"])
-        repository.keep_held(transaction, "tank", "level", held)
-        repository.keep_write(transaction, write)
+    def add(transaction: Transaction) -> None:
+        repository.store_description(transaction, "tank", "td", b"{}", ["level", "pump", "silent"])
+        repository.store_value(transaction, "tank", "level", held)
+        repository.store_write(transaction, write)
 
     async with opened(tmp_path) as store:
-        await store.write(live)
-        await forget(store, NOW + 100 * DAY)
-        (known,) = await store.read(repository.known_devices)
-        assert (known.topic, known.held) == ("td", {"level": held})
-        assert await store.read(repository.known_writes) == [write]
-        await store.write(partial(repository.keep_held, device="tank", name="silent", reading=held))
-        (known,) = await store.read(repository.known_devices)
-        assert known.held == {"level": held, "silent": held}
+        await store.write(add)
+        await delete_old(store, NOW + 100 * DAY)
+        (known,) = await store.read(repository.load_devices)
+        assert (known.topic, known.values) == ("td", {"level": held})
+        assert await store.read(repository.load_writes) == [write]
+        await store.write(partial(repository.store_value, device="tank", name="silent", reading=held))
+        (known,) = await store.read(repository.load_devices)
+        assert known.values == {"level": held, "silent": held}
 
 
-async def test_only_the_messages_of_the_newest_commit_are_remembered(tmp_path: Path) -> None:
+async def test_only_the_marks_of_the_newest_commit_are_stored(tmp_path: Path) -> None:
     def receive(transaction: Transaction) -> None:
         for first in range(0, 70, 7):
-            repository.keep_messages(
+            repository.store_message_marks(
                 transaction, "session", [each.to_bytes(2) + bytes(16) for each in range(first, first + 7)]
             )
 
     async with opened(tmp_path) as store:
         await store.write(receive)
-        known = await store.read(lambda transaction: repository.known_messages(transaction, "session"))
+        known = await store.read(lambda transaction: repository.load_message_marks(transaction, "session"))
         assert [int.from_bytes(mark[:2]) for mark in known] == list(range(63, 70))
-        assert await store.read(lambda transaction: repository.known_messages(transaction, "another")) == []
+        assert await store.read(lambda transaction: repository.load_message_marks(transaction, "another")) == []

@@ -1,4 +1,4 @@
-"""Devices after a restored backup: it knows how they stood, which is not how they stand."""
+"""Devices after a backup was restored, whose values may be outdated."""
 
 from pathlib import Path
 
@@ -6,49 +6,49 @@ from process_cosmos_gateway.lab.devices import LeakSensor, Valve
 from process_cosmos_gateway.store.backup import make_backup
 from tests.brokers import Broker
 
-from .parts import hearing, until
+from .parts import running_devices, until
 
 WRITES = "SELECT CAST(value AS TEXT) FROM device_write"
 
 
 def restore(copy: Path, folder: Path) -> Path:
-    """Put a backup where a gateway begins with it."""
+    """Put a backup where the store restores it from at its start."""
     (folder / "backup").mkdir(parents=True)
     copy.rename(folder / "backup/store.sqlite")
     return folder
 
 
-async def test_a_restored_backup_does_not_repeat_a_command_that_was_on_its_way_when_it_was_made(
-    broker: Broker, tmp_path: Path
-) -> None:
+async def test_a_restored_backup_does_not_repeat_a_pending_command(broker: Broker, tmp_path: Path) -> None:
     async with Valve(broker.options, "valve-1", obedient=False) as valve:
-        async with hearing(tmp_path / "live", broker.options) as heard:
-            await until(lambda: heard.value("wot/valve-1", "open"))
-            await heard.write("wot/valve-1", "open", False, expires_in=3600)
+        async with running_devices(tmp_path / "live", broker.options) as gateway:
+            await until(lambda: gateway.value("wot/valve-1", "open"))
+            await gateway.write("wot/valve-1", "open", False, expires_in=3600)
             copy = make_backup(tmp_path / "live")
             valve.obedient = True
-            await until(lambda: heard.value("wot/valve-1", "open") is False)
-        await valve.report("open", True)  # since then somebody has opened it again
+            await until(lambda: gateway.value("wot/valve-1", "open") is False)
+        await valve.report("open", True)  # since the backup the valve was opened again
         count = len(valve.commands)
-        async with hearing(restore(copy, tmp_path / "restored"), broker.options) as heard:
-            await until(lambda: heard.value("wot/valve-1", "open"))
-            assert await heard.rows(WRITES) == []
+        async with running_devices(restore(copy, tmp_path / "restored"), broker.options) as gateway:
+            await until(lambda: gateway.value("wot/valve-1", "open"))
+            assert await gateway.rows(WRITES) == []
         assert len(valve.commands) == count
 
 
-async def test_how_things_stand_is_asked_after_a_restored_backup_and_is_no_news(broker: Broker, tmp_path: Path) -> None:
+async def test_values_are_requested_after_a_restored_backup_without_new_events(broker: Broker, tmp_path: Path) -> None:
     async with LeakSensor(broker.options, "leak-1") as sensor:
-        async with hearing(tmp_path / "live", broker.options) as heard:
-            await until(lambda: heard.value("wot/leak-1", "leak") is False)  # what it says first is no news
+        async with running_devices(tmp_path / "live", broker.options) as gateway:
+            await until(lambda: gateway.value("wot/leak-1", "leak") is False)  # the first value of a device is no event
             await sensor.set(True)
-            await heard.until_rows("SELECT CAST(value AS TEXT) FROM device_property", [("true",)])
+            await gateway.wait_for_rows("SELECT CAST(value AS TEXT) FROM device_property", [("true",)])
             copy = make_backup(tmp_path / "live")
             await sensor.set(False)
-            await heard.until_rows("SELECT CAST(value AS TEXT) FROM device_property", [("false",)])
-            # Once a later commit is known, what was in the one before is acknowledged.
-            await heard.store.write(lambda _: None)
-        async with hearing(restore(copy, tmp_path / "restored"), broker.options) as heard:
-            await until(lambda: heard.value("wot/leak-1", "leak") is not None)
-            assert heard.values("leak") == [False]
-            told = [each["data"]["value"] for each in await heard.drained() if each["data"].get("property") == "leak"]
-            assert told[-1:] == [True], "it had told already that it is dry"
+            await gateway.wait_for_rows("SELECT CAST(value AS TEXT) FROM device_property", [("false",)])
+            # Once a later commit has returned, the messages of the one before are acknowledged.
+            await gateway.store.write(lambda _: None)
+        async with running_devices(restore(copy, tmp_path / "restored"), broker.options) as gateway:
+            await until(lambda: gateway.value("wot/leak-1", "leak") is not None)
+            assert gateway.values("leak") == [False]
+            reported = [
+                each["data"]["value"] for each in await gateway.drain() if each["data"].get("property") == "leak"
+            ]
+            assert reported[-1:] == [True], "the event for the dry state was sent before"

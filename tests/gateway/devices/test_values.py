@@ -1,4 +1,4 @@
-"""Payloads, and how they are merged."""
+"""Parsing of payloads, and merging of values into a twin."""
 
 import math
 
@@ -7,7 +7,7 @@ import pytest
 
 from process_cosmos_gateway.contract.devices import Device, Property, PropertyKind, Value
 from process_cosmos_gateway.devices.mqtt.broker_reconnect import next_delay
-from process_cosmos_gateway.devices.things.twin import is_transition, newest, problem_with
+from process_cosmos_gateway.devices.things.twin import is_transition, newest_reading, write_problem
 from process_cosmos_gateway.devices.things.values import (
     MAX_BYTES,
     MAX_TEXT_BYTES,
@@ -28,7 +28,7 @@ def read(kind: PropertyKind, document: object) -> list[tuple[Value, float]]:
 @pytest.mark.parametrize(
     ("kind", "document"), [(BOOLEAN, True), (NUMBER, 21.5), (NUMBER, 7), (NUMBER, -0.0), (TEXT, "wet"), (TEXT, "")]
 )
-def test_a_json_value_is_true_when_it_is_received(kind: PropertyKind, document: Value) -> None:
+def test_a_json_value_has_the_time_of_receipt(kind: PropertyKind, document: Value) -> None:
     assert read(kind, document) == [(document, NOW)]
 
 
@@ -44,7 +44,7 @@ def test_senml_has_the_times_of_the_device() -> None:
     assert read(TEXT, [{"vs": "a", "bver": 10}]) == [("a", NOW)]
 
 
-def test_times_beyond_the_calendar_stay_in_it() -> None:
+def test_times_beyond_the_calendar_are_limited() -> None:
     assert read(NUMBER, [{"v": 1, "t": 1e300}, {"v": 1, "t": -1e300}])[1][1] == 0.0
 
 
@@ -79,7 +79,7 @@ def test_times_beyond_the_calendar_stay_in_it() -> None:
         (BOOLEAN, [{"vb": 1}]),
     ],
 )
-def test_garbage_is_told_from_values(kind: PropertyKind, document: object) -> None:
+def test_garbage_is_refused(kind: PropertyKind, document: object) -> None:
     with pytest.raises(GarbageError):
         read(kind, document)
 
@@ -94,21 +94,21 @@ def reading(value: Value, time: float) -> Reading:
     return Reading(value=value, time=time)
 
 
-def test_a_backlog_does_not_outdate_what_is_known() -> None:
+def test_a_backlog_does_not_replace_a_newer_value() -> None:
     held = reading(5, NOW - 10)
-    assert newest(held, [reading(1, NOW - 100), reading(2, NOW - 50)], NOW) is held
-    assert newest(held, [reading(1, NOW - 100), reading(2, NOW - 5)], NOW).value == 2
-    assert newest(None, [reading(1, NOW - 100)], NOW).value == 1
+    assert newest_reading(held, [reading(1, NOW - 100), reading(2, NOW - 50)], NOW) is held
+    assert newest_reading(held, [reading(1, NOW - 100), reading(2, NOW - 5)], NOW).value == 2
+    assert newest_reading(None, [reading(1, NOW - 100)], NOW).value == 1
 
 
 def test_a_time_from_the_future_does_not_outlive_the_next_value() -> None:
-    ahead = newest(None, [reading(1, NOW + 1e6)], NOW)
+    ahead = newest_reading(None, [reading(1, NOW + 1e6)], NOW)
     assert ahead.time == NOW
-    assert newest(ahead, [reading(2, NOW + 1)], NOW + 1).value == 2
+    assert newest_reading(ahead, [reading(2, NOW + 1)], NOW + 1).value == 2
 
 
 def test_a_clock_set_back_does_not_freeze_a_value() -> None:
-    assert newest(reading(1, NOW + 5000), [reading(2, NOW)], NOW).value == 2
+    assert newest_reading(reading(1, NOW + 5000), [reading(2, NOW)], NOW).value == 2
 
 
 def test_only_booleans_that_change_are_transitions() -> None:
@@ -136,13 +136,13 @@ def test_only_booleans_that_change_are_transitions() -> None:
 )
 def test_a_write_must_fit_its_property(kind: PropertyKind, value: Value, fits: bool) -> None:  # noqa: FBT001 - a table
     described = Property(name="x", title="X", kind=kind, minimum=5, maximum=10)
-    assert (problem_with(Device(id="d", title="D", properties=(described,)), "x", value) is None) is fits
+    assert (write_problem(Device(id="d", title="D", properties=(described,)), "x", value) is None) is fits
 
 
 @pytest.mark.parametrize(("value", "fits"), [(20, True), (20.0, True), (20.5, False)])
 def test_only_whole_numbers_are_written_to_an_integer(value: float, fits: bool) -> None:  # noqa: FBT001 - a table
     described = Property(name="x", title="X", kind=NUMBER, integer=True)
-    assert (problem_with(Device(id="d", title="D", properties=(described,)), "x", value) is None) is fits
+    assert (write_problem(Device(id="d", title="D", properties=(described,)), "x", value) is None) is fits
 
 
 def test_reconnects_back_off_up_to_half_a_minute() -> None:

@@ -20,24 +20,24 @@ async def test_a_thing_describes_itself_retained_and_says_goodbye(broker: Broker
     async with LeakSensor(broker.options, "leak-1", "Leak") as sensor:
         await sensor.connected.wait()
         async with client(broker.options, topics=["wot/#"]) as watcher:
-            await until(lambda: len(watcher.heard) == 3)
-            said = {message.topic: message for message in watcher.heard}
-            assert all(message.retained for message in watcher.heard)
+            await until(lambda: len(watcher.received) == 3)
+            said = {message.topic: message for message in watcher.received}
+            assert all(message.retained for message in watcher.received)
             thing = parse_description("wot/leak-1/td", said["wot/leak-1/td"].payload, ("wot/+/td",))
             assert thing.device.title == "Leak"
             assert thing.availability == "wot/leak-1/availability"
             assert said["wot/leak-1/availability"].payload == b"online"
     async with client(broker.options, topics=["wot/+/availability"]) as watcher:
-        await until(lambda: watcher.heard and watcher.heard[-1].payload == b"offline")
+        await until(lambda: watcher.received and watcher.received[-1].payload == b"offline")
 
 
 async def test_a_thing_taken_away_for_good_leaves_nothing(broker: Broker) -> None:
     async with LeakSensor(broker.options, "leak-1") as sensor:
         await sensor.withdraw()
         async with client(broker.options, topics=["wot/+/td", "wot/+/properties/#"]) as watcher:
-            await watcher.say("wot/marker/td", b"x")
-            await until(lambda: watcher.heard)
-            assert [message.topic for message in watcher.heard] == ["wot/marker/td"]
+            await watcher.publish("wot/marker/td", b"x")
+            await until(lambda: watcher.received)
+            assert [message.topic for message in watcher.received] == ["wot/marker/td"]
 
 
 async def test_what_could_not_be_sent_is_sent_when_the_broker_is_back(broker: Broker) -> None:
@@ -51,10 +51,10 @@ async def test_what_could_not_be_sent_is_sent_when_the_broker_is_back(broker: Br
         await until(lambda: not sensor.connected.is_set())
         wet = asyncio.create_task(sensor.set(True))
         await until(lambda: sensor.wet)
-        assert watcher.heard == []
+        assert watcher.received == []
         proxy.heal()
         await wet
-        await until(lambda: watcher.heard)
+        await until(lambda: watcher.received)
 
 
 async def test_a_valve_cut_off_closes_when_its_own_probe_is_wet(broker: Broker) -> None:
@@ -68,7 +68,7 @@ async def test_a_valve_cut_off_closes_when_its_own_probe_is_wet(broker: Broker) 
             assert valve.commands == []
             async with client(broker.options, topics=["wot/valve-1/properties/open"]) as watcher:
                 proxy.heal()
-                await until(lambda: watcher.heard and watcher.heard[-1].payload == b"false")
+                await until(lambda: watcher.received and watcher.received[-1].payload == b"false")
 
 
 async def test_a_valve_cut_off_goes_to_its_safe_position_in_time(broker: Broker) -> None:
@@ -84,8 +84,8 @@ async def test_a_valve_never_cut_off_stays_as_it_is(broker: Broker) -> None:
         valve.values["open"] = True
         async with client(broker.options) as hand:
             for payload in (b"true", b"garbage", b"5"):
-                await hand.say("wot/valve-1/properties/open/writeproperty", payload)
-            await hand.say("wot/valve-1/properties/open/writeproperty", b"true")
+                await hand.publish("wot/valve-1/properties/open/writeproperty", payload)
+            await hand.publish("wot/valve-1/properties/open/writeproperty", b"true")
         await valve.until(lambda: len(valve.commands) == 2)
         assert valve.is_open
 
@@ -139,7 +139,7 @@ async def test_the_lab_runs_from_a_shell(broker: Broker) -> None:
         async with asyncio.timeout(10):
             await say(said["control"], "leak-2", "set", "true")
         async with client(broker.options, topics=["wot/leak-2/properties/leak"]) as watcher:
-            await until(lambda: watcher.heard and watcher.heard[0].payload == b"true")
+            await until(lambda: watcher.received and watcher.received[0].payload == b"true")
     finally:
         lab.terminate()
         await lab.wait()

@@ -1,1 +1,1 @@
-"""The connection to the MQTT broker, and the session on it."""
+"""The connection to the MQTT broker, and the gateway's session on it."""

@@ -1,4 +1,4 @@
-"""One MQTT connection on the event loop; with ``paho_client`` the only module that touches paho."""
+"""One MQTT connection on the event loop. Only this module and ``paho_client`` use paho."""
 
 import asyncio
 import logging
@@ -17,30 +17,30 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from process_cosmos_gateway.devices.options import BrokerOptions
 
-from . import errors as why
+from . import errors as codes
 from .errors import DeniedError, MqttError, NoAnswerError, UnreachableError
 from .packets import PacketSocket, TooLargeError
 from .paho_client import PahoClient
-from .sockets import answer_quickly, open_socket, unread
-from .versions import Version, Versions
+from .sockets import disable_tcp_delays, open_socket, pending_tls_bytes
+from .versions import Version, VersionOrder
 
 _LOGGER = logging.getLogger(__name__)
 
-_REACH_SECONDS = 10.0
+_CONNECT_SECONDS = 10.0
 _ANSWER_SECONDS = 10.0
-"""For so long an answer to CONNECT and SUBSCRIBE is waited for."""
+"""Seconds to wait for the answer to CONNECT and to SUBSCRIBE."""
 _UNSUPPORTED_VERSION = 132
 _SESSION_TAKEN_OVER = 142
 _PROTOCOLS = {Version.V5: MQTTProtocolVersion.MQTTv5, Version.V311: MQTTProtocolVersion.MQTTv311}
-_UNREADABLE = (MQTTException, TooLargeError, struct.error, ValueError, LookupError, TypeError, OSError, MemoryError)
-"""What paho raises at packets that are not MQTT, and we at packets that are too large."""
+_PAHO_ERRORS = (MQTTException, TooLargeError, struct.error, ValueError, LookupError, TypeError, OSError, MemoryError)
+"""What paho raises for packets that are not MQTT, and ``PacketSocket`` for packets that are too large."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """What the broker sent. ``number``: the message id, 0 with QoS 0. ``topic`` None: it was no UTF-8.
+    """A received message. ``number``: the packet id, 0 with QoS 0. ``topic`` None: it was not valid UTF-8.
 
-    ``oversized``: the bytes of a message that was too large to be read; it has no payload. Else 0.
+    ``oversized``: the size in bytes of a message too large to be read, whose payload is left out; otherwise 0.
     """
 
     topic: str | None
@@ -53,30 +53,30 @@ class Message:
 
     @property
     def mark(self) -> bytes:
-        """Return what tells this message from others of its session: its id, and a hash of topic and payload."""
+        """Return what identifies the message within its session: packet id, and a hash of topic and payload."""
         digest = sha256((self.topic or "").encode() + b"\0" + self.payload).digest()
         return self.number.to_bytes(2) + digest[:16]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Will:
-    """What the broker publishes, retained, when the connection is lost."""
+    """The message that the broker publishes, retained, when the connection is lost."""
 
     topic: str
     payload: bytes
 
 
 class Connection:
-    """One connection from its CONNECT to its end; never reused, so an acknowledgement cannot outlive it.
+    """One connection from CONNECT to its end; never reused, so an acknowledgement cannot reach a later one.
 
-    Every QoS 1 message must be acknowledged by the owner, in the order of receipt. ``on_message`` must not raise.
+    The owner must acknowledge every QoS 1 message, in the order of receipt. ``on_message`` must not raise.
     """
 
     session_present: bool
     """Whether the broker had kept the session."""
 
     max_qos: int = 1
-    """The highest QoS the broker takes from us and gives to us."""
+    """The highest QoS the broker supports, in both directions."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class Connection:
         client: PahoClient,
         on_message: Callable[[Connection, Message], None],
     ) -> None:
-        """Take the parts; ``open`` makes them."""
+        """Use the parts that ``open`` creates."""
         self.version = version
         self._loop = asyncio.get_running_loop()
         self._socket = sock
@@ -96,7 +96,7 @@ class Connection:
         self._confirmations: dict[tuple[str, int | None], asyncio.Future[Sequence[ReasonCode]]] = {}
         self._ended: asyncio.Future[str] = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
-        self._reason = why.CLOSED
+        self._reason = codes.CLOSED
 
     @classmethod
     async def open(
@@ -107,21 +107,22 @@ class Connection:
         on_message: Callable[[Connection, Message], None],
         keep_session: bool = False,
         will: Will | None = None,
-        versions: Versions | None = None,
+        version_order: VersionOrder | None = None,
         on_no_answer: Callable[[], None] = lambda: None,
     ) -> Self:
-        """Connect with MQTT 5, else 3.1.1; return when the broker has accepted; raise ``MqttError``.
+        """Connect with MQTT 5, else 3.1.1; return once the broker has accepted; raise ``MqttError``.
 
-        ``UnreachableError``: the broker cannot have noticed the attempt. ``versions``: remembers what was answered.
-        ``on_no_answer``: an attempt that the broker may have noticed has ended, and the other version is tried.
+        ``UnreachableError``: the attempt cannot have reached the broker. ``version_order``: remembers which version the
+        broker answered. ``on_no_answer``: called after an attempt that may have reached the broker, before the other
+        version is tried.
 
-        ``keep_session``: the broker keeps messages for ``SESSION_SECONDS`` and repeats what was not acknowledged.
+        ``keep_session``: the broker keeps messages for ``SESSION_SECONDS`` and sends those not acknowledged again.
         """
-        versions = versions or Versions()
+        version_order = version_order or VersionOrder()
         clock = asyncio.get_running_loop()
-        first, second = versions.in_order(clock.time())
+        first, second = version_order.in_order(clock.time())
         for version in (first, second):
-            sock = await _reach(broker)
+            sock = await _open_socket(broker)
             packets = PacketSocket(sock, has_properties=version is Version.V5)
             client = PahoClient(packets, _PROTOCOLS[version], client_id, keep_session=keep_session)
             if broker.username is not None:
@@ -135,12 +136,12 @@ class Connection:
                 if version is second:
                     raise
                 on_no_answer()
-                _LOGGER.info("The broker does not answer in MQTT %s (%s), trying %s", first, error, second)
+                _LOGGER.info("The MQTT broker does not answer version %s (%s); trying version %s", first, error, second)
             except MqttError:
-                versions.answered(version, clock.time())
+                version_order.note_answer(version, clock.time())
                 raise
             else:
-                versions.answered(version, clock.time())
+                version_order.note_answer(version, clock.time())
                 return connection
         raise AssertionError  # the second attempt returns or raises
 
@@ -150,22 +151,23 @@ class Connection:
         return not self._ended.done()
 
     async def ended(self) -> str:
-        """Wait for the connection's end; return why, as one word."""
+        """Wait for the end of the connection; return its reason code, optionally followed by ``:`` and details."""
         return await asyncio.shield(self._ended)
 
     def send(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> asyncio.Future[Any]:
-        """Hand a message to the socket; return what ends when the broker has confirmed it, or with ``MqttError``."""
+        """Send a message; return a future that ends with the broker's confirmation, or with ``MqttError``."""
         number = self._client.publish(topic, payload, qos=min(qos, self.max_qos), retain=retain).mid
         return self._confirmation("publish", number)
 
     async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
-        """Publish with QoS 1; return when the broker has confirmed; raise ``MqttError``."""
+        """Publish with QoS 1; return once the broker has confirmed it; raise ``MqttError``."""
         await self.send(topic, payload, retain=retain)
 
     async def subscribe(self, filters: Sequence[str], *, retained_again: bool = True, qos: int = 1) -> Sequence[str]:
-        """Subscribe with QoS 1, or 0; return the filters the broker refused; raise ``MqttError``.
+        """Subscribe with QoS 1 or 0; return the filters that the broker refused; raise ``MqttError``.
 
-        ``retained_again``: retained messages come also for filters this session had before (MQTT 5; 3.1.1: always).
+        ``retained_again``: request retained messages also for filters that the session had before (MQTT 5; a broker
+        with 3.1.1 always sends them).
         """
         if not filters:
             return ()
@@ -181,42 +183,42 @@ class Connection:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 codes: Sequence[ReasonCode] = await self._confirmation("subscribe", number)
         except TimeoutError as error:
-            raise MqttError(why.UNANSWERED, "no answer to a subscription") from error
+            raise MqttError(codes.UNANSWERED, "no answer to a subscription") from error
         if qos and codes and not any(code.value for code in codes):
-            self.max_qos = 0  # the only way in which MQTT 3.1.1 says so
+            self.max_qos = 0  # MQTT 3.1.1 has no other way to announce it
         return [topic for topic, code in zip(filters, codes, strict=False) if code.is_failure]
 
     def unsubscribe(self, filters: Sequence[str]) -> None:
-        """Ask the broker to send no more; its confirmation is not waited for."""
+        """Remove subscriptions, without waiting for the confirmation."""
         if filters and self.alive:
             self._client.unsubscribe(list(filters))
 
     def acknowledge(self, message: Message) -> bool:
-        """Send the PUBACK of ``message``, which has QoS 1; False, without effect, once the connection has ended."""
+        """Send the PUBACK of a QoS 1 message; return False, without effect, if the connection has ended."""
         if self.alive:
             self._client.ack(message.number, message.qos)
         return self.alive
 
     def stop_reading(self) -> None:
-        """Leave what the broker sends from now on unread; acknowledgements still go out."""
+        """Leave further messages unread; acknowledgements can still be sent."""
         if self.alive:
             self._loop.remove_reader(self._socket)
 
-    def close(self, reason: str = why.CLOSED) -> None:
-        """Say goodbye (the will is not published) and end."""
+    def close(self, reason: str = codes.CLOSED) -> None:
+        """Send DISCONNECT, so that the will is not published, and end the connection."""
         if self.alive:
             self._reason = reason
-            self._client.on_disconnect = None  # it would name another reason
+            self._client.on_disconnect = None  # it would set another reason
             self._client.disconnect()
             self._client.loop_write()
             self._end()
 
     def drop(self) -> None:
-        """End without a goodbye, as a power cut would: the broker publishes the will."""
+        """End the connection without DISCONNECT, as a power failure would: the broker publishes the will."""
         self._end()
 
     async def begin(self, broker: BrokerOptions) -> None:
-        """Send CONNECT on the open socket; return when the broker has accepted; raise ``MqttError``."""
+        """Send CONNECT on the open socket; return once the broker has accepted; raise ``MqttError``."""
         try:
             client = self._client
             client.on_connect = self._connected
@@ -229,12 +231,12 @@ class Connection:
             client.on_socket_close = self._unregister
             client.begin(broker.host, broker.port)
             self._loop.add_reader(self._socket, self._readable)
-            self._plan_housekeeping()
+            self._schedule_housekeeping()
             async with asyncio.timeout(_ANSWER_SECONDS):
                 self.session_present = await self._accepted
         except (TimeoutError, OSError) as error:
             self._end()
-            raise NoAnswerError(why.SILENT) from error
+            raise NoAnswerError(codes.SILENT) from error
         except BaseException:
             self._end()
             raise
@@ -248,21 +250,21 @@ class Connection:
             _fail(confirmation, MqttError(self._reason))
         return confirmation
 
-    # What paho calls.
+    # Callbacks of paho
 
     def _connected(
-        self, _client: Client, _data: object, flags: ConnectFlags, code: ReasonCode, asked: Properties | None
+        self, _client: Client, _data: object, flags: ConnectFlags, code: ReasonCode, properties: Properties | None
     ) -> None:
         if self._accepted.done():
             return
         if not code.is_failure:
-            self.max_qos = 1 if asked is None else self._client.obey(asked)
-            self._plan_housekeeping()
+            self.max_qos = 1 if properties is None else self._client.apply_connack_limits(properties)
+            self._schedule_housekeeping()
             self._accepted.set_result(flags.session_present)
         elif code.value == _UNSUPPORTED_VERSION:
-            self._accepted.set_exception(NoAnswerError(why.REFUSED, str(code)))
+            self._accepted.set_exception(NoAnswerError(codes.REFUSED, str(code)))
         else:
-            self._accepted.set_exception(why.refused(code.value, str(code)))
+            self._accepted.set_exception(codes.refused(code.value, str(code)))
 
     def _received(self, _client: Client, _data: object, message: MQTTMessage) -> None:
         try:
@@ -285,7 +287,7 @@ class Connection:
         if confirmation is None or confirmation.done():
             return
         if code.is_failure:
-            _fail(confirmation, DeniedError(why.DENIED, str(code)))
+            _fail(confirmation, DeniedError(codes.DENIED, str(code)))
         else:
             confirmation.set_result((code,))
 
@@ -296,8 +298,8 @@ class Connection:
 
     def _disconnected(self, *_: object) -> None:
         if self.alive:
-            taken_over = self._client.farewell == _SESSION_TAKEN_OVER
-            self._reason = why.TAKEN_OVER if taken_over else why.CONNECTION_LOST
+            taken_over = self._client.disconnect_reason == _SESSION_TAKEN_OVER
+            self._reason = codes.TAKEN_OVER if taken_over else codes.CONNECTION_LOST
         self._end()
 
     def _want_write(self, *_: object) -> None:
@@ -313,38 +315,38 @@ class Connection:
             self._loop.remove_reader(self._socket)
             self._loop.remove_writer(self._socket)
 
-    # What the event loop calls.
+    # Callbacks of the event loop
 
     def _readable(self) -> None:
-        self._guarded(self._read)
+        self._run_paho(self._read)
 
     def _writable(self) -> None:
-        self._guarded(self._client.loop_write)
+        self._run_paho(self._client.loop_write)
 
     def _housekeeping(self) -> None:
-        self._guarded(self._client.loop_misc)
+        self._run_paho(self._client.loop_misc)
         if self.alive:
-            self._plan_housekeeping()
+            self._schedule_housekeeping()
 
     def _read(self) -> None:
         self._client.loop_read()
-        while self.alive and unread(self._socket):
+        while self.alive and pending_tls_bytes(self._socket):
             self._client.loop_read()
         if self.alive:
-            answer_quickly(self._socket)
+            disable_tcp_delays(self._socket)
 
-    def _guarded(self, step_fn: Callable[[], object]) -> None:
-        """Let paho do something; whatever it raises, the connection does not stay open with nobody who reads it."""
+    def _run_paho(self, step_fn: Callable[[], object]) -> None:
+        """Run a step of paho. If it raises, end the connection, which would otherwise stay open and unread."""
         try:
             step_fn()
-        except _UNREADABLE as error:
-            _LOGGER.debug("What the broker sent cannot be read", exc_info=True)
-            self._fail(f"{why.PROTOCOL_ERROR}: {type(error).__name__}")
+        except _PAHO_ERRORS as error:
+            _LOGGER.debug("Invalid MQTT data from the broker", exc_info=True)
+            self._fail(f"{codes.PROTOCOL_ERROR}: {type(error).__name__}")
         except BaseException:
-            self._fail(why.PROTOCOL_ERROR)
+            self._fail(codes.PROTOCOL_ERROR)
             raise
 
-    def _plan_housekeeping(self) -> None:
+    def _schedule_housekeeping(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_later(self._client.keepalive / 5, self._housekeeping)
@@ -362,28 +364,28 @@ class Connection:
             self._timer.cancel()
         self._unregister()
         self._socket.close()
-        _fail(self._accepted, NoAnswerError(why.HUNG_UP, self._reason))
+        _fail(self._accepted, NoAnswerError(codes.HUNG_UP, self._reason))
         for future in tuple(self._confirmations.values()):
             _fail(future, MqttError(self._reason))
 
 
 def _fail(future: asyncio.Future[Any], error: MqttError) -> None:
-    """Let ``future`` end with ``error``; that nobody waits for it is no mistake."""
+    """Set ``error`` on ``future``, without a warning by asyncio if the future is never awaited."""
     if not future.done():
         future.set_exception(error)
         future.exception()
 
 
-async def _reach(broker: BrokerOptions) -> socket.socket:
+async def _open_socket(broker: BrokerOptions) -> socket.socket:
     try:
-        async with asyncio.timeout(_REACH_SECONDS):
+        async with asyncio.timeout(_CONNECT_SECONDS):
             return await open_socket(broker)
     except OSError as error:
-        raise why.unreachable(error) from error
+        raise codes.unreachable(error) from error
     except (ValueError, OverflowError) as error:
-        raise UnreachableError(why.UNREACHABLE, "the broker's host or port is none") from error
+        raise UnreachableError(codes.UNREACHABLE, "the broker's host or port is invalid") from error
 
 
 def matches(topic_filter: str, topic: str) -> bool:
-    """Say whether ``topic`` is among those a subscription to ``topic_filter`` gets (MQTT 5.0, section 4.7)."""
+    """Return whether ``topic`` matches ``topic_filter`` (MQTT 5.0, section 4.7)."""
     return topic_matches_sub(topic_filter, topic)

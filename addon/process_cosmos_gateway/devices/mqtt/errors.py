@@ -1,4 +1,4 @@
-"""Why the broker cannot be spoken to: codes for programs, sentences for the log."""
+"""Reasons why there is no connection to the broker: codes for programs, sentences for the log."""
 
 import socket
 import ssl
@@ -23,39 +23,42 @@ IDENTITY_CONFLICT = "identity_conflict"
 STORE_FAILED = "store_failed"
 CLOSED = "closed"
 
-NEEDS_A_PERSON = frozenset({CERTIFICATE, TLS, LOGIN_REFUSED, REFUSED})
-"""Waiting does not help."""
+NEEDS_USER_ACTION = frozenset({CERTIFICATE, TLS, LOGIN_REFUSED, REFUSED})
+"""Reasons that do not resolve by waiting."""
 
 _LOGIN = frozenset({134, 135, 138, 140})
-"""Bad user name or password, not authorized, banned, bad authentication method: also what paho makes of 3.1.1's."""
+"""CONNACK: bad user name or password, not authorized, banned, bad authentication method.
+
+paho maps the codes of MQTT 3.1.1 to these as well.
+"""
 
 _BUSY = frozenset({136, 137, 151, 159})
-"""Server unavailable or busy, quota or connection rate exceeded."""
+"""CONNACK: server unavailable or busy, quota or connection rate exceeded."""
 
 
 class MqttError(Exception):
-    """The broker is away or said no; the caller tries again later. The message holds no secret."""
+    """The broker cannot be reached, or refused a request; retry later. The message contains no secret."""
 
     def __init__(self, code: str, message: str = "") -> None:
-        """Take the stable code, and what else is known."""
+        """Join the stable code and, if there is one, ``message``."""
         super().__init__(f"{code}: {message}" if message else code)
         self.code = code
 
 
 class UnreachableError(MqttError):
-    """Nothing was sent to the broker."""
+    """No packet was sent to the broker."""
 
 
 class NoAnswerError(MqttError):
-    """The broker took a CONNECT and did not answer it as a broker of this version does."""
+    """The broker accepted the TCP connection, but did not answer CONNECT as its MQTT version requires."""
 
 
 class DeniedError(MqttError):
-    """The broker did not take a message."""
+    """The broker refused a published message."""
 
 
 def unreachable(error: OSError) -> UnreachableError:
-    """Return why no connection came about."""
+    """Return the error for a TCP or TLS connection that failed."""
     match error:
         case ssl.SSLCertVerificationError():
             code = CERTIFICATE
@@ -71,7 +74,7 @@ def unreachable(error: OSError) -> UnreachableError:
 
 
 def refused(value: int, words: str) -> MqttError:
-    """Return what a CONNACK with the reason code ``value`` means."""
+    """Return the error for a CONNACK with the reason code ``value``."""
     if value in _LOGIN:
         return MqttError(LOGIN_REFUSED, words)
     return MqttError(BUSY if value in _BUSY else REFUSED, words)

@@ -1,4 +1,4 @@
-"""paho's client for one connection: on a socket that is open already, within what the broker allows."""
+"""A paho client for one connection, on a socket that is already open and within the broker's limits."""
 
 from typing import Any, override
 
@@ -10,23 +10,23 @@ from paho.mqtt.properties import Properties
 from .packets import MAX_PACKET, PacketSocket
 
 RECEIVE_MAXIMUM = 1000
-"""How many unacknowledged messages the broker may send."""
+"""How many messages the broker may send before one of them is acknowledged."""
 
 SESSION_SECONDS = 7 * 24 * 3600
-"""For how long the broker keeps messages for us while we are away."""
+"""Seconds for which the broker keeps the session, and its messages, without a connection."""
 
 KEEPALIVE = 15
-"""Seconds without a packet after which either side is asked whether it is there."""
+"""Seconds without a packet after which a PINGREQ is sent."""
 
 
 class PahoClient(Client):
-    """paho's own way to connect would block the event loop, and what a CONNACK asks for it does not read."""
+    """paho's client, except that connecting does not block, and that the limits of a CONNACK are applied."""
 
     def __init__(self, sock: PacketSocket, version: MQTTProtocolVersion, client_id: str, *, keep_session: bool) -> None:
-        """Speak ``version`` on ``sock``; ``keep_session``: the broker keeps messages while we are away."""
+        """Use ``version`` on ``sock``; ``keep_session``: the broker keeps messages between connections."""
         self.packets = sock
         self._keep_session = keep_session
-        self.farewell = 0
+        self.disconnect_reason = 0
         settings: dict[str, Any] = {} if version is MQTTProtocolVersion.MQTTv5 else {"clean_session": not keep_session}
         super().__init__(
             CallbackAPIVersion.VERSION2,
@@ -39,11 +39,11 @@ class PahoClient(Client):
 
     @property
     def speaks_mqtt_5(self) -> bool:
-        """Whether it is MQTT 5, not 3.1.1."""
+        """Whether the version is MQTT 5, not 3.1.1."""
         return self.protocol is MQTTProtocolVersion.MQTTv5
 
     def begin(self, host: str, port: int) -> None:
-        """Connect, and announce the limits and the session that MQTT 5 lets a client ask for."""
+        """Send CONNECT; with MQTT 5 it announces our limits and the session expiry."""
         if not self.speaks_mqtt_5:
             self.connect(host, port, KEEPALIVE)
             return
@@ -53,13 +53,13 @@ class PahoClient(Client):
         properties.SessionExpiryInterval = SESSION_SECONDS if self._keep_session else 0
         self.connect(host, port, KEEPALIVE, clean_start=not self._keep_session, properties=properties)
 
-    def obey(self, asked: Properties) -> int:
-        """Do what a CONNACK asks for: keep-alive, messages in flight; return the highest QoS the broker takes."""
-        # paho offers no way to change either on an open connection, and without it the broker ends the connection.
-        self._keepalive = min(KEEPALIVE, getattr(asked, "ServerKeepAlive", KEEPALIVE) or KEEPALIVE)
+    def apply_connack_limits(self, properties: Properties) -> int:
+        """Apply keep-alive and receive maximum of a CONNACK; return the broker's highest QoS."""
+        # paho has no API to change either on an open connection, and a broker ends a connection that ignores them.
+        self._keepalive = min(KEEPALIVE, getattr(properties, "ServerKeepAlive", KEEPALIVE) or KEEPALIVE)
         in_flight = self._max_inflight_messages
-        self._max_inflight_messages = min(in_flight, getattr(asked, "ReceiveMaximum", in_flight))
-        return int(getattr(asked, "MaximumQoS", 1))
+        self._max_inflight_messages = min(in_flight, getattr(properties, "ReceiveMaximum", in_flight))
+        return int(getattr(properties, "MaximumQoS", 1))
 
     @override
     def _create_socket(self) -> PacketSocket:
@@ -67,6 +67,6 @@ class PahoClient(Client):
 
     @override
     def _handle_disconnect(self) -> None:
-        # paho reads the reason only when properties follow it.
-        self.farewell = int(self._in_packet["packet"][0]) if self._in_packet["packet"] else 0
+        # paho reads the reason code only if properties follow it.
+        self.disconnect_reason = int(self._in_packet["packet"][0]) if self._in_packet["packet"] else 0
         super()._handle_disconnect()

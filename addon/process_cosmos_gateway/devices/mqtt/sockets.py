@@ -1,4 +1,4 @@
-"""A connected socket, plain or TLS, opened without ever blocking the event loop."""
+"""Opening of a connected socket, plain or TLS, without blocking the event loop."""
 
 import asyncio
 import socket
@@ -11,33 +11,33 @@ _QUICK_ACK = getattr(socket, "TCP_QUICKACK", None)
 
 
 async def open_socket(broker: BrokerOptions) -> socket.socket:
-    """Connect to the broker, TLS handshake included; raise ``OSError``. A cancelled call leaves nothing open."""
+    """Connect to the broker, including the TLS handshake; raise ``OSError``. Cancelling closes the socket."""
     context = await asyncio.to_thread(_tls_context, broker) if broker.tls else None
     sock = await _connect(broker.host, broker.port)
     if context is None:
         return sock
     try:
-        sock = secured = context.wrap_socket(sock, server_hostname=broker.host, do_handshake_on_connect=False)
-        await _shake_hands(secured)
+        sock = tls_socket = context.wrap_socket(sock, server_hostname=broker.host, do_handshake_on_connect=False)
+        await _do_handshake(tls_socket)
     except BaseException:
         sock.close()
         raise
-    return secured
+    return tls_socket
 
 
-def answer_quickly(sock: socket.socket) -> None:
-    """Send small packets and TCP's own confirmations at once.
+def disable_tcp_delays(sock: socket.socket) -> None:
+    """Disable Nagle's algorithm and delayed TCP acknowledgements.
 
-    Both or neither: without quick confirmations, sending at once can be slower than not. Linux forgets the second
-    after a while, so this is called after every read.
+    Both or neither: without quick acknowledgements, ``TCP_NODELAY`` can be slower. Linux resets ``TCP_QUICKACK`` after
+    a while, so call this after every read.
     """
     if _QUICK_ACK is not None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)
 
 
-def unread(sock: socket.socket) -> int:
-    """Return how many bytes TLS has taken from the socket that nobody has read: no selector tells of them."""
+def pending_tls_bytes(sock: socket.socket) -> int:
+    """Return the bytes decrypted by TLS and not read yet; a selector does not report them."""
     return sock.pending() if isinstance(sock, ssl.SSLSocket) else 0
 
 
@@ -64,23 +64,23 @@ async def _connect(host: str, port: int) -> socket.socket:
             raise
         else:
             return sock
-    raise error or OSError("the broker's name has no address")
+    raise error or OSError("the broker's host name has no address")
 
 
-async def _shake_hands(secured: ssl.SSLSocket) -> None:
+async def _do_handshake(tls_socket: ssl.SSLSocket) -> None:
     loop = asyncio.get_running_loop()
     while True:
         try:
-            secured.do_handshake()
+            tls_socket.do_handshake()
         except ssl.SSLWantReadError:
-            await _ready(loop.add_reader, loop.remove_reader, secured)
+            await _wait_ready(loop.add_reader, loop.remove_reader, tls_socket)
         except ssl.SSLWantWriteError:
-            await _ready(loop.add_writer, loop.remove_writer, secured)
+            await _wait_ready(loop.add_writer, loop.remove_writer, tls_socket)
         else:
             return
 
 
-async def _ready(
+async def _wait_ready(
     add: Callable[[socket.socket, Callable[[], None]], None],
     remove: Callable[[socket.socket], object],
     sock: socket.socket,

@@ -1,1 +1,1 @@
-"""Raw readings: storage, retention, and the selection that is forwarded to destinations."""
+"""Raw readings, and which of them are forwarded to destinations."""

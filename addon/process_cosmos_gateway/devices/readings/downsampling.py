@@ -1,8 +1,8 @@
-"""What readings are thinned to before they leave the site: functions of values, by the readings' own times.
+"""Downsampling of readings before they are forwarded: functions of values, by the readings' own times.
 
-Of a property's readings a rule lets one leave for each window (``aggregate``), holds back changes smaller than
-``deadband``, and lets one leave in ``every`` seconds: the first at once, then the newest as soon as the time is over.
-Every reading leaves, is thinned, or waits in a window or at a gate; none is lost between.
+A rule forwards one value for each window (``aggregate``), drops changes smaller than ``deadband``, and forwards at
+most one reading in ``every`` seconds: the first at once, then the newest once the interval has passed. Every reading is
+forwarded, dropped and counted as thinned, or held in a window or filter; none is lost in between.
 """
 
 from collections.abc import Sequence
@@ -14,20 +14,21 @@ from process_cosmos_gateway.contract.identifiers import join_names
 from process_cosmos_gateway.devices.options import Aggregate, VolumeRule
 
 LATE_SECONDS = 5.0
-"""For so long after its end a window still takes readings that come late."""
+"""Seconds after its end for which a window still accepts late readings."""
 
 
 class Point(NamedTuple):
-    """A number and when it was so, seconds since 1970 by the device's clock."""
+    """A number and its time, in seconds since 1970 by the device's clock."""
 
     time: float
     value: float
 
 
 def rule_for(rules: Sequence[VolumeRule], device: str, name: str) -> VolumeRule | None:
-    """Return the first rule that matches a property; None: all its readings leave.
+    """Return the first rule that matches a property; None: all its readings are forwarded.
 
-    The property's own ``/`` is percent-encoded, the device's stays: whatever the names, the last ``/`` parts the two.
+    ``/`` in the property's name is percent-encoded, in the device's id it is not, so the last ``/`` always separates
+    the two.
     """
     if not rules:
         return None
@@ -36,10 +37,10 @@ def rule_for(rules: Sequence[VolumeRule], device: str, name: str) -> VolumeRule 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
-    """``count`` readings of one window as one: ``point``. It leaves at ``due_at``, by the gateway's clock.
+class AggregationWindow:
+    """The aggregate of ``count`` readings in one window, forwarded at ``due_at`` by the gateway's clock.
 
-    The least, the greatest and the last keep their own time; a mean has that of the newest reading.
+    Minimum, maximum and last keep their own time; a mean has that of the newest reading.
     """
 
     point: Point
@@ -47,20 +48,23 @@ class Window:
     due_at: float
 
 
-def begin_of(point: Point, length: float) -> float:
-    """Return when the window began that ``point`` belongs to: windows begin with 1970."""
+def window_start(point: Point, length: float) -> float:
+    """Return the start of the window that ``point`` belongs to; windows are aligned to 1970."""
     return point.time // length * length
 
 
-def folded(window: Window | None, rule: VolumeRule, point: Point, received: float) -> Window:
-    """Return the window with ``point``.
+def add_to_window(
+    window: AggregationWindow | None, rule: VolumeRule, point: Point, received: float
+) -> AggregationWindow:
+    """Return the window with ``point`` added.
 
-    It is due soon after its end; a backlog's soon after it came; with a device's clock that is ahead after its length.
+    It is due ``LATE_SECONDS`` after its end; for a backlog, after the receipt; if the device's clock is ahead, one
+    window length after the receipt.
     """
-    end = begin_of(point, rule.window) + rule.window
+    end = window_start(point, rule.window) + rule.window
     due_at = max(received, min(end, received + rule.window)) + LATE_SECONDS
     if window is None:
-        return Window(point=point, count=1, due_at=due_at)
+        return AggregationWindow(point=point, count=1, due_at=due_at)
     count, before = window.count + 1, window.point
     match rule.aggregate:
         case Aggregate.MIN:
@@ -70,14 +74,14 @@ def folded(window: Window | None, rule: VolumeRule, point: Point, received: floa
         case Aggregate.LAST:
             as_one = max(point, before, key=lambda each: each.time)
         case _:
-            mean = before.value + (point.value / count - before.value / count)  # the difference may be infinite
+            mean = before.value + (point.value / count - before.value / count)  # the plain difference may overflow
             as_one = Point(max(before.time, point.time), mean)
-    return Window(point=as_one, count=count, due_at=max(window.due_at, due_at))
+    return AggregationWindow(point=as_one, count=count, due_at=max(window.due_at, due_at))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gate:
-    """What left last, and what waits until ``due_at`` (by the gateway's clock) because too little time has passed."""
+class FilterState:
+    """The point forwarded last, and one held until ``due_at`` (gateway's clock) because ``every`` has not passed."""
 
     sent: Point | None = None
     held: Point | None = None
@@ -85,50 +89,53 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gates:
-    """The gates of one property. What is older than what left last goes by ``late``.
+class FilterStates:
+    """The filter states of one property; points older than the one forwarded last go through ``late``.
 
-    So a backlog and live readings that come by turns do not make each other leave.
+    With two states, a backlog and live readings that alternate do not reset each other.
     """
 
-    front: Gate = field(default_factory=Gate)
-    late: Gate = field(default_factory=Gate)
+    front: FilterState = field(default_factory=FilterState)
+    late: FilterState = field(default_factory=FilterState)
 
     @property
-    def waiting(self) -> int:
-        """How many readings wait."""
-        return sum(gate.held is not None for gate in (self.front, self.late))
+    def held_count(self) -> int:
+        """How many readings are held."""
+        return sum(state.held is not None for state in (self.front, self.late))
 
 
-def admit(gates: Gates, rule: VolumeRule, point: Point, received: float) -> tuple[Gates, bool]:
-    """Return the gates after ``point``, and whether it leaves now."""
-    if gates.front.sent is not None and point.time < gates.front.sent.time:
-        late, leaves = _through(gates.late, rule, point, received)
-        return replace(gates, late=late), leaves
-    front, leaves = _through(gates.front, rule, point, received)
-    # What left of a backlog before says nothing of one that comes after this.
-    late = replace(gates.late, sent=None) if leaves else gates.late
-    return Gates(front=front, late=late), leaves
+def filter_point(states: FilterStates, rule: VolumeRule, point: Point, received: float) -> tuple[FilterStates, bool]:
+    """Return the states after ``point``, and whether to forward it now."""
+    if states.front.sent is not None and point.time < states.front.sent.time:
+        late, is_forwarded = _apply_rule(states.late, rule, point, received)
+        return replace(states, late=late), is_forwarded
+    front, is_forwarded = _apply_rule(states.front, rule, point, received)
+    # The point forwarded last from one backlog is no reference for the next one.
+    late = replace(states.late, sent=None) if is_forwarded else states.late
+    return FilterStates(front=front, late=late), is_forwarded
 
 
-def _through(gate: Gate, rule: VolumeRule, point: Point, received: float) -> tuple[Gate, bool]:
-    if gate.sent is None:
-        return Gate(sent=point), True
-    left = rule.every - abs(point.time - gate.sent.time)
-    if left > 0 and gate.held is not None and point.time < gate.held.time:
-        return gate, False
-    if abs(point.value - gate.sent.value) < rule.deadband:
-        return Gate(sent=gate.sent), False
+def _apply_rule(state: FilterState, rule: VolumeRule, point: Point, received: float) -> tuple[FilterState, bool]:
+    if state.sent is None:
+        return FilterState(sent=point), True
+    left = rule.every - abs(point.time - state.sent.time)
+    if left > 0 and state.held is not None and point.time < state.held.time:
+        return state, False
+    if abs(point.value - state.sent.value) < rule.deadband:
+        return FilterState(sent=state.sent), False
     if left > 0:
-        return Gate(sent=gate.sent, held=point, due_at=received + left), False
-    return Gate(sent=point), True
+        return FilterState(sent=state.sent, held=point, due_at=received + left), False
+    return FilterState(sent=point), True
 
 
-def opened(gates: Gates, now: float, longest: float) -> tuple[Gates, Sequence[Point]]:
-    """Return the gates without what need not wait any more, and that; nothing waits for longer than ``longest``."""
+def release_due(states: FilterStates, now: float, longest: float) -> tuple[FilterStates, Sequence[Point]]:
+    """Return the states without the points that are due, and these points.
+
+    A point is also due if it would be held for longer than ``longest``, because the clock was set back.
+    """
     due = {
-        side: gate.held
-        for side, gate in (("front", gates.front), ("late", gates.late))
-        if gate.held is not None and not now < gate.due_at <= now + longest
+        side: state.held
+        for side, state in (("front", states.front), ("late", states.late))
+        if state.held is not None and not now < state.due_at <= now + longest
     }
-    return replace(gates, **{side: replace(getattr(gates, side), held=None) for side in due}), tuple(due.values())
+    return replace(states, **{side: replace(getattr(states, side), held=None) for side in due}), tuple(due.values())

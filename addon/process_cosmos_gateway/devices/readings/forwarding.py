@@ -1,4 +1,4 @@
-"""What of a device's readings leaves the site, decided in the transaction that keeps them."""
+"""Selection of the readings to forward to destinations, in the transaction that stores them."""
 
 import asyncio
 import logging
@@ -11,7 +11,7 @@ import orjson
 from process_cosmos_gateway.clock import Clock
 from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_gateway.contract.identifiers import join_names
-from process_cosmos_gateway.devices.counters import counted, set_counter
+from process_cosmos_gateway.devices.counters import read_counter, set_counter
 from process_cosmos_gateway.devices.options import ReadingOptions, VolumeRule
 from process_cosmos_gateway.devices.repository import property_number
 from process_cosmos_gateway.errors import StoreError
@@ -20,127 +20,138 @@ from process_cosmos_gateway.outbox import DropReason, Outbox, OutgoingReading
 from process_cosmos_gateway.store import Store, Transaction
 
 from . import pending_readings
-from .downsampling import Point, admit, folded, opened, rule_for
+from .downsampling import Point, add_to_window, filter_point, release_due, rule_for
 from .pending_readings import Series
 
 _LOGGER = logging.getLogger(__name__)
 
 _DAY = 86_400.0
-_LOOK_SECONDS = 1.0
+_CHECK_SECONDS = 1.0
 
 
 class Forwarding:
-    """Thins readings as the rules say, and keeps to the day's bytes.
+    """Downsampling by the volume rules, and the daily byte budget.
 
-    What waits, what left last and what the day has cost are on disk with the readings: none is lost or leaves twice.
-    What is thinned as asked is counted as ``thinned``; what the day's budget holds back is a drop of the outbox.
+    Held points, the point forwarded last and the bytes used today are stored with the readings, so none is lost or
+    forwarded twice. Readings dropped by a rule are counted as ``thinned``; those above the budget as drops of the
+    outbox.
     """
 
     def __init__(self, outbox: Outbox, clock: Clock, options: ReadingOptions, counts: Counter[str]) -> None:
-        """Take where readings go, what a person wants of them, and where to count."""
+        """Use the rules and the budget of ``options``; ``counts`` gets ``thinned``."""
         self._outbox = outbox
         self._clock = clock
         self._rules = options.volume
-        self._daily = None if options.daily_megabytes is None else options.daily_megabytes * MEGABYTE
+        self._daily_bytes = None if options.daily_megabytes is None else options.daily_megabytes * MEGABYTE
         self._counts = counts
 
     def add(self, transaction: Transaction, series: Series, points: Sequence[Point], received: float) -> None:
-        """Let new readings leave, wait or end here; nothing happens where no destination wants readings."""
-        if not self._outbox.has_subscriber(transaction, EventKind.READING):
+        """Forward, hold or drop new readings. Does nothing if no destination subscribes to readings."""
+        if not self._outbox.wants(transaction, EventKind.READING):
             return
-        load = self._load(transaction)
+        batch = self._new_batch(transaction)
         rule = rule_for(self._rules, series.device, series.name)
         if rule is None or rule.aggregate is None:
-            self._pass(transaction, series, rule, points, load)
+            self._forward(transaction, series, rule, points, batch)
         else:
             number = property_number(transaction, series.device, series.name)
             for point in points:
-                window = pending_readings.window(transaction, number, rule, point)
-                pending_readings.keep_window(transaction, number, series, rule, folded(window, rule, point, received))
-                self._thin(transaction, int(window is not None))
-        load.leave(self._outbox)
+                window = pending_readings.load_window(transaction, number, rule, point)
+                pending_readings.store_window(
+                    transaction, number, series, rule, add_to_window(window, rule, point, received)
+                )
+                self._count_thinned(transaction, int(window is not None))
+        batch.enqueue(self._outbox)
 
     async def run(self, store: Store) -> None:
-        """Let what waits leave in its time; return once nothing can wait any more."""
-        while await store.read(self._may_wait):
+        """Forward held readings when they are due; return once no rule is set and nothing is held."""
+        while await store.read(self._may_have_pending):
             try:
-                while await store.read(self._is_due):
-                    if not await store.write(self.let_go):
+                while await store.read(self._has_due):
+                    if not await store.write(self.forward_due):
                         break
             except StoreError as error:
-                _LOGGER.warning("Readings that wait to leave go on waiting (%s)", error)
-            await asyncio.sleep(_LOOK_SECONDS)
+                _LOGGER.warning("Held readings could not be forwarded (%s). They stay stored; retrying", error)
+            await asyncio.sleep(_CHECK_SECONDS)
 
-    def let_go(self, transaction: Transaction) -> int:
-        """Let what is due leave, or some of it; return of how many properties and windows."""
-        now, load = self._clock.now().timestamp(), self._load(transaction)
-        gates = pending_readings.due_gates(transaction, now, self._longest)
-        windows = pending_readings.take_due_windows(transaction, now)
-        for number, series in gates:
-            before = pending_readings.gates(transaction, number)
-            after, points = opened(before, now, self._longest)
-            pending_readings.keep_gates(transaction, number, series, before, after)
+    def forward_due(self, transaction: Transaction) -> int:
+        """Forward a batch of the due readings; return the number of properties and windows handled."""
+        now, batch = self._clock.now().timestamp(), self._new_batch(transaction)
+        due_filters = pending_readings.load_due_filters(transaction, now, self._longest_interval)
+        windows = pending_readings.pop_due_windows(transaction, now)
+        for number, series in due_filters:
+            before = pending_readings.load_filter_states(transaction, number)
+            after, points = release_due(before, now, self._longest_interval)
+            pending_readings.store_filter_states(transaction, number, series, before, after)
             rule = rule_for(self._rules, series.device, series.name)
-            self._pass(transaction, series, rule and replace(rule, every=0.0), points, load)
+            self._forward(transaction, series, rule and replace(rule, every=0.0), points, batch)
         for series, point in windows:
             rule = rule_for(self._rules, series.device, series.name)
-            self._pass(transaction, series, rule, [point], load)
-        load.leave(self._outbox)
-        return len(gates) + len(windows)
+            self._forward(transaction, series, rule, [point], batch)
+        batch.enqueue(self._outbox)
+        return len(due_filters) + len(windows)
 
-    def _may_wait(self, transaction: Transaction) -> bool:
-        return bool(self._rules) or pending_readings.is_any(transaction)
+    def _may_have_pending(self, transaction: Transaction) -> bool:
+        return bool(self._rules) or pending_readings.has_pending(transaction)
 
-    def _is_due(self, transaction: Transaction) -> bool:
-        return pending_readings.is_due(transaction, self._clock.now().timestamp(), self._longest)
+    def _has_due(self, transaction: Transaction) -> bool:
+        return pending_readings.has_due(transaction, self._clock.now().timestamp(), self._longest_interval)
 
     @property
-    def _longest(self) -> float:
+    def _longest_interval(self) -> float:
         return max((rule.every for rule in self._rules), default=0.0)
 
-    def _pass(
-        self, transaction: Transaction, series: Series, rule: VolumeRule | None, points: Sequence[Point], load: _Load
+    def _forward(
+        self,
+        transaction: Transaction,
+        series: Series,
+        rule: VolumeRule | None,
+        points: Sequence[Point],
+        batch: _ForwardBatch,
     ) -> None:
-        """Let points through the gates. One the budget holds back has not left: the next is compared with what did."""
+        """Apply deadband and interval, then the budget.
+
+        A point above the budget does not count as forwarded: the next one is compared with the point before it.
+        """
         if rule is None or not (rule.deadband or rule.every):
             for point in points:
-                load.take(series, point)
+                batch.add(series, point)
             return
         number = property_number(transaction, series.device, series.name)
-        gates = before = pending_readings.gates(transaction, number)
+        states = before = pending_readings.load_filter_states(transaction, number)
         now = self._clock.now().timestamp()
         thinned = 0
         for point in points:
-            after, leaves = admit(gates, rule, point, now)
-            if not leaves or load.take(series, point):
-                thinned += 1 - leaves - (after.waiting - gates.waiting)
-                gates = after
-        pending_readings.keep_gates(transaction, number, series, before, gates)
-        self._thin(transaction, thinned)
+            after, is_forwarded = filter_point(states, rule, point, now)
+            if not is_forwarded or batch.add(series, point):
+                thinned += 1 - is_forwarded - (after.held_count - states.held_count)
+                states = after
+        pending_readings.store_filter_states(transaction, number, series, before, states)
+        self._count_thinned(transaction, thinned)
 
-    def _thin(self, transaction: Transaction, number: int) -> None:
-        if number:
-            transaction.after_commit(lambda: self._counts.update(thinned=number))
+    def _count_thinned(self, transaction: Transaction, count: int) -> None:
+        if count:
+            transaction.after_commit(lambda: self._counts.update(thinned=count))
 
-    def _load(self, transaction: Transaction) -> _Load:
-        return _Load(transaction, self._clock.now().timestamp() // _DAY, self._daily)
+    def _new_batch(self, transaction: Transaction) -> _ForwardBatch:
+        return _ForwardBatch(transaction, self._clock.now().timestamp() // _DAY, self._daily_bytes)
 
 
-class _Load:
-    """What leaves in one transaction, within what the day has left."""
+class _ForwardBatch:
+    """The readings forwarded by one transaction, limited to what is left of the daily budget."""
 
-    def __init__(self, transaction: Transaction, today: float, daily: float | None) -> None:
+    def __init__(self, transaction: Transaction, today: float, daily_bytes: float | None) -> None:
         self._transaction = transaction
         self._today = today
-        self._daily = daily
+        self._daily_bytes = daily_bytes
         self._spent = 0.0
-        if daily is not None and counted(transaction, "budget_day") == today:
-            self._spent = counted(transaction, "budget_bytes")
-        self._taken: list[OutgoingReading] = []
+        if daily_bytes is not None and read_counter(transaction, "budget_day") == today:
+            self._spent = read_counter(transaction, "budget_bytes")
+        self._accepted: list[OutgoingReading] = []
         self._held_back = 0
 
-    def take(self, series: Series, point: Point) -> bool:
-        """Take a reading along, if the day's bytes allow."""
+    def add(self, series: Series, point: Point) -> bool:
+        """Add a reading; return False if the daily budget is used up."""
         record = {
             "n": join_names(series.device, series.name),
             "t": point.time,
@@ -148,21 +159,21 @@ class _Load:
             "v": point.value,
         }
         spent = self._spent + len(orjson.dumps(record)) + 1
-        if self._daily is not None and spent > self._daily:
+        if self._daily_bytes is not None and spent > self._daily_bytes:
             self._held_back += 1
             return False
         self._spent = spent
-        self._taken.append(
+        self._accepted.append(
             OutgoingReading(
                 device=series.device, property=series.name, unit=series.unit, time=point.time, value=point.value
             )
         )
         return True
 
-    def leave(self, outbox: Outbox) -> None:
-        """Queue what was taken, count what was held back, and note what the day has cost."""
-        outbox.add_readings(self._transaction, self._taken)
+    def enqueue(self, outbox: Outbox) -> None:
+        """Enqueue the added readings, count those above the budget, and store the bytes used today."""
+        outbox.add_readings(self._transaction, self._accepted)
         outbox.count_drop(self._transaction, Priority.READING, DropReason.VOLUME, self._held_back)
-        if self._daily is not None and self._taken:
+        if self._daily_bytes is not None and self._accepted:
             set_counter(self._transaction, "budget_day", self._today)
             set_counter(self._transaction, "budget_bytes", self._spent)

@@ -1,4 +1,4 @@
-"""Readings that wait to leave, and what left last: SQL, and what its rows mean."""
+"""SQL for held readings: open windows, and filter states (table ``device_gate``)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,47 +6,51 @@ from dataclasses import dataclass
 from process_cosmos_gateway.devices.options import VolumeRule
 from process_cosmos_gateway.store import Transaction
 
-from .downsampling import LATE_SECONDS, Gate, Gates, Point, Window, begin_of
+from .downsampling import LATE_SECONDS, AggregationWindow, FilterState, FilterStates, Point, window_start
 
-_AT_ONCE = 500
-_DUE_GATE = "held_time IS NOT NULL AND NOT (due_at > :now AND due_at <= :now + :longest)"
+_MAX_ROWS = 500
+_DUE_FILTER = "held_time IS NOT NULL AND NOT (due_at > :now AND due_at <= :now + :longest)"
 _DUE_WINDOW = "NOT (due_at > :now AND due_at <= :now + length + :late)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """A property of a device."""
+    """A property of a device, and its unit."""
 
     device: str
     name: str
     unit: str | None
 
 
-def window(transaction: Transaction, number: int, rule: VolumeRule, point: Point) -> Window | None:
-    """Return the window of a property that ``point`` belongs to, if it is open."""
+def load_window(transaction: Transaction, number: int, rule: VolumeRule, point: Point) -> AggregationWindow | None:
+    """Return the open window of a property that ``point`` belongs to, or None."""
     rows = transaction.rows(
         """SELECT time, value, count, due_at FROM device_window
            WHERE property = ? AND begin = ? AND length = ? AND aggregate = ?""",
-        *(number, begin_of(point, rule.window), rule.window, rule.aggregate),
+        *(number, window_start(point, rule.window), rule.window, rule.aggregate),
     )
-    return next((Window(point=Point(time, value), count=count, due_at=due) for time, value, count, due in rows), None)
+    return next(
+        (AggregationWindow(point=Point(time, value), count=count, due_at=due) for time, value, count, due in rows), None
+    )
 
 
-def keep_window(transaction: Transaction, number: int, series: Series, rule: VolumeRule, window: Window) -> None:
-    """Keep a window until it is due; it is the one its point belongs to."""
+def store_window(
+    transaction: Transaction, number: int, series: Series, rule: VolumeRule, window: AggregationWindow
+) -> None:
+    """Store a window under the property and its start time."""
     transaction.run(
         "INSERT OR REPLACE INTO device_window VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        *(number, begin_of(window.point, rule.window), rule.window, rule.aggregate),
+        *(number, window_start(window.point, rule.window), rule.window, rule.aggregate),
         *(*window.point, window.count, series.unit, window.due_at),
     )
 
 
-def take_due_windows(transaction: Transaction, now: float) -> Sequence[tuple[Series, Point]]:
-    """Close some windows that are due; return them as one point each, in order."""
+def pop_due_windows(transaction: Transaction, now: float) -> Sequence[tuple[Series, Point]]:
+    """Delete at most ``_MAX_ROWS`` due windows; return the aggregate of each, in order of their start."""
     rows = transaction.rows(
         f"""SELECT property, begin, length, aggregate, id, name, unit, device_window.time, device_window.value
             FROM device_window JOIN device_property ON device_property.number = property
-            JOIN device ON device.number = device WHERE {_DUE_WINDOW} ORDER BY begin LIMIT {_AT_ONCE}""",  # noqa: S608 - our own words
+            JOIN device ON device.number = device WHERE {_DUE_WINDOW} ORDER BY begin LIMIT {_MAX_ROWS}""",  # noqa: S608 - our own words
         now=now,
         late=LATE_SECONDS,
     )
@@ -57,20 +61,22 @@ def take_due_windows(transaction: Transaction, now: float) -> Sequence[tuple[Ser
     return [(Series(device=row[4], name=row[5], unit=row[6]), Point(*row[7:])) for row in rows]
 
 
-def gates(transaction: Transaction, number: int) -> Gates:
-    """Return the gates of a property."""
-    found = [Gate(), Gate()]
+def load_filter_states(transaction: Transaction, number: int) -> FilterStates:
+    """Return the filter states of a property."""
+    found = [FilterState(), FilterState()]
     for late, sent_time, sent_value, held_time, held_value, due_at in transaction.rows(
         "SELECT late, sent_time, sent_value, held_time, held_value, due_at FROM device_gate WHERE property = ?", number
     ):
         sent = None if sent_time is None else Point(sent_time, sent_value)
         held = None if held_time is None else Point(held_time, held_value)
-        found[late] = Gate(sent=sent, held=held, due_at=due_at)
-    return Gates(front=found[0], late=found[1])
+        found[late] = FilterState(sent=sent, held=held, due_at=due_at)
+    return FilterStates(front=found[0], late=found[1])
 
 
-def keep_gates(transaction: Transaction, number: int, series: Series, before: Gates, after: Gates) -> None:
-    """Keep the gates of a property, as far as they are not as ``before``."""
+def store_filter_states(
+    transaction: Transaction, number: int, series: Series, before: FilterStates, after: FilterStates
+) -> None:
+    """Store the filter states of a property that differ from ``before``."""
     for late, (old, new) in enumerate([(before.front, after.front), (before.late, after.late)]):
         if new != old:
             transaction.run(
@@ -79,22 +85,22 @@ def keep_gates(transaction: Transaction, number: int, series: Series, before: Ga
             )
 
 
-def due_gates(transaction: Transaction, now: float, longest: float) -> Sequence[tuple[int, Series]]:
-    """Return some properties with a reading that need not wait at a gate any more."""
+def load_due_filters(transaction: Transaction, now: float, longest: float) -> Sequence[tuple[int, Series]]:
+    """Return at most ``_MAX_ROWS`` properties that hold a due reading, with their numbers."""
     rows = transaction.rows(
         f"""SELECT DISTINCT property, id, name, unit FROM device_gate
             JOIN device_property ON device_property.number = property
-            JOIN device ON device.number = device WHERE {_DUE_GATE} LIMIT {_AT_ONCE}""",  # noqa: S608 - our own words
+            JOIN device ON device.number = device WHERE {_DUE_FILTER} LIMIT {_MAX_ROWS}""",  # noqa: S608 - our own words
         now=now,
         longest=longest,
     )
     return [(number, Series(device=device, name=name, unit=unit)) for number, device, name, unit in rows]
 
 
-def is_due(transaction: Transaction, now: float, longest: float) -> bool:
-    """Say whether anything need not wait any more."""
+def has_due(transaction: Transaction, now: float, longest: float) -> bool:
+    """Return whether any held reading or window is due."""
     [(due,)] = transaction.rows(
-        f"""SELECT EXISTS (SELECT 1 FROM device_gate WHERE {_DUE_GATE})
+        f"""SELECT EXISTS (SELECT 1 FROM device_gate WHERE {_DUE_FILTER})
             OR EXISTS (SELECT 1 FROM device_window WHERE {_DUE_WINDOW})""",  # noqa: S608 - our own words
         now=now,
         longest=longest,
@@ -103,8 +109,8 @@ def is_due(transaction: Transaction, now: float, longest: float) -> bool:
     return bool(due)
 
 
-def is_any(transaction: Transaction) -> bool:
-    """Say whether anything waits."""
+def has_pending(transaction: Transaction) -> bool:
+    """Return whether any reading is held or any window is open."""
     [(waits,)] = transaction.rows(
         """SELECT EXISTS (SELECT 1 FROM device_gate WHERE held_time IS NOT NULL)
            OR EXISTS (SELECT 1 FROM device_window)"""

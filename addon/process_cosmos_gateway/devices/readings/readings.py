@@ -1,26 +1,26 @@
-"""Raw readings as they are kept here: merged, never overwritten, for some days and within some bytes."""
+"""SQL for raw readings: merged, never overwritten, and deleted by age and size."""
 
 from collections.abc import Sequence
 
-from process_cosmos_gateway.devices.repository import forget_devices, forget_properties, property_number
+from process_cosmos_gateway.devices.repository import delete_unused_devices, delete_unused_properties, property_number
 from process_cosmos_gateway.devices.things.values import Reading
 from process_cosmos_gateway.store import Transaction
 
 READING_DAYS = 10
-"""For so long readings are kept after they came."""
+"""Days for which a reading is stored after its receipt."""
 
 READING_BYTES = 48
-"""What a number takes of the disk, its share of half-full pages with it; a text takes its bytes more."""
+"""Disk space of a number, including its share of half-full pages; a text needs its UTF-8 bytes in addition."""
 
 _SLICE_SECONDS = 3600.0
-_AT_ONCE = 1000
-_PROPERTIES_AT_ONCE = 500
+_MAX_ROWS = 1000
+_MAX_PROPERTIES = 500
 
 
-def keep(
+def store_readings(
     transaction: Transaction, device: str, name: str, readings: Sequence[Reading], received: float
 ) -> Sequence[Reading]:
-    """Keep raw readings; return those that were not there yet."""
+    """Store raw readings; return those that were not stored before."""
     number = property_number(transaction, device, name)
     fresh = [
         reading
@@ -30,26 +30,27 @@ def keep(
         )
     ]
     texts = sum(len(reading.value.encode()) for reading in fresh if isinstance(reading.value, str))
-    _grow(transaction, number, len(fresh) * READING_BYTES + texts)
+    _add_bytes(transaction, number, len(fresh) * READING_BYTES + texts)
     return fresh
 
 
-def forget_old(transaction: Transaction, before: float, now: float, after: int = 0) -> int | None:
-    """Forget some of the readings received ``before`` a time, and properties and devices that leave nothing behind.
+def delete_old(transaction: Transaction, before: float, now: float, after: int = 0) -> int | None:
+    """Delete a batch of the readings received ``before`` a time, and properties and devices without any rows left.
 
-    Begins with the properties numbered above ``after``; returns the number to go on after, None: there are no more.
-    A reading whose own time lies between is left until it is over: two ranges of the key are read, not all readings.
+    Starts with the properties numbered above ``after``; returns the number to continue with, None at the end. A reading
+    whose own time is between ``before`` and ``now`` is left for later, so that only two ranges of the key are read, not
+    all readings.
     """
     numbers = [
         number
         for (number,) in transaction.rows(
-            "SELECT number FROM device_property WHERE number > ? ORDER BY number LIMIT ?", after, _PROPERTIES_AT_ONCE
+            "SELECT number FROM device_property WHERE number > ? ORDER BY number LIMIT ?", after, _MAX_PROPERTIES
         )
     ]
     if not numbers:
-        forget_devices(transaction)
+        delete_unused_devices(transaction)
         return None
-    left: int = _AT_ONCE
+    left: int = _MAX_ROWS
     last: int = numbers[-1]
     for number in numbers:
         left -= _delete(transaction, number, "time < ? AND received_at < ?", before, before, most=left)
@@ -57,41 +58,41 @@ def forget_old(transaction: Transaction, before: float, now: float, after: int =
         if not left:
             last = number - 1
             break
-    forget_properties(transaction, "number > ? AND number <= ?", after, last)
+    delete_unused_properties(transaction, "number > ? AND number <= ?", after, last)
     return last
 
 
-def forget_withdrawn(transaction: Transaction, most: int) -> int | None:
-    """Forget some of what withdrawn devices left, but for the ``most`` of them that were described last.
+def delete_withdrawn(transaction: Transaction, most: int) -> int | None:
+    """Delete a batch of what withdrawn devices left, except the ``most`` described last.
 
-    Returns the number of readings; None: there is nothing to forget.
+    Returns the number of deleted readings; None: there is nothing to delete.
     """
     numbers = transaction.rows(
         """SELECT number FROM device_property WHERE device IN (
              SELECT number FROM device WHERE length(description) = 0 ORDER BY number DESC LIMIT -1 OFFSET ?) LIMIT ?""",
         most,
-        _PROPERTIES_AT_ONCE,
+        _MAX_PROPERTIES,
     )
-    left = _AT_ONCE
+    left = _MAX_ROWS
     for (number,) in numbers:
         left -= _delete(transaction, number, "1", most=left)
         if not left:
             break
         for place in ("window WHERE property", "gate WHERE property", "write WHERE property", "property WHERE number"):
-            transaction.run(f"DELETE FROM device_{place} = ?", number)  # noqa: S608 - names from above
-    return _AT_ONCE - left if numbers else None
+            transaction.run(f"DELETE FROM device_{place} = ?", number)  # noqa: S608 - names from the line above
+    return _MAX_ROWS - left if numbers else None
 
 
-def bytes_taken(transaction: Transaction) -> float:
-    """Return the bytes that readings take."""
-    [(taken,)] = transaction.rows("SELECT total(bytes) FROM device_property")
-    return float(taken)
+def stored_bytes(transaction: Transaction) -> float:
+    """Return the bytes that all readings use on disk."""
+    [(used,)] = transaction.rows("SELECT total(bytes) FROM device_property")
+    return float(used)
 
 
-def forget_oldest(transaction: Transaction) -> int:
-    """Forget some of the oldest readings; return how many.
+def delete_oldest(transaction: Transaction) -> int:
+    """Delete a batch of the oldest readings; return how many.
 
-    An hour of all properties at a time, so that what is frequent and what is rare reach back equally far.
+    Deletes one hour of all properties at a time, so that frequent and rare readings reach back equally far.
     """
     oldest = {
         number: first
@@ -100,15 +101,15 @@ def forget_oldest(transaction: Transaction) -> int:
         )
         if first is not None
     }
-    until = min(oldest.values(), default=0.0) + _SLICE_SECONDS
-    gone = 0
-    for number in (number for number, first in oldest.items() if first <= until):
-        gone += _delete(transaction, number, "time <= ?", until)
-    return gone
+    before = min(oldest.values(), default=0.0) + _SLICE_SECONDS
+    deleted = 0
+    for number in (number for number, first in oldest.items() if first <= before):
+        deleted += _delete(transaction, number, "time <= ?", before)
+    return deleted
 
 
-def _delete(transaction: Transaction, number: int, where: str, *values: float, most: int = _AT_ONCE) -> int:
-    """Forget at most ``most`` readings of a property; return how many."""
+def _delete(transaction: Transaction, number: int, where: str, *values: float, most: int = _MAX_ROWS) -> int:
+    """Delete at most ``most`` readings of a property; return how many."""
     texts = transaction.rows(
         f"""DELETE FROM device_reading WHERE (property, time, value) IN (
               SELECT property, time, value FROM device_reading WHERE property = ? AND {where} ORDER BY time LIMIT ?)
@@ -118,9 +119,9 @@ def _delete(transaction: Transaction, number: int, where: str, *values: float, m
         most,
     )
     if texts:
-        _grow(transaction, number, -len(texts) * READING_BYTES - sum(size for (size,) in texts))
+        _add_bytes(transaction, number, -len(texts) * READING_BYTES - sum(size for (size,) in texts))
     return len(texts)
 
 
-def _grow(transaction: Transaction, number: int, more: int) -> None:
-    transaction.run("UPDATE device_property SET bytes = bytes + ? WHERE number = ?", more, number)
+def _add_bytes(transaction: Transaction, number: int, added: int) -> None:
+    transaction.run("UPDATE device_property SET bytes = bytes + ? WHERE number = ?", added, number)

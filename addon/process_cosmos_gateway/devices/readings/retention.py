@@ -1,4 +1,4 @@
-"""Keeps the raw readings within their days and bytes, as long as ``run`` runs."""
+"""Deletion of raw readings beyond their age and size limits."""
 
 import asyncio
 import logging
@@ -10,82 +10,82 @@ from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.outbox import Outbox
 from process_cosmos_gateway.store import Store, Transaction
 
-from .readings import READING_DAYS, bytes_taken, forget_old, forget_oldest, forget_withdrawn
+from .readings import READING_DAYS, delete_old, delete_oldest, delete_withdrawn, stored_bytes
 
 _LOGGER = logging.getLogger(__name__)
 
-MOST_WITHDRAWN = 1000
-"""Withdrawn devices that keep their readings: those that come and go under new names must not fill the tables."""
+MAX_WITHDRAWN = 1000
+"""Withdrawn devices whose readings stay: devices that come and go under new names must not fill the tables."""
 
-_LOOK_SECONDS = 10.0
-_LOOK_COST = 0.01
-"""The part of the time a look may take: it reads all properties."""
+_CHECK_SECONDS = 10.0
+_MAX_CHECK_SHARE = 0.01
+"""The largest share of the time spent on checks: each reads all properties."""
 
-_AN_HOUR = 3600.0
-_ROOM = 0.95
-_RESERVES = 4
-"""Reserves that readings leave free: one more than the outbox asks for to take readings that are to be sent."""
+_CLEANUP_SECONDS = 3600.0
+_TARGET_SHARE = 0.95
+_FREE_RESERVES = 4
+"""Disk reserves that readings leave free: one more than the outbox requires to accept readings."""
 
 
-def history_quota(most: float, free: float, reserve: float, taken: float) -> float:
-    """Return the bytes that readings may take, which take ``taken`` now; ``most``: the option.
+def history_quota(max_bytes: float, free: float, reserve: float, used: float) -> float:
+    """Return the bytes that readings may use; ``max_bytes``: the configured limit, ``used``: their bytes now.
 
-    They give way as far as ``_RESERVES`` reserves are not free any more.
+    The quota shrinks by what is missing to ``_FREE_RESERVES`` free reserves.
     """
-    missing = _RESERVES * reserve - free
-    return most if missing <= 0 else min(most, max(0.0, taken - missing))
+    missing = _FREE_RESERVES * reserve - free
+    return max_bytes if missing <= 0 else min(max_bytes, max(0.0, used - missing))
 
 
 class Retention:
-    """Forgets what is too old, and the oldest of what is too much; that is counted as ``readings_forgotten``."""
+    """Deletion of old readings, and of the oldest ones above the quota; counted as ``readings_forgotten``."""
 
-    def __init__(self, store: Store, outbox: Outbox, clock: Clock, counts: Counter[str], most: float) -> None:
-        """Take where readings are and where they leave, and how many bytes they may take at ``most``."""
+    def __init__(self, store: Store, outbox: Outbox, clock: Clock, counts: Counter[str], max_bytes: float) -> None:
+        """Use these components; readings may use at most ``max_bytes``."""
         self._store = store
         self._outbox = outbox
         self._clock = clock
         self._counts = counts
-        self._most = most
+        self._max_bytes = max_bytes
 
     async def run(self) -> None:
-        """Make room every 10 seconds, forget what is old every hour, until cancelled."""
-        tidy_at = self._clock.monotonic()
+        """Enforce the quota about every 10 seconds, and delete old readings every hour, until cancelled."""
+        cleanup_at = self._clock.monotonic()
         while True:
             began = self._clock.monotonic()
             try:
-                if began >= tidy_at:
-                    tidy_at = began + _AN_HOUR
-                    await self.tidy()
+                if began >= cleanup_at:
+                    cleanup_at = began + _CLEANUP_SECONDS
+                    await self.delete_expired()
                     began = self._clock.monotonic()
-                await self.make_room()
+                await self.enforce_quota()
             except StoreError as error:
-                _LOGGER.warning("Old readings stay for now: %s", error)
-            await asyncio.sleep(max(_LOOK_SECONDS, (self._clock.monotonic() - began) / _LOOK_COST))
+                _LOGGER.warning("Old readings could not be deleted (%s); retrying", error)
+            await asyncio.sleep(max(_CHECK_SECONDS, (self._clock.monotonic() - began) / _MAX_CHECK_SHARE))
 
-    async def tidy(self) -> None:
-        """Forget what is too old and what too many withdrawn devices left, a bite a commit; raise ``StoreError``."""
-        while (gone := await self._store.write(partial(forget_withdrawn, most=MOST_WITHDRAWN))) is not None:
-            self._counts["readings_forgotten"] += gone
+    async def delete_expired(self) -> None:
+        """Delete old readings and those of too many withdrawn devices, in batches; raise ``StoreError``."""
+        while (deleted := await self._store.write(partial(delete_withdrawn, most=MAX_WITHDRAWN))) is not None:
+            self._counts["readings_forgotten"] += deleted
         now = self._clock.now().timestamp()
         after: int | None = 0
         while after is not None:
             after = await self._store.write(
-                partial(forget_old, before=now - READING_DAYS * 86_400, now=now, after=after)
+                partial(delete_old, before=now - READING_DAYS * 86_400, now=now, after=after)
             )
         await self._outbox.delete_unused_series()
 
-    async def make_room(self) -> None:
-        """Forget the oldest readings if all take more than they may; raise ``StoreError``."""
-        taken, quota = await self._store.read(self._look)
-        target = min(quota, self._most * _ROOM)
-        while taken > quota:
-            gone = await self._store.write(forget_oldest)
-            if not gone:
+    async def enforce_quota(self) -> None:
+        """Delete the oldest readings while all together exceed the quota; raise ``StoreError``."""
+        used, quota = await self._store.read(self._measure)
+        target = min(quota, self._max_bytes * _TARGET_SHARE)
+        while used > quota:
+            deleted = await self._store.write(delete_oldest)
+            if not deleted:
                 return
-            self._counts["readings_forgotten"] += gone
-            taken, quota = await self._store.read(bytes_taken), target
+            self._counts["readings_forgotten"] += deleted
+            used, quota = await self._store.read(stored_bytes), target
 
-    def _look(self, transaction: Transaction) -> tuple[float, float]:
-        """Return the bytes that readings take, and those that they may take."""
-        taken, free = bytes_taken(transaction), self._store.writable(transaction)
-        return taken, history_quota(self._most, free, self._store.space.reserve, taken)
+    def _measure(self, transaction: Transaction) -> tuple[float, float]:
+        """Return the bytes that readings use, and their quota."""
+        used, free = stored_bytes(transaction), self._store.writable(transaction)
+        return used, history_quota(self._max_bytes, free, self._store.space.reserve, used)

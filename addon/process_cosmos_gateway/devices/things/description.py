@@ -1,4 +1,4 @@
-"""Reads W3C WoT Thing Descriptions 1.1, as ``wire/devices.md`` says: what a device is, what topics it may speak on."""
+"""Parser for W3C WoT Thing Descriptions 1.1, as specified in ``wire/devices.md``."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -11,19 +11,19 @@ from process_cosmos_gateway.contract.bounds import MAX_DEPTH, is_deeper
 from process_cosmos_gateway.contract.devices import Device, DeviceEventDescription, Property, PropertyKind
 from process_cosmos_gateway.contract.errors import Code
 
-from .meaning import Meaning, Said, TrueMeans, meaning_of, unit_of
+from .meaning import Meaning, PropertyDescription, TrueMeaning, meaning_of, unit_of
 
 MAX_BYTES = 256 * 1024
-"""Bytes of the longest description read."""
+"""Bytes of the longest description accepted."""
 
 AVAILABILITY = "cosmos:availability"
 """The member that names the topic of the last will: this project's extension of the Thing Description."""
 
 TRUE_MEANS = "cosmos:trueMeans"
-"""The member of a boolean property that says what its true means: this project's extension too."""
+"""The member of a boolean property that defines the meaning of true: this project's extension too."""
 
 _FILTER, _TOPIC = "mqv:filter", "mqv:topic"
-"""The members of a form by which the W3C's MQTT binding names where to subscribe and where to publish."""
+"""Members of a form by which the W3C's MQTT binding names the topics to subscribe and to publish to."""
 
 _MAX_AFFORDANCES = 256
 _MAX_TEXT = 255
@@ -40,21 +40,21 @@ _SUBSCRIBE = frozenset({"subscribeevent"})
 
 
 class DescriptionError(Exception):
-    """The description is refused: ``code`` for programs, the message for people."""
+    """A refused description: ``code`` for programs, the message for people."""
 
     def __init__(self, code: Code, message: str) -> None:
-        """Take the stable code and the sentence."""
+        """Create the error with a stable code and a sentence."""
         super().__init__(message)
         self.code = code
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thing:
-    """A described device. ``device`` has neither values nor availability yet.
+    """A parsed description; its ``device`` has neither values nor availability yet.
 
     ``reads`` and ``events``: name by topic; ``writes``: topic by property; ``availability``: the last will's topic.
-    ``inverted``: properties whose true means closed or dry; everybody but the device sees them turned round.
-    ``unusable``: why properties, events or the availability, by name, cannot be used.
+    ``inverted``: properties whose true means closed or dry; the gateway inverts their values in both directions.
+    ``unusable``: by name, why a property, an event or the availability cannot be used.
     """
 
     topic: str
@@ -68,66 +68,66 @@ class Thing:
 
     @property
     def topics(self) -> tuple[str, ...]:
-        """Every topic it claims."""
+        """Every topic that the Thing claims."""
         will = () if self.availability is None else (self.availability,)
         return (*self.reads, *self.writes.values(), *self.events, *will)
 
 
 def prefix_of(topic: str) -> str:
-    """Return what a Thing's topics begin with, from its description's topic: without ``td``, else with a slash."""
+    """Return the prefix of a Thing's topics, derived from its description's topic: ``td`` removed, or a slash added."""
     return topic.removesuffix("td") if topic.endswith("/td") else f"{topic}/"
 
 
 def is_meant_as_description(topic: str, payload: bytes) -> bool:
-    """Say whether a mistake in ``payload`` is worth a word: others may use topics of one level for other things."""
+    """Return whether to log a mistake in ``payload``: topics of one level may have other uses."""
     return topic.endswith("/td") or b"/wot/td" in payload
 
 
 def check_plausible(payload: bytes) -> None:
-    """Raise ``DescriptionError`` for what cannot be a description, at the cost of a search."""
+    """Raise ``DescriptionError`` if ``payload`` cannot be a description; cheaper than parsing it."""
     if len(payload) > MAX_BYTES:
         raise _invalid(f"The description is longer than {MAX_BYTES} bytes")
     if b'"title"' not in payload or b'"forms"' not in payload:
-        raise _invalid("The description has no title, or no form")
+        raise _invalid("The description has no title or no form")
 
 
 def parse_description(topic: str, payload: bytes, filters: Sequence[str]) -> Thing:
-    """Read the description retained at ``topic``; ``filters``: where descriptions are looked for.
+    """Parse the description retained at ``topic``; ``filters``: the topics subscribed for descriptions.
 
-    Raises ``DescriptionError``: ``description_invalid``, or ``topic_taken`` if it claims what is not below its prefix.
+    Raises ``DescriptionError``: ``description_invalid``, or ``topic_taken`` if it claims a topic outside its prefix.
     """
-    return _Reader(topic, _document(payload), filters).thing()
+    return _Parser(topic, _parse_document(payload), filters).parse()
 
 
 def _invalid(message: str) -> DescriptionError:
     return DescriptionError(Code.DESCRIPTION_INVALID, message)
 
 
-def _two_purposes() -> DescriptionError:
+def _duplicate_topic() -> DescriptionError:
     return _invalid("The description uses one topic for two purposes")
 
 
-def _document(payload: bytes) -> Mapping[str, Any]:
+def _parse_document(payload: bytes) -> Mapping[str, Any]:
     if len(payload) > MAX_BYTES:
         raise _invalid(f"The description is longer than {MAX_BYTES} bytes")
     try:
         document = orjson.loads(payload)
     except orjson.JSONDecodeError as error:
-        raise _invalid("The description is no JSON") from error
+        raise _invalid("The description is not valid JSON") from error
     if not isinstance(document, dict):
-        raise _invalid("The description is no JSON object")
+        raise _invalid("The description is not a JSON object")
     if is_deeper(document):
         raise _invalid(f"The description is nested deeper than {MAX_DEPTH}")
     return document
 
 
-class _Reader:
-    """Reads one description; holds what each part needs."""
+class _Parser:
+    """The parser of one description, with the state shared by its parts."""
 
     def __init__(self, topic: str, document: Mapping[str, Any], filters: Sequence[str]) -> None:
         self._topic = topic
         self._document = document
-        self._claims = Claims(topic, filters)
+        self._claims = TopicClaims(topic, filters)
         base = document.get("base", "")
         self._base = base if isinstance(base, str) else ""
         self._reads: dict[str, str] = {}
@@ -137,12 +137,12 @@ class _Reader:
         self._unusable: dict[str, DescriptionError] = {}
         self._used: set[str] = set()
 
-    def thing(self) -> Thing:
-        properties = self._each("properties", self._property)
-        events = self._each("events", self._event)
+    def parse(self) -> Thing:
+        properties = self._parse_each("properties", self._property)
+        events = self._parse_each("events", self._event)
         if not self._reads and not self._events:
             raise next(iter(self._unusable.values()), None) or _invalid(
-                "The description has no form this gateway can use (MQTT, with a value)"
+                "The description has no form that this gateway can use (MQTT, with a value)"
             )
         used = (*self._reads.values(), *self._events.values())
         availability = self._availability()
@@ -157,37 +157,38 @@ class _Reader:
             unusable={name: str(error) for name, error in self._unusable.items() if name not in used},
         )
 
-    def _each[T](self, kind: str, read: Callable[[str, Mapping[str, Any]], T | None]) -> list[T]:
-        """Read the ``properties`` or ``events``; a mistake in one costs that one, and not the device."""
+    def _parse_each[T](self, kind: str, read: Callable[[str, Mapping[str, Any]], T | None]) -> list[T]:
+        """Parse the ``properties`` or ``events``; one with a mistake is left out, the others stay."""
         affordances = self._document.get(kind, {})
         if not isinstance(affordances, dict):
-            raise _invalid(f"{kind} is no object")
+            raise _invalid(f"{kind} is not an object")
         if len(affordances) > _MAX_AFFORDANCES:
             raise _invalid(f"The description has more than {_MAX_AFFORDANCES} {kind}")
         found = []
-        for name, said in affordances.items():
+        for name, described in affordances.items():
             try:
-                if not isinstance(said, dict) or not name or len(name) > _MAX_TEXT:
-                    raise _invalid(f"One of the {kind} is no object, or has no proper name")
-                one = read(name, said)
+                if not isinstance(described, dict) or not name or len(name) > _MAX_TEXT:
+                    raise _invalid(f"One of the {kind} is not an object or has no valid name")
+                one = read(name, described)
             except DescriptionError as error:
                 self._unusable.setdefault(name[:_MAX_TEXT], error)
             else:
                 found += [] if one is None else [one]
         return found
 
-    def _property(self, name: str, said: Mapping[str, Any]) -> Property | None:
-        """Return a property with a topic of its own to read from; None: it has a kind of value not known here."""
-        kind = _KINDS.get(said.get("type")) if isinstance(said.get("type"), str) else None
-        read = self._form_topic(said, name, _READ, _READ | _WRITE)
-        if kind is None or read is None or said.get("writeOnly") is True:
+    def _property(self, name: str, described: Mapping[str, Any]) -> Property | None:
+        """Return a property with a topic to read from; None: without one, or with an unsupported type."""
+        kind = _KINDS.get(described.get("type")) if isinstance(described.get("type"), str) else None
+        read = self._form_topic(described, name, _READ, _READ | _WRITE)
+        if kind is None or read is None or described.get("writeOnly") is True:
             return None
-        write = self._form_topic(said, name, _WRITE, _READ | _WRITE, other_than=read)
+        write = self._form_topic(described, name, _WRITE, _READ | _WRITE, other_than=read)
         if write in self._used:
-            self._unusable.setdefault(name, _two_purposes())
+            self._unusable.setdefault(name, _duplicate_topic())
             write = None
-        meaning = self._meaning(name, said, kind, writable=write is not None and said.get("readOnly") is not True)
-        described = _property(name, said, kind, meaning)
+        writable = write is not None and described.get("readOnly") is not True
+        meaning = self._meaning(name, described, kind, writable=writable)
+        parsed = _property(name, described, kind, meaning)
         self._claim(read, name, self._reads)
         if write is not None:
             self._used.add(write)
@@ -195,21 +196,21 @@ class _Reader:
                 self._writes[name] = write
         if meaning.inverted:
             self._inverted.add(name)
-        return described
+        return parsed
 
-    def _event(self, name: str, said: Mapping[str, Any]) -> DeviceEventDescription | None:
-        """Return what Home Assistant shows of an event; None: it has no form for MQTT."""
-        topic = self._form_topic(said, name, _SUBSCRIBE, _SUBSCRIBE)
+    def _event(self, name: str, described: Mapping[str, Any]) -> DeviceEventDescription | None:
+        """Return the description of an event; None: it has no MQTT form."""
+        topic = self._form_topic(described, name, _SUBSCRIBE, _SUBSCRIBE)
         if topic is None:
             return None
-        described = DeviceEventDescription(name=name, title=_text(said, "title", name))
+        parsed = DeviceEventDescription(name=name, title=_text(described, "title", name))
         self._claim(topic, name, self._events)
-        return described
+        return parsed
 
     def _claim(self, topic: str, name: str, names: dict[str, str]) -> None:
-        """Let ``topic`` be for ``name`` alone; raise ``DescriptionError`` if the description uses it already."""
+        """Assign ``topic`` to ``name``; raise ``DescriptionError`` if the description already uses the topic."""
         if topic in self._used:
-            raise _two_purposes()
+            raise _duplicate_topic()
         self._used.add(topic)
         names[topic] = name
 
@@ -230,15 +231,15 @@ class _Reader:
 
     def _form_topic(
         self,
-        said: Mapping[str, Any],
+        described: Mapping[str, Any],
         name: str,
         wanted: frozenset[str],
         default: frozenset[str],
         *,
         other_than: str | None = None,
     ) -> str | None:
-        """Return the topic of the first form that can be used for one of the ``wanted`` operations."""
-        forms = said.get("forms")
+        """Return the topic of the first usable form for one of the ``wanted`` operations."""
+        forms = described.get("forms")
         for form in forms if isinstance(forms, list) else ():
             try:
                 topic = self._topic_of(form, wanted, default)
@@ -249,39 +250,39 @@ class _Reader:
         return None
 
     def _topic_of(self, form: object, wanted: frozenset[str], default: frozenset[str]) -> str | None:
-        """Return the topic a form names for one of the ``wanted`` operations; None: it is for others, or no MQTT."""
+        """Return the topic of a form; None: the form is for other operations or another protocol."""
         if not isinstance(form, dict) or not isinstance(form.get("href"), str):
             raise _invalid("A form has no href")
         if not wanted & _operations(form, default):
             return None
         path = self._path(form["href"])
         named = [_TOPIC, _FILTER] if wanted == _WRITE else [_FILTER, _TOPIC]
-        said = next((form[member] for member in named if member in form), None)
-        if path is None or said is None:
+        described = next((form[member] for member in named if member in form), None)
+        if path is None or described is None:
             return path
-        listed = said if isinstance(said, list) else [said]
+        listed = described if isinstance(described, list) else [described]
         if len(listed) != 1 or not isinstance(listed[0], str):
-            raise _invalid("A form names no topic, or several")
+            raise _invalid("A form names no topic or several topics")
         return listed[0]
 
     def _availability(self) -> str | None:
-        """Return the topic of the last will, if it is named without a mistake."""
-        said = self._document.get(AVAILABILITY)
-        if said is None:
+        """Return the topic of the last will, if a valid one is named."""
+        described = self._document.get(AVAILABILITY)
+        if described is None:
             return None
         try:
-            if not isinstance(said, dict) or not isinstance(said.get("href"), str):
+            if not isinstance(described, dict) or not isinstance(described.get("href"), str):
                 raise _invalid(f"{AVAILABILITY} has no href")
-            path = self._path(said["href"])
+            path = self._path(described["href"])
             if path in self._used:
-                raise _two_purposes()
+                raise _duplicate_topic()
             return None if path is None else self._claims.check(path)
         except DescriptionError as error:
             self._unusable[AVAILABILITY] = error
             return None
 
     def _path(self, href: str) -> str | None:
-        """Return the topic an ``href`` names: its path, as written; None if it is no MQTT."""
+        """Return the topic of an ``href``: its path, unchanged; None for another protocol than MQTT."""
         if "://" not in href and not href.startswith("/"):
             href = self._base.rpartition("/")[0] + "/" + href
         elif href.startswith("/"):
@@ -289,44 +290,44 @@ class _Reader:
         scheme, _, rest = href.partition("://")
         return rest.partition("/")[2] if scheme.lower() in ("mqtt", "mqtts") else None
 
-    def _meaning(self, name: str, said: Mapping[str, Any], kind: PropertyKind, *, writable: bool) -> Meaning:
+    def _meaning(self, name: str, described: Mapping[str, Any], kind: PropertyKind, *, writable: bool) -> Meaning:
         return meaning_of(
-            Said(
-                types=_types(said),
+            PropertyDescription(
+                types=_types(described),
                 name=name,
-                title=_text(said, "title", name),
-                description=_text_or_none(said.get("description")) or "",
+                title=_text(described, "title", name),
+                description=_text_or_none(described.get("description")) or "",
                 thing=_text(self._document, "title"),
-                unit=unit_of(_text_or_none(said.get("unit"))),
+                unit=unit_of(_text_or_none(described.get("unit"))),
                 kind=kind,
                 writable=writable,
-                true_means=_true_means(said, name, kind),
+                true_means=_true_means(described, name, kind),
             )
         )
 
 
-class Claims:
-    """Decides which topics a Thing may claim: those below its prefix, unless they are below another's."""
+class TopicClaims:
+    """Check of the topics a Thing may claim: those below its prefix, except those below another Thing's."""
 
     def __init__(self, topic: str, filters: Sequence[str]) -> None:
-        """Take the description's topic, and where descriptions are looked for."""
+        """Use the description's topic, and the filters subscribed for descriptions."""
         self._topic = topic
-        # node-wot writes a title as it is into the description's topic, and percent-encoded into the others.
+        # node-wot uses the title unchanged in the description's topic, and percent-encoded in the others.
         self._prefixes = (prefix_of(topic), prefix_of(_encoded(topic)))
         self._others = [prefix_of(each).split("/")[:-1] for each in filters if "#" not in each]
 
     def check(self, topic: str) -> str:
-        """Return ``topic`` if the Thing may have it; raise ``DescriptionError``."""
+        """Return ``topic`` if the Thing may claim it; raise ``DescriptionError``."""
         if not topic or len(topic.encode()) > _MAX_TOPIC_BYTES or not topic.isprintable():
-            raise _invalid("A form names no usable topic")
+            raise _invalid("A form names an invalid topic")
         if set("+#") & set(topic) or topic.startswith("$"):
-            raise DescriptionError(Code.TOPIC_TAKEN, "The description claims a wildcard or a topic of the broker")
-        if topic == self._topic or not topic.startswith(self._prefixes) or self._is_anothers(topic):
+            raise DescriptionError(Code.TOPIC_TAKEN, "The description claims a wildcard or a topic that starts with $")
+        if topic == self._topic or not topic.startswith(self._prefixes) or self._belongs_to_other_thing(topic):
             raise DescriptionError(Code.TOPIC_TAKEN, "The description claims a topic that is not below its own")
         return topic
 
-    def _is_anothers(self, topic: str) -> bool:
-        """Say whether a Thing further down, described or not yet, would own ``topic``."""
+    def _belongs_to_other_thing(self, topic: str) -> bool:
+        """Return whether ``topic`` belongs to a Thing at a lower level, described or not yet."""
         own = len(self._prefixes[0].split("/")) - 1
         levels = topic.split("/")[:-1]
         return any(
@@ -349,40 +350,40 @@ def _operations(form: Mapping[str, Any], default: frozenset[str]) -> frozenset[s
     return frozenset(operation for operation in listed if isinstance(operation, str))
 
 
-def _property(name: str, said: Mapping[str, Any], kind: PropertyKind, meaning: Meaning) -> Property:
+def _property(name: str, described: Mapping[str, Any], kind: PropertyKind, meaning: Meaning) -> Property:
     return Property(
         name=name,
-        title=_text(said, "title", name),
+        title=_text(described, "title", name),
         kind=kind,
-        integer=said.get("type") == "integer",
+        integer=described.get("type") == "integer",
         hint=meaning.hint,
         suggested_hint=meaning.suggested,
         writable=meaning.writable,
-        unit=unit_of(_text_or_none(said.get("unit"))),
-        minimum=_number(said, "minimum"),
-        maximum=_number(said, "maximum"),
+        unit=unit_of(_text_or_none(described.get("unit"))),
+        minimum=_number(described, "minimum"),
+        maximum=_number(described, "maximum"),
     )
 
 
-def _true_means(said: Mapping[str, Any], name: str, kind: PropertyKind) -> TrueMeans | None:
-    if (meant := said.get(TRUE_MEANS)) is None:
+def _true_means(described: Mapping[str, Any], name: str, kind: PropertyKind) -> TrueMeaning | None:
+    if (meant := described.get(TRUE_MEANS)) is None:
         return None
-    if kind is not PropertyKind.BOOLEAN or meant not in list(TrueMeans):
-        raise _invalid(f"{TRUE_MEANS} of {name[:64]!r} is for booleans, and open, closed, wet or dry")
-    return TrueMeans(meant)
+    if kind is not PropertyKind.BOOLEAN or meant not in list(TrueMeaning):
+        raise _invalid(f"{TRUE_MEANS} of {name[:64]!r} must be open, closed, wet or dry, and of a boolean")
+    return TrueMeaning(meant)
 
 
-def _types(said: Mapping[str, Any]) -> list[str]:
-    """Return the local names of ``@type``: what stands after the last of ``:``, ``/``, ``#``."""
-    types = said.get("@type", [])
+def _types(described: Mapping[str, Any]) -> list[str]:
+    """Return the local names of ``@type``: the part after the last of ``:``, ``/``, ``#``."""
+    types = described.get("@type", [])
     listed = types if isinstance(types, list) else [types]
     return [re.split(r"[:/#]", each)[-1] for each in listed if isinstance(each, str)]
 
 
-def _text(said: Mapping[str, Any], key: str, default: str = "") -> str:
-    text = said.get(key, default)
+def _text(described: Mapping[str, Any], key: str, default: str = "") -> str:
+    text = described.get(key, default)
     if not isinstance(text, str) or len(text) > _MAX_TEXT:
-        raise _invalid(f"{key} is no text of at most {_MAX_TEXT} characters")
+        raise _invalid(f"{key} is not a text of at most {_MAX_TEXT} characters")
     return text or default
 
 
@@ -390,10 +391,10 @@ def _text_or_none(value: object) -> str | None:
     return value if isinstance(value, str) and 0 < len(value) <= _MAX_TEXT else None
 
 
-def _number(said: Mapping[str, Any], key: str) -> float | None:
-    number = said.get(key)
+def _number(described: Mapping[str, Any], key: str) -> float | None:
+    number = described.get(key)
     if number is None:
         return None
     if isinstance(number, bool) or not isinstance(number, int | float):
-        raise _invalid(f"{key} is no number")
+        raise _invalid(f"{key} is not a number")
     return float(number)

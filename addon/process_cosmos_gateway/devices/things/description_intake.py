@@ -1,4 +1,4 @@
-"""Takes Thing Descriptions in: new ones at a bounded pace, all of them within bounded memory and time."""
+"""Acceptance of Thing Descriptions: new devices at a limited rate, with bounded memory and parsing time."""
 
 import asyncio
 import logging
@@ -17,45 +17,45 @@ from process_cosmos_gateway.devices.mqtt.connection import matches
 
 from .description import DescriptionError, check_plausible, is_meant_as_description, parse_description
 from .device_table import DeviceTable
-from .rates import Bucket, Window
-from .twin import Twin, as_device, turned
+from .rates import SlidingWindow, TokenBucket
+from .twin import Twin, as_device, polarity_changes
 
 _LOGGER = logging.getLogger(__name__)
 
 NEW_A_MINUTE = 10
-"""New devices taken in within any minute: nobody has invited them, and each becomes entities in Home Assistant."""
+"""New devices accepted within any minute: anyone may publish them, and each adds entities to Home Assistant."""
 
 CHANGES_A_MINUTE = 60
 _READ_BYTES_A_SECOND = 512 * 1024.0
 _READ_BYTES_AT_ONCE = 4_000_000.0
-"""Reading takes about 0.1 µs a byte: a flood of descriptions costs a twentieth of the event loop."""
-_MOST_WAITING = 1000
-_MOST_WAITING_BYTES = 4_000_000
-_MOST_NAMED = 10
-_LOOK_SECONDS = 0.05
+"""Parsing needs about 0.1 µs a byte, so a flood of descriptions uses a twentieth of the event loop."""
+_MAX_QUEUED = 1000
+_MAX_QUEUED_BYTES = 4_000_000
+_MAX_LOGGED = 10
+_CHECK_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Listening:
-    """What a change of descriptions means for subscriptions."""
+class SubscriptionChange:
+    """The twin whose topics to subscribe to, and the one whose topics to unsubscribe from."""
 
-    begin: Twin | None = None
-    end: Twin | None = None
+    added: Twin | None = None
+    removed: Twin | None = None
 
 
-class _Waiting:
-    """Descriptions that came faster than they are taken in: the newest of each topic, the first to come in front."""
+class _DescriptionQueue:
+    """Descriptions that arrived too fast: the newest of each topic, in order of first arrival."""
 
     def __init__(self, most_a_minute: int) -> None:
-        self.window = Window(most_a_minute)
+        self.window = SlidingWindow(most_a_minute)
         self.payloads: dict[str, bytes] = {}
         self.bytes = 0
 
     def put(self, topic: str, payload: bytes) -> bool:
-        """Keep the newest description of ``topic``; return False, and keep nothing, where there is no room."""
+        """Queue the newest description of ``topic``; return False, without effect, if the queue is full."""
         more = len(payload) - len(self.payloads.get(topic, b""))
-        is_full = topic not in self.payloads and len(self.payloads) >= _MOST_WAITING
-        if is_full or self.bytes + more > _MOST_WAITING_BYTES:
+        is_full = topic not in self.payloads and len(self.payloads) >= _MAX_QUEUED
+        if is_full or self.bytes + more > _MAX_QUEUED_BYTES:
             return False
         self.payloads[topic] = payload
         self.bytes += more
@@ -67,8 +67,8 @@ class _Waiting:
         return payload
 
 
-class Descriptions:
-    """Reads what comes on the topics of descriptions; ``run`` reads what had to wait."""
+class DescriptionIntake:
+    """Handler of messages on the topics of descriptions; ``run`` handles the queued ones."""
 
     def __init__(
         self,
@@ -77,94 +77,103 @@ class Descriptions:
         filters: Sequence[str],
         counts: Counter[str],
         new_a_minute: int,
-        tell: Callable[[DeviceChange], None],
-        listen: Callable[[Listening], None],
+        notify: Callable[[DeviceChange], None],
+        update_subscriptions: Callable[[SubscriptionChange], None],
         on_removed: Callable[[str], None],
     ) -> None:
-        """Take where devices stand, where their descriptions are looked for, and who is told of changes."""
+        """Add devices to ``device_table``; ``filters``: the topics subscribed for descriptions."""
         self._device_table = device_table
         self._filters = filters
         self._counts = counts
-        self._tell = tell
-        self._listen = listen
+        self._notify = notify
+        self._update_subscriptions = update_subscriptions
         self._on_removed = on_removed
-        self._reading = Bucket(rate=_READ_BYTES_A_SECOND, burst=_READ_BYTES_AT_ONCE)
-        self._new = _Waiting(new_a_minute)
-        self._changed = _Waiting(CHANGES_A_MINUTE)
-        self._news = asyncio.Event()
+        self._byte_budget = TokenBucket(rate=_READ_BYTES_A_SECOND, burst=_READ_BYTES_AT_ONCE)
+        self._new = _DescriptionQueue(new_a_minute)
+        self._changed = _DescriptionQueue(CHANGES_A_MINUTE)
+        self._wakeup = asyncio.Event()
 
-    def take(self, topic: str, payload: bytes) -> list[Change]:
-        """Return what is to be written for a message that is no device's; raise ``DescriptionError``."""
+    def handle_message(self, topic: str, payload: bytes) -> list[Change]:
+        """Return the changes to store for a message of no known device; raise ``DescriptionError``."""
         if not any(matches(each, topic) for each in self._filters):
             return []
         known = self._device_table.by_topic(topic)
         if not payload:
-            self._forget(topic)
+            self._discard_queued(topic)
             return [] if known is None else self._withdraw(known)
         if self._device_table.is_known(topic, payload):
-            self._forget(topic)
+            self._discard_queued(topic)
             return []
         if known is None and not is_meant_as_description(topic, payload):
             return []
         check_plausible(payload)
         self._device_table.check_room(topic, len(payload))
-        waiting = self._new if known is None else self._changed
-        if not waiting.payloads and self._may_read(waiting, len(payload)):
-            return self._read(waiting, topic, payload)
-        if not waiting.put(topic, payload):
-            raise DescriptionError(Code.TOO_MANY_DEVICES, "More descriptions came at once than can wait")
-        self._news.set()
+        queue = self._new if known is None else self._changed
+        if not queue.payloads and self._may_parse(queue, len(payload)):
+            return self._apply(queue, topic, payload)
+        if not queue.put(topic, payload):
+            raise DescriptionError(Code.TOO_MANY_DEVICES, "Too many descriptions arrived at once")
+        self._wakeup.set()
         return []
 
-    async def run(self, write: Callable[[bytes, Sequence[Change]], None], complain: Callable[[str, str], None]) -> None:
-        """Read what waits, until cancelled; ``write`` gets a description and its changes, ``complain`` why not."""
+    async def run(
+        self, write: Callable[[bytes, Sequence[Change]], None], log_ignored: Callable[[str, str], None]
+    ) -> None:
+        """Handle queued descriptions until cancelled.
+
+        ``write`` gets a payload and the changes to store, ``log_ignored`` a topic and the reason why it is ignored.
+        """
         while True:
-            await self._news.wait()
-            await asyncio.sleep(_LOOK_SECONDS)
-            for waiting in (self._new, self._changed):
-                topic = next(iter(waiting.payloads), None)
-                if topic is None or not self._may_read(waiting, len(waiting.payloads[topic])):
+            await self._wakeup.wait()
+            await asyncio.sleep(_CHECK_SECONDS)
+            for queue in (self._new, self._changed):
+                topic = next(iter(queue.payloads), None)
+                if topic is None or not self._may_parse(queue, len(queue.payloads[topic])):
                     continue
-                payload = waiting.pop(topic) or b""
+                payload = queue.pop(topic) or b""
                 try:
                     self._device_table.check_room(topic, len(payload))
-                    write(payload, self._read(waiting, topic, payload))
+                    write(payload, self._apply(queue, topic, payload))
                 except DescriptionError as error:
                     self._counts[error.code] += 1
-                    complain(topic, f"{error.code}: {error}")
+                    log_ignored(topic, f"{error.code}: {error}")
             if not (self._new.payloads or self._changed.payloads):
-                self._news.clear()
+                self._wakeup.clear()
 
-    def _may_read(self, waiting: _Waiting, size: int) -> bool:
+    def _may_parse(self, queue: _DescriptionQueue, size: int) -> bool:
         now = asyncio.get_running_loop().time()
-        return not waiting.window.wait(now) and self._reading.take(size, now)
+        return not queue.window.wait(now) and self._byte_budget.spend(size, now)
 
-    def _forget(self, topic: str) -> None:
+    def _discard_queued(self, topic: str) -> None:
         self._new.pop(topic)
         self._changed.pop(topic)
 
-    def _read(self, waiting: _Waiting, topic: str, payload: bytes) -> list[Change]:
+    def _apply(self, queue: _DescriptionQueue, topic: str, payload: bytes) -> list[Change]:
         known = self._device_table.by_topic(topic)
         thing = parse_description(topic, payload, self._filters)
         if known is not None and known.thing == thing:
             return []
-        twin = self._device_table.admit(thing, payload)
-        waiting.window.note(asyncio.get_running_loop().time())
+        twin = self._device_table.add(thing, payload)
+        queue.window.note(asyncio.get_running_loop().time())
         if thing.unusable:
             self._counts["forms_unusable"] += len(thing.unusable)
-            why = "; ".join(f"{name}: {error}" for name, error in islice(thing.unusable.items(), _MOST_NAMED))
-            _LOGGER.warning("forms_unusable: %s is taken without what cannot be used of it: %s", twin.id, why)
-        self._listen(Listening(begin=twin, end=known))
-        self._tell(DeviceChanged(sequence=0, device=as_device(twin, reachable=True)))
-        lost = turned(known, thing) if known else frozenset()
-        names = tuple(each.name for each in thing.device.properties if each.name not in lost)
+            reasons = "; ".join(f"{name}: {error}" for name, error in islice(thing.unusable.items(), _MAX_LOGGED))
+            _LOGGER.warning(
+                "forms_unusable: %s is used without these parts, which its description should correct: %s",
+                twin.id,
+                reasons,
+            )
+        self._update_subscriptions(SubscriptionChange(added=twin, removed=known))
+        self._notify(DeviceChanged(sequence=0, device=as_device(twin, reachable=True)))
+        reset = polarity_changes(known, thing) if known else frozenset()
+        names = tuple(each.name for each in thing.device.properties if each.name not in reset)
         return [
-            partial(repository.keep_description, device=twin.id, topic=topic, description=payload, properties=names),
+            partial(repository.store_description, device=twin.id, topic=topic, description=payload, properties=names),
         ]
 
     def _withdraw(self, twin: Twin) -> list[Change]:
-        self._device_table.dismiss(twin.id)
+        self._device_table.remove(twin.id)
         self._on_removed(twin.id)
-        self._listen(Listening(end=twin))
-        self._tell(DeviceRemoved(sequence=0, device=twin.id))
-        return [partial(repository.withdraw, device=twin.id)]
+        self._update_subscriptions(SubscriptionChange(removed=twin))
+        self._notify(DeviceRemoved(sequence=0, device=twin.id))
+        return [partial(repository.withdraw_device, device=twin.id)]

@@ -1,4 +1,4 @@
-"""Who is there: the twins, and which topic is whose."""
+"""The table of known devices, and the routing of topics to them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,17 +9,17 @@ from process_cosmos_gateway.contract.devices import PropertyKind
 from process_cosmos_gateway.contract.errors import Code
 
 from .description import DescriptionError, Thing
-from .twin import Twin, described_anew
+from .twin import Twin, with_description
 
-MAX_THINGS = 1000
-"""So many devices a gateway has at most: a flood of descriptions must not fill it."""
+MAX_DEVICES = 1000
+"""The most devices of a gateway, so that a flood of descriptions cannot fill it."""
 
 MAX_DESCRIPTION_BYTES = 8_000_000
-"""Bytes of all their descriptions together: 8 kB each; what is made of them takes a few times as much memory."""
+"""Bytes of all descriptions together, 8 kB each; the parsed ones use a few times as much memory."""
 
 
 class Role(StrEnum):
-    """What a Thing says on a topic."""
+    """What a Thing publishes on a topic."""
 
     PROPERTY = "property"
     EVENT = "event"
@@ -28,7 +28,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """Where a topic leads: ``name`` is the property's or the device event's."""
+    """The target of a topic; ``name``: the property or the device event."""
 
     role: Role
     device: str
@@ -37,65 +37,65 @@ class Route:
 
 
 class DeviceTable:
-    """The devices now known, by id, and the routes of their topics; the first owner keeps a topic."""
+    """The known devices by id, and the routes of their topics; the first owner keeps a topic."""
 
     def __init__(self) -> None:
-        """Know no device; ``admit`` takes those of the store in as it takes new ones."""
+        """Begin without devices; those of the store are added like new ones."""
         self.twins: dict[str, Twin] = {}
         self.routes: dict[str, Route] = {}
-        self._claims: dict[str, str] = {}
+        self._owners: dict[str, str] = {}
         self._topics: dict[str, str] = {}
         self._descriptions: dict[str, tuple[int, bytes]] = {}
         self._bytes = 0
 
     def by_topic(self, topic: str) -> Twin | None:
-        """Return the twin whose description stands at ``topic``."""
+        """Return the twin whose description is retained at ``topic``."""
         device = self._topics.get(topic)
         return None if device is None else self.twins[device]
 
     def is_known(self, topic: str, description: bytes) -> bool:
-        """Say whether the description that stands at ``topic`` is this one."""
+        """Return whether ``description`` is the current one of ``topic``."""
         return self._descriptions.get(topic) == _fingerprint(description)
 
     def is_claimed(self, topic: str) -> bool:
-        """Say whether ``topic`` is a device's, to be read or to be written."""
-        return topic in self._claims
+        """Return whether a device reads or writes ``topic``."""
+        return topic in self._owners
 
     def check_room(self, topic: str, size: int) -> None:
-        """Raise ``DescriptionError`` if there is no room for a description of ``size`` bytes at ``topic``."""
+        """Raise ``DescriptionError`` if a description of ``size`` bytes at ``topic`` exceeds the limits."""
         before, _ = self._descriptions.get(topic, (0, b""))
-        if topic not in self._topics and len(self.twins) >= MAX_THINGS:
-            raise DescriptionError(Code.TOO_MANY_DEVICES, f"There are {MAX_THINGS} devices already")
+        if topic not in self._topics and len(self.twins) >= MAX_DEVICES:
+            raise DescriptionError(Code.TOO_MANY_DEVICES, f"There are {MAX_DEVICES} devices already")
         if self._bytes - before + size > MAX_DESCRIPTION_BYTES:
-            raise DescriptionError(Code.TOO_MANY_DEVICES, "The descriptions of all devices take too much memory")
+            raise DescriptionError(Code.TOO_MANY_DEVICES, "The descriptions of all devices exceed the memory limit")
 
-    def admit(self, thing: Thing, description: bytes = b"") -> Twin:
-        """Take a Thing in, new or described anew; raise ``DescriptionError`` and change nothing if it may not.
+    def add(self, thing: Thing, description: bytes = b"") -> Twin:
+        """Add a Thing, or replace its description; raise ``DescriptionError``, without effect, on a conflict.
 
-        Whether there is room says ``check_room``, before anything is read.
+        Call ``check_room`` first, before the description is parsed.
         """
         known = self.twins.get(thing.device.id)
         if known is not None and known.thing.topic != thing.topic:
-            raise DescriptionError(Code.TOPIC_TAKEN, "Another description stands for this device")
-        if any(self._claims.get(topic, thing.device.id) != thing.device.id for topic in thing.topics):
-            raise DescriptionError(Code.TOPIC_TAKEN, "The description claims a topic another device has")
-        twin = described_anew(known, thing)
+            raise DescriptionError(Code.TOPIC_TAKEN, "This device has another description already")
+        if any(self._owners.get(topic, thing.device.id) != thing.device.id for topic in thing.topics):
+            raise DescriptionError(Code.TOPIC_TAKEN, "The description claims a topic of another device")
+        twin = with_description(known, thing)
         if known is not None:
-            self.dismiss(known.id)
+            self.remove(known.id)
         self.twins[twin.id] = twin
         self.routes |= _routes(thing)
-        self._claims |= dict.fromkeys(thing.topics, twin.id)
+        self._owners |= dict.fromkeys(thing.topics, twin.id)
         self._topics[thing.topic] = twin.id
         self._descriptions[thing.topic] = _fingerprint(description)
         self._bytes += len(description)
         return twin
 
-    def dismiss(self, device: str) -> None:
-        """Let a device go; its topics are free."""
+    def remove(self, device: str) -> None:
+        """Remove a device and release its topics."""
         twin = self.twins.pop(device)
         for topic in twin.thing.topics:
             self.routes.pop(topic, None)
-            del self._claims[topic]
+            del self._owners[topic]
         del self._topics[twin.thing.topic]
         self._bytes -= self._descriptions.pop(twin.thing.topic)[0]
 

@@ -1,4 +1,4 @@
-"""Decides what a property means from its Thing Description: functions of values."""
+"""The meaning of a property, derived from its Thing Description: functions of values."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,17 +23,17 @@ _UNITS: Mapping[str, str] = {
 _TEMPERATURE_UNITS = frozenset({"°C", "°F"})
 
 _STEMS: Mapping[str, Hint] = {"valve": Hint.VALVE, "leak": Hint.MOISTURE, "moist": Hint.MOISTURE}
-"""How words begin of which the polarity matters: a boolean of that name moves a valve, or says wet or dry."""
+"""Beginnings of words whose polarity matters: a boolean named so controls a valve, or reports wet or dry."""
 
-_SHUT = frozenset({"closed", "shut", "shutoff"})
+_CLOSED_WORDS = frozenset({"closed", "shut", "shutoff"})
 _NEGATIONS = frozenset({"no", "not", "non", "none", "never", "without", "isn", "doesn", "cannot", "un", "false"})
 _STATES = frozenset(
     {"free", "dry", "off", "clear", "ok", "okay", "safe", "absent", "inactive", "disabled", "tight", "proof", "sealed"}
     | {"blocked", "locked", "inverted", "inverse", "reversed", "normal", "normally", "undetected", "unopened"}
 )
-_TURNING = _SHUT | _NEGATIONS | _STATES
+_NEGATING_WORDS = _CLOSED_WORDS | _NEGATIONS | _STATES
 _COMMANDS = frozenset({"close", "closes", "closing", "shuts", "shutting", "clears"})
-"""Words that turn a name's meaning, but not a sentence's: "closes the valve"."""
+"""Words that negate a name, but not a sentence: "closes the valve"."""
 
 _OPPOSITES = frozenset({"open", "opened", "opens", "wet", "detected", "leaking"})
 _WORDS_BETWEEN = 3
@@ -43,8 +43,8 @@ _NUMBERED = re.compile(r"(?i)no\.?[\s_-]*(?=\d)")
 _CLAUSE_END = re.compile(r"[.,;:!?()\n]")
 
 
-class TrueMeans(StrEnum):
-    """What a boolean's true means, where the description says so (``cosmos:trueMeans``)."""
+class TrueMeaning(StrEnum):
+    """What true means for a boolean, as declared by ``cosmos:trueMeans``."""
 
     OPEN = "open"
     CLOSED = "closed"
@@ -53,10 +53,10 @@ class TrueMeans(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
-    """What a description says of a property: local names of ``@type``, texts, unit, and what its kind allows.
+class PropertyDescription:
+    """What a description says of a property: local names of ``@type``, texts, unit and type.
 
-    ``thing``: the Thing's own title.
+    ``thing``: the title of the Thing.
     """
 
     types: Sequence[str]
@@ -67,15 +67,15 @@ class Said:
     unit: str | None
     kind: PropertyKind
     writable: bool
-    true_means: TrueMeans | None
+    true_means: TrueMeaning | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Meaning:
-    """What a property is to Home Assistant.
+    """The meaning of a property for Home Assistant.
 
-    ``inverted``: the device says true where the gateway says false. ``suggested``: its name suggests this and leaves
-    open what true means, so it is not ``writable`` whatever its forms say.
+    ``inverted``: the device's true is the gateway's false. ``suggested``: the name suggests this hint, but leaves open
+    what true means, so the property is not ``writable`` even if its forms are.
     """
 
     hint: Hint = Hint.NONE
@@ -84,51 +84,51 @@ class Meaning:
     suggested: Hint = Hint.NONE
 
 
-def meaning_of(said: Said) -> Meaning:
-    """Return what a property means: as ``cosmos:trueMeans`` says, else ``@type``, else its title, name and unit."""
-    if said.kind is PropertyKind.BOOLEAN:
-        if said.true_means is not None:
-            return _declared(said.true_means, writable=said.writable)
-        suggested = _suggested(said)
-        if suggested is not Hint.NONE and _decisive(said) is Hint.NONE:
+def meaning_of(description: PropertyDescription) -> Meaning:
+    """Return the meaning: by ``cosmos:trueMeans``, else by ``@type``, else by title, name and unit."""
+    if description.kind is PropertyKind.BOOLEAN:
+        if description.true_means is not None:
+            return _meaning_of_true(description.true_means, writable=description.writable)
+        suggested = _suggested_hint(description)
+        if suggested is not Hint.NONE and _explicit_hint(description) is Hint.NONE:
             return Meaning(writable=False, suggested=suggested)
-    return Meaning(hint=_hint(said), writable=said.writable)
+    return Meaning(hint=_hint(description), writable=description.writable)
 
 
 def unit_of(unit: str | None) -> str | None:
-    """Return a unit as Home Assistant spells it; one nobody knows stays as it is."""
+    """Return a unit as Home Assistant spells it; an unknown one is returned unchanged."""
     if unit is None:
         return None
     local = re.split(r"[:/#]", unit)[-1] if "://" in unit or ":" in unit else unit
     return _UNITS.get(local.lower().replace(" ", "").replace("degree_", "degree"), unit)
 
 
-def _declared(true_means: TrueMeans, *, writable: bool) -> Meaning:
-    if true_means in (TrueMeans.WET, TrueMeans.DRY):
-        return Meaning(hint=Hint.MOISTURE, writable=False, inverted=true_means is TrueMeans.DRY)
+def _meaning_of_true(true_means: TrueMeaning, *, writable: bool) -> Meaning:
+    if true_means in (TrueMeaning.WET, TrueMeaning.DRY):
+        return Meaning(hint=Hint.MOISTURE, writable=False, inverted=true_means is TrueMeaning.DRY)
     if not writable:
         return Meaning(writable=False)
-    return Meaning(hint=Hint.VALVE, writable=True, inverted=true_means is TrueMeans.CLOSED)
+    return Meaning(hint=Hint.VALVE, writable=True, inverted=true_means is TrueMeaning.CLOSED)
 
 
-def _decisive(said: Said) -> Hint:
-    """Return what ``@type`` says in words that leave nothing open."""
-    types = [each for each in said.types if not any(map(_is_turning, _words(each)))]
-    return next(_hints(types, said), Hint.NONE)
+def _explicit_hint(description: PropertyDescription) -> Hint:
+    """Return the hint of ``@type``, from names that do not leave open what true means."""
+    types = [each for each in description.types if not any(map(_is_negating, _words(each)))]
+    return next(_matching_hints(types, description), Hint.NONE)
 
 
-def _hint(said: Said) -> Hint:
-    hint = next(_hints([*said.types, said.title, said.name], said), Hint.NONE)
-    if hint is Hint.NONE and said.unit in _TEMPERATURE_UNITS and said.kind is PropertyKind.NUMBER:
+def _hint(description: PropertyDescription) -> Hint:
+    hint = next(_matching_hints([*description.types, description.title, description.name], description), Hint.NONE)
+    if hint is Hint.NONE and description.unit in _TEMPERATURE_UNITS and description.kind is PropertyKind.NUMBER:
         return Hint.TEMPERATURE
     return hint
 
 
-def _hints(texts: Sequence[str], said: Said) -> Iterator[Hint]:
+def _matching_hints(texts: Sequence[str], description: PropertyDescription) -> Iterator[Hint]:
     for text in texts:
         for word in _words(text):
             hint = _HINT_WORDS.get(word, Hint.NONE)
-            if _fits(hint, said.kind, writable=said.writable):
+            if _fits(hint, description.kind, writable=description.writable):
                 yield hint
 
 
@@ -144,33 +144,33 @@ def _fits(hint: Hint, kind: PropertyKind, *, writable: bool) -> bool:
             return kind is PropertyKind.NUMBER
 
 
-# Whether a name leaves open what true means
+# Names that leave open what true means
 
 
-def _suggested(said: Said) -> Hint:
-    """Return what a boolean may be, if a word beside it turns the meaning of its name."""
-    words = [word for text in (*said.types, said.title, said.name) for word in _words(text)]
+def _suggested_hint(description: PropertyDescription) -> Hint:
+    """Return the hint of a boolean whose name or description contains a negating word."""
+    words = [word for text in (*description.types, description.title, description.name) for word in _words(text)]
     stems = [_stem(word) for word in words]
-    if said.writable and not any(stems) and any(map(_is_shut, words)):
-        stems = [_stem(word) for word in _words(said.thing) if _stem(word) is Hint.VALVE]
-    found = [stem for stem in stems if stem is not None and (stem is not Hint.VALVE or said.writable)]
-    if found and (any(map(_is_turning, words)) or _turned_by(said.description)):
+    if description.writable and not any(stems) and any(map(_is_closed_word, words)):
+        stems = [_stem(word) for word in _words(description.thing) if _stem(word) is Hint.VALVE]
+    found = [stem for stem in stems if stem is not None and (stem is not Hint.VALVE or description.writable)]
+    if found and (any(map(_is_negating, words)) or _is_negated_by(description.description)):
         return found[0]
     return Hint.NONE
 
 
 def _words(text: str) -> list[str]:
-    """Return the words of a name or text in small letters; those written in one with a stem are parted from it."""
-    return [part for word in _WORD.findall(_NUMBERED.sub("", text)) for part in _parts(word.lower())]
+    """Return the lower-case words of a name or text; a stem and a negating word written as one are separated."""
+    return [part for word in _WORD.findall(_NUMBERED.sub("", text)) for part in _split_stem(word.lower())]
 
 
-def _parts(word: str) -> Iterator[str]:
+def _split_stem(word: str) -> Iterator[str]:
     for stem in _HINT_WORDS:
         first, second = word.removeprefix(stem), word.removesuffix(stem)
-        if first != word and _is_turning(first):
+        if first != word and _is_negating(first):
             yield from (stem, first)
             return
-        if second != word and _is_turning(second):
+        if second != word and _is_negating(second):
             yield from (second, stem)
             return
     yield word
@@ -180,26 +180,26 @@ def _stem(word: str) -> Hint | None:
     return next((hint for stem, hint in _STEMS.items() if word.startswith(stem)), None)
 
 
-def _is_shut(word: str) -> bool:
-    return word in _SHUT or word in _COMMANDS
+def _is_closed_word(word: str) -> bool:
+    return word in _CLOSED_WORDS or word in _COMMANDS
 
 
-def _is_turning(word: str) -> bool:
-    return word in _TURNING or word in _COMMANDS
+def _is_negating(word: str) -> bool:
+    return word in _NEGATING_WORDS or word in _COMMANDS
 
 
-def _turned_by(description: str) -> bool:
-    """Say whether a clause has a turning word close to a stem, and not also its opposite ("open or closed")."""
-    for clause in _CLAUSE_END.split(description):
+def _is_negated_by(text: str) -> bool:
+    """Return whether a clause has a negating word near a stem, without its opposite ("open or closed")."""
+    for clause in _CLAUSE_END.split(text):
         words = _words(clause)
         stems = [place for place, word in enumerate(words) if _stem(word)]
-        turning = [place for place, word in enumerate(words) if word in _TURNING]
-        close = any(abs(one - other) <= _WORDS_BETWEEN + 1 for one in stems for other in turning)
-        if close and not _says_opposite(words):
+        negating = [place for place, word in enumerate(words) if word in _NEGATING_WORDS]
+        close = any(abs(one - other) <= _WORDS_BETWEEN + 1 for one in stems for other in negating)
+        if close and not _has_opposite(words):
             return True
     return False
 
 
-def _says_opposite(words: Sequence[str]) -> bool:
+def _has_opposite(words: Sequence[str]) -> bool:
     places = [place for place, word in enumerate(words) if word in _OPPOSITES]
     return any(_NEGATIONS.isdisjoint(words[max(0, place - 2) : place]) for place in places)

@@ -1,4 +1,4 @@
-"""Property writes on their way: repeated until the device reports the value, or their time is over."""
+"""Property writes that are repeated until the device reports the value, or they expire."""
 
 import asyncio
 import contextlib
@@ -14,30 +14,30 @@ from process_cosmos_gateway.contract.devices import Value
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.devices.message_writer import Change
 from process_cosmos_gateway.devices.mqtt.errors import DeniedError, MqttError
-from process_cosmos_gateway.devices.repository import KnownWrite, forget_write, keep_write, known_writes
+from process_cosmos_gateway.devices.repository import StoredWrite, delete_write, load_writes, store_write
 from process_cosmos_gateway.errors import RequestRefusedError, StoreError
 from process_cosmos_gateway.store import Store
 
 _LOGGER = logging.getLogger(__name__)
 
-_SHORTEST = 1.0
-_LONGEST = 7 * 24 * 3600.0
-_LONGEST_LOOK_AWAY = 1.0
-_CONFIRMED_WITHIN = 1.0
-"""Seconds a write waits for the broker to confirm or deny it: the device has it already, or will."""
+_MIN_SECONDS = 1.0
+_MAX_SECONDS = 7 * 24 * 3600.0
+_MAX_WAIT_SECONDS = 1.0
+_CONFIRMATION_SECONDS = 1.0
+"""Seconds to wait for the broker's confirmation or denial of a write, which has been sent already."""
 
-type Sent = asyncio.Future[Any]
-"""Ends once the broker has confirmed a message, or with ``MqttError``."""
+type Confirmation = asyncio.Future[Any]
+"""A future that ends once the broker has confirmed a message, or with ``MqttError``."""
 
 
 def pause_after(attempts: int) -> float:
-    """Return the seconds between a write's ``attempts``-th sending and the next one: 1, 2, 4, … at most 60."""
+    """Return the seconds between a write's ``attempts``-th message and the next one: 1, 2, 4, … at most 60."""
     return min(60.0, 2.0 ** (attempts - 1))
 
 
 @dataclass(slots=True, kw_only=True)
-class _Pending:
-    """A write not yet confirmed; times are monotonic. ``denied``: the broker does not take it."""
+class _UnconfirmedWrite:
+    """A write that the device has not reported yet; times are monotonic. ``denied``: by the broker."""
 
     value: Value
     expires: float
@@ -46,125 +46,129 @@ class _Pending:
     denied: bool = False
 
 
-class Writes:
-    """The newest write of each property until it is over; survives a restart."""
+class PropertyWrites:
+    """The newest write of each property, until reported, denied or expired; survives a restart."""
 
     def __init__(
-        self, store: Store, clock: Clock, counts: Counter[str], send: Callable[[str, str, Value], Sent | None]
+        self, store: Store, clock: Clock, counts: Counter[str], send: Callable[[str, str, Value], Confirmation | None]
     ) -> None:
-        """Take how to publish: ``send(device, property, value)``, None if the broker is away."""
+        """Use ``send(device, property, value)`` to publish; it returns None without a broker."""
         self._store = store
         self._clock = clock
         self._counts = counts
         self._send = send
-        self._pending: dict[tuple[str, str], _Pending] = {}
-        self._news = asyncio.Event()
+        self._pending: dict[tuple[str, str], _UnconfirmedWrite] = {}
+        self._wakeup = asyncio.Event()
 
     async def load(self) -> None:
-        """Go on with the writes that were not over when the gateway stopped."""
+        """Continue the writes that were neither reported nor expired when the gateway stopped."""
         wall, now = self._clock.now().timestamp(), self._clock.monotonic()
-        for write in await self._store.read(known_writes):
-            # A wall clock that went back must not keep a write alive for longer than it was meant to be.
+        for write in await self._store.read(load_writes):
+            # If the wall clock was set back, a write still expires after its own duration at the latest.
             left = min(write.expires_at - wall, write.expires_at - write.written_at)
-            self._pending[write.device, write.name] = _Pending(
+            self._pending[write.device, write.name] = _UnconfirmedWrite(
                 value=write.value, expires=now + left, next_try=now + pause_after(1)
             )
 
-    async def begin(self, device: str, name: str, value: Value, expires_in: float, reported: Value | None) -> bool:
-        """Publish at once and return when the write is on disk; False: the broker is away.
+    async def submit(self, device: str, name: str, value: Value, expires_in: float, reported: Value | None) -> bool:
+        """Publish at once and return once the write is stored; False: the broker is not connected.
 
-        Raises ``StoreError``: it was published, and is not repeated. Raises ``RequestRefusedError``: the broker said
-        that it did not take it.
-        A value the device has already, with no other write on its way, is published once.
+        A value that the device already reports, without another write in progress, is published once and not stored.
+        Raises ``StoreError``: the write was published, but is not repeated. Raises ``RequestRefusedError``: the broker
+        denied it.
         """
         sent = self._send(device, name, value)
         if sent is None:
             return False
-        seconds = min(max(expires_in, _SHORTEST), _LONGEST)
+        seconds = min(max(expires_in, _MIN_SECONDS), _MAX_SECONDS)
         wall, now = self._clock.now().timestamp(), self._clock.monotonic()
-        pending = _Pending(value=value, expires=now + seconds, next_try=now + pause_after(1))
+        pending = _UnconfirmedWrite(value=value, expires=now + seconds, next_try=now + pause_after(1))
         sent.add_done_callback(partial(self._note_denied, pending))
         if reported == value and (device, name) not in self._pending:
-            await self._until_confirmed(sent)
+            await self._wait_confirmed(sent)
             return True
         self._pending[device, name] = pending
-        self._news.set()
-        write = KnownWrite(device=device, name=name, value=value, written_at=wall, expires_at=wall + seconds)
+        self._wakeup.set()
+        write = StoredWrite(device=device, name=name, value=value, written_at=wall, expires_at=wall + seconds)
         try:
-            await self._store.write(lambda transaction: keep_write(transaction, write))
+            await self._store.write(lambda transaction: store_write(transaction, write))
         except StoreError:
             if self._pending.get((device, name)) is pending:
                 del self._pending[device, name]
             raise
-        await self._until_confirmed(sent)
+        await self._wait_confirmed(sent)
         return True
 
-    async def _until_confirmed(self, sent: Sent) -> None:
-        """Return when the broker has the message, or cannot say; raise ``RequestRefusedError`` if it denied it."""
+    async def _wait_confirmed(self, sent: Confirmation) -> None:
+        """Wait briefly for the broker's confirmation; raise ``RequestRefusedError`` if it denied the write."""
         try:
-            async with asyncio.timeout(_CONFIRMED_WITHIN):
+            async with asyncio.timeout(_CONFIRMATION_SECONDS):
                 await asyncio.shield(sent)
         except DeniedError as error:
             raise RequestRefusedError(
                 Code.WRITE_DENIED, f"The MQTT broker did not accept the write ({error})"
             ) from error
         except MqttError, TimeoutError:
-            return  # it is sent again
+            return  # the write is repeated
 
-    def _note_denied(self, pending: _Pending, sent: Sent) -> None:
-        """End a write the broker has denied, however late; ``run`` does it."""
+    def _note_denied(self, pending: _UnconfirmedWrite, sent: Confirmation) -> None:
+        """Mark a write that the broker denied, however late, for removal by ``run``."""
         if not sent.cancelled() and isinstance(sent.exception(), DeniedError) and not pending.denied:
             pending.denied = True
             self._counts["writes_denied"] += 1
-            self._news.set()
+            self._wakeup.set()
 
-    async def _end(self, device: str, name: str, pending: _Pending) -> None:
-        """Send a write no more."""
+    async def _end(self, device: str, name: str, pending: _UnconfirmedWrite) -> None:
+        """Stop repeating a write."""
         if self._pending.get((device, name)) is pending:
             del self._pending[device, name]
-        with contextlib.suppress(StoreError):  # then it is still there at the next start, and over by then
-            await self._store.write(partial(forget_write, device=device, name=name, value=pending.value))
+        with contextlib.suppress(StoreError):  # then the row is loaded at the next start, and expires
+            await self._store.write(partial(delete_write, device=device, name=name, value=pending.value))
 
-    def reported(self, device: str, name: str, value: Value) -> Change | None:
-        """Take note of a report; return what is to be written if it confirms a write."""
+    def note_reported(self, device: str, name: str, value: Value) -> Change | None:
+        """Record a reported value; return the change to store if it confirms a write."""
         pending = self._pending.get((device, name))
         if pending is None or pending.value != value:
             return None
         del self._pending[device, name]
-        # What is on disk are the bytes that were asked for: a device may report 20 for 20.0.
-        return partial(forget_write, device=device, name=name, value=pending.value)
+        # The row has the JSON of the request: a device may report 20 for 20.0.
+        return partial(delete_write, device=device, name=name, value=pending.value)
 
-    def forget(self, device: str) -> None:
-        """Drop what waits for a device that has gone; its rows go with it."""
+    def forget_device(self, device: str) -> None:
+        """Discard the writes of a removed device; its rows are deleted with the device."""
         for key in [key for key in self._pending if key[0] == device]:
             del self._pending[key]
 
     async def run(self) -> None:
-        """Repeat and expire, for ever."""
+        """Repeat and expire writes until cancelled."""
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), self._until_next() if self._pending else None)
-            self._news.clear()
-            await self._look(self._clock.monotonic())
+                await asyncio.wait_for(self._wakeup.wait(), self._seconds_to_next() if self._pending else None)
+            self._wakeup.clear()
+            await self._process_due(self._clock.monotonic())
 
-    def _until_next(self) -> float:
-        """Return how long to wait; never long, as the clock may be shifted meanwhile."""
+    def _seconds_to_next(self) -> float:
+        """Return the seconds to wait, never many: the clock may be changed meanwhile."""
         now = self._clock.monotonic()
         due = min(min(pending.next_try, pending.expires) for pending in self._pending.values())
-        return min(max(0.0, due - now), _LONGEST_LOOK_AWAY)
+        return min(max(0.0, due - now), _MAX_WAIT_SECONDS)
 
-    async def _look(self, now: float) -> None:
+    async def _process_due(self, now: float) -> None:
         for (device, name), pending in tuple(self._pending.items()):
             if self._pending.get((device, name)) is not pending:
-                continue  # confirmed or replaced while the disk was waited for
+                continue  # confirmed or replaced while the store was awaited
             if pending.denied:
                 _LOGGER.warning(
-                    "write_denied: the MQTT broker does not accept %s of %s; it is not sent again", name, device
+                    "write_denied: The MQTT broker denied the write of %s to %s. Check its access rules (ACL)",
+                    name,
+                    device,
                 )
                 await self._end(device, name, pending)
             elif pending.expires <= now:
                 self._counts["writes_expired"] += 1
-                _LOGGER.warning("%s did not take a value for %s in time; it is no longer sent", device, name)
+                _LOGGER.warning(
+                    "%s did not report the value written to %s in time; the write is no longer repeated", device, name
+                )
                 await self._end(device, name, pending)
             elif pending.next_try <= now:
                 if (sent := self._send(device, name, pending.value)) is not None:

@@ -1,4 +1,4 @@
-"""Drops what one device says beyond its rate, but for the newest state, which is taken as soon as the rate allows."""
+"""A rate limit for each device: messages above it are dropped, except the newest state, which is deferred."""
 
 import asyncio
 import logging
@@ -8,20 +8,20 @@ from dataclasses import dataclass
 
 from process_cosmos_gateway.devices.mqtt.connection import Message
 
-from .rates import RECORDS_OF_A_MESSAGE, DeviceRate
+from .rates import RECORDS_PER_MESSAGE, DeviceRate
 
 _LOGGER = logging.getLogger(__name__)
 
 RATE_LIMITED = "rate_limited"
-_NAMED_SECONDS = 3600.0
-_MOST_HELD = 2000
-_LONGEST_HELD = 1024
-_LOOK_SECONDS = 0.05
+_LISTED_SECONDS = 3600.0
+_MAX_DEFERRED = 2000
+_MAX_DEFERRED_BYTES = 1024
+_CHECK_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Received:
-    """A message with what the session says of it; ``key`` is the same each time the broker sends the message."""
+class InboundMessage:
+    """A received message; ``key`` is the same each time the broker sends the message."""
 
     message: Message
     key: str | None = None
@@ -29,61 +29,63 @@ class Received:
 
 
 class RateLimiter:
-    """Decides which messages are taken. Those that are not are acknowledged and counted, by reason and by device."""
+    """The rate limits of all devices. Dropped messages are acknowledged, and counted as ``rate_limited``."""
 
     def __init__(self, counts: Counter[str], now_fn: Callable[[], float]) -> None:
-        """Take where to count, and monotonic time."""
+        """Begin without devices; ``now_fn`` returns monotonic seconds."""
         self._counts = counts
-        self._now = now_fn
+        self._now_fn = now_fn
         self._rates: dict[str, DeviceRate] = {}
         self._limited: dict[str, float] = {}
-        self._held: dict[str, tuple[str, Received, bool]] = {}
-        self._news = asyncio.Event()
+        self._deferred: dict[str, tuple[str, InboundMessage, bool]] = {}
+        self._wakeup = asyncio.Event()
 
     @property
     def limited(self) -> tuple[str, ...]:
-        """The devices that said more than they may within the last hour, those that did so first in front."""
-        now = self._now()
-        self._limited = {device: at for device, at in self._limited.items() if now - at < _NAMED_SECONDS}
+        """Devices that exceeded their rate within the last hour, in the order in which they did."""
+        now = self._now_fn()
+        self._limited = {device: at for device, at in self._limited.items() if now - at < _LISTED_SECONDS}
         return tuple(self._limited)
 
-    def admits(self, device: str, received: Received, *, may_be_urgent: bool, is_state: bool) -> bool:
-        """Say whether a message of ``device`` is taken now; ``is_state``: a newer one of its topic replaces it."""
-        topic = received.message.topic or ""
-        now = self._now()
+    def allows(self, device: str, inbound: InboundMessage, *, may_be_urgent: bool, is_state: bool) -> bool:
+        """Return whether to handle a message now; ``is_state``: a newer one of its topic replaces it."""
+        topic = inbound.message.topic or ""
+        now = self._now_fn()
         rate = self._rates.setdefault(device, DeviceRate())
-        if rate.admit(len(received.message.payload), now, may_be_urgent=may_be_urgent):
-            self._held.pop(topic, None)
+        if rate.allow(len(inbound.message.payload), now, may_be_urgent=may_be_urgent):
+            self._deferred.pop(topic, None)
             return True
         self._counts[RATE_LIMITED] += 1
-        if now - self._limited.get(device, -_NAMED_SECONDS) >= _NAMED_SECONDS:
+        if now - self._limited.get(device, -_LISTED_SECONDS) >= _LISTED_SECONDS:
             self._limited[device] = now
             _LOGGER.warning(
-                "%s: %s sends more messages than a device may; what is beyond is dropped", RATE_LIMITED, device
+                "%s: %s exceeds the message rate of a device; messages above it are dropped", RATE_LIMITED, device
             )
-        if is_state and len(received.message.payload) <= _LONGEST_HELD and len(self._held) < _MOST_HELD:
-            self._held[topic] = (device, received, may_be_urgent)
-            self._news.set()
+        if is_state and len(inbound.message.payload) <= _MAX_DEFERRED_BYTES and len(self._deferred) < _MAX_DEFERRED:
+            self._deferred[topic] = (device, inbound, may_be_urgent)
+            self._wakeup.set()
         return False
 
     def charge(self, device: str, records: int) -> None:
-        """Count the records of a message that was taken."""
-        if records > RECORDS_OF_A_MESSAGE:
-            self._rates[device].readings.level -= records // RECORDS_OF_A_MESSAGE
+        """Charge the records of an accepted message."""
+        if records > RECORDS_PER_MESSAGE:
+            self._rates[device].readings.level -= records // RECORDS_PER_MESSAGE
 
-    def forget(self, device: str) -> None:
-        """Forget a device that has gone."""
+    def forget_device(self, device: str) -> None:
+        """Discard the state of a removed device."""
         self._rates.pop(device, None)
-        self._held = {topic: held for topic, held in self._held.items() if held[0] != device}
+        self._deferred = {topic: deferred for topic, deferred in self._deferred.items() if deferred[0] != device}
 
-    async def run(self, take: Callable[[Received], None]) -> None:
-        """Hand the newest states of devices over again, until cancelled: ``take`` asks ``admits`` anew."""
+    async def run(self, handle: Callable[[InboundMessage], None]) -> None:
+        """Handle deferred states when the rate allows, until cancelled; ``handle`` calls ``allows`` again."""
         while True:
-            await self._news.wait()
-            await asyncio.sleep(_LOOK_SECONDS)
-            if not self._held:
-                self._news.clear()
-            for topic, (device, received, may_be_urgent) in tuple(self._held.items()):
-                if topic in self._held and self._rates[device].may(self._now(), may_be_urgent=may_be_urgent):
-                    del self._held[topic]
-                    take(received)
+            await self._wakeup.wait()
+            await asyncio.sleep(_CHECK_SECONDS)
+            if not self._deferred:
+                self._wakeup.clear()
+            for topic, (device, inbound, may_be_urgent) in tuple(self._deferred.items()):
+                if topic in self._deferred and self._rates[device].would_allow(
+                    self._now_fn(), may_be_urgent=may_be_urgent
+                ):
+                    del self._deferred[topic]
+                    handle(inbound)

@@ -1,4 +1,4 @@
-"""What is known of a Thing, and how news is merged into it: functions of values."""
+"""The last known state of a Thing, and how messages change it: functions of values."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,91 +12,92 @@ from .values import MAX_TEXT_BYTES, Reading, is_too_long
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Twin:
-    """A Thing as it was last heard of. ``online`` None: nobody can say."""
+    """The last known state of a Thing. ``online`` None: unknown. ``latest``: the newest reading of each property."""
 
     thing: Thing
     online: bool | None = None
-    held: Mapping[str, Reading] = field(default_factory=dict)
+    latest: Mapping[str, Reading] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
-        """The device's id."""
+        """The id of the device."""
         return self.thing.device.id
 
-    def heard_topics(self) -> tuple[list[str], list[str]]:
-        """Return the topics to listen to: those of values and device events, and that of the availability."""
+    def subscribed_topics(self) -> tuple[list[str], list[str]]:
+        """Return the topics of values and device events, and separately that of the availability."""
         thing = self.thing
         return [*thing.reads, *thing.events], [] if thing.availability is None else [thing.availability]
 
 
 def as_device(twin: Twin, *, reachable: bool) -> Device:
-    """Return the device as Home Assistant sees it; not ``reachable``: nobody hears devices at all."""
+    """Return the device for Home Assistant; not ``reachable``: the broker is away, so it is offline."""
     properties = tuple(
-        replace(each, value=twin.held[each.name].value if each.name in twin.held else None)
+        replace(each, value=twin.latest[each.name].value if each.name in twin.latest else None)
         for each in twin.thing.device.properties
     )
     return replace(twin.thing.device, properties=properties, online=twin.online if reachable else False)
 
 
-def turned(twin: Twin, thing: Thing) -> frozenset[str]:
+def polarity_changes(twin: Twin, thing: Thing) -> frozenset[str]:
     """Return the properties whose values mean the opposite under the new description."""
     return twin.thing.inverted ^ thing.inverted
 
 
 def inverted(readings: Sequence[Reading]) -> tuple[Reading, ...]:
-    """Return the readings of a boolean whose true means closed or dry, so that true is open or wet."""
+    """Return boolean readings with inverted values."""
     return tuple(replace(reading, value=not reading.value) for reading in readings)
 
 
-def described_anew(twin: Twin | None, thing: Thing) -> Twin:
-    """Return the twin for a new description: what properties of the same name and kind had stays."""
+def with_description(twin: Twin | None, thing: Thing) -> Twin:
+    """Return the twin for a new description; properties of the same name, type and polarity keep their values."""
     if twin is None:
         return Twin(thing=thing)
     kinds = {each.name: each.kind for each in twin.thing.device.properties}
-    kept = {each.name for each in thing.device.properties if kinds.get(each.name) is each.kind} - turned(twin, thing)
+    same_kind = {each.name for each in thing.device.properties if kinds.get(each.name) is each.kind}
+    kept = same_kind - polarity_changes(twin, thing)
     return Twin(
         thing=thing,
         online=twin.online if thing.availability is not None else None,
-        held={name: reading for name, reading in twin.held.items() if name in kept},
+        latest={name: reading for name, reading in twin.latest.items() if name in kept},
     )
 
 
-def newest(held: Reading | None, readings: Sequence[Reading], received: float) -> Reading:
-    """Return what counts as the value now: the newest, where a time from the future counts as the time of receipt."""
-    moments = [replace(reading, time=min(reading.time, received)) for reading in readings]
-    best = max(moments, key=lambda reading: reading.time)
+def newest_reading(held: Reading | None, readings: Sequence[Reading], received: float) -> Reading:
+    """Return the newest of ``held`` and ``readings``; a time in the future counts as ``received``."""
+    capped = [replace(reading, time=min(reading.time, received)) for reading in readings]
+    best = max(capped, key=lambda reading: reading.time)
     if held is not None and held.time > best.time and held.time <= received:
         return held
     return best
 
 
 def with_reading(twin: Twin, name: str, reading: Reading) -> Twin:
-    """Return the twin holding ``reading``."""
-    return replace(twin, held={**twin.held, name: reading})
+    """Return the twin with ``reading`` as the newest one of a property."""
+    return replace(twin, latest={**twin.latest, name: reading})
 
 
 def is_transition(kind: PropertyKind, before: Reading | None, after: Reading) -> bool:
-    """Say whether destinations are told: a boolean that is not what it was."""
+    """Return whether to send an event to destinations: a boolean has changed."""
     return kind is PropertyKind.BOOLEAN and (before is None or before.value != after.value)
 
 
-def problem_with(device: Device, name: str, value: Value) -> str | None:
-    """Return why ``value`` cannot be written to a property of ``device``, as a sentence; None if it can."""
-    asked = next(each for each in device.properties if each.name == name)
+def write_problem(device: Device, name: str, value: Value) -> str | None:
+    """Return why ``value`` cannot be written to a property, as a sentence; None if it can."""
+    target = next(each for each in device.properties if each.name == name)
     number = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
     fits = {
         PropertyKind.BOOLEAN: isinstance(value, bool),
         PropertyKind.NUMBER: number,
         PropertyKind.TEXT: isinstance(value, str),
-    }[asked.kind]
+    }[target.kind]
     if not fits:
-        return f"{asked.title} takes a {asked.kind}"
+        return f"{target.title} must be a {target.kind}"
     if isinstance(value, str) and is_too_long(value):
-        return f"{asked.title} takes a text of at most {MAX_TEXT_BYTES} bytes"
-    if number and asked.integer and not float(value).is_integer():
-        return f"{asked.title} takes a whole number"
-    if number and asked.minimum is not None and float(value) < asked.minimum:
-        return f"{asked.title} takes no less than {asked.minimum:g}"
-    if number and asked.maximum is not None and float(value) > asked.maximum:
-        return f"{asked.title} takes no more than {asked.maximum:g}"
+        return f"{target.title} must be a text of at most {MAX_TEXT_BYTES} bytes"
+    if number and target.integer and not float(value).is_integer():
+        return f"{target.title} must be a whole number"
+    if number and target.minimum is not None and float(value) < target.minimum:
+        return f"{target.title} must be at least {target.minimum:g}"
+    if number and target.maximum is not None and float(value) > target.maximum:
+        return f"{target.title} must be at most {target.maximum:g}"
     return None

@@ -1,4 +1,4 @@
-"""Reads what devices publish: a JSON value, or a list of SenML records (RFC 8428) with the device's own time."""
+"""Parser for payloads: a JSON value, or a list of SenML records (RFC 8428) with the device's own times."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,17 +12,17 @@ from process_cosmos_gateway.contract.bounds import TooDeepError, check_depth
 from process_cosmos_gateway.contract.devices import PropertyKind, Value
 
 MAX_BYTES = 64 * 1024
-"""Bytes of the longest payload read."""
+"""Bytes of the longest payload accepted."""
 
-MOST_RECORDS = 2000
-"""Records of the longest SenML list read: one message is written in one transaction, and alarms wait behind it."""
+MAX_RECORDS = 2000
+"""Records of the longest SenML list accepted: a message is stored in one transaction, which urgent events wait for."""
 
 MAX_TEXT_BYTES = 1024
 """Bytes of the longest text as JSON: 256 of them, with their descriptions, fit into one frame to Home Assistant."""
 
 _SENML_VERSION = 10
 _ABSOLUTE_FROM = 1 << 28
-_MOST_EXACT = 1 << 53
+_MAX_EXACT = 1 << 53
 _LATEST = 253_402_300_799.0
 _SENML_VALUES: Mapping[PropertyKind, str] = {
     PropertyKind.BOOLEAN: "vb",
@@ -32,12 +32,12 @@ _SENML_VALUES: Mapping[PropertyKind, str] = {
 
 
 class GarbageError(Exception):
-    """The payload is nothing its property can have; the message does not repeat it."""
+    """An invalid payload for its property; the message does not repeat its content."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """One value and when it was so (seconds since 1970): by the device's clock, else when it was received."""
+    """A value and its time in seconds since 1970: by the device's clock, else the time of receipt."""
 
     value: Value
     time: float
@@ -48,61 +48,61 @@ def parse_readings(kind: PropertyKind, payload: bytes, received: float) -> tuple
     document = parse_json(payload)
     if isinstance(document, list):
         return tuple(_senml(kind, document, received))
-    return (Reading(value=checked(kind, document), time=received),)
+    return (Reading(value=validate_value(kind, document), time=received),)
 
 
 def parse_json(payload: bytes) -> Any:  # noqa: ANN401 - JSON
-    """Read a payload of at most ``MAX_BYTES`` and ``MAX_DEPTH`` levels; raise ``GarbageError``."""
+    """Parse a payload of at most ``MAX_BYTES`` and ``MAX_DEPTH`` levels; raise ``GarbageError``."""
     if len(payload) > MAX_BYTES:
-        raise GarbageError(f"longer than {MAX_BYTES} bytes")
+        raise GarbageError(f"the payload is longer than {MAX_BYTES} bytes")
     try:
         document = orjson.loads(payload)
         check_depth(payload, document)
     except orjson.JSONDecodeError as error:
-        raise GarbageError("no JSON") from error
+        raise GarbageError("the payload is not valid JSON") from error
     except TooDeepError as error:
         raise GarbageError(error.reason) from error
     return document
 
 
-def simple(document: object) -> Value | None:
-    """Return ``document`` as the value of a device event; None: it is none Home Assistant shows."""
+def event_value(document: object) -> Value | None:
+    """Return ``document`` as the value of a device event; None: Home Assistant cannot show it."""
     for kind in PropertyKind:
         with suppress(GarbageError):
-            return checked(kind, document)
+            return validate_value(kind, document)
     return None
 
 
-def checked(kind: PropertyKind, value: object) -> Value:
-    """Return ``value`` if a property of this kind can have it; raise ``GarbageError``."""
+def validate_value(kind: PropertyKind, value: object) -> Value:
+    """Return ``value`` if it is valid for a property of this kind; raise ``GarbageError``."""
     match kind, value:
         case PropertyKind.BOOLEAN, bool(fit):
             return fit
         case PropertyKind.TEXT, str(text):
             if is_too_long(text):
-                raise GarbageError(f"a text longer than {MAX_TEXT_BYTES} bytes")
+                raise GarbageError(f"the text is longer than {MAX_TEXT_BYTES} bytes")
             return text
         case PropertyKind.NUMBER, int(number) | float(number) if math.isfinite(number) and number is not bool(number):
-            return number if abs(number) <= _MOST_EXACT else float(number)
+            return number if abs(number) <= _MAX_EXACT else float(number)
         case _:
-            raise GarbageError(f"no {kind}")
+            raise GarbageError(f"the value is not a {kind}")
 
 
 def is_too_long(text: str) -> bool:
-    """Say whether a text is longer than a property's value may be."""
+    """Return whether a text is longer than a property's value may be."""
     return len(text) > MAX_TEXT_BYTES or len(orjson.dumps(text)) - 2 > MAX_TEXT_BYTES
 
 
 def _senml(kind: PropertyKind, records: Sequence[object], received: float) -> list[Reading]:
-    if len(records) > MOST_RECORDS:
-        raise GarbageError(f"more than {MOST_RECORDS} SenML records")
+    if len(records) > MAX_RECORDS:
+        raise GarbageError(f"the SenML has more than {MAX_RECORDS} records")
     readings = []
     base_time = base_value = 0.0
     for record in records:
         if not isinstance(record, dict) or any(name.endswith("_") for name in record):
-            raise GarbageError("no SenML this gateway knows")
+            raise GarbageError("the SenML has fields that this gateway does not support")
         if _real(record, "bver", _SENML_VERSION) > _SENML_VERSION:
-            raise GarbageError("a newer SenML")
+            raise GarbageError("the SenML version is not supported")
         base_time = _real(record, "bt", base_time)
         base_value = _real(record, "bv", base_value)
         if (value := record.get(_SENML_VALUES[kind])) is None:
@@ -111,14 +111,14 @@ def _senml(kind: PropertyKind, records: Sequence[object], received: float) -> li
             value = _real(record, "v", 0.0) + base_value
         time = base_time + _real(record, "t", 0.0)
         moment = time if time >= _ABSOLUTE_FROM else received + time
-        readings.append(Reading(value=checked(kind, value), time=min(max(moment, 0.0), _LATEST)))
+        readings.append(Reading(value=validate_value(kind, value), time=min(max(moment, 0.0), _LATEST)))
     if not readings:
-        raise GarbageError(f"no {kind} in SenML")
+        raise GarbageError(f"the SenML has no {kind}")
     return readings
 
 
 def _real(record: Mapping[str, object], name: str, default: float) -> float:
     number = record.get(name, default)
     if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
-        raise GarbageError(f"{name} is no number")
+        raise GarbageError(f"{name} is not a number")
     return float(number)
