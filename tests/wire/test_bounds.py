@@ -72,13 +72,13 @@ def test_what_fits_stays_as_it_is_and_is_not_noted() -> None:
 @pytest.mark.parametrize(
     ("value", "fit", "path", "reason"),
     [
-        ({"a": "x\ud83d"}, {"a": "x\ufffd"}, "$.a", "holds half a surrogate pair"),
+        ({"a": "x\ud83d"}, {"a": "x\ufffd"}, "$.a", "contains an unpaired surrogate"),
         ([1, 2**64], [1, str(2**64)], "$[1]", "is a whole number beyond 64 bits"),
-        ([math.nan], ["nan"], "$[0]", "is no finite number"),
-        (nested(MAX_DATA_DEPTH + 1), nested(MAX_DATA_DEPTH, CUT), "$" + "[0]" * MAX_DATA_DEPTH, "is nested too deep"),
-        ([0] * (MAX_VALUES + 5), [0] * (MAX_VALUES - 1) + [CUT], "$", f"holds more than {MAX_VALUES} values"),
+        ([math.nan], ["nan"], "$[0]", "is not a finite number"),
+        (nested(MAX_DATA_DEPTH + 1), nested(MAX_DATA_DEPTH, CUT), "$" + "[0]" * MAX_DATA_DEPTH, "is nested too deeply"),
+        ([0] * (MAX_VALUES + 5), [0] * (MAX_VALUES - 1) + [CUT], "$", f"contains more than {MAX_VALUES} values"),
     ],
-    ids=["half a surrogate", "a large number", "nan", "depth", "many values"],
+    ids=["unpaired surrogate", "a large number", "nan", "depth", "many values"],
 )
 def test_what_does_not_fit_is_changed_and_noted(value: object, fit: object, path: str, reason: str) -> None:
     notes: list[tuple[str, str]] = []
