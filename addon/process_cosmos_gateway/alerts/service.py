@@ -71,7 +71,7 @@ class Alerts:
 
     # The session with the integration
 
-    async def greeting(self) -> tuple[Position | None, tuple[AlertSummary, ...]]:
+    async def cursor_and_summaries(self) -> tuple[Position | None, tuple[AlertSummary, ...]]:
         """Return the position applied, and what the replica says; raise ``StoreError``."""
         return await self._store.read(lambda transaction: (replica.cursor(transaction), replica.summaries(transaction)))
 
@@ -157,7 +157,7 @@ class Alerts:
 
     # Destinations
 
-    def take(self, transaction: Transaction, items: Sequence[InboxItem], destination: str) -> None:
+    def add_proposals(self, transaction: Transaction, items: Sequence[InboxItem], destination: str) -> None:
         """Keep inbox items as proposals, together with the poller's cursor; a repeat is passed over."""
         now = self._steady.now()
         for item in items:
@@ -190,7 +190,7 @@ class Alerts:
                 self._news.clear()
                 known = circumstances
                 try:
-                    look_again = await self.look()
+                    look_again = await self.process_due_requests()
                 except StoreError:
                     _LOGGER.exception("Asks could not be written; they are tried again in %s s", _AFTER_STORE_ERROR)
                     look_again = self._steady.now() + _AFTER_STORE_ERROR
@@ -200,14 +200,14 @@ class Alerts:
             except TimeoutError:
                 pass
 
-    async def look(self) -> float | None:
+    async def process_due_requests(self) -> float | None:
         """Do what is due now; return when to look again (steady time, None: when something happens)."""
         circumstances, announced = self._circumstances(), self._stop_announced
 
         def change(transaction: Transaction) -> float | None:
             if announced:
                 replica.remember(transaction, stop_announced=1)
-            return self._work.look(transaction, circumstances)
+            return self._work.process_due_requests(transaction, circumstances)
 
         return await self._store.write(change)
 

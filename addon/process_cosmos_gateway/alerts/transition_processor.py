@@ -106,7 +106,7 @@ class TransitionProcessor:
                 self._outbox.add(transaction, standing_event(ulid_fn(), alive.replica, now))
         self._merged.clear()
 
-    def look(self, transaction: Transaction, circumstances: Circumstances) -> float | None:
+    def process_due_requests(self, transaction: Transaction, circumstances: Circumstances) -> float | None:
         """Do what is due; return the steady time to look again, None: not before something happens."""
         times: list[float] = []
         unsettled = proposals.unsettled(transaction)

@@ -169,7 +169,7 @@ class Server:
                 raise RequestRefusedError(Code.UNAUTHORIZED, _NO_TOKEN)
             await self._end_session()
             try:
-                cursor, summaries = await self._parts.alerts.greeting()
+                cursor, summaries = await self._parts.alerts.cursor_and_summaries()
             except StoreError as error:
                 raise RequestRefusedError(Code.STORE_FAILED, "The gateway could not read its disk.") from error
             if not self._has_token(request):

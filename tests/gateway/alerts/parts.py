@@ -108,7 +108,7 @@ class Gateway:
         position = Position(run=RUN, n=self.records)
         transition = Transition(position=position, changes=(change,), proposal=proposal)
         await self.alerts.apply(transition)
-        await self.alerts.look()
+        await self.alerts.process_due_requests()
         return transition
 
     async def passes(self, seconds: float, *, alive: bool = False) -> None:
@@ -116,7 +116,7 @@ class Gateway:
         self.clock.advance(seconds)
         if alive:
             self.alerts.heard_from_home_assistant()
-        await self.alerts.look()
+        await self.alerts.process_due_requests()
 
     async def goes_away(self) -> None:
         """Let Home Assistant vanish, and be away."""
@@ -138,7 +138,7 @@ class Gateway:
         """Let ``destination`` answer all that waits for it."""
         deliveries = await self.outbox.deliveries(destination, 500)
         await self.outbox.settle(destination, [(delivery, result) for delivery in deliveries])
-        await self.alerts.look()
+        await self.alerts.process_due_requests()
         return len(deliveries)
 
     async def delivers(self, destination: str = "cloud") -> int:
@@ -153,8 +153,8 @@ class Gateway:
         """Let somebody answer at the cloud; return the proposal's id."""
         whole = {"id": "item", "cursor": 1, "alert": LEAK, "by": "Eve", "age": 0.0, **values}
         item = InboxItem(**whole)
-        await self.store.write(lambda transaction: self.alerts.take(transaction, [item], "cloud"))
-        await self.alerts.look()
+        await self.store.write(lambda transaction: self.alerts.add_proposals(transaction, [item], "cloud"))
+        await self.alerts.process_due_requests()
         return f"cloud/{item.id}"
 
     def told(self) -> dict[NotificationKey, bool]:

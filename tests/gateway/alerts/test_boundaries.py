@@ -59,7 +59,7 @@ async def test_a_greeting_fits_into_a_frame_however_many_alerts_there_are(site: 
     for number, one in enumerate(living):
         state = AlertState.OPEN if number % 2 else AlertState.RESOLVED
         await site.records_change(OPENED, id=one, state=state, message="Wörter" * 1500)
-    cursor, summaries = await site.alerts.greeting()
+    cursor, summaries = await site.alerts.cursor_and_summaries()
     hello = GatewayHello(
         schema=SCHEMA,
         min_schema=MIN_SCHEMA,
@@ -104,7 +104,7 @@ async def test_a_long_log_is_taken_in_without_a_look_at_all_alerts_for_each_reco
     site: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks = 0
-    look = site.alerts.look
+    look = site.alerts.process_due_requests
 
     async def counted() -> float | None:
         nonlocal looks
@@ -114,7 +114,7 @@ async def test_a_long_log_is_taken_in_without_a_look_at_all_alerts_for_each_reco
     await site.opens_session(catches_up=False)
     running = asyncio.create_task(site.alerts.run())
     sent = await site.records_change(OPENED, [request(key(), due=1)])
-    monkeypatch.setattr(site.alerts, "look", counted)
+    monkeypatch.setattr(site.alerts, "process_due_requests", counted)
     for n in range(2, 52):
         await site.alerts.apply(replace(sent, position=replace(sent.position, n=n)))
     assert looks < 5
@@ -143,9 +143,9 @@ async def test_of_transitions_applied_together_all_are_on_disk_or_none(
         patched.setattr(TransitionProcessor, "apply", fails_at_the_third)
         with pytest.raises(StoreError):
             await site.alerts.apply(second, third)
-    assert (await site.alerts.greeting())[0] == first.position
+    assert (await site.alerts.cursor_and_summaries())[0] == first.position
     await site.alerts.apply(second, third)
-    assert (await site.alerts.greeting())[0] == third.position
+    assert (await site.alerts.cursor_and_summaries())[0] == third.position
 
 
 async def test_a_session_that_lasts_for_months_forgets_what_was_closed_long_ago(site: Gateway) -> None:
@@ -155,5 +155,5 @@ async def test_a_session_that_lasts_for_months_forgets_what_was_closed_long_ago(
     await site.passes(31 * 86400, alive=True)
     await site.records_change(OPENED, id=new)
     await site.records_change(TransitionKind.RESOLVED, id=new, state=AlertState.RESOLVED)
-    assert [summary.alert for summary in (await site.alerts.greeting())[1]] == [new]
+    assert [summary.alert for summary in (await site.alerts.cursor_and_summaries())[1]] == [new]
     assert await site.store.read(lambda transaction: transaction.rows("SELECT * FROM notification_request")) == []

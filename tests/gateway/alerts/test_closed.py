@@ -11,7 +11,7 @@ async def test_what_is_closed_stays_closed(site: Gateway) -> None:
     await site.records_change(TransitionKind.UPDATED, [request(key(revision=2))], revision=2)
     assert await site.requested() == []
     assert await site.types() == ["opened", "resolved"]
-    _, [summary] = await site.alerts.greeting()
+    _, [summary] = await site.alerts.cursor_and_summaries()
     assert (summary.state, summary.message) == (AlertState.RESOLVED, "")
 
 

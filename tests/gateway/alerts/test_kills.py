@@ -78,7 +78,7 @@ async def die_before_the_outcome_is_told(folder: Path) -> None:
     async with gateway(folder, HandClock()) as site:
         await site.opens_session()
         await site.alerts.apply(leak_opened(EVENT, [request(key())]))
-        await site.alerts.look()
+        await site.alerts.process_due_requests()
         deliveries = await site.outbox.deliveries("cloud", 10)
         die_after_commit(site)
         await site.outbox.settle("cloud", [(delivery, Delivered()) for delivery in deliveries])
@@ -89,7 +89,7 @@ async def die_before_the_delivery_is_settled(folder: Path) -> None:
     async with gateway(folder, HandClock()) as site:
         await site.opens_session()
         await site.alerts.apply(leak_opened(EVENT, [request(key())]))
-        await site.alerts.look()
+        await site.alerts.process_due_requests()
         for delivery in await site.outbox.deliveries("cloud", 10):
             print(delivery.id, flush=True)  # noqa: T201
         os.kill(os.getpid(), signal.SIGKILL)
@@ -125,13 +125,13 @@ async def test_a_transition_that_was_not_committed_has_no_receipt_and_is_sent_ag
 ) -> None:
     assert await killed("die_before_the_transition_is_committed", tmp_path) == []
     async with gateway(tmp_path, restarted_clock) as site:
-        cursor, summaries = await site.alerts.greeting()
+        cursor, summaries = await site.alerts.cursor_and_summaries()
         assert (cursor, list(summaries)) == (None, []), "so the integration's log begins before it"
         assert await site.types() == []
         await site.opens_session(catches_up=False)
         await site.alerts.apply(leak_opened(EVENT, [request(key())]))
         await site.alerts.caught_up()
-        await site.alerts.look()
+        await site.alerts.process_due_requests()
         assert await site.types() == ["opened", "notification_requested"]
 
 
@@ -140,13 +140,13 @@ async def test_a_transition_whose_receipt_was_lost_is_sent_again_and_applied_onc
 ) -> None:
     assert await killed("die_before_the_receipt", tmp_path) == []
     async with gateway(tmp_path, restarted_clock) as site:
-        cursor, _ = await site.alerts.greeting()
+        cursor, _ = await site.alerts.cursor_and_summaries()
         transition = leak_opened(EVENT, [request(key())])
         assert cursor == transition.position
         await site.opens_session(catches_up=False)
         await site.alerts.apply(transition)
         await site.alerts.caught_up()
-        await site.alerts.look()
+        await site.alerts.process_due_requests()
         assert await site.types() == ["opened", "notification_requested"]
 
 

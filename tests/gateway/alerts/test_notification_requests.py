@@ -38,7 +38,7 @@ async def test_a_transition_sent_again_changes_nothing(site: Gateway) -> None:
     await site.records_change(UPDATED, [request(key(revision=2))], revision=2)
     await site.alerts.apply(sent)
     assert await site.types() == ["opened", "updated", "notification_requested"]
-    cursor, [summary] = await site.alerts.greeting()
+    cursor, [summary] = await site.alerts.cursor_and_summaries()
     assert cursor is not None
     assert (cursor.n, summary.revision, summary.message) == (2, 2, "Water under the sink")
 
@@ -234,7 +234,7 @@ async def test_a_session_that_catches_up_holds_asks_and_draining_back(site: Gate
     assert not draining.done()
     await site.alerts.caught_up()
     await asyncio.wait_for(draining, 20)
-    await site.alerts.look()
+    await site.alerts.process_due_requests()
     assert await site.requested() == [(1, 0, 0)]
 
 
@@ -284,7 +284,7 @@ async def test_a_level_that_reached_nobody_makes_the_next_due_while_home_assista
     await site.fails()
     assert await site.requested() == [(1, 0, 0)]  # the hook may still be reached
     await site.outbox.link_down("hook")
-    await site.alerts.look()
+    await site.alerts.process_due_requests()
     assert (1, 1, 0) in await site.requested()
     assert (1, 2, 0) not in await site.requested("hook")
 
@@ -305,7 +305,7 @@ async def test_asks_and_outcomes_survive_a_restart(tmp_path: Path, clock: HandCl
     async with gateway(tmp_path, clock, records=1) as second:
         await second.opens_session()
         assert second.told() == {key(): True}
-        await second.alerts.look()
+        await second.alerts.process_due_requests()
         assert await second.requested() == []
         await second.passes(1, alive=True)
         assert await second.requested() == [(1, 1, 0)]
@@ -354,7 +354,7 @@ async def test_a_store_out_of_a_backup_neither_asks_nor_drains_before_it_has_cau
         await restored.passes(3600)
         assert await restored.requested() == []
         await restored.opens_session()
-        await restored.alerts.look()
+        await restored.alerts.process_due_requests()
         assert restored.alerts.may_deliver()
         assert await restored.requested() == [(1, 0, 0)]
 
@@ -376,10 +376,10 @@ async def test_closed_alerts_are_forgotten_after_a_month(site: Gateway) -> None:
     await site.records_change(OPENED, [request(key())])
     await site.records_change(TransitionKind.RESOLVED, state=AlertState.RESOLVED)
     await site.opens_session()
-    assert len((await site.alerts.greeting())[1]) == 1
+    assert len((await site.alerts.cursor_and_summaries())[1]) == 1
     site.clock.advance(31 * 86400)
     await site.opens_session()
-    assert (await site.alerts.greeting())[1] == ()
+    assert (await site.alerts.cursor_and_summaries())[1] == ()
 
 
 async def test_the_service_asks_by_itself_when_time_comes(site: Gateway) -> None:

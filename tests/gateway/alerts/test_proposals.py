@@ -115,7 +115,7 @@ async def test_asks_go_on_once_a_proposal_is_refused(site: Gateway) -> None:
     await site.passes(10, alive=True)
     assert await site.requested() == []
     await site.alerts.settle(Result(id=proposal, problem=Problem(code="not_allowed", message="No.")))
-    await site.alerts.look()
+    await site.alerts.process_due_requests()
     assert await site.requested() == [(1, 0, 0)]
 
 
@@ -155,7 +155,7 @@ async def test_the_answers_of_two_destinations_count_both_however_their_names_jo
     def take_twice(transaction: Transaction) -> None:
         for identifier, destination in [("a@b", "c"), ("a", "b@c"), ("a", "c/b"), ("b/a", "c"), ("b%2Fa", "c")]:
             item = InboxItem(id=identifier, cursor=1, alert=LEAK, by="Eve", age=0.0, answer="keep_off")
-            site.alerts.take(transaction, [item, item], destination)
+            site.alerts.add_proposals(transaction, [item, item], destination)
 
     await site.store.write(take_twice)
     assert len(site.proposed()) == 5

@@ -49,7 +49,7 @@ class FakeAlerts:
     def __post_init__(self) -> None:
         self.gate.set()
 
-    async def greeting(self) -> tuple[Position | None, tuple[()]]:
+    async def cursor_and_summaries(self) -> tuple[Position | None, tuple[()]]:
         if self.broken:
             raise StoreError
         return Position(run=RUN, n=3), ()

@@ -102,7 +102,7 @@ class FakeAlerts:
         """Take everything."""
         return True
 
-    def take(self, transaction: Transaction, items: Sequence[InboxItem], destination: str) -> None:
+    def add_proposals(self, transaction: Transaction, items: Sequence[InboxItem], destination: str) -> None:
         """Keep the items once the transaction is on disk, as the real one does."""
         transaction.after_commit(lambda: self.taken.extend((destination, item) for item in items))
 
