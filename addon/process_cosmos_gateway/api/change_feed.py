@@ -95,7 +95,7 @@ class ChangeFeed:
         return number if number <= self._sequence else 0
 
     def _missed(self, request: Subscribe) -> Iterable[DeviceChange]:
-        """Yield the changes after ``request.after`` with their current age, if the same run asks.
+        """Yield the changes after ``request.after`` with their current age, for the same run only.
 
         A new feed has no run yet: a request with a number is then from a session before the gateway's restart.
         """

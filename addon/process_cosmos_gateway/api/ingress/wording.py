@@ -52,7 +52,7 @@ _STATUSES: Mapping[str, str] = {
 
 STORAGE: Mapping[StorageState, str] = {
     StorageState.OK: "All data is written to the disk.",
-    StorageState.FULL: "The disk is full. Free some space: alerts have a reserve, other events are dropped and counted.",
+    StorageState.FULL: "The disk is full. Free some space: alerts have a reserve, the rest is dropped and counted.",
     StorageState.READ_ONLY: "The disk is read-only, so nothing can be saved. Check the disk, then restart the host.",
     StorageState.FAILING: "The disk reports errors. Make a backup and replace the disk.",
 }
