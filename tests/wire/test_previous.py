@@ -1,4 +1,4 @@
-"""What the previous version and this one say to each other is understood (``wire/fixtures/previous``)."""
+"""Compatibility of the wire with the previous version (``wire/fixtures/previous``)."""
 
 from functools import partial
 from pathlib import Path
@@ -13,35 +13,35 @@ from process_cosmos_gateway.contract.messages import FROM_HOME_ASSISTANT
 from process_cosmos_gateway.contract.session import MIN_SCHEMA
 
 from .schemas import BODIES, TOP
-from .test_wire import VALID, read
+from .test_wire import VALID, parse_fixture
 
 PREVIOUS = TOP / "wire/fixtures/previous"
-SAID = sorted((PREVIOUS / "valid").glob("*.json"))
+OLD_MESSAGES = sorted((PREVIOUS / "valid").glob("*.json"))
 SCHEMAS: dict[str, Any] = {path.stem: orjson.loads(path.read_bytes()) for path in (PREVIOUS / "schemas").glob("*.json")}
-SAYS = [path for path in VALID if path.name.partition(".")[0] in SCHEMAS]
+NEW_MESSAGES = [path for path in VALID if path.name.partition(".")[0] in SCHEMAS]
 
 named = partial(pytest.mark.parametrize, ids=lambda path: path.stem)
 
 
-def test_the_previous_version_understood_each_message_it_said() -> None:
-    assert {path.name.partition(".")[0] for path in SAID} == SCHEMAS.keys()
-    assert {path.name.partition(".")[0] for path in SAYS} == SCHEMAS.keys()
+def test_every_previous_message_has_a_schema_and_fixtures() -> None:
+    assert {path.name.partition(".")[0] for path in OLD_MESSAGES} == SCHEMAS.keys()
+    assert {path.name.partition(".")[0] for path in NEW_MESSAGES} == SCHEMAS.keys()
 
 
-@named("path", SAID)
-def test_what_the_previous_version_said_is_understood_and_nothing_of_it_is_lost(path: Path) -> None:
+@named("path", OLD_MESSAGES)
+def test_messages_of_the_previous_version_are_parsed_without_loss(path: Path) -> None:
     name = path.name.partition(".")[0]
-    understood = read(name, path.read_bytes())
-    written = orjson.dumps(understood) if name in BODIES else encode(cast("Message", understood))
-    assert holds(orjson.loads(written), orjson.loads(path.read_bytes()))
+    parsed = parse_fixture(name, path.read_bytes())
+    written = orjson.dumps(parsed) if name in BODIES else encode(cast("Message", parsed))
+    assert contains(orjson.loads(written), orjson.loads(path.read_bytes()))
 
 
-@named("path", SAYS)
-def test_what_this_version_says_is_understood_by_the_previous_one(path: Path) -> None:
+@named("path", NEW_MESSAGES)
+def test_messages_of_this_version_satisfy_the_previous_schemas(path: Path) -> None:
     Draft202012Validator(SCHEMAS[path.name.partition(".")[0]]).validate(orjson.loads(path.read_bytes()))
 
 
-def test_this_version_chooses_only_among_what_the_previous_one_knew() -> None:
+def test_this_version_sends_only_enum_values_of_the_previous_one() -> None:
     now = {path.stem: orjson.loads(path.read_bytes()) for path in (TOP / "wire/schemas").glob("*.json")}
     choices = [(name, each) for name, schema in SCHEMAS.items() for each in enums(schema)]
     assert len(choices) > 5
@@ -49,30 +49,30 @@ def test_this_version_chooses_only_among_what_the_previous_one_knew() -> None:
         assert enums(now[name])[choice] <= enums(SCHEMAS[name])[choice], f"{choice} in {name}"
 
 
-def test_what_the_previous_gateway_does_not_know_is_only_ever_asked_for() -> None:
-    """It answers a frame it does not understand if that has an id; else it ends the session."""
+def test_messages_unknown_to_the_previous_gateway_are_requests() -> None:
+    """It answers an unknown frame with an id, and ends the session after one without."""
     unknown = FROM_HOME_ASSISTANT.keys() - SCHEMAS.keys()
     for path in VALID:
         if (name := path.name.partition(".")[0]) in unknown:
             assert "id" in orjson.loads(path.read_bytes()), name
 
 
-def test_this_version_still_speaks_with_the_previous_one() -> None:
+def test_this_version_supports_the_previous_schema() -> None:
     hello = orjson.loads((PREVIOUS / "valid/gateway_hello.json").read_bytes())
     assert hello["schema"] >= MIN_SCHEMA
 
 
-def holds(now: object, before: object) -> bool:
-    """Say whether everything in the document ``before`` is in ``now`` too."""
+def contains(now: object, before: object) -> bool:
+    """Return whether the document ``now`` contains everything in ``before``."""
     match before:
         case dict():
-            return isinstance(now, dict) and all(name in now and holds(now[name], before[name]) for name in before)
+            return isinstance(now, dict) and all(name in now and contains(now[name], before[name]) for name in before)
         case list():
-            return isinstance(now, list) and all(map(holds, now, before, strict=True))
+            return isinstance(now, list) and all(map(contains, now, before, strict=True))
         case _:
             return bool(now == before)
 
 
 def enums(schema: dict[str, Any]) -> dict[str, set[str]]:
-    """Return the choices a message may hold, by their name."""
+    """Return the enums of a message's schema, by name."""
     return {name: set(each["enum"]) for name, each in schema.get("$defs", {}).items() if "enum" in each}

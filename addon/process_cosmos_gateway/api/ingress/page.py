@@ -83,8 +83,8 @@ class StatusPage:
         application.router.add_post("/programs", self._programs)
 
     async def _show(self, request: web.Request, *, connected: bool) -> web.Response:
-        if not self._is_for(request):
-            return _not_here()
+        if not self._is_allowed(request):
+            return _forbidden()
         try:
             status, depths = await self._status.read(), await self._outbox.depths()
         except StoreError:
@@ -101,7 +101,7 @@ class StatusPage:
             refresh=_REFRESH_SECONDS,
         )
 
-    def _is_for(self, request: web.Request) -> bool:
+    def _is_allowed(self, request: web.Request) -> bool:
         """Return whether the request comes from the Supervisor and not from another site's page.
 
         Admits the connection, so that it stays open for the next request.
@@ -112,8 +112,8 @@ class StatusPage:
         return True
 
     async def _pair(self, request: web.Request) -> web.Response:
-        if not self._is_for(request):
-            return _not_here()
+        if not self._is_allowed(request):
+            return _forbidden()
         secret = await asyncio.to_thread(offer_pairing, self._about.data, self._clock)
         _LOGGER.info("A pairing line was made on the status page; it works once, within ten minutes")
         line = PairingLine(url=self._about.url, secret=secret)
@@ -129,8 +129,8 @@ class StatusPage:
         return _reply(request, self._head(), card)
 
     async def _programs(self, request: web.Request) -> web.Response:
-        if not self._is_for(request):
-            return _not_here()
+        if not self._is_allowed(request):
+            return _forbidden()
         form = {key: value for key, value in (await request.post()).items() if isinstance(value, str)}
         card, done = await asyncio.to_thread(token_page.tokens, self._about.data, self._clock, form)
         return _reply(request, self._head(), card, status=HTTPStatus.OK if done else HTTPStatus.BAD_REQUEST)
@@ -232,6 +232,6 @@ def _is_cross_site(request: web.Request) -> bool:
     return origin is not None and urlsplit(origin).netloc != request.headers.get("X-Forwarded-Host", request.host)
 
 
-def _not_here() -> web.Response:
+def _forbidden() -> web.Response:
     message = "Open this page in Home Assistant: Settings, Apps, Process Cosmos, Open web UI."
     return problem_reply(Code.UNAUTHORIZED, message, HTTPStatus.FORBIDDEN)

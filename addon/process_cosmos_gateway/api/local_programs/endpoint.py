@@ -23,13 +23,13 @@ HELD_SECONDS = 10.0
 MOST_SUBJECTS = 1_000
 """Subjects of one connection with pending or held-back events; beyond this limit it is closed."""
 
-_LONG = 4_096
+_LONG_FRAME = 4_096
 """Bytes of a frame whose parsing takes long enough to yield to other tasks afterwards."""
 
 _CLOSING_SECONDS = 1.0
 _HEARTBEAT_SECONDS = 30.0
 _SLOTS = "program:"  # so that a program cannot replace a device's event
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1, 10)
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1, 10)
 
 
 class EventsEndpoint:
@@ -42,7 +42,7 @@ class EventsEndpoint:
             "process_cosmos_alarm_accept_seconds",
             "Seconds from the arrival of a program's urgent event until it is stored.",
             registry=None,
-            buckets=_SECONDS,
+            buckets=_BUCKETS,
         )
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
@@ -103,10 +103,10 @@ class _SubjectQueue:
 
 @dataclass(slots=True)
 class _Message:
-    """Message without a result yet. ``begun``: loop time of its arrival; ``event``: None if it was invalid."""
+    """Message without a result yet. ``received_at``: loop time of its arrival; ``event``: None if it was invalid."""
 
     id: str
-    begun: float
+    received_at: float
     outcome: Outcome
     event: Event | None = None
 
@@ -122,8 +122,8 @@ class _Message:
             return self._refusal(Code.ID_CONFLICT, "An event with this id and other content is already stored.")
         return Result(id=self.id)
 
-    def _refusal(self, code: str, sentence: str) -> Result:
-        return Result(id=self.id, problem=Problem(code=code, message=sentence))
+    def _refusal(self, code: str, message: str) -> Result:
+        return Result(id=self.id, problem=Problem(code=code, message=message))
 
 
 class _Connection:
@@ -136,7 +136,7 @@ class _Connection:
         self._loop = asyncio.get_running_loop()
         self._slots = asyncio.Semaphore(MOST_UNANSWERED)
         self._unanswered: deque[_Message] = deque()
-        self._news = asyncio.Event()
+        self._wake = asyncio.Event()
         self._queues: dict[tuple[Priority, str], _SubjectQueue] = {}
 
     async def read(self) -> WSCloseCode:
@@ -147,8 +147,8 @@ class _Connection:
             if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
                 return WSCloseCode.GOING_AWAY
             self._unanswered.append(self._accept(message.data))
-            self._news.set()
-            if len(message.data) > _LONG:
+            self._wake.set()
+            if len(message.data) > _LONG_FRAME:
                 await asyncio.sleep(0)
         return WSCloseCode.TRY_AGAIN_LATER
 
@@ -161,21 +161,21 @@ class _Connection:
         return len(self._queues) <= MOST_SUBJECTS
 
     def _accept(self, frame: bytes | str) -> _Message:
-        begun = self._loop.time()
+        received_at = self._loop.time()
         try:
             publish = decode(frame, FROM_PRODUCER)
         except ContractError as error:
-            return _Message(_message_id(frame), begun, self._failed(error))
+            return _Message(_message_id(frame), received_at, self._failed(error))
         try:
             event = _event(publish)
         except RequestRefusedError as error:
-            return _Message(publish.id, begun, self._failed(error))
+            return _Message(publish.id, received_at, self._failed(error))
         queue = self._queues.setdefault((event.priority, event.key), _SubjectQueue())
-        if held := queue.holds_back(event.id, begun):
-            return _Message(publish.id, begun, self._failed(held), event)
+        if held := queue.holds_back(event.id, received_at):
+            return _Message(publish.id, received_at, self._failed(held), event)
         outcome = self._outbox.offer(event, queue.pending[-1][1] if queue.pending else None)
         queue.pending.append((event.id, outcome))
-        return _Message(publish.id, begun, outcome, event)
+        return _Message(publish.id, received_at, outcome, event)
 
     def _failed(self, error: BaseException) -> Outcome:
         outcome: Outcome = self._loop.create_future()
@@ -186,8 +186,8 @@ class _Connection:
         """Send results until cancelled; all results of one commit are sent in one frame."""
         while True:
             while not self._unanswered:
-                self._news.clear()
-                await self._news.wait()
+                self._wake.clear()
+                await self._wake.wait()
             await asyncio.wait((self._unanswered[0].outcome,))
             answered: list[_Message] = []
             while self._unanswered and self._unanswered[0].outcome.done():
@@ -202,7 +202,7 @@ class _Connection:
         if message.event is None:
             return result
         if result.problem is None and message.event.priority is Priority.URGENT:
-            self._accept_seconds.observe(now - message.begun)
+            self._accept_seconds.observe(now - message.received_at)
         key = message.event.priority, message.event.key
         if queue := self._queues.get(key):
             queue.update(now)
