@@ -21,7 +21,7 @@ from process_cosmos_gateway.errors import PortTakenError, RequestRefusedError, S
 from process_cosmos_gateway.listener import LISTENER, Listener, ListenerLimits
 from process_cosmos_gateway.store import Store
 
-from .ingress.page import Page
+from .ingress.page import StatusPage
 from .local_programs.admission import BEARER, Admission
 from .pairing import Pairing
 from .replies import json_reply, problem_reply
@@ -47,7 +47,7 @@ class Server:
         version: str,
         admission: Admission | None = None,
         *,
-        page: Page | None = None,
+        page: StatusPage | None = None,
     ) -> None:
         """Set the services of sessions, their authorization, and optionally the endpoints of programs and the page."""
         self._services = services
