@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from process_cosmos_gateway.api.ingress.page import About, Page
+from process_cosmos_gateway.api.ingress.page import About, StatusPage
 from process_cosmos_gateway.contract.destinations import DestinationKind, Link, LinkState, Priority, Status, Waiting
 from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.options import BrokerOptions
@@ -50,6 +50,6 @@ class FakeStatus:
         )
 
 
-def page_of(status: FakeStatus, folder: Path, port: int, broker: BrokerOptions | None, peer: str) -> Page:
+def page_of(status: FakeStatus, folder: Path, port: int, broker: BrokerOptions | None, peer: str) -> StatusPage:
     about = About(site=SITE, version="0.1.0", url=f"http://127.0.0.1:{port}", data=folder, broker=broker)
-    return Page(about, cast("Any", status), cast("Any", status), HandClock(), peer=peer)
+    return StatusPage(about, cast("Any", status), cast("Any", status), HandClock(), peer=peer)
