@@ -17,7 +17,7 @@ from . import VERSION
 from .alerts import Alerts
 from .api.change_feed import ChangeFeed
 from .api.identity import ensure_identity, server_context
-from .api.ingress.page import About, Page
+from .api.ingress.page import About, StatusPage
 from .api.local_programs.admission import Admission
 from .api.local_programs.endpoint import EventsEndpoint
 from .api.metrics import Metrics
@@ -113,12 +113,12 @@ async def _serve(
         devices.watch(feed.publish)
         status = StatusReader(devices, destinations, outbox, store)
         requests = Requests(devices, destinations, outbox)
-        services = Services(alerts=alerts, feed=feed, requests=requests, status=status)
-        events_endpoint = EventsEndpoint(outbox)
-        metrics = Metrics(store, outbox, status, options.data, [events_endpoint.alarm_seconds])
-        admission = Admission(options.data, {"/ws/events": events_endpoint.serve, "/metrics": metrics.serve})
-        pairing = Pairing(options.data, clock, supervised=supervisor is not None)
-        # In the Supervisor's network an app's address is its host name.
+        parts = Services(alerts=alerts, feed=feed, requests=requests, status=status)
+        producers = EventsEndpoint(outbox)
+        metrics = Metrics(store, outbox, status, options.data, [producers.accept_seconds])
+        admission = Admission(options.data, {"/ws/events": producers.serve, "/metrics": metrics.serve})
+        access = Pairing(options.data, clock, supervised=supervisor is not None)
+        # In the Supervisor's network an app is reached by its host name.
         address = gethostname()
         about = About(
             site=store.site,
@@ -127,8 +127,8 @@ async def _serve(
             data=options.data,
             broker=broker,
         )
-        page = Page(about, status, outbox, clock) if supervisor else None
-        server = Server(services, store, pairing, VERSION, admission, page=page)
+        page = StatusPage(about, status, outbox, clock) if supervisor else None
+        server = Server(parts, store, access, VERSION, admission, page=page)
         tls = None if supervisor else server_context(options.data)
         _LOGGER.info("Process Cosmos gateway %s, site %s, data in %s", VERSION, store.site, options.data)
         async with server.listen(options.host, options.port, tls), asyncio.TaskGroup() as tasks:

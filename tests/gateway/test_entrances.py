@@ -114,9 +114,9 @@ async def home_assistant(folder: Path) -> AsyncIterator[Attack]:
             except ContractError as error:
                 return error.code
             await parts.alerts.apply(read)
-            await parts.alerts.look()
-            assert len(await deliver_all(parts.outbox, "cloud")) == 1
-            await parts.alerts.greeting()
+            await parts.alerts.process_due_requests()
+            assert len(await drained(parts.outbox, "cloud")) == 1
+            await parts.alerts.cursor_and_summaries()
             return ACCEPTED
 
         yield attack
@@ -196,8 +196,8 @@ async def webhook_reply(folder: Path) -> AsyncIterator[Attack]:
         async def attack(text: bytes) -> str:
             body = b'{"answer":"turn_on","more":' + text + b"}"
             items = hook._answers(delivery, Reply(status=200, body=body))
-            await parts.store.write(lambda transaction: parts.alerts.take(transaction, items, "hook"))
-            await parts.alerts.look()
+            await parts.store.write(lambda transaction: parts.alerts.add_proposals(transaction, items, "hook"))
+            await parts.alerts.process_due_requests()
             return ACCEPTED if items else GARBAGE
 
         yield attack
@@ -225,8 +225,8 @@ async def inbox(folder: Path) -> AsyncIterator[Attack]:
             assert polled.cursor == items[2]["cursor"]
             read = {item.id for item in polled.items}
             assert {items[0]["id"], items[2]["id"]} <= read
-            await parts.store.write(lambda transaction: parts.alerts.take(transaction, polled.items, "cloud"))
-            await parts.alerts.look()
+            await parts.store.write(lambda transaction: parts.alerts.add_proposals(transaction, polled.items, "cloud"))
+            await parts.alerts.process_due_requests()
             await parts.opens_session()
             assert not any(is_deeper(decode_json(write_json(each))) for each in parts.sent)
             return ACCEPTED if items[1]["id"] in read else GARBAGE

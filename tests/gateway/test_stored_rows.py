@@ -50,9 +50,9 @@ async def test_an_unreadable_row_does_not_affect_the_rows_beside_it(
             assert transaction.run(STORED[row], text) == 1
 
         await parts.store.write(spoil)
-        _, heads = await parts.alerts.greeting()
+        _, heads = await parts.alerts.cursor_and_summaries()
         assert LEAK in {head.alert for head in heads}
-        await parts.alerts.look()
+        await parts.alerts.process_due_requests()
         assert await parts.requested() == [(1, 0, 0)]
         await parts.outbox.register("new", [EventKind.ALERT])
         assert await parts.types("new")
@@ -68,7 +68,7 @@ async def test_an_unreadable_alert_is_moved_aside_once(tmp_path: Path) -> None:
         await parts.alerts.apply(leak_opened(new_ulids()(), ()))
         await parts.store.write(lambda transaction: transaction.run("UPDATE alert SET body = x'00'"))
         for _ in range(2):
-            await parts.alerts.look()
+            await parts.alerts.process_due_requests()
         rows = await parts.store.read(lambda transaction: transaction.rows("SELECT origin FROM quarantine"))
         assert rows == [("alert",)]
 

@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 from aiohttp import ClientSession
 
-from process_cosmos_gateway.api.ingress.page import Page
+from process_cosmos_gateway.api.ingress.page import StatusPage
 from process_cosmos_gateway.app import run
 from process_cosmos_gateway.contract.pairing import parse_pairing_line
 from process_cosmos_gateway.contract.session import GatewayHello
@@ -181,7 +181,7 @@ async def test_as_an_app_its_page_gives_a_line_that_opens_a_session_of_its_own(
     fake: tuple[FakeSupervisor, str], tmp_path: Path, unused_tcp_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     supervisor, url = fake
-    monkeypatch.setitem(cast("Any", Page.__init__).__kwdefaults__, "peer", "127.0.0.1")
+    monkeypatch.setitem(cast("Any", StatusPage.__init__).__kwdefaults__, "peer", "127.0.0.1")
     given = {"data": str(tmp_path), "host": "127.0.0.1", "port": unused_tcp_port}
     options = parse_options(given, supervisor_token=TOKEN)
     base = f"http://127.0.0.1:{unused_tcp_port}"

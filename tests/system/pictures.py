@@ -29,7 +29,7 @@ from custom_components.process_cosmos.contract.destinations import (
 from demo.house import ROOT
 from process_cosmos_gateway.contract import destinations as of_the_gateway
 from process_cosmos_gateway.lab.processes import free_ports
-from tests.gateway.api.facts import CLOUD, WELL, Owners
+from tests.gateway.api.facts import CLOUD, WELL, FakeStatus
 from tests.home_assistant.contract_gateway import ContractGateway
 from tests.home_assistant.devices import LEAK, VALVE
 
@@ -108,7 +108,7 @@ async def take_the_page(folder: Path) -> None:
     )
     waiting = of_the_gateway.Waiting(urgent=3, change=214)
     ages = {of_the_gateway.Priority.URGENT: 90.0, of_the_gateway.Priority.CHANGE: 7_300.0}
-    owners = Owners(status=replace(WELL, links=(cloud, workshop), waiting=waiting), ages=ages)
+    owners = FakeStatus(status=replace(WELL, links=(cloud, workshop), waiting=waiting), ages=ages)
     [port] = free_ports(1)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(

@@ -16,8 +16,8 @@ from process_cosmos_gateway.api.session import Limits
 from process_cosmos_gateway.contract.destinations import LinkState, Priority, StorageState, Waiting
 from process_cosmos_gateway.contract.pairing import parse_pairing_line
 from process_cosmos_gateway.options import BrokerOptions
-from tests.gateway.api.facts import CLOUD, WELL, Owners, page_of
-from tests.gateway.api.services import House, serving
+from tests.gateway.api.facts import CLOUD, WELL, FakeStatus, page_of
+from tests.gateway.api.services import ServerHarness, serving
 
 from .browser import PATIENCE, SCREENSHOTS
 
@@ -93,17 +93,17 @@ async def somebody_looks(
 
 
 @asynccontextmanager
-async def app_with(owners: Owners, folder: Path, port: int) -> AsyncIterator[House]:
-    page = page_of(owners, folder, port, BrokerOptions(host="core-mosquitto"), "127.0.0.1")
-    async with serving(folder, port, Limits(), page) as house:
-        yield house
+async def app_with(status: FakeStatus, folder: Path, port: int) -> AsyncIterator[ServerHarness]:
+    page = page_of(status, folder, port, BrokerOptions(host="core-mosquitto"), "127.0.0.1")
+    async with serving(folder, port, Limits(), page) as server:
+        yield server
 
 
 async def test_the_page_can_be_read_on_any_screen_and_gives_a_pairing_line(
     tmp_path: Path, unused_tcp_port: int, browser: Browser
 ) -> None:
-    owners = Owners(status=TROUBLE, ages={Priority.URGENT: 90.0})
-    async with app_with(owners, tmp_path, unused_tcp_port) as house, behind_ingress(house.url) as url:
+    status = FakeStatus(status=TROUBLE, ages={Priority.URGENT: 90.0})
+    async with app_with(status, tmp_path, unused_tcp_port) as server, behind_ingress(server.url) as url:
         for scheme, width in (("light", 1000), ("dark", 1000), ("light", 320), ("dark", 360)):
             async with somebody_looks(browser, url, scheme, width) as page:
                 await page.get_by_text(LONG).wait_for()
@@ -114,12 +114,12 @@ async def test_the_page_can_be_read_on_any_screen_and_gives_a_pairing_line(
             line = parse_pairing_line(await page.locator("code").inner_text())
             await page.get_by_role("link", name="Back").click()
             assert page.url == url
-        async with house.http.post(f"{line.url}/v1/pair", json={"secret": line.secret, "instance": "home"}) as reply:
+        async with server.http.post(f"{line.url}/v1/pair", json={"secret": line.secret, "instance": "home"}) as reply:
             assert reply.status == 200
 
 
 async def test_programs_get_their_tokens_on_the_page(tmp_path: Path, unused_tcp_port: int, browser: Browser) -> None:
-    async with app_with(Owners(), tmp_path, unused_tcp_port) as house, behind_ingress(house.url) as url:
+    async with app_with(FakeStatus(), tmp_path, unused_tcp_port) as server, behind_ingress(server.url) as url:
         for scheme, width, name in (("light", 1000, "prometheus"), ("dark", 330, "the_weather_station_on_the_roof")):
             async with somebody_looks(browser, url, scheme, width, "programs") as page:
                 await page.get_by_role("link", name="Tokens").click()

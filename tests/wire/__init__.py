@@ -1,1 +1,1 @@
-"""The wire: schemas, fixtures and the codec in step."""
+"""Tests that schemas, fixtures and codec of the wire agree."""

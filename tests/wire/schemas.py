@@ -1,6 +1,6 @@
 """Write ``wire/schemas/*.json`` (JSON Schema 2020-12) from the contract's dataclasses.
 
-``--check`` writes nothing; it lists what differs and ends with 1. ``scripts/schemas`` runs it.
+``--check`` writes nothing: it lists the differences and exits with 1. ``scripts/schemas`` runs it.
 """
 
 import sys
@@ -38,10 +38,10 @@ BODIES: Mapping[str, type] = {
     "inbox_page": InboxPage,
     "alert_event": AlertEvent,
 }
-"""What travels by HTTP, by the name of its schema: these have no ``type``."""
+"""HTTP bodies by the name of their schema; they have no ``type``."""
 
 MESSAGES: Mapping[str, type] = {**FROM_HOME_ASSISTANT, **FROM_GATEWAY, **FROM_PRODUCER}
-"""What travels by WebSocket, by ``type``."""
+"""WebSocket messages by ``type``."""
 
 SCALARS: Mapping[Any, dict[str, Any]] = {
     bool: {"type": "boolean"},
@@ -56,7 +56,7 @@ SCALARS: Mapping[Any, dict[str, Any]] = {
 
 
 def schema_of(name: str, shape: type) -> dict[str, Any]:
-    """Return the schema of one message or body, with what it is made of under ``$defs``."""
+    """Return the schema of one message or body, with the types it uses under ``$defs``."""
     definitions: dict[str, Any] = {}
     schema = _record(shape, definitions)
     if name in MESSAGES:
@@ -79,7 +79,7 @@ def _expression(shape: Any, definitions: dict[str, Any]) -> dict[str, Any]:  # n
     if arguments:
         return {"anyOf": [_expression(argument, definitions) for argument in arguments]}
     if shape.__name__ not in definitions:
-        definitions[shape.__name__] = {}  # its place, should it hold itself
+        definitions[shape.__name__] = {}  # a placeholder, for types that contain themselves
         definitions[shape.__name__] = _choice(shape) if issubclass(shape, StrEnum) else _record(shape, definitions)
     return {"$ref": f"#/$defs/{shape.__name__}"}
 
@@ -98,25 +98,25 @@ def _record(shape: type, definitions: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def files() -> Iterator[tuple[Path, bytes]]:
-    """Yield each schema's path with what it must hold."""
+def schema_files() -> Iterator[tuple[Path, bytes]]:
+    """Yield the path and the expected content of each schema file."""
     for name, shape in sorted({**MESSAGES, **BODIES}.items()):
         yield SCHEMAS / f"{name}.json", orjson.dumps(schema_of(name, shape), option=orjson.OPT_INDENT_2) + b"\n"
 
 
 def main() -> int:
-    """Write what differs, or only name it with ``--check``; return the exit code."""
+    """Write differing files, or only list them with ``--check``; return the exit code."""
     check = sys.argv[1:] == ["--check"]
-    wanted = dict(files())
+    wanted = dict(schema_files())
     SCHEMAS.mkdir(parents=True, exist_ok=True)
     present = {path: path.read_bytes() for path in SCHEMAS.glob("*.json")}
-    wrong = sorted(path for path in wanted.keys() | present.keys() if wanted.get(path) != present.get(path))
-    for path in wrong:
+    differing = sorted(path for path in wanted.keys() | present.keys() if wanted.get(path) != present.get(path))
+    for path in differing:
         complaint = "differs from the contract" if path in wanted else "belongs to no message"
         sys.stdout.write(f"{path.relative_to(TOP)} {complaint}\n")
         if not check:
             path.write_bytes(wanted[path]) if path in wanted else path.unlink()
-    return 1 if check and wrong else 0
+    return 1 if check and differing else 0
 
 
 if __name__ == "__main__":

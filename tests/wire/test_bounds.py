@@ -1,4 +1,4 @@
-"""Whatever Home Assistant's objects hold, and whatever arrives, both sides can write."""
+"""Bounds of JSON values: every value that Home Assistant supplies or a peer sends can be written."""
 
 import math
 from collections.abc import Callable
@@ -38,7 +38,7 @@ values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.di
 
 
 def nested(levels: int, leaf: object = 1) -> object:
-    """Return ``leaf`` inside so many arrays."""
+    """Return ``leaf`` nested in ``levels`` arrays."""
     for _ in range(levels):
         leaf = [leaf]
     return leaf
@@ -52,7 +52,7 @@ def test_any_python_value_becomes_json_within_the_bounds(value: object, levels: 
 
 
 @given(values, st.integers(0, 300))
-def test_writing_never_fails_for_what_a_value_holds(value: object, levels: int) -> None:
+def test_writing_never_fails_for_any_value(value: object, levels: int) -> None:
     @dataclass
     class Holder:
         value: object
@@ -62,7 +62,7 @@ def test_writing_never_fails_for_what_a_value_holds(value: object, levels: int) 
     assert not is_deeper(decode_json(write_json(bounded(nested(levels, value), MAX_DEPTH))))
 
 
-def test_what_fits_stays_as_it_is_and_is_not_noted() -> None:
+def test_a_value_within_the_bounds_is_unchanged_and_not_noted() -> None:
     value = {"a": [1, -(2**63), 2**64 - 1, 1.5, "😀", None, True], "b": {}}
     notes: list[str] = []
     assert bounded(value, note_fn=lambda path, _: notes.append(path)) == value
@@ -72,21 +72,21 @@ def test_what_fits_stays_as_it_is_and_is_not_noted() -> None:
 @pytest.mark.parametrize(
     ("value", "fit", "path", "reason"),
     [
-        ({"a": "x\ud83d"}, {"a": "x\ufffd"}, "$.a", "holds half a surrogate pair"),
+        ({"a": "x\ud83d"}, {"a": "x\ufffd"}, "$.a", "contains an unpaired surrogate"),
         ([1, 2**64], [1, str(2**64)], "$[1]", "is a whole number beyond 64 bits"),
-        ([math.nan], ["nan"], "$[0]", "is no finite number"),
-        (nested(MAX_DATA_DEPTH + 1), nested(MAX_DATA_DEPTH, CUT), "$" + "[0]" * MAX_DATA_DEPTH, "is nested too deep"),
-        ([0] * (MAX_VALUES + 5), [0] * (MAX_VALUES - 1) + [CUT], "$", f"holds more than {MAX_VALUES} values"),
+        ([math.nan], ["nan"], "$[0]", "is not a finite number"),
+        (nested(MAX_DATA_DEPTH + 1), nested(MAX_DATA_DEPTH, CUT), "$" + "[0]" * MAX_DATA_DEPTH, "is nested too deeply"),
+        ([0] * (MAX_VALUES + 5), [0] * (MAX_VALUES - 1) + [CUT], "$", f"contains more than {MAX_VALUES} values"),
     ],
-    ids=["half a surrogate", "a large number", "nan", "depth", "many values"],
+    ids=["unpaired surrogate", "a large number", "nan", "depth", "many values"],
 )
-def test_what_does_not_fit_is_changed_and_noted(value: object, fit: object, path: str, reason: str) -> None:
+def test_a_value_beyond_the_bounds_is_changed_and_noted(value: object, fit: object, path: str, reason: str) -> None:
     notes: list[tuple[str, str]] = []
     assert bounded(value, note_fn=lambda *note: notes.append(note)) == fit
     assert notes == [(path, reason)]
 
 
-def test_a_value_that_holds_itself_many_times_over_ends() -> None:
+def test_a_value_that_contains_itself_is_cut() -> None:
     value: list[object] = []
     for _ in range(40):
         value = [value, value, value]
@@ -95,7 +95,7 @@ def test_a_value_that_holds_itself_many_times_over_ends() -> None:
 
 
 @pytest.mark.parametrize("make", [bytes, str], ids=["bytes", "text"])
-def test_a_document_is_read_down_to_the_limit_and_refused_below_it(make: Callable[[object], bytes | str]) -> None:
+def test_a_document_is_accepted_up_to_the_depth_limit_and_refused_beyond(make: Callable[[object], bytes | str]) -> None:
     def document(levels: int) -> bytes | str:
         text = "[" * levels + "]" * levels
         return text if make is str else text.encode()
@@ -111,7 +111,7 @@ def test_many_brackets_side_by_side_are_not_deep() -> None:
 
 
 @pytest.mark.parametrize("text", [b"1e999", b'"\\ud83d"', b"NaN", b"[" * 2000 + b"]" * 2000])
-def test_what_json_does_not_hold_is_malformed(text: bytes) -> None:
+def test_values_beyond_json_are_malformed(text: bytes) -> None:
     with pytest.raises(ContractError) as refused:
         decode_json(text)
     assert refused.value.code is Code.MALFORMED
@@ -119,13 +119,13 @@ def test_what_json_does_not_hold_is_malformed(text: bytes) -> None:
 
 @pytest.mark.parametrize("kind", [int, float])
 @pytest.mark.parametrize("number", [2**63, -(2**63), 2**64 - 1])
-def test_a_member_holds_no_number_sqlite_cannot_store(kind: type, number: int) -> None:
+def test_a_number_that_sqlite_cannot_store_is_refused(kind: type, number: int) -> None:
     with pytest.raises(ContractError):
         parse(kind, number)
 
 
 @pytest.mark.parametrize("text", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:00:00-12:00"])
-def test_a_time_lies_within_what_every_offset_can_reach(text: str) -> None:
+def test_a_time_out_of_the_range_of_some_offset_is_refused(text: str) -> None:
     with pytest.raises(ContractError):
         parse(datetime, text)
 

@@ -1,4 +1,4 @@
-"""ULIDs that never go back, keys of tells, and lines a person pastes once."""
+"""Monotonic ULIDs, notification keys, joined names, and pairing lines."""
 
 import os
 
@@ -32,7 +32,7 @@ def test_a_ulid_begins_with_its_milliseconds() -> None:
     assert make() == "01ARYZ6S41ZZZZZZZZZZZZZZZZ"
 
 
-def test_ulids_go_up_also_when_the_clock_goes_back() -> None:
+def test_ulids_increase_even_when_the_clock_goes_back() -> None:
     clock = iter([1_000, 1_000, 5, 2_000, 0])
     make = UlidFactory(lambda: next(clock), bytes)
     made = [make() for _ in range(5)]
@@ -40,7 +40,7 @@ def test_ulids_go_up_also_when_the_clock_goes_back() -> None:
     assert all(map(is_ulid, made))
 
 
-def test_after_a_restart_ulids_go_on_above_the_last() -> None:
+def test_after_a_restart_ulids_continue_above_the_last() -> None:
     last = Ulid("01ARYZ6S41ZZZZZZZZZZZZZZZZ")
     assert UlidFactory(lambda: 0, bytes, milliseconds_of(last))() == "01ARYZ6S420000000000000001"
 
@@ -53,26 +53,26 @@ def test_at_the_end_of_the_range_a_ulid_is_refused_not_repeated() -> None:
             make()
 
 
-def test_after_the_last_of_all_ulids_none_is_made() -> None:
+def test_after_the_greatest_ulid_none_is_made() -> None:
     make = UlidFactory(lambda: 0, bytes, (1 << 48) - 1)
     with pytest.raises(UlidRangeError):
         make()
 
 
-def test_a_clock_that_was_far_ahead_for_a_moment_leaves_room_for_all_ids_that_follow() -> None:
+def test_a_clock_far_ahead_for_a_moment_leaves_room_for_later_ulids() -> None:
     clock = iter([253_402_300_799_000, *[1_790_000_000_000] * 1000])
     make = UlidFactory(lambda: next(clock), os.urandom)
     made = [make() for _ in range(1000)]
     assert made == sorted(set(made))
 
 
-def test_a_tell_key_is_one_word() -> None:
+def test_a_notification_key_is_one_word() -> None:
     key = NotificationKey(alert=Ulid("01ARYZ6S41ZZZZZZZZZZZZZZZZ"), revision=2, level=1, round=0, recipient="phone:7")
     assert str(key) == "01ARYZ6S41ZZZZZZZZZZZZZZZZ/2/1/0/phone:7"
 
 
 @pytest.mark.parametrize("url", ["https://gateway.local:8735", "https://192.0.2.7", "https://[2001:db8::7]:8735"])
-def test_a_line_is_read_as_it_was_printed(url: str) -> None:
+def test_a_printed_line_is_parsed(url: str) -> None:
     line = OneTimeLine(url=url, secret=LINE.secret, sha256=LINE.sha256)
     assert parse_line(f"  {line}\n") == line
 
@@ -93,7 +93,7 @@ def test_a_line_is_read_as_it_was_printed(url: str) -> None:
         str(LINE).replace("gateway.local", "gateway..local"),
     ],
 )
-def test_what_is_no_line_is_refused_without_repeating_it(text: str) -> None:
+def test_an_invalid_line_is_refused_without_showing_the_secret(text: str) -> None:
     with pytest.raises(LineError) as refused:
         parse_line(text)
     assert "secret-0001" not in str(refused.value)
@@ -102,7 +102,7 @@ def test_what_is_no_line_is_refused_without_repeating_it(text: str) -> None:
 PLAIN = PairingLine(url="http://a1b2c3d4-process-cosmos:8735", secret=LINE.secret)
 
 
-def test_a_pairing_line_names_a_certificate_unless_there_is_no_tls() -> None:
+def test_a_pairing_line_pins_a_certificate_unless_it_uses_no_tls() -> None:
     assert parse_pairing_line(f" {PLAIN}\n") == PLAIN
     assert parse_pairing_line(str(LINE)) == LINE
     with pytest.raises(LineError):
@@ -120,17 +120,17 @@ def test_a_pairing_line_names_a_certificate_unless_there_is_no_tls() -> None:
         f"{PLAIN}.",
     ],
 )
-def test_a_line_whose_certificate_is_missing_or_of_no_use_is_refused(text: str) -> None:
+def test_a_line_with_a_missing_or_useless_fingerprint_is_refused(text: str) -> None:
     with pytest.raises(LineError):
         parse_pairing_line(text)
 
 
 @pytest.mark.parametrize("line", [LINE, PLAIN])
-def test_a_lines_secret_is_not_in_its_representation(line: PairingLine) -> None:
+def test_the_secret_of_a_line_is_not_in_its_representation(line: PairingLine) -> None:
     assert LINE.secret not in repr(line)
 
 
-def test_two_sides_that_go_on_after_the_same_id_with_the_clock_behind_make_different_ones() -> None:
+def test_two_sides_that_continue_from_the_same_ulid_make_different_ones() -> None:
     ahead = UlidFactory(lambda: 1_900_000_000_000, os.urandom)()
     sides = [UlidFactory(lambda: 1_790_000_000_000, os.urandom, milliseconds_of(ahead)) for _ in range(2)]
     made = [make() for _ in range(100) for make in sides]
@@ -142,13 +142,13 @@ NAME = st.text(st.sampled_from("/%25Fa \x00\x1f\x7fé"), max_size=6)
 
 
 @given(st.lists(NAME, min_size=1, max_size=3))
-def test_joined_names_are_split_into_what_they_were(names: list[str]) -> None:
+def test_joined_names_are_split_into_the_original_names(names: list[str]) -> None:
     assert split_names(join_names(*names)) == tuple(names)
     assert join_names(*names).count("/") == len(names) - 1
 
 
 @pytest.mark.parametrize("name", ["leak-1", "Küche (links)", "urn:dev:mac:0024befffe804ff1", "a b"])
-def test_an_ordinary_name_stays_as_it_is(name: str) -> None:
+def test_an_ordinary_name_is_unchanged(name: str) -> None:
     assert join_names(name) == name
 
 
@@ -156,4 +156,6 @@ def test_names_that_look_alike_are_joined_differently() -> None:
     assert join_names("wot", "kitchen/leak") == "wot/kitchen%2Fleak"
     assert join_names("wot/kitchen", "leak") == "wot%2Fkitchen/leak"
     assert join_names("100%", "a\nb") == "100%25/a%0Ab"
-    assert split_names("a%2fb%41/c") == ("a%2fb%41", "c"), "escapes that are never written are letters"
+    assert split_names("a%2fb%41/c") == ("a%2fb%41", "c"), (
+        "escapes that join_names never writes are ordinary characters"
+    )

@@ -1,4 +1,4 @@
-"""The codec, the schemas and the golden fixtures say the same."""
+"""Agreement of codec, schemas and golden fixtures."""
 
 import re
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from process_cosmos_gateway.contract.errors import ContractError
 from process_cosmos_gateway.contract.messages import FROM_GATEWAY, FROM_HOME_ASSISTANT
 from process_cosmos_gateway.contract.session import SCHEMA
 
-from .schemas import BODIES, MESSAGES, SCHEMAS, TOP, files
+from .schemas import BODIES, MESSAGES, SCHEMAS, TOP, schema_files
 
 FIXTURES = TOP / "wire/fixtures"
 VALID = sorted((FIXTURES / "valid").glob("*.json"))
@@ -26,8 +26,8 @@ INVALID = sorted((FIXTURES / "invalid").glob("*.json"))
 named = partial(pytest.mark.parametrize, ids=lambda path: path.stem)
 
 
-def read(name: str, text: bytes | str) -> object:
-    """Read ``text`` as the body ``name``, or as a message if there is none of that name."""
+def parse_fixture(name: str, text: bytes | str) -> object:
+    """Parse ``text`` as the body ``name``, or as a message if no body has that name."""
     return parse(BODIES[name], decode_json(text)) if name in BODIES else decode(text, MESSAGES)
 
 
@@ -36,9 +36,9 @@ def test_every_message_and_body_has_a_valid_fixture() -> None:
 
 
 @named("path", VALID)
-def test_a_valid_fixture_is_read_and_written_again_byte_by_byte(path: Path) -> None:
+def test_a_valid_fixture_is_parsed_and_written_again_byte_by_byte(path: Path) -> None:
     name = path.name.partition(".")[0]
-    message = read(name, path.read_bytes())
+    message = parse_fixture(name, path.read_bytes())
     written = orjson.dumps(message) if name in BODIES else encode(cast("Message", message))
     assert type(message) is {**MESSAGES, **BODIES}[name]
     assert written == path.read_bytes()
@@ -55,7 +55,7 @@ def test_a_valid_fixture_satisfies_its_schema(path: Path) -> None:
 def test_an_invalid_fixture_is_refused_with_its_path_and_reason(path: Path) -> None:
     fixture = orjson.loads(path.read_bytes())
     with pytest.raises(ContractError) as refused:
-        read(fixture.get("body", ""), fixture["text"])
+        parse_fixture(fixture.get("body", ""), fixture["text"])
     assert (refused.value.path, refused.value.reason) == (fixture["path"], fixture["reason"])
 
 
@@ -65,45 +65,45 @@ def test_there_are_invalid_fixtures_of_messages_and_of_bodies() -> None:
     assert any("body" not in fixture for fixture in fixtures)
 
 
-def test_the_schemas_are_in_step_with_the_contract() -> None:
+def test_the_schemas_match_the_contract() -> None:
     written = {path: path.read_bytes() for path in SCHEMAS.glob("*.json")}
-    assert written == dict(files()), "run scripts/schemas"
+    assert written == dict(schema_files()), "run scripts/schemas"
 
 
-def test_the_changelog_begins_with_the_schema_this_code_speaks() -> None:
+def test_the_changelog_begins_with_the_current_schema() -> None:
     headings = [line for line in (TOP / "wire/CHANGELOG.md").read_text().splitlines() if line.startswith("## ")]
     assert headings[0] == f"## Schema {SCHEMA}"
 
 
 def test_the_specification_names_every_request_and_the_bounds_of_a_session() -> None:
-    said = " ".join((TOP / "wire/README.md").read_text().split())
+    text = " ".join((TOP / "wire/README.md").read_text().split())
     others = {"home_assistant_hello", "receipt", "stopping", "transition", "caught_up", "result", "subscribe"}
-    requests = re.search(r"\*\*Requests\*\* \(([^)]*)\)", said)
+    requests = re.search(r"\*\*Requests\*\* \(([^)]*)\)", text)
     assert requests
     assert set(re.findall(r"`(\w+)`", requests[1])) == FROM_HOME_ASSISTANT.keys() - others
-    assert all(f"`{name}`" in said for name in ("rejected_events", "destination_tested"))
-    assert f"more than {_MOST_UNSENT:,} frames wait" in said
-    assert f"every {AGES_EVERY // 60} minutes for its ages" in said
+    assert all(f"`{name}`" in text for name in ("rejected_events", "destination_tested"))
+    assert f"more than {_MOST_UNSENT:,} frames wait" in text
+    assert f"every {AGES_EVERY // 60} minutes for its ages" in text
 
 
-def test_no_type_means_one_thing_up_and_another_down() -> None:
+def test_a_type_used_in_both_directions_is_the_same_message() -> None:
     both = FROM_GATEWAY.keys() & FROM_HOME_ASSISTANT.keys()
     assert both == {"receipt", "result"}
     assert all(FROM_GATEWAY[name] is FROM_HOME_ASSISTANT[name] for name in both)
 
 
-def test_members_of_a_newer_schema_are_passed_over() -> None:
+def test_members_of_a_newer_schema_are_ignored() -> None:
     assert decode('{"type":"caught_up","mood":"good"}', MESSAGES) == decode('{"type":"caught_up"}', MESSAGES)
 
 
-def test_a_frame_of_the_greatest_length_is_read_and_one_more_byte_is_not() -> None:
+def test_a_frame_of_the_maximum_length_is_accepted_and_a_longer_one_refused() -> None:
     frame = b'{"type":"caught_up"}'
     decode(frame.ljust(MAX_FRAME), MESSAGES)
     with pytest.raises(ContractError, match="must not be longer"):
         decode(frame.ljust(MAX_FRAME + 1), MESSAGES)
 
 
-def test_a_text_of_the_greatest_length_is_read_and_one_more_character_is_not() -> None:
+def test_a_text_of_the_maximum_length_is_accepted_and_a_longer_one_refused() -> None:
     decode(orjson.dumps({"type": "list_rejected", "id": "x" * MAX_TEXT}), MESSAGES)
     with pytest.raises(ContractError, match=r"\$\.id: must not be longer"):
         decode(orjson.dumps({"type": "list_rejected", "id": "x" * (MAX_TEXT + 1)}), MESSAGES)
@@ -115,13 +115,13 @@ def test_broken_bytes_and_depth_bombs_are_refused(frame: bytes) -> None:
         decode(frame, MESSAGES)
 
 
-def test_of_a_member_given_twice_the_last_counts() -> None:
+def test_the_last_of_duplicate_members_counts() -> None:
     assert decode('{"type":"list_rejected","id":"1","id":"2"}', MESSAGES) == decode(
         '{"type":"list_rejected","id":"2"}', MESSAGES
     )
 
 
-def test_a_shape_the_codec_does_not_know_is_a_mistake_of_ours() -> None:
+def test_an_unsupported_type_is_a_programming_error() -> None:
     @dataclass
     class Strange:
         member: complex

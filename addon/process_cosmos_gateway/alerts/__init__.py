@@ -1,4 +1,4 @@
-"""The gateway's side of the alert protocol: replica, asks, proposals."""
+"""Gateway side of the alert protocol: replica, notification requests and proposals."""
 
 from .service import Alerts
 

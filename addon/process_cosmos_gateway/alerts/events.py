@@ -1,4 +1,4 @@
-"""The events destinations hear of alerts by."""
+"""CloudEvents that report alerts to destinations."""
 
 from datetime import datetime
 from hashlib import blake2b
@@ -17,12 +17,12 @@ _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
 def transition_event(change: Change) -> Event:
-    """Return the event of one alert's change, for all who want alerts."""
+    """Return the event that reports a change of an alert to all destinations subscribed to alerts."""
     return _event(change.event, event_type("alert", change.kind), change.at, _data(change.alert))
 
 
 def request_event(key: NotificationKey, alert: Replica, now: datetime) -> Event:
-    """Return the event that says: please tell your people."""
+    """Return the event that asks one destination to notify its people."""
     data = _data(alert, revision=key.revision, level=key.level, round_=key.round, state=AlertState.OPEN)
     return _event(
         request_event_id(key), NOTIFICATION_REQUESTED, now, data, only=key.recipient.removeprefix(DESTINATION)
@@ -30,14 +30,14 @@ def request_event(key: NotificationKey, alert: Replica, now: datetime) -> Event:
 
 
 def request_event_id(key: NotificationKey) -> Ulid:
-    """Return the id of the ask's event: a ULID with the alert's time and the key's hash, always the same."""
+    """Return the deterministic event id of a notification request: a ULID of the alert's time and the key's hash."""
     number = int.from_bytes(blake2b(str(key).encode(), digest_size=10).digest())
     letters = (_ALPHABET[number >> 5 * place & 31] for place in reversed(range(_HASH_LETTERS)))
     return Ulid(key.alert[:_TIME_LETTERS] + "".join(letters))
 
 
-def standing_event(event: Ulid, alert: Replica, now: datetime) -> Event:
-    """Return the event that says how a living alert stands in a store that came out of a backup."""
+def reconciled_event(event: Ulid, alert: Replica, now: datetime) -> Event:
+    """Return the event that reports the state of an alive alert after the store was restored from a backup."""
     return _event(event, event_type("alert", TransitionKind.RECONCILED), now, _data(alert))
 
 

@@ -1,4 +1,4 @@
-"""What is to be done about asks: decisions on values, without I/O."""
+"""Decisions about notification requests, computed from values without I/O."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,11 +7,11 @@ from enum import StrEnum
 from process_cosmos_gateway.contract.identifiers import NotificationKey
 
 ROUND_GAP = 60.0
-"""Seconds between a delivered round and the next of the same ring, level and destination."""
+"""Seconds between a delivered round and the next one of the same revision, level and destination."""
 
 
 class RequestState(StrEnum):
-    """An ask that is over before it was queued is gone: it has no state."""
+    """State of a notification request; a request dropped before it was queued is deleted and has none."""
 
     WAITING = "waiting"
     QUEUED = "queued"
@@ -25,9 +25,9 @@ _UNDER_WAY = (RequestState.QUEUED, RequestState.FAILED)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrackedRequest:
-    """One ask; times are steady.
+    """Notification request and its delivery state; times are steady.
 
-    ``due_away`` counts while Home Assistant is away. ``settled_at``: when the destination answered.
+    ``due_away`` applies while Home Assistant is away. ``settled_at``: the time of the delivery result.
     """
 
     key: NotificationKey
@@ -39,10 +39,10 @@ class TrackedRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
-    """What bears on the asks of one living alert; times are steady.
+    """Conditions for the notification requests of one alive alert; times are steady.
 
-    ``silent_until``: the end of an acknowledgement or of the pause a proposal makes. ``may_request``: no session with the
-    integration is catching up.
+    ``until``: the time the alert closes as unanswered. ``silent_until``: the end of an acknowledgement, or of the pause
+    caused by a proposal. ``may_request``: deliveries are permitted, which they are not while a session catches up.
     """
 
     now: float
@@ -54,74 +54,74 @@ class Situation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What to do now, and when to look again (None: not before something happens)."""
+    """Requests to queue, drop and withdraw now, and the time of the next check (None: after the next change)."""
 
     queue: Sequence[TrackedRequest] = ()
-    gone: Sequence[TrackedRequest] = ()
+    dropped: Sequence[TrackedRequest] = ()
     withdraw: Sequence[TrackedRequest] = ()
-    look_again: float | None = None
+    next_check: float | None = None
 
 
 def decide(requests: Collection[TrackedRequest], situation: Situation) -> Decision:
-    """Decide on the asks of one living alert."""
+    """Return the decision about the notification requests of one alive alert."""
     waiting = [request for request in requests if request.state is RequestState.WAITING]
     if situation.now >= situation.until:
-        return Decision(gone=waiting)
+        return Decision(dropped=waiting)
     times = {request.key: _effective_due(request, requests, situation) for request in waiting}
     due = [request for request in waiting if times[request.key] <= situation.now]
-    gone = [request for request in due if _has_newer_round(request, due)]
-    due = [request for request in due if request not in gone]
-    look = [time for time in times.values() if time > situation.now]
+    dropped = [request for request in due if _has_newer_round(request, due)]
+    due = [request for request in due if request not in dropped]
+    checks = [time for time in times.values() if time > situation.now]
     queue: Sequence[TrackedRequest] = ()
     if due and situation.may_request:
         if situation.now < situation.silent_until:
-            look.append(situation.silent_until)
+            checks.append(situation.silent_until)
         else:
-            opens = {request.key: _gap_ends(request, requests) for request in due}
-            queue = _in_order(due, opens, situation.now)
-            look += [time for time in opens.values() if time > situation.now]
+            gap_ends = {request.key: _gap_ends(request, requests) for request in due}
+            queue = _sendable(due, gap_ends, situation.now)
+            checks += [time for time in gap_ends.values() if time > situation.now]
     return Decision(
         queue=queue,
-        gone=gone,
+        dropped=dropped,
         withdraw=[request for request in requests if request.state in _UNDER_WAY and _has_newer_round(request, queue)],
-        look_again=min([*look, situation.until]) if waiting else None,
+        next_check=min([*checks, situation.until]) if waiting else None,
     )
 
 
 def _effective_due(request: TrackedRequest, requests: Collection[TrackedRequest], situation: Situation) -> float:
     if not situation.home_assistant_away:
         return request.due
-    if _is_next_after_nobody(request, requests):
+    if _follows_unreached_level(request, requests):
         return min(request.due, request.due_away, situation.now)
     return min(request.due, request.due_away)
 
 
-def _is_next_after_nobody(request: TrackedRequest, requests: Collection[TrackedRequest]) -> bool:
-    """Say whether ``request`` is the first round of a level whose predecessor has reached nobody."""
+def _follows_unreached_level(request: TrackedRequest, requests: Collection[TrackedRequest]) -> bool:
+    """Return whether ``request`` is the first round of a level whose preceding level reached no recipient."""
     of_revision = [other for other in requests if other.key.revision == request.key.revision]
     lower = [other.key.level for other in of_revision if other.key.level < request.key.level]
     if not lower:
         return False
     first = min(other.key.round for other in of_revision if other.key.level == request.key.level)
-    return request.key.round == first and _reached_nobody(
+    return request.key.round == first and _reached_none(
         [other for other in of_revision if other.key.level == max(lower)]
     )
 
 
-def _reached_nobody(level: Sequence[TrackedRequest]) -> bool:
+def _reached_none(level: Sequence[TrackedRequest]) -> bool:
     if any(request.state in (RequestState.QUEUED, RequestState.DELIVERED) for request in level):
         return False
     failed = {request.key.recipient for request in level if request.state is RequestState.FAILED}
     return failed == {request.key.recipient for request in level}
 
 
-def _line(key: NotificationKey) -> tuple[int, int, str]:
-    """Return what the rounds of one recipient have in common."""
+def _series(key: NotificationKey) -> tuple[int, int, str]:
+    """Return the part of the key that the rounds of one recipient share."""
     return key.revision, key.level, key.recipient
 
 
 def _has_newer_round(request: TrackedRequest, others: Iterable[TrackedRequest]) -> bool:
-    return any(_line(other.key) == _line(request.key) and other.key.round > request.key.round for other in others)
+    return any(_series(other.key) == _series(request.key) and other.key.round > request.key.round for other in others)
 
 
 def _gap_ends(request: TrackedRequest, requests: Collection[TrackedRequest]) -> float:
@@ -130,51 +130,54 @@ def _gap_ends(request: TrackedRequest, requests: Collection[TrackedRequest]) -> 
         for other in requests
         if other.state is RequestState.DELIVERED
         and other.settled_at is not None
-        and _line(other.key) == _line(request.key)
+        and _series(other.key) == _series(request.key)
     ]
     return max(delivered) + ROUND_GAP if delivered else float("-inf")
 
 
-def _in_order(
-    due: Sequence[TrackedRequest], opens: Mapping[NotificationKey, float], now: float
+def _sendable(
+    due: Sequence[TrackedRequest], gap_ends: Mapping[NotificationKey, float], now: float
 ) -> Sequence[TrackedRequest]:
-    """Return what may go now: nothing passes an earlier level or round that has to wait."""
+    """Return the requests to queue now, in order; none may overtake an earlier level or round that has to wait."""
     ordered = sorted(due, key=lambda request: (request.key.level, request.key.round, request.key.recipient))
-    held = [(request.key.level, request.key.round) for request in ordered if opens[request.key] > now]
+    held = [(request.key.level, request.key.round) for request in ordered if gap_ends[request.key] > now]
     return [
         request
         for request in ordered
-        if opens[request.key] <= now and not (held and min(held) < (request.key.level, request.key.round))
+        if gap_ends[request.key] <= now and not (held and min(held) < (request.key.level, request.key.round))
     ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replacement:
-    """What a newer list does to the asks: ``kept`` is written, ``gone`` deleted, ``withdraw`` taken back."""
+    """Effect of a newer request list: requests to save, to delete, and to withdraw from the outbox."""
 
-    kept: Sequence[TrackedRequest] = ()
-    gone: Sequence[TrackedRequest] = ()
+    saved: Sequence[TrackedRequest] = ()
+    dropped: Sequence[TrackedRequest] = ()
     withdraw: Sequence[TrackedRequest] = ()
 
 
 def replace_requests(
     requests: Mapping[NotificationKey, TrackedRequest], newer: Iterable[TrackedRequest]
 ) -> Replacement:
-    """Replace the list: what it lacks is over; what is under way or delivered stays what it is."""
+    """Return the effect of replacing ``requests`` by ``newer``.
+
+    Requests missing from the newer list end; queued, failed and delivered ones in both lists keep their state.
+    """
     wanted = {request.key: request for request in newer}
-    over = [request for key, request in requests.items() if key not in wanted]
+    ended = [request for key, request in requests.items() if key not in wanted]
     open_states = (RequestState.WAITING, RequestState.WITHDRAWN)
     return Replacement(
-        kept=[request for key, request in wanted.items() if key not in requests or requests[key].state in open_states],
-        gone=[request for request in over if request.state is RequestState.WAITING],
-        withdraw=[request for request in over if request.state in _UNDER_WAY],
+        saved=[request for key, request in wanted.items() if key not in requests or requests[key].state in open_states],
+        dropped=[request for request in ended if request.state is RequestState.WAITING],
+        withdraw=[request for request in ended if request.state in _UNDER_WAY],
     )
 
 
-def settled(state: RequestState, *, reached: bool) -> RequestState | None:
-    """Return the state after a destination answered; None: as before.
+def state_after(state: RequestState, *, reached: bool) -> RequestState | None:
+    """Return the state after a delivery result; None: unchanged.
 
-    A late success replaces whatever was thought meanwhile: also that an ask withdrawn on its way waits again.
+    A late success overrides every other state, even that of a request which was withdrawn in transit and waits again.
     """
     if reached:
         return None if state is RequestState.DELIVERED else RequestState.DELIVERED

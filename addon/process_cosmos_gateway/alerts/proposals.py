@@ -1,4 +1,4 @@
-"""Answers and acknowledgements from outside, until the integration has settled them."""
+"""Proposals: answers and acknowledgements from destinations, stored until the integration settles them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,21 +9,21 @@ from process_cosmos_gateway.contract.identifiers import Ulid, join_names
 from process_cosmos_gateway.store import Transaction
 
 LONGEST_PAUSE = 24 * 3600.0
-"""Seconds: the integration takes nothing older than this."""
+"""Seconds: the integration refuses anything older."""
 
 ACKNOWLEDGED_FOR = 3600.0
-"""Seconds an acknowledgement lasts that does not say so itself; the integration has the same."""
+"""Default duration of an acknowledgement in seconds; equal to the integration's."""
 
 MOST_UNSETTLED = 1_000
-"""Proposals that wait for Home Assistant; further ones are left where they are."""
+"""Limit of proposals waiting for Home Assistant; beyond it, no more are fetched from destinations."""
 
 REMEMBERED = 10_000
-"""The newest proposals, of which settled ones are remembered too, so that one that comes again is known."""
+"""Number of newest proposals that are kept even when settled, so that repeats are recognised."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """One proposal not yet settled; ``given_at`` is steady time."""
+    """Proposal that is not yet settled; ``given_at`` is steady time."""
 
     id: str
     alert: Ulid
@@ -33,8 +33,8 @@ class Proposal:
     acknowledge_for: float | None
     by: str
 
-    def message(self, now: float) -> Propose:
-        """Return what the integration is sent."""
+    def to_message(self, now: float) -> Propose:
+        """Return the message for the integration, with the age at ``now``."""
         return Propose(
             id=self.id,
             alert=self.alert,
@@ -46,7 +46,10 @@ class Proposal:
         )
 
     def pauses_until(self, alert: Replica) -> float:
-        """Return until when nobody further is asked: the integration would record this, as far as is known here."""
+        """Return the steady time until which the proposal pauses notification requests; -inf: it does not.
+
+        It pauses them only if the integration would accept it, judged by the replica.
+        """
         revision = alert.revision if self.revision is None else self.revision
         if revision < alert.answers_from:
             return float("-inf")
@@ -55,8 +58,8 @@ class Proposal:
         return self.given_at + min(self.acknowledge_for or ACKNOWLEDGED_FOR, LONGEST_PAUSE)
 
 
-def take(transaction: Transaction, item: InboxItem, destination: str, now: float) -> Proposal | None:
-    """Keep an inbox item as a proposal, and forget the settled ones that are old; return None if it came before."""
+def add(transaction: Transaction, item: InboxItem, destination: str, now: float) -> Proposal | None:
+    """Store an inbox item as a proposal and delete old settled ones; return None if the item is a repeat."""
     proposal = Proposal(
         id=join_names(destination, item.id),
         alert=item.alert,
@@ -80,18 +83,18 @@ VALUES (?, ?, ?, ?, ?, ?, ?)""",
     )
     if not is_new:
         return None
-    # The endpoint says when an answer was given, so that says nothing about which came first.
+    # Ordered by number: ``given_at`` is computed from the endpoint's age and does not tell which arrived first.
     transaction.run("DELETE FROM alert_proposal WHERE settled = 1 AND number <= ?", transaction.last_row() - REMEMBERED)
     return proposal
 
 
 def settle(transaction: Transaction, proposal: str) -> None:
-    """Note that the integration has recorded or refused it."""
+    """Mark a proposal as accepted or refused by the integration."""
     transaction.run("UPDATE alert_proposal SET settled = 1 WHERE id = ?", proposal)
 
 
 def unsettled(transaction: Transaction) -> Sequence[Proposal]:
-    """Return what waits for the integration's word, oldest first."""
+    """Return the proposals not yet settled, oldest first."""
     rows = transaction.rows("""
 SELECT id, alert, given_at, revision, answer, acknowledge_for, by FROM alert_proposal
 WHERE settled = 0 ORDER BY given_at""")
@@ -99,7 +102,7 @@ WHERE settled = 0 ORDER BY given_at""")
 
 
 def count_unsettled(transaction: Transaction) -> int:
-    """Return how many wait for the integration's word."""
+    """Return the number of proposals not yet settled."""
     count: int
     [(count,)] = transaction.rows("SELECT count(*) FROM alert_proposal WHERE settled = 0")
     return count

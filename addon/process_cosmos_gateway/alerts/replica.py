@@ -1,4 +1,4 @@
-"""The replica of the integration's alerts and their asks, in the store."""
+"""Replica of the integration's alerts and their notification requests, in the store."""
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,22 +23,27 @@ from .events import request_event_id, transition_event
 from .notification_requests import RequestState, TrackedRequest
 
 KEPT_CLOSED = 30 * 24 * 3600.0
-"""Seconds a closed alert is remembered."""
+"""Seconds for which a closed alert is kept."""
 
 _LOGGER = logging.getLogger(__name__)
 _UNREADABLE = (ContractError, KeyError, TypeError, ValueError)
-"""What a row raises that another version, or a bad disk, has written."""
+"""Exceptions raised by parsing a row written by another version or damaged by the disk."""
 
 _MOST_CLOSED_SUMMARIES = 1_000
 _LONGEST_SUMMARIES = MAX_FRAME * 3 // 4
-"""Bytes: a greeting that is too long for a frame would keep Home Assistant out for good."""
+"""Bytes of all summaries. A ``GatewayHello`` too long for a frame would lock Home Assistant out permanently."""
 
-_ASKS = "SELECT alert, revision, level, round, recipient, due, due_away, state, settled_at FROM notification_request"
+_SELECT_REQUESTS = (
+    "SELECT alert, revision, level, round, recipient, due, due_away, state, settled_at FROM notification_request"
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Alive:
-    """A living alert; times are steady. ``notify_at``: the end of a put-off ring or an acknowledgement."""
+class AliveAlert:
+    """Alive alert; times are steady.
+
+    ``notify_at``: the time of a rescheduled notification, or the end of an acknowledgement.
+    """
 
     replica: Replica
     notify_at: float | None
@@ -46,30 +51,30 @@ class Alive:
 
     @property
     def silent_until(self) -> float:
-        """The end of an acknowledgement, if there is one."""
+        """The end of an acknowledgement; -inf without one."""
         acknowledged = self.replica.state is AlertState.ACKNOWLEDGED
         return self.notify_at if acknowledged and self.notify_at is not None else float("-inf")
 
 
-def cursor(transaction: Transaction) -> Position | None:
+def read_cursor(transaction: Transaction) -> Position | None:
     """Return the position of the newest transition applied."""
-    memory: dict[str, Any] = dict(transaction.rows("SELECT key, value FROM alert_state WHERE key IN ('run', 'n')"))
-    return Position(run=Ulid(memory["run"]), n=memory["n"]) if memory else None
+    state: dict[str, Any] = dict(transaction.rows("SELECT key, value FROM alert_state WHERE key IN ('run', 'n')"))
+    return Position(run=Ulid(state["run"]), n=state["n"]) if state else None
 
 
-def remember(transaction: Transaction, **values: str | float) -> None:
-    """Keep values of ``alert_state``."""
+def save_state(transaction: Transaction, **values: str | float) -> None:
+    """Store values in ``alert_state``, by key."""
     transaction.run_many("INSERT OR REPLACE INTO alert_state VALUES (?, ?)", values.items())
 
 
-def closed(transaction: Transaction, alert: Ulid) -> Replica | None:
-    """Return ``alert`` if it is known and closed."""
+def find_closed(transaction: Transaction, alert: Ulid) -> Replica | None:
+    """Return ``alert`` from the replica if it is closed, otherwise None."""
     rows = transaction.rows("SELECT body FROM alert WHERE id = ? AND alive = 0", alert)
     return next((replica for (replica,) in _replicas(rows)), None)
 
 
-def save(transaction: Transaction, change: Change, position: Position, now: float) -> None:
-    """Write what the integration says of an alert."""
+def save_alert(transaction: Transaction, change: Change, position: Position, now: float) -> None:
+    """Store the new state of an alert."""
     replica = change.alert
     transaction.run(
         "INSERT OR REPLACE INTO alert VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -86,17 +91,17 @@ def save(transaction: Transaction, change: Change, position: Position, now: floa
     )
 
 
-def alive(transaction: Transaction) -> Sequence[Alive]:
-    """Return the living alerts."""
+def alive_alerts(transaction: Transaction) -> Sequence[AliveAlert]:
+    """Return the alive alerts, ordered by id; move unreadable ones to quarantine."""
     rows = transaction.rows("SELECT body, notify_at, until_at, id FROM alert WHERE alive = 1 ORDER BY id")
-    living = [Alive(replica, notify_at, until) for replica, notify_at, until, _ in _replicas(rows)]
-    if len(living) < len(rows):
-        _set_aside(transaction, {row[3] for row in rows} - {each.replica.id for each in living})
-    return living
+    found = [AliveAlert(replica, notify_at, until) for replica, notify_at, until, _ in _replicas(rows)]
+    if len(found) < len(rows):
+        _quarantine(transaction, {row[3] for row in rows} - {each.replica.id for each in found})
+    return found
 
 
-def _set_aside(transaction: Transaction, unreadable: Iterable[str]) -> None:
-    """Move alerts that cannot be read to the quarantine; the integration's next word makes them anew."""
+def _quarantine(transaction: Transaction, unreadable: Iterable[str]) -> None:
+    """Move unreadable alerts to quarantine; the integration's next transition stores them again."""
     for name in unreadable:
         for row in transaction.rows("SELECT * FROM alert WHERE id = ?", name):
             Store.quarantine(transaction, "alert", row)
@@ -104,7 +109,7 @@ def _set_aside(transaction: Transaction, unreadable: Iterable[str]) -> None:
 
 
 def newest_events(transaction: Transaction, destination: str) -> Iterable[Event]:
-    """Return, for ``destination`` alone, the newest transition of each living alert."""
+    """Yield the event of the newest transition of each alive alert, addressed to ``destination`` alone."""
     for (body,) in transaction.rows("SELECT event FROM alert WHERE alive = 1 ORDER BY run, n"):
         try:
             event = orjson.loads(body)
@@ -115,13 +120,17 @@ def newest_events(transaction: Transaction, destination: str) -> Iterable[Event]
             }
             yield Event(**event)
         except _UNREADABLE:
-            _LOGGER.exception("%s: an event of a living alert is left out", ROW_UNREADABLE)
+            _LOGGER.exception(
+                "%s: Skipped the unreadable event of an alive alert; a new destination does not receive it",
+                ROW_UNREADABLE,
+            )
 
 
 def summaries(transaction: Transaction) -> tuple[AlertSummary, ...]:
-    """Return what a restored integration mends itself from: the living, and those lately closed, newest first.
+    """Return summaries of the alive and then the recently closed alerts, newest first, for a restored integration.
 
-    What does not fit into a greeting is left out: an integration that knows it needs no word of it.
+    Summaries that do not fit into a ``GatewayHello`` are omitted; an integration that still has those alerts does not
+    need them.
     """
     rows = transaction.rows("SELECT body, run, n FROM alert WHERE alive = 1 ORDER BY run DESC, n DESC")
     rows += transaction.rows(
@@ -133,12 +142,12 @@ def summaries(transaction: Transaction) -> tuple[AlertSummary, ...]:
 
 
 def _replicas(rows: Iterable[Row]) -> Iterator[tuple[Any, ...]]:
-    """Yield rows with the replica in the place of its body; one that cannot be read costs none of the others."""
+    """Yield the rows with the body replaced by the parsed replica; skip rows that cannot be parsed."""
     for body, *rest in rows:
         try:
             replica = parse(Replica, orjson.loads(body))
         except _UNREADABLE:
-            _LOGGER.exception("%s: an alert is left out", ROW_UNREADABLE)
+            _LOGGER.exception("%s: Skipped an unreadable alert", ROW_UNREADABLE)
         else:
             yield replica, *rest
 
@@ -158,8 +167,8 @@ def _summary(replica: Replica, position: Position) -> AlertSummary:
     )
 
 
-def forget_old(transaction: Transaction, now: float) -> None:
-    """Delete what was closed ``KEPT_CLOSED`` seconds ago or earlier, with its asks."""
+def delete_old_closed(transaction: Transaction, now: float) -> None:
+    """Delete alerts closed more than ``KEPT_CLOSED`` seconds ago, and their notification requests."""
     old = now - KEPT_CLOSED
     transaction.run(
         "DELETE FROM notification_request WHERE alert IN (SELECT id FROM alert WHERE alive = 0 AND changed_at < ?)",
@@ -169,25 +178,28 @@ def forget_old(transaction: Transaction, now: float) -> None:
 
 
 def requests_of(transaction: Transaction, alert: Ulid) -> Mapping[NotificationKey, TrackedRequest]:
-    """Return the asks of one alert."""
-    rows = transaction.rows(_ASKS + " WHERE alert = ?", alert)
+    """Return the notification requests of one alert."""
+    rows = transaction.rows(_SELECT_REQUESTS + " WHERE alert = ?", alert)
     return {request.key: request for request in map(_request, rows)}
 
 
 def requests_of_event(transaction: Transaction, event: Ulid) -> Sequence[TrackedRequest]:
-    """Return the ask whose event this is, if it is still known."""
-    return [_request(row) for row in transaction.rows(_ASKS + " WHERE event = ?", event)]
+    """Return the notification request with this event id, or nothing if it was deleted."""
+    return [_request(row) for row in transaction.rows(_SELECT_REQUESTS + " WHERE event = ?", event)]
 
 
 def queued_for(transaction: Transaction, recipient: str) -> Sequence[TrackedRequest]:
-    """Return the asks on their way to ``recipient``."""
-    return [_request(row) for row in transaction.rows(_ASKS + " WHERE state = 'queued' AND recipient = ?", recipient)]
+    """Return the requests queued for ``recipient``."""
+    return [
+        _request(row)
+        for row in transaction.rows(_SELECT_REQUESTS + " WHERE state = 'queued' AND recipient = ?", recipient)
+    ]
 
 
 def outcomes(transaction: Transaction) -> Sequence[TrackedRequest]:
-    """Return the asks of living alerts that have an outcome, in the order it came."""
-    of_living = " WHERE state IN ('delivered', 'failed') AND alert IN (SELECT id FROM alert WHERE alive = 1)"
-    return [_request(row) for row in transaction.rows(_ASKS + of_living + " ORDER BY settled_at")]
+    """Return the requests of alive alerts that have a delivery result, in order of its arrival."""
+    of_alive = " WHERE state IN ('delivered', 'failed') AND alert IN (SELECT id FROM alert WHERE alive = 1)"
+    return [_request(row) for row in transaction.rows(_SELECT_REQUESTS + of_alive + " ORDER BY settled_at")]
 
 
 def _request(row: Row) -> TrackedRequest:
@@ -202,7 +214,7 @@ def _request(row: Row) -> TrackedRequest:
 
 
 def save_request(transaction: Transaction, request: TrackedRequest) -> None:
-    """Write an ask."""
+    """Insert or replace a notification request."""
     transaction.run(
         "INSERT OR REPLACE INTO notification_request VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         *_key(request.key),
@@ -215,15 +227,16 @@ def save_request(transaction: Transaction, request: TrackedRequest) -> None:
 
 
 def delete_request(transaction: Transaction, key: NotificationKey) -> None:
-    """Forget an ask that is gone."""
+    """Delete a notification request."""
     transaction.run(
-        "DELETE FROM notification_request WHERE alert = ? AND revision = ? AND level = ? AND round = ? AND recipient = ?",
+        "DELETE FROM notification_request "
+        "WHERE alert = ? AND revision = ? AND level = ? AND round = ? AND recipient = ?",
         *_key(key),
     )
 
 
 def delete_older_revisions(transaction: Transaction, alert: Ulid, revision: int) -> None:
-    """Forget asks of rings long over; the last ring's outcomes may still have to go up."""
+    """Delete requests older than the previous revision, whose outcomes may still have to be reported."""
     transaction.run("DELETE FROM notification_request WHERE alert = ? AND revision < ?", alert, revision - 1)
 
 

@@ -1,4 +1,4 @@
-"""Alerts: talks to the integration, keeps time, and leaves decisions to ``requests`` and records to ``work``."""
+"""Service of alerts: sessions with the integration, proposals from destinations, and timing of requests."""
 
 import asyncio
 import logging
@@ -23,105 +23,108 @@ from .transition_processor import Circumstances, TransitionProcessor
 type Send = Callable[[Notified | Propose], None]
 
 AWAY_AFTER = 60.0
-"""Seconds without a receipt after which Home Assistant is away."""
+"""Seconds without a frame after which Home Assistant counts as away."""
 
 AWAY_AFTER_STOPPING = 300.0
-"""The same, after a stop that was announced."""
+"""Seconds without a frame after an announced stop until Home Assistant counts as away."""
 
-_LOOK_EVERY = 0.5
-"""Seconds: the clock may be shifted or sped up while nobody looks."""
+_CHECK_SECONDS = 0.5
+"""Seconds between checks of the clock, which may be set or run fast in between."""
 
-_AFTER_STORE_ERROR = 5.0
+_RETRY_SECONDS = 5.0
 
 _LOGGER = logging.getLogger(__name__)
 
 
 class Alerts:
-    """The gateway's side of the protocol of ``docs/alert.md``. Made by ``Alerts.open``."""
+    """Gateway side of the alert protocol described in ``docs/alert.md``; create it with ``Alerts.open``."""
 
     def __init__(
-        self, store: Store, outbox: Outbox, clock: Clock, steady: SteadyClock, memory: Mapping[str, Any]
+        self, store: Store, outbox: Outbox, clock: Clock, steady: SteadyClock, state: Mapping[str, Any]
     ) -> None:
-        """Go on from ``memory``."""
+        """Continue from ``state``, the rows of ``alert_state``."""
         self._store = store
         self._clock = clock
         self._steady = steady
-        self._work = TransitionProcessor(outbox, clock, steady, self._tell)
+        self._processor = TransitionProcessor(outbox, clock, steady, self._send_outcome)
         self._send: Send | None = None
         self._caught_up = False
-        self.entry: str | None = memory.get("entry")
-        """The config entry of Home Assistant the replica was made from; None: not known."""
+        self.entry: str | None = state.get("entry")
+        """The Home Assistant config entry that the replica belongs to; None: unknown."""
         self._session_entry: str | None = None
-        # A store that came out of a backup must not ask, drain or poll before the integration has said what is true.
-        self._reconciled = "run" not in memory or memory.get("epoch") == store.epoch
-        self._stop_announced = bool(memory.get("stop_announced"))
-        self._heard_at = clock.monotonic()
+        # A store restored from a backup must not notify, deliver or poll before the integration has sent its state.
+        self._reconciled = "run" not in state or state.get("epoch") == store.epoch
+        self._stop_announced = bool(state.get("stop_announced"))
+        self._last_contact = clock.monotonic()
         self._may_deliver = asyncio.Event()
-        self._news = asyncio.Event()
-        self._open_gate()
-        outbox.add_callbacks(self._work.on_settled, self._work.on_unreachable, replica.newest_events)
+        self._wake = asyncio.Event()
+        self._update_gate()
+        outbox.watch(self._processor.on_settled, self._processor.on_link_down, replica.newest_events)
 
     @classmethod
     async def open(cls, store: Store, outbox: Outbox, clock: Clock) -> Self:
-        """Go on from what the store has; raise ``StoreError``."""
+        """Return the service with the state from ``store``; raise ``StoreError``."""
         rows = await store.read(lambda transaction: transaction.rows("SELECT key, value FROM alert_state"))
-        memory: dict[str, Any] = dict(rows)
-        steady = SteadyClock(clock, memory.get("offset", 0.0), memory.get("newest", 0.0))
-        return cls(store, outbox, clock, steady, memory)
+        state: dict[str, Any] = dict(rows)
+        steady = SteadyClock(clock, state.get("offset", 0.0), state.get("newest", 0.0))
+        return cls(store, outbox, clock, steady, state)
 
     # The session with the integration
 
-    async def greeting(self) -> tuple[Position | None, tuple[AlertSummary, ...]]:
-        """Return the position applied, and what the replica says; raise ``StoreError``."""
-        return await self._store.read(lambda transaction: (replica.cursor(transaction), replica.summaries(transaction)))
+    async def cursor_and_summaries(self) -> tuple[Position | None, tuple[AlertSummary, ...]]:
+        """Return the last applied position and the alert summaries; raise ``StoreError``."""
+        return await self._store.read(
+            lambda transaction: (replica.read_cursor(transaction), replica.summaries(transaction))
+        )
 
     def session_opened(self, send: Send, entry: str | None = None) -> None:
-        """Begin a session of ``entry``; discard what is left of an older one. Nothing is sent before ``caught_up``."""
+        """Begin a session of ``entry`` and end an older one; nothing is sent before ``caught_up``."""
         self._send = send
         self._session_entry = entry
         self._caught_up = False
         self._stop_announced = False
         self.heard_from_home_assistant()
-        self._open_gate()
+        self._update_gate()
 
     async def apply(self, *transitions: Transition) -> None:
-        """Return once all of them are on disk, positions included; a repeat changes nothing.
+        """Apply transitions and return once they and their positions are committed; ignore repeats.
 
-        Raises ``StoreError``: none of them is.
+        Raises ``StoreError``: none of them was applied.
         """
 
         def change(transaction: Transaction) -> None:
             for transition in transitions:
-                self._work.apply(transaction, transition)
+                self._processor.apply(transaction, transition)
             self._remember_entry(transaction)
-            if self._reconciled:  # else a restart before ``caught_up`` would take this store for a restored one
-                replica.remember(transaction, epoch=self._store.epoch)
+            if self._reconciled:  # else a restart before ``caught_up`` would treat this store as restored
+                replica.save_state(transaction, epoch=self._store.epoch)
 
         await self._store.write(change)
-        if self.may_deliver():  # else nothing may be asked yet, and a look at all for each record of a long log is dear
-            self._news.set()
+        # During catch-up no request may be sent, and checking all alerts for each record of a long log is expensive.
+        if self.may_deliver():
+            self._wake.set()
 
     async def caught_up(self) -> None:
-        """Ask, drain and poll from now on; send outcomes and open proposals again; raise ``StoreError``."""
+        """Permit deliveries and polling; send outcomes and unsettled proposals again; raise ``StoreError``."""
         session = self._send
 
         def change(transaction: Transaction) -> None:
-            replica.remember(transaction, epoch=self._store.epoch, stop_announced=0)
+            replica.save_state(transaction, epoch=self._store.epoch, stop_announced=0)
             self._remember_entry(transaction)
             if not self._reconciled:
-                self._work.announce(transaction)
-            replica.forget_old(transaction, self._steady.now())
-            messages = self._work.outcomes(transaction)
+                self._processor.queue_reconciled_events(transaction)
+            replica.delete_old_closed(transaction, self._steady.now())
+            messages = self._processor.outcomes(transaction)
             unsettled = proposals.unsettled(transaction)
             transaction.after_commit(lambda: self._resume(session, messages, unsettled))
 
         await self._store.write(change)
 
     def _remember_entry(self, transaction: Transaction) -> None:
-        """Keep whose the cursor is, in the transaction that moves it."""
+        """Store the session's config entry in the transaction that moves the cursor."""
         entry = self._session_entry
         if entry is not None and entry != self.entry:
-            replica.remember(transaction, entry=entry)
+            replica.save_state(transaction, entry=entry)
             transaction.after_commit(partial(self._note_entry, entry))
 
     def _note_entry(self, entry: str) -> None:
@@ -131,83 +134,85 @@ class Alerts:
         if session is None or session is not self._send:
             return
         self._caught_up = self._reconciled = True
-        self._open_gate()
-        for told in outcomes:
-            session(told)
+        self._update_gate()
+        for outcome in outcomes:
+            session(outcome)
         for proposal in unsettled:
-            session(proposal.message(self._steady.now()))
+            session(proposal.to_message(self._steady.now()))
 
     def session_closed(self, *, announced: bool) -> None:
-        """End the session; ``announced``: Home Assistant said it was going to stop."""
+        """End the session; ``announced``: Home Assistant had announced its stop."""
         self._send = None
         self._caught_up = False
         if announced:
             self._stop_announced = True
-            self._heard_at = self._clock.monotonic()
-        self._open_gate()
+            self._last_contact = self._clock.monotonic()
+        self._update_gate()
 
     def heard_from_home_assistant(self) -> None:
-        """Note that something was heard of Home Assistant."""
-        self._heard_at = self._clock.monotonic()
+        """Record that a frame arrived from Home Assistant."""
+        self._last_contact = self._clock.monotonic()
 
     async def settle(self, result: Result) -> None:
-        """Note that the integration refused, or took, a proposal without a record of its own."""
+        """Mark a proposal as settled that the integration accepted or refused without a record."""
         await self._store.write(lambda transaction: proposals.settle(transaction, result.id))
-        self._news.set()
+        self._wake.set()
 
     # Destinations
 
-    def take(self, transaction: Transaction, items: Sequence[InboxItem], destination: str) -> None:
-        """Keep inbox items as proposals, together with the poller's cursor; a repeat is passed over."""
+    def add_proposals(self, transaction: Transaction, items: Sequence[InboxItem], destination: str) -> None:
+        """Store inbox items as proposals, in the transaction of the poller's cursor; ignore repeats."""
         now = self._steady.now()
         for item in items:
-            proposal = proposals.take(transaction, item, destination, now)
+            proposal = proposals.add(transaction, item, destination, now)
             if proposal is not None:
-                transaction.after_commit(partial(self._propose, proposal))
+                transaction.after_commit(partial(self._send_proposal, proposal))
 
     def has_room(self, transaction: Transaction) -> bool:
-        """Return whether more answers can wait for Home Assistant."""
+        """Return whether more proposals may be stored for Home Assistant."""
         return proposals.count_unsettled(transaction) < proposals.MOST_UNSETTLED
 
     def may_deliver(self) -> bool:
-        """Say whether destinations may be sent to and polled: not while a session is catching up."""
+        """Return whether delivery to destinations and polling are permitted, which they are not during catch-up."""
         return self._may_deliver.is_set()
 
     async def until_may_deliver(self) -> None:
-        """Return once destinations may be sent to and polled."""
+        """Wait until delivery to destinations and polling are permitted."""
         await self._may_deliver.wait()
 
     # Time
 
     async def run(self) -> None:
-        """Ask when asks are due, until cancelled."""
+        """Process notification requests when they are due, until cancelled."""
         known: Circumstances | None = None
-        look_again: float | None = None
+        next_check: float | None = None
         while True:
             circumstances = self._circumstances()
-            is_due = look_again is not None and self._steady.now() >= look_again
-            if is_due or circumstances != known or self._news.is_set():
-                self._news.clear()
+            is_due = next_check is not None and self._steady.now() >= next_check
+            if is_due or circumstances != known or self._wake.is_set():
+                self._wake.clear()
                 known = circumstances
                 try:
-                    look_again = await self.look()
+                    next_check = await self.process_due_requests()
                 except StoreError:
-                    _LOGGER.exception("Asks could not be written; they are tried again in %s s", _AFTER_STORE_ERROR)
-                    look_again = self._steady.now() + _AFTER_STORE_ERROR
+                    _LOGGER.exception(
+                        "Notification requests could not be saved and are not sent; retrying in %s s", _RETRY_SECONDS
+                    )
+                    next_check = self._steady.now() + _RETRY_SECONDS
             try:
-                async with asyncio.timeout(_LOOK_EVERY):
-                    await self._news.wait()
+                async with asyncio.timeout(_CHECK_SECONDS):
+                    await self._wake.wait()
             except TimeoutError:
                 pass
 
-    async def look(self) -> float | None:
-        """Do what is due now; return when to look again (steady time, None: when something happens)."""
+    async def process_due_requests(self) -> float | None:
+        """Process due requests; return the steady time of the next check (None: after the next change)."""
         circumstances, announced = self._circumstances(), self._stop_announced
 
         def change(transaction: Transaction) -> float | None:
             if announced:
-                replica.remember(transaction, stop_announced=1)
-            return self._work.look(transaction, circumstances)
+                replica.save_state(transaction, stop_announced=1)
+            return self._processor.process_due_requests(transaction, circumstances)
 
         return await self._store.write(change)
 
@@ -216,21 +221,21 @@ class Alerts:
 
     def _is_away(self) -> bool:
         limit = AWAY_AFTER_STOPPING if self._stop_announced else AWAY_AFTER
-        return self._clock.monotonic() - self._heard_at >= limit
+        return self._clock.monotonic() - self._last_contact >= limit
 
-    def _open_gate(self) -> None:
+    def _update_gate(self) -> None:
         if self._reconciled and (self._send is None or self._caught_up):
             self._may_deliver.set()
         else:
             self._may_deliver.clear()
-        self._news.set()
+        self._wake.set()
 
-    def _tell(self, told: Notified) -> None:
+    def _send_outcome(self, outcome: Notified) -> None:
         if self._send is not None and self._caught_up:
-            self._send(told)
-        self._news.set()
+            self._send(outcome)
+        self._wake.set()
 
-    def _propose(self, proposal: Proposal) -> None:
+    def _send_proposal(self, proposal: Proposal) -> None:
         if self._send is not None and self._caught_up:
-            self._send(proposal.message(self._steady.now()))
-        self._news.set()
+            self._send(proposal.to_message(self._steady.now()))
+        self._wake.set()

@@ -1,23 +1,23 @@
-"""A clock for timers: it follows the wall clock, but not its jumps."""
+"""Clock for timers that follows the wall clock but ignores its jumps."""
 
 from dataclasses import dataclass
 
 from process_cosmos_gateway.clock import Clock
 
 LONGEST_ADJUSTMENT = 60.0
-"""Seconds: a wall clock that goes by more than this beside the monotonic one has been set."""
+"""Seconds: a larger difference between wall and monotonic clock means that the wall clock was set."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Anchor:
-    """Where both clocks stood. Steady time is wall time less ``offset``, the sum of all jumps."""
+    """Reading of both clocks. Steady time is wall time minus ``offset``, the sum of all jumps."""
 
     wall: float
     monotonic: float
     offset: float
 
     def at(self, wall: float, monotonic: float) -> Anchor:
-        """Return the anchor for what the clocks show now: the same, unless the wall clock has jumped."""
+        """Return the anchor for the current clock readings: this one, unless the wall clock has jumped."""
         jump = (wall - self.wall) - (monotonic - self.monotonic)
         if abs(jump) <= LONGEST_ADJUSTMENT:
             return self
@@ -25,12 +25,13 @@ class Anchor:
 
 
 class SteadyClock:
-    """Seconds that timers count in, also across restarts; safe in any thread."""
+    """Time base of timers in seconds, continuous across restarts. Thread-safe."""
 
     def __init__(self, clock: Clock, offset: float, newest: float) -> None:
-        """Go on from ``offset``, and not before ``newest``, the steady time of the newest commit.
+        """Continue from ``offset``, but not before ``newest``, the steady time of the newest commit.
 
-        A wall clock older than that is implausible (a board without a clock chip): what was left of timers counts.
+        An earlier wall clock is implausible (a board without a clock chip); timers then continue with the time they had
+        left.
         """
         self._clock = clock
         wall = clock.now().timestamp()
@@ -40,12 +41,12 @@ class SteadyClock:
 
     @property
     def offset(self) -> float:
-        """What to go on from after a restart."""
+        """The offset to store, for the clock after a restart."""
         return self._anchor.offset
 
     def now(self) -> float:
-        """Return the steady time."""
+        """Return the steady time in seconds."""
         wall = self._clock.now().timestamp()
-        # Two threads that see the same jump write the same anchor: there is nothing to lock.
+        # No lock: two threads that see the same jump store the same anchor.
         anchor = self._anchor = self._anchor.at(wall, self._clock.monotonic())
         return wall - anchor.offset

@@ -1,1 +1,1 @@
-"""What the gateway serves over HTTP: ``/ws`` for Home Assistant, ``/v1/pair``, ``/health``."""
+"""HTTP API of the gateway: ``/ws`` for Home Assistant, ``/v1/pair``, ``/health``, local programs, status page."""

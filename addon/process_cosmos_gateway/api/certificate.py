@@ -1,4 +1,4 @@
-"""Makes the gateway's key and certificate; runs in a child process, the only one here that loads cryptography."""
+"""Creation of the gateway's key and certificate, in a child process because loading cryptography costs memory."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,13 +13,13 @@ from process_cosmos_gateway.private_files import write_private
 
 from .identity import identity_file
 
-# Pinned by its fingerprint, so its dates only must not be in the way, on boards that start in 1970 too.
+# Clients pin the fingerprint, so the dates need only be valid, even on boards whose clock starts in 1970.
 _FROM = datetime(1970, 1, 1, tzinfo=UTC)
 _UNTIL = datetime(9999, 12, 31, tzinfo=UTC)
 
 
 def make_identity(folder: Path) -> None:
-    """Write a new key (P-256) and its self-signed certificate into ``folder``, unless there is one."""
+    """Write a new P-256 key and its self-signed certificate to ``folder``, unless the file exists."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Process Cosmos gateway")])
     certificate = (

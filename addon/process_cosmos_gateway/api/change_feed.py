@@ -1,4 +1,4 @@
-"""The feed: numbers device changes, and keeps the last minute of them for a Home Assistant that was briefly away."""
+"""Feed of numbered device changes that can replay the last minute after a short disconnection."""
 
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -21,21 +21,21 @@ from process_cosmos_gateway.contract.messages import DeviceChange
 from .missed_changes import MissedChanges
 
 REPLAY_SECONDS = 60
-"""Older edges must not fire automations as if they happened now."""
+"""Age limit of a replay in seconds: older changes must not trigger automations as if they happened now."""
 
 MOST_KEPT = 10_000
-"""Changes kept for a replay."""
+"""Number of newest changes kept for a replay."""
 
 type Listener = Callable[[DeviceChange | Snapshot | MissedChangesReport], None]
 
 
 class ChangeFeed:
-    """Hands device changes to whoever follows, each with the next number."""
+    """Feed that numbers device changes and passes them to one subscriber."""
 
     def __init__(self, clock: Clock, devices: Callable[[], tuple[Device, ...]]) -> None:
-        """Take where snapshots come from.
+        """Set the clock and the source of snapshots.
 
-        Numbers begin at the wall time in milliseconds: after a restart they go on above those given before it.
+        Numbers begin at the wall time in milliseconds, so that after a restart they are greater than those before it.
         """
         self._clock = clock
         self._devices = devices
@@ -46,7 +46,7 @@ class ChangeFeed:
         self._missed_changes = MissedChanges(devices(), clock.monotonic())
 
     def publish(self, change: DeviceChange) -> None:
-        """Number ``change``, keep it for a minute, and hand it to the follower."""
+        """Number ``change``, keep it for a replay, and pass it to the subscriber."""
         self._sequence += 1
         numbered = replace(change, sequence=self._sequence)
         now = self._clock.monotonic()
@@ -62,45 +62,46 @@ class ChangeFeed:
         if self._listener is not None:
             self._listener(numbered)
 
-    def follow(self, request: Subscribe, listener: Listener) -> None:
-        """Replay to ``listener`` what this run missed, then give one snapshot, then each change as it happens.
+    def subscribe(self, request: Subscribe, listener: Listener) -> None:
+        """Send to ``listener`` the changes this run missed, then one snapshot, then each change as it happens.
 
-        Between the two, if asked for, what was never confirmed and is not replayed either.
+        If requested, a report of changes that were never confirmed and are not replayed follows the snapshot.
         """
         replayed = list(self._missed(request))
         for change in replayed:
             listener(change)
         listener(Snapshot(sequence=self._sequence, devices=self._devices()))
-        missed = self._missed_changes.follow(
+        missed = self._missed_changes.start_session(
             self._clock.monotonic(),
             {change.sequence for change in replayed},
-            confirmed=self._given(request.confirmed),
+            confirmed=None if request.confirmed is None else self._number_or_zero(request.confirmed),
         )
         if request.report_missed:
             listener(missed)
         self._run = request.run
         self._listener = listener
 
-    def unfollow(self) -> None:
-        """Hand changes to nobody; they are kept for the next to follow."""
+    def unsubscribe(self) -> None:
+        """Remove the subscriber; changes are kept for the next one."""
         self._listener = None
+        self._missed_changes.end_session(self._clock.monotonic())
 
     def confirm(self, number: int) -> None:
-        """Note that the follower has processed everything up to ``number``."""
+        """Record that the subscriber has processed all changes up to ``number``."""
         self._missed_changes.confirm(number, self._clock.monotonic())
 
-    def _given(self, number: int) -> int:
-        """Return ``number``, or 0 if it was given before the wall clock went back: then all that is kept is news."""
+    def _number_or_zero(self, number: int) -> int:
+        """Return ``number``, or 0 if it is from before the wall clock was set back: all kept changes are new then."""
         return number if number <= self._sequence else 0
 
     def _missed(self, request: Subscribe) -> Iterable[DeviceChange]:
-        """Return the changes after ``request.after``, with the age they have by now.
+        """Yield the changes after ``request.after`` with their current age, for the same run only.
 
-        A fresh feed knows no run: whoever brings a number was there before the gateway restarted.
+        A new feed has no run yet: a request with a number is then from a session before the gateway's restart.
         """
         if request.after is None or self._run not in (None, request.run):
             return
-        after = self._given(request.after)
+        after = self._number_or_zero(request.after)
         now = self._clock.monotonic()
         for at, change in self._kept:
             if change.sequence > after and now - at <= REPLAY_SECONDS:

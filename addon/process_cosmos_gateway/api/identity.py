@@ -1,4 +1,4 @@
-"""The gateway's own certificate: where it lies, what its fingerprint is, how it is served."""
+"""The gateway's own certificate: its file, fingerprint and TLS contexts."""
 
 import asyncio
 import ssl
@@ -10,7 +10,7 @@ from process_cosmos_gateway.errors import StartError
 
 
 def identity_file(folder: Path) -> Path:
-    """Return where key and certificate lie together, so that one never outlives the other."""
+    """Return the path of the file with key and certificate, one file so that neither can be lost alone."""
     return folder / "gateway.pem"
 
 
@@ -25,9 +25,9 @@ def fingerprint(folder: Path) -> str:
 
 
 async def ensure_identity(folder: Path) -> None:
-    """Make key and certificate at the first start, in a process of its own: it costs 9 MB that only its end gives back.
+    """Create key and certificate at the first start; raise ``StartError``.
 
-    Raises ``StartError``.
+    This runs in a child process: loading cryptography takes 9 MB, which only the end of a process frees.
     """
     if identity_file(folder).exists():
         return
@@ -35,11 +35,11 @@ async def ensure_identity(folder: Path) -> None:
         sys.executable, "-m", "process_cosmos_gateway", "certificate", "--data", str(folder)
     )
     if await child.wait():
-        raise StartError(f"The gateway's certificate could not be made in {folder}.")
+        raise StartError(f"The gateway's certificate could not be created in {folder}.")
 
 
 def server_context(folder: Path) -> ssl.SSLContext:
-    """Return what a TLS server needs (TLS 1.2 or newer); raise ``StartError`` if the certificate is broken."""
+    """Return the TLS context of the server (TLS 1.2 or newer); raise ``StartError`` if the certificate is unusable."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
         context.load_cert_chain(identity_file(folder))
@@ -49,7 +49,7 @@ def server_context(folder: Path) -> ssl.SSLContext:
 
 
 def client_context(folder: Path) -> ssl.SSLContext:
-    """Return what meets this gateway only: its certificate is the only authority; raise ``StartError`` if broken."""
+    """Return a TLS context that trusts only this gateway's certificate; raise ``StartError`` if it is unusable."""
     try:
         context = ssl.create_default_context(cafile=str(identity_file(folder)))
     except OSError as error:
@@ -61,10 +61,10 @@ def client_context(folder: Path) -> ssl.SSLContext:
 def _broken(folder: Path, error: Exception) -> StartError:
     if isinstance(error, OSError) and not isinstance(error, FileNotFoundError | ssl.SSLError):
         return StartError(
-            f"The gateway's certificate in {identity_file(folder)} cannot be read ({error.strerror}). Look at the disk "
-            "and at the file's rights, then start the gateway again."
+            f"The gateway's certificate in {identity_file(folder)} cannot be read ({error.strerror}). Check the disk "
+            "and the file's permissions, then start the gateway again."
         )
     return StartError(
         f"The gateway's certificate in {identity_file(folder)} is missing or broken. Remove the file and start the "
-        "gateway: it makes a new one. Then pair again."
+        "gateway, which creates a new one. Then pair again."
     )

@@ -1,4 +1,4 @@
-"""``GET /metrics``: what the gateway holds, does and costs, in Prometheus' text format."""
+"""``GET /metrics``: queues, deliveries, links, storage and process metrics in Prometheus' text format."""
 
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
@@ -24,12 +24,12 @@ _PREFIX = "process_cosmos_"
 
 
 class Metrics:
-    """Gathers figures when asked, from counters: a scrape costs the same with a million events waiting."""
+    """Metrics endpoint. It reads counters, so that a scrape costs the same with a million events waiting."""
 
     def __init__(
         self, store: Store, outbox: Outbox, status: StatusReader, data: Path, histograms: Iterable[Histogram]
     ) -> None:
-        """Take the owners; ``data``: the folder of the store's files."""
+        """Set the sources of the metrics; ``data``: the folder of the store's files."""
         self._store = store
         self._outbox = outbox
         self._status = status
@@ -37,7 +37,7 @@ class Metrics:
         self._collectors = (ProcessCollector(registry=None), *histograms)
 
     async def serve(self, _: web.Request) -> web.StreamResponse:
-        """Reply with all metrics; 503 if the store cannot be read."""
+        """Reply with all metrics, or 503 if the store cannot be read."""
         try:
             depths = await self._outbox.depths()
             found = await self._store.read(read_totals)
@@ -53,7 +53,7 @@ class Metrics:
 
 
 class _Families(Collector):
-    """Metrics that were gathered before: collecting them must not wait."""
+    """Collector of metrics read beforehand, as ``collect`` cannot await."""
 
     def __init__(self, families: Iterable[Metric]) -> None:
         self._families = families
@@ -64,40 +64,50 @@ class _Families(Collector):
 
 def _of_outbox(depths: Depths, found: Totals) -> Iterable[Metric]:
     waiting: dict[str, float] = {priority: getattr(depths.waiting, priority) for priority in found.queued}
-    yield _gauge("waiting_events", "Accepted, not yet confirmed by every destination.", "priority", waiting)
-    yield _gauge("oldest_waiting_seconds", "Since the oldest waiting event was accepted.", None, {"": depths.oldest})
-    yield _gauge("rejected_events", "Refused for good by a destination.", None, {"": depths.rejected})
-    yield _counter("queued_events", "Queued since the store was made.", "priority", found.queued)
-    yield _counter("delivered_events", "Confirmed since the store was made.", "destination", found.delivered)
-    yield _gauge("waiting_bytes", "Of the destination furthest behind.", "priority", depths.bytes)
+    yield _gauge("waiting_events", "Events accepted and not yet confirmed by every destination.", "priority", waiting)
+    yield _gauge(
+        "oldest_waiting_seconds", "Seconds since the oldest waiting event was accepted.", None, {"": depths.oldest}
+    )
+    yield _gauge("rejected_events", "Events permanently refused by a destination.", None, {"": depths.rejected})
+    yield _counter("queued_events", "Events queued since the store was created.", "priority", found.queued)
+    yield _counter("delivered_events", "Events confirmed since the store was created.", "destination", found.delivered)
+    yield _gauge(
+        "waiting_bytes", "Bytes waiting for the destination with the largest backlog.", "priority", depths.bytes
+    )
     full = {priority: priority in depths.full for priority in found.queued}
-    yield _gauge("queue_full", "1: a destination's share has no room left.", "priority", full)
+    yield _gauge("queue_full", "1 if a destination's share of the outbox is full.", "priority", full)
     drops = CounterMetricFamily(
-        _PREFIX + "dropped_events", "Accepted and not sent, since the store was made.", labels=["priority", "reason"]
+        _PREFIX + "dropped_events",
+        "Events accepted and dropped since the store was created.",
+        labels=["priority", "reason"],
     )
     for labels, count in depths.drops.items():
         drops.add_metric(labels, count)
     yield drops
-    yield _counter("id_conflicts", "Ids that came again with other content.", None, {"": depths.conflicts})
-    yield _counter("forgotten_ids", "Ids forgotten for want of room.", None, {"": depths.forgotten})
+    yield _counter(
+        "id_conflicts", "Events refused because their id is known with other content.", None, {"": depths.conflicts}
+    )
+    yield _counter("forgotten_ids", "Event ids forgotten because the limit was reached.", None, {"": depths.forgotten})
 
 
 def _of_status(status: Status) -> Iterable[Metric]:
     connected = {link.name: link.state is LinkState.CONNECTED for link in status.links}
-    yield _gauge("link_connected", "1: the destination takes events.", "destination", connected)
+    yield _gauge("link_connected", "1 if the destination accepts events.", "destination", connected)
     storage = {str(state): state is status.storage for state in StorageState}
-    yield _gauge("storage_state", "1: what the store's disk has last done.", "state", storage)
+    yield _gauge("storage_state", "1 for the current state of the store's disk.", "state", storage)
     yield _counter(
-        "broker_dropped_messages", "Dropped by the broker, by its own count.", None, {"": status.broker_dropped}
+        "broker_dropped_messages", "Messages the broker reports as dropped.", None, {"": status.broker_dropped}
     )
-    yield _counter("gaps", "Times the broker had lost our session.", None, {"": status.gaps})
+    yield _counter("gaps", "Number of times the broker had lost the gateway's session.", None, {"": status.gaps})
 
 
 def _of_disk(data: Path) -> Iterable[Metric]:
     sizes = {path.name: path.stat().st_size for path in sorted(data.glob("gateway.sqlite*")) if path.is_file()}
     yield _gauge("store_bytes", "Size of the store's files.", "file", sizes)
     written = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
-    yield _counter("written_bytes", "Given to the disk since the start.", None, {"": int(written["write_bytes"])})
+    yield _counter(
+        "written_bytes", "Bytes written to the disk since the start.", None, {"": int(written["write_bytes"])}
+    )
 
 
 def _gauge(name: str, text: str, label: str | None, values: Values) -> Metric:
@@ -109,7 +119,7 @@ def _counter(name: str, text: str, label: str | None, values: Values) -> Metric:
 
 
 def _filled[M: GaugeMetricFamily | CounterMetricFamily](family: M, values: Values) -> M:
-    """Add a sample a value; without a name it has no label, and None is no sample."""
+    """Add one sample for each value except None; an empty name adds a sample without a label."""
     for name, value in values.items():
         if value is not None:
             family.add_metric([name] if name else [], value)

@@ -1,4 +1,4 @@
-"""Changes that Home Assistant has not confirmed, for people to read afterwards."""
+"""Record of the changes that Home Assistant has not confirmed, reported to people afterwards."""
 
 from collections import deque
 from collections.abc import Collection, Iterable
@@ -13,15 +13,17 @@ from process_cosmos_gateway.contract.devices import (
     ValueChanged,
 )
 
-MOST_TOLD = 200
-"""Changes kept, the newest; the others are counted."""
+MOST_REPORTED = 200
+"""Number of newest changes kept for the report; older ones are only counted."""
 
 _MOST_TEXT = 255
+_ASSUMED_AFTER = 5.0
+"""Seconds after which a session counts as a confirmation, if the integration sends none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Unconfirmed:
-    """A change as it will be reported; ``at``: monotonic seconds, ``number``: the feed's."""
+    """Change to report; ``at``: monotonic seconds, ``number``: its number in the feed."""
 
     at: float
     number: int
@@ -29,30 +31,33 @@ class _Unconfirmed:
 
 
 class MissedChanges:
-    """Keeps changes of what is no number, and device events, until Home Assistant confirms their numbers.
+    """Record of non-numeric changes and device events, kept until Home Assistant confirms their numbers.
 
-    A change that was written to a socket is not a change that was heard: the session may be dying, for up to 30 s
-    without either side knowing. So whether somebody follows makes no difference to what is kept.
+    A change written to a socket may never have been read: a broken link can go unnoticed for up to 30 s. So changes are
+    kept whether or not a session is open.
     """
 
     def __init__(self, devices: Iterable[Device], now: float) -> None:
-        """Begin with nobody there, and the values ``devices`` have. Times are monotonic seconds."""
+        """Start without a session, with the current values of ``devices``. Times are monotonic seconds."""
         self._values: dict[str, dict[str, Value | None]] = {
             device.id: {item.name: item.value for item in device.properties} for device in devices
         }
         self._confirmed_at = now
+        self._session_since: float | None = None
+        self._confirms = False
         self._changes: deque[_Unconfirmed] = deque()
         self._evicted = 0
         self._newest_evicted = 0
 
     def note(self, change: ValueChanged | EventHappened, now: float) -> None:
-        """Keep a change; one that repeats the value is none."""
+        """Keep a change, unless it is numeric or repeats the last value."""
+        self._newest = change.sequence
         if isinstance(change, ValueChanged):
             values = self._values.setdefault(change.device, {})
             if not isinstance(change.value, bool | str) or values.get(change.property) == change.value:
                 return
             values[change.property] = change.value
-        if len(self._changes) == MOST_TOLD:
+        if len(self._changes) == MOST_REPORTED:
             self._newest_evicted = self._changes.popleft().number
             self._evicted += 1
         missed = MissedChange(
@@ -65,17 +70,19 @@ class MissedChanges:
         self._changes.append(_Unconfirmed(at=now, number=change.sequence, missed=missed))
 
     def forget(self, device: str, but: Collection[str] = ()) -> None:
-        """Forget the values of a device that is gone, or of the properties it does not have any more."""
+        """Forget the values of a removed device, except those of the properties in ``but``."""
         values = self._values.pop(device, {})
         if kept := {name: value for name, value in values.items() if name in but}:
             self._values[device] = kept
 
-    def follow(self, now: float, replayed: Collection[int], *, confirmed: int) -> MissedChangesReport:
-        """Begin a session; return what was never confirmed, but for the changes with the numbers ``replayed``.
+    def start_session(self, now: float, replayed: Collection[int], *, confirmed: int | None) -> MissedChangesReport:
+        """Start a session; return the report of unconfirmed changes, without those whose numbers are in ``replayed``.
 
-        ``confirmed``: the newest number confirmed before.
+        ``confirmed``: the newest number confirmed before; None from an integration that sends no confirmations.
         """
-        self._forget_until(confirmed)
+        self._session_since = now
+        self._confirms = confirmed is not None
+        self._forget_until(confirmed or 0)
         return MissedChangesReport(
             since=now - self._confirmed_at,
             changes=tuple(
@@ -87,9 +94,15 @@ class MissedChanges:
         )
 
     def confirm(self, number: int, now: float) -> None:
-        """Forget the changes up to ``number``: Home Assistant has processed them, and people know of those before."""
+        """Forget the changes up to ``number``, which Home Assistant has processed or reported to people."""
         self._confirmed_at = now
         self._forget_until(number)
+
+    def end_session(self, now: float) -> None:
+        """End the session, if one is open; unconfirmed changes are reported in the next one."""
+        since, self._session_since = self._session_since, None
+        if since is not None and not self._confirms and now - since >= _ASSUMED_AFTER:
+            self.confirm(self._newest, now)
 
     def _forget_until(self, number: int) -> None:
         while self._changes and self._changes[0].number <= number:

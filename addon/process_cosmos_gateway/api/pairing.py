@@ -1,4 +1,4 @@
-"""Who may open a session: one Home Assistant, known by the hash of its token."""
+"""Pairing with the one Home Assistant that may open sessions, known by the hash of its token."""
 
 import asyncio
 import hmac
@@ -26,7 +26,7 @@ _SECRET_BYTES = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Offer:
-    """A pairing line that was printed and not used yet. Kept in a file: the printing process is another one."""
+    """Unused pairing line. It is stored in a file, as another process prints it."""
 
     secret: str
     expires: datetime
@@ -34,14 +34,14 @@ class _Offer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Client:
-    """The Home Assistant that was paired."""
+    """Paired Home Assistant, with the hash of its token."""
 
     token: str
     instance: str
 
 
 def offer_pairing(folder: Path, clock: Clock) -> str:
-    """Return a secret that pairs one Home Assistant within ten minutes; an older one that was not used is void."""
+    """Return a secret that pairs one Home Assistant within ten minutes, and revoke an older unused one."""
     secret = secrets.token_urlsafe(_SECRET_BYTES)
     offer = _Offer(secret=_hash(secret), expires=clock.now() + OFFER_LASTS)
     write_private(_offer_file(folder), orjson.dumps(offer))
@@ -49,17 +49,17 @@ def offer_pairing(folder: Path, clock: Clock) -> str:
 
 
 def discovery_token(folder: Path) -> str:
-    """Return the token the Supervisor hands to its Home Assistant, made at the first call."""
+    """Return the token that the Supervisor passes to its Home Assistant; create it at the first call."""
     path = folder / "discovery_token"
     write_private(path, secrets.token_urlsafe(_SECRET_BYTES).encode(), replace=False)
     return path.read_text("ascii")
 
 
 class Pairing:
-    """Decides who may open a session. Kept beside the store, so that a store that had to be mended stays paired."""
+    """Authorization of sessions. Its files are separate from the store, so that a recovered store stays paired."""
 
     def __init__(self, folder: Path, clock: Clock, *, supervised: bool) -> None:
-        """Read from ``folder`` who is served; ``supervised``: the holder of the discovery token too."""
+        """Load the pairing from ``folder``; ``supervised``: accept the discovery token too."""
         self._folder = folder
         self._clock = clock
         self._pairing = asyncio.Lock()
@@ -67,29 +67,31 @@ class Pairing:
         self._discovered = _hash(discovery_token(folder)) if supervised else ""
 
     def has_token(self, token: str) -> bool:
-        """Say whether this is the token of the Home Assistant that is served, in constant time."""
-        asked, paired = _hash(token), self._client.token if self._client else ""
-        return hmac.compare_digest(asked, paired) or hmac.compare_digest(asked, self._discovered)
+        """Return whether ``token`` belongs to the paired Home Assistant, compared in constant time."""
+        given, paired = _hash(token), self._client.token if self._client else ""
+        return hmac.compare_digest(given, paired) or hmac.compare_digest(given, self._discovered)
 
     def serves(self, instance: str) -> bool:
-        """Say whether the Home Assistant with this id is the one that was paired; the Supervisor has one only."""
+        """Return whether the Home Assistant with this id is paired; under the Supervisor there is only one."""
         return bool(self._discovered) or (self._client is not None and self._client.instance == instance)
 
     async def pair(self, request: PairingRequest) -> str:
-        """Trade a pairing line's secret for a token; the Home Assistant paired before is served no longer.
+        """Exchange a pairing line's secret for a token, and end the previous pairing.
 
-        Raises ``RequestRefusedError``: the secret is wrong, used, or older than ten minutes; ``StoreError``: the disk
-        did not let it be compared, or written down that it was used. Wrong ones have no limit: nobody guesses 256 bits,
-        and a limit would lock out whoever shares an address with the one who tries.
+        Raises ``RequestRefusedError`` if the secret is wrong, used, or older than ten minutes, and ``StoreError`` if
+        the disk fails. Wrong attempts are not limited: 256 bits cannot be guessed, and a limit would lock out clients
+        that share an address with an attacker.
         """
         token = secrets.token_urlsafe(_SECRET_BYTES)
         client = _Client(token=_hash(token), instance=request.instance)
         async with self._pairing:
             try:
-                is_right = await asyncio.to_thread(self._redeem, request.secret, client)
+                is_valid = await asyncio.to_thread(self._redeem, request.secret, client)
             except OSError as error:
-                raise StoreError(f"The disk did not let the pairing line be used ({error.strerror}).") from error
-            if not is_right:
+                raise StoreError(
+                    f"The pairing line could not be checked because of a disk error ({error.strerror})."
+                ) from error
+            if not is_valid:
                 raise RequestRefusedError(
                     Code.PAIRING_REFUSED,
                     "The pairing line is wrong, was used, or is older than ten minutes. Print a new one.",
@@ -105,7 +107,7 @@ class Pairing:
             return False
         if not hmac.compare_digest(_hash(secret), offer.secret) or offer.expires < self._clock.now():
             return False
-        # Used up before it is granted: a crash in between costs a new line, never a second use.
+        # Removed before the pairing is saved: a crash in between requires a new line, but never allows a second use.
         remove_private(path)
         write_private(_client_file(self._folder), orjson.dumps(client))
         return True
@@ -117,7 +119,7 @@ def _load(path: Path) -> _Client | None:
     except FileNotFoundError:
         return None
     except ContractError as error:
-        _LOGGER.warning("Who was paired cannot be read (%s): pair again", error)
+        _LOGGER.warning("The stored pairing is invalid (%s), so Home Assistant cannot connect; pair again", error)
         return None
 
 

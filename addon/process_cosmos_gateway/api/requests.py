@@ -1,4 +1,4 @@
-"""Answers the requests of a session: one row a message."""
+"""Handling of the requests in a session, with one handler per message type."""
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -32,10 +32,10 @@ type Reply = Result | RejectedEvents | DestinationTested
 
 
 class Requests:
-    """Does what Home Assistant asks for, and says how it went."""
+    """Handler of Home Assistant's requests."""
 
     def __init__(self, devices: Devices, destinations: Destinations, outbox: Outbox) -> None:
-        """Take the parts that do the work."""
+        """Set the services that execute the requests."""
         self._outbox = outbox
         self._destinations = destinations
         self._handlers: Mapping[type[Answerable], Callable[[Any], Awaitable[object]]] = {
@@ -45,12 +45,12 @@ class Requests:
             ChangeDestination: destinations.change,
             ApproveReply: destinations.approve,
             RemoveDestination: lambda request: destinations.remove(request.name),
-            SendAgain: lambda request: _all_known(request, outbox.send_again),
-            DiscardRejected: lambda request: _all_known(request, outbox.discard_rejected),
+            SendAgain: lambda request: _settle_numbers(request, outbox.send_again),
+            DiscardRejected: lambda request: _settle_numbers(request, outbox.discard_rejected),
         }
 
     async def answer(self, request: Answerable) -> Reply:
-        """Return the reply to ``request``: done, or why not."""
+        """Execute ``request`` and return the reply: its result, or the reason of the refusal."""
         try:
             if isinstance(request, ListRejected):
                 return _page(request.id, await self._outbox.rejected(request.after))
@@ -60,24 +60,26 @@ class Requests:
         except RequestRefusedError as error:
             return Result(id=request.id, problem=Problem(code=error.code, message=str(error)))
         except StoreError:
-            sentence = "The gateway could not write to its disk. A device may have heard of it once; nothing was kept."
+            sentence = (
+                "The gateway could not write to its disk. A device may have received the value once; nothing was saved."
+            )
             return Result(id=request.id, problem=Problem(code=Code.STORE_FAILED, message=sentence))
         return Result(id=request.id)
 
 
-async def _all_known(
+async def _settle_numbers(
     request: SendAgain | DiscardRejected, settle: Callable[[Collection[int] | None], Awaitable[int]]
 ) -> None:
-    """Settle the rejected events of these numbers; raise ``RequestRefusedError`` if some were not there."""
+    """Settle the rejected events with the requested numbers; then raise ``RequestRefusedError`` if some are unknown."""
     numbers = None if request.numbers is None else set(request.numbers)
     found = await settle(numbers)
     if numbers is not None and found < len(numbers):
         missing = len(numbers) - found
-        sentence = f"{missing} of {len(numbers)} numbers are not among the rejected events; done for {found}."
+        sentence = f"{missing} of {len(numbers)} numbers are not rejected events. The other {found} were processed."
         raise RequestRefusedError(Code.UNKNOWN_REJECTED, sentence)
 
 
 def _page(request: str, events: Sequence[RejectedEvent]) -> RejectedEvents:
-    """Return the first of ``events``, as many as a frame holds: one always fits."""
+    """Return as many of the first ``events`` as fit into a frame; one always fits."""
     page = RejectedEvents(id=request, events=tuple(events))
     return page if len(encode(page)) <= MAX_FRAME else _page(request, events[: len(events) // 2])

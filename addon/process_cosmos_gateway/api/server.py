@@ -1,4 +1,4 @@
-"""The HTTP server: lets the one Home Assistant in, pairs, tells whether the gateway lives."""
+"""HTTP server: sessions with Home Assistant, pairing, health, local programs and the status page."""
 
 import asyncio
 import logging
@@ -21,7 +21,7 @@ from process_cosmos_gateway.errors import PortTakenError, RequestRefusedError, S
 from process_cosmos_gateway.listener import LISTENER, Listener, ListenerLimits
 from process_cosmos_gateway.store import Store
 
-from .ingress.page import Page
+from .ingress.page import StatusPage
 from .local_programs.admission import BEARER, Admission
 from .pairing import Pairing
 from .replies import json_reply, problem_reply
@@ -31,39 +31,39 @@ _LOGGER = logging.getLogger(__name__)
 _MOST_BODY = 1 << 14
 _CLOSING_SECONDS = 1.0
 _LIMITS = ListenerLimits(per_peer=2 * MOST_CONNECTIONS)
-"""A program may use all connections of both endpoints at once; what it has beyond that is idle and can be closed."""
+"""A program may use all connections of both endpoints at once; any further ones are idle and can be closed."""
 _HEALTH_SECONDS = 5.0
-_NO_TOKEN = "This token opens no session here. Pair again."  # noqa: S105 - says that there is none
+_NO_TOKEN = "This token is not valid for a session. Pair again."  # noqa: S105 - an error message
 
 
 class Server:
-    """Serves ``/ws``, ``/health``, ``/v1/pair``, the doors for programs, and under the Supervisor the page."""
+    """HTTP server for ``/ws``, ``/health``, ``/v1/pair``, local programs, and under the Supervisor the status page."""
 
     def __init__(
         self,
-        parts: Services,
+        services: Services,
         store: Store,
-        access: Pairing,
+        pairing: Pairing,
         version: str,
         admission: Admission | None = None,
         *,
-        page: Page | None = None,
+        page: StatusPage | None = None,
     ) -> None:
-        """Take what sessions work with, who may open one, the doors for programs, and the page for people."""
-        self._parts = parts
+        """Set the services of sessions, their authorization, and optionally the endpoints of programs and the page."""
+        self._services = services
         self._store = store
-        self._access = access
+        self._pairing = pairing
         self._version = version
         self._admission = admission
         self._page = page
         self._session: Session | None = None
         self._opening = asyncio.Lock()
         self.connected = asyncio.Event()
-        """Set when a Home Assistant has opened a session."""
+        """Event that is set when a Home Assistant has opened a session."""
 
     @asynccontextmanager
     async def listen(self, host: str, port: int, tls: ssl.SSLContext | None) -> AsyncIterator[None]:
-        """Serve inside the context; raise ``StartError`` if the address cannot be had."""
+        """Serve while the context is open; raise ``StartError`` if the address cannot be bound."""
         application = web.Application(client_max_size=_MOST_BODY)
         listener = Listener(application, _LIMITS, closing_seconds=_CLOSING_SECONDS)
         application[LISTENER] = listener
@@ -75,7 +75,7 @@ class Server:
         application.on_shutdown.append(self._end_session)
         if self._admission:
             self._admission.add_to(application)
-        server_logger.addFilter(_is_no_nonsense)
+        server_logger.addFilter(_is_not_bad_http)
         async with AsyncExitStack() as stack:
             try:
                 await stack.enter_async_context(listener.listen(host, port, tls))
@@ -83,7 +83,7 @@ class Server:
                 if error.errno == EADDRINUSE:
                     message = f"Another program listens on port {port}. Stop it, or give this one another `port`."
                     raise PortTakenError(message) from error
-                message = f"Nobody can listen on {host} port {port}: {error.strerror}. Correct `host` and `port`."
+                message = f"Cannot listen on {host} port {port}: {error.strerror}. Correct `host` and `port`."
                 raise StartError(message) from error
             _LOGGER.info("Listening on %s port %d%s", host, port, " (TLS)" if tls else "")
             yield
@@ -98,28 +98,28 @@ class Server:
 
     async def _serve_pairing(self, request: web.Request) -> web.Response:
         try:
-            asked = parse(PairingRequest, decode_json(await request.read()))
-            token = await self._access.pair(asked)
+            pairing_request = parse(PairingRequest, decode_json(await request.read()))
+            token = await self._pairing.pair(pairing_request)
         except web.HTTPRequestEntityTooLarge:
             return problem_reply(
-                Code.TOO_LARGE, f"A request has at most {_MOST_BODY} bytes.", HTTPStatus.CONTENT_TOO_LARGE
+                Code.TOO_LARGE, f"The request must not be longer than {_MOST_BODY} bytes.", HTTPStatus.CONTENT_TOO_LARGE
             )
         except ContractError as error:
             return problem_reply(error.code, str(error), HTTPStatus.BAD_REQUEST)
         except RequestRefusedError as error:
-            _LOGGER.warning("A pairing was refused: the line was wrong, used or too old")
+            _LOGGER.warning("A pairing was refused because the pairing line is wrong, used or too old; make a new line")
             return problem_reply(error.code, str(error), HTTPStatus.FORBIDDEN)
         except StoreError as error:
-            _LOGGER.exception("%s: A pairing failed", error.code)
-            return problem_reply(error.code, f"{error} Print a new one.", HTTPStatus.SERVICE_UNAVAILABLE)
+            _LOGGER.exception("%s: A pairing failed because of the disk; make a new pairing line", error.code)
+            return problem_reply(error.code, f"{error} Print a new line.", HTTPStatus.SERVICE_UNAVAILABLE)
         _LOGGER.info("Paired with a Home Assistant")
-        async with self._opening:  # a session that is just being greeted was let in by the token before
+        async with self._opening:  # a session that is being opened was authorized with the previous token
             await self._end_session()
         return json_reply(Paired(token=token, site=self._store.site, version=self._version))
 
     def _has_token(self, request: web.Request) -> bool:
         header = request.headers.get("Authorization", "")
-        return header.startswith(BEARER) and self._access.has_token(header.removeprefix(BEARER))
+        return header.startswith(BEARER) and self._pairing.has_token(header.removeprefix(BEARER))
 
     async def _serve_session(self, request: web.Request) -> web.StreamResponse:
         if not self._has_token(request):
@@ -142,39 +142,39 @@ class Server:
         return socket
 
     async def _hello(self, socket: web.WebSocketResponse) -> HomeAssistantHello:
-        """Read who calls; raise ``RequestRefusedError`` if nobody says so."""
+        """Return the hello from the first frame; raise ``RequestRefusedError`` if it is missing, late or invalid."""
         try:
-            frame = await socket.receive(timeout=self._parts.limits.hello)
+            frame = await socket.receive(timeout=self._services.limits.hello)
             if frame.type in (WSMsgType.TEXT, WSMsgType.BINARY):
                 return decode(frame.data, {HomeAssistantHello.type: HomeAssistantHello})
         except ContractError as error:
             raise RequestRefusedError(error.code, str(error)) from error
         except TimeoutError as error:
-            raise RequestRefusedError(Code.MALFORMED, "Nobody said hello in time.") from error
-        raise RequestRefusedError(Code.MALFORMED, "The first frame says hello.")
+            raise RequestRefusedError(Code.MALFORMED, "No hello was received in time.") from error
+        raise RequestRefusedError(Code.MALFORMED, "The first frame must be a hello.")
 
     def _check(self, hello: HomeAssistantHello) -> None:
         if hello.schema < MIN_SCHEMA:
             raise RequestRefusedError(Code.SCHEMA_TOO_OLD, "The integration is too old for this app. Update it.")
         if hello.min_schema > SCHEMA:
             raise RequestRefusedError(Code.SCHEMA_TOO_NEW, "The integration is too new for this app. Update the app.")
-        if not self._access.serves(hello.instance):
+        if not self._pairing.serves(hello.instance):
             raise RequestRefusedError(Code.OTHER_HOME_ASSISTANT, "This gateway serves another Home Assistant.")
 
     async def _open(self, request: web.Request, socket: web.WebSocketResponse, entry: str | None) -> Session:
-        """Greet, after the session before has ended: nothing of it may come in between."""
+        """End the previous session, send the hello, and return the new session."""
         async with self._opening:
-            # Before anything ends: another may have been paired since the token was looked at.
+            # Checked before the old session ends: another Home Assistant may have been paired in the meantime.
             if not self._has_token(request):
                 raise RequestRefusedError(Code.UNAUTHORIZED, _NO_TOKEN)
             await self._end_session()
             try:
-                cursor, summaries = await self._parts.alerts.greeting()
+                cursor, summaries = await self._services.alerts.cursor_and_summaries()
             except StoreError as error:
                 raise RequestRefusedError(Code.STORE_FAILED, "The gateway could not read its disk.") from error
             if not self._has_token(request):
-                raise RequestRefusedError(Code.UNAUTHORIZED, _NO_TOKEN)  # or meanwhile
-            greeting = GatewayHello(
+                raise RequestRefusedError(Code.UNAUTHORIZED, _NO_TOKEN)  # a pairing may have happened while waiting
+            hello = GatewayHello(
                 schema=SCHEMA,
                 min_schema=MIN_SCHEMA,
                 version=self._version,
@@ -182,10 +182,10 @@ class Server:
                 epoch=self._store.epoch,
                 cursor=cursor,
                 summaries=summaries,
-                entry=self._parts.alerts.entry,
+                entry=self._services.alerts.entry,
             )
-            await socket.send_frame(encode(greeting), WSMsgType.TEXT)
-            self._session = Session(socket, self._parts, entry)
+            await socket.send_frame(encode(hello), WSMsgType.TEXT)
+            self._session = Session(socket, self._services, entry)
         self.connected.set()
         return self._session
 
@@ -198,8 +198,8 @@ class Server:
             await self._session.finished.wait()
 
 
-def _is_no_nonsense(record: logging.LogRecord) -> bool:
-    """Pass over what is no HTTP: a stranger could fill the disk with our log of it."""
+def _is_not_bad_http(record: logging.LogRecord) -> bool:
+    """Filter out errors about invalid HTTP, with which any client could fill the disk with log lines."""
     return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 

@@ -1,4 +1,4 @@
-"""One WebSocket session with the integration."""
+"""WebSocket session with the integration."""
 
 import asyncio
 import logging
@@ -24,18 +24,18 @@ from .status import AGES_EVERY, StatusReader, without_ages
 _LOGGER = logging.getLogger(__name__)
 
 MOST_UNANSWERED = 16
-"""Requests and transitions of a session under way; beyond that the server stops reading."""
+"""Requests and transitions of a session in progress; at this limit the server stops reading."""
 
 _MOST_UNSENT = 2 * MOST_KEPT
-"""Frames that wait for a Home Assistant that does not read; beyond that it has to come back and ask what it missed.
+"""Limit of unsent frames; beyond it the session ends, and Home Assistant requests what it missed in the next one.
 
-Far more than a replay, so that none can end its own session.
+It is twice the longest replay, so that a replay cannot end its own session.
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Seconds: to say hello; of silence; until ``caught_up``; between two receipts, two status messages."""
+    """Time limits in seconds: for the hello, for silence, for ``caught_up``; and intervals of receipts and status."""
 
     hello: float = 10
     silence: float = 30
@@ -46,7 +46,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """What a session works with."""
+    """Services used by a session."""
 
     alerts: Alerts
     feed: ChangeFeed
@@ -55,19 +55,19 @@ class Services:
     limits: Limits = Limits()
 
 
-class _EndError(Exception):
-    """The session is over."""
+class _SessionEndedError(Exception):
+    """Signal that ends all tasks of the session."""
 
 
 class Session:
-    """Reads, answers and sends until one side ends it; all that is left in it then is discarded."""
+    """One session: it ends when either side closes it; unprocessed messages are then discarded."""
 
-    def __init__(self, socket: web.WebSocketResponse, parts: Services, entry: str | None) -> None:
-        """Take the socket after the handshake, and the config entry that said hello."""
+    def __init__(self, socket: web.WebSocketResponse, services: Services, entry: str | None) -> None:
+        """Set the socket, after the handshake, and the config entry from the hello."""
         self._entry = entry
         self.finished = asyncio.Event()
         self._socket = socket
-        self._parts = parts
+        self._services = services
         self._unsent: asyncio.Queue[FromGateway] = asyncio.Queue()
         self._ordered: asyncio.Queue[Transition | CaughtUp | Result] = asyncio.Queue()
         self._slots = asyncio.Semaphore(MOST_UNANSWERED)
@@ -77,24 +77,24 @@ class Session:
         self._announced = False
 
     def send(self, message: FromGateway) -> None:
-        """Send ``message`` after those before it, unless the session ends first."""
+        """Queue ``message`` for sending; end the session if too many are queued."""
         self._unsent.put_nowait(message)
         if self._unsent.qsize() > _MOST_UNSENT:
             self.end()
 
     def end(self, refusal: Refused | None = None) -> None:
-        """End the session, with a last word if there is one; returns at once."""
+        """End the session, after sending ``refusal`` if given; return at once."""
         if not self._ended.done():
             self._ended.set_result(refusal)
 
     async def serve(self) -> None:
-        """Return when the session is over and its parts know of it."""
+        """Run the session until it ends, and inform the services of its start and end."""
         try:
-            self._parts.alerts.session_opened(self.send, self._entry)
+            self._services.alerts.session_opened(self.send, self._entry)
             async with asyncio.TaskGroup() as tasks:
                 for name, work in {
                     "reader": self._read(tasks),
-                    "worker": self._work_in_order(),
+                    "worker": self._process_in_order(),
                     "writer": self._write(),
                     "receipts": self._send_receipts(),
                     "status": self._send_status(),
@@ -102,66 +102,66 @@ class Session:
                     "end": self._until_ended(),
                 }.items():
                     tasks.create_task(work, name=f"session {name}")
-        except* _EndError:
+        except* _SessionEndedError:
             pass
         finally:
-            self._parts.feed.unfollow()
-            self._parts.alerts.session_closed(announced=self._announced)
+            self._services.feed.unsubscribe()
+            self._services.alerts.session_closed(announced=self._announced)
             self.finished.set()
         if refusal := self._ended.result():
             await refuse(self._socket, refusal)
 
     async def _until_ended(self) -> None:
         await asyncio.wait([self._ended])
-        raise _EndError
+        raise _SessionEndedError
 
     async def _read(self, tasks: asyncio.TaskGroup) -> None:
         while (frame := await self._next_frame()) is not None:
-            self._parts.alerts.heard_from_home_assistant()
+            self._services.alerts.heard_from_home_assistant()
             try:
                 message = decode(frame, FROM_HOME_ASSISTANT, cuts=True)
             except ContractError as error:
                 self._refuse_frame(frame, error)
             else:
-                await self._take(message, tasks)
+                await self._handle(message, tasks)
         self.end()
 
     async def _next_frame(self) -> bytes | str | None:
-        """Return the next frame; None when the other side is gone, or silent for too long."""
+        """Return the next frame; None when the connection has closed or was silent for too long."""
         try:
-            message = await self._socket.receive(timeout=self._parts.limits.silence)
+            message = await self._socket.receive(timeout=self._services.limits.silence)
         except TimeoutError:
-            _LOGGER.warning("Home Assistant was silent for %s s: the session ends", self._parts.limits.silence)
+            _LOGGER.warning("Home Assistant sent nothing for %s s; closing the session", self._services.limits.silence)
             return None
         if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
             frame: bytes | str = message.data
             return frame
         return None
 
-    async def _take(self, message: FromHomeAssistant, tasks: asyncio.TaskGroup) -> None:
+    async def _handle(self, message: FromHomeAssistant, tasks: asyncio.TaskGroup) -> None:
         match message:
             case Receipt(sequence=int() as number) if not self._announced:
-                self._parts.feed.confirm(number)
+                self._services.feed.confirm(number)
             case Receipt():
-                pass  # a Home Assistant that stops starts no automation any more: what it hears now is missed
+                pass  # While stopping, Home Assistant starts no automations: changes it receives now count as missed.
             case Stopping():
                 self._announced = True
             case HomeAssistantHello():
-                self.end(Refused(code=Code.MALFORMED, message="Only the first frame says hello."))
+                self.end(Refused(code=Code.MALFORMED, message="Only the first frame may be a hello."))
             case Transition() | CaughtUp() | Result():
                 await self._slots.acquire()
                 self._ordered.put_nowait(message)
             case Subscribe():
                 self.send(Result(id=message.id))
-                self._parts.feed.follow(message, self.send)
+                self._services.feed.subscribe(message, self.send)
                 self._subscribed.set()
             case _:
                 await self._slots.acquire()
                 tasks.create_task(self._answer(message), name=f"session {message.type}")
 
     def _refuse_frame(self, frame: bytes | str, error: ContractError) -> None:
-        """A broken request is answered and the session goes on; what cannot be answered ends it."""
-        _LOGGER.warning("Home Assistant sent a frame that breaks the contract: %s", error)
+        """Answer a broken frame if it has an id; otherwise end the session."""
+        _LOGGER.warning("Home Assistant sent an invalid frame: %s. Update the integration and the app", error)
         problem = Problem(code=error.code, message=str(error))
         if (request := _request_id(frame)) is not None:
             self.send(Result(id=request, problem=problem))
@@ -170,26 +170,26 @@ class Session:
 
     async def _answer(self, request: Answerable) -> None:
         try:
-            self.send(await self._parts.requests.answer(request))
+            self.send(await self._services.requests.answer(request))
         finally:
             self._slots.release()
 
-    async def _work_in_order(self) -> None:
+    async def _process_in_order(self) -> None:
         while True:
             waiting = [await self._ordered.get()]
             while not self._ordered.empty():
                 waiting.append(self._ordered.get_nowait())
             try:
                 for _, messages in groupby(waiting, type):
-                    await self._work_off(messages)
+                    await self._process(messages)
             except StoreError:
-                # Nothing after it may be applied: the next session begins again at the cursor.
+                # Later transitions must not be applied: the next session continues from the cursor.
                 self.end(Refused(code=Code.STORE_FAILED, message="The gateway could not write to its disk."))
                 return
 
-    async def _work_off(self, messages: Iterable[Transition | CaughtUp | Result]) -> None:
-        """Do what messages of one type want; transitions that wait are applied together, with one fsync."""
-        alerts, transitions = self._parts.alerts, list[Transition]()
+    async def _process(self, messages: Iterable[Transition | CaughtUp | Result]) -> None:
+        """Process messages of one type; apply all queued transitions together, with one fsync."""
+        alerts, transitions = self._services.alerts, list[Transition]()
         for message in messages:
             match message:
                 case Transition():
@@ -217,36 +217,41 @@ class Session:
 
     async def _wait_for_caught_up(self) -> None:
         try:
-            async with asyncio.timeout(self._parts.limits.caught_up):
+            async with asyncio.timeout(self._services.limits.caught_up):
                 await self._caught_up.wait()
         except TimeoutError:
-            _LOGGER.warning("Home Assistant did not hand over its alerts in time: the session ends")
+            _LOGGER.warning(
+                "Home Assistant did not send all its alerts within %s s; closing the session",
+                self._services.limits.caught_up,
+            )
             self.end()
 
     async def _send_receipts(self) -> None:
         while True:
             self.send(Receipt())
-            await asyncio.sleep(self._parts.limits.receipt)
+            await asyncio.sleep(self._services.limits.receipt)
 
     async def _send_status(self) -> None:
         await self._subscribed.wait()
-        last, rounds = None, 0
+        last, skipped = None, 0
         while True:
             try:
-                status = await self._parts.status.read()
+                status = await self._services.status.read()
             except StoreError:
-                _LOGGER.warning("The status could not be read from the store")
+                _LOGGER.warning(
+                    "The status could not be read from the store; retrying in %s s", self._services.limits.status
+                )
             else:
-                news = without_ages(status)
-                if news != last or rounds >= AGES_EVERY:
+                comparable = without_ages(status)
+                if comparable != last or skipped >= AGES_EVERY:
                     self.send(status)
-                    last, rounds = news, 0
-            rounds += 1
-            await asyncio.sleep(self._parts.limits.status)
+                    last, skipped = comparable, 0
+            skipped += 1
+            await asyncio.sleep(self._services.limits.status)
 
 
 async def refuse(socket: web.WebSocketResponse, refusal: Refused) -> None:
-    """Say why as the last frame, then close."""
+    """Send ``refusal`` as the last frame and close the connection."""
     try:
         await socket.send_frame(encode(refusal), WSMsgType.TEXT)
         await socket.close(code=WSCloseCode.POLICY_VIOLATION)
@@ -255,7 +260,7 @@ async def refuse(socket: web.WebSocketResponse, refusal: Refused) -> None:
 
 
 def _frames(message: FromGateway) -> Iterator[bytes]:
-    """Yield ``message`` as frames Home Assistant takes: a snapshot that is too large goes in pages."""
+    """Yield the frames of ``message``; split a snapshot that is too large into pages."""
     frame = encode(message)
     if len(frame) <= MAX_FRAME:
         yield frame
@@ -264,13 +269,13 @@ def _frames(message: FromGateway) -> Iterator[bytes]:
         yield from _frames(replace(message, devices=message.devices[:half], more=True))
         yield from _frames(replace(message, devices=message.devices[half:]))
     else:
-        _LOGGER.error("A frame of %d bytes is too large for Home Assistant and was left out", len(frame))
+        _LOGGER.error("A frame of %d bytes is too large for Home Assistant and was not sent", len(frame))
         if isinstance(message, Snapshot):
             yield encode(replace(message, devices=()))
 
 
 def _request_id(frame: bytes | str) -> str | None:
-    """Return the id of a frame that has one and waits for a reply: a broken transition or result has none."""
+    """Return the id of a request that expects a reply; None for other frames."""
     document = members(frame)
     request = None if document.get("type") == Result.type else document.get("id")
     return request if isinstance(request, str) else None

@@ -1,4 +1,4 @@
-"""The gateway's status, as Home Assistant shows it."""
+"""Status of the gateway, as sent to Home Assistant."""
 
 from dataclasses import replace
 
@@ -10,21 +10,21 @@ from process_cosmos_gateway.outbox import Outbox
 from process_cosmos_gateway.store import Store
 
 AGES_EVERY = 300
-"""Seconds after which a status is news although only ages in it changed: each one is a row in the history."""
+"""Seconds after which a status is sent although only its ages changed; each one adds a row to the history."""
 
 
 class StatusReader:
-    """Gathers the status from the parts that own its facts."""
+    """Reader that assembles the status from devices, destinations, outbox and store."""
 
     def __init__(self, devices: Devices, destinations: Destinations, outbox: Outbox, store: Store) -> None:
-        """Take the owners."""
+        """Set the sources of the status."""
         self._devices = devices
         self._destinations = destinations
         self._outbox = outbox
         self._store = store
 
     async def read(self) -> Status:
-        """Return the status as it is; raise ``StoreError``."""
+        """Return the current status; raise ``StoreError``."""
         depths = await self._outbox.depths()
         links = self._destinations.links()
         health = self._store.health
@@ -64,6 +64,6 @@ class StatusReader:
 
 
 def without_ages(status: Status) -> Status:
-    """Return what makes a status news: all but what time alone changes, and counts that are there to be looked up."""
-    links = tuple(replace(link, last_contact_age=None, state_age=0.0) for link in status.links)
+    """Return the status without ages and ``passed_over``, whose changes alone do not cause a new message."""
+    links = tuple(replace(link, last_contact_age=None, state_age=None) for link in status.links)
     return replace(status, links=links, oldest_waiting_age=None, passed_over={})

@@ -1,4 +1,4 @@
-"""Messages about destinations, the outbox, and the inbox: settings down to the gateway, status up from it."""
+"""Messages about destinations, the outbox and the inbox: settings to the gateway, status from it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from .identifiers import Ulid
 
 
 class Priority(StrEnum):
-    """The outbox's priorities, first drained first; given by us, never by a device."""
+    """Priorities of the outbox, in sending order; assigned by the gateway, never by a device."""
 
     URGENT = "urgent"
     CHANGE = "change"
@@ -18,14 +18,14 @@ class Priority(StrEnum):
 
 
 class DestinationKind(StrEnum):
-    """How a destination is reached: a webhook by POST, a cloud endpoint by a session with a certificate."""
+    """Kind of a destination: a webhook (POST requests) or a cloud endpoint (HTTPS with a client certificate)."""
 
     WEBHOOK = "webhook"
     CLOUD = "cloud"
 
 
 class EventKind(StrEnum):
-    """What a destination may subscribe to: alerts; device transitions and device events; readings."""
+    """Kinds of events a destination can subscribe to: alerts; device changes and device events; readings."""
 
     ALERT = "alert"
     DEVICE = "device"
@@ -33,7 +33,10 @@ class EventKind(StrEnum):
 
 
 class LinkState(StrEnum):
-    """``off``: no destination; ``offline``: tried again soon; ``refused``: needs a person, tried every 15 minutes."""
+    """State of a link.
+
+    ``off``: no destination; ``offline``: retried soon; ``refused``: needs a person, retried every 15 minutes.
+    """
 
     OFF = "off"
     CONNECTED = "connected"
@@ -43,10 +46,10 @@ class LinkState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """How one destination stands. ``address``: scheme, host and port only, the rest of a URL is a secret.
+    """Status of one destination. ``address``: scheme, host and port only, as the rest of a URL is secret.
 
-    ``label``: the name people gave it, None: none was given. ``reason``: a stable word or code for offline and
-    refused. ``detail``: what the far side said, at most 200 characters without secrets. Ages in seconds, None: never.
+    ``label``: the name given by a person, None without one. ``reason``: a stable code while offline or refused.
+    ``detail``: the receiver's error message, at most 200 characters, without secrets. Ages are in seconds, None: never.
     ``state_age``: seconds since the link entered its state.
     """
 
@@ -64,7 +67,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """Events in the outbox not yet confirmed by every destination, per priority."""
+    """Number of events in the outbox not yet confirmed by every destination, per priority."""
 
     urgent: int = 0
     change: int = 0
@@ -72,7 +75,7 @@ class Waiting:
 
 
 class StorageState(StrEnum):
-    """``full``, ``read_only``: as the disk says; ``failing``: it reports errors, or what it gave back is damaged."""
+    """State of the store's disk. ``failing``: it reports I/O errors, or returned damaged data."""
 
     OK = "ok"
     FULL = "full"
@@ -82,7 +85,7 @@ class StorageState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drop:
-    """How many events of a priority were accepted and not sent, for one reason, since the store was made."""
+    """Number of events of one priority that were accepted and dropped for one reason since the store was created."""
 
     priority: Priority
     reason: str
@@ -91,9 +94,9 @@ class Drop:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recovered:
-    """What was read of a damaged or deleted store: rows kept, and at most how many were lost; ``at``: when.
+    """Result of recovering a damaged or deleted store: rows kept, the most rows that can be lost, and the time.
 
-    ``lost_unknown``: more may be lost than ``lost``; nobody can know how much.
+    ``lost_unknown``: more than ``lost`` rows may be lost; the number cannot be determined.
     """
 
     kept: int
@@ -104,12 +107,13 @@ class Recovered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerLink:
-    """How the gateway's link to the MQTT broker stands.
+    """Status of the gateway's connection to the MQTT broker.
 
-    ``reason``: a code while it is away. ``needs_help``: it refuses us, or has been away for 10 minutes. ``version``: of
-    MQTT, as it is spoken. ``max_qos``: 0, the broker confirms nothing. ``denied``: topics its access rules keep from
-    us, ``limited``: ids of devices that sent more than a device may within the last hour; the first 20 of each.
-    ``turned_away``: there was no room for a device since the gateway's start.
+    ``reason``: a code while disconnected. ``needs_help``: the broker refuses the gateway, or has been unreachable for
+    10 minutes. ``version``: the MQTT version in use. ``max_qos``: 0 if the broker does not acknowledge messages.
+    ``denied``: topics that the broker's access rules deny; ``limited``: ids of devices that exceeded the rate limit
+    within the last hour; the first 20 of each. ``turned_away``: a device was refused for lack of room since the
+    gateway's start.
     """
 
     reason: str | None = None
@@ -123,13 +127,14 @@ class BrokerLink:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """Gateway → Home Assistant, after the snapshot, then when it changes (at most once a second).
+    """Gateway → Home Assistant: status of the gateway, sent after the snapshot and on changes (at most once a second).
 
-    ``dropped``: the sum of ``drops``. ``passed_over``: what devices said or were told since the gateway started that
-    came to nothing, counted by reason. ``full``: priorities with a destination whose share has no room left.
-    ``storage_reason``: what the disk said. ``broker_dropped``: messages the MQTT broker says it has dropped,
-    ``gaps``: how often it had lost the gateway's session; both for ever. ``identity_conflict``: another
-    gateway speaks as this site to the broker or to a destination. ``broker``: None without a broker.
+    ``dropped``: the sum of ``drops``. ``passed_over``: messages from devices and writes to them since the gateway's
+    start that had no effect, counted by reason. ``full``: priorities for which some destination's share of the outbox
+    is full. ``storage_reason``: the disk's error message. ``broker_dropped``: messages the MQTT broker reports as
+    dropped; ``gaps``: how often the broker had lost the gateway's session; neither is ever reset.
+    ``identity_conflict``: another gateway uses this site's identity at the broker or at a destination. ``broker``: None
+    without a broker.
     """
 
     type: ClassVar[str] = "status"
@@ -153,7 +158,7 @@ class Status:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetWebhook:
-    """Home Assistant → gateway: send events to ``url`` (a secret), with one header if asked for."""
+    """Home Assistant → gateway: add a webhook that receives events at ``url`` (a secret), with an optional header."""
 
     type: ClassVar[str] = "set_webhook"
     id: str
@@ -167,7 +172,10 @@ class SetWebhook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetCloud:
-    """Home Assistant → gateway: enrol with a one-time code (``https://host:port#secret.sha256``); send events there."""
+    """Home Assistant → gateway: enrol at a cloud endpoint and send events there.
+
+    ``code``: the endpoint's one-time code, ``https://host:port#secret.sha256``.
+    """
 
     type: ClassVar[str] = "set_cloud"
     id: str
@@ -179,9 +187,10 @@ class SetCloud:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeDestination:
-    """Home Assistant → gateway: change a destination and keep what waits for it.
+    """Home Assistant → gateway: change a destination and keep its waiting events.
 
-    None leaves a member as it is; an empty ``label`` or ``header`` removes it. ``url`` and ``header`` are a webhook's.
+    None leaves a member unchanged; an empty ``label`` or ``header`` removes it. ``url`` and ``header`` apply to
+    webhooks.
     """
 
     type: ClassVar[str] = "change_destination"
@@ -196,9 +205,9 @@ class ChangeDestination:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TestDestination:
-    """Home Assistant → gateway: send one test event to a destination now, past its queue; see ``DestinationTested``."""
+    """Home Assistant → gateway: send one test event now, bypassing the queue; answered by ``DestinationTested``."""
 
-    __test__: ClassVar[bool] = False  # not a test class, whatever pytest reads into the name
+    __test__: ClassVar[bool] = False  # keeps pytest from collecting this class because of its name
     type: ClassVar[str] = "test_destination"
     id: str
     name: str
@@ -206,10 +215,11 @@ class TestDestination:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DestinationTested:
-    """The reply to ``TestDestination``. ``delivered``: the reply counts as a confirmation; else ``reason`` is a code.
+    """Reply to ``TestDestination``.
 
-    ``status``: the HTTP status, None: there was no reply. ``reply``: its first kilobyte, without our secrets.
-    ``approvable``: a person may vouch for a reply that does not count by itself, by sending ``digest`` back.
+    ``delivered``: the receiver's reply counts as a confirmation; otherwise ``reason`` is a code. ``status``: the HTTP
+    status, None without a reply. ``reply``: the first kilobyte of its body, without the gateway's secrets.
+    ``approvable``: a person may approve a reply that is not recognised, by sending ``digest`` back.
     """
 
     type: ClassVar[str] = "destination_tested"
@@ -224,7 +234,7 @@ class DestinationTested:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApproveReply:
-    """Home Assistant → gateway: a person says that replies with this body (SHA-256, hex) are the receiver's own."""
+    """Home Assistant → gateway: a person confirms that replies with this body (SHA-256, hex) come from the receiver."""
 
     type: ClassVar[str] = "approve_reply"
     id: str
@@ -234,7 +244,7 @@ class ApproveReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoveDestination:
-    """Home Assistant → gateway: forget a destination, with what only it was waiting for."""
+    """Home Assistant → gateway: remove a destination, and the events that wait for it alone."""
 
     type: ClassVar[str] = "remove_destination"
     id: str
@@ -243,7 +253,7 @@ class RemoveDestination:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListRejected:
-    """Home Assistant → gateway: what destinations refused for good, after a number; answered by ``RejectedEvents``."""
+    """Home Assistant → gateway: list the rejected events after a number; answered by ``RejectedEvents``."""
 
     type: ClassVar[str] = "list_rejected"
     id: str
@@ -252,10 +262,10 @@ class ListRejected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RejectedEvent:
-    """One event a destination refused for good, and the code and sentence it gave.
+    """Event that a destination permanently refused, with the code and message of the refusal.
 
-    ``number``: names it to ``send_again`` and ``discard_rejected``. ``attempts``: how often it was tried.
-    ``reply``: the first kilobyte of what the destination said, without our secrets; None: nothing.
+    ``number``: identifies it in ``send_again`` and ``discard_rejected``. ``attempts``: number of delivery attempts.
+    ``reply``: the first kilobyte of the destination's reply, without the gateway's secrets; None: an empty reply.
     """
 
     event: Ulid
@@ -272,7 +282,7 @@ class RejectedEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RejectedEvents:
-    """The reply to ``ListRejected``: at most 500, oldest first, fewer where a frame holds no more; none: it was all."""
+    """Reply to ``ListRejected``: at most 500 events, oldest first, as many as fit a frame; empty: no more."""
 
     type: ClassVar[str] = "rejected_events"
     id: str
@@ -283,7 +293,7 @@ class RejectedEvents:
 class SendAgain:
     """Home Assistant → gateway: send rejected events (None: all) again, marked ``replayed``.
 
-    A number that is not among them is refused as ``unknown_rejected``, after the others were sent.
+    Unknown numbers are refused as ``unknown_rejected``, after the others have been queued again.
     """
 
     type: ClassVar[str] = "send_again"
@@ -293,7 +303,7 @@ class SendAgain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiscardRejected:
-    """Home Assistant → gateway: forget rejected events (None: all); numbers as in ``SendAgain``."""
+    """Home Assistant → gateway: delete rejected events (None: all); unknown numbers as in ``SendAgain``."""
 
     type: ClassVar[str] = "discard_rejected"
     id: str

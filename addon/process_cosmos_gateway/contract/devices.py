@@ -1,4 +1,4 @@
-"""Messages about devices: descriptions, values, device events, and the writes that go down to them."""
+"""Messages about devices: descriptions, values, device events, and writes to properties."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,7 +10,7 @@ type Value = bool | int | float | str
 
 
 class PropertyKind(StrEnum):
-    """What a property's values are."""
+    """Data type of a property's values."""
 
     BOOLEAN = "boolean"
     NUMBER = "number"
@@ -18,7 +18,7 @@ class PropertyKind(StrEnum):
 
 
 class Hint(StrEnum):
-    """What a property means, where the Thing Description says so by ``@type``, unit or title."""
+    """Meaning of a property, as given by ``@type``, unit or title in the Thing Description."""
 
     MOISTURE = "moisture"
     VALVE = "valve"
@@ -30,10 +30,11 @@ class Hint(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Property:
-    """One property of a Thing. ``unit`` as Home Assistant spells it; ``value`` None until one was heard.
+    """One property of a Thing. ``unit`` in Home Assistant's spelling; ``value`` None until a value was received.
 
-    ``integer``: a number of which only whole ones can be written. ``suggested_hint``: what its name suggests, where the
-    name leaves open what true means (``valveClosed``): then it cannot be written until its description says so.
+    ``integer``: only whole numbers can be written. ``suggested_hint``: the meaning suggested by the property's name if
+    the name does not define what true means (``valveClosed``); such a property is not writable until its description
+    defines it.
     """
 
     name: str
@@ -51,7 +52,7 @@ class Property:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceEventDescription:
-    """One kind of device event a Thing can emit."""
+    """One kind of device event that a Thing can emit."""
 
     name: str
     title: str
@@ -59,7 +60,7 @@ class DeviceEventDescription:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """A Thing as Home Assistant shows it. ``online`` None: nobody can say (no last will, no heartbeat)."""
+    """Thing as Home Assistant shows it. ``online`` None: unknown, without a last will or a heartbeat."""
 
     id: str
     title: str
@@ -75,9 +76,10 @@ class Device:
 class Subscribe:
     """Home Assistant → gateway: send devices and status from now on.
 
-    What the same ``run`` missed since change number ``after``, at most 60 s old, comes first, in order; then one
-    ``Snapshot``, then, if ``report_missed``, ``MissedChangesReport``, then changes as they happen. ``confirmed``: the newest number
-    this run has confirmed (``Receipt.sequence``), 0 if none.
+    The gateway first replays, in order, the changes that the same ``run`` missed after change number ``after``, at most
+    60 s old; then sends one ``Snapshot``, then, if ``report_missed``, a ``MissedChangesReport``, then changes as they
+    happen. ``confirmed``: the newest number this run has confirmed (``Receipt.sequence``), 0 if none; None: the sender
+    sends no confirmations.
     """
 
     type: ClassVar[str] = "subscribe"
@@ -90,9 +92,9 @@ class Subscribe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """Gateway → Home Assistant: all devices as they are. ``sequence``: the number of the newest change in it.
+    """Gateway → Home Assistant: current state of all devices. ``sequence``: number of the newest change it includes.
 
-    ``more``: it is a page, as a frame does not hold all devices; the next frame but receipts is the next page.
+    ``more``: another page follows because one frame is too small; only receipts may come before it.
     """
 
     type: ClassVar[str] = "snapshot"
@@ -103,7 +105,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MissedChange:
-    """A ``property`` that is no number, or a device ``event``; it changed, or happened, ``age`` seconds ago."""
+    """Change of a non-numeric ``property``, or a device ``event``, ``age`` seconds ago."""
 
     device: str
     age: float
@@ -114,10 +116,11 @@ class MissedChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MissedChangesReport:
-    """Gateway → Home Assistant: what changed and no Home Assistant has confirmed, for people to read.
+    """Gateway → Home Assistant: changes that no Home Assistant has confirmed, for people to read.
 
-    It must fire no automation: it is over. Numbers are left out, and what came as changes before the snapshot.
-    ``since``: seconds since Home Assistant last confirmed, or the gateway began. ``more``: older changes not listed.
+    They are in the past and must not trigger automations. Numeric values are omitted, as are changes replayed before
+    the snapshot. ``since``: seconds since Home Assistant's last confirmation, or since the gateway's start. ``more``:
+    number of older changes not listed.
     """
 
     type: ClassVar[str] = "missed_changes"
@@ -128,7 +131,7 @@ class MissedChangesReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceChanged:
-    """Gateway → Home Assistant: a device is new, or its description changed."""
+    """Gateway → Home Assistant: a device was added, or its description changed."""
 
     type: ClassVar[str] = "device_changed"
     sequence: int
@@ -146,10 +149,10 @@ class DeviceRemoved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValueChanged:
-    """Gateway → Home Assistant: a property has a value.
+    """Gateway → Home Assistant: a property reported a value.
 
-    ``key``: the same when the broker gives out the same MQTT message again, None without one. ``redelivered``: it was
-    given out before; whoever has seen its key drops it. ``age``: seconds.
+    ``key``: equal in every delivery of the same MQTT message, None without one. ``redelivered``: the broker may have
+    delivered the message before; a receiver that has already seen its key drops it. ``age`` in seconds.
     """
 
     type: ClassVar[str] = "value_changed"
@@ -164,7 +167,7 @@ class ValueChanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AvailabilityChanged:
-    """Gateway → Home Assistant: a device came or went."""
+    """Gateway → Home Assistant: a device went online or offline."""
 
     type: ClassVar[str] = "availability_changed"
     sequence: int
@@ -176,7 +179,8 @@ class AvailabilityChanged:
 class EventHappened:
     """Gateway → Home Assistant: a device event. ``key`` and ``redelivered`` as in ``ValueChanged``.
 
-    ``possible_repeat``: it may have been sent before, nobody can know; an event twice is better than an event lost.
+    ``possible_repeat``: it may have been sent before, which cannot be determined; a repeated event is better than a
+    lost one.
     """
 
     type: ClassVar[str] = "event_happened"
@@ -192,10 +196,10 @@ class EventHappened:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteProperty:
-    """Home Assistant → gateway: let a Thing take a value.
+    """Home Assistant → gateway: set a property of a Thing.
 
-    Done when published and on disk; ``broker_away`` at once if not. Repeated until reported = desired; over after
-    ``expires_in`` seconds; a newer write replaces an older one.
+    Confirmed once published and stored; refused at once with ``broker_away`` without a broker. Repeated until the
+    reported value equals the desired one, for at most ``expires_in`` seconds; a newer write replaces an older one.
     """
 
     type: ClassVar[str] = "write_property"

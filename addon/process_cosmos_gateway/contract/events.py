@@ -1,4 +1,4 @@
-"""CloudEvents 1.0 in the JSON format: what destinations receive."""
+"""Encoding of the events sent to destinations: CloudEvents 1.0 in the JSON format."""
 
 from datetime import datetime
 from typing import Any

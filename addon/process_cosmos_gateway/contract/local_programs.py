@@ -1,4 +1,4 @@
-"""What local programs say to the outbox at ``GET /ws/events``; each message is answered by a ``Result``."""
+"""Messages of local programs at ``GET /ws/events``; each is answered by a ``Result``."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,22 +9,23 @@ from .codec import Json
 from .identifiers import Ulid
 
 LONGEST_PUBLISH = 1 << 16
-"""Bytes of the longest frame a producer may send."""
+"""Bytes of the longest frame a program may send."""
 
 MOST_CONNECTIONS = 64
-"""Connections of programs at one door; one more is refused as ``too_many_connections``."""
+"""Connections of programs to one endpoint; further ones are refused as ``too_many_connections``."""
 
 MOST_UNANSWERED = 16
-"""Messages of one connection without a result; beyond that the gateway stops reading it."""
+"""Messages of one connection without a result; at this limit the gateway stops reading from it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publish:
-    """Producer → gateway: accept one event. The result with this ``id`` comes once the event survives a power cut.
+    """Program → gateway: store one event. The result with this ``id`` is sent once the event would survive a power cut.
 
-    ``event``: its id for ever; the same event sent again is dropped. ``event_type``, ``subject``, ``time``, ``data``:
-    of the CloudEvent; types that begin with ``process_cosmos.`` are the gateway's own. ``slot``: while the outbox is
-    full a newer event of the slot replaces an older one. ``urgent``: goes out first, and is never replaced.
+    ``event``: the event's permanent id; a repeat of the same event is dropped. ``event_type``, ``subject``, ``time``,
+    ``data``: attributes of the CloudEvent; types that begin with ``process_cosmos.`` are reserved for the gateway.
+    ``slot``: while the outbox is full, a newer event of the same slot replaces an older one. ``urgent``: sent before
+    other events, and never replaced.
     """
 
     type: ClassVar[str] = "publish"
@@ -39,4 +40,4 @@ class Publish:
 
 
 FROM_PRODUCER: Mapping[str, type[Publish]] = {Publish.type: Publish}
-"""What a local program may send, by ``type``. The gateway's frames are JSON arrays of ``Result``."""
+"""Messages a local program may send, by ``type``. The gateway replies with JSON arrays of ``Result``."""

@@ -1,4 +1,4 @@
-"""Messages that open, keep and close a session between Home Assistant and the gateway."""
+"""Messages that open, maintain and close a session between Home Assistant and the gateway."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -7,18 +7,18 @@ from .alerts import AlertSummary
 from .identifiers import Position, Ulid
 
 SCHEMA = 1
-"""The schema this code speaks; ``wire/CHANGELOG.md`` has what each one changed."""
+"""Schema version of this code; ``wire/CHANGELOG.md`` lists the changes of each version."""
 
 MIN_SCHEMA = 1
-"""The oldest schema this code still understands."""
+"""Oldest schema version this code accepts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HomeAssistantHello:
-    """Home Assistant → gateway, the first frame: who calls. Answered by ``GatewayHello`` or ``Refused``.
+    """Home Assistant → gateway: the first frame of a session. Answered by ``GatewayHello`` or ``Refused``.
 
-    ``instance``: the id of the Home Assistant; a gateway serves one. ``run``: the run of the integration's memory.
-    ``entry``: the id of the config entry whose memory it is, which a backup keeps and a site that is set up anew does
+    ``instance``: id of the Home Assistant instance; a gateway serves one. ``run``: the run of the integration's record
+    log. ``entry``: id of the config entry that owns the log, which a restored backup preserves and a new set-up does
     not; None: the caller only makes requests.
     """
 
@@ -33,10 +33,10 @@ class HomeAssistantHello:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayHello:
-    """Gateway → Home Assistant: the position it has applied, and what its replica of the alerts says.
+    """Gateway → Home Assistant: the position applied so far, and summaries of the alerts in its replica.
 
-    ``cursor``: None before the first transition. ``epoch``: new when the store is new or came out of a backup.
-    ``entry``: the config entry that ``cursor`` and ``summaries`` come from; None: not known.
+    ``cursor``: None before the first transition. ``epoch``: changes when the store is created or restored from a
+    backup. ``entry``: the config entry that ``cursor`` and ``summaries`` belong to; None: unknown.
     """
 
     type: ClassVar[str] = "gateway_hello"
@@ -52,7 +52,7 @@ class GatewayHello:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """The session is not to be: ``code`` (``errors.Code``) and a sentence. The sender closes after it."""
+    """Refusal that ends the session: a ``code`` (``errors.Code``) and a sentence. The sender then closes."""
 
     type: ClassVar[str] = "refused"
     code: str
@@ -61,9 +61,10 @@ class Refused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """Either way, at least once a second: the sender lives. From the gateway also: ``position`` is on its disk.
+    """Heartbeat and confirmation, sent in both directions at least once a second.
 
-    From Home Assistant also: everything up to change number ``sequence`` was processed, ``MissedChangesReport`` included.
+    From the gateway, ``position``: transitions up to it are stored. From Home Assistant, ``sequence``: changes up to
+    this number, and the ``MissedChangesReport``, have been processed.
     """
 
     type: ClassVar[str] = "receipt"
@@ -73,14 +74,14 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stopping:
-    """Home Assistant → gateway: this stop is announced; Home Assistant counts as away only after 5 minutes."""
+    """Home Assistant → gateway: Home Assistant is stopping, and counts as away only after 5 minutes instead of one."""
 
     type: ClassVar[str] = "stopping"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """Why a request was refused: a stable code, and a sentence for a person, without secrets."""
+    """Reason for refusing a request: a stable code, and a sentence for people, without secrets."""
 
     code: str
     message: str
@@ -88,7 +89,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """The reply to the request with this ``id``, either way: ``problem`` is None when it was done."""
+    """Reply to the request with this ``id``, in either direction; ``problem`` is None if it succeeded."""
 
     type: ClassVar[str] = "result"
     id: str

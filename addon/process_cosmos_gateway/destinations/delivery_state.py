@@ -70,7 +70,7 @@ class DeliveryState:
         if not sent.results:
             return
         if sent.answers:
-            await self.store.write(lambda transaction: self.alerts.take(transaction, sent.answers, self.name))
+            await self.store.write(lambda transaction: self.alerts.add_proposals(transaction, sent.answers, self.name))
         await self._settle(sent)
         if any(isinstance(result, Delivered) for _, result in sent.results):
             await self.note_proven()

@@ -128,6 +128,6 @@ class DeliveryWorker:
                 "%s: too many answers wait for Home Assistant; later ones stay in the inbox", self._destination.name
             )
             return False
-        self._alerts.take(transaction, items, self._destination.name)
-        settings.store_inbox_cursor(transaction, self._destination.name, cursor)
+        self._alerts.add_proposals(transaction, items, self._destination.name)
+        settings.note_inbox(transaction, self._destination.name, cursor)
         return True

@@ -1,5 +1,5 @@
-"""What the integration, the gateway and the cloud endpoint must agree on.
+"""The message contract shared by the integration, the gateway and the cloud endpoint.
 
-The source is in the gateway's package; the integration carries a byte-identical mirror, written by ``scripts/mirror``.
-Nothing here imports more than the standard library and orjson, knows a clock, or does I/O.
+The source is in the gateway's package; the integration contains a byte-identical copy, written by ``scripts/mirror``.
+These modules import only the standard library and orjson, read no clock and perform no I/O.
 """

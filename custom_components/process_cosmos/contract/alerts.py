@@ -1,6 +1,6 @@
-"""Messages about alerts: transitions and results up to the gateway, outcomes and proposals down from it.
+"""Messages about alerts: transitions and results to the gateway, notification outcomes and proposals from it.
 
-Times travel as ages and waits in seconds, never as wall time: the two sides' clocks may be hours apart.
+Times are sent as ages and delays in seconds, never as wall time, because the two clocks may differ by hours.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from .identifiers import NotificationKey, Position, Ulid
 
 
 class AlertState(StrEnum):
-    """An alert is alive while open or acknowledged; the others are closed."""
+    """State of an alert: alive while open or acknowledged, closed in every other state."""
 
     OPEN = "open"
     ACKNOWLEDGED = "acknowledged"
@@ -23,12 +23,12 @@ class AlertState(StrEnum):
 
     @property
     def alive(self) -> bool:
-        """Whether somebody may still have to be told."""
+        """Whether people may still have to be notified."""
         return self in (AlertState.OPEN, AlertState.ACKNOWLEDGED)
 
 
 class Severity(StrEnum):
-    """How bad it is, least first."""
+    """Severity of an alert, lowest first."""
 
     INFO = "info"
     WARNING = "warning"
@@ -36,7 +36,7 @@ class Severity(StrEnum):
 
 
 class TransitionKind(StrEnum):
-    """What happened to an alert; destinations hear of it as ``process_cosmos.alert.<kind>.v1``."""
+    """Kind of a change to an alert; destinations receive it as a ``process_cosmos.alert.<kind>.v1`` event."""
 
     OPENED = "opened"
     UPDATED = "updated"
@@ -52,7 +52,7 @@ class TransitionKind(StrEnum):
 
 
 class Outcome(StrEnum):
-    """How the actions of an answer ended; ``unknown``: a crash lies between the effect and its record."""
+    """Outcome of an answer's actions; ``unknown``: a crash happened between their effect and its record."""
 
     DONE = "done"
     FAILED = "failed"
@@ -62,7 +62,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attached:
-    """An entity's state when the alert was called, and since when it had it."""
+    """State of an entity when the alert action was called, and the time it entered that state."""
 
     entity: str
     state: str
@@ -71,9 +71,9 @@ class Attached:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertSummary:
-    """What the gateway's replica says of one alive or lately closed alert; a restored integration mends from it.
+    """Summary of an alive or recently closed alert in the gateway's replica, for a restored integration to merge.
 
-    ``message``, ``entities``, ``severity``, ``group``: for an alert the integration no longer knows.
+    ``message``, ``entities``, ``severity``, ``group``: used for an alert that the integration no longer has.
     """
 
     alert: Ulid
@@ -89,11 +89,12 @@ class AlertSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replica:
-    """An alert as the gateway and the destinations may know it: names of answers, never their actions.
+    """Copy of an alert for the gateway and the destinations, with the names of its answers but not their actions.
 
-    ``notify_in``: seconds until a put-off ring or the end of an acknowledgement, None when nothing is put off.
-    ``until_in``: seconds until the give-up. ``answers_from``: the ring of the newest content. ``data``: whatever the
-    automation gave along, ``attached``: states it asked for; both for destinations.
+    ``notify_in``: seconds until a rescheduled notification or the end of an acknowledgement, None if neither is
+    pending. ``until_in``: seconds until the alert closes as unanswered. ``answers_from``: the revision of the newest
+    content. ``data``: free JSON from the automation; ``attached``: entity states it requested. Both are for
+    destinations.
     """
 
     id: Ulid
@@ -118,7 +119,10 @@ class Replica:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotificationRequest:
-    """A tell the gateway is to do at a destination ``due_in`` seconds from now; the other counts while HA is away."""
+    """Request that the gateway notify a destination in ``due_in`` seconds.
+
+    ``due_if_home_assistant_away_in`` applies as well while Home Assistant is away: the earlier one counts.
+    """
 
     key: NotificationKey
     due_in: float
@@ -127,10 +131,11 @@ class NotificationRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One alert's change within a transition.
+    """Change to one alert within a transition.
 
-    ``event``: id of the CloudEvent, born in the record; ``at``: its time, the integration's wall clock (content, not
-    timetable). ``requests``: the whole list, which replaces the older one; None leaves it as it is.
+    ``event``: id of the CloudEvent, assigned in the integration's record; ``at``: the event's time by the integration's
+    wall clock, which is content and not used for scheduling. ``requests``: the complete list, which replaces the
+    previous one; None leaves the list unchanged.
     """
 
     kind: TransitionKind
@@ -142,11 +147,10 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transition:
-    """Home Assistant → gateway: one record of the integration's memory.
+    """Home Assistant → gateway: one record of the integration's record log.
 
-    Applied once, in order; answered by a ``Receipt``. ``proposal``: the proposal this record settles; ``code``: why it
-    was refused (None: it was recorded).
-    A refused proposal of an unknown alert has no changes.
+    Applied once, in order, and confirmed by a ``Receipt``. ``proposal``: the proposal this record settles; ``code``:
+    why the proposal was refused (None: it was accepted). A refused proposal for an unknown alert has no changes.
     """
 
     type: ClassVar[str] = "transition"
@@ -158,14 +162,17 @@ class Transition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaughtUp:
-    """Home Assistant → gateway: the log is sent; the gateway may ask, drain and poll."""
+    """Home Assistant → gateway: the record log is sent completely; the gateway may notify, deliver and poll."""
 
     type: ClassVar[str] = "caught_up"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notified:
-    """Gateway → Home Assistant: how an ask ended, ``age`` seconds ago; again in each session for alive alerts."""
+    """Gateway → Home Assistant: outcome of a notification request, ``age`` seconds old.
+
+    Sent again in each session while the alert is alive.
+    """
 
     type: ClassVar[str] = "notified"
     key: NotificationKey
@@ -175,11 +182,12 @@ class Notified:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Propose:
-    """Gateway → Home Assistant: an answer or an acknowledgement from outside; sent again in each session until settled.
+    """Gateway → Home Assistant: an answer or acknowledgement from a destination, repeated until settled.
 
-    Settled by a transition carrying its id, or by ``Result``. ``answer`` is None for an acknowledgement, which then
-    silences for ``acknowledge_for`` seconds. ``age``: seconds since it was given. ``by``: who, as the destination says.
-    ``revision``: the ring it saw; None: none was said, the current one counts.
+    Sent again in each session until a transition with its id, or a ``Result``, settles it. ``answer`` is None for an
+    acknowledgement, which pauses notifications for ``acknowledge_for`` seconds. ``age``: seconds since it was given.
+    ``by``: the person's name, as the destination reports it. ``revision``: the revision it refers to; None: the current
+    one.
     """
 
     type: ClassVar[str] = "propose"
@@ -194,10 +202,10 @@ class Propose:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertEvent:
-    """``data`` of a ``process_cosmos.alert.<kind>.v1`` or ``…notification_requested.v1`` CloudEvent: what a destination is told.
+    """``data`` of a ``process_cosmos.alert.<kind>.v1`` or ``…notification_requested.v1`` CloudEvent.
 
-    ``level`` and ``round``: in ``requested`` events only, which say: please tell your people. ``data`` and ``attached``: as
-    the automation gave them.
+    ``level`` and ``round``: only in ``notification_requested`` events, which ask the destination to notify its people.
+    ``data`` and ``attached``: as supplied by the automation.
     """
 
     alert: Ulid

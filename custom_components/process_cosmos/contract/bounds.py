@@ -1,6 +1,6 @@
-"""How deep and how large a JSON value may be, so that whatever one side reads every side can write.
+"""Limits on the depth and size of JSON values, so that every value one side can read all sides can write.
 
-orjson reads 1,024 levels and writes 254; Home Assistant, SQLite and schema checkers have limits of their own.
+orjson reads 1,024 levels and writes 254; Home Assistant, SQLite and schema validators have their own limits.
 """
 
 import math
@@ -16,19 +16,19 @@ import orjson
 from .errors import Code, ContractError
 
 MAX_DEPTH = 64
-"""Arrays and objects inside one another in the deepest document that is read."""
+"""Nesting levels (arrays and objects) of the deepest document that is accepted."""
 
 MAX_DATA_DEPTH = 48
-"""The same of what an automation gives along: messages and events add levels around it."""
+"""Nesting levels of data supplied by an automation; messages and events add levels around it."""
 
 MAX_VALUES = 1 << 16
-"""Values in the largest of those; beyond it the rest is left out."""
+"""Values in the largest data supplied by an automation; further values are omitted."""
 
 CUT = "…"
-"""Stands in the place of what was nested too deep, or was too much."""
+"""Placeholder for values that were nested too deeply or exceeded ``MAX_VALUES``."""
 
 MOST_SIGNED = (1 << 63) - 1
-"""The largest whole number of a member: what SQLite can hold."""
+"""The largest whole number a member may have: the largest SQLite can store."""
 
 _MOST_WRITTEN = (1 << 64) - 1
 
@@ -38,12 +38,12 @@ type NoteFn = Callable[[str, str], None]
 
 
 class TooDeepError(ContractError):
-    """The document is nested deeper than ``MAX_DEPTH``."""
+    """Error for a document nested deeper than ``MAX_DEPTH``."""
 
     code = Code.TOO_DEEP
 
     def __init__(self) -> None:
-        """Name ``MAX_DEPTH`` in the message."""
+        """Create the error with ``MAX_DEPTH`` in its message."""
         super().__init__("$", f"must not be nested deeper than {MAX_DEPTH} levels")
 
 
@@ -65,7 +65,8 @@ def is_deeper(document: object, most: int = MAX_DEPTH) -> bool:
 def check_depth(text: bytes | str, document: object) -> None:
     """Raise ``TooDeepError`` if ``document``, read from ``text``, is nested deeper than ``MAX_DEPTH``.
 
-    Nothing can be deeper than it has opening brackets: counting them takes a tenth of the time of a walk.
+    A document cannot be deeper than its number of opening brackets, and counting those takes a tenth of the time of
+    traversing the document.
     """
     brackets = text.count(b"{") + text.count(b"[") if isinstance(text, bytes) else text.count("{") + text.count("[")
     if brackets > MAX_DEPTH and is_deeper(document):
@@ -73,10 +74,10 @@ def check_depth(text: bytes | str, document: object) -> None:
 
 
 def write_json(value: object, option: int | None = None) -> bytes:
-    """Return ``value``, dataclasses too, as JSON; what orjson refuses is written ``bounded`` instead."""
+    """Return ``value`` (dataclasses included) as JSON; apply ``bounded`` first if orjson refuses it."""
     try:
         return orjson.dumps(value, option=option)
-    except TypeError:  # half a surrogate, a whole number beyond 64 bits, more than 254 levels
+    except TypeError:  # an unpaired surrogate, a whole number beyond 64 bits, more than 254 levels
         return orjson.dumps(bounded(value, MAX_DEPTH), option=option)
 
 
@@ -87,11 +88,11 @@ def bounded(
     note_fn: NoteFn = lambda _path, _reason: None,
     default_fn: Callable[[Any], object] = str,
 ) -> Any:  # noqa: ANN401 - JSON
-    """Return any Python value as JSON that every writer takes; ``note_fn`` gets path and reason of each change.
+    """Return any Python value as JSON that every side can write; ``note_fn`` gets path and reason of each change.
 
-    Half surrogates become U+FFFD. Numbers that JSON cannot hold become texts, as do keys. What lies deeper than
-    ``most`` levels, or comes after ``MAX_VALUES`` values, becomes ``CUT``. Times become ISO 8601; sets and tuples
-    arrays; dataclasses objects; ``default_fn`` turns any other object into something of these, or raises TypeError.
+    Unpaired surrogates become U+FFFD. Numbers that JSON cannot represent become strings, as do keys. Values deeper than
+    ``most`` levels, or beyond the first ``MAX_VALUES``, become ``CUT``. Times become ISO 8601 strings, sets and tuples
+    arrays, dataclasses objects. ``default_fn`` converts any other object to one of these, or raises TypeError.
     """
     return _Bounds(note_fn, default_fn).value(value, most, "$")
 
@@ -104,7 +105,7 @@ class _Bounds:
         self._is_noted = False
 
     def value(self, value: Any, most: int, path: str, *, converts: bool = True) -> Any:  # noqa: ANN401 - any value
-        """Return ``value`` with at most ``most`` levels; ``converts``: it is not what ``default_fn`` returned."""
+        """Return ``value`` cut to ``most`` levels; ``converts``: whether ``default_fn`` may still be applied to it."""
         self._left -= 1
         fit: Any
         match value:
@@ -131,12 +132,12 @@ class _Bounds:
     def _converted(self, value: object) -> object:
         try:
             return self._default_fn(value)
-        except TypeError:  # it knows no such object either
+        except TypeError:  # unknown to ``default_fn`` too
             return str(value)
 
     def _container(self, value: Any, most: int, path: str) -> Any:  # noqa: ANN401 - a container
         if most < 1:
-            self._note_fn(path, "is nested too deep")
+            self._note_fn(path, "is nested too deeply")
             return CUT
         if isinstance(value, Mapping):
             items = {}
@@ -158,7 +159,7 @@ class _Bounds:
         if self._left > 0:
             return False
         if not self._is_noted:
-            self._note_fn(path, f"holds more than {MAX_VALUES} values")
+            self._note_fn(path, f"contains more than {MAX_VALUES} values")
         self._is_noted = True
         return True
 
@@ -166,7 +167,7 @@ class _Bounds:
         try:
             text.encode()
         except UnicodeEncodeError:
-            self._note_fn(path, "holds half a surrogate pair")
+            self._note_fn(path, "contains an unpaired surrogate")
             return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         return str(text)
 
@@ -174,11 +175,11 @@ class _Bounds:
         if -MOST_SIGNED - 1 <= number <= _MOST_WRITTEN:
             return int(number)
         self._note_fn(path, "is a whole number beyond 64 bits")
-        # Python refuses to write a longer one in tens (sys.set_int_max_str_digits).
+        # Python refuses to convert a longer one to decimal (sys.set_int_max_str_digits).
         return str(number) if number.bit_length() <= _MOST_BITS else hex(number)
 
     def _real(self, number: float, path: str) -> float | str:
         if math.isfinite(number):
             return float(number)
-        self._note_fn(path, "is no finite number")
+        self._note_fn(path, "is not a finite number")
         return str(number)

@@ -1,4 +1,4 @@
-"""What the gateway and the cloud endpoint say to each other over HTTPS."""
+"""HTTPS headers and bodies exchanged by the gateway and the cloud endpoint."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -8,20 +8,20 @@ from .identifiers import Ulid
 from .session import Problem
 
 TOKEN_HEADER: Final = "Process-Cosmos-Token"  # noqa: S105 - a header's name
-"""With each batch: the token of the newest reply the gateway has on disk; left out before the first one."""
+"""Header of each batch: the token of the newest reply the gateway has stored; absent before the first one."""
 
 EPOCH_HEADER: Final = "Process-Cosmos-Epoch"
-"""With each batch: the epoch of the gateway's store, a new one after a restored backup."""
+"""Header of each batch: the epoch of the gateway's store, which changes when a backup is restored."""
 
 IDENTITY_CODES: Final = frozenset(
     {Code.IDENTITY_CONFLICT, Code.CERTIFICATE_REVOKED, Code.CERTIFICATE_EXPIRED, Code.CERTIFICATE_SUPERSEDED}
 )
-"""Codes of problems by which the endpoint refuses a site, whatever it sends."""
+"""Problem codes with which the endpoint refuses a site regardless of the request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnrolmentRequest:
-    """Body of ``POST /v1/enroll``: the one-time code's secret, the site, and a certificate request (PEM, PKCS #10)."""
+    """Body of ``POST /v1/enroll``: the one-time code's secret, the site's id, a certificate request (PEM, PKCS #10)."""
 
     secret: str
     site: Ulid
@@ -30,10 +30,11 @@ class EnrolmentRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RenewalRequest:
-    """Body of ``POST /v1/renew``: the certificate to renew, also one that expired at most 90 days ago, and a request.
+    """Body of ``POST /v1/renew``: a certificate, valid or expired for at most 90 days, and its renewal request.
 
-    ``csr``: of a new key (PEM, PKCS #10). ``proof``: ECDSA with SHA-256 of the bytes of ``csr`` by the key of
-    ``certificate`` (DER, hexadecimal). TLS would refuse an expired certificate, so none is asked for.
+    ``csr``: certificate request of a new key (PEM, PKCS #10). ``proof``: ECDSA signature with SHA-256 over the bytes of
+    ``csr``, made with the key of ``certificate`` (DER, hexadecimal). TLS would refuse an expired certificate, so this
+    request uses no client certificate.
     """
 
     certificate: str
@@ -43,7 +44,7 @@ class RenewalRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enrolled:
-    """The reply to both: the site's certificate, and the CA's to trust from now on (PEM)."""
+    """Reply to enrolment and renewal: the site's certificate, and the CA certificate to trust from now on (PEM)."""
 
     certificate: str
     ca: str
@@ -51,7 +52,7 @@ class Enrolled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RejectedItem:
-    """An event the endpoint will never take: its place in the batch, from 0, and why."""
+    """Event the endpoint permanently refuses: its index in the batch, from 0, and the reason."""
 
     index: int
     problem: Problem
@@ -59,11 +60,11 @@ class RejectedItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchReceipt:
-    """Reply to ``POST /v1/events``: every event of the batch is on disk, but for the ``rejected``.
+    """Reply to ``POST /v1/events``: every event of the batch is stored, except those in ``rejected``.
 
-    ``batch``: SHA-256 of the request's body (hexadecimal), so that a reply to anything else confirms nothing.
-    ``token``: to be kept with the confirmation and presented with the next batch. ``duplicates``: places of events that
-    were there before.
+    ``batch``: SHA-256 of the request's body (hexadecimal), so that a reply to another request confirms nothing.
+    ``token``: stored with the confirmation and sent with the next batch. ``duplicates``: indexes of events that the
+    endpoint already had.
     """
 
     batch: str
@@ -74,9 +75,9 @@ class BatchReceipt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InboxItem:
-    """An answer (``answer``) or an acknowledgement (``acknowledge_for`` seconds) given at the cloud endpoint.
+    """Answer (``answer``) or acknowledgement (``acknowledge_for`` seconds) given at the cloud endpoint.
 
-    ``revision`` None: the current ring counts. ``age``: seconds since it was given, by the endpoint's clock.
+    ``revision`` None: it refers to the current revision. ``age``: seconds since it was given, by the endpoint's clock.
     """
 
     id: str
@@ -91,11 +92,11 @@ class InboxItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InboxPage:
-    """Reply to ``GET /v1/inbox?after=cursor`` (long poll, 25 s): what came after, oldest first.
+    """Reply to ``GET /v1/inbox?after=cursor`` (long poll, 25 s): the items after the cursor, oldest first.
 
-    ``newest``: the greatest cursor the endpoint has ever given, to any site's item; no cursor in the page is greater.
-    If it is less than the cursor asked with, that one was never given, and the site reads from the beginning. None: the
-    endpoint does not say.
+    ``newest``: the greatest cursor the endpoint has ever assigned to an item of any site; no cursor in the page is
+    greater. If it is less than the requested cursor, the endpoint never assigned that one, and the site reads from the
+    beginning. None: an older endpoint, which does not report it.
     """
 
     items: tuple[InboxItem, ...]

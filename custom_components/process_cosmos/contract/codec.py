@@ -1,4 +1,4 @@
-"""Turn JSON into the contract's dataclasses, strictly, and back."""
+"""Strict conversion between JSON and the contract's dataclasses."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
@@ -15,21 +15,21 @@ from .errors import ContractError
 from .identifiers import Ulid, is_ulid
 
 MAX_FRAME = 1 << 20
-"""Bytes of the longest frame either side sends or reads."""
+"""Bytes of the longest frame either side sends or accepts."""
 
 MAX_TEXT = 1 << 16
 """Characters of the longest string in a frame."""
 
 _FIRST_YEAR = 2
 _LAST_YEAR = 9998
-"""Years in which every UTC offset leads to a time that Python has."""
+"""Years in which a time with any UTC offset can be represented by Python."""
 
 type Json = bool | int | float | str | list[Json] | dict[str, Json] | None
 type Parser = Callable[[Any, str], Any]
 
 
 class Message(Protocol):
-    """A dataclass of ``messages``: frozen, slotted, with its tag."""
+    """Protocol of a message dataclass (see ``messages``) with its ``type`` tag."""
 
     type: ClassVar[str]
 
@@ -42,25 +42,25 @@ def encode(message: Message) -> bytes:
 
 
 def decode[M](frame: bytes | str, table: Mapping[str, type[M]], *, cuts: bool = False) -> M:
-    """Read one frame as one of the messages in ``table``; a ``ContractError`` has the path of the first thing wrong.
+    """Parse one frame as one of the messages in ``table``; raise ``ContractError`` with the path of the first mistake.
 
-    ``cuts``: what is nested too deep is cut off instead of refused. An alert of a peer that knows no limit yet must
-    not be lost for the data it brings along.
+    ``cuts``: cut off values nested too deeply instead of refusing the frame. An older peer does not know the limit, and
+    its alert must not be lost because of the data attached to it.
     """
     document = decode_json(frame, cuts=cuts)
     if not isinstance(document, dict):
         raise ContractError("$", "must be an object")
     tag = document.get("type")
     if not isinstance(tag, str) or tag not in table:
-        raise ContractError("$.type", "is no message known here")
+        raise ContractError("$.type", "is not a known message type")
     return parse(table[tag], document)
 
 
 def decode_json(frame: bytes | str, *, cuts: bool = False) -> Json:
-    """Read JSON of at most ``MAX_FRAME`` bytes and ``MAX_DEPTH`` levels; raise ``ContractError``.
+    """Parse JSON of at most ``MAX_FRAME`` bytes and ``MAX_DEPTH`` levels; raise ``ContractError``.
 
-    ``cuts``: what is nested too deep is cut off instead of refused. NaN, numbers beyond a double, half surrogates and
-    broken UTF-8 are refused (RFC 8259).
+    ``cuts``: cut off values nested too deeply instead of refusing the frame. NaN, numbers beyond a double, unpaired
+    surrogates and invalid UTF-8 are refused (RFC 8259).
     """
     if len(frame) > MAX_FRAME:
         raise ContractError("$", f"must not be longer than {MAX_FRAME} bytes")
@@ -78,7 +78,7 @@ def decode_json(frame: bytes | str, *, cuts: bool = False) -> Json:
 
 
 def members(frame: bytes | str) -> Mapping[str, Json]:
-    """Return what can be read of a frame that ``decode`` refused, so that the refusal can name it; empty: nothing."""
+    """Return the members of a frame that ``decode`` refused, for its id; empty if the frame is unreadable."""
     if len(frame) > MAX_FRAME:
         return {}
     try:
@@ -164,7 +164,7 @@ def _time(document: Any, path: str) -> datetime:  # noqa: ANN401 - JSON
     if moment.tzinfo is None:
         raise ContractError(path, "must have a UTC offset")
     if not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
-        raise ContractError(path, f"must be of the years {_FIRST_YEAR} to {_LAST_YEAR}")
+        raise ContractError(path, f"must be in the years {_FIRST_YEAR} to {_LAST_YEAR}")
     return moment
 
 
@@ -191,7 +191,7 @@ def _union(choices: tuple[Any, ...]) -> Parser:
             except ContractError as error:
                 if deepest is None or len(error.path) > len(deepest.path):
                     deepest = error
-        raise deepest or ContractError(path, "has no form")
+        raise deepest or ContractError(path, "matches no allowed type")
 
     return read
 

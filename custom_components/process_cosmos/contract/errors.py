@@ -1,10 +1,10 @@
-"""The stable codes of everything that can be refused on the wire."""
+"""Stable codes of all refusals on the wire."""
 
 from enum import StrEnum
 
 
 class Code(StrEnum):
-    """Why something was refused; printed in ``docs/errors.md``, never renamed."""
+    """Reason for a refusal; listed in ``docs/errors.md`` and never renamed."""
 
     # The session
     UNAUTHORIZED = "unauthorized"
@@ -53,12 +53,12 @@ class Code(StrEnum):
 
 
 class ContractError(Exception):
-    """A frame breaks the contract: ``path`` names the first thing wrong, ``reason`` says what it should be."""
+    """Error for data that violates the contract, with the ``path`` of the first mistake and the ``reason``."""
 
     code = Code.MALFORMED
 
     def __init__(self, path: str, reason: str) -> None:
-        """Keep both parts, so that a log line can leave the offending value out."""
+        """Create the error from path and reason, so that a log line can omit the offending value."""
         super().__init__(f"{path}: {reason}")
         self.path = path
         self.reason = reason

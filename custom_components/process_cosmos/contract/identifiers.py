@@ -1,4 +1,4 @@
-"""Identifiers: ULIDs that never go back, positions in the integration's memory, keys of tells, joined names."""
+"""Identifiers: monotonic ULIDs, positions in the integration's record log, notification keys, joined names."""
 
 import re
 from collections.abc import Callable
@@ -18,25 +18,25 @@ _MOST = (1 << 128) - 1
 
 
 def is_ulid(text: str) -> bool:
-    """Say whether ``text`` is a ULID in its canonical (upper case) form."""
+    """Return whether ``text`` is a ULID in its canonical (upper-case) form."""
     return len(text) == _LENGTH and text[0] <= "7" and _LETTERS.issuperset(text)
 
 
 class UlidRangeError(ContractError):
-    """No ULID is left above the last one: a clock, or what a peer said, is beyond the year 10889."""
+    """Error when no ULID greater than the last one exists: a clock, or a peer's value, is beyond the year 10889."""
 
 
 class UlidFactory:
-    """Makes ULIDs that only go up, also when the clock goes back: the next is max(last + 1, now)."""
+    """Factory of strictly increasing ULIDs, even when the clock goes back: the next one is max(last + 1, now)."""
 
     def __init__(
         self, milliseconds: Callable[[], int], random_bytes: Callable[[int], bytes], last: int | None = None
     ) -> None:
-        """Take the wall clock in ms, a source of random bytes, and the ms of the newest ULID made before a restart.
+        """Set the wall clock in ms, a source of random bytes, and the ms of the newest ULID made before a restart.
 
-        ``last`` must be of a ULID made here: a foreign one may be the greatest there is. It goes on a millisecond above
-        that, at a place of its own: the other side may know the same one, and with the clock behind both would count
-        the same numbers up from it.
+        ``last`` must come from a ULID made here, as another side's may be the greatest possible one. The sequence
+        continues one millisecond above ``last`` with a fresh random part: another side may continue from the same ULID,
+        and while the clocks are behind both would otherwise count up through the same numbers.
         """
         self._milliseconds = milliseconds
         self._random_bytes = random_bytes
@@ -46,7 +46,7 @@ class UlidFactory:
         """Return the next ULID; raise ``UlidRangeError``."""
         number = max(self._last + 1, self._milliseconds() << 80 | self._random())
         if number > _MOST:
-            raise UlidRangeError("$", "leaves no ULID above the last one")
+            raise UlidRangeError("$", "leaves no ULID greater than the last one")
         self._last = number
         return _encode(number)
 
@@ -55,7 +55,7 @@ class UlidFactory:
 
 
 def milliseconds_of(ulid: Ulid) -> int:
-    """Return the time in a ULID, ms since 1970."""
+    """Return the time of a ULID in milliseconds since 1970."""
     return _decode(ulid) >> 80
 
 
@@ -75,32 +75,32 @@ _ESCAPED = re.compile(r"%(?:25|2F|[01][0-9A-F]|7F)")
 
 
 def join_names(*names: str) -> str:
-    """Return names that others choose as one, joined by ``/``: equal only if each of them is.
+    """Return arbitrary names joined by ``/``; two results are equal only if all their names are.
 
-    In each name ``%``, ``/`` and the control characters of ASCII are percent-encoded (RFC 3986); ordinary names stay as
-    they are.
+    In each name ``%``, ``/`` and the ASCII control characters are percent-encoded (RFC 3986); ordinary names are
+    unchanged.
     """
     return "/".join(_TO_ESCAPE.sub(lambda found: f"%{ord(found[0]):02X}", name) for name in names)
 
 
 def split_names(joined: str) -> tuple[str, ...]:
-    """Return the names ``join_names`` made one of; escapes it never writes are part of a name."""
+    """Return the names joined by ``join_names``; escapes it never writes are kept as part of a name."""
     return tuple(_ESCAPED.sub(lambda found: chr(int(found[0][1:], 16)), name) for name in joined.split("/"))
 
 
 PHONE = "phone:"
-"""Prefix of a recipient that is a phone: the companion app's own device id follows."""
+"""Prefix of a phone as recipient, followed by the companion app's device id."""
 
 NOTIFY = "notify:"
-"""Prefix of a recipient that is a notify entity: its id in the entity registry follows, or its entity id."""
+"""Prefix of a notify entity as recipient, followed by its entity registry id or its entity id."""
 
 DESTINATION = "destination:"
-"""Prefix of a recipient that is a destination: its name follows."""
+"""Prefix of a destination as recipient, followed by its name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Position:
-    """Where a record stands in the integration's memory: ``run`` is a ULID, new at every start; ``n`` counts in it."""
+    """Position in the integration's record log: ``run`` is a ULID made at each start, ``n`` counts within it."""
 
     run: Ulid
     n: int
@@ -108,7 +108,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotificationKey:
-    """One tell: a recipient, in a round of a level of a ring of an alert. Executed once."""
+    """Key of one notification: alert, revision, level, round and recipient. Each key is notified once."""
 
     alert: Ulid
     revision: int
@@ -117,5 +117,5 @@ class NotificationKey:
     recipient: str
 
     def __str__(self) -> str:
-        """Return the key as one word, for phones' button ids and tables."""
+        """Return the key as one string, for button ids on phones and for tables."""
         return f"{self.alert}/{self.revision}/{self.level}/{self.round}/{self.recipient}"

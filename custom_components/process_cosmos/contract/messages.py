@@ -1,4 +1,4 @@
-"""The two tables of messages: what each side may send. Anything else is a ``ContractError``."""
+"""Tables of the messages that each side may send; ``decode`` refuses all others."""
 
 from collections.abc import Mapping
 
@@ -81,7 +81,7 @@ FROM_HOME_ASSISTANT: Mapping[str, type[FromHomeAssistant]] = {
         DiscardRejected,
     )
 }
-"""What Home Assistant may send, by ``type``."""
+"""Messages Home Assistant may send, by ``type``."""
 
 FROM_GATEWAY: Mapping[str, type[FromGateway]] = {
     message.type: message
@@ -104,4 +104,4 @@ FROM_GATEWAY: Mapping[str, type[FromGateway]] = {
         DestinationTested,
     )
 }
-"""What the gateway may send, by ``type``."""
+"""Messages the gateway may send, by ``type``."""

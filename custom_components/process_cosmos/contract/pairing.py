@@ -1,8 +1,9 @@
-"""Lines a person pastes once: pairing lines of a gateway, one-time codes of a cloud endpoint.
+"""Pairing lines of a gateway and one-time codes of a cloud endpoint, which a person pastes once.
 
-Both read ``https://host:port#secret.sha256``: where, a secret that works once, and the SHA-256 (64 hexadecimal digits)
-of what must be met there: the gateway's certificate (DER), or the public key (SubjectPublicKeyInfo, DER) of the cloud's
-CA. Inside the Supervisor's network, where there is no TLS, a pairing line reads ``http://host:port#secret``.
+Both have the form ``https://host:port#secret.sha256``: the address, a secret that works once, and a SHA-256 (64
+hexadecimal digits) that pins the server: of the gateway's certificate (DER), or of the public key
+(SubjectPublicKeyInfo, DER) of the cloud endpoint's CA. Inside the Supervisor's network, where TLS is not used, a
+pairing line has the form ``http://host:port#secret``.
 """
 
 import re
@@ -21,43 +22,43 @@ _LAST_PORT = 65535
 
 
 class LineError(ContractError):
-    """The line is not one that Process Cosmos made; it may be cut off."""
+    """Error for a pasted line that Process Cosmos did not make, or that is incomplete."""
 
     code = Code.CODE_MALFORMED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class PairingLine:
-    """A pairing line, taken apart; ``sha256`` None: there is no TLS to check. ``repr`` leaves the secret out."""
+    """Parsed pairing line; ``sha256`` None: the connection uses no TLS. ``repr`` omits the secret."""
 
     url: str
     secret: str
     sha256: str | None = None
 
     def __str__(self) -> str:
-        """Return the line as it is pasted."""
+        """Return the line in the form to be pasted."""
         return f"{self.url}#{self.secret}" + (f".{self.sha256}" if self.sha256 else "")
 
     def __repr__(self) -> str:
-        """Return what may stand in a log."""
+        """Return a representation without the secret, safe for logs."""
         return f"{type(self).__name__}(url={self.url!r})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class OneTimeLine(PairingLine):
-    """A pairing line or a one-time code that says whom to meet."""
+    """Pairing line or one-time code that pins the server's certificate or CA key."""
 
     sha256: str
 
 
 def parse_line(text: str) -> OneTimeLine:
-    """Take a pasted one-time code, or a pairing line with TLS, apart; raise ``LineError`` if it is none."""
+    """Parse a pasted one-time code or a pairing line with TLS; raise ``LineError``."""
     match = _match(_LINE, text)
     return OneTimeLine(url=match["url"], secret=match["secret"], sha256=match["sha256"])
 
 
 def parse_pairing_line(text: str) -> PairingLine:
-    """Take a pasted pairing line apart, with TLS or without; raise ``LineError`` if it is none."""
+    """Parse a pasted pairing line, with or without TLS; raise ``LineError``."""
     if text.strip().startswith("http:"):
         match = _match(_PLAIN, text)
         return PairingLine(url=match["url"], secret=match["secret"])
@@ -67,9 +68,9 @@ def parse_pairing_line(text: str) -> PairingLine:
 def _match(pattern: re.Pattern[str], text: str) -> re.Match[str]:
     match = pattern.fullmatch(text.strip())
     if match is None:
-        raise LineError("$", "must read https://host:port#secret.sha256")
+        raise LineError("$", "must have the form https://host:port#secret.sha256")
     if not _is_name(match["host"]) or not 0 < int(match["port"] or _USUAL_PORT) <= _LAST_PORT:
-        raise LineError("$", f"must have a host's name and a port from 1 to {_LAST_PORT}")
+        raise LineError("$", f"must have a valid host name and a port from 1 to {_LAST_PORT}")
     return match
 
 
@@ -83,7 +84,7 @@ def _is_name(host: str) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairingRequest:
-    """Body of ``POST /v1/pair``: the pairing line's secret, and the id of the Home Assistant that is to be served."""
+    """Body of ``POST /v1/pair``: the pairing line's secret, and the id of the Home Assistant instance to pair."""
 
     secret: str
     instance: str
@@ -91,7 +92,7 @@ class PairingRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Paired:
-    """The reply: the token of all later sessions (a secret), and whose gateway this is."""
+    """Reply to ``PairingRequest``: the token of all later sessions (a secret), and the gateway's site and version."""
 
     token: str
     site: Ulid

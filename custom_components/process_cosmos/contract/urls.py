@@ -1,4 +1,4 @@
-"""Addresses as a person gives them: what RFC 3986 allows stays to the byte, the rest is percent-encoded once."""
+"""Percent-encoding of URLs entered by people; characters that RFC 3986 allows are unchanged."""
 
 import re
 
@@ -10,10 +10,10 @@ _IN_USER, _IN_PATH, _IN_QUERY = (
 
 
 def encode_url(url: str) -> tuple[str, int]:
-    """Return ``url`` without characters a URL cannot contain, and how many were percent-encoded (as UTF-8).
+    """Return ``url`` with the characters a URL must not contain percent-encoded (as UTF-8), and their number.
 
-    Existing escapes stay as they are: a signed URL must arrive unchanged. A host is not touched. What is no URL at all,
-    or contains blanks or control characters, is returned as it is.
+    Existing escapes and the host are unchanged, as a signed URL must arrive unaltered. Text that is not a URL, or
+    contains spaces or control characters, is returned unchanged.
     """
     parts = _PARTS.fullmatch(url)
     if parts is None or not url.isprintable() or " " in url:

@@ -1,4 +1,4 @@
-"""A gateway for each test."""
+"""Fixtures with a gateway and a clock for each test."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,13 +12,13 @@ from .parts import Gateway, gateway
 
 @pytest.fixture
 def clock() -> HandClock:
-    """Return the clock of the test."""
+    """Return a clock set by the test."""
     return HandClock()
 
 
 @pytest.fixture
 async def site(tmp_path: Path, clock: HandClock) -> AsyncIterator[Gateway]:
-    """Return a gateway with a cloud endpoint and a webhook, in a session that has caught up."""
+    """Yield a gateway with a cloud endpoint and a webhook, in a session that has caught up."""
     async with gateway(tmp_path, clock, ("cloud", "hook")) as started:
         await started.opens_session()
         yield started

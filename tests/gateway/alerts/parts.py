@@ -1,4 +1,4 @@
-"""A gateway's alerts on a real store and outbox, with Home Assistant played by the test."""
+"""Gateway alerts on a real store and outbox, with Home Assistant simulated by the test."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -35,13 +35,15 @@ RUN = Ulid("01KAP3A0000000000000000001")
 def key(
     level: int = 0, number: int = 0, *, revision: int = 1, to: str = "cloud", alert: Ulid = LEAK
 ) -> NotificationKey:
-    """Return the key of a tell."""
+    """Return the key of a notification."""
     return NotificationKey(alert=alert, revision=revision, level=level, round=number, recipient=f"destination:{to}")
 
 
-def request(tell: NotificationKey, due: float = 0.0, away: float | None = None) -> NotificationRequest:
-    """Return an ask due in ``due`` seconds, and ``away`` seconds while Home Assistant is away."""
-    return NotificationRequest(key=tell, due_in=due, due_if_home_assistant_away_in=due if away is None else away)
+def request(notification: NotificationKey, due: float = 0.0, away: float | None = None) -> NotificationRequest:
+    """Return a request due in ``due`` seconds, or ``away`` seconds while Home Assistant is away."""
+    return NotificationRequest(
+        key=notification, due_in=due, due_if_home_assistant_away_in=due if away is None else away
+    )
 
 
 def alert(**values: Any) -> Replica:  # noqa: ANN401
@@ -63,7 +65,7 @@ def alert(**values: Any) -> Replica:  # noqa: ANN401
 
 
 def leak_opened(event: Ulid, requests: Sequence[NotificationRequest]) -> Transition:
-    """Return the first record of a memory; the same at every call."""
+    """Return the first transition of a record log; the same at every call."""
     change = Change(
         kind=TransitionKind.OPENED, alert=alert(), event=event, at=HandClock().now(), requests=tuple(requests)
     )
@@ -72,7 +74,7 @@ def leak_opened(event: Ulid, requests: Sequence[NotificationRequest]) -> Transit
 
 @dataclass
 class Gateway:
-    """The parts, and what Home Assistant was sent."""
+    """Gateway components, and the messages sent to Home Assistant."""
 
     store: Store
     outbox: Outbox
@@ -82,7 +84,7 @@ class Gateway:
     records: int = 0
 
     async def opens_session(self, *, catches_up: bool = True, entry: str | None = None) -> None:
-        """Begin a session."""
+        """Begin a session; ``catches_up``: send ``caught_up`` at once."""
         self.sent.clear()
         self.alerts.session_opened(self.sent.append, entry)
         if catches_up:
@@ -96,7 +98,7 @@ class Gateway:
         proposal: str | None = None,
         **values: Any,  # noqa: ANN401
     ) -> Transition:
-        """Send the next record of Home Assistant's memory."""
+        """Send the next record of Home Assistant's log and return the transition."""
         change = Change(
             kind=kind,
             alert=alert(**values),
@@ -108,61 +110,61 @@ class Gateway:
         position = Position(run=RUN, n=self.records)
         transition = Transition(position=position, changes=(change,), proposal=proposal)
         await self.alerts.apply(transition)
-        await self.alerts.look()
+        await self.alerts.process_due_requests()
         return transition
 
     async def passes(self, seconds: float, *, alive: bool = False) -> None:
-        """Let time pass; ``alive``: Home Assistant has just said that it lives."""
+        """Advance the clock; ``alive``: Home Assistant has just sent a frame."""
         self.clock.advance(seconds)
         if alive:
             self.alerts.heard_from_home_assistant()
-        await self.alerts.look()
+        await self.alerts.process_due_requests()
 
     async def goes_away(self) -> None:
-        """Let Home Assistant vanish, and be away."""
+        """Close the session unannounced and wait until Home Assistant counts as away."""
         self.alerts.session_closed(announced=False)
         await self.passes(60)
 
     async def requested(self, destination: str = "cloud") -> list[tuple[int, int, int]]:
-        """Return (ring, level, round) of the asks that wait for ``destination``, held back or not."""
+        """Return (revision, level, round) of the requests queued for ``destination``, held back or not."""
         question = "SELECT body FROM outbox_urgent WHERE only_for = ? ORDER BY sequence"
         rows = await self.store.read(lambda transaction: transaction.rows(question, destination))
         data = [orjson.loads(body)["data"] for (body,) in rows]
         return [(each["revision"], each["level"], each["round"]) for each in data]
 
     async def types(self, destination: str = "cloud") -> list[str]:
-        """Return the types of all that waits for ``destination``."""
+        """Return the type words of all events waiting for ``destination``."""
         return [delivery.type.split(".")[2] for delivery in await self.outbox.deliveries(destination, 500)]
 
     async def answers(self, result: DeliveryResult, destination: str = "cloud") -> int:
-        """Let ``destination`` answer all that waits for it."""
+        """Settle all events waiting for ``destination`` with ``result``; return their number."""
         deliveries = await self.outbox.deliveries(destination, 500)
         await self.outbox.settle(destination, [(delivery, result) for delivery in deliveries])
-        await self.alerts.look()
+        await self.alerts.process_due_requests()
         return len(deliveries)
 
     async def delivers(self, destination: str = "cloud") -> int:
-        """Let ``destination`` confirm all that waits for it."""
+        """Settle all events waiting for ``destination`` as delivered; return their number."""
         return await self.answers(Delivered(), destination)
 
     async def fails(self, destination: str = "cloud") -> int:
-        """Let all that waits for ``destination`` fail."""
+        """Settle all events waiting for ``destination`` as failed; return their number."""
         return await self.answers(Failed("HTTP 500"), destination)
 
     async def proposes(self, **values: Any) -> str:  # noqa: ANN401
-        """Let somebody answer at the cloud; return the proposal's id."""
+        """Store an inbox item of the cloud endpoint; return the proposal's id."""
         whole = {"id": "item", "cursor": 1, "alert": LEAK, "by": "Eve", "age": 0.0, **values}
         item = InboxItem(**whole)
-        await self.store.write(lambda transaction: self.alerts.take(transaction, [item], "cloud"))
-        await self.alerts.look()
+        await self.store.write(lambda transaction: self.alerts.add_proposals(transaction, [item], "cloud"))
+        await self.alerts.process_due_requests()
         return f"cloud/{item.id}"
 
-    def told(self) -> dict[NotificationKey, bool]:
-        """Return the outcomes Home Assistant was sent."""
+    def outcomes(self) -> dict[NotificationKey, bool]:
+        """Return the notification outcomes sent to Home Assistant, by key."""
         return {message.key: message.reached for message in self.sent if isinstance(message, Notified)}
 
     def proposed(self) -> list[str]:
-        """Return the ids of the proposals Home Assistant was sent."""
+        """Return the ids of the proposals sent to Home Assistant."""
         return [message.id for message in self.sent if isinstance(message, Propose)]
 
 
@@ -170,7 +172,7 @@ class Gateway:
 async def gateway(
     folder: Path, clock: HandClock, destinations: Sequence[str] = ("cloud",), records: int = 0
 ) -> AsyncIterator[Gateway]:
-    """Start a gateway in ``folder``; ``records``: how many transitions an earlier one has had."""
+    """Start a gateway in ``folder``; ``records``: the number of transitions already applied there."""
     async with opened(folder) as store:
         outbox = Outbox(store, clock)
         alerts = await Alerts.open(store, outbox, clock)

@@ -1,4 +1,4 @@
-"""Limits of the gateway's side: a first session that broke off, many alerts, numbers beyond measure."""
+"""Limits of the gateway: an interrupted first session, many alerts, numbers out of range."""
 
 import asyncio
 from dataclasses import replace
@@ -26,7 +26,7 @@ OPENED = TransitionKind.OPENED
 type Row = tuple[Any, ...]
 
 
-async def test_a_first_session_that_broke_off_leaves_a_gateway_that_asks_after_a_restart(
+async def test_requests_are_sent_after_a_restart_that_follows_an_interrupted_first_session(
     tmp_path: Path, clock: HandClock
 ) -> None:
     async with gateway(tmp_path, clock) as first:
@@ -38,7 +38,7 @@ async def test_a_first_session_that_broke_off_leaves_a_gateway_that_asks_after_a
         assert await second.requested() == [(1, 0, 0)]
 
 
-async def test_whose_the_alerts_are_is_kept_with_the_first_transition_and_by_nobody_who_only_asks(
+async def test_the_config_entry_is_stored_with_the_first_transition_and_not_by_a_session_without_any(
     tmp_path: Path, clock: HandClock
 ) -> None:
     async with gateway(tmp_path, clock) as first:
@@ -54,12 +54,12 @@ async def test_whose_the_alerts_are_is_kept_with_the_first_transition_and_by_nob
         assert second.alerts.entry == "attic"
 
 
-async def test_a_greeting_fits_into_a_frame_however_many_alerts_there_are(site: Gateway) -> None:
-    living = [ULIDS() for _ in range(300)]
-    for number, one in enumerate(living):
+async def test_the_gateway_hello_fits_into_a_frame_with_any_number_of_alerts(site: Gateway) -> None:
+    alerts = [ULIDS() for _ in range(300)]
+    for number, one in enumerate(alerts):
         state = AlertState.OPEN if number % 2 else AlertState.RESOLVED
         await site.records_change(OPENED, id=one, state=state, message="Wörter" * 1500)
-    cursor, summaries = await site.alerts.greeting()
+    cursor, summaries = await site.alerts.cursor_and_summaries()
     hello = GatewayHello(
         schema=SCHEMA,
         min_schema=MIN_SCHEMA,
@@ -70,21 +70,21 @@ async def test_a_greeting_fits_into_a_frame_however_many_alerts_there_are(site: 
         summaries=summaries,
     )
     assert len(encode(hello)) <= MAX_FRAME
-    assert summaries[0].alert == living[-1]  # the newest alive one first
+    assert summaries[0].alert == alerts[-1]  # the newest alive one first
 
 
 @pytest.mark.parametrize("number", [1 << 63, -(1 << 63) - 1])
-async def test_an_item_with_a_number_no_store_can_hold_breaks_the_contract(number: int) -> None:
+async def test_an_inbox_item_with_a_number_beyond_64_bits_violates_the_contract(number: int) -> None:
     item = {"id": "item", "cursor": 1, "alert": LEAK, "by": "Eve", "age": 0, "revision": number, "answer": "turn_on"}
     with pytest.raises(ContractError):
         parse(InboxPage, {"items": [item]})
 
 
-async def test_looking_for_asks_on_their_way_does_not_read_those_of_closed_alerts(site: Gateway) -> None:
+async def test_finding_queued_requests_does_not_scan_those_of_closed_alerts(site: Gateway) -> None:
     plan: list[Row] = []
 
     class Explaining:
-        """Asks how the product's own statement would be worked out."""
+        """Transaction that collects the query plan of each statement."""
 
         def __init__(self, transaction: Transaction) -> None:
             self._transaction = transaction
@@ -100,24 +100,24 @@ async def test_looking_for_asks_on_their_way_does_not_read_those_of_closed_alert
     assert not any("SCAN" in row[-1] for row in plan), orjson.dumps(plan)
 
 
-async def test_a_long_log_is_taken_in_without_a_look_at_all_alerts_for_each_record(
+async def test_a_long_log_is_applied_without_checking_all_alerts_for_each_record(
     site: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks = 0
-    look = site.alerts.look
+    checks = 0
+    process = site.alerts.process_due_requests
 
     async def counted() -> float | None:
-        nonlocal looks
-        looks += 1
-        return await look()
+        nonlocal checks
+        checks += 1
+        return await process()
 
     await site.opens_session(catches_up=False)
     running = asyncio.create_task(site.alerts.run())
     sent = await site.records_change(OPENED, [request(key(), due=1)])
-    monkeypatch.setattr(site.alerts, "look", counted)
+    monkeypatch.setattr(site.alerts, "process_due_requests", counted)
     for n in range(2, 52):
         await site.alerts.apply(replace(sent, position=replace(sent.position, n=n)))
-    assert looks < 5
+    assert checks < 5
     await site.alerts.caught_up()
     site.clock.advance(1)
     async with asyncio.timeout(20):
@@ -127,7 +127,7 @@ async def test_a_long_log_is_taken_in_without_a_look_at_all_alerts_for_each_reco
     await asyncio.gather(running, return_exceptions=True)
 
 
-async def test_of_transitions_applied_together_all_are_on_disk_or_none(
+async def test_transitions_applied_together_are_committed_together(
     site: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = await site.records_change(OPENED)
@@ -143,17 +143,17 @@ async def test_of_transitions_applied_together_all_are_on_disk_or_none(
         patched.setattr(TransitionProcessor, "apply", fails_at_the_third)
         with pytest.raises(StoreError):
             await site.alerts.apply(second, third)
-    assert (await site.alerts.greeting())[0] == first.position
+    assert (await site.alerts.cursor_and_summaries())[0] == first.position
     await site.alerts.apply(second, third)
-    assert (await site.alerts.greeting())[0] == third.position
+    assert (await site.alerts.cursor_and_summaries())[0] == third.position
 
 
-async def test_a_session_that_lasts_for_months_forgets_what_was_closed_long_ago(site: Gateway) -> None:
+async def test_old_closed_alerts_are_deleted_during_a_long_session(site: Gateway) -> None:
     old, new = ULIDS(), ULIDS()
     await site.records_change(OPENED, [request(key(alert=old))], id=old)
     await site.records_change(TransitionKind.RESOLVED, id=old, state=AlertState.RESOLVED)
     await site.passes(31 * 86400, alive=True)
     await site.records_change(OPENED, id=new)
     await site.records_change(TransitionKind.RESOLVED, id=new, state=AlertState.RESOLVED)
-    assert [summary.alert for summary in (await site.alerts.greeting())[1]] == [new]
+    assert [summary.alert for summary in (await site.alerts.cursor_and_summaries())[1]] == [new]
     assert await site.store.read(lambda transaction: transaction.rows("SELECT * FROM notification_request")) == []

@@ -1,4 +1,4 @@
-"""The decisions about asks, for any asks at any time."""
+"""Properties of the decisions about notification requests."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ from process_cosmos_gateway.alerts.notification_requests import (
     TrackedRequest,
     decide,
     replace_requests,
-    settled,
+    state_after,
 )
 from process_cosmos_gateway.alerts.steady_clock import Anchor
 
@@ -24,20 +24,20 @@ KEYS = st.builds(key, st.integers(0, 2), st.integers(0, 3), to=st.sampled_from([
 
 
 @st.composite
-def ask_lists(fetch: st.DrawFn) -> list[TrackedRequest]:
-    keys = fetch(st.lists(KEYS, unique=True))
+def request_lists(draw: st.DrawFn) -> list[TrackedRequest]:
+    keys = draw(st.lists(KEYS, unique=True))
     requests = []
-    for tell in keys:
-        due = fetch(TIMES)
-        state = fetch(st.sampled_from(RequestState))
+    for each in keys:
+        due = draw(TIMES)
+        state = draw(st.sampled_from(RequestState))
         over = state in (RequestState.DELIVERED, RequestState.FAILED)
         requests.append(
             TrackedRequest(
-                key=tell,
+                key=each,
                 due=due,
-                due_away=min(due, fetch(TIMES)),
+                due_away=min(due, draw(TIMES)),
                 state=state,
-                settled_at=fetch(TIMES) if over else None,
+                settled_at=draw(TIMES) if over else None,
             )
         )
     return requests
@@ -53,25 +53,27 @@ SITUATIONS = st.builds(
 )
 
 
-def carried_out(requests: list[TrackedRequest], decision: Decision) -> list[TrackedRequest]:
+def applied(requests: list[TrackedRequest], decision: Decision) -> list[TrackedRequest]:
     states = {request.key: RequestState.QUEUED for request in decision.queue}
     states |= {request.key: RequestState.WITHDRAWN for request in decision.withdraw}
     return [
         replace(request, state=states.get(request.key, request.state))
         for request in requests
-        if request not in decision.gone
+        if request not in decision.dropped
     ]
 
 
-@given(ask_lists(), SITUATIONS)
-def test_nothing_is_queued_while_a_gate_is_closed(requests: list[TrackedRequest], situation: Situation) -> None:
+@given(request_lists(), SITUATIONS)
+def test_nothing_is_queued_while_requests_are_not_permitted_or_paused(
+    requests: list[TrackedRequest], situation: Situation
+) -> None:
     decision = decide(requests, situation)
     if not situation.may_request or situation.now < situation.silent_until or situation.now >= situation.until:
         assert not decision.queue
 
 
-@given(ask_lists(), SITUATIONS)
-def test_only_waiting_asks_are_queued_and_never_before_their_time_while_home_assistant_is_there(
+@given(request_lists(), SITUATIONS)
+def test_only_waiting_requests_are_queued_and_never_early_while_home_assistant_is_present(
     requests: list[TrackedRequest], situation: Situation
 ) -> None:
     situation = replace(situation, home_assistant_away=False)
@@ -80,74 +82,72 @@ def test_only_waiting_asks_are_queued_and_never_before_their_time_while_home_ass
         assert request.due <= situation.now
 
 
-@given(ask_lists(), SITUATIONS)
-def test_home_assistant_being_away_never_makes_an_ask_later(
-    requests: list[TrackedRequest], situation: Situation
-) -> None:
+@given(request_lists(), SITUATIONS)
+def test_an_absent_home_assistant_never_delays_a_request(requests: list[TrackedRequest], situation: Situation) -> None:
     there = decide(requests, replace(situation, home_assistant_away=False))
     away = decide(requests, replace(situation, home_assistant_away=True))
-    over = {request.key for request in (*away.queue, *away.gone)}
+    over = {request.key for request in (*away.queue, *away.dropped)}
     held_by_order = {
         request.key
         for request in requests
         if request.state is RequestState.WAITING and request.due_away <= situation.now
     }
     assert {request.key for request in there.queue} <= over | held_by_order
-    assert {request.key for request in there.gone} <= over
+    assert {request.key for request in there.dropped} <= over
 
 
-@given(ask_lists(), SITUATIONS)
-def test_each_recipient_hears_of_a_level_once_and_not_twice_a_minute(
+@given(request_lists(), SITUATIONS)
+def test_each_recipient_is_notified_once_per_level_and_not_twice_a_minute(
     requests: list[TrackedRequest], situation: Situation
 ) -> None:
     decision = decide(requests, situation)
-    lines = [(request.key.level, request.key.recipient) for request in decision.queue]
-    assert len(lines) == len(set(lines))
+    series = [(request.key.level, request.key.recipient) for request in decision.queue]
+    assert len(series) == len(set(series))
     for request in requests:
-        if request.state is RequestState.DELIVERED and (request.key.level, request.key.recipient) in lines:
+        if request.state is RequestState.DELIVERED and (request.key.level, request.key.recipient) in series:
             assert request.settled_at is not None
             assert request.settled_at + ROUND_GAP <= situation.now
 
 
-@given(ask_lists(), SITUATIONS)
-def test_asks_go_in_the_order_of_levels_and_rounds(requests: list[TrackedRequest], situation: Situation) -> None:
+@given(request_lists(), SITUATIONS)
+def test_requests_are_queued_in_the_order_of_levels_and_rounds(
+    requests: list[TrackedRequest], situation: Situation
+) -> None:
     places = [(request.key.level, request.key.round) for request in decide(requests, situation).queue]
     assert places == sorted(places)
 
 
-@given(ask_lists(), SITUATIONS)
-def test_deciding_comes_to_rest_and_says_when_to_look_again(
-    requests: list[TrackedRequest], situation: Situation
-) -> None:
+@given(request_lists(), SITUATIONS)
+def test_decisions_settle_and_name_the_next_check(requests: list[TrackedRequest], situation: Situation) -> None:
     for _ in range(len(requests) + 1):
         decision = decide(requests, situation)
-        requests = carried_out(requests, decision)
+        requests = applied(requests, decision)
         if not decision.queue:
             break
     decision = decide(requests, situation)
     assert not decision.queue
-    assert not decision.gone
+    assert not decision.dropped
     waiting = [request for request in requests if request.state is RequestState.WAITING]
-    assert (decision.look_again is not None) == bool(waiting)
-    if decision.look_again is not None:
-        assert decision.look_again > situation.now
-        if decision.look_again < situation.until:
-            assert not decide(requests, replace(situation, now=(situation.now + decision.look_again) / 2)).queue
+    assert (decision.next_check is not None) == bool(waiting)
+    if decision.next_check is not None:
+        assert decision.next_check > situation.now
+        if decision.next_check < situation.until:
+            assert not decide(requests, replace(situation, now=(situation.now + decision.next_check) / 2)).queue
 
 
-@given(ask_lists(), SITUATIONS)
-def test_with_open_gates_and_time_enough_every_line_is_asked_in_the_end(
+@given(request_lists(), SITUATIONS)
+def test_every_recipient_is_notified_in_the_end_if_nothing_pauses_requests(
     requests: list[TrackedRequest], situation: Situation
 ) -> None:
-    """Whoever has an ask waiting is asked its newest round before the give-up: no gate starves a level."""
+    """Each waiting series queues its newest round before the alert closes: no level starves."""
     situation = replace(situation, until=1e6, silent_until=float("-inf"), may_request=True)
     waiting = {
         (request.key.level, request.key.recipient) for request in requests if request.state is RequestState.WAITING
     }
     requested = set()
-    look_again: float | None = situation.now
-    while look_again is not None:
-        situation = replace(situation, now=look_again)
+    next_check: float | None = situation.now
+    while next_check is not None:
+        situation = replace(situation, now=next_check)
         while (decision := decide(requests, situation)).queue:
             requested |= {(request.key.level, request.key.recipient) for request in decision.queue}
             delivered = {request.key for request in decision.queue}
@@ -155,23 +155,23 @@ def test_with_open_gates_and_time_enough_every_line_is_asked_in_the_end(
                 replace(request, state=RequestState.DELIVERED, settled_at=situation.now)
                 if request.key in delivered
                 else request
-                for request in carried_out(requests, decision)
+                for request in applied(requests, decision)
             ]
-        requests = carried_out(requests, decision)
-        look_again = decision.look_again
+        requests = applied(requests, decision)
+        next_check = decision.next_check
     assert requested == waiting
 
 
-@given(ask_lists(), ask_lists())
-def test_a_newer_list_leaves_nothing_of_the_older_to_be_asked(
+@given(request_lists(), request_lists())
+def test_a_newer_list_leaves_no_older_request_to_be_sent(
     requests: list[TrackedRequest], newer: list[TrackedRequest]
 ) -> None:
     newer = [replace(request, state=RequestState.WAITING, settled_at=None) for request in newer]
     old = {request.key: request for request in requests}
     replacement = replace_requests(old, newer)
-    after = old | {request.key: request for request in replacement.kept}
+    after = old | {request.key: request for request in replacement.saved}
     after |= {request.key: replace(request, state=RequestState.WITHDRAWN) for request in replacement.withdraw}
-    for request in replacement.gone:
+    for request in replacement.dropped:
         del after[request.key]
     wanted = {request.key: request for request in newer}
     for request in after.values():
@@ -179,22 +179,24 @@ def test_a_newer_list_leaves_nothing_of_the_older_to_be_asked(
             assert request == wanted[request.key]
         if request.state is RequestState.FAILED:
             assert request.key in wanted
-    for tell in wanted:
-        if tell in old and old[tell].state in (RequestState.QUEUED, RequestState.DELIVERED, RequestState.FAILED):
-            assert after[tell] == old[tell]
+    for each in wanted:
+        if each in old and old[each].state in (RequestState.QUEUED, RequestState.DELIVERED, RequestState.FAILED):
+            assert after[each] == old[each]
 
 
-def test_an_outcome_is_only_ever_bettered() -> None:
-    assert settled(RequestState.QUEUED, reached=False) is RequestState.FAILED
-    assert settled(RequestState.FAILED, reached=True) is RequestState.DELIVERED
-    assert settled(RequestState.WITHDRAWN, reached=True) is RequestState.DELIVERED
-    assert settled(RequestState.DELIVERED, reached=False) is None
-    assert settled(RequestState.FAILED, reached=False) is None
-    assert settled(RequestState.WITHDRAWN, reached=False) is None
+def test_an_outcome_only_ever_improves() -> None:
+    assert state_after(RequestState.QUEUED, reached=False) is RequestState.FAILED
+    assert state_after(RequestState.FAILED, reached=True) is RequestState.DELIVERED
+    assert state_after(RequestState.WITHDRAWN, reached=True) is RequestState.DELIVERED
+    assert state_after(RequestState.DELIVERED, reached=False) is None
+    assert state_after(RequestState.FAILED, reached=False) is None
+    assert state_after(RequestState.WITHDRAWN, reached=False) is None
 
 
 @given(st.lists(st.tuples(st.floats(0, 3600), st.sampled_from([0.0, 30.0, -30.0, 61.0, -7200.0, 3e8]))))
-def test_steady_time_goes_with_the_monotonic_clock_whatever_is_set(steps: list[tuple[float, float]]) -> None:
+def test_steady_time_follows_the_monotonic_clock_however_the_wall_clock_is_set(
+    steps: list[tuple[float, float]],
+) -> None:
     wall, monotonic = 1.7e9, 0.0
     anchor = Anchor(wall=wall, monotonic=monotonic, offset=0.0)
     start = wall
@@ -205,7 +207,7 @@ def test_steady_time_goes_with_the_monotonic_clock_whatever_is_set(steps: list[t
         assert abs((wall - anchor.offset) - (start + monotonic)) <= 60.001
 
 
-def test_keys_of_a_line_differ_only_in_the_round() -> None:
+def test_a_newer_round_of_the_same_series_withdraws_the_older_one() -> None:
     requests = [
         TrackedRequest(
             key=key(number=number),

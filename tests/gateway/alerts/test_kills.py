@@ -1,4 +1,4 @@
-"""What a kill between a commit and the word about it leaves behind."""
+"""Process kills around a commit: before it, and between it and the message about it."""
 
 import asyncio
 import os
@@ -30,7 +30,7 @@ EVENT = Ulid("01KAP3C0000000000000000000")
 
 
 def die_after_commit(site: Gateway) -> None:
-    """Let the next change end the process once it is on disk, before anybody hears of it."""
+    """Make the next write kill the process right after its commit, before any message is sent."""
     write = site.store.write
 
     async def write_and_die[T](change: Callable[[Transaction], T]) -> T:
@@ -44,7 +44,7 @@ def die_after_commit(site: Gateway) -> None:
 
 
 def die_before_commit(site: Gateway) -> None:
-    """Let the next change end the process with all it wrote, and nothing of it on disk."""
+    """Make the next write kill the process right before its commit."""
     write = site.store.write
 
     async def write_and_die[T](change: Callable[[Transaction], T]) -> T:
@@ -74,22 +74,22 @@ async def die_before_the_receipt(folder: Path) -> None:
         print("receipt", flush=True)  # noqa: T201
 
 
-async def die_before_the_outcome_is_told(folder: Path) -> None:
+async def die_before_the_outcome_is_sent(folder: Path) -> None:
     async with gateway(folder, HandClock()) as site:
         await site.opens_session()
         await site.alerts.apply(leak_opened(EVENT, [request(key())]))
-        await site.alerts.look()
+        await site.alerts.process_due_requests()
         deliveries = await site.outbox.deliveries("cloud", 10)
         die_after_commit(site)
         await site.outbox.settle("cloud", [(delivery, Delivered()) for delivery in deliveries])
-        print(site.told(), flush=True)  # noqa: T201
+        print(site.outcomes(), flush=True)  # noqa: T201
 
 
 async def die_before_the_delivery_is_settled(folder: Path) -> None:
     async with gateway(folder, HandClock()) as site:
         await site.opens_session()
         await site.alerts.apply(leak_opened(EVENT, [request(key())]))
-        await site.alerts.look()
+        await site.alerts.process_due_requests()
         for delivery in await site.outbox.deliveries("cloud", 10):
             print(delivery.id, flush=True)  # noqa: T201
         os.kill(os.getpid(), signal.SIGKILL)
@@ -104,7 +104,7 @@ async def die_before_the_proposal_is_sent(folder: Path) -> None:
 
 
 async def killed(scene: str, folder: Path) -> list[str]:
-    """Play ``scene`` in a process of its own until it kills itself; return what it had said."""
+    """Run ``scene`` in a child process until it kills itself; return the words it printed."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", CHILD, scene, str(folder), stdout=asyncio.subprocess.PIPE, env={**os.environ}
     )
@@ -125,13 +125,13 @@ async def test_a_transition_that_was_not_committed_has_no_receipt_and_is_sent_ag
 ) -> None:
     assert await killed("die_before_the_transition_is_committed", tmp_path) == []
     async with gateway(tmp_path, restarted_clock) as site:
-        cursor, summaries = await site.alerts.greeting()
+        cursor, summaries = await site.alerts.cursor_and_summaries()
         assert (cursor, list(summaries)) == (None, []), "so the integration's log begins before it"
         assert await site.types() == []
         await site.opens_session(catches_up=False)
         await site.alerts.apply(leak_opened(EVENT, [request(key())]))
         await site.alerts.caught_up()
-        await site.alerts.look()
+        await site.alerts.process_due_requests()
         assert await site.types() == ["opened", "notification_requested"]
 
 
@@ -140,23 +140,21 @@ async def test_a_transition_whose_receipt_was_lost_is_sent_again_and_applied_onc
 ) -> None:
     assert await killed("die_before_the_receipt", tmp_path) == []
     async with gateway(tmp_path, restarted_clock) as site:
-        cursor, _ = await site.alerts.greeting()
+        cursor, _ = await site.alerts.cursor_and_summaries()
         transition = leak_opened(EVENT, [request(key())])
         assert cursor == transition.position
         await site.opens_session(catches_up=False)
         await site.alerts.apply(transition)
         await site.alerts.caught_up()
-        await site.alerts.look()
+        await site.alerts.process_due_requests()
         assert await site.types() == ["opened", "notification_requested"]
 
 
-async def test_an_outcome_that_was_not_told_goes_up_in_the_next_session(
-    tmp_path: Path, restarted_clock: HandClock
-) -> None:
-    assert await killed("die_before_the_outcome_is_told", tmp_path) == []
+async def test_an_unsent_outcome_is_sent_in_the_next_session(tmp_path: Path, restarted_clock: HandClock) -> None:
+    assert await killed("die_before_the_outcome_is_sent", tmp_path) == []
     async with gateway(tmp_path, restarted_clock) as site:
         await site.opens_session()
-        assert site.told() == {key(): True}
+        assert site.outcomes() == {key(): True}
         assert await site.types() == []
 
 
@@ -169,7 +167,7 @@ async def test_a_delivery_that_was_not_settled_is_repeated_with_the_same_ids(
         assert len(sent) == 2
 
 
-async def test_a_proposal_that_was_not_sent_goes_up_in_the_next_session_and_its_item_is_known(
+async def test_an_unsent_proposal_is_sent_in_the_next_session_and_its_item_is_recognised(
     tmp_path: Path, restarted_clock: HandClock
 ) -> None:
     assert await killed("die_before_the_proposal_is_sent", tmp_path) == []

@@ -1,4 +1,4 @@
-"""Asks: told to destinations when due, withdrawn, paused, also after restarts."""
+"""Notification requests: sent when due, withdrawn and paused, also across restarts."""
 
 import asyncio
 from pathlib import Path
@@ -38,12 +38,12 @@ async def test_a_transition_sent_again_changes_nothing(site: Gateway) -> None:
     await site.records_change(UPDATED, [request(key(revision=2))], revision=2)
     await site.alerts.apply(sent)
     assert await site.types() == ["opened", "updated", "notification_requested"]
-    cursor, [summary] = await site.alerts.greeting()
+    cursor, [summary] = await site.alerts.cursor_and_summaries()
     assert cursor is not None
     assert (cursor.n, summary.revision, summary.message) == (2, 2, "Water under the sink")
 
 
-async def test_an_ask_goes_to_its_destination_alone_when_it_is_due(site: Gateway) -> None:
+async def test_a_request_is_sent_to_its_destination_alone_when_due(site: Gateway) -> None:
     await site.records_change(OPENED, [request(key(), due=10)])
     await site.passes(9, alive=True)
     assert await site.requested() == []
@@ -52,7 +52,7 @@ async def test_an_ask_goes_to_its_destination_alone_when_it_is_due(site: Gateway
     assert await site.requested("hook") == []
 
 
-async def test_the_id_of_an_ask_comes_from_its_key() -> None:
+async def test_the_event_id_of_a_request_is_derived_from_its_key() -> None:
     assert is_ulid(request_event_id(key()))
     assert request_event_id(key())[:10] == LEAK[:10]
     others = {key(), key(1), key(number=1), key(revision=2), key(to="hook"), key(alert=ULIDS())}
@@ -60,10 +60,10 @@ async def test_the_id_of_an_ask_comes_from_its_key() -> None:
 
 
 @pytest.mark.parametrize("reached", [True, False])
-async def test_home_assistant_is_told_how_an_ask_ended(site: Gateway, reached: bool) -> None:  # noqa: FBT001
+async def test_the_outcome_of_a_request_is_sent_to_home_assistant(site: Gateway, reached: bool) -> None:  # noqa: FBT001
     await site.records_change(OPENED, [request(key())])
     await (site.delivers() if reached else site.fails())
-    assert site.told() == {key(): reached}
+    assert site.outcomes() == {key(): reached}
 
 
 async def test_a_late_success_replaces_a_failure(site: Gateway) -> None:
@@ -72,13 +72,13 @@ async def test_a_late_success_replaces_a_failure(site: Gateway) -> None:
     await site.passes(1, alive=True)
     while await site.delivers():
         pass
-    assert [(told.key, told.reached) for told in site.sent if isinstance(told, Notified)] == [
+    assert [(message.key, message.reached) for message in site.sent if isinstance(message, Notified)] == [
         (key(), False),
         (key(), True),
     ]
 
 
-async def test_an_ask_withdrawn_on_its_way_and_listed_again_is_not_asked_twice(site: Gateway) -> None:
+async def test_a_request_delivered_after_its_withdrawal_and_listed_again_is_not_sent_twice(site: Gateway) -> None:
     await site.opens_session()
     await site.records_change(OPENED, [request(key())])
     on_its_way = await site.outbox.deliveries("cloud", 9)
@@ -86,41 +86,41 @@ async def test_an_ask_withdrawn_on_its_way_and_listed_again_is_not_asked_twice(s
     await site.records_change(RESCHEDULED, [request(key(), due=5)])
     await site.outbox.settle("cloud", [(delivery, Delivered()) for delivery in on_its_way])
     await site.passes(6, alive=True)
-    assert site.told() == {key(): True}
+    assert site.outcomes() == {key(): True}
     assert await site.requested() == []
 
 
-async def test_a_rejected_ask_counts_as_not_reached(site: Gateway) -> None:
+async def test_a_rejected_request_counts_as_not_reached(site: Gateway) -> None:
     await site.records_change(OPENED, [request(key())])
     await site.answers(Rejected("refused_by_destination", "no"))
-    assert site.told() == {key(): False}
+    assert site.outcomes() == {key(): False}
 
 
-async def test_a_link_that_is_down_fails_its_asks_at_once_and_they_arrive_later(site: Gateway) -> None:
+async def test_requests_on_a_failed_link_fail_at_once_and_may_be_delivered_later(site: Gateway) -> None:
     await site.records_change(OPENED, [request(key()), request(key(1), due=5)])
-    await site.outbox.mark_unreachable("cloud")
-    assert site.told() == {key(): False}
+    await site.outbox.link_down("cloud")
+    assert site.outcomes() == {key(): False}
     await site.passes(5, alive=True)
-    assert site.told() == {key(): False, key(1): False}
+    assert site.outcomes() == {key(): False, key(1): False}
     await site.delivers()
-    assert site.told() == {key(): True, key(1): True}
+    assert site.outcomes() == {key(): True, key(1): True}
 
 
-async def test_an_ask_for_an_unknown_destination_fails_at_once(site: Gateway) -> None:
+async def test_a_request_for_an_unknown_destination_fails_at_once(site: Gateway) -> None:
     await site.records_change(OPENED, [request(key(to="nobody"))])
-    assert site.told() == {key(to="nobody"): False}
+    assert site.outcomes() == {key(to="nobody"): False}
 
 
-async def test_outcomes_go_up_again_in_each_session_while_the_alert_lives(site: Gateway) -> None:
+async def test_outcomes_are_sent_again_in_each_session_while_the_alert_is_alive(site: Gateway) -> None:
     await site.records_change(OPENED, [request(key())])
     site.alerts.session_closed(announced=False)
     await site.delivers()
-    assert site.told() == {}
+    assert site.outcomes() == {}
     await site.passes(7)
     await site.opens_session(catches_up=False)
     assert site.sent == []
     await site.alerts.caught_up()
-    assert site.told() == {key(): True}
+    assert site.outcomes() == {key(): True}
     assert [message.age for message in site.sent] == [7.0]
     await site.records_change(TransitionKind.RESOLVED, state=AlertState.RESOLVED)
     await site.opens_session()
@@ -130,21 +130,21 @@ async def test_outcomes_go_up_again_in_each_session_while_the_alert_lives(site: 
 async def test_a_newer_list_replaces_the_older_one(site: Gateway) -> None:
     await site.records_change(OPENED, [request(key(), due=0), request(key(1), due=600)])
     await site.records_change(UPDATED, [request(key(revision=2), due=30)], revision=2)
-    assert await site.types() == ["opened", "updated"]  # the ask on its way was withdrawn
+    assert await site.types() == ["opened", "updated"]  # the queued request was withdrawn
     await site.passes(30, alive=True)
     assert await site.requested() == [(2, 0, 0)]
     await site.passes(600, alive=True)
     assert await site.requested() == [(2, 0, 0)]
 
 
-async def test_a_record_without_a_list_leaves_the_asks_alone(site: Gateway) -> None:
+async def test_a_record_without_a_list_leaves_the_requests_unchanged(site: Gateway) -> None:
     await site.records_change(OPENED, [request(key(), due=10)])
     await site.records_change(TransitionKind.ACKNOWLEDGEMENT_EXPIRED)
     await site.passes(10, alive=True)
     assert await site.requested() == [(1, 0, 0)]
 
 
-async def test_a_moved_due_counts_and_a_told_key_is_not_told_again(site: Gateway) -> None:
+async def test_a_changed_due_time_applies_and_a_delivered_key_is_not_sent_again(site: Gateway) -> None:
     await site.records_change(OPENED, [request(key()), request(key(1), due=600)])
     await site.fails()
     await site.records_change(RESCHEDULED, [request(key()), request(key(1), due=0)])
@@ -156,7 +156,7 @@ async def test_a_moved_due_counts_and_a_told_key_is_not_told_again(site: Gateway
     assert await site.requested() == []
 
 
-async def test_closing_ends_all_asks_and_withdraws_those_on_their_way(site: Gateway) -> None:
+async def test_closing_drops_all_requests_and_withdraws_the_queued_ones(site: Gateway) -> None:
     await site.records_change(OPENED, [request(key()), request(key(1), due=60)])
     assert await site.types() == ["opened", "notification_requested"]
     await site.records_change(TransitionKind.ANSWERED, state=AlertState.ANSWERED, by="Eve", answer="keep_off")
@@ -165,7 +165,7 @@ async def test_closing_ends_all_asks_and_withdraws_those_on_their_way(site: Gate
     assert await site.requested() == []
 
 
-async def test_nobody_is_asked_while_an_acknowledgement_lasts_and_asked_after_it_without_a_word(site: Gateway) -> None:
+async def test_requests_pause_during_an_acknowledgement_and_resume_after_it_without_a_message(site: Gateway) -> None:
     await site.records_change(OPENED, [request(key(), due=100)])
     await site.records_change(
         ACKNOWLEDGED, [request(key(revision=2), due=3600)], revision=2, state=AlertState.ACKNOWLEDGED, notify_in=3600.0
@@ -183,20 +183,20 @@ async def test_nobody_is_asked_while_an_acknowledgement_lasts_and_asked_after_it
     assert orjson.loads(delivery.body)["data"]["state"] == "open"
 
 
-async def test_nobody_is_asked_after_the_give_up(site: Gateway) -> None:
+async def test_no_request_is_sent_after_the_alert_closes_as_unanswered(site: Gateway) -> None:
     await site.records_change(OPENED, [request(key(), due=100)], until_in=50.0)
     await site.passes(200, alive=True)
     assert await site.requested() == []
 
 
-async def test_missed_rounds_collapse_into_the_newest(site: Gateway) -> None:
+async def test_missed_rounds_are_replaced_by_the_newest(site: Gateway) -> None:
     await site.records_change(OPENED, [request(key(number=number), due=300.0 * number) for number in range(4)])
     await site.delivers()
     await site.passes(700, alive=True)
     assert await site.requested() == [(1, 0, 2)]
 
 
-async def test_a_newer_round_withdraws_one_still_on_its_way(site: Gateway) -> None:
+async def test_a_newer_round_withdraws_a_queued_one(site: Gateway) -> None:
     await site.records_change(OPENED, [request(key(number=number), due=300.0 * number) for number in range(3)])
     assert await site.requested() == [(1, 0, 0)]
     await site.passes(300, alive=True)
@@ -213,7 +213,7 @@ async def test_rounds_keep_a_minute_between_them_however_late_one_was_delivered(
     assert await site.requested() == [(1, 0, 1)]
 
 
-async def test_missed_levels_are_told_once_in_order(site: Gateway) -> None:
+async def test_missed_levels_are_notified_once_in_order(site: Gateway) -> None:
     requests = [
         request(key(level, number), due=600.0 * level + 300.0 * number) for level in range(3) for number in range(2)
     ]
@@ -223,22 +223,22 @@ async def test_missed_levels_are_told_once_in_order(site: Gateway) -> None:
     assert await site.requested() == [(1, 0, 1), (1, 1, 1), (1, 2, 1)]
 
 
-async def test_a_session_that_catches_up_holds_asks_and_draining_back(site: Gateway) -> None:
+async def test_a_session_that_catches_up_holds_back_requests_and_deliveries(site: Gateway) -> None:
     await site.records_change(OPENED, [request(key(), due=10)])
     await site.opens_session(catches_up=False)
     assert not site.alerts.may_deliver()
     await site.passes(20, alive=True)
     assert await site.requested() == []
-    draining = asyncio.create_task(site.alerts.until_may_deliver())
+    delivering = asyncio.create_task(site.alerts.until_may_deliver())
     await asyncio.sleep(0)
-    assert not draining.done()
+    assert not delivering.done()
     await site.alerts.caught_up()
-    await asyncio.wait_for(draining, 20)
-    await site.alerts.look()
+    await asyncio.wait_for(delivering, 20)
+    await site.alerts.process_due_requests()
     assert await site.requested() == [(1, 0, 0)]
 
 
-async def test_a_caught_up_of_a_session_that_is_over_opens_nothing(site: Gateway) -> None:
+async def test_a_late_caught_up_of_an_ended_session_permits_nothing(site: Gateway) -> None:
     await site.opens_session(catches_up=False)
     late = asyncio.create_task(site.alerts.caught_up())
     await asyncio.sleep(0)
@@ -257,7 +257,7 @@ async def test_home_assistant_is_away_a_minute_after_its_last_receipt(site: Gate
     assert await site.requested() == [(1, 0, 0)]
 
 
-async def test_after_an_announced_stop_home_assistant_has_five_minutes_also_across_a_restart(
+async def test_after_an_announced_stop_home_assistant_has_five_minutes_even_across_a_restart(
     tmp_path: Path, clock: HandClock
 ) -> None:
     async with gateway(tmp_path, clock) as first:
@@ -282,21 +282,21 @@ async def test_a_level_that_reached_nobody_makes_the_next_due_while_home_assista
     )
     await site.goes_away()
     await site.fails()
-    assert await site.requested() == [(1, 0, 0)]  # the hook may still be reached
-    await site.outbox.mark_unreachable("hook")
-    await site.alerts.look()
+    assert await site.requested() == [(1, 0, 0)]  # the webhook may still be reached
+    await site.outbox.link_down("hook")
+    await site.alerts.process_due_requests()
     assert (1, 1, 0) in await site.requested()
     assert (1, 2, 0) not in await site.requested("hook")
 
 
-async def test_a_level_that_reached_nobody_moves_nothing_while_home_assistant_is_there(site: Gateway) -> None:
+async def test_a_level_that_reached_nobody_changes_nothing_while_home_assistant_is_present(site: Gateway) -> None:
     await site.records_change(OPENED, [request(key()), request(key(1), due=3600.0)])
     await site.fails()
     await site.passes(30, alive=True)
     assert (1, 1, 0) not in await site.requested()
 
 
-async def test_asks_and_outcomes_survive_a_restart(tmp_path: Path, clock: HandClock) -> None:
+async def test_requests_and_outcomes_survive_a_restart(tmp_path: Path, clock: HandClock) -> None:
     async with gateway(tmp_path, clock) as first:
         await first.opens_session()
         await first.records_change(OPENED, [request(key()), request(key(1), due=600)])
@@ -304,15 +304,15 @@ async def test_asks_and_outcomes_survive_a_restart(tmp_path: Path, clock: HandCl
     clock.advance(599)
     async with gateway(tmp_path, clock, records=1) as second:
         await second.opens_session()
-        assert second.told() == {key(): True}
-        await second.alerts.look()
+        assert second.outcomes() == {key(): True}
+        await second.alerts.process_due_requests()
         assert await second.requested() == []
         await second.passes(1, alive=True)
         assert await second.requested() == [(1, 1, 0)]
 
 
 @pytest.mark.parametrize("jump", [10 * 365 * 86400.0, 3600.0, -3600.0])
-async def test_a_clock_that_is_set_moves_no_timer(site: Gateway, clock: HandClock, jump: float) -> None:
+async def test_setting_the_clock_does_not_affect_timers(site: Gateway, clock: HandClock, jump: float) -> None:
     await site.records_change(OPENED, [request(key(), due=600)])
     await site.passes(300, alive=True)
     clock.set_wall(jump)
@@ -322,7 +322,7 @@ async def test_a_clock_that_is_set_moves_no_timer(site: Gateway, clock: HandCloc
     assert await site.requested() == [(1, 0, 0)]
 
 
-async def test_a_start_with_a_clock_from_before_the_last_commit_counts_what_was_left(
+async def test_timers_continue_after_a_start_with_a_clock_before_the_last_commit(
     tmp_path: Path, clock: HandClock
 ) -> None:
     async with gateway(tmp_path, clock) as first:
@@ -339,7 +339,7 @@ async def test_a_start_with_a_clock_from_before_the_last_commit_counts_what_was_
         assert await second.requested() == [(1, 0, 0)]
 
 
-async def test_a_store_out_of_a_backup_neither_asks_nor_drains_before_it_has_caught_up(
+async def test_a_restored_store_neither_notifies_nor_delivers_before_it_has_caught_up(
     tmp_path: Path, clock: HandClock
 ) -> None:
     async with gateway(tmp_path, clock) as first:
@@ -354,44 +354,44 @@ async def test_a_store_out_of_a_backup_neither_asks_nor_drains_before_it_has_cau
         await restored.passes(3600)
         assert await restored.requested() == []
         await restored.opens_session()
-        await restored.alerts.look()
+        await restored.alerts.process_due_requests()
         assert restored.alerts.may_deliver()
         assert await restored.requested() == [(1, 0, 0)]
 
 
-async def test_a_destination_that_joins_hears_of_the_living_alerts(site: Gateway) -> None:
+async def test_a_new_destination_receives_the_alive_alerts(site: Gateway) -> None:
     closed = ULIDS()
     await site.records_change(OPENED, id=closed)
     await site.records_change(TransitionKind.RESOLVED, id=closed, state=AlertState.RESOLVED)
     await site.records_change(OPENED)
-    rung = await site.records_change(UPDATED, revision=2)
+    updated = await site.records_change(UPDATED, revision=2)
     await site.outbox.register("new", (EventKind.ALERT,))
     [delivery] = await site.outbox.deliveries("new", 10)
     document = orjson.loads(delivery.body)
-    assert (delivery.id, document["data"]["revision"]) == (rung.changes[0].event, 2)
+    assert (delivery.id, document["data"]["revision"]) == (updated.changes[0].event, 2)
     assert document["data"]["alert"] == LEAK
 
 
-async def test_closed_alerts_are_forgotten_after_a_month(site: Gateway) -> None:
+async def test_closed_alerts_are_deleted_after_a_month(site: Gateway) -> None:
     await site.records_change(OPENED, [request(key())])
     await site.records_change(TransitionKind.RESOLVED, state=AlertState.RESOLVED)
     await site.opens_session()
-    assert len((await site.alerts.greeting())[1]) == 1
+    assert len((await site.alerts.cursor_and_summaries())[1]) == 1
     site.clock.advance(31 * 86400)
     await site.opens_session()
-    assert (await site.alerts.greeting())[1] == ()
+    assert (await site.alerts.cursor_and_summaries())[1] == ()
 
 
-async def test_the_service_asks_by_itself_when_time_comes(site: Gateway) -> None:
+async def test_the_service_sends_requests_when_they_are_due(site: Gateway) -> None:
     running = asyncio.create_task(site.alerts.run())
     await site.records_change(OPENED, [request(key(), due=10)])
     site.clock.advance(10)
     async with asyncio.timeout(20):
         await site.delivers()
-        while not site.told():
-            await site.outbox.wait_for_events("cloud")
+        while not site.outcomes():
+            await site.outbox.wait("cloud")
             deliveries = await site.outbox.deliveries("cloud", 10)
             await site.outbox.settle("cloud", [(delivery, Delivered()) for delivery in deliveries])
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
-    assert site.told() == {key(): True}
+    assert site.outcomes() == {key(): True}

@@ -1,4 +1,4 @@
-"""Proposals: answers and acknowledgements from outside, until the integration has settled them."""
+"""Proposals from destinations, until the integration has settled them."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from .parts import LEAK, Gateway, gateway, key, request
 OPENED, UPDATED = TransitionKind.OPENED, TransitionKind.UPDATED
 
 
-async def test_an_answer_from_outside_is_proposed_with_its_age(site: Gateway) -> None:
+async def test_an_answer_from_a_destination_is_proposed_with_its_age(site: Gateway) -> None:
     await site.records_change(OPENED)
     proposal = await site.proposes(answer="keep_off", revision=1, age=5.0)
     assert site.sent == [
@@ -25,7 +25,7 @@ async def test_an_answer_from_outside_is_proposed_with_its_age(site: Gateway) ->
     ]
 
 
-async def test_an_item_that_comes_again_is_passed_over(site: Gateway) -> None:
+async def test_a_repeated_item_is_ignored(site: Gateway) -> None:
     await site.records_change(OPENED)
     proposal = await site.proposes(answer="keep_off")
     await site.proposes(answer="keep_off")
@@ -97,7 +97,7 @@ async def test_a_proposal_lost_before_its_commit_is_fetched_again_with_the_same_
         ({"age": 3500.0}, False),
     ],
 )
-async def test_a_proposal_pauses_asks_only_if_it_would_be_recorded(
+async def test_a_proposal_pauses_requests_only_if_it_would_be_accepted(
     site: Gateway, answer: dict[str, object], *, pauses: bool
 ) -> None:
     await site.records_change(UPDATED, [request(key(revision=2), due=100)], revision=2, answers_from=2)
@@ -107,17 +107,17 @@ async def test_a_proposal_pauses_asks_only_if_it_would_be_recorded(
     assert await site.requested() == ([] if pauses else [(2, 0, 0)])
 
 
-async def test_asks_go_on_once_a_proposal_is_refused(site: Gateway) -> None:
+async def test_requests_continue_once_a_proposal_is_refused(site: Gateway) -> None:
     await site.records_change(OPENED, [request(key(), due=10)])
     proposal = await site.proposes(answer="keep_off")
     await site.passes(10, alive=True)
     assert await site.requested() == []
     await site.alerts.settle(Result(id=proposal, problem=Problem(code="not_allowed", message="No.")))
-    await site.alerts.look()
+    await site.alerts.process_due_requests()
     assert await site.requested() == [(1, 0, 0)]
 
 
-async def test_an_acknowledgement_from_outside_pauses_until_its_own_end(site: Gateway) -> None:
+async def test_an_acknowledgement_from_a_destination_pauses_requests_until_its_end(site: Gateway) -> None:
     await site.records_change(OPENED, [request(key(), due=10)])
     await site.goes_away()
     await site.proposes(acknowledge_for=600.0, age=100.0)
@@ -131,9 +131,7 @@ async def test_an_acknowledgement_from_outside_pauses_until_its_own_end(site: Ga
     assert await site.requested() == [(2, 0, 0)]
 
 
-async def test_answers_that_wait_and_those_that_are_remembered_are_bounded(
-    site: Gateway, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_waiting_and_remembered_answers_are_bounded(site: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proposals, "MOST_UNSETTLED", 2)
     monkeypatch.setattr(proposals, "REMEMBERED", 4)
     await site.records_change(OPENED)
@@ -149,22 +147,39 @@ async def test_answers_that_wait_and_those_that_are_remembered_are_bounded(
     assert sorted(identifier for (identifier,) in known) == sorted(sent[3:])
 
 
-async def test_the_answers_of_two_destinations_count_both_however_their_names_join(site: Gateway) -> None:
-    def take_twice(transaction: Transaction) -> None:
+async def test_answers_of_two_destinations_are_distinct_however_their_names_join(site: Gateway) -> None:
+    def add_twice(transaction: Transaction) -> None:
         for identifier, destination in [("a@b", "c"), ("a", "b@c"), ("a", "c/b"), ("b/a", "c"), ("b%2Fa", "c")]:
             item = InboxItem(id=identifier, cursor=1, alert=LEAK, by="Eve", age=0.0, answer="keep_off")
-            site.alerts.take(transaction, [item, item], destination)
+            site.alerts.add_proposals(transaction, [item, item], destination)
 
-    await site.store.write(take_twice)
+    await site.store.write(add_twice)
     assert len(site.proposed()) == 5
 
 
-def test_no_answer_makes_the_writer_read_those_that_are_remembered() -> None:
+@pytest.mark.parametrize(
+    ("settled", "known"), [(1, "cloud/01J"), (0, "01J@cloud")], ids=["settled", "about to be settled"]
+)
+async def test_answers_from_a_store_of_the_previous_schema_are_recognised(
+    tmp_path: Path, settled: int, known: str
+) -> None:
+    path = tmp_path / "gateway.sqlite"
+    make_first_release(path)
+    connection = apsw.Connection(str(path))
+    stored = "INSERT INTO alert_proposal (id, alert, given_at, settled, by) VALUES (?, ?, ?, ?, 'Eve')"
+    connection.executemany(stored, [("01J@cloud", LEAK, 2.0, settled), ("a@b@c", LEAK, 1.0, settled)])
+    connection.close()
+    async with opened(tmp_path) as store:
+        rows = await store.read(lambda transaction: transaction.rows("SELECT number, id FROM alert_proposal"))
+    assert sorted(rows) == [(1, "a@b@c"), (2, known)]
+
+
+def test_adding_an_answer_does_not_scan_the_remembered_ones() -> None:
     transaction = Explained()
     item = InboxItem(id="1", cursor=1, alert=LEAK, by="Eve", age=0.0, answer="keep_off")
-    assert proposals.take(transaction, item, "cloud", 0.0)
+    assert proposals.add(transaction, item, "cloud", 0.0)
     deletes = [steps for sql, steps in transaction.plans.items() if sql.startswith("DELETE")]
     assert deletes == [["SEARCH alert_proposal USING INDEX alert_proposal_settled (number<?)"]]
     transaction.ran.clear()
-    assert proposals.take(transaction, item, "cloud", 0.0) is None
-    assert len(transaction.ran) == 1, "a repeat only tries to be inserted"
+    assert proposals.add(transaction, item, "cloud", 0.0) is None
+    assert len(transaction.ran) == 1, "a repeat runs only the INSERT"

@@ -1,1 +1,1 @@
-"""What the gateway serves over HTTP."""
+"""Tests of the gateway's HTTP API."""

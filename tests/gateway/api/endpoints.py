@@ -1,4 +1,4 @@
-"""A server with a real outbox behind the doors for programs."""
+"""Server whose endpoints for local programs use a real outbox."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -25,7 +25,7 @@ from process_cosmos_gateway.store import Store
 from process_cosmos_gateway.store.disk_reserve import free_bytes
 
 from .link import SECONDS
-from .services import SITE, FakeAlerts, FakeOwners
+from .services import SITE, FakeAlerts, FakeBackend
 from .test_change_feed import HandClock
 
 PROGRAM = "watcher"
@@ -33,23 +33,23 @@ TIME = "2026-11-22T12:00:00+00:00"
 
 
 def publish(number: int, **changes: object) -> dict[str, object]:
-    """Return one event as a program sends it; its id is a ULID made of ``number``."""
+    """Return a publish message whose event id is a ULID made from ``number``."""
     usual = {"type": "publish", "id": str(number), "event": f"01K{number:023d}", "event_type": "com.example.seen.v1"}
     return {**usual, "subject": "front-door", "time": TIME, "data": {"number": number}, **changes}
 
 
 @dataclass
 class Producer:
-    """A local program."""
+    """Connection of a local program."""
 
     socket: ClientWebSocketResponse
 
-    async def say(self, *messages: object) -> None:
+    async def send(self, *messages: object) -> None:
         for message in messages:
             await self.socket.send_bytes(message if isinstance(message, bytes) else orjson.dumps(message))
 
     async def frame(self) -> list[dict[str, Any]]:
-        """Return the next results: all of one frame."""
+        """Return the results in the next frame."""
         async with asyncio.timeout(SECONDS):
             message = await self.socket.receive()
         assert message.type is WSMsgType.TEXT, message
@@ -57,33 +57,33 @@ class Producer:
         return results
 
     async def results(self, number: int) -> list[dict[str, Any]]:
-        """Return so many results, in the order they came."""
+        """Return the next ``number`` results in order of arrival."""
         found: list[dict[str, Any]] = []
         while len(found) < number:
             found += await self.frame()
         return found
 
     async def codes(self, *messages: object) -> list[str | None]:
-        """Say something; return the code of each refusal, None for what was accepted."""
-        await self.say(*messages)
+        """Send messages; return the code of each refusal, None for accepted ones."""
+        await self.send(*messages)
         found = await self.results(len(messages))
         return [result["problem"] and result["problem"]["code"] for result in found]
 
 
 class CountedOutbox(Outbox):
-    """The outbox; ``asked``: how many events were brought to it, on disk or not."""
+    """Outbox that counts in ``offered`` the events offered to it, stored or not."""
 
-    asked = 0
+    offered = 0
 
     @override
-    def submit(self, event: Event, after: Outcome | None = None) -> Outcome:
-        self.asked += 1
-        return super().submit(event, after)
+    def offer(self, event: Event, after: Outcome | None = None) -> Outcome:
+        self.offered += 1
+        return super().offer(event, after)
 
 
 @dataclass
 class Endpoints:
-    """The server, its outbox, and how to come in."""
+    """The server, its outbox, and the tokens to connect."""
 
     http: ClientSession
     url: str
@@ -99,11 +99,11 @@ class Endpoints:
         return Producer(await self.http.ws_connect(f"{self.url}/ws/events", headers=self.bearer()))
 
     async def stop(self) -> None:
-        """Stop listening, as the gateway does."""
+        """Stop the server, as the gateway does."""
         await self.listening.aclose()
 
     async def break_store(self) -> None:
-        """Let nothing be written or read any more."""
+        """Close the store, so that reads and writes fail."""
         self.store_works = False
         await self.store.close()
 
@@ -115,27 +115,27 @@ class Endpoints:
 async def with_endpoints(
     folder: Path, port: int, limits: Limits | None = None, free_fn: Callable[[Path], int] = free_bytes
 ) -> AsyncIterator[Endpoints]:
-    clock, anybody = HandClock(), cast("Any", FakeOwners())
+    clock, backend = HandClock(), cast("Any", FakeBackend())
     token = make_token(folder, PROGRAM, clock)
     store = await Store.open(folder, lambda: SITE, free_fn=free_fn)
     outbox = CountedOutbox(store, clock, limits)
-    parts = Services(
+    services = Services(
         alerts=cast("Any", FakeAlerts()),
         feed=ChangeFeed(clock, tuple),
-        requests=Requests(anybody, anybody, anybody),
-        status=anybody,
+        requests=Requests(backend, backend, backend),
+        status=backend,
     )
     producers = EventsEndpoint(outbox)
-    metrics = Metrics(store, outbox, anybody, folder, [producers.alarm_seconds])
-    admission = Admission(folder, {"/ws/events": producers.serve, "/metrics": metrics.serve}, look_every=0.01)
-    access = Pairing(folder, clock, supervised=False)
-    home = await access.pair(PairingRequest(secret=offer_pairing(folder, clock), instance="home"))
+    metrics = Metrics(store, outbox, backend, folder, [producers.accept_seconds])
+    admission = Admission(folder, {"/ws/events": producers.serve, "/metrics": metrics.serve}, check_seconds=0.01)
+    pairing = Pairing(folder, clock, supervised=False)
+    home = await pairing.pair(PairingRequest(secret=offer_pairing(folder, clock), instance="home"))
     async with ClientSession() as http, AsyncExitStack() as listening:
         await listening.enter_async_context(
-            Server(parts, store, access, "0.1.0", admission).listen("127.0.0.1", port, None)
+            Server(services, store, pairing, "0.1.0", admission).listen("127.0.0.1", port, None)
         )
-        looking = asyncio.create_task(admission.run())
-        listening.callback(looking.cancel)
+        checking = asyncio.create_task(admission.run())
+        listening.callback(checking.cancel)
         made = Endpoints(http, f"http://127.0.0.1:{port}", folder, token, home, store, outbox, listening)
         yield made
     if made.store_works:

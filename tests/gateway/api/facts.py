@@ -1,10 +1,10 @@
-"""What the page shows in tests: made up, at the border of the parts that own the facts."""
+"""Fake status and outbox for tests of the status page."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from process_cosmos_gateway.api.ingress.page import About, Page
+from process_cosmos_gateway.api.ingress.page import About, StatusPage
 from process_cosmos_gateway.contract.destinations import DestinationKind, Link, LinkState, Priority, Status, Waiting
 from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.options import BrokerOptions
@@ -26,8 +26,8 @@ CLOUD = Link(
 
 
 @dataclass
-class Owners:
-    """The status reader and the outbox in one; ``broken``: the store cannot be read."""
+class FakeStatus:
+    """Fake of the status reader and the outbox; ``broken``: the store cannot be read."""
 
     status: Status = WELL
     ages: dict[Priority, float] = field(default_factory=dict)
@@ -51,6 +51,6 @@ class Owners:
         )
 
 
-def page_of(owners: Owners, folder: Path, port: int, broker: BrokerOptions | None, peer: str) -> Page:
+def page_of(status: FakeStatus, folder: Path, port: int, broker: BrokerOptions | None, peer: str) -> StatusPage:
     about = About(site=SITE, version="0.1.0", url=f"http://127.0.0.1:{port}", data=folder, broker=broker)
-    return Page(about, cast("Any", owners), cast("Any", owners), HandClock(), peer=peer)
+    return StatusPage(about, cast("Any", status), cast("Any", status), HandClock(), peer=peer)

@@ -1,4 +1,4 @@
-"""Home Assistant's end of a session, as the tests play it."""
+"""Home Assistant's end of a session, simulated by the tests."""
 
 import asyncio
 from dataclasses import replace
@@ -14,7 +14,7 @@ from process_cosmos_gateway.contract.session import HomeAssistantHello, Receipt
 
 RUN = Ulid("01KAQ7B2Z8M4T6V9C3D5F7G9HJ")
 SECONDS = 30
-"""How long anything may take before a test gives up, on a busy machine too."""
+"""Timeout of any step of a test, long enough for a busy machine."""
 
 
 def hello(**changes: object) -> HomeAssistantHello:
@@ -27,17 +27,17 @@ def transition(n: int) -> Transition:
 
 
 class Link:
-    """Home Assistant's end of a session."""
+    """WebSocket connection of a simulated Home Assistant."""
 
     def __init__(self, socket: ClientWebSocketResponse) -> None:
         self.socket = socket
 
-    async def say(self, *messages: FromHomeAssistant) -> None:
+    async def send(self, *messages: FromHomeAssistant) -> None:
         for message in messages:
             await self.socket.send_bytes(encode(message))
 
     async def next(self, *, beats: bool = False) -> FromGateway:
-        """Return the next message; without ``beats`` plain signs of life are passed over."""
+        """Return the next message; skip plain heartbeats unless ``beats``."""
         async with asyncio.timeout(SECONDS):
             while True:
                 frame = await self.socket.receive()
@@ -47,7 +47,7 @@ class Link:
                     return message
 
     async def end(self) -> int | None:
-        """Return the code the session was closed with, after whatever came before."""
+        """Skip remaining messages and return the close code of the session."""
         async with asyncio.timeout(SECONDS):
             while (await self.socket.receive()).type in (WSMsgType.TEXT, WSMsgType.BINARY):
                 pass

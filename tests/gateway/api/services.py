@@ -1,4 +1,4 @@
-"""A server with fakes behind it, at the borders of the parts they stand for."""
+"""Server with fake services behind it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -12,7 +12,7 @@ from typing import Any, cast
 from aiohttp import ClientSession
 
 from process_cosmos_gateway.api.change_feed import ChangeFeed
-from process_cosmos_gateway.api.ingress.page import Page
+from process_cosmos_gateway.api.ingress.page import StatusPage
 from process_cosmos_gateway.api.pairing import Pairing, offer_pairing
 from process_cosmos_gateway.api.requests import Requests
 from process_cosmos_gateway.api.server import Server
@@ -36,10 +36,10 @@ EPOCH = Ulid("01KAQ70001EP0CH00000000000")
 
 @dataclass
 class FakeAlerts:
-    """Writes down what it is told, in order."""
+    """Fake of ``Alerts`` that records calls in order."""
 
-    heard: list[Any] = field(default_factory=list)
-    lives: int = 0
+    calls: list[Any] = field(default_factory=list)
+    contacts: int = 0
     commits: int = 0
     broken: bool = False
     gate: asyncio.Event = field(default_factory=asyncio.Event)
@@ -49,7 +49,7 @@ class FakeAlerts:
     def __post_init__(self) -> None:
         self.gate.set()
 
-    async def greeting(self) -> tuple[Position | None, tuple[()]]:
+    async def cursor_and_summaries(self) -> tuple[Position | None, tuple[()]]:
         if self.broken:
             raise StoreError
         return Position(run=RUN, n=3), ()
@@ -57,31 +57,31 @@ class FakeAlerts:
     def session_opened(self, send: Callable[[Notified | Propose], None], entry: str | None) -> None:
         self.send = send
         self.entry = entry
-        self.heard.append("opened")
+        self.calls.append("opened")
 
     def session_closed(self, *, announced: bool) -> None:
-        self.heard.append("closed, announced" if announced else "closed")
+        self.calls.append("closed, announced" if announced else "closed")
 
     def heard_from_home_assistant(self) -> None:
-        self.lives += 1
+        self.contacts += 1
 
     async def apply(self, *transitions: Transition) -> None:
         await self.gate.wait()
         if self.broken:
             raise StoreError
         self.commits += 1
-        self.heard += [transition.position.n for transition in transitions]
+        self.calls += [transition.position.n for transition in transitions]
 
     async def caught_up(self) -> None:
-        self.heard.append("caught up")
+        self.calls.append("caught up")
 
     async def settle(self, result: Result) -> None:
-        self.heard.append(result)
+        self.calls.append(result)
 
 
 @dataclass
-class FakeOwners:
-    """Devices, destinations, outbox and the status reader in one."""
+class FakeBackend:
+    """Fake of devices, destinations, outbox and the status reader."""
 
     written: list[object] = field(default_factory=list)
     test: Callable[[object], Awaitable[object]] | None = None
@@ -112,16 +112,16 @@ class FakeOwners:
 
 
 @dataclass
-class House:
-    """A server with fakes behind it."""
+class ServerHarness:
+    """Running server with fake services, and its client."""
 
     http: ClientSession
     url: str
     token: str
     alerts: FakeAlerts
-    owners: FakeOwners
+    backend: FakeBackend
     feed: ChangeFeed
-    access: Pairing
+    pairing: Pairing
     devices: list[Device]
     links: list[Link] = field(default_factory=list)
 
@@ -132,7 +132,7 @@ class House:
 
     async def open(self) -> Link:
         link = await self.connect()
-        await link.say(hello())
+        await link.send(hello())
         assert isinstance(await link.next(), GatewayHello)
         return link
 
@@ -143,24 +143,26 @@ class House:
 
 
 @asynccontextmanager
-async def serving(folder: Path, port: int, limits: Limits, page: Page | None = None) -> AsyncIterator[House]:
-    clock, alerts, owners = HandClock(), FakeAlerts(), FakeOwners()
-    access = Pairing(folder, clock, supervised=False)
-    token = await access.pair(PairingRequest(secret=offer_pairing(folder, clock), instance="home"))
+async def serving(
+    folder: Path, port: int, limits: Limits, page: StatusPage | None = None
+) -> AsyncIterator[ServerHarness]:
+    clock, alerts, backend = HandClock(), FakeAlerts(), FakeBackend()
+    pairing = Pairing(folder, clock, supervised=False)
+    token = await pairing.pair(PairingRequest(secret=offer_pairing(folder, clock), instance="home"))
     devices: list[Device] = []
     feed = ChangeFeed(clock, lambda: tuple(devices))
     store = await Store.open(folder, lambda: SITE)
-    parts = Services(
+    services = Services(
         alerts=cast("Any", alerts),
         feed=feed,
-        requests=Requests(cast("Any", owners), cast("Any", owners), cast("Any", owners)),
-        status=cast("StatusReader", owners),
+        requests=Requests(cast("Any", backend), cast("Any", backend), cast("Any", backend)),
+        status=cast("StatusReader", backend),
         limits=limits,
     )
-    server = Server(parts, store, access, "0.1.0", page=page)
+    server = Server(services, store, pairing, "0.1.0", page=page)
     async with server.listen("127.0.0.1", port, None), ClientSession() as http:
-        house = House(http, f"http://127.0.0.1:{port}", token, alerts, owners, feed, access, devices)
-        yield house
-        for link in house.links:
+        harness = ServerHarness(http, f"http://127.0.0.1:{port}", token, alerts, backend, feed, pairing, devices)
+        yield harness
+        for link in harness.links:
             await link.socket.close()
     await store.close()

@@ -1,4 +1,4 @@
-"""The feed: numbers, replays, snapshots."""
+"""Change feed: numbers, replays, snapshots and reports of missed changes."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from process_cosmos_gateway.api.change_feed import ChangeFeed
-from process_cosmos_gateway.api.missed_changes import MOST_TOLD
+from process_cosmos_gateway.api.missed_changes import MOST_REPORTED
 from process_cosmos_gateway.contract.devices import (
     AvailabilityChanged,
     Device,
@@ -33,7 +33,7 @@ DEVICES = (Device(id="leak", title="Leak", properties=(WET,)),)
 
 @dataclass
 class HandClock:
-    """A clock that a test moves."""
+    """Clock set by the test."""
 
     wall: datetime = datetime(2026, 11, 22, tzinfo=UTC)
     seconds: float = 0.0
@@ -46,11 +46,11 @@ class HandClock:
 
 
 @dataclass
-class House:
-    """A feed with what its follower heard."""
+class FeedHarness:
+    """Feed, its clock, and the messages its subscriber received."""
 
     clock: HandClock = field(default_factory=HandClock)
-    heard: list[DeviceChange | Snapshot | MissedChangesReport] = field(default_factory=list)
+    received: list[DeviceChange | Snapshot | MissedChangesReport] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.feed = ChangeFeed(self.clock, lambda: DEVICES)
@@ -61,45 +61,49 @@ class House:
     def wet(self, value: bool, age: float = 0.5) -> None:  # noqa: FBT001
         self.feed.publish(ValueChanged(sequence=0, device="leak", property="wet", value=value, age=age))
 
-    def follow(self, run: Ulid = RUN, after: int | None = None) -> list[DeviceChange | Snapshot | MissedChangesReport]:
-        self.heard.clear()
-        self.feed.follow(Subscribe(id="1", run=run, after=after), self.heard.append)
-        return list(self.heard)
+    def subscribe(
+        self, run: Ulid = RUN, after: int | None = None
+    ) -> list[DeviceChange | Snapshot | MissedChangesReport]:
+        self.received.clear()
+        self.feed.subscribe(Subscribe(id="1", run=run, after=after), self.received.append)
+        return list(self.received)
 
-    def missed(self, run: Ulid = OTHER_RUN, after: int | None = None, confirmed: int = 0) -> MissedChangesReport:
-        """Come back, and return what is reported of the absence."""
-        self.heard.clear()
+    def missed(self, run: Ulid = OTHER_RUN, after: int | None = None, confirmed: int | None = 0) -> MissedChangesReport:
+        """Subscribe again and return the report of missed changes."""
+        self.received.clear()
         request = Subscribe(id="1", run=run, after=after, report_missed=True, confirmed=confirmed)
-        self.feed.follow(request, self.heard.append)
-        told = self.heard[-1]
-        assert isinstance(told, MissedChangesReport)
-        return told
+        self.feed.subscribe(request, self.received.append)
+        report = self.received[-1]
+        assert isinstance(report, MissedChangesReport)
+        return report
 
     def last_number(self) -> int:
-        last = self.heard[-1]
+        last = self.received[-1]
         assert not isinstance(last, MissedChangesReport)
         return last.sequence
 
 
 @pytest.fixture
-def house() -> House:
-    return House()
+def harness() -> FeedHarness:
+    return FeedHarness()
 
 
-def replayed(heard: list[DeviceChange | Snapshot | MissedChangesReport]) -> list[object]:
-    assert isinstance(heard[-1], Snapshot)
-    return [change.value for change in heard[:-1] if isinstance(change, ValueChanged)]
+def replayed(received: list[DeviceChange | Snapshot | MissedChangesReport]) -> list[object]:
+    assert isinstance(received[-1], Snapshot)
+    return [change.value for change in received[:-1] if isinstance(change, ValueChanged)]
 
 
-def test_the_first_to_follow_gets_the_snapshot_and_then_each_change_numbered(house: House) -> None:
-    house.wet(True)
-    (snapshot,) = house.follow()
+def test_the_first_subscriber_gets_the_snapshot_and_then_numbered_changes(harness: FeedHarness) -> None:
+    harness.wet(True)
+    (snapshot,) = harness.subscribe()
     assert isinstance(snapshot, Snapshot)
     assert snapshot.devices == DEVICES
-    house.wet(False)
-    house.feed.publish(AvailabilityChanged(sequence=0, device="leak", online=False))
+    harness.wet(False)
+    harness.feed.publish(AvailabilityChanged(sequence=0, device="leak", online=False))
     assert [
-        change.sequence - snapshot.sequence for change in house.heard if not isinstance(change, MissedChangesReport)
+        change.sequence - snapshot.sequence
+        for change in harness.received
+        if not isinstance(change, MissedChangesReport)
     ] == [
         0,
         1,
@@ -107,204 +111,217 @@ def test_the_first_to_follow_gets_the_snapshot_and_then_each_change_numbered(hou
     ]
 
 
-def test_what_the_same_run_missed_comes_first_with_its_age(house: House) -> None:
-    house.follow()
-    house.wet(True)
-    seen = house.last_number()
-    house.feed.unfollow()
-    house.wet(False, age=0.5)
-    house.clock.seconds += 20
-    house.wet(True)
-    first, *_ = heard = house.follow(after=seen)
-    assert replayed(heard) == [False, True]
+def test_changes_missed_by_the_same_run_are_replayed_first_with_their_age(harness: FeedHarness) -> None:
+    harness.subscribe()
+    harness.wet(True)
+    seen = harness.last_number()
+    harness.feed.unsubscribe()
+    harness.wet(False, age=0.5)
+    harness.clock.seconds += 20
+    harness.wet(True)
+    first, *_ = received = harness.subscribe(after=seen)
+    assert replayed(received) == [False, True]
     assert isinstance(first, ValueChanged)
     assert first.age == 20.5
 
 
-def test_what_a_follower_has_seen_does_not_come_again(house: House) -> None:
-    house.follow()
-    house.wet(True)
-    assert replayed(house.follow(after=house.last_number())) == []
+def test_changes_already_received_are_not_replayed(harness: FeedHarness) -> None:
+    harness.subscribe()
+    harness.wet(True)
+    assert replayed(harness.subscribe(after=harness.last_number())) == []
 
 
-def test_a_change_of_more_than_a_minute_ago_is_no_edge_any_more(house: House) -> None:
-    house.follow()
-    seen = house.last_number()
-    house.wet(True)
-    house.clock.seconds += 61
-    assert replayed(house.follow(after=seen)) == []
-    house.wet(False)
-    assert replayed(house.follow(after=seen)) == [False]
+def test_a_change_older_than_a_minute_is_not_replayed(harness: FeedHarness) -> None:
+    harness.subscribe()
+    seen = harness.last_number()
+    harness.wet(True)
+    harness.clock.seconds += 61
+    assert replayed(harness.subscribe(after=seen)) == []
+    harness.wet(False)
+    assert replayed(harness.subscribe(after=seen)) == [False]
 
 
-def test_another_run_of_home_assistant_gets_no_old_edges(house: House) -> None:
-    house.follow()
-    seen = house.last_number()
-    house.wet(True)
-    assert replayed(house.follow(run=OTHER_RUN, after=seen)) == []
+def test_another_run_of_home_assistant_gets_no_replay(harness: FeedHarness) -> None:
+    harness.subscribe()
+    seen = harness.last_number()
+    harness.wet(True)
+    assert replayed(harness.subscribe(run=OTHER_RUN, after=seen)) == []
 
 
-def test_after_a_restart_of_the_gateway_the_numbers_go_on_and_the_news_is_replayed(house: House) -> None:
-    house.follow()
-    house.wet(True)
-    seen = house.last_number()
-    house.clock.seconds += 2
-    house.restart()
-    house.wet(False)
-    assert replayed(house.follow(after=seen)) == [False]
-    assert house.last_number() > seen
+def test_after_a_restart_of_the_gateway_numbers_continue_and_new_changes_are_replayed(harness: FeedHarness) -> None:
+    harness.subscribe()
+    harness.wet(True)
+    seen = harness.last_number()
+    harness.clock.seconds += 2
+    harness.restart()
+    harness.wet(False)
+    assert replayed(harness.subscribe(after=seen)) == [False]
+    assert harness.last_number() > seen
 
 
-def test_after_a_restart_with_the_clock_set_back_the_news_is_replayed_too(house: House) -> None:
-    house.follow()
-    seen = house.last_number()
-    house.clock.wall -= timedelta(days=1)
-    house.restart()
-    house.wet(True)
-    assert replayed(house.follow(after=seen)) == [True]
+def test_after_a_restart_with_the_clock_set_back_new_changes_are_replayed_too(harness: FeedHarness) -> None:
+    harness.subscribe()
+    seen = harness.last_number()
+    harness.clock.wall -= timedelta(days=1)
+    harness.restart()
+    harness.wet(True)
+    assert replayed(harness.subscribe(after=seen)) == [True]
 
 
-def test_nobody_follows_after_unfollow(house: House) -> None:
-    house.follow()
-    house.feed.unfollow()
-    house.wet(True)
-    assert len(house.heard) == 1
+def test_after_unsubscribing_nothing_is_sent(harness: FeedHarness) -> None:
+    harness.subscribe()
+    harness.feed.unsubscribe()
+    harness.wet(True)
+    assert len(harness.received) == 1
 
 
-def test_a_flood_keeps_the_newest_ten_thousand(house: House) -> None:
-    house.follow()
-    seen = house.last_number()
-    house.feed.unfollow()
+def test_of_a_flood_the_newest_ten_thousand_changes_are_kept(harness: FeedHarness) -> None:
+    harness.subscribe()
+    seen = harness.last_number()
+    harness.feed.unsubscribe()
     for number in range(10_001):
-        house.wet(bool(number))
-    assert len(house.follow(after=seen)) == 10_001
+        harness.wet(bool(number))
+    assert len(harness.subscribe(after=seen)) == 10_001
 
 
-def values(told: MissedChangesReport) -> list[object]:
-    return [missed.value for missed in told.changes]
+def values(report: MissedChangesReport) -> list[object]:
+    return [missed.value for missed in report.changes]
 
 
-def test_what_came_and_went_while_home_assistant_was_away_is_told_with_its_age(house: House) -> None:
-    house.missed()
-    house.clock.seconds += 10
-    house.feed.confirm(0)
-    house.feed.unfollow()
-    house.clock.seconds += 100
-    house.wet(True, age=5)
-    house.clock.seconds += 20
-    house.wet(False)
-    house.feed.publish(EventHappened(sequence=0, device="leak", event="pressed", age=0))
-    house.clock.seconds += 80
-    told = house.missed()
-    assert told.since == 200
-    assert told.changes == (
+def test_changes_during_an_absence_are_reported_with_their_age(harness: FeedHarness) -> None:
+    harness.missed()
+    harness.clock.seconds += 10
+    harness.feed.confirm(0)
+    harness.feed.unsubscribe()
+    harness.clock.seconds += 100
+    harness.wet(True, age=5)
+    harness.clock.seconds += 20
+    harness.wet(False)
+    harness.feed.publish(EventHappened(sequence=0, device="leak", event="pressed", age=0))
+    harness.clock.seconds += 80
+    report = harness.missed()
+    assert report.since == 200
+    assert report.changes == (
         MissedChange(device="leak", age=105, property="wet", value=True),
         MissedChange(device="leak", age=80.5, property="wet", value=False),
         MissedChange(device="leak", age=80, event="pressed"),
     )
-    assert isinstance(house.heard[-2], Snapshot)
+    assert isinstance(harness.received[-2], Snapshot)
 
 
-def test_numbers_and_repeated_values_are_no_news(house: House) -> None:
-    house.wet(False)
-    house.feed.publish(ValueChanged(sequence=0, device="leak", property="level", value=3, age=0))
-    house.wet(True)
-    house.wet(True)
-    assert values(house.missed()) == [True]
+def test_numbers_and_repeated_values_are_not_reported(harness: FeedHarness) -> None:
+    harness.wet(False)
+    harness.feed.publish(ValueChanged(sequence=0, device="leak", property="level", value=3, age=0))
+    harness.wet(True)
+    harness.wet(True)
+    assert values(harness.missed()) == [True]
 
 
-def test_what_is_replayed_as_an_edge_is_not_told_as_missed(house: House) -> None:
-    house.follow()
-    seen = house.last_number()
-    house.clock.seconds += 10
-    house.feed.unfollow()
-    house.wet(True)
-    house.clock.seconds += 61
-    house.wet(False)
-    told = house.missed(RUN, seen)
-    assert values(told) == [True]
-    assert [change.value for change in house.heard if isinstance(change, ValueChanged)] == [False]
+def test_replayed_changes_are_not_reported_as_missed(harness: FeedHarness) -> None:
+    harness.subscribe()
+    seen = harness.last_number()
+    harness.clock.seconds += 10
+    harness.feed.unsubscribe()
+    harness.wet(True)
+    harness.clock.seconds += 61
+    harness.wet(False)
+    report = harness.missed(RUN, seen)
+    assert values(report) == [True]
+    assert [change.value for change in harness.received if isinstance(change, ValueChanged)] == [False]
 
 
-def test_what_was_sent_into_a_dying_session_is_reported_in_the_next_one(house: House) -> None:
-    house.missed()
-    house.wet(True)
-    house.feed.confirm(house.last_number())
-    house.clock.seconds += 30  # the link is cut, and neither side knows
-    house.wet(False)
-    house.wet(True)
-    house.feed.unfollow()
-    house.clock.seconds += 30
-    told = house.missed()
-    assert values(told) == [False, True]
-    assert told.since == 60
+def test_changes_sent_over_a_broken_link_are_reported_in_the_next_session(harness: FeedHarness) -> None:
+    harness.missed()
+    harness.wet(True)
+    harness.feed.confirm(harness.last_number())
+    harness.clock.seconds += 30  # the link is broken, unnoticed by both sides
+    harness.wet(False)
+    harness.wet(True)
+    harness.feed.unsubscribe()
+    harness.clock.seconds += 30
+    report = harness.missed()
+    assert values(report) == [False, True]
+    assert report.since == 60
 
 
-def test_what_was_reported_is_reported_again_until_it_is_confirmed(house: House) -> None:
-    house.wet(True)
-    assert values(house.missed()) == [True]
-    house.clock.seconds += 60
-    house.feed.unfollow()
-    assert values(house.missed()) == [True]
-    snapshot = house.heard[-2]
+def test_reports_are_repeated_until_confirmed(harness: FeedHarness) -> None:
+    harness.wet(True)
+    assert values(harness.missed()) == [True]
+    harness.clock.seconds += 60
+    harness.feed.unsubscribe()
+    assert values(harness.missed()) == [True]
+    snapshot = harness.received[-2]
     assert isinstance(snapshot, Snapshot)
-    house.feed.confirm(snapshot.sequence)
-    house.feed.unfollow()
-    assert house.missed().changes == ()
+    harness.feed.confirm(snapshot.sequence)
+    harness.feed.unsubscribe()
+    assert harness.missed().changes == ()
 
 
-def test_an_edge_that_was_replayed_into_a_dying_session_is_reported_once_it_is_too_old(house: House) -> None:
-    house.follow()
-    seen = house.last_number()
-    house.feed.unfollow()
-    house.wet(True)
-    assert house.missed(RUN, seen, seen).changes == ()
-    assert [change.value for change in house.heard if isinstance(change, ValueChanged)] == [True]
-    house.feed.unfollow()
-    house.clock.seconds += 61
-    assert values(house.missed(RUN, seen, seen)) == [True]
+def test_a_change_replayed_over_a_broken_link_is_reported_once_too_old_for_a_replay(harness: FeedHarness) -> None:
+    harness.subscribe()
+    seen = harness.last_number()
+    harness.feed.unsubscribe()
+    harness.wet(True)
+    assert harness.missed(RUN, seen, seen).changes == ()
+    assert [change.value for change in harness.received if isinstance(change, ValueChanged)] == [True]
+    harness.feed.unsubscribe()
+    harness.clock.seconds += 61
+    assert values(harness.missed(RUN, seen, seen)) == [True]
 
 
-def test_the_same_run_says_itself_what_it_had_processed_when_the_link_broke(house: House) -> None:
-    house.missed()
-    house.wet(True)
-    processed = house.last_number()
-    house.wet(False)
-    house.feed.unfollow()
-    house.clock.seconds += 61
-    assert values(house.missed(RUN, processed, processed)) == [False]
+def test_the_same_run_confirms_what_it_had_processed_when_the_link_broke(harness: FeedHarness) -> None:
+    harness.missed()
+    harness.wet(True)
+    processed = harness.last_number()
+    harness.wet(False)
+    harness.feed.unsubscribe()
+    harness.clock.seconds += 61
+    assert values(harness.missed(RUN, processed, processed)) == [False]
 
 
-def test_a_number_from_before_the_clock_was_set_back_confirms_nothing(house: House) -> None:
-    house.missed()
-    house.wet(True)
-    house.feed.unfollow()
-    assert values(house.missed(confirmed=house.last_number() + 1_000)) == [True]
+def test_a_number_from_before_the_clock_was_set_back_confirms_nothing(harness: FeedHarness) -> None:
+    harness.missed()
+    harness.wet(True)
+    harness.feed.unsubscribe()
+    assert values(harness.missed(confirmed=harness.last_number() + 1_000)) == [True]
 
 
-def test_of_a_long_absence_the_newest_are_told_and_the_rest_counted(house: House) -> None:
-    for number in range(MOST_TOLD + 3):
-        house.feed.publish(ValueChanged(sequence=0, device="leak", property="state", value=f"{number:0300}", age=0))
-    told = house.missed()
-    assert (len(told.changes), told.more) == (MOST_TOLD, 3)
-    assert house.missed().more == 3
-    snapshot = house.heard[-2]
+def test_without_confirmations_a_session_of_five_seconds_counts_as_one(harness: FeedHarness) -> None:
+    harness.wet(True)
+    assert values(harness.missed(confirmed=None)) == [True]
+    harness.clock.seconds += 1
+    harness.feed.unsubscribe()
+    assert values(harness.missed(confirmed=None)) == [True]
+    harness.wet(False)
+    harness.clock.seconds += 5
+    harness.feed.unsubscribe()
+    harness.feed.unsubscribe()
+    assert harness.missed(confirmed=None).changes == ()
+
+
+def test_of_a_long_absence_the_newest_are_reported_and_the_rest_counted(harness: FeedHarness) -> None:
+    for number in range(MOST_REPORTED + 3):
+        harness.feed.publish(ValueChanged(sequence=0, device="leak", property="state", value=f"{number:0300}", age=0))
+    report = harness.missed()
+    assert (len(report.changes), report.more) == (MOST_REPORTED, 3)
+    assert harness.missed().more == 3
+    snapshot = harness.received[-2]
     assert isinstance(snapshot, Snapshot)
-    house.feed.confirm(snapshot.sequence)
-    assert house.missed() == MissedChangesReport(since=0)
-    assert {len(str(value)) for value in values(told)} == {255}
+    harness.feed.confirm(snapshot.sequence)
+    assert harness.missed() == MissedChangesReport(since=0)
+    assert {len(str(value)) for value in values(report)} == {255}
 
 
-def test_the_values_of_devices_that_come_and_go_are_forgotten() -> None:
-    house = House()
-    missed_changes = house.feed._missed_changes
+def test_the_values_of_removed_devices_are_forgotten() -> None:
+    harness = FeedHarness()
+    missed_changes = harness.feed._missed_changes
     mode = Property(name="mode", title="Mode", kind=PropertyKind.TEXT, value=None)
     for number in range(1000):
         device = f"visitor-{number}"
-        house.feed.publish(DeviceChanged(sequence=0, device=Device(id=device, title="V", properties=(mode, WET))))
+        harness.feed.publish(DeviceChanged(sequence=0, device=Device(id=device, title="V", properties=(mode, WET))))
         for name, value in (("mode", "x" * 1000), ("wet", True)):
-            house.feed.publish(ValueChanged(sequence=0, device=device, property=name, value=value, age=0.0))
-        house.feed.publish(DeviceChanged(sequence=0, device=Device(id=device, title="V", properties=(WET,))))
+            harness.feed.publish(ValueChanged(sequence=0, device=device, property=name, value=value, age=0.0))
+        harness.feed.publish(DeviceChanged(sequence=0, device=Device(id=device, title="V", properties=(WET,))))
         assert missed_changes._values == {"leak": {"wet": False}, device: {"wet": True}}
-        house.feed.publish(DeviceRemoved(sequence=0, device=device))
+        harness.feed.publish(DeviceRemoved(sequence=0, device=device))
     assert missed_changes._values == {"leak": {"wet": False}}

@@ -1,4 +1,4 @@
-"""The gateway's own certificate: what is said where it cannot be used."""
+"""The gateway's own certificate: errors when it cannot be used."""
 
 import ssl
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from process_cosmos_gateway.errors import StartError
 
 
 @pytest.mark.parametrize("use", [server_context, client_context, fingerprint])
-def test_nobody_is_told_to_remove_a_certificate_that_only_cannot_be_read(
+def test_an_unreadable_certificate_is_not_reported_as_broken(
     tmp_path: Path, use: Callable[[Path], ssl.SSLContext | str]
 ) -> None:
     make_identity(tmp_path)
@@ -20,7 +20,7 @@ def test_nobody_is_told_to_remove_a_certificate_that_only_cannot_be_read(
     aside = file.rename(tmp_path / "aside")
     with pytest.raises(StartError, match="missing or broken"):
         use(tmp_path)
-    file.symlink_to(file)  # it leads nowhere but to itself
+    file.symlink_to(file)  # a link to itself cannot be read
     with pytest.raises(StartError, match="cannot be read") as refused:
         use(tmp_path)
     assert "Remove" not in str(refused.value)

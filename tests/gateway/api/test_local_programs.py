@@ -1,4 +1,4 @@
-"""Local programs publish into the outbox."""
+"""Publishing of events by local programs."""
 
 import asyncio
 import threading
@@ -36,7 +36,7 @@ async def endpoints(tmp_path: Path, unused_tcp_port: int) -> AsyncIterator[Endpo
         yield made
 
 
-async def test_a_published_event_waits_as_a_cloudevent_when_its_result_comes(endpoints: Endpoints) -> None:
+async def test_a_published_event_is_queued_as_a_cloudevent_before_its_result(endpoints: Endpoints) -> None:
     producer = await endpoints.producer()
     assert await producer.codes(publish(7, urgent=True)) == [None]
     [delivery] = await endpoints.outbox.deliveries("cloud", 10)
@@ -55,14 +55,14 @@ async def test_a_published_event_waits_as_a_cloudevent_when_its_result_comes(end
 
 @pytest.fixture
 async def narrow(tmp_path: Path, unused_tcp_port: int) -> AsyncIterator[Endpoints]:
-    """Doors of an outbox with room for some ten events of a priority."""
+    """Yield endpoints of an outbox with room for some ten events per priority."""
     limits = Limits(quota=dict.fromkeys(Priority, 3_000))
     async with with_endpoints(tmp_path, unused_tcp_port, limits) as made:
         await made.outbox.register("cloud", [EventKind.DEVICE])
         yield made
 
 
-async def test_an_alarm_without_room_is_refused_and_what_waits_stays(narrow: Endpoints) -> None:
+async def test_an_urgent_event_without_room_is_refused_and_waiting_events_stay(narrow: Endpoints) -> None:
     producer = await narrow.producer()
     codes = [await producer.codes(publish(number, urgent=True)) for number in range(40)]
     accepted = codes.count([None])
@@ -83,7 +83,7 @@ async def test_without_room_a_newer_event_of_a_slot_replaces_the_older_one(narro
 
 @dataclass
 class SmallDisk:
-    """A disk that is nearly full until somebody makes room."""
+    """Disk that is nearly full until ``make_room``."""
 
     endpoints: Endpoints
     free: int = 0
@@ -95,7 +95,7 @@ class SmallDisk:
 
 @pytest.fixture
 async def small(tmp_path: Path, unused_tcp_port: int) -> AsyncIterator[SmallDisk]:
-    free: Callable[[Path], int] = lambda _: found.free if found else 0  # noqa: E731 - it looks at what is made below
+    free: Callable[[Path], int] = lambda _: found.free if found else 0  # noqa: E731 - it refers to an object made below
     found: SmallDisk | None = None
     async with with_endpoints(tmp_path, unused_tcp_port, free_fn=free) as made:
         await made.outbox.register("cloud", [EventKind.DEVICE])
@@ -103,7 +103,7 @@ async def small(tmp_path: Path, unused_tcp_port: int) -> AsyncIterator[SmallDisk
         yield found
 
 
-async def test_a_change_refused_for_a_full_disk_is_no_duplicate_when_it_comes_again(small: SmallDisk) -> None:
+async def test_a_change_refused_for_a_full_disk_is_not_a_duplicate_later(small: SmallDisk) -> None:
     producer = await small.endpoints.producer()
     assert await producer.codes(publish(1), publish(2, urgent=True)) == ["outbox_full", None]
     await small.make_room()
@@ -112,14 +112,14 @@ async def test_a_change_refused_for_a_full_disk_is_no_duplicate_when_it_comes_ag
     assert (depths.waiting.change, depths.waiting.urgent, depths.drops) == (1, 1, {})
 
 
-async def test_what_was_accepted_is_not_refused_when_it_comes_again_without_room(narrow: Endpoints) -> None:
+async def test_an_accepted_event_is_accepted_again_without_room(narrow: Endpoints) -> None:
     producer = await narrow.producer()
     codes = [await producer.codes(publish(number, urgent=True)) for number in range(40)]
     assert codes[-1] == ["outbox_full"]
     assert await (await narrow.producer()).codes(publish(0, urgent=True)) == [None]
 
 
-async def test_nothing_passes_a_refused_event_of_its_subject_until_that_comes_again(small: SmallDisk) -> None:
+async def test_a_refused_event_holds_back_its_subject_until_it_is_published_again(small: SmallDisk) -> None:
     producer, other = await small.endpoints.producer(), await small.endpoints.producer()
     assert await producer.codes(publish(1)) == ["outbox_full"]
     await small.make_room()
@@ -137,7 +137,7 @@ async def test_pipelined_events_of_a_subject_share_the_refusal_of_the_first(narr
     assert [delivery.id[-1] for delivery in await narrow.outbox.deliveries("cloud", 10)] == ["3"]
 
 
-async def test_a_failed_commit_refuses_what_waits_behind_it_about_the_same_subject(endpoints: Endpoints) -> None:
+async def test_a_failed_commit_refuses_later_events_of_the_same_subject(endpoints: Endpoints) -> None:
     producer, gate = await endpoints.producer(), threading.Event()
     commit = endpoints.outbox._group_commit._commit_fn
 
@@ -146,19 +146,19 @@ async def test_a_failed_commit_refuses_what_waits_behind_it_about_the_same_subje
         await asyncio.to_thread(gate.wait, SECONDS)
         raise StoreError("the disk has failed")
 
-    endpoints.outbox._group_commit._commit_fn = fail_once
-    await producer.say(publish(1))
-    await until(lambda: endpoints.outbox.asked == 1)
+    endpoints.outbox._acceptor._commit_fn = fail_once
+    await producer.send(publish(1))
+    await until(lambda: endpoints.outbox.offered == 1)
     await asyncio.sleep(0)
-    await producer.say(publish(2), publish(3), publish(4, subject="back-door"))
-    await until(lambda: endpoints.outbox.asked == 4)
+    await producer.send(publish(2), publish(3), publish(4, subject="back-door"))
+    await until(lambda: endpoints.outbox.offered == 4)
     gate.set()
     results = await producer.results(4)
     assert [each["id"] for each in results] == ["1", "2", "3", "4"]
     assert [each["problem"] and each["problem"]["code"] for each in results] == ["store_failed"] * 3 + [None]
 
 
-async def test_a_refused_event_that_is_given_up_holds_back_nothing_for_ever(
+async def test_an_abandoned_refused_event_stops_holding_back_its_subject(
     small: SmallDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(endpoint, "HELD_SECONDS", 0)
@@ -168,30 +168,30 @@ async def test_a_refused_event_that_is_given_up_holds_back_nothing_for_ever(
     assert await producer.codes(publish(2)) == [None]
 
 
-async def test_a_program_that_is_held_back_everywhere_is_hung_up_on(
+async def test_a_program_with_too_many_held_back_subjects_is_disconnected(
     small: SmallDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(endpoint, "MOST_LINES", 3)
+    monkeypatch.setattr(endpoint, "MOST_SUBJECTS", 3)
     producer = await small.endpoints.producer()
-    await producer.say(*(publish(number, subject=f"door {number}") for number in range(4)))
+    await producer.send(*(publish(number, subject=f"door {number}") for number in range(4)))
     async with asyncio.timeout(SECONDS):
         while (message := await producer.socket.receive()).type is WSMsgType.TEXT:
             pass
     assert (message.type, message.data) == (WSMsgType.CLOSE, 1013)
 
 
-async def test_the_same_event_again_is_taken_once_and_another_content_is_refused(endpoints: Endpoints) -> None:
+async def test_a_repeated_event_is_stored_once_and_other_content_is_refused(endpoints: Endpoints) -> None:
     producer = await endpoints.producer()
     assert await producer.codes(publish(1), publish(1)) == [None, None]
     assert await producer.codes(publish(1, data="other")) == ["id_conflict"]
     assert (await endpoints.outbox.depths()).waiting.change == 1
 
 
-async def test_all_results_of_one_commit_come_in_one_frame(endpoints: Endpoints) -> None:
+async def test_all_results_of_one_commit_are_sent_in_one_frame(endpoints: Endpoints) -> None:
     producer, gate = await endpoints.producer(), threading.Event()
     held = asyncio.ensure_future(endpoints.store.write(lambda _: gate.wait(SECONDS)))
-    await producer.say(*(publish(number) for number in range(5)))
-    await until(lambda: endpoints.outbox.asked == 5)
+    await producer.send(*(publish(number) for number in range(5)))
+    await until(lambda: endpoints.outbox.offered == 5)
     gate.set()
     await held
     assert [result["id"] for result in await producer.frame()] == ["0", "1", "2", "3", "4"]
@@ -200,11 +200,11 @@ async def test_all_results_of_one_commit_come_in_one_frame(endpoints: Endpoints)
 async def test_a_connection_that_waits_for_its_results_is_not_read(endpoints: Endpoints) -> None:
     producer, gate = await endpoints.producer(), threading.Event()
     held = asyncio.ensure_future(endpoints.store.write(lambda _: gate.wait(SECONDS)))
-    await producer.say(*(publish(number) for number in range(3 * MOST_UNANSWERED)))
-    await until(lambda: endpoints.outbox.asked >= MOST_UNANSWERED)
+    await producer.send(*(publish(number) for number in range(3 * MOST_UNANSWERED)))
+    await until(lambda: endpoints.outbox.offered >= MOST_UNANSWERED)
     for _ in range(1_000):
         await asyncio.sleep(0)
-    assert endpoints.outbox.asked == MOST_UNANSWERED
+    assert endpoints.outbox.offered == MOST_UNANSWERED
     gate.set()
     await held
     assert len(await producer.results(3 * MOST_UNANSWERED)) == 3 * MOST_UNANSWERED
@@ -222,11 +222,11 @@ async def test_a_connection_that_waits_for_its_results_is_not_read(endpoints: En
         ({"type": "transition", "id": "1"}, "malformed"),
     ],
 )
-async def test_what_is_no_event_of_a_program_is_refused_and_the_connection_goes_on(
+async def test_an_invalid_event_is_refused_and_the_connection_continues(
     endpoints: Endpoints, message: object, code: str
 ) -> None:
     producer = await endpoints.producer()
-    await producer.say(message)
+    await producer.send(message)
     [result] = await producer.frame()
     assert (result["id"], result["problem"]["code"]) == ("1", code)
     assert await producer.codes(publish(2)) == [None]
@@ -235,7 +235,7 @@ async def test_what_is_no_event_of_a_program_is_refused_and_the_connection_goes_
 @pytest.mark.parametrize("frame", [b"{", b"[]", b'{"type": "publish", "id": 7}'])
 async def test_a_message_without_a_readable_id_is_refused_without_one(endpoints: Endpoints, frame: bytes) -> None:
     producer = await endpoints.producer()
-    await producer.say(frame)
+    await producer.send(frame)
     [result] = await producer.frame()
     assert (result["id"], result["problem"]["code"]) == ("", "malformed")
 
@@ -244,43 +244,43 @@ async def test_a_frame_that_is_too_long_ends_the_connection(endpoints: Endpoints
     producer = await endpoints.producer()
     longest = orjson.dumps(publish(1))
     assert await producer.codes(longest.ljust(LONGEST_PUBLISH)) == [None]
-    await producer.say(longest.ljust(MAX_FRAME))
+    await producer.send(longest.ljust(MAX_FRAME))
     async with asyncio.timeout(SECONDS):
         message = await producer.socket.receive()
     assert message.type in (WSMsgType.CLOSE, WSMsgType.CLOSED)
 
 
-async def test_a_store_that_fails_is_said_and_nothing_counts_as_accepted(endpoints: Endpoints) -> None:
+async def test_a_failed_store_is_reported_and_nothing_is_accepted(endpoints: Endpoints) -> None:
     producer = await endpoints.producer()
     await endpoints.break_store()
     assert await producer.codes(publish(1)) == ["store_failed"]
 
 
-async def test_a_stranger_publishes_nothing(endpoints: Endpoints) -> None:
+async def test_without_a_token_nothing_can_be_published(endpoints: Endpoints) -> None:
     for header in ({}, {"Authorization": "Bearer wrong"}):
         with pytest.raises(WSServerHandshakeError, match="401"):
             await endpoints.http.ws_connect(f"{endpoints.url}/ws/events", headers=header)
 
 
-async def test_a_gateway_that_stops_says_goodbye_to_producers(tmp_path: Path, unused_tcp_port: int) -> None:
+async def test_a_stopping_gateway_closes_connections_of_programs(tmp_path: Path, unused_tcp_port: int) -> None:
     async with with_endpoints(tmp_path, unused_tcp_port) as endpoints:
-        goodbye = asyncio.ensure_future((await endpoints.producer()).socket.receive())
+        closing = asyncio.ensure_future((await endpoints.producer()).socket.receive())
         await endpoints.stop()
         async with asyncio.timeout(SECONDS):
-            assert (await goodbye).data == 1001
+            assert (await closing).data == 1001
 
 
-async def test_a_producer_that_goes_in_the_midst_leaves_what_was_accepted(endpoints: Endpoints) -> None:
+async def test_events_of_a_disconnected_program_are_still_stored(endpoints: Endpoints) -> None:
     producer = await endpoints.producer()
     assert await producer.codes(publish(1)) == [None]
-    await producer.say(publish(2))
+    await producer.send(publish(2))
     await producer.socket.close()
     async with asyncio.timeout(SECONDS):
         while (await endpoints.outbox.depths()).waiting.change < 2:  # noqa: ASYNC110 - the store tells nobody
             await asyncio.sleep(0)
 
 
-async def test_nothing_passes_a_failed_event_of_its_subject_when_their_program_has_gone(endpoints: Endpoints) -> None:
+async def test_a_failed_event_holds_back_its_subject_after_its_program_disconnected(endpoints: Endpoints) -> None:
     producer, gate = await endpoints.producer(), threading.Event()
     commit = endpoints.outbox._group_commit._commit_fn
 
@@ -289,12 +289,12 @@ async def test_nothing_passes_a_failed_event_of_its_subject_when_their_program_h
         await asyncio.to_thread(gate.wait, SECONDS)
         raise StoreError("the disk has failed")
 
-    endpoints.outbox._group_commit._commit_fn = fail_once
-    await producer.say(publish(1))
-    await until(lambda: endpoints.outbox.asked == 1)
+    endpoints.outbox._acceptor._commit_fn = fail_once
+    await producer.send(publish(1))
+    await until(lambda: endpoints.outbox.offered == 1)
     await asyncio.sleep(0)
-    await producer.say(publish(2), publish(3, subject="back-door"))
-    await until(lambda: endpoints.outbox.asked == 3)
+    await producer.send(publish(2), publish(3, subject="back-door"))
+    await until(lambda: endpoints.outbox.offered == 3)
     await producer.socket.close()
     gate.set()
     async with asyncio.timeout(SECONDS):

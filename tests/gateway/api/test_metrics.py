@@ -1,4 +1,4 @@
-"""What ``/metrics`` says, and to whom."""
+"""Contents and authorization of ``/metrics``."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -21,7 +21,7 @@ async def endpoints(tmp_path: Path, unused_tcp_port: int) -> AsyncIterator[Endpo
 
 
 async def scraped(endpoints: Endpoints) -> dict[tuple[str, str], float]:
-    """Return every sample, by name and the value of its label."""
+    """Return all samples by name and label value."""
     async with endpoints.http.get(f"{endpoints.url}/metrics", headers=endpoints.bearer()) as reply:
         assert reply.status == 200
         families = text_string_to_metric_families(await reply.text())
@@ -32,7 +32,7 @@ async def scraped(endpoints: Endpoints) -> dict[tuple[str, str], float]:
     }
 
 
-async def test_what_waits_and_what_was_delivered_is_counted(endpoints: Endpoints) -> None:
+async def test_waiting_and_delivered_events_are_counted(endpoints: Endpoints) -> None:
     producer = await endpoints.producer()
     await producer.codes(publish(1, urgent=True), publish(2), publish(3), publish(3, data="other"))
     deliveries = await endpoints.outbox.deliveries("cloud", 2)
@@ -48,7 +48,7 @@ async def test_what_waits_and_what_was_delivered_is_counted(endpoints: Endpoints
     assert samples["queue_full", "urgent"] == 0
 
 
-async def test_what_was_dropped_is_counted_by_priority_and_reason(endpoints: Endpoints) -> None:
+async def test_dropped_events_are_counted_by_priority_and_reason(endpoints: Endpoints) -> None:
     def drop(transaction: Transaction) -> None:
         endpoints.outbox.count_drop(transaction, Priority.READING, DropReason.VOLUME, 7)
 
@@ -56,7 +56,7 @@ async def test_what_was_dropped_is_counted_by_priority_and_reason(endpoints: End
     assert (await scraped(endpoints))["dropped_events_total", "readingvolume"] == 7
 
 
-async def test_what_the_process_and_the_disk_cost_is_shown(endpoints: Endpoints) -> None:
+async def test_process_and_disk_usage_is_shown(endpoints: Endpoints) -> None:
     samples = await scraped(endpoints)
     assert samples["store_bytes", "gateway.sqlite"] > 0
     assert samples["process_resident_memory_bytes", ""] > 10_000_000
@@ -67,13 +67,13 @@ async def test_what_the_process_and_the_disk_cost_is_shown(endpoints: Endpoints)
     assert ("oldest_waiting_seconds", "") not in samples  # nothing waits
 
 
-async def test_a_store_that_cannot_be_read_is_said(endpoints: Endpoints) -> None:
+async def test_a_store_that_cannot_be_read_is_reported(endpoints: Endpoints) -> None:
     await endpoints.break_store()
     async with endpoints.http.get(f"{endpoints.url}/metrics", headers=endpoints.bearer()) as reply:
         assert (reply.status, await reply.text()) == (503, "store_failed")
 
 
-async def test_a_stranger_is_shown_nothing(endpoints: Endpoints) -> None:
+async def test_without_a_token_nothing_is_shown(endpoints: Endpoints) -> None:
     async with endpoints.http.get(f"{endpoints.url}/metrics") as reply:
         assert reply.status == 401
         assert "process_cosmos" not in (await reply.text())

@@ -1,4 +1,4 @@
-"""The status: whose facts it shows, and what makes it news."""
+"""Contents of the status, and which changes cause a new message."""
 
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -42,8 +42,8 @@ REFUSED = Link(
 
 
 @dataclass
-class Owners:
-    """What the owners of facts say."""
+class FakeSources:
+    """Fake of devices and destinations as sources of the status."""
 
     counts: Counter[str] = field(default_factory=Counter)
     broker_connected: bool = True
@@ -58,30 +58,30 @@ class Owners:
 
 
 @dataclass
-class Desk:
-    """A reader with a real outbox and store behind it."""
+class StatusHarness:
+    """Status reader with a real outbox and store."""
 
     store: Store
     outbox: Outbox
-    owners: Owners
+    sources: FakeSources
 
     def __post_init__(self) -> None:
-        owners: Any = self.owners
-        self.reader = StatusReader(owners, owners, self.outbox, self.store)
+        sources: Any = self.sources
+        self.reader = StatusReader(sources, sources, self.outbox, self.store)
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+async def harness(tmp_path: Path) -> AsyncIterator[StatusHarness]:
     async with opened(tmp_path) as store:
         outbox = Outbox(store, HandClock(), Limits(quota=dict.fromkeys(Priority, 3_000)))
-        yield Desk(store, outbox, Owners())
+        yield StatusHarness(store, outbox, FakeSources())
 
 
-async def test_what_devices_said_in_vain_is_counted_in_the_status_and_is_no_news_by_itself(desk: Desk) -> None:
-    desk.owners.counts.update({"garbage": 2, "clock_skewed": 0, Code.TOPIC_TAKEN: 1})
-    before = await desk.reader.read()
-    desk.owners.counts["garbage"] += 1
-    after = await desk.reader.read()
+async def test_ignored_device_messages_are_counted_and_cause_no_new_status(harness: StatusHarness) -> None:
+    harness.sources.counts.update({"garbage": 2, "clock_skewed": 0, Code.TOPIC_TAKEN: 1})
+    before = await harness.reader.read()
+    harness.sources.counts["garbage"] += 1
+    after = await harness.reader.read()
     assert (before.passed_over, after.passed_over) == (
         {"garbage": 2, "topic_taken": 1},
         {"garbage": 3, "topic_taken": 1},
@@ -91,15 +91,15 @@ async def test_what_devices_said_in_vain_is_counted_in_the_status_and_is_no_news
     assert without_ages(before) != without_ages(replace(after, rejected=1))
 
 
-async def test_every_drop_is_shown_with_priority_reason_and_count(desk: Desk) -> None:
+async def test_drops_are_shown_with_priority_reason_and_count(harness: StatusHarness) -> None:
     def drop(transaction: Transaction) -> None:
-        desk.outbox.count_drop(transaction, Priority.READING, DropReason.VOLUME, 7)
-        desk.outbox.count_drop(transaction, Priority.READING, DropReason.DISK, 2)
-        desk.outbox.count_drop(transaction, Priority.CHANGE, DropReason.EXPIRED, 1)
+        harness.outbox.count_drop(transaction, Priority.READING, DropReason.VOLUME, 7)
+        harness.outbox.count_drop(transaction, Priority.READING, DropReason.DISK, 2)
+        harness.outbox.count_drop(transaction, Priority.CHANGE, DropReason.EXPIRED, 1)
 
-    assert (await desk.reader.read()).drops == ()
-    await desk.store.write(drop)
-    status = await desk.reader.read()
+    assert (await harness.reader.read()).drops == ()
+    await harness.store.write(drop)
+    status = await harness.reader.read()
     assert status.dropped == 10
     assert status.drops == (
         Drop(priority=Priority.CHANGE, reason="expired", count=1),
@@ -108,48 +108,48 @@ async def test_every_drop_is_shown_with_priority_reason_and_count(desk: Desk) ->
     )
 
 
-async def test_a_priority_without_room_is_shown(desk: Desk) -> None:
-    await desk.outbox.register("cloud", [EventKind.ALERT, EventKind.DEVICE])
-    assert (await desk.reader.read()).full == ()
+async def test_a_full_priority_is_shown(harness: StatusHarness) -> None:
+    await harness.outbox.register("cloud", [EventKind.ALERT, EventKind.DEVICE])
+    assert (await harness.reader.read()).full == ()
     with suppress(OutboxFullError):
         for number in range(40):
-            await desk.outbox.accept(event(f"{number}", kind=EventKind.DEVICE))
-    assert (await desk.reader.read()).full == (Priority.URGENT,)
+            await harness.outbox.accept(event(f"{number}", kind=EventKind.DEVICE))
+    assert (await harness.reader.read()).full == (Priority.URGENT,)
 
 
-async def test_how_the_disk_does_and_what_was_salvaged_is_shown(desk: Desk) -> None:
-    well = await desk.reader.read()
-    assert (well.storage, well.storage_reason, well.recovered) == (StorageState.OK, None, None)
+async def test_storage_state_and_recovery_are_shown(harness: StatusHarness) -> None:
+    healthy = await harness.reader.read()
+    assert (healthy.storage, healthy.storage_reason, healthy.recovered) == (StorageState.OK, None, None)
     at = datetime(2026, 11, 21, 3, 4, 5, tzinfo=UTC)
-    desk.store.recovered = RecoveredTables({"outbox_urgent": 100, "reading": 20}, {"reading": 3}, at)
-    desk.store._watch.health = StorageHealth(StorageState.FULL, "database or disk is full")
-    ill = await desk.reader.read()
-    assert (ill.storage, ill.storage_reason) == (StorageState.FULL, "database or disk is full")
-    assert ill.recovered == Recovered(kept=120, lost=3, at=at)
+    harness.store.recovered = RecoveredTables({"outbox_urgent": 100, "reading": 20}, {"reading": 3}, at)
+    harness.store._watch.health = StorageHealth(StorageState.FULL, "database or disk is full")
+    failed = await harness.reader.read()
+    assert (failed.storage, failed.storage_reason) == (StorageState.FULL, "database or disk is full")
+    assert failed.recovered == Recovered(kept=120, lost=3, at=at)
 
 
-async def test_what_the_broker_dropped_and_forgot_is_shown(desk: Desk) -> None:
-    desk.owners.broker_dropped, desk.owners.gaps = 17, 2
-    status = await desk.reader.read()
+async def test_messages_and_sessions_lost_by_the_broker_are_shown(harness: StatusHarness) -> None:
+    harness.sources.broker_dropped, harness.sources.gaps = 17, 2
+    status = await harness.reader.read()
     assert (status.broker_dropped, status.gaps) == (17, 2)
 
 
-async def test_a_broker_that_met_another_gateway_of_this_site_is_an_identity_conflict(desk: Desk) -> None:
-    assert not (await desk.reader.read()).identity_conflict
-    desk.owners.identity_conflict = True
-    assert (await desk.reader.read()).identity_conflict
+async def test_another_gateway_of_this_site_at_the_broker_is_an_identity_conflict(harness: StatusHarness) -> None:
+    assert not (await harness.reader.read()).identity_conflict
+    harness.sources.identity_conflict = True
+    assert (await harness.reader.read()).identity_conflict
 
 
-async def test_a_link_that_met_another_gateway_of_this_site_is_an_identity_conflict(desk: Desk) -> None:
-    desk.owners.found = (replace(REFUSED, reason="timeout"),)
-    assert not (await desk.reader.read()).identity_conflict
-    desk.owners.found = (REFUSED,)
-    assert (await desk.reader.read()).identity_conflict
+async def test_another_gateway_of_this_site_at_a_destination_is_an_identity_conflict(harness: StatusHarness) -> None:
+    harness.sources.found = (replace(REFUSED, reason="timeout"),)
+    assert not (await harness.reader.read()).identity_conflict
+    harness.sources.found = (REFUSED,)
+    assert (await harness.reader.read()).identity_conflict
 
 
-async def test_how_the_link_to_the_broker_stands_is_shown_and_is_news(desk: Desk) -> None:
-    before = await desk.reader.read()
-    desk.owners.broker_link = BrokerLink(reason="login_refused", needs_help=True)
-    after = await desk.reader.read()
-    assert (before.broker, after.broker) == (None, desk.owners.broker_link)
+async def test_the_state_of_the_broker_connection_is_shown_and_causes_a_new_status(harness: StatusHarness) -> None:
+    before = await harness.reader.read()
+    harness.sources.broker_link = BrokerLink(reason="login_refused", needs_help=True)
+    after = await harness.reader.read()
+    assert (before.broker, after.broker) == (None, harness.sources.broker_link)
     assert without_ages(before) != without_ages(after)

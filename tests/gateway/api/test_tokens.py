@@ -1,4 +1,4 @@
-"""Which programs come in at the doors: each by a token of its own, which is made, listed and revoked by commands."""
+"""Tokens of local programs: authentication at the endpoints, and the commands that manage them."""
 
 import asyncio
 import stat
@@ -26,7 +26,7 @@ from tests.gateway.gateway_process import COMMAND
 
 from .endpoints import PROGRAM, Endpoints, publish, with_endpoints
 from .link import SECONDS
-from .services import House
+from .services import ServerHarness
 from .test_change_feed import HandClock
 
 
@@ -38,19 +38,19 @@ async def endpoints(tmp_path: Path, unused_tcp_port: int) -> AsyncIterator[Endpo
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/ws/events"])
-async def test_home_assistants_token_opens_no_door_for_programs(endpoints: Endpoints, path: str) -> None:
+async def test_home_assistants_token_is_refused_at_the_programs_endpoints(endpoints: Endpoints, path: str) -> None:
     headers = {"Authorization": f"Bearer {endpoints.home_token}"}
     await (await endpoints.http.ws_connect(f"{endpoints.url}/ws", headers=headers)).close()
     async with endpoints.http.get(f"{endpoints.url}{path}", headers=headers) as reply:
         assert (reply.status, (await reply.json())["code"]) == (401, "unauthorized")
 
 
-async def test_a_programs_token_opens_no_session(house: House, tmp_path: Path) -> None:
+async def test_a_programs_token_is_refused_for_sessions(server: ServerHarness, tmp_path: Path) -> None:
     with pytest.raises(WSServerHandshakeError, match="401"):
-        await house.connect(make_token(tmp_path, PROGRAM, HandClock()))
+        await server.connect(make_token(tmp_path, PROGRAM, HandClock()))
 
 
-async def test_a_program_whose_token_is_revoked_is_sent_away_and_not_let_in_again(endpoints: Endpoints) -> None:
+async def test_a_program_whose_token_is_revoked_is_disconnected_and_refused(endpoints: Endpoints) -> None:
     producer = await endpoints.producer()
     assert await producer.codes(publish(1)) == [None]
     revoke_token(endpoints.folder, PROGRAM)
@@ -61,7 +61,7 @@ async def test_a_program_whose_token_is_revoked_is_sent_away_and_not_let_in_agai
         await endpoints.producer()
 
 
-async def test_one_connection_too_many_is_refused_with_a_code_until_another_goes(endpoints: Endpoints) -> None:
+async def test_a_connection_beyond_the_limit_is_refused_until_another_closes(endpoints: Endpoints) -> None:
     producers = [await endpoints.producer() for _ in range(MOST_CONNECTIONS)]
     async with endpoints.http.get(f"{endpoints.url}/ws/events", headers=endpoints.bearer()) as reply:
         assert (reply.status, (await reply.json())["code"]) == (503, "too_many_connections")
@@ -75,7 +75,7 @@ async def test_one_connection_too_many_is_refused_with_a_code_until_another_goes
 
 @contextmanager
 def unreadable(path: Path) -> Iterator[None]:
-    """Put a link that leads nowhere but to itself in the place of ``path``: for ``root`` no mode bars the way."""
+    """Replace ``path`` by a link to itself, as file modes do not stop ``root`` from reading."""
     aside = path.with_name("aside")
     path.rename(aside)
     path.symlink_to(path)
@@ -85,16 +85,16 @@ def unreadable(path: Path) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("what", ["programs", f"programs/{PROGRAM}.json"])
-async def test_tokens_that_cannot_be_read_are_no_revoked_tokens(
+async def test_unreadable_tokens_do_not_count_as_revoked(
     endpoints: Endpoints, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, what: str
 ) -> None:
-    looks: list[Path] = []
+    reads: list[Path] = []
 
-    def look(folder: Path) -> Tokens:
-        looks.append(folder)
+    def read(folder: Path) -> Tokens:
+        reads.append(folder)
         return read_tokens(folder)
 
-    monkeypatch.setattr(admission, "read_tokens", look)
+    monkeypatch.setattr(admission, "read_tokens", read)
     producer = await endpoints.producer()
     with unreadable(endpoints.folder / what):
         for path in ("/metrics", "/ws/events", "/ws/events"):
@@ -102,20 +102,20 @@ async def test_tokens_that_cannot_be_read_are_no_revoked_tokens(
                 assert (reply.status, (await reply.json())["code"]) == (503, "store_failed")
         with pytest.raises(WSServerHandshakeError, match="503"):
             await endpoints.producer()
-        before = len(looks)
+        before = len(reads)
         async with asyncio.timeout(SECONDS):
-            while len(looks) < before + 2:  # noqa: ASYNC110 - nothing else tells of a look that changes nothing
+            while len(reads) < before + 2:  # noqa: ASYNC110 - a check without effect has no event
                 await asyncio.sleep(0)
         assert await producer.codes(publish(1)) == [None]
     assert await (await endpoints.producer()).codes(publish(2)) == [None]
-    told = [record.getMessage() for record in caplog.records if "tokens" in record.getMessage()]
-    assert [text.partition(".")[0] for text in told] == [
+    logged = [record.getMessage() for record in caplog.records if "tokens" in record.getMessage()]
+    assert [text.partition(".")[0] for text in logged] == [
         "store_failed: The tokens of local programs cannot be read",
-        "The tokens of local programs can be read again",
+        "The tokens of local programs can be read again; programs can connect",
     ]
 
 
-def test_one_token_that_cannot_be_read_locks_no_other_program_out(tmp_path: Path) -> None:
+def test_one_unreadable_token_does_not_lock_out_other_programs(tmp_path: Path) -> None:
     token = make_token(tmp_path, PROGRAM, HandClock())
     make_token(tmp_path, "grafana", HandClock())
     with unreadable(tmp_path / "programs/grafana.json"):
@@ -126,12 +126,12 @@ def test_one_token_that_cannot_be_read_locks_no_other_program_out(tmp_path: Path
             programs(tmp_path)
 
 
-def test_without_a_folder_nobody_has_a_token(tmp_path: Path) -> None:
+def test_without_a_folder_no_program_has_a_token(tmp_path: Path) -> None:
     assert not is_known(tmp_path, "")
     assert programs(tmp_path) == {}
 
 
-def test_a_token_is_known_until_it_is_revoked_and_only_its_hash_is_kept(tmp_path: Path) -> None:
+def test_a_token_is_valid_until_revoked_and_only_its_hash_is_stored(tmp_path: Path) -> None:
     token = make_token(tmp_path, "grafana", HandClock())
     other = make_token(tmp_path, "node-red", HandClock())
     assert is_known(tmp_path, token)
@@ -145,7 +145,7 @@ def test_a_token_is_known_until_it_is_revoked_and_only_its_hash_is_kept(tmp_path
     assert is_known(tmp_path, other)
 
 
-def test_who_has_a_token_gets_no_second_one(tmp_path: Path) -> None:
+def test_a_program_with_a_token_gets_no_second_one(tmp_path: Path) -> None:
     token = make_token(tmp_path, PROGRAM, HandClock())
     with pytest.raises(StartError, match="Revoke it first"):
         make_token(tmp_path, PROGRAM, HandClock())
@@ -153,7 +153,7 @@ def test_who_has_a_token_gets_no_second_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "Node-RED", "../home_assistant", "a" * 65, "-a", "a.b"])
-def test_a_name_that_is_no_name_is_refused(tmp_path: Path, name: str) -> None:
+def test_an_invalid_name_is_refused(tmp_path: Path, name: str) -> None:
     other = tmp_path / "home_assistant.json"
     other.touch()
     (tmp_path / "programs").mkdir()
@@ -163,7 +163,7 @@ def test_a_name_that_is_no_name_is_refused(tmp_path: Path, name: str) -> None:
     assert other.exists()
 
 
-def test_a_broken_file_lets_nobody_in(tmp_path: Path) -> None:
+def test_a_broken_token_file_is_ignored(tmp_path: Path) -> None:
     token = make_token(tmp_path, PROGRAM, HandClock())
     (tmp_path / "programs" / "broken.json").write_text("{")
     assert list(programs(tmp_path)) == [PROGRAM]
@@ -171,7 +171,7 @@ def test_a_broken_file_lets_nobody_in(tmp_path: Path) -> None:
 
 
 async def run(folder: Path, *words: str) -> tuple[int | None, str]:
-    """Run ``token``; return its exit code and what it said."""
+    """Run the ``token`` command; return its exit code and output."""
     options = folder / "gateway.toml"
     options.write_text(f'data = "{folder / "data"}"')
     process = await asyncio.create_subprocess_exec(
@@ -181,7 +181,7 @@ async def run(folder: Path, *words: str) -> tuple[int | None, str]:
     return process.returncode, output.decode()
 
 
-async def test_tokens_are_made_listed_and_revoked_by_commands(tmp_path: Path) -> None:
+async def test_tokens_are_created_listed_and_revoked_by_commands(tmp_path: Path) -> None:
     code, token = await run(tmp_path, PROGRAM)
     assert code == 0
     assert is_known(tmp_path / "data", token.strip())

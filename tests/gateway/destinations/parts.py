@@ -102,9 +102,9 @@ class FakeAlerts:
         """Return True: the room is unlimited."""
         return True
 
-    def take(self, transaction: Transaction, items: Sequence[InboxItem], destination: str) -> None:
-        """Record the items once the transaction is on disk, like the real class."""
-        transaction.after_commit(lambda: self.stored.extend((destination, item) for item in items))
+    def add_proposals(self, transaction: Transaction, items: Sequence[InboxItem], destination: str) -> None:
+        """Keep the items once the transaction is on disk, as the real one does."""
+        transaction.after_commit(lambda: self.taken.extend((destination, item) for item in items))
 
 
 @dataclass

@@ -133,7 +133,7 @@ class GatewaySide:
 
     async def poll(self, cloud: Cloud) -> None:
         if self.alerts.may_deliver():
-            await self.store.write(lambda transaction: self.alerts.take(transaction, cloud.items, CLOUD))
+            await self.store.write(lambda transaction: self.alerts.add_proposals(transaction, cloud.items, CLOUD))
 
 
 class Link:
@@ -150,7 +150,7 @@ class Link:
         """Open a session that breaks after ``messages`` of Home Assistant."""
         self.cut()
         gateway = self._gateway
-        cursor, summaries = await gateway.alerts.greeting()
+        cursor, summaries = await gateway.alerts.cursor_and_summaries()
         gateway.sent.clear()
         gateway.alerts.session_opened(gateway.sent.append)
         hello = GatewayHello(

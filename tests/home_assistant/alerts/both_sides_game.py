@@ -278,7 +278,7 @@ class BothSides(RuleBasedStateMachine):
 
     async def _quiet(self) -> None:
         """Let both sides do what is due, and look whether the promises hold."""
-        await self.gateway.alerts.look()
+        await self.gateway.alerts.process_due_requests()
         await self.link.carry()
         await self.site.until(lambda: not self.site.alerts._answers._scripts)
         await self.link.carry()
@@ -328,7 +328,7 @@ class BothSides(RuleBasedStateMachine):
             await self._pass(65)
             await self._deliver(reply_lost=False)
             await self._poll()
-        _, summaries = await self.gateway.alerts.greeting()
+        _, summaries = await self.gateway.alerts.cursor_and_summaries()
         known = self.site.alerts._journal.state.alerts.values()
         here = {str(one.id): (one.state.value, one.revision) for one in known}
         there = {str(summary.alert): (summary.state.value, summary.revision) for summary in summaries}

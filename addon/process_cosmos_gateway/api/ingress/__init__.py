@@ -1,1 +1,1 @@
-"""The app's web page, served through Home Assistant's ingress."""
+"""Status page of the app, served through Home Assistant's ingress."""

@@ -1,4 +1,4 @@
-"""How the status page looks: our own HTML and CSS, everything that comes from elsewhere escaped."""
+"""HTML and CSS of the status page, with all external text escaped."""
 
 import base64
 from collections.abc import Iterable
@@ -9,18 +9,18 @@ from string.templatelib import Interpolation, Template
 
 
 class Html(str):
-    """Markup that is put into other markup as it is."""
+    """Markup that is inserted into other markup without escaping."""
 
     __slots__ = ()
 
 
 def html(template: Template) -> Html:
-    """Return the markup; what is filled in is escaped unless it is markup itself."""
+    """Return the markup of ``template``; interpolated values are escaped unless they are ``Html``."""
     return Html("".join(_filled(part) if isinstance(part, Interpolation) else part for part in template))
 
 
 def joined(parts: Iterable[Html]) -> Html:
-    """Return one piece of markup after the other."""
+    """Return the concatenation of pieces of markup."""
     return Html("".join(parts))
 
 
@@ -70,12 +70,12 @@ POLICY = (
     f"default-src 'none'; style-src 'sha256-{base64.b64encode(sha256(STYLE.encode()).digest()).decode()}'; "
     "form-action 'self'; frame-ancestors 'self'; base-uri 'self'"
 )
-"""No script, nothing from elsewhere, and only Home Assistant may frame it."""
+"""Content Security Policy: no scripts, no external resources, and only Home Assistant may frame the page."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One fact: its name, ``good``, ``busy`` or ``bad``, the state in a word or two, and a sentence about it."""
+    """Row of the status page: name, ``mood`` (``good``, ``busy`` or ``bad``), short state, and a sentence."""
 
     name: str
     mood: str
@@ -83,19 +83,19 @@ class Row:
     sentence: str = ""
 
     def html(self) -> Html:
-        """Return the fact as people see it."""
+        """Return the row as markup."""
         sentence = html(t'<div class="soft">{self.sentence}</div>') if self.sentence else Html()
         state = html(t'<span class="state {self.mood}">{self.state}</span>')
         return html(t'<div class="row"><b>{self.name}</b>{state}{sentence}</div>')
 
 
 def section(title: str, *parts: Html) -> Html:
-    """Return a card with a heading."""
+    """Return a card with the heading ``title``."""
     return html(t"<section><h2>{title}</h2>{joined(parts)}</section>")
 
 
 def document(base: str, refresh: int | None, *parts: Html) -> Html:
-    """Return the whole page; ``base``: where its links begin, ``refresh``: seconds after which it is loaded again."""
+    """Return the whole page; ``base``: base path of its links, ``refresh``: seconds until the page is reloaded."""
     again = html(t'<meta http-equiv="refresh" content="{refresh}">') if refresh else Html()
     begin = html(t'<base href="{base}/">') if base else Html()
     return html(

@@ -1,4 +1,4 @@
-"""The page Home Assistant shows of the app: how all stands; a pairing line and programs' tokens on request."""
+"""Status page of the app in Home Assistant, with forms for pairing lines and tokens of local programs."""
 
 import asyncio
 import logging
@@ -28,7 +28,7 @@ from . import wording as words
 from .html import POLICY, Html, Row, document, html, joined, section
 
 INGRESS_PEER = "172.30.32.2"
-"""The Supervisor's address, from where it passes on what Home Assistant's users ask; it has let them in."""
+"""Address of the Supervisor, which forwards the requests of Home Assistant's authenticated users."""
 
 _LOGGER = logging.getLogger(__name__)
 _REFRESH_SECONDS = 15
@@ -49,7 +49,7 @@ _MOODS: Mapping[LinkState, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class About:
-    """What does not change while the page is served. ``url``: where Home Assistant reaches this app."""
+    """Constant facts shown on the page. ``url``: the address at which Home Assistant reaches this app."""
 
     site: str
     version: str
@@ -58,13 +58,13 @@ class About:
     broker: BrokerOptions | None
 
 
-class Page:
-    """Serves ``/``, ``/pair`` and ``/programs`` to the Supervisor's ingress, to nobody else."""
+class StatusPage:
+    """Pages ``/``, ``/pair`` and ``/programs``, served only to the Supervisor's ingress."""
 
     def __init__(
         self, about: About, status: StatusReader, outbox: Outbox, clock: Clock, *, peer: str = INGRESS_PEER
     ) -> None:
-        """Take what it tells of; ``peer``: the only address it answers."""
+        """Set the sources of the page; ``peer``: the only client address that is served."""
         self._about = about
         self._status = status
         self._outbox = outbox
@@ -72,7 +72,7 @@ class Page:
         self._peer = peer
 
     def add_to(self, application: web.Application, connected_fn: Callable[[], bool]) -> None:
-        """Open the page; ``connected_fn`` says whether a Home Assistant has a session."""
+        """Register the page's routes; ``connected_fn`` returns whether Home Assistant has a session."""
 
         async def show(request: web.Request) -> web.Response:
             return await self._show(request, connected=connected_fn())
@@ -83,8 +83,8 @@ class Page:
         application.router.add_post("/programs", self._programs)
 
     async def _show(self, request: web.Request, *, connected: bool) -> web.Response:
-        if not self._is_for(request):
-            return _not_here()
+        if not self._is_allowed(request):
+            return _forbidden()
         try:
             status, depths = await self._status.read(), await self._outbox.depths()
         except StoreError:
@@ -101,33 +101,36 @@ class Page:
             refresh=_REFRESH_SECONDS,
         )
 
-    def _is_for(self, request: web.Request) -> bool:
-        """Say whether the Supervisor asks for a page of ours; its connection stays open for the next one."""
+    def _is_allowed(self, request: web.Request) -> bool:
+        """Return whether the request comes from the Supervisor and not from another site's page.
+
+        Admits the connection, so that it stays open for the next request.
+        """
         if request.remote != self._peer or (request.method == "POST" and _is_cross_site(request)):
             return False
         request.app[LISTENER].admit(request, "supervisor")
         return True
 
     async def _pair(self, request: web.Request) -> web.Response:
-        if not self._is_for(request):
-            return _not_here()
+        if not self._is_allowed(request):
+            return _forbidden()
         secret = await asyncio.to_thread(offer_pairing, self._about.data, self._clock)
-        _LOGGER.info("A pairing line was made on the app's page; it works once, within ten minutes")
+        _LOGGER.info("A pairing line was made on the status page; it works once, within ten minutes")
         line = PairingLine(url=self._about.url, secret=secret)
         minutes = int(OFFER_LASTS.total_seconds() // 60)
         card = section(
             "Pairing line",
-            html(t"<p>Copy it whole. It works once, within {minutes} minutes.</p><code>{line}</code>"),
+            html(t"<p>Copy the whole line. It works once, within {minutes} minutes.</p><code>{line}</code>"),
             html(
                 t"<p>In Home Assistant: Settings, Devices &amp; services, Add integration, Process Cosmos, "
-                t'With an app that has a pairing line.</p><p><a href="./">Back</a></p>'
+                t'Connect to a Process Cosmos app on another machine.</p><p><a href="./">Back</a></p>'
             ),
         )
         return _reply(request, self._head(), card)
 
     async def _programs(self, request: web.Request) -> web.Response:
-        if not self._is_for(request):
-            return _not_here()
+        if not self._is_allowed(request):
+            return _forbidden()
         form = {key: value for key, value in (await request.post()).items() if isinstance(value, str)}
         card, done = await asyncio.to_thread(token_page.tokens, self._about.data, self._clock, form)
         return _reply(request, self._head(), card, status=HTTPStatus.OK if done else HTTPStatus.BAD_REQUEST)
@@ -141,7 +144,8 @@ class Page:
             yield Row("Home Assistant", "good", "connected")
         else:
             sentence = (
-                "Unless it is just starting: add Process Cosmos under Settings, Devices & services. It finds this app."
+                "If Home Assistant is not just starting, add Process Cosmos under Settings, Devices & services. "
+                "It finds this app."
             )
             yield Row("Home Assistant", "bad", "not connected", sentence)
         yield self._broker_row(status)
@@ -153,27 +157,27 @@ class Page:
             sentence = (
                 f"The database was damaged or deleted on {found.at:%Y-%m-%d}: {found.kept} rows were kept, {lost}."
             )
-            yield Row("Database", "busy", "salvaged", sentence)
+            yield Row("Database", "busy", "recovered", sentence)
         if status.identity_conflict:
             yield Row("Identity", "bad", "used twice", words.REASONS[Code.IDENTITY_CONFLICT])
 
     def _broker_row(self, status: Status) -> Row:
         broker = self._about.broker
         if broker is None:
-            sentence = "For devices install the Mosquitto broker app; it is taken over by itself."
+            sentence = "To connect devices, install the Mosquitto broker app. It is then used automatically."
             return Row("MQTT broker", "busy", "none", sentence)
         address = f"{broker.host}:{broker.port}"
         if status.broker_connected:
             return Row("MQTT broker", "good", "connected", address)
-        sentence = f"{address} does not let this app in or cannot be reached. See whether it runs, and the app's log."
-        return Row("MQTT broker", "bad", "away", sentence)
+        sentence = (
+            f"{address} cannot be reached or refuses the login. Check that it is running, and read this app's log."
+        )
+        return Row("MQTT broker", "bad", "not connected", sentence)
 
 
 def _destinations(links: Iterable[Link]) -> Iterable[Html]:
-    nobody = (
-        "None: Home Assistant tells people, nothing is sent elsewhere. Add one in the integration, under Configure."
-    )
-    return [_link(link).html() for link in links] or [html(t'<p class="soft">{nobody}</p>')]
+    none = "None. Home Assistant notifies people, but nothing is sent elsewhere. Add one in the integration: Configure."
+    return [_link(link).html() for link in links] or [html(t'<p class="soft">{none}</p>')]
 
 
 def _link(link: Link) -> Row:
@@ -189,21 +193,21 @@ def _waiting(status: Status, ages: Mapping[Priority, float]) -> Html:
     ]
     counts += [("Rejected by a destination", status.rejected, None), ("Dropped so far", status.dropped, None)]
     full = ", ".join(words.PRIORITIES[priority] for priority in status.full)
-    note = html(t'<p class="bad">No room is left for: {full}. What does not fit is dropped, and counted.</p>')
-    hint = html(
-        t'<p class="soft">Rejected events are sent again or discarded in Home Assistant: Settings, Repairs.</p>'
-    )
+    note = html(t'<p class="bad">No space is left for: {full}. Events that do not fit are dropped and counted.</p>')
+    hint = html(t'<p class="soft">Send rejected events again or discard them in Home Assistant: Settings, Repairs.</p>')
     table = html(t"<table>{joined(_count(*each) for each in counts)}</table>")
     return joined((table, note if full else Html(), hint if status.rejected else Html()))
 
 
 def _count(name: str, number: int, age: float | None) -> Html:
-    since = html(t'<div class="soft">the oldest for {words.age(age)}</div>') if number and age is not None else Html()
+    since = html(t'<div class="soft">oldest: {words.age(age)} ago</div>') if number and age is not None else Html()
     return html(t'<tr><th scope="row">{name}</th><td>{number:,}{since}</td></tr>')
 
 
 def _offer() -> Html:
-    sentence = "Home Assistant finds this app by itself. Only if it does not: make a pairing line and paste it there."
+    sentence = (
+        "Home Assistant discovers this app automatically. If it does not, make a pairing line and paste it there."
+    )
     form = html(t'<form method="post" action="pair"><button>Make a pairing line</button></form>')
     return section("Pairing", html(t'<p class="soft">{sentence}</p>{form}'))
 
@@ -218,9 +222,9 @@ def _reply(
 
 
 def _is_cross_site(request: web.Request) -> bool:
-    """Say whether another site's page made the browser send this: it would carry the person's ingress session.
+    """Return whether another site's page sent the request, which would carry the person's ingress session.
 
-    By ``Sec-Fetch-Site`` (W3C Fetch Metadata); browsers without it name the page's ``Origin`` (RFC 6454).
+    Uses ``Sec-Fetch-Site`` (W3C Fetch Metadata), or ``Origin`` (RFC 6454) from browsers without it.
     """
     if site := request.headers.get("Sec-Fetch-Site"):
         return site not in ("same-origin", "none")
@@ -228,6 +232,6 @@ def _is_cross_site(request: web.Request) -> bool:
     return origin is not None and urlsplit(origin).netloc != request.headers.get("X-Forwarded-Host", request.host)
 
 
-def _not_here() -> web.Response:
-    message = "This page is opened in Home Assistant: Settings, Apps, Process Cosmos, Open web UI."
+def _forbidden() -> web.Response:
+    message = "Open this page in Home Assistant: Settings, Apps, Process Cosmos, Open web UI."
     return problem_reply(Code.UNAUTHORIZED, message, HTTPStatus.FORBIDDEN)

@@ -1,4 +1,4 @@
-"""What the app's page says of local programs: who has a token, a new one, shown once, and one taken back."""
+"""Cards of the status page for local programs: list, create and revoke tokens."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,22 +20,26 @@ _BACK = html(t'<p><a href="./">Back</a></p>')
 
 
 def overview(folder: Path) -> Html:
-    """Return the card on the first page. Blocks for a moment."""
+    """Return the card for the main page. Reads files, so it blocks briefly."""
     try:
         names = ", ".join(programs(folder)) or "none"
     except TokensUnreadableError:
         names = "unknown, because the app's disk cannot be read"
-    sentence = "Programs here, such as Prometheus, may publish events and read figures with a token of their own."
+    sentence = (
+        "Programs on this network, such as Prometheus, can publish events and read metrics, each with its own token."
+    )
     return section(
         "Local programs",
-        html(t'<p class="soft">{sentence}</p><p>With a token: {names}.</p><p><a href="programs">Tokens</a></p>'),
+        html(
+            t'<p class="soft">{sentence}</p><p>Programs with a token: {names}.</p><p><a href="programs">Tokens</a></p>'
+        ),
     )
 
 
 def tokens(folder: Path, clock: Clock, request: Mapping[str, str]) -> tuple[Html, bool]:
-    """Do what is wished (``make``, ``revoke``: a program's name); return the card and whether it could be done.
+    """Execute a form (``make``, ``revoke``: a program's name); return the card and whether it succeeded.
 
-    Blocks for a moment.
+    Reads and writes files, so it blocks briefly.
     """
     try:
         if name := request.get("make"):
@@ -50,8 +54,8 @@ def tokens(folder: Path, clock: Clock, request: Mapping[str, str]) -> tuple[Html
 def _made(name: str, token: str) -> Html:
     return section(
         f"Token of {name}",
-        html(t"<p>Copy it whole: it is shown only now. It is sent as Authorization: Bearer …</p><code>{token}</code>"),
-        html(t'<p><a href="programs">All tokens</a></p>'),
+        html(t"<p>Copy the whole token now; it is not shown again.</p><code>{token}</code>"),
+        html(t'<p>Programs send it as Authorization: Bearer …</p><p><a href="programs">All tokens</a></p>'),
     )
 
 
@@ -61,11 +65,11 @@ def _listed(known: Mapping[str, Program], problem: str | None = None) -> Html:
         t'<form method="post" action="programs"><label>Name of the program '
         t'<input name="make" required maxlength="64" autocomplete="off"></label> <button>Make a token</button></form>'
     )
-    nobody = Html() if problem else html(t'<p class="soft">No program has a token.</p>')
+    none = Html() if problem else html(t'<p class="soft">No program has a token.</p>')
     return section(
         "Local programs",
         html(t'<p class="bad">{problem}</p>') if problem else Html(),
-        html(t"<table>{rows}</table>") if known else nobody,
+        html(t"<table>{rows}</table>") if known else none,
         form,
         _BACK,
     )

@@ -1,4 +1,4 @@
-"""What the status page says in words: ages, and why a link is down."""
+"""Texts of the status page: ages, and what a link's reason means."""
 
 from collections.abc import Mapping
 
@@ -16,56 +16,58 @@ LINKS: Mapping[LinkState, str] = {
     LinkState.OFF: "off",
     LinkState.CONNECTED: "connected",
     LinkState.OFFLINE: "offline",
-    LinkState.REFUSED: "needs you",
+    LinkState.REFUSED: "needs attention",
 }
 
 REASONS: Mapping[str, str] = {
-    "untried": "Nothing was sent since the app started. There is nothing to do.",
-    "unreachable": "It cannot be reached. Look at its address and at the internet connection.",
-    "name_unknown": "The name of its host is not known. Look at its address and at the internet connection.",
-    "timeout": "It does not answer in time. Look at the internet connection.",
-    "connection_lost": "The connection broke. Look at the internet connection.",
-    "malformed_reply": "Its reply is none of a cloud endpoint. Look at the endpoint's version.",
-    "reply_too_long": "Its reply is none of a cloud endpoint. Look at the endpoint's version.",
-    "store_row_unreadable": "What is stored of it cannot be used. Set it anew in the integration, or remove it.",
-    "store_failed": "This machine's disk refuses to write. Free some space, look at the health of the disk.",
-    "redirect": "It sends us to another address. Correct its address in the integration.",
-    "url": "No request can be made with its address and header. Correct them in the integration.",
-    "not_a_receiver": "Something else replied. Log in to the network, or test the destination in the integration.",
-    "certificate": "Its certificate is not to be trusted. Correct its address, or its certificate.",
-    "tls": "It does not speak TLS as it should. Correct its address, or its certificate.",
-    "certificate_expired": "This site's certificate is over. If it does not renew itself, enrol again with a new code.",
-    "certificate_refused": "It does not know this site's certificate. Enrol again with a new code from its admin.",
-    "certificate_revoked": "Its admin took this site's certificate back. Ask why, then enrol again with a new code.",
+    "untried": "Nothing has been sent since the app started. No action is needed.",
+    "unreachable": "The server cannot be reached. Check its address and the internet connection.",
+    "name_unknown": "The host name is unknown. Check the address and the internet connection.",
+    "timeout": "The server does not respond in time. Check the internet connection.",
+    "connection_lost": "The connection was lost. Check the internet connection.",
+    "malformed_reply": "The reply cannot be read. Check what answers at this address, and its version.",
+    "reply_too_long": "The reply is too long to be read. Check what answers at this address, and its version.",
+    "store_row_unreadable": "Its stored settings cannot be used. Enter them again in the integration, or remove it.",
+    "store_failed": "This machine's disk cannot be written. Free some space and check the disk.",
+    "redirect": "The server redirects to another address. Correct the address in the integration.",
+    "url": "Its address or header is invalid. Correct them in the integration.",
+    "not_a_receiver": "Another server replied. Log in to the network, or test the destination in the integration.",
+    "certificate": "The server's certificate is not trusted. Correct the address or the certificate.",
+    "tls": "The server does not support TLS correctly. Correct the address or the certificate.",
+    "certificate_expired": "This site's certificate has expired. If it is not renewed, enrol again with a new code.",
+    "certificate_refused": "This site's certificate is unknown there. Enrol again with a new code from its admin.",
+    "certificate_revoked": "Its admin revoked this site's certificate. Ask why, then enrol again with a new code.",
     "certificate_superseded": "A newer certificate of this site is in use elsewhere. Enrol again with a new code.",
-    "identity_mismatch": "Another server answers there. Correct its address, or find out who answers.",
-    "identity_conflict": "Two apps speak as this site. Stop one of them, then enrol the other again with a new code.",
+    "identity_mismatch": "Another server answers at this address. Correct the address, or find out which server it is.",
+    "identity_conflict": "Two apps use this site's identity. Stop one, then enrol the other again with a new code.",
 }
 
 _STATUSES: Mapping[str, str] = {
-    "http_400": "It does not take what is sent there. Correct its address in the integration.",
-    "http_401": "It does not know us. Correct the header, or enrol again.",
-    "http_403": "It does not let us in. Correct the header, or enrol again.",
-    "http_404": "Nothing is at its address. Correct the address in the integration.",
-    "http_410": "Nothing is at its address any more. Correct the address in the integration.",
+    "http_400": "The server does not accept the events. Correct the address in the integration.",
+    "http_401": "The server does not accept the credentials. Correct the header, or enrol again.",
+    "http_403": "The server denies access. Correct the header, or enrol again.",
+    "http_404": "Nothing was found at this address. Correct the address in the integration.",
+    "http_410": "This address is no longer in use. Correct the address in the integration.",
 }
 
 STORAGE: Mapping[StorageState, str] = {
-    StorageState.OK: "All is written to the disk.",
-    StorageState.FULL: "The disk is full. Free some space: alarms have a reserve, the rest is dropped and counted.",
-    StorageState.READ_ONLY: "Nothing can be written to the disk. Look at its health, then restart the host.",
+    StorageState.OK: "All data is written to the disk.",
+    StorageState.FULL: "The disk is full. Free some space: alerts have a reserve, the rest is dropped and counted.",
+    StorageState.READ_ONLY: "The disk is read-only, so nothing can be saved. Check the disk, then restart the host.",
     StorageState.FAILING: "The disk reports errors. Make a backup and replace the disk.",
 }
 
 
 def reason(code: str) -> str:
-    """Return what a link's ``reason`` means, and what to do."""
-    usual = "It is in trouble, which mends itself." if code.startswith("http_") else ""
+    """Return the meaning of a link's ``reason`` code and what to do; empty if the code is unknown."""
+    usual = (
+        "The server reports a temporary error. Sending is retried automatically." if code.startswith("http_") else ""
+    )
     return REASONS.get(code) or _STATUSES.get(code, usual)
 
 
 def age(seconds: float) -> str:
-    """Return how long something takes, as people say it."""
+    """Return a duration in words, such as ``2 days``."""
     for length, one, many in _UNITS:
         if number := int(seconds // length):
             return f"{number} {one if number == 1 else many}"

@@ -1,1 +1,1 @@
-"""The HTTP endpoints for programs on the site's network, and their tokens."""
+"""HTTP endpoints for programs on the site's network, and their tokens."""

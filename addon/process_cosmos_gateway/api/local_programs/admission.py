@@ -1,4 +1,4 @@
-"""The doors for local programs: who comes in, and how many at a time."""
+"""Authentication and connection limits of the endpoints for local programs."""
 
 import asyncio
 import logging
@@ -22,46 +22,49 @@ from .tokens import Tokens, TokensUnreadableError, read_tokens
 _LOGGER = logging.getLogger(__name__)
 
 BEARER = "Bearer "
-_LOOK_SECONDS = 5.0
-_UNREADABLE = "The tokens of local programs cannot be read. Connected programs stay; others cannot connect"
-_NO_TOKEN = "This is no program's token. Make one where the app runs: process-cosmos-gateway token NAME"  # noqa: S105 - says that there is none
+_CHECK_SECONDS = 5.0
+_UNREADABLE = (
+    "The tokens of local programs cannot be read. Connected programs stay connected; others cannot connect. "
+    "Check the disk"
+)
+_NO_TOKEN = "This token belongs to no program. Create one where the app runs: process-cosmos-gateway token NAME"  # noqa: S105 - an error message
 
 type Endpoint = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Program:
+class _Connected:
     path: str
     token: str
 
 
 class Admission:
-    """Lets programs with a token in; at most ``MOST_CONNECTIONS`` at each door."""
+    """Admission of programs with a valid token, at most ``MOST_CONNECTIONS`` per endpoint."""
 
-    def __init__(self, folder: Path, endpoints: Mapping[str, Endpoint], look_every: float = _LOOK_SECONDS) -> None:
-        """Take where tokens are kept, the doors by path, and the seconds between two looks for revoked tokens."""
+    def __init__(self, folder: Path, endpoints: Mapping[str, Endpoint], check_seconds: float = _CHECK_SECONDS) -> None:
+        """Set the folder of tokens, the endpoints by path, and the seconds between checks for revoked tokens."""
         self._folder = folder
         self._endpoints = endpoints
-        self._look_every = look_every
-        self._inside: dict[asyncio.Task[object], _Program] = {}
+        self._check_seconds = check_seconds
+        self._connected: dict[asyncio.Task[object], _Connected] = {}
         self._readable = True
 
     def add_to(self, application: web.Application) -> None:
         """Register a GET route per path; end all connections when ``application`` shuts down."""
         for path, endpoint in self._endpoints.items():
             application.router.add_get(path, partial(self._serve, path, endpoint))
-        application.on_shutdown.append(self._send_all_away)
+        application.on_shutdown.append(self._disconnect_all)
 
     async def run(self) -> None:
-        """Send those away, until cancelled, whose token was revoked while they were inside."""
+        """Disconnect programs whose token was revoked, until cancelled."""
         while True:
-            await asyncio.sleep(self._look_every)
-            # Those who come in meanwhile may have a newer token than what is read.
-            if admission := tuple(self._inside.items()):
+            await asyncio.sleep(self._check_seconds)
+            # A snapshot: a program that connects during the read may have a token newer than the tokens read.
+            if connections := tuple(self._connected.items()):
                 tokens = await self._read_tokens()
-                for task, guest in admission:
-                    with suppress(TokensUnreadableError):  # no revocation
-                        if self._inside.get(task) is guest and not tokens.is_known(guest.token):
+                for task, program in connections:
+                    with suppress(TokensUnreadableError):  # not a revocation
+                        if self._connected.get(task) is program and not tokens.is_known(program.token):
                             task.cancel()
 
     async def _serve(self, path: str, endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
@@ -72,27 +75,27 @@ class Admission:
                 return problem_reply(Code.UNAUTHORIZED, _NO_TOKEN, HTTPStatus.UNAUTHORIZED)
         except TokensUnreadableError as error:
             return problem_reply(error.code, f"{error} Try again later.", HTTPStatus.SERVICE_UNAVAILABLE)
-        if sum(guest.path == path for guest in self._inside.values()) >= MOST_CONNECTIONS:
-            sentence = f"{MOST_CONNECTIONS} connections are open here. Close one, or try again later."
+        if sum(program.path == path for program in self._connected.values()) >= MOST_CONNECTIONS:
+            sentence = f"{MOST_CONNECTIONS} connections to this endpoint are open. Close one, or try again later."
             return problem_reply(Code.TOO_MANY_CONNECTIONS, sentence, HTTPStatus.SERVICE_UNAVAILABLE)
         request.app[LISTENER].admit(request, f"program {token}")
         task = cast("asyncio.Task[object]", asyncio.current_task())
-        self._inside[task] = _Program(path, token)
+        self._connected[task] = _Connected(path, token)
         try:
             return await endpoint(request)
         finally:
-            del self._inside[task]
+            del self._connected[task]
 
     async def _read_tokens(self) -> Tokens:
-        """Read who has a token; log when that cannot be done, and when it can be again."""
+        """Read all tokens; log when they become unreadable, and when they are readable again."""
         tokens = await asyncio.to_thread(read_tokens, self._folder)
         if tokens.unreadable is not None and self._readable:
             _LOGGER.error("%s: %s: %s", Code.STORE_FAILED, _UNREADABLE, tokens.unreadable)
         elif tokens.unreadable is None and not self._readable:
-            _LOGGER.warning("The tokens of local programs can be read again")
+            _LOGGER.warning("The tokens of local programs can be read again; programs can connect")
         self._readable = tokens.unreadable is None
         return tokens
 
-    async def _send_all_away(self, _: web.Application) -> None:
-        for task in self._inside:
+    async def _disconnect_all(self, _: web.Application) -> None:
+        for task in self._connected:
             task.cancel()

@@ -1,4 +1,4 @@
-"""The door of local programs into the outbox: ``GET /ws/events``."""
+"""Endpoint at which local programs publish events: ``GET /ws/events``."""
 
 import asyncio
 from collections import deque
@@ -18,41 +18,41 @@ from process_cosmos_gateway.errors import RequestRefusedError, StoreError
 from process_cosmos_gateway.outbox import Added, Event, Outbox, Outcome, outcome_error, program_key
 
 HELD_SECONDS = 10.0
-"""So long nothing passes an event that was refused and does not come again: its program has given it up."""
+"""Seconds for which a refused event holds back later ones of its subject, unless it is published again."""
 
-MOST_LINES = 1_000
-"""Subjects of one connection that are held back or under way; beyond that it is closed."""
+MOST_SUBJECTS = 1_000
+"""Subjects of one connection with pending or held-back events; beyond this limit it is closed."""
 
-_LONG = 4_096
-"""Bytes of a frame that takes a while to read: after it everybody else has a turn."""
+_LONG_FRAME = 4_096
+"""Bytes of a frame whose parsing takes long enough to yield to other tasks afterwards."""
 
 _CLOSING_SECONDS = 1.0
 _HEARTBEAT_SECONDS = 30.0
-_SLOTS = "program:"  # no program replaces what a device said
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1, 10)
+_SLOTS = "program:"  # so that a program cannot replace a device's event
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1, 10)
 
 
 class EventsEndpoint:
-    """Accepts what local programs publish; each gets its results in the order of its messages."""
+    """Endpoint for events of local programs; results are sent in the order of the messages."""
 
     def __init__(self, outbox: Outbox) -> None:
-        """Store events in ``outbox``; ``alarm_seconds`` measures how long alarms take, for ``/metrics``."""
+        """Set the outbox; ``accept_seconds`` measures for ``/metrics`` how long urgent events take."""
         self._outbox = outbox
-        self.alarm_seconds = Histogram(
+        self.accept_seconds = Histogram(
             "process_cosmos_alarm_accept_seconds",
-            "From the arrival of a program's alarm until it is on disk.",
+            "Seconds from the arrival of a program's urgent event until it is stored.",
             registry=None,
-            buckets=_SECONDS,
+            buckets=_BUCKETS,
         )
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
-        """Serve one connection until the producer goes, or the gateway stops."""
+        """Serve one connection until the program disconnects or the gateway stops."""
         # One byte more than the contract allows: aiohttp refuses a frame of exactly its limit.
         socket = web.WebSocketResponse(
             timeout=_CLOSING_SECONDS, heartbeat=_HEARTBEAT_SECONDS, compress=False, max_msg_size=LONGEST_PUBLISH + 1
         )
         await socket.prepare(request)
-        connection = _Connection(socket, self._outbox, self.alarm_seconds)
+        connection = _Connection(socket, self._outbox, self.accept_seconds)
         code = WSCloseCode.GOING_AWAY
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -62,120 +62,120 @@ class EventsEndpoint:
         except* ClientConnectionResetError:
             pass
         finally:
-            connection.forget()
+            connection.abandon()
             await socket.close(code=code)
         return socket
 
 
 @dataclass(slots=True)
-class _Line:
-    """What a program has under way about one subject, alarms and changes apart, in its order.
+class _SubjectQueue:
+    """Pending events of one subject and priority on one connection, in order.
 
-    ``refused``: the first event of it that was not kept; until it comes again, or ``until``, nothing else is taken.
+    ``refused``: the first event that was not stored; later ones are refused until it is published again, or ``until``.
     """
 
-    under_way: deque[tuple[Ulid, Outcome]] = field(default_factory=deque)
+    pending: deque[tuple[Ulid, Outcome]] = field(default_factory=deque)
     refused: Ulid | None = None
     error: BaseException | None = None
     until: float = 0.0
 
-    def look(self, now: float) -> None:
-        """Learn what has become of what is under way."""
+    def update(self, now: float) -> None:
+        """Remove finished events, remember the first refused one, and release it after its time."""
         if self.refused is not None and now >= self.until:
             self.refused = self.error = None
-        while self.under_way and self.under_way[0][1].done():
-            event, outcome = self.under_way.popleft()
-            if self.refused is None and (error := outcome_error(outcome)):
+        while self.pending and self.pending[0][1].done():
+            event, outcome = self.pending.popleft()
+            if self.refused is None and (error := failure(outcome)):
                 self.refused, self.error, self.until = event, error, now + HELD_SECONDS
 
     def holds_back(self, event: Ulid, now: float) -> BaseException | None:
-        """Return why ``event`` is not taken; None: it may go."""
-        self.look(now)
+        """Return the error with which to refuse ``event``; None: it may be stored."""
+        self.update(now)
         if event == self.refused:
             self.refused = self.error = None
         return self.error
 
     @property
     def is_idle(self) -> bool:
-        """Whether there is nothing to remember."""
-        return not self.under_way and self.refused is None
+        """Whether no event is pending or held back."""
+        return not self.pending and self.refused is None
 
 
 @dataclass(slots=True)
 class _Message:
-    """One message without a result. ``begun``: when it came; ``event``: None if it holds none."""
+    """Message without a result yet. ``received_at``: loop time of its arrival; ``event``: None if it was invalid."""
 
     id: str
-    begun: float
+    received_at: float
     outcome: Outcome
     event: Event | None = None
 
     def result(self) -> Result:
-        """Return how it went."""
+        """Return the result for the program; ``outcome`` must be done."""
         try:
             added = self.outcome.result()
         except (ContractError, RequestRefusedError) as error:
             return self._refusal(error.code, str(error))
         except StoreError:
-            return self._refusal(Code.STORE_FAILED, "The gateway could not write to its disk. Publish it again.")
+            return self._refusal(Code.STORE_FAILED, "The gateway could not write to its disk. Publish the event again.")
         if added is Added.CONFLICT:
-            return self._refusal(Code.ID_CONFLICT, "This id is known with other content, which counts.")
+            return self._refusal(Code.ID_CONFLICT, "An event with this id and other content is already stored.")
         return Result(id=self.id)
 
-    def _refusal(self, code: str, sentence: str) -> Result:
-        return Result(id=self.id, problem=Problem(code=code, message=sentence))
+    def _refusal(self, code: str, message: str) -> Result:
+        return Result(id=self.id, problem=Problem(code=code, message=message))
 
 
 class _Connection:
-    """One producer: at most ``MOST_UNANSWERED`` of its messages are under way."""
+    """Connection of one program, with at most ``MOST_UNANSWERED`` messages in progress."""
 
-    def __init__(self, socket: web.WebSocketResponse, outbox: Outbox, alarm_seconds: Histogram) -> None:
+    def __init__(self, socket: web.WebSocketResponse, outbox: Outbox, accept_seconds: Histogram) -> None:
         self._socket = socket
         self._outbox = outbox
-        self._alarm_seconds = alarm_seconds
+        self._accept_seconds = accept_seconds
         self._loop = asyncio.get_running_loop()
         self._slots = asyncio.Semaphore(MOST_UNANSWERED)
         self._unanswered: deque[_Message] = deque()
-        self._news = asyncio.Event()
-        self._lines: dict[tuple[Priority, str], _Line] = {}
+        self._wake = asyncio.Event()
+        self._queues: dict[tuple[Priority, str], _SubjectQueue] = {}
 
     async def read(self) -> WSCloseCode:
-        """Return when the producer is gone, or too much of it is held back."""
-        while self._remembers_all():
+        """Read messages until the program disconnects or too many subjects are held back; return the close code."""
+        while self._has_room():
             await self._slots.acquire()
             message = await self._socket.receive()
             if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
                 return WSCloseCode.GOING_AWAY
-            self._unanswered.append(self._take(message.data))
-            self._news.set()
-            if len(message.data) > _LONG:
+            self._unanswered.append(self._accept(message.data))
+            self._wake.set()
+            if len(message.data) > _LONG_FRAME:
                 await asyncio.sleep(0)
         return WSCloseCode.TRY_AGAIN_LATER
 
-    def _remembers_all(self) -> bool:
-        if len(self._lines) > MOST_LINES:
+    def _has_room(self) -> bool:
+        if len(self._queues) > MOST_SUBJECTS:
             now = self._loop.time()
-            for line in self._lines.values():
-                line.look(now)
-            self._lines = {key: line for key, line in self._lines.items() if not line.is_idle}
-        return len(self._lines) <= MOST_LINES
+            for queue in self._queues.values():
+                queue.update(now)
+            self._queues = {key: queue for key, queue in self._queues.items() if not queue.is_idle}
+        return len(self._queues) <= MOST_SUBJECTS
 
-    def _take(self, frame: bytes | str) -> _Message:
-        begun = self._loop.time()
+    def _accept(self, frame: bytes | str) -> _Message:
+        received_at = self._loop.time()
         try:
             publish = decode(frame, FROM_PRODUCER)
         except ContractError as error:
-            return _Message(_message_id(frame), begun, self._failed(error))
+            return _Message(_message_id(frame), received_at, self._failed(error))
         try:
             event = _event(publish)
         except RequestRefusedError as error:
-            return _Message(publish.id, begun, self._failed(error))
-        line = self._lines.setdefault((event.priority, event.key), _Line())
-        if held := line.holds_back(event.id, begun):
-            return _Message(publish.id, begun, self._failed(held), event)
-        outcome = self._outbox.submit(event, line.under_way[-1][1] if line.under_way else None)
-        line.under_way.append((event.id, outcome))
-        return _Message(publish.id, begun, outcome, event)
+            return _Message(publish.id, received_at, self._failed(error))
+        queue = self._queues.setdefault((event.priority, event.key), _SubjectQueue())
+        if held := queue.holds_back(event.id, received_at):
+            return _Message(publish.id, received_at, self._failed(held), event)
+        outcome = self._outbox.offer(event, queue.pending[-1][1] if queue.pending else None)
+        queue.pending.append((event.id, outcome))
+        return _Message(publish.id, received_at, outcome, event)
 
     def _failed(self, error: BaseException) -> Outcome:
         outcome: Outcome = self._loop.create_future()
@@ -183,11 +183,11 @@ class _Connection:
         return outcome
 
     async def write(self) -> None:
-        """Send results until cancelled: all that one commit answered go in one frame."""
+        """Send results until cancelled; all results of one commit are sent in one frame."""
         while True:
             while not self._unanswered:
-                self._news.clear()
-                await self._news.wait()
+                self._wake.clear()
+                await self._wake.wait()
             await asyncio.wait((self._unanswered[0].outcome,))
             answered: list[_Message] = []
             while self._unanswered and self._unanswered[0].outcome.done():
@@ -202,23 +202,23 @@ class _Connection:
         if message.event is None:
             return result
         if result.problem is None and message.event.priority is Priority.URGENT:
-            self._alarm_seconds.observe(now - message.begun)
+            self._accept_seconds.observe(now - message.received_at)
         key = message.event.priority, message.event.key
-        if line := self._lines.get(key):
-            line.look(now)
-            if line.is_idle:
-                del self._lines[key]
+        if queue := self._queues.get(key):
+            queue.update(now)
+            if queue.is_idle:
+                del self._queues[key]
         return result
 
-    def forget(self) -> None:
-        """Wait for no outcome any more: what was offered is taken, but nobody is told."""
+    def abandon(self) -> None:
+        """Stop waiting for results; events already offered are still stored."""
         for message in self._unanswered:
-            # Not cancelled: what comes after it about its subject has to learn that it failed.
-            message.outcome.add_done_callback(outcome_error)
+            # Not cancelled: later events of the same subject depend on whether this one failed.
+            message.outcome.add_done_callback(failure)
 
 
 def _event(publish: Publish) -> Event:
-    """Return the event to accept; raise ``RequestRefusedError`` if it is none a program may publish."""
+    """Return the event to store; raise ``RequestRefusedError`` if a program may not publish it."""
     if not publish.event_type or publish.event_type.startswith(TYPE_PREFIX):
         raise RequestRefusedError(Code.INVALID_VALUE, f"event_type must not be empty or begin with {TYPE_PREFIX}")
     if not publish.subject:
@@ -237,6 +237,6 @@ def _event(publish: Publish) -> Event:
 
 
 def _message_id(frame: bytes | str) -> str:
-    """Return the id of a broken message, empty where it has none."""
+    """Return the id of an invalid message, empty without one."""
     found = members(frame).get("id")
     return found if isinstance(found, str) else ""

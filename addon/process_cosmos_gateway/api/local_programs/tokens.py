@@ -1,4 +1,4 @@
-"""Which local programs may use the gateway: a token each, known by its hash, made and revoked by an administrator."""
+"""Tokens of local programs, stored as hashes, created and revoked by an administrator."""
 
 import hmac
 import re
@@ -24,30 +24,30 @@ _FOLDER = "programs"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """One program with a token; ``token``: its SHA-256."""
+    """Program with a token; ``token``: the SHA-256 of the token."""
 
     token: str
     made_at: datetime
 
 
 class TokensUnreadableError(StoreError):
-    """Whether a token is a program's cannot be told now, so nobody is let in by it, nor sent away."""
+    """Error if tokens cannot be read: programs are then neither admitted nor disconnected."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tokens:
-    """Who has a token, by name. ``unreadable``: why that is not all of them."""
+    """Programs with a token, by name. ``unreadable``: the error if some tokens could not be read."""
 
     programs: Mapping[str, Program]
     unreadable: OSError | None = None
 
     def is_known(self, token: str) -> bool:
-        """Say whether ``token`` is a program's, each compared in constant time.
+        """Return whether ``token`` belongs to a program, compared in constant time.
 
-        Raises ``TokensUnreadableError`` if it could be one of those that cannot be read.
+        Raises ``TokensUnreadableError`` if it is unknown and some tokens could not be read.
         """
-        asked = _hash(token)
-        if any(hmac.compare_digest(asked, program.token) for program in self.programs.values()):
+        digest = _hash(token)
+        if any(hmac.compare_digest(digest, program.token) for program in self.programs.values()):
             return True
         if self.unreadable is not None:
             raise _unreadable(self.unreadable)
@@ -55,9 +55,10 @@ class Tokens:
 
 
 def make_token(folder: Path, name: str, clock: Clock) -> str:
-    """Return a new token for the program ``name``; raise ``StartError`` if it has one, or cannot be called so.
+    """Create and return a token for the program ``name``.
 
-    Raises ``TokensUnreadableError`` if nobody can tell.
+    Raises ``StartError`` if the program has a token or the name is invalid, and ``TokensUnreadableError`` if tokens
+    cannot be read.
     """
     path = _file(folder, name)
     token = secrets.token_urlsafe(_TOKEN_BYTES)
@@ -65,12 +66,12 @@ def make_token(folder: Path, name: str, clock: Clock) -> str:
     path.parent.mkdir(mode=0o700, exist_ok=True)
     write_private(path, orjson.dumps(program), replace=False)
     if programs(folder).get(name) != program:
-        raise StartError(f"{name} has a token already. Revoke it first.")
+        raise StartError(f"{name} already has a token. Revoke it first.")
     return token
 
 
 def revoke_token(folder: Path, name: str) -> None:
-    """Let the program ``name`` in no longer; raise ``StartError`` if it has no token."""
+    """Delete the token of the program ``name``; raise ``StartError`` if it has none."""
     path = _file(folder, name)
     try:
         remove_private(path)
@@ -79,7 +80,7 @@ def revoke_token(folder: Path, name: str) -> None:
 
 
 def programs(folder: Path) -> Mapping[str, Program]:
-    """Return the programs that have a token, by name; raise ``TokensUnreadableError`` if some cannot be read."""
+    """Return the programs with a token, by name; raise ``TokensUnreadableError`` if some cannot be read."""
     tokens = read_tokens(folder)
     if tokens.unreadable is not None:
         raise _unreadable(tokens.unreadable)
@@ -87,16 +88,19 @@ def programs(folder: Path) -> Mapping[str, Program]:
 
 
 def is_known(folder: Path, token: str) -> bool:
-    """Say whether ``token`` is a program's; read anew, for commands are processes. As ``Tokens.is_known``."""
+    """Return whether ``token`` belongs to a program, as ``Tokens.is_known``.
+
+    Tokens are read from disk each time, as commands in other processes change them.
+    """
     return read_tokens(folder).is_known(token)
 
 
 def read_tokens(folder: Path) -> Tokens:
-    """Read who has a token; a broken file is nobody's, and without a folder nobody has one."""
+    """Read all tokens; files with invalid content are skipped, and a missing folder means no tokens."""
     found: dict[str, Program] = {}
     unreadable = None
     try:
-        # Not by a pattern: ``Path.glob`` takes a folder that cannot be listed for an empty one.
+        # Not ``Path.glob``: it treats a folder that cannot be listed as empty.
         paths = sorted((folder / _FOLDER).iterdir())
     except FileNotFoundError:
         return Tokens(programs={})
@@ -121,7 +125,9 @@ def _unreadable(cause: OSError) -> TokensUnreadableError:
 
 def _file(folder: Path, name: str) -> Path:
     if not _NAME.fullmatch(name):
-        raise StartError("A program's name has up to 64 letters a-z, digits, - and _, and begins with none of the two.")
+        raise StartError(
+            "A program's name has 1 to 64 letters (a-z), digits, - and _, and begins with a letter or digit."
+        )
     return folder / _FOLDER / f"{name}.json"
 
 
