@@ -7,7 +7,7 @@ from homeassistant.helpers import entity_registry as er
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 
 from custom_components.process_cosmos.alerts.phones import Button, read_button
-from custom_components.process_cosmos.alerts.recipients import as_answer, as_options
+from custom_components.process_cosmos.alerts.recipients import as_form_values, as_options
 from custom_components.process_cosmos.const import DOMAIN
 
 from .alerts.site import add_phone
@@ -58,14 +58,14 @@ async def test_forms_show_what_options_keep(hass: HomeAssistant, siren: er.Regis
         "notify_entities": [siren.id, "notify.gone"],
     }
     assert as_options(hass, options) == options
-    assert as_answer(hass, options) == {**answer, "phones": [anna.device_id, "a-phone-that-is-gone"]}
+    assert as_form_values(hass, options) == {**answer, "phones": [anna.device_id, "a-phone-that-is-gone"]}
 
 
 async def test_a_disabled_registration_is_no_phone(hass: HomeAssistant, people_only: MockConfigEntry) -> None:
     anna = add_phone(hass, "Anna")
-    assert as_answer(hass, {"phones": [anna.app_id]})["phones"] == [anna.device_id]
+    assert as_form_values(hass, {"phones": [anna.app_id]})["phones"] == [anna.device_id]
     await hass.config_entries.async_set_disabled_by(anna.entry.entry_id, ConfigEntryDisabler.USER)
-    assert as_answer(hass, {"phones": [anna.app_id]})["phones"] == [anna.app_id]
+    assert as_form_values(hass, {"phones": [anna.app_id]})["phones"] == [anna.app_id]
 
 
 @pytest.mark.parametrize("phone", ["a/b%c", "Größe / 📱", "0123456789abcdef0123456789abcdef"])

@@ -16,7 +16,7 @@ TOO_OLD = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
+class AnswerRequest:
     """An answer, or with ``answer`` None an acknowledgement.
 
     ``revision`` None: the current one counts. ``acknowledge_for`` None: nobody said for how long.
@@ -41,7 +41,7 @@ class Refusal:
     placeholders: Mapping[str, str]
 
 
-def refusal(state: State, attempt: Attempt) -> Refusal | None:
+def refusal(state: State, attempt: AnswerRequest) -> Refusal | None:
     """Return why ``attempt`` is refused, None if it is to be recorded. The caller knows proposals settled before."""
     alert = state.alerts.get(attempt.alert)
     if alert is None:
@@ -66,6 +66,6 @@ def right_to(alert: Alert) -> str:
     return f"the right to control {', '.join(alert.content.entities) or 'entities'}"
 
 
-def _is_too_old(attempt: Attempt) -> bool:
+def _is_too_old(attempt: AnswerRequest) -> bool:
     lasts = TOO_OLD if attempt.answer is not None else attempt.acknowledge_for or ACKNOWLEDGED_FOR
     return attempt.age >= min(TOO_OLD, lasts)

@@ -24,7 +24,7 @@ from custom_components.process_cosmos.issues.site_issues import Issue, clear_iss
 
 from .answers import Answers
 from .calls import AlertRequest, RaisedAlert
-from .decisions import ACKNOWLEDGED_FOR, Attempt, Refusal, refusal, right_to
+from .decisions import ACKNOWLEDGED_FOR, AnswerRequest, Refusal, refusal, right_to
 from .errors import AlertRefusedError, NotOnDiskError
 from .gateway_sync import GatewaySync
 from .journal import Journal
@@ -213,7 +213,7 @@ class Alerts:
         await self._async_on_disk()
         return RaisedAlert(id=alert.id, state=alert.state, new=alive is None, revision=alert.revision, ignored=ignored)
 
-    async def async_attempt(self, attempt: Attempt) -> None:
+    async def async_answer(self, attempt: AnswerRequest) -> None:
         """Close an alert with an answer, whose actions then run; without one silence it for a while.
 
         Raises ``AlertRefusedError`` or ``NotOnDiskError``.
@@ -226,7 +226,7 @@ class Alerts:
     async def async_resolve(
         self, alert_id: Ulid, *, by: str, note: str | None, allowed: Callable[[Alert], bool]
     ) -> None:
-        """Close an alert without an answer; one that is closed stays as it is. Raise as ``async_attempt``."""
+        """Close an alert without an answer; one that is closed stays as it is. Raise as ``async_answer``."""
         alert = self._journal.state.alerts.get(alert_id)
         if alert is None:
             raise AlertRefusedError(Code.UNKNOWN_ALERT, alert=alert_id)
@@ -238,7 +238,7 @@ class Alerts:
             self._scheduler.look(alert_id)
         await self._async_on_disk()
 
-    def _decide(self, attempt: Attempt) -> Refusal | None:
+    def _decide(self, attempt: AnswerRequest) -> Refusal | None:
         """Decide with what memory holds, queued records included: the first wins."""
         refused = refusal(self._journal.state, attempt)
         now = self._journal.now()
@@ -272,7 +272,7 @@ class Alerts:
         self._scheduler.look(attempt.alert)
         return None
 
-    def _silent_until(self, attempt: Attempt, now: datetime) -> datetime:
+    def _silent_until(self, attempt: AnswerRequest, now: datetime) -> datetime:
         """Return the end of an acknowledgement: one that says for how long sets it, another shortens none."""
         until = now + (attempt.acknowledge_for or ACKNOWLEDGED_FOR) - attempt.age
         alert = self._journal.state.alerts[attempt.alert]
@@ -283,7 +283,7 @@ class Alerts:
         """Decide on a proposal of the gateway, once; return whether it was known already, and its code."""
         known = proposal.id in self._journal.state.proposals
         if not known:
-            attempt = Attempt(
+            attempt = AnswerRequest(
                 alert=proposal.alert,
                 answer=proposal.answer,
                 by=proposal.by,
@@ -335,8 +335,8 @@ class Alerts:
         people, tag = self._policy.people, f"{alert.id}-outcome"
         if self._recipient_issues.nobody_left and alert.id not in self._outcomes_shown:
             self._outcomes_shown.add(alert.id)  # once: a person may dismiss it
-            self.sender.show_here(message, tag)
-        results = await self.sender.async_notice(people, message, tag)
+            self.sender.show_in_home_assistant(message, tag)
+        results = await self.sender.async_send_message(people, message, tag)
         return not people or any(result.handed_over for result in results.values())
 
     @callback

@@ -80,7 +80,7 @@ class GatewaySync:
     async def async_session_opened(self, hello: GatewayHello, send: Send) -> None:
         """Send the log from the gateway's cursor, then ``CaughtUp``, then what is new. Raise a ``GatewayError``."""
         self.async_session_closed()
-        self.async_heard()
+        self.async_mark_active()
         if hello.cursor:
             self._journal.confirm(hello.cursor, durably=True)
             if self._must_merge(hello.cursor, hello.summaries):
@@ -99,7 +99,7 @@ class GatewaySync:
 
     async def async_receive(self, message: Receipt | Notified | Propose) -> None:
         """Take what the gateway says about alerts."""
-        self.async_heard()
+        self.async_mark_active()
         match message:
             case Receipt(position=Position() as position):
                 self._journal.confirm(position)
@@ -196,7 +196,7 @@ class GatewaySync:
             self._scheduler.look(alert.id)
 
     @callback
-    def async_heard(self) -> None:
+    def async_mark_active(self) -> None:
         """Note that the gateway lives: when it is heard, not when what it says has had its turn on a slow disk."""
         if self._silence:
             self._silence()

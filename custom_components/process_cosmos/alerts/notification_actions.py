@@ -8,7 +8,7 @@ from homeassistant.exceptions import HomeAssistantError
 from custom_components.process_cosmos.actions.site_lookup import async_sites
 from custom_components.process_cosmos.contract.identifiers import PHONE
 
-from .decisions import Attempt
+from .decisions import AnswerRequest
 from .engine import Alerts
 from .model import Alert
 from .phones import BUTTON_EVENT, Button, read_button
@@ -35,7 +35,7 @@ async def _async_site_of(hass: HomeAssistant, button: Button) -> Alerts | None:
 
 
 async def _async_settle(hass: HomeAssistant, site: Alerts, button: Button, allowed: Callable[[Alert], bool]) -> None:
-    attempt = Attempt(
+    attempt = AnswerRequest(
         alert=button.alert,
         answer=button.answer,
         by=phone_name(hass, button.phone) or f"{PHONE}{button.phone}",
@@ -43,6 +43,6 @@ async def _async_settle(hass: HomeAssistant, site: Alerts, button: Button, allow
         allowed=allowed,
     )
     try:
-        await site.async_attempt(attempt)
+        await site.async_answer(attempt)
     except HomeAssistantError as error:
-        await site.sender.async_notice([f"{PHONE}{button.phone}"], str(error), f"{button.alert}-reply")
+        await site.sender.async_send_message([f"{PHONE}{button.phone}"], str(error), f"{button.alert}-reply")

@@ -46,7 +46,9 @@ class NotificationSender:
             lambda entry: phones.alert_notification(alert, self._title, phone, entry),
         )
 
-    async def async_notice(self, recipients: Iterable[str], message: str, tag: str) -> Mapping[str, NotificationResult]:
+    async def async_send_message(
+        self, recipients: Iterable[str], message: str, tag: str
+    ) -> Mapping[str, NotificationResult]:
         """Say something that needs no answer, beside the alert's notification; return each one's result."""
         requested = tuple(recipients)
 
@@ -64,7 +66,7 @@ class NotificationSender:
         await asyncio.gather(*(self._async_phone(entry, phones.clearing(tag)) for entry in entries))
 
     @callback
-    def show_here(self, message: str, tag: str) -> None:
+    def show_in_home_assistant(self, message: str, tag: str) -> None:
         """Show ``message`` in Home Assistant, for whoever looks there: it was chosen, or nobody else is left."""
         persistent_notification.async_create(self._hass, escaped(message), self._title, _here(tag))
 
@@ -75,7 +77,7 @@ class NotificationSender:
             entry = phone_entry(self._hass, recipient.removeprefix(PHONE))
             result = await self._async_phone(entry, notification_fn(entry)) if entry else failed(FailureCode.PHONE_GONE)
         elif recipient == PERSISTENT:
-            self.show_here(message, tag)
+            self.show_in_home_assistant(message, tag)
             result = HANDED_OVER
         else:
             result = await self._async_entity(recipient.removeprefix(NOTIFY), message)

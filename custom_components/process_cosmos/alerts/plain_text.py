@@ -8,25 +8,25 @@ from homeassistant.helpers.script_variables import ScriptVariables
 from homeassistant.helpers.template import Template, is_template_string
 
 _LITERAL = re.compile(r'\{\{ "((?:[A-Za-z0-9 ]|\\U[0-9a-f]{8})+)" \}\}')
-"""A text as ``literal`` writes it."""
+"""A text as ``escape_templates`` writes it."""
 
 
-def literal(value: object) -> Any:  # noqa: ANN401 - any JSON
+def escape_templates(value: object) -> Any:  # noqa: ANN401 - any JSON
     """Return ``value`` with each text in it that looks like a template as a template of that text.
 
     Home Assistant's schemas take it wherever they take a template. ``as_text`` gives the text back.
     """
     if isinstance(value, Mapping):
-        return {literal(key): literal(one) for key, one in value.items()}
+        return {escape_templates(key): escape_templates(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [literal(one) for one in value]
+        return [escape_templates(one) for one in value]
     if isinstance(value, str) and is_template_string(value):
         return '{{{{ "{}" }}}}'.format("".join(map(_escaped, value)))
     return value
 
 
 def as_text(config: object) -> Any:  # noqa: ANN401 - a part of a script's configuration
-    """Return a validated script configuration in which each ``literal`` is rendered to exactly its text.
+    """Return a validated script configuration in which each ``escape_templates`` is rendered to exactly its text.
 
     As a template alone it would be rendered to a list if its text reads as one in Python, and without its blanks.
     """
@@ -68,7 +68,7 @@ def _escaped(character: str) -> str:
 
 
 def _text_of(template: str) -> str | None:
-    """Return the text of which ``literal`` made ``template``, None if it made it of none."""
+    """Return the text of which ``escape_templates`` made ``template``, None if it made it of none."""
     found = _LITERAL.fullmatch(template)
     if found is None:
         return None

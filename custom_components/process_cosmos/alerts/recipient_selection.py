@@ -11,7 +11,7 @@ from homeassistant.helpers import entity_registry as er
 from custom_components.process_cosmos.const import CONF_NOTIFY_ENTITIES, CONF_PERSISTENT, CONF_PHONES
 
 from .policy import Policy, default_policy
-from .recipients import MOBILE_APP, as_answer, reachable
+from .recipients import MOBILE_APP, as_form_values, devices_with_push
 
 
 @callback
@@ -23,29 +23,29 @@ def policy_of(hass: HomeAssistant, options: Mapping[str, Any]) -> Policy:
 
 
 @callback
-def not_offered(hass: HomeAssistant) -> Sequence[str]:
+def phone_notify_entities(hass: HomeAssistant) -> Sequence[str]:
     """Return the notify entities of phones: they have no buttons for answers, and the phones are offered themselves."""
     entries = er.async_get(hass).entities.values()
     return [one.entity_id for one in entries if one.domain == NOTIFY_DOMAIN and one.platform == MOBILE_APP]
 
 
 @callback
-def chosen(hass: HomeAssistant, options: Mapping[str, Any]) -> dict[str, Any]:
+def current_selection(hass: HomeAssistant, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the form has chosen already: of a phone that was chosen by its notify entity the phone."""
     phones = {one: _phone_of(hass, one) for one in options[CONF_NOTIFY_ENTITIES]}
     as_phones = [*options[CONF_PHONES], *(phone for phone in phones.values() if phone)]
     entities = [one for one, phone in phones.items() if phone is None]
     changed = {CONF_PHONES: list(dict.fromkeys(as_phones)), CONF_NOTIFY_ENTITIES: entities}
-    return as_answer(hass, {CONF_PERSISTENT: False, **options, **changed})
+    return as_form_values(hass, {CONF_PERSISTENT: False, **options, **changed})
 
 
 @callback
-def suggested(hass: HomeAssistant) -> dict[str, Any]:
+def default_selection(hass: HomeAssistant) -> dict[str, Any]:
     """Return what a new site has chosen already: the only phone; Home Assistant itself where nothing else is.
 
     Of several phones some may be the children's.
     """
-    phones, unusable = reachable(hass), not_offered(hass)
+    phones, unusable = devices_with_push(hass), phone_notify_entities(hass)
     others = [entity for entity in hass.states.async_entity_ids(NOTIFY_DOMAIN) if entity not in unusable]
     return {
         CONF_PHONES: [*phones] if len(phones) == 1 else [],

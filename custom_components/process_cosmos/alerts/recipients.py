@@ -42,7 +42,7 @@ def notify_entity(hass: HomeAssistant, entity: str) -> str | None:
     return entity if hass.states.get(entity) else None
 
 
-def is_there(hass: HomeAssistant, recipient: str) -> bool:
+def recipient_exists(hass: HomeAssistant, recipient: str) -> bool:
     """Return whether the recipient can be found."""
     if recipient.startswith(PHONE):
         return phone_entry(hass, recipient.removeprefix(PHONE)) is not None
@@ -82,14 +82,14 @@ def phone_name(hass: HomeAssistant, phone: str) -> str | None:
     return (device and (device.name_by_user or device.name)) or entry.title
 
 
-def reachable(hass: HomeAssistant) -> Sequence[str]:
+def devices_with_push(hass: HomeAssistant) -> Sequence[str]:
     """Return the devices of all phones that take pushes."""
     entries = hass.config_entries.async_entries(MOBILE_APP, include_ignore=False, include_disabled=False)
-    devices = (_device(hass, entry) for entry in entries if takes_pushes(entry))
+    devices = (_device(hass, entry) for entry in entries if supports_push(entry))
     return [device.id for device in devices if device]
 
 
-def takes_pushes(entry: ConfigEntry) -> bool:
+def supports_push(entry: ConfigEntry) -> bool:
     """Return whether the registration of a phone names a push service, or a local channel."""
     app_data = entry.data.get("app_data", {})
     return "push_url" in app_data or "push_websocket_channel" in app_data
@@ -97,7 +97,7 @@ def takes_pushes(entry: ConfigEntry) -> bool:
 
 def phones_by_name(hass: HomeAssistant) -> Mapping[str, str]:
     """Return the phones that take pushes, by what people call them."""
-    phones = [own_id for device in reachable(hass) if (own_id := _own_id(hass, device))]
+    phones = [own_id for device in devices_with_push(hass) if (own_id := _own_id(hass, device))]
     return {str(phone_name(hass, phone)): phone for phone in phones}
 
 
@@ -110,7 +110,7 @@ def as_options(hass: HomeAssistant, answer: Mapping[str, Any]) -> dict[str, Any]
     return {**answer, CONF_PHONES: list(dict.fromkeys(phones)), CONF_NOTIFY_ENTITIES: list(dict.fromkeys(kept))}
 
 
-def as_answer(hass: HomeAssistant, options: Mapping[str, Any]) -> dict[str, Any]:
+def as_form_values(hass: HomeAssistant, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return options as a form shows them: devices and entity ids; what cannot be found stays as it is."""
     phones = [(phone, phone_entry(hass, phone)) for phone in options.get(CONF_PHONES, ())]
     devices = [(phone, entry and _device(hass, entry)) for phone, entry in phones]

@@ -185,7 +185,7 @@ class Scheduler:
         """Show the alert in Home Assistant where there is nobody to notify, each ring once: a person may dismiss it."""
         if self._shown_here.get(alert.id) != alert.revision and self._recipient_issues.nobody_left:
             self._shown_here[alert.id] = alert.revision
-            self._sender.show_here(alert.content.message, alert.id)
+            self._sender.show_in_home_assistant(alert.content.message, alert.id)
 
     def _is_put_off(self, alert: Alert, key: NotificationKey) -> bool:
         """Say whether new content overtook the tell ``key`` and has to wait: then the tell carries it."""

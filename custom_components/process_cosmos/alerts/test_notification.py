@@ -17,7 +17,7 @@ from .notification_results import NotificationResult
 from .recipients import shown_name
 from .records import Content
 
-LASTS = timedelta(minutes=2)
+RESOLVE_AFTER = timedelta(minutes=2)
 """Shorter than a round: nobody is notified twice."""
 
 _GIVE_UP_AFTER = timedelta(minutes=4)
@@ -40,7 +40,7 @@ async def async_test_notification(
     async def resolve(_: datetime) -> None:
         await alerts.async_resolve(raised.id, by=DOMAIN, note="test notification", allowed=lambda _: True)
 
-    entry.async_on_unload(async_call_later(hass, LASTS, resolve))
+    entry.async_on_unload(async_call_later(hass, RESOLVE_AFTER, resolve))
     return await alerts.async_results(raised.id)
 
 

@@ -198,7 +198,7 @@ class Link:
         """Let each side hear that the other lives."""
         if self.up:
             self._gateway.alerts.heard_from_home_assistant()
-            self._site.alerts.gateway_sync.async_heard()
+            self._site.alerts.gateway_sync.async_mark_active()
 
     async def _receive(self, message: FromHomeAssistant) -> None:
         if not self.up or not self._left:
