@@ -19,7 +19,7 @@ from homeassistant.helpers.hassio import is_hassio
 from homeassistant.helpers.service_info.hassio import HassioServiceInfo
 from homeassistant.util.file import WriteError
 
-from .alerts.recipient_selection import not_offered, suggested
+from .alerts.recipient_selection import default_selection, phone_notify_entities
 from .alerts.recipients import as_options
 from .alerts.test_notification import async_test_notification, results_shown
 from .const import CONF_DESTINATIONS, CONF_PHONES, CONF_SHA256, CONF_SITE, DOMAIN, LOGGER
@@ -160,8 +160,8 @@ class CosmosConfigFlow(AddDestinationSteps, ConfigFlow, domain=DOMAIN):
                 self._options.update(as_options(self.hass, user_input))
                 return await self.async_step_elsewhere()
             errors["base"] = "nobody"
-        chosen = user_input or suggested(self.hass)
-        schema = self.add_suggested_values_to_schema(forms.who(not_offered(self.hass)), chosen)
+        chosen = user_input or default_selection(self.hass)
+        schema = self.add_suggested_values_to_schema(forms.who(phone_notify_entities(self.hass)), chosen)
         return self.async_show_form(step_id="who", data_schema=schema, errors=errors)
 
     async def async_step_elsewhere(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:

@@ -16,7 +16,7 @@ from pytest_homeassistant_custom_component.common import MockConfigEntry, async_
 
 from custom_components.process_cosmos import config_flow
 from custom_components.process_cosmos.alerts.errors import NotOnDiskError
-from custom_components.process_cosmos.alerts.test_notification import LASTS
+from custom_components.process_cosmos.alerts.test_notification import RESOLVE_AFTER
 from custom_components.process_cosmos.const import DOMAIN
 from custom_components.process_cosmos.contract.destinations import EventKind, RemoveDestination, SetCloud, SetWebhook
 from custom_components.process_cosmos.contract.session import Refused
@@ -63,7 +63,7 @@ async def test_the_test_notification_reaches_those_chosen_and_ends_by_itself(has
     assert result["description"] == "tested"
     assert result["description_placeholders"] == {"results": "- **notify.hall**: handed over"}
     assert len(entry.runtime_data.alerts.alive) == 1
-    async_fire_time_changed(hass, dt_util.utcnow() + LASTS + timedelta(seconds=1))
+    async_fire_time_changed(hass, dt_util.utcnow() + RESOLVE_AFTER + timedelta(seconds=1))
     await until(lambda: not entry.runtime_data.alerts.alive)
 
 

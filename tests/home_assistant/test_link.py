@@ -57,8 +57,8 @@ async def test_a_disk_that_takes_its_time_does_not_make_the_gateway_away(
     gateway_sync = linked.runtime_data.alerts.gateway_sync
     await gateway.until_heard(CaughtUp)
     gateway.receipts = False
-    heard, note = list[None](), gateway_sync.async_heard
-    monkeypatch.setattr(gateway_sync, "async_heard", lambda: heard.append(note()))
+    heard, note = list[None](), gateway_sync.async_mark_active
+    monkeypatch.setattr(gateway_sync, "async_mark_active", lambda: heard.append(note()))
     released = threading.Event()
     fsync = os.fsync
 

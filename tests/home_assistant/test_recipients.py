@@ -1,4 +1,4 @@
-"""Recipients are kept by what outlives a new registration; forms show devices and entities."""
+"""Recipients: options store ids that survive a new registration; forms show devices and entities."""
 
 import pytest
 from homeassistant.config_entries import ConfigEntryDisabler, ConfigEntryState
@@ -6,8 +6,8 @@ from homeassistant.core import HomeAssistant
 from homeassistant.helpers import entity_registry as er
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 
-from custom_components.process_cosmos.alerts.phones import Button, read_button
-from custom_components.process_cosmos.alerts.recipients import as_answer, as_options
+from custom_components.process_cosmos.alerts.phones import Button, parse_button
+from custom_components.process_cosmos.alerts.recipients import as_form_values, as_options
 from custom_components.process_cosmos.const import DOMAIN
 
 from .alerts.site import add_phone
@@ -17,8 +17,25 @@ DATA = {"site": None, "url": None, "token": None, "sha256": None}
 
 @pytest.fixture
 def siren(hass: HomeAssistant, notify_entity: str) -> er.RegistryEntry:
-    """A notify entity that stands in the registry; ``notify.hall`` does not."""
+    """Add a notify entity to the registry; ``notify.hall`` is not in it."""
     return er.async_get(hass).async_get_or_create("notify", "siren", "1", suggested_object_id="siren")
+
+
+async def test_the_options_of_an_older_version_are_migrated(hass: HomeAssistant, siren: er.RegistryEntry) -> None:
+    anna = add_phone(hass, "Anna")
+    options = {
+        "phones": [anna.device_id, "0123456789abcdef0123456789abcdef"],
+        "notify_entities": ["notify.siren", "notify.hall", "notify.gone"],
+        "destinations": ["cloud"],
+    }
+    entry = MockConfigEntry(domain=DOMAIN, data=DATA, options=options)
+    await set_up(hass, entry)
+    assert (entry.version, entry.minor_version) == (1, 3)
+    assert entry.options == {
+        "phones": [anna.app_id, "0123456789abcdef0123456789abcdef"],
+        "notify_entities": [siren.id, "notify.hall", "notify.gone"],
+        "destinations": ["cloud"],
+    }
 
 
 async def test_the_options_of_a_newer_version_are_refused(hass: HomeAssistant, notify_entity: str) -> None:
@@ -28,7 +45,7 @@ async def test_the_options_of_a_newer_version_are_refused(hass: HomeAssistant, n
     assert entry.state is ConfigEntryState.MIGRATION_ERROR
 
 
-async def test_forms_show_what_options_keep(hass: HomeAssistant, siren: er.RegistryEntry) -> None:
+async def test_forms_show_the_stored_options(hass: HomeAssistant, siren: er.RegistryEntry) -> None:
     anna = add_phone(hass, "Anna")
     answer = {
         "phones": [anna.device_id, anna.device_id, "a-phone-that-is-gone"],
@@ -40,18 +57,18 @@ async def test_forms_show_what_options_keep(hass: HomeAssistant, siren: er.Regis
         "notify_entities": [siren.id, "notify.gone"],
     }
     assert as_options(hass, options) == options
-    assert as_answer(hass, options) == {**answer, "phones": [anna.device_id, "a-phone-that-is-gone"]}
+    assert as_form_values(hass, options) == {**answer, "phones": [anna.device_id, "a-phone-that-is-gone"]}
 
 
-async def test_a_disabled_registration_is_no_phone(hass: HomeAssistant, people_only: MockConfigEntry) -> None:
+async def test_a_disabled_registration_is_ignored(hass: HomeAssistant, people_only: MockConfigEntry) -> None:
     anna = add_phone(hass, "Anna")
-    assert as_answer(hass, {"phones": [anna.app_id]})["phones"] == [anna.device_id]
+    assert as_form_values(hass, {"phones": [anna.app_id]})["phones"] == [anna.device_id]
     await hass.config_entries.async_set_disabled_by(anna.entry.entry_id, ConfigEntryDisabler.USER)
-    assert as_answer(hass, {"phones": [anna.app_id]})["phones"] == [anna.app_id]
+    assert as_form_values(hass, {"phones": [anna.app_id]})["phones"] == [anna.app_id]
 
 
 @pytest.mark.parametrize("phone", ["a/b%c", "Größe / 📱", "0123456789abcdef0123456789abcdef"])
 @pytest.mark.parametrize("answer", ["Close / now", None])
-def test_a_button_id_is_read_as_it_was_written(phone: str, answer: str | None) -> None:
+def test_a_button_id_is_parsed_to_the_same_button(phone: str, answer: str | None) -> None:
     button = Button(alert="01J0000000000000000000000A", revision=7, phone=phone, answer=answer)  # type: ignore[arg-type]
-    assert read_button(str(button)) == button
+    assert parse_button(str(button)) == button

@@ -1,4 +1,4 @@
-"""The memory: what it says is on disk survives anything but the disk."""
+"""Record log: durable records survive crashes, power failures and damage of other records."""
 
 import asyncio
 import os
@@ -11,7 +11,12 @@ import pytest
 
 from custom_components.process_cosmos.alerts import record_log as module
 from custom_components.process_cosmos.alerts.record_frames import find_frames
-from custom_components.process_cosmos.alerts.record_log import Entry, Memory, RecordLogTooNewError, RecordLogWriteError
+from custom_components.process_cosmos.alerts.record_log import (
+    Entry,
+    RecordLog,
+    RecordLogTooNewError,
+    RecordLogWriteError,
+)
 from custom_components.process_cosmos.contract.identifiers import Position, Ulid
 
 RUN = Ulid("01JD0000000000000000000001")
@@ -27,24 +32,24 @@ class Note:
 TABLE: Mapping[str, type[Note]] = {"note": Note}
 
 
-class Opened:
-    """A memory, and what it called back."""
+class OpenedLog:
+    """Record log with the arguments of its callbacks."""
 
     def __init__(self, path: Path) -> None:
         self.durable: list[Entry[Note]] = []
-        self.troubles: list[str | None] = []
-        self.memory: Memory[Note] = Memory(
-            path, TABLE, asyncio.to_thread, on_durable=self.durable.extend, on_trouble=self.troubles.append
+        self.write_errors: list[str | None] = []
+        self.record_log: RecordLog[Note] = RecordLog(
+            path, TABLE, asyncio.to_thread, on_durable=self.durable.extend, on_write_error=self.write_errors.append
         )
 
     @property
     def texts(self) -> Sequence[str]:
-        return [entry.record.text for entry in self.memory.entries]
+        return [entry.record.text for entry in self.record_log.entries]
 
 
-async def opened(path: Path) -> Opened:
-    new = Opened(path)
-    await new.memory.async_load()
+async def open_log(path: Path) -> OpenedLog:
+    new = OpenedLog(path)
+    await new.record_log.async_load()
     return new
 
 
@@ -53,73 +58,73 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "site.memory"
 
 
-async def written(path: Path, *texts: str, run: Ulid = RUN) -> Opened:
-    new = await opened(path)
-    new.memory.begin(run, Note(text="start"))
-    await new.memory.async_durable()
+async def write_log(path: Path, *texts: str, run: Ulid = RUN) -> OpenedLog:
+    new = await open_log(path)
+    new.record_log.begin_run(run, Note(text="start"))
+    await new.record_log.async_flush()
     for text in texts:
-        await new.memory.async_append(Note(text=text))
-    await new.memory.async_close()
+        await new.record_log.async_append(Note(text=text))
+    await new.record_log.async_close()
     return new
 
 
-async def test_what_was_appended_is_read_again_with_its_positions(path: Path) -> None:
-    await written(path, "a", "b")
-    await written(path, "c", run=NEXT_RUN)
-    again = await opened(path)
+async def test_appended_records_are_read_with_their_positions(path: Path) -> None:
+    await write_log(path, "a", "b")
+    await write_log(path, "c", run=NEXT_RUN)
+    again = await open_log(path)
     assert again.texts == ["start", "a", "b", "start", "c"]
-    assert [entry.position for entry in again.memory.entries] == [
+    assert [entry.position for entry in again.record_log.entries] == [
         Position(run=RUN, n=0),
         Position(run=RUN, n=1),
         Position(run=RUN, n=2),
         Position(run=NEXT_RUN, n=0),
         Position(run=NEXT_RUN, n=1),
     ]
-    assert again.memory.durable_after(Position(run=RUN, n=2)) == again.memory.entries[3:]
-    assert again.memory.knows(Position(run=RUN, n=2))
-    assert not again.memory.knows(Position(run=RUN, n=3))
-    assert not again.memory.knows(Position(run=Ulid("01JD0000000000000000000009"), n=0))
+    assert again.record_log.durable_after(Position(run=RUN, n=2)) == again.record_log.entries[3:]
+    assert again.record_log.has_assigned(Position(run=RUN, n=2))
+    assert not again.record_log.has_assigned(Position(run=RUN, n=3))
+    assert not again.record_log.has_assigned(Position(run=Ulid("01JD0000000000000000000009"), n=0))
 
 
-async def test_a_cut_at_every_byte_leaves_a_valid_prefix_that_can_be_written_on(path: Path) -> None:
-    await written(path, "a", "bb", "ccc")
+async def test_truncation_at_every_byte_leaves_a_valid_prefix_that_can_be_appended_to(path: Path) -> None:
+    await write_log(path, "a", "bb", "ccc")
     content = path.read_bytes()
     whole = ["start", "a", "bb", "ccc"]
     lengths = set()
     for cut in range(len(content)):
         path.write_bytes(content[:cut])
-        torn = await opened(path)
+        torn = await open_log(path)
         assert torn.texts == whole[: len(torn.texts)]
         lengths.add(len(torn.texts))
-        torn.memory.begin(NEXT_RUN, Note(text="next"))
-        await torn.memory.async_close()
-        again = await opened(path)
+        torn.record_log.begin_run(NEXT_RUN, Note(text="next"))
+        await torn.record_log.async_close()
+        again = await open_log(path)
         assert again.texts == [*torn.texts]
     assert lengths == {0, 1, 2, 3}
 
 
-async def test_a_torn_tail_is_dropped_and_said_without_its_content(
+async def test_an_incomplete_end_is_dropped_and_logged_without_its_content(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await written(path, "a", "Water in Ada's cellar")
+    await write_log(path, "a", "Water in Ada's cellar")
     path.write_bytes(path.read_bytes()[:-3])
-    assert (await opened(path)).texts == ["start", "a"]
+    assert (await open_log(path)).texts == ["start", "a"]
     [line] = caplog.messages
     assert line.startswith("memory_torn: dropped ")
     assert line.endswith(" bytes at the end of site.memory")
 
 
-async def test_zeros_at_the_end_are_no_records(path: Path) -> None:
-    await written(path, "a")
+async def test_zeros_at_the_end_are_ignored(path: Path) -> None:
+    await write_log(path, "a")
     with path.open("ab") as file:
         file.write(bytes(4096))
-    assert (await opened(path)).texts == ["start", "a"]
+    assert (await open_log(path)).texts == ["start", "a"]
 
 
-async def test_a_flipped_bit_costs_one_record_wherever_it_is_and_the_file_is_kept_aside_once(
+async def test_a_flipped_bit_loses_one_record_and_the_file_is_copied_once(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await written(path, "aaaa", "bbbb", "cccc")
+    await write_log(path, "aaaa", "bbbb", "cccc")
     content = path.read_bytes()
     (begin, end), *_ = [(begin, end) for begin, end, payload in find_frames(content) if b"aaaa" in payload]
     for place in range(begin, end):
@@ -127,29 +132,29 @@ async def test_a_flipped_bit_costs_one_record_wherever_it_is_and_the_file_is_kep
             flipped = bytearray(content)
             flipped[place] ^= 1 << bit
             path.write_bytes(flipped)
-            damaged = await opened(path)
+            damaged = await open_log(path)
             assert damaged.texts == ["start", "bbbb", "cccc"], (place, bit)
-            assert damaged.memory.damaged == end - begin
-            (aside,) = path.parent.glob("site.memory.damaged-*")
-            assert aside.read_bytes() == flipped
-            aside.unlink()
+            assert damaged.record_log.damaged == end - begin
+            (copy,) = path.parent.glob("site.memory.damaged-*")
+            assert copy.read_bytes() == flipped
+            copy.unlink()
     assert "memory_damaged" in caplog.text
-    again = await opened(path)
-    assert (again.texts, again.memory.damaged) == (["start", "bbbb", "cccc"], 0)
+    again = await open_log(path)
+    assert (again.texts, again.record_log.damaged) == (["start", "bbbb", "cccc"], 0)
 
 
-async def test_a_damaged_header_costs_no_record(path: Path) -> None:
-    await written(path, "a")
+async def test_a_damaged_header_loses_no_record(path: Path) -> None:
+    await write_log(path, "a")
     content = path.read_bytes()
     path.write_bytes(bytes([content[0] ^ 0x40]) + content[1:])
-    assert (await opened(path)).texts == ["start", "a"]
-    assert (await written(path, "b", run=NEXT_RUN)).texts == ["start", "a", "start", "b"]
+    assert (await open_log(path)).texts == ["start", "a"]
+    assert (await write_log(path, "b", run=NEXT_RUN)).texts == ["start", "a", "start", "b"]
 
 
-async def test_an_older_damaged_file_is_not_overwritten_and_a_full_disk_drops_nothing(
+async def test_an_earlier_damaged_copy_is_not_overwritten_and_a_full_disk_loses_nothing(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await written(path, "aaaa", "bbbb")
+    await write_log(path, "aaaa", "bbbb")
     damaged = path.read_bytes().replace(b"aaaa", b"aaba")
 
     def fail(*_: object) -> None:
@@ -159,87 +164,89 @@ async def test_an_older_damaged_file_is_not_overwritten_and_a_full_disk_drops_no
     path.write_bytes(damaged)
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fail)
-        new = await opened(path)
+        new = await open_log(path)
     assert path.read_bytes() == damaged
-    new.memory.begin(NEXT_RUN, Note(text="start"))
-    await new.memory.async_close()
+    new.record_log.begin_run(NEXT_RUN, Note(text="start"))
+    await new.record_log.async_close()
     assert path.read_bytes().startswith(damaged)
-    assert (await opened(path)).texts == ["start", "bbbb", "start"]
+    assert (await open_log(path)).texts == ["start", "bbbb", "start"]
     assert path.with_name("site.memory.damaged-1").read_bytes() == b"older"
     assert path.with_name("site.memory.damaged-2").read_bytes().startswith(damaged)
 
 
-async def test_without_room_for_the_file_itself_it_is_written_once_there_is(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_records_of_a_full_disk_are_written_by_the_next_log(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fail)
-        new = await opened(path)
-        new.memory.begin(RUN, Note(text="start"))
+        new = await open_log(path)
+        new.record_log.begin_run(RUN, Note(text="start"))
         with pytest.raises(RecordLogWriteError):
-            await new.memory.async_append(Note(text="a"))
-        await new.memory.async_close()
-    later = await opened(path)
-    later.memory.adopt(new.memory.queued)
-    later.memory.begin(NEXT_RUN, Note(text="start"))
-    await later.memory.async_close()
-    again = await opened(path)
+            await new.record_log.async_append(Note(text="a"))
+        await new.record_log.async_close()
+    later = await open_log(path)
+    later.record_log.requeue(new.record_log.queued)
+    later.record_log.begin_run(NEXT_RUN, Note(text="start"))
+    await later.record_log.async_close()
+    again = await open_log(path)
     assert again.texts == ["start", "a", "start"]
-    assert [entry.position for entry in again.memory.entries] == [entry.position for entry in later.memory.entries]
+    assert [entry.position for entry in again.record_log.entries] == [
+        entry.position for entry in later.record_log.entries
+    ]
 
 
-async def test_a_disk_that_refuses_for_long_is_said_when_it_begins_and_when_it_is_over(
+async def test_a_long_write_failure_is_logged_when_it_begins_and_when_it_ends(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    new = await written(path, "a")
-    new = await opened(path)
+    new = await write_log(path, "a")
+    new = await open_log(path)
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fail)
-        new.memory.begin(NEXT_RUN, Note(text="start"))
+        new.record_log.begin_run(NEXT_RUN, Note(text="start"))
         for text in "bcd":
             with pytest.raises(RecordLogWriteError):
-                await new.memory.async_append(Note(text=text))
-    await new.memory.async_close()
+                await new.record_log.async_append(Note(text=text))
+    await new.record_log.async_close()
     assert [message.split(":")[0] for message in caplog.messages] == ["memory_not_written", "memory_written"]
 
 
-async def test_a_file_of_nothing_but_garbage_is_kept_aside(path: Path) -> None:
+async def test_a_file_without_any_valid_frame_is_copied(path: Path) -> None:
     path.write_bytes(b"garbage, not a memory at all")
-    new = await written(path, "a")
+    new = await write_log(path, "a")
     assert new.texts == ["start", "a"]
     assert path.with_name("site.memory.damaged-1").read_bytes().startswith(b"garbage")
-    await new.memory.async_remove()
+    await new.record_log.async_remove()
     assert list(path.parent.iterdir()) == []
 
 
-async def test_a_record_of_an_unknown_kind_is_passed_over(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    await written(path, "a")
-    other: Memory[Note] = Memory(path, {}, asyncio.to_thread, on_durable=lambda _: None, on_trouble=lambda _: None)
+async def test_a_record_of_an_unknown_type_is_skipped(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    await write_log(path, "a")
+    other: RecordLog[Note] = RecordLog(
+        path, {}, asyncio.to_thread, on_durable=lambda _: None, on_write_error=lambda _: None
+    )
     await other.async_load()
     assert other.entries == []
     assert "memory_record_unreadable" in caplog.text
 
 
-async def test_a_newer_version_is_refused_and_left_untouched(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_newer_version_is_refused_and_left_unchanged(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(module, "VERSION", module.VERSION + 1)
-        await written(path, "a")
+        await write_log(path, "a")
     content = path.read_bytes()
     with pytest.raises(RecordLogTooNewError):
-        await opened(path)
+        await open_log(path)
     assert path.read_bytes() == content
 
 
-async def test_all_that_waits_shares_one_fsync(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    new = await opened(path)
-    new.memory.begin(RUN, Note(text="start"))
-    await new.memory.async_durable()
+async def test_all_queued_records_share_one_fsync(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    new = await open_log(path)
+    new.record_log.begin_run(RUN, Note(text="start"))
+    await new.record_log.async_flush()
     syncs = 0
 
     def count(file: int, sync: Callable[[int], None] = os.fsync) -> None:
@@ -248,18 +255,18 @@ async def test_all_that_waits_shares_one_fsync(path: Path, monkeypatch: pytest.M
         sync(file)
 
     monkeypatch.setattr(os, "fsync", count)
-    await asyncio.gather(*(new.memory.async_append(Note(text=str(number))) for number in range(100)))
+    await asyncio.gather(*(new.record_log.async_append(Note(text=str(number))) for number in range(100)))
     assert syncs == 1
     assert len(new.durable) == 101
 
 
-async def test_a_failed_write_is_told_kept_and_tried_again_on_a_new_handle(
+async def test_a_failed_write_is_reported_and_retried_on_a_new_handle(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await written(path, "a")
-    new = await opened(path)
-    new.memory.begin(NEXT_RUN, Note(text="start"))
-    await new.memory.async_durable()
+    await write_log(path, "a")
+    new = await open_log(path)
+    new.record_log.begin_run(NEXT_RUN, Note(text="start"))
+    await new.record_log.async_flush()
     failures = 1
 
     def fail_once(file: int, sync: Callable[[int], None] = os.fsync) -> None:
@@ -271,57 +278,57 @@ async def test_a_failed_write_is_told_kept_and_tried_again_on_a_new_handle(
 
     monkeypatch.setattr(os, "fsync", fail_once)
     with pytest.raises(RecordLogWriteError, match="No space"):
-        await new.memory.async_append(Note(text="b"))
+        await new.record_log.async_append(Note(text="b"))
     assert new.texts == ["start", "a", "start", "b"]
-    await new.memory.async_append(Note(text="c"))
-    assert new.troubles == ["No space left on device", None]
-    await new.memory.async_close()
-    assert (await opened(path)).texts == ["start", "a", "start", "b", "c"]
+    await new.record_log.async_append(Note(text="c"))
+    assert new.write_errors == ["No space left on device", None]
+    await new.record_log.async_close()
+    assert (await open_log(path)).texts == ["start", "a", "start", "b", "c"]
 
 
-async def test_closing_while_the_disk_refuses_says_what_is_lost(
+async def test_closing_with_unwritten_records_is_logged(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await written(path, "a")
-    new = await opened(path)
-    new.memory.begin(NEXT_RUN, Note(text="start"))
-    await new.memory.async_durable()
+    await write_log(path, "a")
+    new = await open_log(path)
+    new.record_log.begin_run(NEXT_RUN, Note(text="start"))
+    await new.record_log.async_flush()
 
     def fail(*_: object) -> None:
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(RecordLogWriteError):
-        await new.memory.async_append(Note(text="b"))
-    await new.memory.async_close()
+        await new.record_log.async_append(Note(text="b"))
+    await new.record_log.async_close()
     assert "1 records of site.memory could not be written" in caplog.text
 
 
-async def test_what_comes_after_closing_is_not_written(path: Path) -> None:
-    new = await written(path, "a")
+async def test_records_after_closing_are_not_written(path: Path) -> None:
+    new = await write_log(path, "a")
     content = path.read_bytes()
     with pytest.raises(RecordLogWriteError):
-        await new.memory.async_append(Note(text="late"))
+        await new.record_log.async_append(Note(text="late"))
     assert path.read_bytes() == content
 
 
-async def test_compaction_keeps_what_it_is_given_what_is_queued_and_the_last_n_of_each_run(path: Path) -> None:
-    await written(path, "a", "b")
-    new = await opened(path)
-    new.memory.begin(NEXT_RUN, Note(text="start"))
-    await new.memory.async_durable()
-    keep = [entry for entry in new.memory.entries if entry.record.text == "b"]
-    new.memory.append(Note(text="queued"))
-    await new.memory.async_compact(keep)
-    await new.memory.async_append(Note(text="c"))
-    await new.memory.async_close()
-    again = await opened(path)
+async def test_compaction_keeps_the_given_and_the_queued_records_and_the_last_n_of_each_run(path: Path) -> None:
+    await write_log(path, "a", "b")
+    new = await open_log(path)
+    new.record_log.begin_run(NEXT_RUN, Note(text="start"))
+    await new.record_log.async_flush()
+    keep = [entry for entry in new.record_log.entries if entry.record.text == "b"]
+    new.record_log.append(Note(text="queued"))
+    await new.record_log.async_compact(keep)
+    await new.record_log.async_append(Note(text="c"))
+    await new.record_log.async_close()
+    again = await open_log(path)
     assert again.texts == ["b", "queued", "c"]
-    assert again.memory.runs == {RUN: 2, NEXT_RUN: 2}
+    assert again.record_log.runs == {RUN: 2, NEXT_RUN: 2}
 
 
 async def test_a_crash_during_compaction_leaves_the_old_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    new = await written(path, "a")
+    new = await write_log(path, "a")
 
     def crash(*_: object) -> None:
         raise OSError(5, "Input/output error")
@@ -329,17 +336,17 @@ async def test_a_crash_during_compaction_leaves_the_old_file(path: Path, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", crash)
         with pytest.raises(OSError, match="Input/output"):
-            await new.memory.async_compact([])
-    assert (await opened(path)).texts == ["start", "a"]
+            await new.record_log.async_compact([])
+    assert (await open_log(path)).texts == ["start", "a"]
 
 
-async def test_a_compaction_whose_folder_cannot_be_synced_tears_nothing_that_comes_later(
+async def test_a_compaction_whose_folder_fsync_fails_does_not_corrupt_later_records(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    new = await opened(path)
-    new.memory.begin(RUN, Note(text="start"))
+    new = await open_log(path)
+    new.record_log.begin_run(RUN, Note(text="start"))
     for number in range(9):
-        await new.memory.async_append(Note(text=str(number)))
+        await new.record_log.async_append(Note(text=str(number)))
 
     def fail(*_: object) -> int:
         raise OSError(24, "Too many open files")
@@ -347,14 +354,14 @@ async def test_a_compaction_whose_folder_cannot_be_synced_tears_nothing_that_com
     with monkeypatch.context() as patch:
         patch.setattr(os, "open", fail)
         with pytest.raises(OSError, match="Too many"):
-            await new.memory.async_compact(new.memory.entries[-1:])
-    await new.memory.async_append(Note(text="later"))
-    await new.memory.async_close()
-    assert (await opened(path)).texts == ["8", "later"]
+            await new.record_log.async_compact(new.record_log.entries[-1:])
+    await new.record_log.async_append(Note(text="later"))
+    await new.record_log.async_close()
+    assert (await open_log(path)).texts == ["8", "later"]
 
 
 @pytest.mark.parametrize(
-    "strike",
+    "damage",
     [
         lambda path: path.unlink(),
         lambda path: path.write_bytes(b""),
@@ -363,29 +370,29 @@ async def test_a_compaction_whose_folder_cannot_be_synced_tears_nothing_that_com
     ],
     ids=["deleted", "emptied", "cut", "replaced"],
 )
-async def test_a_file_that_is_changed_while_in_use_is_written_anew_and_loses_nothing(
-    path: Path, strike: Callable[[Path], object], caplog: pytest.LogCaptureFixture
+async def test_a_file_changed_while_in_use_is_rewritten_without_losing_records(
+    path: Path, damage: Callable[[Path], object], caplog: pytest.LogCaptureFixture
 ) -> None:
-    await written(path, "a")
-    new = await opened(path)
-    new.memory.begin(NEXT_RUN, Note(text="start"))
-    await new.memory.async_append(Note(text="b"))
-    strike(path)
-    await new.memory.async_append(Note(text="c"))
-    await new.memory.async_append(Note(text="d"))
-    await new.memory.async_close()
-    again = await opened(path)
+    await write_log(path, "a")
+    new = await open_log(path)
+    new.record_log.begin_run(NEXT_RUN, Note(text="start"))
+    await new.record_log.async_append(Note(text="b"))
+    damage(path)
+    await new.record_log.async_append(Note(text="c"))
+    await new.record_log.async_append(Note(text="d"))
+    await new.record_log.async_close()
+    again = await open_log(path)
     assert again.texts == ["start", "a", "start", "b", "c", "d"]
-    assert again.memory.damaged == 0
+    assert again.record_log.damaged == 0
     assert [message.split(":")[0] for message in caplog.messages] == ["memory_rewritten"]
 
 
-async def test_an_empty_file_is_no_first_start(path: Path) -> None:
-    first = await opened(path)
-    assert (first.memory.is_new, first.memory.is_empty) == (True, False)
+async def test_an_empty_file_is_distinguished_from_a_new_one(path: Path) -> None:
+    first = await open_log(path)
+    assert (first.record_log.is_new, first.record_log.is_empty) == (True, False)
     path.touch()
-    empty = await opened(path)
-    assert (empty.memory.is_new, empty.memory.is_empty) == (False, True)
-    await written(path, "a")
-    usual = await opened(path)
-    assert (usual.memory.is_new, usual.memory.is_empty) == (False, False)
+    empty = await open_log(path)
+    assert (empty.record_log.is_new, empty.record_log.is_empty) == (False, True)
+    await write_log(path, "a")
+    usual = await open_log(path)
+    assert (usual.record_log.is_new, usual.record_log.is_empty) == (False, False)

@@ -1,4 +1,4 @@
-"""Removed, it leaves Home Assistant as it was; what people made of it stays and goes on."""
+"""Removal of the integration: Home Assistant is as before, and automations made by people keep working."""
 
 from pathlib import Path
 
@@ -17,14 +17,14 @@ from custom_components.process_cosmos.workflows.workflows import async_install
 from .conftest import set_up
 from .leak_guard.house import AUTOMATION, BLUEPRINT, KITCHEN
 
-OFFERED = f"blueprints/automation/{BLUEPRINT}"
+BLUEPRINT_FILE = f"blueprints/automation/{BLUEPRINT}"
 
 pytestmark = pytest.mark.usefixtures("automations")
 
 
 @pytest.fixture
 async def automations(hass: HomeAssistant, config_folder: Path) -> None:
-    """Home Assistant with automations, none yet."""
+    """Set up the automation integration without any automation."""
     (config_folder / "configuration.yaml").write_text("automation: []\n")
     assert await async_setup_component(hass, "automation", {"automation": []})
     await hass.async_block_till_done()
@@ -32,7 +32,7 @@ async def automations(hass: HomeAssistant, config_folder: Path) -> None:
 
 @pytest.fixture
 def site(notify_entity: str) -> MockConfigEntry:
-    """A site without the app, not set up yet."""
+    """Return a site without the app, not set up yet."""
     return MockConfigEntry(
         domain=DOMAIN,
         title="Process Cosmos",
@@ -41,8 +41,8 @@ def site(notify_entity: str) -> MockConfigEntry:
     )
 
 
-def found(hass: HomeAssistant) -> dict[str, object]:
-    """All that a removal might leave: files, devices, entities, issues, states."""
+def snapshot(hass: HomeAssistant) -> dict[str, object]:
+    """Return everything that a removal might leave: files, devices, entities, issues, states."""
     folder = Path(hass.config.config_dir)
     return {
         "files": {str(path.relative_to(folder)): path.is_dir() or path.read_bytes() for path in folder.rglob("*")},
@@ -54,7 +54,7 @@ def found(hass: HomeAssistant) -> dict[str, object]:
 
 
 async def make_automation(hass: HomeAssistant) -> None:
-    """Make an automation of the offered blueprint, as a person does."""
+    """Create an automation from the installed blueprint in the same way as a person."""
     inputs = {"sensors": [KITCHEN]}
     instance = {"id": "leaks", "alias": "Leaks", "use_blueprint": {"path": BLUEPRINT, "input": inputs}}
     Path(hass.config.path("configuration.yaml")).write_text(dump({"automation": [instance]}))
@@ -66,21 +66,19 @@ async def remove(hass: HomeAssistant, entry: MockConfigEntry) -> None:
     await hass.async_block_till_done()
 
 
-async def test_files_registries_and_states_are_as_before(hass: HomeAssistant, site: MockConfigEntry) -> None:
-    before = found(hass)
+async def test_files_registries_and_states_are_restored(hass: HomeAssistant, site: MockConfigEntry) -> None:
+    before = snapshot(hass)
     await set_up(hass, site)
     await async_install(hass)
     await hass.services.async_call(DOMAIN, "alert", {"message": "Wet"}, blocking=True)
     await hass.async_block_till_done()
-    during = found(hass)
+    during = snapshot(hass)
     assert all(during[kind] != before[kind] for kind in ("files", "devices", "entities", "states"))
     await remove(hass, site)
-    assert found(hass) == before
+    assert snapshot(hass) == before
 
 
-async def test_a_blueprint_in_use_stays_and_so_does_one_somebody_changed(
-    hass: HomeAssistant, site: MockConfigEntry
-) -> None:
+async def test_a_blueprint_that_is_in_use_or_was_edited_is_kept(hass: HomeAssistant, site: MockConfigEntry) -> None:
     await set_up(hass, site)
     await async_install(hass)
     await make_automation(hass)
@@ -88,18 +86,18 @@ async def test_a_blueprint_in_use_stays_and_so_does_one_somebody_changed(
     state = hass.states.get(AUTOMATION)
     assert state is not None
     assert state.state == "on"
-    offered = Path(hass.config.path(OFFERED))
-    assert offered.exists()
+    blueprint_file = Path(hass.config.path(BLUEPRINT_FILE))
+    assert blueprint_file.exists()
 
     Path(hass.config.path("configuration.yaml")).write_text("automation: []\n")
     await hass.services.async_call("automation", "reload", blocking=True)
-    offered.write_text(offered.read_text() + "# mine\n")
+    blueprint_file.write_text(blueprint_file.read_text() + "# mine\n")
     await set_up(hass, again := MockConfigEntry(domain=DOMAIN, data=site.data, options=site.options))
     await remove(hass, again)
-    assert offered.exists()
+    assert blueprint_file.exists()
 
 
-async def test_what_a_disabled_automation_is_made_from_stays_too(hass: HomeAssistant, site: MockConfigEntry) -> None:
+async def test_the_blueprint_of_a_disabled_automation_is_kept(hass: HomeAssistant, site: MockConfigEntry) -> None:
     await set_up(hass, site)
     await async_install(hass)
     await make_automation(hass)
@@ -108,14 +106,14 @@ async def test_what_a_disabled_automation_is_made_from_stays_too(hass: HomeAssis
     await hass.async_block_till_done()
     assert hass.states.get(AUTOMATION) is None
     await remove(hass, site)
-    assert Path(hass.config.path(OFFERED)).exists()
+    assert Path(hass.config.path(BLUEPRINT_FILE)).exists()
 
 
-async def test_blueprints_go_with_the_last_site(hass: HomeAssistant, site: MockConfigEntry) -> None:
+async def test_blueprints_are_removed_with_the_last_site(hass: HomeAssistant, site: MockConfigEntry) -> None:
     await set_up(hass, site)
     await set_up(hass, other := MockConfigEntry(domain=DOMAIN, data=site.data, options=site.options))
     await async_install(hass)
     await remove(hass, other)
-    assert Path(hass.config.path(OFFERED)).exists()
+    assert Path(hass.config.path(BLUEPRINT_FILE)).exists()
     await remove(hass, site)
-    assert not Path(hass.config.path(OFFERED)).exists()
+    assert not Path(hass.config.path(BLUEPRINT_FILE)).exists()

@@ -1,16 +1,16 @@
-"""The alerts' clock does not jump while somebody waits to be told."""
+"""Clock of the alerts, which ignores jumps of the wall clock."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from custom_components.process_cosmos.alerts.steady_clock import SteadyClock
 
-BEGIN = datetime(2026, 11, 22, 20, tzinfo=UTC)
+START = datetime(2026, 11, 22, 20, tzinfo=UTC)
 
 
 @dataclass
 class Machine:
-    wall: datetime = BEGIN
+    wall: datetime = START
     monotonic: float = 1000.0
 
     def clock(self) -> SteadyClock:
@@ -21,33 +21,33 @@ class Machine:
         self.wall += timedelta(seconds=seconds if wall is None else wall)
 
 
-def test_it_shows_the_wall_time_and_follows_small_corrections() -> None:
+def test_the_clock_follows_small_corrections_of_the_wall_clock() -> None:
     machine = Machine()
     clock = machine.clock()
     machine.tick(10)
-    assert clock.now() == BEGIN + timedelta(seconds=10)
+    assert clock.now() == START + timedelta(seconds=10)
     for _ in range(10):
         machine.tick(10, wall=40)
         assert clock.now() == machine.wall
 
 
-def test_a_jump_of_the_wall_clock_moves_nothing_until_it_is_trusted() -> None:
+def test_a_jump_of_the_wall_clock_is_ignored_until_it_is_adopted() -> None:
     for jump in (-3600.0, 3600.0, -10 * 365 * 86400.0, 10 * 365 * 86400.0):
         machine = Machine()
         clock = machine.clock()
         machine.tick(5, wall=jump)
-        assert clock.now() == BEGIN + timedelta(seconds=5)
+        assert clock.now() == START + timedelta(seconds=5)
         machine.tick(5)
-        assert clock.now() == BEGIN + timedelta(seconds=10)
-        clock.trust_the_wall()
+        assert clock.now() == START + timedelta(seconds=10)
+        clock.adopt_wall_time()
         assert clock.now() == machine.wall
 
 
-def test_a_wall_clock_older_than_what_is_on_disk_is_not_believed() -> None:
+def test_the_clock_continues_from_a_recorded_time_ahead_of_the_wall_clock() -> None:
     machine = Machine()
     clock = machine.clock()
-    clock.not_before(BEGIN - timedelta(days=1))
-    assert clock.now() == BEGIN
-    clock.not_before(BEGIN + timedelta(days=1))
+    clock.advance_to(START - timedelta(days=1))
+    assert clock.now() == START
+    clock.advance_to(START + timedelta(days=1))
     machine.tick(5)
-    assert clock.now() == BEGIN + timedelta(days=1, seconds=5)
+    assert clock.now() == START + timedelta(days=1, seconds=5)

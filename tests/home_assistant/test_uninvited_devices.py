@@ -99,7 +99,9 @@ async def test_what_devices_call_themselves_is_no_markdown_in_notifications(
 
 
 async def test_an_alert_is_shown_in_home_assistant_as_it_reads_on_a_phone(hass: HomeAssistant) -> None:
-    NotificationSender(hass, "Home", lambda *_: None).show_here("*Water*: see [here](http://evil.example)", "a")
+    NotificationSender(hass, "Home", lambda *_: None).show_in_home_assistant(
+        "*Water*: see [here](http://evil.example)", "a"
+    )
     assert notices(hass) == [r"\*Water\*: see \[here\](http\://evil.example)"]
 
 

@@ -12,7 +12,7 @@ from homeassistant.helpers import config_validation as cv
 from homeassistant.helpers.start import async_at_started
 
 from custom_components.process_cosmos.alerts.calls import AlertRequest
-from custom_components.process_cosmos.alerts.decisions import Attempt
+from custom_components.process_cosmos.alerts.decisions import AnswerRequest
 from custom_components.process_cosmos.alerts.engine import Alerts
 from custom_components.process_cosmos.alerts.errors import NO_GROUP, AlertRefusedError
 from custom_components.process_cosmos.alerts.model import Alert
@@ -130,7 +130,7 @@ async def _async_acknowledge(call: ServiceCall) -> None:
     if not found:
         raise AlertRefusedError(Code.UNKNOWN_ALERT, alert=_group(call))
     for site, alert in found:
-        attempt = Attempt(
+        request = AnswerRequest(
             alert=alert,
             answer=None,
             by=await _async_name(call),
@@ -138,13 +138,13 @@ async def _async_acknowledge(call: ServiceCall) -> None:
             acknowledge_for=call.data.get("for"),
             allowed=await _async_allowed(call.hass, call.context),
         )
-        await site.async_attempt(attempt)
+        await site.async_answer(request)
 
 
 async def _async_answer(call: ServiceCall) -> None:
     await call.hass.data[CALLERS].async_announced(call.context)
     site, alert = await _async_find(call.hass, call.data["alert"])
-    attempt = Attempt(
+    request = AnswerRequest(
         alert=alert,
         answer=call.data["answer"],
         by=await _async_name(call),
@@ -152,7 +152,7 @@ async def _async_answer(call: ServiceCall) -> None:
         note=call.data.get("note"),
         allowed=await _async_allowed(call.hass, call.context),
     )
-    await site.async_attempt(attempt)
+    await site.async_answer(request)
 
 
 async def _async_resolve(call: ServiceCall) -> None:

@@ -16,7 +16,7 @@ from homeassistant.helpers.json import json_dumps, json_encoder_default
 from homeassistant.util import dt as dt_util
 
 from custom_components.process_cosmos.alerts.model import MAX_ENTITIES, MAX_MESSAGE
-from custom_components.process_cosmos.alerts.plain_text import literal
+from custom_components.process_cosmos.alerts.plain_text import escape_templates
 from custom_components.process_cosmos.alerts.policy import DEFAULT_POLICY, GIVE_UP_AFTER
 from custom_components.process_cosmos.alerts.records import Answer, Content, IfInterrupted
 from custom_components.process_cosmos.contract.alerts import Attached, Severity
@@ -282,7 +282,7 @@ class _Reader:
             return _NOT_STORED
         kept = self._bounded(f"{path}.actions", actions)
         if rendered:
-            kept = literal(kept)
+            kept = escape_templates(kept)
         try:
             cv.SCRIPT_SCHEMA(copy.deepcopy(kept))
         except _UNUSABLE as error:  # its sentence would quote the value, which may be a secret

@@ -12,7 +12,7 @@ from homeassistant.helpers.service import async_register_admin_service
 from homeassistant.util.file import WriteError
 from homeassistant.util.json import JsonValueType
 
-from custom_components.process_cosmos.alerts.recipients import as_answer, as_options, phone_name, phones_by_name
+from custom_components.process_cosmos.alerts.recipients import as_form_values, as_options, phone_name, phones_by_name
 from custom_components.process_cosmos.const import (
     CONF_DESTINATIONS,
     CONF_NOTIFY_ENTITIES,
@@ -87,7 +87,9 @@ async def _async_export(call: ServiceCall) -> ServiceResponse:
         "version": VERSION,
         "title": entry.title,
         CONF_PHONES: [name for phone in entry.options[CONF_PHONES] if (name := phone_name(call.hass, phone))],
-        CONF_NOTIFY_ENTITIES: [one for one in as_answer(call.hass, entry.options)[CONF_NOTIFY_ENTITIES] if "." in one],
+        CONF_NOTIFY_ENTITIES: [
+            one for one in as_form_values(call.hass, entry.options)[CONF_NOTIFY_ENTITIES] if "." in one
+        ],
         CONF_PERSISTENT: entry.options.get(CONF_PERSISTENT, False),
         CONF_DESTINATIONS: [
             {

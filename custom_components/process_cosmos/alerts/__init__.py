@@ -1,1 +1,1 @@
-"""Alerts: what people or systems must hear of until one answers."""
+"""Alerts: messages that are repeated to people and external systems until one of them answers."""

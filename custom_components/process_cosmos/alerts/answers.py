@@ -1,4 +1,4 @@
-"""Runs the actions of the answer that was given: once, after it is on disk, also after a restart."""
+"""Execution of the actions of the chosen answer: once, after the answer is on disk, even across restarts."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -17,37 +17,38 @@ from homeassistant.helpers.start import async_at_started
 from homeassistant.helpers.trace import script_execution_get, trace_clear, trace_get
 
 from custom_components.process_cosmos.actions.callers import CALLERS
-from custom_components.process_cosmos.alerts.plain_text import as_text
+from custom_components.process_cosmos.alerts.plain_text import unescape_templates
 from custom_components.process_cosmos.const import DOMAIN, LOGGER
 from custom_components.process_cosmos.contract.alerts import Outcome
 from custom_components.process_cosmos.contract.identifiers import Ulid
 
-from .decisions import TOO_OLD
+from .decisions import MAX_ANSWER_AGE
 from .journal import Journal
 from .model import Alert
-from .records import Answer, Ended, IfInterrupted, Noticed, Running
+from .records import Answer, Ended, IfInterrupted, OutcomeReported, Running
 from .service_failures import async_reason_of_failure
 from .timetable import TRY_AGAIN_AFTER
 
 ACTION_MISSING_FOR = 300.0
-"""Seconds an action may be missing, e.g. because its integration starts late, until the answer has failed."""
+"""Seconds to wait for a missing action, e.g. of an integration that starts late, before the answer fails."""
 
-_STEPS = {"choose", "default", "else", "parallel", "repeat", "sequence", "then"}
-"""Where a step keeps further steps."""
+_NESTED_STEPS = {"choose", "default", "else", "parallel", "repeat", "sequence", "then"}
+"""Keys of a script step that contain nested steps."""
 
 _SENTENCES = {
     Outcome.FAILED: "“{answer}” ({message}) could not be carried out: {reason}.",
     Outcome.UNKNOWN: "“{answer}” ({message}) was interrupted; whether it was carried out is unknown.",
     Outcome.SUPERSEDED: (
-        "“{answer}” ({message}) was not carried out, or not to its end: a newer alarm overtook it, or it is too old."
+        "“{answer}” ({message}) was not carried out, or not completely: a newer alert of the same group replaced it, or"
+        " the answer is more than 24 hours old."
     ),
 }
 
 
-class Answers:
-    """At most one run per alert.
+class AnswerRunner:
+    """Runs the actions of answers, at most once per alert, and reports failures to people.
 
-    ``async_tell_people`` says what did not go well, and returns whether anybody was reached.
+    ``async_notify_people`` sends a failure report and returns whether at least one recipient was reached.
     """
 
     def __init__(
@@ -55,66 +56,67 @@ class Answers:
         hass: HomeAssistant,
         entry: ConfigEntry,
         journal: Journal,
-        async_tell_people: Callable[[Alert, str], Awaitable[bool]],
+        async_notify_people: Callable[[Alert, str], Awaitable[bool]],
     ) -> None:
-        """``journal`` records each step; nothing runs before ``run`` or ``resume``."""
+        """Store the dependencies; ``journal`` records each step. Nothing runs before ``run`` or ``resume``."""
         self._hass = hass
         self._entry = entry
         self._journal = journal
-        self._async_notify_people = async_tell_people
+        self._async_notify_people = async_notify_people
         self._scripts: dict[Ulid, Script] = {}
         self._stopped: set[Ulid] = set()
-        self._taken_on: set[Ulid] = set()
-        """What was closed before a restart may reach the disk only after it: it is run once."""
+        self._accepted: set[Ulid] = set()
+        """Alerts whose answer was started. A record from before a restart may only become durable after it, so both
+        ``resume`` and the durable record can request the same run."""
 
     @callback
     def resume(self) -> None:
-        """Go on with what a restart interrupted: actions, and people who have not heard how they ended."""
+        """Continue what a restart interrupted: pending actions, and outcome reports that reached nobody."""
         for alert in self._journal.state.alerts.values():
             if alert.closed_at is not None and alert.outcome is None:
                 self.run(alert)
-            elif alert.outcome in _SENTENCES and not alert.noticed:
+            elif alert.outcome in _SENTENCES and not alert.outcome_reported:
                 self._entry.async_create_background_task(
-                    self._hass, self._async_notice(alert), f"process_cosmos notice {alert.id}"
+                    self._hass, self._async_report_outcome(alert), f"process_cosmos outcome {alert.id}"
                 )
 
     @callback
     def run(self, alert: Alert) -> None:
-        """Run the actions of the answer ``alert`` was closed with, if it has any."""
-        answer = alert.offered(alert.answer)
-        if answer and answer.has_actions and alert.id not in self._taken_on:
-            self._taken_on.add(alert.id)
+        """Run the actions of the answer that closed ``alert``, if it has any."""
+        answer = alert.find_answer(alert.answer)
+        if answer and answer.has_actions and alert.id not in self._accepted:
+            self._accepted.add(alert.id)
             self._entry.async_create_background_task(
                 self._hass, self._async_run(alert, answer), f"process_cosmos answer {alert.id}"
             )
 
     @callback
-    def overtake(self, newest: Alert) -> None:
-        """Stop before their next effect the runs of older alerts of the group."""
+    def stop_superseded(self, newest: Alert) -> None:
+        """Stop the running answers of older alerts in the same group before their next action."""
         for alert_id, script in tuple(self._scripts.items()):
             if self._journal.state.alerts[alert_id].group == newest.group:
                 self._stopped.add(alert_id)
-                # Started eagerly: the script is told to stop before anything else happens.
-                self._hass.async_create_task(script.async_stop(), f"process_cosmos overtaken {alert_id}")
+                # The task starts eagerly, so the script is stopped before any other code runs.
+                self._hass.async_create_task(script.async_stop(), f"process_cosmos superseded {alert_id}")
 
     async def _async_run(self, alert: Alert, answer: Answer) -> None:
-        await self._async_started()  # before that, people's phones may be missing too
+        await self._async_wait_until_started()  # the phones' integration may not be loaded earlier
         if alert.running and answer.if_interrupted is IfInterrupted.SKIP:
             await self._async_end(alert, Outcome.UNKNOWN)
             return
         sequence: list[dict[str, Any]] = orjson.loads(answer.actions)
-        if missing := await self._async_missing(sequence):
+        if missing := await self._async_wait_for_actions(sequence):
             await self._async_end(alert, Outcome.FAILED, f"the action {missing} is missing")
             return
         if self._is_superseded(alert):
             await self._async_end(alert, Outcome.SUPERSEDED)
             return
         self._journal.record(Running(alert=alert.id, at=self._journal.now()))
-        await self._journal.async_until_on_disk()
-        trace_clear()  # of our own: else the automation's that happened to write the answer's record
-        reason = await async_reason_of_failure(self._async_effects(alert, sequence)) or _reason_of_abort()
+        await self._journal.async_flush_with_retries()
+        trace_clear()  # otherwise this context may hold the trace of the automation that recorded the answer
+        reason = await async_reason_of_failure(self._async_run_script(alert, sequence)) or _reason_of_abort()
         if self._hass.is_stopping:
-            return  # Home Assistant stopped the script: the next run finds it interrupted
+            return  # Home Assistant stopped the script; ``resume`` handles it as interrupted
         if alert.id in self._stopped:
             await self._async_end(alert, Outcome.SUPERSEDED)
         elif reason:
@@ -122,12 +124,12 @@ class Answers:
         else:
             await self._async_end(alert, Outcome.DONE)
 
-    async def _async_effects(self, alert: Alert, sequence: list[dict[str, Any]]) -> None:
+    async def _async_run_script(self, alert: Alert, sequence: list[dict[str, Any]]) -> None:
         actions = await async_validate_actions_config(self._hass, cv.SCRIPT_SCHEMA(sequence))
-        script = Script(self._hass, as_text(actions), f"Answer {alert.answer}", DOMAIN)
+        script = Script(self._hass, unescape_templates(actions), f"Answer {alert.answer}", DOMAIN)
         self._scripts[alert.id] = script
         assert alert.closed_at  # noqa: S101 - it has an answer
-        left = (alert.closed_at + TOO_OLD - self._journal.now()).total_seconds()
+        left = (alert.closed_at + MAX_ANSWER_AGE - self._journal.now()).total_seconds()
 
         async def too_old(_now: datetime) -> None:
             self._stopped.add(alert.id)
@@ -142,7 +144,7 @@ class Answers:
                 self._hass.data[CALLERS].note_answer(context)
                 await script.async_run(context=context)
         except asyncio.CancelledError as error:
-            # A script stopped within an effect raises this too; only a cancelled task may pass it on.
+            # A script that is stopped during an action raises this too; re-raise only if this task was cancelled.
             task = asyncio.current_task()
             if self._hass.is_stopping or (task and task.cancelling()):
                 raise
@@ -154,44 +156,46 @@ class Answers:
             await script.async_unload()
 
     async def _async_end(self, alert: Alert, outcome: Outcome, reason: str = "") -> None:
-        """Record it, so that nothing runs again; then tell people of what went wrong."""
+        """Record the outcome, so that the actions never run again, then report a failure to people."""
         event, now = self._journal.new_id(), self._journal.now()
         ended = Ended(alert=alert.id, event=event, at=now, outcome=outcome, reason=reason)
         [alert] = self._journal.record(ended)
         if outcome in _SENTENCES:
-            LOGGER.warning("answer_%s: %s %s", outcome, alert.id, reason)
-            await self._async_notice(alert)
+            LOGGER.warning(
+                "answer_%s: the answer to alert %s did not complete: %s", outcome, alert.id, reason or outcome
+            )
+            await self._async_report_outcome(alert)
 
-    async def _async_notice(self, alert: Alert) -> None:
-        """Tell people how it ended, each minute until somebody is reached, at most for a day; then record that."""
-        await self._async_started()
+    async def _async_report_outcome(self, alert: Alert) -> None:
+        """Report the outcome to people, each minute until one is reached or the answer is 48 hours old; record that."""
+        await self._async_wait_until_started()
         assert alert.outcome  # noqa: S101 - it has ended
         message = alert.content.message
         sentence = _SENTENCES[alert.outcome].format(answer=alert.answer, message=message, reason=alert.reason)
-        given_up = (alert.closed_at or self._journal.now()) + 2 * TOO_OLD
+        given_up = (alert.closed_at or self._journal.now()) + 2 * MAX_ANSWER_AGE
         while not await self._async_notify_people(alert, sentence) and self._journal.now() < given_up:
-            await self._async_a_minute()
-        self._journal.record(Noticed(alert=alert.id, at=self._journal.now()))
+            await self._async_wait_a_minute()
+        self._journal.record(OutcomeReported(alert=alert.id, at=self._journal.now()))
 
-    async def _async_a_minute(self) -> None:
-        over = asyncio.Event()
+    async def _async_wait_a_minute(self) -> None:
+        elapsed = asyncio.Event()
 
         @callback
         def end(_now: datetime) -> None:
-            over.set()
+            elapsed.set()
 
         cancel = async_call_later(self._hass, TRY_AGAIN_AFTER, HassJob(end, cancel_on_shutdown=True))
         try:
-            await over.wait()
+            await elapsed.wait()
         finally:
             cancel()
 
     def _is_superseded(self, alert: Alert) -> bool:
-        """Say whether a newer alert of the group exists, or the answer is too old to be carried out."""
+        """Return whether the group has a newer alert, or the answer is too old to run."""
         newest = self._journal.state.newest.get(alert.group, alert.id)
-        return newest != alert.id or self._journal.now() - (alert.closed_at or self._journal.now()) >= TOO_OLD
+        return newest != alert.id or self._journal.now() - (alert.closed_at or self._journal.now()) >= MAX_ANSWER_AGE
 
-    async def _async_started(self) -> None:
+    async def _async_wait_until_started(self) -> None:
         started = asyncio.Event()
 
         @callback
@@ -204,14 +208,14 @@ class Answers:
         finally:
             cancel()
 
-    async def _async_missing(self, sequence: Sequence[Any]) -> str | None:
-        """Wait until every action of ``sequence`` is there; return the first that is still missing after 5 minutes."""
+    async def _async_wait_for_actions(self, sequence: Sequence[Any]) -> str | None:
+        """Wait until all actions of ``sequence`` are registered; after 5 minutes return the first missing one."""
         names = sorted(set(_actions_in(sequence)))
         given_up = False
         changed = asyncio.Event()
 
         @callback
-        def look_again(_event: object) -> None:
+        def check_again(_event: object) -> None:
             changed.set()
 
         @callback
@@ -221,11 +225,11 @@ class Answers:
             changed.set()
 
         cancels = [
-            self._hass.bus.async_listen(EVENT_SERVICE_REGISTERED, look_again),
+            self._hass.bus.async_listen(EVENT_SERVICE_REGISTERED, check_again),
             async_call_later(self._hass, ACTION_MISSING_FOR, HassJob(give_up, cancel_on_shutdown=True)),
         ]
         try:
-            while missing := next((name for name in names if not self._is_there(name)), None):
+            while missing := next((name for name in names if not self._has_action(name)), None):
                 if given_up:
                     return missing
                 changed.clear()
@@ -235,13 +239,13 @@ class Answers:
                 cancel()
         return None
 
-    def _is_there(self, name: str) -> bool:
+    def _has_action(self, name: str) -> bool:
         domain, _, service = name.partition(".")
         return self._hass.services.has_service(domain, service)
 
 
 def _actions_in(part: object) -> Iterator[str]:
-    """Yield the names of all actions in a script sequence, however deep, without steps that are disabled."""
+    """Yield the names of all actions in a script sequence, at any depth, skipping disabled steps."""
     if isinstance(part, list):
         for one in part:
             yield from _actions_in(one)
@@ -249,14 +253,14 @@ def _actions_in(part: object) -> Iterator[str]:
         name = part.get("action", part.get("service"))
         if isinstance(name, str) and "{" not in name and "." in name:
             yield name
-        for key in _STEPS & part.keys():
+        for key in _NESTED_STEPS & part.keys():
             yield from _actions_in(part[key])
 
 
 def _reason_of_abort() -> str | None:
-    """Return why the script that just ended in this context was aborted, None if it was not.
+    """Return why the script that just ended in this context was aborted; None if it was not.
 
-    A false condition ends a script by the same word, but leaves no error at the step it ended with.
+    A false condition also ends a script as ``aborted``, but its last step has no error.
     """
     if script_execution_get() != "aborted":
         return None

@@ -1,4 +1,4 @@
-"""What one call of ``alert`` asks for, and what it returns."""
+"""Request and response of the ``alert`` action."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,9 +12,9 @@ from .records import Content
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertRequest:
-    """One call of the action. ``group`` None: nobody else's, always a new alert.
+    """One call of the action. ``group`` None: the call always opens a new alert, with its id as the group.
 
-    ``given``: the fields that the call names. ``allowed``: whether the caller may answer the open alert of the group.
+    ``given``: names of the fields in the call. ``allowed``: whether the caller may answer the open alert of the group.
     """
 
     content: Content
@@ -25,9 +25,9 @@ class AlertRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RaisedAlert:
-    """What the action returns: it is on disk. ``new``: opened by this call.
+    """Response of the action, sent once the alert is on disk. ``new``: this call opened the alert.
 
-    ``ignored``: fields of the call that need the right to answer the open alert of its group.
+    ``ignored``: fields of the call that only callers who may answer the group's open alert can change.
     """
 
     id: Ulid

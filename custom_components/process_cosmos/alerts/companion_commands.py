@@ -1,6 +1,6 @@
-"""Messages the companion apps execute instead of showing: one table, and how such a message is sent as text.
+"""Messages that the companion apps execute as commands instead of showing them, and their escaping.
 
-The apps and their push relay compare the message with these words; everything else is shown. A title is only a
+The apps and their push relay compare the whole message with these words and show everything else. A title is only a
 parameter of some commands, never a command. Sources:
 https://companion.home-assistant.io/docs/notifications/notification-commands, ``MessagingManager.kt`` of
 home-assistant/android (``TTS``, ``remove_channel``), ``NotificationsCommandManager.swift`` of home-assistant/iOS,
@@ -30,13 +30,13 @@ _COMMANDS: Final = frozenset(
 )
 
 _FAMILIES: Final = re.compile(r"(?:command|kiosk)_\w+")
-"""Families of commands that grow with each release of the apps."""
+"""Prefixes under which new releases of the apps add commands."""
 
 _INVISIBLE: Final = "\u200b"
-"""ZERO WIDTH SPACE: makes another word of a command, and is not seen."""
+"""ZERO WIDTH SPACE: changes the word without a visible difference."""
 
 
-def as_text(message: str) -> str:
-    """Return ``message`` so that no companion app takes it for a command; all other messages stay as they are."""
+def escape_command(message: str) -> str:
+    """Return ``message`` such that no companion app executes it as a command; other messages are unchanged."""
     word = message.strip().casefold()
     return f"{message}{_INVISIBLE}" if word in _COMMANDS or _FAMILIES.fullmatch(word) else message

@@ -1,4 +1,4 @@
-"""Whether an answer or an acknowledgement counts: the checks in their order."""
+"""Checks that decide whether an answer or an acknowledgement is accepted, in their order."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -9,17 +9,18 @@ from custom_components.process_cosmos.contract.identifiers import Ulid
 
 from .model import Alert, State
 
-ACKNOWLEDGED_FOR = timedelta(hours=1)
-"""How long an acknowledgement lasts if nobody says."""
-TOO_OLD = timedelta(hours=24)
-"""Age from which an answer is no longer run or taken."""
+DEFAULT_ACKNOWLEDGEMENT = timedelta(hours=1)
+"""Duration of an acknowledgement that names none."""
+MAX_ANSWER_AGE = timedelta(hours=24)
+"""Age from which an answer is neither accepted nor run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
-    """An answer, or with ``answer`` None an acknowledgement.
+class AnswerRequest:
+    """A request to answer an alert, or, with ``answer`` None, to acknowledge it.
 
-    ``revision`` None: the current one counts. ``acknowledge_for`` None: nobody said for how long.
+    ``revision`` None: it applies to the current revision. ``acknowledge_for`` None: no duration was given.
+    ``proposal``: id of the destination's proposal it came from. ``age``: time since the person answered.
     """
 
     alert: Ulid
@@ -35,37 +36,37 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """Why it does not count: a stable code, and what its sentence names."""
+    """Reason for refusing a request: a stable code and the placeholders of its translated sentence."""
 
     code: Code
     placeholders: Mapping[str, str]
 
 
-def refusal(state: State, attempt: Attempt) -> Refusal | None:
-    """Return why ``attempt`` is refused, None if it is to be recorded. The caller knows proposals settled before."""
-    alert = state.alerts.get(attempt.alert)
+def check_answer_request(state: State, request: AnswerRequest) -> Refusal | None:
+    """Return why ``request`` is refused; None if it is accepted. Repeated proposals are filtered by the caller."""
+    alert = state.alerts.get(request.alert)
     if alert is None:
-        return Refusal(code=Code.UNKNOWN_ALERT, placeholders={"alert": attempt.alert})
-    if attempt.answer is not None and not alert.offered(attempt.answer):
+        return Refusal(code=Code.UNKNOWN_ALERT, placeholders={"alert": request.alert})
+    if request.answer is not None and not alert.find_answer(request.answer):
         offered = ", ".join(answer.name for answer in alert.answers)
-        return Refusal(code=Code.NOT_OFFERED, placeholders={"answer": attempt.answer, "offered": offered})
-    if not attempt.allowed(alert):
-        return Refusal(code=Code.NOT_ALLOWED, placeholders={"needed": right_to(alert)})
+        return Refusal(code=Code.NOT_OFFERED, placeholders={"answer": request.answer, "offered": offered})
+    if not request.allowed(alert):
+        return Refusal(code=Code.NOT_ALLOWED, placeholders={"needed": needed_right(alert)})
     message = {"message": alert.content.message}
     if not alert.alive and alert.answer and alert.by:
         winner = {"by": alert.by, "answer": alert.answer}
         return Refusal(code=Code.ALREADY_ANSWERED, placeholders=message | winner)
-    outdated = attempt.revision is not None and attempt.revision < alert.answers_from
-    if not alert.alive or outdated or _is_too_old(attempt):
+    outdated = request.revision is not None and request.revision < alert.answers_from
+    if not alert.alive or outdated or _is_too_old(request):
         return Refusal(code=Code.ANSWER_TOO_LATE, placeholders=message)
     return None
 
 
-def right_to(alert: Alert) -> str:
-    """Say which right deciding about ``alert`` takes."""
+def needed_right(alert: Alert) -> str:
+    """Return a description of the permission that answering ``alert`` requires."""
     return f"the right to control {', '.join(alert.content.entities) or 'entities'}"
 
 
-def _is_too_old(attempt: Attempt) -> bool:
-    lasts = TOO_OLD if attempt.answer is not None else attempt.acknowledge_for or ACKNOWLEDGED_FOR
-    return attempt.age >= min(TOO_OLD, lasts)
+def _is_too_old(request: AnswerRequest) -> bool:
+    lasts = MAX_ANSWER_AGE if request.answer is not None else request.acknowledge_for or DEFAULT_ACKNOWLEDGEMENT
+    return request.age >= min(MAX_ANSWER_AGE, lasts)

@@ -1,4 +1,4 @@
-"""Seconds that came over the wire, as durations moments can be moved by."""
+"""Conversion of seconds from the wire into durations that are safe in date arithmetic."""
 
 from datetime import timedelta
 
@@ -6,5 +6,5 @@ _LONGEST = timedelta(days=3650)
 
 
 def duration(seconds: float) -> timedelta:
-    """Return ``seconds``, from 0 to ten years: a clock that was wrong must not make a moment nobody can have."""
+    """Return ``seconds`` as a duration, limited to 0 to ten years, so that a wrong clock cannot overflow a datetime."""
     return timedelta(seconds=min(max(0.0, seconds), _LONGEST.total_seconds()))

@@ -1,4 +1,4 @@
-"""The alerts of one site: the actions, and what follows from each record once it is on disk."""
+"""The alerts of one site: its operations, and the effects of each record once it is on disk."""
 
 import asyncio
 import contextlib
@@ -22,9 +22,9 @@ from custom_components.process_cosmos.contract.identifiers import Ulid
 from custom_components.process_cosmos.issues.recipient_issues import RecipientIssues
 from custom_components.process_cosmos.issues.site_issues import Issue, clear_issues, create_issue
 
-from .answers import Answers
+from .answers import AnswerRunner
 from .calls import AlertRequest, RaisedAlert
-from .decisions import ACKNOWLEDGED_FOR, Attempt, Refusal, refusal, right_to
+from .decisions import DEFAULT_ACKNOWLEDGEMENT, AnswerRequest, Refusal, check_answer_request, needed_right
 from .errors import AlertRefusedError, NotOnDiskError
 from .gateway_sync import GatewaySync
 from .journal import Journal
@@ -38,16 +38,16 @@ from .transitions import kinds_of
 
 COMPACT_EVERY = timedelta(days=1)
 
-_NEEDS_RIGHT_TO_ANSWER = frozenset({"answers", "attach", "data", "give_up_after", "if_unanswered", "policy"})
-"""Fields of a call that could disarm the open alert of its group."""
+_RESTRICTED_FIELDS = frozenset({"answers", "attach", "data", "give_up_after", "if_unanswered", "policy"})
+"""Fields of a call that could weaken the group's open alert; changing them requires the right to answer it."""
 
-_TAKEN_AWAY = (TransitionKind.ANSWERED, TransitionKind.RESOLVED, TransitionKind.RECONCILED)
-"""What takes the notifications away; one that nobody answered stays to be seen."""
+_CLEARS_NOTIFICATIONS = (TransitionKind.ANSWERED, TransitionKind.RESOLVED, TransitionKind.RECONCILED)
+"""Changes that remove the notifications; those of an unanswered alert stay visible."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertChange:
-    """What listeners hear of: on disk, and what it made of the alert."""
+    """A change that is on disk, with the alert as it is after it; passed to listeners."""
 
     kind: TransitionKind
     alert: Alert
@@ -57,10 +57,13 @@ type Listener = Callable[[AlertChange], None]
 
 
 class Alerts:
-    """Tells until somebody answers; needs neither a gateway nor a network."""
+    """Notifies people of a site's alerts until one of them answers; requires neither a gateway nor a network."""
 
     def __init__(self, hass: HomeAssistant, entry: ConfigEntry) -> None:
-        """Build the parts. The memory is read by ``async_start``, or by ``async_withdraw_notifications`` for a deleted site."""
+        """Create the components without I/O.
+
+        ``async_start`` reads the record log, or ``async_withdraw_notifications`` for a site that is being deleted.
+        """
         self._hass = hass
         self._entry = entry
         self._policy = policy_of(hass, entry.options)
@@ -68,8 +71,8 @@ class Alerts:
         self._cancels: list[CALLBACK_TYPE] = []
         self._compacting = asyncio.Lock()
         self._outcomes_shown: set[Ulid] = set()
-        """Alerts whose outcome was shown in Home Assistant, because nobody was left to notify."""
-        self._journal = Journal(hass, entry, self._on_disk, self._on_trouble)
+        """Alerts whose outcome was shown in Home Assistant because no recipient could be found."""
+        self._journal = Journal(hass, entry, self._on_durable, self._on_write_error)
         self._recipient_issues = RecipientIssues(hass, entry, self._policy.people, self._journal.now)
         self.sender = NotificationSender(hass, entry.title, self._recipient_issues.learn)
         self._scheduler = Scheduler(
@@ -81,40 +84,40 @@ class Alerts:
             recipient_issues=self._recipient_issues,
             gateway_away_since=lambda: self.gateway_sync.away_since,
         )
-        self.gateway_sync = GatewaySync(hass, entry, self._journal, self._scheduler, self._async_settle)
-        self._answers = Answers(hass, entry, self._journal, self._async_notify_people)
+        self.gateway_sync = GatewaySync(hass, entry, self._journal, self._scheduler, self._async_settle_proposal)
+        self._answer_runner = AnswerRunner(hass, entry, self._journal, self._async_notify_people)
 
     @property
     def nobody_left(self) -> bool:
-        """Whether none of those chosen can be found, or nobody is chosen."""
+        """Whether no configured recipient can be found, or none is configured."""
         return self._recipient_issues.nobody_left
 
     async def async_results(self, alert: Ulid) -> Mapping[str, NotificationResult | None]:
-        """Return how notifying each recipient of ``alert`` went, by recipient; None: not tried yet."""
+        """Return the result of notifying each recipient of ``alert``; None: not tried yet."""
         results = await self._scheduler.async_results(alert)
         return {recipient: results.get(recipient) for recipient in self._policy.people}
 
     @property
     def run(self) -> Ulid:
-        """The id of the memory's current run, which the gateway's session names; known after ``async_start``."""
+        """Id of the record log's current run, sent in the gateway session; set by ``async_start``."""
         return self._journal.run
 
     @property
     def alive(self) -> tuple[Alert, ...]:
-        """All open and acknowledged alerts, oldest first."""
+        """Open and acknowledged alerts, oldest first."""
         state = self._journal.state
         return tuple(state.alerts[one] for one in sorted(state.alive.values()))
 
     def get(self, alert_id: str) -> Alert | None:
-        """Return one of the alerts still remembered."""
+        """Return an alert, open or closed; None if it is unknown or was deleted by compaction."""
         return self._journal.state.alerts.get(Ulid(alert_id))
 
     def alive_of(self, group: str) -> Alert | None:
-        """Return the alive alert of a group."""
+        """Return the group's open or acknowledged alert, if any."""
         return self._journal.state.alive_of(group)
 
     async def async_start(self) -> None:
-        """Read the memory and go on where it ends. Raise Home Assistant's errors of a set-up."""
+        """Read the record log and resume. Raise ``ConfigEntryError`` or ``ConfigEntryNotReady``."""
         try:
             await self._journal.async_open()
         except RecordLogTooNewError as error:
@@ -128,25 +131,26 @@ class Alerts:
                 translation_placeholders={"reason": error.strerror or type(error).__name__},
             ) from error
         clear_issues(self._hass, self._entry, Issue.MEMORY_TOO_NEW)
-        if damaged := self._journal.memory.damaged:
+        if damaged := self._journal.record_log.damaged:
             create_issue(self._hass, self._entry, Issue.MEMORY_DAMAGED, bytes=str(damaged))
         if self._journal.is_lost:
             LOGGER.error(
-                "memory_lost: the records of %s are missing or empty: earlier alerts are lost", self._entry.title
+                "memory_lost: the alert file of %s is missing or empty, so earlier alerts are lost; restore a backup",
+                self._entry.title,
             )
             create_issue(self._hass, self._entry, Issue.MEMORY_LOST)
-        if not self._entry.data.get(CONF_HAS_LOG) and not self._journal.memory.queued:
+        if not self._entry.data.get(CONF_HAS_LOG) and not self._journal.record_log.queued:
             self._hass.config_entries.async_update_entry(self._entry, data={**self._entry.data, CONF_HAS_LOG: True})
         await self._async_compact()
-        self._answers.resume()
+        self._answer_runner.resume()
         self._cancels = [
-            async_at_started(self._hass, self._begin_to_tell),
-            self._hass.bus.async_listen_once(EVENT_HOMEASSISTANT_STOP, self._stop_telling),
+            async_at_started(self._hass, self._start_notifying),
+            self._hass.bus.async_listen_once(EVENT_HOMEASSISTANT_STOP, self._stop_notifying),
             async_track_time_interval(self._hass, self._async_compact, COMPACT_EVERY, cancel_on_shutdown=True),
         ]
 
     async def async_stop(self) -> None:
-        """Stop telling; what is alive stays in the memory."""
+        """Stop notifying and close the record log, which keeps open alerts."""
         for cancel in self._cancels:
             cancel()
         self._scheduler.stop()
@@ -154,19 +158,19 @@ class Alerts:
         await self._journal.async_close()
 
     async def async_withdraw_notifications(self) -> None:
-        """Take the notifications of what is alive away from the phones, of a site that is not loaded."""
+        """Remove the notifications of open alerts from the phones of a site that is not loaded."""
         with contextlib.suppress(RecordLogTooNewError, OSError):
-            await self._journal.memory.async_load()
-            self._journal.read()
+            await self._journal.record_log.async_load()
+            self._journal.replay()
             await asyncio.gather(*(self._async_clear(alert.id) for alert in self.alive))
 
     async def async_remove(self) -> None:
-        """Delete the memory."""
+        """Delete the record log."""
         await self._journal.async_remove()
 
     @callback
     def async_listen(self, listener: Listener) -> CALLBACK_TYPE:
-        """Call ``listener`` with each change that reached the disk; return how to stop that."""
+        """Call ``listener`` with each change that reached the disk; return a function that removes it."""
         self._listeners.append(listener)
 
         @callback
@@ -176,29 +180,29 @@ class Alerts:
         return remove
 
     async def async_raise_alert(self, call: AlertRequest) -> RaisedAlert:
-        """Open an alert, or ring or count the alive one of the group. Return when it is on disk.
+        """Open an alert, or update or count the group's open one. Return once that is on disk.
 
-        Raises ``NotOnDiskError`` while people are told from RAM.
+        Raises ``NotOnDiskError`` if it cannot be saved; people are notified anyway.
         """
         now = self._journal.now()
         alive = self._journal.state.alive_of(call.group) if call.group else None
-        if alive:  # what is due is due before this call, and what has run out swallows none
-            self._scheduler.look(alive.id)
+        if alive:  # an alert past its give-up time must be closed first, so that the call opens a new one
+            self._scheduler.process(alive.id)
             alive = self._journal.state.alive_of(alive.group)
         content = call.content
         ignored: tuple[str, ...] = ()
         adds_only = alive is not None and not call.allowed(alive)
         if alive and adds_only:
-            content = alive.content_with(call.content)
-            ignored = tuple(sorted(call.given & _NEEDS_RIGHT_TO_ANSWER))
+            content = alive.content_with_addition(call.content)
+            ignored = tuple(sorted(call.given & _RESTRICTED_FIELDS))
         if alive is None:
             new_id = self._journal.new_id()
             group = call.group or new_id
             opened = Opened(alert=new_id, event=self._journal.new_id(), at=now, group=group, content=content)
             (alert,) = self._journal.record(self._scheduler.with_requests(opened))
-            self._answers.overtake(alert)
-        elif alive.brings_news(content):
-            rung = Updated(
+            self._answer_runner.stop_superseded(alert)
+        elif alive.requires_notification(content):
+            updated = Updated(
                 alert=alive.id,
                 event=self._journal.new_id(),
                 at=now,
@@ -206,84 +210,87 @@ class Alerts:
                 notify_at=self._scheduler.next_notification_at(alive, now),
                 adds_only=adds_only,
             )
-            (alert,) = self._journal.record(self._scheduler.with_requests(rung))
+            (alert,) = self._journal.record(self._scheduler.with_requests(updated))
         else:
             (alert,) = self._journal.record(Recurred(alert=alive.id, at=now))
-        self._scheduler.look(alert.id)
-        await self._async_on_disk()
+        self._scheduler.process(alert.id)
+        await self._async_flush()
         return RaisedAlert(id=alert.id, state=alert.state, new=alive is None, revision=alert.revision, ignored=ignored)
 
-    async def async_attempt(self, attempt: Attempt) -> None:
-        """Close an alert with an answer, whose actions then run; without one silence it for a while.
+    async def async_answer(self, request: AnswerRequest) -> None:
+        """Close an alert with an answer, whose actions then run, or acknowledge it. Return once that is on disk.
 
         Raises ``AlertRefusedError`` or ``NotOnDiskError``.
         """
-        refused = self._decide(attempt)
-        await self._async_on_disk()  # also a refusal names what must be on disk: the winner
+        refused = self._record_decision(request)
+        await self._async_flush()  # for a refusal too: it may name the winning answer, which must be on disk
         if refused:
             raise AlertRefusedError(refused.code, **refused.placeholders)
 
     async def async_resolve(
         self, alert_id: Ulid, *, by: str, note: str | None, allowed: Callable[[Alert], bool]
     ) -> None:
-        """Close an alert without an answer; one that is closed stays as it is. Raise as ``async_attempt``."""
+        """Close an alert without an answer; a closed alert is unchanged. Raise as ``async_answer``."""
         alert = self._journal.state.alerts.get(alert_id)
         if alert is None:
             raise AlertRefusedError(Code.UNKNOWN_ALERT, alert=alert_id)
         if not allowed(alert):
-            raise AlertRefusedError(Code.NOT_ALLOWED, needed=right_to(alert))
+            raise AlertRefusedError(Code.NOT_ALLOWED, needed=needed_right(alert))
         if alert.alive:
             event = self._journal.new_id()
             self._journal.record(Resolved(alert=alert_id, event=event, at=self._journal.now(), by=by, note=note))
-            self._scheduler.look(alert_id)
-        await self._async_on_disk()
+            self._scheduler.process(alert_id)
+        await self._async_flush()
 
-    def _decide(self, attempt: Attempt) -> Refusal | None:
-        """Decide with what memory holds, queued records included: the first wins."""
-        refused = refusal(self._journal.state, attempt)
+    def _record_decision(self, request: AnswerRequest) -> Refusal | None:
+        """Accept or refuse the request and record that; return the refusal. Of two answers, the first recorded wins.
+
+        The state includes records that are not on disk yet.
+        """
+        refused = check_answer_request(self._journal.state, request)
         now = self._journal.now()
         if refused:
-            if attempt.proposal is not None:
-                self._journal.record(Refused(alert=attempt.alert, at=now, proposal=attempt.proposal, code=refused.code))
+            if request.proposal is not None:
+                self._journal.record(Refused(alert=request.alert, at=now, proposal=request.proposal, code=refused.code))
             return refused
         event = self._journal.new_id()
-        if attempt.answer is None:
+        if request.answer is None:
             acked = Acknowledged(
-                alert=attempt.alert,
+                alert=request.alert,
                 event=event,
                 at=now,
-                notify_at=self._silent_until(attempt, now),
-                by=attempt.by,
-                proposal=attempt.proposal,
+                notify_at=self._acknowledged_until(request, now),
+                by=request.by,
+                proposal=request.proposal,
             )
             self._journal.record(self._scheduler.with_requests(acked))
         else:
             self._journal.record(
                 Answered(
-                    alert=attempt.alert,
+                    alert=request.alert,
                     event=event,
                     at=now,
-                    answer=attempt.answer,
-                    by=attempt.by,
-                    note=attempt.note,
-                    proposal=attempt.proposal,
+                    answer=request.answer,
+                    by=request.by,
+                    note=request.note,
+                    proposal=request.proposal,
                 )
             )
-        self._scheduler.look(attempt.alert)
+        self._scheduler.process(request.alert)
         return None
 
-    def _silent_until(self, attempt: Attempt, now: datetime) -> datetime:
-        """Return the end of an acknowledgement: one that says for how long sets it, another shortens none."""
-        until = now + (attempt.acknowledge_for or ACKNOWLEDGED_FOR) - attempt.age
-        alert = self._journal.state.alerts[attempt.alert]
-        is_longer = alert.state is AlertState.ACKNOWLEDGED and attempt.acknowledge_for is None
+    def _acknowledged_until(self, request: AnswerRequest, now: datetime) -> datetime:
+        """Return the end of an acknowledgement; without an explicit duration it never shortens an existing one."""
+        until = now + (request.acknowledge_for or DEFAULT_ACKNOWLEDGEMENT) - request.age
+        alert = self._journal.state.alerts[request.alert]
+        is_longer = alert.state is AlertState.ACKNOWLEDGED and request.acknowledge_for is None
         return max(until, alert.notify_at) if is_longer else until
 
-    async def _async_settle(self, proposal: Propose) -> tuple[bool, str | None]:
-        """Decide on a proposal of the gateway, once; return whether it was known already, and its code."""
+    async def _async_settle_proposal(self, proposal: Propose) -> tuple[bool, str | None]:
+        """Settle a proposal of the gateway once; return whether it was settled before, and its refusal code."""
         known = proposal.id in self._journal.state.proposals
         if not known:
-            attempt = Attempt(
+            request = AnswerRequest(
                 alert=proposal.alert,
                 answer=proposal.answer,
                 by=proposal.by,
@@ -292,34 +299,34 @@ class Alerts:
                 age=duration(proposal.age),
                 acknowledge_for=duration(proposal.acknowledge_for) if proposal.acknowledge_for else None,
             )
-            self._decide(attempt)
+            self._record_decision(request)
         try:
-            await self._journal.async_on_disk()
+            await self._journal.async_flush()
         except RecordLogWriteError:
-            return False, None  # the record's transition settles it once it is on disk
+            return False, None  # the gateway gets the result with the record's transition, once that is on disk
         return known, self._journal.state.proposals[proposal.id]
 
-    async def _async_on_disk(self) -> None:
+    async def _async_flush(self) -> None:
         try:
-            await self._journal.async_on_disk()
+            await self._journal.async_flush()
         except RecordLogWriteError as error:
             raise NotOnDiskError(str(error)) from error
 
     @callback
-    def _on_disk(self, entries: Sequence[Entry[Record]]) -> None:
+    def _on_durable(self, entries: Sequence[Entry[Record]]) -> None:
         for entry in entries:
-            after = {alert.id: alert for alert in self._journal.after(entry.position)}
+            after = {alert.id: alert for alert in self._journal.alerts_after(entry.position)}
             for alert_id, kind in kinds_of(entry.record).items():
                 if alert := after.get(alert_id):
-                    self._follow(AlertChange(kind=kind, alert=alert))
-        self.gateway_sync.send_news()
+                    self._handle_change(AlertChange(kind=kind, alert=alert))
+        self.gateway_sync.send_new_records()
 
-    def _follow(self, change: AlertChange) -> None:
-        """Do what follows from a record on disk: run the answer, clear the phones, tell the listeners."""
+    def _handle_change(self, change: AlertChange) -> None:
+        """Apply the effects of a durable change: run the answer, clear notifications, call the listeners."""
         alert = change.alert
         if change.kind in (TransitionKind.ANSWERED, TransitionKind.UNANSWERED):
-            self._answers.run(alert)
-        if not alert.alive and change.kind in _TAKEN_AWAY:
+            self._answer_runner.run(alert)
+        if not alert.alive and change.kind in _CLEARS_NOTIFICATIONS:
             self._entry.async_create_background_task(
                 self._hass, self._async_clear(alert.id), f"process_cosmos clear {alert.id}"
             )
@@ -327,46 +334,49 @@ class Alerts:
             listener(change)
 
     async def _async_clear(self, alert: Ulid) -> None:
-        """Take the notification from all who were told, also from those who are no longer chosen."""
-        told = self._journal.told(alert)
-        await self.sender.async_clear({*told, *self._policy.people}, alert)
+        """Remove the notification from all recipients it reached, including those no longer configured."""
+        reached = self._journal.reached_recipients(alert)
+        await self.sender.async_clear({*reached, *self._policy.people}, alert)
 
     async def _async_notify_people(self, alert: Alert, message: str) -> bool:
         people, tag = self._policy.people, f"{alert.id}-outcome"
         if self._recipient_issues.nobody_left and alert.id not in self._outcomes_shown:
-            self._outcomes_shown.add(alert.id)  # once: a person may dismiss it
-            self.sender.show_here(message, tag)
-        results = await self.sender.async_notice(people, message, tag)
+            self._outcomes_shown.add(alert.id)  # show it once, so that it can be dismissed
+            self.sender.show_in_home_assistant(message, tag)
+        results = await self.sender.async_send_message(people, message, tag)
         return not people or any(result.handed_over for result in results.values())
 
     @callback
-    def _begin_to_tell(self, _hass: HomeAssistant) -> None:
+    def _start_notifying(self, _hass: HomeAssistant) -> None:
         self._scheduler.start()
 
     @callback
-    def _stop_telling(self, _event: Event) -> None:
+    def _stop_notifying(self, _event: Event) -> None:
         self._scheduler.stop()
 
     async def async_begin_backup(self) -> None:
-        """Write no file anew from now on, and have on disk what was recorded so far, if the disk takes it."""
+        """Block compaction until ``end_backup``, and flush all records to disk if possible."""
         await self._compacting.acquire()
         with contextlib.suppress(RecordLogWriteError):
-            await self._journal.async_on_disk()
+            await self._journal.async_flush()
 
     def end_backup(self) -> None:
-        """Go on as before; a site that was set up meanwhile does so anyhow."""
+        """Allow compaction again; do nothing if no backup had begun, e.g. after a set-up in between."""
         if self._compacting.locked():
             self._compacting.release()
 
     async def _async_compact(self, _now: datetime | None = None) -> None:
         try:
             async with self._compacting:
-                await self._journal.async_forget_what_is_old()
+                await self._journal.async_compact()
         except (OSError, RecordLogWriteError) as error:
-            LOGGER.warning("memory_not_compacted: %s", error)
+            LOGGER.warning(
+                "memory_not_compacted: old records could not be deleted (%s); the file stays larger; retried daily",
+                error,
+            )
 
     @callback
-    def _on_trouble(self, reason: str | None) -> None:
+    def _on_write_error(self, reason: str | None) -> None:
         if reason is None:
             clear_issues(self._hass, self._entry, Issue.MEMORY_NOT_WRITTEN)
         else:

@@ -1,4 +1,4 @@
-"""What the actions refuse, each with its stable code."""
+"""Errors of the actions, each with a stable code."""
 
 from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
 
@@ -9,22 +9,22 @@ NO_GROUP = "no_group"
 
 
 class AlertRefusedError(ServiceValidationError):
-    """The caller has to do something else: ``code`` is stable, the sentence stands in the translations."""
+    """A request was refused: ``code`` is stable and the key of the translated sentence."""
 
     def __init__(self, code: str, **placeholders: str) -> None:
-        """``code`` is the key of a sentence in the translations, with a placeholder for each keyword."""
+        """Build the error from the translation key ``code`` and the placeholders of its sentence."""
         super().__init__(translation_domain=DOMAIN, translation_key=code, translation_placeholders=placeholders)
         self.code = code
         self.placeholders = placeholders
 
 
 class NotOnDiskError(HomeAssistantError):
-    """It is kept in RAM and people are told from there, but a power cut would lose it."""
+    """A record is in RAM and people are notified, but it is not on disk and a power failure would lose it."""
 
     code = MEMORY_NOT_WRITTEN
 
     def __init__(self, reason: str) -> None:
-        """``reason``: what the operating system says of the disk, shown to people."""
+        """Build the error; ``reason`` is the operating system's error text, which is shown to people."""
         super().__init__(
             translation_domain=DOMAIN, translation_key=MEMORY_NOT_WRITTEN, translation_placeholders={"reason": reason}
         )

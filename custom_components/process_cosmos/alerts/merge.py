@@ -1,4 +1,4 @@
-"""What a memory that does not know the gateway's position makes of the gateway's word (pure)."""
+"""Merge of a restored record log with the gateway's alert summaries, as a pure function."""
 
 from collections.abc import Callable, Iterable
 
@@ -12,12 +12,13 @@ from .records import Reconciled, Restored
 def merge(
     state: State, summaries: Iterable[AlertSummary], new_id: Callable[[], Ulid], *, adopt: bool = True
 ) -> tuple[tuple[Restored, ...], tuple[Reconciled, ...]]:
-    """Return what to restore and what to reconcile, without asks.
+    """Return the alerts to restore and to reconcile, without notification requests.
 
-    Unknown here and alive there: restored in the next ring, without actions; resolved if its group has an alive one, or
-    without ``adopt``: it was another config entry's, which was deleted.
-    Closed on one side: closed, its answer not run. Closed on both, but not alike: as there, where destinations have
-    heard of it. Alive on both, or unknown there: the next ring. Of two in one group the one that changed last is newer.
+    Unknown here and alive at the gateway: restored in its next revision, without actions; resolved instead if its group
+    has an alive alert, or if not ``adopt``: it belongs to another config entry, which was deleted.
+    Closed on one side: closed, its answer is not run. Closed on both sides in different ways: the gateway's state, as
+    destinations were notified of it. Alive on both sides, or unknown to the gateway: the next revision. Of two
+    alerts in one group, the one with the latest change is kept.
     """
     by_id = {summary.alert: summary for summary in summaries}
     reconciled = tuple(

@@ -1,4 +1,4 @@
-"""An alert as a value, folded from its records."""
+"""Immutable state of alerts, folded from their records."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,9 +17,9 @@ from .records import (
     Content,
     Ended,
     Merged,
-    Noticed,
     NotifiedRecord,
     Opened,
+    OutcomeReported,
     PlannedRequests,
     Reconciled,
     Record,
@@ -37,22 +37,23 @@ from .records import (
 
 NOTIFY_AT_MOST_EVERY = timedelta(minutes=1)
 MAX_ENTITIES = 500
-"""Entities that one call names, and that a frame to the gateway can hold."""
+"""Most entities in one call, and in one message to the gateway."""
 MAX_MESSAGE = 4096
-"""Characters of a message."""
+"""Most characters in a message."""
 DONE = Answer(name="Done")
-"""The answer of an alert that offers none: somebody must be able to close it."""
+"""Answer of an alert that offers none, so that people can always close it."""
 
 _SEVERITIES = tuple(Severity)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
-    """What the records say of one alert.
+    """State of one alert.
 
-    ``notify_at``: from when the newest ring is told. ``cycle_started_at``: from when its levels count; ``cycle_revision``: the ring
-    that set it. ``answers_from``: the ring of the newest content by callers who may answer; an answer to an older one
-    is too late. ``until``: the give-up. ``requests``: the last list on record.
+    ``revision``: increases with new content, an acknowledgement and a merge. ``notify_at``: when the notifications of
+    this revision begin. ``cycle_started_at``: start of the escalation levels; ``cycle_revision``: the revision that set
+    it. ``answers_from``: the revision of the newest content by a caller who may answer; answers to older revisions are
+    refused as too late. ``until``: the give-up time. ``requests``: the last recorded list of notification requests.
     """
 
     id: Ulid
@@ -76,28 +77,28 @@ class Alert:
     running: bool = False
     outcome: Outcome | None = None
     reason: str = ""
-    noticed: bool = False
+    outcome_reported: bool = False
 
     @property
     def alive(self) -> bool:
-        """Whether somebody may still have to be told."""
+        """Whether the alert is open or acknowledged."""
         return self.state.alive
 
     @property
     def answers(self) -> tuple[Answer, ...]:
-        """What people can answer: never nothing."""
+        """The answers on offer; never empty."""
         return self.content.answers or (DONE,)
 
-    def offered(self, name: str | None) -> Answer | None:
-        """Return the answer of this name."""
+    def find_answer(self, name: str | None) -> Answer | None:
+        """Return the offered answer called ``name``, if any."""
         return next((answer for answer in self.answers if answer.name == name), None)
 
-    def brings_news(self, content: Content) -> bool:
-        """Return whether a recurrence with ``content`` rings.
+    def requires_notification(self, content: Content) -> bool:
+        """Return whether a repeated call with ``content`` notifies people, rather than being counted only.
 
-        Another message, a new entity and a higher severity do, and the first trusted call: somebody without rights may
-        have opened the same alert before it, and have silenced it. An entity that such a caller has mentioned is new
-        when a trusted call names it.
+        A different message, a new entity and a higher severity do. So does the first trusted call, because a caller
+        without rights may have opened the same alert and acknowledged it. An entity mentioned only by such callers is
+        new when a trusted call names it.
         """
         known = self.content.entities if content.trusted else self.content.about
         return (
@@ -108,10 +109,10 @@ class Alert:
             or (content.trusted and not self.content.trusted)
         )
 
-    def content_with(self, added: Content) -> Content:
-        """Return this content with what a caller who may not answer can add: a message, a severity, entities to show.
+    def content_with_addition(self, added: Content) -> Content:
+        """Return this content with the additions of a caller who may not answer: message, severity, mentioned entities.
 
-        The message so far stays in front, so that nobody talks an alarm away.
+        The existing message stays in front, so that such a caller cannot replace a warning.
         """
         own = self.content.own_message or self.content.message
         return replace(
@@ -123,7 +124,7 @@ class Alert:
         )
 
     def next_notification_at(self, now: datetime) -> datetime:
-        """Return when a ring called now is told: at most one a minute, and one that is put off keeps its time."""
+        """Return when a revision created now is notified: at most one per minute; a postponed one keeps its time."""
         if self.state is AlertState.ACKNOWLEDGED:
             return now
         return self.notify_at if self.notify_at > now else max(now, self.notify_at + NOTIFY_AT_MOST_EVERY)
@@ -131,37 +132,37 @@ class Alert:
 
 @dataclass(slots=True)
 class State:
-    """All alerts of a memory, and the proposals it has settled (code, None: recorded)."""
+    """All alerts of a record log, and its settled proposals by id (refusal code, or None if accepted)."""
 
     alerts: dict[Ulid, Alert] = field(default_factory=dict)
     proposals: dict[str, str | None] = field(default_factory=dict)
     newest: dict[str, Ulid] = field(default_factory=dict)
-    """The newest alert of each group."""
+    """Newest alert of each group."""
     alive: dict[str, Ulid] = field(default_factory=dict)
-    """The alive alert of each group that has one."""
+    """Open or acknowledged alert of each group that has one."""
 
     def fold(self, record: Record) -> tuple[Alert, ...]:
         """Apply ``record`` and return the alerts it changed, as they are after it."""
-        changed = after(record, self.alerts)
+        changed = alerts_after(record, self.alerts)
         for alert in changed:
-            self._keep(alert)
+            self._store(alert)
         proposal = proposal_of(record)
         if proposal is not None:
             self.proposals[proposal] = record.code if isinstance(record, Refused) else None
         return changed
 
     def alive_of(self, group: str) -> Alert | None:
-        """Return the alive alert of ``group``."""
+        """Return the open or acknowledged alert of ``group``, if any."""
         return self.alerts.get(self.alive.get(group, Ulid("")))
 
     def forget(self, alert_id: Ulid) -> None:
-        """Forget one that is closed."""
-        forgotten = self.alerts.pop(alert_id)
-        if self.newest.get(forgotten.group) == alert_id:
-            del self.newest[forgotten.group]
+        """Delete a closed alert."""
+        deleted = self.alerts.pop(alert_id)
+        if self.newest.get(deleted.group) == alert_id:
+            del self.newest[deleted.group]
 
-    def _keep(self, alert: Alert) -> None:
-        # By the order of the records: an id that another clock, or somebody else, has made tells no age.
+    def _store(self, alert: Alert) -> None:
+        # Newest by record order: ids may come from another clock or from the gateway and do not prove an age.
         if alert.id not in self.alerts and (alert.alive or alert.group not in self.newest):
             self.newest[alert.group] = alert.id
         self.alerts[alert.id] = alert
@@ -172,15 +173,15 @@ class State:
 
 
 def fold(records: Iterable[Record]) -> State:
-    """Return what ``records`` say."""
+    """Return the state after applying ``records`` in order."""
     state = State()
     for record in records:
         state.fold(record)
     return state
 
 
-def after(record: Record, known: Mapping[Ulid, Alert]) -> tuple[Alert, ...]:
-    """Return the alerts ``record`` changes, as they are after it; a record of an unknown one changes nothing."""
+def alerts_after(record: Record, known: Mapping[Ulid, Alert]) -> tuple[Alert, ...]:
+    """Return the alerts that ``record`` changes, as they are after it; a record of an unknown alert changes nothing."""
     if isinstance(record, Opened):
         return (_opened(record),)
     if isinstance(record, Merged):
@@ -211,8 +212,8 @@ def _changed(alert: Alert, record: Record) -> Alert | None:
             changed = replace(alert, running=True)
         case Ended():
             changed = replace(alert, running=False, outcome=record.outcome, reason=record.reason)
-        case Noticed():
-            changed = replace(alert, noticed=True)
+        case OutcomeReported():
+            changed = replace(alert, outcome_reported=True)
         case _:
             changed = _closed(alert, record)
     return changed
@@ -253,10 +254,10 @@ def _opened(record: Opened) -> Alert:
 
 
 def _updated(alert: Alert, record: Updated) -> Alert:
-    """The newest message, the highest severity, all entities; answers are the newest call's, if it offers any."""
+    """Combine the contents: newest message, highest severity, all entities, and the newest answers on offer."""
     old, new = alert.content, record.content
     answers = new if new.answers or (new.trusted and not old.trusted) else old
-    entities = _deciding(old, new)
+    entities = _required_entities(old, new)
     content = replace(
         new,
         severity=max(old.severity, new.severity, key=_SEVERITIES.index),
@@ -268,7 +269,7 @@ def _updated(alert: Alert, record: Updated) -> Alert:
         user=answers.user,
     )
     revision = alert.revision + 1
-    breaks = alert.state is AlertState.ACKNOWLEDGED
+    was_acknowledged = alert.state is AlertState.ACKNOWLEDGED
     return replace(
         alert,
         content=content,
@@ -277,8 +278,8 @@ def _updated(alert: Alert, record: Updated) -> Alert:
         revision=revision,
         answers_from=alert.answers_from if record.adds_only else revision,
         notify_at=record.notify_at,
-        cycle_started_at=record.notify_at if breaks else alert.cycle_started_at,
-        cycle_revision=revision if breaks else alert.cycle_revision,
+        cycle_started_at=record.notify_at if was_acknowledged else alert.cycle_started_at,
+        cycle_revision=revision if was_acknowledged else alert.cycle_revision,
         until=alert.until if record.adds_only else record.at + timedelta(seconds=content.give_up_after),
         acknowledged_for=None,
         by=None,
@@ -286,10 +287,10 @@ def _updated(alert: Alert, record: Updated) -> Alert:
     )
 
 
-def _deciding(old: Content, new: Content) -> tuple[str, ...]:
-    """Return the entities whose control an answer takes: all that trusted calls name, if there is such a call.
+def _required_entities(old: Content, new: Content) -> tuple[str, ...]:
+    """Return the entities a person must be able to control to answer: those of trusted calls, if there are any.
 
-    Never cut: an entity that is left out could be acted on by people who may not control it.
+    The list is never shortened: people without the right to control an omitted entity could act on it.
     """
     if old.trusted != new.trusted:
         return (old if old.trusted else new).entities
@@ -297,7 +298,7 @@ def _deciding(old: Content, new: Content) -> tuple[str, ...]:
 
 
 def _without(known: Iterable[str], entities: Iterable[str]) -> tuple[str, ...]:
-    """Return ``entities`` that are not in ``known``, each once, as many as an alert can show."""
+    """Return the ``entities`` that are not in ``known``, each once, at most ``MAX_ENTITIES``."""
     known = set(known)
     return tuple(dict.fromkeys(entity for entity in entities if entity not in known))[:MAX_ENTITIES]
 
@@ -336,5 +337,5 @@ def _reconciled(alert: Alert, item: Reconciled, at: datetime) -> Alert:
 
 
 def _cycle_started(alert: Alert, revision: int, at: datetime) -> Alert:
-    """Return ``alert`` in a new ring whose levels count from ``at``."""
+    """Return ``alert`` with ``revision``, whose escalation levels start at ``at``."""
     return replace(alert, revision=revision, notify_at=at, cycle_started_at=at, cycle_revision=revision)

@@ -1,4 +1,4 @@
-"""Answers from phones: the buttons of our notifications."""
+"""Answers from phones: handling of pressed notification buttons."""
 
 from collections.abc import Awaitable, Callable
 
@@ -8,10 +8,10 @@ from homeassistant.exceptions import HomeAssistantError
 from custom_components.process_cosmos.actions.site_lookup import async_sites
 from custom_components.process_cosmos.contract.identifiers import PHONE
 
-from .decisions import Attempt
+from .decisions import AnswerRequest
 from .engine import Alerts
 from .model import Alert
-from .phones import BUTTON_EVENT, Button, read_button
+from .phones import BUTTON_EVENT, Button, parse_button
 from .recipients import phone_name
 
 type Permission = Callable[[Context], Awaitable[Callable[[Alert], bool]]]
@@ -19,23 +19,23 @@ type Permission = Callable[[Context], Awaitable[Callable[[Alert], bool]]]
 
 @callback
 def listen_to_buttons(hass: HomeAssistant, async_allowed: Permission) -> None:
-    """Take answers and acknowledgements from phones, for all sites; tell the phone what was refused."""
+    """Process answers and acknowledgements from phones, for all sites, and notify the phone of a refusal."""
 
     async def async_pressed(event: Event) -> None:
-        if (button := read_button(event.data.get("action"))) and (site := await _async_site_of(hass, button)):
+        if (button := parse_button(event.data.get("action"))) and (site := await _async_site_of(hass, button)):
             await _async_settle(hass, site, button, await async_allowed(event.context))
 
     hass.bus.async_listen(BUTTON_EVENT, async_pressed)
 
 
 async def _async_site_of(hass: HomeAssistant, button: Button) -> Alerts | None:
-    """Return the site that rang; any other can still say that it does not know the alert."""
+    """Return the site that has the button's alert, otherwise any site, which refuses it as an unknown alert."""
     sites = await async_sites(hass)
     return next((site for site in sites if site.get(button.alert)), sites[0] if sites else None)
 
 
 async def _async_settle(hass: HomeAssistant, site: Alerts, button: Button, allowed: Callable[[Alert], bool]) -> None:
-    attempt = Attempt(
+    request = AnswerRequest(
         alert=button.alert,
         answer=button.answer,
         by=phone_name(hass, button.phone) or f"{PHONE}{button.phone}",
@@ -43,6 +43,6 @@ async def _async_settle(hass: HomeAssistant, site: Alerts, button: Button, allow
         allowed=allowed,
     )
     try:
-        await site.async_attempt(attempt)
+        await site.async_answer(request)
     except HomeAssistantError as error:
-        await site.sender.async_notice([f"{PHONE}{button.phone}"], str(error), f"{button.alert}-reply")
+        await site.sender.async_send_message([f"{PHONE}{button.phone}"], str(error), f"{button.alert}-reply")

@@ -1,4 +1,4 @@
-"""How notifying one recipient went."""
+"""Results of notifying one recipient."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,7 +9,7 @@ from custom_components.process_cosmos.const import DOMAIN
 
 
 class FailureCode(StrEnum):
-    """Why a notification was not handed over; docs/errors.md says what to do. Also the key of its sentence."""
+    """Reason why a notification was not handed over, described in docs/errors.md; also its translation key."""
 
     PHONE_GONE = "phone_gone"
     PHONE_NOT_CONNECTED = "phone_not_connected"
@@ -26,9 +26,9 @@ GONE = frozenset({FailureCode.PHONE_GONE, FailureCode.ENTITY_GONE})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotificationResult:
-    """Handed over to the recipient's push service or notify action (``code`` None), or failed.
+    """Outcome of one notification: handed over to the push service or notify action (``code`` None), or failed.
 
-    Handed over is no reception: only an answer proves that somebody saw it.
+    *Handed over* does not mean received: only an answer proves that a person saw it.
     """
 
     code: FailureCode | None = None
@@ -44,5 +44,5 @@ HANDED_OVER = NotificationResult()
 
 
 def failed(code: FailureCode, reason: str = "") -> NotificationResult:
-    """Return the failure of this code with its sentence; ``reason``: a word that the sentence may name."""
+    """Return a failure with ``code`` and its translated sentence, which may contain ``reason``."""
     return NotificationResult(code=code, sentence=async_get_exception_message(DOMAIN, code, {"reason": reason}))

@@ -1,4 +1,4 @@
-"""Notifies recipients: phones with buttons, notify entities with a message."""
+"""Sending of notifications: with buttons to phones, as plain messages to notify entities."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
@@ -23,21 +23,21 @@ from .push import async_push
 from .recipients import notify_entity, phone_entry
 from .service_failures import async_reason_of_failure
 
-TELL_WITHIN = 30.0
-"""Seconds until a notification that hangs counts as failed."""
+SEND_TIMEOUT = 30.0
+"""Seconds after which an unfinished notification counts as failed."""
 
 
 class NotificationSender:
-    """Hands notifications over. *Handed over* is no reception: only an answer proves that somebody saw it."""
+    """Hands notifications over to phones, notify entities and Home Assistant's own notification list."""
 
-    def __init__(self, hass: HomeAssistant, title: str, learn: Callable[[str, NotificationResult], None]) -> None:
-        """Take the title people see, the site's, and what to call with each recipient's result."""
+    def __init__(self, hass: HomeAssistant, title: str, on_result: Callable[[str, NotificationResult], None]) -> None:
+        """Store the notification title (the site's) and the callback for each recipient's result."""
         self._hass = hass
         self._title = title
-        self._learn = learn
+        self._on_result = on_result
 
     async def async_notify(self, recipient: str, alert: Alert) -> NotificationResult:
-        """Notify ``recipient`` of the newest ring."""
+        """Send the current revision of ``alert`` to ``recipient`` and return the result."""
         phone = recipient.removeprefix(PHONE)
         return await self._async_notify(
             recipient,
@@ -46,8 +46,10 @@ class NotificationSender:
             lambda entry: phones.alert_notification(alert, self._title, phone, entry),
         )
 
-    async def async_notice(self, recipients: Iterable[str], message: str, tag: str) -> Mapping[str, NotificationResult]:
-        """Say something that needs no answer, beside the alert's notification; return each one's result."""
+    async def async_send_message(
+        self, recipients: Iterable[str], message: str, tag: str
+    ) -> Mapping[str, NotificationResult]:
+        """Send a message without buttons and return the result of each recipient; ``tag``: what it replaces."""
         requested = tuple(recipients)
 
         def notification(entry: ConfigEntry) -> dict[str, Any]:
@@ -57,16 +59,16 @@ class NotificationSender:
         return dict(zip(requested, results, strict=True))
 
     async def async_clear(self, recipients: Iterable[str], tag: str) -> None:
-        """Take the notification away from Home Assistant and phones; a message of an entity cannot be."""
-        persistent_notification.async_dismiss(self._hass, _here(tag))
+        """Remove the notification from Home Assistant and phones; messages of notify entities cannot be removed."""
+        persistent_notification.async_dismiss(self._hass, _notification_id(tag))
         found = (phone_entry(self._hass, one.removeprefix(PHONE)) for one in recipients if one.startswith(PHONE))
         entries = {entry.entry_id: entry for entry in found if entry}.values()
-        await asyncio.gather(*(self._async_phone(entry, phones.clearing(tag)) for entry in entries))
+        await asyncio.gather(*(self._async_phone(entry, phones.clear_command(tag)) for entry in entries))
 
     @callback
-    def show_here(self, message: str, tag: str) -> None:
-        """Show ``message`` in Home Assistant, for whoever looks there: it was chosen, or nobody else is left."""
-        persistent_notification.async_create(self._hass, escaped(message), self._title, _here(tag))
+    def show_in_home_assistant(self, message: str, tag: str) -> None:
+        """Show ``message`` in Home Assistant's notification list."""
+        persistent_notification.async_create(self._hass, escaped(message), self._title, _notification_id(tag))
 
     async def _async_notify(
         self, recipient: str, message: str, tag: str, notification_fn: Callable[[ConfigEntry], dict[str, Any]]
@@ -75,15 +77,15 @@ class NotificationSender:
             entry = phone_entry(self._hass, recipient.removeprefix(PHONE))
             result = await self._async_phone(entry, notification_fn(entry)) if entry else failed(FailureCode.PHONE_GONE)
         elif recipient == PERSISTENT:
-            self.show_here(message, tag)
+            self.show_in_home_assistant(message, tag)
             result = HANDED_OVER
         else:
             result = await self._async_entity(recipient.removeprefix(NOTIFY), message)
-        self._learn(recipient, result)
+        self._on_result(recipient, result)
         return result
 
     async def _async_phone(self, entry: ConfigEntry, notification: dict[str, Any]) -> NotificationResult:
-        return _result(await async_reason_of_failure(async_push(self._hass, entry, notification), TELL_WITHIN))
+        return _result(await async_reason_of_failure(async_push(self._hass, entry, notification), SEND_TIMEOUT))
 
     async def _async_entity(self, entity: str, message: str) -> NotificationResult:
         entity_id = notify_entity(self._hass, entity)
@@ -94,7 +96,7 @@ class NotificationSender:
             return failed(FailureCode.ENTITY_UNAVAILABLE)
         data = {ATTR_ENTITY_ID: entity_id, **phones.entity_message(self._title, message)}
         call = self._hass.services.async_call(NOTIFY_DOMAIN, SERVICE_SEND_MESSAGE, data, blocking=True)
-        return _result(await async_reason_of_failure(call, TELL_WITHIN))
+        return _result(await async_reason_of_failure(call, SEND_TIMEOUT))
 
 
 def _result(reason: str | None) -> NotificationResult:
@@ -104,5 +106,5 @@ def _result(reason: str | None) -> NotificationResult:
     return failed(FailureCode(reason) if known else FailureCode.NOTIFY_FAILED, "" if known else reason)
 
 
-def _here(tag: str) -> str:
+def _notification_id(tag: str) -> str:
     return f"{DOMAIN}_{tag}"

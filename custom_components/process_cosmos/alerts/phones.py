@@ -1,4 +1,4 @@
-"""Notifications as phones take them, and the button ids that come back."""
+"""Notifications in the format of the companion apps, and the ids of their buttons."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,36 +13,36 @@ from custom_components.process_cosmos.contract.alerts import Severity
 from custom_components.process_cosmos.contract.identifiers import Ulid, is_ulid
 from custom_components.process_cosmos.texts import json_size, shortened_to_bytes
 
-from .companion_commands import as_text
+from .companion_commands import escape_command
 from .model import Alert
-from .push import MAX_PAYLOAD, posted
+from .push import MAX_PAYLOAD, push_payload
 
 BUTTON_EVENT = "mobile_app_notification_action"
 SITE_PAGE = "/config/integrations/integration/process_cosmos"
 
 MAX_TITLE = 200
-"""Bytes of a notification's title."""
+"""Most bytes in a notification's title."""
 
 MIN_TEXT = 1000
-"""Bytes of its text that buttons leave room for."""
+"""Bytes reserved for the text; answer buttons that would need them are left out."""
 
 ENTITY_RESERVE = 500
 """Bytes a notify entity's service may add: tokens, ids, the JSON around them."""
 
 _BUTTON = "cosmos"
-_PARTS = 6
-_BUTTONS = 3
-"""Android shows no more; what is unknown may be like it."""
+_BUTTON_PARTS = 6
+_MAX_BUTTONS = 3
+"""Buttons that Android shows; unknown platforms are treated like it."""
 
-_BUTTONS_IOS = 10
+_MAX_BUTTONS_IOS = 10
 _APP_IOS = "io.robbie."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Button:
-    """A button of a notification: which ring of which alert, on which phone; ``answer`` None: Seen.
+    """A notification button for one revision of an alert on one phone; ``answer`` None: the *Seen* button.
 
-    ``phone``: the app's device id.
+    ``phone``: the app's device id. Older notifications have the id of its device in Home Assistant; both are accepted.
     """
 
     alert: Ulid
@@ -51,14 +51,14 @@ class Button:
     answer: str | None
 
     def __str__(self) -> str:
-        """Return the id the phone sends back."""
+        """Return the action id that the phone sends when the button is pressed."""
         kind = "seen" if self.answer is None else "answer"
         return f"{_BUTTON}/{self.alert}/{self.revision}/{quote(self.phone, safe='')}/{kind}/{self.answer or ''}"
 
 
-def read_button(action: object) -> Button | None:
-    """Read a button id; None if it is not one of ours."""
-    parts = action.split("/", _PARTS - 1) if isinstance(action, str) else []
+def parse_button(action: object) -> Button | None:
+    """Parse an action id; return None if it is not a button of this integration."""
+    parts = action.split("/", _BUTTON_PARTS - 1) if isinstance(action, str) else []
     match parts:
         case [prefix, alert, revision, phone, kind, answer] if prefix == _BUTTON and is_ulid(alert):
             if revision.isdecimal() and kind in ("answer", "seen"):
@@ -72,12 +72,13 @@ def read_button(action: object) -> Button | None:
 
 
 def alert_notification(alert: Alert, title: str, phone: str, entry: ConfigEntry) -> dict[str, Any]:
-    """Return the notification of the newest ring: a round replaces the last one's, buttons carry the ring.
+    """Return the notification of the alert's current revision. Each round replaces the previous one on the phone.
 
-    ``phone``: the word its buttons name it by; ``entry``: its registration, which says what it shows and is posted too.
-    As many answers as the platform shows and the payload holds, then *Seen*; the text takes the room that is left.
+    ``phone``: the device id in the button ids. ``entry``: the phone's registration, which determines the number of
+    buttons and is part of the payload. It has as many answers as the platform shows and the payload allows, then
+    *Seen*; the text is shortened to the remaining bytes.
     """
-    content, text = alert.content, as_text(alert.content.message)
+    content, text = alert.content, escape_command(alert.content.message)
     times = f" ({alert.count} times)" if alert.count > 1 else ""
     seen = {"action": _button_id(alert, phone, None), "title": "Seen"}
     data = {
@@ -97,51 +98,54 @@ def alert_notification(alert: Alert, title: str, phone: str, entry: ConfigEntry)
             "authenticationRequired": answer.has_actions,
         }
         more = {**data, "actions": [*data["actions"][:-1], button, seen]}
-        if _room(entry, {**notification, "data": more}) < text_room:
+        if _bytes_left(entry, {**notification, "data": more}) < text_room:
             break
         data = notification["data"] = more
     return _with_text(entry, notification, text, times)
 
 
 def plain_notification(title: str, message: str, tag: str, entry: ConfigEntry) -> dict[str, Any]:
-    """Return a notification without buttons; ``tag``: what it replaces."""
+    """Return a notification without buttons; it replaces an earlier one with the same ``tag``."""
     data = {"tag": tag, "group": DOMAIN, "url": SITE_PAGE}
     notification = {"title": shortened_to_bytes(title, MAX_TITLE), "message": "", "data": data}
-    return _with_text(entry, notification, as_text(message))
+    return _with_text(entry, notification, escape_command(message))
 
 
-def clearing(tag: str) -> dict[str, Any]:
-    """Return the notification that takes another one away."""
+def clear_command(tag: str) -> dict[str, Any]:
+    """Return the command that removes the notification with ``tag`` from a phone."""
     return {"message": "clear_notification", "data": {"tag": tag}}
 
 
 def entity_message(title: str, message: str) -> dict[str, str]:
-    """Return title and text for a notify entity, whose service adds what nobody here knows; it may be a phone's."""
+    """Return title and message for a notify entity.
+
+    The entity may belong to a phone, so the text leaves ``ENTITY_RESERVE`` bytes for the fields its service adds.
+    """
     title = shortened_to_bytes(title, MAX_TITLE)
     room = MAX_PAYLOAD - ENTITY_RESERVE - json_size(title)
-    return {"title": title, "message": shortened_to_bytes(as_text(message), room)}
+    return {"title": title, "message": shortened_to_bytes(escape_command(message), room)}
 
 
 def _with_text(entry: ConfigEntry, notification: dict[str, Any], text: str, suffix: str = "") -> dict[str, Any]:
-    return {**notification, "message": f"{shortened_to_bytes(text, _room(entry, notification))}{suffix}"}
+    return {**notification, "message": f"{shortened_to_bytes(text, _bytes_left(entry, notification))}{suffix}"}
 
 
-def _room(entry: ConfigEntry, notification: Mapping[str, Any]) -> int:
-    """Return how many bytes a text may still add to ``notification`` as it is posted."""
-    return MAX_PAYLOAD - len(json_bytes(posted(entry, notification)))
+def _bytes_left(entry: ConfigEntry, notification: Mapping[str, Any]) -> int:
+    """Return how many bytes of text the payload of ``notification`` still has room for."""
+    return MAX_PAYLOAD - len(json_bytes(push_payload(entry, notification)))
 
 
 def _buttons_shown(entry: ConfigEntry) -> int:
-    """Return how many buttons the platform shows, *Seen* included."""
+    """Return how many buttons the platform shows, including *Seen*."""
     is_ios = str(entry.data.get("os_name", "")).casefold() in ("ios", "ipados")
-    return _BUTTONS_IOS if is_ios or str(entry.data.get("app_id", "")).startswith(_APP_IOS) else _BUTTONS
+    return _MAX_BUTTONS_IOS if is_ios or str(entry.data.get("app_id", "")).startswith(_APP_IOS) else _MAX_BUTTONS
 
 
 def _button_id(alert: Alert, phone: str, answer: str | None) -> str:
     return str(Button(alert=alert.id, revision=alert.revision, phone=phone, answer=answer))
 
 
-# Android reads ttl, priority and channel; iOS reads push.
+# Android uses ttl, priority and channel; iOS uses push.
 _URGENCY: Mapping[Severity, Mapping[str, Any]] = {
     Severity.INFO: {},
     Severity.WARNING: {

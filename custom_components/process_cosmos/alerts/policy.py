@@ -1,4 +1,4 @@
-"""Who is told after how long: the levels of an escalation policy."""
+"""Escalation policy: which recipients are notified after which delay."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,13 +15,16 @@ from custom_components.process_cosmos.contract.identifiers import DESTINATION, N
 
 DEFAULT_POLICY = "default"
 PERSISTENT = "persistent:home_assistant"
-"""The recipient that is a persistent notification in Home Assistant."""
+"""Recipient id of Home Assistant's own persistent notifications."""
 GIVE_UP_AFTER = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Level:
-    """Who is told ``after`` the level before it started (the first: the walk), every ``every``, ``rounds`` times."""
+    """Recipients of one level, notified ``rounds`` times, every ``every``.
+
+    The level starts ``after`` the start of the previous level; the first level, after the start of the cycle.
+    """
 
     after: timedelta
     people: tuple[str, ...] = ()
@@ -32,24 +35,24 @@ class Level:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """Levels, lowest first."""
+    """Escalation policy with its levels, lowest first."""
 
     levels: tuple[Level, ...]
 
     @property
     def people(self) -> tuple[str, ...]:
-        """Everybody at the site, each once."""
+        """The people of all levels, each once."""
         return tuple(dict.fromkeys(person for level in self.levels for person in level.people))
 
 
 def default_policy(options: Mapping[str, Any]) -> Policy:
-    """Return the one policy: people at once, and every 5 minutes; after 10 minutes the destinations too."""
+    """Return the only policy so far: people at once and every 5 minutes; after 10 minutes also the destinations."""
     people = (
-        *_words(PHONE, options.get(CONF_PHONES, ())),
-        *_words(NOTIFY, options.get(CONF_NOTIFY_ENTITIES, ())),
+        *_prefixed(PHONE, options.get(CONF_PHONES, ())),
+        *_prefixed(NOTIFY, options.get(CONF_NOTIFY_ENTITIES, ())),
         *([PERSISTENT] if options.get(CONF_PERSISTENT) else []),
     )
-    destinations = _words(DESTINATION, options.get(CONF_DESTINATIONS, ()))
+    destinations = _prefixed(DESTINATION, options.get(CONF_DESTINATIONS, ()))
     return Policy(
         levels=(
             Level(after=timedelta(), people=people),
@@ -58,5 +61,5 @@ def default_policy(options: Mapping[str, Any]) -> Policy:
     )
 
 
-def _words(prefix: str, names: Sequence[str]) -> tuple[str, ...]:
+def _prefixed(prefix: str, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(f"{prefix}{name}" for name in names)

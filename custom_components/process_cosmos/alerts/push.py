@@ -1,8 +1,8 @@
-"""Posts notifications to phones so that the outcome is known.
+"""Push notifications to phones with a known outcome.
 
-The companion app's notify action logs and swallows what its push service refuses. So its inner function is used,
-which raises, and its local push channel; neither is public: tests/home_assistant/test_push_contract.py fails when
-Home Assistant changes one of them.
+The notify action of ``mobile_app`` logs errors of its push service instead of raising them. So this module calls its
+private function, which raises, and its local push channel. Neither is public:
+tests/home_assistant/alerts/test_push_contract.py fails when Home Assistant changes one of them.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from .notification_results import FailureCode
 from .recipients import MOBILE_APP
 
 MAX_PAYLOAD = 3500
-"""Bytes of JSON as posted: push services take 4,096 with what they add themselves."""
+"""Most bytes of JSON in a request: push services accept 4,096, including fields they add themselves."""
 
 _RECORDED = f"{MOBILE_APP}_record_notification"
 _CODES: Mapping[str | None, FailureCode] = {
@@ -39,26 +39,26 @@ class PushFailedError(HomeAssistantError):
     """A notification was not handed over."""
 
     def __init__(self, code: FailureCode) -> None:
-        """Take the code, which is also the key of the sentence."""
+        """Build the error from ``code``, which is also the translation key."""
         super().__init__(translation_domain=DOMAIN, translation_key=code)
 
 
 async def async_push(hass: HomeAssistant, entry: ConfigEntry, notification: Mapping[str, Any]) -> None:
-    """Hand ``notification`` over to the phone registered by ``entry``: its local channel first, else its push service.
+    """Send ``notification`` to the phone registered by ``entry``: by its local channel, otherwise by its push service.
 
-    Takes up to 10 s for the local channel and 10 s for the push service. A local channel that confirms nothing counts
-    as handed over. Raises ``PushFailedError``, and whatever the mobile app's integration raises.
+    Waits up to 10 s for the local channel and 10 s for the push service. A local channel without confirmations counts
+    as handed over. Raises ``PushFailedError`` and any exception of the ``mobile_app`` integration.
     """
     webhook_id = entry.data["webhook_id"]
     channel = hass.data.get(MOBILE_APP, {}).get("push_channel", {}).get(webhook_id)
-    left = await _async_push_locally(channel, dict(notification)) if channel else dict(notification)
-    if left is not None:
-        await _async_push_remotely(hass, entry, left)
+    unsent = await _async_push_locally(channel, dict(notification)) if channel else dict(notification)
+    if unsent is not None:
+        await _async_push_remotely(hass, entry, unsent)
     async_dispatcher_send(hass, _RECORDED, webhook_id)
 
 
-def posted(entry: ConfigEntry, notification: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a push service is posted at most: after a local channel did not confirm, its id is in it too."""
+def push_payload(entry: ConfigEntry, notification: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the largest request body for a push service: with the confirmation id of an unconfirmed local push."""
     data = entry.data
     about = {key: data[key] for key in ("app_id", "app_version", "webhook_id", "os_version") if key in data}
     return {
@@ -69,8 +69,8 @@ def posted(entry: ConfigEntry, notification: Mapping[str, Any]) -> dict[str, Any
     }
 
 
-async def _async_push_locally(channel: Any, notification: dict[str, Any]) -> dict[str, Any] | None:  # noqa: ANN401 - Home Assistant's PushChannel, imported by nobody before it is loaded
-    """Send by the local channel; return what is left to be posted because the phone did not confirm, else None."""
+async def _async_push_locally(channel: Any, notification: dict[str, Any]) -> dict[str, Any] | None:  # noqa: ANN401 - Home Assistant's PushChannel, which cannot be imported before it is loaded
+    """Send by the local channel; return the notification to post if the phone did not confirm it, otherwise None."""
     unconfirmed: asyncio.Future[dict[str, Any] | None] = asyncio.get_running_loop().create_future()
 
     async def fall_back(data: dict[str, Any]) -> None:
@@ -89,7 +89,7 @@ async def _async_push_locally(channel: Any, notification: dict[str, Any]) -> dic
         if not unconfirmed.done():
             unconfirmed.set_result(None)
 
-    # The channel tells nobody of a confirmation; it only cancels its timer.
+    # The channel has no callback for a confirmation; it only cancels this timer.
     pending["unsub_scheduled_push_failed"] = confirmed
     return await unconfirmed
 
@@ -110,9 +110,9 @@ async def _async_push_remotely(hass: HomeAssistant, entry: ConfigEntry, notifica
 
 
 def _send_fn() -> _SendFn | None:
-    """Return the mobile app's own function; None where Home Assistant has changed it."""
+    """Return the private send function of ``mobile_app``; None if Home Assistant changed it."""
     try:
-        # Imported where it is loaded anyway: it needs packages that only its own set-up installs.
+        # Imported here because it needs packages that only its own set-up installs.
         from homeassistant.components.mobile_app import notify  # noqa: PLC0415 - see above
 
         send: _SendFn = notify._send_message  # noqa: SLF001 - the public action swallows failures
@@ -123,7 +123,7 @@ def _send_fn() -> _SendFn | None:
 
 
 async def _async_call_action(hass: HomeAssistant, entry: ConfigEntry, notification: dict[str, Any]) -> None:
-    """Notify by the public action: better an outcome that nobody knows than no notification."""
+    """Notify by the public action, whose failures are unknown; used only if the private function has changed."""
     from homeassistant.components.mobile_app.util import (  # noqa: PLC0415 - as above
         get_notify_service,
     )

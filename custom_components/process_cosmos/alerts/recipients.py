@@ -1,7 +1,7 @@
-"""Recipients of notifications, found in Home Assistant's registries.
+"""Look-up of notification recipients in Home Assistant's registries.
 
-A phone is kept by the companion app's own device id, which outlives a new registration; a notify entity by its
-registry id, which outlives a new entity id (an entity that is not registered by its entity id).
+Options store a phone by the companion app's own device id, which survives a new registration, and a notify entity by
+its registry id, which survives a new entity id (an unregistered entity by its entity id).
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,9 +22,9 @@ MOBILE_APP = "mobile_app"
 
 
 def phone_entry(hass: HomeAssistant, phone: str) -> ConfigEntry | None:
-    """Return the registration of a phone, the newest one that is loaded; None if there is none, or it is disabled.
+    """Return the newest loaded registration of a phone; None if there is none that is enabled.
 
-    ``phone``: the app's device id.
+    ``phone``: the app's device id, or the id of its device in Home Assistant, which older notifications contain.
     """
     entries = hass.config_entries.async_entries(MOBILE_APP, include_ignore=False, include_disabled=False)
     found = [entry for entry in entries if entry.data.get(ATTR_DEVICE_ID) == phone]
@@ -32,7 +32,7 @@ def phone_entry(hass: HomeAssistant, phone: str) -> ConfigEntry | None:
 
 
 def notify_entity(hass: HomeAssistant, entity: str) -> str | None:
-    """Return the entity id of a notify entity today; None if there is none, or it is disabled.
+    """Return the current entity id of a notify entity; None if it does not exist or is disabled.
 
     ``entity``: its registry id or entity id.
     """
@@ -41,8 +41,8 @@ def notify_entity(hass: HomeAssistant, entity: str) -> str | None:
     return entity if hass.states.get(entity) else None
 
 
-def is_there(hass: HomeAssistant, recipient: str) -> bool:
-    """Return whether the recipient can be found."""
+def recipient_exists(hass: HomeAssistant, recipient: str) -> bool:
+    """Return whether the recipient exists and is enabled."""
     if recipient.startswith(PHONE):
         return phone_entry(hass, recipient.removeprefix(PHONE)) is not None
     if recipient == PERSISTENT:
@@ -51,7 +51,7 @@ def is_there(hass: HomeAssistant, recipient: str) -> bool:
 
 
 def recipient_name(hass: HomeAssistant, recipient: str) -> str | None:
-    """Return what people call the recipient; None if it is gone."""
+    """Return the recipient's display name; None if it does not exist."""
     if recipient.startswith(PHONE):
         return phone_name(hass, recipient.removeprefix(PHONE))
     if recipient == PERSISTENT:
@@ -64,16 +64,13 @@ def recipient_name(hass: HomeAssistant, recipient: str) -> str | None:
 
 
 def shown_name(hass: HomeAssistant, entry: ConfigEntry, recipient: str) -> str:
-    """Return what people call the recipient, or called it while it was there; ``entry``: the site's, which remembers.
-
-    Its id where nothing else is known.
-    """
+    """Return the recipient's display name, its last known name stored in the site's ``entry``, or its id."""
     known = recipient_name(hass, recipient) or entry.data.get(CONF_NAMES, {}).get(recipient)
     return known or recipient.removeprefix(PHONE).removeprefix(NOTIFY)
 
 
 def phone_name(hass: HomeAssistant, phone: str) -> str | None:
-    """Return what people call the phone; None if it is gone."""
+    """Return the phone's display name; None if it is not registered."""
     entry = phone_entry(hass, phone)
     if entry is None:
         return None
@@ -81,27 +78,27 @@ def phone_name(hass: HomeAssistant, phone: str) -> str | None:
     return (device and (device.name_by_user or device.name)) or entry.title
 
 
-def reachable(hass: HomeAssistant) -> Sequence[str]:
-    """Return the devices of all phones that take pushes."""
+def devices_with_push(hass: HomeAssistant) -> Sequence[str]:
+    """Return the device ids, in Home Assistant, of all phones that can receive push notifications."""
     entries = hass.config_entries.async_entries(MOBILE_APP, include_ignore=False, include_disabled=False)
-    devices = (_device(hass, entry) for entry in entries if takes_pushes(entry))
+    devices = (_device(hass, entry) for entry in entries if supports_push(entry))
     return [device.id for device in devices if device]
 
 
-def takes_pushes(entry: ConfigEntry) -> bool:
-    """Return whether the registration of a phone names a push service, or a local channel."""
+def supports_push(entry: ConfigEntry) -> bool:
+    """Return whether a phone's registration has a push service or a local push channel."""
     app_data = entry.data.get("app_data", {})
     return "push_url" in app_data or "push_websocket_channel" in app_data
 
 
 def phones_by_name(hass: HomeAssistant) -> Mapping[str, str]:
-    """Return the phones that take pushes, by what people call them."""
-    phones = [own_id for device in reachable(hass) if (own_id := _own_id(hass, device))]
+    """Return the app's device ids of phones that can receive push notifications, by display name."""
+    phones = [own_id for device in devices_with_push(hass) if (own_id := _own_id(hass, device))]
     return {str(phone_name(hass, phone)): phone for phone in phones}
 
 
 def as_options(hass: HomeAssistant, answer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a form's answer with recipients as the options keep them; what cannot be found stays as it is."""
+    """Convert a form's recipients into the ids that options store; unknown recipients are unchanged."""
     entities = er.async_get(hass)
     phones = [_own_id(hass, device) or device for device in answer.get(CONF_PHONES, ())]
     registered = {entity: entities.async_get(entity) for entity in answer.get(CONF_NOTIFY_ENTITIES, ())}
@@ -109,8 +106,8 @@ def as_options(hass: HomeAssistant, answer: Mapping[str, Any]) -> dict[str, Any]
     return {**answer, CONF_PHONES: list(dict.fromkeys(phones)), CONF_NOTIFY_ENTITIES: list(dict.fromkeys(kept))}
 
 
-def as_answer(hass: HomeAssistant, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options as a form shows them: devices and entity ids; what cannot be found stays as it is."""
+def as_form_values(hass: HomeAssistant, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert the recipients in options into a form's device and entity ids; unknown recipients are unchanged."""
     phones = [(phone, phone_entry(hass, phone)) for phone in options.get(CONF_PHONES, ())]
     devices = [(phone, entry and _device(hass, entry)) for phone, entry in phones]
     entities = er.async_get(hass)
@@ -123,7 +120,7 @@ def as_answer(hass: HomeAssistant, options: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _own_id(hass: HomeAssistant, device_id: str) -> str | None:
-    """Return the app's own id of a phone whose device stands in the registry."""
+    """Return the app's device id of a phone, from its device in the registry."""
     device = dr.async_get(hass).async_get(device_id)
     return next((own_id for domain, own_id in device.identifiers if domain == MOBILE_APP), None) if device else None
 

@@ -1,4 +1,4 @@
-"""Frames of the record log: length and CRC-32 of a payload (big endian, 4 bytes each), then the payload."""
+"""Frames of the record log: length and CRC-32 of the payload (big endian, 4 bytes each), then the payload."""
 
 import re
 import struct
@@ -6,22 +6,22 @@ import zlib
 from collections.abc import Iterable, Iterator
 
 _FRAME = struct.Struct(">II")
-_PAYLOAD = re.compile(rb'\[\["|\{"')
-"""How each payload begins: where to look for the next frame behind a damaged one."""
+_PAYLOAD = re.compile(rb'\[\[?"|\{"')
+"""Start of every payload; used to find the next frame after a damaged one."""
 
 
-def framed(payload: bytes) -> bytes:
+def encode_frame(payload: bytes) -> bytes:
     """Return the frame of ``payload``."""
     return _FRAME.pack(len(payload), zlib.crc32(payload)) + payload
 
 
-def frame_of_lines(lines: Iterable[bytes]) -> bytes:
-    """Return one frame of a JSON list of ``lines``."""
-    return framed(b"[" + b",".join(lines) + b"]")
+def encode_batch(lines: Iterable[bytes]) -> bytes:
+    """Return one frame that contains a JSON list of ``lines``."""
+    return encode_frame(b"[" + b",".join(lines) + b"]")
 
 
 def find_frames(content: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Yield (offset, offset after it, payload) of each sound frame; whatever else stands between is passed over."""
+    """Yield (offset, end offset, payload) of each valid frame, skipping all other bytes."""
     begin = 0
     while begin + _FRAME.size < len(content):
         length, checksum = _FRAME.unpack_from(content, begin)

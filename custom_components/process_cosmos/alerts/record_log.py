@@ -1,10 +1,10 @@
-"""One append-only file of records that survives power cuts.
+"""Append-only file of records that survives power failures.
 
-Format: frames of ``length, CRC-32, payload`` (big endian, 4 bytes each). The first payload is the header, which has
-the version; the others are lists of ``[run, n, record]`` in JSON. What is
-written at once is one frame: a power cut may keep its end without its beginning, and no record may come back without
-those before it. So any prefix of the file is a valid memory: what a power cut or a hot copy tore is dropped at the
-next start.
+Format: frames of ``length, CRC-32, payload`` (big endian, 4 bytes each). The first payload is the header with the
+version; the others are JSON lists of ``[run, n, record]`` (in version 1, one such record each). Each write is one
+frame, because a power failure may preserve the end of a write without its beginning, and no record may survive without
+its predecessors. So any prefix of the file is a valid log; an incomplete end, left by a power failure or a copy of the
+file in use, is dropped at the next start.
 """
 
 import asyncio
@@ -24,28 +24,28 @@ from custom_components.process_cosmos.contract.codec import Message, encode, par
 from custom_components.process_cosmos.contract.errors import ContractError
 from custom_components.process_cosmos.contract.identifiers import Position, Ulid
 
-from .record_frames import find_frames, frame_of_lines, framed
+from .record_frames import encode_batch, encode_frame, find_frames
 
 VERSION = 1
 RETRY_AFTER = 10.0
-"""Seconds until what could not be written is tried again."""
+"""Seconds until a failed write is retried."""
 
 
 class RecordLogTooNewError(Exception):
-    """A newer version of the integration wrote the file; it is left untouched."""
+    """A newer version of the integration wrote the file, which is left unchanged."""
 
 
-class _FileGoneError(Exception):
-    """The file is not the one that was written before."""
+class _FileReplacedError(Exception):
+    """The file was deleted, replaced or truncated by another program."""
 
 
 class RecordLogWriteError(Exception):
-    """Nothing of it is on disk yet; it stays in RAM and is tried again."""
+    """Records could not be written to disk; they stay in RAM and writing is retried."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry[R]:
-    """A record and its position."""
+    """A record with its position in the log."""
 
     position: Position
     record: R
@@ -53,88 +53,89 @@ class Entry[R]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Version:
-    """What each version's first payload has."""
+    """Part of the header that all versions share."""
 
     version: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Header(_Version):
-    """The first payload. ``runs``: the last n of each run, which outlives the run's records."""
+    """Header, the first payload. ``runs``: the last n of each run, kept even after the run's records are deleted."""
 
     runs: Mapping[str, int]
 
 
-class Memory[R: Message]:
-    """Records in order. Queued ones are in ``entries`` at once; ``async_durable`` says when they are on disk.
+class RecordLog[R: Message]:
+    """Log of records. Appended records are in ``entries`` at once; ``async_flush`` waits until they are on disk.
 
-    ``table``: the records' parsers by type. ``in_executor``: runs a blocking call elsewhere. ``on_durable``: called in
-    the event loop with what just reached the disk; ``on_trouble``: with the reason when a write fails, None when one
-    succeeds again.
+    ``record_types``: record classes by type. ``in_executor``: runs a blocking call in another thread. ``on_durable``:
+    called in the event loop with entries that reached the disk; ``on_write_error``: with the reason when a write fails,
+    and with None when a write succeeds again.
     """
 
     def __init__(
         self,
         path: Path,
-        table: Mapping[str, type[R]],
+        record_types: Mapping[str, type[R]],
         in_executor: Callable[..., Awaitable[object]],
         *,
         on_durable: Callable[[Sequence[Entry[R]]], None],
-        on_trouble: Callable[[str | None], None],
+        on_write_error: Callable[[str | None], None],
     ) -> None:
-        """Do no I/O yet."""
+        """Create the log without I/O."""
         self.entries: list[Entry[R]] = []
         self.runs: dict[Ulid, int] = {}
         self.size = 0
-        """Bytes on disk."""
+        """Length of the file's valid part in bytes."""
         self._path = path
-        self._table = table
+        self._record_types = record_types
         self._in_executor = in_executor
         self._on_durable = on_durable
-        self._on_trouble = on_trouble
+        self._on_write_error = on_write_error
         self._run = Ulid("")
         self._durable: Position | None = None
         self._queue: list[tuple[Entry[R], bytes]] = []
-        self._waiting: list[tuple[Position, asyncio.Future[None]]] = []
-        self._disk = asyncio.Lock()
+        self._waiters: list[tuple[Position, asyncio.Future[None]]] = []
+        self._file_lock = asyncio.Lock()
         self._writer: asyncio.Task[None] | None = None
         self._retry: asyncio.TimerHandle | None = None
-        self._in_trouble = False
+        self._is_failing = False
         self._closed = False
         self.damaged = 0
-        """Bytes between and around sound frames that could not be read."""
-        self._is_to_keep = False
+        """Bytes between and around valid frames that could not be read."""
+        self._copy_before_rewrite = False
+        self._has_older_version = False
         self._identity: tuple[int, int] | None = None
         self.is_new = True
         """Whether ``async_load`` found no file."""
         self.is_empty = False
-        """Whether it found one without content: a file of ours is put in place whole, so its content is lost."""
+        """Whether it found an empty file, whose content was lost: new files are put in place with their content."""
 
     async def async_load(self) -> None:
-        """Read what is there, without a torn tail. Raise ``RecordLogTooNewError`` or ``OSError``."""
+        """Read the file, dropping an incomplete end. Raise ``RecordLogTooNewError`` or ``OSError``."""
         await self._in_executor(self._load)
 
     @property
     def queued(self) -> list[Entry[R]]:
-        """What is not on disk yet."""
+        """Entries that are not on disk yet."""
         return [entry for entry, _ in self._queue]
 
-    def adopt(self, entries: Iterable[Entry[R]]) -> None:
-        """Queue what a memory of the same file could not write before it was closed."""
+    def requeue(self, entries: Iterable[Entry[R]]) -> None:
+        """Queue ``entries`` that an earlier log of the same file could not write before it was closed."""
         for entry in entries:
-            if not self.knows(entry.position):
+            if not self.has_assigned(entry.position):
                 self._queue.append((entry, _line_of(entry)))
                 self.runs[entry.position.run] = entry.position.n
                 self.entries.append(entry)
 
-    def begin(self, run: Ulid, record: R) -> Position:
-        """Append the first record of a new run."""
+    def begin_run(self, run: Ulid, record: R) -> Position:
+        """Begin ``run`` and append its first record; return its position."""
         self._run = run
         self.runs[run] = -1
         return self.append(record)
 
     def append(self, record: R) -> Position:
-        """Queue ``record`` and return its position; all that wait share one fsync."""
+        """Queue ``record`` and return its position. All queued records share one fsync."""
         n = self.runs[self._run] + 1
         entry = Entry(position=Position(run=self._run, n=n), record=record)
         self._queue.append((entry, _line_of(entry)))
@@ -144,44 +145,44 @@ class Memory[R: Message]:
         return entry.position
 
     async def async_append(self, record: R) -> Position:
-        """Append ``record`` and return when it is on disk; raise ``RecordLogWriteError`` if it is not."""
+        """Append ``record`` and wait until it is on disk; raise ``RecordLogWriteError`` if writing fails."""
         position = self.append(record)
-        await self.async_durable()
+        await self.async_flush()
         return position
 
-    async def async_durable(self) -> None:
-        """Return once everything appended so far is on disk; raise ``RecordLogWriteError`` if a write fails first."""
+    async def async_flush(self) -> None:
+        """Wait until all appended records are on disk; raise ``RecordLogWriteError`` if a write fails first."""
         if not self._queue:
             return
         if self._closed:
             raise RecordLogWriteError("closed")
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((self._queue[-1][0].position, future))
+        self._waiters.append((self._queue[-1][0].position, future))
         self._start_writing()
         await future
 
     def durable_after(self, position: Position | None) -> Sequence[Entry[R]]:
-        """Return what is on disk after ``position``, in order (None: everything)."""
+        """Return the entries on disk after ``position``, in order (None: all)."""
         start = 0 if position is None else bisect_right(self.entries, position, key=_position)
         end = bisect_right(self.entries, self._durable, key=_position) if self._durable else 0
         return self.entries[start:end]
 
-    def knows(self, position: Position) -> bool:
-        """Say whether this memory has ever given out ``position``."""
+    def has_assigned(self, position: Position) -> bool:
+        """Return whether this log has ever assigned ``position`` to a record."""
         return position.n <= self.runs.get(position.run, -1)
 
-    async def async_compact(self, keep: Iterable[Entry[R]]) -> None:
-        """Write a new file with ``keep`` and what is queued, and put it in the old one's place. Raise ``OSError``."""
-        async with self._disk:
+    async def async_compact(self, retained: Iterable[Entry[R]]) -> None:
+        """Replace the file by a new one with ``retained`` and all queued entries. Raise ``OSError``."""
+        async with self._file_lock:
             queued = self.queued
             positions = {entry.position for entry in queued}
-            kept = [entry for entry in keep if entry.position not in positions]
+            kept = [entry for entry in retained if entry.position not in positions]
             self.entries = kept + queued
             runs = {**self.runs, **{entry.position.run: entry.position.n - 1 for entry in reversed(queued)}}
             await self._in_executor(self._rewrite, kept, runs)
 
     async def async_close(self) -> None:
-        """Write what is queued and stop; what the disk refuses stays ``queued``, what comes later is lost."""
+        """Write the queue and stop; records that cannot be written stay ``queued``, later ones are not written."""
         if self._queue:
             self._start_writing()
         if self._writer:
@@ -193,7 +194,7 @@ class Memory[R: Message]:
             LOGGER.error("memory_not_written: %d records of %s could not be written", len(self._queue), self._path.name)
 
     async def async_remove(self) -> None:
-        """Delete the file and what stands beside it."""
+        """Delete the file, its temporary file and the copies of damaged files."""
         await self._in_executor(self._remove)
 
     def _start_writing(self) -> None:
@@ -202,72 +203,78 @@ class Memory[R: Message]:
                 self._retry.cancel()
                 self._retry = None
             loop = asyncio.get_running_loop()
-            self._writer = loop.create_task(self._write_until_empty(), name="process_cosmos memory")
+            self._writer = loop.create_task(self._write_until_empty(), name="process_cosmos record log")
 
     async def _write_until_empty(self) -> None:
         try:
             while self._queue:
-                async with self._disk:
+                async with self._file_lock:
                     batch = self.queued
-                    frame = frame_of_lines(line for _, line in self._queue)
+                    frame = encode_batch(line for _, line in self._queue)
                     try:
                         await self._async_write(frame)
                     except OSError as error:
-                        self._refuse(error)
+                        self._report_failure(error)
                         return
                     del self._queue[: len(batch)]
                     self._durable = batch[-1].position
-                self._confirm(batch)
+                self._report_durable(batch)
         finally:
             self._writer = None
 
     async def _async_write(self, frame: bytes) -> None:
-        """Append ``frame``; where somebody deleted or replaced the file, write it anew first. Raise ``OSError``."""
+        """Append ``frame``; if the file was deleted or replaced, write all records again first. Raise ``OSError``."""
         try:
             await self._in_executor(self._write, frame)
-        except _FileGoneError:
-            LOGGER.error("memory_rewritten: %s was deleted or replaced while in use; writing it anew", self._path.name)
+        except _FileReplacedError:
+            LOGGER.error("memory_rewritten: %s was deleted or replaced while in use; writing it again", self._path.name)
             durable = self.entries[: len(self.entries) - len(self._queue)]
             runs = {**self.runs, **{entry.position.run: entry.position.n - 1 for entry in reversed(self.queued)}}
             await self._in_executor(self._rewrite, durable, runs)
             await self._in_executor(self._write, frame)
 
-    def _confirm(self, batch: Sequence[Entry[R]]) -> None:
-        waiting, self._waiting = self._waiting, []
+    def _report_durable(self, batch: Sequence[Entry[R]]) -> None:
+        waiting, self._waiters = self._waiters, []
         for position, future in waiting:
             if position > batch[-1].position:
-                self._waiting.append((position, future))
+                self._waiters.append((position, future))
             elif not future.done():
                 future.set_result(None)
-        if self._in_trouble:
-            LOGGER.warning("memory_written: %s takes records again", self._path.name)
-            self._in_trouble = False
-            self._on_trouble(None)
+        if self._is_failing:
+            LOGGER.warning("memory_written: %s can be written again; all records are saved", self._path.name)
+            self._is_failing = False
+            self._on_write_error(None)
         self._on_durable(batch)
 
-    def _refuse(self, error: OSError) -> None:
+    def _report_failure(self, error: OSError) -> None:
         reason = error.strerror or type(error).__name__
-        if not self._in_trouble:
-            LOGGER.error("memory_not_written: %s: %s; tried every %d s", self._path.name, reason, RETRY_AFTER)
-        waiting, self._waiting = self._waiting, []
+        if not self._is_failing:
+            LOGGER.error(
+                "memory_not_written: %s cannot be written (%s), so a power failure would lose changes of alerts; free"
+                " disk space; writing is retried every %d s",
+                self._path.name,
+                reason,
+                RETRY_AFTER,
+            )
+        waiting, self._waiters = self._waiters, []
         for _, future in waiting:
             if not future.done():
                 future.set_exception(RecordLogWriteError(reason))
         self._retry = asyncio.get_running_loop().call_later(RETRY_AFTER, self._start_writing)
-        self._in_trouble = True
-        self._on_trouble(reason)
+        self._is_failing = True
+        self._on_write_error(reason)
 
-    # What follows runs in the executor.
+    # All following methods run in the executor.
 
     def _write(self, frame: bytes) -> None:
-        """Append ``frame`` to what is durable; opened anew: a failed fsync must not be retried on its handle."""
+        """Append ``frame`` to the reopened file: a failed fsync must not be retried on the same handle."""
         if not self.size:
             self._rewrite([], {})
         if self._find_identity() != self._identity:
-            raise _FileGoneError
+            raise _FileReplacedError
         with self._path.open("r+b") as file:
             if os.fstat(file.fileno()).st_size < self.size:
-                raise _FileGoneError
+                raise _FileReplacedError
             file.seek(self.size)
             file.truncate()
             file.write(frame)
@@ -282,69 +289,75 @@ class Memory[R: Message]:
         self._identity = self._find_identity()
         for begin, end, payload in find_frames(content):
             self.damaged += begin - self.size
-            self._remember(payload)
+            self._load_payload(payload)
             self.size = end
         if not self.size:
             self.damaged = len(content)
         elif self.size < len(content):
-            LOGGER.warning("memory_torn: dropped %d bytes at the end of %s", len(content) - self.size, self._path.name)
+            dropped = len(content) - self.size
+            LOGGER.warning(
+                "memory_torn: dropped %d incompletely written bytes at the end of %s", dropped, self._path.name
+            )
         if self.damaged:
-            LOGGER.error("memory_damaged: %d bytes of %s cannot be read", self.damaged, self._path.name)
-            self._is_to_keep = True
-        if self.damaged:
-            with contextlib.suppress(OSError):  # else before the next record, or with the next compaction
+            LOGGER.error("memory_damaged: %d bytes of %s cannot be read; check the disk", self.damaged, self._path.name)
+            self._copy_before_rewrite = True
+        if self.damaged or self._has_older_version:
+            with contextlib.suppress(OSError):  # otherwise before the first record, or with the next compaction
                 self._rewrite(self.entries, self.runs)
 
-    def _remember(self, payload: bytes) -> None:
+    def _load_payload(self, payload: bytes) -> None:
         try:
             document = orjson.loads(payload)
         except orjson.JSONDecodeError as error:
-            self._note_unreadable(error)
+            self._skip_unreadable(error)
             return
         match document:
+            case [str(), int(), dict()] as line:  # of version 1
+                self._load_record(line)
             case [*lines]:
                 for line in lines:
-                    self._remember_record(line)
+                    self._load_record(line)
             case header:
                 self._read_header(header)
 
-    def _note_unreadable(self, error: Exception) -> None:
-        """Go on without one record; a copy of the file stays aside, for the record is not written again."""
-        LOGGER.error("memory_record_unreadable: %s: %s", self._path.name, error)
-        self._is_to_keep = True
+    def _skip_unreadable(self, error: Exception) -> None:
+        """Skip one record; the file is copied before it is rewritten without that record."""
+        LOGGER.error("memory_record_unreadable: skipped a record of %s: %s", self._path.name, error)
+        self._copy_before_rewrite = True
 
-    def _remember_record(self, line: Sequence[Any]) -> None:
+    def _load_record(self, line: Sequence[Any]) -> None:
         try:
             run, n, document = line
-            record = parse(self._table[document.pop("type")], document)
+            record = parse(self._record_types[document.pop("type")], document)
         except (ContractError, KeyError, ValueError, TypeError, AttributeError) as error:
-            self._note_unreadable(error)
+            self._skip_unreadable(error)
             return
         self._durable = Position(run=Ulid(run), n=n)
         self.runs[self._durable.run] = n
         self.entries.append(Entry(position=self._durable, record=record))
 
     def _read_header(self, header: Any) -> None:  # noqa: ANN401 - JSON
-        # Before anything else: a newer header may hold other members, but never another ``version``.
+        # Parsed first: a newer header may have other members, but always ``version``.
         version = parse(_Version, header).version
         if version > VERSION:
-            raise RecordLogTooNewError(f"a newer version wrote {self._path}; it is left as it is")
+            raise RecordLogTooNewError(f"A newer version wrote {self._path}, which is left unchanged.")
+        self._has_older_version = version < VERSION
         self.runs = {Ulid(run): n for run, n in parse(_Header, header).runs.items()}
 
     def _rewrite(self, kept: Sequence[Entry[R]], runs: Mapping[Ulid, int]) -> None:
         header = orjson.dumps(_Header(version=VERSION, runs={str(run): n for run, n in runs.items() if n >= 0}))
-        content = framed(header) + b"".join(frame_of_lines([_line_of(entry)]) for entry in kept)
-        if self._is_to_keep:
-            self._keep_aside()
-            self._is_to_keep = False
-        beside = self._beside
-        with beside.open("wb") as file:
+        content = encode_frame(header) + b"".join(encode_batch([_line_of(entry)]) for entry in kept)
+        if self._copy_before_rewrite:
+            self._copy_damaged_file()
+            self._copy_before_rewrite = False
+        temporary = self._temporary_path
+        with temporary.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(self._path)
+        temporary.replace(self._path)
         self._identity = self._find_identity()
-        self.size = len(content)  # at once: whatever fails now, the next record goes behind what is there
+        self.size = len(content)  # set before the fsync of the folder, which may fail: the next record is appended here
         folder = os.open(self._path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -358,21 +371,21 @@ class Memory[R: Message]:
             return None
         return found.st_dev, found.st_ino
 
-    def _keep_aside(self) -> None:
-        """Copy the damaged file to where nothing is yet: perhaps somebody can read more of it."""
+    def _copy_damaged_file(self) -> None:
+        """Copy the damaged file to an unused name, so that its records may be recovered by hand."""
         paths = (self._path.with_name(f"{self._path.name}.damaged-{number}") for number in count(1))
-        with self._beside.open("wb") as file:
+        with self._temporary_path.open("wb") as file:
             file.write(self._path.read_bytes())
             file.flush()
             os.fsync(file.fileno())
-        self._beside.replace(next(path for path in paths if not path.exists()))
+        self._temporary_path.replace(next(path for path in paths if not path.exists()))
 
     def _remove(self) -> None:
-        for path in (self._path, self._beside, *self._path.parent.glob(f"{self._path.name}.damaged-*")):
+        for path in (self._path, self._temporary_path, *self._path.parent.glob(f"{self._path.name}.damaged-*")):
             path.unlink(missing_ok=True)
 
     @property
-    def _beside(self) -> Path:
+    def _temporary_path(self) -> Path:
         return self._path.with_name(self._path.name + ".new")
 
 

@@ -1,6 +1,7 @@
-"""The records of the memory: what happened to alerts, in the words of docs/alert.md.
+"""Records of the record log: everything that happens to alerts, as docs/alert.md describes it.
 
-``at``: wall time of the record. ``event``: id of the CloudEvent, born here. ``requests``: the whole list for the gateway.
+``at``: time of the record. ``event``: id of its CloudEvent. ``requests``: the complete list of notification requests
+for the gateway.
 """
 
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from custom_components.process_cosmos.contract.identifiers import NotificationKe
 
 
 class IfInterrupted(StrEnum):
-    """What becomes of an answer's actions that a crash interrupted."""
+    """Treatment of an answer's actions that a restart interrupted."""
 
     SKIP = "skip"
     REPEAT = "repeat"
@@ -22,7 +23,7 @@ class IfInterrupted(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A choice the automation offered; ``actions``: its script sequence as JSON, which never leaves this memory."""
+    """An answer on offer; ``actions``: its script sequence as JSON, which is never sent to the gateway."""
 
     name: str
     actions: str = "[]"
@@ -30,17 +31,18 @@ class Answer:
 
     @property
     def has_actions(self) -> bool:
-        """Whether anything is to be done."""
+        """Whether the answer has actions to run."""
         return self.actions != "[]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
-    """What one call of ``alert`` says. ``data``: JSON; ``user``: whose rights the answers' actions have.
+    """Content of an alert, from one or more calls of ``alert``.
 
-    ``trusted``: an automation, a script or an administrator said it. ``mentioned``: entities of other callers, if one
-    of these has called: shown, but nobody needs a right to them. ``own_message``: the message without what callers
-    added who may not answer.
+    ``data``: JSON. ``user``: id of the user whose permissions the answers' actions have. ``trusted``: a call came
+    from an automation, a script or an administrator. ``mentioned``: entities that only other callers named; they are
+    shown, but answering requires no permission for them. ``own_message``: the message without the additions of callers
+    who may not answer.
     """
 
     message: str
@@ -58,13 +60,13 @@ class Content:
 
     @property
     def about(self) -> tuple[str, ...]:
-        """All entities to show."""
+        """All entities that are shown: those of trusted calls, then those only mentioned."""
         return (*self.entities, *self.mentioned)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedRequest:
-    """An ask with the moments it is due: as planned, and while Home Assistant is away."""
+    """A notification request with two due times: the planned one, and the one if Home Assistant is away."""
 
     key: NotificationKey
     due: datetime
@@ -76,7 +78,7 @@ type PlannedRequests = tuple[PlannedRequest, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """The first record of a run. ``gateway``: whether one belonged to the site: then it gets the run's whole log."""
+    """First record of a run. ``gateway``: whether the site had one, which then gets all records of the run."""
 
     type: ClassVar[str] = "start"
     at: datetime
@@ -85,7 +87,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confirmed:
-    """The gateway has applied everything up to ``position``."""
+    """Confirmation that the gateway has applied everything up to ``position``."""
 
     type: ClassVar[str] = "confirmed"
     position: Position
@@ -93,7 +95,7 @@ class Confirmed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
-    """A new alert; its ring is 1 and goes at once."""
+    """A new alert, with revision 1, which is notified at once."""
 
     type: ClassVar[str] = "opened"
     alert: Ulid
@@ -106,9 +108,9 @@ class Opened:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Updated:
-    """The same alert called again with new content: the next ring, told from ``notify_at`` on.
+    """A repeated call with new content, which creates a revision that is notified from ``notify_at`` on.
 
-    ``adds_only``: by a caller who may not answer: answers to older rings count on, and the give-up stays.
+    ``adds_only``: the caller may not answer, so answers to older revisions stay valid and the give-up time is kept.
     """
 
     type: ClassVar[str] = "updated"
@@ -123,7 +125,7 @@ class Updated:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recurred:
-    """The same alert called again with nothing new, ``times`` times by ``at``: counted."""
+    """Repeated calls without new content: ``times`` calls, the last one at ``at``."""
 
     type: ClassVar[str] = "recurred"
     alert: Ulid
@@ -133,7 +135,7 @@ class Recurred:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acknowledged:
-    """Somebody acknowledged: the next ring, put off to ``notify_at``."""
+    """An acknowledgement, which creates a revision that is notified from ``notify_at`` on."""
 
     type: ClassVar[str] = "acknowledged"
     alert: Ulid
@@ -147,7 +149,7 @@ class Acknowledged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcknowledgementExpired:
-    """An acknowledgement ended unresolved."""
+    """The end of an acknowledgement without an answer or a resolution."""
 
     type: ClassVar[str] = "acknowledgement_expired"
     alert: Ulid
@@ -157,7 +159,7 @@ class AcknowledgementExpired:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rescheduled:
-    """Asks became due earlier than the last list says."""
+    """Notification requests that are due earlier than in the last recorded list."""
 
     type: ClassVar[str] = "rescheduled"
     alert: Ulid
@@ -168,7 +170,7 @@ class Rescheduled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unanswered:
-    """Nobody answered in time; the answer named by ``if_unanswered`` is run."""
+    """The end of an alert that nobody answered in time; the answer named by ``if_unanswered`` is run."""
 
     type: ClassVar[str] = "unanswered"
     alert: Ulid
@@ -178,7 +180,7 @@ class Unanswered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolved:
-    """It is over without an answer."""
+    """The end of an alert without an answer."""
 
     type: ClassVar[str] = "resolved"
     alert: Ulid
@@ -190,7 +192,7 @@ class Resolved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """Somebody chose ``answer``."""
+    """The end of an alert by ``answer``."""
 
     type: ClassVar[str] = "answered"
     alert: Ulid
@@ -204,7 +206,7 @@ class Answered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """A proposal was refused with ``code``; ``alert`` may be unknown here."""
+    """Refusal of a proposal with ``code``; ``alert`` may be unknown."""
 
     type: ClassVar[str] = "refused"
     alert: Ulid
@@ -215,7 +217,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """The actions of the answer are about to run."""
+    """Start of the answer's actions, recorded before the first one runs."""
 
     type: ClassVar[str] = "running"
     alert: Ulid
@@ -224,7 +226,7 @@ class Running:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """How the actions of the answer ended; ``reason``: why they failed, for people."""
+    """Outcome of the answer's actions; ``reason``: why they failed, shown to people."""
 
     type: ClassVar[str] = "outcome"
     alert: Ulid
@@ -235,8 +237,8 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Noticed:
-    """People heard of an outcome that is not as they wanted it."""
+class OutcomeReported:
+    """Note that people were notified of an unsuccessful outcome, or that trying to was given up."""
 
     type: ClassVar[str] = "noticed"
     alert: Ulid
@@ -245,7 +247,7 @@ class Noticed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotifiedRecord:
-    """How a tell ended, ours or the gateway's."""
+    """Outcome of a notification that Home Assistant or the gateway sent."""
 
     type: ClassVar[str] = "notified"
     key: NotificationKey
@@ -255,7 +257,7 @@ class NotifiedRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restored:
-    """An alert only the gateway still knew: told on, without actions. ``resolved``: over, as ``merge`` says."""
+    """An alert that only the gateway knew, restored without actions; ``resolved``: closed, as ``merge`` decided."""
 
     alert: Ulid
     event: Ulid
@@ -270,7 +272,7 @@ class Restored:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reconciled:
-    """An alert of this memory after the gateway's word: alive in the next ring, or closed as ``state`` says."""
+    """An alert of this log after a merge: alive in the next revision, or closed with ``state``."""
 
     alert: Ulid
     event: Ulid
@@ -282,9 +284,10 @@ class Reconciled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Merged:
-    """This memory came out of a backup and was merged with what the gateway knows.
+    """Merge of this log, which was restored from a backup, with the alerts that the gateway knows.
 
-    ``after``: the gateway's cursor then. Records between it and this one are of the time before anybody knew better.
+    ``after``: the gateway's cursor at that time. Records between it and this one were written without knowledge of the
+    gateway's state.
     """
 
     type: ClassVar[str] = "merged"
@@ -309,7 +312,7 @@ type Record = (
     | Refused
     | Running
     | Ended
-    | Noticed
+    | OutcomeReported
     | NotifiedRecord
     | Merged
 )
@@ -331,26 +334,26 @@ RECORDS: Mapping[str, type[Record]] = {
         Refused,
         Running,
         Ended,
-        Noticed,
+        OutcomeReported,
         NotifiedRecord,
         Merged,
     )
 }
-"""The memory's records by type."""
+"""Record classes by type."""
 
 Eventful = (
     Opened | Updated | Acknowledged | AcknowledgementExpired | Rescheduled | Unanswered | Resolved | Answered | Ended
 )
-"""Records about one alert that somebody is told of."""
+"""Records about one alert that are sent to the gateway as events."""
 
 
 def proposal_of(record: Record) -> str | None:
-    """Return the proposal that ``record`` settles."""
+    """Return the id of the proposal that ``record`` settles, if any."""
     return record.proposal if isinstance(record, Acknowledged | Answered | Refused) else None
 
 
 def alerts_of(record: Record) -> tuple[Ulid, ...]:
-    """Return the alerts ``record`` is about, known or not."""
+    """Return the ids of the alerts in ``record``, which may be unknown."""
     match record:
         case Start() | Confirmed():
             return ()
@@ -363,7 +366,7 @@ def alerts_of(record: Record) -> tuple[Ulid, ...]:
 
 
 def events_of(record: Record) -> tuple[Ulid, ...]:
-    """Return the ids of the events that were born with ``record``."""
+    """Return the ids of the events that ``record`` creates."""
     match record:
         case Merged():
             return (*(one.event for one in record.restored), *(one.event for one in record.reconciled))

@@ -1,4 +1,4 @@
-"""Closes the alerts of a site that is deleted, so that neither its app nor its destinations go on with them."""
+"""Closing of a deleted site's alerts, so that neither its app nor its destinations continue with them."""
 
 import asyncio
 import uuid
@@ -28,26 +28,26 @@ _DELIVERED_WITHIN = 5.0
 
 
 class NoNotifications:
-    """The timetable of a site that is deleted: nobody is notified any more."""
+    """Scheduler of a site that is being deleted, which notifies nobody."""
 
-    def requests(self, _alert: Alert) -> PlannedRequests:
-        """Ask nothing of the gateway."""
+    def planned_requests(self, _alert: Alert) -> PlannedRequests:
+        """Return no notification requests."""
         return ()
 
-    def learn(self, key: NotificationKey, *, reached: bool, at: datetime) -> None:
-        """Record nothing: what is alive is closed next."""
+    def record_outcome(self, key: NotificationKey, *, reached: bool, at: datetime) -> None:
+        """Ignore the outcome: all open alerts are about to be closed."""
 
-    def look(self, _alert_id: Ulid) -> None:
-        """Leave the recipients of one alert alone: the site is being deleted."""
+    def process(self, _alert_id: Ulid) -> None:
+        """Do nothing: the site is being deleted."""
 
-    def look_at_all(self) -> None:
-        """Leave all recipients alone."""
+    def process_all(self) -> None:
+        """Do nothing: the site is being deleted."""
 
 
 async def async_resolve_all(hass: HomeAssistant, entry: ConfigEntry, found: Found) -> None:
-    """Resolve what is alive at the app of ``entry``, which is not loaded, and give destinations a moment to hear of it.
+    """Resolve the open alerts of ``entry``, which is not loaded, at its app, and wait up to 5 s for delivery.
 
-    An app that is away keeps them until the next site connects to it, which closes them (``alerts/merge.py``).
+    An unreachable app keeps them until the next site that connects to it closes them (``alerts/merge.py``).
     """
     journal = Journal(hass, entry, lambda _: None, lambda _: None)
     try:
@@ -56,8 +56,8 @@ async def async_resolve_all(hass: HomeAssistant, entry: ConfigEntry, found: Foun
             await _async_hand_over(hass, entry, found, journal)
     except (GatewayError, RecordLogTooNewError, RecordLogWriteError, OSError) as error:
         LOGGER.warning(
-            "alerts_left_open: the app of %s does not know that its alerts are over (%s); the next site that connects"
-            " to it closes them",
+            "alerts_left_open: The app of %s was not notified that its alerts are closed (%s). The next site that"
+            " connects to it closes them.",
             entry.title,
             str(error) or type(error).__name__,
         )
@@ -66,16 +66,16 @@ async def async_resolve_all(hass: HomeAssistant, entry: ConfigEntry, found: Foun
 
 
 async def _async_hand_over(hass: HomeAssistant, entry: ConfigEntry, found: Found, journal: Journal) -> None:
-    """Send what the app has not heard of, and that all is over; raise ``TimeoutError`` if it is not applied in time."""
+    """Send the pending records and the resolutions; raise ``TimeoutError`` if the app does not apply them in 5 s."""
     async with await async_connect(hass, found, run=journal.run, entry=entry.entry_id) as session:
         if session.hello.entry not in (None, entry.entry_id):
-            return  # it serves another site by now, whose alerts are not ours to close
+            return  # the app serves another site now, whose alerts must stay open
         gateway_sync = GatewaySync(hass, entry, journal, NoNotifications(), _async_settle)
         try:
             async with asyncio.timeout(_APPLIED_WITHIN):
                 await gateway_sync.async_session_opened(session.hello, session.send)
                 newest = await _async_resolve(journal, entry.title)
-                gateway_sync.send_news()
+                gateway_sync.send_new_records()
                 await _async_until_applied(session, newest)
             if entry.options[CONF_DESTINATIONS]:
                 await _async_until_delivered(session, journal)
@@ -84,11 +84,11 @@ async def _async_hand_over(hass: HomeAssistant, entry: ConfigEntry, found: Found
 
 
 async def _async_resolve(journal: Journal, by: str) -> Position:
-    """Record that everything is over; return the position of the last record."""
+    """Record a resolution of each open alert; return the position of the last record."""
     for alert in tuple(journal.state.alive.values()):
         journal.record(Resolved(alert=alert, event=journal.new_id(), at=journal.now(), by=by))
-    await journal.async_on_disk()
-    return journal.memory.entries[-1].position
+    await journal.async_flush()
+    return journal.record_log.entries[-1].position
 
 
 async def _async_until_applied(session: Session, newest: Position) -> None:
@@ -98,7 +98,7 @@ async def _async_until_applied(session: Session, newest: Position) -> None:
 
 
 async def _async_until_delivered(session: Session, journal: Journal) -> None:
-    """Return once no alert waits for a destination, or after a moment: a destination may be away."""
+    """Return once no alert waits for a destination, or after 5 s, because a destination may be unreachable."""
     try:
         async with asyncio.timeout(_DELIVERED_WITHIN):
             await session.send(Subscribe(id=uuid.uuid4().hex, run=journal.run, confirmed=0))
@@ -106,9 +106,9 @@ async def _async_until_delivered(session: Session, journal: Journal) -> None:
                 if isinstance(message, Status) and not message.waiting.urgent:
                     return
     except TimeoutError:
-        LOGGER.debug("A destination was away, and will not hear that alerts are over")
+        LOGGER.debug("A destination was unreachable and is not notified that the alerts were closed")
 
 
 async def _async_settle(_: Propose) -> tuple[bool, str | None]:
-    """Refuse what destinations propose now."""
+    """Refuse every proposal of destinations as too late."""
     return True, Code.ANSWER_TOO_LATE

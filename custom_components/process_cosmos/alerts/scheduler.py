@@ -1,4 +1,4 @@
-"""Keeps the timetable: tells people when due, moves asks, wakes acknowledgements, gives up."""
+"""Scheduler of alerts: sends due notifications, reschedules requests, ends acknowledgements, gives up."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ from custom_components.process_cosmos.contract.identifiers import NotificationKe
 from custom_components.process_cosmos.issues.recipient_issues import RecipientIssues
 
 from .journal import Journal
-from .model import Alert, after
+from .model import Alert, alerts_after
 from .notification_results import NotificationResult
 from .notification_sender import NotificationSender
 from .policy import Policy
@@ -32,11 +32,11 @@ from .records import (
     Unanswered,
     Updated,
 )
-from .timetable import Outcomes, Timetable, is_earlier, timetable
+from .timetable import NotificationOutcomes, Timetable, is_earlier, timetable
 
 
 class Scheduler:
-    """Looks at an alert whenever its timetable may say something new."""
+    """Processes each open alert whenever its timetable may have changed."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Scheduler:
         recipient_issues: RecipientIssues,
         gateway_away_since: Callable[[], datetime | None],
     ) -> None:
-        """Take the parts; nothing is told before ``start``."""
+        """Store the dependencies; nothing is sent before ``start``."""
         self._hass = hass
         self._entry = entry
         self._journal = journal
@@ -58,23 +58,23 @@ class Scheduler:
         self._recipient_issues = recipient_issues
         self._gateway_away_since = gateway_away_since
         self._timers: dict[Ulid, CALLBACK_TYPE] = {}
-        self._telling_now: dict[NotificationKey, asyncio.Future[None]] = {}
+        self._sending: dict[NotificationKey, asyncio.Future[None]] = {}
         self._results: dict[Ulid, dict[str, NotificationResult]] = {}
-        """How the newest notification of each recipient went, of what is alive or has notifications on their way."""
-        self._shown_here: dict[Ulid, int] = {}
-        """The newest ring shown in Home Assistant, of what is alive."""
+        """Newest result of each recipient, for alerts that are open or have notifications being sent."""
+        self._shown_revisions: dict[Ulid, int] = {}
+        """Newest revision shown in Home Assistant, by open alert."""
         self._started = False
 
     @callback
     def start(self) -> None:
-        """Begin to tell: before Home Assistant has started, notify actions may still be missing."""
+        """Begin to send notifications. Before Home Assistant has started, notify actions may still be missing."""
         self._started = True
         self._recipient_issues.start()
-        self.look_at_all()
+        self.process_all()
 
     @callback
     def stop(self) -> None:
-        """Start no notification any more, and forget what was due; notifications on their way end by themselves."""
+        """Cancel all timers and start no further notification; notifications being sent are not interrupted."""
         self._started = False
         self._recipient_issues.stop()
         for cancel in self._timers.values():
@@ -82,30 +82,33 @@ class Scheduler:
         self._timers.clear()
 
     def with_requests[R: (Opened, Updated, Acknowledged)](self, record: R) -> R:
-        """Return ``record`` with the asks that hold after it."""
-        (alert,) = after(record, self._journal.state.alerts)
-        return replace(record, requests=self.requests(alert))
+        """Return ``record`` with the notification requests that apply after it."""
+        (alert,) = alerts_after(record, self._journal.state.alerts)
+        return replace(record, requests=self.planned_requests(alert))
 
     def next_notification_at(self, alert: Alert, now: datetime) -> datetime:
-        """Return when a ring called now is told; behind one that waits for Home Assistant's start it need not wait."""
-        is_untold = not self._started and not self._journal.outcomes[alert.id].tries
-        return now if is_untold else alert.next_notification_at(now)
+        """Return when a revision created now is notified.
 
-    def requests(self, alert: Alert) -> PlannedRequests:
-        """Return what the gateway is to do for ``alert`` as it stands."""
-        outcomes = deepcopy(self._journal.outcomes.get(alert.id, Outcomes()))
-        outcomes.follow(alert.revision, alert.cycle_revision)
+        It is not delayed by a previous revision that nobody was notified of because Home Assistant is still starting.
+        """
+        is_unsent = not self._started and not self._journal.outcomes[alert.id].attempts
+        return now if is_unsent else alert.next_notification_at(now)
+
+    def planned_requests(self, alert: Alert) -> PlannedRequests:
+        """Return the notification requests for the gateway in the current state of ``alert``."""
+        outcomes = deepcopy(self._journal.outcomes.get(alert.id, NotificationOutcomes()))
+        outcomes.reset_for(alert.revision, alert.cycle_revision)
         return self._timetable(alert, outcomes).requests
 
     @callback
-    def look_at_all(self) -> None:
-        """Look at everything alive."""
+    def process_all(self) -> None:
+        """Process all open and acknowledged alerts."""
         for alert in tuple(self._journal.state.alive.values()):
-            self.look(alert)
+            self.process(alert)
 
     @callback
-    def look(self, alert_id: Ulid) -> None:
-        """Do what is due and set the timer for what comes next."""
+    def process(self, alert_id: Ulid) -> None:
+        """Record and send what is due for one alert, and set the timer for its next check."""
         if cancel := self._timers.pop(alert_id, None):
             cancel()
         now = self._journal.now()
@@ -121,93 +124,102 @@ class Scheduler:
             self._journal.record(
                 Rescheduled(alert=alert.id, event=self._journal.new_id(), at=now, requests=table.requests)
             )
-        if table.look_at:
+        if table.next_check_at:
             self._timers[alert.id] = async_call_later(
-                self._hass, table.look_at - now, partial(self._look_when_due, alert_id)
+                self._hass, table.next_check_at - now, partial(self._process_when_due, alert_id)
             )
         if alert.state is AlertState.OPEN and now >= alert.notify_at:
-            self._show_if_nobody_is_left(alert)
-        # Marked before the first one starts: a tell starts eagerly, and looks again when it ends.
-        due = [key for key in table.tells if key not in self._telling_now]
+            self._show_if_no_recipient_is_left(alert)
+        # All are marked before the first one starts: tasks start eagerly and process the alert again when they end.
+        due = [key for key in table.notifications if key not in self._sending]
         self._results.setdefault(alert_id, {})
-        self._telling_now.update({key: self._hass.loop.create_future() for key in due})
+        self._sending.update({key: self._hass.loop.create_future() for key in due})
         for key in due:
             self._entry.async_create_background_task(
-                self._hass, self._async_notify_recipient(key), f"process_cosmos tell {key}"
+                self._hass, self._async_notify_recipient(key), f"process_cosmos notify {key}"
             )
 
     def _alive(self, alert_id: Ulid, now: datetime) -> Alert | None:
-        """Return the alert if it is alive, else forget it; one whose time is over becomes unanswered."""
+        """Return the alert if it is still alive; record it as unanswered if its give-up time has passed.
+
+        Discards the results of a closed alert.
+        """
         alert = self._journal.state.alerts.get(alert_id)
         if alert and alert.alive and now >= alert.until:
             unanswered = Unanswered(alert=alert.id, event=self._journal.new_id(), at=now)
             (alert,) = self._journal.record(unanswered)
         if alert and alert.alive:
             return alert
-        if not self._on_their_way(alert_id):
+        if not self._pending(alert_id):
             self._results.pop(alert_id, None)
-        self._shown_here.pop(alert_id, None)
+        self._shown_revisions.pop(alert_id, None)
         return None
 
     @callback
-    def _look_when_due(self, alert_id: Ulid, _now: datetime) -> None:
-        self.look(alert_id)
+    def _process_when_due(self, alert_id: Ulid, _now: datetime) -> None:
+        self.process(alert_id)
 
-    def _timetable(self, alert: Alert, outcomes: Outcomes) -> Timetable:
+    def _timetable(self, alert: Alert, outcomes: NotificationOutcomes) -> Timetable:
         return timetable(self._policy, alert, outcomes, self._journal.now(), self._gateway_away_since())
 
     async def _async_notify_recipient(self, key: NotificationKey) -> None:
-        """Tell once the ring is on disk, or cannot be: a full disk silences nobody."""
+        """Notify one recipient, after the revision is on disk or has failed to be: a full disk prevents no alert."""
         try:
             with contextlib.suppress(RecordLogWriteError):
-                await self._journal.async_on_disk()
+                await self._journal.async_flush()
             alert = self._journal.state.alerts[key.alert]
-            if alert.alive and (alert.revision == key.revision or self._is_put_off(alert, key)):
+            if alert.alive and (alert.revision == key.revision or self._is_postponed(alert, key)):
                 result = await self._sender.async_notify(key.recipient, alert)
                 self._results[key.alert][key.recipient] = result
-                self.learn(key, reached=result.handed_over, at=self._journal.now())
-                await self._take_back(key)
+                self.record_outcome(key, reached=result.handed_over, at=self._journal.now())
+                await self._clear_if_closed(key)
         finally:
-            self._telling_now.pop(key).set_result(None)
-        self.look(key.alert)
+            self._sending.pop(key).set_result(None)
+        self.process(key.alert)
 
     async def async_results(self, alert_id: Ulid) -> Mapping[str, NotificationResult]:
-        """Return by recipient how notifying went so far, once the notifications on their way have ended."""
-        results = self._results.get(alert_id, {})  # held here: the last one to end may drop it
-        if on_their_way := self._on_their_way(alert_id):
-            await asyncio.wait(on_their_way)
+        """Wait for the notifications being sent and return the newest result by recipient."""
+        results = self._results.get(alert_id, {})  # fetched first: ``process`` may discard it after the last one
+        if pending := self._pending(alert_id):
+            await asyncio.wait(pending)
         return results
 
-    def _on_their_way(self, alert_id: Ulid) -> list[asyncio.Future[None]]:
-        return [ended for key, ended in self._telling_now.items() if key.alert == alert_id]
+    def _pending(self, alert_id: Ulid) -> list[asyncio.Future[None]]:
+        return [ended for key, ended in self._sending.items() if key.alert == alert_id]
 
-    def _show_if_nobody_is_left(self, alert: Alert) -> None:
-        """Show the alert in Home Assistant where there is nobody to notify, each ring once: a person may dismiss it."""
-        if self._shown_here.get(alert.id) != alert.revision and self._recipient_issues.nobody_left:
-            self._shown_here[alert.id] = alert.revision
-            self._sender.show_here(alert.content.message, alert.id)
+    def _show_if_no_recipient_is_left(self, alert: Alert) -> None:
+        """Show the alert in Home Assistant if no recipient can be found; once per revision, so it can be dismissed."""
+        if self._shown_revisions.get(alert.id) != alert.revision and self._recipient_issues.nobody_left:
+            self._shown_revisions[alert.id] = alert.revision
+            self._sender.show_in_home_assistant(alert.content.message, alert.id)
 
-    def _is_put_off(self, alert: Alert, key: NotificationKey) -> bool:
-        """Say whether new content overtook the tell ``key`` and has to wait: then the tell carries it."""
+    def _is_postponed(self, alert: Alert, key: NotificationKey) -> bool:
+        """Return whether a newer revision was created after ``key`` was due and is itself postponed.
+
+        The notification ``key`` is then sent with the new content.
+        """
         return (
             alert.state is AlertState.OPEN
             and alert.cycle_revision <= key.revision
             and alert.notify_at > self._journal.now()
         )
 
-    async def _take_back(self, key: NotificationKey) -> None:
-        """Take away what arrived after the alert was closed."""
+    async def _clear_if_closed(self, key: NotificationKey) -> None:
+        """Remove a notification that was sent while the alert was being closed."""
         alert = self._journal.state.alerts[key.alert]
         if not alert.alive and alert.state is not AlertState.UNANSWERED:
             await self._sender.async_clear([key.recipient], alert.id)
 
     @callback
-    def learn(self, key: NotificationKey, *, reached: bool, at: datetime) -> None:
-        """Record how a tell ended, unless that is on record; a further failure only puts the next try off."""
+    def record_outcome(self, key: NotificationKey, *, reached: bool, at: datetime) -> None:
+        """Record the outcome of a notification, unless it is already recorded.
+
+        A repeated failure is not recorded: it only postpones the next attempt.
+        """
         outcomes = self._journal.outcomes.get(key.alert)
         if outcomes is None:
             return
-        if outcomes.knows(key, reached=reached):
-            outcomes.learn(key, reached=reached, at=at)
+        if outcomes.includes(key, reached=reached):
+            outcomes.add(key, reached=reached, at=at)
         else:
             self._journal.record(NotifiedRecord(key=key, reached=reached, at=at))

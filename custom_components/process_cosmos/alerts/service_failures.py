@@ -1,4 +1,4 @@
-"""Running what other integrations do: whatever they raise ends here as a reason."""
+"""Calls into other integrations, with every exception converted into a reason."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -7,10 +7,10 @@ from homeassistant.exceptions import HomeAssistantError
 
 
 async def async_reason_of_failure(work: Awaitable[object], seconds: float | None = None) -> str | None:
-    """Await ``work``, at most ``seconds``; return None when it succeeded, else why not.
+    """Await ``work`` for at most ``seconds``; return None if it succeeded, otherwise the reason of the failure.
 
-    The reason is a word, never the other integration's sentence: that may hold an address with a password in it, and
-    the reason goes to the log and to phones.
+    The reason is a translation key or exception name, never the other integration's message: that may contain an
+    address with a password, and the reason is logged and sent to phones.
     """
     try:
         async with asyncio.timeout(seconds):
@@ -19,6 +19,6 @@ async def async_reason_of_failure(work: Awaitable[object], seconds: float | None
         return "no reply in time"
     except HomeAssistantError as error:
         return error.translation_key or type(error).__name__
-    except Exception as error:  # noqa: BLE001 - any integration's code runs here and may raise anything
+    except Exception as error:  # noqa: BLE001 - code of any integration runs here
         return type(error).__name__
     return None

@@ -1,34 +1,34 @@
-"""The alerts' clock: wall time without jumps."""
+"""Clock of the alerts: wall time without jumps."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-JUMP = 60.0
-"""Seconds by which the wall clock must be off to have jumped; smaller corrections are followed."""
+MAX_CORRECTION = 60.0
+"""Seconds up to which a correction of the wall clock is followed; a larger one counts as a jump."""
 
 
 class SteadyClock:
-    """Shows the wall time, but shifts over a jump of the wall clock: what is due in a minute stays due in a minute."""
+    """A clock that follows the wall clock but ignores its jumps: what is due in a minute stays due in a minute."""
 
     def __init__(self, wall: Callable[[], datetime], monotonic: Callable[[], float]) -> None:
-        """Read the wall clock by ``wall``, and by ``monotonic`` one that never jumps, in seconds."""
+        """Start at the wall time; ``monotonic`` returns seconds of a clock that never jumps."""
         self._wall = wall
         self._monotonic = monotonic
         self._offset = self._true_offset
 
     def now(self) -> datetime:
-        """Return the time, in UTC."""
+        """Return the steady time in UTC."""
         offset = self._true_offset
-        if abs(offset - self._offset) <= JUMP:
+        if abs(offset - self._offset) <= MAX_CORRECTION:
             self._offset = offset
         return datetime.fromtimestamp(self._monotonic() + self._offset, UTC)
 
-    def trust_the_wall(self) -> None:
-        """Follow a jump: nothing waits that it could hurt."""
+    def adopt_wall_time(self) -> None:
+        """Follow a jump of the wall clock; to be called only while nothing is scheduled."""
         self._offset = self._true_offset
 
-    def not_before(self, moment: datetime) -> None:
-        """Go on from ``moment`` if the wall clock is older than that: what is on disk is the better witness."""
+    def advance_to(self, moment: datetime) -> None:
+        """Continue from ``moment`` if the clock is behind it: a recorded time proves that the wall clock is slow."""
         self._offset = max(self._offset, moment.timestamp() - self._monotonic())
 
     @property

@@ -1,4 +1,4 @@
-"""The test notification: an alert marked as a test that says how it went with each recipient, and ends by itself."""
+"""Test notification: an alert that is reported as a test, returns each recipient's result and resolves itself."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -17,22 +17,22 @@ from .notification_results import NotificationResult
 from .recipients import shown_name
 from .records import Content
 
-LASTS = timedelta(minutes=2)
-"""Shorter than a round: nobody is notified twice."""
+RESOLVE_AFTER = timedelta(minutes=2)
+"""Time until the test alert is resolved; shorter than a round, so that nobody is notified twice."""
 
 _GIVE_UP_AFTER = timedelta(minutes=4)
-"""Ends it where Home Assistant was restarted meanwhile; still shorter than a round."""
+"""Give-up time of the test alert, in case Home Assistant restarts meanwhile; also shorter than a round."""
 
 
 async def async_test_notification(
     hass: HomeAssistant, entry: CosmosConfigEntry, severity: Severity = Severity.INFO
 ) -> Mapping[str, NotificationResult | None]:
-    """Notify everybody chosen of a test; return each recipient's result, by recipient (None: not tried yet).
+    """Send a test notification to all configured recipients; return each one's result (None: not tried yet).
 
-    It is resolved after 2 minutes. Raises ``NotOnDiskError``, as every alert: people are notified all the same.
+    The test alert is resolved after 2 minutes. Raises ``NotOnDiskError`` like every alert; people are notified anyway.
     """
     alerts = entry.runtime_data.alerts
-    message = f"This is a test notification of {entry.title}. An alert would look like this; there is nothing to do."
+    message = f"This is a test notification from {entry.title}. An alert would look like this. No action is needed."
     raised = await alerts.async_raise_alert(
         AlertRequest(content=Content(message=message, severity=severity, give_up_after=_GIVE_UP_AFTER.total_seconds()))
     )
@@ -40,14 +40,14 @@ async def async_test_notification(
     async def resolve(_: datetime) -> None:
         await alerts.async_resolve(raised.id, by=DOMAIN, note="test notification", allowed=lambda _: True)
 
-    entry.async_on_unload(async_call_later(hass, LASTS, resolve))
+    entry.async_on_unload(async_call_later(hass, RESOLVE_AFTER, resolve))
     return await alerts.async_results(raised.id)
 
 
 def results_shown(
     hass: HomeAssistant, entry: CosmosConfigEntry, results: Mapping[str, NotificationResult | None]
 ) -> str:
-    """Return the results as a list in Markdown, a line per recipient."""
+    """Return the results as a Markdown list with one line per recipient."""
     lines = (f"- **{escaped(shown_name(hass, entry, one))}**: {_shown(hass, it)}" for one, it in results.items())
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""The timetable: who is told when, as a function of values."""
+"""Timetable of an alert: which recipient is notified when, as a pure function."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,18 +11,21 @@ from .policy import Level, Policy
 from .records import PlannedRequest, PlannedRequests
 
 TRY_AGAIN_AFTER = timedelta(seconds=60)
-"""Between two tries at a recipient never reached in this ring."""
+"""Time between two attempts to reach a recipient that no attempt of the current revision has reached."""
 
 RESCHEDULED_BY = timedelta(seconds=1)
-"""How much earlier an unasked due must be to be moved."""
+"""How much earlier a planned request must become due to be rescheduled."""
 
-type _Place = tuple[int, str]
-"""A level and one of its recipients."""
+type _LevelRecipient = tuple[int, str]
+"""Index of a level, and one of its recipients."""
 
 
 @dataclass(slots=True)
-class Tries:
-    """How telling one recipient at one level went in the current ring. ``round``: the newest that ended."""
+class NotificationAttempts:
+    """Attempts to notify one recipient at one level in the current revision.
+
+    ``round``: the newest round that was attempted; ``at``: when. ``reached_round``: the newest successful one, or -1.
+    """
 
     round: int
     at: datetime
@@ -30,103 +33,113 @@ class Tries:
 
     @property
     def reached(self) -> bool:
-        """Whether any tell of this ring reached the recipient."""
+        """Whether an attempt of this revision reached the recipient."""
         return self.reached_round >= 0
 
 
 @dataclass(slots=True)
-class Outcomes:
-    """What is known of the tells of one alert: of the current ring in full, of its walk what starts levels."""
+class NotificationOutcomes:
+    """Outcomes of the notifications of one alert.
+
+    ``attempts`` covers the current revision; the other fields cover the current cycle and decide when levels start.
+    """
 
     revision: int = 0
     cycle_revision: int = 0
-    tries: dict[_Place, Tries] = field(default_factory=dict)
+    attempts: dict[_LevelRecipient, NotificationAttempts] = field(default_factory=dict)
     first_notification: dict[int, datetime] = field(default_factory=dict)
-    failed: dict[_Place, datetime] = field(default_factory=dict)
-    """When a recipient not reached since then was first missed."""
-    reached: dict[_Place, tuple[int, int]] = field(default_factory=dict)
-    """The newest (ring, round) that reached a recipient."""
+    failed: dict[_LevelRecipient, datetime] = field(default_factory=dict)
+    """Time of the first failure of each recipient that was not reached since."""
+    reached: dict[_LevelRecipient, tuple[int, int]] = field(default_factory=dict)
+    """Newest (revision, round) that reached each recipient."""
 
-    def follow(self, revision: int, cycle_revision: int) -> None:
-        """Start over with what a new ring or a new walk makes old."""
+    def reset_for(self, revision: int, cycle_revision: int) -> None:
+        """Discard outcomes of an earlier revision or an earlier cycle."""
         if revision != self.revision:
             self.revision = revision
-            self.tries.clear()
+            self.attempts.clear()
         if cycle_revision != self.cycle_revision:
             self.cycle_revision = cycle_revision
             self.first_notification.clear()
             self.failed.clear()
             self.reached.clear()
 
-    def learn(self, key: NotificationKey, *, reached: bool, at: datetime) -> None:
-        """Take in how the tell ``key`` ended; a late success replaces a failure, a late failure no success."""
+    def add(self, key: NotificationKey, *, reached: bool, at: datetime) -> None:
+        """Add the outcome of the notification ``key``.
+
+        Outcomes may arrive out of order: a late success replaces a failure, but a late failure never a success.
+        """
         if key.revision < self.cycle_revision:
             return
-        place = (key.level, key.recipient)
+        target = (key.level, key.recipient)
         self.first_notification[key.level] = min(at, self.first_notification.get(key.level, at))
-        newest_reached = self.reached.get(place, (0, 0))
+        newest_reached = self.reached.get(target, (0, 0))
         if reached:
-            self.reached[place] = max(newest_reached, (key.revision, key.round))
-            self.failed.pop(place, None)
+            self.reached[target] = max(newest_reached, (key.revision, key.round))
+            self.failed.pop(target, None)
         elif (key.revision, key.round) > newest_reached:
-            self.failed.setdefault(place, at)
+            self.failed.setdefault(target, at)
         if key.revision == self.revision:
-            self._learn_of_this_revision(place, key.round, reached=reached, at=at)
+            self._add_attempt(target, key.round, reached=reached, at=at)
 
-    def knows(self, key: NotificationKey, *, reached: bool) -> bool:
-        """Say whether the memory already has this outcome of ``key``."""
-        tries = self.tries.get((key.level, key.recipient))
-        if tries is None or key.revision != self.revision:
+    def includes(self, key: NotificationKey, *, reached: bool) -> bool:
+        """Return whether this outcome of ``key`` adds nothing to those already recorded."""
+        attempts = self.attempts.get((key.level, key.recipient))
+        if attempts is None or key.revision != self.revision:
             return key.revision < self.revision
-        return tries.reached_round >= key.round or (not reached and tries.round >= key.round)
+        return attempts.reached_round >= key.round or (not reached and attempts.round >= key.round)
 
-    def _learn_of_this_revision(self, place: _Place, number: int, *, reached: bool, at: datetime) -> None:
-        tries = self.tries.setdefault(place, Tries(round=number, at=at))
-        tries.round, tries.at = max(tries.round, number), max(tries.at, at)
+    def _add_attempt(self, target: _LevelRecipient, number: int, *, reached: bool, at: datetime) -> None:
+        attempts = self.attempts.setdefault(target, NotificationAttempts(round=number, at=at))
+        attempts.round, attempts.at = max(attempts.round, number), max(attempts.at, at)
         if reached:
-            tries.reached_round = max(tries.reached_round, number)
+            attempts.reached_round = max(attempts.reached_round, number)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timetable:
-    """``tells``: to people, due now, lowest level first. ``look_at``: when to look again (None: never)."""
+    """Actions for one alert at one moment.
 
-    tells: Sequence[NotificationKey]
+    ``notifications``: to send to people now, lowest level first. ``requests``: notification requests for the gateway.
+    ``next_check_at``: when to compute the timetable again (None: never).
+    """
+
+    notifications: Sequence[NotificationKey]
     requests: PlannedRequests
-    look_at: datetime | None
+    next_check_at: datetime | None
 
 
 def timetable(
-    policy: Policy, alert: Alert, outcomes: Outcomes, now: datetime, gateway_away_since: datetime | None
+    policy: Policy, alert: Alert, outcomes: NotificationOutcomes, now: datetime, gateway_away_since: datetime | None
 ) -> Timetable:
-    """Return whom to tell now, what to ask of the gateway, and when to look again.
+    """Return the notifications due now, the requests for the gateway, and when to compute this again.
 
-    ``gateway_away_since``: since when no destination can be reached through the gateway, None while it is there.
+    ``gateway_away_since``: since when destinations cannot be reached because the gateway is away; None if it is not.
     """
     if not alert.alive or now >= alert.until:
-        return Timetable(tells=(), requests=(), look_at=None)
-    starts = _starts(policy, alert, outcomes, _missed_now(outcomes, gateway_away_since))
-    tells: list[NotificationKey] = []
-    looks = [alert.until, alert.notify_at]
+        return Timetable(notifications=(), requests=(), next_check_at=None)
+    starts = _level_starts(policy, alert, outcomes, _missed_so_far(outcomes, gateway_away_since))
+    notifications: list[NotificationKey] = []
+    checks = [alert.until, alert.notify_at]
     for index, level in enumerate(policy.levels):
         due = max(alert.notify_at, starts[index])
-        looks.append(due)
+        checks.append(due)
         if due > now:
             continue
         for person in level.people:
-            number, look = _next_round(level, due, outcomes.tries.get((index, person)), now)
-            looks += look
+            number, later = _next_round(level, due, outcomes.attempts.get((index, person)), now)
+            checks += later
             if number is not None:
-                tells.append(_key(alert, index, number, person))
+                notifications.append(_key(alert, index, number, person))
     return Timetable(
-        tells=tells,
+        notifications=notifications,
         requests=_requests(policy, alert, outcomes, now, starts),
-        look_at=min((look for look in looks if look > now), default=None),
+        next_check_at=min((moment for moment in checks if moment > now), default=None),
     )
 
 
 def is_earlier(requests: PlannedRequests, last: PlannedRequests) -> bool:
-    """Say whether one of ``requests`` is due over a second before the ``last`` list on record says, or is not on it."""
+    """Return whether a request is due over a second earlier than in the ``last`` recorded list, or is not in it."""
     known = {request.key: request for request in last}
     return any(
         (old := known.get(request.key)) is None
@@ -140,79 +153,90 @@ def _key(alert: Alert, level: int, number: int, recipient: str) -> NotificationK
     return NotificationKey(alert=alert.id, revision=alert.revision, level=level, round=number, recipient=recipient)
 
 
-type _Missed = Callable[[int, Level, datetime], datetime | None]
-"""(index, level, its start) → since when every recipient of the level is known as not reached."""
+type _MissedSince = Callable[[int, Level, datetime], datetime | None]
+"""(index, level, its start) → since when no recipient of the level was reached; None if one was, or may be."""
 
 
-def _starts(policy: Policy, alert: Alert, outcomes: Outcomes, missed: _Missed) -> Sequence[datetime]:
-    """Return when each level starts: at its time, when the level before it reached nobody, or at its first tell."""
+def _level_starts(
+    policy: Policy, alert: Alert, outcomes: NotificationOutcomes, missed: _MissedSince
+) -> Sequence[datetime]:
+    """Return when each level starts.
+
+    That is the earliest of its planned time, the time when the preceding level had reached none of its recipients, and
+    its first notification.
+    """
     starts: list[datetime] = []
     earliest = alert.cycle_started_at
-    over: datetime | None = None
+    all_missed_at: datetime | None = None
     for index, level in enumerate(policy.levels):
         bounds = [earliest + level.after]
-        if over is not None:
-            bounds.append(max(over, earliest))
+        if all_missed_at is not None:
+            bounds.append(max(all_missed_at, earliest))
         if index in outcomes.first_notification:
             bounds.append(outcomes.first_notification[index])
         earliest = min(bounds)
         starts.append(earliest)
-        over = missed(index, level, earliest)
+        all_missed_at = missed(index, level, earliest)
     return starts
 
 
-def _missed_now(outcomes: Outcomes, gateway_away_since: datetime | None) -> _Missed:
+def _missed_so_far(outcomes: NotificationOutcomes, gateway_away_since: datetime | None) -> _MissedSince:
     def missed(index: int, level: Level, start: datetime) -> datetime | None:
         moments = [outcomes.failed.get((index, person)) for person in level.people]
         for destination in level.destinations:
-            tries = outcomes.tries.get((index, destination))
-            reached = tries is not None and tries.reached
+            attempts = outcomes.attempts.get((index, destination))
+            reached = attempts is not None and attempts.reached
             moments.append(outcomes.failed.get((index, destination)) or (None if reached else gateway_away_since))
-        return _last(moments, start)
+        return _latest_if_all_missed(moments, start)
 
     return missed
 
 
-def _missed_while_home_assistant_is_away(outcomes: Outcomes) -> _Missed:
-    """All people count as not reached, destinations as reached unless known otherwise."""
+def _missed_while_home_assistant_is_away(outcomes: NotificationOutcomes) -> _MissedSince:
+    """Count all people as not reached, and destinations as reached unless a failure is known."""
 
     def missed(index: int, level: Level, start: datetime) -> datetime | None:
-        return _last([outcomes.failed.get((index, destination)) for destination in level.destinations], start)
+        return _latest_if_all_missed(
+            [outcomes.failed.get((index, destination)) for destination in level.destinations], start
+        )
 
     return missed
 
 
-def _last(moments: Sequence[datetime | None], start: datetime) -> datetime | None:
+def _latest_if_all_missed(moments: Sequence[datetime | None], start: datetime) -> datetime | None:
     known = [moment for moment in moments if moment is not None]
     return max(known, default=start) if len(known) == len(moments) else None
 
 
 def _next_round(
-    level: Level, due: datetime, tries: Tries | None, now: datetime
+    level: Level, due: datetime, attempts: NotificationAttempts | None, now: datetime
 ) -> tuple[int | None, Sequence[datetime]]:
-    """Return the round a person is told now, if any, and when to look again; missed rounds collapse into the newest."""
+    """Return the round to notify a person of now, if any, and when to check again.
+
+    Missed rounds are replaced by the newest one.
+    """
     number = min((now - due) // level.every, level.rounds - 1)
     following = [due + (number + 1) * level.every] if number + 1 < level.rounds else []
-    if tries is None or tries.round < number:
+    if attempts is None or attempts.round < number:
         return number, following
-    if tries.reached:
+    if attempts.reached:
         return None, following
-    again = tries.at + TRY_AGAIN_AFTER
+    again = attempts.at + TRY_AGAIN_AFTER
     return (number, following) if again <= now else (None, [again, *following])
 
 
 def _requests(
-    policy: Policy, alert: Alert, outcomes: Outcomes, now: datetime, starts: Sequence[datetime]
+    policy: Policy, alert: Alert, outcomes: NotificationOutcomes, now: datetime, starts: Sequence[datetime]
 ) -> PlannedRequests:
-    away = _starts(policy, alert, outcomes, _missed_while_home_assistant_is_away(outcomes))
+    away = _level_starts(policy, alert, outcomes, _missed_while_home_assistant_is_away(outcomes))
     requests: list[PlannedRequest] = []
     for index, level in enumerate(policy.levels):
         due = max(alert.notify_at, starts[index])
         due_away = max(alert.notify_at, min(starts[index], away[index]))
         newest_due = min((now - due) // level.every, level.rounds - 1) if due <= now else 0
         for destination in level.destinations:
-            tries = outcomes.tries.get((index, destination))
-            first = max(newest_due, tries.reached_round + 1) if tries else newest_due
+            attempts = outcomes.attempts.get((index, destination))
+            first = max(newest_due, attempts.reached_round + 1) if attempts else newest_due
             requests += [
                 PlannedRequest(
                     key=_key(alert, index, number, destination),

@@ -1,4 +1,4 @@
-"""The memory's records as messages to the gateway: times become ages."""
+"""Conversion of records into messages to the gateway, with times as ages."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -50,7 +50,7 @@ KINDS: Mapping[type, TransitionKind] = {
 
 
 def transition(entry: Entry[Record], after: tuple[Alert, ...], now: datetime) -> Transition | None:
-    """Return the message for ``entry``, after which the alerts are ``after``; None: it is not for the gateway."""
+    """Return the message for ``entry``; None if it is not for the gateway. ``after``: the alerts it changed."""
     record = entry.record
     if isinstance(record, Refused):
         return Transition(position=entry.position, changes=(), proposal=record.proposal, code=record.code)
@@ -61,7 +61,7 @@ def transition(entry: Entry[Record], after: tuple[Alert, ...], now: datetime) ->
 
 
 def kinds_of(record: Record) -> Mapping[Ulid, TransitionKind]:
-    """Return what ``record`` means for which alerts."""
+    """Return the kind of transition that ``record`` causes, by alert."""
     if isinstance(record, Merged):
         return {
             **{one.alert: _restored_kind(one) for one in record.restored},
@@ -71,7 +71,7 @@ def kinds_of(record: Record) -> Mapping[Ulid, TransitionKind]:
 
 
 def replica(alert: Alert, now: datetime) -> Replica:
-    """Return what the gateway and the destinations may know of ``alert``."""
+    """Return the part of ``alert`` that is sent to the gateway and destinations: without actions of answers."""
     content = alert.content
     notify_in = (alert.notify_at - now).total_seconds()
     return Replica(
@@ -91,7 +91,7 @@ def replica(alert: Alert, now: datetime) -> Replica:
         by=alert.by,
         answer=alert.answer,
         outcome=alert.outcome,
-        data=orjson.loads(content.data) if content.data else None,
+        data=bounded(orjson.loads(content.data)) if content.data else None,  # an older version had no limit
         attached=content.attached,
     )
 
@@ -122,7 +122,7 @@ def _changes(record: Record, after: tuple[Alert, ...], now: datetime) -> tuple[C
 
 
 def _requests_of(part: Eventful | Restored | Reconciled, now: datetime) -> tuple[NotificationRequest, ...] | None:
-    """Return the asks that are left; None: they stay as they were."""
+    """Return the remaining notification requests; None: they are unchanged."""
     match part:
         case AcknowledgementExpired() | Ended():
             return None

@@ -9,7 +9,7 @@ from homeassistant.core import callback
 from homeassistant.exceptions import HomeAssistantError
 
 from custom_components.process_cosmos.alerts.engine import Alerts
-from custom_components.process_cosmos.alerts.recipient_selection import chosen, not_offered
+from custom_components.process_cosmos.alerts.recipient_selection import current_selection, phone_notify_entities
 from custom_components.process_cosmos.alerts.recipients import as_options
 from custom_components.process_cosmos.alerts.test_notification import async_test_notification, results_shown
 from custom_components.process_cosmos.const import CONF_DESTINATIONS, DOMAIN
@@ -57,8 +57,8 @@ class CosmosOptionsFlow(AddDestinationSteps, OptionsFlowWithReload):
             if forms.somebody(user_input):
                 return self._keep(as_options(self.hass, user_input))
             errors["base"] = "nobody"
-        suggested = user_input or chosen(self.hass, self.config_entry.options)
-        schema = self.add_suggested_values_to_schema(forms.who(not_offered(self.hass)), suggested)
+        suggested = user_input or current_selection(self.hass, self.config_entry.options)
+        schema = self.add_suggested_values_to_schema(forms.who(phone_notify_entities(self.hass)), suggested)
         return self.async_show_form(step_id="who", data_schema=schema, errors=errors)
 
     async def async_step_destinations(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:

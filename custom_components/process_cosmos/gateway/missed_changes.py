@@ -149,7 +149,7 @@ async def async_notify(hass: HomeAssistant, entry: ConfigEntry, sender: Notifica
     """Show ``text`` in Home Assistant and say it to the site's people; a later one takes its place."""
     persistent_notification.async_create(hass, escaped(text), entry.title, _tag(entry))
     people = [person for person in policy_of(hass, entry.options).people if person != PERSISTENT]
-    await sender.async_notice(people, text, _tag(entry))
+    await sender.async_send_message(people, text, _tag(entry))
 
 
 @callback

@@ -16,7 +16,7 @@ from custom_components.process_cosmos.alerts.notification_results import (
     NotificationResult,
     failed,
 )
-from custom_components.process_cosmos.alerts.recipients import MOBILE_APP, is_there, recipient_name, shown_name
+from custom_components.process_cosmos.alerts.recipients import MOBILE_APP, recipient_exists, recipient_name, shown_name
 from custom_components.process_cosmos.const import CONF_NAMES, LOGGER
 from custom_components.process_cosmos.contract.identifiers import PHONE
 from custom_components.process_cosmos.issues.site_issues import Issue, clear_issue_about, clear_issues, create_issue
@@ -46,7 +46,7 @@ class RecipientIssues:
     @property
     def nobody_left(self) -> bool:
         """Whether none of those chosen can be found, or nobody is chosen."""
-        return not any(is_there(self._hass, recipient) for recipient in self._recipients)
+        return not any(recipient_exists(self._hass, recipient) for recipient in self._recipients)
 
     @callback
     def start(self) -> None:
@@ -90,7 +90,7 @@ class RecipientIssues:
         """Show who cannot be found, and whether nobody is left."""
         self._remember_names()
         for recipient in self._recipients:
-            if is_there(self._hass, recipient):
+            if recipient_exists(self._hass, recipient):
                 clear_issue_about(self._hass, self._entry, Issue.RECIPIENT_GONE, recipient)
             else:
                 clear_issue_about(self._hass, self._entry, Issue.RECIPIENT_FAILS, recipient)

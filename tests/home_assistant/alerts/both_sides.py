@@ -1,4 +1,4 @@
-"""Both shipped sides of the alert protocol in one process, a cloud that remembers, and a link that breaks."""
+"""Integration and gateway in one process, with a simulated cloud and a connection that can be cut."""
 
 import shutil
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from typing import Any
 import apsw
 import orjson
 
-from custom_components.process_cosmos.contract import alerts as told
-from custom_components.process_cosmos.contract import session as wire
+from custom_components.process_cosmos.contract import alerts as alert_messages
+from custom_components.process_cosmos.contract import session as session_messages
 from custom_components.process_cosmos.contract.codec import decode, encode
 from custom_components.process_cosmos.contract.messages import FROM_GATEWAY, FromHomeAssistant
 from custom_components.process_cosmos.gateway.client import GatewayAwayError
@@ -36,17 +36,17 @@ CLOUD = "cloud"
 
 @dataclass
 class Cloud:
-    """Knows each event once by id, in order; gives its answers out again and again."""
+    """Cloud that stores each event once by id, in order, and returns all of its answers at each poll."""
 
     events: dict[str, dict[str, Any]] = field(default_factory=dict)
     items: list[InboxItem] = field(default_factory=list)
 
     def receive(self, body: bytes) -> None:
         event = orjson.loads(body)
-        assert self.events.setdefault(event["id"], event) == event, "an id came again with other content"
+        assert self.events.setdefault(event["id"], event) == event, "an event id was used for different content"
 
-    def of(self, alert: str) -> Sequence[tuple[str, dict[str, Any]]]:
-        """The kinds and the data of the events of an alert."""
+    def events_of(self, alert: str) -> Sequence[tuple[str, dict[str, Any]]]:
+        """Return kind and data of each event of an alert, in order."""
         return [
             (event["type"].split(".")[2], event["data"])
             for event in self.events.values()
@@ -57,7 +57,7 @@ class Cloud:
         return next((event["data"] for event in reversed(self.events.values())), None)
 
     def answer(self, answer: str | None, *, outdated: bool) -> None:
-        """Let somebody answer (None: acknowledge) what was heard of last, or its ring before."""
+        """Answer (None: acknowledge) the newest event's alert, in its revision or (``outdated``) the one before."""
         if newest := self.newest():
             item = InboxItem(
                 id=f"item-{len(self.items)}",
@@ -73,23 +73,23 @@ class Cloud:
 
 
 class GatewaySide:
-    """The shipped store, outbox and alerts of a gateway, on a disk whose power is cut."""
+    """Store, outbox and alerts of a gateway on a simulated disk that can lose power."""
 
     def __init__(self, folder: Path, clock: HandClock) -> None:
         self._folder = folder
         self._clock = clock
-        self._lives = 0
+        self._start_count = 0
         self.sent: list[Notified | Propose] = []
 
     async def start(self, image: Image) -> None:
-        """Begin with what is on a disk."""
-        self._lives += 1
-        self.live = self._folder / str(self._lives)
-        lay_out(image, self.live)
+        """Start with the files of a disk image."""
+        self._start_count += 1
+        self.live_folder = self._folder / str(self._start_count)
+        lay_out(image, self.live_folder)
         self.disk = Disk(image)
-        self._recording = recorded(self.live, self.disk)
+        self._recording = recorded(self.live_folder, self.disk)
         vfs = self._recording.__enter__()
-        self.store = await Store.open(self.live, new_ulids(), vfs=vfs)
+        self.store = await Store.open(self.live_folder, new_ulids(), vfs=vfs)
         self.outbox = Outbox(self.store, self._clock)
         self.alerts = await Alerts.open(self.store, self.outbox, self._clock)
         await self.outbox.register(CLOUD, (EventKind.ALERT,))
@@ -98,19 +98,19 @@ class GatewaySide:
         await self.store.close()
         self._recording.__exit__(None, None, None)
 
-    async def cut(self, since: int, where: float, kept: Kept, random: Random) -> None:
-        """Lose the power at a step after ``since``, and start again from what is left."""
-        step = since + round(where * (len(self.disk.steps) - since))
+    async def cut(self, since: int, fraction: float, kept: Kept, random: Random) -> None:
+        """Lose power at the given fraction of the disk steps after ``since``, and restart from the remaining files."""
+        step = since + round(fraction * (len(self.disk.steps) - since))
         image = self.disk.cut(step, kept, random)
         await self.stop()
         await self.start(image)
 
     async def backup(self) -> Image:
-        """Return what a backup holds."""
+        """Return the files of a backup made now."""
         return self.disk.cut(len(self.disk.steps), Kept.ALL, Random(0))  # noqa: S311 - no secret
 
     async def restore(self, backup: Image) -> None:
-        """Start from a backup, each time in another epoch."""
+        """Restart from a backup, in a new epoch."""
         await self.stop()
         copy = self._folder / "backup"
         shutil.rmtree(copy, ignore_errors=True)
@@ -122,7 +122,7 @@ class GatewaySide:
         await self.start({file.name: file.read_bytes() for file in copy.iterdir()})
 
     async def deliver(self, cloud: Cloud, *, reply_lost: bool) -> None:
-        """Send all that waits; the cloud has it, and its reply may be lost."""
+        """Deliver all waiting events to the cloud; ``reply_lost``: it stores the first batch but its reply is lost."""
         while self.alerts.may_deliver():
             deliveries = await self.outbox.deliveries(CLOUD, 500)
             for delivery in deliveries:
@@ -137,7 +137,7 @@ class GatewaySide:
 
 
 class Link:
-    """The session between the two sides, message by message, through the wire's own bytes."""
+    """Session between the two sides, which encodes and decodes every message."""
 
     def __init__(self, site: Site, gateway: GatewaySide) -> None:
         self._site = site
@@ -147,7 +147,7 @@ class Link:
         self.up = False
 
     async def connect(self, messages: int, *, receipts_lost: bool = False) -> None:
-        """Open a session that breaks after ``messages`` of Home Assistant."""
+        """Open a session that is cut after ``messages`` messages of Home Assistant."""
         self.cut()
         gateway = self._gateway
         cursor, summaries = await gateway.alerts.cursor_and_summaries()
@@ -164,24 +164,24 @@ class Link:
         )
         self._left, self.up = messages, True
         greeting = decode(codec.encode(hello), FROM_GATEWAY)
-        assert isinstance(greeting, wire.GatewayHello)
+        assert isinstance(greeting, session_messages.GatewayHello)
         try:
             await self._site.alerts.gateway_sync.async_session_opened(greeting, self._receive)
         except GatewayAwayError:
             self.cut()
         if not receipts_lost:
-            await self.carry()
+            await self.deliver_messages()
 
     def cut(self) -> None:
-        """Break the session; what is on its way is lost."""
+        """Cut the session; undelivered messages are lost."""
         if self.up:
             self.up = False
             self._receipts.clear()
             self._gateway.alerts.session_closed(announced=False)
             self._site.alerts.gateway_sync.async_session_closed()
 
-    async def carry(self) -> None:
-        """Bring everything over that is on its way, until both are quiet."""
+    async def deliver_messages(self) -> None:
+        """Deliver all messages until neither side sends any more."""
         await self._site.settle()
         while self.up and (self._receipts or self._gateway.sent):
             messages: list[Receipt | Notified | Propose] = [*self._receipts, *self._gateway.sent]
@@ -189,16 +189,16 @@ class Link:
             self._gateway.sent.clear()
             for message in messages:
                 arrived = decode(codec.encode(message), FROM_GATEWAY)
-                assert isinstance(arrived, wire.Receipt | told.Notified | told.Propose)
+                assert isinstance(arrived, session_messages.Receipt | alert_messages.Notified | alert_messages.Propose)
                 if self.up:
                     await self._site.alerts.gateway_sync.async_receive(arrived)
                     await self._site.settle()
 
-    async def live(self) -> None:
-        """Let each side hear that the other lives."""
+    async def signal_activity(self) -> None:
+        """Signal to each side that the other one is available."""
         if self.up:
             self._gateway.alerts.heard_from_home_assistant()
-            self._site.alerts.gateway_sync.async_heard()
+            self._site.alerts.gateway_sync.async_mark_active()
 
     async def _receive(self, message: FromHomeAssistant) -> None:
         if not self.up or not self._left:

@@ -22,7 +22,7 @@ from tests.home_assistant.alerts.site import Phone, Site, add_phone
 
 @pytest.fixture(autouse=True)
 def _frozen_times_are_written_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Orjson knows datetimes, but not the subclass of a frozen clock."""
+    """Let orjson encode the datetime subclass of a frozen clock."""
     dumps = partial(orjson.dumps, default=lambda moment: moment.isoformat())
     monkeypatch.setattr(
         codec, "orjson", SimpleNamespace(dumps=dumps, loads=orjson.loads, JSONDecodeError=orjson.JSONDecodeError)
@@ -41,7 +41,7 @@ def ben(hass: HomeAssistant) -> Phone:
 
 @pytest.fixture
 def add_site(hass: HomeAssistant, freezer: FrozenDateTimeFactory, tmp_path: Path) -> Callable[..., Site]:
-    """Make an entry; nothing is set up yet."""
+    """Return a function that adds a config entry without setting it up."""
     hass.config.config_dir = str(tmp_path)
     (tmp_path / ".storage").mkdir()
 
@@ -64,7 +64,7 @@ async def site(hass: HomeAssistant, add_site: Callable[..., Site], anna: Phone, 
 
 @pytest.fixture
 async def linked(add_site: Callable[..., Site], anna: Phone, ben: Phone, monkeypatch: pytest.MonkeyPatch) -> Site:
-    """A site with a gateway that is away, and one destination; the tests play the link themselves."""
+    """Return a site with one destination and an unavailable gateway, whose session the tests simulate."""
     monkeypatch.setattr("custom_components.process_cosmos.CosmosCoordinator", lambda *_: None)
     site = add_site("http://127.0.0.1:1", phones=[anna.device_id, ben.device_id], destinations=["cloud"])
     await site.set_up()
@@ -73,14 +73,14 @@ async def linked(add_site: Callable[..., Site], anna: Phone, ben: Phone, monkeyp
 
 @pytest.fixture
 async def push_server(socket_enabled: None) -> AsyncIterator[PushServer]:
-    """A real push service."""
+    """Run a push service on a real port."""
     async with push_service() as server:
         yield server
 
 
 @pytest.fixture
 async def client(hass: HomeAssistant, hass_client: ClientSessionGenerator) -> Client:
-    """The mobile app's own integration, and the API by which phones register."""
+    """Set up ``mobile_app`` and return a client of the HTTP API by which phones register."""
     for component in ("mobile_app", "repairs"):
         assert await async_setup_component(hass, component, {})
     await hass.async_block_till_done(wait_background_tasks=True)  # its notify platform comes by discovery

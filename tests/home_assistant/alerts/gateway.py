@@ -1,4 +1,4 @@
-"""The gateway's side of a session, as docs/alert.md describes it: a replica that follows, and nothing more."""
+"""Fake gateway: the gateway's side of a session as docs/alert.md describes it, with a replica of the alerts."""
 
 from dataclasses import dataclass, field
 
@@ -23,7 +23,7 @@ GATEWAY = Ulid("01JD000000000000000000000G")
 
 @dataclass
 class Gateway:
-    """Applies what is newer than its cursor, once; ``log`` has the kinds, in order."""
+    """Gateway that applies each transition after its cursor once; ``log``: the kinds of all changes in order."""
 
     site: Site
     cursor: Position | None = None
@@ -88,18 +88,18 @@ class Gateway:
             self.log.append(change.kind)
             self.events.append(change.event)
             if (known := self.replica.get(change.alert.id)) and not known.state.alive:
-                assert not change.alert.state.alive, "closed stays closed"
+                assert not change.alert.state.alive, "a closed alert was reopened"
             self.replica[change.alert.id] = change.alert
             self.positions[change.alert.id] = transition.position
             if change.requests is not None:
                 self.requests[change.alert.id] = change.requests
 
-    async def live(self) -> None:
-        """A receipt."""
+    async def send_receipt(self) -> None:
+        """Send a receipt for the current cursor."""
         await self.site.alerts.gateway_sync.async_receive(Receipt(position=self.cursor))
         await self.site.settle()
 
-    async def tell(self, key: NotificationKey, *, reached: bool, age: float = 0.0) -> None:
+    async def report_outcome(self, key: NotificationKey, *, reached: bool, age: float = 0.0) -> None:
         await self.site.alerts.gateway_sync.async_receive(Notified(key=key, reached=reached, age=age))
         await self.site.settle()
 

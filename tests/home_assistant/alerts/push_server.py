@@ -1,4 +1,4 @@
-"""The mobile app's own integration with a push service that can fail: phones as they are in a real home."""
+"""Phones registered with Home Assistant's own ``mobile_app``, and a push service that can fail."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -28,7 +28,7 @@ REGISTRATION = {
 
 @dataclass
 class PushServer:
-    """A push service on 127.0.0.1; ``status`` is what it answers, by phone; ``bodies`` what it took, by phone."""
+    """Push service on 127.0.0.1; ``status``: HTTP status of replies, ``bodies``: accepted requests, both by phone."""
 
     port: int = 0
     status: dict[str, int] = field(default_factory=dict)
@@ -37,9 +37,9 @@ class PushServer:
     runner: web.AppRunner | None = None
 
     async def start(self) -> None:
-        """Listen, on the same port as before."""
+        """Listen on the port of the previous start, or on a free one."""
         app = web.Application()
-        app.router.add_post("/push/{phone}", self.take)
+        app.router.add_post("/push/{phone}", self.receive_push)
         self.runner = web.AppRunner(app, access_log=None)
         await self.runner.setup()
         site = web.TCPSite(self.runner, "127.0.0.1", self.port)
@@ -47,7 +47,7 @@ class PushServer:
         self.port = self.runner.addresses[0][1]
 
     async def stop(self) -> None:
-        """Refuse connections."""
+        """Stop listening, so that connections are refused."""
         if self.runner:
             await self.runner.cleanup()
             self.runner = None
@@ -61,7 +61,7 @@ class PushServer:
     def messages(self, phone: str) -> list[str]:
         return [push["message"] for push in self.pushes(phone)]
 
-    async def take(self, request: web.Request) -> web.Response:
+    async def receive_push(self, request: web.Request) -> web.Response:
         phone = request.match_info["phone"]
         self.tries[phone] = self.tries.get(phone, 0) + 1
         status = self.status.get(phone, 201)
@@ -72,7 +72,7 @@ class PushServer:
 
 @asynccontextmanager
 async def push_service() -> AsyncIterator[PushServer]:
-    """Start a push service."""
+    """Run a push service."""
     server = PushServer()
     await server.start()
     yield server
@@ -81,7 +81,7 @@ async def push_service() -> AsyncIterator[PushServer]:
 
 @dataclass
 class Registered:
-    """A phone that was registered as the companion app does it."""
+    """Phone that was registered in the same way as by the companion app."""
 
     hass: HomeAssistant
     client: Client
@@ -95,19 +95,19 @@ class Registered:
 
     @property
     def device_id(self) -> str:
-        """The id of its device in Home Assistant."""
+        """Id of the phone's device in Home Assistant."""
         (device,) = dr.async_entries_for_config_entry(dr.async_get(self.hass), self.entry.entry_id)
         return device.id
 
     async def press(self, button: str) -> None:
-        """Press a button of a notification, as the companion app reports it."""
+        """Report a pressed notification button in the same way as the companion app."""
         event = {"event_type": "mobile_app_notification_action", "event_data": {"action": button}}
         body = {"type": "fire_event", "data": event}
         assert (await self.client.post(f"/api/webhook/{self.webhook_id}", json=body)).status == 200
 
 
 async def register(hass: HomeAssistant, client: Client, name: str, **changed: object) -> Registered:
-    """Register a phone called ``name``; its app's own device id is its name in lower case."""
+    """Register a phone called ``name``; the app's device id is the name in lower case."""
     data = {**REGISTRATION, "device_id": name.lower(), "device_name": name, **changed}
     reply = await client.post("/api/mobile_app/registrations", json=data)
     assert reply.status == 201
@@ -117,5 +117,5 @@ async def register(hass: HomeAssistant, client: Client, name: str, **changed: ob
 
 
 def cloud(push_server: PushServer, phone: str) -> dict[str, str]:
-    """The ``app_data`` of a phone whose push service is ``push_server``."""
+    """Return the ``app_data`` of a phone that uses ``push_server``."""
     return {"push_token": f"token of {phone}", "push_url": push_server.url(phone)}

@@ -1,4 +1,4 @@
-"""A site for the tests: phones that keep what they are sent, and a clock that can be shifted."""
+"""Test site: phones that store what they receive, and a clock that can be advanced."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ SENTENCES = {
 
 @dataclass
 class Phone:
-    """A phone whose local push channel confirms nothing: ``sent`` has what it got; ``away`` makes it fail."""
+    """Phone with a local push channel without confirmations. ``sent``: what it received; ``away``: pushes fail."""
 
     hass: HomeAssistant
     entry: MockConfigEntry
@@ -44,13 +44,13 @@ class Phone:
 
     @property
     def app_id(self) -> str:
-        """The app's own device id, by which the phone is kept."""
+        """Device id of the companion app, which options store."""
         own_id: str = self.entry.data["device_id"]
         return own_id
 
     @property
     def notifications(self) -> list[dict[str, Any]]:
-        """What rang, without notices and without what takes a notification away."""
+        """Received notifications of alerts, without plain messages and without clearing commands."""
         return [data for data in self.sent if "actions" in data.get("data", {})]
 
     @property
@@ -59,7 +59,7 @@ class Phone:
 
     @property
     def refusals(self) -> list[str]:
-        """The codes of the refusals among the notices."""
+        """Codes of the refusals among the plain messages."""
         return [code for notice in self.notices for code, sentence in SENTENCES.items() if sentence.fullmatch(notice)]
 
     @property
@@ -67,7 +67,7 @@ class Phone:
         return [data for data in self.sent if data["message"] == "clear_notification"]
 
     def button(self, title: str, revision: int = -1) -> str:
-        """The id of a button of one of the notifications, the newest if not said."""
+        """Return the id of a button of one of the notifications, by default the newest one."""
         button: str = next(
             one["action"] for one in self.notifications[revision]["data"]["actions"] if one["title"] == title
         )
@@ -82,7 +82,7 @@ class Phone:
         self.sent.append(data)
 
     def add_notify_action(self) -> None:
-        """Register, or register again."""
+        """Register the phone and its local push channel, also after a removal."""
         if self.hass.config_entries.async_get_entry(self.entry.entry_id) is None:
             self.entry.add_to_hass(self.hass)
         webhook_id = self.entry.data["webhook_id"]
@@ -90,13 +90,13 @@ class Phone:
         self.hass.data["mobile_app"]["push_channel"][webhook_id] = channel
 
     def remove(self) -> None:
-        """As Home Assistant does when its entry goes."""
+        """Remove the registration and the push channel in the same way as Home Assistant."""
         del self.hass.data["mobile_app"]["push_channel"][self.entry.data["webhook_id"]]
         del self.hass.config_entries._entries[self.entry.entry_id]
 
 
 def add_phone(hass: HomeAssistant, name: str) -> Phone:
-    """A phone of the mobile app: its registration, its device, and its local push channel."""
+    """Add a phone of ``mobile_app``: its registration, its device and its local push channel."""
     own_id = f"id of {name}"
     data = {
         "app_id": "io.homeassistant.companion.android",
@@ -120,7 +120,7 @@ def add_phone(hass: HomeAssistant, name: str) -> Phone:
 
 @dataclass
 class Site:
-    """One entry of the integration."""
+    """One config entry of the integration."""
 
     hass: HomeAssistant
     freezer: FrozenDateTimeFactory
@@ -138,7 +138,7 @@ class Site:
 
     @property
     def alive(self) -> Alert:
-        """The one alive alert."""
+        """The only alive alert."""
         (alert,) = self.alerts.alive
         return alert
 
@@ -152,9 +152,9 @@ class Site:
         await self.settle()
 
     async def crash_after(self, record: str | None, *, before_start: Callable[[], object] = lambda: None) -> None:
-        """Start again with the memory as it was when ``record`` had reached the disk and nothing after it (None: all).
+        """Restart with a record log that ends with the first ``record`` (None: with the complete log).
 
-        Any prefix of the file is what a crash may have left.
+        A crash may leave any prefix of the file.
         """
         assert await self.hass.config_entries.async_unload(self.entry.entry_id)
         path = Path(self.hass.config.path(".storage", f"{DOMAIN}.{self.entry.entry_id}.memory"))
@@ -166,7 +166,7 @@ class Site:
         await self.set_up()
 
     async def settle(self) -> None:
-        """Wait until nothing is being written or told; an answer's actions may still run."""
+        """Wait until nothing is being written or sent; actions of answers may still run."""
         quiet = 0
         while quiet < 3:
             await self.hass.async_block_till_done()
@@ -177,8 +177,8 @@ class Site:
     def _is_busy(self) -> bool:
         if self.entry.state is not ConfigEntryState.LOADED:
             return False
-        journal, rounds = self.alerts._journal, self.alerts._scheduler
-        return bool(rounds._telling_now) or bool(journal.memory._writer)
+        journal, scheduler = self.alerts._journal, self.alerts._scheduler
+        return bool(scheduler._sending) or bool(journal.record_log._writer)
 
     async def call(self, action: str, context: Context | None = None, /, **data: object) -> dict[str, Any]:
         response = await self.hass.services.async_call(
@@ -192,7 +192,7 @@ class Site:
         return response
 
     async def pass_time(self, step: timedelta = timedelta(seconds=10), **duration: float) -> None:
-        """Let the clock run, in steps."""
+        """Advance the clock in steps."""
         left = timedelta(**duration)
         while left > timedelta():
             self.freezer.tick(min(step, left))
@@ -201,11 +201,11 @@ class Site:
             await self.settle()
 
     async def until(self, condition: Callable[[], object], rounds: int = 6000) -> None:
-        """Wait for something that happens in the background, at least half a minute."""
+        """Wait for a condition that the background fulfils, for at least half a minute."""
         for _ in range(rounds):
             if condition():
                 return
             await self.settle()
-            # The loop's clock stands still: only a thread can let real time pass for what runs in other threads.
+            # The loop's clock is frozen: only a thread can wait in real time for work in other threads.
             await asyncio.to_thread(threading.Event().wait, 0.005)
-        raise AssertionError("it did not happen")
+        raise AssertionError("the condition was not fulfilled in time")

@@ -1,4 +1,4 @@
-"""Answers: the first counts, its actions run once, and every row of the crash table that needs no backup."""
+"""Answers: the first is accepted, its actions run once, and each row of the crash table that needs no backup."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from tests.home_assistant.alerts.site import Phone, Site
 
 @pytest.fixture
 def valve(hass: HomeAssistant) -> list[ServiceCall]:
-    """A valve's action, and how often it was called."""
+    """Register a valve's action and return the list of its calls."""
     calls: list[ServiceCall] = []
 
     async def turn(call: ServiceCall) -> None:
@@ -72,7 +72,7 @@ async def test_actions_that_abort_have_failed_and_those_that_stop_are_done(
     assert [reason is not None and reason in notice for notice in anna.notices] == ([True] if reason else [])
 
 
-async def test_what_went_wrong_is_told_as_soon_as_a_phone_can_be_reached(
+async def test_a_failed_answer_is_reported_once_a_phone_can_be_reached(
     site: Site, anna: Phone, ben: Phone, valve: list[ServiceCall]
 ) -> None:
     steps = [{"action": "valve.open_valve"}, {"stop": "stuck", "error": True}]
@@ -89,11 +89,11 @@ async def test_what_went_wrong_is_told_as_soon_as_a_phone_can_be_reached(
     assert "stuck" in ben.notices[0]
     await site.crash_after(None)
     await site.pass_time(minutes=2)
-    assert len(ben.notices) == 1, "they have heard it"
+    assert len(ben.notices) == 1, "the failure is reported once"
     assert len(valve) == 1
 
 
-async def test_people_who_stay_away_are_given_up_after_a_day_or_two(site: Site, anna: Phone, ben: Phone) -> None:
+async def test_reporting_a_failed_answer_is_given_up_after_two_days(site: Site, anna: Phone, ben: Phone) -> None:
     raised = await site.raise_alert(answers=[{"name": "Open", "actions": [{"stop": "stuck", "error": True}]}])
     anna.away = ben.away = True
     await site.call("answer", alert=raised["id"], answer="Open")
@@ -103,7 +103,7 @@ async def test_people_who_stay_away_are_given_up_after_a_day_or_two(site: Site, 
     assert anna.notices == []
 
 
-async def test_actions_that_waited_in_vain_have_failed(site: Site, anna: Phone) -> None:
+async def test_actions_that_time_out_have_failed(site: Site, anna: Phone) -> None:
     wait = {"wait_template": "{{ false }}", "timeout": {"seconds": 5}, "continue_on_timeout": False}
     raised = await site.raise_alert(answers=[{"name": "Open", "actions": [wait]}])
     await site.call("answer", alert=raised["id"], answer="Open")
@@ -113,7 +113,7 @@ async def test_actions_that_waited_in_vain_have_failed(site: Site, anna: Phone) 
     assert ["TimeoutError" in notice for notice in anna.notices] == [True]
 
 
-async def test_the_second_answer_is_refused_and_its_phone_is_told_who_won(
+async def test_the_second_answer_is_refused_and_its_phone_is_sent_the_winner(
     site: Site, anna: Phone, ben: Phone, valve: list[ServiceCall]
 ) -> None:
     raised = await site.raise_alert(answers=answers())
@@ -128,7 +128,7 @@ async def test_the_second_answer_is_refused_and_its_phone_is_told_who_won(
     assert valve == []
 
 
-async def test_an_answer_to_an_older_ring_is_refused(site: Site, anna: Phone, valve: list[ServiceCall]) -> None:
+async def test_an_answer_to_an_older_revision_is_refused(site: Site, anna: Phone, valve: list[ServiceCall]) -> None:
     await site.raise_alert(answers=answers())
     old = anna.button("Turn on again")
     await site.raise_alert("Water everywhere", answers=answers())
@@ -139,7 +139,7 @@ async def test_an_answer_to_an_older_ring_is_refused(site: Site, anna: Phone, va
     assert valve == []
 
 
-async def test_an_acknowledgement_of_an_older_ring_does_not_silence_a_worse_one(site: Site, anna: Phone) -> None:
+async def test_an_acknowledgement_of_an_older_revision_does_not_silence_a_newer_one(site: Site, anna: Phone) -> None:
     await site.raise_alert()
     old = anna.button("Seen")
     await site.raise_alert("Water everywhere")
@@ -169,7 +169,7 @@ async def test_an_answer_after_closing_is_too_late(site: Site, anna: Phone) -> N
     assert anna.refusals == ["answer_too_late"]
 
 
-async def test_garbage_from_a_phone_is_passed_over(site: Site, anna: Phone) -> None:
+async def test_an_invalid_button_id_is_ignored(site: Site, anna: Phone) -> None:
     await site.raise_alert(answers=answers())
     for garbage in (None, 5, "", "other", "cosmos/x/1/a/answer/b", anna.button("Seen").replace("/1/", "/-1/")):
         site.hass.bus.async_fire("mobile_app_notification_action", {"action": garbage})
@@ -183,7 +183,7 @@ async def test_garbage_from_a_phone_is_passed_over(site: Site, anna: Phone) -> N
     assert anna.refusals == ["not_offered", "unknown_alert"]
 
 
-async def test_the_answer_named_by_if_unanswered_runs_at_the_give_up(
+async def test_the_answer_named_by_if_unanswered_runs_at_the_give_up_time(
     site: Site, anna: Phone, valve: list[ServiceCall]
 ) -> None:
     raised = await site.raise_alert(answers=answers(), if_unanswered="Turn on again", give_up_after={"minutes": 30})
@@ -198,7 +198,7 @@ async def test_the_answer_named_by_if_unanswered_runs_at_the_give_up(
 # The crash table.
 
 
-async def test_a_crash_before_opened_is_on_disk_tells_nobody(site: Site, anna: Phone) -> None:
+async def test_a_crash_before_opened_is_on_disk_notifies_nobody(site: Site, anna: Phone) -> None:
     await site.raise_alert()
     anna.sent.clear()
     await site.crash_after("start")
@@ -207,14 +207,14 @@ async def test_a_crash_before_opened_is_on_disk_tells_nobody(site: Site, anna: P
     assert anna.sent == []
 
 
-async def test_a_crash_between_a_tell_and_its_record_tells_the_same_again(site: Site, anna: Phone) -> None:
+async def test_a_crash_between_a_notification_and_its_record_repeats_the_notification(site: Site, anna: Phone) -> None:
     raised = await site.raise_alert()
     await site.crash_after("opened")
     assert [notification["data"]["tag"] for notification in anna.notifications] == [raised["id"]] * 2
     assert anna.notifications[0]["data"]["actions"] == anna.notifications[1]["data"]["actions"]
 
 
-async def test_a_crash_after_a_tells_record_does_not_tell_again(site: Site, anna: Phone, ben: Phone) -> None:
+async def test_a_crash_after_a_notifications_record_does_not_repeat_it(site: Site, anna: Phone, ben: Phone) -> None:
     await site.raise_alert()
     await site.crash_after(None)
     assert len(anna.notifications) == len(ben.notifications) == 1
@@ -233,7 +233,7 @@ async def test_a_crash_between_answered_and_running_runs_the_answer(
     assert len(valve) == 1
 
 
-async def test_a_crash_while_running_is_unknown_with_skip_and_people_are_told(
+async def test_a_crash_while_running_is_unknown_with_skip_and_reported(
     site: Site, anna: Phone, valve: list[ServiceCall]
 ) -> None:
     raised = await site.raise_alert(answers=answers("skip"))
@@ -267,7 +267,7 @@ async def test_a_crash_after_the_outcome_runs_nothing(site: Site, valve: list[Se
 
 
 @pytest.mark.parametrize("record", ["answered", "running"])
-async def test_what_a_day_or_a_newer_leak_has_overtaken_does_not_run(
+async def test_an_answer_that_is_a_day_old_does_not_run_after_a_crash(
     site: Site, anna: Phone, valve: list[ServiceCall], record: str
 ) -> None:
     raised = await site.raise_alert(answers=answers("repeat"))
@@ -277,7 +277,7 @@ async def test_what_a_day_or_a_newer_leak_has_overtaken_does_not_run(
     await site.crash_after(record, before_start=lambda: site.freezer.tick(timedelta(hours=25)))
     await site.until(lambda: outcome(site, raised["id"]) == "superseded")
     assert valve == []
-    assert any("overtook it" in notice for notice in anna.notices)
+    assert any("more than 24 hours old" in notice for notice in anna.notices)
 
 
 async def test_an_answer_waits_until_home_assistant_has_started(
@@ -293,7 +293,7 @@ async def test_an_answer_waits_until_home_assistant_has_started(
     await site.until(lambda: len(valve) == 1)
 
 
-async def test_a_newer_leak_stops_a_running_answer_before_its_next_effect(
+async def test_a_newer_alert_stops_a_running_answer_before_its_next_action(
     hass: HomeAssistant, site: Site, valve: list[ServiceCall]
 ) -> None:
     began, never = asyncio.Event(), asyncio.Event()
@@ -312,7 +312,7 @@ async def test_a_newer_leak_stops_a_running_answer_before_its_next_effect(
     assert valve == []
 
 
-async def test_a_newer_leak_before_the_first_effect_lets_none_happen(site: Site, valve: list[ServiceCall]) -> None:
+async def test_a_newer_alert_before_the_first_action_prevents_all_actions(site: Site, valve: list[ServiceCall]) -> None:
     raised = await site.raise_alert(answers=answers())
     closing = site.hass.async_create_task(site.call("answer", alert=raised["id"], answer="Turn on again"))
     await site.raise_alert()
@@ -331,10 +331,10 @@ async def test_an_answer_that_waits_is_stopped_when_it_is_a_day_old(
     await site.pass_time(timedelta(hours=1), hours=25)
     await site.until(lambda: outcome(site, raised["id"]) == "superseded")
     assert valve == []
-    assert any("not to its end" in notice for notice in anna.notices)
+    assert any("not completely" in notice for notice in anna.notices)
 
 
-async def test_an_action_that_comes_late_is_waited_for(hass: HomeAssistant, site: Site) -> None:
+async def test_an_action_that_is_registered_late_runs(hass: HomeAssistant, site: Site) -> None:
     raised = await site.raise_alert(answers=answers(action="siren.turn_off"))
     await site.call("answer", alert=raised["id"], answer="Turn on again")
     await site.pass_time(minutes=2)
@@ -344,7 +344,7 @@ async def test_an_action_that_comes_late_is_waited_for(hass: HomeAssistant, site
     assert len(calls) == 1
 
 
-async def test_an_action_missing_for_five_minutes_has_failed_and_people_are_told(site: Site, anna: Phone) -> None:
+async def test_an_action_missing_for_five_minutes_has_failed_and_is_reported(site: Site, anna: Phone) -> None:
     raised = await site.raise_alert(answers=answers(action="siren.turn_off"))
     await site.call("answer", alert=raised["id"], answer="Turn on again")
     await site.pass_time(minutes=6)
@@ -355,7 +355,7 @@ async def test_an_action_missing_for_five_minutes_has_failed_and_people_are_told
 @pytest.mark.parametrize(
     "error", [HomeAssistantError("jammed"), TimeoutError(), RuntimeError("bug"), asyncio.CancelledError()]
 )
-async def test_an_action_that_raises_anything_has_failed_and_people_are_told(
+async def test_an_action_that_raises_has_failed_and_is_reported(
     hass: HomeAssistant, site: Site, anna: Phone, error: BaseException
 ) -> None:
     async def jam(_: ServiceCall) -> None:
@@ -368,7 +368,7 @@ async def test_an_action_that_raises_anything_has_failed_and_people_are_told(
     assert any("could not be carried out" in notice for notice in anna.notices)
 
 
-async def test_two_sites_keep_their_alerts_apart(
+async def test_two_sites_have_separate_alerts(
     hass: HomeAssistant, add_site: Callable[..., Site], anna: Phone, ben: Phone
 ) -> None:
     home, cabin = add_site(phones=[anna.device_id]), add_site(phones=[ben.device_id])

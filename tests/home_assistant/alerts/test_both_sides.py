@@ -1,4 +1,4 @@
-"""Hypothesis plays both shipped sides of the protocol, and looks whether the promises hold."""
+"""Stateful tests of the protocol between integration and gateway, with fixed and random histories."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -24,21 +24,21 @@ from process_cosmos_gateway.contract import events as gateway_events
 from tests.powercut.disk import Kept
 
 from .both_sides import CLOUD
-from .both_sides_game import ENOUGH, BothSides
+from .both_sides_game import ENOUGH, ProtocolMachine
 from .site import Phone, Site
 
-FIXED = Random(1600)  # noqa: S311 - which writes a power cut keeps
+FIXED = Random(1600)  # noqa: S311 - selects the writes that survive a power cut
 
 
 @pytest.fixture
-def _played(
+def protocol(
     hass: HomeAssistant,
     add_site: Callable[..., Site],
     anna: Phone,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A Home Assistant for many houses, each with a phone at once and the cloud five seconds later."""
+    """Prepare Home Assistant for many sites, each of which notifies a phone at once and the cloud 5 s later."""
     monkeypatch.setattr("custom_components.process_cosmos.CosmosCoordinator", lambda *_: None)
     levels = (
         Level(after=timedelta(), people=(f"{PHONE}{anna.app_id}",)),
@@ -64,72 +64,72 @@ def _played(
             late.append(mark)
 
     hass.services.async_register("valve", "turn", turn)
-    BothSides.loop, BothSides.hass, BothSides.anna = hass.loop, hass, anna
-    BothSides.add_site, BothSides.folders = staticmethod(add_site), tmp_path
-    BothSides.numbers, BothSides.healed = count(), 0
-    BothSides.runs, BothSides.offered, BothSides.late = runs, offered, late
+    ProtocolMachine.loop, ProtocolMachine.hass, ProtocolMachine.anna = hass.loop, hass, anna
+    ProtocolMachine.add_site, ProtocolMachine.folders = staticmethod(add_site), tmp_path
+    ProtocolMachine.numbers, ProtocolMachine.recovered = count(), 0
+    ProtocolMachine.runs, ProtocolMachine.offered, ProtocolMachine.late = runs, offered, late
 
 
-def _play_by_hand() -> None:
-    game = BothSides()
-    game.a_house()
-    game.answer_at_the_cloud_what_has_rung_anew("Close")
-    game.resolve()
-    game.answer_what_may_be_over("Close")
-    game.teardown()
+def _answer_outdated_and_closed_alerts() -> None:
+    machine = ProtocolMachine()
+    machine.set_up_site()
+    machine.answer_an_outdated_revision_at_the_cloud("Close")
+    machine.resolve()
+    machine.answer_a_possibly_closed_alert("Close")
+    machine.teardown()
 
 
-@pytest.mark.usefixtures("_played")
-async def test_an_answer_to_an_older_ring_or_after_closing_does_not_count() -> None:
-    await asyncio.to_thread(_play_by_hand)
-    assert BothSides.healed == 1
+@pytest.mark.usefixtures("protocol")
+async def test_an_answer_to_an_older_revision_or_after_closing_is_refused() -> None:
+    await asyncio.to_thread(_answer_outdated_and_closed_alerts)
+    assert ProtocolMachine.recovered == 1
 
 
 def _restore_twice_around_a_merge_that_was_lost() -> None:
-    """The gateway applies the first records of a restored Home Assistant and loses power before the merge."""
-    game = BothSides()
-    game.a_house()
-    game.answer_and_crash("Close", where=0.8)
-    game.answer_at_the_cloud_what_has_rung_anew("Close")
-    game.restore_home_assistant()
-    game.answer_here("Keep open")
-    game.back_up()
-    game.power_cut_at_the_gateway_while_it_applies(where=0.5241690461839169, kept=Kept.PREFIX, random=FIXED)
-    game.restore_home_assistant()
-    game.teardown()
+    """Let the gateway lose power between the first records of a restored Home Assistant and the merge."""
+    machine = ProtocolMachine()
+    machine.set_up_site()
+    machine.answer_and_crash("Close", fraction=0.8)
+    machine.answer_an_outdated_revision_at_the_cloud("Close")
+    machine.restore_home_assistant()
+    machine.answer_here("Keep open")
+    machine.back_up()
+    machine.power_cut_at_the_gateway_while_it_applies(fraction=0.5241690461839169, kept=Kept.PREFIX, random=FIXED)
+    machine.restore_home_assistant()
+    machine.teardown()
 
 
-def _restore_the_gateway_after_a_merge_closed_what_had_rung() -> None:
-    """A restored Home Assistant rings what was closed, then the gateway is restored to before the closing."""
-    game = BothSides()
-    game.a_house()
-    game.resolve()
-    game.connect(ENOUGH)
-    game.deliver(reply_lost=False)
-    game.restore_home_assistant()
-    game.raise_alert()
-    game.connect(ENOUGH)
-    game.deliver(reply_lost=False)
-    game.restore_the_gateway()
-    game.connect(ENOUGH)
-    game.deliver(reply_lost=False)
-    game.teardown()
+def _restore_the_gateway_after_a_merge_closed_an_updated_alert() -> None:
+    """Let a restored Home Assistant update a closed alert, then restore the gateway to before the closing."""
+    machine = ProtocolMachine()
+    machine.set_up_site()
+    machine.resolve()
+    machine.connect(ENOUGH)
+    machine.deliver(reply_lost=False)
+    machine.restore_home_assistant()
+    machine.raise_alert()
+    machine.connect(ENOUGH)
+    machine.deliver(reply_lost=False)
+    machine.restore_the_gateway()
+    machine.connect(ENOUGH)
+    machine.deliver(reply_lost=False)
+    machine.teardown()
 
 
-def _restore_both_sides_after_a_closing(restorings: Sequence[str]) -> None:
-    """The cloud hears that it is over, then nobody in the house remembers that."""
-    game = BothSides()
-    game.a_house()
-    game.resolve()
-    game.connect(ENOUGH)
-    game.deliver(reply_lost=False)
-    for restore in restorings:
-        getattr(game, restore)()
-    game.teardown()
+def _restore_both_sides_after_a_closing(restores: Sequence[str]) -> None:
+    """Notify the cloud of a closed alert, then restore both sides to before the closing."""
+    machine = ProtocolMachine()
+    machine.set_up_site()
+    machine.resolve()
+    machine.connect(ENOUGH)
+    machine.deliver(reply_lost=False)
+    for restore in restores:
+        getattr(machine, restore)()
+    machine.teardown()
 
 
 @pytest.mark.parametrize(
-    "restorings",
+    "restores",
     [
         ("restore_home_assistant", "restore_the_gateway"),
         ("restore_the_gateway", "restore_home_assistant"),
@@ -137,30 +137,30 @@ def _restore_both_sides_after_a_closing(restorings: Sequence[str]) -> None:
         ("restore_home_assistant", "restore_the_gateway", "home_assistant_crashes"),
     ],
 )
-@pytest.mark.usefixtures("_played")
-async def test_what_both_sides_forgot_the_closing_of_is_open_for_destinations_too(restorings: Sequence[str]) -> None:
-    await asyncio.to_thread(_restore_both_sides_after_a_closing, restorings)
-    assert BothSides.healed == 1
+@pytest.mark.usefixtures("protocol")
+async def test_an_alert_whose_closing_both_sides_lost_is_open_for_destinations_too(restores: Sequence[str]) -> None:
+    await asyncio.to_thread(_restore_both_sides_after_a_closing, restores)
+    assert ProtocolMachine.recovered == 1
 
 
-@pytest.mark.usefixtures("_played")
-async def test_what_was_closed_stays_closed_for_destinations_when_both_sides_were_restored() -> None:
-    await asyncio.to_thread(_restore_the_gateway_after_a_merge_closed_what_had_rung)
-    assert BothSides.healed == 1
+@pytest.mark.usefixtures("protocol")
+async def test_a_closed_alert_stays_closed_for_destinations_when_both_sides_were_restored() -> None:
+    await asyncio.to_thread(_restore_the_gateway_after_a_merge_closed_an_updated_alert)
+    assert ProtocolMachine.recovered == 1
 
 
-@pytest.mark.usefixtures("_played")
-async def test_what_a_memory_lost_is_restored_also_when_the_session_ended_right_before_the_merge() -> None:
+@pytest.mark.usefixtures("protocol")
+async def test_lost_records_are_restored_even_if_the_session_ended_right_before_the_merge() -> None:
     await asyncio.to_thread(_restore_twice_around_a_merge_that_was_lost)
-    assert BothSides.healed == 1
+    assert ProtocolMachine.recovered == 1
 
 
-async def _play(games: int, steps: int) -> None:
+async def _run_machine(examples: int, steps: int) -> None:
     await asyncio.to_thread(
         run_state_machine_as_test,
-        BothSides,
+        ProtocolMachine,
         settings=settings(
-            max_examples=games,
+            max_examples=examples,
             stateful_step_count=steps,
             deadline=None,
             phases=[Phase.generate],
@@ -169,16 +169,16 @@ async def _play(games: int, steps: int) -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
-    assert BothSides.healed >= games
+    assert ProtocolMachine.recovered >= examples
 
 
-@pytest.mark.usefixtures("_played")
-async def test_both_sides_keep_the_protocols_promises_through_anything() -> None:
-    await _play(games=15, steps=20)
+@pytest.mark.usefixtures("protocol")
+async def test_the_protocol_keeps_its_invariants_in_random_histories() -> None:
+    await _run_machine(examples=15, steps=20)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
-@pytest.mark.usefixtures("_played")
-async def test_both_sides_keep_the_protocols_promises_through_anything_for_long() -> None:
-    await _play(games=100, steps=40)
+@pytest.mark.usefixtures("protocol")
+async def test_the_protocol_keeps_its_invariants_in_long_random_histories() -> None:
+    await _run_machine(examples=100, steps=40)

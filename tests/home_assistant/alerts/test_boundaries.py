@@ -1,4 +1,4 @@
-"""What comes between two steps: bursts, a start that is not over, a restored memory, a message out of measure."""
+"""Boundary cases: bursts of calls, calls during the start, restored record logs, huge durations."""
 
 import asyncio
 from collections.abc import Callable
@@ -18,7 +18,7 @@ def gateway(linked: Site) -> Gateway:
     return Gateway(linked)
 
 
-async def test_two_sensors_that_get_wet_at_the_same_moment_ring_at_once(site: Site, anna: Phone) -> None:
+async def test_two_calls_at_the_same_moment_notify_once_with_the_newest_message(site: Site, anna: Phone) -> None:
     await asyncio.gather(
         *(site.call("alert", message=message, group="leak") for message in ("Water here", "Water there"))
     )
@@ -27,16 +27,16 @@ async def test_two_sensors_that_get_wet_at_the_same_moment_ring_at_once(site: Si
     assert anna.notifications[0]["data"]["actions"][0]["action"].split("/")[2] == "2"
 
 
-async def test_new_content_at_the_very_moment_of_a_ring_does_not_put_it_off_again(site: Site, anna: Phone) -> None:
+async def test_new_content_when_a_notification_is_due_does_not_postpone_it_again(site: Site, anna: Phone) -> None:
     await site.raise_alert("Water: 1 litre")
     await site.raise_alert("Water: 2 litres")
     for number in range(3, 6):
-        site.freezer.tick(timedelta(seconds=60))  # no timer has had its turn yet
+        site.freezer.tick(timedelta(seconds=60))  # no timer has fired yet
         await site.raise_alert(f"Water: {number} litres")
     assert len(anna.notifications) >= 4
 
 
-async def test_what_has_run_out_before_home_assistant_has_started_swallows_no_new_call(
+async def test_an_alert_that_expired_before_home_assistant_started_absorbs_no_new_call(
     hass: HomeAssistant, site: Site, anna: Phone
 ) -> None:
     first = await site.raise_alert()
@@ -57,7 +57,7 @@ async def test_what_has_run_out_before_home_assistant_has_started_swallows_no_ne
     assert len(anna.notifications) == 1
 
 
-async def test_what_two_sensors_say_while_home_assistant_starts_rings_when_it_has_started(
+async def test_calls_while_home_assistant_starts_notify_when_it_has_started(
     hass: HomeAssistant, site: Site, anna: Phone
 ) -> None:
     await site.crash_after(None, before_start=lambda: hass.set_state(CoreState.starting))
@@ -70,7 +70,7 @@ async def test_what_two_sensors_say_while_home_assistant_starts_rings_when_it_ha
     assert [notification["message"] for notification in anna.notifications] == ["Water there (2 times)"]
 
 
-async def test_people_hear_of_an_interrupted_answer_when_their_phones_are_there(
+async def test_an_interrupted_answer_is_reported_once_phones_are_available(
     hass: HomeAssistant, site: Site, anna: Phone
 ) -> None:
     began, never = asyncio.Event(), asyncio.Event()
@@ -96,7 +96,7 @@ async def test_people_hear_of_an_interrupted_answer_when_their_phones_are_there(
     assert any("interrupted" in notice for notice in anna.notices)
 
 
-async def test_a_restored_alert_is_told_at_once_while_the_gateway_lives(
+async def test_a_restored_alert_notifies_at_once_while_the_gateway_is_available(
     linked: Site, gateway: Gateway, anna: Phone
 ) -> None:
     await gateway.connect()
@@ -106,12 +106,12 @@ async def test_a_restored_alert_is_told_at_once_while_the_gateway_lives(
     await linked.crash_after("start")
     await gateway.connect()
     for _ in range(10):
-        await gateway.live()
+        await gateway.send_receipt()
         await linked.pass_time(timedelta(seconds=1), seconds=1)
     assert len(anna.notifications) == 1
 
 
-async def test_a_link_that_flaps_after_a_restore_rings_once(linked: Site, gateway: Gateway, anna: Phone) -> None:
+async def test_reconnects_after_a_restore_notify_once(linked: Site, gateway: Gateway, anna: Phone) -> None:
     await gateway.connect()
     raised = await linked.raise_alert()
     await linked.raise_alert("Water everywhere")
@@ -128,7 +128,7 @@ async def test_a_link_that_flaps_after_a_restore_rings_once(linked: Site, gatewa
 
 
 @pytest.mark.parametrize("answer", ["Open", None])
-async def test_a_proposal_beyond_measure_is_refused_and_does_not_end_the_session(
+async def test_a_proposal_with_huge_durations_does_not_end_the_session(
     linked: Site, gateway: Gateway, answer: str | None
 ) -> None:
     await gateway.connect()
@@ -149,7 +149,7 @@ async def test_a_proposal_beyond_measure_is_refused_and_does_not_end_the_session
     assert gateway.settled == {"proposal-0": "answer_too_late", "proposal-1": None}
 
 
-async def test_a_gateway_that_joins_and_breaks_off_gets_nothing_of_before_it_was_there(
+async def test_a_new_gateway_that_reconnects_gets_no_alert_that_was_closed_before(
     add_site: Callable[..., Site], anna: Phone
 ) -> None:
     site = add_site(phones=[anna.device_id])
@@ -165,24 +165,24 @@ async def test_a_gateway_that_joins_and_breaks_off_gets_nothing_of_before_it_was
     assert old["id"] not in gateway.replica
 
 
-async def test_counting_a_call_every_second_costs_no_copy_of_the_alert(linked: Site, gateway: Gateway) -> None:
+async def test_counting_calls_stores_no_copy_of_the_alert(linked: Site, gateway: Gateway) -> None:
     await gateway.connect()
     await linked.raise_alert()
-    kept = len(linked.alerts._journal._after)
+    kept = len(linked.alerts._journal._alerts_after)
     for _ in range(50):
         await linked.call("alert", message="Water in the kitchen", group="leak")
     assert linked.alive.count == 51
-    assert len(linked.alerts._journal._after) == kept
+    assert len(linked.alerts._journal._alerts_after) == kept
 
 
-async def test_what_is_forgotten_is_forgotten_in_whole(linked: Site, gateway: Gateway) -> None:
+async def test_compaction_removes_all_state_of_expired_alerts(linked: Site, gateway: Gateway) -> None:
     await gateway.connect()
     for number in range(6):
         raised = await linked.call("alert", message="Water", group=f"group {number}")
         await gateway.propose(raised["id"], None, number=number)
         await linked.call("resolve", alert=raised["id"])
     await linked.until(lambda: gateway.log.count(TransitionKind.RESOLVED) == 6)
-    await gateway.live()
+    await gateway.send_receipt()
     linked.freezer.tick(timedelta(days=31))
     await linked.alerts._async_compact()
     state = linked.alerts._journal.state

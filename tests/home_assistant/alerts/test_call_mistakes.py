@@ -1,4 +1,4 @@
-"""Whatever a call of the action holds, people are notified; what was wrong with it is said afterwards."""
+"""Calls of the action with mistakes: people are notified anyway, and the mistakes are reported afterwards."""
 
 from collections.abc import Callable
 from typing import Any
@@ -36,7 +36,7 @@ async def run_script(hass: HomeAssistant, data: dict[str, Any]) -> None:
 
 
 def problems(hass: HomeAssistant) -> dict[str, str]:
-    """The repair issues about calls, by who calls."""
+    """Return the problems in the repair issues about calls, by caller."""
     return {
         str(issue.data["caller"]): str((issue.translation_placeholders or {})["problems"])
         for issue in ir.async_get(hass).issues.values()
@@ -84,7 +84,7 @@ def problems(hass: HomeAssistant) -> dict[str, str]:
         ({"message": HALF, "answers": [{"name": HALF}], "group": HALF}, None),
     ],
 )
-async def test_nothing_in_a_call_keeps_people_from_being_notified(
+async def test_no_mistake_in_a_call_prevents_its_notification(
     hass: HomeAssistant, site: Site, anna: Phone, data: dict[str, Any], code: str | None
 ) -> None:
     response = await site.call("alert", **{"message": "Water", **data})
@@ -96,10 +96,10 @@ async def test_nothing_in_a_call_keeps_people_from_being_notified(
     assert bool(found) == (code is not None)
     assert bool(problems(hass)) == bool(found)
     await site.reload()
-    assert site.alive.id == response["id"], "it is on disk"
+    assert site.alive.id == response["id"], "the alert is on disk"
 
 
-async def test_a_mistyped_severity_is_the_louder_one(site: Site) -> None:
+async def test_an_unknown_severity_becomes_critical(site: Site) -> None:
     await site.raise_alert(severity="citical")
     assert site.alive.content.severity == "critical"
     await site.raise_alert(group="other", severity=" Info ")
@@ -107,7 +107,7 @@ async def test_a_mistyped_severity_is_the_louder_one(site: Site) -> None:
 
 
 @pytest.mark.parametrize("template", ["{{ 'a\\ud83d' }}", "{{ ['Restart it', 'Leave it'] }}"], ids=["half", "list"])
-async def test_what_templates_make_of_the_answers_is_offered(
+async def test_rendered_templates_of_answers_are_offered(
     hass: HomeAssistant, site: Site, anna: Phone, template: str
 ) -> None:
     await run_script(hass, {"message": "Water", "answers": template})
@@ -115,7 +115,7 @@ async def test_what_templates_make_of_the_answers_is_offered(
     assert anna.button("Restart it" if "Restart" in template else "a�")
 
 
-async def test_the_repair_issue_names_the_automation_until_a_later_run_calls_without_a_mistake(
+async def test_the_repair_issue_names_the_automation_until_a_later_run_without_mistakes(
     hass: HomeAssistant, site: Site
 ) -> None:
     data = {"message": "{{ states('sensor.text') }}", "answers": ["A"], "if_unanswered": "{{ states('sensor.then') }}"}
@@ -132,7 +132,7 @@ async def test_the_repair_issue_names_the_automation_until_a_later_run_calls_wit
     await site.settle()
 
 
-async def test_a_right_call_of_the_same_run_leaves_the_mistakes_of_the_others_shown(
+async def test_a_correct_call_of_the_same_run_leaves_the_mistakes_of_the_others_shown(
     hass: HomeAssistant, site: Site
 ) -> None:
     hass.states.async_set("input_text.more", "sound")
@@ -151,8 +151,8 @@ async def test_a_right_call_of_the_same_run_leaves_the_mistakes_of_the_others_sh
     await site.settle()
 
 
-async def test_a_right_call_for_another_group_leaves_the_mistakes_shown(hass: HomeAssistant, site: Site) -> None:
-    """As in the leak guard: one step is rare, the other may run again in the next second."""
+async def test_a_correct_call_for_another_group_leaves_the_mistakes_shown(hass: HomeAssistant, site: Site) -> None:
+    """Use two steps as in the leak guard: one is rare, the other may run again in the next second."""
     rare = {"message": "stuck", "group": "valve", "severity": "{{ states('input_text.severity') }}"}
     steps = [{"action": "process_cosmos.alert", "data": data} for data in (rare, {"message": "wet"})]
     sequence = [{"if": "{{ rare | default(false) }}", "then": steps[:1], "else": steps[1:]}]
@@ -167,7 +167,7 @@ async def test_a_right_call_for_another_group_leaves_the_mistakes_shown(hass: Ho
     await site.settle()
 
 
-async def test_mistakes_in_a_direct_call_stand_in_the_response_and_the_log_only(
+async def test_mistakes_in_a_direct_call_are_in_the_response_and_the_log_only(
     hass: HomeAssistant, site: Site, hass_admin_user: User, caplog: pytest.LogCaptureFixture
 ) -> None:
     response = await site.call("alert", Context(user_id=hass_admin_user.id), message="m", sound="loud")
@@ -177,7 +177,7 @@ async def test_mistakes_in_a_direct_call_stand_in_the_response_and_the_log_only(
     await site.settle()
 
 
-async def test_an_answer_with_invalid_actions_can_be_given_and_its_failure_is_said(
+async def test_an_answer_with_invalid_actions_can_be_given_and_its_failure_is_reported(
     site: Site, anna: Phone, hass_admin_user: User
 ) -> None:
     context = Context(user_id=hass_admin_user.id)
@@ -243,20 +243,22 @@ FIELDS = (
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300)
 @given(data=st.dictionaries(st.sampled_from(FIELDS), JSON))
-async def test_any_call_gives_an_alert_that_can_be_written(hass: HomeAssistant, data: dict[str, Any]) -> None:
+async def test_every_call_results_in_an_alert_that_can_be_saved(hass: HomeAssistant, data: dict[str, Any]) -> None:
     alert = read_alert(hass, data, caller="Somebody", user=None, trusted=True, rendered=True)
     assert alert.content.message
     orjson.dumps((alert.content, alert.group, alert.site, alert.problems))
 
 
-async def test_a_repair_issue_lists_its_mistakes_and_goes_with_its_automation(hass: HomeAssistant, site: Site) -> None:
+async def test_a_repair_issue_lists_its_mistakes_and_is_removed_with_its_automation(
+    hass: HomeAssistant, site: Site
+) -> None:
     await run_script(hass, {"message": "Water", **{f"unknown_{number:02}": 1 for number in range(23)}})
     lines = problems(hass)["script.leak"].split("\n")
     assert lines[0] == "- unknown\\_00: there is no such field; it was left out."
     assert lines[20:] == ["- … (+3)"]
     forget_problems_of_removed_callers(hass)
     assert set(problems(hass)) == {"script.leak"}
-    await site.raise_alert(sound="loud")  # by nobody who could be found again after a restart
+    await site.raise_alert(sound="loud")  # without a caller that could be found after a restart
     assert set(problems(hass)) == {"script.leak", "process_cosmos"}
     forget_problems_of_removed_callers(hass)
     assert set(problems(hass)) == {"script.leak"}
@@ -265,7 +267,7 @@ async def test_a_repair_issue_lists_its_mistakes_and_goes_with_its_automation(ha
     assert problems(hass) == {}
 
 
-async def test_the_repair_issues_go_with_the_last_site(
+async def test_the_repair_issues_are_removed_with_the_last_site(
     hass: HomeAssistant, site: Site, add_site: Callable[..., Site]
 ) -> None:
     await run_script(hass, {"message": "Water", "sound": "loud"})

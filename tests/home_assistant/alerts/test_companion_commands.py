@@ -1,11 +1,11 @@
-"""A message that is a companion app's command reaches phones as text; our own command still clears notifications."""
+"""Messages equal to a companion app's command are shown as text; our own command still clears notifications."""
 
 from collections.abc import Callable
 
 import pytest
 from homeassistant.core import HomeAssistant
 
-from custom_components.process_cosmos.alerts.companion_commands import as_text
+from custom_components.process_cosmos.alerts.companion_commands import escape_command
 
 from .push_server import Client, PushServer, cloud, register
 from .site import Site
@@ -28,20 +28,20 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_in_any_case_and_between_blanks_is_no_command_any_more(command: str) -> None:
+def test_a_command_in_any_case_and_between_blanks_is_escaped(command: str) -> None:
     for message in (command, command.upper(), command.title(), f" {command}\n"):
-        assert as_text(message) == f"{message}\u200b"
+        assert escape_command(message) == f"{message}\u200b"
 
 
 @pytest.mark.parametrize(
     "message", ["", "Water", "tts is loud", "command_dnd is on", "a command_dnd", "command_", "clear"]
 )
-def test_any_other_message_stays_as_it_is(message: str) -> None:
-    assert as_text(message) == message
+def test_any_other_message_is_unchanged(message: str) -> None:
+    assert escape_command(message) == message
 
 
 @pytest.mark.filterwarnings("ignore:It is recommended to use web.*")  # Home Assistant's own http
-async def test_a_phone_shows_a_command_as_text_and_still_takes_our_own_clearing(
+async def test_a_phone_shows_a_command_as_text_and_still_executes_our_clearing_command(
     hass: HomeAssistant, client: Client, push_server: PushServer, add_site: Callable[..., Site]
 ) -> None:
     anna = await register(hass, client, "Anna", app_data=cloud(push_server, "anna"))

@@ -1,4 +1,4 @@
-"""A disk that is full or damaged: people are told, and told what may be lost."""
+"""Full and damaged disks: people are notified, and possible losses are reported."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -32,7 +32,7 @@ def issues(hass: HomeAssistant) -> list[str | None]:
     return [issue.translation_key for issue in ir.async_get(hass).issues.values() if issue.domain == DOMAIN]
 
 
-async def test_with_a_full_disk_people_are_told_the_action_raises_and_an_issue_says_so(
+async def test_on_a_full_disk_people_are_notified_the_action_raises_and_an_issue_is_shown(
     hass: HomeAssistant, site: Site, anna: Phone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
@@ -53,7 +53,7 @@ async def test_with_a_full_disk_people_are_told_the_action_raises_and_an_issue_s
     assert len(site.alerts.alive) == 1
 
 
-async def test_what_waits_for_a_full_disk_outlives_a_reload_and_its_answer_runs_once(
+async def test_unsaved_records_survive_a_reload_and_their_answer_runs_once(
     hass: HomeAssistant, site: Site, anna: Phone, full_disk: Callable[[], AbstractContextManager[None]]
 ) -> None:
     calls: list[ServiceCall] = []
@@ -78,7 +78,7 @@ async def test_what_waits_for_a_full_disk_outlives_a_reload_and_its_answer_runs_
     assert issues(hass) == []
 
 
-async def test_a_site_is_set_up_on_a_full_disk_and_tells(
+async def test_a_site_can_be_set_up_and_notifies_on_a_full_disk(
     hass: HomeAssistant,
     add_site: Callable[..., Site],
     anna: Phone,
@@ -97,7 +97,9 @@ async def test_a_site_is_set_up_on_a_full_disk_and_tells(
     assert issues(hass) == []
 
 
-async def test_a_damaged_memory_is_said_and_the_rest_is_told_on(hass: HomeAssistant, site: Site, anna: Phone) -> None:
+async def test_damage_is_reported_and_the_remaining_alerts_continue(
+    hass: HomeAssistant, site: Site, anna: Phone
+) -> None:
     for group in ("kitchen", "bath"):
         await site.raise_alert(group, group=group)
     assert await hass.config_entries.async_unload(site.entry.entry_id)
@@ -117,14 +119,14 @@ def empty(path: Path) -> None:
     path.write_bytes(b"")
 
 
-@pytest.mark.parametrize("strike", [Path.unlink, empty], ids=["missing", "empty"])
-async def test_a_memory_that_is_gone_is_no_first_start(
-    hass: HomeAssistant, site: Site, anna: Phone, strike: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("damage", [Path.unlink, empty], ids=["missing", "empty"])
+async def test_a_lost_record_log_is_reported(
+    hass: HomeAssistant, site: Site, anna: Phone, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     assert "memory_lost" not in issues(hass)
     await site.raise_alert()
     assert await hass.config_entries.async_unload(site.entry.entry_id)
-    strike(Path(hass.config.path(".storage", f"{DOMAIN}.{site.entry.entry_id}.memory")))
+    damage(Path(hass.config.path(".storage", f"{DOMAIN}.{site.entry.entry_id}.memory")))
     await site.set_up()
     assert issues(hass) == ["memory_lost"]
     assert "memory_lost: " in caplog.text

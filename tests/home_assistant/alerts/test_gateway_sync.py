@@ -1,4 +1,4 @@
-"""The session with the gateway: the log in order, outcomes and proposals, and what a backup asks for."""
+"""Session with the gateway: order of the log, notification outcomes, proposals, and restored backups."""
 
 import asyncio
 from collections.abc import Callable
@@ -33,13 +33,13 @@ def gateway(linked: Site) -> Gateway:
     return Gateway(linked)
 
 
-async def test_people_are_told_in_full_with_the_gateway_away(linked: Site, anna: Phone) -> None:
+async def test_people_are_notified_in_all_rounds_without_a_gateway(linked: Site, anna: Phone) -> None:
     await linked.raise_alert()
     await linked.pass_time(timedelta(minutes=1), hours=3)
     assert len(anna.notifications) == 12
 
 
-async def test_the_log_goes_up_in_order_then_caught_up_then_what_is_new(linked: Site, gateway: Gateway) -> None:
+async def test_the_log_is_sent_in_order_then_caught_up_then_new_records(linked: Site, gateway: Gateway) -> None:
     raised = await linked.raise_alert(answers=ANSWERS)
     await linked.raise_alert()
     await linked.raise_alert("Water everywhere")
@@ -52,10 +52,10 @@ async def test_the_log_goes_up_in_order_then_caught_up_then_what_is_new(linked: 
     replica = gateway.replica[raised["id"]]
     assert replica.answers == ("Open", "Keep off")
     assert replica.count == 3
-    assert "valve" not in repr(replica)  # names of answers, never their actions
+    assert "valve" not in repr(replica)  # it has the names of answers, but never their actions
 
 
-async def test_what_the_gateway_has_is_not_sent_again_and_what_it_lost_is(linked: Site, gateway: Gateway) -> None:
+async def test_applied_records_are_not_sent_again_and_lost_ones_are(linked: Site, gateway: Gateway) -> None:
     await linked.raise_alert()
     await gateway.connect()
     cursor, events = gateway.cursor, list(gateway.events)
@@ -73,19 +73,19 @@ async def test_what_the_gateway_has_is_not_sent_again_and_what_it_lost_is(linked
     assert gateway.events[2:] == [*events, gateway.events[1]]  # the same ids
 
 
-async def test_times_travel_as_ages(linked: Site, gateway: Gateway) -> None:
+async def test_times_are_sent_as_ages(linked: Site, gateway: Gateway) -> None:
     raised = await linked.raise_alert()
     await linked.pass_time(minutes=4)
     await gateway.connect()
     first = gateway.requests[raised["id"]][0]
     assert (first.key.level, first.key.round, first.key.recipient) == (1, 0, "destination:cloud")
     assert first.due_in == pytest.approx(360, abs=1)
-    # Home Assistant away: nobody at home is told, so the destination is asked at once.
+    # While Home Assistant is away nobody at home is notified, so the destination is due at once.
     assert first.due_if_home_assistant_away_in == pytest.approx(-240, abs=1)
     assert gateway.replica[raised["id"]].until_in == pytest.approx(24 * 3600 - 240, abs=1)
 
 
-async def test_a_level_that_reached_nobody_moves_the_asks_earlier_and_never_later(
+async def test_a_level_that_reached_nobody_makes_requests_due_earlier_and_never_later(
     linked: Site, gateway: Gateway, anna: Phone, ben: Phone
 ) -> None:
     await gateway.connect()
@@ -99,22 +99,22 @@ async def test_a_level_that_reached_nobody_moves_the_asks_earlier_and_never_late
     assert gateway.requests[raised["id"]][0].due_in == pytest.approx(0, abs=1)
     anna.away = ben.away = False
     for _ in range(10):
-        await gateway.live()
+        await gateway.send_receipt()
         await linked.pass_time(seconds=10)
     assert gateway.log[4:] == []
 
 
-async def test_a_failed_ask_is_recorded_and_a_late_success_replaces_it(linked: Site, gateway: Gateway) -> None:
+async def test_a_failed_request_is_recorded_and_a_late_success_replaces_it(linked: Site, gateway: Gateway) -> None:
     await gateway.connect()
     raised = await linked.raise_alert()
     key = gateway.requests[raised["id"]][0].key
-    await gateway.tell(key, reached=False, age=5)
-    await gateway.tell(key, reached=False, age=6)
+    await gateway.report_outcome(key, reached=False, age=5)
+    await gateway.report_outcome(key, reached=False, age=6)
     outcomes = linked.alerts._journal.outcomes[raised["id"]]
     assert outcomes.failed == {(1, "destination:cloud"): dt_util.utcnow() - timedelta(seconds=5)}
-    await gateway.tell(key, reached=True)
+    await gateway.report_outcome(key, reached=True)
     assert outcomes.failed == {}
-    records = [entry.record for entry in linked.alerts._journal.memory.entries]
+    records = [entry.record for entry in linked.alerts._journal.record_log.entries]
     assert [one.reached for one in records if isinstance(one, NotifiedRecord) and one.key == key] == [False, True]
 
 
@@ -123,17 +123,17 @@ async def test_the_gateway_is_away_two_seconds_after_its_last_receipt(linked: Si
     gateway_sync = linked.alerts.gateway_sync
     assert gateway_sync.away_since is None
     await linked.pass_time(timedelta(seconds=1), seconds=1)
-    await gateway.live()
+    await gateway.send_receipt()
     await linked.pass_time(timedelta(seconds=1), seconds=1)
     assert gateway_sync.away_since is None
     await linked.pass_time(timedelta(seconds=1), seconds=2)
     assert gateway_sync.away_since is not None
-    await gateway.live()
+    await gateway.send_receipt()
     assert gateway_sync.away_since is None
 
 
 @pytest.mark.parametrize("first", ["phone", "cloud"])
-async def test_an_answer_from_phone_and_cloud_at_the_same_time_one_runs_and_the_other_is_told_who_won(
+async def test_of_simultaneous_answers_from_phone_and_cloud_one_runs_and_the_other_is_refused(
     linked: Site, gateway: Gateway, anna: Phone, valve: list[ServiceCall], first: str
 ) -> None:
     await gateway.connect()
@@ -176,7 +176,7 @@ async def test_a_proposal_sent_again_gets_the_same_result_and_runs_nothing(
     assert len(valve) == 1
 
 
-async def test_each_proposal_that_does_not_count_is_refused_with_its_code(linked: Site, gateway: Gateway) -> None:
+async def test_each_invalid_proposal_is_refused_with_its_code(linked: Site, gateway: Gateway) -> None:
     await gateway.connect()
     raised = await linked.raise_alert(answers=ANSWERS)
     await linked.raise_alert("Water everywhere")
@@ -195,7 +195,7 @@ async def test_each_proposal_that_does_not_count_is_refused_with_its_code(linked
     assert linked.alive.state == "open"
 
 
-async def test_an_acknowledgement_from_outside_silences_for_what_is_left_of_it(
+async def test_an_acknowledgement_from_a_destination_silences_for_its_remaining_time(
     linked: Site, gateway: Gateway, anna: Phone
 ) -> None:
     await gateway.connect()
@@ -208,7 +208,7 @@ async def test_an_acknowledgement_from_outside_silences_for_what_is_left_of_it(
     assert gateway.log == [TransitionKind.OPENED, TransitionKind.ACKNOWLEDGED, TransitionKind.ACKNOWLEDGEMENT_EXPIRED]
 
 
-async def test_a_gateway_that_joins_later_gets_what_is_alive(
+async def test_a_gateway_added_later_gets_the_alive_alerts(
     add_site: Callable[..., Site], anna: Phone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = add_site(phones=[anna.device_id])
@@ -221,7 +221,7 @@ async def test_a_gateway_that_joins_later_gets_what_is_alive(
     assert list(gateway.replica) == [alive["id"]]
 
 
-async def test_a_disk_that_refuses_keeps_the_session_closed_until_what_counts_is_on_it(
+async def test_a_failing_disk_prevents_a_session_until_all_records_are_saved(
     linked: Site, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
@@ -238,22 +238,22 @@ async def test_a_disk_that_refuses_keeps_the_session_closed_until_what_counts_is
     assert gateway.caught_up
 
 
-# Out of a backup.
+# Restored backups.
 
 
-async def restored(linked: Site, gateway: Gateway, until: str) -> None:
-    """Home Assistant comes back from a backup made when ``until`` was the newest record."""
+async def restore(linked: Site, gateway: Gateway, until: str) -> None:
+    """Restore Home Assistant from a backup made when ``until`` was the newest record."""
     gateway.disconnect()
     await linked.crash_after(until)
 
 
-async def test_an_alert_only_the_gateway_knows_is_restored_and_told_without_actions(
+async def test_an_alert_only_the_gateway_knows_is_restored_and_notified_without_actions(
     linked: Site, gateway: Gateway, anna: Phone
 ) -> None:
     await gateway.connect()
     raised = await linked.raise_alert(answers=ANSWERS, entities=["valve.main"], severity="critical")
     anna.sent.clear()
-    await restored(linked, gateway, "start")
+    await restore(linked, gateway, "start")
     assert linked.alerts.alive == ()
     await gateway.connect()
     assert gateway.log[-1] is TransitionKind.RESTORED
@@ -268,13 +268,13 @@ async def test_an_alert_only_the_gateway_knows_is_restored_and_told_without_acti
 
 
 @pytest.mark.parametrize("entry", ["ours", "another"])
-async def test_what_another_entry_left_at_the_gateway_is_resolved_and_what_is_ours_is_restored(
+async def test_alerts_of_another_entry_are_resolved_and_those_of_this_entry_restored(
     linked: Site, gateway: Gateway, anna: Phone, entry: str
 ) -> None:
     await gateway.connect()
     left = await linked.raise_alert()
     anna.sent.clear()
-    await restored(linked, gateway, "start")
+    await restore(linked, gateway, "start")
     is_ours = entry == "ours"
     gateway.entry = linked.entry.entry_id if is_ours else entry
     await gateway.connect()
@@ -284,10 +284,12 @@ async def test_what_another_entry_left_at_the_gateway_is_resolved_and_what_is_ou
     assert len(anna.notifications) == is_ours
 
 
-async def test_of_two_of_a_group_the_one_the_gateway_knew_is_resolved(linked: Site, gateway: Gateway) -> None:
+async def test_of_two_alerts_in_a_group_the_one_only_the_gateway_knew_is_resolved(
+    linked: Site, gateway: Gateway
+) -> None:
     await gateway.connect()
     lost = await linked.raise_alert()
-    await restored(linked, gateway, "start")
+    await restore(linked, gateway, "start")
     ours = await linked.raise_alert()
     await gateway.connect()
     assert linked.alive.id == ours["id"]
@@ -295,7 +297,7 @@ async def test_of_two_of_a_group_the_one_the_gateway_knew_is_resolved(linked: Si
     assert gateway.replica[ours["id"]].state is AlertState.OPEN
 
 
-async def test_what_the_gateway_saw_closed_is_closed_and_its_answer_not_run(
+async def test_an_alert_closed_at_the_gateway_is_closed_and_its_answer_does_not_run(
     linked: Site, gateway: Gateway, valve: list[ServiceCall]
 ) -> None:
     await gateway.connect()
@@ -303,7 +305,7 @@ async def test_what_the_gateway_saw_closed_is_closed_and_its_answer_not_run(
     await linked.call("answer", alert=raised["id"], answer="Open")
     await linked.until(lambda: gateway.log[-1] is TransitionKind.OUTCOME)
     valve.clear()
-    await restored(linked, gateway, "opened")
+    await restore(linked, gateway, "opened")
     assert linked.alive.id == raised["id"]
     await gateway.connect()
     assert linked.alerts.alive == ()
@@ -312,11 +314,11 @@ async def test_what_the_gateway_saw_closed_is_closed_and_its_answer_not_run(
     assert valve == []
 
 
-async def test_what_both_know_alive_rings_again(linked: Site, gateway: Gateway, anna: Phone) -> None:
+async def test_an_alert_alive_on_both_sides_gets_a_new_revision(linked: Site, gateway: Gateway, anna: Phone) -> None:
     await gateway.connect()
     raised = await linked.raise_alert(answers=ANSWERS)
     await linked.raise_alert("Water everywhere")
-    await restored(linked, gateway, "opened")
+    await restore(linked, gateway, "opened")
     await gateway.connect()
     assert gateway.log[-1] is TransitionKind.RECONCILED
     assert linked.alive.revision == gateway.replica[raised["id"]].revision == 3
@@ -325,7 +327,7 @@ async def test_what_both_know_alive_rings_again(linked: Site, gateway: Gateway, 
     assert gateway.settled == {"proposal-1": "answer_too_late"}
 
 
-async def test_a_clock_that_went_back_does_not_hide_what_a_restored_memory_says(linked: Site, gateway: Gateway) -> None:
+async def test_a_clock_set_back_does_not_hide_the_records_of_a_restored_log(linked: Site, gateway: Gateway) -> None:
     await gateway.connect()
     raised = await linked.raise_alert()
     gateway.cursor = Position(run=Ulid("5ZZZZZZZZZZZZZZZZZZZZZZZ00"), n=9)
@@ -336,7 +338,7 @@ async def test_a_clock_that_went_back_does_not_hide_what_a_restored_memory_says(
     assert gateway.log[-2:] == [TransitionKind.RECONCILED, TransitionKind.RESOLVED]
 
 
-async def test_a_gateway_that_names_the_last_run_of_all_is_refused_and_people_are_alerted_as_before(
+async def test_a_gateway_with_the_greatest_possible_run_is_refused_and_people_are_still_notified(
     linked: Site, gateway: Gateway
 ) -> None:
     gateway.cursor = Position(run=Ulid("7" + "Z" * 25), n=9)
@@ -346,7 +348,7 @@ async def test_a_gateway_that_names_the_last_run_of_all_is_refused_and_people_ar
     assert linked.known((await linked.raise_alert())["id"]).alive
 
 
-async def test_an_alert_with_the_greatest_id_of_all_does_not_overtake_the_answers_that_come_after_it(
+async def test_an_alert_with_the_greatest_possible_id_does_not_supersede_later_answers(
     linked: Site, gateway: Gateway, valve: list[ServiceCall]
 ) -> None:
     await gateway.connect()
@@ -365,7 +367,7 @@ async def test_an_alert_with_the_greatest_id_of_all_does_not_overtake_the_answer
     await linked.until(lambda: len(valve) == 1)
 
 
-async def test_closed_alerts_are_forgotten_after_30_days_unless_the_gateway_still_needs_them(
+async def test_closed_alerts_are_deleted_after_30_days_unless_the_gateway_still_needs_them(
     linked: Site, gateway: Gateway
 ) -> None:
     first = await linked.raise_alert()
@@ -377,7 +379,7 @@ async def test_closed_alerts_are_forgotten_after_30_days_unless_the_gateway_stil
     await linked.reload()
     assert linked.alerts.get(first["id"])  # no gateway has it yet
     await gateway.connect()
-    await gateway.live()
+    await gateway.send_receipt()
     kept = await linked.raise_alert()
     await linked.pass_time(timedelta(days=1), days=1)
     await linked.until(lambda: linked.alerts.get(first["id"]) is None)

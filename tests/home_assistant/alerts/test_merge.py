@@ -1,4 +1,4 @@
-"""What a memory out of a backup makes of the gateway's word, case by case."""
+"""Merge of a restored record log with the gateway's alert summaries, case by case."""
 
 from datetime import UTC, datetime
 
@@ -18,7 +18,7 @@ NOW = datetime(2026, 11, 23, tzinfo=UTC)
 
 
 def here(state: AlertState, revision: int) -> State:
-    """Return a memory of one alert."""
+    """Return a state with one alert."""
     content = Content(message="Water", severity=Severity.CRITICAL, give_up_after=60.0)
     known = Alert(
         id=ONE,
@@ -38,7 +38,7 @@ def here(state: AlertState, revision: int) -> State:
 
 
 def there(state: AlertState, revision: int) -> AlertSummary:
-    """Return what the gateway says of it."""
+    """Return the gateway's summary of the alert."""
     return AlertSummary(
         alert=ONE,
         revision=revision,
@@ -54,12 +54,12 @@ def there(state: AlertState, revision: int) -> AlertSummary:
 @pytest.mark.parametrize(
     ("mine", "theirs", "after"),
     [
-        pytest.param((OPEN, 1), (OPEN, 3), (OPEN, 4), id="alive on both: the next ring"),
+        pytest.param((OPEN, 1), (OPEN, 3), (OPEN, 4), id="alive on both: the next revision"),
         pytest.param((OPEN, 1), (ANSWERED, 3), (ANSWERED, 3), id="closed there: closed"),
         pytest.param((RESOLVED, 1), (OPEN, 3), (RESOLVED, 3), id="closed here: closed"),
-        pytest.param((RESOLVED, 1), (ANSWERED, 3), (ANSWERED, 3), id="closed on both, not alike: as there"),
-        pytest.param((RESOLVED, 1), (RESOLVED, 3), (RESOLVED, 3), id="closed in another ring: as there"),
-        pytest.param((RESOLVED, 3), (RESOLVED, 3), None, id="closed alike: nothing to say"),
+        pytest.param((RESOLVED, 1), (ANSWERED, 3), (ANSWERED, 3), id="closed on both in different ways: as there"),
+        pytest.param((RESOLVED, 1), (RESOLVED, 3), (RESOLVED, 3), id="closed in another revision: as there"),
+        pytest.param((RESOLVED, 3), (RESOLVED, 3), None, id="closed alike: no change"),
     ],
 )
 def test_both_sides_agree_after_a_backup_was_restored(
@@ -70,13 +70,13 @@ def test_both_sides_agree_after_a_backup_was_restored(
     assert [(one.state, one.revision) for one in reconciled] == ([after] if after else [])
 
 
-def test_what_the_gateway_never_heard_of_rings_once_more() -> None:
+def test_an_alert_unknown_to_the_gateway_gets_a_new_revision() -> None:
     _, [one] = merge(here(OPEN, 2), [], lambda: EVENT)
     assert (one.state, one.revision) == (OPEN, 3)
 
 
 @pytest.mark.parametrize("resolved", [False, True])
-def test_what_only_the_gateway_knows_is_restored_unless_its_group_has_an_alive_one(resolved: bool) -> None:  # noqa: FBT001 - a parameter
+def test_an_alert_only_the_gateway_knows_is_restored_unless_its_group_has_an_alive_one(resolved: bool) -> None:  # noqa: FBT001 - a parameter
     state = State(alive={"sink": RUN} if resolved else {})
     [one], reconciled = merge(state, [there(OPEN, 3)], lambda: EVENT)
     assert reconciled == ()

@@ -1,4 +1,4 @@
-"""A notification as posted stays within 3,500 bytes, and is cut where people can read on."""
+"""Notifications are posted with at most 3,500 bytes and shortened at readable positions."""
 
 from collections.abc import Callable
 
@@ -26,7 +26,7 @@ TEXTS = {
 
 @pytest.mark.filterwarnings("ignore:It is recommended to use web.*")  # Home Assistant's own http
 @pytest.mark.parametrize("text", TEXTS)
-async def test_what_is_posted_is_at_most_3500_bytes(
+async def test_a_posted_notification_has_at_most_3500_bytes(
     hass: HomeAssistant, client: Client, push_server: PushServer, add_site: Callable[..., Site], text: str
 ) -> None:
     anna, ben = [
@@ -59,7 +59,7 @@ async def test_what_is_posted_is_at_most_3500_bytes(
     ("text", "unit"),
     [("families", FAMILY), ("accents", "e\u0301"), ("flags", TEXTS["flags"][:2]), ("hands", TEXTS["hands"][:2])],
 )
-def test_what_people_see_as_one_character_is_not_cut_apart(text: str, unit: str) -> None:
+def test_a_grapheme_is_not_split(text: str, unit: str) -> None:
     for limit in range(100, 140):
         cut = shortened_to_bytes(TEXTS[text], limit)
         assert json_size(cut) <= limit
@@ -68,15 +68,15 @@ def test_what_people_see_as_one_character_is_not_cut_apart(text: str, unit: str)
 
 @pytest.mark.parametrize("text", TEXTS.values())
 @pytest.mark.parametrize("limit", [-1, 0, 2, 3, 10, 100])
-def test_a_cut_text_keeps_to_any_limit(text: str, limit: int) -> None:
+def test_a_shortened_text_respects_any_limit(text: str, limit: int) -> None:
     assert json_size(shortened_to_bytes(text, limit)) <= max(limit, 0)
 
 
-def test_a_letter_with_thousands_of_marks_is_cut_all_the_same() -> None:
+def test_a_letter_with_thousands_of_marks_is_split() -> None:
     assert len(shortened_to_bytes("e" + "\u0301" * 3000, 1000)) > 400
 
 
-def test_half_a_surrogate_becomes_a_question_mark() -> None:
+def test_a_lone_surrogate_becomes_a_question_mark() -> None:
     assert shortened_to_bytes("a\ud83d", 100) == "a?"
 
 

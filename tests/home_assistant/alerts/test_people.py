@@ -1,4 +1,4 @@
-"""People are told until somebody answers."""
+"""Notifications to people until one of them answers."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -9,7 +9,7 @@ from homeassistant.core import HomeAssistant, ServiceCall
 from tests.home_assistant.alerts.site import Phone, Site
 
 
-async def test_people_are_told_in_full_without_a_gateway(site: Site, anna: Phone, ben: Phone) -> None:
+async def test_people_are_notified_in_all_rounds_without_a_gateway(site: Site, anna: Phone, ben: Phone) -> None:
     raised = await site.raise_alert(severity="critical", answers=[{"name": "Dealt with"}])
     assert raised["new"]
     assert raised["revision"] == 1
@@ -28,7 +28,7 @@ async def test_people_are_told_in_full_without_a_gateway(site: Site, anna: Phone
     assert alert.state == "unanswered"
 
 
-async def test_a_recurrence_without_news_is_counted_and_not_told(site: Site, anna: Phone) -> None:
+async def test_a_repeated_call_without_new_content_is_only_counted(site: Site, anna: Phone) -> None:
     first = await site.raise_alert(entities=["binary_sensor.kitchen"])
     again = await site.raise_alert(entities=["binary_sensor.kitchen"])
     assert again == {**first, "new": False}
@@ -37,13 +37,13 @@ async def test_a_recurrence_without_news_is_counted_and_not_told(site: Site, ann
 
 
 @pytest.mark.parametrize(
-    "news", [{"message": "More water"}, {"entities": ["binary_sensor.bath"]}, {"severity": "critical"}]
+    "changes", [{"message": "More water"}, {"entities": ["binary_sensor.bath"]}, {"severity": "critical"}]
 )
-async def test_a_recurrence_with_news_rings_a_minute_after_the_last_ring(
-    site: Site, anna: Phone, news: dict[str, str]
+async def test_a_repeated_call_with_new_content_notifies_a_minute_after_the_last_notification(
+    site: Site, anna: Phone, changes: dict[str, str]
 ) -> None:
     await site.raise_alert(entities=["binary_sensor.kitchen"], answers=[{"name": "Dealt with"}])
-    assert (await site.raise_alert(**{"entities": ["binary_sensor.kitchen"], **news}))["revision"] == 2
+    assert (await site.raise_alert(**{"entities": ["binary_sensor.kitchen"], **changes}))["revision"] == 2
     await site.pass_time(seconds=50)
     assert len(anna.notifications) == 1
     await site.pass_time(seconds=20)
@@ -52,7 +52,7 @@ async def test_a_recurrence_with_news_rings_a_minute_after_the_last_ring(
     assert anna.button("Dealt with")
 
 
-async def test_new_content_every_50_seconds_for_an_hour_tells_people_each_minute_and_level_2_comes(
+async def test_new_content_every_50_seconds_notifies_people_each_minute_and_level_2_starts(
     add_site: Callable[..., Site], anna: Phone
 ) -> None:
     site = add_site(phones=[anna.device_id], destinations=["cloud"])
@@ -63,9 +63,9 @@ async def test_new_content_every_50_seconds_for_an_hour_tells_people_each_minute
         firsts.append(site.alive.requests[0])
         await site.pass_time(seconds=50)
     assert site.alive.count == 72
-    # Level 0 once a minute, never silent, never more often.
+    # Level 0 is notified exactly once a minute.
     assert len(anna.notifications) == 61
-    # Level 1 is due when it was from the beginning; from then on it is asked again with each ring.
+    # Level 1 keeps its planned time; from then on each revision requests it again.
     tenth_minute = site.alive.opened_at + timedelta(minutes=10)
     assert {request.key.level for request in firsts} == {1}
     assert {request.due for request in firsts[:12]} == {tenth_minute}
@@ -73,7 +73,9 @@ async def test_new_content_every_50_seconds_for_an_hour_tells_people_each_minute
     assert site.alive.requests[0].due == site.alive.notify_at
 
 
-async def test_an_acknowledgement_silences_and_rings_again_when_it_ends(site: Site, anna: Phone, ben: Phone) -> None:
+async def test_an_acknowledgement_silences_and_people_are_notified_when_it_ends(
+    site: Site, anna: Phone, ben: Phone
+) -> None:
     await site.raise_alert()
     anna.press(anna.button("Seen"))
     await site.settle()
@@ -86,7 +88,7 @@ async def test_an_acknowledgement_silences_and_rings_again_when_it_ends(site: Si
     assert len(anna.notifications) == len(ben.notifications) == 2
 
 
-async def test_an_acknowledgement_of_so_long_silences_for_so_long(site: Site, anna: Phone) -> None:
+async def test_an_acknowledgement_silences_for_its_duration(site: Site, anna: Phone) -> None:
     raised = await site.raise_alert()
     await site.call("acknowledge", alert=raised["id"], **{"for": {"minutes": 10}})
     await site.pass_time(timedelta(minutes=1), minutes=9)
@@ -95,7 +97,7 @@ async def test_an_acknowledgement_of_so_long_silences_for_so_long(site: Site, an
     assert len(anna.notifications) == 2
 
 
-async def test_seen_does_not_shorten_an_acknowledgement_and_a_said_duration_does(site: Site, anna: Phone) -> None:
+async def test_seen_does_not_shorten_an_acknowledgement_and_an_explicit_duration_does(site: Site, anna: Phone) -> None:
     raised = await site.raise_alert()
     await site.call("acknowledge", alert=raised["id"], **{"for": {"hours": 8}})
     eight_hours = site.alive.notify_at
@@ -109,7 +111,7 @@ async def test_seen_does_not_shorten_an_acknowledgement_and_a_said_duration_does
     assert site.alive.acknowledged_for == 3600
 
 
-async def test_a_second_leak_after_an_acknowledged_one_rings_at_once(site: Site, anna: Phone) -> None:
+async def test_new_content_after_an_acknowledgement_notifies_at_once(site: Site, anna: Phone) -> None:
     first = await site.raise_alert(entities=["binary_sensor.kitchen"])
     await site.call("acknowledge", group="leak")
     second = await site.raise_alert("Water in the bath", entities=["binary_sensor.bath"])
@@ -119,7 +121,7 @@ async def test_a_second_leak_after_an_acknowledged_one_rings_at_once(site: Site,
     assert len(anna.notifications) == 2
 
 
-async def test_a_second_leak_after_an_answered_one_is_a_new_alert_and_rings(site: Site, anna: Phone) -> None:
+async def test_a_call_after_an_answer_opens_and_notifies_of_a_new_alert(site: Site, anna: Phone) -> None:
     first = await site.raise_alert(answers=[{"name": "Dealt with"}])
     await site.call("answer", alert=first["id"], answer="Dealt with")
     second = await site.raise_alert(answers=[{"name": "Dealt with"}])
@@ -128,7 +130,7 @@ async def test_a_second_leak_after_an_answered_one_is_a_new_alert_and_rings(site
     assert len(anna.notifications) == 2
 
 
-async def test_resolving_takes_the_notifications_away(site: Site, anna: Phone, ben: Phone) -> None:
+async def test_resolving_clears_the_notifications(site: Site, anna: Phone, ben: Phone) -> None:
     raised = await site.raise_alert()
     await site.call("resolve", group="leak", note="Dry again")
     await site.settle()
@@ -149,13 +151,13 @@ async def test_a_phone_no_longer_chosen_is_cleared_too(
     assert ben.clearings == [{"message": "clear_notification", "data": {"tag": raised["id"]}}]
 
 
-async def test_a_removed_site_takes_its_notifications_away(hass: HomeAssistant, site: Site, anna: Phone) -> None:
+async def test_removing_a_site_clears_its_notifications(hass: HomeAssistant, site: Site, anna: Phone) -> None:
     raised = await site.raise_alert()
     assert await hass.config_entries.async_remove(site.entry.entry_id)
     assert anna.clearings == [{"message": "clear_notification", "data": {"tag": raised["id"]}}]
 
 
-async def test_a_removed_phone_is_not_reached_and_the_rest_goes_on(
+async def test_a_removed_phone_does_not_affect_other_recipients(
     site: Site, anna: Phone, ben: Phone, caplog: pytest.LogCaptureFixture
 ) -> None:
     ben.remove()
@@ -166,7 +168,7 @@ async def test_a_removed_phone_is_not_reached_and_the_rest_goes_on(
     assert len(anna.notifications) == 1
 
 
-async def test_a_level_that_reached_nobody_is_over_at_once_and_tries_go_on_each_minute(
+async def test_the_next_level_starts_at_once_after_one_that_reached_nobody_and_retries_continue(
     add_site: Callable[..., Site], anna: Phone, ben: Phone
 ) -> None:
     site = add_site(phones=[anna.device_id, ben.device_id], destinations=["cloud"])
@@ -182,19 +184,19 @@ async def test_a_level_that_reached_nobody_is_over_at_once_and_tries_go_on_each_
     assert ben.notifications == []
 
 
-async def test_notify_entities_are_told_too(hass: HomeAssistant, add_site: Callable[..., Site]) -> None:
-    told: list[ServiceCall] = []
-    hass.services.async_register("notify", "send_message", told.append)
+async def test_notify_entities_are_notified_too(hass: HomeAssistant, add_site: Callable[..., Site]) -> None:
+    calls: list[ServiceCall] = []
+    hass.services.async_register("notify", "send_message", calls.append)
     hass.states.async_set("notify.siren", "unknown")
     site = add_site(notify_entities=["notify.siren", "notify.gone"])
     await site.set_up()
     await site.raise_alert()
-    assert [dict(call.data) for call in told] == [
+    assert [dict(call.data) for call in calls] == [
         {"entity_id": "notify.siren", "message": "Water in the kitchen", "title": "Home"}
     ]
 
 
-async def test_what_was_open_is_told_on_after_a_restart(site: Site, anna: Phone) -> None:
+async def test_an_open_alert_continues_after_a_restart(site: Site, anna: Phone) -> None:
     raised = await site.raise_alert()
     await site.reload()
     assert site.alive.id == raised["id"]
@@ -203,8 +205,8 @@ async def test_what_was_open_is_told_on_after_a_restart(site: Site, anna: Phone)
     assert len(anna.notifications) == 2
 
 
-async def test_the_memory_goes_with_the_entry(hass: HomeAssistant, site: Site) -> None:
-    path = site.alerts._journal.memory._path
+async def test_the_record_log_is_deleted_with_the_entry(hass: HomeAssistant, site: Site) -> None:
+    path = site.alerts._journal.record_log._path
     assert path.exists()
     await hass.config_entries.async_remove(site.entry.entry_id)
     assert not path.exists()

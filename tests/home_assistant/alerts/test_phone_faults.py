@@ -1,4 +1,4 @@
-"""Phones that cannot be reached, and recipients that move or vanish: with the mobile app's own integration."""
+"""Unreachable phones and recipients that are renamed or removed, with Home Assistant's own ``mobile_app``."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -19,8 +19,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:It is recommended to use web.*")
 
 
 @pytest.fixture(autouse=True)
-def _link_is_played(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A gateway that is there, so that level 2 has somebody to ask; nothing is sent to it."""
+def _simulated_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Simulate a gateway, so that level 2 has requests; nothing is sent to it."""
     monkeypatch.setattr("custom_components.process_cosmos.CosmosCoordinator", lambda *_: None)
 
 
@@ -31,14 +31,14 @@ async def anna(hass: HomeAssistant, client: Client, push_server: PushServer) -> 
 
 @pytest.fixture
 async def site(add_site: Callable[..., Site], anna: Registered) -> Site:
-    """Anna's phone at once, after ten minutes the cloud."""
+    """Return a site that notifies Anna's phone at once and the cloud after ten minutes."""
     site = add_site("http://127.0.0.1:1", phones=[anna.device_id], destinations=["cloud"])
     await site.set_up()
     return site
 
 
 def issues(hass: HomeAssistant) -> dict[str, dict[str, str]]:
-    """The repair issues about recipients, by kind, with what they say."""
+    """Return the placeholders of the repair issues, by translation key."""
     return {
         str(issue.translation_key): dict(issue.translation_placeholders or {})
         for (domain, _), issue in ir.async_get(hass).issues.items()
@@ -47,7 +47,7 @@ def issues(hass: HomeAssistant) -> dict[str, dict[str, str]]:
 
 
 def shown_here(hass: HomeAssistant) -> list[str]:
-    """What Home Assistant's own notifications say of alerts."""
+    """Return the messages of alerts in Home Assistant's own notifications."""
     notifications: dict[str, dict[str, str]] = hass.data.get("persistent_notification", {})
     return [one["message"] for key, one in notifications.items() if key.startswith(DOMAIN)]
 
@@ -56,7 +56,7 @@ def shown_here(hass: HomeAssistant) -> list[str]:
     ("status", "code"),
     [(500, "push_refused"), (429, "push_limited"), (404, "push_refused"), (None, "push_unreachable")],
 )
-async def test_a_push_service_that_fails_for_an_hour_starts_level_2_at_once_and_the_phone_rings_when_it_is_back(
+async def test_a_failing_push_service_starts_level_2_at_once_and_the_phone_is_notified_after_recovery(
     hass: HomeAssistant, site: Site, push_server: PushServer, status: int | None, code: str
 ) -> None:
     if status is None:
@@ -82,7 +82,7 @@ async def test_a_push_service_that_fails_for_an_hour_starts_level_2_at_once_and_
     assert issues(hass) == {}
 
 
-async def test_a_phone_registered_anew_is_notified(
+async def test_a_phone_registered_again_is_notified(
     hass: HomeAssistant, client: Client, site: Site, anna: Registered, push_server: PushServer
 ) -> None:
     await site.raise_alert()
@@ -101,6 +101,20 @@ async def test_a_phone_registered_anew_is_notified(
     assert push_server.messages("anew") == ["Water everywhere (2 times)"]
 
 
+async def test_a_button_of_a_notification_sent_by_an_older_version_is_accepted(
+    hass: HomeAssistant, site: Site, anna: Registered, push_server: PushServer
+) -> None:
+    """Use a button id that names the phone by its device in Home Assistant."""
+    raised = await site.raise_alert(answers=[{"name": "Close"}])
+    await anna.press(f"cosmos/{raised['id']}/1/{anna.device_id}/answer/Close")
+    await site.settle()
+    closed = site.known(raised["id"])
+    assert (closed.state, closed.by) == ("answered", "Anna")
+    await anna.press(f"cosmos/{raised['id']}/1/{anna.device_id}/answer/Open")
+    await site.until(lambda: len(push_server.bodies["anna"]) == 3)
+    assert "not one of the answers" in push_server.messages("anna")[-1]
+
+
 async def test_a_notify_entity_that_was_renamed_is_notified(
     hass: HomeAssistant, add_site: Callable[..., Site], anna: Registered, push_server: PushServer
 ) -> None:
@@ -114,7 +128,7 @@ async def test_a_notify_entity_that_was_renamed_is_notified(
     assert push_server.messages("anna") == ["Water in the kitchen"]
 
 
-async def test_who_cannot_be_found_is_named_and_the_rest_is_notified(
+async def test_a_missing_recipient_is_named_and_the_others_are_notified(
     hass: HomeAssistant,
     client: Client,
     add_site: Callable[..., Site],
@@ -130,14 +144,16 @@ async def test_who_cannot_be_found_is_named_and_the_rest_is_notified(
     assert set(said) == {"recipient_gone"}
     assert (said["recipient_gone"]["recipient"], said["recipient_gone"]["code"]) == ("Ben", "phone_gone")
     await site.raise_alert()
-    assert push_server.messages("anna") == ["Water in the kitchen"], "once: the phone was chosen in two ways"
+    assert push_server.messages("anna") == ["Water in the kitchen"], (
+        "notified once, although the phone was chosen in two ways"
+    )
     assert shown_here(hass) == []
     hass.config_entries.async_update_entry(site.entry, options={**site.entry.options, "phones": ["anna"]})
     await site.reload()
     assert issues(hass) == {}
 
 
-async def test_nobody_left_is_said_at_once_and_the_alert_is_shown_in_home_assistant(
+async def test_a_site_without_recipients_is_reported_and_shows_alerts_in_home_assistant(
     hass: HomeAssistant, client: Client, site: Site, anna: Registered, push_server: PushServer
 ) -> None:
     await hass.config_entries.async_remove(anna.entry.entry_id)
@@ -163,7 +179,7 @@ async def test_nobody_left_is_said_at_once_and_the_alert_is_shown_in_home_assist
 
 
 @pytest.mark.parametrize("disabled", ["entity", "config entry"])
-async def test_a_disabled_notify_entity_is_nobody_until_it_is_enabled(
+async def test_a_disabled_notify_entity_is_missing_until_it_is_enabled(
     hass: HomeAssistant, add_site: Callable[..., Site], anna: Registered, push_server: PushServer, disabled: str
 ) -> None:
     site = add_site(notify_entities=["notify.anna"])
@@ -189,7 +205,7 @@ async def test_a_disabled_notify_entity_is_nobody_until_it_is_enabled(
     assert issues(hass) == {}
 
 
-async def test_an_answer_that_failed_is_shown_in_home_assistant_once_where_nobody_is_left(
+async def test_a_failed_answer_is_shown_in_home_assistant_once_if_no_recipient_is_left(
     hass: HomeAssistant, site: Site, anna: Registered
 ) -> None:
     await hass.config_entries.async_remove(anna.entry.entry_id)

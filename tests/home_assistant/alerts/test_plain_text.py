@@ -1,4 +1,4 @@
-"""Text that a device brings is text in an answer's actions, however much it looks like a template."""
+"""Text from a device is never rendered in an answer's actions, even if it looks like a template."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from custom_components.process_cosmos.actions.alert_call import read_alert
-from custom_components.process_cosmos.alerts.plain_text import as_text, literal
+from custom_components.process_cosmos.alerts.plain_text import escape_templates, unescape_templates
 from tests.home_assistant.alerts.site import Phone, Site
 
 LIST = "['{{ a }}', 1]"
@@ -33,14 +33,14 @@ TEMPLATE_LIKE = st.lists(
 @example(text="None # {{")
 @example(text=" {{ \n")
 async def test_any_text_is_rendered_to_itself(hass: HomeAssistant, text: str) -> None:
-    made = as_text(cv.template_complex(literal({text: [text]})))
+    made = unescape_templates(cv.template_complex(escape_templates({text: [text]})))
     if text in made:
-        return  # Home Assistant takes it for no template, and leaves it alone
+        return  # Home Assistant does not treat it as a template
     assert render_complex(made) == {text: [text]}
 
 
 async def run_answer(site: Site, steps: list[dict[str, Any]]) -> str:
-    """Alert as an integration does, whose texts nobody renders again, and run the answer; return the alert's id."""
+    """Raise an alert with texts that are already rendered, run its answer and return the alert's id."""
     raised = await site.raise_alert(answers=[{"name": "Go", "actions": steps}])
     assert raised["problems"] == []
     await site.call("answer", alert=raised["id"], answer="Go")
@@ -49,7 +49,7 @@ async def run_answer(site: Site, steps: list[dict[str, Any]]) -> str:
 
 
 @pytest.mark.parametrize("text", [LIST, " {{ 1 + 1 }} ", "{# x #}", "{{ broken", "None # {{"])
-async def test_a_devices_text_reaches_an_action_as_it_is(hass: HomeAssistant, site: Site, text: str) -> None:
+async def test_a_devices_text_reaches_an_action_unchanged(hass: HomeAssistant, site: Site, text: str) -> None:
     calls: list[ServiceCall] = []
     hass.services.async_register("notify", "log", calls.append)
     steps: list[dict[str, Any]] = [
@@ -60,21 +60,21 @@ async def test_a_devices_text_reaches_an_action_as_it_is(hass: HomeAssistant, si
     assert calls[0].data == {"message": text, text: [text]}
 
 
-async def test_a_devices_text_decides_no_condition_and_is_readable_in_an_error(
+async def test_a_devices_text_is_not_evaluated_in_a_condition_or_an_error(
     hass: HomeAssistant, site: Site, anna: Phone
 ) -> None:
     calls: list[ServiceCall] = []
     hass.services.async_register("notify", "log", calls.append)
     condition = {"condition": "template", "value_template": "{{ true }}"}
-    told = await run_answer(site, [{"if": condition, "then": {"action": "notify.log"}}])
-    assert (site.known(told).outcome, calls) == ("done", [])
+    alert_id = await run_answer(site, [{"if": condition, "then": {"action": "notify.log"}}])
+    assert (site.known(alert_id).outcome, calls) == ("done", [])
     await run_answer(site, [{"stop": "{{ stuck }}", "error": True}])
     await site.until(lambda: anna.notices)
     assert "{{ stuck }}" in anna.notices[0]
 
 
-async def test_half_a_surrogate_in_text_like_a_template_stays_away(hass: HomeAssistant) -> None:
+async def test_a_lone_surrogate_in_template_like_text_is_replaced(hass: HomeAssistant) -> None:
     answers = [{"name": "A", "actions": [{"action": "notify.log", "data": {"message": "{{ a\ud83d"}}]}]
     alert = read_alert(hass, {"answers": answers}, caller="", user=None, trusted=True, rendered=True)
     [step] = cv.SCRIPT_SCHEMA(orjson.loads(alert.content.answers[0].actions))
-    assert render_complex(as_text(step)["data"]) == {"message": "{{ a�"}
+    assert render_complex(unescape_templates(step)["data"]) == {"message": "{{ a�"}

@@ -1,6 +1,6 @@
-"""What Home Assistant's mobile app integration keeps private and notifications need: this fails when it changes.
+"""Contract tests for the private parts of ``mobile_app`` that notifications use; they fail when those change.
 
-Everything here is the real integration; the push service is a real server.
+They use the real integration and a real push server.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from pytest_homeassistant_custom_component.typing import WebSocketGenerator
 
 from custom_components.process_cosmos.alerts import push
 from custom_components.process_cosmos.alerts.notification_results import FailureCode
-from custom_components.process_cosmos.alerts.push import PushFailedError, async_push, posted
+from custom_components.process_cosmos.alerts.push import PushFailedError, async_push, push_payload
 
 from .push_server import Client, PushServer, Registered, cloud, register
 
@@ -33,7 +33,7 @@ async def phone(hass: HomeAssistant, client: Client, push_server: PushServer) ->
     return await register(hass, client, "Anna", app_data=cloud(push_server, "anna"))
 
 
-async def test_what_is_posted_is_what_the_notify_action_posts(
+async def test_the_request_equals_that_of_the_notify_action(
     hass: HomeAssistant, push_server: PushServer, phone: Registered
 ) -> None:
     await async_push(hass, phone.entry, NOTIFICATION)
@@ -42,7 +42,9 @@ async def test_what_is_posted_is_what_the_notify_action_posts(
     assert ours == theirs
     assert ours["data"] == NOTIFICATION["data"]
     body = push_server.bodies["anna"][0]
-    expected = {key: value for key, value in posted(phone.entry, NOTIFICATION).items() if key != "hass_confirm_id"}
+    expected = {
+        key: value for key, value in push_payload(phone.entry, NOTIFICATION).items() if key != "hass_confirm_id"
+    }
     assert orjson.loads(body) == expected
     assert len(body) == len(orjson.dumps(expected))
 
@@ -66,7 +68,7 @@ async def test_the_phones_notify_entity_shows_that_it_was_notified(hass: HomeAss
         (500, FailureCode.PUSH_REFUSED),
     ],
 )
-async def test_what_the_push_service_refuses_is_raised(
+async def test_a_refusal_of_the_push_service_is_raised(
     hass: HomeAssistant, push_server: PushServer, phone: Registered, status: int, code: FailureCode
 ) -> None:
     push_server.status["anna"] = status
@@ -94,7 +96,7 @@ async def test_a_phone_without_push_service_that_is_not_connected_is_raised(
 
 
 class Channel:
-    """The phone's side of its local push channel."""
+    """Phone's side of its local push channel."""
 
     def __init__(self, socket: Any, phone: Registered) -> None:  # noqa: ANN401 - the plugin's
         self._socket = socket
@@ -138,7 +140,7 @@ async def test_a_local_channel_that_confirms_needs_no_push_service(
     received = await channel.received()
     confirm_id = received.pop("hass_confirm_id")
     assert received == NOTIFICATION
-    assert len(confirm_id) == len(posted(phone.entry, NOTIFICATION)["hass_confirm_id"])
+    assert len(confirm_id) == len(push_payload(phone.entry, NOTIFICATION)["hass_confirm_id"])
     assert not pushing.done()
     await channel.confirm(confirm_id)
     await pushing
@@ -146,7 +148,7 @@ async def test_a_local_channel_that_confirms_needs_no_push_service(
     assert phone.webhook_id in hass.data["mobile_app"]["push_channel"]
 
 
-async def test_what_a_local_channel_does_not_confirm_within_10_s_is_posted(
+async def test_a_local_push_that_is_not_confirmed_within_10_s_is_posted(
     hass: HomeAssistant, push_server: PushServer, phone: Registered, channel: Channel
 ) -> None:
     assert push_notification.PUSH_CONFIRM_TIMEOUT == 10
@@ -156,7 +158,7 @@ async def test_what_a_local_channel_does_not_confirm_within_10_s_is_posted(
     async_fire_time_changed(hass, fire_all=True)
     await pushing
     (push,) = push_server.pushes("anna")
-    assert push == posted(phone.entry, NOTIFICATION) | {"hass_confirm_id": push["hass_confirm_id"]}
+    assert push == push_payload(phone.entry, NOTIFICATION) | {"hass_confirm_id": push["hass_confirm_id"]}
 
 
 async def test_a_local_channel_that_is_not_confirmed_and_a_push_service_that_refuses_is_raised(
@@ -181,14 +183,14 @@ async def test_a_local_channel_without_confirmation_is_handed_over_only(
     assert push_server.tries == {}
 
 
-async def test_the_private_function_is_there() -> None:
+async def test_the_private_function_exists() -> None:
     assert push._send_fn() is notify._send_message
 
 
 async def test_without_the_private_function_the_public_action_notifies(
     hass: HomeAssistant, push_server: PushServer, phone: Registered, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Better an outcome that nobody knows than no notification."""
+    """Prefer a notification with an unknown outcome to none."""
     monkeypatch.setattr(push, "_send_fn", lambda: None)
     called = async_capture_events(hass, "call_service")
     await async_push(hass, phone.entry, NOTIFICATION)

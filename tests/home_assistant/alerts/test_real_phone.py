@@ -1,4 +1,4 @@
-"""The mobile app's own integration: a registered phone rings with buttons, and its answer comes back."""
+"""Home Assistant's own ``mobile_app``: a registered phone gets buttons, and its answers are processed."""
 
 from collections.abc import Callable
 
@@ -29,7 +29,7 @@ REGISTRATION = {
 
 
 @pytest.mark.filterwarnings("ignore:It is recommended to use web.*")  # Home Assistant's own http
-async def test_a_registered_phone_rings_and_its_second_answer_is_told_who_won(
+async def test_a_registered_phone_is_notified_and_its_second_answer_is_refused_with_the_winner(
     hass: HomeAssistant,
     hass_client: ClientSessionGenerator,
     aioclient_mock: AiohttpClientMocker,
@@ -74,13 +74,13 @@ async def test_a_registered_phone_rings_and_its_second_answer_is_told_who_won(
 
 
 @pytest.mark.filterwarnings("ignore:It is recommended to use web.*")  # Home Assistant's own http
-async def test_two_phones_of_one_name_are_both_notified(
+async def test_two_phones_with_the_same_name_are_both_notified(
     hass: HomeAssistant,
     hass_client: ClientSessionGenerator,
     aioclient_mock: AiohttpClientMocker,
     add_site: Callable[..., Site],
 ) -> None:
-    """Home Assistant gives them one notify action, which is that of one of them."""
+    """Register two phones for which Home Assistant creates only one notify action, of one of them."""
     for component in ("mobile_app", "repairs"):
         assert await async_setup_component(hass, component, {})
     await hass.async_block_till_done(wait_background_tasks=True)
@@ -101,5 +101,5 @@ async def test_two_phones_of_one_name_are_both_notified(
     await site.raise_alert()
     await site.until(lambda: len(aioclient_mock.mock_calls) == 2)
     assert {str(call[1]) for call in aioclient_mock.mock_calls} == {f"{PUSH_URL}/a", f"{PUSH_URL}/b"}
-    tries = site.alerts._journal.outcomes[site.alive.id].tries
-    assert {recipient: one.reached for (_, recipient), one in tries.items()} == {"phone:a": True, "phone:b": True}
+    attempts = site.alerts._journal.outcomes[site.alive.id].attempts
+    assert {recipient: one.reached for (_, recipient), one in attempts.items()} == {"phone:a": True, "phone:b": True}

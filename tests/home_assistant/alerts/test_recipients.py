@@ -1,4 +1,4 @@
-"""Whom a site notifies: nobody twice, and Home Assistant itself where there is no phone."""
+"""Recipients of a site: none is notified twice, and Home Assistant itself is preselected without phones."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,7 @@ NOBODY: dict[str, Any] = {"phones": [], "notify_entities": [], "persistent_notif
 
 
 def notify_entity_of(hass: HomeAssistant, phone: Phone) -> str:
-    """Register the notify entity that Home Assistant makes of a phone beside its notify action."""
+    """Register the notify entity that Home Assistant creates for a phone in addition to its notify action."""
     entry = er.async_get(hass).async_get_or_create(
         "notify", "mobile_app", phone.app_id, config_entry=phone.entry, device_id=phone.device_id
     )
@@ -26,12 +26,12 @@ def notify_entity_of(hass: HomeAssistant, phone: Phone) -> str:
 
 
 def notifications(hass: HomeAssistant) -> dict[str, str]:
-    """Return the messages a person sees under *Notifications*, by id."""
-    shown = persistent_notification._async_get_or_create_notifications(hass)  # type: ignore[attr-defined]  # the only list
+    """Return the messages under *Notifications*, by id."""
+    shown = persistent_notification._async_get_or_create_notifications(hass)  # type: ignore[attr-defined]  # there is no public list
     return {notification_id: notification["message"] for notification_id, notification in shown.items()}
 
 
-async def test_an_alert_is_shown_in_home_assistant_again_each_round_and_goes_when_it_is_resolved(
+async def test_an_alert_is_shown_in_home_assistant_in_each_round_until_it_is_resolved(
     hass: HomeAssistant, add_site: Callable[..., Site]
 ) -> None:
     site = add_site(persistent_notification=True)
@@ -47,7 +47,7 @@ async def test_an_alert_is_shown_in_home_assistant_again_each_round_and_goes_whe
     assert notifications(hass) == {}
 
 
-async def test_a_phone_that_was_chosen_by_its_notify_entity_too_is_notified_once(
+async def test_a_phone_also_chosen_by_its_notify_entity_is_notified_once(
     hass: HomeAssistant, add_site: Callable[..., Site], anna: Phone, ben: Phone
 ) -> None:
     entities = [notify_entity_of(hass, phone) for phone in (anna, ben)]
@@ -56,7 +56,7 @@ async def test_a_phone_that_was_chosen_by_its_notify_entity_too_is_notified_once
     assert policy_of(hass, chosen | {"persistent_notification": True}).people[-1] == PERSISTENT
 
 
-async def test_the_form_offers_a_phone_once_and_turns_its_notify_entity_into_the_phone(
+async def test_the_form_offers_a_phone_once_and_replaces_its_notify_entity_by_the_phone(
     hass: HomeAssistant, add_site: Callable[..., Site], anna: Phone, ben: Phone
 ) -> None:
     hass.states.async_set("notify.hall", "unknown")
@@ -74,7 +74,7 @@ async def test_the_form_offers_a_phone_once_and_turns_its_notify_entity_into_the
 
 
 @pytest.mark.parametrize(("owned", "others", "expected"), [(0, 0, True), (1, 0, False), (2, 0, False), (0, 1, False)])
-async def test_without_a_phone_home_assistant_itself_is_chosen_and_the_set_up_goes_on(
+async def test_without_a_phone_home_assistant_itself_is_preselected(
     hass: HomeAssistant, owned: int, others: int, *, expected: bool
 ) -> None:
     for number in range(owned):

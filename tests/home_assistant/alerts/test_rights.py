@@ -1,4 +1,4 @@
-"""Who may not answer an open alert cannot disarm it by calling ``alert`` with its group; everybody can close one."""
+"""Permissions: a caller who may not answer an open alert cannot weaken it by calling ``alert`` with its group."""
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -20,7 +20,7 @@ OPEN = {"name": "Open", "actions": [{"action": "valve.open_valve"}]}
 
 @pytest.fixture
 def guest(hass: HomeAssistant) -> Context:
-    """A user who may control one light."""
+    """Return the context of a user who may control one light."""
     user = MockUser(name="Guest").add_to_hass(hass)
     user.mock_policy({"entities": {"entity_ids": {"light.guest": {"read": True, POLICY_CONTROL: True}}}})
     return Context(user_id=user.id)
@@ -28,7 +28,7 @@ def guest(hass: HomeAssistant) -> Context:
 
 @pytest.fixture
 async def leak(hass: HomeAssistant) -> Callable[[], Awaitable[None]]:
-    """Return what calls the script that finds water."""
+    """Return a function that calls the script that detects water."""
     data = {"message": "Water", "severity": "critical", "entities": ["binary_sensor.wet"], "answers": [OPEN]}
     sequence = [{"action": "process_cosmos.alert", "data": data}]
     assert await async_setup_component(hass, "script", {"script": {"leak": {"sequence": sequence}}})
@@ -39,7 +39,7 @@ async def leak(hass: HomeAssistant) -> Callable[[], Awaitable[None]]:
     return run
 
 
-async def test_who_may_not_answer_adds_a_message_and_entities_to_show_and_nothing_else(
+async def test_a_caller_without_the_right_to_answer_adds_only_a_message_and_mentioned_entities(
     site: Site, anna: Phone, guest: Context, leak: Callable[[], Awaitable[None]]
 ) -> None:
     await leak()
@@ -76,7 +76,7 @@ async def test_who_may_not_answer_adds_a_message_and_entities_to_show_and_nothin
     await site.settle()
 
 
-async def test_who_may_not_answer_cannot_put_off_what_runs_when_nobody_answers(
+async def test_a_caller_without_the_right_to_answer_cannot_postpone_the_give_up_time(
     hass: HomeAssistant, site: Site, guest: Context
 ) -> None:
     closed: list[ServiceCall] = []
@@ -93,7 +93,7 @@ async def test_who_may_not_answer_cannot_put_off_what_runs_when_nobody_answers(
     await site.until(lambda: closed)
 
 
-async def test_who_may_not_answer_cannot_make_the_buttons_on_phones_too_late(
+async def test_a_caller_without_the_right_to_answer_cannot_outdate_the_buttons_on_phones(
     site: Site, anna: Phone, guest: Context, leak: Callable[[], Awaitable[None]]
 ) -> None:
     await leak()
@@ -110,7 +110,7 @@ async def test_who_may_not_answer_cannot_make_the_buttons_on_phones_too_late(
     assert (site.alerts.alive, anna.refusals) == ((), [])
 
 
-async def test_entities_of_somebody_without_rights_take_nobodys_right_to_answer(
+async def test_entities_of_a_caller_without_rights_restrict_nobody(
     hass: HomeAssistant, site: Site, guest: Context, leak: Callable[[], Awaitable[None]]
 ) -> None:
     owner = MockUser(name="Owner").add_to_hass(hass)
@@ -122,7 +122,7 @@ async def test_entities_of_somebody_without_rights_take_nobodys_right_to_answer(
     assert site.alerts.alive == ()
 
 
-async def test_an_alert_that_somebody_without_rights_opened_and_silenced_before_is_loud_again(
+async def test_a_trusted_call_notifies_although_a_guest_opened_and_acknowledged_the_alert(
     site: Site, anna: Phone, guest: Context, leak: Callable[[], Awaitable[None]]
 ) -> None:
     await site.call("alert", guest, group=GROUP, message="Water", severity="critical", entities=[])
@@ -140,7 +140,7 @@ async def test_an_alert_that_somebody_without_rights_opened_and_silenced_before_
 async def test_a_guest_who_names_many_entities_cannot_answer_for_those_of_the_automation(
     hass: HomeAssistant, site: Site, leak: Callable[[], Awaitable[None]], *, is_first: bool
 ) -> None:
-    """A policy for a domain covers entities that do not exist, too."""
+    """Use a policy for a domain, which also covers entities that do not exist."""
     lights = MockUser(name="Lights").add_to_hass(hass)
     lights.mock_policy({"domains": {"light": True}})
     owner = MockUser(name="Owner").add_to_hass(hass)
@@ -159,16 +159,14 @@ async def test_a_guest_who_names_many_entities_cannot_answer_for_those_of_the_au
     assert site.alerts.alive == ()
 
 
-async def test_every_entity_of_two_automations_counts_for_the_right_to_answer(site: Site) -> None:
+async def test_all_entities_of_two_automations_are_required_to_answer(site: Site) -> None:
     await site.raise_alert(entities=["valve.main"], answers=[OPEN])
     await site.raise_alert(entities=[f"light.a{n}" for n in range(500)])
     assert {"valve.main", "light.a499"} <= set(site.alive.content.entities)
     assert len(replica(site.alive, site.alive.opened_at).entities) == 500
 
 
-async def test_an_entity_that_a_guest_mentioned_before_rings_when_the_automation_names_it(
-    site: Site, guest: Context
-) -> None:
+async def test_an_entity_mentioned_by_a_guest_notifies_when_the_automation_names_it(site: Site, guest: Context) -> None:
     await site.raise_alert(entities=["binary_sensor.wet"])
     await site.call("alert", guest, group="leak", message="Me", entities=["valve.main"])
     await site.raise_alert(entities=["binary_sensor.wet"])
@@ -179,7 +177,7 @@ async def test_an_entity_that_a_guest_mentioned_before_rings_when_the_automation
     assert (site.alive.content.entities, site.alive.content.mentioned) == (("binary_sensor.wet", "valve.main"), ())
 
 
-async def test_who_may_answer_but_write_no_automation_adds_no_entity_that_others_need_a_right_to(
+async def test_an_untrusted_caller_with_the_right_to_answer_adds_only_mentioned_entities(
     hass: HomeAssistant, site: Site, leak: Callable[[], Awaitable[None]]
 ) -> None:
     family = MockUser(name="Family").add_to_hass(hass)
@@ -192,15 +190,13 @@ async def test_who_may_answer_but_write_no_automation_adds_no_entity_that_others
     await site.settle()
 
 
-async def test_the_answers_of_who_opened_the_alert_without_rights_are_not_the_automations(
-    site: Site, guest: Context
-) -> None:
+async def test_a_trusted_call_replaces_the_answers_of_a_guest(site: Site, guest: Context) -> None:
     await site.call("alert", guest, group="leak", message="Water", answers=["Nobody cares"])
     await site.raise_alert()
     assert [answer.name for answer in site.alive.answers] == ["Done"]
 
 
-async def test_a_recurrence_of_the_same_automation_started_by_a_guest_is_its_authors(
+async def test_an_automation_started_by_a_guest_is_trusted(
     hass: HomeAssistant, site: Site, guest: Context, leak: Callable[[], Awaitable[None]]
 ) -> None:
     await leak()
@@ -213,7 +209,7 @@ async def test_a_recurrence_of_the_same_automation_started_by_a_guest_is_its_aut
     await site.settle()
 
 
-async def test_actions_of_somebody_who_may_write_no_automation_are_left_out_and_the_alert_goes_out(
+async def test_actions_of_a_caller_who_may_not_write_automations_are_dropped_and_the_alert_is_sent(
     hass: HomeAssistant, site: Site, anna: Phone, guest: Context, hass_admin_user: User
 ) -> None:
     for caller in (guest, Context(user_id="nobody")):
@@ -227,7 +223,7 @@ async def test_actions_of_somebody_who_may_write_no_automation_are_left_out_and_
     await site.settle()
 
 
-async def test_an_alert_without_answers_can_be_closed_by_everybody_who_is_notified(
+async def test_an_alert_without_answers_can_be_closed_by_every_recipient(
     hass: HomeAssistant, site: Site, anna: Phone, ben: Phone
 ) -> None:
     await site.raise_alert()
@@ -239,6 +235,6 @@ async def test_an_alert_without_answers_can_be_closed_by_everybody_who_is_notifi
     hass.services.async_register("valve", "open_valve", calls.append)
     await site.raise_alert(answers=[OPEN])
     await site.raise_alert("More water")
-    assert [answer.name for answer in site.alive.answers] == ["Open"], "the answers of before count on"
+    assert [answer.name for answer in site.alive.answers] == ["Open"], "the earlier answers stay valid"
     await site.pass_time(timedelta(seconds=30), minutes=2)
     assert anna.button("Open")

@@ -1,4 +1,4 @@
-"""The actions: what they return, whom they belong to, and what they refuse, each with its code."""
+"""Actions of the integration: their responses, the group of a call, and refusals with their codes."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ from homeassistant.setup import async_setup_component
 from pytest_homeassistant_custom_component.common import MockUser
 
 from custom_components.process_cosmos.alerts.errors import MEMORY_NOT_WRITTEN, NO_GROUP
-from custom_components.process_cosmos.alerts.push import posted
+from custom_components.process_cosmos.alerts.push import push_payload
 from custom_components.process_cosmos.contract.errors import Code
 from tests.home_assistant.alerts.site import Phone, Site
 
@@ -27,7 +27,7 @@ ANSWERS = [{"name": "Keep off"}]
 
 
 async def refused(at: Site, action: str, context: Context | None = None, /, **data: object) -> str | None:
-    """Call an action that must be refused, and return the code."""
+    """Call an action that must be refused and return the code."""
     with pytest.raises(HomeAssistantError) as raised:
         await at.call(action, context, **data)
     await at.settle()
@@ -35,21 +35,21 @@ async def refused(at: Site, action: str, context: Context | None = None, /, **da
 
 
 def add_user(hass: HomeAssistant, entity: str | None = None) -> User:
-    """A user who may control one entity only."""
+    """Add a user who may control only ``entity``."""
     user = MockUser(name="Guest").add_to_hass(hass)
     allowed = {entity: {"read": True, POLICY_CONTROL: True}} if entity else {}
     user.mock_policy({"entities": {"entity_ids": allowed}})
     return user
 
 
-async def test_the_action_returns_id_state_new_and_ring(site: Site) -> None:
+async def test_the_action_returns_id_state_new_and_revision(site: Site) -> None:
     first = await site.raise_alert()
     said: dict[str, Any] = {"ignored": (), "problems": []}
     assert first == {"id": site.alive.id, "state": "open", "new": True, "revision": 1, **said}
     assert await site.raise_alert("More water") == {**first, "new": False, "revision": 2}
 
 
-async def test_the_automation_that_calls_is_the_group_and_can_resolve_without_saying_which(
+async def test_the_calling_automation_is_the_group_and_can_resolve_without_naming_it(
     hass: HomeAssistant, site: Site
 ) -> None:
     call = {"action": "process_cosmos.alert", "data": {"message": "Water"}}
@@ -77,7 +77,7 @@ async def test_the_automation_that_calls_is_the_group_and_can_resolve_without_sa
     await site.settle()
 
 
-async def test_a_script_that_calls_is_the_group(hass: HomeAssistant, site: Site) -> None:
+async def test_the_calling_script_is_the_group(hass: HomeAssistant, site: Site) -> None:
     sequence = [{"action": "process_cosmos.alert", "data": {"message": "Water"}}]
     assert await async_setup_component(hass, "script", {"script": {"leak": {"sequence": sequence}}})
     await hass.services.async_call("script", "leak", blocking=True)
@@ -95,14 +95,14 @@ async def test_a_group_is_the_same_in_every_action(site: Site, group: str) -> No
 
 
 @pytest.mark.parametrize("name", ["Close " * 12, " Close "], ids=["long", "blanks"])
-async def test_the_name_of_an_answer_is_the_same_wherever_it_stands(site: Site, name: str) -> None:
+async def test_the_name_of_an_answer_is_normalised_in_every_field(site: Site, name: str) -> None:
     first = await site.raise_alert(answers=[name], if_unanswered=name)
     assert site.alive.content.if_unanswered == site.alive.answers[0].name
     await site.call("answer", alert=f" {first['id']}\n", answer=name)
     assert site.known(first["id"]).state == "answered"
 
 
-async def test_a_call_by_nobody_is_always_a_new_alert(site: Site) -> None:
+async def test_a_call_without_group_and_caller_is_always_a_new_alert(site: Site) -> None:
     first = await site.call("alert", message="Water")
     second = await site.call("alert", message="Water")
     assert first["id"] != second["id"]
@@ -139,7 +139,7 @@ async def test_an_answers_actions_run_with_the_callers_rights(hass: HomeAssistan
     assert calls[0].context.user_id == user.id
 
 
-async def test_each_answer_that_does_not_count_is_refused_with_its_code(site: Site, anna: Phone) -> None:
+async def test_each_invalid_answer_is_refused_with_its_code(site: Site, anna: Phone) -> None:
     unknown = "01JD0000000000000000000001"
     assert await refused(site, "answer", alert=unknown, answer="Keep off") == "unknown_alert"
     first = (await site.raise_alert(answers=ANSWERS))["id"]
@@ -151,7 +151,7 @@ async def test_each_answer_that_does_not_count_is_refused_with_its_code(site: Si
     assert await refused(site, "answer", alert=first, answer="Keep off") == "already_answered"
     second = (await site.raise_alert(answers=ANSWERS))["id"]
     await site.call("resolve", alert=second)
-    await site.call("resolve", alert=second)  # closed stays as it is
+    await site.call("resolve", alert=second)  # a closed alert is unchanged
     assert await refused(site, "answer", alert=second, answer="Keep off") == "answer_too_late"
     assert await refused(site, "acknowledge", alert=second) == "answer_too_late"
     assert await refused(site, "resolve", alert=unknown) == "unknown_alert"
@@ -180,7 +180,7 @@ async def test_answering_needs_the_right_to_control_all_entities(
     await site.settle()
 
 
-async def test_with_several_sites_the_oldest_rings_unless_said_and_a_group_is_over_at_all(
+async def test_with_several_sites_the_oldest_alerts_by_default_and_a_group_covers_all_sites(
     site: Site, add_site: Callable[..., Site], anna: Phone
 ) -> None:
     other = add_site()
@@ -215,7 +215,7 @@ async def test_a_call_during_a_reload_waits_for_its_end(hass: HomeAssistant, sit
     assert site.alerts.alive == ()
 
 
-async def test_a_button_pressed_during_a_reload_counts(hass: HomeAssistant, site: Site, anna: Phone) -> None:
+async def test_a_button_pressed_during_a_reload_is_processed(hass: HomeAssistant, site: Site, anna: Phone) -> None:
     first = await site.raise_alert(answers=ANSWERS)
     reload = hass.async_create_task(hass.config_entries.async_reload(site.entry.entry_id))
     await asyncio.sleep(0)
@@ -243,27 +243,27 @@ async def test_integers_beyond_64_bits_become_texts(site: Site, anna: Phone) -> 
     assert len(anna.notifications) == 1
 
 
-async def test_a_long_message_is_cut_and_told_as_far_as_a_push_service_takes_it(site: Site, anna: Phone) -> None:
+async def test_a_long_message_is_shortened_to_the_limit_of_the_push_service(site: Site, anna: Phone) -> None:
     await site.raise_alert("Water: " + "kitchen, " * 1000)
     assert len(site.alive.content.message) == 4096
     (notification,) = anna.notifications
     assert notification["message"][-1] == "…"
-    assert 3490 < len(orjson.dumps(posted(anna.entry, notification))) <= 3500
+    assert 3490 < len(orjson.dumps(push_payload(anna.entry, notification))) <= 3500
     assert len(json.dumps(notification)) < 4000
 
 
-async def test_a_memory_of_a_newer_version_is_refused_by_the_set_up(
+async def test_a_record_log_of_a_newer_version_fails_the_set_up(
     hass: HomeAssistant, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    memory = Path(hass.config.path(".storage", f"process_cosmos.{site.entry.entry_id}.memory"))
+    log_path = Path(hass.config.path(".storage", f"process_cosmos.{site.entry.entry_id}.log_path"))
     with monkeypatch.context() as patch:
         patch.setattr("custom_components.process_cosmos.alerts.record_log.VERSION", 0)
         before: bytes | None = None
         for _ in range(2):
             await hass.config_entries.async_reload(site.entry.entry_id)
             assert site.entry.error_reason_translation_key == "memory_too_new"
-            before = before or memory.read_bytes()
-        assert memory.read_bytes() == before
+            before = before or log_path.read_bytes()
+        assert log_path.read_bytes() == before
         [issue] = issues(hass)
         assert (issue.translation_key, issue.translation_placeholders) == ("memory_too_new", {"site": site.entry.title})
         assert (issue.learn_more_url or "").endswith("docs/install.md#update")

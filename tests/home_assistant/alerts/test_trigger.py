@@ -1,4 +1,4 @@
-"""The triggers: five states, filtered by what the alert is about."""
+"""Triggers for the five states of alerts, filtered by entities."""
 
 import pytest
 from homeassistant.core import HomeAssistant
@@ -10,7 +10,7 @@ FIRED = "{{ trigger.alert }} {{ trigger.answer }} {{ trigger.by }}"
 
 
 async def add_automation(hass: HomeAssistant, trigger: str, **options: str) -> list[str]:
-    """An automation of one trigger; returns what it fired."""
+    """Add an automation with one trigger and return the list of its firings."""
     fired: list[str] = []
     hass.bus.async_listen("fired", lambda event: fired.append(event.data["what"]))
     config = {
@@ -37,7 +37,7 @@ async def test_a_trigger_fires_when_its_state_is_on_disk(
     assert fired == [f"{raised['id']} {data.get('answer')} Home Assistant"]
 
 
-async def test_the_unanswered_trigger_fires_at_the_give_up(hass: HomeAssistant, site: Site) -> None:
+async def test_the_unanswered_trigger_fires_at_the_give_up_time(hass: HomeAssistant, site: Site) -> None:
     fired = await add_automation(hass, "unanswered")
     await site.raise_alert(give_up_after=30)
     assert fired == []
@@ -46,7 +46,7 @@ async def test_the_unanswered_trigger_fires_at_the_give_up(hass: HomeAssistant, 
     assert len(fired) == 1
 
 
-async def test_a_trigger_of_an_entity_passes_over_what_is_about_others(hass: HomeAssistant, site: Site) -> None:
+async def test_a_trigger_for_an_entity_ignores_alerts_of_others(hass: HomeAssistant, site: Site) -> None:
     fired = await add_automation(hass, "opened", entity_id="valve.main")
     await site.raise_alert(group="a", entities=["valve.other"])
     await site.raise_alert(group="b")
@@ -56,7 +56,7 @@ async def test_a_trigger_of_an_entity_passes_over_what_is_about_others(hass: Hom
     assert len(fired) == 1
 
 
-async def test_a_trigger_follows_a_site_that_is_loaded_again_and_lets_go(hass: HomeAssistant, site: Site) -> None:
+async def test_a_trigger_survives_a_reload_of_the_site_and_can_be_removed(hass: HomeAssistant, site: Site) -> None:
     fired = await add_automation(hass, "opened")
     await site.reload()
     await site.raise_alert()
