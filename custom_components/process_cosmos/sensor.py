@@ -77,8 +77,8 @@ SITE_SENSORS = (
         attributes_fn=_links,
     ),
     SiteSensorDescription(
-        key="waiting_alarm",
-        translation_key="waiting_alarm",
+        key="waiting_urgent",
+        translation_key="waiting_urgent",
         state_class=SensorStateClass.MEASUREMENT,
         value_fn=lambda site: site.status.waiting.urgent,
     ),
@@ -89,8 +89,8 @@ SITE_SENSORS = (
         value_fn=lambda site: site.status.waiting.change,
     ),
     SiteSensorDescription(
-        key="waiting_measurement",
-        translation_key="waiting_measurement",
+        key="waiting_reading",
+        translation_key="waiting_reading",
         state_class=SensorStateClass.MEASUREMENT,
         value_fn=lambda site: site.status.waiting.reading,
     ),
@@ -113,9 +113,9 @@ SITE_SENSORS = (
         state_class=SensorStateClass.TOTAL_INCREASING,
         value_fn=lambda site: site.status.dropped,
     ),
-    _dropped("dropped_alarm", Priority.URGENT),
+    _dropped("dropped_urgent", Priority.URGENT),
     _dropped("dropped_change", Priority.CHANGE),
-    _dropped("dropped_measurement", Priority.READING),
+    _dropped("dropped_reading", Priority.READING),
     SiteSensorDescription(
         key="storage",
         translation_key="storage",

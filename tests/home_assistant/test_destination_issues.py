@@ -60,7 +60,7 @@ async def test_a_refused_destination_is_said_at_once_with_its_reason_and_what_to
 @pytest.mark.parametrize(
     ("reason", "words"),
     [
-        ("http_418", "It does not take the request. Check the address and the header, and the log of the receiver."),
+        ("http_418", "It does not accept the request. Check the address, the header and the log of the receiver."),
         ("a_reason_of_tomorrow", "a_reason_of_tomorrow"),
     ],
 )

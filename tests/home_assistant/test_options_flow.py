@@ -77,7 +77,7 @@ async def test_a_test_notification_says_how_it_went_with_each_recipient(
     assert (result["description_placeholders"] or {})["results"].splitlines() == [
         "- **Anna**: handed over",
         "- **Ben**: not delivered (notify_failed): The notify action failed: HomeAssistantError",
-        "- **Cleo**: not delivered (phone_gone): The phone is not registered in Home Assistant any more, or disabled",
+        "- **Cleo**: not delivered (phone_gone): The phone is no longer registered in Home Assistant or is disabled",
         "- **notify.hall**: not delivered (entity_unavailable): The notify entity is unavailable",
     ]
 

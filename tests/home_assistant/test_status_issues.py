@@ -54,9 +54,9 @@ def troubled(reason: str) -> Status:
 @pytest.mark.parametrize(
     ("status", "issue", "says"),
     [
-        (replace(IDLE, full=(Priority.URGENT,)), "outbox_full_alarm", {}),
+        (replace(IDLE, full=(Priority.URGENT,)), "outbox_full_urgent", {}),
         (replace(IDLE, full=(Priority.CHANGE,)), "outbox_full_change", {}),
-        (replace(IDLE, full=(Priority.READING,)), "outbox_full_measurement", {}),
+        (replace(IDLE, full=(Priority.READING,)), "outbox_full_reading", {}),
         (replace(IDLE, storage=StorageState.FULL, storage_reason="no room"), "storage_full", {"reason": "no room"}),
         (replace(IDLE, storage=StorageState.READ_ONLY), "storage_read_only", {"reason": "read_only"}),
         (replace(IDLE, storage=StorageState.FAILING, storage_reason="I/O"), "storage_failing", {"reason": "I/O"}),
@@ -133,8 +133,8 @@ OVERFLOWN_MORE = replace(IDLE, drops=(dropped(Priority.READING, "disk", 21),))
     [
         (ONCE, AGAIN, "store_recovered", {"kept": "120", "lost": "3", "at": "2026-11-21 03:30"}),
         (UNKNOWN, AGAIN_UNKNOWN, "store_lost", {"kept": "120", "lost": "3", "at": "2026-11-21 03:30"}),
-        (LOST, LOST_MORE, "events_dropped", {"alarms": "1", "changes": "5"}),
-        (OVERFLOWN, OVERFLOWN_MORE, "measurements_dropped", {"count": "20"}),
+        (LOST, LOST_MORE, "events_dropped", {"urgent": "1", "changes": "5"}),
+        (OVERFLOWN, OVERFLOWN_MORE, "readings_dropped", {"count": "20"}),
         (replace(IDLE, broker_dropped=17), replace(IDLE, broker_dropped=18), "broker_drops", {"count": "17"}),
     ],
 )
@@ -280,6 +280,6 @@ async def test_measurements_that_are_dropped_all_the_time_are_told_once_it_is_ov
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     await gateway.say(replace(OVERFLOWN, full=(Priority.READING,)))
-    await until(lambda: set(shown(hass)) == {"outbox_full_measurement"})
+    await until(lambda: set(shown(hass)) == {"outbox_full_reading"})
     await gateway.say(replace(OVERFLOWN_MORE, full=()))
-    await until(lambda: set(shown(hass)) == {"measurements_dropped"})
+    await until(lambda: set(shown(hass)) == {"readings_dropped"})

@@ -29,7 +29,7 @@ from .leak_guard.house import AUTOMATION, BLUEPRINT, KITCHEN
 
 OFFERED = f"automation/{BLUEPRINT}"
 IMPORTED = "process-cosmos/leak_guard.yaml"
-VERSION = "0.2.0"
+VERSION = "0.1.0"
 NEWEST = "9.0.0"
 A_NEW_INPUT = "  input:\n    pet:\n      name: Pet\n      selector: {text: {}}\n"
 

@@ -60,7 +60,7 @@ class Person:
         await page.get_by_text("Process Cosmos", exact=True).click()
         await self._choose("With the Process Cosmos app" if with_app else "Without the app", "with-or-without-the-app")
         if with_app:
-            await self._choose("Go on without a broker", "no-broker")
+            await self._choose("Continue without a broker", "no-broker")
         await page.locator("ha-device-picker").get_by_text(phone, exact=True).wait_for()
         await self.look("who-should-be-told")
         await page.get_by_role("button", name="Submit").click()

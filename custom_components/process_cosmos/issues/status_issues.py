@@ -142,7 +142,7 @@ OCCURRENCES: Mapping[Issue, Occurrence] = {
             issue=Issue.EVENTS_DROPPED,
             mark_fn=lambda status: _count(_lost(status, Priority.URGENT, Priority.CHANGE)),
             says_fn=lambda status: {
-                "alarms": str(_lost(status, Priority.URGENT)),
+                "urgent": str(_lost(status, Priority.URGENT)),
                 "changes": str(_lost(status, Priority.CHANGE)),
             },
         ),
