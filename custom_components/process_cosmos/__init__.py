@@ -16,7 +16,7 @@ from .alerts.removal import async_resolve_all
 from .const import CONF_DESTINATIONS, DOMAIN, PLATFORMS
 from .coordinator import CosmosCoordinator
 from .data import CosmosConfigEntry, CosmosRuntime
-from .flows.gateway_requests import Found, async_forget_destinations
+from .flows.gateway_requests import GatewayAccess, async_forget_destinations
 from .gateway import missed_changes
 from .gateway.registry import escape_unique_ids, identifier, register_site
 from .issues import call_mistakes
@@ -87,7 +87,7 @@ async def async_remove_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> N
     """
     alerts = Alerts(hass, entry)
     await alerts.async_withdraw_notifications()
-    if found := Found.of(entry.data):
+    if found := GatewayAccess.of(entry.data):
         await async_resolve_all(hass, entry, found)
         await async_forget_destinations(hass, found, entry.options[CONF_DESTINATIONS])
     await alerts.async_remove()

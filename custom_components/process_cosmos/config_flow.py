@@ -28,7 +28,7 @@ from .contract.messages import Request
 from .flows import forms
 from .flows.app_installation import async_install, async_lacks_broker, async_start
 from .flows.destinations import AddDestinationSteps
-from .flows.gateway_requests import Found, async_ask, async_forget_destinations, async_pair
+from .flows.gateway_requests import GatewayAccess, async_ask, async_forget_destinations, async_pair
 from .flows.options_flow import CosmosOptionsFlow
 from .flows.other_gateway import moved
 from .gateway.client import GatewayError, Reply
@@ -47,13 +47,13 @@ class CosmosConfigFlow(AddDestinationSteps, ConfigFlow, domain=DOMAIN):
 
     def __init__(self) -> None:
         """Start without an app, without recipients and without a site to join."""
-        self._found: Found | None = None
+        self._found: GatewayAccess | None = None
         self._joined: ConfigEntry | None = None
         """The site without an app that the gateway becomes part of."""
         self._options: dict[str, Any] = {CONF_DESTINATIONS: []}
         self._test_notification = False
         self._finished = False
-        self._work: asyncio.Task[Found | None] | None = None
+        self._work: asyncio.Task[GatewayAccess | None] | None = None
         """What the Supervisor is doing for us."""
         self._failed: GatewayError | None = None
 
@@ -115,7 +115,7 @@ class CosmosConfigFlow(AddDestinationSteps, ConfigFlow, domain=DOMAIN):
     @override
     async def async_step_hassio(self, discovery_info: HassioServiceInfo) -> ConfigFlowResult:
         """Meet the app the Supervisor knows of; a known site gets its new address and token."""
-        self._found = Found.discovered(discovery_info.config)
+        self._found = GatewayAccess.discovered(discovery_info.config)
         if self._found is None:
             return self.async_abort(reason="invalid_discovery")
         await self.async_set_unique_id(self._found.site)
@@ -235,7 +235,7 @@ class CosmosConfigFlow(AddDestinationSteps, ConfigFlow, domain=DOMAIN):
         schema = self.add_suggested_values_to_schema(forms.PAIRING, user_input)
         return self.async_show_form(step_id=step_id, data_schema=schema, errors=errors)
 
-    async def _use(self, found: Found) -> ConfigFlowResult:
+    async def _use(self, found: GatewayAccess) -> ConfigFlowResult:
         """Go on with a gateway that took us: renew its entry, join it to a site without one, or begin a new site."""
         self._found = found
         await self.async_set_unique_id(found.site, raise_on_progress=False)
@@ -252,7 +252,7 @@ class CosmosConfigFlow(AddDestinationSteps, ConfigFlow, domain=DOMAIN):
         return await self.async_step_who()
 
     async def _progress(
-        self, step_id: str, work: Callable[[HomeAssistant], Coroutine[Any, Any, Found | None]], done: str
+        self, step_id: str, work: Callable[[HomeAssistant], Coroutine[Any, Any, GatewayAccess | None]], done: str
     ) -> ConfigFlowResult:
         """Show that ``work`` is being done; then go on to the step ``done``, or say why it was not."""
         if self._work is None:
@@ -311,7 +311,7 @@ class CosmosConfigFlow(AddDestinationSteps, ConfigFlow, domain=DOMAIN):
                 return None
 
     @property
-    def _app(self) -> Found:
+    def _app(self) -> GatewayAccess:
         """The app, for steps that come after it was found."""
         return cast("Found", self._found)
 

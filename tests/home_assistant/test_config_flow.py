@@ -20,7 +20,7 @@ from custom_components.process_cosmos.alerts.test_notification import LASTS
 from custom_components.process_cosmos.const import DOMAIN
 from custom_components.process_cosmos.contract.destinations import EventKind, RemoveDestination, SetCloud, SetWebhook
 from custom_components.process_cosmos.contract.session import Refused
-from custom_components.process_cosmos.flows.gateway_requests import Found
+from custom_components.process_cosmos.flows.gateway_requests import GatewayAccess
 from custom_components.process_cosmos.workflows import workflows
 
 from .alerts.site import add_phone
@@ -291,4 +291,4 @@ async def test_an_app_that_answers_in_place_of_a_sites_own_becomes_no_second_sit
 
 
 async def test_what_a_flow_keeps_of_a_gateway_shows_no_token_in_a_log() -> None:
-    assert TOKEN not in repr(Found(site=SITE, url="http://127.0.0.1", token=TOKEN, sha256=None))
+    assert TOKEN not in repr(GatewayAccess(site=SITE, url="http://127.0.0.1", token=TOKEN, sha256=None))

@@ -22,11 +22,11 @@ from custom_components.process_cosmos.contract.errors import Code
 from custom_components.process_cosmos.contract.identifiers import Ulid
 from custom_components.process_cosmos.issues.call_mistakes import forget_problems_of_removed_callers, show_problems
 
-from .alert_call import POSITIVE, AlertCall, Problem, ProblemCode, answer_name, read_alert, text_of
+from .alert_call import POSITIVE, AlertCall, Problem, ProblemCode, answer_name, parse_alert_call, text_of
 from .callers import CALLERS, Callers
 from .rejected_events import async_setup_rejected
 from .settings_transfer import async_setup_transfer
-from .site_lookup import async_site_called, async_sites
+from .site_lookup import async_loaded_sites, async_site_called
 
 ALERT: Final = "alert"
 ACKNOWLEDGE: Final = "acknowledge"
@@ -81,7 +81,7 @@ async def _async_alert(call: ServiceCall) -> ServiceResponse:
     is_direct = callers.is_direct(call.context)
     trusted = not is_direct or await _async_is_admin(call)
     name = await _async_name(call)
-    alert = read_alert(call.hass, call.data, caller=name, user=user, trusted=trusted, rendered=not is_direct)
+    alert = parse_alert_call(call.hass, call.data, caller=name, user=user, trusted=trusted, rendered=not is_direct)
     site, problems = await _async_site(call.hass, alert)
     try:
         raised = await site.async_raise_alert(
@@ -172,7 +172,7 @@ async def _async_is_admin(call: ServiceCall) -> bool:
 
 
 async def _async_find(hass: HomeAssistant, alert: str) -> tuple[Alerts, Ulid]:
-    for site in await async_sites(hass):
+    for site in await async_loaded_sites(hass):
         if site.get(alert):
             return site, Ulid(alert)
     raise AlertRefusedError(Code.UNKNOWN_ALERT, alert=alert)
@@ -183,7 +183,7 @@ async def _async_meant(call: ServiceCall) -> list[tuple[Alerts, Ulid]]:
     if "alert" in call.data:
         return [await _async_find(call.hass, call.data["alert"])]
     group = _group(call)
-    return [(site, alive.id) for site in await async_sites(call.hass) if (alive := site.alive_of(group))]
+    return [(site, alive.id) for site in await async_loaded_sites(call.hass) if (alive := site.alive_of(group))]
 
 
 def _group(call: ServiceCall) -> str:

@@ -89,7 +89,7 @@ class AlertCall:
     problems: tuple[Problem, ...]
 
 
-def read_alert(
+def parse_alert_call(
     hass: HomeAssistant, data: Mapping[str, Any], *, caller: str, user: str | None, trusted: bool, rendered: bool
 ) -> AlertCall:
     """Read the fields of one call of ``alert``; never raises for what they hold.

@@ -50,7 +50,7 @@ async def async_link_called(hass: HomeAssistant, site: str | None) -> CosmosCoor
     return links[0]
 
 
-async def async_sites(hass: HomeAssistant) -> list[Alerts]:
+async def async_loaded_sites(hass: HomeAssistant) -> list[Alerts]:
     """Return all sites that are loaded, or will be in a moment."""
     return [_alerts(entry) for entry in hass.config_entries.async_entries(DOMAIN) if await _async_is_loaded(entry)]
 

@@ -19,7 +19,7 @@ from custom_components.process_cosmos.const import DOMAIN, LOGGER
 from custom_components.process_cosmos.contract.errors import Code
 from custom_components.process_cosmos.gateway.client import GatewayAwayError, GatewayError
 
-from .gateway_requests import Found, async_ask
+from .gateway_requests import GatewayAccess, async_ask
 
 REPOSITORY: Final = "https://github.com/process-cosmos/process-cosmos"
 _REPOSITORY_SLUG = hashlib.sha1(REPOSITORY.encode(), usedforsecurity=False).hexdigest()[:8]
@@ -66,7 +66,7 @@ async def async_install(hass: HomeAssistant) -> None:
             await asyncio.shield(app_manager(hass).async_schedule_install_addon())
 
 
-async def async_start(hass: HomeAssistant) -> Found:
+async def async_start(hass: HomeAssistant) -> GatewayAccess:
     """Start the app unless it runs, and return it once it answers; raise ``GatewayError``."""
     async with _refused(NOT_STARTED):
         manager = app_manager(hass)
@@ -82,7 +82,7 @@ async def async_start(hass: HomeAssistant) -> Found:
         await asyncio.sleep(LOOK_AGAIN)
 
 
-async def async_discovered(hass: HomeAssistant, url: str | None = None) -> Found | None:
+async def async_discovered(hass: HomeAssistant, url: str | None = None) -> GatewayAccess | None:
     """Return the app that runs and has announced itself, at ``url`` if one is given; None if the Supervisor has none.
 
     Ours comes before one of another repository.
@@ -93,7 +93,7 @@ async def async_discovered(hass: HomeAssistant, url: str | None = None) -> Found
         LOGGER.debug("The Supervisor lists no discovery messages: %s", error)
         return None
     announced = sorted((each for each in messages if each.service == DOMAIN), key=lambda each: each.addon != SLUG)
-    found = (Found.discovered(each.config) for each in announced)
+    found = (GatewayAccess.discovered(each.config) for each in announced)
     return next((app for app in found if app and url in (None, app.url)), None)
 
 
@@ -110,7 +110,7 @@ async def async_lacks_broker(hass: HomeAssistant) -> bool:
     return "mqtt_host" not in info.options and all(message.service != "mqtt" for message in messages)
 
 
-async def _answering(hass: HomeAssistant) -> Found:
+async def _answering(hass: HomeAssistant) -> GatewayAccess:
     found = await async_discovered(hass)
     if found is None:
         raise GatewayAwayError(SILENT, "The app has not announced itself")

@@ -36,7 +36,7 @@ _PATIENCE = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class GatewayAccess:
     """A gateway and the token for it; ``repr`` leaves the token out."""
 
     site: str
@@ -68,17 +68,17 @@ class Found:
 
     def __repr__(self) -> str:
         """Return what may stand in a log."""
-        return f"Found(site={self.site!r}, url={self.url!r})"
+        return f"GatewayAccess(site={self.site!r}, url={self.url!r})"
 
 
-async def async_pair(hass: HomeAssistant, text: str) -> Found:
+async def async_pair(hass: HomeAssistant, text: str) -> GatewayAccess:
     """Use up a pasted pairing line; raises ``PastedLineError`` or ``GatewayError``, each with its code."""
     line = read_pairing_line(text)
     paired = await pair(async_get_clientsession(hass), line, await instance_id.async_get(hass))
-    return Found(site=paired.site, url=line.url, token=paired.token, sha256=line.sha256)
+    return GatewayAccess(site=paired.site, url=line.url, token=paired.token, sha256=line.sha256)
 
 
-async def async_ask(hass: HomeAssistant, found: Found, *requests: Request) -> tuple[Reply, ...]:
+async def async_ask(hass: HomeAssistant, found: GatewayAccess, *requests: Request) -> tuple[Reply, ...]:
     """Open a session, make ``requests`` in it, close it, and return the replies.
 
     Without any request it only proves that the gateway answers.
@@ -87,7 +87,7 @@ async def async_ask(hass: HomeAssistant, found: Found, *requests: Request) -> tu
         return tuple([await session.request(request) for request in requests])
 
 
-async def async_connect(hass: HomeAssistant, found: Found, *, run: Ulid, entry: str | None = None) -> Session:
+async def async_connect(hass: HomeAssistant, found: GatewayAccess, *, run: Ulid, entry: str | None = None) -> Session:
     """Open a session, to hand over the alerts of ``entry`` (None: only to make requests). Raise ``GatewayError``."""
     client = GatewayClient(async_get_clientsession(hass), found.url, found.token, found.sha256)
     hello = HomeAssistantHello(
@@ -105,7 +105,7 @@ async def async_connect(hass: HomeAssistant, found: Found, *, run: Ulid, entry: 
     return session
 
 
-async def async_forget_destinations(hass: HomeAssistant, found: Found, names: Iterable[str]) -> None:
+async def async_forget_destinations(hass: HomeAssistant, found: GatewayAccess, names: Iterable[str]) -> None:
     """Have the gateway forget destinations and their secrets; one that is away keeps them, which nothing here mends."""
     try:
         async with asyncio.timeout(_PATIENCE):

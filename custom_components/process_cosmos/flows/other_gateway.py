@@ -14,10 +14,10 @@ from custom_components.process_cosmos.gateway.client import GATEWAY_AWAY, Gatewa
 
 from . import forms
 from .app_installation import async_discovered, is_beside
-from .gateway_requests import Found, async_ask, async_pair
+from .gateway_requests import GatewayAccess, async_ask, async_pair
 
 
-def moved(entry: ConfigEntry, found: Found) -> dict[str, Any]:
+def moved(entry: ConfigEntry, found: GatewayAccess) -> dict[str, Any]:
     """Return how ``entry`` is to be updated so that ``found`` serves it: destinations were known to the other alone.
 
     Devices and entities follow when the entry is loaded, and the memory is handed over whole, because the new one
@@ -28,7 +28,7 @@ def moved(entry: ConfigEntry, found: Found) -> dict[str, Any]:
 
 
 @callback
-def is_taken(hass: HomeAssistant, entry: ConfigEntry, found: Found) -> bool:
+def is_taken(hass: HomeAssistant, entry: ConfigEntry, found: GatewayAccess) -> bool:
     """Whether another entry is the site of ``found``."""
     other = hass.config_entries.async_entry_for_domain_unique_id(DOMAIN, found.site)
     return other not in (None, entry)
@@ -59,7 +59,7 @@ class OtherGatewayFlow(RepairsFlow):
         self,
         step_id: str,
         schema: vol.Schema,
-        find: Callable[[ConfigEntry, dict[str, Any]], Awaitable[Found]],
+        find: Callable[[ConfigEntry, dict[str, Any]], Awaitable[GatewayAccess]],
         user_input: dict[str, Any] | None,
     ) -> RepairsFlowResult:
         errors: dict[str, str] = {}
@@ -74,12 +74,12 @@ class OtherGatewayFlow(RepairsFlow):
         filled = self.add_suggested_values_to_schema(schema, user_input)
         return self.async_show_form(step_id=step_id, data_schema=filled, errors=errors)
 
-    async def _beside(self, entry: ConfigEntry, _: dict[str, Any]) -> Found:
+    async def _beside(self, entry: ConfigEntry, _: dict[str, Any]) -> GatewayAccess:
         found = await async_discovered(self.hass, entry.data[CONF_URL])
         if found is None:
             raise GatewayAwayError(GATEWAY_AWAY, "No app has announced itself")
         await async_ask(self.hass, found)
         return found
 
-    async def _paired(self, _: ConfigEntry, answer: dict[str, Any]) -> Found:
+    async def _paired(self, _: ConfigEntry, answer: dict[str, Any]) -> GatewayAccess:
         return await async_pair(self.hass, answer[forms.CONF_LINE])

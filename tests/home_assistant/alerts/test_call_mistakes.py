@@ -12,7 +12,7 @@ from homeassistant.setup import async_setup_component
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from custom_components.process_cosmos.actions.alert_call import read_alert
+from custom_components.process_cosmos.actions.alert_call import parse_alert_call
 from custom_components.process_cosmos.issues.call_mistakes import forget_problems_of_removed_callers
 from tests.home_assistant.alerts.site import Phone, Site
 
@@ -244,7 +244,7 @@ FIELDS = (
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300)
 @given(data=st.dictionaries(st.sampled_from(FIELDS), JSON))
 async def test_any_call_gives_an_alert_that_can_be_written(hass: HomeAssistant, data: dict[str, Any]) -> None:
-    alert = read_alert(hass, data, caller="Somebody", user=None, trusted=True, rendered=True)
+    alert = parse_alert_call(hass, data, caller="Somebody", user=None, trusted=True, rendered=True)
     assert alert.content.message
     orjson.dumps((alert.content, alert.group, alert.site, alert.problems))
 

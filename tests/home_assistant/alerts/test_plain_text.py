@@ -10,7 +10,7 @@ from homeassistant.helpers.template import render_complex
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from custom_components.process_cosmos.actions.alert_call import read_alert
+from custom_components.process_cosmos.actions.alert_call import parse_alert_call
 from custom_components.process_cosmos.alerts.plain_text import as_text, literal
 from tests.home_assistant.alerts.site import Phone, Site
 
@@ -75,6 +75,6 @@ async def test_a_devices_text_decides_no_condition_and_is_readable_in_an_error(
 
 async def test_half_a_surrogate_in_text_like_a_template_stays_away(hass: HomeAssistant) -> None:
     answers = [{"name": "A", "actions": [{"action": "notify.log", "data": {"message": "{{ a\ud83d"}}]}]
-    alert = read_alert(hass, {"answers": answers}, caller="", user=None, trusted=True, rendered=True)
+    alert = parse_alert_call(hass, {"answers": answers}, caller="", user=None, trusted=True, rendered=True)
     [step] = cv.SCRIPT_SCHEMA(orjson.loads(alert.content.answers[0].actions))
     assert render_complex(as_text(step)["data"]) == {"message": "{{ a�"}
