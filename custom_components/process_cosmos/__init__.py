@@ -16,7 +16,7 @@ from .alerts.removal import async_resolve_all
 from .const import CONF_DESTINATIONS, DOMAIN, PLATFORMS
 from .coordinator import CosmosCoordinator
 from .data import CosmosConfigEntry, CosmosRuntime
-from .flows.gateway_requests import GatewayAccess, async_forget_destinations
+from .flows.gateway_requests import GatewayAccess, async_remove_destinations
 from .gateway import missed_changes
 from .gateway.registry import escape_unique_ids, identifier, register_site
 from .issues import call_mistakes
@@ -58,14 +58,14 @@ async def async_setup_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> No
     await alerts.async_start()
     coordinator = CosmosCoordinator(hass, entry, alerts) if entry.data[CONF_URL] else None
     entry.runtime_data = CosmosRuntime(alerts=alerts, coordinator=coordinator)
-    # The hub comes before the Things, which name it as the device they are reached by.
+    # The hub comes before the devices, which name it as the device they are reached by.
     register_site(hass, entry)
     await hass.config_entries.async_forward_entry_setups(entry, PLATFORMS)
     if coordinator:
         coordinator.async_start()
 
     async def look_at_workflows(_: object) -> None:
-        await workflow_update.async_look(hass)
+        await workflow_update.async_update_issues(hass)
 
     entry.async_on_unload(async_at_started(hass, look_at_workflows))
     entry.async_on_unload(hass.bus.async_listen(EVENT_AUTOMATION_RELOADED, look_at_workflows))
@@ -89,14 +89,14 @@ async def async_remove_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> N
     await alerts.async_withdraw_notifications()
     if found := GatewayAccess.of(entry.data):
         await async_resolve_all(hass, entry, found)
-        await async_forget_destinations(hass, found, entry.options[CONF_DESTINATIONS])
+        await async_remove_destinations(hass, found, entry.options[CONF_DESTINATIONS])
     await alerts.async_remove()
     clear_all_issues(hass, entry)
     missed_changes.forget(hass, entry)
     if not hass.config_entries.async_entries(DOMAIN):
         call_mistakes.forget(hass)
         workflow_update.forget(hass)  # not when a site is unloaded: who ignores it has said so for good
-        await workflows.async_withdraw(hass)
+        await workflows.async_remove_unused_copies(hass)
 
 
 async def async_remove_config_entry_device(
@@ -104,9 +104,11 @@ async def async_remove_config_entry_device(
     entry: CosmosConfigEntry,
     device: dr.DeviceEntry,
 ) -> bool:
-    """Let a person delete a Thing the gateway no longer has; the site's own device stays."""
+    """Let a person delete a device the gateway no longer has; the site's own device stays."""
     identifiers = {ours for domain, ours in device.identifiers if domain == DOMAIN}
     if entry.entry_id in identifiers:
         return False
     coordinator = entry.runtime_data.coordinator if entry.state is ConfigEntryState.LOADED else None
-    return coordinator is None or identifiers.isdisjoint(identifier(entry, thing) for thing in coordinator.things.by_id)
+    return coordinator is None or identifiers.isdisjoint(
+        identifier(entry, device_state) for device_state in coordinator.devices.by_id
+    )

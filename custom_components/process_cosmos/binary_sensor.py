@@ -1,4 +1,4 @@
-"""Booleans a Thing reports and nobody can write, and whether the MQTT broker is there."""
+"""Booleans a device reports and nobody can write, and whether the MQTT broker is there."""
 
 from dataclasses import dataclass
 from typing import Any, override
@@ -14,7 +14,7 @@ from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
 from .contract.devices import Hint, Property, PropertyKind
 from .data import CosmosConfigEntry
-from .entity import PropertyDescription, PropertyEntity, StatusEntity, add_properties
+from .entity import PropertyDescription, PropertyEntity, StatusEntity, add_property_entities
 
 PARALLEL_UPDATES = 0
 
@@ -24,17 +24,19 @@ def _reads(item: Property) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ThingBinarySensorDescription(PropertyDescription, BinarySensorEntityDescription):
+class PropertyBinarySensorDescription(PropertyDescription, BinarySensorEntityDescription):
     """A row of binary sensors."""
 
 
 BINARY_SENSORS = (
-    ThingBinarySensorDescription(
+    PropertyBinarySensorDescription(
         key="moisture",
         device_class=BinarySensorDeviceClass.MOISTURE,
         fits_fn=lambda item: _reads(item) and item.hint is Hint.MOISTURE,
     ),
-    ThingBinarySensorDescription(key="boolean", fits_fn=lambda item: _reads(item) and item.hint is not Hint.MOISTURE),
+    PropertyBinarySensorDescription(
+        key="boolean", fits_fn=lambda item: _reads(item) and item.hint is not Hint.MOISTURE
+    ),
 )
 
 BROKER = BinarySensorEntityDescription(
@@ -50,8 +52,8 @@ async def async_setup_entry(
     entry: CosmosConfigEntry,
     async_add_entities: AddConfigEntryEntitiesCallback,
 ) -> None:
-    """Add those of all Things, and the broker's where there is the app."""
-    add_properties(entry, async_add_entities, ThingBinarySensor)
+    """Add those of all devices, and the broker's where there is the app."""
+    add_property_entities(entry, async_add_entities, PropertyBinarySensor)
     if (coordinator := entry.runtime_data.coordinator) is not None:
         async_add_entities([BrokerSensor(coordinator, BROKER)])
 
@@ -81,10 +83,10 @@ class BrokerSensor(StatusEntity, BinarySensorEntity):
         return None if broker is None else {"reason": broker.reason, "mqtt_version": broker.version}
 
 
-class ThingBinarySensor(PropertyEntity, BinarySensorEntity):
-    """A boolean of a Thing."""
+class PropertyBinarySensor(PropertyEntity, BinarySensorEntity):
+    """A boolean of a device."""
 
-    entity_description: ThingBinarySensorDescription
+    entity_description: PropertyBinarySensorDescription
     rows = BINARY_SENSORS
 
     @property

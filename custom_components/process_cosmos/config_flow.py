@@ -28,9 +28,9 @@ from .contract.messages import Request
 from .flows import forms
 from .flows.app_installation import async_install, async_lacks_broker, async_start
 from .flows.destinations import AddDestinationSteps
-from .flows.gateway_requests import GatewayAccess, async_ask, async_forget_destinations, async_pair
+from .flows.gateway_requests import GatewayAccess, async_pair, async_remove_destinations, async_send_requests
 from .flows.options_flow import CosmosOptionsFlow
-from .flows.other_gateway import moved
+from .flows.other_gateway import entry_update_for
 from .gateway.client import GatewayError, Reply
 from .issues.site_issues import show_other_gateway
 from .workflows import workflows
@@ -48,12 +48,12 @@ class CosmosConfigFlow(AddDestinationSteps, ConfigFlow, domain=DOMAIN):
     def __init__(self) -> None:
         """Start without an app, without recipients and without a site to join."""
         self._found: GatewayAccess | None = None
-        self._joined: ConfigEntry | None = None
+        self._join_values: ConfigEntry | None = None
         """The site without an app that the gateway becomes part of."""
         self._options: dict[str, Any] = {CONF_DESTINATIONS: []}
         self._test_notification = False
         self._finished = False
-        self._work: asyncio.Task[GatewayAccess | None] | None = None
+        self._supervisor_task: asyncio.Task[GatewayAccess | None] | None = None
         """What the Supervisor is doing for us."""
         self._failed: GatewayError | None = None
 
@@ -85,7 +85,7 @@ class CosmosConfigFlow(AddDestinationSteps, ConfigFlow, domain=DOMAIN):
             return self.async_show_form(
                 step_id="app_failed",
                 data_schema=forms.APP_FAILED,
-                errors=forms.errors_of("app_failed", error.code if error else ""),
+                errors=forms.form_errors("app_failed", error.code if error else ""),
                 description_placeholders={"reason": str(error)},
             )
         if not user_input[forms.CONF_WITHOUT_APP]:
@@ -130,7 +130,7 @@ class CosmosConfigFlow(AddDestinationSteps, ConfigFlow, domain=DOMAIN):
         """Ask before using it."""
         errors: dict[str, str] = {}
         if user_input is not None and (found := self._found):
-            _, errors = await forms.attempt("hassio_confirm", lambda: async_ask(self.hass, found))
+            _, errors = await forms.try_request("hassio_confirm", lambda: async_send_requests(self.hass, found))
             if not errors:
                 return await self.async_step_broker()
         return self.async_show_form(step_id="hassio_confirm", errors=errors)
@@ -152,18 +152,18 @@ class CosmosConfigFlow(AddDestinationSteps, ConfigFlow, domain=DOMAIN):
         entry = self._entry_of_flow()
         if user_input is None or entry is None:
             return self.async_show_form(step_id="other_gateway")
-        return self.async_update_reload_and_abort(entry, **moved(entry, self._app), reason="moved")
+        return self.async_update_reload_and_abort(entry, **entry_update_for(entry, self._app), reason="moved")
 
     async def async_step_who(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Ask who should be notified."""
         errors: dict[str, str] = {}
         if user_input is not None:
-            if forms.somebody(user_input):
+            if forms.has_recipient(user_input):
                 self._options.update(as_options(self.hass, user_input))
                 return await self.async_step_elsewhere()
             errors["base"] = "nobody"
         chosen = user_input or suggested(self.hass)
-        schema = self.add_suggested_values_to_schema(forms.who(not_offered(self.hass)), chosen)
+        schema = self.add_suggested_values_to_schema(forms.recipients_schema(not_offered(self.hass)), chosen)
         return self.async_show_form(step_id="who", data_schema=schema, errors=errors)
 
     async def async_step_elsewhere(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
@@ -179,15 +179,15 @@ class CosmosConfigFlow(AddDestinationSteps, ConfigFlow, domain=DOMAIN):
 
     async def async_step_finish(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Offer blueprint and test notification, then create the entry; a gateway that joins is done at once."""
-        if self._found and self._joined:
+        if self._found and self._join_values:
             self._finished = True
             for other in self._async_in_progress(match_context={"unique_id": self._found.site}):
                 self.hass.config_entries.flow.async_abort(other["flow_id"])  # it offers what is done now
             return self.async_update_reload_and_abort(
-                self._joined,
+                self._join_values,
                 unique_id=self._found.site,
                 data=self._found.data,
-                options={**self._joined.options, **self._options},
+                options={**self._join_values.options, **self._options},
                 reason="joined",
             )
         errors: dict[str, str] = {}
@@ -221,15 +221,15 @@ class CosmosConfigFlow(AddDestinationSteps, ConfigFlow, domain=DOMAIN):
     def async_remove(self) -> None:
         """Leave no destination behind at the gateway when somebody goes away half-way."""
         if self._found and not self._finished:
-            names = (*self._names, *([self._adding] if self._adding else []))
-            work = async_forget_destinations(self.hass, self._found, names)
+            names = (*self._destination_names, *([self._adding] if self._adding else []))
+            work = async_remove_destinations(self.hass, self._found, names)
             self.hass.async_create_background_task(work, f"{DOMAIN} flow left")
 
     async def _pair(self, step_id: str, user_input: dict[str, Any] | None) -> ConfigFlowResult:
         errors: dict[str, str] = {}
         if user_input is not None:
             line = user_input[forms.CONF_LINE]
-            found, errors = await forms.attempt(forms.CONF_LINE, lambda: async_pair(self.hass, line))
+            found, errors = await forms.try_request(forms.CONF_LINE, lambda: async_pair(self.hass, line))
             if found:
                 return await self._use(found)
         schema = self.add_suggested_values_to_schema(forms.PAIRING, user_input)
@@ -246,8 +246,8 @@ class CosmosConfigFlow(AddDestinationSteps, ConfigFlow, domain=DOMAIN):
             self._abort_if_unique_id_configured()
             return await self.async_step_other_gateway()
         self._abort_if_unique_id_configured(updates=found.data)
-        self._joined = entry or self._people_only_entry()
-        if self._joined or CONF_PHONES in self._options:
+        self._join_values = entry or self._people_only_entry()
+        if self._join_values or CONF_PHONES in self._options:
             return await self.async_step_elsewhere()
         return await self.async_step_who()
 
@@ -255,12 +255,16 @@ class CosmosConfigFlow(AddDestinationSteps, ConfigFlow, domain=DOMAIN):
         self, step_id: str, work: Callable[[HomeAssistant], Coroutine[Any, Any, GatewayAccess | None]], done: str
     ) -> ConfigFlowResult:
         """Show that ``work`` is being done; then go on to the step ``done``, or say why it was not."""
-        if self._work is None:
+        if self._supervisor_task is None:
             # Not eager: a step that is done when it begins would hand the choice of the menu to the next one.
-            self._work = self.hass.async_create_task(work(self.hass), f"{DOMAIN} {step_id}", eager_start=False)
-        if not self._work.done():
-            return self.async_show_progress(step_id=step_id, progress_action=step_id, progress_task=self._work)
-        finished, self._work = self._work, None
+            self._supervisor_task = self.hass.async_create_task(
+                work(self.hass), f"{DOMAIN} {step_id}", eager_start=False
+            )
+        if not self._supervisor_task.done():
+            return self.async_show_progress(
+                step_id=step_id, progress_action=step_id, progress_task=self._supervisor_task
+            )
+        finished, self._supervisor_task = self._supervisor_task, None
         try:
             self._found = await finished
         except GatewayError as error:
@@ -269,27 +273,27 @@ class CosmosConfigFlow(AddDestinationSteps, ConfigFlow, domain=DOMAIN):
         return self.async_show_progress_done(next_step_id=done)
 
     @override
-    async def _ask(self, request: Request) -> Reply:
+    async def _send_request(self, request: Request) -> Reply:
         """Ask the gateway that was found, in a session of its own."""
-        (reply,) = await async_ask(self.hass, self._app, request)
+        (reply,) = await async_send_requests(self.hass, self._app, request)
         return reply
 
     @override
-    async def _added(self, name: str) -> ConfigFlowResult:
+    async def _save_destination(self, name: str) -> ConfigFlowResult:
         """Keep the destination for the entry."""
         self._options[CONF_DESTINATIONS].append(name)
         return await self.async_step_finish()
 
     @property
     @override
-    def _names(self) -> list[str]:
+    def _destination_names(self) -> list[str]:
         """Those added in this flow."""
         names: list[str] = self._options[CONF_DESTINATIONS]
         return names
 
     @property
     @override
-    def _labels(self) -> list[str]:
+    def _destination_labels(self) -> list[str]:
         """None: the only destination."""
         return []
 
@@ -313,7 +317,7 @@ class CosmosConfigFlow(AddDestinationSteps, ConfigFlow, domain=DOMAIN):
     @property
     def _app(self) -> GatewayAccess:
         """The app, for steps that come after it was found."""
-        return cast("Found", self._found)
+        return cast("GatewayAccess", self._found)
 
     def _entry_at(self, url: str) -> ConfigEntry | None:
         entries = self._async_current_entries(include_ignore=False)

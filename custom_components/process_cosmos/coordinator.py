@@ -37,7 +37,7 @@ from .contract.messages import DeviceChange, FromGateway, Request
 from .contract.session import MIN_SCHEMA, SCHEMA, HomeAssistantHello, Receipt, Stopping
 from .data import CosmosConfigEntry
 from .errors import refusal
-from .flows.app_installation import async_discovered, is_beside
+from .flows.app_installation import async_find_app, is_supervised_app
 from .gateway.backoff import next_delay
 from .gateway.client import (
     GATEWAY_AWAY,
@@ -48,9 +48,9 @@ from .gateway.client import (
     Reply,
     Session,
 )
-from .gateway.devices import Things, Touched
+from .gateway.devices import DeviceStates, DeviceUpdate
 from .gateway.missed_changes import MissedChanges
-from .gateway.registry import register_thing, register_version, remove_thing
+from .gateway.registry import register_device, register_version, remove_device
 from .issues.destination_issues import DestinationIssues
 from .issues.polarity import PolarityIssue
 from .issues.site_issues import (
@@ -83,7 +83,7 @@ STATUS: Subject = ("status",)
 _STEADY = timedelta(seconds=30)
 """Moments computed from ages move by less than this without anything having happened."""
 
-type Listener = Callable[[Touched | None], None]
+type Listener = Callable[[DeviceUpdate | None], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +101,7 @@ class CosmosCoordinator:
     def __init__(self, hass: HomeAssistant, entry: CosmosConfigEntry, alerts: Alerts) -> None:
         """Take what the entry knows of the gateway; connects when started."""
         self.entry = entry
-        self.things = Things()
+        self.devices = DeviceStates()
         self.status: SiteStatus | None = None
         self.available = False
         """Whether what is held still counts: the link is open, or dropped less than 10 s ago."""
@@ -114,7 +114,7 @@ class CosmosCoordinator:
         self._failures = 0
         self._refused = False
         self._shown = asyncio.Event()
-        self._missed = MissedChanges(hass, entry, alerts.sender, self.things)
+        self._missed = MissedChanges(hass, entry, alerts.sender, self.devices)
         self._away_timers: list[CALLBACK_TYPE] = []
         self._destination_issues = DestinationIssues(hass, entry)
         self._polarity_issue = PolarityIssue(hass, entry)
@@ -148,11 +148,11 @@ class CosmosCoordinator:
     async def async_request(self, message: Request) -> Reply:
         """Ask the gateway; raise ``HomeAssistantError`` with its code, at once when it is away."""
         try:
-            return await self.async_ask(message)
+            return await self.async_send_request(message)
         except GatewayError as error:
             raise refusal(error) from error
 
-    async def async_ask(self, message: Request) -> Reply:
+    async def async_send_request(self, message: Request) -> Reply:
         """Ask the gateway; raise ``GatewayError``, at once when it is away."""
         if not self.session:
             raise GatewayAwayError(GATEWAY_AWAY, "The gateway is away")
@@ -196,8 +196,8 @@ class CosmosCoordinator:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._read(session, waiting), name="process_cosmos reader")
                 # The edges of devices do not wait until the memory has put a message about an alert on disk.
-                group.create_task(self._hand_over(waiting), name="process_cosmos handover")
-                group.create_task(self._prove(session), name="process_cosmos opening")
+                group.create_task(self._process_alert_messages(waiting), name="process_cosmos handover")
+                group.create_task(self._reset_backoff_when_ready(session), name="process_cosmos opening")
         except* GatewayError as errors:
             ended = next(error for error in errors.exceptions if isinstance(error, GatewayError))
         finally:
@@ -206,7 +206,7 @@ class CosmosCoordinator:
         if ended:
             raise ended
 
-    async def _prove(self, session: Session) -> None:
+    async def _reset_backoff_when_ready(self, session: Session) -> None:
         """Begin the backoff anew on proof of work, not of a connection: the log is sent, the devices are here."""
         await self._alerts.gateway_sync.async_session_opened(session.hello, session.send)
         await self._shown.wait()
@@ -217,7 +217,7 @@ class CosmosCoordinator:
             Subscribe(
                 id=uuid.uuid4().hex,
                 run=self._alerts.run,
-                after=self.things.sequence,
+                after=self.devices.sequence,
                 report_missed=True,
                 confirmed=self._missed.confirmed,
             ),
@@ -227,11 +227,11 @@ class CosmosCoordinator:
                 self._alerts.gateway_sync.async_heard()
                 await waiting.put(message)
             elif isinstance(message, Snapshot):
-                await self._take_snapshot(message)
+                await self._apply_snapshot(message)
             else:
                 self._receive(message)
 
-    async def _hand_over(self, waiting: asyncio.Queue[Receipt | Notified | Propose]) -> None:
+    async def _process_alert_messages(self, waiting: asyncio.Queue[Receipt | Notified | Propose]) -> None:
         while True:
             await self._alerts.gateway_sync.async_receive(await waiting.get())
 
@@ -239,69 +239,69 @@ class CosmosCoordinator:
     def _receive(self, message: FromGateway) -> None:
         match message:
             case Status():
-                self._take_status(message)
+                self._apply_status(message)
             case MissedChangesReport():
                 self._missed.report(message)
             case DeviceChanged() | DeviceRemoved() | ValueChanged() | AvailabilityChanged() | EventHappened():
-                self._take_change(message)
+                self._apply_change(message)
 
-    async def _take_snapshot(self, snapshot: Snapshot) -> None:
+    async def _apply_snapshot(self, snapshot: Snapshot) -> None:
         """Show all devices as they are: the proof that the link works."""
         # What is gone keeps its entry in the registry: a gateway with an empty store must not cost people their
         # names and areas. A person can delete it.
         self._missed.compare(snapshot.devices)
-        gone = self.things.take_all(snapshot)
+        gone = self.devices.apply_snapshot(snapshot)
         self._shown.set()
         self._refused = False
         self._show_available()
         self._cancel_away_timers()
         clear_issues(self.hass, self.entry, *LINK_ISSUES)
         end_reauth(self.hass, self.entry)
-        self._polarity_issue.take_all(snapshot.devices)
+        self._polarity_issue.update_all(snapshot.devices)
         # Before the loop gives way to others: the next snapshot does not know what was there before this one.
         for device_id in gone:
-            self._notify(device_id)
+            self._call_listeners(device_id)
         for number, device in enumerate(snapshot.devices):
-            register_thing(self.hass, self.entry, device)
-            self._notify(DEVICES, Touched(device=device.id))
-            self._notify(device.id)
+            register_device(self.hass, self.entry, device)
+            self._call_listeners(DEVICES, DeviceUpdate(device=device.id))
+            self._call_listeners(device.id)
             if number % _DEVICES_AT_ONCE == 0:
                 await asyncio.sleep(0)  # a thousand devices must not hold up everything else
 
-    def _take_change(self, change: DeviceChange) -> None:
+    def _apply_change(self, change: DeviceChange) -> None:
         self._show_available()
-        touched = self.things.take(change, time.monotonic())
+        update = self.devices.apply_change(change, time.monotonic())
         match change:
             case DeviceChanged(device=device):
-                register_thing(self.hass, self.entry, device)
-                self._polarity_issue.take(device.id, device)
-                self._notify(DEVICES, Touched(device=device.id))
+                register_device(self.hass, self.entry, device)
+                self._polarity_issue.update_device(device.id, device)
+                self._call_listeners(DEVICES, DeviceUpdate(device=device.id))
             case DeviceRemoved(device=device_id):
-                remove_thing(self.hass, self.entry, device_id)
-                self._polarity_issue.take(device_id, None)
-        if touched:
-            self._notify(touched.device, touched)
+                remove_device(self.hass, self.entry, device_id)
+                self._polarity_issue.update_device(device_id, None)
+        if update:
+            self._call_listeners(update.device, update)
 
-    def _take_status(self, status: Status) -> None:
+    def _apply_status(self, status: Status) -> None:
         old = self.status
         now = dt_util.utcnow()
         contacts = [link.last_contact_age for link in status.links if link.last_contact_age is not None]
         self.status = SiteStatus(
             status=status,
-            oldest_waiting=_moment(now, status.oldest_waiting_age, old.oldest_waiting if old else None),
-            last_contact=_moment(now, min(contacts, default=None), old.last_contact if old else None),
+            oldest_waiting=_timestamp(now, status.oldest_waiting_age, old.oldest_waiting if old else None),
+            last_contact=_timestamp(now, min(contacts, default=None), old.last_contact if old else None),
         )
         show_status(self.hass, self.entry, status)
         self._destination_issues.show(status)
-        self._notify(STATUS)
+        self._call_listeners(STATUS)
 
-    def _notify(self, subject: Subject, touched: Touched | None = None) -> None:
+    def _call_listeners(self, subject: Subject, update: DeviceUpdate | None = None) -> None:
         for listener in tuple(self._listeners[subject]):
-            listener(touched)
+            listener(update)
 
-    def _notify_all(self) -> None:
+    def _call_all_listeners(self) -> None:
         for subject in tuple(self._listeners):
-            self._notify(subject)
+            self._call_listeners(subject)
 
     def _opened(self, session: Session) -> None:
         self.session = session
@@ -350,7 +350,7 @@ class CosmosCoordinator:
         if self.available:
             LOGGER.info("%s: the gateway is away, its entities are unavailable", self.entry.title)
             self.available = False
-            self._notify_all()
+            self._call_all_listeners()
 
     @callback
     def _show_unreachable(self, _: datetime) -> None:
@@ -372,9 +372,9 @@ class CosmosCoordinator:
 
     async def _is_another_beside(self, error: GatewayRefusedError) -> bool:
         """Whether what does not know us is another app than before: the Supervisor's app has lost its data."""
-        if error.code != Code.UNAUTHORIZED or not is_beside(self.hass, self.entry.data):
+        if error.code != Code.UNAUTHORIZED or not is_supervised_app(self.hass, self.entry.data):
             return False
-        found = await async_discovered(self.hass, self.entry.data[CONF_URL])
+        found = await async_find_app(self.hass, self.entry.data[CONF_URL])
         return found is not None and found.site != self.entry.data[CONF_SITE]
 
     async def _announce_stop(self, _: Event) -> None:
@@ -385,7 +385,7 @@ class CosmosCoordinator:
                 await self.session.send(Stopping())
 
 
-def _moment(now: datetime, age: float | None, old: datetime | None) -> datetime | None:
+def _timestamp(now: datetime, age: float | None, old: datetime | None) -> datetime | None:
     """Return when it was, the same as before unless something happened: a state is written only for news."""
     if age is None:
         return None

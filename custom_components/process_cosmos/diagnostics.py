@@ -13,8 +13,8 @@ from .const import CONF_DESTINATIONS, CONF_NOTIFY_ENTITIES, CONF_PERSISTENT, CON
 from .contract.destinations import BrokerLink, Status
 from .coordinator import CosmosCoordinator
 from .data import CosmosConfigEntry
-from .gateway.devices import Thing
-from .workflows.workflows import Copy, async_copies
+from .gateway.devices import DeviceState
+from .workflows.workflows import Copy, async_find_copies
 
 
 async def async_get_config_entry_diagnostics(hass: HomeAssistant, entry: CosmosConfigEntry) -> dict[str, Any]:
@@ -29,7 +29,7 @@ async def async_get_config_entry_diagnostics(hass: HomeAssistant, entry: CosmosC
         | {CONF_PERSISTENT: entry.options.get(CONF_PERSISTENT, False)},
         "alerts": Counter(alert.state for alert in runtime.alerts.alive) if runtime else None,
         "gateway": _gateway(runtime.coordinator) if runtime and runtime.coordinator else None,
-        "workflows": [_workflow(hass, copy) for each in (await async_copies(hass)).values() for copy in each],
+        "workflows": [_workflow(hass, copy) for each in (await async_find_copies(hass)).values() for copy in each],
     }
 
 
@@ -46,7 +46,7 @@ def _gateway(coordinator: CosmosCoordinator) -> dict[str, Any]:
         "schema": session.hello.schema if session else None,
         "frames_ignored": session.ignored if session else None,
         "status": _status(site.status) if site else None,
-        "things": [_thing(thing) for thing in coordinator.things.by_id.values()],
+        "things": [_thing(device_state) for device_state in coordinator.devices.by_id.values()],
     }
 
 
@@ -65,13 +65,13 @@ def _link(link: dict[str, Any]) -> dict[str, Any]:
     return {key: link[key] for key in ("name", "kind", "kinds", "state", "reason", "last_contact_age", "state_age")}
 
 
-def _thing(thing: Thing) -> dict[str, Any]:
+def _thing(device_state: DeviceState) -> dict[str, Any]:
     return {
-        "online": thing.online,
+        "online": device_state.online,
         "properties": [
             {"kind": item.kind, "hint": item.hint, "writable": item.writable, "unit": item.unit}
-            for item in thing.device.properties
+            for item in device_state.device.properties
         ],
-        "values_heard": sum(value is not None for value in thing.values.values()),
-        "events": len(thing.device.events),
+        "values_heard": sum(value is not None for value in device_state.values.values()),
+        "events": len(device_state.device.events),
     }

@@ -1,4 +1,4 @@
-"""Numbers of a Thing that can be written."""
+"""Numbers of a device that can be written."""
 
 from dataclasses import dataclass
 from typing import override
@@ -9,7 +9,7 @@ from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
 from .contract.devices import Property, PropertyKind
 from .data import CosmosConfigEntry
-from .entity import PropertyDescription, PropertyEntity, add_properties
+from .entity import PropertyDescription, PropertyEntity, add_property_entities
 
 PARALLEL_UPDATES = 0
 
@@ -18,12 +18,12 @@ _UNLIMITED = 1e9
 
 
 @dataclass(frozen=True, kw_only=True)
-class ThingNumberDescription(PropertyDescription, NumberEntityDescription):
+class PropertyNumberDescription(PropertyDescription, NumberEntityDescription):
     """A row of numbers."""
 
 
 NUMBERS = (
-    ThingNumberDescription(
+    PropertyNumberDescription(
         key="number",
         mode=NumberMode.BOX,
         fits_fn=lambda item: item.kind is PropertyKind.NUMBER and item.writable,
@@ -36,19 +36,19 @@ async def async_setup_entry(
     entry: CosmosConfigEntry,
     async_add_entities: AddConfigEntryEntitiesCallback,
 ) -> None:
-    """Add those of all Things."""
-    add_properties(entry, async_add_entities, ThingNumber)
+    """Add those of all devices."""
+    add_property_entities(entry, async_add_entities, PropertyNumber)
 
 
-class ThingNumber(PropertyEntity, NumberEntity):
-    """A writable number of a Thing."""
+class PropertyNumber(PropertyEntity, NumberEntity):
+    """A writable number of a device."""
 
-    entity_description: ThingNumberDescription
+    entity_description: PropertyNumberDescription
     rows = NUMBERS
 
     @override
     def describe(self, item: Property) -> None:
-        """Take limits and unit from the Thing's description."""
+        """Take limits and unit from the device's description."""
         self._attr_native_unit_of_measurement = item.unit
         self._attr_native_step = 1.0 if item.integer else 0.01
         self._attr_native_min_value = -_UNLIMITED if item.minimum is None else item.minimum

@@ -59,7 +59,7 @@ class ReadFlow(RepairsFlow):
             return self.async_create_entry(data={})
         return self.async_show_form(
             step_id="confirm",
-            description_placeholders=dict(self._occurrence.says_fn(status)),
+            description_placeholders=dict(self._occurrence.placeholders_fn(status)),
         )
 
 

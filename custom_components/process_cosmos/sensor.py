@@ -1,4 +1,4 @@
-"""Numbers and texts of Things, and how the site's alerts and destinations stand."""
+"""Numbers and texts of devices, and how the site's alerts and destinations stand."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from .contract.destinations import LinkState, Priority, StorageState
 from .contract.devices import Hint, Property, PropertyKind
 from .coordinator import SiteStatus
 from .data import CosmosConfigEntry
-from .entity import PropertyDescription, PropertyEntity, SiteEntity, StatusEntity, add_properties
+from .entity import PropertyDescription, PropertyEntity, SiteEntity, StatusEntity, add_property_entities
 from .gateway.destination_texts import label_of
 
 PARALLEL_UPDATES = 0
@@ -41,8 +41,8 @@ class SiteSensorDescription(SensorEntityDescription):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ThingSensorDescription(PropertyDescription, SensorEntityDescription):
-    """A row of Things' sensors."""
+class PropertySensorDescription(PropertyDescription, SensorEntityDescription):
+    """A row of devices' sensors."""
 
 
 def _worst_link(site: SiteStatus) -> LinkState:
@@ -143,8 +143,8 @@ def _is_number(item: Property, device_class: SensorDeviceClass | None = None) ->
     return item.kind is PropertyKind.NUMBER and not item.writable and known
 
 
-def _readings_of(hint: Hint, device_class: SensorDeviceClass, **more: Any) -> ThingSensorDescription:  # noqa: ANN401
-    return ThingSensorDescription(
+def _readings_of(hint: Hint, device_class: SensorDeviceClass, **more: Any) -> PropertySensorDescription:  # noqa: ANN401
+    return PropertySensorDescription(
         key=hint,
         device_class=device_class,
         state_class=SensorStateClass.MEASUREMENT,
@@ -153,12 +153,12 @@ def _readings_of(hint: Hint, device_class: SensorDeviceClass, **more: Any) -> Th
     )
 
 
-THING_SENSORS = (
+PROPERTY_SENSORS = (
     _readings_of(Hint.TEMPERATURE, SensorDeviceClass.TEMPERATURE),
     _readings_of(Hint.HUMIDITY, SensorDeviceClass.HUMIDITY),
     _readings_of(Hint.BATTERY, SensorDeviceClass.BATTERY, entity_category=EntityCategory.DIAGNOSTIC),
-    ThingSensorDescription(key="number", state_class=SensorStateClass.MEASUREMENT, fits_fn=_is_number),
-    ThingSensorDescription(key="text", fits_fn=lambda item: item.kind is PropertyKind.TEXT),
+    PropertySensorDescription(key="number", state_class=SensorStateClass.MEASUREMENT, fits_fn=_is_number),
+    PropertySensorDescription(key="text", fits_fn=lambda item: item.kind is PropertyKind.TEXT),
 )
 
 
@@ -167,11 +167,11 @@ async def async_setup_entry(
     entry: CosmosConfigEntry,
     async_add_entities: AddConfigEntryEntitiesCallback,
 ) -> None:
-    """Add the site's own sensors, and those of all Things."""
+    """Add the site's own sensors, and those of all devices."""
     async_add_entities([OpenAlerts(entry, entry.runtime_data.alerts)])
     if coordinator := entry.runtime_data.coordinator:
         async_add_entities(SiteSensor(coordinator, row) for row in SITE_SENSORS)
-    add_properties(entry, async_add_entities, ThingSensor)
+    add_property_entities(entry, async_add_entities, PropertySensor)
 
 
 class OpenAlerts(SiteEntity, SensorEntity):
@@ -212,15 +212,15 @@ class SiteSensor(StatusEntity, SensorEntity):
         return self.entity_description.attributes_fn(self.coordinator.status) if self.coordinator.status else None
 
 
-class ThingSensor(PropertyEntity, SensorEntity):
-    """A number or a text of a Thing."""
+class PropertySensor(PropertyEntity, SensorEntity):
+    """A number or a text of a device."""
 
-    entity_description: ThingSensorDescription
-    rows = THING_SENSORS
+    entity_description: PropertySensorDescription
+    rows = PROPERTY_SENSORS
 
     @override
     def describe(self, item: Property) -> None:
-        """Take the unit from the Thing's description."""
+        """Take the unit from the device's description."""
         self._attr_state_class = self.entity_description.state_class
         self._attr_native_unit_of_measurement = item.unit if item.kind is PropertyKind.NUMBER else None
 

@@ -1,4 +1,4 @@
-"""Writable booleans of a Thing whose description says valve: true is open."""
+"""Writable booleans of a device whose description says valve: true is open."""
 
 from dataclasses import dataclass
 from typing import override
@@ -10,18 +10,18 @@ from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 from .contract.devices import Device, Hint, Property, PropertyKind
 from .coordinator import CosmosCoordinator
 from .data import CosmosConfigEntry
-from .entity import PropertyDescription, PropertyEntity, add_properties
+from .entity import PropertyDescription, PropertyEntity, add_property_entities
 
 PARALLEL_UPDATES = 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class ThingValveDescription(PropertyDescription, ValveEntityDescription):
+class PropertyValveDescription(PropertyDescription, ValveEntityDescription):
     """A row of valves."""
 
 
 VALVES = (
-    ThingValveDescription(
+    PropertyValveDescription(
         key="valve",
         fits_fn=lambda item: item.kind is PropertyKind.BOOLEAN and item.writable and item.hint is Hint.VALVE,
     ),
@@ -33,14 +33,14 @@ async def async_setup_entry(
     entry: CosmosConfigEntry,
     async_add_entities: AddConfigEntryEntitiesCallback,
 ) -> None:
-    """Add those of all Things."""
-    add_properties(entry, async_add_entities, ThingValve)
+    """Add those of all devices."""
+    add_property_entities(entry, async_add_entities, PropertyValve)
 
 
-class ThingValve(PropertyEntity, ValveEntity):
+class PropertyValve(PropertyEntity, ValveEntity):
     """A valve that is open or closed."""
 
-    entity_description: ThingValveDescription
+    entity_description: PropertyValveDescription
     rows = VALVES
     _attr_reports_position = False
     _attr_supported_features = ValveEntityFeature.OPEN | ValveEntityFeature.CLOSE
@@ -54,7 +54,7 @@ class ThingValve(PropertyEntity, ValveEntity):
     @property
     @override
     def is_closed(self) -> bool | None:
-        """What the Thing last reported."""
+        """What the device last reported."""
         return None if self.reported is None else self.reported is False
 
     @override

@@ -71,8 +71,8 @@ async def say(hass: HomeAssistant, gateway: ContractGateway, *messages: FromGate
     """Send, and return when all of it was taken in."""
     await gateway.say(*messages, AvailabilityChanged(sequence=999, device=ROOM.id, online=None))
     coordinator = hass.config_entries.async_entries(DOMAIN)[0].runtime_data.coordinator
-    await until(lambda: coordinator.things.sequence == 999)
-    coordinator.things.sequence = 0
+    await until(lambda: coordinator.devices.sequence == 999)
+    coordinator.devices.sequence = 0
     await hass.async_block_till_done()
 
 

@@ -35,7 +35,7 @@ from custom_components.process_cosmos.contract.session import HomeAssistantHello
 from custom_components.process_cosmos.gateway.backoff import FIRST, MOST, next_delay
 from custom_components.process_cosmos.gateway.deduplication import KEPT_FOR, RecentEvents
 from custom_components.process_cosmos.gateway.deduplication import MOST as MOST_KEYS
-from custom_components.process_cosmos.gateway.devices import Things
+from custom_components.process_cosmos.gateway.devices import DeviceStates
 
 from .conftest import set_up
 from .contract_gateway import IDLE, OTHER_SITE, ContractGateway, until
@@ -315,7 +315,7 @@ async def test_a_bug_met_in_a_session_does_not_end_the_link_for_good(
     def stumble(*_: object) -> None:
         raise KeyError("a bug")
 
-    monkeypatch.setattr(Things, "take", stumble)
+    monkeypatch.setattr(DeviceStates, "apply_change", stumble)
     sessions = gateway.sessions
     await gateway.say(ValueChanged(sequence=101, device="leak-1", property="wet", value=True, age=0))
     await until(lambda: gateway.sessions > sessions)

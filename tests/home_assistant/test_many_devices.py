@@ -44,7 +44,7 @@ async def test_a_device_that_is_gone_is_shown_so_before_the_others_of_the_snapsh
     seen: list[str | None] = []
 
     def see(_: object) -> None:
-        if coordinator.things.sequence == 1001:
+        if coordinator.devices.sequence == 1001:
             state = hass.states.get(leak)
             seen.append(state.state if state else None)
 

@@ -20,7 +20,7 @@ from custom_components.process_cosmos.contract.devices import (
     ValueChanged,
 )
 from custom_components.process_cosmos.contract.session import Receipt
-from custom_components.process_cosmos.gateway.devices import Things
+from custom_components.process_cosmos.gateway.devices import DeviceStates
 from custom_components.process_cosmos.gateway.missed_changes import summary
 
 from .contract_gateway import ContractGateway, until
@@ -32,8 +32,8 @@ BEGAN = NOW - timedelta(minutes=20)
 BEFORE = NOW - timedelta(days=365)
 
 
-def things(*devices: Device) -> Things:
-    held = Things()
+def things(*devices: Device) -> DeviceStates:
+    held = DeviceStates()
     held.take_all(Snapshot(sequence=1, devices=devices))
     return held
 
@@ -237,7 +237,7 @@ async def test_an_unloaded_site_confirms_what_it_has_processed_before_it_closes(
 ) -> None:
     await gateway.until_confirmed()
     await gateway.say(ValueChanged(sequence=101, device="leak-1", property="wet", value=True, age=0))
-    await until(lambda: linked.runtime_data.coordinator.things.sequence == 101)
+    await until(lambda: linked.runtime_data.coordinator.devices.sequence == 101)
     await hass.config_entries.async_unload(linked.entry_id)
     await until(lambda: gateway.heard_of(Receipt)[-1].sequence == 101)
 

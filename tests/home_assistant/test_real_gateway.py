@@ -220,7 +220,7 @@ async def test_a_rejected_event_is_listed_sent_again_by_its_number_and_then_unkn
     application = web.Application()
     application.router.add_post("/hook", receive)
     async with TestServer(application, host="127.0.0.1") as receiver:
-        await house.coordinator.async_ask(SetWebhook(id="1", name="hook", url=str(receiver.make_url("/hook"))))
+        await house.coordinator.async_send_request(SetWebhook(id="1", name="hook", url=str(receiver.make_url("/hook"))))
         await hass.services.async_call(DOMAIN, "alert", {"message": "Wet"}, blocking=True)
         await until(lambda: shown(hass, "sensor.process_cosmos_rejected_events") == "1")
         listed = await hass.services.async_call(DOMAIN, "list_rejected", {}, blocking=True, return_response=True)

@@ -132,7 +132,7 @@ async def test_an_alert_is_named_by_its_message_and_a_device_by_its_title(
 ) -> None:
     device = HOUSE[0]
     await gateway.say(DeviceChanged(sequence=101, device=device))
-    await until(lambda: linked.runtime_data.coordinator.things.by_id)
+    await until(lambda: linked.runtime_data.coordinator.devices.by_id)
     alert = await hass.services.async_call(
         DOMAIN, "alert", {"message": "*Water* in the cellar"}, blocking=True, return_response=True
     )

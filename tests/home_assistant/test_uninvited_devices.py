@@ -46,12 +46,12 @@ async def test_devices_with_many_doubtful_properties_are_one_issue_that_lists_tw
 ) -> None:
     names = [f"valve{number}" for number in range(12)]
     await gateway.say(*(DeviceChanged(sequence=101 + n, device=doubtful(f"d{n}", *names)) for n in range(3)))
-    await until(lambda: linked.runtime_data.coordinator.things.sequence == 103)
+    await until(lambda: linked.runtime_data.coordinator.devices.sequence == 103)
     assert len(shown(hass)) == 1
     assert len(lines(hass, "polarity_unknown")) == 21
     assert lines(hass, "polarity_unknown")[-1] == "- … (+16)"
     await gateway.say(DeviceRemoved(sequence=104, device="d0"), DeviceChanged(sequence=105, device=doubtful("d1")))
-    await until(lambda: linked.runtime_data.coordinator.things.sequence == 105)
+    await until(lambda: linked.runtime_data.coordinator.devices.sequence == 105)
     assert len(lines(hass, "polarity_unknown")) == 12
     await gateway.say(DeviceRemoved(sequence=106, device="d2"))
     await until(lambda: not shown(hass))
@@ -65,7 +65,7 @@ async def test_a_change_of_a_device_without_doubt_leaves_the_issue_alone(
     monkeypatch.setattr(ir, "async_create_issue", lambda *_, **__: pytest.fail("created again"))
     await gateway.say(DeviceChanged(sequence=102, device=doubtful("d2")))
     await gateway.say(DeviceChanged(sequence=103, device=doubtful("d1", "valve")))
-    await until(lambda: linked.runtime_data.coordinator.things.sequence == 103)
+    await until(lambda: linked.runtime_data.coordinator.devices.sequence == 103)
 
 
 async def test_what_devices_call_themselves_is_no_markdown_in_repair_issues(

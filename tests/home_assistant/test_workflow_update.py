@@ -214,7 +214,7 @@ async def test_a_copy_that_is_newer_than_what_is_offered_or_says_nothing_of_use_
     await imported(text.replace(VERSION, version))
     await set_up(hass, site)
     assert issues(hass) == []
-    [copies] = (await workflows.async_copies(hass)).values()
+    [copies] = (await workflows.async_find_copies(hass)).values()
     assert [copy.version for copy in copies] == [version]
 
 
@@ -317,9 +317,9 @@ async def test_the_issue_goes_with_the_last_site(
 
 
 async def test_what_is_offered_is_known_as_it_is_made(hass: HomeAssistant) -> None:
-    for name in await workflows.async_copies(hass):
-        offered = await workflows.async_newest(hass, name)
+    for name in await workflows.async_find_copies(hass):
+        offered = await workflows.async_load_offered(hass, name)
         known = offered.data["variables"]
-        digest = workflows.behaviour(offered)
+        digest = workflows.behaviour_digest(offered)
         listed = (known["cosmos_workflow"], known["cosmos_version"])
         assert workflows.RELEASED.get(digest) == listed, f"a change needs a version of its own: {digest}"

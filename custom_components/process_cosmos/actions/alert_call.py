@@ -29,7 +29,7 @@ MAX_NAME = 64
 """Characters of an answer's name."""
 MAX_ANSWERS = 10
 
-POSITIVE = vol.All(cv.positive_time_period, vol.Range(min=timedelta(seconds=1), max=timedelta(days=366)))
+POSITIVE_DURATION = vol.All(cv.positive_time_period, vol.Range(min=timedelta(seconds=1), max=timedelta(days=366)))
 """A duration of 1 second to 366 days."""
 
 
@@ -104,7 +104,7 @@ def parse_alert_call(
             rendered again when an answer runs.
 
     """
-    reader = _Reader(data)
+    reader = _CallParser(data)
     for name in sorted(map(str, data.keys() - _FIELDS)):
         reader.note(ProblemCode.UNKNOWN_FIELD, f"{name}: there is no such field; it was left out.")
     answers = reader.answers(rendered=rendered)
@@ -118,26 +118,26 @@ def parse_alert_call(
         entities=reader.entities("entities"),
         answers=answers,
         if_unanswered=reader.if_unanswered(answers),
-        give_up_after=reader.field("give_up_after", POSITIVE, GIVE_UP_AFTER).total_seconds(),
+        give_up_after=reader.field("give_up_after", POSITIVE_DURATION, GIVE_UP_AFTER).total_seconds(),
         data=reader.json("data"),
         attached=tuple(_attached(hass, entity) for entity in reader.entities("attach")),
         user=user,
         trusted=trusted,
     )
-    if reader.field("policy", text_of, DEFAULT_POLICY) != DEFAULT_POLICY:
+    if reader.field("policy", parse_text, DEFAULT_POLICY) != DEFAULT_POLICY:
         reader.note(
             ProblemCode.UNKNOWN_POLICY, f"policy: there is no policy “{data['policy']}”; the default policy was used."
         )
     return AlertCall(
         content=content,
-        group=reader.field("group", text_of, None),
-        site=reader.field("site", text_of, None),
+        group=reader.field("group", parse_text, None),
+        site=reader.field("site", parse_text, None),
         given=frozenset(map(str, data)),
         problems=tuple(reader.problems),
     )
 
 
-def text_of(value: object) -> str:
+def parse_text(value: object) -> str:
     """Return a text as it is stored, e.g. a group: without blanks around it, of at most ``MAX_MESSAGE`` characters.
 
     Raises ``vol.Invalid`` if nothing is left.
@@ -148,12 +148,12 @@ def text_of(value: object) -> str:
     return shortened(text, MAX_MESSAGE)
 
 
-def answer_name(value: object) -> str:
-    """Return the name of an answer as it is stored, of at most ``MAX_NAME`` characters; raise as ``text_of``."""
-    return shortened(text_of(value), MAX_NAME)
+def parse_answer_name(value: object) -> str:
+    """Return the name of an answer as it is stored, of at most ``MAX_NAME`` characters; raise as ``parse_text``."""
+    return shortened(parse_text(value), MAX_NAME)
 
 
-class _Reader:
+class _CallParser:
     """Reads one field after the other and notes what was wrong."""
 
     def __init__(self, data: Mapping[str, Any]) -> None:
@@ -224,7 +224,7 @@ class _Reader:
 
     def if_unanswered(self, answers: Sequence[Answer]) -> str | None:
         """Return the name of the answer that runs when nobody answers."""
-        name = self.field("if_unanswered", answer_name, None)
+        name = self.field("if_unanswered", parse_answer_name, None)
         names = [answer.name for answer in answers]
         if name is None or name in names:
             return name
@@ -243,10 +243,10 @@ class _Reader:
 
     def _answer_name(self, path: str, fields: Mapping[Any, Any], index: int, taken: Mapping[str, Answer]) -> str:
         try:
-            given = text_of(fields.get("name"))
+            given = parse_text(fields.get("name"))
         except _UNUSABLE:
             given = ""
-        name = answer_name(given or f"Answer {index + 1}")
+        name = parse_answer_name(given or f"Answer {index + 1}")
         if name != given:
             self.note(
                 ProblemCode.INVALID_FIELD, f"{path}: its name must have 1 to {MAX_NAME} characters; it is now “{name}”."

@@ -28,7 +28,7 @@ class Callers:
             hass.bus.async_listen(event_type, self._remember)
         hass.bus.async_listen(EVENT_CALL_SERVICE, self._remember_first_action)
 
-    async def async_announced(self, context: Context) -> None:
+    async def async_wait_until_announced(self, context: Context) -> None:
         """Return when whoever runs under ``context`` has been announced.
 
         The bus keeps back what is fired while it hands out another event, and an automation may get as far as our

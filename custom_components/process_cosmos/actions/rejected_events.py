@@ -19,7 +19,7 @@ from custom_components.process_cosmos.contract.destinations import (
 )
 from custom_components.process_cosmos.gateway.destination_texts import label_of
 
-from .site_lookup import async_link_called
+from .site_lookup import async_find_coordinator
 
 LIST_REJECTED: Final = "list_rejected"
 SEND_AGAIN: Final = "send_again"
@@ -46,7 +46,7 @@ def async_setup_rejected(hass: HomeAssistant) -> None:
 
 
 async def _async_list(call: ServiceCall) -> ServiceResponse:
-    link = await async_link_called(call.hass, call.data.get("site"))
+    link = await async_find_coordinator(call.hass, call.data.get("site"))
     reply = await link.async_request(ListRejected(id=uuid.uuid4().hex, after=call.data["after"]))
     events = reply.events if isinstance(reply, RejectedEvents) else ()
     labels = {each.name: label_of(each) for each in link.status.status.links} if link.status else {}
@@ -54,12 +54,12 @@ async def _async_list(call: ServiceCall) -> ServiceResponse:
 
 
 async def _async_send_again(call: ServiceCall) -> None:
-    link = await async_link_called(call.hass, call.data.get("site"))
+    link = await async_find_coordinator(call.hass, call.data.get("site"))
     await link.async_request(SendAgain(id=uuid.uuid4().hex, numbers=_numbers(call)))
 
 
 async def _async_discard(call: ServiceCall) -> None:
-    link = await async_link_called(call.hass, call.data.get("site"))
+    link = await async_find_coordinator(call.hass, call.data.get("site"))
     await link.async_request(DiscardRejected(id=uuid.uuid4().hex, numbers=_numbers(call)))
 
 

@@ -22,13 +22,13 @@ from custom_components.process_cosmos.const import (
 )
 from custom_components.process_cosmos.contract.destinations import DestinationKind, EventKind
 from custom_components.process_cosmos.data import CosmosConfigEntry
-from custom_components.process_cosmos.flows.forms import CONF_KINDS, destination, free_name
+from custom_components.process_cosmos.flows.forms import CONF_KINDS, choose_name, destination
 from custom_components.process_cosmos.flows.pairing_line import PastedLineError
 from custom_components.process_cosmos.gateway.client import GatewayError
 from custom_components.process_cosmos.gateway.destination_texts import label_of
 from custom_components.process_cosmos.workflows import workflows
 
-from .site_lookup import async_entry_called
+from .site_lookup import async_find_entry
 
 EXPORT_SETTINGS: Final = "export_settings"
 IMPORT_SETTINGS: Final = "import_settings"
@@ -79,10 +79,10 @@ def async_setup_transfer(hass: HomeAssistant) -> None:
 
 
 async def _async_export(call: ServiceCall) -> ServiceResponse:
-    entry = await async_entry_called(call.hass, call.data.get("site"))
+    entry = await async_find_entry(call.hass, call.data.get("site"))
     link = entry.runtime_data.coordinator
     status = link.status if link else None
-    copies = await workflows.async_copies(call.hass)
+    copies = await workflows.async_find_copies(call.hass)
     return {
         "version": VERSION,
         "title": entry.title,
@@ -105,7 +105,7 @@ async def _async_export(call: ServiceCall) -> ServiceResponse:
 
 async def _async_import(call: ServiceCall) -> ServiceResponse:
     """Take what can be taken; the reply names the rest, each with a code."""
-    entry = await async_entry_called(call.hass, call.data.get("site"))
+    entry = await async_find_entry(call.hass, call.data.get("site"))
     settings = _read(call.data["settings"])
     taken: list[JsonValueType] = []
     left: list[JsonValueType] = []
@@ -167,9 +167,9 @@ async def _async_add_destination(
         return "secret_missing"
     try:
         answer = {**secrets[wanted["name"]], CONF_KINDS: wanted[CONF_KINDS]}
-        name = free_name(wanted["kind"], names)
+        name = choose_name(wanted["kind"], names)
         request = destination(wanted["kind"], answer, name, wanted.get("label"))
-        await link.async_ask(request)
+        await link.async_send_request(request)
     except KeyError:
         return "secret_missing"
     except (GatewayError, PastedLineError) as error:
@@ -180,7 +180,7 @@ async def _async_add_destination(
 
 async def _async_install(hass: HomeAssistant, names: list[str]) -> Mapping[str, str | None]:
     """Install the blueprints that are wanted and offered here; return by name why not."""
-    copies = await workflows.async_copies(hass)
+    copies = await workflows.async_find_copies(hass)
     if any(copies.get(name) == [] for name in names):
         try:
             await workflows.async_install(hass)

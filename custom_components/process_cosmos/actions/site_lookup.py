@@ -17,7 +17,7 @@ READY_WITHIN = 30.0
 """Seconds an action waits for a site that is being set up, reloaded or unloaded: options are changed at any time."""
 
 
-async def async_entry_called(hass: HomeAssistant, site: str | None) -> CosmosConfigEntry:
+async def async_find_entry(hass: HomeAssistant, site: str | None) -> CosmosConfigEntry:
     """Return the site of this entry id, without one the oldest. Raise Home Assistant's error if it is not loaded."""
     entries: list[CosmosConfigEntry] = hass.config_entries.async_entries(DOMAIN)
     entries.sort(key=lambda entry: entry.created_at)
@@ -29,12 +29,12 @@ async def async_entry_called(hass: HomeAssistant, site: str | None) -> CosmosCon
     return found
 
 
-async def async_site_called(hass: HomeAssistant, site: str | None) -> Alerts:
-    """Return the alerts of the site called, as ``async_entry_called`` finds it."""
-    return _alerts(await async_entry_called(hass, site))
+async def async_find_site(hass: HomeAssistant, site: str | None) -> Alerts:
+    """Return the alerts of the site called, as ``async_find_entry`` finds it."""
+    return _alerts(await async_find_entry(hass, site))
 
 
-async def async_link_called(hass: HomeAssistant, site: str | None) -> CosmosCoordinator:
+async def async_find_coordinator(hass: HomeAssistant, site: str | None) -> CosmosCoordinator:
     """Return the link of the site with this entry id, without one of the only site that has the app.
 
     Raises ``ServiceValidationError``.

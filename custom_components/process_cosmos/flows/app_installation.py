@@ -19,7 +19,7 @@ from custom_components.process_cosmos.const import DOMAIN, LOGGER
 from custom_components.process_cosmos.contract.errors import Code
 from custom_components.process_cosmos.gateway.client import GatewayAwayError, GatewayError
 
-from .gateway_requests import GatewayAccess, async_ask
+from .gateway_requests import GatewayAccess, async_send_requests
 
 REPOSITORY: Final = "https://github.com/process-cosmos/process-cosmos"
 _REPOSITORY_SLUG = hashlib.sha1(REPOSITORY.encode(), usedforsecurity=False).hexdigest()[:8]
@@ -49,7 +49,7 @@ def app_manager(hass: HomeAssistant) -> AddonManager:
     return AddonManager(hass, LOGGER, "Process Cosmos", SLUG)
 
 
-def is_beside(hass: HomeAssistant, data: Mapping[str, Any]) -> bool:
+def is_supervised_app(hass: HomeAssistant, data: Mapping[str, Any]) -> bool:
     """Whether the gateway of a config entry's ``data`` is the app that the Supervisor runs beside us."""
     return is_hassio(hass) and str(data[CONF_URL]).startswith("http://")
 
@@ -75,14 +75,14 @@ async def async_start(hass: HomeAssistant) -> GatewayAccess:
     until = hass.loop.time() + ANSWERS_WITHIN
     while True:
         try:
-            return await _answering(hass)
+            return await _async_check_app(hass)
         except GatewayError as error:
             if error.code in _FOR_GOOD or hass.loop.time() > until:
                 raise
         await asyncio.sleep(LOOK_AGAIN)
 
 
-async def async_discovered(hass: HomeAssistant, url: str | None = None) -> GatewayAccess | None:
+async def async_find_app(hass: HomeAssistant, url: str | None = None) -> GatewayAccess | None:
     """Return the app that runs and has announced itself, at ``url`` if one is given; None if the Supervisor has none.
 
     Ours comes before one of another repository.
@@ -110,11 +110,11 @@ async def async_lacks_broker(hass: HomeAssistant) -> bool:
     return "mqtt_host" not in info.options and all(message.service != "mqtt" for message in messages)
 
 
-async def _answering(hass: HomeAssistant) -> GatewayAccess:
-    found = await async_discovered(hass)
+async def _async_check_app(hass: HomeAssistant) -> GatewayAccess:
+    found = await async_find_app(hass)
     if found is None:
         raise GatewayAwayError(SILENT, "The app has not announced itself")
-    await async_ask(hass, found)
+    await async_send_requests(hass, found)
     return found
 
 

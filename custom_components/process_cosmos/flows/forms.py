@@ -143,7 +143,7 @@ _FIELDS: Mapping[str, Mapping[str, Collection[str]]] = {
 }
 
 
-def who(unusable: Collection[str]) -> vol.Schema:
+def recipients_schema(unusable: Collection[str]) -> vol.Schema:
     """Return the form that asks whom to notify. ``unusable``: notify entities that are not offered."""
     entities = EntitySelectorConfig(multiple=True, filter={"domain": NOTIFY_DOMAIN}, exclude_entities=[*unusable])
     return vol.Schema(
@@ -157,19 +157,19 @@ def who(unusable: Collection[str]) -> vol.Schema:
     )
 
 
-def choice(options: Mapping[str, str]) -> vol.Schema:
+def destination_choice_schema(options: Mapping[str, str]) -> vol.Schema:
     """Return the form that asks for one of several destinations: what people read, by name."""
     shown = [SelectOptionDict(value=name, label=text) for name, text in options.items()]
     config = SelectSelectorConfig(options=shown, mode=SelectSelectorMode.LIST)
     return vol.Schema({vol.Required(CONF_NAME): SelectSelector(config)})
 
 
-def somebody(answer: Mapping[str, Any]) -> bool:
+def has_recipient(answer: Mapping[str, Any]) -> bool:
     """Whether anybody at the site would be notified."""
     return bool(answer[CONF_PHONES] or answer[CONF_NOTIFY_ENTITIES] or answer[CONF_PERSISTENT])
 
 
-def with_url_as_sent(answer: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+def encode_url_field(answer: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the answer with the address as it will be sent, and the error that asks to look at it if it is changed."""
     if not answer.get(CONF_URL):
         return answer, {}
@@ -177,7 +177,7 @@ def with_url_as_sent(answer: dict[str, Any]) -> tuple[dict[str, Any], dict[str, 
     return {**answer, CONF_URL: url}, {CONF_URL: URL_ENCODED} if count else {}
 
 
-def free_name(kind: str, taken: Collection[str]) -> str:
+def choose_name(kind: str, taken: Collection[str]) -> str:
     """Return the name of a new destination: its kind, and a number from the second on."""
     return _numbered(kind, "_", taken)
 
@@ -236,15 +236,15 @@ def _kinds(answer: Mapping[str, Any]) -> tuple[EventKind, ...]:
     return tuple(EventKind(kind) for kind in answer[CONF_KINDS]) or (EventKind.ALERT,)
 
 
-async def attempt[T](form: str, action: Callable[[], Awaitable[T]]) -> tuple[T | None, dict[str, str]]:
+async def try_request[T](form: str, action: Callable[[], Awaitable[T]]) -> tuple[T | None, dict[str, str]]:
     """Return what ``action`` gave, or the errors to show in ``form``: a stable code on the field it is about."""
     try:
         return await action(), {}
     except (GatewayError, PastedLineError) as error:
-        return None, errors_of(form, error.code)
+        return None, form_errors(form, error.code)
 
 
-def errors_of(form: str, code: str) -> dict[str, str]:
+def form_errors(form: str, code: str) -> dict[str, str]:
     """Return the errors that show ``code`` in ``form``; one without a sentence of its own is ``unknown``."""
     field = next((field for field, codes in _FIELDS.get(form, {}).items() if code in codes), "base")
     return {field: code if code in _SHOWN else "unknown"}

@@ -78,7 +78,7 @@ async def async_pair(hass: HomeAssistant, text: str) -> GatewayAccess:
     return GatewayAccess(site=paired.site, url=line.url, token=paired.token, sha256=line.sha256)
 
 
-async def async_ask(hass: HomeAssistant, found: GatewayAccess, *requests: Request) -> tuple[Reply, ...]:
+async def async_send_requests(hass: HomeAssistant, found: GatewayAccess, *requests: Request) -> tuple[Reply, ...]:
     """Open a session, make ``requests`` in it, close it, and return the replies.
 
     Without any request it only proves that the gateway answers.
@@ -105,13 +105,13 @@ async def async_connect(hass: HomeAssistant, found: GatewayAccess, *, run: Ulid,
     return session
 
 
-async def async_forget_destinations(hass: HomeAssistant, found: GatewayAccess, names: Iterable[str]) -> None:
+async def async_remove_destinations(hass: HomeAssistant, found: GatewayAccess, names: Iterable[str]) -> None:
     """Have the gateway forget destinations and their secrets; one that is away keeps them, which nothing here mends."""
     try:
         async with asyncio.timeout(_PATIENCE):
             for name in names:
                 with contextlib.suppress(RequestRefusedError):  # it does not have it
-                    await async_ask(hass, found, RemoveDestination(id=name, name=name))
+                    await async_send_requests(hass, found, RemoveDestination(id=name, name=name))
     except (GatewayError, TimeoutError) as error:
         LOGGER.warning("Destinations stay with the app of site %s, which could not be asked: %s", found.site, error)
 

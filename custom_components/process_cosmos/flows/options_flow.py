@@ -25,10 +25,10 @@ from custom_components.process_cosmos.gateway.client import (
     Reply,
     RequestRefusedError,
 )
-from custom_components.process_cosmos.gateway.destination_texts import label_of, state_word, state_words
+from custom_components.process_cosmos.gateway.destination_texts import label_of, state_name, state_with_reason
 
 from . import forms
-from .destinations import AddDestinationSteps, outcome
+from .destinations import AddDestinationSteps, test_placeholders
 
 
 class CosmosOptionsFlow(AddDestinationSteps, OptionsFlowWithReload):
@@ -44,7 +44,7 @@ class CosmosOptionsFlow(AddDestinationSteps, OptionsFlowWithReload):
         if self.config_entry.state is not ConfigEntryState.LOADED:
             return self.async_abort(reason="not_loaded")
         menu = ["who"]
-        if self._names:
+        if self._destination_names:
             menu.append("destinations")
         if self._coordinator:
             menu += DestinationKind
@@ -54,11 +54,11 @@ class CosmosOptionsFlow(AddDestinationSteps, OptionsFlowWithReload):
         """Change who is notified."""
         errors: dict[str, str] = {}
         if user_input is not None:
-            if forms.somebody(user_input):
+            if forms.has_recipient(user_input):
                 return self._keep(as_options(self.hass, user_input))
             errors["base"] = "nobody"
         suggested = user_input or chosen(self.hass, self.config_entry.options)
-        schema = self.add_suggested_values_to_schema(forms.who(not_offered(self.hass)), suggested)
+        schema = self.add_suggested_values_to_schema(forms.recipients_schema(not_offered(self.hass)), suggested)
         return self.async_show_form(step_id="who", data_schema=schema, errors=errors)
 
     async def async_step_destinations(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
@@ -66,8 +66,10 @@ class CosmosOptionsFlow(AddDestinationSteps, OptionsFlowWithReload):
         if user_input is not None:
             self._chosen = user_input[forms.CONF_NAME]
             return await self.async_step_destination()
-        shown = {name: self._line(name) for name in self._names}
-        return self.async_show_form(step_id="destinations", data_schema=forms.choice(shown), last_step=False)
+        shown = {name: self._line(name) for name in self._destination_names}
+        return self.async_show_form(
+            step_id="destinations", data_schema=forms.destination_choice_schema(shown), last_step=False
+        )
 
     async def async_step_destination(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Show one destination, and ask what to do with it."""
@@ -87,7 +89,7 @@ class CosmosOptionsFlow(AddDestinationSteps, OptionsFlowWithReload):
 
     async def async_step_test(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Send one test event to the destination now, past its queue, and say what came of it."""
-        tested, code = await self._ask_for_test(self._chosen)
+        tested, code = await self._request_test(self._chosen)
         if tested is None:
             return self.async_show_form(
                 step_id="test", errors={"base": code}, description_placeholders=self._placeholders
@@ -102,7 +104,9 @@ class CosmosOptionsFlow(AddDestinationSteps, OptionsFlowWithReload):
         return self.async_show_menu(
             step_id="test_failed",
             menu_options=[f"change_{kind}", *(["approve"] if self._tested.approvable else []), "test"],
-            description_placeholders=dict(outcome(self.hass, self._placeholders["destination"], self._tested)),
+            description_placeholders=dict(
+                test_placeholders(self.hass, self._placeholders["destination"], self._tested)
+            ),
         )
 
     async def async_step_remove(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
@@ -110,9 +114,11 @@ class CosmosOptionsFlow(AddDestinationSteps, OptionsFlowWithReload):
         errors: dict[str, str] = {}
         if user_input is not None:
             if self._coordinator:
-                _, errors = await forms.attempt("remove", lambda: self._forget(self._chosen))
+                _, errors = await forms.try_request("remove", lambda: self._forget(self._chosen))
             if not errors:
-                return self._keep({CONF_DESTINATIONS: [other for other in self._names if other != self._chosen]})
+                return self._keep(
+                    {CONF_DESTINATIONS: [other for other in self._destination_names if other != self._chosen]}
+                )
         return self.async_show_form(
             step_id="remove", errors=errors, description_placeholders=self._placeholders, last_step=True
         )
@@ -146,13 +152,13 @@ class CosmosOptionsFlow(AddDestinationSteps, OptionsFlowWithReload):
     def async_remove(self) -> None:
         """Leave no destination behind at the gateway when somebody goes away before it was kept."""
         if self._adding:
-            work = forms.attempt("remove", partial(self._forget, self._adding))
+            work = forms.try_request("remove", partial(self._forget, self._adding))
             self.hass.async_create_background_task(work, f"{DOMAIN} options left")
 
     async def _change(self, kind: DestinationKind, user_input: dict[str, Any] | None) -> ConfigFlowResult:
         errors: dict[str, str] = {}
         if user_input is not None:
-            user_input, errors = forms.with_url_as_sent(user_input)
+            user_input, errors = forms.encode_url_field(user_input)
             errors = errors or await self._change_at_gateway(kind, user_input)
             if not errors and any(user_input.get(field) for field in forms.REACHED_BY):
                 return await self.async_step_test()
@@ -175,35 +181,35 @@ class CosmosOptionsFlow(AddDestinationSteps, OptionsFlowWithReload):
             return {forms.CONF_LABEL: forms.LABEL_TAKEN}
 
         async def change() -> Reply:
-            return await self._ask(forms.change(kind, answer, self._chosen))
+            return await self._send_request(forms.change_request(kind, answer, self._chosen))
 
-        _, errors = await forms.attempt(kind, change)
+        _, errors = await forms.try_request(kind, change)
         return errors
 
     @override
-    async def _test(self) -> ConfigFlowResult:
+    async def _test_added(self) -> ConfigFlowResult:
         """Test what was added, or else what was chosen."""
-        return await (super()._test() if self._adding else self.async_step_test())
+        return await (super()._test_added() if self._adding else self.async_step_test())
 
     @override
-    async def _ask(self, request: Request) -> Reply:
+    async def _send_request(self, request: Request) -> Reply:
         """Ask the gateway over the site's own session."""
         if self._coordinator is None:
             raise GatewayAwayError(GATEWAY_AWAY, "The site has no gateway")
-        return await self._coordinator.async_ask(request)
+        return await self._coordinator.async_send_request(request)
 
     async def _forget(self, name: str) -> None:
         """Have the gateway forget a destination; one that it does not have is no error."""
         try:
-            await self._ask(RemoveDestination(id=uuid.uuid4().hex, name=name))
+            await self._send_request(RemoveDestination(id=uuid.uuid4().hex, name=name))
         except RequestRefusedError as error:
             if error.code != Code.UNKNOWN_DESTINATION:
                 raise
 
     @override
-    async def _added(self, name: str) -> ConfigFlowResult:
+    async def _save_destination(self, name: str) -> ConfigFlowResult:
         """Keep the destination among the options."""
-        return self._keep({CONF_DESTINATIONS: list(dict.fromkeys([*self._names, name]))})
+        return self._keep({CONF_DESTINATIONS: list(dict.fromkeys([*self._destination_names, name]))})
 
     def _keep(self, changed: dict[str, Any]) -> ConfigFlowResult:
         return self.async_create_entry(data={**self.config_entry.options, **changed})
@@ -230,7 +236,7 @@ class CosmosOptionsFlow(AddDestinationSteps, OptionsFlowWithReload):
 
     @property
     @override
-    def _names(self) -> list[str]:
+    def _destination_names(self) -> list[str]:
         """Those set from here, and whatever else the gateway sends to."""
         return list(
             dict.fromkeys([*self.config_entry.options[CONF_DESTINATIONS], *(link.name for link in self._links)])
@@ -238,14 +244,14 @@ class CosmosOptionsFlow(AddDestinationSteps, OptionsFlowWithReload):
 
     @property
     @override
-    def _labels(self) -> list[str]:
+    def _destination_labels(self) -> list[str]:
         """Those of all destinations the gateway has."""
         return [label_of(link) for link in self._links if link.name != self._adding]
 
     def _line(self, name: str) -> str:
         """Return what tells a destination from the others."""
         link = next((link for link in self._links if link.name == name), None)
-        return f"{label_of(link)} ({link.address}): {state_word(self.hass, link)}" if link else name
+        return f"{label_of(link)} ({link.address}): {state_name(self.hass, link)}" if link else name
 
     @property
     def _placeholders(self) -> dict[str, str]:
@@ -256,6 +262,6 @@ class CosmosOptionsFlow(AddDestinationSteps, OptionsFlowWithReload):
         return {
             "destination": label_of(link) if link else self._chosen,
             "address": link.address if link else "-",
-            "state": state_words(self.hass, link) if link else "-",
+            "state": state_with_reason(self.hass, link) if link else "-",
             "waiting": str(waiting.urgent + waiting.change + waiting.reading),
         }

@@ -13,11 +13,11 @@ from custom_components.process_cosmos.const import CONF_DESTINATIONS, CONF_SITE,
 from custom_components.process_cosmos.gateway.client import GATEWAY_AWAY, GatewayAwayError
 
 from . import forms
-from .app_installation import async_discovered, is_beside
-from .gateway_requests import GatewayAccess, async_ask, async_pair
+from .app_installation import async_find_app, is_supervised_app
+from .gateway_requests import GatewayAccess, async_pair, async_send_requests
 
 
-def moved(entry: ConfigEntry, found: GatewayAccess) -> dict[str, Any]:
+def entry_update_for(entry: ConfigEntry, found: GatewayAccess) -> dict[str, Any]:
     """Return how ``entry`` is to be updated so that ``found`` serves it: destinations were known to the other alone.
 
     Devices and entities follow when the entry is loaded, and the memory is handed over whole, because the new one
@@ -28,7 +28,7 @@ def moved(entry: ConfigEntry, found: GatewayAccess) -> dict[str, Any]:
 
 
 @callback
-def is_taken(hass: HomeAssistant, entry: ConfigEntry, found: GatewayAccess) -> bool:
+def is_used_by_another_entry(hass: HomeAssistant, entry: ConfigEntry, found: GatewayAccess) -> bool:
     """Whether another entry is the site of ``found``."""
     other = hass.config_entries.async_entry_for_domain_unique_id(DOMAIN, found.site)
     return other not in (None, entry)
@@ -45,7 +45,9 @@ class OtherGatewayFlow(RepairsFlow):
         """Ask as it suits the place."""
         if self._entry is None:
             return self.async_abort(reason="gone")
-        return await (self.async_step_use() if is_beside(self.hass, self._entry.data) else self.async_step_line())
+        return await (
+            self.async_step_use() if is_supervised_app(self.hass, self._entry.data) else self.async_step_line()
+        )
 
     async def async_step_use(self, user_input: dict[str, Any] | None = None) -> RepairsFlowResult:
         """Use the app that runs beside this Home Assistant."""
@@ -64,21 +66,21 @@ class OtherGatewayFlow(RepairsFlow):
     ) -> RepairsFlowResult:
         errors: dict[str, str] = {}
         if user_input is not None and (entry := self._entry):
-            found, errors = await forms.attempt(step_id, lambda: find(entry, user_input))
-            if found and is_taken(self.hass, entry, found):
+            found, errors = await forms.try_request(step_id, lambda: find(entry, user_input))
+            if found and is_used_by_another_entry(self.hass, entry, found):
                 return self.async_abort(reason="already_configured")
             if found:
-                self.hass.config_entries.async_update_entry(entry, **moved(entry, found))
+                self.hass.config_entries.async_update_entry(entry, **entry_update_for(entry, found))
                 self.hass.config_entries.async_schedule_reload(entry.entry_id)
                 return self.async_create_entry(data={})
         filled = self.add_suggested_values_to_schema(schema, user_input)
         return self.async_show_form(step_id=step_id, data_schema=filled, errors=errors)
 
     async def _beside(self, entry: ConfigEntry, _: dict[str, Any]) -> GatewayAccess:
-        found = await async_discovered(self.hass, entry.data[CONF_URL])
+        found = await async_find_app(self.hass, entry.data[CONF_URL])
         if found is None:
             raise GatewayAwayError(GATEWAY_AWAY, "No app has announced itself")
-        await async_ask(self.hass, found)
+        await async_send_requests(self.hass, found)
         return found
 
     async def _paired(self, _: ConfigEntry, answer: dict[str, Any]) -> GatewayAccess:

@@ -96,7 +96,7 @@ class RejectedEventsFlow(RepairsFlow):
             count = str(status.rejected) if status else "?"
             return self.async_show_form(step_id="discard", description_placeholders={"count": count})
         try:
-            await self._ask(DiscardRejected(id=uuid.uuid4().hex))
+            await self._send_request(DiscardRejected(id=uuid.uuid4().hex))
         except GatewayError as error:
             return self._give_up(error)
         return self.async_create_entry(data={})
@@ -109,7 +109,7 @@ class RejectedEventsFlow(RepairsFlow):
         back: list[RejectedEvent] = []
         is_settled = False
         try:
-            await self._ask(SendAgain(id=uuid.uuid4().hex))
+            await self._send_request(SendAgain(id=uuid.uuid4().hex))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(OUTCOME_WITHIN):
                     while not is_settled:
@@ -124,13 +124,13 @@ class RejectedEventsFlow(RepairsFlow):
         return back, is_settled
 
     async def _listed(self) -> list[RejectedEvent]:
-        reply = await self._ask(ListRejected(id=uuid.uuid4().hex))
+        reply = await self._send_request(ListRejected(id=uuid.uuid4().hex))
         return [*reply.events] if isinstance(reply, RejectedEvents) else []
 
-    async def _ask(self, request: Request) -> Reply:
+    async def _send_request(self, request: Request) -> Reply:
         if self._link is None:
             raise GatewayAwayError(GATEWAY_AWAY, "The site is not loaded")
-        return await self._link.async_ask(request)
+        return await self._link.async_send_request(request)
 
     def _give_up(self, error: GatewayError) -> RepairsFlowResult:
         reason = "gateway_away" if isinstance(error, GatewayAwayError) else "refused"
@@ -158,8 +158,8 @@ class RejectedEventsFlow(RepairsFlow):
             alert = runtime.alerts.get(event.subject)
             about = alert.content.message if alert else None
         elif runtime and runtime.coordinator:
-            thing = runtime.coordinator.things.by_id.get(event.subject)
-            about = thing.device.title if thing else None
+            device_state = runtime.coordinator.devices.by_id.get(event.subject)
+            about = device_state.device.title if device_state else None
         return f"{what} {quoted(about)}".strip()
 
     def _times(self, group: list[RejectedEvent]) -> str:

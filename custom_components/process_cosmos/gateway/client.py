@@ -81,7 +81,7 @@ class GatewayClient:
 
     async def connect(self, hello: HomeAssistantHello) -> Session:
         """Return a session after the handshake; raise ``GatewayAwayError`` or ``GatewayRefusedError``."""
-        async with _one_error(), asyncio.timeout(HANDSHAKE_WITHIN):
+        async with _translate_errors(), asyncio.timeout(HANDSHAKE_WITHIN):
             socket = await self._http.ws_connect(
                 f"{self._url}/ws",
                 headers={"Authorization": f"Bearer {self._token}"},
@@ -91,7 +91,7 @@ class GatewayClient:
             )
             try:
                 await socket.send_bytes(encode(hello))
-                greeting = _greeting(await socket.receive())
+                greeting = _parse_hello(await socket.receive())
             except BaseException:
                 await socket.close()
                 raise
@@ -121,15 +121,15 @@ class Session:
         """Confirm what was processed, then close; whoever waits for a reply hears that the gateway is away."""
         self._receipts.cancel()
         await asyncio.gather(self._receipts, return_exceptions=True)
-        self._lose_replies()
+        self._fail_replies()
         with contextlib.suppress(GatewayAwayError):
-            async with _one_error(), asyncio.timeout(CLOSE_WITHIN):
+            async with _translate_errors(), asyncio.timeout(CLOSE_WITHIN):
                 await self.confirm()
         await self._socket.close()
 
     async def send(self, message: FromHomeAssistant) -> None:
         """Send one message; raise ``GatewayAwayError`` if the link is lost."""
-        async with _one_error():
+        async with _translate_errors():
             await self._socket.send_bytes(encode(message))
 
     async def confirm(self) -> None:
@@ -144,7 +144,7 @@ class Session:
         reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._replies[message.id] = reply
         try:
-            async with _one_error(), asyncio.timeout(REQUEST_WITHIN):
+            async with _translate_errors(), asyncio.timeout(REQUEST_WITHIN):
                 await self.send(message)
                 result = await reply
         finally:
@@ -160,36 +160,36 @@ class Session:
         """
         while True:
             try:
-                async with _one_error():
+                async with _translate_errors():
                     frame = await self._socket.receive(timeout=SILENCE)
                 message = _decode(frame)
             except GatewayAwayError:
-                self._lose_replies()
+                self._fail_replies()
                 raise
             except ContractError:
                 self.ignored += 1
                 continue
             if isinstance(message, Refused):
-                self._lose_replies()
+                self._fail_replies()
                 raise _refusal(message)
             if isinstance(message, Snapshot):
-                if whole := self._whole(message):
+                if whole := self._join_pages(message):
                     yield whole
             elif not isinstance(message, Result | RejectedEvents | DestinationTested):
                 yield message
             elif (reply := self._replies.get(message.id)) and not reply.done():
                 reply.set_result(message)
 
-    def _whole(self, page: Snapshot) -> Snapshot | None:
+    def _join_pages(self, page: Snapshot) -> Snapshot | None:
         """Return the snapshot ``page`` is the last one of; None: more pages come."""
         devices = (*self._pages, *page.devices)
         self._pages = devices if page.more else ()
         return None if page.more else replace(page, devices=devices)
 
-    def _lose_replies(self) -> None:
+    def _fail_replies(self) -> None:
         for reply in self._replies.values():
             if not reply.done():
-                reply.set_exception(_away())
+                reply.set_exception(_connection_lost())
 
     async def _send_receipts(self) -> None:
         with contextlib.suppress(GatewayAwayError):  # the reader hears of it too
@@ -201,7 +201,7 @@ class Session:
 async def pair(http: aiohttp.ClientSession, line: PairingLine, instance: str) -> Paired:
     """Use up a pairing line; raise ``GatewayAwayError`` or ``GatewayRefusedError`` with the gateway's code."""
     body = orjson.dumps(PairingRequest(secret=line.secret, instance=instance))
-    async with _one_error(), asyncio.timeout(HANDSHAKE_WITHIN):
+    async with _translate_errors(), asyncio.timeout(HANDSHAKE_WITHIN):
         async with http.post(
             f"{line.url}/v1/pair",
             data=body,
@@ -221,7 +221,7 @@ def _pinned(sha256: str | None) -> aiohttp.Fingerprint | bool:
     return True if sha256 is None else aiohttp.Fingerprint(bytes.fromhex(sha256))
 
 
-def _greeting(frame: aiohttp.WSMessage) -> GatewayHello:
+def _parse_hello(frame: aiohttp.WSMessage) -> GatewayHello:
     match _decode(frame):
         case GatewayHello() as hello if hello.schema < MIN_SCHEMA:
             raise GatewayRefusedError(Code.SCHEMA_TOO_OLD, "The Process Cosmos app is too old for this integration")
@@ -236,28 +236,28 @@ def _greeting(frame: aiohttp.WSMessage) -> GatewayHello:
 
 
 # The gateway speaks of us: what is too old there is, seen from here, a gateway that is too new.
-_OURS: Mapping[str, Code] = {
+_CODES_AS_SEEN_HERE: Mapping[str, Code] = {
     Code.SCHEMA_TOO_OLD: Code.SCHEMA_TOO_NEW,
     Code.SCHEMA_TOO_NEW: Code.SCHEMA_TOO_OLD,
 }
 
 
 def _refusal(refused: Refused) -> GatewayRefusedError:
-    return GatewayRefusedError(_OURS.get(refused.code, refused.code), refused.message)
+    return GatewayRefusedError(_CODES_AS_SEEN_HERE.get(refused.code, refused.code), refused.message)
 
 
 def _decode(frame: aiohttp.WSMessage) -> FromGateway:
     if frame.type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
         return decode(frame.data, FROM_GATEWAY)
-    raise _away()
+    raise _connection_lost()
 
 
-def _away() -> GatewayAwayError:
+def _connection_lost() -> GatewayAwayError:
     return GatewayAwayError(GATEWAY_AWAY, "The link to the gateway was lost")
 
 
 @contextlib.asynccontextmanager
-async def _one_error() -> AsyncIterator[None]:
+async def _translate_errors() -> AsyncIterator[None]:
     """Translate what the network raises into this module's errors."""
     try:
         yield

@@ -12,20 +12,20 @@ def label_of(link: Link) -> str:
 
 
 @callback
-def state_word(hass: HomeAssistant, link: Link) -> str:
+def state_name(hass: HomeAssistant, link: Link) -> str:
     """Return the state of the link."""
     return selector_text(hass, "link_state", link.state) or link.state
 
 
 @callback
-def state_words(hass: HomeAssistant, link: Link) -> str:
+def state_with_reason(hass: HomeAssistant, link: Link) -> str:
     """Return the state of the link, with the reason in words where there is one."""
-    state = state_word(hass, link)
-    return f"{state}. {reason_words(hass, link.reason)}" if link.reason else state
+    state = state_name(hass, link)
+    return f"{state}. {reason_sentence(hass, link.reason)}" if link.reason else state
 
 
 @callback
-def reason_words(hass: HomeAssistant, reason: str) -> str:
+def reason_sentence(hass: HomeAssistant, reason: str) -> str:
     """Return what ``reason`` means and what to do about it, in the server's language; an unknown code as it is."""
     family = f"{reason[:6]}xx" if reason.startswith("http_") else reason
     sentence = selector_text(hass, "link_reason", reason) or selector_text(hass, "link_reason", family)

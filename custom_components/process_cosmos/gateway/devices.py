@@ -20,7 +20,7 @@ from .deduplication import RecentEvents
 
 
 @dataclass(slots=True, kw_only=True)
-class Thing:
+class DeviceState:
     """A device as it is now."""
 
     device: Device
@@ -30,7 +30,7 @@ class Thing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Touched:
+class DeviceUpdate:
     """What a message changed, for whoever shows it. ``property`` and ``event`` None: all of the device."""
 
     device: str
@@ -39,61 +39,61 @@ class Touched:
 
 
 @dataclass(slots=True)
-class Things:
+class DeviceStates:
     """All devices, by id; and ``sequence``, the number of the newest change heard of (None: none yet)."""
 
     sequence: int | None = None
-    by_id: dict[str, Thing] = field(default_factory=dict)
+    by_id: dict[str, DeviceState] = field(default_factory=dict)
     _recent: RecentEvents = field(default_factory=RecentEvents)
 
-    def take_all(self, snapshot: Snapshot) -> Iterable[str]:
+    def apply_snapshot(self, snapshot: Snapshot) -> Iterable[str]:
         """Hold exactly what the snapshot has; return the ids of the devices that are gone."""
         self.sequence = snapshot.sequence
         gone = self.by_id.keys() - {device.id for device in snapshot.devices}
-        self.by_id = {device.id: self._described(device) for device in snapshot.devices}
+        self.by_id = {device.id: self._from_description(device) for device in snapshot.devices}
         return gone
 
-    def take(
+    def apply_change(
         self, change: DeviceChanged | DeviceRemoved | ValueChanged | AvailabilityChanged | EventHappened, now: float
-    ) -> Touched | None:
+    ) -> DeviceUpdate | None:
         """Hold one change, heard of at ``now`` (monotonic seconds); return None if it changes nothing here."""
         self.sequence = change.sequence
         match change:
             case DeviceChanged(device=device):
-                self.by_id[device.id] = self._described(device)
-                return Touched(device=device.id)
+                self.by_id[device.id] = self._from_description(device)
+                return DeviceUpdate(device=device.id)
             case DeviceRemoved(device=device_id):
-                return Touched(device=device_id) if self.by_id.pop(device_id, None) else None
+                return DeviceUpdate(device=device_id) if self.by_id.pop(device_id, None) else None
             case _:
-                thing = self.by_id.get(change.device)
-                return self._touch(thing, change, now) if thing else None
+                device_state = self.by_id.get(change.device)
+                return self._apply_to_device(device_state, change, now) if device_state else None
 
-    def _touch(
-        self, thing: Thing, change: ValueChanged | AvailabilityChanged | EventHappened, now: float
-    ) -> Touched | None:
+    def _apply_to_device(
+        self, device_state: DeviceState, change: ValueChanged | AvailabilityChanged | EventHappened, now: float
+    ) -> DeviceUpdate | None:
         match change:
             case AvailabilityChanged(online=online):
-                thing.online = online
-                return Touched(device=change.device)
+                device_state.online = online
+                return DeviceUpdate(device=change.device)
             case EventHappened():
-                return Touched(device=change.device, event=self._marked(change, now))
-            case ValueChanged(property=name, value=value) if _is_of(thing.properties.get(name), value):
-                if thing.values[name] == value:
+                return DeviceUpdate(device=change.device, event=self._with_repeat_mark(change, now))
+            case ValueChanged(property=name, value=value) if _has_type_of(device_state.properties.get(name), value):
+                if device_state.values[name] == value:
                     return None
-                thing.values[name] = value
-                return Touched(device=change.device, property=name)
+                device_state.values[name] = value
+                return DeviceUpdate(device=change.device, property=name)
         return None
 
     @staticmethod
-    def _described(device: Device) -> Thing:
-        return Thing(
+    def _from_description(device: Device) -> DeviceState:
+        return DeviceState(
             device=device,
             online=device.online,
             properties={item.name: item for item in device.properties},
-            values={item.name: item.value if _is_of(item, item.value) else None for item in device.properties},
+            values={item.name: item.value if _has_type_of(item, item.value) else None for item in device.properties},
         )
 
-    def _marked(self, event: EventHappened, now: float) -> EventHappened:
+    def _with_repeat_mark(self, event: EventHappened, now: float) -> EventHappened:
         """Mark an event the broker sent again if it was heard of before: a gateway killed before its commit forgot it.
 
         It is shown all the same, for a broker may give the id of a message to another one of the same content.
@@ -109,6 +109,6 @@ _TYPES: Mapping[PropertyKind, frozenset[type[Value]]] = {
 }
 
 
-def _is_of(item: Property | None, value: Value | None) -> bool:
+def _has_type_of(item: Property | None, value: Value | None) -> bool:
     """Whether ``value`` is one the described property can have."""
     return item is not None and type(value) in _TYPES[item.kind]

@@ -17,9 +17,9 @@ from custom_components.process_cosmos.const import DOMAIN
 from custom_components.process_cosmos.contract.devices import Device, Hint, MissedChange, MissedChangesReport, Value
 from custom_components.process_cosmos.texts import escaped, shortened
 
-from .devices import Things
+from .devices import DeviceStates
 
-WORTH_TELLING = timedelta(minutes=1)
+MIN_ABSENCE = timedelta(minutes=1)
 """After an absence no longer than this, a value that changed unheard is shown as a change of state only."""
 
 _MOST_LINES = 20
@@ -28,7 +28,7 @@ _MOST_TEXT = 50
 _WORDS: Mapping[Hint, tuple[str, str]] = {Hint.MOISTURE: ("dry", "wet"), Hint.VALVE: ("closed", "open")}
 
 
-class _Place(NamedTuple):
+class _Subject(NamedTuple):
     """What a line is about: a property of a device, or one of its events."""
 
     device: str
@@ -36,7 +36,7 @@ class _Place(NamedTuple):
     event: str | None
 
 
-def silent_changes(before: Things, devices: Iterable[Device]) -> tuple[tuple[str, str], ...]:
+def silent_changes(before: DeviceStates, devices: Iterable[Device]) -> tuple[tuple[str, str], ...]:
     """Return what a snapshot shows with another value than was held, as device and property; numbers left out."""
     return tuple(
         (device.id, item.name)
@@ -48,7 +48,7 @@ def silent_changes(before: Things, devices: Iterable[Device]) -> tuple[tuple[str
 
 
 def summary(
-    things: Things,
+    devices: DeviceStates,
     told: MissedChangesReport,
     silent: Iterable[tuple[str, str]],
     *,
@@ -61,34 +61,38 @@ def summary(
     ``began``: since when Home Assistant heard nothing, as far as it knows; a change that was sent and not received may
     be older. What is older than ``added`` is left out. ``silent``: what is known only by how it ended.
     """
-    lines: dict[_Place, list[str]] = {}
+    lines: dict[_Subject, list[str]] = {}
     began = max(began, added)
     for missed in sorted(told.changes, key=lambda missed: -missed.age):
-        if (moment := now - duration(missed.age)) >= added and missed.device in things.by_id:
+        if (moment := now - duration(missed.age)) >= added and missed.device in devices.by_id:
             began = min(began, moment)
-            lines.setdefault(_place(missed), []).append(f"{_word(things, missed)} {_clock(moment, now)}".strip())
+            lines.setdefault(_subject_of(missed), []).append(
+                f"{_word(devices, missed)} {_format_time(moment, now)}".strip()
+            )
     for device, name in silent:
-        if device not in things.by_id:
+        if device not in devices.by_id:
             continue
-        missed = MissedChange(device=device, age=0, property=name, value=things.by_id[device].values.get(name))
-        lines.setdefault(_place(missed), [f"now {_word(things, missed)}"])
+        missed = MissedChange(device=device, age=0, property=name, value=devices.by_id[device].values.get(name))
+        lines.setdefault(_subject_of(missed), [f"now {_word(devices, missed)}"])
     if not lines:
         return None
-    shown = [f"- {_title(things, place)}: {_joined(words)}" for place, words in list(lines.items())[:_MOST_LINES]]
+    shown = [f"- {_title(devices, place)}: {_join_values(words)}" for place, words in list(lines.items())[:_MOST_LINES]]
     if hidden := told.more + len(lines) - len(shown):
         shown.append(f"- and {hidden} more")
-    return "\n".join([f"While away ({_clock(began, now)} to {_clock(now, now)}):", *shown])
+    return "\n".join([f"While away ({_format_time(began, now)} to {_format_time(now, now)}):", *shown])
 
 
 class MissedChanges:
     """Notifies people once of what was missed, and knows which changes may be confirmed to the gateway."""
 
-    def __init__(self, hass: HomeAssistant, entry: ConfigEntry, sender: NotificationSender, things: Things) -> None:
+    def __init__(
+        self, hass: HomeAssistant, entry: ConfigEntry, sender: NotificationSender, devices: DeviceStates
+    ) -> None:
         """Take who sends notifications, and the devices as they are held."""
         self._hass = hass
         self._entry = entry
         self._sender = sender
-        self._things = things
+        self._devices = devices
         self._silent: dict[tuple[str, str], None] = {}
         """What is known only by how it ended, until it is reported: device and property, in order."""
         self._closed_at: datetime | None = None
@@ -115,7 +119,7 @@ class MissedChanges:
     @callback
     def compare(self, devices: Iterable[Device]) -> None:
         """Note what a snapshot shows with another value than is held, before it is held."""
-        self._silent |= dict.fromkeys(silent_changes(self._things, devices))
+        self._silent |= dict.fromkeys(silent_changes(self._devices, devices))
 
     @callback
     def report(self, message: MissedChangesReport) -> None:
@@ -123,8 +127,8 @@ class MissedChanges:
         self._heard = self._session
         now = dt_util.utcnow()
         began = self._closed_at or now - duration(message.since)
-        silent, self._silent = self._silent if now - began > WORTH_TELLING else {}, {}
-        text = summary(self._things, message, silent, began=began, added=self._entry.created_at, now=now)
+        silent, self._silent = self._silent if now - began > MIN_ABSENCE else {}, {}
+        text = summary(self._devices, message, silent, began=began, added=self._entry.created_at, now=now)
         if text is None:
             self._reported = self._session
         else:
@@ -137,7 +141,7 @@ class MissedChanges:
         """Return the newest number processed; None while something missed before it is still to be reported."""
         if self._reported != self._session:
             return None
-        self.confirmed = self._things.sequence or 0
+        self.confirmed = self._devices.sequence or 0
         return self.confirmed
 
     async def _async_report(self, text: str, session: int) -> None:
@@ -162,20 +166,20 @@ def _tag(entry: ConfigEntry) -> str:
     return f"{DOMAIN}_missed_changes_{entry.entry_id}"
 
 
-def _place(missed: MissedChange) -> _Place:
-    return _Place(missed.device, missed.property, missed.event)
+def _subject_of(missed: MissedChange) -> _Subject:
+    return _Subject(missed.device, missed.property, missed.event)
 
 
-def _title(things: Things, place: _Place) -> str:
-    device = things.by_id[place.device].device
+def _title(devices: DeviceStates, place: _Subject) -> str:
+    device = devices.by_id[place.device].device
     described = device.events if place.property is None else device.properties
     name = place.event if place.property is None else place.property
     title = next((each.title for each in described if each.name == name), name)
     return " ".join(f"{device.title}, {title}".split())  # in one line, whatever it is called
 
 
-def _word(things: Things, missed: MissedChange) -> str:
-    hints = {item.name: item.hint for item in things.by_id[missed.device].device.properties}
+def _word(devices: DeviceStates, missed: MissedChange) -> str:
+    hints = {item.name: item.hint for item in devices.by_id[missed.device].device.properties}
     return _shown(missed.value, hints.get(missed.property or "", Hint.NONE))
 
 
@@ -185,11 +189,11 @@ def _shown(value: Value | None, hint: Hint) -> str:
     return "" if value is None else shortened(" ".join(str(value).split()), _MOST_TEXT)
 
 
-def _clock(moment: datetime, now: datetime) -> str:
+def _format_time(moment: datetime, now: datetime) -> str:
     local, today = dt_util.as_local(moment), dt_util.as_local(now)
     return local.strftime("%H:%M" if local.date() == today.date() else "%Y-%m-%d %H:%M")
 
 
-def _joined(words: list[str]) -> str:
+def _join_values(words: list[str]) -> str:
     more = len(words) - _MOST_WORDS
     return ", ".join(words) if more <= 0 else f"{', '.join(words[:2])}, {more} more, {', '.join(words[-3:])}"

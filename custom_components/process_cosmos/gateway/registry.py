@@ -1,4 +1,4 @@
-"""What of a site stands in Home Assistant's registries: the site, its Things reached through it, their entities."""
+"""What of a site stands in Home Assistant's registries: the site, its devices reached through it, their entities."""
 
 from typing import Final
 
@@ -15,7 +15,7 @@ from custom_components.process_cosmos.data import CosmosConfigEntry
 
 
 def identifier(entry: CosmosConfigEntry, device_id: str) -> str:
-    """Return the identifier of a Thing: of the gateway's site, so that it is the same after a new set-up."""
+    """Return the identifier of a device: of the gateway's site, so that it is the same after a new set-up."""
     return f"{entry.data[CONF_SITE]}/{device_id}"
 
 
@@ -24,14 +24,14 @@ EVENT_KEY: Final = "event"
 
 
 def unique_id(entry: CosmosConfigEntry, device_id: str, *key: str) -> str:
-    """Return the unique id of an entity of a Thing: no other Thing's, whatever devices call themselves."""
+    """Return the unique id of an entity of a device: no other device's, whatever devices call themselves."""
     return join_names(entry.data[CONF_SITE] or "", device_id, *key)
 
 
 def escape_unique_ids(hass: HomeAssistant, entry: CosmosConfigEntry) -> None:
     """Escape the names in unique ids of minor version 2, so that entities keep their names, areas and history.
 
-    Where two Things had one id between them, the entity stays with the Thing it is shown at.
+    Where two devices had one id between them, the entity stays with the device it is shown at.
     """
     devices, entities = dr.async_get(hass), er.async_get(hass)
     for entity in er.async_entries_for_config_entry(entities, entry.entry_id):
@@ -47,7 +47,7 @@ def escape_unique_ids(hass: HomeAssistant, entry: CosmosConfigEntry) -> None:
                 entities.async_update_entity(entity.entity_id, new_unique_id=escaped)
 
 
-def site_device_info(entry: CosmosConfigEntry) -> DeviceInfo:
+def make_site_device_info(entry: CosmosConfigEntry) -> DeviceInfo:
     """Return what the site's own device is."""
     return DeviceInfo(
         identifiers={(DOMAIN, entry.entry_id)},
@@ -57,8 +57,8 @@ def site_device_info(entry: CosmosConfigEntry) -> DeviceInfo:
     )
 
 
-def thing_device_info(hass: HomeAssistant, entry: CosmosConfigEntry, device: Device) -> DeviceInfo:
-    """Return what a Thing is; the site's own device must stand in the registry already."""
+def make_device_info(hass: HomeAssistant, entry: CosmosConfigEntry, device: Device) -> DeviceInfo:
+    """Return what a device is; the site's own device must stand in the registry already."""
     hub = _site_device(hass, entry)
     return DeviceInfo(
         identifiers={(DOMAIN, identifier(entry, device.id))},
@@ -71,10 +71,10 @@ def thing_device_info(hass: HomeAssistant, entry: CosmosConfigEntry, device: Dev
 
 
 def register_site(hass: HomeAssistant, entry: CosmosConfigEntry) -> None:
-    """Enter the site's own device, and let what another gateway's Things left behind be those of this one."""
+    """Enter the site's own device, and let what another gateway's devices left behind be those of this one."""
     _adopt(hass, entry)
     dr.async_get(hass).async_get_or_create_from_info(
-        config_entry_id=entry.entry_id, device_info=site_device_info(entry)
+        config_entry_id=entry.entry_id, device_info=make_site_device_info(entry)
     )
 
 
@@ -85,22 +85,22 @@ def register_version(hass: HomeAssistant, entry: CosmosConfigEntry, version: str
     )
 
 
-def register_thing(hass: HomeAssistant, entry: CosmosConfigEntry, device: Device) -> None:
-    """Enter a Thing, or what is new about it."""
+def register_device(hass: HomeAssistant, entry: CosmosConfigEntry, device: Device) -> None:
+    """Enter a device, or what is new about it."""
     dr.async_get(hass).async_get_or_create_from_info(
-        config_entry_id=entry.entry_id, device_info=thing_device_info(hass, entry, device)
+        config_entry_id=entry.entry_id, device_info=make_device_info(hass, entry, device)
     )
 
 
-def remove_thing(hass: HomeAssistant, entry: CosmosConfigEntry, device_id: str) -> None:
-    """Remove a Thing; its entities go with it."""
+def remove_device(hass: HomeAssistant, entry: CosmosConfigEntry, device_id: str) -> None:
+    """Remove a device; its entities go with it."""
     registry = dr.async_get(hass)
-    if thing := registry.async_get_device_by_identifier((DOMAIN, identifier(entry, device_id)), entry.entry_id):
-        registry.async_remove_device(thing.id)
+    if device_state := registry.async_get_device_by_identifier((DOMAIN, identifier(entry, device_id)), entry.entry_id):
+        registry.async_remove_device(device_state.id)
 
 
 def _adopt(hass: HomeAssistant, entry: CosmosConfigEntry) -> None:
-    """Rename Things and their entities after the site's gateway: with another one people keep names, areas, history."""
+    """Rename devices and their entities after the site's gateway: with another one people keep names, areas, history."""
     devices, entities = dr.async_get(hass), er.async_get(hass)
     for device in dr.async_entries_for_config_entry(devices, entry.entry_id):
         ours = {(domain, _adopted(entry, name)) for domain, name in device.identifiers}
@@ -112,7 +112,7 @@ def _adopt(hass: HomeAssistant, entry: CosmosConfigEntry) -> None:
 
 
 def _adopted(entry: CosmosConfigEntry, name: str) -> str:
-    """Return the identifier of a Thing, or of something of it, under the entry's gateway; others stay as they are."""
+    """Return the identifier of a device, or of something of it, under the entry's gateway; others stay as they are."""
     site, slash, rest = name.partition("/")
     return identifier(entry, rest) if slash and is_ulid(site) and entry.data[CONF_SITE] else name
 

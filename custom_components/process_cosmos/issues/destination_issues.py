@@ -11,10 +11,10 @@ from homeassistant.util import dt as dt_util
 
 from custom_components.process_cosmos.alerts.durations import duration
 from custom_components.process_cosmos.contract.destinations import Link, LinkState, Status, Waiting
-from custom_components.process_cosmos.gateway.destination_texts import label_of, reason_words
+from custom_components.process_cosmos.gateway.destination_texts import label_of, reason_sentence
 from custom_components.process_cosmos.texts import quoted
 
-from .site_issues import Issue, clear_issues_but, create_issue
+from .site_issues import Issue, clear_other_issues, create_issue
 
 OFFLINE_FOR = timedelta(hours=1)
 
@@ -59,7 +59,7 @@ class DestinationIssues:
         due = {link.name: self._offline_since[link.name] + OFFLINE_FOR for link in tried}
         offline = [link for link in tried if due[link.name] <= now]
         for issue, links in ((Issue.DESTINATION_REFUSED, refused), (Issue.DESTINATION_OFFLINE, offline)):
-            clear_issues_but(self._hass, self._entry, issue, [link.name for link in links])
+            clear_other_issues(self._hass, self._entry, issue, [link.name for link in links])
             for link in links:
                 create_issue(
                     self._hass, self._entry, issue, about=link.name, **self._placeholders(link, status.waiting)
@@ -68,7 +68,7 @@ class DestinationIssues:
             self._timer = async_call_later(self._hass, min(later) - now, partial(self._look, status))
 
     def _placeholders(self, link: Link, waiting: Waiting) -> Mapping[str, str]:
-        reason = reason_words(self._hass, link.reason or link.state)
+        reason = reason_sentence(self._hass, link.reason or link.state)
         return {
             "destination": label_of(link),
             "address": link.address,

@@ -27,12 +27,12 @@ class PolarityIssue:
         self._asked: dict[str, list[str]] = {}
         """What is asked, by the id of the device; devices without a doubt are left out."""
 
-    def take_all(self, devices: Iterable[Device]) -> None:
+    def update_all(self, devices: Iterable[Device]) -> None:
         """Ask about ``devices``, all there are."""
         self._asked = {device.id: asked for device in devices if (asked := _asked(device))}
         self._show()
 
-    def take(self, device_id: str, device: Device | None) -> None:
+    def update_device(self, device_id: str, device: Device | None) -> None:
         """Ask about one device as it is now; None: it is gone."""
         asked = _asked(device) if device else []
         if asked != self._asked.get(device_id, []):

@@ -57,7 +57,7 @@ class Issue(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Form:
+class _IssueAttributes:
     severity: ir.IssueSeverity = ir.IssueSeverity.ERROR
     fixable: bool = False
     learn_more: str | None = None
@@ -68,45 +68,45 @@ _POLARITY = "https://github.com/process-cosmos/process-cosmos/blob/main/wire/dev
 
 _LINKS = "https://github.com/process-cosmos/process-cosmos/blob/main/docs/errors.md#why-a-link-is-offline-or-refused"
 
-_FORMS: Mapping[Issue, _Form] = {
-    Issue.GATEWAY_UNREACHABLE: _Form(),
-    Issue.OTHER_GATEWAY: _Form(fixable=True),
-    Issue.OTHER_HOME_ASSISTANT: _Form(),
-    Issue.SCHEMA_TOO_OLD: _Form(learn_more=_UPDATES),
-    Issue.SCHEMA_TOO_NEW: _Form(learn_more=_UPDATES),
-    Issue.APP_OLDER: _Form(severity=ir.IssueSeverity.WARNING, learn_more=_UPDATES),
-    Issue.REFUSED: _Form(),
-    Issue.DESTINATION_REFUSED: _Form(learn_more=_LINKS),
-    Issue.DESTINATION_OFFLINE: _Form(severity=ir.IssueSeverity.WARNING, learn_more=_LINKS),
-    Issue.REJECTED_EVENTS: _Form(severity=ir.IssueSeverity.WARNING, fixable=True),
-    Issue.OUTBOX_FULL_URGENT: _Form(),
-    Issue.OUTBOX_FULL_CHANGE: _Form(severity=ir.IssueSeverity.WARNING),
-    Issue.OUTBOX_FULL_READING: _Form(severity=ir.IssueSeverity.WARNING),
-    Issue.STORAGE_FULL: _Form(),
-    Issue.STORAGE_READ_ONLY: _Form(),
-    Issue.STORAGE_FAILING: _Form(),
-    Issue.STORE_RECOVERED: _Form(fixable=True),
-    Issue.STORE_LOST: _Form(fixable=True),
-    Issue.EVENTS_DROPPED: _Form(fixable=True),
-    Issue.READINGS_DROPPED: _Form(severity=ir.IssueSeverity.WARNING, fixable=True),
-    Issue.BROKER_DROPS: _Form(severity=ir.IssueSeverity.WARNING, fixable=True),
-    Issue.BROKER_AWAY: _Form(),
-    Issue.BROKER_LOGIN_REFUSED: _Form(),
-    Issue.BROKER_CERTIFICATE: _Form(),
-    Issue.BROKER_REFUSED: _Form(),
-    Issue.BROKER_DENIED: _Form(severity=ir.IssueSeverity.WARNING),
-    Issue.BROKER_QOS: _Form(severity=ir.IssueSeverity.WARNING),
-    Issue.DEVICE_LIMITED: _Form(severity=ir.IssueSeverity.WARNING),
-    Issue.TOO_MANY_DEVICES: _Form(severity=ir.IssueSeverity.WARNING),
-    Issue.IDENTITY_CONFLICT: _Form(),
-    Issue.MEMORY_NOT_WRITTEN: _Form(),
-    Issue.MEMORY_DAMAGED: _Form(),
-    Issue.MEMORY_LOST: _Form(),
-    Issue.MEMORY_TOO_NEW: _Form(learn_more=_UPDATES),
-    Issue.POLARITY_UNKNOWN: _Form(severity=ir.IssueSeverity.WARNING, learn_more=_POLARITY),
-    Issue.RECIPIENT_FAILS: _Form(),
-    Issue.RECIPIENT_GONE: _Form(),
-    Issue.NOBODY_LEFT: _Form(),
+_ATTRIBUTES: Mapping[Issue, _IssueAttributes] = {
+    Issue.GATEWAY_UNREACHABLE: _IssueAttributes(),
+    Issue.OTHER_GATEWAY: _IssueAttributes(fixable=True),
+    Issue.OTHER_HOME_ASSISTANT: _IssueAttributes(),
+    Issue.SCHEMA_TOO_OLD: _IssueAttributes(learn_more=_UPDATES),
+    Issue.SCHEMA_TOO_NEW: _IssueAttributes(learn_more=_UPDATES),
+    Issue.APP_OLDER: _IssueAttributes(severity=ir.IssueSeverity.WARNING, learn_more=_UPDATES),
+    Issue.REFUSED: _IssueAttributes(),
+    Issue.DESTINATION_REFUSED: _IssueAttributes(learn_more=_LINKS),
+    Issue.DESTINATION_OFFLINE: _IssueAttributes(severity=ir.IssueSeverity.WARNING, learn_more=_LINKS),
+    Issue.REJECTED_EVENTS: _IssueAttributes(severity=ir.IssueSeverity.WARNING, fixable=True),
+    Issue.OUTBOX_FULL_URGENT: _IssueAttributes(),
+    Issue.OUTBOX_FULL_CHANGE: _IssueAttributes(severity=ir.IssueSeverity.WARNING),
+    Issue.OUTBOX_FULL_READING: _IssueAttributes(severity=ir.IssueSeverity.WARNING),
+    Issue.STORAGE_FULL: _IssueAttributes(),
+    Issue.STORAGE_READ_ONLY: _IssueAttributes(),
+    Issue.STORAGE_FAILING: _IssueAttributes(),
+    Issue.STORE_RECOVERED: _IssueAttributes(fixable=True),
+    Issue.STORE_LOST: _IssueAttributes(fixable=True),
+    Issue.EVENTS_DROPPED: _IssueAttributes(fixable=True),
+    Issue.READINGS_DROPPED: _IssueAttributes(severity=ir.IssueSeverity.WARNING, fixable=True),
+    Issue.BROKER_DROPS: _IssueAttributes(severity=ir.IssueSeverity.WARNING, fixable=True),
+    Issue.BROKER_AWAY: _IssueAttributes(),
+    Issue.BROKER_LOGIN_REFUSED: _IssueAttributes(),
+    Issue.BROKER_CERTIFICATE: _IssueAttributes(),
+    Issue.BROKER_REFUSED: _IssueAttributes(),
+    Issue.BROKER_DENIED: _IssueAttributes(severity=ir.IssueSeverity.WARNING),
+    Issue.BROKER_QOS: _IssueAttributes(severity=ir.IssueSeverity.WARNING),
+    Issue.DEVICE_LIMITED: _IssueAttributes(severity=ir.IssueSeverity.WARNING),
+    Issue.TOO_MANY_DEVICES: _IssueAttributes(severity=ir.IssueSeverity.WARNING),
+    Issue.IDENTITY_CONFLICT: _IssueAttributes(),
+    Issue.MEMORY_NOT_WRITTEN: _IssueAttributes(),
+    Issue.MEMORY_DAMAGED: _IssueAttributes(),
+    Issue.MEMORY_LOST: _IssueAttributes(),
+    Issue.MEMORY_TOO_NEW: _IssueAttributes(learn_more=_UPDATES),
+    Issue.POLARITY_UNKNOWN: _IssueAttributes(severity=ir.IssueSeverity.WARNING, learn_more=_POLARITY),
+    Issue.RECIPIENT_FAILS: _IssueAttributes(),
+    Issue.RECIPIENT_GONE: _IssueAttributes(),
+    Issue.NOBODY_LEFT: _IssueAttributes(),
 }
 
 ISSUES_OF_CODES: Mapping[str, Issue] = {
@@ -131,7 +131,7 @@ def create_issue(
     hass: HomeAssistant, entry: ConfigEntry, issue: Issue, *, about: str | None = None, **placeholders: str
 ) -> None:
     """Show ``issue`` for this site, or renew it; ``about``: what of the site, where it can be shown of several."""
-    form = _FORMS[issue]
+    form = _ATTRIBUTES[issue]
     ir.async_create_issue(
         hass,
         DOMAIN,
@@ -169,7 +169,7 @@ def clear_all_issues(hass: HomeAssistant, entry: ConfigEntry) -> None:
     """Take all issues of the site away, whatever they are about."""
     for issue in Issue:
         clear_issues(hass, entry, issue)
-        clear_issues_but(hass, entry, issue, ())
+        clear_other_issues(hass, entry, issue, ())
 
 
 def clear_issue_about(hass: HomeAssistant, entry: ConfigEntry, issue: Issue, about: str) -> None:
@@ -177,7 +177,7 @@ def clear_issue_about(hass: HomeAssistant, entry: ConfigEntry, issue: Issue, abo
     ir.async_delete_issue(hass, DOMAIN, _id(entry, issue, about))
 
 
-def clear_issues_but(hass: HomeAssistant, entry: ConfigEntry, issue: Issue, about: Collection[str]) -> None:
+def clear_other_issues(hass: HomeAssistant, entry: ConfigEntry, issue: Issue, about: Collection[str]) -> None:
     """Take this issue of the site away but for those that are ``about`` one of these."""
     kept = {_id(entry, issue, each) for each in about}
     shown = [issue_id for domain, issue_id in ir.async_get(hass).issues if domain == DOMAIN]

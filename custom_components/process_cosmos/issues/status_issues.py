@@ -23,22 +23,22 @@ _BROKER_REASONS = frozenset({"login_refused", "certificate", "tls", "broker_refu
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Condition:
-    """``shown_fn``: what to say while it lasts, None: it is over."""
+    """``placeholders_fn``: what to say while it lasts, None: it is over."""
 
     issue: Issue
-    shown_fn: Callable[[Status], Placeholders | None]
+    placeholders_fn: Callable[[Status], Placeholders | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Occurrence:
     """Something that has happened and cannot be undone: shown until a person has read of it.
 
-    ``mark_fn``: differs when it has happened once more, empty: it has not. ``says_fn``: what the dialog says.
+    ``mark_fn``: differs when it has happened once more, empty: it has not. ``placeholders_fn``: what the dialog says.
     """
 
     issue: Issue
     mark_fn: Callable[[Status], str]
-    says_fn: Callable[[Status], Placeholders]
+    placeholders_fn: Callable[[Status], Placeholders]
 
 
 def _full(priority: Priority) -> Callable[[Status], Placeholders | None]:
@@ -69,33 +69,35 @@ def _listed(names: tuple[str, ...]) -> Placeholders | None:
 _CONDITIONS = (
     _Condition(
         issue=Issue.REJECTED_EVENTS,
-        shown_fn=lambda status: {} if status.rejected else None,
+        placeholders_fn=lambda status: {} if status.rejected else None,
     ),
-    _Condition(issue=Issue.OUTBOX_FULL_URGENT, shown_fn=_full(Priority.URGENT)),
-    _Condition(issue=Issue.OUTBOX_FULL_CHANGE, shown_fn=_full(Priority.CHANGE)),
-    _Condition(issue=Issue.OUTBOX_FULL_READING, shown_fn=_full(Priority.READING)),
-    _Condition(issue=Issue.STORAGE_FULL, shown_fn=_storage(StorageState.FULL)),
-    _Condition(issue=Issue.STORAGE_READ_ONLY, shown_fn=_storage(StorageState.READ_ONLY)),
-    _Condition(issue=Issue.STORAGE_FAILING, shown_fn=_storage(StorageState.FAILING)),
-    _Condition(issue=Issue.BROKER_LOGIN_REFUSED, shown_fn=_broker("login_refused")),
-    _Condition(issue=Issue.BROKER_CERTIFICATE, shown_fn=_broker("certificate", "tls")),
-    _Condition(issue=Issue.BROKER_REFUSED, shown_fn=_broker("broker_refused")),
-    _Condition(issue=Issue.BROKER_AWAY, shown_fn=_broker()),
+    _Condition(issue=Issue.OUTBOX_FULL_URGENT, placeholders_fn=_full(Priority.URGENT)),
+    _Condition(issue=Issue.OUTBOX_FULL_CHANGE, placeholders_fn=_full(Priority.CHANGE)),
+    _Condition(issue=Issue.OUTBOX_FULL_READING, placeholders_fn=_full(Priority.READING)),
+    _Condition(issue=Issue.STORAGE_FULL, placeholders_fn=_storage(StorageState.FULL)),
+    _Condition(issue=Issue.STORAGE_READ_ONLY, placeholders_fn=_storage(StorageState.READ_ONLY)),
+    _Condition(issue=Issue.STORAGE_FAILING, placeholders_fn=_storage(StorageState.FAILING)),
+    _Condition(issue=Issue.BROKER_LOGIN_REFUSED, placeholders_fn=_broker("login_refused")),
+    _Condition(issue=Issue.BROKER_CERTIFICATE, placeholders_fn=_broker("certificate", "tls")),
+    _Condition(issue=Issue.BROKER_REFUSED, placeholders_fn=_broker("broker_refused")),
+    _Condition(issue=Issue.BROKER_AWAY, placeholders_fn=_broker()),
     _Condition(
-        issue=Issue.BROKER_DENIED, shown_fn=lambda status: _listed(status.broker.denied) if status.broker else None
+        issue=Issue.BROKER_DENIED,
+        placeholders_fn=lambda status: _listed(status.broker.denied) if status.broker else None,
     ),
     _Condition(
-        issue=Issue.DEVICE_LIMITED, shown_fn=lambda status: _listed(status.broker.limited) if status.broker else None
+        issue=Issue.DEVICE_LIMITED,
+        placeholders_fn=lambda status: _listed(status.broker.limited) if status.broker else None,
     ),
     _Condition(
         issue=Issue.BROKER_QOS,
-        shown_fn=lambda status: {} if status.broker is not None and status.broker.max_qos < 1 else None,
+        placeholders_fn=lambda status: {} if status.broker is not None and status.broker.max_qos < 1 else None,
     ),
     _Condition(
         issue=Issue.TOO_MANY_DEVICES,
-        shown_fn=lambda status: {} if status.broker is not None and status.broker.turned_away else None,
+        placeholders_fn=lambda status: {} if status.broker is not None and status.broker.turned_away else None,
     ),
-    _Condition(issue=Issue.IDENTITY_CONFLICT, shown_fn=lambda status: {} if status.identity_conflict else None),
+    _Condition(issue=Issue.IDENTITY_CONFLICT, placeholders_fn=lambda status: {} if status.identity_conflict else None),
 )
 
 
@@ -131,17 +133,17 @@ OCCURRENCES: Mapping[Issue, Occurrence] = {
         Occurrence(
             issue=Issue.STORE_RECOVERED,
             mark_fn=lambda status: _when_recovered(status, lost_unknown=False),
-            says_fn=_what_was_recovered,
+            placeholders_fn=_what_was_recovered,
         ),
         Occurrence(
             issue=Issue.STORE_LOST,
             mark_fn=lambda status: _when_recovered(status, lost_unknown=True),
-            says_fn=_what_was_recovered,
+            placeholders_fn=_what_was_recovered,
         ),
         Occurrence(
             issue=Issue.EVENTS_DROPPED,
             mark_fn=lambda status: _count(_lost(status, Priority.URGENT, Priority.CHANGE)),
-            says_fn=lambda status: {
+            placeholders_fn=lambda status: {
                 "urgent": str(_lost(status, Priority.URGENT)),
                 "changes": str(_lost(status, Priority.CHANGE)),
             },
@@ -149,12 +151,12 @@ OCCURRENCES: Mapping[Issue, Occurrence] = {
         Occurrence(
             issue=Issue.READINGS_DROPPED,
             mark_fn=_readings,
-            says_fn=lambda status: {"count": str(_lost(status, Priority.READING))},
+            placeholders_fn=lambda status: {"count": str(_lost(status, Priority.READING))},
         ),
         Occurrence(
             issue=Issue.BROKER_DROPS,
             mark_fn=lambda status: _count(status.broker_dropped),
-            says_fn=lambda status: {"count": str(status.broker_dropped)},
+            placeholders_fn=lambda status: {"count": str(status.broker_dropped)},
         ),
     )
 }
@@ -163,7 +165,7 @@ OCCURRENCES: Mapping[Issue, Occurrence] = {
 def show_status(hass: HomeAssistant, entry: ConfigEntry, status: Status) -> None:
     """Show the issues ``status`` asks for, and take the others away."""
     for condition in _CONDITIONS:
-        placeholders = condition.shown_fn(status)
+        placeholders = condition.placeholders_fn(status)
         if placeholders is None:
             clear_issues(hass, entry, condition.issue)
         else:

@@ -21,9 +21,9 @@ from . import workflows
 WORKFLOW_BEHIND = "workflow_behind"
 
 
-async def async_look(hass: HomeAssistant) -> None:
+async def async_update_issues(hass: HomeAssistant) -> None:
     """Show an issue for each copy of a workflow that is behind, and no other."""
-    copies = [one for each in (await workflows.async_copies(hass)).values() for one in each if one.is_behind]
+    copies = [one for each in (await workflows.async_find_copies(hass)).values() for one in each if one.is_behind]
     behind = {_issue_id(copy): copy for copy in copies}
     for issue in _issues(hass):
         # One that is not active says of an earlier run what was ignored then.
@@ -85,16 +85,16 @@ class WorkflowUpdateFlow(RepairsFlow):
         # What somebody has changed, perhaps just now, is not lost unsaid.
         step_id = "replace" if copy.state is workflows.State.CHANGED else "update"
         try:
-            unfit = await async_unfit(self.hass, copy)
+            unfit = await async_find_incompatible(self.hass, copy)
             if unfit:
                 reasons = "\n".join(f"- {name}: {reason}" for name, reason in unfit)
                 placeholders = {**_about(copy), "automations": reasons}
                 return self.async_abort(reason="unfit", description_placeholders=placeholders)
             if user_input is not None and asked == step_id:
                 await workflows.async_write(self.hass, copy.offered, copy.path)
-                await async_look(self.hass)
+                await async_update_issues(self.hass)
                 return self.async_create_entry(data={})
-            users = [_name(one) for one in await workflows.async_instances(self.hass, copy.path)]
+            users = [_name(one) for one in await workflows.async_find_automations(self.hass, copy.path)]
         except (HomeAssistantError, OSError) as error:
             reason = "blueprints_not_written" if isinstance(error, WriteError | OSError) else "configuration_unreadable"
             return self.async_abort(reason=reason, description_placeholders={"error": str(error)})
@@ -104,17 +104,17 @@ class WorkflowUpdateFlow(RepairsFlow):
         )
 
     async def _copy(self) -> workflows.Copy | None:
-        copies = (copy for each in (await workflows.async_copies(self.hass)).values() for copy in each)
+        copies = (copy for each in (await workflows.async_find_copies(self.hass)).values() for copy in each)
         return next((copy for copy in copies if copy.path == self._path and copy.is_behind), None)
 
 
-async def async_unfit(hass: HomeAssistant, copy: workflows.Copy) -> Sequence[tuple[str, str]]:
+async def async_find_incompatible(hass: HomeAssistant, copy: workflows.Copy) -> Sequence[tuple[str, str]]:
     """Return the automations made from ``copy`` that would not work with the newest version, each with the reason.
 
     Raises ``HomeAssistantError`` if Home Assistant's configuration cannot be read.
     """
-    newest = await workflows.async_newest(hass, copy.offered)
-    instances = await workflows.async_instances(hass, copy.path)
+    newest = await workflows.async_load_offered(hass, copy.offered)
+    instances = await workflows.async_find_automations(hass, copy.path)
     found = [(_name(instance), await _async_why_unfit(hass, newest, instance)) for instance in instances]
     return [(name, reason) for name, reason in found if reason]
 

@@ -69,7 +69,7 @@ class Copy:
             return False
 
 
-async def async_copies(hass: HomeAssistant) -> Mapping[str, Sequence[Copy]]:
+async def async_find_copies(hass: HomeAssistant) -> Mapping[str, Sequence[Copy]]:
     """Return the offered blueprints with what there is of each.
 
     Nothing is offered before automations are set up: they fill their folder with examples only where there is none yet.
@@ -94,7 +94,7 @@ async def async_install(hass: HomeAssistant) -> Sequence[str]:
 
     A changed copy is kept, which the log says. Raises ``WriteError`` if the folder cannot be written.
     """
-    found = await async_copies(hass)
+    found = await async_find_copies(hass)
     for copy in (copy for copies in found.values() for copy in copies if copy.state is State.CHANGED):
         LOGGER.warning("The blueprint %s was changed here and is kept; delete it to get the offered one", copy.path)
     missing = [name for name, copies in found.items() if not copies]
@@ -109,18 +109,18 @@ async def async_write(hass: HomeAssistant, name: str, path: str) -> None:
     await hass.services.async_call(AUTOMATION, SERVICE_RELOAD, blocking=True)
 
 
-async def async_withdraw(hass: HomeAssistant) -> None:
+async def async_remove_unused_copies(hass: HomeAssistant) -> None:
     """Remove what was copied, is as it was and no automation uses, and its folder once that is empty."""
-    for copy in (copy for copies in (await async_copies(hass)).values() for copy in copies):
+    for copy in (copy for copies in (await async_find_copies(hass)).values() for copy in copies):
         file = Path(hass.config.path(BLUEPRINT_FOLDER, copy.offered))
         if copy.path == _path(copy.offered) and await hass.async_add_executor_job(_is_untouched, copy.offered, file):
             with suppress(BlueprintInUse, HomeAssistantError, OSError):
-                if not await async_instances(hass, copy.path):
+                if not await async_find_automations(hass, copy.path):
                     await async_get_blueprints(hass).async_remove_blueprint(copy.path)
                     await hass.async_add_executor_job(file.parent.rmdir)
 
 
-async def async_instances(hass: HomeAssistant, path: str) -> Sequence[Mapping[str, Any]]:
+async def async_find_automations(hass: HomeAssistant, path: str) -> Sequence[Mapping[str, Any]]:
     """Return the automations made from the blueprint at ``path`` as they are written, disabled ones too.
 
     Raises ``HomeAssistantError`` if Home Assistant's configuration cannot be read.
@@ -129,7 +129,7 @@ async def async_instances(hass: HomeAssistant, path: str) -> Sequence[Mapping[st
     return [one for _, one in written if isinstance(one, dict) and _made_from(one) == path]
 
 
-async def async_newest(hass: HomeAssistant, name: str) -> Blueprint:
+async def async_load_offered(hass: HomeAssistant, name: str) -> Blueprint:
     """Return an offered blueprint."""
     return (await hass.async_add_executor_job(_offered))[name]
 
@@ -143,7 +143,7 @@ def _copy(name: str, offered: Blueprint, path: str, found: Blueprint | None) -> 
     state = State.CHANGED
     if found and _content(found) == _content(offered):
         state = State.SAME
-    elif found and RELEASED.get(behaviour(found)) == _workflow(found):
+    elif found and RELEASED.get(behaviour_digest(found)) == _workflow(found):
         state = State.OLDER
     version = _workflow(found)[1] if found else ""
     return Copy(offered=name, path=path, name=offered.name, version=version, newest=_workflow(offered)[1], state=state)
@@ -162,7 +162,7 @@ def _content(blueprint: Blueprint) -> Mapping[str, Any]:
     return {**blueprint.data, CONF_BLUEPRINT: about}
 
 
-def behaviour(blueprint: Blueprint) -> str:
+def behaviour_digest(blueprint: Blueprint) -> str:
     """Return the digest of what it does: how selectors are written differs between versions of Home Assistant."""
     does = {key: value for key, value in blueprint.data.items() if key != CONF_BLUEPRINT}
     defaults = {name: (field or {}).get(CONF_DEFAULT) for name, field in blueprint.inputs.items()}

@@ -10,7 +10,7 @@ from homeassistant.setup import async_setup_component
 from homeassistant.util.file import WriteError
 from homeassistant.util.yaml import parse_yaml
 
-from custom_components.process_cosmos.workflows.workflows import async_copies, async_install
+from custom_components.process_cosmos.workflows.workflows import async_find_copies, async_install
 
 from .house import BLUEPRINT, KITCHEN, VALVE, House
 
@@ -28,7 +28,7 @@ async def target(hass: HomeAssistant) -> Path:
 
 
 async def test_installing_copies_byte_for_byte_and_a_second_time_nothing(hass: HomeAssistant, target: Path) -> None:
-    assert await async_copies(hass) == {LEAK_GUARD: []}
+    assert await async_find_copies(hass) == {LEAK_GUARD: []}
     assert not target.exists()
     assert await async_install(hass) == [LEAK_GUARD]
     assert target.read_bytes() == SOURCE.read_bytes()
@@ -59,7 +59,7 @@ async def test_a_changed_blueprint_is_kept_and_the_log_says_so(
 
 
 async def test_before_automations_are_set_up_nothing_is_offered_or_made(hass: HomeAssistant) -> None:
-    assert await async_copies(hass) == {}
+    assert await async_find_copies(hass) == {}
     assert await async_install(hass) == []
     assert not Path(hass.config.path("blueprints")).exists()
 
