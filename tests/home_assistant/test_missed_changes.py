@@ -34,7 +34,7 @@ BEFORE = NOW - timedelta(days=365)
 
 def things(*devices: Device) -> DeviceStates:
     held = DeviceStates()
-    held.take_all(Snapshot(sequence=1, devices=devices))
+    held.apply_snapshot(Snapshot(sequence=1, devices=devices))
     return held
 
 
