@@ -1,4 +1,4 @@
-"""Booleans a device reports and nobody can write, and whether the MQTT broker is there."""
+"""Binary sensors: read-only boolean properties of devices, and the connection to the MQTT broker."""
 
 from dataclasses import dataclass
 from typing import Any, override
@@ -19,23 +19,23 @@ from .entity import PropertyDescription, PropertyEntity, StatusEntity, add_prope
 PARALLEL_UPDATES = 0
 
 
-def _reads(item: Property) -> bool:
+def _is_read_only_boolean(item: Property) -> bool:
     return item.kind is PropertyKind.BOOLEAN and not item.writable
 
 
 @dataclass(frozen=True, kw_only=True)
 class PropertyBinarySensorDescription(PropertyDescription, BinarySensorEntityDescription):
-    """A row of binary sensors."""
+    """Describes a binary sensor of a property."""
 
 
 BINARY_SENSORS = (
     PropertyBinarySensorDescription(
         key="moisture",
         device_class=BinarySensorDeviceClass.MOISTURE,
-        fits_fn=lambda item: _reads(item) and item.hint is Hint.MOISTURE,
+        fits_fn=lambda item: _is_read_only_boolean(item) and item.hint is Hint.MOISTURE,
     ),
     PropertyBinarySensorDescription(
-        key="boolean", fits_fn=lambda item: _reads(item) and item.hint is not Hint.MOISTURE
+        key="boolean", fits_fn=lambda item: _is_read_only_boolean(item) and item.hint is not Hint.MOISTURE
     ),
 )
 
@@ -52,39 +52,39 @@ async def async_setup_entry(
     entry: CosmosConfigEntry,
     async_add_entities: AddConfigEntryEntitiesCallback,
 ) -> None:
-    """Add those of all devices, and the broker's where there is the app."""
+    """Add the binary sensors of all devices and, with the app, that of the broker."""
     add_property_entities(entry, async_add_entities, PropertyBinarySensor)
     if (coordinator := entry.runtime_data.coordinator) is not None:
         async_add_entities([BrokerSensor(coordinator, BROKER)])
 
 
 class BrokerSensor(StatusEntity, BinarySensorEntity):
-    """Whether the gateway is connected to the MQTT broker; unavailable at a site that has none."""
+    """Whether the gateway is connected to the MQTT broker; unavailable if no broker is configured."""
 
     @property
     @override
     def available(self) -> bool:
-        """Whether the gateway has said that there is a broker."""
+        """Whether the gateway has reported a broker."""
         status = self.coordinator.status
         return super().available and status is not None and (status.status.broker is not None or bool(self.is_on))
 
     @property
     @override
     def is_on(self) -> bool | None:
-        """Whether devices can be heard and written to."""
+        """Whether the gateway is connected to the broker; None before the first status."""
         return None if self.coordinator.status is None else self.coordinator.status.status.broker_connected
 
     @property
     @override
     def extra_state_attributes(self) -> dict[str, Any] | None:
-        """Why it is away, and the version of MQTT that is spoken."""
+        """The reason for a lost connection, and the MQTT version in use."""
         status = self.coordinator.status
         broker = None if status is None else status.status.broker
         return None if broker is None else {"reason": broker.reason, "mqtt_version": broker.version}
 
 
 class PropertyBinarySensor(PropertyEntity, BinarySensorEntity):
-    """A boolean of a device."""
+    """A read-only boolean property of a device."""
 
     entity_description: PropertyBinarySensorDescription
     rows = BINARY_SENSORS
@@ -92,5 +92,5 @@ class PropertyBinarySensor(PropertyEntity, BinarySensorEntity):
     @property
     @override
     def is_on(self) -> bool | None:
-        """The newest value."""
+        """The newest reported value."""
         return None if self.reported is None else self.reported is True

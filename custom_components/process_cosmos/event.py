@@ -1,4 +1,4 @@
-"""Device events of devices."""
+"""Event entities: one for each kind of device event."""
 
 from collections.abc import Iterable
 from typing import Any, override
@@ -22,26 +22,26 @@ async def async_setup_entry(
     entry: CosmosConfigEntry,
     async_add_entities: AddConfigEntryEntitiesCallback,
 ) -> None:
-    """Add those of all devices."""
-    add_device_entities(entry, async_add_entities, _events)
+    """Add the event entities of all devices."""
+    add_device_entities(entry, async_add_entities, _make_events)
 
 
-def _events(coordinator: CosmosCoordinator, device: Device) -> Iterable[DeviceEventEntity]:
+def _make_events(coordinator: CosmosCoordinator, device: Device) -> Iterable[DeviceEventEntity]:
     return (DeviceEventEntity(coordinator, device, description) for description in device.events)
 
 
 class DeviceEventEntity(DeviceEntity, EventEntity):
-    """One kind of device event."""
+    """The events of one kind from one device."""
 
     def __init__(self, coordinator: CosmosCoordinator, device: Device, description: DeviceEventDescription) -> None:
-        """Show the events ``description`` names, of ``device``."""
+        """Represent the events of ``device`` that ``description`` names."""
         super().__init__(coordinator, device, description.title, EVENT_KEY, description.name)
         self._attr_event_types = [description.name]
 
     @callback
     @override
     def async_handle_update(self, update: DeviceUpdate | None) -> None:
-        """Show this event when it happened; of the rest only what concerns the whole device."""
+        """Fire on an event of this kind; write the state after a change of the whole device."""
         if update and update.event:
             if update.event.event not in self.event_types:
                 return

@@ -1,4 +1,4 @@
-"""Numbers of a device that can be written."""
+"""Numbers: writable number properties of devices."""
 
 from dataclasses import dataclass
 from typing import override
@@ -14,12 +14,12 @@ from .entity import PropertyDescription, PropertyEntity, add_property_entities
 PARALLEL_UPDATES = 0
 
 _UNLIMITED = 1e9
-"""Home Assistant's own defaults are 0 to 100."""
+"""Limit of a property without one of its own; Home Assistant's defaults are 0 to 100."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PropertyNumberDescription(PropertyDescription, NumberEntityDescription):
-    """A row of numbers."""
+    """Describes a number of a property."""
 
 
 NUMBERS = (
@@ -36,19 +36,19 @@ async def async_setup_entry(
     entry: CosmosConfigEntry,
     async_add_entities: AddConfigEntryEntitiesCallback,
 ) -> None:
-    """Add those of all devices."""
+    """Add the numbers of all devices."""
     add_property_entities(entry, async_add_entities, PropertyNumber)
 
 
 class PropertyNumber(PropertyEntity, NumberEntity):
-    """A writable number of a device."""
+    """A writable number property of a device."""
 
     entity_description: PropertyNumberDescription
     rows = NUMBERS
 
     @override
     def describe(self, item: Property) -> None:
-        """Take limits and unit from the device's description."""
+        """Copy limits, step and unit from the description of the property."""
         self._attr_native_unit_of_measurement = item.unit
         self._attr_native_step = 1.0 if item.integer else 0.01
         self._attr_native_min_value = -_UNLIMITED if item.minimum is None else item.minimum
@@ -62,5 +62,5 @@ class PropertyNumber(PropertyEntity, NumberEntity):
 
     @override
     async def async_set_native_value(self, value: float) -> None:
-        """Write ``value``."""
+        """Write ``value`` to the device."""
         await self.async_write(value)

@@ -1,4 +1,4 @@
-"""Booleans of a device that can be written, other than valves."""
+"""Switches: writable boolean properties of devices, other than valves."""
 
 from dataclasses import dataclass
 from typing import Any, override
@@ -16,7 +16,7 @@ PARALLEL_UPDATES = 0
 
 @dataclass(frozen=True, kw_only=True)
 class PropertySwitchDescription(PropertyDescription, SwitchEntityDescription):
-    """A row of switches."""
+    """Describes a switch of a property."""
 
 
 SWITCHES = (
@@ -32,12 +32,12 @@ async def async_setup_entry(
     entry: CosmosConfigEntry,
     async_add_entities: AddConfigEntryEntitiesCallback,
 ) -> None:
-    """Add those of all devices."""
+    """Add the switches of all devices."""
     add_property_entities(entry, async_add_entities, PropertySwitch)
 
 
 class PropertySwitch(PropertyEntity, SwitchEntity):
-    """A writable boolean of a device."""
+    """A writable boolean property of a device."""
 
     entity_description: PropertySwitchDescription
     rows = SWITCHES
@@ -50,10 +50,10 @@ class PropertySwitch(PropertyEntity, SwitchEntity):
 
     @override
     async def async_turn_on(self, **kwargs: Any) -> None:
-        """Write true."""
+        """Write true to the device."""
         await self.async_write(value=True)
 
     @override
     async def async_turn_off(self, **kwargs: Any) -> None:
-        """Write false."""
+        """Write false to the device."""
         await self.async_write(value=False)

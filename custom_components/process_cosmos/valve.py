@@ -1,4 +1,4 @@
-"""Writable booleans of a device whose description says valve: true is open."""
+"""Valves: writable boolean properties that the description marks as a valve; true means open."""
 
 from dataclasses import dataclass
 from typing import override
@@ -17,7 +17,7 @@ PARALLEL_UPDATES = 0
 
 @dataclass(frozen=True, kw_only=True)
 class PropertyValveDescription(PropertyDescription, ValveEntityDescription):
-    """A row of valves."""
+    """Describes a valve of a property."""
 
 
 VALVES = (
@@ -33,12 +33,12 @@ async def async_setup_entry(
     entry: CosmosConfigEntry,
     async_add_entities: AddConfigEntryEntitiesCallback,
 ) -> None:
-    """Add those of all devices."""
+    """Add the valves of all devices."""
     add_property_entities(entry, async_add_entities, PropertyValve)
 
 
 class PropertyValve(PropertyEntity, ValveEntity):
-    """A valve that is open or closed."""
+    """A valve with two states, open and closed."""
 
     entity_description: PropertyValveDescription
     rows = VALVES
@@ -46,7 +46,7 @@ class PropertyValve(PropertyEntity, ValveEntity):
     _attr_supported_features = ValveEntityFeature.OPEN | ValveEntityFeature.CLOSE
 
     def __init__(self, coordinator: CosmosCoordinator, device: Device, item: Property) -> None:
-        """Name it after its device where it is the only valve."""
+        """Name the valve after its device if it is the only one there."""
         super().__init__(coordinator, device, item)
         if [each.hint for each in device.properties].count(Hint.VALVE) == 1:
             self._attr_name = None  # the device is the valve
@@ -54,15 +54,15 @@ class PropertyValve(PropertyEntity, ValveEntity):
     @property
     @override
     def is_closed(self) -> bool | None:
-        """What the device last reported."""
+        """Whether the newest reported value is closed."""
         return None if self.reported is None else self.reported is False
 
     @override
     async def async_open_valve(self) -> None:
-        """Write true."""
+        """Write true, which opens the valve."""
         await self.async_write(value=True)
 
     @override
     async def async_close_valve(self) -> None:
-        """Write false."""
+        """Write false, which closes the valve."""
         await self.async_write(value=False)
