@@ -18,7 +18,7 @@ from .coordinator import CosmosCoordinator
 from .data import CosmosConfigEntry, CosmosRuntime
 from .flows.gateway_requests import GatewayAccess, async_remove_destinations
 from .gateway import missed_changes
-from .gateway.registry import escape_unique_ids, identifier, register_site
+from .gateway.registry import device_identifier, escape_unique_ids, register_site
 from .issues import call_mistakes
 from .issues.site_issues import clear_all_issues
 from .workflows import workflow_update, workflows
@@ -87,7 +87,7 @@ async def async_remove_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> N
     """
     alerts = Alerts(hass, entry)
     await alerts.async_withdraw_notifications()
-    if found := GatewayAccess.of(entry.data):
+    if found := GatewayAccess.from_entry_data(entry.data):
         await async_resolve_all(hass, entry, found)
         await async_remove_destinations(hass, found, entry.options[CONF_DESTINATIONS])
     await alerts.async_remove()
@@ -95,7 +95,7 @@ async def async_remove_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> N
     missed_changes.forget(hass, entry)
     if not hass.config_entries.async_entries(DOMAIN):
         call_mistakes.forget(hass)
-        workflow_update.forget(hass)  # not on unload: an ignored issue stays ignored
+        workflow_update.delete_issues(hass)  # not on unload: an ignored issue stays ignored
         await workflows.async_remove_unused_copies(hass)
 
 
@@ -110,5 +110,5 @@ async def async_remove_config_entry_device(
         return False
     coordinator = entry.runtime_data.coordinator if entry.state is ConfigEntryState.LOADED else None
     return coordinator is None or identifiers.isdisjoint(
-        identifier(entry, device_state) for device_state in coordinator.devices.by_id
+        device_identifier(entry, device_state) for device_state in coordinator.devices.by_id
     )

@@ -145,7 +145,7 @@ class PropertyEntity(DeviceEntity):
             self.async_write_ha_state()
 
     async def async_write(self, value: Value) -> None:
-        """Write ``value`` to the property; raise a coded ``HomeAssistantError`` if the gateway refuses or is offline."""
+        """Write ``value`` to the property; raise a coded ``HomeAssistantError`` on refusal or lost connection."""
         await self.coordinator.async_request(
             WriteProperty(id=uuid.uuid4().hex, device=self.device_id, property=self.property_name, value=value)
         )

@@ -47,7 +47,7 @@ class _SiteListeners:
 
 
 class AlertTrigger(Trigger):
-    """Fires after a stored transition of an alert about one of the configured entities, or any alert if there are none."""
+    """Fires after a stored transition of an alert about one of the configured entities (none: of any alert)."""
 
     kind: ClassVar[TransitionKind]
 

@@ -32,9 +32,8 @@ from custom_components.process_cosmos.contract.devices import Subscribe, ValueCh
 from custom_components.process_cosmos.contract.identifiers import NotificationKey, Ulid
 from custom_components.process_cosmos.contract.messages import FromHomeAssistant
 from custom_components.process_cosmos.contract.session import HomeAssistantHello, Receipt, Refused, Stopping
-from custom_components.process_cosmos.gateway.backoff import FIRST, MOST, next_delay
-from custom_components.process_cosmos.gateway.deduplication import KEPT_FOR, RecentEvents
-from custom_components.process_cosmos.gateway.deduplication import MOST as MOST_KEYS
+from custom_components.process_cosmos.gateway.backoff import FIRST_DELAY, MAX_DELAY, next_delay
+from custom_components.process_cosmos.gateway.deduplication import KEEP_FOR, MAX_KEYS, RecentEvents
 from custom_components.process_cosmos.gateway.devices import DeviceStates
 
 from .conftest import set_up
@@ -109,7 +108,7 @@ async def find(hass: HomeAssistant, gateway: ContractGateway, entry: MockConfigE
 
 @given(st.integers(min_value=1, max_value=10_000), st.floats(min_value=0, max_value=1))
 def test_attempts_are_never_further_apart_than_the_longest_wait(failures: int, jitter: float) -> None:
-    assert FIRST / 2 <= next_delay(failures, jitter) <= MOST
+    assert FIRST_DELAY / 2 <= next_delay(failures, jitter) <= MAX_DELAY
     assert next_delay(failures, jitter) <= next_delay(failures + 1, jitter)
 
 
@@ -117,10 +116,10 @@ def test_a_key_is_forgotten_after_ten_minutes_and_when_there_are_too_many() -> N
     keys = RecentEvents()
     assert not keys.remember("a", 0)
     assert keys.remember("a", 1)
-    assert not keys.remember("a", 2 + KEPT_FOR)
-    for number in range(MOST_KEYS + 1):
-        keys.remember(str(number), 3 + KEPT_FOR)
-    assert not keys.remember("a", 3 + KEPT_FOR)
+    assert not keys.remember("a", 2 + KEEP_FOR)
+    for number in range(MAX_KEYS + 1):
+        keys.remember(str(number), 3 + KEEP_FOR)
+    assert not keys.remember("a", 3 + KEEP_FOR)
 
 
 async def test_a_gateway_that_restarts_is_hardly_noticed(

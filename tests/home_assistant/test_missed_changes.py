@@ -60,7 +60,7 @@ def test_each_thing_has_a_line_with_its_changes_in_order_and_in_its_own_words() 
     shut = MissedChange(device="valve-1", age=590, property="open", value=False)
     pressed = MissedChange(device="leak-1", age=60, event="button")
     assert read(told(dry, wet, shut, pressed)) == [
-        "While away (11:40 to 12:00):",
+        "Changes while offline (11:40 to 12:00):",
         "- Kitchen leak, Wet: wet 11:50, dry 11:55",
         "- Main valve, Water: closed 11:50",
         "- Kitchen leak, Button: 11:59",
@@ -70,7 +70,7 @@ def test_each_thing_has_a_line_with_its_changes_in_order_and_in_its_own_words() 
 def test_what_is_known_by_its_end_alone_has_no_time() -> None:
     siren = MissedChange(device="valve-1", age=60, property="siren", value=True)
     assert read(told(siren), ("valve-1", "siren"), ("valve-1", "open")) == [
-        "While away (11:40 to 12:00):",
+        "Changes while offline (11:40 to 12:00):",
         "- Main valve, Siren: on 11:59",
         "- Main valve, Water: now open",
     ]
@@ -84,7 +84,7 @@ def test_what_was_before_the_site_was_added_or_is_of_no_device_here_is_not_told(
 
 def test_what_was_sent_before_the_link_was_known_to_be_lost_is_told() -> None:
     assert read(told(MissedChange(device="leak-1", age=1260, property="wet", value=True))) == [
-        "While away (11:39 to 12:00):",
+        "Changes while offline (11:39 to 12:00):",
         "- Kitchen leak, Wet: wet 11:39",
     ]
 
@@ -92,7 +92,7 @@ def test_what_was_sent_before_the_link_was_known_to_be_lost_is_told() -> None:
 def test_much_is_shortened_and_counted() -> None:
     drips = [MissedChange(device="leak-1", age=60 * age, property="wet", value=age % 2 == 0) for age in range(9, 0, -1)]
     assert read(told(*drips, more=4)) == [
-        "While away (11:40 to 12:00):",
+        "Changes while offline (11:40 to 12:00):",
         "- Kitchen leak, Wet: dry 11:51, wet 11:52, 4 more, dry 11:57, wet 11:58, dry 11:59",
         "- and 4 more",
     ]
@@ -113,7 +113,7 @@ def test_much_is_shortened_and_counted() -> None:
 def test_another_day_is_named() -> None:
     wet = MissedChange(device="leak-1", age=90_000, property="wet", value=True)
     first, line = read(told(wet), began=NOW - timedelta(days=2))
-    assert first == "While away (2026-11-20 12:00 to 12:00):"
+    assert first == "Changes while offline (2026-11-20 12:00 to 12:00):"
     assert line.endswith("wet 2026-11-21 11:00")
 
 

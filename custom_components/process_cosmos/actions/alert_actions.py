@@ -1,4 +1,4 @@
-"""The actions about alerts: escalate, acknowledge, answer, resolve."""
+"""Actions for alerts: alert, acknowledge, answer, resolve."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -41,14 +41,14 @@ ACKNOWLEDGE: Final = "acknowledge"
 ANSWER: Final = "answer"
 RESOLVE: Final = "resolve"
 
-_ALERT: dict[Any, Any] = {
+_ALERT_OR_GROUP: dict[Any, Any] = {
     vol.Exclusive("alert", "which"): parse_text,
     vol.Exclusive("group", "which"): parse_text,
 }
 
 _ACKNOWLEDGE_SCHEMA = vol.Schema(
     {
-        **_ALERT,
+        **_ALERT_OR_GROUP,
         vol.Optional("revision"): cv.positive_int,
         vol.Optional("for"): POSITIVE_DURATION,
     }
@@ -63,12 +63,12 @@ _ANSWER_ACTION_SCHEMA = vol.Schema(
     }
 )
 
-_RESOLVE_SCHEMA = vol.Schema({**_ALERT, vol.Optional("note"): parse_text})
+_RESOLVE_SCHEMA = vol.Schema({**_ALERT_OR_GROUP, vol.Optional("note"): parse_text})
 
 
 @callback
 def async_setup_services(hass: HomeAssistant) -> None:
-    """Register the actions, for all sites at once."""
+    """Register the actions for all sites."""
     hass.data[CALLERS] = Callers(hass)
     listen_to_buttons(hass, lambda context: _async_may_decide(hass, context))
     async_at_started(hass, forget_problems_of_removed_callers)
@@ -82,7 +82,7 @@ def async_setup_services(hass: HomeAssistant) -> None:
 
 
 async def _async_alert(call: ServiceCall) -> ServiceResponse:
-    """Alert first, complain second: what is wrong with the call is noted once the alert is on its way."""
+    """Raise the alert first, then report mistakes of the call."""
     callers = call.hass.data[CALLERS]
     await callers.async_wait_until_announced(call.context)
     caller, user = callers.caller(call.context), call.context.user_id
@@ -103,11 +103,11 @@ async def _async_alert(call: ServiceCall) -> ServiceResponse:
     finally:
         for code in sorted({problem.code for problem in problems}):
             LOGGER.warning(
-                "%s: the alert of %s went out, but its call has mistakes: see its response or Repairs",
+                "%s: the alert of %s was raised, but the call has mistakes: see its response or Repairs",
                 code,
                 name,
             )
-        if not is_direct:  # a person has the response
+        if not is_direct:  # a person sees the response
             show_problems(
                 call.hass,
                 caller=caller or DOMAIN,
@@ -122,7 +122,7 @@ async def _async_alert(call: ServiceCall) -> ServiceResponse:
 
 
 async def _async_select_site(hass: HomeAssistant, alert: AlertCall) -> tuple[Alerts, tuple[Problem, ...]]:
-    """Return the site to alert at, the oldest one if that of the call is not there, and all problems of the call."""
+    """Return the site of the call, or the oldest one if that is unknown, and all problems of the call."""
     try:
         return await async_find_site(hass, alert.site), alert.problems
     except ServiceValidationError as error:
@@ -165,7 +165,7 @@ async def _async_answer(call: ServiceCall) -> None:
 
 async def _async_resolve(call: ServiceCall) -> None:
     await call.hass.data[CALLERS].async_wait_until_announced(call.context)
-    for site, alert in await _async_find_alerts(call):  # none of the group is alive: dry again without an alarm
+    for site, alert in await _async_find_alerts(call):  # the group may have no open alert
         await site.async_resolve(
             alert,
             by=await _async_caller_name(call),
@@ -187,7 +187,7 @@ async def _async_find(hass: HomeAssistant, alert: str) -> tuple[Alerts, Ulid]:
 
 
 async def _async_find_alerts(call: ServiceCall) -> list[tuple[Alerts, Ulid]]:
-    """Return the alert the call names, or the alive ones of its group, at most one at each site."""
+    """Return the alert that the call names, or the open alerts of its group, at most one per site."""
     if "alert" in call.data:
         return [await _async_find(call.hass, call.data["alert"])]
     group = _group(call)
@@ -202,7 +202,7 @@ def _group(call: ServiceCall) -> str:
 
 
 async def _async_caller_name(call: ServiceCall) -> str:
-    """Return who calls, for people to read."""
+    """Return the display name of the caller: a user, an automation or a script."""
     if call.context.user_id and (user := await call.hass.auth.async_get_user(call.context.user_id)):
         return user.name or user.id
     caller = call.hass.data[CALLERS].caller(call.context)
@@ -211,7 +211,7 @@ async def _async_caller_name(call: ServiceCall) -> str:
 
 
 async def _async_may_decide(hass: HomeAssistant, context: Context) -> Callable[[Alert], bool]:
-    """Return who may decide on an alert: automations, and users who may control all its entities."""
+    """Return whether the caller may act on an alert: an automation may, a user who may control all its entities."""
     if context.user_id is None:
         return lambda _: True
     user = await hass.auth.async_get_user(context.user_id)

@@ -1,4 +1,4 @@
-"""The actions about events a destination refused for good: list them, send them again, discard them."""
+"""Actions for permanently rejected events: list, send again, discard."""
 
 import uuid
 from functools import partial
@@ -31,14 +31,14 @@ _LARGEST = (1 << 63) - 1
 _NUMBER = vol.All(vol.Coerce(int), vol.Range(min=0, max=_LARGEST))
 _SITE: dict[Any, Any] = {vol.Optional("site"): cv.string}
 _LIST_SCHEMA = vol.Schema({**_SITE, vol.Optional("after", default=0): _NUMBER})
-# A list that came out empty means nothing, not everything: it is refused.
+# An empty list, for example from a template, must not mean all events: it is refused.
 _NUMBERS = vol.All(cv.ensure_list, vol.Length(min=1, max=MOST_NUMBERS), [_NUMBER])
 _SETTLE_SCHEMA = vol.Schema({**_SITE, vol.Optional("numbers"): _NUMBERS})
 
 
 @callback
 def async_setup_rejected(hass: HomeAssistant) -> None:
-    """Register the actions, for administrators and automations."""
+    """Register the actions for administrators and automations."""
     register = partial(async_register_admin_service, hass, DOMAIN)
     register(LIST_REJECTED, _async_list, _LIST_SCHEMA, supports_response=SupportsResponse.ONLY)
     register(SEND_AGAIN, _async_send_again, _SETTLE_SCHEMA)

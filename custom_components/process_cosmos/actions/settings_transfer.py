@@ -1,4 +1,4 @@
-"""The actions that carry a site's settings to another one: export them without secrets, import what is there too."""
+"""Actions that export the settings of a site without secrets, and import them at another site."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -34,7 +34,7 @@ EXPORT_SETTINGS: Final = "export_settings"
 IMPORT_SETTINGS: Final = "import_settings"
 
 VERSION: Final = 1
-"""Of what is exported; docs/settings.md says what stands in it."""
+"""Version of the exported format, which docs/settings.md describes."""
 
 _MOST = 100
 _NAMES = vol.All([vol.All(cv.string, vol.Length(min=1, max=255))], vol.Length(max=_MOST))
@@ -71,7 +71,7 @@ _IMPORT_SCHEMA = vol.Schema(
 
 @callback
 def async_setup_transfer(hass: HomeAssistant) -> None:
-    """Register the actions, for administrators."""
+    """Register the actions for administrators."""
     register = partial(async_register_admin_service, hass, DOMAIN)
     only = SupportsResponse.ONLY
     register(EXPORT_SETTINGS, _async_export, vol.Schema(_SITE), supports_response=only)
@@ -104,31 +104,31 @@ async def _async_export(call: ServiceCall) -> ServiceResponse:
 
 
 async def _async_import(call: ServiceCall) -> ServiceResponse:
-    """Take what can be taken; the reply names the rest, each with a code."""
+    """Import everything that exists here; the response lists the rest, each with a code."""
     entry = await async_find_entry(call.hass, call.data.get("site"))
-    settings = _read(call.data["settings"])
-    taken: list[JsonValueType] = []
-    left: list[JsonValueType] = []
+    settings = _parse_settings(call.data["settings"])
+    imported: list[JsonValueType] = []
+    skipped: list[JsonValueType] = []
 
-    def sort(what: str, code: str | None) -> bool:
+    def record(what: str, code: str | None) -> bool:
         if code is None:
-            taken.append(what)
+            imported.append(what)
         else:
-            left.append({"what": what, "code": code})
+            skipped.append({"what": what, "code": code})
         return code is None
 
     phones = phones_by_name(call.hass)
-    found = [phones[name] for name in settings[CONF_PHONES] if sort(name, None if name in phones else "no_phone")]
+    found = [phones[name] for name in settings[CONF_PHONES] if record(name, None if name in phones else "no_phone")]
     entities = [
         entity
         for entity in settings[CONF_NOTIFY_ENTITIES]
-        if sort(entity, None if call.hass.states.get(entity) else "no_entity")
+        if record(entity, None if call.hass.states.get(entity) else "no_entity")
     ]
     names = list(entry.options[CONF_DESTINATIONS])
     for wanted in settings[CONF_DESTINATIONS]:
-        sort(wanted["name"], await _async_add_destination(entry, wanted, call.data["secrets"], names))
+        record(wanted["name"], await _async_add_destination(entry, wanted, call.data["secrets"], names))
     for name, code in (await _async_install(call.hass, settings["blueprints"])).items():
-        sort(name, code)
+        record(name, code)
     options = {
         CONF_PHONES: list(dict.fromkeys([*entry.options[CONF_PHONES], *found])),
         CONF_NOTIFY_ENTITIES: list(dict.fromkeys([*entry.options[CONF_NOTIFY_ENTITIES], *entities])),
@@ -137,11 +137,11 @@ async def _async_import(call: ServiceCall) -> ServiceResponse:
     }
     if call.hass.config_entries.async_update_entry(entry, options=as_options(call.hass, {**entry.options, **options})):
         call.hass.config_entries.async_schedule_reload(entry.entry_id)
-    return {"taken": taken, "left": left}
+    return {"taken": imported, "left": skipped}
 
 
-def _read(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Read exported settings; raise ``ServiceValidationError`` if they are none, or of a version nobody here knows."""
+def _parse_settings(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Validate exported settings; raise ``ServiceValidationError`` if they are malformed or of a newer version."""
     version = document.get("version")
     if isinstance(version, int) and version > VERSION:
         raise _refused("settings_too_new", version=str(version))
@@ -159,7 +159,7 @@ def _refused(key: str, **placeholders: str) -> ServiceValidationError:
 async def _async_add_destination(
     entry: CosmosConfigEntry, wanted: Mapping[str, Any], secrets: Mapping[str, Mapping[str, str]], names: list[str]
 ) -> str | None:
-    """Set a destination up with its secrets; return why not. It gets a name of this site, which ``names`` then has."""
+    """Set up a destination with its secrets and append its new name to ``names``; return an error code or None."""
     link = entry.runtime_data.coordinator
     if link is None:
         return "no_app"
@@ -179,7 +179,7 @@ async def _async_add_destination(
 
 
 async def _async_install(hass: HomeAssistant, names: list[str]) -> Mapping[str, str | None]:
-    """Install the blueprints that are wanted and offered here; return by name why not."""
+    """Install the offered blueprints among ``names``; return an error code or None by name."""
     copies = await workflows.async_find_copies(hass)
     if any(copies.get(name) == [] for name in names):
         try:

@@ -1,4 +1,4 @@
-"""The steps that add a destination, in the set-up and in the options: the form, the test, what to do if it fails."""
+"""Flow steps that add and test a destination, shared by the config flow and the options flow."""
 
 import uuid
 from abc import abstractmethod
@@ -26,7 +26,7 @@ _LONGEST_REPLY = 300
 
 
 def test_placeholders(hass: HomeAssistant, label: str, tested: DestinationTested) -> Mapping[str, str]:
-    """Return what a dialog says of a test that was not confirmed: what it means, and what the far side replied."""
+    """Return the placeholders that describe an unconfirmed test: meaning of the result and reply of the receiver."""
     status = f"HTTP {tested.status}" if tested.status else ""
     reply = ": ".join(part for part in (status, quoted(tested.reply, _LONGEST_REPLY)) if part)
     return {
@@ -37,33 +37,33 @@ def test_placeholders(hass: HomeAssistant, label: str, tested: DestinationTested
 
 
 class AddDestinationSteps(ConfigEntryBaseFlow):
-    """A flow that can add a destination. It is set at the gateway first, then tested, then kept by the flow."""
+    """A flow that can add a destination: set at the gateway first, then tested, then saved by the flow."""
 
     _adding: str | None = None
-    """The name of the destination that is set at the gateway, and not kept yet."""
+    """The name of the destination that is set at the gateway, but not saved yet."""
     _label = ""
     _typed: Mapping[str, Any] | None = None
     _tested: DestinationTested
-    """The last test that was made."""
+    """The result of the last test."""
     _tested_name = ""
 
     @abstractmethod
     async def _send_request(self, request: Request) -> Reply:
-        """Ask the gateway; raise ``GatewayError``."""
+        """Send a request to the gateway and return its reply; raise ``GatewayError``."""
 
     @abstractmethod
     async def _save_destination(self, name: str) -> ConfigFlowResult:
-        """Keep the destination, and go on."""
+        """Save the destination and continue with the next step."""
 
     @property
     @abstractmethod
     def _destination_names(self) -> Collection[str]:
-        """The names that are taken."""
+        """The names already in use."""
 
     @property
     @abstractmethod
     def _destination_labels(self) -> Collection[str]:
-        """The labels that are taken."""
+        """The labels already in use."""
 
     async def async_step_webhook(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Ask for the address of a webhook, then test it."""
@@ -74,7 +74,7 @@ class AddDestinationSteps(ConfigEntryBaseFlow):
         return await self._add_destination(DestinationKind.CLOUD, user_input)
 
     async def async_step_unconfirmed(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Say that the new webhook did not confirm the test event, and ask what to do."""
+        """Report that the new webhook did not confirm the test event, and ask what to do."""
         return self.async_show_menu(
             step_id="unconfirmed",
             menu_options=["webhook", *(["approve"] if self._tested.approvable else []), "keep"],
@@ -82,13 +82,15 @@ class AddDestinationSteps(ConfigEntryBaseFlow):
         )
 
     async def async_step_approve(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Take the reply that was shown for the receiver's own, and test again."""
+        """Approve the shown reply as a confirmation of the receiver, and test again."""
         request = ApproveReply(id=uuid.uuid4().hex, name=self._tested_name, digest=str(self._tested.digest))
-        await forms.try_request("approve", lambda: self._send_request(request))  # the test says whether it counts now
+        await forms.try_request(
+            "approve", lambda: self._send_request(request)
+        )  # the test shows whether the reply is accepted now
         return await self._test_added()
 
     async def async_step_keep(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Keep the webhook although it did not confirm."""
+        """Save the webhook although it did not confirm the test event."""
         return await self._finish_adding(str(self._adding))
 
     async def _add_destination(self, kind: DestinationKind, user_input: dict[str, Any] | None) -> ConfigFlowResult:
@@ -104,7 +106,7 @@ class AddDestinationSteps(ConfigEntryBaseFlow):
         return self.async_show_form(step_id=kind, data_schema=schema, errors=errors)
 
     async def _set_destination(self, kind: DestinationKind, answer: Mapping[str, Any]) -> dict[str, str]:
-        """Set it at the gateway; return the form's errors."""
+        """Set the destination at the gateway; return the errors of the form."""
         try:
             label = forms.choose_label(kind, answer, self._destination_labels)
         except PastedLineError as error:
@@ -119,15 +121,17 @@ class AddDestinationSteps(ConfigEntryBaseFlow):
         return errors
 
     async def _test_added(self) -> ConfigFlowResult:
-        """Send a test event to what was added: keep it if it confirms or cannot be tested, else ask what to do."""
+        """Test the added destination: save it if the test is confirmed or impossible, otherwise ask what to do."""
         name = str(self._adding)
         tested, _ = await self._request_test(name)
         if tested is None or tested.delivered:
-            return await self._finish_adding(name)  # an app that is away now, or too old to test, has it nevertheless
+            return await self._finish_adding(
+                name
+            )  # an app that disconnected, or is too old for tests, has stored it nevertheless
         return await self.async_step_unconfirmed()
 
     async def _request_test(self, name: str) -> tuple[DestinationTested | None, str]:
-        """Have the gateway send a test event now; return what came of it, or the error for which nothing was sent."""
+        """Have the gateway send a test event; return the result, or None and the error code if nothing was sent."""
         self._tested_name = name
         request = TestDestination(id=uuid.uuid4().hex, name=name)
         tested, errors = await forms.try_request("test", lambda: self._send_request(request))

@@ -1,4 +1,4 @@
-"""What the gateway last said of its devices; knows nothing of Home Assistant."""
+"""The state of the gateway's devices; independent of Home Assistant."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -21,7 +21,7 @@ from .deduplication import RecentEvents
 
 @dataclass(slots=True, kw_only=True)
 class DeviceState:
-    """A device as it is now."""
+    """The current description, availability and values of a device."""
 
     device: Device
     online: bool | None
@@ -31,7 +31,7 @@ class DeviceState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceUpdate:
-    """What a message changed, for whoever shows it. ``property`` and ``event`` None: all of the device."""
+    """What a message changed. ``property`` and ``event`` both None: the whole device."""
 
     device: str
     property: str | None = None
@@ -40,14 +40,14 @@ class DeviceUpdate:
 
 @dataclass(slots=True)
 class DeviceStates:
-    """All devices, by id; and ``sequence``, the number of the newest change heard of (None: none yet)."""
+    """All devices by id. ``sequence``: the number of the newest change received; None: none yet."""
 
     sequence: int | None = None
     by_id: dict[str, DeviceState] = field(default_factory=dict)
     _recent: RecentEvents = field(default_factory=RecentEvents)
 
     def apply_snapshot(self, snapshot: Snapshot) -> Iterable[str]:
-        """Hold exactly what the snapshot has; return the ids of the devices that are gone."""
+        """Replace all devices with those of the snapshot; return the ids of removed devices."""
         self.sequence = snapshot.sequence
         gone = self.by_id.keys() - {device.id for device in snapshot.devices}
         self.by_id = {device.id: self._from_description(device) for device in snapshot.devices}
@@ -56,7 +56,7 @@ class DeviceStates:
     def apply_change(
         self, change: DeviceChanged | DeviceRemoved | ValueChanged | AvailabilityChanged | EventHappened, now: float
     ) -> DeviceUpdate | None:
-        """Hold one change, heard of at ``now`` (monotonic seconds); return None if it changes nothing here."""
+        """Apply one change received at ``now`` (monotonic seconds); return None if it has no effect."""
         self.sequence = change.sequence
         match change:
             case DeviceChanged(device=device):
@@ -94,9 +94,9 @@ class DeviceStates:
         )
 
     def _with_repeat_mark(self, event: EventHappened, now: float) -> EventHappened:
-        """Mark an event the broker sent again if it was heard of before: a gateway killed before its commit forgot it.
+        """Mark a redelivered event with a known key as a possible repeat: a gateway killed before a commit forgets it.
 
-        It is shown all the same, for a broker may give the id of a message to another one of the same content.
+        The event is still shown, because a broker may reuse a message id for another message with the same content.
         """
         known = event.key is not None and self._recent.remember(event.key, now)
         return replace(event, possible_repeat=True) if known and event.redelivered else event
@@ -110,5 +110,5 @@ _TYPES: Mapping[PropertyKind, frozenset[type[Value]]] = {
 
 
 def _has_type_of(item: Property | None, value: Value | None) -> bool:
-    """Whether ``value`` is one the described property can have."""
+    """Return whether ``value`` has the type of the described property."""
     return item is not None and type(value) in _TYPES[item.kind]

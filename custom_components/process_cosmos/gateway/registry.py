@@ -1,4 +1,4 @@
-"""What of a site stands in Home Assistant's registries: the site, its devices reached through it, their entities."""
+"""Entries of a site in Home Assistant's device and entity registries."""
 
 from typing import Final
 
@@ -14,24 +14,24 @@ from custom_components.process_cosmos.contract.identifiers import is_ulid, join_
 from custom_components.process_cosmos.data import CosmosConfigEntry
 
 
-def identifier(entry: CosmosConfigEntry, device_id: str) -> str:
-    """Return the identifier of a device: of the gateway's site, so that it is the same after a new set-up."""
+def device_identifier(entry: CosmosConfigEntry, device_id: str) -> str:
+    """Return the registry identifier of a device. It contains the gateway's site id, so it survives a new set-up."""
     return f"{entry.data[CONF_SITE]}/{device_id}"
 
 
 EVENT_KEY: Final = "event"
-"""What stands before a device event's name in its entity's key."""
+"""Prefix of a device event's name in the unique id of its entity."""
 
 
 def unique_id(entry: CosmosConfigEntry, device_id: str, *key: str) -> str:
-    """Return the unique id of an entity of a device: no other device's, whatever devices call themselves."""
+    """Return the unique id of an entity of a device, unambiguous for any device names."""
     return join_names(entry.data[CONF_SITE] or "", device_id, *key)
 
 
 def escape_unique_ids(hass: HomeAssistant, entry: CosmosConfigEntry) -> None:
     """Escape the names in unique ids of minor version 2, so that entities keep their names, areas and history.
 
-    Where two devices had one id between them, the entity stays with the device it is shown at.
+    If two devices shared an id, the entity stays with the device it is registered for.
     """
     devices, entities = dr.async_get(hass), er.async_get(hass)
     for entity in er.async_entries_for_config_entry(entities, entry.entry_id):
@@ -48,7 +48,7 @@ def escape_unique_ids(hass: HomeAssistant, entry: CosmosConfigEntry) -> None:
 
 
 def make_site_device_info(entry: CosmosConfigEntry) -> DeviceInfo:
-    """Return what the site's own device is."""
+    """Return the registry data of the site's own device."""
     return DeviceInfo(
         identifiers={(DOMAIN, entry.entry_id)},
         name=entry.title,
@@ -58,20 +58,20 @@ def make_site_device_info(entry: CosmosConfigEntry) -> DeviceInfo:
 
 
 def make_device_info(hass: HomeAssistant, entry: CosmosConfigEntry, device: Device) -> DeviceInfo:
-    """Return what a device is; the site's own device must stand in the registry already."""
-    hub = _site_device(hass, entry)
+    """Return the registry data of a device; the site's own device must already be registered."""
+    site_device = _site_device(hass, entry)
     return DeviceInfo(
-        identifiers={(DOMAIN, identifier(entry, device.id))},
+        identifiers={(DOMAIN, device_identifier(entry, device.id))},
         name=device.title,
         manufacturer=device.manufacturer,
         model=device.model,
         sw_version=device.firmware,
-        via_device_id=hub.id if hub else None,
+        via_device_id=site_device.id if site_device else None,
     )
 
 
 def register_site(hass: HomeAssistant, entry: CosmosConfigEntry) -> None:
-    """Enter the site's own device, and let what another gateway's devices left behind be those of this one."""
+    """Register the site's own device, and assign the registry entries of a replaced gateway to the current one."""
     _adopt(hass, entry)
     dr.async_get(hass).async_get_or_create_from_info(
         config_entry_id=entry.entry_id, device_info=make_site_device_info(entry)
@@ -79,28 +79,30 @@ def register_site(hass: HomeAssistant, entry: CosmosConfigEntry) -> None:
 
 
 def register_version(hass: HomeAssistant, entry: CosmosConfigEntry, version: str) -> None:
-    """Note the gateway's version at the site's own device."""
+    """Store the gateway's version in the site's own device."""
     dr.async_get(hass).async_get_or_create(
         config_entry_id=entry.entry_id, identifiers={(DOMAIN, entry.entry_id)}, sw_version=version
     )
 
 
 def register_device(hass: HomeAssistant, entry: CosmosConfigEntry, device: Device) -> None:
-    """Enter a device, or what is new about it."""
+    """Register a device, or update its registry entry."""
     dr.async_get(hass).async_get_or_create_from_info(
         config_entry_id=entry.entry_id, device_info=make_device_info(hass, entry, device)
     )
 
 
 def remove_device(hass: HomeAssistant, entry: CosmosConfigEntry, device_id: str) -> None:
-    """Remove a device; its entities go with it."""
+    """Remove a device and its entities."""
     registry = dr.async_get(hass)
-    if device_state := registry.async_get_device_by_identifier((DOMAIN, identifier(entry, device_id)), entry.entry_id):
+    if device_state := registry.async_get_device_by_identifier(
+        (DOMAIN, device_identifier(entry, device_id)), entry.entry_id
+    ):
         registry.async_remove_device(device_state.id)
 
 
 def _adopt(hass: HomeAssistant, entry: CosmosConfigEntry) -> None:
-    """Rename devices and their entities after the site's gateway: with another one people keep names, areas, history."""
+    """Replace the site id in identifiers and unique ids, so that names, areas and history survive a new gateway."""
     devices, entities = dr.async_get(hass), er.async_get(hass)
     for device in dr.async_entries_for_config_entry(devices, entry.entry_id):
         ours = {(domain, _adopted(entry, name)) for domain, name in device.identifiers}
@@ -112,9 +114,9 @@ def _adopt(hass: HomeAssistant, entry: CosmosConfigEntry) -> None:
 
 
 def _adopted(entry: CosmosConfigEntry, name: str) -> str:
-    """Return the identifier of a device, or of something of it, under the entry's gateway; others stay as they are."""
+    """Return an identifier or unique id with the site id of the entry's gateway; others unchanged."""
     site, slash, rest = name.partition("/")
-    return identifier(entry, rest) if slash and is_ulid(site) and entry.data[CONF_SITE] else name
+    return device_identifier(entry, rest) if slash and is_ulid(site) and entry.data[CONF_SITE] else name
 
 
 def _site_device(hass: HomeAssistant, entry: CosmosConfigEntry) -> dr.DeviceEntry | None:

@@ -1,4 +1,4 @@
-"""The repair issues of a site: one table, created and cleared here only."""
+"""Table of the repair issues of a site, and the functions that create and delete them."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from custom_components.process_cosmos.contract.errors import Code
 
 
 class Issue(StrEnum):
-    """What a person may have to look at; also the translation key."""
+    """The repair issues of a site; the value is the translation key."""
 
     GATEWAY_UNREACHABLE = "gateway_unreachable"
     OTHER_GATEWAY = "other_gateway"
@@ -114,7 +114,7 @@ ISSUES_OF_CODES: Mapping[str, Issue] = {
     Code.SCHEMA_TOO_OLD: Issue.SCHEMA_TOO_OLD,
     Code.SCHEMA_TOO_NEW: Issue.SCHEMA_TOO_NEW,
 }
-"""Which refusals have an issue of their own, others are ``REFUSED``; ``unauthorized`` asks for a new pairing line."""
+"""Refusal codes with an issue of their own; others use ``REFUSED``, and ``unauthorized`` starts a reauth flow."""
 
 LINK_ISSUES = (
     Issue.GATEWAY_UNREACHABLE,
@@ -124,22 +124,22 @@ LINK_ISSUES = (
     Issue.SCHEMA_TOO_NEW,
     Issue.REFUSED,
 )
-"""Issues that are over once the gateway has sent its devices."""
+"""Issues that are deleted once the gateway has sent its devices."""
 
 
 def create_issue(
     hass: HomeAssistant, entry: ConfigEntry, issue: Issue, *, about: str | None = None, **placeholders: str
 ) -> None:
-    """Show ``issue`` for this site, or renew it; ``about``: what of the site, where it can be shown of several."""
-    form = _ATTRIBUTES[issue]
+    """Create or update ``issue`` for a site. ``about``: the subject, for an issue that can exist several times."""
+    attributes = _ATTRIBUTES[issue]
     ir.async_create_issue(
         hass,
         DOMAIN,
         _id(entry, issue, about),
         data={"entry_id": entry.entry_id, "issue": issue},
-        is_fixable=form.fixable,
-        learn_more_url=form.learn_more,
-        severity=form.severity,
+        is_fixable=attributes.fixable,
+        learn_more_url=attributes.learn_more,
+        severity=attributes.severity,
         translation_key=issue,
         translation_placeholders={"site": entry.title, **placeholders},
     )
@@ -147,38 +147,38 @@ def create_issue(
 
 @callback
 def show_other_gateway(hass: HomeAssistant, entry: ConfigEntry) -> None:
-    """Say that another app answers for this site; a new pairing line of the lost one is not asked for any more."""
+    """Create the issue that another app responds for this site, and end a reauth flow for the lost one."""
     create_issue(hass, entry, Issue.OTHER_GATEWAY, url=entry.data[CONF_URL])
     end_reauth(hass, entry)
 
 
 @callback
 def end_reauth(hass: HomeAssistant, entry: ConfigEntry) -> None:
-    """Take back the question for a new pairing line."""
+    """Abort active reauth flows of the entry."""
     for flow in tuple(entry.async_get_active_flows(hass, {SOURCE_REAUTH})):
         hass.config_entries.flow.async_abort(flow["flow_id"])
 
 
 def clear_issues(hass: HomeAssistant, entry: ConfigEntry, *issues: Issue) -> None:
-    """Take these issues of the site away where they are about nothing of the site."""
+    """Delete these issues of the site; those with a subject stay."""
     for issue in issues:
         ir.async_delete_issue(hass, DOMAIN, _id(entry, issue))
 
 
 def clear_all_issues(hass: HomeAssistant, entry: ConfigEntry) -> None:
-    """Take all issues of the site away, whatever they are about."""
+    """Delete all issues of the site, with and without a subject."""
     for issue in Issue:
         clear_issues(hass, entry, issue)
         clear_other_issues(hass, entry, issue, ())
 
 
 def clear_issue_about(hass: HomeAssistant, entry: ConfigEntry, issue: Issue, about: str) -> None:
-    """Take this issue of the site away where it is ``about`` this."""
+    """Delete this issue of the site for the subject ``about``."""
     ir.async_delete_issue(hass, DOMAIN, _id(entry, issue, about))
 
 
 def clear_other_issues(hass: HomeAssistant, entry: ConfigEntry, issue: Issue, about: Collection[str]) -> None:
-    """Take this issue of the site away but for those that are ``about`` one of these."""
+    """Delete this issue of the site for all subjects other than those in ``about``."""
     kept = {_id(entry, issue, each) for each in about}
     shown = [issue_id for domain, issue_id in ir.async_get(hass).issues if domain == DOMAIN]
     for issue_id in shown:

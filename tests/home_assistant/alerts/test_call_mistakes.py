@@ -122,7 +122,7 @@ async def test_the_repair_issue_names_the_automation_until_a_later_run_calls_wit
     hass.states.async_set("sensor.text", "Water")
     hass.states.async_set("sensor.then", "Nope")
     await run_script(hass, data)
-    assert problems(hass) == {"script.leak": "- if\\_unanswered: “Nope” is none of the answers (A)."}
+    assert problems(hass) == {"script.leak": "- if\\_unanswered: “Nope” is not one of the answers (A)."}
     [issue] = ir.async_get(hass).issues.values()
     assert (issue.translation_placeholders or {})["name"] == "Leak"
     assert issue.is_persistent
@@ -144,7 +144,7 @@ async def test_a_right_call_of_the_same_run_leaves_the_mistakes_of_the_others_sh
         await hass.services.async_call("script", "leak", blocking=True)
         [severity, data] = problems(hass)["script.leak"].split("\n")
         assert severity.startswith("- severity: ")
-        assert data == "- data: it must be a mapping; it was left out."
+        assert data == "- data: it must be a mapping; it was ignored."
     hass.states.async_set("input_text.more", "info")
     await hass.services.async_call("script", "leak", blocking=True)
     assert problems(hass) == {"script.leak": data}
@@ -252,7 +252,7 @@ async def test_any_call_gives_an_alert_that_can_be_written(hass: HomeAssistant, 
 async def test_a_repair_issue_lists_its_mistakes_and_goes_with_its_automation(hass: HomeAssistant, site: Site) -> None:
     await run_script(hass, {"message": "Water", **{f"unknown_{number:02}": 1 for number in range(23)}})
     lines = problems(hass)["script.leak"].split("\n")
-    assert lines[0] == "- unknown\\_00: there is no such field; it was left out."
+    assert lines[0] == "- unknown\\_00: unknown field; it was ignored."
     assert lines[20:] == ["- … (+3)"]
     forget_problems_of_removed_callers(hass)
     assert set(problems(hass)) == {"script.leak"}

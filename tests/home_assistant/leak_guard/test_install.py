@@ -55,7 +55,7 @@ async def test_a_changed_blueprint_is_kept_and_the_log_says_so(
     target.write_text("mine")
     assert await async_install(hass) == []
     assert target.read_text() == "mine"
-    assert f"{BLUEPRINT} was changed here and is kept" in caplog.text
+    assert f"{BLUEPRINT} was edited and is kept" in caplog.text
 
 
 async def test_before_automations_are_set_up_nothing_is_offered_or_made(hass: HomeAssistant) -> None:
