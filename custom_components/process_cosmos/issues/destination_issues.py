@@ -48,7 +48,7 @@ class DestinationIssues:
             self._timer = None
 
     def _since(self, link: Link, now: datetime) -> datetime:
-        """Return since when ``link`` is offline; an older app does not report it, so since it was first seen offline."""
+        """Return since when ``link`` is offline, by an older app since it was first reported offline."""
         return self._offline_since.get(link.name, now) if link.state_age is None else now - duration(link.state_age)
 
     @callback
