@@ -151,16 +151,16 @@ class ContractGateway:
         assert self.socket
         await self.socket.send_str(frame)
 
-    def heard_of[M](self, kind: type[M]) -> list[M]:
+    def received_of[M](self, kind: type[M]) -> list[M]:
         """Return the messages of one kind, oldest first."""
         return [message for message in self.heard if isinstance(message, kind)]
 
-    async def until_heard[M](self, kind: type[M], times: int = 1) -> M:
+    async def wait_for_message[M](self, kind: type[M], times: int = 1) -> M:
         """Return the newest message of a kind once there are so many."""
-        await until(lambda: len(self.heard_of(kind)) >= times)
-        return self.heard_of(kind)[-1]
+        await until(lambda: len(self.received_of(kind)) >= times)
+        return self.received_of(kind)[-1]
 
-    async def until_confirmed(self) -> None:
+    async def wait_until_confirmed(self) -> None:
         """Return once Home Assistant has confirmed what it was sent in the open session."""
 
         def is_confirmed() -> bool:

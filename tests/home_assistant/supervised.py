@@ -40,7 +40,7 @@ class Supervised(FakeSupervisor):
     async def stop(self, app: App) -> None:
         """Nothing runs here."""
 
-    async def has_app(self, state: State) -> None:
+    async def set_app_state(self, state: State) -> None:
         """Let the app be installed, and have announced itself if it runs."""
         self._add_repository(app_installation.REPOSITORY)
         [app] = (app for app in self.apps if app.slug == app_installation.SLUG)

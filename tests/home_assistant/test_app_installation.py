@@ -48,7 +48,7 @@ async def after_progress(hass: HomeAssistant, result: ConfigFlowResult) -> Confi
     return result
 
 
-async def test_from_nothing_the_app_is_installed_started_and_used(
+async def test_the_app_is_installed_started_and_used(
     hass: HomeAssistant, supervisor: Supervised, gateway: ContractGateway
 ) -> None:
     result = await begin(hass)
@@ -59,25 +59,25 @@ async def test_from_nothing_the_app_is_installed_started_and_used(
     assert result["data"] == {"site": SITE, "url": gateway.url, "token": TOKEN, "sha256": None}
 
 
-async def test_an_app_that_runs_is_found_at_once(hass: HomeAssistant, supervisor: Supervised) -> None:
-    await supervisor.has_app(State.STARTED)
+async def test_a_running_app_is_found_at_once(hass: HomeAssistant, supervisor: Supervised) -> None:
+    await supervisor.set_app_state(State.STARTED)
     assert (await after_progress(hass, await begin(hass, "app")))["step_id"] == "who"
     assert supervisor.done() == []
 
 
-async def test_an_app_that_was_stopped_is_started(hass: HomeAssistant, supervisor: Supervised) -> None:
-    await supervisor.has_app(State.STOPPED)
+async def test_a_stopped_app_is_started(hass: HomeAssistant, supervisor: Supervised) -> None:
+    await supervisor.set_app_state(State.STOPPED)
     assert (await after_progress(hass, await begin(hass, "app")))["step_id"] == "who"
     assert supervisor.done() == ["start"]
 
 
-async def test_a_repository_that_is_there_is_not_added_again(hass: HomeAssistant, supervisor: Supervised) -> None:
+async def test_an_existing_repository_is_not_added_again(hass: HomeAssistant, supervisor: Supervised) -> None:
     supervisor._add_repository(app_installation.REPOSITORY)
     assert (await after_progress(hass, await begin(hass, "app")))["step_id"] == "who"
     assert supervisor.done() == ["install", "start"]
 
 
-async def test_a_repository_that_takes_longer_than_the_client_waits_is_waited_for(
+async def test_a_repository_slower_than_the_client_timeout_is_waited_for(
     hass: HomeAssistant, supervisor: Supervised
 ) -> None:
     async def add_late(_: StoreClient, asked: StoreAddRepository) -> None:
@@ -88,7 +88,7 @@ async def test_a_repository_that_takes_longer_than_the_client_waits_is_waited_fo
         assert (await after_progress(hass, await begin(hass, "app")))["step_id"] == "who"
 
 
-async def test_a_repository_that_never_comes_is_named(
+async def test_a_repository_that_never_appears_is_an_error(
     hass: HomeAssistant, supervisor: Supervised, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app_installation, "LISTED_WITHIN", 0.05)
@@ -107,7 +107,7 @@ async def test_a_repository_that_never_comes_is_named(
         ({"stuck": OSError("Port 8735 is taken")}, "app_not_started", "Check Supervisor logs"),
     ],
 )
-async def test_what_the_supervisor_refuses_is_said_in_its_words_and_can_be_tried_again(
+async def test_an_error_of_the_supervisor_is_shown_and_can_be_retried(
     hass: HomeAssistant, supervisor: Supervised, trouble: dict[str, object], code: str, reason: str
 ) -> None:
     well = {name: getattr(supervisor, name) for name in trouble}
@@ -120,15 +120,15 @@ async def test_what_the_supervisor_refuses_is_said_in_its_words_and_can_be_tried
     assert result["step_id"] == "who"
 
 
-async def test_whoever_cannot_have_the_app_goes_on_without(hass: HomeAssistant, supervisor: Supervised) -> None:
+async def test_after_a_failed_installation_the_setup_continues_without_the_app(
+    hass: HomeAssistant, supervisor: Supervised
+) -> None:
     supervisor.arch = "armv7"
     result = await after_progress(hass, await begin(hass, "app"))
     assert (await submit(hass, result, WITHOUT))["step_id"] == "who"
 
 
-async def test_whoever_asked_for_the_app_after_the_first_question_keeps_his_answer(
-    hass: HomeAssistant, supervisor: Supervised
-) -> None:
+async def test_choosing_the_app_later_keeps_the_chosen_recipients(hass: HomeAssistant, supervisor: Supervised) -> None:
     supervisor.arch = "armv7"
     result = await tell(hass, await begin(hass, "without_app"))
     assert result["menu_options"] == ["finish", "app"]
@@ -138,7 +138,7 @@ async def test_whoever_asked_for_the_app_after_the_first_question_keeps_his_answ
     assert (await submit(hass, result, NEITHER))["options"]["notify_entities"] == ["notify.hall"]
 
 
-async def test_an_app_that_never_announces_itself_is_named(
+async def test_an_app_that_is_never_discovered_is_an_error(
     hass: HomeAssistant, supervisor: Supervised, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app_installation, "ANSWERS_WITHIN", 0.05)
@@ -150,7 +150,7 @@ async def test_an_app_that_never_announces_itself_is_named(
     assert result["errors"] == {"base": "app_silent"}
 
 
-async def test_an_app_that_refuses_for_good_is_not_waited_for(
+async def test_a_permanent_refusal_is_not_retried(
     hass: HomeAssistant, supervisor: Supervised, gateway: ContractGateway
 ) -> None:
     gateway.refused = Refused(code="schema_too_new", message="The integration is too new")
@@ -159,7 +159,7 @@ async def test_an_app_that_refuses_for_good_is_not_waited_for(
     assert len(gateway.heard) == 1
 
 
-async def test_an_app_that_takes_its_time_to_listen_is_waited_for(
+async def test_an_app_that_starts_listening_late_is_waited_for(
     hass: HomeAssistant, supervisor: Supervised, gateway: ContractGateway
 ) -> None:
     await gateway.stop()
@@ -172,7 +172,9 @@ async def test_an_app_that_takes_its_time_to_listen_is_waited_for(
     assert (await after_progress(hass, result))["step_id"] == "who"
 
 
-async def test_without_a_broker_it_says_so_and_goes_on(hass: HomeAssistant, supervisor: Supervised) -> None:
+async def test_without_a_broker_a_hint_is_shown_and_the_setup_continues(
+    hass: HomeAssistant, supervisor: Supervised
+) -> None:
     broker, supervisor.messages = supervisor.messages, []
     result = await after_progress(hass, await begin(hass, "app"))
     assert (result["step_id"], result["menu_options"]) == ("broker", ["without_broker", "broker"])
@@ -182,23 +184,23 @@ async def test_without_a_broker_it_says_so_and_goes_on(hass: HomeAssistant, supe
     assert (await choose(hass, result, "broker"))["step_id"] == "who"
 
 
-async def test_a_broker_that_does_not_run_is_none(hass: HomeAssistant, supervisor: Supervised) -> None:
+async def test_a_stopped_broker_counts_as_missing(hass: HomeAssistant, supervisor: Supervised) -> None:
     supervisor.apps[0].state = State.STOPPED
     assert (await after_progress(hass, await begin(hass, "app")))["step_id"] == "broker"
 
 
 @pytest.mark.parametrize("silent", [False, True])
-async def test_a_broker_of_ones_own_or_a_supervisor_that_is_silent_stops_nobody(
+async def test_a_configured_broker_or_a_failing_supervisor_skips_the_hint(
     hass: HomeAssistant, supervisor: Supervised, gateway: ContractGateway, *, silent: bool
 ) -> None:
     supervisor.messages = []
-    await supervisor.has_app(State.STARTED)
+    await supervisor.set_app_state(State.STARTED)
     supervisor.apps[-1].options["mqtt_host"] = "broker.example"
     supervisor.broken = silent
     assert (await submit(hass, await discover(hass, gateway), {}))["step_id"] == "who"
 
 
-async def test_a_discovered_app_says_too_that_there_is_no_broker(
+async def test_a_discovered_app_shows_the_hint_about_the_broker_too(
     hass: HomeAssistant, supervisor: Supervised, gateway: ContractGateway
 ) -> None:
     supervisor.messages = []
@@ -206,7 +208,7 @@ async def test_a_discovered_app_says_too_that_there_is_no_broker(
     assert (await choose(hass, result, "without_broker"))["step_id"] == "who"
 
 
-async def test_the_app_joins_the_site_without_one_and_is_offered_no_second_time(
+async def test_the_app_is_added_to_the_site_without_one_and_not_offered_again(
     hass: HomeAssistant, supervisor: Supervised, gateway: ContractGateway, people_only: MockConfigEntry
 ) -> None:
     offered = await discover(hass, gateway)
@@ -217,7 +219,7 @@ async def test_the_app_joins_the_site_without_one_and_is_offered_no_second_time(
     assert not hass.config_entries.flow.async_progress_by_handler(DOMAIN)
 
 
-async def test_a_dialog_that_is_closed_leaves_the_installation_going_and_the_next_one_joins_it(
+async def test_a_new_dialog_continues_the_installation_of_a_closed_one(
     hass: HomeAssistant, supervisor: Supervised
 ) -> None:
     released = asyncio.Event()

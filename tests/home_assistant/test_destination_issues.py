@@ -36,7 +36,7 @@ def says(hass: HomeAssistant) -> dict[str, str]:
     return dict(issue.translation_placeholders)
 
 
-async def test_a_refused_destination_is_said_at_once_with_its_reason_and_what_to_do(
+async def test_a_refused_destination_is_an_issue_at_once_with_reason_and_remedy(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     detail = "wrong `token`\nsorry"
@@ -64,7 +64,7 @@ async def test_a_refused_destination_is_said_at_once_with_its_reason_and_what_to
         ("a_reason_of_tomorrow", "a_reason_of_tomorrow"),
     ],
 )
-async def test_a_reason_without_a_sentence_of_its_own_shows_its_code(
+async def test_a_reason_without_a_translation_shows_its_code(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, reason: str, words: str
 ) -> None:
     await have_links(gateway, linked, replace(REFUSED, reason=reason))
@@ -72,7 +72,7 @@ async def test_a_reason_without_a_sentence_of_its_own_shows_its_code(
     assert reason in says(hass)["reason"]
 
 
-async def test_each_refused_destination_has_an_issue_of_its_own_until_it_recovers_or_is_removed(
+async def test_each_refused_destination_has_an_issue_until_it_recovers_or_is_removed(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     other = replace(REFUSED, name="webhook-2", label="Logs")
@@ -84,7 +84,7 @@ async def test_each_refused_destination_has_an_issue_of_its_own_until_it_recover
     assert not keys(hass)
 
 
-async def test_an_offline_destination_is_said_when_it_has_been_so_for_an_hour(
+async def test_a_destination_is_an_issue_after_an_hour_offline(
     hass: HomeAssistant, people_only: MockConfigEntry, freezer: FrozenDateTimeFactory
 ) -> None:
     issues = DestinationIssues(hass, people_only)
@@ -99,7 +99,7 @@ async def test_an_offline_destination_is_said_when_it_has_been_so_for_an_hour(
     assert keys(hass) == {"cloud": "destination_refused"}
 
 
-async def test_nothing_becomes_due_while_the_app_is_away(
+async def test_no_issue_is_created_without_a_connection_to_the_app(
     hass: HomeAssistant, people_only: MockConfigEntry, freezer: FrozenDateTimeFactory
 ) -> None:
     issues = DestinationIssues(hass, people_only)
@@ -109,7 +109,7 @@ async def test_nothing_becomes_due_while_the_app_is_away(
     assert not keys(hass)
 
 
-async def test_an_older_app_that_does_not_say_since_when_is_timed_from_here(
+async def test_for_an_older_app_the_hour_is_measured_by_home_assistant(
     hass: HomeAssistant, people_only: MockConfigEntry, freezer: FrozenDateTimeFactory
 ) -> None:
     issues = DestinationIssues(hass, people_only)
@@ -122,21 +122,21 @@ async def test_an_older_app_that_does_not_say_since_when_is_timed_from_here(
     assert says(hass)["destination"] == "cloud"
 
 
-async def test_one_that_has_been_offline_for_long_is_said_at_once(
+async def test_a_destination_offline_for_longer_is_an_issue_at_once(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     await have_links(gateway, linked, replace(OFFLINE, state_age=3601.0))
     assert keys(hass) == {"cloud": "destination_offline"}
 
 
-async def test_a_destination_nothing_was_sent_to_yet_is_no_issue(
+async def test_an_untried_destination_is_not_an_issue(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     await have_links(gateway, linked, replace(OFFLINE, reason="untried", state_age=99_999.0))
     assert not keys(hass)
 
 
-async def test_the_issues_of_destinations_go_with_the_site(
+async def test_removing_the_site_deletes_the_issues_of_its_destinations(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     await have_links(gateway, linked, REFUSED)

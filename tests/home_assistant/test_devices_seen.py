@@ -43,13 +43,13 @@ def test_a_sensor_stays_wet_although_the_gateway_was_killed_before_its_commit() 
 
 
 @pytest.mark.parametrize("redelivered", [True, False])
-def test_a_value_equal_to_the_reported_one_touches_nothing(*, redelivered: bool) -> None:
+def test_a_value_equal_to_the_reported_one_has_no_effect(*, redelivered: bool) -> None:
     found = things()
     found.apply_change(said(sequence=2, wet=True, key="s-7-h"), 1.0)
     assert found.apply_change(said(sequence=3, wet=True, key="s-7-h", redelivered=redelivered), 2.0) is None
 
 
-def test_a_value_sent_again_that_is_not_the_reported_one_is_shown_as_it_may_be_another_message() -> None:
+def test_a_redelivered_value_that_differs_from_the_reported_one_is_shown() -> None:
     found = things()
     found.apply_change(said(sequence=2, wet=True, key="s-7-h"), 1.0)
     found.apply_change(said(sequence=3, wet=False, key="s-8-h"), 1.1)
@@ -57,7 +57,7 @@ def test_a_value_sent_again_that_is_not_the_reported_one_is_shown_as_it_may_be_a
     assert found.by_id["leak-1"].values == {"wet": True}
 
 
-def test_an_event_sent_again_is_shown_again_and_marked_if_it_was_heard_of_within_ten_minutes() -> None:
+def test_a_redelivered_event_is_shown_and_marked_if_its_key_was_seen_within_ten_minutes() -> None:
     found = things()
     press = EventHappened(sequence=2, device="leak-1", event="button", age=0.0, key="s-7-h")
     again = replace(press, sequence=3, redelivered=True)
@@ -67,7 +67,7 @@ def test_an_event_sent_again_is_shown_again_and_marked_if_it_was_heard_of_within
     assert found.apply_change(again, 700.0) == DeviceUpdate(device="leak-1", event=again)
 
 
-def test_an_event_the_gateway_has_marked_stays_marked() -> None:
+def test_an_event_marked_by_the_gateway_stays_marked() -> None:
     found = things()
     press = EventHappened(sequence=2, device="leak-1", event="button", age=0.0, redelivered=True, possible_repeat=True)
     assert found.apply_change(press, 1.0) == DeviceUpdate(device="leak-1", event=press)

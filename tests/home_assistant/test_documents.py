@@ -41,9 +41,9 @@ async def test_the_actions_about_rejected_events_run_as_a_script(
     [text] = blocks("docs/destinations.md", "yaml")
     assert await async_setup_component(hass, "script", {"script": {"clean": {"sequence": yaml.safe_load(text)}}})
     await hass.services.async_call("script", "clean", blocking=True)
-    assert [message.after for message in gateway.heard_of(ListRejected)] == [507]
-    assert [message.numbers for message in gateway.heard_of(SendAgain)] == [(508, 512)]
-    assert [message.numbers for message in gateway.heard_of(DiscardRejected)] == [(509,)]
+    assert [message.after for message in gateway.received_of(ListRejected)] == [507]
+    assert [message.numbers for message in gateway.received_of(SendAgain)] == [(508, 512)]
+    assert [message.numbers for message in gateway.received_of(DiscardRejected)] == [(509,)]
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ async def test_the_settings_of_the_page_are_imported(
     reply = await hass.services.async_call(DOMAIN, "import_settings", settings, True, return_response=True)
     assert reply
     assert reply["left"] == []
-    await until(lambda: gateway.heard_of(SetCloud))
-    [webhook] = gateway.heard_of(SetWebhook)
+    await until(lambda: gateway.received_of(SetCloud))
+    [webhook] = gateway.received_of(SetWebhook)
     secret = settings["secrets"]["webhook"]
     assert (webhook.url, webhook.header, webhook.label) == (secret["url"], "Authorization", "Node-RED")

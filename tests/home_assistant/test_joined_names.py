@@ -31,7 +31,7 @@ KITCHEN, ROGUE = sensor("wot/kitchen", "leak", value=True), sensor("wot", "kitch
 
 
 @pytest.mark.parametrize("devices", [(KITCHEN, ROGUE), (ROGUE, KITCHEN)])
-async def test_a_device_whose_joined_names_look_like_anothers_does_not_show_that_ones_sensor_as_dry(
+async def test_devices_with_ambiguous_joined_names_have_separate_sensors(
     hass: HomeAssistant, gateway: ContractGateway, site: MockConfigEntry, devices: tuple[Device, ...]
 ) -> None:
     gateway.devices = devices
@@ -65,7 +65,7 @@ async def test_a_device_may_have_any_id(
     assert state.state == "on"
 
 
-async def test_entities_of_the_version_before_keep_what_people_made_of_them(
+async def test_entities_of_the_previous_version_keep_names_and_areas(
     hass: HomeAssistant, gateway: ContractGateway, site: MockConfigEntry
 ) -> None:
     gateway.devices = (KITCHEN, sensor("leak-1", "50%", value=True), sensor("a/b%c", "wet", value=False))
@@ -100,7 +100,7 @@ async def test_entities_of_the_version_before_keep_what_people_made_of_them(
     }
 
 
-async def test_two_devices_are_asked_about_apart(
+async def test_two_devices_have_separate_issues(
     hass: HomeAssistant, gateway: ContractGateway, site: MockConfigEntry
 ) -> None:
     def unknown(device: str, name: str) -> Device:

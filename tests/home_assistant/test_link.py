@@ -50,11 +50,11 @@ async def gateway(gateway: ContractGateway, monkeypatch: pytest.MonkeyPatch) -> 
     return gateway
 
 
-async def test_a_disk_that_takes_its_time_does_not_make_the_gateway_away(
+async def test_a_slow_disk_does_not_end_the_session(
     hass: HomeAssistant, linked: MockConfigEntry, gateway: ContractGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gateway_sync = linked.runtime_data.alerts.gateway_sync
-    await gateway.until_heard(CaughtUp)
+    await gateway.wait_for_message(CaughtUp)
     gateway.receipts = False
     heard, note = list[None](), gateway_sync.async_heard
     monkeypatch.setattr(gateway_sync, "async_heard", lambda: heard.append(note()))
@@ -72,10 +72,10 @@ async def test_a_disk_that_takes_its_time_does_not_make_the_gateway_away(
         for number in range(12):
             await gateway.say(replace(proposal, id=str(number)), Receipt())
         await until(lambda: len(heard) >= 24)
-        assert not gateway.heard_of(Transition)
+        assert not gateway.received_of(Transition)
     finally:
         released.set()
-    await gateway.until_heard(Transition)
+    await gateway.wait_for_message(Transition)
 
 
 def state(hass: HomeAssistant, entity_id: str = WET) -> str:
@@ -107,12 +107,12 @@ async def find(hass: HomeAssistant, gateway: ContractGateway, entry: MockConfigE
 
 
 @given(st.integers(min_value=1, max_value=10_000), st.floats(min_value=0, max_value=1))
-def test_attempts_are_never_further_apart_than_the_longest_wait(failures: int, jitter: float) -> None:
+def test_the_delay_between_attempts_is_bounded(failures: int, jitter: float) -> None:
     assert FIRST_DELAY / 2 <= next_delay(failures, jitter) <= MAX_DELAY
     assert next_delay(failures, jitter) <= next_delay(failures + 1, jitter)
 
 
-def test_a_key_is_forgotten_after_ten_minutes_and_when_there_are_too_many() -> None:
+def test_a_key_expires_after_ten_minutes_or_when_there_are_too_many() -> None:
     keys = RecentEvents()
     assert not keys.remember("a", 0)
     assert keys.remember("a", 1)
@@ -122,7 +122,7 @@ def test_a_key_is_forgotten_after_ten_minutes_and_when_there_are_too_many() -> N
     assert not keys.remember("a", 3 + KEEP_FOR)
 
 
-async def test_a_gateway_that_restarts_is_hardly_noticed(
+async def test_entities_stay_available_during_a_restart_of_the_gateway(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     written = async_capture_events(hass, "state_changed")
@@ -153,7 +153,7 @@ async def test_entities_stay_available_for_ten_seconds_only(
     ]
 
 
-async def test_edges_missed_meanwhile_come_first_and_in_order(
+async def test_changes_missed_meanwhile_are_applied_first_and_in_order(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     written = async_capture_events(hass, "state_changed")
@@ -165,10 +165,10 @@ async def test_edges_missed_meanwhile_come_first_and_in_order(
     await until(lambda: len([event for event in written if event.data["entity_id"] == WET]) >= 3)
     shown = [event.data["new_state"].state for event in written if event.data["entity_id"] == WET]
     assert shown == ["unavailable", "on", "off"]
-    assert [request.after for request in gateway.heard_of(Subscribe)] == [None, 100]
+    assert [request.after for request in gateway.received_of(Subscribe)] == [None, 100]
 
 
-async def test_a_gateway_that_stays_away_is_an_issue_until_it_is_back(
+async def test_an_unreachable_gateway_is_an_issue_until_it_responds(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     await lose(hass, gateway, linked)
@@ -180,7 +180,7 @@ async def test_a_gateway_that_stays_away_is_an_issue_until_it_is_back(
     await until(lambda: issues(hass) == set())
 
 
-async def test_a_site_is_loaded_and_people_are_told_without_its_gateway(
+async def test_a_site_is_loaded_and_people_are_notified_without_its_gateway(
     hass: HomeAssistant, gateway: ContractGateway, site: MockConfigEntry
 ) -> None:
     await gateway.stop()
@@ -210,35 +210,35 @@ def refusal_is_issue(
     return play
 
 
-async def test_a_gateway_that_calls_us_too_old_is_an_issue_until_it_is_over(
+async def test_a_gateway_that_reports_us_as_too_old_is_an_issue_until_it_accepts_us(
     refusal_is_issue: Callable[[str, str], Awaitable[None]],
 ) -> None:
     await refusal_is_issue("schema_too_old", "schema_too_new")
 
 
-async def test_a_gateway_that_calls_us_too_new_is_an_issue_until_it_is_over(
+async def test_a_gateway_that_reports_us_as_too_new_is_an_issue_until_it_accepts_us(
     refusal_is_issue: Callable[[str, str], Awaitable[None]],
 ) -> None:
     await refusal_is_issue("schema_too_new", "schema_too_old")
 
 
-async def test_a_gateway_that_serves_another_home_assistant_is_an_issue_until_it_is_over(
+async def test_a_gateway_that_serves_another_home_assistant_is_an_issue_until_it_accepts_us(
     refusal_is_issue: Callable[[str, str], Awaitable[None]],
 ) -> None:
     await refusal_is_issue("other_home_assistant", "other_home_assistant")
 
 
-async def test_any_other_refusal_is_an_issue_with_its_code_and_is_tried_again(
+async def test_any_other_refusal_is_an_issue_with_its_code_and_is_retried(
     hass: HomeAssistant,
     gateway: ContractGateway,
     site: MockConfigEntry,
     refusal_is_issue: Callable[[str, str], Awaitable[None]],
 ) -> None:
     await refusal_is_issue("store_failed", "refused")
-    assert len(gateway.heard_of(HomeAssistantHello)) > 1
+    assert len(gateway.received_of(HomeAssistantHello)) > 1
 
 
-async def test_a_gateway_that_refused_and_then_went_away_is_called_away(
+async def test_a_gateway_that_refused_and_then_disconnected_is_reported_as_unreachable(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     gateway.refused = Refused(code="store_failed", message="The disk is full")
@@ -250,7 +250,7 @@ async def test_a_gateway_that_refused_and_then_went_away_is_called_away(
     assert "gateway_unreachable" in issues(hass)
 
 
-async def test_sessions_that_never_show_their_devices_leave_nothing_available(
+async def test_sessions_without_a_snapshot_make_nothing_available(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def listen_only(message: FromHomeAssistant) -> None:
@@ -268,7 +268,7 @@ async def test_sessions_that_never_show_their_devices_leave_nothing_available(
     assert state(hass) == "unavailable"
 
 
-async def test_an_age_beyond_measure_ends_no_session(
+async def test_a_huge_age_does_not_end_the_session(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     alerts = linked.runtime_data.alerts
@@ -282,19 +282,19 @@ async def test_an_age_beyond_measure_ends_no_session(
     assert gateway.sessions == sessions
 
 
-async def test_the_gateway_of_another_site_is_an_issue_and_nothing_is_handed_to_it(
+async def test_the_gateway_of_another_site_is_an_issue_and_gets_no_alerts(
     hass: HomeAssistant, gateway: ContractGateway, site: MockConfigEntry
 ) -> None:
     right, gateway.hello = gateway.hello, replace(gateway.hello, site=OTHER_SITE)
     await set_up(hass, site)
     await until(lambda: issues(hass) == {"other_gateway"})
-    assert not gateway.heard_of(CaughtUp)
-    assert not gateway.heard_of(Subscribe)
+    assert not gateway.received_of(CaughtUp)
+    assert not gateway.received_of(Subscribe)
     gateway.hello = right
     await until(lambda: issues(hass) == set())
 
 
-async def test_a_gateway_that_no_longer_knows_us_asks_for_a_new_pairing_line(
+async def test_an_unknown_token_starts_a_reauth_flow(
     hass: HomeAssistant, gateway: ContractGateway, site: MockConfigEntry
 ) -> None:
     gateway.token = "another-token"
@@ -304,7 +304,7 @@ async def test_a_gateway_that_no_longer_knows_us_asks_for_a_new_pairing_line(
     assert flow["step_id"] == "reauth_confirm"
 
 
-async def test_a_bug_met_in_a_session_does_not_end_the_link_for_good(
+async def test_an_exception_in_a_session_does_not_stop_reconnecting(
     hass: HomeAssistant,
     gateway: ContractGateway,
     linked: MockConfigEntry,
@@ -322,18 +322,18 @@ async def test_a_bug_met_in_a_session_does_not_end_the_link_for_good(
     caplog.clear()
 
 
-async def test_alerts_are_handed_over_and_proposals_recorded(
+async def test_alerts_are_sent_and_proposals_recorded(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    await gateway.until_heard(CaughtUp)
+    await gateway.wait_for_message(CaughtUp)
     call = {"message": "Wet", "answers": [{"name": "Keep off"}]}
     reply = await hass.services.async_call(DOMAIN, "alert", call, blocking=True, return_response=True)
     assert reply
-    opened = await gateway.until_heard(Transition)
+    opened = await gateway.wait_for_message(Transition)
     assert opened.changes[0].alert.id == reply["id"]
     proposal = Propose(id="item-1", alert=Ulid(str(reply["id"])), revision=1, answer="Keep off", age=0, by="Cloud")
     await gateway.say(proposal)
-    await until(lambda: [one for one in gateway.heard_of(Transition) if one.proposal == "item-1"])
+    await until(lambda: [one for one in gateway.received_of(Transition) if one.proposal == "item-1"])
     assert not linked.runtime_data.alerts.alive
 
 
@@ -341,19 +341,19 @@ async def test_the_stop_of_home_assistant_is_announced(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     hass.bus.async_fire(EVENT_HOMEASSISTANT_STOP)
-    await gateway.until_heard(Stopping)
+    await gateway.wait_for_message(Stopping)
 
 
-async def test_a_stop_without_a_link_is_silent(
+async def test_a_stop_without_a_session_is_silent(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     await lose(hass, gateway, linked)
     hass.bus.async_fire(EVENT_HOMEASSISTANT_STOP)
     await hass.async_block_till_done()
-    assert not gateway.heard_of(Stopping)
+    assert not gateway.received_of(Stopping)
 
 
-async def test_unloading_ends_the_link_and_loading_opens_it_again(
+async def test_unloading_closes_the_session_and_loading_opens_it_again(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     assert await hass.config_entries.async_unload(linked.entry_id)
@@ -385,14 +385,14 @@ async def test_removal_leaves_nothing_behind(
     assert not er.async_entries_for_config_entry(er.async_get(hass), linked.entry_id)
 
 
-async def test_removal_takes_destinations_from_the_gateway(
+async def test_removal_deletes_the_destinations_of_the_gateway(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     hass.config_entries.async_update_entry(linked, options={**linked.options, "destinations": ["webhook", "cloud"]})
     assert await hass.config_entries.async_remove(linked.entry_id)
-    assert [request.name for request in gateway.heard_of(RemoveDestination)] == ["webhook", "cloud"]
+    assert [request.name for request in gateway.received_of(RemoveDestination)] == ["webhook", "cloud"]
 
 
-async def test_a_version_is_written_in_one_way(hass: HomeAssistant) -> None:
+async def test_the_version_has_the_same_form_everywhere(hass: HomeAssistant) -> None:
 
     assert str((await async_get_integration(hass, DOMAIN)).version) == VERSION

@@ -21,7 +21,7 @@ def many() -> tuple[Device, ...]:
 
 
 @pytest.mark.timeout(60)
-async def test_devices_of_a_snapshot_come_some_at_a_time_and_others_have_their_turn_between(
+async def test_devices_of_a_snapshot_are_applied_in_batches_that_yield_to_the_event_loop(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     seen: set[int] = set()
@@ -33,7 +33,7 @@ async def test_devices_of_a_snapshot_come_some_at_a_time_and_others_have_their_t
     await until(lambda: sum(state.state != "unavailable" for state in hass.states.async_all("binary_sensor")) >= MANY)
 
 
-async def test_a_device_that_is_gone_is_shown_so_before_the_others_of_the_snapshot(
+async def test_a_removed_device_becomes_unavailable_before_others_of_the_snapshot_are_applied(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     """The session may end between two of them, and the next snapshot would not know that it was there."""

@@ -54,7 +54,7 @@ async def _utc(hass: HomeAssistant) -> None:
     await hass.config.async_set_time_zone("UTC")
 
 
-def test_each_thing_has_a_line_with_its_changes_in_order_and_in_its_own_words() -> None:
+def test_each_property_has_a_line_with_its_changes_in_order() -> None:
     dry = MissedChange(device="leak-1", age=300, property="wet", value=False)
     wet = MissedChange(device="leak-1", age=600, property="wet", value=True)
     shut = MissedChange(device="valve-1", age=590, property="open", value=False)
@@ -67,7 +67,7 @@ def test_each_thing_has_a_line_with_its_changes_in_order_and_in_its_own_words() 
     ]
 
 
-def test_what_is_known_by_its_end_alone_has_no_time() -> None:
+def test_a_change_known_only_by_its_final_value_has_no_time() -> None:
     siren = MissedChange(device="valve-1", age=60, property="siren", value=True)
     assert read(told(siren), ("valve-1", "siren"), ("valve-1", "open")) == [
         "Changes while offline (11:40 to 12:00):",
@@ -76,20 +76,20 @@ def test_what_is_known_by_its_end_alone_has_no_time() -> None:
     ]
 
 
-def test_what_was_before_the_site_was_added_or_is_of_no_device_here_is_not_told() -> None:
+def test_changes_before_the_site_was_added_or_of_unknown_devices_are_omitted() -> None:
     assert read(told()) == []
     assert read(told(MissedChange(device="leak-1", age=1300, property="wet", value=True)), added=BEGAN) == []
     assert read(told(MissedChange(device="gone", age=60, property="wet", value=True)), ("gone", "wet")) == []
 
 
-def test_what_was_sent_before_the_link_was_known_to_be_lost_is_told() -> None:
+def test_changes_sent_before_the_lost_connection_was_noticed_are_reported() -> None:
     assert read(told(MissedChange(device="leak-1", age=1260, property="wet", value=True))) == [
         "Changes while offline (11:39 to 12:00):",
         "- Kitchen leak, Wet: wet 11:39",
     ]
 
 
-def test_much_is_shortened_and_counted() -> None:
+def test_long_lists_are_shortened_and_counted() -> None:
     drips = [MissedChange(device="leak-1", age=60 * age, property="wet", value=age % 2 == 0) for age in range(9, 0, -1)]
     assert read(told(*drips, more=4)) == [
         "Changes while offline (11:40 to 12:00):",
@@ -110,7 +110,7 @@ def test_much_is_shortened_and_counted() -> None:
     assert "x" * 51 not in text
 
 
-def test_another_day_is_named() -> None:
+def test_times_of_another_day_have_a_date() -> None:
     wet = MissedChange(device="leak-1", age=90_000, property="wet", value=True)
     first, line = read(told(wet), began=NOW - timedelta(days=2))
     assert first == "Changes while offline (2026-11-20 12:00 to 12:00):"
@@ -140,7 +140,7 @@ def notices(hass: HomeAssistant) -> list[str]:
     return [notice["message"] for notice in shown.values()]
 
 
-async def test_people_hear_of_it_once_home_assistant_shows_it_and_no_state_was_written(
+async def test_people_are_notified_once_and_no_state_is_written(
     hass: HomeAssistant,
     gateway: ContractGateway,
     linked: MockConfigEntry,
@@ -174,14 +174,14 @@ def let_time_pass(entry: MockConfigEntry) -> None:
     missed._closed_at -= timedelta(minutes=10)
 
 
-async def test_after_a_short_absence_only_what_was_never_heard_is_told(
+async def test_after_a_short_absence_only_unreceived_changes_are_reported(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, messages: list[str]
 ) -> None:
     object.__setattr__(linked, "created_at", NOW)
     gateway.devices = (with_water(VALVE, open_=False), LEAK)
     await lose(hass, gateway, linked)
     await find(hass, gateway, linked)
-    await gateway.until_confirmed()
+    await gateway.wait_until_confirmed()
     assert messages == notices(hass) == []
 
     gateway.missed = told(MissedChange(device="leak-1", age=1, property="wet", value=True))
@@ -190,10 +190,10 @@ async def test_after_a_short_absence_only_what_was_never_heard_is_told(
     assert "- Kitchen leak, Wet: wet " in messages[0]
 
 
-async def test_a_session_that_ends_before_it_has_said_what_was_missed_loses_nothing(
+async def test_a_session_that_ends_before_its_report_loses_nothing(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, messages: list[str]
 ) -> None:
-    await gateway.until_confirmed()
+    await gateway.wait_until_confirmed()
     await lose(hass, gateway, linked)
     let_time_pass(linked)
     gateway.devices = (with_water(VALVE, open_=False), LEAK)
@@ -205,10 +205,10 @@ async def test_a_session_that_ends_before_it_has_said_what_was_missed_loses_noth
     await until(lambda: messages)
     assert "- Kitchen leak, Wet: wet " in messages[0]
     assert "- Main valve, Water: now closed" in messages[0]
-    assert [request.confirmed for request in gateway.heard_of(Subscribe)] == [0, 100, 100]
+    assert [request.confirmed for request in gateway.received_of(Subscribe)] == [0, 100, 100]
 
 
-async def test_what_was_missed_is_confirmed_only_once_people_are_notified(
+async def test_missed_changes_are_confirmed_only_after_people_were_notified(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     notified = asyncio.Event()
@@ -226,20 +226,20 @@ async def test_what_was_missed_is_confirmed_only_once_people_are_notified(
     await find(hass, gateway, linked)
     await asked.wait()
     await lose(hass, gateway, linked)
-    assert {receipt.sequence for receipt in gateway.heard_of(Receipt)} <= {None}
+    assert {receipt.sequence for receipt in gateway.received_of(Receipt)} <= {None}
     await find(hass, gateway, linked)
     notified.set()
-    await gateway.until_confirmed()
+    await gateway.wait_until_confirmed()
 
 
-async def test_an_unloaded_site_confirms_what_it_has_processed_before_it_closes(
+async def test_an_unloaded_site_confirms_processed_changes_before_it_closes(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    await gateway.until_confirmed()
+    await gateway.wait_until_confirmed()
     await gateway.say(ValueChanged(sequence=101, device="leak-1", property="wet", value=True, age=0))
     await until(lambda: linked.runtime_data.coordinator.devices.sequence == 101)
     await hass.config_entries.async_unload(linked.entry_id)
-    await until(lambda: gateway.heard_of(Receipt)[-1].sequence == 101)
+    await until(lambda: gateway.received_of(Receipt)[-1].sequence == 101)
 
 
 def with_water(valve: Device, *, open_: bool) -> Device:

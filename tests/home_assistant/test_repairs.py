@@ -113,7 +113,7 @@ def rejected_issue(hass: HomeAssistant) -> ir.IssueEntry | None:
     return found[0] if found else None
 
 
-async def test_the_dialog_says_in_words_what_was_rejected_by_whom_why_when_and_how_often(
+async def test_the_dialog_describes_rejected_events_in_words(
     flow: RejectedEventsFlow,
 ) -> None:
     result = await flow.async_step_init()
@@ -145,16 +145,16 @@ async def test_an_alert_is_named_by_its_message_and_a_device_by_its_title(
     ]
 
 
-async def test_what_was_delivered_when_sent_again_is_over(
+async def test_the_issue_is_removed_when_all_events_were_delivered(
     hass: HomeAssistant, gateway: ContractGateway, flow: RejectedEventsFlow
 ) -> None:
     result = await flow.async_step_send_again()
     assert result["type"] is FlowResultType.CREATE_ENTRY
-    assert gateway.heard_of(SendAgain)
+    assert gateway.received_of(SendAgain)
     await until(lambda: not rejected_issue(hass))
 
 
-async def test_what_is_rejected_again_is_said_with_the_new_reply_and_the_issue_stays(
+async def test_events_rejected_again_are_shown_with_the_new_reply_and_the_issue_stays(
     hass: HomeAssistant, outbox: Outbox, flow: RejectedEventsFlow
 ) -> None:
     outbox.back = (replace(PACK, number=8, reply="still no"),)
@@ -168,7 +168,7 @@ async def test_what_is_rejected_again_is_said_with_the_new_reply_and_the_issue_s
     assert rejected_issue(hass)
 
 
-async def test_what_is_not_known_within_seconds_is_on_its_way(
+async def test_an_outcome_unknown_after_seconds_is_reported_as_in_progress(
     outbox: Outbox, flow: RejectedEventsFlow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rejected_events, "OUTCOME_WITHIN", 0.1)
@@ -177,19 +177,19 @@ async def test_what_is_not_known_within_seconds_is_on_its_way(
     assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "on_their_way")
 
 
-async def test_what_is_discarded_is_asked_for_twice_and_gone(
+async def test_discarding_needs_a_confirmation(
     hass: HomeAssistant, gateway: ContractGateway, flow: RejectedEventsFlow
 ) -> None:
     result = await flow.async_step_discard()
     assert (result["type"], result["description_placeholders"]) == (FlowResultType.FORM, {"count": "4"})
-    assert not gateway.heard_of(DiscardRejected)
+    assert not gateway.received_of(DiscardRejected)
     result = await flow.async_step_discard({})
     assert result["type"] is FlowResultType.CREATE_ENTRY
-    assert gateway.heard_of(DiscardRejected)
+    assert gateway.received_of(DiscardRejected)
     await until(lambda: not rejected_issue(hass))
 
 
-async def test_nothing_is_lost_when_the_gateway_is_away_meanwhile(
+async def test_nothing_is_lost_when_the_connection_is_lost_meanwhile(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, flow: RejectedEventsFlow
 ) -> None:
     await gateway.stop()
@@ -198,13 +198,15 @@ async def test_nothing_is_lost_when_the_gateway_is_away_meanwhile(
         assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "gateway_away")
 
 
-async def test_a_refusal_is_not_called_away(gateway: ContractGateway, flow: RejectedEventsFlow) -> None:
+async def test_a_refusal_is_not_reported_as_a_lost_connection(
+    gateway: ContractGateway, flow: RejectedEventsFlow
+) -> None:
     gateway.reply = refusing("store_failed")
     result = await flow.async_step_send_again()
     assert (result["reason"], result["description_placeholders"]) == ("refused", {"code": "store_failed"})
 
 
-async def test_the_flow_of_a_site_that_is_gone_ends(hass: HomeAssistant, flow: RejectedEventsFlow) -> None:
+async def test_the_flow_of_a_removed_site_ends(hass: HomeAssistant, flow: RejectedEventsFlow) -> None:
     gone = await async_create_fix_flow(hass, "rejected_events_x", None)
     gone.hass, gone.handler, gone.flow_id, gone.context = hass, DOMAIN, "2", {}
     assert isinstance(gone, RejectedEventsFlow)

@@ -87,7 +87,7 @@ async def test_a_condition_is_shown_while_it_lasts(
     await until(lambda: not shown(hass))
 
 
-async def test_a_broker_that_is_away_for_less_than_ten_minutes_is_no_issue(
+async def test_a_broker_unreachable_for_less_than_ten_minutes_is_not_an_issue(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     await gateway.say(with_broker(reason="timeout"))
@@ -106,7 +106,7 @@ async def test_the_brokers_state_is_shown(
     await until(lambda: (found := hass.states.get(BROKER)) and found.state == "unavailable")
 
 
-async def test_what_lasts_is_not_taken_away_by_a_new_session(
+async def test_a_new_session_does_not_delete_the_issue_of_a_lasting_condition(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     gateway.status = replace(IDLE, storage=StorageState.FULL)
@@ -138,7 +138,7 @@ OVERFLOWN_MORE = replace(IDLE, drops=(dropped(Priority.READING, "disk", 21),))
         (replace(IDLE, broker_dropped=17), replace(IDLE, broker_dropped=18), "broker_drops", {"count": "17"}),
     ],
 )
-async def test_an_occurrence_is_shown_until_it_was_read_and_again_when_it_happens_again(
+async def test_an_occurrence_is_an_issue_until_read_and_again_after_the_next_one(
     hass: HomeAssistant,
     gateway: ContractGateway,
     linked: MockConfigEntry,
@@ -162,7 +162,7 @@ async def test_an_occurrence_is_shown_until_it_was_read_and_again_when_it_happen
 
 
 @pytest.mark.filterwarnings("ignore:It is recommended to use web.*")  # Home Assistant's own http
-async def test_a_person_reads_it_in_home_assistants_own_dialog(
+async def test_an_occurrence_is_read_in_home_assistants_own_dialog(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, hass_client: ClientSessionGenerator
 ) -> None:
     assert await async_setup_component(hass, "repairs", {})
@@ -179,7 +179,7 @@ async def test_a_person_reads_it_in_home_assistants_own_dialog(
     await until(lambda: list(shown(hass)) == ["rejected_events"])
 
 
-async def test_what_was_read_stays_read_when_the_site_is_loaded_again(
+async def test_a_read_occurrence_stays_read_after_a_reload(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     gateway.status = ONCE
@@ -193,7 +193,7 @@ async def test_what_was_read_stays_read_when_the_site_is_loaded_again(
     assert not shown(hass)
 
 
-async def test_what_happens_while_a_person_reads_is_shown_again(
+async def test_an_occurrence_during_the_dialog_is_shown_again(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     await gateway.say(LOST)
@@ -209,7 +209,7 @@ async def test_what_happens_while_a_person_reads_is_shown_again(
     assert "events_dropped" in shown(hass)
 
 
-async def test_a_dialog_about_what_the_app_knows_nothing_of_any_more_is_over(
+async def test_the_dialog_of_an_occurrence_the_app_no_longer_reports_ends(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     await gateway.say(ONCE)
@@ -220,7 +220,7 @@ async def test_a_dialog_about_what_the_app_knows_nothing_of_any_more_is_over(
     assert (await flow.async_step_init())["type"] is FlowResultType.CREATE_ENTRY
 
 
-async def test_what_is_dropped_because_somebody_asked_for_it_is_no_issue(
+async def test_configured_drops_are_not_an_issue(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     asked_for = tuple(
@@ -243,7 +243,7 @@ async def test_the_dialog_of_a_site_that_is_not_loaded_ends(
     assert (await flow.async_step_init())["reason"] == "gateway_away"
 
 
-async def test_a_status_looks_through_the_issues_of_no_other_integration(
+async def test_a_status_does_not_iterate_over_all_issues(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     """One that comes every second, that is: there may be hundreds of them."""
@@ -276,7 +276,7 @@ async def fix_flow(hass: HomeAssistant, key: str) -> ReadFlow:
     return flow
 
 
-async def test_measurements_that_are_dropped_all_the_time_are_told_once_it_is_over(
+async def test_continuously_dropped_readings_are_an_issue_once_it_stops(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     await gateway.say(replace(OVERFLOWN, full=(Priority.READING,)))

@@ -132,7 +132,7 @@ async def fix(hass: HomeAssistant, *, confirm: bool = True) -> RepairsFlowResult
     return result
 
 
-async def test_an_imported_copy_is_known_listed_and_not_doubled(
+async def test_an_imported_copy_is_recognised_and_not_installed_twice(
     hass: HomeAssistant, site: MockConfigEntry, imported: Import
 ) -> None:
     await imported()
@@ -147,7 +147,7 @@ async def test_an_imported_copy_is_known_listed_and_not_doubled(
     ]
 
 
-async def test_an_imported_copy_that_is_behind_is_updated_where_it_is_when_somebody_says_so(
+async def test_an_outdated_imported_copy_is_updated_in_place_after_confirmation(
     hass: HomeAssistant, site: MockConfigEntry, imported: Import, newer: Offer
 ) -> None:
     await imported()
@@ -180,7 +180,7 @@ async def test_a_copy_made_at_set_up_is_updated_too(hass: HomeAssistant, site: M
     assert NEWEST in file(hass, BLUEPRINT).read_text()
 
 
-async def test_what_somebody_changed_is_replaced_only_after_saying_so(
+async def test_an_edited_copy_is_replaced_only_after_a_warning(
     hass: HomeAssistant, site: MockConfigEntry, imported: Import, newer: Offer, text: str
 ) -> None:
     await imported(text.replace("default: 15", "default: 20"))
@@ -191,7 +191,7 @@ async def test_what_somebody_changed_is_replaced_only_after_saying_so(
     assert NEWEST in file(hass).read_text()
 
 
-async def test_what_is_changed_while_the_dialog_is_open_is_asked_about_anew(
+async def test_a_copy_edited_while_the_dialog_is_open_needs_a_new_confirmation(
     hass: HomeAssistant, site: MockConfigEntry, imported: Import, newer: Offer
 ) -> None:
     await imported()
@@ -208,7 +208,7 @@ async def test_what_is_changed_while_the_dialog_is_open_is_asked_about_anew(
 
 
 @pytest.mark.parametrize("version", [NEWEST, "mine", "{{ 1 }}", ""])
-async def test_a_copy_that_is_newer_than_what_is_offered_or_says_nothing_of_use_is_left_alone(
+async def test_a_copy_with_a_newer_or_unreadable_version_is_not_updated(
     hass: HomeAssistant, site: MockConfigEntry, imported: Import, text: str, version: str
 ) -> None:
     await imported(text.replace(VERSION, version))
@@ -219,7 +219,7 @@ async def test_a_copy_that_is_newer_than_what_is_offered_or_says_nothing_of_use_
 
 
 @pytest.mark.parametrize("disabled", [False, True])
-async def test_nothing_is_written_while_an_automation_would_not_work_with_it(
+async def test_a_copy_is_not_updated_while_an_automation_is_incompatible(
     hass: HomeAssistant,
     site: MockConfigEntry,
     imported: Import,
@@ -247,7 +247,7 @@ async def test_nothing_is_written_while_an_automation_would_not_work_with_it(
     assert len(issues(hass)) == 1
 
 
-async def test_a_configuration_that_cannot_be_read_or_a_folder_that_takes_nothing_changes_nothing(
+async def test_an_unreadable_configuration_or_a_read_only_folder_changes_nothing(
     hass: HomeAssistant, site: MockConfigEntry, imported: Import, newer: Offer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await imported()
@@ -266,7 +266,7 @@ async def test_a_configuration_that_cannot_be_read_or_a_folder_that_takes_nothin
     assert len(issues(hass)) == 1
 
 
-async def test_who_ignores_a_version_is_not_asked_again_when_the_site_is_loaded_again(
+async def test_an_ignored_version_stays_ignored_after_a_reload(
     hass: HomeAssistant, site: MockConfigEntry, imported: Import, newer: Offer
 ) -> None:
     await imported()
@@ -287,7 +287,7 @@ async def test_who_ignores_a_version_is_not_asked_again_when_the_site_is_loaded_
     assert [(issue.active, bool(issue.dismissed_version)) for issue in issues(hass)] == [(True, True)]
 
 
-async def test_the_issue_goes_with_the_copy(
+async def test_deleting_the_copy_deletes_the_issue(
     hass: HomeAssistant, site: MockConfigEntry, imported: Import, newer: Offer
 ) -> None:
     await imported()
@@ -304,7 +304,7 @@ async def test_the_issue_goes_with_the_copy(
     assert issues(hass) == []
 
 
-async def test_the_issue_goes_with_the_last_site(
+async def test_removing_the_last_site_deletes_the_issue(
     hass: HomeAssistant, site: MockConfigEntry, imported: Import, newer: Offer
 ) -> None:
     await imported()
@@ -316,7 +316,7 @@ async def test_the_issue_goes_with_the_last_site(
     assert file(hass).exists(), "somebody else put it there"
 
 
-async def test_what_is_offered_is_known_as_it_is_made(hass: HomeAssistant) -> None:
+async def test_the_offered_version_is_listed_with_its_digest(hass: HomeAssistant) -> None:
     for name in await workflows.async_find_copies(hass):
         offered = await workflows.async_load_offered(hass, name)
         known = offered.data["variables"]

@@ -1,11 +1,11 @@
-"""Each test has a house of its own, in a folder of its own."""
+"""Each test has a home of its own, in a folder of its own."""
 
 from collections.abc import AsyncGenerator
 
 import pytest
 from homeassistant.core import HomeAssistant
 
-from .house import House, furnish
+from .house import LeakGuardHome, set_up_home
 
 
 @pytest.fixture
@@ -15,11 +15,11 @@ def hass_config_dir(hass_tmp_config_dir: str) -> str:
 
 
 @pytest.fixture
-async def house(hass: HomeAssistant) -> AsyncGenerator[House]:
-    """A house without Process Cosmos; what hangs in it ends with the test."""
-    house = await furnish(hass)
-    yield house
+async def home(hass: HomeAssistant) -> AsyncGenerator[LeakGuardHome]:
+    """A home without Process Cosmos; what hangs in it ends with the test."""
+    home = await set_up_home(hass)
+    yield home
     if hass.services.has_service("automation", "turn_off"):
         await hass.services.async_call("automation", "turn_off", {"entity_id": "all"}, blocking=False)
-    house.valve.let_go.set()
+    home.valve.let_go.set()
     await hass.async_block_till_done()

@@ -1,4 +1,4 @@
-"""A house with moisture sensors and a valve of any make, and what was asked of Process Cosmos."""
+"""A home with moisture sensors and a valve of any make, and what was asked of Process Cosmos."""
 
 import asyncio
 from collections.abc import Sequence
@@ -133,7 +133,7 @@ class Switch(SwitchEntity):
 
 
 @dataclass
-class House:
+class LeakGuardHome:
     """Home Assistant with sensors as any integration reports them, and a recorder in the place of Process Cosmos."""
 
     hass: HomeAssistant
@@ -229,12 +229,12 @@ def _write(path: Path, content: dict[str, Any]) -> None:
     path.write_text(dump(content), encoding="utf-8")
 
 
-async def furnish(hass: HomeAssistant) -> House:
-    """Return a house with a valve and two dry sensors."""
-    house = House(hass, Valve())
-    setup_test_component_platform(hass, "valve", [house.valve])
+async def set_up_home(hass: HomeAssistant) -> LeakGuardHome:
+    """Return a home with a valve and two dry sensors."""
+    home = LeakGuardHome(hass, Valve())
+    setup_test_component_platform(hass, "valve", [home.valve])
     assert await async_setup_component(hass, "valve", {"valve": {"platform": "test"}})
     await hass.async_block_till_done()
     for sensor in (KITCHEN, BATH):
-        house.sensor(sensor, "off")
-    return house
+        home.sensor(sensor, "off")
+    return home

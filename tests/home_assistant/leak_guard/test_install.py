@@ -12,7 +12,7 @@ from homeassistant.util.yaml import parse_yaml
 
 from custom_components.process_cosmos.workflows.workflows import async_find_copies, async_install
 
-from .house import BLUEPRINT, KITCHEN, VALVE, House
+from .house import BLUEPRINT, KITCHEN, VALVE, LeakGuardHome
 
 LEAK_GUARD = f"automation/{BLUEPRINT}"
 SOURCE = Path(__file__).parents[3] / "blueprints" / LEAK_GUARD
@@ -48,7 +48,7 @@ async def test_an_installed_blueprint_is_offered_to_new_automations_beside_home_
     assert set(await blueprints.async_get_blueprints()) == before | {BLUEPRINT}
 
 
-async def test_a_changed_blueprint_is_kept_and_the_log_says_so(
+async def test_an_edited_blueprint_is_kept_and_logged(
     hass: HomeAssistant, target: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     target.parent.mkdir(parents=True)
@@ -58,21 +58,21 @@ async def test_a_changed_blueprint_is_kept_and_the_log_says_so(
     assert f"{BLUEPRINT} was edited and is kept" in caplog.text
 
 
-async def test_before_automations_are_set_up_nothing_is_offered_or_made(hass: HomeAssistant) -> None:
+async def test_before_automations_are_set_up_nothing_is_offered_or_written(hass: HomeAssistant) -> None:
     assert await async_find_copies(hass) == {}
     assert await async_install(hass) == []
     assert not Path(hass.config.path("blueprints")).exists()
 
 
-async def test_a_folder_that_cannot_be_made_is_an_error_a_flow_can_show(hass: HomeAssistant, target: Path) -> None:
+async def test_a_folder_that_cannot_be_created_raises_a_write_error(hass: HomeAssistant, target: Path) -> None:
     target.parent.write_text("a file in the folder's place")
     with pytest.raises(WriteError):
         await async_install(hass)
 
 
-async def test_imported_by_url_the_blueprint_works_the_same(house: House, hass: HomeAssistant) -> None:
-    house.with_process_cosmos()
-    await house.automation(sensors=[KITCHEN], valve=VALVE)
+async def test_imported_by_url_the_blueprint_works_the_same(home: LeakGuardHome, hass: HomeAssistant) -> None:
+    home.with_process_cosmos()
+    await home.automation(sensors=[KITCHEN], valve=VALVE)
     blueprints = async_get_blueprints(hass)
     offered = await blueprints.async_get_blueprint(BLUEPRINT)
     data = parse_yaml(offered.yaml())
@@ -80,12 +80,12 @@ async def test_imported_by_url_the_blueprint_works_the_same(house: House, hass: 
     assert data["variables"]["cosmos_workflow"] == "leak_guard"
     assert await blueprints.async_add_blueprint(offered, BLUEPRINT, allow_override=True)
     assert Path(hass.config.path("blueprints", LEAK_GUARD)).read_bytes() != SOURCE.read_bytes()
-    await house.wet(KITCHEN)
-    assert house.valve.is_closed
-    assert house.messages == ["Water: Kitchen"]
+    await home.wet(KITCHEN)
+    assert home.valve.is_closed
+    assert home.messages == ["Water: Kitchen"]
 
 
-def test_the_blueprint_has_no_trigger_or_condition_of_ours() -> None:
+def test_the_blueprint_uses_no_trigger_or_condition_of_the_integration() -> None:
     text = SOURCE.read_text()
     ours = re.findall(r"(\w+): process_cosmos\.", text)
     assert set(ours) == {"action"}

@@ -18,7 +18,7 @@ from tests.gateway.gateway_process import gateway_process
 from tests.home_assistant.contract_gateway import until
 from tests.home_assistant.test_real_gateway import set_up_with, shown
 
-from .house import House
+from .house import LeakGuardHome
 
 CLOSED = "valveClosed"
 DRY = "noLeak"
@@ -77,16 +77,16 @@ def asked(hass: HomeAssistant) -> set[str]:
     return {line for issue in found for line in (issue.translation_placeholders or {})["properties"].splitlines()}
 
 
-async def test_leak_guard_closes_a_valve_whose_true_means_closed(
-    house: House, hass: HomeAssistant, notify_entity: str, socket_enabled: None, tmp_path: Path
+async def test_leak_guard_closes_a_valve_for_which_true_means_closed(
+    home: LeakGuardHome, hass: HomeAssistant, notify_entity: str, socket_enabled: None, tmp_path: Path
 ) -> None:
-    house.with_process_cosmos()
+    home.with_process_cosmos()
     async with at_home(hass, tmp_path, {CLOSED: "closed", DRY: "dry"}) as thing:
         await until(lambda: (shown(hass, VALVE), shown(hass, LEAK)) == ("open", "off"))
         state = hass.states.get(LEAK)
         assert state
         assert state.attributes["device_class"] == "moisture"
-        await house.automation(sensors=[LEAK], valve=VALVE)
+        await home.automation(sensors=[LEAK], valve=VALVE)
         await thing.report(DRY, False)
         await until(lambda: shown(hass, LEAK) == "on")
         await until(lambda: thing.commands)
@@ -98,8 +98,8 @@ async def test_leak_guard_closes_a_valve_whose_true_means_closed(
         assert asked(hass) == set()
 
 
-async def test_what_a_name_leaves_open_can_be_written_by_nobody_and_is_asked_by_name(
-    house: House, hass: HomeAssistant, notify_entity: str, socket_enabled: None, tmp_path: Path
+async def test_an_unclear_property_cannot_be_written_and_is_listed_in_the_issue(
+    home: LeakGuardHome, hass: HomeAssistant, notify_entity: str, socket_enabled: None, tmp_path: Path
 ) -> None:
     async with at_home(hass, tmp_path, {}) as thing:
         await until(lambda: shown(hass, LEAK) == "on")
