@@ -1,4 +1,4 @@
-"""The set-up beside a Supervisor: the app is installed, started and found without leaving it."""
+"""The set-up with a Supervisor: the app is installed, started and discovered in the flow."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -22,7 +22,7 @@ from custom_components.process_cosmos.flows import app_installation
 from tests.supervisor.apps import State
 
 from .contract_gateway import SITE, TOKEN, ContractGateway, until
-from .setting_up import NEITHER, begin, choose, discover, submit, tell
+from .setting_up import NEITHER, begin, choose, choose_recipients, discover, submit
 from .supervised import Supervised, supervised
 
 WITHOUT = {"without_app": True}
@@ -31,7 +31,7 @@ AGAIN = {"without_app": False}
 
 @pytest.fixture
 async def supervisor(hass: HomeAssistant, notify_entity: str, gateway: ContractGateway) -> AsyncIterator[Supervised]:
-    """A Supervisor with a broker, which could install an app that answers."""
+    """A Supervisor with a broker, which can install an app that responds."""
     async with supervised(hass) as there:
         there.add_broker({})
         there.announced = {"host": "127.0.0.1", "port": gateway.port, "token": TOKEN, "site": SITE}
@@ -40,7 +40,7 @@ async def supervisor(hass: HomeAssistant, notify_entity: str, gateway: ContractG
 
 
 async def after_progress(hass: HomeAssistant, result: ConfigFlowResult) -> ConfigFlowResult:
-    """Return what is shown when nothing is being done any more."""
+    """Return the step after all progress steps."""
     assert result["type"] is FlowResultType.SHOW_PROGRESS
     while result["type"] is FlowResultType.SHOW_PROGRESS:
         await hass.async_block_till_done()
@@ -55,7 +55,7 @@ async def test_the_app_is_installed_started_and_used(
     assert result["menu_options"] == ["app", "without_app", "pairing"]
     result = await after_progress(hass, await choose(hass, result, "app"))
     assert supervisor.done() == ["repositories", "install", "start"]
-    result = await submit(hass, await choose(hass, await tell(hass, result), "finish"), NEITHER)
+    result = await submit(hass, await choose(hass, await choose_recipients(hass, result), "finish"), NEITHER)
     assert result["data"] == {"site": SITE, "url": gateway.url, "token": TOKEN, "sha256": None}
 
 
@@ -130,7 +130,7 @@ async def test_after_a_failed_installation_the_setup_continues_without_the_app(
 
 async def test_choosing_the_app_later_keeps_the_chosen_recipients(hass: HomeAssistant, supervisor: Supervised) -> None:
     supervisor.arch = "armv7"
-    result = await tell(hass, await begin(hass, "without_app"))
+    result = await choose_recipients(hass, await begin(hass, "without_app"))
     assert result["menu_options"] == ["finish", "app"]
     result = await after_progress(hass, await choose(hass, result, "app"))
     result = await submit(hass, result, WITHOUT)

@@ -1,4 +1,4 @@
-"""The link to the gateway, as the integration's client keeps it."""
+"""Sessions of the integration's client with the gateway."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -57,7 +57,7 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 class Listening:
-    """Reads a session's messages beside the test."""
+    """Receives the messages of a session in the background."""
 
     def __init__(self, session: Session) -> None:
         self.messages: list[FromGateway] = []
@@ -218,7 +218,7 @@ async def test_schemas_must_overlap(
 @pytest.mark.parametrize(
     ("said", "meant"),
     [
-        ("schema_too_old", "schema_too_new"),  # the gateway speaks of us
+        ("schema_too_old", "schema_too_new"),  # the code of the gateway describes this side
         ("schema_too_new", "schema_too_old"),
         ("other_home_assistant", "other_home_assistant"),
     ],

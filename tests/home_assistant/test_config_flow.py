@@ -1,4 +1,4 @@
-"""The set-up: two questions, a test ring, and a gateway that may come later."""
+"""The config flow: recipients, test notification, and an app that may be added later."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -25,20 +25,20 @@ from custom_components.process_cosmos.workflows import workflows
 
 from .alerts.site import add_phone
 from .contract_gateway import OTHER_SITE, SITE, TOKEN, ContractGateway, refusing, until
-from .setting_up import NEITHER, WEBHOOK, begin, choose, discover, submit, tell
+from .setting_up import NEITHER, WEBHOOK, begin, choose, choose_recipients, discover, submit
 
 CLOUD_CODE = "https://cloud.example:8443#code-secret-0123456789." + "ab" * 32
 
 
 @pytest.fixture(autouse=True)
 async def _other_parts(hass: HomeAssistant, notify_entity: str) -> AsyncIterator[None]:
-    """Let there be somebody to tell, and let what a flow has set going come to its end."""
+    """Provide a recipient, and wait for background tasks of the flows."""
     yield
     await hass.async_block_till_done()
 
 
 async def test_without_the_app_two_steps_create_a_site(hass: HomeAssistant) -> None:
-    result = await tell(hass, await begin(hass, "without_app"))
+    result = await choose_recipients(hass, await begin(hass, "without_app"))
     assert result["step_id"] == "elsewhere_without_app"
     result = await submit(hass, await choose(hass, result, "finish"), NEITHER)
     assert result["type"] is FlowResultType.CREATE_ENTRY
@@ -54,7 +54,7 @@ async def test_without_the_app_two_steps_create_a_site(hass: HomeAssistant) -> N
 
 async def test_the_test_notification_reaches_the_recipients_and_ends_automatically(hass: HomeAssistant) -> None:
     told = async_capture_events(hass, "call_service")
-    result = await choose(hass, await tell(hass, await begin(hass, "without_app")), "finish")
+    result = await choose(hass, await choose_recipients(hass, await begin(hass, "without_app")), "finish")
     result = await submit(hass, result, {"test_notification": True, "install_blueprints": False})
     entry = result["result"]
     await until(lambda: [event for event in told if event.data["service"] == "send_message"])
@@ -68,7 +68,7 @@ async def test_the_test_notification_reaches_the_recipients_and_ends_automatical
 
 
 async def test_a_full_disk_does_not_prevent_the_setup(hass: HomeAssistant) -> None:
-    result = await choose(hass, await tell(hass, await begin(hass, "without_app")), "finish")
+    result = await choose(hass, await choose_recipients(hass, await begin(hass, "without_app")), "finish")
     with patch.object(
         config_flow, "async_test_notification", autospec=True, side_effect=NotOnDiskError("disk full")
     ) as revision:
@@ -79,7 +79,7 @@ async def test_a_full_disk_does_not_prevent_the_setup(hass: HomeAssistant) -> No
 
 async def test_the_offered_blueprint_is_installed_with_consent_only(hass: HomeAssistant) -> None:
     with patch.object(workflows, "async_install", autospec=True) as install:
-        result = await choose(hass, await tell(hass, await begin(hass, "without_app")), "finish")
+        result = await choose(hass, await choose_recipients(hass, await begin(hass, "without_app")), "finish")
         assert install.call_count == 0
         await submit(hass, result, {"test_notification": False, "install_blueprints": True})
     assert install.call_count == 1
@@ -90,7 +90,7 @@ async def test_a_read_only_folder_is_an_error(hass: HomeAssistant, config_folder
     folder = config_folder / "blueprints" / "automation" / "process_cosmos"
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.write_text("a file where the folder should be")
-    result = await choose(hass, await tell(hass, await begin(hass, "without_app")), "finish")
+    result = await choose(hass, await choose_recipients(hass, await begin(hass, "without_app")), "finish")
     result = await submit(hass, result, {"test_notification": False, "install_blueprints": True})
     assert result["errors"] == {"base": "blueprints_not_written"}
     assert (await submit(hass, result, NEITHER))["type"] is FlowResultType.CREATE_ENTRY
@@ -99,7 +99,7 @@ async def test_a_read_only_folder_is_an_error(hass: HomeAssistant, config_folder
 async def test_at_least_one_recipient_is_required(hass: HomeAssistant) -> None:
     result = await submit(hass, await begin(hass, "without_app"), {"phones": [], "notify_entities": []})
     assert result["errors"] == {"base": "nobody"}
-    assert (await tell(hass, result))["step_id"] == "elsewhere_without_app"
+    assert (await choose_recipients(hass, result))["step_id"] == "elsewhere_without_app"
 
 
 @pytest.mark.parametrize(("owned", "chosen"), [(["ann"], ["ann"]), (["ann", "ben"], []), ([], [])])
@@ -114,7 +114,7 @@ async def test_the_only_phone_is_preselected(hass: HomeAssistant, owned: list[st
 
 async def test_after_copying_the_blueprint_the_next_step_is_shown(hass: HomeAssistant) -> None:
     for is_copied, shown in ((True, "leak_guard"), (False, None)):
-        result = await choose(hass, await tell(hass, await begin(hass, "without_app")), "finish")
+        result = await choose(hass, await choose_recipients(hass, await begin(hass, "without_app")), "finish")
         with patch.object(workflows, "async_install", autospec=True):
             result = await submit(hass, result, {"test_notification": False, "install_blueprints": is_copied})
         assert result["description"] == shown
@@ -133,7 +133,7 @@ async def test_a_second_site_has_a_title_of_its_own(
         people_only, data=dict(site.data) | {"site": OTHER_SITE, "url": "http://another:1"}
     )
     result = await submit(hass, await discover(hass, gateway), {})
-    result = await choose(hass, await tell(hass, result), "finish")
+    result = await choose(hass, await choose_recipients(hass, result), "finish")
     assert (await submit(hass, result, NEITHER))["title"] == "Process Cosmos 2"
 
 
@@ -141,13 +141,13 @@ async def test_the_discovered_app_becomes_a_site_once_confirmed(hass: HomeAssist
     result = await discover(hass, gateway)
     assert result["step_id"] == "hassio_confirm"
     result = await submit(hass, result, {})
-    result = await choose(hass, await tell(hass, result), "finish")
+    result = await choose(hass, await choose_recipients(hass, result), "finish")
     result = await submit(hass, result, NEITHER)
     assert result["data"] == {"site": SITE, "url": gateway.url, "token": TOKEN, "sha256": None}
 
 
 async def test_an_abandoned_flow_removes_its_destination(hass: HomeAssistant, gateway: ContractGateway) -> None:
-    result = await tell(hass, await submit(hass, await discover(hass, gateway), {}))
+    result = await choose_recipients(hass, await submit(hass, await discover(hass, gateway), {}))
     result = await submit(hass, await choose(hass, result, "webhook"), WEBHOOK)
     set_there = await gateway.wait_for_message(SetWebhook)
     hass.config_entries.flow.async_abort(result["flow_id"])
@@ -155,7 +155,7 @@ async def test_an_abandoned_flow_removes_its_destination(hass: HomeAssistant, ga
 
 
 async def test_a_finished_flow_keeps_its_destination(hass: HomeAssistant, gateway: ContractGateway) -> None:
-    result = await tell(hass, await submit(hass, await discover(hass, gateway), {}))
+    result = await choose_recipients(hass, await submit(hass, await discover(hass, gateway), {}))
     result = await submit(hass, await choose(hass, result, "webhook"), WEBHOOK)
     result = await submit(hass, result, NEITHER)
     await hass.async_block_till_done(wait_background_tasks=False)
@@ -208,7 +208,7 @@ async def test_a_discovered_app_has_to_respond(hass: HomeAssistant, gateway: Con
 async def test_a_webhook_is_set_at_the_gateway_and_known_by_its_name(
     hass: HomeAssistant, gateway: ContractGateway
 ) -> None:
-    result = await tell(hass, await submit(hass, await discover(hass, gateway), {}))
+    result = await choose_recipients(hass, await submit(hass, await discover(hass, gateway), {}))
     result = await choose(hass, result, "webhook")
     answer = {
         "url": "https://hooks.example/secret",
@@ -236,7 +236,7 @@ async def test_a_webhook_is_set_at_the_gateway_and_known_by_its_name(
 async def test_a_refused_webhook_shows_the_error_at_the_right_field(
     hass: HomeAssistant, gateway: ContractGateway, code: str, errors: dict[str, str]
 ) -> None:
-    result = await tell(hass, await submit(hass, await discover(hass, gateway), {}))
+    result = await choose_recipients(hass, await submit(hass, await discover(hass, gateway), {}))
     result = await choose(hass, result, "webhook")
     gateway.reply = refusing(code)
     assert (await submit(hass, result, WEBHOOK))["errors"] == errors
@@ -246,7 +246,7 @@ async def test_a_refused_webhook_shows_the_error_at_the_right_field(
 async def test_a_refused_one_time_code_shows_the_error_and_can_be_corrected(
     hass: HomeAssistant, gateway: ContractGateway, code: str
 ) -> None:
-    result = await tell(hass, await submit(hass, await discover(hass, gateway), {}))
+    result = await choose_recipients(hass, await submit(hass, await discover(hass, gateway), {}))
     result = await choose(hass, result, "cloud")
     mend, gateway.reply = gateway.reply, refusing(code)
     result = await submit(hass, result, {"code": CLOUD_CODE, "kinds": ["alert"]})
@@ -264,7 +264,7 @@ async def test_a_refused_one_time_code_shows_the_error_and_can_be_corrected(
 async def test_a_malformed_one_time_code_is_never_sent(
     hass: HomeAssistant, gateway: ContractGateway, pasted: str, code: str
 ) -> None:
-    result = await tell(hass, await submit(hass, await discover(hass, gateway), {}))
+    result = await choose_recipients(hass, await submit(hass, await discover(hass, gateway), {}))
     result = await choose(hass, result, "cloud")
     result = await submit(hass, result, {"code": pasted, "kinds": ["alert"]})
     assert result["errors"] == {"code": code}
@@ -274,7 +274,7 @@ async def test_a_malformed_one_time_code_is_never_sent(
 async def test_a_gateway_that_disconnects_during_the_setup_is_an_error(
     hass: HomeAssistant, gateway: ContractGateway
 ) -> None:
-    result = await tell(hass, await submit(hass, await discover(hass, gateway), {}))
+    result = await choose_recipients(hass, await submit(hass, await discover(hass, gateway), {}))
     result = await choose(hass, result, "webhook")
     await gateway.stop()
     assert (await submit(hass, result, WEBHOOK))["errors"] == {"base": "cannot_connect"}

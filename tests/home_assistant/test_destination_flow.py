@@ -1,4 +1,4 @@
-"""Destinations under *Configure*: added and tested, recognised, changed without losing what waits, removed."""
+"""Destinations under *Configure*: add, test, list, change without losing waiting events, remove."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,7 +26,7 @@ from custom_components.process_cosmos.contract.session import Problem, Result
 
 from .contract_gateway import IDLE, ContractGateway, done, refusing, until
 from .links import CLOUD, HOOK, have, have_links, load_texts
-from .setting_up import WEBHOOK, answer, choose, discover, filled, options, submit, tell
+from .setting_up import WEBHOOK, answer, choose, choose_recipients, discover, filled, options, submit
 
 CLOUD_CODE = "https://cloud.example:8443#code-secret-0123456789." + "ab" * 32
 UNTESTED = DestinationTested(id="", delivered=False, reason="not_a_receiver", status=200, reply="<p>`Hi`</p>")
@@ -39,7 +39,7 @@ async def _texts(hass: HomeAssistant, linked: MockConfigEntry) -> None:
 
 
 def replying(*outcomes: DestinationTested) -> Callable[[FromHomeAssistant], FromGateway | None]:
-    """Test with these outcomes, one after the other; the last one stays."""
+    """Return these test results in order; repeat the last one."""
     left = [*outcomes]
 
     def reply(message: FromHomeAssistant) -> FromGateway | None:
@@ -51,13 +51,13 @@ def replying(*outcomes: DestinationTested) -> Callable[[FromHomeAssistant], From
 
 
 async def chosen(hass: HomeAssistant, entry: MockConfigEntry, name: str = "webhook", step: str | None = None) -> Any:  # noqa: ANN401 - a flow's result
-    """Choose a destination, and what to do with it."""
+    """Select a destination and an option of its menu."""
     result = await answer(hass, await options(hass, entry, "destinations"), {"name": name})
     return await answer(hass, result, {"next_step_id": step}) if step else result
 
 
 async def settle(hass: HomeAssistant, entry: MockConfigEntry) -> None:
-    """Wait until the site is loaded again."""
+    """Wait until the site was reloaded."""
     await hass.async_block_till_done()
     await until(lambda: entry.runtime_data.coordinator.session)
 
@@ -173,7 +173,9 @@ async def test_an_unconfirmed_webhook_is_reported_in_the_setup_too(
     gateway.reply = replying(
         APPROVABLE, replace(UNTESTED, reason="http_404", status=404), replace(UNTESTED, delivered=True)
     )
-    result = await choose(hass, await tell(hass, await submit(hass, await discover(hass, gateway), {})), "webhook")
+    result = await choose(
+        hass, await choose_recipients(hass, await submit(hass, await discover(hass, gateway), {})), "webhook"
+    )
     result = await submit(hass, result, WEBHOOK)
     assert result["step_id"] == "unconfirmed"
     result = await choose(hass, result, "approve")
@@ -391,7 +393,7 @@ async def test_a_name_of_a_lost_gateway_can_be_removed(hass: HomeAssistant, peop
 
 
 def refusing_to(code: str, *kinds: type) -> Callable[[FromHomeAssistant], FromGateway | None]:
-    """Refuse requests of these kinds."""
+    """Refuse requests of these types."""
 
     def reply(message: FromHomeAssistant) -> FromGateway | None:
         asked = getattr(message, "id", None) if isinstance(message, kinds) else None

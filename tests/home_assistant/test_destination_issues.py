@@ -1,4 +1,4 @@
-"""A destination that needs a person is a repair issue: which, why, what to do."""
+"""Repair issues of destinations: which one, the reason and the remedy."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -25,12 +25,12 @@ async def _texts(hass: HomeAssistant) -> None:
 
 
 def keys(hass: HomeAssistant) -> dict[str, str | None]:
-    """Return the translation keys of what is shown, by destination."""
+    """Return the translation keys of the active issues, by destination."""
     return {issue.issue_id.rpartition("/")[2]: issue.translation_key for issue in shown(hass)}
 
 
 def says(hass: HomeAssistant) -> dict[str, str]:
-    """Return what the one issue says."""
+    """Return the placeholders of the only issue."""
     (issue,) = shown(hass)
     assert issue.translation_placeholders
     return dict(issue.translation_placeholders)
@@ -160,7 +160,7 @@ async def test_the_sensor_names_each_destination_with_its_label(
 
 
 async def pass_time(hass: HomeAssistant, freezer: FrozenDateTimeFactory, duration: timedelta) -> None:
-    """Let the clock run."""
+    """Advance the clock."""
     freezer.tick(duration)
     async_fire_time_changed(hass)
     await hass.async_block_till_done()

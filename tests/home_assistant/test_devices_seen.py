@@ -1,4 +1,4 @@
-"""What the gateway says of its devices, held without Home Assistant."""
+"""The state of devices, without Home Assistant."""
 
 from dataclasses import replace
 
@@ -37,7 +37,7 @@ def things() -> DeviceStates:
 def test_a_sensor_stays_wet_although_the_gateway_was_killed_before_its_commit() -> None:
     found = things()
     found.apply_change(said(sequence=2, wet=True, key="s-7-h"), 1.0)
-    found.apply_snapshot(snapshot(1000, wet=False))  # the gateway again, from its disk
+    found.apply_snapshot(snapshot(1000, wet=False))  # the restarted gateway sends what its database holds
     assert found.apply_change(said(sequence=1001, wet=True, key="s-7-h", redelivered=True), 3.0) == WET
     assert found.by_id["leak-1"].values == {"wet": True}
 

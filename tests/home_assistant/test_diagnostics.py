@@ -1,4 +1,4 @@
-"""What a site shows of itself: much, but no secret."""
+"""Diagnostics and system health without secrets."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""The YAML examples of the documents, run as they stand there in Home Assistant."""
+"""The YAML examples of the documentation, run in Home Assistant."""
 
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ CLOUD_CODE = "https://cloud.example:8443#code-secret-0123456789." + "ab" * 32
 
 
 def listing(message: FromHomeAssistant) -> FromGateway | None:
-    """Have no rejected events, and do everything else."""
+    """List no rejected events; accept every other request."""
     return RejectedEvents(id=message.id, events=()) if isinstance(message, ListRejected) else done(message)
 
 
@@ -48,7 +48,7 @@ async def test_the_actions_about_rejected_events_run_as_a_script(
 
 @pytest.fixture
 def settings() -> dict[str, Any]:
-    """The settings and secrets of the page, with a code that is whole."""
+    """The settings and secrets of the page, with a complete one-time code."""
     exported, imported = blocks("docs/settings.md", "yaml")
     data: dict[str, Any] = yaml.safe_load(imported)
     assert data["settings"] == "…"

@@ -1,4 +1,4 @@
-"""Devices of the gateway as Home Assistant shows them, and what is written back."""
+"""Entities of the gateway's devices, and writes to them."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -54,7 +54,7 @@ async def gateway(gateway: ContractGateway) -> ContractGateway:
 
 @pytest.fixture(autouse=True)
 async def _site(linked: MockConfigEntry) -> None:
-    """Show the house."""
+    """Set up the site."""
 
 
 def states(hass: HomeAssistant) -> Mapping[str, str]:
@@ -68,7 +68,7 @@ def attributes(hass: HomeAssistant, entity_id: str) -> Mapping[str, Any]:
 
 
 async def say(hass: HomeAssistant, gateway: ContractGateway, *messages: FromGateway) -> None:
-    """Send, and return when all of it was taken in."""
+    """Send messages and wait until they were processed."""
     await gateway.say(*messages, AvailabilityChanged(sequence=999, device=ROOM.id, online=None))
     coordinator = hass.config_entries.async_entries(DOMAIN)[0].runtime_data.coordinator
     await until(lambda: coordinator.devices.sequence == 999)
@@ -154,7 +154,7 @@ async def test_a_possible_repeat_of_a_device_event_is_shown_and_marked(
     press = EventHappened(sequence=101, device="leak-1", event="button", age=0, value=1, key="session/7/ab")
     unclear_device = replace(press, sequence=103, redelivered=True, key="session/8/ab", possible_repeat=True)
     await say(hass, gateway, press, replace(press, sequence=102, redelivered=True), unclear_device)
-    await say(hass, gateway, replace(press, sequence=104))  # the same number came round again, not redelivered
+    await say(hass, gateway, replace(press, sequence=104))  # the same message id was reused, not redelivered
     shown = [event.data["new_state"] for event in pressed if event.data["entity_id"] == "event.kitchen_leak_button"]
     assert [state.attributes.get("possible_repeat") for state in shown] == [None, True, True, None]
 

@@ -1,4 +1,4 @@
-"""Names that devices choose are escaped where they are joined: no device gets another one's entities or issues."""
+"""Escaping of joined names: a device never gets the entities or issues of another one."""
 
 import pytest
 from homeassistant.core import HomeAssistant
@@ -21,7 +21,7 @@ from .contract_gateway import SITE, ContractGateway, until
 
 
 def sensor(device: str, name: str, *, value: bool) -> Device:
-    """Return a device with one property and one device event of a name."""
+    """Return a device with a property and a device event of the given names."""
     wet = Property(name=name, title="Leak", kind=PropertyKind.BOOLEAN, hint=Hint.MOISTURE, value=value)
     events = (DeviceEventDescription(name=name, title="Pressed"),)
     return Device(id=device, title=device.replace("/", " "), properties=(wet,), events=events, online=True)

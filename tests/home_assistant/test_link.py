@@ -1,4 +1,4 @@
-"""The link to the gateway over time: lost, found, refused, ended."""
+"""The connection to the gateway over time: lost, restored, refused, closed."""
 
 import logging
 import os
@@ -101,7 +101,7 @@ async def lose(hass: HomeAssistant, gateway: ContractGateway, entry: MockConfigE
 async def find(hass: HomeAssistant, gateway: ContractGateway, entry: MockConfigEntry) -> None:
     coordinator = entry.runtime_data.coordinator
     await gateway.start()
-    # What was shown before counts until there is a session again.
+    # The previous state stays valid until there is a session again.
     await until(lambda: coordinator.session is not None and coordinator._shown.is_set())
     await hass.async_block_till_done()
 

@@ -1,4 +1,4 @@
-"""A thousand devices at once hold up nothing else of Home Assistant."""
+"""A snapshot of a thousand devices does not block Home Assistant."""
 
 import asyncio
 from dataclasses import replace
@@ -36,7 +36,7 @@ async def test_devices_of_a_snapshot_are_applied_in_batches_that_yield_to_the_ev
 async def test_a_removed_device_becomes_unavailable_before_others_of_the_snapshot_are_applied(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    """The session may end between two of them, and the next snapshot would not know that it was there."""
+    """The session may end between two devices, and the next snapshot would not reveal the removal."""
     leak = "binary_sensor.kitchen_leak_wet"
     await gateway.say(Snapshot(sequence=1000, devices=(LEAK, VALVE)))
     await until(lambda: (state := hass.states.get(leak)) and state.state == "off")

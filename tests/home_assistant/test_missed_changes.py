@@ -1,4 +1,4 @@
-"""What was missed while one side was away is told once to people, and fires nothing."""
+"""Missed changes are reported once to people, and trigger nothing."""
 
 import asyncio
 from dataclasses import replace
@@ -125,7 +125,7 @@ def gateway(gateway: ContractGateway) -> ContractGateway:
 
 @pytest.fixture
 def messages(hass: HomeAssistant, notify_entity: str) -> list[str]:
-    """What people were told."""
+    """The messages sent to people."""
     heard: list[str] = []
 
     def hear(call: ServiceCall) -> None:
@@ -168,7 +168,7 @@ async def test_people_are_notified_once_and_no_state_is_written(
 
 
 def let_time_pass(entry: MockConfigEntry) -> None:
-    """Let the site be a day old, and its link lost ten minutes ago."""
+    """Make the site a day old and its connection lost for ten minutes."""
     missed = entry.runtime_data.coordinator._missed
     object.__setattr__(entry, "created_at", missed._closed_at - timedelta(days=1))
     missed._closed_at -= timedelta(minutes=10)
@@ -197,7 +197,7 @@ async def test_a_session_that_ends_before_its_report_loses_nothing(
     await lose(hass, gateway, linked)
     let_time_pass(linked)
     gateway.devices = (with_water(VALVE, open_=False), LEAK)
-    gateway.missed = None  # cut off behind the snapshot
+    gateway.missed = None  # the connection is lost right after the snapshot
     await find(hass, gateway, linked)
     await lose(hass, gateway, linked)
     gateway.missed = told(MissedChange(device="leak-1", age=300, property="wet", value=True))

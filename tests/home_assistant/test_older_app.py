@@ -1,4 +1,4 @@
-"""An app that is older than the integration, and still speaks with it."""
+"""An app that is older than the integration, but compatible."""
 
 from dataclasses import replace
 

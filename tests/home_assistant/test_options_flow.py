@@ -1,4 +1,4 @@
-"""What can be changed after the set-up: who is notified; a test ring at any time."""
+"""The options flow: recipients and test notifications."""
 
 import json
 from pathlib import Path

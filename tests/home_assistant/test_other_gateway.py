@@ -1,4 +1,4 @@
-"""A site whose app was lost: another one goes on with it, and nothing people know changes."""
+"""A site whose app was lost: another app serves it, and devices and entities are kept."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -40,7 +40,7 @@ async def gateway(gateway: ContractGateway) -> ContractGateway:
 
 @pytest.fixture
 async def new_app(socket_enabled: None) -> AsyncIterator[ContractGateway]:
-    """An app installed anew elsewhere, with the same devices."""
+    """A newly installed app elsewhere, with the same devices."""
     async with ContractGateway(tls=True, site=OTHER_SITE, token=NEW_TOKEN, devices=HOUSE) as gateway:
         gateway.hello = replace(gateway.hello, site=OTHER_SITE)
         yield gateway
@@ -51,7 +51,7 @@ def issue_of(hass: HomeAssistant, entry: MockConfigEntry) -> ir.IssueEntry | Non
 
 
 async def fix(hass: HomeAssistant, entry: MockConfigEntry) -> OtherGatewayFlow:
-    """Open the repair of the issue there is."""
+    """Open the fix flow of the issue."""
     await until(lambda: issue_of(hass, entry))
     issue = issue_of(hass, entry)
     assert issue
@@ -67,13 +67,13 @@ async def flow_of(hass: HomeAssistant, issue_id: str, data: dict[str, Any] | Non
 
 
 async def lose_data(gateway: ContractGateway) -> None:
-    """Answer as another site from now on."""
+    """Make the gateway respond as another site."""
     gateway.hello = replace(gateway.hello, site=OTHER_SITE)
     await gateway.drop()
 
 
 def known(hass: HomeAssistant, entry: MockConfigEntry) -> tuple[set[str], dict[str, str]]:
-    """Return the devices' ids, and what each entity is called there."""
+    """Return the device ids and entity names in the registries."""
     devices = dr.async_entries_for_config_entry(dr.async_get(hass), entry.entry_id)
     entities = er.async_entries_for_config_entry(er.async_get(hass), entry.entry_id)
     return {device.id for device in devices}, {entity.id: entity.entity_id for entity in entities}
@@ -141,7 +141,7 @@ async def supervisor(hass: HomeAssistant, linked: MockConfigEntry) -> AsyncItera
 
 
 async def lose_data_of_supervised_app(gateway: ContractGateway, supervisor: Supervised) -> None:
-    """Know no token of before, and announce another site."""
+    """Make the gateway reject old tokens and announce another site."""
     gateway.token = NEW_TOKEN
     supervisor.announced = {"host": "127.0.0.1", "port": gateway.port, "token": NEW_TOKEN, "site": OTHER_SITE}
     await supervisor.set_app_state(State.STARTED)

@@ -1,4 +1,4 @@
-"""The pairing line: pasted at the set-up or later, explained where it is wrong."""
+"""Pairing lines, pasted in the set-up or later, and messages about malformed ones."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
@@ -13,12 +13,12 @@ from custom_components.process_cosmos.const import DOMAIN
 from custom_components.process_cosmos.contract.pairing import PairingLine
 
 from .contract_gateway import OTHER_SITE, SECRET, SITE, TOKEN, ContractGateway, until
-from .setting_up import NEITHER, WEBHOOK, begin, choose, filled, submit, tell
+from .setting_up import NEITHER, WEBHOOK, begin, choose, choose_recipients, filled, submit
 
 
 @pytest.fixture(autouse=True)
 async def _other_parts(hass: HomeAssistant, notify_entity: str) -> AsyncIterator[None]:
-    """Let there be somebody to tell, and let what a flow has set going come to its end."""
+    """Provide a recipient, and wait for background tasks of the flows."""
     yield
     await hass.async_block_till_done()
 
@@ -33,7 +33,7 @@ async def test_a_pairing_line_creates_a_site_with_a_pinned_certificate(
     hass: HomeAssistant, tls_gateway: ContractGateway
 ) -> None:
     result = await submit(hass, await begin(hass, "pairing"), {"line": f"  {tls_gateway.line}\n"})
-    result = await choose(hass, await tell(hass, result), "finish")
+    result = await choose(hass, await choose_recipients(hass, result), "finish")
     result = await submit(hass, result, NEITHER)
     assert result["result"].unique_id == SITE
     assert result["data"] == {
@@ -51,7 +51,9 @@ async def test_a_line_from_the_apps_own_page_needs_no_certificate(
     result = await submit(hass, await begin(hass, "pairing"), {"line": f"{gateway.url}#{SECRET[:9]}"})
     assert result["errors"] == {"line": "line_cut"}
     line = PairingLine(url=gateway.url, secret=SECRET)
-    result = await choose(hass, await tell(hass, await submit(hass, result, {"line": f"{line} \n"})), "finish")
+    result = await choose(
+        hass, await choose_recipients(hass, await submit(hass, result, {"line": f"{line} \n"})), "finish"
+    )
     result = await submit(hass, result, NEITHER)
     assert result["data"] == {"site": SITE, "url": gateway.url, "token": TOKEN, "sha256": None}
     await until(lambda: result["result"].runtime_data.coordinator.session)
@@ -106,7 +108,7 @@ async def test_blanks_line_breaks_and_quotes_around_a_line_are_ignored(
 async def test_a_pairing_line_pasted_after_the_recipients_continues_from_there(
     hass: HomeAssistant, tls_gateway: ContractGateway
 ) -> None:
-    result = await choose(hass, await tell(hass, await begin(hass, "without_app")), "pairing")
+    result = await choose(hass, await choose_recipients(hass, await begin(hass, "without_app")), "pairing")
     result = await submit(hass, result, {"line": tls_gateway.line})
     assert result["step_id"] == "elsewhere"
 

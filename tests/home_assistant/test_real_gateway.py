@@ -39,7 +39,7 @@ WATER = "valve.water"
 
 @dataclass(frozen=True, kw_only=True)
 class LinkedSystem:
-    """What the tests act on."""
+    """The running processes of a test."""
 
     broker: Broker
     gateway: GatewayProcess
@@ -61,7 +61,7 @@ async def pair(hass: HomeAssistant, line: str) -> ConfigFlowResult:
 
 
 async def set_up_with(hass: HomeAssistant, line: str) -> ConfigEntry:
-    """Go through the set-up as a person does."""
+    """Run the config flow with a pairing line."""
     flows = hass.config_entries.flow
     result = await pair(hass, line)
     for answer in (
@@ -117,7 +117,7 @@ async def test_a_killed_gateway_reconnects_before_entities_become_unavailable(
     written = async_capture_events(hass, "state_changed")
     await system.gateway.kill()
     await until(lambda: not system.coordinator.session)
-    await system.leak.set(True)  # while nobody listens but the broker
+    await system.leak.set(True)  # while only the broker is running
     await system.gateway.start()
     await until(lambda: shown(hass, WET) == "on")
     states = [event.data["new_state"].state for event in written if event.data["entity_id"] == WET]
@@ -142,7 +142,7 @@ async def test_changes_while_home_assistant_was_down_are_reported_afterwards(
 
 
 async def wait_for_message(hass: HomeAssistant, system: LinkedSystem, values: list[Value]) -> None:
-    """Return once the gateway has heard ``values`` of the leak sensor: in a session that confirms nothing."""
+    """Wait until the gateway has received ``values`` of the leak sensor, in a session that confirms nothing."""
     heard: list[Value | None] = []
     instance = await instance_id.async_get(hass)
     async with system.gateway.session(system.entry.data["token"], instance) as (link, _):
@@ -156,7 +156,7 @@ async def wait_for_message(hass: HomeAssistant, system: LinkedSystem, values: li
 
 
 async def test_a_write_without_the_broker_raises_at_once(hass: HomeAssistant, system: LinkedSystem) -> None:
-    system.broker.kill()  # no last will is sent: the valve is not known to be offline
+    system.broker.kill()  # no last will is sent, so the valve is not known to be offline
     await until(lambda: system.coordinator.status and not system.coordinator.status.status.broker_connected)
     with pytest.raises(HomeAssistantError) as caught:
         await hass.services.async_call("valve", "close_valve", {"entity_id": WATER}, blocking=True)

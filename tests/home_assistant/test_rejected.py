@@ -1,4 +1,4 @@
-"""The actions about rejected events: listed page by page, sent again and discarded by number."""
+"""The actions that list, send again and discard rejected events."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -41,7 +41,7 @@ SETTLING = [("send_again", SendAgain), ("discard_rejected", DiscardRejected)]
 
 
 def listing(message: FromHomeAssistant) -> FromGateway | None:
-    """Have two rejected events."""
+    """List two rejected events."""
     if isinstance(message, ListRejected):
         events = [each for each in (REJECTED, replace(REJECTED, number=9)) if each.number > message.after]
         return RejectedEvents(id=message.id, events=tuple(events))

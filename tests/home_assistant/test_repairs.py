@@ -1,4 +1,4 @@
-"""Events a destination rejected: shown, sent again, discarded."""
+"""The fix flow of rejected events: list, send again, discard."""
 
 import asyncio
 from dataclasses import dataclass, replace
@@ -60,7 +60,7 @@ ALL = (REJECTED, AGAIN, PACK, OURS)
 
 @dataclass
 class Outbox:
-    """What a gateway has rejected; sent again, ``back`` comes again, and the rest is delivered if ``delivers``."""
+    """A gateway with rejected events. Sent again, ``back`` is rejected again; the rest is delivered if ``delivers``."""
 
     gateway: ContractGateway
     events: tuple[RejectedEvent, ...] = ALL
@@ -95,7 +95,7 @@ async def outbox(gateway: ContractGateway) -> Outbox:
 
 @pytest.fixture
 async def flow(hass: HomeAssistant, linked: MockConfigEntry, outbox: Outbox) -> RejectedEventsFlow:
-    """The flow of the issue that rejected events make."""
+    """The fix flow of the issue of rejected events."""
     await outbox.say()
     await until(lambda: rejected_issue(hass))
     issue = rejected_issue(hass)
@@ -120,7 +120,7 @@ async def test_the_dialog_describes_rejected_events_in_words(
     assert result["type"] is FlowResultType.MENU
     said = result["description_placeholders"] or {}
     assert said["count"] == "4"
-    urgent, pack, ours = said["events"].splitlines()  # each different case once
+    urgent, pack, ours = said["events"].splitlines()  # each different rejection once
     assert urgent == "- Alert → Head office: Bad subject (2 events, tried once, 2026-11-22 04:00)"
     assert pack.startswith("""- Readings → Node-RED: The receiver replied 422. `{"error": "no 'unit'"}...""")
     assert pack.endswith("…` (tried 3 times, 2026-11-22 04:00)")

@@ -1,4 +1,4 @@
-"""Settings of a site go to another one without secrets; what could not be taken is named."""
+"""Export of settings without secrets, and import that lists what was skipped."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a person may have to look at in the status of the app: it comes, and it goes."""
+"""Repair issues derived from the status of the app are created and deleted."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -34,7 +34,7 @@ RECOVERED = Recovered(kept=120, lost=3, at=datetime(2026, 11, 21, 11, 30, tzinfo
 
 
 def shown(hass: HomeAssistant) -> dict[str, dict[str, str] | None]:
-    """Return the issues a person sees, with what they say."""
+    """Return the active issues with their placeholders."""
     issues = ir.async_get(hass).issues.values()
     return {str(issue.translation_key): issue.translation_placeholders for issue in issues if issue.domain == DOMAIN}
 
@@ -246,7 +246,7 @@ async def test_the_dialog_of_a_site_that_is_not_loaded_ends(
 async def test_a_status_does_not_iterate_over_all_issues(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    """One that comes every second, that is: there may be hundreds of them."""
+    """A status arrives every second, and there may be hundreds of issues."""
     registry = ir.async_get(hass)
     with patch.object(registry, "issues", Counted(registry.issues)) as issues:
         show_status(hass, linked, IDLE)
@@ -256,7 +256,7 @@ async def test_a_status_does_not_iterate_over_all_issues(
 
 
 class Counted(dict[tuple[str, str], ir.IssueEntry]):
-    """Counts how often all are looked through."""
+    """A dictionary that counts iterations."""
 
     walks = 0
 
@@ -267,7 +267,7 @@ class Counted(dict[tuple[str, str], ir.IssueEntry]):
 
 
 async def fix_flow(hass: HomeAssistant, key: str) -> ReadFlow:
-    """Return the dialog of an issue, as Home Assistant opens it."""
+    """Return the fix flow of an issue, as Home Assistant opens it."""
     issue = next(issue for issue in ir.async_get(hass).issues.values() if issue.translation_key == key)
     assert issue.is_fixable
     flow = await async_create_fix_flow(hass, issue.issue_id, issue.data)

@@ -1,4 +1,4 @@
-"""What the site's own sensors say of what was dropped and of the app's storage."""
+"""The sensors of dropped events and of the app's storage."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""What devices call themselves is nobody's promise: they cannot flood Repairs, nor put a link before people."""
+"""Names from untrusted devices cannot flood Repairs or place links in texts."""
 
 from dataclasses import replace
 
@@ -29,13 +29,13 @@ LINK = "[click `me`\nnow](http://evil.example)"
 
 
 def unclear_device(device: str, *names: str, title: str = "Cellar") -> Device:
-    """Return a device with booleans whose names do not say what true means."""
+    """Return a device with boolean properties whose names do not say what true means."""
     items = (Property(name=name, title=name, kind=PropertyKind.BOOLEAN, suggested_hint=Hint.VALVE) for name in names)
     return Device(id=device, title=title, properties=tuple(items))
 
 
 def lines(hass: HomeAssistant, issue: str) -> list[str]:
-    """Return what the one issue lists."""
+    """Return the lines of the only issue."""
     [found] = [each for each in shown(hass) if each.translation_key == issue]
     placeholders = found.translation_placeholders or {}
     return next(text for name, text in placeholders.items() if name != "site").splitlines()
@@ -118,6 +118,6 @@ def test_plain_text_is_not_escaped(plain: str, markdown: str) -> None:
 
 
 def notices(hass: HomeAssistant) -> list[str]:
-    """Return what Home Assistant's own notifications say."""
+    """Return the texts of Home Assistant's own notifications."""
     found = persistent_notification._async_get_or_create_notifications(hass)  # type: ignore[attr-defined]  # the only list
     return [notice["message"] for notice in found.values()]

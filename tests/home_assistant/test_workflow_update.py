@@ -1,4 +1,4 @@
-"""A newer version of a workflow goes where the older one is, imported or copied: on request, and where it fits."""
+"""Updates of workflow copies, imported or installed: after confirmation, and only if automations stay valid."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -57,13 +57,13 @@ async def _automations(hass: HomeAssistant, config_folder: Path) -> None:
 
 @pytest.fixture
 def text() -> str:
-    """What is offered today."""
+    """The text of the offered blueprint."""
     return (workflows._OFFERED / OFFERED).read_text()
 
 
 @pytest.fixture
 def newer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str) -> Offer:
-    """Update the integration to one that offers a newer version."""
+    """Make the integration offer a newer version."""
 
     def offer(**replaced: str) -> None:
         newest = text.replace(f'cosmos_version: "{VERSION}"', f'cosmos_version: "{NEWEST}"')
@@ -79,7 +79,7 @@ def newer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str) -> Offer:
 
 @pytest.fixture
 def imported(hass: HomeAssistant, text: str) -> Import:
-    """Keep the blueprint as Home Assistant's import by URL does: dumped anew, with where it came from."""
+    """Save the blueprint as Home Assistant's import by URL does: serialised again, with its source URL."""
 
     async def save(text: str = text) -> None:
         data = parse_yaml(text)
@@ -93,7 +93,7 @@ def imported(hass: HomeAssistant, text: str) -> Import:
 
 
 async def make_automation(hass: HomeAssistant, **more: str) -> None:
-    """Make one from the imported copy, and a namesake of it that says ``more``."""
+    """Create an automation from the imported copy, and with ``more`` inputs a second one of the same name."""
     inputs = {"sensors": [KITCHEN]}
     instances = [
         {"id": number, "alias": "Leaks", "use_blueprint": {"path": IMPORTED, "input": {**inputs, **given}}}
@@ -119,7 +119,7 @@ def issues(hass: HomeAssistant) -> list[ir.IssueEntry]:
 
 
 async def fix(hass: HomeAssistant, *, confirm: bool = True) -> RepairsFlowResult:
-    """Open the repair, and go through with it."""
+    """Open the fix flow, and confirm it if ``confirm``."""
     (issue,) = issues(hass)
     assert issue.is_fixable
     flow = await async_create_fix_flow(hass, issue.issue_id, issue.data)
@@ -278,7 +278,7 @@ async def test_an_ignored_version_stays_ignored_after_a_reload(
     await hass.async_block_till_done()
     assert [bool(issue.dismissed_version) for issue in issues(hass)] == [True]
 
-    # As Home Assistant reads it from its disk at the next start, where nobody has looked at the copies yet.
+    # As Home Assistant loads the issue at the next start, before the copies were checked.
     found = ir.async_get(hass).issues
     found[DOMAIN, ignored] = replace(found[DOMAIN, ignored], active=False, data=None, translation_key=None)
     await workflows.async_install(hass)
@@ -313,7 +313,7 @@ async def test_removing_the_last_site_deletes_the_issue(
     assert issues(hass)
     await hass.config_entries.async_remove(site.entry_id)
     assert issues(hass) == []
-    assert file(hass).exists(), "somebody else put it there"
+    assert file(hass).exists(), "the user installed it"
 
 
 async def test_the_offered_version_is_listed_with_its_digest(hass: HomeAssistant) -> None:

@@ -1,4 +1,4 @@
-"""Each test has a home of its own, in a folder of its own."""
+"""Fixtures: a simulated home in a temporary folder for each test."""
 
 from collections.abc import AsyncGenerator
 
@@ -10,13 +10,13 @@ from .house import LeakGuardHome, set_up_home
 
 @pytest.fixture
 def hass_config_dir(hass_tmp_config_dir: str) -> str:
-    """Blueprints are copied into a folder that goes with the test."""
+    """A temporary configuration folder, into which blueprints are copied."""
     return hass_tmp_config_dir
 
 
 @pytest.fixture
 async def home(hass: HomeAssistant) -> AsyncGenerator[LeakGuardHome]:
-    """A home without Process Cosmos; what hangs in it ends with the test."""
+    """A home without Process Cosmos; hanging valves are released after the test."""
     home = await set_up_home(hass)
     yield home
     if hass.services.has_service("automation", "turn_off"):

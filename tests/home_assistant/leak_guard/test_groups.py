@@ -1,4 +1,4 @@
-"""A group is its members: each wet one alerts by name, each valve and switch in it is closed."""
+"""Leak guard with groups: each wet sensor is named in an alert, each valve and switch is closed."""
 
 import pytest
 from homeassistant.core import CoreState, HomeAssistant
@@ -15,7 +15,7 @@ MEMBERS = [KITCHEN, BATH, CELLAR]
 
 @pytest.fixture(params=[HELPER, OLD_STYLE])
 async def floors(request: pytest.FixtureRequest, home: LeakGuardHome, hass: HomeAssistant) -> str:
-    """A group of three dry sensors, made as a helper or in YAML."""
+    """A group of three dry sensors, created as a helper or in YAML."""
     home.sensor(CELLAR, "off")
     if request.param == HELPER:
         return await home.group("binary_sensor", "Floors", MEMBERS)
@@ -191,7 +191,7 @@ async def test_a_valve_of_a_group_that_comes_back_open_while_another_still_close
 
 
 async def test_simultaneous_changes_from_one_source_are_all_noticed(home: LeakGuardHome, hass: HomeAssistant) -> None:
-    """Template entities of one source change within one event: a trigger sees them only together."""
+    """Template entities of one source change within one event, so a trigger sees only the combined change."""
     names = ("One", "Two", "Three", "Four")
     source = [("hub.zones", "'{0}' in states('hub.zones')"), ("hub.is_there", "is_state('hub.is_there', 'yes')")]
     hass.states.async_set("hub.zones", "dry")

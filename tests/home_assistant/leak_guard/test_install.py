@@ -1,4 +1,4 @@
-"""The offered blueprint's way into Home Assistant's folder: with consent, by import, and never over somebody's work."""
+"""Installation of the blueprint: with consent, by import, and never over an edited copy."""
 
 import re
 from pathlib import Path
@@ -20,7 +20,7 @@ SOURCE = Path(__file__).parents[3] / "blueprints" / LEAK_GUARD
 
 @pytest.fixture
 async def target(hass: HomeAssistant) -> Path:
-    """Where the blueprint goes, with automations set up."""
+    """The path of the installed blueprint, with automations set up."""
     Path(hass.config.path("configuration.yaml")).write_text("automation: []\n")
     assert await async_setup_component(hass, "automation", {})
     await hass.async_block_till_done()

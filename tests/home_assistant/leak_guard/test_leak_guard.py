@@ -1,4 +1,4 @@
-"""The blueprint on the real Home Assistant, with valves of every temper."""
+"""The leak guard blueprint in Home Assistant, with reliable, slow and failing valves."""
 
 import pytest
 from homeassistant.components.trace.const import DATA_TRACE

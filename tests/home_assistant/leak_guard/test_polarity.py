@@ -1,4 +1,4 @@
-"""Things that say whether a valve is closed and a floor dry: guarded as they are, or refused by name, never opened."""
+"""Devices whose true means closed or dry are handled correctly, or listed in an issue; the valve is never opened."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -27,10 +27,10 @@ LEAK = "binary_sensor.cellar_noleak"
 
 
 class Backwards(Thing):
-    """Says ``valveClosed`` and ``noLeak``, and obeys; ``true_means``: what its description says of them."""
+    """A device with ``valveClosed`` and ``noLeak``. ``true_means``: the meaning in its description."""
 
     def __init__(self, broker: BrokerOptions, true_means: Mapping[str, str]) -> None:
-        """Begin open and dry."""
+        """Create the device open and dry."""
         super().__init__(broker, "backwards", "Cellar")
         self.true_means = true_means
         self.values = {CLOSED: False, DRY: True}
@@ -49,14 +49,14 @@ class Backwards(Thing):
         self.values[name] = value
 
     async def describe_anew(self, true_means: Mapping[str, str]) -> None:
-        """Publish a description that says more."""
+        """Publish an extended description."""
         self.true_means = true_means
         await self.vanish()
 
 
 @asynccontextmanager
 async def at_home(hass: HomeAssistant, folder: Path, true_means: Mapping[str, str]) -> AsyncIterator[Backwards]:
-    """Run broker, gateway, the Thing and the integration."""
+    """Run broker, gateway, the device and the integration."""
     (folder / "broker").mkdir()
     async with running_broker(folder / "broker") as broker:
         options = f'mqtt_host = "127.0.0.1"\nmqtt_port = {broker.options.port}\n'
@@ -72,7 +72,7 @@ async def at_home(hass: HomeAssistant, folder: Path, true_means: Mapping[str, st
 
 
 def asked(hass: HomeAssistant) -> set[str]:
-    """Return what the repair issue asks, a line per property."""
+    """Return the lines of the repair issue, one per property."""
     found = [issue for issue in ir.async_get(hass).issues.values() if issue.translation_key == "polarity_unknown"]
     return {line for issue in found for line in (issue.translation_placeholders or {})["properties"].splitlines()}
 

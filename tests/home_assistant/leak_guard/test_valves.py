@@ -1,4 +1,4 @@
-"""Every kind of valve is closed, also one that was away at the moment of the leak; what a person opened stays open."""
+"""All kinds of valves are closed, also those unavailable during the leak; a valve that a person opened stays open."""
 
 import pytest
 from homeassistant.components.valve import ValveEntityFeature

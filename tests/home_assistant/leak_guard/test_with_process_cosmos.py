@@ -1,4 +1,4 @@
-"""The blueprint and the integration together: from the wet sensor to the phone and back to the valve."""
+"""The blueprint with the integration: from the wet sensor to the phone and back to the valve."""
 
 import asyncio
 from collections.abc import Callable
@@ -36,7 +36,7 @@ async def entry(hass: HomeAssistant, phone: Phone) -> MockConfigEntry:
 
 
 async def until(hass: HomeAssistant, condition: Callable[[], object]) -> None:
-    """Wait for what the integration does once something is on disk."""
+    """Wait for a condition that follows a disk write."""
     async with asyncio.timeout(30):
         while not condition():
             await hass.async_block_till_done(wait_background_tasks=True)
@@ -44,7 +44,7 @@ async def until(hass: HomeAssistant, condition: Callable[[], object]) -> None:
 
 
 async def soon(home: LeakGuardHome, condition: Callable[[], object]) -> None:
-    """Wait likewise while a run of the automation waits for its valve."""
+    """Wait in the same way while a run of the automation waits for its valve."""
     async with asyncio.timeout(30):
         while not condition():
             await home.settle()
