@@ -91,7 +91,7 @@ class ContractGateway:
     site: Ulid = SITE
     tls: bool = False
     receipts: bool = True
-    heard: list[FromHomeAssistant] = field(default_factory=list)
+    received: list[FromHomeAssistant] = field(default_factory=list)
     sessions: int = 0
     socket: web.WebSocketResponse | None = None
     port: int = 0
@@ -153,7 +153,7 @@ class ContractGateway:
 
     def received_of[M](self, kind: type[M]) -> list[M]:
         """Return the received messages of one type, oldest first."""
-        return [message for message in self.heard if isinstance(message, kind)]
+        return [message for message in self.received if isinstance(message, kind)]
 
     async def wait_for_message[M](self, kind: type[M], times: int = 1) -> M:
         """Wait for ``count`` messages of one type; return the newest."""
@@ -164,7 +164,7 @@ class ContractGateway:
         """Wait until Home Assistant has confirmed the changes of the open session."""
 
         def is_confirmed() -> bool:
-            newest = takewhile(lambda message: not isinstance(message, Subscribe), reversed(self.heard))
+            newest = takewhile(lambda message: not isinstance(message, Subscribe), reversed(self.received))
             return any(isinstance(message, Receipt) and message.sequence is not None for message in newest)
 
         await until(is_confirmed)
@@ -190,7 +190,7 @@ class ContractGateway:
             return web.Response(status=401)
         socket = web.WebSocketResponse()
         await socket.prepare(request)
-        self.heard.append(decode(await socket.receive_bytes(), {HomeAssistantHello.type: HomeAssistantHello}))
+        self.received.append(decode(await socket.receive_bytes(), {HomeAssistantHello.type: HomeAssistantHello}))
         await socket.send_bytes(encode(self.refused or self.hello))
         if self.refused:
             await socket.close()
@@ -210,10 +210,10 @@ class ContractGateway:
         return socket
 
     async def _answer(self, message: FromHomeAssistant) -> None:
-        self.heard.append(message)
+        self.received.append(message)
         if isinstance(message, Subscribe):
-            told = [self.missed] if self.missed and message.report_missed else []
-            await self.say(*self.replay, Snapshot(sequence=100, devices=self.devices), *told, self.status)
+            missed = [self.missed] if self.missed and message.report_missed else []
+            await self.say(*self.replay, Snapshot(sequence=100, devices=self.devices), *missed, self.status)
         elif reply := self.reply(message):
             await self.say(reply)
 

@@ -156,7 +156,7 @@ async def test_a_permanent_refusal_is_not_retried(
     gateway.refused = Refused(code="schema_too_new", message="The integration is too new")
     result = await after_progress(hass, await begin(hass, "app"))
     assert result["errors"] == {"base": "schema_too_old"}
-    assert len(gateway.heard) == 1
+    assert len(gateway.received) == 1
 
 
 async def test_an_app_that_starts_listening_late_is_waited_for(

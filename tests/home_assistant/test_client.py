@@ -81,7 +81,7 @@ async def refusal_of(http: aiohttp.ClientSession, gateway: ContractGateway, toke
 async def test_a_session_begins_with_both_hello_messages(http: aiohttp.ClientSession, gateway: ContractGateway) -> None:
     async with await GatewayClient(http, gateway.url, TOKEN, None).connect(HELLO) as session:
         assert session.hello.site == SITE
-    assert gateway.heard[0] == HELLO
+    assert gateway.received[0] == HELLO
 
 
 async def test_both_sides_send_receipts(
@@ -276,7 +276,7 @@ async def test_another_certificate_is_refused_before_anything_is_sent(
     with pytest.raises(GatewayRefusedError) as caught:
         await pair(http, OneTimeLine(url=tls_gateway.url, secret=SECRET, sha256="ab" * 32), "an-instance")
     assert caught.value.code == "identity_mismatch"
-    assert tls_gateway.heard == []
+    assert tls_gateway.received == []
 
 
 async def test_a_used_pairing_line_is_refused(http: aiohttp.ClientSession, tls_gateway: ContractGateway) -> None:

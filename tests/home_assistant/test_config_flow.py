@@ -53,12 +53,12 @@ async def test_without_the_app_two_steps_create_a_site(hass: HomeAssistant) -> N
 
 
 async def test_the_test_notification_reaches_the_recipients_and_ends_automatically(hass: HomeAssistant) -> None:
-    told = async_capture_events(hass, "call_service")
+    calls = async_capture_events(hass, "call_service")
     result = await choose(hass, await choose_recipients(hass, await begin(hass, "without_app")), "finish")
     result = await submit(hass, result, {"test_notification": True, "install_blueprints": False})
     entry = result["result"]
-    await until(lambda: [event for event in told if event.data["service"] == "send_message"])
-    message = next(event for event in told if event.data["service"] == "send_message")
+    await until(lambda: [event for event in calls if event.data["service"] == "send_message"])
+    message = next(event for event in calls if event.data["service"] == "send_message")
     assert "test notification" in message.data["service_data"]["message"]
     assert result["description"] == "tested"
     assert result["description_placeholders"] == {"results": "- **notify.hall**: handed over"}
@@ -248,10 +248,10 @@ async def test_a_refused_one_time_code_shows_the_error_and_can_be_corrected(
 ) -> None:
     result = await choose_recipients(hass, await submit(hass, await discover(hass, gateway), {}))
     result = await choose(hass, result, "cloud")
-    mend, gateway.reply = gateway.reply, refusing(code)
+    accept, gateway.reply = gateway.reply, refusing(code)
     result = await submit(hass, result, {"code": CLOUD_CODE, "kinds": ["alert"]})
     assert result["errors"] == {"code": code}
-    gateway.reply = mend
+    gateway.reply = accept
     result = await submit(hass, result, {"code": f" {CLOUD_CODE} ", "kinds": ["alert"]})
     assert result["step_id"] == "finish"
     assert (await gateway.wait_for_message(SetCloud, times=2)).code == CLOUD_CODE

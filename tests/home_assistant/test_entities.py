@@ -110,7 +110,7 @@ async def test_a_changed_property_description_is_applied(hass: HomeAssistant, ga
     }
     properties = tuple(replace(item, **described_anew.get(item.name, {})) for item in ROOM.properties)
     await say(hass, gateway, DeviceChanged(sequence=101, device=replace(ROOM, properties=properties)))
-    assert states(hass)["sensor.cellar_temperature"] == "12.5", "54.5 °F, in the unit this house uses"
+    assert states(hass)["sensor.cellar_temperature"] == "12.5", "54.5 °F, in the unit of this Home Assistant"
     assert states(hass)["sensor.cellar_humidity"] == "60"
     assert "device_class" not in attributes(hass, "sensor.cellar_humidity")
     assert (attributes(hass, TARGET)["min"], attributes(hass, TARGET)["max"]) == (10, 60)

@@ -56,8 +56,8 @@ async def test_a_slow_disk_does_not_end_the_session(
     gateway_sync = linked.runtime_data.alerts.gateway_sync
     await gateway.wait_for_message(CaughtUp)
     gateway.receipts = False
-    heard, note = list[None](), gateway_sync.async_heard
-    monkeypatch.setattr(gateway_sync, "async_heard", lambda: heard.append(note()))
+    received, note = list[None](), gateway_sync.async_heard
+    monkeypatch.setattr(gateway_sync, "async_heard", lambda: received.append(note()))
     released = threading.Event()
     fsync = os.fsync
 
@@ -71,7 +71,7 @@ async def test_a_slow_disk_does_not_end_the_session(
     try:
         for number in range(12):
             await gateway.say(replace(proposal, id=str(number)), Receipt())
-        await until(lambda: len(heard) >= 24)
+        await until(lambda: len(received) >= 24)
         assert not gateway.received_of(Transition)
     finally:
         released.set()
@@ -185,9 +185,9 @@ async def test_a_site_is_loaded_and_people_are_notified_without_its_gateway(
 ) -> None:
     await gateway.stop()
     await set_up(hass, site)
-    told = async_capture_events(hass, "call_service")
+    calls = async_capture_events(hass, "call_service")
     await hass.services.async_call(DOMAIN, "alert", {"message": "Wet"}, blocking=True)
-    await until(lambda: [event for event in told if event.data["service"] == "send_message"])
+    await until(lambda: [event for event in calls if event.data["service"] == "send_message"])
     await pass_time(hass, UNREACHABLE_AFTER + 1)
     assert issues(hass) == {"gateway_unreachable"}
 
@@ -254,7 +254,7 @@ async def test_sessions_without_a_snapshot_make_nothing_available(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def listen_only(message: FromHomeAssistant) -> None:
-        gateway.heard.append(message)
+        gateway.received.append(message)
 
     monkeypatch.setattr(gateway, "_answer", listen_only)
     sessions = gateway.sessions

@@ -38,7 +38,7 @@ def things(*devices: Device) -> DeviceStates:
     return held
 
 
-def told(*changes: MissedChange, more: int = 0) -> MissedChangesReport:
+def report(*changes: MissedChange, more: int = 0) -> MissedChangesReport:
     return MissedChangesReport(since=1200, changes=changes, more=more)
 
 
@@ -59,7 +59,7 @@ def test_each_property_has_a_line_with_its_changes_in_order() -> None:
     wet = MissedChange(device="leak-1", age=600, property="wet", value=True)
     shut = MissedChange(device="valve-1", age=590, property="open", value=False)
     pressed = MissedChange(device="leak-1", age=60, event="button")
-    assert read(told(dry, wet, shut, pressed)) == [
+    assert read(report(dry, wet, shut, pressed)) == [
         "Changes while offline (11:40 to 12:00):",
         "- Kitchen leak, Wet: wet 11:50, dry 11:55",
         "- Main valve, Water: closed 11:50",
@@ -69,7 +69,7 @@ def test_each_property_has_a_line_with_its_changes_in_order() -> None:
 
 def test_a_change_known_only_by_its_final_value_has_no_time() -> None:
     siren = MissedChange(device="valve-1", age=60, property="siren", value=True)
-    assert read(told(siren), ("valve-1", "siren"), ("valve-1", "open")) == [
+    assert read(report(siren), ("valve-1", "siren"), ("valve-1", "open")) == [
         "Changes while offline (11:40 to 12:00):",
         "- Main valve, Siren: on 11:59",
         "- Main valve, Water: now open",
@@ -77,13 +77,13 @@ def test_a_change_known_only_by_its_final_value_has_no_time() -> None:
 
 
 def test_changes_before_the_site_was_added_or_of_unknown_devices_are_omitted() -> None:
-    assert read(told()) == []
-    assert read(told(MissedChange(device="leak-1", age=1300, property="wet", value=True)), added=BEGAN) == []
-    assert read(told(MissedChange(device="gone", age=60, property="wet", value=True)), ("gone", "wet")) == []
+    assert read(report()) == []
+    assert read(report(MissedChange(device="leak-1", age=1300, property="wet", value=True)), added=BEGAN) == []
+    assert read(report(MissedChange(device="gone", age=60, property="wet", value=True)), ("gone", "wet")) == []
 
 
 def test_changes_sent_before_the_lost_connection_was_noticed_are_reported() -> None:
-    assert read(told(MissedChange(device="leak-1", age=1260, property="wet", value=True))) == [
+    assert read(report(MissedChange(device="leak-1", age=1260, property="wet", value=True))) == [
         "Changes while offline (11:39 to 12:00):",
         "- Kitchen leak, Wet: wet 11:39",
     ]
@@ -91,7 +91,7 @@ def test_changes_sent_before_the_lost_connection_was_noticed_are_reported() -> N
 
 def test_long_lists_are_shortened_and_counted() -> None:
     drips = [MissedChange(device="leak-1", age=60 * age, property="wet", value=age % 2 == 0) for age in range(9, 0, -1)]
-    assert read(told(*drips, more=4)) == [
+    assert read(report(*drips, more=4)) == [
         "Changes while offline (11:40 to 12:00):",
         "- Kitchen leak, Wet: dry 11:51, wet 11:52, 4 more, dry 11:57, wet 11:58, dry 11:59",
         "- and 4 more",
@@ -103,7 +103,7 @@ def test_long_lists_are_shortened_and_counted() -> None:
         properties=tuple(Property(name=name, title=name, kind=PropertyKind.TEXT) for name in names),
     )
     changes = [MissedChange(device="many", age=60, property=name, value="x" * 100) for name in names]
-    text = summary(things(many), told(*changes), (), began=BEGAN, added=BEFORE, now=NOW)
+    text = summary(things(many), report(*changes), (), began=BEGAN, added=BEFORE, now=NOW)
     assert text
     assert len(text.splitlines()) == 22
     assert text.endswith("- and 5 more")
@@ -112,7 +112,7 @@ def test_long_lists_are_shortened_and_counted() -> None:
 
 def test_times_of_another_day_have_a_date() -> None:
     wet = MissedChange(device="leak-1", age=90_000, property="wet", value=True)
-    first, line = read(told(wet), began=NOW - timedelta(days=2))
+    first, line = read(report(wet), began=NOW - timedelta(days=2))
     assert first == "Changes while offline (2026-11-20 12:00 to 12:00):"
     assert line.endswith("wet 2026-11-21 11:00")
 
@@ -126,13 +126,13 @@ def gateway(gateway: ContractGateway) -> ContractGateway:
 @pytest.fixture
 def messages(hass: HomeAssistant, notify_entity: str) -> list[str]:
     """The messages sent to people."""
-    heard: list[str] = []
+    received: list[str] = []
 
-    def hear(call: ServiceCall) -> None:
-        heard.append(call.data["message"])
+    def receive(call: ServiceCall) -> None:
+        received.append(call.data["message"])
 
-    hass.services.async_register("notify", "send_message", hear)
-    return heard
+    hass.services.async_register("notify", "send_message", receive)
+    return received
 
 
 def notices(hass: HomeAssistant) -> list[str]:
@@ -148,7 +148,7 @@ async def test_people_are_notified_once_and_no_state_is_written(
 ) -> None:
     await lose(hass, gateway, linked)
     let_time_pass(linked)
-    gateway.missed = told(
+    gateway.missed = report(
         MissedChange(device="leak-1", age=300, property="wet", value=True),
         MissedChange(device="leak-1", age=200, property="wet", value=False),
     )
@@ -184,7 +184,7 @@ async def test_after_a_short_absence_only_unreceived_changes_are_reported(
     await gateway.wait_until_confirmed()
     assert messages == notices(hass) == []
 
-    gateway.missed = told(MissedChange(device="leak-1", age=1, property="wet", value=True))
+    gateway.missed = report(MissedChange(device="leak-1", age=1, property="wet", value=True))
     await hass.config_entries.async_reload(linked.entry_id)
     await until(lambda: messages)
     assert "- Kitchen leak, Wet: wet " in messages[0]
@@ -200,7 +200,7 @@ async def test_a_session_that_ends_before_its_report_loses_nothing(
     gateway.missed = None  # the connection is lost right after the snapshot
     await find(hass, gateway, linked)
     await lose(hass, gateway, linked)
-    gateway.missed = told(MissedChange(device="leak-1", age=300, property="wet", value=True))
+    gateway.missed = report(MissedChange(device="leak-1", age=300, property="wet", value=True))
     await find(hass, gateway, linked)
     await until(lambda: messages)
     assert "- Kitchen leak, Wet: wet " in messages[0]
@@ -214,15 +214,15 @@ async def test_missed_changes_are_confirmed_only_after_people_were_notified(
     notified = asyncio.Event()
     asked = asyncio.Event()
 
-    async def hear(_: ServiceCall) -> None:
+    async def receive(_: ServiceCall) -> None:
         asked.set()
         await notified.wait()
 
-    hass.services.async_register("notify", "send_message", hear)
+    hass.services.async_register("notify", "send_message", receive)
     await lose(hass, gateway, linked)
     let_time_pass(linked)
-    gateway.missed = told(MissedChange(device="leak-1", age=300, property="wet", value=True))
-    gateway.heard.clear()
+    gateway.missed = report(MissedChange(device="leak-1", age=300, property="wet", value=True))
+    gateway.received.clear()
     await find(hass, gateway, linked)
     await asked.wait()
     await lose(hass, gateway, linked)

@@ -154,7 +154,7 @@ async def test_a_supervised_app_that_lost_its_data_needs_no_pairing_line(
     before = known(hass, linked)
     await lose_data_of_supervised_app(gateway, supervisor)
     flow = await fix(hass, linked)
-    assert not hass.config_entries.flow.async_progress_by_handler(DOMAIN), "nobody is asked for a line as well"
+    assert not hass.config_entries.flow.async_progress_by_handler(DOMAIN), "no reauth flow is started as well"
     assert (await flow.async_step_init())["step_id"] == "use"
     assert (await flow.async_step_use({}))["type"] is FlowResultType.CREATE_ENTRY
     await until(lambda: not issue_of(hass, linked))

@@ -143,16 +143,16 @@ async def test_changes_while_home_assistant_was_down_are_reported_afterwards(
 
 async def wait_for_message(hass: HomeAssistant, system: LinkedSystem, values: list[Value]) -> None:
     """Wait until the gateway has received ``values`` of the leak sensor, in a session that confirms nothing."""
-    heard: list[Value | None] = []
+    received: list[Value | None] = []
     instance = await instance_id.async_get(hass)
     async with system.gateway.session(system.entry.data["token"], instance) as (link, _):
         await link.say(Subscribe(id="1", run=RUN, report_missed=True, confirmed=0))
-        while heard != values:
+        while received != values:
             match await link.next():
                 case MissedChangesReport(changes=changes):
-                    heard += [missed.value for missed in changes if missed.property]
+                    received += [missed.value for missed in changes if missed.property]
                 case ValueChanged(value=value):
-                    heard.append(value)
+                    received.append(value)
 
 
 async def test_a_write_without_the_broker_raises_at_once(hass: HomeAssistant, system: LinkedSystem) -> None:
@@ -214,12 +214,12 @@ async def test_a_rejected_event_is_listed_sent_again_by_its_number_and_then_unkn
     hass: HomeAssistant, system: LinkedSystem
 ) -> None:
     taken: list[dict[str, Any]] = []
-    mended = False
+    fixed = False
 
     async def receive(request: web.Request) -> web.Response:
-        if mended:
+        if fixed:
             taken.append(await request.json())
-        return web.Response(status=200 if mended else 422)
+        return web.Response(status=200 if fixed else 422)
 
     application = web.Application()
     application.router.add_post("/hook", receive)
@@ -233,7 +233,7 @@ async def test_a_rejected_event_is_listed_sent_again_by_its_number_and_then_unkn
         assert listed
         [event] = cast("list[dict[str, Any]]", listed["events"])
         assert (event["destination"], event["code"]) == ("hook", "refused_by_destination")
-        mended = True
+        fixed = True
         await hass.services.async_call(DOMAIN, "send_again", {"numbers": [event["number"]]}, blocking=True)
         await until(lambda: taken)
         assert (taken[0]["id"], taken[0]["replayed"]) == (event["id"], True)

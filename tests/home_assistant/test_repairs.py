@@ -120,10 +120,10 @@ async def test_the_dialog_describes_rejected_events_in_words(
     assert result["type"] is FlowResultType.MENU
     said = result["description_placeholders"] or {}
     assert said["count"] == "4"
-    urgent, pack, ours = said["events"].splitlines()  # each different rejection once
+    urgent, readings, ours = said["events"].splitlines()  # each different rejection once
     assert urgent == "- Alert → Head office: Bad subject (2 events, tried once, 2026-11-22 04:00)"
-    assert pack.startswith("""- Readings → Node-RED: The receiver replied 422. `{"error": "no 'unit'"}...""")
-    assert pack.endswith("…` (tried 3 times, 2026-11-22 04:00)")
+    assert readings.startswith("""- Readings → Node-RED: The receiver replied 422. `{"error": "no 'unit'"}...""")
+    assert readings.endswith("…` (tried 3 times, 2026-11-22 04:00)")
     assert ours == "- com.example.order.v1 → Head office: Bad subject"
 
 

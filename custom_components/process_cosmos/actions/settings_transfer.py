@@ -22,7 +22,7 @@ from custom_components.process_cosmos.const import (
 )
 from custom_components.process_cosmos.contract.destinations import DestinationKind, EventKind
 from custom_components.process_cosmos.data import CosmosConfigEntry
-from custom_components.process_cosmos.flows.forms import CONF_KINDS, choose_name, destination
+from custom_components.process_cosmos.flows.forms import CONF_KINDS, choose_name, destination_request
 from custom_components.process_cosmos.flows.pairing_line import PastedLineError
 from custom_components.process_cosmos.gateway.client import GatewayError
 from custom_components.process_cosmos.gateway.destination_texts import label_of
@@ -168,7 +168,7 @@ async def _async_add_destination(
     try:
         answer = {**secrets[wanted["name"]], CONF_KINDS: wanted[CONF_KINDS]}
         name = choose_name(wanted["kind"], names)
-        request = destination(wanted["kind"], answer, name, wanted.get("label"))
+        request = destination_request(wanted["kind"], answer, name, wanted.get("label"))
         await link.async_send_request(request)
     except KeyError:
         return "secret_missing"

@@ -196,7 +196,7 @@ async def test_with_the_integration_removed_the_trace_names_the_missing_action(
     ]
     errors = {path: step["error"] for path, [*_, step] in steps.items() if "error" in step}
     assert set(errors.values()) == {"Action process_cosmos.alert not found"}
-    assert "/parallel/5/" in max(errors, key=len), "the branch that tells"
+    assert "/parallel/5/" in max(errors, key=len), "the branch that alerts"
 
 
 async def test_dry_again_resolves_once_all_sensors_are_dry_for_long_enough(home: LeakGuardHome) -> None:
