@@ -140,13 +140,13 @@ class ContractGateway:
         """A pairing line that it accepts."""
         return str(OneTimeLine(url=self.url, secret=SECRET, sha256=self.sha256))
 
-    async def say(self, *messages: FromGateway) -> None:
+    async def send(self, *messages: FromGateway) -> None:
         """Send a message in the open session."""
         assert self.socket
         for message in messages:
             await self.socket.send_bytes(encode(message))
 
-    async def say_raw(self, frame: str) -> None:
+    async def send_raw(self, frame: str) -> None:
         """Send raw data in the open session."""
         assert self.socket
         await self.socket.send_str(frame)
@@ -213,9 +213,9 @@ class ContractGateway:
         self.received.append(message)
         if isinstance(message, Subscribe):
             missed = [self.missed] if self.missed and message.report_missed else []
-            await self.say(*self.replay, Snapshot(sequence=100, devices=self.devices), *missed, self.status)
+            await self.send(*self.replay, Snapshot(sequence=100, devices=self.devices), *missed, self.status)
         elif reply := self.reply(message):
-            await self.say(reply)
+            await self.send(reply)
 
     async def _send_receipts(self, socket: web.WebSocketResponse) -> None:
         while True:

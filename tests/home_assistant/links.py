@@ -37,17 +37,17 @@ async def load_texts(hass: HomeAssistant) -> None:
     await translation.async_load_integrations(hass, {DOMAIN})
 
 
-async def have(gateway: ContractGateway, entry: MockConfigEntry, status: Status) -> None:
+async def send_status(gateway: ContractGateway, entry: MockConfigEntry, status: Status) -> None:
     """Send ``status`` now and in later sessions; wait until it was received."""
     gateway.status = status
-    await gateway.say(status)
+    await gateway.send(status)
     link = entry.runtime_data.coordinator
     await until(lambda: link.status and link.status.status == status)
 
 
-async def have_links(gateway: ContractGateway, entry: MockConfigEntry, *links: Link) -> None:
+async def send_links(gateway: ContractGateway, entry: MockConfigEntry, *links: Link) -> None:
     """Send a status with these destinations."""
-    await have(gateway, entry, replace(IDLE, links=links))
+    await send_status(gateway, entry, replace(IDLE, links=links))
 
 
 def shown(hass: HomeAssistant) -> list[ir.IssueEntry]:

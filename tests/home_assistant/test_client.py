@@ -122,7 +122,7 @@ async def test_a_request_gets_its_own_reply(http: aiohttp.ClientSession, gateway
         write = asyncio.create_task(session.request(WRITE))
         assert await session.request(ListRejected(id="2")) == listed
         assert not write.done()
-        await gateway.say(replace(listed, id="nobody asked"))
+        await gateway.send(replace(listed, id="nobody asked"))
         await gateway.drop()
         with pytest.raises(GatewayAwayError):
             await write
@@ -166,8 +166,8 @@ async def test_unknown_messages_are_counted_and_ignored(http: aiohttp.ClientSess
     async with await GatewayClient(http, gateway.url, TOKEN, None).connect(HELLO) as session:
         listening = Listening(session)
         for frame in ('{"type": "of a newer gateway"}', "no json", '{"type": "snapshot"}', "[]"):
-            await gateway.say_raw(frame)
-        await gateway.say(Snapshot(sequence=1, devices=()))
+            await gateway.send_raw(frame)
+        await gateway.send(Snapshot(sequence=1, devices=()))
         await until(lambda: Snapshot(sequence=1, devices=()) in listening.messages)
     assert session.ignored == 4
 
@@ -176,8 +176,8 @@ async def test_the_pages_of_a_snapshot_are_joined(http: aiohttp.ClientSession, g
     async with await GatewayClient(http, gateway.url, TOKEN, None).connect(HELLO) as session:
         listening = Listening(session)
         leak, valve = Device(id="leak", title="Leak"), Device(id="valve", title="Valve")
-        await gateway.say(Snapshot(sequence=1, devices=(leak,), more=True), Snapshot(sequence=1, devices=(valve,)))
-        await gateway.say(Snapshot(sequence=2, devices=()))
+        await gateway.send(Snapshot(sequence=1, devices=(leak,), more=True), Snapshot(sequence=1, devices=(valve,)))
+        await gateway.send(Snapshot(sequence=2, devices=()))
         await until(lambda: Snapshot(sequence=2, devices=()) in listening.messages)
     assert [message for message in listening.messages if isinstance(message, Snapshot)] == [
         Snapshot(sequence=1, devices=(leak, valve)),
@@ -188,14 +188,14 @@ async def test_the_pages_of_a_snapshot_are_joined(http: aiohttp.ClientSession, g
 async def test_a_frame_that_is_too_long_ends_the_session(http: aiohttp.ClientSession, gateway: ContractGateway) -> None:
     async with await GatewayClient(http, gateway.url, TOKEN, None).connect(HELLO) as session:
         listening = Listening(session)
-        await gateway.say_raw("x" * (MAX_FRAME + 2))
+        await gateway.send_raw("x" * (MAX_FRAME + 2))
         assert isinstance(await listening.ended, GatewayAwayError)
 
 
 async def test_a_gateway_may_end_a_session_with_a_reason(http: aiohttp.ClientSession, gateway: ContractGateway) -> None:
     async with await GatewayClient(http, gateway.url, TOKEN, None).connect(HELLO) as session:
         listening = Listening(session)
-        await gateway.say(Refused(code="other_home_assistant", message="Another one was paired"))
+        await gateway.send(Refused(code="other_home_assistant", message="Another one was paired"))
         error = await listening.ended
     assert isinstance(error, GatewayRefusedError)
     assert error.code == "other_home_assistant"

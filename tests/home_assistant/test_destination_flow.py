@@ -25,7 +25,7 @@ from custom_components.process_cosmos.contract.messages import FromGateway, From
 from custom_components.process_cosmos.contract.session import Problem, Result
 
 from .contract_gateway import IDLE, ContractGateway, done, refusing, until
-from .links import CLOUD, HOOK, have, have_links, load_texts
+from .links import CLOUD, HOOK, load_texts, send_links, send_status
 from .setting_up import WEBHOOK, answer, choose, choose_recipients, discover, filled, options, submit
 
 CLOUD_CODE = "https://cloud.example:8443#code-secret-0123456789." + "ab" * 32
@@ -98,7 +98,7 @@ async def test_a_destination_is_labelled_as_typed_or_by_its_host(
 async def test_two_destinations_of_one_host_get_different_labels(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    await have_links(gateway, linked, replace(HOOK, label="hooks.example"))
+    await send_links(gateway, linked, replace(HOOK, label="hooks.example"))
     form = await options(hass, linked, "webhook")
     refused = await answer(hass, form, WEBHOOK | {"label": "hooks.example"})
     assert refused["errors"] == {"label": "label_taken"}
@@ -132,7 +132,7 @@ async def test_correcting_a_webhook_after_the_test_does_not_add_a_second_one(
 ) -> None:
     gateway.reply = replying(UNTESTED, replace(UNTESTED, delivered=True))
     result = await answer(hass, await options(hass, linked, "webhook"), WEBHOOK | {"label": "Mill"})
-    await have_links(gateway, linked, replace(HOOK, label="Mill"))
+    await send_links(gateway, linked, replace(HOOK, label="Mill"))
     form = await answer(hass, result, {"next_step_id": "webhook"})
     assert (filled(form)["url"], filled(form)["label"]) == (WEBHOOK["url"], "Mill")
     result = await answer(hass, form, WEBHOOK | {"label": "Mill", "url": "https://mill.example/in"})
@@ -193,7 +193,7 @@ async def test_an_older_app_without_tests_adds_the_webhook_untested(
     result = await answer(hass, await options(hass, linked, "webhook"), WEBHOOK)
     assert result["type"] is FlowResultType.CREATE_ENTRY
     await settle(hass, linked)
-    await have_links(gateway, linked, replace(HOOK, label=None))
+    await send_links(gateway, linked, replace(HOOK, label=None))
     assert (await chosen(hass, linked, step="test"))["errors"] == {"base": "malformed"}
     result = await answer(hass, await chosen(hass, linked, step="change_webhook"), {"kinds": ["device"]})
     assert result["errors"] == {"base": "malformed"}
@@ -203,7 +203,7 @@ async def test_each_destination_is_listed_with_label_address_and_state(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     refused = replace(CLOUD, state=LinkState.REFUSED, reason="certificate_revoked")
-    await have_links(gateway, linked, refused, replace(HOOK, name="webhook_2", label=None), HOOK)
+    await send_links(gateway, linked, refused, replace(HOOK, name="webhook_2", label=None), HOOK)
     result = await options(hass, linked, "destinations")
     assert result["data_schema"]
     (selector,) = result["data_schema"].schema.values()
@@ -224,7 +224,7 @@ async def test_each_destination_is_listed_with_label_address_and_state(
 async def test_a_webhook_is_changed_without_its_secrets_being_typed_again(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    await have_links(gateway, linked, HOOK, CLOUD)
+    await send_links(gateway, linked, HOOK, CLOUD)
     form = await chosen(hass, linked, step="change_webhook")
     taken = await answer(hass, form, {"label": "Head office", "kinds": ["alert"]})
     assert taken["errors"] == {"label": "label_taken"}
@@ -255,7 +255,7 @@ async def test_a_webhook_with_a_new_address_or_header_is_tested_at_once(
     typed: dict[str, Any],
     changed: dict[str, Any],
 ) -> None:
-    await have_links(gateway, linked, HOOK)
+    await send_links(gateway, linked, HOOK)
     form = await chosen(hass, linked, step="change_webhook")
     result = await answer(hass, form, {"label": "Node-RED", "kinds": ["alert"]} | typed)
     assert result["reason"] == "confirmed"
@@ -267,7 +267,7 @@ async def test_a_webhook_with_a_new_address_or_header_is_tested_at_once(
 async def test_a_cloud_endpoint_is_renamed_or_enrolled_again(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    await have_links(gateway, linked, CLOUD)
+    await send_links(gateway, linked, CLOUD)
     form = await chosen(hass, linked, "cloud", "change_cloud")
     await answer(hass, form, {"label": "Office", "kinds": ["alert"]})
     assert (await gateway.wait_for_message(ChangeDestination)).label == "Office"
@@ -282,7 +282,7 @@ async def test_a_cloud_endpoint_is_renamed_or_enrolled_again(
 async def test_the_result_of_a_test_is_shown_with_a_remedy(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    await have_links(gateway, linked, HOOK)
+    await send_links(gateway, linked, HOOK)
     gateway.reply = replying(replace(UNTESTED, reason="unreachable", status=None, reply=None), APPROVABLE, APPROVABLE)
     result = await chosen(hass, linked, step="test")
     assert (result["step_id"], result["menu_options"]) == ("test_failed", ["change_webhook", "test"])
@@ -300,7 +300,7 @@ async def test_the_result_of_a_test_is_shown_with_a_remedy(
 async def test_a_test_that_was_not_sent_shows_the_error_and_can_be_retried(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, code: str, error: str
 ) -> None:
-    await have_links(gateway, linked, HOOK)
+    await send_links(gateway, linked, HOOK)
     gateway.reply = refusing_to(code, TestDestination)
     result = await chosen(hass, linked, step="test")
     assert (result["step_id"], result["errors"]) == ("test", {"base": error})
@@ -311,7 +311,7 @@ async def test_a_test_that_was_not_sent_shows_the_error_and_can_be_retried(
 async def test_the_number_of_waiting_events_is_shown_before_removal(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    await have(gateway, linked, replace(IDLE, links=(CLOUD,), waiting=Waiting(urgent=1, change=20, reading=300)))
+    await send_status(gateway, linked, replace(IDLE, links=(CLOUD,), waiting=Waiting(urgent=1, change=20, reading=300)))
     result = await chosen(hass, linked, "cloud", "remove")
     assert result["description_placeholders"]["waiting"] == "321"
     assert result["description_placeholders"]["destination"] == "Head office"
@@ -349,7 +349,7 @@ async def test_an_address_with_invalid_characters_is_shown_encoded_before_use(
 async def test_a_changed_address_is_shown_encoded_and_blanks_are_refused_by_the_gateway(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    await have_links(gateway, linked, HOOK)
+    await send_links(gateway, linked, HOOK)
     form = await chosen(hass, linked, step="change_webhook")
     changes = {"no_header": False, "kinds": ["alert"]}
     shown = await answer(hass, form, {"url": "https://hooks.example/|", **changes})
@@ -362,7 +362,7 @@ async def test_a_changed_address_is_shown_encoded_and_blanks_are_refused_by_the_
 async def test_a_destination_cannot_be_removed_without_a_connection(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    await have_links(gateway, linked, HOOK)
+    await send_links(gateway, linked, HOOK)
     form = await chosen(hass, linked, step="remove")
     menu = await chosen(hass, linked)
     await gateway.stop()

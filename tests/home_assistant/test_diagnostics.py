@@ -124,7 +124,7 @@ async def test_the_system_information_counts_sites_and_events_and_shows_the_stor
 ) -> None:
     coordinator = linked.runtime_data.coordinator
     waiting = Waiting(urgent=1, change=20, reading=300)
-    await gateway.say(replace(IDLE, waiting=waiting, rejected=2, dropped=3, storage=StorageState.READ_ONLY))
+    await gateway.send(replace(IDLE, waiting=waiting, rejected=2, dropped=3, storage=StorageState.READ_ONLY))
     await until(lambda: coordinator.status.status.rejected)
 
     class Registration:

@@ -23,7 +23,7 @@ from tests.documents import blocks
 
 from .alerts.site import add_phone
 from .contract_gateway import ContractGateway, done, until
-from .links import CLOUD, have_links
+from .links import CLOUD, send_links
 
 CLOUD_CODE = "https://cloud.example:8443#code-secret-0123456789." + "ab" * 32
 
@@ -37,7 +37,7 @@ async def test_the_actions_about_rejected_events_run_as_a_script(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     gateway.reply = listing
-    await have_links(gateway, linked, CLOUD)
+    await send_links(gateway, linked, CLOUD)
     [text] = blocks("docs/destinations.md", "yaml")
     assert await async_setup_component(hass, "script", {"script": {"clean": {"sequence": yaml.safe_load(text)}}})
     await hass.services.async_call("script", "clean", blocking=True)

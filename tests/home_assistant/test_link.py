@@ -70,7 +70,7 @@ async def test_a_slow_disk_does_not_end_the_session(
     proposal = Propose(id="", alert=unknown, revision=None, answer="Yes", age=0.0, by="Eve")
     try:
         for number in range(12):
-            await gateway.say(replace(proposal, id=str(number)), Receipt())
+            await gateway.send(replace(proposal, id=str(number)), Receipt())
         await until(lambda: len(received) >= 24)
         assert not gateway.received_of(Transition)
     finally:
@@ -93,16 +93,16 @@ async def pass_time(hass: HomeAssistant, seconds: float) -> None:
     await hass.async_block_till_done()
 
 
-async def lose(hass: HomeAssistant, gateway: ContractGateway, entry: MockConfigEntry) -> None:
+async def disconnect(hass: HomeAssistant, gateway: ContractGateway, entry: MockConfigEntry) -> None:
     await gateway.stop()
     await until(lambda: not entry.runtime_data.coordinator.session)
 
 
-async def find(hass: HomeAssistant, gateway: ContractGateway, entry: MockConfigEntry) -> None:
+async def reconnect(hass: HomeAssistant, gateway: ContractGateway, entry: MockConfigEntry) -> None:
     coordinator = entry.runtime_data.coordinator
     await gateway.start()
     # The previous state stays valid until there is a session again.
-    await until(lambda: coordinator.session is not None and coordinator._shown.is_set())
+    await until(lambda: coordinator.session is not None and coordinator._snapshot_applied.is_set())
     await hass.async_block_till_done()
 
 
@@ -126,9 +126,9 @@ async def test_entities_stay_available_during_a_restart_of_the_gateway(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     written = async_capture_events(hass, "state_changed")
-    await lose(hass, gateway, linked)
+    await disconnect(hass, gateway, linked)
     assert state(hass) == "off"
-    await find(hass, gateway, linked)
+    await reconnect(hass, gateway, linked)
     await pass_time(hass, AVAILABLE_FOR + 1)
     assert state(hass) == "off"
     assert not [event for event in written if event.data["entity_id"] == WET]
@@ -138,13 +138,13 @@ async def test_entities_stay_available_for_ten_seconds_only(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.clear()
-    await lose(hass, gateway, linked)
+    await disconnect(hass, gateway, linked)
     await pass_time(hass, AVAILABLE_FOR - 2)
     assert state(hass) == "off"
     await pass_time(hass, AVAILABLE_FOR + 1)
     assert state(hass) == state(hass, "sensor.process_cosmos_rejected_events") == "unavailable"
     assert state(hass, "sensor.process_cosmos_open_alerts") == "0"
-    await find(hass, gateway, linked)
+    await reconnect(hass, gateway, linked)
     await until(lambda: state(hass) == "off")
     said = [one.message for one in caplog.records if one.name == LOGGER.name and one.levelno >= logging.INFO]
     assert said == [
@@ -157,11 +157,11 @@ async def test_changes_missed_meanwhile_are_applied_first_and_in_order(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     written = async_capture_events(hass, "state_changed")
-    await lose(hass, gateway, linked)
+    await disconnect(hass, gateway, linked)
     await pass_time(hass, AVAILABLE_FOR + 1)
     wet = ValueChanged(sequence=101, device="leak-1", property="wet", value=True, age=3)
     gateway.replay = (wet, replace(wet, sequence=102, value=False))
-    await find(hass, gateway, linked)
+    await reconnect(hass, gateway, linked)
     await until(lambda: len([event for event in written if event.data["entity_id"] == WET]) >= 3)
     shown = [event.data["new_state"].state for event in written if event.data["entity_id"] == WET]
     assert shown == ["unavailable", "on", "off"]
@@ -171,12 +171,12 @@ async def test_changes_missed_meanwhile_are_applied_first_and_in_order(
 async def test_an_unreachable_gateway_is_an_issue_until_it_responds(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    await lose(hass, gateway, linked)
+    await disconnect(hass, gateway, linked)
     await pass_time(hass, UNREACHABLE_AFTER - 5)
     assert issues(hass) == set()
     await pass_time(hass, UNREACHABLE_AFTER + 1)
     assert issues(hass) == {"gateway_unreachable"}
-    await find(hass, gateway, linked)
+    await reconnect(hass, gateway, linked)
     await until(lambda: issues(hass) == set())
 
 
@@ -196,18 +196,18 @@ async def test_a_site_is_loaded_and_people_are_notified_without_its_gateway(
 def refusal_is_issue(
     hass: HomeAssistant, gateway: ContractGateway, site: MockConfigEntry
 ) -> Callable[[str, str], Awaitable[None]]:
-    async def play(said: str, issue: str) -> None:
-        gateway.refused = Refused(code=said, message="No")
+    async def check_refusal(code: str, issue: str) -> None:
+        gateway.refused = Refused(code=code, message="No")
         await set_up(hass, site)
         await until(lambda: issues(hass) == {issue})
         (shown,) = ir.async_get(hass).issues.values()
         assert bool(shown.learn_more_url) is issue.startswith("schema"), "which side to update, and how"
         await pass_time(hass, UNREACHABLE_AFTER + 1)
-        assert issues(hass) == {issue}, "it is there, so it is not called away"
+        assert issues(hass) == {issue}, "it responds, so it is not reported as unreachable"
         gateway.refused = None
         await until(lambda: issues(hass) == set())
 
-    return play
+    return check_refusal
 
 
 async def test_a_gateway_that_reports_us_as_too_old_is_an_issue_until_it_accepts_us(
@@ -276,7 +276,7 @@ async def test_a_huge_age_does_not_end_the_session(
     assert opened
     sessions = gateway.sessions
     key = NotificationKey(alert=Ulid(str(opened["id"])), revision=1, level=1, round=0, recipient="destination:cloud")
-    await gateway.say(Notified(key=key, reached=True, age=1e300), replace(IDLE, oldest_waiting_age=1e300, rejected=1))
+    await gateway.send(Notified(key=key, reached=True, age=1e300), replace(IDLE, oldest_waiting_age=1e300, rejected=1))
     await until(lambda: "rejected_events" in issues(hass))
     await until(lambda: alerts._journal.outcomes[key.alert].reached)
     assert gateway.sessions == sessions
@@ -316,7 +316,7 @@ async def test_an_exception_in_a_session_does_not_stop_reconnecting(
 
     monkeypatch.setattr(DeviceStates, "apply_change", stumble)
     sessions = gateway.sessions
-    await gateway.say(ValueChanged(sequence=101, device="leak-1", property="wet", value=True, age=0))
+    await gateway.send(ValueChanged(sequence=101, device="leak-1", property="wet", value=True, age=0))
     await until(lambda: gateway.sessions > sessions)
     assert "a bug" in caplog.text
     caplog.clear()
@@ -332,7 +332,7 @@ async def test_alerts_are_sent_and_proposals_recorded(
     opened = await gateway.wait_for_message(Transition)
     assert opened.changes[0].alert.id == reply["id"]
     proposal = Propose(id="item-1", alert=Ulid(str(reply["id"])), revision=1, answer="Keep off", age=0, by="Cloud")
-    await gateway.say(proposal)
+    await gateway.send(proposal)
     await until(lambda: [one for one in gateway.received_of(Transition) if one.proposal == "item-1"])
     assert not linked.runtime_data.alerts.alive
 
@@ -347,7 +347,7 @@ async def test_the_stop_of_home_assistant_is_announced(
 async def test_a_stop_without_a_session_is_silent(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    await lose(hass, gateway, linked)
+    await disconnect(hass, gateway, linked)
     hass.bus.async_fire(EVENT_HOMEASSISTANT_STOP)
     await hass.async_block_till_done()
     assert not gateway.received_of(Stopping)
@@ -373,7 +373,7 @@ async def test_removal_leaves_nothing_behind(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, config_folder: Path
 ) -> None:
     await hass.services.async_call(DOMAIN, "alert", {"message": "Wet"}, blocking=True)
-    await lose(hass, gateway, linked)
+    await disconnect(hass, gateway, linked)
     await pass_time(hass, UNREACHABLE_AFTER + 1)
     assert list((config_folder / ".storage").glob(f"{DOMAIN}*"))
     assert issues(hass)

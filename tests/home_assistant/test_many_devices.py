@@ -25,7 +25,7 @@ async def test_devices_of_a_snapshot_are_applied_in_batches_that_yield_to_the_ev
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     seen: set[int] = set()
-    await gateway.say(Snapshot(sequence=1000, devices=many()))
+    await gateway.send(Snapshot(sequence=1000, devices=many()))
     while MANY not in seen:
         await asyncio.sleep(0)
         seen.add(sum(state.entity_id.endswith("_wet") for state in hass.states.async_all("binary_sensor")))
@@ -38,7 +38,7 @@ async def test_a_removed_device_becomes_unavailable_before_others_of_the_snapsho
 ) -> None:
     """The session may end between two devices, and the next snapshot would not reveal the removal."""
     leak = "binary_sensor.kitchen_leak_wet"
-    await gateway.say(Snapshot(sequence=1000, devices=(LEAK, VALVE)))
+    await gateway.send(Snapshot(sequence=1000, devices=(LEAK, VALVE)))
     await until(lambda: (state := hass.states.get(leak)) and state.state == "off")
     coordinator = linked.runtime_data.coordinator
     seen: list[str | None] = []
@@ -49,6 +49,6 @@ async def test_a_removed_device_becomes_unavailable_before_others_of_the_snapsho
             seen.append(state.state if state else None)
 
     coordinator.async_watch(VALVE.id, see)
-    await gateway.say(Snapshot(sequence=1001, devices=(VALVE,)))
+    await gateway.send(Snapshot(sequence=1001, devices=(VALVE,)))
     await until(lambda: seen)
     assert seen == ["unavailable"]

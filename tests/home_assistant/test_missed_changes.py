@@ -236,7 +236,7 @@ async def test_an_unloaded_site_confirms_processed_changes_before_it_closes(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     await gateway.wait_until_confirmed()
-    await gateway.say(ValueChanged(sequence=101, device="leak-1", property="wet", value=True, age=0))
+    await gateway.send(ValueChanged(sequence=101, device="leak-1", property="wet", value=True, age=0))
     await until(lambda: linked.runtime_data.coordinator.devices.sequence == 101)
     await hass.config_entries.async_unload(linked.entry_id)
     await until(lambda: gateway.received_of(Receipt)[-1].sequence == 101)

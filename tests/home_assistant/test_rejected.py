@@ -23,7 +23,7 @@ from custom_components.process_cosmos.contract.messages import FromGateway, From
 
 from .conftest import set_up
 from .contract_gateway import ContractGateway, done, refusing, until
-from .links import CLOUD, have_links
+from .links import CLOUD, send_links
 
 REJECTED = RejectedEvent(
     event=Ulid("01JDG0000000000000000000V1"),
@@ -63,7 +63,7 @@ async def test_rejected_events_are_listed_with_all_details(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     gateway.reply = listing
-    await have_links(gateway, linked, CLOUD)
+    await send_links(gateway, linked, CLOUD)
     first, second = (await call(hass, "list_rejected"))["events"]
     assert first == {
         "number": 7,

@@ -72,13 +72,13 @@ class Outbox:
             return RejectedEvents(id=message.id, events=self.events)
         if isinstance(message, SendAgain | DiscardRejected):
             self.events = self.back if isinstance(message, SendAgain) else ()
-            asyncio.get_running_loop().create_task(self.say())
+            asyncio.get_running_loop().create_task(self.send())
         return done(message)
 
-    async def say(self) -> None:
+    async def send(self) -> None:
         waiting = Waiting() if self.delivers else Waiting(urgent=1)
         links = (replace(HOOK, label="Node-RED"), CLOUD)
-        await self.gateway.say(replace(IDLE, links=links, rejected=len(self.events), waiting=waiting))
+        await self.gateway.send(replace(IDLE, links=links, rejected=len(self.events), waiting=waiting))
 
 
 @pytest.fixture(autouse=True)
@@ -96,7 +96,7 @@ async def outbox(gateway: ContractGateway) -> Outbox:
 @pytest.fixture
 async def flow(hass: HomeAssistant, linked: MockConfigEntry, outbox: Outbox) -> RejectedEventsFlow:
     """The fix flow of the issue of rejected events."""
-    await outbox.say()
+    await outbox.send()
     await until(lambda: rejected_issue(hass))
     issue = rejected_issue(hass)
     assert issue
@@ -131,7 +131,7 @@ async def test_an_alert_is_named_by_its_message_and_a_device_by_its_title(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, outbox: Outbox, flow: RejectedEventsFlow
 ) -> None:
     device = HOUSE[0]
-    await gateway.say(DeviceChanged(sequence=101, device=device))
+    await gateway.send(DeviceChanged(sequence=101, device=device))
     await until(lambda: linked.runtime_data.coordinator.devices.by_id)
     alert = await hass.services.async_call(
         DOMAIN, "alert", {"message": "*Water* in the cellar"}, blocking=True, return_response=True

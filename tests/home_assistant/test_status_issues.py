@@ -81,16 +81,16 @@ async def test_a_condition_is_shown_while_it_lasts(
     issue: str,
     says: dict[str, str],
 ) -> None:
-    await gateway.say(status)
+    await gateway.send(status)
     await until(lambda: shown(hass) == {issue: {"site": "Process Cosmos", **says}})
-    await gateway.say(IDLE)
+    await gateway.send(IDLE)
     await until(lambda: not shown(hass))
 
 
 async def test_a_broker_unreachable_for_less_than_ten_minutes_is_not_an_issue(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    await gateway.say(with_broker(reason="timeout"))
+    await gateway.send(with_broker(reason="timeout"))
     await until(lambda: (found := hass.states.get(BROKER)) and found.attributes.get("reason") == "timeout")
     assert not shown(hass)
 
@@ -98,11 +98,11 @@ async def test_a_broker_unreachable_for_less_than_ten_minutes_is_not_an_issue(
 async def test_the_brokers_state_is_shown(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    await gateway.say(replace(with_broker(version="5"), broker_connected=True))
+    await gateway.send(replace(with_broker(version="5"), broker_connected=True))
     await until(lambda: (found := hass.states.get(BROKER)) and found.state == "on")
-    await gateway.say(replace(with_broker(reason="login_refused", needs_help=True), broker_connected=False))
+    await gateway.send(replace(with_broker(reason="login_refused", needs_help=True), broker_connected=False))
     await until(lambda: (found := hass.states.get(BROKER)) and found.state == "off")
-    await gateway.say(replace(IDLE, broker_connected=False))
+    await gateway.send(replace(IDLE, broker_connected=False))
     await until(lambda: (found := hass.states.get(BROKER)) and found.state == "unavailable")
 
 
@@ -110,7 +110,7 @@ async def test_a_new_session_does_not_delete_the_issue_of_a_lasting_condition(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     gateway.status = replace(IDLE, storage=StorageState.FULL)
-    await gateway.say(gateway.status)
+    await gateway.send(gateway.status)
     await until(lambda: "storage_full" in shown(hass))
     coordinator = linked.runtime_data.coordinator
     await gateway.drop()
@@ -148,16 +148,16 @@ async def test_an_occurrence_is_an_issue_until_read_and_again_after_the_next_one
     issue: str,
     says: dict[str, str],
 ) -> None:
-    await gateway.say(first)
+    await gateway.send(first)
     await until(lambda: issue in shown(hass))
     flow = await fix_flow(hass, issue)
     form = await flow.async_step_init()
     assert (form["type"], form["step_id"]) == (FlowResultType.FORM, "confirm")
     assert form["description_placeholders"] == says
     assert (await flow.async_step_confirm({}))["type"] is FlowResultType.CREATE_ENTRY
-    await gateway.say(first)
+    await gateway.send(first)
     await until(lambda: not shown(hass))
-    await gateway.say(second)
+    await gateway.send(second)
     await until(lambda: issue in shown(hass))
 
 
@@ -166,7 +166,7 @@ async def test_an_occurrence_is_read_in_home_assistants_own_dialog(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, hass_client: ClientSessionGenerator
 ) -> None:
     assert await async_setup_component(hass, "repairs", {})
-    await gateway.say(ONCE)
+    await gateway.send(ONCE)
     await until(lambda: shown(hass))
     client = await hass_client()
     begin = {"handler": DOMAIN, "issue_id": f"store_recovered_{linked.entry_id}"}
@@ -175,7 +175,7 @@ async def test_an_occurrence_is_read_in_home_assistants_own_dialog(
     assert (form["step_id"], form["description_placeholders"]["lost"]) == ("confirm", "3")
     async with client.post(f"/api/repairs/issues/fix/{form['flow_id']}", json={}) as reply:
         assert (await reply.json())["type"] == "create_entry"
-    await gateway.say(replace(ONCE, rejected=1))
+    await gateway.send(replace(ONCE, rejected=1))
     await until(lambda: list(shown(hass)) == ["rejected_events"])
 
 
@@ -183,7 +183,7 @@ async def test_a_read_occurrence_stays_read_after_a_reload(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     gateway.status = ONCE
-    await gateway.say(ONCE)
+    await gateway.send(ONCE)
     await until(lambda: shown(hass))
     flow = await fix_flow(hass, "store_recovered")
     await flow.async_step_init()
@@ -196,15 +196,15 @@ async def test_a_read_occurrence_stays_read_after_a_reload(
 async def test_an_occurrence_during_the_dialog_is_shown_again(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    await gateway.say(LOST)
+    await gateway.send(LOST)
     await until(lambda: shown(hass))
     flow = await fix_flow(hass, "events_dropped")
     await flow.async_step_init()
-    await gateway.say(LOST_MORE)
+    await gateway.send(LOST_MORE)
     await until(lambda: linked.runtime_data.coordinator.status.status == LOST_MORE)
     await flow.async_step_confirm({})
-    await gateway.say(LOST_MORE)
-    await gateway.say(replace(LOST_MORE, rejected=1))
+    await gateway.send(LOST_MORE)
+    await gateway.send(replace(LOST_MORE, rejected=1))
     await until(lambda: "rejected_events" in shown(hass))
     assert "events_dropped" in shown(hass)
 
@@ -212,10 +212,10 @@ async def test_an_occurrence_during_the_dialog_is_shown_again(
 async def test_the_dialog_of_an_occurrence_the_app_no_longer_reports_ends(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    await gateway.say(ONCE)
+    await gateway.send(ONCE)
     await until(lambda: shown(hass))
     flow = await fix_flow(hass, "store_recovered")
-    await gateway.say(IDLE)
+    await gateway.send(IDLE)
     await until(lambda: not shown(hass))
     assert (await flow.async_step_init())["type"] is FlowResultType.CREATE_ENTRY
 
@@ -228,7 +228,7 @@ async def test_configured_drops_are_not_an_issue(
         for priority in Priority
         for reason in ("superseded", "expired", "volume", "a reason of tomorrow")
     )
-    await gateway.say(replace(IDLE, drops=asked_for, rejected=1))
+    await gateway.send(replace(IDLE, drops=asked_for, rejected=1))
     await until(lambda: shown(hass))
     assert list(shown(hass)) == ["rejected_events"]
 
@@ -236,7 +236,7 @@ async def test_configured_drops_are_not_an_issue(
 async def test_the_dialog_of_a_site_that_is_not_loaded_ends(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    await gateway.say(ONCE)
+    await gateway.send(ONCE)
     await until(lambda: shown(hass))
     flow = await fix_flow(hass, "store_recovered")
     assert await hass.config_entries.async_unload(linked.entry_id)
@@ -279,7 +279,7 @@ async def fix_flow(hass: HomeAssistant, key: str) -> ReadFlow:
 async def test_continuously_dropped_readings_are_an_issue_once_it_stops(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    await gateway.say(replace(OVERFLOWN, full=(Priority.READING,)))
+    await gateway.send(replace(OVERFLOWN, full=(Priority.READING,)))
     await until(lambda: set(shown(hass)) == {"outbox_full_reading"})
-    await gateway.say(replace(OVERFLOWN_MORE, full=()))
+    await gateway.send(replace(OVERFLOWN_MORE, full=()))
     await until(lambda: set(shown(hass)) == {"readings_dropped"})

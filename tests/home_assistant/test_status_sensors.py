@@ -31,7 +31,7 @@ async def test_dropped_events_are_counted_and_the_storage_is_shown(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     assert state(hass, "sensor.process_cosmos_app_storage") == "ok"
-    await gateway.say(replace(IDLE, dropped=35, drops=DROPS, storage=StorageState.FAILING))
+    await gateway.send(replace(IDLE, dropped=35, drops=DROPS, storage=StorageState.FAILING))
     await until(lambda: state(hass, "sensor.process_cosmos_app_storage") == "failing")
     assert state(hass, "sensor.process_cosmos_dropped_events") == "35"
 

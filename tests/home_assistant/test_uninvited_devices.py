@@ -45,36 +45,36 @@ async def test_many_unclear_properties_are_one_issue_that_lists_twenty(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     names = [f"valve{number}" for number in range(12)]
-    await gateway.say(*(DeviceChanged(sequence=101 + n, device=unclear_device(f"d{n}", *names)) for n in range(3)))
+    await gateway.send(*(DeviceChanged(sequence=101 + n, device=unclear_device(f"d{n}", *names)) for n in range(3)))
     await until(lambda: linked.runtime_data.coordinator.devices.sequence == 103)
     assert len(shown(hass)) == 1
     assert len(lines(hass, "polarity_unknown")) == 21
     assert lines(hass, "polarity_unknown")[-1] == "- … (+16)"
-    await gateway.say(
+    await gateway.send(
         DeviceRemoved(sequence=104, device="d0"), DeviceChanged(sequence=105, device=unclear_device("d1"))
     )
     await until(lambda: linked.runtime_data.coordinator.devices.sequence == 105)
     assert len(lines(hass, "polarity_unknown")) == 12
-    await gateway.say(DeviceRemoved(sequence=106, device="d2"))
+    await gateway.send(DeviceRemoved(sequence=106, device="d2"))
     await until(lambda: not shown(hass))
 
 
 async def test_a_change_of_a_clear_device_does_not_update_the_issue(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await gateway.say(DeviceChanged(sequence=101, device=unclear_device("d1", "valve")))
+    await gateway.send(DeviceChanged(sequence=101, device=unclear_device("d1", "valve")))
     await until(lambda: shown(hass))
     monkeypatch.setattr(ir, "async_create_issue", lambda *_, **__: pytest.fail("created again"))
-    await gateway.say(DeviceChanged(sequence=102, device=unclear_device("d2")))
-    await gateway.say(DeviceChanged(sequence=103, device=unclear_device("d1", "valve")))
+    await gateway.send(DeviceChanged(sequence=102, device=unclear_device("d2")))
+    await gateway.send(DeviceChanged(sequence=103, device=unclear_device("d1", "valve")))
     await until(lambda: linked.runtime_data.coordinator.devices.sequence == 103)
 
 
 async def test_device_names_are_not_rendered_as_markdown_in_issues(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    await gateway.say(DeviceChanged(sequence=101, device=unclear_device("d1", "valve`", title=LINK)))
-    await gateway.say(replace(IDLE, broker=BrokerLink(denied=("a`b",), limited=(LINK,))))
+    await gateway.send(DeviceChanged(sequence=101, device=unclear_device("d1", "valve`", title=LINK)))
+    await gateway.send(replace(IDLE, broker=BrokerLink(denied=("a`b",), limited=(LINK,))))
     await until(lambda: len(shown(hass)) == 3)
     assert lines(hass, "polarity_unknown") == [
         "- `[click 'me' now](http://evil.example)`: `valve'` (`open` / `closed`)"
@@ -90,9 +90,9 @@ async def test_device_names_are_not_rendered_as_markdown_in_notifications(
         id="d1", title=LINK, properties=(Property(name="note", title="note", kind=PropertyKind.TEXT, value=""),)
     )
     object.__setattr__(linked, "created_at", linked.created_at.replace(year=2020))
-    await gateway.say(DeviceChanged(sequence=101, device=device))
+    await gateway.send(DeviceChanged(sequence=101, device=device))
     missed = MissedChange(device="d1", age=60, property="note", value="www.evil.example\n- fine")
-    await gateway.say(MissedChangesReport(since=120, changes=(missed,)))
+    await gateway.send(MissedChangesReport(since=120, changes=(missed,)))
     await until(lambda: notices(hass))
     [notice] = notices(hass)
     assert notice.splitlines()[1].startswith(

@@ -120,7 +120,7 @@ class Page:
             html(t"<p>Copy it whole. It works once, within {minutes} minutes.</p><code>{line}</code>"),
             html(
                 t"<p>In Home Assistant: Settings, Devices &amp; services, Add integration, Process Cosmos, "
-                t'With an app that has a pairing line.</p><p><a href="./">Back</a></p>'
+                t'Connect to a Process Cosmos app on another machine.</p><p><a href="./">Back</a></p>'
             ),
         )
         return _reply(request, self._head(), card)
