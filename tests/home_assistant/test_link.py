@@ -148,8 +148,8 @@ async def test_entities_stay_available_for_ten_seconds_only(
     await until(lambda: state(hass) == "off")
     said = [one.message for one in caplog.records if one.name == LOGGER.name and one.levelno >= logging.INFO]
     assert said == [
-        "Process Cosmos: the gateway is away, its entities are unavailable",
-        "Process Cosmos: the gateway is there, version 9.8.7",
+        "Process Cosmos: no connection to the gateway, its entities are unavailable",
+        "Process Cosmos: connected to the gateway, version 9.8.7",
     ]
 
 

@@ -172,7 +172,7 @@ async def test_mistakes_in_a_direct_call_stand_in_the_response_and_the_log_only(
 ) -> None:
     response = await site.call("alert", Context(user_id=hass_admin_user.id), message="m", sound="loud")
     assert [problem["code"] for problem in response["problems"]] == ["unknown_field"]
-    assert "unknown_field: the alert of Mock User went out" in caplog.text
+    assert "unknown_field: the alert of Mock User was raised" in caplog.text
     assert problems(hass) == {}
     await site.settle()
 
